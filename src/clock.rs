@@ -1,0 +1,200 @@
+//! What a client is keeping us waiting for, and since when: one deadline for each state of a connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A client that takes no byte of its answer for this long is gone.
+const WRITE_STALL: Duration = Duration::from_mins(1);
+
+/// Between two requests.
+const IDLE: u8 = 0;
+/// The first byte of a head has come, not yet the last.
+const HEAD: u8 = 1;
+/// A request is being answered.
+const BUSY: u8 = 2;
+
+/// Which wait took too long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expired {
+    /// nothing was asked: close without a word
+    Idle,
+    /// half a head: 408
+    Head,
+    /// the answer is not taken
+    Write,
+}
+
+/// Shared between a connection's stream, its requests and the task that waits for deadlines.
+pub struct Clock {
+    started: Instant,
+    state: AtomicU8,
+    /// milliseconds after `started`
+    since: AtomicU64,
+    /// milliseconds after `started` + 1; 0 while no write waits
+    write_waits: AtomicU64,
+    header: Duration,
+    idle: Duration,
+}
+
+impl Clock {
+    /// A connection on which a request is awaited. The very first head has the header's time only.
+    pub fn new(header: Duration, idle: Duration) -> Self {
+        Self {
+            started: Instant::now(),
+            state: AtomicU8::new(HEAD),
+            since: AtomicU64::new(0),
+            write_waits: AtomicU64::new(0),
+            header,
+            idle,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn enter(&self, state: u8) {
+        self.since.store(self.now(), Ordering::Relaxed);
+        self.state.store(state, Ordering::Relaxed);
+    }
+
+    fn received(&self) {
+        if self.state.load(Ordering::Relaxed) == IDLE {
+            self.enter(HEAD);
+        }
+    }
+
+    /// A whole head has been read.
+    pub fn asked(&self) {
+        self.enter(BUSY);
+    }
+
+    /// The last byte of an answer has been handed over.
+    pub fn answered(&self) {
+        self.enter(IDLE);
+    }
+
+    /// Returns when the client has kept us waiting too long.
+    pub async fn expired(&self) -> Expired {
+        loop {
+            let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
+            let elapsed = self.started.elapsed();
+            let (limit, cause) = match self.state.load(Ordering::Relaxed) {
+                IDLE => (self.idle, Some(Expired::Idle)),
+                HEAD => (self.header, Some(Expired::Head)),
+                _ => (Duration::MAX, None),
+            };
+            if let Some(cause) = cause
+                && elapsed >= since.saturating_add(limit)
+            {
+                return cause;
+            }
+            let write_waits = self.write_waits.load(Ordering::Relaxed);
+            if write_waits > 0 && elapsed >= Duration::from_millis(write_waits).saturating_add(WRITE_STALL) {
+                return Expired::Write;
+            }
+            // Never sleep past the shortest deadline, since the state may change while asleep.
+            let left = since.saturating_add(limit).saturating_sub(elapsed);
+            tokio::time::sleep(left.min(self.header).max(Duration::from_millis(5))).await;
+        }
+    }
+}
+
+/// A stream that tells its clock what happens on it.
+pub struct Clocked<S> {
+    stream: S,
+    clock: Arc<Clock>,
+}
+
+impl<S> Clocked<S> {
+    pub fn new(stream: S, clock: Arc<Clock>) -> Self {
+        Self { stream, clock }
+    }
+
+    fn note_write<T>(&self, polled: &Poll<T>) {
+        let waits = if polled.is_ready() { 0 } else { self.clock.now() + 1 };
+        let before = self.clock.write_waits.load(Ordering::Relaxed);
+        if waits == 0 || before == 0 {
+            self.clock.write_waits.store(waits, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.clock.received();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note_write(&polled);
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note_write(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(30);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn run(clock: Clock, prepare: impl FnOnce(&Clock)) -> Option<Expired> {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+            return None;
+        };
+        prepare(&clock);
+        runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired()).await.ok() })
+    }
+
+    #[test]
+    fn each_state_has_its_own_deadline() {
+        assert_eq!(run(Clock::new(SHORT, LONG), |_| ()), Some(Expired::Head));
+        assert_eq!(run(Clock::new(SHORT, SHORT), Clock::answered), Some(Expired::Idle));
+        assert_eq!(run(Clock::new(SHORT, LONG), Clock::answered), None);
+        assert_eq!(run(Clock::new(SHORT, SHORT), Clock::asked), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! `nodegate check PROFILE`: everything that `run` would use, and every problem at once.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::{complain, say};
+use crate::config::keys::{self, Kind};
+use crate::config::layers::Found;
+use crate::config::problem::{Origin, Problem};
+use crate::config::settings::{Listen, ListenAddress};
+use crate::config::{Config, Options};
+use crate::engine::{Engine, Speaks};
+use crate::gate::Gate;
+use crate::listener;
+use crate::response::access_log::AccessLog;
+use crate::upstream::nodes::NodeFile;
+
+pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
+    let config = match Config::load(profile, options) {
+        Ok(config) => config,
+        Err(problems) => {
+            if json {
+                say(&json!({ "settings": {}, "problems": problems }).to_string());
+            }
+            complain(&problems);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut advice = advice(&config);
+    advice.extend(listen_problem(&config));
+    let (config, mut problems) = build(config);
+    problems.extend(advice);
+    let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
+    if json {
+        let settings: Map<_, _> =
+            config.effective.iter().map(|(key, found)| ((*key).to_owned(), as_json(key, found))).collect();
+        say(&json!({ "settings": settings, "problems": errors, "warnings": warnings }).to_string());
+    } else {
+        for (key, found) in &config.effective {
+            say(&format!("{key} = {}  ({})", found.text, found.origin));
+        }
+    }
+    complain(&errors);
+    complain(&warnings);
+    if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Builds all that `run` would build, with an access log that writes nowhere.
+fn build(config: Config) -> (Config, Vec<Problem>) {
+    let log = match AccessLog::start(None) {
+        Ok(log) => Arc::new(log),
+        Err(error) => {
+            let problem = Problem::error(Origin::Profile, "", format!("cannot start a thread: {error}"));
+            return (config, vec![problem]);
+        }
+    };
+    let (engine, mut problems) = Engine::build(config, log);
+    match engine {
+        Ok(engine) => {
+            problems.extend(missing_files(&engine));
+            (engine.config, problems)
+        }
+        Err(config) => (config, problems),
+    }
+}
+
+/// What `run` can start without, but an admin wants to know.
+fn missing_files(engine: &Engine) -> Vec<Problem> {
+    let product = &engine.config.product;
+    let keys = engine.gate.iter().flat_map(Gate::file_errors);
+    let secret = match &engine.speaks {
+        Speaks::Connect(rules) => rules.file_error(),
+        Speaks::Https(_) => None,
+    };
+    let mut problems: Vec<_> = keys
+        .chain(secret)
+        .map(|error| Problem::warning(Origin::Profile, "product", format!("no login is possible: {error}")))
+        .collect();
+    for directory in &product.directory {
+        let path = engine.config.root.path(&directory.path);
+        if !path.is_dir() {
+            let message = format!("{} is served from {}, which is missing", directory.url, path.display());
+            problems.push(Problem::warning(Origin::Profile, "product.directory", message));
+        }
+    }
+    problems
+}
+
+/// Whether the address to listen on is one of this machine; the port may be in use by the running daemon.
+fn listen_problem(config: &Config) -> Option<Problem> {
+    let address = config.settings.listen.address.clone();
+    if address == ListenAddress::Any {
+        return None;
+    }
+    let error = listener::bind(&Listen { address, port: 0 }).err()?;
+    Some(Problem::error(config.origin("listen.address"), "listen.address", error.to_string()))
+}
+
+/// What the manuals warn of; `run` logs it as well.
+pub fn advice(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let origin = config.origin("listen.address");
+    let mut advise = |message: &str| {
+        problems.push(Problem::warning(origin.clone(), "listen.address", message));
+    };
+    let clustered = NodeFile::new(config.product.nodes.as_ref(), &config.root)
+        .current()
+        .is_ok_and(|table| table.clustered);
+    let restricted = match &config.settings.listen.address {
+        ListenAddress::Any => false,
+        ListenAddress::Literal { address, .. } => *address != IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        ListenAddress::Name(_) => true,
+    };
+    if clustered && restricted {
+        advise(
+            "LISTEN_IP is set on a clustered system, which is not recommended: the other nodes need access to \
+             this port, possibly from other subnets",
+        );
+    }
+    if config.settings.listen.address == ListenAddress::Any && bind_v6_only() {
+        advise(
+            "net.ipv6.bindv6only is 1 on this machine; IPv4 and IPv6 clients are served all the same, \
+             but other programs may not do so",
+        );
+    }
+    problems
+}
+
+fn bind_v6_only() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|text| text.trim() == "1")
+}
+
+fn as_json(key: &str, found: &Found) -> Value {
+    let text = found.text.as_str();
+    let value = match keys::find(key).map(|key| key.kind) {
+        Some(Kind::Bool) => json!(matches!(text, "1" | "true")),
+        Some(Kind::Number(..)) => text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)),
+        Some(Kind::Text | Kind::List) | None => json!(text),
+    };
+    let (file, line) = found.origin.place();
+    json!({ "value": value, "layer": found.origin.to_string(), "file": file, "line": line })
+}

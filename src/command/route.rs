@@ -1,0 +1,99 @@
+//! `nodegate route PROFILE METHOD PATH`: one line, `TARGET login|open REASON`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{load, say};
+use crate::config::product::{Connect, Product};
+use crate::config::{Config, Options};
+use crate::engine;
+use crate::gate::Gate;
+use crate::route::Route;
+use crate::target::Target;
+use crate::upstream::nodes::NodeFile;
+
+pub fn run(profile: &str, options: &Options, method: &str, path: &str) -> ExitCode {
+    let config = match load(profile, options) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let Ok(method) = method.parse::<Method>() else {
+        let _ = writeln!(std::io::stderr(), "'{method}' is no HTTP method");
+        return ExitCode::FAILURE;
+    };
+    let answer = match &config.product {
+        Product { connect: Some(connect), .. } => Ok(explain_connect(connect, &method, path)),
+        _ => explain(&config, &method, path),
+    };
+    match answer {
+        Ok(line) => {
+            say(&line);
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            let _ = writeln!(std::io::stderr(), "{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn explain_connect(connect: &Connect, method: &Method, target: &str) -> String {
+    if *method != Method::CONNECT {
+        return "refused:405 login only CONNECT is served here".to_owned();
+    }
+    if target.starts_with(&format!("{}:", connect.prefix)) {
+        "tunnel login the target is a ticket; its signature and age decide".to_owned()
+    } else {
+        "refused:401 login the target is no ticket".to_owned()
+    }
+}
+
+fn explain(config: &Config, method: &Method, path: &str) -> Result<String, String> {
+    let nodes = Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root));
+    let routes = engine::routes(config)?;
+    let path = path.split('?').next().unwrap_or_default();
+    let target = match Target::parse(path) {
+        Ok(target) => target,
+        Err(error) => return Ok(format!("refused:400 open {error}")),
+    };
+    let rules = config.product.gate.clone();
+    let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose()?;
+    let needs_login = match &target {
+        Target::Api(api) => gate.is_some_and(|gate| !gate.is_open(method, api)),
+        Target::Path(_) | Target::NoSuchUri => false,
+    };
+    if let Some(refused) = refused_method(method, &target) {
+        return Ok(refused);
+    }
+    let route = routes.resolve(method, &target, &nodes).map_err(|error| error.to_string())?;
+    let access = if needs_login { "login" } else { "open" };
+    Ok(format!("{route} {access} {}", reason(&route)))
+}
+
+fn refused_method(method: &Method, target: &Target) -> Option<String> {
+    match (target, method) {
+        (_, &Method::GET | &Method::HEAD | &Method::OPTIONS)
+        | (Target::Api(_), &Method::POST | &Method::PUT | &Method::DELETE) => None,
+        (Target::Path(_), _) => Some(format!("refused:405 open {method} is not for pages and files")),
+        (Target::Api(_) | Target::NoSuchUri, _) => {
+            Some(format!("refused:501 open method {method} is not served"))
+        }
+    }
+}
+
+fn reason(route: &Route) -> String {
+    match route {
+        Route::Daemon => "answered by the daemon of this node".to_owned(),
+        Route::Node(name) => format!("the path names the node {name}"),
+        Route::UnknownNode(name) => format!("no such node '{name}'"),
+        Route::Upload => "a file for a storage".to_owned(),
+        Route::Websocket => "a console".to_owned(),
+        Route::Page => "a page of the profile".to_owned(),
+        Route::Static(_) => "a file of the profile".to_owned(),
+        Route::Missing(_) => "no page, file or directory of the profile has this path".to_owned(),
+        Route::NoSuchUri => "write /api2/FORMAT/PATH".to_owned(),
+    }
+}

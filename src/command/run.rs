@@ -1,0 +1,51 @@
+//! `nodegate run PROFILE`: everything opened, privileges dropped, then served until a signal.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::{check, complain};
+use crate::config::problem::{Origin, Problem};
+use crate::config::{Config, Options};
+use crate::engine::Engine;
+use crate::process::pid_file::PidFile;
+use crate::process::privileges;
+use crate::response::access_log::AccessLog;
+use crate::{listener, server};
+
+pub fn run(profile: &str, options: &Options) -> ExitCode {
+    match start(profile, options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => {
+            complain(&problems);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
+    let config = Config::load(profile, options)?;
+    let advice = check::advice(&config);
+    let user = privileges::user_to_become(&config)?;
+    privileges::hand_over_directories(&config, user.as_ref());
+    let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
+    let log = Arc::new(log);
+    let (engine, problems) = Engine::build(config, Arc::clone(&log));
+    let engine = engine
+        .map_err(|_| problems.iter().filter(|problem| problem.is_error()).cloned().collect::<Vec<_>>())?;
+    for problem in problems.iter().chain(&advice) {
+        if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
+    }
+    let listener = listener::bind(&engine.config.settings.listen).map_err(|error| {
+        vec![Problem::error(engine.config.origin("listen.address"), "listen.address", error.to_string())]
+    })?;
+    let pid_file = PidFile::write(&engine.config);
+    privileges::become_user(user.as_ref())?;
+    let served = server::run(&Arc::new(engine), listener);
+    log.close();
+    drop(pid_file);
+    served.map_err(|error| system_error(&error))
+}
+
+fn system_error(error: &std::io::Error) -> Vec<Problem> {
+    vec![Problem::error(Origin::Profile, "", format!("the system refused: {error}"))]
+}

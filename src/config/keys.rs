@@ -1,0 +1,97 @@
+//! Every setting there is: its name, the name it has in the products' own file, its kind and its default.
+//!
+//! The names are fixed (`docs/profile.md`); a profile may give another default for any of them.
+
+/// What a value of a setting may look like, whichever layer it comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// any text
+    Text,
+    /// text with commas, or an array of texts
+    List,
+    /// `0`, `1`, `false`, `true`; in the products' own file `0` and `1` only
+    Bool,
+    /// a whole number between the two, both included
+    Number(u64, u64),
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub legacy: Option<&'static str>,
+    pub kind: Kind,
+    pub default: &'static str,
+}
+
+const fn key(name: &'static str, legacy: Option<&'static str>, kind: Kind, default: &'static str) -> Key {
+    Key { name, legacy, kind, default }
+}
+
+const SECONDS: Kind = Kind::Number(1, 86_400);
+const SECONDS_OR_OFF: Kind = Kind::Number(0, 86_400);
+
+/// In the order in which `nodegate check` prints them.
+pub const KEYS: &[Key] = &[
+    key("listen.address", Some("LISTEN_IP"), Kind::Text, "::"),
+    key("listen.port", None, Kind::Number(0, 65_535), "8006"),
+    key("acl.allow_from", Some("ALLOW_FROM"), Kind::List, ""),
+    key("acl.deny_from", Some("DENY_FROM"), Kind::List, ""),
+    key("acl.policy", Some("POLICY"), Kind::Text, "allow"),
+    key("tls.ciphers", Some("CIPHERS"), Kind::Text, DEFAULT_CIPHERS),
+    key("tls.ciphersuites", Some("CIPHERSUITES"), Kind::Text, DEFAULT_CIPHERSUITES),
+    key("tls.honor_cipher_order", Some("HONOR_CIPHER_ORDER"), Kind::Bool, "1"),
+    key("tls.disable_tls_1_2", Some("DISABLE_TLS_1_2"), Kind::Bool, "0"),
+    key("tls.disable_tls_1_3", Some("DISABLE_TLS_1_3"), Kind::Bool, "0"),
+    key("tls.dhparams", Some("DHPARAMS"), Kind::Text, ""),
+    key("tls.key_file", Some("TLS_KEY_FILE"), Kind::Text, ""),
+    key("compression.enabled", Some("COMPRESSION"), Kind::Bool, "1"),
+    key("real_ip.header", Some("PROXY_REAL_IP_HEADER"), Kind::Text, ""),
+    key("real_ip.allow_from", Some("PROXY_REAL_IP_ALLOW_FROM"), Kind::List, ""),
+    key("workers", Some("MAX_WORKERS"), Kind::Text, "3"),
+    key("backend.address", None, Kind::Text, "127.0.0.1:85"),
+    key("backend.unprivileged", None, Kind::Text, ""),
+    key("backend.keepalive", None, Kind::Bool, "false"),
+    key("node.name", None, Kind::Text, ""),
+    key("cluster.port", None, Kind::Number(1, 65_535), "8006"),
+    key("tunnel.peer_port", None, Kind::Number(1, 65_535), "3128"),
+    key("tunnel.ports", None, Kind::Text, "61000-61999"),
+    key("user", None, Kind::Text, "www-data"),
+    key("timeout.connect", None, SECONDS, "10"),
+    key("timeout.answer", None, SECONDS, "30"),
+    key("timeout.header", None, SECONDS, "10"),
+    key("timeout.idle", None, SECONDS, "65"),
+    key("timeout.stop", None, SECONDS, "10"),
+    key("limits.body", None, Kind::Number(0, 1 << 30), "524288"),
+    key("limits.header", None, Kind::Number(256, 1 << 16), "8192"),
+    key("limits.headers", None, Kind::Number(1, 100), "64"),
+    key("limits.login_failures", None, Kind::Number(0, 1 << 20), "20"),
+    key("console.ping", None, SECONDS_OR_OFF, "30"),
+    key("log.access", None, Kind::Text, ""),
+];
+
+const DEFAULT_CIPHERS: &str = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
+ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256:\
+ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:\
+ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256";
+const DEFAULT_CIPHERSUITES: &str =
+    "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
+
+/// The setting of that name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The setting that the products' own file calls `legacy`.
+pub fn find_legacy(legacy: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.legacy == Some(legacy))
+}
+
+/// The name most like `wrong`, for a hint behind "unknown key".
+pub fn most_like(wrong: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .map(|key| (strsim::jaro_winkler(key.name, wrong), key.name))
+        .filter(|(likeness, _)| *likeness > 0.85)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}

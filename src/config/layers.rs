@@ -1,0 +1,247 @@
+//! The layers of settings, weakest first: defaults and profile, site file, the product's own file, environment,
+//! command line. Each single value is a figment provider of its own, so that its metadata tells file and line.
+
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider, Source};
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, KEYS, Kind};
+use super::problem::{Origin, Problem};
+use super::shell;
+
+/// All layers merged, and what was wrong with reading them.
+pub struct Layers {
+    figment: Figment,
+    pub problems: Vec<Problem>,
+}
+
+/// A value that won, as text, and the layer that gave it.
+#[derive(Debug)]
+pub struct Found {
+    pub text: String,
+    pub origin: Origin,
+}
+
+/// One value from one place.
+struct Single {
+    key: &'static str,
+    text: String,
+    origin: Origin,
+}
+
+impl Provider for Single {
+    fn metadata(&self) -> Metadata {
+        match &self.origin {
+            Origin::Profile => Metadata::named("profile"),
+            Origin::CommandLine => Metadata::named("--set"),
+            Origin::Environment(name) => Metadata::named(format!("environment {name}")),
+            Origin::File { path, line } => {
+                Metadata::from(line.map_or(String::new(), |line| line.to_string()), path.as_path())
+            }
+        }
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let nested = figment::util::nest(self.key, Value::from(self.text.as_str()));
+        Ok(nested.into_dict().map(|dict| Profile::Default.collect(dict)).unwrap_or_default())
+    }
+}
+
+fn origin_of(metadata: &Metadata) -> Origin {
+    if let Some(Source::File(path)) = &metadata.source {
+        return Origin::File { path: path.clone(), line: metadata.name.parse().ok() };
+    }
+    match metadata.name.strip_prefix("environment ") {
+        Some(name) => Origin::Environment(name.to_owned()),
+        None if metadata.name == "--set" => Origin::CommandLine,
+        None => Origin::Profile,
+    }
+}
+
+impl Layers {
+    /// The defaults, and the settings of the profile on top of them.
+    pub fn new(profile: &DeTable<'_>, profile_text: &str, profile_path: Option<&Path>) -> Self {
+        let mut layers = Self { figment: Figment::new(), problems: Vec::new() };
+        for key in KEYS {
+            layers.merge(key.name, key.default.to_owned(), Origin::Profile);
+        }
+        let file = profile_path.map_or_else(|| PathBuf::from("profile"), Path::to_path_buf);
+        layers.table(
+            profile,
+            &[],
+            &TomlSource { path: &file, text: profile_text, layer: Some(Origin::Profile) },
+        );
+        layers
+    }
+
+    fn merge(&mut self, key: &'static str, text: String, origin: Origin) {
+        let single = Single { key, text, origin };
+        self.figment = std::mem::take(&mut self.figment).merge(single);
+    }
+
+    /// `/etc/nodegate/NAME.toml`; may be missing.
+    pub fn site_file(&mut self, path: &Path) {
+        let Some(text) = self.read(path).and_then(|bytes| self.utf8(path, bytes)) else { return };
+        match DeTable::parse(&text) {
+            Ok(table) => {
+                self.table(table.get_ref(), &[], &TomlSource { path, text: &text, layer: None });
+            }
+            Err(error) => {
+                let line = error.span().map(|span| line_at(&text, span.start));
+                let origin = Origin::File { path: path.to_path_buf(), line };
+                self.problems.push(Problem::error(origin, "", error.message()));
+            }
+        }
+    }
+
+    fn table(&mut self, table: &DeTable<'_>, parents: &[&str], source: &TomlSource<'_>) {
+        for (name, value) in table {
+            let mut names = parents.to_vec();
+            names.push(name.get_ref());
+            if let DeValue::Table(inner) = value.get_ref() {
+                self.table(inner, &names, source);
+                continue;
+            }
+            let dotted = names.join(".");
+            let place = source.place(name.span().start);
+            match (keys::find(&dotted), plain_text(value.get_ref())) {
+                (None, _) => self.problems.push(unknown_key(place, &dotted)),
+                (Some(key), Some(text)) => {
+                    let origin = source.layer.clone().unwrap_or(place);
+                    self.merge(key.name, text, origin);
+                }
+                (Some(_), None) => self.problems.push(Problem::error(
+                    place,
+                    dotted,
+                    "must be a text, a number, a truth value, or an array of texts",
+                )),
+            }
+        }
+    }
+
+    /// The product's own `/etc/default/…`; may be missing.
+    pub fn legacy_file(&mut self, path: &Path) {
+        let Some(bytes) = self.read(path) else { return };
+        let (assignments, errors) = shell::parse(&bytes);
+        let place = |line| Origin::File { path: path.to_path_buf(), line: Some(line) };
+        for error in errors {
+            self.problems.push(Problem::error(place(error.line), "", error.message));
+        }
+        // As in a shell, only the last assignment of a name counts.
+        for (index, assignment) in assignments.iter().enumerate() {
+            if assignments.iter().skip(index + 1).any(|later| later.name == assignment.name) {
+                continue;
+            }
+            let origin = place(assignment.line);
+            let Some(key) = keys::find_legacy(&assignment.name) else {
+                self.problems.push(Problem::warning(origin, &assignment.name, "unknown key, ignored"));
+                continue;
+            };
+            if key.kind != Kind::Bool && assignment.value.trim().is_empty() {
+                continue; // the originals take an empty value for an unset one
+            }
+            if key.kind == Kind::Bool && !matches!(assignment.value.as_str(), "0" | "1") {
+                let message = format!("must be 0 or 1, not '{}' ({})", assignment.value, key.name);
+                self.problems.push(Problem::error(origin, &assignment.name, message));
+                continue;
+            }
+            self.merge(key.name, assignment.value.clone(), origin);
+        }
+    }
+
+    /// `NODEGATE_LISTEN__PORT=8007` and the like.
+    pub fn environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+        for (name, value) in variables {
+            let Some(rest) = name.strip_prefix("NODEGATE_") else { continue };
+            let dotted = rest.to_lowercase().replace("__", ".");
+            let origin = Origin::Environment(name.clone());
+            match keys::find(&dotted) {
+                Some(key) => self.merge(key.name, value, origin),
+                None => self.problems.push(unknown_key(origin, &dotted)),
+            }
+        }
+    }
+
+    /// `--set KEY=VALUE`.
+    pub fn command_line(&mut self, sets: &[String]) {
+        for set in sets {
+            let (name, value) = set.split_once('=').unwrap_or((set, ""));
+            match keys::find(name.trim()) {
+                Some(key) if set.contains('=') => {
+                    self.merge(key.name, value.to_owned(), Origin::CommandLine);
+                }
+                Some(_) => {
+                    self.problems.push(Problem::error(Origin::CommandLine, name, "write KEY=VALUE"));
+                }
+                None => self.problems.push(unknown_key(Origin::CommandLine, name)),
+            }
+        }
+    }
+
+    /// The winning value of a key. Every key of `KEYS` has one, since the defaults are the lowest layer.
+    pub fn find(&self, key: &str) -> Found {
+        let value = self.figment.find_value(key).ok();
+        let origin = value
+            .as_ref()
+            .and_then(|value| self.figment.get_metadata(value.tag()))
+            .map_or(Origin::Profile, origin_of);
+        let text = value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+        Found { text, origin }
+    }
+
+    fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
+        match std::fs::read(path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                self.problems.push(Problem::file_error(path, format!("cannot be read: {error}")));
+                None
+            }
+        }
+    }
+
+    fn utf8(&mut self, path: &Path, bytes: Vec<u8>) -> Option<String> {
+        String::from_utf8(bytes)
+            .map_err(|_| self.problems.push(Problem::file_error(path, "is not UTF-8 text")))
+            .ok()
+    }
+}
+
+/// A TOML text being walked: `layer` overrides what each value reports as its origin.
+struct TomlSource<'a> {
+    path: &'a Path,
+    text: &'a str,
+    layer: Option<Origin>,
+}
+
+impl TomlSource<'_> {
+    fn place(&self, offset: usize) -> Origin {
+        Origin::File { path: self.path.to_path_buf(), line: Some(line_at(self.text, offset)) }
+    }
+}
+
+/// 1-based line of a byte offset.
+pub(super) fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+fn unknown_key(origin: Origin, name: &str) -> Problem {
+    let hint = keys::most_like(name).map(|key| format!("; did you mean {key}?")).unwrap_or_default();
+    Problem::error(origin, name, format!("unknown key{hint}"))
+}
+
+/// The value as the text that `--set` would take: the same in every layer.
+fn plain_text(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Boolean(truth) => Some(truth.to_string()),
+        DeValue::Array(items) => {
+            let texts: Option<Vec<_>> = items.iter().map(|item| plain_text(item.get_ref())).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+    }
+}

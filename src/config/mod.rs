@@ -1,0 +1,153 @@
+//! Files to types, once: the profile, the layers of settings on top of it, and what is wrong with them.
+
+pub mod address;
+pub mod keys;
+pub mod layers;
+pub mod problem;
+pub mod product;
+pub mod root;
+pub mod sections;
+pub mod settings;
+pub mod shell;
+
+use std::path::{Path, PathBuf};
+
+use include_dir::{Dir, include_dir};
+use serde::Deserialize as _;
+use toml::de::DeTable;
+
+use layers::{Found, Layers};
+use problem::{Origin, Problem};
+use product::Product;
+use root::Root;
+use settings::Settings;
+
+static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/profiles");
+
+/// What the command line says about where settings come from.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub root: Root,
+    /// `KEY=VALUE` each
+    pub sets: Vec<String>,
+}
+
+/// A profile with every layer applied.
+#[derive(Debug)]
+pub struct Config {
+    pub product: Product,
+    pub settings: Settings,
+    pub root: Root,
+    /// the port that the profile alone would listen on
+    pub own_port: u16,
+    pub problems: Vec<Problem>,
+    /// each key of `keys::KEYS` with its winning value and layer
+    pub effective: Vec<(&'static str, Found)>,
+}
+
+/// Names of the profiles inside the binary, sorted.
+pub fn built_in_profiles() -> Vec<String> {
+    let mut names: Vec<_> = PROFILES
+        .files()
+        .filter(|file| file.path().extension().is_some_and(|end| end == "toml"))
+        .filter_map(|file| file.path().file_stem()?.to_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    names
+}
+
+/// The text of a built-in profile.
+pub fn built_in_profile(name: &str) -> Option<&'static str> {
+    PROFILES.get_file(format!("{name}.toml"))?.contents_utf8()
+}
+
+impl Config {
+    /// Loads a built-in profile or a `.toml` file, and every layer above it. Fails only where the profile itself
+    /// cannot be used; all that is wrong with settings is in `problems`.
+    pub fn load(profile: &str, options: &Options) -> Result<Self, Vec<Problem>> {
+        let (text, path) = profile_text(profile).map_err(|problem| vec![problem])?;
+        let (product, mut layers) = read_profile(&text, path.as_deref()).map_err(|problem| vec![problem])?;
+        let own_port = layers.find("listen.port").text.parse().unwrap_or_default();
+        let root = &options.root;
+        layers.site_file(&root.path(format!("/etc/nodegate/{}.toml", product.name)));
+        if let Some(legacy) = &product.legacy_file {
+            layers.legacy_file(&root.path(legacy));
+        }
+        layers.environment(std::env::vars());
+        layers.command_line(&options.sets);
+        let (settings, more) = Settings::resolve(&layers, root);
+        let mut problems = std::mem::take(&mut layers.problems);
+        problems.extend(more);
+        problems.extend(product_problems(&product));
+        let effective = keys::KEYS.iter().map(|key| (key.name, layers.find(key.name))).collect();
+        Ok(Self { product, settings, root: root.clone(), own_port, problems, effective })
+    }
+
+    /// The layer that gave a setting its value.
+    pub fn origin(&self, key: &str) -> Origin {
+        let found = self.effective.iter().find(|(name, _)| *name == key);
+        found.map_or(Origin::Profile, |(_, found)| found.origin.clone())
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(Problem::is_error)
+    }
+}
+
+fn profile_text(profile: &str) -> Result<(String, Option<PathBuf>), Problem> {
+    if let Some(text) = built_in_profile(profile) {
+        return Ok((text.to_owned(), None));
+    }
+    let path = Path::new(profile);
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((text, Some(path.to_path_buf()))),
+        Err(_) if !profile.contains(['/', '.']) => Err(Problem::file_error(
+            path,
+            format!(
+                "no such profile; the built-in ones are {}, or give the path of a .toml file",
+                built_in_profiles().join(", ")
+            ),
+        )),
+        Err(error) => Err(Problem::file_error(path, format!("cannot be read: {error}"))),
+    }
+}
+
+/// Splits a profile into its `[product]` part and its settings.
+fn read_profile(text: &str, path: Option<&Path>) -> Result<(Product, Layers), Problem> {
+    let file = path.map_or_else(|| PathBuf::from("built-in profile"), Path::to_path_buf);
+    let problem = |error: &toml::de::Error| {
+        let line = error.span().map(|span| layers::line_at(text, span.start));
+        Problem::error(Origin::File { path: file.clone(), line }, "product", error.message())
+    };
+    let mut table = DeTable::parse(text).map_err(|error| problem(&error))?;
+    let Some(product) = table.get_mut().remove("product") else {
+        return Err(Problem::file_error(file.clone(), "has no [product] table"));
+    };
+    let deserializer = toml::de::ValueDeserializer::from(product);
+    let product = Product::deserialize(deserializer).map_err(|error| problem(&error))?;
+    Ok((product, Layers::new(table.get_ref(), text, path)))
+}
+
+/// What no type can say: which parts belong together, and what a pattern looks like.
+fn product_problems(product: &Product) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut require = |present: bool, what: &str| {
+        if !present {
+            problems.push(Problem::error(Origin::Profile, format!("product.{what}"), "is missing"));
+        }
+    };
+    match product.protocol {
+        product::Protocol::Https => {
+            require(!product.certificate.is_empty(), "certificate");
+            require(product.gate.is_some(), "gate");
+        }
+        product::Protocol::Connect => require(product.connect.is_some(), "connect"),
+    }
+    for directory in &product.directory {
+        if !(directory.url.starts_with('/') && directory.url.ends_with('/')) {
+            let message = format!("url '{}' must begin and end with /", directory.url);
+            problems.push(Problem::error(Origin::Profile, "product.directory", message));
+        }
+    }
+    problems
+}

@@ -1,0 +1,104 @@
+//! What is wrong with the settings, said with file, line and key.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// Where a value came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// the profile, or the default that every profile starts from
+    Profile,
+    /// a file, with the line when the format tells it
+    File { path: PathBuf, line: Option<usize> },
+    /// an environment variable
+    Environment(String),
+    /// `--set` on the command line
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Profile => f.write_str("profile"),
+            Origin::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
+            Origin::File { path, line: None } => write!(f, "{}", path.display()),
+            Origin::Environment(name) => write!(f, "environment {name}"),
+            Origin::CommandLine => f.write_str("--set"),
+        }
+    }
+}
+
+/// Whether nodegate can serve in spite of a problem.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One thing that is wrong, or that an admin should know.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub severity: Severity,
+    pub origin: Origin,
+    /// the key as it is written where the value came from; empty when the problem is the file itself
+    pub key: String,
+    pub message: String,
+}
+
+impl Problem {
+    pub fn error(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, origin, key: key.into(), message: message.into() }
+    }
+
+    pub fn warning(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(origin, key, message) }
+    }
+
+    /// A problem with a file that no setting names.
+    pub fn file_error(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
+        Self::error(Origin::File { path: path.into(), line: None }, "", message)
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// `{"file":…,"line":…,"key":…,"message":…}` as `nodegate check --json` prints it.
+impl Serialize for Problem {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap as _;
+        let (file, line) = self.origin.place();
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("file", &file)?;
+        map.serialize_entry("line", &line)?;
+        map.serialize_entry("key", &self.key)?;
+        map.serialize_entry("message", &self.message)?;
+        map.end()
+    }
+}
+
+impl Origin {
+    /// File and line, for machines.
+    pub fn place(&self) -> (Option<String>, Option<usize>) {
+        match self {
+            Origin::File { path, line } => (Some(path.display().to_string()), *line),
+            Origin::Profile | Origin::Environment(_) | Origin::CommandLine => (None, None),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The `[product]` part of a profile: everything that differs between products and is no setting.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// What a profile says of its product. Paths are absolute and still without `--root`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Product {
+    /// names the site file `/etc/nodegate/NAME.toml`
+    pub name: String,
+    /// the daemon whose place is taken: log names, `argv[0]`
+    pub daemon: String,
+    pub protocol: Protocol,
+    /// shell assignments, read without a shell
+    pub legacy_file: Option<PathBuf>,
+    /// written only on the product's own port
+    pub pid_file: Option<PathBuf>,
+    /// value of the `Server` header
+    pub server: String,
+    #[serde(default)]
+    pub certificate: Vec<Certificate>,
+    pub nodes: Option<Nodes>,
+    #[serde(default)]
+    pub backend: BackendHeaders,
+    pub gate: Option<Gate>,
+    pub connect: Option<Connect>,
+    #[serde(default)]
+    pub page: Vec<Page>,
+    #[serde(default)]
+    pub directory: Vec<Directory>,
+    #[serde(default)]
+    pub file: Vec<SingleFile>,
+}
+
+/// What is spoken on the listening port.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1 over TLS, plain requests redirected
+    Https,
+    /// plain `CONNECT` with a ticket as target
+    Connect,
+}
+
+/// A certificate with its key; the first pair that exists and fits is served.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    pub file: PathBuf,
+    /// the same file when absent
+    pub key: Option<PathBuf>,
+    /// the setting `tls.key_file` replaces `key`
+    #[serde(default)]
+    pub key_setting: bool,
+}
+
+/// Where the other nodes are written down.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nodes {
+    pub file: PathBuf,
+    pub format: NodesFormat,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum NodesFormat {
+    /// JSON with `nodename` and `nodelist`
+    Members,
+    /// sections `master: CID`, `node: CID` with `name` and `ip` lines
+    Sections,
+}
+
+/// Names of the headers that only nodegate may set towards a daemon, or read from one.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendHeaders {
+    /// true client address
+    pub client_header: Option<String>,
+    /// "answer yourself, do not pass on"
+    pub loop_header: Option<String>,
+    /// names a local file to stream; never leaves nodegate
+    pub stream_header: Option<String>,
+    /// cut off the front of `Location`
+    pub location_prefix: Option<String>,
+}
+
+/// Who may pass (`gate/`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    pub cookie: String,
+    pub api_token: Option<String>,
+    pub csrf_header: String,
+    pub csrf_secret: PathBuf,
+    /// the reason given for every ticket that is refused, whatever is wrong with it
+    pub invalid: String,
+    pub schemes: Vec<Scheme>,
+    /// longest `USER@REALM`, in bytes
+    pub user_length: usize,
+    /// `METHOD PATH` that need no login, exact
+    pub open: Vec<String>,
+    /// `METHOD PATTERN` that need no CSRF token
+    #[serde(default)]
+    pub csrf_exempt: Vec<String>,
+    /// `METHOD PATTERN` of file uploads
+    #[serde(default)]
+    pub upload: Vec<String>,
+    pub ticket: Vec<TicketKind>,
+}
+
+/// Signature schemes, tried in the profile's order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheme {
+    Pkcs1Sha1,
+    Pkcs1Sha256,
+    PssSha256,
+}
+
+/// One kind of login ticket. Ages in seconds, both ends exclusive.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketKind {
+    pub prefix: String,
+    pub key: PathBuf,
+    /// the key before the last rotation
+    pub old_key: Option<PathBuf>,
+    /// seconds after which a key is due for rotation; limits how old a ticket of it may be
+    pub key_lifetime: Option<i64>,
+    #[serde(default = "TicketKind::default_min_age")]
+    pub min_age: i64,
+    #[serde(default = "TicketKind::default_max_age")]
+    pub max_age: i64,
+    /// the ticket names a mail address; its user is `ADDRESS@REALM`
+    pub realm: Option<String>,
+    /// read `max_age` in days from a file of sections
+    pub lifetime: Option<Lifetime>,
+}
+
+impl TicketKind {
+    fn default_min_age() -> i64 {
+        -300
+    }
+
+    fn default_max_age() -> i64 {
+        7200
+    }
+}
+
+/// `key` of the first `section` in `file`, in days.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifetime {
+    pub file: PathBuf,
+    pub section: String,
+    pub key: String,
+    pub default: i64,
+}
+
+/// `CONNECT` with a signed ticket as target (crate `nodegate-spice`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    pub prefix: String,
+    pub secret: PathBuf,
+    pub max_age: i64,
+    pub max_future: i64,
+}
+
+/// A page rendered from a template.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    pub url: String,
+}
+
+/// Everything below `url` is a file below `path`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Directory {
+    pub url: String,
+    pub path: PathBuf,
+    /// directories that symbolic links in `path` may lead into
+    #[serde(default)]
+    pub links: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SingleFile {
+    pub url: String,
+    pub path: PathBuf,
+}

@@ -1,0 +1,30 @@
+//! `--root DIR`: every absolute path of profile and settings is looked up under DIR.
+
+use std::path::{Path, PathBuf};
+
+/// The directory that stands for `/`.
+#[derive(Clone, Debug)]
+pub struct Root(PathBuf);
+
+impl Root {
+    pub fn new(directory: PathBuf) -> Self {
+        Self(directory)
+    }
+
+    /// Whether paths are taken as they are.
+    pub fn is_system(&self) -> bool {
+        self.0 == Path::new("/")
+    }
+
+    /// Where an absolute path of the profile or a setting really lies.
+    pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
+        let absolute = absolute.as_ref();
+        self.0.join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+}
+
+impl Default for Root {
+    fn default() -> Self {
+        Self::new(PathBuf::from("/"))
+    }
+}

@@ -1,0 +1,150 @@
+//! Everything a connection needs, made once from the configuration and shared by all workers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::acl::PeerIp;
+use crate::config::Config;
+use crate::config::problem::{Origin, Problem};
+use crate::config::product::{BackendHeaders, Protocol};
+use crate::gate::Gate;
+use crate::handler::static_file::types::file_types;
+use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
+use crate::handler::tunnel::TunnelRules;
+use crate::pattern::Pattern;
+use crate::response::CommonHeaders;
+use crate::response::access_log::AccessLog;
+use crate::route::Routes;
+use crate::tls::Acceptor;
+
+use crate::upstream::nodes::NodeFile;
+
+/// A product, ready to serve.
+pub struct Engine {
+    pub config: Config,
+    pub speaks: Speaks,
+    pub gate: Option<Gate>,
+    pub routes: Routes,
+    pub nodes: Arc<NodeFile>,
+    pub backend_headers: HeaderNames,
+    pub common: CommonHeaders,
+    pub log: Arc<AccessLog>,
+}
+
+/// What is spoken on the port.
+pub enum Speaks {
+    Https(Acceptor),
+    Connect(Box<TunnelRules>),
+}
+
+/// The profile's header names, parsed.
+#[derive(Default)]
+pub struct HeaderNames {
+    pub client: Option<HeaderName>,
+    pub looped: Option<HeaderName>,
+    pub stream: Option<HeaderName>,
+    pub location_prefix: Option<String>,
+}
+
+impl Engine {
+    /// The engine, if it can serve, and everything that is wrong. A problem may be one that it can serve with.
+    pub fn build(mut config: Config, log: Arc<AccessLog>) -> (Result<Self, Config>, Vec<Problem>) {
+        let mut problems = std::mem::take(&mut config.problems);
+        let fatal = problems.iter().any(Problem::is_error);
+        let nodes = Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root));
+        let mut note = |message| problems.push(Problem::error(Origin::Profile, "product", message));
+        let rules = config.product.gate.clone();
+        let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose();
+        let gate = gate.map_err(&mut note).ok();
+        let routes = routes(&config).map_err(&mut note).ok();
+        let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
+        let common = CommonHeaders::of(&config).map_err(&mut note).ok();
+        let speaks = match config.product.protocol {
+            Protocol::Https => {
+                let (acceptor, more) = Acceptor::load(&config);
+                problems.extend(more);
+                acceptor.map(Speaks::Https)
+            }
+            Protocol::Connect => TunnelRules::new(&config).map(Box::new).map(Speaks::Connect),
+        };
+        match (gate, routes, headers, common, speaks) {
+            (Some(gate), Some(routes), Some(backend_headers), Some(common), Some(speaks)) if !fatal => {
+                (Ok(Self { config, speaks, gate, routes, nodes, backend_headers, common, log }), problems)
+            }
+            _ => (Err(config), problems),
+        }
+    }
+
+    /// The client as far as a trusted proxy vouches for it: for the log alone. A value that is no single address is
+    /// ignored.
+    pub fn real_ip(&self, peer: PeerIp, headers: &HeaderMap) -> IpAddr {
+        let address = peer.address();
+        let Some(source) = &self.config.settings.real_ip else { return address };
+        if source.trusted.as_ref().is_some_and(|trusted| !trusted.contains(address)) {
+            return address;
+        }
+        headers
+            .get(&source.header)
+            .and_then(|value| value.to_str().ok()?.trim().parse::<IpAddr>().ok())
+            .map_or(address, |named| named.to_canonical())
+    }
+}
+
+/// The profile's destinations.
+pub fn routes(config: &Config) -> Result<Routes, String> {
+    let product = &config.product;
+    let root = &config.root;
+    let directories = product.directory.iter().map(|directory| Directory {
+        url: directory.url.clone(),
+        path: root.path(&directory.path),
+        links: directory.links.iter().map(|link| root.path(link)).collect(),
+    });
+    let files =
+        product.file.iter().map(|file| SingleFile { url: file.url.clone(), path: root.path(&file.path) });
+    let uploads = product.gate.iter().flat_map(|gate| &gate.upload).map(|text| Pattern::parse(text));
+    Ok(Routes {
+        uploads: uploads.collect::<Result<_, _>>()?,
+        pages: product.page.iter().map(|page| page.url.clone()).collect(),
+        files: StaticFiles::new(
+            directories.collect(),
+            files.collect(),
+            file_types(),
+            config.settings.compression,
+        ),
+        node_name: config.settings.node_name.clone(),
+    })
+}
+
+impl HeaderNames {
+    /// Whether another node has sent the request on already.
+    pub fn is_looped(&self, headers: &HeaderMap) -> bool {
+        self.looped.as_ref().is_some_and(|name| headers.contains_key(name))
+    }
+
+    fn parse(names: &BackendHeaders) -> Result<Self, String> {
+        let parse = |name: &Option<String>| -> Result<Option<HeaderName>, String> {
+            name.as_ref()
+                .map(|name| name.parse().map_err(|_| format!("'{name}' is no header name")))
+                .transpose()
+        };
+        Ok(Self {
+            client: parse(&names.client_header)?,
+            looped: parse(&names.loop_header)?,
+            stream: parse(&names.stream_header)?,
+            location_prefix: names.location_prefix.clone(),
+        })
+    }
+}
+
+impl CommonHeaders {
+    fn of(config: &Config) -> Result<Self, String> {
+        let value =
+            |text: &str| HeaderValue::try_from(text).map_err(|_| format!("'{text}' is no header value"));
+        Ok(Self {
+            server: value(&config.product.server)?,
+            keep_alive: value(&format!("timeout={}", config.settings.timeout.idle.as_secs()))?,
+        })
+    }
+}

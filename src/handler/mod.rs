@@ -1,0 +1,6 @@
+//! Step 7: one file per destination.
+
+pub mod api;
+pub mod redirect;
+pub mod static_file;
+pub mod tunnel;

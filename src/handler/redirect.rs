@@ -1,0 +1,20 @@
+//! Plain HTTP on the TLS port: the client is sent to `https://`.
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderValue, Response};
+
+use crate::response::body::Body;
+use crate::response::refusal::{self, Refusal};
+
+/// Redirects to the same path and query on the host that the client named.
+pub fn to_https(head: &Parts) -> Result<Response<Body>, Refusal> {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if host.is_empty() {
+        return Err(Refusal::BadRequest("this port speaks TLS; use https://"));
+    }
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    HeaderValue::try_from(format!("https://{host}{path}"))
+        .map(|location| refusal::redirect(&head.method, location))
+        .map_err(|_| Refusal::BadRequest("malformed Host header"))
+}

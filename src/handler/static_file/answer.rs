@@ -1,0 +1,181 @@
+//! From an open file to the answer: which coding, which part, or nothing new.
+
+use std::io;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderName, LAST_MODIFIED, RANGE, VARY,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::BodyExt;
+
+use super::conditional::{Extent, Validators};
+use super::contents::Contents;
+use super::open::OpenedFile;
+use super::stream::FileBody;
+use super::{Located, StaticError};
+use crate::response::body::{Body, empty, full};
+use crate::response::compress::{Coding, negotiate};
+
+/// Codings in the order of preference.
+const OFFERED: [Coding; 4] = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Deflate];
+
+/// Bytes up to which a compressed file would save next to nothing.
+const TOO_SMALL_TO_COMPRESS: u64 = 1024;
+
+/// Bytes; compressing more takes too long and too much of the memory for kept contents.
+const MOST_TO_COMPRESS: u64 = 32 << 20;
+
+/// Bytes; bigger files are streamed instead of kept in memory.
+const MOST_TO_KEEP: u64 = 1 << 20;
+
+/// One request for a file that could be opened.
+pub(super) struct Exchange<'r> {
+    pub(super) located: &'r Located,
+    pub(super) opened: OpenedFile,
+    pub(super) method_is_head: bool,
+    pub(super) headers: &'r HeaderMap,
+    pub(super) now: SystemTime,
+}
+
+impl Exchange<'_> {
+    /// A range is sent of the file as it is (and means something for GET only; RFC 9110, section 14.2).
+    pub(super) async fn answer(&self, contents: &Contents) -> Result<Response<Body>, StaticError> {
+        let is_ranged = !self.method_is_head && self.headers.contains_key(RANGE);
+        if !is_ranged
+            && let Some(coding) = self.coding()
+            && let Some(response) = self.coded(coding, contents).await?
+        {
+            return Ok(response);
+        }
+        self.plain(contents).await
+    }
+
+    /// The coding to try.
+    fn coding(&self) -> Option<Coding> {
+        let size = self.opened.version.size;
+        if !self.located.varies || size <= TOO_SMALL_TO_COMPRESS || size > MOST_TO_COMPRESS {
+            return None;
+        }
+        let lines = self.headers.get_all(ACCEPT_ENCODING).iter();
+        let lines: Option<Vec<_>> = lines.map(|line| line.to_str().ok()).collect();
+        negotiate(Some(&lines?.join(", ")), &OFFERED)
+    }
+
+    /// `None` if the file is no smaller in this coding.
+    async fn coded(
+        &self,
+        coding: Coding,
+        contents: &Contents,
+    ) -> Result<Option<Response<Body>>, StaticError> {
+        let validators = self.validators(Some(coding));
+        // A client that knows this tag once got this coding: no need to compress in order to say so.
+        if validators.are_listed(self.headers) {
+            return Ok(Some(self.not_modified(&validators)));
+        }
+        let coded = contents.coded(&self.opened, coding).await;
+        let Some(bytes) = coded.map_err(StaticError::Unreadable)? else {
+            return Ok(None);
+        };
+        if validators.satisfy(self.headers) {
+            return Ok(Some(self.not_modified(&validators)));
+        }
+        let length = HeaderValue::from(bytes.len());
+        let body = if self.method_is_head { empty() } else { full(bytes) };
+        let mut response = self.found(StatusCode::OK, &validators, length, body);
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding.token()));
+        Ok(Some(response))
+    }
+
+    async fn plain(&self, contents: &Contents) -> Result<Response<Body>, StaticError> {
+        let validators = self.validators(None);
+        if validators.satisfy(self.headers) {
+            return Ok(self.not_modified(&validators));
+        }
+        let size = self.opened.version.size;
+        let whole = 0..size;
+        if self.method_is_head {
+            return Ok(self.found(StatusCode::OK, &validators, size.into(), empty()));
+        }
+        match validators.extent(self.headers, size) {
+            Extent::Whole => {
+                let body = self.body(whole, contents).await.map_err(StaticError::Unreadable)?;
+                Ok(self.found(StatusCode::OK, &validators, size.into(), body))
+            }
+            Extent::Part(Range { start, end }) => {
+                let body = self.body(start..end, contents).await.map_err(StaticError::Unreadable)?;
+                let length = (end - start).into();
+                let mut response = self.found(StatusCode::PARTIAL_CONTENT, &validators, length, body);
+                let range = format!("bytes {start}-{}/{size}", end - 1);
+                set(response.headers_mut(), CONTENT_RANGE, &range);
+                Ok(response)
+            }
+            Extent::Unsatisfiable => Err(StaticError::RangeNotSatisfiable { size }),
+        }
+    }
+
+    /// The bytes of `range`, which lies within the file.
+    async fn body(&self, range: Range<u64>, contents: &Contents) -> io::Result<Body> {
+        if self.opened.version.size > MOST_TO_KEEP {
+            return Ok(FileBody::new(self.opened.file.clone(), range).boxed_unsync());
+        }
+        let kept = contents.plain(&self.opened).await?;
+        slice(&kept, &range).map(full)
+    }
+
+    fn validators(&self, coding: Option<Coding>) -> Validators {
+        Validators::new(&self.opened.version, coding, self.now)
+    }
+
+    fn found(
+        &self,
+        status: StatusCode,
+        validators: &Validators,
+        length: HeaderValue,
+        body: Body,
+    ) -> Response<Body> {
+        let mut response = self.respond(status, validators, body);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, self.located.content_type.clone());
+        headers.insert(CONTENT_LENGTH, length);
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        response
+    }
+
+    /// RFC 9110, section 15.4.5.
+    fn not_modified(&self, validators: &Validators) -> Response<Body> {
+        self.respond(StatusCode::NOT_MODIFIED, validators, empty())
+    }
+
+    fn respond(&self, status: StatusCode, validators: &Validators, body: Body) -> Response<Body> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        set(headers, ETAG, &validators.tag);
+        if let Some(modified) = validators.modified {
+            set(headers, LAST_MODIFIED, &httpdate::fmt_http_date(modified));
+        }
+        if self.located.varies {
+            headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+        response
+    }
+}
+
+/// `text` is made here, of visible ASCII: it always is a valid value.
+fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+/// Shares the memory of `bytes`.
+fn slice(bytes: &Bytes, range: &Range<u64>) -> io::Result<Bytes> {
+    let start = usize::try_from(range.start).map_err(io::Error::other)?;
+    let end = usize::try_from(range.end).map_err(io::Error::other)?;
+    let part = bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(bytes.slice_ref(part))
+}

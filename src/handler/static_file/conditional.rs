@@ -1,0 +1,259 @@
+//! Conditional and range requests: what a client has already, and which part it wants. Pure.
+//!
+//! Missing on purpose: `If-Match` and `If-Unmodified-Since` (nothing here can be written), several ranges.
+
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+
+use super::open::Version;
+use crate::response::compress::Coding;
+
+/// The validators of one representation (RFC 9110, section 8.8).
+pub(super) struct Validators {
+    /// With its quotes, e.g. `"186a7f31c0de4000-1a2b-br"`: nanoseconds, bytes, coding.
+    pub(super) tag: String,
+    /// In whole seconds. `None` for a date in the future or before 1970, which must not be sent.
+    pub(super) modified: Option<SystemTime>,
+}
+
+impl Validators {
+    pub(super) fn new(version: &Version, coding: Option<Coding>, now: SystemTime) -> Self {
+        let modified = version.modified;
+        let nanoseconds = i128::from(modified.seconds) * 1_000_000_000 + i128::from(modified.nanoseconds);
+        let size = version.size;
+        let tag = match coding {
+            None => format!("\"{nanoseconds:x}-{size:x}\""),
+            Some(coding) => format!("\"{nanoseconds:x}-{size:x}-{}\"", coding.token()),
+        };
+        let since_epoch = u64::try_from(modified.seconds).ok().map(Duration::from_secs);
+        let modified = since_epoch.and_then(|since| UNIX_EPOCH.checked_add(since));
+        Self { tag, modified: modified.filter(|modified| *modified <= now) }
+    }
+
+    /// Whether 304 is the answer to this GET or HEAD (RFC 9110, section 13.2.2, steps 3 and 4).
+    pub(super) fn satisfy(&self, headers: &HeaderMap) -> bool {
+        if headers.contains_key(IF_NONE_MATCH) {
+            return self.are_listed(headers);
+        }
+        let since = single(headers, &IF_MODIFIED_SINCE).and_then(parse_date);
+        since.zip(self.modified).is_some_and(|(since, modified)| modified <= since)
+    }
+
+    /// Whether `If-None-Match` names this representation, compared weakly (RFC 9110, section 13.1.2).
+    pub(super) fn are_listed(&self, headers: &HeaderMap) -> bool {
+        let lines = headers.get_all(IF_NONE_MATCH).iter();
+        lines.filter_map(|line| line.to_str().ok()).any(|line| lists(line, &self.tag))
+    }
+
+    /// The bytes that the request wants of `size`, if this representation is the one it has a part of
+    /// (`If-Range`; RFC 9110, sections 13.1.5 and 14.2).
+    pub(super) fn extent(&self, headers: &HeaderMap, size: u64) -> Extent {
+        let is_same = match single(headers, &IF_RANGE) {
+            None => !headers.contains_key(IF_RANGE),
+            // A weak tag never matches here, and a date only exactly.
+            Some(tag) if tag.ends_with('"') => tag == self.tag,
+            Some(date) => parse_date(date).is_some_and(|date| self.modified == Some(date)),
+        };
+        match single(headers, &RANGE) {
+            Some(range) if is_same => extent(range, size),
+            Some(_) | None => Extent::Whole,
+        }
+    }
+}
+
+/// Which bytes to send.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    Whole,
+    /// Not empty, and within the representation.
+    Part(Range<u64>),
+    /// Starts behind the end, or asks for no bytes.
+    Unsatisfiable,
+}
+
+/// A single byte range; whatever else the field holds asks for the whole (RFC 9110, section 14.2).
+fn extent(range: &str, size: u64) -> Extent {
+    let Some((unit, spec)) = range.split_once('=') else {
+        return Extent::Whole;
+    };
+    let Some((first, last)) = spec.trim_matches([' ', '\t']).split_once('-') else {
+        return Extent::Whole;
+    };
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return Extent::Whole;
+    }
+    match (first, position(first), last, position(last)) {
+        // The last N bytes. Nothing can be said about a part of an empty file, so that goes out whole.
+        ("", _, _, Some(0)) => Extent::Unsatisfiable,
+        ("", _, _, Some(_)) if size == 0 => Extent::Whole,
+        ("", _, _, Some(length)) => Extent::Part(size.saturating_sub(length)..size),
+        (_, Some(first), _, Some(last)) if last < first => Extent::Whole,
+        (_, Some(first), _, Some(_)) | (_, Some(first), "", _) if first >= size => Extent::Unsatisfiable,
+        (_, Some(first), _, Some(last)) => Extent::Part(first..last.saturating_add(1).min(size)),
+        (_, Some(first), "", _) => Extent::Part(first..size),
+        _ => Extent::Whole,
+    }
+}
+
+/// Digits only; a number too big for any file counts as the biggest.
+fn position(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+/// Whether a line of `If-None-Match` is `*` or lists `wanted`, a tag with its quotes. Reads up to the first
+/// malformed element.
+fn lists(line: &str, wanted: &str) -> bool {
+    let separators = [' ', '\t', ','];
+    let mut rest = line.trim_matches(separators);
+    if rest == "*" {
+        return true;
+    }
+    let wanted = wanted.trim_matches('"');
+    loop {
+        let Some(quoted) = rest.strip_prefix("W/").unwrap_or(rest).strip_prefix('"') else {
+            return false;
+        };
+        let Some((tag, following)) = quoted.split_once('"') else {
+            return false;
+        };
+        if tag == wanted {
+            return true;
+        }
+        rest = following.trim_start_matches(separators);
+    }
+}
+
+/// The value of a field that may occur once; `None` also if it occurs more often.
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next()?;
+    lines.next().is_none().then(|| first.to_str().ok())?
+}
+
+fn parse_date(text: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(text).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const TAG: &str = "\"5f-1a\"";
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const LATER: &str = "Sunday, 06-Nov-94 08:49:38 GMT";
+
+    fn validators() -> Validators {
+        Validators { tag: TAG.to_owned(), modified: parse_date(DATE) }
+    }
+
+    fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
+        let parse =
+            |(name, value): &(HeaderName, &str)| (name.clone(), HeaderValue::from_str(value).unwrap());
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields.iter().map(parse) {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn a_tag_decides_before_a_date() {
+        let none_match = |tags| (IF_NONE_MATCH, tags);
+        let since = |date| (IF_MODIFIED_SINCE, date);
+        let cases: &[(&[(HeaderName, &str)], bool)] = &[
+            (&[], false),
+            (&[none_match("\"5f-1a\"")], true),
+            (&[none_match("W/\"5f-1a\"")], true),
+            (&[none_match("\"a,b\" , W/\"c\",\"5f-1a\"")], true),
+            (&[none_match(", \"5f-1a\" ,")], true),
+            (&[none_match("*")], true),
+            (&[none_match("\"other\"")], false),
+            (&[none_match("\"other\""), none_match("\"5f-1a\"")], true),
+            (&[none_match("\"5f-1a")], false),
+            (&[none_match("5f-1a")], false),
+            (&[none_match("\"5f-1a-br\"")], false),
+            (&[none_match("")], false),
+            (&[none_match("\"other\""), since(LATER)], false),
+            (&[none_match("\"5f-1a\""), since(EARLIER)], true),
+            (&[since(DATE)], true),
+            (&[since(LATER)], true),
+            (&[since(EARLIER)], false),
+            (&[since("yesterday")], false),
+            (&[since(DATE), since(DATE)], false),
+        ];
+        for (fields, expected) in cases {
+            assert_eq!(validators().satisfy(&headers(fields)), *expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_cut_to_the_file() {
+        let part = Extent::Part;
+        let cases = [
+            ("bytes=0-0", part(0..1)),
+            ("bytes=0-99", part(0..100)),
+            ("BYTES=10-19", part(10..20)),
+            ("bytes= 10-19 ", part(10..20)),
+            ("bytes=90-1000", part(90..100)),
+            ("bytes=90-99999999999999999999999", part(90..100)),
+            ("bytes=90-", part(90..100)),
+            ("bytes=-1", part(99..100)),
+            ("bytes=-1000", part(0..100)),
+            ("bytes=-99999999999999999999999", part(0..100)),
+            ("bytes=100-", Extent::Unsatisfiable),
+            ("bytes=100-200", Extent::Unsatisfiable),
+            ("bytes=99999999999999999999999-", Extent::Unsatisfiable),
+            ("bytes=-0", Extent::Unsatisfiable),
+            ("bytes=0-1,5-6", Extent::Whole),
+            ("bytes=0-1,", Extent::Whole),
+            ("bytes=9-8", Extent::Whole),
+            ("bytes=200-100", Extent::Whole),
+            ("bytes=-", Extent::Whole),
+            ("bytes=", Extent::Whole),
+            ("bytes=a-b", Extent::Whole),
+            ("bytes=1-b", Extent::Whole),
+            ("bytes=a-1", Extent::Whole),
+            ("bytes=+1-2", Extent::Whole),
+            ("bytes=--1", Extent::Whole),
+            ("bytes=1 - 2", Extent::Whole),
+            ("bytes 0-1", Extent::Whole),
+            ("lines=0-1", Extent::Whole),
+            ("0-1", Extent::Whole),
+        ];
+        for (range, expected) in cases {
+            let found = validators().extent(&headers(&[(RANGE, range)]), 100);
+            assert_eq!(found, expected, "{range:?}");
+        }
+        assert_eq!(extent("bytes=0-", 0), Extent::Unsatisfiable);
+        assert_eq!(extent("bytes=-5", 0), Extent::Whole);
+        let twice = headers(&[(RANGE, "bytes=0-0"), (RANGE, "bytes=1-1")]);
+        assert_eq!(validators().extent(&twice, 100), Extent::Whole);
+    }
+
+    #[test]
+    fn a_range_of_another_version_gets_the_whole() {
+        let cases = [
+            (TAG, true),
+            (DATE, true),
+            ("W/\"5f-1a\"", false),
+            ("\"other\"", false),
+            ("\"5f-1a-br\"", false),
+            ("*", false),
+            (EARLIER, false),
+            (LATER, false),
+        ];
+        for (condition, is_part) in cases {
+            let fields = headers(&[(RANGE, "bytes=0-0"), (IF_RANGE, condition)]);
+            let expected = if is_part { Extent::Part(0..1) } else { Extent::Whole };
+            assert_eq!(validators().extent(&fields, 100), expected, "{condition:?}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Contents of small and of compressed files, read and compressed once, kept in bounded memory.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use super::open::{OpenedFile, Version};
+use crate::response::compress::{Coding, compress};
+
+/// Bytes of all that is kept, plus [`ENTRY`] for each.
+const CAPACITY: u64 = 64 << 20;
+
+/// Bytes that an entry takes beside its contents, roughly.
+const ENTRY: u64 = 256;
+
+/// Below 64, so that the cache stays in one piece: each of several would hold a share of `CAPACITY` only and
+/// reject bigger files for ever.
+const EXPECTED_ENTRIES: usize = 32;
+
+/// Compressions at a time, so that a cold start leaves processors to everybody else.
+const COMPRESSIONS: usize = 2;
+
+/// Shared by all workers.
+pub(super) struct Contents(Arc<Shared>);
+
+struct Shared {
+    kept: Cache<Form, Option<Bytes>, ByBytes>,
+    compressions: Semaphore,
+}
+
+/// What is kept: the file as it is (`None`), or in a coding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Form {
+    version: Version,
+    coding: Option<Coding>,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Form, Option<Bytes>> for ByBytes {
+    fn weight(&self, _: &Form, contents: &Option<Bytes>) -> u64 {
+        let length = contents.as_ref().map_or(0, Bytes::len);
+        u64::try_from(length).unwrap_or(CAPACITY).saturating_add(ENTRY)
+    }
+}
+
+impl Contents {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Shared {
+            kept: Cache::with_weighter(EXPECTED_ENTRIES, CAPACITY, ByBytes),
+            compressions: Semaphore::new(COMPRESSIONS),
+        }))
+    }
+
+    /// The file as it is.
+    pub(super) async fn plain(&self, opened: &OpenedFile) -> io::Result<Bytes> {
+        let contents = self.load(opened, None).await?;
+        contents.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The file in `coding`; `None` if that makes it no smaller.
+    pub(super) async fn coded(&self, opened: &OpenedFile, coding: Coding) -> io::Result<Option<Bytes>> {
+        self.load(opened, Some(coding)).await
+    }
+
+    /// Of several requests for something that is not kept yet, one does the work and the others wait. The work
+    /// is a task of its own: a client that leaves does not undo it, and cannot make it start over by returning.
+    async fn load(&self, opened: &OpenedFile, coding: Option<Coding>) -> io::Result<Option<Bytes>> {
+        let form = Form { version: opened.version, coding };
+        if let Some(contents) = self.0.kept.get(&form) {
+            return Ok(contents);
+        }
+        let shared = Arc::clone(&self.0);
+        let file = Arc::clone(&opened.file);
+        let work = tokio::spawn(async move {
+            let made = make(form, file, &shared.compressions);
+            shared.kept.get_or_insert_async(&form, made).await
+        });
+        work.await.map_err(io::Error::other)?
+    }
+}
+
+async fn make(form: Form, file: Arc<File>, slots: &Semaphore) -> io::Result<Option<Bytes>> {
+    let Some(coding) = form.coding else {
+        return read(form.version, file).await.map(Some);
+    };
+    let _slot = slots.acquire().await.map_err(io::Error::other)?;
+    let plain = read(form.version, file).await?;
+    let packed = compress(coding, plain.clone()).await?;
+    Ok((packed.len() < plain.len()).then_some(packed))
+}
+
+/// The whole file. It is an error if somebody writes to it meanwhile: half of each state must not be kept.
+async fn read(version: Version, file: Arc<File>) -> io::Result<Bytes> {
+    let work = spawn_blocking(move || {
+        let size = usize::try_from(version.size).map_err(io::Error::other)?;
+        let mut contents = vec![0; size];
+        file.read_exact_at(&mut contents, 0)?;
+        if version.is_current(&file)? {
+            Ok(Bytes::from(contents))
+        } else {
+            Err(io::Error::other("the file changed while it was read"))
+        }
+    });
+    work.await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    use super::super::{Origin, SingleFile};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_leaves_does_not_undo_the_work() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "var answer = 42;\n".repeat(10_000)).unwrap();
+        let path = file.path().to_owned();
+        let opened = OpenedFile::open(&Origin::File(SingleFile { url: String::new(), path }), "").unwrap();
+        let contents = Contents::new();
+        {
+            let asked = pin!(contents.coded(&opened, Coding::Gzip));
+            assert!(matches!(asked.poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
+        }
+        let form = Form { version: opened.version, coding: Some(Coding::Gzip) };
+        let is_kept = async {
+            while contents.0.kept.get(&form).is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), is_kept).await.unwrap();
+    }
+
+    #[test]
+    fn one_entry_may_be_as_big_as_the_biggest_file() {
+        let contents = Contents::new();
+        assert_eq!(contents.0.kept.num_shards(), 1);
+        assert_eq!(contents.0.kept.capacity(), CAPACITY);
+    }
+}

@@ -1,0 +1,310 @@
+//! `CONNECT` with a signed ticket: to a port of this node, or to the same door of another one.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nodegate_spice::head::{connect_request, read_head, read_response};
+use nodegate_spice::{
+    ConnectHead, HeadError, HeadLimits, HopHeaders, Target, TicketError, TicketRules, ticket, tunnel,
+};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::acl::PeerIp;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::gate::csrf;
+use crate::response::access_log::Entry;
+use crate::server::Worker;
+use crate::watched_file::{FileError, WatchedFile};
+
+/// Viewers give up after 10 s; a hop behind another one must be done before that one gives up.
+const FIRST_HOP: Duration = Duration::from_secs(8);
+const SECOND_HOP: Duration = Duration::from_secs(5);
+/// For a client to take a refusal.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the profile says, with the file that holds the secret.
+pub struct TunnelRules {
+    ticket: TicketRules,
+    secret: WatchedFile<String>,
+    limits: HeadLimits,
+    names: HopHeaders,
+    node_name: String,
+    peer_port: u16,
+}
+
+/// Why there is no tunnel. The client is told no more than the text.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("malformed request: {0}")]
+    Malformed(&'static str),
+    #[error("the request head did not arrive in time")]
+    HeadTimeout,
+    #[error("the request head is too large")]
+    HeadTooLarge,
+    #[error("method '{0}' not available, only CONNECT")]
+    Method(String),
+    #[error("CONNECT target and Host header disagree")]
+    HostDiffers,
+    #[error("invalid ticket")]
+    Ticket(#[source] TicketError),
+    #[error("port {0} is not in the allowed range")]
+    Port(u16),
+    #[error("tickets cannot be judged: the secret cannot be read")]
+    Secret(#[source] FileError),
+    #[error("proxy loop detected")]
+    Loop,
+    #[error("no such node '{node}'; nodes are: {known}")]
+    UnknownNode { node: String, known: String },
+    #[error("node '{0}' has no address yet")]
+    NoAddress(String),
+    #[error("cannot connect to {to}: {cause}")]
+    Connect { to: String, cause: String },
+    #[error("no connection to {to} within {} s", limit.as_secs())]
+    ConnectTimeout { to: String, limit: Duration },
+    #[error("node '{node}' refused with status {status}")]
+    NextHop { node: String, status: u16 },
+}
+
+impl Refusal {
+    fn status(&self) -> (u16, &'static str) {
+        match self {
+            Self::Malformed(_) | Self::HostDiffers => (400, "Bad Request"),
+            Self::Ticket(_) | Self::NextHop { status: 401, .. } => (401, "invalid ticket"),
+            Self::Port(_) | Self::NextHop { status: 403, .. } => (403, "Forbidden"),
+            Self::Method(_) => (405, "Method Not Allowed"),
+            Self::HeadTimeout => (408, "Request Timeout"),
+            Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
+            Self::Loop => (500, "proxy loop detected"),
+            Self::Secret(_) => (500, "Internal Server Error"),
+            Self::ConnectTimeout { .. } => (504, "Gateway Timeout"),
+            Self::UnknownNode { .. } | Self::NoAddress(_) | Self::Connect { .. } | Self::NextHop { .. } => {
+                (502, "Bad Gateway")
+            }
+        }
+    }
+}
+
+/// The far end of a tunnel, and what it has sent already.
+struct FarEnd {
+    stream: TcpStream,
+    early: Vec<u8>,
+}
+
+impl TunnelRules {
+    /// `None` for a profile without a `[product.connect]` part.
+    pub fn new(config: &Config) -> Option<Self> {
+        let connect = config.product.connect.as_ref()?;
+        let settings = &config.settings;
+        let names = &config.product.backend;
+        Some(Self {
+            ticket: TicketRules {
+                prefix: connect.prefix.clone(),
+                ports: settings.tunnel_ports.clone(),
+                max_age: connect.max_age,
+                max_future: connect.max_future,
+            },
+            secret: WatchedFile::new(config.root.path(&connect.secret), csrf::secret_of),
+            limits: HeadLimits { bytes: settings.limits.header, headers: settings.limits.headers },
+            names: HopHeaders {
+                loop_header: names.loop_header.clone().unwrap_or_default(),
+                client_header: names.client_header.clone().unwrap_or_default(),
+            },
+            node_name: settings.node_name.clone(),
+            peer_port: settings.tunnel_peer_port,
+        })
+    }
+
+    /// Looks at the secret once, for `check`.
+    pub fn file_error(&self) -> Option<FileError> {
+        self.secret.current().err()
+    }
+
+    fn judge(&self, target: &str) -> Result<Target, Refusal> {
+        let secret = self.secret.current().map_err(Refusal::Secret)?.value;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        ticket::verify(target, &self.ticket, &secret, now).map_err(|error| match error {
+            TicketError::Port(port) => Refusal::Port(port),
+            TicketError::Malformed
+            | TicketError::Signature
+            | TicketError::OtherPort
+            | TicketError::Expired
+            | TicketError::Future => Refusal::Ticket(error),
+        })
+    }
+
+    fn is_here(&self, node: &str) -> bool {
+        node == "localhost" || node.eq_ignore_ascii_case(&self.node_name)
+    }
+}
+
+/// Serves one connection: head, ticket, far end, then bytes both ways until both ends are done, or nodegate stops.
+pub async fn serve(worker: &Worker, rules: &TunnelRules, mut client: TcpStream, peer: PeerIp) {
+    keep_alive(&client);
+    tokio::select! {
+        biased;
+        () = worker.stop.cancelled() => (),
+        () = open_and_run(&worker.engine, rules, &mut client, peer) => (),
+    }
+}
+
+async fn open_and_run(engine: &Engine, rules: &TunnelRules, client: &mut TcpStream, peer: PeerIp) {
+    let patience = engine.config.settings.timeout.header;
+    let head = match timeout(patience, read_head(client, &rules.limits, &rules.names)).await {
+        Ok(Ok(head)) => head,
+        Ok(Err(HeadError::Closed | HeadError::Io(_))) => return,
+        Ok(Err(error)) => return refuse(engine, client, peer, "-", 0, of_head(&error)).await,
+        Err(_) => return refuse(engine, client, peer, "-", 0, Refusal::HeadTimeout).await,
+    };
+    let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
+    let version = head.minor_version;
+    match far_end(engine, rules, &head, peer).await {
+        Ok(mut server) => {
+            log(engine, peer, &line, 200, None);
+            let welcome = format!("HTTP/1.{version} 200 OK\r\n\r\n");
+            if client.write_all(welcome.as_bytes()).await.is_err() {
+                return;
+            }
+            let (moved, ended) = tunnel::run(client, &mut server.stream, &head.early, &server.early).await;
+            let error = ended.err().map(|error| error.to_string());
+            tracing::debug!(peer = %peer.address(), up = moved.up, down = moved.down, error, "tunnel ended");
+        }
+        Err(refusal) => refuse(engine, client, peer, &line, version, refusal).await,
+    }
+}
+
+fn of_head(error: &HeadError) -> Refusal {
+    match error {
+        HeadError::TooLarge | HeadError::TooManyHeaders => Refusal::HeadTooLarge,
+        HeadError::Malformed(what) => Refusal::Malformed(what),
+        HeadError::Closed | HeadError::Io(_) => Refusal::Malformed("head"),
+    }
+}
+
+async fn far_end(
+    engine: &Engine,
+    rules: &TunnelRules,
+    head: &ConnectHead,
+    peer: PeerIp,
+) -> Result<FarEnd, Refusal> {
+    if head.method != "CONNECT" {
+        return Err(Refusal::Method(head.method.clone()));
+    }
+    if head.host.as_deref().is_some_and(|host| host != head.target) {
+        return Err(Refusal::HostDiffers);
+    }
+    let target = rules.judge(&head.target)?;
+    if rules.is_here(&target.node) {
+        let limit = if head.looped { SECOND_HOP } else { FIRST_HOP };
+        return within(limit, &format!("port {}", target.port), connect_here(target.port)).await;
+    }
+    if head.looped {
+        return Err(Refusal::Loop);
+    }
+    let nodes = engine.nodes.current().map_err(Refusal::Secret)?;
+    let (node, address) = nodes
+        .find(&target.node)
+        .ok_or_else(|| Refusal::UnknownNode { node: target.node.clone(), known: nodes.names() })?;
+    let address = address.ok_or_else(|| Refusal::NoAddress(node.to_owned()))?;
+    let there = SocketAddr::new(address, rules.peer_port);
+    within(FIRST_HOP, &format!("node '{node}' at {there}"), connect_through(rules, there, node, head, peer))
+        .await
+}
+
+async fn within<F>(limit: Duration, to: &str, connecting: F) -> Result<FarEnd, Refusal>
+where
+    F: Future<Output = Result<FarEnd, Refusal>>,
+{
+    timeout(limit, connecting)
+        .await
+        .unwrap_or_else(|_| Err(Refusal::ConnectTimeout { to: to.to_owned(), limit }))
+}
+
+/// The machine listens on the loopback address of the node's family: IPv4 first, then IPv6.
+async fn connect_here(port: u16) -> Result<FarEnd, Refusal> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        match TcpStream::connect((address, port)).await {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                keep_alive(&stream);
+                return Ok(FarEnd { stream, early: Vec::new() });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(Refusal::Connect { to: format!("port {port}"), cause: last.kind().to_string() })
+}
+
+/// The same CONNECT, repeated to the node that has the machine.
+async fn connect_through(
+    rules: &TunnelRules,
+    there: SocketAddr,
+    node: &str,
+    head: &ConnectHead,
+    peer: PeerIp,
+) -> Result<FarEnd, Refusal> {
+    let failed = |error: &io::Error| Refusal::Connect {
+        to: format!("node '{node}' at {there}"),
+        cause: error.kind().to_string(),
+    };
+    let client = peer.address().to_string();
+    let headers = [(rules.names.loop_header.as_str(), "true"), (rules.names.client_header.as_str(), &client)];
+    let request = connect_request(&head.target, &headers).map_err(|error| of_head(&error))?;
+    let mut stream = TcpStream::connect(there).await.map_err(|error| failed(&error))?;
+    let _ = stream.set_nodelay(true);
+    keep_alive(&stream);
+    stream.write_all(&request).await.map_err(|error| failed(&error))?;
+    match read_response(&mut stream, &rules.limits).await {
+        Ok((200, early)) => Ok(FarEnd { stream, early }),
+        Ok((status, _)) => Err(Refusal::NextHop { node: node.to_owned(), status }),
+        Err(error) => {
+            Err(Refusal::Connect { to: format!("node '{node}' at {there}"), cause: error.to_string() })
+        }
+    }
+}
+
+/// A viewer may sit idle for hours; only a dead one is to be noticed.
+fn keep_alive(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_keepalive(true);
+}
+
+async fn refuse(
+    engine: &Engine,
+    client: &mut TcpStream,
+    peer: PeerIp,
+    line: &str,
+    version: u8,
+    refusal: Refusal,
+) {
+    use std::error::Error as _;
+    let (status, reason) = refusal.status();
+    let cause = refusal.source().map(ToString::to_string);
+    tracing::warn!(peer = %peer.address(), status, cause, "tunnel refused: {refusal}");
+    let body = refusal.to_string();
+    log(engine, peer, line, status, u64::try_from(body.len()).ok());
+    let allow = if status == 405 { "Allow: CONNECT\r\n" } else { "" };
+    let answer = format!(
+        "HTTP/1.{version} {status} {reason}\r\n{allow}Connection: close\r\nContent-Type: text/plain;charset=UTF-8\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let _ = timeout(LAST_WORDS, async {
+        client.write_all(answer.as_bytes()).await?;
+        client.shutdown().await?;
+        // What is still on its way would make the system throw the answer away.
+        let mut rest = [0; 1024];
+        while client.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    })
+    .await;
+}
+
+fn log(engine: &Engine, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
+    engine.log.write(&Entry { client: peer.address(), user: None, request: line, status, bytes });
+}

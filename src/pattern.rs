@@ -1,0 +1,53 @@
+//! `METHOD /path/{parameter}` patterns of a profile.
+
+/// A method and a path template; `{name}` stands for exactly one segment.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    method: String,
+    segments: Vec<Segment>,
+}
+
+#[derive(Clone, Debug)]
+enum Segment {
+    Literal(String),
+    Parameter,
+}
+
+impl Pattern {
+    /// Reads `POST /nodes/{node}/x`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (method, path) =
+            text.split_once(' ').ok_or_else(|| format!("'{text}': write METHOD /path/{{parameter}}"))?;
+        let segment = |text: &str| match text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            Some(_) => Segment::Parameter,
+            None => Segment::Literal(text.to_owned()),
+        };
+        let segments = path.split('/').filter(|part| !part.is_empty()).map(segment).collect();
+        Ok(Self { method: method.to_owned(), segments })
+    }
+
+    pub fn matches(&self, method: &str, segments: &[String]) -> bool {
+        self.method == method
+            && self.segments.len() == segments.len()
+            && self.segments.iter().zip(segments).all(|(pattern, segment)| match pattern {
+                Segment::Literal(literal) => literal == segment,
+                Segment::Parameter => true,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_one_segment() {
+        let pattern = Pattern::parse("POST /nodes/{node}/upload").unwrap();
+        let path = |text: &str| text.split('/').map(str::to_owned).collect::<Vec<_>>();
+        assert!(pattern.matches("POST", &path("nodes/n1/upload")));
+        assert!(!pattern.matches("GET", &path("nodes/n1/upload")));
+        assert!(!pattern.matches("POST", &path("nodes/n1/x/upload")));
+        assert!(!pattern.matches("POST", &path("nodes/n1")));
+    }
+}

@@ -1,0 +1,5 @@
+//! The process itself: its log, its pid file, its privileges.
+
+pub mod logging;
+pub mod pid_file;
+pub mod privileges;

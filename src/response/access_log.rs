@@ -1,0 +1,294 @@
+//! The access log: one line an answer, in the form that fail2ban, `CrowdSec` and log shippers know.
+//!
+//! `REALIP - USER [22/11/2026:00:34:50 +0000] "GET /path HTTP/1.1" 200 1234`
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Local};
+
+/// Lines that may wait for a slow disk; more are lost rather than holding up an answer.
+const QUEUE: usize = 65_536;
+/// Pause before a log that could not be opened is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// Values of these query parameters are secrets.
+const SECRET_PARAMETERS: &[&str] = &["vncticket", "ticket", "password"];
+
+/// What is known of an answer when its line is written.
+pub struct Entry<'a> {
+    /// the client, as far as a trusted proxy vouches for it
+    pub client: IpAddr,
+    pub user: Option<&'a str>,
+    /// `GET /path HTTP/1.1`; `-` when there was none
+    pub request: &'a str,
+    pub status: u16,
+    /// bytes of body that went over the wire
+    pub bytes: Option<u64>,
+}
+
+/// Hands lines to a thread of its own, which writes them.
+pub struct AccessLog {
+    sender: SyncSender<Message>,
+    overflowed: AtomicBool,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Message {
+    Line(String),
+    Reopen,
+    Stop,
+}
+
+impl AccessLog {
+    /// Starts the writer; `None` writes nowhere. Opens the file first, so that this happens with the rights that
+    /// the process still has.
+    pub fn start(path: Option<PathBuf>) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let writer = Writer::new(path);
+        let handle =
+            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(&receiver))?;
+        Ok(Self { sender, overflowed: AtomicBool::new(false), writer: Mutex::new(Some(handle)) })
+    }
+
+    pub fn write(&self, entry: &Entry<'_>) {
+        match self.sender.try_send(Message::Line(line(entry, Local::now()))) {
+            Err(TrySendError::Full(_)) if !self.overflowed.swap(true, Ordering::Relaxed) => {
+                tracing::warn!("the access log cannot keep up; lines are lost");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// Opens the file again, after it was moved away.
+    pub fn reopen(&self) {
+        let _ = self.sender.send(Message::Reopen);
+    }
+
+    /// Writes what is queued and ends the writer.
+    pub fn close(&self) {
+        let _ = self.sender.send(Message::Stop);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// The line with its end. The request line's quotes and secrets are made harmless.
+fn line(entry: &Entry<'_>, now: DateTime<Local>) -> String {
+    let mut line = String::with_capacity(160);
+    let user = entry.user.unwrap_or("-");
+    let _ = write!(line, "{} - ", entry.client);
+    escape_into(&mut line, user);
+    line.push_str(" [");
+    push_time(&mut line, now);
+    line.push_str("] \"");
+    escape_into(&mut line, &mask_secrets(entry.request));
+    let _ = write!(line, "\" {} ", entry.status);
+    match entry.bytes {
+        Some(bytes) => {
+            let _ = writeln!(line, "{bytes}");
+        }
+        None => line.push_str("-\n"),
+    }
+    line
+}
+
+/// `22/11/2026:00:34:50 +0000`, formatted once a second.
+fn push_time(line: &mut String, now: DateTime<Local>) {
+    thread_local! {
+        static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != now.timestamp() {
+            *second = now.timestamp();
+            text.clear();
+            let _ = write!(text, "{}", now.format("%d/%m/%Y:%H:%M:%S %z"));
+        }
+        line.push_str(text);
+    });
+}
+
+fn escape_into(line: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' => line.push_str("%22"),
+            c if c.is_control() => {
+                let _ = write!(line, "%{:02X}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+}
+
+/// `…?port=5900&vncticket=***`.
+fn mask_secrets(request: &str) -> String {
+    let Some((path, rest)) = request.split_once('?') else { return request.to_owned() };
+    let (query, version) = rest.rsplit_once(' ').unwrap_or((rest, ""));
+    let mut masked = format!("{path}?");
+    for parameter in query.split_inclusive(['&', ';']) {
+        let separator = parameter.chars().next_back().filter(|c| matches!(c, '&' | ';'));
+        let name = parameter.split(['=', '&', ';']).next().unwrap_or_default();
+        let plain = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        if SECRET_PARAMETERS.contains(&plain.as_ref()) && parameter.contains('=') {
+            let _ = write!(masked, "{name}=***");
+            masked.extend(separator);
+        } else {
+            masked.push_str(parameter);
+        }
+    }
+    if !version.is_empty() {
+        let _ = write!(masked, " {version}");
+    }
+    masked
+}
+
+/// The thread's side: an open file, or the time of the last attempt to open it.
+struct Writer {
+    path: Option<PathBuf>,
+    file: Option<io::BufWriter<File>>,
+    failed_at: Option<Instant>,
+    warned: bool,
+}
+
+impl Writer {
+    fn new(path: Option<PathBuf>) -> Self {
+        let mut writer = Self { path, file: None, failed_at: None, warned: false };
+        writer.open();
+        writer
+    }
+
+    fn run(mut self, messages: &Receiver<Message>) {
+        while let Ok(message) = messages.recv() {
+            let mut next = Some(message);
+            while let Some(message) = next {
+                match message {
+                    Message::Line(line) => self.append(&line),
+                    Message::Reopen => self.open(),
+                    Message::Stop => return self.flush(),
+                }
+                next = messages.try_recv().ok();
+            }
+            self.flush();
+        }
+    }
+
+    fn append(&mut self, line: &str) {
+        if self.file.is_none() && self.failed_at.is_some_and(|at| at.elapsed() > RETRY) {
+            self.open();
+        }
+        let written = self.file.as_mut().map(|file| file.write_all(line.as_bytes()));
+        if let Some(Err(error)) = written {
+            self.fail(&error);
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(Err(error)) = self.file.as_mut().map(io::Write::flush) {
+            self.fail(&error);
+        }
+    }
+
+    fn open(&mut self) {
+        let Some(path) = &self.path else { return };
+        match append_to(path) {
+            Ok(file) => {
+                self.file = Some(io::BufWriter::new(file));
+                self.failed_at = None;
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Warns once, and goes on serving without a log.
+    fn fail(&mut self, error: &io::Error) {
+        self.failed_at = Some(Instant::now());
+        // Dropping a BufWriter would try to write once more: take it apart instead.
+        if let Some(file) = self.file.take() {
+            let _ = file.into_parts();
+        }
+        if !self.warned {
+            self.warned = true;
+            let path = self.path.as_deref().unwrap_or(Path::new("-")).display();
+            tracing::warn!("access log {path} cannot be written: {error}; serving without it");
+        }
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn entry(request: &str) -> Entry<'_> {
+        let client = "192.0.2.7".parse().unwrap();
+        Entry { client, user: Some("root@pam"), request, status: 200, bytes: Some(1234) }
+    }
+
+    #[test]
+    fn the_line_has_the_form_that_filters_know() {
+        let text = line(&entry("GET /api2/json/version HTTP/1.1"), Local::now());
+        let form = regex::Regex::new(
+            r#"^192\.0\.2\.7 - root@pam \[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET /api2/json/version HTTP/1\.1" 200 1234\n$"#,
+        );
+        assert!(form.unwrap().is_match(&text), "{text}");
+        let nothing = Entry { user: None, bytes: None, request: "-", status: 403, ..entry("") };
+        let text = line(&nothing, Local::now());
+        assert!(text.starts_with("192.0.2.7 - - [") && text.ends_with("] \"-\" 403 -\n"), "{text}");
+    }
+
+    #[test]
+    fn secrets_in_the_query_are_masked() {
+        let cases = [
+            ("GET /x?port=5900&vncticket=PVE%3A HTTP/1.1", "GET /x?port=5900&vncticket=*** HTTP/1.1"),
+            ("GET /x?ticket=a;password=b&c=d HTTP/1.1", "GET /x?ticket=***;password=***&c=d HTTP/1.1"),
+            ("GET /x?%74icket=a HTTP/1.1", "GET /x?%74icket=*** HTTP/1.1"),
+            ("GET /x?tickets=a&ticket HTTP/1.1", "GET /x?tickets=a&ticket HTTP/1.1"),
+            ("GET /x HTTP/1.1", "GET /x HTTP/1.1"),
+        ];
+        for (request, masked) in cases {
+            assert_eq!(mask_secrets(request), masked);
+        }
+    }
+
+    #[test]
+    fn a_request_cannot_write_lines_of_its_own() {
+        let text = line(&entry("GET /a\"b\nc HTTP/1.1"), Local::now());
+        assert!(text.contains("\"GET /a%22b%0Ac HTTP/1.1\""), "{text}");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_stops_nothing() {
+        let log = AccessLog::start(Some(PathBuf::from("/nonexistent/access.log"))).unwrap();
+        log.write(&entry("GET / HTTP/1.1"));
+        log.close();
+    }
+
+    #[test]
+    fn a_moved_log_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let log = AccessLog::start(Some(path.clone())).unwrap();
+        log.write(&entry("GET /first HTTP/1.1"));
+        std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();
+        log.reopen();
+        log.write(&entry("GET /second HTTP/1.1"));
+        log.close();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("/second"));
+        assert!(std::fs::read_to_string(directory.path().join("access.log.1")).unwrap().contains("/first"));
+    }
+}

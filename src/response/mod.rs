@@ -1,0 +1,112 @@
+//! Step 8 and 9: what every answer carries, and the record that is written when its last byte is out.
+
+pub mod access_log;
+pub mod body;
+pub mod compress;
+pub mod refusal;
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, PRAGMA, SERVER};
+use http::{HeaderName, HeaderValue, Response};
+use http_body::{Frame, SizeHint};
+
+use crate::clock::Clock;
+use access_log::{AccessLog, Entry};
+use body::Body;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// What is known of a request before it is answered.
+pub struct Record {
+    pub client: IpAddr,
+    pub user: Option<String>,
+    pub request: String,
+}
+
+/// Values that are the same in every answer.
+pub struct CommonHeaders {
+    pub server: HeaderValue,
+    /// `timeout=65`, what a client may rely on
+    pub keep_alive: HeaderValue,
+}
+
+impl CommonHeaders {
+    /// Adds what every answer carries. Files say themselves how long they may be kept.
+    pub fn add_to(&self, response: &mut Response<Body>, cacheable: bool) {
+        let headers = response.headers_mut();
+        headers.insert(SERVER, self.server.clone());
+        if !cacheable {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=0"));
+            headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+        }
+        if !headers.contains_key(CONNECTION) {
+            headers.insert(KEEP_ALIVE, self.keep_alive.clone());
+        }
+    }
+}
+
+/// A body that counts itself and writes the access log when it is out, or given up.
+pub struct LoggedBody {
+    inner: Body,
+    bytes: u64,
+    status: u16,
+    record: Record,
+    log: Arc<AccessLog>,
+    clock: Arc<Clock>,
+}
+
+impl LoggedBody {
+    pub fn wrap(
+        response: Response<Body>,
+        record: Record,
+        log: Arc<AccessLog>,
+        clock: Arc<Clock>,
+    ) -> Response<Self> {
+        let status = response.status().as_u16();
+        response.map(|inner| Self { inner, bytes: 0, status, record, log, clock })
+    }
+}
+
+impl http_body::Body for LoggedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            self.bytes += u64::try_from(length).unwrap_or(u64::MAX);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for LoggedBody {
+    fn drop(&mut self) {
+        self.clock.answered();
+        self.log.write(&Entry {
+            client: self.record.client,
+            user: self.record.user.as_deref(),
+            request: &self.record.request,
+            status: self.status,
+            bytes: (self.bytes > 0).then_some(self.bytes),
+        });
+    }
+}

@@ -1,0 +1,212 @@
+//! The only place where an error becomes an answer.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Method, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+use serde_json::json;
+
+use super::body::{self, Body};
+use crate::gate::Denial;
+use crate::target::TargetError;
+use crate::upstream::UpstreamError;
+
+/// In which form the client expects to be told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// pages and files
+    Text,
+    /// `{"data":null,"message":…}`
+    Json,
+    /// always 200, with `success` and `status` in the body
+    ExtJs,
+}
+
+impl Form {
+    /// By the raw path, so that it is known even where the path cannot be read.
+    pub fn of(path: &str) -> Self {
+        match path.strip_prefix("/api2/").map(|rest| rest.split('/').next().unwrap_or_default()) {
+            Some("json") => Self::Json,
+            Some("extjs") => Self::ExtJs,
+            Some(_) | None => Self::Text,
+        }
+    }
+}
+
+/// Everything that keeps a request from its answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    BadRequest(&'static str),
+    #[error("{0}")]
+    Target(#[from] TargetError),
+    #[error("no such file '{0}'")]
+    NotFound(String),
+    #[error("method '{method}' not available here, only {allow}")]
+    MethodNotAllowed { method: Method, allow: &'static str },
+    #[error("method '{0}' not available")]
+    MethodUnknown(Method),
+    #[error("no such uri")]
+    NoSuchUri,
+    #[error("Unexpected content for method '{0}'")]
+    UnexpectedContent(Method),
+    /// a destination that this version does not serve
+    #[error("{0} not available yet")]
+    NotServed(&'static str),
+    #[error("for data too large: the body may have {limit} bytes")]
+    BodyTooLarge { limit: usize },
+    #[error("http header too large: {what} (limit {limit})")]
+    HeaderTooLarge { what: &'static str, limit: usize },
+    #[error("the body did not arrive within {0} s")]
+    BodyTimeout(u64),
+    #[error("the body ended early or is malformed")]
+    BodyBroken,
+    #[error("requested range not satisfiable")]
+    Range { size: u64 },
+    #[error("{0}")]
+    Denied(#[from] Denial),
+    /// the text that every refused ticket gets
+    #[error("{0}")]
+    InvalidTicket(String),
+    #[error("no such node '{node}'; nodes are: {known}")]
+    UnknownNode { node: String, known: String },
+    #[error("proxy loop detected")]
+    Loop,
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Refusal {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::Target(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodUnknown(_) | Self::NoSuchUri | Self::UnexpectedContent(_) | Self::NotServed(_) => {
+                StatusCode::NOT_IMPLEMENTED
+            }
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeaderTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Denied(Denial::KeyFile(_)) | Self::UnknownNode { .. } | Self::Loop | Self::Internal(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
+            Self::Upstream(error) => error.status(),
+        }
+    }
+
+    /// Whether the connection must not be used again: what follows on it cannot be trusted.
+    fn closes(&self) -> bool {
+        self.status() == StatusCode::BAD_REQUEST
+    }
+
+    /// What the client is told. The log may be told more.
+    fn message(&self) -> String {
+        if let Self::Denied(Denial::KeyFile(_)) = self {
+            return "cannot judge tickets: a key file cannot be read".to_owned();
+        }
+        self.to_string()
+    }
+
+    /// The answer in the client's form, with the message as reason phrase too.
+    pub fn into_response(self, form: Form) -> Response<Body> {
+        let status = self.status();
+        let message = self.message();
+        let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 431);
+        let (code, content_type, text) = match form {
+            Form::Text => (status, "text/plain;charset=UTF-8", format!("{message}\n")),
+            Form::Json => (status, JSON, json!({ "data": null, "message": message }).to_string()),
+            Form::ExtJs => {
+                let told =
+                    json!({ "data": null, "success": 0, "status": status.as_u16(), "message": message });
+                (if keeps_status { status } else { StatusCode::OK }, JSON, told.to_string())
+            }
+        };
+        let mut response = Response::new(body::full(Bytes::from(text)));
+        *response.status_mut() = code;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Self::MethodNotAllowed { allow, .. } = &self {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Self::Range { size } = &self {
+            let range = HeaderValue::try_from(format!("bytes */{size}"));
+            headers.extend(range.ok().map(|value| (http::header::CONTENT_RANGE, value)));
+        }
+        if code == status {
+            set_reason(&mut response, &message);
+        }
+        response
+    }
+}
+
+const JSON: &str = "application/json;charset=UTF-8";
+
+/// `301` for what may be repeated as GET, `308` for the rest (RFC 9110 section 15.4).
+pub fn redirect(method: &Method, location: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = if matches!(*method, Method::GET | Method::HEAD) {
+        StatusCode::MOVED_PERMANENTLY
+    } else {
+        StatusCode::PERMANENT_REDIRECT
+    };
+    response.headers_mut().insert(LOCATION, location);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Gives an answer the reason phrase `text`, as far as a reason phrase can hold it.
+pub fn set_reason<B>(response: &mut Response<B>, text: &str) {
+    if let Some(reason) = reason_phrase(text) {
+        response.extensions_mut().insert(reason);
+    }
+}
+
+/// A reason phrase may hold printable ASCII only: anything else is dropped before it can split the head.
+fn reason_phrase(text: &str) -> Option<ReasonPhrase> {
+    let plain: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(512).collect();
+    let plain = plain.trim();
+    if plain.is_empty() { None } else { ReasonPhrase::try_from(plain.as_bytes()).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_reason_phrase_cannot_split_the_head() {
+        let reason = reason_phrase("a\r\nSet-Cookie: x\u{e9}y").unwrap();
+        assert_eq!(reason.as_bytes(), b"aSet-Cookie: xy");
+        assert!(reason_phrase("\r\n").is_none());
+    }
+
+    #[test]
+    fn extjs_keeps_only_the_statuses_its_clients_know() {
+        let cases = [
+            (Refusal::NotFound("/x".into()), 200),
+            (Refusal::BodyTooLarge { limit: 1 }, 413),
+            (Refusal::InvalidTicket("x".into()), 401),
+            (Refusal::BadRequest("x"), 400),
+            (Refusal::NoSuchUri, 200),
+        ];
+        for (refusal, status) in cases {
+            assert_eq!(refusal.into_response(Form::ExtJs).status().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn the_form_follows_the_format() {
+        assert_eq!(Form::of("/api2/json/x"), Form::Json);
+        assert_eq!(Form::of("/api2/extjs"), Form::ExtJs);
+        assert_eq!(Form::of("/api2/html/x"), Form::Text);
+        assert_eq!(Form::of("/x"), Form::Text);
+    }
+}

@@ -1,0 +1,164 @@
+//! The accept loop, the workers that connections are dealt to, and the drain at the end.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener as AsyncListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection;
+use crate::engine::Engine;
+use crate::upstream::Upstream;
+
+/// Accepted connections that may wait for a worker.
+const QUEUE: usize = 1024;
+/// Pause when the process or the system is out of descriptors.
+const OUT_OF_FILES: Duration = Duration::from_millis(100);
+
+/// What the connections of one worker thread share.
+pub struct Worker {
+    pub engine: Arc<Engine>,
+    pub upstream: Upstream,
+    pub stop: CancellationToken,
+}
+
+/// Worker threads, each with a runtime and connections of its own.
+pub struct Workers {
+    senders: Vec<Sender<(TcpStream, SocketAddr)>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    pub fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> std::io::Result<Self> {
+        let mut workers = Self { senders: Vec::new(), threads: Vec::new() };
+        for number in 0..engine.config.settings.workers {
+            let (sender, receiver) = channel(QUEUE);
+            let runtime = runtime()?;
+            let (engine, stop) = (Arc::clone(engine), stop.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || LocalSet::new().block_on(&runtime, work(engine, stop, receiver)))?;
+            workers.senders.push(sender);
+            workers.threads.push(thread);
+        }
+        Ok(workers)
+    }
+
+    /// Waits until every worker has ended; each bounds its own drain.
+    fn join(self) {
+        drop(self.senders);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// One worker: a task for each connection, and on stop a drain no longer than the settings allow.
+async fn work(
+    engine: Arc<Engine>,
+    stop: CancellationToken,
+    mut connections: Receiver<(TcpStream, SocketAddr)>,
+) {
+    let settings = &engine.config.settings;
+    let patience = settings.timeout.stop;
+    let upstream = Upstream::new(&settings.backend, settings.timeout);
+    let worker = Rc::new(Worker { upstream, stop: stop.clone(), engine: Arc::clone(&engine) });
+    let tasks = TaskTracker::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            next = connections.recv() => match next {
+                Some((stream, peer)) => match tokio::net::TcpStream::from_std(stream) {
+                    Ok(stream) => {
+                        tasks.spawn_local(connection::serve(Rc::clone(&worker), stream, peer));
+                    }
+                    Err(error) => tracing::warn!(%error, "a connection cannot be watched"),
+                },
+                None => break,
+            },
+        }
+    }
+    tasks.close();
+    if timeout(patience, tasks.wait()).await.is_err() {
+        tracing::warn!(left = tasks.len(), "connections cut off after {} s", patience.as_secs());
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub fn run(engine: &Arc<Engine>, listener: TcpListener) -> std::io::Result<()> {
+    let stop = CancellationToken::new();
+    let workers = Workers::start(engine, &stop)?;
+    let accepted = runtime()?.block_on(accept(engine, listener, &workers.senders));
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    stop.cancel();
+    workers.join();
+    accepted
+}
+
+/// Deals connections to the workers in turn until a signal asks to stop. Never fails for a single connection.
+async fn accept(
+    engine: &Engine,
+    listener: TcpListener,
+    workers: &[Sender<(TcpStream, SocketAddr)>],
+) -> std::io::Result<()> {
+    let listener = AsyncListener::from_std(listener)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    tracing::info!("listening on {}", listener.local_addr()?);
+    let mut turn = workers.iter().cycle();
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => engine.log.reopen(),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => deal(stream, peer, turn.next()).await,
+                Err(error) if is_of_one_connection(&error) => (),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept; pausing");
+                    tokio::time::sleep(OUT_OF_FILES).await;
+                }
+            },
+        }
+    }
+}
+
+async fn deal(
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    worker: Option<&Sender<(TcpStream, SocketAddr)>>,
+) {
+    let Some(worker) = worker else { return };
+    match stream.into_std() {
+        Ok(stream) => {
+            let _ = worker.send((stream, peer)).await;
+        }
+        Err(error) => tracing::warn!(%error, "a connection cannot be handed over"),
+    }
+}
+
+/// The client was gone before it was accepted.
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
+}

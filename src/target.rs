@@ -1,0 +1,175 @@
+//! The request target, decoded once: an API call or a path.
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+const API: &str = "/api2";
+
+/// Everything that RFC 3986 does not allow plainly in a path segment.
+const SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Where a request points.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    Api(ApiPath),
+    /// under `/api2`, but with no or with a malformed format
+    NoSuchUri,
+    /// a page or a file; percent-decoded once
+    Path(String),
+}
+
+/// `/api2/FORMAT/PATH`. What is judged is what is sent on: the path is built anew from its decoded segments.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ApiPath {
+    format: String,
+    decoded: String,
+    segments: Vec<String>,
+}
+
+/// Why a target is refused at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TargetError {
+    #[error("the path is not UTF-8")]
+    NotUtf8,
+    #[error("the path holds control characters")]
+    Control,
+    #[error("the path does not begin with /")]
+    Relative,
+}
+
+impl Target {
+    /// Reads the path of a request (without query), percent-decoding it once as a whole.
+    pub fn parse(path: &str) -> Result<Self, TargetError> {
+        if !path.starts_with('/') {
+            return Err(TargetError::Relative);
+        }
+        let decoded = percent_decode_str(path).decode_utf8().map_err(|_| TargetError::NotUtf8)?;
+        if decoded.contains(char::is_control) {
+            return Err(TargetError::Control);
+        }
+        let mut segments = decoded.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
+        if segments.next().as_deref() != Some("api2") {
+            let is_api = decoded.starts_with(API) && !decoded.contains("/../");
+            return Ok(if is_api { Self::NoSuchUri } else { Self::Path(decoded.into_owned()) });
+        }
+        match segments.next() {
+            Some(format) if is_format(&format) => {
+                let decoded = rest_of(&decoded, &format);
+                Ok(Self::Api(ApiPath { format, decoded, segments: segments.collect() }))
+            }
+            _ => Ok(Self::NoSuchUri),
+        }
+    }
+}
+
+/// What follows `/api2/FORMAT`, slashes as they came.
+fn rest_of(decoded: &str, format: &str) -> String {
+    let behind_api = decoded.split_once("api2").map_or("", |(_, rest)| rest);
+    behind_api.split_once(format).map_or("", |(_, rest)| rest).to_owned()
+}
+
+fn is_format(text: &str) -> bool {
+    text.len() > 1
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
+impl ApiPath {
+    pub fn format(&self) -> &str {
+        &self.format
+    }
+
+    /// The decoded path behind the format, exactly as it came: for comparisons that must be exact.
+    pub fn decoded(&self) -> &str {
+        &self.decoded
+    }
+
+    /// The decoded segments, empty ones dropped.
+    pub fn segments(&self) -> &[String] {
+        &self.segments
+    }
+
+    /// The target that is sent on, with the query as it came.
+    pub fn upstream_target(&self, query: Option<&str>) -> String {
+        let mut target = format!("{API}/{}/", self.format);
+        for (index, segment) in self.segments.iter().enumerate() {
+            if index > 0 {
+                target.push('/');
+            }
+            target.extend(utf8_percent_encode(segment, SEGMENT));
+        }
+        if let Some(query) = query {
+            target.push('?');
+            target.push_str(query);
+        }
+        target
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn api(path: &str) -> ApiPath {
+        match Target::parse(path).unwrap() {
+            Target::Api(api) => api,
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn api_paths_are_decoded_once_and_built_anew() {
+        let cases = [
+            ("/api2/json/version", "/version", "/api2/json/version"),
+            ("/%61pi2/json/version", "/version", "/api2/json/version"),
+            ("//api2//json//version/", "//version/", "/api2/json/version"),
+            ("/api2/json", "", "/api2/json/"),
+            ("/api2/json/a%2Fb", "/a/b", "/api2/json/a/b"),
+            ("/api2/json/a%252Fb", "/a%2Fb", "/api2/json/a%252Fb"),
+            ("/api2/json/local:iso%2Fx y.iso", "/local:iso/x y.iso", "/api2/json/local:iso/x%20y.iso"),
+            ("/api2/extjs/access/ticket/", "/access/ticket/", "/api2/extjs/access/ticket"),
+            ("/api2/json/json/x", "/json/x", "/api2/json/json/x"),
+            ("/api2/json/%C3%BC", "/ü", "/api2/json/%C3%BC"),
+            ("/api2/json/../x", "/../x", "/api2/json/../x"),
+        ];
+        for (path, decoded, upstream) in cases {
+            let api = api(path);
+            assert_eq!(api.decoded(), decoded, "{path}");
+            assert_eq!(api.upstream_target(None), upstream, "{path}");
+        }
+        assert_eq!(api("/api2/json/x").upstream_target(Some("a=%2F&b")), "/api2/json/x?a=%2F&b");
+    }
+
+    #[test]
+    fn paths_that_only_look_like_the_api_are_named_so() {
+        for path in ["/api2", "/api2/", "/api2x", "/api2/JSON/version", "/api2/j", "/api2/js%6fn!/x"] {
+            assert_eq!(Target::parse(path).unwrap(), Target::NoSuchUri, "{path}");
+        }
+        assert_eq!(Target::parse("/js/a%20b.js").unwrap(), Target::Path("/js/a b.js".into()));
+        assert_eq!(Target::parse("/").unwrap(), Target::Path("/".into()));
+    }
+
+    #[test]
+    fn control_characters_and_broken_text_are_refused() {
+        assert_eq!(Target::parse("/api2/json/a%0d%0ab"), Err(TargetError::Control));
+        assert_eq!(Target::parse("/x%00y"), Err(TargetError::Control));
+        assert_eq!(Target::parse("/x%ff"), Err(TargetError::NotUtf8));
+        assert_eq!(Target::parse("x"), Err(TargetError::Relative));
+    }
+}

@@ -1,0 +1,151 @@
+//! The TLS side of the listening port: one OpenSSL context from settings and the first certificate that fits.
+//!
+//! The context starts from OpenSSL's own defaults, so that `/etc/ssl/openssl.cnf` stays in force; only what the
+//! settings name is changed (manual, "SSL Cipher Suite" and following sections).
+
+pub mod pair;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use openssl::dh::Dh;
+use openssl::error::ErrorStack;
+use openssl::ssl::{
+    AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
+    select_next_proto,
+};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_openssl::SslStream;
+
+use crate::config::Config;
+use crate::config::problem::Problem;
+use crate::config::settings::TlsSettings;
+use pair::Pair;
+
+/// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
+const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
+
+/// What ALPN offers: HTTP/2 has no reason phrase, and clients read it.
+const ALPN: &[u8] = b"\x08http/1.1";
+
+/// Accepts TLS connections with one certificate.
+pub struct Acceptor {
+    context: SslContext,
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("no handshake within {} s", .0.as_secs())]
+    Deadline(Duration),
+    #[error(transparent)]
+    Tls(#[from] openssl::ssl::Error),
+    #[error(transparent)]
+    Setup(#[from] ErrorStack),
+}
+
+impl Acceptor {
+    /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
+    pub fn load(config: &Config) -> (Option<Self>, Vec<Problem>) {
+        let (pair, mut problems) = pair::choose(config);
+        let context = match build(&config.settings.tls, pair.as_ref()) {
+            Ok(context) => Some(context),
+            Err(more) => {
+                problems.extend(more);
+                None
+            }
+        };
+        let acceptor = context.filter(|_| pair.is_some()).map(|context| Self { context });
+        (acceptor, problems)
+    }
+
+    /// Performs the handshake within `deadline`.
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+        deadline: Duration,
+    ) -> Result<SslStream<TcpStream>, HandshakeError> {
+        let mut stream = SslStream::new(Ssl::new(&self.context)?, stream)?;
+        match timeout(deadline, Pin::new(&mut stream).accept()).await {
+            Ok(done) => done.map(|()| stream).map_err(HandshakeError::from),
+            Err(_) => Err(HandshakeError::Deadline(deadline)),
+        }
+    }
+}
+
+/// Builds the context; without a pair only to see whether the settings are sound.
+fn build(settings: &TlsSettings, pair: Option<&Pair>) -> Result<SslContext, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut builder = fresh(settings).map_err(|error| {
+        vec![Problem::error(settings.origins.ciphers.clone(), "tls", format!("OpenSSL: {error}"))]
+    })?;
+    let mut check = |result: Result<(), ErrorStack>, origin: &_, key: &str, what: &str| {
+        if let Err(error) = result {
+            let message = format!("{what}: {}", reason(&error));
+            problems.push(Problem::error(Clone::clone(origin), key, message));
+        }
+    };
+    let origins = &settings.origins;
+    check(
+        builder.set_cipher_list(&settings.ciphers),
+        &origins.ciphers,
+        "tls.ciphers",
+        "no usable cipher in CIPHERS",
+    );
+    check(
+        builder.set_ciphersuites(&settings.ciphersuites),
+        &origins.ciphersuites,
+        "tls.ciphersuites",
+        "CIPHERSUITES is not understood",
+    );
+    if let Err(message) = set_dhparams(&mut builder, settings) {
+        problems.push(Problem::error(origins.dhparams.clone(), "tls.dhparams", message));
+    }
+    if let Some(pair) = pair
+        && let Err(error) = pair.install(&mut builder)
+    {
+        problems.push(Problem::file_error(&pair.certificate_file, format!("OpenSSL: {}", reason(&error))));
+    }
+    if problems.is_empty() { Ok(builder.build()) } else { Err(problems) }
+}
+
+fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
+    let mut builder = SslContextBuilder::new(SslMethod::tls_server())?;
+    let mut options = SslOptions::NO_SSLV2
+        | SslOptions::NO_SSLV3
+        | SslOptions::NO_COMPRESSION
+        | SslOptions::NO_RENEGOTIATION
+        | SslOptions::SINGLE_DH_USE
+        | SslOptions::SINGLE_ECDH_USE;
+    options.set(SslOptions::CIPHER_SERVER_PREFERENCE, settings.honor_cipher_order);
+    options.set(SslOptions::NO_TLSV1_2, settings.disable_tls_1_2);
+    options.set(SslOptions::NO_TLSV1_3, settings.disable_tls_1_3);
+    builder.set_options(options);
+    if !settings.honor_cipher_order {
+        builder.clear_options(SslOptions::CIPHER_SERVER_PREFERENCE);
+    }
+    builder.set_mode(SslMode::RELEASE_BUFFERS | SslMode::ENABLE_PARTIAL_WRITE);
+    builder.set_read_ahead(true);
+    // Sessions travel in tickets; a cache here would only grow.
+    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    builder.set_session_id_context(b"nodegate")?;
+    builder.set_alpn_select_callback(|_, offered| select_next_proto(ALPN, offered).ok_or(AlpnError::NOACK));
+    Ok(builder)
+}
+
+fn set_dhparams(builder: &mut SslContextBuilder, settings: &TlsSettings) -> Result<(), String> {
+    let pem = match &settings.dhparams {
+        None => SKIP_2048.to_vec(),
+        Some(path) => std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?,
+    };
+    let place =
+        settings.dhparams.as_ref().map_or_else(|| "built-in".into(), |path| path.display().to_string());
+    let dh = Dh::params_from_pem(&pem).map_err(|_| format!("{place}: holds no DH parameters in PEM form"))?;
+    builder.set_tmp_dh(&dh).map_err(|error| format!("{place}: {}", reason(&error)))
+}
+
+/// The human half of an OpenSSL error.
+fn reason(error: &ErrorStack) -> String {
+    error.errors().iter().rev().find_map(openssl::error::Error::reason).unwrap_or("unknown error").to_owned()
+}

@@ -1,0 +1,131 @@
+//! A certificate with its key, and which of the profile's pairs is served.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use openssl::error::ErrorStack;
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::SslContextBuilder;
+use openssl::x509::X509;
+
+use crate::config::Config;
+use crate::config::problem::Problem;
+use crate::config::product::Certificate;
+
+/// A certificate, the chain above it, and the key that fits.
+pub struct Pair {
+    pub certificate_file: PathBuf,
+    chain: Vec<X509>,
+    key: PKey<Private>,
+}
+
+/// Why a pair cannot be served.
+#[derive(Debug, thiserror::Error)]
+enum PairError {
+    #[error("{} is missing", .0.display())]
+    Missing(PathBuf),
+    #[error("{}: cannot be read: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{}: holds no certificate in PEM form", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{}: holds no private key in PEM form", .0.display())]
+    NoKey(PathBuf),
+    #[error("{}: the key has a pass phrase; a daemon cannot type one, so store the key without it", .0.display())]
+    PassPhrase(PathBuf),
+    #[error(
+        "{}: the key does not belong to the certificate {}: it was renewed or replaced without the other",
+        key.display(), certificate.display()
+    )]
+    Mismatch { certificate: PathBuf, key: PathBuf },
+}
+
+impl Pair {
+    /// Puts certificate, chain and key into a context.
+    pub fn install(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+        let mut chain = self.chain.iter();
+        if let Some(leaf) = chain.next() {
+            builder.set_certificate(leaf)?;
+        }
+        for issuer in chain {
+            builder.add_extra_chain_cert(issuer.clone())?;
+        }
+        builder.set_private_key(&self.key)?;
+        builder.check_private_key()
+    }
+
+    fn load(certificate: &Path, key: &Path) -> Result<Self, PairError> {
+        let certificate_pem = read(certificate)?;
+        let key_pem = if key == certificate { certificate_pem.clone() } else { read(key)? };
+        let chain = X509::stack_from_pem(&certificate_pem)
+            .ok()
+            .filter(|chain| !chain.is_empty())
+            .ok_or_else(|| PairError::NoCertificate(certificate.to_path_buf()))?;
+        let private = private_key(&key_pem, key)?;
+        let fits = chain
+            .first()
+            .and_then(|leaf| leaf.public_key().ok())
+            .is_some_and(|public| public.public_eq(&private));
+        if !fits {
+            let (certificate, key) = (certificate.to_path_buf(), key.to_path_buf());
+            return Err(PairError::Mismatch { certificate, key });
+        }
+        Ok(Self { certificate_file: certificate.to_path_buf(), chain, key: private })
+    }
+}
+
+/// The first pair of the profile whose files exist and fit together; each later one is a fall-back.
+///
+/// A pair that exists and cannot be served is an error in the list, even when a fall-back is found. A pair that
+/// only lacks a file is skipped in silence, unless its key was named by a setting or no pair is left.
+pub fn choose(config: &Config) -> (Option<Pair>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut missing = Vec::new();
+    for entry in &config.product.certificate {
+        let (certificate, key) = files(entry, config);
+        match Pair::load(&certificate, &key) {
+            Ok(pair) => return (Some(pair), problems),
+            Err(error @ PairError::Missing(_)) => {
+                let problem = Problem::file_error(&certificate, error.to_string());
+                let custom_key_missing =
+                    entry.key_setting && config.settings.tls.key_file.is_some() && certificate.exists();
+                if custom_key_missing { problems.push(problem) } else { missing.push(problem) }
+            }
+            Err(error) => problems.push(Problem::file_error(&certificate, error.to_string())),
+        }
+    }
+    problems.extend(missing);
+    (None, problems)
+}
+
+fn files(entry: &Certificate, config: &Config) -> (PathBuf, PathBuf) {
+    let certificate = config.root.path(&entry.file);
+    let named = config.settings.tls.key_file.clone().filter(|_| entry.key_setting);
+    let key = named
+        .or_else(|| entry.key.as_ref().map(|key| config.root.path(key)))
+        .unwrap_or_else(|| certificate.clone());
+    (certificate, key)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, PairError> {
+    std::fs::read(path).map_err(|source| {
+        let path = path.to_path_buf();
+        if source.kind() == io::ErrorKind::NotFound {
+            PairError::Missing(path)
+        } else {
+            PairError::Unreadable { path, source }
+        }
+    })
+}
+
+fn private_key(pem: &[u8], path: &Path) -> Result<PKey<Private>, PairError> {
+    let mut asked = false;
+    let key = PKey::private_key_from_pem_callback(pem, |_| {
+        asked = true;
+        Ok(0)
+    });
+    match key {
+        Ok(key) => Ok(key),
+        Err(_) if asked => Err(PairError::PassPhrase(path.to_path_buf())),
+        Err(_) => Err(PairError::NoKey(path.to_path_buf())),
+    }
+}

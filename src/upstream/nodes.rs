@@ -1,0 +1,145 @@
+//! The other nodes of the cluster: names and addresses, from `.members` or `cluster.conf`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::config::product::{Nodes, NodesFormat};
+use crate::config::root::Root;
+use crate::config::sections;
+use crate::watched_file::{FileError, WatchedFile};
+
+/// What the cluster file says right now.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NodeTable {
+    /// node name → address; `None` for a node that has not been seen yet
+    pub nodes: BTreeMap<String, Option<IpAddr>>,
+    /// whether this machine is in a cluster at all
+    pub clustered: bool,
+    /// a machine without cluster is quorate
+    pub quorate: bool,
+}
+
+impl NodeTable {
+    /// The name as the cluster spells it; tickets bring it in lower case.
+    pub fn find(&self, name: &str) -> Option<(&str, Option<IpAddr>)> {
+        self.nodes
+            .get_key_value(name)
+            .or_else(|| self.nodes.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)))
+            .map(|(known, address)| (known.as_str(), *address))
+    }
+
+    /// Every name, for messages.
+    pub fn names(&self) -> String {
+        self.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[derive(Deserialize)]
+struct Members {
+    nodename: Option<String>,
+    cluster: Option<Cluster>,
+    #[serde(default)]
+    nodelist: BTreeMap<String, Member>,
+}
+
+#[derive(Deserialize)]
+struct Cluster {
+    #[serde(default)]
+    quorate: u8,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    ip: Option<IpAddr>,
+}
+
+/// Reads the JSON of `.members`.
+pub fn parse_members(bytes: &[u8]) -> Result<NodeTable, String> {
+    let members: Members = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let mut nodes: BTreeMap<_, _> =
+        members.nodelist.into_iter().map(|(name, member)| (name, member.ip)).collect();
+    if let Some(own) = members.nodename {
+        nodes.entry(own).or_default();
+    }
+    let quorate = members.cluster.as_ref().is_none_or(|cluster| cluster.quorate != 0);
+    Ok(NodeTable { nodes, clustered: members.cluster.is_some(), quorate })
+}
+
+/// Reads the sections of `cluster.conf`.
+pub fn parse_sections(bytes: &[u8]) -> Result<NodeTable, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let mut table = NodeTable { quorate: true, ..NodeTable::default() };
+    for section in sections::parse(text) {
+        if let ("master" | "node", Some(name)) = (section.kind.as_str(), section.value("name")) {
+            let address = section.value("ip").and_then(|ip| ip.parse().ok());
+            table.nodes.insert(name.to_owned(), address);
+            table.clustered = true;
+        }
+    }
+    Ok(table)
+}
+
+/// The cluster file, looked at on each use.
+pub struct NodeFile(Option<WatchedFile<NodeTable>>);
+
+impl NodeFile {
+    pub fn new(nodes: Option<&Nodes>, root: &Root) -> Self {
+        Self(nodes.map(|nodes| {
+            let parse = match nodes.format {
+                NodesFormat::Members => parse_members,
+                NodesFormat::Sections => parse_sections,
+            };
+            // The file's time of change is no guide on a cluster file system.
+            WatchedFile::by_content(root.path(&nodes.file), parse)
+        }))
+    }
+
+    /// A machine without the file stands alone.
+    pub fn current(&self) -> Result<Arc<NodeTable>, FileError> {
+        let alone = || Arc::new(NodeTable { quorate: true, ..NodeTable::default() });
+        let Some(file) = &self.0 else { return Ok(alone()) };
+        match file.current() {
+            Ok(snapshot) => Ok(snapshot.value),
+            Err(error) if error.is_missing() => Ok(alone()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MEMBERS: &[u8] =
+        br#"{"nodename":"n1","version":6,"cluster":{"name":"c","version":3,"nodes":3,"quorate":1},
+        "nodelist":{"n1":{"id":1,"online":1,"ip":"192.0.2.1"},"n2":{"id":2,"online":0,"ip":"2001:db8::2"},
+        "N3":{"id":3,"online":0}}}"#;
+
+    #[test]
+    fn members_give_names_and_addresses() {
+        let table = parse_members(MEMBERS).unwrap();
+        assert!(table.clustered && table.quorate);
+        assert_eq!(table.find("n2"), Some(("n2", Some("2001:db8::2".parse().unwrap()))));
+        assert_eq!(table.find("n3"), Some(("N3", None)));
+        assert_eq!(table.names(), "N3, n1, n2");
+    }
+
+    #[test]
+    fn a_machine_without_cluster_is_quorate() {
+        let table = parse_members(br#"{"nodename":"n1","version":0}"#).unwrap();
+        assert!(!table.clustered && table.quorate);
+        assert_eq!(table.find("n1"), Some(("n1", None)));
+    }
+
+    #[test]
+    fn sections_give_names_and_addresses() {
+        let text = b"master: 1\n\tip 192.0.2.11\n\tname mg1\n\nnode: 2\n\tip 192.0.2.12\n\tname mg2\n";
+        let table = parse_sections(text).unwrap();
+        assert_eq!(table.find("mg2"), Some(("mg2", Some("192.0.2.12".parse().unwrap()))));
+        assert!(table.clustered);
+    }
+}

@@ -1,0 +1,168 @@
+//! What goes back over the wire, in the original's form.
+
+use std::time::{Duration, SystemTime};
+
+use async_compression::tokio::bufread::GzipEncoder;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+pub(crate) const JSON: &str = "application/json;charset=UTF-8";
+
+/// An error that a call ends with.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: u16,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(status: u16, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, message }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Extjs,
+}
+
+/// One thing to do on the connection.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Write(Vec<u8>),
+    /// So many bytes of the deterministic content.
+    Content(usize),
+    Wait(Duration),
+    /// Until the client leaves.
+    Hang,
+}
+
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) close: bool,
+}
+
+impl Reply {
+    pub(crate) fn then_close(steps: Vec<Step>) -> Self {
+        Self { steps, close: true }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Framing {
+    Length(usize),
+    Chunked,
+    UntilClose,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) content_type: Option<String>,
+    /// What this answer has beyond the usual block.
+    pub(crate) extra: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn ok(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status: 200,
+            reason: "OK".to_owned(),
+            content_type: Some(content_type.to_owned()),
+            extra: Vec::new(),
+            body: body.into(),
+        }
+    }
+
+    pub(crate) fn data(format: Format, data: &Value) -> Self {
+        let body = match format {
+            Format::Json => json!({"data": data}),
+            Format::Extjs => json!({"data": data, "success": 1}),
+        };
+        Self::ok(JSON, body.to_string())
+    }
+
+    /// A refusal from before any call was reached: no body.
+    pub(crate) fn bare(failure: &Failure) -> Self {
+        Self {
+            status: failure.status,
+            reason: failure.message.clone(),
+            content_type: None,
+            extra: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// A call's own error: in extjs it is a success at HTTP's level.
+    pub(crate) fn error(format: Format, failure: &Failure) -> Self {
+        let Failure { status, message } = failure;
+        let line = format!("{message}\n");
+        match format {
+            Format::Json => Self {
+                status: *status,
+                reason: message.clone(),
+                ..Self::ok(JSON, json!({"data": null, "message": line}).to_string())
+            },
+            Format::Extjs => {
+                let body = json!({"data": null, "success": 0, "status": status, "message": line});
+                Self::ok(JSON, body.to_string())
+            }
+        }
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.extra.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) async fn gzipped(mut self) -> Self {
+        let mut packed = Vec::new();
+        GzipEncoder::new(self.body.as_slice()).read_to_end(&mut packed).await.unwrap();
+        self.body = packed;
+        self.with("Content-Encoding", "gzip")
+    }
+
+    /// After an error the original closes the connection.
+    pub(crate) fn into_reply(self, method: &str, keep_alive: bool) -> Reply {
+        let keep_alive = keep_alive && self.status < 400;
+        let framing = match self.body.len() {
+            0 if !keep_alive => Framing::UntilClose,
+            length => Framing::Length(length),
+        };
+        let mut bytes = self.head(&framing, keep_alive);
+        if method != "HEAD" {
+            bytes.extend_from_slice(&self.body);
+        }
+        Reply { steps: vec![Step::Write(bytes)], close: !keep_alive }
+    }
+
+    pub(crate) fn head(&self, framing: &Framing, keep_alive: bool) -> Vec<u8> {
+        let connection = if keep_alive { "Keep-Alive" } else { "close" };
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let mut lines = vec![
+            format!("HTTP/1.1 {} {}", self.status, self.reason),
+            "Cache-Control: max-age=0".to_owned(),
+            format!("Connection: {connection}"),
+            format!("Date: {date}"),
+            "Pragma: no-cache".to_owned(),
+            "Server: pve-api-daemon/3.0".to_owned(),
+        ];
+        match framing {
+            Framing::Length(length) => lines.push(format!("Content-Length: {length}")),
+            Framing::Chunked => lines.push("Transfer-Encoding: chunked".to_owned()),
+            Framing::UntilClose => {}
+        }
+        if let Some(kind) = &self.content_type {
+            lines.push(format!("Content-Type: {kind}"));
+        }
+        lines.push(format!("Expires: {date}"));
+        let extra = self.extra.iter();
+        lines.extend(extra.map(|(name, value)| format!("{name}: {value}")));
+        (lines.join("\r\n") + "\r\n\r\n").into_bytes()
+    }
+}

@@ -1,0 +1,209 @@
+//! The calls: login, a few reads with plausible data, a few writes that do nothing.
+
+use serde_json::{Value, json};
+
+use crate::answer::{Answer, Failure, Format, Reply};
+use crate::daemon::{Config, Product, Shared};
+use crate::form::Params;
+use crate::record::Recorded;
+use crate::tickets::now;
+use crate::{console, credential, special};
+
+pub(crate) enum Handled {
+    Answer(Answer),
+    /// For what no well-formed answer can say.
+    Script(Reply),
+}
+
+pub(crate) type Outcome = Result<Value, Failure>;
+
+/// One call: what a handler may look at.
+pub(crate) struct Call<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) request: &'a Recorded,
+    pub(crate) path: &'a str,
+    pub(crate) params: Params,
+    pub(crate) user: String,
+    pub(crate) keep_alive: bool,
+}
+
+pub(crate) fn handle(shared: &Shared, request: &Recorded, keep_alive: bool) -> Handled {
+    match prepared(&shared.config, request, keep_alive) {
+        Ok((format, call)) => run(format, &call),
+        Err(failure) => Handled::Answer(Answer::bare(&failure)),
+    }
+}
+
+fn prepared<'a>(
+    config: &'a Config,
+    request: &'a Recorded,
+    keep_alive: bool,
+) -> Result<(Format, Call<'a>), Failure> {
+    let (format, path) = split_path(request.path())?;
+    let user = if needs_no_login(config.product, &request.method, path) {
+        String::new()
+    } else {
+        credential::user_of(config, request)?
+    };
+    // The special paths take any body, to show what was sent.
+    let special = path.contains("/standin/");
+    let params = match Params::of(request) {
+        Err(_) if special => Params::parse(request.query()),
+        params => params?,
+    };
+    let bodiless = matches!(request.method.as_str(), "GET" | "DELETE");
+    if bodiless && !special && !request.body.is_empty() {
+        let message = format!("Unexpected content for method '{}'", request.method);
+        return Err(Failure::new(501, message));
+    }
+    let call = Call { config, request, path, params, user, keep_alive };
+    Ok((format, call))
+}
+
+fn split_path(path: &str) -> Result<(Format, &str), Failure> {
+    let rest = path.strip_prefix("/api2/").unwrap_or_default();
+    let start = rest.find('/').unwrap_or(rest.len());
+    match rest.split_at(start) {
+        ("json", path) => Ok((Format::Json, path)),
+        ("extjs", path) => Ok((Format::Extjs, path)),
+        ("", _) => Err(Failure::new(501, "no such uri")),
+        (other, path) => {
+            let message = format!("no formatter for uri {path}, {other}");
+            Err(Failure::new(501, message))
+        }
+    }
+}
+
+fn needs_no_login(product: Product, method: &str, path: &str) -> bool {
+    match (method, path) {
+        ("GET" | "POST", "/access/ticket") | ("POST", "/access/vncticket") => true,
+        ("GET", "/access/domains") | ("POST", "/access/openid/auth-url" | "/access/openid/login") => {
+            product == Product::Pve
+        }
+        ("GET", "/access/auth-realm")
+        | ("POST", "/access/oidc/auth-url" | "/access/oidc/login" | "/quarantine/sendlink") => {
+            product == Product::Pmg
+        }
+        _ => false,
+    }
+}
+
+fn run(format: Format, call: &Call) -> Handled {
+    if let Some((_, name)) = call.path.split_once("/standin/")
+        && let Some(handled) = special::handle(name, call)
+    {
+        return handled;
+    }
+    let answer = match outcome(call) {
+        Ok(data) => Answer::data(format, &data),
+        Err(failure) => Answer::error(format, &failure),
+    };
+    Handled::Answer(answer)
+}
+
+fn outcome(call: &Call) -> Outcome {
+    let method = call.request.method.as_str();
+    let segments: Vec<&str> = call.path.split('/').skip(1).collect();
+    match (method, &segments[..]) {
+        ("POST", ["access", "ticket"]) => login(call),
+        ("GET", path) => read(call, path),
+        ("POST", ["nodes", _, "storage", _, "upload"]) => Ok(upid(call, "imgcopy")),
+        ("POST", ["nodes", _, "qemu" | "lxc", _, "status", action]) => Ok(upid(call, action)),
+        ("POST", ["nodes", .., "vncproxy" | "termproxy" | "vncshell"]) => Ok(console::open(call)),
+        ("PUT" | "POST" | "DELETE", ["cluster", "options"] | ["access", "users", ..]) => Ok(Value::Null),
+        _ => Err(not_implemented(call)),
+    }
+}
+
+fn login(call: &Call) -> Outcome {
+    let config = call.config;
+    let given = |name| call.params.value(name).unwrap_or_default();
+    let (mut user, password) = (given("username").to_owned(), given("password"));
+    if !user.contains('@') {
+        user = format!("{user}@{}", given("realm"));
+    }
+    let prefix = config.product.ticket_prefix();
+    let full = || config.keys.ticket(prefix, &user, now());
+    let known = config.users.iter().find(|known| known.name == user);
+    let half = given("tfa-challenge");
+    let ticket =
+        if !half.is_empty() {
+            let fits = credential::half_ticket_fits(config, half, &user);
+            (fits && password == "totp:123456").then(full)
+        } else if credential::ticket_user(config, password).is_some_and(|owner| owner == user) {
+            // A quarantine ticket from a mail is the session's ticket itself.
+            let own = user.ends_with("@quarantine");
+            Some(if own { password.to_owned() } else { full() })
+        } else {
+            let known = known.filter(|known| known.password == password);
+            known.map(|known| {
+                if known.second_factor { config.keys.half_ticket(prefix, &user, now()) } else { full() }
+            })
+        };
+    let ticket = ticket.ok_or_else(|| Failure::new(401, "authentication failure"))?;
+    let mut data = json!({
+        "CSRFPreventionToken": config.keys.csrf(&user, now()),
+        "cap": {},
+        "username": user,
+    });
+    if ticket.contains(":!tfa!") {
+        data["NeedTFA"] = json!(1);
+    }
+    data["ticket"] = json!(ticket);
+    Ok(data)
+}
+
+fn read(call: &Call, path: &[&str]) -> Outcome {
+    let node = call.config.node.as_str();
+    let pve = call.config.product == Product::Pve;
+    let memory = json!({"total": 8_589_934_592_u64, "used": 2_147_483_648_u64});
+    Ok(match path {
+        ["version"] if pve => json!({"release": "9.2", "repoid": "standin", "version": "9.2.11"}),
+        ["version"] => json!({"release": "9.1", "repoid": "standin", "version": "9.1.0"}),
+        ["access", "ticket"] => Value::Null,
+        ["access", "domains" | "auth-realm"] => json!([
+            {"realm": "pam", "type": "pam", "comment": "Linux PAM standard authentication"},
+            {"realm": if pve { "pve" } else { "pmg" }, "type": if pve { "pve" } else { "pmg" },
+             "comment": "built in", "default": 1},
+        ]),
+        ["access", "users"] => {
+            let users = call.config.users.iter();
+            let users = users.map(|user| json!({"userid": user.name, "enable": 1, "expire": 0}));
+            users.collect()
+        }
+        ["cluster", "resources"] => json!([
+            {"id": format!("node/{node}"), "type": "node", "node": node, "status": "online",
+             "cpu": 0.05, "maxcpu": 4, "mem": memory["used"], "maxmem": memory["total"]},
+            {"id": "qemu/100", "type": "qemu", "node": node, "vmid": 100, "name": "demo",
+             "status": "running", "cpu": 0.01, "maxcpu": 1, "template": 0},
+            {"id": format!("storage/{node}/local"), "type": "storage", "node": node,
+             "storage": "local", "status": "available", "shared": 0},
+        ]),
+        ["cluster", "options"] => json!({"keyboard": "en-us"}),
+        ["cluster", "tasks"] => json!([{
+            "upid": upid(call, "qmstart"), "type": "qmstart", "node": node, "user": "root@pam",
+            "id": "100", "status": "OK", "starttime": now() - 60, "endtime": now() - 58,
+        }]),
+        ["nodes"] => json!([{
+            "id": format!("node/{node}"), "node": node, "type": "node", "status": "online",
+            "level": "", "cpu": 0.05, "maxcpu": 4, "uptime": 86_400,
+        }]),
+        ["nodes", name, "status"] => json!({
+            "name": name, "uptime": 86_400, "cpu": 0.05, "loadavg": ["0.10", "0.20", "0.30"],
+            "memory": memory, "kversion": "Linux 6.14.0-standin",
+        }),
+        ["nodes", .., "vncwebsocket" | "mtunnelwebsocket"] => return console::connect(call),
+        _ => return Err(not_implemented(call)),
+    })
+}
+
+/// The name of a task that was started.
+pub(crate) fn upid(call: &Call, kind: &str) -> Value {
+    let (node, user, time) = (&call.config.node, &call.user, now());
+    json!(format!("UPID:{node}:000003E8:00001000:{time:08X}:{kind}:100:{user}:"))
+}
+
+fn not_implemented(call: &Call) -> Failure {
+    let message = format!("Method '{} {}' not implemented", call.request.method, call.path);
+    Failure::new(501, message)
+}
