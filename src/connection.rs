@@ -84,8 +84,11 @@ where
         async move { Ok::<_, std::convert::Infallible>(answered.await) }
     });
     let io = TokioIo::new(Clocked::new(stream, Arc::clone(&clock)));
-    let mut connection =
-        http1::Builder::new().half_close(true).max_buf_size(READ_BUFFER).serve_connection(io, service);
+    let mut connection = http1::Builder::new()
+        .half_close(true)
+        .title_case_headers(true)
+        .max_buf_size(READ_BUFFER)
+        .serve_connection(io, service);
     let mut stopping = false;
     loop {
         tokio::select! {

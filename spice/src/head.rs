@@ -130,13 +130,12 @@ pub fn parse_request_head(
     let httparse::Status::Complete(length) = request.parse(bytes)? else {
         return Ok(None);
     };
-    let (Some(method), Some(target), Some(minor_version)) =
-        (request.method, request.path, request.version)
+    let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version)
     else {
         return Err(HeadError::Malformed("request line"));
     };
-    let looped = values(request.headers, &names.loop_header)
-        .any(|value| !matches!(value.trim_ascii(), b"" | b"0"));
+    let looped =
+        values(request.headers, &names.loop_header).any(|value| !matches!(value.trim_ascii(), b"" | b"0"));
     let head = ConnectHead {
         method: method.to_owned(),
         target: target.to_owned(),
@@ -150,10 +149,7 @@ pub fn parse_request_head(
 }
 
 /// The status of the answer at the start of `bytes` and the head's length, or `None` while it is incomplete.
-pub fn parse_response_head(
-    bytes: &[u8],
-    max_headers: usize,
-) -> Result<Option<(u16, usize)>, HeadError> {
+pub fn parse_response_head(bytes: &[u8], max_headers: usize) -> Result<Option<(u16, usize)>, HeadError> {
     let mut headers = vec![httparse::EMPTY_HEADER; max_headers];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(length) = response.parse(bytes)? else {
@@ -211,14 +207,8 @@ where
     }
 }
 
-fn values<'a>(
-    headers: &'a [httparse::Header<'a>],
-    name: &'a str,
-) -> impl Iterator<Item = &'a [u8]> {
-    headers
-        .iter()
-        .filter(move |header| header.name.eq_ignore_ascii_case(name))
-        .map(|header| header.value)
+fn values<'a>(headers: &'a [httparse::Header<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
 fn only_value(
@@ -249,18 +239,12 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits {
-        bytes: 8192,
-        headers: 64,
-    };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 8192, headers: 64 };
     const TARGET: &str =
         "pvespiceproxy:6b024400:100:node1:61000::31a25c4f61e654fd9de024694694f504494cbd3d:61000";
 
     fn names() -> HopHeaders {
-        HopHeaders {
-            loop_header: "PVEDisableProxy".to_owned(),
-            client_header: "PVEClientIP".to_owned(),
-        }
+        HopHeaders { loop_header: "PVEDisableProxy".to_owned(), client_header: "PVEClientIP".to_owned() }
     }
 
     fn viewer_request() -> String {
@@ -319,9 +303,7 @@ mod tests {
     #[tokio::test]
     async fn hop_headers_are_found_in_any_case() {
         let with = |lines: &str| format!("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n{lines}\r\n");
-        let head = read(with("pvedisableproxy: true\r\nPVECLIENTIP:  10.0.0.1 \r\n"))
-            .await
-            .unwrap();
+        let head = read(with("pvedisableproxy: true\r\nPVECLIENTIP:  10.0.0.1 \r\n")).await.unwrap();
         assert!(head.looped);
         assert_eq!(head.forwarded_for.as_deref(), Some("10.0.0.1"));
         assert_eq!(head.minor_version, 1);
@@ -341,10 +323,7 @@ mod tests {
         let head = read("GET / HTTP/1.1\nAccept: */*\n\n").await.unwrap();
         assert_eq!((head.method.as_str(), head.target.as_str()), ("GET", "/"));
         assert_eq!(head.host, None);
-        assert_eq!(
-            read("connect a:1 HTTP/1.0\r\n\r\n").await.unwrap().method,
-            "connect"
-        );
+        assert_eq!(read("connect a:1 HTTP/1.0\r\n\r\n").await.unwrap().method, "connect");
     }
 
     #[tokio::test]
@@ -400,12 +379,7 @@ mod tests {
     #[tokio::test]
     async fn the_size_of_the_head_is_limited() {
         let frame = "CONNECT a:1 HTTP/1.0\r\nX: \r\n\r\n".len();
-        let with = |size: usize| {
-            format!(
-                "CONNECT a:1 HTTP/1.0\r\nX: {}\r\n\r\n",
-                "x".repeat(size - frame)
-            )
-        };
+        let with = |size: usize| format!("CONNECT a:1 HTTP/1.0\r\nX: {}\r\n\r\n", "x".repeat(size - frame));
         assert!(read(with(8192)).await.is_ok());
         for text in [with(8193), with(1 << 20), "\r\n".repeat(9000)] {
             let error = read(text).await.unwrap_err();
@@ -418,10 +392,7 @@ mod tests {
         let tail: Vec<u8> = (0..20_000_u32).flat_map(u32::to_be_bytes).collect();
         let text = [viewer_request().as_bytes(), &tail].concat();
         let mut stream = text.as_slice();
-        let mut received = read_head(&mut stream, &LIMITS, &names())
-            .await
-            .unwrap()
-            .early;
+        let mut received = read_head(&mut stream, &LIMITS, &names()).await.unwrap().early;
         assert!(received.len() <= LIMITS.bytes);
         received.extend_from_slice(stream);
         assert_eq!(received, tail);
@@ -433,11 +404,7 @@ mod tests {
             ("HTTP/1.0 200 OK\r\n\r\nREDQ", 200, "REDQ"),
             ("HTTP/1.1 200\r\n\r\n", 200, ""),
             ("HTTP/1.0 200 OK\n\n", 200, ""),
-            (
-                "HTTP/1.0 401 invalid ticket\r\nConnection: close\r\n\r\nno",
-                401,
-                "no",
-            ),
+            ("HTTP/1.0 401 invalid ticket\r\nConnection: close\r\n\r\nno", 401, "no"),
         ] {
             let answer = read_response(&mut text.as_bytes(), &LIMITS).await.unwrap();
             assert_eq!(answer, (status, early.as_bytes().to_vec()), "{text}");
@@ -451,15 +418,9 @@ mod tests {
             answer.unwrap_err()
         };
         assert!(matches!(read("").await, HeadError::Closed));
-        assert!(matches!(
-            read("HTTP/1.0 200 OK\r\n").await,
-            HeadError::Closed
-        ));
+        assert!(matches!(read("HTTP/1.0 200 OK\r\n").await, HeadError::Closed));
         for text in ["REDQ....", "HTTP/2 200\r\n\r\n", "HTTP/1.0 2x0 OK\r\n\r\n"] {
-            assert!(
-                matches!(read(text).await, HeadError::Malformed(_)),
-                "{text}"
-            );
+            assert!(matches!(read(text).await, HeadError::Malformed(_)), "{text}");
         }
         let large = format!("HTTP/1.0 200 OK\r\nX: {}\r\n\r\n", "x".repeat(8192));
         assert!(matches!(read(&large).await, HeadError::TooLarge));
@@ -470,13 +431,8 @@ mod tests {
     #[tokio::test]
     async fn the_request_for_the_next_hop_is_read_back_there() {
         let headers = [("PVEDisableProxy", "true"), ("PVEClientIP", "2001:db8::1")];
-        let head = read(connect_request(TARGET, &headers).unwrap())
-            .await
-            .unwrap();
-        assert_eq!(
-            (head.method.as_str(), head.target.as_str()),
-            ("CONNECT", TARGET)
-        );
+        let head = read(connect_request(TARGET, &headers).unwrap()).await.unwrap();
+        assert_eq!((head.method.as_str(), head.target.as_str()), ("CONNECT", TARGET));
         assert_eq!(head.host.as_deref(), Some(TARGET));
         assert!(head.looped);
         assert_eq!(head.forwarded_for.as_deref(), Some("2001:db8::1"));
@@ -501,10 +457,7 @@ mod tests {
             ("a:1", "A", "b\0"),
         ] {
             let request = connect_request(target, &[(name, value)]);
-            assert!(
-                matches!(request, Err(HeadError::Malformed(_))),
-                "{target:?} {name:?} {value:?}"
-            );
+            assert!(matches!(request, Err(HeadError::Malformed(_))), "{target:?} {name:?} {value:?}");
         }
     }
 

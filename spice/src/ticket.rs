@@ -57,12 +57,7 @@ pub enum TicketError {
 /// `secret` is the base64 text itself, `now` is in Unix seconds. SIG is the SHA-1 of everything before `::`
 /// followed by the secret. NODE holds no `:`, so the number of fields tells the two forms apart and a ticket
 /// of the new form is never read as an old one with the node `NODE:PORT`.
-pub fn verify(
-    target: &str,
-    rules: &TicketRules,
-    secret: &str,
-    now: i64,
-) -> Result<Target, TicketError> {
+pub fn verify(target: &str, rules: &TicketRules, secret: &str, now: i64) -> Result<Target, TicketError> {
     let claim = Claim::parse(target, &rules.prefix).ok_or(TicketError::Malformed)?;
     if !signature_matches(claim.signature, claim.signed, secret) {
         return Err(TicketError::Signature);
@@ -80,11 +75,7 @@ pub fn verify(
     if !rules.ports.contains(&claim.port) {
         return Err(TicketError::Port(claim.port));
     }
-    Ok(Target {
-        node: claim.node.to_owned(),
-        vmid: claim.vmid,
-        port: claim.port,
-    })
+    Ok(Target { node: claim.node.to_owned(), vmid: claim.vmid, port: claim.port })
 }
 
 /// A CONNECT target for the log: what may be a signature becomes `***`, in malformed targets too.
@@ -153,8 +144,7 @@ fn signature_matches(signature: &str, signed: &str, secret: &str) -> bool {
     sha1.update(secret.as_bytes());
     let expected = hex(&sha1.finish());
     // Unequal lengths make memcmp::eq panic.
-    expected.len() == signature.len()
-        && openssl::memcmp::eq(expected.as_bytes(), signature.as_bytes())
+    expected.len() == signature.len() && openssl::memcmp::eq(expected.as_bytes(), signature.as_bytes())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -166,17 +156,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn is_lower_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn is_node(text: &str) -> bool {
     (1..=NODE_BYTES).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
 }
 
 /// Digits only: `parse` alone would take a leading `+`.
@@ -205,19 +190,12 @@ fn mask_long_hex(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const VECTORS: &str = include_str!(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../tests/data/vectors/tickets.tsv"
-    ));
+    const VECTORS: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/vectors/tickets.tsv"));
     const NOW: i64 = 0x6B02_4400;
 
     fn rules() -> TicketRules {
-        TicketRules {
-            prefix: "pvespiceproxy".to_owned(),
-            ports: 61000..=61999,
-            max_age: 40,
-            max_future: 20,
-        }
+        TicketRules { prefix: "pvespiceproxy".to_owned(), ports: 61000..=61999, max_age: 40, max_future: 20 }
     }
 
     fn rows(kind: &str) -> Vec<&'static str> {
@@ -245,13 +223,7 @@ mod tests {
 
     #[test]
     fn tickets_of_the_original_lead_to_their_machine() {
-        let target = |node: &str, vmid, port| {
-            Ok(Target {
-                node: node.to_owned(),
-                vmid,
-                port,
-            })
-        };
+        let target = |node: &str, vmid, port| Ok(Target { node: node.to_owned(), vmid, port });
         let expected = vec![target("node1", 100, 61000), target("localhost", 101, 61999)];
         for kind in ["spice", "spice_old"] {
             let verdicts: Vec<_> = rows(kind).into_iter().map(judge).collect();
@@ -293,10 +265,7 @@ mod tests {
         }
         let other = verify(ticket, &rules(), "another secret", NOW);
         assert_eq!(other, Err(TicketError::Signature));
-        assert_eq!(
-            verify(ticket, &rules(), "", NOW),
-            Err(TicketError::Signature)
-        );
+        assert_eq!(verify(ticket, &rules(), "", NOW), Err(TicketError::Signature));
     }
 
     #[test]
@@ -312,14 +281,7 @@ mod tests {
         let signed = |node: &str| format!("pvespiceproxy:6b024400:100:{node}");
         let judged = |node: &str, port: &str| judge(&sign(&signed(node), port));
         assert_eq!(judged("node1:61000", "61555"), Err(TicketError::OtherPort));
-        for node in [
-            "node1:61000:61001",
-            "node1:x",
-            "node1:+61000",
-            "node1:99999",
-            "node1:",
-            ":61000",
-        ] {
+        for node in ["node1:61000:61001", "node1:x", "node1:+61000", "node1:99999", "node1:", ":61000"] {
             assert_eq!(judged(node, "61000"), Err(TicketError::Malformed), "{node}");
         }
     }
@@ -351,19 +313,13 @@ mod tests {
         assert_eq!(judge(&old), Err(TicketError::Port(22)));
         let forged = old.replacen(":100:", ":101:", 1);
         assert_eq!(judge(&forged), Err(TicketError::Signature));
-        assert_eq!(
-            verify(&old, &rules(), secret(), NOW + 40),
-            Err(TicketError::Expired)
-        );
+        assert_eq!(verify(&old, &rules(), secret(), NOW + 40), Err(TicketError::Expired));
     }
 
     #[test]
     fn vmid_and_node_may_be_anything_legal() {
         for (vmid, node) in [(0, "a"), (u32::MAX, "node-1.example"), (100, "61000")] {
-            let ticket = sign(
-                &format!("pvespiceproxy:6b024400:{vmid}:{node}:61000"),
-                "61000",
-            );
+            let ticket = sign(&format!("pvespiceproxy:6b024400:{vmid}:{node}:61000"), "61000");
             let target = judge(&ticket).unwrap();
             assert_eq!((target.vmid, target.node.as_str()), (vmid, node));
         }

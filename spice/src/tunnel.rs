@@ -97,10 +97,7 @@ mod tests {
     type Tunnel = JoinHandle<(Moved, io::Result<()>)>;
 
     /// A client and a server with the tunnel between them.
-    async fn tunnel(
-        early_up: &'static [u8],
-        early_down: &'static [u8],
-    ) -> (TcpStream, TcpStream, Tunnel) {
+    async fn tunnel(early_up: &'static [u8], early_down: &'static [u8]) -> (TcpStream, TcpStream, Tunnel) {
         let (client, client_end) = tcp_pair().await;
         let (server, server_end) = tcp_pair().await;
         let task = spawn_between(client_end, server_end, early_up, early_down);
@@ -119,9 +116,7 @@ mod tests {
     {
         tokio::spawn(async move {
             let tunnel = run(&mut client_end, &mut server_end, early_up, early_down);
-            tokio::time::timeout(Duration::from_secs(10), tunnel)
-                .await
-                .unwrap()
+            tokio::time::timeout(Duration::from_secs(10), tunnel).await.unwrap()
         })
     }
 
@@ -164,13 +159,7 @@ mod tests {
         send.await.unwrap();
         echo.await.unwrap();
         let moved = ended_well(task).await;
-        assert_eq!(
-            moved,
-            Moved {
-                up: 3_000_001,
-                down: 3_000_001
-            }
-        );
+        assert_eq!(moved, Moved { up: 3_000_001, down: 3_000_001 });
     }
 
     #[tokio::test]
@@ -225,11 +214,7 @@ mod tests {
             server.write_all(b"down").await.unwrap();
             assert_eq!(read_some(&mut server, 2).await, b"up");
             assert_eq!(read_some(&mut client, 4).await, b"down");
-            let (resetting, mut other) = if client_resets {
-                (client, server)
-            } else {
-                (server, client)
-            };
+            let (resetting, mut other) = if client_resets { (client, server) } else { (server, client) };
             resetting.set_zero_linger().unwrap();
             drop(resetting);
             let (moved, result) = task.await.unwrap();
@@ -265,10 +250,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         }
-        assert!(
-            (PIPE..=BUFFER_BYTES + 2 * PIPE).contains(&before),
-            "{before}"
-        );
+        assert!((PIPE..=BUFFER_BYTES + 2 * PIPE).contains(&before), "{before}");
 
         client_writer.write_all(b"still here").await.unwrap();
         client_writer.shutdown().await.unwrap();
@@ -276,13 +258,7 @@ mod tests {
 
         assert_eq!(read_all(&mut client_reader).await.len(), 1_000_000);
         flood.await.unwrap();
-        assert_eq!(
-            ended_well(task).await,
-            Moved {
-                up: 10,
-                down: 1_000_000
-            }
-        );
+        assert_eq!(ended_well(task).await, Moved { up: 10, down: 1_000_000 });
     }
 
     #[tokio::test]

@@ -1,0 +1,195 @@
+//! A client that sends what it is told, byte for byte, and shows what came back.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
+
+use super::nodegate::PATIENCE;
+
+/// An answer as it came over the wire.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub reason: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The value of a header, any case; panics when there are several.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        let first = found.next();
+        assert!(found.next().is_none(), "several {name} headers: {:?}", self.headers);
+        first.map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+}
+
+/// One connection, TLS or plain.
+pub struct Session {
+    stream: Stream,
+    buffer: Vec<u8>,
+}
+
+enum Stream {
+    Tls(Box<SslStream<TcpStream>>),
+    Plain(TcpStream),
+}
+
+impl Session {
+    /// Connects without looking at the certificate.
+    pub fn tls(address: SocketAddr) -> Self {
+        Self::try_tls(address).unwrap()
+    }
+
+    pub fn try_tls(address: SocketAddr) -> Result<Self, String> {
+        let stream = tcp(address).map_err(|error| error.to_string())?;
+        let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        connector.set_verify(SslVerifyMode::NONE);
+        let configuration =
+            connector.build().configure().unwrap().verify_hostname(false).use_server_name_indication(false);
+        let stream = configuration.connect("localhost", stream).map_err(|error| error.to_string())?;
+        Ok(Self { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new() })
+    }
+
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { stream: Stream::Plain(tcp(address).unwrap()), buffer: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).unwrap();
+    }
+
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Tls(stream) => stream.write_all(bytes.as_ref()),
+            Stream::Plain(stream) => stream.write_all(bytes.as_ref()),
+        }
+    }
+
+    /// Sends a well-formed request and reads its answer. `Content-Length` is added when there is a body or the
+    /// method wants one.
+    pub fn request(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
+        let length = if body.is_empty() && !matches!(method, "POST" | "PUT") {
+            String::new()
+        } else {
+            format!("Content-Length: {}\r\n", body.len())
+        };
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: node1:8006\r\n{length}{headers}\r\n");
+        self.send([head.as_bytes(), body].concat());
+        self.reply(method == "HEAD")
+    }
+
+    /// Reads one answer.
+    pub fn reply(&mut self, to_head: bool) -> Reply {
+        self.try_reply(to_head).expect("the connection closed without an answer")
+    }
+
+    /// Reads one answer; `None` when the connection closes first.
+    pub fn try_reply(&mut self, to_head: bool) -> Option<Reply> {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if self.fill() == 0 {
+                return None;
+            }
+        };
+        let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+        self.buffer.drain(..end);
+        let mut lines = head.lines();
+        let mut status_line = lines.next().unwrap().splitn(3, ' ');
+        let status = status_line.nth(1).unwrap().parse().unwrap();
+        let reason = status_line.next().unwrap_or_default().to_owned();
+        let split =
+            |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let headers = lines.filter(|line| !line.is_empty()).map(|line| split(line).unwrap()).collect();
+        let mut reply = Reply { status, reason, headers, body: Vec::new() };
+        if status == 100 {
+            return Some(reply);
+        }
+        reply.body = if to_head || status == 204 || status == 304 { Vec::new() } else { self.body(&reply) };
+        Some(reply)
+    }
+
+    fn body(&mut self, reply: &Reply) -> Vec<u8> {
+        if reply.header("transfer-encoding").is_some() {
+            return self.chunks();
+        }
+        match reply.header("content-length") {
+            Some(length) => self.take(length.parse().unwrap()),
+            None => self.rest(),
+        }
+    }
+
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            while !self.buffer.windows(2).any(|window| window == b"\r\n") {
+                assert!(self.fill() > 0, "the connection closed in the middle of a chunked body");
+            }
+            let end = self.buffer.windows(2).position(|window| window == b"\r\n").unwrap();
+            let size = usize::from_str_radix(&String::from_utf8_lossy(&self.buffer[..end]), 16).unwrap();
+            self.buffer.drain(..end + 2);
+            body.extend(self.take(size));
+            self.take(2);
+            if size == 0 {
+                return body;
+            }
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Vec<u8> {
+        while self.buffer.len() < length {
+            assert!(self.fill() > 0, "the connection closed {} bytes early", length - self.buffer.len());
+        }
+        self.buffer.drain(..length).collect()
+    }
+
+    /// Everything until the connection closes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        while self.fill() > 0 {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Whether the other side has closed, with nothing left unread.
+    pub fn is_closed(&mut self) -> bool {
+        self.buffer.is_empty() && self.fill() == 0
+    }
+
+    /// Reads once; 0 when closed or reset.
+    fn fill(&mut self) -> usize {
+        let mut chunk = [0; 65_536];
+        let read = match &mut self.stream {
+            Stream::Tls(stream) => stream.read(&mut chunk),
+            Stream::Plain(stream) => stream.read(&mut chunk),
+        };
+        match read {
+            Ok(count) => {
+                self.buffer.extend(&chunk[..count]);
+                count
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                panic!("nothing came within {} s", PATIENCE.as_secs())
+            }
+            Err(_) => 0,
+        }
+    }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

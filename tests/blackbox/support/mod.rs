@@ -1,0 +1,9 @@
+//! What the tests share: a prepared root, a running nodegate, and a client that shows everything it received.
+
+pub mod http;
+pub mod nodegate;
+pub mod site;
+
+pub use http::{Reply, Session};
+pub use nodegate::Nodegate;
+pub use site::Site;

@@ -1,0 +1,180 @@
+//! The real binary as a child process.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::http::{Reply, Session};
+use super::site::Site;
+
+/// Generous: these machines are slow and noisy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running nodegate; killed when dropped.
+pub struct Nodegate {
+    child: Child,
+    address: SocketAddr,
+    stderr: Arc<Mutex<String>>,
+}
+
+/// The binary, without the environment's own settings.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nodegate"));
+    command.args(arguments);
+    for (name, _) in std::env::vars() {
+        if name.starts_with("NODEGATE_") || name == "NOTIFY_SOCKET" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a command to its end.
+pub fn output(root: &Path, arguments: &[&str]) -> Output {
+    let root = root.to_str().unwrap();
+    command(&["--root", root]).args(arguments).output().unwrap()
+}
+
+impl Nodegate {
+    /// Serves the site's profile on a free loopback port, with more settings as `KEY=VALUE`.
+    pub fn start(site: &Site, sets: &[&str]) -> Self {
+        Self::start_profile(site, site.profile(), sets)
+    }
+
+    pub fn start_profile(site: &Site, profile: &str, sets: &[&str]) -> Self {
+        let mut command = Self::prepared(site, profile, sets);
+        Self::spawn(&mut command)
+    }
+
+    /// The command that `start` would run, for tests that change more about it.
+    pub fn prepared(site: &Site, profile: &str, sets: &[&str]) -> Command {
+        let mut command = command(&["--root", site.root().to_str().unwrap(), "--debug", "run", profile]);
+        let backend = format!("backend.address={}", site.daemon.address());
+        let own = ["listen.port=0", "node.name=node1", backend.as_str()];
+        let listens = sets.iter().any(|set| set.starts_with("listen.address="));
+        let legacy = site.path("/etc/default/pveproxy");
+        let legacy = std::fs::read_to_string(legacy).unwrap_or_default().contains("LISTEN_IP");
+        let loopback = ["listen.address=127.0.0.1"];
+        let loopback = if listens || legacy { &loopback[..0] } else { &loopback[..] };
+        for set in own.iter().chain(loopback).chain(sets) {
+            command.args(["--set", set]);
+        }
+        command
+    }
+
+    /// Starts a prepared command and waits until it listens.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let collected = Arc::clone(&stderr);
+        let pipe = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in pipe.lines().map_while(Result::ok) {
+                let mut text = collected.lock().unwrap();
+                text.push_str(&line);
+                text.push('\n');
+            }
+        });
+        let address = wait_for(&stderr, &mut child);
+        Self { child, address, stderr }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that was logged so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// A TLS session to the listening port.
+    pub fn connect(&self) -> Session {
+        Session::tls(self.local())
+    }
+
+    /// The loopback address to reach it on, wherever it listens.
+    pub fn local(&self) -> SocketAddr {
+        let ip = self.address.ip();
+        let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { ip };
+        SocketAddr::new(ip, self.port())
+    }
+
+    /// One request on a connection of its own; `headers` are whole lines with `\r\n`.
+    pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
+        self.connect().request(method, path, headers, body)
+    }
+
+    pub fn get(&self, path: &str, headers: &str) -> Reply {
+        self.request("GET", path, headers, b"")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "nodegate does not end:\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGTERM, and the end.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+}
+
+impl Drop for Nodegate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_for(stderr: &Mutex<String>, child: &mut Child) -> SocketAddr {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let text = stderr.lock().unwrap().clone();
+        if let Some(line) = text.lines().find_map(|line| line.split("listening on ").nth(1)) {
+            return line.trim().parse().unwrap();
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            std::thread::sleep(Duration::from_millis(50));
+            panic!("nodegate ended with {status}:\n{}", stderr.lock().unwrap());
+        }
+        assert!(Instant::now() < until, "nodegate does not listen:\n{text}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until something holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
