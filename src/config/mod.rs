@@ -58,7 +58,12 @@ pub fn built_in_profiles() -> Vec<String> {
 
 /// The text of a built-in profile.
 pub fn built_in_profile(name: &str) -> Option<&'static str> {
-    PROFILES.get_file(format!("{name}.toml"))?.contents_utf8()
+    built_in_file(&format!("{name}.toml"))
+}
+
+/// A file that lies beside the built-in profiles.
+pub fn built_in_file(name: &str) -> Option<&'static str> {
+    PROFILES.get_file(name)?.contents_utf8()
 }
 
 impl Config {
