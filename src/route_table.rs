@@ -28,10 +28,18 @@ pub struct ApiMethod {
     pub open: bool,
     /// refuses API tokens
     pub no_token: bool,
+    pub kind: Kind,
+}
+
+/// What passes through a method.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Kind {
+    #[default]
+    Call,
     /// may answer with a file to stream
-    pub download: bool,
-    pub upload: bool,
-    pub websocket: bool,
+    Download,
+    Upload,
+    Websocket,
 }
 
 /// A method of the table, with what the path says for its `node` parameter.
@@ -81,9 +89,9 @@ fn parse_method(word: &str) -> Result<(String, ApiMethod), String> {
             'm' => method.home = Home::Master,
             'o' => method.open = true,
             't' => method.no_token = true,
-            'd' => method.download = true,
-            'u' => method.upload = true,
-            'w' => method.websocket = true,
+            'd' => method.kind = Kind::Download,
+            'u' => method.kind = Kind::Upload,
+            'w' => method.kind = Kind::Websocket,
             _ => return Err(format!("'{word}': unknown flag '{flag}'")),
         }
     }
@@ -92,7 +100,7 @@ fn parse_method(word: &str) -> Result<(String, ApiMethod), String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
 
     /// Every row of the reference tables, with example values for its parameters.
@@ -110,10 +118,7 @@ mod tests {
                 literal => literal,
             });
             let path = segments.collect::<Vec<_>>().join("/");
-            let found = table.find(method, &path).unwrap_or_else(|| Found {
-                method: ApiMethod { upload: true, websocket: true, ..ApiMethod::default() },
-                node: Some("not found"),
-            });
+            let Some(found) = table.find(method, &path) else { panic!("{method} {path} is not found") };
             let home = match (columns[3], columns[4]) {
                 ("node", _) => Home::Node,
                 ("master", _) => Home::Master,
@@ -125,9 +130,12 @@ mod tests {
                 protected: columns[2] == "1",
                 no_token: columns[5] == "0",
                 open: columns[6] == "world",
-                download: columns[7] == "1",
-                upload: columns[8] == "1",
-                websocket: columns[9] == "1",
+                kind: match (columns[7], columns[8], columns[9]) {
+                    ("1", _, _) => Kind::Download,
+                    (_, "1", _) => Kind::Upload,
+                    (_, _, "1") => Kind::Websocket,
+                    _ => Kind::Call,
+                },
             };
             assert_eq!(found.method, expected, "{method} {path}");
             assert_eq!(found.node, template.contains("{node}").then_some("n2"), "{method} {path}");

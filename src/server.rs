@@ -16,8 +16,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::settings::BackendAddress;
 use crate::connection;
 use crate::engine::Engine;
+use crate::route::Route;
 use crate::upstream::Upstream;
 
 /// Accepted connections that may wait for a worker.
@@ -31,8 +33,29 @@ type Accepted = (TcpStream, SocketAddr);
 /// What the connections of one worker thread share.
 pub struct Worker {
     pub engine: Arc<Engine>,
-    pub upstream: Upstream,
+    daemon: Upstream,
+    unprivileged: Option<Upstream>,
     pub stop: CancellationToken,
+}
+
+impl Worker {
+    fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
+        let settings = &engine.config.settings;
+        let to = |address: &BackendAddress| {
+            Upstream::new(address.clone(), settings.backend.keepalive, settings.timeout)
+        };
+        let daemon = to(&settings.backend.address);
+        let unprivileged = settings.unprivileged.as_ref().map(to);
+        Self { engine, daemon, unprivileged, stop }
+    }
+
+    /// The daemon of this node that answers a route.
+    pub fn local(&self, route: &Route) -> &Upstream {
+        match (route, &self.unprivileged) {
+            (Route::Unprivileged, Some(unprivileged)) => unprivileged,
+            _ => &self.daemon,
+        }
+    }
 }
 
 /// Worker threads, each with a runtime and connections of its own.
@@ -72,10 +95,8 @@ fn runtime() -> std::io::Result<Runtime> {
 
 /// One worker: a task for each connection, and on stop a drain no longer than the settings allow.
 async fn work(engine: Arc<Engine>, stop: CancellationToken, mut connections: Receiver<Accepted>) {
-    let settings = &engine.config.settings;
-    let patience = settings.timeout.stop;
-    let upstream = Upstream::new(&settings.backend, settings.timeout);
-    let worker = Rc::new(Worker { upstream, stop: stop.clone(), engine: Arc::clone(&engine) });
+    let patience = engine.config.settings.timeout.stop;
+    let worker = Rc::new(Worker::new(engine, stop.clone()));
     let tasks = TaskTracker::new();
     loop {
         tokio::select! {
