@@ -99,8 +99,10 @@ async fn answer(
             let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
             let identity = pass(gate, head, path)?;
             record.user.clone_from(&identity.user);
-            let route =
-                engine.routes.resolve(&head.method, &target, query, &engine.nodes).map_err(Denial::from)?;
+            let route = engine
+                .routes
+                .resolve(&head.method, &target, query, &engine.nodes)
+                .map_err(|error| Refusal::nodes(&error))?;
             run_api(worker, client, head, &identity, route, path, body).await
         }
         Target::NoSuchUri => Err(Refusal::NoSuchUri),
@@ -108,8 +110,10 @@ async fn answer(
             if head.method == Method::OPTIONS {
                 return Ok(allowed(FILE_METHODS));
             }
-            let route =
-                engine.routes.resolve(&head.method, &target, query, &engine.nodes).map_err(Denial::from)?;
+            let route = engine
+                .routes
+                .resolve(&head.method, &target, query, &engine.nodes)
+                .map_err(|error| Refusal::nodes(&error))?;
             run_file(engine, head, route, path).await
         }
     }
@@ -125,24 +129,28 @@ async fn run_api(
     body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let engine = &worker.engine;
+    let call = |body| api::Call {
+        head,
+        target: path.upstream_target(head.uri.query()),
+        identity,
+        client: client.peer.address(),
+        body,
+    };
     match route {
-        Route::Daemon | Route::Unprivileged => {
-            let upstream = worker.local(&route);
-            let call = api::Call {
-                head,
-                target: path.upstream_target(head.uri.query()),
-                identity,
-                client: client.peer.address(),
-                body: read_body(engine, head, body).await?,
-            };
-            api::call(engine, upstream, call).await
-        }
         Route::Node(_) | Route::Master(_) if engine.backend_headers.is_looped(&head.headers) => {
             Err(Refusal::Loop)
         }
-        Route::Node(_) | Route::Master(_) => Err(Refusal::NotServed("requests to other nodes are")),
+        Route::Node(name) | Route::Master(name) => {
+            let upstream = engine.peer(&name)?;
+            let body = read_body(engine, head, body).await?;
+            api::call(engine, &upstream, call(body)).await
+        }
+        Route::Daemon | Route::Unprivileged => {
+            let body = read_body(engine, head, body).await?;
+            api::call(engine, worker.local(&route), call(body)).await
+        }
         Route::UnknownNode(node) => {
-            let known = engine.nodes.current().map_err(Denial::from)?.names();
+            let known = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?.names();
             Err(Refusal::UnknownNode { node, known })
         }
         Route::Upload => Err(Refusal::NotServed("uploads are")),

@@ -42,7 +42,7 @@ impl Worker {
     fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
         let settings = &engine.config.settings;
         let to = |address: &BackendAddress| {
-            Upstream::new(address.clone(), settings.backend.keepalive, settings.timeout)
+            Upstream::local(address.clone(), settings.backend.keepalive, settings.timeout)
         };
         let daemon = to(&settings.backend.address);
         let unprivileged = settings.unprivileged.as_ref().map(to);

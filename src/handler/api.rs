@@ -140,6 +140,9 @@ fn add_credential(engine: &Engine, headers: &mut HeaderMap, identity: &Identity)
 async fn pass_on(engine: &Engine, upstream: &Upstream, answer: Answer) -> Result<Response<Body>, Refusal> {
     let Answer { response, connection, started } = answer;
     let (mut head, incoming) = response.into_parts();
+    if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
+        return Err(Refusal::ForeignStream);
+    }
     clean(engine, &mut head.headers);
     let patience = engine.config.settings.timeout.answer;
     let body = match incoming.size_hint().exact() {
