@@ -2,8 +2,10 @@
 
 pub mod http;
 pub mod nodegate;
+pub mod peer;
 pub mod site;
 
 pub use http::{Reply, Session};
 pub use nodegate::Nodegate;
+pub use peer::tls_server;
 pub use site::Site;

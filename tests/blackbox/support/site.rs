@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nodegate_standin::{Certificate, Config, Daemon, KeyKind, Keys, Product, now};
 use tempfile::TempDir;
@@ -13,6 +13,12 @@ pub struct Site {
     pub product: Product,
     pub keys: Arc<Keys>,
     pub daemon: Daemon,
+}
+
+/// One for all tests: RSA keys take their time to make.
+fn certificate() -> &'static Certificate {
+    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048))
 }
 
 impl Site {
@@ -39,7 +45,7 @@ impl Site {
         }
         let daemon = Daemon::start(Config { keys: Arc::clone(&keys), ..Config::new(product) });
         let site = Self { directory, product, keys, daemon };
-        let certificate = Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048);
+        let certificate = certificate();
         match product {
             Product::Pve => {
                 site.write("/etc/pve/local/pve-ssl.pem", certificate.chain_pem());
