@@ -255,6 +255,16 @@ fn members_that_change_are_seen_at_once() {
 }
 
 #[test]
+fn a_node_with_an_ipv6_address_is_reached() {
+    let cluster = Cluster::pve(2);
+    let site = &cluster.nodes[0].site;
+    site.write("/etc/pve/.members", cluster.members(2).replace("127.0.0.2", "::1"));
+    let first = cluster.start(1, &[]);
+    let _second = cluster.start(2, &["listen.address=::1"]);
+    assert_eq!(first.get("/api2/json/nodes/node2/status", &site.cookie("root@pam")).status, 200);
+}
+
+#[test]
 fn what_only_the_master_answers_goes_to_the_master() {
     let cluster = Cluster::pmg(2);
     let master = cluster.start(1, &[]);
