@@ -151,11 +151,12 @@ fn a_request_inside_a_body_stays_a_body() {
     ];
     for (framing, body, expected) in cases {
         let seen = smuggle(&site, &gate, &framing, &body);
-        assert_eq!(seen.len(), 2, "{framing}: {seen:?}");
         assert_eq!(seen[0].text(), expected, "{framing}");
         assert_eq!(seen[0].all("content-length"), [expected.len().to_string()], "{framing}");
         assert!(seen[0].header("transfer-encoding").is_none(), "{framing}");
-        assert!(seen[1].target.ends_with("?last"), "{framing}");
+        // With both framings hyper closes behind the answer.
+        assert!(seen[1..].iter().all(|request| request.target.ends_with("?last")), "{framing}");
+        assert_eq!(seen.len(), if framing.contains("Length: 4") { 1 } else { 2 }, "{framing}");
         for request in &seen {
             assert_eq!(request.all("pveclientip"), ["127.0.0.1"], "{framing}");
         }
