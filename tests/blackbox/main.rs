@@ -8,10 +8,17 @@
     clippy::as_conversions,
     clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
+    unreachable_pub,
     reason = "a test ends by panicking"
 )]
 
 mod support;
 
+mod backend;
 mod cluster;
+mod files;
 mod gate;
+mod http;
+mod isolation;
+mod log;
+mod stop;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use nodegate_standin::{Certificate, Config, Daemon, KeyKind, Keys, Product, now};
 use tempfile::TempDir;
@@ -70,6 +71,12 @@ impl Site {
         let path = self.path(absolute);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, contents).unwrap();
+    }
+
+    /// Makes a file look as if it had been written so many seconds ago.
+    pub fn age(&self, absolute: &str, seconds: u64) {
+        let then = SystemTime::now() - Duration::from_secs(seconds);
+        fs::File::open(self.path(absolute)).unwrap().set_modified(then).unwrap();
     }
 
     /// The product's own settings file.
