@@ -8,9 +8,12 @@
     clippy::as_conversions,
     clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
+    clippy::large_stack_arrays,
+    unreachable_pub,
     reason = "a test ends by panicking"
 )]
 
 mod support;
 
 mod gate;
+mod spice;
