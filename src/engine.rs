@@ -13,10 +13,10 @@ use crate::gate::Gate;
 use crate::handler::static_file::types::file_types;
 use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
-use crate::pattern::Pattern;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
 use crate::route::Routes;
+use crate::route_table::RouteTable;
 use crate::tls::Acceptor;
 
 use crate::upstream::nodes::NodeFile;
@@ -103,9 +103,9 @@ pub fn routes(config: &Config) -> Result<Routes, String> {
     });
     let files =
         product.file.iter().map(|file| SingleFile { url: file.url.clone(), path: root.path(&file.path) });
-    let uploads = product.gate.iter().flat_map(|gate| &gate.upload).map(|text| Pattern::parse(text));
     Ok(Routes {
-        uploads: uploads.collect::<Result<_, _>>()?,
+        table: RouteTable::parse(config.route_table.as_deref().unwrap_or_default())
+            .map_err(|message| format!("the route table: {message}"))?,
         pages: product.page.iter().map(|page| page.url.clone()).collect(),
         files: StaticFiles::new(
             directories.collect(),
@@ -114,6 +114,7 @@ pub fn routes(config: &Config) -> Result<Routes, String> {
             config.settings.compression,
         ),
         node_name: config.settings.node_name.clone(),
+        has_unprivileged: config.settings.unprivileged.is_some(),
     })
 }
 

@@ -89,6 +89,7 @@ async fn answer(
         return Ok(allowed(API_METHODS));
     }
     let target = Target::parse(head.uri.path())?;
+    let query = head.uri.query().unwrap_or_default();
     match &target {
         Target::Api(path) => {
             if head.method == Method::OPTIONS {
@@ -98,7 +99,8 @@ async fn answer(
             let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
             let identity = pass(gate, head, path)?;
             record.user.clone_from(&identity.user);
-            let route = engine.routes.resolve(&head.method, &target, &engine.nodes).map_err(Denial::from)?;
+            let route =
+                engine.routes.resolve(&head.method, &target, query, &engine.nodes).map_err(Denial::from)?;
             run_api(worker, client, head, &identity, route, path, body).await
         }
         Target::NoSuchUri => Err(Refusal::NoSuchUri),
@@ -106,7 +108,8 @@ async fn answer(
             if head.method == Method::OPTIONS {
                 return Ok(allowed(FILE_METHODS));
             }
-            let route = engine.routes.resolve(&head.method, &target, &engine.nodes).map_err(Denial::from)?;
+            let route =
+                engine.routes.resolve(&head.method, &target, query, &engine.nodes).map_err(Denial::from)?;
             run_file(engine, head, route, path).await
         }
     }
@@ -123,7 +126,8 @@ async fn run_api(
 ) -> Result<Response<Body>, Refusal> {
     let engine = &worker.engine;
     match route {
-        Route::Daemon => {
+        Route::Daemon | Route::Unprivileged => {
+            let upstream = worker.local(&route);
             let call = api::Call {
                 head,
                 target: path.upstream_target(head.uri.query()),
@@ -131,10 +135,12 @@ async fn run_api(
                 client: client.peer.address(),
                 body: read_body(engine, head, body).await?,
             };
-            api::call(engine, &worker.upstream, call).await
+            api::call(engine, upstream, call).await
         }
-        Route::Node(_) if engine.backend_headers.is_looped(&head.headers) => Err(Refusal::Loop),
-        Route::Node(_) => Err(Refusal::NotServed("requests to other nodes are")),
+        Route::Node(_) | Route::Master(_) if engine.backend_headers.is_looped(&head.headers) => {
+            Err(Refusal::Loop)
+        }
+        Route::Node(_) | Route::Master(_) => Err(Refusal::NotServed("requests to other nodes are")),
         Route::UnknownNode(node) => {
             let known = engine.nodes.current().map_err(Denial::from)?.names();
             Err(Refusal::UnknownNode { node, known })
@@ -169,7 +175,9 @@ async fn run_file(
         Route::Page => Err(Refusal::NotServed("pages are")),
         Route::Missing(path) => Err(Refusal::NotFound(path)),
         Route::Daemon
+        | Route::Unprivileged
         | Route::Node(_)
+        | Route::Master(_)
         | Route::UnknownNode(_)
         | Route::Upload
         | Route::Websocket

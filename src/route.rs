@@ -1,12 +1,13 @@
 //! Step 6: where a request goes. A closed set of destinations, and how one is chosen.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::Method;
 
 use crate::handler::static_file::{Located, StaticFiles};
-use crate::pattern::Pattern;
-use crate::target::{ApiPath, Target};
+use crate::route_table::{Home, Kind, RouteTable};
+use crate::target::{ApiPath, Target, query_value};
 use crate::upstream::nodes::NodeFile;
 use crate::watched_file::FileError;
 
@@ -15,8 +16,12 @@ use crate::watched_file::FileError;
 pub enum Route {
     /// this node's daemon
     Daemon,
+    /// this node's daemon for what needs no root
+    Unprivileged,
     /// another node of the cluster
     Node(String),
+    /// the master of the cluster, which is another node
+    Master(String),
     /// a node that the cluster does not know
     UnknownNode(String),
     /// a file for a storage
@@ -33,16 +38,24 @@ pub enum Route {
 
 /// What a profile says about destinations.
 pub struct Routes {
-    pub uploads: Vec<Pattern>,
+    pub table: RouteTable,
     pub pages: Vec<String>,
     pub files: StaticFiles,
     /// the own name; `localhost` is here as well
     pub node_name: String,
+    /// whether a daemon without root answers what needs none
+    pub has_unprivileged: bool,
 }
 
 impl Routes {
-    /// Chooses by method and decoded path alone.
-    pub fn resolve(&self, method: &Method, target: &Target, nodes: &NodeFile) -> Result<Route, FileError> {
+    /// Chooses by method, decoded path and query alone.
+    pub fn resolve(
+        &self,
+        method: &Method,
+        target: &Target,
+        query: &str,
+        nodes: &NodeFile,
+    ) -> Result<Route, FileError> {
         Ok(match target {
             Target::NoSuchUri => Route::NoSuchUri,
             Target::Path(path) if self.pages.iter().any(|page| page == path) => Route::Page,
@@ -50,32 +63,65 @@ impl Routes {
                 Some(located) => Route::Static(located),
                 None => Route::Missing(path.clone()),
             },
-            Target::Api(api) => return self.resolve_api(method, api, nodes),
+            Target::Api(api) => return self.resolve_api(method, api, query, nodes),
         })
     }
 
-    fn resolve_api(&self, method: &Method, api: &ApiPath, nodes: &NodeFile) -> Result<Route, FileError> {
-        let segments = api.segments();
-        if self.uploads.iter().any(|pattern| pattern.matches(method.as_str(), segments)) {
-            return Ok(Route::Upload);
+    fn resolve_api(
+        &self,
+        method: &Method,
+        api: &ApiPath,
+        query: &str,
+        nodes: &NodeFile,
+    ) -> Result<Route, FileError> {
+        let path = api.joined();
+        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        let Some(found) = self.table.find(method, &path) else { return self.general_rule(api, nodes) };
+        match found.method.kind {
+            Kind::Upload => return Ok(Route::Upload),
+            Kind::Websocket => return Ok(Route::Websocket),
+            Kind::Call | Kind::Download => (),
         }
-        if *method == Method::GET && segments.last().is_some_and(|last| last.ends_with("websocket")) {
-            return Ok(Route::Websocket);
-        }
-        Ok(match segments {
-            [word, name, _, ..] if word == "nodes" && !self.is_here(name) => {
-                match nodes.current()?.find(name) {
-                    Some((known, _)) => Route::Node(known.to_owned()),
-                    None => Route::UnknownNode(name.clone()),
-                }
+        let local = self.local(found.method.protected);
+        let named = match found.method.home {
+            Home::Here => None,
+            Home::Node => found.node.map(Cow::Borrowed).or_else(|| query_value(query, "node")),
+            Home::CheckNode => query_value(query, "check-node"),
+            Home::Master => {
+                return Ok(match &nodes.current()?.master {
+                    Some(master) if !self.is_here(master) => Route::Master(master.clone()),
+                    Some(_) | None => local,
+                });
             }
-            _ => Route::Daemon,
-        })
+        };
+        match named {
+            Some(name) if !self.is_here(&name) => there(&name, nodes),
+            Some(_) | None => Ok(local),
+        }
     }
 
-    fn is_here(&self, name: &str) -> bool {
-        name == "localhost" || name.eq_ignore_ascii_case(&self.node_name)
+    /// For a path that the table does not know, since the installed packages are newer: a path under another node's
+    /// name goes there, all else to the daemon with the fewest rights, which says itself what it does not know.
+    fn general_rule(&self, api: &ApiPath, nodes: &NodeFile) -> Result<Route, FileError> {
+        match api.segments() {
+            [word, name, _, ..] if word == "nodes" && !self.is_here(name) => there(name, nodes),
+            _ => Ok(self.local(false)),
+        }
     }
+
+    fn local(&self, protected: bool) -> Route {
+        if self.has_unprivileged && !protected { Route::Unprivileged } else { Route::Daemon }
+    }
+
+    /// As the daemon compares: another case is another node.
+    fn is_here(&self, name: &str) -> bool {
+        name == "localhost" || name == self.node_name
+    }
+}
+
+fn there(name: &str, nodes: &NodeFile) -> Result<Route, FileError> {
+    let known = nodes.current()?.nodes.contains_key(name);
+    Ok(if known { Route::Node(name.to_owned()) } else { Route::UnknownNode(name.to_owned()) })
 }
 
 /// As `nodegate route` prints it.
@@ -83,7 +129,9 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Daemon => f.write_str("daemon"),
+            Self::Unprivileged => f.write_str("unprivileged"),
             Self::Node(name) => write!(f, "node:{name}"),
+            Self::Master(name) => write!(f, "master:{name}"),
             Self::Upload => f.write_str("upload"),
             Self::Websocket => f.write_str("websocket"),
             Self::Page => f.write_str("page"),

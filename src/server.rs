@@ -9,14 +9,17 @@ use std::time::Duration;
 use tokio::net::TcpListener as AsyncListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::settings::BackendAddress;
 use crate::connection;
 use crate::engine::Engine;
+use crate::route::Route;
 use crate::upstream::Upstream;
 
 /// Accepted connections that may wait for a worker.
@@ -24,16 +27,40 @@ const QUEUE: usize = 1024;
 /// Pause when the process or the system is out of descriptors.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 
+/// A connection on its way to a worker.
+type Accepted = (TcpStream, SocketAddr);
+
 /// What the connections of one worker thread share.
 pub struct Worker {
     pub engine: Arc<Engine>,
-    pub upstream: Upstream,
+    daemon: Upstream,
+    unprivileged: Option<Upstream>,
     pub stop: CancellationToken,
+}
+
+impl Worker {
+    fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
+        let settings = &engine.config.settings;
+        let to = |address: &BackendAddress| {
+            Upstream::new(address.clone(), settings.backend.keepalive, settings.timeout)
+        };
+        let daemon = to(&settings.backend.address);
+        let unprivileged = settings.unprivileged.as_ref().map(to);
+        Self { engine, daemon, unprivileged, stop }
+    }
+
+    /// The daemon of this node that answers a route.
+    pub fn local(&self, route: &Route) -> &Upstream {
+        match (route, &self.unprivileged) {
+            (Route::Unprivileged, Some(unprivileged)) => unprivileged,
+            _ => &self.daemon,
+        }
+    }
 }
 
 /// Worker threads, each with a runtime and connections of its own.
 pub struct Workers {
-    senders: Vec<Sender<(TcpStream, SocketAddr)>>,
+    senders: Vec<Sender<Accepted>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -67,15 +94,9 @@ fn runtime() -> std::io::Result<Runtime> {
 }
 
 /// One worker: a task for each connection, and on stop a drain no longer than the settings allow.
-async fn work(
-    engine: Arc<Engine>,
-    stop: CancellationToken,
-    mut connections: Receiver<(TcpStream, SocketAddr)>,
-) {
-    let settings = &engine.config.settings;
-    let patience = settings.timeout.stop;
-    let upstream = Upstream::new(&settings.backend, settings.timeout);
-    let worker = Rc::new(Worker { upstream, stop: stop.clone(), engine: Arc::clone(&engine) });
+async fn work(engine: Arc<Engine>, stop: CancellationToken, mut connections: Receiver<Accepted>) {
+    let patience = engine.config.settings.timeout.stop;
+    let worker = Rc::new(Worker::new(engine, stop.clone()));
     let tasks = TaskTracker::new();
     loop {
         tokio::select! {
@@ -110,18 +131,14 @@ pub fn run(engine: &Arc<Engine>, listener: TcpListener) -> std::io::Result<()> {
 }
 
 /// Deals connections to the workers in turn until a signal asks to stop. Never fails for a single connection.
-async fn accept(
-    engine: &Engine,
-    listener: TcpListener,
-    workers: &[Sender<(TcpStream, SocketAddr)>],
-) -> std::io::Result<()> {
+async fn accept(engine: &Engine, listener: TcpListener, workers: &[Sender<Accepted>]) -> std::io::Result<()> {
     let listener = AsyncListener::from_std(listener)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     tracing::info!("listening on {}", listener.local_addr()?);
-    let mut turn = workers.iter().cycle();
+    let mut turn = 0_usize;
     loop {
         tokio::select! {
             biased;
@@ -129,7 +146,10 @@ async fn accept(
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => engine.log.reopen(),
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => deal(stream, peer, turn.next()).await,
+                Ok((stream, peer)) => {
+                    turn = turn.wrapping_add(1);
+                    deal(stream, peer, workers, turn);
+                }
                 Err(error) if is_of_one_connection(&error) => (),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept; pausing");
@@ -140,18 +160,20 @@ async fn accept(
     }
 }
 
-async fn deal(
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    worker: Option<&Sender<(TcpStream, SocketAddr)>>,
-) {
-    let Some(worker) = worker else { return };
-    match stream.into_std() {
-        Ok(stream) => {
-            let _ = worker.send((stream, peer)).await;
+/// Hands a connection to the next worker in turn, or to the first after it that has room. Where none has, the
+/// connection is closed: waiting here would also keep signals waiting.
+fn deal(stream: tokio::net::TcpStream, peer: SocketAddr, workers: &[Sender<Accepted>], turn: usize) {
+    let mut connection = match stream.into_std() {
+        Ok(stream) => (stream, peer),
+        Err(error) => return tracing::warn!(%error, "a connection cannot be handed over"),
+    };
+    for worker in workers.iter().cycle().skip(turn % workers.len().max(1)).take(workers.len()) {
+        match worker.try_send(connection) {
+            Ok(()) => return,
+            Err(TrySendError::Full(back) | TrySendError::Closed(back)) => connection = back,
         }
-        Err(error) => tracing::warn!(%error, "a connection cannot be handed over"),
     }
+    tracing::warn!(%peer, "all workers are busy; connection closed");
 }
 
 /// The client was gone before it was accepted.

@@ -1,5 +1,7 @@
 //! The request target, decoded once: an API call or a path.
 
+use std::borrow::Cow;
+
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 const API: &str = "/api2";
@@ -104,6 +106,11 @@ impl ApiPath {
         &self.segments
     }
 
+    /// The decoded segments behind single slashes, as route tables have them.
+    pub fn joined(&self) -> String {
+        format!("/{}", self.segments.join("/"))
+    }
+
     /// The target that is sent on, with the query as it came.
     pub fn upstream_target(&self, query: Option<&str>) -> String {
         let mut target = format!("{API}/{}/", self.format);
@@ -121,6 +128,24 @@ impl ApiPath {
     }
 }
 
+/// The first value of a query parameter, decoded; parameters are split at `&` and `;`, as the daemon does.
+pub fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+    query.split(['&', ';']).find_map(|parameter| {
+        let (key, value) = parameter.split_once('=')?;
+        (decode(key) == name).then(|| decode(value))
+    })
+}
+
+/// `application/x-www-form-urlencoded`: `+` is a space.
+fn decode(text: &str) -> Cow<'_, str> {
+    if text.contains(['+', '%']) {
+        let spaced = text.replace('+', " ");
+        Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -129,7 +154,7 @@ mod tests {
     fn api(path: &str) -> ApiPath {
         match Target::parse(path).unwrap() {
             Target::Api(api) => api,
-            other => panic!("{path}: {other:?}"),
+            other @ (Target::NoSuchUri | Target::Path(_)) => panic!("{path}: {other:?}"),
         }
     }
 
@@ -163,6 +188,22 @@ mod tests {
         }
         assert_eq!(Target::parse("/js/a%20b.js").unwrap(), Target::Path("/js/a b.js".into()));
         assert_eq!(Target::parse("/").unwrap(), Target::Path("/".into()));
+    }
+
+    #[test]
+    fn query_parameters_are_read_as_the_daemon_reads_them() {
+        let cases = [
+            ("node=n2", Some("n2")),
+            ("a=1&node=n2&node=n3", Some("n2")),
+            ("a=1;node=n%32", Some("n2")),
+            ("n%6fde=a+b", Some("a b")),
+            ("xnode=n2", None),
+            ("node", None),
+            ("", None),
+        ];
+        for (query, value) in cases {
+            assert_eq!(query_value(query, "node").as_deref(), value, "{query}");
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn explain_connect(connect: &Connect, method: &Method, target: &str) -> String {
 fn explain(config: &Config, method: &Method, path: &str) -> Result<String, String> {
     let nodes = Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root));
     let routes = engine::routes(config)?;
-    let path = path.split('?').next().unwrap_or_default();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let target = match Target::parse(path) {
         Ok(target) => target,
         Err(error) => return Ok(format!("refused:400 open {error}")),
@@ -68,7 +68,7 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
     if let Some(refused) = refused_method(method, &target) {
         return Ok(refused);
     }
-    let route = routes.resolve(method, &target, &nodes).map_err(|error| error.to_string())?;
+    let route = routes.resolve(method, &target, query, &nodes).map_err(|error| error.to_string())?;
     let access = if needs_login { "login" } else { "open" };
     Ok(format!("{route} {access} {}", reason(&route)))
 }
@@ -87,6 +87,8 @@ fn refused_method(method: &Method, target: &Target) -> Option<String> {
 fn reason(route: &Route) -> String {
     match route {
         Route::Daemon => "answered by the daemon of this node".to_owned(),
+        Route::Unprivileged => "answered by this node, without root".to_owned(),
+        Route::Master(name) => format!("only the master of the cluster answers it, {name}"),
         Route::Node(name) => format!("the path names the node {name}"),
         Route::UnknownNode(name) => format!("no such node '{name}'"),
         Route::Upload => "a file for a storage".to_owned(),

@@ -38,6 +38,8 @@ pub struct Config {
     pub product: Product,
     pub settings: Settings,
     pub root: Root,
+    /// the text of the profile's route table
+    pub route_table: Option<String>,
     /// the port that the profile alone would listen on
     pub own_port: u16,
     pub problems: Vec<Problem>,
@@ -58,7 +60,12 @@ pub fn built_in_profiles() -> Vec<String> {
 
 /// The text of a built-in profile.
 pub fn built_in_profile(name: &str) -> Option<&'static str> {
-    PROFILES.get_file(format!("{name}.toml"))?.contents_utf8()
+    built_in_file(&format!("{name}.toml"))
+}
+
+/// A file that lies beside the built-in profiles.
+pub fn built_in_file(name: &str) -> Option<&'static str> {
+    PROFILES.get_file(name)?.contents_utf8()
 }
 
 impl Config {
@@ -67,6 +74,7 @@ impl Config {
     pub fn load(profile: &str, options: &Options) -> Result<Self, Vec<Problem>> {
         let (text, path) = profile_text(profile).map_err(|problem| vec![problem])?;
         let (product, mut layers) = read_profile(&text, path.as_deref()).map_err(|problem| vec![problem])?;
+        let route_table = route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
         let own_port = layers.find("listen.port").text.parse().unwrap_or_default();
         let root = &options.root;
         layers.site_file(&root.path(format!("/etc/nodegate/{}.toml", product.name)));
@@ -80,7 +88,7 @@ impl Config {
         problems.extend(more);
         problems.extend(product_problems(&product));
         let effective = keys::KEYS.iter().map(|key| (key.name, layers.find(key.name))).collect();
-        Ok(Self { product, settings, root: root.clone(), own_port, problems, effective })
+        Ok(Self { product, settings, root: root.clone(), route_table, own_port, problems, effective })
     }
 
     /// The layer that gave a setting its value.
@@ -109,6 +117,20 @@ fn profile_text(profile: &str) -> Result<(String, Option<PathBuf>), Problem> {
             ),
         )),
         Err(error) => Err(Problem::file_error(path, format!("cannot be read: {error}"))),
+    }
+}
+
+/// A route table lies beside its profile; a profile of one's own may name a built-in table.
+fn route_table(product: &Product, profile: Option<&Path>) -> Result<Option<String>, Problem> {
+    let Some(name) = &product.routes else { return Ok(None) };
+    let beside = profile.and_then(Path::parent).map(|folder| folder.join(name)).filter(|path| path.exists());
+    if let Some(path) = beside {
+        let unreadable = |error| Problem::file_error(&path, format!("cannot be read: {error}"));
+        return std::fs::read_to_string(&path).map(Some).map_err(unreadable);
+    }
+    match name.to_str().and_then(built_in_file) {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Err(Problem::error(Origin::Profile, "product.routes", format!("no file {}", name.display()))),
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Product {
     pub legacy_file: Option<PathBuf>,
     /// written only on the product's own port
     pub pid_file: Option<PathBuf>,
+    /// the table of API methods, a file beside the profile
+    pub routes: Option<PathBuf>,
     /// value of the `Server` header
     pub server: String,
     #[serde(default)]
@@ -105,9 +107,6 @@ pub struct Gate {
     /// `METHOD PATTERN` that need no CSRF token
     #[serde(default)]
     pub csrf_exempt: Vec<String>,
-    /// `METHOD PATTERN` of file uploads
-    #[serde(default)]
-    pub upload: Vec<String>,
     pub ticket: Vec<TicketKind>,
 }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::settings::{Backend, BackendAddress, Timeouts};
+use crate::config::settings::{BackendAddress, Timeouts};
 
 /// Kept connections of one worker to one backend.
 const POOL_SIZE: usize = 64;
@@ -86,13 +86,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn new(backend: &Backend, timeouts: Timeouts) -> Self {
-        Self {
-            address: backend.address.clone(),
-            keepalive: backend.keepalive,
-            timeouts,
-            pool: RefCell::new(Vec::new()),
-        }
+    pub fn new(address: BackendAddress, keepalive: bool, timeouts: Timeouts) -> Self {
+        Self { address, keepalive, timeouts, pool: RefCell::new(Vec::new()) }
     }
 
     /// Whether requests are to ask for a connection that stays open.

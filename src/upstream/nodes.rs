@@ -16,6 +16,8 @@ use crate::watched_file::{FileError, WatchedFile};
 pub struct NodeTable {
     /// node name → address; `None` for a node that has not been seen yet
     pub nodes: BTreeMap<String, Option<IpAddr>>,
+    /// the node that answers for the whole cluster, where there is one
+    pub master: Option<String>,
     /// whether this machine is in a cluster at all
     pub clustered: bool,
     /// a machine without cluster is quorate
@@ -65,7 +67,7 @@ pub fn parse_members(bytes: &[u8]) -> Result<NodeTable, String> {
         nodes.entry(own).or_default();
     }
     let quorate = members.cluster.as_ref().is_none_or(|cluster| cluster.quorate != 0);
-    Ok(NodeTable { nodes, clustered: members.cluster.is_some(), quorate })
+    Ok(NodeTable { nodes, master: None, clustered: members.cluster.is_some(), quorate })
 }
 
 /// Reads the sections of `cluster.conf`.
@@ -76,6 +78,9 @@ pub fn parse_sections(bytes: &[u8]) -> Result<NodeTable, String> {
         if let ("master" | "node", Some(name)) = (section.kind.as_str(), section.value("name")) {
             let address = section.value("ip").and_then(|ip| ip.parse().ok());
             table.nodes.insert(name.to_owned(), address);
+            if section.kind == "master" {
+                table.master = Some(name.to_owned());
+            }
             table.clustered = true;
         }
     }
@@ -139,6 +144,7 @@ mod tests {
     fn sections_give_names_and_addresses() {
         let text = b"master: 1\n\tip 192.0.2.11\n\tname mg1\n\nnode: 2\n\tip 192.0.2.12\n\tname mg2\n";
         let table = parse_sections(text).unwrap();
+        assert_eq!(table.master.as_deref(), Some("mg1"));
         assert_eq!(table.find("mg2"), Some(("mg2", Some("192.0.2.12".parse().unwrap()))));
         assert!(table.clustered);
     }

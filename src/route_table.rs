@@ -1,0 +1,170 @@
+//! The API methods of a product and where each must go, from the compact table of its profile.
+//!
+//! A line a path: the template, then each method with its flags behind a colon (`docs/profile.md`).
+
+use matchit::Router;
+
+/// Which node answers a method.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Home {
+    /// the node that was asked
+    #[default]
+    Here,
+    /// the node that the parameter `node` names, in the path or in the query
+    Node,
+    /// the node that the optional query parameter `check-node` names
+    CheckNode,
+    /// the master of the cluster
+    Master,
+}
+
+/// What the table says of one method.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ApiMethod {
+    pub home: Home,
+    /// needs root: only the daemon can answer it
+    pub protected: bool,
+    /// needs no login
+    pub open: bool,
+    /// refuses API tokens
+    pub no_token: bool,
+    pub kind: Kind,
+}
+
+/// What passes through a method.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Kind {
+    #[default]
+    Call,
+    /// may answer with a file to stream
+    Download,
+    Upload,
+    Websocket,
+}
+
+/// A method of the table, with what the path says for its `node` parameter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Found<'p> {
+    pub method: ApiMethod,
+    pub node: Option<&'p str>,
+}
+
+/// All methods of a product. Without a table every path is unknown.
+#[derive(Default)]
+pub struct RouteTable {
+    router: Router<Vec<(String, ApiMethod)>>,
+}
+
+impl RouteTable {
+    /// Reads the compact form; an error names the line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut router = Router::new();
+        for (index, line) in text.lines().enumerate() {
+            let wrong = |what: String| format!("line {}: {what}", index + 1);
+            let mut words = line.split_whitespace();
+            let Some(path) = words.next().filter(|word| !word.starts_with('#')) else { continue };
+            let methods = words.map(parse_method).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+            router.insert(path, methods).map_err(|error| wrong(error.to_string()))?;
+        }
+        Ok(Self { router })
+    }
+
+    /// The method at a path of decoded segments joined by single slashes, beginning with one.
+    pub fn find<'p>(&self, method: &str, path: &'p str) -> Option<Found<'p>> {
+        let matched = self.router.at(path).ok()?;
+        let (_, found) = matched.value.iter().find(|(name, _)| name == method)?;
+        Some(Found { method: *found, node: matched.params.get("node") })
+    }
+}
+
+/// `PUT:pn`.
+fn parse_method(word: &str) -> Result<(String, ApiMethod), String> {
+    let (name, flags) = word.split_once(':').unwrap_or((word, ""));
+    let mut method = ApiMethod::default();
+    for flag in flags.chars() {
+        match flag {
+            'p' => method.protected = true,
+            'n' => method.home = Home::Node,
+            'c' => method.home = Home::CheckNode,
+            'm' => method.home = Home::Master,
+            'o' => method.open = true,
+            't' => method.no_token = true,
+            'd' => method.kind = Kind::Download,
+            'u' => method.kind = Kind::Upload,
+            'w' => method.kind = Kind::Websocket,
+            _ => return Err(format!("'{word}': unknown flag '{flag}'")),
+        }
+    }
+    Ok((name.to_owned(), method))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    /// Every row of the reference tables, with example values for its parameters.
+    fn every_row_is_found(compact: &str, reference: &str) -> usize {
+        let table = RouteTable::parse(compact).unwrap();
+        let mut rows = 0;
+        for line in reference.lines().skip(1) {
+            let columns: Vec<_> = line.split('\t').collect();
+            let [method, template] = [columns[0], columns[1]];
+            let segments = template.split('/').map(|segment| match segment {
+                "{node}" => "n2",
+                "{volume}" => "local:iso/x.iso",
+                "{cidr}" => "10.0.0.0/8",
+                parameter if parameter.starts_with('{') => "example.1",
+                literal => literal,
+            });
+            let path = segments.collect::<Vec<_>>().join("/");
+            let Some(found) = table.find(method, &path) else { panic!("{method} {path} is not found") };
+            let home = match (columns[3], columns[4]) {
+                ("node", _) => Home::Node,
+                ("master", _) => Home::Master,
+                (_, "1") => Home::CheckNode,
+                _ => Home::Here,
+            };
+            let expected = ApiMethod {
+                home,
+                protected: columns[2] == "1",
+                no_token: columns[5] == "0",
+                open: columns[6] == "world",
+                kind: match (columns[7], columns[8], columns[9]) {
+                    ("1", _, _) => Kind::Download,
+                    (_, "1", _) => Kind::Upload,
+                    (_, _, "1") => Kind::Websocket,
+                    _ => Kind::Call,
+                },
+            };
+            assert_eq!(found.method, expected, "{method} {path}");
+            assert_eq!(found.node, template.contains("{node}").then_some("n2"), "{method} {path}");
+            rows += 1;
+        }
+        rows
+    }
+
+    #[test]
+    fn all_methods_of_the_built_in_profiles_are_found_as_the_reference_has_them() {
+        let rows: Vec<_> = crate::config::built_in_profiles()
+            .iter()
+            .filter_map(|name| {
+                let compact = crate::config::built_in_file(&format!("{name}.routes"))?;
+                let reference = format!("{}/tests/data/routes/{name}.tsv", env!("CARGO_MANIFEST_DIR"));
+                Some(every_row_is_found(compact, &std::fs::read_to_string(reference).unwrap()))
+            })
+            .collect();
+        assert_eq!(rows, [426, 679]);
+    }
+
+    #[test]
+    fn what_the_table_does_not_have_is_not_found() {
+        let table = RouteTable::parse("# comment\n/a/{x} GET PUT:p\n\n/a/{x}/rest/{*more} GET\n").unwrap();
+        assert!(table.find("GET", "/a/1").is_some());
+        assert!(table.find("POST", "/a/1").is_none());
+        assert!(table.find("GET", "/a").is_none());
+        assert!(table.find("GET", "/a/1/rest/2/3").is_some());
+        assert!(table.find("GET", "/a/1/other").is_none());
+        assert!(RouteTable::parse("/a GET:z").is_err_and(|error| error.starts_with("line 1")));
+    }
+}
