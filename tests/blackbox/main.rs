@@ -15,5 +15,7 @@
 
 mod support;
 
+mod clients;
+mod demo;
 mod gate;
 mod spice;
