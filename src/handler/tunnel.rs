@@ -48,7 +48,7 @@ enum Refusal {
     HeadTooLarge,
     #[error("method '{0}' not available, only CONNECT")]
     Method(String),
-    #[error("CONNECT target and Host header disagree")]
+    #[error("CONNECT target and Host header disagree, or there is no Host")]
     HostDiffers,
     #[error("invalid ticket")]
     Ticket(#[source] TicketError),
@@ -56,6 +56,8 @@ enum Refusal {
     Port(u16),
     #[error("tickets cannot be judged: the secret cannot be read")]
     Secret(#[source] FileError),
+    #[error("the list of nodes cannot be read")]
+    Nodes(#[source] FileError),
     #[error("proxy loop detected")]
     Loop,
     #[error("no such node '{node}'; nodes are: {known}")]
@@ -80,7 +82,7 @@ impl Refusal {
             Self::HeadTimeout => (408, "Request Timeout"),
             Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
             Self::Loop => (500, "proxy loop detected"),
-            Self::Secret(_) => (500, "Internal Server Error"),
+            Self::Secret(_) | Self::Nodes(_) => (500, "Internal Server Error"),
             Self::ConnectTimeout { .. } => (504, "Gateway Timeout"),
             Self::UnknownNode { .. } | Self::NoAddress(_) | Self::Connect { .. } | Self::NextHop { .. } => {
                 (502, "Bad Gateway")
@@ -195,7 +197,7 @@ async fn far_end(
     if head.method != "CONNECT" {
         return Err(Refusal::Method(head.method.clone()));
     }
-    if head.host.as_deref().is_some_and(|host| host != head.target) {
+    if head.host.as_deref() != Some(&head.target) {
         return Err(Refusal::HostDiffers);
     }
     let target = rules.judge(&head.target)?;
@@ -206,7 +208,7 @@ async fn far_end(
     if head.looped {
         return Err(Refusal::Loop);
     }
-    let nodes = engine.nodes.current().map_err(Refusal::Secret)?;
+    let nodes = engine.nodes.current().map_err(Refusal::Nodes)?;
     let (node, address) = nodes
         .find(&target.node)
         .ok_or_else(|| Refusal::UnknownNode { node: target.node.clone(), known: nodes.names() })?;

@@ -8,6 +8,10 @@
     clippy::as_conversions,
     clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
+<<<<<<< HEAD
+=======
+    clippy::large_stack_arrays,
+>>>>>>> wt-c
     unreachable_pub,
     reason = "a test ends by panicking"
 )]
@@ -15,10 +19,13 @@
 mod support;
 
 mod backend;
+mod clients;
 mod cluster;
+mod demo;
 mod files;
 mod gate;
 mod http;
 mod isolation;
 mod log;
+mod spice;
 mod stop;
