@@ -8,7 +8,6 @@
     clippy::as_conversions,
     clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
-<<<<<<< HEAD
 =======
     clippy::large_stack_arrays,
 >>>>>>> wt-c
