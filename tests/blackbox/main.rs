@@ -8,9 +8,7 @@
     clippy::as_conversions,
     clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
-=======
     clippy::large_stack_arrays,
->>>>>>> wt-c
     unreachable_pub,
     reason = "a test ends by panicking"
 )]
