@@ -56,7 +56,7 @@ impl Cluster {
         for node in &cluster.nodes {
             node.site.write("/etc/pve/local/pve-ssl.pem", node.certificate.chain_pem());
             node.site.write("/etc/pve/local/pve-ssl.key", node.certificate.key_pem());
-            node.site.write("/etc/pve/.members", cluster.members(count));
+            node.site.write("/etc/pve/.members", Cluster::members(count));
             for other in &cluster.nodes {
                 let path = format!("/etc/pve/nodes/node{}/pve-ssl.pem", other.number);
                 node.site.write(&path, other.certificate.certificate_pem());
@@ -66,7 +66,7 @@ impl Cluster {
     }
 
     /// Nodes with addresses, and one that has none yet.
-    fn members(&self, count: u8) -> String {
+    fn members(count: u8) -> String {
         let entries: Vec<_> = (1..=count)
             .map(|number| format!(r#""node{number}":{{"id":{number},"online":1,"ip":"127.0.0.{number}"}}"#))
             .collect();
@@ -247,7 +247,7 @@ fn members_that_change_are_seen_at_once() {
     let cookie = site.cookie("root@pam");
     site.write("/etc/pve/.members", r#"{"nodename":"node1","version":0}"#);
     assert_eq!(first.get("/api2/json/nodes/node2/status", &cookie).status, 500);
-    site.write("/etc/pve/.members", cluster.members(3));
+    site.write("/etc/pve/.members", Cluster::members(3));
     // Its time of change is no guide on a cluster file system.
     let file = fs::File::open(site.path("/etc/pve/.members")).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -258,7 +258,7 @@ fn members_that_change_are_seen_at_once() {
 fn a_node_with_an_ipv6_address_is_reached() {
     let cluster = Cluster::pve(2);
     let site = &cluster.nodes[0].site;
-    site.write("/etc/pve/.members", cluster.members(2).replace("127.0.0.2", "::1"));
+    site.write("/etc/pve/.members", Cluster::members(2).replace("127.0.0.2", "::1"));
     let first = cluster.start(1, &[]);
     let _second = cluster.start(2, &["listen.address=::1"]);
     assert_eq!(first.get("/api2/json/nodes/node2/status", &site.cookie("root@pam")).status, 200);
