@@ -180,21 +180,21 @@ mod tests {
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(30);
-    const LONG: Duration = Duration::from_secs(3600);
+    const LONG: Duration = Duration::from_hours(1);
 
-    fn run(clock: Clock, prepare: impl FnOnce(&Clock)) -> Option<Expired> {
+    fn run(clock: &Clock, prepare: impl FnOnce(&Clock)) -> Option<Expired> {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
             return None;
         };
-        prepare(&clock);
+        prepare(clock);
         runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired()).await.ok() })
     }
 
     #[test]
     fn each_state_has_its_own_deadline() {
-        assert_eq!(run(Clock::new(SHORT, LONG), |_| ()), Some(Expired::Head));
-        assert_eq!(run(Clock::new(SHORT, SHORT), Clock::answered), Some(Expired::Idle));
-        assert_eq!(run(Clock::new(SHORT, LONG), Clock::answered), None);
-        assert_eq!(run(Clock::new(SHORT, SHORT), Clock::asked), None);
+        assert_eq!(run(&Clock::new(SHORT, LONG), |_| ()), Some(Expired::Head));
+        assert_eq!(run(&Clock::new(SHORT, SHORT), Clock::answered), Some(Expired::Idle));
+        assert_eq!(run(&Clock::new(SHORT, LONG), Clock::answered), None);
+        assert_eq!(run(&Clock::new(SHORT, SHORT), Clock::asked), None);
     }
 }

@@ -129,7 +129,7 @@ mod tests {
     fn api(path: &str) -> ApiPath {
         match Target::parse(path).unwrap() {
             Target::Api(api) => api,
-            other => panic!("{path}: {other:?}"),
+            other @ (Target::NoSuchUri | Target::Path(_)) => panic!("{path}: {other:?}"),
         }
     }
 

@@ -145,7 +145,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         std::fs::write(&path, "one").unwrap();
-        let old = SystemTime::now() - Duration::from_secs(3600);
+        let old = SystemTime::now() - Duration::from_hours(1);
         std::fs::File::open(&path).unwrap().set_modified(old).unwrap();
         let file = WatchedFile::new(path, length);
         let first = file.current().unwrap().value;

@@ -70,8 +70,8 @@ mod tests {
 
     const NAMES: Names<'_> = Names { cookie: "AuthCookie", api_token: Some("APIToken") };
 
-    fn ticket(text: &str) -> Option<Credential> {
-        Some(Credential::Ticket(text.to_owned()))
+    fn ticket(text: &str) -> Credential {
+        Credential::Ticket(text.to_owned())
     }
 
     #[test]
@@ -94,16 +94,16 @@ mod tests {
             ("", None),
         ];
         for (cookie, expected) in cases {
-            assert!(take(NAMES, cookie, "") == expected.and_then(ticket), "{cookie}");
+            assert!(take(NAMES, cookie, "") == expected.map(ticket), "{cookie}");
         }
     }
 
     #[test]
     fn the_cookie_comes_before_authorization_and_the_ticket_before_the_token() {
         let token = "APIToken=u@pam!t=1-2";
-        assert!(take(NAMES, "AuthCookie=a", "AuthCookie=b") == ticket("a"));
-        assert!(take(NAMES, "AuthCookie=", "AuthCookie=b") == ticket("b"));
-        assert!(take(NAMES, "AuthCookie=a", token) == ticket("a"));
+        assert!(take(NAMES, "AuthCookie=a", "AuthCookie=b") == Some(ticket("a")));
+        assert!(take(NAMES, "AuthCookie=", "AuthCookie=b") == Some(ticket("b")));
+        assert!(take(NAMES, "AuthCookie=a", token) == Some(ticket("a")));
         assert!(take(NAMES, "", token) == Some(Credential::ApiToken("u@pam!t=1-2".into())));
         assert!(take(NAMES, "", "APIToken u@pam!t=1-2") == Some(Credential::ApiToken("u@pam!t=1-2".into())));
         assert!(take(Names { api_token: None, ..NAMES }, "", token).is_none());

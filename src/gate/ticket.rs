@@ -238,7 +238,8 @@ mod tests {
             }
             assert!(verify(&ticket[..at], &rules, MADE).is_err(), "{at} bytes");
         }
-        for more in [format!("{ticket}="), format!("{ticket} "), format!(" {ticket}"), format!("{ticket}\n")] {
+        for more in [format!("{ticket}="), format!("{ticket} "), format!(" {ticket}"), format!("{ticket}\n")]
+        {
             assert_eq!(verify(&more, &rules, MADE), Err(TicketError::Form), "{more:?}");
         }
     }
@@ -276,7 +277,7 @@ mod tests {
             (DAY * 9, true, None, (-299, 7199)),
         ];
         for (age, quorate, key_lifetime, (first, last)) in cases {
-            let rules = Rules { quorate, key_lifetime, ..rules("PVE", &key, age) };
+            let rules = Rules { key_lifetime, quorate, ..rules("PVE", &key, age) };
             let judge = |age: i64| verify(ticket_of_root(), &rules, MADE + age);
             for (age, good) in [(first - 1, false), (first, true), (last, true), (last + 1, false)] {
                 let expected = if good { Ok("root@pam".to_owned()) } else { Err(TicketError::Age) };

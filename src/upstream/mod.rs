@@ -192,9 +192,7 @@ impl Upstream {
     ) -> Result<Response<Incoming>, UpstreamError> {
         match timeout(self.timeouts.answer, sender.send_request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_parse() => {
-                Err(self.parse_error(started))
-            }
+            Ok(Err(error)) if error.is_parse() => Err(self.parse_error(started)),
             Ok(Err(error)) => Err(UpstreamError::new(
                 Phase::Answer,
                 &self.address,

@@ -14,7 +14,9 @@ fn statuses_and_phrases_of_the_daemon_pass() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
-    for (status, text) in [(200, "OK"), (400, "Bad things"), (403, "Forbidden fruit"), (501, "later"), (595, "x y")] {
+    for (status, text) in
+        [(200, "OK"), (400, "Bad things"), (403, "Forbidden fruit"), (501, "later"), (595, "x y")]
+    {
         let path = format!("/api2/json/standin/reason?status={status}&text={}", text.replace(' ', "%20"));
         let reply = gate.get(&path, &cookie);
         assert_eq!((reply.status, reply.reason.as_str()), (status, text));

@@ -97,11 +97,16 @@ fn a_part_of_a_file_can_be_asked_for() {
     site.write(JS, "0123456789");
     let gate = Nodegate::start(&site, &[]);
     let get = |range: &str| gate.get(URL, &format!("Range: {range}\r\nAccept-Encoding: gzip\r\n"));
-    for (range, body, sent) in
-        [("bytes=2-4", "234", "bytes 2-4/10"), ("bytes=-3", "789", "bytes 7-9/10"), ("bytes=8-99", "89", "bytes 8-9/10")]
-    {
+    for (range, body, sent) in [
+        ("bytes=2-4", "234", "bytes 2-4/10"),
+        ("bytes=-3", "789", "bytes 7-9/10"),
+        ("bytes=8-99", "89", "bytes 8-9/10"),
+    ] {
         let reply = get(range);
-        assert_eq!((reply.status, reply.text().as_str(), reply.header("content-range")), (206, body, Some(sent)));
+        assert_eq!(
+            (reply.status, reply.text().as_str(), reply.header("content-range")),
+            (206, body, Some(sent))
+        );
     }
     let beyond = get("bytes=10-");
     assert_eq!((beyond.status, beyond.header("content-range")), (416, Some("bytes */10")));

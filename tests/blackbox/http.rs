@@ -92,7 +92,10 @@ fn pipelined_requests_are_answered_in_order() {
     session.send([slow, post, get("/nope"), get(&format!("{ECHO}?4"))].concat());
     assert_eq!(session.reply(false).status, 200);
     let second = session.reply(false).json();
-    assert_eq!((&second["data"]["target"], &second["data"]["body"]), (&format!("{ECHO}?2").into(), &"a=1".into()));
+    assert_eq!(
+        (&second["data"]["target"], &second["data"]["body"]),
+        (&format!("{ECHO}?2").into(), &"a=1".into())
+    );
     assert_eq!(session.reply(false).status, 404);
     assert_eq!(session.reply(false).json()["data"]["target"], format!("{ECHO}?4"));
 }

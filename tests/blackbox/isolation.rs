@@ -129,7 +129,8 @@ fn smuggle(site: &Site, gate: &Nodegate, framing: &str, body: &str) -> Vec<Recor
     let cookie = site.cookie("root@pam");
     let token = site.csrf("root@pam");
     let mut session = gate.connect();
-    session.send(format!("POST {ECHO}?first HTTP/1.1\r\nHost: node1\r\n{cookie}{token}{framing}\r\n\r\n{body}"));
+    session
+        .send(format!("POST {ECHO}?first HTTP/1.1\r\nHost: node1\r\n{cookie}{token}{framing}\r\n\r\n{body}"));
     let _ = session.reply(false);
     session.send(format!("GET {ECHO}?last HTTP/1.1\r\nHost: node1\r\nConnection: close\r\n{cookie}\r\n"));
     let _ = session.rest();
@@ -209,7 +210,8 @@ fn what_the_daemon_says_to_a_proxy_is_not_passed_on() {
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
     let reply = gate.get("/api2/json/standin/cookies", &cookie);
-    let cookies: Vec<_> = reply.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).collect();
+    let cookies: Vec<_> =
+        reply.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).collect();
     let values: Vec<_> = cookies.iter().map(|(_, value)| value.as_str()).collect();
     assert_eq!(values, ["first=1; path=/", "second=2; path=/; secure"]);
     assert_eq!(reply.header("location"), Some("/x"));
@@ -254,7 +256,8 @@ fn an_answer_that_could_be_read_in_two_ways_is_read_in_one() {
     assert_eq!(raw_answer(&gate, &cookie, differing).status, 599);
     let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: evil\r\n\r\n";
     assert_eq!(raw_answer(&gate, &cookie, switching).status, 599);
-    let informed = "HTTP/1.1 103 Early Hints\r\nLink: evil\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let informed =
+        "HTTP/1.1 103 Early Hints\r\nLink: evil\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     assert_eq!(raw_answer(&gate, &cookie, informed).text(), "ok");
 }
 

@@ -16,7 +16,9 @@ fn asking(site: &Site, gate: &Nodegate, path: &str) -> Session {
     let mut session = gate.connect();
     let cookie = site.cookie("root@pam");
     session.send(format!("GET {path} HTTP/1.1\r\nHost: node1\r\n{cookie}\r\n"));
-    eventually("the daemon has the request", || site.daemon.requests().iter().any(|seen| seen.target == path));
+    eventually("the daemon has the request", || {
+        site.daemon.requests().iter().any(|seen| seen.target == path)
+    });
     session
 }
 
@@ -132,6 +134,7 @@ fn the_port_is_free_again_at_once() {
     let set = format!("listen.port={port}");
     for _ in 0..3 {
         let gate = Nodegate::start(&site, &[&set]);
+        assert_eq!(gate.address().port(), port);
         assert_eq!(gate.get("/nope", "").status, 404);
         assert!(gate.stop().success());
     }

@@ -79,7 +79,6 @@ fn a_read_whose_kept_connection_had_died_is_sent_once_more() {
 fn the_daemon_may_listen_on_a_unix_socket() {
     let site = Site::pve();
     let path: PathBuf = site.path("/run/daemon.sock");
-    // An absolute path of the settings is looked up under the root.
     let own = daemon(&site, Listen::Unix(path));
     let gate = Nodegate::start(&site, &["backend.address=unix:/run/daemon.sock"]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");

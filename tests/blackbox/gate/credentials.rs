@@ -41,11 +41,7 @@ fn a_ticket_comes_in_many_forms_and_goes_on_in_one() {
         assert_eq!(seen.all("authorization"), [""; 0], "{form}");
         let expected = format!(
             "PVEAuthCookie={}",
-            percent
-                .replace("%2D", "-")
-                .replace("%2E", ".")
-                .replace("%5F", "_")
-                .replace("%7E", "~")
+            percent.replace("%2D", "-").replace("%2E", ".").replace("%5F", "_").replace("%7E", "~")
         );
         assert_eq!(seen.all("cookie"), [expected.as_str()], "{form}");
     }

@@ -42,7 +42,8 @@ fn a_ticket_that_is_not_as_it_was_made_is_refused() {
     let (named, time) = signed.rsplit_once(':').unwrap();
     let stranger = Keys::fresh().ticket("PVE", "root@pam", now());
     let other_signature = stranger.rsplit_once("::").unwrap().1;
-    let flipped = signature.replacen(&signature[10..11], if &signature[10..11] == "A" { "B" } else { "A" }, 1);
+    let flipped =
+        signature.replacen(&signature[10..11], if &signature[10..11] == "A" { "B" } else { "A" }, 1);
     let refused: Vec<_> = [
         (stranger.clone(), "a forged ticket"),
         (format!("{signed}::{other_signature}"), "another key's signature"),

@@ -63,7 +63,11 @@ fn methods_that_do_not_belong_are_refused() {
     for method in ["POST", "PUT", "DELETE", "PATCH", "FOO"] {
         for path in ["/pve2/js/a.js", "/"] {
             let reply = gate.request(method, path, "", b"");
-            assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD, OPTIONS")), "{method} {path}");
+            assert_eq!(
+                (reply.status, reply.header("allow")),
+                (405, Some("GET, HEAD, OPTIONS")),
+                "{method} {path}"
+            );
         }
     }
     let mut session = gate.connect();

@@ -70,7 +70,8 @@ fn a_head_has_64_lines_of_8192_bytes_in_all() {
     assert_eq!(answer(&gate, &lines(64)).0, 200);
     assert_eq!(answer(&gate, &lines(65)).0, 431);
     assert_eq!(answer(&gate, &lines(5000)).0, 431);
-    let bytes = |count: usize| head(&format!("X: {}\r\n", "y".repeat(count - "Host: node1\r\nX: \r\n".len())));
+    let bytes =
+        |count: usize| head(&format!("X: {}\r\n", "y".repeat(count - "Host: node1\r\nX: \r\n".len())));
     assert_eq!(answer(&gate, &bytes(8192)).0, 200);
     let (status, reason, _) = answer(&gate, &bytes(8193));
     assert_eq!(status, 431);
