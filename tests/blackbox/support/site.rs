@@ -22,11 +22,6 @@ pub struct Site {
     pub daemon: Daemon,
 }
 
-/// One for all tests: RSA keys take their time to make.
-fn certificate() -> &'static Certificate {
-    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
-    CERTIFICATE.get_or_init(|| Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048))
-}
 
 impl Site {
     pub fn pve() -> Self {
