@@ -144,6 +144,7 @@ fn an_answer_may_take_longer_than_any_pause_in_it() {
     let gate = Nodegate::start(&site, &[&backend, "timeout.answer=2"]);
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
         for _ in 0..8 {
             std::thread::sleep(Duration::from_millis(400));
