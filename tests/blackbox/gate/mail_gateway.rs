@@ -92,8 +92,8 @@ fn the_link_in_the_report_opens_a_session_of_the_mail_address() {
     assert_eq!(read.reply.status, 200);
     let write = Attempt::write(&site, &gate, &(session.clone() + &token));
     assert_eq!((write.reached, write.reply.status), (true, 200));
-    let line = format!("127.0.0.1 - {user} [");
-    eventually("the user is logged", || site.access_log().contains(&line));
+    let start = format!("127.0.0.1 - {user} [");
+    eventually("the user is logged", || site.access_log().contains(&start));
 
     let refused = [
         (String::new(), "no token"),
