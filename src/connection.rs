@@ -101,6 +101,7 @@ where
             ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(peer = %peer.address(), %error, "connection ended");
+                    linger(connection.into_parts().io.into_inner()).await;
                 }
                 return;
             }
@@ -115,6 +116,16 @@ where
             }
         }
     }
+}
+
+/// Closes, but takes in what is still being sent: else the client's system would throw away the answer that says
+/// what was wrong with it.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let _ = timeout(LAST_WORDS, async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    })
+    .await;
 }
 
 /// Writes and closes, for as long as that may take at most.

@@ -1,6 +1,6 @@
 //! What the head of every request must satisfy before anything is decided: size, Host, framing.
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Version};
@@ -56,6 +56,15 @@ fn has_good_port(authority: &Authority) -> bool {
     authority.as_str().rsplit_once(':').is_none_or(|(_, port)| {
         port.is_empty() || authority.as_str().ends_with(']') || authority.port_u16().is_some()
     })
+}
+
+/// Whether the client means to ask again on this connection (RFC 9112 section 9.3).
+pub fn keeps_alive(head: &Parts) -> bool {
+    let names = |option: &str| {
+        let lines = head.headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).any(|named| named.trim().eq_ignore_ascii_case(option))
+    };
+    if head.version == Version::HTTP_10 { names("keep-alive") } else { !names("close") }
 }
 
 /// One transfer coding, `chunked`, applied once (RFC 9112 section 6.1). Another one would reach the daemon undecoded.

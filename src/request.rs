@@ -71,7 +71,7 @@ pub async fn handle(
         }
     };
     let cacheable = response.headers().contains_key(ETAG);
-    engine.common.add_to(&mut response, cacheable);
+    engine.common.add_to(&mut response, cacheable, head::keeps_alive(&head));
     LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
 }
 

@@ -41,7 +41,12 @@ fn a_client_that_wants_to_close_is_closed() {
     ] {
         let mut session = gate.connect();
         session.send(format!("GET {VERSION} HTTP/{version}\r\nHost: node1\r\n{connection}{cookie}\r\n"));
-        assert_eq!(session.reply(false).status, 200);
+        let reply = session.reply(false);
+        assert_eq!(
+            (reply.status, reply.header("keep-alive").is_none()),
+            (200, closes),
+            "{version} {connection}"
+        );
         if closes {
             assert!(session.is_closed(), "{version} {connection}");
         } else {

@@ -118,6 +118,7 @@ fn a_log_that_cannot_be_written_is_warned_about_once_and_stops_nothing() {
     for _ in 0..3 {
         assert_eq!(gate.get(VERSION, &site.cookie("root@pam")).status, 200);
     }
+    eventually("a warning", || gate.stderr().contains("cannot be written"));
     let warnings = gate.stderr().matches("cannot be written").count();
     assert_eq!(warnings, 1, "{}", gate.stderr());
     assert!(gate.stop().success());

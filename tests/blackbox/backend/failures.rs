@@ -1,6 +1,7 @@
 //! A daemon that is away, slow or talks rubbish.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
 use super::VERSION;
@@ -109,4 +110,48 @@ fn a_failing_daemon_leaves_the_clients_connection_in_use() {
         assert!(session.request("GET", &format!("/api2/json/standin/{path}"), &cookie, b"").status > 594);
         assert_eq!(session.request("GET", VERSION, &cookie, b"").status, 200);
     }
+}
+
+#[test]
+fn a_daemon_that_answers_before_it_has_read_everything_is_heard() {
+    let site = Site::pve();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gate = Nodegate::start(&site, &[&format!("backend.address={}", listener.local_addr().unwrap())]);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut some = [0; 100];
+            stream.read_exact(&mut some).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 403 too eager\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+                .unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+    });
+    let headers = site.cookie("root@pam") + &site.csrf("root@pam");
+    for size in [0, 500_000] {
+        let reply = gate.request("POST", "/api2/json/x", &headers, &vec![b'x'; size]);
+        assert_eq!((reply.status, reply.reason.as_str()), (403, "too eager"), "{size}");
+        assert_eq!(reply.text(), "no");
+    }
+}
+
+#[test]
+fn an_answer_may_take_longer_than_any_pause_in_it() {
+    let site = Site::pve();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = format!("backend.address={}", listener.local_addr().unwrap());
+    let gate = Nodegate::start(&site, &[&backend, "timeout.answer=2"]);
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        for _ in 0..8 {
+            std::thread::sleep(Duration::from_millis(400));
+            stream.write_all(b"2\r\nxy\r\n").unwrap();
+        }
+        stream.write_all(b"0\r\n\r\n").unwrap();
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    assert_eq!(gate.get(VERSION, &site.cookie("root@pam")).text(), "xy".repeat(8));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use nodegate_standin::{Keys, now};
 
 use super::{Attempt, HOUR, INVALID_PVE, cookie, settled};
+use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site, all_at_once};
 
 const KEY: &str = "/etc/pve/authkey.pub";
@@ -100,7 +101,7 @@ fn a_key_that_cannot_be_read_is_our_fault_and_not_the_clients() {
     }
     site.write(KEY, pem);
     read().assert_passes("the key is back");
-    assert!(gate.stderr().contains("authkey.pub"), "{}", gate.stderr());
+    eventually("the log names the file", || gate.stderr().contains("authkey.pub"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use nodegate_standin::{API_TOKEN, Keys, now};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Attempt, BAD_CSRF, INVALID_PMG, cookie};
+use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site, all_at_once};
 
 const DAY: i64 = 86_400;
@@ -91,7 +92,8 @@ fn the_link_in_the_report_opens_a_session_of_the_mail_address() {
     assert_eq!(read.reply.status, 200);
     let write = Attempt::write(&site, &gate, &(session.clone() + &token));
     assert_eq!((write.reached, write.reply.status), (true, 200));
-    assert!(site.access_log().contains(&format!("127.0.0.1 - {user} [")), "{}", site.access_log());
+    let start = format!("127.0.0.1 - {user} [");
+    eventually("the user is logged", || site.access_log().contains(&start));
 
     let refused = [
         (String::new(), "no token"),

@@ -121,3 +121,25 @@ fn a_path_cannot_write_into_the_answer() {
     let long = gate.get(&format!("/{}", "x".repeat(5000)), "");
     assert!(long.reason.len() <= 512);
 }
+
+#[test]
+fn a_node_that_nobody_knows_is_answered_with_those_that_are_known() {
+    let site = Site::pve();
+    let members = r#"{"nodename":"node1","version":1,"cluster":{"name":"c","version":1,"nodes":2,"quorate":1},
+        "nodelist":{"node1":{"id":1,"online":1,"ip":"127.0.0.1"},"node2":{"id":2,"online":1,"ip":"127.0.0.2"}}}"#;
+    site.write("/etc/pve/.members", members);
+    let gate = Nodegate::start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    let reply = gate.get("/api2/json/nodes/nosuch/status", &cookie);
+    assert_eq!(reply.status, 500);
+    let message = reply.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("'nosuch'") && message.contains("node1, node2"), "{message}");
+    assert!(reply.reason.starts_with("no such node 'nosuch'"), "{}", reply.reason);
+    let reply = gate.get("/api2/json/nodes/node2/status", &(cookie.clone() + "pvedisableproxy: 1\r\n"));
+    assert_eq!((reply.status, reply.reason.as_str()), (500, "proxy loop detected"));
+    for here in ["localhost", "node1", "NODE1"] {
+        let path = format!("/api2/json/nodes/{here}/status");
+        assert_eq!(gate.get(&path, &(cookie.clone() + "PVEDisableProxy: true\r\n")).status, 200, "{here}");
+    }
+    assert_eq!(site.daemon.requests().len(), 3);
+}
