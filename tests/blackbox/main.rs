@@ -33,3 +33,4 @@ mod settings;
 mod spice;
 mod stop;
 mod tls;
+mod vectors;

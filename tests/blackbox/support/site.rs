@@ -22,7 +22,6 @@ pub struct Site {
     pub daemon: Daemon,
 }
 
-
 impl Site {
     pub fn pve() -> Self {
         Self::of(Product::Pve)
