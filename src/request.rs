@@ -61,7 +61,7 @@ pub async fn handle(
     let outcome = if client.encrypted {
         answer(&worker, &client, &head, &mut body, &mut record).await
     } else {
-        redirect::to_https(&head)
+        check_host(&head).and_then(|()| redirect::to_https(&head))
     };
     let mut response = match outcome {
         Ok(response) => response,
