@@ -1,5 +1,6 @@
 //! Black-box tests: the real binary on a free port, real sockets, files in a directory of its own.
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -13,4 +14,11 @@
 
 mod support;
 
+mod access;
+mod commands;
+mod custom_profile;
 mod gate;
+mod house;
+mod listening;
+mod settings;
+mod tls;

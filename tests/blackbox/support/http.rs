@@ -168,7 +168,7 @@ impl Session {
 
     /// Reads once; 0 when closed or reset.
     fn fill(&mut self) -> usize {
-        let mut chunk = [0; 65_536];
+        let mut chunk = vec![0; 65_536];
         let read = match &mut self.stream {
             Stream::Tls(stream) => stream.read(&mut chunk),
             Stream::Plain(stream) => stream.read(&mut chunk),

@@ -2,8 +2,10 @@
 
 pub mod http;
 pub mod nodegate;
+pub mod outcome;
 pub mod site;
 
 pub use http::{Reply, Session};
 pub use nodegate::Nodegate;
+pub use outcome::Outcome;
 pub use site::Site;

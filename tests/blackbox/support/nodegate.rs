@@ -2,8 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -33,12 +32,6 @@ pub fn command(arguments: &[&str]) -> Command {
         }
     }
     command
-}
-
-/// Runs a command to its end.
-pub fn output(root: &Path, arguments: &[&str]) -> Output {
-    let root = root.to_str().unwrap();
-    command(&["--root", root]).args(arguments).output().unwrap()
 }
 
 impl Nodegate {
@@ -158,8 +151,9 @@ fn wait_for(stderr: &Mutex<String>, child: &mut Child) -> SocketAddr {
     let until = Instant::now() + PATIENCE;
     loop {
         let text = stderr.lock().unwrap().clone();
-        if let Some(line) = text.lines().find_map(|line| line.split("listening on ").nth(1)) {
-            return line.trim().parse().unwrap();
+        let address = |line: &str| line.split("listening on ").nth(1)?.trim().parse().ok();
+        if let Some(address) = text.lines().find_map(address) {
+            return address;
         }
         if let Some(status) = child.try_wait().unwrap() {
             std::thread::sleep(Duration::from_millis(50));
