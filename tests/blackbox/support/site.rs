@@ -2,10 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nodegate_standin::{Certificate, Config, Daemon, KeyKind, Keys, Product, now};
 use tempfile::TempDir;
+
+/// The same for the whole process: making keys takes a noticeable part of a second.
+fn node_certificate() -> &'static Certificate {
+    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048))
+}
 
 /// One product's machine.
 pub struct Site {
@@ -39,7 +45,7 @@ impl Site {
         }
         let daemon = Daemon::start(Config { keys: Arc::clone(&keys), ..Config::new(product) });
         let site = Self { directory, product, keys, daemon };
-        let certificate = Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048);
+        let certificate = node_certificate();
         match product {
             Product::Pve => {
                 site.write("/etc/pve/local/pve-ssl.pem", certificate.chain_pem());
