@@ -75,8 +75,10 @@ impl Nodegate {
                 text.push('\n');
             }
         });
-        let address = wait_for(&stderr, &mut child);
-        Self { child, address, stderr }
+        // Already owned while it is waited for, so that a panic ends it.
+        let mut gate = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), stderr };
+        gate.address = wait_for(&gate.stderr, &mut gate.child);
+        gate
     }
 
     pub fn address(&self) -> SocketAddr {
