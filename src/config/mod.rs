@@ -88,6 +88,9 @@ impl Config {
         let mut problems = std::mem::take(&mut layers.problems);
         problems.extend(more);
         problems.extend(product_problems(&product));
+        if let Some(path) = path {
+            name_the_profile(&path, &mut problems);
+        }
         let effective = keys::KEYS.iter().map(|key| (key.name, effective(key, &layers, &settings))).collect();
         Ok(Self { product, settings, root: root.clone(), route_table, own_port, problems, effective })
     }
@@ -100,6 +103,13 @@ impl Config {
 
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(Problem::is_error)
+    }
+}
+
+/// What is wrong in a profile of one's own is found in its file.
+fn name_the_profile(path: &Path, problems: &mut [Problem]) {
+    for problem in problems.iter_mut().filter(|problem| problem.origin == Origin::Profile) {
+        problem.origin = Origin::File { path: path.to_path_buf(), line: None };
     }
 }
 

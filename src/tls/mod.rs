@@ -12,7 +12,7 @@ use openssl::dh::Dh;
 use openssl::error::ErrorStack;
 use openssl::ssl::{
     AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
-    select_next_proto,
+    SslVersion, select_next_proto,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -21,7 +21,6 @@ use tokio_openssl::SslStream;
 use crate::config::Config;
 use crate::config::problem::Problem;
 use crate::config::settings::TlsSettings;
-use pair::Pair;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
 const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
@@ -52,20 +51,16 @@ impl Acceptor {
     /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
     pub fn load(config: &Config) -> (Option<Self>, Vec<Problem>) {
         let settings = &config.settings.tls;
-        // With settings that are unsound no pair could be tried; they are reported once, below.
-        let try_out = |pair: &Pair| match build(settings) {
-            Ok(mut builder) => pair.install(&mut builder).map_err(|error| reason(&error)),
-            Err(_) => Ok(()),
-        };
-        let (pair, mut problems) = pair::choose(config, try_out);
-        let context = build(settings).and_then(|mut builder| {
-            pair.as_ref().map_or(Ok(()), |pair| pair.install(&mut builder)).map_err(|error| {
-                vec![Problem::error(settings.origins.ciphers.clone(), "tls", reason(&error))]
-            })?;
-            Ok(builder.build())
+        let mut acceptor = None;
+        let mut problems = pair::choose(config, |pair| {
+            // With unsound settings no pair can be tried out; what is wrong with them is told below, once.
+            if let Ok(mut builder) = build(settings) {
+                pair.install(&mut builder).map_err(|error| reason(&error))?;
+                acceptor = Some(Self { context: builder.build() });
+            }
+            Ok(())
         });
-        let context = context.map_err(|more| problems.extend(more)).ok();
-        let acceptor = context.filter(|_| pair.is_some()).map(|context| Self { context });
+        problems.extend(build(settings).err().into_iter().flatten());
         (acceptor, problems)
     }
 
@@ -123,9 +118,12 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
         | SslOptions::SINGLE_DH_USE
         | SslOptions::SINGLE_ECDH_USE;
     options.set(SslOptions::CIPHER_SERVER_PREFERENCE, settings.honor_cipher_order);
-    options.set(SslOptions::NO_TLSV1_2, settings.disable_tls_1_2);
     options.set(SslOptions::NO_TLSV1_3, settings.disable_tls_1_3);
     builder.set_options(options);
+    if settings.disable_tls_1_2 {
+        // As an option it would leave a gap above TLS 1.1, and OpenSSL takes what is above a gap for disabled.
+        builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
+    }
     if !settings.honor_cipher_order {
         builder.clear_options(SslOptions::CIPHER_SERVER_PREFERENCE);
     }

@@ -14,7 +14,6 @@ use crate::config::product::Certificate;
 
 /// A certificate, the chain above it, and the key that fits.
 pub struct Pair {
-    certificate_file: PathBuf,
     chain: Vec<X509>,
     key: PKey<Private>,
 }
@@ -71,25 +70,25 @@ impl Pair {
             let (certificate, key) = (certificate.to_path_buf(), key.to_path_buf());
             return Err(PairError::Mismatch { certificate, key });
         }
-        Ok(Self { certificate_file: certificate.to_path_buf(), chain, key: private })
+        Ok(Self { chain, key: private })
     }
 }
 
-/// The first pair of the profile whose files exist and fit together; each later one is a fall-back.
+/// Gives the first pair of the profile whose files exist and fit together to `install`, which may refuse it (a key
+/// too short for OpenSSL's security level, for one); each later pair is a fall-back.
 ///
 /// A pair that exists and cannot be served is an error in the list, even when a fall-back is found. A pair that
-/// only lacks a file is skipped in silence, unless its key was named by a setting or no pair is left. `try_out`
-/// says what OpenSSL has against a pair: a key too short for its security level, for one.
-pub fn choose(
-    config: &Config,
-    try_out: impl Fn(&Pair) -> Result<(), String>,
-) -> (Option<Pair>, Vec<Problem>) {
+/// only lacks a file is skipped in silence, unless its key was named by a setting or no pair is left.
+pub fn choose(config: &Config, mut install: impl FnMut(&Pair) -> Result<(), String>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut missing = Vec::new();
     for entry in &config.product.certificate {
         let (certificate, key) = files(entry, config);
-        match Pair::load(&certificate, &key).and_then(|pair| accepted(pair, &try_out)) {
-            Ok(pair) => return (Some(pair), problems),
+        let installed = Pair::load(&certificate, &key).and_then(|pair| {
+            install(&pair).map_err(|reason| PairError::Refused { certificate: certificate.clone(), reason })
+        });
+        match installed {
+            Ok(()) => return problems,
             Err(error @ PairError::Missing(_)) => {
                 let problem = Problem::file_error(&certificate, error.to_string());
                 let custom_key_missing =
@@ -100,14 +99,7 @@ pub fn choose(
         }
     }
     problems.extend(missing);
-    (None, problems)
-}
-
-fn accepted(pair: Pair, try_out: impl Fn(&Pair) -> Result<(), String>) -> Result<Pair, PairError> {
-    match try_out(&pair) {
-        Ok(()) => Ok(pair),
-        Err(reason) => Err(PairError::Refused { certificate: pair.certificate_file, reason }),
-    }
+    problems
 }
 
 fn files(entry: &Certificate, config: &Config) -> (PathBuf, PathBuf) {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use nodegate_standin::{Certificate, KeyKind, now};
 
 use crate::support::nodegate::{command, eventually};
-use crate::support::{Nodegate, Outcome, Site};
+use crate::support::{Nodegate, Outcome, Reply, Site};
 
 /// The machine has no file of any built-in product where this profile would look.
 const PROFILE: &str = r#"
@@ -117,6 +117,10 @@ fn start(site: &Site, profile: &str) -> Nodegate {
     Nodegate::spawn(&mut command(&["--root", site.root().to_str().unwrap(), "--debug", "run", profile]))
 }
 
+fn verdict(reply: &Reply) -> (u16, &str) {
+    (reply.status, &reply.reason)
+}
+
 #[test]
 fn a_product_of_your_own_is_served_end_to_end() {
     let (site, profile, requests) = acme();
@@ -140,7 +144,7 @@ fn a_product_of_your_own_is_served_end_to_end() {
     assert!(sent.contains("AcmeSession=ACME"), "{sent}");
 
     let reply = gate.request("POST", "/api2/json/things", &cookie, b"a=1");
-    assert_eq!((reply.status, reply.reason.as_str()), (401, "Permission denied - invalid csrf token"));
+    assert_eq!(verdict(&reply), (401, "Permission denied - invalid csrf token"));
     let token = format!("{cookie}X-Acme-Token: {}\r\n", site.keys.csrf("ann@acme", now()));
     assert_eq!(gate.request("POST", "/api2/json/things", &token, b"a=1").status, 200);
     assert!(requests.recv().unwrap().ends_with("\r\n\r\na=1"));
@@ -157,7 +161,7 @@ fn tickets_of_another_product_are_foreign_to_it() {
     for foreign in ["PVE", "PMG", "ACM", "ACMEX"] {
         let cookie = format!("Cookie: AcmeSession={}\r\n", site.keys.ticket(foreign, "ann@acme", now()));
         let reply = gate.get("/api2/json/things", &cookie);
-        assert_eq!((reply.status, reply.reason.as_str()), (401, "acme does not know you"), "{foreign}");
+        assert_eq!(verdict(&reply), (401, "acme does not know you"), "{foreign}");
     }
     let cookie = format!("Cookie: PVEAuthCookie={}\r\n", site.keys.ticket("ACME", "ann@acme", now()));
     assert_eq!(gate.get("/api2/json/things", &cookie).status, 401, "another cookie name");
@@ -186,11 +190,20 @@ fn its_site_file_its_own_defaults_and_its_pid_file_are_used() {
 }
 
 #[test]
-fn a_wrong_setting_in_the_profile_names_its_key_and_line() {
+fn what_is_wrong_in_the_profile_names_its_file_and_key() {
     let (site, profile, _requests) = acme();
     let text = std::fs::read_to_string(&profile).unwrap();
     site.write("/srv/acme/profile.toml", format!("limits.bodyy = 3\n{text}"));
     let outcome = Outcome::ask(&site, &["check", &profile]);
     assert_eq!(outcome.code, 1);
     outcome.complains(&format!("{profile}:1: limits.bodyy: unknown key; did you mean limits.body?"));
+    site.write(
+        "/srv/acme/profile.toml",
+        format!("limits.body = -1\n{text}").replace("url = \"/assets/\"", "url = \"assets\""),
+    );
+    let outcome = Outcome::ask(&site, &["check", &profile]);
+    assert_eq!(outcome.code, 1);
+    outcome
+        .complains(&format!("{profile}: limits.body: must be a whole number from 0 to 1073741824, not '-1'"));
+    outcome.complains(&format!("{profile}: product.directory: url 'assets' must begin and end with /"));
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::nodegate::{PATIENCE, eventually, output};
+use crate::support::nodegate::{PATIENCE, eventually};
 use crate::support::{Nodegate, Session, Site};
 
 const SLOW: &str = "/api2/json/standin/slow";
@@ -99,8 +99,8 @@ fn systemd_is_told_when_it_serves_and_when_it_stops() {
 
 /// The built-in profile with another port of its own.
 fn profile(site: &Site, port: u16) -> String {
-    let text = output(site.root(), &["profiles", "pve"]).stdout;
-    let text = String::from_utf8(text).unwrap().replace("port = 8006", &format!("port = {port}"));
+    let text =
+        nodegate::config::built_in_profile("pve").unwrap().replace("port = 8006", &format!("port = {port}"));
     let path = site.path("/own.toml");
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()

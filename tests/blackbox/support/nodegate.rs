@@ -2,8 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -33,12 +32,6 @@ pub fn command(arguments: &[&str]) -> Command {
         }
     }
     command
-}
-
-/// Runs a command to its end.
-pub fn output(root: &Path, arguments: &[&str]) -> Output {
-    let root = root.to_str().unwrap();
-    command(&["--root", root]).args(arguments).output().unwrap()
 }
 
 impl Nodegate {
@@ -82,8 +75,10 @@ impl Nodegate {
                 text.push('\n');
             }
         });
-        let address = wait_for(&stderr, &mut child);
-        Self { child, address, stderr }
+        // Already owned while it is waited for, so that a panic ends it.
+        let mut gate = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), stderr };
+        gate.address = wait_for(&gate.stderr, &mut gate.child);
+        gate
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -24,12 +24,20 @@ fn plain_http_is_sent_to_https() {
 }
 
 #[test]
-fn plain_http_without_a_host_is_refused() {
+fn plain_http_without_one_sound_host_is_refused() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
-    for head in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost:\r\n\r\n"] {
+    let heads = [
+        "GET / HTTP/1.0\r\n",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHost:\r\n",
+        "GET / HTTP/1.1\r\nHost: node1\r\nHost: node2\r\n",
+        "GET / HTTP/1.1\r\nHost: node1@other\r\n",
+        "GET / HTTP/1.1\r\nHost: node1/elsewhere\r\n",
+    ];
+    for head in heads {
         let mut session = Session::plain(gate.address());
-        session.send(head);
+        session.send(format!("{head}\r\n"));
         assert_eq!(session.reply(false).status, 400, "{head}");
     }
 }
