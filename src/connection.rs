@@ -49,7 +49,8 @@ fn turn_away(engine: &Engine, peer: PeerIp) {
 
 async fn serve_https(worker: Rc<Worker>, acceptor: &Acceptor, stream: TcpStream, peer: PeerIp) {
     let patience = worker.engine.config.settings.timeout.header;
-    let Some(first) = first_byte(&stream, patience).await else { return };
+    let first = worker.stop.run_until_cancelled(first_byte(&stream, patience)).await;
+    let Some(first) = first.flatten() else { return };
     if first == TLS_HANDSHAKE {
         match acceptor.accept(stream, patience).await {
             Ok(stream) => serve_http(worker, stream, peer, true).await,

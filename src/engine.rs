@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use openssl::ssl::SslContext;
 
 use crate::acl::PeerIp;
 use crate::config::Config;
@@ -15,11 +16,15 @@ use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
+use crate::response::refusal::Refusal;
 use crate::route::Routes;
 use crate::route_table::RouteTable;
 use crate::tls::Acceptor;
 
+use crate::upstream::Upstream;
 use crate::upstream::nodes::NodeFile;
+use crate::upstream::peer::{self, Peer};
+use crate::upstream::pins::Pins;
 
 /// A product, ready to serve.
 pub struct Engine {
@@ -28,6 +33,9 @@ pub struct Engine {
     pub gate: Option<Gate>,
     pub routes: Routes,
     pub nodes: Arc<NodeFile>,
+    pub pins: Pins,
+    /// for connections to other nodes
+    pub client_context: SslContext,
     pub backend_headers: HeaderNames,
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
@@ -61,6 +69,7 @@ impl Engine {
         let routes = routes(&config).map_err(&mut note).ok();
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
+        let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let speaks = match config.product.protocol {
             Protocol::Https => {
                 let (acceptor, more) = Acceptor::load(&config);
@@ -69,12 +78,33 @@ impl Engine {
             }
             Protocol::Connect => TunnelRules::new(&config).map(Box::new).map(Speaks::Connect),
         };
-        match (gate, routes, headers, common, speaks) {
-            (Some(gate), Some(routes), Some(backend_headers), Some(common), Some(speaks)) if !fatal => {
-                (Ok(Self { config, speaks, gate, routes, nodes, backend_headers, common, log }), problems)
-            }
-            _ => (Err(config), problems),
+        let parts = (gate, routes, headers, common, client_context, speaks);
+        let (
+            Some(gate),
+            Some(routes),
+            Some(backend_headers),
+            Some(common),
+            Some(client_context),
+            Some(speaks),
+        ) = parts
+        else {
+            return (Err(config), problems);
+        };
+        if fatal {
+            return (Err(config), problems);
         }
+        let pins = Pins::new(config.product.nodes.as_ref(), &config.root);
+        let engine =
+            Self { config, speaks, gate, routes, nodes, pins, client_context, backend_headers, common, log };
+        (Ok(engine), problems)
+    }
+
+    /// Another node, ready to be asked.
+    pub fn peer(&self, name: &str) -> Result<Upstream, Refusal> {
+        let table = self.nodes.current().map_err(|error| Refusal::nodes(&error))?;
+        let settings = &self.config.settings;
+        let peer = Peer::find(name, settings.cluster_port, &table, &self.pins, &self.client_context)?;
+        Ok(Upstream::peer(peer, settings.timeout))
     }
 
     /// The client as far as a trusted proxy vouches for it: for the log alone. A value that is no single address is
@@ -122,6 +152,11 @@ impl HeaderNames {
     /// Whether another node has sent the request on already.
     pub fn is_looped(&self, headers: &HeaderMap) -> bool {
         self.looped.as_ref().is_some_and(|name| headers.contains_key(name))
+    }
+
+    /// Whether the answer of a daemon names a file to stream.
+    pub fn is_stream(&self, headers: &HeaderMap) -> bool {
+        self.stream.as_ref().is_some_and(|name| headers.contains_key(name))
     }
 
     fn parse(names: &BackendHeaders) -> Result<Self, String> {

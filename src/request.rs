@@ -4,22 +4,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::header::{ALLOW, ETAG, EXPECT, HOST};
+use bytes::{Bytes, BytesMut};
+use http::header::{ALLOW, ETAG, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::acl::PeerIp;
 use crate::clock::Clock;
-use crate::config::settings::Limits;
 use crate::engine::Engine;
 use crate::gate::{Denial, Gate, Identity};
 use crate::handler::static_file::StaticError;
 use crate::handler::{api, redirect};
+use crate::head;
 use crate::response::body::{self, Body};
 use crate::response::refusal::{Form, Refusal};
 use crate::response::{LoggedBody, Record};
@@ -61,7 +61,7 @@ pub async fn handle(
     let outcome = if client.encrypted {
         answer(&worker, &client, &head, &mut body, &mut record).await
     } else {
-        redirect::to_https(&head)
+        head::check(&head, &engine.config.settings.limits).and_then(|()| redirect::to_https(&head))
     };
     let mut response = match outcome {
         Ok(response) => response,
@@ -83,8 +83,7 @@ async fn answer(
     record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
     let engine = &worker.engine;
-    check_size(&head.headers, &engine.config.settings.limits)?;
-    check_host(head)?;
+    head::check(head, &engine.config.settings.limits)?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         return Ok(allowed(API_METHODS));
     }
@@ -99,8 +98,10 @@ async fn answer(
             let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
             let identity = pass(gate, head, path)?;
             record.user.clone_from(&identity.user);
-            let route =
-                engine.routes.resolve(&head.method, &target, query, &engine.nodes).map_err(Denial::from)?;
+            let route = engine
+                .routes
+                .resolve(&head.method, &target, query, &engine.nodes)
+                .map_err(|error| Refusal::nodes(&error))?;
             run_api(worker, client, head, &identity, route, path, body).await
         }
         Target::NoSuchUri => Err(Refusal::NoSuchUri),
@@ -108,8 +109,10 @@ async fn answer(
             if head.method == Method::OPTIONS {
                 return Ok(allowed(FILE_METHODS));
             }
-            let route =
-                engine.routes.resolve(&head.method, &target, query, &engine.nodes).map_err(Denial::from)?;
+            let route = engine
+                .routes
+                .resolve(&head.method, &target, query, &engine.nodes)
+                .map_err(|error| Refusal::nodes(&error))?;
             run_file(engine, head, route, path).await
         }
     }
@@ -125,24 +128,28 @@ async fn run_api(
     body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let engine = &worker.engine;
+    let call = |body| api::Call {
+        head,
+        target: path.upstream_target(head.uri.query()),
+        identity,
+        client: client.peer.address(),
+        body,
+    };
     match route {
-        Route::Daemon | Route::Unprivileged => {
-            let upstream = worker.local(&route);
-            let call = api::Call {
-                head,
-                target: path.upstream_target(head.uri.query()),
-                identity,
-                client: client.peer.address(),
-                body: read_body(engine, head, body).await?,
-            };
-            api::call(engine, upstream, call).await
-        }
         Route::Node(_) | Route::Master(_) if engine.backend_headers.is_looped(&head.headers) => {
             Err(Refusal::Loop)
         }
-        Route::Node(_) | Route::Master(_) => Err(Refusal::NotServed("requests to other nodes are")),
+        Route::Node(name) | Route::Master(name) => {
+            let upstream = engine.peer(&name)?;
+            let body = read_body(engine, head, body).await?;
+            api::call(engine, &upstream, call(body)).await
+        }
+        Route::Daemon | Route::Unprivileged => {
+            let body = read_body(engine, head, body).await?;
+            api::call(engine, worker.local(&route), call(body)).await
+        }
         Route::UnknownNode(node) => {
-            let known = engine.nodes.current().map_err(Denial::from)?.names();
+            let known = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?.names();
             Err(Refusal::UnknownNode { node, known })
         }
         Route::Upload => Err(Refusal::NotServed("uploads are")),
@@ -195,42 +202,6 @@ fn allowed(methods: &'static str) -> Response<Body> {
     response
 }
 
-/// `: ` and the line end.
-const AROUND_A_HEADER: usize = 4;
-
-/// Lines and bytes of the header block, the request line not counted.
-fn check_size(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
-    if headers.len() > limits.headers {
-        return Err(Refusal::HeaderTooLarge { what: "too many lines", limit: limits.headers });
-    }
-    let bytes: usize =
-        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND_A_HEADER).sum();
-    if bytes > limits.header {
-        return Err(Refusal::HeaderTooLarge { what: "too many bytes", limit: limits.header });
-    }
-    Ok(())
-}
-
-/// Exactly one Host, and the one of an absolute target (RFC 9112 section 3.2). HTTP/1.0 may come without.
-fn check_host(head: &Parts) -> Result<(), Refusal> {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => return Err(Refusal::BadRequest("more than one Host header")),
-        (Some(host), None) => host.to_str().unwrap_or_default(),
-        (None, _) if head.version == Version::HTTP_10 => return Ok(()),
-        (None, _) => return Err(Refusal::BadRequest("Host header missing")),
-    };
-    match host.parse::<http::uri::Authority>() {
-        Ok(authority) if !host.contains('@') => match head.uri.authority() {
-            Some(target) if !target.as_str().eq_ignore_ascii_case(authority.as_str()) => {
-                Err(Refusal::BadRequest("Host header and request target disagree"))
-            }
-            Some(_) | None => Ok(()),
-        },
-        _ => Err(Refusal::BadRequest("malformed Host header")),
-    }
-}
-
 fn check_api_method(method: &Method) -> Result<(), Refusal> {
     match *method {
         Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE => Ok(()),
@@ -260,17 +231,31 @@ async fn read_body(engine: &Engine, head: &Parts, body: &mut Option<Incoming>) -
     if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(Refusal::BodyTooLarge { limit });
     }
-    let Some(incoming) = body.take().filter(|body| !body.is_end_stream()) else { return Ok(Bytes::new()) };
-    let whole = match timeout(patience, Limited::new(incoming, limit).collect()).await {
-        Ok(Ok(whole)) => whole.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Refusal::BodyTooLarge { limit }),
-        Ok(Err(_)) => return Err(Refusal::BodyBroken),
-        Err(_) => return Err(Refusal::BodyTimeout(patience.as_secs())),
-    };
+    let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else { return Ok(Bytes::new()) };
+    let collected = timeout(patience, collect(incoming, limit)).await;
+    let collected = collected.unwrap_or(Err(Refusal::BodyTimeout(patience.as_secs())));
+    // What is too large is left where it is, to be drained.
+    if !matches!(collected, Err(Refusal::BodyTooLarge { .. })) {
+        *body = None;
+    }
+    let whole = collected?;
     if !whole.is_empty() && !matches!(head.method, Method::POST | Method::PUT) {
         return Err(Refusal::UnexpectedContent(head.method.clone()));
     }
     Ok(whole)
+}
+
+/// Trailers are dropped.
+async fn collect(incoming: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let data = frame.map_err(|_| Refusal::BodyBroken)?.into_data().unwrap_or_default();
+        if whole.len() + data.len() > limit {
+            return Err(Refusal::BodyTooLarge { limit });
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
 }
 
 /// A body that nobody read is taken in beside the answer; else the client's system would throw the answer away.

@@ -64,6 +64,10 @@ pub struct Certificate {
 pub struct Nodes {
     pub file: PathBuf,
     pub format: NodesFormat,
+    /// where a node's certificate lies, with `{node}` for its name; the first that exists is pinned. A list of
+    /// sections brings fingerprints itself
+    #[serde(default)]
+    pub certificates: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]

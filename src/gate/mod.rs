@@ -198,10 +198,9 @@ impl TicketFiles {
         now: SystemTime,
     ) -> Result<Result<String, TicketError>, FileError> {
         let current = self.key.current()?;
-        let old = match self.old_key.as_ref().map(WatchedFile::current) {
-            Some(Err(error)) if !error.is_missing() => return Err(error),
-            Some(Ok(old)) => Some(old),
-            Some(Err(_)) | None => None,
+        let old = match self.old_key.as_ref().map(WatchedFile::current).transpose() {
+            Err(error) if error.is_missing() => Ok(None),
+            read => read,
         };
         let current = dated(&current, now);
         let overdue = self.kind.key_lifetime.is_some_and(|lifetime| current.age > lifetime);
@@ -209,7 +208,7 @@ impl TicketFiles {
             prefix: &self.kind.prefix,
             schemes: &rules.schemes,
             current,
-            old: old.as_ref().map(|old| dated(old, now)),
+            old: old.as_ref().ok().and_then(Option::as_ref).map(|old| dated(old, now)),
             min_age: self.kind.min_age,
             max_age: self.max_age()?,
             key_lifetime: self.kind.key_lifetime,
@@ -217,7 +216,11 @@ impl TicketFiles {
             realm: self.kind.realm.as_deref(),
             user_length: rules.user_length,
         };
-        Ok(ticket::verify(ticket, &rules, unix(now)))
+        match (ticket::verify(ticket, &rules, unix(now)), old) {
+            // The key that cannot be read might have fitted.
+            (Err(TicketError::Signature | TicketError::Age), Err(error)) => Err(error),
+            (judged, _) => Ok(judged),
+        }
     }
 
     /// Seconds; from the file of sections where the profile names one.

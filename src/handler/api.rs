@@ -38,8 +38,9 @@ const COLLECT: u64 = 65_536;
 const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Hop-by-hop (RFC 9110 section 7.6.1), or set by ourselves in every answer.
-static NOT_PASSED_ON: [HeaderName; 12] = [
+static NOT_PASSED_ON: [HeaderName; 13] = [
     CONNECTION,
+    CONTENT_LENGTH,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     TE,
@@ -140,6 +141,12 @@ fn add_credential(engine: &Engine, headers: &mut HeaderMap, identity: &Identity)
 async fn pass_on(engine: &Engine, upstream: &Upstream, answer: Answer) -> Result<Response<Body>, Refusal> {
     let Answer { response, connection, started } = answer;
     let (mut head, incoming) = response.into_parts();
+    if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
+        return Err(Refusal::ForeignStream);
+    }
+    if head.status.is_informational() {
+        return Err(upstream.parse_error(started).into());
+    }
     clean(engine, &mut head.headers);
     let patience = engine.config.settings.timeout.answer;
     let body = match incoming.size_hint().exact() {
@@ -151,7 +158,6 @@ async fn pass_on(engine: &Engine, upstream: &Upstream, answer: Answer) -> Result
                 Err(_) => return Err(upstream.body_error(started, "Connection timed out").into()),
             };
             upstream.keep(connection);
-            head.headers.remove(CONTENT_LENGTH);
             body::full(whole)
         }
         _ => Streamed::new(incoming, patience).boxed_unsync(),
@@ -165,8 +171,14 @@ async fn pass_on(engine: &Engine, upstream: &Upstream, answer: Answer) -> Result
     Ok(response)
 }
 
-/// Takes out what is between the daemon and us.
+/// Takes out what is between the daemon and us, with what it names itself in `Connection`. The length is told anew.
 fn clean(engine: &Engine, headers: &mut HeaderMap) {
+    let connection = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<HeaderName> =
+        connection.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    for name in named {
+        headers.remove(name);
+    }
     for name in &NOT_PASSED_ON {
         headers.remove(name);
     }

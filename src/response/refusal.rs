@@ -10,6 +10,8 @@ use super::body::{self, Body};
 use crate::gate::Denial;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
+use crate::upstream::peer::PeerError;
+use crate::watched_file::FileError;
 
 /// In which form the client expects to be told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,6 +75,10 @@ pub enum Refusal {
     #[error("proxy loop detected")]
     Loop,
     #[error("{0}")]
+    Peer(#[from] PeerError),
+    #[error("streaming denied: another node may not name a file of this one")]
+    ForeignStream,
+    #[error("{0}")]
     Upstream(#[from] UpstreamError),
     #[error("{0}")]
     Internal(String),
@@ -95,8 +101,16 @@ impl Refusal {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
+            Self::ForeignStream => StatusCode::FORBIDDEN,
+            Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
         }
+    }
+
+    /// The list of nodes is of no use now; the log is told which file.
+    pub fn nodes(error: &FileError) -> Self {
+        tracing::error!(%error, "the list of nodes cannot be read");
+        Self::Internal("the list of nodes cannot be read".to_owned())
     }
 
     /// Whether the connection must not be used again: what follows on it cannot be trusted.

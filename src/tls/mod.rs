@@ -29,6 +29,9 @@ const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
 /// What ALPN offers: HTTP/2 has no reason phrase, and clients read it.
 const ALPN: &[u8] = b"\x08http/1.1";
 
+/// What an asynchronous stream needs: a write that waits may come back from another place in memory.
+pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::ACCEPT_MOVING_WRITE_BUFFER);
+
 /// Accepts TLS connections with one certificate.
 pub struct Acceptor {
     context: SslContext,
@@ -125,7 +128,7 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     if !settings.honor_cipher_order {
         builder.clear_options(SslOptions::CIPHER_SERVER_PREFERENCE);
     }
-    builder.set_mode(SslMode::RELEASE_BUFFERS | SslMode::ENABLE_PARTIAL_WRITE);
+    builder.set_mode(STREAM_MODE | SslMode::RELEASE_BUFFERS);
     builder.set_read_ahead(true);
     // Sessions travel in tickets; a cache here would only grow.
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);

@@ -1,6 +1,8 @@
 //! Connections that we open: to a local daemon, fresh for each request or kept.
 
 pub mod nodes;
+pub mod peer;
+pub mod pins;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -18,6 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::settings::{BackendAddress, Timeouts};
+use peer::Peer;
 
 /// Kept connections of one worker to one backend.
 const POOL_SIZE: usize = 64;
@@ -28,6 +31,7 @@ const POOL_AGE: Duration = Duration::from_secs(4);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Phase {
     Connect,
+    Handshake,
     Answer,
     Body,
     Parse,
@@ -52,7 +56,7 @@ impl UpstreamError {
     pub fn status(&self) -> StatusCode {
         let code = match self.phase {
             Phase::Connect => 595,
-            Phase::Answer => 596,
+            Phase::Handshake | Phase::Answer => 596,
             Phase::Body => 597,
             Phase::Parse => 599,
         };
@@ -64,6 +68,7 @@ impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.phase {
             Phase::Connect => "connecting",
+            Phase::Handshake => "TLS handshake",
             Phase::Answer => "waiting for the answer",
             Phase::Body => "reading the body",
             Phase::Parse => "reading the answer",
@@ -75,19 +80,50 @@ impl fmt::Display for UpstreamError {
 
 impl std::error::Error for UpstreamError {}
 
+/// Where the connections of an upstream lead.
+enum Destination {
+    Local(BackendAddress),
+    Peer(Peer),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(address) => address.fmt(f),
+            Self::Peer(peer) => peer.fmt(f),
+        }
+    }
+}
+
 type Sender = SendRequest<Full<Bytes>>;
 
 /// The connections of one worker to one backend.
 pub struct Upstream {
-    address: BackendAddress,
+    destination: Destination,
     keepalive: bool,
     timeouts: Timeouts,
     pool: RefCell<Vec<(Sender, Instant)>>,
 }
 
 impl Upstream {
-    pub fn new(address: BackendAddress, keepalive: bool, timeouts: Timeouts) -> Self {
-        Self { address, keepalive, timeouts, pool: RefCell::new(Vec::new()) }
+    /// A daemon of this machine.
+    pub fn local(address: BackendAddress, keepalive: bool, timeouts: Timeouts) -> Self {
+        Self { destination: Destination::Local(address), keepalive, timeouts, pool: RefCell::new(Vec::new()) }
+    }
+
+    /// Another node.
+    pub fn peer(peer: Peer, timeouts: Timeouts) -> Self {
+        Self {
+            destination: Destination::Peer(peer),
+            keepalive: false,
+            timeouts,
+            pool: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Whether answers come from a daemon that this machine trusts with its files.
+    pub fn is_local(&self) -> bool {
+        matches!(self.destination, Destination::Local(_))
     }
 
     /// Whether requests are to ask for a connection that stays open.
@@ -142,23 +178,30 @@ impl Upstream {
     }
 
     async fn connect(&self, started: Instant) -> Result<Sender, UpstreamError> {
-        let failed =
-            |error: &io::Error| UpstreamError::new(Phase::Connect, &self.address, started, io_message(error));
+        let failed = |error: &io::Error| {
+            UpstreamError::new(Phase::Connect, &self.destination, started, io_message(error))
+        };
         let connecting = async {
-            match &self.address {
-                BackendAddress::Tcp(address) => {
+            match &self.destination {
+                Destination::Local(BackendAddress::Tcp(address)) => {
                     let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
                     let _ = stream.set_nodelay(true);
                     self.handshake(stream, started).await
                 }
-                BackendAddress::Unix(path) => {
+                Destination::Peer(peer) => {
+                    let stream = peer.connect().await.map_err(|(phase, cause)| {
+                        UpstreamError::new(phase, &self.destination, started, cause)
+                    })?;
+                    self.handshake(stream, started).await
+                }
+                Destination::Local(BackendAddress::Unix(path)) => {
                     let stream = UnixStream::connect(path).await.map_err(|error| failed(&error))?;
                     self.handshake(stream, started).await
                 }
             }
         };
         timeout(self.timeouts.connect, connecting).await.unwrap_or_else(|_| {
-            Err(UpstreamError::new(Phase::Connect, &self.address, started, "Connection timed out"))
+            Err(UpstreamError::new(Phase::Connect, &self.destination, started, "Connection timed out"))
         })
     }
 
@@ -166,10 +209,10 @@ impl Upstream {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| UpstreamError::new(Phase::Connect, &self.address, started, error.to_string()))?;
+        let (sender, connection) =
+            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|error| {
+                UpstreamError::new(Phase::Connect, &self.destination, started, error.to_string())
+            })?;
         // Ends when the sender and the body of the answer are gone.
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
@@ -187,16 +230,16 @@ impl Upstream {
     ) -> Result<Response<Incoming>, UpstreamError> {
         match timeout(self.timeouts.answer, sender.send_request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_parse() => {
-                Err(UpstreamError::new(Phase::Parse, &self.address, started, "Invalid server response"))
-            }
+            Ok(Err(error)) if error.is_parse() => Err(self.parse_error(started)),
             Ok(Err(error)) => Err(UpstreamError::new(
                 Phase::Answer,
-                &self.address,
+                &self.destination,
                 started,
                 format!("Broken pipe: {}", hyper_message(&error)),
             )),
-            Err(_) => Err(UpstreamError::new(Phase::Answer, &self.address, started, "Connection timed out")),
+            Err(_) => {
+                Err(UpstreamError::new(Phase::Answer, &self.destination, started, "Connection timed out"))
+            }
         }
     }
 }
@@ -221,9 +264,14 @@ impl Upstream {
         }
     }
 
+    /// An answer that makes no sense here.
+    pub fn parse_error(&self, started: Instant) -> UpstreamError {
+        UpstreamError::new(Phase::Parse, &self.destination, started, "Invalid server response")
+    }
+
     /// An error while the body of an answer is read.
     pub fn body_error(&self, started: Instant, cause: &str) -> UpstreamError {
-        UpstreamError::new(Phase::Body, &self.address, started, cause)
+        UpstreamError::new(Phase::Body, &self.destination, started, cause)
     }
 }
 

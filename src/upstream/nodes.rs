@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::pins::Fingerprint;
 use crate::config::product::{Nodes, NodesFormat};
 use crate::config::root::Root;
 use crate::config::sections;
 use crate::watched_file::{FileError, WatchedFile};
 
 /// What the cluster file says right now.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default)]
 pub struct NodeTable {
     /// node name → address; `None` for a node that has not been seen yet
     pub nodes: BTreeMap<String, Option<IpAddr>>,
+    /// certificates that the list itself names
+    pub fingerprints: BTreeMap<String, Fingerprint>,
     /// the node that answers for the whole cluster, where there is one
     pub master: Option<String>,
     /// whether this machine is in a cluster at all
@@ -67,7 +70,7 @@ pub fn parse_members(bytes: &[u8]) -> Result<NodeTable, String> {
         nodes.entry(own).or_default();
     }
     let quorate = members.cluster.as_ref().is_none_or(|cluster| cluster.quorate != 0);
-    Ok(NodeTable { nodes, master: None, clustered: members.cluster.is_some(), quorate })
+    Ok(NodeTable { nodes, clustered: members.cluster.is_some(), quorate, ..NodeTable::default() })
 }
 
 /// Reads the sections of `cluster.conf`.
@@ -78,6 +81,8 @@ pub fn parse_sections(bytes: &[u8]) -> Result<NodeTable, String> {
         if let ("master" | "node", Some(name)) = (section.kind.as_str(), section.value("name")) {
             let address = section.value("ip").and_then(|ip| ip.parse().ok());
             table.nodes.insert(name.to_owned(), address);
+            let fingerprint = section.value("fingerprint").and_then(Fingerprint::parse);
+            table.fingerprints.extend(fingerprint.map(|pin| (name.to_owned(), pin)));
             if section.kind == "master" {
                 table.master = Some(name.to_owned());
             }

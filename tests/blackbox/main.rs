@@ -15,7 +15,14 @@
 
 mod support;
 
+mod backend;
 mod clients;
+mod cluster;
 mod demo;
+mod files;
 mod gate;
+mod http;
+mod isolation;
+mod log;
 mod spice;
+mod stop;

@@ -89,6 +89,14 @@ impl Session {
         self.reply(method == "HEAD")
     }
 
+    /// Sends no more, but still reads.
+    pub fn finish(&mut self) {
+        match &mut self.stream {
+            Stream::Tls(stream) => drop(stream.shutdown()),
+            Stream::Plain(stream) => stream.shutdown(std::net::Shutdown::Write).unwrap(),
+        }
+    }
+
     /// Reads one answer.
     pub fn reply(&mut self, to_head: bool) -> Reply {
         self.try_reply(to_head).expect("the connection closed without an answer")

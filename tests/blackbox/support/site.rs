@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use nodegate_standin::{Certificate, Config, Daemon, KeyKind, Keys, Product, now};
 use tempfile::TempDir;
@@ -13,6 +14,12 @@ pub struct Site {
     pub product: Product,
     pub keys: Arc<Keys>,
     pub daemon: Daemon,
+}
+
+/// One for all tests: RSA keys take their time to make.
+fn certificate() -> &'static Certificate {
+    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048))
 }
 
 impl Site {
@@ -39,7 +46,7 @@ impl Site {
         }
         let daemon = Daemon::start(Config { keys: Arc::clone(&keys), ..Config::new(product) });
         let site = Self { directory, product, keys, daemon };
-        let certificate = Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048);
+        let certificate = certificate();
         match product {
             Product::Pve => {
                 site.write("/etc/pve/local/pve-ssl.pem", certificate.chain_pem());
@@ -64,6 +71,12 @@ impl Site {
         let path = self.path(absolute);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, contents).unwrap();
+    }
+
+    /// Makes a file look as if it had been written so many seconds ago.
+    pub fn age(&self, absolute: &str, seconds: u64) {
+        let then = SystemTime::now() - Duration::from_secs(seconds);
+        fs::File::open(self.path(absolute)).unwrap().set_modified(then).unwrap();
     }
 
     /// The product's own settings file.

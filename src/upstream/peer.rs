@@ -1,0 +1,92 @@
+//! Another node of the cluster: HTTPS to its own door, its certificate pinned.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Instant;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslVerifyMode};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+use super::nodes::NodeTable;
+use super::pins::{Expected, Fingerprint, PinError, Pins};
+use super::{Phase, io_message};
+use crate::tls::STREAM_MODE;
+
+/// A node to connect to, and what it must show.
+pub struct Peer {
+    node: String,
+    address: SocketAddr,
+    expected: Expected,
+    context: SslContext,
+}
+
+/// Why a node cannot even be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    #[error("node '{0}' has no address yet: it has not been seen in the cluster")]
+    NoAddress(String),
+    #[error("node '{node}': {source}")]
+    Pin { node: String, source: PinError },
+}
+
+/// A context for connections to other nodes. Nothing is verified by chain or name: only the fingerprint counts, and it
+/// is compared before a byte is sent.
+pub fn client_context() -> Result<SslContext, ErrorStack> {
+    let mut builder = SslContext::builder(SslMethod::tls_client())?;
+    builder.set_verify(SslVerifyMode::NONE);
+    builder.set_mode(STREAM_MODE);
+    Ok(builder.build())
+}
+
+impl Peer {
+    /// The node `name`, which `table` knows, on `port`.
+    pub fn find(
+        name: &str,
+        port: u16,
+        table: &NodeTable,
+        pins: &Pins,
+        context: &SslContext,
+    ) -> Result<Self, PeerError> {
+        let address = table.nodes.get(name).copied().flatten();
+        let address = address.ok_or_else(|| PeerError::NoAddress(name.to_owned()))?;
+        let expected = pins
+            .expected(name, table, Instant::now())
+            .map_err(|source| PeerError::Pin { node: name.to_owned(), source })?;
+        let address = SocketAddr::new(address, port);
+        Ok(Self { node: name.to_owned(), address, expected, context: context.clone() })
+    }
+
+    /// Connects and compares the certificate; the caller puts the deadline around it.
+    pub(super) async fn connect(&self) -> Result<SslStream<TcpStream>, (Phase, String)> {
+        let stream =
+            TcpStream::connect(self.address).await.map_err(|error| (Phase::Connect, io_message(&error)))?;
+        let _ = stream.set_nodelay(true);
+        let failed = |cause: String| (Phase::Handshake, cause);
+        let ssl = Ssl::new(&self.context).map_err(|error| failed(error.to_string()))?;
+        let mut stream = SslStream::new(ssl, stream).map_err(|error| failed(error.to_string()))?;
+        Pin::new(&mut stream).connect().await.map_err(|error| failed(handshake_message(error)))?;
+        let seen = stream.ssl().peer_certificate().and_then(|certificate| Fingerprint::of(&certificate));
+        match seen {
+            Some(seen) if self.expected.admits(seen) => Ok(stream),
+            Some(seen) => Err(failed(format!(
+                "certificate verify failed: expected fingerprint {}, seen {seen}",
+                self.expected.current
+            ))),
+            None => Err(failed("certificate verify failed: none was shown".to_owned())),
+        }
+    }
+}
+
+fn handshake_message(error: openssl::ssl::Error) -> String {
+    error.into_io_error().map_or_else(|error| error.to_string(), |error: io::Error| io_message(&error))
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node '{}' at {}", self.node, self.address)
+    }
+}
