@@ -51,14 +51,20 @@ pub enum HandshakeError {
 impl Acceptor {
     /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
     pub fn load(config: &Config) -> (Option<Self>, Vec<Problem>) {
-        let (pair, mut problems) = pair::choose(config);
-        let context = match build(&config.settings.tls, pair.as_ref()) {
-            Ok(context) => Some(context),
-            Err(more) => {
-                problems.extend(more);
-                None
-            }
+        let settings = &config.settings.tls;
+        // With settings that are unsound no pair could be tried; they are reported once, below.
+        let try_out = |pair: &Pair| match build(settings) {
+            Ok(mut builder) => pair.install(&mut builder).map_err(|error| reason(&error)),
+            Err(_) => Ok(()),
         };
+        let (pair, mut problems) = pair::choose(config, try_out);
+        let context = build(settings).and_then(|mut builder| {
+            pair.as_ref().map_or(Ok(()), |pair| pair.install(&mut builder)).map_err(|error| {
+                vec![Problem::error(settings.origins.ciphers.clone(), "tls", reason(&error))]
+            })?;
+            Ok(builder.build())
+        });
+        let context = context.map_err(|more| problems.extend(more)).ok();
         let acceptor = context.filter(|_| pair.is_some()).map(|context| Self { context });
         (acceptor, problems)
     }
@@ -77,8 +83,8 @@ impl Acceptor {
     }
 }
 
-/// Builds the context; without a pair only to see whether the settings are sound.
-fn build(settings: &TlsSettings, pair: Option<&Pair>) -> Result<SslContext, Vec<Problem>> {
+/// A context with all the settings and no certificate yet, or everything that is wrong with them.
+fn build(settings: &TlsSettings) -> Result<SslContextBuilder, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut builder = fresh(settings).map_err(|error| {
         vec![Problem::error(settings.origins.ciphers.clone(), "tls", format!("OpenSSL: {error}"))]
@@ -105,12 +111,7 @@ fn build(settings: &TlsSettings, pair: Option<&Pair>) -> Result<SslContext, Vec<
     if let Err(message) = set_dhparams(&mut builder, settings) {
         problems.push(Problem::error(origins.dhparams.clone(), "tls.dhparams", message));
     }
-    if let Some(pair) = pair
-        && let Err(error) = pair.install(&mut builder)
-    {
-        problems.push(Problem::file_error(&pair.certificate_file, format!("OpenSSL: {}", reason(&error))));
-    }
-    if problems.is_empty() { Ok(builder.build()) } else { Err(problems) }
+    if problems.is_empty() { Ok(builder) } else { Err(problems) }
 }
 
 fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {

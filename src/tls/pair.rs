@@ -14,7 +14,7 @@ use crate::config::product::Certificate;
 
 /// A certificate, the chain above it, and the key that fits.
 pub struct Pair {
-    pub certificate_file: PathBuf,
+    certificate_file: PathBuf,
     chain: Vec<X509>,
     key: PKey<Private>,
 }
@@ -37,6 +37,8 @@ enum PairError {
         key.display(), certificate.display()
     )]
     Mismatch { certificate: PathBuf, key: PathBuf },
+    #[error("{}: OpenSSL refuses it: {reason}", certificate.display())]
+    Refused { certificate: PathBuf, reason: String },
 }
 
 impl Pair {
@@ -76,13 +78,17 @@ impl Pair {
 /// The first pair of the profile whose files exist and fit together; each later one is a fall-back.
 ///
 /// A pair that exists and cannot be served is an error in the list, even when a fall-back is found. A pair that
-/// only lacks a file is skipped in silence, unless its key was named by a setting or no pair is left.
-pub fn choose(config: &Config) -> (Option<Pair>, Vec<Problem>) {
+/// only lacks a file is skipped in silence, unless its key was named by a setting or no pair is left. `try_out`
+/// says what OpenSSL has against a pair: a key too short for its security level, for one.
+pub fn choose(
+    config: &Config,
+    try_out: impl Fn(&Pair) -> Result<(), String>,
+) -> (Option<Pair>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut missing = Vec::new();
     for entry in &config.product.certificate {
         let (certificate, key) = files(entry, config);
-        match Pair::load(&certificate, &key) {
+        match Pair::load(&certificate, &key).and_then(|pair| accepted(pair, &try_out)) {
             Ok(pair) => return (Some(pair), problems),
             Err(error @ PairError::Missing(_)) => {
                 let problem = Problem::file_error(&certificate, error.to_string());
@@ -95,6 +101,13 @@ pub fn choose(config: &Config) -> (Option<Pair>, Vec<Problem>) {
     }
     problems.extend(missing);
     (None, problems)
+}
+
+fn accepted(pair: Pair, try_out: impl Fn(&Pair) -> Result<(), String>) -> Result<Pair, PairError> {
+    match try_out(&pair) {
+        Ok(()) => Ok(pair),
+        Err(reason) => Err(PairError::Refused { certificate: pair.certificate_file, reason }),
+    }
 }
 
 fn files(entry: &Certificate, config: &Config) -> (PathBuf, PathBuf) {

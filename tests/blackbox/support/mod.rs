@@ -3,11 +3,13 @@
 pub mod crowd;
 pub mod http;
 pub mod nodegate;
+pub mod outcome;
 pub mod peer;
 pub mod site;
 
 pub use crowd::all_at_once;
 pub use http::{Reply, Session};
 pub use nodegate::Nodegate;
+pub use outcome::Outcome;
 pub use peer::tls_server;
 pub use site::Site;

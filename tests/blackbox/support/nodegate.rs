@@ -158,8 +158,9 @@ fn wait_for(stderr: &Mutex<String>, child: &mut Child) -> SocketAddr {
     let until = Instant::now() + PATIENCE;
     loop {
         let text = stderr.lock().unwrap().clone();
-        if let Some(line) = text.lines().find_map(|line| line.split("listening on ").nth(1)) {
-            return line.trim().parse().unwrap();
+        let address = |line: &str| line.split("listening on ").nth(1)?.trim().parse().ok();
+        if let Some(address) = text.lines().find_map(address) {
+            return address;
         }
         if let Some(status) = child.try_wait().unwrap() {
             std::thread::sleep(Duration::from_millis(50));
