@@ -25,7 +25,8 @@ fn every_documented_key_of_the_products_own_file_sets_its_setting() {
         ("PROXY_REAL_IP_ALLOW_FROM", "real_ip.allow_from", "192.0.2.1"),
         ("MAX_WORKERS", "workers", "5"),
     ];
-    let text: String = keys.iter().map(|(legacy, _, value)| format!("{legacy}=\"{value}\"\n")).collect();
+    let lines: Vec<_> = keys.iter().map(|(legacy, _, value)| format!("{legacy}=\"{value}\"\n")).collect();
+    let text = lines.concat();
     for site in [Site::pve(), Site::pmg()] {
         site.legacy(&text);
         let outcome = Outcome::check(&site, &[]);

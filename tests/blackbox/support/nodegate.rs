@@ -2,8 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -33,12 +32,6 @@ pub fn command(arguments: &[&str]) -> Command {
         }
     }
     command
-}
-
-/// Runs a command to its end.
-pub fn output(root: &Path, arguments: &[&str]) -> Output {
-    let root = root.to_str().unwrap();
-    command(&["--root", root]).args(arguments).output().unwrap()
 }
 
 impl Nodegate {
