@@ -2,6 +2,7 @@
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, Version};
 
 use crate::config::settings::Limits;
@@ -39,8 +40,8 @@ fn check_host(head: &Parts) -> Result<(), Refusal> {
         (None, _) if head.version == Version::HTTP_10 => return Ok(()),
         (None, _) => return Err(Refusal::BadRequest("Host header missing")),
     };
-    match host.parse::<http::uri::Authority>() {
-        Ok(authority) if !host.contains('@') => match head.uri.authority() {
+    match host.parse::<Authority>() {
+        Ok(authority) if !host.contains('@') && has_good_port(&authority) => match head.uri.authority() {
             Some(target) if !target.as_str().eq_ignore_ascii_case(authority.as_str()) => {
                 Err(Refusal::BadRequest("Host header and request target disagree"))
             }
@@ -48,6 +49,13 @@ fn check_host(head: &Parts) -> Result<(), Refusal> {
         },
         _ => Err(Refusal::BadRequest("malformed Host header")),
     }
+}
+
+/// A port, where there is one, is a number.
+fn has_good_port(authority: &Authority) -> bool {
+    authority.as_str().rsplit_once(':').is_none_or(|(_, port)| {
+        port.is_empty() || authority.as_str().ends_with(']') || authority.port_u16().is_some()
+    })
 }
 
 /// One transfer coding, `chunked`, applied once (RFC 9112 section 6.1). Another one would reach the daemon undecoded.

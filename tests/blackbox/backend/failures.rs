@@ -35,8 +35,7 @@ fn a_daemon_that_is_not_there_is_595() {
 fn a_unix_socket_that_is_not_there_is_595() {
     let site = Site::pve();
     let path = site.path("/run/no-such-socket");
-    let address = format!("unix:{}", path.display());
-    let gate = Nodegate::start(&site, &[&format!("backend.address={address}")]);
+    let gate = Nodegate::start(&site, &["backend.address=unix:/run/no-such-socket"]);
     let reply = gate.get(VERSION, &site.cookie("root@pam"));
     assert_failed(&reply, 595, "No such file or directory", "connecting", &path.display().to_string());
 }

@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 use super::{BAD_CSRF, INVALID_PVE};
 use crate::support::{Nodegate, Site, all_at_once};
 
-const PROMPT: Duration = Duration::from_millis(1500);
-
 #[test]
 fn a_ticket_reads_and_only_with_its_csrf_token_writes() {
     let site = Site::pve();
@@ -26,19 +24,18 @@ fn a_ticket_reads_and_only_with_its_csrf_token_writes() {
 #[test]
 fn refusals_hold_up_nobody_else() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["workers=1"]);
+    let gate = Nodegate::start(&site, &["workers=1", "timeout.header=60"]);
     let cookie = site.cookie("root@pam");
-    let mut refused: Vec<_> = (0..20).map(|_| gate.connect()).collect();
+    let mut refused: Vec<_> = (0..10).map(|_| gate.connect()).collect();
     let mut open = gate.connect();
     assert_eq!(open.request("GET", "/api2/json/version", &cookie, b"").status, 200);
     let asked = Instant::now();
     for session in &mut refused {
         session.send("GET /api2/json/version HTTP/1.1\r\nHost: node1\r\nCookie: PVEAuthCookie=x\r\n\r\n");
     }
-    let before = Instant::now();
     assert_eq!(gate.get("/api2/json/version", &cookie).status, 200);
     assert_eq!(open.request("GET", "/api2/json/version", &cookie, b"").status, 200);
-    assert!(before.elapsed() < PROMPT, "held up for {:?}", before.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "held up for {:?}", asked.elapsed());
     for session in &mut refused {
         assert_eq!(session.reply(false).status, 401);
         assert!(asked.elapsed() >= Duration::from_secs(3));

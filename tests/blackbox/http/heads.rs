@@ -97,7 +97,7 @@ fn the_limits_are_settings() {
 #[test]
 fn half_a_head_is_told_so_and_an_idle_connection_closes_without_a_word() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["timeout.header=1", "timeout.idle=2"]);
+    let gate = Nodegate::start(&site, &["timeout.header=3", "timeout.idle=5"]);
     let cookie = site.cookie("root@pam");
     let mut half = gate.connect();
     let mut idle = gate.connect();
@@ -113,21 +113,21 @@ fn half_a_head_is_told_so_and_an_idle_connection_closes_without_a_word() {
         assert_eq!((reply.status, reply.header("connection")), (408, Some("close")));
         assert!(session.is_closed());
     }
-    assert!(before.elapsed() >= Duration::from_millis(500));
+    assert!(before.elapsed() >= Duration::from_secs(2));
     assert_eq!(idle.rest(), b"");
     let waited = before.elapsed();
-    assert!(waited >= Duration::from_millis(1500) && waited < Duration::from_secs(6), "{waited:?}");
+    assert!(waited >= Duration::from_secs(4) && waited < Duration::from_secs(20), "{waited:?}");
 }
 
 #[test]
 fn a_drip_does_not_keep_a_head_alive() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["timeout.header=1"]);
+    let gate = Nodegate::start(&site, &["timeout.header=3"]);
     let mut session = gate.connect();
     let before = Instant::now();
     session.send("GET / HTTP/1.1\r\n");
     while before.elapsed() < Duration::from_secs(20) && session.try_send("X: y\r\n").is_ok() {
         std::thread::sleep(Duration::from_millis(200));
     }
-    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
 }

@@ -144,6 +144,11 @@ impl Drop for Nodegate {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.stderr();
+            let lines: Vec<_> = log.lines().rev().take(20).collect();
+            eprintln!("the last that nodegate logged, newest first:\n{}", lines.join("\n"));
+        }
     }
 }
 

@@ -8,6 +8,12 @@ use std::time::{Duration, SystemTime};
 use nodegate_standin::{Certificate, Config, Daemon, KeyKind, Keys, Product, now};
 use tempfile::TempDir;
 
+/// The same for the whole process: making RSA keys takes a noticeable part of a second.
+fn certificate() -> &'static Certificate {
+    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048))
+}
+
 /// One product's machine.
 pub struct Site {
     directory: TempDir,
@@ -16,11 +22,6 @@ pub struct Site {
     pub daemon: Daemon,
 }
 
-/// One for all tests: RSA keys take their time to make.
-fn certificate() -> &'static Certificate {
-    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
-    CERTIFICATE.get_or_init(|| Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048))
-}
 
 impl Site {
     pub fn pve() -> Self {
