@@ -91,9 +91,12 @@ fn wget(door: &Door, call: &Call) -> (u16, String) {
     }
     let output = run(command.arg(door.url(call.path)));
     let log = text(&output.stderr);
-    let status =
-        log.lines().find_map(|line| line.trim().strip_prefix("HTTP/1.1 ")).unwrap_or_else(|| panic!("{log}"));
-    (status[..3].parse().unwrap(), text(&output.stdout))
+    let status = log.lines().find_map(|line| line.trim().strip_prefix("HTTP/1.1 "));
+    let (status, reason) =
+        status.and_then(|status| status.split_once(' ')).unwrap_or_else(|| panic!("{log}"));
+    // It never shows the body of a 401.
+    let body = if status == "401" { reason.to_owned() } else { text(&output.stdout) };
+    (status.parse().unwrap(), body)
 }
 
 /// The write that both the product and its stand-in know.

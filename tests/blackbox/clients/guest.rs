@@ -72,9 +72,9 @@ impl Guest {
 
     fn allow_viewers(&mut self) {
         let mut monitor = Monitor::connect(&self.folder.join("monitor"), &mut self.qemu);
-        monitor.run("qmp_capabilities", json!({}));
-        monitor.run("set_password", json!({"protocol": "spice", "password": PASSWORD}));
-        monitor.run("expire_password", json!({"protocol": "spice", "time": "+300"}));
+        monitor.run("qmp_capabilities", &json!({}));
+        monitor.run("set_password", &json!({"protocol": "spice", "password": PASSWORD}));
+        monitor.run("expire_password", &json!({"protocol": "spice", "time": "+300"}));
     }
 }
 
@@ -132,7 +132,7 @@ impl Monitor {
         Self { stream, lines }
     }
 
-    fn run(&mut self, command: &str, arguments: Value) {
+    fn run(&mut self, command: &str, arguments: &Value) {
         writeln!(self.stream, "{}", json!({"execute": command, "arguments": arguments})).unwrap();
         loop {
             let line = self.lines.next().unwrap().unwrap();
