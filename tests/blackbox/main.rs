@@ -14,3 +14,4 @@
 mod support;
 
 mod gate;
+mod page;

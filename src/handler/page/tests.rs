@@ -1,0 +1,192 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::format_push_string)]
+
+use std::collections::BTreeMap;
+
+use super::inert::Inert;
+use super::template::Template;
+use crate::config::page::Kind;
+
+/// `name=value` pairs as words.
+fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Inert> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), Inert::new(Kind::Token, value).unwrap())).collect()
+}
+
+fn rendered(template: &str, pairs: &[(&str, &str)]) -> String {
+    let parsed = Template::parse(template.as_bytes()).unwrap_or_else(|error| panic!("{template}: {error}"));
+    parsed.render(&values(pairs)).unwrap()
+}
+
+fn error(template: &str) -> String {
+    match Template::parse(template.as_bytes()) {
+        Ok(_) => panic!("{template} was taken"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn templates_are_rendered_as_template_toolkit_renders_them() {
+    let cases = [
+        ("", ""),
+        ("plain ]% %] text", "plain ]% %] text"),
+        ("a[% x %]b", "aXb"),
+        ("a[%x%]b", "aXb"),
+        ("[% undeclared %]", ""),
+        ("[% x; y %]", "X0"),
+        ("[% GET x %]", "X"),
+        ("'[% x %]' \"[% x %]\"", "'X' \"X\""),
+        ("[% IF x %]yes[% END %]", "yes"),
+        ("[% IF y %]yes[% END %]", ""),
+        ("[% IF none %]yes[% ELSE %]no[% END %]", "no"),
+        ("[% IF x == 'X' %]yes[% END %]", "yes"),
+        ("[% IF x != \"X\" %]yes[% ELSE %]no[% END %]", "no"),
+        ("[% IF none == '' %]yes[% END %]", "yes"),
+        ("[% IF y %]a[% ELSIF x == 'Y' %]b[% ELSIF x %]c[% ELSE %]d[% END %]", "c"),
+        ("[% UNLESS y %]yes[% END %]", "yes"),
+        ("[% IF x; 'inner'; END %]", "inner"),
+        ("[% IF x %]1[% IF y %]2[% ELSE %]3[% IF x %]4[% END %][% END %]5[% END %]", "1345"),
+        ("[% IF x && !y %]yes[% END %]", "yes"),
+        ("[% IF x and not y %]yes[% END %]", "yes"),
+        ("[% IF x AND NOT y %]yes[% END %]", "yes"),
+        ("[% IF NOT x == 'Y' %]yes[% END %]", "yes"),
+        ("[% IF y || none OR x %]yes[% END %]", "yes"),
+        // of one rank: (x || x) && y
+        ("[% IF x || x && y %]yes[% ELSE %]no[% END %]", "no"),
+        ("[% IF x || (x && y) %]yes[% ELSE %]no[% END %]", "yes"),
+        ("[% none || 'default' %]", "default"),
+        ("[% x && 'and' %]", "and"),
+        ("[% x == 'X' ? 'yes' : 'no' %]", "yes"),
+        ("[% y ? 1 : none ? 2 : 3 %]", "3"),
+        ("[% 'a' _ x _ \"b\" %]", "aXb"),
+        ("[% 42 %]|[% 4.2 %]", "42|4.2"),
+        (r#"[% 'it\'s' %] [% "q\"\n" %]"#, "it's q\"\n"),
+        ("[% 'on' IF x %][% 'off' UNLESS x %]", "on"),
+        ("[% '<&>\"' | html %]", "&lt;&amp;&gt;&quot;"),
+        ("[% '<é>' | html_entity %]", "&lt;é&gt;"),
+        ("[% 'a b/c~é' | uri %]", "a%20b%2Fc~%C3%A9"),
+        ("[% 'a b' FILTER uri | html %]", "a%20b"),
+        ("[% FILTER html %]<b>[% x %]</b>[% END %]", "&lt;b&gt;X&lt;/b&gt;"),
+        // comments
+        ("a[%# nothing %]b", "ab"),
+        ("a[%# IF x\n FOREACH %]b", "ab"),
+        ("[% # to the line's end\n x %]", "X"),
+        ("[% x # behind %]", "X"),
+        // chomping: one line end and the blanks beside it
+        ("a\n  [%- x -%]  \n b", "aX b"),
+        ("a\r\n  [%- x -%]\r\nb", "aXb"),
+        ("a  [%- x -%]  b", "a  X  b"),
+        ("a\n\n[%- x -%]\n\nb", "a\nX\nb"),
+        ("  [%- x %]", "X"),
+        ("a\n [%+ x +%]\n b", "a\n X\n b"),
+        ("a \n\n [%~ x ~%] \n\n b", "aXb"),
+        ("a \n\n [%= x =%] \n\n b", "a X b"),
+        ("a\n[%-# gone -%]\nb", "ab"),
+        ("a\n[%# gone -%]\nb", "a\nb"),
+        ("a\n[%- IF x -%]\n in\n[%- END -%]\nb", "a inb"),
+        ("[% %][%-%]", ""),
+    ];
+    for (template, page) in cases {
+        assert_eq!(rendered(template, &[("x", "X"), ("y", "0")]), page, "{template}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_an_error_with_its_line() {
+    let cases = [
+        ("\n\n[% FOREACH x IN y %][% END %]", "line 3: 'FOREACH' is not supported here"),
+        ("[% INCLUDE other.tt %]", "line 1: 'INCLUDE' is not supported here"),
+        ("[% SET x = 1 %]", "line 1: 'SET' is not supported here"),
+        ("[% x = 1 %]", "line 1: '=' is not supported here"),
+        ("\n[% a.b %]", "line 2: '.' is not supported here"),
+        ("[% f(1) %]", "line 1: '(' is not supported here"),
+        ("[% a < b %]", "line 1: '<' is not supported here"),
+        ("[% $x %]", "line 1: '$' is not supported here"),
+        ("[% \"a $x\" %]", "line 1: a variable inside of a text is not supported"),
+        ("[% x | upper %]", "line 1: the filter 'upper' is not supported"),
+        ("[% x | %]", "line 1: a filter is missing"),
+        ("[% FILTER %]x[% END %]", "line 1: a filter is missing"),
+        ("[% IF x %]\n", "line 1: END is missing"),
+        ("[% IF %]x[% END %]", "line 1: the directive ends early"),
+        ("[% END %]", "line 1: 'END' is not supported here"),
+        ("[% ELSE %]", "line 1: 'ELSE' is not supported here"),
+        ("[% IF x %][% ELSE %][% ELSE %][% END %]", "line 1: 'ELSE' is not supported here"),
+        ("[% IF x y %][% END %]", "line 1: 'y' is not supported here"),
+        ("[% (x %]", "line 1: the directive ends early"),
+        ("[% x ? y %]", "line 1: the directive ends early"),
+        ("a\n[% x", "line 2: '%]' is missing"),
+        ("[% 'x %]", "line 1: a quote is not closed"),
+        ("[%\n\n x y %]", "line 3: 'y' is not supported here"),
+    ];
+    for (template, message) in cases {
+        assert_eq!(error(template), message, "{template}");
+    }
+    assert_eq!(Template::parse(b"\xff").unwrap_err().to_string(), "line 1: the template is not UTF-8");
+}
+
+#[test]
+fn size_and_depth_have_an_end() {
+    let nested = |depth: usize| format!("{}x{}", "[% IF x %]".repeat(depth), "[% END %]".repeat(depth));
+    assert_eq!(rendered(&nested(32), &[("x", "1")]), "x");
+    assert!(error(&nested(33)).contains("more than 32"));
+    let brackets = |depth: usize| format!("[% {}x{} %]", "(".repeat(depth), ")".repeat(depth));
+    assert_eq!(rendered(&brackets(32), &[("x", "1")]), "1");
+    assert!(error(&brackets(33)).contains("more than 32"));
+    assert!(error(&format!("[% {}x %]", "!".repeat(100))).contains("more than 32"));
+    assert!(error(&format!("[% {}x %]", "x ? 1 : ".repeat(100))).contains("more than 32"));
+    assert_eq!(rendered(&format!("[% x{} %]", " || x".repeat(50_000)), &[]), "");
+    assert!(error(&" ".repeat(1 << 20)).contains("larger"));
+    let long = Template::parse("[% x %]".repeat(60_000).as_bytes()).unwrap();
+    assert!(long.render(&values(&[("x", &"a".repeat(200))])).is_err());
+}
+
+#[test]
+fn a_template_tells_what_it_needs() {
+    let template = Template::parse(b"[% a %][% IF b == c %][% d | html IF e %][% 'f' %][% END %]").unwrap();
+    assert_eq!(template.names().collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
+}
+
+/// Every value in every place where the products' pages put one: no character of it ends its place.
+#[test]
+fn no_value_leaves_its_place() {
+    let places = [
+        ("<title>", "</title>"),
+        ("<script>x = '", "';</script>"),
+        ("<script>x = \"", "\";</script>"),
+        ("<script>x = `", "`;</script>"),
+        ("<link href=\"/x.css?v=", "\">"),
+        ("<script src='/x-", ".js'></script>"),
+        ("<a onclick='f(\"", "\")'>"),
+        ("<!-- ", " -->"),
+    ];
+    let attacks = [
+        "'\"</script><svg onload=alert(1)>",
+        "\u{2028}';alert(1)//",
+        "%27%22%3c/script%3e",
+        "a\r\nb\u{85}c",
+        "\\",
+        "`${x}`",
+        "-->",
+        "&quot;&#x27;",
+        &"'\"<".repeat(5_000),
+        "\u{fffd}\0",
+    ];
+    for (before, after) in places {
+        for attack in attacks {
+            for kind in [Kind::Flag, Kind::Number, Kind::Word, Kind::Token, Kind::User, Kind::Encoded] {
+                for filter in ["", " | html", " | uri", " || 'none'", " _ x"] {
+                    let template = format!("{before}[% x{filter} %]{after}");
+                    let values: BTreeMap<_, _> =
+                        Inert::new(kind, attack).map(|value| ("x".to_owned(), value)).into_iter().collect();
+                    let page = Template::parse(template.as_bytes()).unwrap().render(&values).unwrap();
+                    let inside = page.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).unwrap();
+                    assert!(
+                        !inside.replace("\\u", "").contains(|c: char| "'\"`<>&\\${}".contains(c)
+                            || c.is_whitespace()
+                            || c.is_control()
+                            || !c.is_ascii()),
+                        "{kind:?} {attack:?} {template}: {inside}"
+                    );
+                }
+            }
+        }
+    }
+}
