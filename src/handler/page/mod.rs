@@ -105,10 +105,12 @@ impl Pages {
         Ok(self.response(Bytes::from(page), head).await)
     }
 
-    /// What is wrong with the templates, for `check`.
+    /// What is wrong with the templates, each named once, for `check`.
     pub fn template_errors(&self) -> Vec<FileError> {
         let choices = self.all.iter().flat_map(|page| &page.choices);
-        choices.filter_map(|choice| choice.template.current().err()).collect()
+        let templates: BTreeMap<_, _> =
+            choices.map(|choice| (choice.template.path(), &choice.template)).collect();
+        templates.values().filter_map(|template| template.current().err()).collect()
     }
 
     fn render(&self, path: &str, circumstances: &Circumstances<'_>) -> Result<String, PageError> {

@@ -169,7 +169,13 @@ impl Reader<'_> {
             return self.quoted(first).map(Some);
         }
         if first.is_ascii_digit() {
-            return Ok(Some(Token::Text(self.take(|c| c.is_ascii_digit() || c == '.'))));
+            let digits = self.take(|c| c.is_ascii_digit());
+            // Perl would read it as octal
+            if digits.len() > 1 && first == '0' {
+                let message = "a number that begins with 0 is not supported".to_owned();
+                return Err(TemplateError { line: self.line, message });
+            }
+            return Ok(Some(Token::Text(digits)));
         }
         if first.is_ascii_alphabetic() || first == '_' {
             return Ok(Some(Token::Word(self.take(|c| c.is_ascii_alphanumeric() || c == '_'))));
@@ -222,10 +228,10 @@ impl Reader<'_> {
                 '\\' => match characters.next() {
                     Some((_, 'n')) if quote == '"' => text.push('\n'),
                     Some((_, 't')) if quote == '"' => text.push('\t'),
-                    Some((_, escaped)) if escaped == quote || escaped == '\\' || quote == '"' => {
-                        text.push(escaped);
-                    }
-                    Some((_, other)) => text.extend(['\\', other]),
+                    Some((_, escaped)) if escaped == quote => text.push(escaped),
+                    Some((_, '\\')) if quote == '\'' => text.push('\\'),
+                    Some((_, other)) if quote == '\'' => text.extend(['\\', other]),
+                    Some(_) => return error(self.line, "this escape in a text is not supported"),
                     None => (),
                 },
                 _ => text.push(character),

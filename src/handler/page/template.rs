@@ -2,7 +2,8 @@
 //!
 //! `[% name %]`, strings, `IF`/`UNLESS`/`ELSIF`/`ELSE`/`END` before and behind, `==`, `!=`, `&&`, `||`, `!`, `_`,
 //! `? :`, brackets, the filters `html`, `html_entity` and `uri`, comments, and the chomping flags `-`, `+`, `=`, `~`.
-//! All else is an error with its line. Operators bind as in Template-Toolkit, where `&&` and `||` are of one rank.
+//! All else is an error with its line. Operators bind as in Perl, which Template-Toolkit turns them into: `!`, `_`,
+//! `==`, `&&`, `||`, `? :`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -278,32 +279,41 @@ impl Parser {
     }
 
     fn alternatives(&mut self) -> Result<Expression, TemplateError> {
-        self.chain(Self::negation, |parser| {
-            if parser.takes_symbol("&&") || parser.takes_word("AND") || parser.takes_word("and") {
-                Some(Operator::And)
-            } else if parser.takes_symbol("||") || parser.takes_word("OR") || parser.takes_word("or") {
-                Some(Operator::Or)
-            } else {
-                None
-            }
+        self.chain(Self::conjunction, |parser| {
+            (parser.takes_symbol("||") || parser.takes_word("OR") || parser.takes_word("or"))
+                .then_some(Operator::Or)
         })
+    }
+
+    fn conjunction(&mut self) -> Result<Expression, TemplateError> {
+        self.chain(Self::comparison, |parser| {
+            (parser.takes_symbol("&&") || parser.takes_word("AND") || parser.takes_word("and"))
+                .then_some(Operator::And)
+        })
+    }
+
+    /// One at most: what `a == b == c` means depends on the Perl that runs the original.
+    fn comparison(&mut self) -> Result<Expression, TemplateError> {
+        let left = self.joined()?;
+        let operator = if self.takes_symbol("==") {
+            Operator::Equal
+        } else if self.takes_symbol("!=") {
+            Operator::Unequal
+        } else {
+            return Ok(left);
+        };
+        Ok(Expression::Chain(Box::new(left), vec![(operator, self.joined()?)]))
+    }
+
+    fn joined(&mut self) -> Result<Expression, TemplateError> {
+        self.chain(Self::negation, |parser| parser.takes_word("_").then_some(Operator::Join))
     }
 
     fn negation(&mut self) -> Result<Expression, TemplateError> {
         if self.takes_symbol("!") || self.takes_word("NOT") || self.takes_word("not") {
             return self.deeper(|parser| Ok(Expression::Not(Box::new(parser.negation()?))));
         }
-        self.chain(Self::comparison, |parser| parser.takes_word("_").then_some(Operator::Join))
-    }
-
-    fn comparison(&mut self) -> Result<Expression, TemplateError> {
-        self.chain(Self::term, |parser| {
-            if parser.takes_symbol("==") {
-                Some(Operator::Equal)
-            } else {
-                parser.takes_symbol("!=").then_some(Operator::Unequal)
-            }
-        })
+        self.term()
     }
 
     fn term(&mut self) -> Result<Expression, TemplateError> {

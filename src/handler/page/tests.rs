@@ -25,68 +25,18 @@ fn error(template: &str) -> String {
 
 #[test]
 fn templates_are_rendered_as_template_toolkit_renders_them() {
-    let cases = [
-        ("", ""),
-        ("plain ]% %] text", "plain ]% %] text"),
-        ("a[% x %]b", "aXb"),
-        ("a[%x%]b", "aXb"),
-        ("[% undeclared %]", ""),
-        ("[% x; y %]", "X0"),
-        ("[% GET x %]", "X"),
-        ("'[% x %]' \"[% x %]\"", "'X' \"X\""),
-        ("[% IF x %]yes[% END %]", "yes"),
-        ("[% IF y %]yes[% END %]", ""),
-        ("[% IF none %]yes[% ELSE %]no[% END %]", "no"),
-        ("[% IF x == 'X' %]yes[% END %]", "yes"),
-        ("[% IF x != \"X\" %]yes[% ELSE %]no[% END %]", "no"),
-        ("[% IF none == '' %]yes[% END %]", "yes"),
-        ("[% IF y %]a[% ELSIF x == 'Y' %]b[% ELSIF x %]c[% ELSE %]d[% END %]", "c"),
-        ("[% UNLESS y %]yes[% END %]", "yes"),
-        ("[% IF x; 'inner'; END %]", "inner"),
-        ("[% IF x %]1[% IF y %]2[% ELSE %]3[% IF x %]4[% END %][% END %]5[% END %]", "1345"),
-        ("[% IF x && !y %]yes[% END %]", "yes"),
-        ("[% IF x and not y %]yes[% END %]", "yes"),
-        ("[% IF x AND NOT y %]yes[% END %]", "yes"),
-        ("[% IF NOT x == 'Y' %]yes[% END %]", "yes"),
-        ("[% IF y || none OR x %]yes[% END %]", "yes"),
-        // of one rank: (x || x) && y
-        ("[% IF x || x && y %]yes[% ELSE %]no[% END %]", "no"),
-        ("[% IF x || (x && y) %]yes[% ELSE %]no[% END %]", "yes"),
-        ("[% none || 'default' %]", "default"),
-        ("[% x && 'and' %]", "and"),
-        ("[% x == 'X' ? 'yes' : 'no' %]", "yes"),
-        ("[% y ? 1 : none ? 2 : 3 %]", "3"),
-        ("[% 'a' _ x _ \"b\" %]", "aXb"),
-        ("[% 42 %]|[% 4.2 %]", "42|4.2"),
-        (r#"[% 'it\'s' %] [% "q\"\n" %]"#, "it's q\"\n"),
-        ("[% 'on' IF x %][% 'off' UNLESS x %]", "on"),
-        ("[% '<&>\"' | html %]", "&lt;&amp;&gt;&quot;"),
-        ("[% '<é>' | html_entity %]", "&lt;é&gt;"),
-        ("[% 'a b/c~é' | uri %]", "a%20b%2Fc~%C3%A9"),
-        ("[% 'a b' FILTER uri | html %]", "a%20b"),
-        ("[% FILTER html %]<b>[% x %]</b>[% END %]", "&lt;b&gt;X&lt;/b&gt;"),
-        // comments
-        ("a[%# nothing %]b", "ab"),
-        ("a[%# IF x\n FOREACH %]b", "ab"),
-        ("[% # to the line's end\n x %]", "X"),
-        ("[% x # behind %]", "X"),
-        // chomping: one line end and the blanks beside it
-        ("a\n  [%- x -%]  \n b", "aX b"),
-        ("a\r\n  [%- x -%]\r\nb", "aXb"),
-        ("a  [%- x -%]  b", "a  X  b"),
-        ("a\n\n[%- x -%]\n\nb", "a\nX\nb"),
-        ("  [%- x %]", "X"),
-        ("a\n [%+ x +%]\n b", "a\n X\n b"),
-        ("a \n\n [%~ x ~%] \n\n b", "aXb"),
-        ("a \n\n [%= x =%] \n\n b", "a X b"),
-        ("a\n[%-# gone -%]\nb", "ab"),
-        ("a\n[%# gone -%]\nb", "a\nb"),
-        ("a\n[%- IF x -%]\n in\n[%- END -%]\nb", "a inb"),
-        ("[% %][%-%]", ""),
-    ];
+    let cases: Vec<(String, String)> =
+        serde_json::from_str(include_str!("../../../tests/data/templates/cases.json")).unwrap();
+    assert!(cases.len() > 300);
     for (template, page) in cases {
-        assert_eq!(rendered(template, &[("x", "X"), ("y", "0")]), page, "{template}");
+        assert_eq!(rendered(&template, &[("x", "X"), ("y", "0"), ("z", "z-1")]), page, "{template}");
     }
+}
+
+/// The one place where the page differs: it is UTF-8 and needs no names for what UTF-8 can say.
+#[test]
+fn entities_are_only_for_what_means_something() {
+    assert_eq!(rendered("[% '<é>' | html_entity %]", &[]), "&lt;é&gt;");
 }
 
 #[test]
@@ -101,6 +51,8 @@ fn what_is_not_supported_is_an_error_with_its_line() {
         ("[% a < b %]", "line 1: '<' is not supported here"),
         ("[% $x %]", "line 1: '$' is not supported here"),
         ("[% \"a $x\" %]", "line 1: a variable inside of a text is not supported"),
+        (r#"[% "a\\n" %]"#, "line 1: this escape in a text is not supported"),
+        ("[% 010 %]", "line 1: a number that begins with 0 is not supported"),
         ("[% x | upper %]", "line 1: the filter 'upper' is not supported"),
         ("[% x | %]", "line 1: a filter is missing"),
         ("[% FILTER %]x[% END %]", "line 1: a filter is missing"),
@@ -109,6 +61,7 @@ fn what_is_not_supported_is_an_error_with_its_line() {
         ("[% END %]", "line 1: 'END' is not supported here"),
         ("[% ELSE %]", "line 1: 'ELSE' is not supported here"),
         ("[% IF x %][% ELSE %][% ELSE %][% END %]", "line 1: 'ELSE' is not supported here"),
+        ("[% x == y == z %]", "line 1: '==' is not supported here"),
         ("[% IF x y %][% END %]", "line 1: 'y' is not supported here"),
         ("[% (x %]", "line 1: the directive ends early"),
         ("[% x ? y %]", "line 1: the directive ends early"),
@@ -166,7 +119,7 @@ fn no_value_leaves_its_place() {
         "`${x}`",
         "-->",
         "&quot;&#x27;",
-        &"'\"<".repeat(5_000),
+        &"'\"<".repeat(200),
         "\u{fffd}\0",
     ];
     for (before, after) in places {
