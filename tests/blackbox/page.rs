@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nodegate_standin::now;
 
-use crate::support::{Nodegate, Reply, Site};
+use crate::support::{Nodegate, Reply, Site, nodegate};
 
 const PVE_INDEX: &str = "/usr/share/pve-manager/index.html.tpl";
 const PVE_MOBILE: &str = "/usr/share/pve-yew-mobile-gui/index.html.tpl";
@@ -400,6 +400,9 @@ fn a_template_that_cannot_be_rendered_is_named_without_its_path() {
         "the template 'index.html.tpl' of this page, line 2: 'FOREACH' is not supported here\n"
     );
     assert!(gate.stderr().contains("usr/share/pve-manager/index.html.tpl"));
+    let check = nodegate::output(site.root(), &["check", "pve"]);
+    let told = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(told.contains("index.html.tpl: line 2: 'FOREACH' is not supported here"), "{told}");
     site.write(PVE_INDEX, "now it works");
     assert_eq!(gate.get("/", "").text(), "now it works");
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::inert::Inert;
 use super::template::Template;
-use crate::config::page::Kind;
+use super::variables::{Circumstances, Variables};
+use crate::config::page::{Kind, Variable};
+use crate::config::root::Root;
+use crate::gate::Login;
 
 /// `name=value` pairs as words.
 fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Inert> {
@@ -142,4 +145,69 @@ fn no_value_leaves_its_place() {
             }
         }
     }
+}
+
+fn variables(toml: &str) -> Result<Variables, String> {
+    let declared: BTreeMap<String, Variable> = toml::from_str(toml).map_err(|error| error.to_string())?;
+    Variables::new(&declared, "node1", &Root::default())
+}
+
+#[test]
+fn a_profile_hears_what_is_wrong_with_its_variables() {
+    let cases = [
+        ("x = { kind = 'word', from = [{ text = 'a b' }] }", "variable x: 'a b' does not fit the kind"),
+        ("x = { kind = 'word', pattern = '(', from = [] }", "variable x: '('"),
+        ("x = { kind = 'word', pattern = 'a)|(b', from = [] }", "variable x: 'a)|(b'"),
+        ("x = { kind = 'word', from = [{ match = { file = '/f', pattern = 'a' } }] }", "exactly one group"),
+        ("x = { kind = 'flag', from = [{ exists = '/a/{y}' }] }", "variable x: 'y' is not declared"),
+        ("x = { kind = 'flag', from = [{ exists = '/a/{x}' }] }", "'x' is no word"),
+        (
+            "x = { kind = 'flag', from = [{ exists = '/a/{y}' }] }\ny = { kind = 'token', from = [] }",
+            "'y' is no word",
+        ),
+        ("x = { kind = 'flag', from = [{ exists = '/a/{y' }] }", "} is missing"),
+        ("x = { kind = 'raw', from = [] }", "unknown variant `raw`"),
+        ("x = { kind = 'word', from = [{ shell = 'ls' }] }", "unknown variant `shell`"),
+        ("x = { kind = 'word', from = [], escape = false }", "unknown field `escape`"),
+    ];
+    for (toml, message) in cases {
+        let error = variables(toml).err().unwrap_or_default();
+        assert!(error.contains(message), "{toml}: {error}");
+    }
+}
+
+#[test]
+fn the_first_source_that_fits_gives_the_value() {
+    let declared = variables(
+        "word = { kind = 'word', pattern = '[a-z]{2}|none', from = [{ cookie = 'C' }, { query = 'q' }, { text = 'none' }] }\n\
+         flag = { kind = 'flag', from = [{ query = 'f' }, { user_agent = { all = ['A', 'B'], none = ['C'] } }] }\n\
+         user = { kind = 'user', from = ['user'] }\n\
+         token = { kind = 'token', from = ['csrf_token', { text = 'null' }] }\n\
+         node = { kind = 'word', from = ['node_name'] }",
+    )
+    .unwrap();
+    let login = Login { user: "u@r".into(), csrf_token: "6B024400:a+/".into() };
+    let cases = [
+        ("word", "C=aa", "q=bb", "", "aa"),
+        ("word", "C=aaa", "q=bb", "", "bb"),
+        ("word", "C=aa%0A", "q=b%0a", "", "none"),
+        ("word", "C=a'", "q", "", "none"),
+        ("flag", "", "f", "", "1"),
+        ("flag", "", "f=0", "A B", "0"),
+        ("flag", "", "f=", "A B", "1"),
+        ("flag", "", "", "A", ""),
+        ("flag", "", "", "A B C", ""),
+        ("user", "", "", "", "u@r"),
+        ("token", "", "", "", "6B024400:a+/"),
+        ("node", "", "node=x", "", "node1"),
+        ("undeclared", "undeclared=x", "undeclared=x", "", ""),
+    ];
+    for (name, cookies, query, user_agent, value) in cases {
+        let circumstances = Circumstances { cookies, query, user_agent, login: Some(&login) };
+        let found = declared.value(name, &circumstances);
+        assert_eq!(found.as_ref().map_or("", Inert::as_str), value, "{name} {cookies} {query} {user_agent}");
+    }
+    let nobody = Circumstances { cookies: "", query: "", user_agent: "", login: None };
+    assert_eq!(declared.value("user", &nobody), None);
+    assert_eq!(declared.value("token", &nobody).as_ref().map(Inert::as_str), Some("null"));
 }
