@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::config::problem::{Origin, Problem};
 use crate::config::product::{BackendHeaders, Protocol};
 use crate::gate::Gate;
+use crate::handler::page::Pages;
 use crate::handler::static_file::types::file_types;
 use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
@@ -32,6 +33,7 @@ pub struct Engine {
     pub speaks: Speaks,
     pub gate: Option<Gate>,
     pub routes: Routes,
+    pub pages: Pages,
     pub nodes: Arc<NodeFile>,
     pub pins: Pins,
     /// for connections to other nodes
@@ -67,6 +69,7 @@ impl Engine {
         let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose();
         let gate = gate.map_err(&mut note).ok();
         let routes = routes(&config).map_err(&mut note).ok();
+        let pages = Pages::new(&config).map_err(&mut note).ok();
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
@@ -78,10 +81,11 @@ impl Engine {
             }
             Protocol::Connect => TunnelRules::new(&config).map(Box::new).map(Speaks::Connect),
         };
-        let parts = (gate, routes, headers, common, client_context, speaks);
+        let parts = (gate, routes, pages, headers, common, client_context, speaks);
         let (
             Some(gate),
             Some(routes),
+            Some(pages),
             Some(backend_headers),
             Some(common),
             Some(client_context),
@@ -94,8 +98,19 @@ impl Engine {
             return (Err(config), problems);
         }
         let pins = Pins::new(config.product.nodes.as_ref(), &config.root);
-        let engine =
-            Self { config, speaks, gate, routes, nodes, pins, client_context, backend_headers, common, log };
+        let engine = Self {
+            config,
+            speaks,
+            gate,
+            routes,
+            pages,
+            nodes,
+            pins,
+            client_context,
+            backend_headers,
+            common,
+            log,
+        };
         (Ok(engine), problems)
     }
 

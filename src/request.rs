@@ -21,7 +21,7 @@ use crate::handler::static_file::StaticError;
 use crate::handler::{api, redirect};
 use crate::head;
 use crate::response::body::{self, Body};
-use crate::response::refusal::{Form, Refusal};
+use crate::response::refusal::{self, Form, Refusal};
 use crate::response::{LoggedBody, Record};
 use crate::route::Route;
 use crate::server::Worker;
@@ -67,7 +67,8 @@ pub async fn handle(
         Ok(response) => response,
         Err(refusal) => {
             drain(body, &head.headers);
-            refuse(refusal, form, started, &mut record).await
+            let login_page = engine.gate.as_ref().and_then(|gate| gate.login_page(head.uri.path()));
+            refuse(refusal, form, login_page, started, &mut record).await
         }
     };
     let cacheable = response.headers().contains_key(ETAG);
@@ -113,7 +114,7 @@ async fn answer(
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
                 .map_err(|error| Refusal::nodes(&error))?;
-            run_file(engine, head, route, path).await
+            run_file(engine, head, route, path, record).await
         }
     }
 }
@@ -163,6 +164,7 @@ async fn run_file(
     head: &Parts,
     route: Route,
     path: &str,
+    record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
     let is_head = head.method == Method::HEAD;
     if matches!(route, Route::Page | Route::Static(_)) && !is_head && head.method != Method::GET {
@@ -179,7 +181,13 @@ async fn run_file(
                 }
             })
         }
-        Route::Page => Err(Refusal::NotServed("pages are")),
+        Route::Page => {
+            let query = head.uri.query().unwrap_or_default();
+            let gate = engine.gate.as_ref();
+            let login = gate.and_then(|gate| gate.page_login(&head.headers, query, SystemTime::now()));
+            record.user = login.as_ref().map(|login| login.user.clone());
+            Ok(engine.pages.serve(path, head, login.as_ref()).await?)
+        }
         Route::Missing(path) => Err(Refusal::NotFound(path)),
         Route::Daemon
         | Route::Unprivileged
@@ -268,12 +276,23 @@ fn drain(body: Option<Incoming>, headers: &HeaderMap) {
     });
 }
 
-async fn refuse(refusal: Refusal, form: Form, started: Instant, record: &mut Record) -> Response<Body> {
+async fn refuse(
+    refusal: Refusal,
+    form: Form,
+    login_page: Option<&str>,
+    started: Instant,
+    record: &mut Record,
+) -> Response<Body> {
     if refusal.status() == StatusCode::UNAUTHORIZED {
         record.user = None;
         sleep_until(started + LOGIN_DELAY).await;
     }
     tracing::debug!(status = refusal.status().as_u16(), reason = %refusal, "refused");
+    if let (Some(location), Refusal::Denied(Denial::NoCredential) | Refusal::InvalidTicket(_)) =
+        (login_page, &refusal)
+    {
+        return refusal::to_login_page(location);
+    }
     refusal.into_response(form)
 }
 

@@ -136,6 +136,14 @@ pub fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     })
 }
 
+/// The first query parameter of that name, decoded: `Some(None)` when it stands there without a value.
+pub fn query_parameter<'q>(query: &'q str, name: &str) -> Option<Option<Cow<'q, str>>> {
+    query.split(['&', ';']).find_map(|parameter| match parameter.split_once('=') {
+        Some((key, value)) => (decode(key) == name).then(|| Some(decode(value))),
+        None => (decode(parameter) == name).then_some(None),
+    })
+}
+
 /// `application/x-www-form-urlencoded`: `+` is a space.
 fn decode(text: &str) -> Cow<'_, str> {
     if text.contains(['+', '%']) {

@@ -86,6 +86,9 @@ fn missing_files(engine: &Engine) -> Vec<Problem> {
             problems.push(Problem::warning(Origin::Profile, "product.directory", message));
         }
     }
+    problems.extend(engine.pages.template_errors().into_iter().map(|error| {
+        Problem::warning(Origin::Profile, "product.page", format!("a page cannot be rendered: {error}"))
+    }));
     problems
 }
 

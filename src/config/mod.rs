@@ -3,6 +3,7 @@
 pub mod address;
 pub mod keys;
 pub mod layers;
+pub mod page;
 pub mod problem;
 pub mod product;
 pub mod root;

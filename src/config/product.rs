@@ -1,8 +1,11 @@
 //! The `[product]` part of a profile: everything that differs between products and is no setting.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+
+use super::page::{Page, Variable};
 
 /// What a profile says of its product. Paths are absolute and still without `--root`.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +33,9 @@ pub struct Product {
     pub connect: Option<Connect>,
     #[serde(default)]
     pub page: Vec<Page>,
+    /// of the pages' templates
+    #[serde(default)]
+    pub variable: BTreeMap<String, Variable>,
     #[serde(default)]
     pub directory: Vec<Directory>,
     #[serde(default)]
@@ -104,6 +110,8 @@ pub struct Gate {
     /// the reason given for every ticket that is refused, whatever is wrong with it
     pub invalid: String,
     pub schemes: Vec<Scheme>,
+    /// where a refused login under the same `/api2/FORMAT/` is sent to
+    pub login_page: Option<String>,
     /// longest `USER@REALM`, in bytes
     pub user_length: usize,
     /// `METHOD PATH` that need no login, exact
@@ -141,6 +149,8 @@ pub struct TicketKind {
     pub realm: Option<String>,
     /// read `max_age` in days from a file of sections
     pub lifetime: Option<Lifetime>,
+    /// the query parameter of a page that may bring such a ticket, where the request has no cookie
+    pub link: Option<String>,
 }
 
 impl TicketKind {
@@ -171,13 +181,6 @@ pub struct Connect {
     pub secret: PathBuf,
     pub max_age: i64,
     pub max_future: i64,
-}
-
-/// A page rendered from a template.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Page {
-    pub url: String,
 }
 
 /// Everything below `url` is a file below `path`.

@@ -20,6 +20,13 @@ pub fn secret_of(file: &[u8]) -> Result<String, String> {
     hmac_sha256(file, b"").map(|mac| STANDARD_NO_PAD.encode(mac)).map_err(|error| error.to_string())
 }
 
+/// A token for `user`, made with `secret` at Unix time `now`.
+pub fn mint(user: &str, secret: &str, now: i64) -> Result<String, ErrorStack> {
+    let time = format!("{now:08X}");
+    let mac = hmac_sha256(secret.as_bytes(), format!("{time}:{user}").as_bytes())?;
+    Ok(format!("{time}:{}", STANDARD_NO_PAD.encode(mac)))
+}
+
 /// Whether `token` was made for `user` with `secret` and is fresh at Unix time `now`.
 pub fn is_valid(token: &str, user: &str, secret: &str, now: i64) -> bool {
     let Some((time, signature)) = token.split_once(':') else { return false };

@@ -1,6 +1,7 @@
 //! Step 7: one file per destination.
 
 pub mod api;
+pub mod page;
 pub mod redirect;
 pub mod static_file;
 pub mod tunnel;

@@ -29,6 +29,7 @@ mod http;
 mod isolation;
 mod listening;
 mod log;
+mod page;
 mod settings;
 mod spice;
 mod stop;

@@ -1,6 +1,6 @@
 //! CSRF tokens, judged by the vectors that the originals' own libraries made.
 
-use nodegate::gate::csrf::{is_valid, secret_of};
+use nodegate::gate::csrf::{is_valid, mint, secret_of};
 
 const FILE: &[u8] = include_bytes!("../../data/vectors/pve-www.key");
 const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");
@@ -24,6 +24,14 @@ fn tokens_of_the_original_are_good_until_they_are_two_hours_old() {
         for (age, good) in [(-300, false), (-299, true), (0, true), (7199, true), (7200, false)] {
             assert_eq!(is_valid(token, user, &secret, MADE + age), good, "{user} {age}");
         }
+    }
+}
+
+#[test]
+fn a_minted_token_is_the_one_the_original_makes() {
+    let secret = secret_of(FILE).unwrap();
+    for (user, token) in rows() {
+        assert_eq!(mint(user, &secret, MADE).unwrap(), token);
     }
 }
 
