@@ -19,6 +19,7 @@ use crate::config::settings::Limits;
 use crate::engine::Engine;
 use crate::gate::{Denial, Gate, Identity};
 use crate::handler::static_file::StaticError;
+use crate::handler::upload::{self, Upload};
 use crate::handler::{api, redirect};
 use crate::response::body::{self, Body};
 use crate::response::refusal::{Form, Refusal};
@@ -66,7 +67,8 @@ pub async fn handle(
     let mut response = match outcome {
         Ok(response) => response,
         Err(refusal) => {
-            drain(body, &head.headers);
+            // A client that waits to be told to go on has sent nothing, and is not told.
+            drain(body.filter(|_| !head.headers.contains_key(EXPECT)));
             refuse(refusal, form, started, &mut record).await
         }
     };
@@ -76,7 +78,7 @@ pub async fn handle(
 }
 
 async fn answer(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     head: &Parts,
     body: &mut Option<Incoming>,
@@ -120,7 +122,7 @@ async fn answer(
 }
 
 async fn run_api(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     head: &Parts,
     identity: &Identity,
@@ -129,12 +131,14 @@ async fn run_api(
     body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let engine = &worker.engine;
+    let privileged = matches!(route, Route::Daemon);
     let call = |body| api::Call {
         head,
         target: path.upstream_target(head.uri.query()),
         identity,
         client: client.peer.address(),
         body,
+        place: api::Place { method: &head.method, path, privileged },
     };
     match route {
         Route::Node(_) | Route::Master(_) if engine.backend_headers.is_looped(&head.headers) => {
@@ -153,7 +157,7 @@ async fn run_api(
             let known = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?.names();
             Err(Refusal::UnknownNode { node, known })
         }
-        Route::Upload => Err(Refusal::NotServed("uploads are")),
+        Route::Upload => upload::run(worker, &Upload { head, path, identity, client }, body).await,
         Route::Websocket => Err(Refusal::NotServed("consoles are")),
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Missing(_) => Err(Refusal::NoSuchUri),
     }
@@ -282,10 +286,8 @@ async fn read_body(engine: &Engine, head: &Parts, body: &mut Option<Incoming>) -
 }
 
 /// A body that nobody read is taken in beside the answer; else the client's system would throw the answer away.
-fn drain(body: Option<Incoming>, headers: &HeaderMap) {
-    let Some(body) = body.filter(|body| !body.is_end_stream() && !headers.contains_key(EXPECT)) else {
-        return;
-    };
+pub fn drain(body: Option<Incoming>) {
+    let Some(body) = body.filter(|body| !body.is_end_stream()) else { return };
     tokio::task::spawn_local(async move {
         let _ = timeout(DRAIN_TIME, Limited::new(body, DRAIN_BYTES).collect()).await;
     });

@@ -1,6 +1,8 @@
 //! Step 7: one file per destination.
 
 pub mod api;
+pub mod download;
 pub mod redirect;
 pub mod static_file;
 pub mod tunnel;
+pub mod upload;

@@ -13,4 +13,7 @@
 
 mod support;
 
+mod download;
 mod gate;
+mod upload;
+mod upload_clients;
