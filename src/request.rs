@@ -30,9 +30,14 @@ use crate::target::{ApiPath, Target};
 
 /// What a refused login waits for, counted from the beginning of the request.
 const LOGIN_DELAY: Duration = Duration::from_secs(3);
-/// An unread body is taken in for this long and to this size, so that the client reads the answer.
-const DRAIN_TIME: Duration = Duration::from_secs(10);
-const DRAIN_BYTES: usize = 64 << 20;
+/// How much of an unread body is taken in, so that the client reads the answer.
+#[derive(Clone, Copy)]
+pub struct Drain {
+    pub time: Duration,
+    pub bytes: usize,
+}
+
+const DRAIN: Drain = Drain { time: Duration::from_secs(10), bytes: 64 << 20 };
 
 /// The connection that a request came on.
 pub struct Client {
@@ -68,7 +73,7 @@ pub async fn handle(
         Ok(response) => response,
         Err(refusal) => {
             // A client that waits to be told to go on has sent nothing, and is not told.
-            drain(body.filter(|_| !head.headers.contains_key(EXPECT)));
+            drain(body.filter(|_| !head.headers.contains_key(EXPECT)), DRAIN);
             refuse(refusal, form, started, &mut record).await
         }
     };
@@ -286,10 +291,17 @@ async fn read_body(engine: &Engine, head: &Parts, body: &mut Option<Incoming>) -
 }
 
 /// A body that nobody read is taken in beside the answer; else the client's system would throw the answer away.
-pub fn drain(body: Option<Incoming>) {
-    let Some(body) = body.filter(|body| !body.is_end_stream()) else { return };
+pub fn drain(body: Option<Incoming>, limits: Drain) {
+    let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return };
     tokio::task::spawn_local(async move {
-        let _ = timeout(DRAIN_TIME, Limited::new(body, DRAIN_BYTES).collect()).await;
+        let mut left = limits.bytes;
+        let _ = timeout(limits.time, async {
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.checked_sub(frame.data_ref().map_or(0, Bytes::len))?;
+            }
+            Some(())
+        })
+        .await;
     });
 }
 

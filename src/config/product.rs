@@ -117,11 +117,18 @@ pub struct Upload {
     pub reserve: u64,
     /// bytes of one upload
     pub limit: Option<u64>,
+    /// seconds that a client may send nothing
+    #[serde(default = "Upload::default_patience")]
+    pub patience: u64,
 }
 
 impl Upload {
     fn default_reserve() -> u64 {
         256 << 20
+    }
+
+    fn default_patience() -> u64 {
+        60
     }
 }
 

@@ -48,7 +48,7 @@ pub fn noise(size: usize) -> Vec<u8> {
             0 => b'\r',
             1 => b'\n',
             2 => b'-',
-            _ => (state >> 24) as u8,
+            _ => state.to_le_bytes()[3],
         }
     };
     (0..size).map(|_| next()).collect()
@@ -260,7 +260,7 @@ fn malformed_forms_are_refused_with_a_reason_and_leave_nothing() {
         ("name", form(&[part("Content-Disposition: form-data; name=\"filename\"", b"x")])),
         ("name", form(&[file("", b"x")])),
         ("Content-Disposition", form(&[part("X-Nothing: 1", b"x")])),
-        ("boundary", format!("--{BOUNDARY}").repeat(3).into_bytes()),
+        ("no file", format!("--{BOUNDARY}").repeat(3).into_bytes()),
         ("no multipart form", noise(3_000_000)),
         (
             "no multipart form",
@@ -294,7 +294,7 @@ fn when_the_daemon_does_not_take_the_file_it_is_removed() {
     let reply = to(&PATH.replace("local", "broken").replace("json", "extjs"));
     assert_eq!((reply.status, reply.json()["success"].as_i64()), (200, Some(0)));
     assert_eq!(spool_files(&site), 0);
-    assert_eq!(to(&PATH.replace("local", "slow?ms=5000")).status, 596);
+    assert_eq!(to(&(PATH.replace("local", "slow") + "?ms=5000")).status, 596);
     assert_eq!(spool_files(&site), 0);
     // What it has taken stays where it is.
     for format in ["json", "extjs"] {
@@ -335,7 +335,7 @@ fn a_client_that_goes_away_while_the_daemon_answers_changes_nothing() {
     let gate = Nodegate::start(&site, &[]);
     let mut session = gate.connect();
     let body = form(&[file("x.iso", b"x")]);
-    let path = PATH.replace("local", "slow?ms=700");
+    let path = PATH.replace("local", "slow") + "?ms=700";
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", body.len());
     session.send(
         [head.as_bytes(), kind().as_bytes(), site.cookie("root@pam").as_bytes(), b"\r\n", &body].concat(),
@@ -396,13 +396,8 @@ fn too_large_is_said_before_a_byte_is_read() {
         assert!(reply.text().contains("900000000000000 are needed"));
     }
     assert_eq!(spool_files(&site), 0);
-    // Another profile may set a limit, which holds for chunked bodies as well.
-    let profile = include_str!("../../profiles/pve.toml");
-    let profile = profile.replace("[product.upload]", "[product.upload]\nlimit = 3000000");
-    site.write("/mine.toml", profile);
-    std::fs::write(site.path("/pve.routes"), include_str!("../../profiles/pve.routes")).unwrap();
-    let own = site.path("/mine.toml");
-    let gate = Nodegate::start_profile(&site, own.to_str().unwrap(), &[]);
+    // A profile may set a limit, which holds for chunked bodies as well.
+    let gate = with_rules(&site, "limit = 3000000");
     let body = form(&[file("x.iso", &noise(4_000_000))]);
     assert_eq!(post(&gate, PATH, &(site.cookie("root@pam") + &kind()), &body).status, 413);
     let mut session = gate.connect();
@@ -435,4 +430,57 @@ fn an_upload_waits_for_100_continue_and_gets_it_only_when_it_is_wanted() {
     session.send(&body);
     assert_eq!(session.reply(false).status, 200);
     assert_eq!(ask("bob@pve").reply(false).status, 403);
+}
+
+/// The built-in profile with more rules for uploads.
+fn with_rules(site: &Site, rules: &str) -> Nodegate {
+    let profile = include_str!("../../profiles/pve.toml");
+    site.write("/mine.toml", profile.replace("[product.upload]", &format!("[product.upload]\n{rules}")));
+    site.write("/pve.routes", include_str!("../../profiles/pve.routes"));
+    Nodegate::start_profile(site, site.path("/mine.toml").to_str().unwrap(), &[])
+}
+
+#[test]
+fn a_client_that_stops_sending_is_told_so() {
+    let site = Site::pve();
+    let gate = with_rules(&site, "patience = 1");
+    let mut session = begun(&site, &gate);
+    // A pause that is short enough does no harm.
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(600));
+        session.send(noise(1000));
+    }
+    let before = Instant::now();
+    let reply = session.reply(false);
+    assert_eq!((reply.status, before.elapsed() < Duration::from_secs(4)), (408, true));
+    eventually("the spool file is gone", || spool_files(&site) == 0);
+}
+
+#[test]
+fn a_body_that_is_not_read_costs_no_memory() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(gate.get("/api2/json/version", &site.cookie("root@pam")).status, 200);
+    let before = resident();
+    let body = form(&[file("x.iso", &vec![0; 50_000_000])]);
+    for (user, path) in [("bob@pve", PATH), ("root@pam", "/api2/json/cluster/options")] {
+        let headers = site.cookie(user) + &kind() + &site.csrf(user);
+        let reply = post(&gate, path, &headers, &body);
+        assert!([403, 413].contains(&reply.status), "{}", reply.text());
+    }
+    assert!(resident() - before < 16 << 10, "{before} kB -> {} kB", resident());
+}
+
+#[test]
+fn check_says_when_no_upload_is_possible() {
+    let site = Site::pve();
+    std::fs::remove_dir(site.path("/var/tmp")).unwrap();
+    let output = crate::support::nodegate::output(site.root(), &["check", "pve", "--json"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("no upload is possible"), "{text}");
 }

@@ -25,17 +25,15 @@ const PARTS: usize = 32;
 /// Bytes of a field's value.
 const VALUE: usize = 64 << 10;
 /// Bytes that may pass without the parser getting anywhere: before the first boundary, in the head of a part.
-const UNPARSED: usize = 512 << 10;
+const UNPARSED: usize = 128 << 10;
 /// Bytes behind the end of the form.
 const EPILOGUE: usize = 64 << 10;
-/// How long a client may send nothing.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Why there are no more pieces of the body. Travels through the parser's own error.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 enum Interrupted {
-    #[error("nothing came for {} s", PATIENCE.as_secs())]
-    Stalled,
+    #[error("nothing came for {0:?}")]
+    Stalled(Duration),
     #[error("the body ended early")]
     Broken,
     #[error("no boundary")]
@@ -48,7 +46,7 @@ impl From<multer::Error> for UploadError {
             && let Some(interrupted) = cause.downcast_ref::<Interrupted>()
         {
             return match interrupted {
-                Interrupted::Stalled => Self::Stalled(PATIENCE.as_secs()),
+                Interrupted::Stalled(patience) => Self::Stalled(patience.as_secs()),
                 Interrupted::Broken => Self::Broken,
                 Interrupted::Unparsed => Self::Form("is no multipart form".to_owned()),
             };
@@ -76,6 +74,8 @@ pub(super) struct Reader<'r> {
     pub(super) room: Room,
     /// bytes of the file, where the profile limits them
     pub(super) limit: Option<u64>,
+    /// how long the client may send nothing
+    pub(super) patience: Duration,
 }
 
 /// A whole form; its fields have the client's file name under the name of the file part.
@@ -87,9 +87,9 @@ pub(super) struct Form {
 impl Reader<'_> {
     /// Reads the body to its end.
     pub(super) async fn read(self) -> Result<Form, UploadError> {
-        let Self { body, boundary, file_part, mut fields, room, limit } = self;
+        let Self { body, boundary, file_part, mut fields, room, limit, patience } = self;
         let unparsed = Arc::new(AtomicUsize::new(0));
-        let mut parts = Multipart::new(Pieces::new(body, Arc::clone(&unparsed)), boundary);
+        let mut parts = Multipart::new(Pieces::new(body, Arc::clone(&unparsed), patience), boundary);
         let mut room = Some(room);
         let mut file = None;
         let mut count = 0;
@@ -113,7 +113,7 @@ impl Reader<'_> {
             }
         }
         drop(parts);
-        read_epilogue(body).await?;
+        read_epilogue(body, patience).await?;
         let file = file.ok_or_else(|| UploadError::Form(format!("has no file in a part '{file_part}'")))?;
         Ok(Form { fields, file })
     }
@@ -161,10 +161,10 @@ async fn value(part: &mut Field<'_>, name: &str, unparsed: &AtomicUsize) -> Resu
 }
 
 /// What may stand behind the last boundary means nothing, but a body that ends early there is one given up.
-async fn read_epilogue(body: &mut Incoming) -> Result<(), UploadError> {
+async fn read_epilogue(body: &mut Incoming, patience: Duration) -> Result<(), UploadError> {
     let mut left = EPILOGUE;
     loop {
-        match timeout(PATIENCE, body.frame()).await {
+        match timeout(patience, body.frame()).await {
             Ok(None) => return Ok(()),
             Ok(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
@@ -173,7 +173,7 @@ async fn read_epilogue(body: &mut Incoming) -> Result<(), UploadError> {
                     .ok_or_else(|| UploadError::Form("goes on behind its end".to_owned()))?;
             }
             Ok(Some(Err(_))) => return Err(UploadError::Broken),
-            Err(_) => return Err(UploadError::Stalled(PATIENCE.as_secs())),
+            Err(_) => return Err(UploadError::Stalled(patience.as_secs())),
         }
     }
 }
@@ -185,22 +185,25 @@ struct Pieces<'b> {
     /// the last poll gave a piece; the next one gives none
     gave: bool,
     waiting: bool,
+    patience: Duration,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl<'b> Pieces<'b> {
-    fn new(body: &'b mut Incoming, unparsed: Arc<AtomicUsize>) -> Self {
-        Self { body, unparsed, gave: false, waiting: false, deadline: Box::pin(sleep(PATIENCE)) }
+    fn new(body: &'b mut Incoming, unparsed: Arc<AtomicUsize>, patience: Duration) -> Self {
+        let deadline = Box::pin(sleep(patience));
+        Self { body, unparsed, gave: false, waiting: false, patience, deadline }
     }
 
     /// Time counts from the first poll that finds nothing, so that a slow disk is not the client's fault.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Interrupted>>> {
         if !self.waiting {
             self.waiting = true;
-            self.deadline.as_mut().reset(Instant::now() + PATIENCE);
+            let deadline = Instant::now() + self.patience;
+            self.deadline.as_mut().reset(deadline);
         }
         match self.deadline.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(Interrupted::Stalled))),
+            Poll::Ready(()) => Poll::Ready(Some(Err(Interrupted::Stalled(self.patience)))),
             Poll::Pending => Poll::Pending,
         }
     }

@@ -10,9 +10,10 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -26,13 +27,13 @@ use tokio::time::timeout;
 
 use self::fields::Fields;
 use self::form::{Form, Reader};
-use self::spool::Directory;
+use self::spool::{Directory, Room};
 use super::api::{self, Call, Place};
 use crate::config::product;
 use crate::config::root::Root;
 use crate::engine::Engine;
 use crate::gate::Identity;
-use crate::request::{Client, drain};
+use crate::request::{Client, Drain, drain};
 use crate::response::body::{self, Body};
 use crate::response::refusal::Refusal;
 use crate::route::Route;
@@ -41,6 +42,8 @@ use crate::target::ApiPath;
 
 /// More than the daemon ever answers here.
 const ANSWER: usize = 64 << 10;
+/// Clients that look for an answer only when they have sent all are given more than elsewhere to get there.
+const DRAIN: Drain = Drain { time: Duration::from_secs(30), bytes: 1 << 30 };
 
 /// Why an upload is refused.
 #[derive(Debug, thiserror::Error)]
@@ -73,11 +76,10 @@ fn wanted_text(wanted: Option<u64>) -> String {
 
 impl From<io::Error> for UploadError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::NoSpace { wanted: None, free: 0 }
-            }
-            _ => Self::Spool(error),
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            Self::NoSpace { wanted: None, free: 0 }
+        } else {
+            Self::Spool(error)
         }
     }
 }
@@ -110,6 +112,11 @@ impl Uploads {
         let directory = Arc::new(Directory::new(directory, prefix, rules.reserve));
         Ok(Self { rules, directory })
     }
+
+    /// Why no upload would succeed now.
+    pub fn problem(&self) -> Option<UploadError> {
+        self.directory.room(None).err()
+    }
 }
 
 /// An upload that has passed the gate.
@@ -128,26 +135,60 @@ pub async fn run(
 ) -> Result<Response<Body>, Refusal> {
     let uploads = worker.engine.uploads.as_ref().ok_or(Refusal::NotServed("uploads are"))?;
     let rules = &uploads.rules;
+    let announced = body.as_ref().and_then(|body| body.size_hint().exact());
+    let prepared = match prepare(worker, upload, uploads, announced).await {
+        Ok(prepared) => prepared,
+        Err(refusal) => {
+            // A client that waits to be told to go on has sent nothing, and is not told.
+            let waits = upload.head.headers.contains_key(EXPECT);
+            drain(body.take().filter(|_| !waits), DRAIN);
+            return Err(refusal);
+        }
+    };
+    let Prepared { boundary, fields, room } = prepared;
+    let patience = Duration::from_secs(rules.patience);
+    let incoming = body.as_mut().ok_or(UploadError::Broken)?;
+    let reader = Reader {
+        body: incoming,
+        boundary,
+        file_part: &rules.file,
+        fields,
+        room,
+        limit: rules.limit,
+        patience,
+    };
+    match reader.read().await {
+        Ok(form) => hand_over(worker, upload, rules, form).await,
+        Err(error) => {
+            drain(body.take(), DRAIN);
+            Err(error.into())
+        }
+    }
+}
+
+/// What is known before the body is read.
+struct Prepared {
+    boundary: String,
+    fields: Fields,
+    room: Room,
+}
+
+async fn prepare(
+    worker: &Rc<Worker>,
+    upload: &Upload<'_>,
+    uploads: &Uploads,
+    announced: Option<u64>,
+) -> Result<Prepared, Refusal> {
+    let rules = &uploads.rules;
     let content_type = upload.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let boundary = form::boundary(content_type)?;
     let fields = Fields::of_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;
     check_permission(worker, upload, rules).await?;
-    let incoming = body.as_mut().ok_or(UploadError::Broken)?;
-    let announced = incoming.size_hint().exact();
     if let Some(limit) = rules.limit.filter(|limit| announced.is_some_and(|length| length > *limit)) {
         return Err(UploadError::TooLarge { limit }.into());
     }
     let room = uploads.directory.room(announced)?;
-    let reader =
-        Reader { body: incoming, boundary, file_part: &rules.file, fields, room, limit: rules.limit };
-    match reader.read().await {
-        Ok(form) => hand_over(worker, upload, rules, form).await,
-        Err(error) => {
-            // The client was told to go on, if it asked: what it still sends must be taken in.
-            drain(body.take());
-            Err(error.into())
-        }
-    }
+    Ok(Prepared { boundary, fields, room })
 }
 
 /// Asks the daemon before a byte of the body is read.

@@ -105,7 +105,7 @@ impl Drop for SpoolFile {
 /// A spool file while it is written, off the reactor and piece by piece.
 pub(super) struct Spool {
     file: Arc<File>,
-    spool_file: SpoolFile,
+    kept: SpoolFile,
     room: Room,
     filling: Vec<u8>,
     /// gives its buffer back
@@ -124,7 +124,7 @@ impl Spool {
         let file = create_file(&path)?;
         Ok(Self {
             file: Arc::new(file),
-            spool_file: SpoolFile { path, digits, given: false },
+            kept: SpoolFile { path, digits, given: false },
             room,
             filling: Vec::with_capacity(PIECE + MARGIN),
             writing: None,
@@ -146,7 +146,7 @@ impl Spool {
     pub(super) async fn finish(mut self) -> Result<SpoolFile, UploadError> {
         self.write_piece().await?;
         self.written().await?;
-        Ok(self.spool_file)
+        Ok(self.kept)
     }
 
     async fn write_piece(&mut self) -> Result<(), UploadError> {
@@ -190,7 +190,7 @@ impl Spool {
 fn random_digits() -> Result<String, UploadError> {
     let mut bytes = [0; 16];
     rand_bytes(&mut bytes).map_err(io::Error::other)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 fn create_file(path: &Path) -> io::Result<File> {
@@ -215,11 +215,11 @@ mod tests {
         let directory = directory(temporary.path(), 0);
         let first = Spool::create(directory.room(Some(5)).unwrap(), None).unwrap();
         let second = Spool::create(directory.room(None).unwrap(), None).unwrap();
-        let path = second.spool_file.path.clone();
+        let path = second.kept.path.clone();
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("up-") && name.len() == 35);
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
-        second.spool_file.give_away();
+        second.kept.give_away();
         drop(first);
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
         assert!(path.exists());
