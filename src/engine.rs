@@ -15,6 +15,7 @@ use crate::handler::page::Pages;
 use crate::handler::static_file::types::file_types;
 use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
+use crate::handler::upload::Uploads;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
 use crate::response::refusal::Refusal;
@@ -39,6 +40,7 @@ pub struct Engine {
     /// for connections to other nodes
     pub client_context: SslContext,
     pub backend_headers: HeaderNames,
+    pub uploads: Option<Uploads>,
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
 }
@@ -71,6 +73,9 @@ impl Engine {
         let routes = routes(&config).map_err(&mut note).ok();
         let pages = Pages::new(&config).map_err(&mut note).ok();
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
+        let uploads = config.product.upload.clone();
+        let uploads = uploads.map(|rules| Uploads::new(rules, &config.root)).transpose();
+        let uploads = uploads.map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let speaks = match config.product.protocol {
@@ -81,12 +86,13 @@ impl Engine {
             }
             Protocol::Connect => TunnelRules::new(&config).map(Box::new).map(Speaks::Connect),
         };
-        let parts = (gate, routes, pages, headers, common, client_context, speaks);
+        let parts = (gate, routes, pages, headers, uploads, common, client_context, speaks);
         let (
             Some(gate),
             Some(routes),
             Some(pages),
             Some(backend_headers),
+            Some(uploads),
             Some(common),
             Some(client_context),
             Some(speaks),
@@ -108,6 +114,7 @@ impl Engine {
             pins,
             client_context,
             backend_headers,
+            uploads,
             common,
             log,
         };

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, ETAG, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::gate::{Denial, Gate, Identity};
 use crate::handler::static_file::StaticError;
+use crate::handler::upload::{self, Upload};
 use crate::handler::{api, redirect};
 use crate::head;
 use crate::response::body::{self, Body};
@@ -29,9 +30,14 @@ use crate::target::{ApiPath, Target};
 
 /// What a refused login waits for, counted from the beginning of the request.
 const LOGIN_DELAY: Duration = Duration::from_secs(3);
-/// An unread body is taken in for this long and to this size, so that the client reads the answer.
-const DRAIN_TIME: Duration = Duration::from_secs(10);
-const DRAIN_BYTES: usize = 64 << 20;
+/// How much of an unread body is taken in, so that the client reads the answer.
+#[derive(Clone, Copy)]
+pub struct Drain {
+    pub time: Duration,
+    pub bytes: usize,
+}
+
+const DRAIN: Drain = Drain { time: Duration::from_secs(10), bytes: 64 << 20 };
 
 /// The connection that a request came on.
 pub struct Client {
@@ -66,7 +72,8 @@ pub async fn handle(
     let mut response = match outcome {
         Ok(response) => response,
         Err(refusal) => {
-            drain(body, &head.headers);
+            // A client that waits to be told to go on has sent nothing, and is not told.
+            drain(body.filter(|_| !head.headers.contains_key(EXPECT)), DRAIN);
             let login_page = engine.gate.as_ref().and_then(|gate| gate.login_page(head.uri.path()));
             refuse(refusal, form, login_page, started, &mut record).await
         }
@@ -77,7 +84,7 @@ pub async fn handle(
 }
 
 async fn answer(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     head: &Parts,
     body: &mut Option<Incoming>,
@@ -120,7 +127,7 @@ async fn answer(
 }
 
 async fn run_api(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     head: &Parts,
     identity: &Identity,
@@ -129,12 +136,14 @@ async fn run_api(
     body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let engine = &worker.engine;
+    let privileged = matches!(route, Route::Daemon);
     let call = |body| api::Call {
         head,
         target: path.upstream_target(head.uri.query()),
         identity,
         client: client.peer.address(),
         body,
+        place: api::Place { method: &head.method, path, privileged },
     };
     match route {
         Route::Node(_) | Route::Master(_) if engine.backend_headers.is_looped(&head.headers) => {
@@ -153,7 +162,7 @@ async fn run_api(
             let known = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?.names();
             Err(Refusal::UnknownNode { node, known })
         }
-        Route::Upload => Err(Refusal::NotServed("uploads are")),
+        Route::Upload => upload::run(worker, &Upload { head, path, identity, client }, body).await,
         Route::Websocket => Err(Refusal::NotServed("consoles are")),
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Missing(_) => Err(Refusal::NoSuchUri),
     }
@@ -267,12 +276,17 @@ async fn collect(incoming: &mut Incoming, limit: usize) -> Result<Bytes, Refusal
 }
 
 /// A body that nobody read is taken in beside the answer; else the client's system would throw the answer away.
-fn drain(body: Option<Incoming>, headers: &HeaderMap) {
-    let Some(body) = body.filter(|body| !body.is_end_stream() && !headers.contains_key(EXPECT)) else {
-        return;
-    };
+pub fn drain(body: Option<Incoming>, limits: Drain) {
+    let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return };
     tokio::task::spawn_local(async move {
-        let _ = timeout(DRAIN_TIME, Limited::new(body, DRAIN_BYTES).collect()).await;
+        let mut left = limits.bytes;
+        let _ = timeout(limits.time, async {
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.checked_sub(frame.data_ref().map_or(0, Bytes::len))?;
+            }
+            Some(())
+        })
+        .await;
     });
 }
 

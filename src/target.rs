@@ -144,6 +144,14 @@ pub fn query_parameter<'q>(query: &'q str, name: &str) -> Option<Option<Cow<'q, 
     })
 }
 
+/// All parameters of a query, decoded; split at `&` and `;`, as the daemon does. One without `=` has no value.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split(['&', ';']).filter(|parameter| !parameter.is_empty()).map(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        (decode(name), decode(value))
+    })
+}
+
 /// `application/x-www-form-urlencoded`: `+` is a space.
 fn decode(text: &str) -> Cow<'_, str> {
     if text.contains(['+', '%']) {

@@ -14,6 +14,7 @@ use crate::config::settings::{Listen, ListenAddress};
 use crate::config::{Config, Options};
 use crate::engine::{Engine, Speaks};
 use crate::gate::Gate;
+use crate::handler::upload::Uploads;
 use crate::listener;
 use crate::response::access_log::AccessLog;
 use crate::upstream::nodes::NodeFile;
@@ -89,6 +90,10 @@ fn missing_files(engine: &Engine) -> Vec<Problem> {
     problems.extend(engine.pages.template_errors().into_iter().map(|error| {
         Problem::warning(Origin::Profile, "product.page", format!("a page cannot be rendered: {error}"))
     }));
+    if let Some(error) = engine.uploads.as_ref().and_then(Uploads::problem) {
+        let message = format!("no upload is possible: {error}");
+        problems.push(Problem::warning(Origin::Profile, "product.upload.spool", message));
+    }
     problems
 }
 

@@ -30,6 +30,7 @@ pub struct Product {
     #[serde(default)]
     pub backend: BackendHeaders,
     pub gate: Option<Gate>,
+    pub upload: Option<Upload>,
     pub connect: Option<Connect>,
     #[serde(default)]
     pub page: Vec<Page>,
@@ -95,8 +96,46 @@ pub struct BackendHeaders {
     pub loop_header: Option<String>,
     /// names a local file to stream; never leaves nodegate
     pub stream_header: Option<String>,
+    /// directories below which a file named by `stream_header` may lie
+    #[serde(default)]
+    pub stream_paths: Vec<PathBuf>,
     /// cut off the front of `Location`
     pub location_prefix: Option<String>,
+}
+
+/// Files that clients send (`handler/upload/`), for the routes flagged so.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upload {
+    /// where a file waits for the daemon; 32 hexadecimal digits follow
+    pub spool: String,
+    /// the form's part with the file; the daemon is told its file name under this name
+    pub file: String,
+    /// the field that tells the daemon the spool file; refused from every client
+    pub spool_field: String,
+    /// the call that tells permissions, asked with `path=`
+    pub permissions: String,
+    /// what permission is needed on; `{name}` stands for the route's parameter
+    pub permission_path: String,
+    pub privilege: String,
+    /// bytes of the spool's file system that stay free
+    #[serde(default = "Upload::default_reserve")]
+    pub reserve: u64,
+    /// bytes of one upload
+    pub limit: Option<u64>,
+    /// seconds that a client may send nothing
+    #[serde(default = "Upload::default_patience")]
+    pub patience: u64,
+}
+
+impl Upload {
+    fn default_reserve() -> u64 {
+        256 << 20
+    }
+
+    fn default_patience() -> u64 {
+        60
+    }
 }
 
 /// Who may pass (`gate/`).

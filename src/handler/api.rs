@@ -17,7 +17,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -28,7 +27,10 @@ use crate::gate::credential::Credential;
 use crate::response::body::{self, Body};
 use crate::response::compress::{self, Coding};
 use crate::response::refusal::Refusal;
+use crate::target::ApiPath;
 use crate::upstream::{Answer, Upstream};
+
+use super::download;
 
 /// An answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
 /// middle gives a clean error.
@@ -63,15 +65,38 @@ pub struct Call<'a> {
     /// who the daemon is told the client is
     pub client: IpAddr,
     pub body: Bytes,
+    pub place: Place<'a>,
+}
+
+/// What an answer may name a file for (`download.rs`).
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub method: &'a Method,
+    pub path: &'a ApiPath,
+    /// the daemon that answers may read every file anyway
+    pub privileged: bool,
+}
+
+impl<'a> Place<'a> {
+    /// A call whose answer names no file, whoever answers.
+    pub fn of_call(method: &'a Method, path: &'a ApiPath) -> Self {
+        Self { method, path, privileged: false }
+    }
 }
 
 /// Asks the daemon and passes its answer on.
 pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Response<Body>, Refusal> {
+    let place = call.place;
     let answer = upstream.send(request(engine, upstream, call)?).await?;
-    pass_on(engine, upstream, answer).await
+    pass_on(engine, upstream, place, answer).await
 }
 
-fn request(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Request<Full<Bytes>>, Refusal> {
+/// The request as the daemon gets it.
+pub(super) fn request(
+    engine: &Engine,
+    upstream: &Upstream,
+    call: Call<'_>,
+) -> Result<Request<Full<Bytes>>, Refusal> {
     let method = if call.head.method == Method::HEAD { Method::GET } else { call.head.method.clone() };
     let mut request = Request::new(Full::new(call.body));
     *request.uri_mut() = call.target.parse().map_err(|_| Refusal::BadRequest("malformed request target"))?;
@@ -138,7 +163,13 @@ fn add_credential(engine: &Engine, headers: &mut HeaderMap, identity: &Identity)
     Ok(())
 }
 
-async fn pass_on(engine: &Engine, upstream: &Upstream, answer: Answer) -> Result<Response<Body>, Refusal> {
+/// The answer as the client gets it.
+pub(super) async fn pass_on(
+    engine: &Engine,
+    upstream: &Upstream,
+    place: Place<'_>,
+    answer: Answer,
+) -> Result<Response<Body>, Refusal> {
     let Answer { response, connection, started } = answer;
     let (mut head, incoming) = response.into_parts();
     if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
@@ -147,10 +178,12 @@ async fn pass_on(engine: &Engine, upstream: &Upstream, answer: Answer) -> Result
     if head.status.is_informational() {
         return Err(upstream.parse_error(started).into());
     }
+    let named = download::body(engine, place, &mut head)?;
     clean(engine, &mut head.headers);
     let patience = engine.config.settings.timeout.answer;
-    let body = match incoming.size_hint().exact() {
-        Some(length) if length <= COLLECT => {
+    let body = match (named, incoming.size_hint().exact()) {
+        (Some(named), _) => named,
+        (None, Some(length)) if length <= COLLECT => {
             let collected = timeout(patience, incoming.collect()).await;
             let whole = match collected {
                 Ok(Ok(whole)) => whole.to_bytes(),
@@ -198,19 +231,23 @@ fn clean(engine: &Engine, headers: &mut HeaderMap) {
 }
 
 /// A body passed on as it comes, given up when the daemon pauses for too long. Trailers end here.
-struct Streamed {
-    incoming: Incoming,
+pub(super) struct Streamed<B> {
+    incoming: B,
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
 }
 
-impl Streamed {
-    fn new(incoming: Incoming, patience: Duration) -> Self {
+impl<B> Streamed<B> {
+    pub(super) fn new(incoming: B, patience: Duration) -> Self {
         Self { incoming, patience, deadline: Box::pin(sleep(patience)) }
     }
 }
 
-impl http_body::Body for Streamed {
+impl<B> http_body::Body for Streamed<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     type Data = Bytes;
     type Error = io::Error;
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::body::{self, Body};
 use crate::gate::Denial;
 use crate::handler::page::PageError;
+use crate::handler::upload::UploadError;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
 use crate::upstream::peer::PeerError;
@@ -81,6 +82,10 @@ pub enum Refusal {
     Peer(#[from] PeerError),
     #[error("streaming denied: another node may not name a file of this one")]
     ForeignStream,
+    #[error("streaming denied")]
+    StreamDenied,
+    #[error("{0}")]
+    Upload(#[from] UploadError),
     #[error("{0}")]
     Upstream(#[from] UpstreamError),
     #[error("{0}")]
@@ -104,7 +109,9 @@ impl Refusal {
             | Self::UnknownNode { .. }
             | Self::Loop
             | Self::Page(_)
-            | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            | Self::Internal(_)
+            | Self::StreamDenied => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Upload(error) => error.status(),
             Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
             Self::ForeignStream => StatusCode::FORBIDDEN,
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),

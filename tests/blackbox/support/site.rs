@@ -36,15 +36,23 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::generate());
         let root = directory.path();
-        for folder in ["etc/default", "var/log/pveproxy", "var/log/pmgproxy", "run/pveproxy", "run/pmgproxy"]
-        {
+        for folder in [
+            "etc/default",
+            "var/log/pveproxy",
+            "var/log/pmgproxy",
+            "run/pveproxy",
+            "run/pmgproxy",
+            "var/tmp",
+            "tmp",
+        ] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         match product {
             Product::Pve => keys.write_pve(root),
             Product::Pmg => keys.write_pmg(root),
         }
-        let daemon = Daemon::start(Config { keys: Arc::clone(&keys), ..Config::new(product) });
+        let daemon =
+            Daemon::start(Config { keys: Arc::clone(&keys), root: root.to_owned(), ..Config::new(product) });
         let site = Self { directory, product, keys, daemon };
         let certificate = certificate();
         match product {
