@@ -1,6 +1,7 @@
 //! Pages rendered from the product's own templates. Which template, and what its variables are, says the profile.
 
 pub mod inert;
+mod parser;
 mod syntax;
 pub mod template;
 #[cfg(test)]
