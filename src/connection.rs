@@ -25,7 +25,7 @@ use crate::tls::Acceptor;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 128 << 10;
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
 

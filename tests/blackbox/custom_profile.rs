@@ -55,6 +55,11 @@ key = "/srv/acme/ticket.pub"
 
 [[product.page]]
 url = "/"
+template = [{ file = "/srv/acme/index.tt" }]
+
+[product.variable.node]
+kind = "word"
+from = ["node_name"]
 
 [[product.directory]]
 url = "/assets/"
@@ -108,6 +113,7 @@ fn acme() -> (Site, String, Receiver<String>) {
     site.write("/srv/acme/ticket.pub", site.keys.public_pem());
     site.write("/srv/acme/csrf.key", site.keys.secret_file());
     site.write("/srv/acme/assets/app.js", "acme();");
+    site.write("/srv/acme/index.tt", "welcome to [% node %]");
     let profile = site.path("/srv/acme/profile.toml").to_str().unwrap().to_owned();
     (site, profile, requests)
 }
@@ -130,6 +136,7 @@ fn a_product_of_your_own_is_served_end_to_end() {
         (asset.status, asset.text().as_str(), asset.header("server")),
         (200, "acme();", Some("acme/1"))
     );
+    assert_eq!(gate.get("/", "").text(), "welcome to solo");
     assert_eq!(gate.get("/pve2/js/pvemanagerlib.js", "").status, 404, "no other product's directory");
 
     let cookie = format!("Cookie: AcmeSession={}\r\n", site.keys.ticket("ACME", "ann@acme", now()));

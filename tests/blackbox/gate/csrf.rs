@@ -81,7 +81,7 @@ fn an_upload_is_a_native_form_and_brings_no_token_but_a_login() {
     let upload = "/api2/json/nodes/node1/storage/local/upload";
     let cookie = site.cookie("root@pam");
     let cases = [
-        ("POST", upload, cookie.as_str(), 501, "uploads are not available yet"),
+        ("POST", upload, cookie.as_str(), 400, "an upload must be multipart/form-data with a boundary"),
         ("POST", upload, "", 401, "No ticket"),
         ("POST", upload, "Cookie: PVEAuthCookie=x\r\n", 401, INVALID_PVE),
         ("PUT", upload, cookie.as_str(), 401, BAD_CSRF),

@@ -61,7 +61,7 @@ fn each_format_is_told_in_its_own_form() {
             "/api2/extjs/version",
             format!(r#"{{"data":null,"message":"{INVALID_PVE}","status":401,"success":0}}"#),
         ),
-        ("/api2/html/version", format!("{INVALID_PVE}\n")),
+        ("/api2/png/version", format!("{INVALID_PVE}\n")),
     ];
     all_at_once(&cases, |(path, body)| {
         let reply = gate.get(path, "Cookie: PVEAuthCookie=x\r\n");

@@ -8,17 +8,17 @@ fn each_form_of_an_error_is_as_its_clients_know_it() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
-    let upload = |format: &str| format!("/api2/{format}/nodes/node1/storage/local/upload");
-    let text = "uploads are not available yet";
-    let reply = gate.request("POST", &upload("json"), &cookie, b"");
+    let version = |format: &str| format!("/api2/{format}/version");
+    let text = "method 'PATCH' not available";
+    let reply = gate.request("PATCH", &version("json"), &cookie, b"");
     assert_eq!((reply.status, reply.reason.as_str()), (501, text));
     assert_eq!(reply.header("content-type"), Some("application/json;charset=UTF-8"));
     assert_eq!(reply.text(), format!(r#"{{"data":null,"message":"{text}"}}"#));
-    let reply = gate.request("POST", &upload("extjs"), &cookie, b"");
+    let reply = gate.request("PATCH", &version("extjs"), &cookie, b"");
     assert_eq!((reply.status, reply.reason.as_str()), (200, "OK"));
     assert_eq!(reply.header("content-type"), Some("application/json;charset=UTF-8"));
     assert_eq!(reply.text(), format!(r#"{{"data":null,"message":"{text}","status":501,"success":0}}"#));
-    let reply = gate.request("POST", &upload("html"), &cookie, b"");
+    let reply = gate.request("PATCH", &version("html"), &cookie, b"");
     assert_eq!((reply.status, reply.text()), (501, format!("{text}\n")));
     assert_eq!(reply.header("content-type"), Some("text/plain;charset=UTF-8"));
     for header in ["cache-control", "pragma", "date", "server", "content-length"] {

@@ -95,7 +95,7 @@ impl Nodegate {
 
     /// All that was logged so far.
     pub fn stderr(&self) -> String {
-        self.stderr.lock().unwrap().clone()
+        self.stderr.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// A TLS session to the listening port.
