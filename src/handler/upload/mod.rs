@@ -7,6 +7,7 @@ mod parameters;
 mod spool;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,8 +34,8 @@ use crate::config::product;
 use crate::config::root::Root;
 use crate::engine::Engine;
 use crate::gate::Identity;
-use crate::request::{Client, Drain, drain};
 use crate::response::body::{self, Body};
+use crate::response::drain::Drain;
 use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::server::Worker;
@@ -124,7 +125,8 @@ pub struct Upload<'a> {
     pub head: &'a Parts,
     pub path: &'a ApiPath,
     pub identity: &'a Identity,
-    pub client: &'a Client,
+    /// who the daemon is told the client is
+    pub client: IpAddr,
 }
 
 /// Takes the file in and hands it to the daemon of this node, whatever node the path names: it copies to others itself.
@@ -141,7 +143,7 @@ pub async fn run(
         Err(refusal) => {
             // A client that waits to be told to go on has sent nothing, and is not told.
             let waits = upload.head.headers.contains_key(EXPECT);
-            drain(body.take().filter(|_| !waits), DRAIN);
+            DRAIN.start(body.take().filter(|_| !waits));
             return Err(refusal);
         }
     };
@@ -160,7 +162,7 @@ pub async fn run(
     match reader.read().await {
         Ok(form) => hand_over(worker, upload, rules, form).await,
         Err(error) => {
-            drain(body.take(), DRAIN);
+            DRAIN.start(body.take());
             Err(error.into())
         }
     }
@@ -208,7 +210,7 @@ async fn check_permission(
         head: &head,
         target: format!("/api2/json{}?path={query}", rules.permissions),
         identity: upload.identity,
-        client: upload.client.peer.address(),
+        client: upload.client,
         body: Bytes::new(),
         place: Place::of_call(&head.method, upload.path),
     };
@@ -253,7 +255,7 @@ async fn hand_over(
         head: &head,
         target: upload.path.upstream_target(None),
         identity: upload.identity,
-        client: upload.client.peer.address(),
+        client: upload.client,
         body: Bytes::from(text),
         place: Place::of_call(&head.method, upload.path),
     };
