@@ -4,6 +4,7 @@
 mod fields;
 mod form;
 mod parameters;
+mod permission;
 mod spool;
 
 use std::io;
@@ -20,8 +21,6 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::ext::ReasonPhrase;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -185,53 +184,12 @@ async fn prepare(
     let content_type = upload.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let boundary = form::boundary(content_type)?;
     let fields = Fields::of_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;
-    check_permission(worker, upload, rules).await?;
+    permission::check(worker, upload, rules).await?;
     if let Some(limit) = rules.limit.filter(|limit| announced.is_some_and(|length| length > *limit)) {
         return Err(UploadError::TooLarge { limit }.into());
     }
     let room = uploads.directory.room(announced)?;
     Ok(Prepared { boundary, fields, room })
-}
-
-/// Asks the daemon before a byte of the body is read.
-async fn check_permission(
-    worker: &Rc<Worker>,
-    upload: &Upload<'_>,
-    rules: &product::Upload,
-) -> Result<(), Refusal> {
-    let engine = &worker.engine;
-    let object = engine.routes.table.fill(&rules.permission_path, &upload.path.joined());
-    let object = object.ok_or(Refusal::NoSuchUri)?;
-    let query = utf8_percent_encode(&object, NON_ALPHANUMERIC);
-    let mut head = upload.head.clone();
-    head.method = Method::GET;
-    head.headers.remove(ACCEPT_ENCODING);
-    let call = Call {
-        head: &head,
-        target: format!("/api2/json{}?path={query}", rules.permissions),
-        identity: upload.identity,
-        client: upload.client,
-        body: Bytes::new(),
-        place: Place::of_call(&head.method, upload.path),
-    };
-    let answer = worker.local(&Route::Daemon).send(api::request(engine, worker.local(&Route::Daemon), call)?);
-    let (head, incoming) = answer.await?.response.into_parts();
-    let body = collect(engine, incoming).await.unwrap_or_default();
-    if head.status != StatusCode::OK {
-        let reason = head.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes).unwrap_or_default();
-        let reason = String::from_utf8_lossy(reason).into_owned();
-        if head.status == StatusCode::UNAUTHORIZED {
-            return Err(Refusal::InvalidTicket(reason));
-        }
-        return Err(UploadError::PermissionsUnknown { status: head.status, reason }.into());
-    }
-    let told: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let granted = told.get("data").and_then(|data| data.get(&object)?.get(&rules.privilege));
-    // The value says whether objects below inherit it; here it counts that it is there.
-    match granted {
-        Some(_) => Ok(()),
-        None => Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into()),
-    }
 }
 
 /// Tells the daemon where the file lies. The task is not the connection's: a client that leaves now must not leave
