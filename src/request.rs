@@ -22,6 +22,7 @@ use crate::handler::upload::{self, Upload};
 use crate::handler::{api, redirect};
 use crate::head;
 use crate::response::body::{self, Body};
+use crate::response::drain::Drain;
 use crate::response::refusal::{self, Form, Refusal};
 use crate::response::{LoggedBody, Record};
 use crate::route::Route;
@@ -30,13 +31,7 @@ use crate::target::{ApiPath, Target};
 
 /// What a refused login waits for, counted from the beginning of the request.
 const LOGIN_DELAY: Duration = Duration::from_secs(3);
-/// How much of an unread body is taken in, so that the client reads the answer.
-#[derive(Clone, Copy)]
-pub struct Drain {
-    pub time: Duration,
-    pub bytes: usize,
-}
-
+/// For a body that was refused unread.
 const DRAIN: Drain = Drain { time: Duration::from_secs(10), bytes: 64 << 20 };
 
 /// The connection that a request came on.
@@ -73,7 +68,7 @@ pub async fn handle(
         Ok(response) => response,
         Err(refusal) => {
             // A client that waits to be told to go on has sent nothing, and is not told.
-            drain(body.filter(|_| !head.headers.contains_key(EXPECT)), DRAIN);
+            DRAIN.start(body.filter(|_| !head.headers.contains_key(EXPECT)));
             let login_page = engine.gate.as_ref().and_then(|gate| gate.login_page(head.uri.path()));
             refuse(refusal, form, login_page, started, &mut record).await
         }
@@ -162,7 +157,9 @@ async fn run_api(
             let known = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?.names();
             Err(Refusal::UnknownNode { node, known })
         }
-        Route::Upload => upload::run(worker, &Upload { head, path, identity, client }, body).await,
+        Route::Upload => {
+            upload::run(worker, &Upload { head, path, identity, client: client.peer.address() }, body).await
+        }
         Route::Websocket => Err(Refusal::NotServed("consoles are")),
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Missing(_) => Err(Refusal::NoSuchUri),
     }
@@ -273,21 +270,6 @@ async fn collect(incoming: &mut Incoming, limit: usize) -> Result<Bytes, Refusal
         whole.extend_from_slice(&data);
     }
     Ok(whole.freeze())
-}
-
-/// A body that nobody read is taken in beside the answer; else the client's system would throw the answer away.
-pub fn drain(body: Option<Incoming>, limits: Drain) {
-    let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return };
-    tokio::task::spawn_local(async move {
-        let mut left = limits.bytes;
-        let _ = timeout(limits.time, async {
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.checked_sub(frame.data_ref().map_or(0, Bytes::len))?;
-            }
-            Some(())
-        })
-        .await;
-    });
 }
 
 async fn refuse(

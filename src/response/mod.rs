@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod body;
 pub mod compress;
+pub mod drain;
 pub mod refusal;
 
 use std::io;

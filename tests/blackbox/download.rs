@@ -1,14 +1,18 @@
 //! Files and pipes that the daemon names instead of sending them.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use nodegate_standin::{Config, Daemon, Product};
+use nodegate_standin::{Certificate, Config, Daemon, KeyKind, Product};
+use openssl::pkey::PKey;
+use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::x509::X509;
 
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Reply, Site};
@@ -145,4 +149,41 @@ fn a_daemon_without_root_cannot_name_a_file() {
     assert_eq!(other.requests().len(), 1);
     assert_eq!(get(&site, &gate, FLAGGED, "/tmp/file").body, b"content");
     assert_eq!(other.requests().len(), 1);
+}
+
+/// Another node that answers every request with the head given.
+fn other_node(site: &Site, head: &'static str) -> u16 {
+    let certificate = Certificate::ca().issue("node2", &[], KeyKind::Rsa2048);
+    site.write("/etc/pve/nodes/node2/pve-ssl.pem", certificate.chain_pem());
+    let members =
+        r#"{"nodename":"node1","cluster":{"quorate":1},"nodelist":{"node1":{},"node2":{"ip":"127.0.0.1"}}}"#;
+    site.write("/etc/pve/.members", members);
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+    let key = PKey::private_key_from_pem(certificate.key_pem().as_ref()).unwrap();
+    acceptor.set_private_key(&key).unwrap();
+    acceptor.set_certificate(&X509::from_pem(certificate.certificate_pem().as_ref()).unwrap()).unwrap();
+    let acceptor = acceptor.build();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let Ok(mut stream) = acceptor.accept(stream) else { continue };
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(head.as_bytes());
+            let _ = stream.shutdown();
+        }
+    });
+    port
+}
+
+#[test]
+fn another_node_cannot_name_a_file_of_this_one() {
+    let site = Site::pve();
+    site.write("/tmp/file", "content");
+    let answer = "HTTP/1.1 200 OK\r\npvestreamfile: /tmp/file\r\nContent-Length: 12\r\n\r\nerror canary";
+    let port = other_node(&site, answer);
+    let gate = Nodegate::start(&site, &[&format!("cluster.port={port}")]);
+    let reply = get(&site, &gate, &FLAGGED.replace("node1", "node2"), "/tmp/file");
+    assert_eq!((reply.status, reply.reason.starts_with("streaming denied")), (403, true), "{}", reply.text());
+    assert!(site.daemon.requests().is_empty());
 }

@@ -4,9 +4,11 @@
 mod fields;
 mod form;
 mod parameters;
+mod permission;
 mod spool;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,8 +21,6 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::ext::ReasonPhrase;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -33,8 +33,8 @@ use crate::config::product;
 use crate::config::root::Root;
 use crate::engine::Engine;
 use crate::gate::Identity;
-use crate::request::{Client, Drain, drain};
 use crate::response::body::{self, Body};
+use crate::response::drain::Drain;
 use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::server::Worker;
@@ -124,7 +124,8 @@ pub struct Upload<'a> {
     pub head: &'a Parts,
     pub path: &'a ApiPath,
     pub identity: &'a Identity,
-    pub client: &'a Client,
+    /// who the daemon is told the client is
+    pub client: IpAddr,
 }
 
 /// Takes the file in and hands it to the daemon of this node, whatever node the path names: it copies to others itself.
@@ -141,7 +142,7 @@ pub async fn run(
         Err(refusal) => {
             // A client that waits to be told to go on has sent nothing, and is not told.
             let waits = upload.head.headers.contains_key(EXPECT);
-            drain(body.take().filter(|_| !waits), DRAIN);
+            DRAIN.start(body.take().filter(|_| !waits));
             return Err(refusal);
         }
     };
@@ -160,7 +161,7 @@ pub async fn run(
     match reader.read().await {
         Ok(form) => hand_over(worker, upload, rules, form).await,
         Err(error) => {
-            drain(body.take(), DRAIN);
+            DRAIN.start(body.take());
             Err(error.into())
         }
     }
@@ -183,53 +184,12 @@ async fn prepare(
     let content_type = upload.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let boundary = form::boundary(content_type)?;
     let fields = Fields::of_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;
-    check_permission(worker, upload, rules).await?;
+    permission::check(worker, upload, rules).await?;
     if let Some(limit) = rules.limit.filter(|limit| announced.is_some_and(|length| length > *limit)) {
         return Err(UploadError::TooLarge { limit }.into());
     }
     let room = uploads.directory.room(announced)?;
     Ok(Prepared { boundary, fields, room })
-}
-
-/// Asks the daemon before a byte of the body is read.
-async fn check_permission(
-    worker: &Rc<Worker>,
-    upload: &Upload<'_>,
-    rules: &product::Upload,
-) -> Result<(), Refusal> {
-    let engine = &worker.engine;
-    let object = engine.routes.table.fill(&rules.permission_path, &upload.path.joined());
-    let object = object.ok_or(Refusal::NoSuchUri)?;
-    let query = utf8_percent_encode(&object, NON_ALPHANUMERIC);
-    let mut head = upload.head.clone();
-    head.method = Method::GET;
-    head.headers.remove(ACCEPT_ENCODING);
-    let call = Call {
-        head: &head,
-        target: format!("/api2/json{}?path={query}", rules.permissions),
-        identity: upload.identity,
-        client: upload.client.peer.address(),
-        body: Bytes::new(),
-        place: Place::of_call(&head.method, upload.path),
-    };
-    let answer = worker.local(&Route::Daemon).send(api::request(engine, worker.local(&Route::Daemon), call)?);
-    let (head, incoming) = answer.await?.response.into_parts();
-    let body = collect(engine, incoming).await.unwrap_or_default();
-    if head.status != StatusCode::OK {
-        let reason = head.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes).unwrap_or_default();
-        let reason = String::from_utf8_lossy(reason).into_owned();
-        if head.status == StatusCode::UNAUTHORIZED {
-            return Err(Refusal::InvalidTicket(reason));
-        }
-        return Err(UploadError::PermissionsUnknown { status: head.status, reason }.into());
-    }
-    let told: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let granted = told.get("data").and_then(|data| data.get(&object)?.get(&rules.privilege));
-    // The value says whether objects below inherit it; here it counts that it is there.
-    match granted {
-        Some(_) => Ok(()),
-        None => Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into()),
-    }
 }
 
 /// Tells the daemon where the file lies. The task is not the connection's: a client that leaves now must not leave
@@ -253,7 +213,7 @@ async fn hand_over(
         head: &head,
         target: upload.path.upstream_target(None),
         identity: upload.identity,
-        client: upload.client.peer.address(),
+        client: upload.client,
         body: Bytes::from(text),
         place: Place::of_call(&head.method, upload.path),
     };

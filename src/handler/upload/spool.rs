@@ -10,6 +10,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
 use openssl::rand::rand_bytes;
+use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::UploadError;
@@ -82,6 +83,7 @@ pub(super) struct SpoolFile {
     /// its name in the directory, without the prefix
     pub(super) digits: String,
     given: bool,
+    file: Option<Arc<File>>,
 }
 
 impl SpoolFile {
@@ -93,11 +95,18 @@ impl SpoolFile {
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        if !self.given
-            && let Err(error) = std::fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::error!(file = %self.path.display(), %error, "a spool file cannot be removed");
+        if self.given {
+            return;
+        }
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(file = %self.path.display(), %error, "a spool file cannot be removed");
+            }
+            Ok(()) | Err(_) => (),
+        }
+        // Giving back the blocks of a large file takes time; it happens with the last close, elsewhere.
+        if let (Ok(runtime), Some(file)) = (Handle::try_current(), self.file.take()) {
+            runtime.spawn_blocking(move || drop(file));
         }
     }
 }
@@ -121,10 +130,10 @@ impl Spool {
     pub(super) fn create(room: Room, limit: Option<u64>) -> Result<Self, UploadError> {
         let digits = random_digits()?;
         let path = room.directory.path.join(format!("{}{digits}", room.directory.prefix));
-        let file = create_file(&path)?;
+        let file = Arc::new(create_file(&path)?);
         Ok(Self {
-            file: Arc::new(file),
-            kept: SpoolFile { path, digits, given: false },
+            kept: SpoolFile { path, digits, given: false, file: Some(Arc::clone(&file)) },
+            file,
             room,
             filling: Vec::with_capacity(PIECE + MARGIN),
             writing: None,
