@@ -47,9 +47,11 @@ pub(super) async fn check(
     let told: Value = serde_json::from_slice(&body).unwrap_or_default();
     let granted = told.get("data").and_then(|data| data.get(&object)?.get(&rules.privilege));
     // The value says whether objects below inherit it; here it counts that it is there.
-    match granted {
-        Some(_) => Ok(()),
-        None => Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into()),
+    match granted.map(Value::to_string).as_deref() {
+        Some("0" | "1" | "\"0\"" | "\"1\"") => Ok(()),
+        Some(_) | None => {
+            Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into())
+        }
     }
 }
 
