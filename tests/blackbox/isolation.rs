@@ -209,15 +209,18 @@ fn what_the_daemon_says_to_a_proxy_is_not_passed_on() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
-    let reply = gate.get("/api2/json/standin/cookies", &cookie);
+    let reply = gate.get("/api2/json/standin/cookies?file=", &cookie);
     let cookies: Vec<_> =
         reply.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).collect();
     let values: Vec<_> = cookies.iter().map(|(_, value)| value.as_str()).collect();
     assert_eq!(values, ["first=1; path=/", "second=2; path=/; secure"]);
     assert_eq!(reply.header("location"), Some("/x"));
     assert!(reply.header("pvestreamfile").is_none());
-    let reply = gate.get("/api2/json/standin/streamfile?path=/etc/passwd", &cookie);
-    assert!(reply.header("pvestreamfile").is_none(), "{reply:?}");
+    for named in ["/api2/json/standin/streamfile?path=/etc/passwd", "/api2/json/standin/cookies"] {
+        let reply = gate.get(named, &cookie);
+        assert_eq!(reply.status, 500, "{named}");
+        assert!(reply.header("pvestreamfile").is_none() && !reply.text().contains("canary"), "{reply:?}");
+    }
     let chunked = gate.get("/api2/json/standin/chunked", &cookie);
     assert!(chunked.header("trailer").is_none(), "{chunked:?}");
     assert_eq!(chunked.json()["data"], "chunked");
@@ -229,7 +232,7 @@ fn what_is_between_the_daemon_and_us_stays_there() {
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
     let raw = "HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\nX-Hop: evil\r\nKeep-Alive: evil\r\nUpgrade: evil\r\n\
-        Proxy-Connection: evil\r\nTE: evil\r\nServer: evil\r\nDate: evil\r\nPVEStreamFile: evil\r\n\
+        Proxy-Connection: evil\r\nTE: evil\r\nServer: evil\r\nDate: evil\r\n\
         X-End: stays\r\nContent-Length: 2\r\n\r\nok";
     let reply = raw_answer(&gate, &cookie, raw);
     let text = format!("{:?}", reply.headers);
