@@ -14,10 +14,17 @@ testing=(
     gir1.2-spiceclientglib-2.0 python3-gi
     virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
+    chromium=chromium nodejs=node npm=npm
 )
 # proxmoxer as PyPI has it, beside Debian's.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0)
 venv=target/clients
+# Client libraries, what browsers are served, and what drives Chromium.
+npm=(
+    proxmox-api@1.1.1 @corsinvest/cv4pve-api-javascript@9.2.0
+    @novnc/novnc@1.7.0 @xterm/xterm@6.0.0 playwright-core@1.65.1
+)
+modules=target/browser
 
 fail() {
     printf 'setup: %s\n' "$@" >&2
@@ -77,6 +84,15 @@ prepare_venv() {
     echo "${pypi[*]}" >"$stamp"
 }
 
+prepare_modules() {
+    local stamp=$modules/installed
+    [ "$(cat "$stamp" 2>/dev/null)" = "${npm[*]}" ] && return
+    rm -rf "$modules"
+    mkdir -p "$modules"
+    PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$modules" --no-audit --no-fund "${npm[@]}" </dev/null
+    echo "${npm[*]}" >"$stamp"
+}
+
 case ${1-} in
 demo)
     require_rust
@@ -86,6 +102,7 @@ test)
     require_rust fmt clippy
     install_missing "${building[@]}" "${trying[@]}" "${testing[@]}"
     prepare_venv
+    prepare_modules
     ;;
 *)
     echo "usage: tests/setup.sh demo|test" >&2

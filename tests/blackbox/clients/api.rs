@@ -30,7 +30,7 @@ impl Door<'_> {
 }
 
 /// A site whose certificate comes from a CA that the client can be told of.
-fn site_with_ca(product: Product) -> (Site, std::path::PathBuf) {
+pub fn site_with_ca(product: Product) -> (Site, std::path::PathBuf) {
     let site = Site::of(product);
     let ca = Certificate::ca();
     let node = ca.issue("node1.example.com", &[], KeyKind::Rsa2048);

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 mod api;
 mod guest;
 mod headless_viewer;
+mod npm;
 mod remote_viewer;
 mod virtual_screen;
 
