@@ -1,20 +1,20 @@
 //! Settings as the engine uses them: parsed once, so that afterwards no text is looked at again.
 
+mod reader;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use http::HeaderName;
 
-use super::address;
-use super::keys::{self, Kind};
-use super::layers::{Found, Layers};
-use super::problem::{Origin, Problem};
+pub use reader::port_range;
+
+use super::problem::Origin;
 use super::root::Root;
-use crate::acl::{AccessList, AddressList, Policy};
+use crate::acl::{AccessList, AddressList};
 
 /// Every setting, in the order of `keys::KEYS`.
 #[derive(Debug)]
@@ -173,223 +173,4 @@ pub struct Limits {
     pub header: usize,
     pub headers: usize,
     pub login_failures: usize,
-}
-
-/// Reads keys one by one and collects what is wrong.
-struct Reader<'a> {
-    layers: &'a Layers,
-    root: &'a Root,
-    problems: Vec<Problem>,
-}
-
-impl Settings {
-    /// Every setting parsed, and every problem found on the way; a value with a problem falls back to its default.
-    pub fn resolve(layers: &Layers, root: &Root) -> (Self, Vec<Problem>) {
-        let mut reader = Reader { layers, root, problems: Vec::new() };
-        let settings = Self {
-            listen: Listen {
-                address: reader.parsed("listen.address", ListenAddress::parse).unwrap_or(ListenAddress::Any),
-                port: reader.number("listen.port"),
-            },
-            acl: AccessList::new(
-                reader.addresses("acl.allow_from"),
-                reader.addresses("acl.deny_from"),
-                reader.parsed("acl.policy", policy).unwrap_or(Policy::Allow),
-            ),
-            tls: reader.tls(),
-            compression: reader.truth("compression.enabled"),
-            real_ip: reader.real_ip(),
-            workers: reader.workers(),
-            backend: reader.backend(),
-            unprivileged: reader.optional("backend.unprivileged", BackendAddress::parse),
-            node_name: reader.node_name(),
-            cluster_port: reader.number("cluster.port"),
-            tunnel_peer_port: reader.number("tunnel.peer_port"),
-            tunnel_ports: reader.parsed("tunnel.ports", port_range).unwrap_or(61_000..=61_999),
-            user: reader.text("user").text,
-            timeout: Timeouts {
-                connect: reader.seconds("timeout.connect"),
-                answer: reader.seconds("timeout.answer"),
-                header: reader.seconds("timeout.header"),
-                idle: reader.seconds("timeout.idle"),
-                stop: reader.seconds("timeout.stop"),
-            },
-            limits: Limits {
-                body: reader.number("limits.body"),
-                header: reader.number("limits.header"),
-                headers: reader.number("limits.headers"),
-                login_failures: reader.number("limits.login_failures"),
-            },
-            console_ping: Some(reader.seconds("console.ping")).filter(|pause| !pause.is_zero()),
-            access_log: reader.path("log.access"),
-        };
-        (settings, reader.problems)
-    }
-}
-
-impl Reader<'_> {
-    fn text(&self, key: &str) -> Found {
-        self.layers.find(key)
-    }
-
-    fn problem(&mut self, key: &str, origin: &Origin, message: impl Into<String>) {
-        self.problems.push(Problem::error(origin.clone(), written_key(key, origin), message));
-    }
-
-    fn parsed<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let found = self.text(key);
-        parse(&found.text).map_err(|message| self.problem(key, &found.origin, message)).ok()
-    }
-
-    fn optional<T>(&mut self, key: &str, parse: impl Fn(&str, &Root) -> Result<T, String>) -> Option<T> {
-        let root = self.root;
-        if self.text(key).text.is_empty() { None } else { self.parsed(key, |text| parse(text, root)) }
-    }
-
-    fn path(&mut self, key: &str) -> Option<PathBuf> {
-        self.optional(key, |text, root| {
-            if text.starts_with('/') {
-                Ok(root.path(text))
-            } else {
-                Err(format!("'{text}' is no absolute path"))
-            }
-        })
-    }
-
-    fn number<T: TryFrom<u64> + FromStr + Default>(&mut self, key: &str) -> T {
-        let (least, most) = match keys::find(key).map(|key| key.kind) {
-            Some(Kind::Number(least, most)) => (least, most),
-            _ => (0, u64::MAX),
-        };
-        let parse = |text: &str| match text.trim().parse::<u64>() {
-            Ok(number) if (least..=most).contains(&number) => {
-                T::try_from(number).map_err(|_| format!("{number} is too large"))
-            }
-            _ => Err(format!("must be a whole number from {least} to {most}, not '{text}'")),
-        };
-        let default = keys::find(key).and_then(|key| key.default.parse().ok()).unwrap_or_default();
-        self.parsed(key, parse).unwrap_or(default)
-    }
-
-    fn seconds(&mut self, key: &str) -> Duration {
-        Duration::from_secs(self.number(key))
-    }
-
-    fn truth(&mut self, key: &str) -> bool {
-        let parse = |text: &str| match text {
-            "1" | "true" => Ok(true),
-            "0" | "false" => Ok(false),
-            _ => Err(format!("must be 0, 1, false or true, not '{text}'")),
-        };
-        let default = keys::find(key).is_some_and(|key| matches!(key.default, "1" | "true"));
-        self.parsed(key, parse).unwrap_or(default)
-    }
-
-    fn addresses(&mut self, key: &str) -> AddressList {
-        let found = self.text(key);
-        let (entries, errors) = address::parse_list(&found.text);
-        for error in errors {
-            self.problem(key, &found.origin, error.to_string());
-        }
-        AddressList::new(entries)
-    }
-
-    fn tls(&mut self) -> TlsSettings {
-        let settings = TlsSettings {
-            ciphers: self.text("tls.ciphers").text,
-            ciphersuites: self.text("tls.ciphersuites").text,
-            honor_cipher_order: self.truth("tls.honor_cipher_order"),
-            disable_tls_1_2: self.truth("tls.disable_tls_1_2"),
-            disable_tls_1_3: self.truth("tls.disable_tls_1_3"),
-            dhparams: self.path("tls.dhparams"),
-            key_file: self.path("tls.key_file"),
-            origins: TlsOrigins {
-                ciphers: self.text("tls.ciphers").origin,
-                ciphersuites: self.text("tls.ciphersuites").origin,
-                dhparams: self.text("tls.dhparams").origin,
-                key_file: self.text("tls.key_file").origin,
-            },
-        };
-        if settings.disable_tls_1_2 && settings.disable_tls_1_3 {
-            let origin = self.text("tls.disable_tls_1_3").origin;
-            let message = "TLS 1.2 and TLS 1.3 are both disabled: no client could connect";
-            self.problem("tls.disable_tls_1_3", &origin, message);
-        }
-        settings
-    }
-
-    fn real_ip(&mut self) -> Option<RealIpSource> {
-        let header = self.optional("real_ip.header", |text, _| {
-            HeaderName::from_str(text).map_err(|_| format!("'{text}' is no header name"))
-        });
-        let list = self.addresses("real_ip.allow_from");
-        let trusted = !self.text("real_ip.allow_from").text.trim().is_empty();
-        let header = header?;
-        if !trusted {
-            let origin = self.text("real_ip.header").origin;
-            self.problems.push(Problem::warning(
-                origin.clone(),
-                written_key("real_ip.header", &origin),
-                "every client can write any address into the access log: \
-                 list the proxies in PROXY_REAL_IP_ALLOW_FROM (real_ip.allow_from)",
-            ));
-        }
-        Some(RealIpSource { header, trusted: trusted.then_some(list) })
-    }
-
-    fn workers(&mut self) -> usize {
-        let found = self.text("workers");
-        if let Ok(number @ 1..=127) = found.text.trim().parse::<usize>() {
-            return number;
-        }
-        let message = format!("'{}' is not from 1 to 127; using {DEFAULT_WORKERS}", found.text);
-        let key = written_key("workers", &found.origin);
-        self.problems.push(Problem::warning(found.origin, key, message));
-        DEFAULT_WORKERS
-    }
-
-    fn backend(&mut self) -> Backend {
-        let root = self.root;
-        let address = self
-            .parsed("backend.address", |text| BackendAddress::parse(text, root))
-            .unwrap_or_else(|| BackendAddress::Tcp("127.0.0.1:85".to_owned()));
-        Backend { address, keepalive: self.truth("backend.keepalive") }
-    }
-
-    fn node_name(&mut self) -> String {
-        let name = self.text("node.name").text;
-        if !name.is_empty() {
-            return name;
-        }
-        let host =
-            nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        host.split('.').next().unwrap_or_default().to_owned()
-    }
-}
-
-const DEFAULT_WORKERS: usize = 3;
-
-/// The key as the admin wrote it: the products' own files have names of their own.
-fn written_key(key: &str, origin: &Origin) -> String {
-    let legacy = keys::find(key).and_then(|key| key.legacy);
-    match (origin, legacy) {
-        (Origin::File { path, .. }, Some(legacy)) if path.extension().is_none_or(|end| end != "toml") => {
-            format!("{legacy} ({key})")
-        }
-        _ => key.to_owned(),
-    }
-}
-
-fn policy(text: &str) -> Result<Policy, String> {
-    text.trim().parse().map_err(|_| format!("must be allow or deny, not '{text}'"))
-}
-
-fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let parsed = text
-        .split_once('-')
-        .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
-    match parsed {
-        Some((first, last)) if first <= last && first > 0 => Ok(first..=last),
-        _ => Err(format!("must be FIRST-LAST, such as 61000-61999, not '{text}'")),
-    }
 }
