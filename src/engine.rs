@@ -14,6 +14,7 @@ use crate::gate::Gate;
 use crate::handler::static_file::types::file_types;
 use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
+use crate::handler::websocket::console::ConsoleRules;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
 use crate::response::refusal::Refusal;
@@ -37,6 +38,7 @@ pub struct Engine {
     /// for connections to other nodes
     pub client_context: SslContext,
     pub backend_headers: HeaderNames,
+    pub consoles: Option<ConsoleRules>,
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
 }
@@ -68,6 +70,7 @@ impl Engine {
         let gate = gate.map_err(&mut note).ok();
         let routes = routes(&config).map_err(&mut note).ok();
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
+        let consoles = ConsoleRules::new(&config).map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let speaks = match config.product.protocol {
@@ -78,11 +81,12 @@ impl Engine {
             }
             Protocol::Connect => TunnelRules::new(&config).map(Box::new).map(Speaks::Connect),
         };
-        let parts = (gate, routes, headers, common, client_context, speaks);
+        let parts = (gate, routes, headers, consoles, common, client_context, speaks);
         let (
             Some(gate),
             Some(routes),
             Some(backend_headers),
+            Some(consoles),
             Some(common),
             Some(client_context),
             Some(speaks),
@@ -94,8 +98,19 @@ impl Engine {
             return (Err(config), problems);
         }
         let pins = Pins::new(config.product.nodes.as_ref(), &config.root);
-        let engine =
-            Self { config, speaks, gate, routes, nodes, pins, client_context, backend_headers, common, log };
+        let engine = Self {
+            config,
+            speaks,
+            gate,
+            routes,
+            nodes,
+            pins,
+            client_context,
+            backend_headers,
+            consoles,
+            common,
+            log,
+        };
         (Ok(engine), problems)
     }
 

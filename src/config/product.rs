@@ -28,6 +28,7 @@ pub struct Product {
     pub backend: BackendHeaders,
     pub gate: Option<Gate>,
     pub connect: Option<Connect>,
+    pub console: Option<Console>,
     #[serde(default)]
     pub page: Vec<Page>,
     #[serde(default)]
@@ -171,6 +172,17 @@ pub struct Connect {
     pub secret: PathBuf,
     pub max_age: i64,
     pub max_future: i64,
+}
+
+/// Where the daemon may say that a console is (`handler/websocket/`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// `FIRST-LAST` on the loopback address
+    pub ports: String,
+    /// directories of unix sockets
+    #[serde(default)]
+    pub sockets: Vec<PathBuf>,
 }
 
 /// A page rendered from a template.

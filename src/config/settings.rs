@@ -384,7 +384,8 @@ fn policy(text: &str) -> Result<Policy, String> {
     text.trim().parse().map_err(|_| format!("must be allow or deny, not '{text}'"))
 }
 
-fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+/// `FIRST-LAST`.
+pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     let parsed = text
         .split_once('-')
         .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));

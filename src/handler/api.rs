@@ -70,7 +70,12 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
     pass_on(engine, upstream, answer).await
 }
 
-fn request(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Request<Full<Bytes>>, Refusal> {
+/// The request as the daemon gets it.
+pub(super) fn request(
+    engine: &Engine,
+    upstream: &Upstream,
+    call: Call<'_>,
+) -> Result<Request<Full<Bytes>>, Refusal> {
     let method = if call.head.method == Method::HEAD { Method::GET } else { call.head.method.clone() };
     let mut request = Request::new(Full::new(call.body));
     *request.uri_mut() = call.target.parse().map_err(|_| Refusal::BadRequest("malformed request target"))?;
@@ -137,7 +142,12 @@ fn add_credential(engine: &Engine, headers: &mut HeaderMap, identity: &Identity)
     Ok(())
 }
 
-async fn pass_on(engine: &Engine, upstream: &Upstream, answer: Answer) -> Result<Response<Body>, Refusal> {
+/// The daemon's answer as the client gets it.
+pub(super) async fn pass_on(
+    engine: &Engine,
+    upstream: &Upstream,
+    answer: Answer,
+) -> Result<Response<Body>, Refusal> {
     let Answer { response, connection, started } = answer;
     let (mut head, incoming) = response.into_parts();
     if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {

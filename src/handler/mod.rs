@@ -4,3 +4,4 @@ pub mod api;
 pub mod redirect;
 pub mod static_file;
 pub mod tunnel;
+pub mod websocket;

@@ -266,6 +266,11 @@ impl Upstream {
         }
     }
 
+    /// An error of a request that was sent at `started`.
+    pub fn error(&self, phase: Phase, started: Instant, cause: &str) -> UpstreamError {
+        UpstreamError::new(phase, &self.destination, started, cause)
+    }
+
     /// An error while the body of an answer is read.
     pub fn body_error(&self, started: Instant, cause: &str) -> UpstreamError {
         UpstreamError::new(Phase::Body, &self.destination, started, cause)
@@ -273,7 +278,7 @@ impl Upstream {
 }
 
 /// The system's words without Rust's "(os error N)".
-fn io_message(error: &io::Error) -> String {
+pub fn io_message(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
