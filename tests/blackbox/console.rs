@@ -1,0 +1,9 @@
+//! Consoles: a websocket on one side, a stand-in's port or socket on the other.
+
+mod client;
+mod endings;
+mod handshake;
+mod life;
+mod load;
+mod messages;
+mod refusals;
