@@ -1,5 +1,6 @@
 //! Consoles: a websocket on one side, a stand-in's port or socket on the other.
 
+mod browser;
 mod client;
 mod endings;
 mod handshake;
