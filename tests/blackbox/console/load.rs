@@ -79,7 +79,7 @@ fn a_migration_tunnel_is_fast_both_ways() {
         server
     });
     let piece = frame(FINAL | BINARY, &content(1 << 20));
-    let speed = |since: Instant| (SIZE >> 20) as f64 / since.elapsed().as_secs_f64();
+    let speed = |since: Instant| (SIZE >> 10) / usize::try_from(since.elapsed().as_millis()).unwrap(); // about MB/s
     let before = Instant::now();
     for _ in 0..SIZE >> 20 {
         socket.send_raw(&piece);
@@ -91,9 +91,9 @@ fn a_migration_tunnel_is_fast_both_ways() {
     while left > 40_000 {
         left -= socket.receive().payload.len();
     }
-    println!("client to console {up:.0} MiB/s, console to client {:.0} MiB/s", speed(before));
+    println!("client to console {up} MB/s, console to client {} MB/s", speed(before));
     server.join().unwrap();
-    assert!(up > 286.0, "300 MB/s is the goal");
+    assert!(up > 300, "the goal");
 }
 
 #[test]

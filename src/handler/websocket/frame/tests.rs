@@ -9,11 +9,11 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         short @ 0..126 => bytes.push(MASKED | u8::try_from(short).unwrap()),
         middle @ 126..65_536 => {
-            bytes.push(MASKED | 126);
+            bytes.push(MASKED | LENGTH_16);
             bytes.extend(u16::try_from(middle).unwrap().to_be_bytes());
         }
         long => {
-            bytes.push(MASKED | 127);
+            bytes.push(MASKED | LENGTH_64);
             bytes.extend(u64::try_from(long).unwrap().to_be_bytes());
         }
     }
@@ -144,7 +144,7 @@ fn control_frames_are_short() {
     assert_eq!(decoded(&frame(0x89, &content(125))).1.ping.unwrap().as_slice(), content(125));
     for first in [0x88, 0x89, 0x8a] {
         assert!(protocol_error(&frame(first, &content(126))));
-        assert!(protocol_error(&[first, MASKED | 127]));
+        assert!(protocol_error(&[first, MASKED | LENGTH_64]));
     }
 }
 
