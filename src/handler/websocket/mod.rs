@@ -3,6 +3,8 @@
 
 pub mod bridge;
 pub mod console;
+pub mod decoder;
+mod ends;
 pub mod frame;
 pub mod handshake;
 mod pulse;
