@@ -42,7 +42,7 @@ pub enum Command {
     Acl {
         profile: String,
         /// Addresses; `-` reads them from stdin
-        #[arg(required = true, value_name = "ADDR", allow_hyphen_values = true)]
+        #[arg(required = true, value_name = "ADDR")]
         addresses: Vec<String>,
     },
     /// Say where a request would go, and why

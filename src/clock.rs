@@ -101,7 +101,7 @@ impl Clock {
             }
             // Never sleep past the shortest deadline, since the state may change while asleep.
             let left = since.saturating_add(limit).saturating_sub(elapsed);
-            tokio::time::sleep(left.min(self.header).max(Duration::from_millis(5))).await;
+            tokio::time::sleep(left.min(self.header).min(self.idle).max(Duration::from_millis(5))).await;
         }
     }
 }

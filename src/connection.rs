@@ -27,7 +27,7 @@ use crate::tls::Acceptor;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 128 << 10;
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
 
@@ -51,7 +51,8 @@ fn turn_away(engine: &Engine, peer: PeerIp) {
 
 async fn serve_https(worker: Rc<Worker>, acceptor: &Acceptor, stream: TcpStream, peer: PeerIp) {
     let patience = worker.engine.config.settings.timeout.header;
-    let Some(first) = first_byte(&stream, patience).await else { return };
+    let first = worker.stop.run_until_cancelled(first_byte(&stream, patience)).await;
+    let Some(first) = first.flatten() else { return };
     if first == TLS_HANDSHAKE {
         match acceptor.accept(stream, patience).await {
             Ok(stream) => serve_http(worker, stream, peer, true).await,
@@ -104,6 +105,7 @@ where
             ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(peer = %peer.address(), %error, "connection ended");
+                    linger(connection.into_parts().io.into_inner()).await;
                     return;
                 }
                 break;
@@ -126,6 +128,16 @@ where
         let stream = parts.io.into_inner().into_inner();
         bridge::run(stream, parts.read_buf, console, ping, &stop).await;
     }
+}
+
+/// Closes, but takes in what is still being sent: else the client's system would throw away the answer that says
+/// what was wrong with it.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let _ = timeout(LAST_WORDS, async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    })
+    .await;
 }
 
 /// Writes and closes, for as long as that may take at most.

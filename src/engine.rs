@@ -11,9 +11,11 @@ use crate::config::Config;
 use crate::config::problem::{Origin, Problem};
 use crate::config::product::{BackendHeaders, Protocol};
 use crate::gate::Gate;
+use crate::handler::page::Pages;
 use crate::handler::static_file::types::file_types;
 use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
+use crate::handler::upload::Uploads;
 use crate::handler::websocket::console::ConsoleRules;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
@@ -33,12 +35,14 @@ pub struct Engine {
     pub speaks: Speaks,
     pub gate: Option<Gate>,
     pub routes: Routes,
+    pub pages: Pages,
     pub nodes: Arc<NodeFile>,
     pub pins: Pins,
     /// for connections to other nodes
     pub client_context: SslContext,
     pub backend_headers: HeaderNames,
     pub consoles: Option<ConsoleRules>,
+    pub uploads: Option<Uploads>,
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
 }
@@ -69,8 +73,12 @@ impl Engine {
         let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose();
         let gate = gate.map_err(&mut note).ok();
         let routes = routes(&config).map_err(&mut note).ok();
+        let pages = Pages::new(&config).map_err(&mut note).ok();
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
         let consoles = ConsoleRules::new(&config).map_err(&mut note).ok();
+        let uploads = config.product.upload.clone();
+        let uploads = uploads.map(|rules| Uploads::new(rules, &config.root)).transpose();
+        let uploads = uploads.map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let speaks = match config.product.protocol {
@@ -81,12 +89,14 @@ impl Engine {
             }
             Protocol::Connect => TunnelRules::new(&config).map(Box::new).map(Speaks::Connect),
         };
-        let parts = (gate, routes, headers, consoles, common, client_context, speaks);
+        let parts = (gate, routes, pages, headers, consoles, uploads, common, client_context, speaks);
         let (
             Some(gate),
             Some(routes),
+            Some(pages),
             Some(backend_headers),
             Some(consoles),
+            Some(uploads),
             Some(common),
             Some(client_context),
             Some(speaks),
@@ -103,11 +113,13 @@ impl Engine {
             speaks,
             gate,
             routes,
+            pages,
             nodes,
             pins,
             client_context,
             backend_headers,
             consoles,
+            uploads,
             common,
             log,
         };

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod engine;
 pub mod gate;
 pub mod handler;
+pub mod head;
 pub mod listener;
 pub mod pattern;
 pub mod process;

@@ -74,7 +74,8 @@ fn zone_index(zone: &str) -> Option<u32> {
     let by_name = nix::net::if_::if_nametoindex(zone).ok();
     by_name.or_else(|| {
         let index = zone.parse().ok()?;
-        nix::net::if_::if_indextoname(index).ok().map(|_| index)
+        // For an index that is not there nix 0.31 gives an empty name, no error.
+        nix::net::if_::if_indextoname(index).is_ok_and(|name| !name.is_empty()).then_some(index)
     })
 }
 

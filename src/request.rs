@@ -5,25 +5,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::header::{ALLOW, ETAG, EXPECT, HOST};
+use bytes::{Bytes, BytesMut};
+use http::header::{ALLOW, ETAG, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::acl::PeerIp;
 use crate::clock::Clock;
-use crate::config::settings::Limits;
 use crate::engine::Engine;
 use crate::gate::{Denial, Gate, Identity};
 use crate::handler::static_file::StaticError;
+use crate::handler::upload::{self, Upload};
 use crate::handler::websocket::{self, console::Console};
 use crate::handler::{api, redirect};
+use crate::head;
 use crate::response::body::{self, Body};
-use crate::response::refusal::{Form, Refusal};
+use crate::response::drain::Drain;
+use crate::response::refusal::{self, Form, Refusal};
 use crate::response::{LoggedBody, Record};
 use crate::route::Route;
 use crate::server::Worker;
@@ -31,9 +33,8 @@ use crate::target::{ApiPath, Target};
 
 /// What a refused login waits for, counted from the beginning of the request.
 const LOGIN_DELAY: Duration = Duration::from_secs(3);
-/// An unread body is taken in for this long and to this size, so that the client reads the answer.
-const DRAIN_TIME: Duration = Duration::from_secs(10);
-const DRAIN_BYTES: usize = 64 << 20;
+/// For a body that was refused unread.
+const DRAIN: Drain = Drain { time: Duration::from_secs(10), bytes: 64 << 20 };
 
 /// The connection that a request came on.
 pub struct Client {
@@ -65,30 +66,31 @@ pub async fn handle(
     let outcome = if client.encrypted {
         answer(&worker, &client, &head, &mut body, &mut record).await
     } else {
-        redirect::to_https(&head)
+        head::check(&head, &engine.config.settings.limits).and_then(|()| redirect::to_https(&head))
     };
     let mut response = match outcome {
         Ok(response) => response,
         Err(refusal) => {
-            drain(body, &head.headers);
-            refuse(refusal, form, started, &mut record).await
+            // A client that waits to be told to go on has sent nothing, and is not told.
+            DRAIN.start(body.filter(|_| !head.headers.contains_key(EXPECT)));
+            let login_page = engine.gate.as_ref().and_then(|gate| gate.login_page(head.uri.path()));
+            refuse(refusal, form, login_page, started, &mut record).await
         }
     };
     let cacheable = response.headers().contains_key(ETAG);
-    engine.common.add_to(&mut response, cacheable);
+    engine.common.add_to(&mut response, cacheable, head::keeps_alive(&head));
     LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
 }
 
 async fn answer(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     head: &Parts,
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
     let engine = &worker.engine;
-    check_size(&head.headers, &engine.config.settings.limits)?;
-    check_host(head)?;
+    head::check(head, &engine.config.settings.limits)?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         return Ok(allowed(API_METHODS));
     }
@@ -118,13 +120,13 @@ async fn answer(
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
                 .map_err(|error| Refusal::nodes(&error))?;
-            run_file(engine, head, route, path).await
+            run_file(engine, head, route, path, record).await
         }
     }
 }
 
 async fn run_api(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     head: &Parts,
     identity: &Identity,
@@ -133,12 +135,14 @@ async fn run_api(
     body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let engine = &worker.engine;
+    let privileged = matches!(route, Route::Daemon);
     let call = |body| api::Call {
         head,
         target: path.upstream_target(head.uri.query()),
         identity,
         client: client.peer.address(),
         body,
+        place: api::Place { method: &head.method, path, privileged },
     };
     match route {
         Route::Node(_) | Route::Master(_) if engine.backend_headers.is_looped(&head.headers) => {
@@ -157,7 +161,9 @@ async fn run_api(
             let known = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?.names();
             Err(Refusal::UnknownNode { node, known })
         }
-        Route::Upload => Err(Refusal::NotServed("uploads are")),
+        Route::Upload => {
+            upload::run(worker, &Upload { head, path, identity, client: client.peer.address() }, body).await
+        }
         Route::Websocket => {
             let body = read_body(engine, head, body).await?;
             let upstream = worker.local(&Route::Unprivileged);
@@ -176,6 +182,7 @@ async fn run_file(
     head: &Parts,
     route: Route,
     path: &str,
+    record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
     let is_head = head.method == Method::HEAD;
     if matches!(route, Route::Page | Route::Static(_)) && !is_head && head.method != Method::GET {
@@ -192,7 +199,13 @@ async fn run_file(
                 }
             })
         }
-        Route::Page => Err(Refusal::NotServed("pages are")),
+        Route::Page => {
+            let query = head.uri.query().unwrap_or_default();
+            let gate = engine.gate.as_ref();
+            let login = gate.and_then(|gate| gate.page_login(&head.headers, query, SystemTime::now()));
+            record.user = login.as_ref().map(|login| login.user.clone());
+            Ok(engine.pages.serve(path, head, login.as_ref()).await?)
+        }
         Route::Missing(path) => Err(Refusal::NotFound(path)),
         Route::Daemon
         | Route::Unprivileged
@@ -213,42 +226,6 @@ fn allowed(methods: &'static str) -> Response<Body> {
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
-}
-
-/// `: ` and the line end.
-const AROUND_A_HEADER: usize = 4;
-
-/// Lines and bytes of the header block, the request line not counted.
-fn check_size(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
-    if headers.len() > limits.headers {
-        return Err(Refusal::HeaderTooLarge { what: "too many lines", limit: limits.headers });
-    }
-    let bytes: usize =
-        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND_A_HEADER).sum();
-    if bytes > limits.header {
-        return Err(Refusal::HeaderTooLarge { what: "too many bytes", limit: limits.header });
-    }
-    Ok(())
-}
-
-/// Exactly one Host, and the one of an absolute target (RFC 9112 section 3.2). HTTP/1.0 may come without.
-fn check_host(head: &Parts) -> Result<(), Refusal> {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => return Err(Refusal::BadRequest("more than one Host header")),
-        (Some(host), None) => host.to_str().unwrap_or_default(),
-        (None, _) if head.version == Version::HTTP_10 => return Ok(()),
-        (None, _) => return Err(Refusal::BadRequest("Host header missing")),
-    };
-    match host.parse::<http::uri::Authority>() {
-        Ok(authority) if !host.contains('@') => match head.uri.authority() {
-            Some(target) if !target.as_str().eq_ignore_ascii_case(authority.as_str()) => {
-                Err(Refusal::BadRequest("Host header and request target disagree"))
-            }
-            Some(_) | None => Ok(()),
-        },
-        _ => Err(Refusal::BadRequest("malformed Host header")),
-    }
 }
 
 fn check_api_method(method: &Method) -> Result<(), Refusal> {
@@ -280,35 +257,50 @@ async fn read_body(engine: &Engine, head: &Parts, body: &mut Option<Incoming>) -
     if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(Refusal::BodyTooLarge { limit });
     }
-    let Some(incoming) = body.take().filter(|body| !body.is_end_stream()) else { return Ok(Bytes::new()) };
-    let whole = match timeout(patience, Limited::new(incoming, limit).collect()).await {
-        Ok(Ok(whole)) => whole.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Refusal::BodyTooLarge { limit }),
-        Ok(Err(_)) => return Err(Refusal::BodyBroken),
-        Err(_) => return Err(Refusal::BodyTimeout(patience.as_secs())),
-    };
+    let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else { return Ok(Bytes::new()) };
+    let collected = timeout(patience, collect(incoming, limit)).await;
+    let collected = collected.unwrap_or(Err(Refusal::BodyTimeout(patience.as_secs())));
+    // What is too large is left where it is, to be drained.
+    if !matches!(collected, Err(Refusal::BodyTooLarge { .. })) {
+        *body = None;
+    }
+    let whole = collected?;
     if !whole.is_empty() && !matches!(head.method, Method::POST | Method::PUT) {
         return Err(Refusal::UnexpectedContent(head.method.clone()));
     }
     Ok(whole)
 }
 
-/// A body that nobody read is taken in beside the answer; else the client's system would throw the answer away.
-fn drain(body: Option<Incoming>, headers: &HeaderMap) {
-    let Some(body) = body.filter(|body| !body.is_end_stream() && !headers.contains_key(EXPECT)) else {
-        return;
-    };
-    tokio::task::spawn_local(async move {
-        let _ = timeout(DRAIN_TIME, Limited::new(body, DRAIN_BYTES).collect()).await;
-    });
+/// Trailers are dropped.
+async fn collect(incoming: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let data = frame.map_err(|_| Refusal::BodyBroken)?.into_data().unwrap_or_default();
+        if whole.len() + data.len() > limit {
+            return Err(Refusal::BodyTooLarge { limit });
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
 }
 
-async fn refuse(refusal: Refusal, form: Form, started: Instant, record: &mut Record) -> Response<Body> {
+async fn refuse(
+    refusal: Refusal,
+    form: Form,
+    login_page: Option<&str>,
+    started: Instant,
+    record: &mut Record,
+) -> Response<Body> {
     if refusal.status() == StatusCode::UNAUTHORIZED {
         record.user = None;
         sleep_until(started + LOGIN_DELAY).await;
     }
     tracing::debug!(status = refusal.status().as_u16(), reason = %refusal, "refused");
+    if let (Some(location), Refusal::Denied(Denial::NoCredential) | Refusal::InvalidTicket(_)) =
+        (login_page, &refusal)
+    {
+        return refusal::to_login_page(location);
+    }
     refusal.into_response(form)
 }
 

@@ -75,6 +75,18 @@ impl RouteTable {
         let (_, found) = matched.value.iter().find(|(name, _)| name == method)?;
         Some(Found { method: *found, node: matched.params.get("node") })
     }
+
+    /// `template` with each `{name}` replaced by the parameter that a path has for it.
+    pub fn fill(&self, template: &str, path: &str) -> Option<String> {
+        let matched = self.router.at(path).ok()?;
+        let segments = template.split('/').map(|segment| {
+            match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+                Some(name) => matched.params.get(name),
+                None => Some(segment),
+            }
+        });
+        Some(segments.collect::<Option<Vec<_>>>()?.join("/"))
+    }
 }
 
 /// `PUT:pn`.

@@ -24,6 +24,8 @@ use crate::upstream::Upstream;
 
 /// Accepted connections that may wait for a worker.
 const QUEUE: usize = 1024;
+/// For file work that was under way when its connection ended.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 /// Pause when the process or the system is out of descriptors.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 
@@ -71,9 +73,10 @@ impl Workers {
             let (sender, receiver) = channel(QUEUE);
             let runtime = runtime()?;
             let (engine, stop) = (Arc::clone(engine), stop.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || LocalSet::new().block_on(&runtime, work(engine, stop, receiver)))?;
+            let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                LocalSet::new().block_on(&runtime, work(engine, stop, receiver));
+                runtime.shutdown_timeout(LEFT_BEHIND);
+            })?;
             workers.senders.push(sender);
             workers.threads.push(thread);
         }

@@ -136,6 +136,22 @@ pub fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     })
 }
 
+/// The first query parameter of that name, decoded: `Some(None)` when it stands there without a value.
+pub fn query_parameter<'q>(query: &'q str, name: &str) -> Option<Option<Cow<'q, str>>> {
+    query.split(['&', ';']).find_map(|parameter| match parameter.split_once('=') {
+        Some((key, value)) => (decode(key) == name).then(|| Some(decode(value))),
+        None => (decode(parameter) == name).then_some(None),
+    })
+}
+
+/// All parameters of a query, decoded; split at `&` and `;`, as the daemon does. One without `=` has no value.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split(['&', ';']).filter(|parameter| !parameter.is_empty()).map(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        (decode(name), decode(value))
+    })
+}
+
 /// `application/x-www-form-urlencoded`: `+` is a space.
 fn decode(text: &str) -> Cow<'_, str> {
     if text.contains(['+', '%']) {

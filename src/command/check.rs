@@ -14,6 +14,7 @@ use crate::config::settings::{Listen, ListenAddress};
 use crate::config::{Config, Options};
 use crate::engine::{Engine, Speaks};
 use crate::gate::Gate;
+use crate::handler::upload::Uploads;
 use crate::listener;
 use crate::response::access_log::AccessLog;
 use crate::upstream::nodes::NodeFile;
@@ -85,6 +86,13 @@ fn missing_files(engine: &Engine) -> Vec<Problem> {
             let message = format!("{} is served from {}, which is missing", directory.url, path.display());
             problems.push(Problem::warning(Origin::Profile, "product.directory", message));
         }
+    }
+    problems.extend(engine.pages.template_errors().into_iter().map(|error| {
+        Problem::warning(Origin::Profile, "product.page", format!("a page cannot be rendered: {error}"))
+    }));
+    if let Some(error) = engine.uploads.as_ref().and_then(Uploads::problem) {
+        let message = format!("no upload is possible: {error}");
+        problems.push(Problem::warning(Origin::Profile, "product.upload.spool", message));
     }
     problems
 }

@@ -48,7 +48,7 @@ pub const KEYS: &[Key] = &[
     key("compression.enabled", Some("COMPRESSION"), Kind::Bool, "1"),
     key("real_ip.header", Some("PROXY_REAL_IP_HEADER"), Kind::Text, ""),
     key("real_ip.allow_from", Some("PROXY_REAL_IP_ALLOW_FROM"), Kind::List, ""),
-    key("workers", Some("MAX_WORKERS"), Kind::Text, "3"),
+    key("workers", Some("MAX_WORKERS"), Kind::Number(1, 127), "3"),
     key("backend.address", None, Kind::Text, "127.0.0.1:85"),
     key("backend.unprivileged", None, Kind::Text, ""),
     key("backend.keepalive", None, Kind::Bool, "false"),
@@ -87,8 +87,11 @@ pub fn find_legacy(legacy: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.legacy == Some(legacy))
 }
 
-/// The name most like `wrong`, for a hint behind "unknown key".
+/// The name most like `wrong`, for a hint behind "unknown key"; the products' own names are known as well.
 pub fn most_like(wrong: &str) -> Option<&'static str> {
+    if let Some(key) = find_legacy(&wrong.to_uppercase()) {
+        return Some(key.name);
+    }
     KEYS.iter()
         .map(|key| (strsim::jaro_winkler(key.name, wrong), key.name))
         .filter(|(likeness, _)| *likeness > 0.85)

@@ -1,6 +1,7 @@
 //! The layers of settings, weakest first: defaults and profile, site file, the product's own file, environment,
 //! command line. Each single value is a figment provider of its own, so that its metadata tells file and line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Map, Value};
@@ -152,14 +153,18 @@ impl Layers {
     }
 
     /// `NODEGATE_LISTEN__PORT=8007` and the like.
-    pub fn environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+    pub fn environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
         for (name, value) in variables {
+            let name = name.to_string_lossy();
             let Some(rest) = name.strip_prefix("NODEGATE_") else { continue };
             let dotted = rest.to_lowercase().replace("__", ".");
-            let origin = Origin::Environment(name.clone());
-            match keys::find(&dotted) {
-                Some(key) => self.merge(key.name, value, origin),
-                None => self.problems.push(unknown_key(origin, &dotted)),
+            let origin = Origin::Environment(name.clone().into_owned());
+            match (keys::find(&dotted), value.into_string()) {
+                (Some(key), Ok(value)) => self.merge(key.name, value, origin),
+                (Some(_), Err(_)) => {
+                    self.problems.push(Problem::error(origin, dotted, "is not UTF-8 text"));
+                }
+                (None, _) => self.problems.push(unknown_key(origin, &dotted)),
             }
         }
     }

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod keys;
 pub mod layers;
+pub mod page;
 pub mod problem;
 pub mod product;
 pub mod root;
@@ -16,6 +17,7 @@ use include_dir::{Dir, include_dir};
 use serde::Deserialize as _;
 use toml::de::DeTable;
 
+use keys::Key;
 use layers::{Found, Layers};
 use problem::{Origin, Problem};
 use product::Product;
@@ -81,13 +83,16 @@ impl Config {
         if let Some(legacy) = &product.legacy_file {
             layers.legacy_file(&root.path(legacy));
         }
-        layers.environment(std::env::vars());
+        layers.environment(std::env::vars_os());
         layers.command_line(&options.sets);
         let (settings, more) = Settings::resolve(&layers, root);
         let mut problems = std::mem::take(&mut layers.problems);
         problems.extend(more);
         problems.extend(product_problems(&product));
-        let effective = keys::KEYS.iter().map(|key| (key.name, layers.find(key.name))).collect();
+        if let Some(path) = path {
+            name_the_profile(&path, &mut problems);
+        }
+        let effective = keys::KEYS.iter().map(|key| (key.name, effective(key, &layers, &settings))).collect();
         Ok(Self { product, settings, root: root.clone(), route_table, own_port, problems, effective })
     }
 
@@ -99,6 +104,26 @@ impl Config {
 
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(Problem::is_error)
+    }
+}
+
+/// What is wrong in a profile of one's own is found in its file.
+fn name_the_profile(path: &Path, problems: &mut [Problem]) {
+    for problem in problems.iter_mut().filter(|problem| problem.origin == Origin::Profile) {
+        problem.origin = Origin::File { path: path.to_path_buf(), line: None };
+    }
+}
+
+/// What is in force, where that is not the value as it was written.
+fn effective(key: &Key, layers: &Layers, settings: &Settings) -> Found {
+    let found = layers.find(key.name);
+    match key.name {
+        "listen.address" if found.text.trim().is_empty() => Found { text: key.default.to_owned(), ..found },
+        "node.name" => Found { text: settings.node_name.clone(), ..found },
+        "workers" if found.text.trim() != settings.workers.to_string() => {
+            Found { text: settings.workers.to_string(), origin: Origin::Profile }
+        }
+        _ => found,
     }
 }
 

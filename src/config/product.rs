@@ -1,8 +1,11 @@
 //! The `[product]` part of a profile: everything that differs between products and is no setting.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+
+use super::page::{Page, Variable};
 
 /// What a profile says of its product. Paths are absolute and still without `--root`.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,10 +30,14 @@ pub struct Product {
     #[serde(default)]
     pub backend: BackendHeaders,
     pub gate: Option<Gate>,
+    pub upload: Option<Upload>,
     pub connect: Option<Connect>,
     pub console: Option<Console>,
     #[serde(default)]
     pub page: Vec<Page>,
+    /// of the pages' templates
+    #[serde(default)]
+    pub variable: BTreeMap<String, Variable>,
     #[serde(default)]
     pub directory: Vec<Directory>,
     #[serde(default)]
@@ -90,8 +97,46 @@ pub struct BackendHeaders {
     pub loop_header: Option<String>,
     /// names a local file to stream; never leaves nodegate
     pub stream_header: Option<String>,
+    /// directories below which a file named by `stream_header` may lie
+    #[serde(default)]
+    pub stream_paths: Vec<PathBuf>,
     /// cut off the front of `Location`
     pub location_prefix: Option<String>,
+}
+
+/// Files that clients send (`handler/upload/`), for the routes flagged so.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upload {
+    /// where a file waits for the daemon; 32 hexadecimal digits follow
+    pub spool: String,
+    /// the form's part with the file; the daemon is told its file name under this name
+    pub file: String,
+    /// the field that tells the daemon the spool file; refused from every client
+    pub spool_field: String,
+    /// the call that tells permissions, asked with `path=`
+    pub permissions: String,
+    /// what permission is needed on; `{name}` stands for the route's parameter
+    pub permission_path: String,
+    pub privilege: String,
+    /// bytes of the spool's file system that stay free
+    #[serde(default = "Upload::default_reserve")]
+    pub reserve: u64,
+    /// bytes of one upload
+    pub limit: Option<u64>,
+    /// seconds that a client may send nothing
+    #[serde(default = "Upload::default_patience")]
+    pub patience: u64,
+}
+
+impl Upload {
+    fn default_reserve() -> u64 {
+        256 << 20
+    }
+
+    fn default_patience() -> u64 {
+        60
+    }
 }
 
 /// Who may pass (`gate/`).
@@ -105,6 +150,8 @@ pub struct Gate {
     /// the reason given for every ticket that is refused, whatever is wrong with it
     pub invalid: String,
     pub schemes: Vec<Scheme>,
+    /// where a refused login under the same `/api2/FORMAT/` is sent to
+    pub login_page: Option<String>,
     /// longest `USER@REALM`, in bytes
     pub user_length: usize,
     /// `METHOD PATH` that need no login, exact
@@ -142,6 +189,8 @@ pub struct TicketKind {
     pub realm: Option<String>,
     /// read `max_age` in days from a file of sections
     pub lifetime: Option<Lifetime>,
+    /// the query parameter of a page that may bring such a ticket, where the request has no cookie
+    pub link: Option<String>,
 }
 
 impl TicketKind {
@@ -183,13 +232,6 @@ pub struct Console {
     /// directories of unix sockets
     #[serde(default)]
     pub sockets: Vec<PathBuf>,
-}
-
-/// A page rendered from a template.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Page {
-    pub url: String,
 }
 
 /// Everything below `url` is a file below `path`.

@@ -1,4 +1,4 @@
-//! Section files (`cluster.conf`, `pmg.conf` and the like): a header `type: id`, then indented `key value` lines.
+//! Section files (`cluster.conf` and the like): a header `type: id`, then indented `key value` lines.
 
 /// One section: its header and its lines in order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

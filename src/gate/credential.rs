@@ -31,7 +31,7 @@ pub fn take(names: Names<'_>, cookie: &str, authorization: &str) -> Option<Crede
 
 /// The first `NAME=VALUE` or `NAME VALUE` at the start or behind white space, up to `;`, percent-decoded. Some
 /// clients put the value in quotes.
-fn value_of(name: &str, text: &str) -> Option<String> {
+pub fn value_of(name: &str, text: &str) -> Option<String> {
     let behind = text.match_indices(name).find_map(|(at, _)| {
         let before = text.get(..at)?.chars().next_back();
         let rest = text.get(at + name.len()..)?;

@@ -15,7 +15,7 @@ use crate::config::product;
 use crate::config::root::Root;
 use crate::config::sections;
 use crate::pattern::Pattern;
-use crate::target::ApiPath;
+use crate::target::{ApiPath, query_value};
 use crate::upstream::nodes::NodeFile;
 use crate::watched_file::{FileError, Snapshot, WatchedFile};
 use credential::{Credential, Names};
@@ -48,6 +48,13 @@ pub struct Identity {
     pub credential: Option<Credential>,
     /// the CSRF token that came with a ticket, as it came
     pub csrf_token: Option<String>,
+}
+
+/// Who looks at a page, and the token for what the page asks in turn.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Login {
+    pub user: String,
+    pub csrf_token: String,
 }
 
 /// Why a request does not pass. `Ticket` says to the log what the client is not told.
@@ -115,6 +122,41 @@ impl Gate {
                 Ok(Identity { user: Some(user), credential: Some(Credential::Ticket(ticket)), csrf_token })
             }
         }
+    }
+
+    /// Who a page is for: the user of a good ticket in the cookie or, where the request has no cookie at all, in the
+    /// link that was clicked. Refuses nobody: without a good ticket the page asks for a login.
+    pub fn page_login(&self, headers: &HeaderMap, query: &str, now: SystemTime) -> Option<Login> {
+        let user = if headers.contains_key(COOKIE) {
+            let ticket = credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE))?;
+            self.user_of(&ticket, now)
+        } else {
+            self.user_of_link(query, now)?
+        };
+        let user = user.map_err(|denial| tracing::debug!(%denial, "a page without login")).ok()?;
+        let secret =
+            self.csrf_secret.current().map_err(|error| tracing::error!(%error, "no CSRF token")).ok()?;
+        let csrf_token = csrf::mint(&user, &secret.value, unix(now)).ok()?;
+        Some(Login { user, csrf_token })
+    }
+
+    fn user_of_link(&self, query: &str, now: SystemTime) -> Option<Result<String, Denial>> {
+        let (files, ticket) = self.tickets.iter().find_map(|files| {
+            let ticket = query_value(query, files.kind.link.as_deref()?)?;
+            // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
+            Some((files, ticket.replace(' ', "+")))
+        })?;
+        Some(match files.verify(&ticket, &self.rules, &self.nodes, now) {
+            Ok(judged) => judged.map_err(Denial::Ticket),
+            Err(error) => Err(Denial::KeyFile(error)),
+        })
+    }
+
+    /// Where a refused login of this (raw) path is sent instead.
+    pub fn login_page(&self, path: &str) -> Option<&str> {
+        let page = self.rules.login_page.as_deref()?;
+        let format = |path: &str| path.strip_prefix("/api2/")?.split('/').next().map(str::to_owned);
+        (format(path)? == format(page)?).then_some(page)
     }
 
     /// The reason that every refused ticket gets.
@@ -198,10 +240,9 @@ impl TicketFiles {
         now: SystemTime,
     ) -> Result<Result<String, TicketError>, FileError> {
         let current = self.key.current()?;
-        let old = match self.old_key.as_ref().map(WatchedFile::current) {
-            Some(Err(error)) if !error.is_missing() => return Err(error),
-            Some(Ok(old)) => Some(old),
-            Some(Err(_)) | None => None,
+        let old = match self.old_key.as_ref().map(WatchedFile::current).transpose() {
+            Err(error) if error.is_missing() => Ok(None),
+            read => read,
         };
         let current = dated(&current, now);
         let overdue = self.kind.key_lifetime.is_some_and(|lifetime| current.age > lifetime);
@@ -209,7 +250,7 @@ impl TicketFiles {
             prefix: &self.kind.prefix,
             schemes: &rules.schemes,
             current,
-            old: old.as_ref().map(|old| dated(old, now)),
+            old: old.as_ref().ok().and_then(Option::as_ref).map(|old| dated(old, now)),
             min_age: self.kind.min_age,
             max_age: self.max_age()?,
             key_lifetime: self.kind.key_lifetime,
@@ -217,7 +258,11 @@ impl TicketFiles {
             realm: self.kind.realm.as_deref(),
             user_length: rules.user_length,
         };
-        Ok(ticket::verify(ticket, &rules, unix(now)))
+        match (ticket::verify(ticket, &rules, unix(now)), old) {
+            // The key that cannot be read might have fitted.
+            (Err(TicketError::Signature | TicketError::Age), Err(error)) => Err(error),
+            (judged, _) => Ok(judged),
+        }
     }
 
     /// Seconds; from the file of sections where the profile names one.
@@ -254,7 +299,7 @@ fn plain_text(bytes: &[u8]) -> Result<String, String> {
 }
 
 /// Several lines of one header as one text; `Cookie` is joined by `; ` (RFC 9113 section 8.2.3).
-fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
+pub fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     let lines: Vec<_> =
         headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
     lines.join("; ")

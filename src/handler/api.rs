@@ -17,7 +17,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -28,7 +27,10 @@ use crate::gate::credential::Credential;
 use crate::response::body::{self, Body};
 use crate::response::compress::{self, Coding};
 use crate::response::refusal::Refusal;
+use crate::target::ApiPath;
 use crate::upstream::{Answer, Upstream};
+
+use super::download;
 
 /// An answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
 /// middle gives a clean error.
@@ -38,8 +40,9 @@ const COLLECT: u64 = 65_536;
 const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Hop-by-hop (RFC 9110 section 7.6.1), or set by ourselves in every answer.
-static NOT_PASSED_ON: [HeaderName; 12] = [
+static NOT_PASSED_ON: [HeaderName; 13] = [
     CONNECTION,
+    CONTENT_LENGTH,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     TE,
@@ -62,12 +65,30 @@ pub struct Call<'a> {
     /// who the daemon is told the client is
     pub client: IpAddr,
     pub body: Bytes,
+    pub place: Place<'a>,
+}
+
+/// What an answer may name a file for (`download.rs`).
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub method: &'a Method,
+    pub path: &'a ApiPath,
+    /// the daemon that answers may read every file anyway
+    pub privileged: bool,
+}
+
+impl<'a> Place<'a> {
+    /// A call whose answer names no file, whoever answers.
+    pub fn of_call(method: &'a Method, path: &'a ApiPath) -> Self {
+        Self { method, path, privileged: false }
+    }
 }
 
 /// Asks the daemon and passes its answer on.
 pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Response<Body>, Refusal> {
+    let place = call.place;
     let answer = upstream.send(request(engine, upstream, call)?).await?;
-    pass_on(engine, upstream, answer).await
+    pass_on(engine, upstream, place, answer).await
 }
 
 /// The request as the daemon gets it.
@@ -142,10 +163,11 @@ fn add_credential(engine: &Engine, headers: &mut HeaderMap, identity: &Identity)
     Ok(())
 }
 
-/// The daemon's answer as the client gets it.
+/// The answer as the client gets it.
 pub(super) async fn pass_on(
     engine: &Engine,
     upstream: &Upstream,
+    place: Place<'_>,
     answer: Answer,
 ) -> Result<Response<Body>, Refusal> {
     let Answer { response, connection, started } = answer;
@@ -153,10 +175,15 @@ pub(super) async fn pass_on(
     if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
         return Err(Refusal::ForeignStream);
     }
+    if head.status.is_informational() {
+        return Err(upstream.parse_error(started).into());
+    }
+    let named = download::body(engine, place, &mut head)?;
     clean(engine, &mut head.headers);
     let patience = engine.config.settings.timeout.answer;
-    let body = match incoming.size_hint().exact() {
-        Some(length) if length <= COLLECT => {
+    let body = match (named, incoming.size_hint().exact()) {
+        (Some(named), _) => named,
+        (None, Some(length)) if length <= COLLECT => {
             let collected = timeout(patience, incoming.collect()).await;
             let whole = match collected {
                 Ok(Ok(whole)) => whole.to_bytes(),
@@ -164,7 +191,6 @@ pub(super) async fn pass_on(
                 Err(_) => return Err(upstream.body_error(started, "Connection timed out").into()),
             };
             upstream.keep(connection);
-            head.headers.remove(CONTENT_LENGTH);
             body::full(whole)
         }
         _ => Streamed::new(incoming, patience).boxed_unsync(),
@@ -178,8 +204,14 @@ pub(super) async fn pass_on(
     Ok(response)
 }
 
-/// Takes out what is between the daemon and us.
+/// Takes out what is between the daemon and us, with what it names itself in `Connection`. The length is told anew.
 fn clean(engine: &Engine, headers: &mut HeaderMap) {
+    let connection = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<HeaderName> =
+        connection.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    for name in named {
+        headers.remove(name);
+    }
     for name in &NOT_PASSED_ON {
         headers.remove(name);
     }
@@ -199,19 +231,23 @@ fn clean(engine: &Engine, headers: &mut HeaderMap) {
 }
 
 /// A body passed on as it comes, given up when the daemon pauses for too long. Trailers end here.
-struct Streamed {
-    incoming: Incoming,
+pub(super) struct Streamed<B> {
+    incoming: B,
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
 }
 
-impl Streamed {
-    fn new(incoming: Incoming, patience: Duration) -> Self {
+impl<B> Streamed<B> {
+    pub(super) fn new(incoming: B, patience: Duration) -> Self {
         Self { incoming, patience, deadline: Box::pin(sleep(patience)) }
     }
 }
 
-impl http_body::Body for Streamed {
+impl<B> http_body::Body for Streamed<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     type Data = Bytes;
     type Error = io::Error;
 

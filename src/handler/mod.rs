@@ -1,7 +1,10 @@
 //! Step 7: one file per destination.
 
 pub mod api;
+pub mod download;
+pub mod page;
 pub mod redirect;
 pub mod static_file;
 pub mod tunnel;
+pub mod upload;
 pub mod websocket;

@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn secrets_in_the_query_are_masked() {
         let cases = [
-            ("GET /x?port=5900&vncticket=PVE%3A HTTP/1.1", "GET /x?port=5900&vncticket=*** HTTP/1.1"),
+            ("GET /x?port=5900&vncticket=VNC%3A HTTP/1.1", "GET /x?port=5900&vncticket=*** HTTP/1.1"),
             ("GET /x?ticket=a;password=b&c=d HTTP/1.1", "GET /x?ticket=***;password=***&c=d HTTP/1.1"),
             ("GET /x?%74icket=a HTTP/1.1", "GET /x?%74icket=*** HTTP/1.1"),
             ("GET /x?tickets=a&ticket HTTP/1.1", "GET /x?tickets=a&ticket HTTP/1.1"),

@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod body;
 pub mod compress;
+pub mod drain;
 pub mod refusal;
 
 use std::io;
@@ -38,14 +39,14 @@ pub struct CommonHeaders {
 
 impl CommonHeaders {
     /// Adds what every answer carries. Files say themselves how long they may be kept.
-    pub fn add_to(&self, response: &mut Response<Body>, cacheable: bool) {
+    pub fn add_to(&self, response: &mut Response<Body>, cacheable: bool, keeps_alive: bool) {
         let headers = response.headers_mut();
         headers.insert(SERVER, self.server.clone());
         if !cacheable {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=0"));
             headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
         }
-        if !headers.contains_key(CONNECTION) {
+        if keeps_alive && !headers.contains_key(CONNECTION) {
             headers.insert(KEEP_ALIVE, self.keep_alive.clone());
         }
     }

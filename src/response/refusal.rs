@@ -8,6 +8,8 @@ use serde_json::json;
 
 use super::body::{self, Body};
 use crate::gate::Denial;
+use crate::handler::page::PageError;
+use crate::handler::upload::UploadError;
 use crate::handler::websocket::ConsoleError;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
@@ -76,9 +78,15 @@ pub enum Refusal {
     #[error("proxy loop detected")]
     Loop,
     #[error("{0}")]
+    Page(#[from] PageError),
+    #[error("{0}")]
     Peer(#[from] PeerError),
     #[error("streaming denied: another node may not name a file of this one")]
     ForeignStream,
+    #[error("streaming denied")]
+    StreamDenied,
+    #[error("{0}")]
+    Upload(#[from] UploadError),
     #[error("{0}")]
     Upstream(#[from] UpstreamError),
     #[error("{0}")]
@@ -100,9 +108,13 @@ impl Refusal {
             Self::HeaderTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Denied(Denial::KeyFile(_)) | Self::UnknownNode { .. } | Self::Loop | Self::Internal(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Denied(Denial::KeyFile(_))
+            | Self::UnknownNode { .. }
+            | Self::Loop
+            | Self::Page(_)
+            | Self::Internal(_)
+            | Self::StreamDenied => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Upload(error) => error.status(),
             Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
             Self::ForeignStream => StatusCode::FORBIDDEN,
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
@@ -180,6 +192,14 @@ pub fn redirect(method: &Method, location: HeaderValue) -> Response<Body> {
     };
     response.headers_mut().insert(LOCATION, location);
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// A refused login where people look at the answer: to the page where they can log in.
+pub fn to_login_page(location: &str) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    response.headers_mut().extend(HeaderValue::try_from(location).ok().map(|value| (LOCATION, value)));
     response
 }
 

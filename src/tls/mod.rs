@@ -12,7 +12,7 @@ use openssl::dh::Dh;
 use openssl::error::ErrorStack;
 use openssl::ssl::{
     AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
-    select_next_proto,
+    SslVersion, select_next_proto,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -21,13 +21,15 @@ use tokio_openssl::SslStream;
 use crate::config::Config;
 use crate::config::problem::Problem;
 use crate::config::settings::TlsSettings;
-use pair::Pair;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
 const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
 
 /// What ALPN offers: HTTP/2 has no reason phrase, and clients read it.
 const ALPN: &[u8] = b"\x08http/1.1";
+
+/// What an asynchronous stream needs: a write that waits may come back from another place in memory.
+pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::ACCEPT_MOVING_WRITE_BUFFER);
 
 /// Accepts TLS connections with one certificate.
 pub struct Acceptor {
@@ -48,15 +50,17 @@ pub enum HandshakeError {
 impl Acceptor {
     /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
     pub fn load(config: &Config) -> (Option<Self>, Vec<Problem>) {
-        let (pair, mut problems) = pair::choose(config);
-        let context = match build(&config.settings.tls, pair.as_ref()) {
-            Ok(context) => Some(context),
-            Err(more) => {
-                problems.extend(more);
-                None
+        let settings = &config.settings.tls;
+        let mut acceptor = None;
+        let mut problems = pair::choose(config, |pair| {
+            // With unsound settings no pair can be tried out; what is wrong with them is told below, once.
+            if let Ok(mut builder) = build(settings) {
+                pair.install(&mut builder).map_err(|error| reason(&error))?;
+                acceptor = Some(Self { context: builder.build() });
             }
-        };
-        let acceptor = context.filter(|_| pair.is_some()).map(|context| Self { context });
+            Ok(())
+        });
+        problems.extend(build(settings).err().into_iter().flatten());
         (acceptor, problems)
     }
 
@@ -74,8 +78,8 @@ impl Acceptor {
     }
 }
 
-/// Builds the context; without a pair only to see whether the settings are sound.
-fn build(settings: &TlsSettings, pair: Option<&Pair>) -> Result<SslContext, Vec<Problem>> {
+/// A context with all the settings and no certificate yet, or everything that is wrong with them.
+fn build(settings: &TlsSettings) -> Result<SslContextBuilder, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut builder = fresh(settings).map_err(|error| {
         vec![Problem::error(settings.origins.ciphers.clone(), "tls", format!("OpenSSL: {error}"))]
@@ -102,12 +106,7 @@ fn build(settings: &TlsSettings, pair: Option<&Pair>) -> Result<SslContext, Vec<
     if let Err(message) = set_dhparams(&mut builder, settings) {
         problems.push(Problem::error(origins.dhparams.clone(), "tls.dhparams", message));
     }
-    if let Some(pair) = pair
-        && let Err(error) = pair.install(&mut builder)
-    {
-        problems.push(Problem::file_error(&pair.certificate_file, format!("OpenSSL: {}", reason(&error))));
-    }
-    if problems.is_empty() { Ok(builder.build()) } else { Err(problems) }
+    if problems.is_empty() { Ok(builder) } else { Err(problems) }
 }
 
 fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
@@ -119,13 +118,16 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
         | SslOptions::SINGLE_DH_USE
         | SslOptions::SINGLE_ECDH_USE;
     options.set(SslOptions::CIPHER_SERVER_PREFERENCE, settings.honor_cipher_order);
-    options.set(SslOptions::NO_TLSV1_2, settings.disable_tls_1_2);
     options.set(SslOptions::NO_TLSV1_3, settings.disable_tls_1_3);
     builder.set_options(options);
+    if settings.disable_tls_1_2 {
+        // As an option it would leave a gap above TLS 1.1, and OpenSSL takes what is above a gap for disabled.
+        builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
+    }
     if !settings.honor_cipher_order {
         builder.clear_options(SslOptions::CIPHER_SERVER_PREFERENCE);
     }
-    builder.set_mode(SslMode::RELEASE_BUFFERS | SslMode::ENABLE_PARTIAL_WRITE);
+    builder.set_mode(STREAM_MODE | SslMode::RELEASE_BUFFERS);
     builder.set_read_ahead(true);
     // Sessions travel in tickets; a cache here would only grow.
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);

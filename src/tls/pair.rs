@@ -14,7 +14,6 @@ use crate::config::product::Certificate;
 
 /// A certificate, the chain above it, and the key that fits.
 pub struct Pair {
-    pub certificate_file: PathBuf,
     chain: Vec<X509>,
     key: PKey<Private>,
 }
@@ -37,6 +36,8 @@ enum PairError {
         key.display(), certificate.display()
     )]
     Mismatch { certificate: PathBuf, key: PathBuf },
+    #[error("{}: OpenSSL refuses it: {reason}", certificate.display())]
+    Refused { certificate: PathBuf, reason: String },
 }
 
 impl Pair {
@@ -69,21 +70,25 @@ impl Pair {
             let (certificate, key) = (certificate.to_path_buf(), key.to_path_buf());
             return Err(PairError::Mismatch { certificate, key });
         }
-        Ok(Self { certificate_file: certificate.to_path_buf(), chain, key: private })
+        Ok(Self { chain, key: private })
     }
 }
 
-/// The first pair of the profile whose files exist and fit together; each later one is a fall-back.
+/// Gives the first pair of the profile whose files exist and fit together to `install`, which may refuse it (a key
+/// too short for OpenSSL's security level, for one); each later pair is a fall-back.
 ///
 /// A pair that exists and cannot be served is an error in the list, even when a fall-back is found. A pair that
 /// only lacks a file is skipped in silence, unless its key was named by a setting or no pair is left.
-pub fn choose(config: &Config) -> (Option<Pair>, Vec<Problem>) {
+pub fn choose(config: &Config, mut install: impl FnMut(&Pair) -> Result<(), String>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut missing = Vec::new();
     for entry in &config.product.certificate {
         let (certificate, key) = files(entry, config);
-        match Pair::load(&certificate, &key) {
-            Ok(pair) => return (Some(pair), problems),
+        let installed = Pair::load(&certificate, &key).and_then(|pair| {
+            install(&pair).map_err(|reason| PairError::Refused { certificate: certificate.clone(), reason })
+        });
+        match installed {
+            Ok(()) => return problems,
             Err(error @ PairError::Missing(_)) => {
                 let problem = Problem::file_error(&certificate, error.to_string());
                 let custom_key_missing =
@@ -94,7 +99,7 @@ pub fn choose(config: &Config) -> (Option<Pair>, Vec<Problem>) {
         }
     }
     problems.extend(missing);
-    (None, problems)
+    problems
 }
 
 fn files(entry: &Certificate, config: &Config) -> (PathBuf, PathBuf) {

@@ -230,9 +230,7 @@ impl Upstream {
     ) -> Result<Response<Incoming>, UpstreamError> {
         match timeout(self.timeouts.answer, sender.send_request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_parse() => {
-                Err(UpstreamError::new(Phase::Parse, &self.destination, started, "Invalid server response"))
-            }
+            Ok(Err(error)) if error.is_parse() => Err(self.parse_error(started)),
             Ok(Err(error)) => Err(UpstreamError::new(
                 Phase::Answer,
                 &self.destination,
@@ -266,9 +264,9 @@ impl Upstream {
         }
     }
 
-    /// An error of a request that was sent at `started`.
-    pub fn error(&self, phase: Phase, started: Instant, cause: &str) -> UpstreamError {
-        UpstreamError::new(phase, &self.destination, started, cause)
+    /// An answer that makes no sense here.
+    pub fn parse_error(&self, started: Instant) -> UpstreamError {
+        UpstreamError::new(Phase::Parse, &self.destination, started, "Invalid server response")
     }
 
     /// An error while the body of an answer is read.

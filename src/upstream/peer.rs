@@ -14,6 +14,7 @@ use tokio_openssl::SslStream;
 use super::nodes::NodeTable;
 use super::pins::{Expected, Fingerprint, PinError, Pins};
 use super::{Phase, io_message};
+use crate::tls::STREAM_MODE;
 
 /// A node to connect to, and what it must show.
 pub struct Peer {
@@ -37,6 +38,7 @@ pub enum PeerError {
 pub fn client_context() -> Result<SslContext, ErrorStack> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::NONE);
+    builder.set_mode(STREAM_MODE);
     Ok(builder.build())
 }
 

@@ -1,5 +1,6 @@
 //! Black-box tests: the real binary on a free port, real sockets, files in a directory of its own.
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -8,10 +9,33 @@
     clippy::as_conversions,
     clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
+    clippy::large_stack_arrays,
     reason = "a test ends by panicking"
 )]
 
 mod support;
 
+mod access;
+mod backend;
+mod clients;
+mod cluster;
+mod commands;
 mod console;
+mod custom_profile;
+mod demo;
+mod download;
+mod files;
 mod gate;
+mod house;
+mod http;
+mod isolation;
+mod listening;
+mod log;
+mod page;
+mod settings;
+mod spice;
+mod stop;
+mod tls;
+mod upload;
+mod upload_clients;
+mod vectors;

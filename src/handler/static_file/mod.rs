@@ -7,7 +7,7 @@ mod answer;
 mod conditional;
 mod contents;
 mod open;
-mod stream;
+pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 pub mod types;

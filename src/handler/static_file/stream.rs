@@ -16,14 +16,14 @@ use tokio::task::{JoinHandle, spawn_blocking};
 const PIECE: u64 = 256 << 10;
 
 /// Yields exactly the bytes of `remaining`; ends in `UnexpectedEof` if the file has become shorter.
-pub(super) struct FileBody {
+pub(in crate::handler) struct FileBody {
     file: Arc<File>,
     remaining: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl FileBody {
-    pub(super) fn new(file: Arc<File>, range: Range<u64>) -> Self {
+    pub(in crate::handler) fn new(file: Arc<File>, range: Range<u64>) -> Self {
         Self { file, remaining: range, reading: None }
     }
 

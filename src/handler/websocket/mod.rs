@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::request::Client;
 use crate::response::body::{self, Body};
 use crate::response::refusal::Refusal;
-use crate::upstream::{Answer, Phase, Upstream};
+use crate::upstream::{Answer, Upstream};
 use console::PlaceError;
 use handshake::{Handshake, HandshakeError};
 
@@ -66,15 +66,16 @@ pub async fn open(
 ) -> Result<Response<Body>, Refusal> {
     let rules = engine.consoles.as_ref().ok_or(ConsoleError::None)?;
     let handshake = Handshake::check(call.head).map_err(ConsoleError::from)?;
+    let asked = call.place;
     let mut request = api::request(engine, upstream, call)?;
     request.headers_mut().remove(ACCEPT_ENCODING);
     let answer = upstream.send(request).await?;
     if answer.response.status() != StatusCode::OK {
-        return api::pass_on(engine, upstream, answer).await;
+        return api::pass_on(engine, upstream, asked, answer).await;
     }
     let Answer { response, started, .. } = answer;
     let (head, incoming) = response.into_parts();
-    let invalid = || upstream.error(Phase::Parse, started, "Invalid server response");
+    let invalid = || upstream.parse_error(started);
     let body = read(engine, incoming).await.map_err(|cause| upstream.body_error(started, cause))?;
     let told: Value = serde_json::from_slice(&body).map_err(|_| invalid())?;
     match rules.place(&told) {

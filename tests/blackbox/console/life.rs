@@ -60,10 +60,10 @@ fn a_client_that_answers_no_ping_is_closed() {
 
 #[test]
 fn a_client_that_reads_late_gets_everything_in_order() {
+    let sent = content(251 * 120_000); // takes its time, so before there is a console
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["console.ping=1"]);
+    let gate = Nodegate::start(&site, &["console.ping=2"]);
     let (mut socket, mut server) = opened(&site, &gate);
-    let sent = content(251 * 120_000);
     let writer = std::thread::spawn({
         let sent = sent.clone();
         move || {
@@ -81,10 +81,10 @@ fn a_client_that_reads_late_gets_everything_in_order() {
 
 #[test]
 fn a_console_that_reads_late_gets_everything_and_its_client_is_kept() {
-    let site = Site::pve();
-    let gate = Nodegate::start(&site, &["console.ping=1"]);
-    let (mut socket, mut server) = opened(&site, &gate);
     let sent = content(30_000_000);
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["console.ping=2"]);
+    let (mut socket, mut server) = opened(&site, &gate);
     let before = super::load::resident_kilobytes(&gate);
     let reader = std::thread::spawn({
         let length = sent.len();

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::OnceLock;
 
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 
@@ -53,10 +54,8 @@ impl Session {
 
     pub fn try_tls(address: SocketAddr) -> Result<Self, String> {
         let stream = tcp(address).map_err(|error| error.to_string())?;
-        let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
-        connector.set_verify(SslVerifyMode::NONE);
-        let configuration =
-            connector.build().configure().unwrap().verify_hostname(false).use_server_name_indication(false);
+        let configuration = connector().configure().unwrap();
+        let configuration = configuration.verify_hostname(false).use_server_name_indication(false);
         let stream = configuration.connect("localhost", stream).map_err(|error| error.to_string())?;
         Ok(Self { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new() })
     }
@@ -87,6 +86,14 @@ impl Session {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: node1:8006\r\n{length}{headers}\r\n");
         self.send([head.as_bytes(), body].concat());
         self.reply(method == "HEAD")
+    }
+
+    /// Sends no more, but still reads.
+    pub fn finish(&mut self) {
+        match &mut self.stream {
+            Stream::Tls(stream) => drop(stream.shutdown()),
+            Stream::Plain(stream) => stream.shutdown(std::net::Shutdown::Write).unwrap(),
+        }
     }
 
     /// Reads one answer.
@@ -169,7 +176,7 @@ impl Session {
 
     /// Reads once; 0 when closed or reset.
     fn fill(&mut self) -> usize {
-        let mut chunk = [0; 65_536];
+        let mut chunk = [0; 16_384];
         let read = match &mut self.stream {
             Stream::Tls(stream) => stream.read(&mut chunk),
             Stream::Plain(stream) => stream.read(&mut chunk),
@@ -185,6 +192,16 @@ impl Session {
             Err(_) => 0,
         }
     }
+}
+
+/// Made once: reading the system's certificates takes longer than a handshake.
+fn connector() -> &'static SslConnector {
+    static CONNECTOR: OnceLock<SslConnector> = OnceLock::new();
+    CONNECTOR.get_or_init(|| {
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        builder.set_verify(SslVerifyMode::NONE);
+        builder.build()
+    })
 }
 
 fn tcp(address: SocketAddr) -> io::Result<TcpStream> {

@@ -1,9 +1,15 @@
 //! What the tests share: a prepared root, a running nodegate, and a client that shows everything it received.
 
+pub mod crowd;
 pub mod http;
 pub mod nodegate;
+pub mod outcome;
+pub mod peer;
 pub mod site;
 
+pub use crowd::all_at_once;
 pub use http::{Reply, Session};
 pub use nodegate::Nodegate;
+pub use outcome::Outcome;
+pub use peer::tls_server;
 pub use site::Site;

@@ -2,8 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -33,12 +32,6 @@ pub fn command(arguments: &[&str]) -> Command {
         }
     }
     command
-}
-
-/// Runs a command to its end.
-pub fn output(root: &Path, arguments: &[&str]) -> Output {
-    let root = root.to_str().unwrap();
-    command(&["--root", root]).args(arguments).output().unwrap()
 }
 
 impl Nodegate {
@@ -82,8 +75,10 @@ impl Nodegate {
                 text.push('\n');
             }
         });
-        let address = wait_for(&stderr, &mut child);
-        Self { child, address, stderr }
+        // Already owned while it is waited for, so that a panic ends it.
+        let mut gate = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), stderr };
+        gate.address = wait_for(&gate.stderr, &mut gate.child);
+        gate
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -100,7 +95,7 @@ impl Nodegate {
 
     /// All that was logged so far.
     pub fn stderr(&self) -> String {
-        self.stderr.lock().unwrap().clone()
+        self.stderr.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// A TLS session to the listening port.
@@ -151,6 +146,11 @@ impl Drop for Nodegate {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.stderr();
+            let lines: Vec<_> = log.lines().rev().take(20).collect();
+            eprintln!("the last that nodegate logged, newest first:\n{}", lines.join("\n"));
+        }
     }
 }
 
@@ -158,8 +158,9 @@ fn wait_for(stderr: &Mutex<String>, child: &mut Child) -> SocketAddr {
     let until = Instant::now() + PATIENCE;
     loop {
         let text = stderr.lock().unwrap().clone();
-        if let Some(line) = text.lines().find_map(|line| line.split("listening on ").nth(1)) {
-            return line.trim().parse().unwrap();
+        let address = |line: &str| line.split("listening on ").nth(1)?.trim().parse().ok();
+        if let Some(address) = text.lines().find_map(address) {
+            return address;
         }
         if let Some(status) = child.try_wait().unwrap() {
             std::thread::sleep(Duration::from_millis(50));

@@ -2,10 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use nodegate_standin::{Certificate, Config, Daemon, KeyKind, Keys, Product, now};
 use tempfile::TempDir;
+
+/// The same for the whole process: making RSA keys takes a noticeable part of a second.
+fn certificate() -> &'static Certificate {
+    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048))
+}
 
 /// One product's machine.
 pub struct Site {
@@ -29,17 +36,25 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::generate());
         let root = directory.path();
-        for folder in ["etc/default", "var/log/pveproxy", "var/log/pmgproxy", "run/pveproxy", "run/pmgproxy"]
-        {
+        for folder in [
+            "etc/default",
+            "var/log/pveproxy",
+            "var/log/pmgproxy",
+            "run/pveproxy",
+            "run/pmgproxy",
+            "var/tmp",
+            "tmp",
+        ] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         match product {
             Product::Pve => keys.write_pve(root),
             Product::Pmg => keys.write_pmg(root),
         }
-        let daemon = Daemon::start(Config { keys: Arc::clone(&keys), ..Config::new(product) });
+        let daemon =
+            Daemon::start(Config { keys: Arc::clone(&keys), root: root.to_owned(), ..Config::new(product) });
         let site = Self { directory, product, keys, daemon };
-        let certificate = Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048);
+        let certificate = certificate();
         match product {
             Product::Pve => {
                 site.write("/etc/pve/local/pve-ssl.pem", certificate.chain_pem());
@@ -64,6 +79,12 @@ impl Site {
         let path = self.path(absolute);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, contents).unwrap();
+    }
+
+    /// Makes a file look as if it had been written so many seconds ago.
+    pub fn age(&self, absolute: &str, seconds: u64) {
+        let then = SystemTime::now() - Duration::from_secs(seconds);
+        fs::File::open(self.path(absolute)).unwrap().set_modified(then).unwrap();
     }
 
     /// The product's own settings file.

@@ -94,6 +94,16 @@ fn run(format: Format, call: &Call) -> Handled {
     {
         return handled;
     }
+    if call.path.ends_with("/file-restore/download")
+        && let Some(handled) = special::handle("streamfile", call)
+    {
+        return handled;
+    }
+    if call.path.ends_with("/storage/slow/upload")
+        && let Some(handled) = special::handle("slow", call)
+    {
+        return handled;
+    }
     let answer = match outcome(call) {
         Ok(data) => Answer::data(format, &data),
         Err(failure) => Answer::error(format, &failure),
@@ -107,6 +117,9 @@ fn outcome(call: &Call) -> Outcome {
     match (method, &segments[..]) {
         ("POST", ["access", "ticket"]) => login(call),
         ("GET", path) => read(call, path),
+        ("POST", ["nodes", _, "storage", "broken", "upload"]) => {
+            Err(Failure::new(500, "storage 'broken' is broken"))
+        }
         ("POST", ["nodes", _, "storage", _, "upload"]) => Ok(upid(call, "imgcopy")),
         ("POST", ["nodes", _, "qemu" | "lxc", _, "status", action]) => Ok(upid(call, action)),
         ("POST", ["nodes", .., "vncproxy" | "termproxy" | "vncshell"]) => Ok(console::open(call)),
@@ -171,6 +184,7 @@ fn read(call: &Call, path: &[&str]) -> Outcome {
             let users = users.map(|user| json!({"userid": user.name, "enable": 1, "expire": 0}));
             users.collect()
         }
+        ["access", "permissions"] => permissions(call),
         ["cluster", "resources"] => json!([
             {"id": format!("node/{node}"), "type": "node", "node": node, "status": "online",
              "cpu": 0.05, "maxcpu": 4, "mem": memory["used"], "maxmem": memory["total"]},
@@ -195,6 +209,17 @@ fn read(call: &Call, path: &[&str]) -> Outcome {
         ["nodes", .., "vncwebsocket" | "mtunnelwebsocket"] => return console::connect(call),
         _ => return Err(not_implemented(call)),
     })
+}
+
+/// Everything for root, but on `/storage/forbidden`; `/storage/inherited` is not passed on to what lies below.
+fn permissions(call: &Call) -> Value {
+    let path = call.params.value("path").unwrap_or("/");
+    match (call.user.split('!').next(), path) {
+        (Some("root@pam"), "/storage/forbidden") | (None, _) => json!({ path: {"Datastore.Audit": 1} }),
+        (Some("root@pam"), "/storage/inherited") => json!({ path: {"Datastore.AllocateTemplate": 0} }),
+        (Some("root@pam"), _) => json!({ path: {"Datastore.Audit": 1, "Datastore.AllocateTemplate": 1} }),
+        (Some(_), _) => json!({}),
+    }
 }
 
 /// The name of a task that was started.

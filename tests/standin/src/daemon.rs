@@ -253,12 +253,16 @@ impl Shared {
         answer.into_reply(&request.method, keep_alive)
     }
 
-    /// The worker behind an upload moves the file away. Nothing but a spool file is ever touched:
+    /// The worker behind an upload moves the file away, but not on the storages `broken`, `slow` and `kept`. Nothing but a spool file is ever touched:
     /// this happens before anybody is asked who they are.
     fn take_upload(&self, request: &mut Recorded) {
         let params = Params::of(request).unwrap_or_default();
         let name = params.value("tmpfilename").unwrap_or_default();
-        if !request.path().ends_with("/upload") || !is_spool_file(name) {
+        let leaves = ["/broken/upload", "/slow/upload", "/kept/upload"];
+        if !request.path().ends_with("/upload")
+            || leaves.iter().any(|end| request.path().ends_with(end))
+            || !is_spool_file(name)
+        {
             return;
         }
         let below = self.config.root.join(name.trim_start_matches('/'));

@@ -1,5 +1,7 @@
 //! `CONNECT` with a signed ticket: to a port of this node, or to the same door of another one.
 
+mod refusal;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use self::refusal::Refusal;
 use crate::acl::PeerIp;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -35,58 +38,6 @@ pub struct TunnelRules {
     names: HopHeaders,
     node_name: String,
     peer_port: u16,
-}
-
-/// Why there is no tunnel. The client is told no more than the text.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("malformed request: {0}")]
-    Malformed(&'static str),
-    #[error("the request head did not arrive in time")]
-    HeadTimeout,
-    #[error("the request head is too large")]
-    HeadTooLarge,
-    #[error("method '{0}' not available, only CONNECT")]
-    Method(String),
-    #[error("CONNECT target and Host header disagree")]
-    HostDiffers,
-    #[error("invalid ticket")]
-    Ticket(#[source] TicketError),
-    #[error("port {0} is not in the allowed range")]
-    Port(u16),
-    #[error("tickets cannot be judged: the secret cannot be read")]
-    Secret(#[source] FileError),
-    #[error("proxy loop detected")]
-    Loop,
-    #[error("no such node '{node}'; nodes are: {known}")]
-    UnknownNode { node: String, known: String },
-    #[error("node '{0}' has no address yet")]
-    NoAddress(String),
-    #[error("cannot connect to {to}: {cause}")]
-    Connect { to: String, cause: String },
-    #[error("no connection to {to} within {} s", limit.as_secs())]
-    ConnectTimeout { to: String, limit: Duration },
-    #[error("node '{node}' refused with status {status}")]
-    NextHop { node: String, status: u16 },
-}
-
-impl Refusal {
-    fn status(&self) -> (u16, &'static str) {
-        match self {
-            Self::Malformed(_) | Self::HostDiffers => (400, "Bad Request"),
-            Self::Ticket(_) | Self::NextHop { status: 401, .. } => (401, "invalid ticket"),
-            Self::Port(_) | Self::NextHop { status: 403, .. } => (403, "Forbidden"),
-            Self::Method(_) => (405, "Method Not Allowed"),
-            Self::HeadTimeout => (408, "Request Timeout"),
-            Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
-            Self::Loop => (500, "proxy loop detected"),
-            Self::Secret(_) => (500, "Internal Server Error"),
-            Self::ConnectTimeout { .. } => (504, "Gateway Timeout"),
-            Self::UnknownNode { .. } | Self::NoAddress(_) | Self::Connect { .. } | Self::NextHop { .. } => {
-                (502, "Bad Gateway")
-            }
-        }
-    }
 }
 
 /// The far end of a tunnel, and what it has sent already.
@@ -158,7 +109,7 @@ async fn open_and_run(engine: &Engine, rules: &TunnelRules, client: &mut TcpStre
     let head = match timeout(patience, read_head(client, &rules.limits, &rules.names)).await {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed | HeadError::Io(_))) => return,
-        Ok(Err(error)) => return refuse(engine, client, peer, "-", 0, of_head(&error)).await,
+        Ok(Err(error)) => return refuse(engine, client, peer, "-", 0, Refusal::of_head(&error)).await,
         Err(_) => return refuse(engine, client, peer, "-", 0, Refusal::HeadTimeout).await,
     };
     let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
@@ -178,14 +129,6 @@ async fn open_and_run(engine: &Engine, rules: &TunnelRules, client: &mut TcpStre
     }
 }
 
-fn of_head(error: &HeadError) -> Refusal {
-    match error {
-        HeadError::TooLarge | HeadError::TooManyHeaders => Refusal::HeadTooLarge,
-        HeadError::Malformed(what) => Refusal::Malformed(what),
-        HeadError::Closed | HeadError::Io(_) => Refusal::Malformed("head"),
-    }
-}
-
 async fn far_end(
     engine: &Engine,
     rules: &TunnelRules,
@@ -195,7 +138,7 @@ async fn far_end(
     if head.method != "CONNECT" {
         return Err(Refusal::Method(head.method.clone()));
     }
-    if head.host.as_deref().is_some_and(|host| host != head.target) {
+    if head.host.as_deref() != Some(&head.target) {
         return Err(Refusal::HostDiffers);
     }
     let target = rules.judge(&head.target)?;
@@ -206,7 +149,7 @@ async fn far_end(
     if head.looped {
         return Err(Refusal::Loop);
     }
-    let nodes = engine.nodes.current().map_err(Refusal::Secret)?;
+    let nodes = engine.nodes.current().map_err(Refusal::Nodes)?;
     let (node, address) = nodes
         .find(&target.node)
         .ok_or_else(|| Refusal::UnknownNode { node: target.node.clone(), known: nodes.names() })?;
@@ -255,7 +198,7 @@ async fn connect_through(
     };
     let client = peer.address().to_string();
     let headers = [(rules.names.loop_header.as_str(), "true"), (rules.names.client_header.as_str(), &client)];
-    let request = connect_request(&head.target, &headers).map_err(|error| of_head(&error))?;
+    let request = connect_request(&head.target, &headers).map_err(|error| Refusal::of_head(&error))?;
     let mut stream = TcpStream::connect(there).await.map_err(|error| failed(&error))?;
     let _ = stream.set_nodelay(true);
     keep_alive(&stream);
@@ -283,19 +226,12 @@ async fn refuse(
     refusal: Refusal,
 ) {
     use std::error::Error as _;
-    let (status, reason) = refusal.status();
     let cause = refusal.source().map(ToString::to_string);
+    let (status, _) = refusal.status();
     tracing::warn!(peer = %peer.address(), status, cause, "tunnel refused: {refusal}");
-    let body = refusal.to_string();
-    log(engine, peer, line, status, u64::try_from(body.len()).ok());
-    let allow = if status == 405 { "Allow: CONNECT\r\n" } else { "" };
-    let answer = format!(
-        "HTTP/1.{version} {status} {reason}\r\n{allow}Connection: close\r\nContent-Type: text/plain;charset=UTF-8\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    log(engine, peer, line, status, u64::try_from(refusal.to_string().len()).ok());
     let _ = timeout(LAST_WORDS, async {
-        client.write_all(answer.as_bytes()).await?;
+        client.write_all(refusal.answer(version).as_bytes()).await?;
         client.shutdown().await?;
         // What is still on its way would make the system throw the answer away.
         let mut rest = [0; 1024];

@@ -1,0 +1,107 @@
+//! The pages of a profile: their templates, and where the variables in them come from.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// A page rendered from a template.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    pub url: String,
+    /// the first whose conditions hold is rendered
+    pub template: Vec<Choice>,
+}
+
+/// A template file, and the variables that must all be true for it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    pub file: PathBuf,
+    #[serde(default)]
+    pub when: Vec<String>,
+}
+
+/// A variable of the templates: the first source with a value that fits gives it; else it is empty.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variable {
+    pub kind: Kind,
+    /// what a value must match as a whole, beside what its kind asks
+    pub pattern: Option<String>,
+    pub from: Vec<Source>,
+}
+
+/// What a variable may hold. A profile may narrow it by a pattern; nothing widens it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// `1` or `0`: any value but `0` and the empty one is true
+    Flag,
+    /// digits
+    Number,
+    /// letters, digits, `.`, `_`, `~`, `+`, `-`
+    Word,
+    /// a word with `/`, `:` and `=`: paths, CSRF tokens, base64
+    Token,
+    /// any text, as the inside of a JavaScript string: all but letters, digits, `@`, `.`, `_`, `-` becomes `\uXXXX`
+    User,
+    /// text that is percent- or base64-encoded already; whatever is not gets percent-encoded
+    Encoded,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// the cookie of that name, percent-decoded
+    Cookie(String),
+    /// the query parameter of that name; present without a value it is true
+    Query(String),
+    /// `1` when the browser's name for itself matches
+    UserAgent(UserAgent),
+    /// what the first group of a pattern matches in a text file
+    Match(Match),
+    /// a line of a file of sections
+    Section(SectionValue),
+    /// when a file or directory was last written, in seconds since 1970
+    Modified(PathBuf),
+    /// `1` when the file exists; `{name}` stands for a variable that is a word
+    Exists(String),
+    Text(String),
+    /// the setting `node.name`
+    NodeName,
+    /// Debian's name for this machine's architecture
+    Architecture,
+    /// who is logged in
+    User,
+    /// a fresh CSRF token of who is logged in
+    CsrfToken,
+    /// `1` when nodegate runs with `--debug`
+    Debug,
+}
+
+/// Patterns that must all match, and patterns of which none may.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserAgent {
+    pub all: Vec<String>,
+    #[serde(default)]
+    pub none: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    pub file: PathBuf,
+    /// `^` and `$` are the ends of a line
+    pub pattern: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SectionValue {
+    pub file: PathBuf,
+    pub section: String,
+    pub key: String,
+}

@@ -1,0 +1,147 @@
+//! A file or a pipe that the privileged daemon names instead of sending its contents.
+//!
+//! What a daemon's answer says must never pick a file by itself (CVE-2022-35508, CVE-2024-21545): only the daemon with
+//! the rights to read everything anyway, only for methods of the route table that are flagged, only below the
+//! profile's directories, and without following a link.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{Method, StatusCode, response};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
+use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::net::unix::pipe::Receiver;
+
+use super::api::{Place, Streamed};
+use super::static_file::stream::FileBody;
+use crate::engine::Engine;
+use crate::response::body::{self, Body};
+use crate::response::refusal::Refusal;
+use crate::route_table::Kind;
+
+/// Bytes read from a pipe at once.
+const PIECE: usize = 128 << 10;
+
+/// Why a file that the daemon named is not sent.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("not for {0} {1}")]
+    Method(Method, String),
+    #[error("only the privileged daemon may")]
+    Unprivileged,
+    #[error("several files are named")]
+    Several,
+    #[error("its place is not one of the profile's stream_paths")]
+    Place,
+    #[error("it is neither a file nor a pipe")]
+    Type,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// The body that belongs to an answer of a local daemon which names a file; `None` where the answer is to be passed
+/// on as it is.
+pub(super) fn body(
+    engine: &Engine,
+    place: Place<'_>,
+    head: &mut response::Parts,
+) -> Result<Option<Body>, Refusal> {
+    let Some(name) = &engine.backend_headers.stream else { return Ok(None) };
+    let mut named = head.headers.get_all(name).iter();
+    let (Some(first), more) = (named.next(), named.next()) else { return Ok(None) };
+    if head.status != StatusCode::OK {
+        return Ok(None);
+    }
+    let path = PathBuf::from(OsStr::from_bytes(first.as_bytes()));
+    let opened = match more {
+        Some(_) => Err(StreamError::Several),
+        None => check(engine, place).and_then(|()| match place.method {
+            &Method::HEAD => Ok(body::empty()),
+            _ => stream(engine, &path),
+        }),
+    };
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.remove(CONTENT_ENCODING);
+    opened.map(Some).map_err(|error| {
+        tracing::error!(file = %path.display(), %error, "streaming denied");
+        Refusal::StreamDenied
+    })
+}
+
+fn check(engine: &Engine, place: Place<'_>) -> Result<(), StreamError> {
+    let path = place.path.joined();
+    let reads = matches!(*place.method, Method::GET | Method::HEAD);
+    let found = engine.routes.table.find("GET", &path);
+    if !reads || found.is_none_or(|found| found.method.kind != Kind::Download) {
+        return Err(StreamError::Method(place.method.clone(), path));
+    }
+    if place.privileged { Ok(()) } else { Err(StreamError::Unprivileged) }
+}
+
+fn stream(engine: &Engine, path: &Path) -> Result<Body, StreamError> {
+    let file = open_beneath(engine, path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        return Ok(FileBody::new(Arc::new(file), 0..metadata.len()).boxed_unsync());
+    }
+    if !metadata.file_type().is_fifo() {
+        return Err(StreamError::Type);
+    }
+    let pipe = PipeBody { pipe: Receiver::from_file(file)?, piece: BytesMut::new() };
+    Ok(Streamed::new(pipe, engine.config.settings.timeout.answer).boxed_unsync())
+}
+
+/// No link is followed below the profile's directory. Where the kernel lacks the call, nothing is opened.
+fn open_beneath(engine: &Engine, path: &Path) -> Result<File, StreamError> {
+    let allowed = &engine.config.product.backend.stream_paths;
+    let found = allowed.iter().find_map(|base| Some((base, path.strip_prefix(base).ok()?)));
+    let (base, relative) = found.ok_or(StreamError::Place)?;
+    let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain || relative.as_os_str().is_empty() {
+        return Err(StreamError::Place);
+    }
+    let path_only = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let base = open(&engine.config.root.path(base), path_only, Mode::empty()).map_err(io::Error::from)?;
+    // Without O_NONBLOCK, opening a pipe would wait for a writer.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let inside =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let file = openat2(&base, relative, OpenHow::new().flags(flags).resolve(inside));
+    Ok(File::from(file.map_err(io::Error::from)?))
+}
+
+/// What comes out of a pipe. Before the first writer has come a read would say that the end is reached; the reactor
+/// reports no readiness until then, and nothing is read without.
+struct PipeBody {
+    pipe: Receiver,
+    piece: BytesMut,
+}
+
+impl http_body::Body for PipeBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Self { pipe, piece } = self.get_mut();
+        piece.resize(PIECE, 0);
+        let mut buffer = ReadBuf::new(piece);
+        ready!(Pin::new(pipe).poll_read(context, &mut buffer))?;
+        let length = buffer.filled().len();
+        if length == 0 {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece.split_to(length).freeze()))))
+    }
+}

@@ -1,0 +1,97 @@
+//! The fields of an upload on their way to the daemon: each once, under a plain name, none that only nodegate may set.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::UploadError;
+use crate::target::query_pairs;
+
+/// Bytes of a field's name.
+const NAME: usize = 64;
+
+/// Names and values, from query and form alike.
+#[derive(Clone, Debug)]
+pub(super) struct Fields {
+    /// the field that only nodegate may set
+    reserved: String,
+    pairs: Vec<(String, String)>,
+}
+
+impl Fields {
+    /// The parameters of the query. They go to the daemon in the body, so that nothing there is read twice.
+    pub(super) fn of_query(query: &str, reserved: &str) -> Result<Self, UploadError> {
+        let mut fields = Self { reserved: reserved.to_owned(), pairs: Vec::new() };
+        for (name, value) in query_pairs(query) {
+            fields.add(&name, &value)?;
+        }
+        Ok(fields)
+    }
+
+    /// Whether a field may have that name. Escapes of every kind are refused with it: no two readers can
+    /// disagree on what a plain name means.
+    pub(super) fn check_name(name: &str, fields: &Self) -> Result<(), UploadError> {
+        if name.eq_ignore_ascii_case(&fields.reserved) {
+            return Err(UploadError::Reserved(fields.reserved.clone()));
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if !(1..=NAME).contains(&name.len()) || !name.bytes().all(plain) {
+            return Err(UploadError::Form("has a part with a strange name, or with none".to_owned()));
+        }
+        if fields.pairs.iter().any(|(known, _)| known == name) {
+            return Err(UploadError::Form(format!("has '{name}' twice")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, name: &str, value: &str) -> Result<(), UploadError> {
+        Self::check_name(name, self)?;
+        self.pairs.push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+
+    /// `application/x-www-form-urlencoded`, with the reserved field at the end.
+    pub(super) fn encode(&self, reserved_value: &str) -> String {
+        let reserved = std::iter::once((self.reserved.as_str(), reserved_value));
+        let pairs = self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut text = String::new();
+        for (name, value) in pairs.chain(reserved) {
+            if !text.is_empty() {
+                text.push('&');
+            }
+            text.push_str(name);
+            text.push('=');
+            text.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_reserved_field_is_refused_however_it_is_written() {
+        let refused = [
+            "spool=x",
+            "a=1&spool=x",
+            "a=1;spool=x",
+            "a=1&spool",
+            "%73pool=x",
+            "s%70oo%6C=",
+            "SPOOL=x",
+            "spool%00=x",
+            "spool+=x",
+            "+spool=x",
+            "%2573pool=x",
+            "spool[]=x",
+            "a=1&a=2",
+            "=x",
+        ];
+        for query in refused {
+            assert!(Fields::of_query(query, "spool").is_err(), "{query}");
+        }
+        let fields = Fields::of_query("content=iso&note=a%26spool%3Dx;x=+1&&", "spool").unwrap();
+        assert_eq!(fields.encode("/v/1"), "content=iso&note=a%26spool%3Dx&x=%201&spool=%2Fv%2F1");
+    }
+}

@@ -1,0 +1,264 @@
+//! A file for a storage: `multipart/form-data` from the client, kept in a spool file, then an ordinary call that tells
+//! the daemon where it lies. The daemon reads no multipart itself and believes whoever names a spool file to it.
+
+mod fields;
+mod form;
+mod parameters;
+mod permission;
+mod spool;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, EXPECT};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use self::fields::Fields;
+use self::form::{Form, Reader};
+use self::spool::{Directory, Room};
+use super::api::{self, Call, Place};
+use crate::config::product;
+use crate::config::root::Root;
+use crate::engine::Engine;
+use crate::gate::Identity;
+use crate::response::body::{self, Body};
+use crate::response::drain::Drain;
+use crate::response::refusal::Refusal;
+use crate::route::Route;
+use crate::server::Worker;
+use crate::target::ApiPath;
+
+/// More than the daemon ever answers here.
+const ANSWER: usize = 64 << 10;
+/// Clients that look for an answer only when they have sent all are given more than elsewhere to get there.
+const DRAIN: Drain = Drain { time: Duration::from_secs(30), bytes: 1 << 30 };
+
+/// Why an upload is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    #[error("an upload must be multipart/form-data with a boundary")]
+    NotMultipart,
+    #[error("the form {0}")]
+    Form(String),
+    #[error("parameter '{0}' is set by the server alone")]
+    Reserved(String),
+    #[error("Permission check failed ({path}, {privilege})")]
+    Denied { path: String, privilege: String },
+    #[error("the daemon does not tell the permissions: {reason}")]
+    PermissionsUnknown { status: StatusCode, reason: String },
+    #[error("upload too large: {limit} bytes are allowed")]
+    TooLarge { limit: u64 },
+    #[error("not enough space for the upload: {free} bytes are free{}", wanted_text(*.wanted))]
+    NoSpace { wanted: Option<u64>, free: u64 },
+    #[error("the upload stopped: nothing came for {0} s")]
+    Stalled(u64),
+    #[error("the upload ended early")]
+    Broken,
+    #[error("the upload cannot be stored: {0}")]
+    Spool(#[source] io::Error),
+}
+
+fn wanted_text(wanted: Option<u64>) -> String {
+    wanted.map_or_else(String::new, |wanted| format!(", {wanted} are needed"))
+}
+
+impl From<io::Error> for UploadError {
+    fn from(error: io::Error) -> Self {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            Self::NoSpace { wanted: None, free: 0 }
+        } else {
+            Self::Spool(error)
+        }
+    }
+}
+
+impl UploadError {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NotMultipart | Self::Form(_) | Self::Reserved(_) | Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Denied { .. } => StatusCode::FORBIDDEN,
+            Self::PermissionsUnknown { status, .. } => *status,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoSpace { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Spool(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// What a profile says of uploads, ready to use.
+pub struct Uploads {
+    rules: product::Upload,
+    directory: Arc<Directory>,
+}
+
+impl Uploads {
+    pub fn new(rules: product::Upload, root: &Root) -> Result<Self, String> {
+        let named = |path: &Path| Some((path.parent()?.to_owned(), path.file_name()?.to_str()?.to_owned()));
+        let (directory, prefix) = named(&root.path(&rules.spool))
+            .ok_or_else(|| format!("product.upload.spool: '{}' has no directory and prefix", rules.spool))?;
+        let directory = Arc::new(Directory::new(directory, prefix, rules.reserve));
+        Ok(Self { rules, directory })
+    }
+
+    /// Why no upload would succeed now.
+    pub fn problem(&self) -> Option<UploadError> {
+        self.directory.room(None).err()
+    }
+}
+
+/// An upload that has passed the gate.
+pub struct Upload<'a> {
+    pub head: &'a Parts,
+    pub path: &'a ApiPath,
+    pub identity: &'a Identity,
+    /// who the daemon is told the client is
+    pub client: IpAddr,
+}
+
+/// Takes the file in and hands it to the daemon of this node, whatever node the path names: it copies to others itself.
+pub async fn run(
+    worker: &Rc<Worker>,
+    upload: &Upload<'_>,
+    body: &mut Option<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let uploads = worker.engine.uploads.as_ref().ok_or(Refusal::NotServed("uploads are"))?;
+    let rules = &uploads.rules;
+    let announced = body.as_ref().and_then(|body| body.size_hint().exact());
+    let prepared = match prepare(worker, upload, uploads, announced).await {
+        Ok(prepared) => prepared,
+        Err(refusal) => {
+            // A client that waits to be told to go on has sent nothing, and is not told.
+            let waits = upload.head.headers.contains_key(EXPECT);
+            DRAIN.start(body.take().filter(|_| !waits));
+            return Err(refusal);
+        }
+    };
+    let Prepared { boundary, fields, room } = prepared;
+    let patience = Duration::from_secs(rules.patience);
+    let incoming = body.as_mut().ok_or(UploadError::Broken)?;
+    let reader = Reader {
+        body: incoming,
+        boundary,
+        file_part: &rules.file,
+        fields,
+        room,
+        limit: rules.limit,
+        patience,
+    };
+    match reader.read().await {
+        Ok(form) => hand_over(worker, upload, rules, form).await,
+        Err(error) => {
+            DRAIN.start(body.take());
+            Err(error.into())
+        }
+    }
+}
+
+/// What is known before the body is read.
+struct Prepared {
+    boundary: String,
+    fields: Fields,
+    room: Room,
+}
+
+async fn prepare(
+    worker: &Rc<Worker>,
+    upload: &Upload<'_>,
+    uploads: &Uploads,
+    announced: Option<u64>,
+) -> Result<Prepared, Refusal> {
+    let rules = &uploads.rules;
+    let content_type = upload.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let boundary = form::boundary(content_type)?;
+    let fields = Fields::of_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;
+    permission::check(worker, upload, rules).await?;
+    if let Some(limit) = rules.limit.filter(|limit| announced.is_some_and(|length| length > *limit)) {
+        return Err(UploadError::TooLarge { limit }.into());
+    }
+    let room = uploads.directory.room(announced)?;
+    Ok(Prepared { boundary, fields, room })
+}
+
+/// Tells the daemon where the file lies. The task is not the connection's: a client that leaves now must not leave
+/// the question open whose the file is.
+async fn hand_over(
+    worker: &Rc<Worker>,
+    upload: &Upload<'_>,
+    rules: &product::Upload,
+    form: Form,
+) -> Result<Response<Body>, Refusal> {
+    let engine = &worker.engine;
+    let text = form.fields.encode(&format!("{}{}", rules.spool, form.file.digits));
+    let limit = engine.config.settings.limits.body;
+    if text.len() > limit {
+        return Err(Refusal::BodyTooLarge { limit });
+    }
+    let mut head = upload.head.clone();
+    head.headers.remove(ACCEPT_ENCODING);
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    let call = Call {
+        head: &head,
+        target: upload.path.upstream_target(None),
+        identity: upload.identity,
+        client: upload.client,
+        body: Bytes::from(text),
+        place: Place::of_call(&head.method, upload.path),
+    };
+    let request = api::request(engine, worker.local(&Route::Daemon), call)?;
+    let (worker, path) = (Rc::clone(worker), upload.path.clone());
+    spawn_local(async move { ask_to_take(&worker, &path, request, form).await })
+        .await
+        .map_err(|_| Refusal::Internal("the upload was cut off".to_owned()))?
+}
+
+async fn ask_to_take(
+    worker: &Worker,
+    path: &ApiPath,
+    request: Request<Full<Bytes>>,
+    form: Form,
+) -> Result<Response<Body>, Refusal> {
+    let (engine, daemon) = (&worker.engine, worker.local(&Route::Daemon));
+    let answer = daemon.send(request).await?;
+    let place = Place::of_call(&Method::POST, path);
+    let (head, body) = api::pass_on(engine, daemon, place, answer).await?.into_parts();
+    if !head.status.is_success() {
+        return Ok(Response::from_parts(head, body));
+    }
+    // What the answer says decides, so it is read before the file is given away; a broken one leaves it ours.
+    let bytes = collect(engine, body)
+        .await
+        .ok_or_else(|| Refusal::Internal("the daemon's answer to the upload cannot be read".to_owned()))?;
+    if is_taken(&bytes) {
+        form.file.give_away();
+    }
+    Ok(Response::from_parts(head, body::full(bytes)))
+}
+
+/// Some formats tell of an error with status 200 and `success: 0`.
+fn is_taken(answer: &[u8]) -> bool {
+    let told: Value = serde_json::from_slice(answer).unwrap_or_default();
+    told.get("success").is_none_or(|success| *success == 1 || *success == true)
+}
+
+async fn collect<B>(engine: &Engine, body: B) -> Option<Bytes>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let patience = engine.config.settings.timeout.answer;
+    let collected = timeout(patience, Limited::new(body, ANSWER).collect()).await.ok()?.ok()?;
+    Some(collected.to_bytes())
+}

@@ -1,0 +1,70 @@
+//! May this user store files here? Asked of the daemon before a byte of the body is read.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::ACCEPT_ENCODING;
+use http::{Method, StatusCode, response};
+use hyper::ext::ReasonPhrase;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::{Upload, UploadError, collect};
+use crate::config::product;
+use crate::handler::api::{self, Call, Place};
+use crate::response::refusal::Refusal;
+use crate::route::Route;
+use crate::server::Worker;
+
+/// Passes where the user has the profile's privilege.
+pub(super) async fn check(
+    worker: &Rc<Worker>,
+    upload: &Upload<'_>,
+    rules: &product::Upload,
+) -> Result<(), Refusal> {
+    let engine = &worker.engine;
+    let object = engine.routes.table.fill(&rules.permission_path, &upload.path.joined());
+    let object = object.ok_or(Refusal::NoSuchUri)?;
+    let query = utf8_percent_encode(&object, NON_ALPHANUMERIC);
+    let mut head = upload.head.clone();
+    head.method = Method::GET;
+    head.headers.remove(ACCEPT_ENCODING);
+    let call = Call {
+        head: &head,
+        target: format!("/api2/json{}?path={query}", rules.permissions),
+        identity: upload.identity,
+        client: upload.client,
+        body: Bytes::new(),
+        place: Place::of_call(&head.method, upload.path),
+    };
+    let daemon = worker.local(&Route::Daemon);
+    let answer = daemon.send(api::request(engine, daemon, call)?).await?;
+    let (head, incoming) = answer.response.into_parts();
+    let body = collect(engine, incoming).await.unwrap_or_default();
+    if head.status != StatusCode::OK {
+        return Err(permissions_unknown(&head));
+    }
+    let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let granted = told.get("data").and_then(|data| data.get(&object)?.get(&rules.privilege));
+    // The value says whether objects below inherit it; here it counts that it is there.
+    match granted.map(Value::to_string).as_deref() {
+        Some("0" | "1" | "\"0\"" | "\"1\"") => Ok(()),
+        Some(_) | None => {
+            Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into())
+        }
+    }
+}
+
+/// A bad login is one here as well, so that clients log in again.
+fn permissions_unknown(head: &response::Parts) -> Refusal {
+    let phrase =
+        head.extensions.get::<ReasonPhrase>().map(|reason| String::from_utf8_lossy(reason.as_bytes()));
+    let phrase = phrase.unwrap_or_else(|| head.status.canonical_reason().unwrap_or_default().into());
+    let reason = phrase.into_owned();
+    if head.status == StatusCode::UNAUTHORIZED {
+        return Refusal::InvalidTicket(reason);
+    }
+    let is_error = head.status.is_client_error() || head.status.is_server_error();
+    let status = if is_error { head.status } else { StatusCode::BAD_GATEWAY };
+    UploadError::PermissionsUnknown { status, reason }.into()
+}

@@ -1,0 +1,250 @@
+//! Where an upload waits for the daemon: a file that is gone unless the daemon has taken it over.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::statvfs;
+use openssl::rand::rand_bytes;
+use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::UploadError;
+
+/// Bytes collected before they are written; two such pieces are all that an upload holds.
+const PIECE: usize = 512 << 10;
+/// More than one piece of a body, so that collecting does not grow the buffer.
+const MARGIN: usize = 128 << 10;
+/// Bytes between two looks at the free space, for uploads that did not say how long they are.
+const LOOK: u64 = 64 << 20;
+
+/// The directory of the spool files and its free space.
+pub(super) struct Directory {
+    path: PathBuf,
+    /// name of a spool file up to its digits
+    prefix: String,
+    /// bytes that uploads leave free
+    reserve: u64,
+    /// bytes announced by running uploads and not yet written
+    announced: AtomicU64,
+}
+
+impl Directory {
+    pub(super) fn new(path: PathBuf, prefix: String, reserve: u64) -> Self {
+        Self { path, prefix, reserve, announced: AtomicU64::new(0) }
+    }
+
+    /// Room for an upload of `length` bytes, or at least for a beginning where the length is not known.
+    pub(super) fn room(self: &Arc<Self>, length: Option<u64>) -> Result<Room, UploadError> {
+        let wanted = length.unwrap_or_default();
+        let free = self.free()?;
+        if free <= wanted {
+            return Err(UploadError::NoSpace { wanted: length, free });
+        }
+        self.announced.fetch_add(wanted, Ordering::Relaxed);
+        Ok(Room { directory: Arc::clone(self), announced: wanted })
+    }
+
+    /// What nobody has a claim on.
+    fn free(&self) -> Result<u64, UploadError> {
+        let space = statvfs(&self.path).map_err(io::Error::from)?;
+        let free = space.blocks_available().saturating_mul(space.fragment_size());
+        Ok(free.saturating_sub(self.reserve).saturating_sub(self.announced.load(Ordering::Relaxed)))
+    }
+}
+
+/// A claim on free space; what was not used is given back when dropped.
+pub(super) struct Room {
+    directory: Arc<Directory>,
+    announced: u64,
+}
+
+impl Room {
+    fn use_up(&mut self, bytes: u64) {
+        let used = bytes.min(self.announced);
+        self.announced -= used;
+        self.directory.announced.fetch_sub(used, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.use_up(self.announced);
+    }
+}
+
+/// A file of ours: removed when dropped, unless given away.
+pub(super) struct SpoolFile {
+    path: PathBuf,
+    /// its name in the directory, without the prefix
+    pub(super) digits: String,
+    given: bool,
+    file: Option<Arc<File>>,
+}
+
+impl SpoolFile {
+    /// The daemon's worker removes it from now on.
+    pub(super) fn give_away(mut self) {
+        self.given = true;
+    }
+}
+
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        if self.given {
+            return;
+        }
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(file = %self.path.display(), %error, "a spool file cannot be removed");
+            }
+            Ok(()) | Err(_) => (),
+        }
+        // Giving back the blocks of a large file takes time; it happens with the last close, elsewhere.
+        if let (Ok(runtime), Some(file)) = (Handle::try_current(), self.file.take()) {
+            runtime.spawn_blocking(move || drop(file));
+        }
+    }
+}
+
+/// A spool file while it is written, off the reactor and piece by piece.
+pub(super) struct Spool {
+    file: Arc<File>,
+    kept: SpoolFile,
+    room: Room,
+    filling: Vec<u8>,
+    /// gives its buffer back
+    writing: Option<JoinHandle<io::Result<Vec<u8>>>>,
+    unlooked: u64,
+    /// of the file, where the profile sets one
+    limit: Option<u64>,
+    length: u64,
+}
+
+impl Spool {
+    /// A new file that nobody else could name, or read.
+    pub(super) fn create(room: Room, limit: Option<u64>) -> Result<Self, UploadError> {
+        let digits = random_digits()?;
+        let path = room.directory.path.join(format!("{}{digits}", room.directory.prefix));
+        let file = Arc::new(create_file(&path)?);
+        Ok(Self {
+            kept: SpoolFile { path, digits, given: false, file: Some(Arc::clone(&file)) },
+            file,
+            room,
+            filling: Vec::with_capacity(PIECE + MARGIN),
+            writing: None,
+            unlooked: 0,
+            limit,
+            length: 0,
+        })
+    }
+
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        self.filling.extend_from_slice(bytes);
+        if self.filling.len() >= PIECE {
+            self.write_piece().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left.
+    pub(super) async fn finish(mut self) -> Result<SpoolFile, UploadError> {
+        self.write_piece().await?;
+        self.written().await?;
+        Ok(self.kept)
+    }
+
+    async fn write_piece(&mut self) -> Result<(), UploadError> {
+        let mut empty = self.written().await?.unwrap_or_else(|| Vec::with_capacity(PIECE + MARGIN));
+        empty.clear();
+        let piece = std::mem::replace(&mut self.filling, empty);
+        self.account_for(u64::try_from(piece.len()).unwrap_or(u64::MAX))?;
+        let file = Arc::clone(&self.file);
+        self.writing = Some(spawn_blocking(move || {
+            (&*file).write_all(&piece)?;
+            Ok(piece)
+        }));
+        Ok(())
+    }
+
+    /// Waits for the piece that is being written.
+    async fn written(&mut self) -> Result<Option<Vec<u8>>, UploadError> {
+        let Some(writing) = self.writing.take() else { return Ok(None) };
+        let outcome = writing.await.map_err(io::Error::other).flatten();
+        Ok(Some(outcome?))
+    }
+
+    fn account_for(&mut self, bytes: u64) -> Result<(), UploadError> {
+        self.length += bytes;
+        if let Some(limit) = self.limit.filter(|limit| self.length > *limit) {
+            return Err(UploadError::TooLarge { limit });
+        }
+        self.room.use_up(bytes);
+        self.unlooked += bytes;
+        if self.unlooked >= LOOK && self.room.announced == 0 {
+            self.unlooked = 0;
+            if self.room.directory.free()? == 0 {
+                return Err(UploadError::NoSpace { wanted: None, free: 0 });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// 128 bits from the system's random numbers, in hexadecimal digits.
+fn random_digits() -> Result<String, UploadError> {
+    let mut bytes = [0; 16];
+    rand_bytes(&mut bytes).map_err(io::Error::other)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+fn create_file(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(File::from(open(path, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn directory(path: &Path, reserve: u64) -> Arc<Directory> {
+        Arc::new(Directory::new(path.to_owned(), "up-".to_owned(), reserve))
+    }
+
+    #[test]
+    fn a_file_is_private_and_gone_unless_given_away() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = directory(temporary.path(), 0);
+        let first = Spool::create(directory.room(Some(5)).unwrap(), None).unwrap();
+        let second = Spool::create(directory.room(None).unwrap(), None).unwrap();
+        let path = second.kept.path.clone();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with("up-") && name.len() == 35);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+        second.kept.give_away();
+        drop(first);
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
+        assert!(path.exists());
+        assert!(create_file(&path).is_err());
+        assert_eq!(directory.announced.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn announced_bytes_are_no_longer_free_for_others() {
+        let temporary = tempfile::tempdir().unwrap();
+        let whole = directory(temporary.path(), 0);
+        let free = whole.free().unwrap();
+        let room = whole.room(Some(free / 4 * 3)).unwrap();
+        assert!(matches!(whole.room(Some(free / 2)), Err(UploadError::NoSpace { .. })));
+        drop(room);
+        assert!(whole.room(Some(free / 2)).is_ok());
+        assert!(directory(temporary.path(), u64::MAX).room(None).is_err());
+    }
+}

@@ -1,0 +1,106 @@
+//! The remote-viewer that people have.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use nodegate_standin::now;
+
+use super::guest::Guest;
+use super::virtual_screen::Screen;
+use super::{missing, run, text};
+use crate::support::nodegate::eventually;
+use crate::support::{Nodegate, Site};
+
+/// Text of a PC's firmware and of our guest.
+const TEXT_COLOUR: u32 = 0xA8_A8A8;
+
+/// Killed when dropped.
+struct RemoteViewer {
+    process: Child,
+    debug_log: PathBuf,
+}
+
+impl RemoteViewer {
+    fn open(screen: &Screen, file: &Path, home: &Path) -> Self {
+        let debug_log = home.join("remote-viewer.log");
+        let mut command = screen.command("remote-viewer", home);
+        command.arg("--spice-debug").arg(file).stdin(Stdio::null());
+        command
+            .stdout(File::create(&debug_log).unwrap())
+            .stderr(File::options().append(true).open(&debug_log).unwrap());
+        let process = command.spawn().unwrap_or_else(|error| missing(&command, &error));
+        Self { process, debug_log }
+    }
+
+    fn said(&self) -> String {
+        let log = text(&fs::read(&self.debug_log).unwrap_or_default());
+        log.lines().filter(|line| !line.contains("decode-glz")).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for RemoteViewer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// On a busy machine the first picture takes a while.
+fn wait_for(viewer: &RemoteViewer, gate: &Nodegate, what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(90);
+    while !holds() {
+        assert!(Instant::now() < until, "never came true: {what}\n{}\n{}", gate.stderr(), viewer.said());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn remote_viewer_shows_the_guest_and_types_into_it() {
+    let (site, folder) = (Site::pve(), tempfile::tempdir().unwrap());
+    let gate = Nodegate::start_profile(&site, "spice", &[]);
+    let guest = Guest::start(folder.path());
+    let screen = Screen::start(folder.path());
+    let viewer = RemoteViewer::open(&screen, &guest.viewer_file(&site, &gate, now()), folder.path());
+    wait_for(&viewer, &gate, "the guest's text is on the screen", || screen.pixels(TEXT_COLOUR) > 200);
+    let before = screen.pixels(TEXT_COLOUR);
+    let output = run(screen.command("xdotool", folder.path()).args([
+        "mousemove",
+        "512",
+        "400",
+        "type",
+        "--delay",
+        "60",
+        "viewer",
+    ]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    wait_for(&viewer, &gate, "the guest hears the keys", || guest.typed() == "viewer");
+    wait_for(&viewer, &gate, "what was typed is on the screen", || screen.pixels(TEXT_COLOUR) > before + 50);
+    // main, display, inputs, cursor
+    eventually("a line of the log for every channel", || site.access_log().lines().count() == 4);
+    let log = site.access_log();
+    assert!(
+        log.lines().all(|line| line.contains("\"CONNECT pvespiceproxy:") && line.contains("\" 200 ")),
+        "{log}"
+    );
+}
+
+#[test]
+fn remote_viewer_with_an_expired_or_a_forged_ticket_reports_401() {
+    let (site, folder) = (Site::pve(), tempfile::tempdir().unwrap());
+    let gate = Nodegate::start_profile(&site, "spice", &[]);
+    let guest = Guest::start(folder.path());
+    let screen = Screen::start(folder.path());
+    let expired = guest.viewer_file(&site, &gate, now() - 60);
+    let good = fs::read_to_string(guest.viewer_file(&site, &gate, now())).unwrap();
+    let forged = folder.path().join("forged.vv");
+    fs::write(&forged, good.replace(":100:node1:", ":101:node1:")).unwrap();
+    for (number, file) in [expired, forged].iter().enumerate() {
+        let viewer = RemoteViewer::open(&screen, file, folder.path());
+        wait_for(&viewer, &gate, "a refusal", || viewer.said().contains("HTTP proxy connection failed: 401"));
+        let refusals = || site.access_log().lines().filter(|line| line.contains(" HTTP/1.0\" 401 ")).count();
+        eventually("the refusal is in the log", || refusals() == number + 1);
+    }
+    assert_eq!(site.access_log().lines().count(), 2);
+}

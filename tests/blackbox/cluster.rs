@@ -1,0 +1,305 @@
+//! Several nodes on one machine: each a nodegate of its own with a stand-in daemon of its own, on 127.0.0.1, .2 and .3.
+
+use std::fs;
+use std::net::TcpListener;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use nodegate_standin::{Certificate, KeyKind};
+
+use crate::support::{Nodegate, Site};
+
+/// One node: its files, its name and its address.
+struct Node {
+    site: Site,
+    number: u8,
+    certificate: Certificate,
+}
+
+/// Nodes 1 to `count`; every node has the certificates of all.
+struct Cluster {
+    nodes: Vec<Node>,
+    port: u16,
+}
+
+/// One for all tests: RSA keys take their time to make.
+fn ca() -> &'static Certificate {
+    static CA: OnceLock<Certificate> = OnceLock::new();
+    CA.get_or_init(Certificate::ca)
+}
+
+impl Cluster {
+    fn pve(count: u8) -> Self {
+        Self::of(count, Site::pve)
+    }
+
+    fn pmg(count: u8) -> Self {
+        let cluster = Self::of(count, Site::pmg);
+        let sections: Vec<_> = cluster.nodes.iter().map(Node::section).collect();
+        for node in &cluster.nodes {
+            node.site.write("/etc/pmg/cluster.conf", sections.join("\n"));
+            node.site.write("/etc/pmg/pmg-api.pem", node.certificate.combined_pem());
+        }
+        cluster
+    }
+
+    fn of(count: u8, site: impl Fn() -> Site) -> Self {
+        let ca = ca();
+        let nodes: Vec<_> = (1..=count)
+            .map(|number| {
+                let certificate = ca.issue(&format!("node{number}"), &[], KeyKind::EcP256);
+                Node { site: site(), number, certificate }
+            })
+            .collect();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let cluster = Self { nodes, port };
+        for node in &cluster.nodes {
+            node.site.write("/etc/pve/local/pve-ssl.pem", node.certificate.chain_pem());
+            node.site.write("/etc/pve/local/pve-ssl.key", node.certificate.key_pem());
+            node.site.write("/etc/pve/.members", Cluster::members(count));
+            for other in &cluster.nodes {
+                let path = format!("/etc/pve/nodes/node{}/pve-ssl.pem", other.number);
+                node.site.write(&path, other.certificate.certificate_pem());
+            }
+        }
+        cluster
+    }
+
+    /// Nodes with addresses, and one that has none yet.
+    fn members(count: u8) -> String {
+        let entries: Vec<_> = (1..=count)
+            .map(|number| format!(r#""node{number}":{{"id":{number},"online":1,"ip":"127.0.0.{number}"}}"#))
+            .collect();
+        format!(
+            r#"{{"nodename":"node1","version":6,"cluster":{{"name":"c","version":3,"nodes":{count},"quorate":1}},"nodelist":{{{},"unseen":{{"id":9,"online":0}}}}}}"#,
+            entries.join(",")
+        )
+    }
+
+    fn start(&self, number: usize, sets: &[&str]) -> Nodegate {
+        let node = &self.nodes[number - 1];
+        let (port, cluster_port) =
+            (format!("listen.port={}", self.port), format!("cluster.port={}", self.port));
+        let name = format!("node.name=node{number}");
+        let address = format!("listen.address=127.0.0.{number}");
+        let own = [port.as_str(), cluster_port.as_str(), name.as_str(), address.as_str()];
+        Nodegate::start(&node.site, &[&own, sets].concat())
+    }
+}
+
+impl Node {
+    fn section(&self) -> String {
+        let Self { number, certificate, .. } = self;
+        let kind = if *number == 1 { "master" } else { "node" };
+        format!(
+            "{kind}: {number}\n\tfingerprint {}\n\tip 127.0.0.{number}\n\tmaxcid 3\n\tname node{number}\n",
+            certificate.fingerprint()
+        )
+    }
+}
+
+#[test]
+fn a_call_for_another_node_goes_there_with_nothing_but_what_was_judged() {
+    let cluster = Cluster::pve(3);
+    let first = cluster.start(1, &[]);
+    let _second = cluster.start(2, &[]);
+    let site = &cluster.nodes[0].site;
+    let headers = site.cookie("root@pam") + "X-Mine: 1\r\nPVEClientIP: 9.9.9.9\r\n" + &site.csrf("root@pam");
+    let reply = first.request("PUT", "/api2/json/nodes/node2/standin/echo?a=1", &headers, b"b=2");
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let received = cluster.nodes[1].site.daemon.last();
+    assert_eq!(
+        (received.target.as_str(), received.body.as_slice()),
+        ("/api2/json/nodes/node2/standin/echo?a=1", &b"b=2"[..])
+    );
+    assert_eq!(received.header("PVEClientIP"), Some("127.0.0.1"));
+    assert_eq!(received.header("X-Mine"), None);
+    assert!(cluster.nodes[0].site.daemon.requests().is_empty());
+}
+
+#[test]
+fn the_own_name_and_localhost_stay_here_and_a_wrong_name_lists_the_right_ones() {
+    let cluster = Cluster::pve(2);
+    let first = cluster.start(1, &[]);
+    let site = &cluster.nodes[0].site;
+    let cookie = site.cookie("root@pam");
+    for name in ["node1", "localhost"] {
+        assert_eq!(first.get(&format!("/api2/json/nodes/{name}/status"), &cookie).status, 200, "{name}");
+    }
+    for name in ["NODE2", "node2.example.com", "nosuch"] {
+        let reply = first.get(&format!("/api2/json/nodes/{name}/status"), &cookie);
+        let expected = format!("no such node '{name}'; nodes are: node1, node2, unseen");
+        assert_eq!((reply.status, reply.json()["message"].as_str()), (500, Some(expected.as_str())));
+    }
+    let reply = first.get("/api2/json/nodes/unseen/status", &cookie);
+    assert_eq!(reply.status, 595);
+    assert!(reply.text().contains("node 'unseen' has no address yet"), "{}", reply.text());
+}
+
+#[test]
+fn a_node_that_is_down_fails_with_its_name_and_address_and_nothing_else_does() {
+    let cluster = Cluster::pve(3);
+    let first = cluster.start(1, &[]);
+    let _third = cluster.start(3, &[]);
+    let cookie = cluster.nodes[0].site.cookie("root@pam");
+    let reply = first.get("/api2/json/nodes/node2/status", &cookie);
+    assert_eq!(reply.status, 595);
+    let text = reply.text();
+    let address = format!("node 'node2' at 127.0.0.2:{}", cluster.port);
+    assert!(text.contains("Connection refused") && text.contains(&address), "{text}");
+    assert!(reply.reason.starts_with("Connection refused"), "{}", reply.reason);
+    assert_eq!(first.get("/api2/json/nodes/node3/status", &cookie).status, 200);
+    assert_eq!(first.get("/api2/json/nodes/node1/status", &cookie).status, 200);
+}
+
+#[test]
+fn another_certificate_than_the_published_one_is_refused_with_both_fingerprints() {
+    let cluster = Cluster::pve(2);
+    let stranger = ca().issue("node2", &[], KeyKind::EcP256);
+    let second = &cluster.nodes[1];
+    second.site.write("/etc/pve/local/pve-ssl.pem", stranger.chain_pem());
+    second.site.write("/etc/pve/local/pve-ssl.key", stranger.key_pem());
+    let first = cluster.start(1, &[]);
+    let _second = cluster.start(2, &[]);
+    let cookie = cluster.nodes[0].site.cookie("root@pam");
+    let reply = first.get("/api2/json/nodes/node2/status", &cookie);
+    assert_eq!(reply.status, 596);
+    let text = reply.text();
+    for part in [&stranger.fingerprint(), &second.certificate.fingerprint()] {
+        assert!(text.contains(part.as_str()), "{text}");
+    }
+    assert!(second.site.daemon.requests().is_empty());
+}
+
+#[test]
+fn a_custom_certificate_comes_first_and_a_new_one_is_good_before_and_after_it_is_served() {
+    let cluster = Cluster::pve(2);
+    let first = cluster.start(1, &[]);
+    let second = cluster.start(2, &[]);
+    let site = &cluster.nodes[0].site;
+    let cookie = site.cookie("root@pam");
+    let status = |gate: &Nodegate| gate.get("/api2/json/nodes/node2/status", &cookie).status;
+    assert_eq!(status(&first), 200);
+    // Published, not yet served: the old one is still good.
+    let renewed = ca().issue("node2", &[], KeyKind::EcP256);
+    site.write("/etc/pve/nodes/node2/pveproxy-ssl.pem", renewed.certificate_pem());
+    assert_eq!(status(&first), 200);
+    drop(second);
+    let other = &cluster.nodes[1].site;
+    other.write("/etc/pve/local/pveproxy-ssl.pem", renewed.chain_pem());
+    other.write("/etc/pve/local/pveproxy-ssl.key", renewed.key_pem());
+    let _second = cluster.start(2, &[]);
+    assert_eq!(status(&first), 200);
+}
+
+#[test]
+fn a_request_that_was_sent_on_already_is_not_sent_on_again() {
+    let cluster = Cluster::pve(2);
+    let first = cluster.start(1, &[]);
+    let cookie = cluster.nodes[0].site.cookie("root@pam");
+    let reply = first.get("/api2/json/nodes/node2/status", &(cookie.clone() + "PVEDisableProxy: true\r\n"));
+    assert_eq!((reply.status, reply.json()["message"].as_str()), (500, Some("proxy loop detected")));
+    let reply = first.get("/api2/json/nodes/node1/status", &(cookie + "PVEDisableProxy: true\r\n"));
+    assert_eq!(reply.status, 200);
+}
+
+#[test]
+fn a_slow_node_slows_no_other_and_times_out_by_itself() {
+    let cluster = Cluster::pve(3);
+    let first = cluster.start(1, &["timeout.answer=2"]);
+    let _second = cluster.start(2, &[]);
+    let _third = cluster.start(3, &[]);
+    let cookie = cluster.nodes[0].site.cookie("root@pam");
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| first.get("/api2/json/nodes/node2/standin/hang", &cookie));
+        let before = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(first.get("/api2/json/nodes/node3/status", &cookie).status, 200);
+        }
+        assert!(before.elapsed() < Duration::from_secs(20));
+        let reply = slow.join().unwrap();
+        assert_eq!(reply.status, 596);
+        assert!(reply.text().contains("Connection timed out"), "{}", reply.text());
+    });
+}
+
+#[test]
+fn another_node_may_not_name_a_file_of_this_one() {
+    let cluster = Cluster::pve(2);
+    let first = cluster.start(1, &[]);
+    let cookie = cluster.nodes[0].site.cookie("root@pam");
+    // A node that is no nodegate: its daemon's header comes through.
+    let certificate = &cluster.nodes[1].certificate;
+    let answer =
+        "HTTP/1.1 200 OK\r\npvestreamfile: /etc/passwd\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
+    let _other = crate::support::tls_server(("127.0.0.2", cluster.port), certificate, answer);
+    let reply = first.get("/api2/json/nodes/node2/status", &cookie);
+    assert_eq!(reply.status, 403, "{}", reply.text());
+    assert!(reply.header("pvestreamfile").is_none());
+}
+
+#[test]
+fn members_that_change_are_seen_at_once() {
+    let cluster = Cluster::pve(3);
+    let first = cluster.start(1, &[]);
+    let _second = cluster.start(2, &[]);
+    let site = &cluster.nodes[0].site;
+    let cookie = site.cookie("root@pam");
+    site.write("/etc/pve/.members", r#"{"nodename":"node1","version":0}"#);
+    assert_eq!(first.get("/api2/json/nodes/node2/status", &cookie).status, 500);
+    site.write("/etc/pve/.members", Cluster::members(3));
+    // Its time of change is no guide on a cluster file system.
+    let file = fs::File::open(site.path("/etc/pve/.members")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(first.get("/api2/json/nodes/node2/status", &cookie).status, 200);
+}
+
+#[test]
+fn a_node_with_an_ipv6_address_is_reached() {
+    let cluster = Cluster::pve(2);
+    let site = &cluster.nodes[0].site;
+    site.write("/etc/pve/.members", Cluster::members(2).replace("127.0.0.2", "::1"));
+    let first = cluster.start(1, &[]);
+    let _second = cluster.start(2, &["listen.address=::1"]);
+    assert_eq!(first.get("/api2/json/nodes/node2/status", &site.cookie("root@pam")).status, 200);
+}
+
+#[test]
+fn what_only_the_master_answers_goes_to_the_master() {
+    let cluster = Cluster::pmg(2);
+    let master = cluster.start(1, &[]);
+    let second = cluster.start(2, &[]);
+    let cookie = cluster.nodes[1].site.cookie("root@pam");
+    let master_only = "/api2/json/config/domains";
+    let anywhere = "/api2/json/version";
+    assert_eq!(second.get(anywhere, &cookie).status, 200);
+    assert_eq!(cluster.nodes[1].site.daemon.last().target, anywhere);
+    second.get(master_only, &cookie);
+    assert_eq!(cluster.nodes[0].site.daemon.last().target, master_only);
+    master.get(master_only, &cookie);
+    assert_eq!(cluster.nodes[0].site.daemon.requests().len(), 2);
+    drop(master);
+    let reply = second.get(master_only, &cookie);
+    assert_eq!(reply.status, 595);
+    assert!(reply.text().contains("node 'node1' at 127.0.0.1:"), "{}", reply.text());
+}
+
+#[test]
+fn calls_that_need_no_root_go_to_the_daemon_without_it() {
+    let site = Site::pve();
+    let unprivileged = Site::pve();
+    let set = format!("backend.unprivileged={}", unprivileged.daemon.address());
+    let gate = Nodegate::start(&site, &[&set]);
+    let cookie = site.cookie("root@pam");
+    for (path, needs_root) in [
+        ("/api2/json/cluster/resources", false),
+        ("/api2/json/version", false),
+        ("/api2/json/nodes/node1/report", true),
+        ("/api2/json/newer/than/the/table", false),
+    ] {
+        gate.get(path, &cookie);
+        let (asked, idle) = if needs_root { (&site, &unprivileged) } else { (&unprivileged, &site) };
+        assert_eq!(asked.daemon.last().target, path);
+        assert!(idle.daemon.requests().iter().all(|request| request.target != path), "{path}");
+    }
+}

@@ -1,0 +1,239 @@
+//! Files from disk, over the wire.
+
+use std::io::Read as _;
+
+use crate::support::{Nodegate, Session, Site};
+
+const JS: &str = "/usr/share/pve-manager/js/app.js";
+const URL: &str = "/pve2/js/app.js";
+
+fn script() -> String {
+    "var answer = 42;\n".repeat(500)
+}
+
+#[test]
+fn each_profile_has_its_directories_and_single_files() {
+    let pve = Site::pve();
+    for (file, url) in [
+        (JS, URL),
+        ("/usr/share/novnc-pve/app/ui.js", "/novnc/app/ui.js"),
+        ("/usr/share/pve-docs/index.html", "/pve-docs/index.html"),
+        ("/usr/share/javascript/extjs/x.js", "/pve-docs/api-viewer/extjs/x.js"),
+        ("/usr/share/pve-i18n/pve-lang-de.js", "/pve2/locale/pve-lang-de.js"),
+        ("/usr/share/pve-manager/images/favicon.ico", "/favicon.ico"),
+        ("/usr/share/pve-manager/images/favicon.ico", "/pve2/images/favicon.ico"),
+        ("/usr/share/javascript/proxmox-widget-toolkit/proxmoxlib.js", "/proxmoxlib.js"),
+    ] {
+        pve.write(file, url);
+        let gate = Nodegate::start(&pve, &[]);
+        assert_eq!(gate.get(url, "").text(), url);
+    }
+    let pmg = Site::pmg();
+    for (file, url) in [
+        ("/usr/share/javascript/pmg-gui/js/app.js", "/pve2/js/app.js"),
+        ("/usr/share/pmg-mobile-quarantine-ui/a.css", "/mobile/a.css"),
+        ("/usr/share/doc/pmg-api/favicon.ico", "/favicon.ico"),
+    ] {
+        pmg.write(file, url);
+        let gate = Nodegate::start(&pmg, &[]);
+        assert_eq!(gate.get(url, "").text(), url);
+        assert_eq!(gate.get("/novnc/app/ui.js", "").status, 404);
+    }
+}
+
+#[test]
+fn a_file_has_a_type_and_no_login() {
+    let site = Site::pve();
+    for (name, kind) in [
+        ("a.js", "application/javascript"),
+        ("a.css", "text/css"),
+        ("a.HTML", "text/html"),
+        ("a.svg", "image/svg+xml"),
+        ("a.png", "image/png"),
+        ("a.woff2", "application/font-woff2"),
+        ("a.unknown", "application/octet-stream"),
+        ("a", "application/octet-stream"),
+    ] {
+        site.write(&format!("/usr/share/pve-manager/js/{name}"), "x");
+        let gate = Nodegate::start(&site, &[]);
+        let reply = gate.get(&format!("/pve2/js/{name}?_dc=1"), "");
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some(kind)), "{name}");
+        assert!(reply.header("last-modified").is_some() && reply.header("etag").is_some());
+        assert!(reply.header("pragma").is_none());
+    }
+}
+
+#[test]
+fn what_a_client_has_already_is_not_sent_again() {
+    let site = Site::pve();
+    site.write(JS, script());
+    site.age(JS, 5000);
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = gate.connect();
+    let first = session.request("GET", URL, "", b"");
+    let (tag, date) = (first.header("etag").unwrap(), first.header("last-modified").unwrap());
+    let not_modified = [
+        format!("If-None-Match: {tag}\r\n"),
+        "If-None-Match: *\r\n".to_owned(),
+        format!("If-None-Match: \"x\", W/{tag}\r\n"),
+        format!("If-Modified-Since: {date}\r\n"),
+    ];
+    for headers in not_modified {
+        let reply = session.request("GET", URL, &headers, b"");
+        assert_eq!((reply.status, reply.header("etag")), (304, Some(tag)), "{headers}");
+        assert!(reply.header("content-length").is_none_or(|length| length != "0"));
+    }
+    for headers in ["If-None-Match: \"x\"\r\n", "If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n"] {
+        assert_eq!(session.request("GET", URL, headers, b"").status, 200, "{headers}");
+    }
+    site.write(JS, "changed");
+    let reply = session.request("GET", URL, &format!("If-None-Match: {tag}\r\n"), b"");
+    assert_eq!((reply.status, reply.text().as_str()), (200, "changed"));
+}
+
+#[test]
+fn a_part_of_a_file_can_be_asked_for() {
+    let site = Site::pve();
+    site.write(JS, "0123456789");
+    let gate = Nodegate::start(&site, &[]);
+    let get = |range: &str| gate.get(URL, &format!("Range: {range}\r\nAccept-Encoding: gzip\r\n"));
+    for (range, body, sent) in [
+        ("bytes=2-4", "234", "bytes 2-4/10"),
+        ("bytes=-3", "789", "bytes 7-9/10"),
+        ("bytes=8-99", "89", "bytes 8-9/10"),
+    ] {
+        let reply = get(range);
+        assert_eq!(
+            (reply.status, reply.text().as_str(), reply.header("content-range")),
+            (206, body, Some(sent))
+        );
+    }
+    let beyond = get("bytes=10-");
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, Some("bytes */10")));
+    assert_eq!(get("lines=1-2").status, 200);
+    let head = gate.request("HEAD", URL, "Range: bytes=0-1\r\n", b"");
+    assert_eq!((head.status, head.header("content-length")), (200, Some("10")));
+}
+
+#[test]
+fn a_big_file_arrives_whole() {
+    let site = Site::pve();
+    let bytes = nodegate_standin::content(5_000_000);
+    site.write("/usr/share/pve-manager/js/big.bin", &bytes);
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = gate.connect();
+    for _ in 0..3 {
+        assert!(session.request("GET", "/pve2/js/big.bin", "", b"").body == bytes);
+    }
+}
+
+fn gunzip(bytes: &[u8]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.gz");
+    std::fs::write(&path, bytes).unwrap();
+    let mut child = std::process::Command::new("gzip")
+        .arg("-dc")
+        .arg(path)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    text
+}
+
+#[test]
+fn a_text_is_compressed_as_the_client_wants() {
+    let site = Site::pve();
+    site.write(JS, script());
+    site.write("/usr/share/pve-manager/js/small.js", "x".repeat(1024));
+    site.write("/usr/share/pve-manager/js/a.png", script());
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = gate.connect();
+    for (accepted, coding) in [
+        ("gzip, deflate, br, zstd", Some("br")),
+        ("gzip", Some("gzip")),
+        ("deflate", Some("deflate")),
+        ("zstd", Some("zstd")),
+        ("gzip;q=1, br;q=0.5", Some("gzip")),
+        ("gzip;q=0", None),
+        ("*;q=0, identity", None),
+        ("rubbish", None),
+    ] {
+        let headers = format!("Accept-Encoding: {accepted}\r\n");
+        let reply = session.request("GET", URL, &headers, b"");
+        assert_eq!(reply.header("content-encoding"), coding, "{accepted}");
+        assert!(reply.header("vary").is_some_and(|vary| vary.eq_ignore_ascii_case("accept-encoding")));
+        assert_eq!(coding.is_some(), reply.body.len() < script().len(), "{accepted}");
+        let head = session.request("HEAD", URL, &headers, b"");
+        assert_eq!(head.header("content-length"), reply.header("content-length"), "{accepted}");
+        if coding == Some("gzip") {
+            assert_eq!(gunzip(&reply.body), script());
+        }
+    }
+    for path in ["/pve2/js/small.js", "/pve2/js/a.png"] {
+        let reply = session.request("GET", path, "Accept-Encoding: gzip, br\r\n", b"");
+        assert!(reply.header("content-encoding").is_none(), "{path}");
+    }
+    site.legacy("COMPRESSION=0\n");
+    let gate = Nodegate::start(&site, &[]);
+    let reply = gate.get(URL, "Accept-Encoding: gzip, br\r\n");
+    assert_eq!((reply.header("content-encoding"), reply.text()), (None, script()));
+}
+
+#[test]
+fn no_spelling_leads_out_of_a_directory() {
+    let site = Site::pve();
+    site.write(JS, "good");
+    site.write("/usr/share/pve-manager/secret.js", "SECRET");
+    site.write("/usr/share/pve-manager/js/.hidden.js", "SECRET");
+    site.write("/usr/share/pve-manager/jsx/secret.js", "SECRET");
+    let js = site.path("/usr/share/pve-manager/js");
+    std::os::unix::fs::symlink("../secret.js", js.join("link.js")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", js.join("passwd.js")).unwrap();
+    std::os::unix::fs::symlink("..", js.join("up")).unwrap();
+    std::os::unix::fs::symlink("app.js", js.join("inside.js")).unwrap();
+    nix::unistd::mkfifo(&js.join("fifo.js"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = gate.connect();
+    for path in [
+        "/pve2/js/../secret.js",
+        "/pve2/js/%2e%2e/secret.js",
+        "/pve2/js/..%2fsecret.js",
+        "/pve2/js/%2e%2e%2fsecret.js",
+        "/pve2/js/%252e%252e/secret.js",
+        "/pve2/js/..%5csecret.js",
+        "/pve2/js/..;/secret.js",
+        "/pve2/js/.../secret.js",
+        "/pve2/js/x/../../secret.js",
+        "/pve2/js/./../secret.js",
+        "/pve2/js//../secret.js",
+        "/pve2/js//etc/passwd",
+        "/pve2/js/%2fetc/passwd",
+        "/pve2/jsx/secret.js",
+        "/pve2/js/link.js",
+        "/pve2/js/passwd.js",
+        "/pve2/js/up/secret.js",
+        "/pve2/js/fifo.js",
+        "/pve2/js/app.js/",
+        "/pve2/js/app.js/x",
+        "/pve2/js",
+        "/pve2/js/",
+        "/pve2/js/up",
+        "/PVE2/js/app.js",
+        "//pve2/js/../secret.js",
+        "/favicon.ico/../secret.js",
+        "/api2/../pve2/js/../secret.js",
+    ] {
+        let reply = session.request("GET", path, "", b"");
+        assert!(matches!(reply.status, 404 | 501), "{path}: {}", reply.status);
+        assert!(!reply.text().contains("SECRET") && !reply.text().contains("root:"), "{path}");
+    }
+    for path in ["/pve2/js/%00app.js", "/pve2/js/app.js%00.png", "/pve2/js/\u{e9}%c0%ae%c0%ae/secret.js"] {
+        let mut session: Session = gate.connect();
+        assert_eq!(session.request("GET", path, "", b"").status, 400, "{path}");
+    }
+    assert_eq!(session.request("GET", "/pve2/js/inside.js", "", b"").text(), "good");
+    assert_eq!(session.request("GET", "/pve2/js/%61pp%2ejs", "", b"").text(), "good");
+}

@@ -1,0 +1,130 @@
+//! Rules of the house that the compiler does not know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every Rust file below `folder`, with its path from there.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut waiting: Vec<PathBuf> = vec![root.clone()];
+    let mut found = Vec::new();
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+            found.push((name, fs::read_to_string(path).unwrap()));
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+/// A line without its `//` comment; two slashes within quotes are none.
+fn code(line: &str) -> &str {
+    let (mut quoted, mut escaped, mut slashes) = (false, false, 0);
+    for (at, byte) in line.bytes().enumerate() {
+        slashes = if byte == b'/' && !quoted { slashes + 1 } else { 0 };
+        if slashes == 2 {
+            return &line[..at - 1];
+        }
+        quoted ^= byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+    }
+    line
+}
+
+/// What is not a test of the file's own.
+fn shipped(text: &str) -> &str {
+    text.split("\nmod tests {").next().unwrap()
+}
+
+#[test]
+fn comments_are_told_from_code() {
+    assert_eq!(code("let a = \"https://x\"; // y"), "let a = \"https://x\"; ");
+    assert_eq!(code(r#"a("\"//"); /// z"#), r#"a("\"//"); "#);
+    assert_eq!(code("a / b"), "a / b");
+}
+
+#[test]
+fn the_engine_names_no_product() {
+    for (name, text) in sources("src") {
+        assert!(!["pve", "pmg", "proxmox"].iter().any(|product| name.contains(product)), "{name}");
+        let unit_tests = name.ends_with("/tests.rs");
+        for (number, line) in shipped(&text).lines().enumerate().filter(|_| !unit_tests) {
+            let code = code(line).to_lowercase();
+            let named = ["pve", "pmg", "proxmox"].iter().find(|product| code.contains(**product));
+            assert!(named.is_none(), "src/{name}:{}: {line}", number + 1);
+        }
+    }
+}
+
+/// Modules, and what their code may not name: who decides knows no sockets, and who is below knows nobody above.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    ("acl.rs", &["tokio", "hyper", "std::fs", "SystemTime::now"]),
+    ("gate/credential.rs", &["tokio", "hyper", "std::fs", "SystemTime::now"]),
+    ("gate/ticket.rs", &["tokio", "hyper", "std::fs", "SystemTime::now"]),
+    ("gate/csrf.rs", &["tokio", "hyper", "std::fs", "SystemTime::now"]),
+    (
+        "gate/mod.rs",
+        &["tokio", "hyper", "crate::handler", "crate::response", "crate::server", "crate::request"],
+    ),
+    ("target.rs", &["tokio", "hyper", "std::fs", "crate::"]),
+    ("pattern.rs", &["tokio", "hyper", "std::fs", "crate::"]),
+    ("route.rs", &["tokio", "hyper", "crate::gate", "crate::response", "crate::server"]),
+    ("config/address.rs", &["tokio", "hyper", "std::fs"]),
+    ("config/shell.rs", &["tokio", "hyper", "std::fs", "std::process"]),
+    ("config/shell/reader.rs", &["tokio", "hyper", "std::fs"]),
+    ("config/sections.rs", &["tokio", "hyper", "std::fs"]),
+    (
+        "config/",
+        &["tokio", "hyper", "crate::engine", "crate::server", "crate::handler", "crate::tls", "crate::gate"],
+    ),
+    ("listener.rs", &["crate::server", "crate::connection", "crate::engine", "crate::request"]),
+    ("tls/", &["crate::server", "crate::connection", "crate::engine", "crate::request", "crate::gate"]),
+    (
+        "response/",
+        &["crate::server", "crate::connection", "crate::engine", "crate::request", "crate::handler::api"],
+    ),
+    ("upstream/", &["crate::server", "crate::connection", "crate::request", "crate::handler"]),
+    ("handler/", &["crate::connection", "crate::listener", "crate::tls", "crate::acl::AccessList"]),
+];
+
+#[test]
+fn modules_use_only_what_lies_below_them() {
+    let sources = sources("src");
+    for (module, forbidden) in FORBIDDEN {
+        let files: Vec<_> = sources.iter().filter(|(name, _)| name.starts_with(module)).collect();
+        assert!(!files.is_empty(), "{module} has moved: correct the table");
+        for (name, text) in files {
+            for line in shipped(text).lines().map(code) {
+                let named = forbidden.iter().find(|what| line.contains(**what));
+                assert!(named.is_none(), "src/{name} must not use {}: {line}", named.unwrap());
+            }
+        }
+    }
+}
+
+/// After the start nobody looks at text again: the raw side of config is for config itself and for `check`.
+#[test]
+fn raw_settings_stay_within_config() {
+    for (name, text) in sources("src") {
+        if name.starts_with("config/") || name == "command/check.rs" || name.ends_with("/tests.rs") {
+            continue;
+        }
+        for line in shipped(&text).lines().map(code) {
+            for raw in ["config::layers", "config::shell", "config::keys", "figment", "toml::"] {
+                assert!(!line.contains(raw), "src/{name} must not use {raw}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_leaf_crate_knows_nothing_of_the_engine() {
+    for (name, text) in sources("spice/src") {
+        for line in shipped(&text).lines().map(code) {
+            assert!(!line.contains("nodegate::"), "spice/src/{name}: {line}");
+        }
+    }
+}

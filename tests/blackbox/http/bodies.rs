@@ -1,0 +1,179 @@
+//! Bodies: chunked or not, too large, too slow.
+
+use std::time::{Duration, Instant};
+
+use super::{ECHO, VERSION};
+use crate::support::{Nodegate, Session, Site};
+
+const LIMIT: usize = 524_288;
+
+fn post(site: &Site, session: &mut Session, framing: &str) {
+    let headers = site.cookie("root@pam") + &site.csrf("root@pam");
+    session.send(format!("POST {ECHO} HTTP/1.1\r\nHost: node1\r\n{headers}{framing}\r\n"));
+}
+
+#[test]
+fn a_chunked_body_goes_on_with_its_length() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = gate.connect();
+    post(&site, &mut session, "Transfer-Encoding: chunked\r\n");
+    for piece in ["3\r\na=1\r\n", "00000", "5;name=\"x\"\r\n&b=22\r\n", "0\r\n\r\n"] {
+        session.send(piece);
+    }
+    assert_eq!(session.reply(false).status, 200);
+    let seen = site.daemon.last();
+    assert_eq!((seen.text().as_str(), seen.all("content-length")), ("a=1&b=22", vec!["8"]));
+    assert!(seen.header("transfer-encoding").is_none());
+    assert_eq!(session.request("GET", VERSION, &site.cookie("root@pam"), b"").status, 200);
+}
+
+#[test]
+fn a_body_has_a_type_when_it_reaches_the_daemon() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let headers = site.cookie("root@pam") + &site.csrf("root@pam");
+    let form = "application/x-www-form-urlencoded";
+    for (method, given, body, expected) in [
+        ("POST", "", "a=1", vec![form]),
+        ("PUT", "", "a=1", vec![form]),
+        ("POST", "Content-Type: application/json\r\n", "{}", vec!["application/json"]),
+        ("POST", "Content-Type: text/x\r\nContent-Type: text/y\r\n", "a", vec!["text/x"]),
+        ("POST", "", "", vec![]),
+        ("GET", "Content-Type: text/plain\r\n", "", vec![]),
+    ] {
+        let reply = gate.request(method, ECHO, &(headers.clone() + given), body.as_bytes());
+        assert_eq!(reply.status, 200);
+        let seen = site.daemon.last();
+        assert_eq!(seen.all("content-type"), expected, "{method} {given}");
+        let length = if method == "GET" { vec![] } else { vec![body.len().to_string()] };
+        assert_eq!(seen.all("content-length"), length, "{method} {given}");
+    }
+}
+
+#[test]
+fn a_client_that_asks_first_is_told_to_go_on() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = gate.connect();
+    post(&site, &mut session, "Expect: 100-continue\r\nContent-Length: 3\r\n");
+    assert_eq!(session.reply(false).status, 100);
+    session.send("a=1");
+    assert_eq!(session.reply(false).status, 200);
+    assert_eq!(site.daemon.last().body, b"a=1");
+    assert!(site.daemon.last().header("expect").is_none());
+}
+
+#[test]
+fn a_client_that_asks_first_is_told_no_at_once() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = gate.connect();
+    post(&site, &mut session, "Expect: 100-continue\r\nContent-Length: 524289\r\n");
+    assert_eq!(session.reply(false).status, 413);
+    let mut session = gate.connect();
+    session.send(format!(
+        "POST {ECHO} HTTP/1.1\r\nHost: node1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    ));
+    assert_eq!(session.reply(false).status, 401);
+}
+
+#[test]
+fn a_body_may_have_512_kib_and_no_byte_more() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let headers = site.cookie("root@pam") + &site.csrf("root@pam");
+    let mut body = vec![b'x'; LIMIT];
+    assert_eq!(gate.request("POST", ECHO, &headers, &body).status, 200);
+    assert_eq!(site.daemon.last().body.len(), LIMIT);
+    body.push(b'x');
+    let reply = gate.request("POST", ECHO, &headers, &body);
+    let reason = "for data too large: the body may have 524288 bytes";
+    assert_eq!((reply.status, reply.reason.as_str()), (413, reason));
+    assert_eq!(reply.json()["message"], reason);
+    assert_eq!(site.daemon.requests().len(), 1);
+}
+
+#[test]
+fn a_client_that_sends_far_too_much_reads_the_answer_all_the_same() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let piece = vec![b'x'; 1 << 20];
+    for chunked in [false, true] {
+        let mut session = gate.connect();
+        let framing = if chunked { "Transfer-Encoding: chunked\r\n" } else { "Content-Length: 15728640\r\n" };
+        post(&site, &mut session, framing);
+        for _ in 0..15 {
+            if chunked {
+                session.send(format!("{:x}\r\n", piece.len()));
+            }
+            session.send(&piece);
+            if chunked {
+                session.send("\r\n");
+            }
+        }
+        if chunked {
+            session.send("0\r\n\r\n");
+        }
+        assert_eq!(session.reply(false).status, 413, "chunked: {chunked}");
+        assert_eq!(session.request("GET", VERSION, &site.cookie("root@pam"), b"").status, 200);
+    }
+    let mut session = gate.connect();
+    session.send(format!("POST {ECHO} HTTP/1.1\r\nHost: node1\r\nContent-Length: 15728640\r\n\r\n"));
+    for _ in 0..15 {
+        session.send(&piece);
+    }
+    assert_eq!(session.reply(false).status, 401);
+}
+
+#[test]
+fn a_body_where_none_belongs_is_refused() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let headers = site.cookie("root@pam") + &site.csrf("root@pam");
+    for method in ["GET", "DELETE", "HEAD"] {
+        let mut session = gate.connect();
+        let reply = session.request(method, ECHO, &headers, b"a=1");
+        let reason = format!("Unexpected content for method '{method}'");
+        assert_eq!((reply.status, reply.reason.as_str()), (501, reason.as_str()));
+        assert_eq!(session.request("GET", VERSION, &headers, b"").status, 200);
+        let reply = gate.request(method, ECHO, &format!("Content-Length: 0\r\n{headers}"), b"");
+        assert_eq!(reply.status, 200, "{method}");
+    }
+}
+
+#[test]
+fn a_body_that_does_not_come_is_waited_for_in_vain() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["timeout.answer=1"]);
+    let mut session = gate.connect();
+    post(&site, &mut session, "Content-Length: 10\r\n");
+    session.send("a=1");
+    let before = Instant::now();
+    let reply = session.reply(false);
+    assert_eq!((reply.status, reply.reason.as_str()), (408, "the body did not arrive within 1 s"));
+    assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
+    assert!(session.is_closed());
+}
+
+#[test]
+fn a_body_that_breaks_off_reaches_nobody() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    for (framing, body) in [
+        ("Content-Length: 10\r\n", "a=1"),
+        ("Transfer-Encoding: chunked\r\n", "3\r\na=1\r\n"),
+        ("Transfer-Encoding: chunked\r\n", "3\r\na=1xxxx"),
+        ("Transfer-Encoding: chunked\r\n", "zz\r\na=1"),
+        ("Transfer-Encoding: chunked\r\n", "ffffffffffffffffff\r\na=1"),
+    ] {
+        let mut session = gate.connect();
+        post(&site, &mut session, framing);
+        session.send(body);
+        session.finish();
+        let reply = session.try_reply(false);
+        assert!(reply.as_ref().is_none_or(|reply| reply.status == 400), "{body}: {reply:?}");
+        assert!(session.is_closed());
+    }
+    assert!(site.daemon.requests().is_empty());
+}

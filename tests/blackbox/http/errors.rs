@@ -1,0 +1,145 @@
+//! Answers of nodegate's own: status, reason and form.
+
+use super::VERSION;
+use crate::support::{Nodegate, Site, all_at_once};
+
+#[test]
+fn each_form_of_an_error_is_as_its_clients_know_it() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    let version = |format: &str| format!("/api2/{format}/version");
+    let text = "method 'PATCH' not available";
+    let reply = gate.request("PATCH", &version("json"), &cookie, b"");
+    assert_eq!((reply.status, reply.reason.as_str()), (501, text));
+    assert_eq!(reply.header("content-type"), Some("application/json;charset=UTF-8"));
+    assert_eq!(reply.text(), format!(r#"{{"data":null,"message":"{text}"}}"#));
+    let reply = gate.request("PATCH", &version("extjs"), &cookie, b"");
+    assert_eq!((reply.status, reply.reason.as_str()), (200, "OK"));
+    assert_eq!(reply.header("content-type"), Some("application/json;charset=UTF-8"));
+    assert_eq!(reply.text(), format!(r#"{{"data":null,"message":"{text}","status":501,"success":0}}"#));
+    let reply = gate.request("PATCH", &version("html"), &cookie, b"");
+    assert_eq!((reply.status, reply.text()), (501, format!("{text}\n")));
+    assert_eq!(reply.header("content-type"), Some("text/plain;charset=UTF-8"));
+    for header in ["cache-control", "pragma", "date", "server", "content-length"] {
+        assert!(reply.header(header).is_some(), "{header}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    for path in ["/nope", "/pve2/js/nope.js", "/pve2/", "/pve2/js/", "/index.html", "/x/api2/json/version"] {
+        let reply = gate.get(path, "");
+        let message = format!("no such file '{path}'");
+        assert_eq!((reply.status, reply.reason.as_str()), (404, message.as_str()));
+        assert_eq!(reply.text(), message + "\n");
+        assert!(!reply.text().contains("/usr/share"));
+    }
+    assert_eq!(gate.request("POST", "/nope", "", b"a=1").status, 404);
+}
+
+#[test]
+fn what_only_looks_like_the_api_has_no_uri() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    for path in ["/api2", "/api2/", "/api2x", "/api2/JSON/version", "/api2/j", "/api2/9x/version"] {
+        let reply = gate.get(path, "");
+        assert_eq!((reply.status, reply.reason.as_str()), (501, "no such uri"), "{path}");
+    }
+}
+
+#[test]
+fn methods_that_do_not_belong_are_refused() {
+    let site = Site::pve();
+    site.write("/usr/share/pve-manager/js/a.js", "1");
+    let gate = Nodegate::start(&site, &[]);
+    for method in ["PATCH", "TRACE", "FOO", "get", "PROPFIND", "M-SEARCH"] {
+        let reply = gate.request(method, VERSION, &site.cookie("root@pam"), b"");
+        let reason = format!("method '{method}' not available");
+        assert_eq!((reply.status, reply.reason.as_str()), (501, reason.as_str()));
+    }
+    for method in ["POST", "PUT", "DELETE", "PATCH", "FOO"] {
+        for path in ["/pve2/js/a.js", "/"] {
+            let reply = gate.request(method, path, "", b"");
+            assert_eq!(
+                (reply.status, reply.header("allow")),
+                (405, Some("GET, HEAD, OPTIONS")),
+                "{method} {path}"
+            );
+        }
+    }
+    let mut session = gate.connect();
+    session.send("CONNECT node1:22 HTTP/1.1\r\nHost: node1:22\r\n\r\n");
+    assert_eq!(session.reply(false).status, 400);
+    assert!(site.daemon.requests().is_empty());
+}
+
+#[test]
+fn the_daemons_words_come_through_and_nothing_behind_them() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    let cases = [
+        (400, "Parameter%20verification%20failed.", "Parameter verification failed."),
+        (403, "Permission%20check%20failed%20(/,%20Sys.Audit)", "Permission check failed (/, Sys.Audit)"),
+        (500, "VM%20100%20not%20running", "VM 100 not running"),
+        (596, "no%20such%20thing", "no such thing"),
+        (200, "Fine", "Fine"),
+        (599, "a%0d%0aSet-Cookie:%20evil=1", "a"),
+    ];
+    for (status, text, reason) in cases {
+        let reply = gate.get(&format!("/api2/json/standin/reason?status={status}&text={text}"), &cookie);
+        assert_eq!((reply.status, reply.reason.as_str()), (status, reason));
+    }
+    for text in ["pr%C3%BCfen", "", "%FF"] {
+        let reply = gate.get(&format!("/api2/json/standin/reason?status=500&text={text}"), &cookie);
+        assert_eq!(reply.status, 500, "{text}");
+        assert!(reply.reason.is_ascii() && !reply.reason.contains('<'), "{}", reply.reason);
+        let reply = gate.get(&format!("/api2/json/standin/reason?status=597&text={text}"), &cookie);
+        assert_eq!(reply.status, 597, "{text}");
+        assert!(reply.reason.is_ascii() && !reply.reason.contains('<'), "{}", reply.reason);
+    }
+}
+
+#[test]
+fn a_path_cannot_write_into_the_answer() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let paths = ["/x%0d%0aSet-Cookie:%20a=b", "/x%00", "/%0a", "/x%7f", "/%c2%85", "/x%ff", "/api2/json/%00"];
+    all_at_once(&paths, |path| {
+        let mut session = gate.connect();
+        let reply = session.request("GET", path, "", b"");
+        assert_eq!((reply.status, reply.header("connection")), (400, Some("close")), "{path}");
+        assert!(reply.header("set-cookie").is_none());
+        assert!(session.is_closed());
+    });
+    let reply = gate.get("/%C3%BC%3Cscript%3E%22", "");
+    assert_eq!(reply.status, 404);
+    assert_eq!(reply.header("content-type"), Some("text/plain;charset=UTF-8"));
+    let long = gate.get(&format!("/{}", "x".repeat(5000)), "");
+    assert!(long.reason.len() <= 512);
+}
+
+#[test]
+fn a_node_that_nobody_knows_is_answered_with_those_that_are_known() {
+    let site = Site::pve();
+    let members = r#"{"nodename":"node1","version":1,"cluster":{"name":"c","version":1,"nodes":2,"quorate":1},
+        "nodelist":{"node1":{"id":1,"online":1,"ip":"127.0.0.1"},"node2":{"id":2,"online":1,"ip":"127.0.0.2"}}}"#;
+    site.write("/etc/pve/.members", members);
+    let gate = Nodegate::start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    let reply = gate.get("/api2/json/nodes/nosuch/status", &cookie);
+    assert_eq!(reply.status, 500);
+    let message = reply.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("'nosuch'") && message.contains("node1, node2"), "{message}");
+    assert!(reply.reason.starts_with("no such node 'nosuch'"), "{}", reply.reason);
+    let reply = gate.get("/api2/json/nodes/node2/status", &(cookie.clone() + "pvedisableproxy: 1\r\n"));
+    assert_eq!((reply.status, reply.reason.as_str()), (500, "proxy loop detected"));
+    for here in ["localhost", "node1"] {
+        let path = format!("/api2/json/nodes/{here}/status");
+        assert_eq!(gate.get(&path, &(cookie.clone() + "PVEDisableProxy: true\r\n")).status, 200, "{here}");
+    }
+    assert_eq!(site.daemon.requests().len(), 2);
+}

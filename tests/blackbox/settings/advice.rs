@@ -1,0 +1,91 @@
+//! What is no error, but an admin should know: in `check` and in the log of `run`.
+
+use crate::support::nodegate::eventually;
+use crate::support::{Nodegate, Outcome, Site};
+
+const CLUSTER: &str = r#"{"nodename":"node1","version":3,"cluster":{"name":"c","version":2,"nodes":2,"quorate":1},
+"nodelist":{"node1":{"id":1,"online":1,"ip":"127.0.0.1"},"node2":{"id":2,"online":1,"ip":"127.0.0.2"}}}"#;
+const CLUSTERED: &str = "warning: LISTEN_IP is set on a clustered system, which is not recommended";
+
+#[test]
+fn listen_ip_on_a_clustered_node_is_warned_of() {
+    let site = Site::pve();
+    site.legacy("LISTEN_IP=127.0.0.1\n");
+    let gate = Nodegate::start(&site, &[]);
+    assert!(!gate.stderr().contains(CLUSTERED), "a node alone: {}", gate.stderr());
+    assert!(!Outcome::check(&site, &[]).stderr.contains(CLUSTERED));
+    site.write("/etc/pve/.members", CLUSTER);
+    let outcome = Outcome::check(&site, &[]);
+    let start = format!("{}:1: listen.address: {CLUSTERED}", site.path("/etc/default/pveproxy").display());
+    assert!(outcome.stderr.lines().any(|line| line.starts_with(&start)), "{outcome:?}");
+    assert_eq!(outcome.code, 0);
+    let gate = Nodegate::start(&site, &[]);
+    assert!(gate.stderr().contains(CLUSTERED), "{}", gate.stderr());
+    let everywhere = Outcome::check(&site, &["listen.address=::"]);
+    assert!(!everywhere.stderr.contains(CLUSTERED), "{everywhere:?}");
+}
+
+#[test]
+fn a_number_of_workers_out_of_range_is_warned_of_and_three_are_used() {
+    let site = Site::pve();
+    for wrong in ["0", "128", "-1", "many"] {
+        site.legacy(&format!("MAX_WORKERS={wrong}\n"));
+        let outcome = Outcome::check(&site, &[]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        let place = site.path("/etc/default/pveproxy").display().to_string();
+        let line =
+            format!("{place}:1: MAX_WORKERS (workers): warning: '{wrong}' is not from 1 to 127; using 3");
+        outcome.complains(&line);
+        assert_eq!(outcome.setting("workers"), "workers = 3  (profile)");
+    }
+    let gate = Nodegate::start(&site, &[]);
+    assert!(gate.stderr().contains("'many' is not from 1 to 127; using 3"), "{}", gate.stderr());
+    eventually("three workers", || workers(&gate) == 3);
+    for right in [1, 127] {
+        let gate = Nodegate::start(&site, &[&format!("workers={right}")]);
+        eventually("as many workers as set", || workers(&gate) == right);
+        assert!(!gate.stderr().contains("127; using"));
+    }
+}
+
+/// Threads that serve.
+fn workers(gate: &Nodegate) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.pid())).unwrap();
+    let name = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap()
+    };
+    tasks.map(name).filter(|name| name.starts_with("worker-")).count()
+}
+
+#[test]
+fn a_real_ip_header_without_a_list_is_warned_of() {
+    let warning = "warning: every client can write any address into the access log";
+    let site = Site::pve();
+    site.legacy("PROXY_REAL_IP_HEADER=X-Real-IP\n");
+    let outcome = Outcome::check(&site, &[]);
+    assert_eq!(outcome.code, 0);
+    let start = format!(
+        "{}:1: PROXY_REAL_IP_HEADER (real_ip.header): {warning}",
+        site.path("/etc/default/pveproxy").display()
+    );
+    assert!(outcome.stderr.lines().any(|line| line.starts_with(&start)), "{outcome:?}");
+    assert!(outcome.stderr.contains("PROXY_REAL_IP_ALLOW_FROM"), "and what to do about it: {outcome:?}");
+    let gate = Nodegate::start(&site, &[]);
+    assert!(gate.stderr().contains(warning), "{}", gate.stderr());
+    site.legacy("PROXY_REAL_IP_HEADER=X-Real-IP\nPROXY_REAL_IP_ALLOW_FROM=192.0.2.1\n");
+    assert!(!Outcome::check(&site, &[]).stderr.contains(warning));
+}
+
+#[test]
+fn what_is_missing_on_disk_is_said_by_check_without_failing() {
+    let site = Site::pve();
+    std::fs::remove_file(site.path("/etc/pve/authkey.pub")).unwrap();
+    let outcome = Outcome::check(&site, &[]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("no login is possible"), "{outcome:?}");
+    let images = site.path("/usr/share/pve-manager/images");
+    let line = format!("/pve2/images/ is served from {}, which is missing", images.display());
+    assert!(outcome.stderr.contains(&line), "{outcome:?}");
+    std::fs::create_dir_all(images).unwrap();
+    assert!(!Outcome::check(&site, &[]).stderr.contains(&line));
+}

@@ -1,0 +1,195 @@
+//! Which layer wins, and how `check` says so.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use serde_json::{Value, json};
+
+use crate::support::nodegate::command;
+use crate::support::{Nodegate, Outcome, Site};
+
+#[test]
+fn each_layer_beats_the_one_below_and_check_says_which_one_won() {
+    let site = Site::pve();
+    let key = "acl.deny_from";
+    let setting = |outcome: &Outcome| outcome.setting(key).to_owned();
+    assert_eq!(setting(&Outcome::check(&site, &[])), format!("{key} =   (profile)"));
+
+    site.write("/etc/nodegate/pve.toml", "# the site's own\n[acl]\ndeny_from = \"10.1.0.0/16\"\n");
+    let place = site.path("/etc/nodegate/pve.toml").display().to_string() + ":3";
+    assert_eq!(setting(&Outcome::check(&site, &[])), format!("{key} = 10.1.0.0/16  ({place})"));
+
+    site.legacy("POLICY=allow\n\nDENY_FROM=\"10.2.0.0/16\"\n");
+    let place = site.path("/etc/default/pveproxy").display().to_string() + ":3";
+    assert_eq!(setting(&Outcome::check(&site, &[])), format!("{key} = 10.2.0.0/16  ({place})"));
+
+    let mut check = command(&["--root", site.root().to_str().unwrap(), "check", "pve"]);
+    check.env("NODEGATE_ACL__DENY_FROM", "10.3.0.0/16");
+    let outcome = Outcome::of(&mut check);
+    assert_eq!(setting(&outcome), format!("{key} = 10.3.0.0/16  (environment NODEGATE_ACL__DENY_FROM)"));
+
+    check.args(["--set", "acl.deny_from=10.4.0.0/16", "--set", "acl.deny_from=10.5.0.0/16"]);
+    let outcome = Outcome::of(&mut check);
+    assert_eq!(setting(&outcome), format!("{key} = 10.5.0.0/16  (--set)"), "the last one counts");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+}
+
+#[test]
+fn json_gives_value_layer_file_and_line_of_every_setting() {
+    let site = Site::pve();
+    site.legacy("DENY_FROM=10.2.0.0/16\n");
+    site.write("/etc/nodegate/pve.toml", "limits.body = 1000\n");
+    let (code, answer) = Outcome::check_json(&site, &["compression.enabled=0"]);
+    let legacy = site.path("/etc/default/pveproxy").display().to_string();
+    let site_file = site.path("/etc/nodegate/pve.toml").display().to_string();
+    let settings = &answer["settings"];
+    let expected = [
+        ("acl.deny_from", json!("10.2.0.0/16"), format!("{legacy}:1"), json!(legacy), json!(1)),
+        ("limits.body", json!(1000), format!("{site_file}:1"), json!(site_file), json!(1)),
+        ("compression.enabled", json!(false), "--set".to_owned(), Value::Null, Value::Null),
+        ("workers", json!(3), "profile".to_owned(), Value::Null, Value::Null),
+    ];
+    for (key, value, layer, file, line) in expected {
+        assert_eq!(
+            settings[key],
+            json!({"value": value, "layer": layer, "file": file, "line": line}),
+            "{key}"
+        );
+    }
+    assert_eq!((code, &answer["problems"]), (0, &json!([])));
+    let printed = Outcome::check(&site, &[]);
+    assert_eq!(settings.as_object().unwrap().len(), printed.stdout.lines().count());
+}
+
+#[test]
+fn json_names_every_problem_with_file_line_and_key() {
+    let site = Site::pve();
+    site.legacy("\nCOMPRESSION=yes\n");
+    let (code, answer) = Outcome::check_json(&site, &["listen.port=none"]);
+    let legacy = site.path("/etc/default/pveproxy").display().to_string();
+    let problems = answer["problems"].as_array().unwrap();
+    let find = |key| problems.iter().find(|problem| problem["key"] == key).unwrap();
+    assert_eq!((code, problems.len()), (1, 2), "{answer}");
+    let wrong = find("COMPRESSION");
+    assert_eq!((&wrong["file"], &wrong["line"]), (&json!(legacy), &json!(2)));
+    assert_eq!(wrong["message"], "must be 0 or 1, not 'yes' (compression.enabled)");
+    let wrong = find("listen.port");
+    assert_eq!((&wrong["file"], &wrong["line"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn numbers_truths_arrays_and_texts_mean_the_same_in_every_layer() {
+    let same = [
+        ("limits.body", json!(1000), vec!["1000", "\"1000\""], "1000"),
+        ("compression.enabled", json!(false), vec!["false", "0", "\"0\"", "\"false\""], "0"),
+        ("backend.keepalive", json!(true), vec!["true", "1", "\"1\"", "\"true\""], "true"),
+        ("workers", json!(5), vec!["5", "\"5\""], "5"),
+        ("node.name", json!("10"), vec!["10", "\"10\""], "10"),
+        (
+            "acl.allow_from",
+            json!("10/8,192.168/16"),
+            vec!["\"10/8,192.168/16\"", "[\"10/8\", \"192.168/16\"]"],
+            "10/8,192.168/16",
+        ),
+    ];
+    let site = Site::pve();
+    for (key, meant, spellings, plain) in same {
+        for spelling in spellings {
+            site.write("/etc/nodegate/pve.toml", format!("{key} = {spelling}\n"));
+            let (code, answer) = Outcome::check_json(&site, &[]);
+            assert_eq!((code, &answer["settings"][key]["value"]), (0, &meant), "{key} = {spelling}");
+        }
+        site.write("/etc/nodegate/pve.toml", "");
+        let (code, answer) = Outcome::check_json(&site, &[&format!("{key}={plain}")]);
+        assert_eq!((code, &answer["settings"][key]["value"]), (0, &meant), "--set {key}={plain}");
+        let variable = format!("NODEGATE_{}", key.to_uppercase().replace('.', "__"));
+        let mut check = command(&["--root", site.root().to_str().unwrap(), "check", "--json", "pve"]);
+        let answer: Value = serde_json::from_str(&Outcome::of(check.env(&variable, plain)).stdout).unwrap();
+        assert_eq!(answer["settings"][key]["value"], meant, "{variable}={plain}");
+    }
+}
+
+/// The defaults of the contract, for each profile where they differ.
+#[test]
+fn without_any_file_every_setting_has_its_documented_default() {
+    let site = Site::pve();
+    let outcome = Outcome::check(&site, &[]);
+    let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    let expected = [
+        ("listen.address", "::"),
+        ("listen.port", "8006"),
+        ("acl.allow_from", ""),
+        ("acl.deny_from", ""),
+        ("acl.policy", "allow"),
+        ("tls.honor_cipher_order", "1"),
+        ("tls.disable_tls_1_2", "0"),
+        ("tls.disable_tls_1_3", "0"),
+        ("tls.dhparams", ""),
+        ("tls.key_file", ""),
+        ("compression.enabled", "1"),
+        ("real_ip.header", ""),
+        ("real_ip.allow_from", ""),
+        ("workers", "3"),
+        ("backend.address", "127.0.0.1:85"),
+        ("backend.unprivileged", ""),
+        ("backend.keepalive", "false"),
+        ("node.name", host.split('.').next().unwrap()),
+        ("cluster.port", "8006"),
+        ("tunnel.peer_port", "3128"),
+        ("tunnel.ports", "61000-61999"),
+        ("user", "www-data"),
+        ("timeout.connect", "10"),
+        ("timeout.answer", "30"),
+        ("timeout.header", "10"),
+        ("timeout.idle", "65"),
+        ("timeout.stop", "10"),
+        ("limits.body", "524288"),
+        ("limits.header", "8192"),
+        ("limits.headers", "64"),
+        ("limits.login_failures", "20"),
+        ("console.ping", "30"),
+        ("log.access", "/var/log/pveproxy/access.log"),
+    ];
+    for (key, value) in expected {
+        assert_eq!(outcome.setting(key), format!("{key} = {value}  (profile)"));
+    }
+    assert_eq!(outcome.stdout.lines().count(), expected.len() + 2, "the two cipher lists, and nothing else");
+    let pmg = Outcome::check(&Site::pmg(), &[]);
+    assert_eq!(pmg.setting("log.access"), "log.access = /var/log/pmgproxy/pmgproxy.log  (profile)");
+    assert_eq!(pmg.setting("listen.port"), "listen.port = 8006  (profile)");
+    let spice = Outcome::ask(&site, &["check", "spice"]);
+    assert_eq!(spice.setting("listen.port"), "listen.port = 3128  (profile)");
+    assert_eq!(spice.setting("log.access"), "log.access = /var/log/pveproxy/access.log  (profile)");
+    assert_eq!((outcome.code, pmg.code, spice.code), (0, 0, 0), "{outcome:?} {pmg:?} {spice:?}");
+}
+
+#[test]
+fn an_environment_that_is_no_unicode_harms_nothing() {
+    let site = Site::pve();
+    let mut check = command(&["--root", site.root().to_str().unwrap(), "check", "pve"]);
+    let outcome = Outcome::of(check.env("SOMEBODY_ELSES", OsStr::from_bytes(b"\xff")));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let outcome = Outcome::of(check.env("NODEGATE_NODE__NAME", OsStr::from_bytes(b"\xff")));
+    assert_eq!(outcome.code, 1);
+    outcome.complains("environment NODEGATE_NODE__NAME: node.name: is not UTF-8 text");
+}
+
+#[test]
+fn the_site_file_of_a_profile_is_read_by_that_profile_alone() {
+    let site = Site::pve();
+    site.write("/etc/nodegate/spice.toml", "workers = 7\n");
+    assert_eq!(Outcome::check(&site, &[]).setting("workers"), "workers = 3  (profile)");
+    let place = site.path("/etc/nodegate/spice.toml").display().to_string();
+    let spice = Outcome::ask(&site, &["check", "spice"]);
+    assert_eq!(spice.setting("workers"), format!("workers = 7  ({place}:1)"));
+}
+
+#[test]
+fn settings_of_the_site_file_are_in_force_when_serving() {
+    let site = Site::pve();
+    site.write("/etc/nodegate/pve.toml", "[limits]\nbody = 4\n");
+    let gate = Nodegate::start(&site, &[]);
+    let reply = gate.request("POST", "/api2/json/access/ticket", "", b"12345");
+    assert_eq!(reply.status, 413);
+    assert_ne!(gate.request("POST", "/api2/json/access/ticket", "", b"1234").status, 413);
+}

@@ -1,0 +1,124 @@
+//! Wrong settings are errors that say where; all of them at once.
+
+use crate::support::nodegate::command;
+use crate::support::{Nodegate, Outcome, Site};
+
+#[test]
+fn an_unknown_key_is_an_error_with_its_place_and_a_hint() {
+    let site = Site::pve();
+    site.write(
+        "/etc/nodegate/pve.toml",
+        "[listen]\nprot = 8007\n\n[acl]\nallow_form = \"10/8\"\n[nothing]\nlike = 1\n",
+    );
+    let file = site.path("/etc/nodegate/pve.toml").display().to_string();
+    let mut check = command(&["--root", site.root().to_str().unwrap(), "check", "pve"]);
+    check.env("NODEGATE_LISTEN__PROT", "1").args([
+        "--set",
+        "wrokers=3",
+        "--set",
+        "workers",
+        "--set",
+        "nonsense",
+    ]);
+    let outcome = Outcome::of(&mut check);
+    assert_eq!(outcome.code, 1);
+    for line in [
+        format!("{file}:2: listen.prot: unknown key; did you mean listen.port?"),
+        format!("{file}:5: acl.allow_form: unknown key; did you mean acl.allow_from?"),
+        format!("{file}:7: nothing.like: unknown key"),
+        "environment NODEGATE_LISTEN__PROT: listen.prot: unknown key; did you mean listen.port?".to_owned(),
+        "--set: wrokers: unknown key; did you mean workers?".to_owned(),
+        "--set: workers: write KEY=VALUE".to_owned(),
+        "--set: nonsense: unknown key".to_owned(),
+    ] {
+        outcome.complains(&line);
+    }
+}
+
+#[test]
+fn a_legacy_name_where_a_key_belongs_says_what_to_write() {
+    let site = Site::pve();
+    let outcome = Outcome::check(&site, &["ALLOW_FROM=10.0.0.0/8"]);
+    assert_eq!(outcome.code, 1);
+    outcome.complains("--set: ALLOW_FROM: unknown key; did you mean acl.allow_from?");
+}
+
+#[test]
+fn every_problem_is_named_at_once_by_check_and_by_run() {
+    let site = Site::pve();
+    site.legacy("ALLOW_FROM=10.0.0.1/8,10.0.0.300\nPOLICY=maybe\nDISABLE_TLS_1_2=no\n");
+    site.write(
+        "/etc/nodegate/pve.toml",
+        "limits.headers = 1000\ntimeout.idle = 1.5\ntunnel.ports = \"2-1\"\n",
+    );
+    let sets = [
+        "listen.port=70000",
+        "backend.address=nowhere",
+        "tls.ciphers=NONE",
+        "compression.enabled=yes",
+        "listen.address=1.2.3",
+    ];
+    let legacy = site.path("/etc/default/pveproxy").display().to_string();
+    let file = site.path("/etc/nodegate/pve.toml").display().to_string();
+    let expected = [
+        format!("{legacy}:1: ALLOW_FROM (acl.allow_from): "),
+        format!("{legacy}:2: POLICY (acl.policy): must be allow or deny, not 'maybe'"),
+        format!("{legacy}:3: DISABLE_TLS_1_2: must be 0 or 1, not 'no'"),
+        format!("{file}:1: limits.headers: must be a whole number from 1 to 100, not '1000'"),
+        format!("{file}:2: timeout.idle: must be a text, a number"),
+        format!("{file}:3: tunnel.ports: must be FIRST-LAST"),
+        "--set: listen.port: must be a whole number from 0 to 65535, not '70000'".to_owned(),
+        "--set: listen.address: '1.2.3' is neither an address nor a host name".to_owned(),
+        "--set: backend.address: 'nowhere': write ADDRESS:PORT".to_owned(),
+        "--set: tls.ciphers: no usable cipher in CIPHERS".to_owned(),
+        "--set: compression.enabled: must be 0, 1, false or true, not 'yes'".to_owned(),
+    ];
+    let run = Outcome::of(&mut Nodegate::prepared(&site, "pve", &sets));
+    for outcome in [Outcome::check(&site, &sets), run] {
+        assert_eq!(outcome.code, 1);
+        for start in &expected {
+            assert!(
+                outcome.stderr.lines().any(|line| line.starts_with(start)),
+                "{start}\n{}",
+                outcome.stderr
+            );
+        }
+        let entries = outcome.stderr.lines().filter(|line| line.contains("ALLOW_FROM")).count();
+        assert_eq!(entries, 2, "each wrong entry has its line: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("10.0.0.0/8"), "with what was probably meant");
+        assert!(outcome.stderr.contains("10.0.0.300"));
+    }
+}
+
+#[test]
+fn a_broken_site_file_names_its_line() {
+    let site = Site::pve();
+    site.write("/etc/nodegate/pve.toml", "[acl]\npolicy = \"deny\n");
+    let outcome = Outcome::check(&site, &[]);
+    assert_eq!(outcome.code, 1);
+    let start = format!("{}:2: ", site.path("/etc/nodegate/pve.toml").display());
+    assert!(outcome.stderr.lines().any(|line| line.starts_with(&start)), "{outcome:?}");
+}
+
+#[test]
+fn a_profile_that_cannot_be_read_says_why() {
+    let site = Site::pve();
+    let outcome = Outcome::ask(&site, &["check", "nope"]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("no such profile; the built-in ones are pmg, pve, spice"), "{outcome:?}");
+    let missing = site.path("/nope.toml").display().to_string();
+    let outcome = Outcome::ask(&site, &["run", &missing]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.starts_with(&format!("{missing}: cannot be read")), "{outcome:?}");
+    site.write("/nope.toml", "[listen]\nport = 1\n");
+    let outcome = Outcome::ask(&site, &["run", &missing]);
+    assert_eq!(outcome.code, 1);
+    outcome.complains(&format!("{missing}: has no [product] table"));
+    site.write("/nope.toml", "[listen]\nport = 1\n[product]\nname = \"x\"\nkind = 3\n");
+    let outcome = Outcome::ask(&site, &["run", &missing]);
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome.stderr.starts_with(&format!("{missing}:5: product: unknown field `kind`")),
+        "{outcome:?}"
+    );
+}

@@ -1,0 +1,6 @@
+//! Settings: five layers, the products' own file, and everything that can be wrong with them.
+
+mod advice;
+mod layers;
+mod legacy;
+mod mistakes;

@@ -1,0 +1,206 @@
+//! Machines on other nodes: one hop more, and never two.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nodegate_standin::now;
+use socket2::{Domain, Socket, Type};
+
+use super::{Viewer, echoing_machine, gate, ports, refusal_to, refused, silent_port, viewer_head};
+use crate::support::{Nodegate, Site};
+
+/// node1 is here, Node2 is 127.0.0.2, node3 was never seen.
+const MEMBERS: &str = r#"{"nodename":"node1","version":3,
+    "cluster":{"name":"c","version":3,"nodes":3,"quorate":1},
+    "nodelist":{"node1":{"id":1,"online":1,"ip":"127.0.0.1"},
+    "Node2":{"id":2,"online":1,"ip":"127.0.0.2"},"node3":{"id":3,"online":0}}}"#;
+
+/// A first hop whose peers are on that port.
+fn first_hop(peer_port: u16) -> (Site, Nodegate) {
+    let site = Site::pve();
+    site.write("/etc/pve/.members", MEMBERS);
+    let gate = gate(&site, &[&format!("tunnel.peer_port={peer_port}")]);
+    (site, gate)
+}
+
+fn target_on(site: &Site, node: &str, port: u16) -> String {
+    site.keys.spice_target(node, 100, port, now())
+}
+
+/// Node2 as a script: reads one head, gives this answer, and says what it read.
+fn scripted_node(answer: &'static [u8]) -> (u16, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let reading = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+        let head = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+        stream.write_all(answer).unwrap();
+        head
+    });
+    (port, reading)
+}
+
+#[test]
+fn two_nodegates_make_one_tunnel() {
+    let machine = echoing_machine();
+    let second_site = Site::pve();
+    second_site.write("/etc/pve/.members", MEMBERS);
+    let second = gate(&second_site, &["listen.address=127.0.0.2", "node.name=node2"]);
+    let (site, first) = first_hop(second.port());
+    let port = machine.address().port();
+    for target in [target_on(&site, "node2", port), site.keys.spice_target_old("node2", 100, port, now())] {
+        let mut viewer = Viewer::connect(&first);
+        viewer.send(viewer_head(&target) + "early");
+        viewer.expect(b"HTTP/1.0 200 OK\r\n\r\nearly");
+        viewer.send("and late");
+        viewer.end();
+        assert_eq!(viewer.rest(), b"and late");
+    }
+}
+
+#[test]
+fn the_next_hop_is_told_who_asks_and_that_it_is_the_last() {
+    let (port, node) = scripted_node(b"HTTP/1.0 200 OK\r\n\r\nwelcome");
+    let (site, gate) = first_hop(port);
+    let target = target_on(&site, "node2", 61_000);
+    let mut viewer = Viewer::connect(&gate);
+    // What a viewer claims about itself goes no further.
+    let claims = "PVEClientIP: 192.0.2.66\r\nCookie: PVEAuthCookie=x\r\n\r\n";
+    viewer.send(viewer_head(&target).trim_end().to_owned() + "\r\n" + claims);
+    viewer.expect(b"HTTP/1.0 200 OK\r\n\r\nwelcome");
+    let head = node.join().unwrap();
+    assert_eq!(head[0], format!("CONNECT {target} HTTP/1.0"));
+    assert!(head.contains(&format!("Host: {target}")), "{head:?}");
+    let named = |name: &str| head.iter().filter(|line| line.to_lowercase().starts_with(name)).count();
+    assert!(head.contains(&"PVEDisableProxy: true".to_owned()) && named("pvedisableproxy:") == 1, "{head:?}");
+    assert!(head.contains(&"PVEClientIP: 127.0.0.1".to_owned()) && named("pveclientip:") == 1, "{head:?}");
+    assert_eq!(named("cookie:"), 0);
+}
+
+#[test]
+fn what_the_next_hop_refuses_is_refused() {
+    for (answer, status) in [
+        (&b"HTTP/1.0 401 invalid ticket\r\n\r\n"[..], 401),
+        (b"HTTP/1.0 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 403),
+        (b"HTTP/1.0 500 proxy loop detected\r\n\r\n", 502),
+        (b"HTTP/1.0 100 Continue\r\n\r\n", 502),
+        (b"", 502),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", 502),
+    ] {
+        let (port, node) = scripted_node(answer);
+        let (site, gate) = first_hop(port);
+        let reply = refusal_to(&gate, viewer_head(&target_on(&site, "node2", 61_000)));
+        assert_eq!(reply.status, status, "{}", String::from_utf8_lossy(answer));
+        node.join().unwrap();
+    }
+}
+
+#[test]
+fn a_node_that_is_down_is_a_502_that_names_it() {
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    held.bind(&"127.0.0.2:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let port = held.local_addr().unwrap().as_socket().unwrap().port();
+    let (site, gate) = first_hop(port);
+    let reply = refusal_to(&gate, viewer_head(&target_on(&site, "node2", 61_000)));
+    assert_eq!(reply.status, 502);
+    assert!(reply.text().contains(&format!("'Node2' at 127.0.0.2:{port}")), "{}", reply.text());
+}
+
+#[test]
+fn a_node_that_hangs_is_a_504_before_the_viewer_gives_up() {
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    let (site, gate) = first_hop(listener.local_addr().unwrap().port());
+    let started = Instant::now();
+    assert_eq!(refused(&gate, &target_on(&site, "node2", 61_000)).0, 504);
+    let took = started.elapsed();
+    assert!((Duration::from_secs(7)..Duration::from_secs(10)).contains(&took), "{took:?}");
+}
+
+#[test]
+fn a_machine_that_does_not_accept_is_a_504_and_sooner_behind_another_hop() {
+    let machine = full_machine();
+    let (site, gate) = first_hop(1);
+    let target = target_on(&site, "node1", machine.port);
+    let looped = viewer_head(&target).replace("\r\n\r\n", "\r\nPVEDisableProxy: true\r\n\r\n");
+    std::thread::scope(|scope| {
+        for (head, seconds) in [(viewer_head(&target), 8), (looped, 5)] {
+            let gate = &gate;
+            scope.spawn(move || {
+                let started = Instant::now();
+                assert_eq!(refusal_to(gate, head).status, 504);
+                let took = started.elapsed().as_secs_f64();
+                assert!(
+                    (f64::from(seconds) - 0.5..f64::from(seconds) + 2.0).contains(&took),
+                    "{took} {seconds}"
+                );
+            });
+        }
+    });
+}
+
+struct FullMachine {
+    port: u16,
+    _listener: Socket,
+    _waiting: Vec<Socket>,
+}
+
+/// Its queue is full and it never accepts, so that the kernel drops what else comes.
+fn full_machine() -> FullMachine {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let free = |port: &u16| listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).into()).is_ok();
+    let port = ports().find(free).unwrap();
+    listener.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    for _ in 0..4 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let _ = socket.connect_timeout(&address.into(), Duration::from_millis(300));
+        waiting.push(socket);
+    }
+    let refused = TcpStream::connect_timeout(&address, Duration::from_millis(300));
+    assert!(refused.is_err(), "the queue takes more than it should");
+    FullMachine { port, _listener: listener, _waiting: waiting }
+}
+
+#[test]
+fn a_request_that_has_made_its_hop_makes_no_other() {
+    let (site, gate) = first_hop(1);
+    let head = viewer_head(&target_on(&site, "node2", 61_000));
+    for line in ["PVEDisableProxy: true", "pvedisableproxy: 1"] {
+        let reply = refusal_to(&gate, head.replace("\r\n\r\n", &format!("\r\n{line}\r\n\r\n")));
+        assert_eq!((reply.status, reply.reason.as_str()), (500, "proxy loop detected"));
+    }
+}
+
+#[test]
+fn nodes_that_are_not_known_or_not_seen_are_a_502() {
+    let (site, gate) = first_hop(1);
+    let reply = refusal_to(&gate, viewer_head(&target_on(&site, "elsewhere", 61_000)));
+    assert_eq!(reply.status, 502);
+    let text = reply.text();
+    for name in ["elsewhere", "node1", "Node2", "node3"] {
+        assert!(text.contains(name), "{text}");
+    }
+    assert_eq!(refused(&gate, &target_on(&site, "node3", 61_000)).0, 502);
+    site.write("/etc/pve/.members", "no JSON");
+    let reply = refusal_to(&gate, viewer_head(&target_on(&site, "node2", 61_000)));
+    assert_eq!(reply.status, 500);
+    assert!(reply.text().contains("nodes"), "{}", reply.text());
+}
+
+#[test]
+fn localhost_and_the_own_name_in_any_case_are_here() {
+    let (site, machine) = (Site::pve(), echoing_machine());
+    let gate = gate(&site, &["node.name=NodeOne"]);
+    let port = machine.address().port();
+    for node in ["localhost", "nodeone", "NODEONE"] {
+        let mut viewer = Viewer::tunnel(&gate, &target_on(&site, node, port));
+        viewer.send(node);
+        viewer.expect(node.as_bytes());
+    }
+    let silent = silent_port();
+    assert_eq!(refused(&gate, &target_on(&site, "nodeone", silent.port)).0, 502);
+}

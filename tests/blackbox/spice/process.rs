@@ -1,0 +1,95 @@
+//! The log, the access list, and the end.
+
+use std::io::Read as _;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nodegate_standin::now;
+use regex::Regex;
+use socket2::{Domain, Socket, Type};
+
+use super::{Viewer, echoing_machine, gate, refused, scripted_machine, target, viewer_head};
+use crate::support::nodegate::{PATIENCE, eventually};
+use crate::support::{Nodegate, Site};
+
+#[test]
+fn every_connect_is_a_line_of_the_log_without_its_signature() {
+    let (site, machine) = (Site::pve(), echoing_machine());
+    let gate = gate(&site, &[]);
+    let port = machine.address().port();
+    let good = target(&site, port);
+    let expired = site.keys.spice_target_old("node1", 7, port, now() - 100);
+    Viewer::tunnel(&gate, &good);
+    assert_eq!(refused(&gate, &expired).0, 401);
+    eventually("two lines", || site.access_log().lines().count() == 2);
+    let log = site.access_log();
+    let stamp = r"\[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]";
+    for (line, expected) in log.lines().zip([
+        format!(r#"^127\.0\.0\.1 - - {stamp} "CONNECT pvespiceproxy:[0-9a-f]{{8}}:100:node1:{port}::\*\*\*:{port} HTTP/1\.0" 200 -$"#),
+        format!(r#"^127\.0\.0\.1 - - {stamp} "CONNECT pvespiceproxy:[0-9a-f]{{8}}:7:node1::\*\*\*:{port} HTTP/1\.0" 401 14$"#),
+    ]) {
+        assert!(Regex::new(&expected).unwrap().is_match(line), "{line}\n{expected}");
+    }
+    let signature = Regex::new("[0-9a-f]{40}").unwrap();
+    assert!(!signature.is_match(&log) && !signature.is_match(&gate.stderr()), "{log}{}", gate.stderr());
+}
+
+#[test]
+fn the_access_list_of_the_product_holds_for_viewers() {
+    let (site, machine) = (Site::pve(), echoing_machine());
+    site.legacy("DENY_FROM=\"127.0.0.9\"\n");
+    let gate = gate(&site, &[]);
+    let target = target(&site, machine.address().port());
+    let mut denied = connect_from("127.0.0.9:0", &gate);
+    let _ = std::io::Write::write_all(&mut denied, viewer_head(&target).as_bytes());
+    let mut heard = Vec::new();
+    let _ = denied.read_to_end(&mut heard);
+    assert_eq!(String::from_utf8_lossy(&heard), "");
+    eventually("the refusal is in the log", || {
+        let log = site.access_log();
+        log.starts_with("127.0.0.9 - - [") && log.ends_with("\"-\" 403 -\n")
+    });
+    Viewer::tunnel(&gate, &target);
+}
+
+fn connect_from(own: &str, gate: &Nodegate) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&own.parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.connect(&gate.local().into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
+}
+
+#[test]
+fn a_stop_ends_tunnels_at_both_ends_and_the_process_with_0() {
+    let (site, machine) = (Site::pve(), scripted_machine());
+    let mut gate = gate(&site, &["timeout.stop=5"]);
+    let mut viewer = Viewer::tunnel(&gate, &target(&site, machine.local_addr().unwrap().port()));
+    let mut server = machine.accept().unwrap().0;
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _silent = Viewer::connect(&gate);
+    let address = gate.local();
+    let started = Instant::now();
+    gate.signal(Signal::SIGTERM);
+    assert_eq!(viewer.rest(), b"");
+    assert_eq!(server.read(&mut [0]).unwrap(), 0);
+    assert_eq!(gate.wait().code(), Some(0), "{}", gate.stderr());
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_stop_waits_for_nobody_who_does_not_read() {
+    let (site, machine) = (Site::pve(), scripted_machine());
+    let mut gate = gate(&site, &["timeout.stop=5"]);
+    let viewer = Viewer::tunnel(&gate, &target(&site, machine.local_addr().unwrap().port()));
+    let mut server = machine.accept().unwrap().0;
+    server.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    while std::io::Write::write(&mut server, &[0; 65_536]).is_ok() {}
+    let started = Instant::now();
+    gate.signal(Signal::SIGINT);
+    assert_eq!(gate.wait().code(), Some(0), "{}", gate.stderr());
+    assert!(started.elapsed() < Duration::from_secs(6));
+    let _ = viewer.0.shutdown(Shutdown::Both);
+}

@@ -1,0 +1,52 @@
+//! CSRF tokens, judged by the vectors that the originals' own libraries made.
+
+use nodegate::gate::csrf::{is_valid, mint, secret_of};
+
+const FILE: &[u8] = include_bytes!("../../data/vectors/pve-www.key");
+const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");
+const MADE: i64 = 0x6B02_4400;
+
+fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
+    VECTORS.lines().filter_map(|line| line.strip_prefix("csrf\t")?.split_once('\t'))
+}
+
+#[test]
+fn the_secret_is_the_text_of_an_hmac() {
+    let expected = VECTORS.lines().find_map(|line| line.strip_prefix("csrf_secret\t")).unwrap();
+    assert_eq!(secret_of(FILE).unwrap(), expected);
+}
+
+#[test]
+fn tokens_of_the_original_are_good_until_they_are_two_hours_old() {
+    let secret = secret_of(FILE).unwrap();
+    assert_eq!(rows().count(), 4);
+    for (user, token) in rows() {
+        for (age, good) in [(-300, false), (-299, true), (0, true), (7199, true), (7200, false)] {
+            assert_eq!(is_valid(token, user, &secret, MADE + age), good, "{user} {age}");
+        }
+    }
+}
+
+#[test]
+fn a_minted_token_is_the_one_the_original_makes() {
+    let secret = secret_of(FILE).unwrap();
+    for (user, token) in rows() {
+        assert_eq!(mint(user, &secret, MADE).unwrap(), token);
+    }
+}
+
+#[test]
+fn a_token_is_good_for_its_user_alone_and_as_it_was_made() {
+    let secret = secret_of(FILE).unwrap();
+    let (user, token) = rows().next().unwrap();
+    assert!(!is_valid(token, "other@pam", &secret, MADE));
+    assert!(!is_valid(token, user, "another secret", MADE));
+    for at in 0..token.len() {
+        let mut changed = token.as_bytes().to_vec();
+        changed[at] ^= 1;
+        assert!(!is_valid(&String::from_utf8_lossy(&changed), user, &secret, MADE), "byte {at}");
+    }
+    for wrong in ["", ":", "6B024400", "6B024400:", &token[..token.len() - 1], &format!("{token}=")] {
+        assert!(!is_valid(wrong, user, &secret, MADE), "{wrong}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Decisions checked against values that the originals' own libraries made.
+
+mod csrf;
+mod ticket;

@@ -1,0 +1,145 @@
+//! Login tickets, judged by the vectors that the originals' own libraries made.
+
+use nodegate::config::product::Scheme;
+use nodegate::gate::ticket::{DatedKey, Rules, TicketError, verify};
+use openssl::pkey::{PKey, Public};
+
+const KEY: &[u8] = include_bytes!("../../data/vectors/authkey.pub");
+const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");
+const MADE: i64 = 0x6B02_4400;
+const DAY: i64 = 86_400;
+const ALL: &[Scheme] = &[Scheme::Pkcs1Sha1, Scheme::Pkcs1Sha256, Scheme::PssSha256];
+
+fn key() -> PKey<Public> {
+    PKey::public_key_from_pem(KEY).unwrap()
+}
+
+/// A key of another pair, which has signed nothing here.
+fn other_key() -> PKey<Public> {
+    let pair = PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
+    PKey::public_key_from_pem(&pair.public_key_to_pem().unwrap()).unwrap()
+}
+
+/// Rules with a current key of that age.
+fn rules<'a>(prefix: &'a str, key: &'a PKey<Public>, age: i64) -> Rules<'a> {
+    Rules {
+        prefix,
+        schemes: ALL,
+        current: DatedKey { key, age },
+        old: None,
+        min_age: -300,
+        max_age: 7200,
+        key_lifetime: Some(DAY),
+        quorate: true,
+        realm: None,
+        user_length: 64,
+    }
+}
+
+/// Prefix, data and ticket of each vector.
+fn vectors() -> Vec<(&'static str, &'static str, &'static str)> {
+    let rows = VECTORS.lines().filter_map(|line| line.strip_prefix("ticket\t"));
+    let rows = rows.map(|row| row.splitn(3, '\t').collect::<Vec<_>>());
+    rows.map(|fields| (fields[0], fields[1], fields[2])).collect()
+}
+
+fn ticket_of_root() -> &'static str {
+    vectors().iter().find(|(prefix, data, _)| (*prefix, *data) == ("PVE", "root@pam")).unwrap().2
+}
+
+#[test]
+fn tickets_of_the_original_name_their_user() {
+    let key = key();
+    assert_eq!(vectors().len(), 5);
+    for (prefix, data, ticket) in vectors() {
+        let mut rules = rules(prefix, &key, 10_000);
+        let mut expected = Ok(data.to_owned());
+        if prefix == "PMGQUAR" {
+            rules.realm = Some("quarantine");
+            expected = Ok(format!("{data}@quarantine"));
+        } else if data.starts_with('!') {
+            expected = Err(TicketError::Half);
+        }
+        assert_eq!(verify(ticket, &rules, MADE), expected, "{data}");
+        let wanted = if prefix == "PVE" { "PMG" } else { "PVE" };
+        assert_eq!(verify(ticket, &Rules { prefix: wanted, ..rules }, MADE), Err(TicketError::Form));
+    }
+}
+
+#[test]
+fn no_byte_of_a_ticket_can_be_changed() {
+    let key = key();
+    let rules = rules("PVE", &key, 10_000);
+    let ticket = ticket_of_root();
+    for at in 0..ticket.len() {
+        for bit in [1, 2, 32] {
+            let mut changed = ticket.as_bytes().to_vec();
+            changed[at] ^= bit;
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(verify(&changed, &rules, MADE).is_err(), "byte {at} of {changed}");
+        }
+        assert!(verify(&ticket[..at], &rules, MADE).is_err(), "{at} bytes");
+    }
+    for more in [format!("{ticket}="), format!("{ticket} "), format!(" {ticket}"), format!("{ticket}\n")] {
+        assert_eq!(verify(&more, &rules, MADE), Err(TicketError::Form), "{more:?}");
+    }
+}
+
+#[test]
+fn only_the_schemes_of_the_profile_count() {
+    let key = key();
+    let schemes = &[Scheme::Pkcs1Sha256, Scheme::PssSha256];
+    let rules = Rules { schemes, ..rules("PVE", &key, 10_000) };
+    assert_eq!(verify(ticket_of_root(), &rules, MADE), Err(TicketError::Signature));
+}
+
+#[test]
+fn the_ends_of_an_age_do_not_belong_to_it() {
+    let key = key();
+    let rules = rules("PVE", &key, 10_000);
+    for (age, good) in [(-300, false), (-299, true), (0, true), (7199, true), (7200, false)] {
+        assert_eq!(verify(ticket_of_root(), &rules, MADE + age).is_ok(), good, "{age}");
+    }
+}
+
+#[test]
+fn the_age_of_the_current_key_narrows_the_age_of_its_tickets() {
+    let key = key();
+    // key age, quorate, key lifetime, first and last good age
+    let cases = [
+        (0, true, Some(DAY), (-299, 299)),
+        (7199, true, Some(DAY), (-299, 7498)),
+        (7200, true, Some(DAY), (-299, 7199)),
+        (DAY, true, Some(DAY), (-299, 7199)),
+        (DAY + 1, true, Some(DAY), (2, 7199)),
+        (DAY + 3600, true, Some(DAY), (3601, 7199)),
+        (DAY + 3600, false, Some(DAY), (-299, 7199)),
+        (0, true, None, (-299, 7199)),
+        (DAY * 9, true, None, (-299, 7199)),
+    ];
+    for (age, quorate, key_lifetime, (first, last)) in cases {
+        let rules = Rules { key_lifetime, quorate, ..rules("PVE", &key, age) };
+        let judge = |age: i64| verify(ticket_of_root(), &rules, MADE + age);
+        for (age, good) in [(first - 1, false), (first, true), (last, true), (last + 1, false)] {
+            let expected = if good { Ok("root@pam".to_owned()) } else { Err(TicketError::Age) };
+            assert_eq!(judge(age), expected, "key {:?} ticket {age}", rules.current.age);
+        }
+    }
+}
+
+#[test]
+fn the_old_key_is_good_for_what_it_signed_before_the_rotation() {
+    let (key, other) = (key(), other_key());
+    let judge = |old_age: i64, age: i64| {
+        let old = Some(DatedKey { key: &key, age: old_age });
+        verify(ticket_of_root(), &Rules { old, ..rules("PVE", &other, 10_000) }, MADE + age)
+    };
+    for (old_age, first) in [(0, -299), (3600, 3301), (7400, 7101)] {
+        for (age, good) in [(first - 1, false), (first, true), (7199, true), (7200, false)] {
+            assert_eq!(judge(old_age, age).is_ok(), good, "key {old_age} ticket {age}");
+        }
+    }
+    for age in [0, 7199, 7200, 7201, 8000] {
+        assert!(judge(7500, age).is_err(), "{age}");
+    }
+}

@@ -1,0 +1,173 @@
+#!/bin/bash
+# The three profiles on loopback, in front of stand-in daemons, on a root to throw away: `make demo`.
+# With DEMO_ONCE=1 it tries its own commands, checks what they say, and ends.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+pve_port=${DEMO_PVE_PORT:-18006}
+pmg_port=${DEMO_PMG_PORT:-18007}
+spice_port=${DEMO_SPICE_PORT:-13128}
+pve_daemon_port=${DEMO_PVE_DAEMON_PORT:-18085}
+pmg_daemon_port=${DEMO_PMG_DAEMON_PORT:-18086}
+machine_port=${DEMO_MACHINE_PORT:-61000}
+root=${DEMO_ROOT:-target/demo}
+bin=${DEMO_BIN:-target/debug}
+
+children=()
+started=
+
+fail() {
+    printf 'demo: %s\n' "$@" >&2
+    exit 1
+}
+
+clean_up() {
+    local child
+    for child in "${children[@]}"; do
+        kill "$child" 2>/dev/null || true
+    done
+    [ ${#children[@]} = 0 ] || wait "${children[@]}" 2>/dev/null || true
+    [ -z "$started" ] || rm -rf "$root"
+}
+
+refuse_taken_ports() {
+    local name
+    for name in pve_port pmg_port spice_port pve_daemon_port pmg_daemon_port machine_port; do
+        if (exec 3<>"/dev/tcp/127.0.0.1/${!name}") 2>/dev/null; then
+            fail "port ${!name} is taken; choose another with DEMO_${name^^}=…"
+        fi
+    done
+}
+
+# start NAME COMMAND…: in the background, its output in a file of its own.
+start() {
+    local name=$1
+    shift
+    "$@" >"$root/$name.out" 2>&1 </dev/null &
+    children+=("$!")
+}
+
+# wait_for NAME TEXT: until that child has said so.
+wait_for() {
+    local child=${children[-1]}
+    for _ in $(seq 600); do
+        grep -q "$2" "$root/$1.out" && return
+        kill -0 "$child" 2>/dev/null || break
+        sleep 0.05
+    done
+    fail "$1 did not start:" "$(cat "$root/$1.out")"
+}
+
+serve() {
+    local profile=$1 port=$2
+    shift 2
+    start "$profile" "$bin/nodegate" --root "$root" \
+        --set listen.address=127.0.0.1 --set "listen.port=$port" "$@" run "$profile"
+    wait_for "$profile" "listening on"
+}
+
+start_all() {
+    [ ! -e "$root" ] || [ -e "$root/standin" ] || [ -z "$(ls -A "$root")" ] || fail "$root is in use and no demo's"
+    started=yes
+    rm -rf "$root"
+    mkdir -p "$root"
+    "$bin/standin" demo "$root"
+    start standin "$bin/standin" serve "$root" --pve "127.0.0.1:$pve_daemon_port" \
+        --pmg "127.0.0.1:$pmg_daemon_port" --echo "127.0.0.1:$machine_port"
+    wait_for standin "echo on"
+    serve pve "$pve_port" --set "backend.address=127.0.0.1:$pve_daemon_port"
+    serve pmg "$pmg_port" --set "backend.address=127.0.0.1:$pmg_daemon_port"
+    serve spice "$spice_port"
+}
+
+# A title, a command to paste (they share one shell), and what its output has to match.
+titles=() commands=() expectations=()
+try() {
+    titles+=("$1") commands+=("$2") expectations+=("$3")
+}
+
+list_commands() {
+    local pve=https://127.0.0.1:$pve_port pmg=https://127.0.0.1:$pmg_port
+    local curl="curl -sS --cacert $root/etc/pve/pve-root-ca.pem"
+    local call="$bin/nodegate --root $root"
+    local login='-d username=root@pam -d password=demo'
+
+    try "Log in to Proxmox VE: a ticket, and the token for writes" \
+        "login=\$($curl $login $pve/api2/json/access/ticket); echo \"\$login\"" '"ticket":"PVE:root@pam:'
+    try "Read the version with that ticket" \
+        "ticket=\$(sed 's/.*\"ticket\":\"\\([^\"]*\\)\".*/\\1/' <<<\"\$login\")
+$curl -b \"PVEAuthCookie=\$ticket\" $pve/api2/json/version" '"version":"9'
+    try "Write without the token: refused, after three seconds" \
+        "$curl -i -b \"PVEAuthCookie=\$ticket\" -X PUT -d keyboard=de $pve/api2/json/cluster/options" \
+        '401 Permission denied - invalid csrf token'
+    try "Write with it" \
+        "token=\$(sed 's/.*\"CSRFPreventionToken\":\"\\([^\"]*\\)\".*/\\1/' <<<\"\$login\")
+$curl -i -b \"PVEAuthCookie=\$ticket\" -H \"CSRFPreventionToken: \$token\" -X PUT -d keyboard=de $pve/api2/json/cluster/options" \
+        'HTTP/1.1 200 OK'
+    try "A file of the GUI, compressed on the way" \
+        "$curl --compressed -D - -o $root/script.js $pve/pve2/js/pvemanagerlib.js" '[Cc]ontent-[Ee]ncoding: '
+    try "An address on the deny list (DENY_FROM in $root/etc/default/pveproxy) is turned away" \
+        "$curl --interface 127.0.0.9 $pve/ || tail -n 1 $root/var/log/pveproxy/access.log" '127.0.0.9 - - .* 403 '
+    try "Why that is so" "$call acl pve 127.0.0.1 127.0.0.9" '127.0.0.9 deny '
+    try "The Mail Gateway, by the same engine" \
+        "ticket=\$($curl $login $pmg/api2/json/access/ticket | sed 's/.*\"ticket\":\"\\([^\"]*\\)\".*/\\1/')
+$curl -b \"PMGAuthCookie=\$ticket\" $pmg/api2/json/version" '"version":"9'
+    try "A SPICE tunnel, as a viewer opens it, to a machine that says everything back" \
+        "target=\$($bin/standin spice $root \"\$(hostname -s)\" 100 $machine_port)
+exec 3<>/dev/tcp/127.0.0.1/$spice_port
+printf 'CONNECT %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\nhello, machine\\n' \"\$target\" \"\$target\" >&3
+head -n 3 <&3; exec 3>&-" 'HTTP/1.0 200 OK.*hello, machine'
+    try "The same with a ticket for another machine's port: refused" \
+        "target=\${target%:*}:61999
+exec 3<>/dev/tcp/127.0.0.1/$spice_port
+printf 'CONNECT %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n' \"\$target\" \"\$target\" >&3
+cat <&3; echo; exec 3>&-" '401 invalid ticket'
+    try "Where a request would go, and whether it needs a login" \
+        "$call route pve GET /api2/json/version" 'daemon login '
+    try "Every setting in force, and who gave it" "$call check pve" "DENY_FROM\|acl.deny_from = .*pveproxy:2"
+}
+
+print_commands() {
+    local index
+    echo
+    echo "Serving: pve on https://127.0.0.1:$pve_port, pmg on https://127.0.0.1:$pmg_port, SPICE on 127.0.0.1:$spice_port."
+    echo "Users root@pam and bob@pve, password demo. The root is $root, with every log."
+    echo "In another terminal (bash), one after another:"
+    echo
+    echo "cd $PWD"
+    for index in "${!titles[@]}"; do
+        printf '\n# %s\n%s\n' "${titles[index]}" "${commands[index]}"
+    done
+    echo
+}
+
+# Whether each command says what it should.
+try_commands() {
+    local index output failed=0
+    for index in "${!titles[@]}"; do
+        # In this shell, as the commands share variables.
+        eval "${commands[index]}" >"$root/tried" 2>&1 </dev/null || true
+        output=$(tr '\r\n' '  ' <"$root/tried")
+        if grep -q -- "${expectations[index]}" <<<"$output"; then
+            echo "ok    ${titles[index]}"
+        else
+            failed=1
+            printf 'WRONG %s\n%s\n' "${titles[index]}" "$(cat "$root/tried")"
+        fi
+    done
+    return $failed
+}
+
+trap clean_up EXIT
+trap 'exit 0' INT TERM
+refuse_taken_ports
+start_all
+list_commands
+if [ -n "${DEMO_ONCE-}" ]; then
+    try_commands
+else
+    print_commands
+    echo "Ctrl-C ends it."
+    wait -n "${children[@]}" || true
+    fail "one of the servers has ended:" "$(tail -n 3 "$root"/*.out)"
+fi

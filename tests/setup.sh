@@ -1,0 +1,95 @@
+#!/bin/bash
+# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh demo|test
+# As root it installs them; anybody else is told which they are.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Names with a command behind `=` are there when the command is, whoever installed it.
+building=(ca-certificates gcc=cc libc6-dev libssl-dev pkg-config=pkg-config)
+trying=(curl=curl)
+testing=(
+    wget=wget openssl=openssl sslscan=sslscan testssl.sh=testssl
+    iproute2=ip strace=strace procps=ps
+    chromium=chromium nodejs=node npm=npm
+    qemu-system-x86=qemu-system-x86_64
+    gir1.2-spiceclientglib-2.0 python3-gi
+    virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
+    python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
+)
+# proxmoxer as PyPI has it, beside Debian's.
+pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0)
+venv=target/clients
+
+fail() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+
+is_there() {
+    local package=${1%%=*} command=${1#*=}
+    [ "$command" != "$1" ] && type -P "$command" >/dev/null && return
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ]
+}
+
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null
+}
+
+# A qemu-utils from elsewhere that is newer than the release's own stands in the way: apt would rather remove it.
+install_qemu() {
+    apt_install --no-remove qemu-system-x86 && return
+    local version
+    version=$(apt-cache policy qemu-system-x86 | awk '$1 == "Candidate:" { print $2 }')
+    apt_install --no-remove --allow-downgrades "qemu-system-x86=$version" "qemu-utils=$version"
+}
+
+install_missing() {
+    local entry missing=()
+    for entry in "$@"; do
+        is_there "$entry" || missing+=("${entry%%=*}")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    type -P apt-get >/dev/null || fail "this is no Debian machine; needed are: ${missing[*]}"
+    [ "$(id -u)" = 0 ] || fail "packages are missing; install them, then try again:" \
+        "  apt-get install --no-install-recommends ${missing[*]}"
+    apt-get update
+    local others=()
+    for entry in "${missing[@]}"; do
+        [ "$entry" = qemu-system-x86 ] || others+=("$entry")
+    done
+    [ ${#others[@]} = ${#missing[@]} ] || install_qemu
+    [ ${#others[@]} = 0 ] || apt_install "${others[@]}"
+}
+
+require_rust() {
+    type -P cargo >/dev/null || fail "cargo is missing: install Rust (https://rustup.rs), then try again"
+    local tool
+    for tool in "$@"; do
+        cargo "$tool" --version >/dev/null 2>&1 || fail "cargo $tool is missing: rustup component add rustfmt clippy"
+    done
+}
+
+prepare_venv() {
+    local stamp=$venv/installed
+    [ "$(cat "$stamp" 2>/dev/null)" = "${pypi[*]}" ] && "$venv/bin/python" -c 'import proxmoxer' && return
+    rm -rf "$venv"
+    /usr/bin/python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "${pypi[@]}"
+    echo "${pypi[*]}" >"$stamp"
+}
+
+case ${1-} in
+demo)
+    require_rust
+    install_missing "${building[@]}" "${trying[@]}"
+    ;;
+test)
+    require_rust fmt clippy
+    install_missing "${building[@]}" "${trying[@]}" "${testing[@]}"
+    prepare_venv
+    ;;
+*)
+    echo "usage: tests/setup.sh demo|test" >&2
+    exit 2
+    ;;
+esac
