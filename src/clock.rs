@@ -117,6 +117,11 @@ impl<S> Clocked<S> {
         Self { stream, clock }
     }
 
+    /// The stream, no longer watched.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
     fn note_write<T>(&self, polled: &Poll<T>) {
         let waits = if polled.is_ready() { 0 } else { self.clock.now() + 1 };
         let before = self.clock.write_waits.load(Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! One connection, top to bottom: may this address connect, TLS or not, then request after request.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::acl::PeerIp;
 use crate::clock::{Clock, Clocked, Expired};
 use crate::engine::{Engine, Speaks};
 use crate::handler::tunnel;
+use crate::handler::websocket::bridge;
 use crate::request::{self, Client};
 use crate::response::access_log::Entry;
 use crate::server::Worker;
@@ -78,10 +80,12 @@ where
 {
     let timeouts = &worker.engine.config.settings.timeout;
     let clock = Arc::new(Clock::new(timeouts.header, timeouts.idle));
-    let client = Rc::new(Client { peer, encrypted, clock: Arc::clone(&clock) });
+    let client = Rc::new(Client { peer, encrypted, clock: Arc::clone(&clock), console: RefCell::new(None) });
     let stop = worker.stop.clone();
+    let ping = worker.engine.config.settings.console_ping;
+    let asking = Rc::clone(&client);
     let service = service_fn(move |request| {
-        let answered = request::handle(Rc::clone(&worker), Rc::clone(&client), request);
+        let answered = request::handle(Rc::clone(&worker), Rc::clone(&asking), request);
         async move { Ok::<_, std::convert::Infallible>(answered.await) }
     });
     let io = TokioIo::new(Clocked::new(stream, Arc::clone(&clock)));
@@ -102,8 +106,9 @@ where
                 if let Err(error) = ended {
                     tracing::debug!(peer = %peer.address(), %error, "connection ended");
                     linger(connection.into_parts().io.into_inner()).await;
+                    return;
                 }
-                return;
+                break;
             }
             cause = clock.expired() => {
                 tracing::debug!(peer = %peer.address(), ?cause, "connection timed out");
@@ -115,6 +120,13 @@ where
                 };
             }
         }
+    }
+    // After a 101 hyper leaves the stream open; there is a console to bridge it to.
+    let console = client.console.take();
+    if let Some(console) = console {
+        let parts = connection.into_parts();
+        let stream = parts.io.into_inner().into_inner();
+        bridge::run(stream, parts.read_buf, console, ping, &stop).await;
     }
 }
 

@@ -16,6 +16,7 @@ use crate::handler::static_file::types::file_types;
 use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
 use crate::handler::upload::Uploads;
+use crate::handler::websocket::console::ConsoleRules;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
 use crate::response::refusal::Refusal;
@@ -40,6 +41,7 @@ pub struct Engine {
     /// for connections to other nodes
     pub client_context: SslContext,
     pub backend_headers: HeaderNames,
+    pub consoles: Option<ConsoleRules>,
     pub uploads: Option<Uploads>,
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
@@ -73,6 +75,7 @@ impl Engine {
         let routes = routes(&config).map_err(&mut note).ok();
         let pages = Pages::new(&config).map_err(&mut note).ok();
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
+        let consoles = ConsoleRules::new(&config).map_err(&mut note).ok();
         let uploads = config.product.upload.clone();
         let uploads = uploads.map(|rules| Uploads::new(rules, &config.root)).transpose();
         let uploads = uploads.map_err(&mut note).ok();
@@ -86,12 +89,13 @@ impl Engine {
             }
             Protocol::Connect => TunnelRules::new(&config).map(Box::new).map(Speaks::Connect),
         };
-        let parts = (gate, routes, pages, headers, uploads, common, client_context, speaks);
+        let parts = (gate, routes, pages, headers, consoles, uploads, common, client_context, speaks);
         let (
             Some(gate),
             Some(routes),
             Some(pages),
             Some(backend_headers),
+            Some(consoles),
             Some(uploads),
             Some(common),
             Some(client_context),
@@ -114,6 +118,7 @@ impl Engine {
             pins,
             client_context,
             backend_headers,
+            consoles,
             uploads,
             common,
             log,

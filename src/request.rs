@@ -1,5 +1,6 @@
 //! Step 4: one request, from its head to its answer. Read `answer` top to bottom: every `?` is a refusal.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,6 +20,7 @@ use crate::engine::Engine;
 use crate::gate::{Denial, Gate, Identity};
 use crate::handler::static_file::StaticError;
 use crate::handler::upload::{self, Upload};
+use crate::handler::websocket::{self, console::Console};
 use crate::handler::{api, redirect};
 use crate::head;
 use crate::response::body::{self, Body};
@@ -40,6 +42,8 @@ pub struct Client {
     /// without TLS every request is redirected
     pub encrypted: bool,
     pub clock: Arc<Clock>,
+    /// what the connection is bridged to once the answer is out
+    pub console: RefCell<Option<Console>>,
 }
 
 /// Answers one request; cannot fail.
@@ -160,7 +164,15 @@ async fn run_api(
         Route::Upload => {
             upload::run(worker, &Upload { head, path, identity, client: client.peer.address() }, body).await
         }
-        Route::Websocket => Err(Refusal::NotServed("consoles are")),
+        Route::Websocket => {
+            let body = read_body(engine, head, body).await?;
+            let upstream = worker.local(&Route::Unprivileged);
+            if websocket::handshake::is_asked_for(&head.headers) {
+                websocket::open(engine, upstream, client, call(body)).await
+            } else {
+                api::call(engine, upstream, call(body)).await
+            }
+        }
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Missing(_) => Err(Refusal::NoSuchUri),
     }
 }

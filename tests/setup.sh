@@ -10,11 +10,11 @@ trying=(curl=curl)
 testing=(
     wget=wget openssl=openssl sslscan=sslscan testssl.sh=testssl
     iproute2=ip strace=strace procps=ps
+    chromium=chromium nodejs=node npm=npm
     qemu-system-x86=qemu-system-x86_64
     gir1.2-spiceclientglib-2.0 python3-gi
     virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
-    chromium=chromium nodejs=node npm=npm
 )
 # proxmoxer as PyPI has it, beside Debian's.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0)

@@ -32,6 +32,7 @@ pub struct Product {
     pub gate: Option<Gate>,
     pub upload: Option<Upload>,
     pub connect: Option<Connect>,
+    pub console: Option<Console>,
     #[serde(default)]
     pub page: Vec<Page>,
     /// of the pages' templates
@@ -220,6 +221,17 @@ pub struct Connect {
     pub secret: PathBuf,
     pub max_age: i64,
     pub max_future: i64,
+}
+
+/// Where the daemon may say that a console is (`handler/websocket/`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// `FIRST-LAST` on the loopback address
+    pub ports: String,
+    /// directories of unix sockets
+    #[serde(default)]
+    pub sockets: Vec<PathBuf>,
 }
 
 /// Everything below `url` is a file below `path`.

@@ -7,3 +7,4 @@ pub mod redirect;
 pub mod static_file;
 pub mod tunnel;
 pub mod upload;
+pub mod websocket;

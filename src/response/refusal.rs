@@ -10,6 +10,7 @@ use super::body::{self, Body};
 use crate::gate::Denial;
 use crate::handler::page::PageError;
 use crate::handler::upload::UploadError;
+use crate::handler::websocket::ConsoleError;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
 use crate::upstream::peer::PeerError;
@@ -89,6 +90,8 @@ pub enum Refusal {
     #[error("{0}")]
     Upstream(#[from] UpstreamError),
     #[error("{0}")]
+    Console(#[from] ConsoleError),
+    #[error("{0}")]
     Internal(String),
 }
 
@@ -116,6 +119,7 @@ impl Refusal {
             Self::ForeignStream => StatusCode::FORBIDDEN,
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
+            Self::Console(error) => error.status(),
         }
     }
 
@@ -161,6 +165,9 @@ impl Refusal {
         }
         if let Self::MethodNotAllowed { allow, .. } = &self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Self::Console(error) = &self {
+            error.add_headers(headers);
         }
         if let Self::Range { size } = &self {
             let range = HeaderValue::try_from(format!("bytes */{size}"));

@@ -276,7 +276,7 @@ impl Upstream {
 }
 
 /// The system's words without Rust's "(os error N)".
-fn io_message(error: &io::Error) -> String {
+pub fn io_message(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

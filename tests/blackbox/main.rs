@@ -20,6 +20,7 @@ mod backend;
 mod clients;
 mod cluster;
 mod commands;
+mod console;
 mod custom_profile;
 mod demo;
 mod download;

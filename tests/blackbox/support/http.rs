@@ -121,7 +121,7 @@ impl Session {
             |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
         let headers = lines.filter(|line| !line.is_empty()).map(|line| split(line).unwrap()).collect();
         let mut reply = Reply { status, reason, headers, body: Vec::new() };
-        if status == 100 {
+        if status < 200 {
             return Some(reply);
         }
         reply.body = if to_head || status == 204 || status == 304 { Vec::new() } else { self.body(&reply) };
@@ -155,7 +155,8 @@ impl Session {
         }
     }
 
-    fn take(&mut self, length: usize) -> Vec<u8> {
+    /// So many bytes, whatever they are.
+    pub fn take(&mut self, length: usize) -> Vec<u8> {
         while self.buffer.len() < length {
             assert!(self.fill() > 0, "the connection closed {} bytes early", length - self.buffer.len());
         }

@@ -1,0 +1,183 @@
+//! Where a console is: what the daemon answers, whether it may be connected to, and the connection.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::config::root::Root;
+use crate::config::settings::port_range;
+use crate::upstream::{Phase, UpstreamError, io_message};
+
+/// What the profile allows. Without it there are no consoles.
+pub struct ConsoleRules {
+    ports: RangeInclusive<u16>,
+    sockets: Vec<PathBuf>,
+    root: Root,
+}
+
+/// What a daemon named.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Place {
+    Port(u16),
+    Socket(PathBuf),
+}
+
+/// Why a console is not connected to.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PlaceError {
+    #[error("port {0} is no console port")]
+    Port(u64),
+    #[error("'{0}' is no socket of a console")]
+    Socket(String),
+}
+
+/// A connected console.
+pub enum Console {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl ConsoleRules {
+    pub fn new(config: &Config) -> Result<Option<Self>, String> {
+        let Some(console) = &config.product.console else { return Ok(None) };
+        let ports =
+            port_range(&console.ports).map_err(|message| format!("product.console.ports: {message}"))?;
+        Ok(Some(Self { ports, sockets: console.sockets.clone(), root: config.root.clone() }))
+    }
+
+    /// The place in a daemon's answer: `{"data":{"port":…}}` or `{"data":{"socket":…}}`, if it is one.
+    pub fn place(&self, answer: &Value) -> Option<Result<Place, PlaceError>> {
+        let data = answer.get("data")?;
+        if let Some(socket) = data.get("socket").and_then(Value::as_str) {
+            return Some(self.socket(socket));
+        }
+        let port = data.get("port")?;
+        let port = port.as_u64().or_else(|| port.as_str()?.parse().ok())?;
+        let allowed = u16::try_from(port).ok().filter(|port| self.ports.contains(port));
+        Some(allowed.map(Place::Port).ok_or(PlaceError::Port(port)))
+    }
+
+    fn socket(&self, name: &str) -> Result<Place, PlaceError> {
+        let path = Path::new(name);
+        let is_plain = !path.components().any(|part| part == Component::ParentDir);
+        if is_plain && self.sockets.iter().any(|prefix| path.starts_with(prefix) && path != prefix) {
+            Ok(Place::Socket(path.to_owned()))
+        } else {
+            Err(PlaceError::Socket(name.to_owned()))
+        }
+    }
+
+    /// Where a socket really lies, if that is allowed as well: links must not lead out.
+    async fn real_socket(&self, path: &Path) -> io::Result<PathBuf> {
+        let real = tokio::fs::canonicalize(self.root.path(path)).await?;
+        for prefix in &self.sockets {
+            let prefix = tokio::fs::canonicalize(self.root.path(prefix)).await;
+            if prefix.is_ok_and(|prefix| real.starts_with(prefix)) {
+                return Ok(real);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the allowed directories"))
+    }
+
+    pub async fn connect(&self, place: &Place, patience: Duration) -> Result<Console, UpstreamError> {
+        let started = Instant::now();
+        let connecting = async {
+            match place {
+                Place::Port(port) => connect_here(*port).await.map(Console::Tcp),
+                Place::Socket(path) => {
+                    let path = self.real_socket(path).await?;
+                    UnixStream::connect(path).await.map(Console::Unix)
+                }
+            }
+        };
+        let cause = match timeout(patience, connecting).await {
+            Ok(Ok(console)) => return Ok(console),
+            Ok(Err(error)) => io_message(&error),
+            Err(_) => "Connection timed out".to_owned(),
+        };
+        let upstream = match place {
+            Place::Port(port) => format!("console port {port}"),
+            Place::Socket(path) => format!("console socket {}", path.display()),
+        };
+        Err(UpstreamError { phase: Phase::Connect, upstream, elapsed: started.elapsed(), cause })
+    }
+}
+
+/// A console listens on one loopback address: IPv4, or IPv6 where the node has nothing else.
+async fn connect_here(port: u16) -> io::Result<TcpStream> {
+    let stream = match TcpStream::connect((IpAddr::V4(Ipv4Addr::LOCALHOST), port)).await {
+        Ok(stream) => stream,
+        Err(first) => match TcpStream::connect((IpAddr::V6(Ipv6Addr::LOCALHOST), port)).await {
+            Ok(stream) => stream,
+            Err(_) => return Err(first),
+        },
+    };
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn rules() -> ConsoleRules {
+        ConsoleRules {
+            ports: 5900..=5999,
+            sockets: vec!["/run/qemu-server/".into(), "/run/pve/".into()],
+            root: Root::default(),
+        }
+    }
+
+    #[test]
+    fn ports_are_numbers_or_text_within_the_range() {
+        let place = |port| rules().place(&json!({ "data": { "port": port } }));
+        assert_eq!(place(json!(5900)), Some(Ok(Place::Port(5900))));
+        assert_eq!(place(json!("5999")), Some(Ok(Place::Port(5999))));
+        for port in [0_u64, 22, 5899, 6000, 65_535, 65_536 + 5900, u64::MAX] {
+            assert_eq!(place(json!(port)), Some(Err(PlaceError::Port(port))));
+            assert_eq!(place(json!(port.to_string())), Some(Err(PlaceError::Port(port))));
+        }
+        for port in [json!(null), json!(-5900), json!(5900.5), json!("x"), json!([5900]), json!("")] {
+            assert_eq!(place(port), None);
+        }
+    }
+
+    #[test]
+    fn sockets_lie_below_the_prefixes() {
+        let place = |socket: &str| rules().place(&json!({ "data": { "socket": socket } })).unwrap();
+        for good in ["/run/qemu-server/100.mtunnel", "/run/pve/ct-100.mtunnel", "/run/pve/a/b"] {
+            assert_eq!(place(good), Ok(Place::Socket(good.into())));
+        }
+        for bad in [
+            "/run/qemu-server/../systemd/private",
+            "/run/pve/../pve/x",
+            "/run/qemu-server-2/x",
+            "/run/qemu-server/",
+            "/run/pve",
+            "run/pve/x",
+            "/var/run/pve/x",
+            "",
+        ] {
+            assert_eq!(place(bad), Err(PlaceError::Socket(bad.to_owned())), "{bad}");
+        }
+    }
+
+    #[test]
+    fn other_answers_name_no_place() {
+        for answer in
+            [json!(null), json!({}), json!({ "data": null }), json!({ "data": "5900" }), json!([5900])]
+        {
+            assert_eq!(rules().place(&answer), None);
+        }
+    }
+}

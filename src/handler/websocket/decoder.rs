@@ -1,0 +1,217 @@
+//! Reads a client's frames without waiting for a whole one.
+//!
+//! A codec of our own, since the kept crates collect a frame or a message before they hand it out: two hundred
+//! consoles with frames of a megabyte would then need hundreds of megabytes.
+
+use super::frame::{
+    Control, FINAL, Fault, LENGTH, LENGTH_16, LENGTH_64, LONGEST_PAYLOAD, MASKED, Opcode, RESERVED,
+    close_code, unmask,
+};
+
+/// How a client ended the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// a close frame with its code, if it had one
+    Closed(Option<u16>),
+    Fault(Fault),
+}
+
+/// What some bytes held beside payload.
+#[derive(Debug, Default, PartialEq)]
+pub struct Found {
+    /// the latest ping; earlier ones need no answer (RFC 6455 section 5.5.3)
+    pub ping: Option<Control>,
+    /// nothing after it counts
+    pub end: Option<End>,
+}
+
+/// Reads what a client sends, in pieces of any size.
+#[derive(Default)]
+pub struct Decoder {
+    state: State,
+    /// a message has begun and not yet ended
+    in_message: bool,
+    head: [u8; 14],
+    head_length: usize,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Head,
+    Payload {
+        left: u64,
+        mask: [u8; 4],
+    },
+    Control {
+        opcode: Opcode,
+        left: u64,
+        mask: [u8; 4],
+        payload: Control,
+    },
+    Ended,
+}
+
+impl Decoder {
+    /// Takes all of `bytes`. The unmasked payload of data frames is appended to `payload`.
+    pub fn decode(&mut self, mut bytes: &[u8], payload: &mut Vec<u8>) -> Found {
+        let mut found = Found::default();
+        while let Some((first, after)) = bytes.split_first() {
+            match self.step(*first, bytes, payload, &mut found) {
+                Ok(Taken::Byte) => bytes = after,
+                Ok(Taken::Bytes(count)) => bytes = bytes.get(count..).unwrap_or_default(),
+                Err(end) => {
+                    self.state = State::Ended;
+                    found.end = Some(end);
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    fn step(&mut self, first: u8, bytes: &[u8], data: &mut Vec<u8>, found: &mut Found) -> Result<Taken, End> {
+        match &mut self.state {
+            State::Head => {
+                self.take_head(first).map_err(End::Fault)?;
+                // A control frame without payload is complete with its head.
+                self.finish(found)?;
+                Ok(Taken::Byte)
+            }
+            State::Payload { left, mask } => {
+                let part = at_most(bytes, *left);
+                let start = data.len();
+                data.extend_from_slice(part);
+                unmask(data.get_mut(start..).unwrap_or_default(), *mask);
+                mask.rotate_left(part.len() % 4);
+                *left = left.saturating_sub(length_of(part));
+                let taken = part.len();
+                if *left == 0 {
+                    self.state = State::Head;
+                }
+                Ok(Taken::Bytes(taken))
+            }
+            State::Control { left, mask, payload, .. } => {
+                let part = at_most(bytes, *left);
+                payload.push_masked(part, *mask);
+                mask.rotate_left(part.len() % 4);
+                *left = left.saturating_sub(length_of(part));
+                let taken = part.len();
+                self.finish(found)?;
+                Ok(Taken::Bytes(taken))
+            }
+            State::Ended => Ok(Taken::Bytes(bytes.len())),
+        }
+    }
+
+    /// One more byte of a head; the state changes when it is complete.
+    fn take_head(&mut self, byte: u8) -> Result<(), Fault> {
+        if let Some(place) = self.head.get_mut(self.head_length) {
+            *place = byte;
+        }
+        self.head_length += 1;
+        let [first, second, ..] = self.head;
+        if self.head_length < 2 {
+            return Ok(());
+        }
+        if self.head_length == 2 {
+            self.check(first, second)?;
+        }
+        let extended = match second & LENGTH {
+            LENGTH_16 => 2,
+            LENGTH_64 => 8,
+            _ => 0,
+        };
+        if self.head_length < 2 + extended + 4 {
+            return Ok(());
+        }
+        self.head_length = 0;
+        let mut mask = [0; 4];
+        mask.copy_from_slice(self.head.get(2 + extended..2 + extended + 4).unwrap_or(&[0; 4]));
+        let left = self.payload_length()?;
+        let opcode = Opcode::of(first).ok_or(RESERVED_OPCODE)?;
+        if opcode.is_control() {
+            self.state = State::Control { opcode, left, mask, payload: Control::EMPTY };
+        } else {
+            self.in_message = first & FINAL == 0;
+            self.state = if left == 0 { State::Head } else { State::Payload { left, mask } };
+        }
+        Ok(())
+    }
+
+    /// What the first two bytes give away.
+    fn check(&self, first: u8, second: u8) -> Result<(), Fault> {
+        let opcode = Opcode::of(first).ok_or(RESERVED_OPCODE)?;
+        if first & RESERVED != 0 {
+            return Err(Fault::Protocol("a reserved bit is set"));
+        }
+        if second & MASKED == 0 {
+            return Err(Fault::Protocol("a frame is not masked"));
+        }
+        if opcode.is_control() && first & FINAL == 0 {
+            return Err(Fault::Protocol("a control frame is fragmented"));
+        }
+        if opcode.is_control() && second & LENGTH >= LENGTH_16 {
+            return Err(Fault::Protocol("a control frame is too long"));
+        }
+        match (opcode, self.in_message) {
+            (Opcode::Continuation, false) => Err(Fault::Protocol("a continuation without a beginning")),
+            (Opcode::Text | Opcode::Binary, true) => Err(Fault::Protocol("a message within a message")),
+            (Opcode::Continuation, true)
+            | (Opcode::Text | Opcode::Binary, false)
+            | (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => Ok(()),
+        }
+    }
+
+    /// The length in a complete head, which must have its shortest form (RFC 6455 section 5.2).
+    fn payload_length(&self) -> Result<u64, Fault> {
+        let [_, second, high, low, ..] = self.head;
+        let eight = self.head.get(2..).and_then(|rest| rest.first_chunk::<8>()).copied().unwrap_or_default();
+        let (length, shortest) = match second & LENGTH {
+            LENGTH_16 => (u64::from(u16::from_be_bytes([high, low])), u64::from(LENGTH_16)),
+            LENGTH_64 => (u64::from_be_bytes(eight), 1 << 16),
+            short => (u64::from(short), 0),
+        };
+        if length < shortest || length >> 63 != 0 {
+            return Err(Fault::Protocol("a length is malformed"));
+        }
+        if length > LONGEST_PAYLOAD { Err(Fault::TooLong) } else { Ok(length) }
+    }
+
+    /// Handles a control frame whose payload is complete.
+    fn finish(&mut self, found: &mut Found) -> Result<(), End> {
+        let State::Control { opcode, left: 0, payload, .. } = &self.state else { return Ok(()) };
+        match opcode {
+            Opcode::Close => {
+                return Err(match close_code(payload.as_slice()) {
+                    Ok(code) => End::Closed(code),
+                    Err(fault) => End::Fault(fault),
+                });
+            }
+            Opcode::Ping => found.ping = Some(payload.clone()),
+            Opcode::Pong | Opcode::Continuation | Opcode::Text | Opcode::Binary => (),
+        }
+        self.state = State::Head;
+        Ok(())
+    }
+}
+
+const RESERVED_OPCODE: Fault = Fault::Protocol("a reserved opcode");
+
+/// How much a step has used.
+enum Taken {
+    Byte,
+    Bytes(usize),
+}
+
+fn at_most(bytes: &[u8], left: u64) -> &[u8] {
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    bytes.get(..left).unwrap_or(bytes)
+}
+
+fn length_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+use super::super::frame::own_head;
+use super::*;
+
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// A client's frame with a length in its shortest form.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        short @ 0..126 => bytes.push(MASKED | u8::try_from(short).unwrap()),
+        middle @ 126..65_536 => {
+            bytes.push(MASKED | LENGTH_16);
+            bytes.extend(u16::try_from(middle).unwrap().to_be_bytes());
+        }
+        long => {
+            bytes.push(MASKED | LENGTH_64);
+            bytes.extend(u64::try_from(long).unwrap().to_be_bytes());
+        }
+    }
+    bytes.extend(MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+fn content(length: usize) -> Vec<u8> {
+    (0..251).cycle().take(length).collect()
+}
+
+/// Everything in one piece.
+fn decoded(bytes: &[u8]) -> (Vec<u8>, Found) {
+    let mut payload = Vec::new();
+    let found = Decoder::default().decode(bytes, &mut payload);
+    (payload, found)
+}
+
+fn end(bytes: &[u8]) -> Option<End> {
+    decoded(bytes).1.end
+}
+
+fn protocol_error(bytes: &[u8]) -> bool {
+    matches!(end(bytes), Some(End::Fault(Fault::Protocol(_))))
+}
+
+#[test]
+fn the_example_of_the_rfc_is_read() {
+    let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    assert_eq!(decoded(&hello), (b"Hello".to_vec(), Found::default()));
+}
+
+#[test]
+fn every_length_arrives_whatever_its_pieces() {
+    for length in [0, 1, 3, 4, 7, 8, 9, 124, 125, 126, 127, 128, 65_534, 65_535, 65_536, 65_537, 100_000] {
+        let bytes = frame(0x82, &content(length));
+        for piece in [1, 2, 3, 5, 7, 13, 16_384, usize::MAX] {
+            let mut payload = Vec::new();
+            let mut decoder = Decoder::default();
+            for part in bytes.chunks(piece) {
+                assert_eq!(decoder.decode(part, &mut payload), Found::default());
+            }
+            assert!(payload == content(length), "{length} bytes in pieces of {piece}");
+            assert!(matches!(decoder.state, State::Head) && !decoder.in_message);
+        }
+    }
+}
+
+#[test]
+fn fragments_are_passed_on_with_control_frames_between_them() {
+    let parts = [
+        frame(0x01, b"one "),
+        frame(0x89, b"are you there"),
+        frame(0x00, b""),
+        frame(0x00, b"two "),
+        frame(0x8a, b"unasked"),
+        frame(0x80, b"three "),
+        frame(0x82, b"four"),
+        frame(0x89, b"latest"),
+    ];
+    let (payload, found) = decoded(&parts.concat());
+    assert_eq!(payload, b"one two three four");
+    assert_eq!(found.ping.unwrap().as_slice(), b"latest");
+    assert_eq!(found.end, None);
+}
+
+#[test]
+fn a_message_that_never_ends_is_handed_out_as_it_comes() {
+    let mut decoder = Decoder::default();
+    let mut payload = Vec::with_capacity(1 << 16);
+    let (mut total, mut first) = (0, 0x02);
+    for _ in 0..50 {
+        for part in frame(first, &content(70_000)).chunks(16_384) {
+            assert_eq!(decoder.decode(part, &mut payload).end, None);
+            total += payload.len();
+            payload.clear();
+        }
+        first = 0x00;
+    }
+    assert_eq!(total, 3_500_000);
+    assert!(payload.capacity() <= 1 << 16);
+}
+
+#[test]
+fn every_first_byte_is_taken_or_refused_as_the_rfc_says() {
+    for first in 0..=u8::MAX {
+        let fine = matches!(first, 0x01 | 0x02 | 0x81 | 0x82 | 0x88 | 0x89 | 0x8a);
+        assert_eq!(protocol_error(&frame(first, b"")), !fine, "{first:#x} alone");
+        let fine = matches!(first, 0x00 | 0x80 | 0x88 | 0x89 | 0x8a);
+        let within = [frame(0x02, b"x"), frame(first, b"")].concat();
+        assert_eq!(protocol_error(&within), !fine, "{first:#x} within a message");
+    }
+}
+
+#[test]
+fn an_unmasked_frame_is_refused_before_its_payload_comes() {
+    assert!(protocol_error(&[0x82, 0x05]));
+    assert!(protocol_error(&[0x82, 0x00]));
+    assert!(protocol_error(&[0x88, 0x00]));
+    assert_eq!(end(&[0x82, 0x80, 0, 0, 0, 0]), None);
+}
+
+#[test]
+fn a_null_mask_is_a_mask() {
+    let mut bytes = vec![0x82, 0x83, 0, 0, 0, 0];
+    bytes.extend(b"abc");
+    assert_eq!(decoded(&bytes).0, b"abc");
+}
+
+#[test]
+fn lengths_have_their_shortest_form_and_a_limit() {
+    let head = |marker: u8, length: &[u8]| [&[0x82, MASKED | marker], length, &MASK].concat();
+    assert!(protocol_error(&head(126, &125_u16.to_be_bytes())));
+    assert_eq!(end(&head(126, &126_u16.to_be_bytes())), None);
+    assert!(protocol_error(&head(127, &65_535_u64.to_be_bytes())));
+    assert_eq!(end(&head(127, &65_536_u64.to_be_bytes())), None);
+    assert_eq!(end(&head(127, &LONGEST_PAYLOAD.to_be_bytes())), None);
+    assert_eq!(end(&head(127, &(LONGEST_PAYLOAD + 1).to_be_bytes())), Some(End::Fault(Fault::TooLong)));
+    assert_eq!(end(&head(127, &(u64::MAX >> 1).to_be_bytes())), Some(End::Fault(Fault::TooLong)));
+    assert!(protocol_error(&head(127, &u64::MAX.to_be_bytes())));
+    assert_eq!(Fault::TooLong.code(), 1009);
+    assert_eq!(RESERVED_OPCODE.code(), 1002);
+}
+
+#[test]
+fn control_frames_are_short() {
+    assert_eq!(decoded(&frame(0x89, &content(125))).1.ping.unwrap().as_slice(), content(125));
+    for first in [0x88, 0x89, 0x8a] {
+        assert!(protocol_error(&frame(first, &content(126))));
+        assert!(protocol_error(&[first, MASKED | LENGTH_64]));
+    }
+}
+
+#[test]
+fn a_ping_in_single_bytes_is_answered_whole() {
+    let mut decoder = Decoder::default();
+    let mut pings = Vec::new();
+    for byte in frame(0x89, b"payload of a ping") {
+        pings.extend(decoder.decode(&[byte], &mut Vec::new()).ping);
+    }
+    assert_eq!(pings.len(), 1);
+    assert_eq!(pings[0].as_slice(), b"payload of a ping");
+}
+
+#[test]
+fn close_codes_are_those_that_may_be_sent() {
+    for code in 0..=u16::MAX {
+        let may_be_sent = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+        let ended = end(&frame(0x88, &code.to_be_bytes())).unwrap();
+        if may_be_sent {
+            assert_eq!(ended, End::Closed(Some(code)));
+        } else {
+            assert!(matches!(ended, End::Fault(Fault::Protocol(_))), "{code}");
+        }
+    }
+    assert_eq!(end(&frame(0x88, b"")), Some(End::Closed(None)));
+    assert!(protocol_error(&frame(0x88, b"\x03")));
+    assert_eq!(end(&frame(0x88, b"\x03\xe8bye \xc3\xbc")), Some(End::Closed(Some(1000))));
+    assert_eq!(end(&frame(0x88, b"\x03\xe8\xff\xfe")), Some(End::Fault(Fault::NotText)));
+}
+
+#[test]
+fn nothing_counts_after_the_end() {
+    let mut decoder = Decoder::default();
+    let mut payload = Vec::new();
+    let bytes = [frame(0x82, b"before"), frame(0x88, b""), frame(0x82, b"after")].concat();
+    assert_eq!(decoder.decode(&bytes, &mut payload).end, Some(End::Closed(None)));
+    assert_eq!(decoder.decode(&frame(0x82, b"later"), &mut payload), Found::default());
+    assert_eq!(payload, b"before");
+}
+
+/// Not a proof, but a lot of rubbish: all of it is taken, nothing panics, no payload longer than its input.
+#[test]
+fn rubbish_never_panics() {
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for _ in 0..5000 {
+        let mut bytes: Vec<u8> = (0..next() % 64).flat_map(|_| next().to_le_bytes()).collect();
+        // Half of it begins like a frame, so that it gets somewhere.
+        if let ([first, second, ..], true) = (bytes.as_mut_slice(), next() % 2 == 0) {
+            (*first, *second) = (0x82 & *first | 0x02, *second | MASKED);
+        }
+        let mut payload = Vec::new();
+        let mut decoder = Decoder::default();
+        let cut = usize::try_from(next()).unwrap_or(0) % (bytes.len() + 1);
+        decoder.decode(&bytes[..cut], &mut payload);
+        decoder.decode(&bytes[cut..], &mut payload);
+        assert!(payload.len() <= bytes.len());
+    }
+}
+
+#[test]
+fn own_frames_have_the_shortest_head() {
+    assert_eq!(own_head(Opcode::Binary, 125), ([0x82, 125, 0, 0], 2));
+    assert_eq!(own_head(Opcode::Binary, 126), ([0x82, 126, 0, 126], 4));
+    assert_eq!(own_head(Opcode::Binary, 65_535), ([0x82, 126, 255, 255], 4));
+    assert_eq!(own_head(Opcode::Close, 0), ([0x88, 0, 0, 0], 2));
+    let close = Control::close(1011, &"\u{fc}".repeat(100));
+    assert!(std::str::from_utf8(&close.as_slice()[2..]).is_ok_and(|reason| reason.chars().count() == 61));
+}

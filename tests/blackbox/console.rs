@@ -1,0 +1,10 @@
+//! Consoles: a websocket on one side, a stand-in's port or socket on the other.
+
+mod browser;
+mod client;
+mod endings;
+mod handshake;
+mod life;
+mod load;
+mod messages;
+mod refusals;
