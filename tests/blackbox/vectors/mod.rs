@@ -1,4 +1,5 @@
 //! Decisions checked against values that the originals' own libraries made.
 
 mod csrf;
+mod routes;
 mod ticket;
