@@ -26,7 +26,7 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     let config = Config::load(profile, options)?;
     let advice = check::advice(&config);
     let user = privileges::user_to_become(&config)?;
-    privileges::hand_over_directories(&config, user.as_ref());
+    privileges::hand_over_files(&config, user.as_ref());
     let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
     let log = Arc::new(log);
     let (engine, problems) = Engine::build(config, Arc::clone(&log));
@@ -38,8 +38,9 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     let listener = listener::bind(&engine.config.settings.listen).map_err(|error| {
         vec![Problem::error(engine.config.origin("listen.address"), "listen.address", error.to_string())]
     })?;
-    let pid_file = PidFile::write(&engine.config);
     privileges::become_user(user.as_ref())?;
+    let pid_file = PidFile::write(&engine.config);
+    log.reopen();
     let served = server::run(&Arc::new(engine), listener);
     log.close();
     drop(pid_file);

@@ -1,7 +1,9 @@
 //! From root to the user of the settings, for all threads, once everything that needs root is open.
 
 use std::ffi::CString;
-use std::os::unix::fs::chown;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
 use std::path::Path;
 
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
@@ -23,8 +25,9 @@ pub fn user_to_become(config: &Config) -> Result<Option<User>, Vec<Problem>> {
     }
 }
 
-/// Makes the directories of log and pid file, owned by the user that will write there.
-pub fn hand_over_directories(config: &Config, user: Option<&User>) {
+/// Makes the directories of log and pid file, and the log itself, owned by the user that will write there: the log is
+/// opened again after each rotation.
+pub fn hand_over_files(config: &Config, user: Option<&User>) {
     let log = config.settings.access_log.as_deref();
     let pid_file = config.product.pid_file.as_ref().map(|path| config.root.path(path));
     for directory in [log, pid_file.as_deref()].into_iter().flatten().filter_map(Path::parent) {
@@ -34,8 +37,26 @@ pub fn hand_over_directories(config: &Config, user: Option<&User>) {
         if let Err(error) = std::fs::create_dir_all(directory) {
             tracing::warn!("{} cannot be made: {error}", directory.display());
         } else if let Some(user) = user {
-            let _ = chown(directory, Some(user.uid.as_raw()), Some(user.gid.as_raw()));
+            give(directory, user);
         }
+    }
+    if let (Some(log), Some(user)) = (log, user)
+        && let Err(error) = make_for(log, user)
+    {
+        tracing::debug!("{} is left as it is: {error}", log.display());
+    }
+}
+
+/// A new file for the user. One that is there already, or a link, is not touched: its directory belongs to the user,
+/// who could have made root give anything away.
+fn make_for(path: &Path, user: &User) -> io::Result<()> {
+    let file = OpenOptions::new().append(true).create_new(true).mode(0o640).open(path)?;
+    fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+}
+
+fn give(directory: &Path, user: &User) {
+    if let Err(error) = chown(directory, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
+        tracing::warn!("{} cannot be given to '{}': {error}", directory.display(), user.name);
     }
 }
 

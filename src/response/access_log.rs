@@ -49,8 +49,8 @@ enum Message {
 }
 
 impl AccessLog {
-    /// Starts the writer; `None` writes nowhere. Opens the file first, so that this happens with the rights that
-    /// the process still has.
+    /// Starts the writer; `None` writes nowhere. The file is opened with the first line, or by `reopen`: by then root
+    /// has been given up, which must not follow a link in a directory that others write to.
     pub fn start(path: Option<PathBuf>) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         let writer = Writer::new(path);
@@ -162,9 +162,7 @@ struct Writer {
 
 impl Writer {
     fn new(path: Option<PathBuf>) -> Self {
-        let mut writer = Self { path, file: None, failed_at: None, warned: false };
-        writer.open();
-        writer
+        Self { path, file: None, failed_at: None, warned: false }
     }
 
     fn run(mut self, messages: &Receiver<Message>) {
@@ -183,7 +181,7 @@ impl Writer {
     }
 
     fn append(&mut self, line: &str) {
-        if self.file.is_none() && self.failed_at.is_some_and(|at| at.elapsed() > RETRY) {
+        if self.file.is_none() && self.failed_at.is_none_or(|at| at.elapsed() > RETRY) {
             self.open();
         }
         let written = self.file.as_mut().map(|file| file.write_all(line.as_bytes()));

@@ -41,6 +41,107 @@ fn each_profile_has_its_directories_and_single_files() {
     }
 }
 
+/// Where the products' daemons serve their files from.
+const PVE_PLACES: &[(&str, &str)] = &[
+    ("/novnc/", "novnc-pve"),
+    ("/pve-docs/", "pve-docs"),
+    ("/pve-docs/api-viewer/extjs/", "javascript/extjs"),
+    ("/pve2/css/", "pve-manager/css"),
+    ("/pve2/ext6/", "javascript/extjs"),
+    ("/pve2/fa/css/", "fonts-font-awesome/css"),
+    ("/pve2/fa/fonts/", "fonts-font-awesome/fonts"),
+    ("/pve2/font-logos/", "fonts-font-logos"),
+    ("/pve2/images/", "pve-manager/images"),
+    ("/pve2/js/", "pve-manager/js"),
+    ("/pve2/locale/", "pve-i18n"),
+    ("/pwt/css/", "javascript/proxmox-widget-toolkit/css"),
+    ("/pwt/images/", "javascript/proxmox-widget-toolkit/images"),
+    ("/pwt/themes/", "javascript/proxmox-widget-toolkit/themes"),
+    ("/xtermjs/", "pve-xtermjs"),
+    ("/yew-mobile/", "pve-yew-mobile-gui"),
+    ("/yew-mobile/i18n/", "pve-yew-mobile-i18n"),
+    ("/bootstrap5/", "bootstrap-html"),
+];
+const PMG_PLACES: &[(&str, &str)] = &[
+    ("/pve2/locale/", "pmg-i18n"),
+    ("/pve2/ext6/", "javascript/extjs"),
+    ("/pve2/images/", "javascript/pmg-gui/images"),
+    ("/pve2/css/", "javascript/pmg-gui/css"),
+    ("/pve2/js/", "javascript/pmg-gui/js"),
+    ("/mobile/", "pmg-mobile-quarantine-ui"),
+    ("/mobile/css/", "pmg-mobile-quarantine-ui/css"),
+    ("/mobile/fonts/", "pmg-mobile-quarantine-ui/fonts"),
+    ("/mobile/images/", "pmg-mobile-quarantine-ui/images"),
+    ("/mobile/i18n/", "pmg-yew-quarantine-i18n"),
+    ("/fontawesome/css/", "fonts-font-awesome/css"),
+    ("/fontawesome/fonts/", "fonts-font-awesome/fonts"),
+    ("/xtermjs/", "pve-xtermjs"),
+    ("/pmg-docs/", "pmg-docs"),
+    ("/pmg-docs/api-viewer/extjs/", "javascript/extjs"),
+    ("/pwt/css/", "javascript/proxmox-widget-toolkit/css"),
+    ("/pwt/images/", "javascript/proxmox-widget-toolkit/images"),
+    ("/pwt/themes/", "javascript/proxmox-widget-toolkit/themes"),
+    ("/bootstrap5/", "bootstrap-html"),
+];
+
+#[test]
+fn every_directory_of_the_originals_is_served() {
+    for (site, places) in [(Site::pve(), PVE_PLACES), (Site::pmg(), PMG_PLACES)] {
+        let gate = Nodegate::start(&site, &[]);
+        let mut session = gate.connect();
+        let mut missing = Vec::new();
+        for (url, directory) in places {
+            site.write(&format!("/usr/share/{directory}/sub/x.js"), *directory);
+            let reply = session.request("GET", &format!("{url}sub/x.js"), "", b"");
+            if (reply.status, reply.text().as_str()) != (200, directory) {
+                missing.push((url, reply.status));
+            }
+        }
+        let file = "/usr/share/javascript/qrcodejs/qrcode.min.js";
+        site.write(file, "qr");
+        assert_eq!(session.request("GET", "/qrcode.min.js", "", b"").text(), "qr");
+        assert!(missing.is_empty(), "{} {missing:?}", site.profile());
+    }
+}
+
+#[test]
+fn every_type_of_the_original_is_known() {
+    let types = [
+        ("css", "text/css", true),
+        ("html", "text/html", true),
+        ("js", "application/javascript", true),
+        ("json map", "application/json", true),
+        ("svg", "image/svg+xml", true),
+        ("wasm", "application/wasm", true),
+        ("mo", "application/x-gettext-translation", true),
+        ("png", "image/png", false),
+        ("ico", "image/x-icon", false),
+        ("gif", "image/gif", false),
+        ("jar", "application/java-archive", false),
+        ("woff", "application/font-woff", false),
+        ("woff2", "application/font-woff2", false),
+        ("ttf", "font/ttf", false),
+        ("pdf", "application/pdf", false),
+        ("epub", "application/epub+zip", false),
+        ("mp3", "audio/mpeg", false),
+        ("oga", "audio/ogg", false),
+        ("tgz", "application/x-compressed-tar", false),
+        ("gz", "application/gzip", false),
+    ];
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = gate.connect();
+    for (endings, kind, compressed) in types {
+        for ending in endings.split(' ') {
+            site.write(&format!("/usr/share/pve-manager/js/a.{ending}"), script());
+            let url = format!("/pve2/js/a.{ending}");
+            let reply = session.request("GET", &url, "Accept-Encoding: gzip\r\n", b"");
+            assert_eq!((reply.status, reply.header("content-type")), (200, Some(kind)), "{ending}");
+            assert_eq!(reply.header("content-encoding").is_some(), compressed, "{ending}");
+        }
+    }
+}
+
 #[test]
 fn a_file_has_a_type_and_no_login() {
     let site = Site::pve();

@@ -11,6 +11,17 @@ const VERSION: &str = "/api2/json/version";
 const LOG: &str = "/var/log/pveproxy/access.log";
 
 #[test]
+fn the_log_lies_where_the_setting_says() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["log.access=/var/log/pveproxy/elsewhere.log"]);
+    gate.get("/nope", "");
+    assert!(gate.stop().success());
+    let elsewhere = fs::read_to_string(site.path("/var/log/pveproxy/elsewhere.log")).unwrap();
+    assert!(elsewhere.contains("GET /nope"), "{elsewhere}");
+    assert!(!site.path(LOG).exists());
+}
+
+#[test]
 fn each_answer_is_a_line_that_filters_know() {
     for site in [Site::pve(), Site::pmg()] {
         site.write("/usr/share/pve-xtermjs/a.js", "x".repeat(5000));

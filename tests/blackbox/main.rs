@@ -32,6 +32,7 @@ mod isolation;
 mod listening;
 mod log;
 mod page;
+mod privileges;
 mod settings;
 mod spice;
 mod stop;

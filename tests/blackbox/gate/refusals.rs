@@ -69,3 +69,13 @@ fn each_format_is_told_in_its_own_form() {
         assert_eq!(&reply.text(), body, "{path}");
     });
 }
+
+#[test]
+fn what_the_daemon_refuses_is_not_held_up_once_more() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let asked = Instant::now();
+    let reply = gate.get("/api2/json/standin/reason?status=401&text=no", &site.cookie("root@pam"));
+    assert_eq!((reply.status, reply.reason.as_str()), (401, "no"));
+    assert!(asked.elapsed() < Duration::from_secs(3), "held up for {:?}", asked.elapsed());
+}

@@ -143,3 +143,20 @@ fn a_node_that_nobody_knows_is_answered_with_those_that_are_known() {
     }
     assert_eq!(site.daemon.requests().len(), 2);
 }
+
+#[test]
+fn every_answer_has_the_headers_that_it_had() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    for (path, status) in [(VERSION, 200), ("/nope", 404)] {
+        let reply = gate.get(path, &site.cookie("root@pam"));
+        let names: Vec<_> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
+        for name in ["Cache-Control", "Content-Length", "Content-Type", "Date", "Pragma", "Server"] {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
+        assert_eq!((reply.status, reply.header("expires")), (status, None));
+        assert_eq!(reply.header("cache-control"), Some("max-age=0"));
+        assert_eq!(reply.header("pragma"), Some("no-cache"));
+        assert_eq!(reply.header("server"), Some("pve-api-daemon/3.0"));
+    }
+}

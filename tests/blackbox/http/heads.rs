@@ -63,6 +63,33 @@ fn every_request_names_one_host() {
 }
 
 #[test]
+fn a_request_line_has_one_form() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let lines = [
+        "xx GET /nope HTTP/1.1",
+        "GET /nope HTTP/1.1 xyz",
+        "GET /nope HTTP/1.9",
+        "GET /nope HTTP/2.0",
+        "GET /nope HTTP/01.1",
+        "GET /nope",
+        "GET nope HTTP/1.1",
+        "GET user@node1/nope HTTP/1.1",
+        "rubbish",
+    ];
+    let seen: Vec<_> =
+        lines.iter().map(|line| (*line, answer(&gate, &format!("{line}\r\nHost: node1\r\n\r\n")))).collect();
+    assert!(seen.iter().all(|(_, (status, _, closes))| (*status, *closes) == (400, true)), "{seen:#?}");
+    for start in ["\r\n\r\nGET /nope HTTP/1.1\r\n", "\n\nGET /nope HTTP/1.1\n", "GET /@nope HTTP/1.1\r\n"] {
+        assert_eq!(answer(&gate, &format!("{start}Host: node1\r\n\r\n")).0, 404, "{start:?}");
+    }
+    let mut session = gate.connect();
+    session.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let said = String::from_utf8(session.rest()).unwrap();
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 400 "), "{said}");
+}
+
+#[test]
 fn a_head_has_64_lines_of_8192_bytes_in_all() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);

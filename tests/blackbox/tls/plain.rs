@@ -43,6 +43,16 @@ fn plain_http_without_one_sound_host_is_refused() {
 }
 
 #[test]
+fn an_absolute_target_over_plain_http_gives_a_sound_location() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let ask = |target: &str| Session::plain(gate.address()).request("GET", target, "", b"");
+    let reply = ask("http://node1:8006/a?b");
+    assert_eq!((reply.status, reply.header("location")), (301, Some("https://node1:8006/a?b")));
+    assert_eq!(ask("http://evil/a").status, 400);
+}
+
+#[test]
 fn a_ticket_over_plain_http_gets_nothing_but_the_redirect() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
