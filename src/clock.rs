@@ -38,6 +38,8 @@ pub struct Clock {
     since: AtomicU64,
     /// milliseconds after `started` + 1; 0 while no write waits
     write_waits: AtomicU64,
+    /// bodies that are taken in beside their answers
+    draining: AtomicU64,
     header: Duration,
     idle: Duration,
 }
@@ -50,6 +52,7 @@ impl Clock {
             state: AtomicU8::new(HEAD),
             since: AtomicU64::new(0),
             write_waits: AtomicU64::new(0),
+            draining: AtomicU64::new(0),
             header,
             idle,
         }
@@ -65,9 +68,24 @@ impl Clock {
     }
 
     fn received(&self) {
-        if self.state.load(Ordering::Relaxed) == IDLE {
+        if self.state.load(Ordering::Relaxed) == IDLE && self.draining.load(Ordering::Relaxed) == 0 {
             self.enter(HEAD);
         }
+    }
+
+    /// Something of an answer went out. What hyper holds already goes out after `answered`.
+    fn progressed(&self) {
+        self.write_waits.store(0, Ordering::Relaxed);
+        if self.state.load(Ordering::Relaxed) == IDLE {
+            self.since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// While the guard lives, what arrives belongs to a body and is no head; the wait for the next one begins
+    /// when it is dropped.
+    pub fn draining(clock: &Arc<Self>) -> Draining {
+        clock.draining.fetch_add(1, Ordering::Relaxed);
+        Draining(Arc::clone(clock))
     }
 
     /// A whole head has been read.
@@ -90,18 +108,34 @@ impl Clock {
                 HEAD => (self.header, Some(Expired::Head)),
                 _ => (Duration::MAX, None),
             };
+            let write_waits = self.write_waits.load(Ordering::Relaxed);
+            let waits_for_head = write_waits == 0 && self.draining.load(Ordering::Relaxed) == 0;
             if let Some(cause) = cause
+                && waits_for_head
                 && elapsed >= since.saturating_add(limit)
             {
                 return cause;
             }
-            let write_waits = self.write_waits.load(Ordering::Relaxed);
             if write_waits > 0 && elapsed >= Duration::from_millis(write_waits).saturating_add(WRITE_STALL) {
                 return Expired::Write;
             }
             // Never sleep past the shortest deadline, since the state may change while asleep.
+            let shortest = self.header.min(self.idle).min(WRITE_STALL);
             let left = since.saturating_add(limit).saturating_sub(elapsed);
-            tokio::time::sleep(left.min(self.header).min(self.idle).max(Duration::from_millis(5))).await;
+            let left = if waits_for_head { left.min(shortest) } else { shortest };
+            tokio::time::sleep(left.max(Duration::from_millis(5))).await;
+        }
+    }
+}
+
+/// A body is being taken in; see `Clock::draining`.
+pub struct Draining(Arc<Clock>);
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        self.0.draining.fetch_sub(1, Ordering::Relaxed);
+        if self.0.state.load(Ordering::Relaxed) != BUSY {
+            self.0.enter(IDLE);
         }
     }
 }
@@ -123,10 +157,10 @@ impl<S> Clocked<S> {
     }
 
     fn note_write<T>(&self, polled: &Poll<T>) {
-        let waits = if polled.is_ready() { 0 } else { self.clock.now() + 1 };
-        let before = self.clock.write_waits.load(Ordering::Relaxed);
-        if waits == 0 || before == 0 {
-            self.clock.write_waits.store(waits, Ordering::Relaxed);
+        if polled.is_ready() {
+            self.clock.progressed();
+        } else if self.clock.write_waits.load(Ordering::Relaxed) == 0 {
+            self.clock.write_waits.store(self.clock.now() + 1, Ordering::Relaxed);
         }
     }
 }
@@ -201,5 +235,24 @@ mod tests {
         assert_eq!(run(&Clock::new(SHORT, SHORT), Clock::answered), Some(Expired::Idle));
         assert_eq!(run(&Clock::new(SHORT, LONG), Clock::answered), None);
         assert_eq!(run(&Clock::new(SHORT, SHORT), Clock::asked), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_still_going_out_is_no_idleness() {
+        let clock = Clock::new(SHORT, SHORT);
+        clock.answered();
+        clock.write_waits.store(1, Ordering::Relaxed);
+        assert_eq!(run(&clock, |_| ()), None);
+        assert_eq!(run(&clock, Clock::progressed), Some(Expired::Idle));
+    }
+
+    #[test]
+    fn a_body_that_is_taken_in_is_no_head() {
+        let clock = Arc::new(Clock::new(SHORT, SHORT));
+        clock.answered();
+        let draining = Clock::draining(&clock);
+        assert_eq!(run(&clock, Clock::received), None);
+        drop(draining);
+        assert_eq!(run(&clock, |_| ()), Some(Expired::Idle));
     }
 }

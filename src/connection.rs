@@ -46,7 +46,23 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
 
 fn turn_away(engine: &Engine, peer: PeerIp) {
     tracing::debug!(peer = %peer.address(), "turned away by the ACL");
-    engine.log.write(&Entry { client: peer.address(), user: None, request: "-", status: 403, bytes: None });
+    log_without_request(engine, peer, 403);
+}
+
+/// For what was answered before there was a request.
+fn log_without_request(engine: &Engine, peer: PeerIp, status: u16) {
+    engine.log.write(&Entry { client: peer.address(), user: None, request: "-", status, bytes: None });
+}
+
+/// What hyper has answered by itself, with an empty body; it does not tell a long target from a large head.
+fn status_by_hyper(error: &hyper::Error) -> Option<u16> {
+    if error.is_parse_too_large() {
+        Some(431)
+    } else if error.is_parse() {
+        Some(400)
+    } else {
+        None
+    }
 }
 
 async fn serve_https(worker: Rc<Worker>, acceptor: &Acceptor, stream: TcpStream, peer: PeerIp) {
@@ -83,9 +99,9 @@ where
     let client = Rc::new(Client { peer, encrypted, clock: Arc::clone(&clock), console: RefCell::new(None) });
     let stop = worker.stop.clone();
     let ping = worker.engine.config.settings.console_ping;
-    let asking = Rc::clone(&client);
+    let (asking, serving) = (Rc::clone(&client), Rc::clone(&worker));
     let service = service_fn(move |request| {
-        let answered = request::handle(Rc::clone(&worker), Rc::clone(&asking), request);
+        let answered = request::handle(Rc::clone(&serving), Rc::clone(&asking), request);
         async move { Ok::<_, std::convert::Infallible>(answered.await) }
     });
     let io = TokioIo::new(Clocked::new(stream, Arc::clone(&clock)));
@@ -105,6 +121,9 @@ where
             ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(peer = %peer.address(), %error, "connection ended");
+                    if let Some(status) = status_by_hyper(&error) {
+                        log_without_request(&worker.engine, peer, status);
+                    }
                     linger(connection.into_parts().io.into_inner()).await;
                     return;
                 }
@@ -112,6 +131,9 @@ where
             }
             cause = clock.expired() => {
                 tracing::debug!(peer = %peer.address(), ?cause, "connection timed out");
+                if cause == Expired::Head {
+                    log_without_request(&worker.engine, peer, 408);
+                }
                 let mut stream = connection.into_parts().io.into_inner();
                 return match cause {
                     Expired::Head => say_last_words(&mut stream, REQUEST_TIMEOUT).await,

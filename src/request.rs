@@ -24,7 +24,7 @@ use crate::handler::websocket::{self, console::Console};
 use crate::handler::{api, redirect};
 use crate::head;
 use crate::response::body::{self, Body};
-use crate::response::drain::Drain;
+use crate::response::drain;
 use crate::response::refusal::{self, Form, Refusal};
 use crate::response::{LoggedBody, Record};
 use crate::route::Route;
@@ -33,8 +33,6 @@ use crate::target::{ApiPath, Target};
 
 /// What a refused login waits for, counted from the beginning of the request.
 const LOGIN_DELAY: Duration = Duration::from_secs(3);
-/// For a body that was refused unread.
-const DRAIN: Drain = Drain { time: Duration::from_secs(10), bytes: 64 << 20 };
 
 /// The connection that a request came on.
 pub struct Client {
@@ -71,12 +69,15 @@ pub async fn handle(
     let mut response = match outcome {
         Ok(response) => response,
         Err(refusal) => {
-            // A client that waits to be told to go on has sent nothing, and is not told.
-            DRAIN.start(body.filter(|_| !head.headers.contains_key(EXPECT)));
             let login_page = engine.gate.as_ref().and_then(|gate| gate.login_page(head.uri.path()));
             refuse(refusal, form, login_page, started, &mut record).await
         }
     };
+    // A client that waits to be told to go on has sent nothing, and is not told.
+    drain::start(body.filter(|_| !head.headers.contains_key(EXPECT)), &client.clock);
+    if response.status() == StatusCode::UNAUTHORIZED {
+        record.user = None; // only the daemon knows whether an API token is good
+    }
     let cacheable = response.headers().contains_key(ETAG);
     engine.common.add_to(&mut response, cacheable, head::keeps_alive(&head));
     LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
@@ -162,7 +163,8 @@ async fn run_api(
             Err(Refusal::UnknownNode { node, known })
         }
         Route::Upload => {
-            upload::run(worker, &Upload { head, path, identity, client: client.peer.address() }, body).await
+            let upload = Upload { head, path, identity, client: client.peer.address(), clock: &client.clock };
+            upload::run(worker, &upload, body).await
         }
         Route::Websocket => {
             let body = read_body(engine, head, body).await?;

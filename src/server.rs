@@ -38,6 +38,8 @@ pub struct Worker {
     daemon: Upstream,
     unprivileged: Option<Upstream>,
     pub stop: CancellationToken,
+    /// what must come to its end before the worker does: connections, and what outlives one
+    pub tasks: TaskTracker,
 }
 
 impl Worker {
@@ -48,7 +50,7 @@ impl Worker {
         };
         let daemon = to(&settings.backend.address);
         let unprivileged = settings.unprivileged.as_ref().map(to);
-        Self { engine, daemon, unprivileged, stop }
+        Self { engine, daemon, unprivileged, stop, tasks: TaskTracker::new() }
     }
 
     /// The daemon of this node that answers a route.
@@ -98,9 +100,9 @@ fn runtime() -> std::io::Result<Runtime> {
 
 /// One worker: a task for each connection, and on stop a drain no longer than the settings allow.
 async fn work(engine: Arc<Engine>, stop: CancellationToken, mut connections: Receiver<Accepted>) {
-    let patience = engine.config.settings.timeout.stop;
+    let stop_within = engine.config.settings.timeout.stop;
+    let patience = stop_within.saturating_sub(LEFT_BEHIND).max(stop_within / 2);
     let worker = Rc::new(Worker::new(engine, stop.clone()));
-    let tasks = TaskTracker::new();
     loop {
         tokio::select! {
             biased;
@@ -108,7 +110,7 @@ async fn work(engine: Arc<Engine>, stop: CancellationToken, mut connections: Rec
             next = connections.recv() => match next {
                 Some((stream, peer)) => match tokio::net::TcpStream::from_std(stream) {
                     Ok(stream) => {
-                        tasks.spawn_local(connection::serve(Rc::clone(&worker), stream, peer));
+                        worker.tasks.spawn_local(connection::serve(Rc::clone(&worker), stream, peer));
                     }
                     Err(error) => tracing::warn!(%error, "a connection cannot be watched"),
                 },
@@ -116,9 +118,13 @@ async fn work(engine: Arc<Engine>, stop: CancellationToken, mut connections: Rec
             },
         }
     }
-    tasks.close();
-    if timeout(patience, tasks.wait()).await.is_err() {
-        tracing::warn!(left = tasks.len(), "connections cut off after {} s", patience.as_secs());
+    worker.tasks.close();
+    if timeout(patience, worker.tasks.wait()).await.is_err() {
+        tracing::warn!(
+            left = worker.tasks.len(),
+            "connections cut off after {:.1} s",
+            patience.as_secs_f64()
+        );
     }
 }
 

@@ -66,7 +66,8 @@ impl Target {
         }
         let mut segments = decoded.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
         if segments.next().as_deref() != Some("api2") {
-            let is_api = decoded.starts_with(API) && !decoded.contains("/../");
+            // `/api2x` is a slip of the API's, as it was for the original.
+            let is_api = decoded.starts_with(API);
             return Ok(if is_api { Self::NoSuchUri } else { Self::Path(decoded.into_owned()) });
         }
         match segments.next() {

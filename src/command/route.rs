@@ -65,22 +65,28 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
         Target::Api(api) => gate.is_some_and(|gate| !gate.is_open(method, api)),
         Target::Path(_) | Target::NoSuchUri => false,
     };
-    if let Some(refused) = refused_method(method, &target) {
+    let route = routes.resolve(method, &target, query, &nodes).map_err(|error| error.to_string())?;
+    if let Some(refused) = refused_method(method, &target, &route) {
         return Ok(refused);
     }
-    let route = routes.resolve(method, &target, query, &nodes).map_err(|error| error.to_string())?;
+    if *method == Method::OPTIONS {
+        return Ok(format!("{route} open OPTIONS is answered at once, with the methods that there are"));
+    }
     let access = if needs_login { "login" } else { "open" };
     Ok(format!("{route} {access} {}", reason(&route)))
 }
 
-fn refused_method(method: &Method, target: &Target) -> Option<String> {
-    match (target, method) {
-        (_, &Method::GET | &Method::HEAD | &Method::OPTIONS)
-        | (Target::Api(_), &Method::POST | &Method::PUT | &Method::DELETE) => None,
-        (Target::Path(_), _) => Some(format!("refused:405 open {method} is not for pages and files")),
-        (Target::Api(_) | Target::NoSuchUri, _) => {
+fn refused_method(method: &Method, target: &Target, route: &Route) -> Option<String> {
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let writes = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
+    match (target, route) {
+        (Target::Path(_), Route::Page | Route::Static(_)) if !reads => {
+            Some(format!("refused:405 open {method} is not for pages and files"))
+        }
+        (Target::Api(_), _) if !reads && !writes => {
             Some(format!("refused:501 open method {method} is not served"))
         }
+        _ => None,
     }
 }
 

@@ -121,6 +121,7 @@ fn is_signed(parts: &Parts<'_>, key: &PKey<Public>, scheme: Scheme) -> Result<bo
     let mut verifier = Verifier::new(digest, key)?;
     if scheme == Scheme::PssSha256 {
         verifier.set_rsa_padding(Padding::PKCS1_PSS)?;
+        // Verifying, OpenSSL takes this value for "as long as the signature says".
         verifier.set_rsa_pss_saltlen(RsaPssSaltlen::MAXIMUM_LENGTH)?;
     }
     verifier.update(parts.signed.as_bytes())?;

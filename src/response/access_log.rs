@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
 
 /// Lines that may wait for a slow disk; more are lost rather than holding up an answer.
 const QUEUE: usize = 65_536;
+/// For the last lines, when nodegate ends.
+const CLOSING: Duration = Duration::from_secs(1);
 /// Pause before a log that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 /// Values of these query parameters are secrets.
@@ -39,7 +40,8 @@ pub struct Entry<'a> {
 pub struct AccessLog {
     sender: SyncSender<Message>,
     overflowed: AtomicBool,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    /// closes when the writer has ended
+    ended: Mutex<Receiver<()>>,
 }
 
 enum Message {
@@ -54,9 +56,12 @@ impl AccessLog {
     pub fn start(path: Option<PathBuf>) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         let writer = Writer::new(path);
-        let handle =
-            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(&receiver))?;
-        Ok(Self { sender, overflowed: AtomicBool::new(false), writer: Mutex::new(Some(handle)) })
+        let (ending, ended) = sync_channel(0);
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            let _ending: SyncSender<()> = ending;
+            writer.run(&receiver);
+        })?;
+        Ok(Self { sender, overflowed: AtomicBool::new(false), ended: Mutex::new(ended) })
     }
 
     pub fn write(&self, entry: &Entry<'_>) {
@@ -68,18 +73,24 @@ impl AccessLog {
         }
     }
 
-    /// Opens the file again, after it was moved away.
+    /// Opens the file again, after it was moved away. Never waits for a disk that hangs.
     pub fn reopen(&self) {
-        let _ = self.sender.send(Message::Reopen);
+        if self.sender.try_send(Message::Reopen).is_err() {
+            tracing::warn!("the access log hangs; it is not opened again");
+        }
     }
 
-    /// Writes what is queued and ends the writer.
+    /// Writes what is queued and ends the writer; a disk that hangs is not waited for.
     pub fn close(&self) {
-        let _ = self.sender.send(Message::Stop);
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            let _ = writer.join();
+        let until = Instant::now() + CLOSING;
+        while matches!(self.sender.try_send(Message::Stop), Err(TrySendError::Full(_))) {
+            if Instant::now() > until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = ended.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -282,6 +293,11 @@ mod tests {
         let path = directory.path().join("access.log");
         let log = AccessLog::start(Some(path.clone())).unwrap();
         log.write(&entry("GET /first HTTP/1.1"));
+        let until = Instant::now() + Duration::from_secs(30);
+        while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains("/first")) {
+            assert!(Instant::now() < until, "the first line never came");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();
         log.reopen();
         log.write(&entry("GET /second HTTP/1.1"));

@@ -1,5 +1,6 @@
 //! A body that nobody wants is taken in beside the answer; else the client's system would throw the answer away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,26 +9,25 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-/// How much is taken in before the connection closes.
-#[derive(Clone, Copy)]
-pub struct Drain {
-    pub time: Duration,
-    pub bytes: usize,
-}
+use crate::clock::Clock;
 
-impl Drain {
-    /// Takes in what still comes, in a task of its own. Nothing of it is kept.
-    pub fn start(self, body: Option<Incoming>) {
-        let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return };
-        tokio::task::spawn_local(async move {
-            let mut left = self.bytes;
-            let _ = timeout(self.time, async {
-                while let Some(Ok(frame)) = body.frame().await {
-                    left = left.checked_sub(frame.data_ref().map_or(0, Bytes::len))?;
-                }
-                Some(())
-            })
-            .await;
-        });
-    }
+/// Many clients read the answer only after they have sent everything: uploads of this size get theirs.
+const TIME: Duration = Duration::from_secs(30);
+const BYTES: usize = 1 << 30;
+
+/// Takes in what still comes, in a task of its own. Nothing of it is kept.
+pub fn start(body: Option<Incoming>, clock: &Arc<Clock>) {
+    let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return };
+    let draining = Clock::draining(clock);
+    tokio::task::spawn_local(async move {
+        let _draining = draining;
+        let mut left = BYTES;
+        let _ = timeout(TIME, async {
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.checked_sub(frame.data_ref().map_or(0, Bytes::len))?;
+            }
+            Some(())
+        })
+        .await;
+    });
 }

@@ -216,3 +216,17 @@ fn calls_that_need_no_root_go_to_the_daemon_without_it() {
         assert!(idle.daemon.requests().iter().all(|request| request.target != path), "{path}");
     }
 }
+
+#[test]
+fn a_query_does_not_lead_a_call_to_another_node_than_its_path() {
+    let cluster = Cluster::pve(2);
+    let first = cluster.start(1, &[]);
+    let site = &cluster.nodes[0].site;
+    for path in
+        ["/nodes/node1/status?node=node2", "/nodes/localhost/status?check-node=node2", "/version?node=node2"]
+    {
+        let path = format!("/api2/json{path}");
+        assert_eq!(first.get(&path, &site.cookie("root@pam")).status, 200, "{path}");
+        assert_eq!(site.daemon.last().target, path, "the daemon sees what it may refuse");
+    }
+}

@@ -338,3 +338,22 @@ fn no_spelling_leads_out_of_a_directory() {
     assert_eq!(session.request("GET", "/pve2/js/inside.js", "", b"").text(), "good");
     assert_eq!(session.request("GET", "/pve2/js/%61pp%2ejs", "", b"").text(), "good");
 }
+
+#[test]
+fn a_slow_reader_gets_a_compressed_file_whole() {
+    let site = Site::pve();
+    let mut seed = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b"0123456789abcdef"[(seed >> 60) as usize]
+    });
+    site.write("/usr/share/pve-manager/js/noise.js", noise.take(24 << 20).collect::<Vec<_>>());
+    let gate = Nodegate::start(&site, &["timeout.idle=1"]);
+    let first = gate.get("/pve2/js/noise.js", "Accept-Encoding: gzip\r\n");
+    let mut session = gate.connect();
+    session.send("GET /pve2/js/noise.js HTTP/1.1\r\nHost: node1\r\nAccept-Encoding: gzip\r\n\r\n");
+    std::thread::sleep(std::time::Duration::from_secs(4)); // longer than a connection may be idle
+    let second = session.reply(false);
+    assert_eq!((second.status, second.header("content-encoding")), (200, Some("gzip")));
+    assert!(first.body.len() > 8 << 20 && second.body == first.body);
+}

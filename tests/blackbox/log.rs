@@ -11,6 +11,34 @@ const VERSION: &str = "/api2/json/version";
 const LOG: &str = "/var/log/pveproxy/access.log";
 
 #[test]
+fn nobody_can_write_a_user_of_his_own_into_the_log() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let forged = "Authorization: PVEAPIToken=root@pam!fake=00000000\r\n";
+    assert_eq!(gate.get(VERSION, forged).status, 401);
+    assert!(gate.stop().success());
+    let log = site.access_log();
+    assert!(log.contains(" - - [") && !log.contains("root@pam"), "{log}");
+}
+
+#[test]
+fn heads_that_are_no_requests_leave_a_line() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["timeout.header=1"]);
+    for (bytes, status) in [("GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400), ("GET / HT", 408)] {
+        let mut session = gate.connect();
+        session.send(bytes);
+        assert_eq!(session.reply(false).status, status);
+        let line = "127.0.0.1 - - [";
+        eventually("the line", || {
+            site.access_log()
+                .lines()
+                .any(|text| text.starts_with(line) && text.ends_with(&format!("\"-\" {status} -")))
+        });
+    }
+}
+
+#[test]
 fn the_log_lies_where_the_setting_says() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["log.access=/var/log/pveproxy/elsewhere.log"]);

@@ -15,26 +15,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, EXPECT};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use self::fields::Fields;
 use self::form::{Form, Reader};
 use self::spool::{Directory, Room};
 use super::api::{self, Call, Place};
+use crate::clock::Clock;
 use crate::config::product;
 use crate::config::root::Root;
 use crate::engine::Engine;
 use crate::gate::Identity;
 use crate::response::body::{self, Body};
-use crate::response::drain::Drain;
+use crate::response::drain;
 use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::server::Worker;
@@ -42,8 +42,6 @@ use crate::target::ApiPath;
 
 /// More than the daemon ever answers here.
 const ANSWER: usize = 64 << 10;
-/// Clients that look for an answer only when they have sent all are given more than elsewhere to get there.
-const DRAIN: Drain = Drain { time: Duration::from_secs(30), bytes: 1 << 30 };
 
 /// Why an upload is refused.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +124,7 @@ pub struct Upload<'a> {
     pub identity: &'a Identity,
     /// who the daemon is told the client is
     pub client: IpAddr,
+    pub clock: &'a Arc<Clock>,
 }
 
 /// Takes the file in and hands it to the daemon of this node, whatever node the path names: it copies to others itself.
@@ -137,16 +136,7 @@ pub async fn run(
     let uploads = worker.engine.uploads.as_ref().ok_or(Refusal::NotServed("uploads are"))?;
     let rules = &uploads.rules;
     let announced = body.as_ref().and_then(|body| body.size_hint().exact());
-    let prepared = match prepare(worker, upload, uploads, announced).await {
-        Ok(prepared) => prepared,
-        Err(refusal) => {
-            // A client that waits to be told to go on has sent nothing, and is not told.
-            let waits = upload.head.headers.contains_key(EXPECT);
-            DRAIN.start(body.take().filter(|_| !waits));
-            return Err(refusal);
-        }
-    };
-    let Prepared { boundary, fields, room } = prepared;
+    let Prepared { boundary, fields, room } = prepare(worker, upload, uploads, announced).await?;
     let patience = Duration::from_secs(rules.patience);
     let incoming = body.as_mut().ok_or(UploadError::Broken)?;
     let reader = Reader {
@@ -161,7 +151,7 @@ pub async fn run(
     match reader.read().await {
         Ok(form) => hand_over(worker, upload, rules, form).await,
         Err(error) => {
-            DRAIN.start(body.take());
+            drain::start(body.take(), upload.clock);
             Err(error.into())
         }
     }
@@ -219,7 +209,10 @@ async fn hand_over(
     };
     let request = api::request(engine, worker.local(&Route::Daemon), call)?;
     let (worker, path) = (Rc::clone(worker), upload.path.clone());
-    spawn_local(async move { ask_to_take(&worker, &path, request, form).await })
+    worker
+        .tasks
+        .clone()
+        .spawn_local(async move { ask_to_take(&worker, &path, request, form).await })
         .await
         .map_err(|_| Refusal::Internal("the upload was cut off".to_owned()))?
 }

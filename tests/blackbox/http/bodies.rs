@@ -177,3 +177,18 @@ fn a_body_that_breaks_off_reaches_nobody() {
     }
     assert!(site.daemon.requests().is_empty());
 }
+
+#[test]
+fn a_body_that_comes_behind_its_refusal_is_no_head_of_another_request() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["timeout.header=1", "timeout.idle=1"]);
+    let cookie = site.cookie("root@pam") + &site.csrf("root@pam");
+    let mut session = gate.connect();
+    let head = "PUT /api2/json/cluster/options HTTP/1.1\r\nHost: node1\r\nContent-Length: 600000\r\n";
+    session.send(format!("{head}{cookie}\r\n"));
+    assert_eq!(session.reply(false).status, 413);
+    session.send(vec![b'a'; 300_000]);
+    std::thread::sleep(Duration::from_millis(2500)); // longer than a head may take
+    session.send(vec![b'a'; 300_000]);
+    assert_eq!(session.request("GET", super::VERSION, &cookie, b"").status, 200);
+}
