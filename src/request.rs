@@ -1,18 +1,17 @@
 //! Step 4: one request, from its head to its answer. Read `answer` top to bottom: every `?` is a refusal.
 
+mod whole_body;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, ETAG, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use crate::acl::PeerIp;
 use crate::clock::Clock;
@@ -151,11 +150,11 @@ async fn run_api(
         }
         Route::Node(name) | Route::Master(name) => {
             let upstream = engine.peer(&name)?;
-            let body = read_body(engine, head, body).await?;
+            let body = whole_body::read(engine, head, body).await?;
             api::call(engine, &upstream, call(body)).await
         }
         Route::Daemon | Route::Unprivileged => {
-            let body = read_body(engine, head, body).await?;
+            let body = whole_body::read(engine, head, body).await?;
             api::call(engine, worker.local(&route), call(body)).await
         }
         Route::UnknownNode(node) => {
@@ -167,7 +166,7 @@ async fn run_api(
             upload::run(worker, &upload, body).await
         }
         Route::Websocket => {
-            let body = read_body(engine, head, body).await?;
+            let body = whole_body::read(engine, head, body).await?;
             let upstream = worker.local(&Route::Unprivileged);
             if websocket::handshake::is_asked_for(&head.headers) {
                 websocket::open(engine, upstream, client, call(body)).await
@@ -249,41 +248,6 @@ fn pass(gate: &Gate, head: &Parts, path: &ApiPath) -> Result<Identity, Refusal> 
             Denial::NoCredential | Denial::Csrf => Refusal::Denied(denial),
         }
     })
-}
-
-/// The whole body, up to the limit: the daemon behind takes no chunks.
-async fn read_body(engine: &Engine, head: &Parts, body: &mut Option<Incoming>) -> Result<Bytes, Refusal> {
-    let limit = engine.config.settings.limits.body;
-    let patience = engine.config.settings.timeout.answer;
-    let announced = body.as_ref().map_or(0, |body| body.size_hint().lower());
-    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
-        return Err(Refusal::BodyTooLarge { limit });
-    }
-    let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else { return Ok(Bytes::new()) };
-    let collected = timeout(patience, collect(incoming, limit)).await;
-    let collected = collected.unwrap_or(Err(Refusal::BodyTimeout(patience.as_secs())));
-    // What is too large is left where it is, to be drained.
-    if !matches!(collected, Err(Refusal::BodyTooLarge { .. })) {
-        *body = None;
-    }
-    let whole = collected?;
-    if !whole.is_empty() && !matches!(head.method, Method::POST | Method::PUT) {
-        return Err(Refusal::UnexpectedContent(head.method.clone()));
-    }
-    Ok(whole)
-}
-
-/// Trailers are dropped.
-async fn collect(incoming: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
-    let mut whole = BytesMut::new();
-    while let Some(frame) = incoming.frame().await {
-        let data = frame.map_err(|_| Refusal::BodyBroken)?.into_data().unwrap_or_default();
-        if whole.len() + data.len() > limit {
-            return Err(Refusal::BodyTooLarge { limit });
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(whole.freeze())
 }
 
 async fn refuse(

@@ -133,7 +133,7 @@ mod tests {
     fn rules() -> ConsoleRules {
         ConsoleRules {
             ports: 5900..=5999,
-            sockets: vec!["/run/qemu-server/".into(), "/run/pve/".into()],
+            sockets: vec!["/run/qemu-server/".into(), "/run/machines/".into()],
             root: Root::default(),
         }
     }
@@ -155,17 +155,17 @@ mod tests {
     #[test]
     fn sockets_lie_below_the_prefixes() {
         let place = |socket: &str| rules().place(&json!({ "data": { "socket": socket } })).unwrap();
-        for good in ["/run/qemu-server/100.mtunnel", "/run/pve/ct-100.mtunnel", "/run/pve/a/b"] {
+        for good in ["/run/qemu-server/100.mtunnel", "/run/machines/ct-100.mtunnel", "/run/machines/a/b"] {
             assert_eq!(place(good), Ok(Place::Socket(good.into())));
         }
         for bad in [
             "/run/qemu-server/../systemd/private",
-            "/run/pve/../pve/x",
+            "/run/machines/../machines/x",
             "/run/qemu-server-2/x",
             "/run/qemu-server/",
-            "/run/pve",
-            "run/pve/x",
-            "/var/run/pve/x",
+            "/run/machines",
+            "run/machines/x",
+            "/var/run/machines/x",
             "",
         ] {
             assert_eq!(place(bad), Err(PlaceError::Socket(bad.to_owned())), "{bad}");

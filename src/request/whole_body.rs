@@ -1,0 +1,51 @@
+//! The body of an API call, taken in whole.
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use http::request::Parts;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::engine::Engine;
+use crate::response::refusal::Refusal;
+
+/// The whole body, up to the limit: the daemon behind takes no chunks.
+pub(super) async fn read(
+    engine: &Engine,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+) -> Result<Bytes, Refusal> {
+    let limit = engine.config.settings.limits.body;
+    let patience = engine.config.settings.timeout.answer;
+    let announced = body.as_ref().map_or(0, |body| body.size_hint().lower());
+    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
+        return Err(Refusal::BodyTooLarge { limit });
+    }
+    let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else { return Ok(Bytes::new()) };
+    let collected = timeout(patience, collect(incoming, limit)).await;
+    let collected = collected.unwrap_or(Err(Refusal::BodyTimeout(patience.as_secs())));
+    // What is too large is left where it is, to be drained.
+    if !matches!(collected, Err(Refusal::BodyTooLarge { .. })) {
+        *body = None;
+    }
+    let whole = collected?;
+    if !whole.is_empty() && !matches!(head.method, Method::POST | Method::PUT) {
+        return Err(Refusal::UnexpectedContent(head.method.clone()));
+    }
+    Ok(whole)
+}
+
+/// Trailers are dropped.
+async fn collect(incoming: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let data = frame.map_err(|_| Refusal::BodyBroken)?.into_data().unwrap_or_default();
+        if whole.len() + data.len() > limit {
+            return Err(Refusal::BodyTooLarge { limit });
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
