@@ -1,6 +1,7 @@
 //! Several nodes on one machine: each a nodegate of its own with a stand-in daemon of its own, on 127.0.0.1, .2 and .3.
 
 mod browser;
+mod clients;
 mod machines;
 
 use std::fs;
