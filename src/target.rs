@@ -129,28 +129,19 @@ impl ApiPath {
     }
 }
 
-/// The first value of a query parameter, decoded; parameters are split at `&` and `;`, as the daemon does.
-pub fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
-    query.split(['&', ';']).find_map(|parameter| {
-        let (key, value) = parameter.split_once('=')?;
-        (decode(key) == name).then(|| decode(value))
-    })
-}
-
-/// The first query parameter of that name, decoded: `Some(None)` when it stands there without a value.
-pub fn query_parameter<'q>(query: &'q str, name: &str) -> Option<Option<Cow<'q, str>>> {
-    query.split(['&', ';']).find_map(|parameter| match parameter.split_once('=') {
-        Some((key, value)) => (decode(key) == name).then(|| Some(decode(value))),
-        None => (decode(parameter) == name).then_some(None),
-    })
-}
-
 /// All parameters of a query, decoded; split at `&` and `;`, as the daemon does. One without `=` has no value.
-pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+pub fn query_parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Option<Cow<'_, str>>)> {
     query.split(['&', ';']).filter(|parameter| !parameter.is_empty()).map(|parameter| {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        (decode(name), decode(value))
+        match parameter.split_once('=') {
+            Some((name, value)) => (decode(name), Some(decode(value))),
+            None => (decode(parameter), None),
+        }
     })
+}
+
+/// The first value of a query parameter; where it stands without one, it is not counted.
+pub fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+    query_parameters(query).find_map(|(known, value)| value.filter(|_| known == name))
 }
 
 /// `application/x-www-form-urlencoded`: `+` is a space.

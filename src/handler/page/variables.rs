@@ -12,7 +12,7 @@ use crate::config::root::Root;
 use crate::config::sections;
 use crate::gate::Login;
 use crate::gate::credential::value_of;
-use crate::target::query_parameter;
+use crate::target::query_parameters;
 use crate::watched_file::WatchedFile;
 
 /// Memory that a compiled pattern of a profile may take.
@@ -97,10 +97,12 @@ impl Variables {
         let yes = |holds: bool| holds.then(|| "1".to_owned());
         match source {
             Source::Cookie(name) => value_of(name, circumstances.cookies),
-            Source::Query(name) => match query_parameter(circumstances.query, name)? {
-                Some(value) => Some(value.into_owned()).filter(|value| !value.is_empty()),
-                None => yes(kind == Kind::Flag),
-            },
+            Source::Query(name) => {
+                match query_parameters(circumstances.query).find(|(known, _)| known == name)?.1 {
+                    Some(value) => Some(value.into_owned()).filter(|value| !value.is_empty()),
+                    None => yes(kind == Kind::Flag),
+                }
+            }
             Source::UserAgent { all, none } => {
                 let matches = |pattern: &Regex| pattern.is_match(circumstances.user_agent);
                 yes(all.iter().all(matches) && !none.iter().any(matches))

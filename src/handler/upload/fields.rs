@@ -3,7 +3,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::UploadError;
-use crate::target::query_pairs;
+use crate::target::query_parameters;
 
 /// Bytes of a field's name.
 const NAME: usize = 64;
@@ -20,8 +20,8 @@ impl Fields {
     /// The parameters of the query. They go to the daemon in the body, so that nothing there is read twice.
     pub(super) fn of_query(query: &str, reserved: &str) -> Result<Self, UploadError> {
         let mut fields = Self { reserved: reserved.to_owned(), pairs: Vec::new() };
-        for (name, value) in query_pairs(query) {
-            fields.add(&name, &value)?;
+        for (name, value) in query_parameters(query) {
+            fields.add(&name, &value.unwrap_or_default())?;
         }
         Ok(fields)
     }

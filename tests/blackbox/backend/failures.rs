@@ -1,13 +1,11 @@
 //! A daemon that is away, slow or talks rubbish.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
 use super::VERSION;
-use crate::support::{Nodegate, Reply, Site};
+use crate::support::{Deaf, Nodegate, Reply, Site};
 
 /// The status, the classic words at the start, and what the body says about it.
 fn assert_failed(reply: &Reply, status: u16, words: &str, phase: &str, address: &str) {
@@ -34,26 +32,11 @@ fn a_daemon_that_is_not_there_is_595() {
     assert!(html.status == 595 && html.text().starts_with("Connection refused ("), "{}", html.text());
 }
 
-/// Its queue is full and it never accepts, so that the kernel drops what else comes.
-fn deaf_daemon() -> (Socket, Vec<Socket>) {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let waiting = (0..4).map(|_| {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let _ = socket.connect_timeout(&address, Duration::from_millis(300));
-        socket
-    });
-    let waiting = waiting.collect();
-    (listener, waiting)
-}
-
 #[test]
 fn a_daemon_that_takes_no_connection_is_595_after_the_time_to_connect() {
     let site = Site::pve();
-    let (listener, _waiting) = deaf_daemon();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let daemon = Deaf::listen(std::iter::once(0));
+    let address = daemon.address;
     let gate = Nodegate::start(&site, &[&format!("backend.address={address}"), "timeout.connect=1"]);
     let before = Instant::now();
     let reply = gate.get(VERSION, &site.cookie("root@pam"));

@@ -1,7 +1,7 @@
 //! Machines on other nodes: one hop more, and never two.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use nodegate_standin::now;
 use socket2::{Domain, Socket, Type};
 
 use super::{Viewer, echoing_machine, gate, ports, refusal_to, refused, silent_port, viewer_head};
-use crate::support::{Nodegate, Site};
+use crate::support::{Deaf, Nodegate, Site};
 
 /// node1 is here, Node2 is 127.0.0.2, node3 was never seen.
 const MEMBERS: &str = r#"{"nodename":"node1","version":3,
@@ -121,9 +121,9 @@ fn a_node_that_hangs_is_a_504_before_the_viewer_gives_up() {
 
 #[test]
 fn a_machine_that_does_not_accept_is_a_504_and_sooner_behind_another_hop() {
-    let machine = full_machine();
+    let machine = Deaf::listen(ports());
     let (site, gate) = first_hop(1);
-    let target = target_on(&site, "node1", machine.port);
+    let target = target_on(&site, "node1", machine.address.port());
     let looped = viewer_head(&target).replace("\r\n\r\n", "\r\nPVEDisableProxy: true\r\n\r\n");
     std::thread::scope(|scope| {
         for (head, seconds) in [(viewer_head(&target), 8), (looped, 5)] {
@@ -139,30 +139,6 @@ fn a_machine_that_does_not_accept_is_a_504_and_sooner_behind_another_hop() {
             });
         }
     });
-}
-
-struct FullMachine {
-    port: u16,
-    _listener: Socket,
-    _waiting: Vec<Socket>,
-}
-
-/// Its queue is full and it never accepts, so that the kernel drops what else comes.
-fn full_machine() -> FullMachine {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let free = |port: &u16| listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).into()).is_ok();
-    let port = ports().find(free).unwrap();
-    listener.listen(0).unwrap();
-    let mut waiting = Vec::new();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    for _ in 0..4 {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let _ = socket.connect_timeout(&address.into(), Duration::from_millis(300));
-        waiting.push(socket);
-    }
-    let refused = TcpStream::connect_timeout(&address, Duration::from_millis(300));
-    assert!(refused.is_err(), "the queue takes more than it should");
-    FullMachine { port, _listener: listener, _waiting: waiting }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the tests share: a prepared root, a running nodegate, and a client that shows everything it received.
 
 pub mod crowd;
+pub mod deaf;
 pub mod http;
 pub mod nodegate;
 pub mod outcome;
@@ -8,6 +9,7 @@ pub mod peer;
 pub mod site;
 
 pub use crowd::all_at_once;
+pub use deaf::Deaf;
 pub use http::{Reply, Session};
 pub use nodegate::Nodegate;
 pub use outcome::Outcome;

@@ -37,6 +37,15 @@ fn tls_key_file_replaces_the_key_of_the_uploaded_pair_alone() {
     assert_eq!(Outcome::check(&site, &[]).code, 0);
 }
 
+/// Loud in the log, and enough for `check` to fail.
+fn assert_told(site: &Site, gate: &Nodegate, message: &str) {
+    let log = gate.stderr();
+    assert!(log.lines().any(|line| line.contains("ERROR") && line.contains(message)), "{log}");
+    let outcome = Outcome::check(site, &[]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains(message), "{outcome:?}");
+}
+
 #[test]
 fn a_named_key_that_is_missing_is_told_and_the_nodes_own_pair_is_served() {
     let site = Site::pve();
@@ -45,14 +54,7 @@ fn a_named_key_that_is_missing_is_told_and_the_nodes_own_pair_is_served() {
     let gate = Nodegate::start(&site, &[]);
     assert_eq!(served_name(gate.address()), "node1.example.com");
     let message = format!("{} is missing", site.path("/etc/pve/local/elsewhere.key").display());
-    assert!(
-        gate.stderr().lines().any(|line| line.contains("ERROR") && line.contains(&message)),
-        "{}",
-        gate.stderr()
-    );
-    let outcome = Outcome::check(&site, &[]);
-    assert_eq!(outcome.code, 1);
-    assert!(outcome.stderr.contains(&message), "{outcome:?}");
+    assert_told(&site, &gate, &message);
 }
 
 /// The ACME integration renews the certificate and its key, but never looks at `TLS_KEY_FILE`.
@@ -67,14 +69,7 @@ fn a_renewed_certificate_that_no_longer_fits_its_key_is_told_and_the_fall_back_i
     let pem = site.path("/etc/pve/local/pveproxy-ssl.pem").display().to_string();
     let key = site.path("/etc/pve/local/elsewhere.key").display().to_string();
     let message = format!("{key}: the key does not belong to the certificate {pem}");
-    assert!(
-        gate.stderr().lines().any(|line| line.contains("ERROR") && line.contains(&message)),
-        "{}",
-        gate.stderr()
-    );
-    let outcome = Outcome::check(&site, &[]);
-    assert_eq!(outcome.code, 1);
-    assert!(outcome.stderr.contains(&message), "{outcome:?}");
+    assert_told(&site, &gate, &message);
 }
 
 #[test]
