@@ -1,0 +1,1 @@
+//! Consoles: bulk and echo through a websocket, and through bare TLS.

@@ -1,0 +1,1 @@
+//! Full and resumed TLS handshakes, one request each.

@@ -1,0 +1,1 @@
+//! Many idle TLS connections, and what they cost.

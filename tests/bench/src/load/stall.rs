@@ -1,0 +1,1 @@
+//! Clients that ask and do not read, or begin and do not end.

@@ -1,0 +1,1 @@
+//! Tunnels: bulk and echo through CONNECT, or through a plain TCP proxy.

@@ -1,0 +1,6 @@
+//! `make bench`: nodegate beside nginx and HAProxy, row after row.
+
+#![allow(dead_code)]
+mod load;
+
+fn main() {}
