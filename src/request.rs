@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{ALLOW, ETAG, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
@@ -104,7 +104,7 @@ async fn answer(
             check_api_method(&head.method)?;
             let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
             let identity = pass(gate, head, path)?;
-            record.user.clone_from(&identity.user);
+            record.user = identity.user();
             let route = engine
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
@@ -204,7 +204,7 @@ async fn run_file(
             let query = head.uri.query().unwrap_or_default();
             let gate = engine.gate.as_ref();
             let login = gate.and_then(|gate| gate.page_login(&head.headers, query, SystemTime::now()));
-            record.user = login.as_ref().map(|login| login.user.clone());
+            record.user = login.as_ref().map(|login| login.user.as_str().into());
             Ok(engine.pages.serve(path, head, login.as_ref()).await?)
         }
         Route::Missing(path) => Err(Refusal::NotFound(path)),
@@ -271,5 +271,13 @@ async fn refuse(
 }
 
 fn request_line(head: &Parts) -> String {
-    format!("{} {} {:?}", head.method, head.uri, head.version)
+    let version = match head.version {
+        Version::HTTP_10 => " HTTP/1.0",
+        _ => " HTTP/1.1",
+    };
+    let target = head.uri.path_and_query().filter(|_| head.uri.authority().is_none());
+    match target {
+        Some(target) => [head.method.as_str(), " ", target.as_str(), version].concat(),
+        None => format!("{} {}{version}", head.method, head.uri),
+    }
 }

@@ -120,7 +120,8 @@ impl Routes {
 }
 
 fn there(name: &str, nodes: &NodeFile) -> Result<Route, FileError> {
-    let known = nodes.current()?.nodes.contains_key(name);
+    let is_known = || Ok::<_, FileError>(nodes.current()?.nodes.contains_key(name));
+    let known = is_known()? || (nodes.has_changed() && is_known()?);
     Ok(if known { Route::Node(name.to_owned()) } else { Route::UnknownNode(name.to_owned()) })
 }
 

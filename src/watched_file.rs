@@ -1,24 +1,35 @@
-//! A small file that others rewrite while we run (keys, secrets, the list of nodes): looked at on each use, parsed
-//! again only when it changed.
+//! A small file that others rewrite while we run (keys, secrets, the list of nodes, templates): looked at on each use,
+//! or once a second where every request needs it; parsed again only when it changed.
 
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+/// A cluster's file system asks another process for each look: so long one is good for all requests.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A file system's clock may tick this coarsely: a file changed so recently may change again unseen.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
 /// None of these files is larger; more is not read.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-/// The last good contents of one file.
+/// The contents of one file as of a moment ago.
 pub struct WatchedFile<T> {
     path: PathBuf,
     parse: fn(&[u8]) -> Result<T, String>,
     always_read: bool,
-    last: Mutex<Option<Reading<T>>>,
+    /// how long one look is good
+    life: Duration,
+    seen: Mutex<Seen<T>>,
+}
+
+struct Seen<T> {
+    /// the last good contents
+    good: Option<Reading<T>>,
+    /// what came of the last look, and when that was
+    last: Option<(Instant, Result<Snapshot<T>, FileError>)>,
 }
 
 struct Reading<T> {
@@ -44,6 +55,12 @@ pub struct Snapshot<T> {
     pub modified: SystemTime,
 }
 
+impl<T> Clone for Snapshot<T> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), modified: self.modified }
+    }
+}
+
 /// Why the file is of no use now. Never holds any of its contents.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FileError {
@@ -62,7 +79,8 @@ impl FileError {
 impl<T> WatchedFile<T> {
     /// Parses again when size, inode or time of change differ.
     pub fn new(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {
-        Self { path, parse, always_read: false, last: Mutex::new(None) }
+        let seen = Mutex::new(Seen { good: None, last: None });
+        Self { path, parse, always_read: false, life: Duration::ZERO, seen }
     }
 
     /// Parses again when the bytes differ: for files whose time of change lies.
@@ -70,26 +88,61 @@ impl<T> WatchedFile<T> {
         Self { always_read: true, ..Self::new(path, parse) }
     }
 
+    /// For what every request needs: one look is good for a second. Ask `has_changed` before refusing anybody.
+    #[must_use]
+    pub fn once_a_second(self) -> Self {
+        Self { life: LOOK_AGAIN, ..self }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The contents as of now.
+    /// The contents as of now, or of the last look that is still good.
     pub fn current(&self) -> Result<Snapshot<T>, FileError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, outcome)) = &seen.last
+            && at.elapsed() < self.life
+        {
+            return outcome.clone();
+        }
+        self.look(&mut seen)
+    }
+
+    /// Looks now, before something is refused because of what the file says. Whether it says something else.
+    pub fn has_changed(&self) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.last.as_ref().and_then(|(_, outcome)| outcome.as_ref().ok().cloned());
+        let now = self.look(&mut seen).ok();
+        match (before, now) {
+            (Some(before), Some(now)) => {
+                !Arc::ptr_eq(&before.value, &now.value) || before.modified != now.modified
+            }
+            (None, None) => false,
+            (None, Some(_)) | (Some(_), None) => true,
+        }
+    }
+
+    fn look(&self, seen: &mut Seen<T>) -> Result<Snapshot<T>, FileError> {
+        let outcome = self.read(&mut seen.good);
+        seen.last = Some((Instant::now(), outcome.clone()));
+        outcome
+    }
+
+    fn read(&self, good: &mut Option<Reading<T>>) -> Result<Snapshot<T>, FileError> {
         let unreadable = |source| FileError::Unreadable { path: self.path.clone(), source: Arc::new(source) };
         let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
         let stamp = Stamp::of(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.always_read
-            && let Some(reading) = last.as_ref()
+            && let Some(reading) = good.as_ref()
             && reading.settled
             && reading.stamp == stamp
         {
             return Ok(Snapshot { value: Arc::clone(&reading.value), modified });
         }
         let bytes = read_bounded(&self.path).map_err(unreadable)?;
-        let value = match last.as_ref() {
+        let value = match good.as_ref() {
             Some(reading) if reading.bytes == bytes => Arc::clone(&reading.value),
             _ => Arc::new(
                 (self.parse)(&bytes)
@@ -97,7 +150,7 @@ impl<T> WatchedFile<T> {
             ),
         };
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > CLOCK_TICK);
-        *last = Some(Reading { stamp, bytes, value: Arc::clone(&value), settled });
+        *good = Some(Reading { stamp, bytes, value: Arc::clone(&value), settled });
         Ok(Snapshot { value, modified })
     }
 }
@@ -130,14 +183,31 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_same_size_is_seen_at_once() {
+    fn a_change_of_the_same_size_is_seen() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         let file = WatchedFile::new(path.clone(), length);
         for contents in ["one", "two", "six"] {
             std::fs::write(&path, contents).unwrap();
+            assert!(file.has_changed());
             assert_eq!(*file.current().unwrap().value, contents);
         }
+        assert!(!file.has_changed());
+    }
+
+    #[test]
+    fn one_look_is_good_for_a_second() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, "one").unwrap();
+        let file = WatchedFile::by_content(path.clone(), length).once_a_second();
+        let looked = Instant::now();
+        assert_eq!(*file.current().unwrap().value, "one");
+        std::fs::write(&path, "two").unwrap();
+        while *file.current().unwrap().value == "one" {
+            assert!(looked.elapsed() < LOOK_AGAIN * 20);
+        }
+        assert!(looked.elapsed() >= LOOK_AGAIN);
     }
 
     #[test]
@@ -159,6 +229,7 @@ mod tests {
         let file = WatchedFile::new(path.clone(), length);
         assert!(file.current().err().unwrap().is_missing());
         std::fs::write(&path, "").unwrap();
+        assert!(!file.has_changed(), "no use before, no use now");
         assert!(!file.current().err().unwrap().is_missing());
     }
 }

@@ -107,7 +107,7 @@ $curl -i -b \"PVEAuthCookie=\$ticket\" -H \"CSRFPreventionToken: \$token\" -X PU
     try "A file of the GUI, compressed on the way" \
         "$curl --compressed -D - -o $root/script.js $pve/pve2/js/pvemanagerlib.js" '[Cc]ontent-[Ee]ncoding: '
     try "An address on the deny list (DENY_FROM in $root/etc/default/pveproxy) is turned away" \
-        "$curl --interface 127.0.0.9 $pve/ || tail -n 1 $root/var/log/pveproxy/access.log" '127.0.0.9 - - .* 403 '
+        "$curl --interface 127.0.0.9 $pve/ || { sleep 0.1; tail -n 1 $root/var/log/pveproxy/access.log; }" '127.0.0.9 - - .* 403 '
     try "Why that is so" "$call acl pve 127.0.0.1 127.0.0.9" '127.0.0.9 deny '
     try "The Mail Gateway, by the same engine" \
         "ticket=\$($curl $login $pmg/api2/json/access/ticket | sed 's/.*\"ticket\":\"\\([^\"]*\\)\".*/\\1/')

@@ -2,6 +2,7 @@
 
 pub mod credential;
 pub mod csrf;
+pub mod known;
 pub mod ticket;
 mod ticket_files;
 
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{AUTHORIZATION, COOKIE};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::product;
 use crate::config::root::Root;
@@ -18,8 +20,12 @@ use crate::target::{ApiPath, query_value};
 use crate::upstream::nodes::NodeFile;
 use crate::watched_file::{FileError, WatchedFile};
 use credential::{Credential, Names};
+use known::{Clients, Known, Ticket};
 use ticket::TicketError;
-use ticket_files::TicketFiles;
+use ticket_files::{Moment, TicketFiles};
+
+/// What `uri_escape` of the original leaves alone.
+const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The rules of a profile, with the files they need.
 pub struct Gate {
@@ -29,15 +35,22 @@ pub struct Gate {
     csrf_secret: WatchedFile<String>,
     tickets: Vec<TicketFiles>,
     nodes: Arc<NodeFile>,
+    clients: Clients,
 }
 
 /// Who asks: what is written to the log, and what is sent on.
 #[derive(Clone, Default)]
 pub struct Identity {
-    pub user: Option<String>,
-    pub credential: Option<Credential>,
+    /// nobody where no login is needed
+    pub client: Option<Arc<Known>>,
     /// the CSRF token that came with a ticket, as it came
-    pub csrf_token: Option<String>,
+    pub csrf_token: Option<HeaderValue>,
+}
+
+impl Identity {
+    pub fn user(&self) -> Option<Arc<str>> {
+        self.client.as_ref().map(|known| Arc::clone(&known.user))
+    }
 }
 
 /// Who looks at a page, and the token for what the page asks in turn.
@@ -71,8 +84,9 @@ impl Gate {
         let csrf_exempt =
             rules.csrf_exempt.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
         let tickets = rules.ticket.iter().map(|kind| TicketFiles::new(kind.clone(), root)).collect();
-        let csrf_secret = WatchedFile::new(root.path(&rules.csrf_secret), csrf::secret_of);
-        Ok(Self { rules, csrf_header, csrf_exempt, csrf_secret, tickets, nodes })
+        let csrf_secret = WatchedFile::new(root.path(&rules.csrf_secret), csrf::secret_of).once_a_second();
+        let clients = Clients::new();
+        Ok(Self { rules, csrf_header, csrf_exempt, csrf_secret, tickets, nodes, clients })
     }
 
     /// Whether the call needs no login: the exact decoded path, `/access/ticket/` is another one.
@@ -95,23 +109,47 @@ impl Gate {
         if self.is_open(method, path) {
             return Ok(Identity::default());
         }
+        let known = self.clients.find(headers).filter(|known| self.is_still_good(known, now));
+        let client = known.map_or_else(|| self.judge(headers, now), Ok)?;
+        let csrf_token = match client.ticket {
+            Some(_) => self.check_csrf(method, path, headers, &client.user, now)?,
+            None => None,
+        };
+        Ok(Identity { client: Some(client), csrf_token })
+    }
+
+    fn is_still_good(&self, known: &Known, now: SystemTime) -> bool {
+        let Some(ticket) = &known.ticket else { return true };
+        self.tickets.get(ticket.kind).is_some_and(|files| files.is_still_good(&ticket.signed, self.at(now)))
+    }
+
+    fn judge(&self, headers: &HeaderMap, now: SystemTime) -> Result<Arc<Known>, Denial> {
         let names = Names { cookie: &self.rules.cookie, api_token: self.rules.api_token.as_deref() };
         let cookies = joined(headers, &COOKIE);
-        match credential::take(names, &cookies, &joined(headers, &AUTHORIZATION)) {
-            None => Err(Denial::NoCredential),
+        let known = match credential::take(names, &cookies, &joined(headers, &AUTHORIZATION)) {
+            None => return Err(Denial::NoCredential),
             Some(Credential::ApiToken(token)) => {
                 if !credential::is_api_token(&token) {
                     return Err(Denial::ApiToken);
                 }
-                let user = Some(credential::api_token_id(&token).to_owned());
-                Ok(Identity { user, credential: Some(Credential::ApiToken(token)), csrf_token: None })
+                let scheme = names.api_token.unwrap_or_default();
+                let value = sensitive(&format!("{scheme} {}", utf8_percent_encode(&token, COOKIE_VALUE)));
+                let header = (AUTHORIZATION, value.ok_or(Denial::ApiToken)?);
+                Known::new(credential::api_token_id(&token), header, None)
             }
-            Some(Credential::Ticket(ticket)) => {
-                let user = self.user_of(&ticket, now)?;
-                let csrf_token = self.check_csrf(method, path, headers, &user, now)?;
-                Ok(Identity { user: Some(user), credential: Some(Credential::Ticket(ticket)), csrf_token })
+            Some(Credential::Ticket(text)) => {
+                let (user, ticket) = self.user_of(&text, now)?;
+                let value = format!("{}={}", names.cookie, utf8_percent_encode(&text, COOKIE_VALUE));
+                let value = sensitive(&value).ok_or(Denial::Ticket(TicketError::Form))?;
+                Known::new(&user, (COOKIE, value), Some(ticket))
             }
-        }
+        };
+        self.clients.remember(headers, &known);
+        Ok(known)
+    }
+
+    fn at(&self, now: SystemTime) -> Moment<'_> {
+        Moment { rules: &self.rules, nodes: &self.nodes, now }
     }
 
     /// Who a page is for: the user of a good ticket in the cookie or, where the request has no cookie at all, in the
@@ -119,7 +157,7 @@ impl Gate {
     pub fn page_login(&self, headers: &HeaderMap, query: &str, now: SystemTime) -> Option<Login> {
         let user = if headers.contains_key(COOKIE) {
             let ticket = credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE))?;
-            self.user_of(&ticket, now)
+            self.user_of(&ticket, now).map(|(user, _)| user)
         } else {
             self.user_of_link(query, now)?
         };
@@ -136,8 +174,8 @@ impl Gate {
             // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
             Some((files, ticket.replace(' ', "+")))
         })?;
-        Some(match files.verify(&ticket, &self.rules, &self.nodes, now) {
-            Ok(judged) => judged.map_err(Denial::Ticket),
+        Some(match files.verify(&ticket, self.at(now)) {
+            Ok(judged) => judged.map(|(user, _)| user).map_err(Denial::Ticket),
             Err(error) => Err(Denial::KeyFile(error)),
         })
     }
@@ -154,14 +192,6 @@ impl Gate {
         &self.rules.invalid
     }
 
-    pub fn cookie_name(&self) -> &str {
-        &self.rules.cookie
-    }
-
-    pub fn api_token_name(&self) -> Option<&str> {
-        self.rules.api_token.as_deref()
-    }
-
     pub fn csrf_header(&self) -> &HeaderName {
         &self.csrf_header
     }
@@ -173,15 +203,15 @@ impl Gate {
         secret.into_iter().chain(keys).collect()
     }
 
-    fn user_of(&self, ticket: &str, now: SystemTime) -> Result<String, Denial> {
+    fn user_of(&self, ticket: &str, now: SystemTime) -> Result<(String, Ticket), Denial> {
         let mut failure = TicketError::Form;
-        for files in &self.tickets {
+        for (kind, files) in self.tickets.iter().enumerate() {
             let named = ticket.strip_prefix(&files.kind.prefix).is_some_and(|rest| rest.starts_with(':'));
             if !named {
                 continue;
             }
-            match files.verify(ticket, &self.rules, &self.nodes, now)? {
-                Ok(user) => return Ok(user),
+            match files.verify(ticket, self.at(now))? {
+                Ok((user, signed)) => return Ok((user, Ticket { kind, signed })),
                 Err(error) => failure = error,
             }
         }
@@ -195,21 +225,34 @@ impl Gate {
         headers: &HeaderMap,
         user: &str,
         now: SystemTime,
-    ) -> Result<Option<String>, Denial> {
+    ) -> Result<Option<HeaderValue>, Denial> {
         let mut tokens = headers.get_all(&self.csrf_header).iter();
-        let token = tokens.next().and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let token = tokens.next().filter(|token| token.to_str().is_ok());
         let reads = *method == Method::GET || *method == Method::HEAD;
         if reads || self.csrf_exempt.iter().any(|pattern| pattern.matches(method.as_str(), path.segments())) {
-            return Ok(token);
+            return Ok(token.cloned());
         }
-        let secret = self.csrf_secret.current()?.value;
-        match token {
-            Some(token) if tokens.next().is_none() && csrf::is_valid(&token, user, &secret, unix(now)) => {
-                Ok(Some(token))
+        let is_valid = |token: &str| -> Result<bool, FileError> {
+            Ok(csrf::is_valid(token, user, &self.csrf_secret.current()?.value, unix(now)))
+        };
+        let Some(token) = token.filter(|_| tokens.next().is_none()) else { return Err(Denial::Csrf) };
+        let text = token.to_str().unwrap_or_default();
+        match is_valid(text) {
+            Ok(true) => Ok(Some(token.clone())),
+            Ok(false) | Err(_) if self.csrf_secret.has_changed() && is_valid(text)? => {
+                Ok(Some(token.clone()))
             }
-            _ => Err(Denial::Csrf),
+            Ok(false) => Err(Denial::Csrf),
+            Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Never shown by anything that prints headers.
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Several lines of one header as one text; `Cookie` is joined by `; ` (RFC 9113 section 8.2.3).

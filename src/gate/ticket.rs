@@ -11,10 +11,22 @@ use percent_encoding::percent_decode_str;
 
 use crate::config::product::Scheme;
 
+/// A public key, and what tells it from every other one.
+pub struct TicketKey {
+    public: PKey<Public>,
+    version: [u8; 32],
+}
+
+impl TicketKey {
+    pub fn from_pem(pem: &[u8]) -> Result<Self, ErrorStack> {
+        Ok(Self { public: PKey::public_key_from_pem(pem)?, version: openssl::sha::sha256(pem) })
+    }
+}
+
 /// A public key and the seconds since its file was written (not below 0).
 #[derive(Clone, Copy)]
 pub struct DatedKey<'a> {
-    pub key: &'a PKey<Public>,
+    pub key: &'a TicketKey,
     pub age: i64,
 }
 
@@ -60,20 +72,40 @@ struct Parts<'a> {
     signature: Vec<u8>,
 }
 
+/// What stays true of a good ticket: only its age has to be judged again.
+#[derive(Clone, Copy)]
+pub struct Signed {
+    time: i64,
+    key: [u8; 32],
+}
+
 /// Clocks of nodes may differ by this much, and the file of a rotated key is this late.
 const SLACK: i64 = 300;
 
 /// The user that the ticket was given to, at Unix time `now`.
-pub fn verify(ticket: &str, rules: &Rules<'_>, now: i64) -> Result<String, TicketError> {
+pub fn verify(ticket: &str, rules: &Rules<'_>, now: i64) -> Result<(String, Signed), TicketError> {
     let parts = split(ticket, rules.prefix).ok_or(TicketError::Form)?;
     let user = user_of(parts.data, rules)?;
     let age = now - parts.time;
-    let with_current = judge(&parts, rules, rules.current.key, current_ages(rules), age);
-    match (with_current, rules.old) {
-        (Err(_), Some(old)) => judge(&parts, rules, old.key, (old.age - SLACK, rules.max_age), age)?,
-        (outcome, _) => outcome?,
+    let signed = |key: &TicketKey| Signed { time: parts.time, key: key.version };
+    match (judge(&parts, rules, rules.current.key, current_ages(rules), age), rules.old) {
+        (Ok(()), _) => Ok((user, signed(rules.current.key))),
+        (Err(_), Some(old)) => {
+            judge(&parts, rules, old.key, old_ages(rules, old), age)?;
+            Ok((user, signed(old.key)))
+        }
+        (Err(error), None) => Err(error),
     }
-    Ok(user)
+}
+
+/// Whether a ticket that `verify` found good still is. `None`: it has to be verified anew, for the keys are others.
+pub fn judge_again(signed: &Signed, rules: &Rules<'_>, now: i64) -> Option<Result<(), TicketError>> {
+    let ages = match rules.old {
+        _ if rules.current.key.version == signed.key => current_ages(rules),
+        Some(old) if old.key.version == signed.key => old_ages(rules, old),
+        Some(_) | None => return None,
+    };
+    Some(check_age(now - signed.time, ages))
 }
 
 /// How old a ticket of the current key may be: not older than the key itself, and not so young that a key which
@@ -87,16 +119,25 @@ fn current_ages(rules: &Rules<'_>) -> (i64, i64) {
     (min, max)
 }
 
+/// A ticket of the key before the last rotation must be older than that.
+fn old_ages(rules: &Rules<'_>, old: DatedKey<'_>) -> (i64, i64) {
+    (old.age - SLACK, rules.max_age)
+}
+
 fn judge(
     parts: &Parts<'_>,
     rules: &Rules<'_>,
-    key: &PKey<Public>,
-    (min, max): (i64, i64),
+    key: &TicketKey,
+    ages: (i64, i64),
     age: i64,
 ) -> Result<(), TicketError> {
-    if !rules.schemes.iter().any(|scheme| is_signed(parts, key, *scheme).unwrap_or(false)) {
+    if !rules.schemes.iter().any(|scheme| is_signed(parts, &key.public, *scheme).unwrap_or(false)) {
         return Err(TicketError::Signature);
     }
+    check_age(age, ages)
+}
+
+fn check_age(age: i64, (min, max): (i64, i64)) -> Result<(), TicketError> {
     if min < age && age < max { Ok(()) } else { Err(TicketError::Age) }
 }
 

@@ -1,10 +1,9 @@
 //! One kind of ticket with the files that decide on it.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use openssl::pkey::{PKey, Public};
-
-use super::ticket::{self, DatedKey, Rules, TicketError};
+use super::ticket::{self, DatedKey, Rules, Signed, TicketError, TicketKey};
 use super::unix;
 use crate::config::product;
 use crate::config::root::Root;
@@ -14,51 +13,89 @@ use crate::watched_file::{FileError, Snapshot, WatchedFile};
 
 const DAY: i64 = 86_400;
 
+/// What a judgement depends on beside the ticket and its files.
+#[derive(Clone, Copy)]
+pub(super) struct Moment<'a> {
+    pub(super) rules: &'a product::Gate,
+    pub(super) nodes: &'a NodeFile,
+    pub(super) now: SystemTime,
+}
+
 /// One kind of ticket and the files that decide on it.
 pub(super) struct TicketFiles {
     pub(super) kind: product::TicketKind,
-    pub(super) key: WatchedFile<PKey<Public>>,
-    old_key: Option<WatchedFile<PKey<Public>>>,
+    pub(super) key: WatchedFile<TicketKey>,
+    old_key: Option<WatchedFile<TicketKey>>,
     lifetime: Option<WatchedFile<String>>,
 }
 
 impl TicketFiles {
     pub(super) fn new(kind: product::TicketKind, root: &Root) -> Self {
+        let key = |path: &PathBuf| WatchedFile::new(root.path(path), public_key).once_a_second();
+        let lifetime = kind.lifetime.as_ref().map(|at| WatchedFile::new(root.path(&at.file), plain_text));
         Self {
-            key: WatchedFile::new(root.path(&kind.key), public_key),
-            old_key: kind.old_key.as_ref().map(|path| WatchedFile::new(root.path(path), public_key)),
-            lifetime: kind.lifetime.as_ref().map(|at| WatchedFile::new(root.path(&at.file), plain_text)),
+            key: key(&kind.key),
+            old_key: kind.old_key.as_ref().map(key),
+            lifetime: lifetime.map(WatchedFile::once_a_second),
             kind,
         }
     }
 
+    /// Who a ticket was given to. Before one is refused, the files are looked at once more: it may be younger than
+    /// the last look.
     pub(super) fn verify(
         &self,
         ticket: &str,
-        rules: &product::Gate,
-        nodes: &NodeFile,
-        now: SystemTime,
-    ) -> Result<Result<String, TicketError>, FileError> {
+        at: Moment<'_>,
+    ) -> Result<Result<(String, Signed), TicketError>, FileError> {
+        let verify = || self.judged(at, |rules, now| ticket::verify(ticket, rules, now));
+        match verify() {
+            Ok(Err(TicketError::Signature | TicketError::Age)) | Err(_) if self.have_changed() => verify(),
+            judged => judged,
+        }
+    }
+
+    /// Whether a ticket that was verified a moment ago is good without a second verification.
+    pub(super) fn is_still_good(&self, signed: &Signed, at: Moment<'_>) -> bool {
+        let judged = self.judged(at, |rules, now| {
+            ticket::judge_again(signed, rules, now).unwrap_or(Err(TicketError::Signature))
+        });
+        matches!(judged, Ok(Ok(())))
+    }
+
+    fn have_changed(&self) -> bool {
+        let key = self.key.has_changed();
+        let old_key = self.old_key.as_ref().is_some_and(WatchedFile::has_changed);
+        let lifetime = self.lifetime.as_ref().is_some_and(WatchedFile::has_changed);
+        key || old_key || lifetime
+    }
+
+    /// What `judge` says by the files as they are.
+    fn judged<T>(
+        &self,
+        at: Moment<'_>,
+        judge: impl FnOnce(&Rules<'_>, i64) -> Result<T, TicketError>,
+    ) -> Result<Result<T, TicketError>, FileError> {
         let current = self.key.current()?;
         let old = match self.old_key.as_ref().map(WatchedFile::current).transpose() {
             Err(error) if error.is_missing() => Ok(None),
             read => read,
         };
-        let current = dated(&current, now);
+        let current = dated(&current, at.now);
         let overdue = self.kind.key_lifetime.is_some_and(|lifetime| current.age > lifetime);
         let rules = Rules {
             prefix: &self.kind.prefix,
-            schemes: &rules.schemes,
+            schemes: &at.rules.schemes,
             current,
-            old: old.as_ref().ok().and_then(Option::as_ref).map(|old| dated(old, now)),
+            old: old.as_ref().ok().and_then(Option::as_ref).map(|old| dated(old, at.now)),
             min_age: self.kind.min_age,
             max_age: self.max_age()?,
             key_lifetime: self.kind.key_lifetime,
-            quorate: overdue && nodes.current().is_ok_and(|table| table.quorate),
+            quorate: overdue && at.nodes.current().is_ok_and(|table| table.quorate),
             realm: self.kind.realm.as_deref(),
-            user_length: rules.user_length,
+            user_length: at.rules.user_length,
         };
-        match (ticket::verify(ticket, &rules, unix(now)), old) {
+        match (judge(&rules, unix(at.now)), old) {
             // The key that cannot be read might have fitted.
             (Err(TicketError::Signature | TicketError::Age), Err(error)) => Err(error),
             (judged, _) => Ok(judged),
@@ -84,13 +121,13 @@ impl TicketFiles {
     }
 }
 
-fn dated(snapshot: &Snapshot<PKey<Public>>, now: SystemTime) -> DatedKey<'_> {
+fn dated(snapshot: &Snapshot<TicketKey>, now: SystemTime) -> DatedKey<'_> {
     let age = now.duration_since(snapshot.modified).unwrap_or(Duration::ZERO).as_secs();
     DatedKey { key: &snapshot.value, age: i64::try_from(age).unwrap_or(i64::MAX / 2) }
 }
 
-fn public_key(pem: &[u8]) -> Result<PKey<Public>, String> {
-    PKey::public_key_from_pem(pem).map_err(|_| "holds no public key in PEM form".to_owned())
+fn public_key(pem: &[u8]) -> Result<TicketKey, String> {
+    TicketKey::from_pem(pem).map_err(|_| "holds no public key in PEM form".to_owned())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a parser of WatchedFile may fail")]

@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::future::Future as _;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileTypeExt as _;
@@ -13,18 +14,19 @@ use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{Method, StatusCode, response};
 use http_body::Frame;
-use http_body_util::BodyExt as _;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
+use tokio::time::{Instant, Sleep, sleep};
 
-use super::api::{Place, Streamed};
+use super::api::Place;
 use super::static_file::stream::FileBody;
 use crate::engine::Engine;
 use crate::response::body::{self, Body};
@@ -94,13 +96,14 @@ fn stream(engine: &Engine, path: &Path) -> Result<Body, StreamError> {
     let file = open_beneath(engine, path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() {
-        return Ok(FileBody::new(Arc::new(file), 0..metadata.len()).boxed_unsync());
+        return Ok(Body::boxed(FileBody::new(Arc::new(file), 0..metadata.len())));
     }
     if !metadata.file_type().is_fifo() {
         return Err(StreamError::Type);
     }
-    let pipe = PipeBody { pipe: Receiver::from_file(file)?, piece: BytesMut::new() };
-    Ok(Streamed::new(pipe, engine.config.settings.timeout.answer).boxed_unsync())
+    let patience = engine.config.settings.timeout.answer;
+    let pipe = Receiver::from_file(file)?;
+    Ok(Body::boxed(PipeBody { pipe, piece: BytesMut::new(), patience, deadline: Box::pin(sleep(patience)) }))
 }
 
 /// No link is followed below the profile's directory. Where the kernel lacks the call, nothing is opened.
@@ -123,25 +126,34 @@ fn open_beneath(engine: &Engine, path: &Path) -> Result<File, StreamError> {
 }
 
 /// What comes out of a pipe. Before the first writer has come a read would say that the end is reached; the reactor
-/// reports no readiness until then, and nothing is read without.
+/// reports no readiness until then, and nothing is read without. An error where it pauses for too long.
 struct PipeBody {
     pipe: Receiver,
     piece: BytesMut,
+    patience: Duration,
+    deadline: Pin<Box<Sleep>>,
 }
 
 impl http_body::Body for PipeBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Self { pipe, piece } = self.get_mut();
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Self { pipe, piece, patience, deadline } = &mut *self;
         piece.resize(PIECE, 0);
         let mut buffer = ReadBuf::new(piece);
-        ready!(Pin::new(pipe).poll_read(context, &mut buffer))?;
+        if Pin::new(pipe).poll_read(context, &mut buffer)?.is_pending() {
+            ready!(deadline.as_mut().poll(context));
+            return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+        }
         let length = buffer.filled().len();
         if length == 0 {
             return Poll::Ready(None);
         }
+        deadline.as_mut().reset(Instant::now() + *patience);
         Poll::Ready(Some(Ok(Frame::data(piece.split_to(length).freeze()))))
     }
 }

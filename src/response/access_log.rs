@@ -2,25 +2,25 @@
 //!
 //! `REALIP - USER [22/11/2026:00:34:50 +0000] "GET /path HTTP/1.1" 200 1234`
 
+mod writer;
+
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Local};
+use writer::{Queue, Writer};
 
-/// Lines that may wait for a slow disk; more are lost rather than holding up an answer.
-const QUEUE: usize = 65_536;
 /// For the last lines, when nodegate ends.
 const CLOSING: Duration = Duration::from_secs(1);
-/// Pause before a log that could not be opened is tried again.
-const RETRY: Duration = Duration::from_secs(10);
 /// Values of these query parameters are secrets.
 const SECRET_PARAMETERS: &[&str] = &["vncticket", "ticket", "password"];
 
@@ -38,72 +38,53 @@ pub struct Entry<'a> {
 
 /// Hands lines to a thread of its own, which writes them.
 pub struct AccessLog {
-    sender: SyncSender<Message>,
+    queue: Arc<Queue>,
     overflowed: AtomicBool,
     /// closes when the writer has ended
     ended: Mutex<Receiver<()>>,
-}
-
-enum Message {
-    Line(String),
-    Reopen,
-    Stop,
 }
 
 impl AccessLog {
     /// Starts the writer; `None` writes nowhere. The file is opened with the first line, or by `reopen`: by then root
     /// has been given up, which must not follow a link in a directory that others write to.
     pub fn start(path: Option<PathBuf>) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(QUEUE);
-        let writer = Writer::new(path);
-        let (ending, ended) = sync_channel(0);
-        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            let _ending: SyncSender<()> = ending;
-            writer.run(&receiver);
-        })?;
-        Ok(Self { sender, overflowed: AtomicBool::new(false), ended: Mutex::new(ended) })
+        let queue = Arc::new(Queue::default());
+        let ended = Writer::new(path).start(Arc::clone(&queue))?;
+        Ok(Self { queue, overflowed: AtomicBool::new(false), ended: Mutex::new(ended) })
     }
 
+    /// Never waits for a disk.
     pub fn write(&self, entry: &Entry<'_>) {
-        match self.sender.try_send(Message::Line(line(entry, Local::now()))) {
-            Err(TrySendError::Full(_)) if !self.overflowed.swap(true, Ordering::Relaxed) => {
-                tracing::warn!("the access log cannot keep up; lines are lost");
-            }
-            Ok(()) | Err(_) => {}
+        let now = Local::now();
+        if !self.queue.push(|text| line_into(text, entry, now))
+            && !self.overflowed.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!("the access log cannot keep up; lines are lost");
         }
     }
 
-    /// Opens the file again, after it was moved away. Never waits for a disk that hangs.
+    /// Opens the file again, after it was moved away.
     pub fn reopen(&self) {
-        if self.sender.try_send(Message::Reopen).is_err() {
-            tracing::warn!("the access log hangs; it is not opened again");
-        }
+        self.queue.reopen();
     }
 
     /// Writes what is queued and ends the writer; a disk that hangs is not waited for.
     pub fn close(&self) {
-        let until = Instant::now() + CLOSING;
-        while matches!(self.sender.try_send(Message::Stop), Err(TrySendError::Full(_))) {
-            if Instant::now() > until {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.queue.stop();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = ended.recv_timeout(until.saturating_duration_since(Instant::now()));
+        let _ = ended.recv_timeout(CLOSING);
     }
 }
 
 /// The line with its end. The request line's quotes and secrets are made harmless.
-fn line(entry: &Entry<'_>, now: DateTime<Local>) -> String {
-    let mut line = String::with_capacity(160);
+fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Local>) {
     let user = entry.user.unwrap_or("-");
     let _ = write!(line, "{} - ", entry.client);
-    escape_into(&mut line, user);
+    escape_into(line, user);
     line.push_str(" [");
-    push_time(&mut line, now);
+    push_time(line, now);
     line.push_str("] \"");
-    escape_into(&mut line, &mask_secrets(entry.request));
+    escape_into(line, &mask_secrets(entry.request));
     let _ = write!(line, "\" {} ", entry.status);
     match entry.bytes {
         Some(bytes) => {
@@ -111,7 +92,6 @@ fn line(entry: &Entry<'_>, now: DateTime<Local>) -> String {
         }
         None => line.push_str("-\n"),
     }
-    line
 }
 
 /// `22/11/2026:00:34:50 +0000`, formatted once a second.
@@ -130,6 +110,9 @@ fn push_time(line: &mut String, now: DateTime<Local>) {
 }
 
 fn escape_into(line: &mut String, text: &str) {
+    if !text.contains(|c: char| c == '"' || c.is_control()) {
+        return line.push_str(text);
+    }
     for c in text.chars() {
         match c {
             '"' => line.push_str("%22"),
@@ -142,8 +125,8 @@ fn escape_into(line: &mut String, text: &str) {
 }
 
 /// `…?port=5900&vncticket=***`.
-fn mask_secrets(request: &str) -> String {
-    let Some((path, rest)) = request.split_once('?') else { return request.to_owned() };
+fn mask_secrets(request: &str) -> Cow<'_, str> {
+    let Some((path, rest)) = request.split_once('?') else { return request.into() };
     let (query, version) = rest.rsplit_once(' ').unwrap_or((rest, ""));
     let mut masked = format!("{path}?");
     for parameter in query.split_inclusive(['&', ';']) {
@@ -160,88 +143,20 @@ fn mask_secrets(request: &str) -> String {
     if !version.is_empty() {
         let _ = write!(masked, " {version}");
     }
-    masked
-}
-
-/// The thread's side: an open file, or the time of the last attempt to open it.
-struct Writer {
-    path: Option<PathBuf>,
-    file: Option<io::BufWriter<File>>,
-    failed_at: Option<Instant>,
-    warned: bool,
-}
-
-impl Writer {
-    fn new(path: Option<PathBuf>) -> Self {
-        Self { path, file: None, failed_at: None, warned: false }
-    }
-
-    fn run(mut self, messages: &Receiver<Message>) {
-        while let Ok(message) = messages.recv() {
-            let mut next = Some(message);
-            while let Some(message) = next {
-                match message {
-                    Message::Line(line) => self.append(&line),
-                    Message::Reopen => self.open(),
-                    Message::Stop => return self.flush(),
-                }
-                next = messages.try_recv().ok();
-            }
-            self.flush();
-        }
-    }
-
-    fn append(&mut self, line: &str) {
-        if self.file.is_none() && self.failed_at.is_none_or(|at| at.elapsed() > RETRY) {
-            self.open();
-        }
-        let written = self.file.as_mut().map(|file| file.write_all(line.as_bytes()));
-        if let Some(Err(error)) = written {
-            self.fail(&error);
-        }
-    }
-
-    fn flush(&mut self) {
-        if let Some(Err(error)) = self.file.as_mut().map(io::Write::flush) {
-            self.fail(&error);
-        }
-    }
-
-    fn open(&mut self) {
-        let Some(path) = &self.path else { return };
-        match append_to(path) {
-            Ok(file) => {
-                self.file = Some(io::BufWriter::new(file));
-                self.failed_at = None;
-            }
-            Err(error) => self.fail(&error),
-        }
-    }
-
-    /// Warns once, and goes on serving without a log.
-    fn fail(&mut self, error: &io::Error) {
-        self.failed_at = Some(Instant::now());
-        // Dropping a BufWriter would try to write once more: take it apart instead.
-        if let Some(file) = self.file.take() {
-            let _ = file.into_parts();
-        }
-        if !self.warned {
-            self.warned = true;
-            let path = self.path.as_deref().unwrap_or(Path::new("-")).display();
-            tracing::warn!("access log {path} cannot be written: {error}; serving without it");
-        }
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    masked.into()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::time::Instant;
+
+    fn line(entry: &Entry<'_>, now: DateTime<Local>) -> String {
+        let mut line = String::new();
+        line_into(&mut line, entry, now);
+        line
+    }
 
     fn entry(request: &str) -> Entry<'_> {
         let client = "192.0.2.7".parse().unwrap();

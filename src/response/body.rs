@@ -1,18 +1,60 @@
-//! The body type of every answer.
+//! The body of every answer.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty, Full};
+use http_body::{Frame, SizeHint};
 
-/// A body whose length may be unknown when the head is sent.
-pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+type Streamed = Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error>>>;
+
+/// Bytes that are there, most times; else a stream whose length may be unknown when the head is sent.
+pub enum Body {
+    Full(Bytes),
+    Streamed(Streamed),
+}
 
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Body::Full(bytes.into())
 }
 
 pub fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
+    Body::Full(Bytes::new())
+}
+
+impl Body {
+    pub fn boxed(stream: impl http_body::Body<Data = Bytes, Error = io::Error> + 'static) -> Self {
+        Self::Streamed(Box::pin(stream))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut *self {
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Streamed(stream) => stream.as_mut().poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Streamed(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Self::Streamed(stream) => stream.size_hint(),
+        }
+    }
 }

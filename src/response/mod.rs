@@ -26,7 +26,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// What is known of a request before it is answered.
 pub struct Record {
     pub client: IpAddr,
-    pub user: Option<String>,
+    pub user: Option<Arc<str>>,
     pub request: String,
 }
 

@@ -1,31 +1,33 @@
 //! Connections that we open: to a local daemon, fresh for each request or kept.
 
+mod answer_body;
+mod answer_head;
+mod connection;
 pub mod nodes;
+pub mod outgoing;
 pub mod peer;
 pub mod pins;
+mod pool;
 
-use std::cell::RefCell;
 use std::fmt;
+use std::future::{Future as _, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use http::{Method, Response, StatusCode};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::settings::{BackendAddress, Timeouts};
+pub use answer_body::AnswerBody;
+use connection::{Connection, ExchangeError, Stream};
+use outgoing::Outgoing;
 use peer::Peer;
-
-/// Kept connections of one worker to one backend.
-const POOL_SIZE: usize = 64;
-/// A kept connection may be closed by the other side at any time after this.
-const POOL_AGE: Duration = Duration::from_secs(4);
+use pool::Pool;
 
 /// What the upstream was doing when it failed; the status tells it to scripts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,30 +97,24 @@ impl fmt::Display for Destination {
     }
 }
 
-type Sender = SendRequest<Full<Bytes>>;
-
 /// The connections of one worker to one backend.
 pub struct Upstream {
     destination: Destination,
-    keepalive: bool,
     timeouts: Timeouts,
-    pool: RefCell<Vec<(Sender, Instant)>>,
+    /// where connections are kept, if they are
+    pool: Option<Rc<Pool>>,
 }
 
 impl Upstream {
     /// A daemon of this machine.
     pub fn local(address: BackendAddress, keepalive: bool, timeouts: Timeouts) -> Self {
-        Self { destination: Destination::Local(address), keepalive, timeouts, pool: RefCell::new(Vec::new()) }
+        let pool = keepalive.then(Rc::default);
+        Self { destination: Destination::Local(address), timeouts, pool }
     }
 
     /// Another node.
     pub fn peer(peer: Peer, timeouts: Timeouts) -> Self {
-        Self {
-            destination: Destination::Peer(peer),
-            keepalive: false,
-            timeouts,
-            pool: RefCell::new(Vec::new()),
-        }
+        Self { destination: Destination::Peer(peer), timeouts, pool: None }
     }
 
     /// Whether answers come from a daemon that this machine trusts with its files.
@@ -128,160 +124,110 @@ impl Upstream {
 
     /// Whether requests are to ask for a connection that stays open.
     pub fn keeps(&self, method: &Method) -> bool {
-        self.keepalive && *method == Method::GET
+        self.pool.is_some() && *method == Method::GET
     }
 
     /// Sends one request and waits for the head of the answer.
     ///
     /// A kept connection is used for GET only, and a GET whose kept connection had died is sent once more on a
-    /// fresh one. The body of the answer is still to be read; give the sender back with `keep` afterwards.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, UpstreamError> {
+    /// fresh one. The connection is kept again when the body of the answer has been read.
+    pub async fn send(&self, request: Outgoing) -> Result<Answer, UpstreamError> {
         let started = Instant::now();
-        if self.keeps(request.method())
-            && let Some(mut sender) = self.take_kept()
-        {
-            let again = request.clone();
-            match self.exchange(&mut sender, request, started).await {
-                Ok(response) => return Ok(Answer { response, connection: Kept(Some(sender)), started }),
-                Err(error) if error.phase == Phase::Answer && started.elapsed() < self.timeouts.answer => {
-                    return self.send_fresh(again, started).await;
-                }
-                Err(error) => return Err(error),
+        let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
+        if let Some(connection) = pool.and_then(|pool| pool.take()) {
+            match self.exchange(connection, request.clone(), started).await {
+                Err(error) if error.phase == Phase::Answer && started.elapsed() < self.timeouts.answer => (),
+                answered => return answered,
             }
         }
-        self.send_fresh(request, started).await
+        let connection = self.connect(started).await?;
+        self.exchange(connection, request, started).await
     }
 
-    async fn send_fresh(
-        &self,
-        request: Request<Full<Bytes>>,
-        started: Instant,
-    ) -> Result<Answer, UpstreamError> {
-        let keeps = self.keeps(request.method());
-        let mut sender = self.connect(started).await?;
-        let response = self.exchange(&mut sender, request, started).await?;
-        Ok(Answer { response, connection: Kept(keeps.then_some(sender)), started })
-    }
-
-    fn take_kept(&self) -> Option<Sender> {
-        let mut pool = self.pool.borrow_mut();
-        while let Some((sender, since)) = pool.pop() {
-            if since.elapsed() > POOL_AGE {
-                pool.clear(); // the others are older still
-                return None;
-            }
-            if sender.is_ready() {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
-    async fn connect(&self, started: Instant) -> Result<Sender, UpstreamError> {
-        let failed = |error: &io::Error| {
-            UpstreamError::new(Phase::Connect, &self.destination, started, io_message(error))
-        };
+    async fn connect(&self, started: Instant) -> Result<Connection, UpstreamError> {
+        let error = |phase, cause| UpstreamError::new(phase, &self.destination, started, cause);
+        let failed = |source: io::Error| error(Phase::Connect, io_message(&source));
         let connecting = async {
-            match &self.destination {
+            Ok(match &self.destination {
                 Destination::Local(BackendAddress::Tcp(address)) => {
-                    let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+                    let stream = TcpStream::connect(address).await.map_err(failed)?;
                     let _ = stream.set_nodelay(true);
-                    self.handshake(stream, started).await
-                }
-                Destination::Peer(peer) => {
-                    let stream = peer.connect().await.map_err(|(phase, cause)| {
-                        UpstreamError::new(phase, &self.destination, started, cause)
-                    })?;
-                    self.handshake(stream, started).await
+                    Stream::Tcp(stream)
                 }
                 Destination::Local(BackendAddress::Unix(path)) => {
-                    let stream = UnixStream::connect(path).await.map_err(|error| failed(&error))?;
-                    self.handshake(stream, started).await
+                    Stream::Unix(UnixStream::connect(path).await.map_err(failed)?)
                 }
-            }
+                Destination::Peer(peer) => {
+                    let connected = peer.connect().await.map_err(|(phase, cause)| error(phase, cause))?;
+                    Stream::Tls(Box::new(connected))
+                }
+            })
         };
-        timeout(self.timeouts.connect, connecting).await.unwrap_or_else(|_| {
-            Err(UpstreamError::new(Phase::Connect, &self.destination, started, "Connection timed out"))
-        })
-    }
-
-    async fn handshake<S>(&self, stream: S, started: Instant) -> Result<Sender, UpstreamError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|error| {
-                UpstreamError::new(Phase::Connect, &self.destination, started, error.to_string())
-            })?;
-        // Ends when the sender and the body of the answer are gone.
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(sender)
+        match timeout(self.timeouts.connect, connecting).await {
+            Ok(connected) => connected.map(Connection::new),
+            Err(_) => Err(error(Phase::Connect, "Connection timed out".to_owned())),
+        }
     }
 
     async fn exchange(
         &self,
-        sender: &mut Sender,
-        request: Request<Full<Bytes>>,
+        mut connection: Connection,
+        request: Outgoing,
         started: Instant,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        match timeout(self.timeouts.answer, sender.send_request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_parse() => Err(self.parse_error(started)),
-            Ok(Err(error)) => Err(UpstreamError::new(
-                Phase::Answer,
-                &self.destination,
-                started,
-                format!("Broken pipe: {}", hyper_message(&error)),
-            )),
-            Err(_) => {
-                Err(UpstreamError::new(Phase::Answer, &self.destination, started, "Connection timed out"))
+    ) -> Result<Answer, UpstreamError> {
+        let keeps = self.keeps(request.method());
+        let broken = |cause: String| UpstreamError::new(Phase::Answer, &self.destination, started, cause);
+        match timeout(self.timeouts.answer, connection.exchange(request)).await {
+            Ok(Ok(head)) => {
+                let pool = self.pool.clone().filter(|_| keeps && head.keeps_alive);
+                let body = AnswerBody::new(connection, head.framing, pool, self.timeouts.answer);
+                Ok(Answer { response: head.response, body, started })
             }
+            Ok(Err(ExchangeError::Malformed)) => Err(self.parse_error(started)),
+            Ok(Err(ExchangeError::Closed)) => {
+                Err(broken("Broken pipe: connection closed before an answer came".to_owned()))
+            }
+            Ok(Err(ExchangeError::Io(error))) => Err(broken(format!("Broken pipe: {}", io_message(&error)))),
+            Err(_) => Err(broken("Connection timed out".to_owned())),
         }
     }
-}
 
-/// The head of an answer, and the connection that its body comes on.
-pub struct Answer {
-    pub response: Response<Incoming>,
-    pub connection: Kept,
-    pub started: Instant,
-}
-
-/// A connection that may be used again.
-pub struct Kept(Option<Sender>);
-
-impl Upstream {
-    /// Keeps a connection whose answer was read to the end.
-    pub fn keep(&self, kept: Kept) {
-        let Some(sender) = kept.0.filter(|sender| !sender.is_closed()) else { return };
-        let mut pool = self.pool.borrow_mut();
-        if pool.len() < POOL_SIZE {
-            pool.push((sender, Instant::now()));
-        }
+    /// The whole body, up to `limit` bytes. What came with the head costs no wait and no timer.
+    pub async fn whole(
+        &self,
+        body: AnswerBody,
+        limit: usize,
+        started: Instant,
+    ) -> Result<Bytes, UpstreamError> {
+        let mut reading = pin!(body.whole(limit));
+        let at_once = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+        let read = match at_once {
+            Poll::Ready(read) => Ok(read),
+            Poll::Pending => timeout(self.timeouts.answer, reading).await,
+        };
+        let cause = match read {
+            Ok(Ok(bytes)) => return Ok(bytes),
+            Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => "Broken pipe",
+            Ok(Err(_)) | Err(_) => "Connection timed out",
+        };
+        Err(UpstreamError::new(Phase::Body, &self.destination, started, cause))
     }
 
     /// An answer that makes no sense here.
     pub fn parse_error(&self, started: Instant) -> UpstreamError {
         UpstreamError::new(Phase::Parse, &self.destination, started, "Invalid server response")
     }
+}
 
-    /// An error while the body of an answer is read.
-    pub fn body_error(&self, started: Instant, cause: &str) -> UpstreamError {
-        UpstreamError::new(Phase::Body, &self.destination, started, cause)
-    }
+/// The head of an answer, and the body that is still to be read.
+pub struct Answer {
+    pub response: Response<()>,
+    pub body: AnswerBody,
+    pub started: Instant,
 }
 
 /// The system's words without Rust's "(os error N)".
 pub fn io_message(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-fn hyper_message(error: &hyper::Error) -> String {
-    use std::error::Error as _;
-    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }

@@ -92,7 +92,7 @@ pub fn parse_sections(bytes: &[u8]) -> Result<NodeTable, String> {
     Ok(table)
 }
 
-/// The cluster file, looked at on each use.
+/// The cluster file.
 pub struct NodeFile(Option<WatchedFile<NodeTable>>);
 
 impl NodeFile {
@@ -103,8 +103,13 @@ impl NodeFile {
                 NodesFormat::Sections => parse_sections,
             };
             // The file's time of change is no guide on a cluster file system.
-            WatchedFile::by_content(root.path(&nodes.file), parse)
+            WatchedFile::by_content(root.path(&nodes.file), parse).once_a_second()
         }))
+    }
+
+    /// Looks now; whether the nodes are others than at the last look.
+    pub fn has_changed(&self) -> bool {
+        self.0.as_ref().is_some_and(WatchedFile::has_changed)
     }
 
     /// A machine without the file stands alone.

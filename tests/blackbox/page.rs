@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nodegate_standin::now;
 
+use crate::support::nodegate::{eventually, looked_again};
 use crate::support::{Nodegate, Outcome, Reply, Site};
 
 const PVE_INDEX: &str = "/usr/share/pve-manager/index.html.tpl";
@@ -171,7 +172,7 @@ fn the_virtual_environments_page_has_the_values_it_had() {
     // and with that token the page may write
     let headers = format!("{cookie}\r\nCSRFPreventionToken: {}\r\n", values["token"]);
     assert_eq!(gate.request("PUT", "/api2/json/cluster/options", &headers, b"a=1").status, 200);
-    assert!(site.access_log().contains(" - root@pam ["), "{}", site.access_log());
+    eventually("the user is logged", || site.access_log().contains(" - root@pam ["));
     // a file that changes is seen, and what is no longer there falls back
     site.write("/etc/pve/datacenter.cfg", "language: __default__\n");
     std::fs::remove_file(site.path("/usr/share/perl5/PVE/pvecfg.pm")).unwrap();
@@ -294,6 +295,7 @@ fn a_page_knows_only_who_brings_a_good_ticket_in_the_cookie() {
     assert_eq!(values["username"], "");
     // keys that cannot be read: the page still comes, to say so
     std::fs::remove_file(site.path("/etc/pve/authkey.pub")).unwrap();
+    looked_again();
     assert_eq!(shown(&gate.get("/", &site.cookie("root@pam")))["token"], "null");
 }
 
@@ -319,8 +321,8 @@ fn the_quarantines_link_logs_in_without_a_cookie() {
     assert_eq!(values["username"], "");
     let admin = site.ticket("root@pam").replace('+', "%2B");
     assert_eq!(shown(&gate.get(&format!("/?ticket={admin}"), ""))["username"], "");
-    let log = site.access_log();
-    assert!(log.contains(&format!(" - {user} [")) && !log.contains("PMGQUAR"), "{log}");
+    eventually("the user is logged", || site.access_log().contains(&format!(" - {user} [")));
+    assert!(!site.access_log().contains("PMGQUAR"), "{}", site.access_log());
 }
 
 #[test]

@@ -10,7 +10,6 @@ use http::header::{
     HeaderName, LAST_MODIFIED, RANGE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body_util::BodyExt;
 
 use super::conditional::{Extent, Validators};
 use super::contents::Contents;
@@ -120,7 +119,7 @@ impl Exchange<'_> {
     /// The bytes of `range`, which lies within the file.
     async fn body(&self, range: Range<u64>, contents: &Contents) -> io::Result<Body> {
         if self.opened.version.size > MOST_TO_KEEP {
-            return Ok(FileBody::new(self.opened.file.clone(), range).boxed_unsync());
+            return Ok(Body::boxed(FileBody::new(self.opened.file.clone(), range)));
         }
         let kept = contents.plain(&self.opened).await?;
         slice(&kept, &range).map(full)

@@ -75,7 +75,15 @@ impl TunnelRules {
         self.secret.current().err()
     }
 
+    /// A target that the secret of the last look does not fit may be signed with a newer one.
     fn judge(&self, target: &str) -> Result<Target, Refusal> {
+        match self.judge_once(target) {
+            Err(_) if self.secret.has_changed() => self.judge_once(target),
+            judged => judged,
+        }
+    }
+
+    fn judge_once(&self, target: &str) -> Result<Target, Refusal> {
         let secret = self.secret.current().map_err(Refusal::Secret)?.value;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
@@ -149,7 +157,10 @@ async fn far_end(
     if head.looped {
         return Err(Refusal::Loop);
     }
-    let nodes = engine.nodes.current().map_err(Refusal::Nodes)?;
+    let mut nodes = engine.nodes.current().map_err(Refusal::Nodes)?;
+    if nodes.find(&target.node).is_none() && engine.nodes.has_changed() {
+        nodes = engine.nodes.current().map_err(Refusal::Nodes)?;
+    }
     let (node, address) = nodes
         .find(&target.node)
         .ok_or_else(|| Refusal::UnknownNode { node: target.node.clone(), known: nodes.names() })?;

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -39,6 +39,7 @@ use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::server::Worker;
 use crate::target::ApiPath;
+use crate::upstream::outgoing::Outgoing;
 
 /// More than the daemon ever answers here.
 const ANSWER: usize = 64 << 10;
@@ -197,7 +198,6 @@ async fn hand_over(
         return Err(Refusal::BodyTooLarge { limit });
     }
     let mut head = upload.head.clone();
-    head.headers.remove(ACCEPT_ENCODING);
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     let call = Call {
         head: &head,
@@ -207,7 +207,7 @@ async fn hand_over(
         body: Bytes::from(text),
         place: Place::of_call(&head.method, upload.path),
     };
-    let request = api::request(engine, worker.local(&Route::Daemon), call)?;
+    let request = api::request(engine, worker.local(&Route::Daemon), call, None)?;
     let (worker, path) = (Rc::clone(worker), upload.path.clone());
     worker
         .tasks
@@ -220,7 +220,7 @@ async fn hand_over(
 async fn ask_to_take(
     worker: &Worker,
     path: &ApiPath,
-    request: Request<Full<Bytes>>,
+    request: Outgoing,
     form: Form,
 ) -> Result<Response<Body>, Refusal> {
     let (engine, daemon) = (&worker.engine, worker.local(&Route::Daemon));

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::ACCEPT_ENCODING;
 use http::{Method, StatusCode, response};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -28,7 +27,6 @@ pub(super) async fn check(
     let query = utf8_percent_encode(&object, NON_ALPHANUMERIC);
     let mut head = upload.head.clone();
     head.method = Method::GET;
-    head.headers.remove(ACCEPT_ENCODING);
     let call = Call {
         head: &head,
         target: format!("/api2/json{}?path={query}", rules.permissions),
@@ -38,9 +36,9 @@ pub(super) async fn check(
         place: Place::of_call(&head.method, upload.path),
     };
     let daemon = worker.local(&Route::Daemon);
-    let answer = daemon.send(api::request(engine, daemon, call)?).await?;
-    let (head, incoming) = answer.response.into_parts();
-    let body = collect(engine, incoming).await.unwrap_or_default();
+    let answer = daemon.send(api::request(engine, daemon, call, None)?).await?;
+    let (head, ()) = answer.response.into_parts();
+    let body = collect(engine, answer.body).await.unwrap_or_default();
     if head.status != StatusCode::OK {
         return Err(permissions_unknown(&head));
     }

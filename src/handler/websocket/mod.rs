@@ -9,13 +9,9 @@ pub mod frame;
 pub mod handshake;
 mod pulse;
 
-use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::api::{self, Call};
 use crate::engine::Engine;
@@ -67,16 +63,14 @@ pub async fn open(
     let rules = engine.consoles.as_ref().ok_or(ConsoleError::None)?;
     let handshake = Handshake::check(call.head).map_err(ConsoleError::from)?;
     let asked = call.place;
-    let mut request = api::request(engine, upstream, call)?;
-    request.headers_mut().remove(ACCEPT_ENCODING);
-    let answer = upstream.send(request).await?;
+    let answer = upstream.send(api::request(engine, upstream, call, None)?).await?;
     if answer.response.status() != StatusCode::OK {
         return api::pass_on(engine, upstream, asked, answer).await;
     }
-    let Answer { response, started, .. } = answer;
-    let (head, incoming) = response.into_parts();
+    let Answer { response, body, started } = answer;
+    let (head, ()) = response.into_parts();
     let invalid = || upstream.parse_error(started);
-    let body = read(engine, incoming).await.map_err(|cause| upstream.body_error(started, cause))?;
+    let body = upstream.whole(body, ANSWER, started).await?;
     let told: Value = serde_json::from_slice(&body).map_err(|_| invalid())?;
     match rules.place(&told) {
         Some(place) => {
@@ -94,13 +88,5 @@ pub async fn open(
             Ok(response)
         }
         None => Err(invalid().into()),
-    }
-}
-
-async fn read(engine: &Engine, incoming: Incoming) -> Result<Bytes, &'static str> {
-    match timeout(engine.config.settings.timeout.answer, Limited::new(incoming, ANSWER).collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(_)) => Err("Broken pipe"),
-        Err(_) => Err("Connection timed out"),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nodegate_standin::{Keys, now};
 
 use super::{Attempt, HOUR, INVALID_PVE, cookie, settled};
-use crate::support::nodegate::eventually;
+use crate::support::nodegate::{eventually, looked_again};
 use crate::support::{Nodegate, Site, all_at_once};
 
 const KEY: &str = "/etc/pve/authkey.pub";
@@ -56,6 +56,7 @@ fn the_old_key_is_good_for_tickets_from_before_the_rotation() {
     judge(&site, &gate, &old, &[(0, false), (3200, false), (3400, true), (7100, true), (7300, false)]);
     judge(&site, &gate, &site.keys, &[(0, true), (7100, true)]);
     site.age(OLD_KEY, 2 * HOUR + 400);
+    looked_again();
     judge(&site, &gate, &old, &[(0, false), (7100, false), (7400, false)]);
 }
 
@@ -72,6 +73,7 @@ fn a_rotation_is_seen_at_once() {
     site.keys.write_pve_old(site.root());
     judge(&site, &gate, &site.keys, &[(0, true)]);
     fs::remove_file(site.path(OLD_KEY)).unwrap();
+    looked_again();
     judge(&site, &gate, &site.keys, &[(0, false)]);
 }
 
@@ -121,6 +123,7 @@ fn the_cluster_file_system_may_vanish_and_come_back_with_other_keys() {
     let (here, away) = (site.path("/etc/pve"), site.path("/etc/pve.away"));
     judge(&site, &gate, &site.keys, &[(0, true)]);
     fs::rename(&here, &away).unwrap();
+    looked_again();
     assert_cannot_judge(&Attempt::read(&site, &gate, &site.cookie("root@pam")), "no /etc/pve");
     fs::rename(&away, &here).unwrap();
     let other = Keys::fresh();

@@ -9,6 +9,7 @@ use nodegate_standin::now;
 use socket2::{Domain, Socket, Type};
 
 use super::{Viewer, echoing_machine, gate, ports, refusal_to, refused, silent_port, viewer_head};
+use crate::support::nodegate::looked_again;
 use crate::support::{Deaf, Nodegate, Site};
 
 /// node1 is here, Node2 is 127.0.0.2, node3 was never seen.
@@ -162,6 +163,7 @@ fn nodes_that_are_not_known_or_not_seen_are_a_502() {
     }
     assert_eq!(refused(&gate, &target_on(&site, "node3", 61_000)).0, 502);
     site.write("/etc/pve/.members", "no JSON");
+    looked_again();
     let reply = refusal_to(&gate, viewer_head(&target_on(&site, "node2", 61_000)));
     assert_eq!(reply.status, 500);
     assert!(reply.text().contains("nodes"), "{}", reply.text());

@@ -171,6 +171,11 @@ fn wait_for(stderr: &Mutex<String>, child: &mut Child) -> SocketAddr {
     }
 }
 
+/// Waits until a look at a file that every request needs is no longer good: a refusal may come that late.
+pub fn looked_again() {
+    std::thread::sleep(Duration::from_millis(1100));
+}
+
 /// Waits until something holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;

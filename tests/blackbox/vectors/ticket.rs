@@ -1,8 +1,8 @@
 //! Login tickets, judged by the vectors that the originals' own libraries made.
 
 use nodegate::config::product::Scheme;
-use nodegate::gate::ticket::{DatedKey, Rules, TicketError, verify};
-use openssl::pkey::{PKey, Public};
+use nodegate::gate::ticket::{self, DatedKey, Rules, TicketError, TicketKey, judge_again};
+use openssl::pkey::PKey;
 
 const KEY: &[u8] = include_bytes!("../../data/vectors/authkey.pub");
 const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");
@@ -10,18 +10,25 @@ const MADE: i64 = 0x6B02_4400;
 const DAY: i64 = 86_400;
 const ALL: &[Scheme] = &[Scheme::Pkcs1Sha1, Scheme::Pkcs1Sha256, Scheme::PssSha256];
 
-fn key() -> PKey<Public> {
-    PKey::public_key_from_pem(KEY).unwrap()
+fn key() -> TicketKey {
+    TicketKey::from_pem(KEY).unwrap()
+}
+
+/// The user, and that a second look at a good ticket finds it good as well.
+fn verify(ticket: &str, rules: &Rules<'_>, now: i64) -> Result<String, TicketError> {
+    let (user, signed) = ticket::verify(ticket, rules, now)?;
+    assert_eq!(judge_again(&signed, rules, now), Some(Ok(())));
+    Ok(user)
 }
 
 /// A key of another pair, which has signed nothing here.
-fn other_key() -> PKey<Public> {
+fn other_key() -> TicketKey {
     let pair = PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
-    PKey::public_key_from_pem(&pair.public_key_to_pem().unwrap()).unwrap()
+    TicketKey::from_pem(&pair.public_key_to_pem().unwrap()).unwrap()
 }
 
 /// Rules with a current key of that age.
-fn rules<'a>(prefix: &'a str, key: &'a PKey<Public>, age: i64) -> Rules<'a> {
+fn rules<'a>(prefix: &'a str, key: &'a TicketKey, age: i64) -> Rules<'a> {
     Rules {
         prefix,
         schemes: ALL,
@@ -142,4 +149,18 @@ fn the_old_key_is_good_for_what_it_signed_before_the_rotation() {
     for age in [0, 7199, 7200, 7201, 8000] {
         assert!(judge(7500, age).is_err(), "{age}");
     }
+}
+
+#[test]
+fn a_ticket_that_was_good_grows_old_and_its_key_goes() {
+    let (key, other) = (key(), other_key());
+    let (_, signed) = ticket::verify(ticket_of_root(), &rules("PVE", &key, 10_000), MADE).unwrap();
+    let after = |rules: &Rules<'_>, seconds| judge_again(&signed, rules, MADE + seconds);
+    assert_eq!(after(&rules("PVE", &key, 10_000), 7199), Some(Ok(())));
+    assert_eq!(after(&rules("PVE", &key, 10_000), 7200), Some(Err(TicketError::Age)));
+    assert_eq!(after(&rules("PVE", &other, 0), 60), None);
+    let rotated = Rules { old: Some(DatedKey { key: &key, age: 60 }), ..rules("PVE", &other, 60) };
+    assert_eq!(after(&rotated, 60), Some(Ok(())));
+    let younger_than_the_rotation = Rules { old: Some(DatedKey { key: &key, age: 1000 }), ..rotated };
+    assert_eq!(after(&younger_than_the_rotation, 60), Some(Err(TicketError::Age)));
 }

@@ -1,0 +1,165 @@
+//! The thread that writes the access log, and what it is handed: lines in one bounded text.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes that may wait for a slow disk; lines beyond are lost rather than holding up an answer.
+const WAITING: usize = 8 << 20;
+/// Between two writes, so that many lines go together.
+const GATHER: Duration = Duration::from_millis(10);
+/// Bytes that are not gathered for longer.
+const ENOUGH: usize = 64 << 10;
+/// Pause before a log that could not be opened is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// What waits for the writer.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    /// there is something, or enough of it
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: String,
+    /// lines up to here belong into the file that is open now
+    reopen_at: Option<usize>,
+    stop: bool,
+}
+
+impl Waiting {
+    fn is_told(&self) -> bool {
+        self.reopen_at.is_some() || self.stop
+    }
+}
+
+impl Queue {
+    /// Appends a line by `write`; `false` if too much waits already.
+    pub(super) fn push(&self, write: impl FnOnce(&mut String)) -> bool {
+        let mut waiting = self.lock();
+        let before = waiting.lines.len();
+        if before >= WAITING {
+            return false;
+        }
+        write(&mut waiting.lines);
+        let after = waiting.lines.len();
+        drop(waiting);
+        if before == 0 || (before < ENOUGH && after >= ENOUGH) {
+            self.changed.notify_one();
+        }
+        true
+    }
+
+    pub(super) fn reopen(&self) {
+        let mut waiting = self.lock();
+        waiting.reopen_at = Some(waiting.lines.len());
+        self.changed.notify_one();
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().stop = true;
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for lines and takes all; `spare` is an empty text to go on with. A line after a pause is taken at once,
+    /// one that comes right after others waits for more.
+    fn take(&self, spare: String) -> Waiting {
+        let few = |waiting: &mut Waiting| waiting.lines.len() < ENOUGH && !waiting.is_told();
+        let none = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.is_told();
+        let gathered = self.changed.wait_timeout_while(self.lock(), GATHER, few);
+        let (waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.changed.wait_while(waiting, none).unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *waiting, Waiting { lines: spare, ..Waiting::default() })
+    }
+}
+
+/// An open file, or the time of the last attempt to open it.
+pub(super) struct Writer {
+    path: Option<PathBuf>,
+    file: Option<File>,
+    failed_at: Option<Instant>,
+    warned: bool,
+}
+
+impl Writer {
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
+        Self { path, file: None, failed_at: None, warned: false }
+    }
+
+    /// The thread; the receiver hears when it has ended.
+    pub(super) fn start(self, queue: Arc<Queue>) -> io::Result<Receiver<()>> {
+        let (ending, ended) = sync_channel(0);
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            let _ending: SyncSender<()> = ending;
+            self.run(&queue);
+        })?;
+        Ok(ended)
+    }
+
+    fn run(mut self, queue: &Queue) {
+        let mut spare = String::new();
+        loop {
+            let Waiting { mut lines, reopen_at, stop } = queue.take(spare);
+            let (before, after) = lines.split_at_checked(reopen_at.unwrap_or(0)).unwrap_or(("", &lines));
+            self.append(before);
+            if reopen_at.is_some() {
+                self.open();
+            }
+            self.append(after);
+            if stop {
+                return;
+            }
+            lines.clear();
+            lines.shrink_to(ENOUGH * 2);
+            spare = lines;
+        }
+    }
+
+    fn append(&mut self, lines: &str) {
+        if lines.is_empty() {
+            return;
+        }
+        if self.file.is_none() && self.failed_at.is_none_or(|at| at.elapsed() > RETRY) {
+            self.open();
+        }
+        if let Some(Err(error)) = self.file.as_mut().map(|file| file.write_all(lines.as_bytes())) {
+            self.fail(&error);
+        }
+    }
+
+    fn open(&mut self) {
+        let Some(path) = &self.path else { return };
+        match append_to(path) {
+            Ok(file) => {
+                self.file = Some(file);
+                self.failed_at = None;
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Warns once, and goes on serving without a log.
+    fn fail(&mut self, error: &io::Error) {
+        self.failed_at = Some(Instant::now());
+        self.file = None;
+        if !self.warned {
+            self.warned = true;
+            let path = self.path.as_deref().unwrap_or(Path::new("-")).display();
+            tracing::warn!("access log {path} cannot be written: {error}; serving without it");
+        }
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}

@@ -1,0 +1,227 @@
+//! The body of an answer, read as it is asked for, given up when the daemon pauses for too long. Trailers end here.
+
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::answer_head::Framing;
+use super::connection::Connection;
+use super::pool::Pool;
+
+/// Bytes read at once of a body that is passed on.
+const PIECE: usize = 64 << 10;
+/// A line with the size of a chunk, or a trailer, and its end.
+const LONGEST_LINE: usize = 8 << 10;
+
+/// What is left of an answer.
+pub struct AnswerBody {
+    connection: Option<Connection>,
+    rest: Rest,
+    /// where the connection goes when the body is out
+    pool: Option<Rc<Pool>>,
+    patience: Duration,
+    /// since when the daemon is waited for, once it is
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Rest {
+    Length(u64),
+    UntilClose,
+    Chunk(u64),
+    /// the line end behind a chunk's data
+    ChunkEnd,
+    ChunkSize,
+    Trailers,
+}
+
+impl AnswerBody {
+    pub(super) fn new(
+        connection: Connection,
+        framing: Framing,
+        pool: Option<Rc<Pool>>,
+        patience: Duration,
+    ) -> Self {
+        let rest = match framing {
+            Framing::Length(length) => Rest::Length(length),
+            Framing::Chunked => Rest::ChunkSize,
+            Framing::UntilClose => Rest::UntilClose,
+        };
+        Self { connection: Some(connection), rest, pool, patience, waiting: None }
+    }
+
+    /// Bytes to come, where they are known.
+    pub fn length(&self) -> Option<u64> {
+        if let Rest::Length(length) = self.rest { Some(length) } else { None }
+    }
+
+    /// Everything, up to `limit` bytes. One pause after the other may take as long as the patience lasts, all
+    /// together no longer than one.
+    pub(super) async fn whole(mut self, limit: usize) -> io::Result<Bytes> {
+        let mut next = async || poll_fn(|context| self.poll_piece(context)).await.transpose();
+        let Some(first) = next().await? else { return Ok(Bytes::new()) };
+        let Some(second) = next().await? else { return Ok(first) };
+        let mut whole = BytesMut::from(first);
+        whole.extend_from_slice(&second);
+        while let Some(piece) = next().await? {
+            whole.extend_from_slice(&piece);
+            if whole.len() > limit {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+        }
+        Ok(whole.freeze())
+    }
+
+    /// The next piece, `None` at the end.
+    pub fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            match self.take() {
+                Ok(Taken::Piece(piece)) => {
+                    self.waiting = self.waiting.take().map(|(_, sleep)| (Instant::now(), sleep));
+                    return Poll::Ready(Some(Ok(piece)));
+                }
+                Ok(Taken::End) => return Poll::Ready(None),
+                Ok(Taken::Nothing) => (),
+                Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
+            }
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            match connection.poll_fill(context, PIECE) {
+                Poll::Ready(Ok(0)) if self.rest == Rest::UntilClose => {
+                    self.connection = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(0)) => {
+                    let error = self.fail(io::ErrorKind::UnexpectedEof.into());
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(Ok(_)) => (),
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
+                Poll::Pending => {
+                    ready!(self.poll_patience(context));
+                    let error = self.fail(io::ErrorKind::TimedOut.into());
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+
+    /// Ready when nothing has come for too long. The timer is set once and moved on only when it rings.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let patience = self.patience;
+        let (since, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
+        loop {
+            ready!(timer.as_mut().poll(context));
+            let until = *since + patience;
+            if until <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(until);
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.connection = None;
+        error
+    }
+
+    /// What the buffer holds of the body.
+    fn take(&mut self) -> io::Result<Taken> {
+        let Some(connection) = &mut self.connection else { return Ok(Taken::End) };
+        let buffer = &mut connection.buffer;
+        loop {
+            match self.rest {
+                Rest::Length(0) => {
+                    self.end();
+                    return Ok(Taken::End);
+                }
+                Rest::Length(_) | Rest::UntilClose | Rest::Chunk(1..) if buffer.is_empty() => {
+                    return Ok(Taken::Nothing);
+                }
+                Rest::UntilClose => return Ok(Taken::Piece(buffer.split().freeze())),
+                Rest::Length(left) | Rest::Chunk(left @ 1..) => {
+                    let size = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+                    let left = left - u64::try_from(size).unwrap_or(left);
+                    self.rest = if matches!(self.rest, Rest::Length(_)) {
+                        Rest::Length(left)
+                    } else {
+                        Rest::Chunk(left)
+                    };
+                    return Ok(Taken::Piece(buffer.split_to(size).freeze()));
+                }
+                Rest::Chunk(0) => self.rest = Rest::ChunkEnd,
+                Rest::ChunkEnd => {
+                    let Some(line) = line(buffer)? else { return Ok(Taken::Nothing) };
+                    if line > 0 {
+                        return Err(io::ErrorKind::InvalidData.into());
+                    }
+                    buffer.advance(2);
+                    self.rest = Rest::ChunkSize;
+                }
+                Rest::ChunkSize => {
+                    let Some(line) = line(buffer)? else { return Ok(Taken::Nothing) };
+                    let size = httparse::parse_chunk_size(buffer).map_err(|_| io::ErrorKind::InvalidData)?;
+                    let httparse::Status::Complete((_, size)) = size else { return Ok(Taken::Nothing) };
+                    buffer.advance(line + 2);
+                    self.rest = if size == 0 { Rest::Trailers } else { Rest::Chunk(size) };
+                }
+                Rest::Trailers => {
+                    let Some(line) = line(buffer)? else { return Ok(Taken::Nothing) };
+                    buffer.advance(line + 2);
+                    if line == 0 {
+                        self.end();
+                        return Ok(Taken::End);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything has been read: the connection may serve again.
+    fn end(&mut self) {
+        if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take()) {
+            pool.put(connection);
+        }
+    }
+}
+
+enum Taken {
+    Piece(Bytes),
+    /// more has to be read first
+    Nothing,
+    End,
+}
+
+/// The length of the line at the front, its end not counted; `None` while that has not come.
+fn line(buffer: &[u8]) -> io::Result<Option<usize>> {
+    match buffer.windows(2).position(|end| end == b"\r\n") {
+        None if buffer.len() > LONGEST_LINE => Err(io::ErrorKind::InvalidData.into()),
+        found => Ok(found),
+    }
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.poll_piece(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
