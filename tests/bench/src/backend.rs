@@ -1,0 +1,122 @@
+//! The fixed fast daemon behind every proxy, and one that behaves as three single-threaded workers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Bytes of the small answer's body, and of the big one's.
+pub const SMALL: usize = 1024;
+pub const BIG: usize = 1_080_000;
+
+/// Answers every request with one of two bodies; keeps connections unless asked to close.
+pub struct Backend {
+    pub address: SocketAddr,
+}
+
+struct Answers {
+    small: [Vec<u8>; 2],
+    big: [Vec<u8>; 2],
+}
+
+impl Backend {
+    /// Runs in a thread of its own as long as the process.
+    pub fn start() -> Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        std::thread::Builder::new().name("backend".into()).spawn(move || {
+            let answers = Arc::new(Answers::new());
+            runtime.block_on(async move {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(serve(stream, Arc::clone(&answers)));
+                }
+            });
+        })?;
+        Ok(Self { address })
+    }
+}
+
+impl Answers {
+    fn new() -> Self {
+        let both = |length| [answer(length, "keep-alive"), answer(length, "close")];
+        Self { small: both(SMALL), big: both(BIG) }
+    }
+
+    fn to(&self, head: &[u8]) -> (&[u8], bool) {
+        let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let closes = contains(head, b"\r\nconnection: close") || line.ends_with(b"HTTP/1.0");
+        let [open, shut] = if contains(line, b"/cluster/resources") { &self.big } else { &self.small };
+        (if closes { shut } else { open }, closes)
+    }
+}
+
+fn answer(length: usize, connection: &str) -> Vec<u8> {
+    let mut bytes = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json;charset=UTF-8\r\nContent-Length: {length}\r\n\
+         Connection: {connection}\r\nServer: pve-api-daemon/3.0\r\n\r\n"
+    )
+    .into_bytes();
+    let body = br#"{"data":[{"id":"qemu/100","node":"one","status":"running"}]}"#.iter().cycle();
+    bytes.extend(body.take(length));
+    bytes
+}
+
+fn contains(text: &[u8], lower: &[u8]) -> bool {
+    text.windows(lower.len()).any(|window| window.eq_ignore_ascii_case(lower))
+}
+
+/// Requests without bodies, one after the other.
+async fn serve(mut stream: TcpStream, answers: Arc<Answers>) {
+    let _ = stream.set_nodelay(true);
+    let mut buffer = vec![0; 8192];
+    let mut filled = 0;
+    loop {
+        let Some(free) = buffer.get_mut(filled..) else { return };
+        match stream.read(free).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => filled += read,
+        }
+        let head = buffer.get(..filled).unwrap_or_default();
+        if !head.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        let (answer, closes) = answers.to(head);
+        if stream.write_all(answer).await.is_err() || closes {
+            return;
+        }
+        filled = 0;
+    }
+}
+
+/// Three threads that share one listening socket; each serves one connection at a time, a call takes
+/// `call`, and one in `slow_every` takes `slow`.
+pub fn three_workers(call: Duration, slow: Duration, slow_every: u64) -> Result<SocketAddr> {
+    use std::io::{Read as _, Write as _};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let calls = Arc::new(AtomicU64::new(1));
+    for _ in 0..3 {
+        let listener = listener.try_clone().context("a second handle of the listening socket")?;
+        let calls = Arc::clone(&calls);
+        std::thread::spawn(move || {
+            let answer = answer(SMALL, "close");
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut head = [0; 8192];
+                let Ok(1..) = stream.read(&mut head) else { continue };
+                let count = calls.fetch_add(1, Ordering::Relaxed);
+                let is_slow = slow_every > 0 && count.is_multiple_of(slow_every);
+                std::thread::sleep(if is_slow { slow } else { call });
+                let _ = stream.write_all(&answer);
+            }
+        });
+    }
+    Ok(address)
+}

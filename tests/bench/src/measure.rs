@@ -1,0 +1,129 @@
+//! Interleaved runs and what is made of them: medians, spreads, ratios within one repeat.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+/// The figures of one run, by their names.
+pub type Sample = BTreeMap<&'static str, f64>;
+
+/// Which way a figure is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    Higher,
+    Lower,
+}
+
+/// One who is measured, and how.
+pub struct Contender<'a> {
+    pub name: &'static str,
+    pub run: Box<dyn FnMut() -> Result<Sample> + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    pub fn new(name: &'static str, run: impl FnMut() -> Result<Sample> + 'a) -> Self {
+        Self { name, run: Box::new(run) }
+    }
+}
+
+/// All runs of one contender, in the order of the repeats.
+#[derive(Clone, Debug)]
+pub struct Series {
+    pub name: &'static str,
+    pub samples: Vec<Sample>,
+}
+
+impl Series {
+    /// The figure's values, one for each repeat that gave it.
+    pub fn values(&self, figure: &str) -> Vec<f64> {
+        self.samples.iter().filter_map(|sample| sample.get(figure).copied()).collect()
+    }
+}
+
+/// Each contender once, in turn, `repeats` times; every other round backwards, so that none always follows another.
+pub fn interleave(repeats: usize, mut contenders: Vec<Contender<'_>>) -> Result<Vec<Series>> {
+    let mut series: Vec<_> =
+        contenders.iter().map(|one| Series { name: one.name, samples: Vec::new() }).collect();
+    for round in 0..repeats {
+        let mut order: Vec<_> = contenders.iter_mut().zip(&mut series).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for (contender, series) in order {
+            series.samples.push((contender.run)()?);
+        }
+    }
+    Ok(series)
+}
+
+/// Median, least and greatest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub greatest: f64,
+}
+
+impl Spread {
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.retain(|value| value.is_finite());
+        values.sort_by(f64::total_cmp);
+        let (least, greatest) = (*values.first()?, *values.last()?);
+        let upper = *values.get(values.len() / 2)?;
+        let lower = *values.get((values.len() - 1) / 2)?;
+        Some(Self { median: f64::midpoint(lower, upper), least, greatest })
+    }
+}
+
+/// `ours` by the best of `others` in the same repeat; with `Better::Lower` the best is the least.
+pub fn ratio(figure: &str, better: Better, ours: &Series, others: &[&Series]) -> Option<Spread> {
+    let pairs = ours.samples.iter().enumerate().filter_map(|(round, sample)| {
+        let rivals = others.iter().filter_map(|other| other.samples.get(round)?.get(figure).copied());
+        let best = match better {
+            Better::Higher => rivals.reduce(f64::max),
+            Better::Lower => rivals.reduce(f64::min),
+        }?;
+        Some(sample.get(figure)? / best)
+    });
+    Spread::of(pairs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+    use super::*;
+
+    fn series(name: &'static str, values: &[f64]) -> Series {
+        Series { name, samples: values.iter().map(|value| Sample::from([("rate", *value)])).collect() }
+    }
+
+    #[test]
+    fn the_median_lies_between_the_middle_two() {
+        let spread = Spread::of(vec![4.0, 1.0, 3.0, 2.0]).unwrap();
+        assert_eq!(spread, Spread { median: 2.5, least: 1.0, greatest: 4.0 });
+        assert_eq!(Spread::of(vec![]), None);
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_repeat_against_the_best() {
+        let ours = series("a", &[10.0, 20.0, 30.0]);
+        let (slow, fast) = (series("b", &[1.0, 1.0, 1.0]), series("c", &[10.0, 10.0, 10.0]));
+        assert_eq!(ratio("rate", Better::Higher, &ours, &[&slow, &fast]).unwrap().median, 2.0);
+        assert_eq!(ratio("rate", Better::Lower, &ours, &[&slow, &fast]).unwrap().median, 20.0);
+        assert_eq!(ratio("none", Better::Lower, &ours, &[&slow]), None);
+    }
+
+    #[test]
+    fn rounds_run_there_and_back() {
+        let order = std::cell::RefCell::new(String::new());
+        let one = |name: &'static str| {
+            Contender::new(name, || {
+                order.borrow_mut().push_str(name);
+                Ok(Sample::new())
+            })
+        };
+        let series = interleave(2, vec![one("a"), one("b")]).unwrap();
+        assert_eq!(order.take(), "abba");
+        assert_eq!(series.len(), 2);
+    }
+}

@@ -1,0 +1,1 @@
+//! Rows of the comparison as Markdown, between marks in `docs/performance.md`.
