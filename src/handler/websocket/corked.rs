@@ -63,14 +63,15 @@ impl<S: OverTcp> AsyncWrite for Corked<S> {
         let mut written = 0;
         let last = loop {
             let rest = bytes.get(written..).unwrap_or_default();
-            match Pin::new(&mut self.0).poll_write(context, rest) {
-                Poll::Ready(Ok(count)) if (1..rest.len()).contains(&count) => written += count,
-                Poll::Ready(Ok(count)) => break Poll::Ready(Ok(written + count)),
-                stopped => break stopped,
+            let polled = Pin::new(&mut self.0).poll_write(context, rest);
+            let Poll::Ready(Ok(count)) = polled else { break polled };
+            written += count;
+            if count == 0 || count == rest.len() {
+                break polled;
             }
         };
         self.cork(false);
-        if written > 0 && !matches!(last, Poll::Ready(Ok(_))) { Poll::Ready(Ok(written)) } else { last }
+        if written > 0 { Poll::Ready(Ok(written)) } else { last }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

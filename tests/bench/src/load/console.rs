@@ -19,18 +19,18 @@ const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocke
                        Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// A way through a proxy that ends TLS to a console of ours.
-pub struct Path<'a> {
-    pub proxy: SocketAddr,
+pub(crate) struct Path<'a> {
+    pub(crate) proxy: SocketAddr,
     /// Path with query, and header lines, of the websocket's request; none for a proxy without framing.
-    pub websocket: Option<(&'a str, &'a str)>,
+    pub(crate) websocket: Option<(&'a str, &'a str)>,
     /// Where the proxy connects to.
-    pub console: &'a TcpListener,
+    pub(crate) console: &'a TcpListener,
     /// The proxy's process, for its CPU time.
-    pub pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
 }
 
 /// A context for viewers: TLS 1.3, nothing verified.
-pub fn context() -> Result<SslContext> {
+pub(crate) fn context() -> Result<SslContext> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::NONE);
     builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
@@ -39,7 +39,7 @@ pub fn context() -> Result<SslContext> {
 }
 
 /// The two ends: the viewer's, the console's.
-pub fn open(path: &Path<'_>, context: &SslContext) -> Result<(SslStream<TcpStream>, TcpStream)> {
+pub(crate) fn open(path: &Path<'_>, context: &SslContext) -> Result<(SslStream<TcpStream>, TcpStream)> {
     let stream = TcpStream::connect(path.proxy)?;
     tunnel::prepare(&stream)?;
     let mut viewer = SslStream::new(Ssl::new(context)?, stream)?;
@@ -60,12 +60,11 @@ fn frame(path: &Path<'_>, payload: &[u8]) -> Result<Vec<u8>> {
         return Ok(payload.to_vec());
     }
     let mut frame = vec![0x82];
-    match u8::try_from(payload.len()) {
-        Ok(short @ ..126) => frame.push(0x80 | short),
-        _ => {
-            frame.push(0x80 | 127);
-            frame.extend(u64::try_from(payload.len())?.to_be_bytes());
-        }
+    if let Ok(short @ ..126) = u8::try_from(payload.len()) {
+        frame.push(0x80 | short);
+    } else {
+        frame.push(0x80 | 127);
+        frame.extend(u64::try_from(payload.len())?.to_be_bytes());
     }
     frame.extend(MASK);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
@@ -74,7 +73,7 @@ fn frame(path: &Path<'_>, payload: &[u8]) -> Result<Vec<u8>> {
 
 /// As many bytes as go through. Towards the viewer records are counted as they come and not decrypted (22 bytes of
 /// 16 kB too many): else the viewer would be slower than the proxy.
-pub fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) -> Result<Bulk> {
+pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) -> Result<Bulk> {
     let (mut viewer, mut console) = open(path, &context()?)?;
     let raw = viewer.get_ref().try_clone()?;
     let ended = AtomicBool::new(false);
@@ -84,7 +83,7 @@ pub fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) -> Result
             Direction::ToMachine => (raw, console.try_clone()?),
         };
         let to_viewer = direction == Direction::ToViewer;
-        let piece = if to_viewer { vec![0x5a; 4 * FRAME] } else { frame(path, &[0x5a; FRAME])? };
+        let piece = if to_viewer { vec![0x5a; 4 * FRAME] } else { frame(path, &vec![0x5a; FRAME])? };
         let writer: &mut (dyn Write + Send) = if to_viewer { &mut console } else { &mut viewer };
         let ended = &ended;
         let sending =
@@ -100,7 +99,7 @@ pub fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) -> Result
 }
 
 /// One small message there and back, again and again, both ends in one thread.
-pub fn echo(path: &Path<'_>, rounds: usize) -> Result<Latency> {
+pub(crate) fn echo(path: &Path<'_>, rounds: usize) -> Result<Latency> {
     let (mut viewer, mut console) = open(path, &context()?)?;
     let mut message = [0x5a; MESSAGE];
     let request = frame(path, &message)?;

@@ -9,15 +9,15 @@ const TICKS: f64 = 100.0;
 
 /// Bytes of a process and all below it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Shared pages counted in part.
-    pub pss: u64,
+    pub(crate) pss: u64,
     /// Shared pages counted in full, in each process.
-    pub rss: u64,
+    pub(crate) rss: u64,
 }
 
 /// Processes that end meanwhile count nothing.
-pub fn memory(pid: u32) -> Result<Memory> {
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
     let rollup = |pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
     rollup(pid).with_context(|| format!("memory of process {pid}"))?;
     let texts = family(pid).into_iter().filter_map(|pid| rollup(pid).ok());
@@ -28,7 +28,7 @@ pub fn memory(pid: u32) -> Result<Memory> {
 }
 
 /// User and system time since the start, of a process and all below it that live.
-pub fn cpu_seconds(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let own = ticks_of(pid).with_context(|| format!("CPU time of process {pid}"))?;
     let below = family(pid).into_iter().filter(|other| *other != pid).filter_map(ticks_of);
     Ok(f64::from(own + below.sum::<u32>()) / TICKS)

@@ -24,38 +24,38 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// A way through a proxy to a machine of ours.
-pub struct Path<'a> {
-    pub proxy: SocketAddr,
+pub(crate) struct Path<'a> {
+    pub(crate) proxy: SocketAddr,
     /// Target of a CONNECT request; none for a proxy of bare TCP.
-    pub connect: Option<&'a str>,
+    pub(crate) connect: Option<&'a str>,
     /// Where the proxy connects to.
-    pub machine: &'a TcpListener,
+    pub(crate) machine: &'a TcpListener,
     /// The proxy's process, for its CPU time.
-    pub pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
 }
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     ToViewer,
     ToMachine,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Bulk {
-    pub bytes_per_second: f64,
+pub(crate) struct Bulk {
+    pub(crate) bytes_per_second: f64,
     /// Of the proxy, for 10^9 bytes.
-    pub cpu_seconds_per_gigabyte: Option<f64>,
+    pub(crate) cpu_seconds_per_gigabyte: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Latency {
+pub(crate) struct Latency {
     pub p50: Duration,
     pub p99: Duration,
 }
 
 impl Latency {
-    pub fn of(mut samples: Vec<Duration>) -> Result<Self> {
+    pub(crate) fn of(mut samples: Vec<Duration>) -> Result<Self> {
         samples.sort_unstable();
         let at = |percent: usize| {
             samples.get((samples.len() * percent / 100).min(samples.len().saturating_sub(1)))
@@ -66,7 +66,7 @@ impl Latency {
 }
 
 /// The two ends: the viewer's, the machine's.
-pub fn open(path: &Path<'_>) -> Result<(TcpStream, TcpStream)> {
+pub(crate) fn open(path: &Path<'_>) -> Result<(TcpStream, TcpStream)> {
     let mut viewer = TcpStream::connect(path.proxy)?;
     prepare(&viewer)?;
     if let Some(target) = path.connect {
@@ -100,7 +100,7 @@ pub(super) fn read_head(stream: &mut impl std::io::Read, status: &str) -> Result
 }
 
 /// As many bytes as go through.
-pub fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) -> Result<Bulk> {
+pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) -> Result<Bulk> {
     let (viewer, machine) = open(path)?;
     let (source, sink) = match direction {
         Direction::ToViewer => (machine, viewer),
@@ -165,7 +165,7 @@ pub(super) fn discard(sink: &TcpStream, until: Instant) -> Result<u64> {
 }
 
 /// One small message there and back, again and again. One thread is both ends, so none of its own wakes another.
-pub fn echo(path: &Path<'_>, rounds: usize) -> Result<Latency> {
+pub(crate) fn echo(path: &Path<'_>, rounds: usize) -> Result<Latency> {
     let (mut viewer, mut machine) = open(path)?;
     let mut message = [0x5a; MESSAGE];
     let mut samples = Vec::with_capacity(rounds);
