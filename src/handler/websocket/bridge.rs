@@ -1,20 +1,21 @@
 //! The bridge itself: frames of the client become bytes of the console, bytes of the console become frames.
 //!
-//! Each direction has one buffer and reads nothing while that is full, so a slow end slows the other down instead of
-//! filling memory.
+//! A direction reads nothing while the other end has not taken what was read before, so a slow end slows the other down
+//! instead of filling memory.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, sink, split};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::console::Console;
+use super::corked::{Corked, OverTcp};
 use super::decoder::{End, Found};
-use super::ends::{FROM_CLIENT, Inbox, Outbox};
+use super::ends::{Inbox, Outbox};
 use super::frame::{Control, Fault, Opcode};
 use super::pulse::{Due, Pulse};
 
@@ -77,9 +78,9 @@ pub async fn run<S>(
     ping: Option<Duration>,
     stop: &CancellationToken,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: OverTcp,
 {
-    let (source, sink) = split(client);
+    let (source, sink) = split(Corked(client));
     let mut client = (Inbox::new(source), Outbox::new(sink));
     let pulse = Pulse::new(ping);
     let ending = match console {
@@ -122,15 +123,12 @@ where
     R: AsyncRead + Unpin,
     C: AsyncWrite + Unpin,
 {
-    for part in early.chunks(FROM_CLIENT) {
-        let found = inbox.decoder.decode(part, &mut inbox.payload);
-        if let Some(ending) = pass_up(found, &mut inbox.payload, console, pulse).await {
-            return ending;
-        }
+    let found = inbox.take_early(early);
+    if let Some(ending) = pass_up(found, &mut inbox.payload, console, pulse).await {
+        return ending;
     }
-    drop(early);
     loop {
-        let Ok(found) = inbox.read(pulse).await else { return Ending::ClientGone };
+        let Ok(found) = inbox.read(console, pulse).await else { return Ending::ClientGone };
         if let Some(ending) = pass_up(found, &mut inbox.payload, console, pulse).await {
             return ending;
         }
@@ -155,7 +153,7 @@ async fn pass_up<C: AsyncWrite + Unpin>(
         };
         let written = written.await;
         pulse.console_full(false);
-        payload.clear();
+        *payload = Vec::new();
         if let Err(error) = written {
             // What the console has sent before is still on its way down, and its end ends the bridge.
             sleep(LAST_WORDS).await;
@@ -187,9 +185,9 @@ where
             None => tokio::select! {
                 biased;
                 () = pulse.due() => (),
-                read = console.read(outbox.room()) => match read {
+                read = outbox.relay(console) => match read {
                     Ok(0) => return Ending::ConsoleEnded,
-                    Ok(length) => outbox.data(length),
+                    Ok(_) => (),
                     Err(error) => return Ending::ConsoleFailed(error),
                 },
             },
@@ -216,9 +214,7 @@ where
     outbox.control(Opcode::Close, &close);
     outbox.flush(pulse).await?;
     if ending.awaits_answer() {
-        while inbox.read(pulse).await?.end.is_none() {
-            inbox.payload.clear();
-        }
+        while inbox.read(&mut sink(), pulse).await?.end.is_none() {}
     }
     outbox.sink.shutdown().await?;
     // Bytes that nobody reads would make the system throw the close frame away.

@@ -3,6 +3,8 @@
 //! A codec of our own, since the kept crates collect a frame or a message before they hand it out: two hundred
 //! consoles with frames of a megabyte would then need hundreds of megabytes.
 
+use std::ops::Range;
+
 use super::frame::{
     Control, FINAL, Fault, LENGTH, LENGTH_16, LENGTH_64, LONGEST_PAYLOAD, MASKED, Opcode, RESERVED,
     close_code, unmask,
@@ -53,13 +55,13 @@ enum State {
 }
 
 impl Decoder {
-    /// Takes all of `bytes`. The unmasked payload of data frames is appended to `payload`.
-    pub fn decode(&mut self, mut bytes: &[u8], payload: &mut Vec<u8>) -> Found {
-        let mut found = Found::default();
-        while let Some((first, after)) = bytes.split_first() {
-            match self.step(*first, bytes, payload, &mut found) {
-                Ok(Taken::Byte) => bytes = after,
-                Ok(Taken::Bytes(count)) => bytes = bytes.get(count..).unwrap_or_default(),
+    /// Takes all of `bytes`. The unmasked payload of data frames is left in them, in one piece.
+    pub fn decode(&mut self, bytes: &mut [u8]) -> (Found, Range<usize>) {
+        let (mut found, mut payload) = (Found::default(), 0..0);
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.step(bytes, at, &mut payload, &mut found) {
+                Ok(taken) => at += taken,
                 Err(end) => {
                     self.state = State::Ended;
                     found.end = Some(end);
@@ -67,40 +69,46 @@ impl Decoder {
                 }
             }
         }
-        found
+        (found, payload)
     }
 
-    fn step(&mut self, first: u8, bytes: &[u8], data: &mut Vec<u8>, found: &mut Found) -> Result<Taken, End> {
+    /// How many bytes it has used.
+    fn step(
+        &mut self,
+        bytes: &mut [u8],
+        at: usize,
+        data: &mut Range<usize>,
+        found: &mut Found,
+    ) -> Result<usize, End> {
+        let rest = bytes.get_mut(at..).unwrap_or_default();
         match &mut self.state {
             State::Head => {
-                self.take_head(first).map_err(End::Fault)?;
+                self.take_head(rest.first().copied().unwrap_or_default()).map_err(End::Fault)?;
                 // A control frame without payload is complete with its head.
                 self.finish(found)?;
-                Ok(Taken::Byte)
+                Ok(1)
             }
             State::Payload { left, mask } => {
-                let part = at_most(bytes, *left);
-                let start = data.len();
-                data.extend_from_slice(part);
-                unmask(data.get_mut(start..).unwrap_or_default(), *mask);
-                mask.rotate_left(part.len() % 4);
-                *left = left.saturating_sub(length_of(part));
-                let taken = part.len();
+                let length = at_most(rest, *left).len();
+                unmask(rest.get_mut(..length).unwrap_or_default(), *mask);
+                mask.rotate_left(length % 4);
+                *left = left.saturating_sub(u64::try_from(length).unwrap_or(u64::MAX));
                 if *left == 0 {
                     self.state = State::Head;
                 }
-                Ok(Taken::Bytes(taken))
+                append(bytes, data, at..at + length);
+                Ok(length)
             }
             State::Control { left, mask, payload, .. } => {
-                let part = at_most(bytes, *left);
+                let part = at_most(rest, *left);
                 payload.push_masked(part, *mask);
                 mask.rotate_left(part.len() % 4);
-                *left = left.saturating_sub(length_of(part));
+                *left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(u64::MAX));
                 let taken = part.len();
                 self.finish(found)?;
-                Ok(Taken::Bytes(taken))
+                Ok(taken)
             }
-            State::Ended => Ok(Taken::Bytes(bytes.len())),
+            State::Ended => Ok(rest.len()),
         }
     }
 
@@ -198,19 +206,22 @@ impl Decoder {
 
 const RESERVED_OPCODE: Fault = Fault::Protocol("a reserved opcode");
 
-/// How much a step has used.
-enum Taken {
-    Byte,
-    Bytes(usize),
-}
-
 fn at_most(bytes: &[u8], left: u64) -> &[u8] {
     let left = usize::try_from(left).unwrap_or(usize::MAX);
     bytes.get(..left).unwrap_or(bytes)
 }
 
-fn length_of(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+/// Brings `part` to the end of `data`, which lies before it. The first part, often the only one, stays where it is.
+fn append(bytes: &mut [u8], data: &mut Range<usize>, part: Range<usize>) {
+    if data.start == data.end {
+        *data = part;
+        return;
+    }
+    let length = part.len();
+    if data.end < part.start {
+        bytes.copy_within(part, data.end);
+    }
+    data.end += length;
 }
 
 #[cfg(test)]

@@ -1,99 +1,172 @@
-//! The client's end of a bridge: one buffer for each direction.
+//! The client's end of a bridge. Both directions go through buffers that all consoles of a thread share; a console has
+//! bytes of its own only while an end does not take them.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
+use super::corked::RECORD;
 use super::decoder::{Decoder, Found};
 use super::frame::{Control, LONGEST_OWN_HEAD, Opcode, own_head};
 use super::pulse::Pulse;
 
-/// One TLS record.
-pub(super) const FROM_CLIENT: usize = 16 << 10;
-/// A whole frame, two TLS records.
-const TO_CLIENT: usize = 32 << 10;
+/// Read at most before the console gets it: a frame of 64 kB with its head.
+const FROM_CLIENT: usize = 5 * RECORD;
+/// A whole frame with its head.
+const TO_CLIENT: usize = 4 * RECORD;
+
+thread_local! {
+    /// What is in them is used or copied before anything waits.
+    static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static FRAME: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The client's frames, unpacked.
 pub(super) struct Inbox<R> {
     source: R,
     pub(super) decoder: Decoder,
-    input: Vec<u8>,
+    /// What the console has not taken yet.
     pub(super) payload: Vec<u8>,
 }
 
 impl<R: AsyncRead + Unpin> Inbox<R> {
     pub(super) fn new(source: R) -> Self {
-        Self {
-            source,
-            decoder: Decoder::default(),
-            input: vec![0; FROM_CLIENT],
-            payload: Vec::with_capacity(FROM_CLIENT),
-        }
+        Self { source, decoder: Decoder::default(), payload: Vec::new() }
     }
 
-    /// Reads once and adds to `payload`.
-    pub(super) async fn read(&mut self, pulse: &Pulse) -> io::Result<Found> {
-        let length = self.source.read(&mut self.input).await?;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+    /// What was read before the handshake was over; its payload is for the console.
+    pub(super) fn take_early(&mut self, early: Bytes) -> Found {
+        let mut early = Vec::from(early);
+        let (found, payload) = self.decoder.decode(&mut early);
+        self.payload = early.get(payload).unwrap_or_default().to_vec();
+        found
+    }
+
+    /// Reads what there is, and gives the console what it takes at once; the rest, or all if it fails, is `payload`.
+    pub(super) async fn read<C>(&mut self, console: &mut C, pulse: &Pulse) -> io::Result<Found>
+    where
+        C: AsyncWrite + Unpin,
+    {
+        let relayed =
+            poll_fn(|context| INPUT.with_borrow_mut(|input| self.poll_relay(console, input, context)));
+        let found = relayed.await?;
         pulse.heard();
-        let bytes = self.input.get(..length).unwrap_or_default();
-        Ok(self.decoder.decode(bytes, &mut self.payload))
+        Ok(found)
+    }
+
+    fn poll_relay<C: AsyncWrite + Unpin>(
+        &mut self,
+        console: &mut C,
+        input: &mut Vec<u8>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Found>> {
+        input.resize(FROM_CLIENT, 0);
+        let length = ready!(poll_read_records(&mut self.source, input, context))?;
+        if length == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let (found, payload) = self.decoder.decode(input.get_mut(..length).unwrap_or_default());
+        let payload = input.get(payload).unwrap_or_default();
+        let mut written = 0;
+        if !payload.is_empty()
+            && let Poll::Ready(Ok(count)) = Pin::new(console).poll_write(context, payload)
+        {
+            written = count;
+        }
+        self.payload = payload.get(written..).unwrap_or_default().to_vec();
+        Poll::Ready(Ok(found))
     }
 
     pub(super) async fn discard(&mut self) -> io::Result<()> {
-        while self.source.read(&mut self.input).await? > 0 {}
+        let mut rest = vec![0; RECORD];
+        while self.source.read(&mut rest).await? > 0 {}
         Ok(())
     }
 }
 
-/// One frame on its way to the client. Whatever future is dropped in the middle, the rest of the frame is kept.
+/// Reads on while it gets whole records; 0 at the end. What goes wrong after the first will go wrong again.
+fn poll_read_records<R: AsyncRead + Unpin>(
+    source: &mut R,
+    buffer: &mut [u8],
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(Pin::new(&mut *source).poll_read(context, &mut buffer))?;
+    let mut before = 0;
+    while buffer.filled().len() - before >= RECORD && buffer.remaining() >= RECORD {
+        before = buffer.filled().len();
+        if !matches!(Pin::new(&mut *source).poll_read(context, &mut buffer), Poll::Ready(Ok(()))) {
+            break;
+        }
+    }
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// What is on its way to the client. Whatever future is dropped in the middle, the rest of a frame is kept.
 pub(super) struct Outbox<W> {
     pub(super) sink: W,
-    buffer: Vec<u8>,
+    rest: Vec<u8>,
     start: usize,
-    end: usize,
 }
 
 impl<W: AsyncWrite + Unpin> Outbox<W> {
     pub(super) fn new(sink: W) -> Self {
-        Self { sink, buffer: vec![0; TO_CLIENT], start: 0, end: 0 }
+        Self { sink, rest: Vec::new(), start: 0 }
     }
 
-    /// Where the payload of the next data frame is read into.
-    pub(super) fn room(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(LONGEST_OWN_HEAD..).unwrap_or_default()
+    /// Makes a binary frame of what the console has said and sends as much of it as the client takes at once; `flush`
+    /// sends the rest. 0 at the console's end.
+    pub(super) async fn relay<C: AsyncRead + Unpin>(&mut self, console: &mut C) -> io::Result<usize> {
+        poll_fn(|context| FRAME.with_borrow_mut(|frame| self.poll_relay(console, frame, context))).await
     }
 
-    /// Makes a binary frame of the first bytes of `room`: its head goes right before them.
-    pub(super) fn data(&mut self, length: usize) {
+    fn poll_relay<C: AsyncRead + Unpin>(
+        &mut self,
+        console: &mut C,
+        frame: &mut Vec<u8>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        frame.resize(TO_CLIENT, 0);
+        let mut room = ReadBuf::new(frame.get_mut(LONGEST_OWN_HEAD..).unwrap_or_default());
+        ready!(Pin::new(console).poll_read(context, &mut room))?;
+        let length = room.filled().len();
+        if length == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        // The head goes right before the payload.
         let (head, head_length) = own_head(Opcode::Binary, u16::try_from(length).unwrap_or(u16::MAX));
-        self.start = LONGEST_OWN_HEAD - head_length;
-        self.end = LONGEST_OWN_HEAD + length;
-        self.put(self.start, head.get(..head_length).unwrap_or_default());
+        let mut start = LONGEST_OWN_HEAD - head_length;
+        if let Some(place) = frame.get_mut(start..LONGEST_OWN_HEAD) {
+            place.copy_from_slice(head.get(..head_length).unwrap_or_default());
+        }
+        let end = LONGEST_OWN_HEAD + length;
+        while start < end {
+            let bytes = frame.get(start..end).unwrap_or_default();
+            match Pin::new(&mut self.sink).poll_write(context, bytes) {
+                Poll::Ready(Ok(written @ 1..)) => start += written,
+                // `flush` meets it again.
+                Poll::Ready(Ok(0) | Err(_)) | Poll::Pending => break,
+            }
+        }
+        self.rest.extend_from_slice(frame.get(start..end).unwrap_or_default());
+        Poll::Ready(Ok(length))
     }
 
     pub(super) fn control(&mut self, opcode: Opcode, control: &Control) {
         let payload = control.as_slice();
         let (head, head_length) = own_head(opcode, u16::try_from(payload.len()).unwrap_or(u16::MAX));
-        self.put(0, head.get(..head_length).unwrap_or_default());
-        self.put(head_length, payload);
-        (self.start, self.end) = (0, head_length + payload.len());
+        self.rest.extend_from_slice(head.get(..head_length).unwrap_or_default());
+        self.rest.extend_from_slice(payload);
     }
 
-    fn put(&mut self, at: usize, bytes: &[u8]) {
-        if let Some(place) = self.buffer.get_mut(at..at + bytes.len()) {
-            place.copy_from_slice(bytes);
-        }
-    }
-
-    /// Sends the frame, or what is left of it.
+    /// Sends what has begun, or what is left of it.
     pub(super) async fn flush(&mut self, pulse: &Pulse) -> io::Result<()> {
-        while self.start < self.end {
-            let rest = self.buffer.get(self.start..self.end).unwrap_or_default();
+        while let Some(rest) = self.rest.get(self.start..).filter(|rest| !rest.is_empty()) {
             let sink = &mut self.sink;
             let written = poll_fn(|context| {
                 let polled = Pin::new(&mut *sink).poll_write(context, rest);
@@ -105,6 +178,7 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
                 written => self.start += written,
             }
         }
+        (self.rest, self.start) = (Vec::new(), 0);
         self.sink.flush().await
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod bridge;
 pub mod console;
+pub mod corked;
 pub mod decoder;
 mod ends;
 pub mod frame;

@@ -1,1 +1,119 @@
-//! Consoles: bulk and echo through a websocket, and through bare TLS.
+//! Consoles: bulk and echo through a websocket over TLS, and through bare TLS for a proxy that only ends that.
+
+use std::io::{Read as _, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVerifyMode, SslVersion};
+
+use super::tunnel::{self, Bulk, Direction, Latency, discard, measure, read_head};
+
+/// Payload of a frame of the viewer's.
+const FRAME: usize = 64 << 10;
+const MESSAGE: usize = 64;
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A way through a proxy that ends TLS to a console of ours.
+pub(crate) struct Path<'a> {
+    pub(crate) proxy: SocketAddr,
+    /// Path with query, and header lines, of the websocket's request; none for a proxy without framing.
+    pub(crate) websocket: Option<(&'a str, &'a str)>,
+    /// Where the proxy connects to.
+    pub(crate) console: &'a TcpListener,
+    /// The proxy's process, for its CPU time.
+    pub(crate) pid: Option<u32>,
+}
+
+/// A context for viewers: TLS 1.3, nothing verified.
+pub(crate) fn context() -> Result<SslContext> {
+    let mut builder = SslContext::builder(SslMethod::tls_client())?;
+    builder.set_verify(SslVerifyMode::NONE);
+    builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
+    builder.set_ciphersuites("TLS_AES_256_GCM_SHA384")?;
+    Ok(builder.build())
+}
+
+/// The two ends: the viewer's, the console's.
+pub(crate) fn open(path: &Path<'_>, context: &SslContext) -> Result<(SslStream<TcpStream>, TcpStream)> {
+    let stream = TcpStream::connect(path.proxy)?;
+    tunnel::prepare(&stream)?;
+    let mut viewer = SslStream::new(Ssl::new(context)?, stream)?;
+    viewer.connect()?;
+    if let Some((target, headers)) = path.websocket {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n{headers}{UPGRADE}\r\n", path.proxy);
+        viewer.write_all(request.as_bytes())?;
+        read_head(&mut viewer, " 101 ")?;
+    }
+    let (console, _) = path.console.accept()?;
+    tunnel::prepare(&console)?;
+    Ok((viewer, console))
+}
+
+/// A whole binary message, masked; without framing the payload alone.
+fn frame(path: &Path<'_>, payload: &[u8]) -> Result<Vec<u8>> {
+    if path.websocket.is_none() {
+        return Ok(payload.to_vec());
+    }
+    let mut frame = vec![0x82];
+    if let Ok(short @ ..126) = u8::try_from(payload.len()) {
+        frame.push(0x80 | short);
+    } else {
+        frame.push(0x80 | 127);
+        frame.extend(u64::try_from(payload.len())?.to_be_bytes());
+    }
+    frame.extend(MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    Ok(frame)
+}
+
+/// As many bytes as go through. Towards the viewer records are counted as they come and not decrypted (22 bytes of
+/// 16 kB too many): else the viewer would be slower than the proxy.
+pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) -> Result<Bulk> {
+    let (mut viewer, mut console) = open(path, &context()?)?;
+    let raw = viewer.get_ref().try_clone()?;
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (source, sink) = match direction {
+            Direction::ToViewer => (console.try_clone()?, raw),
+            Direction::ToMachine => (raw, console.try_clone()?),
+        };
+        let to_viewer = direction == Direction::ToViewer;
+        let piece = if to_viewer { vec![0x5a; 4 * FRAME] } else { frame(path, &vec![0x5a; FRAME])? };
+        let writer: &mut (dyn Write + Send) = if to_viewer { &mut console } else { &mut viewer };
+        let ended = &ended;
+        let sending =
+            scope.spawn(move || while !ended.load(Ordering::Relaxed) && writer.write_all(&piece).is_ok() {});
+        let measured = measure(path.pid, duration, &mut |until| discard(&sink, until));
+        ended.store(true, Ordering::Relaxed);
+        // Whatever waits is let go.
+        let _ = sink.shutdown(Shutdown::Both);
+        let _ = source.shutdown(Shutdown::Both);
+        let _ = sending.join();
+        measured
+    })
+}
+
+/// One small message there and back, again and again, both ends in one thread.
+pub(crate) fn echo(path: &Path<'_>, rounds: usize) -> Result<Latency> {
+    let (mut viewer, mut console) = open(path, &context()?)?;
+    let mut message = [0x5a; MESSAGE];
+    let request = frame(path, &message)?;
+    // A server's head of two bytes before the payload.
+    let mut answer = vec![0; if path.websocket.is_some() { 2 + MESSAGE } else { MESSAGE }];
+    let mut samples = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let before = Instant::now();
+        viewer.write_all(&request)?;
+        console.read_exact(&mut message)?;
+        console.write_all(&message)?;
+        viewer.read_exact(&mut answer)?;
+        samples.push(before.elapsed());
+    }
+    ensure!(answer.ends_with(&message), "another message came back");
+    Latency::of(samples)
+}

@@ -1,28 +1,66 @@
 //! What the kernel says of a process and its children: memory, CPU seconds.
 
+use std::fs;
+
 use anyhow::{Context as _, Result};
 
-/// Clock ticks of `/proc/PID/stat` (proc(5)); 100 on every Linux of today.
+/// Of the figures in `stat`, a second: part of the kernel's interface.
 const TICKS: f64 = 100.0;
 
-/// User and system time of a process and its children.
-pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    let mut ticks = 0.0;
-    for pid in family(pid)? {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let after_name = text.rsplit_once(')').context("/proc/PID/stat")?.1;
-        ticks +=
-            after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum::<f64>();
-    }
-    Ok(ticks / TICKS)
+/// Bytes of a process and all below it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// Shared pages counted in part.
+    pub(crate) pss: u64,
+    /// Shared pages counted in full, in each process.
+    pub(crate) rss: u64,
 }
 
-/// The process and those it started.
-fn family(pid: u32) -> Result<Vec<u32>> {
-    let mut pids = vec![pid];
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let children = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
-        pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+/// Processes that end meanwhile count nothing.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    let rollup = |pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+    rollup(pid).with_context(|| format!("memory of process {pid}"))?;
+    let texts = family(pid).into_iter().filter_map(|pid| rollup(pid).ok());
+    Ok(texts.fold(Memory::default(), |sum, text| Memory {
+        pss: sum.pss + field(&text, "Pss:"),
+        rss: sum.rss + field(&text, "Rss:"),
+    }))
+}
+
+/// User and system time since the start, of a process and all below it that live.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let own = ticks_of(pid).with_context(|| format!("CPU time of process {pid}"))?;
+    let below = family(pid).into_iter().filter(|other| *other != pid).filter_map(ticks_of);
+    Ok(f64::from(own + below.sum::<u32>()) / TICKS)
+}
+
+/// The process, its children and theirs.
+fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        next += 1;
+        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            family.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
     }
-    Ok(pids)
+    family
+}
+
+/// A line of `smaps_rollup`, in bytes.
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or_default() * 1024
+}
+
+/// The fields 14 and 15 of `stat`, counted behind the name, which may hold anything.
+fn ticks_of(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: u32 = fields.next()?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
+    Some(user + system)
 }
