@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::decoder::{Decoder, Found};
 use super::frame::{Control, LONGEST_OWN_HEAD, Opcode, own_head};
@@ -105,6 +105,12 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
                 written => self.start += written,
             }
         }
-        self.sink.flush().await
+        let sink = &mut self.sink;
+        let flushed = poll_fn(|context| {
+            let polled = Pin::new(&mut *sink).poll_flush(context);
+            pulse.client_full(polled.is_pending());
+            polled
+        });
+        flushed.await
     }
 }
