@@ -18,7 +18,6 @@ use crate::clock::{Clock, Clocked, Expired};
 use crate::engine::{Engine, Speaks};
 use crate::handler::tunnel;
 use crate::handler::websocket::bridge;
-use crate::handler::websocket::corked::OverTcp;
 use crate::request::{self, Client};
 use crate::response::access_log::Entry;
 use crate::server::Worker;
@@ -93,7 +92,7 @@ async fn first_byte(stream: &TcpStream, patience: Duration) -> Option<u8> {
 
 async fn serve_http<S>(worker: Rc<Worker>, stream: S, peer: PeerIp, encrypted: bool)
 where
-    S: OverTcp + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let timeouts = &worker.engine.config.settings.timeout;
     let clock = Arc::new(Clock::new(timeouts.header, timeouts.idle));

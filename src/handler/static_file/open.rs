@@ -1,10 +1,10 @@
 //! Opens a file that a request names, without ever leaving the directories that were set up for it.
 
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::iter;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -27,10 +27,17 @@ const ABSENT: [Errno; 7] = [
     Errno::ENODEV,
 ];
 
-/// A regular file, open for reading, and the state in which it was found.
-pub(super) struct OpenedFile {
-    pub(super) file: Arc<File>,
+/// A regular file that a request may have, in the state in which it was found.
+pub(super) struct FoundFile {
+    /// Open for reading; `None` if only its state was looked at.
+    pub(super) file: Option<Arc<File>>,
     pub(super) version: Version,
+}
+
+/// A file that could be opened once, by its path.
+pub(super) struct SeenFile {
+    path: PathBuf,
+    version: Version,
 }
 
 /// One state of one file: two equal versions have the same contents.
@@ -72,7 +79,25 @@ impl Version {
     }
 }
 
-impl OpenedFile {
+impl SeenFile {
+    pub(super) fn new(path: PathBuf, version: Version) -> Self {
+        Self { path, version }
+    }
+
+    /// The file, if its path still leads to it and nobody has touched it. Whatever way there is now, these contents
+    /// were this path's before.
+    pub(super) fn find_again(&self) -> Option<FoundFile> {
+        let version = Version::of(&fs::metadata(&self.path).ok()?);
+        (version == self.version).then_some(FoundFile { file: None, version })
+    }
+}
+
+impl FoundFile {
+    /// The open file; an error if it is not.
+    pub(super) fn file(&self) -> io::Result<&Arc<File>> {
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
     /// `relative` consists of simple names, or is empty where the origin is a file itself.
     ///
     /// Blocks for the few system calls that opening takes.
@@ -93,7 +118,7 @@ impl OpenedFile {
             return Err(StaticError::NotFound);
         }
         let version = Version::of(&metadata);
-        Ok(Self { file: Arc::new(file), version })
+        Ok(Self { file: Some(Arc::new(file)), version })
     }
 }
 
@@ -138,7 +163,6 @@ fn errno(error: io::Error) -> Errno {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use tempfile::TempDir;

@@ -1,7 +1,9 @@
-//! The body of a file too big to keep: read piece by piece, off the reactor, at the pace of the client.
+//! The body of a file too big to keep: read piece by piece, at the pace of the client.
+//!
+//! What the page cache holds is read at once; what has to come from a disk, off the reactor.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
@@ -10,25 +12,41 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// Bytes per read, and the most that one body holds in memory.
+/// Bytes per read from a disk, and the most that one body holds in memory.
 const PIECE: u64 = 256 << 10;
+/// Bytes per read from the page cache: few enough to be still in the processor's when they are encrypted.
+const CACHED_PIECE: u64 = 64 << 10;
+/// Reads from the page cache in a row, before other connections have their turn.
+const CACHED_IN_A_ROW: u8 = 8;
 
 /// Yields exactly the bytes of `remaining`; ends in `UnexpectedEof` if the file has become shorter.
 pub(in crate::handler) struct FileBody {
     file: Arc<File>,
     remaining: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    in_a_row: u8,
 }
 
 impl FileBody {
     pub(in crate::handler) fn new(file: Arc<File>, range: Range<u64>) -> Self {
-        Self { file, remaining: range, reading: None }
+        Self { file, remaining: range, reading: None, in_a_row: 0 }
     }
 
     fn piece_end(&self) -> u64 {
         self.remaining.end.min(self.remaining.start.saturating_add(PIECE))
+    }
+
+    /// What can be had without waiting for a disk; `None` if that is nothing, or the file system cannot tell.
+    fn read_cached(&self) -> Option<Bytes> {
+        let left = self.remaining.end.saturating_sub(self.remaining.start);
+        let mut contents = vec![0; usize::try_from(left.min(CACHED_PIECE)).ok()?];
+        let mut slices = [IoSliceMut::new(&mut contents)];
+        let length = preadv2(&self.file, &mut slices, self.remaining.start, ReadWriteFlags::NOWAIT).ok()?;
+        contents.truncate(length);
+        (length > 0).then(|| Bytes::from(contents))
     }
 
     fn read(&self) -> JoinHandle<io::Result<Bytes>> {
@@ -51,10 +69,22 @@ impl Body for FileBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.in_a_row >= CACHED_IN_A_ROW {
+            self.in_a_row = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
             None if self.remaining.is_empty() => return Poll::Ready(None),
-            None => self.read(),
+            None => {
+                if let Some(piece) = self.read_cached() {
+                    self.in_a_row += 1;
+                    self.remaining.start += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
+                self.read()
+            }
         };
         let Poll::Ready(outcome) = Pin::new(&mut reading).poll(context) else {
             self.reading = Some(reading);

@@ -120,7 +120,7 @@ fn set_modified(path: &Path, seconds: u64) {
 #[test]
 fn only_simple_names_below_the_longest_url_are_located() {
     let site = Site::new(true);
-    let relative = |url: &str| site.files.locate(url).map(|located| located.relative);
+    let relative = |url: &str| site.files.locate(url).map(|located| located.name.relative);
     assert_eq!(relative("/x/a.js").as_deref(), Some("a.js"));
     assert_eq!(relative("/x/sub/A-b_c.9").as_deref(), Some("sub/A-b_c.9"));
     assert_eq!(relative("/x/deep/a.js").as_deref(), Some("a.js"));
@@ -229,6 +229,28 @@ async fn links_are_followed_inside_and_where_allowed() {
     ] {
         assert!(site.is_absent(url).await, "{url}");
     }
+}
+
+#[tokio::test]
+async fn a_link_that_comes_to_lead_out_is_refused() {
+    let site = Site::new(true);
+    site.write("root/real.js", "real");
+    site.write("secret", "secret");
+    let link = |target: &str| {
+        let _ = fs::remove_file(site.path("root/a.js"));
+        symlink(target, site.path("root/a.js")).unwrap();
+    };
+    for (target, contents) in [("real.js", Some("real")), ("../secret", None), ("real.js", Some("real"))] {
+        link(target);
+        for _ in 0..2 {
+            match contents {
+                Some(contents) => assert_eq!(site.get("/x/a.js", &[]).await.body, contents),
+                None => assert!(site.is_absent("/x/a.js").await),
+            }
+        }
+    }
+    fs::remove_file(site.path("root/a.js")).unwrap();
+    assert!(site.is_absent("/x/a.js").await);
 }
 
 #[tokio::test]
@@ -491,7 +513,7 @@ async fn a_file_that_shrinks_while_it_is_sent_breaks_the_body() {
     site.write("root/a.png", vec![7; 3 << 20]);
     let mut body = site.ask("/x/a.png", false, &[]).await.unwrap().into_body();
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(first.len(), 256 << 10);
+    assert!(first.len() <= 256 << 10);
     File::options().write(true).open(site.path("root/a.png")).unwrap().set_len(300 << 10).unwrap();
     let error = body.collect().await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);

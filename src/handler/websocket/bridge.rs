@@ -13,7 +13,6 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::console::Console;
-use super::corked::{Corked, OverTcp};
 use super::decoder::{End, Found};
 use super::ends::{Inbox, Outbox};
 use super::frame::{Control, Fault, Opcode};
@@ -78,9 +77,9 @@ pub async fn run<S>(
     ping: Option<Duration>,
     stop: &CancellationToken,
 ) where
-    S: OverTcp,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (source, sink) = split(Corked(client));
+    let (source, sink) = split(client);
     let mut client = (Inbox::new(source), Outbox::new(sink));
     let pulse = Pulse::new(ping);
     let ending = match console {

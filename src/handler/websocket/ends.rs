@@ -8,13 +8,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::corked::RECORD;
 use super::decoder::{Decoder, Found};
 use super::frame::{Control, LONGEST_OWN_HEAD, Opcode, own_head};
 use super::pulse::Pulse;
 
+/// The longest plain text of a TLS record (RFC 8446 section 5.1).
+const RECORD: usize = 16 << 10;
 /// Read at most before the console gets it: a frame of 64 kB with its head.
 const FROM_CLIENT: usize = 5 * RECORD;
 /// A whole frame with its head.
@@ -179,6 +180,12 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
             }
         }
         (self.rest, self.start) = (Vec::new(), 0);
-        self.sink.flush().await
+        let sink = &mut self.sink;
+        let flushed = poll_fn(|context| {
+            let polled = Pin::new(&mut *sink).poll_flush(context);
+            pulse.client_full(polled.is_pending());
+            polled
+        });
+        flushed.await
     }
 }

@@ -3,7 +3,6 @@
 
 pub mod bridge;
 pub mod console;
-pub mod corked;
 pub mod decoder;
 mod ends;
 pub mod frame;

@@ -1,0 +1,298 @@
+//! The client's end of a TLS connection. Many records leave in one write: OpenSSL alone makes a system call for each.
+//!
+//! Records are gathered in memory that belongs to the thread, and sent before `poll_write` returns. Only what the
+//! system does not take stays with the connection, until it is taken: see `poll_flush`.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use openssl::ssl::Ssl;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+/// Bytes of plain text in a full record (RFC 8446, section 5.1).
+const RECORD: usize = 16 << 10;
+/// Bytes of plain text that are gathered at most: as much as is encrypted and kept for a client that takes nothing.
+const BATCH: usize = 4 * RECORD;
+/// The same with what TLS adds.
+const SEALED: usize = BATCH + 4096;
+
+thread_local! {
+    static MEMORY: RefCell<Memory> = const { RefCell::new(Memory { plain: Vec::new(), sealed: Vec::new() }) };
+}
+
+/// What a thread needs to write: one connection at a time does.
+struct Memory {
+    /// a record's worth of several slices
+    plain: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+/// A TLS connection that a client opened.
+pub struct TlsStream(SslStream<Wire>);
+
+impl TlsStream {
+    pub(super) fn new(ssl: Ssl, stream: TcpStream) -> Result<Self, openssl::error::ErrorStack> {
+        SslStream::new(ssl, Wire::new(stream)).map(Self)
+    }
+
+    pub(super) async fn accept(&mut self) -> Result<(), openssl::ssl::Error> {
+        Pin::new(&mut self.0).accept().await
+    }
+
+    /// Encrypts the beginning of `slices`, in full records as far as there is enough.
+    fn poll_seal(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+        plain: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        let mut left = slices.iter().map(|slice| &**slice);
+        let mut slice: &[u8] = left.next().unwrap_or_default();
+        let mut sealed = 0;
+        while sealed < BATCH {
+            plain.clear();
+            while slice.len() < RECORD - plain.len()
+                && let Some(next) = left.next()
+            {
+                plain.extend_from_slice(slice);
+                slice = next;
+            }
+            let take = slice.len().min(RECORD - plain.len());
+            let (head, tail) = slice.split_at(take);
+            slice = tail;
+            let record = if plain.is_empty() {
+                head
+            } else {
+                plain.extend_from_slice(head);
+                plain.as_slice()
+            };
+            if record.is_empty() {
+                break;
+            }
+            match self.poll_encrypt(context, record) {
+                Poll::Ready(Ok(length)) => {
+                    sealed += length;
+                    if length < record.len() {
+                        break;
+                    }
+                }
+                Poll::Ready(Err(_)) | Poll::Pending if sealed > 0 => break,
+                polled @ (Poll::Ready(Err(_)) | Poll::Pending) => return polled,
+            }
+        }
+        Poll::Ready(Ok(sealed))
+    }
+
+    /// All of `record`, in smaller ones if the client wants those.
+    fn poll_encrypt(&mut self, context: &mut Context<'_>, record: &[u8]) -> Poll<io::Result<usize>> {
+        let mut done = 0;
+        while let Some(rest) = record.get(done..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.0).poll_write(context, rest) {
+                Poll::Ready(Ok(0)) => break,
+                Poll::Ready(Ok(length)) => done += length,
+                Poll::Ready(Err(_)) | Poll::Pending if done > 0 => break,
+                polled @ (Poll::Ready(Err(_)) | Poll::Pending) => return polled,
+            }
+        }
+        Poll::Ready(Ok(done))
+    }
+
+    /// Sends what is left; the memory it was in is the next write's.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wire = self.0.get_mut();
+        ready!(wire.poll_send(context))?;
+        if wire.left.capacity() > 0 {
+            let memory = mem::take(&mut wire.left);
+            MEMORY.with_borrow_mut(|kept| kept.sealed = memory);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send(context))?;
+        let (mut sealed, mut plain) =
+            MEMORY.with_borrow_mut(|kept| (mem::take(&mut kept.sealed), mem::take(&mut kept.plain)));
+        sealed.reserve(SEALED);
+        self.0.get_mut().left = sealed;
+        self.0.get_mut().gathers = true;
+        let written = self.poll_seal(context, slices, &mut plain);
+        self.0.get_mut().gathers = false;
+        MEMORY.with_borrow_mut(|kept| kept.plain = plain);
+        // What the system does not take now goes with the next write or flush.
+        match self.poll_send(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => written,
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// What OpenSSL takes for the connection.
+struct Wire {
+    stream: TcpStream,
+    /// Whether what OpenSSL writes is added to `left`.
+    gathers: bool,
+    /// Records that are still to be sent, from `sent` on.
+    left: Vec<u8>,
+    sent: usize,
+}
+
+impl Wire {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, gathers: false, left: Vec::new(), sent: 0 }
+    }
+
+    /// Sends what is left.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.left.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
+            }
+        }
+        self.sent = 0;
+        self.left.clear();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.gathers {
+            self.left.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        // Handshakes, alerts, answers to key updates.
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    /// Called by OpenSSL, which takes a wait here for an error. What is left is sent by `TlsStream`.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    use nodegate_standin::{Certificate, KeyKind};
+    use openssl::pkey::PKey;
+    use openssl::ssl::{SslConnector, SslContext, SslMethod, SslVerifyMode};
+    use openssl::x509::X509;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    fn context() -> SslContext {
+        let pair = Certificate::ca().issue("n.example.com", &[], KeyKind::Rsa2048);
+        let pem = pair.combined_pem();
+        let mut builder = SslContext::builder(SslMethod::tls_server()).unwrap();
+        builder.set_mode(crate::tls::STREAM_MODE);
+        builder.set_private_key(&PKey::private_key_from_pem(pem.as_bytes()).unwrap()).unwrap();
+        builder.set_certificate(&X509::from_pem(pem.as_bytes()).unwrap()).unwrap();
+        builder.build()
+    }
+
+    /// A client that lets the socket fill before it reads.
+    fn late_reader(listener: &TcpListener) -> thread::JoinHandle<Vec<u8>> {
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+            connector.set_verify(SslVerifyMode::NONE);
+            let stream = std::net::TcpStream::connect(address).unwrap();
+            let mut stream = connector.build().connect("n.example.com", stream).unwrap();
+            thread::sleep(Duration::from_millis(200));
+            let mut read = Vec::new();
+            stream.read_to_end(&mut read).unwrap();
+            read
+        })
+    }
+
+    #[tokio::test]
+    async fn slices_of_every_length_arrive_in_order_and_leave_no_memory_behind() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let reader = late_reader(&listener);
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(stream).unwrap();
+        let mut stream = TlsStream::new(Ssl::new(&context()).unwrap(), stream).unwrap();
+        stream.accept().await.unwrap();
+
+        let mut sent = Vec::new();
+        for (round, length) in [1, 300, 16_383, 16_384, 16_385, 70_000, 1_000_000].into_iter().enumerate() {
+            let head = vec![u8::try_from(round).unwrap(); 350];
+            let body: Vec<u8> = (0..=250).cycle().take(length).collect();
+            let mut slices = &mut [IoSlice::new(&head), IoSlice::new(&body), IoSlice::new(b"end")][..];
+            while !slices.is_empty() {
+                let written = stream.write_vectored(slices).await.unwrap();
+                IoSlice::advance_slices(&mut slices, written);
+            }
+            sent.extend([&head[..], &body, b"end"].concat());
+        }
+        stream.flush().await.unwrap();
+        assert_eq!(stream.0.get_ref().left.capacity(), 0);
+        stream.shutdown().await.unwrap();
+        assert!(reader.join().unwrap() == sent);
+    }
+}
