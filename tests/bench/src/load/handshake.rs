@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use openssl::ssl::{SslContext, SslSession, SslSessionCacheMode};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::LocalSet;
 
 use super::client;
@@ -128,6 +129,9 @@ impl Client {
         if status != 200 {
             bail!("answered with {status}");
         }
-        Ok(stream.ssl().session_reused())
+        let resumed = stream.ssl().session_reused();
+        // OpenSSL lets nobody come back with the ticket of a connection that was not closed in order.
+        let _ = stream.shutdown().await;
+        Ok(resumed)
     }
 }
