@@ -14,7 +14,7 @@ use openssl::cipher_ctx::CipherCtxRef;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::rand::rand_bytes;
-use openssl::ssl::{SslContext, SslContextBuilder, SslRef};
+use openssl::ssl::{SslContext, SslContextBuilder, SslRef, SslVersion};
 use openssl_sys as ffi;
 
 /// Longer than any ticket is good for: OpenSSL's are for two hours.
@@ -31,7 +31,7 @@ const FAILED: c_int = -1;
 const UNKNOWN: c_int = 0;
 const KNOWN: c_int = 1;
 /// Take it, and give out a new one.
-const KNOWN_AND_OLD: c_int = 2;
+const KNOWN_AND_RENEWED: c_int = 2;
 
 type Callback = unsafe extern "C" fn(
     *mut ffi::SSL,
@@ -143,7 +143,10 @@ unsafe extern "C" fn ticket_key(
     let keys = INDEX.as_ref().ok().and_then(|index| ssl.ssl_context().ex_data(*index));
     let Some(keys) = keys else { return FAILED };
     let prepared = if sealing == 1 { seal(keys, name, iv, cipher) } else { open(keys, name, iv, cipher) };
+    // With TLS 1.3 a ticket is for one use, and a client that gets no new one comes back without (RFC 8446, C.4).
+    let renew = sealing == 0 && ssl.version2() == Some(SslVersion::TLS1_3);
     match prepared {
+        Ok(Some((key, _))) if renew && set_mac_key(mac, &key.mac) => KNOWN_AND_RENEWED,
         Ok(Some((key, answer))) if set_mac_key(mac, &key.mac) => answer,
         Ok(None) => UNKNOWN,
         Ok(Some(_)) | Err(_) => FAILED,
@@ -163,7 +166,7 @@ fn seal(keys: &TicketKeys, name: &mut [u8; NAME], iv: &mut [u8; IV], cipher: &mu
 fn open(keys: &TicketKeys, name: &[u8; NAME], iv: &[u8; IV], cipher: &mut CipherCtxRef) -> Prepared {
     let Some((key, current)) = keys.opening(name) else { return Ok(None) };
     cipher.decrypt_init(Some(Cipher::aes_256_cbc()), Some(&key.cipher), Some(iv))?;
-    Ok(Some((key, if current { KNOWN } else { KNOWN_AND_OLD })))
+    Ok(Some((key, if current { KNOWN } else { KNOWN_AND_RENEWED })))
 }
 
 /// HMAC-SHA256 with this key.
