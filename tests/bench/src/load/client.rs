@@ -74,7 +74,7 @@ pub(crate) async fn ask(stream: &mut Stream, request: &str) -> Result<u16> {
         stream.write_all(request.as_bytes()).await?;
         let (head, mut have) = read_head(stream).await?;
         let length = length(&head)?;
-        let mut buffer = [0; 16 << 10];
+        let mut buffer = vec![0; length.saturating_sub(have).min(16 << 10)];
         while have < length {
             match stream.read(&mut buffer).await? {
                 0 => bail!("the answer ends after {have} of {length} bytes"),

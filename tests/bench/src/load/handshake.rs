@@ -51,7 +51,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Rate> {
     LocalSet::new().block_on(&runtime, async {
         let mut clients = Vec::new();
         for _ in 0..plan.parallel {
-            let mut one = Client::new(plan)?;
+            let one = Client::new(plan)?;
             one.connect().await?; // gives the ticket, and is not counted
             clients.push(one);
         }
