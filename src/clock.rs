@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A client that takes no byte of its answer for this long is gone.
@@ -22,6 +23,8 @@ const BUSY: u8 = 2;
 /// Which wait took too long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Expired {
+    /// nothing was asked for a while: keep the connection, but no buffers for it
+    Quiet,
     /// nothing was asked: close without a word
     Idle,
     /// half a head: 408
@@ -98,8 +101,8 @@ impl Clock {
         self.enter(IDLE);
     }
 
-    /// Returns when the client has kept us waiting too long.
-    pub async fn expired(&self) -> Expired {
+    /// Returns when the client has kept us waiting too long, or has asked nothing for as long as `quiet`.
+    pub async fn expired(&self, quiet: Duration) -> Expired {
         loop {
             let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
             let elapsed = self.started.elapsed();
@@ -116,11 +119,14 @@ impl Clock {
             {
                 return cause;
             }
+            if cause == Some(Expired::Idle) && waits_for_head && elapsed >= since.saturating_add(quiet) {
+                return Expired::Quiet;
+            }
             if write_waits > 0 && elapsed >= Duration::from_millis(write_waits).saturating_add(WRITE_STALL) {
                 return Expired::Write;
             }
             // Never sleep past the shortest deadline, since the state may change while asleep.
-            let shortest = self.header.min(self.idle).min(WRITE_STALL);
+            let shortest = self.header.min(self.idle).min(WRITE_STALL).min(quiet);
             let left = since.saturating_add(limit).saturating_sub(elapsed);
             let left = if waits_for_head { left.min(shortest) } else { shortest };
             tokio::time::sleep(left.max(Duration::from_millis(5))).await;
@@ -144,11 +150,13 @@ impl Drop for Draining {
 pub struct Clocked<S> {
     stream: S,
     clock: Arc<Clock>,
+    /// was read before, and comes first
+    early: Bytes,
 }
 
 impl<S> Clocked<S> {
-    pub fn new(stream: S, clock: Arc<Clock>) -> Self {
-        Self { stream, clock }
+    pub fn new(stream: S, early: Bytes, clock: Arc<Clock>) -> Self {
+        Self { stream, clock, early }
     }
 
     /// The stream, no longer watched.
@@ -171,6 +179,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let count = self.early.len().min(buffer.remaining());
+            buffer.put_slice(&self.early.split_to(count));
+            self.clock.received();
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
@@ -221,6 +235,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(30);
@@ -231,7 +248,7 @@ mod tests {
             return None;
         };
         prepare(clock);
-        runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired()).await.ok() })
+        runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired(LONG)).await.ok() })
     }
 
     #[test]
@@ -240,6 +257,31 @@ mod tests {
         assert_eq!(run(&Clock::new(SHORT, SHORT), Clock::answered), Some(Expired::Idle));
         assert_eq!(run(&Clock::new(SHORT, LONG), Clock::answered), None);
         assert_eq!(run(&Clock::new(SHORT, SHORT), Clock::asked), None);
+    }
+
+    #[test]
+    fn only_a_client_that_owes_nothing_is_quiet() {
+        let quiet = |prepare: fn(&Clock)| {
+            let clock = Clock::new(LONG, LONG);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            prepare(&clock);
+            runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired(SHORT)).await.ok() })
+        };
+        assert_eq!(quiet(Clock::answered), Some(Expired::Quiet));
+        assert_eq!(quiet(|_| ()), None);
+        assert_eq!(quiet(Clock::asked), None);
+        assert_eq!(quiet(|clock| (clock.answered(), clock.received()).1), None);
+    }
+
+    #[test]
+    fn what_was_read_before_comes_first() {
+        let clock = Arc::new(Clock::new(LONG, LONG));
+        clock.answered();
+        let mut stream = Clocked::new(&b"lo"[..], Bytes::from_static(b"hel"), Arc::clone(&clock));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut text = String::new();
+        runtime.block_on(stream.read_to_string(&mut text)).unwrap();
+        assert_eq!((text.as_str(), clock.state.load(Ordering::Relaxed)), ("hello", HEAD));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -17,16 +18,19 @@ use crate::acl::PeerIp;
 use crate::clock::{Clock, Clocked, Expired};
 use crate::engine::{Engine, Speaks};
 use crate::handler::tunnel;
-use crate::handler::websocket::bridge;
+use crate::handler::websocket::{bridge, console::Console};
+use crate::process::memory;
 use crate::request::{self, Client};
 use crate::response::access_log::Entry;
 use crate::server::Worker;
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 128 << 10;
+/// A client that has asked nothing for so long costs no more than its stream, until it asks again.
+const QUIET: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
@@ -39,7 +43,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
         return turn_away(&engine, peer);
     }
     match &engine.speaks {
-        Speaks::Connect(rules) => tunnel::serve(&worker, rules, stream, peer).await,
+        Speaks::Connect(rules) => Box::pin(tunnel::serve(&worker, rules, stream, peer)).await,
         Speaks::Https(acceptor) => serve_https(worker, acceptor, stream, peer).await,
     }
 }
@@ -71,11 +75,11 @@ async fn serve_https(worker: Rc<Worker>, acceptor: &Acceptor, stream: TcpStream,
     let Some(first) = first.flatten() else { return };
     if first == TLS_HANDSHAKE {
         match acceptor.accept(stream, patience).await {
-            Ok(stream) => serve_http(worker, stream, peer, true).await,
+            Ok(stream) => serve_http(worker, stream, TlsStream::socket, peer, true).await,
             Err(error) => tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed"),
         }
     } else if first.is_ascii_alphabetic() {
-        serve_http(worker, stream, peer, false).await;
+        serve_http(worker, stream, |stream| stream, peer, false).await;
     } else {
         tracing::debug!(peer = %peer.address(), first, "neither TLS nor HTTP");
     }
@@ -90,21 +94,75 @@ async fn first_byte(stream: &TcpStream, patience: Duration) -> Option<u8> {
     }
 }
 
-async fn serve_http<S>(worker: Rc<Worker>, stream: S, peer: PeerIp, encrypted: bool)
-where
+/// How a stretch of requests ended that could not simply be closed.
+enum Left<S> {
+    /// nothing was asked for a while; what was read of a next head goes before the stream
+    Quiet(S, Bytes),
+    /// the connection now belongs to a console; what the client has sent it already goes before the stream
+    Bridged(S, Bytes, Console),
+}
+
+/// Requests until the connection ends. `socket` is what the stream reads from.
+///
+/// Each stretch of requests lives in a box of its own: between two of them, and for a console, nothing is held but
+/// the stream.
+async fn serve_http<S>(
+    worker: Rc<Worker>,
+    mut stream: S,
+    socket: fn(&S) -> &TcpStream,
+    peer: PeerIp,
+    encrypted: bool,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let timeouts = &worker.engine.config.settings.timeout;
     let clock = Arc::new(Clock::new(timeouts.header, timeouts.idle));
-    let client = Rc::new(Client { peer, encrypted, clock: Arc::clone(&clock), console: RefCell::new(None) });
-    let stop = worker.stop.clone();
-    let ping = worker.engine.config.settings.console_ping;
-    let (asking, serving) = (Rc::clone(&client), Rc::clone(&worker));
+    let client = Rc::new(Client { peer, encrypted, clock, console: RefCell::new(None) });
+    let mut early = Bytes::new();
+    loop {
+        let left = Box::pin(serve_requests(&worker, &client, stream, early)).await;
+        memory::released();
+        match left {
+            None => return,
+            // An empty buffer keeps its memory until it is dropped.
+            Some(Left::Quiet(back, read)) => {
+                (stream, early) = (back, if read.is_empty() { Bytes::new() } else { read });
+            }
+            Some(Left::Bridged(stream, early, console)) => {
+                let ping = worker.engine.config.settings.console_ping;
+                return Box::pin(bridge::run(stream, early, console, ping, &worker.stop)).await;
+            }
+        }
+        let asks_again = async { !early.is_empty() || socket(&stream).readable().await.is_ok() };
+        let asks_again = tokio::select! {
+            biased;
+            () = worker.stop.cancelled() => false,
+            asks_again = asks_again => asks_again,
+            _ = client.clock.expired(Duration::MAX) => false,
+        };
+        if !asks_again {
+            tracing::debug!(peer = %peer.address(), "quiet connection closed");
+            return say_last_words(&mut stream, b"").await;
+        }
+    }
+}
+
+/// Requests until the connection ends, is bridged, or its client has nothing to ask for a while.
+async fn serve_requests<S>(
+    worker: &Rc<Worker>,
+    client: &Rc<Client>,
+    stream: S,
+    early: Bytes,
+) -> Option<Left<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (asking, serving) = (Rc::clone(client), Rc::clone(worker));
     let service = service_fn(move |request| {
         let answered = request::handle(Rc::clone(&serving), Rc::clone(&asking), request);
         async move { Ok::<_, std::convert::Infallible>(answered.await) }
     });
-    let io = TokioIo::new(Clocked::new(stream, Arc::clone(&clock)));
+    let io = TokioIo::new(Clocked::new(stream, early, Arc::clone(&client.clock)));
     let mut connection = http1::Builder::new()
         .half_close(true)
         .title_case_headers(true)
@@ -114,41 +172,53 @@ where
     loop {
         tokio::select! {
             biased;
-            () = stop.cancelled(), if !stopping => {
+            () = worker.stop.cancelled(), if !stopping => {
                 stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
             ended = &mut connection => {
+                let parts = connection.into_parts();
+                let stream = parts.io.into_inner();
                 if let Err(error) = ended {
-                    tracing::debug!(peer = %peer.address(), %error, "connection ended");
-                    if let Some(status) = status_by_hyper(&error) {
-                        log_without_request(&worker.engine, peer, status);
-                    }
-                    linger(connection.into_parts().io.into_inner()).await;
-                    return;
+                    explain(worker, client.peer, &error);
+                    linger(stream).await;
+                    return None;
                 }
-                break;
+                // After a 101 hyper leaves the stream open; there is a console to bridge it to.
+                let console = client.console.take()?;
+                return Some(Left::Bridged(stream.into_inner(), parts.read_buf, console));
             }
-            cause = clock.expired() => {
-                tracing::debug!(peer = %peer.address(), ?cause, "connection timed out");
-                if cause == Expired::Head {
-                    log_without_request(&worker.engine, peer, 408);
+            cause = client.clock.expired(QUIET) => {
+                let parts = connection.into_parts();
+                let stream = parts.io.into_inner();
+                if cause == Expired::Quiet {
+                    return Some(Left::Quiet(stream.into_inner(), parts.read_buf));
                 }
-                let mut stream = connection.into_parts().io.into_inner();
-                return match cause {
-                    Expired::Head => say_last_words(&mut stream, REQUEST_TIMEOUT).await,
-                    Expired::Idle => say_last_words(&mut stream, b"").await,
-                    Expired::Write => (),
-                };
+                turn_out(worker, client.peer, stream, cause).await;
+                return None;
             }
         }
     }
-    // After a 101 hyper leaves the stream open; there is a console to bridge it to.
-    let console = client.console.take();
-    if let Some(console) = console {
-        let parts = connection.into_parts();
-        let stream = parts.io.into_inner().into_inner();
-        bridge::run(stream, parts.read_buf, console, ping, &stop).await;
+}
+
+/// A connection that hyper has given up.
+fn explain(worker: &Worker, peer: PeerIp, error: &hyper::Error) {
+    tracing::debug!(peer = %peer.address(), %error, "connection ended");
+    if let Some(status) = status_by_hyper(error) {
+        log_without_request(&worker.engine, peer, status);
+    }
+}
+
+/// A client that kept us waiting.
+async fn turn_out<S: AsyncWrite + Unpin>(worker: &Worker, peer: PeerIp, mut stream: S, cause: Expired) {
+    tracing::debug!(peer = %peer.address(), ?cause, "connection timed out");
+    match cause {
+        Expired::Head => {
+            log_without_request(&worker.engine, peer, 408);
+            say_last_words(&mut stream, REQUEST_TIMEOUT).await;
+        }
+        Expired::Idle | Expired::Quiet => say_last_words(&mut stream, b"").await,
+        Expired::Write => (),
     }
 }
 

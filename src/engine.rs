@@ -23,7 +23,7 @@ use crate::response::refusal::Refusal;
 use crate::route::Routes;
 use crate::route_table::RouteTable;
 use crate::tls::Acceptor;
-
+use crate::tls::ticket_keys::TicketKeys;
 use crate::upstream::Upstream;
 use crate::upstream::nodes::NodeFile;
 use crate::upstream::peer::{self, Peer};
@@ -64,7 +64,11 @@ pub struct HeaderNames {
 
 impl Engine {
     /// The engine, if it can serve, and everything that is wrong. A problem may be one that it can serve with.
-    pub fn build(mut config: Config, log: Arc<AccessLog>) -> (Result<Self, Config>, Vec<Problem>) {
+    pub fn build(
+        mut config: Config,
+        log: Arc<AccessLog>,
+        tickets: &Arc<TicketKeys>,
+    ) -> (Result<Self, Config>, Vec<Problem>) {
         let mut problems = std::mem::take(&mut config.problems);
         let fatal = problems.iter().any(Problem::is_error);
         let nodes = Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root));
@@ -83,7 +87,7 @@ impl Engine {
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let speaks = match config.product.protocol {
             Protocol::Https => {
-                let (acceptor, more) = Acceptor::load(&config);
+                let (acceptor, more) = Acceptor::load(&config, tickets);
                 problems.extend(more);
                 acceptor.map(Speaks::Https)
             }

@@ -1,5 +1,6 @@
 //! The process itself: its log, its pid file, its privileges.
 
 pub mod logging;
+pub mod memory;
 pub mod pid_file;
 pub mod privileges;

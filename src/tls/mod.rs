@@ -5,10 +5,12 @@
 
 pub mod pair;
 mod stream;
+pub mod ticket_keys;
 
 pub use self::stream::TlsStream;
 
 use std::ffi::c_void;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::dh::Dh;
@@ -23,6 +25,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::problem::Problem;
 use crate::config::settings::TlsSettings;
+use ticket_keys::TicketKeys;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
 const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
@@ -54,18 +57,23 @@ pub enum HandshakeError {
 
 impl Acceptor {
     /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
-    pub fn load(config: &Config) -> (Option<Self>, Vec<Problem>) {
+    ///
+    /// Tickets are sealed with `keys`, which outlive the acceptor.
+    pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
         let settings = &config.settings.tls;
+        let (mut ready, unsound) =
+            build(settings).map_or_else(|why| (None, why), |ready| (Some(ready), Vec::new()));
         let mut acceptor = None;
         let mut problems = pair::choose(config, |pair| {
             // With unsound settings no pair can be tried out; what is wrong with them is told below, once.
-            if let Ok(mut builder) = build(settings) {
+            if let Some(mut builder) = ready.take().or_else(|| build(settings).ok()) {
                 pair.install(&mut builder).map_err(|error| reason(&error))?;
+                keys.install(&mut builder).map_err(|error| reason(&error))?;
                 acceptor = Some(Self { context: builder.build() });
             }
             Ok(())
         });
-        problems.extend(build(settings).err().into_iter().flatten());
+        problems.extend(unsound);
         (acceptor, problems)
     }
 

@@ -44,6 +44,11 @@ impl TlsStream {
         Pin::new(&mut self.0).accept().await
     }
 
+    /// What the records come from and go to.
+    pub fn socket(&self) -> &TcpStream {
+        &self.0.get_ref().stream
+    }
+
     /// Encrypts the beginning of `slices`, in full records as far as there is enough.
     fn poll_seal(
         &mut self,

@@ -97,6 +97,20 @@ fn sessions_are_resumed_in_both_versions() {
     }
 }
 
+/// A ticket of TLS 1.3 is for one use: each connection gives one for the next.
+#[test]
+fn a_client_that_comes_back_can_come_back_again() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let file = |number: i32| site.path(&format!("/session{number}")).display().to_string();
+    s_client(gate.address(), &["-tls1_3", "-sess_out", &file(0)]);
+    for number in 0..4 {
+        let files = ["-tls1_3", "-sess_in", &file(number), "-sess_out", &file(number + 1)];
+        let said = s_client(gate.address(), &files);
+        assert!(said.contains("Reused, TLSv1.3"), "{number}: {said}");
+    }
+}
+
 #[test]
 fn alpn_offers_http_1_1_alone() {
     let site = Site::pve();

@@ -1,0 +1,211 @@
+//! The keys that session tickets are sealed with (RFC 5077 section 4): a value of their own, so that a client comes
+//! back with its ticket whichever worker it meets, and to a context that was built after its ticket was given out.
+//!
+//! OpenSSL keeps such keys in each context, for good. Here they change every few hours, and those of before are
+//! still taken.
+
+use std::ffi::{CStr, c_int, c_uchar, c_uint};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use foreign_types::ForeignTypeRef as _;
+use openssl::cipher::Cipher;
+use openssl::cipher_ctx::CipherCtxRef;
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::rand::rand_bytes;
+use openssl::ssl::{SslContext, SslContextBuilder, SslRef, SslVersion};
+use openssl_sys as ffi;
+
+/// Longer than any ticket is good for: OpenSSL's are for two hours.
+const ROTATION: Duration = Duration::from_hours(12);
+
+const NAME: usize = 16;
+const IV: usize = 16;
+
+/// `OSSL_PARAM_UTF8_STRING` of `openssl/core.h`.
+const UTF8_STRING: c_uint = 4;
+
+/// What the callback answers (`SSL_CTX_set_tlsext_ticket_key_evp_cb(3)`).
+const FAILED: c_int = -1;
+const UNKNOWN: c_int = 0;
+const KNOWN: c_int = 1;
+/// Take it, and give out a new one.
+const KNOWN_AND_RENEWED: c_int = 2;
+
+type Callback = unsafe extern "C" fn(
+    *mut ffi::SSL,
+    *mut c_uchar,
+    *mut c_uchar,
+    *mut ffi::EVP_CIPHER_CTX,
+    *mut ffi::EVP_MAC_CTX,
+    c_int,
+) -> c_int;
+
+unsafe extern "C" {
+    // Of OpenSSL 3; openssl-sys does not have it.
+    fn SSL_CTX_set_tlsext_ticket_key_evp_cb(context: *mut ffi::SSL_CTX, callback: Option<Callback>) -> c_int;
+}
+
+/// Seals and opens the tickets of every context that it is installed in. The first key is made for the first ticket.
+#[derive(Default)]
+pub struct TicketKeys {
+    ring: RwLock<Ring>,
+}
+
+#[derive(Default)]
+struct Ring {
+    current: Option<Key>,
+    previous: Option<Key>,
+}
+
+#[derive(Clone)]
+struct Key {
+    since: Instant,
+    name: [u8; NAME],
+    cipher: [u8; 32],
+    mac: [u8; 32],
+}
+
+impl TicketKeys {
+    /// From now on the context's tickets are sealed and opened with these keys.
+    pub fn install(self: &Arc<Self>, context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+        context.set_ex_data(INDEX.clone()?, Arc::clone(self));
+        // SAFETY: the builder's pointer is that of a live context, and the callback has the type that OpenSSL asks for.
+        let set = unsafe { SSL_CTX_set_tlsext_ticket_key_evp_cb(context.as_ptr(), Some(ticket_key)) };
+        if set == 1 { Ok(()) } else { Err(ErrorStack::get()) }
+    }
+
+    /// The key to seal with; a new one when the current has done its time.
+    fn sealing(&self, now: Instant) -> Result<Key, ErrorStack> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = ring.fresh(now) {
+            return Ok(key.clone());
+        }
+        drop(ring);
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = ring.fresh(now) {
+            return Ok(key.clone());
+        }
+        let key = Key::new(now)?;
+        ring.previous = ring.current.replace(key.clone());
+        Ok(key)
+    }
+
+    /// The key of that name, and whether it is still the current one.
+    fn opening(&self, name: &[u8]) -> Option<(Key, bool)> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let named = |key: &Option<Key>| key.as_ref().filter(|key| key.name == name).cloned();
+        named(&ring.current).map(|key| (key, true)).or_else(|| named(&ring.previous).map(|key| (key, false)))
+    }
+}
+
+impl Ring {
+    /// The current key, unless it has done its time.
+    fn fresh(&self, now: Instant) -> Option<&Key> {
+        self.current.as_ref().filter(|key| now.saturating_duration_since(key.since) < ROTATION)
+    }
+}
+
+impl Key {
+    fn new(since: Instant) -> Result<Self, ErrorStack> {
+        let mut key = Self { since, name: [0; NAME], cipher: [0; 32], mac: [0; 32] };
+        rand_bytes(&mut key.name)?;
+        rand_bytes(&mut key.cipher)?;
+        rand_bytes(&mut key.mac)?;
+        Ok(key)
+    }
+}
+
+/// Where a context keeps its `TicketKeys`.
+static INDEX: LazyLock<Result<Index<SslContext, Arc<TicketKeys>>, ErrorStack>> =
+    LazyLock::new(SslContext::new_ex_index);
+
+/// OpenSSL asks for the key of a ticket to come (`sealing`), or of one that a client shows.
+unsafe extern "C" fn ticket_key(
+    ssl: *mut ffi::SSL,
+    name: *mut c_uchar,
+    iv: *mut c_uchar,
+    cipher: *mut ffi::EVP_CIPHER_CTX,
+    mac: *mut ffi::EVP_MAC_CTX,
+    sealing: c_int,
+) -> c_int {
+    // SAFETY: OpenSSL hands over pointers that live for the call: of a connection, of 16 bytes of name, of as many of
+    // IV (EVP_MAX_IV_LENGTH) and of a cipher context. Nothing else refers to them meanwhile.
+    let (ssl, name, iv, cipher) = unsafe {
+        (
+            SslRef::from_ptr(ssl),
+            &mut *name.cast::<[u8; NAME]>(),
+            &mut *iv.cast::<[u8; IV]>(),
+            CipherCtxRef::from_ptr_mut(cipher),
+        )
+    };
+    let keys = INDEX.as_ref().ok().and_then(|index| ssl.ssl_context().ex_data(*index));
+    let Some(keys) = keys else { return FAILED };
+    let prepared = if sealing == 1 { seal(keys, name, iv, cipher) } else { open(keys, name, iv, cipher) };
+    // With TLS 1.3 a ticket is for one use, and a client that gets no new one comes back without (RFC 8446, C.4).
+    let renew = sealing == 0 && ssl.version2() == Some(SslVersion::TLS1_3);
+    match prepared {
+        Ok(Some((key, _))) if renew && set_mac_key(mac, &key.mac) => KNOWN_AND_RENEWED,
+        Ok(Some((key, answer))) if set_mac_key(mac, &key.mac) => answer,
+        Ok(None) => UNKNOWN,
+        Ok(Some(_)) | Err(_) => FAILED,
+    }
+}
+
+type Prepared = Result<Option<(Key, c_int)>, ErrorStack>;
+
+fn seal(keys: &TicketKeys, name: &mut [u8; NAME], iv: &mut [u8; IV], cipher: &mut CipherCtxRef) -> Prepared {
+    let key = keys.sealing(Instant::now())?;
+    rand_bytes(iv)?;
+    *name = key.name;
+    cipher.encrypt_init(Some(Cipher::aes_256_cbc()), Some(&key.cipher), Some(iv))?;
+    Ok(Some((key, KNOWN)))
+}
+
+fn open(keys: &TicketKeys, name: &[u8; NAME], iv: &[u8; IV], cipher: &mut CipherCtxRef) -> Prepared {
+    let Some((key, current)) = keys.opening(name) else { return Ok(None) };
+    cipher.decrypt_init(Some(Cipher::aes_256_cbc()), Some(&key.cipher), Some(iv))?;
+    Ok(Some((key, if current { KNOWN } else { KNOWN_AND_RENEWED })))
+}
+
+/// HMAC-SHA256 with this key.
+fn set_mac_key(mac: *mut ffi::EVP_MAC_CTX, key: &[u8; 32]) -> bool {
+    const SHA256: &CStr = c"SHA256";
+    let digest = ffi::OSSL_PARAM {
+        key: c"digest".as_ptr(),
+        data_type: UTF8_STRING,
+        data: SHA256.as_ptr().cast_mut().cast(),
+        data_size: SHA256.count_bytes(),
+        return_size: 0,
+    };
+    // SAFETY: OpenSSL lends `mac` for the call, copies the key, writes to none of the texts, which live for ever, and
+    // the list has its end.
+    unsafe {
+        let parameters = [digest, ffi::OSSL_PARAM_construct_end()];
+        ffi::EVP_MAC_init(mac, key.as_ptr(), key.len(), parameters.as_ptr()) == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn tickets_of_before_are_taken_until_the_next_rotation() {
+        let keys = TicketKeys::default();
+        let start = Instant::now();
+        let name = |hours: u64| keys.sealing(start + Duration::from_hours(hours)).unwrap().name;
+        let first = name(1);
+        assert_eq!(name(11), first);
+        assert!(keys.opening(&first).is_some_and(|(_, current)| current));
+        let second = name(13);
+        assert_ne!(second, first);
+        assert!(keys.opening(&first).is_some_and(|(_, current)| !current));
+        assert!(keys.opening(&second).is_some_and(|(_, current)| current));
+        name(26);
+        assert!(keys.opening(&first).is_none());
+        assert!(keys.opening(&second).is_some());
+    }
+}

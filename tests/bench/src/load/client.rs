@@ -1,0 +1,129 @@
+//! The TLS client of the generators: TLS 1.3 without looking at the certificate, one request, one answer.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use openssl::ssl::{
+    Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslSession, SslVerifyMode, SslVersion,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tokio_openssl::SslStream;
+
+/// No step of a client takes longer unless something is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LARGEST_HEAD: usize = 32 << 10;
+
+pub(crate) type Stream = SslStream<TcpStream>;
+
+/// For clients that share nothing but their settings.
+pub(crate) fn context() -> Result<SslContext> {
+    Ok(builder()?.build())
+}
+
+/// TLS 1.3 with the suite and the group that every row is measured with.
+pub(crate) fn builder() -> Result<SslContextBuilder> {
+    let mut builder = SslContextBuilder::new(SslMethod::tls_client())?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
+    builder.set_ciphersuites("TLS_AES_256_GCM_SHA384")?;
+    builder.set_groups_list("X25519")?;
+    builder.set_verify(SslVerifyMode::NONE);
+    builder.set_mode(
+        SslMode::RELEASE_BUFFERS | SslMode::ENABLE_PARTIAL_WRITE | SslMode::ACCEPT_MOVING_WRITE_BUFFER,
+    );
+    builder.set_read_ahead(true);
+    Ok(builder)
+}
+
+/// The runtime of a generator: one thread.
+pub(crate) fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Fails when `step` does not end in time.
+pub(crate) async fn within<T>(what: &'static str, step: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(PATIENCE, step).await.with_context(|| format!("{what}: nothing for {PATIENCE:?}"))?.context(what)
+}
+
+/// Connects and shakes hands, with a session of before or without.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    context: &SslContext,
+    session: Option<&SslSession>,
+) -> Result<Stream> {
+    let stream = within("connect", async { Ok(TcpStream::connect(address).await?) }).await?;
+    stream.set_nodelay(true)?;
+    let mut ssl = Ssl::new(context)?;
+    if let Some(session) = session {
+        // SAFETY: the session was made by the context that this connection is made from.
+        unsafe { ssl.set_session(session)? };
+    }
+    let mut stream = SslStream::new(ssl, stream)?;
+    within("handshake", async { Ok(Pin::new(&mut stream).connect().await?) }).await?;
+    Ok(stream)
+}
+
+/// Sends a request and takes in the whole answer; what comes back is its status.
+pub(crate) async fn ask(stream: &mut Stream, request: &str) -> Result<u16> {
+    within("answer", async {
+        stream.write_all(request.as_bytes()).await?;
+        let (head, mut have) = read_head(stream).await?;
+        let length = length(&head)?;
+        let mut buffer = vec![0; length.saturating_sub(have).min(16 << 10)];
+        while have < length {
+            match stream.read(&mut buffer).await? {
+                0 => bail!("the answer ends after {have} of {length} bytes"),
+                read => have += read,
+            }
+        }
+        status(&head)
+    })
+    .await
+}
+
+/// Sends a request and reads no further than the head of the answer and what came with it.
+pub(crate) async fn begin(stream: &mut Stream, request: &str) -> Result<u16> {
+    within("answer's head", async {
+        stream.write_all(request.as_bytes()).await?;
+        status(&read_head(stream).await?.0)
+    })
+    .await
+}
+
+/// The head, and how many bytes of the body came with it.
+async fn read_head(stream: &mut Stream) -> Result<(String, usize)> {
+    let mut received = Vec::with_capacity(4 << 10);
+    loop {
+        if stream.read_buf(&mut received).await? == 0 {
+            bail!("closed within the head of an answer");
+        }
+        if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
+            let body = received.split_off(end + 4);
+            return Ok((String::from_utf8(received)?, body.len()));
+        }
+        if received.len() > LARGEST_HEAD {
+            bail!("the head of the answer has no end");
+        }
+    }
+}
+
+fn status(head: &str) -> Result<u16> {
+    let word = head.split_ascii_whitespace().nth(1).context("an answer without a status")?;
+    Ok(word.parse()?)
+}
+
+fn length(head: &str) -> Result<usize> {
+    for line in head.lines() {
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            return Ok(value.trim().parse()?);
+        }
+    }
+    bail!("an answer without Content-Length")
+}
