@@ -20,17 +20,19 @@ pub struct Backend {
 struct Answers {
     small: [Vec<u8>; 2],
     big: [Vec<u8>; 2],
+    /// where the console is
+    console: Vec<u8>,
 }
 
 impl Backend {
-    /// Runs in a thread of its own as long as the process.
-    pub fn start() -> Result<Self> {
+    /// Runs in a thread of its own as long as the process. Consoles are on `console_port`.
+    pub fn start(console_port: u16) -> Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         std::thread::Builder::new().name("backend".into()).spawn(move || {
-            let answers = Arc::new(Answers::new());
+            let answers = Arc::new(Answers::new(console_port));
             runtime.block_on(async move {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };
                 while let Ok((stream, _)) = listener.accept().await {
@@ -43,28 +45,34 @@ impl Backend {
 }
 
 impl Answers {
-    fn new() -> Self {
-        let both = |length| [answer(length, "keep-alive"), answer(length, "close")];
-        Self { small: both(SMALL), big: both(BIG) }
+    fn new(console_port: u16) -> Self {
+        let text = br#"{"data":[{"id":"qemu/100","node":"one","status":"running"}]}"#.iter().cycle();
+        let both = |length| {
+            let body: Vec<u8> = text.clone().take(length).copied().collect();
+            [answer(&body, "keep-alive"), answer(&body, "close")]
+        };
+        let console = format!(r#"{{"data":{{"port":{console_port}}}}}"#);
+        Self { small: both(SMALL), big: both(BIG), console: answer(console.as_bytes(), "close") }
     }
 
     fn to(&self, head: &[u8]) -> (&[u8], bool) {
         let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        if contains(line, b"vncwebsocket") {
+            return (&self.console, true);
+        }
         let closes = contains(head, b"\r\nconnection: close") || line.ends_with(b"HTTP/1.0");
         let [open, shut] = if contains(line, b"/cluster/resources") { &self.big } else { &self.small };
         (if closes { shut } else { open }, closes)
     }
 }
 
-fn answer(length: usize, connection: &str) -> Vec<u8> {
-    let mut bytes = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json;charset=UTF-8\r\nContent-Length: {length}\r\n\
-         Connection: {connection}\r\nServer: pve-api-daemon/3.0\r\n\r\n"
-    )
-    .into_bytes();
-    let body = br#"{"data":[{"id":"qemu/100","node":"one","status":"running"}]}"#.iter().cycle();
-    bytes.extend(body.take(length));
-    bytes
+fn answer(body: &[u8], connection: &str) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json;charset=UTF-8\r\nContent-Length: {}\r\n\
+         Connection: {connection}\r\nServer: pve-api-daemon/3.0\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
 }
 
 fn contains(text: &[u8], lower: &[u8]) -> bool {
@@ -107,7 +115,7 @@ pub fn three_workers(call: Duration, slow: Duration, slow_every: u64) -> Result<
         let listener = listener.try_clone().context("a second handle of the listening socket")?;
         let calls = Arc::clone(&calls);
         std::thread::spawn(move || {
-            let answer = answer(SMALL, "close");
+            let answer = answer(&[b'x'; SMALL], "close");
             while let Ok((mut stream, _)) = listener.accept() {
                 let mut head = [0; 8192];
                 let Ok(1..) = stream.read(&mut head) else { continue };

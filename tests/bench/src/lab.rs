@@ -91,6 +91,29 @@ impl Lab {
         Ok(())
     }
 
+    /// A cluster of `count` nodes with the node `far` on loopback among them, and its certificate.
+    pub fn members(&self, count: usize) -> Result<PathBuf> {
+        let own = demo::node_name();
+        let others = (2..count).map(|number| format!(r#""node{number}":{{"id":{number},"online":0}}"#));
+        let nodes: Vec<_> = [
+            format!(r#""{own}":{{"id":1,"online":1,"ip":"127.0.0.1"}}"#),
+            format!(r#""far":{{"id":{count},"online":1,"ip":"127.0.0.1"}}"#),
+        ]
+        .into_iter()
+        .chain(others)
+        .collect();
+        let text = format!(
+            r#"{{"nodename":"{own}","version":1,"cluster":{{"name":"bench","version":1,"nodes":{count},"quorate":1}},"nodelist":{{{}}}}}"#,
+            nodes.join(",")
+        );
+        let far = self.root().join("etc/pve/nodes/far");
+        std::fs::create_dir_all(&far)?;
+        std::fs::copy(self.root().join("etc/pve/local/pveproxy-ssl.pem"), far.join("pveproxy-ssl.pem"))?;
+        let path = self.root().join("etc/pve/.members");
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
     /// Good login tickets of different users, each made now.
     pub fn tickets(&self, from: usize, count: usize) -> Vec<String> {
         let time = now();

@@ -1,11 +1,10 @@
 //! `make bench`: nodegate beside nginx and HAProxy, row after row.
 
-#![allow(dead_code)]
-
 mod backend;
 mod lab;
 mod load;
 mod measure;
+mod plot;
 mod proxy;
 mod report;
 mod rows;
@@ -13,68 +12,62 @@ mod wrk;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 
-/// Measures nodegate beside nginx and HAProxy.
+/// Measures nodegate beside nginx and HAProxy, each on one core, the load on another.
 #[derive(Parser)]
 struct Options {
-    /// the binary to measure
+    /// Rows to measure; all when none is named
+    rows: Vec<String>,
+    /// The binary to measure
     #[arg(long, default_value = "target/release/nodegate")]
     nodegate: PathBuf,
-    /// rows to measure, all when empty
-    rows: Vec<String>,
+    /// Interleaved runs of each contender
     #[arg(long, default_value_t = 5)]
     repeats: usize,
-    #[arg(long, default_value_t = 5.0)]
+    /// Seconds of a run
+    #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Idle connections of the rows that have them
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+    /// Writes the tables between the marks of this file, and the plot beside it; else they are printed alone
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// Keeps each row's figures here, and takes rows that are not measured now from there
+    #[arg(long, default_value = "target/bench")]
+    kept: PathBuf,
 }
 
-/// How long, how often.
+/// How long, how often, how many.
 pub struct Plan {
     pub repeats: usize,
     pub seconds: f64,
+    pub connections: usize,
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let lab = lab::Lab::new(&options.nodegate.canonicalize()?)?;
-    let plan = Plan { repeats: options.repeats, seconds: options.seconds };
-    let wanted = |id: &str| options.rows.is_empty() || options.rows.iter().any(|row| row == id);
-    let mut rows = Vec::new();
-    if wanted("api-kept") {
-        rows.push(rows::api::row(&lab, &plan, proxy::Upstream::Kept)?);
-    }
-    if wanted("api-fresh") {
-        rows.push(rows::api::row(&lab, &plan, proxy::Upstream::Fresh)?);
-    }
-    for row in &rows {
-        println!("{}", row.job);
-        for series in &row.series {
-            print!("  {:10}", series.name);
-            for (figure, unit, digits) in &row.figures {
-                if let Some(s) = measure::Spread::of(series.values(figure)) {
-                    print!(
-                        "  {:.*} {unit} [{:.*}-{:.*}]",
-                        digits, s.median, digits, s.least, digits, s.greatest
-                    );
-                }
-            }
-            println!();
-        }
-        for goal in &row.goals {
-            if let Some(s) = goal.reached(row) {
-                println!(
-                    "  {} {:.2} [{:.2}-{:.2}] goal {} met {}",
-                    goal.figure,
-                    s.median,
-                    s.least,
-                    s.greatest,
-                    goal.bound,
-                    goal.is_met(s.median)
-                );
+    let known = |id: &String| rows::ALL.iter().any(|(name, _)| name == id);
+    let names = rows::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    ensure!(options.rows.iter().all(known), "rows are: {names}");
+    let nodegate = options.nodegate.canonicalize().context("cargo build --release")?;
+    let lab = lab::Lab::new(&nodegate)?;
+    let most = usize::try_from(lab.files / 2).unwrap_or(usize::MAX).saturating_sub(500);
+    let plan = Plan {
+        repeats: options.repeats,
+        seconds: options.seconds,
+        connections: options.connections.min(most),
+    };
+    let mut report = report::Report::open(&options.kept)?;
+    for (name, measure) in rows::ALL {
+        if options.rows.is_empty() || options.rows.iter().any(|row| row == name) {
+            eprintln!("bench: {name}");
+            for row in measure(&lab, &plan).with_context(|| format!("row {name}"))? {
+                report.add(&row)?;
             }
         }
     }
-    Ok(())
+    report.finish(options.write.as_deref())
 }

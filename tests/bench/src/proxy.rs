@@ -82,8 +82,16 @@ pub struct Job {
     pub key: KeyKind,
 }
 
+/// A command, and where it will listen.
+pub type Prepared = (Command, SocketAddr);
+
 /// nodegate with its shipped settings: one worker as the peers have one, unless `more` says otherwise.
 pub fn nodegate(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Proxy> {
+    let (command, address) = nodegate_prepared(lab, job, cores, more)?;
+    Proxy::start(command, address)
+}
+
+pub fn nodegate_prepared(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Prepared> {
     let port = free_port()?;
     let [chain, key, _] = lab.certificate(job.key);
     let root = lab.root();
@@ -91,14 +99,11 @@ pub fn nodegate(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Proxy
     std::fs::copy(key, root.join("etc/pve/local/pveproxy-ssl.key"))?;
     let mut command = nodegate_command(lab, "pve", port, cores);
     command.args(["--set", "workers=1", "--set"]).arg(format!("backend.address={}", job.backend));
-    command.args([
-        "--set",
-        if job.upstream == Upstream::Kept { "backend.keepalive=1" } else { "backend.keepalive=0" },
-    ]);
+    command.args(["--set", &format!("backend.keepalive={}", u8::from(job.upstream == Upstream::Kept))]);
     for setting in more {
         command.args(["--set", setting]);
     }
-    Proxy::start(command, loopback(port))
+    Ok((command, loopback(port)))
 }
 
 /// `nodegate run PROFILE` on a port of loopback, nothing else set.
@@ -111,15 +116,20 @@ pub fn nodegate_command(lab: &Lab, profile: &str, port: u16, cores: &str) -> Com
 }
 
 /// nodegate's spice profile, its shipped settings but one worker.
-pub fn nodegate_spice(lab: &Lab, ports: &str) -> Result<Proxy> {
+pub fn nodegate_spice(lab: &Lab) -> Result<Proxy> {
     let port = free_port()?;
     let mut command = nodegate_command(lab, "spice", port, PROXY_CORE);
-    command.args(["--set", "workers=1", "--set"]).arg(format!("tunnel.ports={ports}"));
+    command.args(["--set", "workers=1"]);
     Proxy::start(command, loopback(port))
 }
 
 /// nginx with one worker, its caches on, and its access log buffered.
 pub fn nginx(lab: &Lab, job: Job, gzip: &str) -> Result<Proxy> {
+    let (command, address) = nginx_prepared(lab, job, gzip)?;
+    Proxy::start(command, address)
+}
+
+pub fn nginx_prepared(lab: &Lab, job: Job, gzip: &str) -> Result<Prepared> {
     let port = free_port()?;
     let [chain, key, _] = lab.certificate(job.key);
     let (keepalive, version, connection) = match job.upstream {
@@ -160,7 +170,7 @@ pub fn nginx(lab: &Lab, job: Job, gzip: &str) -> Result<Proxy> {
     std::fs::write(&file, configuration)?;
     let mut command = on_cores(PROXY_CORE, &PathBuf::from("nginx"));
     command.arg("-c").arg(&file).arg("-e").arg(lab.path("nginx.start"));
-    Proxy::start(command, loopback(port))
+    Ok((command, loopback(port)))
 }
 
 /// Each connection has two sides, and a few descriptors are HAProxy's own.
@@ -213,10 +223,34 @@ pub fn haproxy_tcp(
     start_haproxy(lab, port, &configuration)
 }
 
+/// HAProxy that answers by itself, where nothing but the client's side counts.
+pub fn haproxy_files(lab: &Lab) -> Result<Proxy> {
+    let (command, address) = haproxy_files_prepared(lab)?;
+    Proxy::start(command, address)
+}
+
+pub fn haproxy_files_prepared(lab: &Lab) -> Result<Prepared> {
+    let port = free_port()?;
+    let [_, _, combined] = lab.certificate(KeyKind::Rsa2048);
+    let configuration = format!(
+        "{global}defaults\n  mode http\n{HAPROXY_TIMES}frontend front\n\
+           bind 127.0.0.1:{port} ssl crt {} curves X25519 backlog 4096\n\
+           http-request return status 200 content-type text/plain string ok\n",
+        combined.display(),
+        global = haproxy_global(lab),
+    );
+    prepare_haproxy(lab, port, &configuration)
+}
+
 fn start_haproxy(lab: &Lab, port: u16, configuration: &str) -> Result<Proxy> {
+    let (command, address) = prepare_haproxy(lab, port, configuration)?;
+    Proxy::start(command, address)
+}
+
+fn prepare_haproxy(lab: &Lab, port: u16, configuration: &str) -> Result<Prepared> {
     let file = lab.path(&format!("haproxy-{port}.cfg"));
     std::fs::write(&file, configuration)?;
     let mut command = on_cores(PROXY_CORE, &PathBuf::from("haproxy"));
     command.arg("-db").arg("-f").arg(&file);
-    Proxy::start(command, loopback(port))
+    Ok((command, loopback(port)))
 }

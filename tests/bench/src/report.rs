@@ -1,1 +1,213 @@
-//! Rows of the comparison as Markdown, between marks in `docs/performance.md`.
+//! Rows as Markdown: each is kept as a file when it has been measured, so that one row can be measured anew.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::measure::{Better, Spread};
+use crate::plot;
+use crate::rows::{Against, Goal, Row};
+
+const BEGIN: &str = "<!-- bench: begin -->";
+const END: &str = "<!-- bench: end -->";
+
+/// The rows' order in the tables.
+const ORDER: &[&str] = &[
+    "api-kept",
+    "api-fresh",
+    "api-one",
+    "api-big",
+    "polling",
+    "static-identity",
+    "static-gzip",
+    "rsa-full",
+    "rsa-resumed",
+    "ecdsa-full",
+    "ecdsa-resumed",
+    "tunnel-down",
+    "tunnel-up",
+    "tunnel-echo",
+    "console-down",
+    "console-up",
+    "console-echo",
+    "memory",
+    "start",
+    "cores",
+    "connections",
+    "acl",
+    "idle",
+    "forwarding",
+    "slowloris",
+    "stalled-downloads",
+    "stalled-consoles",
+];
+
+/// Where rows are kept.
+pub struct Report {
+    folder: PathBuf,
+}
+
+impl Report {
+    pub fn open(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Prints a row and keeps it.
+    pub fn add(&mut self, row: &Row) -> Result<()> {
+        let told = told(row);
+        print(&told);
+        let text = serde_json::to_string_pretty(&told)?;
+        std::fs::write(self.folder.join(format!("{}.json", row.id)), text)?;
+        Ok(())
+    }
+
+    /// Writes the tables of all rows that are kept.
+    pub fn finish(&self, target: Option<&Path>) -> Result<()> {
+        let Some(target) = target else { return Ok(()) };
+        let rows: Vec<Value> = ORDER
+            .iter()
+            .filter_map(|id| std::fs::read(self.folder.join(format!("{id}.json"))).ok())
+            .map(|bytes| serde_json::from_slice(&bytes).context("a kept row"))
+            .collect::<Result<_>>()?;
+        let tables = format!("{}\n{}\n{}", machine(), goals(&rows), figures(&rows));
+        let before = std::fs::read_to_string(target)?;
+        let (head, rest) = before.split_once(BEGIN).context("the mark for the tables is missing")?;
+        let (_, tail) = rest.split_once(END).context("the mark behind the tables is missing")?;
+        std::fs::write(target, format!("{head}{BEGIN}\n{tables}{END}{tail}"))?;
+        if let Some(row) = rows.iter().find(|row| text(row, "id") == "connections") {
+            std::fs::write(target.with_file_name("growth.svg"), plot::growth(row))?;
+        }
+        Ok(())
+    }
+}
+
+/// A row in the form in which it is kept: medians and spreads as text.
+fn told(row: &Row) -> Value {
+    let series: Vec<_> = row
+        .series
+        .iter()
+        .map(|series| {
+            let figures: Vec<_> = row
+                .figures
+                .iter()
+                .map(|figure| {
+                    let spread = Spread::of(series.values(figure.name));
+                    json!({
+                        "title": figure.title,
+                        "median": spread.map(|spread| spread.median),
+                        "text": spread.map_or_else(|| "–".to_owned(), |spread| with_spread(spread, figure.digits)),
+                    })
+                })
+                .collect();
+            json!({ "name": series.name, "figures": figures })
+        })
+        .collect();
+    let goals: Vec<_> = row.goals.iter().filter_map(|goal| told_goal(row, goal)).collect();
+    json!({ "id": row.id, "job": row.job, "series": series, "goals": goals })
+}
+
+fn told_goal(row: &Row, goal: &Goal) -> Option<Value> {
+    let reached = goal.reached(row)?;
+    let sign = if goal.better == Better::Higher { "≥" } else { "≤" };
+    let whom = match goal.against {
+        Against::Nobody => String::new(),
+        Against::Best => " × the best".to_owned(),
+        Against::One(name) => format!(" × {name}"),
+    };
+    let title = row.figures.iter().find(|figure| figure.name == goal.figure)?.title;
+    Some(json!({
+        "goal": format!("{title} {sign} {}{whom}", goal.bound),
+        "reached": with_spread(reached, 2),
+        "met": goal.is_met(reached.median),
+    }))
+}
+
+fn with_spread(spread: Spread, digits: usize) -> String {
+    format!("{:.digits$} [{:.digits$}–{:.digits$}]", spread.median, spread.least, spread.greatest)
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
+    value.get(name).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Every goal with what was reached.
+fn goals(rows: &[Value]) -> String {
+    let mut table = String::from("| job | goal | reached | met |\n|---|---|---|---|\n");
+    for row in rows {
+        for goal in list(row, "goals") {
+            let met = if goal.get("met") == Some(&Value::Bool(true)) { "yes" } else { "**no**" };
+            let (goal, reached) = (text(goal, "goal"), text(goal, "reached"));
+            let _ = writeln!(table, "| {} | {goal} | {reached} | {met} |", text(row, "job"));
+        }
+    }
+    table
+}
+
+/// A table for each row: who, and every figure.
+fn figures(rows: &[Value]) -> String {
+    let mut tables = String::new();
+    for row in rows {
+        let titles: Vec<_> = list(row, "series")
+            .next()
+            .map(|series| list(series, "figures").map(|figure| text(figure, "title")).collect())
+            .unwrap_or_default();
+        let rule = "---|".repeat(titles.len() + 1);
+        let _ = write!(tables, "\n{}:\n\n| | {} |\n|{rule}\n", text(row, "job"), titles.join(" | "));
+        for series in list(row, "series") {
+            let values: Vec<_> = list(series, "figures").map(|figure| text(figure, "text")).collect();
+            let _ = writeln!(tables, "| {} | {} |", text(series, "name"), values.join(" | "));
+        }
+    }
+    tables
+}
+
+fn print(row: &Value) {
+    eprintln!("{}", text(row, "job"));
+    for series in list(row, "series") {
+        let values = list(series, "figures")
+            .map(|figure| format!("{} {}", text(figure, "text"), text(figure, "title")));
+        eprintln!("  {:24} {}", text(series, "name"), values.collect::<Vec<_>>().join("  "));
+    }
+    for goal in list(row, "goals") {
+        let met = if goal.get("met") == Some(&Value::Bool(true)) { "met" } else { "NOT met" };
+        eprintln!("  {met}: {}: {}", text(goal, "goal"), text(goal, "reached"));
+    }
+}
+
+/// What was measured where.
+fn machine() -> String {
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let versions = [
+        said("nginx", &["-v"]),
+        said("haproxy", &["-v"]),
+        said("openssl", &["version"]),
+        said("wrk", &["-v"]),
+        said("uname", &["-sr"]),
+        said("rustc", &["--version"]),
+        said("git", &["describe", "--always", "--dirty"]),
+    ];
+    format!(
+        "Measured {} on {} ({} cores): {}.\n",
+        said("date", &["+%Y-%m-%d"]),
+        processor.map_or("an unknown processor", |(_, model)| model),
+        std::thread::available_parallelism().map_or(0, usize::from).max(crate::lab::LOAD_CORE + 1),
+        versions.join("; ")
+    )
+}
+
+/// The first line that a command says of itself.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}

@@ -1,11 +1,11 @@
 //! Generators for what wrk cannot do. Each drives one address and gives back plain numbers.
 
 mod client;
-pub mod console;
-pub mod handshake;
-pub mod idle;
-pub mod latency;
-pub mod process;
-pub mod stall;
-pub mod start;
-pub mod tunnel;
+pub(crate) mod console;
+pub(crate) mod handshake;
+pub(crate) mod idle;
+pub(crate) mod latency;
+pub(crate) mod process;
+pub(crate) mod stall;
+pub(crate) mod start;
+pub(crate) mod tunnel;

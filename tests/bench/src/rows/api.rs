@@ -1,18 +1,29 @@
-//! API calls: through kept upstream connections and through fresh ones, small and big answers.
+//! API calls: through kept upstream connections and through fresh ones, small and big answers, and a GUI's polling.
+
+use std::time::Duration;
 
 use anyhow::Result;
 use nodegate_standin::KeyKind;
 
-use super::{Against, Goal, Row};
+use super::{Against, Figure, Goal, Row, figure};
 use crate::Plan;
-use crate::backend::Backend;
+use crate::backend::{Backend, three_workers};
 use crate::lab::{Lab, PROXY_CORE};
-use crate::load::process;
+use crate::load::{latency, process};
 use crate::measure::{Contender, Sample, interleave};
 use crate::proxy::{self, Job, Proxy, Upstream};
 use crate::wrk::Load;
 
 const TICKETS: usize = 1000;
+const SMALL: &str = "/api2/json/cluster/status";
+const BIG: &str = "/api2/json/cluster/resources";
+const RATES: [Figure; 5] = [
+    figure("rate", "requests/s", 0),
+    figure("p50", "p50 ms", 2),
+    figure("p99", "p99 ms", 2),
+    figure("p999", "p99.9 ms", 2),
+    figure("cpu", "µs CPU a request", 1),
+];
 
 /// As a browser asks: a ticket in the cookie.
 pub fn get(path: &str, ticket: &str) -> String {
@@ -26,57 +37,131 @@ pub fn get(path: &str, ticket: &str) -> String {
 /// A run of wrk, with the CPU time that the proxy spent on each request.
 pub fn loaded(proxy: &Proxy, load: &Load, connections: usize, seconds: f64) -> Result<Sample> {
     let before = process::cpu_seconds(proxy.pid())?;
-    let mut sample = load.run(proxy.address, connections, seconds, false)?;
+    let mut sample = load.run(proxy.address, connections, seconds)?;
     let spent = process::cpu_seconds(proxy.pid())? - before;
     let requests = sample.get("requests").copied().unwrap_or(f64::NAN);
     sample.insert("cpu", spent * 1e6 / requests);
     Ok(sample)
 }
 
-/// A thousand users, a tenth of them new in every run.
-fn tickets(lab: &Lab, path: &str, run: usize) -> Vec<String> {
-    let known = lab.tickets(0, TICKETS * 9 / 10);
-    let new = lab.tickets(TICKETS * (run + 1), TICKETS / 10);
-    known.iter().chain(&new).map(|ticket| get(path, ticket)).collect()
-}
-
-pub fn row(lab: &Lab, plan: &Plan, upstream: Upstream) -> Result<Row> {
-    let backend = Backend::start()?;
-    let job = Job { backend: backend.address, upstream, key: KeyKind::Rsa2048 };
-    let proxies = [
+/// The three proxies, set up alike.
+pub fn all(lab: &Lab, job: Job) -> Result<[(&'static str, Proxy); 3]> {
+    Ok([
         ("nodegate", proxy::nodegate(lab, job, PROXY_CORE, &[])?),
         ("nginx", proxy::nginx(lab, job, "")?),
         ("HAProxy", proxy::haproxy(lab, job)?),
-    ];
-    let path = "/api2/json/cluster/status";
-    let loads: Vec<_> = (0..plan.repeats)
-        .map(|run| Load::new(&lab.path(""), &format!("api{run}"), &tickets(lab, path, run)))
-        .collect::<Result<_>>()?;
+    ])
+}
+
+/// The requests of one repeat: a thousand users, a tenth of them new each time.
+fn loads(lab: &Lab, plan: &Plan, path: &str) -> Result<Vec<Load>> {
+    let known = lab.tickets(0, TICKETS * 9 / 10);
+    (0..plan.repeats)
+        .map(|run| {
+            let new = lab.tickets(TICKETS * (run + 1), TICKETS / 10);
+            let requests: Vec<_> = known.iter().chain(&new).map(|ticket| get(path, ticket)).collect();
+            Load::new(&lab.path(""), &format!("api{run}"), &requests)
+        })
+        .collect()
+}
+
+fn compare(
+    lab: &Lab,
+    plan: &Plan,
+    upstream: Upstream,
+    path: &str,
+    connections: usize,
+) -> Result<Vec<crate::measure::Series>> {
+    let backend = Backend::start(0)?;
+    let proxies = all(lab, Job { backend: backend.address, upstream, key: KeyKind::Rsa2048 })?;
+    let loads = loads(lab, plan, path)?;
     let contenders = proxies.iter().map(|(name, proxy)| {
         let mut turns = loads.iter().cycle();
         Contender::new(name, move || match turns.next() {
-            Some(load) => loaded(proxy, load, 64, plan.seconds),
+            Some(load) => loaded(proxy, load, connections, plan.seconds),
             None => Ok(Sample::new()),
         })
     });
-    let series = interleave(plan.repeats, contenders.collect())?;
-    let kept = upstream == Upstream::Kept;
-    let mut goals =
-        vec![Goal::at_least(1.0, "rate", if kept { Against::Best } else { Against::One("nginx") })];
-    if kept {
-        goals.push(Goal::at_most(1.0, "p99", Against::Best));
-    }
-    Ok(Row {
-        id: if kept { "api-kept" } else { "api-fresh" },
-        job: format!("API GET of 1 kB, {} upstream connections", if kept { "kept" } else { "fresh" }),
-        figures: vec![
-            ("rate", "/s", 0),
-            ("p50", "ms", 2),
-            ("p99", "ms", 2),
-            ("p999", "ms", 2),
-            ("cpu", "µs CPU", 1),
+    interleave(plan.repeats, contenders.collect())
+}
+
+pub fn kept(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    Ok(vec![Row {
+        id: "api-kept",
+        job: "API GET of 1 kB, kept upstream connections".into(),
+        figures: RATES.to_vec(),
+        series: compare(lab, plan, Upstream::Kept, SMALL, 64)?,
+        goals: vec![
+            Goal::at_least(1.0, "rate", Against::Best),
+            Goal::at_most(1.0, "p99", Against::Best),
+            Goal::at_most(1.0, "cpu", Against::Best),
         ],
+    }])
+}
+
+pub fn fresh(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    Ok(vec![Row {
+        id: "api-fresh",
+        job: "API GET of 1 kB, a fresh upstream connection each (shipped default)".into(),
+        figures: RATES.to_vec(),
+        series: compare(lab, plan, Upstream::Fresh, SMALL, 64)?,
+        goals: vec![
+            Goal::at_least(1.0, "rate", Against::One("nginx")),
+            Goal::at_most(1.0, "cpu", Against::One("nginx")),
+        ],
+    }])
+}
+
+pub fn one(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    Ok(vec![Row {
+        id: "api-one",
+        job: "API GET of 1 kB, one connection at a time, kept upstream connections".into(),
+        figures: RATES.to_vec(),
+        series: compare(lab, plan, Upstream::Kept, SMALL, 1)?,
+        goals: vec![Goal::at_most(1.0, "p50", Against::Best)],
+    }])
+}
+
+pub fn big(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    Ok(vec![Row {
+        id: "api-big",
+        job: "API GET of 1.08 MB, kept upstream connections".into(),
+        figures: RATES.to_vec(),
+        series: compare(lab, plan, Upstream::Kept, BIG, 64)?,
+        goals: vec![Goal::at_least(1.0, "rate", Against::Best), Goal::at_most(1.0, "cpu", Against::Best)],
+    }])
+}
+
+/// Eight browsers that poll, three workers that take one call at a time, each of 5 ms; every hundredth takes a second.
+pub fn polling(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    let slow = three_workers(Duration::from_millis(5), Duration::from_secs(1), 100)?;
+    let proxies = all(lab, Job { backend: slow, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 })?;
+    let even = three_workers(Duration::from_millis(5), Duration::ZERO, 0)?;
+    let direct = proxy::nodegate(
+        lab,
+        Job { backend: even, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 },
+        PROXY_CORE,
+        &[],
+    )?;
+    let request = get(SMALL, &lab.tickets(0, 1).concat());
+    let names = proxies.iter().map(|(name, proxy)| (*name, proxy));
+    let contenders = names.chain([("nodegate, no slow call", &direct)]).map(|(name, proxy)| {
+        let request = &request;
+        Contender::new(name, move || {
+            let pause = Duration::from_millis(50);
+            let duration = Duration::from_secs_f64(plan.seconds * 2.0);
+            let seen = latency::sample(proxy.address, request, 8, pause, duration)?;
+            Ok(Sample::from([("p50", seen.p50), ("p99", seen.p99), ("p999", seen.p999)]))
+        })
+    });
+    let series = interleave(plan.repeats, contenders.collect())?;
+    Ok(vec![Row {
+        id: "polling",
+        job: "GUI-like polling, three single-threaded workers behind, 5 ms a call, now and then one of 1 s"
+            .into(),
+        figures: vec![figure("p50", "p50 ms", 2), figure("p99", "p99 ms", 2), figure("p999", "p99.9 ms", 2)],
         series,
-        goals,
-    })
+        // pveproxy's own, recorded: 7.8 ms for its part, and the call.
+        goals: vec![Goal::at_most(12.8, "p50", Against::Nobody)],
+    }])
 }

@@ -1,7 +1,17 @@
-//! The rows of the goal table.
+//! The rows of the goal table: who is measured, at what, and what is to be reached.
 
+pub mod abuse;
 pub mod api;
+pub mod bytes;
+pub mod files;
+pub mod growth;
+pub mod handshakes;
+pub mod memory;
 
+use anyhow::Result;
+
+use crate::Plan;
+use crate::lab::Lab;
 use crate::measure::{Better, Series, Spread, ratio};
 
 /// What a row is to reach.
@@ -22,15 +32,46 @@ pub enum Against {
     Nobody,
 }
 
+/// A figure of a row.
+#[derive(Clone, Copy)]
+pub struct Figure {
+    pub name: &'static str,
+    pub title: &'static str,
+    pub digits: usize,
+}
+
+pub const fn figure(name: &'static str, title: &'static str, digits: usize) -> Figure {
+    Figure { name, title, digits }
+}
+
 /// One measured row. The first series is nodegate's.
 pub struct Row {
     pub id: &'static str,
     pub job: String,
-    /// name, unit, digits after the point
-    pub figures: Vec<(&'static str, &'static str, usize)>,
+    pub figures: Vec<Figure>,
     pub series: Vec<Series>,
     pub goals: Vec<Goal>,
 }
+
+/// Measures one row, or several that are measured together.
+pub type Measure = fn(&Lab, &Plan) -> Result<Vec<Row>>;
+
+/// All there are, by the names that the command line takes.
+pub const ALL: &[(&str, Measure)] = &[
+    ("api-kept", api::kept),
+    ("api-fresh", api::fresh),
+    ("api-one", api::one),
+    ("api-big", api::big),
+    ("polling", api::polling),
+    ("static", files::measure),
+    ("handshakes", handshakes::measure),
+    ("tunnel", bytes::tunnel),
+    ("console", bytes::console),
+    ("memory", memory::measure),
+    ("start", memory::start),
+    ("growth", growth::measure),
+    ("abuse", abuse::measure),
+];
 
 impl Goal {
     pub fn at_least(bound: f64, figure: &'static str, against: Against) -> Self {

@@ -1,0 +1,159 @@
+//! Tunnels and consoles: as many bytes as go through, and one small message there and back.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nodegate_standin::{KeyKind, demo, now};
+
+use super::{Against, Goal, Row, figure};
+use crate::Plan;
+use crate::backend::Backend;
+use crate::lab::{Lab, PROXY_CORE};
+use crate::load::console;
+use crate::load::tunnel::{self, Bulk, Direction, Latency};
+use crate::measure::{Contender, Sample, Series, interleave};
+use crate::proxy::{self, Job, Proxy, Upstream};
+
+const ROUNDS: usize = 5000;
+
+/// A listener on the first free port of the range.
+pub fn listen(ports: std::ops::Range<u16>) -> Result<TcpListener> {
+    let mut ports = ports;
+    ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).context("no free port")
+}
+
+fn bulk(measured: Bulk) -> Sample {
+    Sample::from([
+        ("rate", measured.bytes_per_second / 1e6),
+        ("cpu", measured.cpu_seconds_per_gigabyte.unwrap_or(f64::NAN)),
+    ])
+}
+
+fn echo(measured: Latency) -> Sample {
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    Sample::from([("p50", micros(measured.p50)), ("p99", micros(measured.p99))])
+}
+
+/// The three rows of one kind of byte stream.
+fn rows(
+    ids: [&'static str; 3],
+    what: &str,
+    series: [Vec<Series>; 3],
+    goals: impl Fn(usize) -> Vec<Goal>,
+) -> Vec<Row> {
+    let jobs = ["machine to viewer", "viewer to machine", "echo of 64 bytes"];
+    let rows = ids.into_iter().zip(jobs).zip(series).enumerate();
+    rows.map(|(index, ((id, job), series))| Row {
+        id,
+        job: format!("{what}, {job}"),
+        figures: if index < 2 {
+            vec![figure("rate", "MB/s", 0), figure("cpu", "CPU s/GB", 2)]
+        } else {
+            vec![figure("p50", "p50 µs", 1), figure("p99", "p99 µs", 1)]
+        },
+        series,
+        goals: goals(index),
+    })
+    .collect()
+}
+
+/// SPICE's CONNECT against HAProxy's plain TCP: as it comes, with its best buffers, and with `splice`.
+pub fn tunnel(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    let machine = listen(61_000..61_999)?;
+    let port = machine.local_addr()?.port();
+    let backend = machine.local_addr()?;
+    let large = "  tune.bufsize 131072\n  tune.pipesize 262144\n";
+    let splice = "  option splice-auto\n";
+    let proxies = [
+        ("nodegate", proxy::nodegate_spice(lab)?),
+        ("HAProxy", proxy::haproxy_tcp(lab, backend, false, "", "")?),
+        ("HAProxy 128k", proxy::haproxy_tcp(lab, backend, false, large, "")?),
+        ("HAProxy splice", proxy::haproxy_tcp(lab, backend, false, large, splice)?),
+    ];
+    let duration = Duration::from_secs_f64(plan.seconds.min(3.0));
+    let path_to = |name: &str, proxy: &Proxy, target: &mut String| {
+        *target = lab.keys.spice_target(&demo::node_name(), 100, port, now());
+        (name == "nodegate", proxy.address, proxy.pid())
+    };
+    let run = |name: &'static str, proxy: &Proxy, direction: Option<Direction>| -> Result<Sample> {
+        let mut target = String::new();
+        let (connects, address, pid) = path_to(name, proxy, &mut target);
+        let connect = connects.then_some(target.as_str());
+        let path = tunnel::Path { proxy: address, connect, machine: &machine, pid: Some(pid) };
+        match direction {
+            Some(direction) => tunnel::bulk(&path, direction, duration).map(bulk),
+            None => tunnel::echo(&path, ROUNDS).map(echo),
+        }
+    };
+    let series = |direction| {
+        let run = &run;
+        let contenders =
+            proxies.iter().map(|(name, proxy)| Contender::new(name, move || run(name, proxy, direction)));
+        interleave(plan.repeats, contenders.collect())
+    };
+    let measured = [series(Some(Direction::ToViewer))?, series(Some(Direction::ToMachine))?, series(None)?];
+    Ok(rows(["tunnel-down", "tunnel-up", "tunnel-echo"], "SPICE tunnel, plain TCP", measured, |index| {
+        if index < 2 {
+            vec![Goal::at_least(1.3, "rate", Against::Best), Goal::at_most(0.75, "cpu", Against::Best)]
+        } else {
+            vec![Goal::at_most(1.0, "p50", Against::Best), Goal::at_most(1.0, "p99", Against::Best)]
+        }
+    }))
+}
+
+/// A websocket over TLS against HAProxy, which ends TLS and frames nothing.
+pub fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    let machine = listen(5900..5999)?;
+    let port = machine.local_addr()?.port();
+    let backend = Backend::start(port)?;
+    let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
+    let large = "  tune.bufsize 131072\n";
+    let proxies = [
+        ("nodegate", proxy::nodegate(lab, job, PROXY_CORE, &[])?),
+        ("HAProxy TLS", proxy::haproxy_tcp(lab, machine.local_addr()?, true, "", "")?),
+        ("HAProxy TLS 128k", proxy::haproxy_tcp(lab, machine.local_addr()?, true, large, "")?),
+    ];
+    let url = url(port);
+    let headers = cookie(lab);
+    let duration = Duration::from_secs_f64(plan.seconds.min(3.0));
+    let run = |name: &'static str, proxy: &Proxy, direction: Option<Direction>| -> Result<Sample> {
+        let websocket = (name == "nodegate").then_some((url.as_str(), headers.as_str()));
+        let path =
+            console::Path { proxy: proxy.address, websocket, console: &machine, pid: Some(proxy.pid()) };
+        match direction {
+            Some(direction) => console::bulk(&path, direction, duration).map(bulk),
+            None => console::echo(&path, ROUNDS).map(echo),
+        }
+    };
+    let series = |direction| {
+        let run = &run;
+        let contenders =
+            proxies.iter().map(|(name, proxy)| Contender::new(name, move || run(name, proxy, direction)));
+        interleave(plan.repeats, contenders.collect())
+    };
+    let measured = [series(Some(Direction::ToViewer))?, series(Some(Direction::ToMachine))?, series(None)?];
+    Ok(rows(
+        ["console-down", "console-up", "console-echo"],
+        "websocket console over TLS",
+        measured,
+        |index| {
+            if index < 2 {
+                vec![Goal::at_least(1.0, "rate", Against::Best), Goal::at_most(1.0, "cpu", Against::Best)]
+            } else {
+                // 0.6 of the 80 µs recorded for pveproxy
+                vec![Goal::at_most(48.0, "p50", Against::Nobody)]
+            }
+        },
+    ))
+}
+
+/// Where the console's websocket is.
+pub fn url(port: u16) -> String {
+    format!("/api2/json/nodes/{}/qemu/100/vncwebsocket?port={port}&vncticket=PVEVNC%3Ax", demo::node_name())
+}
+
+/// The header of somebody who is logged in.
+pub fn cookie(lab: &Lab) -> String {
+    format!("Cookie: PVEAuthCookie={}\r\n", lab.tickets(0, 1).concat().replace(':', "%3A"))
+}

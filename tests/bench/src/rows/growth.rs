@@ -1,0 +1,176 @@
+//! What changes when there is more of something: cores, connections, ACL entries, nodes.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::Result;
+use nodegate_standin::KeyKind;
+
+use super::api::{get, loaded};
+use super::{Against, Goal, Row, figure};
+use crate::Plan;
+use crate::backend::Backend;
+use crate::lab::{Lab, PROXY_CORE};
+use crate::load::{idle, latency};
+use crate::measure::{Contender, Sample, interleave};
+use crate::proxy::{self, Job, Upstream};
+use crate::wrk::Load;
+
+const PATH: &str = "/api2/json/cluster/status";
+
+pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    let backend = Backend::start(0)?;
+    let job = Job { backend: backend.address, upstream: Upstream::Kept, key: KeyKind::Rsa2048 };
+    Ok(vec![
+        cores(lab, plan, job)?,
+        connections(lab, plan, job)?,
+        acl(lab, plan, job)?,
+        idle_neighbours(lab, plan, job)?,
+        forwarding(lab, plan, job)?,
+    ])
+}
+
+fn load(lab: &Lab, path: &str) -> Result<Load> {
+    let requests: Vec<_> = lab.tickets(0, 100).iter().map(|ticket| get(path, ticket)).collect();
+    Load::new(&lab.path(""), "growth", &requests)
+}
+
+/// The generator needs one of the two cores, so what is compared is the CPU time of a request.
+fn cores(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
+    let load = load(lab, PATH)?;
+    let two = proxy::nodegate(lab, job, "0,1", &["workers=2"])?;
+    let one = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
+    let run = |proxy, cores: f64| {
+        let mut sample = loaded(proxy, &load, 64, plan.seconds)?;
+        let cpu = sample.get("cpu").copied().unwrap_or(f64::NAN);
+        sample.insert("capacity", cores * 1e6 / cpu);
+        Ok::<Sample, anyhow::Error>(sample)
+    };
+    let contenders =
+        vec![Contender::new("2 workers", || run(&two, 2.0)), Contender::new("1 worker", || run(&one, 1.0))];
+    Ok(Row {
+        id: "cores",
+        job: "API GET of 1 kB on two cores against one (requests that the CPU time of a request allows)"
+            .into(),
+        figures: vec![
+            figure("capacity", "requests/s possible", 0),
+            figure("cpu", "µs CPU a request", 1),
+            figure("rate", "requests/s beside the generator", 0),
+        ],
+        series: interleave(plan.repeats, contenders)?,
+        goals: vec![Goal::at_least(1.8, "capacity", Against::One("1 worker"))],
+    })
+}
+
+fn connections(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
+    let load = load(lab, PATH)?;
+    let proxy = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
+    let one = |name, count| {
+        let (proxy, load) = (&proxy, &load);
+        Contender::new(name, move || loaded(proxy, load, count, plan.seconds))
+    };
+    Ok(Row {
+        id: "connections",
+        job: "API GET of 1 kB on more and more connections".into(),
+        figures: vec![
+            figure("rate", "requests/s", 0),
+            figure("cpu", "µs CPU a request", 1),
+            figure("p50", "p50 ms", 2),
+            figure("p99", "p99 ms", 2),
+        ],
+        series: interleave(
+            plan.repeats,
+            vec![
+                one("1000 connections", 1000),
+                one("300 connections", 300),
+                one("100 connections", 100),
+                one("30 connections", 30),
+                one("10 connections", 10),
+            ],
+        )?,
+        goals: vec![Goal::at_most(1.5, "cpu", Against::One("10 connections"))],
+    })
+}
+
+/// Looked at once a connection: every request of this row has one of its own.
+fn acl(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
+    let mut ranges = String::from("acl.deny_from=");
+    for number in 0..10_000_u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        let _ = write!(ranges, "172.{a}.{b}.{c}-172.{a}.{b}.{c},");
+    }
+    let request = get(PATH, &lab.tickets(0, 1).concat()).replace("Accept:", "Connection: close\r\nAccept:");
+    let load = Load::new(&lab.path(""), "acl", &[request])?;
+    let long = proxy::nodegate(lab, job, PROXY_CORE, &[ranges.trim_end_matches(',')])?;
+    let none = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
+    let contenders = vec![
+        Contender::new("10,000 ranges", || loaded(&long, &load, 16, plan.seconds)),
+        Contender::new("no ACL", || loaded(&none, &load, 16, plan.seconds)),
+    ];
+    Ok(Row {
+        id: "acl",
+        job: "a connection for each request, with an ACL of 10,000 ranges".into(),
+        figures: vec![figure("cpu", "µs CPU a connection", 1), figure("rate", "connections/s", 0)],
+        series: interleave(plan.repeats, contenders)?,
+        goals: vec![Goal::at_most(1.01, "cpu", Against::One("no ACL"))],
+    })
+}
+
+fn idle_neighbours(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
+    let request = get(PATH, &lab.tickets(0, 1).concat());
+    let crowded = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
+    let quiet = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
+    let neighbours = idle::open(crowded.address, plan.connections, Some(&request))?;
+    std::thread::sleep(Duration::from_secs(3));
+    let one = |name, proxy: &crate::proxy::Proxy| {
+        let (address, request) = (proxy.address, &request);
+        Contender::new(name, move || {
+            let seen =
+                latency::sample(address, request, 4, Duration::ZERO, Duration::from_secs_f64(plan.seconds))?;
+            Ok(Sample::from([("p50", seen.p50), ("p99", seen.p99)]))
+        })
+    };
+    let series = interleave(plan.repeats, vec![one("idle neighbours", &crowded), one("alone", &quiet)])?;
+    drop(neighbours);
+    Ok(Row {
+        id: "idle",
+        job: format!("4 clients beside {} idle connections", plan.connections),
+        figures: vec![figure("p50", "p50 ms", 3), figure("p99", "p99 ms", 3)],
+        series,
+        goals: vec![Goal::at_most(1.1, "p50", Against::One("alone"))],
+    })
+}
+
+/// A cluster of 32 nodes, of which one other is there: what goes to it goes through two doors.
+fn forwarding(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
+    let far = proxy::nodegate(lab, job, "1", &["node.name=far"])?;
+    let members = lab.members(32)?;
+    let near = proxy::nodegate(lab, job, PROXY_CORE, &[&format!("cluster.port={}", far.address.port())])?;
+    let there = load(lab, "/api2/json/nodes/far/status")?;
+    let there = |proxy| loaded(proxy, &there, 16, plan.seconds);
+    let here = Load::new(
+        &lab.path(""),
+        "here",
+        &[get(
+            &format!("/api2/json/nodes/{}/status", nodegate_standin::demo::node_name()),
+            &lab.tickets(0, 1).concat(),
+        )],
+    )?;
+    let contenders = vec![
+        Contender::new("to another node", || there(&near)),
+        Contender::new("to this node", || loaded(&near, &here, 16, plan.seconds)),
+    ];
+    let series = interleave(plan.repeats, contenders)?;
+    std::fs::remove_file(members)?;
+    Ok(Row {
+        id: "forwarding",
+        job: "API GET of 1 kB to another of 32 nodes".into(),
+        figures: vec![
+            figure("rate", "requests/s", 0),
+            figure("p50", "p50 ms", 2),
+            figure("cpu", "µs CPU a request, first node", 1),
+        ],
+        series,
+        goals: vec![],
+    })
+}

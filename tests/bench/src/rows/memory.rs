@@ -1,0 +1,96 @@
+//! Memory at rest and with idle connections; the time from the start to the first answer.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use nodegate_standin::KeyKind;
+
+use super::files::request;
+use super::{Against, Goal, Row, figure};
+use crate::Plan;
+use crate::backend::Backend;
+use crate::lab::{Lab, PROXY_CORE, SCRIPT_URL};
+use crate::load::{idle, process, start as starting};
+use crate::measure::{Contender, Sample, interleave};
+use crate::proxy::{self, Job, Proxy, Upstream};
+
+/// Until buffers that are given back have been.
+const SETTLED: Duration = Duration::from_secs(4);
+
+fn megabytes(bytes: u64) -> f64 {
+    crate::load::tunnel::as_float(bytes) / 1e6
+}
+
+pub fn pss(proxy: &Proxy) -> Result<f64> {
+    process::memory(proxy.pid()).map(|memory| megabytes(memory.pss))
+}
+
+/// Each time a fresh process: at rest, with idle connections that have asked once, and when they have gone.
+fn at_rest(proxy: &Proxy, connections: usize) -> Result<Sample> {
+    let asked = request(SCRIPT_URL, "");
+    drop(idle::open(proxy.address, 8, Some(&asked))?);
+    std::thread::sleep(SETTLED);
+    let idle_process = pss(proxy)?;
+    let open = idle::open(proxy.address, connections, Some(&asked))?;
+    std::thread::sleep(SETTLED);
+    let with = pss(proxy)?;
+    let count = crate::load::tunnel::as_float(u64::try_from(open.count())?);
+    drop(open);
+    std::thread::sleep(SETTLED);
+    Ok(Sample::from([
+        ("idle", idle_process),
+        ("connection", (with - idle_process) * 1e3 / count),
+        ("after", pss(proxy)?),
+    ]))
+}
+
+pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    let backend = Backend::start(0)?;
+    let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
+    let count = plan.connections;
+    let contenders = vec![
+        Contender::new("nodegate", || {
+            at_rest(&proxy::nodegate(lab, job, PROXY_CORE, &["workers=3"])?, count)
+        }),
+        Contender::new("nginx", || at_rest(&proxy::nginx(lab, job, "")?, count)),
+        Contender::new("HAProxy", || at_rest(&proxy::haproxy_files(lab)?, count)),
+    ];
+    Ok(vec![Row {
+        id: "memory",
+        job: format!("memory (PSS): at rest, for each of {count} idle TLS connections, after they have gone"),
+        figures: vec![
+            figure("idle", "MB at rest", 1),
+            figure("connection", "kB a connection", 1),
+            figure("after", "MB afterwards", 1),
+        ],
+        series: interleave(plan.repeats.min(3), contenders)?,
+        goals: vec![
+            Goal::at_most(6.0, "idle", Against::Nobody),
+            Goal::at_most(15.0, "connection", Against::Nobody),
+        ],
+    }])
+}
+
+pub fn start(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    let asked = request(SCRIPT_URL, "");
+    let took = |prepared: (Command, std::net::SocketAddr)| -> Result<Sample> {
+        let (mut command, address) = prepared;
+        let started = starting::first_answer(&mut command, address, &asked)?;
+        Ok(Sample::from([("start", started.took.as_secs_f64() * 1e3)]))
+    };
+    let backend = Backend::start(0)?;
+    let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
+    let contenders = vec![
+        Contender::new("nodegate", || took(proxy::nodegate_prepared(lab, job, PROXY_CORE, &["workers=3"])?)),
+        Contender::new("nginx", || took(proxy::nginx_prepared(lab, job, "")?)),
+        Contender::new("HAProxy", || took(proxy::haproxy_files_prepared(lab)?)),
+    ];
+    Ok(vec![Row {
+        id: "start",
+        job: "start to the first whole answer over TLS".into(),
+        figures: vec![figure("start", "ms", 0)],
+        series: interleave(plan.repeats * 2, contenders)?,
+        goals: vec![Goal::at_most(30.0, "start", Against::Nobody)],
+    }])
+}
