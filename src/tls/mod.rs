@@ -146,7 +146,7 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     Ok(builder)
 }
 
-/// Two records a read where a client sends as much: an upload takes a third less of the processor.
+/// Two records a read where a client sends as much: an upload needs a third fewer reads.
 fn read_more_at_once(builder: &mut SslContextBuilder) {
     unsafe extern "C" {
         fn SSL_CTX_set_default_read_buffer_len(context: *mut c_void, length: usize);
