@@ -1,11 +1,14 @@
 # What there is to do here; each target installs what it needs first (as root) or names it.
 
-.PHONY: help setup build demo test
+.PHONY: help setup build demo test bench bench-quick
 
 help:
 	@echo "make build   nodegate for use: target/release/nodegate"
 	@echo "make demo    the three profiles on loopback, with throw-away keys, and what to try"
 	@echo "make test    formatting, lints, and every test, those with real clients included"
+
+	@echo "make bench   beside nginx and HAProxy: the tables of docs/performance.md (half an hour, a quiet machine)"
+	@echo "make bench-quick   the same in two minutes, printed only; ROWS='tunnel start' picks rows"
 
 setup:
 	tests/setup.sh test
@@ -23,3 +26,13 @@ test: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
+
+bench:
+	tests/setup.sh bench
+	cargo build --release --locked --workspace
+	target/release/bench --write docs/performance.md $(ROWS)
+
+bench-quick:
+	tests/setup.sh bench
+	cargo build --release --locked --workspace
+	target/release/bench --repeats 1 --seconds 1 --connections 1000 --kept target/bench-quick $(ROWS)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -23,7 +24,7 @@ use crate::process::memory;
 use crate::request::{self, Client};
 use crate::response::access_log::Entry;
 use crate::server::Worker;
-use crate::tls::{Acceptor, TlsStream};
+use crate::tls::{Acceptor, ClientStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -75,11 +76,11 @@ async fn serve_https(worker: Rc<Worker>, acceptor: &Acceptor, stream: TcpStream,
     let Some(first) = first.flatten() else { return };
     if first == TLS_HANDSHAKE {
         match acceptor.accept(stream, patience).await {
-            Ok(stream) => serve_http(worker, stream, TlsStream::socket, peer, true).await,
+            Ok(stream) => serve_http(worker, stream, peer, true).await,
             Err(error) => tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed"),
         }
     } else if first.is_ascii_alphabetic() {
-        serve_http(worker, stream, |stream| stream, peer, false).await;
+        serve_http(worker, stream, peer, false).await;
     } else {
         tracing::debug!(peer = %peer.address(), first, "neither TLS nor HTTP");
     }
@@ -102,22 +103,19 @@ enum Left<S> {
     Bridged(S, Bytes, Console),
 }
 
-/// Requests until the connection ends. `socket` is what the stream reads from.
+/// Requests until the connection ends.
 ///
 /// Each stretch of requests lives in a box of its own: between two of them, and for a console, nothing is held but
 /// the stream.
-async fn serve_http<S>(
-    worker: Rc<Worker>,
-    mut stream: S,
-    socket: fn(&S) -> &TcpStream,
-    peer: PeerIp,
-    encrypted: bool,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+async fn serve_http<S>(worker: Rc<Worker>, mut stream: S, peer: PeerIp, encrypted: bool)
+where
+    S: ClientStream + 'static,
 {
     let timeouts = &worker.engine.config.settings.timeout;
     let clock = Arc::new(Clock::new(timeouts.header, timeouts.idle));
-    let client = Rc::new(Client { peer, encrypted, clock, console: RefCell::new(None) });
+    let address = peer.address().to_string();
+    let Ok(address) = HeaderValue::from_str(&address) else { return };
+    let client = Rc::new(Client { peer, address, encrypted, clock, console: RefCell::new(None) });
     let mut early = Bytes::new();
     loop {
         let left = Box::pin(serve_requests(&worker, &client, stream, early)).await;
@@ -127,13 +125,15 @@ async fn serve_http<S>(
             // An empty buffer keeps its memory until it is dropped.
             Some(Left::Quiet(back, read)) => {
                 (stream, early) = (back, if read.is_empty() { Bytes::new() } else { read });
+                stream.rest();
             }
-            Some(Left::Bridged(stream, early, console)) => {
+            Some(Left::Bridged(mut stream, early, console)) => {
+                stream.spare();
                 let ping = worker.engine.config.settings.console_ping;
                 return Box::pin(bridge::run(stream, early, console, ping, &worker.stop)).await;
             }
         }
-        let asks_again = async { !early.is_empty() || socket(&stream).readable().await.is_ok() };
+        let asks_again = async { !early.is_empty() || stream.socket().readable().await.is_ok() };
         let asks_again = tokio::select! {
             biased;
             () = worker.stop.cancelled() => false,

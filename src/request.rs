@@ -36,6 +36,8 @@ const LOGIN_DELAY: Duration = Duration::from_secs(3);
 /// The connection that a request came on.
 pub struct Client {
     pub peer: PeerIp,
+    /// its address, as daemons are told it
+    pub address: HeaderValue,
     /// without TLS every request is redirected
     pub encrypted: bool,
     pub clock: Arc<Clock>,
@@ -140,7 +142,7 @@ async fn run_api(
         head,
         target: path.upstream_target(head.uri.query()),
         identity,
-        client: client.peer.address(),
+        client: &client.address,
         body,
         place: api::Place { method: &head.method, path, privileged },
     };
@@ -162,7 +164,7 @@ async fn run_api(
             Err(Refusal::UnknownNode { node, known })
         }
         Route::Upload => {
-            let upload = Upload { head, path, identity, client: client.peer.address(), clock: &client.clock };
+            let upload = Upload { head, path, identity, client: &client.address, clock: &client.clock };
             upload::run(worker, &upload, body).await
         }
         Route::Websocket => {

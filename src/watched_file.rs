@@ -17,7 +17,7 @@ const SIZE_LIMIT: u64 = 1 << 20;
 
 /// The contents of one file as of a moment ago.
 pub struct WatchedFile<T> {
-    path: PathBuf,
+    path: Arc<Path>,
     parse: fn(&[u8]) -> Result<T, String>,
     always_read: bool,
     /// how long one look is good
@@ -65,9 +65,9 @@ impl<T> Clone for Snapshot<T> {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FileError {
     #[error("{}: {source}", path.display())]
-    Unreadable { path: PathBuf, source: Arc<io::Error> },
+    Unreadable { path: Arc<Path>, source: Arc<io::Error> },
     #[error("{}: {message}", path.display())]
-    Malformed { path: PathBuf, message: String },
+    Malformed { path: Arc<Path>, message: Arc<str> },
 }
 
 impl FileError {
@@ -80,7 +80,7 @@ impl<T> WatchedFile<T> {
     /// Parses again when size, inode or time of change differ.
     pub fn new(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {
         let seen = Mutex::new(Seen { good: None, last: None });
-        Self { path, parse, always_read: false, life: Duration::ZERO, seen }
+        Self { path: path.into(), parse, always_read: false, life: Duration::ZERO, seen }
     }
 
     /// Parses again when the bytes differ: for files whose time of change lies.
@@ -130,7 +130,8 @@ impl<T> WatchedFile<T> {
     }
 
     fn read(&self, good: &mut Option<Reading<T>>) -> Result<Snapshot<T>, FileError> {
-        let unreadable = |source| FileError::Unreadable { path: self.path.clone(), source: Arc::new(source) };
+        let unreadable =
+            |source| FileError::Unreadable { path: Arc::clone(&self.path), source: Arc::new(source) };
         let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
         let stamp = Stamp::of(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
@@ -144,10 +145,10 @@ impl<T> WatchedFile<T> {
         let bytes = read_bounded(&self.path).map_err(unreadable)?;
         let value = match good.as_ref() {
             Some(reading) if reading.bytes == bytes => Arc::clone(&reading.value),
-            _ => Arc::new(
-                (self.parse)(&bytes)
-                    .map_err(|message| FileError::Malformed { path: self.path.clone(), message })?,
-            ),
+            _ => Arc::new((self.parse)(&bytes).map_err(|message| FileError::Malformed {
+                path: Arc::clone(&self.path),
+                message: message.into(),
+            })?),
         };
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > CLOCK_TICK);
         *good = Some(Reading { stamp, bytes, value: Arc::clone(&value), settled });

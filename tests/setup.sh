@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh demo|test
+# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh demo|test|bench
 # As root it installs them; anybody else is told which they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,6 +16,7 @@ testing=(
     virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
 )
+peers=(nginx=nginx haproxy=haproxy wrk=wrk)
 # proxmoxer as PyPI has it, beside Debian's.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0)
 venv=target/clients
@@ -93,6 +94,18 @@ prepare_modules() {
     echo "${npm[*]}" >"$stamp"
 }
 
+# Only the programs are wanted: a service that came with them is turned off, one that was there before is left alone.
+install_peers() {
+    local peer came=()
+    for peer in nginx haproxy; do
+        is_there "$peer=$peer" || came+=("$peer")
+    done
+    install_missing "${building[@]}" "${peers[@]}"
+    for peer in "${came[@]}"; do
+        ! [ -d /run/systemd/system ] || systemctl disable --quiet --now "$peer"
+    done
+}
+
 case ${1-} in
 demo)
     require_rust
@@ -104,8 +117,12 @@ test)
     prepare_venv
     prepare_modules
     ;;
+bench)
+    require_rust
+    install_peers
+    ;;
 *)
-    echo "usage: tests/setup.sh demo|test" >&2
+    echo "usage: tests/setup.sh demo|test|bench" >&2
     exit 2
     ;;
 esac

@@ -30,6 +30,8 @@ const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remo
 /// The rules of a profile, with the files they need.
 pub struct Gate {
     rules: product::Gate,
+    /// method and path of the calls that need no login
+    open: Vec<(String, String)>,
     csrf_header: HeaderName,
     csrf_exempt: Vec<Pattern>,
     csrf_secret: WatchedFile<String>,
@@ -85,17 +87,17 @@ impl Gate {
             rules.csrf_exempt.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
         let tickets = rules.ticket.iter().map(|kind| TicketFiles::new(kind.clone(), root)).collect();
         let csrf_secret = WatchedFile::new(root.path(&rules.csrf_secret), csrf::secret_of).once_a_second();
+        let split =
+            |text: &String| text.split_once(' ').map(|(verb, path)| (verb.to_owned(), path.to_owned()));
+        let open = rules.open.iter().filter_map(split).collect();
         let clients = Clients::new();
-        Ok(Self { rules, csrf_header, csrf_exempt, csrf_secret, tickets, nodes, clients })
+        Ok(Self { rules, open, csrf_header, csrf_exempt, csrf_secret, tickets, nodes, clients })
     }
 
     /// Whether the call needs no login: the exact decoded path, `/access/ticket/` is another one.
     pub fn is_open(&self, method: &Method, path: &ApiPath) -> bool {
         let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
-        self.rules.open.iter().any(|open| {
-            open.split_once(' ')
-                .is_some_and(|(verb, open_path)| verb == method && open_path == path.decoded())
-        })
+        self.open.iter().any(|(verb, open)| verb == method && open == path.decoded())
     }
 
     /// Judges the one credential of the request.

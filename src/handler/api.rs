@@ -1,8 +1,6 @@
 //! API calls to this node's daemon. The request is built anew: nothing of the client's head goes along but what is
 //! named here.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPIRES, HOST, LOCATION,
@@ -53,7 +51,7 @@ pub struct Call<'a> {
     pub target: String,
     pub identity: &'a Identity,
     /// who the daemon is told the client is
-    pub client: IpAddr,
+    pub client: &'a HeaderValue,
     pub body: Bytes,
     pub place: Place<'a>,
 }
@@ -107,8 +105,7 @@ pub(super) fn request(
         request.header(name, &HeaderValue::from_static("true"));
     }
     if let Some(name) = &engine.backend_headers.client {
-        let client = HeaderValue::try_from(call.client.to_string());
-        request.header(name, &client.map_err(|_| Refusal::BadRequest("malformed client address"))?);
+        request.header(name, call.client);
     }
     // Exactly the one credential that was judged, built anew.
     if let Some(client) = &call.identity.client {

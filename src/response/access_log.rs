@@ -79,7 +79,8 @@ impl AccessLog {
 /// The line with its end. The request line's quotes and secrets are made harmless.
 fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Local>) {
     let user = entry.user.unwrap_or("-");
-    let _ = write!(line, "{} - ", entry.client);
+    push_client(line, entry.client);
+    line.push_str(" - ");
     escape_into(line, user);
     line.push_str(" [");
     push_time(line, now);
@@ -92,6 +93,17 @@ fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Local>) {
         }
         None => line.push_str("-\n"),
     }
+}
+
+/// Formatted once for requests of the same client in a row.
+fn push_client(line: &mut String, client: IpAddr) {
+    thread_local! {
+        static LAST: RefCell<Option<(IpAddr, String)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, text)) if *known == client => line.push_str(text),
+        _ => line.push_str(&last.insert((client, client.to_string())).1),
+    });
 }
 
 /// `22/11/2026:00:34:50 +0000`, formatted once a second.

@@ -7,7 +7,7 @@ pub mod pair;
 mod stream;
 pub mod ticket_keys;
 
-pub use self::stream::TlsStream;
+pub use self::stream::{ClientStream, TlsStream};
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -136,7 +136,8 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     if !settings.honor_cipher_order {
         builder.clear_options(SslOptions::CIPHER_SERVER_PREFERENCE);
     }
-    builder.set_mode(STREAM_MODE | SslMode::RELEASE_BUFFERS);
+    // Buffers are given back when a connection rests: with RELEASE_BUFFERS each request would allocate them anew.
+    builder.set_mode(STREAM_MODE);
     builder.set_read_ahead(true);
     read_more_at_once(&mut builder);
     // Sessions travel in tickets; a cache here would only grow.

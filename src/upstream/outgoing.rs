@@ -5,8 +5,8 @@ use std::io::Cursor;
 use bytes::{Buf, Bytes};
 use http::{HeaderName, HeaderValue, Method};
 
-/// A head of usual size, so that it grows no more than once.
-const USUAL: usize = 1024;
+/// A head of usual size, so that it does not grow; the allocator has this much at hand.
+const USUAL: usize = 1000;
 
 /// One request with its whole body.
 #[derive(Clone)]

@@ -126,7 +126,9 @@ impl Pages {
         let template = choice.template.current().map_err(|error| {
             tracing::error!(%error, "a page cannot be rendered");
             match error {
-                FileError::Malformed { message, .. } => PageError::Unsupported { name: name(), message },
+                FileError::Malformed { message, .. } => {
+                    PageError::Unsupported { name: name(), message: message.to_string() }
+                }
                 error if error.is_missing() => PageError::Missing { name: name() },
                 FileError::Unreadable { .. } => PageError::Unreadable { name: name() },
             }

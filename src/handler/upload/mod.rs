@@ -8,7 +8,6 @@ mod permission;
 mod spool;
 
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -124,7 +123,7 @@ pub struct Upload<'a> {
     pub path: &'a ApiPath,
     pub identity: &'a Identity,
     /// who the daemon is told the client is
-    pub client: IpAddr,
+    pub client: &'a HeaderValue,
     pub clock: &'a Arc<Clock>,
 }
 

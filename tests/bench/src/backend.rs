@@ -9,11 +9,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Bytes of the small answer's body, and of the big one's.
-pub const SMALL: usize = 1024;
-pub const BIG: usize = 1_080_000;
+pub(crate) const SMALL: usize = 1024;
+pub(crate) const BIG: usize = 1_080_000;
 
 /// Answers every request with one of two bodies; keeps connections unless asked to close.
-pub struct Backend {
+pub(crate) struct Backend {
     pub address: SocketAddr,
 }
 
@@ -26,7 +26,7 @@ struct Answers {
 
 impl Backend {
     /// Runs in a thread of its own as long as the process. Consoles are on `console_port`.
-    pub fn start(console_port: u16) -> Result<Self> {
+    pub(crate) fn start(console_port: u16) -> Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -104,7 +104,7 @@ async fn serve(mut stream: TcpStream, answers: Arc<Answers>) {
 
 /// Three threads that share one listening socket; each serves one connection at a time, a call takes
 /// `call`, and one in `slow_every` takes `slow`.
-pub fn three_workers(call: Duration, slow: Duration, slow_every: u64) -> Result<SocketAddr> {
+pub(crate) fn three_workers(call: Duration, slow: Duration, slow_every: u64) -> Result<SocketAddr> {
     use std::io::{Read as _, Write as _};
     use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -14,21 +14,21 @@ use nodegate_standin::now;
 use nodegate_standin::{Certificate, KeyKind};
 
 /// The core of the proxies, and that of everything else.
-pub const PROXY_CORE: &str = "0";
-pub const LOAD_CORE: usize = 1;
+pub(crate) const PROXY_CORE: &str = "0";
+pub(crate) const LOAD_CORE: usize = 1;
 
 /// The script that is served: 100 kB, as pveproxy's figures have it.
 const SCRIPT_BYTES: usize = 100_000;
 const SCRIPT: &str = "usr/share/pve-manager/js/bench.js";
 /// Its URL at every proxy.
-pub const SCRIPT_URL: &str = "/pve2/js/bench.js";
+pub(crate) const SCRIPT_URL: &str = "/pve2/js/bench.js";
 /// A file too big for anybody's cache of contents, for clients that do not read.
-pub const BIG_URL: &str = "/pve2/js/big.js";
+pub(crate) const BIG_URL: &str = "/pve2/js/big.js";
 const BIG_BYTES: usize = 64 << 20;
 const FILES: u64 = 65_536;
 
 /// A directory to throw away, and how to start things in it.
-pub struct Lab {
+pub(crate) struct Lab {
     directory: tempfile::TempDir,
     pub nodegate: PathBuf,
     pub keys: Keys,
@@ -38,7 +38,7 @@ pub struct Lab {
 
 impl Lab {
     /// Prepares the root and takes this process to the core of the load.
-    pub fn new(nodegate: &Path) -> Result<Self> {
+    pub(crate) fn new(nodegate: &Path) -> Result<Self> {
         let mut cores = CpuSet::new();
         cores.set(LOAD_CORE)?;
         sched_setaffinity(Pid::from_raw(0), &cores).context("two cores are needed")?;
@@ -59,16 +59,16 @@ impl Lab {
         Ok(lab)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.path("root")
     }
 
     /// Certificate chain, its key, and both in one file.
-    pub fn certificate(&self, kind: KeyKind) -> [PathBuf; 3] {
+    pub(crate) fn certificate(&self, kind: KeyKind) -> [PathBuf; 3] {
         match kind {
             KeyKind::Rsa2048 => [
                 self.path("root/etc/pve/local/pve-ssl.pem"),
@@ -92,7 +92,7 @@ impl Lab {
     }
 
     /// A cluster of `count` nodes with the node `far` on loopback among them, and its certificate.
-    pub fn members(&self, count: usize) -> Result<PathBuf> {
+    pub(crate) fn members(&self, count: usize) -> Result<PathBuf> {
         let own = demo::node_name();
         let others = (2..count).map(|number| format!(r#""node{number}":{{"id":{number},"online":0}}"#));
         let nodes: Vec<_> = [
@@ -115,7 +115,7 @@ impl Lab {
     }
 
     /// Good login tickets of different users, each made now.
-    pub fn tickets(&self, from: usize, count: usize) -> Vec<String> {
+    pub(crate) fn tickets(&self, from: usize, count: usize) -> Vec<String> {
         let time = now();
         (from..from + count)
             .map(|number| self.keys.ticket("PVE", &format!("user{number}@pve"), time))
@@ -155,13 +155,8 @@ fn script() -> String {
     text
 }
 
-/// `command`, bound to the proxies' core.
-pub fn on_proxy_core(program: &Path) -> Command {
-    on_cores(PROXY_CORE, program)
-}
-
 /// `command`, bound to `cores` as taskset writes them.
-pub fn on_cores(cores: &str, program: &Path) -> Command {
+pub(crate) fn on_cores(cores: &str, program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", cores]).arg(program);
     command

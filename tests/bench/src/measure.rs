@@ -2,46 +2,46 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 /// The figures of one run, by their names.
-pub type Sample = BTreeMap<&'static str, f64>;
+pub(crate) type Sample = BTreeMap<&'static str, f64>;
 
 /// Which way a figure is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Better {
+pub(crate) enum Better {
     Higher,
     Lower,
 }
 
 /// One who is measured, and how.
-pub struct Contender<'a> {
+pub(crate) struct Contender<'a> {
     pub name: &'static str,
     pub run: Box<dyn FnMut() -> Result<Sample> + 'a>,
 }
 
 impl<'a> Contender<'a> {
-    pub fn new(name: &'static str, run: impl FnMut() -> Result<Sample> + 'a) -> Self {
+    pub(crate) fn new(name: &'static str, run: impl FnMut() -> Result<Sample> + 'a) -> Self {
         Self { name, run: Box::new(run) }
     }
 }
 
 /// All runs of one contender, in the order of the repeats.
 #[derive(Clone, Debug)]
-pub struct Series {
+pub(crate) struct Series {
     pub name: &'static str,
     pub samples: Vec<Sample>,
 }
 
 impl Series {
     /// The figure's values, one for each repeat that gave it.
-    pub fn values(&self, figure: &str) -> Vec<f64> {
+    pub(crate) fn values(&self, figure: &str) -> Vec<f64> {
         self.samples.iter().filter_map(|sample| sample.get(figure).copied()).collect()
     }
 }
 
 /// Each contender once, in turn, `repeats` times; every other round backwards, so that none always follows another.
-pub fn interleave(repeats: usize, mut contenders: Vec<Contender<'_>>) -> Result<Vec<Series>> {
+pub(crate) fn interleave(repeats: usize, mut contenders: Vec<Contender<'_>>) -> Result<Vec<Series>> {
     let mut series: Vec<_> =
         contenders.iter().map(|one| Series { name: one.name, samples: Vec::new() }).collect();
     for round in 0..repeats {
@@ -50,7 +50,8 @@ pub fn interleave(repeats: usize, mut contenders: Vec<Contender<'_>>) -> Result<
             order.reverse();
         }
         for (contender, series) in order {
-            series.samples.push((contender.run)()?);
+            let sample = (contender.run)().with_context(|| contender.name)?;
+            series.samples.push(sample);
         }
     }
     Ok(series)
@@ -58,14 +59,14 @@ pub fn interleave(repeats: usize, mut contenders: Vec<Contender<'_>>) -> Result<
 
 /// Median, least and greatest.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
+pub(crate) struct Spread {
     pub median: f64,
     pub least: f64,
     pub greatest: f64,
 }
 
 impl Spread {
-    pub fn of(mut values: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
         let (least, greatest) = (*values.first()?, *values.last()?);
@@ -76,7 +77,7 @@ impl Spread {
 }
 
 /// `ours` by the best of `others` in the same repeat; with `Better::Lower` the best is the least.
-pub fn ratio(figure: &str, better: Better, ours: &Series, others: &[&Series]) -> Option<Spread> {
+pub(crate) fn ratio(figure: &str, better: Better, ours: &Series, others: &[&Series]) -> Option<Spread> {
     let pairs = ours.samples.iter().enumerate().filter_map(|(round, sample)| {
         let rivals = others.iter().filter_map(|other| other.samples.get(round)?.get(figure).copied());
         let best = match better {

@@ -12,7 +12,7 @@ const TOP: f64 = 40.0;
 const RIGHT: f64 = 610.0;
 
 /// A line for the rate (left axis, from 0) over the connections (logarithmic).
-pub fn growth(row: &Value) -> String {
+pub(crate) fn growth(row: &Value) -> String {
     let mut points = points(row);
     points.sort_by(|one, other| one.0.total_cmp(&other.0));
     let most = points.iter().map(|(_, rate)| *rate).fold(1.0, f64::max) * 1.1;

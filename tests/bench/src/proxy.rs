@@ -16,7 +16,7 @@ const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(15);
 
 /// A started proxy; ended when dropped.
-pub struct Proxy {
+pub(crate) struct Proxy {
     child: Child,
     pub address: SocketAddr,
 }
@@ -38,7 +38,7 @@ impl Proxy {
         Ok(proxy)
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -59,7 +59,7 @@ impl Drop for Proxy {
 }
 
 /// A port that nobody has at the moment.
-pub fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -69,29 +69,29 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// How connections to the daemon are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upstream {
+pub(crate) enum Upstream {
     Fresh,
     Kept,
 }
 
 /// What the proxies are to do, alike for all.
 #[derive(Clone, Copy)]
-pub struct Job {
+pub(crate) struct Job {
     pub backend: SocketAddr,
     pub upstream: Upstream,
     pub key: KeyKind,
 }
 
 /// A command, and where it will listen.
-pub type Prepared = (Command, SocketAddr);
+pub(crate) type Prepared = (Command, SocketAddr);
 
 /// nodegate with its shipped settings: one worker as the peers have one, unless `more` says otherwise.
-pub fn nodegate(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Proxy> {
+pub(crate) fn nodegate(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Proxy> {
     let (command, address) = nodegate_prepared(lab, job, cores, more)?;
     Proxy::start(command, address)
 }
 
-pub fn nodegate_prepared(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Prepared> {
+pub(crate) fn nodegate_prepared(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Prepared> {
     let port = free_port()?;
     let [chain, key, _] = lab.certificate(job.key);
     let root = lab.root();
@@ -107,7 +107,7 @@ pub fn nodegate_prepared(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Res
 }
 
 /// `nodegate run PROFILE` on a port of loopback, nothing else set.
-pub fn nodegate_command(lab: &Lab, profile: &str, port: u16, cores: &str) -> Command {
+pub(crate) fn nodegate_command(lab: &Lab, profile: &str, port: u16, cores: &str) -> Command {
     let mut command = on_cores(cores, &lab.nodegate);
     command.args(["run", profile, "--root"]).arg(lab.root());
     command.args(["--set", "listen.address=127.0.0.1", "--set"]).arg(format!("listen.port={port}"));
@@ -116,7 +116,7 @@ pub fn nodegate_command(lab: &Lab, profile: &str, port: u16, cores: &str) -> Com
 }
 
 /// nodegate's spice profile, its shipped settings but one worker.
-pub fn nodegate_spice(lab: &Lab) -> Result<Proxy> {
+pub(crate) fn nodegate_spice(lab: &Lab) -> Result<Proxy> {
     let port = free_port()?;
     let mut command = nodegate_command(lab, "spice", port, PROXY_CORE);
     command.args(["--set", "workers=1"]);
@@ -124,12 +124,12 @@ pub fn nodegate_spice(lab: &Lab) -> Result<Proxy> {
 }
 
 /// nginx with one worker, its caches on, and its access log buffered.
-pub fn nginx(lab: &Lab, job: Job, gzip: &str) -> Result<Proxy> {
+pub(crate) fn nginx(lab: &Lab, job: Job, gzip: &str) -> Result<Proxy> {
     let (command, address) = nginx_prepared(lab, job, gzip)?;
     Proxy::start(command, address)
 }
 
-pub fn nginx_prepared(lab: &Lab, job: Job, gzip: &str) -> Result<Prepared> {
+pub(crate) fn nginx_prepared(lab: &Lab, job: Job, gzip: &str) -> Result<Prepared> {
     let port = free_port()?;
     let [chain, key, _] = lab.certificate(job.key);
     let (keepalive, version, connection) = match job.upstream {
@@ -174,8 +174,11 @@ pub fn nginx_prepared(lab: &Lab, job: Job, gzip: &str) -> Result<Prepared> {
 }
 
 /// Each connection has two sides, and a few descriptors are HAProxy's own.
-fn haproxy_global(lab: &Lab) -> String {
-    let connections = (lab.files / 2).saturating_sub(200);
+fn most_connections(lab: &Lab) -> u64 {
+    (lab.files / 2).saturating_sub(200)
+}
+
+fn haproxy_global(connections: u64) -> String {
     format!(
         "global\n  nbthread 1\n  maxconn {connections}\n  ssl-default-bind-options ssl-min-ver TLSv1.2\n  \
                               tune.ssl.default-dh-param 2048\n  tune.ssl.cachesize 20000\n"
@@ -184,7 +187,7 @@ fn haproxy_global(lab: &Lab) -> String {
 const HAPROXY_TIMES: &str = "  timeout connect 10s\n  timeout client 65s\n  timeout server 65s\n";
 
 /// HAProxy with one thread, without a log.
-pub fn haproxy(lab: &Lab, job: Job) -> Result<Proxy> {
+pub(crate) fn haproxy(lab: &Lab, job: Job) -> Result<Proxy> {
     let port = free_port()?;
     let [_, _, combined] = lab.certificate(job.key);
     let reuse = match job.upstream {
@@ -197,13 +200,16 @@ pub fn haproxy(lab: &Lab, job: Job) -> Result<Proxy> {
          backend daemon\n  server one {}\n",
         combined.display(),
         job.backend,
-        global = haproxy_global(lab),
+        global = haproxy_global(most_connections(lab)),
     );
     start_haproxy(lab, port, &configuration)
 }
 
+/// With `splice` each costs two pipes more.
+const TUNNELS: u64 = 2000;
+
 /// HAProxy that passes bytes on: `tune` goes to its global section, `options` to the listener's.
-pub fn haproxy_tcp(
+pub(crate) fn haproxy_tcp(
     lab: &Lab,
     backend: SocketAddr,
     encrypted: bool,
@@ -218,18 +224,18 @@ pub fn haproxy_tcp(
         "{global}{tune}defaults\n  mode tcp\n{HAPROXY_TIMES}{options}\
          frontend front\n  bind 127.0.0.1:{port}{tls} backlog 4096\n  default_backend machine\n\
          backend machine\n  server one {backend}\n",
-        global = haproxy_global(lab),
+        global = haproxy_global(TUNNELS),
     );
     start_haproxy(lab, port, &configuration)
 }
 
 /// HAProxy that answers by itself, where nothing but the client's side counts.
-pub fn haproxy_files(lab: &Lab) -> Result<Proxy> {
+pub(crate) fn haproxy_files(lab: &Lab) -> Result<Proxy> {
     let (command, address) = haproxy_files_prepared(lab)?;
     Proxy::start(command, address)
 }
 
-pub fn haproxy_files_prepared(lab: &Lab) -> Result<Prepared> {
+pub(crate) fn haproxy_files_prepared(lab: &Lab) -> Result<Prepared> {
     let port = free_port()?;
     let [_, _, combined] = lab.certificate(KeyKind::Rsa2048);
     let configuration = format!(
@@ -237,7 +243,7 @@ pub fn haproxy_files_prepared(lab: &Lab) -> Result<Prepared> {
            bind 127.0.0.1:{port} ssl crt {} curves X25519 backlog 4096\n\
            http-request return status 200 content-type text/plain string ok\n",
         combined.display(),
-        global = haproxy_global(lab),
+        global = haproxy_global(most_connections(lab)),
     );
     prepare_haproxy(lab, port, &configuration)
 }

@@ -46,18 +46,18 @@ const ORDER: &[&str] = &[
 ];
 
 /// Where rows are kept.
-pub struct Report {
+pub(crate) struct Report {
     folder: PathBuf,
 }
 
 impl Report {
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         Ok(Self { folder: folder.to_owned() })
     }
 
     /// Prints a row and keeps it.
-    pub fn add(&mut self, row: &Row) -> Result<()> {
+    pub(crate) fn add(&mut self, row: &Row) -> Result<()> {
         let told = told(row);
         print(&told);
         let text = serde_json::to_string_pretty(&told)?;
@@ -66,7 +66,7 @@ impl Report {
     }
 
     /// Writes the tables of all rows that are kept.
-    pub fn finish(&self, target: Option<&Path>) -> Result<()> {
+    pub(crate) fn finish(&self, target: Option<&Path>) -> Result<()> {
         let Some(target) = target else { return Ok(()) };
         let rows: Vec<Value> = ORDER
             .iter()

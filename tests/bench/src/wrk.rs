@@ -30,14 +30,14 @@ end
 "#;
 
 /// Requests that are sent in turn.
-pub struct Load {
+pub(crate) struct Load {
     script: PathBuf,
     requests: PathBuf,
 }
 
 impl Load {
     /// Writes what wrk needs into `directory`.
-    pub fn new(directory: &Path, name: &str, requests: &[String]) -> Result<Self> {
+    pub(crate) fn new(directory: &Path, name: &str, requests: &[String]) -> Result<Self> {
         let script = directory.join("requests.lua");
         std::fs::write(&script, SCRIPT)?;
         let file = directory.join(format!("{name}.requests"));
@@ -48,7 +48,7 @@ impl Load {
 
     /// `connections` at once for `seconds`: `rate` (requests/s), `bytes` (/s), `p50`, `p99`, `p999` (ms), `requests`.
     /// Errors, and answers of another status than 2xx and 3xx, end the bench.
-    pub fn run(&self, to: SocketAddr, connections: usize, seconds: f64) -> Result<Sample> {
+    pub(crate) fn run(&self, to: SocketAddr, connections: usize, seconds: f64) -> Result<Sample> {
         let duration = format!("{}s", seconds.ceil().max(1.0));
         let output = Command::new("wrk")
             .args(["-t1", "-c", &connections.to_string(), "-d", &duration, "--timeout", "30s", "-s"])

@@ -140,7 +140,7 @@ pub(super) fn measure(
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a measurement has fewer digits")]
-pub(super) fn as_float(count: u64) -> f64 {
+pub(crate) fn as_float(count: u64) -> f64 {
     count as f64
 }
 

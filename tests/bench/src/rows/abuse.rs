@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nodegate_standin::KeyKind;
 
 use super::api::get;
@@ -27,7 +27,7 @@ const WEBSOCKET: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSoc
 /// Starts an attack on a proxy.
 type Attack<'a> = &'a dyn Fn(&Proxy) -> Result<Stalled>;
 
-pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let machine = listen(5900..5999)?;
     let port = machine.local_addr()?.port();
     std::thread::spawn(move || flood(&machine));
@@ -58,6 +58,8 @@ pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             let mut sample = others(&proxy, &asked, plan.seconds)?;
             let open = f64::from(u32::try_from(count)?);
             sample.insert("each", (pss(&proxy)? - at_rest) * 1e3 / open);
+            ensure!(stalled.open() > count / 2, "{} of {count} are there", stalled.open());
+            sample.insert("opened", f64::from(u32::try_from(stalled.opened())?));
             drop(stalled);
             std::thread::sleep(SETTLED);
             sample.insert("memory", pss(&proxy)?);
@@ -72,7 +74,8 @@ pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
                 figure("p999", "p99.9 ms", 2),
                 figure("max", "max ms", 1),
                 figure("each", "kB each", 0),
-                figure("memory", "MB (afterwards)", 1),
+                figure("memory", "MB before, or afterwards", 1),
+                figure("opened", "opened, those that came again included", 0),
             ],
             series: vec![during, before],
             goals: vec![
@@ -87,6 +90,7 @@ pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
 fn others(proxy: &Proxy, asked: &str, seconds: f64) -> Result<Sample> {
     let pause = Duration::from_millis(2);
     let seen = latency::sample(proxy.address, asked, 4, pause, Duration::from_secs_f64(seconds))?;
+    ensure!(seen.requests > 0, "nobody was answered");
     Ok(Sample::from([
         ("p50", seen.p50),
         ("p99", seen.p99),

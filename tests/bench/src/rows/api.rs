@@ -26,7 +26,7 @@ const RATES: [Figure; 5] = [
 ];
 
 /// As a browser asks: a ticket in the cookie.
-pub fn get(path: &str, ticket: &str) -> String {
+pub(crate) fn get(path: &str, ticket: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\
          X-Requested-With: XMLHttpRequest\r\nCookie: PVEAuthCookie={}\r\n\r\n",
@@ -35,7 +35,7 @@ pub fn get(path: &str, ticket: &str) -> String {
 }
 
 /// A run of wrk, with the CPU time that the proxy spent on each request.
-pub fn loaded(proxy: &Proxy, load: &Load, connections: usize, seconds: f64) -> Result<Sample> {
+pub(crate) fn loaded(proxy: &Proxy, load: &Load, connections: usize, seconds: f64) -> Result<Sample> {
     let before = process::cpu_seconds(proxy.pid())?;
     let mut sample = load.run(proxy.address, connections, seconds)?;
     let spent = process::cpu_seconds(proxy.pid())? - before;
@@ -45,7 +45,7 @@ pub fn loaded(proxy: &Proxy, load: &Load, connections: usize, seconds: f64) -> R
 }
 
 /// The three proxies, set up alike.
-pub fn all(lab: &Lab, job: Job) -> Result<[(&'static str, Proxy); 3]> {
+pub(crate) fn all(lab: &Lab, job: Job) -> Result<[(&'static str, Proxy); 3]> {
     Ok([
         ("nodegate", proxy::nodegate(lab, job, PROXY_CORE, &[])?),
         ("nginx", proxy::nginx(lab, job, "")?),
@@ -85,7 +85,7 @@ fn compare(
     interleave(plan.repeats, contenders.collect())
 }
 
-pub fn kept(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn kept(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     Ok(vec![Row {
         id: "api-kept",
         job: "API GET of 1 kB, kept upstream connections".into(),
@@ -99,7 +99,7 @@ pub fn kept(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     }])
 }
 
-pub fn fresh(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn fresh(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     Ok(vec![Row {
         id: "api-fresh",
         job: "API GET of 1 kB, a fresh upstream connection each (shipped default)".into(),
@@ -112,7 +112,7 @@ pub fn fresh(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     }])
 }
 
-pub fn one(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn one(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     Ok(vec![Row {
         id: "api-one",
         job: "API GET of 1 kB, one connection at a time, kept upstream connections".into(),
@@ -122,7 +122,7 @@ pub fn one(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     }])
 }
 
-pub fn big(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn big(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     Ok(vec![Row {
         id: "api-big",
         job: "API GET of 1.08 MB, kept upstream connections".into(),
@@ -133,7 +133,7 @@ pub fn big(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
 }
 
 /// Eight browsers that poll, three workers that take one call at a time, each of 5 ms; every hundredth takes a second.
-pub fn polling(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn polling(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let slow = three_workers(Duration::from_millis(5), Duration::from_secs(1), 100)?;
     let proxies = all(lab, Job { backend: slow, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 })?;
     let even = three_workers(Duration::from_millis(5), Duration::ZERO, 0)?;

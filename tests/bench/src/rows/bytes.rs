@@ -18,9 +18,18 @@ use crate::proxy::{self, Job, Proxy, Upstream};
 const ROUNDS: usize = 5000;
 
 /// A listener on the first free port of the range.
-pub fn listen(ports: std::ops::Range<u16>) -> Result<TcpListener> {
+pub(crate) fn listen(ports: std::ops::Range<u16>) -> Result<TcpListener> {
     let mut ports = ports;
     ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).context("no free port")
+}
+
+/// Takes away what the look whether a proxy listens has left behind it.
+fn drain(machine: &TcpListener) -> Result<()> {
+    std::thread::sleep(Duration::from_millis(200));
+    machine.set_nonblocking(true)?;
+    while machine.accept().is_ok() {}
+    machine.set_nonblocking(false)?;
+    Ok(())
 }
 
 fn bulk(measured: Bulk) -> Sample {
@@ -59,7 +68,7 @@ fn rows(
 }
 
 /// SPICE's CONNECT against HAProxy's plain TCP: as it comes, with its best buffers, and with `splice`.
-pub fn tunnel(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn tunnel(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let machine = listen(61_000..61_999)?;
     let port = machine.local_addr()?.port();
     let backend = machine.local_addr()?;
@@ -71,6 +80,7 @@ pub fn tunnel(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         ("HAProxy 128k", proxy::haproxy_tcp(lab, backend, false, large, "")?),
         ("HAProxy splice", proxy::haproxy_tcp(lab, backend, false, large, splice)?),
     ];
+    drain(&machine)?;
     let duration = Duration::from_secs_f64(plan.seconds.min(3.0));
     let path_to = |name: &str, proxy: &Proxy, target: &mut String| {
         *target = lab.keys.spice_target(&demo::node_name(), 100, port, now());
@@ -103,7 +113,7 @@ pub fn tunnel(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
 }
 
 /// A websocket over TLS against HAProxy, which ends TLS and frames nothing.
-pub fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let machine = listen(5900..5999)?;
     let port = machine.local_addr()?.port();
     let backend = Backend::start(port)?;
@@ -116,6 +126,7 @@ pub fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     ];
     let url = url(port);
     let headers = cookie(lab);
+    drain(&machine)?;
     let duration = Duration::from_secs_f64(plan.seconds.min(3.0));
     let run = |name: &'static str, proxy: &Proxy, direction: Option<Direction>| -> Result<Sample> {
         let websocket = (name == "nodegate").then_some((url.as_str(), headers.as_str()));
@@ -149,11 +160,11 @@ pub fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
 }
 
 /// Where the console's websocket is.
-pub fn url(port: u16) -> String {
+pub(crate) fn url(port: u16) -> String {
     format!("/api2/json/nodes/{}/qemu/100/vncwebsocket?port={port}&vncticket=PVEVNC%3Ax", demo::node_name())
 }
 
 /// The header of somebody who is logged in.
-pub fn cookie(lab: &Lab) -> String {
+pub(crate) fn cookie(lab: &Lab) -> String {
     format!("Cookie: PVEAuthCookie={}\r\n", lab.tickets(0, 1).concat().replace(':', "%3A"))
 }

@@ -13,11 +13,11 @@ use crate::proxy::{self, Job, Proxy, Upstream};
 use crate::wrk::Load;
 
 /// A GET of the script.
-pub fn request(url: &str, encoding: &str) -> String {
+pub(crate) fn request(url: &str, encoding: &str) -> String {
     format!("GET {url} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n{encoding}\r\n")
 }
 
-pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
     let job = Job { backend: backend.address, upstream: Upstream::Kept, key: KeyKind::Rsa2048 };
     let nodegate = proxy::nodegate(lab, job, PROXY_CORE, &[])?;

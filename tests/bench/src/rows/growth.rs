@@ -18,7 +18,7 @@ use crate::wrk::Load;
 
 const PATH: &str = "/api2/json/cluster/status";
 
-pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
     let job = Job { backend: backend.address, upstream: Upstream::Kept, key: KeyKind::Rsa2048 };
     Ok(vec![

@@ -35,7 +35,7 @@ fn one(proxy: &Proxy, request: &str, resume: bool, seconds: f64) -> Result<Sampl
     ]))
 }
 
-pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (key, name, ids) in [
         (KeyKind::Rsa2048, "RSA-2048", ["rsa-full", "rsa-resumed"]),

@@ -22,7 +22,7 @@ fn megabytes(bytes: u64) -> f64 {
     crate::load::tunnel::as_float(bytes) / 1e6
 }
 
-pub fn pss(proxy: &Proxy) -> Result<f64> {
+pub(crate) fn pss(proxy: &Proxy) -> Result<f64> {
     process::memory(proxy.pid()).map(|memory| megabytes(memory.pss))
 }
 
@@ -45,7 +45,7 @@ fn at_rest(proxy: &Proxy, connections: usize) -> Result<Sample> {
     ]))
 }
 
-pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
     let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
     let count = plan.connections;
@@ -72,7 +72,7 @@ pub fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     }])
 }
 
-pub fn start(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+pub(crate) fn start(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let asked = request(SCRIPT_URL, "");
     let took = |prepared: (Command, std::net::SocketAddr)| -> Result<Sample> {
         let (mut command, address) = prepared;

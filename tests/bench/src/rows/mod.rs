@@ -1,12 +1,12 @@
 //! The rows of the goal table: who is measured, at what, and what is to be reached.
 
-pub mod abuse;
-pub mod api;
-pub mod bytes;
-pub mod files;
-pub mod growth;
-pub mod handshakes;
-pub mod memory;
+pub(crate) mod abuse;
+pub(crate) mod api;
+pub(crate) mod bytes;
+pub(crate) mod files;
+pub(crate) mod growth;
+pub(crate) mod handshakes;
+pub(crate) mod memory;
 
 use anyhow::Result;
 
@@ -15,7 +15,7 @@ use crate::lab::Lab;
 use crate::measure::{Better, Series, Spread, ratio};
 
 /// What a row is to reach.
-pub struct Goal {
+pub(crate) struct Goal {
     pub figure: &'static str,
     pub better: Better,
     pub against: Against,
@@ -24,7 +24,7 @@ pub struct Goal {
 }
 
 /// Whom a goal compares with.
-pub enum Against {
+pub(crate) enum Against {
     /// the best of all the others
     Best,
     One(&'static str),
@@ -34,18 +34,18 @@ pub enum Against {
 
 /// A figure of a row.
 #[derive(Clone, Copy)]
-pub struct Figure {
+pub(crate) struct Figure {
     pub name: &'static str,
     pub title: &'static str,
     pub digits: usize,
 }
 
-pub const fn figure(name: &'static str, title: &'static str, digits: usize) -> Figure {
+pub(crate) const fn figure(name: &'static str, title: &'static str, digits: usize) -> Figure {
     Figure { name, title, digits }
 }
 
 /// One measured row. The first series is nodegate's.
-pub struct Row {
+pub(crate) struct Row {
     pub id: &'static str,
     pub job: String,
     pub figures: Vec<Figure>,
@@ -54,10 +54,10 @@ pub struct Row {
 }
 
 /// Measures one row, or several that are measured together.
-pub type Measure = fn(&Lab, &Plan) -> Result<Vec<Row>>;
+pub(crate) type Measure = fn(&Lab, &Plan) -> Result<Vec<Row>>;
 
 /// All there are, by the names that the command line takes.
-pub const ALL: &[(&str, Measure)] = &[
+pub(crate) const ALL: &[(&str, Measure)] = &[
     ("api-kept", api::kept),
     ("api-fresh", api::fresh),
     ("api-one", api::one),
@@ -74,16 +74,16 @@ pub const ALL: &[(&str, Measure)] = &[
 ];
 
 impl Goal {
-    pub fn at_least(bound: f64, figure: &'static str, against: Against) -> Self {
+    pub(crate) fn at_least(bound: f64, figure: &'static str, against: Against) -> Self {
         Self { figure, better: Better::Higher, against, bound }
     }
 
-    pub fn at_most(bound: f64, figure: &'static str, against: Against) -> Self {
+    pub(crate) fn at_most(bound: f64, figure: &'static str, against: Against) -> Self {
         Self { figure, better: Better::Lower, against, bound }
     }
 
     /// The ratio (or figure) that was reached.
-    pub fn reached(&self, row: &Row) -> Option<Spread> {
+    pub(crate) fn reached(&self, row: &Row) -> Option<Spread> {
         let (ours, others) = row.series.split_first()?;
         let rivals: Vec<&Series> = match self.against {
             Against::Nobody => return Spread::of(ours.values(self.figure)),
@@ -93,7 +93,7 @@ impl Goal {
         ratio(self.figure, self.better, ours, &rivals)
     }
 
-    pub fn is_met(&self, reached: f64) -> bool {
+    pub(crate) fn is_met(&self, reached: f64) -> bool {
         match self.better {
             Better::Higher => reached >= self.bound,
             Better::Lower => reached <= self.bound,
