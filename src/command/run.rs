@@ -8,7 +8,7 @@ use crate::config::problem::{Origin, Problem};
 use crate::config::{Config, Options};
 use crate::engine::Engine;
 use crate::process::pid_file::PidFile;
-use crate::process::privileges;
+use crate::process::{memory, privileges};
 use crate::response::access_log::AccessLog;
 use crate::{listener, server};
 
@@ -41,6 +41,7 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     privileges::become_user(user.as_ref())?;
     let pid_file = PidFile::write(&engine.config);
     log.reopen();
+    memory::forget_start();
     let served = server::run(&Arc::new(engine), listener);
     log.close();
     drop(pid_file);

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::proxy::end;
 use anyhow::{Context as _, Result, bail};
 use openssl::ssl::{Ssl, SslContext};
 use tokio::net::TcpStream;
@@ -17,7 +18,7 @@ use super::client;
 const AGAIN: Duration = Duration::from_micros(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A program that has answered. It is killed and waited for when this is dropped.
+/// A program that has answered. It is ended and waited for when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) child: Child,
@@ -26,8 +27,7 @@ pub(crate) struct Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
 }
 
