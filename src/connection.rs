@@ -29,7 +29,7 @@ use crate::tls::{Acceptor, ClientStream};
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// More than any head we accept, so that it can be refused with a reason.
-const READ_BUFFER: usize = 128 << 10;
+const READ_BUFFER: usize = 72 << 10;
 /// A client that has asked nothing for so long costs no more than its stream, until it asks again.
 const QUIET: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(5);
