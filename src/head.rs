@@ -58,13 +58,13 @@ fn has_good_port(authority: &Authority) -> bool {
     })
 }
 
-/// Whether the client means to ask again on this connection (RFC 9112 section 9.3).
-pub fn keeps_alive(head: &Parts) -> bool {
+/// Whether who sent this lets the connection open (RFC 9112 section 9.3).
+pub fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
     let names = |option: &str| {
-        let lines = head.headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+        let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
         lines.flat_map(|line| line.split(',')).any(|named| named.trim().eq_ignore_ascii_case(option))
     };
-    if head.version == Version::HTTP_10 { names("keep-alive") } else { !names("close") }
+    if version == Version::HTTP_10 { names("keep-alive") } else { !names("close") }
 }
 
 /// One transfer coding, `chunked`, applied once (RFC 9112 section 6.1). Another one would reach the daemon undecoded.

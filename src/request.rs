@@ -80,7 +80,7 @@ pub async fn handle(
         record.user = None; // only the daemon knows whether an API token is good
     }
     let cacheable = response.headers().contains_key(ETAG);
-    engine.common.add_to(&mut response, cacheable, head::keeps_alive(&head));
+    engine.common.add_to(&mut response, cacheable, head::keeps_alive(head.version, &head.headers));
     LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
 }
 

@@ -24,8 +24,7 @@ use super::download;
 
 /// An answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
 /// middle gives a clean error.
-const COLLECT: u64 = 65_536;
-const WHOLE: usize = 65_536;
+const COLLECT: usize = 65_536;
 
 /// Hop-by-hop (RFC 9110 section 7.6.1), or set by ourselves in every answer.
 static NOT_PASSED_ON: [HeaderName; 13] = [
@@ -151,8 +150,8 @@ pub(super) async fn pass_on(
     clean(engine, &mut head.headers);
     let body = match (named, incoming.length()) {
         (Some(named), _) => named,
-        (None, Some(length)) if length <= COLLECT => {
-            body::full(upstream.whole(incoming, WHOLE, started).await?)
+        (None, Some(length)) if usize::try_from(length).is_ok_and(|length| length <= COLLECT) => {
+            body::full(upstream.whole(incoming, COLLECT, started).await?)
         }
         _ => Body::boxed(incoming),
     };

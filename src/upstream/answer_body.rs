@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -62,21 +62,18 @@ impl AnswerBody {
         if let Rest::Length(length) = self.rest { Some(length) } else { None }
     }
 
-    /// Everything, up to `limit` bytes. One pause after the other may take as long as the patience lasts, all
-    /// together no longer than one.
+    /// Everything, an error beyond `limit` bytes.
     pub(super) async fn whole(mut self, limit: usize) -> io::Result<Bytes> {
         let mut next = async || poll_fn(|context| self.poll_piece(context)).await.transpose();
-        let Some(first) = next().await? else { return Ok(Bytes::new()) };
-        let Some(second) = next().await? else { return Ok(first) };
-        let mut whole = BytesMut::from(first);
-        whole.extend_from_slice(&second);
+        let mut whole = Bytes::new();
         while let Some(piece) = next().await? {
-            whole.extend_from_slice(&piece);
-            if whole.len() > limit {
+            if whole.len() + piece.len() > limit {
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
+            // Most come in one piece, which needs no copy.
+            whole = if whole.is_empty() { piece } else { [whole, piece].concat().into() };
         }
-        Ok(whole.freeze())
+        Ok(whole)
     }
 
     /// The next piece, `None` at the end.

@@ -4,10 +4,12 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 use smallvec::SmallVec;
+
+use crate::head::keeps_alive;
 
 /// Header lines of one answer.
 const LINES: usize = 128;
@@ -123,14 +125,6 @@ fn framing(status: StatusCode, version: Version, headers: &HeaderMap) -> Result<
 fn length_of(value: &HeaderValue) -> Option<u64> {
     let text = value.to_str().ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
-    let names = |option: &str| {
-        let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
-        lines.flat_map(|line| line.split(',')).any(|named| named.trim().eq_ignore_ascii_case(option))
-    };
-    if version == Version::HTTP_10 { names("keep-alive") } else { !names("close") }
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ impl Connection {
         Self { stream, buffer: BytesMut::new() }
     }
 
-    /// Sends a request and reads the head of its answer, which may come before the request is out.
+    /// Sends a request and reads the head of its answer, which may come before the request is out; the connection then
+    /// is of no further use.
     pub(super) async fn exchange(&mut self, request: Outgoing) -> Result<Head, ExchangeError> {
         let mut unsent = request.into_wire();
         let mut failed = None;
@@ -64,7 +65,10 @@ impl Connection {
             }
             loop {
                 match answer_head::take(&mut self.buffer) {
-                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Ok(Some(mut head)) => {
+                        head.keeps_alive &= !unsent.has_remaining();
+                        return Poll::Ready(Ok(head));
+                    }
                     Ok(None) => (),
                     Err(Malformed) => return Poll::Ready(Err(ExchangeError::Malformed)),
                 }

@@ -67,6 +67,19 @@ fn rows(
     .collect()
 }
 
+/// One measurement of a proxy: bytes one way, or the echo.
+type Run<'a> = dyn Fn(&'static str, &Proxy, Option<Direction>) -> Result<Sample> + 'a;
+
+/// Down, up, and the echo, each by all proxies in turn.
+fn all_ways(plan: &Plan, proxies: &[(&'static str, Proxy)], run: &Run<'_>) -> Result<[Vec<Series>; 3]> {
+    let series = |direction| {
+        let contenders =
+            proxies.iter().map(|(name, proxy)| Contender::new(name, move || run(name, proxy, direction)));
+        interleave(plan.repeats, contenders.collect())
+    };
+    Ok([series(Some(Direction::ToViewer))?, series(Some(Direction::ToMachine))?, series(None)?])
+}
+
 /// SPICE's CONNECT against HAProxy's plain TCP: as it comes, with its best buffers, and with `splice`.
 pub(crate) fn tunnel(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let machine = listen(61_000..61_999)?;
@@ -82,27 +95,17 @@ pub(crate) fn tunnel(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     ];
     drain(&machine)?;
     let duration = Duration::from_secs_f64(plan.seconds.min(3.0));
-    let path_to = |name: &str, proxy: &Proxy, target: &mut String| {
-        *target = lab.keys.spice_target(&demo::node_name(), 100, port, now());
-        (name == "nodegate", proxy.address, proxy.pid())
-    };
     let run = |name: &'static str, proxy: &Proxy, direction: Option<Direction>| -> Result<Sample> {
-        let mut target = String::new();
-        let (connects, address, pid) = path_to(name, proxy, &mut target);
-        let connect = connects.then_some(target.as_str());
-        let path = tunnel::Path { proxy: address, connect, machine: &machine, pid: Some(pid) };
+        // A target is good for 40 s.
+        let target = lab.keys.spice_target(&demo::node_name(), 100, port, now());
+        let connect = (name == "nodegate").then_some(target.as_str());
+        let path = tunnel::Path { proxy: proxy.address, connect, machine: &machine, pid: Some(proxy.pid()) };
         match direction {
             Some(direction) => tunnel::bulk(&path, direction, duration).map(bulk),
             None => tunnel::echo(&path, ROUNDS).map(echo),
         }
     };
-    let series = |direction| {
-        let run = &run;
-        let contenders =
-            proxies.iter().map(|(name, proxy)| Contender::new(name, move || run(name, proxy, direction)));
-        interleave(plan.repeats, contenders.collect())
-    };
-    let measured = [series(Some(Direction::ToViewer))?, series(Some(Direction::ToMachine))?, series(None)?];
+    let measured = all_ways(plan, &proxies, &run)?;
     Ok(rows(["tunnel-down", "tunnel-up", "tunnel-echo"], "SPICE tunnel, plain TCP", measured, |index| {
         if index < 2 {
             vec![Goal::at_least(1.3, "rate", Against::Best), Goal::at_most(0.75, "cpu", Against::Best)]
@@ -137,13 +140,7 @@ pub(crate) fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             None => console::echo(&path, ROUNDS).map(echo),
         }
     };
-    let series = |direction| {
-        let run = &run;
-        let contenders =
-            proxies.iter().map(|(name, proxy)| Contender::new(name, move || run(name, proxy, direction)));
-        interleave(plan.repeats, contenders.collect())
-    };
-    let measured = [series(Some(Direction::ToViewer))?, series(Some(Direction::ToMachine))?, series(None)?];
+    let measured = all_ways(plan, &proxies, &run)?;
     Ok(rows(
         ["console-down", "console-up", "console-echo"],
         "websocket console over TLS",
