@@ -3,19 +3,37 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use nodegate::cli::{Arguments, Command};
-use nodegate::command::{acl, check, profiles, route, run};
-use nodegate::process::logging;
+use nodegate::cli::{self, Arguments, Command, DaemonArguments};
+use nodegate::command::{acl, check, daemon, generate, profiles, route, run};
+use nodegate::config;
+use nodegate::process::logging::{self, Reader};
 
 fn main() -> ExitCode {
+    let name = cli::called_as(std::env::args_os().next());
+    match config::profile_of_daemon(&name) {
+        Some(profile) => in_place_of_a_daemon(&profile),
+        None => command(),
+    }
+}
+
+fn command() -> ExitCode {
     let arguments = Arguments::parse();
-    logging::start(arguments.debug);
     let options = arguments.options();
+    let alone = matches!(arguments.command, Command::Run { background: true, .. });
+    let reader = if alone { Reader::Nobody } else { Reader::Stderr };
+    logging::start(arguments.debug, reader);
     match arguments.command {
-        Command::Run { profile } => run::run(&profile, &options),
+        Command::Run { profile, .. } => run::run(&profile, &options),
         Command::Check { profile, json } => check::run(&profile, &options, json),
         Command::Acl { profile, addresses } => acl::run(&profile, &options, &addresses),
         Command::Route { profile, method, path } => route::run(&profile, &options, &method, &path),
         Command::Profiles { name } => profiles::run(name.as_deref()),
+        Command::Generate { what, directory } => generate::run(what, &directory),
     }
+}
+
+fn in_place_of_a_daemon(profile: &str) -> ExitCode {
+    let arguments = DaemonArguments::parse();
+    logging::start(arguments.debug(), Reader::Stderr);
+    daemon::run(profile, &arguments.options(), arguments.verb)
 }

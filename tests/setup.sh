@@ -9,7 +9,7 @@ building=(ca-certificates gcc=cc libc6-dev libssl-dev pkg-config=pkg-config)
 trying=(curl=curl)
 testing=(
     wget=wget openssl=openssl sslscan=sslscan testssl.sh=testssl
-    iproute2=ip strace=strace procps=ps
+    iproute2=ip strace=strace procps=ps man-db=man groff-base=groff
     chromium=chromium nodejs=node npm=npm
     qemu-system-x86=qemu-system-x86_64
     gir1.2-spiceclientglib-2.0 python3-gi

@@ -2,6 +2,8 @@
 
 pub mod acl;
 pub mod check;
+pub mod daemon;
+pub mod generate;
 pub mod profiles;
 pub mod route;
 pub mod run;

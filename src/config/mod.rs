@@ -65,6 +65,12 @@ pub fn built_in_profile(name: &str) -> Option<&'static str> {
     built_in_file(&format!("{name}.toml"))
 }
 
+/// The built-in profile that takes the place of that daemon.
+pub fn profile_of_daemon(daemon: &str) -> Option<String> {
+    let is_its = |text| read_profile(text, None).is_ok_and(|(product, _)| product.daemon == daemon);
+    built_in_profiles().into_iter().find(|name| built_in_profile(name).is_some_and(is_its))
+}
+
 /// A file that lies beside the built-in profiles.
 pub fn built_in_file(name: &str) -> Option<&'static str> {
     PROFILES.get_file(name)?.contents_utf8()
@@ -137,12 +143,22 @@ fn profile_text(profile: &str) -> Result<(String, Option<PathBuf>), Problem> {
         Err(_) if !profile.contains(['/', '.']) => Err(Problem::file_error(
             path,
             format!(
-                "no such profile; the built-in ones are {}, or give the path of a .toml file",
+                "no such profile{}; the built-in ones are {}, or give the path of a .toml file",
+                likely_profile(profile).map(|name| format!(", did you mean {name}?")).unwrap_or_default(),
                 built_in_profiles().join(", ")
             ),
         )),
         Err(error) => Err(Problem::file_error(path, format!("cannot be read: {error}"))),
     }
+}
+
+/// The built-in profile that was probably meant: it, or its daemon, is spelled much like that.
+fn likely_profile(wrong: &str) -> Option<String> {
+    let likeness = |name: &String| strsim::jaro_winkler(name, &wrong.to_lowercase());
+    profile_of_daemon(wrong).or_else(|| {
+        let names = built_in_profiles().into_iter().filter(|name| likeness(name) > 0.7);
+        names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+    })
 }
 
 /// A route table lies beside its profile; a profile of one's own may name a built-in table.

@@ -11,6 +11,10 @@ impl Root {
         Self(directory)
     }
 
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+
     /// Whether paths are taken as they are.
     pub fn is_system(&self) -> bool {
         self.0 == Path::new("/")

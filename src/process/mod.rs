@@ -1,6 +1,8 @@
-//! The process itself: its log, its pid file, its privileges.
+//! The process itself: its log, its pid file, its privileges; and the one that runs already.
 
+pub mod background;
 pub mod logging;
 pub mod memory;
 pub mod pid_file;
 pub mod privileges;
+pub mod running;

@@ -1,0 +1,57 @@
+//! The daemon that is running already: found by its pid file, told to reload or to end.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::config::Config;
+
+/// Between two looks at a process that is to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A process that serves the product, nodegate or the original.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Running {
+    pub pid: Pid,
+}
+
+impl Running {
+    /// The one that the pid file names. A file that was left behind may name a number that is somebody else's by now.
+    pub fn find(config: &Config) -> Option<Self> {
+        if config.settings.listen.port != config.own_port {
+            return None;
+        }
+        let path = config.root.path(config.product.pid_file.as_ref()?);
+        let pid: i32 = fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 0)?;
+        let running = Self { pid: Pid::from_raw(pid) };
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command);
+        let own = [config.product.daemon.as_str(), env!("CARGO_PKG_NAME")];
+        (running.lives() && own.iter().any(|name| command.contains(name))).then_some(running)
+    }
+
+    /// A process that has ended and waits for its parent to notice does not live.
+    pub fn lives(self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    pub fn signal(self, signal: Signal) -> nix::Result<()> {
+        kill(self.pid, signal)
+    }
+
+    /// Whether it has ended within `patience`.
+    pub fn ends_within(self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while self.lives() {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        true
+    }
+}
