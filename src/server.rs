@@ -49,7 +49,9 @@ impl Worker {
             Upstream::local(address.clone(), settings.backend.keepalive, settings.timeout)
         };
         let daemon = to(&settings.backend.address);
-        let unprivileged = settings.unprivileged.as_ref().map(to);
+        // The daemon can answer whatever needs no root.
+        let or_daemon = |address| to(address).or_else(settings.backend.address.clone());
+        let unprivileged = settings.unprivileged.as_ref().map(or_daemon);
         Self { engine, daemon, unprivileged, stop, tasks: TaskTracker::new() }
     }
 

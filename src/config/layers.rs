@@ -1,5 +1,5 @@
-//! The layers of settings, weakest first: defaults and profile, site file, the product's own file, environment,
-//! command line. Each single value is a figment provider of its own, so that its metadata tells file and line.
+//! The layers of settings, weakest first: defaults and profile, a package's file, the site's file, the product's own
+//! file, environment, command line. Each single value is a figment provider of its own, so that its metadata tells file and line.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -82,8 +82,8 @@ impl Layers {
         self.figment = std::mem::take(&mut self.figment).merge(single);
     }
 
-    /// `/etc/nodegate/NAME.toml`; may be missing.
-    pub fn site_file(&mut self, path: &Path) {
+    /// `/etc/nodegate/NAME.toml` and the like; may be missing.
+    pub fn settings_file(&mut self, path: &Path) {
         let Some(text) = self.read(path).and_then(|bytes| self.utf8(path, bytes)) else { return };
         match DeTable::parse(&text) {
             Ok(table) => {

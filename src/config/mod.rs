@@ -26,6 +26,9 @@ use settings::Settings;
 
 static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/profiles");
 
+/// Where files of settings lie: a package's own (such as the address of a daemon that it brings), then the admin's.
+const SETTINGS: [&str; 2] = ["/usr/lib/nodegate", "/etc/nodegate"];
+
 /// What the command line says about where settings come from.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -85,7 +88,9 @@ impl Config {
         let route_table = route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
         let own_port = layers.find("listen.port").text.parse().unwrap_or_default();
         let root = &options.root;
-        layers.site_file(&root.path(format!("/etc/nodegate/{}.toml", product.name)));
+        for directory in SETTINGS {
+            layers.settings_file(&root.path(format!("{directory}/{}.toml", product.name)));
+        }
         if let Some(legacy) = &product.legacy_file {
             layers.legacy_file(&root.path(legacy));
         }

@@ -100,6 +100,8 @@ impl fmt::Display for Destination {
 /// The connections of one worker to one backend.
 pub struct Upstream {
     destination: Destination,
+    /// where to connect when that is not possible
+    spare: Option<Destination>,
     timeouts: Timeouts,
     /// where connections are kept, if they are
     pool: Option<Rc<Pool>>,
@@ -109,12 +111,18 @@ impl Upstream {
     /// A daemon of this machine.
     pub fn local(address: BackendAddress, keepalive: bool, timeouts: Timeouts) -> Self {
         let pool = keepalive.then(Rc::default);
-        Self { destination: Destination::Local(address), timeouts, pool }
+        Self { destination: Destination::Local(address), spare: None, timeouts, pool }
+    }
+
+    /// Another daemon of this machine takes the requests that cannot be brought to this one.
+    #[must_use]
+    pub fn or_else(self, spare: BackendAddress) -> Self {
+        Self { spare: Some(Destination::Local(spare)), ..self }
     }
 
     /// Another node.
     pub fn peer(peer: Peer, timeouts: Timeouts) -> Self {
-        Self { destination: Destination::Peer(peer), timeouts, pool: None }
+        Self { destination: Destination::Peer(peer), spare: None, timeouts, pool: None }
     }
 
     /// Whether answers come from a daemon that this machine trusts with its files.
@@ -145,10 +153,24 @@ impl Upstream {
     }
 
     async fn connect(&self, started: Instant) -> Result<Connection, UpstreamError> {
-        let error = |phase, cause| UpstreamError::new(phase, &self.destination, started, cause);
+        match (self.connect_to(&self.destination, started).await, &self.spare) {
+            (Err(error), Some(spare)) => {
+                tracing::debug!("{error}; asking {spare} instead");
+                self.connect_to(spare, started).await
+            }
+            (connected, _) => connected,
+        }
+    }
+
+    async fn connect_to(
+        &self,
+        destination: &Destination,
+        started: Instant,
+    ) -> Result<Connection, UpstreamError> {
+        let error = |phase, cause| UpstreamError::new(phase, destination, started, cause);
         let failed = |source: io::Error| error(Phase::Connect, io_message(&source));
         let connecting = async {
-            Ok(match &self.destination {
+            Ok(match destination {
                 Destination::Local(BackendAddress::Tcp(address)) => {
                     let stream = TcpStream::connect(address).await.map_err(failed)?;
                     let _ = stream.set_nodelay(true);

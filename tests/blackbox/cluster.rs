@@ -219,6 +219,16 @@ fn calls_that_need_no_root_go_to_the_daemon_without_it() {
 }
 
 #[test]
+fn the_daemon_with_root_answers_what_cannot_be_brought_to_the_one_without() {
+    let site = Site::pve();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gate = Nodegate::start(&site, &[&format!("backend.unprivileged={gone}")]);
+    let path = "/api2/json/cluster/resources";
+    assert_eq!(gate.get(path, &site.cookie("root@pam")).status, 200);
+    assert_eq!(site.daemon.last().target, path);
+}
+
+#[test]
 fn a_query_does_not_lead_a_call_to_another_node_than_its_path() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &[]);

@@ -15,6 +15,10 @@ fn each_layer_beats_the_one_below_and_check_says_which_one_won() {
     let setting = |outcome: &Outcome| outcome.setting(key).to_owned();
     assert_eq!(setting(&Outcome::check(&site, &[])), format!("{key} =   (profile)"));
 
+    site.write("/usr/lib/nodegate/pve.toml", "acl.deny_from = \"10.0.0.0/16\"\n");
+    let place = site.path("/usr/lib/nodegate/pve.toml").display().to_string() + ":1";
+    assert_eq!(setting(&Outcome::check(&site, &[])), format!("{key} = 10.0.0.0/16  ({place})"));
+
     site.write("/etc/nodegate/pve.toml", "# the site's own\n[acl]\ndeny_from = \"10.1.0.0/16\"\n");
     let place = site.path("/etc/nodegate/pve.toml").display().to_string() + ":3";
     assert_eq!(setting(&Outcome::check(&site, &[])), format!("{key} = 10.1.0.0/16  ({place})"));
