@@ -7,18 +7,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::answer_head::Framing;
+use super::answer_pieces::{Rest, Taken};
 use super::connection::Connection;
 use super::pool::Pool;
 
 /// Bytes read at once of a body that is passed on.
 const PIECE: usize = 64 << 10;
-/// A line with the size of a chunk, or a trailer, and its end.
-const LONGEST_LINE: usize = 8 << 10;
 
 /// What is left of an answer.
 pub struct AnswerBody {
@@ -31,17 +30,6 @@ pub struct AnswerBody {
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Rest {
-    Length(u64),
-    UntilClose,
-    Chunk(u64),
-    /// the line end behind a chunk's data
-    ChunkEnd,
-    ChunkSize,
-    Trailers,
-}
-
 impl AnswerBody {
     pub(super) fn new(
         connection: Connection,
@@ -49,12 +37,7 @@ impl AnswerBody {
         pool: Option<Rc<Pool>>,
         patience: Duration,
     ) -> Self {
-        let rest = match framing {
-            Framing::Length(length) => Rest::Length(length),
-            Framing::Chunked => Rest::ChunkSize,
-            Framing::UntilClose => Rest::UntilClose,
-        };
-        Self { connection: Some(connection), rest, pool, patience, waiting: None }
+        Self { connection: Some(connection), rest: framing.into(), pool, patience, waiting: None }
     }
 
     /// Bytes to come, where they are known.
@@ -131,53 +114,11 @@ impl AnswerBody {
     /// What the buffer holds of the body.
     fn take(&mut self) -> io::Result<Taken> {
         let Some(connection) = &mut self.connection else { return Ok(Taken::End) };
-        let buffer = &mut connection.buffer;
-        loop {
-            match self.rest {
-                Rest::Length(0) => {
-                    self.end();
-                    return Ok(Taken::End);
-                }
-                Rest::Length(_) | Rest::UntilClose | Rest::Chunk(1..) if buffer.is_empty() => {
-                    return Ok(Taken::Nothing);
-                }
-                Rest::UntilClose => return Ok(Taken::Piece(buffer.split().freeze())),
-                Rest::Length(left) | Rest::Chunk(left @ 1..) => {
-                    let size = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-                    let left = left - u64::try_from(size).unwrap_or(left);
-                    self.rest = if matches!(self.rest, Rest::Length(_)) {
-                        Rest::Length(left)
-                    } else {
-                        Rest::Chunk(left)
-                    };
-                    return Ok(Taken::Piece(buffer.split_to(size).freeze()));
-                }
-                Rest::Chunk(0) => self.rest = Rest::ChunkEnd,
-                Rest::ChunkEnd => {
-                    let Some(line) = line(buffer)? else { return Ok(Taken::Nothing) };
-                    if line > 0 {
-                        return Err(io::ErrorKind::InvalidData.into());
-                    }
-                    buffer.advance(2);
-                    self.rest = Rest::ChunkSize;
-                }
-                Rest::ChunkSize => {
-                    let Some(line) = line(buffer)? else { return Ok(Taken::Nothing) };
-                    let size = httparse::parse_chunk_size(buffer).map_err(|_| io::ErrorKind::InvalidData)?;
-                    let httparse::Status::Complete((_, size)) = size else { return Ok(Taken::Nothing) };
-                    buffer.advance(line + 2);
-                    self.rest = if size == 0 { Rest::Trailers } else { Rest::Chunk(size) };
-                }
-                Rest::Trailers => {
-                    let Some(line) = line(buffer)? else { return Ok(Taken::Nothing) };
-                    buffer.advance(line + 2);
-                    if line == 0 {
-                        self.end();
-                        return Ok(Taken::End);
-                    }
-                }
-            }
+        let taken = self.rest.take(&mut connection.buffer)?;
+        if matches!(taken, Taken::End) {
+            self.end();
         }
+        Ok(taken)
     }
 
     /// Everything has been read: the connection may serve again.
@@ -185,21 +126,6 @@ impl AnswerBody {
         if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take()) {
             pool.put(connection);
         }
-    }
-}
-
-enum Taken {
-    Piece(Bytes),
-    /// more has to be read first
-    Nothing,
-    End,
-}
-
-/// The length of the line at the front, its end not counted; `None` while that has not come.
-fn line(buffer: &[u8]) -> io::Result<Option<usize>> {
-    match buffer.windows(2).position(|end| end == b"\r\n") {
-        None if buffer.len() > LONGEST_LINE => Err(io::ErrorKind::InvalidData.into()),
-        found => Ok(found),
     }
 }
 

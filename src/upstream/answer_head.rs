@@ -20,7 +20,7 @@ const LONGEST: usize = 256 << 10;
 
 /// How the end of a body is known (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Framing {
+pub enum Framing {
     Length(u64),
     Chunked,
     UntilClose,
@@ -28,23 +28,23 @@ pub(super) enum Framing {
 
 /// An answer whose body is still to come.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) response: Response<()>,
-    pub(super) framing: Framing,
+pub struct Head {
+    pub response: Response<()>,
+    pub framing: Framing,
     /// whether the other side lets the connection open
-    pub(super) keeps_alive: bool,
+    pub keeps_alive: bool,
 }
 
 /// It is no answer of HTTP/1.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Malformed;
+pub struct Malformed;
 
 /// Where in the head one line's name and value lie.
 type Place = (Range<usize>, Range<usize>);
 
 /// Takes a whole head from the front of `buffer`; `None` while its end has not come. Interim answers but 101 are
 /// skipped.
-pub(super) fn take(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
+pub fn take(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
     loop {
         if buffer.is_empty() {
             return Ok(None);

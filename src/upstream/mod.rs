@@ -1,7 +1,8 @@
 //! Connections that we open: to a local daemon, fresh for each request or kept.
 
 mod answer_body;
-mod answer_head;
+pub mod answer_head;
+pub mod answer_pieces;
 mod connection;
 pub mod nodes;
 pub mod outgoing;

@@ -75,7 +75,12 @@ impl Parser {
         }
         self.takes_word("GET");
         let mut node = Node::Output(self.expression()?);
+        let mut filters = 0;
         while self.takes_symbol("|") || self.takes_word("FILTER") {
+            filters += 1;
+            if filters > DEEPEST {
+                return Err(self.error(format!("more than {DEEPEST} filters on one expression")));
+            }
             node = Node::Filter(self.filter()?, vec![node]);
         }
         let condition = if self.takes_word("IF") {

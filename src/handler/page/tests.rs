@@ -88,6 +88,7 @@ fn size_and_depth_have_an_end() {
     assert!(error(&brackets(33)).contains("more than 32"));
     assert!(error(&format!("[% {}x %]", "!".repeat(100))).contains("more than 32"));
     assert!(error(&format!("[% {}x %]", "x ? 1 : ".repeat(100))).contains("more than 32"));
+    assert!(error(&format!("[% x{} %]", " | html".repeat(100))).contains("more than 32"));
     assert_eq!(rendered(&format!("[% x{} %]", " || x".repeat(50_000)), &[]), "");
     assert!(error(&" ".repeat(1 << 20)).contains("larger"));
     let long = Template::parse("[% x %]".repeat(60_000).as_bytes()).unwrap();

@@ -10,7 +10,7 @@ const NAME: usize = 64;
 
 /// Names and values, from query and form alike.
 #[derive(Clone, Debug)]
-pub(super) struct Fields {
+pub struct Fields {
     /// the field that only nodegate may set
     reserved: String,
     pairs: Vec<(String, String)>,
@@ -18,7 +18,7 @@ pub(super) struct Fields {
 
 impl Fields {
     /// The parameters of the query. They go to the daemon in the body, so that nothing there is read twice.
-    pub(super) fn of_query(query: &str, reserved: &str) -> Result<Self, UploadError> {
+    pub fn of_query(query: &str, reserved: &str) -> Result<Self, UploadError> {
         let mut fields = Self { reserved: reserved.to_owned(), pairs: Vec::new() };
         for (name, value) in query_parameters(query) {
             fields.add(&name, &value.unwrap_or_default())?;
@@ -28,7 +28,7 @@ impl Fields {
 
     /// Whether a field may have that name. Escapes of every kind are refused with it: no two readers can
     /// disagree on what a plain name means.
-    pub(super) fn check_name(name: &str, fields: &Self) -> Result<(), UploadError> {
+    pub fn check_name(name: &str, fields: &Self) -> Result<(), UploadError> {
         if name.eq_ignore_ascii_case(&fields.reserved) {
             return Err(UploadError::Reserved(fields.reserved.clone()));
         }
@@ -42,14 +42,14 @@ impl Fields {
         Ok(())
     }
 
-    pub(super) fn add(&mut self, name: &str, value: &str) -> Result<(), UploadError> {
+    pub fn add(&mut self, name: &str, value: &str) -> Result<(), UploadError> {
         Self::check_name(name, self)?;
         self.pairs.push((name.to_owned(), value.to_owned()));
         Ok(())
     }
 
     /// `application/x-www-form-urlencoded`, with the reserved field at the end.
-    pub(super) fn encode(&self, reserved_value: &str) -> String {
+    pub fn encode(&self, reserved_value: &str) -> String {
         let reserved = std::iter::once((self.reserved.as_str(), reserved_value));
         let pairs = self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut text = String::new();

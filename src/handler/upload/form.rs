@@ -10,9 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::HeaderMap;
 use http::header::CONTENT_DISPOSITION;
-use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use multer::{Field, Multipart};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -57,7 +55,7 @@ impl From<multer::Error> for UploadError {
 }
 
 /// The boundary that `Content-Type` names.
-pub(super) fn boundary(content_type: Option<&[u8]>) -> Result<String, UploadError> {
+pub fn boundary(content_type: Option<&[u8]>) -> Result<String, UploadError> {
     let parameters = content_type.and_then(Parameters::parse).filter(|it| it.word == "multipart/form-data");
     let parameters = parameters.ok_or(UploadError::NotMultipart)?;
     let boundary = parameters.value("boundary").filter(|it| (1..=200).contains(&it.len()));
@@ -65,28 +63,28 @@ pub(super) fn boundary(content_type: Option<&[u8]>) -> Result<String, UploadErro
 }
 
 /// What is to be read, and where the file goes.
-pub(super) struct Reader<'r> {
-    pub(super) body: &'r mut Incoming,
-    pub(super) boundary: String,
+pub struct Reader<'r, B> {
+    pub body: &'r mut B,
+    pub boundary: String,
     /// the part with the file
-    pub(super) file_part: &'r str,
-    pub(super) fields: Fields,
-    pub(super) room: Room,
+    pub file_part: &'r str,
+    pub fields: Fields,
+    pub room: Room,
     /// bytes of the file, where the profile limits them
-    pub(super) limit: Option<u64>,
+    pub limit: Option<u64>,
     /// how long the client may send nothing
-    pub(super) patience: Duration,
+    pub patience: Duration,
 }
 
 /// A whole form; its fields have the client's file name under the name of the file part.
-pub(super) struct Form {
-    pub(super) fields: Fields,
-    pub(super) file: SpoolFile,
+pub struct Form {
+    pub fields: Fields,
+    pub file: SpoolFile,
 }
 
-impl Reader<'_> {
+impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Reader<'_, B> {
     /// Reads the body to its end.
-    pub(super) async fn read(self) -> Result<Form, UploadError> {
+    pub async fn read(self) -> Result<Form, UploadError> {
         let Self { body, boundary, file_part, mut fields, room, limit, patience } = self;
         let unparsed = Arc::new(AtomicUsize::new(0));
         let mut parts = Multipart::new(Pieces::new(body, Arc::clone(&unparsed), patience), boundary);
@@ -161,7 +159,10 @@ async fn value(part: &mut Field<'_>, name: &str, unparsed: &AtomicUsize) -> Resu
 }
 
 /// What may stand behind the last boundary means nothing, but a body that ends early there is one given up.
-async fn read_epilogue(body: &mut Incoming, patience: Duration) -> Result<(), UploadError> {
+async fn read_epilogue<B>(body: &mut B, patience: Duration) -> Result<(), UploadError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let mut left = EPILOGUE;
     loop {
         match timeout(patience, body.frame()).await {
@@ -179,8 +180,8 @@ async fn read_epilogue(body: &mut Incoming, patience: Duration) -> Result<(), Up
 }
 
 /// The body, one piece at a time: the parser takes in all that it is given before it looks at it.
-struct Pieces<'b> {
-    body: &'b mut Incoming,
+struct Pieces<'b, B> {
+    body: &'b mut B,
     unparsed: Arc<AtomicUsize>,
     /// the last poll gave a piece; the next one gives none
     gave: bool,
@@ -189,8 +190,8 @@ struct Pieces<'b> {
     deadline: Pin<Box<Sleep>>,
 }
 
-impl<'b> Pieces<'b> {
-    fn new(body: &'b mut Incoming, unparsed: Arc<AtomicUsize>, patience: Duration) -> Self {
+impl<'b, B> Pieces<'b, B> {
+    fn new(body: &'b mut B, unparsed: Arc<AtomicUsize>, patience: Duration) -> Self {
         let deadline = Box::pin(sleep(patience));
         Self { body, unparsed, gave: false, waiting: false, patience, deadline }
     }
@@ -209,7 +210,7 @@ impl<'b> Pieces<'b> {
     }
 }
 
-impl Stream for Pieces<'_> {
+impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Stream for Pieces<'_, B> {
     type Item = Result<Bytes, Interrupted>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {

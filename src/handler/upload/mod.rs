@@ -1,11 +1,11 @@
 //! A file for a storage: `multipart/form-data` from the client, kept in a spool file, then an ordinary call that tells
 //! the daemon where it lies. The daemon reads no multipart itself and believes whoever names a spool file to it.
 
-mod fields;
-mod form;
+pub mod fields;
+pub mod form;
 mod parameters;
 mod permission;
-mod spool;
+pub mod spool;
 
 use std::io;
 use std::path::Path;

@@ -23,7 +23,7 @@ const MARGIN: usize = 128 << 10;
 const LOOK: u64 = 64 << 20;
 
 /// The directory of the spool files and its free space.
-pub(super) struct Directory {
+pub struct Directory {
     path: PathBuf,
     /// name of a spool file up to its digits
     prefix: String,
@@ -34,12 +34,12 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn new(path: PathBuf, prefix: String, reserve: u64) -> Self {
+    pub fn new(path: PathBuf, prefix: String, reserve: u64) -> Self {
         Self { path, prefix, reserve, announced: AtomicU64::new(0) }
     }
 
     /// Room for an upload of `length` bytes, or at least for a beginning where the length is not known.
-    pub(super) fn room(self: &Arc<Self>, length: Option<u64>) -> Result<Room, UploadError> {
+    pub fn room(self: &Arc<Self>, length: Option<u64>) -> Result<Room, UploadError> {
         let wanted = length.unwrap_or_default();
         let free = self.free()?;
         if free <= wanted {
@@ -58,7 +58,7 @@ impl Directory {
 }
 
 /// A claim on free space; what was not used is given back when dropped.
-pub(super) struct Room {
+pub struct Room {
     directory: Arc<Directory>,
     announced: u64,
 }
@@ -78,7 +78,7 @@ impl Drop for Room {
 }
 
 /// A file of ours: removed when dropped, unless given away.
-pub(super) struct SpoolFile {
+pub struct SpoolFile {
     path: PathBuf,
     /// its name in the directory, without the prefix
     pub(super) digits: String,
