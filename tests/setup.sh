@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh demo|test|bench
+# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh demo|test|fuzz|bench
 # As root it installs them; anybody else is told which they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -117,12 +117,16 @@ test)
     prepare_venv
     prepare_modules
     ;;
+fuzz)
+    require_rust
+    install_missing "${building[@]}" g++=c++
+    ;;
 bench)
     require_rust
     install_peers
     ;;
 *)
-    echo "usage: tests/setup.sh demo|test|bench" >&2
+    echo "usage: tests/setup.sh demo|test|fuzz|bench" >&2
     exit 2
     ;;
 esac

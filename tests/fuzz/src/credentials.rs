@@ -1,0 +1,106 @@
+//! Who asks: nothing passes that nobody signed.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use nodegate::config::product::Scheme;
+use nodegate::config::root::Root;
+use nodegate::config::{Config, Options};
+use nodegate::gate::ticket::{self, DatedKey, Rules, judge_again};
+use nodegate::gate::{Gate, csrf};
+use nodegate::target::{ApiPath, Target};
+use nodegate::upstream::nodes::NodeFile;
+use tempfile::TempDir;
+
+use crate::vectors::{KEY, MADE, PUBLIC_KEY, SECRET_FILE, rows};
+
+const SCHEMES: &[Scheme] = &[Scheme::Pkcs1Sha1, Scheme::Pkcs1Sha256, Scheme::PssSha256];
+const USER: &str = "root@pam";
+
+/// A gate with the keys of the vectors, and the directory they lie in.
+static GATE: LazyLock<(Gate, TempDir)> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("etc/pve");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("authkey.pub"), PUBLIC_KEY).unwrap();
+    std::fs::write(folder.join("pve-www.key"), SECRET_FILE).unwrap();
+    let root = Root::new(directory.path().to_owned());
+    let options = Options { root: root.clone(), sets: Vec::new() };
+    let product = Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile")).product;
+    let nodes = Arc::new(NodeFile::new(product.nodes.as_ref(), &root));
+    (Gate::new(product.gate.unwrap(), &root, nodes).unwrap(), directory)
+});
+
+static CALL: LazyLock<ApiPath> =
+    LazyLock::new(|| match Target::parse("/api2/json/cluster/options").unwrap() {
+        Target::Api(path) => path,
+        Target::NoSuchUri | Target::Path(_) => panic!("it is a call"),
+    });
+
+/// Lines `Cookie`, `Authorization`, CSRF token, told apart by their first letter.
+pub(crate) fn credentials(bytes: &[u8]) {
+    let gate = &GATE.0;
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Some((first, value)) = line.split_first() else { continue };
+        let name = match first {
+            b'C' => COOKIE,
+            b'A' => AUTHORIZATION,
+            b'T' => HeaderName::from_static("csrfpreventiontoken"),
+            _ => continue,
+        };
+        let Ok(value) = HeaderValue::from_bytes(value) else { continue };
+        headers.append(name, value);
+    }
+    // No key file is as old as the tickets; what is signed is judged by its age, and refused.
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(MADE.unsigned_abs() + 400_000_000);
+    for method in [Method::GET, Method::PUT] {
+        let Ok(identity) = gate.pass(&method, &CALL, &headers, now) else { continue };
+        let known = identity.client.expect("the call needs a login");
+        let (name, value) = &known.header;
+        assert_eq!(name, AUTHORIZATION, "an old ticket passes");
+        let text = value.to_str().unwrap();
+        assert!(!text.contains(['\r', '\n', ';', ',']), "{text}");
+        assert!(!known.user.contains(char::is_whitespace), "{}", known.user);
+    }
+}
+
+/// A ticket: it is good only if everything before the signature was signed.
+pub(crate) fn ticket(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for prefix in ["PVE", "PMG", "PMGQUAR"] {
+        let rules = Rules {
+            prefix,
+            schemes: SCHEMES,
+            current: DatedKey { key: &KEY, age: 50_000 },
+            old: None,
+            min_age: -300,
+            max_age: 7200,
+            key_lifetime: Some(86_400),
+            quorate: true,
+            realm: (prefix == "PMGQUAR").then_some("quarantine"),
+            user_length: 64,
+        };
+        let Ok((_, signed)) = ticket::verify(&text, &rules, MADE + 5) else { continue };
+        let part = |ticket: &str| ticket.rsplit_once("::").unwrap().0.to_owned();
+        assert!(rows("ticket").any(|good| part(good) == part(&text)), "forged: {text}");
+        assert_eq!(judge_again(&signed, &rules, MADE + 5), Some(Ok(())));
+        assert!(judge_again(&signed, &rules, MADE + 7200).unwrap().is_err());
+    }
+}
+
+/// A CSRF token: it is good only as it was made.
+pub(crate) fn csrf(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let secret = csrf::secret_of(SECRET_FILE).unwrap();
+    if csrf::is_valid(&text, USER, &secret, MADE + 5) {
+        assert!(rows("csrf").any(|good| good == text), "forged: {text}");
+    }
+    let time = text.split(':').next().and_then(|time| i64::from_str_radix(time, 16).ok());
+    let now = time.unwrap_or(MADE).clamp(0, i64::from(u32::MAX));
+    let made = csrf::mint(&text, &secret, now).unwrap();
+    assert!(csrf::is_valid(&made, &text, &secret, now));
+    assert!(!csrf::is_valid(&made, USER, &secret, now) || text == USER);
+}

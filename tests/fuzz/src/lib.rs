@@ -1,0 +1,52 @@
+//! One function for each thing that is read from somebody else. It takes any bytes, and panics when the reader does what
+//! it must not: accepts what nobody signed, reads the same in two ways, takes more than there is.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a finding is a panic"
+)]
+
+mod answers;
+mod credentials;
+mod requests;
+mod settings;
+mod vectors;
+
+use std::path::{Path, PathBuf};
+
+/// Something that is read, and the folder of its corpus.
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+}
+
+pub const TARGETS: &[Target] = &[
+    Target { name: "address-list", run: settings::address_list },
+    Target { name: "answer", run: answers::answer },
+    Target { name: "cluster-conf", run: settings::cluster_conf },
+    Target { name: "connect-head", run: requests::connect_head },
+    Target { name: "credentials", run: credentials::credentials },
+    Target { name: "csrf", run: credentials::csrf },
+    Target { name: "env-file", run: settings::env_file },
+    Target { name: "members", run: settings::members },
+    Target { name: "multipart", run: requests::multipart },
+    Target { name: "request-head", run: requests::request_head },
+    Target { name: "request-target", run: requests::request_target },
+    Target { name: "template", run: settings::template },
+    Target { name: "ticket", run: credentials::ticket },
+    Target { name: "websocket", run: requests::websocket },
+];
+
+/// What `bytes` are to be given to, by its name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+/// Where the inputs of a target are kept.
+pub fn corpus(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name)
+}
