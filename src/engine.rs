@@ -17,6 +17,7 @@ use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
 use crate::handler::upload::Uploads;
 use crate::handler::websocket::console::ConsoleRules;
+use crate::limits::Counts;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
 use crate::response::refusal::Refusal;
@@ -45,6 +46,7 @@ pub struct Engine {
     pub uploads: Option<Uploads>,
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
+    pub counts: Arc<Counts>,
 }
 
 /// What is spoken on the port.
@@ -68,6 +70,7 @@ impl Engine {
         mut config: Config,
         log: Arc<AccessLog>,
         tickets: &Arc<TicketKeys>,
+        counts: &Arc<Counts>,
     ) -> (Result<Self, Config>, Vec<Problem>) {
         let mut problems = std::mem::take(&mut config.problems);
         let fatal = problems.iter().any(Problem::is_error);
@@ -126,6 +129,7 @@ impl Engine {
             uploads,
             common,
             log,
+            counts: Arc::clone(counts),
         };
         (Ok(engine), problems)
     }
@@ -150,6 +154,23 @@ impl Engine {
             .get(&source.header)
             .and_then(|value| value.to_str().ok()?.trim().parse::<IpAddr>().ok())
             .map_or(address, |named| named.to_canonical())
+    }
+
+    /// The address that failed logins are counted for: the peer, or the one that a listed proxy names. Loopback, other
+    /// nodes, and a listed proxy that names nobody are not counted: many users may be behind them.
+    pub fn counted(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
+        let settings = &self.config.settings;
+        let peer = peer.address();
+        let is_proxy = settings
+            .real_ip
+            .as_ref()
+            .is_some_and(|source| source.trusted.as_ref().is_some_and(|trusted| trusted.contains(peer)));
+        let address = if is_proxy { real } else { peer };
+        let exempt = settings.limits.login_failures == 0
+            || address.is_loopback()
+            || (is_proxy && real == peer)
+            || self.nodes.current().is_ok_and(|table| table.holds(address));
+        (!exempt).then_some(address)
     }
 }
 

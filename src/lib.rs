@@ -10,6 +10,7 @@ pub mod engine;
 pub mod gate;
 pub mod handler;
 pub mod head;
+pub mod limits;
 pub mod listener;
 pub mod pattern;
 pub mod process;

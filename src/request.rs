@@ -1,22 +1,23 @@
 //! Step 4: one request, from its head to its answer. Read `answer` top to bottom: every `?` is a refusal.
 
+mod login;
 mod whole_body;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::header::{ALLOW, ETAG, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::acl::PeerIp;
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::gate::{Denial, Gate, Identity};
+use crate::gate::{Denial, Identity};
 use crate::handler::static_file::StaticError;
 use crate::handler::upload::{self, Upload};
 use crate::handler::websocket::{self, console::Console};
@@ -29,9 +30,6 @@ use crate::response::{LoggedBody, Record};
 use crate::route::Route;
 use crate::server::Worker;
 use crate::target::{ApiPath, Target};
-
-/// What a refused login waits for, counted from the beginning of the request.
-const LOGIN_DELAY: Duration = Duration::from_secs(3);
 
 /// The connection that a request came on.
 pub struct Client {
@@ -70,13 +68,15 @@ pub async fn handle(
     let mut response = match outcome {
         Ok(response) => response,
         Err(refusal) => {
+            let counted = || engine.counted(client.peer, record.client);
+            let refusal = login::hold_back(engine, refusal, counted, started).await;
             let login_page = engine.gate.as_ref().and_then(|gate| gate.login_page(head.uri.path()));
-            refuse(refusal, form, login_page, started, &mut record).await
+            refuse(refusal, form, login_page)
         }
     };
     // A client that waits to be told to go on has sent nothing, and is not told.
     drain::start(body.filter(|_| !head.headers.contains_key(EXPECT)), &client.clock);
-    if response.status() == StatusCode::UNAUTHORIZED {
+    if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
         record.user = None; // only the daemon knows whether an API token is good
     }
     let cacheable = response.headers().contains_key(ETAG);
@@ -105,13 +105,29 @@ async fn answer(
             }
             check_api_method(&head.method)?;
             let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
-            let identity = pass(gate, head, path)?;
+            let identity =
+                gate.pass(&head.method, path, &head.headers, SystemTime::now()).map_err(|denial| {
+                    login::denied(engine, denial, || engine.counted(client.peer, record.client))
+                })?;
             record.user = identity.user();
             let route = engine
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
                 .map_err(|error| Refusal::nodes(&error))?;
-            run_api(worker, client, head, &identity, route, path, body).await
+            if login::is_guess(&head.method, &identity)
+                && let Some(address) = engine.counted(client.peer, record.client)
+            {
+                let guess = login::Guess { engine, head, identity: &identity, peer: client.peer, address };
+                let call = async |body: &mut Option<Incoming>| {
+                    run_api(worker, client, head, &identity, route, path, body).await
+                };
+                return Box::pin(guess.judge(body, call)).await;
+            }
+            let answer = run_api(worker, client, head, &identity, route, path, body).await?;
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                login::doubt(&identity);
+            }
+            Ok(answer)
         }
         Target::NoSuchUri => Err(Refusal::NoSuchUri),
         Target::Path(path) => {
@@ -238,31 +254,7 @@ fn check_api_method(method: &Method) -> Result<(), Refusal> {
     }
 }
 
-fn pass(gate: &Gate, head: &Parts, path: &ApiPath) -> Result<Identity, Refusal> {
-    gate.pass(&head.method, path, &head.headers, SystemTime::now()).map_err(|denial| {
-        tracing::debug!(%denial, "refused at the gate");
-        match denial {
-            Denial::Ticket(_) | Denial::ApiToken => Refusal::InvalidTicket(gate.invalid_reason().to_owned()),
-            Denial::KeyFile(error) => {
-                tracing::error!(%error, "tickets cannot be judged");
-                Refusal::Denied(Denial::KeyFile(error))
-            }
-            Denial::NoCredential | Denial::Csrf => Refusal::Denied(denial),
-        }
-    })
-}
-
-async fn refuse(
-    refusal: Refusal,
-    form: Form,
-    login_page: Option<&str>,
-    started: Instant,
-    record: &mut Record,
-) -> Response<Body> {
-    if refusal.status() == StatusCode::UNAUTHORIZED {
-        record.user = None;
-        sleep_until(started + LOGIN_DELAY).await;
-    }
+fn refuse(refusal: Refusal, form: Form, login_page: Option<&str>) -> Response<Body> {
     tracing::debug!(status = refusal.status().as_u16(), reason = %refusal, "refused");
     if let (Some(location), Refusal::Denied(Denial::NoCredential) | Refusal::InvalidTicket(_)) =
         (login_page, &refusal)

@@ -10,12 +10,15 @@ trying=(curl=curl)
 testing=(
     wget=wget openssl=openssl sslscan=sslscan testssl.sh=testssl
     iproute2=ip strace=strace procps=ps man-db=man groff-base=groff
+    slowhttptest=slowhttptest
     chromium=chromium nodejs=node npm=npm
     qemu-system-x86=qemu-system-x86_64
     gir1.2-spiceclientglib-2.0 python3-gi
     virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
 )
+# Programs that bring a service along.
+serving=(nginx=nginx haproxy=haproxy fail2ban=fail2ban-regex)
 peers=(nginx=nginx haproxy=haproxy wrk=wrk)
 # proxmoxer as PyPI has it, beside Debian's.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0)
@@ -95,14 +98,14 @@ prepare_modules() {
 }
 
 # Only the programs are wanted: a service that came with them is turned off, one that was there before is left alone.
-install_peers() {
-    local peer came=()
-    for peer in nginx haproxy; do
-        is_there "$peer=$peer" || came+=("$peer")
+install_without_services() {
+    local entry came=()
+    for entry in "${serving[@]}"; do
+        is_there "$entry" || came+=("${entry%%=*}")
     done
-    install_missing "${building[@]}" "${peers[@]}"
-    for peer in "${came[@]}"; do
-        ! [ -d /run/systemd/system ] || systemctl disable --quiet --now "$peer"
+    install_missing "$@"
+    for entry in "${came[@]}"; do
+        ! [ -d /run/systemd/system ] || systemctl disable --quiet --now "$entry" 2>/dev/null || true
     done
 }
 
@@ -113,7 +116,7 @@ demo)
     ;;
 test)
     require_rust fmt clippy
-    install_missing "${building[@]}" "${trying[@]}" "${testing[@]}"
+    install_without_services "${building[@]}" "${trying[@]}" "${testing[@]}" "${serving[@]}"
     prepare_venv
     prepare_modules
     ;;
@@ -123,7 +126,7 @@ fuzz)
     ;;
 bench)
     require_rust
-    install_peers
+    install_without_services "${building[@]}" "${peers[@]}"
     ;;
 *)
     echo "usage: tests/setup.sh demo|test|fuzz|bench" >&2

@@ -58,7 +58,7 @@ fn build(config: Config) -> (Config, Vec<Problem>) {
             return (config, vec![problem]);
         }
     };
-    let (engine, mut problems) = Engine::build(config, log, &Arc::default());
+    let (engine, mut problems) = Engine::build(config, log, &Arc::default(), &Arc::default());
     match engine {
         Ok(engine) => {
             problems.extend(missing_files(&engine));

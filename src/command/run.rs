@@ -29,7 +29,7 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     privileges::hand_over_files(&config, user.as_ref());
     let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
     let log = Arc::new(log);
-    let (engine, problems) = Engine::build(config, Arc::clone(&log), &Arc::default());
+    let (engine, problems) = Engine::build(config, Arc::clone(&log), &Arc::default(), &Arc::default());
     let engine = engine
         .map_err(|_| problems.iter().filter(|problem| problem.is_error()).cloned().collect::<Vec<_>>())?;
     for problem in problems.iter().chain(&advice) {

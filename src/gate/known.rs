@@ -2,6 +2,7 @@
 //! in a table instead of decoding, a public-key operation and encoding.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::header::{AUTHORIZATION, COOKIE};
@@ -14,7 +15,7 @@ use super::ticket::Signed;
 const CLIENTS: usize = 2048;
 /// A header longer than this is judged anew each time, so that nobody fills the memory.
 const LONGEST: usize = 1024;
-/// After this everything is judged anew.
+/// After this a ticket is judged anew.
 const LIFE: Duration = Duration::from_mins(1);
 
 /// One good credential.
@@ -25,6 +26,8 @@ pub struct Known {
     pub header: (HeaderName, HeaderValue),
     /// none for an API token, which only the daemon can judge
     pub(super) ticket: Option<Ticket>,
+    /// an API token that the daemon has not refused the last time
+    proven: AtomicBool,
     since: Instant,
 }
 
@@ -36,7 +39,23 @@ pub(super) struct Ticket {
 
 impl Known {
     pub(super) fn new(user: &str, header: (HeaderName, HeaderValue), ticket: Option<Ticket>) -> Arc<Self> {
-        Arc::new(Self { user: user.into(), header, ticket, since: Instant::now() })
+        let proven = AtomicBool::new(false);
+        Arc::new(Self { user: user.into(), header, ticket, proven, since: Instant::now() })
+    }
+
+    /// Whether nobody has said yet that the credential is good.
+    pub fn is_unproven(&self) -> bool {
+        self.ticket.is_none() && !self.proven.load(Ordering::Relaxed)
+    }
+
+    /// What the daemon thinks of an API token.
+    pub fn prove(&self, good: bool) {
+        self.proven.store(good, Ordering::Relaxed);
+    }
+
+    /// An API token is judged by the daemon each time.
+    fn is_fresh(&self) -> bool {
+        self.ticket.is_none() || self.since.elapsed() < LIFE
     }
 }
 
@@ -56,7 +75,7 @@ impl Clients {
     /// The client that sent these headers not long ago.
     pub(super) fn find(&self, headers: &HeaderMap) -> Option<Arc<Known>> {
         let (clients, words) = self.place(headers)?;
-        clients.get(words).filter(|known| known.since.elapsed() < LIFE)
+        clients.get(words).filter(|known| known.is_fresh())
     }
 
     pub(super) fn remember(&self, headers: &HeaderMap, known: &Arc<Known>) {

@@ -1,7 +1,7 @@
 //! The only place where an error becomes an answer.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use serde_json::json;
@@ -11,6 +11,7 @@ use crate::gate::Denial;
 use crate::handler::page::PageError;
 use crate::handler::upload::UploadError;
 use crate::handler::websocket::ConsoleError;
+use crate::limits::Excess;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
 use crate::upstream::peer::PeerError;
@@ -92,6 +93,8 @@ pub enum Refusal {
     #[error("{0}")]
     Console(#[from] ConsoleError),
     #[error("{0}")]
+    Excess(#[from] Excess),
+    #[error("{0}")]
     Internal(String),
 }
 
@@ -120,6 +123,7 @@ impl Refusal {
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
             Self::Console(error) => error.status(),
+            Self::Excess(excess) => excess.status(),
         }
     }
 
@@ -146,7 +150,7 @@ impl Refusal {
     pub fn into_response(self, form: Form) -> Response<Body> {
         let status = self.status();
         let message = self.message();
-        let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 431);
+        let keeps_status = matches!(status.as_u16(), 400 | 401 | 408 | 413 | 414 | 429 | 431 | 503);
         let (code, content_type, text) = match form {
             Form::Text => (status, "text/plain;charset=UTF-8", format!("{message}\n")),
             Form::Json => (status, JSON, json!({ "data": null, "message": message }).to_string()),
@@ -168,6 +172,9 @@ impl Refusal {
         }
         if let Self::Console(error) = &self {
             error.add_headers(headers);
+        }
+        if let Self::Excess(excess) = &self {
+            headers.insert(RETRY_AFTER, excess.retry_after().into());
         }
         if let Self::Range { size } = &self {
             let range = HeaderValue::try_from(format!("bytes */{size}"));

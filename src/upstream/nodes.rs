@@ -36,6 +36,11 @@ impl NodeTable {
             .map(|(known, address)| (known.as_str(), *address))
     }
 
+    /// Whether the address is a node's.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.nodes.values().any(|known| *known == Some(address))
+    }
+
     /// Every name, for messages.
     pub fn names(&self) -> String {
         self.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ")

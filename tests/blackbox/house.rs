@@ -69,6 +69,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "gate/mod.rs",
         &["tokio", "hyper", "crate::handler", "crate::response", "crate::server", "crate::request"],
     ),
+    ("limits/failures.rs", &["tokio", "hyper", "std::fs", "Instant::now", "SystemTime"]),
     ("target.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("pattern.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("route.rs", &["tokio", "hyper", "crate::gate", "crate::response", "crate::server"]),

@@ -31,6 +31,7 @@ mod help;
 mod house;
 mod http;
 mod isolation;
+mod limits;
 mod listening;
 mod log;
 mod page;

@@ -20,6 +20,7 @@ use crate::acl::PeerIp;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::gate::csrf;
+use crate::limits::logins;
 use crate::response::access_log::Entry;
 use crate::server::Worker;
 use crate::watched_file::{FileError, WatchedFile};
@@ -149,7 +150,10 @@ async fn far_end(
     if head.host.as_deref() != Some(&head.target) {
         return Err(Refusal::HostDiffers);
     }
-    let target = rules.judge(&head.target)?;
+    let target = match rules.judge(&head.target) {
+        Err(refusal) if refusal.is_guess() => return Err(held_back(engine, peer, refusal).await),
+        judged => judged?,
+    };
     if rules.is_here(&target.node) {
         let limit = if head.looped { SECOND_HOP } else { FIRST_HOP };
         return within(limit, &format!("port {}", target.port), connect_here(target.port)).await;
@@ -168,6 +172,20 @@ async fn far_end(
     let there = SocketAddr::new(address, rules.peer_port);
     within(FIRST_HOP, &format!("node '{node}' at {there}"), connect_through(rules, there, node, head, peer))
         .await
+}
+
+/// A forged ticket is a failed login of its address: the first few are answered at once, as viewers expect it.
+async fn held_back(engine: &Engine, peer: PeerIp, refusal: Refusal) -> Refusal {
+    let Some(address) = engine.counted(peer, peer.address()) else { return refusal };
+    let limit = engine.config.settings.limits.login_failures;
+    let (began, logins) = (tokio::time::Instant::now(), &engine.counts.logins);
+    let failed = logins.failed(address, limit);
+    logins::tell(address, None, &refusal);
+    let held = match failed {
+        Ok(()) => logins.hold_back_repeated(address, began).await,
+        Err(excess) => Err(excess),
+    };
+    held.map_or_else(Refusal::Excess, |()| refusal)
 }
 
 async fn within<F>(limit: Duration, to: &str, connecting: F) -> Result<FarEnd, Refusal>

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nodegate_spice::{HeadError, TicketError};
 
+use crate::limits::Excess;
 use crate::watched_file::FileError;
 
 /// Why there is no tunnel. The client is told no more than the text.
@@ -21,6 +22,8 @@ pub(super) enum Refusal {
     HostDiffers,
     #[error("invalid ticket")]
     Ticket(#[source] TicketError),
+    #[error("{0}")]
+    Excess(Excess),
     #[error("port {0} is not in the allowed range")]
     Port(u16),
     #[error("tickets cannot be judged: the secret cannot be read")]
@@ -47,6 +50,8 @@ impl Refusal {
             Self::Malformed(_) | Self::HostDiffers => (400, "Bad Request"),
             Self::Ticket(_) | Self::NextHop { status: 401, .. } => (401, "invalid ticket"),
             Self::Port(_) | Self::NextHop { status: 403, .. } => (403, "Forbidden"),
+            Self::Excess(excess) if excess.status().as_u16() == 429 => (429, "Too Many Requests"),
+            Self::Excess(_) => (503, "Service Unavailable"),
             Self::Method(_) => (405, "Method Not Allowed"),
             Self::HeadTimeout => (408, "Request Timeout"),
             Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
@@ -57,6 +62,11 @@ impl Refusal {
                 (502, "Bad Gateway")
             }
         }
+    }
+
+    /// Whether somebody tried a ticket that was never made: not one that is too old.
+    pub(super) fn is_guess(&self) -> bool {
+        matches!(self, Self::Ticket(TicketError::Malformed | TicketError::Signature | TicketError::OtherPort))
     }
 
     pub(super) fn of_head(error: &HeadError) -> Self {
@@ -72,8 +82,13 @@ impl Refusal {
         let (status, reason) = self.status();
         let body = self.to_string();
         let allow = if status == 405 { "Allow: CONNECT\r\n" } else { "" };
+        let retry = if let Self::Excess(excess) = self {
+            format!("Retry-After: {}\r\n", excess.retry_after())
+        } else {
+            String::new()
+        };
         format!(
-            "HTTP/1.{version} {status} {reason}\r\n{allow}Connection: close\r\n\
+            "HTTP/1.{version} {status} {reason}\r\n{allow}{retry}Connection: close\r\n\
              Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )

@@ -1,6 +1,6 @@
 //! Where it listens: families, names, zones, and what is said when that cannot be.
 
-mod namespace;
+pub mod namespace;
 mod socket;
 mod zones;
 

@@ -1,0 +1,184 @@
+//! Attempts to log in: counted for all workers together, kept waiting without holding a worker, and told to the log.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Excess;
+use super::failures::{FIRST_DELAY, Failures, NoSeat, Source, Verdict};
+
+/// For attempts before this one to be judged; the daemon takes three seconds for a bad one.
+const QUEUE: Duration = Duration::from_secs(20);
+/// Characters of a user name in the log.
+const NAME: usize = 64;
+
+/// Who tried to log in, and how that went.
+#[derive(Default)]
+pub struct Logins {
+    failures: Mutex<Failures>,
+    /// an attempt has been judged
+    judged: Notify,
+}
+
+impl Logins {
+    /// An attempt that the daemon will judge. Where many come at once, some wait for the others.
+    pub async fn begin(&self, address: IpAddr, limit: usize) -> Result<Attempt<'_>, Excess> {
+        let source = Source::of(address);
+        let until = Instant::now() + QUEUE;
+        let mut seat = None;
+        loop {
+            let judged = self.judged.notified();
+            let verdict = self.failures().begin(source, limit, std::time::Instant::now());
+            match verdict {
+                Verdict::Go => return Ok(Attempt { logins: self, source, failed: false }),
+                Verdict::Refused { retry_after } => return Err(not_before(retry_after)),
+                Verdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source))?),
+                Verdict::Wait => (),
+            }
+            timeout_at(until, judged).await.map_err(|_| Excess::LoginsOfAddress)?;
+        }
+    }
+
+    /// What was judged on the spot has failed; whether it was one too many.
+    pub fn failed(&self, address: IpAddr, limit: usize) -> Result<(), Excess> {
+        let (source, now) = (Source::of(address), std::time::Instant::now());
+        let mut failures = self.failures();
+        let refused = failures.refused(source, limit, now);
+        failures.failed(source, now);
+        refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
+    }
+
+    /// Whether anything of this address is still judged.
+    pub fn check(&self, address: IpAddr, limit: usize) -> Result<(), Excess> {
+        let refused = self.failures().refused(Source::of(address), limit, std::time::Instant::now());
+        refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
+    }
+
+    /// Keeps the answer to a failed attempt waiting, counted from the beginning of its request. Nobody is known of an
+    /// address that is not counted.
+    pub async fn hold_back(&self, address: Option<IpAddr>, began: Instant) -> Result<(), Excess> {
+        let source = address.map(Source::of);
+        let _seat = self.seat(source)?;
+        sleep_until(began + self.delay(source)).await;
+        Ok(())
+    }
+
+    /// The same where a first failure is answered at once.
+    pub async fn hold_back_repeated(&self, address: IpAddr, began: Instant) -> Result<(), Excess> {
+        let source = Some(Source::of(address));
+        let _seat = self.seat(source)?;
+        sleep_until(began + self.delay(source).saturating_sub(FIRST_DELAY)).await;
+        Ok(())
+    }
+
+    fn delay(&self, source: Option<Source>) -> Duration {
+        source.map_or(FIRST_DELAY, |source| self.failures().delay(source, std::time::Instant::now()))
+    }
+
+    fn seat(&self, source: Option<Source>) -> Result<Seat<'_>, Excess> {
+        self.failures().take_seat(source, std::time::Instant::now()).map_err(|no_seat| match no_seat {
+            NoSeat::ForSource => Excess::LoginsOfAddress,
+            NoSeat::ForAnybody => Excess::Waiting,
+        })?;
+        Ok(Seat { logins: self, source })
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_before(retry_after: Duration) -> Excess {
+    Excess::Failures { seconds: retry_after.as_secs() + 1 }
+}
+
+/// One login that is being judged; dropped without a word it was none.
+pub struct Attempt<'l> {
+    logins: &'l Logins,
+    source: Source,
+    failed: bool,
+}
+
+impl Attempt<'_> {
+    pub fn failed(mut self) {
+        self.failed = true;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.logins.failures().end(self.source, self.failed, std::time::Instant::now());
+        self.logins.judged.notify_waiters();
+    }
+}
+
+/// One request that waits.
+struct Seat<'l> {
+    logins: &'l Logins,
+    source: Option<Source>,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.logins.failures().leave_seat(self.source, std::time::Instant::now());
+    }
+}
+
+/// Writes the line that the daemons write, for what no daemon has seen under that address: fail2ban and others read it.
+/// The user is whoever the client says, so it holds nothing that could be taken for another part of the line.
+pub fn tell(address: IpAddr, user: Option<&str>, why: impl std::fmt::Display) {
+    let user = plain(user.filter(|user| !user.is_empty()).unwrap_or("unknown"));
+    tracing::warn!("authentication failure; rhost={address} user={user} msg={why}");
+}
+
+fn plain(user: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | '+' | '!');
+    user.chars().take(NAME).map(|c| if is_plain(c) { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn an_attempt_waits_for_those_before_it() {
+        let logins = Logins::default();
+        run(async {
+            let first = logins.begin(CLIENT, 1).await.unwrap();
+            let (second, ()) = tokio::join!(logins.begin(CLIENT, 1), async { drop(first) });
+            second.unwrap().failed();
+            assert!(matches!(logins.begin(CLIENT, 1).await, Err(Excess::Failures { seconds: 1..=61 })));
+        });
+    }
+
+    #[test]
+    fn what_is_given_up_while_it_waits_gives_its_seat_back() {
+        let logins = Logins::default();
+        run(async {
+            let _first = logins.begin(CLIENT, 1).await.unwrap();
+            let waits = tokio::time::timeout(Duration::from_millis(20), logins.begin(CLIENT, 1)).await;
+            assert!(waits.is_err());
+        });
+        for _ in 0..4096 {
+            logins.failures().take_seat(None, std::time::Instant::now()).unwrap();
+        }
+        assert!(logins.seat(None).is_err());
+    }
+
+    #[test]
+    fn a_user_name_cannot_look_like_another_part_of_the_line() {
+        assert_eq!(plain("root@pam"), "root@pam");
+        assert_eq!(plain("x msg=1; rhost=192.0.2.9\n"), "x?msg?1??rhost?192.0.2.9?");
+        assert_eq!(plain(&"u".repeat(500)).len(), 64);
+    }
+}

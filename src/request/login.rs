@@ -1,0 +1,178 @@
+//! Requests that may be guesses: at a password, a second factor, an API token, a ticket. Failures are counted for the
+//! client's address; its answers come ever later, and at last nothing is judged any more.
+//!
+//! A wrong CSRF token guesses at nothing, for its client has shown a good ticket; and a ticket that was good once is
+//! too old when a browser is opened in the morning.
+
+use std::net::IpAddr;
+
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::whole_body;
+use crate::acl::PeerIp;
+use crate::engine::Engine;
+use crate::gate::ticket::TicketError;
+use crate::gate::{Denial, Identity};
+use crate::limits::{Excess, logins};
+use crate::response::body::Body;
+use crate::response::refusal::Refusal;
+use crate::target::query_value;
+
+/// No answer to a failed login is longer.
+const FAILURE: usize = 4096;
+
+/// Whether the daemon will judge a credential: that of a call without login, or an API token it has not seen yet.
+pub(super) fn is_guess(method: &Method, identity: &Identity) -> bool {
+    match &identity.client {
+        None => *method == Method::POST,
+        Some(known) => known.is_unproven(),
+    }
+}
+
+/// The daemon has refused an API token that was good before.
+pub(super) fn doubt(identity: &Identity) {
+    if let Some(known) = &identity.client {
+        known.prove(false);
+    }
+}
+
+/// A guess from an address that is counted.
+pub(super) struct Guess<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) head: &'a Parts,
+    pub(super) identity: &'a Identity,
+    pub(super) peer: PeerIp,
+    pub(super) address: IpAddr,
+}
+
+impl Guess<'_> {
+    /// Lets the daemon judge by `call`, unless the address is over its limit.
+    pub(super) async fn judge(
+        &self,
+        body: &mut Option<Incoming>,
+        call: impl AsyncFnOnce(&mut Option<Incoming>) -> Result<Response<Body>, Refusal>,
+    ) -> Result<Response<Body>, Refusal> {
+        let began = Instant::now();
+        let judged = match &self.identity.client {
+            None => self.judge_login(body, call).await,
+            Some(known) => {
+                let logins = &self.engine.counts.logins;
+                let answer = match logins.check(self.address, self.limit()) {
+                    Ok(()) => call(body).await,
+                    Err(excess) => Err(excess.into()),
+                };
+                let refused = answer.as_ref().is_ok_and(|it| it.status() == StatusCode::UNAUTHORIZED);
+                known.prove(answer.is_ok() && !refused);
+                answer.map(|answer| (answer, refused && logins.failed(self.address, self.limit()).is_ok()))
+            }
+        };
+        match judged {
+            Ok((answer, false)) => Ok(answer),
+            Ok((answer, true)) => {
+                if self.peer.address() != self.address {
+                    // The daemon has named the proxy in its log.
+                    let user = self.identity.user();
+                    logins::tell(self.address, user.as_deref(), "refused by the daemon");
+                }
+                self.engine.counts.logins.hold_back(Some(self.address), began).await?;
+                Ok(answer)
+            }
+            Err(Refusal::Excess(excess)) => {
+                logins::tell(self.address, self.user(body).await.as_deref(), excess);
+                Err(excess.into())
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The answer, and whether it says that the login failed.
+    async fn judge_login(
+        &self,
+        body: &mut Option<Incoming>,
+        call: impl AsyncFnOnce(&mut Option<Incoming>) -> Result<Response<Body>, Refusal>,
+    ) -> Result<(Response<Body>, bool), Refusal> {
+        let attempt = self.engine.counts.logins.begin(self.address, self.limit()).await?;
+        let answer = call(body).await?;
+        let failed = is_failure(&answer);
+        if failed {
+            attempt.failed();
+        }
+        Ok((answer, failed))
+    }
+
+    fn limit(&self) -> usize {
+        self.engine.config.settings.limits.login_failures
+    }
+
+    /// Who the client says it is: nobody has judged that.
+    async fn user(&self, body: &mut Option<Incoming>) -> Option<String> {
+        if let Some(user) = self.identity.user() {
+            return Some(user.to_string());
+        }
+        let bytes = whole_body::read(self.engine, self.head, body).await.ok()?;
+        let kind = self.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
+            let told: Value = serde_json::from_slice(&bytes).ok()?;
+            return told.get("username")?.as_str().map(str::to_owned);
+        }
+        query_value(std::str::from_utf8(&bytes).ok()?, "username").map(std::borrow::Cow::into_owned)
+    }
+}
+
+/// Whether the daemon's answer says 401; some formats say so with status 200, in the body.
+fn is_failure(answer: &Response<Body>) -> bool {
+    match (answer.status(), answer.body()) {
+        (StatusCode::UNAUTHORIZED, _) => true,
+        (StatusCode::OK, Body::Full(bytes)) if bytes.len() <= FAILURE => {
+            let told: Value = serde_json::from_slice(bytes).unwrap_or_default();
+            told.get("status").is_some_and(|status| *status == 401)
+        }
+        (_, Body::Full(_) | Body::Streamed(_)) => false,
+    }
+}
+
+/// What the client of a denied request is told. A ticket that was forged counts as a failed login; `counted` is the
+/// address it counts for.
+pub(super) fn denied(engine: &Engine, denial: Denial, counted: impl FnOnce() -> Option<IpAddr>) -> Refusal {
+    tracing::debug!(%denial, "refused at the gate");
+    let is_guess = match denial {
+        Denial::Ticket(TicketError::Age | TicketError::Half) => false,
+        Denial::Ticket(TicketError::Form | TicketError::User | TicketError::Signature) | Denial::ApiToken => {
+            true
+        }
+        Denial::KeyFile(error) => {
+            tracing::error!(%error, "tickets cannot be judged");
+            return Refusal::Denied(Denial::KeyFile(error));
+        }
+        Denial::NoCredential | Denial::Csrf => return Refusal::Denied(denial),
+    };
+    if is_guess && let Some(address) = counted() {
+        let limit = engine.config.settings.limits.login_failures;
+        let failed = engine.counts.logins.failed(address, limit);
+        logins::tell(address, None, "invalid ticket");
+        if let Err(excess) = failed {
+            return excess.into();
+        }
+    }
+    let reason = engine.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
+    Refusal::InvalidTicket(reason)
+}
+
+/// Keeps a 401 waiting, whatever it is for; beyond what may wait, something else is answered at once.
+pub(super) async fn hold_back(
+    engine: &Engine,
+    refusal: Refusal,
+    counted: impl FnOnce() -> Option<IpAddr>,
+    began: Instant,
+) -> Refusal {
+    if refusal.status() != StatusCode::UNAUTHORIZED {
+        return refusal;
+    }
+    let held: Result<(), Excess> = engine.counts.logins.hold_back(counted(), began).await;
+    held.map_or_else(Refusal::Excess, |()| refusal)
+}

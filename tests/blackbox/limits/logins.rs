@@ -1,0 +1,270 @@
+//! Guesses at passwords, second factors, tickets and tokens are counted for the address they come from.
+
+use std::time::{Duration, Instant};
+
+use nodegate_standin::{API_TOKEN, Keys, now};
+
+use super::{LOGIN, VERSION, behind_a_proxy, from, judged, login, login_at};
+use crate::listening::namespace::Namespace;
+use crate::support::{Nodegate, Reply, Session, Site, all_at_once};
+
+const CLIENT: &str = "192.0.2.7";
+const THREE: &str = "limits.login_failures=3";
+const FORGED: &str = "Cookie: PVEAuthCookie=PVE:root@pam:6A153A0F::Zm9yZ2Vk\r\n";
+
+/// Three wrong passwords at the same time.
+fn use_up(gate: &Nodegate, client: &str) {
+    all_at_once(&[1, 2, 3], |number| {
+        let began = Instant::now();
+        assert_eq!(login(gate, client, "root@pam", &format!("guess{number}")).status, 401);
+        assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    });
+}
+
+fn is_refused(reply: &Reply) -> bool {
+    let seconds = reply.header("retry-after").map(|text| text.parse::<u64>().unwrap());
+    reply.status == 429 && seconds.is_some_and(|seconds| (1..=61).contains(&seconds))
+}
+
+#[test]
+fn after_the_limit_an_address_is_not_heard_for_a_minute_and_others_are() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE]);
+    use_up(&gate, CLIENT);
+    assert_eq!(judged(&site), 3);
+    let began = Instant::now();
+    let reply = login(&gate, CLIENT, "root@pam", "demo");
+    assert!(is_refused(&reply), "{reply:?}");
+    assert!(began.elapsed() < Duration::from_secs(3), "told late: {:?}", began.elapsed());
+    assert_eq!(judged(&site), 3, "the daemon has seen what was refused");
+    // Neither the user nor the neighbour nor who is logged in is locked out.
+    assert_eq!(login(&gate, "192.0.2.8", "root@pam", "demo").status, 200);
+    assert_eq!(gate.get(VERSION, &(from(CLIENT) + &site.cookie("root@pam"))).status, 200);
+    assert!(is_refused(&login(&gate, CLIENT, "root@pam", "demo")), "a good ticket has lifted the limit");
+}
+
+#[test]
+fn the_reason_comes_in_the_clients_form() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE]);
+    use_up(&gate, CLIENT);
+    let form = "username=root@pam&password=x";
+    let reason = "too many failed logins from this address; try again in ";
+    let json = login_at(&gate, LOGIN, CLIENT, form);
+    assert!(is_refused(&json) && json.reason.starts_with(reason), "{json:?}");
+    assert!(json.json()["message"].as_str().unwrap().starts_with(reason));
+    let extjs = login_at(&gate, "/api2/extjs/access/ticket", CLIENT, form);
+    assert!(is_refused(&extjs), "{extjs:?}");
+    assert_eq!((&extjs.json()["success"], &extjs.json()["status"]), (&0.into(), &429.into()));
+    let text = login_at(&gate, "/api2/html/access/ticket", CLIENT, form);
+    assert!(is_refused(&text) && text.text().starts_with(reason), "{text:?}");
+}
+
+#[test]
+fn a_login_that_the_browsers_form_tells_of_with_200_counts_as_well() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=2"]);
+    all_at_once(&["a", "b"], |password| {
+        let (path, began) = ("/api2/extjs/access/ticket", Instant::now());
+        let reply = login_at(&gate, path, CLIENT, &format!("username=root@pam&password={password}"));
+        assert_eq!((reply.status, &reply.json()["status"]), (200, &401.into()));
+        assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    });
+    assert!(is_refused(&login(&gate, CLIENT, "root@pam", "demo")));
+}
+
+#[test]
+fn second_factors_are_guessed_no_faster_than_passwords() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE]);
+    let first = login(&gate, CLIENT, "tfa@pve", "demo");
+    let half = first.json()["data"]["ticket"].as_str().unwrap().to_owned();
+    let half = percent_encoding::utf8_percent_encode(&half, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let guess = |code: u32| {
+        login_at(&gate, LOGIN, CLIENT, &format!("username=tfa@pve&tfa-challenge={half}&password=totp:{code}"))
+    };
+    all_at_once(&[1, 2, 3], |code| assert_eq!(guess(*code).status, 401));
+    let reply = guess(123_456);
+    assert!(is_refused(&reply), "{reply:?}");
+}
+
+#[test]
+fn guesses_at_once_are_judged_up_to_the_limit_and_no_further() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE, "workers=2"]);
+    let cases: Vec<_> = (0..40).collect();
+    let refused = std::sync::atomic::AtomicUsize::new(0);
+    all_at_once(&cases, |number| {
+        let reply = login(&gate, CLIENT, "root@pam", &format!("guess{number}"));
+        assert!(reply.status == 401 || is_refused(&reply), "{reply:?}");
+        refused.fetch_add(usize::from(reply.status == 429), std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!((judged(&site), refused.into_inner()), (3, 37));
+}
+
+#[test]
+fn good_logins_at_once_all_succeed_however_many() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE, "workers=2"]);
+    let cases: Vec<_> = (0..40).collect();
+    all_at_once(&cases, |_| assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 200));
+    assert_eq!(judged(&site), 40);
+}
+
+#[test]
+fn forged_tickets_count_and_those_that_are_merely_old_do_not() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE]);
+    let old = format!("Cookie: PVEAuthCookie={}\r\n", site.keys.ticket("PVE", "root@pam", now() - 9000));
+    all_at_once(&[0; 5], |_| assert_eq!(gate.get(VERSION, &(from(CLIENT) + &old)).status, 401));
+    let foreign = Keys::fresh().ticket("PVE", "root@pam", now());
+    let foreign = format!("Cookie: PVEAuthCookie={foreign}\r\n");
+    all_at_once(&[FORGED, &foreign, "Cookie: PVEAuthCookie=rubbish\r\n"], |cookie| {
+        assert_eq!(gate.get(VERSION, &(from(CLIENT) + cookie)).status, 401);
+    });
+    assert!(is_refused(&gate.get(VERSION, &(from(CLIENT) + FORGED))));
+    assert!(is_refused(&login(&gate, CLIENT, "root@pam", "demo")));
+    assert_eq!(gate.get(VERSION, &(from(CLIENT) + &site.cookie("root@pam"))).status, 200);
+}
+
+#[test]
+fn what_guesses_at_nothing_is_not_counted() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
+    let cookie = site.cookie("root@pam");
+    let reads = ["", "Cookie: other=1\r\n"].map(|headers| ("GET", from(CLIENT) + headers));
+    let writes = ["", "CSRFPreventionToken: x\r\n"].map(|headers| ("PUT", from(CLIENT) + &cookie + headers));
+    all_at_once(&[reads, writes].concat(), |(method, headers)| {
+        assert_eq!(gate.request(method, "/api2/json/cluster/options", headers, b"").status, 401);
+    });
+    assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 200);
+}
+
+#[test]
+fn api_tokens_that_the_daemon_refuses_count_and_a_good_one_goes_on() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE]);
+    let token = |text: &str| from(CLIENT) + &format!("Authorization: PVEAPIToken={text}\r\n");
+    let get = |text: &str| gate.get(VERSION, &token(text)).status;
+    assert_eq!(get(API_TOKEN), 200);
+    let wrong = API_TOKEN.replace("5f0c", "0000");
+    all_at_once(&[0; 3], |_| assert_eq!(get(&wrong), 401));
+    let seen = site.daemon.requests().len();
+    assert_eq!((get(&wrong), get(&API_TOKEN.replace("5f0c", "1111"))), (429, 429));
+    assert_eq!(site.daemon.requests().len(), seen);
+    assert_eq!((get(API_TOKEN), login(&gate, CLIENT, "root@pam", "demo").status), (200, 429));
+}
+
+#[test]
+fn an_ipv6_client_is_its_64() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE]);
+    let addresses = ["2001:db8:0:7::1", "2001:db8:0:7::2", "2001:db8:0:7:ffff::3"];
+    all_at_once(&addresses, |client| assert_eq!(login(&gate, client, "root@pam", "x").status, 401));
+    assert!(is_refused(&login(&gate, "2001:db8:0:7:1234::1", "root@pam", "x")));
+    assert_eq!(login(&gate, "2001:db8:0:8::1", "root@pam", "demo").status, 200);
+}
+
+#[test]
+fn loopback_nodes_and_proxies_are_never_counted() {
+    let site = Site::pve();
+    site.write(
+        "/etc/pve/.members",
+        r#"{"nodename":"node1","version":3,"cluster":{"name":"c","version":2,"nodes":2,"quorate":1},
+        "nodelist":{"node1":{"id":1,"online":1,"ip":"192.0.2.1"},"node2":{"id":2,"online":1,"ip":"192.0.2.2"}}}"#,
+    );
+    let one = "limits.login_failures=1";
+    let gate = behind_a_proxy(&site, &[one]);
+    for client in ["", "127.0.0.1", "::1", "192.0.2.2", "192.0.2.1"] {
+        for _ in 0..3 {
+            assert_eq!(login(&gate, client, "root@pam", "x").status, 401, "{client}");
+        }
+    }
+    assert_eq!(login(&gate, CLIENT, "root@pam", "x").status, 401);
+    assert_eq!(login(&gate, CLIENT, "root@pam", "x").status, 429);
+    // Without a list of proxies anybody could write any address there, to be somebody else or to lock one out.
+    let open = Nodegate::start(&site, &["real_ip.header=X-Real-IP", one]);
+    let off = behind_a_proxy(&site, &["limits.login_failures=0"]);
+    for _ in 0..3 {
+        assert_eq!(login(&open, CLIENT, "root@pam", "x").status, 401);
+        assert_eq!(login(&off, CLIENT, "root@pam", "x").status, 401);
+    }
+}
+
+#[test]
+fn delays_grow_and_hold_up_no_worker() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=20", "workers=1"]);
+    let cookie = site.cookie("root@pam");
+    let slowest = std::sync::Mutex::new(Duration::ZERO);
+    let mut cases = vec!["login"; 12];
+    cases.push("read");
+    all_at_once(&cases, |case| {
+        let began = Instant::now();
+        if *case == "login" {
+            assert_eq!(login(&gate, CLIENT, "root@pam", "x").status, 401);
+            let mut slowest = slowest.lock().unwrap();
+            *slowest = slowest.max(began.elapsed());
+        } else {
+            while began.elapsed() < Duration::from_secs(4) {
+                let asked = Instant::now();
+                assert_eq!(gate.get(VERSION, &cookie).status, 200);
+                assert!(asked.elapsed() < Duration::from_secs(2), "held up for {:?}", asked.elapsed());
+            }
+        }
+    });
+    let slowest = slowest.into_inner().unwrap();
+    assert!(slowest >= Duration::from_secs(9), "the last of twelve came after {slowest:?}");
+}
+
+#[test]
+fn what_no_daemon_sees_is_told_to_the_log_in_the_daemons_words() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
+    assert_eq!(login(&gate, CLIENT, "root@pam", "secret-guess").status, 401);
+    let line =
+        |user: &str, msg: &str| format!("authentication failure; rhost={CLIENT} user={user} msg={msg}");
+    // The daemon's own line names the proxy.
+    assert!(gate.stderr().contains(&line("unknown", "refused by the daemon")), "{}", gate.stderr());
+    let why = "too many failed logins from this address; try again in ";
+    assert_eq!(login(&gate, CLIENT, "bob@pve", "secret-guess").status, 429);
+    let json = "Content-Type: application/json\r\n".to_owned() + &from(CLIENT);
+    let body =
+        br#"{"username":"eve@pve\nauthentication failure; rhost=192.0.2.99","password":"secret-guess"}"#;
+    assert_eq!(gate.request("POST", LOGIN, &json, body).status, 429);
+    assert_eq!(gate.get(VERSION, &(from(CLIENT) + FORGED)).status, 429);
+    let log = gate.stderr();
+    assert!(log.contains(&line("bob@pve", why)), "{log}");
+    assert!(log.contains(&line("eve@pve?authentication?failure??rhost?192.0.2.99", why)), "{log}");
+    assert!(log.contains(&line("unknown", "invalid ticket")), "{log}");
+    assert!(!log.contains("secret-guess") && !log.contains("Zm9yZ2Vk"), "{log}");
+}
+
+#[test]
+fn forged_spice_tickets_count() {
+    let Some(space) = Namespace::new() else { return };
+    space.ip(&["addr", "add", "192.0.2.50/32", "dev", "lo"]);
+    let site = Site::pve();
+    let foreign = Keys::fresh();
+    space.inside(|| {
+        let gate = Nodegate::start_profile(&site, "spice", &["listen.address=192.0.2.50", THREE]);
+        let ask = |target: &str| {
+            let mut session = Session::plain(gate.local());
+            session.send(format!("CONNECT {target} HTTP/1.0\r\nHost: {target}\r\n\r\n"));
+            session.reply(false)
+        };
+        for _ in 0..5 {
+            let old = ask(&site.keys.spice_target("node1", 100, 61_000, now() - 60));
+            assert_eq!(old.status, 401, "an old ticket is no guess");
+        }
+        for number in 0..3 {
+            assert_eq!(ask(&foreign.spice_target("node1", 100 + number, 61_000, now())).status, 401);
+        }
+        let reply = ask(&foreign.spice_target("node1", 100, 61_000, now()));
+        assert!(is_refused(&reply), "{reply:?}");
+        let line = "authentication failure; rhost=192.0.2.50 user=unknown msg=invalid ticket";
+        assert_eq!(gate.stderr().matches(line).count(), 4, "{}", gate.stderr());
+        // A good one is none of it: there is no machine, but it is let through.
+        assert_eq!(ask(&site.keys.spice_target("node1", 100, 61_999, now())).status, 502);
+    });
+}
