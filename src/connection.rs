@@ -1,13 +1,11 @@
 //! One connection, top to bottom: may this address connect, TLS or not, then request after request.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -16,15 +14,15 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::acl::PeerIp;
-use crate::clock::{Clock, Clocked, Expired};
+use crate::clock::{Clocked, Expired};
 use crate::engine::{Engine, Speaks};
 use crate::handler::tunnel;
 use crate::handler::websocket::{bridge, console::Console};
 use crate::process::memory;
 use crate::request::{self, Client};
 use crate::response::access_log::Entry;
-use crate::server::Worker;
-use crate::tls::{Acceptor, ClientStream};
+use crate::server::{Worker, WorkerThread};
+use crate::tls::{Acceptor, ClientStream, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -37,15 +35,24 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: clo
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
 
 /// Serves one accepted connection until it ends.
-pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
-    let engine = Arc::clone(&worker.engine);
+pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketAddr) {
+    let worker = thread.worker();
+    let engine = &worker.engine;
     let peer = PeerIp::new(address.ip());
     if !engine.config.settings.acl.admits(peer) {
-        return turn_away(&engine, peer);
+        return turn_away(engine, peer);
     }
     match &engine.speaks {
-        Speaks::Connect(rules) => Box::pin(tunnel::serve(&worker, rules, stream, peer)).await,
-        Speaks::Https(acceptor) => serve_https(worker, acceptor, stream, peer).await,
+        Speaks::Connect(_) => Box::pin(tunnel::serve(worker, stream, peer)).await,
+        Speaks::Https(acceptor) => {
+            let Some(opened) = open(&worker, acceptor, stream, peer).await else { return };
+            let Ok(client) = Client::new(peer, matches!(opened, Opened::Tls(_)), &worker) else { return };
+            drop(worker); // a connection may outlive many configurations
+            match opened {
+                Opened::Tls(stream) => serve_http(thread, stream, Rc::new(client)).await,
+                Opened::Plain(stream) => serve_http(thread, stream, Rc::new(client)).await,
+            }
+        }
     }
 }
 
@@ -70,20 +77,25 @@ fn status_by_hyper(error: &hyper::Error) -> Option<u16> {
     }
 }
 
-async fn serve_https(worker: Rc<Worker>, acceptor: &Acceptor, stream: TcpStream, peer: PeerIp) {
+/// What requests come over.
+enum Opened {
+    Tls(TlsStream),
+    Plain(TcpStream),
+}
+
+async fn open(worker: &Worker, acceptor: &Acceptor, stream: TcpStream, peer: PeerIp) -> Option<Opened> {
     let patience = worker.engine.config.settings.timeout.header;
-    let first = worker.stop.run_until_cancelled(first_byte(&stream, patience)).await;
-    let Some(first) = first.flatten() else { return };
+    let first = worker.stop.run_until_cancelled(first_byte(&stream, patience)).await??;
     if first == TLS_HANDSHAKE {
-        match acceptor.accept(stream, patience).await {
-            Ok(stream) => serve_http(worker, stream, peer, true).await,
-            Err(error) => tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed"),
-        }
-    } else if first.is_ascii_alphabetic() {
-        serve_http(worker, stream, peer, false).await;
-    } else {
-        tracing::debug!(peer = %peer.address(), first, "neither TLS nor HTTP");
+        let accepted = acceptor.accept(stream, patience).await;
+        let failed = |error: &_| tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
+        return accepted.inspect_err(failed).ok().map(Opened::Tls);
     }
+    if first.is_ascii_alphabetic() {
+        return Some(Opened::Plain(stream));
+    }
+    tracing::debug!(peer = %peer.address(), first, "neither TLS nor HTTP");
+    None
 }
 
 /// The byte that tells TLS from plain HTTP, left where it is.
@@ -94,6 +106,11 @@ async fn first_byte(stream: &TcpStream, patience: Duration) -> Option<u8> {
         Ok(_) | Err(_) => None,
     }
 }
+
+/// The access list has changed, and admits this client no longer: the connection closes before its request is read.
+#[derive(Debug, thiserror::Error)]
+#[error("turned away by the ACL")]
+struct TurnedAway;
 
 /// How a stretch of requests ended that could not simply be closed.
 enum Left<S> {
@@ -107,18 +124,13 @@ enum Left<S> {
 ///
 /// Each stretch of requests lives in a box of its own: between two of them, and for a console, nothing is held but
 /// the stream.
-async fn serve_http<S>(worker: Rc<Worker>, mut stream: S, peer: PeerIp, encrypted: bool)
+async fn serve_http<S>(thread: Rc<WorkerThread>, mut stream: S, client: Rc<Client>)
 where
     S: ClientStream + 'static,
 {
-    let timeouts = &worker.engine.config.settings.timeout;
-    let clock = Arc::new(Clock::new(timeouts.header, timeouts.idle));
-    let address = peer.address().to_string();
-    let Ok(address) = HeaderValue::from_str(&address) else { return };
-    let client = Rc::new(Client { peer, address, encrypted, clock, console: RefCell::new(None) });
     let mut early = Bytes::new();
     loop {
-        let left = Box::pin(serve_requests(&worker, &client, stream, early)).await;
+        let left = Box::pin(serve_requests(&thread, &client, stream, early)).await;
         memory::released();
         match left {
             None => return,
@@ -129,19 +141,19 @@ where
             }
             Some(Left::Bridged(mut stream, early, console)) => {
                 stream.spare();
-                let ping = worker.engine.config.settings.console_ping;
-                return Box::pin(bridge::run(stream, early, console, ping, &worker.stop)).await;
+                let ping = thread.worker().engine.config.settings.console_ping;
+                return Box::pin(bridge::run(stream, early, console, ping, &thread.stop)).await;
             }
         }
         let asks_again = async { !early.is_empty() || stream.socket().readable().await.is_ok() };
         let asks_again = tokio::select! {
             biased;
-            () = worker.stop.cancelled() => false,
+            () = thread.stop.cancelled() => false,
             asks_again = asks_again => asks_again,
             _ = client.clock.expired(Duration::MAX) => false,
         };
         if !asks_again {
-            tracing::debug!(peer = %peer.address(), "quiet connection closed");
+            tracing::debug!(peer = %client.peer.address(), "quiet connection closed");
             return say_last_words(&mut stream, b"").await;
         }
     }
@@ -149,7 +161,7 @@ where
 
 /// Requests until the connection ends, is bridged, or its client has nothing to ask for a while.
 async fn serve_requests<S>(
-    worker: &Rc<Worker>,
+    thread: &Rc<WorkerThread>,
     client: &Rc<Client>,
     stream: S,
     early: Bytes,
@@ -157,10 +169,17 @@ async fn serve_requests<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (asking, serving) = (Rc::clone(client), Rc::clone(worker));
+    let (asking, serving) = (Rc::clone(client), Rc::clone(thread));
+    // Each request goes by the configuration of its moment, which may be a newer one than the connection's.
     let service = service_fn(move |request| {
-        let answered = request::handle(Rc::clone(&serving), Rc::clone(&asking), request);
-        async move { Ok::<_, std::convert::Infallible>(answered.await) }
+        let worker = serving.worker();
+        let answered = if asking.is_admitted(&worker) {
+            Ok(request::handle(worker, Rc::clone(&asking), request))
+        } else {
+            turn_away(&worker.engine, asking.peer);
+            Err(TurnedAway)
+        };
+        async move { Ok::<_, TurnedAway>(answered?.await) }
     });
     let io = TokioIo::new(Clocked::new(stream, early, Arc::clone(&client.clock)));
     let mut connection = http1::Builder::new()
@@ -172,7 +191,7 @@ where
     loop {
         tokio::select! {
             biased;
-            () = worker.stop.cancelled(), if !stopping => {
+            () = thread.stop.cancelled(), if !stopping => {
                 stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
@@ -180,7 +199,7 @@ where
                 let parts = connection.into_parts();
                 let stream = parts.io.into_inner();
                 if let Err(error) = ended {
-                    explain(worker, client.peer, &error);
+                    explain(&thread.worker(), client.peer, &error);
                     linger(stream).await;
                     return None;
                 }
@@ -194,7 +213,7 @@ where
                 if cause == Expired::Quiet {
                     return Some(Left::Quiet(stream.into_inner(), parts.read_buf));
                 }
-                turn_out(worker, client.peer, stream, cause).await;
+                turn_out(&thread.worker(), client.peer, stream, cause).await;
                 return None;
             }
         }

@@ -49,6 +49,14 @@ pub struct Engine {
     pub counts: Arc<Counts>,
 }
 
+/// What lives on when a configuration is replaced by the next.
+#[derive(Clone)]
+pub struct Lasting {
+    pub log: Arc<AccessLog>,
+    pub tickets: Arc<TicketKeys>,
+    pub counts: Arc<Counts>,
+}
+
 /// What is spoken on the port.
 pub enum Speaks {
     Https(Acceptor),
@@ -66,12 +74,7 @@ pub struct HeaderNames {
 
 impl Engine {
     /// The engine, if it can serve, and everything that is wrong. A problem may be one that it can serve with.
-    pub fn build(
-        mut config: Config,
-        log: Arc<AccessLog>,
-        tickets: &Arc<TicketKeys>,
-        counts: &Arc<Counts>,
-    ) -> (Result<Self, Config>, Vec<Problem>) {
+    pub fn build(mut config: Config, lasting: &Lasting) -> (Result<Self, Config>, Vec<Problem>) {
         let mut problems = std::mem::take(&mut config.problems);
         let fatal = problems.iter().any(Problem::is_error);
         let nodes = Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root));
@@ -90,7 +93,7 @@ impl Engine {
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let speaks = match config.product.protocol {
             Protocol::Https => {
-                let (acceptor, more) = Acceptor::load(&config, tickets);
+                let (acceptor, more) = Acceptor::load(&config, &lasting.tickets);
                 problems.extend(more);
                 acceptor.map(Speaks::Https)
             }
@@ -128,8 +131,8 @@ impl Engine {
             consoles,
             uploads,
             common,
-            log,
-            counts: Arc::clone(counts),
+            log: Arc::clone(&lasting.log),
+            counts: Arc::clone(&lasting.counts),
         };
         (Ok(engine), problems)
     }

@@ -1,9 +1,10 @@
-//! Step 1: the listening socket, from `LISTEN_IP` and the port.
+//! Step 1: the listening sockets, from `LISTEN_IP` and the port.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, ToSocketAddrs as _};
+use std::sync::Arc;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::settings::{Listen, ListenAddress};
 
@@ -31,10 +32,57 @@ pub enum BindError {
     Other { address: SocketAddr, source: io::Error },
 }
 
+/// The sockets in use, and the settings that they were bound for.
+pub struct Listening {
+    pub sockets: Arc<[TcpListener]>,
+    listen: Listen,
+}
+
+impl Listening {
+    pub fn open(listen: &Listen) -> Result<Self, BindError> {
+        let sockets = Arc::from([bind(listen)?]);
+        Ok(Self { sockets, listen: listen.clone() })
+    }
+
+    /// What to listen on by other settings; `None` where that is the same.
+    ///
+    /// An address may overlap with the one in use (`::` and an IPv4 address, both on the same port), which the kernel
+    /// allows to sockets of one user that ask for it. They ask no longer than this call takes: else any process of the
+    /// user could take connections beside them.
+    pub fn moved_to(&self, listen: &Listen) -> Result<Option<Self>, BindError> {
+        if *listen == self.listen {
+            return Ok(None);
+        }
+        match Self::open(listen) {
+            Err(BindError::Taken(_)) => (),
+            bound => return bound.map(Some),
+        }
+        self.share_port(true);
+        let bound = bind_with(listen, true)
+            .map(|socket| Self { sockets: Arc::from([socket]), listen: listen.clone() });
+        self.share_port(false);
+        if let Ok(bound) = &bound {
+            bound.share_port(false);
+        }
+        bound.map(Some)
+    }
+
+    fn share_port(&self, shared: bool) {
+        for socket in &*self.sockets {
+            let _ = SockRef::from(socket).set_reuse_port(shared);
+        }
+    }
+}
+
 /// Binds and listens. `::` takes both families, whatever `net.ipv6.bindv6only` says, and IPv4 alone where the
 /// kernel has no IPv6.
 pub fn bind(listen: &Listen) -> Result<TcpListener, BindError> {
+    bind_with(listen, false)
+}
+
+fn bind_with(listen: &Listen, shared: bool) -> Result<TcpListener, BindError> {
     let port = listen.port;
+    let bind_to = |address| bind_to(address, shared);
     match &listen.address {
         ListenAddress::Any => match bind_to(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
             Err(BindError::NotHere(_) | BindError::Other { .. }) => {
@@ -44,16 +92,16 @@ pub fn bind(listen: &Listen) -> Result<TcpListener, BindError> {
             bound => bound,
         },
         ListenAddress::Literal { address, zone } => bind_to(with_zone(*address, zone.as_deref(), port)?),
-        ListenAddress::Name(name) => bind_name(name, port),
+        ListenAddress::Name(name) => bind_name(name, port, shared),
     }
 }
 
 /// The first address of the name that can be bound, as `IO::Socket::IP` takes it.
-fn bind_name(name: &str, port: u16) -> Result<TcpListener, BindError> {
+fn bind_name(name: &str, port: u16, shared: bool) -> Result<TcpListener, BindError> {
     let no_such_name = |source| BindError::NoSuchName { name: name.to_owned(), source };
     let mut failed = None;
     for address in (name, port).to_socket_addrs().map_err(no_such_name)? {
-        match bind_to(address) {
+        match bind_to(address, shared) {
             Ok(listener) => return Ok(listener),
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -81,8 +129,8 @@ fn zone_index(zone: &str) -> Option<u32> {
     })
 }
 
-fn bind_to(address: SocketAddr) -> Result<TcpListener, BindError> {
-    listen_on(address).map_err(|source| {
+fn bind_to(address: SocketAddr, shared: bool) -> Result<TcpListener, BindError> {
+    listen_on(address, shared).map_err(|source| {
         let kind = source.kind();
         if kind == io::ErrorKind::AddrNotAvailable {
             BindError::NotHere(address)
@@ -96,12 +144,13 @@ fn bind_to(address: SocketAddr) -> Result<TcpListener, BindError> {
     })
 }
 
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_on(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
     }
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     // Accepted sockets inherit these: no delay for small answers, a client that vanished is noticed, and a slow one
     // shows that it takes bytes long before a third of a large send buffer is free.
     socket.set_tcp_nodelay(true)?;

@@ -3,12 +3,12 @@
 mod login;
 mod whole_body;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{ALLOW, ETAG, EXPECT};
+use http::header::{ALLOW, CONNECTION, ETAG, EXPECT, InvalidHeaderValue};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -41,6 +41,28 @@ pub struct Client {
     pub clock: Arc<Clock>,
     /// what the connection is bridged to once the answer is out
     pub console: RefCell<Option<Console>>,
+    /// the configuration whose access list admits it
+    admitted: Cell<u64>,
+}
+
+impl Client {
+    pub fn new(peer: PeerIp, encrypted: bool, worker: &Worker) -> Result<Self, InvalidHeaderValue> {
+        let timeouts = &worker.engine.config.settings.timeout;
+        Ok(Self {
+            peer,
+            address: HeaderValue::from_str(&peer.address().to_string())?,
+            encrypted,
+            clock: Arc::new(Clock::new(timeouts.header, timeouts.idle)),
+            console: RefCell::new(None),
+            admitted: Cell::new(worker.generation),
+        })
+    }
+
+    /// Whether it may still connect; judged once by each configuration.
+    pub fn is_admitted(&self, worker: &Worker) -> bool {
+        let before = self.admitted.replace(worker.generation);
+        before == worker.generation || worker.engine.config.settings.acl.admits(self.peer)
+    }
 }
 
 /// Answers one request; cannot fail.
@@ -78,6 +100,9 @@ pub async fn handle(
     drain::start(body.filter(|_| !head.headers.contains_key(EXPECT)), &client.clock);
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
         record.user = None; // only the daemon knows whether an API token is good
+    }
+    if worker.retiring.is_cancelled() && !response.headers().contains_key(CONNECTION) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let cacheable = response.headers().contains_key(ETAG);
     engine.common.add_to(&mut response, cacheable, head::keeps_alive(head.version, &head.headers));

@@ -12,7 +12,7 @@ use crate::config::layers::Found;
 use crate::config::problem::{Origin, Problem};
 use crate::config::settings::{Listen, ListenAddress};
 use crate::config::{Config, Options};
-use crate::engine::{Engine, Speaks};
+use crate::engine::{Engine, Lasting, Speaks};
 use crate::gate::Gate;
 use crate::handler::upload::Uploads;
 use crate::listener;
@@ -58,7 +58,8 @@ fn build(config: Config) -> (Config, Vec<Problem>) {
             return (config, vec![problem]);
         }
     };
-    let (engine, mut problems) = Engine::build(config, log, &Arc::default(), &Arc::default());
+    let lasting = Lasting { log, tickets: Arc::default(), counts: Arc::default() };
+    let (engine, mut problems) = Engine::build(config, &lasting);
     match engine {
         Ok(engine) => {
             problems.extend(missing_files(&engine));

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::{check, complain};
 use crate::config::problem::{Origin, Problem};
 use crate::config::{Config, Options};
-use crate::engine::Engine;
-use crate::process::pid_file::PidFile;
+use crate::engine::{Engine, Lasting};
+use crate::listener::Listening;
 use crate::process::{memory, privileges};
 use crate::response::access_log::AccessLog;
-use crate::{listener, server};
+use crate::server::{self, Loaded, Source, Start};
 
 pub fn run(profile: &str, options: &Options) -> ExitCode {
     match start(profile, options) {
@@ -28,23 +28,24 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     let user = privileges::user_to_become(&config)?;
     privileges::hand_over_files(&config, user.as_ref());
     let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
-    let log = Arc::new(log);
-    let (engine, problems) = Engine::build(config, Arc::clone(&log), &Arc::default(), &Arc::default());
+    let lasting = Lasting { log: Arc::new(log), tickets: Arc::default(), counts: Arc::default() };
+    let (engine, problems) = Engine::build(config, &lasting);
     let engine = engine
         .map_err(|_| problems.iter().filter(|problem| problem.is_error()).cloned().collect::<Vec<_>>())?;
     for problem in problems.iter().chain(&advice) {
         if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
-    let listener = listener::bind(&engine.config.settings.listen).map_err(|error| {
+    let listening = Listening::open(&engine.config.settings.listen).map_err(|error| {
         vec![Problem::error(engine.config.origin("listen.address"), "listen.address", error.to_string())]
     })?;
-    privileges::become_user(user.as_ref())?;
-    let pid_file = PidFile::write(&engine.config);
-    log.reopen();
+    privileges::become_user(user.as_ref(), &listening.sockets)?;
+    lasting.log.reopen(engine.config.settings.access_log.clone());
     memory::forget_start();
-    let served = server::run(&Arc::new(engine), listener);
+    let log = Arc::clone(&lasting.log);
+    let source = Source { profile: profile.to_owned(), options: options.clone() };
+    let loaded = Loaded { engine: Arc::new(engine), problems };
+    let served = server::run(Start { source, loaded, lasting, listening });
     log.close();
-    drop(pid_file);
     served.map_err(|error| system_error(&error))
 }
 

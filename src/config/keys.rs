@@ -62,6 +62,7 @@ pub const KEYS: &[Key] = &[
     key("timeout.header", None, SECONDS, "10"),
     key("timeout.idle", None, SECONDS, "65"),
     key("timeout.stop", None, SECONDS, "10"),
+    key("timeout.drain", None, SECONDS, "86400"),
     key("limits.body", None, Kind::Number(0, 1 << 30), "524288"),
     key("limits.header", None, Kind::Number(256, 1 << 16), "8192"),
     key("limits.headers", None, Kind::Number(1, 100), "64"),

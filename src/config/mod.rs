@@ -113,6 +113,12 @@ impl Config {
         found.map_or(Origin::Profile, |(_, found)| found.origin.clone())
     }
 
+    /// Keys whose value in force is another one than in `other`.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = self.effective.iter().zip(&other.effective);
+        pairs.filter(|((_, a), (_, b))| a.text != b.text).map(|((key, _), _)| *key).collect()
+    }
+
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(Problem::is_error)
     }

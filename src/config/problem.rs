@@ -38,7 +38,7 @@ pub enum Severity {
 }
 
 /// One thing that is wrong, or that an admin should know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     pub severity: Severity,
     pub origin: Origin,

@@ -39,7 +39,7 @@ pub struct Settings {
     pub access_log: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listen {
     pub address: ListenAddress,
     /// 0 takes a free one
@@ -164,6 +164,7 @@ pub struct Timeouts {
     pub header: Duration,
     pub idle: Duration,
     pub stop: Duration,
+    pub drain: Duration,
 }
 
 /// Bytes, bytes, lines, and failures a minute.

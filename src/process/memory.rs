@@ -67,14 +67,15 @@ fn code(line: &str) -> Option<(NonNull<c_void>, usize)> {
     Some((NonNull::new(std::ptr::with_exposed_provenance_mut(start))?, length))
 }
 
+/// What was freed goes back to the system.
 #[cfg(target_env = "gnu")]
-fn give_back() {
+pub fn give_back() {
     // SAFETY: takes a number, and locks what it works on.
     unsafe { nix::libc::malloc_trim(0) };
 }
 
 #[cfg(not(target_env = "gnu"))]
-fn give_back() {}
+pub fn give_back() {}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! The pid file, written only on the product's own port so that a trial on another port disturbs nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 
@@ -9,10 +9,7 @@ pub struct PidFile(PathBuf);
 
 impl PidFile {
     pub fn write(config: &Config) -> Option<Self> {
-        if config.settings.listen.port != config.own_port {
-            return None;
-        }
-        let path = config.root.path(config.product.pid_file.as_ref()?);
+        let path = Self::place(config)?;
         match std::fs::write(&path, format!("{}\n", std::process::id())) {
             Ok(()) => Some(Self(path)),
             Err(error) => {
@@ -20,6 +17,16 @@ impl PidFile {
                 None
             }
         }
+    }
+
+    /// Where it belongs, if anywhere.
+    pub fn place(config: &Config) -> Option<PathBuf> {
+        let is_own_port = config.settings.listen.port == config.own_port;
+        config.product.pid_file.as_ref().filter(|_| is_own_port).map(|path| config.root.path(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 

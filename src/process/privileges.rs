@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
 use std::path::Path;
 
@@ -61,8 +62,15 @@ fn give(directory: &Path, user: &User) {
 }
 
 /// Gives root up for good. The C library does so in every thread.
-pub fn become_user(user: Option<&User>) -> Result<(), Vec<Problem>> {
+///
+/// The listening sockets go to the user as well: others may be bound beside them on a reload only by their owner.
+pub fn become_user(user: Option<&User>, sockets: &[TcpListener]) -> Result<(), Vec<Problem>> {
     let Some(user) = user else { return Ok(()) };
+    for socket in sockets {
+        if let Err(error) = fchown(socket, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
+            tracing::debug!(%error, "a listening socket stays root's");
+        }
+    }
     let drop_all = || -> nix::Result<()> {
         let name = CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
         initgroups(&name, user.gid)?;

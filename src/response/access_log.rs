@@ -63,9 +63,9 @@ impl AccessLog {
         }
     }
 
-    /// Opens the file again, after it was moved away.
-    pub fn reopen(&self) {
-        self.queue.reopen();
+    /// Opens the file again, after it was moved away, or another one.
+    pub fn reopen(&self, path: Option<PathBuf>) {
+        self.queue.reopen(path);
     }
 
     /// Writes what is queued and ends the writer; a disk that hangs is not waited for.
@@ -226,9 +226,13 @@ mod tests {
             std::thread::sleep(Duration::from_millis(5));
         }
         std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();
-        log.reopen();
+        log.reopen(Some(path.clone()));
         log.write(&entry("GET /second HTTP/1.1"));
+        let elsewhere = directory.path().join("elsewhere.log");
+        log.reopen(Some(elsewhere.clone()));
+        log.write(&entry("GET /third HTTP/1.1"));
         log.close();
+        assert!(std::fs::read_to_string(&elsewhere).unwrap().contains("/third"));
         assert!(std::fs::read_to_string(&path).unwrap().contains("/second"));
         assert!(std::fs::read_to_string(directory.path().join("access.log.1")).unwrap().contains("/first"));
     }

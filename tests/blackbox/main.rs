@@ -36,6 +36,7 @@ mod listening;
 mod log;
 mod page;
 mod privileges;
+mod reload;
 mod settings;
 mod spice;
 mod stop;

@@ -56,6 +56,7 @@ impl Settings {
                 header: reader.seconds("timeout.header"),
                 idle: reader.seconds("timeout.idle"),
                 stop: reader.seconds("timeout.stop"),
+                drain: reader.seconds("timeout.drain"),
             },
             limits: Limits {
                 body: reader.number("limits.body"),

@@ -4,6 +4,7 @@ mod refusal;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nodegate_spice::head::{connect_request, read_head, read_response};
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use self::refusal::Refusal;
 use crate::acl::PeerIp;
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Speaks};
 use crate::gate::csrf;
 use crate::limits::logins;
 use crate::response::access_log::Entry;
@@ -104,35 +105,47 @@ impl TunnelRules {
 }
 
 /// Serves one connection: head, ticket, far end, then bytes both ways until both ends are done, or nodegate stops.
-pub async fn serve(worker: &Worker, rules: &TunnelRules, mut client: TcpStream, peer: PeerIp) {
+pub async fn serve(worker: Rc<Worker>, mut client: TcpStream, peer: PeerIp) {
     keep_alive(&client);
+    let stop = worker.stop.clone();
+    let serving = async {
+        let opened = open(&worker.engine, &mut client, peer).await;
+        drop(worker); // a tunnel may outlive many configurations
+        if let Some((mut server, early)) = opened {
+            run(&mut client, &early, &mut server, peer).await;
+        }
+    };
     tokio::select! {
         biased;
-        () = worker.stop.cancelled() => (),
-        () = open_and_run(&worker.engine, rules, &mut client, peer) => (),
+        () = stop.cancelled() => (),
+        () = serving => (),
     }
 }
 
-async fn open_and_run(engine: &Engine, rules: &TunnelRules, client: &mut TcpStream, peer: PeerIp) {
+async fn run(client: &mut TcpStream, early: &[u8], server: &mut FarEnd, peer: PeerIp) {
+    let (moved, ended) = tunnel::run(client, &mut server.stream, early, &server.early).await;
+    let error = ended.err().map(|error| error.to_string());
+    tracing::debug!(peer = %peer.address(), up = moved.up, down = moved.down, error, "tunnel ended");
+}
+
+/// The far end, once the client has been told that it is there, and what the client has sent it already.
+async fn open(engine: &Engine, client: &mut TcpStream, peer: PeerIp) -> Option<(FarEnd, Vec<u8>)> {
+    let Speaks::Connect(rules) = &engine.speaks else { return None };
     let patience = engine.config.settings.timeout.header;
     let head = match timeout(patience, read_head(client, &rules.limits, &rules.names)).await {
         Ok(Ok(head)) => head,
-        Ok(Err(HeadError::Closed | HeadError::Io(_))) => return,
+        Ok(Err(HeadError::Closed | HeadError::Io(_))) => return None,
         Ok(Err(error)) => return refuse(engine, client, peer, "-", 0, Refusal::of_head(&error)).await,
         Err(_) => return refuse(engine, client, peer, "-", 0, Refusal::HeadTimeout).await,
     };
     let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
     let version = head.minor_version;
     match far_end(engine, rules, &head, peer).await {
-        Ok(mut server) => {
+        Ok(server) => {
             log(engine, peer, &line, 200, None);
             let welcome = format!("HTTP/1.{version} 200 OK\r\n\r\n");
-            if client.write_all(welcome.as_bytes()).await.is_err() {
-                return;
-            }
-            let (moved, ended) = tunnel::run(client, &mut server.stream, &head.early, &server.early).await;
-            let error = ended.err().map(|error| error.to_string());
-            tracing::debug!(peer = %peer.address(), up = moved.up, down = moved.down, error, "tunnel ended");
+            client.write_all(welcome.as_bytes()).await.ok()?;
+            Some((server, head.early))
         }
         Err(refusal) => refuse(engine, client, peer, &line, version, refusal).await,
     }
@@ -246,14 +259,15 @@ fn keep_alive(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_keepalive(true);
 }
 
-async fn refuse(
+/// Says no; there is no tunnel.
+async fn refuse<T>(
     engine: &Engine,
     client: &mut TcpStream,
     peer: PeerIp,
     line: &str,
     version: u8,
     refusal: Refusal,
-) {
+) -> Option<T> {
     use std::error::Error as _;
     let cause = refusal.source().map(ToString::to_string);
     let (status, _) = refusal.status();
@@ -268,6 +282,7 @@ async fn refuse(
         io::Result::Ok(())
     })
     .await;
+    None
 }
 
 fn log(engine: &Engine, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {

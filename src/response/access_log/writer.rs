@@ -27,14 +27,14 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     lines: String,
-    /// lines up to here belong into the file that is open now
-    reopen_at: Option<usize>,
+    /// from each of these places on, lines belong into the file that is then at this path
+    cuts: Vec<(usize, Option<PathBuf>)>,
     stop: bool,
 }
 
 impl Waiting {
     fn is_told(&self) -> bool {
-        self.reopen_at.is_some() || self.stop
+        !self.cuts.is_empty() || self.stop
     }
 }
 
@@ -55,9 +55,10 @@ impl Queue {
         true
     }
 
-    pub(super) fn reopen(&self) {
+    pub(super) fn reopen(&self, path: Option<PathBuf>) {
         let mut waiting = self.lock();
-        waiting.reopen_at = Some(waiting.lines.len());
+        let here = waiting.lines.len();
+        waiting.cuts.push((here, path));
         self.changed.notify_one();
     }
 
@@ -108,13 +109,15 @@ impl Writer {
     fn run(mut self, queue: &Queue) {
         let mut spare = String::new();
         loop {
-            let Waiting { mut lines, reopen_at, stop } = queue.take(spare);
-            let (before, after) = lines.split_at_checked(reopen_at.unwrap_or(0)).unwrap_or(("", &lines));
-            self.append(before);
-            if reopen_at.is_some() {
+            let Waiting { mut lines, cuts, stop } = queue.take(spare);
+            let mut written = 0;
+            for (cut, path) in cuts {
+                self.append(lines.get(written..cut).unwrap_or_default());
+                written = cut;
+                (self.path, self.warned) = (path, false);
                 self.open();
             }
-            self.append(after);
+            self.append(lines.get(written..).unwrap_or_default());
             if stop {
                 return;
             }
@@ -137,6 +140,7 @@ impl Writer {
     }
 
     fn open(&mut self) {
+        self.file = None;
         let Some(path) = &self.path else { return };
         match append_to(path) {
             Ok(file) => {

@@ -147,6 +147,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("timeout.header", "10"),
         ("timeout.idle", "65"),
         ("timeout.stop", "10"),
+        ("timeout.drain", "86400"),
         ("limits.body", "524288"),
         ("limits.header", "8192"),
         ("limits.headers", "64"),

@@ -1,0 +1,157 @@
+//! Workers take connections by themselves: each polls the same listening sockets.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::worker::WorkerThread;
+use crate::connection;
+
+/// Pause when the process or the system is out of descriptors.
+const OUT_OF_FILES: Duration = Duration::from_millis(100);
+/// How long a worker that has more connections than another lets the others go first.
+const ASIDE: Duration = Duration::from_millis(1);
+/// So many connections more than another worker are no reason to step aside.
+const SLACK: usize = 1;
+/// Taken at most from a socket that is given up; more than can wait at one.
+const LAST_ONES: usize = 8192;
+
+/// Where connections come from, and the connections of each worker that takes them.
+#[derive(Clone)]
+pub(super) struct Sockets {
+    pub(super) listeners: Arc<[TcpListener]>,
+    pub(super) peers: Arc<[TaskTracker]>,
+}
+
+/// The loops of one worker, one a socket.
+pub(super) struct Accepting {
+    last_ones: CancellationToken,
+    loops: Vec<JoinHandle<()>>,
+}
+
+impl Accepting {
+    pub(super) fn none() -> Self {
+        Self { last_ones: CancellationToken::new(), loops: Vec::new() }
+    }
+
+    pub(super) fn start(sockets: &Sockets, thread: &Rc<WorkerThread>) -> Self {
+        let mut accepting = Self::none();
+        for listener in &*sockets.listeners {
+            match listener.try_clone().and_then(watch) {
+                Ok(listener) => {
+                    let taking = Taking {
+                        listener,
+                        peers: Arc::clone(&sockets.peers),
+                        thread: Rc::clone(thread),
+                        out_of_files: false,
+                    };
+                    let last_ones = accepting.last_ones.clone();
+                    accepting.loops.push(tokio::task::spawn_local(taking.run(last_ones)));
+                }
+                Err(error) => tracing::error!(%error, "a listening socket cannot be watched by this worker"),
+            }
+        }
+        accepting
+    }
+
+    /// Takes nothing more: somebody else serves the sockets.
+    pub(super) fn end_now(&self) {
+        for taking in &self.loops {
+            taking.abort();
+        }
+    }
+}
+
+fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    // SAFETY: a listener names the same descriptor all its life, and the watch ends before the listener is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }?)
+}
+
+/// Who was connecting when a socket was given up is still served.
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.last_ones.cancel();
+    }
+}
+
+struct Taking {
+    listener: AsyncFd<TcpListener>,
+    peers: Arc<[TaskTracker]>,
+    thread: Rc<WorkerThread>,
+    out_of_files: bool,
+}
+
+impl Taking {
+    /// Never ends for a single connection, nor for a lack of descriptors.
+    async fn run(mut self, last_ones: CancellationToken) {
+        while let Some(ready) = last_ones.run_until_cancelled(self.listener.readable()).await {
+            let Ok(mut ready) = ready else { return };
+            if self.is_ahead() {
+                sleep(ASIDE).await;
+            }
+            match ready.try_io(|listener| accept(listener.get_ref())) {
+                Ok(Ok((stream, peer))) => self.serve(stream, peer),
+                Ok(Err(error)) if is_of_one_connection(&error) => (),
+                Ok(Err(error)) => self.pause(&error).await,
+                Err(_) => continue, // another worker was faster
+            }
+            // One at a time: what else waits is for the others, if they have nothing to do.
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..LAST_ONES {
+            let Ok((stream, peer)) = accept(self.listener.get_ref()) else { return };
+            self.serve(stream, peer);
+        }
+    }
+
+    fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
+        self.out_of_files = false;
+        let tasks = self.thread.worker().tasks.clone();
+        tasks.spawn_local(connection::serve(Rc::clone(&self.thread), stream, peer));
+    }
+
+    /// Whether another worker has fewer connections. Whichever woke first would else take all that come one by one.
+    fn is_ahead(&self) -> bool {
+        if self.peers.len() < 2 {
+            return false;
+        }
+        let fewest = self.peers.iter().map(TaskTracker::len).min().unwrap_or_default();
+        self.thread.worker().tasks.len() > fewest.saturating_add(SLACK)
+    }
+
+    async fn pause(&mut self, error: &io::Error) {
+        if !self.out_of_files {
+            self.out_of_files = true;
+            tracing::warn!(%error, "cannot accept; trying again ten times a second");
+        }
+        sleep(OUT_OF_FILES).await;
+    }
+}
+
+/// `accept4`, so that the stream needs no further call before it can be watched.
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((TcpStream::from_std(stream.into())?, peer))
+}
+
+/// The client was gone before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,39 @@
+//! Where the configuration comes from, so that it can be loaded again.
+
+use std::sync::Arc;
+
+use crate::config::problem::{Origin, Problem};
+use crate::config::{Config, Options};
+use crate::engine::{Engine, Lasting};
+
+/// What the command line said.
+#[derive(Clone)]
+pub struct Source {
+    pub profile: String,
+    pub options: Options,
+}
+
+/// An engine, and what is wrong with its configuration though it can serve.
+#[derive(Clone)]
+pub struct Loaded {
+    pub engine: Arc<Engine>,
+    pub problems: Vec<Problem>,
+}
+
+impl Source {
+    /// Everything anew. An error refuses it all, but one that the process has been serving with already.
+    pub(super) fn load(&self, lasting: &Lasting, known: &[Problem]) -> Result<Loaded, Vec<Problem>> {
+        let config = Config::load(&self.profile, &self.options)?;
+        let (engine, problems) = Engine::build(config, lasting);
+        let is_known = |problem: &Problem| known.iter().any(|known| known == problem);
+        let errors: Vec<_> =
+            problems.iter().filter(|problem| problem.is_error() && !is_known(problem)).cloned().collect();
+        match engine {
+            Ok(engine) if errors.is_empty() => Ok(Loaded { engine: Arc::new(engine), problems }),
+            Err(_) if errors.is_empty() => {
+                Err(vec![Problem::error(Origin::Profile, "", "the configuration cannot be served")])
+            }
+            Ok(_) | Err(_) => Err(errors),
+        }
+    }
+}

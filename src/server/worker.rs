@@ -1,0 +1,166 @@
+//! One worker thread: its sockets, its connections, and the configuration that both go by.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::accept::{Accepting, Sockets};
+use crate::config::settings::BackendAddress;
+use crate::engine::Engine;
+use crate::route::Route;
+use crate::upstream::Upstream;
+
+/// For file work that was under way when its connection ended.
+pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(1);
+
+/// What the connections of one worker thread share under one configuration.
+pub struct Worker {
+    /// counts the configurations of this thread
+    pub generation: u64,
+    pub engine: Arc<Engine>,
+    daemon: Upstream,
+    unprivileged: Option<Upstream>,
+    /// everything ends now
+    pub stop: CancellationToken,
+    /// this worker takes no more connections, and each of its own ends with the answer to its next request
+    pub retiring: CancellationToken,
+    /// what must come to its end before the worker does: connections, and what outlives one
+    pub tasks: TaskTracker,
+}
+
+impl Worker {
+    fn new(engine: Arc<Engine>, ends: Ends) -> Self {
+        let (daemon, unprivileged) = upstreams(&engine);
+        let Ends { stop, tasks } = ends;
+        Self { generation: 0, engine, daemon, unprivileged, stop, retiring: CancellationToken::new(), tasks }
+    }
+
+    /// The same worker under the next configuration.
+    fn with(&self, engine: Arc<Engine>) -> Self {
+        let (daemon, unprivileged) = upstreams(&engine);
+        Self {
+            generation: self.generation.wrapping_add(1),
+            engine,
+            daemon,
+            unprivileged,
+            stop: self.stop.clone(),
+            retiring: self.retiring.clone(),
+            tasks: self.tasks.clone(),
+        }
+    }
+
+    /// The daemon of this node that answers a route.
+    pub fn local(&self, route: &Route) -> &Upstream {
+        match (route, &self.unprivileged) {
+            (Route::Unprivileged, Some(unprivileged)) => unprivileged,
+            _ => &self.daemon,
+        }
+    }
+}
+
+fn upstreams(engine: &Engine) -> (Upstream, Option<Upstream>) {
+    let settings = &engine.config.settings;
+    let to = |address: &BackendAddress| {
+        Upstream::local(address.clone(), settings.backend.keepalive, settings.timeout)
+    };
+    // The daemon can answer whatever needs no root.
+    let or_daemon = |address| to(address).or_else(settings.backend.address.clone());
+    (to(&settings.backend.address), settings.unprivileged.as_ref().map(or_daemon))
+}
+
+/// A worker thread as its connections know it: the configuration may be another one with each request.
+pub struct WorkerThread {
+    now: RefCell<Rc<Worker>>,
+    /// everything ends now
+    pub stop: CancellationToken,
+}
+
+/// What the main thread tells a worker. Each is in force when a later `Ping` is answered.
+pub(super) enum Order {
+    /// From the next request on, this is the configuration.
+    Serve(Arc<Engine>),
+    /// Connections come from these sockets. What waits at those of before is still taken.
+    Listen(Sockets),
+    Ping(oneshot::Sender<()>),
+    /// Take no more connections, and end with the last; cut them off after so long.
+    Retire(Duration),
+}
+
+/// The ends of a worker that the main thread holds as well.
+#[derive(Clone)]
+pub(super) struct Ends {
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+impl WorkerThread {
+    /// What the next request goes by. Whoever waits for long must not keep it: it keeps a whole configuration.
+    pub fn worker(&self) -> Rc<Worker> {
+        Rc::clone(&self.now.borrow())
+    }
+
+    fn new(engine: Arc<Engine>, ends: Ends) -> Self {
+        let stop = ends.stop.clone();
+        Self { now: RefCell::new(Rc::new(Worker::new(engine, ends))), stop }
+    }
+
+    fn serve(&self, engine: Arc<Engine>) {
+        let next = self.worker().with(engine);
+        self.now.replace(Rc::new(next));
+    }
+}
+
+/// The life of a worker: orders and connections until it is to retire or to stop, then a drain.
+pub(super) async fn work(engine: Arc<Engine>, ends: Ends, mut orders: Receiver<Order>) {
+    let thread = Rc::new(WorkerThread::new(engine, ends.clone()));
+    let mut accepting = Accepting::none();
+    let limit = loop {
+        tokio::select! {
+            biased;
+            () = ends.stop.cancelled() => break Duration::ZERO,
+            order = orders.recv() => match order {
+                Some(Order::Serve(engine)) => thread.serve(engine),
+                Some(Order::Listen(sockets)) => accepting = Accepting::start(&sockets, &thread),
+                Some(Order::Ping(answer)) => {
+                    let _ = answer.send(());
+                }
+                Some(Order::Retire(limit)) => break limit,
+                None => break Duration::ZERO,
+            },
+        }
+    };
+    accepting.end_now();
+    let worker = thread.worker();
+    worker.retiring.cancel();
+    worker.tasks.close();
+    retire(&worker, limit).await;
+    stop(&worker).await;
+}
+
+/// Until the last connection has ended by itself, or for so long.
+async fn retire(worker: &Worker, limit: Duration) {
+    tokio::select! {
+        biased;
+        () = worker.stop.cancelled() => (),
+        () = worker.tasks.wait() => (),
+        () = sleep(limit) => (),
+    }
+}
+
+/// What runs is finished, what waits is closed, and all that within the time of the settings.
+async fn stop(worker: &Worker) {
+    worker.stop.cancel();
+    let stop_within = worker.engine.config.settings.timeout.stop;
+    let patience = stop_within.saturating_sub(LEFT_BEHIND).max(stop_within / 2);
+    if timeout(patience, worker.tasks.wait()).await.is_err() {
+        let (left, seconds) = (worker.tasks.len(), patience.as_secs_f64());
+        tracing::warn!(left, "connections cut off after {seconds:.1} s");
+    }
+}

@@ -1,0 +1,249 @@
+//! With the same binary: the process stays, and everything that the files say is taken up.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use nodegate_standin::{Certificate, KeyKind};
+
+use super::{SETTINGS, reload, start};
+use crate::support::nodegate::{command, eventually};
+use crate::support::{Nodegate, Session, Site};
+
+const VERSION: &str = "/api2/json/version";
+const RELOADED: &str = "reloaded";
+const REFUSED: &str = "reload refused, serving as before";
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn threads(gate: &Nodegate) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.pid())).unwrap();
+    let name = |path: std::path::PathBuf| std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+    let mut names: Vec<_> = tasks.map(|task| name(task.unwrap().path()).trim().to_owned()).collect();
+    names.sort();
+    names
+}
+
+fn workers(gate: &Nodegate) -> usize {
+    threads(gate).iter().filter(|name| name.starts_with("worker-")).count()
+}
+
+#[test]
+fn the_next_request_of_a_kept_connection_goes_by_the_new_settings() {
+    let site = Site::pve();
+    let gate = start(&site, "");
+    let mut kept = gate.connect();
+    let cookie = site.cookie("root@pam");
+    let body = [b'a'; 2000];
+    let headers = format!("{cookie}{}", site.csrf("root@pam"));
+    assert_eq!(kept.request("PUT", "/api2/json/standin/echo", &headers, &body).status, 200);
+    site.write(SETTINGS, "[limits]\nbody = 1000\n");
+    reload(&gate, RELOADED);
+    assert!(gate.stderr().contains("changed=\"limits.body\""), "{}", gate.stderr());
+    assert_eq!(kept.request("GET", VERSION, &cookie, b"").status, 200);
+    assert_eq!(kept.request("PUT", "/api2/json/standin/echo", &headers, &body).status, 413);
+}
+
+#[test]
+fn a_client_that_the_new_list_denies_gets_no_further_answer() {
+    let site = Site::pve();
+    let gate = start(&site, "");
+    let cookie = site.cookie("root@pam");
+    let mut kept = [gate.connect(), gate.connect()];
+    for session in &mut kept {
+        assert_eq!(session.request("GET", VERSION, &cookie, b"").status, 200);
+    }
+    let asked = site.daemon.requests().len();
+    site.write(SETTINGS, "[acl]\ndeny_from = \"127.0.0.0/8\"\n");
+    reload(&gate, RELOADED);
+    for session in &mut kept {
+        let _ = session.try_send(format!("GET {VERSION} HTTP/1.1\r\nHost: node1\r\n{cookie}\r\n"));
+        assert!(session.is_closed());
+    }
+    assert!(Session::try_tls(gate.local()).is_err());
+    assert_eq!(site.daemon.requests().len(), asked);
+    eventually("the log tells of all three", || site.access_log().matches("\"-\" 403 -").count() == 3);
+    site.write(SETTINGS, "");
+    reload(&gate, RELOADED);
+    assert_eq!(gate.get(VERSION, &cookie).status, 200);
+}
+
+#[test]
+fn a_broken_configuration_is_refused_with_each_reason_and_the_old_one_goes_on() {
+    let site = Site::pve();
+    let gate = start(&site, "");
+    let other = Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048);
+    let certificate = std::fs::read(site.path("/etc/pve/local/pve-ssl.pem")).unwrap();
+    let cases = [
+        ("[tls]\nciphers = \"NOSUCHCIPHER\"\n", "tls.ciphers"),
+        ("[acl]\nallow_from = \"10.0.0.0/33\"\n", "acl.allow_from"),
+        ("[no\n", "pve.toml:1"),
+        ("unknown = 1\n", "unknown"),
+    ];
+    for (settings, reason) in cases {
+        site.write(SETTINGS, settings);
+        reload(&gate, REFUSED);
+        let line = gate.stderr().lines().rfind(|line| line.contains(REFUSED)).unwrap().to_owned();
+        assert!(line.contains(reason), "{line}");
+        assert_eq!(gate.get(VERSION, &site.cookie("root@pam")).status, 200);
+    }
+    site.write(SETTINGS, "[tls]\nciphers = \"NOSUCHCIPHER\"\n[acl]\npolicy = \"perhaps\"\n");
+    let before = gate.stderr().matches(REFUSED).count();
+    reload(&gate, REFUSED);
+    eventually("both reasons", || gate.stderr().matches(REFUSED).count() == before + 2);
+    site.write(SETTINGS, "[limits]\nbody = 1000\n");
+    site.write("/etc/pve/local/pve-ssl.pem", other.chain_pem());
+    reload(&gate, "the key does not belong to the certificate");
+    assert_eq!(gate.get(VERSION, &site.cookie("root@pam")).status, 200);
+    site.write("/etc/pve/local/pve-ssl.pem", certificate);
+    reload(&gate, RELOADED);
+}
+
+#[test]
+fn new_connections_get_the_new_certificate_and_old_tickets_still_resume() {
+    let site = Site::pve();
+    let gate = start(&site, "");
+    let serial = || {
+        let outcome = crate::support::Outcome::of(std::process::Command::new("sh").arg("-c").arg(format!(
+            "openssl s_client -connect {} </dev/null 2>/dev/null | openssl x509 -noout -fingerprint",
+            gate.local()
+        )));
+        assert!(outcome.stdout.contains("ingerprint="), "{outcome:?}");
+        outcome.stdout
+    };
+    let ticket = site.path("/session.pem");
+    let s_client = |option: &str| {
+        crate::support::Outcome::of(std::process::Command::new("sh").arg("-c").arg(format!(
+            "openssl s_client -tls1_2 -connect {} {option} {} </dev/null",
+            gate.local(),
+            ticket.display()
+        )))
+    };
+    let before = serial();
+    assert!(s_client("-sess_out").stdout.contains("New, "));
+    let other = Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048);
+    site.write("/etc/pve/local/pve-ssl.pem", other.chain_pem());
+    site.write("/etc/pve/local/pve-ssl.key", other.key_pem());
+    reload(&gate, RELOADED);
+    assert_ne!(serial(), before);
+    let resumed = s_client("-sess_in");
+    assert!(resumed.stdout.contains("Reused, "), "{resumed:?}");
+}
+
+#[test]
+fn the_log_moves_and_the_number_of_workers_changes() {
+    let site = Site::pve();
+    let gate = start(&site, "workers = 3\n");
+    assert_eq!(workers(&gate), 3);
+    let mut kept: Vec<_> = (0..12).map(|_| gate.connect()).collect();
+    for session in &mut kept {
+        assert_eq!(session.request("GET", "/first", "", b"").status, 404);
+    }
+    let elsewhere = site.path("/var/log/elsewhere.log");
+    site.write(SETTINGS, "workers = 1\n[log]\naccess = \"/var/log/elsewhere.log\"\n");
+    reload(&gate, RELOADED);
+    assert_eq!(gate.get("/second", "").status, 404);
+    eventually("the line in the new file", || {
+        std::fs::read_to_string(&elsewhere).unwrap_or_default().contains("/second")
+    });
+    assert!(!site.access_log().contains("/second"));
+    // Those that the leaving workers serve are told to come back, none is cut off.
+    let mut closing = 0;
+    for session in &mut kept {
+        let reply = session.request("GET", "/third", "", b"");
+        assert_eq!(reply.status, 404);
+        closing += usize::from(reply.header("connection") == Some("close"));
+    }
+    assert!((4..12).contains(&closing), "{closing}");
+    eventually("two workers have left", || workers(&gate) == 1);
+    site.write(SETTINGS, "workers = 5\n");
+    reload(&gate, RELOADED);
+    assert_eq!(workers(&gate), 5);
+    assert_eq!(gate.get("/fourth", "").status, 404);
+}
+
+/// `Nodegate::start` sets address and port more strongly than any file.
+fn start_by_file(site: &Site, listen: &str) -> Nodegate {
+    site.write(SETTINGS, format!("[listen]\n{listen}"));
+    let root = site.root().to_str().unwrap();
+    let backend = format!("backend.address={}", site.daemon.address());
+    let sets = ["--set", "node.name=node1", "--set", &backend];
+    Nodegate::spawn(command(&["--root", root, "--debug", "run", "pve"]).args(sets))
+}
+
+fn answers(site: &Site, address: SocketAddr) -> bool {
+    let cookie = site.cookie("root@pam");
+    Session::try_tls(address)
+        .is_ok_and(|mut session| session.request("GET", VERSION, &cookie, b"").status == 200)
+}
+
+#[test]
+fn address_and_port_change_and_the_old_ones_are_given_up() {
+    let site = Site::pve();
+    let (first, second) = (free_port(), free_port());
+    let gate = start_by_file(&site, &format!("address = \"127.0.0.1\"\nport = {first}\n"));
+    let mut kept = gate.connect();
+    let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+    // Each overlaps with the one before it.
+    for (address, port, good, gone) in [
+        ("127.0.0.1", second, at("127.0.0.1", second), at("127.0.0.1", first)),
+        ("::", second, at("::1", second), at("::1", first)),
+        ("0.0.0.0", second, at("127.0.0.2", second), at("::1", second)),
+        ("127.0.0.3", second, at("127.0.0.3", second), at("127.0.0.2", second)),
+        ("::", second, at("127.0.0.2", second), at("127.0.0.1", first)),
+        ("::1", first, at("::1", first), at("::1", second)),
+    ] {
+        site.write(SETTINGS, format!("[listen]\naddress = \"{address}\"\nport = {port}\n"));
+        reload(&gate, RELOADED);
+        assert!(answers(&site, good), "{address} {port}: {}", gate.stderr());
+        eventually("the old one refuses", || TcpStream::connect(gone).is_err());
+    }
+    assert_eq!(kept.request("GET", VERSION, &site.cookie("root@pam"), b"").status, 200);
+    // Nobody else may share the port.
+    let intruder = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
+    intruder.set_reuse_port(true).unwrap();
+    assert!(intruder.bind(&at("::1", first).into()).and_then(|()| intruder.listen(1)).is_err());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (listen, reason) in [
+        (
+            format!("address = \"127.0.0.1\"\nport = {}\n", taken.local_addr().unwrap().port()),
+            "is taken by another",
+        ),
+        ("address = \"192.0.2.77\"\n".to_owned(), "is not an address of this machine"),
+    ] {
+        site.write(SETTINGS, format!("[listen]\n{listen}"));
+        reload(&gate, reason);
+        assert!(answers(&site, at("::1", first)));
+    }
+}
+
+#[test]
+fn reloads_leave_nothing_behind() {
+    let site = Site::pve();
+    let gate = start(&site, "");
+    let mut kept = gate.connect();
+    let cookie = site.cookie("root@pam");
+    let mut once = |number: usize| {
+        site.write(
+            SETTINGS,
+            format!("workers = {}\n[limits]\nheaders = {}\n", 2 + number % 2, 20 + number % 50),
+        );
+        reload(&gate, RELOADED);
+        assert_eq!(kept.request("GET", VERSION, &cookie, b"").status, 200);
+        assert_eq!(gate.get(VERSION, &cookie).status, 200);
+    };
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", gate.pid())).unwrap().count();
+    let resident = || -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    (0..20).for_each(&mut once);
+    let before = (descriptors(), workers(&gate), resident());
+    (0..200).for_each(&mut once);
+    eventually("descriptors and threads are those of before", || {
+        descriptors() <= before.0 && workers(&gate) <= 3
+    });
+    let after = resident();
+    assert!(after < before.2 + 6_000, "{} kB became {after} kB", before.2);
+}

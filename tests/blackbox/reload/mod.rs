@@ -1,0 +1,25 @@
+//! A configuration is replaced while clients are served.
+
+mod in_place;
+
+use nix::sys::signal::Signal;
+
+use crate::support::nodegate::eventually;
+use crate::support::{Nodegate, Site};
+
+/// The file that tests change settings in: `--set` would be stronger.
+const SETTINGS: &str = "/etc/nodegate/pve.toml";
+
+/// SIGHUP, and the line that tells what came of it.
+fn reload(gate: &Nodegate, told: &str) {
+    let count = |text: &str| text.matches(told).count();
+    let before = count(&gate.stderr());
+    gate.signal(Signal::SIGHUP);
+    eventually(told, || count(&gate.stderr()) > before);
+}
+
+/// Serves with what the settings file says, wherever that is.
+fn start(site: &Site, settings: &str) -> Nodegate {
+    site.write(SETTINGS, settings);
+    Nodegate::start(site, &[])
+}
