@@ -29,6 +29,7 @@ pub(super) struct Supervisor {
     running: Loaded,
     listening: Listening,
     workers: Workers,
+    signals: Signals,
     pid_file: Option<PidFile>,
     loading: Option<Loading>,
     fallback: Option<Fallback>,
@@ -67,20 +68,21 @@ enum Event {
 impl Supervisor {
     pub(super) fn start(start: Start) -> io::Result<Self> {
         let Start { source, loaded, lasting, listening } = start;
+        // Whoever reads the pid may signal at once.
+        let signals = Signals::new()?;
+        let pid_file = PidFile::write(&loaded.engine.config);
         let mut workers = Workers::new();
         workers.serve(&loaded.engine, &listening.sockets)?;
-        let pid_file = PidFile::write(&loaded.engine.config);
         let (running, loading, fallback) = (loaded, None, None);
-        Ok(Self { source, lasting, running, listening, workers, pid_file, loading, fallback })
+        Ok(Self { source, lasting, running, listening, workers, signals, pid_file, loading, fallback })
     }
 
     /// Until a signal asks to stop; then the drain.
     pub(super) async fn run(mut self, mut questions: Receiver<Question>, _door: &Door) -> io::Result<()> {
-        let mut signals = Signals::new()?;
         let _ = sd_notify::notify(false, &[NotifyState::Ready]);
         self.say_where()?;
         loop {
-            match self.next(&mut signals, &mut questions).await {
+            match self.next(&mut questions).await {
                 Event::Stop => break,
                 Event::Hangup => self.load(None, None),
                 Event::Asked(question) => self.answer(question).await,
@@ -95,15 +97,15 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn next(&mut self, signals: &mut Signals, questions: &mut Receiver<Question>) -> Event {
+    async fn next(&mut self, questions: &mut Receiver<Question>) -> Event {
         let idle = self.loading.is_none();
         let until = self.fallback.as_ref().map(|fallback| fallback.until);
         tokio::select! {
             biased;
-            _ = signals.terminate.recv() => Event::Stop,
-            _ = signals.interrupt.recv() => Event::Stop,
+            _ = self.signals.terminate.recv() => Event::Stop,
+            _ = self.signals.interrupt.recv() => Event::Stop,
             loaded = Loading::done(&mut self.loading), if !idle => Event::Loaded(loaded),
-            _ = signals.hangup.recv(), if idle => Event::Hangup,
+            _ = self.signals.hangup.recv(), if idle => Event::Hangup,
             Some(question) = questions.recv(), if idle => Event::Asked(question),
             () = due(until), if idle => Event::TakeBack,
         }

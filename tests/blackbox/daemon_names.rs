@@ -111,7 +111,8 @@ fn start_with_debug_stays_in_the_foreground() {
     let machine = Machine::new(4);
     let mut child = machine.command("pveproxy", &["start", "--debug"]).spawn().unwrap();
     eventually("it serves", || machine.serves());
-    assert_eq!(machine.pid(), Some(Pid::from_raw(i32::try_from(child.id()).unwrap())));
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    eventually("its pid is told", || machine.pid() == Some(pid));
     assert_eq!(machine.ask(&["stop"]).code, 0);
     assert!(child.wait().unwrap().success());
 }
