@@ -154,7 +154,7 @@ fn the_log_moves_and_the_number_of_workers_changes() {
         assert_eq!(reply.status, 404);
         closing += usize::from(reply.header("connection") == Some("close"));
     }
-    assert!((4..12).contains(&closing), "{closing}");
+    assert!((1..12).contains(&closing), "{closing}");
     eventually("two workers have left", || workers(&gate) == 1);
     site.write(SETTINGS, "workers = 5\n");
     reload(&gate, RELOADED);
@@ -229,8 +229,11 @@ fn reloads_leave_nothing_behind() {
             format!("workers = {}\n[limits]\nheaders = {}\n", 2 + number % 2, 20 + number % 50),
         );
         reload(&gate, RELOADED);
-        assert_eq!(kept.request("GET", VERSION, &cookie, b"").status, 200);
-        assert_eq!(gate.get(VERSION, &cookie).status, 200);
+        let reply = kept.request("GET", VERSION, &cookie, b"");
+        assert_eq!(reply.status, 200);
+        if reply.header("connection") == Some("close") {
+            kept = gate.connect(); // its worker leaves
+        }
     };
     let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", gate.pid())).unwrap().count();
     let resident = || -> usize {
