@@ -8,10 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::deputy::Deputy;
+
 /// A cluster's file system asks another process for each look: so long one is good for all requests.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A file system's clock may tick this coarsely: a file changed so recently may change again unseen.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
+/// So long a look is waited for; the first one, without which there is nothing to go by, longer.
+const MOMENT: Duration = Duration::from_millis(300);
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// So long what was last seen counts when the file system does not answer.
+const GRACE: Duration = Duration::from_mins(1);
 /// None of these files is larger; more is not read.
 const SIZE_LIMIT: u64 = 1 << 20;
 
@@ -23,21 +30,26 @@ pub struct WatchedFile<T> {
     /// how long one look is good
     life: Duration,
     seen: Mutex<Seen<T>>,
+    /// who looks: a cluster's file system may never answer
+    deputy: Deputy,
 }
 
 struct Seen<T> {
     /// the last good contents
-    good: Option<Reading<T>>,
-    /// what came of the last look, and when that was
+    good: Option<Arc<Reading<T>>>,
+    /// what counts since the last look, and when that was
     last: Option<(Instant, Result<Snapshot<T>, FileError>)>,
+    /// when the file system last answered
+    answered: Option<Instant>,
 }
 
 struct Reading<T> {
     stamp: Stamp,
     bytes: Vec<u8>,
     value: Arc<T>,
-    /// when it was read, to know whether the stamp can be trusted
+    /// whether the stamp can be trusted
     settled: bool,
+    modified: SystemTime,
 }
 
 /// What tells one version of a file from another without reading it.
@@ -68,6 +80,8 @@ pub enum FileError {
     Unreadable { path: Arc<Path>, source: Arc<io::Error> },
     #[error("{}: {message}", path.display())]
     Malformed { path: Arc<Path>, message: Arc<str> },
+    #[error("{}: the file system does not answer", path.display())]
+    Silent { path: Arc<Path> },
 }
 
 impl FileError {
@@ -76,11 +90,12 @@ impl FileError {
     }
 }
 
-impl<T> WatchedFile<T> {
+impl<T: Send + Sync + 'static> WatchedFile<T> {
     /// Parses again when size, inode or time of change differ.
     pub fn new(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {
-        let seen = Mutex::new(Seen { good: None, last: None });
-        Self { path: path.into(), parse, always_read: false, life: Duration::ZERO, seen }
+        let seen = Mutex::new(Seen { good: None, last: None, answered: None });
+        let deputy = Deputy::default();
+        Self { path: path.into(), parse, always_read: false, life: Duration::ZERO, seen, deputy }
     }
 
     /// Parses again when the bytes differ: for files whose time of change lies.
@@ -124,26 +139,61 @@ impl<T> WatchedFile<T> {
     }
 
     fn look(&self, seen: &mut Seen<T>) -> Result<Snapshot<T>, FileError> {
-        let outcome = self.read(&mut seen.good);
+        let look = Look {
+            path: Arc::clone(&self.path),
+            parse: self.parse,
+            trusted: seen.good.clone().filter(|_| !self.always_read),
+            before: seen.good.clone(),
+        };
+        let patience = if seen.answered.is_some() { MOMENT } else { FIRST_LOOK };
+        let outcome = match self.deputy.send(patience, move || look.run()) {
+            Some(outcome) => {
+                seen.answered = Some(Instant::now());
+                outcome.map(|reading| {
+                    let snapshot = Snapshot { value: Arc::clone(&reading.value), modified: reading.modified };
+                    seen.good = Some(reading);
+                    snapshot
+                })
+            }
+            None => self.remembered(seen),
+        };
         seen.last = Some((Instant::now(), outcome.clone()));
         outcome
     }
 
-    fn read(&self, good: &mut Option<Reading<T>>) -> Result<Snapshot<T>, FileError> {
+    /// What counts while the file system is silent: for a while, what it said last.
+    fn remembered(&self, seen: &Seen<T>) -> Result<Snapshot<T>, FileError> {
+        tracing::debug!(file = %self.path.display(), "the file system does not answer");
+        let silent = || Err(FileError::Silent { path: Arc::clone(&self.path) });
+        match &seen.last {
+            Some((_, outcome)) if seen.answered.is_some_and(|at| at.elapsed() < GRACE) => outcome.clone(),
+            Some(_) | None => silent(),
+        }
+    }
+}
+
+/// One look at a file, for a thread of its own.
+struct Look<T> {
+    path: Arc<Path>,
+    parse: fn(&[u8]) -> Result<T, String>,
+    /// good as long as the stamp is the same
+    trusted: Option<Arc<Reading<T>>>,
+    /// good as long as the bytes are the same
+    before: Option<Arc<Reading<T>>>,
+}
+
+impl<T> Look<T> {
+    fn run(self) -> Result<Arc<Reading<T>>, FileError> {
         let unreadable =
             |source| FileError::Unreadable { path: Arc::clone(&self.path), source: Arc::new(source) };
         let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
         let stamp = Stamp::of(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
-        if !self.always_read
-            && let Some(reading) = good.as_ref()
-            && reading.settled
-            && reading.stamp == stamp
-        {
-            return Ok(Snapshot { value: Arc::clone(&reading.value), modified });
+        if let Some(reading) = self.trusted.filter(|reading| reading.settled && reading.stamp == stamp) {
+            return Ok(reading);
         }
         let bytes = read_bounded(&self.path).map_err(unreadable)?;
-        let value = match good.as_ref() {
+        let value = match self.before {
             Some(reading) if reading.bytes == bytes => Arc::clone(&reading.value),
             _ => Arc::new((self.parse)(&bytes).map_err(|message| FileError::Malformed {
                 path: Arc::clone(&self.path),
@@ -151,8 +201,7 @@ impl<T> WatchedFile<T> {
             })?),
         };
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > CLOCK_TICK);
-        *good = Some(Reading { stamp, bytes, value: Arc::clone(&value), settled });
-        Ok(Snapshot { value, modified })
+        Ok(Arc::new(Reading { stamp, bytes, value, settled, modified }))
     }
 }
 
@@ -221,6 +270,31 @@ mod tests {
         let file = WatchedFile::new(path, length);
         let first = file.current().unwrap().value;
         assert!(Arc::ptr_eq(&first, &file.current().unwrap().value));
+    }
+
+    #[test]
+    fn a_file_system_that_does_not_answer_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, "one").unwrap();
+        let file = WatchedFile::new(path.clone(), length);
+        assert_eq!(*file.current().unwrap().value, "one");
+        std::fs::remove_file(&path).unwrap();
+        // Opening it waits for somebody who writes.
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let asked = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(*file.current().unwrap().value, "one");
+        }
+        assert!(!file.has_changed());
+        assert!(asked.elapsed() < MOMENT * 10, "{:?}", asked.elapsed());
+        std::fs::write(&path, "").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "two").unwrap();
+        let asked = Instant::now();
+        while *file.current().unwrap().value != "two" {
+            assert!(asked.elapsed() < GRACE);
+        }
     }
 
     #[test]

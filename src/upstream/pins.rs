@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use openssl::hash::MessageDigest;
@@ -12,6 +12,7 @@ use openssl::x509::{X509, X509Ref};
 use super::nodes::NodeTable;
 use crate::config::product::Nodes;
 use crate::config::root::Root;
+use crate::watched_file::{FileError, WatchedFile};
 
 /// A node publishes a new certificate before it serves it: so long the old one is still good.
 const OVERLAP: Duration = Duration::from_mins(1);
@@ -63,14 +64,15 @@ impl Expected {
 pub enum PinError {
     #[error("no certificate of the node is known (looked for {0})")]
     Missing(String),
-    #[error("{}: holds no certificate in PEM form", .0.display())]
-    Malformed(PathBuf),
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
-/// The pins of all nodes, read on each use.
+/// The pins of all nodes, looked at on each use.
 pub struct Pins {
     /// one path each, with `{node}` for the name; the first that exists counts
     templates: Vec<PathBuf>,
+    files: Mutex<HashMap<String, Arc<[WatchedFile<Fingerprint>]>>>,
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -82,7 +84,7 @@ struct Known {
 impl Pins {
     pub fn new(nodes: Option<&Nodes>, root: &Root) -> Self {
         let templates = nodes.iter().flat_map(|nodes| &nodes.certificates).map(|path| root.path(path));
-        Self { templates: templates.collect(), known: Mutex::new(HashMap::new()) }
+        Self { templates: templates.collect(), files: Mutex::default(), known: Mutex::default() }
     }
 
     /// What `node`, a name out of `table`, may show at the instant `now`.
@@ -103,20 +105,36 @@ impl Pins {
     }
 
     fn published(&self, node: &str) -> Result<Fingerprint, PinError> {
-        let paths: Vec<_> = self
-            .templates
-            .iter()
-            .map(|template| PathBuf::from(template.to_string_lossy().replace("{node}", node)))
-            .collect();
-        for path in &paths {
-            let Ok(pem) = std::fs::read(path) else { continue };
-            let certificate = X509::from_pem(&pem).ok();
-            let fingerprint = certificate.and_then(|certificate| Fingerprint::of(&certificate));
-            return fingerprint.ok_or_else(|| PinError::Malformed(path.clone()));
+        let files = self.files(node);
+        for file in files.iter() {
+            match file.current() {
+                Ok(snapshot) => return Ok(*snapshot.value),
+                Err(FileError::Unreadable { .. }) => (),
+                Err(error @ (FileError::Malformed { .. } | FileError::Silent { .. })) => {
+                    return Err(error.into());
+                }
+            }
         }
-        let looked_for: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        let looked_for: Vec<_> = files.iter().map(|file| file.path().display().to_string()).collect();
         Err(PinError::Missing(looked_for.join(", ")))
     }
+
+    fn files(&self, node: &str) -> Arc<[WatchedFile<Fingerprint>]> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = |template: &PathBuf| {
+            WatchedFile::new(template.to_string_lossy().replace("{node}", node).into(), fingerprint)
+        };
+        let known =
+            files.entry(node.to_owned()).or_insert_with(|| self.templates.iter().map(watch).collect());
+        Arc::clone(known)
+    }
+}
+
+fn fingerprint(pem: &[u8]) -> Result<Fingerprint, String> {
+    let certificate = X509::from_pem(pem).ok();
+    certificate
+        .and_then(|certificate| Fingerprint::of(&certificate))
+        .ok_or_else(|| "holds no certificate in PEM form".to_owned())
 }
 
 #[cfg(test)]
@@ -154,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_node_without_certificate_says_where_one_was_looked_for() {
-        let pins = Pins { templates: vec!["/nonexistent/{node}/a.pem".into()], known: Mutex::default() };
+        let pins =
+            Pins { templates: vec!["/nonexistent/{node}/a.pem".into()], ..Pins::new(None, &Root::default()) };
         let error = pins.expected("n3", &NodeTable::default(), Instant::now()).err().unwrap();
         assert!(error.to_string().contains("/nonexistent/n3/a.pem"), "{error}");
     }

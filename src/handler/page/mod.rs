@@ -130,7 +130,9 @@ impl Pages {
                     PageError::Unsupported { name: name(), message: message.to_string() }
                 }
                 error if error.is_missing() => PageError::Missing { name: name() },
-                FileError::Unreadable { .. } => PageError::Unreadable { name: name() },
+                FileError::Unreadable { .. } | FileError::Silent { .. } => {
+                    PageError::Unreadable { name: name() }
+                }
             }
         })?;
         let values =
