@@ -22,6 +22,7 @@ use crate::process::memory;
 use crate::request::{self, Client};
 use crate::response::access_log::Entry;
 use crate::server::{Worker, WorkerThread};
+use crate::status::counters;
 use crate::tls::{Acceptor, ClientStream, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
@@ -36,6 +37,7 @@ Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request 
 
 /// Serves one accepted connection until it ends.
 pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketAddr) {
+    let _open = counters::Connection::new();
     let worker = thread.worker();
     let engine = &worker.engine;
     let peer = PeerIp::new(address.ip());
@@ -58,6 +60,7 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
 
 fn turn_away(engine: &Engine, peer: PeerIp) {
     tracing::debug!(peer = %peer.address(), "turned away by the ACL");
+    counters::denied();
     log_without_request(engine, peer, 403);
 }
 

@@ -20,6 +20,7 @@ pub mod response;
 pub mod route;
 pub mod route_table;
 pub mod server;
+pub mod status;
 pub mod target;
 pub mod tls;
 pub mod upstream;

@@ -77,6 +77,7 @@ pub async fn handle(
     let form = Form::of(request.uri().path());
     let (head, body) = request.into_parts();
     let mut record = Record {
+        started: started.into_std(),
         client: engine.real_ip(client.peer, &head.headers),
         user: None,
         request: request_line(&head),

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, PRAGMA, SERVER};
@@ -18,6 +19,7 @@ use http::{HeaderName, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
 
 use crate::clock::Clock;
+use crate::status::counters;
 use access_log::{AccessLog, Entry};
 use body::Body;
 
@@ -25,6 +27,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What is known of a request before it is answered.
 pub struct Record {
+    pub started: Instant,
     pub client: IpAddr,
     pub user: Option<Arc<str>>,
     pub request: String,
@@ -102,6 +105,7 @@ impl http_body::Body for LoggedBody {
 impl Drop for LoggedBody {
     fn drop(&mut self) {
         self.clock.answered();
+        counters::answered(self.status, Some(self.record.started));
         self.log.write(&Entry {
             client: self.record.client,
             user: self.record.user.as_deref(),

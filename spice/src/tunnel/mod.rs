@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
@@ -37,6 +38,27 @@ pub struct Moved {
     pub down: u64,
 }
 
+/// Counts what has been moved, to be read by others meanwhile.
+#[derive(Debug, Default)]
+pub struct Meter {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Meter {
+    pub fn moved(&self) -> Moved {
+        Moved { up: self.up.load(Ordering::Relaxed), down: self.down.load(Ordering::Relaxed) }
+    }
+
+    pub fn add_up(&self, bytes: usize) {
+        add(&self.up, bytes);
+    }
+
+    pub fn add_down(&self, bytes: usize) {
+        add(&self.down, bytes);
+    }
+}
+
 /// Moves bytes until both directions have ended, or one has failed: then the other is given up as well.
 ///
 /// `early_up` and `early_down` were read before and go first. The end of one direction is passed on as the
@@ -47,22 +69,22 @@ pub async fn run(
     server: &mut TcpStream,
     early_up: &[u8],
     early_down: &[u8],
-) -> (Moved, io::Result<()>) {
+    meter: &Meter,
+) -> io::Result<()> {
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let mut moved = Moved::default();
     let ended = tokio::try_join!(
-        pump(from_client, to_server, early_up, &mut moved.up),
-        pump(from_server, to_client, early_down, &mut moved.down),
+        pump(from_client, to_server, early_up, &meter.up),
+        pump(from_server, to_client, early_down, &meter.down),
     );
-    (moved, ended.map(|_| ()))
+    ended.map(|_| ())
 }
 
 async fn pump(
     mut source: ReadHalf<'_>,
     mut sink: WriteHalf<'_>,
     early: &[u8],
-    moved: &mut u64,
+    moved: &AtomicU64,
 ) -> io::Result<()> {
     write(&mut sink, early, moved).await?;
     let (mut flood, mut pieces) = (false, 0);
@@ -85,7 +107,7 @@ async fn pump(
 }
 
 /// Moves one piece, of at most a pipe's bytes; 0 at the end. `None` when there is no pipe to be had.
-async fn pipe(source: &ReadHalf<'_>, sink: &WriteHalf<'_>, moved: &mut u64) -> io::Result<Option<usize>> {
+async fn pipe(source: &ReadHalf<'_>, sink: &WriteHalf<'_>, moved: &AtomicU64) -> io::Result<Option<usize>> {
     let source: &TcpStream = source.as_ref();
     let sink: &TcpStream = sink.as_ref();
     let (mut pipe, length) = loop {
@@ -108,7 +130,7 @@ async fn pipe(source: &ReadHalf<'_>, sink: &WriteHalf<'_>, moved: &mut u64) -> i
 }
 
 /// Reads once and writes that; 0 at the end.
-async fn copy(source: &mut ReadHalf<'_>, sink: &mut WriteHalf<'_>, moved: &mut u64) -> io::Result<usize> {
+async fn copy(source: &mut ReadHalf<'_>, sink: &mut WriteHalf<'_>, moved: &AtomicU64) -> io::Result<usize> {
     let (length, rest) = poll_fn(|context| poll_copy(source, sink, moved, context)).await?;
     write(sink, &rest, moved).await?;
     Ok(length)
@@ -118,7 +140,7 @@ async fn copy(source: &mut ReadHalf<'_>, sink: &mut WriteHalf<'_>, moved: &mut u
 fn poll_copy(
     source: &mut ReadHalf<'_>,
     sink: &WriteHalf<'_>,
-    moved: &mut u64,
+    moved: &AtomicU64,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<(usize, Vec<u8>)>> {
     BUFFER.with_borrow_mut(|buffer| {
@@ -137,7 +159,7 @@ fn poll_copy(
 }
 
 /// Counts as it goes, so that the count is right wherever it is broken off.
-async fn write(sink: &mut WriteHalf<'_>, mut bytes: &[u8], moved: &mut u64) -> io::Result<()> {
+async fn write(sink: &mut WriteHalf<'_>, mut bytes: &[u8], moved: &AtomicU64) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = sink.write(bytes).await?;
         if written == 0 {
@@ -149,8 +171,8 @@ async fn write(sink: &mut WriteHalf<'_>, mut bytes: &[u8], moved: &mut u64) -> i
     Ok(())
 }
 
-fn add(moved: &mut u64, written: usize) {
-    *moved = moved.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+fn add(moved: &AtomicU64, written: usize) {
+    moved.fetch_add(u64::try_from(written).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -35,8 +35,10 @@ fn spawn_between(
     early_down: &'static [u8],
 ) -> Tunnel {
     tokio::spawn(async move {
-        let tunnel = run(&mut client_end, &mut server_end, early_up, early_down);
-        tokio::time::timeout(Duration::from_secs(10), tunnel).await.unwrap()
+        let meter = Meter::default();
+        let tunnel = run(&mut client_end, &mut server_end, early_up, early_down, &meter);
+        let ended = tokio::time::timeout(Duration::from_secs(10), tunnel).await.unwrap();
+        (meter.moved(), ended)
     })
 }
 

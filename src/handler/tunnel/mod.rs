@@ -24,6 +24,8 @@ use crate::gate::csrf;
 use crate::limits::logins;
 use crate::response::access_log::Entry;
 use crate::server::Worker;
+use crate::status::bridges::{Bridge, Kind};
+use crate::status::counters;
 use crate::watched_file::{FileError, WatchedFile};
 
 /// Viewers give up after 10 s; a hop behind another one must be done before that one gives up.
@@ -44,6 +46,8 @@ pub struct TunnelRules {
 
 /// The far end of a tunnel, and what it has sent already.
 struct FarEnd {
+    /// for people
+    name: String,
     stream: TcpStream,
     early: Vec<u8>,
 }
@@ -123,8 +127,11 @@ pub async fn serve(worker: Rc<Worker>, mut client: TcpStream, peer: PeerIp) {
 }
 
 async fn run(client: &mut TcpStream, early: &[u8], server: &mut FarEnd, peer: PeerIp) {
-    let (moved, ended) = tunnel::run(client, &mut server.stream, early, &server.early).await;
+    let name = std::mem::take(&mut server.name);
+    let bridge = Bridge::new(Kind::Tunnel, peer.address(), None, name).open();
+    let ended = tunnel::run(client, &mut server.stream, early, &server.early, &bridge.meter).await;
     let error = ended.err().map(|error| error.to_string());
+    let moved = bridge.meter.moved();
     tracing::debug!(peer = %peer.address(), up = moved.up, down = moved.down, error, "tunnel ended");
 }
 
@@ -169,7 +176,7 @@ async fn far_end(
     };
     if rules.is_here(&target.node) {
         let limit = if head.looped { SECOND_HOP } else { FIRST_HOP };
-        return within(limit, &format!("port {}", target.port), connect_here(target.port)).await;
+        return within(limit, &format!("port {}", target.port), connect_here(&target)).await;
     }
     if head.looped {
         return Err(Refusal::Loop);
@@ -211,14 +218,19 @@ where
 }
 
 /// The machine listens on the loopback address of the node's family: IPv4 first, then IPv6.
-async fn connect_here(port: u16) -> Result<FarEnd, Refusal> {
+async fn connect_here(target: &Target) -> Result<FarEnd, Refusal> {
+    let Target { vmid, port, .. } = *target;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         match TcpStream::connect((address, port)).await {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
                 keep_alive(&stream);
-                return Ok(FarEnd { stream, early: Vec::new() });
+                return Ok(FarEnd {
+                    name: format!("machine {vmid}, port {port}"),
+                    stream,
+                    early: Vec::new(),
+                });
             }
             Err(error) => last = error,
         }
@@ -246,7 +258,7 @@ async fn connect_through(
     keep_alive(&stream);
     stream.write_all(&request).await.map_err(|error| failed(&error))?;
     match read_response(&mut stream, &rules.limits).await {
-        Ok((200, early)) => Ok(FarEnd { stream, early }),
+        Ok((200, early)) => Ok(FarEnd { name: format!("a machine of node {node}"), stream, early }),
         Ok((status, _)) => Err(Refusal::NextHop { node: node.to_owned(), status }),
         Err(error) => {
             Err(Refusal::Connect { to: format!("node '{node}' at {there}"), cause: error.to_string() })
@@ -286,5 +298,6 @@ async fn refuse<T>(
 }
 
 fn log(engine: &Engine, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
+    counters::answered(status, None);
     engine.log.write(&Entry { client: peer.address(), user: None, request: line, status, bytes });
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::console::Console;
+use super::console::{Console, ConsoleStream};
 use super::decoder::{End, Found};
 use super::ends::{Inbox, Outbox};
 use super::frame::{Control, Fault, Opcode};
@@ -80,11 +80,12 @@ pub async fn run<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (source, sink) = split(client);
-    let mut client = (Inbox::new(source), Outbox::new(sink));
+    let meter = &console.listed.meter;
+    let mut client = (Inbox::new(source, meter), Outbox::new(sink, meter));
     let pulse = Pulse::new(ping);
-    let ending = match console {
-        Console::Tcp(stream) => between(&mut client, early, split(stream), &pulse, stop).await,
-        Console::Unix(stream) => between(&mut client, early, split(stream), &pulse, stop).await,
+    let ending = match console.stream {
+        ConsoleStream::Tcp(stream) => between(&mut client, early, split(stream), &pulse, stop).await,
+        ConsoleStream::Unix(stream) => between(&mut client, early, split(stream), &pulse, stop).await,
     };
     tracing::debug!(%ending, "console closed");
     let patience = if matches!(ending, Ending::Stopped) { LAST_WORDS_ON_STOP } else { LAST_WORDS };
@@ -94,7 +95,7 @@ pub async fn run<S>(
 
 /// The console is shut when this returns: its own end is done, or it will hear no more.
 async fn between<S, C>(
-    client: &mut (Inbox<ReadHalf<S>>, Outbox<WriteHalf<S>>),
+    client: &mut (Inbox<'_, ReadHalf<S>>, Outbox<'_, WriteHalf<S>>),
     early: Bytes,
     (mut from_console, mut to_console): (ReadHalf<C>, WriteHalf<C>),
     pulse: &Pulse,
@@ -117,7 +118,7 @@ where
 }
 
 /// From the client to the console.
-async fn up<R, C>(inbox: &mut Inbox<R>, early: Bytes, console: &mut C, pulse: &Pulse) -> Ending
+async fn up<R, C>(inbox: &mut Inbox<'_, R>, early: Bytes, console: &mut C, pulse: &Pulse) -> Ending
 where
     R: AsyncRead + Unpin,
     C: AsyncWrite + Unpin,
@@ -166,7 +167,7 @@ async fn pass_up<C: AsyncWrite + Unpin>(
 }
 
 /// From the console to the client, with the control frames between.
-async fn down<C, W>(console: &mut C, outbox: &mut Outbox<W>, pulse: &Pulse) -> Ending
+async fn down<C, W>(console: &mut C, outbox: &mut Outbox<'_, W>, pulse: &Pulse) -> Ending
 where
     C: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -200,8 +201,8 @@ where
 /// The closing handshake, as far as the ending still has one.
 async fn say_goodbye<R, W>(
     ending: &Ending,
-    inbox: &mut Inbox<R>,
-    outbox: &mut Outbox<W>,
+    inbox: &mut Inbox<'_, R>,
+    outbox: &mut Outbox<'_, W>,
     pulse: &Pulse,
 ) -> io::Result<()>
 where

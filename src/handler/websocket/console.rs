@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::root::Root;
 use crate::config::settings::port_range;
+use crate::status::bridges::Listed;
 use crate::upstream::{Phase, UpstreamError, io_message};
 
 /// What the profile allows. Without it there are no consoles.
@@ -38,8 +39,13 @@ pub enum PlaceError {
     Socket(String),
 }
 
-/// A connected console.
-pub enum Console {
+/// A connected console, and that it is open.
+pub struct Console {
+    pub stream: ConsoleStream,
+    pub listed: Listed,
+}
+
+pub enum ConsoleStream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -86,14 +92,14 @@ impl ConsoleRules {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the allowed directories"))
     }
 
-    pub async fn connect(&self, place: &Place, patience: Duration) -> Result<Console, UpstreamError> {
+    pub async fn connect(&self, place: &Place, patience: Duration) -> Result<ConsoleStream, UpstreamError> {
         let started = Instant::now();
         let connecting = async {
             match place {
-                Place::Port(port) => connect_here(*port).await.map(Console::Tcp),
+                Place::Port(port) => connect_here(*port).await.map(ConsoleStream::Tcp),
                 Place::Socket(path) => {
                     let path = self.real_socket(path).await?;
-                    UnixStream::connect(path).await.map(Console::Unix)
+                    UnixStream::connect(path).await.map(ConsoleStream::Unix)
                 }
             }
         };

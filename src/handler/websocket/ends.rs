@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use nodegate_spice::Meter;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::decoder::{Decoder, Found};
@@ -28,16 +29,17 @@ thread_local! {
 }
 
 /// The client's frames, unpacked.
-pub(super) struct Inbox<R> {
+pub(super) struct Inbox<'a, R> {
     source: R,
+    meter: &'a Meter,
     pub(super) decoder: Decoder,
     /// What the console has not taken yet.
     pub(super) payload: Vec<u8>,
 }
 
-impl<R: AsyncRead + Unpin> Inbox<R> {
-    pub(super) fn new(source: R) -> Self {
-        Self { source, decoder: Decoder::default(), payload: Vec::new() }
+impl<'a, R: AsyncRead + Unpin> Inbox<'a, R> {
+    pub(super) fn new(source: R, meter: &'a Meter) -> Self {
+        Self { source, meter, decoder: Decoder::default(), payload: Vec::new() }
     }
 
     /// What was read before the handshake was over; its payload is for the console.
@@ -45,6 +47,7 @@ impl<R: AsyncRead + Unpin> Inbox<R> {
         let mut early = Vec::from(early);
         let (found, payload) = self.decoder.decode(&mut early);
         self.payload = early.get(payload).unwrap_or_default().to_vec();
+        self.meter.add_up(self.payload.len());
         found
     }
 
@@ -73,6 +76,7 @@ impl<R: AsyncRead + Unpin> Inbox<R> {
         }
         let (found, payload) = self.decoder.decode(input.get_mut(..length).unwrap_or_default());
         let payload = input.get(payload).unwrap_or_default();
+        self.meter.add_up(payload.len());
         let mut written = 0;
         if !payload.is_empty()
             && let Poll::Ready(Ok(count)) = Pin::new(console).poll_write(context, payload)
@@ -109,15 +113,16 @@ fn poll_read_records<R: AsyncRead + Unpin>(
 }
 
 /// What is on its way to the client. Whatever future is dropped in the middle, the rest of a frame is kept.
-pub(super) struct Outbox<W> {
+pub(super) struct Outbox<'a, W> {
     pub(super) sink: W,
+    meter: &'a Meter,
     rest: Vec<u8>,
     start: usize,
 }
 
-impl<W: AsyncWrite + Unpin> Outbox<W> {
-    pub(super) fn new(sink: W) -> Self {
-        Self { sink, rest: Vec::new(), start: 0 }
+impl<'a, W: AsyncWrite + Unpin> Outbox<'a, W> {
+    pub(super) fn new(sink: W, meter: &'a Meter) -> Self {
+        Self { sink, meter, rest: Vec::new(), start: 0 }
     }
 
     /// Makes a binary frame of what the console has said and sends as much of it as the client takes at once; `flush`
@@ -139,6 +144,7 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
         if length == 0 {
             return Poll::Ready(Ok(0));
         }
+        self.meter.add_down(length);
         // The head goes right before the payload.
         let (head, head_length) = own_head(Opcode::Binary, u16::try_from(length).unwrap_or(u16::MAX));
         let mut start = LONGEST_OWN_HEAD - head_length;

@@ -18,8 +18,9 @@ use crate::engine::Engine;
 use crate::request::Client;
 use crate::response::body::{self, Body};
 use crate::response::refusal::Refusal;
+use crate::status::bridges::{Bridge, Kind};
 use crate::upstream::{Answer, Upstream};
-use console::PlaceError;
+use console::{Console, PlaceError};
 use handshake::{Handshake, HandshakeError};
 
 /// The daemon's answer is one port or path.
@@ -63,6 +64,7 @@ pub async fn open(
     let rules = engine.consoles.as_ref().ok_or(ConsoleError::None)?;
     let handshake = Handshake::check(call.head).map_err(ConsoleError::from)?;
     let asked = call.place;
+    let (user, target) = (call.identity.user(), asked.path.joined());
     let answer = upstream.send(api::request(engine, upstream, call, None)?).await?;
     if answer.response.status() != StatusCode::OK {
         return api::pass_on(engine, upstream, asked, answer).await;
@@ -75,8 +77,9 @@ pub async fn open(
     match rules.place(&told) {
         Some(place) => {
             let place = place.map_err(ConsoleError::from)?;
-            let console = rules.connect(&place, engine.config.settings.timeout.connect).await?;
-            client.console.replace(Some(console));
+            let stream = rules.connect(&place, engine.config.settings.timeout.connect).await?;
+            let listed = Bridge::new(Kind::Console, client.peer.address(), user, target).open();
+            client.console.replace(Some(Console { stream, listed }));
             Ok(handshake.response())
         }
         // In the extjs form an error is a success of HTTP.

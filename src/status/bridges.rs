@@ -1,0 +1,90 @@
+//! The consoles and tunnels that are open: who, where to, how much. One is listed for as long as its owner keeps it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use nodegate_spice::Meter;
+
+static OPEN: Mutex<Open> = Mutex::new(Open { next: 0, bridges: BTreeMap::new() });
+
+struct Open {
+    next: u64,
+    bridges: BTreeMap<u64, Arc<Bridge>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    Console,
+    Tunnel,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Console => "console",
+            Self::Tunnel => "tunnel",
+        })
+    }
+}
+
+/// A connection that has become a way through.
+#[derive(Debug)]
+pub struct Bridge {
+    pub kind: Kind,
+    pub client: IpAddr,
+    pub user: Option<Arc<str>>,
+    /// as an admin knows it, without anything secret
+    pub target: String,
+    pub since: Instant,
+    pub meter: Meter,
+}
+
+impl Bridge {
+    pub fn new(kind: Kind, client: IpAddr, user: Option<Arc<str>>, target: String) -> Self {
+        Self { kind, client, user, target, since: Instant::now(), meter: Meter::default() }
+    }
+
+    /// Puts it on the list.
+    pub fn open(self) -> Listed {
+        let bridge = Arc::new(self);
+        let mut open = lock();
+        let number = open.next;
+        open.next += 1;
+        open.bridges.insert(number, Arc::clone(&bridge));
+        Listed { number, bridge }
+    }
+}
+
+/// Takes it off the list when dropped.
+#[derive(Debug)]
+pub struct Listed {
+    number: u64,
+    bridge: Arc<Bridge>,
+}
+
+impl Deref for Listed {
+    type Target = Bridge;
+
+    fn deref(&self) -> &Bridge {
+        &self.bridge
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        lock().bridges.remove(&self.number);
+    }
+}
+
+/// All of them, the oldest first.
+pub fn all() -> Vec<Arc<Bridge>> {
+    lock().bridges.values().map(Arc::clone).collect()
+}
+
+fn lock() -> MutexGuard<'static, Open> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
