@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Options;
 use crate::config::root::Root;
+use crate::control::LONGEST_CONFIRM;
 
 /// Teaches more than the list of commands; the manual page has it too.
 pub const NOTES: &str = include_str!("../docs/man/help.txt");
@@ -68,6 +69,25 @@ pub enum Command {
         /// With or without a query
         path: String,
     },
+    /// Show what the running one does: connections, requests, latencies, consoles, tunnels
+    Status {
+        profile: String,
+        /// Again every second
+        #[arg(long)]
+        watch: bool,
+        /// Print one JSON object, or one a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the running one to take its settings, certificates and keys anew
+    Reload {
+        profile: String,
+        /// Take it back after so many seconds unless `confirm` comes
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=LONGEST_CONFIRM))]
+        confirm: Option<u64>,
+    },
+    /// Keep what `reload --confirm` has put in force
+    Confirm { profile: String },
     /// List the built-in profiles, or print one
     Profiles { name: Option<String> },
     /// Write the manual pages or the shell completions into a directory

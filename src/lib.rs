@@ -6,6 +6,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod control;
 pub mod deputy;
 pub mod engine;
 pub mod gate;

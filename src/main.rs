@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use nodegate::cli::{self, Arguments, Command, DaemonArguments};
-use nodegate::command::{acl, check, daemon, generate, profiles, route, run};
+use nodegate::command::{acl, check, daemon, generate, profiles, reload, route, run, status};
 use nodegate::config;
 use nodegate::process::logging::{self, Reader};
 
@@ -27,6 +27,11 @@ fn command() -> ExitCode {
         Command::Check { profile, json } => check::run(&profile, &options, json),
         Command::Acl { profile, addresses } => acl::run(&profile, &options, &addresses),
         Command::Route { profile, method, path } => route::run(&profile, &options, &method, &path),
+        Command::Status { profile, watch, json } => {
+            status::run(&profile, &options, status::Style { watch, json })
+        }
+        Command::Reload { profile, confirm } => reload::run(&profile, &options, confirm),
+        Command::Confirm { profile } => reload::confirm(&profile, &options),
         Command::Profiles { name } => profiles::run(name.as_deref()),
         Command::Generate { what, directory } => generate::run(what, &directory),
     }

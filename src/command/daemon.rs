@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{load, run, say};
+use super::{fail, locate, reload, run, say};
 use crate::cli::Verb;
 use crate::config::{Config, Options};
 use crate::process::background::{self, Started};
@@ -19,7 +19,7 @@ pub fn run(profile: &str, options: &Options, verb: Verb) -> ExitCode {
     if let Verb::Start { debug: true } = verb {
         return run::run(profile, options);
     }
-    let config = match load(profile, options) {
+    let config = match locate(profile, options) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -27,7 +27,7 @@ pub fn run(profile: &str, options: &Options, verb: Verb) -> ExitCode {
     match (verb, running) {
         (Verb::Start { .. }, Some(running)) => fail(&format!("already running (pid {})", running.pid)),
         (Verb::Start { .. } | Verb::Restart, None) => start(profile, options, &config),
-        (Verb::Restart, Some(running)) => reload(running),
+        (Verb::Restart, Some(_)) => reload::run(profile, options, None),
         (Verb::Stop, Some(running)) => stop(running, config.settings.timeout.stop),
         (Verb::Stop, None) => ExitCode::SUCCESS,
         (Verb::Status, running) => {
@@ -50,13 +50,6 @@ fn start(profile: &str, options: &Options, config: &Config) -> ExitCode {
     }
 }
 
-fn reload(running: Running) -> ExitCode {
-    match running.signal(Signal::SIGHUP) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("cannot signal pid {}: {error}", running.pid)),
-    }
-}
-
 fn stop(running: Running, patience: Duration) -> ExitCode {
     if let Err(error) = running.signal(Signal::SIGTERM) {
         return fail(&format!("cannot signal pid {}: {error}", running.pid));
@@ -67,9 +60,4 @@ fn stop(running: Running, patience: Duration) -> ExitCode {
     let _ = running.signal(Signal::SIGKILL);
     let _ = writeln!(std::io::stderr(), "pid {} did not end by itself and was killed", running.pid);
     if running.ends_within(GRACE) { ExitCode::SUCCESS } else { fail("it does not end") }
-}
-
-fn fail(message: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{message}");
-    ExitCode::FAILURE
 }

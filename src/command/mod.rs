@@ -5,14 +5,19 @@ pub mod check;
 pub mod daemon;
 pub mod generate;
 pub mod profiles;
+pub mod reload;
 pub mod route;
 pub mod run;
+pub mod status;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::config::problem::Problem;
 use crate::config::{Config, Options};
+
+/// The exit code of a question to something that does not run.
+const NOT_RUNNING: u8 = 3;
 
 /// Writes a line to stdout; a reader that has gone away is none of our business.
 fn say(line: &str) {
@@ -24,6 +29,19 @@ fn complain(problems: &[Problem]) {
     for problem in problems {
         let _ = writeln!(stderr, "{problem}");
     }
+}
+
+fn fail(message: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{message}");
+    ExitCode::FAILURE
+}
+
+/// Loads to find the one that is running: settings that are wrong are for it to find out.
+fn locate(profile: &str, options: &Options) -> Result<Config, ExitCode> {
+    Config::load(profile, options).map_err(|problems| {
+        complain(&problems);
+        ExitCode::FAILURE
+    })
 }
 
 /// Loads for a command that only asks: any error ends it.

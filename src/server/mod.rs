@@ -30,7 +30,7 @@ pub fn run(start: Start) -> io::Result<()> {
     let runtime = workers::runtime()?;
     let ended = runtime.block_on(async {
         let (door, questions) = Door::new();
-        Supervisor::start(start)?.run(questions, &door).await
+        Supervisor::start(start, door)?.run(questions).await
     });
     runtime.shutdown_timeout(worker::LEFT_BEHIND);
     ended

@@ -15,6 +15,7 @@ use super::door::{Door, Question, Reloaded, Summary};
 use super::source::{Loaded, Source};
 use super::workers::Workers;
 use crate::config::problem::{Origin, Problem};
+use crate::control::Control;
 use crate::engine::Lasting;
 use crate::listener::Listening;
 use crate::process::memory;
@@ -30,6 +31,7 @@ pub(super) struct Supervisor {
     listening: Listening,
     workers: Workers,
     signals: Signals,
+    control: Control,
     pid_file: Option<PidFile>,
     loading: Option<Loading>,
     fallback: Option<Fallback>,
@@ -66,19 +68,32 @@ enum Event {
 }
 
 impl Supervisor {
-    pub(super) fn start(start: Start) -> io::Result<Self> {
+    pub(super) fn start(start: Start, door: Door) -> io::Result<Self> {
         let Start { source, loaded, lasting, listening } = start;
         // Whoever reads the pid may signal at once.
         let signals = Signals::new()?;
         let pid_file = PidFile::write(&loaded.engine.config);
         let mut workers = Workers::new();
         workers.serve(&loaded.engine, &listening.sockets)?;
+        let control = Control::open(door, &loaded.engine.config, &listening.sockets);
+        control.serves(&loaded.engine, &listening.sockets);
         let (running, loading, fallback) = (loaded, None, None);
-        Ok(Self { source, lasting, running, listening, workers, signals, pid_file, loading, fallback })
+        Ok(Self {
+            source,
+            lasting,
+            running,
+            listening,
+            workers,
+            signals,
+            control,
+            pid_file,
+            loading,
+            fallback,
+        })
     }
 
     /// Until a signal asks to stop; then the drain.
-    pub(super) async fn run(mut self, mut questions: Receiver<Question>, _door: &Door) -> io::Result<()> {
+    pub(super) async fn run(mut self, mut questions: Receiver<Question>) -> io::Result<()> {
         let _ = sd_notify::notify(false, &[NotifyState::Ready]);
         self.say_where()?;
         loop {
@@ -93,6 +108,7 @@ impl Supervisor {
             }
         }
         let _ = sd_notify::notify(false, &[NotifyState::Stopping]);
+        drop(self.control); // nobody answers any more
         self.workers.stop();
         Ok(())
     }
@@ -115,7 +131,9 @@ impl Supervisor {
         match question {
             Question::Reload { confirm, answer } => self.load(confirm, Some(answer)),
             Question::Confirm(answer) => {
-                let _ = answer.send(self.fallback.take().is_some());
+                let waited = self.fallback.take().is_some();
+                self.control.confirmed();
+                let _ = answer.send(waited);
             }
             Question::Revert(answer) => {
                 let _ = answer.send(self.take_back().await);
@@ -161,6 +179,7 @@ impl Supervisor {
             let loaded = self.fallback.take().map_or(before, |fallback| fallback.loaded);
             self.fallback = Some(Fallback { loaded, until: Instant::now() + patience });
         }
+        self.control.reloaded(&reloaded, confirm);
         let _ = sd_notify::notify(false, &[NotifyState::Ready]);
         if let Some(answer) = answer {
             let _ = answer.send(reloaded);
@@ -173,6 +192,7 @@ impl Supervisor {
             return Err(vec![Problem::error(Origin::Profile, "", "nothing waits to be confirmed")]);
         };
         let taken_back = self.put_in_force(loaded).await;
+        self.control.taken_back();
         match &taken_back {
             Ok(summary) => tracing::warn!(changed = summary.changed.join(", "), "reload taken back"),
             Err(problems) => {
@@ -209,6 +229,7 @@ impl Supervisor {
             self.listening = moved;
             let _ = self.say_where();
         }
+        self.control.serves(&self.running.engine, &self.listening.sockets);
         memory::give_back();
         Ok(Summary { changed, warnings, successor: None })
     }

@@ -115,6 +115,11 @@ pub fn totals() -> Totals {
     totals
 }
 
+/// From now on, that is from the start.
+pub fn begin() {
+    LazyLock::force(&BEGAN);
+}
+
 /// How long this process has been counting.
 pub fn uptime() -> Duration {
     BEGAN.elapsed()

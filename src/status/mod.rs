@@ -1,5 +1,7 @@
-//! What the process knows of itself while it serves: counts, latencies, and the consoles and tunnels that are open.
+//! What the process knows of itself while it serves: counts, latencies, the consoles and tunnels that are open, and the
+//! report that is made of them.
 
 pub mod bridges;
 pub mod counters;
 pub mod latencies;
+pub mod report;

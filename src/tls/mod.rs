@@ -13,6 +13,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openssl::asn1::Asn1Time;
 use openssl::dh::Dh;
 use openssl::error::ErrorStack;
 use openssl::ssl::{
@@ -75,6 +76,12 @@ impl Acceptor {
         });
         problems.extend(unsound);
         (acceptor, problems)
+    }
+
+    /// When the certificate ends, in seconds since 1970.
+    pub fn certificate_expires(&self) -> Option<i64> {
+        let left = Asn1Time::from_unix(0).ok()?.diff(self.context.certificate()?.not_after()).ok()?;
+        Some(i64::from(left.days) * 86_400 + i64::from(left.secs))
     }
 
     /// Performs the handshake within `deadline`.

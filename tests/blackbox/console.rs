@@ -5,6 +5,7 @@ mod client;
 mod endings;
 mod handshake;
 mod life;
+mod listed;
 mod load;
 mod messages;
 mod refusals;

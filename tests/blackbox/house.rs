@@ -87,6 +87,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "response/",
         &["crate::server", "crate::connection", "crate::engine", "crate::request", "crate::handler::api"],
     ),
+    ("status/", &["tokio", "hyper", "crate::"]),
     ("upstream/", &["crate::server", "crate::connection", "crate::request", "crate::handler"]),
     ("handler/", &["crate::connection", "crate::listener", "crate::tls", "crate::acl::AccessList"]),
 ];

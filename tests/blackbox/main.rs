@@ -39,6 +39,7 @@ mod privileges;
 mod reload;
 mod settings;
 mod spice;
+mod status;
 mod stop;
 mod tls;
 mod upload;

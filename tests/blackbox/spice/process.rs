@@ -10,6 +10,7 @@ use regex::Regex;
 use socket2::{Domain, Socket, Type};
 
 use super::{Viewer, echoing_machine, gate, refused, scripted_machine, target, viewer_head};
+use crate::status::report;
 use crate::support::nodegate::{PATIENCE, eventually};
 use crate::support::{Nodegate, Site};
 
@@ -92,4 +93,23 @@ fn a_stop_waits_for_nobody_who_does_not_read() {
     assert_eq!(gate.wait().code(), Some(0), "{}", gate.stderr());
     assert!(started.elapsed() < Duration::from_secs(6));
     let _ = viewer.0.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn an_open_tunnel_is_listed_with_client_target_and_bytes() {
+    let (site, machine) = (Site::pve(), echoing_machine());
+    let gate = gate(&site, &[]);
+    let port = machine.address().port();
+    let mut viewer = Viewer::tunnel(&gate, &target(&site, port));
+    viewer.send(b"hello");
+    viewer.expect(b"hello");
+    let told = report(&site, &gate, "spice");
+    let tunnel = &told["open"][0];
+    assert_eq!((&told["tunnels"], &told["consoles"]), (&1.into(), &0.into()));
+    assert_eq!(tunnel["kind"], "tunnel");
+    assert_eq!(tunnel["client"], "127.0.0.1");
+    assert_eq!(tunnel["target"], format!("machine 100, port {port}"));
+    assert_eq!((&tunnel["up"], &tunnel["down"]), (&5.into(), &5.into()));
+    drop(viewer);
+    eventually("it is gone from the list", || report(&site, &gate, "spice")["tunnels"] == 0);
 }

@@ -1,0 +1,133 @@
+//! The control socket of a running nodegate: what can be asked there, and where it is. One JSON object a line.
+
+pub mod client;
+mod server;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::config::problem::Origin;
+use crate::engine::{Engine, Speaks};
+use crate::server::{Door, Reloaded};
+use crate::status::counters;
+use crate::status::report::{Facts, LastReload, Report, seconds_since_1970};
+use server::ControlSocket;
+
+/// Bytes of a question.
+const LONGEST_QUESTION: u64 = 1024;
+/// Seconds that a reload may wait to be confirmed.
+pub const LONGEST_CONFIRM: u64 = 86_400;
+
+/// `{"command":"reload","confirm":60}`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Question {
+    Status,
+    Reload {
+        /// seconds after which it is taken back
+        confirm: Option<u64>,
+    },
+    Confirm,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    Status(Box<Report>),
+    Reloaded {
+        /// keys whose value is another one now
+        changed: Vec<String>,
+        warnings: Vec<String>,
+        /// the process that took over
+        successor: Option<u32>,
+    },
+    /// nothing was changed; why
+    Refused(Vec<String>),
+    /// whether there was something to confirm
+    Confirmed(bool),
+    /// the question was none
+    Malformed(String),
+}
+
+/// Beside the pid file. A trial, which was given another port than the product's own when it was started, has the port
+/// in the name; a port that the settings' files name may change with any reload, and the name must not.
+pub fn place(config: &Config, port: u16) -> Option<PathBuf> {
+    let is_trial = match config.origin("listen.port") {
+        Origin::CommandLine | Origin::Environment(_) => port != config.own_port,
+        Origin::Profile | Origin::File { .. } => false,
+    };
+    let directory = config.root.path(config.product.pid_file.as_ref()?.parent()?);
+    let name = &config.product.name;
+    let trial = if is_trial { format!("-{port}") } else { String::new() };
+    Some(directory.join(format!("nodegate-{name}{trial}.sock")))
+}
+
+/// The main thread's side: what it tells of itself, and the socket while it is open.
+pub struct Control {
+    facts: Arc<Facts>,
+    _socket: Option<ControlSocket>,
+}
+
+impl Control {
+    /// Without the socket everything works but to be asked.
+    pub fn open(door: Door, config: &Config, listeners: &[TcpListener]) -> Self {
+        counters::begin();
+        let facts = Arc::new(Facts::default());
+        let port = listeners.first().and_then(|listener| listener.local_addr().ok());
+        let port = port.map_or(config.settings.listen.port, |address| address.port());
+        let open = |path: PathBuf| {
+            let opened = ControlSocket::open(path.clone(), door, Arc::clone(&facts));
+            let warn =
+                |error: &_| tracing::warn!("control socket {} cannot be opened: {error}", path.display());
+            opened.inspect_err(warn).ok()
+        };
+        let socket = place(config, port).and_then(open);
+        Self { facts, _socket: socket }
+    }
+
+    /// What is in force now.
+    pub fn serves(&self, engine: &Engine, listeners: &[TcpListener]) {
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+        let listening = addresses.map(|address| address.to_string()).collect();
+        let certificate_expires = match &engine.speaks {
+            Speaks::Https(acceptor) => acceptor.certificate_expires(),
+            Speaks::Connect(_) => None,
+        };
+        self.facts.change(|known| {
+            known.profile.clone_from(&engine.config.product.name);
+            known.listening = listening;
+            known.certificate_expires = certificate_expires;
+        });
+    }
+
+    /// What came of a reload, and how long it waits to be confirmed.
+    pub fn reloaded(&self, reloaded: &Reloaded, confirm: Option<Duration>) {
+        let at = seconds_since_1970();
+        let problems = reloaded.as_ref().err().map(|problems| server::texts(problems)).unwrap_or_default();
+        let waits = confirm.filter(|_| reloaded.is_ok());
+        let unconfirmed_until = waits.map(|patience| at.saturating_add(patience.as_secs()));
+        let last = LastReload { at, problems, unconfirmed_until };
+        self.facts.change(|known| known.last_reload = Some(last));
+    }
+
+    /// What waited to be confirmed is confirmed.
+    pub fn confirmed(&self) {
+        self.facts.change(|known| {
+            if let Some(last) = &mut known.last_reload {
+                last.unconfirmed_until = None;
+            }
+        });
+    }
+
+    /// Nobody confirmed in time.
+    pub fn taken_back(&self) {
+        let problems = vec!["taken back: it was not confirmed".to_owned()];
+        let last = LastReload { at: seconds_since_1970(), problems, unconfirmed_until: None };
+        self.facts.change(|known| known.last_reload = Some(last));
+    }
+}

@@ -1,0 +1,115 @@
+//! Which request the running task works for, so that every line it logs can tell.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::task::futures::TaskLocalFuture;
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+static NODE: OnceLock<String> = OnceLock::new();
+
+/// A number of this process, and what tells processes apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    fn next() -> Self {
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:05x}-{:x}", process() & 0xf_ffff, self.0)
+    }
+}
+
+/// Seconds of the start and the process id, mixed: two processes of a day have the same in one case of a million.
+fn process() -> u64 {
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    *PROCESS.get_or_init(|| {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        (seconds ^ (u64::from(std::process::id()) << 20)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40
+    })
+}
+
+/// A request as log lines name it.
+#[derive(Debug)]
+pub struct Context {
+    pub id: RequestId,
+    pub client: IpAddr,
+    user: OnceCell<Arc<str>>,
+}
+
+impl Context {
+    pub fn new(client: IpAddr) -> Self {
+        Self { id: RequestId::next(), client, user: OnceCell::new() }
+    }
+
+    pub fn user(&self) -> Option<&str> {
+        self.user.get().map(AsRef::as_ref)
+    }
+}
+
+/// Whatever `work` logs is about that request.
+pub fn within<F: Future>(context: Context, work: F) -> TaskLocalFuture<Context, F> {
+    CURRENT.scope(context, work)
+}
+
+/// From now on it is known who asks.
+pub fn identify(user: Option<&Arc<str>>) {
+    if let Some(user) = user {
+        let _ = CURRENT.try_with(|context| context.user.set(Arc::clone(user)));
+    }
+}
+
+/// The request being worked for, if one is.
+pub fn current<T>(work: impl FnOnce(&Context) -> T) -> Option<T> {
+    CURRENT.try_with(work).ok()
+}
+
+pub fn current_id() -> Option<RequestId> {
+    current(|context| context.id)
+}
+
+/// How this node is called, for the journal.
+pub fn name_node(name: &str) {
+    let _ = NODE.set(name.to_owned());
+}
+
+pub fn node() -> Option<&'static str> {
+    NODE.get().map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn requests_have_ids_of_their_own() {
+        let (first, second) = (RequestId::next().to_string(), RequestId::next().to_string());
+        assert_ne!(first, second);
+        let is_id = |text: &str| text.len() >= 7 && text.split('-').count() == 2;
+        assert!(is_id(&first) && is_id(&second), "{first} {second}");
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_a_request_is_known_within_it_alone() {
+        let client = "192.0.2.7".parse().unwrap();
+        let seen = within(Context::new(client), async {
+            identify(Some(&Arc::from("root@pam")));
+            current(|context| (context.client, context.user().map(str::to_owned)))
+        });
+        assert_eq!(seen.await, Some((client, Some("root@pam".to_owned()))));
+        assert_eq!(current_id(), None);
+    }
+}

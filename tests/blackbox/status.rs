@@ -1,0 +1,259 @@
+//! `status`, `reload` and `confirm`: what a running nodegate tells at its control socket, and does when asked there.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::nodegate::{PATIENCE, command, eventually};
+use crate::support::{Nodegate, Outcome, Site};
+
+const VERSION: &str = "/api2/json/version";
+const SITE_FILE: &str = "/etc/nodegate/pve.toml";
+
+/// A command of the site's nodegate: `status`, `reload`, `confirm`.
+fn command_for(site: &Site, gate: &Nodegate, profile: &str, arguments: &[&str]) -> Command {
+    let port = format!("listen.port={}", gate.port());
+    let (verb, rest) = arguments.split_first().unwrap();
+    let root = site.root().to_str().unwrap();
+    command(&[&["--root", root, "--set", &port, verb, profile], rest].concat())
+}
+
+fn ask(site: &Site, gate: &Nodegate, arguments: &[&str]) -> Outcome {
+    Outcome::of(&mut command_for(site, gate, "pve", arguments))
+}
+
+pub fn report(site: &Site, gate: &Nodegate, profile: &str) -> Value {
+    let outcome = Outcome::of(&mut command_for(site, gate, profile, &["status", "--json"]));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    serde_json::from_str(&outcome.stdout).unwrap()
+}
+
+fn socket_of(site: &Site, gate: &Nodegate) -> PathBuf {
+    site.path(&format!("/run/pveproxy/nodegate-pve-{}.sock", gate.port()))
+}
+
+#[test]
+fn status_tells_what_was_answered_and_how_fast() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["acl.deny_from=127.0.0.9"]);
+    let mut session = gate.connect();
+    for _ in 0..3 {
+        assert_eq!(session.request("GET", VERSION, &site.cookie("root@pam"), b"").status, 200);
+    }
+    assert_eq!(session.request("GET", "/nope", "", b"").status, 404);
+    assert_eq!(gate.get(VERSION, "").status, 401);
+    eventually("all is counted", || report(&site, &gate, "pve")["requests"]["total"] == 5);
+    let report = report(&site, &gate, "pve");
+    assert_eq!(report["requests"]["classes"], serde_json::json!([0, 3, 0, 2, 0]));
+    assert_eq!(report["requests"]["refused"], 1);
+    assert_eq!(report["connections"]["total"], 2);
+    assert_eq!(report["pid"], gate.pid());
+    assert_eq!(report["listening"][0], gate.address().to_string());
+    assert_eq!(report["latency"]["count"], 4, "a refused login is held back on purpose");
+    assert!(report["latency"]["p99_ms"].as_f64() >= report["latency"]["p50_ms"].as_f64());
+    assert!(report["certificate_expires"].as_i64().unwrap() > report["since"].as_i64().unwrap());
+    assert_eq!(report["last_reload"], Value::Null);
+
+    let shown = ask(&site, &gate, &["status"]);
+    assert_eq!(shown.code, 0);
+    for text in [
+        "pve is running",
+        "  connections  ",
+        "5 answered, 2xx 3, 4xx 2, 1 refused (401)",
+        "half within",
+        "  last reload  none",
+    ] {
+        assert!(shown.stdout.contains(text), "{text} is missing in {}", shown.stdout);
+    }
+    assert!(!shown.stdout.contains('\x1b'), "colours are for terminals");
+    drop(session);
+    eventually("the connection is gone", || report_open(&site, &gate) == 0);
+}
+
+fn report_open(site: &Site, gate: &Nodegate) -> u64 {
+    report(site, gate, "pve")["connections"]["open"].as_u64().unwrap()
+}
+
+#[test]
+fn clients_that_the_access_list_denies_are_counted() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["acl.policy=deny"]);
+    assert!(crate::support::Session::try_tls(gate.local()).is_err());
+    eventually("it is counted", || report(&site, &gate, "pve")["connections"]["denied"] == 1);
+}
+
+#[test]
+fn what_does_not_run_is_told_with_exit_code_3() {
+    let site = Site::pve();
+    let status = Outcome::ask(&site, &["status", "pve"]);
+    assert_eq!(status.code, 3);
+    assert!(status.stdout.starts_with("pve is not running"), "{status:?}");
+    let json = Outcome::ask(&site, &["status", "pve", "--json"]);
+    assert_eq!((json.code, json.stdout.trim()), (3, r#"{"profile":"pve","running":false}"#));
+    for verb in ["reload", "confirm"] {
+        let outcome = Outcome::ask(&site, &[verb, "pve"]);
+        assert_eq!(outcome.code, 3, "{outcome:?}");
+        assert!(outcome.stderr.contains("not running"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn status_is_shown_again_and_again_until_the_end() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let mut watch = command_for(&site, &gate, "pve", &["status", "--watch", "--json"]);
+    let mut child = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap()).unwrap();
+    assert_eq!(next()["requests_per_second"], Value::Null, "there is nothing to compare with yet");
+    gate.get("/nope", "");
+    let mut later = next();
+    while later["requests_per_second"].as_f64().unwrap() == 0.0 {
+        later = next();
+    }
+    assert!(gate.stop().success());
+    while later["running"] == true {
+        later = next();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn the_control_socket_is_closed_to_others_and_goes_with_its_owner() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let other = Nodegate::start(&site, &[]);
+    let path = socket_of(&site, &gate);
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(report(&site, &other, "pve")["pid"], other.pid(), "two trials do not collide");
+    assert_eq!(report(&site, &gate, "pve")["pid"], gate.pid());
+    assert!(gate.stop().success());
+    assert!(!path.exists());
+    assert_eq!(report(&site, &other, "pve")["pid"], other.pid());
+}
+
+#[test]
+fn a_socket_that_was_left_behind_is_replaced_and_that_of_a_successor_stays() {
+    let site = Site::pve();
+    let first = Nodegate::start(&site, &[]);
+    let (port, path) = (first.port(), socket_of(&site, &first));
+    first.signal(Signal::SIGKILL);
+    drop(first);
+    assert!(path.exists(), "nobody could remove it");
+    let gate = Nodegate::start(&site, &[&format!("listen.port={port}")]);
+    assert_eq!(report(&site, &gate, "pve")["pid"], gate.pid());
+    fs::remove_file(&path).unwrap();
+    let successor = UnixListener::bind(&path).unwrap();
+    assert!(gate.stop().success());
+    assert!(path.exists(), "it is somebody else's by now");
+    drop(successor);
+}
+
+#[test]
+fn askers_are_bounded_in_number_and_in_what_they_say() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let path = socket_of(&site, &gate);
+    let connect = || {
+        let stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    for question in ["rubbish\n", "{\"command\":\"stop\"}\n", "{\"command\":\"reload\",\"confirm\":-1}\n"] {
+        let mut stream = connect();
+        stream.write_all(question.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("{\"malformed\":"), "{answer}");
+    }
+    let mut long = connect();
+    long.write_all(&[b' '; 2000]).unwrap();
+    let mut answer = Vec::new();
+    let _ = long.read_to_end(&mut answer);
+    assert!(answer.starts_with(b"{\"malformed\":"), "{}", String::from_utf8_lossy(&answer));
+    // Those that say nothing are let go after a while, and meanwhile nobody who wants to be served waits for them.
+    let silent: Vec<_> = (0..20).map(|_| connect()).collect();
+    assert_eq!(gate.get("/nope", "").status, 404);
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    assert_eq!(report(&site, &gate, "pve")["pid"], gate.pid());
+}
+
+#[test]
+fn reload_puts_new_settings_in_force_and_says_which() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let same = ask(&site, &gate, &["reload"]);
+    assert_eq!((same.code, same.stdout.as_str()), (0, "reloaded; changed: nothing\n"), "{same:?}");
+    site.write(SITE_FILE, "[limits]\nbody = 1000\n");
+    let reload = ask(&site, &gate, &["reload"]);
+    assert_eq!((reload.code, reload.stdout.as_str()), (0, "reloaded; changed: limits.body\n"), "{reload:?}");
+    let headers = [site.cookie("root@pam"), site.csrf("root@pam")].concat();
+    assert_eq!(gate.request("POST", "/api2/json/nodes", &headers, &[b'x'; 1001]).status, 413);
+    let report = report(&site, &gate, "pve");
+    assert_eq!(report["last_reload"]["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn a_reload_that_is_refused_names_every_problem() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    site.write(SITE_FILE, "[limits]\nbody = \"much\"\nheaders = 1000\n");
+    let reload = ask(&site, &gate, &["reload"]);
+    assert_eq!(reload.code, 1);
+    let place = site.path(SITE_FILE).display().to_string();
+    for (line, key) in [(2, "limits.body"), (3, "limits.headers")] {
+        let start = format!("{place}:{line}: {key}: ");
+        assert!(reload.stderr.lines().any(|line| line.starts_with(&start)), "{start}\n{reload:?}");
+    }
+    reload.complains("nothing was changed");
+    assert_eq!(gate.get("/nope", "").status, 404, "it serves as before");
+    let status = ask(&site, &gate, &["status"]);
+    assert_eq!(status.code, 0, "mistakes in the settings do not hide what runs");
+    assert!(status.stdout.contains("refused: "), "{status:?}");
+}
+
+#[test]
+fn a_reload_that_nobody_confirms_is_taken_back() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    site.write(SITE_FILE, "[acl]\npolicy = \"deny\"\n");
+    let reload = ask(&site, &gate, &["reload", "--confirm", "2"]);
+    assert_eq!(reload.code, 0, "{reload:?}");
+    assert!(reload.stdout.contains("nodegate confirm pve"), "{reload:?}");
+    let is_open = || crate::support::Session::try_tls(gate.local()).is_ok();
+    assert!(!is_open(), "the new settings are in force, and nobody gets in");
+    eventually("it is taken back", is_open);
+    let status = ask(&site, &gate, &["status"]);
+    assert!(status.stdout.contains("taken back"), "{status:?}");
+    let late = ask(&site, &gate, &["confirm"]);
+    assert_eq!(late.code, 1);
+    assert!(late.stderr.contains("nothing waits to be confirmed"), "{late:?}");
+}
+
+#[test]
+fn a_reload_that_is_confirmed_stays() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    site.write(SITE_FILE, "[acl]\npolicy = \"deny\"\n");
+    assert_eq!(ask(&site, &gate, &["reload", "--confirm", "5"]).code, 0);
+    let waits = || report(&site, &gate, "pve")["last_reload"]["unconfirmed_until"].is_u64();
+    assert!(waits());
+    let confirm = ask(&site, &gate, &["confirm"]);
+    assert_eq!((confirm.code, confirm.stdout.as_str()), (0, "confirmed\n"));
+    assert!(!waits());
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(crate::support::Session::try_tls(gate.local()).is_err(), "it was not taken back");
+    for wrong in [&["reload", "--confirm", "0"][..], &["reload", "--confirm", "soon"]] {
+        assert_eq!(ask(&site, &gate, wrong).code, 2, "{wrong:?}");
+    }
+}
