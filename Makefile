@@ -1,9 +1,14 @@
 # What there is to do here; each target installs what it needs first (as root) or names it.
 
-.PHONY: help setup build demo test fuzz bench bench-quick
+.PHONY: help setup build deb demo test fuzz bench bench-quick
+
+# Where `make deb` leaves the packages, and a program to pack instead of compiling one.
+DEB ?= target/deb
+export NODEGATE_BINARY ?=
 
 help:
 	@echo "make build   nodegate for use: target/release/nodegate"
+	@echo "make deb     Debian packages in target/deb: nodegate, and one for each daemon that it can take over"
 	@echo "make demo    the three profiles on loopback, with throw-away keys, and what to try"
 	@echo "make test    formatting, lints, and every test, those with real clients included"
 	@echo "make fuzz    looks for input that harms: each target of tests/fuzz for SECONDS=30"
@@ -16,6 +21,16 @@ setup:
 build:
 	tests/setup.sh demo
 	cargo build --release --locked
+
+# From a copy: dpkg-buildpackage leaves its files beside the source and within it.
+deb:
+	tests/setup.sh deb
+	rm -rf $(DEB)
+	mkdir -p $(DEB)/source
+	tar --exclude=./target --exclude=./.git -cf - . | tar -C $(DEB)/source -xf -
+	cd $(DEB)/source && CARGO_TARGET_DIR=$(CURDIR)/target/deb-build dpkg-buildpackage -b -us -uc
+	rm -rf $(DEB)/source
+	@ls $(DEB)/*.deb
 
 demo:
 	tests/setup.sh demo

@@ -1,11 +1,12 @@
 #!/bin/bash
-# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh demo|test|fuzz|bench
+# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh deb|demo|test|fuzz|bench
 # As root it installs them; anybody else is told which they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Names with a command behind `=` are there when the command is, whoever installed it.
 building=(ca-certificates gcc=cc libc6-dev libssl-dev pkg-config=pkg-config)
+packing=(dpkg-dev=dpkg-buildpackage debhelper=dh)
 trying=(curl=curl)
 testing=(
     wget=wget openssl=openssl sslscan=sslscan testssl.sh=testssl
@@ -16,6 +17,7 @@ testing=(
     gir1.2-spiceclientglib-2.0 python3-gi
     virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
+    lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn
 )
 # Programs that bring a service along.
 serving=(nginx=nginx haproxy=haproxy fail2ban=fail2ban-regex)
@@ -110,13 +112,17 @@ install_without_services() {
 }
 
 case ${1-} in
+deb)
+    [ -n "${NODEGATE_BINARY-}" ] || require_rust
+    install_missing "${building[@]}" "${packing[@]}"
+    ;;
 demo)
     require_rust
     install_missing "${building[@]}" "${trying[@]}"
     ;;
 test)
     require_rust fmt clippy
-    install_without_services "${building[@]}" "${trying[@]}" "${testing[@]}" "${serving[@]}"
+    install_without_services "${building[@]}" "${packing[@]}" "${trying[@]}" "${testing[@]}" "${serving[@]}"
     prepare_venv
     prepare_modules
     ;;
@@ -129,7 +135,7 @@ bench)
     install_without_services "${building[@]}" "${peers[@]}"
     ;;
 *)
-    echo "usage: tests/setup.sh demo|test|fuzz|bench" >&2
+    echo "usage: tests/setup.sh deb|demo|test|fuzz|bench" >&2
     exit 2
     ;;
 esac

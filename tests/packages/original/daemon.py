@@ -1,0 +1,105 @@
+#!/usr/bin/python3
+"""A stand-in for pveproxy, pmgproxy, spiceproxy and pvedaemon, which are not to be had here: the verbs, the pid file, the
+user and the port of the one it is called as. It says its name to whoever asks."""
+import os
+import pwd
+import signal
+import ssl
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+NAME = os.path.basename(sys.argv[0])
+# pid file, address, port, certificate, user
+DAEMONS = {
+    "pveproxy": ("/run/pveproxy/pveproxy.pid", "0.0.0.0", 8006, "/etc/pve/local/pve-ssl", "www-data"),
+    "pmgproxy": ("/run/pmgproxy/pmgproxy.pid", "0.0.0.0", 8006, "/etc/pmg/pmg-api", "www-data"),
+    "spiceproxy": ("/run/pveproxy/spiceproxy.pid", "0.0.0.0", 3128, None, "www-data"),
+    "pvedaemon": ("/run/pvedaemon.pid", "127.0.0.1", 85, None, "root"),
+}
+PID_FILE, ADDRESS, PORT, CERTIFICATE, USER = DAEMONS[NAME]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b'{"data":"original %s"}' % NAME.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json;charset=UTF-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_DELETE = answer
+
+    def log_message(self, *_):
+        pass
+
+
+def running():
+    """The process that the pid file names, as long as it lives: a number, or None."""
+    try:
+        with open(PID_FILE, encoding="ascii") as file:
+            pid = int(file.read())
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return None if file.read().rsplit(") ", 1)[1][0] == "Z" else pid
+    except (OSError, ValueError):
+        return None
+
+
+def start():
+    if running():
+        return
+    server = ThreadingHTTPServer((ADDRESS, PORT), Handler)
+    if CERTIFICATE:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        key = CERTIFICATE + ".key"
+        context.load_cert_chain(CERTIFICATE + ".pem", key if os.path.exists(key) else None)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    account = pwd.getpwnam(USER)
+    directory = os.path.dirname(PID_FILE)
+    if directory != "/run" and not os.path.isdir(directory):
+        os.mkdir(directory, 0o700)
+        os.chown(directory, account.pw_uid, account.pw_gid)
+    child = os.fork()
+    if child:
+        with open(PID_FILE, "w", encoding="ascii") as file:
+            file.write(f"{child}\n")
+        os._exit(0)
+    os.setsid()
+    os.setgroups([])
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    server.serve_forever()
+
+
+def stop():
+    pid = running()
+    if not pid:
+        return
+    os.kill(pid, signal.SIGTERM)
+    for _ in range(150):
+        if not running():
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+
+
+def restart():
+    pid = running()
+    if pid:
+        os.kill(pid, signal.SIGHUP)
+    else:
+        start()
+
+
+def status():
+    print("running" if running() else "stopped")
+
+
+{"start": start, "stop": stop, "restart": restart, "status": status}[sys.argv[1]]()

@@ -1,0 +1,1 @@
+package PMG::API2; 1;

@@ -1,0 +1,1 @@
+package PVE::API2; 1;

@@ -1,0 +1,1 @@
+package PVE::APIServer::Formatter::Standard; 1;
