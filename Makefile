@@ -41,6 +41,7 @@ test: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
+	tests/packages/run
 
 fuzz: SECONDS ?= 30
 fuzz:

@@ -1,6 +1,7 @@
 //! The pid file, written only on the product's own port so that a trial on another port disturbs nothing.
 
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::config::Config;
 
@@ -10,7 +11,7 @@ pub struct PidFile(PathBuf);
 impl PidFile {
     pub fn write(config: &Config) -> Option<Self> {
         let path = Self::place(config)?;
-        match std::fs::write(&path, format!("{}\n", std::process::id())) {
+        match put(&path) {
             Ok(()) => Some(Self(path)),
             Err(error) => {
                 tracing::warn!("pid file {} cannot be written: {error}", path.display());
@@ -30,12 +31,19 @@ impl PidFile {
     }
 }
 
+/// A new file in the place of one that another daemon left behind, which may be root's: only the directory is ours.
+fn put(path: &Path) -> io::Result<()> {
+    let new = path.with_extension("pid.new");
+    fs::write(&new, format!("{}\n", std::process::id()))?;
+    fs::rename(&new, path)
+}
+
 impl Drop for PidFile {
     fn drop(&mut self) {
         let ours =
-            std::fs::read_to_string(&self.0).is_ok_and(|text| text.trim().parse() == Ok(std::process::id()));
+            fs::read_to_string(&self.0).is_ok_and(|text| text.trim().parse() == Ok(std::process::id()));
         if ours {
-            let _ = std::fs::remove_file(&self.0);
+            let _ = fs::remove_file(&self.0);
         }
     }
 }
