@@ -103,8 +103,9 @@ impl Routes {
     /// For a path that the table does not know, since the installed packages are newer: a path under another node's
     /// name goes there, all else to the daemon with the fewest rights, which says itself what it does not know.
     fn general_rule(&self, api: &ApiPath, nodes: &NodeFile) -> Result<Route, FileError> {
-        match api.segments() {
-            [word, name, _, ..] if word == "nodes" && !self.is_here(name) => there(name, nodes),
+        let mut segments = api.segments();
+        match (segments.next(), segments.next(), segments.next()) {
+            (Some("nodes"), Some(name), Some(_)) if !self.is_here(name) => there(name, nodes),
             _ => Ok(self.local(false)),
         }
     }

@@ -1,6 +1,7 @@
 //! The request target, decoded once: an API call or a path.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
@@ -38,9 +39,10 @@ pub enum Target {
 /// `/api2/FORMAT/PATH`. What is judged is what is sent on: the path is built anew from its decoded segments.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiPath {
-    format: String,
-    decoded: String,
-    segments: Vec<String>,
+    /// the whole path, decoded
+    text: String,
+    /// where in it the format stands; behind that the path of the call begins
+    format: Range<usize>,
 }
 
 /// Why a target is refused at once.
@@ -64,26 +66,29 @@ impl Target {
         if decoded.contains(char::is_control) {
             return Err(TargetError::Control);
         }
-        let mut segments = decoded.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
-        if segments.next().as_deref() != Some("api2") {
+        match format_of(&decoded) {
+            Ok(format) => Ok(Self::Api(ApiPath { text: decoded.into_owned(), format })),
             // `/api2x` is a slip of the API's, as it was for the original.
-            let is_api = decoded.starts_with(API);
-            return Ok(if is_api { Self::NoSuchUri } else { Self::Path(decoded.into_owned()) });
-        }
-        match segments.next() {
-            Some(format) if is_format(&format) => {
-                let decoded = rest_of(&decoded, &format);
-                Ok(Self::Api(ApiPath { format, decoded, segments: segments.collect() }))
-            }
-            _ => Ok(Self::NoSuchUri),
+            Err(is_api) if is_api || decoded.starts_with(API) => Ok(Self::NoSuchUri),
+            Err(_) => Ok(Self::Path(decoded.into_owned())),
         }
     }
 }
 
-/// What follows `/api2/FORMAT`, slashes as they came.
-fn rest_of(decoded: &str, format: &str) -> String {
-    let behind_api = decoded.split_once("api2").map_or("", |(_, rest)| rest);
-    behind_api.split_once(format).map_or("", |(_, rest)| rest).to_owned()
+/// Where in a path of the API its format stands; without one, whether it is a path of the API.
+fn format_of(decoded: &str) -> Result<Range<usize>, bool> {
+    let mut segments = segments_of(decoded);
+    if segments.next() != Some("api2") {
+        return Err(false);
+    }
+    let format = segments.next().filter(|format| is_format(format)).ok_or(true)?;
+    let start = format.as_ptr().addr().saturating_sub(decoded.as_ptr().addr());
+    Ok(start..start + format.len())
+}
+
+/// What stands between slashes, as far as anything does.
+fn segments_of(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !part.is_empty())
 }
 
 fn is_format(text: &str) -> bool {
@@ -94,28 +99,35 @@ fn is_format(text: &str) -> bool {
 
 impl ApiPath {
     pub fn format(&self) -> &str {
-        &self.format
+        self.text.get(self.format.clone()).unwrap_or_default()
     }
 
     /// The decoded path behind the format, exactly as it came: for comparisons that must be exact.
     pub fn decoded(&self) -> &str {
-        &self.decoded
+        self.text.get(self.format.end..).unwrap_or_default()
     }
 
     /// The decoded segments, empty ones dropped.
-    pub fn segments(&self) -> &[String] {
-        &self.segments
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        segments_of(self.decoded())
     }
 
     /// The decoded segments behind single slashes, as route tables have them.
-    pub fn joined(&self) -> String {
-        format!("/{}", self.segments.join("/"))
+    pub fn joined(&self) -> Cow<'_, str> {
+        let decoded = self.decoded();
+        if decoded.starts_with('/') && !decoded.ends_with('/') && !decoded.contains("//") {
+            return decoded.into();
+        }
+        format!("/{}", self.segments().collect::<Vec<_>>().join("/")).into()
     }
 
     /// The target that is sent on, with the query as it came.
     pub fn upstream_target(&self, query: Option<&str>) -> String {
-        let mut target = format!("{API}/{}/", self.format);
-        for (index, segment) in self.segments.iter().enumerate() {
+        let mut target = String::with_capacity(self.text.len() + query.map_or(0, str::len) + API.len());
+        for part in [API, "/", self.format(), "/"] {
+            target.push_str(part);
+        }
+        for (index, segment) in self.segments().enumerate() {
             if index > 0 {
                 target.push('/');
             }

@@ -3,8 +3,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPIRES, HOST, LOCATION,
-    PRAGMA, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, EXPIRES, HOST, LOCATION, PRAGMA, SERVER,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
@@ -26,22 +25,8 @@ use super::download;
 /// middle gives a clean error.
 const COLLECT: usize = 65_536;
 
-/// Hop-by-hop (RFC 9110 section 7.6.1), or set by ourselves in every answer.
-static NOT_PASSED_ON: [HeaderName; 13] = [
-    CONNECTION,
-    CONTENT_LENGTH,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    DATE,
-    SERVER,
-    EXPIRES,
-    CACHE_CONTROL,
-    PRAGMA,
-];
+/// Said anew in every answer by ourselves.
+static SAID_ANEW: [HeaderName; 5] = [DATE, SERVER, EXPIRES, CACHE_CONTROL, PRAGMA];
 
 /// A call that has passed the gate.
 pub struct Call<'a> {
@@ -164,20 +149,11 @@ pub(super) async fn pass_on(
     Ok(response)
 }
 
-/// Takes out what is between the daemon and us, with what it names itself in `Connection`. The length is told anew.
+/// Takes out what we say ourselves, and the daemon's own address.
 fn clean(engine: &Engine, headers: &mut HeaderMap) {
-    let lines = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let options = lines.flat_map(|value| value.split(',')).map(str::trim);
-    let is_usual =
-        |option: &str| ["close", "keep-alive"].iter().any(|usual| option.eq_ignore_ascii_case(usual));
-    let named: Vec<HeaderName> =
-        options.filter(|option| !is_usual(option)).filter_map(|name| name.parse().ok()).collect();
-    for name in named {
-        headers.remove(name);
-    }
     // Few of them are there; to look for each would cost more.
-    let there: SmallVec<[_; 8]> =
-        NOT_PASSED_ON.iter().filter(|name| headers.keys().any(|known| known == *name)).collect();
+    let there: SmallVec<[_; 5]> =
+        SAID_ANEW.iter().filter(|name| headers.keys().any(|known| known == *name)).collect();
     for name in there {
         headers.remove(name);
     }

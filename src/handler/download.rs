@@ -87,7 +87,7 @@ fn check(engine: &Engine, place: Place<'_>) -> Result<(), StreamError> {
     let reads = matches!(*place.method, Method::GET | Method::HEAD);
     let found = engine.routes.table.find("GET", &path);
     if !reads || found.is_none_or(|found| found.method.kind != Kind::Download) {
-        return Err(StreamError::Method(place.method.clone(), path));
+        return Err(StreamError::Method(place.method.clone(), path.into_owned()));
     }
     if place.privileged { Ok(()) } else { Err(StreamError::Unprivileged) }
 }

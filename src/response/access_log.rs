@@ -86,13 +86,12 @@ fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Local>) {
     push_time(line, now);
     line.push_str("] \"");
     escape_into(line, &mask_secrets(entry.request));
-    let _ = write!(line, "\" {} ", entry.status);
-    match entry.bytes {
-        Some(bytes) => {
-            let _ = writeln!(line, "{bytes}");
-        }
-        None => line.push_str("-\n"),
-    }
+    let mut digits = itoa::Buffer::new();
+    line.push_str("\" ");
+    line.push_str(digits.format(entry.status));
+    line.push(' ');
+    line.push_str(entry.bytes.map_or("-", |bytes| digits.format(bytes)));
+    line.push('\n');
 }
 
 /// Formatted once for requests of the same client in a row.
@@ -122,7 +121,7 @@ fn push_time(line: &mut String, now: DateTime<Local>) {
 }
 
 fn escape_into(line: &mut String, text: &str) {
-    if !text.contains(|c: char| c == '"' || c.is_control()) {
+    if text.bytes().all(|byte| byte != b'"' && (b' '..0x7f).contains(&byte)) {
         return line.push_str(text);
     }
     for c in text.chars() {

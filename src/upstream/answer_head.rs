@@ -4,12 +4,10 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 use smallvec::SmallVec;
-
-use crate::head::keeps_alive;
 
 /// Header lines of one answer.
 const LINES: usize = 128;
@@ -17,6 +15,15 @@ const LINES: usize = 128;
 const USUAL: usize = 16;
 /// Bytes of one head.
 const LONGEST: usize = 256 << 10;
+
+/// More lines that belong to one connection.
+static OTHERS: [HeaderName; 5] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    UPGRADE,
+];
 
 /// How the end of a body is known (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,7 +33,7 @@ pub enum Framing {
     UntilClose,
 }
 
-/// An answer whose body is still to come.
+/// An answer whose body is still to come. Of its headers those are there that go further than one connection.
 #[derive(Debug)]
 pub struct Head {
     pub response: Response<()>,
@@ -77,53 +84,91 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
         let places: SmallVec<[Place; USUAL]> =
             parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))).collect();
         let head = buffer.split_to(length).freeze();
-        fill(response.headers_mut(), &places, &head).ok_or(Malformed)?;
-        return finish(response).map(Some);
+        let (headers, hop) = headers_of(&places, &head).ok_or(Malformed)?;
+        let framing = hop.framing(status, response.version())?;
+        let keeps_alive = hop.keeps_alive(response.version()) && framing != Framing::UntilClose;
+        *response.headers_mut() = headers;
+        return Ok(Some(Head { response, framing, keeps_alive }));
     }
 }
 
-/// Headers that share the memory of the head.
-fn fill(headers: &mut HeaderMap, places: &[Place], head: &Bytes) -> Option<()> {
-    headers.reserve(places.len());
+/// Headers that share the memory of the head; what is between the daemon and us is read and goes no further.
+fn headers_of(places: &[Place], head: &Bytes) -> Option<(HeaderMap, HopByHop)> {
+    let mut headers = HeaderMap::with_capacity(places.len());
+    let mut hop = HopByHop::default();
     for (name, value) in places {
         let name = HeaderName::from_bytes(head.get(name.clone())?).ok()?;
-        let value = head.get(value.clone())?;
-        headers.append(name, HeaderValue::from_maybe_shared(head.slice_ref(value)).ok()?);
+        let text = head.get(value.clone())?;
+        if !hop.takes(&name, text) {
+            headers.append(name, HeaderValue::from_maybe_shared(head.slice_ref(text)).ok()?);
+        }
     }
-    Some(())
+    for name in &hop.named {
+        headers.remove(name);
+    }
+    Some((headers, hop))
 }
 
-fn finish(response: Response<()>) -> Result<Head, Malformed> {
-    let (version, headers) = (response.version(), response.headers());
-    let framing = framing(response.status(), version, headers)?;
-    let keeps_alive = keeps_alive(version, headers) && framing != Framing::UntilClose;
-    Ok(Head { response, framing, keeps_alive })
+/// What the lines say that belong to one connection alone (RFC 9110 section 7.6.1).
+#[derive(Default)]
+struct HopByHop {
+    /// `None` where it cannot be read, or two differ
+    length: Option<Option<u64>>,
+    /// whether the last transfer coding is `chunked`
+    chunked: Option<bool>,
+    close: bool,
+    keep_alive: bool,
+    /// headers that `Connection` names
+    named: SmallVec<[HeaderName; 1]>,
 }
 
-fn framing(status: StatusCode, version: Version, headers: &HeaderMap) -> Result<Framing, Malformed> {
-    if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Ok(Framing::Length(0));
+impl HopByHop {
+    /// Whether the line is such a one. `Content-Length` is told anew to whoever gets the body.
+    fn takes(&mut self, name: &HeaderName, value: &[u8]) -> bool {
+        if name == CONTENT_LENGTH {
+            let length = length_of(value);
+            self.length = Some(length.filter(|_| self.length.is_none_or(|before| before == length)));
+        } else if name == TRANSFER_ENCODING {
+            let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+            self.chunked = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        } else if name == CONNECTION {
+            for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                if option.eq_ignore_ascii_case(b"close") {
+                    self.close = true;
+                } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                    self.keep_alive = true;
+                } else {
+                    self.named.extend(HeaderName::from_bytes(option).ok());
+                }
+            }
+        } else {
+            return OTHERS.contains(name);
+        }
+        true
     }
-    if let Some(coding) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
-        let last = coding.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
-        let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
-        return match (version, chunked) {
-            (Version::HTTP_10, _) => Err(Malformed),
-            (_, true) => Ok(Framing::Chunked),
-            (_, false) => Ok(Framing::UntilClose),
-        };
+
+    fn framing(&self, status: StatusCode, version: Version) -> Result<Framing, Malformed> {
+        if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Ok(Framing::Length(0));
+        }
+        match (self.chunked, self.length) {
+            (Some(_), _) if version == Version::HTTP_10 => Err(Malformed),
+            (Some(true), _) => Ok(Framing::Chunked),
+            (Some(false), _) | (None, None) => Ok(Framing::UntilClose),
+            (None, Some(Some(length))) => Ok(Framing::Length(length)),
+            (None, Some(None)) => Err(Malformed),
+        }
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(length_of);
-    match lengths.next() {
-        None => Ok(Framing::UntilClose),
-        Some(Some(first)) if lengths.all(|more| more == Some(first)) => Ok(Framing::Length(first)),
-        Some(_) => Err(Malformed),
+
+    /// Whether who sent this lets the connection open (RFC 9112 section 9.3).
+    fn keeps_alive(&self, version: Version) -> bool {
+        if version == Version::HTTP_10 { self.keep_alive } else { !self.close }
     }
 }
 
 /// Digits alone: a sign, as `u64` would read it, is none.
-fn length_of(value: &HeaderValue) -> Option<u64> {
-    let text = value.to_str().ok()?;
+fn length_of(value: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(value).ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 

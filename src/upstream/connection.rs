@@ -13,7 +13,7 @@ use tokio_openssl::SslStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::answer_head::{self, Head, Malformed};
-use super::outgoing::Outgoing;
+use super::outgoing::Wire;
 
 /// A head, and mostly the body with it.
 const FIRST_READ: usize = 8 << 10;
@@ -47,13 +47,12 @@ impl Connection {
 
     /// Sends a request and reads the head of its answer, which may come before the request is out; the connection then
     /// is of no further use.
-    pub(super) async fn exchange(&mut self, request: Outgoing) -> Result<Head, ExchangeError> {
-        let mut unsent = request.into_wire();
+    pub(super) async fn exchange(&mut self, unsent: &mut Wire) -> Result<Head, ExchangeError> {
         let mut failed = None;
         self.buffer.reserve(FIRST_READ);
         poll_fn(|context| {
             while failed.is_none() && unsent.has_remaining() {
-                match self.stream.poll_write(context, &mut unsent) {
+                match self.stream.poll_write(context, unsent) {
                     Poll::Ready(Ok(_)) => (),
                     // What the other side said before it closed is still to be read.
                     Poll::Ready(Err(error)) => failed = Some(error),

@@ -4,6 +4,7 @@ mod answer_body;
 pub mod answer_head;
 pub mod answer_pieces;
 mod connection;
+mod local;
 pub mod nodes;
 pub mod outgoing;
 pub mod peer;
@@ -20,13 +21,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::config::settings::{BackendAddress, Timeouts};
 pub use answer_body::AnswerBody;
 use connection::{Connection, ExchangeError, Stream};
-use outgoing::Outgoing;
+use outgoing::{Outgoing, Wire};
 use peer::Peer;
 use pool::Pool;
 
@@ -143,21 +144,24 @@ impl Upstream {
     pub async fn send(&self, request: Outgoing) -> Result<Answer, UpstreamError> {
         let started = Instant::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
+        let mut wire = request.into_wire();
         if let Some(connection) = pool.and_then(|pool| pool.take()) {
-            match self.exchange(connection, request.clone(), started).await {
+            match self.exchange(connection, &mut wire, pool, started).await {
                 Err(error) if error.phase == Phase::Answer && started.elapsed() < self.timeouts.answer => (),
                 answered => return answered,
             }
+            wire.rewind();
         }
-        let connection = self.connect(started).await?;
-        self.exchange(connection, request, started).await
+        let connection = self.connect(&mut wire, started).await?;
+        self.exchange(connection, &mut wire, pool, started).await
     }
 
-    async fn connect(&self, started: Instant) -> Result<Connection, UpstreamError> {
-        match (self.connect_to(&self.destination, started).await, &self.spare) {
+    /// Connects. Some of the request may be on its way then.
+    async fn connect(&self, wire: &mut Wire, started: Instant) -> Result<Connection, UpstreamError> {
+        match (self.connect_to(&self.destination, wire, started).await, &self.spare) {
             (Err(error), Some(spare)) => {
                 tracing::debug!("{error}; asking {spare} instead");
-                self.connect_to(spare, started).await
+                self.connect_to(spare, wire, started).await
             }
             (connected, _) => connected,
         }
@@ -166,6 +170,7 @@ impl Upstream {
     async fn connect_to(
         &self,
         destination: &Destination,
+        wire: &mut Wire,
         started: Instant,
     ) -> Result<Connection, UpstreamError> {
         let error = |phase, cause| UpstreamError::new(phase, destination, started, cause);
@@ -173,9 +178,7 @@ impl Upstream {
         let connecting = async {
             Ok(match destination {
                 Destination::Local(BackendAddress::Tcp(address)) => {
-                    let stream = TcpStream::connect(address).await.map_err(failed)?;
-                    let _ = stream.set_nodelay(true);
-                    Stream::Tcp(stream)
+                    Stream::Tcp(local::connect(address, wire).await.map_err(failed)?)
                 }
                 Destination::Local(BackendAddress::Unix(path)) => {
                     Stream::Unix(UnixStream::connect(path).await.map_err(failed)?)
@@ -195,14 +198,14 @@ impl Upstream {
     async fn exchange(
         &self,
         mut connection: Connection,
-        request: Outgoing,
+        wire: &mut Wire,
+        pool: Option<&Rc<Pool>>,
         started: Instant,
     ) -> Result<Answer, UpstreamError> {
-        let keeps = self.keeps(request.method());
         let broken = |cause: String| UpstreamError::new(Phase::Answer, &self.destination, started, cause);
-        match timeout(self.timeouts.answer, connection.exchange(request)).await {
+        match timeout(self.timeouts.answer, connection.exchange(wire)).await {
             Ok(Ok(head)) => {
-                let pool = self.pool.clone().filter(|_| keeps && head.keeps_alive);
+                let pool = pool.filter(|_| head.keeps_alive).cloned();
                 let body = AnswerBody::new(connection, head.framing, pool, self.timeouts.answer);
                 Ok(Answer { response: head.response, body, started })
             }

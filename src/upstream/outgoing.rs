@@ -1,6 +1,6 @@
 //! A request as it goes to a daemon: HTTP/1.1, every byte of its head written here.
 
-use std::io::Cursor;
+use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderName, HeaderValue, Method};
@@ -9,7 +9,6 @@ use http::{HeaderName, HeaderValue, Method};
 const USUAL: usize = 1000;
 
 /// One request with its whole body.
-#[derive(Clone)]
 pub struct Outgoing {
     method: Method,
     head: Vec<u8>,
@@ -47,9 +46,52 @@ impl Outgoing {
     }
 
     /// What goes over the wire: the head, closed by an empty line, and the body.
-    pub(super) fn into_wire(mut self) -> impl Buf {
+    pub(super) fn into_wire(mut self) -> Wire {
         self.head.extend_from_slice(b"\r\n");
-        Cursor::new(self.head).chain(self.body)
+        Wire { head: self.head, body: self.body, sent: 0 }
+    }
+}
+
+/// A request on its way, of which some may have been sent.
+pub(super) struct Wire {
+    head: Vec<u8>,
+    body: Bytes,
+    sent: usize,
+}
+
+impl Wire {
+    /// All of it is to be sent once more.
+    pub(super) fn rewind(&mut self) {
+        self.sent = 0;
+    }
+
+    fn left_of_head(&self) -> &[u8] {
+        self.head.get(self.sent..).unwrap_or_default()
+    }
+
+    fn left_of_body(&self) -> &[u8] {
+        self.body.get(self.sent.saturating_sub(self.head.len())..).unwrap_or_default()
+    }
+}
+
+impl Buf for Wire {
+    fn remaining(&self) -> usize {
+        self.left_of_head().len() + self.left_of_body().len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        let head = self.left_of_head();
+        if head.is_empty() { self.left_of_body() } else { head }
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.sent += count.min(self.remaining());
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let parts = [self.left_of_head(), self.left_of_body()];
+        let there = parts.into_iter().filter(|part| !part.is_empty());
+        slices.iter_mut().zip(there).map(|(slice, part)| *slice = IoSlice::new(part)).count()
     }
 }
 
@@ -64,8 +106,22 @@ mod tests {
         request.header(&http::header::HOST, &HeaderValue::from_static("node"));
         request.body(Bytes::from_static(b"a=1"));
         let mut wire = request.into_wire();
-        let wire = wire.copy_to_bytes(wire.remaining());
-        assert_eq!(wire, "POST /api2/json/x?a=b HTTP/1.1\r\nhost: node\r\ncontent-length: 3\r\n\r\na=1");
+        let all = "POST /api2/json/x?a=b HTTP/1.1\r\nhost: node\r\ncontent-length: 3\r\n\r\na=1";
+        for step in [1, 7, 1000] {
+            let mut sent = Vec::new();
+            while wire.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 4];
+                let count = wire.chunks_vectored(&mut slices);
+                let next: Vec<u8> =
+                    slices.iter().take(count).flat_map(|slice| slice.iter().copied()).collect();
+                assert_eq!(next.len(), wire.remaining());
+                sent.extend(next.iter().take(step));
+                wire.advance(step);
+            }
+            assert_eq!(String::from_utf8(sent).unwrap(), all);
+            wire.rewind();
+        }
+        assert_eq!(wire.copy_to_bytes(wire.remaining()), all);
     }
 
     #[test]

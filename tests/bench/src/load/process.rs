@@ -27,11 +27,37 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     }))
 }
 
-/// User and system time since the start, of a process and all below it that live.
-pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+/// Seconds of CPU since the start, of a process and all below it that live.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cpu {
+    pub(crate) user: f64,
+    /// The kernel's work for it.
+    pub(crate) system: f64,
+}
+
+impl Cpu {
+    pub(crate) fn all(self) -> f64 {
+        self.user + self.system
+    }
+}
+
+impl std::ops::Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self { user: self.user - earlier.user, system: self.system - earlier.system }
+    }
+}
+
+pub(crate) fn cpu(pid: u32) -> Result<Cpu> {
     let own = ticks_of(pid).with_context(|| format!("CPU time of process {pid}"))?;
     let below = family(pid).into_iter().filter(|other| *other != pid).filter_map(ticks_of);
-    Ok(f64::from(own + below.sum::<u32>()) / TICKS)
+    let (user, system) = below.fold(own, |(user, system), (more, kernel)| (user + more, system + kernel));
+    Ok(Cpu { user: f64::from(user) / TICKS, system: f64::from(system) / TICKS })
+}
+
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    cpu(pid).map(Cpu::all)
 }
 
 /// The process, its children and theirs.
@@ -57,10 +83,10 @@ fn field(text: &str, name: &str) -> u64 {
 }
 
 /// The fields 14 and 15 of `stat`, counted behind the name, which may hold anything.
-fn ticks_of(pid: u32) -> Option<u32> {
+fn ticks_of(pid: u32) -> Option<(u32, u32)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    Some((user, system))
 }

@@ -17,12 +17,13 @@ use crate::wrk::Load;
 const TICKETS: usize = 1000;
 const SMALL: &str = "/api2/json/cluster/status";
 const BIG: &str = "/api2/json/cluster/resources";
-const RATES: [Figure; 5] = [
+const RATES: [Figure; 6] = [
     figure("rate", "requests/s", 0),
     figure("p50", "p50 ms", 2),
     figure("p99", "p99 ms", 2),
     figure("p999", "p99.9 ms", 2),
     figure("cpu", "µs CPU a request", 1),
+    figure("system", "of it in the kernel", 1),
 ];
 
 /// As a browser asks: a ticket in the cookie.
@@ -36,11 +37,12 @@ pub(crate) fn get(path: &str, ticket: &str) -> String {
 
 /// A run of wrk, with the CPU time that the proxy spent on each request.
 pub(crate) fn loaded(proxy: &Proxy, load: &Load, connections: usize, seconds: f64) -> Result<Sample> {
-    let before = process::cpu_seconds(proxy.pid())?;
+    let before = process::cpu(proxy.pid())?;
     let mut sample = load.run(proxy.address, connections, seconds)?;
-    let spent = process::cpu_seconds(proxy.pid())? - before;
+    let spent = process::cpu(proxy.pid())? - before;
     let requests = sample.get("requests").copied().unwrap_or(f64::NAN);
-    sample.insert("cpu", spent * 1e6 / requests);
+    sample.insert("cpu", spent.all() * 1e6 / requests);
+    sample.insert("system", spent.system * 1e6 / requests);
     Ok(sample)
 }
 

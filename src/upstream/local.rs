@@ -1,0 +1,86 @@
+//! A fresh connection to a daemon of this machine. Between two ends of one machine a connection stands as soon as it is
+//! asked for, so the request leaves at once: nobody waits to hear that it may, and the event loop turns once less.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use bytes::Buf;
+use nix::libc::EINPROGRESS;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
+
+/// Slices of a request: its head and its body.
+const SLICES: usize = 2;
+
+/// Connects to `host:port`, and takes from the front of `first` what is on its way already.
+pub(super) async fn connect(address: &str, first: &mut impl Buf) -> io::Result<TcpStream> {
+    let stream = match address.parse() {
+        Ok(address) => connect_and_send(address, first).await?,
+        Err(_) => TcpStream::connect(address).await?,
+    };
+    if first.has_remaining() {
+        // What is left of a body must not wait for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+    }
+    Ok(stream)
+}
+
+async fn connect_and_send(address: SocketAddr, first: &mut impl Buf) -> io::Result<TcpStream> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => return Err(error),
+        Ok(()) | Err(_) => (),
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let count = first.chunks_vectored(&mut slices);
+    let sent = socket.send_vectored(slices.get(..count).unwrap_or_default());
+    let stream = TcpStream::from_std(socket.into())?;
+    match sent {
+        Ok(sent) => first.advance(sent),
+        // Not yet connected.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            stream.writable().await?;
+            if let Some(error) = stream.take_error()? {
+                return Err(error);
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_request_is_on_its_way_when_the_connection_stands() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut request = Buf::chain(&b"GET / HTTP/1.1\r\n"[..], &b"body"[..]);
+        let stream = connect(&address, &mut request).await.unwrap();
+        assert!(!request.has_remaining());
+        drop(stream);
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut text = String::new();
+        accepted.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "GET / HTTP/1.1\r\nbody");
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_said_at_once_and_names_are_looked_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(connect(&format!("localhost:{port}"), &mut &b"x"[..]).await.is_ok());
+        drop(listener);
+        for address in [format!("127.0.0.1:{port}"), format!("localhost:{port}")] {
+            let error = connect(&address, &mut &b"x"[..]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{address}");
+        }
+    }
+}
