@@ -64,7 +64,7 @@ pub async fn open(
     let rules = engine.consoles.as_ref().ok_or(ConsoleError::None)?;
     let handshake = Handshake::check(call.head).map_err(ConsoleError::from)?;
     let asked = call.place;
-    let (user, target) = (call.identity.user(), asked.path.joined());
+    let (user, target) = (call.identity.user(), asked.path.joined().into_owned());
     let answer = upstream.send(api::request(engine, upstream, call, None)?).await?;
     if answer.response.status() != StatusCode::OK {
         return api::pass_on(engine, upstream, asked, answer).await;
