@@ -112,8 +112,9 @@ fn headers_of(places: &[Place], head: &Bytes) -> Option<(HeaderMap, HopByHop)> {
 /// What the lines say that belong to one connection alone (RFC 9110 section 7.6.1).
 #[derive(Default)]
 struct HopByHop {
-    /// `None` where it cannot be read, or two differ
-    length: Option<Option<u64>>,
+    length: Option<u64>,
+    /// a length that cannot be read, or two that differ
+    doubtful: bool,
     /// whether the last transfer coding is `chunked`
     chunked: Option<bool>,
     close: bool,
@@ -127,7 +128,8 @@ impl HopByHop {
     fn takes(&mut self, name: &HeaderName, value: &[u8]) -> bool {
         if name == CONTENT_LENGTH {
             let length = length_of(value);
-            self.length = Some(length.filter(|_| self.length.is_none_or(|before| before == length)));
+            self.doubtful |= length.is_none() || (self.length.is_some() && self.length != length);
+            self.length = length;
         } else if name == TRANSFER_ENCODING {
             let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
             self.chunked = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
@@ -154,9 +156,9 @@ impl HopByHop {
         match (self.chunked, self.length) {
             (Some(_), _) if version == Version::HTTP_10 => Err(Malformed),
             (Some(true), _) => Ok(Framing::Chunked),
+            (None, _) if self.doubtful => Err(Malformed),
+            (None, Some(length)) => Ok(Framing::Length(length)),
             (Some(false), _) | (None, None) => Ok(Framing::UntilClose),
-            (None, Some(Some(length))) => Ok(Framing::Length(length)),
-            (None, Some(None)) => Err(Malformed),
         }
     }
 
