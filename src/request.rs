@@ -23,6 +23,7 @@ use crate::handler::upload::{self, Upload};
 use crate::handler::websocket::{self, console::Console};
 use crate::handler::{api, redirect};
 use crate::head;
+use crate::process::fault;
 use crate::response::body::{self, Body};
 use crate::response::drain;
 use crate::response::refusal::{self, Form, Refusal};
@@ -76,6 +77,7 @@ pub async fn handle(
     let engine = &worker.engine;
     let form = Form::of(request.uri().path());
     let (head, body) = request.into_parts();
+    fault::injected(&head);
     let mut record = Record {
         started: started.into_std(),
         client: engine.real_ip(client.peer, &head.headers),

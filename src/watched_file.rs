@@ -14,9 +14,8 @@ use crate::deputy::Deputy;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A file system's clock may tick this coarsely: a file changed so recently may change again unseen.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
-/// So long a look is waited for; the first one, without which there is nothing to go by, longer.
+/// So long a look is waited for.
 const MOMENT: Duration = Duration::from_millis(300);
-const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// So long what was last seen counts when the file system does not answer.
 const GRACE: Duration = Duration::from_mins(1);
 /// None of these files is larger; more is not read.
@@ -145,8 +144,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
             trusted: seen.good.clone().filter(|_| !self.always_read),
             before: seen.good.clone(),
         };
-        let patience = if seen.answered.is_some() { MOMENT } else { FIRST_LOOK };
-        let outcome = match self.deputy.send(patience, move || look.run()) {
+        let outcome = match self.deputy.send(MOMENT, move || look.run()) {
             Some(outcome) => {
                 seen.answered = Some(Instant::now());
                 outcome.map(|reading| {
@@ -288,11 +286,13 @@ mod tests {
         }
         assert!(!file.has_changed());
         assert!(asked.elapsed() < MOMENT * 10, "{:?}", asked.elapsed());
+        file.seen.lock().unwrap().answered = Instant::now().checked_sub(GRACE);
+        assert!(matches!(file.current(), Err(FileError::Silent { .. })), "not for ever");
         std::fs::write(&path, "").unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "two").unwrap();
         let asked = Instant::now();
-        while *file.current().unwrap().value != "two" {
+        while file.current().map_or(true, |snapshot| *snapshot.value != "two") {
             assert!(asked.elapsed() < GRACE);
         }
     }

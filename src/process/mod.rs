@@ -1,6 +1,7 @@
 //! The process itself: its log, its pid file, its privileges; and the one that runs already.
 
 pub mod background;
+pub mod fault;
 pub mod log_context;
 pub mod logging;
 pub mod memory;

@@ -2,7 +2,7 @@
 
 mod browser;
 mod clients;
-mod machines;
+pub mod machines;
 
 use std::fs;
 use std::time::{Duration, Instant};

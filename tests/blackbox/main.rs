@@ -25,6 +25,7 @@ mod custom_profile;
 mod daemon_names;
 mod demo;
 mod download;
+mod faults;
 mod files;
 mod gate;
 mod help;

@@ -1,0 +1,18 @@
+//! A panic on demand, for a test to see what one costs. Release builds know nothing of it.
+
+use http::request::Parts;
+
+/// For a request to the path that the environment names.
+///
+/// # Panics
+///
+/// Then.
+#[cfg(debug_assertions)]
+pub fn injected(head: &Parts) {
+    static PATH: std::sync::LazyLock<Option<std::ffi::OsString>> =
+        std::sync::LazyLock::new(|| std::env::var_os("FAULT_PANIC_AT"));
+    assert!(PATH.as_deref().is_none_or(|path| path != head.uri.path()), "the environment asked for it");
+}
+
+#[cfg(not(debug_assertions))]
+pub const fn injected(_: &Parts) {}

@@ -1,0 +1,32 @@
+//! A broken world: what happens to everybody else when one thing fails.
+
+mod clock;
+mod cluster_files;
+mod daemon;
+mod network;
+mod panic;
+mod resources;
+
+use std::process::Command;
+
+/// The command inside another one that replaces itself with it, so that the process is the same.
+fn within(outer: &[&str], inner: &Command) -> Command {
+    let mut command = Command::new(outer[0]);
+    command.args(&outer[1..]).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+/// Says why a test does nothing where it may not do what it needs.
+fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        println!("skipped: only root can break a machine like that");
+    }
+    root
+}
