@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::settings::{Listen, ListenAddress};
@@ -35,22 +36,50 @@ pub enum BindError {
 /// The sockets in use, and the settings that they were bound for.
 pub struct Listening {
     pub sockets: Arc<[TcpListener]>,
-    listen: Listen,
+    bound_for: BoundFor,
+}
+
+/// What sockets were bound for, as it travels to a successor.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct BoundFor {
+    /// as `listen.address` says it
+    address: String,
+    port: u16,
+    /// by systemd, which has settings of its own
+    given: bool,
 }
 
 impl Listening {
     pub fn open(listen: &Listen) -> Result<Self, BindError> {
-        let sockets = Arc::from([bind(listen)?]);
-        Ok(Self { sockets, listen: listen.clone() })
+        Ok(Self { sockets: Arc::from([bind(listen)?]), bound_for: BoundFor::settings(listen) })
     }
 
-    /// What to listen on by other settings; `None` where that is the same.
+    /// Sockets that systemd has bound, in place of those of the settings.
+    pub fn given(sockets: Vec<TcpListener>, listen: &Listen) -> io::Result<Self> {
+        for socket in &sockets {
+            prepare(&SockRef::from(socket))?;
+        }
+        let bound_for = BoundFor { given: true, ..BoundFor::settings(listen) };
+        Ok(Self { sockets: sockets.into(), bound_for })
+    }
+
+    /// Sockets of a process that this one takes the place of.
+    pub fn inherited(sockets: Vec<TcpListener>, bound_for: BoundFor) -> Self {
+        Self { sockets: sockets.into(), bound_for }
+    }
+
+    pub fn bound_for(&self) -> &BoundFor {
+        &self.bound_for
+    }
+
+    /// What to listen on by other settings; `None` where that is the same, or systemd says it.
     ///
     /// An address may overlap with the one in use (`::` and an IPv4 address, both on the same port), which the kernel
     /// allows to sockets of one user that ask for it. They ask no longer than this call takes: else any process of the
     /// user could take connections beside them.
     pub fn moved_to(&self, listen: &Listen) -> Result<Option<Self>, BindError> {
-        if *listen == self.listen {
+        let bound_for = BoundFor::settings(listen);
+        if self.bound_for.given || bound_for == self.bound_for {
             return Ok(None);
         }
         match Self::open(listen) {
@@ -58,8 +87,7 @@ impl Listening {
             bound => return bound.map(Some),
         }
         self.share_port(true);
-        let bound = bind_with(listen, true)
-            .map(|socket| Self { sockets: Arc::from([socket]), listen: listen.clone() });
+        let bound = bind_with(listen, true).map(|socket| Self { sockets: Arc::from([socket]), bound_for });
         self.share_port(false);
         if let Ok(bound) = &bound {
             bound.share_port(false);
@@ -71,6 +99,12 @@ impl Listening {
         for socket in &*self.sockets {
             let _ = SockRef::from(socket).set_reuse_port(shared);
         }
+    }
+}
+
+impl BoundFor {
+    fn settings(listen: &Listen) -> Self {
+        Self { address: listen.address.to_string(), port: listen.port, given: false }
     }
 }
 
@@ -151,13 +185,17 @@ fn listen_on(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
-    // Accepted sockets inherit these: no delay for small answers, a client that vanished is noticed, and a slow one
-    // shows that it takes bytes long before a third of a large send buffer is free.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_keepalive(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT)?;
-    socket.set_nonblocking(true)?;
+    prepare(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Accepted sockets inherit these: no delay for small answers, a client that vanished is noticed, and a slow one shows
+/// that it takes bytes long before a third of a large send buffer is free.
+fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_nonblocking(true)
 }

@@ -2,15 +2,18 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{check, complain};
 use crate::config::problem::{Origin, Problem};
 use crate::config::{Config, Options};
 use crate::engine::{Engine, Lasting};
 use crate::listener::Listening;
-use crate::process::{memory, privileges};
+use crate::process::binary::Binary;
+use crate::process::{memory, privileges, service_manager};
 use crate::response::access_log::AccessLog;
-use crate::server::{self, Loaded, Source, Start};
+use crate::server::{self, Loaded, Met, Predecessor, Source, Start};
+use crate::tls::ticket_keys::TicketKeys;
 
 pub fn run(profile: &str, options: &Options) -> ExitCode {
     match start(profile, options) {
@@ -23,30 +26,55 @@ pub fn run(profile: &str, options: &Options) -> ExitCode {
 }
 
 fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
+    let binary = Binary::of_this_process().map_err(|error| system_error(&error))?;
+    let mut met = Predecessor::meet().map_err(|error| system_error(&error))?;
     let config = Config::load(profile, options)?;
     let advice = check::advice(&config);
     let user = privileges::user_to_become(&config)?;
     privileges::hand_over_files(&config, user.as_ref());
     let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
-    let lasting = Lasting { log: Arc::new(log), tickets: Arc::default(), counts: Arc::default() };
+    let tickets =
+        met.as_mut().map(|met| TicketKeys::inherited(met.inheritance.take_tickets(), Instant::now()));
+    let (log, tickets) = (Arc::new(log), Arc::new(tickets.unwrap_or_default()));
+    let lasting = Lasting { log: Arc::clone(&log), tickets, counts: Arc::default() };
     let (engine, problems) = Engine::build(config, &lasting);
-    let engine = engine
-        .map_err(|_| problems.iter().filter(|problem| problem.is_error()).cloned().collect::<Vec<_>>())?;
+    let is_new = |problem: &&Problem| met.as_ref().is_some_and(|met| !met.inheritance.knows(problem));
+    let errors = || problems.iter().filter(|problem| problem.is_error());
+    let engine = engine.map_err(|_| errors().cloned().collect::<Vec<_>>())?;
+    // A process that is served for already is replaced by one that serves as well, or not at all.
+    let refused: Vec<_> = errors().filter(is_new).cloned().collect();
+    if !refused.is_empty() {
+        return Err(refused);
+    }
     for problem in problems.iter().chain(&advice) {
         if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
-    let listening = Listening::open(&engine.config.settings.listen).map_err(|error| {
-        vec![Problem::error(engine.config.origin("listen.address"), "listen.address", error.to_string())]
-    })?;
+    let (listening, predecessor) = listen(&engine.config, met)?;
     privileges::become_user(user.as_ref(), &listening.sockets)?;
-    lasting.log.reopen(engine.config.settings.access_log.clone());
+    log.reopen(engine.config.settings.access_log.clone());
     memory::forget_start();
-    let log = Arc::clone(&lasting.log);
     let source = Source { profile: profile.to_owned(), options: options.clone() };
     let loaded = Loaded { engine: Arc::new(engine), problems };
-    let served = server::run(Start { source, loaded, lasting, listening });
+    let served = server::run(Start { source, binary, loaded, lasting, listening, predecessor });
     log.close();
     served.map_err(|error| system_error(&error))
+}
+
+/// The sockets of the predecessor, those that systemd has opened, or our own.
+fn listen(config: &Config, met: Option<Met>) -> Result<(Listening, Option<Predecessor>), Vec<Problem>> {
+    let listen = &config.settings.listen;
+    let problem = |why: String| vec![Problem::error(config.origin("listen.address"), "listen.address", why)];
+    if let Some(Met { predecessor, inheritance, sockets }) = met {
+        let inherited = Listening::inherited(sockets, inheritance.bound_for);
+        let moved = inherited.moved_to(listen).map_err(|error| problem(error.to_string()))?;
+        return Ok((moved.unwrap_or(inherited), Some(predecessor)));
+    }
+    let given = service_manager::sockets().map_err(problem)?;
+    if given.is_empty() {
+        return Ok((Listening::open(listen).map_err(|error| problem(error.to_string()))?, None));
+    }
+    tracing::debug!("systemd has opened the sockets; listen.address and listen.port are not used");
+    Ok((Listening::given(given, listen).map_err(|error| system_error(&error))?, None))
 }
 
 fn system_error(error: &std::io::Error) -> Vec<Problem> {

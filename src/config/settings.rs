@@ -79,6 +79,18 @@ impl ListenAddress {
     }
 }
 
+/// As it can be written into the settings.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("::"),
+            Self::Literal { address, zone: Some(zone) } => write!(f, "{address}%{zone}"),
+            Self::Literal { address, zone: None } => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// Letters, digits, `-` and `.`; at least one letter, so that a mistyped address is no name.
 fn is_host_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))

@@ -1,6 +1,7 @@
 //! The process itself: its log, its pid file, its privileges; and the one that runs already.
 
 pub mod background;
+pub mod binary;
 pub mod fault;
 pub mod log_context;
 pub mod logging;
@@ -8,3 +9,4 @@ pub mod memory;
 pub mod pid_file;
 pub mod privileges;
 pub mod running;
+pub mod service_manager;

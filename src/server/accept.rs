@@ -65,10 +65,11 @@ impl Accepting {
         accepting
     }
 
-    /// Takes nothing more: somebody else serves the sockets.
-    pub(super) fn end_now(&self) {
-        for taking in &self.loops {
-            taking.abort();
+    /// Takes who is connecting already, and nobody after.
+    pub(super) async fn finish(mut self) {
+        self.last_ones.cancel();
+        for taking in std::mem::take(&mut self.loops) {
+            let _ = taking.await;
         }
     }
 }

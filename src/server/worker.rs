@@ -136,7 +136,7 @@ pub(super) async fn work(engine: Arc<Engine>, ends: Ends, mut orders: Receiver<O
             },
         }
     };
-    accepting.end_now();
+    accepting.finish().await;
     let worker = thread.worker();
     worker.retiring.cancel();
     worker.tasks.close();

@@ -1,5 +1,6 @@
 //! The worker threads as the main thread sees them.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, timeout_at};
@@ -31,6 +32,8 @@ pub(super) struct Workers {
     retired: Vec<JoinHandle<()>>,
     stop: CancellationToken,
     started: usize,
+    /// every thread holds the one end, the other end hears of the last thread's end
+    living: (Option<Sender<Infallible>>, Receiver<Infallible>),
 }
 
 struct Hand {
@@ -42,8 +45,15 @@ struct Hand {
 
 impl Workers {
     pub(super) fn new() -> Self {
-        let (at_work, retired, listeners) = (Vec::new(), Vec::new(), Arc::from([]));
-        Self { at_work, listeners, retired, stop: CancellationToken::new(), started: 0 }
+        let (living, last) = channel(1);
+        Self {
+            at_work: Vec::new(),
+            listeners: Arc::from([]),
+            retired: Vec::new(),
+            stop: CancellationToken::new(),
+            started: 0,
+            living: (Some(living), last),
+        }
     }
 
     /// As many workers as the configuration says, all with this configuration and these sockets. A thread that
@@ -89,15 +99,29 @@ impl Workers {
         self.retired.retain(|thread| !thread.is_finished());
     }
 
+    /// Somebody else takes the connections from now on: all end with their last one, or are cut off after so long.
+    pub(super) fn retire_all(&mut self, limit: Duration) {
+        let hands = std::mem::take(&mut self.at_work);
+        self.retire(hands, limit);
+        self.listeners = Arc::from([]);
+        self.living.0 = None;
+    }
+
+    /// After `retire_all`: until the last worker has ended.
+    pub(super) async fn ended(&mut self) {
+        let _ = self.living.1.recv().await;
+    }
+
     fn start(&mut self, engine: &Arc<Engine>) -> io::Result<Hand> {
         let (orders, received) = channel(ORDERS);
         let ends = Ends { stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let name = format!("worker-{}", self.started);
         let runtime = runtime()?;
-        let (engine, own_ends) = (Arc::clone(engine), ends.clone());
+        let (engine, own_ends, living) = (Arc::clone(engine), ends.clone(), self.living.0.clone());
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
             LocalSet::new().block_on(&runtime, worker::work(engine, own_ends, received));
             runtime.shutdown_timeout(LEFT_BEHIND);
+            drop(living);
         })?;
         self.started = self.started.wrapping_add(1);
         Ok(Hand { name, orders, ends, thread })

@@ -16,6 +16,7 @@ use openssl::ex_data::Index;
 use openssl::rand::rand_bytes;
 use openssl::ssl::{SslContext, SslContextBuilder, SslRef, SslVersion};
 use openssl_sys as ffi;
+use serde::{Deserialize, Serialize};
 
 /// Longer than any ticket is good for: OpenSSL's are for two hours.
 const ROTATION: Duration = Duration::from_hours(12);
@@ -67,7 +68,41 @@ struct Key {
     mac: [u8; 32],
 }
 
+/// A key on its way to the process that takes over.
+#[derive(Deserialize, Serialize)]
+pub struct TravellingKey {
+    age: Duration,
+    name: [u8; NAME],
+    cipher: [u8; 32],
+    mac: [u8; 32],
+}
+
 impl TicketKeys {
+    /// The keys as another process gave them up: the current one first.
+    pub fn inherited(keys: Vec<TravellingKey>, now: Instant) -> Self {
+        let mut keys = keys.into_iter().map(|key| Key {
+            since: now.checked_sub(key.age).unwrap_or(now),
+            name: key.name,
+            cipher: key.cipher,
+            mac: key.mac,
+        });
+        let (current, previous) = (keys.next(), keys.next());
+        Self { ring: RwLock::new(Ring { current, previous }) }
+    }
+
+    /// The keys for another process.
+    pub fn leave(&self, now: Instant) -> Vec<TravellingKey> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = ring.current.iter().chain(&ring.previous);
+        let leave = |key: &Key| TravellingKey {
+            age: now.saturating_duration_since(key.since),
+            name: key.name,
+            cipher: key.cipher,
+            mac: key.mac,
+        };
+        keys.map(leave).collect()
+    }
+
     /// From now on the context's tickets are sealed and opened with these keys.
     pub fn install(self: &Arc<Self>, context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         context.set_ex_data(INDEX.clone()?, Arc::clone(self));
@@ -191,6 +226,19 @@ fn set_mac_key(mac: *mut ffi::EVP_MAC_CTX, key: &[u8; 32]) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn keys_go_on_in_another_process_at_their_age() {
+        let keys = TicketKeys::default();
+        let start = Instant::now();
+        let later = |hours| start + Duration::from_hours(hours);
+        let (first, second) = (keys.sealing(start).unwrap().name, keys.sealing(later(13)).unwrap().name);
+        let text = serde_json::to_string(&keys.leave(later(14))).unwrap();
+        let next = TicketKeys::inherited(serde_json::from_str(&text).unwrap(), later(14));
+        assert!(next.opening(&first).is_some_and(|(_, current)| !current));
+        assert_eq!(next.sealing(later(24)).unwrap().name, second);
+        assert_ne!(next.sealing(later(26)).unwrap().name, second);
+    }
 
     #[test]
     fn tickets_of_before_are_taken_until_the_next_rotation() {

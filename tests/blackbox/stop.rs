@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::nodegate::{PATIENCE, eventually};
+use crate::support::nodegate::{PATIENCE, eventually, free_port};
 use crate::support::{Nodegate, Session, Site};
 
 const SLOW: &str = "/api2/json/standin/slow";
@@ -97,24 +97,11 @@ fn systemd_is_told_when_it_serves_and_when_it_stops() {
     }
 }
 
-/// The built-in profile with another port of its own.
-fn profile(site: &Site, port: u16) -> String {
-    let text =
-        nodegate::config::built_in_profile("pve").unwrap().replace("port = 8006", &format!("port = {port}"));
-    let path = site.path("/own.toml");
-    std::fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn the_pid_file_belongs_to_the_products_own_port() {
     let site = Site::pve();
     let port = free_port();
-    let own = profile(&site, port);
+    let own = site.own_profile(port);
     let pid_file = site.path("/run/pveproxy/pveproxy.pid");
     let trial = Nodegate::start_profile(&site, &own, &[]);
     assert!(!pid_file.exists());

@@ -4,25 +4,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use nodegate_standin::{Certificate, KeyKind};
 
-use super::{SETTINGS, reload, start};
-use crate::support::nodegate::{command, eventually};
+use super::{SETTINGS, reload, start, threads};
+use crate::support::nodegate::{command, eventually, free_port};
 use crate::support::{Nodegate, Session, Site};
 
 const VERSION: &str = "/api2/json/version";
 const RELOADED: &str = "reloaded";
 const REFUSED: &str = "reload refused, serving as before";
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn threads(gate: &Nodegate) -> Vec<String> {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.pid())).unwrap();
-    let name = |path: std::path::PathBuf| std::fs::read_to_string(path.join("comm")).unwrap_or_default();
-    let mut names: Vec<_> = tasks.map(|task| name(task.unwrap().path()).trim().to_owned()).collect();
-    names.sort();
-    names
-}
 
 fn workers(gate: &Nodegate) -> usize {
     threads(gate).iter().filter(|name| name.starts_with("worker-")).count()
@@ -134,7 +122,7 @@ fn new_connections_get_the_new_certificate_and_old_tickets_still_resume() {
 fn the_log_moves_and_the_number_of_workers_changes() {
     let site = Site::pve();
     let gate = start(&site, "workers = 3\n");
-    assert_eq!(workers(&gate), 3);
+    eventually("three workers have their names", || workers(&gate) == 3);
     let mut kept: Vec<_> = (0..12).map(|_| gate.connect()).collect();
     for session in &mut kept {
         assert_eq!(session.request("GET", "/first", "", b"").status, 404);
@@ -158,7 +146,7 @@ fn the_log_moves_and_the_number_of_workers_changes() {
     eventually("two workers have left", || workers(&gate) == 1);
     site.write(SETTINGS, "workers = 5\n");
     reload(&gate, RELOADED);
-    assert_eq!(workers(&gate), 5);
+    eventually("five workers have their names", || workers(&gate) == 5);
     assert_eq!(gate.get("/fourth", "").status, 404);
 }
 

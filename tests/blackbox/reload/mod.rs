@@ -1,6 +1,8 @@
 //! A configuration is replaced while clients are served.
 
 mod in_place;
+mod systemd;
+mod upgrade;
 
 use nix::sys::signal::Signal;
 
@@ -22,4 +24,13 @@ fn reload(gate: &Nodegate, told: &str) {
 fn start(site: &Site, settings: &str) -> Nodegate {
     site.write(SETTINGS, settings);
     Nodegate::start(site, &[])
+}
+
+/// The names of the process's threads.
+fn threads(gate: &Nodegate) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.pid())).unwrap();
+    let name = |path: std::path::PathBuf| std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+    let mut names: Vec<_> = tasks.map(|task| name(task.unwrap().path()).trim().to_owned()).collect();
+    names.sort();
+    names
 }

@@ -103,6 +103,13 @@ impl Site {
         }
     }
 
+    /// The built-in profile with another port of its own.
+    pub fn own_profile(&self, port: u16) -> String {
+        let text = nodegate::config::built_in_profile(self.profile()).unwrap();
+        self.write("/own.toml", text.replace("port = 8006", &format!("port = {port}")));
+        self.path("/own.toml").to_str().unwrap().to_owned()
+    }
+
     /// A fresh ticket of the product.
     pub fn ticket(&self, user: &str) -> String {
         let prefix = match self.product {

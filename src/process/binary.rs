@@ -1,0 +1,73 @@
+//! The program file of this process, and whether another one lies in its place by now.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+pub struct Binary {
+    path: PathBuf,
+    stamp: Stamp,
+}
+
+/// What tells one file from another without reading it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Binary {
+    /// To be asked at the start: the system tells what runs, but not what it was like.
+    pub fn of_this_process() -> io::Result<Self> {
+        let path = std::env::current_exe()?;
+        Self::new(path, Path::new("/proc/self/exe"))
+    }
+
+    fn new(path: PathBuf, running: &Path) -> io::Result<Self> {
+        Ok(Self { path, stamp: Stamp::of(&std::fs::metadata(running)?) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file that is missing replaces nothing.
+    pub fn is_replaced(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) != self.stamp)
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn another_file_in_its_place_is_seen_and_a_missing_one_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        std::fs::write(&path, "one").unwrap();
+        let binary = Binary::new(path.clone(), &path).unwrap();
+        assert!(!binary.is_replaced());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!binary.is_replaced());
+        let next = directory.path().join("next");
+        std::fs::write(&next, "two").unwrap();
+        std::fs::rename(next, &path).unwrap();
+        assert!(binary.is_replaced());
+    }
+}

@@ -1,0 +1,70 @@
+//! What systemd tells us and wants to hear (`sd_notify(3)`, `sd_listen_fds(3)`, `sd_watchdog_enabled(3)`). Without
+//! systemd all of it says and does nothing.
+
+use std::net::TcpListener;
+use std::os::fd::FromRawFd as _;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use socket2::{Domain, SockRef};
+
+/// Variables that are meant for one process alone.
+pub const FOR_ONE_PROCESS: &[&str] = &["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+pub fn reloading() {
+    let now = NotifyState::monotonic_usec_now().ok();
+    let states: Vec<_> = [NotifyState::Reloading].into_iter().chain(now).collect();
+    tell(&states);
+}
+
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Another process is the service from now on.
+pub fn main_pid(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// How often `alive` is waited for. A successor is asked in place of the process that systemd has started: it gets no
+/// `WATCHDOG_PID`.
+pub fn watchdog() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    let period = number("WATCHDOG_USEC").filter(|period| is_ours && *period > 1)?;
+    Some(Duration::from_micros(period))
+}
+
+/// Sockets that systemd has opened for us; none where it has not.
+pub fn sockets() -> Result<Vec<TcpListener>, String> {
+    let descriptors = sd_notify::listen_fds().map_err(|error| format!("LISTEN_FDS: {error}"))?;
+    let mut sockets = Vec::new();
+    for descriptor in descriptors {
+        // SAFETY: systemd has opened it for this process (LISTEN_PID), and nobody else here knows of it.
+        let socket = unsafe { TcpListener::from_raw_fd(descriptor) };
+        let about = SockRef::from(&socket);
+        let listens = about.is_listener().unwrap_or(false);
+        let is_internet = about.domain().is_ok_and(|domain| [Domain::IPV4, Domain::IPV6].contains(&domain));
+        if !listens || !is_internet {
+            return Err(format!(
+                "descriptor {descriptor} that systemd hands over is no listening TCP socket"
+            ));
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::debug!(%error, "systemd cannot be told");
+    }
+}

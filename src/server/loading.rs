@@ -1,0 +1,86 @@
+//! The next configuration on its way, or the next binary: away from the main thread, and not for ever.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant as Now};
+
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
+
+use super::door::Reloaded;
+use super::source::{Loaded, Source};
+use super::succession::{Inheritance, Successor};
+use crate::config::problem::{Origin, Problem};
+use crate::engine::Lasting;
+use crate::listener::Listening;
+use crate::process::binary::Binary;
+
+/// A cluster's file system may hang; the configuration in force then stays.
+const LONGEST: Duration = Duration::from_secs(20);
+/// A successor has its own deadline, which ends before.
+const LONGEST_START: Duration = Duration::from_mins(1);
+
+/// What came of it.
+pub(super) enum Next {
+    Configuration(Loaded),
+    Process(Successor),
+}
+
+pub(super) struct Loading {
+    task: JoinHandle<Result<Next, Vec<Problem>>>,
+    until: Instant,
+    pub(super) wanted: Wanted,
+}
+
+/// How it was asked for.
+#[derive(Default)]
+pub(super) struct Wanted {
+    /// taken back after so long
+    pub(super) confirm: Option<Duration>,
+    /// who wants to know; nobody after a signal
+    pub(super) answer: Option<oneshot::Sender<Reloaded>>,
+}
+
+impl Loading {
+    pub(super) fn configuration(
+        source: &Source,
+        lasting: &Lasting,
+        known: &[Problem],
+        wanted: Wanted,
+    ) -> Self {
+        let (source, lasting, known) = (source.clone(), lasting.clone(), known.to_vec());
+        let task = spawn_blocking(move || source.load(&lasting, &known).map(Next::Configuration));
+        Self { task, until: Instant::now() + LONGEST, wanted }
+    }
+
+    pub(super) fn process(
+        binary: &Arc<Binary>,
+        lasting: &Lasting,
+        known: &[Problem],
+        listening: &Listening,
+        wanted: Wanted,
+    ) -> Self {
+        let (binary, sockets) = (Arc::clone(binary), Arc::clone(&listening.sockets));
+        let inheritance = Inheritance {
+            bound_for: listening.bound_for().clone(),
+            tickets: lasting.tickets.leave(Now::now()),
+            known: known.iter().map(ToString::to_string).collect(),
+        };
+        let task = spawn_blocking(move || {
+            let started = Successor::start(binary.path(), &inheritance, &sockets);
+            started.map(Next::Process).map_err(|why| vec![Problem::file_error(binary.path(), why)])
+        });
+        Self { task, until: Instant::now() + LONGEST_START, wanted }
+    }
+
+    /// Waits until it has come to its end; for ever where nothing is on its way.
+    pub(super) async fn done(loading: &mut Option<Self>) -> Result<Next, Vec<Problem>> {
+        let problem = |message: &str| vec![Problem::error(Origin::Profile, "", message)];
+        let Some(Self { task, until, .. }) = loading else { return std::future::pending().await };
+        match timeout_at(*until, task).await {
+            Ok(Ok(next)) => next,
+            Ok(Err(_)) => Err(problem("loading it failed")),
+            Err(_) => Err(problem("the configuration could not be read in time")),
+        }
+    }
+}

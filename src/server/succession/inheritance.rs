@@ -1,0 +1,100 @@
+//! What a process leaves to the next one: a line of JSON, with the listening sockets beside its first byte.
+
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::RecvAncillaryMessage::ScmRights;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::config::problem::Problem;
+use crate::listener::BoundFor;
+use crate::tls::ticket_keys::TravellingKey;
+
+/// Sockets that can be left; systemd hands over one or two.
+const SOCKETS: usize = 64;
+/// Bytes of the line.
+const LONGEST: usize = 64 << 10;
+
+/// Versions of nodegate differ in what they leave: an unknown part is ignored, a missing one has a default.
+#[derive(Deserialize, Serialize)]
+pub struct Inheritance {
+    pub bound_for: BoundFor,
+    /// what session tickets are sealed with: only ever in memory
+    #[serde(default)]
+    pub tickets: Vec<TravellingKey>,
+    /// errors in the configuration that the process serves with, as they are said
+    #[serde(default)]
+    pub known: Vec<String>,
+}
+
+impl Inheritance {
+    pub fn take_tickets(&mut self) -> Vec<TravellingKey> {
+        std::mem::take(&mut self.tickets)
+    }
+
+    /// Whether the predecessor has been serving with this problem.
+    pub fn knows(&self, problem: &Problem) -> bool {
+        self.known.contains(&problem.to_string())
+    }
+
+    pub(super) fn send(&self, mut to: &UnixStream, sockets: &[TcpListener]) -> io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        let descriptors: Vec<_> = sockets.iter().map(TcpListener::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(io::Error::other(format!("more than {SOCKETS} listening sockets")));
+        }
+        let sent = sendmsg(to, &[IoSlice::new(&line)], &mut control, SendFlags::NOSIGNAL)?;
+        to.write_all(line.get(sent..).unwrap_or_default())
+    }
+
+    pub(super) fn receive(mut from: &UnixStream) -> io::Result<(Self, Vec<TcpListener>)> {
+        let mut line = vec![0; LONGEST];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received =
+            recvmsg(from, &mut [IoSliceMut::new(&mut line)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let sockets: Vec<OwnedFd> = control
+            .drain()
+            .filter_map(|message| if let ScmRights(descriptors) = message { Some(descriptors) } else { None })
+            .flatten()
+            .collect();
+        let mut length = received.bytes;
+        while !line.get(..length).is_some_and(|line| line.ends_with(b"\n")) {
+            match from.read(line.get_mut(length..).unwrap_or_default())? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                more => length += more,
+            }
+        }
+        let inheritance = serde_json::from_slice(line.get(..length).unwrap_or_default())?;
+        Ok((inheritance, sockets.into_iter().map(TcpListener::from).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sockets_and_keys_arrive_and_unknown_parts_are_ignored() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let text =
+            r#"{"bound_for":{"address":"fe80::1%2","port":8006,"given":false},"tickets":[],"later":1}"#;
+        let inheritance: Inheritance = serde_json::from_str(text).unwrap();
+        inheritance.send(&ours, std::slice::from_ref(&socket)).unwrap();
+        let (received, sockets) = Inheritance::receive(&theirs).unwrap();
+        assert_eq!(sockets.len(), 1);
+        assert_eq!(sockets.first().unwrap().local_addr().unwrap(), socket.local_addr().unwrap());
+        assert_eq!(received.bound_for, inheritance.bound_for);
+    }
+}

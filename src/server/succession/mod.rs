@@ -1,0 +1,25 @@
+//! A new binary takes over: it is started with the listening sockets, and the process before it drains.
+//!
+//! ```text
+//! predecessor                                  successor (its stdin is the other end)
+//!   inheritance, with the sockets   ───────►   loads, binds what has changed, accepts
+//!   retires                         ◄───────   ready
+//!   MAINPID to systemd, go          ───────►   pid file, READY to systemd
+//!   opens its log, or ends          ◄───────   reopen, stop
+//! ```
+
+mod inheritance;
+mod predecessor;
+mod successor;
+
+pub(super) use self::inheritance::Inheritance;
+pub use self::predecessor::{Met, Predecessor};
+pub(super) use self::successor::{Successor, Told};
+
+/// Set for a process whose stdin leads to its predecessor.
+const VARIABLE: &str = "SUCCESSOR_OF";
+
+const READY: &str = "ready\n";
+const GO: &str = "go\n";
+const REOPEN: &str = "reopen\n";
+const STOP: &str = "stop\n";

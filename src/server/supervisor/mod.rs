@@ -1,0 +1,221 @@
+//! The main thread: signals, questions at the door, and the configuration that the workers go by.
+
+mod reload;
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, sleep_until};
+
+use super::Start;
+use super::door::{Door, Question};
+use super::loading::{Loading, Next, Wanted};
+use super::source::{Loaded, Source};
+use super::succession::{Predecessor, Successor, Told};
+use super::timers::{Due, Timers};
+use super::workers::Workers;
+use crate::config::problem::Problem;
+use crate::control::Control;
+use crate::engine::Lasting;
+use crate::listener::Listening;
+use crate::process::binary::Binary;
+use crate::process::pid_file::PidFile;
+use crate::process::service_manager;
+
+pub(super) struct Supervisor {
+    source: Source,
+    binary: Arc<Binary>,
+    lasting: Lasting,
+    running: Loaded,
+    listening: Listening,
+    workers: Workers,
+    signals: Signals,
+    control: Control,
+    timers: Timers,
+    predecessor: Option<Predecessor>,
+    pid_file: Option<PidFile>,
+    loading: Option<Loading>,
+    fallback: Option<Fallback>,
+}
+
+/// What is taken up again, unless somebody confirms in time what replaced it.
+struct Fallback {
+    loaded: Loaded,
+    until: Instant,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What the main thread wakes up for.
+enum Event {
+    Stop,
+    Hangup,
+    Asked(Question),
+    Loaded(Result<Next, Vec<Problem>>),
+    TakeBack,
+    Due(Due),
+}
+
+impl Supervisor {
+    pub(super) fn start(start: Start, door: Door) -> io::Result<Self> {
+        let Start { source, binary, loaded, lasting, listening, mut predecessor } = start;
+        // Whoever reads the pid may signal at once.
+        let signals = Signals::new()?;
+        let mut workers = Workers::new();
+        workers.serve(&loaded.engine, &listening.sockets)?;
+        if let Some(predecessor) = &mut predecessor {
+            predecessor.take_over()?;
+        }
+        let pid_file = PidFile::write(&loaded.engine.config);
+        let control = Control::open(door, &loaded.engine.config, &listening.sockets);
+        control.serves(&loaded.engine, &listening.sockets);
+        Ok(Self {
+            source,
+            binary: Arc::new(binary),
+            lasting,
+            running: loaded,
+            listening,
+            workers,
+            signals,
+            control,
+            timers: Timers::start(),
+            predecessor,
+            pid_file,
+            loading: None,
+            fallback: None,
+        })
+    }
+
+    /// Until a signal asks to stop, or a successor serves and the last client here has gone.
+    pub(super) async fn run(mut self, mut questions: Receiver<Question>) -> io::Result<()> {
+        service_manager::ready();
+        self.say_where()?;
+        let successor = loop {
+            match self.next(&mut questions).await {
+                Event::Stop => break None,
+                Event::Hangup => self.reload(Wanted::default()),
+                Event::Asked(question) => self.answer(question).await,
+                Event::Loaded(next) => {
+                    if let Some(successor) = self.loaded(next).await {
+                        break Some(successor);
+                    }
+                }
+                Event::TakeBack => {
+                    let _ = self.take_back().await;
+                }
+                Event::Due(due) => self.do_due(due),
+            }
+        };
+        drop(questions); // nobody is answered any more
+        match successor {
+            None => service_manager::stopping(),
+            Some(successor) => self.leave_to(successor).await?,
+        }
+        if let Some(predecessor) = &self.predecessor {
+            predecessor.stop();
+        }
+        drop(self.control);
+        self.workers.stop();
+        Ok(())
+    }
+
+    async fn next(&mut self, questions: &mut Receiver<Question>) -> Event {
+        let idle = self.loading.is_none();
+        let until = self.fallback.as_ref().map(|fallback| fallback.until);
+        tokio::select! {
+            biased;
+            _ = self.signals.terminate.recv() => Event::Stop,
+            _ = self.signals.interrupt.recv() => Event::Stop,
+            next = Loading::done(&mut self.loading), if !idle => Event::Loaded(next),
+            _ = self.signals.hangup.recv(), if idle => Event::Hangup,
+            Some(question) = questions.recv(), if idle => Event::Asked(question),
+            () = due(until), if idle => Event::TakeBack,
+            due = self.timers.next() => Event::Due(due),
+        }
+    }
+
+    async fn answer(&mut self, question: Question) {
+        match question {
+            Question::Reload { confirm, answer } => self.reload(Wanted { confirm, answer: Some(answer) }),
+            Question::Confirm(answer) => {
+                let waited = self.fallback.take().is_some();
+                self.control.confirmed();
+                let _ = answer.send(waited);
+            }
+            Question::Revert(answer) => {
+                let _ = answer.send(self.take_back().await);
+            }
+        }
+    }
+
+    fn do_due(&self, due: Due) {
+        match due {
+            Due::Watchdog => {
+                let asked = self.workers.ask();
+                tokio::spawn(async move {
+                    let silent = asked.silent().await;
+                    if silent.is_empty() {
+                        service_manager::alive();
+                    }
+                    complain_of(&silent);
+                });
+            }
+        }
+    }
+
+    /// The successor serves: no more connections here, and an end with the last one.
+    async fn leave_to(&mut self, successor: Successor) -> io::Result<()> {
+        service_manager::main_pid(successor.pid);
+        let mut link = successor.go()?;
+        self.workers.retire_all(self.running.engine.config.settings.timeout.drain);
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.signals.terminate.recv() => return Ok(()),
+                _ = self.signals.interrupt.recv() => return Ok(()),
+                _ = self.signals.hangup.recv() => self.reopen_log(),
+                told = link.next() => match told {
+                    Told::Reopen => self.reopen_log(),
+                    Told::Stop => return Ok(()),
+                },
+                () = self.workers.ended() => return Ok(()),
+            }
+        }
+    }
+
+    fn say_where(&self) -> io::Result<()> {
+        for socket in &*self.listening.sockets {
+            tracing::info!("listening on {}", socket.local_addr()?);
+        }
+        Ok(())
+    }
+}
+
+fn complain_of(silent: &[String]) {
+    for worker in silent {
+        tracing::error!(worker, "a worker gives no sign of life");
+    }
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn due(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,146 @@
+//! How a configuration is replaced by the next, and taken back; and when another process is to take over.
+
+use tokio::time::Instant;
+
+use super::{Fallback, Supervisor, complain_of};
+use crate::config::problem::{Origin, Problem};
+use crate::process::pid_file::PidFile;
+use crate::process::{memory, service_manager};
+use crate::server::door::{Reloaded, Summary};
+use crate::server::loading::{Loading, Next, Wanted};
+use crate::server::source::Loaded;
+use crate::server::succession::Successor;
+
+impl Supervisor {
+    /// Begins to load the configuration, or to start the binary that has replaced ours. What may be taken back stays in
+    /// this process. The log is opened again in any case: that is what most reloads are for.
+    pub(super) fn reload(&mut self, wanted: Wanted) {
+        service_manager::reloading();
+        self.reopen_log();
+        let stays = wanted.confirm.is_some() || self.fallback.is_some();
+        let known = &self.running.problems;
+        let loading = if !stays && self.is_to_be_replaced() {
+            tracing::info!("{} was replaced; starting it", self.binary.path().display());
+            Loading::process(&self.binary, &self.lasting, known, &self.listening, wanted)
+        } else {
+            Loading::configuration(&self.source, &self.lasting, known, wanted)
+        };
+        self.loading = Some(loading);
+    }
+
+    fn is_to_be_replaced(&self) -> bool {
+        let replaced = self.binary.is_replaced();
+        let is_first = std::process::id() == 1;
+        if replaced && is_first {
+            tracing::warn!("the binary was replaced; the first process of a system cannot be, so restart it");
+        }
+        replaced && !is_first
+    }
+
+    pub(super) fn reopen_log(&self) {
+        self.lasting.log.reopen(self.running.engine.config.settings.access_log.clone());
+        if let Some(predecessor) = &self.predecessor {
+            predecessor.reopen();
+        }
+    }
+
+    /// What was loaded is put in force; or there is a successor to leave to.
+    pub(super) async fn loaded(&mut self, next: Result<Next, Vec<Problem>>) -> Option<Successor> {
+        let Wanted { confirm, answer } = self.loading.take()?.wanted;
+        let before = self.running.clone();
+        let (reloaded, successor) = match next {
+            Ok(Next::Configuration(loaded)) => (self.put_in_force(loaded).await, None),
+            Ok(Next::Process(successor)) => {
+                (Ok(Summary { successor: Some(successor.pid), ..Summary::default() }), Some(successor))
+            }
+            Err(problems) => (Err(problems), None),
+        };
+        tell(&reloaded);
+        if let (Ok(_), Some(patience)) = (&reloaded, confirm) {
+            let loaded = self.fallback.take().map_or(before, |fallback| fallback.loaded);
+            self.fallback = Some(Fallback { loaded, until: Instant::now() + patience });
+        }
+        self.control.reloaded(&reloaded, confirm);
+        if successor.is_none() {
+            service_manager::ready();
+        }
+        if let Some(answer) = answer {
+            let _ = answer.send(reloaded);
+        }
+        successor
+    }
+
+    /// Back to what was in force before a reload that nobody has confirmed.
+    pub(super) async fn take_back(&mut self) -> Reloaded {
+        let Some(Fallback { loaded, .. }) = self.fallback.take() else {
+            return Err(vec![Problem::error(Origin::Profile, "", "nothing waits to be confirmed")]);
+        };
+        let taken_back = self.put_in_force(loaded).await;
+        self.control.taken_back();
+        match &taken_back {
+            Ok(summary) => tracing::warn!(changed = summary.changed.join(", "), "reload taken back"),
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!("a reload cannot be taken back: {problem}");
+                }
+            }
+        }
+        taken_back
+    }
+
+    /// From now on everybody goes by this configuration. New sockets are bound before the old ones are given up, and
+    /// where that fails nothing has changed.
+    async fn put_in_force(&mut self, loaded: Loaded) -> Reloaded {
+        let config = &loaded.engine.config;
+        let moved = self.listening.moved_to(&config.settings.listen).map_err(|error| {
+            vec![Problem::error(config.origin("listen.address"), "listen.address", error.to_string())]
+        })?;
+        let sockets = moved.as_ref().map_or(&self.listening.sockets, |moved| &moved.sockets);
+        self.workers
+            .serve(&loaded.engine, sockets)
+            .map_err(|error| vec![Problem::error(config.origin("workers"), "workers", error.to_string())])?;
+        if config.settings.access_log != self.running.engine.config.settings.access_log {
+            self.lasting.log.reopen(config.settings.access_log.clone());
+        }
+        let changed = config.differences(&self.running.engine.config);
+        let warnings = loaded.problems.clone();
+        self.running = loaded;
+        self.move_pid_file();
+        complain_of(&self.workers.ask().silent().await);
+        if let Some(moved) = moved {
+            self.listening = moved;
+            let _ = self.say_where();
+        }
+        self.control.serves(&self.running.engine, &self.listening.sockets);
+        memory::give_back();
+        Ok(Summary { changed, warnings, successor: None })
+    }
+
+    fn move_pid_file(&mut self) {
+        let config = &self.running.engine.config;
+        let place = PidFile::place(config);
+        if self.pid_file.as_ref().map(PidFile::path) != place.as_deref() {
+            self.pid_file = None;
+            self.pid_file = PidFile::write(config);
+        }
+    }
+}
+
+fn tell(reloaded: &Reloaded) {
+    match reloaded {
+        Ok(Summary { successor: Some(pid), .. }) => {
+            tracing::info!(pid, "the successor serves; ending with the last connection");
+        }
+        Ok(summary) => {
+            for warning in &summary.warnings {
+                tracing::warn!("{warning}");
+            }
+            tracing::info!(changed = summary.changed.join(", "), "reloaded");
+        }
+        Err(problems) => {
+            for problem in problems {
+                tracing::error!("reload refused, serving as before: {problem}");
+            }
+        }
+    }
+}
