@@ -22,8 +22,8 @@ testing=(
 # Programs that bring a service along.
 serving=(nginx=nginx haproxy=haproxy fail2ban=fail2ban-regex)
 peers=(nginx=nginx haproxy=haproxy wrk=wrk)
-# proxmoxer as PyPI has it, beside Debian's.
-pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0)
+# proxmoxer as PyPI has it, beside Debian's; a scanner.
+pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0 sslyze==6.3.1)
 venv=target/clients
 # Client libraries, what browsers are served, and what drives Chromium.
 npm=(
@@ -83,7 +83,7 @@ require_rust() {
 
 prepare_venv() {
     local stamp=$venv/installed
-    [ "$(cat "$stamp" 2>/dev/null)" = "${pypi[*]}" ] && "$venv/bin/python" -c 'import proxmoxer' && return
+    [ "$(cat "$stamp" 2>/dev/null)" = "${pypi[*]}" ] && "$venv/bin/python" -c 'import proxmoxer, sslyze' && return
     rm -rf "$venv"
     /usr/bin/python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "${pypi[@]}"

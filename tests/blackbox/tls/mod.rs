@@ -3,6 +3,7 @@
 mod certificates;
 mod ciphers;
 mod keys;
+mod nginx;
 mod plain;
 mod protocol;
 mod scanners;

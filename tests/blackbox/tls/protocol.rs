@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use super::{s_client, shakes_hands};
+use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Outcome, Site};
 
 /// Lets `openssl s_client` offer what it would refuse by itself.
@@ -109,6 +110,23 @@ fn a_client_that_comes_back_can_come_back_again() {
         let said = s_client(gate.address(), &files);
         assert!(said.contains("Reused, TLSv1.3"), "{number}: {said}");
     }
+}
+
+/// What is sent before the handshake is over could be sent again by anybody who saw it.
+#[test]
+fn early_data_is_not_taken() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let (session, early) = (site.path("/session").display().to_string(), site.path("/early"));
+    std::fs::write(&early, "GET /early HTTP/1.1\r\nHost: node1\r\n\r\n").unwrap();
+    let said = s_client(gate.address(), &["-tls1_3", "-sess_out", &session]);
+    assert!(said.contains("Max Early Data: 0"), "{said}");
+    let early = early.display().to_string();
+    let said = s_client(gate.address(), &["-tls1_3", "-sess_in", &session, "-early_data", &early]);
+    assert!(said.contains("Reused, TLSv1.3") && said.contains("Early data was not sent"), "{said}");
+    assert!(said.contains("HTTP/1.1 404 "), "{said}");
+    eventually("the log is written", || site.access_log().contains("GET /x"));
+    assert!(!site.access_log().contains("/early"));
 }
 
 #[test]
