@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A client that takes no byte of its answer for this long is gone.
-const WRITE_STALL: Duration = Duration::from_mins(1);
+use crate::config::settings::Settings;
+use crate::limits::pace::Pace;
 
 /// Between two requests.
 const IDLE: u8 = 0;
@@ -29,7 +29,7 @@ pub enum Expired {
     Idle,
     /// half a head: 408
     Head,
-    /// the answer is not taken
+    /// the answer is not taken, or too slowly
     Write,
 }
 
@@ -41,23 +41,36 @@ pub struct Clock {
     since: AtomicU64,
     /// milliseconds after `started` + 1; 0 while no write waits
     write_waits: AtomicU64,
+    /// milliseconds that writes of this answer have waited before
+    waited: AtomicU64,
+    /// bytes of this answer that went out
+    written: AtomicU64,
     /// bodies that are taken in beside their answers
     draining: AtomicU64,
     header: Duration,
     idle: Duration,
+    write: Pace,
 }
 
 impl Clock {
     /// A connection on which a request is awaited. The very first head has the header's time only.
-    pub fn new(header: Duration, idle: Duration) -> Self {
+    pub fn new(settings: &Settings) -> Self {
+        let write = Pace { grace: settings.timeout.write, rate: settings.limits.answer_rate };
+        Self::with(settings.timeout.header, settings.timeout.idle, write)
+    }
+
+    fn with(header: Duration, idle: Duration, write: Pace) -> Self {
         Self {
             started: Instant::now(),
             state: AtomicU8::new(HEAD),
             since: AtomicU64::new(0),
             write_waits: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             draining: AtomicU64::new(0),
             header,
             idle,
+            write,
         }
     }
 
@@ -77,11 +90,28 @@ impl Clock {
     }
 
     /// Something of an answer went out. What hyper holds already goes out after `answered`.
-    fn progressed(&self) {
-        self.write_waits.store(0, Ordering::Relaxed);
+    fn progressed(&self, bytes: usize) {
+        let since = self.write_waits.load(Ordering::Relaxed);
+        if since > 0 {
+            self.write_waits.store(0, Ordering::Relaxed);
+            add(&self.waited, self.now().saturating_sub(since - 1));
+        }
+        add(&self.written, u64::try_from(bytes).unwrap_or(u64::MAX));
         if self.state.load(Ordering::Relaxed) == IDLE {
             self.since.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// Whether a write has waited for too long: this one, or all those of its answer together for what went out.
+    fn is_write_late(&self, elapsed: Duration) -> bool {
+        let since = self.write_waits.load(Ordering::Relaxed);
+        if since == 0 {
+            return false;
+        }
+        let waits = elapsed.saturating_sub(Duration::from_millis(since));
+        let waited = waits + Duration::from_millis(self.waited.load(Ordering::Relaxed));
+        let allowed = self.write.time_for(self.written.load(Ordering::Relaxed));
+        waits >= self.write.grace || allowed.is_some_and(|allowed| waited >= allowed)
     }
 
     /// While the guard lives, what arrives belongs to a body and is no head; the wait for the next one begins
@@ -93,6 +123,8 @@ impl Clock {
 
     /// A whole head has been read.
     pub fn asked(&self) {
+        self.waited.store(0, Ordering::Relaxed);
+        self.written.store(0, Ordering::Relaxed);
         self.enter(BUSY);
     }
 
@@ -122,16 +154,21 @@ impl Clock {
             if cause == Some(Expired::Idle) && waits_for_head && elapsed >= since.saturating_add(quiet) {
                 return Expired::Quiet;
             }
-            if write_waits > 0 && elapsed >= Duration::from_millis(write_waits).saturating_add(WRITE_STALL) {
+            if self.is_write_late(elapsed) {
                 return Expired::Write;
             }
             // Never sleep past the shortest deadline, since the state may change while asleep.
-            let shortest = self.header.min(self.idle).min(WRITE_STALL).min(quiet);
+            let shortest = self.header.min(self.idle).min(self.write.grace).min(quiet);
             let left = since.saturating_add(limit).saturating_sub(elapsed);
             let left = if waits_for_head { left.min(shortest) } else { shortest };
             tokio::time::sleep(left.max(Duration::from_millis(5))).await;
         }
     }
+}
+
+/// One thread at a time writes it.
+fn add(count: &AtomicU64, more: u64) {
+    count.store(count.load(Ordering::Relaxed).saturating_add(more), Ordering::Relaxed);
 }
 
 /// A body is being taken in; see `Clock::draining`.
@@ -164,12 +201,20 @@ impl<S> Clocked<S> {
         self.stream
     }
 
-    fn note_write<T>(&self, polled: &Poll<T>) {
-        if polled.is_ready() {
-            self.clock.progressed();
+    fn note_write(&self, written: Poll<usize>) {
+        if let Poll::Ready(bytes) = written {
+            self.clock.progressed(bytes);
         } else if self.clock.write_waits.load(Ordering::Relaxed) == 0 {
             self.clock.write_waits.store(self.clock.now() + 1, Ordering::Relaxed);
         }
+    }
+}
+
+fn written(polled: &Poll<io::Result<usize>>) -> Poll<usize> {
+    match polled {
+        Poll::Ready(Ok(bytes)) => Poll::Ready(*bytes),
+        Poll::Ready(Err(_)) => Poll::Ready(0),
+        Poll::Pending => Poll::Pending,
     }
 }
 
@@ -201,7 +246,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note_write(&polled);
+        self.note_write(written(&polled));
         polled
     }
 
@@ -209,7 +254,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         // Without a wait before or now nothing went out.
         if polled.is_pending() || self.clock.write_waits.load(Ordering::Relaxed) > 0 {
-            self.note_write(&polled);
+            self.note_write(if polled.is_ready() { Poll::Ready(0) } else { Poll::Pending });
         }
         polled
     }
@@ -224,7 +269,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.note_write(&polled);
+        self.note_write(written(&polled));
         polled
     }
 
@@ -243,6 +288,10 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(30);
     const LONG: Duration = Duration::from_hours(1);
 
+    fn clock(header: Duration, idle: Duration) -> Clock {
+        Clock::with(header, idle, Pace { grace: LONG, rate: 0 })
+    }
+
     fn run(clock: &Clock, prepare: impl FnOnce(&Clock)) -> Option<Expired> {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
             return None;
@@ -253,16 +302,16 @@ mod tests {
 
     #[test]
     fn each_state_has_its_own_deadline() {
-        assert_eq!(run(&Clock::new(SHORT, LONG), |_| ()), Some(Expired::Head));
-        assert_eq!(run(&Clock::new(SHORT, SHORT), Clock::answered), Some(Expired::Idle));
-        assert_eq!(run(&Clock::new(SHORT, LONG), Clock::answered), None);
-        assert_eq!(run(&Clock::new(SHORT, SHORT), Clock::asked), None);
+        assert_eq!(run(&clock(SHORT, LONG), |_| ()), Some(Expired::Head));
+        assert_eq!(run(&clock(SHORT, SHORT), Clock::answered), Some(Expired::Idle));
+        assert_eq!(run(&clock(SHORT, LONG), Clock::answered), None);
+        assert_eq!(run(&clock(SHORT, SHORT), Clock::asked), None);
     }
 
     #[test]
     fn only_a_client_that_owes_nothing_is_quiet() {
         let quiet = |prepare: fn(&Clock)| {
-            let clock = Clock::new(LONG, LONG);
+            let clock = clock(LONG, LONG);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             prepare(&clock);
             runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired(SHORT)).await.ok() })
@@ -275,7 +324,7 @@ mod tests {
 
     #[test]
     fn what_was_read_before_comes_first() {
-        let clock = Arc::new(Clock::new(LONG, LONG));
+        let clock = Arc::new(clock(LONG, LONG));
         clock.answered();
         let mut stream = Clocked::new(&b"lo"[..], Bytes::from_static(b"hel"), Arc::clone(&clock));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -286,20 +335,40 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_still_going_out_is_no_idleness() {
-        let clock = Clock::new(SHORT, SHORT);
+        let clock = clock(SHORT, SHORT);
         clock.answered();
         clock.write_waits.store(1, Ordering::Relaxed);
         assert_eq!(run(&clock, |_| ()), None);
-        assert_eq!(run(&clock, Clock::progressed), Some(Expired::Idle));
+        assert_eq!(run(&clock, |clock| clock.progressed(0)), Some(Expired::Idle));
     }
 
     #[test]
     fn a_body_that_is_taken_in_is_no_head() {
-        let clock = Arc::new(Clock::new(SHORT, SHORT));
+        let clock = Arc::new(clock(SHORT, SHORT));
         clock.answered();
         let draining = Clock::draining(&clock);
         assert_eq!(run(&clock, Clock::received), None);
         drop(draining);
         assert_eq!(run(&clock, |_| ()), Some(Expired::Idle));
+    }
+
+    #[test]
+    fn a_client_takes_something_of_its_answer_in_time_and_all_of_it_fast_enough() {
+        let pace = Pace { grace: Duration::from_mins(1), rate: 1000 };
+        let clock = Clock::with(LONG, LONG, pace);
+        clock.asked();
+        let late = |seconds| clock.is_write_late(Duration::from_secs(seconds));
+        assert!(!late(1000), "nothing waits");
+        clock.write_waits.store(1, Ordering::Relaxed);
+        assert_eq!((late(59), late(61)), (false, true));
+        // Of several waits that are short enough each, bytes pay for a second a thousand.
+        clock.waited.store(50_000, Ordering::Relaxed);
+        assert_eq!((late(9), late(11)), (false, true));
+        clock.written.store(20_000, Ordering::Relaxed);
+        assert_eq!((late(29), late(31)), (false, true));
+        clock.asked();
+        assert!(!late(31));
+        clock.progressed(0);
+        assert!(!late(1000));
     }
 }

@@ -44,11 +44,15 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
     if !engine.config.settings.acl.admits(peer) {
         return turn_away(engine, peer);
     }
+    // Dropped with the connection. Who gets none is not even told so.
+    let Some((_place, excess)) = engine.place(peer) else { return };
     match &engine.speaks {
-        Speaks::Connect(_) => Box::pin(tunnel::serve(worker, stream, peer)).await,
+        Speaks::Connect(_) => Box::pin(tunnel::serve(worker, stream, peer, excess)).await,
         Speaks::Https(acceptor) => {
             let Some(opened) = open(&worker, acceptor, stream, peer).await else { return };
-            let Ok(client) = Client::new(peer, matches!(opened, Opened::Tls(_)), &worker) else { return };
+            let Ok(client) = Client::new(peer, matches!(opened, Opened::Tls(_)), excess, &worker) else {
+                return;
+            };
             drop(worker); // a connection may outlive many configurations
             match opened {
                 Opened::Tls(stream) => serve_http(thread, stream, Rc::new(client)).await,
@@ -87,10 +91,10 @@ enum Opened {
 }
 
 async fn open(worker: &Worker, acceptor: &Acceptor, stream: TcpStream, peer: PeerIp) -> Option<Opened> {
-    let patience = worker.engine.config.settings.timeout.header;
-    let first = worker.stop.run_until_cancelled(first_byte(&stream, patience)).await??;
+    let timeouts = worker.engine.config.settings.timeout;
+    let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
     if first == TLS_HANDSHAKE {
-        let accepted = acceptor.accept(stream, patience).await;
+        let accepted = acceptor.accept(stream, timeouts.handshake).await;
         let failed = |error: &_| tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
         return accepted.inspect_err(failed).ok().map(Opened::Tls);
     }

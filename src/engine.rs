@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use openssl::ssl::SslContext;
@@ -17,7 +18,10 @@ use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
 use crate::handler::upload::Uploads;
 use crate::handler::websocket::console::ConsoleRules;
-use crate::limits::Counts;
+use crate::limits::failures::Source;
+use crate::limits::places::{Capacity, Place};
+use crate::limits::{Counts, Excess};
+use crate::process::descriptors;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
 use crate::response::refusal::Refusal;
@@ -47,6 +51,7 @@ pub struct Engine {
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
     pub counts: Arc<Counts>,
+    pub capacity: Capacity,
 }
 
 /// What lives on when a configuration is replaced by the next.
@@ -87,7 +92,8 @@ impl Engine {
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
         let consoles = ConsoleRules::new(&config).map_err(&mut note).ok();
         let uploads = config.product.upload.clone();
-        let uploads = uploads.map(|rules| Uploads::new(rules, &config.root)).transpose();
+        let uploads =
+            uploads.map(|rules| Uploads::new(rules, &config.root, &config.settings.limits)).transpose();
         let uploads = uploads.map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
@@ -118,6 +124,7 @@ impl Engine {
             return (Err(config), problems);
         }
         let pins = Pins::new(config.product.nodes.as_ref(), &config.root);
+        let capacity = Capacity::new(config.settings.limits.connections, descriptors::limit());
         let engine = Self {
             config,
             speaks,
@@ -133,6 +140,7 @@ impl Engine {
             common,
             log: Arc::clone(&lasting.log),
             counts: Arc::clone(&lasting.counts),
+            capacity,
         };
         (Ok(engine), problems)
     }
@@ -159,9 +167,20 @@ impl Engine {
             .map_or(address, |named| named.to_canonical())
     }
 
-    /// The address that failed logins are counted for: the peer, or the one that a listed proxy names. Loopback, other
+    /// A place for a connection; see `Places::connect`.
+    pub fn place(&self, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
+        let limit = self.config.settings.limits.connections_per_address;
+        let address = if limit == 0 { None } else { self.accountable(peer, peer.address()) };
+        let place = self.counts.connections.connect(self.capacity, address.map(|it| (Source::of(it), limit)));
+        if !matches!(place, Some((_, None))) && self.counts.connections.may_tell(Instant::now()) {
+            tracing::warn!(peer = %peer.address(), "connections are turned away: the house is full");
+        }
+        place
+    }
+
+    /// The address that something is counted for: the peer, or the one that a listed proxy names. Loopback, other
     /// nodes, and a listed proxy that names nobody are not counted: many users may be behind them.
-    pub fn counted(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
+    pub fn accountable(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
         let settings = &self.config.settings;
         let peer = peer.address();
         let is_proxy = settings
@@ -169,11 +188,15 @@ impl Engine {
             .as_ref()
             .is_some_and(|source| source.trusted.as_ref().is_some_and(|trusted| trusted.contains(peer)));
         let address = if is_proxy { real } else { peer };
-        let exempt = settings.limits.login_failures == 0
-            || address.is_loopback()
+        let exempt = address.is_loopback()
             || (is_proxy && real == peer)
             || self.nodes.current().is_ok_and(|table| table.holds(address));
         (!exempt).then_some(address)
+    }
+
+    /// The address that failed logins are counted for, where they are counted at all.
+    pub fn counted(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
+        if self.config.settings.limits.login_failures == 0 { None } else { self.accountable(peer, real) }
     }
 }
 

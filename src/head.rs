@@ -13,9 +13,18 @@ const AROUND_A_HEADER: usize = 4;
 
 /// Everything that hyper lets through and we do not.
 pub fn check(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
+    check_target(head, limits)?;
     check_size(&head.headers, limits)?;
     check_host(head)?;
     check_framing(&head.headers)
+}
+
+/// Path and query.
+fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
+    match head.uri.path_and_query() {
+        Some(target) if target.as_str().len() > limits.url => Err(Refusal::UrlTooLong { limit: limits.url }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Lines and bytes of the header block, the request line not counted.

@@ -1,27 +1,26 @@
 //! Step 4: one request, from its head to its answer. Read `answer` top to bottom: every `?` is a refusal.
 
+mod client;
 mod login;
 mod whole_body;
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{ALLOW, CONNECTION, ETAG, EXPECT, InvalidHeaderValue};
+use http::header::{ALLOW, CONNECTION, ETAG, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::acl::PeerIp;
-use crate::clock::Clock;
+pub use client::Client;
+
 use crate::engine::Engine;
 use crate::gate::{Denial, Identity};
 use crate::handler::static_file::StaticError;
 use crate::handler::upload::{self, Upload};
-use crate::handler::websocket::{self, console::Console};
-use crate::handler::{api, redirect};
+use crate::handler::{api, redirect, websocket};
 use crate::head;
 use crate::process::fault;
 use crate::response::body::{self, Body};
@@ -31,40 +30,6 @@ use crate::response::{LoggedBody, Record};
 use crate::route::Route;
 use crate::server::Worker;
 use crate::target::{ApiPath, Target};
-
-/// The connection that a request came on.
-pub struct Client {
-    pub peer: PeerIp,
-    /// its address, as daemons are told it
-    pub address: HeaderValue,
-    /// without TLS every request is redirected
-    pub encrypted: bool,
-    pub clock: Arc<Clock>,
-    /// what the connection is bridged to once the answer is out
-    pub console: RefCell<Option<Console>>,
-    /// the configuration whose access list admits it
-    admitted: Cell<u64>,
-}
-
-impl Client {
-    pub fn new(peer: PeerIp, encrypted: bool, worker: &Worker) -> Result<Self, InvalidHeaderValue> {
-        let timeouts = &worker.engine.config.settings.timeout;
-        Ok(Self {
-            peer,
-            address: HeaderValue::from_str(&peer.address().to_string())?,
-            encrypted,
-            clock: Arc::new(Clock::new(timeouts.header, timeouts.idle)),
-            console: RefCell::new(None),
-            admitted: Cell::new(worker.generation),
-        })
-    }
-
-    /// Whether it may still connect; judged once by each configuration.
-    pub fn is_admitted(&self, worker: &Worker) -> bool {
-        let before = self.admitted.replace(worker.generation);
-        before == worker.generation || worker.engine.config.settings.acl.admits(self.peer)
-    }
-}
 
 /// Answers one request; cannot fail.
 pub async fn handle(
@@ -83,6 +48,7 @@ pub async fn handle(
         client: engine.real_ip(client.peer, &head.headers),
         user: None,
         request: request_line(&head),
+        place: None,
     };
     let mut body = Some(body);
     let outcome = if client.encrypted {
@@ -121,6 +87,7 @@ async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let engine = &worker.engine;
     head::check(head, &engine.config.settings.limits)?;
+    record.place = client.place(engine, record.client)?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         return Ok(allowed(API_METHODS));
     }

@@ -8,9 +8,10 @@ use super::{check, complain};
 use crate::config::problem::{Origin, Problem};
 use crate::config::{Config, Options};
 use crate::engine::{Engine, Lasting};
+use crate::limits::places::Capacity;
 use crate::listener::Listening;
 use crate::process::binary::Binary;
-use crate::process::{memory, privileges, service_manager};
+use crate::process::{descriptors, memory, privileges, service_manager};
 use crate::response::access_log::AccessLog;
 use crate::server::{self, Loaded, Met, Predecessor, Source, Start};
 use crate::tls::ticket_keys::TicketKeys;
@@ -28,8 +29,10 @@ pub fn run(profile: &str, options: &Options) -> ExitCode {
 fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     let binary = Binary::of_this_process().map_err(|error| system_error(&error))?;
     let mut met = Predecessor::meet().map_err(|error| system_error(&error))?;
+    let descriptors = descriptors::raise();
     let config = Config::load(profile, options)?;
-    let advice = check::advice(&config);
+    let mut advice = check::advice(&config);
+    advice.extend(too_few_descriptors(&config, descriptors));
     let user = privileges::user_to_become(&config)?;
     privileges::hand_over_files(&config, user.as_ref());
     let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
@@ -75,6 +78,17 @@ fn listen(config: &Config, met: Option<Met>) -> Result<(Listening, Option<Predec
     }
     tracing::debug!("systemd has opened the sockets; listen.address and listen.port are not used");
     Ok((Listening::given(given, listen).map_err(|error| system_error(&error))?, None))
+}
+
+/// What was asked for by the settings needs more descriptors than the process may have.
+fn too_few_descriptors(config: &Config, descriptors: u64) -> Option<Problem> {
+    let key = "limits.connections";
+    let wanted = Capacity::new(config.settings.limits.connections, descriptors).descriptors();
+    let too_few =
+        u64::try_from(wanted).unwrap_or(u64::MAX) > descriptors && config.settings.limits.connections > 0;
+    let message =
+        format!("{wanted} descriptors may be needed, and {descriptors} are allowed: raise LimitNOFILE=");
+    too_few.then(|| Problem::warning(config.origin(key), key, message))
 }
 
 fn system_error(error: &std::io::Error) -> Vec<Problem> {

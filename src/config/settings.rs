@@ -173,17 +173,42 @@ impl fmt::Display for BackendAddress {
 pub struct Timeouts {
     pub connect: Duration,
     pub answer: Duration,
+    pub first_byte: Duration,
+    pub handshake: Duration,
     pub header: Duration,
+    /// for a body, before its rate counts
+    pub body: Duration,
+    /// for a client that takes no byte of its answer
+    pub write: Duration,
     pub idle: Duration,
     pub stop: Duration,
     pub drain: Duration,
 }
 
-/// Bytes, bytes, lines, and failures a minute.
+/// How much is too much. 0 is no limit where a limit can be off.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// bytes
     pub body: usize,
+    /// bytes a second that a body must have
+    pub body_rate: u64,
+    /// bytes a second that a client must take
+    pub answer_rate: u64,
+    /// bytes of path and query
+    pub url: usize,
+    /// bytes
     pub header: usize,
+    /// lines
     pub headers: usize,
+    /// 0: as many as there are descriptors for
+    pub connections: usize,
+    pub connections_per_address: usize,
+    /// in flight
+    pub requests_per_address: usize,
+    /// at the same time
+    pub uploads: usize,
+    /// bytes of all running uploads
+    pub spool: u64,
+    /// of an address within a minute
     pub login_failures: usize,
 }

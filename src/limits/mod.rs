@@ -3,15 +3,23 @@
 
 pub mod failures;
 pub mod logins;
+pub mod pace;
+pub mod places;
+
+use std::sync::Arc;
 
 use http::StatusCode;
 
 use logins::Logins;
+use places::Places;
 
 /// All that is counted.
 #[derive(Default)]
 pub struct Counts {
     pub logins: Logins,
+    pub connections: Arc<Places>,
+    /// in flight, where they are counted by address
+    pub requests: Arc<Places>,
 }
 
 /// Which limit a client, or all clients together, are over.
@@ -23,22 +31,47 @@ pub enum Excess {
     LoginsOfAddress,
     #[error("too many refused logins are waiting for their answers")]
     Waiting,
+    #[error("all connections are in use; try again later")]
+    Connections,
+    #[error("too many connections from this address: {limit} are open already")]
+    ConnectionsOfAddress { limit: usize },
+    #[error("too many requests from this address: {limit} are being answered already")]
+    RequestsOfAddress { limit: usize },
+    #[error("{limit} uploads are running already")]
+    Uploads { limit: u64 },
+    #[error("the running uploads hold all of the {limit} bytes that uploads may hold")]
+    Spool { limit: u64 },
 }
 
 impl Excess {
     /// Whose fault it is: of this client, or of the crowd.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::Failures { .. } | Self::LoginsOfAddress => StatusCode::TOO_MANY_REQUESTS,
-            Self::Waiting => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failures { .. }
+            | Self::LoginsOfAddress
+            | Self::ConnectionsOfAddress { .. }
+            | Self::RequestsOfAddress { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Waiting | Self::Connections | Self::Uploads { .. } | Self::Spool { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
+    }
+
+    /// Whether nothing is served on that connection.
+    pub fn is_of_connection(self) -> bool {
+        matches!(self, Self::Connections | Self::ConnectionsOfAddress { .. })
     }
 
     /// Seconds after which another try makes sense.
     pub fn retry_after(self) -> u64 {
         match self {
             Self::Failures { seconds } => seconds,
-            Self::LoginsOfAddress | Self::Waiting => 5,
+            Self::LoginsOfAddress
+            | Self::Waiting
+            | Self::Connections
+            | Self::ConnectionsOfAddress { .. }
+            | Self::RequestsOfAddress { .. } => 5,
+            Self::Uploads { .. } | Self::Spool { .. } => 30,
         }
     }
 }

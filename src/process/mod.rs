@@ -2,6 +2,7 @@
 
 pub mod background;
 pub mod binary;
+pub mod descriptors;
 pub mod fault;
 pub mod log_context;
 pub mod logging;

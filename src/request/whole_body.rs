@@ -6,9 +6,10 @@ use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::engine::Engine;
+use crate::limits::pace::Pace;
 use crate::response::refusal::Refusal;
 
 /// The whole body, up to the limit: the daemon behind takes no chunks.
@@ -18,14 +19,14 @@ pub(super) async fn read(
     body: &mut Option<Incoming>,
 ) -> Result<Bytes, Refusal> {
     let limit = engine.config.settings.limits.body;
-    let patience = engine.config.settings.timeout.answer;
+    let settings = &engine.config.settings;
+    let pace = Pace { grace: settings.timeout.body, rate: settings.limits.body_rate };
     let announced = body.as_ref().map_or(0, |body| body.size_hint().lower());
     if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(Refusal::BodyTooLarge { limit });
     }
     let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else { return Ok(Bytes::new()) };
-    let collected = timeout(patience, collect(incoming, limit)).await;
-    let collected = collected.unwrap_or(Err(Refusal::BodyTimeout(patience.as_secs())));
+    let collected = collect(incoming, limit, pace).await;
     // What is too large is left where it is, to be drained.
     if !matches!(collected, Err(Refusal::BodyTooLarge { .. })) {
         *body = None;
@@ -38,14 +39,19 @@ pub(super) async fn read(
 }
 
 /// Trailers are dropped.
-async fn collect(incoming: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
+async fn collect(incoming: &mut Incoming, limit: usize, pace: Pace) -> Result<Bytes, Refusal> {
+    let began = Instant::now();
     let mut whole = BytesMut::new();
-    while let Some(frame) = incoming.frame().await {
+    let late = || Refusal::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };
+    loop {
+        let received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
+        let until = began + pace.time_for(received).unwrap_or(pace.grace);
+        let frame = timeout_at(until, incoming.frame()).await.map_err(|_| late())?;
+        let Some(frame) = frame else { return Ok(whole.freeze()) };
         let data = frame.map_err(|_| Refusal::BodyBroken)?.into_data().unwrap_or_default();
         if whole.len() + data.len() > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
         whole.extend_from_slice(&data);
     }
-    Ok(whole.freeze())
 }

@@ -19,6 +19,7 @@ use http::{HeaderName, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
 
 use crate::clock::Clock;
+use crate::limits::places::Place;
 use crate::status::counters;
 use access_log::{AccessLog, Entry};
 use body::Body;
@@ -31,6 +32,8 @@ pub struct Record {
     pub client: IpAddr,
     pub user: Option<Arc<str>>,
     pub request: String,
+    /// one of those that its address has, until the answer is out
+    pub place: Option<Place>,
 }
 
 /// Values that are the same in every answer.

@@ -63,8 +63,10 @@ pub enum Refusal {
     BodyTooLarge { limit: usize },
     #[error("http header too large: {what} (limit {limit})")]
     HeaderTooLarge { what: &'static str, limit: usize },
-    #[error("the body did not arrive within {0} s")]
-    BodyTimeout(u64),
+    #[error("URL too long: path and query may have {limit} bytes")]
+    UrlTooLong { limit: usize },
+    #[error("the body did not arrive within {seconds} s{}", rate_text(*.rate))]
+    BodyTimeout { seconds: u64, rate: u64 },
     #[error("the body ended early or is malformed")]
     BodyBroken,
     #[error("requested range not satisfiable")]
@@ -98,6 +100,10 @@ pub enum Refusal {
     Internal(String),
 }
 
+fn rate_text(rate: u64) -> String {
+    if rate == 0 { String::new() } else { format!(", or with less than {rate} bytes a second") }
+}
+
 impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
@@ -109,7 +115,8 @@ impl Refusal {
             }
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeaderTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::UrlTooLong { .. } => StatusCode::URI_TOO_LONG,
+            Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Denied(Denial::KeyFile(_))
             | Self::UnknownNode { .. }
@@ -135,7 +142,8 @@ impl Refusal {
 
     /// Whether the connection must not be used again: what follows on it cannot be trusted.
     fn closes(&self) -> bool {
-        self.status() == StatusCode::BAD_REQUEST
+        let is_full = matches!(self, Self::Excess(excess) if excess.is_of_connection());
+        is_full || self.status() == StatusCode::BAD_REQUEST
     }
 
     /// What the client is told. The log may be told more.
@@ -173,7 +181,7 @@ impl Refusal {
         if let Self::Console(error) = &self {
             error.add_headers(headers);
         }
-        if let Self::Excess(excess) = &self {
+        if let Self::Excess(excess) | Self::Upload(UploadError::Excess(excess)) = &self {
             headers.insert(RETRY_AFTER, excess.retry_after().into());
         }
         if let Self::Range { size } = &self {

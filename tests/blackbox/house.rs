@@ -70,6 +70,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["tokio", "hyper", "crate::handler", "crate::response", "crate::server", "crate::request"],
     ),
     ("limits/failures.rs", &["tokio", "hyper", "std::fs", "Instant::now", "SystemTime"]),
+    ("limits/places.rs", &["tokio", "hyper", "std::fs", "Instant::now", "SystemTime"]),
+    ("limits/pace.rs", &["tokio", "hyper", "std::fs", "Instant", "SystemTime"]),
     ("target.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("pattern.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("route.rs", &["tokio", "hyper", "crate::gate", "crate::response", "crate::server"]),

@@ -392,7 +392,7 @@ fn too_large_is_said_before_a_byte_is_read() {
         );
         session.send(&head);
         let reply = session.reply(false);
-        assert_eq!(reply.status, 507, "{}", reply.text());
+        assert_eq!(reply.status, 413, "{}", reply.text());
         assert!(reply.text().contains("900000000000000 are needed"));
     }
     assert_eq!(spool_files(&site), 0);

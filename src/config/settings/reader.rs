@@ -50,20 +50,8 @@ impl Settings {
             tunnel_peer_port: reader.number("tunnel.peer_port"),
             tunnel_ports: reader.parsed("tunnel.ports", port_range).unwrap_or(61_000..=61_999),
             user: reader.text("user").text,
-            timeout: Timeouts {
-                connect: reader.seconds("timeout.connect"),
-                answer: reader.seconds("timeout.answer"),
-                header: reader.seconds("timeout.header"),
-                idle: reader.seconds("timeout.idle"),
-                stop: reader.seconds("timeout.stop"),
-                drain: reader.seconds("timeout.drain"),
-            },
-            limits: Limits {
-                body: reader.number("limits.body"),
-                header: reader.number("limits.header"),
-                headers: reader.number("limits.headers"),
-                login_failures: reader.number("limits.login_failures"),
-            },
+            timeout: reader.timeouts(),
+            limits: reader.limits(),
             console_ping: Some(reader.seconds("console.ping")).filter(|pause| !pause.is_zero()),
             access_log: reader.path("log.access"),
         };
@@ -117,6 +105,41 @@ impl Reader<'_> {
 
     fn seconds(&mut self, key: &str) -> Duration {
         Duration::from_secs(self.number(key))
+    }
+
+    fn timeouts(&mut self) -> Timeouts {
+        let header = self.seconds("timeout.header");
+        let mut or_header = |key| Some(self.seconds(key)).filter(|time| !time.is_zero()).unwrap_or(header);
+        let (first_byte, handshake) = (or_header("timeout.first_byte"), or_header("timeout.handshake"));
+        Timeouts {
+            connect: self.seconds("timeout.connect"),
+            answer: self.seconds("timeout.answer"),
+            first_byte,
+            handshake,
+            header,
+            body: self.seconds("timeout.body"),
+            write: self.seconds("timeout.write"),
+            idle: self.seconds("timeout.idle"),
+            stop: self.seconds("timeout.stop"),
+            drain: self.seconds("timeout.drain"),
+        }
+    }
+
+    fn limits(&mut self) -> Limits {
+        Limits {
+            body: self.number("limits.body"),
+            body_rate: self.number("limits.body_rate"),
+            answer_rate: self.number("limits.answer_rate"),
+            url: self.number("limits.url"),
+            header: self.number("limits.header"),
+            headers: self.number("limits.headers"),
+            connections: self.number("limits.connections"),
+            connections_per_address: self.number("limits.connections_per_address"),
+            requests_per_address: self.number("limits.requests_per_address"),
+            uploads: self.number("limits.uploads"),
+            spool: self.number("limits.spool"),
+            login_failures: self.number("limits.login_failures"),
+        }
     }
 
     fn truth(&mut self, key: &str) -> bool {

@@ -21,7 +21,7 @@ use crate::acl::PeerIp;
 use crate::config::Config;
 use crate::engine::{Engine, Speaks};
 use crate::gate::csrf;
-use crate::limits::logins;
+use crate::limits::{Excess, logins};
 use crate::response::access_log::Entry;
 use crate::server::Worker;
 use crate::status::bridges::{Bridge, Kind};
@@ -109,11 +109,12 @@ impl TunnelRules {
 }
 
 /// Serves one connection: head, ticket, far end, then bytes both ways until both ends are done, or nodegate stops.
-pub async fn serve(worker: Rc<Worker>, mut client: TcpStream, peer: PeerIp) {
+/// With an `excess` it is only told why not.
+pub async fn serve(worker: Rc<Worker>, mut client: TcpStream, peer: PeerIp, excess: Option<Excess>) {
     keep_alive(&client);
     let stop = worker.stop.clone();
     let serving = async {
-        let opened = open(&worker.engine, &mut client, peer).await;
+        let opened = open(&worker.engine, &mut client, peer, excess).await;
         drop(worker); // a tunnel may outlive many configurations
         if let Some((mut server, early)) = opened {
             run(&mut client, &early, &mut server, peer).await;
@@ -136,7 +137,12 @@ async fn run(client: &mut TcpStream, early: &[u8], server: &mut FarEnd, peer: Pe
 }
 
 /// The far end, once the client has been told that it is there, and what the client has sent it already.
-async fn open(engine: &Engine, client: &mut TcpStream, peer: PeerIp) -> Option<(FarEnd, Vec<u8>)> {
+async fn open(
+    engine: &Engine,
+    client: &mut TcpStream,
+    peer: PeerIp,
+    excess: Option<Excess>,
+) -> Option<(FarEnd, Vec<u8>)> {
     let Speaks::Connect(rules) = &engine.speaks else { return None };
     let patience = engine.config.settings.timeout.header;
     let head = match timeout(patience, read_head(client, &rules.limits, &rules.names)).await {
@@ -147,7 +153,11 @@ async fn open(engine: &Engine, client: &mut TcpStream, peer: PeerIp) -> Option<(
     };
     let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
     let version = head.minor_version;
-    match far_end(engine, rules, &head, peer).await {
+    let far_end = match excess {
+        Some(excess) => Err(Refusal::Excess(excess)),
+        None => far_end(engine, rules, &head, peer).await,
+    };
+    match far_end {
         Ok(server) => {
             log(engine, peer, &line, 200, None);
             let welcome = format!("HTTP/1.{version} 200 OK\r\n\r\n");

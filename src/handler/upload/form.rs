@@ -18,6 +18,7 @@ use super::UploadError;
 use super::fields::Fields;
 use super::parameters::Parameters;
 use super::spool::{Room, Spool, SpoolFile};
+use crate::limits::pace::Pace;
 
 const PARTS: usize = 32;
 /// Bytes of a field's value.
@@ -32,6 +33,8 @@ const EPILOGUE: usize = 64 << 10;
 enum Interrupted {
     #[error("nothing came for {0:?}")]
     Stalled(Duration),
+    #[error("less than {0} bytes a second came")]
+    Slow(u64),
     #[error("the body ended early")]
     Broken,
     #[error("no boundary")]
@@ -45,6 +48,7 @@ impl From<multer::Error> for UploadError {
         {
             return match interrupted {
                 Interrupted::Stalled(patience) => Self::Stalled(patience.as_secs()),
+                Interrupted::Slow(rate) => Self::Slow(*rate),
                 Interrupted::Broken => Self::Broken,
                 Interrupted::Unparsed => Self::Form("is no multipart form".to_owned()),
             };
@@ -72,8 +76,8 @@ pub struct Reader<'r, B> {
     pub room: Room,
     /// bytes of the file, where the profile limits them
     pub limit: Option<u64>,
-    /// how long the client may send nothing
-    pub patience: Duration,
+    /// how long the client may send nothing, and how fast it must be on the whole
+    pub pace: Pace,
 }
 
 /// A whole form; its fields have the client's file name under the name of the file part.
@@ -85,9 +89,9 @@ pub struct Form {
 impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Reader<'_, B> {
     /// Reads the body to its end.
     pub async fn read(self) -> Result<Form, UploadError> {
-        let Self { body, boundary, file_part, mut fields, room, limit, patience } = self;
+        let Self { body, boundary, file_part, mut fields, room, limit, pace } = self;
         let unparsed = Arc::new(AtomicUsize::new(0));
-        let mut parts = Multipart::new(Pieces::new(body, Arc::clone(&unparsed), patience), boundary);
+        let mut parts = Multipart::new(Pieces::new(body, Arc::clone(&unparsed), pace), boundary);
         let mut room = Some(room);
         let mut file = None;
         let mut count = 0;
@@ -111,7 +115,7 @@ impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Reader<'_, B> {
             }
         }
         drop(parts);
-        read_epilogue(body, patience).await?;
+        read_epilogue(body, pace.grace).await?;
         let file = file.ok_or_else(|| UploadError::Form(format!("has no file in a part '{file_part}'")))?;
         Ok(Form { fields, file })
     }
@@ -185,27 +189,43 @@ struct Pieces<'b, B> {
     unparsed: Arc<AtomicUsize>,
     /// the last poll gave a piece; the next one gives none
     gave: bool,
-    waiting: bool,
-    patience: Duration,
+    /// since when nothing has come
+    waits: Option<Instant>,
+    /// what all waits before took together
+    waited: Duration,
+    received: u64,
+    pace: Pace,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl<'b, B> Pieces<'b, B> {
-    fn new(body: &'b mut B, unparsed: Arc<AtomicUsize>, patience: Duration) -> Self {
-        let deadline = Box::pin(sleep(patience));
-        Self { body, unparsed, gave: false, waiting: false, patience, deadline }
+    fn new(body: &'b mut B, unparsed: Arc<AtomicUsize>, pace: Pace) -> Self {
+        let deadline = Box::pin(sleep(pace.grace));
+        Self { body, unparsed, gave: false, waits: None, waited: Duration::ZERO, received: 0, pace, deadline }
     }
 
     /// Time counts from the first poll that finds nothing, so that a slow disk is not the client's fault.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Interrupted>>> {
-        if !self.waiting {
-            self.waiting = true;
-            let deadline = Instant::now() + self.patience;
-            self.deadline.as_mut().reset(deadline);
+        let left = self.pace.time_for(self.received).map(|time| time.saturating_sub(self.waited));
+        let left = left.unwrap_or(Duration::MAX);
+        if self.waits.is_none() {
+            let now = Instant::now();
+            self.waits = Some(now);
+            self.deadline.as_mut().reset(now + left.min(self.pace.grace));
         }
         match self.deadline.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(Interrupted::Stalled(self.patience)))),
+            Poll::Ready(()) if left < self.pace.grace => {
+                Poll::Ready(Some(Err(Interrupted::Slow(self.pace.rate))))
+            }
+            Poll::Ready(()) => Poll::Ready(Some(Err(Interrupted::Stalled(self.pace.grace)))),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn note(&mut self, piece: &Bytes) {
+        self.received += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        if let Some(since) = self.waits.take() {
+            self.waited += since.elapsed();
         }
     }
 }
@@ -224,10 +244,10 @@ impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Stream for Pieces<'_, B> {
             Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Interrupted::Broken))),
             Poll::Ready(Some(Ok(frame))) => frame,
         };
-        self.waiting = false;
         self.gave = true;
         // Trailers come last and mean nothing here.
         let Ok(piece) = frame.into_data() else { return Poll::Ready(None) };
+        self.note(&piece);
         if self.unparsed.fetch_add(piece.len(), Ordering::Relaxed) > UNPARSED {
             return Poll::Ready(Some(Err(Interrupted::Unparsed)));
         }

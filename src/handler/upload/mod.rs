@@ -25,13 +25,16 @@ use tokio::time::timeout;
 
 use self::fields::Fields;
 use self::form::{Form, Reader};
-use self::spool::{Directory, Room};
+use self::spool::{Bounds, Directory, Room};
 use super::api::{self, Call, Place};
 use crate::clock::Clock;
 use crate::config::product;
 use crate::config::root::Root;
+use crate::config::settings::Limits;
 use crate::engine::Engine;
 use crate::gate::Identity;
+use crate::limits::Excess;
+use crate::limits::pace::Pace;
 use crate::response::body::{self, Body};
 use crate::response::drain;
 use crate::response::refusal::Refusal;
@@ -62,8 +65,12 @@ pub enum UploadError {
     NoSpace { wanted: Option<u64>, free: u64 },
     #[error("the upload stopped: nothing came for {0} s")]
     Stalled(u64),
+    #[error("the upload is too slow: less than {0} bytes a second came")]
+    Slow(u64),
     #[error("the upload ended early")]
     Broken,
+    #[error("{0}")]
+    Excess(#[from] Excess),
     #[error("the upload cannot be stored: {0}")]
     Spool(#[source] io::Error),
 }
@@ -88,9 +95,11 @@ impl UploadError {
             Self::NotMultipart | Self::Form(_) | Self::Reserved(_) | Self::Broken => StatusCode::BAD_REQUEST,
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::PermissionsUnknown { status, .. } => *status,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoSpace { .. } => StatusCode::INSUFFICIENT_STORAGE,
-            Self::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
+            // What was announced is refused before it is sent.
+            Self::TooLarge { .. } | Self::NoSpace { wanted: Some(_), .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoSpace { wanted: None, .. } => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Stalled(_) | Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Excess(excess) => excess.status(),
             Self::Spool(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -103,11 +112,13 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    pub fn new(rules: product::Upload, root: &Root) -> Result<Self, String> {
+    pub fn new(rules: product::Upload, root: &Root, limits: &Limits) -> Result<Self, String> {
         let named = |path: &Path| Some((path.parent()?.to_owned(), path.file_name()?.to_str()?.to_owned()));
         let (directory, prefix) = named(&root.path(&rules.spool))
             .ok_or_else(|| format!("product.upload.spool: '{}' has no directory and prefix", rules.spool))?;
-        let directory = Arc::new(Directory::new(directory, prefix, rules.reserve));
+        let uploads = u64::try_from(limits.uploads).unwrap_or(u64::MAX);
+        let bounds = Bounds { reserve: rules.reserve, uploads, bytes: limits.spool };
+        let directory = Arc::new(Directory::new(directory, prefix, bounds));
         Ok(Self { rules, directory })
     }
 
@@ -137,17 +148,11 @@ pub async fn run(
     let rules = &uploads.rules;
     let announced = body.as_ref().and_then(|body| body.size_hint().exact());
     let Prepared { boundary, fields, room } = prepare(worker, upload, uploads, announced).await?;
-    let patience = Duration::from_secs(rules.patience);
+    let rate = worker.engine.config.settings.limits.body_rate;
+    let pace = Pace { grace: Duration::from_secs(rules.patience), rate };
     let incoming = body.as_mut().ok_or(UploadError::Broken)?;
-    let reader = Reader {
-        body: incoming,
-        boundary,
-        file_part: &rules.file,
-        fields,
-        room,
-        limit: rules.limit,
-        patience,
-    };
+    let reader =
+        Reader { body: incoming, boundary, file_part: &rules.file, fields, room, limit: rules.limit, pace };
     match reader.read().await {
         Ok(form) => hand_over(worker, upload, rules, form).await,
         Err(error) => {

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::UploadError;
+use crate::limits::Excess;
 
 /// Bytes collected before they are written; two such pieces are all that an upload holds.
 const PIECE: usize = 512 << 10;
@@ -27,15 +28,35 @@ pub struct Directory {
     path: PathBuf,
     /// name of a spool file up to its digits
     prefix: String,
-    /// bytes that uploads leave free
-    reserve: u64,
+    bounds: Bounds,
     /// bytes announced by running uploads and not yet written
     announced: AtomicU64,
+    running: AtomicU64,
+    /// bytes that running uploads have announced or written
+    held: AtomicU64,
+}
+
+/// What uploads may take together.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    /// bytes that they leave free
+    pub reserve: u64,
+    /// at the same time
+    pub uploads: u64,
+    /// of all that run; 0: as many as there is room for
+    pub bytes: u64,
 }
 
 impl Directory {
-    pub fn new(path: PathBuf, prefix: String, reserve: u64) -> Self {
-        Self { path, prefix, reserve, announced: AtomicU64::new(0) }
+    pub fn new(path: PathBuf, prefix: String, bounds: Bounds) -> Self {
+        Self {
+            path,
+            prefix,
+            bounds,
+            announced: AtomicU64::new(0),
+            running: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+        }
     }
 
     /// Room for an upload of `length` bytes, or at least for a beginning where the length is not known.
@@ -45,15 +66,21 @@ impl Directory {
         if free <= wanted {
             return Err(UploadError::NoSpace { wanted: length, free });
         }
+        self.running.fetch_add(1, Ordering::Relaxed);
         self.announced.fetch_add(wanted, Ordering::Relaxed);
-        Ok(Room { directory: Arc::clone(self), announced: wanted })
+        let mut room = Room { directory: Arc::clone(self), announced: wanted, held: 0 };
+        if self.running.load(Ordering::Relaxed) > self.bounds.uploads {
+            return Err(Excess::Uploads { limit: self.bounds.uploads }.into());
+        }
+        room.hold(wanted)?;
+        Ok(room)
     }
 
     /// What nobody has a claim on.
     fn free(&self) -> Result<u64, UploadError> {
         let space = statvfs(&self.path).map_err(io::Error::from)?;
         let free = space.blocks_available().saturating_mul(space.fragment_size());
-        Ok(free.saturating_sub(self.reserve).saturating_sub(self.announced.load(Ordering::Relaxed)))
+        Ok(free.saturating_sub(self.bounds.reserve).saturating_sub(self.announced.load(Ordering::Relaxed)))
     }
 }
 
@@ -61,9 +88,22 @@ impl Directory {
 pub struct Room {
     directory: Arc<Directory>,
     announced: u64,
+    held: u64,
 }
 
 impl Room {
+    /// For an upload of so many bytes, or that has grown to so many.
+    fn hold(&mut self, length: u64) -> Result<(), UploadError> {
+        let more = length.saturating_sub(self.held);
+        self.held += more;
+        let held = self.directory.held.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        match self.directory.bounds.bytes {
+            limit if limit > 0 && length > limit => Err(UploadError::TooLarge { limit }),
+            limit if limit > 0 && held > limit => Err(Excess::Spool { limit }.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn use_up(&mut self, bytes: u64) {
         let used = bytes.min(self.announced);
         self.announced -= used;
@@ -74,6 +114,8 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.use_up(self.announced);
+        self.directory.held.fetch_sub(self.held, Ordering::Relaxed);
+        self.directory.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -84,6 +126,7 @@ pub struct SpoolFile {
     pub(super) digits: String,
     given: bool,
     file: Option<Arc<File>>,
+    room: Room,
 }
 
 impl SpoolFile {
@@ -115,7 +158,6 @@ impl Drop for SpoolFile {
 pub(super) struct Spool {
     file: Arc<File>,
     kept: SpoolFile,
-    room: Room,
     filling: Vec<u8>,
     /// gives its buffer back
     writing: Option<JoinHandle<io::Result<Vec<u8>>>>,
@@ -132,9 +174,8 @@ impl Spool {
         let path = room.directory.path.join(format!("{}{digits}", room.directory.prefix));
         let file = Arc::new(create_file(&path)?);
         Ok(Self {
-            kept: SpoolFile { path, digits, given: false, file: Some(Arc::clone(&file)) },
+            kept: SpoolFile { path, digits, given: false, file: Some(Arc::clone(&file)), room },
             file,
-            room,
             filling: Vec::with_capacity(PIECE + MARGIN),
             writing: None,
             unlooked: 0,
@@ -183,11 +224,13 @@ impl Spool {
         if let Some(limit) = self.limit.filter(|limit| self.length > *limit) {
             return Err(UploadError::TooLarge { limit });
         }
-        self.room.use_up(bytes);
+        let room = &mut self.kept.room;
+        room.hold(self.length)?;
+        room.use_up(bytes);
         self.unlooked += bytes;
-        if self.unlooked >= LOOK && self.room.announced == 0 {
+        if self.unlooked >= LOOK && room.announced == 0 {
             self.unlooked = 0;
-            if self.room.directory.free()? == 0 {
+            if room.directory.free()? == 0 {
                 return Err(UploadError::NoSpace { wanted: None, free: 0 });
             }
         }
@@ -215,7 +258,11 @@ mod tests {
     use super::*;
 
     fn directory(path: &Path, reserve: u64) -> Arc<Directory> {
-        Arc::new(Directory::new(path.to_owned(), "up-".to_owned(), reserve))
+        bounded(path, Bounds { reserve, uploads: 10, bytes: 0 })
+    }
+
+    fn bounded(path: &Path, bounds: Bounds) -> Arc<Directory> {
+        Arc::new(Directory::new(path.to_owned(), "up-".to_owned(), bounds))
     }
 
     #[test]
@@ -246,5 +293,26 @@ mod tests {
         drop(room);
         assert!(whole.room(Some(free / 2)).is_ok());
         assert!(directory(temporary.path(), u64::MAX).room(None).is_err());
+    }
+
+    #[test]
+    fn uploads_are_bounded_in_number_and_in_bytes_until_the_last_is_gone() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = bounded(temporary.path(), Bounds { reserve: 0, uploads: 2, bytes: 100 });
+        let first = directory.room(Some(60)).unwrap();
+        let is_over = |length| {
+            matches!(directory.room(Some(length)), Err(UploadError::Excess(Excess::Spool { limit: 100 })))
+        };
+        assert!(is_over(41));
+        assert!(matches!(directory.room(Some(101)), Err(UploadError::TooLarge { limit: 100 })));
+        let mut second = directory.room(None).unwrap();
+        assert!(second.hold(40).is_ok());
+        assert!(matches!(directory.room(None), Err(UploadError::Excess(Excess::Uploads { limit: 2 }))));
+        assert!(second.hold(41).is_err());
+        drop(first);
+        assert!(second.hold(90).is_ok() && !is_over(10));
+        drop(second);
+        assert_eq!(directory.held.load(Ordering::Relaxed), 0);
+        assert_eq!(directory.running.load(Ordering::Relaxed), 0);
     }
 }

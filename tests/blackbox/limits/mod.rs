@@ -1,7 +1,11 @@
 //! Too much of something: failed logins, bytes, time, connections.
 
+mod crowd;
 mod fail2ban;
 mod logins;
+mod sizes;
+mod slow_attacks;
+mod times;
 
 use crate::support::{Nodegate, Reply, Site};
 

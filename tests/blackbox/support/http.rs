@@ -169,6 +169,24 @@ impl Session {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Whether a piece of an answer is there, without waiting for it.
+    pub fn has_reply(&mut self) -> bool {
+        let mut chunk = [0; 16_384];
+        let tcp = match &self.stream {
+            Stream::Tls(stream) => stream.get_ref(),
+            Stream::Plain(stream) => stream,
+        };
+        let tcp = tcp.try_clone().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let read = match &mut self.stream {
+            Stream::Tls(stream) => stream.read(&mut chunk),
+            Stream::Plain(stream) => stream.read(&mut chunk),
+        };
+        tcp.set_nonblocking(false).unwrap();
+        self.buffer.extend(&chunk[..read.unwrap_or_default()]);
+        !self.buffer.is_empty()
+    }
+
     /// Whether the other side has closed, with nothing left unread.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.fill() == 0

@@ -18,10 +18,11 @@ use nodegate::engine::{HeaderNames, routes};
 use nodegate::handler::upload::UploadError;
 use nodegate::handler::upload::fields::Fields;
 use nodegate::handler::upload::form::{self, Reader};
-use nodegate::handler::upload::spool::Directory;
+use nodegate::handler::upload::spool::{Bounds, Directory};
 use nodegate::handler::websocket::decoder::{Decoder, End};
 use nodegate::handler::websocket::handshake::Handshake;
 use nodegate::head;
+use nodegate::limits::pace::Pace;
 use nodegate::response::compress::{Coding, negotiate};
 use nodegate::route::Routes;
 use nodegate::target::{Target, query_parameters, query_value};
@@ -193,7 +194,8 @@ pub(crate) fn websocket(bytes: &[u8]) {
 static SPOOL: LazyLock<(Runtime, Arc<Directory>, TempDir)> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let spool = Arc::new(Directory::new(directory.path().to_owned(), "spool-".to_owned(), 0));
+    let bounds = Bounds { reserve: 0, uploads: 1, bytes: 0 };
+    let spool = Arc::new(Directory::new(directory.path().to_owned(), "spool-".to_owned(), bounds));
     (runtime, spool, directory)
 });
 
@@ -221,16 +223,9 @@ fn read_form(content_type: &[u8], query: &str, body: &[u8], size: usize) -> Resu
     let (runtime, spool, _) = &*SPOOL;
     let room = spool.room(None)?;
     let mut body = Pieces(body.chunks(size.max(1)).map(Bytes::copy_from_slice).collect());
-    let patience = Duration::from_mins(1);
-    let reader = Reader {
-        body: &mut body,
-        boundary,
-        file_part: "filename",
-        fields,
-        room,
-        limit: Some(1 << 20),
-        patience,
-    };
+    let pace = Pace { grace: Duration::from_mins(1), rate: 0 };
+    let reader =
+        Reader { body: &mut body, boundary, file_part: "filename", fields, room, limit: Some(1 << 20), pace };
     let form = runtime.block_on(reader.read())?;
     let encoded = form.fields.encode("ours");
     assert_eq!(encoded.matches("tmpfilename=").count(), 1, "{encoded}");
