@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh deb|demo|test|fuzz|bench
+# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh deb|demo|test|fuzz|deny|bench
 # As root it installs them; anybody else is told which they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -126,6 +126,11 @@ test)
     prepare_venv
     prepare_modules
     ;;
+deny)
+    require_rust
+    install_missing "${building[@]}"
+    cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+    ;;
 fuzz)
     require_rust
     install_missing "${building[@]}" g++=c++
@@ -135,7 +140,7 @@ bench)
     install_without_services "${building[@]}" "${peers[@]}"
     ;;
 *)
-    echo "usage: tests/setup.sh deb|demo|test|fuzz|bench" >&2
+    echo "usage: tests/setup.sh deb|demo|test|fuzz|deny|bench" >&2
     exit 2
     ;;
 esac

@@ -134,3 +134,37 @@ fn the_leaf_crate_knows_nothing_of_the_engine() {
         }
     }
 }
+
+/// Files with `unsafe` blocks, and what needs them.
+const UNSAFE: &[(&str, usize, &str)] = &[
+    ("process/background.rs", 1, "between fork and exec"),
+    ("process/memory.rs", 2, "gives memory back to the kernel"),
+    ("process/service_manager.rs", 1, "sockets that systemd hands over as numbers"),
+    ("server/accept.rs", 1, "one listening socket polled by every worker"),
+    ("tls/mod.rs", 1, "an OpenSSL call that rust-openssl does not have"),
+    ("tls/stream.rs", 2, "OpenSSL calls that rust-openssl does not have"),
+    ("tls/ticket_keys.rs", 3, "OpenSSL's callback for ticket keys"),
+];
+
+#[test]
+fn what_the_compiler_cannot_check_is_listed_and_gives_its_reason() {
+    for folder in ["src", "spice/src"] {
+        for (name, text) in sources(folder) {
+            let lines: Vec<_> = shipped(&text).lines().collect();
+            let blocks = lines.iter().enumerate().filter(|(_, line)| code(line).contains("unsafe {"));
+            let mut count = 0;
+            for (number, _) in blocks {
+                count += 1;
+                let above = lines[..number].iter().rev().take_while(|line| !line.trim().is_empty());
+                let reasoned = above.take(8).any(|line| line.trim_start().starts_with("// SAFETY: "));
+                assert!(reasoned, "{folder}/{name}:{} gives no reason", number + 1);
+            }
+            let listed = UNSAFE.iter().find(|(file, ..)| folder == "src" && *file == name);
+            assert_eq!(
+                count,
+                listed.map_or(0, |(_, blocks, _)| *blocks),
+                "{folder}/{name}: correct the list"
+            );
+        }
+    }
+}

@@ -42,6 +42,7 @@ mod settings;
 mod spice;
 mod status;
 mod stop;
+mod supply;
 mod tls;
 mod upload;
 mod upload_clients;
