@@ -14,6 +14,8 @@ use crate::deputy::Deputy;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A file system's clock may tick this coarsely: a file changed so recently may change again unseen.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
+/// So long a stamp stands for the contents: on a cluster's file system the time of change is another node's word.
+const STAMP_COUNTS: Duration = Duration::from_secs(30);
 /// So long a look is waited for.
 const MOMENT: Duration = Duration::from_millis(300);
 /// So long what was last seen counts when the file system does not answer.
@@ -49,6 +51,7 @@ struct Reading<T> {
     /// whether the stamp can be trusted
     settled: bool,
     modified: SystemTime,
+    read_at: Instant,
 }
 
 /// What tells one version of a file from another without reading it.
@@ -187,7 +190,10 @@ impl<T> Look<T> {
         let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
         let stamp = Stamp::of(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
-        if let Some(reading) = self.trusted.filter(|reading| reading.settled && reading.stamp == stamp) {
+        let is_fresh = |reading: &Arc<Reading<T>>| {
+            reading.settled && reading.stamp == stamp && reading.read_at.elapsed() < STAMP_COUNTS
+        };
+        if let Some(reading) = self.trusted.filter(is_fresh) {
             return Ok(reading);
         }
         let bytes = read_bounded(&self.path).map_err(unreadable)?;
@@ -199,7 +205,8 @@ impl<T> Look<T> {
             })?),
         };
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > CLOCK_TICK);
-        Ok(Arc::new(Reading { stamp, bytes, value, settled, modified }))
+        let read_at = Instant::now();
+        Ok(Arc::new(Reading { stamp, bytes, value, settled, modified, read_at }))
     }
 }
 

@@ -34,6 +34,15 @@ pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
+pub fn status(text: &str) {
+    tell(&[NotifyState::Status(text)]);
+}
+
+/// Whether anybody listens.
+pub fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// How often `alive` is waited for. A successor is asked in place of the process that systemd has started: it gets no
 /// `WATCHDOG_PID`.
 pub fn watchdog() -> Option<Duration> {

@@ -1,36 +1,60 @@
 //! What the main thread does from time to time.
 
 use std::future::pending;
+use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::process::service_manager;
 
+/// Certificates are picked up within a minute, of two looks if need be.
+const CERTIFICATES: Duration = Duration::from_secs(15);
+const STATUS: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Due {
     /// systemd waits for a sign of life
     Watchdog,
+    Status,
+    Certificates,
 }
 
 pub(super) struct Timers {
     watchdog: Option<Interval>,
+    status: Option<Interval>,
+    certificates: Interval,
 }
 
 impl Timers {
     pub(super) fn start() -> Self {
-        let watchdog = service_manager::watchdog().map(|period| {
-            let mut interval = interval(period / 2);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            interval
-        });
-        Self { watchdog }
+        Self {
+            watchdog: service_manager::watchdog().map(|period| every(period / 2)),
+            status: service_manager::is_there().then(|| every(STATUS)),
+            certificates: every(CERTIFICATES),
+        }
     }
 
     pub(super) async fn next(&mut self) -> Due {
-        match &mut self.watchdog {
-            Some(interval) => interval.tick().await,
-            None => pending().await,
-        };
-        Due::Watchdog
+        tokio::select! {
+            biased;
+            () = tick(&mut self.watchdog) => Due::Watchdog,
+            () = tick(&mut self.status) => Due::Status,
+            _ = self.certificates.tick() => Due::Certificates,
+        }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period.max(Duration::from_millis(1)));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => pending().await,
     }
 }

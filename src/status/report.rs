@@ -154,6 +154,14 @@ impl OpenBridge {
     }
 }
 
+/// For one line of `systemctl status`.
+pub fn status_line() -> String {
+    let all = bridges::all();
+    let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();
+    let (consoles, tunnels) = (count(Kind::Console), count(Kind::Tunnel));
+    format!("{} connections, {consoles} consoles, {tunnels} tunnels", counters::totals().open)
+}
+
 pub fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

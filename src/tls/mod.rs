@@ -4,13 +4,14 @@
 //! settings name is changed (manual, "SSL Cipher Suite" and following sections).
 
 pub mod pair;
+pub mod renewal;
 mod stream;
 pub mod ticket_keys;
 
 pub use self::stream::{ClientStream, TlsStream};
 
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use openssl::asn1::Asn1Time;
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::problem::Problem;
 use crate::config::settings::TlsSettings;
+use pair::Contents;
 use ticket_keys::TicketKeys;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
@@ -40,9 +42,16 @@ pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::AC
 /// Bytes of two full records with what TLS adds; there only while something is being read.
 const READ_BUFFER: usize = 33_500;
 
-/// Accepts TLS connections with one certificate.
+/// Accepts TLS connections with one certificate, which may be renewed.
 pub struct Acceptor {
+    served: RwLock<Served>,
+}
+
+#[derive(Clone)]
+struct Served {
     context: SslContext,
+    /// of the files that the certificate was chosen from
+    contents: Contents,
 }
 
 /// Why a handshake came to nothing.
@@ -64,13 +73,15 @@ impl Acceptor {
         let settings = &config.settings.tls;
         let (mut ready, unsound) =
             build(settings).map_or_else(|why| (None, why), |ready| (Some(ready), Vec::new()));
+        let contents = pair::contents(config);
         let mut acceptor = None;
         let mut problems = pair::choose(config, |pair| {
             // With unsound settings no pair can be tried out; what is wrong with them is told below, once.
             if let Some(mut builder) = ready.take().or_else(|| build(settings).ok()) {
                 pair.install(&mut builder).map_err(|error| reason(&error))?;
                 keys.install(&mut builder).map_err(|error| reason(&error))?;
-                acceptor = Some(Self { context: builder.build() });
+                let served = Served { context: builder.build(), contents };
+                acceptor = Some(Self { served: RwLock::new(served) });
             }
             Ok(())
         });
@@ -78,15 +89,30 @@ impl Acceptor {
         (acceptor, problems)
     }
 
+    fn served(&self) -> Served {
+        self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn contents(&self) -> Contents {
+        self.served().contents
+    }
+
+    /// From the next connection on, what the other one would serve.
+    fn replace(&self, other: Self) {
+        let next = other.served.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
     /// When the certificate ends, in seconds since 1970.
     pub fn certificate_expires(&self) -> Option<i64> {
-        let left = Asn1Time::from_unix(0).ok()?.diff(self.context.certificate()?.not_after()).ok()?;
+        let left =
+            Asn1Time::from_unix(0).ok()?.diff(self.served().context.certificate()?.not_after()).ok()?;
         Some(i64::from(left.days) * 86_400 + i64::from(left.secs))
     }
 
     /// Performs the handshake within `deadline`.
     pub async fn accept(&self, stream: TcpStream, deadline: Duration) -> Result<TlsStream, HandshakeError> {
-        let mut stream = TlsStream::new(Ssl::new(&self.context)?, stream)?;
+        let mut stream = TlsStream::new(Ssl::new(&self.served().context)?, stream)?;
         match timeout(deadline, stream.accept()).await {
             Ok(done) => done.map(|()| stream).map_err(HandshakeError::from),
             Err(_) => Err(HandshakeError::Deadline(deadline)),

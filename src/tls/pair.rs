@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
+use openssl::sha::Sha256;
 use openssl::ssl::SslContextBuilder;
 use openssl::x509::X509;
 
@@ -100,6 +101,23 @@ pub fn choose(config: &Config, mut install: impl FnMut(&Pair) -> Result<(), Stri
     }
     problems.extend(missing);
     problems
+}
+
+/// A sum over the files of all pairs, by which a change is seen.
+pub(super) type Contents = [u8; 32];
+
+pub(super) fn contents(config: &Config) -> Contents {
+    let mut sum = Sha256::new();
+    for entry in &config.product.certificate {
+        let (certificate, key) = files(entry, config);
+        for path in [certificate, key] {
+            let bytes = std::fs::read(path).ok();
+            // The length tells where one file ends, and a missing one from an empty one.
+            sum.update(&bytes.as_ref().map_or(usize::MAX, Vec::len).to_be_bytes());
+            sum.update(&bytes.unwrap_or_default());
+        }
+    }
+    sum.finish()
 }
 
 fn files(entry: &Certificate, config: &Config) -> (PathBuf, PathBuf) {

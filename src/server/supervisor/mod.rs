@@ -3,10 +3,11 @@
 mod reload;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use super::Start;
@@ -18,11 +19,13 @@ use super::timers::{Due, Timers};
 use super::workers::Workers;
 use crate::config::problem::Problem;
 use crate::control::Control;
-use crate::engine::Lasting;
+use crate::engine::{Lasting, Speaks};
 use crate::listener::Listening;
 use crate::process::binary::Binary;
 use crate::process::pid_file::PidFile;
 use crate::process::service_manager;
+use crate::status::report;
+use crate::tls::renewal::{Look, Renewals};
 
 pub(super) struct Supervisor {
     source: Source,
@@ -36,6 +39,10 @@ pub(super) struct Supervisor {
     timers: Timers,
     predecessor: Option<Predecessor>,
     pid_file: Option<PidFile>,
+    renewals: Arc<Mutex<Renewals>>,
+    looking: Option<JoinHandle<()>>,
+    /// what systemd was told last
+    status: String,
     loading: Option<Loading>,
     fallback: Option<Fallback>,
 }
@@ -87,6 +94,9 @@ impl Supervisor {
             timers: Timers::start(),
             predecessor,
             pid_file,
+            renewals: Arc::default(),
+            looking: None,
+            status: String::new(),
             loading: None,
             fallback: None,
         })
@@ -154,7 +164,7 @@ impl Supervisor {
         }
     }
 
-    fn do_due(&self, due: Due) {
+    fn do_due(&mut self, due: Due) {
         match due {
             Due::Watchdog => {
                 let asked = self.workers.ask();
@@ -166,7 +176,41 @@ impl Supervisor {
                     complain_of(&silent);
                 });
             }
+            Due::Status => self.tell_status(),
+            Due::Certificates => self.look_at_certificates(),
         }
+    }
+
+    /// What `systemctl status` shows, when it has changed.
+    fn tell_status(&mut self) {
+        let status = report::status_line();
+        if status != self.status {
+            service_manager::status(&status);
+            self.status = status;
+        }
+    }
+
+    /// In a thread of its own; one that hangs is not joined by another.
+    fn look_at_certificates(&mut self) {
+        self.control.serves(&self.running.engine, &self.listening.sockets);
+        if self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) {
+            return;
+        }
+        let (renewals, running) = (Arc::clone(&self.renewals), self.running.clone());
+        let tickets = Arc::clone(&self.lasting.tickets);
+        self.looking = Some(spawn_blocking(move || {
+            let Speaks::Https(acceptor) = &running.engine.speaks else { return };
+            let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
+            match renewals.look(acceptor, &running.engine.config, &tickets, &running.problems) {
+                Look::Unchanged => (),
+                Look::Renewed => tracing::info!("a renewed certificate is served"),
+                Look::Refused(problems) => {
+                    for problem in problems {
+                        tracing::error!("a changed certificate is refused, serving the old one: {problem}");
+                    }
+                }
+            }
+        }));
     }
 
     /// The successor serves: no more connections here, and an end with the last one.

@@ -6,7 +6,7 @@ use nodegate_standin::{Certificate, KeyKind};
 
 use super::{SETTINGS, reload, start, threads};
 use crate::support::nodegate::{command, eventually, free_port};
-use crate::support::{Nodegate, Session, Site};
+use crate::support::{Nodegate, Outcome, Session, Site};
 
 const VERSION: &str = "/api2/json/version";
 const RELOADED: &str = "reloaded";
@@ -92,7 +92,7 @@ fn new_connections_get_the_new_certificate_and_old_tickets_still_resume() {
     let site = Site::pve();
     let gate = start(&site, "");
     let serial = || {
-        let outcome = crate::support::Outcome::of(std::process::Command::new("sh").arg("-c").arg(format!(
+        let outcome = Outcome::of(std::process::Command::new("sh").arg("-c").arg(format!(
             "openssl s_client -connect {} </dev/null 2>/dev/null | openssl x509 -noout -fingerprint",
             gate.local()
         )));
@@ -101,7 +101,7 @@ fn new_connections_get_the_new_certificate_and_old_tickets_still_resume() {
     };
     let ticket = site.path("/session.pem");
     let s_client = |option: &str| {
-        crate::support::Outcome::of(std::process::Command::new("sh").arg("-c").arg(format!(
+        Outcome::of(std::process::Command::new("sh").arg("-c").arg(format!(
             "openssl s_client -tls1_2 -connect {} {option} {} </dev/null",
             gate.local(),
             ticket.display()
@@ -116,6 +116,22 @@ fn new_connections_get_the_new_certificate_and_old_tickets_still_resume() {
     assert_ne!(serial(), before);
     let resumed = s_client("-sess_in");
     assert!(resumed.stdout.contains("Reused, "), "{resumed:?}");
+}
+
+#[test]
+fn a_renewed_certificate_is_picked_up_without_a_word() {
+    let site = Site::pve();
+    let gate = start(&site, "");
+    let other = Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048);
+    site.write("/etc/pve/local/pve-ssl.pem", other.chain_pem());
+    site.write("/etc/pve/local/pve-ssl.key", other.key_pem());
+    eventually("it is served", || gate.stderr().contains("a renewed certificate is served"));
+    let shown = Outcome::of(
+        std::process::Command::new("sh")
+            .arg("-c")
+            .arg(format!("openssl s_client -connect {} </dev/null 2>/dev/null | openssl x509", gate.local())),
+    );
+    assert!(other.chain_pem().contains(shown.stdout.trim()), "{shown:?}");
 }
 
 #[test]

@@ -66,6 +66,18 @@ fn a_reload_is_announced_and_its_end_as_well() {
 }
 
 #[test]
+fn the_status_line_tells_of_connections_when_that_changes() {
+    let site = Site::pve();
+    let mut command = Nodegate::prepared(&site, "pve", &[]);
+    let mut manager = Manager::new(&site, &mut command);
+    let gate = Nodegate::spawn(&mut command);
+    assert_eq!(manager.hears("STATUS="), "STATUS=0 connections, 0 consoles, 0 tunnels");
+    let mut kept = gate.connect();
+    assert_eq!(kept.request("GET", "/nope", "", b"").status, 404);
+    assert_eq!(manager.hears("STATUS="), "STATUS=1 connections, 0 consoles, 0 tunnels");
+}
+
+#[test]
 fn the_watchdog_hears_from_us_only_while_every_worker_answers() {
     let site = Site::pve();
     let mut command = Nodegate::prepared(&site, "pve", &["workers=2"]);
