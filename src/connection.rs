@@ -50,9 +50,11 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
         Speaks::Connect(_) => Box::pin(tunnel::serve(worker, stream, peer, excess)).await,
         Speaks::Https(acceptor) => {
             let Some(opened) = open(&worker, acceptor, stream, peer).await else { return };
-            let Ok(client) = Client::new(peer, matches!(opened, Opened::Tls(_)), excess, &worker) else {
-                return;
+            let tls = match &opened {
+                Opened::Tls(stream) => Some(stream.session()),
+                Opened::Plain(_) => None,
             };
+            let Ok(client) = Client::new(peer, tls, excess, &worker) else { return };
             drop(worker); // a connection may outlive many configurations
             match opened {
                 Opened::Tls(stream) => serve_http(thread, stream, Rc::new(client)).await,
@@ -70,7 +72,7 @@ fn turn_away(engine: &Engine, peer: PeerIp) {
 
 /// For what was answered before there was a request.
 fn log_without_request(engine: &Engine, peer: PeerIp, status: u16) {
-    engine.log.write(&Entry { client: peer.address(), user: None, request: "-", status, bytes: None });
+    engine.log.write(&Entry::new(peer.address(), "-", status));
 }
 
 /// What hyper has answered by itself, with an empty body; it does not tell a long target from a large head.

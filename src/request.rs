@@ -4,6 +4,7 @@ mod client;
 mod login;
 mod whole_body;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,7 +23,8 @@ use crate::handler::static_file::StaticError;
 use crate::handler::upload::{self, Upload};
 use crate::handler::{api, redirect, websocket};
 use crate::head;
-use crate::process::fault;
+use crate::process::{fault, log_context};
+use crate::response::access_log::Details;
 use crate::response::body::{self, Body};
 use crate::response::drain;
 use crate::response::refusal::{self, Form, Refusal};
@@ -31,11 +33,22 @@ use crate::route::Route;
 use crate::server::Worker;
 use crate::target::{ApiPath, Target};
 
-/// Answers one request; cannot fail.
-pub async fn handle(
+/// Answers one request; cannot fail. What is logged meanwhile names the request.
+pub fn handle(
     worker: Rc<Worker>,
     client: Rc<Client>,
     request: Request<Incoming>,
+) -> impl Future<Output = Response<LoggedBody>> {
+    let address = worker.engine.real_ip(client.peer, request.headers());
+    let context = log_context::Context::new(address, worker.engine.log.is_detailed());
+    log_context::within(context, answer_in_full(worker, client, request, address))
+}
+
+async fn answer_in_full(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+    address: IpAddr,
 ) -> Response<LoggedBody> {
     let started = Instant::now();
     client.clock.asked();
@@ -45,13 +58,14 @@ pub async fn handle(
     fault::injected(&head);
     let mut record = Record {
         started: started.into_std(),
-        client: engine.real_ip(client.peer, &head.headers),
+        client: address,
         user: None,
         request: request_line(&head),
         place: None,
+        details: None,
     };
     let mut body = Some(body);
-    let outcome = if client.encrypted {
+    let outcome = if client.tls.is_some() {
         answer(&worker, &client, &head, &mut body, &mut record).await
     } else {
         head::check(&head, &engine.config.settings.limits).and_then(|()| redirect::to_https(&head))
@@ -72,6 +86,9 @@ pub async fn handle(
     }
     if worker.retiring.is_cancelled() && !response.headers().contains_key(CONNECTION) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if engine.log.is_detailed() {
+        record.details = log_context::current(|context| Box::new(Details::of(context, client.tls)));
     }
     let cacheable = response.headers().contains_key(ETAG);
     engine.common.add_to(&mut response, cacheable, head::keeps_alive(head.version, &head.headers));
@@ -105,6 +122,7 @@ async fn answer(
                     login::denied(engine, denial, || engine.counted(client.peer, record.client))
                 })?;
             record.user = identity.user();
+            log_context::identify(record.user.as_ref());
             let route = engine
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)

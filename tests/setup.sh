@@ -10,7 +10,7 @@ packing=(dpkg-dev=dpkg-buildpackage debhelper=dh)
 trying=(curl=curl)
 testing=(
     wget=wget openssl=openssl sslscan=sslscan testssl.sh=testssl
-    iproute2=ip strace=strace procps=ps man-db=man groff-base=groff
+    iproute2=ip strace=strace procps=ps man-db=man groff-base=groff systemd=systemd-cat
     slowhttptest=slowhttptest faketime=faketime nftables=nft python3-fusepy
     chromium=chromium nodejs=node npm=npm
     qemu-system-x86=qemu-system-x86_64

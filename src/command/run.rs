@@ -11,7 +11,7 @@ use crate::engine::{Engine, Lasting};
 use crate::limits::places::Capacity;
 use crate::listener::Listening;
 use crate::process::binary::Binary;
-use crate::process::{descriptors, memory, privileges, service_manager};
+use crate::process::{descriptors, log_context, memory, privileges, service_manager};
 use crate::response::access_log::AccessLog;
 use crate::server::{self, Loaded, Met, Predecessor, Source, Start};
 use crate::tls::ticket_keys::TicketKeys;
@@ -54,6 +54,8 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     }
     let (listening, predecessor) = listen(&engine.config, met)?;
     privileges::become_user(user.as_ref(), &listening.sockets)?;
+    log_context::name_node(&engine.config.settings.node_name);
+    log.take_form(engine.config.settings.log_form);
     log.reopen(engine.config.settings.access_log.clone());
     memory::forget_start();
     let source = Source { profile: profile.to_owned(), options: options.clone() };

@@ -81,6 +81,7 @@ pub const KEYS: &[Key] = &[
     key("limits.login_failures", None, Kind::Number(0, 1 << 20), "20"),
     key("console.ping", None, SECONDS_OR_OFF, "30"),
     key("log.access", None, Kind::Text, ""),
+    key("log.format", None, Kind::Text, "classic"),
 ];
 
 const DEFAULT_CIPHERS: &str = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\

@@ -37,6 +37,7 @@ pub struct Settings {
     /// seconds between two pings of a console; `None` sends none
     pub console_ping: Option<Duration>,
     pub access_log: Option<PathBuf>,
+    pub log_form: LogForm,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -165,6 +166,24 @@ impl fmt::Display for BackendAddress {
         match self {
             Self::Tcp(address) => f.write_str(address),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What a line of the access log looks like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogForm {
+    /// as the originals write it
+    Classic,
+    Json,
+}
+
+impl LogForm {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "classic" => Ok(Self::Classic),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("must be classic or json, not '{text}'")),
         }
     }
 }

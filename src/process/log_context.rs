@@ -1,11 +1,11 @@
 //! Which request the running task works for, so that every line it logs can tell.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::task::futures::TaskLocalFuture;
 
@@ -42,20 +42,46 @@ fn process() -> u64 {
 }
 
 /// A request as log lines name it.
-#[derive(Debug)]
 pub struct Context {
     pub id: RequestId,
     pub client: IpAddr,
     user: OnceCell<Arc<str>>,
+    /// kept only for a log that tells of it
+    upstream: Option<Box<Cell<Asked>>>,
+}
+
+/// Who was asked for the answer, and when.
+#[derive(Default)]
+struct Asked {
+    name: String,
+    began: Option<Instant>,
+    answered: Option<Instant>,
 }
 
 impl Context {
-    pub fn new(client: IpAddr) -> Self {
-        Self { id: RequestId::next(), client, user: OnceCell::new() }
+    /// With `upstream` it is kept who is asked for the answer.
+    pub fn new(client: IpAddr, upstream: bool) -> Self {
+        let upstream = upstream.then(Box::default);
+        Self { id: RequestId::next(), client, user: OnceCell::new(), upstream }
     }
 
     pub fn user(&self) -> Option<&str> {
         self.user.get().map(AsRef::as_ref)
+    }
+
+    /// The last that was asked, and how long the head of its answer took, or has taken by now.
+    pub fn upstream(&self) -> Option<(String, Duration)> {
+        let Asked { name, began, answered } = self.upstream.as_ref()?.take();
+        let took = answered.unwrap_or_else(Instant::now).duration_since(began?);
+        Some((name, took))
+    }
+
+    fn change_upstream(&self, change: impl FnOnce(&mut Asked)) {
+        if let Some(cell) = &self.upstream {
+            let mut asked = cell.take();
+            change(&mut asked);
+            cell.set(asked);
+        }
     }
 }
 
@@ -69,6 +95,20 @@ pub fn identify(user: Option<&Arc<str>>) {
     if let Some(user) = user {
         let _ = CURRENT.try_with(|context| context.user.set(Arc::clone(user)));
     }
+}
+
+/// From now on this one is waited for.
+pub fn asks(upstream: &impl fmt::Display) {
+    current(|context| {
+        context.change_upstream(|asked| {
+            *asked = Asked { name: upstream.to_string(), began: Some(Instant::now()), answered: None };
+        });
+    });
+}
+
+/// The head of its answer is there.
+pub fn is_answered() {
+    current(|context| context.change_upstream(|asked| asked.answered = Some(Instant::now())));
 }
 
 /// The request being worked for, if one is.
@@ -105,11 +145,22 @@ mod tests {
     #[tokio::test]
     async fn what_is_known_of_a_request_is_known_within_it_alone() {
         let client = "192.0.2.7".parse().unwrap();
-        let seen = within(Context::new(client), async {
+        let seen = within(Context::new(client, true), async {
             identify(Some(&Arc::from("root@pam")));
-            current(|context| (context.client, context.user().map(str::to_owned)))
+            asks(&"192.0.2.9:85");
+            is_answered();
+            current(|context| {
+                let upstream = context.upstream().map(|(name, _)| name);
+                (context.client, context.user().map(str::to_owned), upstream)
+            })
         });
-        assert_eq!(seen.await, Some((client, Some("root@pam".to_owned()))));
+        let known = (client, Some("root@pam".to_owned()), Some("192.0.2.9:85".to_owned()));
+        assert_eq!(seen.await, Some(known));
         assert_eq!(current_id(), None);
+        let kept = within(Context::new(client, false), async {
+            asks(&"192.0.2.9:85");
+            current(|context| context.upstream().is_some())
+        });
+        assert_eq!(kept.await, Some(false), "nobody wants to know");
     }
 }

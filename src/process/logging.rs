@@ -8,6 +8,7 @@ use tracing::field::{Empty, display};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Span, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Layer;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
@@ -33,7 +34,13 @@ pub fn start(debug: bool, reader: Reader) {
     let registry = tracing_subscriber::registry().with(level);
     let wants_journal = reader == Reader::Nobody || stderr_is_the_journal();
     if wants_journal && let Ok(journal) = tracing_journald::layer() {
-        return registry.with(Journal(journal.with_field_prefix(None))).init();
+        let priorities = PriorityMappings {
+            info: Priority::Informational,
+            debug: Priority::Debug,
+            ..PriorityMappings::new()
+        };
+        let journal = journal.with_field_prefix(None).with_priority_mappings(priorities);
+        return registry.with(Journal(journal)).init();
     }
     let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(Fields)

@@ -15,6 +15,7 @@ use crate::limits::Excess;
 use crate::limits::failures::Source;
 use crate::limits::places::Place;
 use crate::server::Worker;
+use crate::tls::TlsSession;
 
 /// One connection.
 pub struct Client {
@@ -22,7 +23,7 @@ pub struct Client {
     /// its address, as daemons are told it
     pub address: HeaderValue,
     /// without TLS every request is redirected
-    pub encrypted: bool,
+    pub tls: Option<TlsSession>,
     pub clock: Arc<Clock>,
     /// what the connection is bridged to once the answer is out
     pub console: RefCell<Option<Console>>,
@@ -35,14 +36,14 @@ pub struct Client {
 impl Client {
     pub fn new(
         peer: PeerIp,
-        encrypted: bool,
+        tls: Option<TlsSession>,
         excess: Option<Excess>,
         worker: &Worker,
     ) -> Result<Self, InvalidHeaderValue> {
         Ok(Self {
             peer,
             address: HeaderValue::from_str(&peer.address().to_string())?,
-            encrypted,
+            tls,
             clock: Arc::new(Clock::new(&worker.engine.config.settings)),
             console: RefCell::new(None),
             excess,
@@ -55,6 +56,7 @@ impl Client {
         let before = self.admitted.replace(worker.generation);
         before == worker.generation || worker.engine.config.settings.acl.admits(self.peer)
     }
+
     /// A place for one of its requests, where they are counted by address.
     pub(super) fn place(&self, engine: &Engine, real: IpAddr) -> Result<Option<Place>, Excess> {
         if let Some(excess) = self.excess {

@@ -1,7 +1,8 @@
-//! The access log: one line an answer, in the form that fail2ban, `CrowdSec` and log shippers know.
+//! The access log: one line an answer, in the form that fail2ban, `CrowdSec` and log shippers know, or as JSON.
 //!
 //! `REALIP - USER [22/11/2026:00:34:50 +0000] "GET /path HTTP/1.1" 200 1234`
 
+mod json;
 mod writer;
 
 use std::borrow::Cow;
@@ -14,10 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
 use writer::{Queue, Writer};
+
+use crate::config::settings::LogForm;
+use crate::process::log_context::{Context, RequestId};
+use crate::tls::TlsSession;
 
 /// For the last lines, when nodegate ends.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -34,12 +39,38 @@ pub struct Entry<'a> {
     pub status: u16,
     /// bytes of body that went over the wire
     pub bytes: Option<u64>,
+    pub started: Option<Instant>,
+    pub details: Option<&'a Details>,
+}
+
+impl<'a> Entry<'a> {
+    /// Of an answer of which no more is known.
+    pub fn new(client: IpAddr, request: &'a str, status: u16) -> Self {
+        Self { client, user: None, request, status, bytes: None, started: None, details: None }
+    }
+}
+
+/// What only the JSON form tells.
+#[derive(Debug)]
+pub struct Details {
+    id: RequestId,
+    tls: Option<TlsSession>,
+    /// who was asked for the answer, and how long the head of that took
+    upstream: Option<(String, Duration)>,
+}
+
+impl Details {
+    pub fn of(context: &Context, tls: Option<TlsSession>) -> Self {
+        Self { id: context.id, tls, upstream: context.upstream() }
+    }
 }
 
 /// Hands lines to a thread of its own, which writes them.
 pub struct AccessLog {
     queue: Arc<Queue>,
     overflowed: AtomicBool,
+    /// in JSON, with all details
+    detailed: AtomicBool,
     /// closes when the writer has ended
     ended: Mutex<Receiver<()>>,
 }
@@ -50,15 +81,25 @@ impl AccessLog {
     pub fn start(path: Option<PathBuf>) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let ended = Writer::new(path).start(Arc::clone(&queue))?;
-        Ok(Self { queue, overflowed: AtomicBool::new(false), ended: Mutex::new(ended) })
+        let (overflowed, detailed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { queue, overflowed, detailed, ended: Mutex::new(ended) })
+    }
+
+    /// The form of lines from now on.
+    pub fn take_form(&self, form: LogForm) {
+        self.detailed.store(form == LogForm::Json, Ordering::Relaxed);
+    }
+
+    /// Whether lines will tell details.
+    pub fn is_detailed(&self) -> bool {
+        self.detailed.load(Ordering::Relaxed)
     }
 
     /// Never waits for a disk.
     pub fn write(&self, entry: &Entry<'_>) {
         let now = Local::now();
-        if !self.queue.push(|text| line_into(text, entry, now))
-            && !self.overflowed.swap(true, Ordering::Relaxed)
-        {
+        let form = if self.is_detailed() { json::line_into } else { line_into };
+        if !self.queue.push(|text| form(text, entry, now)) && !self.overflowed.swap(true, Ordering::Relaxed) {
             tracing::warn!("the access log cannot keep up; lines are lost");
         }
     }
@@ -161,7 +202,6 @@ fn mask_secrets(request: &str) -> Cow<'_, str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::time::Instant;
 
     fn line(entry: &Entry<'_>, now: DateTime<Local>) -> String {
         let mut line = String::new();
@@ -171,7 +211,7 @@ mod tests {
 
     fn entry(request: &str) -> Entry<'_> {
         let client = "192.0.2.7".parse().unwrap();
-        Entry { client, user: Some("root@pam"), request, status: 200, bytes: Some(1234) }
+        Entry { user: Some("root@pam"), bytes: Some(1234), ..Entry::new(client, request, 200) }
     }
 
     #[test]

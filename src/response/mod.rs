@@ -21,7 +21,7 @@ use http_body::{Frame, SizeHint};
 use crate::clock::Clock;
 use crate::limits::places::Place;
 use crate::status::counters;
-use access_log::{AccessLog, Entry};
+use access_log::{AccessLog, Details, Entry};
 use body::Body;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -34,6 +34,8 @@ pub struct Record {
     pub request: String,
     /// one of those that its address has, until the answer is out
     pub place: Option<Place>,
+    /// for a log that tells them
+    pub details: Option<Box<Details>>,
 }
 
 /// Values that are the same in every answer.
@@ -115,6 +117,8 @@ impl Drop for LoggedBody {
             request: &self.record.request,
             status: self.status,
             bytes: (self.bytes > 0).then_some(self.bytes),
+            started: Some(self.record.started),
+            details: self.record.details.as_deref(),
         });
     }
 }

@@ -12,6 +12,7 @@ use crate::handler::page::PageError;
 use crate::handler::upload::UploadError;
 use crate::handler::websocket::ConsoleError;
 use crate::limits::Excess;
+use crate::process::log_context;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
 use crate::upstream::peer::PeerError;
@@ -151,7 +152,11 @@ impl Refusal {
         if let Self::Denied(Denial::KeyFile(_)) = self {
             return "cannot judge tickets: a key file cannot be read".to_owned();
         }
-        self.to_string()
+        let request = log_context::current_id().filter(|_| matches!(self, Self::Upstream(_)));
+        match request {
+            Some(id) => format!("{self}, request {id}"), // by which the log is searched
+            None => self.to_string(),
+        }
     }
 
     /// The answer in the client's form, with the message as reason phrase too.

@@ -8,7 +8,7 @@ pub mod renewal;
 mod stream;
 pub mod ticket_keys;
 
-pub use self::stream::{ClientStream, TlsStream};
+pub use self::stream::{ClientStream, TlsSession, TlsStream};
 
 use std::ffi::c_void;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -81,6 +81,13 @@ unsafe extern "C" {
     fn SSL_free_buffers(ssl: *mut openssl_sys::SSL) -> c_int;
 }
 
+/// What client and server have agreed on, in OpenSSL's words.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsSession {
+    pub version: &'static str,
+    pub cipher: &'static str,
+}
+
 /// A TLS connection that a client opened.
 pub struct TlsStream(SslStream<Wire>);
 
@@ -91,6 +98,14 @@ impl TlsStream {
 
     pub(super) async fn accept(&mut self) -> Result<(), openssl::ssl::Error> {
         Pin::new(&mut self.0).accept().await
+    }
+
+    pub fn session(&self) -> TlsSession {
+        let ssl = self.0.ssl();
+        TlsSession {
+            version: ssl.version_str(),
+            cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
+        }
     }
 
     /// Encrypts the beginning of `slices`, in full records as far as there is enough.

@@ -25,6 +25,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::config::settings::{BackendAddress, Timeouts};
+use crate::process::log_context;
 pub use answer_body::AnswerBody;
 use connection::{Connection, ExchangeError, Stream};
 use outgoing::{Outgoing, Wire};
@@ -142,6 +143,7 @@ impl Upstream {
     /// A kept connection is used for GET only, and a GET whose kept connection had died is sent once more on a
     /// fresh one. The connection is kept again when the body of the answer has been read.
     pub async fn send(&self, request: Outgoing) -> Result<Answer, UpstreamError> {
+        log_context::asks(&self.destination);
         let started = Instant::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
         let mut wire = request.into_wire();
@@ -205,6 +207,7 @@ impl Upstream {
         let broken = |cause: String| UpstreamError::new(Phase::Answer, &self.destination, started, cause);
         match timeout(self.timeouts.answer, connection.exchange(wire)).await {
             Ok(Ok(head)) => {
+                log_context::is_answered();
                 let pool = pool.filter(|_| head.keeps_alive).cloned();
                 let body = AnswerBody::new(connection, head.framing, pool, self.timeouts.answer);
                 Ok(Answer { response: head.response, body, started })

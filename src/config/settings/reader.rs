@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{
-    Backend, BackendAddress, Limits, Listen, ListenAddress, RealIpSource, Settings, Timeouts, TlsOrigins,
-    TlsSettings,
+    Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, RealIpSource, Settings, Timeouts,
+    TlsOrigins, TlsSettings,
 };
 use crate::acl::{AccessList, AddressList, Policy};
 use crate::config::address;
@@ -54,6 +54,7 @@ impl Settings {
             limits: reader.limits(),
             console_ping: Some(reader.seconds("console.ping")).filter(|pause| !pause.is_zero()),
             access_log: reader.path("log.access"),
+            log_form: reader.parsed("log.format", LogForm::parse).unwrap_or(LogForm::Classic),
         };
         (settings, reader.problems)
     }

@@ -309,5 +309,5 @@ async fn refuse<T>(
 
 fn log(engine: &Engine, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
     counters::answered(status, None);
-    engine.log.write(&Entry { client: peer.address(), user: None, request: line, status, bytes });
+    engine.log.write(&Entry { bytes, ..Entry::new(peer.address(), line, status) });
 }

@@ -1,7 +1,8 @@
 //! The thread that writes the access log, and what it is handed: lines in one bounded text.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,8 @@ const WAITING: usize = 8 << 20;
 const GATHER: Duration = Duration::from_millis(10);
 /// Bytes that are not gathered for longer.
 const ENOUGH: usize = 64 << 10;
+/// How long a file counts as the one at its path.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Pause before a log that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -87,13 +90,15 @@ impl Queue {
 pub(super) struct Writer {
     path: Option<PathBuf>,
     file: Option<File>,
+    /// when it was last seen to be the one at `path`
+    looked_at: Instant,
     failed_at: Option<Instant>,
     warned: bool,
 }
 
 impl Writer {
     pub(super) fn new(path: Option<PathBuf>) -> Self {
-        Self { path, file: None, failed_at: None, warned: false }
+        Self { path, file: None, looked_at: Instant::now(), failed_at: None, warned: false }
     }
 
     /// The thread; the receiver hears when it has ended.
@@ -134,6 +139,7 @@ impl Writer {
         if self.file.is_none() && self.failed_at.is_none_or(|at| at.elapsed() > RETRY) {
             self.open();
         }
+        self.follow();
         if let Some(Err(error)) = self.file.as_mut().map(|file| file.write_all(lines.as_bytes())) {
             self.fail(&error);
         }
@@ -148,6 +154,24 @@ impl Writer {
                 self.failed_at = None;
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// A file that was moved away or removed is opened anew, if it can be; looked at once a second.
+    fn follow(&mut self) {
+        let (Some(path), Some(file)) = (&self.path, &self.file) else { return };
+        if self.looked_at.elapsed() < LOOK_AGAIN {
+            return;
+        }
+        self.looked_at = Instant::now();
+        let place = |file: Metadata| (file.dev(), file.ino());
+        let is_there = match (path.metadata(), file.metadata()) {
+            (Ok(named), Ok(open)) => place(named) == place(open),
+            (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+            (Ok(_), Err(_)) => true,
+        };
+        if !is_there && let Ok(file) = append_to(path) {
+            self.file = Some(file);
         }
     }
 

@@ -1,0 +1,48 @@
+//! A line of the access log as a JSON object, for log shippers.
+
+use chrono::{DateTime, Local, SecondsFormat};
+use serde::Serialize;
+
+use super::{Entry, mask_secrets};
+
+/// What is not known is null.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    client: String,
+    user: Option<&'a str>,
+    request: &'a str,
+    status: u16,
+    bytes: u64,
+    /// seconds from the head of the request to the last byte of the answer
+    latency: Option<f64>,
+    upstream: Option<&'a str>,
+    /// seconds to the head of its answer
+    upstream_latency: Option<f64>,
+    tls: Option<&'a str>,
+    cipher: Option<&'a str>,
+    request_id: Option<String>,
+}
+
+pub(super) fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Local>) {
+    let details = entry.details;
+    let upstream = details.and_then(|details| details.upstream.as_ref());
+    let tls = details.and_then(|details| details.tls);
+    let told = Line {
+        time: now.to_rfc3339_opts(SecondsFormat::Millis, false),
+        client: entry.client.to_string(),
+        user: entry.user,
+        request: &mask_secrets(entry.request),
+        status: entry.status,
+        bytes: entry.bytes.unwrap_or_default(),
+        latency: entry.started.map(|started| started.elapsed().as_secs_f64()),
+        upstream: upstream.map(|(name, _)| name.as_str()),
+        upstream_latency: upstream.map(|(_, took)| took.as_secs_f64()),
+        tls: tls.map(|tls| tls.version),
+        cipher: tls.map(|tls| tls.cipher),
+        request_id: details.map(|details| details.id.to_string()),
+    };
+    // Texts and numbers alone: nothing that could fail.
+    line.push_str(&serde_json::to_string(&told).unwrap_or_default());
+    line.push('\n');
+}
