@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 
 /// Kept connections of one worker to one backend.
-const SIZE: usize = 64;
+const SIZE: usize = 256;
 /// A kept connection may be closed by the other side at any time after this.
 const AGE: Duration = Duration::from_secs(4);
 

@@ -17,10 +17,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Bytes per read from a disk, and the most that one body holds in memory.
 const PIECE: u64 = 256 << 10;
-/// Bytes per read from the page cache: few enough to be still in the processor's when they are encrypted.
-const CACHED_PIECE: u64 = 64 << 10;
+/// Bytes per read from the page cache: few enough to be still in the processor's when they are encrypted, and not
+/// many for a client that takes none of them.
+const CACHED_PIECE: u64 = 32 << 10;
 /// Reads from the page cache in a row, before other connections have their turn.
-const CACHED_IN_A_ROW: u8 = 8;
+const CACHED_IN_A_ROW: u8 = 16;
 
 /// Yields exactly the bytes of `remaining`; ends in `UnexpectedEof` if the file has become shorter.
 pub(in crate::handler) struct FileBody {
