@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::command::shadow::Comparison;
 use crate::config::Options;
 use crate::config::root::Root;
 use crate::control::LONGEST_CONFIRM;
@@ -88,6 +89,12 @@ pub enum Command {
     },
     /// Keep what `reload --confirm` has put in force
     Confirm { profile: String },
+    /// Ask the original and a trial beside it the same, and tell what differs
+    Shadow {
+        profile: String,
+        #[command(flatten)]
+        shadow: Comparison,
+    },
     /// List the built-in profiles, or print one
     Profiles { name: Option<String> },
     /// Write the manual pages or the shell completions into a directory

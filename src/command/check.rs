@@ -135,6 +135,12 @@ pub fn advice(config: &Config) -> Vec<Problem> {
              but other programs may not do so",
         );
     }
+    let log = config.origin("log.access");
+    if config.is_trial() && config.settings.listen.port > 0 && log == Origin::Profile {
+        let message = "a trial on another port writes into the log of the daemon beside it: give it one of its own, \
+                       such as --set log.access=/var/log/trial.log";
+        problems.push(Problem::warning(log, "log.access", message));
+    }
     problems
 }
 

@@ -8,6 +8,7 @@ pub mod profiles;
 pub mod reload;
 pub mod route;
 pub mod run;
+pub mod shadow;
 pub mod status;
 
 use std::io::Write as _;

@@ -119,6 +119,15 @@ impl Config {
         pairs.filter(|((_, a), (_, b))| a.text != b.text).map(|((key, _), _)| *key).collect()
     }
 
+    /// Whether it was given another port than the product's own when it was started: the settings' files may change
+    /// the port with any reload.
+    pub fn is_trial(&self) -> bool {
+        match self.origin("listen.port") {
+            Origin::CommandLine | Origin::Environment(_) => self.settings.listen.port != self.own_port,
+            Origin::Profile | Origin::File { .. } => false,
+        }
+    }
+
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(Problem::is_error)
     }

@@ -22,6 +22,9 @@ pub struct Product {
     pub pid_file: Option<PathBuf>,
     /// the table of API methods, a file beside the profile
     pub routes: Option<PathBuf>,
+    /// `METHOD PATTERN` of GET calls that change something, or cost much: `nodegate shadow` leaves them out
+    #[serde(default)]
+    pub side_effects: Vec<String>,
     /// value of the `Server` header
     pub server: String,
     #[serde(default)]

@@ -11,7 +11,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::config::problem::Origin;
 use crate::engine::{Engine, Speaks};
 use crate::server::{Door, Reloaded};
 use crate::status::counters;
@@ -54,16 +53,11 @@ pub enum Answer {
     Malformed(String),
 }
 
-/// Beside the pid file. A trial, which was given another port than the product's own when it was started, has the port
-/// in the name; a port that the settings' files name may change with any reload, and the name must not.
+/// Beside the pid file. A trial has its port in the name.
 pub fn place(config: &Config, port: u16) -> Option<PathBuf> {
-    let is_trial = match config.origin("listen.port") {
-        Origin::CommandLine | Origin::Environment(_) => port != config.own_port,
-        Origin::Profile | Origin::File { .. } => false,
-    };
     let directory = config.root.path(config.product.pid_file.as_ref()?.parent()?);
     let name = &config.product.name;
-    let trial = if is_trial { format!("-{port}") } else { String::new() };
+    let trial = if config.is_trial() { format!("-{port}") } else { String::new() };
     Some(directory.join(format!("nodegate-{name}{trial}.sock")))
 }
 

@@ -42,6 +42,7 @@ mod privileges;
 mod reload;
 mod secrets;
 mod settings;
+mod shadow;
 mod spice;
 mod status;
 mod stop;

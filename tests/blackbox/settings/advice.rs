@@ -89,3 +89,15 @@ fn what_is_missing_on_disk_is_said_by_check_without_failing() {
     std::fs::create_dir_all(images).unwrap();
     assert!(!Outcome::check(&site, &[]).stderr.contains(&line));
 }
+
+#[test]
+fn a_trial_that_writes_into_the_running_daemons_log_is_warned_of() {
+    let site = Site::pve();
+    let is_warned =
+        |sets: &[&str]| Outcome::check(&site, sets).stderr.contains("log.access: warning: a trial");
+    assert!(is_warned(&["listen.port=8007"]));
+    assert!(!is_warned(&["listen.port=8007", "log.access=/var/log/trial.log"]));
+    assert!(!is_warned(&["listen.port=8006"]) && !is_warned(&[]));
+    site.write("/etc/nodegate/pve.toml", "[listen]\nport = 8007\n");
+    assert!(!is_warned(&[]), "it is the daemon itself that was moved");
+}

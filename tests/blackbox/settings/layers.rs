@@ -166,6 +166,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("limits.login_failures", "20"),
         ("console.ping", "30"),
         ("log.access", "/var/log/pveproxy/access.log"),
+        ("log.format", "classic"),
     ];
     for (key, value) in expected {
         assert_eq!(outcome.setting(key), format!("{key} = {value}  (profile)"));
