@@ -168,3 +168,34 @@ fn what_the_compiler_cannot_check_is_listed_and_gives_its_reason() {
         }
     }
 }
+
+/// The tests that a document names in back quotes, such as `gate::login::a_name`, with what stands before the name.
+fn named_tests(document: &str) -> Vec<(&str, &str)> {
+    let quoted = document.split('`').skip(1).step_by(2);
+    quoted
+        .filter_map(|text| {
+            let text = text.strip_prefix("unit: ").or(text.strip_prefix("spice: ")).unwrap_or(text);
+            text.rsplit_once("::")
+        })
+        .filter(|(module, name)| {
+            name.matches('_').count() >= 2 && !module.contains(' ') && !module.contains('/')
+        })
+        .collect()
+}
+
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let mut texts = String::new();
+    for folder in ["src", "spice/src", "tests"] {
+        for (_, text) in sources(folder) {
+            texts.push_str(&text);
+        }
+    }
+    for document in ["docs/parity.md", "docs/security.md"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+        let named = named_tests(&text);
+        assert!(named.len() > 10, "{document} names hardly any test");
+        let lost: Vec<_> = named.iter().filter(|(_, name)| !texts.contains(&format!("fn {name}("))).collect();
+        assert!(lost.is_empty(), "{document} names tests that are not there: {lost:#?}");
+    }
+}

@@ -16,6 +16,7 @@
 mod support;
 
 mod access;
+mod advisories;
 mod backend;
 mod clients;
 mod cluster;
@@ -43,6 +44,7 @@ mod reload;
 mod secrets;
 mod settings;
 mod shadow;
+mod smuggling;
 mod spice;
 mod status;
 mod stop;

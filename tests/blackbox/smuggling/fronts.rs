@@ -1,0 +1,197 @@
+//! The corpus through nginx and HAProxy, which keep connections to nodegate for everybody: what nodegate reads as a
+//! request is one that the front has sent as one, and the next client gets its own answer.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::cases::CASES;
+use super::{bytes, login};
+use crate::support::nodegate::{PATIENCE, eventually};
+use crate::support::{Nodegate, Site};
+
+/// A proxy in front, ended when dropped, and what it says it has sent on: a line of method and target each.
+struct Front {
+    child: Child,
+    address: SocketAddr,
+    sent_on: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A place to write to for logs that come as datagrams; lines are what follows ` : `.
+fn log_socket() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let (address, collected) = (socket.local_addr().unwrap(), Arc::clone(&lines));
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16_384];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if let Some((_, line)) = text.trim_end().split_once("sent ") {
+                collected.lock().unwrap().push(line.to_owned());
+            }
+        }
+    });
+    (address, lines)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Front {
+    fn start(command: &mut Command, port: u16, sent_on: Arc<Mutex<Vec<String>>>) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let front = Self { child: quiet.spawn().unwrap(), address, sent_on };
+        eventually("the front listens", || TcpStream::connect(address).is_ok());
+        front
+    }
+
+    fn nginx(directory: &Path, gate: &Nodegate) -> Self {
+        let (port, (log, sent_on)) = (free_port(), log_socket());
+        let configuration = format!(
+            "daemon off; master_process off; pid {run}/pid; error_log {run}/error;\n\
+             events {{ }}\n\
+             http {{\n\
+               client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/f;\n\
+               uwsgi_temp_path {run}/u; scgi_temp_path {run}/s;\n\
+               log_format sent 'sent $upstream_status $request_method $request_uri';\n\
+               access_log syslog:server={log} sent;\n\
+               upstream gate {{ server {gate}; keepalive 8; }}\n\
+               server {{ listen 127.0.0.1:{port}; keepalive_requests 1000000;\n\
+                 location / {{ proxy_pass https://gate; proxy_ssl_verify off; proxy_http_version 1.1;\n\
+                   proxy_set_header Connection ''; proxy_set_header Host $http_host;\n\
+                   proxy_request_buffering off; proxy_ignore_client_abort on; }} }}\n\
+             }}\n",
+            run = directory.display(),
+            gate = gate.address(),
+        );
+        let file = written(directory, "nginx.conf", &configuration);
+        Self::start(
+            Command::new("nginx").arg("-c").arg(file).arg("-e").arg(directory.join("start")),
+            port,
+            sent_on,
+        )
+    }
+
+    fn haproxy(directory: &Path, gate: &Nodegate) -> Self {
+        let (port, (log, sent_on)) = (free_port(), log_socket());
+        let configuration = format!(
+            "global\n  log {log} format raw local0\n  nbthread 1\n\
+             defaults\n  mode http\n  log global\n  timeout connect 10s\n  timeout client 30s\n  timeout server 30s\n\
+             frontend front\n  bind 127.0.0.1:{port}\n  default_backend gate\n\
+             \x20 log-format \"sent %ST/%sc %HM %HU\"\n\
+             backend gate\n  http-reuse always\n  server gate {gate} ssl verify none pool-max-conn 8\n",
+            gate = gate.address(),
+        );
+        let file = written(directory, "haproxy.cfg", &configuration);
+        Self::start(Command::new("haproxy").arg("-db").arg("-f").arg(file), port, sent_on)
+    }
+
+    /// Sends bytes as they are, and reads until nothing comes any more.
+    fn exchange(&self, sent: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let _ = stream.write_all(sent);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        String::from_utf8_lossy(&said).into_owned()
+    }
+}
+
+fn written(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let file = directory.join(name);
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// Somebody else's request, on whatever connection the front has: it gets the answer to what it asked.
+fn next_client_is_unharmed(front: &Front, login: &str, number: usize) -> Result<(), String> {
+    let target = format!("/api2/json/standin/echo?next={number}");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: node1\r\nConnection: close\r\n{login}\r\n");
+    let said = front.exchange(request.as_bytes());
+    let is_its_own = said.starts_with("HTTP/1.1 200") && said.contains(&format!("\"target\":\"{target}\""));
+    if is_its_own { Ok(()) } else { Err(format!("the next client got {said:.300}")) }
+}
+
+/// Requests that nodegate has read, and those that the front has sent on; without the next clients'.
+fn readings(site: &Site, front: &Front) -> (Vec<String>, Vec<String>) {
+    let log = site.access_log();
+    let read = log.lines().filter_map(|line| line.split('"').nth(1)).filter(|request| *request != "-");
+    let read = read.filter_map(|request| request.rsplit_once(' ').map(|(request, _)| request.to_owned()));
+    let sent = front.sent_on.lock().unwrap().clone();
+    let sent = sent.iter().filter_map(|line| line.split_once(' ').map(|(_, request)| request.to_owned()));
+    let is_of_case = |request: &String| !request.contains("?next=");
+    (read.filter(is_of_case).collect(), sent.filter(is_of_case).collect())
+}
+
+/// Whether each request that was read was sent, as often as it was read.
+fn is_covered(read: &[String], sent: &[String]) -> bool {
+    let times = |list: &[String], wanted: &String| list.iter().filter(|request| *request == wanted).count();
+    read.iter().all(|request| times(read, request) <= times(sent, request))
+}
+
+fn goes_through(front: &Front, site: &Site) {
+    let login = login(site);
+    let mut faults = Vec::new();
+    next_client_is_unharmed(front, &login, 0).unwrap();
+    for (number, case) in CASES.iter().enumerate() {
+        front.exchange(&bytes(case, &login));
+        for _ in 0..3 {
+            if let Err(fault) = next_client_is_unharmed(front, &login, number) {
+                faults.push(format!("{}: {fault}", case.name));
+            }
+        }
+        if let Err((read, sent)) = agreed(site, front) {
+            faults.push(format!("{}: read {read:?}, sent {sent:?}", case.name));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let (read, _) = readings(site, front);
+    assert!(read.len() > 20, "hardly anything came through: {read:?}");
+}
+
+/// Both write their logs a little later than they answer.
+fn agreed(site: &Site, front: &Front) -> Result<(), (Vec<String>, Vec<String>)> {
+    for _ in 0..200 {
+        let (read, sent) = readings(site, front);
+        if is_covered(&read, &sent) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    Err(readings(site, front))
+}
+
+#[test]
+fn nginx_in_front_reads_no_other_requests_than_nodegate() {
+    let (site, directory) = (Site::pve(), tempfile::tempdir().unwrap());
+    let gate = Nodegate::start(&site, &["timeout.header=5"]);
+    goes_through(&Front::nginx(directory.path(), &gate), &site);
+}
+
+#[test]
+fn haproxy_in_front_reads_no_other_requests_than_nodegate() {
+    let (site, directory) = (Site::pve(), tempfile::tempdir().unwrap());
+    let gate = Nodegate::start(&site, &["timeout.header=5"]);
+    goes_through(&Front::haproxy(directory.path(), &gate), &site);
+}
+
+#[test]
+fn what_was_read_but_not_sent_is_noticed() {
+    let list = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert!(is_covered(&list("a b"), &list("b a c")));
+    assert!(!is_covered(&list("a a"), &list("a b")));
+    assert!(!is_covered(&list("x"), &list("")));
+}
