@@ -29,7 +29,6 @@ use crate::route::Routes;
 use crate::route_table::RouteTable;
 use crate::tls::Acceptor;
 use crate::tls::ticket_keys::TicketKeys;
-use crate::upstream::Upstream;
 use crate::upstream::nodes::NodeFile;
 use crate::upstream::peer::{self, Peer};
 use crate::upstream::pins::Pins;
@@ -145,12 +144,10 @@ impl Engine {
         (Ok(engine), problems)
     }
 
-    /// Another node, ready to be asked.
-    pub fn peer(&self, name: &str) -> Result<Upstream, Refusal> {
+    /// Another node, and what it must show.
+    pub fn peer(&self, name: &str) -> Result<Peer, Refusal> {
         let table = self.nodes.current().map_err(|error| Refusal::nodes(&error))?;
-        let settings = &self.config.settings;
-        let peer = Peer::find(name, settings.cluster_port, &table, &self.pins, &self.client_context)?;
-        Ok(Upstream::peer(peer, settings.timeout))
+        Ok(Peer::find(name, self.config.settings.cluster_port, &table, &self.pins, &self.client_context)?)
     }
 
     /// The client as far as a trusted proxy vouches for it: for the log alone. A value that is no single address is

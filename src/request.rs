@@ -180,7 +180,7 @@ async fn run_api(
             Err(Refusal::Loop)
         }
         Route::Node(name) | Route::Master(name) => {
-            let upstream = engine.peer(&name)?;
+            let upstream = worker.peer(&name)?;
             let body = whole_body::read(engine, head, body).await?;
             api::call(engine, &upstream, call(body)).await
         }

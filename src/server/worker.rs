@@ -14,8 +14,9 @@ use tokio_util::task::TaskTracker;
 use super::accept::{Accepting, Sockets};
 use crate::config::settings::BackendAddress;
 use crate::engine::Engine;
+use crate::response::refusal::Refusal;
 use crate::route::Route;
-use crate::upstream::Upstream;
+use crate::upstream::{PeerPools, Upstream};
 
 /// For file work that was under way when its connection ended.
 pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(1);
@@ -27,6 +28,7 @@ pub struct Worker {
     pub engine: Arc<Engine>,
     daemon: Upstream,
     unprivileged: Option<Upstream>,
+    peers: PeerPools,
     /// everything ends now
     pub stop: CancellationToken,
     /// this worker takes no more connections, and each of its own ends with the answer to its next request
@@ -39,7 +41,16 @@ impl Worker {
     fn new(engine: Arc<Engine>, ends: Ends) -> Self {
         let (daemon, unprivileged) = upstreams(&engine);
         let Ends { stop, tasks } = ends;
-        Self { generation: 0, engine, daemon, unprivileged, stop, retiring: CancellationToken::new(), tasks }
+        Self {
+            generation: 0,
+            engine,
+            daemon,
+            unprivileged,
+            peers: PeerPools::default(),
+            stop,
+            retiring: CancellationToken::new(),
+            tasks,
+        }
     }
 
     /// The same worker under the next configuration.
@@ -50,6 +61,7 @@ impl Worker {
             engine,
             daemon,
             unprivileged,
+            peers: PeerPools::default(),
             stop: self.stop.clone(),
             retiring: self.retiring.clone(),
             tasks: self.tasks.clone(),
@@ -62,6 +74,12 @@ impl Worker {
             (Route::Unprivileged, Some(unprivileged)) => unprivileged,
             _ => &self.daemon,
         }
+    }
+
+    /// Another node, ready to be asked.
+    pub fn peer(&self, name: &str) -> Result<Upstream, Refusal> {
+        let peer = self.engine.peer(name)?;
+        Ok(Upstream::peer(peer, self.engine.config.settings.timeout, &self.peers))
     }
 }
 

@@ -30,6 +30,7 @@ pub use answer_body::AnswerBody;
 use connection::{Connection, ExchangeError, Stream};
 use outgoing::{Outgoing, Wire};
 use peer::Peer;
+pub use pool::PeerPools;
 use pool::Pool;
 
 /// What the upstream was doing when it failed; the status tells it to scripts.
@@ -100,7 +101,7 @@ impl fmt::Display for Destination {
     }
 }
 
-/// The connections of one worker to one backend.
+/// The connections of one worker to one backend or node.
 pub struct Upstream {
     destination: Destination,
     /// where to connect when that is not possible
@@ -123,9 +124,11 @@ impl Upstream {
         Self { spare: Some(Destination::Local(spare)), ..self }
     }
 
-    /// Another node.
-    pub fn peer(peer: Peer, timeouts: Timeouts) -> Self {
-        Self { destination: Destination::Peer(peer), spare: None, timeouts, pool: None }
+    /// Another node, by connections that are kept where its address and certificate stay the same: what a handshake
+    /// proves is dear.
+    pub fn peer(peer: Peer, timeouts: Timeouts, kept: &PeerPools) -> Self {
+        let pool = Some(kept.of(&peer));
+        Self { destination: Destination::Peer(peer), spare: None, timeouts, pool }
     }
 
     /// Whether answers come from a daemon that this machine trusts with its files.

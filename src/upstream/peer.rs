@@ -17,6 +17,7 @@ use super::{Phase, io_message};
 use crate::tls::STREAM_MODE;
 
 /// A node to connect to, and what it must show.
+#[derive(Clone)]
 pub struct Peer {
     node: String,
     address: SocketAddr,
@@ -58,6 +59,15 @@ impl Peer {
             .map_err(|source| PeerError::Pin { node: name.to_owned(), source })?;
         let address = SocketAddr::new(address, port);
         Ok(Self { node: name.to_owned(), address, expected, context: context.clone() })
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Whether a connection to one is a connection to the other.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.address == other.address && self.expected == other.expected
     }
 
     /// Connects and compares the certificate; the caller puts the deadline around it.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use nodegate_standin::KeyKind;
 
+use crate::status::report;
+use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site};
 use machines::{Cluster, ca};
 
@@ -104,6 +106,28 @@ fn a_custom_certificate_comes_first_and_a_new_one_is_good_before_and_after_it_is
     other.write("/etc/pve/local/pveproxy-ssl.key", renewed.key_pem());
     let _second = cluster.start(2, &[]);
     assert_eq!(status(&first), 200);
+}
+
+#[test]
+fn reads_for_another_node_share_a_connection_that_ends_when_nobody_reads() {
+    let cluster = Cluster::pve(2);
+    let first = cluster.start(1, &["workers=1"]);
+    let second = cluster.start(2, &[]);
+    let site = &cluster.nodes[0].site;
+    let cookie = site.cookie("root@pam");
+    let mut session = first.connect();
+    for user in ["root@pam", "other@pve", "root@pam"] {
+        let reply = session.request("GET", "/api2/json/nodes/node2/status", &site.cookie(user), b"");
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    let connections = || report(&cluster.nodes[1].site, &second, "pve")["connections"].clone();
+    assert_eq!(connections()["total"], 1);
+    // Whatever changes something is sent once, on a connection that nobody can have closed meanwhile.
+    let headers = cookie + &site.csrf("root@pam");
+    let path = "/api2/json/nodes/node2/standin/echo";
+    assert_eq!(session.request("PUT", path, &headers, b"a=1").status, 200);
+    assert_eq!(connections()["total"], 2);
+    eventually("nothing is kept for ever", || connections()["open"] == 0);
 }
 
 #[test]
