@@ -1,6 +1,6 @@
 # What there is to do here; each target installs what it needs first (as root) or names it.
 
-.PHONY: help setup build deb demo test fuzz deny bench bench-quick
+.PHONY: help setup build deb demo test fuzz soak deny bench bench-quick
 
 # Where `make deb` leaves the packages, and a program to pack instead of compiling one.
 DEB ?= target/deb
@@ -12,6 +12,7 @@ help:
 	@echo "make demo    the three profiles on loopback, with throw-away keys, and what to try"
 	@echo "make test    formatting, lints, and every test, those with real clients included"
 	@echo "make fuzz    looks for input that harms: each target of tests/fuzz for SECONDS=30"
+	@echo "make soak    everything at once for half an hour, every byte looked at: SECONDS=1800"
 	@echo "make deny    licences, sources and versions of what is built in, by cargo-deny"
 	@echo "make bench   beside nginx and HAProxy: the tables of docs/performance.md (half an hour, a quiet machine)"
 	@echo "make bench-quick   the same in two minutes, printed only; ROWS='tunnel start' picks rows"
@@ -48,6 +49,10 @@ fuzz: SECONDS ?= 30
 fuzz:
 	tests/setup.sh fuzz
 	FUZZ_SECONDS=$(SECONDS) tests/fuzz/run $(TARGETS)
+
+soak: SECONDS ?= 1800
+soak: setup
+	SOAK_SECONDS=$(SECONDS) cargo test --release --locked --test soak -- --nocapture
 
 deny:
 	tests/setup.sh deny

@@ -1,7 +1,7 @@
 //! Consoles: a websocket on one side, a stand-in's port or socket on the other.
 
 mod browser;
-mod client;
+pub mod client;
 mod endings;
 mod handshake;
 mod life;

@@ -9,26 +9,26 @@ use nodegate_standin::now;
 use crate::support::nodegate::PATIENCE;
 use crate::support::{Nodegate, Reply, Session, Site};
 
-pub(super) const FINAL: u8 = 0x80;
-pub(super) const CONTINUATION: u8 = 0x0;
-pub(super) const TEXT: u8 = 0x1;
-pub(super) const BINARY: u8 = 0x2;
-pub(super) const CLOSE: u8 = 0x8;
-pub(super) const PING: u8 = 0x9;
-pub(super) const PONG: u8 = 0xa;
+pub const FINAL: u8 = 0x80;
+pub const CONTINUATION: u8 = 0x0;
+pub const TEXT: u8 = 0x1;
+pub const BINARY: u8 = 0x2;
+pub const CLOSE: u8 = 0x8;
+pub const PING: u8 = 0x9;
+pub const PONG: u8 = 0xa;
 
-pub(super) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+pub const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A listener on a free console port.
-pub(super) struct Console {
+pub struct Console {
     listener: TcpListener,
-    pub(super) port: u16,
+    pub port: u16,
 }
 
 impl Console {
-    pub(super) fn listen() -> Self {
+    pub fn listen() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let offset = u16::try_from(std::process::id() % 100).unwrap();
         for _ in 0..1000 {
@@ -40,7 +40,7 @@ impl Console {
         panic!("no console port is free");
     }
 
-    pub(super) fn accept(&self) -> TcpStream {
+    pub fn accept(&self) -> TcpStream {
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -49,19 +49,19 @@ impl Console {
     }
 
     /// The path of a console on this port, with a ticket for `user`.
-    pub(super) fn path(&self, site: &Site, user: &str) -> String {
+    pub fn path(&self, site: &Site, user: &str) -> String {
         path(site, user, self.port)
     }
 }
 
-pub(super) fn path(site: &Site, user: &str, port: u16) -> String {
+pub fn path(site: &Site, user: &str, port: u16) -> String {
     let ticket = site.keys.vnc_ticket("PVEVNC", user, "/vms/100", port, now());
     let ticket = ticket.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     format!("/api2/json/nodes/node1/qemu/100/vncwebsocket?port={port}&vncticket={ticket}")
 }
 
 /// A socket, a console, and the stream between nodegate and that console.
-pub(super) fn opened(site: &Site, gate: &Nodegate) -> (WebSocket, TcpStream) {
+pub fn opened(site: &Site, gate: &Nodegate) -> (WebSocket, TcpStream) {
     let console = Console::listen();
     let path = console.path(site, "root@pam");
     let (socket, _) = WebSocket::open(gate, &path, &site.cookie("root@pam")).unwrap();
@@ -70,45 +70,45 @@ pub(super) fn opened(site: &Site, gate: &Nodegate) -> (WebSocket, TcpStream) {
 
 /// A frame as it came.
 #[derive(Debug, PartialEq)]
-pub(super) struct Frame {
-    pub(super) opcode: u8,
-    pub(super) payload: Vec<u8>,
+pub struct Frame {
+    pub opcode: u8,
+    pub payload: Vec<u8>,
 }
 
 impl Frame {
     /// The code of a close frame; 0 when it has none.
-    pub(super) fn code(&self) -> u16 {
+    pub fn code(&self) -> u16 {
         assert_eq!(self.opcode, CLOSE, "{self:?}");
         self.payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code))
     }
 }
 
-pub(super) struct WebSocket {
+pub struct WebSocket {
     session: Session,
 }
 
 impl WebSocket {
-    pub(super) fn open(gate: &Nodegate, path: &str, headers: &str) -> Result<(Self, Reply), Reply> {
+    pub fn open(gate: &Nodegate, path: &str, headers: &str) -> Result<(Self, Reply), Reply> {
         let mut session = gate.connect();
         let reply = session.request("GET", path, &[headers, UPGRADE].concat(), b"");
         if reply.status == 101 { Ok((Self { session }, reply)) } else { Err(reply) }
     }
 
     /// Takes over a session whose handshake is over.
-    pub(super) fn of(session: Session) -> Self {
+    pub fn of(session: Session) -> Self {
         Self { session }
     }
 
     /// One frame; `first` is opcode and FIN.
-    pub(super) fn send(&mut self, first: u8, payload: &[u8]) {
+    pub fn send(&mut self, first: u8, payload: &[u8]) {
         self.session.send(frame(first, payload));
     }
 
-    pub(super) fn send_raw(&mut self, bytes: &[u8]) {
+    pub fn send_raw(&mut self, bytes: &[u8]) {
         self.session.send(bytes);
     }
 
-    pub(super) fn receive(&mut self) -> Frame {
+    pub fn receive(&mut self) -> Frame {
         let head = self.session.take(2);
         assert_eq!(head[0] & 0xf0, FINAL, "a whole message without reserved bits");
         assert_eq!(head[1] & 0x80, 0, "servers do not mask");
@@ -122,7 +122,7 @@ impl WebSocket {
     }
 
     /// So many bytes of data; pings in between are answered.
-    pub(super) fn data(&mut self, length: usize) -> Vec<u8> {
+    pub fn data(&mut self, length: usize) -> Vec<u8> {
         let mut data = Vec::new();
         while data.len() < length {
             let frame = self.receive();
@@ -136,13 +136,13 @@ impl WebSocket {
     }
 
     /// The connection ends without another frame.
-    pub(super) fn assert_ended(&mut self) {
+    pub fn assert_ended(&mut self) {
         assert!(self.session.is_closed());
     }
 }
 
 /// A masked frame with its length in the shortest form.
-pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
         short @ 0..126 => bytes.push(0x80 | u8::try_from(short).unwrap()),
@@ -161,21 +161,21 @@ pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// So many bytes from the console's side.
-pub(super) fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+pub fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).unwrap();
     bytes
 }
 
 /// Everything until nodegate shuts the console.
-pub(super) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     bytes
 }
 
 /// Says back what it hears, then closes.
-pub(super) fn echo(mut stream: impl Read + Write) {
+pub fn echo(mut stream: impl Read + Write) {
     let mut buffer = vec![0; 65_536];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         if stream.write_all(&buffer[..length]).is_err() {
@@ -185,7 +185,7 @@ pub(super) fn echo(mut stream: impl Read + Write) {
 }
 
 /// Sends as fast as it can until nobody listens any more; returns how much went out.
-pub(super) fn flood(mut stream: &TcpStream) -> usize {
+pub fn flood(mut stream: &TcpStream) -> usize {
     let piece = content(65_536);
     let mut sent = 0;
     while let Ok(length) = stream.write(&piece[sent % 251..]) {
@@ -196,6 +196,6 @@ pub(super) fn flood(mut stream: &TcpStream) -> usize {
 }
 
 /// Bytes whose order shows; any part of it is `content` from its place modulo 251.
-pub(super) fn content(length: usize) -> Vec<u8> {
+pub fn content(length: usize) -> Vec<u8> {
     (0..251).cycle().take(length).collect()
 }

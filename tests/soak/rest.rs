@@ -1,0 +1,49 @@
+//! What a process holds when nothing is asked of it.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::support::Nodegate;
+
+/// Longer than what is kept for a while: idle threads, connections that linger.
+const SETTLED: Duration = Duration::from_secs(12);
+const LONGEST: Duration = Duration::from_mins(2);
+
+#[derive(Debug, Eq, PartialEq)]
+pub struct Rest {
+    pub descriptors: usize,
+    pub threads: usize,
+    pub kilobytes: u64,
+}
+
+impl Rest {
+    /// Once descriptors and threads have stayed the same for a while.
+    pub fn of(gate: &Nodegate) -> Self {
+        let start = Instant::now();
+        let (mut seen, mut since) = (Self::now(gate), Instant::now());
+        while since.elapsed() < SETTLED {
+            assert!(start.elapsed() < LONGEST, "it comes to no rest: {seen:?}");
+            std::thread::sleep(Duration::from_millis(200));
+            let now = Self::now(gate);
+            if (now.descriptors, now.threads) != (seen.descriptors, seen.threads) {
+                since = Instant::now();
+            }
+            seen = now;
+        }
+        seen
+    }
+
+    fn now(gate: &Nodegate) -> Self {
+        let process = format!("/proc/{}", gate.pid());
+        let status = fs::read_to_string(format!("{process}/status")).unwrap();
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+        };
+        Self {
+            descriptors: fs::read_dir(format!("{process}/fd")).unwrap().count(),
+            threads: usize::try_from(number("Threads:")).unwrap(),
+            kilobytes: number("VmRSS:"),
+        }
+    }
+}
