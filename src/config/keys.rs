@@ -65,6 +65,7 @@ pub const KEYS: &[Key] = &[
     key("timeout.body", None, SECONDS, "30"),
     key("timeout.write", None, SECONDS, "60"),
     key("timeout.idle", None, SECONDS, "65"),
+    key("timeout.tunnel", None, SECONDS_OR_OFF, "0"),
     key("timeout.stop", None, SECONDS, "10"),
     key("timeout.drain", None, SECONDS, "86400"),
     key("limits.body", None, Kind::Number(0, 1 << 30), "524288"),

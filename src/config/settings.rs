@@ -200,6 +200,8 @@ pub struct Timeouts {
     /// for a client that takes no byte of its answer
     pub write: Duration,
     pub idle: Duration,
+    /// for a tunnel in which no byte moves; `None` keeps it
+    pub tunnel: Option<Duration>,
     pub stop: Duration,
     pub drain: Duration,
 }

@@ -121,6 +121,7 @@ impl Reader<'_> {
             body: self.seconds("timeout.body"),
             write: self.seconds("timeout.write"),
             idle: self.seconds("timeout.idle"),
+            tunnel: Some(self.seconds("timeout.tunnel")).filter(|time| !time.is_zero()),
             stop: self.seconds("timeout.stop"),
             drain: self.seconds("timeout.drain"),
         }

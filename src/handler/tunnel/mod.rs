@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nodegate_spice::head::{connect_request, read_head, read_response};
 use nodegate_spice::{
-    ConnectHead, HeadError, HeadLimits, HopHeaders, Target, TicketError, TicketRules, ticket, tunnel,
+    ConnectHead, HeadError, HeadLimits, HopHeaders, Meter, Target, TicketError, TicketRules, ticket, tunnel,
 };
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use self::refusal::Refusal;
 use crate::acl::PeerIp;
@@ -31,6 +31,8 @@ use crate::watched_file::{FileError, WatchedFile};
 /// Viewers give up after 10 s; a hop behind another one must be done before that one gives up.
 const FIRST_HOP: Duration = Duration::from_secs(8);
 const SECOND_HOP: Duration = Duration::from_secs(5);
+/// Between two looks at a tunnel that is nearly unused long enough.
+const MOMENT: Duration = Duration::from_millis(100);
 /// For a client to take a refusal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -114,10 +116,11 @@ pub async fn serve(worker: Rc<Worker>, mut client: TcpStream, peer: PeerIp, exce
     keep_alive(&client);
     let stop = worker.stop.clone();
     let serving = async {
+        let idle = worker.engine.config.settings.timeout.tunnel;
         let opened = open(&worker.engine, &mut client, peer, excess).await;
         drop(worker); // a tunnel may outlive many configurations
         if let Some((mut server, early)) = opened {
-            run(&mut client, &early, &mut server, peer).await;
+            run(&mut client, &early, &mut server, peer, idle).await;
         }
     };
     tokio::select! {
@@ -127,13 +130,35 @@ pub async fn serve(worker: Rc<Worker>, mut client: TcpStream, peer: PeerIp, exce
     }
 }
 
-async fn run(client: &mut TcpStream, early: &[u8], server: &mut FarEnd, peer: PeerIp) {
+async fn run(
+    client: &mut TcpStream,
+    early: &[u8],
+    server: &mut FarEnd,
+    peer: PeerIp,
+    idle: Option<Duration>,
+) {
     let name = std::mem::take(&mut server.name);
     let bridge = Bridge::new(Kind::Tunnel, peer.address(), None, name).open();
-    let ended = tunnel::run(client, &mut server.stream, early, &server.early, &bridge.meter).await;
+    let ended = tokio::select! {
+        ended = tunnel::run(client, &mut server.stream, early, &server.early, &bridge.meter) => ended,
+        () = unused(&bridge.meter, idle) => Err(io::ErrorKind::TimedOut.into()),
+    };
     let error = ended.err().map(|error| error.to_string());
     let moved = bridge.meter.moved();
     tracing::debug!(peer = %peer.address(), up = moved.up, down = moved.down, error, "tunnel ended");
+}
+
+/// Returns when nothing has moved for so long.
+async fn unused(meter: &Meter, idle: Option<Duration>) {
+    let Some(idle) = idle else { return std::future::pending().await };
+    let (mut moved, mut since) = (meter.moved(), Instant::now());
+    while since.elapsed() < idle {
+        sleep(idle.saturating_sub(since.elapsed()).max(MOMENT)).await;
+        let now = meter.moved();
+        if now != moved {
+            (moved, since) = (now, Instant::now());
+        }
+    }
 }
 
 /// The far end, once the client has been told that it is there, and what the client has sent it already.
@@ -208,7 +233,7 @@ async fn far_end(
 async fn held_back(engine: &Engine, peer: PeerIp, refusal: Refusal) -> Refusal {
     let Some(address) = engine.counted(peer, peer.address()) else { return refusal };
     let limit = engine.config.settings.limits.login_failures;
-    let (began, logins) = (tokio::time::Instant::now(), &engine.counts.logins);
+    let (began, logins) = (Instant::now(), &engine.counts.logins);
     let failed = logins.failed(address, limit);
     logins::tell(address, None, &refusal);
     let held = match failed {

@@ -35,15 +35,17 @@ fn fail2ban_finds_the_addresses_that_nodegate_names_and_no_other() {
     let forged = r#"{"username":"a@b\nnodegate[1]: authentication failure; rhost=192.0.2.99 user=x msg=y"}"#;
     assert_eq!(gate.request("POST", LOGIN, &json, forged.as_bytes()).status, 429);
     assert_eq!(login(&gate, "192.0.2.8", "root@pam", "demo").status, 200);
-    // As the journal shows them: without time and level of our own, or with the level.
-    let journal = |line: &str| {
-        let at = line.find("authentication failure; ")?;
-        Some(format!("Nov 25 21:00:00 node1 nodegate[4711]: WARN {}\n", &line[at..]))
-    };
-    let lines: String = gate.stderr().lines().filter_map(journal).collect();
-    assert_eq!(found(&lines), ["192.0.2.7", "192.0.2.7", "2001:db8::7", "2001:db8::7"], "{lines}");
-    assert_eq!(found(&lines.replace("WARN ", "")).len(), 4);
-    assert!(found(&lines.replace("nodegate[", "sshd[")).is_empty());
+    // As the journal shows what came over stderr, and as it shows what it got itself.
+    let lines = gate.stderr();
+    let lines = lines.lines().filter(|line| line.contains("authentication failure; "));
+    let written = lines.map(|line| format!("Nov 25 21:00:00 node1 nodegate[4711]: {line}\n"));
+    let written: Vec<_> = written.collect();
+    assert_eq!(found(&written.concat()), ["192.0.2.7", "192.0.2.7", "2001:db8::7", "2001:db8::7"]);
+    let message = |line: &String| line[line.find("authentication failure; ").unwrap()..].to_owned();
+    let told = written.iter().map(|line| format!("Nov 25 21:00:00 node1 nodegate[4711]: {}", message(line)));
+    let told: String = told.collect();
+    assert_eq!(found(&told).len(), 4, "{told}");
+    assert!(found(&told.replace("nodegate[", "sshd[")).is_empty());
 }
 
 #[test]

@@ -150,6 +150,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("timeout.body", "30"),
         ("timeout.write", "60"),
         ("timeout.idle", "65"),
+        ("timeout.tunnel", "0"),
         ("timeout.stop", "10"),
         ("timeout.drain", "86400"),
         ("limits.body", "524288"),

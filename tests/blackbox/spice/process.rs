@@ -113,3 +113,23 @@ fn an_open_tunnel_is_listed_with_client_target_and_bytes() {
     drop(viewer);
     eventually("it is gone from the list", || report(&site, &gate, "spice")["tunnels"] == 0);
 }
+
+#[test]
+fn a_tunnel_in_which_nothing_moves_ends_only_where_the_settings_say_so() {
+    let (site, machine) = (Site::pve(), echoing_machine());
+    let gate = gate(&site, &["timeout.tunnel=4"]);
+    let mut used = Viewer::tunnel(&gate, &target(&site, machine.address().port()));
+    let mut unused = Viewer::tunnel(&gate, &target(&site, machine.address().port()));
+    let began = Instant::now();
+    for _ in 0..12 {
+        used.send("x");
+        used.expect(b"x");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(unused.rest(), b"");
+    used.send("y");
+    used.expect(b"y");
+    assert_eq!(used.rest(), b"");
+    assert!(began.elapsed() >= Duration::from_secs(9), "{:?}", began.elapsed());
+    eventually("it is told to the log", || gate.stderr().contains("timed out"));
+}
