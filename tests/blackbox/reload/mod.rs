@@ -2,6 +2,7 @@
 
 mod in_place;
 mod systemd;
+mod torture;
 mod upgrade;
 
 use nix::sys::signal::Signal;

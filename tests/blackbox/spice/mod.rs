@@ -19,12 +19,12 @@ fn ports() -> std::ops::RangeInclusive<u16> {
     61_000..=61_999
 }
 
-fn gate(site: &Site, sets: &[&str]) -> Nodegate {
+pub(crate) fn gate(site: &Site, sets: &[&str]) -> Nodegate {
     Nodegate::start_profile(site, "spice", sets)
 }
 
 /// A machine that says everything back.
-fn echoing_machine() -> Echo {
+pub(crate) fn echoing_machine() -> Echo {
     ports().find_map(|port| Echo::start((Ipv4Addr::LOCALHOST, port).into()).ok()).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn silent_port() -> SilentPort {
 }
 
 /// The target for a machine of node1, made now.
-fn target(site: &Site, port: u16) -> String {
+pub(crate) fn target(site: &Site, port: u16) -> String {
     site.keys.spice_target("node1", 100, port, now())
 }
 
@@ -79,10 +79,10 @@ fn refused(gate: &Nodegate, target: &str) -> (u16, String) {
 }
 
 /// A viewer's connection, as raw as it is.
-struct Viewer(TcpStream);
+pub(crate) struct Viewer(TcpStream);
 
 impl Viewer {
-    fn connect(gate: &Nodegate) -> Self {
+    pub(crate) fn connect(gate: &Nodegate) -> Self {
         let stream = TcpStream::connect(gate.local()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -90,22 +90,28 @@ impl Viewer {
     }
 
     /// Through the whole handshake.
-    fn tunnel(gate: &Nodegate, target: &str) -> Self {
+    pub(crate) fn tunnel(gate: &Nodegate, target: &str) -> Self {
         let mut viewer = Self::connect(gate);
         viewer.send(viewer_head(target));
         viewer.expect(b"HTTP/1.0 200 OK\r\n\r\n");
         viewer
     }
 
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
     /// Exactly these bytes come next.
     fn expect(&mut self, bytes: &[u8]) {
-        let mut received = vec![0; bytes.len()];
-        self.0.read_exact(&mut received).unwrap();
+        let received = self.take(bytes.len());
         assert_eq!(String::from_utf8_lossy(&received), String::from_utf8_lossy(bytes));
+    }
+
+    /// So many bytes, whatever they are.
+    pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {
+        let mut received = vec![0; length];
+        self.0.read_exact(&mut received).unwrap();
+        received
     }
 
     fn end(&mut self) {
