@@ -11,7 +11,7 @@ use crate::engine::{Engine, Lasting};
 use crate::limits::places::Capacity;
 use crate::listener::Listening;
 use crate::process::binary::Binary;
-use crate::process::{descriptors, log_context, memory, privileges, service_manager};
+use crate::process::{confinement, descriptors, log_context, memory, privileges, service_manager};
 use crate::response::access_log::AccessLog;
 use crate::server::{self, Loaded, Met, Predecessor, Source, Start};
 use crate::tls::ticket_keys::TicketKeys;
@@ -30,25 +30,22 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     let binary = Binary::of_this_process().map_err(|error| system_error(&error))?;
     let mut met = Predecessor::meet().map_err(|error| system_error(&error))?;
     let descriptors = descriptors::raise();
-    let config = Config::load(profile, options)?;
-    let mut advice = check::advice(&config);
-    advice.extend(too_few_descriptors(&config, descriptors));
+    let mut config = Config::load(profile, options)?;
     let user = privileges::user_to_become(&config)?;
     privileges::hand_over_files(&config, user.as_ref());
+    if let Some(writable) = met.as_mut().and_then(|met| met.inheritance.confined_to.take()) {
+        confinement::inherit(writable);
+    }
+    confinement::confine(&config, user.is_some());
+    config.problems.extend(confinement::problem(&config));
+    let mut advice = check::advice(&config);
+    advice.extend(too_few_descriptors(&config, descriptors));
     let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
     let tickets =
         met.as_mut().map(|met| TicketKeys::inherited(met.inheritance.take_tickets(), Instant::now()));
     let (log, tickets) = (Arc::new(log), Arc::new(tickets.unwrap_or_default()));
     let lasting = Lasting { log: Arc::clone(&log), tickets, counts: Arc::default() };
-    let (engine, problems) = Engine::build(config, &lasting);
-    let is_new = |problem: &&Problem| met.as_ref().is_some_and(|met| !met.inheritance.knows(problem));
-    let errors = || problems.iter().filter(|problem| problem.is_error());
-    let engine = engine.map_err(|_| errors().cloned().collect::<Vec<_>>())?;
-    // A process that is served for already is replaced by one that serves as well, or not at all.
-    let refused: Vec<_> = errors().filter(is_new).cloned().collect();
-    if !refused.is_empty() {
-        return Err(refused);
-    }
+    let Loaded { engine, problems } = build(config, &lasting, met.as_ref())?;
     for problem in problems.iter().chain(&advice) {
         if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
@@ -59,10 +56,20 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     log.reopen(engine.config.settings.access_log.clone());
     memory::forget_start();
     let source = Source { profile: profile.to_owned(), options: options.clone() };
-    let loaded = Loaded { engine: Arc::new(engine), problems };
+    let loaded = Loaded { engine, problems };
     let served = server::run(Start { source, binary, loaded, lasting, listening, predecessor });
     log.close();
     served.map_err(|error| system_error(&error))
+}
+
+/// The engine, if it can serve. A process that serves already is replaced by one that does as well, or not at all.
+fn build(config: Config, lasting: &Lasting, met: Option<&Met>) -> Result<Loaded, Vec<Problem>> {
+    let (engine, problems) = Engine::build(config, lasting);
+    let errors = || problems.iter().filter(|problem| problem.is_error());
+    let engine = engine.map_err(|_| errors().cloned().collect::<Vec<_>>())?;
+    let is_new = |problem: &&Problem| met.is_some_and(|met| !met.inheritance.knows(problem));
+    let refused: Vec<_> = errors().filter(is_new).cloned().collect();
+    if refused.is_empty() { Ok(Loaded { engine: Arc::new(engine), problems }) } else { Err(refused) }
 }
 
 /// The sockets of the predecessor, those that systemd has opened, or our own.

@@ -2,6 +2,7 @@
 
 pub mod background;
 pub mod binary;
+pub mod confinement;
 pub mod descriptors;
 pub mod fault;
 pub mod log_context;

@@ -54,9 +54,10 @@ pub fn watchdog() -> Option<Duration> {
 
 /// Sockets that systemd has opened for us; none where it has not.
 pub fn sockets() -> Result<Vec<TcpListener>, String> {
-    let descriptors = sd_notify::listen_fds().map_err(|error| format!("LISTEN_FDS: {error}"))?;
+    // The variables stay: other threads may read the environment, and a successor does not get them.
+    let given = sd_notify::listen_fds_with_names(false).map_err(|error| format!("LISTEN_FDS: {error}"))?;
     let mut sockets = Vec::new();
-    for descriptor in descriptors {
+    for (descriptor, _) in given {
         // SAFETY: systemd has opened it for this process (LISTEN_PID), and nobody else here knows of it.
         let socket = unsafe { TcpListener::from_raw_fd(descriptor) };
         let about = SockRef::from(&socket);

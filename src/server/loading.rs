@@ -14,6 +14,7 @@ use crate::config::problem::{Origin, Problem};
 use crate::engine::Lasting;
 use crate::listener::Listening;
 use crate::process::binary::Binary;
+use crate::process::confinement;
 
 /// A cluster's file system may hang; the configuration in force then stays.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -65,6 +66,7 @@ impl Loading {
             bound_for: listening.bound_for().clone(),
             tickets: lasting.tickets.leave(Now::now()),
             known: known.iter().map(ToString::to_string).collect(),
+            confined_to: confinement::confined_to().map(<[_]>::to_vec),
         };
         let task = spawn_blocking(move || {
             let started = Successor::start(binary.path(), &inheritance, &sockets);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::problem::{Origin, Problem};
 use crate::config::{Config, Options};
 use crate::engine::{Engine, Lasting};
+use crate::process::confinement;
 
 /// What the command line said.
 #[derive(Clone)]
@@ -23,7 +24,8 @@ pub struct Loaded {
 impl Source {
     /// Everything anew. An error refuses it all, but one that the process has been serving with already.
     pub(super) fn load(&self, lasting: &Lasting, known: &[Problem]) -> Result<Loaded, Vec<Problem>> {
-        let config = Config::load(&self.profile, &self.options)?;
+        let mut config = Config::load(&self.profile, &self.options)?;
+        config.problems.extend(confinement::problem(&config));
         let (engine, problems) = Engine::build(config, lasting);
         let is_known = |problem: &Problem| known.iter().any(|known| known == problem);
         let errors: Vec<_> =

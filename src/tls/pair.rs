@@ -103,19 +103,27 @@ pub fn choose(config: &Config, mut install: impl FnMut(&Pair) -> Result<(), Stri
     problems
 }
 
+/// The files of all pairs of the profile, whether they exist or not.
+pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
+    let pairs = config.product.certificate.iter().map(|entry| files(entry, config));
+    pairs.flat_map(|(certificate, key)| [certificate, key]).collect()
+}
+
+/// Those with a private key.
+pub fn keys(config: &Config) -> Vec<PathBuf> {
+    config.product.certificate.iter().map(|entry| files(entry, config).1).collect()
+}
+
 /// A sum over the files of all pairs, by which a change is seen.
 pub(super) type Contents = [u8; 32];
 
 pub(super) fn contents(config: &Config) -> Contents {
     let mut sum = Sha256::new();
-    for entry in &config.product.certificate {
-        let (certificate, key) = files(entry, config);
-        for path in [certificate, key] {
-            let bytes = std::fs::read(path).ok();
-            // The length tells where one file ends, and a missing one from an empty one.
-            sum.update(&bytes.as_ref().map_or(usize::MAX, Vec::len).to_be_bytes());
-            sum.update(&bytes.unwrap_or_default());
-        }
+    for path in files_of_all(config) {
+        let bytes = std::fs::read(path).ok();
+        // The length tells where one file ends, and a missing one from an empty one.
+        sum.update(&bytes.as_ref().map_or(usize::MAX, Vec::len).to_be_bytes());
+        sum.update(&bytes.unwrap_or_default());
     }
     sum.finish()
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::reload::reload;
+use crate::reload::upgrade::Installed;
 use crate::support::nodegate::{command, eventually};
 use crate::support::{Nodegate, Outcome, Site};
 
@@ -97,6 +99,59 @@ fn root_is_given_up_in_every_thread_and_what_needed_it_is_open() {
     assert_eq!(gate.stop().code(), Some(0));
 }
 
+/// A field of each thread's status.
+fn of_each_thread(pid: u32, field: &str) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status = |thread: &Path| std::fs::read_to_string(thread.join("status")).unwrap_or_default();
+    let value = |text: String| {
+        text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t").map(str::to_owned))
+    };
+    threads.filter_map(|thread| value(status(&thread.unwrap().path()))).collect()
+}
+
+#[test]
+fn nothing_can_be_had_back_and_a_reload_and_a_new_binary_need_nothing_of_it() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::pve();
+    Command::new("chmod").arg("0755").arg(site.root()).status().unwrap();
+    Command::new("chmod").arg("0644").arg(site.path("/etc/pve/local/pve-ssl.key")).status().unwrap();
+    let mut installed = Installed::new(&site);
+    let settings = site.path("/trial.toml");
+    let mut gate = Nodegate::spawn(installed.command(&run(&site, "nobody")).current_dir("/"));
+    for (field, value) in [
+        ("NoNewPrivs", "1"),
+        ("CapBnd", "0000000000000000"),
+        ("CapPrm", "0000000000000000"),
+        ("CapEff", "0000000000000000"),
+    ] {
+        let all = of_each_thread(gate.pid(), field);
+        assert!(all.len() >= 4 && all.iter().all(|own| own == value), "{field}: {all:?}");
+    }
+    if !gate.stderr().contains("landlock: confined") {
+        println!("not looked at: this kernel has no landlock");
+        return;
+    }
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let log = format!("{}/log/access.log", site.root().display());
+    std::fs::write(&settings, text.replace(&log, "/etc/access.log")).unwrap();
+    reload(&gate, "log.access: /etc/access.log lies where the running process has given up to write");
+    let elsewhere = format!("{}/log/elsewhere.log", site.root().display());
+    std::fs::write(&settings, text.replace(&log, &elsewhere)).unwrap();
+    reload(&gate, " reloaded");
+    installed.replace();
+    reload(&gate, "the successor serves");
+    let successor = installed.successor(&gate);
+    assert!(gate.wait().success());
+    assert_eq!(gate.get("/successor", "").status, 404);
+    let logged = || std::fs::read_to_string(&elsewhere).unwrap_or_default().contains("/successor");
+    eventually("its line in the log", logged);
+    let all = of_each_thread(successor.as_raw().try_into().unwrap(), "NoNewPrivs");
+    assert!(all.len() >= 4 && all.iter().all(|own| own == "1"), "{all:?}");
+    assert!(!gate.stderr().contains("cannot be written"), "{}", gate.stderr());
+}
+
 #[test]
 fn a_user_that_does_not_exist_is_said_so() {
     if !is_root() {
@@ -110,4 +165,37 @@ fn a_user_that_does_not_exist_is_said_so() {
         "{}",
         outcome.stderr
     );
+}
+
+#[test]
+fn check_names_the_keys_that_the_user_cannot_read() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::pve();
+    Command::new("chmod").arg("0755").arg(site.root()).status().unwrap();
+    let (key, secret) = (site.path("/etc/pve/local/pve-ssl.key"), site.path("/etc/pve/pve-www.key"));
+    let profile = profile(&site);
+    let check = |key_mode: &str, secret_mode: &str| {
+        Command::new("chmod").arg(key_mode).arg(&key).status().unwrap();
+        Command::new("chmod").arg(secret_mode).arg(&secret).status().unwrap();
+        Outcome::of(&mut command(&["check", &profile, "--set", "user=nobody"]))
+    };
+    let outcome = check("0600", "0640");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    for (path, mode) in [(&key, "0600"), (&secret, "0640")] {
+        outcome.complains(&format!(
+            "{}: warning: user 'nobody' cannot read it (mode {mode}): a reload or a renewed file will not be taken up",
+            path.display()
+        ));
+    }
+    let outcome = check("0644", "0644");
+    outcome.complains(&format!(
+        "{}: warning: everybody on this machine can read this private key: chmod o-r it",
+        key.display()
+    ));
+    assert!(!outcome.stderr.contains("cannot read"), "{outcome:?}");
+    Command::new("chmod").arg("0700").arg(site.path("/etc/pve")).status().unwrap();
+    let outcome = check("0644", "0644");
+    assert!(outcome.stderr.contains("etc/pve is closed to it)"), "{outcome:?}");
 }

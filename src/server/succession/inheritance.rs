@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use rustix::net::RecvAncillaryMessage::ScmRights;
 use rustix::net::{
@@ -31,6 +32,9 @@ pub struct Inheritance {
     /// errors in the configuration that the process serves with, as they are said
     #[serde(default)]
     pub known: Vec<String>,
+    /// where a confined process may write, and whoever it starts
+    #[serde(default)]
+    pub confined_to: Option<Vec<PathBuf>>,
 }
 
 impl Inheritance {

@@ -206,7 +206,9 @@ impl Supervisor {
                 Look::Renewed => tracing::info!("a renewed certificate is served"),
                 Look::Refused(problems) => {
                     for problem in problems {
-                        tracing::error!("a changed certificate is refused, serving the old one: {problem}");
+                        tracing::error!(
+                            "the certificate on disk cannot be served, serving the one of before: {problem}"
+                        );
                     }
                 }
             }

@@ -3,7 +3,7 @@
 mod in_place;
 mod systemd;
 mod torture;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use nix::sys::signal::Signal;
 
@@ -14,7 +14,7 @@ use crate::support::{Nodegate, Site};
 const SETTINGS: &str = "/etc/nodegate/pve.toml";
 
 /// SIGHUP, and the line that tells what came of it.
-fn reload(gate: &Nodegate, told: &str) {
+pub(crate) fn reload(gate: &Nodegate, told: &str) {
     let count = |text: &str| text.matches(told).count();
     let before = count(&gate.stderr());
     gate.signal(Signal::SIGHUP);

@@ -176,7 +176,9 @@ fn reload_often(site: &Site, doors: &[&Door<'_>]) {
         let settings = format!("workers = {}\n[acl]\ndeny_from = \"192.0.2.{round}\"\n", 2 + round % 2);
         site.write(SETTINGS, &settings);
         site.write("/etc/nodegate/spice.toml", settings);
-        doors.iter().for_each(|door| door.reload(" reloaded"));
+        for door in doors {
+            door.reload(" reloaded");
+        }
         if round == RELOADS / 3 {
             site.write(SETTINGS, "[acl]\npolicy = \"perhaps\"\n");
             doors[0].reload("reload refused, serving as before");
@@ -215,7 +217,9 @@ fn nobody_notices_twenty_reloads_and_a_new_binary() {
             door.serves = installed.successor(door.gate);
         }
         crowd.goes_on();
-        doors.iter().for_each(|door| door.reload(" reloaded"));
+        for door in &doors {
+            door.reload(" reloaded");
+        }
         crowd.goes_on();
         drop(ending);
         askers.into_iter().map(|asker| asker.join().unwrap()).sum()

@@ -16,13 +16,13 @@ const VERSION: &str = "/api2/json/version";
 const SERVES: &str = "the successor serves";
 
 /// A copy of the binary that may be replaced, and the process that runs it.
-pub(super) struct Installed {
-    pub(super) path: PathBuf,
+pub(crate) struct Installed {
+    pub(crate) path: PathBuf,
     successors: Vec<Pid>,
 }
 
 impl Installed {
-    pub(super) fn new(site: &Site) -> Self {
+    pub(crate) fn new(site: &Site) -> Self {
         let path = site.path("/usr/bin/nodegate");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let installed = Self { path, successors: Vec::new() };
@@ -31,7 +31,7 @@ impl Installed {
     }
 
     /// What `Nodegate::prepared` would run, from the copy.
-    pub(super) fn command(&self, prepared: &Command) -> Command {
+    pub(crate) fn command(&self, prepared: &Command) -> Command {
         let mut command = Command::new(&self.path);
         command.args(prepared.get_args());
         for (name, value) in prepared.get_envs() {
@@ -44,7 +44,7 @@ impl Installed {
     }
 
     /// As packages do it: another file, moved to the old one's place.
-    pub(super) fn replace(&self) {
+    pub(crate) fn replace(&self) {
         self.replace_by(&fs::read(env!("CARGO_BIN_EXE_nodegate")).unwrap());
     }
 
@@ -56,7 +56,7 @@ impl Installed {
     }
 
     /// The process that the log says has taken over.
-    pub(super) fn successor(&mut self, gate: &Nodegate) -> Pid {
+    pub(crate) fn successor(&mut self, gate: &Nodegate) -> Pid {
         let log = gate.stderr();
         let line = log.lines().rfind(|line| line.contains(SERVES)).unwrap();
         let pid = line.split("pid=").nth(1).unwrap().split_whitespace().next().unwrap();

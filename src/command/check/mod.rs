@@ -1,5 +1,7 @@
 //! `nodegate check PROFILE`: everything that `run` would use, and every problem at once.
 
+mod key_files;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
     };
     let mut advice = advice(&config);
     advice.extend(listen_problem(&config));
+    advice.extend(key_files::problems(&config));
     let (config, mut problems) = build(config);
     problems.extend(advice);
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
