@@ -1,6 +1,7 @@
 //! One connection, top to bottom: may this address connect, TLS or not, then request after request.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
     match &engine.speaks {
         Speaks::Connect(_) => Box::pin(tunnel::serve(worker, stream, peer, excess)).await,
         Speaks::Https(acceptor) => {
-            let Some(opened) = open(&worker, acceptor, stream, peer).await else { return };
+            let Some(opened) = in_a_box(open(&worker, acceptor, stream, peer)).await else { return };
             let tls = match &opened {
                 Opened::Tls(stream) => Some(stream.session()),
                 Opened::Plain(_) => None,
@@ -139,7 +140,7 @@ where
 {
     let mut early = Bytes::new();
     loop {
-        let left = Box::pin(serve_requests(&thread, &client, stream, early)).await;
+        let left = in_a_box(serve_requests(&thread, &client, stream, early)).await;
         memory::released();
         match left {
             None => return,
@@ -151,7 +152,7 @@ where
             Some(Left::Bridged(mut stream, early, console)) => {
                 stream.spare();
                 let ping = thread.worker().engine.config.settings.console_ping;
-                return Box::pin(bridge::run(stream, early, console, ping, &thread.stop)).await;
+                return in_a_box(bridge::run(stream, early, console, ping, &thread.stop)).await;
             }
         }
         let asks_again = async { !early.is_empty() || stream.socket().readable().await.is_ok() };
@@ -163,9 +164,14 @@ where
         };
         if !asks_again {
             tracing::debug!(peer = %client.peer.address(), "quiet connection closed");
-            return say_last_words(&mut stream, b"").await;
+            return in_a_box(say_last_words(&mut stream, b"")).await;
         }
     }
+}
+
+/// What a connection needs only for a while takes no room of its own the rest of the time.
+fn in_a_box<F: Future>(future: F) -> Pin<Box<F>> {
+    Box::pin(future)
 }
 
 /// Requests until the connection ends, is bridged, or its client has nothing to ask for a while.
