@@ -10,6 +10,7 @@ use crate::config::{Config, Options};
 use crate::control::client::Asker;
 use crate::control::{self, Answer, Question};
 use crate::process::running::Running;
+use crate::upstream::io_message;
 
 /// Reloads; with `confirm` for so many seconds, unless they are confirmed.
 pub fn run(profile: &str, options: &Options, confirm: Option<u64>) -> ExitCode {
@@ -31,7 +32,9 @@ fn ask(profile: &str, options: &Options, question: Question) -> ExitCode {
     let connected = Asker::connect(&path);
     let answered = match connected {
         Ok(mut asker) => asker.ask(question),
-        Err(error) => return without_socket(&config, question, &format!("{}: {error}", path.display())),
+        Err(error) => {
+            return without_socket(&config, question, &format!("{}: {}", path.display(), io_message(&error)));
+        }
     };
     match answered {
         Ok(answer) => tell(&config.product.name, question, answer),

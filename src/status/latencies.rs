@@ -32,7 +32,8 @@ impl Latencies {
     pub(super) fn add(&self, now: Duration, latency: Duration) {
         let number = now.as_secs() / SPAN + 1;
         let Some(span) = self.0.get(usize::try_from(number).unwrap_or_default() % SPANS) else { return };
-        if span.number.swap(number, Ordering::Relaxed) != number {
+        if span.number.load(Ordering::Relaxed) != number {
+            span.number.store(number, Ordering::Relaxed);
             span.bins.iter().for_each(|bin| bin.store(0, Ordering::Relaxed));
         }
         if let Some(bin) = span.bins.get(bin_of(latency)) {

@@ -16,6 +16,7 @@ use crate::control::client::Asker;
 use crate::control::{self, Answer, Question};
 use crate::process::running::Running;
 use crate::status::report::Report;
+use crate::upstream::io_message;
 
 /// Between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ pub fn run(profile: &str, options: &Options, style: Style) -> ExitCode {
 /// Why the socket does not answer is told where there is nothing else to tell.
 fn connect(config: &Config) -> Result<Asker, String> {
     let path = control::place(config, config.settings.listen.port).ok_or("the profile has no pid file")?;
-    Asker::connect(&path).map_err(|error| format!("{}: {error}", path.display()))
+    Asker::connect(&path).map_err(|error| format!("{}: {}", path.display(), io_message(&error)))
 }
 
 fn show(mut asker: Asker, style: Style) -> ExitCode {

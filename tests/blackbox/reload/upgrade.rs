@@ -1,7 +1,6 @@
 //! The binary is replaced: a successor takes over, and nobody who is connected notices.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -9,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{SETTINGS, reload, threads};
+use crate::status::report;
 use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Outcome, Session, Site};
 
@@ -48,10 +48,13 @@ impl Installed {
         self.replace_by(&fs::read(env!("CARGO_BIN_EXE_nodegate")).unwrap());
     }
 
+    /// The file itself is written by another process: what a test beside this one starts at the same moment inherits
+    /// what is open here, and a file that is open for writing cannot be run.
     fn replace_by(&self, contents: &[u8]) {
-        let next = self.path.with_extension("next");
-        fs::write(&next, contents).unwrap();
-        fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).unwrap();
+        let (copy, next) = (self.path.with_extension("copy"), self.path.with_extension("next"));
+        fs::write(&copy, contents).unwrap();
+        let installed = Command::new("install").args(["-m", "755"]).args([&copy, &next]).status().unwrap();
+        assert!(installed.success());
         fs::rename(next, &self.path).unwrap();
     }
 
@@ -119,6 +122,26 @@ fn a_successor_takes_over_and_the_one_before_ends_with_its_last_connection() {
     kill(successor, Signal::SIGTERM).unwrap();
     eventually("it ends", || !lives(successor));
     assert!(Session::try_tls(gate.local()).is_err());
+}
+
+#[test]
+fn the_command_that_asks_for_a_reload_is_told_the_successor_who_is_asked_from_then_on() {
+    let site = Site::pve();
+    let mut installed = Installed::new(&site);
+    let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
+    assert_eq!(report(&site, &gate, "pve")["pid"], gate.pid());
+    installed.replace();
+    let port = format!("listen.port={}", gate.port());
+    let asked = Outcome::ask(&site, &["--set", &port, "reload", "pve"]);
+    let successor = installed.successor(&gate);
+    let told = format!("reloaded by its successor, pid {successor}; changed: nothing\n");
+    assert_eq!((asked.code, asked.stdout), (0, told));
+    assert!(gate.wait().success());
+    assert_eq!(report(&site, &gate, "pve")["pid"], successor.as_raw());
+    let socket = site.path(&format!("/run/pveproxy/nodegate-pve-{}.sock", gate.port()));
+    assert!(socket.exists(), "the one before has left it");
+    kill(successor, Signal::SIGTERM).unwrap();
+    eventually("it is gone with the successor", || !socket.exists());
 }
 
 #[test]
