@@ -199,3 +199,22 @@ fn every_test_that_a_document_names_is_there() {
         assert!(lost.is_empty(), "{document} names tests that are not there: {lost:#?}");
     }
 }
+
+/// What stands between backquotes and ends in a name of four words or more is a test.
+#[test]
+fn every_test_that_the_documents_name_is_there() {
+    let folders = ["tests", "src", "spice/src"];
+    let code: String = folders.iter().flat_map(|folder| sources(folder)).map(|(_, text)| text).collect();
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md");
+    let text = fs::read_to_string(document).unwrap();
+    let is_name = |word: &&str| {
+        word.matches('_').count() >= 3
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let last_parts = text.split('`').skip(1).step_by(2).filter_map(|word| word.rsplit("::").next());
+    let named: Vec<_> = last_parts.filter(is_name).collect();
+    assert!(named.len() > 60, "{named:?}");
+    for name in named {
+        assert!(code.contains(&format!("fn {name}()")), "docs/security.md names {name}, which is nowhere");
+    }
+}
