@@ -67,6 +67,18 @@ pub enum Speaks {
     Connect(Box<TunnelRules>),
 }
 
+impl Speaks {
+    fn load(config: &Config, tickets: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
+        match config.product.protocol {
+            Protocol::Https => {
+                let (acceptor, problems) = Acceptor::load(config, tickets);
+                (acceptor.map(Self::Https), problems)
+            }
+            Protocol::Connect => (TunnelRules::new(config).map(Box::new).map(Self::Connect), Vec::new()),
+        }
+    }
+}
+
 /// The profile's header names, parsed.
 #[derive(Default)]
 pub struct HeaderNames {
@@ -96,14 +108,8 @@ impl Engine {
         let uploads = uploads.map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
-        let speaks = match config.product.protocol {
-            Protocol::Https => {
-                let (acceptor, more) = Acceptor::load(&config, &lasting.tickets);
-                problems.extend(more);
-                acceptor.map(Speaks::Https)
-            }
-            Protocol::Connect => TunnelRules::new(&config).map(Box::new).map(Speaks::Connect),
-        };
+        let (speaks, more) = Speaks::load(&config, &lasting.tickets);
+        problems.extend(more);
         let parts = (gate, routes, pages, headers, consoles, uploads, common, client_context, speaks);
         let (
             Some(gate),

@@ -1,32 +1,29 @@
 //! `CONNECT` with a signed ticket: to a port of this node, or to the same door of another one.
 
 mod refusal;
+mod rules;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nodegate_spice::head::{connect_request, read_head, read_response};
-use nodegate_spice::{
-    ConnectHead, HeadError, HeadLimits, HopHeaders, Meter, Target, TicketError, TicketRules, ticket, tunnel,
-};
+use nodegate_spice::{ConnectHead, HeadError, Meter, Target, ticket, tunnel};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::refusal::Refusal;
+pub use self::rules::TunnelRules;
 use crate::acl::PeerIp;
-use crate::config::Config;
 use crate::engine::{Engine, Speaks};
-use crate::gate::csrf;
 use crate::limits::{Excess, logins};
 use crate::response::access_log::Entry;
 use crate::server::Worker;
 use crate::status::bridges::{Bridge, Kind};
 use crate::status::counters;
-use crate::watched_file::{FileError, WatchedFile};
 
 /// Viewers give up after 10 s; a hop behind another one must be done before that one gives up.
 const FIRST_HOP: Duration = Duration::from_secs(8);
@@ -36,78 +33,12 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// For a client to take a refusal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What the profile says, with the file that holds the secret.
-pub struct TunnelRules {
-    ticket: TicketRules,
-    secret: WatchedFile<String>,
-    limits: HeadLimits,
-    names: HopHeaders,
-    node_name: String,
-    peer_port: u16,
-}
-
 /// The far end of a tunnel, and what it has sent already.
 struct FarEnd {
     /// for people
     name: String,
     stream: TcpStream,
     early: Vec<u8>,
-}
-
-impl TunnelRules {
-    /// `None` for a profile without a `[product.connect]` part.
-    pub fn new(config: &Config) -> Option<Self> {
-        let connect = config.product.connect.as_ref()?;
-        let settings = &config.settings;
-        let names = &config.product.backend;
-        Some(Self {
-            ticket: TicketRules {
-                prefix: connect.prefix.clone(),
-                ports: settings.tunnel_ports.clone(),
-                max_age: connect.max_age,
-                max_future: connect.max_future,
-            },
-            secret: WatchedFile::new(config.root.path(&connect.secret), csrf::secret_of),
-            limits: HeadLimits { bytes: settings.limits.header, headers: settings.limits.headers },
-            names: HopHeaders {
-                loop_header: names.loop_header.clone().unwrap_or_default(),
-                client_header: names.client_header.clone().unwrap_or_default(),
-            },
-            node_name: settings.node_name.clone(),
-            peer_port: settings.tunnel_peer_port,
-        })
-    }
-
-    /// Looks at the secret once, for `check`.
-    pub fn file_error(&self) -> Option<FileError> {
-        self.secret.current().err()
-    }
-
-    /// A target that the secret of the last look does not fit may be signed with a newer one.
-    fn judge(&self, target: &str) -> Result<Target, Refusal> {
-        match self.judge_once(target) {
-            Err(_) if self.secret.has_changed() => self.judge_once(target),
-            judged => judged,
-        }
-    }
-
-    fn judge_once(&self, target: &str) -> Result<Target, Refusal> {
-        let secret = self.secret.current().map_err(Refusal::Secret)?.value;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        ticket::verify(target, &self.ticket, &secret, now).map_err(|error| match error {
-            TicketError::Port(port) => Refusal::Port(port),
-            TicketError::Malformed
-            | TicketError::Signature
-            | TicketError::OtherPort
-            | TicketError::Expired
-            | TicketError::Future => Refusal::Ticket(error),
-        })
-    }
-
-    fn is_here(&self, node: &str) -> bool {
-        node == "localhost" || node.eq_ignore_ascii_case(&self.node_name)
-    }
 }
 
 /// Serves one connection: head, ticket, far end, then bytes both ways until both ends are done, or nodegate stops.

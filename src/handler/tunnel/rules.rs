@@ -1,0 +1,76 @@
+//! Which tickets open a tunnel, and where this node is.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nodegate_spice::{HeadLimits, HopHeaders, Target, TicketError, TicketRules, ticket};
+
+use super::refusal::Refusal;
+use crate::config::Config;
+use crate::gate::csrf;
+use crate::watched_file::{FileError, WatchedFile};
+
+/// What the profile says, with the file that holds the secret.
+pub struct TunnelRules {
+    ticket: TicketRules,
+    secret: WatchedFile<String>,
+    pub(super) limits: HeadLimits,
+    pub(super) names: HopHeaders,
+    node_name: String,
+    pub(super) peer_port: u16,
+}
+
+impl TunnelRules {
+    /// `None` for a profile without a `[product.connect]` part.
+    pub fn new(config: &Config) -> Option<Self> {
+        let connect = config.product.connect.as_ref()?;
+        let settings = &config.settings;
+        let names = &config.product.backend;
+        Some(Self {
+            ticket: TicketRules {
+                prefix: connect.prefix.clone(),
+                ports: settings.tunnel_ports.clone(),
+                max_age: connect.max_age,
+                max_future: connect.max_future,
+            },
+            secret: WatchedFile::new(config.root.path(&connect.secret), csrf::secret_of),
+            limits: HeadLimits { bytes: settings.limits.header, headers: settings.limits.headers },
+            names: HopHeaders {
+                loop_header: names.loop_header.clone().unwrap_or_default(),
+                client_header: names.client_header.clone().unwrap_or_default(),
+            },
+            node_name: settings.node_name.clone(),
+            peer_port: settings.tunnel_peer_port,
+        })
+    }
+
+    /// Looks at the secret once, for `check`.
+    pub fn file_error(&self) -> Option<FileError> {
+        self.secret.current().err()
+    }
+
+    /// A target that the secret of the last look does not fit may be signed with a newer one.
+    pub(super) fn judge(&self, target: &str) -> Result<Target, Refusal> {
+        match self.judge_once(target) {
+            Err(_) if self.secret.has_changed() => self.judge_once(target),
+            judged => judged,
+        }
+    }
+
+    fn judge_once(&self, target: &str) -> Result<Target, Refusal> {
+        let secret = self.secret.current().map_err(Refusal::Secret)?.value;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        ticket::verify(target, &self.ticket, &secret, now).map_err(|error| match error {
+            TicketError::Port(port) => Refusal::Port(port),
+            TicketError::Malformed
+            | TicketError::Signature
+            | TicketError::OtherPort
+            | TicketError::Expired
+            | TicketError::Future => Refusal::Ticket(error),
+        })
+    }
+
+    pub(super) fn is_here(&self, node: &str) -> bool {
+        node == "localhost" || node.eq_ignore_ascii_case(&self.node_name)
+    }
+}
