@@ -1,10 +1,11 @@
 //! What is counted. Each thread adds to a row of its own, so that threads do not take it from each other.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::latencies::{Histogram, Latencies};
+use super::latencies::{self, Histogram, Latencies};
 
 /// Threads beyond share the rows; as many as there may be workers.
 const ROWS: usize = 128;
@@ -16,6 +17,8 @@ static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 thread_local! {
     static ROW: Option<&'static Row> = TABLE.get(NEXT.fetch_add(1, Ordering::Relaxed) % ROWS);
+    /// the ten seconds that it is, and their end: to compare costs less than to subtract
+    static SPAN_NOW: Cell<(u64, Instant)> = Cell::new((0, *BEGAN));
 }
 
 /// On cache lines of its own.
@@ -77,7 +80,7 @@ pub fn answered(status: u16, started: Option<Instant>) {
             row.refused.fetch_add(1, Ordering::Relaxed);
         } else if let Some(started) = started {
             let now = Instant::now();
-            row.latencies.add(now.duration_since(*BEGAN), now.duration_since(started));
+            row.latencies.add(span_number(now), now.duration_since(started));
         }
     });
 }
@@ -123,6 +126,18 @@ pub fn begin() {
 /// How long this process has been counting.
 pub fn uptime() -> Duration {
     BEGAN.elapsed()
+}
+
+fn span_number(now: Instant) -> u64 {
+    SPAN_NOW.with(|span| {
+        let (number, end) = span.get();
+        if now < end {
+            return number;
+        }
+        let number = latencies::span_at(now.duration_since(*BEGAN));
+        span.set((number, *BEGAN + Duration::from_secs(number * latencies::SPAN)));
+        number
+    })
 }
 
 fn add(count: impl FnOnce(&Row) -> &AtomicU64) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Seconds of one histogram.
-const SPAN: u64 = 10;
+pub(super) const SPAN: u64 = 10;
 /// A minute, and the one being filled.
 const SPANS: usize = 7;
 /// Each doubling of the time is cut in eight, so that a value is known to an eighth.
@@ -28,9 +28,8 @@ impl Latencies {
         Self([const { Span { number: AtomicU64::new(0), bins: [const { AtomicU32::new(0) }; BINS] } }; SPANS])
     }
 
-    /// At `now` since the start an answer went out that took `latency`.
-    pub(super) fn add(&self, now: Duration, latency: Duration) {
-        let number = now.as_secs() / SPAN + 1;
+    /// An answer went out that took `latency`, in the ten seconds of this number.
+    pub(super) fn add(&self, number: u64, latency: Duration) {
         let Some(span) = self.0.get(usize::try_from(number).unwrap_or_default() % SPANS) else { return };
         if span.number.load(Ordering::Relaxed) != number {
             span.number.store(number, Ordering::Relaxed);
@@ -43,7 +42,7 @@ impl Latencies {
 
     /// Adds what is not older than a minute.
     pub(super) fn read_into(&self, histogram: &mut Histogram, now: Duration) {
-        let newest = now.as_secs() / SPAN + 1;
+        let newest = span_at(now);
         for span in &self.0 {
             let number = span.number.load(Ordering::Relaxed);
             if number == 0 || number + 6 < newest {
@@ -54,6 +53,11 @@ impl Latencies {
             }
         }
     }
+}
+
+/// The number of the ten seconds at `now` since the start.
+pub(super) fn span_at(now: Duration) -> u64 {
+    now.as_secs() / SPAN + 1
 }
 
 /// The answers of all threads.
@@ -84,7 +88,8 @@ impl Histogram {
 }
 
 fn bin_of(latency: Duration) -> usize {
-    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
+    let micros =
+        latency.as_secs().saturating_mul(1_000_000).saturating_add(latency.subsec_micros().into()).max(1);
     let power = micros.ilog2();
     if power < FIRST {
         return 0;
@@ -130,10 +135,10 @@ mod tests {
         };
         assert_eq!(read(0).percentile(50), None);
         for _ in 0..98 {
-            latencies.add(Duration::from_secs(5), micros(1000));
+            latencies.add(span_at(Duration::from_secs(5)), micros(1000));
         }
-        latencies.add(Duration::from_secs(15), micros(1_000_000));
-        latencies.add(Duration::from_secs(15), micros(1_000_000));
+        latencies.add(span_at(Duration::from_secs(15)), micros(1_000_000));
+        latencies.add(span_at(Duration::from_secs(15)), micros(1_000_000));
         let histogram = read(16);
         assert_eq!(histogram.count(), 100);
         assert!(histogram.percentile(50).is_some_and(|half| half < micros(1126)));
@@ -141,7 +146,7 @@ mod tests {
         assert!(histogram.percentile(99).is_some_and(|most| most > micros(1_000_000)));
         assert_eq!(read(70).count(), 2, "the first ten seconds are over");
         assert_eq!(read(200).count(), 0);
-        latencies.add(Duration::from_secs(205), micros(10));
+        latencies.add(span_at(Duration::from_secs(205)), micros(10));
         assert_eq!(read(206).count(), 1);
     }
 }
