@@ -147,7 +147,17 @@ impl Engine {
             counts: Arc::clone(&lasting.counts),
             capacity,
         };
+        engine.read_ahead();
         (Ok(engine), problems)
+    }
+
+    /// Nobody's first request is to wait for a file that is slow to read.
+    fn read_ahead(&self) {
+        self.gate.iter().for_each(Gate::read_ahead);
+        self.nodes.read_ahead();
+        if let Speaks::Connect(rules) = &self.speaks {
+            rules.read_ahead();
+        }
     }
 
     /// Another node, and what it must show.

@@ -14,6 +14,8 @@ use crate::deputy::Deputy;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A file system's clock may tick this coarsely: a file changed so recently may change again unseen.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
+/// A busy machine answers by then; a file system that hangs holds up a start or a reload no longer than so many moments.
+const LOOKS_AHEAD: usize = 10;
 /// So long a stamp stands for the contents: on a cluster's file system the time of change is another node's word.
 const STAMP_COUNTS: Duration = Duration::from_secs(30);
 /// So long a look is waited for.
@@ -124,6 +126,16 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
             return outcome.clone();
         }
         self.look(&mut seen)
+    }
+
+    /// Looks before anybody waits for it, so that there is something to remember; a few times where it takes long.
+    pub fn read_ahead(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..LOOKS_AHEAD {
+            if !matches!(self.look(&mut seen), Err(FileError::Silent { .. })) {
+                return;
+            }
+        }
     }
 
     /// Looks now, before something is refused because of what the file says. Whether it says something else.

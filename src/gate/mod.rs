@@ -205,6 +205,14 @@ impl Gate {
         secret.into_iter().chain(keys).collect()
     }
 
+    /// Reads what tickets are judged by before the first of them comes.
+    pub fn read_ahead(&self) {
+        self.csrf_secret.read_ahead();
+        for files in &self.tickets {
+            files.key.read_ahead();
+        }
+    }
+
     fn user_of(&self, ticket: &str, now: SystemTime) -> Result<(String, Ticket), Denial> {
         let mut failure = TicketError::Form;
         for (kind, files) in self.tickets.iter().enumerate() {

@@ -112,6 +112,11 @@ impl NodeFile {
         }))
     }
 
+    /// See `WatchedFile::read_ahead`.
+    pub fn read_ahead(&self) {
+        self.0.iter().for_each(WatchedFile::read_ahead);
+    }
+
     /// Looks now; whether the nodes are others than at the last look.
     pub fn has_changed(&self) -> bool {
         self.0.as_ref().is_some_and(WatchedFile::has_changed)

@@ -48,6 +48,11 @@ impl TunnelRules {
         self.secret.current().err()
     }
 
+    /// See `WatchedFile::read_ahead`.
+    pub fn read_ahead(&self) {
+        self.secret.read_ahead();
+    }
+
     /// A target that the secret of the last look does not fit may be signed with a newer one.
     pub(super) fn judge(&self, target: &str) -> Result<Target, Refusal> {
         match self.judge_once(target) {

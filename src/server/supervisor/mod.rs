@@ -123,11 +123,14 @@ impl Supervisor {
             }
         };
         drop(questions); // nobody is answered any more
-        match successor {
-            None => service_manager::stopping(),
+        let stops = match successor {
+            None => {
+                service_manager::stopping();
+                true
+            }
             Some(successor) => self.leave_to(successor).await?,
-        }
-        if let Some(predecessor) = &self.predecessor {
+        };
+        if let Some(predecessor) = self.predecessor.as_ref().filter(|_| stops) {
             predecessor.stop();
         }
         drop(self.control);
@@ -215,22 +218,22 @@ impl Supervisor {
         }));
     }
 
-    /// The successor serves: no more connections here, and an end with the last one.
-    async fn leave_to(&mut self, successor: Successor) -> io::Result<()> {
+    /// The successor serves: no more connections here, and an end with the last one. Whether it was told to stop before.
+    async fn leave_to(&mut self, successor: Successor) -> io::Result<bool> {
         service_manager::main_pid(successor.pid);
         let mut link = successor.go()?;
         self.workers.retire_all(self.running.engine.config.settings.timeout.drain);
         loop {
             tokio::select! {
                 biased;
-                _ = self.signals.terminate.recv() => return Ok(()),
-                _ = self.signals.interrupt.recv() => return Ok(()),
+                _ = self.signals.terminate.recv() => return Ok(true),
+                _ = self.signals.interrupt.recv() => return Ok(true),
                 _ = self.signals.hangup.recv() => self.reopen_log(),
                 told = link.next() => match told {
                     Told::Reopen => self.reopen_log(),
-                    Told::Stop => return Ok(()),
+                    Told::Stop => return Ok(true),
                 },
-                () = self.workers.ended() => return Ok(()),
+                () = self.workers.ended() => return Ok(false),
             }
         }
     }

@@ -217,6 +217,25 @@ fn a_stop_reaches_those_that_drain_as_well() {
 }
 
 #[test]
+fn the_first_goes_on_when_the_second_has_ended_before_it() {
+    let site = Site::pve();
+    let mut installed = Installed::new(&site);
+    let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
+    let mut kept = gate.connect();
+    assert_eq!(kept.request("GET", "/nope", "", b"").status, 404);
+    installed.replace();
+    reload(&gate, SERVES);
+    let second = installed.successor(&gate);
+    installed.replace();
+    kill(second, Signal::SIGHUP).unwrap();
+    eventually("a third serves", || gate.stderr().matches(SERVES).count() == 2);
+    installed.successor(&gate);
+    eventually("the second has nobody left", || !lives(second));
+    assert_eq!(kept.request("GET", "/nope", "", b"").status, 404);
+    assert!(gate.wait().success());
+}
+
+#[test]
 fn the_pid_file_names_the_successor() {
     let site = Site::pve();
     let port = free_port();
