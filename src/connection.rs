@@ -24,7 +24,7 @@ use crate::request::{self, Client};
 use crate::response::access_log::Entry;
 use crate::server::{Worker, WorkerThread};
 use crate::status::counters;
-use crate::tls::{Acceptor, ClientStream, TlsStream};
+use crate::tls::{Acceptor, ClientStream, Identity, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -55,6 +55,10 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
                 Opened::Tls(stream) => Some(stream.session()),
                 Opened::Plain(_) => None,
             };
+            if let Some(identity) = tls.as_ref().and_then(|tls| tls.identity.as_deref()) {
+                let Identity { subject, fingerprint } = identity;
+                tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
+            }
             let Ok(client) = Client::new(peer, tls, excess, &worker) else { return };
             drop(worker); // a connection may outlive many configurations
             match opened {

@@ -88,7 +88,7 @@ async fn answer_in_full(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if engine.log.is_detailed() {
-        record.details = log_context::current(|context| Box::new(Details::of(context, client.tls)));
+        record.details = log_context::current(|context| Box::new(Details::of(context, client.tls.clone())));
     }
     let cacheable = response.headers().contains_key(ETAG);
     engine.common.add_to(&mut response, cacheable, head::keeps_alive(head.version, &head.headers));

@@ -108,6 +108,11 @@ pub struct TlsSettings {
     pub disable_tls_1_3: bool,
     pub dhparams: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
+    /// beside the profile's own: each with its chain, the key in it or beside it
+    pub more_certificates: Vec<PathBuf>,
+    pub client_certificates: ClientCertificates,
+    /// there where client certificates are asked for
+    pub client_ca: Option<PathBuf>,
     /// for problems that only OpenSSL can find: where each of these settings came from
     pub origins: TlsOrigins,
 }
@@ -118,6 +123,28 @@ pub struct TlsOrigins {
     pub ciphersuites: Origin,
     pub dhparams: Origin,
     pub key_file: Origin,
+    pub more_certificates: Origin,
+    pub client_ca: Origin,
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClientCertificates {
+    Off,
+    /// who has none is served as well
+    Optional,
+    Required,
+}
+
+impl ClientCertificates {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "optional" => Ok(Self::Optional),
+            "required" => Ok(Self::Required),
+            _ => Err(format!("must be off, optional or required, not '{text}'")),
+        }
+    }
 }
 
 /// The header that names the real client, and the peers that are believed.

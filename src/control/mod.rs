@@ -88,14 +88,14 @@ impl Control {
     pub fn serves(&self, engine: &Engine, listeners: &[TcpListener]) {
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
-        let certificate_expires = match &engine.speaks {
-            Speaks::Https(acceptor) => acceptor.certificate_expires(),
-            Speaks::Connect(_) => None,
+        let certificates = match &engine.speaks {
+            Speaks::Https(acceptor) => acceptor.certificates(),
+            Speaks::Connect(_) => Vec::new(),
         };
         self.facts.change(|known| {
             known.profile.clone_from(&engine.config.product.name);
             known.listening = listening;
-            known.certificate_expires = certificate_expires;
+            known.certificates = certificates;
         });
     }
 

@@ -9,6 +9,7 @@ use crate::process::service_manager;
 
 /// Certificates are picked up within a minute, of two looks if need be.
 const CERTIFICATES: Duration = Duration::from_secs(15);
+const EXPIRY: Duration = Duration::from_hours(24);
 const STATUS: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,12 +18,15 @@ pub(super) enum Due {
     Watchdog,
     Status,
     Certificates,
+    /// certificates that end soon are told each day
+    Expiry,
 }
 
 pub(super) struct Timers {
     watchdog: Option<Interval>,
     status: Option<Interval>,
     certificates: Interval,
+    expiry: Interval,
 }
 
 impl Timers {
@@ -31,6 +35,7 @@ impl Timers {
             watchdog: service_manager::watchdog().map(|period| every(period / 2)),
             status: service_manager::is_there().then(|| every(STATUS)),
             certificates: every(CERTIFICATES),
+            expiry: every(EXPIRY),
         }
     }
 
@@ -40,6 +45,7 @@ impl Timers {
             () = tick(&mut self.watchdog) => Due::Watchdog,
             () = tick(&mut self.status) => Due::Status,
             _ = self.certificates.tick() => Due::Certificates,
+            _ = self.expiry.tick() => Due::Expiry,
         }
     }
 }

@@ -10,6 +10,8 @@ use super::counters;
 
 /// Consoles and tunnels that are told one by one; the others are only counted.
 const LISTED: usize = 1000;
+/// A certificate that ends within so many seconds is warned of.
+const SOON: i64 = 14 * 86_400;
 
 /// What only the main thread knows.
 #[derive(Debug, Default)]
@@ -19,8 +21,8 @@ pub struct Facts(Mutex<Known>);
 pub struct Known {
     pub profile: String,
     pub listening: Vec<String>,
-    /// end of the certificate that is served, in seconds since 1970
-    pub certificate_expires: Option<i64>,
+    /// the profile's own first
+    pub certificates: Vec<ServedCertificate>,
     pub last_reload: Option<LastReload>,
 }
 
@@ -62,8 +64,27 @@ pub struct Report {
     pub tunnels: usize,
     /// the oldest first, and at most a thousand
     pub open: Vec<OpenBridge>,
+    /// of the profile's own
     pub certificate_expires: Option<i64>,
+    pub certificates: Vec<ServedCertificate>,
     pub last_reload: Option<LastReload>,
+}
+
+/// A certificate as an admin knows it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ServedCertificate {
+    pub file: String,
+    /// of hosts, as clients ask for them
+    pub names: Vec<String>,
+    /// seconds since 1970
+    pub expires: i64,
+}
+
+impl ServedCertificate {
+    /// Whether it is time to renew it, or past it.
+    pub fn ends_soon(&self, now: u64) -> bool {
+        self.expires - i64::try_from(now).unwrap_or(i64::MAX) < SOON
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -106,7 +127,7 @@ pub struct OpenBridge {
 
 impl Report {
     pub fn now(facts: &Facts) -> Self {
-        let Known { profile, listening, certificate_expires, last_reload } = facts.lock().clone();
+        let Known { profile, listening, certificates, last_reload } = facts.lock().clone();
         let totals = counters::totals();
         let all = bridges::all();
         let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();
@@ -133,7 +154,8 @@ impl Report {
             consoles: count(Kind::Console),
             tunnels: count(Kind::Tunnel),
             open: all.iter().take(LISTED).map(OpenBridge::of).collect(),
-            certificate_expires,
+            certificate_expires: certificates.first().map(|own| own.expires),
+            certificates,
             last_reload,
         }
     }

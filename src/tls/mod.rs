@@ -1,20 +1,24 @@
-//! The TLS side of the listening port: one OpenSSL context from settings and the first certificate that fits.
+//! The TLS side of the listening port: OpenSSL contexts from settings and certificates, one for each set of these.
 //!
 //! The context starts from OpenSSL's own defaults, so that `/etc/ssl/openssl.cnf` stays in force; only what the
 //! settings name is changed (manual, "SSL Cipher Suite" and following sections).
 
+mod client_certificate;
+mod contexts;
 pub mod pair;
 pub mod renewal;
+mod selection;
+mod staple;
 mod stream;
 pub mod ticket_keys;
 
+pub use self::client_certificate::Identity;
 pub use self::stream::{ClientStream, TlsSession, TlsStream};
 
 use std::ffi::c_void;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use openssl::asn1::Asn1Time;
 use openssl::dh::Dh;
 use openssl::error::ErrorStack;
 use openssl::ssl::{
@@ -27,7 +31,8 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::problem::Problem;
 use crate::config::settings::TlsSettings;
-use pair::Contents;
+use crate::status::report::ServedCertificate;
+use pair::{Contents, Pair};
 use ticket_keys::TicketKeys;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
@@ -42,15 +47,17 @@ pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::AC
 /// Bytes of two full records with what TLS adds; there only while something is being read.
 const READ_BUFFER: usize = 33_500;
 
-/// Accepts TLS connections with one certificate, which may be renewed.
+/// Accepts TLS connections with certificates that may be renewed.
 pub struct Acceptor {
     served: RwLock<Served>,
 }
 
 #[derive(Clone)]
 struct Served {
+    /// every handshake begins with it; the name that a client asks for may lead to another one
     context: SslContext,
-    /// of the files that the certificate was chosen from
+    certificates: Arc<[ServedCertificate]>,
+    /// of the files that the certificates were chosen from
     contents: Contents,
 }
 
@@ -61,6 +68,8 @@ pub enum HandshakeError {
     Deadline(Duration),
     #[error(transparent)]
     Tls(#[from] openssl::ssl::Error),
+    #[error("the client's certificate has ended since its session began")]
+    Outdated,
     #[error(transparent)]
     Setup(#[from] ErrorStack),
 }
@@ -71,22 +80,28 @@ impl Acceptor {
     /// Tickets are sealed with `keys`, which outlive the acceptor.
     pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
         let settings = &config.settings.tls;
-        let (mut ready, unsound) =
-            build(settings).map_or_else(|why| (None, why), |ready| (Some(ready), Vec::new()));
         let contents = pair::contents(config);
-        let mut acceptor = None;
-        let mut problems = pair::choose(config, |pair| {
+        let unsound = build(settings).err().unwrap_or_default();
+        let (pairs, mut problems) = pair::choose(config, |pair| match build(settings) {
+            Ok(mut builder) => pair.install(&mut builder).map_err(|error| reason(&error)),
             // With unsound settings no pair can be tried out; what is wrong with them is told below, once.
-            if let Some(mut builder) = ready.take().or_else(|| build(settings).ok()) {
-                pair.install(&mut builder).map_err(|error| reason(&error))?;
-                keys.install(&mut builder).map_err(|error| reason(&error))?;
-                let served = Served { context: builder.build(), contents };
-                acceptor = Some(Self { served: RwLock::new(served) });
-            }
-            Ok(())
+            Err(_) => Ok(()),
         });
+        let sound = unsound.is_empty();
         problems.extend(unsound);
-        (acceptor, problems)
+        let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
+        match contexts::of(settings, &pairs, keys) {
+            Ok((context, warnings)) => {
+                problems.extend(warnings);
+                let certificates = pairs.iter().map(Pair::described).collect();
+                let served = Served { context, certificates, contents };
+                (Some(Self { served: RwLock::new(served) }), problems)
+            }
+            Err(more) => {
+                problems.extend(more);
+                (None, problems)
+            }
+        }
     }
 
     fn served(&self) -> Served {
@@ -103,17 +118,16 @@ impl Acceptor {
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// When the certificate ends, in seconds since 1970.
-    pub fn certificate_expires(&self) -> Option<i64> {
-        let left =
-            Asn1Time::from_unix(0).ok()?.diff(self.served().context.certificate()?.not_after()).ok()?;
-        Some(i64::from(left.days) * 86_400 + i64::from(left.secs))
+    /// The profile's own first.
+    pub fn certificates(&self) -> Vec<ServedCertificate> {
+        self.served().certificates.to_vec()
     }
 
     /// Performs the handshake within `deadline`.
     pub async fn accept(&self, stream: TcpStream, deadline: Duration) -> Result<TlsStream, HandshakeError> {
         let mut stream = TlsStream::new(Ssl::new(&self.served().context)?, stream)?;
         match timeout(deadline, stream.accept()).await {
+            Ok(Ok(())) if stream.is_outdated() => Err(HandshakeError::Outdated),
             Ok(done) => done.map(|()| stream).map_err(HandshakeError::from),
             Err(_) => Err(HandshakeError::Deadline(deadline)),
         }
@@ -145,6 +159,9 @@ fn build(settings: &TlsSettings) -> Result<SslContextBuilder, Vec<Problem>> {
         "tls.ciphersuites",
         "CIPHERSUITES is not understood",
     );
+    if let Err(message) = client_certificate::ask(&mut builder, settings) {
+        problems.push(Problem::error(origins.client_ca.clone(), "tls.client_ca", message));
+    }
     if let Err(message) = set_dhparams(&mut builder, settings) {
         problems.push(Problem::error(origins.dhparams.clone(), "tls.dhparams", message));
     }

@@ -22,7 +22,8 @@ pub struct Renewals {
 #[derive(Debug, PartialEq)]
 pub enum Look {
     Unchanged,
-    Renewed,
+    /// with what an admin should know of the new one
+    Renewed(Vec<Problem>),
     /// the old one is served; told once for each change
     Refused(Vec<Problem>),
 }
@@ -45,12 +46,13 @@ impl Renewals {
             return Look::Unchanged;
         }
         let (next, mut problems) = Acceptor::load(config, keys);
-        problems.retain(|problem| problem.is_error() && !known.contains(problem));
+        problems.retain(|problem| !known.contains(problem));
+        let (problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
         match next {
             Some(next) if problems.is_empty() => {
                 acceptor.replace(next);
                 *self = Self::default();
-                Look::Renewed
+                Look::Renewed(warnings)
             }
             Some(_) | None if self.suspect == Some(now) => {
                 *self = Self { suspect: None, refused: Some(now) };
@@ -108,7 +110,7 @@ mod tests {
         write(root, Some(&new), Some(&old));
         assert_eq!(look(), Look::Unchanged, "the key may follow");
         write(root, Some(&new), Some(&new));
-        assert_eq!(look(), Look::Renewed);
+        assert_eq!(look(), Look::Renewed(Vec::new()));
         assert_ne!(served(), first);
 
         write(root, Some(&old), Some(&new));

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::Pin;
 use std::ptr::null_mut;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use foreign_types::ForeignTypeRef as _;
@@ -17,6 +18,8 @@ use openssl_sys::{SSL_CTRL_MODE, SSL_ctrl};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
+
+use super::client_certificate::{self, Identity};
 
 /// Bytes of plain text in a full record (RFC 8446, section 5.1).
 const RECORD: usize = 16 << 10;
@@ -82,10 +85,12 @@ unsafe extern "C" {
 }
 
 /// What client and server have agreed on, in OpenSSL's words.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TlsSession {
     pub version: &'static str,
     pub cipher: &'static str,
+    /// who has shown a certificate
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// A TLS connection that a client opened.
@@ -100,11 +105,19 @@ impl TlsStream {
         Pin::new(&mut self.0).accept().await
     }
 
+    /// A session that was resumed brings the client's certificate along, which may have run out meanwhile.
+    pub(super) fn is_outdated(&self) -> bool {
+        let ssl = self.0.ssl();
+        ssl.session_reused()
+            && ssl.peer_certificate().is_some_and(|shown| client_certificate::has_ended(&shown))
+    }
+
     pub fn session(&self) -> TlsSession {
         let ssl = self.0.ssl();
         TlsSession {
             version: ssl.version_str(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
+            identity: ssl.peer_certificate().and_then(|shown| Identity::of(&shown)).map(Arc::new),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::gate::Gate;
 use crate::handler::upload::Uploads;
 use crate::listener;
 use crate::response::access_log::AccessLog;
+use crate::status::report::ServedCertificate;
 use crate::upstream::nodes::NodeFile;
 
 pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
@@ -35,16 +36,22 @@ pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
     let mut advice = advice(&config);
     advice.extend(listen_problem(&config));
     advice.extend(key_files::problems(&config));
-    let (config, mut problems) = build(config);
+    let (config, certificates, mut problems) = build(config);
     problems.extend(advice);
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
     if json {
         let settings: Map<_, _> =
             config.effective.iter().map(|(key, found)| ((*key).to_owned(), as_json(key, found))).collect();
-        say(&json!({ "settings": settings, "problems": errors, "warnings": warnings }).to_string());
+        let told = json!({
+            "settings": settings, "certificates": certificates, "problems": errors, "warnings": warnings,
+        });
+        say(&told.to_string());
     } else {
         for (key, found) in &config.effective {
             say(&format!("{key} = {}  ({})", found.text, found.origin));
+        }
+        for certificate in certificates.iter().filter(|_| certificates.len() > 1) {
+            say(&format!("certificate {}: {}", certificate.file, certificate.names.join(", ")));
         }
     }
     complain(&errors);
@@ -53,12 +60,12 @@ pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
 }
 
 /// Builds all that `run` would build, with an access log that writes nowhere.
-fn build(config: Config) -> (Config, Vec<Problem>) {
+fn build(config: Config) -> (Config, Vec<ServedCertificate>, Vec<Problem>) {
     let log = match AccessLog::start(None) {
         Ok(log) => Arc::new(log),
         Err(error) => {
             let problem = Problem::error(Origin::Profile, "", format!("cannot start a thread: {error}"));
-            return (config, vec![problem]);
+            return (config, Vec::new(), vec![problem]);
         }
     };
     let lasting = Lasting { log, tickets: Arc::default(), counts: Arc::default() };
@@ -66,9 +73,13 @@ fn build(config: Config) -> (Config, Vec<Problem>) {
     match engine {
         Ok(engine) => {
             problems.extend(missing_files(&engine));
-            (engine.config, problems)
+            let certificates = match &engine.speaks {
+                Speaks::Https(acceptor) => acceptor.certificates(),
+                Speaks::Connect(_) => Vec::new(),
+            };
+            (engine.config, certificates, problems)
         }
-        Err(config) => (config, problems),
+        Err(config) => (config, Vec::new(), problems),
     }
 }
 

@@ -4,13 +4,11 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Local};
 
-use crate::status::report::{LastReload, OpenBridge, Report, seconds_since_1970};
+use crate::status::report::{LastReload, OpenBridge, Report, ServedCertificate, seconds_since_1970};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-/// A certificate that ends within so many seconds is told in red.
-const SOON: i64 = 14 * 86_400;
 
 /// Puts words in colours, or leaves them as they are.
 #[derive(Clone, Copy)]
@@ -59,8 +57,9 @@ pub(super) fn of(report: &Report, rate: Option<f64>, paint: Paint) -> String {
     row("latency", &latency(report));
     row("consoles", &format!("{} open", report.consoles));
     row("tunnels", &format!("{} open", report.tunnels));
-    if let Some(end) = report.certificate_expires {
-        row("certificate", &certificate(end, paint));
+    for served in &report.certificates {
+        let of = if report.certificates.len() > 1 { format!(" ({})", served.file) } else { String::new() };
+        row("certificate", &(certificate(served, paint) + &of));
     }
     row("last reload", &report.last_reload.as_ref().map_or("none".to_owned(), |last| reload(last, paint)));
     text + &open(&report.open, paint)
@@ -88,13 +87,14 @@ fn latency(report: &Report) -> String {
     }
 }
 
-fn certificate(end: i64, paint: Paint) -> String {
-    let left = end - i64::try_from(seconds_since_1970()).unwrap_or_default();
+fn certificate(served: &ServedCertificate, paint: Paint) -> String {
+    let (end, now) = (served.expires, seconds_since_1970());
+    let left = end - i64::try_from(now).unwrap_or_default();
     let until = match u64::try_from(left) {
         Ok(left) => format!("until {}, {} from now", date(end), span(left)),
         Err(_) => format!("ended {}", date(end)),
     };
-    if left < SOON { paint.red(&until) } else { until }
+    if served.ends_soon(now) { paint.red(&until) } else { until }
 }
 
 fn reload(last: &LastReload, paint: Paint) -> String {

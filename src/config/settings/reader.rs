@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{
-    Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, RealIpSource, Settings, Timeouts,
-    TlsOrigins, TlsSettings,
+    Backend, BackendAddress, ClientCertificates, Limits, Listen, ListenAddress, LogForm, RealIpSource,
+    Settings, Timeouts, TlsOrigins, TlsSettings,
 };
 use crate::acl::{AccessList, AddressList, Policy};
 use crate::config::address;
@@ -80,13 +80,15 @@ impl Reader<'_> {
     }
 
     fn path(&mut self, key: &str) -> Option<PathBuf> {
-        self.optional(key, |text, root| {
-            if text.starts_with('/') {
-                Ok(root.path(text))
-            } else {
-                Err(format!("'{text}' is no absolute path"))
-            }
-        })
+        self.optional(key, absolute)
+    }
+
+    fn paths(&mut self, key: &str) -> Vec<PathBuf> {
+        let named = |text: &str, root: &Root| {
+            let paths = text.split(',').map(str::trim).filter(|path| !path.is_empty());
+            paths.map(|path| absolute(path, root)).collect()
+        };
+        self.optional(key, named).unwrap_or_default()
     }
 
     fn number<T: TryFrom<u64> + FromStr + Default>(&mut self, key: &str) -> T {
@@ -172,17 +174,29 @@ impl Reader<'_> {
             disable_tls_1_3: self.truth("tls.disable_tls_1_3"),
             dhparams: self.path("tls.dhparams"),
             key_file: self.path("tls.key_file"),
+            more_certificates: self.paths("tls.more_certificates"),
+            client_certificates: self
+                .parsed("tls.client_certificates", ClientCertificates::parse)
+                .unwrap_or(ClientCertificates::Off),
+            client_ca: self.path("tls.client_ca"),
             origins: TlsOrigins {
                 ciphers: self.text("tls.ciphers").origin,
                 ciphersuites: self.text("tls.ciphersuites").origin,
                 dhparams: self.text("tls.dhparams").origin,
                 key_file: self.text("tls.key_file").origin,
+                more_certificates: self.text("tls.more_certificates").origin,
+                client_ca: self.text("tls.client_ca").origin,
             },
         };
         if settings.disable_tls_1_2 && settings.disable_tls_1_3 {
             let origin = self.text("tls.disable_tls_1_3").origin;
             let message = "TLS 1.2 and TLS 1.3 are both disabled: no client could connect";
             self.problem("tls.disable_tls_1_3", &origin, message);
+        }
+        if settings.client_certificates != ClientCertificates::Off && settings.client_ca.is_none() {
+            let origin = self.text("tls.client_certificates").origin;
+            let message = "without tls.client_ca no certificate of a client can be judged";
+            self.problem("tls.client_certificates", &origin, message);
         }
         settings
     }
@@ -247,6 +261,10 @@ fn written_key(key: &str, origin: &Origin) -> String {
         }
         _ => key.to_owned(),
     }
+}
+
+fn absolute(text: &str, root: &Root) -> Result<PathBuf, String> {
+    if text.starts_with('/') { Ok(root.path(text)) } else { Err(format!("'{text}' is no absolute path")) }
 }
 
 fn policy(text: &str) -> Result<Policy, String> {

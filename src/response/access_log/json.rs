@@ -21,13 +21,17 @@ struct Line<'a> {
     upstream_latency: Option<f64>,
     tls: Option<&'a str>,
     cipher: Option<&'a str>,
+    /// of the certificate that the client has shown
+    client_subject: Option<&'a str>,
+    client_fingerprint: Option<&'a str>,
     request_id: Option<String>,
 }
 
 pub(super) fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Local>) {
     let details = entry.details;
     let upstream = details.and_then(|details| details.upstream.as_ref());
-    let tls = details.and_then(|details| details.tls);
+    let tls = details.and_then(|details| details.tls.as_ref());
+    let identity = tls.and_then(|tls| tls.identity.as_deref());
     let told = Line {
         time: now.to_rfc3339_opts(SecondsFormat::Millis, false),
         client: entry.client.to_string(),
@@ -40,6 +44,8 @@ pub(super) fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Loca
         upstream_latency: upstream.map(|(_, took)| took.as_secs_f64()),
         tls: tls.map(|tls| tls.version),
         cipher: tls.map(|tls| tls.cipher),
+        client_subject: identity.map(|identity| identity.subject.as_str()),
+        client_fingerprint: identity.map(|identity| identity.fingerprint.as_str()),
         request_id: details.map(|details| details.id.to_string()),
     };
     // Texts and numbers alone: nothing that could fail.

@@ -181,6 +181,7 @@ impl Supervisor {
             }
             Due::Status => self.tell_status(),
             Due::Certificates => self.look_at_certificates(),
+            Due::Expiry => self.warn_of_expiry(),
         }
     }
 
@@ -190,6 +191,20 @@ impl Supervisor {
         if status != self.status {
             service_manager::status(&status);
             self.status = status;
+        }
+    }
+
+    fn warn_of_expiry(&self) {
+        let Speaks::Https(acceptor) = &self.running.engine.speaks else { return };
+        let now = report::seconds_since_1970();
+        for certificate in acceptor.certificates().iter().filter(|served| served.ends_soon(now)) {
+            let days = (certificate.expires - i64::try_from(now).unwrap_or_default()).div_euclid(86_400);
+            let (file, names) = (&certificate.file, certificate.names.join(", "));
+            if days < 0 {
+                tracing::warn!(names, "{file}: this certificate has ended: renew it");
+            } else {
+                tracing::warn!(names, "{file}: this certificate ends within {} days: renew it", days + 1);
+            }
         }
     }
 
@@ -206,7 +221,12 @@ impl Supervisor {
             let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
             match renewals.look(acceptor, &running.engine.config, &tickets, &running.problems) {
                 Look::Unchanged => (),
-                Look::Renewed => tracing::info!("a renewed certificate is served"),
+                Look::Renewed(warnings) => {
+                    tracing::info!("a renewed certificate is served");
+                    for warning in warnings {
+                        tracing::warn!("{warning}");
+                    }
+                }
                 Look::Refused(problems) => {
                     for problem in problems {
                         tracing::error!(

@@ -2,11 +2,13 @@
 
 mod certificates;
 mod ciphers;
+mod clients;
 mod keys;
 mod nginx;
 mod plain;
 mod protocol;
 mod scanners;
+mod several;
 
 use std::net::SocketAddr;
 use std::process::Command;

@@ -1,0 +1,97 @@
+//! From pairs to OpenSSL contexts: one for each set that some client is offered, and the one that leads to the others.
+
+use std::sync::Arc;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{NameType, SniError, SslContext, SslContextBuilder};
+
+use super::pair::Pair;
+use super::selection::{Candidate, Selection};
+use super::staple::Staple;
+use super::ticket_keys::TicketKeys;
+use super::{build, reason};
+use crate::config::problem::Problem;
+use crate::config::settings::TlsSettings;
+
+/// What all contexts have in common.
+struct Making<'a> {
+    settings: &'a TlsSettings,
+    pairs: &'a [Pair],
+    keys: &'a Arc<TicketKeys>,
+    staples: Arc<[Staple]>,
+}
+
+/// The context that every handshake begins with, and what an admin should know. The first pair is the profile's own.
+pub(super) fn of(
+    settings: &TlsSettings,
+    pairs: &[Pair],
+    keys: &Arc<TicketKeys>,
+) -> Result<(SslContext, Vec<Problem>), Vec<Problem>> {
+    let candidates: Vec<_> =
+        pairs.iter().map(|pair| Candidate { names: pair.names(), kind: pair.kind() }).collect();
+    let selection = Selection::of(&candidates);
+    let mut warnings = Vec::new();
+    for (_, pair) in pairs.iter().enumerate().filter(|(place, _)| !selection.holds(*place)) {
+        let message =
+            format!("{}: is never served: others have its names and its kind of key", pair.file().display());
+        let origin = settings.origins.more_certificates.clone();
+        warnings.push(Problem::warning(origin, "tls.more_certificates", message));
+    }
+    let staples = pairs.iter().filter_map(|pair| {
+        pair.staple().unwrap_or_else(|warning| {
+            warnings.push(warning);
+            None
+        })
+    });
+    let staples = staples.collect();
+    let making = Making { settings, pairs, keys, staples };
+    let mut sets = selection.sets.iter();
+    let mut first = making.context(sets.next().map_or(&[], Vec::as_slice))?;
+    let others =
+        sets.map(|set| making.context(set).map(SslContextBuilder::build)).collect::<Result<Vec<_>, _>>()?;
+    if !others.is_empty() {
+        lead_on(&mut first, selection, others);
+    }
+    Ok((first.build(), warnings))
+}
+
+impl Making<'_> {
+    fn context(&self, set: &[usize]) -> Result<SslContextBuilder, Vec<Problem>> {
+        let mut builder = build(self.settings)?;
+        self.fill(&mut builder, set).map_err(|error| {
+            vec![Problem::error(
+                self.settings.origins.ciphers.clone(),
+                "tls",
+                format!("OpenSSL: {}", reason(&error)),
+            )]
+        })?;
+        Ok(builder)
+    }
+
+    fn fill(&self, builder: &mut SslContextBuilder, set: &[usize]) -> Result<(), ErrorStack> {
+        for pair in set.iter().filter_map(|place| self.pairs.get(*place)) {
+            pair.install(builder)?;
+        }
+        self.keys.install(builder)?;
+        if self.staples.is_empty() {
+            return Ok(());
+        }
+        let staples = Arc::clone(&self.staples);
+        builder.set_status_callback(move |ssl| {
+            let chosen = ssl.certificate();
+            let staple = chosen.and_then(|leaf| staples.iter().find_map(|staple| staple.about(leaf)));
+            let Some(der) = staple else { return Ok(false) };
+            ssl.set_ocsp_status(der).map(|()| true)
+        })
+    }
+}
+
+/// The name that a client asks for decides; `others` are the sets but the first.
+fn lead_on(first: &mut SslContextBuilder, selection: Selection, others: Vec<SslContext>) {
+    first.set_servername_callback(move |ssl, _| {
+        let place = ssl.servername(NameType::HOST_NAME).map_or(0, |name| selection.find(name));
+        let other = place.checked_sub(1).and_then(|place| others.get(place));
+        let Some(context) = other else { return Err(SniError::NOACK) };
+        ssl.set_ssl_context(context).map_err(|_| SniError::ALERT_FATAL)
+    });
+}

@@ -1,0 +1,122 @@
+//! Which certificates a client is offered, by the name that it asks for (SNI, RFC 6066 section 3): the exact one, else
+//! a wildcard, else the profile's own. Of each kind of key there is one; which of them is used, the handshake settles
+//! by what the client can do.
+
+use std::collections::HashMap;
+
+use openssl::pkey::Id;
+
+/// A certificate as far as it matters here.
+pub(super) struct Candidate {
+    /// in lower case; `*.` in front stands for one label
+    pub(super) names: Vec<String>,
+    pub(super) kind: Id,
+}
+
+/// Sets of certificates, each by its place in the list of all, and which of the sets a name leads to.
+#[derive(Debug)]
+pub(super) struct Selection {
+    /// the first is for clients that ask for no name we have
+    pub(super) sets: Vec<Vec<usize>>,
+    exact: HashMap<String, usize>,
+    wildcard: HashMap<String, usize>,
+}
+
+impl Selection {
+    /// The first candidate is the profile's own.
+    pub(super) fn of(candidates: &[Candidate]) -> Self {
+        let mut selection =
+            Self { sets: vec![own_set(candidates)], exact: HashMap::new(), wildcard: HashMap::new() };
+        for name in candidates.iter().flat_map(|candidate| &candidate.names) {
+            let set = one_of_each_kind(candidates, |candidate| candidate.names.contains(name));
+            let place = selection.place_of(set);
+            match name.strip_prefix("*.") {
+                Some(rest) => selection.wildcard.insert(rest.to_owned(), place),
+                None => selection.exact.insert(name.clone(), place),
+            };
+        }
+        selection
+    }
+
+    /// The set for a client that asks for `name`; 0 where nothing fits.
+    pub(super) fn find(&self, name: &str) -> usize {
+        let name = name.to_ascii_lowercase();
+        let wildcard = || self.wildcard.get(name.split_once('.')?.1);
+        self.exact.get(&name).or_else(wildcard).copied().unwrap_or_default()
+    }
+
+    /// Whether a certificate is offered to anybody.
+    pub(super) fn holds(&self, place: usize) -> bool {
+        self.sets.iter().any(|set| set.contains(&place))
+    }
+
+    fn place_of(&mut self, set: Vec<usize>) -> usize {
+        if let Some(place) = self.sets.iter().position(|known| *known == set) {
+            return place;
+        }
+        self.sets.push(set);
+        self.sets.len() - 1
+    }
+}
+
+/// The profile's own, and those with other keys that are good for all of its names.
+fn own_set(candidates: &[Candidate]) -> Vec<usize> {
+    let own: &[String] = candidates.first().map_or(&[], |own| &own.names);
+    if own.is_empty() {
+        return vec![0];
+    }
+    one_of_each_kind(candidates, |candidate| own.iter().all(|name| candidate.names.contains(name)))
+}
+
+fn one_of_each_kind(candidates: &[Candidate], fits: impl Fn(&Candidate) -> bool) -> Vec<usize> {
+    let mut kinds = Vec::new();
+    let mut set = Vec::new();
+    for (place, candidate) in candidates.iter().enumerate() {
+        if fits(candidate) && !kinds.contains(&candidate.kind) {
+            kinds.push(candidate.kind);
+            set.push(place);
+        }
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(kind: Id, names: &[&str]) -> Candidate {
+        Candidate { names: names.iter().map(ToString::to_string).collect(), kind }
+    }
+
+    #[test]
+    fn an_exact_name_comes_before_a_wildcard_and_both_before_the_own_certificate() {
+        let selection = Selection::of(&[
+            candidate(Id::RSA, &["node1.example.com"]),
+            candidate(Id::EC, &["*.example.com"]),
+            candidate(Id::RSA, &["public.example.com", "example.org"]),
+            candidate(Id::EC, &["public.example.com"]),
+            candidate(Id::EC, &["node1.example.com"]),
+            candidate(Id::RSA, &["public.example.com"]),
+        ]);
+        let cases: [(&str, &[usize]); 8] = [
+            ("node1.example.com", &[0, 4]),
+            ("PUBLIC.example.com", &[2, 3]),
+            ("example.org", &[2]),
+            ("other.example.com", &[1]),
+            ("two.labels.example.com", &[0, 4]),
+            ("example.com", &[0, 4]),
+            ("elsewhere", &[0, 4]),
+            ("", &[0, 4]),
+        ];
+        for (name, set) in cases {
+            assert_eq!(selection.sets.get(selection.find(name)).map(Vec::as_slice), Some(set), "{name}");
+        }
+        assert!(!selection.holds(5), "others have its name and its kind of key");
+    }
+
+    #[test]
+    fn a_certificate_without_names_is_alone() {
+        let selection = Selection::of(&[candidate(Id::RSA, &[]), candidate(Id::EC, &["a.example.com"])]);
+        assert_eq!(selection.sets, [vec![0], vec![1]]);
+    }
+}

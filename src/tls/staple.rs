@@ -1,0 +1,107 @@
+//! What a CA says of a certificate (OCSP, RFC 6960), read from a file beside it and shown to clients that ask for it.
+//! It is never fetched: that is for whoever renews the certificate.
+
+use std::io;
+use std::path::Path;
+
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::ocsp::{
+    OcspBasicResponse, OcspCertId, OcspCertStatus, OcspFlag, OcspResponse, OcspResponseStatus, OcspStatus,
+};
+use openssl::stack::Stack;
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::verify::X509VerifyFlags;
+use openssl::x509::{X509, X509Ref};
+
+/// An answer, the certificate it is about, and how to find that in it.
+pub(super) struct Staple {
+    leaf: X509,
+    der: Vec<u8>,
+    answer: OcspBasicResponse,
+    id: OcspCertId,
+}
+
+/// Why an answer is good for nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StapleError {
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("the certificate's file does not hold its issuer, by whose key the answer is judged")]
+    NoIssuer,
+    #[error("it is no successful OCSP response in DER form")]
+    NoAnswer,
+    #[error("it is about another certificate")]
+    OtherCertificate,
+    #[error("the certificate's issuer has not signed it")]
+    Signature,
+    #[error("it does not say that the certificate is good")]
+    NotGood,
+    #[error("it does not say until when it is good")]
+    Endless,
+    #[error("its time is over, or has not come")]
+    OutOfTime,
+}
+
+impl Staple {
+    /// `None` without a file.
+    pub(super) fn load(file: &Path, leaf: &X509, issuer: Option<&X509>) -> Result<Option<Self>, StapleError> {
+        let der = match std::fs::read(file) {
+            Ok(der) => der,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let issuer = issuer.ok_or(StapleError::NoIssuer)?;
+        let answer = successful(&der).ok_or(StapleError::NoAnswer)?;
+        let id = id_within(&answer, leaf, issuer).ok_or(StapleError::OtherCertificate)?;
+        is_signed(&answer, issuer).map_err(|_| StapleError::Signature)?;
+        let staple = Self { leaf: leaf.clone(), der, answer, id };
+        let status = staple.status().ok_or(StapleError::OtherCertificate)?;
+        if status.status != OcspCertStatus::GOOD {
+            return Err(StapleError::NotGood);
+        }
+        if status.next_update().is_none() {
+            return Err(StapleError::Endless);
+        }
+        status.check_validity(0, None).map_err(|_| StapleError::OutOfTime)?;
+        Ok(Some(staple))
+    }
+
+    /// What to send with that certificate now.
+    pub(super) fn about(&self, leaf: &X509Ref) -> Option<&[u8]> {
+        let is_good = self.leaf == *leaf && self.status()?.check_validity(0, None).is_ok();
+        is_good.then_some(&self.der)
+    }
+
+    fn status(&self) -> Option<OcspStatus<'_>> {
+        self.answer.find_status(&self.id)
+    }
+}
+
+fn successful(der: &[u8]) -> Option<OcspBasicResponse> {
+    let response = OcspResponse::from_der(der).ok()?;
+    if response.status() == OcspResponseStatus::SUCCESSFUL { response.basic().ok() } else { None }
+}
+
+/// Most name the certificate by SHA-1 sums of its issuer's name and key; RFC 5019 has them all do so.
+fn id_within(answer: &OcspBasicResponse, leaf: &X509, issuer: &X509) -> Option<OcspCertId> {
+    let digests = [MessageDigest::sha1(), MessageDigest::sha256()];
+    let mut ids = digests.into_iter().filter_map(|digest| OcspCertId::from_cert(digest, leaf, issuer).ok());
+    ids.find(|id| answer.find_status(id).is_some())
+}
+
+/// By the issuer, or by whom the issuer has charged with that.
+fn is_signed(answer: &OcspBasicResponse, issuer: &X509) -> Result<(), ErrorStack> {
+    let mut certificates = Stack::new()?;
+    certificates.push(issuer.clone())?;
+    let store = trusting(issuer)?;
+    answer.verify(&certificates, &store, OcspFlag::TRUST_OTHER)
+}
+
+/// The issuer is to be trusted though it may be no root.
+fn trusting(issuer: &X509) -> Result<X509Store, ErrorStack> {
+    let mut store = X509StoreBuilder::new()?;
+    store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+    store.add_cert(issuer.clone())?;
+    Ok(store.build())
+}
