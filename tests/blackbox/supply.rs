@@ -1,4 +1,4 @@
-//! What is built in: by licences, sources and versions, as `deny.toml` says; and the toolchain it is built by.
+//! What is built in: by licences, sources and versions, as `.cargo/deny.toml` says; and the toolchain it is built by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,7 +35,7 @@ fn packages() -> Vec<Value> {
 
 #[test]
 fn every_licence_is_one_of_those_that_are_allowed() {
-    let allowed = toml("deny.toml")["licenses"]["allow"].as_array().unwrap().clone();
+    let allowed = toml(".cargo/deny.toml")["licenses"]["allow"].as_array().unwrap().clone();
     let allowed: Vec<_> = allowed.iter().map(|name| name.as_str().unwrap()).collect();
     let packages = packages();
     assert!(packages.len() > 100);
@@ -75,7 +75,7 @@ fn no_crate_is_built_in_twice_but_those_that_are_listed() {
     assert!(versions.len() > 50, "{versions:?}");
     let twice = versions.iter().filter(|(_, versions)| versions.len() > 1);
     let twice: Vec<_> = twice.map(|(name, _)| *name).collect();
-    let listed = toml("deny.toml")["bans"]["skip"].as_array().unwrap().clone();
+    let listed = toml(".cargo/deny.toml")["bans"]["skip"].as_array().unwrap().clone();
     let listed: Vec<_> = listed.iter().map(|entry| entry["crate"].as_str().unwrap()).collect();
     let listed: Vec<_> = listed.iter().map(|entry| entry.split('@').next().unwrap()).collect();
     assert_eq!(twice, listed);
