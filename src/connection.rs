@@ -24,6 +24,7 @@ use crate::request::{self, Client};
 use crate::response::access_log::Entry;
 use crate::server::{Worker, WorkerThread};
 use crate::status::counters;
+use crate::status::labels::{Handshake, Limit};
 use crate::tls::{Acceptor, ClientStream, Identity, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
@@ -46,7 +47,7 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
         return turn_away(engine, peer);
     }
     // Dropped with the connection. Who gets none is not even told so.
-    let Some((_place, excess)) = engine.place(peer) else { return };
+    let Some((_place, excess)) = engine.place(peer) else { return counters::limited(Limit::Connections) };
     match &engine.speaks {
         Speaks::Connect(_) => Box::pin(tunnel::serve(worker, stream, peer, excess)).await,
         Speaks::Https(acceptor) => {
@@ -55,6 +56,9 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
                 Opened::Tls(stream) => Some(stream.session()),
                 Opened::Plain(_) => None,
             };
+            if let Some(session) = &tls {
+                counters::shook_hands(Handshake::of(session.version, session.resumed));
+            }
             if let Some(identity) = tls.as_ref().and_then(|tls| tls.identity.as_deref()) {
                 let Identity { subject, fingerprint } = identity;
                 tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
@@ -102,7 +106,10 @@ async fn open(worker: &Worker, acceptor: &Acceptor, stream: TcpStream, peer: Pee
     let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
     if first == TLS_HANDSHAKE {
         let accepted = acceptor.accept(stream, timeouts.handshake).await;
-        let failed = |error: &_| tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
+        let failed = |error: &_| {
+            counters::shook_hands(Handshake::Failed);
+            tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
+        };
         return accepted.inspect_err(failed).ok().map(Opened::Tls);
     }
     if first.is_ascii_alphabetic() {

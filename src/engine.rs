@@ -13,6 +13,7 @@ use crate::config::problem::{Origin, Problem};
 use crate::config::product::{BackendHeaders, Protocol};
 use crate::gate::Gate;
 use crate::handler::page::Pages;
+use crate::handler::probe::{ProbePaths, Readiness};
 use crate::handler::static_file::types::file_types;
 use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
@@ -24,6 +25,7 @@ use crate::limits::{Counts, Excess};
 use crate::process::descriptors;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
+use crate::response::browser::BrowserHeaders;
 use crate::response::refusal::Refusal;
 use crate::route::Routes;
 use crate::route_table::RouteTable;
@@ -51,6 +53,7 @@ pub struct Engine {
     pub log: Arc<AccessLog>,
     pub counts: Arc<Counts>,
     pub capacity: Capacity,
+    pub readiness: Readiness,
 }
 
 /// What lives on when a configuration is replaced by the next.
@@ -146,6 +149,7 @@ impl Engine {
             log: Arc::clone(&lasting.log),
             counts: Arc::clone(&lasting.counts),
             capacity,
+            readiness: Readiness::default(),
         };
         engine.read_ahead();
         (Ok(engine), problems)
@@ -234,6 +238,10 @@ pub fn routes(config: &Config) -> Result<Routes, String> {
             file_types(),
             config.settings.compression,
         ),
+        probes: ProbePaths {
+            health: config.settings.monitoring.health.clone(),
+            ready: config.settings.monitoring.ready.clone(),
+        },
         node_name: config.settings.node_name.clone(),
         has_unprivileged: config.settings.unprivileged.is_some(),
     })
@@ -269,8 +277,13 @@ impl CommonHeaders {
     fn of(config: &Config) -> Result<Self, String> {
         let value =
             |text: &str| HeaderValue::try_from(text).map_err(|_| format!("'{text}' is no header value"));
+        let product = &config.product;
+        let policy = product.page_policy.as_deref();
+        let csrf_header = product.gate.as_ref().map(|gate| gate.csrf_header.as_str());
+        let browser = BrowserHeaders::new(&config.settings.browser, policy, csrf_header);
         Ok(Self {
-            server: value(&config.product.server)?,
+            browser: browser.map_err(|_| "page_policy is no header value".to_owned())?,
+            server: value(&product.server)?,
             keep_alive: value(&format!("timeout={}", config.settings.timeout.idle.as_secs()))?,
         })
     }

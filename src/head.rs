@@ -19,6 +19,19 @@ pub fn check(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
     check_framing(&head.headers)
 }
 
+/// As the access log tells it.
+pub fn request_line(head: &Parts) -> String {
+    let version = match head.version {
+        Version::HTTP_10 => " HTTP/1.0",
+        _ => " HTTP/1.1",
+    };
+    let target = head.uri.path_and_query().filter(|_| head.uri.authority().is_none());
+    match target {
+        Some(target) => [head.method.as_str(), " ", target.as_str(), version].concat(),
+        None => format!("{} {}{version}", head.method, head.uri),
+    }
+}
+
 /// Path and query.
 fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
     match head.uri.path_and_query() {

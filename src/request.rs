@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use http::header::{ALLOW, CONNECTION, ETAG, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ use crate::engine::Engine;
 use crate::gate::{Denial, Identity};
 use crate::handler::static_file::StaticError;
 use crate::handler::upload::{self, Upload};
-use crate::handler::{api, redirect, websocket};
+use crate::handler::{api, probe, redirect, trace, websocket};
 use crate::head;
 use crate::process::{fault, log_context};
 use crate::response::access_log::Details;
@@ -31,6 +31,7 @@ use crate::response::refusal::{self, Form, Refusal};
 use crate::response::{LoggedBody, Record};
 use crate::route::Route;
 use crate::server::Worker;
+use crate::status::labels::Destination;
 use crate::target::{ApiPath, Target};
 
 /// Answers one request; cannot fail. What is logged meanwhile names the request.
@@ -60,9 +61,10 @@ async fn answer_in_full(
         started: started.into_std(),
         client: address,
         user: None,
-        request: request_line(&head),
+        request: head::request_line(&head),
         place: None,
         details: None,
+        destination: Destination::Nowhere,
     };
     let mut body = Some(body);
     let outcome = if client.tls.is_some() {
@@ -90,8 +92,11 @@ async fn answer_in_full(
     if engine.log.is_detailed() {
         record.details = log_context::current(|context| Box::new(Details::of(context, client.tls.clone())));
     }
+    trace::tell(&engine.config.settings.tracing, &mut response);
     let cacheable = response.headers().contains_key(ETAG);
     engine.common.add_to(&mut response, cacheable, head::keeps_alive(head.version, &head.headers));
+    let is_own = matches!(record.destination, Destination::Page | Destination::File);
+    engine.common.browser.add_to(response.headers_mut(), &head, client.tls.is_some(), is_own);
     LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
 }
 
@@ -127,6 +132,7 @@ async fn answer(
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
                 .map_err(|error| Refusal::nodes(&error))?;
+            record.destination = route.destination();
             if login::is_guess(&head.method, &identity)
                 && let Some(address) = engine.counted(client.peer, record.client)
             {
@@ -151,6 +157,7 @@ async fn answer(
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
                 .map_err(|error| Refusal::nodes(&error))?;
+            record.destination = route.destination();
             run_file(engine, head, route, path, record).await
         }
     }
@@ -205,7 +212,9 @@ async fn run_api(
                 api::call(engine, upstream, call(body)).await
             }
         }
-        Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Missing(_) => Err(Refusal::NoSuchUri),
+        Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {
+            Err(Refusal::NoSuchUri)
+        }
     }
 }
 
@@ -217,7 +226,10 @@ async fn run_file(
     record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
     let is_head = head.method == Method::HEAD;
-    if matches!(route, Route::Page | Route::Static(_)) && !is_head && head.method != Method::GET {
+    if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
+        && !is_head
+        && head.method != Method::GET
+    {
         return Err(Refusal::MethodNotAllowed { method: head.method.clone(), allow: FILE_METHODS });
     }
     match route {
@@ -238,6 +250,7 @@ async fn run_file(
             record.user = login.as_ref().map(|login| login.user.as_str().into());
             Ok(engine.pages.serve(path, head, login.as_ref()).await?)
         }
+        Route::Probe(probe) => Ok(probe::serve(engine, probe, &head.method).await),
         Route::Missing(path) => Err(Refusal::NotFound(path)),
         Route::Daemon
         | Route::Unprivileged
@@ -275,16 +288,4 @@ fn refuse(refusal: Refusal, form: Form, login_page: Option<&str>) -> Response<Bo
         return refusal::to_login_page(location);
     }
     refusal.into_response(form)
-}
-
-fn request_line(head: &Parts) -> String {
-    let version = match head.version {
-        Version::HTTP_10 => " HTTP/1.0",
-        _ => " HTTP/1.1",
-    };
-    let target = head.uri.path_and_query().filter(|_| head.uri.authority().is_none());
-    match target {
-        Some(target) => [head.method.as_str(), " ", target.as_str(), version].concat(),
-        None => format!("{} {}{version}", head.method, head.uri),
-    }
 }

@@ -5,8 +5,10 @@ use std::fmt;
 
 use http::Method;
 
+use crate::handler::probe::{Probe, ProbePaths};
 use crate::handler::static_file::{Located, StaticFiles};
 use crate::route_table::{Home, Kind, RouteTable};
+use crate::status::labels::Destination;
 use crate::target::{ApiPath, Target, query_value};
 use crate::upstream::nodes::NodeFile;
 use crate::watched_file::FileError;
@@ -31,6 +33,8 @@ pub enum Route {
     /// a page rendered from a template
     Page,
     Static(Located),
+    /// a monitor asks how we are
+    Probe(Probe),
     /// nothing has this path
     Missing(String),
     NoSuchUri,
@@ -41,6 +45,7 @@ pub struct Routes {
     pub table: RouteTable,
     pub pages: Vec<String>,
     pub files: StaticFiles,
+    pub probes: ProbePaths,
     /// the own name; `localhost` is here as well
     pub node_name: String,
     /// whether a daemon without root answers what needs none
@@ -59,9 +64,10 @@ impl Routes {
         Ok(match target {
             Target::NoSuchUri => Route::NoSuchUri,
             Target::Path(path) if self.pages.iter().any(|page| page == path) => Route::Page,
-            Target::Path(path) => match self.files.locate(path) {
-                Some(located) => Route::Static(located),
-                None => Route::Missing(path.clone()),
+            Target::Path(path) => match (self.probes.find(path), self.files.locate(path)) {
+                (Some(probe), _) => Route::Probe(probe),
+                (None, Some(located)) => Route::Static(located),
+                (None, None) => Route::Missing(path.clone()),
             },
             Target::Api(api) => return self.resolve_api(method, api, query, nodes),
         })
@@ -120,6 +126,23 @@ impl Routes {
     }
 }
 
+impl Route {
+    /// What a request that goes there counts as.
+    pub fn destination(&self) -> Destination {
+        match self {
+            Self::Daemon => Destination::Daemon,
+            Self::Unprivileged => Destination::Unprivileged,
+            Self::Node(_) | Self::Master(_) => Destination::Node,
+            Self::Upload => Destination::Upload,
+            Self::Websocket => Destination::Console,
+            Self::Page => Destination::Page,
+            Self::Static(_) => Destination::File,
+            Self::Probe(_) => Destination::Probe,
+            Self::UnknownNode(_) | Self::Missing(_) | Self::NoSuchUri => Destination::Nowhere,
+        }
+    }
+}
+
 fn there(name: &str, nodes: &NodeFile) -> Result<Route, FileError> {
     let is_known = || Ok::<_, FileError>(nodes.current()?.nodes.contains_key(name));
     let known = is_known()? || (nodes.has_changed() && is_known()?);
@@ -136,7 +159,7 @@ impl fmt::Display for Route {
             Self::Master(name) => write!(f, "master:{name}"),
             Self::Upload => f.write_str("upload"),
             Self::Websocket => f.write_str("websocket"),
-            Self::Page => f.write_str("page"),
+            Self::Page | Self::Probe(_) => f.write_str("page"),
             Self::Static(located) => write!(f, "static:{}", located.path().display()),
             Self::UnknownNode(_) => f.write_str("refused:500"),
             Self::Missing(_) => f.write_str("refused:404"),

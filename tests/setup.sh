@@ -16,6 +16,7 @@ testing=(
     qemu-system-x86=qemu-system-x86_64
     gir1.2-spiceclientglib-2.0 python3-gi
     virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
+    python3-prometheus-client
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
     lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn
 )

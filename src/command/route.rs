@@ -11,6 +11,7 @@ use crate::config::product::{Connect, Product};
 use crate::config::{Config, Options};
 use crate::engine;
 use crate::gate::Gate;
+use crate::handler::probe::Probe;
 use crate::route::Route;
 use crate::target::Target;
 use crate::upstream::nodes::NodeFile;
@@ -80,7 +81,7 @@ fn refused_method(method: &Method, target: &Target, route: &Route) -> Option<Str
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let writes = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
     match (target, route) {
-        (Target::Path(_), Route::Page | Route::Static(_)) if !reads => {
+        (Target::Path(_), Route::Page | Route::Static(_) | Route::Probe(_)) if !reads => {
             Some(format!("refused:405 open {method} is not for pages and files"))
         }
         (Target::Api(_), _) if !reads && !writes => {
@@ -101,6 +102,8 @@ fn reason(route: &Route) -> String {
         Route::Websocket => "a console".to_owned(),
         Route::Page => "a page of the profile".to_owned(),
         Route::Static(_) => "a file of the profile".to_owned(),
+        Route::Probe(Probe::Health) => "answered here: whether the process is up".to_owned(),
+        Route::Probe(Probe::Ready) => "answered here: whether the process can serve".to_owned(),
         Route::Missing(_) => "no page, file or directory of the profile has this path".to_owned(),
         Route::NoSuchUri => "write /api2/FORMAT/PATH".to_owned(),
     }

@@ -36,6 +36,8 @@ pub struct Product {
     pub upload: Option<Upload>,
     pub connect: Option<Connect>,
     pub console: Option<Console>,
+    /// the Content-Security-Policy of pages, where `headers.csp` switches it on
+    pub page_policy: Option<String>,
     #[serde(default)]
     pub page: Vec<Page>,
     /// of the pages' templates

@@ -1,5 +1,6 @@
 //! Settings as the engine uses them: parsed once, so that afterwards no text is looked at again.
 
+mod browser;
 mod reader;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+pub use browser::{BrowserSettings, Frames, Origins};
 pub use reader::port_range;
 
 use super::problem::Origin;
@@ -36,6 +38,9 @@ pub struct Settings {
     pub limits: Limits,
     /// seconds between two pings of a console; `None` sends none
     pub console_ping: Option<Duration>,
+    pub browser: BrowserSettings,
+    pub monitoring: Monitoring,
+    pub tracing: Tracing,
     pub access_log: Option<PathBuf>,
     pub log_form: LogForm,
 }
@@ -161,7 +166,7 @@ pub struct Backend {
     pub keepalive: bool,
 }
 
-/// Where a daemon listens.
+/// Where a daemon listens, or nodegate for monitors.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum BackendAddress {
     /// `host:port`
@@ -195,6 +200,27 @@ impl fmt::Display for BackendAddress {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// Who may look at what the process does, and where.
+#[derive(Debug)]
+pub struct Monitoring {
+    /// where metrics are; `None`: nowhere
+    pub listen: Option<BackendAddress>,
+    /// who may ask there
+    pub allow_from: AddressList,
+    /// paths of the probes; empty: none
+    pub health: String,
+    pub ready: String,
+}
+
+/// What leads from a request to what others log of it.
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    /// the header that tells the daemon and the client the number of a request
+    pub number: Option<HeaderName>,
+    /// whether the client's `traceparent` goes to the daemon
+    pub parent: bool,
 }
 
 /// What a line of the access log looks like.

@@ -1,6 +1,7 @@
 //! The control socket of a running nodegate: what can be asked there, and where it is. One JSON object a line.
 
 pub mod client;
+pub mod monitor;
 mod server;
 
 use std::net::TcpListener;
@@ -84,6 +85,11 @@ impl Control {
         Self { facts, _socket: socket }
     }
 
+    /// What is known of the process, for those who ask elsewhere.
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts)
+    }
+
     /// What is in force now.
     pub fn serves(&self, engine: &Engine, listeners: &[TcpListener]) {
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
@@ -106,7 +112,13 @@ impl Control {
         let waits = confirm.filter(|_| reloaded.is_ok());
         let unconfirmed_until = waits.map(|patience| at.saturating_add(patience.as_secs()));
         let last = LastReload { at, problems, unconfirmed_until };
-        self.facts.change(|known| known.last_reload = Some(last));
+        self.facts.change(|known| {
+            match reloaded {
+                Ok(_) => known.reloads.done += 1,
+                Err(_) => known.reloads.refused += 1,
+            }
+            known.last_reload = Some(last);
+        });
     }
 
     /// What waited to be confirmed is confirmed.
@@ -122,6 +134,9 @@ impl Control {
     pub fn taken_back(&self) {
         let problems = vec!["taken back: it was not confirmed".to_owned()];
         let last = LastReload { at: seconds_since_1970(), problems, unconfirmed_until: None };
-        self.facts.change(|known| known.last_reload = Some(last));
+        self.facts.change(|known| {
+            known.reloads.taken_back += 1;
+            known.last_reload = Some(last);
+        });
     }
 }

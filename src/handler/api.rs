@@ -19,7 +19,7 @@ use crate::target::ApiPath;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{Answer, Upstream};
 
-use super::download;
+use super::{download, trace};
 
 /// An answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
 /// middle gives a clean error.
@@ -90,6 +90,9 @@ pub(super) fn request(
     }
     if let Some(name) = &engine.backend_headers.client {
         request.header(name, call.client);
+    }
+    for (name, value) in trace::headers(&engine.config.settings.tracing, &call.head.headers) {
+        request.header(&name, &value);
     }
     // Exactly the one credential that was judged, built anew.
     if let Some(client) = &call.identity.client {

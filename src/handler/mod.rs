@@ -3,8 +3,10 @@
 pub mod api;
 pub mod download;
 pub mod page;
+pub mod probe;
 pub mod redirect;
 pub mod static_file;
+pub mod trace;
 pub mod tunnel;
 pub mod upload;
 pub mod websocket;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use crate::status::labels::Limit;
 use logins::Logins;
 use places::Places;
 
@@ -54,6 +55,20 @@ impl Excess {
             Self::Waiting | Self::Connections | Self::Uploads { .. } | Self::Spool { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+        }
+    }
+
+    /// What it is counted as.
+    pub fn limit(self) -> Limit {
+        match self {
+            Self::Failures { .. } => Limit::LoginFailures,
+            Self::LoginsOfAddress => Limit::LoginsAtOnce,
+            Self::Waiting => Limit::LoginsWaiting,
+            Self::Connections => Limit::Connections,
+            Self::ConnectionsOfAddress { .. } => Limit::ConnectionsOfAddress,
+            Self::RequestsOfAddress { .. } => Limit::RequestsOfAddress,
+            Self::Uploads { .. } => Limit::Uploads,
+            Self::Spool { .. } => Limit::Spool,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod body;
+pub mod browser;
 pub mod compress;
 pub mod drain;
 pub mod refusal;
@@ -20,9 +21,11 @@ use http_body::{Frame, SizeHint};
 
 use crate::clock::Clock;
 use crate::limits::places::Place;
-use crate::status::counters;
+use crate::status::counters::{self, Answered};
+use crate::status::labels::Destination;
 use access_log::{AccessLog, Details, Entry};
 use body::Body;
+use browser::BrowserHeaders;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -36,6 +39,7 @@ pub struct Record {
     pub place: Option<Place>,
     /// for a log that tells them
     pub details: Option<Box<Details>>,
+    pub destination: Destination,
 }
 
 /// Values that are the same in every answer.
@@ -43,6 +47,7 @@ pub struct CommonHeaders {
     pub server: HeaderValue,
     /// `timeout=65`, what a client may rely on
     pub keep_alive: HeaderValue,
+    pub browser: BrowserHeaders,
 }
 
 impl CommonHeaders {
@@ -110,7 +115,12 @@ impl http_body::Body for LoggedBody {
 impl Drop for LoggedBody {
     fn drop(&mut self) {
         self.clock.answered();
-        counters::answered(self.status, Some(self.record.started));
+        counters::answered(Answered {
+            destination: self.record.destination,
+            status: self.status,
+            bytes: self.bytes,
+            started: Some(self.record.started),
+        });
         self.log.write(&Entry {
             client: self.record.client,
             user: self.record.user.as_deref(),

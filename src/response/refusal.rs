@@ -13,6 +13,8 @@ use crate::handler::upload::UploadError;
 use crate::handler::websocket::ConsoleError;
 use crate::limits::Excess;
 use crate::process::log_context;
+use crate::status::counters;
+use crate::status::labels::Limit;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
 use crate::upstream::peer::PeerError;
@@ -159,10 +161,46 @@ impl Refusal {
         }
     }
 
+    /// What there was too much of.
+    fn limit(&self) -> Option<Limit> {
+        Some(match self {
+            Self::Excess(excess) | Self::Upload(UploadError::Excess(excess)) => excess.limit(),
+            Self::BodyTooLarge { .. } => Limit::Body,
+            Self::BodyTimeout { .. } => Limit::BodyTime,
+            Self::HeaderTooLarge { .. } => Limit::Head,
+            Self::UrlTooLong { .. } => Limit::Url,
+            Self::BadRequest(_)
+            | Self::Target(_)
+            | Self::NotFound(_)
+            | Self::MethodNotAllowed { .. }
+            | Self::MethodUnknown(_)
+            | Self::NoSuchUri
+            | Self::UnexpectedContent(_)
+            | Self::NotServed(_)
+            | Self::BodyBroken
+            | Self::Range { .. }
+            | Self::Denied(_)
+            | Self::InvalidTicket(_)
+            | Self::UnknownNode { .. }
+            | Self::Loop
+            | Self::Page(_)
+            | Self::Peer(_)
+            | Self::ForeignStream
+            | Self::StreamDenied
+            | Self::Upload(_)
+            | Self::Upstream(_)
+            | Self::Console(_)
+            | Self::Internal(_) => return None,
+        })
+    }
+
     /// The answer in the client's form, with the message as reason phrase too.
     pub fn into_response(self, form: Form) -> Response<Body> {
         let status = self.status();
         let message = self.message();
+        if let Some(limit) = self.limit() {
+            counters::limited(limit);
+        }
         let keeps_status = matches!(status.as_u16(), 400 | 401 | 408 | 413 | 414 | 429 | 431 | 503);
         let (code, content_type, text) = match form {
             Form::Text => (status, "text/plain;charset=UTF-8", format!("{message}\n")),

@@ -9,11 +9,34 @@ use std::time::Instant;
 
 use nodegate_spice::Meter;
 
-static OPEN: Mutex<Open> = Mutex::new(Open { next: 0, bridges: BTreeMap::new() });
+static OPEN: Mutex<Open> =
+    Mutex::new(Open { next: 0, bridges: BTreeMap::new(), consoles: Sum::NONE, tunnels: Sum::NONE });
 
 struct Open {
     next: u64,
     bridges: BTreeMap<u64, Arc<Bridge>>,
+    /// of those that are closed
+    consoles: Sum,
+    tunnels: Sum,
+}
+
+/// Some bridges, and what has moved over them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum {
+    pub count: u64,
+    pub up: u64,
+    pub down: u64,
+}
+
+impl Sum {
+    const NONE: Self = Self { count: 0, up: 0, down: 0 };
+
+    fn add(&mut self, bridge: &Bridge) {
+        let moved = bridge.meter.moved();
+        self.count += 1;
+        self.up += moved.up;
+        self.down += moved.down;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,13 +99,30 @@ impl Deref for Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        lock().bridges.remove(&self.number);
+        let mut open = lock();
+        open.bridges.remove(&self.number);
+        match self.bridge.kind {
+            Kind::Console => open.consoles.add(&self.bridge),
+            Kind::Tunnel => open.tunnels.add(&self.bridge),
+        }
     }
 }
 
 /// All of them, the oldest first.
 pub fn all() -> Vec<Arc<Bridge>> {
     lock().bridges.values().map(Arc::clone).collect()
+}
+
+/// Those of a kind since the start, and how many of them are open.
+pub fn sum(kind: Kind) -> (Sum, u64) {
+    let open = lock();
+    let mut sum = match kind {
+        Kind::Console => open.consoles,
+        Kind::Tunnel => open.tunnels,
+    };
+    let closed = sum.count;
+    open.bridges.values().filter(|bridge| bridge.kind == kind).for_each(|bridge| sum.add(bridge));
+    (sum, sum.count - closed)
 }
 
 fn lock() -> MutexGuard<'static, Open> {

@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::buckets::{Buckets, Times};
+use super::labels::{Destination, Handshake, Limit, Phase};
 use super::latencies::{self, Histogram, Latencies};
 
 /// Threads beyond share the rows; as many as there may be workers.
@@ -14,6 +16,7 @@ const UNAUTHORIZED: u16 = 401;
 static TABLE: [Row; ROWS] = [const { Row::new() }; ROWS];
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static DRAINING: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static ROW: Option<&'static Row> = TABLE.get(NEXT.fetch_add(1, Ordering::Relaxed) % ROWS);
@@ -28,8 +31,18 @@ struct Row {
     closed: AtomicU64,
     denied: AtomicU64,
     refused: AtomicU64,
-    /// answers by the first digit of their status: 1xx to 5xx
-    classes: [AtomicU64; 5],
+    /// answers by where their requests went and the first digit of their status: 1xx to 5xx
+    answers: [[AtomicU64; 5]; Destination::COUNT],
+    /// what of them has a latency
+    times: [Buckets; Destination::COUNT],
+    /// of the answers' bodies
+    bytes: AtomicU64,
+    handshakes: [AtomicU64; Handshake::COUNT],
+    limits: [AtomicU64; Limit::COUNT],
+    upstream_errors: [AtomicU64; Phase::COUNT],
+    upstream_times: Buckets,
+    uploads: Held,
+    spool: Held,
     latencies: Latencies,
 }
 
@@ -40,9 +53,29 @@ impl Row {
             closed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            classes: [const { AtomicU64::new(0) }; 5],
+            answers: [const { [const { AtomicU64::new(0) }; 5] }; Destination::COUNT],
+            times: [const { Buckets::new() }; Destination::COUNT],
+            bytes: AtomicU64::new(0),
+            handshakes: [const { AtomicU64::new(0) }; Handshake::COUNT],
+            limits: [const { AtomicU64::new(0) }; Limit::COUNT],
+            upstream_errors: [const { AtomicU64::new(0) }; Phase::COUNT],
+            upstream_times: Buckets::new(),
+            uploads: Held::new(),
+            spool: Held::new(),
             latencies: Latencies::new(),
         }
+    }
+}
+
+/// What comes and goes, maybe in different threads.
+struct Held {
+    taken: AtomicU64,
+    given_back: AtomicU64,
+}
+
+impl Held {
+    const fn new() -> Self {
+        Self { taken: AtomicU64::new(0), given_back: AtomicU64::new(0) }
     }
 }
 
@@ -68,21 +101,84 @@ pub fn denied() {
     add(|row| &row.denied);
 }
 
-/// An answer is out, to a request that began at `started`, where it has a latency. How long a refused login took is our
-/// own doing, and none.
-pub fn answered(status: u16, started: Option<Instant>) {
-    let class = usize::from(status / 100).saturating_sub(1);
+/// An answer that is out.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    pub destination: Destination,
+    pub status: u16,
+    /// of its body
+    pub bytes: u64,
+    /// when its request began, where it has a latency
+    pub started: Option<Instant>,
+}
+
+/// How long a refused login took is our own doing, and no latency.
+pub fn answered(answer: Answered) {
+    let class = usize::from(answer.status / 100).saturating_sub(1);
+    let destination = index(&Destination::ALL, answer.destination);
     with_row(|row| {
-        if let Some(count) = row.classes.get(class) {
+        if let Some(count) = row.answers.get(destination).and_then(|classes| classes.get(class)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        if status == UNAUTHORIZED {
+        row.bytes.fetch_add(answer.bytes, Ordering::Relaxed);
+        if answer.status == UNAUTHORIZED {
             row.refused.fetch_add(1, Ordering::Relaxed);
-        } else if let Some(started) = started {
+        } else if let Some(started) = answer.started {
             let now = Instant::now();
-            row.latencies.add(span_number(now), now.duration_since(started));
+            let latency = now.duration_since(started);
+            row.latencies.add(span_number(now), latency);
+            if let Some(times) = row.times.get(destination) {
+                times.add(latency);
+            }
         }
     });
+}
+
+pub fn shook_hands(handshake: Handshake) {
+    add_at(|row| &row.handshakes, index(&Handshake::ALL, handshake));
+}
+
+/// Somebody was told that there is too much of something.
+pub fn limited(limit: Limit) {
+    add_at(|row| &row.limits, index(&Limit::ALL, limit));
+}
+
+/// An attempt to get an answer from a daemon or a node has failed.
+pub fn upstream_failed(phase: Phase) {
+    add_at(|row| &row.upstream_errors, index(&Phase::ALL, phase));
+}
+
+/// The head of a daemon's or a node's answer is there.
+pub fn upstream_answered(after: Duration) {
+    with_row(|row| row.upstream_times.add(after));
+}
+
+pub fn upload_began() {
+    add(|row| &row.uploads.taken);
+}
+
+/// An upload has ended that held so many bytes.
+pub fn upload_ended(held: u64) {
+    with_row(|row| {
+        row.uploads.given_back.fetch_add(1, Ordering::Relaxed);
+        row.spool.given_back.fetch_add(held, Ordering::Relaxed);
+    });
+}
+
+/// An upload holds so many bytes more.
+pub fn spooled(bytes: u64) {
+    with_row(|row| {
+        row.spool.taken.fetch_add(bytes, Ordering::Relaxed);
+    });
+}
+
+/// This process takes no new connections any more.
+pub fn drains() {
+    DRAINING.store(true, Ordering::Relaxed);
+}
+
+pub fn is_draining() -> bool {
+    DRAINING.load(Ordering::Relaxed)
 }
 
 /// What all threads have counted since the start.
@@ -96,26 +192,62 @@ pub struct Totals {
     pub classes: [u64; 5],
     /// of the last minute
     pub latencies: Histogram,
+    /// as `Destination::ALL`, each 1xx to 5xx
+    pub answers: [[u64; 5]; Destination::COUNT],
+    pub times: [Times; Destination::COUNT],
+    pub bytes: u64,
+    pub handshakes: [u64; Handshake::COUNT],
+    pub limits: [u64; Limit::COUNT],
+    pub upstream_errors: [u64; Phase::COUNT],
+    pub upstream_times: Times,
+    /// running now
+    pub uploads: u64,
+    /// bytes that they hold
+    pub spool: u64,
 }
 
 pub fn totals() -> Totals {
     let mut totals = Totals::default();
     let now = BEGAN.elapsed();
-    let mut closed = 0;
+    let (mut closed, mut ended, mut given_back) = (0, 0, 0);
     for row in &TABLE {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         closed += read(&row.closed);
         totals.connections += read(&row.opened);
         totals.denied += read(&row.denied);
         totals.refused += read(&row.refused);
-        for (total, count) in totals.classes.iter_mut().zip(&row.classes) {
-            *total += read(count);
+        totals.bytes += read(&row.bytes);
+        for (total, counts) in totals.answers.iter_mut().zip(&row.answers) {
+            sum_up(total, counts);
         }
+        for (total, times) in totals.times.iter_mut().zip(&row.times) {
+            times.read_into(total);
+        }
+        sum_up(&mut totals.handshakes, &row.handshakes);
+        sum_up(&mut totals.limits, &row.limits);
+        sum_up(&mut totals.upstream_errors, &row.upstream_errors);
+        row.upstream_times.read_into(&mut totals.upstream_times);
+        ended += read(&row.uploads.given_back);
+        given_back += read(&row.spool.given_back);
+        totals.uploads += read(&row.uploads.taken);
+        totals.spool += read(&row.spool.taken);
         row.latencies.read_into(&mut totals.latencies, now);
+    }
+    for answers in &totals.answers {
+        totals.classes.iter_mut().zip(answers).for_each(|(total, count)| *total += count);
     }
     // One that closed in the meantime may have been seen to close but not to open.
     totals.open = totals.connections.saturating_sub(closed);
+    totals.uploads = totals.uploads.saturating_sub(ended);
+    totals.spool = totals.spool.saturating_sub(given_back);
     totals
+}
+
+fn read(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+fn sum_up<const N: usize>(totals: &mut [u64; N], counts: &[AtomicU64; N]) {
+    totals.iter_mut().zip(counts).for_each(|(total, count)| *total += read(count));
 }
 
 /// From now on, that is from the start.
@@ -146,6 +278,18 @@ fn add(count: impl FnOnce(&Row) -> &AtomicU64) {
     });
 }
 
+fn add_at<const N: usize>(counts: impl FnOnce(&Row) -> &[AtomicU64; N], at: usize) {
+    with_row(|row| {
+        if let Some(count) = counts(row).get(at) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+fn index<T: Copy + PartialEq>(all: &[T], one: T) -> usize {
+    all.iter().position(|known| *known == one).unwrap_or(all.len())
+}
+
 /// A thread that is about to end may count no more.
 fn with_row(work: impl FnOnce(&Row)) {
     let _ = ROW.try_with(|row| row.map(work));
@@ -155,6 +299,10 @@ fn with_row(work: impl FnOnce(&Row)) {
 mod tests {
     use super::*;
 
+    fn answer(status: u16, started: Option<Instant>) {
+        answered(Answered { destination: Destination::File, status, bytes: 7, started });
+    }
+
     #[test]
     fn counts_of_all_threads_are_summed() {
         let before = totals();
@@ -163,10 +311,10 @@ mod tests {
                 std::thread::spawn(|| {
                     let _open = Connection::new();
                     denied();
-                    answered(200, Some(Instant::now()));
-                    answered(404, None);
-                    answered(401, None);
-                    answered(999, None);
+                    answer(200, Some(Instant::now()));
+                    answer(404, None);
+                    answer(401, None);
+                    answer(999, None);
                 })
             })
             .collect();

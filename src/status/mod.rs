@@ -2,6 +2,9 @@
 //! report that is made of them.
 
 pub mod bridges;
+mod buckets;
 pub mod counters;
+pub mod exposition;
+pub mod labels;
 pub mod latencies;
 pub mod report;

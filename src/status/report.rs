@@ -24,6 +24,15 @@ pub struct Known {
     /// the profile's own first
     pub certificates: Vec<ServedCertificate>,
     pub last_reload: Option<LastReload>,
+    pub reloads: Reloads,
+}
+
+/// How often the configuration was to be loaded anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reloads {
+    pub done: u64,
+    pub refused: u64,
+    pub taken_back: u64,
 }
 
 /// When it was, and what came of it.
@@ -40,6 +49,10 @@ pub struct LastReload {
 impl Facts {
     pub fn change(&self, change: impl FnOnce(&mut Known)) {
         change(&mut self.lock());
+    }
+
+    pub fn known(&self) -> Known {
+        self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -127,7 +140,7 @@ pub struct OpenBridge {
 
 impl Report {
     pub fn now(facts: &Facts) -> Self {
-        let Known { profile, listening, certificates, last_reload } = facts.lock().clone();
+        let Known { profile, listening, certificates, last_reload, .. } = facts.known();
         let totals = counters::totals();
         let all = bridges::all();
         let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();

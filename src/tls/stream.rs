@@ -91,6 +91,8 @@ pub struct TlsSession {
     pub cipher: &'static str,
     /// who has shown a certificate
     pub identity: Option<Arc<Identity>>,
+    /// whether an earlier session was taken up
+    pub resumed: bool,
 }
 
 /// A TLS connection that a client opened.
@@ -118,6 +120,7 @@ impl TlsStream {
             version: ssl.version_str(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
             identity: ssl.peer_certificate().and_then(|shown| Identity::of(&shown)).map(Arc::new),
+            resumed: ssl.session_reused(),
         }
     }
 

@@ -21,27 +21,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::settings::{BackendAddress, Timeouts};
 use crate::process::log_context;
+use crate::status::counters;
+pub use crate::status::labels::Phase;
 pub use answer_body::AnswerBody;
 use connection::{Connection, ExchangeError, Stream};
 use outgoing::{Outgoing, Wire};
 use peer::Peer;
 pub use pool::PeerPools;
 use pool::Pool;
-
-/// What the upstream was doing when it failed; the status tells it to scripts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Phase {
-    Connect,
-    Handshake,
-    Answer,
-    Body,
-    Parse,
-}
 
 /// Why there is no answer from an upstream: who, doing what, for how long.
 #[derive(Debug)]
@@ -55,6 +47,7 @@ pub struct UpstreamError {
 
 impl UpstreamError {
     fn new(phase: Phase, upstream: &impl ToString, started: Instant, cause: impl Into<String>) -> Self {
+        counters::upstream_failed(phase);
         Self { phase, upstream: upstream.to_string(), elapsed: started.elapsed(), cause: cause.into() }
     }
 
@@ -211,6 +204,7 @@ impl Upstream {
         match timeout(self.timeouts.answer, connection.exchange(wire)).await {
             Ok(Ok(head)) => {
                 log_context::is_answered();
+                counters::upstream_answered(started.elapsed());
                 let pool = pool.filter(|_| head.keeps_alive).cloned();
                 let body = AnswerBody::new(connection, head.framing, pool, self.timeouts.answer);
                 Ok(Answer { response: head.response, body, started })
@@ -256,6 +250,20 @@ pub struct Answer {
     pub response: Response<()>,
     pub body: AnswerBody,
     pub started: Instant,
+}
+
+/// Whether a daemon takes connections, and if not, why.
+pub async fn reach(address: &BackendAddress, patience: Duration) -> Result<(), String> {
+    let connecting = async {
+        match address {
+            BackendAddress::Tcp(address) => TcpStream::connect(address).await.map(drop),
+            BackendAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
+        }
+    };
+    match timeout(patience, connecting).await {
+        Ok(connected) => connected.map_err(|error| io_message(&error)),
+        Err(_) => Err("Connection timed out".to_owned()),
+    }
 }
 
 /// The system's words without Rust's "(os error N)".

@@ -1,5 +1,8 @@
 //! Reads the keys one by one and collects what is wrong with them.
 
+mod browser;
+mod monitoring;
+
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -53,6 +56,9 @@ impl Settings {
             timeout: reader.timeouts(),
             limits: reader.limits(),
             console_ping: Some(reader.seconds("console.ping")).filter(|pause| !pause.is_zero()),
+            browser: reader.browser(),
+            monitoring: reader.monitoring(),
+            tracing: reader.tracing(),
             access_log: reader.path("log.access"),
             log_form: reader.parsed("log.format", LogForm::parse).unwrap_or(LogForm::Classic),
         };

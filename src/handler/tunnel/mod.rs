@@ -23,7 +23,8 @@ use crate::limits::{Excess, logins};
 use crate::response::access_log::Entry;
 use crate::server::Worker;
 use crate::status::bridges::{Bridge, Kind};
-use crate::status::counters;
+use crate::status::counters::{self, Answered};
+use crate::status::labels::Destination;
 
 /// Viewers give up after 10 s; a hop behind another one must be done before that one gives up.
 const FIRST_HOP: Duration = Duration::from_secs(8);
@@ -249,6 +250,9 @@ async fn refuse<T>(
     use std::error::Error as _;
     let cause = refusal.source().map(ToString::to_string);
     let (status, _) = refusal.status();
+    if let Refusal::Excess(excess) = refusal {
+        counters::limited(excess.limit());
+    }
     tracing::warn!(peer = %peer.address(), status, cause, "tunnel refused: {refusal}");
     log(engine, peer, line, status, u64::try_from(refusal.to_string().len()).ok());
     let _ = timeout(LAST_WORDS, async {
@@ -264,6 +268,6 @@ async fn refuse<T>(
 }
 
 fn log(engine: &Engine, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
-    counters::answered(status, None);
+    counters::answered(Answered { destination: Destination::Tunnel, status, bytes: 0, started: None });
     engine.log.write(&Entry { bytes, ..Entry::new(peer.address(), line, status) });
 }

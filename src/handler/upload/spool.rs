@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::UploadError;
 use crate::limits::Excess;
+use crate::status::counters;
 
 /// Bytes collected before they are written; two such pieces are all that an upload holds.
 const PIECE: usize = 512 << 10;
@@ -67,6 +68,7 @@ impl Directory {
             return Err(UploadError::NoSpace { wanted: length, free });
         }
         self.running.fetch_add(1, Ordering::Relaxed);
+        counters::upload_began();
         self.announced.fetch_add(wanted, Ordering::Relaxed);
         let mut room = Room { directory: Arc::clone(self), announced: wanted, held: 0 };
         if self.running.load(Ordering::Relaxed) > self.bounds.uploads {
@@ -96,6 +98,7 @@ impl Room {
     fn hold(&mut self, length: u64) -> Result<(), UploadError> {
         let more = length.saturating_sub(self.held);
         self.held += more;
+        counters::spooled(more);
         let held = self.directory.held.fetch_add(more, Ordering::Relaxed).saturating_add(more);
         match self.directory.bounds.bytes {
             limit if limit > 0 && length > limit => Err(UploadError::TooLarge { limit }),
@@ -115,6 +118,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.use_up(self.announced);
         self.directory.held.fetch_sub(self.held, Ordering::Relaxed);
+        counters::upload_ended(self.held);
         self.directory.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -19,12 +19,13 @@ use super::timers::{Due, Timers};
 use super::workers::Workers;
 use crate::config::problem::Problem;
 use crate::control::Control;
+use crate::control::monitor::Monitor;
 use crate::engine::{Lasting, Speaks};
 use crate::listener::Listening;
 use crate::process::binary::Binary;
 use crate::process::pid_file::PidFile;
 use crate::process::service_manager;
-use crate::status::report;
+use crate::status::{counters, report};
 use crate::tls::renewal::{Look, Renewals};
 
 pub(super) struct Supervisor {
@@ -36,6 +37,7 @@ pub(super) struct Supervisor {
     workers: Workers,
     signals: Signals,
     control: Control,
+    monitor: Monitor,
     timers: Timers,
     predecessor: Option<Predecessor>,
     pid_file: Option<PidFile>,
@@ -82,6 +84,7 @@ impl Supervisor {
         let pid_file = PidFile::write(&loaded.engine.config);
         let control = Control::open(door, &loaded.engine.config, &listening.sockets);
         control.serves(&loaded.engine, &listening.sockets);
+        let monitor = Monitor::new(control.facts(), Arc::clone(&loaded.engine));
         Ok(Self {
             source,
             binary: Arc::new(binary),
@@ -91,6 +94,7 @@ impl Supervisor {
             workers,
             signals,
             control,
+            monitor,
             timers: Timers::start(),
             predecessor,
             pid_file,
@@ -123,6 +127,7 @@ impl Supervisor {
             }
         };
         drop(questions); // nobody is answered any more
+        counters::drains();
         let stops = match successor {
             None => {
                 service_manager::stopping();
@@ -134,7 +139,10 @@ impl Supervisor {
             predecessor.stop();
         }
         drop(self.control);
-        self.workers.stop();
+        // Monitors are told meanwhile that it drains.
+        let workers = self.workers;
+        let _ = spawn_blocking(move || workers.stop()).await;
+        drop(self.monitor);
         Ok(())
     }
 
@@ -242,6 +250,7 @@ impl Supervisor {
     async fn leave_to(&mut self, successor: Successor) -> io::Result<bool> {
         service_manager::main_pid(successor.pid);
         let mut link = successor.go()?;
+        self.monitor.close();
         self.workers.retire_all(self.running.engine.config.settings.timeout.drain);
         loop {
             tokio::select! {

@@ -1,5 +1,7 @@
 //! How a configuration is replaced by the next, and taken back; and when another process is to take over.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::{Fallback, Supervisor, complain_of};
@@ -113,6 +115,7 @@ impl Supervisor {
             let _ = self.say_where();
         }
         self.control.serves(&self.running.engine, &self.listening.sockets);
+        self.monitor.serves(Arc::clone(&self.running.engine));
         memory::give_back();
         Ok(Summary { changed, warnings, successor: None })
     }

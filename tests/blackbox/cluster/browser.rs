@@ -9,6 +9,7 @@ use nodegate_standin::{Config, Daemon, Product};
 use serde_json::Value;
 
 use super::machines::Cluster;
+use crate::browser_headers;
 
 const PAGE: &str = "<!doctype html><title>[% nodename %]</title><script>\n\
     Proxmox = { UserName: '[% username %]', CSRFPreventionToken: '[% token %]', NodeName: '[% nodename %]' };\n\
@@ -82,7 +83,7 @@ fn a_browser_works_on_a_cluster_and_goes_on_when_a_node_stops() {
     first.write("/usr/share/pve-manager/index.html.tpl", PAGE);
     let keys = std::sync::Arc::clone(&first.keys);
     first.daemon = Daemon::start(Config { keys, console_port: console(), ..Config::new(Product::Pve) });
-    let gate = cluster.start(1, &[]);
+    let gate = cluster.start(1, &browser_headers::ALL);
     let _second = cluster.start(2, &[]);
     let third = cluster.start(3, &[]);
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use nodegate_standin::{Config, Daemon, Product};
 
 use super::client::Console;
+use crate::browser_headers;
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site};
 
@@ -22,6 +23,15 @@ fn site(port: u16) -> Site {
     let keys = Arc::clone(&site.keys);
     site.daemon = Daemon::start(Config { keys, console_port: port, ..Config::new(Product::Pve) });
     site
+}
+
+/// With everything switched on that makes browsers careful.
+fn start(site: &Site) -> Nodegate {
+    let gate = Nodegate::start(site, &[&["console.ping=1"], &browser_headers::ALL[..]].concat());
+    let pages = ["/novnc/page.html", "/xtermjs/page.html"].map(|page| gate.get(page, ""));
+    let page = pages.iter().find(|page| page.status == 200).unwrap();
+    assert!(page.header("content-security-policy").is_some());
+    gate
 }
 
 fn here(path: &str) -> PathBuf {
@@ -64,7 +74,7 @@ fn novnc_shows_a_guest_and_types_into_it() {
     let site = site(port);
     install(&site, "@novnc/novnc", "/usr/share/novnc-pve");
     page(&site, "novnc.html", "/usr/share/novnc-pve/page.html");
-    let gate = Nodegate::start(&site, &["console.ping=1"]);
+    let gate = start(&site);
     let guest = Guest::start(&site, port);
     let told = browse(&site, &gate, "novnc");
     assert_eq!(told["events"][0], "connect");
@@ -78,7 +88,7 @@ fn xterm_types_and_pastes_a_megabyte() {
     install(&site, "@xterm/xterm/lib", "/usr/share/pve-xtermjs");
     install(&site, "@xterm/xterm/css/xterm.css", "/usr/share/pve-xtermjs/xterm.css");
     page(&site, "xterm.html", "/usr/share/pve-xtermjs/page.html");
-    let gate = Nodegate::start(&site, &["console.ping=1"]);
+    let gate = start(&site);
     let terminal = std::thread::spawn(move || termproxy(console.accept()));
     let told = browse(&site, &gate, "xterm");
     assert_eq!(told["events"], serde_json::json!(["ready", "close 1000"]));

@@ -1,0 +1,124 @@
+//! Whether the process is up, and whether it can serve: for load balancers and monitors, without login. The answers
+//! name no file, no address and no user.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use tokio::sync::Mutex;
+
+use crate::config::product::Protocol;
+use crate::engine::{Engine, Speaks};
+use crate::response::body::{self, Body};
+use crate::status::counters;
+use crate::upstream;
+
+/// So long one judgment is good: many monitors cost no more than one.
+const LIFE: Duration = Duration::from_secs(1);
+/// A monitor waits no longer for a daemon.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Probe {
+    /// whether the process answers
+    Health,
+    /// whether it can serve
+    Ready,
+}
+
+/// The paths of probes, by the settings; one that is empty there is none.
+#[derive(Clone, Debug)]
+pub struct ProbePaths {
+    pub health: String,
+    pub ready: String,
+}
+
+impl ProbePaths {
+    pub fn find(&self, path: &str) -> Option<Probe> {
+        if path == self.health {
+            Some(Probe::Health)
+        } else if path == self.ready {
+            Some(Probe::Ready)
+        } else {
+            None
+        }
+    }
+}
+
+/// The last judgment. Who asks meanwhile waits for the one that is being made.
+#[derive(Default)]
+pub struct Readiness(Mutex<Option<(Instant, Result<(), String>)>>);
+
+/// Status and text of the answer.
+pub async fn judge(engine: &Engine, probe: Probe) -> (StatusCode, String) {
+    let judged = match probe {
+        Probe::Health => Ok(()),
+        Probe::Ready if counters::is_draining() => Err("draining".to_owned()),
+        Probe::Ready => engine.readiness.current(engine).await,
+    };
+    match (judged, probe) {
+        (Ok(()), Probe::Health) => (StatusCode::OK, "ok\n".to_owned()),
+        (Ok(()), Probe::Ready) => (StatusCode::OK, "ready\n".to_owned()),
+        (Err(why), Probe::Health | Probe::Ready) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+/// The answer to a GET or HEAD.
+pub async fn serve(engine: &Engine, probe: Probe, method: &Method) -> Response<Body> {
+    let (status, text) = judge(engine, probe).await;
+    let length = HeaderValue::from(text.len());
+    let is_head = *method == Method::HEAD;
+    let mut response = Response::new(if is_head { body::empty() } else { body::full(Bytes::from(text)) });
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=UTF-8"));
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
+}
+
+impl Readiness {
+    async fn current(&self, engine: &Engine) -> Result<(), String> {
+        let mut last = self.0.lock().await;
+        if let Some((at, judged)) = &*last
+            && at.elapsed() < LIFE
+        {
+            return judged.clone();
+        }
+        let judged = look(engine).await;
+        *last = Some((Instant::now(), judged.clone()));
+        judged
+    }
+}
+
+/// Everything that keeps requests from being answered, a line each.
+async fn look(engine: &Engine) -> Result<(), String> {
+    let mut reasons = Vec::new();
+    let unreadable = match &engine.speaks {
+        Speaks::Https(_) => engine.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty()),
+        Speaks::Connect(rules) => rules.file_error().is_some(),
+    };
+    if unreadable {
+        reasons.push("a key file cannot be read".to_owned());
+    }
+    if engine.config.product.protocol == Protocol::Https {
+        let settings = &engine.config.settings;
+        let patience = settings.timeout.connect.min(PATIENCE);
+        if let Err(cause) = upstream::reach(&settings.backend.address, patience).await {
+            reasons.push(format!("the daemon cannot be connected to: {cause}"));
+        }
+    }
+    if reasons.is_empty() { Ok(()) } else { Err(reasons.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_empty_in_the_settings_is_none() {
+        let paths = ProbePaths { health: "/-/health".to_owned(), ready: String::new() };
+        let found = ["/-/health", "/-/ready", "/-/health/", "/"].map(|path| paths.find(path));
+        assert_eq!(found, [Some(Probe::Health), None, None, None]);
+    }
+}

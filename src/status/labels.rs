@@ -1,0 +1,187 @@
+//! The closed sets that counts are told apart by, and what each member is called in a metric.
+
+/// Where a request went.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Destination {
+    /// refused before that was known, or to a path that there is not
+    #[default]
+    Nowhere,
+    Daemon,
+    Unprivileged,
+    Node,
+    Upload,
+    Console,
+    Page,
+    File,
+    Probe,
+    Tunnel,
+}
+
+impl Destination {
+    pub const COUNT: usize = 10;
+
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Nowhere,
+        Self::Daemon,
+        Self::Unprivileged,
+        Self::Node,
+        Self::Upload,
+        Self::Console,
+        Self::Page,
+        Self::File,
+        Self::Probe,
+        Self::Tunnel,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nowhere => "none",
+            Self::Daemon => "daemon",
+            Self::Unprivileged => "unprivileged",
+            Self::Node => "node",
+            Self::Upload => "upload",
+            Self::Console => "console",
+            Self::Page => "page",
+            Self::File => "file",
+            Self::Probe => "probe",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+/// What there was too much of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Limit {
+    LoginFailures,
+    LoginsAtOnce,
+    LoginsWaiting,
+    Connections,
+    ConnectionsOfAddress,
+    RequestsOfAddress,
+    Uploads,
+    Spool,
+    Body,
+    BodyTime,
+    Head,
+    Url,
+}
+
+impl Limit {
+    pub const COUNT: usize = 12;
+
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::LoginFailures,
+        Self::LoginsAtOnce,
+        Self::LoginsWaiting,
+        Self::Connections,
+        Self::ConnectionsOfAddress,
+        Self::RequestsOfAddress,
+        Self::Uploads,
+        Self::Spool,
+        Self::Body,
+        Self::BodyTime,
+        Self::Head,
+        Self::Url,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LoginFailures => "login_failures",
+            Self::LoginsAtOnce => "logins_at_once",
+            Self::LoginsWaiting => "logins_waiting",
+            Self::Connections => "connections",
+            Self::ConnectionsOfAddress => "connections_per_address",
+            Self::RequestsOfAddress => "requests_per_address",
+            Self::Uploads => "uploads",
+            Self::Spool => "spool",
+            Self::Body => "body",
+            Self::BodyTime => "body_time",
+            Self::Head => "header",
+            Self::Url => "url",
+        }
+    }
+}
+
+/// What an upstream was doing when it failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    Connect,
+    Handshake,
+    Answer,
+    Body,
+    Parse,
+}
+
+impl Phase {
+    pub const COUNT: usize = 5;
+
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Connect, Self::Handshake, Self::Answer, Self::Body, Self::Parse];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Handshake => "handshake",
+            Self::Answer => "answer",
+            Self::Body => "body",
+            Self::Parse => "parse",
+        }
+    }
+}
+
+/// How a connection with TLS began.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Handshake {
+    Tls12,
+    Tls12Resumed,
+    Tls13,
+    Tls13Resumed,
+    /// older ones, where the system's settings allow them
+    Other,
+    Failed,
+}
+
+impl Handshake {
+    pub const COUNT: usize = 6;
+
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Tls12, Self::Tls12Resumed, Self::Tls13, Self::Tls13Resumed, Self::Other, Self::Failed];
+
+    pub fn of(version: &str, resumed: bool) -> Self {
+        match (version, resumed) {
+            ("TLSv1.2", false) => Self::Tls12,
+            ("TLSv1.2", true) => Self::Tls12Resumed,
+            ("TLSv1.3", false) => Self::Tls13,
+            ("TLSv1.3", true) => Self::Tls13Resumed,
+            (_, _) => Self::Other,
+        }
+    }
+
+    /// The version, and whether an earlier session was taken up.
+    pub fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tls12 => ("1.2", "false"),
+            Self::Tls12Resumed => ("1.2", "true"),
+            Self::Tls13 => ("1.3", "false"),
+            Self::Tls13Resumed => ("1.3", "true"),
+            Self::Other => ("other", "false"),
+            Self::Failed => ("none", "false"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_member_is_called_by_a_name_of_its_own() {
+        let destinations: BTreeSet<_> = Destination::ALL.iter().map(|it| it.name()).collect();
+        let limits: BTreeSet<_> = Limit::ALL.iter().map(|it| it.name()).collect();
+        let phases: BTreeSet<_> = Phase::ALL.iter().map(|it| it.name()).collect();
+        let handshakes: BTreeSet<_> = Handshake::ALL.iter().map(|it| it.names()).collect();
+        let counts = [destinations.len(), limits.len(), phases.len(), handshakes.len()];
+        assert_eq!(counts, [Destination::COUNT, Limit::COUNT, Phase::COUNT, Handshake::COUNT]);
+    }
+}

@@ -1,0 +1,52 @@
+//! What monitors see: metrics, probes, and what leads from one log to another.
+
+mod metrics;
+mod probes;
+mod tracing;
+
+use std::process::Command;
+
+use crate::support::nodegate::free_port;
+use crate::support::{Nodegate, Reply, Session, Site};
+
+/// A nodegate with metrics on a port of their own.
+struct Monitored {
+    gate: Nodegate,
+    port: u16,
+}
+
+impl Monitored {
+    fn start(site: &Site, sets: &[&str]) -> Self {
+        let port = free_port();
+        let listen = format!("metrics.listen=127.0.0.1:{port}");
+        let gate = Nodegate::start(site, &[&[listen.as_str()], sets].concat());
+        crate::support::nodegate::eventually("metrics are served", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self { gate, port }
+    }
+
+    fn ask(&self, method: &str, path: &str) -> Reply {
+        Session::plain(([127, 0, 0, 1], self.port).into()).request(method, path, "", b"")
+    }
+
+    fn metrics(&self) -> String {
+        let reply = self.ask("GET", "/metrics");
+        assert_eq!(reply.status, 200);
+        reply.text()
+    }
+
+    /// The value of one sample.
+    fn sample(&self, name: &str) -> u64 {
+        let text = self.metrics();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+}
+
+/// What curl prints for these arguments.
+fn curl(arguments: &[&str]) -> String {
+    let output = Command::new("curl").args(["-sS", "--max-time", "30"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,187 @@
+//! Metrics as Prometheus reads them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::{Monitored, curl};
+use crate::support::nodegate::eventually;
+use crate::support::{Nodegate, Outcome, Session, Site};
+
+const VERSION: &str = "/api2/json/version";
+
+/// Names of the families in the text, as the reader of Prometheus' own library for Python finds them.
+const READER: &str = "import sys\n\
+from prometheus_client.parser import text_string_to_metric_families as read\n\
+for family in read(sys.stdin.read()):\n    \
+    assert family.documentation and family.type != 'unknown' and family.samples, family.name\n    \
+    print('\\n'.join(sorted({sample.name for sample in family.samples})))\n";
+
+fn families(text: &str) -> BTreeSet<String> {
+    let mut reader = Command::new("/usr/bin/python3")
+        .args(["-c", READER])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    reader.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = reader.wait_with_output().unwrap();
+    assert!(output.status.success(), "python3-prometheus-client cannot read it: {text}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn prometheus_reads_every_metric_and_nothing_secret_is_in_them() {
+    let site = Site::pve();
+    let monitored = Monitored::start(&site, &[]);
+    let ticket = site.ticket("root@pam");
+    assert_eq!(monitored.gate.get(VERSION, &site.cookie("root@pam")).status, 200);
+    assert_eq!(monitored.gate.get("/secret-path", "").status, 404);
+    let text = curl(&[&format!("http://127.0.0.1:{}/metrics", monitored.port)]);
+    let names = families(&text);
+    for name in ["nodegate_requests_total", "nodegate_request_duration_seconds_bucket", "nodegate_build_info"]
+    {
+        assert!(names.contains(name), "{name} is not in {names:?}");
+    }
+    for secret in ["root@pam", "secret-path", "version\"", &ticket, "127.0.0.1"] {
+        let told = text.replace("{version=\"", "");
+        assert!(!told.contains(secret), "{secret} is in {text}");
+    }
+}
+
+#[test]
+fn what_happens_is_counted_by_route_and_status() {
+    let site = Site::pve();
+    let monitored = Monitored::start(&site, &["acl.deny_from=127.0.0.9", "limits.body=10"]);
+    let mut session = monitored.gate.connect();
+    for _ in 0..3 {
+        assert_eq!(session.request("GET", VERSION, &site.cookie("root@pam"), b"").status, 200);
+    }
+    assert_eq!(session.request("GET", "/nope", "", b"").status, 404);
+    assert_eq!(session.request("GET", "/-/health", "", b"").status, 200);
+    assert_eq!(session.request("POST", "/api2/json/access/ticket", "", &[b'x'; 100]).status, 413);
+    assert_eq!(monitored.gate.get(VERSION, "").status, 401);
+    eventually("all is counted", || {
+        monitored.sample("nodegate_requests_total{route=\"none\",status=\"4xx\"}") == 2
+    });
+    for (name, value) in [
+        ("nodegate_requests_total{route=\"daemon\",status=\"2xx\"}", 3),
+        ("nodegate_requests_total{route=\"daemon\",status=\"4xx\"}", 1),
+        ("nodegate_requests_total{route=\"probe\",status=\"2xx\"}", 1),
+        ("nodegate_request_duration_seconds_count{route=\"daemon\"}", 4),
+        ("nodegate_request_duration_seconds_bucket{route=\"daemon\",le=\"+Inf\"}", 4),
+        ("nodegate_upstream_answer_seconds_count", 3),
+        ("nodegate_upstream_errors_total{phase=\"connect\"}", 0),
+        ("nodegate_logins_refused_total", 1),
+        ("nodegate_limits_hit_total{limit=\"body\"}", 1),
+        ("nodegate_tls_handshakes_total{version=\"1.3\",resumed=\"false\"}", 2),
+        ("nodegate_connections_total", 2),
+        ("nodegate_draining", 0),
+    ] {
+        assert_eq!(monitored.sample(name), value, "{name}");
+    }
+    assert!(monitored.sample("nodegate_answer_bytes_total") > 0);
+    let expiry = monitored.sample("nodegate_certificate_expiry_timestamp_seconds{certificate=\"1\"}");
+    assert!(expiry > monitored.sample("nodegate_start_time_seconds"));
+}
+
+#[test]
+fn a_daemon_that_is_down_is_an_error_of_its_phase() {
+    let site = Site::pve();
+    let monitored = Monitored::start(&site, &["backend.address=127.0.0.1:1"]);
+    assert_eq!(monitored.gate.get(VERSION, &site.cookie("root@pam")).status, 595);
+    eventually("it is counted", || {
+        monitored.sample("nodegate_requests_total{route=\"daemon\",status=\"5xx\"}") == 1
+    });
+    assert_eq!(monitored.sample("nodegate_upstream_errors_total{phase=\"connect\"}"), 1);
+}
+
+#[test]
+fn reloads_are_counted_by_their_outcome_and_move_the_listener() {
+    let site = Site::pve();
+    let mut monitored = Monitored::start(&site, &[]);
+    let port = format!("listen.port={}", monitored.gate.port());
+    let reload = || Outcome::ask(&site, &["--set", &port, "reload", "pve"]);
+    assert_eq!(reload().code, 0);
+    site.write("/etc/nodegate/pve.toml", "workers = \"x\"\n[log]\nformat = \"xml\"\n");
+    assert_eq!(reload().code, 1);
+    assert_eq!(monitored.sample("nodegate_reloads_total{outcome=\"done\"}"), 1);
+    assert_eq!(monitored.sample("nodegate_reloads_total{outcome=\"refused\"}"), 1);
+    drop(monitored.gate);
+
+    let (first, second) = (crate::support::nodegate::free_port(), crate::support::nodegate::free_port());
+    let settings = |port: u16| format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
+    site.write("/etc/nodegate/pve.toml", settings(first));
+    monitored = Monitored { gate: Nodegate::start(&site, &[]), port: first };
+    let is_there = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    eventually("it listens", || is_there(first));
+    site.write("/etc/nodegate/pve.toml", settings(second));
+    monitored.gate.signal(nix::sys::signal::Signal::SIGHUP);
+    eventually("it has moved", || is_there(second) && !is_there(first));
+}
+
+#[test]
+fn only_listed_addresses_see_metrics_and_only_by_reading() {
+    let site = Site::pve();
+    let monitored = Monitored::start(&site, &["metrics.allow_from=192.0.2.1"]);
+    let mut turned_away = Session::plain(([127, 0, 0, 1], monitored.port).into());
+    let _ = turned_away.try_send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(turned_away.try_reply(false).is_none());
+    drop(monitored);
+
+    let monitored = Monitored::start(&site, &[]);
+    let reply = monitored.ask("POST", "/metrics");
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!(monitored.ask("GET", "/").status, 404);
+    let head = monitored.ask("HEAD", "/metrics");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(monitored.gate.get("/metrics", "").status, 404, "not where everybody asks");
+}
+
+#[test]
+fn a_unix_socket_serves_curl_and_is_removed_at_the_end() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["metrics.listen=unix:/run/metrics.sock"]);
+    let socket = site.path("/run/metrics.sock");
+    eventually("it is there", || socket.exists());
+    let text = curl(&["--unix-socket", socket.to_str().unwrap(), "http://localhost/metrics"]);
+    assert!(text.contains("\nnodegate_connections_open 0\n"), "{text}");
+    assert_eq!(gate.stop().code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn the_dashboard_shows_only_metrics_that_there_are() {
+    let site = Site::pve();
+    let monitored = Monitored::start(&site, &[]);
+    let names = families(&monitored.metrics());
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/grafana-dashboard.json");
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let text = dashboard.to_string();
+    let used: BTreeSet<_> = regex::Regex::new("nodegate_[a-z0-9_]+")
+        .unwrap()
+        .find_iter(&text)
+        .map(|found| found.as_str().to_owned())
+        .collect();
+    assert!(used.len() > 15, "{used:?}");
+    let unknown: Vec<_> = used.difference(&names).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(panel["targets"].as_array().is_some_and(|targets| !targets.is_empty()), "{panel}");
+    }
+}
+
+#[test]
+fn a_file_in_the_way_of_the_socket_is_left_alone() {
+    let site = Site::pve();
+    site.write("/run/metrics.sock", "mine");
+    let gate = Nodegate::start(&site, &["metrics.listen=unix:/run/metrics.sock"]);
+    eventually("it is told", || gate.stderr().contains("metrics.listen: unix:"));
+    assert_eq!(gate.get("/-/health", "").status, 200);
+    assert_eq!(gate.stop().code(), Some(0));
+    assert_eq!(fs::read_to_string(site.path("/run/metrics.sock")).unwrap(), "mine");
+}
