@@ -201,7 +201,7 @@ impl Refusal {
         if let Some(limit) = self.limit() {
             counters::limited(limit);
         }
-        let keeps_status = matches!(status.as_u16(), 400 | 401 | 408 | 413 | 414 | 429 | 431 | 503);
+        let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 429 | 431);
         let (code, content_type, text) = match form {
             Form::Text => (status, "text/plain;charset=UTF-8", format!("{message}\n")),
             Form::Json => (status, JSON, json!({ "data": null, "message": message }).to_string()),

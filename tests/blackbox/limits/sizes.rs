@@ -16,7 +16,7 @@ fn a_url_has_so_many_bytes_and_no_more() {
     let text = gate.get(&format!("/{}", "x".repeat(300)), "");
     assert_eq!((text.status, text.text().trim_end()), (414, reason));
     let extjs = gate.get(&url(301).replace("json", "extjs"), "");
-    assert_eq!((extjs.status, &extjs.json()["status"]), (414, &414.into()));
+    assert_eq!((extjs.status, &extjs.json()["status"]), (200, &414.into()));
     let by_default = Nodegate::start(&site, &[]);
     assert_eq!(by_default.get(&format!("/{}", "x".repeat(32_767)), "").status, 404);
     assert_eq!(by_default.get(&format!("/{}", "x".repeat(32_768)), "").status, 414);
