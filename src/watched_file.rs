@@ -128,13 +128,17 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         self.look(&mut seen)
     }
 
-    /// Looks before anybody waits for it, so that there is something to remember; a few times where it takes long.
+    /// Looks before anybody waits for it, so that there is something to remember; a few times where it takes long. The
+    /// first use looks all the same.
     pub fn read_ahead(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..LOOKS_AHEAD {
             if !matches!(self.look(&mut seen), Err(FileError::Silent { .. })) {
-                return;
+                break;
             }
+        }
+        if let Some((at, _)) = &mut seen.last {
+            *at = at.checked_sub(self.life).unwrap_or(*at);
         }
     }
 
