@@ -131,16 +131,15 @@ impl Engine {
         if fatal {
             return (Err(config), problems);
         }
-        let pins = Pins::new(config.product.nodes.as_ref(), &config.root);
-        let capacity = Capacity::new(config.settings.limits.connections, descriptors::limit());
         let engine = Self {
+            pins: Pins::new(config.product.nodes.as_ref(), &config.root),
+            capacity: Capacity::new(config.settings.limits.connections, descriptors::limit()),
             config,
             speaks,
             gate,
             routes,
             pages,
             nodes,
-            pins,
             client_context,
             backend_headers,
             consoles,
@@ -148,7 +147,6 @@ impl Engine {
             common,
             log: Arc::clone(&lasting.log),
             counts: Arc::clone(&lasting.counts),
-            capacity,
             readiness: Readiness::default(),
         };
         engine.read_ahead();
