@@ -25,7 +25,7 @@ use crate::response::access_log::Entry;
 use crate::server::{Worker, WorkerThread};
 use crate::status::counters;
 use crate::status::labels::{Handshake, Limit};
-use crate::tls::{Acceptor, ClientStream, Identity, TlsStream};
+use crate::tls::{Acceptor, ClientStream, Identity, TlsSession, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -57,11 +57,7 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
                 Opened::Plain(_) => None,
             };
             if let Some(session) = &tls {
-                counters::shook_hands(Handshake::of(session.version, session.resumed));
-            }
-            if let Some(identity) = tls.as_ref().and_then(|tls| tls.identity.as_deref()) {
-                let Identity { subject, fingerprint } = identity;
-                tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
+                note(session, peer);
             }
             let Ok(client) = Client::new(peer, tls, excess, &worker) else { return };
             drop(worker); // a connection may outlive many configurations
@@ -70,6 +66,14 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
                 Opened::Plain(stream) => serve_http(thread, stream, Rc::new(client)).await,
             }
         }
+    }
+}
+
+/// A handshake that has succeeded.
+fn note(session: &TlsSession, peer: PeerIp) {
+    counters::shook_hands(Handshake::of(session.version, session.resumed));
+    if let Some(Identity { subject, fingerprint }) = session.identity.as_deref() {
+        tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
     }
 }
 

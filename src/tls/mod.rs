@@ -8,12 +8,14 @@ mod contexts;
 pub mod pair;
 pub mod renewal;
 mod selection;
+mod session;
 mod staple;
 mod stream;
 pub mod ticket_keys;
 
 pub use self::client_certificate::Identity;
-pub use self::stream::{ClientStream, TlsSession, TlsStream};
+pub use self::session::TlsSession;
+pub use self::stream::{ClientStream, TlsStream};
 
 use std::ffi::c_void;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -9,7 +9,6 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::Pin;
 use std::ptr::null_mut;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use foreign_types::ForeignTypeRef as _;
@@ -19,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use super::client_certificate::{self, Identity};
+use super::client_certificate;
+use super::session::TlsSession;
 
 /// Bytes of plain text in a full record (RFC 8446, section 5.1).
 const RECORD: usize = 16 << 10;
@@ -84,17 +84,6 @@ unsafe extern "C" {
     fn SSL_free_buffers(ssl: *mut openssl_sys::SSL) -> c_int;
 }
 
-/// What client and server have agreed on, in OpenSSL's words.
-#[derive(Clone, Debug)]
-pub struct TlsSession {
-    pub version: &'static str,
-    pub cipher: &'static str,
-    /// who has shown a certificate
-    pub identity: Option<Arc<Identity>>,
-    /// whether an earlier session was taken up
-    pub resumed: bool,
-}
-
 /// A TLS connection that a client opened.
 pub struct TlsStream(SslStream<Wire>);
 
@@ -115,13 +104,7 @@ impl TlsStream {
     }
 
     pub fn session(&self) -> TlsSession {
-        let ssl = self.0.ssl();
-        TlsSession {
-            version: ssl.version_str(),
-            cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
-            identity: ssl.peer_certificate().and_then(|shown| Identity::of(&shown)).map(Arc::new),
-            resumed: ssl.session_reused(),
-        }
+        TlsSession::of(self.0.ssl())
     }
 
     /// Encrypts the beginning of `slices`, in full records as far as there is enough.
