@@ -2,9 +2,8 @@
 
 .PHONY: help setup build deb demo test fuzz soak deny bench bench-quick
 
-# Where `make deb` leaves the packages, and a program to pack instead of compiling one.
+# Where `make deb` leaves the packages. With PACK_BINARY in its environment that program is packed, none compiled.
 DEB ?= target/deb
-export NODEGATE_BINARY ?=
 
 help:
 	@echo "make build   nodegate for use: target/release/nodegate"

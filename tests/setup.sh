@@ -114,7 +114,7 @@ install_without_services() {
 
 case ${1-} in
 deb)
-    [ -n "${NODEGATE_BINARY-}" ] || require_rust
+    [ -n "${PACK_BINARY-}" ] || require_rust
     install_missing "${building[@]}" "${packing[@]}"
     ;;
 demo)
