@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use nodegate_standin::{Certificate, KeyKind};
 
 use super::{SETTINGS, reload, start, threads};
-use crate::support::nodegate::{command, eventually, free_port};
+use crate::support::nodegate::{command, eventually, two_free_ports};
 use crate::support::{Nodegate, Outcome, Session, Site};
 
 const VERSION: &str = "/api2/json/version";
@@ -184,7 +184,7 @@ fn answers(site: &Site, address: SocketAddr) -> bool {
 #[test]
 fn address_and_port_change_and_the_old_ones_are_given_up() {
     let site = Site::pve();
-    let (first, second) = (free_port(), free_port());
+    let (first, second) = two_free_ports();
     let gate = start_by_file(&site, &format!("address = \"127.0.0.1\"\nport = {first}\n"));
     let mut kept = gate.connect();
     let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
