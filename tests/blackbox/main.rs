@@ -52,6 +52,7 @@ mod status;
 mod stop;
 mod supply;
 mod tls;
+mod tutorial;
 mod upload;
 mod upload_clients;
 mod vectors;
