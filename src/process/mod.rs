@@ -10,5 +10,6 @@ pub mod logging;
 pub mod memory;
 pub mod pid_file;
 pub mod privileges;
+pub mod readable;
 pub mod running;
 pub mod service_manager;

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, acceptfrom_with};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::worker::WorkerThread;
 use crate::connection;
+use crate::process::readable;
 
 /// Pause when the process or the system is out of descriptors.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
@@ -48,7 +49,7 @@ impl Accepting {
     pub(super) fn start(sockets: &Sockets, thread: &Rc<WorkerThread>) -> Self {
         let mut accepting = Self::none();
         for listener in &*sockets.listeners {
-            match listener.try_clone().and_then(watch) {
+            match listener.try_clone().map(OwnedFd::from).and_then(readable::watch) {
                 Ok(listener) => {
                     let taking = Taking {
                         listener,
@@ -74,11 +75,6 @@ impl Accepting {
     }
 }
 
-fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
-    // SAFETY: a listener names the same descriptor all its life, and the watch ends before the listener is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }?)
-}
-
 /// Who was connecting when a socket was given up is still served.
 impl Drop for Accepting {
     fn drop(&mut self) {
@@ -87,7 +83,7 @@ impl Drop for Accepting {
 }
 
 struct Taking {
-    listener: AsyncFd<TcpListener>,
+    listener: AsyncFd<OwnedFd>,
     peers: Arc<[TaskTracker]>,
     thread: Rc<WorkerThread>,
     out_of_files: bool,
@@ -141,7 +137,7 @@ impl Taking {
 }
 
 /// `accept4`, so that the stream needs no further call before it can be watched.
-fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept(listener: impl AsFd) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
     let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;

@@ -14,6 +14,7 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::answer_head::{self, Head, Malformed};
 use super::outgoing::Wire;
+use super::receiving::Receiving;
 
 /// A head, and mostly the body with it.
 const FIRST_READ: usize = 8 << 10;
@@ -21,6 +22,7 @@ const FIRST_READ: usize = 8 << 10;
 /// The kinds of connection there are.
 pub(super) enum Stream {
     Tcp(TcpStream),
+    Receiving(Receiving),
     Unix(UnixStream),
     Tls(Box<SslStream<TcpStream>>),
 }
@@ -90,6 +92,7 @@ impl Connection {
         let buffer = &mut self.buffer;
         match &mut self.stream {
             Stream::Tcp(stream) => poll_read_buf(Pin::new(stream), context, buffer),
+            Stream::Receiving(stream) => poll_read_buf(Pin::new(stream), context, buffer),
             Stream::Unix(stream) => poll_read_buf(Pin::new(stream), context, buffer),
             Stream::Tls(stream) => poll_read_buf(Pin::new(stream.as_mut()), context, buffer),
         }
@@ -110,6 +113,12 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => poll_write_buf(Pin::new(stream), context, bytes),
+            Self::Receiving(stream) => {
+                let mut stream = stream.both_ways()?;
+                let written = poll_write_buf(Pin::new(&mut stream), context, bytes);
+                *self = Self::Tcp(stream);
+                written
+            }
             Self::Unix(stream) => poll_write_buf(Pin::new(stream), context, bytes),
             Self::Tls(stream) => poll_write_buf(Pin::new(stream.as_mut()), context, bytes),
         }
@@ -118,6 +127,7 @@ impl Stream {
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Self::Receiving(_) => Poll::Ready(Ok(())),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
         }

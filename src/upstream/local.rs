@@ -9,35 +9,28 @@ use nix::libc::EINPROGRESS;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
+use super::connection::Stream;
+use super::receiving::Receiving;
+
 /// Slices of a request: its head and its body.
 const SLICES: usize = 2;
 
-/// Connects to `host:port`, and takes from the front of `first` what is on its way already.
-pub(super) async fn connect(address: &str, first: &mut impl Buf) -> io::Result<TcpStream> {
-    let stream = match address.parse() {
-        Ok(address) => connect_and_send(address, first).await?,
-        Err(_) => TcpStream::connect(address).await?,
-    };
-    if first.has_remaining() {
-        // What is left of a body must not wait for an acknowledgement.
+/// Connects to `host:port`, and takes from the front of `first` what is on its way already. A connection that `serves_once`
+/// is watched for the answer alone when all is.
+pub(super) async fn connect(address: &str, first: &mut impl Buf, serves_once: bool) -> io::Result<Stream> {
+    let Ok(address) = address.parse() else {
+        let stream = TcpStream::connect(address).await?;
         let _ = stream.set_nodelay(true);
+        return Ok(Stream::Tcp(stream));
+    };
+    let stream = begin(address)?;
+    let sent = send(&stream, first);
+    if serves_once && sent.is_ok() && !first.has_remaining() {
+        return Receiving::new(stream.into()).map(Stream::Receiving);
     }
-    Ok(stream)
-}
-
-async fn connect_and_send(address: SocketAddr, first: &mut impl Buf) -> io::Result<TcpStream> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => return Err(error),
-        Ok(()) | Err(_) => (),
-    }
-    let mut slices = [IoSlice::new(&[]); SLICES];
-    let count = first.chunks_vectored(&mut slices);
-    let sent = socket.send_vectored(slices.get(..count).unwrap_or_default());
-    let stream = TcpStream::from_std(socket.into())?;
+    let stream = TcpStream::from_std(stream.into())?;
     match sent {
-        Ok(sent) => first.advance(sent),
+        Ok(()) => (),
         // Not yet connected.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             stream.writable().await?;
@@ -47,7 +40,29 @@ async fn connect_and_send(address: SocketAddr, first: &mut impl Buf) -> io::Resu
         }
         Err(error) => return Err(error),
     }
-    Ok(stream)
+    if first.has_remaining() {
+        // What is left of a body must not wait for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+    }
+    Ok(Stream::Tcp(stream))
+}
+
+/// A connection that stands, or is about to.
+fn begin(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
+        Ok(()) | Err(_) => Ok(socket),
+    }
+}
+
+fn send(socket: &Socket, first: &mut impl Buf) -> io::Result<()> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let count = first.chunks_vectored(&mut slices);
+    let sent = socket.send_vectored(slices.get(..count).unwrap_or_default())?;
+    first.advance(sent);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -63,7 +78,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mut request = Buf::chain(&b"GET / HTTP/1.1\r\n"[..], &b"body"[..]);
-        let stream = connect(&address, &mut request).await.unwrap();
+        let stream = connect(&address, &mut request, true).await.unwrap();
+        assert!(matches!(stream, Stream::Receiving(_)));
         assert!(!request.has_remaining());
         drop(stream);
         let (mut accepted, _) = listener.accept().await.unwrap();
@@ -76,10 +92,11 @@ mod tests {
     async fn nobody_listening_is_said_at_once_and_names_are_looked_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(connect(&format!("localhost:{port}"), &mut &b"x"[..]).await.is_ok());
+        assert!(connect(&format!("localhost:{port}"), &mut &b"x"[..], true).await.is_ok());
         drop(listener);
         for address in [format!("127.0.0.1:{port}"), format!("localhost:{port}")] {
-            let error = connect(&address, &mut &b"x"[..]).await.unwrap_err();
+            let refused = connect(&address, &mut &b"x"[..], true).await;
+            let error = refused.err().unwrap();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{address}");
         }
     }

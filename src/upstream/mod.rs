@@ -10,6 +10,7 @@ pub mod outgoing;
 pub mod peer;
 pub mod pins;
 mod pool;
+mod receiving;
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -176,7 +177,7 @@ impl Upstream {
         let connecting = async {
             Ok(match destination {
                 Destination::Local(BackendAddress::Tcp(address)) => {
-                    Stream::Tcp(local::connect(address, wire).await.map_err(failed)?)
+                    local::connect(address, wire, self.pool.is_none()).await.map_err(failed)?
                 }
                 Destination::Local(BackendAddress::Unix(path)) => {
                     Stream::Unix(UnixStream::connect(path).await.map_err(failed)?)

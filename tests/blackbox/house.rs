@@ -139,8 +139,8 @@ fn the_leaf_crate_knows_nothing_of_the_engine() {
 const UNSAFE: &[(&str, usize, &str)] = &[
     ("process/background.rs", 1, "between fork and exec"),
     ("process/memory.rs", 2, "gives memory back to the kernel"),
+    ("process/readable.rs", 1, "a descriptor that is watched for reading alone"),
     ("process/service_manager.rs", 1, "sockets that systemd hands over as numbers"),
-    ("server/accept.rs", 1, "one listening socket polled by every worker"),
     ("tls/mod.rs", 1, "an OpenSSL call that rust-openssl does not have"),
     ("tls/pair.rs", 1, "an OpenSSL call that rust-openssl does not have"),
     ("tls/stream.rs", 2, "OpenSSL calls that rust-openssl does not have"),
