@@ -21,7 +21,7 @@ testing=(
     lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn
 )
 # Programs that bring a service along.
-serving=(nginx=nginx haproxy=haproxy fail2ban=fail2ban-regex)
+serving=(nginx=nginx haproxy=haproxy caddy=caddy fail2ban=fail2ban-regex)
 peers=(nginx=nginx haproxy=haproxy wrk=wrk)
 # proxmoxer as PyPI has it, beside Debian's; a scanner.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0 sslyze==6.3.1)

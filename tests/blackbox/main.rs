@@ -22,6 +22,7 @@ mod browser_headers;
 mod clients;
 mod cluster;
 mod commands;
+mod comparison;
 mod console;
 mod custom_profile;
 mod daemon_names;

@@ -1,0 +1,51 @@
+//! `docs/comparison.md`: what its cells name in back quotes is there, in nodegate and in the programs it is compared with.
+
+use std::path::Path;
+
+use crate::support::nodegate::command;
+
+const DOCUMENT: &str = include_str!("../../docs/comparison.md");
+/// The columns whose programs can be had here, by their place in a row.
+const PEERS: &[(usize, &str)] = &[(3, "/usr/sbin/nginx"), (4, "/usr/sbin/haproxy"), (5, "/usr/bin/caddy")];
+
+/// What column `place` of all tables has in back quotes.
+fn quoted(place: usize) -> Vec<&'static str> {
+    let rows = DOCUMENT.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |"));
+    let cells = rows.map(|row| row.split(" | ").nth(place).unwrap_or_else(|| panic!("{row}")));
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn what_is_said_to_do_it_is_known_to_who_does_it() {
+    for (place, program) in PEERS {
+        let words = quoted(*place);
+        assert!(words.len() > 5, "{program}: {words:?}");
+        if !Path::new(program).exists() {
+            println!("skipped: {program} is missing");
+            continue;
+        }
+        let bytes = std::fs::read(program).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        for word in words {
+            // Of words that a program puts together, each is there.
+            let there = |part: &str| text.contains(part);
+            assert!(there(word) || word.split([' ', '-']).all(there), "{program} knows no '{word}'");
+        }
+    }
+}
+
+#[test]
+fn every_setting_and_every_command_that_is_named_exists() {
+    let help = |arguments: &[&str]| {
+        let output = command(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    let (commands, settings) = (help(&["--help"]), help(&["--root", "/nonexistent", "check", "pve"]));
+    for word in quoted(1).into_iter().filter(|word| !word.contains("::")) {
+        let known = match word.strip_prefix("nodegate ") {
+            Some(verb) => commands.contains(&format!("  {verb} ")),
+            None => settings.contains(&format!("{word} = ")),
+        };
+        assert!(known, "there is no '{word}'");
+    }
+}
