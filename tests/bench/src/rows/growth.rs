@@ -64,11 +64,13 @@ fn cores(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
 
 fn connections(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
     let load = load(lab, PATH)?;
-    let proxy = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
-    let one = |name, count| {
-        let (proxy, load) = (&proxy, &load);
-        // A thousand handshakes come first.
-        Contender::new(name, move || loaded(proxy, load, count, plan.seconds.max(5.0)))
+    let nodegate = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
+    let nginx = proxy::nginx(lab, job, "")?;
+    let one = |name, proxy, count: u16| {
+        let load = &load;
+        // The handshakes come first, and are not to be a tenth of what is measured.
+        let seconds = plan.seconds + f64::from(count) / 100.0;
+        Contender::new(name, move || loaded(proxy, load, count.into(), seconds))
     };
     Ok(Row {
         id: "connections",
@@ -82,11 +84,13 @@ fn connections(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
         series: interleave(
             plan.repeats,
             vec![
-                one("1000 connections", 1000),
-                one("300 connections", 300),
-                one("100 connections", 100),
-                one("30 connections", 30),
-                one("10 connections", 10),
+                one("1000 connections", &nodegate, 1000),
+                one("300 connections", &nodegate, 300),
+                one("100 connections", &nodegate, 100),
+                one("30 connections", &nodegate, 30),
+                one("10 connections", &nodegate, 10),
+                one("nginx, 1000 connections", &nginx, 1000),
+                one("nginx, 10 connections", &nginx, 10),
             ],
         )?,
         goals: vec![Goal::at_most(1.5, "cpu", Against::One("10 connections"))],
@@ -113,7 +117,8 @@ fn acl(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
         id: "acl",
         job: "a connection for each request, with an ACL of 10,000 entries".into(),
         figures: vec![figure("cpu", "µs CPU a connection", 1), figure("rate", "connections/s", 0)],
-        series: interleave(plan.repeats, contenders)?,
+        // What is to be seen is less than two runs differ by.
+        series: interleave(plan.repeats * 3, contenders)?,
         goals: vec![Goal::at_most(1.01, "cpu", Against::One("no ACL"))],
     })
 }
