@@ -4,6 +4,7 @@
 //! a pipe within the kernel, without being copied. A tunnel in which nothing waits holds neither.
 
 mod pipe;
+mod relay;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -17,6 +18,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use self::pipe::Pipe;
+pub use self::relay::relay;
+use self::relay::write;
 
 /// Of the buffer for copying.
 const COPY_BYTES: usize = 64 * 1024;
@@ -156,19 +159,6 @@ fn poll_copy(
         add(moved, written);
         Poll::Ready(Ok((bytes.len(), bytes.get(written..).unwrap_or_default().to_vec())))
     })
-}
-
-/// Counts as it goes, so that the count is right wherever it is broken off.
-async fn write(sink: &mut WriteHalf<'_>, mut bytes: &[u8], moved: &AtomicU64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = sink.write(bytes).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        bytes = bytes.get(written..).unwrap_or_default();
-        add(moved, written);
-    }
-    Ok(())
 }
 
 fn add(moved: &AtomicU64, written: usize) {
