@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nodegate_standin::{Certificate, KeyKind, now};
@@ -54,15 +55,19 @@ impl Guest {
 
     /// The file that the API gives a viewer, with a ticket made then.
     pub fn viewer_file(&self, site: &Site, gate: &Nodegate, made: i64) -> PathBuf {
+        self.viewer_file_through(&format!("http://{}", gate.local()), site, made)
+    }
+
+    /// The same with another proxy in it.
+    pub fn viewer_file_through(&self, proxy: &str, site: &Site, made: i64) -> PathBuf {
         let target = site.keys.spice_target("node1", 100, self.port, made);
         let host = target.strip_suffix(&format!(":{}", self.port)).unwrap();
         let file = format!(
             "[virt-viewer]\ntype=spice\ntitle=VM 100 - test\nsecure-attention=Ctrl+Alt+Ins\n\
              toggle-fullscreen=Shift+F11\nrelease-cursor=Ctrl+Alt+R\ndelete-this-file=0\n\
-             host={host}\ntls-port={}\nproxy=http://{}\npassword={PASSWORD}\nca={}\n\
+             host={host}\ntls-port={}\nproxy={proxy}\npassword={PASSWORD}\nca={}\n\
              host-subject=OU=PVE Cluster Node,O=Proxmox Virtual Environment,CN=node1.example.com\n",
             self.port,
-            gate.local(),
             self.ca.replace('\n', "\\n"),
         );
         let path = self.folder.join(format!("{}.vv", now() - made));
@@ -102,10 +107,14 @@ fn qemu(folder: &Path, port: u16) -> Child {
     command.spawn().unwrap_or_else(|error| missing(&command, &error))
 }
 
-/// From the far end: the tests with stand-ins for machines begin at the near one.
+/// From the far end: the tests with stand-ins for machines begin at the near one. QEMU binds it only later, so no two
+/// guests of this process are given the same, and those of another begin elsewhere.
 fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 400).unwrap();
+    let next = || 61_999 - (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % 400;
     let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    (61_000..=61_999).rev().find(free).unwrap()
+    std::iter::repeat_with(next).take(400).find(free).unwrap()
 }
 
 /// QEMU's monitor protocol.
