@@ -1,5 +1,8 @@
 //! One connection, top to bottom: may this address connect, TLS or not, then request after request.
 
+mod handshake;
+mod viewer;
+
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,23 +15,22 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use self::handshake::{TLS_HANDSHAKE, first_byte, note, shake_hands};
 use crate::acl::PeerIp;
 use crate::clock::{Clocked, Expired};
 use crate::engine::{Engine, Speaks};
-use crate::handler::tunnel;
+use crate::handler::tunnel::{self, Caller};
 use crate::handler::websocket::{bridge, console::Console};
 use crate::process::memory;
 use crate::request::{self, Client};
 use crate::response::access_log::Entry;
 use crate::server::{Worker, WorkerThread};
 use crate::status::counters;
-use crate::status::labels::{Handshake, Limit};
-use crate::tls::{Acceptor, ClientStream, Identity, TlsSession, TlsStream};
+use crate::status::labels::Limit;
+use crate::tls::{Acceptor, ClientStream, TlsStream};
 
-/// A TLS record of type handshake (RFC 8446 section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 72 << 10;
 /// A client that has asked nothing for so long costs no more than its stream, until it asks again.
@@ -49,7 +51,14 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
     // Dropped with the connection. Who gets none is not even told so.
     let Some((_place, excess)) = engine.place(peer) else { return counters::limited(Limit::Connections) };
     match &engine.speaks {
-        Speaks::Connect(_) => Box::pin(tunnel::serve(worker, stream, peer, excess)).await,
+        Speaks::Connect(acceptor) => {
+            let until = Instant::now() + engine.config.settings.timeout.header;
+            let Some((stream, until)) = viewer::open(&worker, acceptor.as_ref(), (stream, until), peer).await
+            else {
+                return;
+            };
+            Box::pin(tunnel::serve(worker, Caller { stream, peer, excess, until })).await;
+        }
         Speaks::Https(acceptor) => {
             let Some(opened) = in_a_box(open(&worker, acceptor, stream, peer)).await else { return };
             let tls = match &opened {
@@ -66,14 +75,6 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
                 Opened::Plain(stream) => serve_http(thread, stream, Rc::new(client)).await,
             }
         }
-    }
-}
-
-/// A handshake that has succeeded.
-fn note(session: &TlsSession, peer: PeerIp) {
-    counters::shook_hands(Handshake::of(session.version, session.resumed));
-    if let Some(Identity { subject, fingerprint }) = session.identity.as_deref() {
-        tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
     }
 }
 
@@ -109,27 +110,13 @@ async fn open(worker: &Worker, acceptor: &Acceptor, stream: TcpStream, peer: Pee
     let timeouts = worker.engine.config.settings.timeout;
     let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
     if first == TLS_HANDSHAKE {
-        let accepted = acceptor.accept(stream, timeouts.handshake).await;
-        let failed = |error: &_| {
-            counters::shook_hands(Handshake::Failed);
-            tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
-        };
-        return accepted.inspect_err(failed).ok().map(Opened::Tls);
+        return shake_hands(acceptor, stream, timeouts.handshake, peer).await.map(Opened::Tls);
     }
     if first.is_ascii_alphabetic() {
         return Some(Opened::Plain(stream));
     }
     tracing::debug!(peer = %peer.address(), first, "neither TLS nor HTTP");
     None
-}
-
-/// The byte that tells TLS from plain HTTP, left where it is.
-async fn first_byte(stream: &TcpStream, patience: Duration) -> Option<u8> {
-    let mut byte = [0];
-    match timeout(patience, stream.peek(&mut byte)).await {
-        Ok(Ok(1)) => byte.first().copied(),
-        Ok(_) | Err(_) => None,
-    }
 }
 
 /// The access list has changed, and admits this client no longer: the connection closes before its request is read.

@@ -1,5 +1,7 @@
 //! Everything a connection needs, made once from the configuration and shared by all workers.
 
+mod speaks;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,10 +9,12 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use openssl::ssl::SslContext;
 
+pub use speaks::Speaks;
+
 use crate::acl::PeerIp;
 use crate::config::Config;
 use crate::config::problem::{Origin, Problem};
-use crate::config::product::{BackendHeaders, Protocol};
+use crate::config::product::BackendHeaders;
 use crate::gate::Gate;
 use crate::handler::page::Pages;
 use crate::handler::probe::{ProbePaths, Readiness};
@@ -29,7 +33,6 @@ use crate::response::browser::BrowserHeaders;
 use crate::response::refusal::Refusal;
 use crate::route::Routes;
 use crate::route_table::RouteTable;
-use crate::tls::Acceptor;
 use crate::tls::ticket_keys::TicketKeys;
 use crate::upstream::nodes::NodeFile;
 use crate::upstream::peer::{self, Peer};
@@ -39,6 +42,8 @@ use crate::upstream::pins::Pins;
 pub struct Engine {
     pub config: Config,
     pub speaks: Speaks,
+    /// who gets a tunnel, where there are any
+    pub tunnels: Option<Box<TunnelRules>>,
     pub gate: Option<Gate>,
     pub routes: Routes,
     pub pages: Pages,
@@ -62,24 +67,6 @@ pub struct Lasting {
     pub log: Arc<AccessLog>,
     pub tickets: Arc<TicketKeys>,
     pub counts: Arc<Counts>,
-}
-
-/// What is spoken on the port.
-pub enum Speaks {
-    Https(Acceptor),
-    Connect(Box<TunnelRules>),
-}
-
-impl Speaks {
-    fn load(config: &Config, tickets: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
-        match config.product.protocol {
-            Protocol::Https => {
-                let (acceptor, problems) = Acceptor::load(config, tickets);
-                (acceptor.map(Self::Https), problems)
-            }
-            Protocol::Connect => (TunnelRules::new(config).map(Box::new).map(Self::Connect), Vec::new()),
-        }
-    }
 }
 
 /// The profile's header names, parsed.
@@ -134,6 +121,7 @@ impl Engine {
         let engine = Self {
             pins: Pins::new(config.product.nodes.as_ref(), &config.root),
             capacity: Capacity::new(config.settings.limits.connections, descriptors::limit()),
+            tunnels: TunnelRules::new(&config).map(Box::new),
             config,
             speaks,
             gate,
@@ -157,9 +145,7 @@ impl Engine {
     fn read_ahead(&self) {
         self.gate.iter().for_each(Gate::read_ahead);
         self.nodes.read_ahead();
-        if let Speaks::Connect(rules) = &self.speaks {
-            rules.read_ahead();
-        }
+        self.tunnels.iter().for_each(|rules| rules.read_ahead());
     }
 
     /// Another node, and what it must show.

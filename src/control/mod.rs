@@ -12,10 +12,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::engine::{Engine, Speaks};
+use crate::engine::Engine;
 use crate::server::{Door, Reloaded};
 use crate::status::counters;
 use crate::status::report::{Facts, LastReload, Report, seconds_since_1970};
+use crate::tls::Acceptor;
 use server::ControlSocket;
 
 /// Bytes of a question.
@@ -94,10 +95,7 @@ impl Control {
     pub fn serves(&self, engine: &Engine, listeners: &[TcpListener]) {
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
-        let certificates = match &engine.speaks {
-            Speaks::Https(acceptor) => acceptor.certificates(),
-            Speaks::Connect(_) => Vec::new(),
-        };
+        let certificates = engine.speaks.acceptor().map(Acceptor::certificates).unwrap_or_default();
         self.facts.change(|known| {
             known.profile.clone_from(&engine.config.product.name);
             known.listening = listening;

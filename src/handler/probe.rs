@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::sync::Mutex;
 
 use crate::config::product::Protocol;
-use crate::engine::{Engine, Speaks};
+use crate::engine::Engine;
 use crate::response::body::{self, Body};
 use crate::status::counters;
 use crate::upstream;
@@ -94,10 +94,8 @@ impl Readiness {
 /// Everything that keeps requests from being answered, a line each.
 async fn look(engine: &Engine) -> Result<(), String> {
     let mut reasons = Vec::new();
-    let unreadable = match &engine.speaks {
-        Speaks::Https(_) => engine.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty()),
-        Speaks::Connect(rules) => rules.file_error().is_some(),
-    };
+    let unreadable = engine.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty())
+        || engine.tunnels.as_ref().is_some_and(|rules| rules.file_error().is_some());
     if unreadable {
         reasons.push("a key file cannot be read".to_owned());
     }

@@ -31,7 +31,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::config::problem::Problem;
+use crate::config::problem::{Origin, Problem, Severity};
+use crate::config::product::Protocol;
 use crate::config::settings::TlsSettings;
 use crate::status::report::ServedCertificate;
 use pair::{Contents, Pair};
@@ -79,8 +80,21 @@ pub enum HandshakeError {
 impl Acceptor {
     /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
     ///
-    /// Tickets are sealed with `keys`, which outlive the acceptor.
+    /// Tickets are sealed with `keys`, which outlive the acceptor. Where the port is of use without TLS as well, what is
+    /// wrong keeps nobody from serving.
     pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
+        let (acceptor, problems) = Self::load_strictly(config, keys);
+        match (config.product.protocol, &acceptor) {
+            (Protocol::Https, _) => (acceptor, problems),
+            (Protocol::Connect, None) => (None, vec![without_tls(&problems)]),
+            (Protocol::Connect, Some(_)) => {
+                let mild = |problem| Problem { severity: Severity::Warning, ..problem };
+                (acceptor, problems.into_iter().map(mild).collect())
+            }
+        }
+    }
+
+    fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
         let settings = &config.settings.tls;
         let contents = pair::contents(config);
         let unsound = build(settings).err().unwrap_or_default();
@@ -134,6 +148,13 @@ impl Acceptor {
             Err(_) => Err(HandshakeError::Deadline(deadline)),
         }
     }
+}
+
+/// What an admin is told where TLS could be spoken.
+fn without_tls(problems: &[Problem]) -> Problem {
+    let reasons: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    let message = format!("only served without TLS: {}", reasons.join("; "));
+    Problem::warning(Origin::Profile, "product.certificate", message)
 }
 
 /// A context with all the settings and no certificate yet, or everything that is wrong with them.

@@ -14,12 +14,13 @@ use crate::config::layers::Found;
 use crate::config::problem::{Origin, Problem};
 use crate::config::settings::{Listen, ListenAddress};
 use crate::config::{Config, Options};
-use crate::engine::{Engine, Lasting, Speaks};
+use crate::engine::{Engine, Lasting};
 use crate::gate::Gate;
 use crate::handler::upload::Uploads;
 use crate::listener;
 use crate::response::access_log::AccessLog;
 use crate::status::report::ServedCertificate;
+use crate::tls::Acceptor;
 use crate::upstream::nodes::NodeFile;
 
 pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
@@ -73,10 +74,7 @@ fn build(config: Config) -> (Config, Vec<ServedCertificate>, Vec<Problem>) {
     match engine {
         Ok(engine) => {
             problems.extend(missing_files(&engine));
-            let certificates = match &engine.speaks {
-                Speaks::Https(acceptor) => acceptor.certificates(),
-                Speaks::Connect(_) => Vec::new(),
-            };
+            let certificates = engine.speaks.acceptor().map(Acceptor::certificates).unwrap_or_default();
             (engine.config, certificates, problems)
         }
         Err(config) => (config, Vec::new(), problems),
@@ -87,10 +85,7 @@ fn build(config: Config) -> (Config, Vec<ServedCertificate>, Vec<Problem>) {
 fn missing_files(engine: &Engine) -> Vec<Problem> {
     let product = &engine.config.product;
     let keys = engine.gate.iter().flat_map(Gate::file_errors);
-    let secret = match &engine.speaks {
-        Speaks::Connect(rules) => rules.file_error(),
-        Speaks::Https(_) => None,
-    };
+    let secret = engine.tunnels.iter().filter_map(|rules| rules.file_error());
     let mut problems: Vec<_> = keys
         .chain(secret)
         .map(|error| Problem::warning(Origin::Profile, "product", format!("no login is possible: {error}")))

@@ -20,7 +20,7 @@ use super::workers::Workers;
 use crate::config::problem::Problem;
 use crate::control::Control;
 use crate::control::monitor::Monitor;
-use crate::engine::{Lasting, Speaks};
+use crate::engine::Lasting;
 use crate::listener::Listening;
 use crate::process::binary::Binary;
 use crate::process::pid_file::PidFile;
@@ -203,7 +203,7 @@ impl Supervisor {
     }
 
     fn warn_of_expiry(&self) {
-        let Speaks::Https(acceptor) = &self.running.engine.speaks else { return };
+        let Some(acceptor) = self.running.engine.speaks.acceptor() else { return };
         let now = report::seconds_since_1970();
         for certificate in acceptor.certificates().iter().filter(|served| served.ends_soon(now)) {
             let days = (certificate.expires - i64::try_from(now).unwrap_or_default()).div_euclid(86_400);
@@ -225,7 +225,7 @@ impl Supervisor {
         let (renewals, running) = (Arc::clone(&self.renewals), self.running.clone());
         let tickets = Arc::clone(&self.lasting.tickets);
         self.looking = Some(spawn_blocking(move || {
-            let Speaks::Https(acceptor) = &running.engine.speaks else { return };
+            let Some(acceptor) = running.engine.speaks.acceptor() else { return };
             let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
             match renewals.look(acceptor, &running.engine.config, &tickets, &running.problems) {
                 Look::Unchanged => (),

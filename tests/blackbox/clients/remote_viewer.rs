@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nodegate_standin::now;
@@ -24,10 +24,24 @@ struct RemoteViewer {
 
 impl RemoteViewer {
     fn open(screen: &Screen, file: &Path, home: &Path) -> Self {
-        let debug_log = home.join("remote-viewer.log");
         let mut command = screen.command("remote-viewer", home);
-        command.arg("--spice-debug").arg(file).stdin(Stdio::null());
+        command.arg("--spice-debug").arg(file);
+        Self::start(command, home)
+    }
+
+    /// One that trusts the CAs of `bundle` and no others: what it may come by over TLS cannot be said in its file.
+    fn open_trusting(bundle: &Path, screen: &Screen, file: &Path, home: &Path) -> Self {
+        const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
+        let mut command = screen.command("unshare", home);
+        let script = format!("mount --bind \"$0\" {SYSTEM} && exec remote-viewer --spice-debug \"$1\"");
+        command.args(["--mount", "sh", "-c", &script]).arg(bundle).arg(file);
+        Self::start(command, home)
+    }
+
+    fn start(mut command: Command, home: &Path) -> Self {
+        let debug_log = home.join("remote-viewer.log");
         command
+            .stdin(Stdio::null())
             .stdout(File::create(&debug_log).unwrap())
             .stderr(File::options().append(true).open(&debug_log).unwrap());
         let process = command.spawn().unwrap_or_else(|error| missing(&command, &error));
@@ -103,4 +117,41 @@ fn remote_viewer_with_an_expired_or_a_forged_ticket_reports_401() {
         eventually("the refusal is in the log", || refusals() == number + 1);
     }
     assert_eq!(site.access_log().lines().count(), 2);
+}
+
+/// The CA of the site's certificate, for a viewer that comes by TLS.
+fn bundle(site: &Site, folder: &Path) -> PathBuf {
+    const END: &str = "-----END CERTIFICATE-----\n";
+    let chain = fs::read_to_string(site.path("/etc/pve/local/pve-ssl.pem")).unwrap();
+    let path = folder.join("bundle.pem");
+    fs::write(&path, chain.split_inclusive(END).last().unwrap()).unwrap();
+    path
+}
+
+/// The guest's text comes through a proxy with this URL, in a tunnel for each channel.
+fn shows_the_guest_through(proxy: &str, site: &Site, gate: &Nodegate) {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can give a viewer other CAs");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let guest = Guest::start(folder.path());
+    let screen = Screen::start(folder.path());
+    let file = guest.viewer_file_through(proxy, site, now());
+    let viewer = RemoteViewer::open_trusting(&bundle(site, folder.path()), &screen, &file, folder.path());
+    wait_for(&viewer, gate, "the guest's text is on the screen", || screen.pixels(TEXT_COLOUR) > 200);
+    // main, display, inputs, cursor
+    eventually("a line of the log for every channel", || site.access_log().lines().count() == 4);
+    let log = site.access_log();
+    assert!(
+        log.lines().all(|line| line.contains("\"CONNECT pvespiceproxy:") && line.contains("\" 200 ")),
+        "{log}"
+    );
+}
+
+#[test]
+fn remote_viewer_comes_to_the_tunnels_own_port_by_tls() {
+    let site = Site::pve();
+    let gate = Nodegate::start_profile(&site, "spice", &[]);
+    shows_the_guest_through(&format!("https://{}", gate.local()), &site, &gate);
 }

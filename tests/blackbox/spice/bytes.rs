@@ -11,13 +11,13 @@ use super::{Viewer, echoing_machine, gate, ports, scripted_machine, target, view
 use crate::support::nodegate::PATIENCE;
 use crate::support::{Nodegate, Site};
 
-fn accepted(machine: &TcpListener) -> TcpStream {
+pub(super) fn accepted(machine: &TcpListener) -> TcpStream {
     let stream = machine.accept().unwrap().0;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
-fn pattern(length: usize) -> Vec<u8> {
+pub(super) fn pattern(length: usize) -> Vec<u8> {
     (0_u8..251).cycle().take(length).collect()
 }
 
@@ -104,7 +104,7 @@ fn a_side_that_does_not_read_stops_the_other_and_costs_no_memory() {
 }
 
 /// Writes until nothing more is taken for a while.
-fn flood(stream: &mut TcpStream) -> usize {
+pub(super) fn flood(stream: &mut TcpStream) -> usize {
     const TOO_MUCH: usize = 256 << 20;
     stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let chunk = pattern(65_536);
@@ -121,7 +121,7 @@ fn flood(stream: &mut TcpStream) -> usize {
     }
 }
 
-fn resident_kilobytes(gate: &Nodegate) -> u64 {
+pub(super) fn resident_kilobytes(gate: &Nodegate) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

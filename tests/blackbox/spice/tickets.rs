@@ -127,7 +127,6 @@ fn requests_that_contradict_themselves_get_400() {
         format!("CONNECT {good} HTTP/1.0\r\n\r\n"),
         format!("CONNECT {good} HTTP/1.0\r\nHost: {good}\r\nno colon\r\n\r\n"),
         format!("CONNECT {good} {good} HTTP/1.0\r\nHost: {good}\r\n\r\n"),
-        "\x16\x03\x01\x02\0\x01\0\x01\u{7c}".to_owned(),
         "\0\0\0\0".to_owned(),
         "SSH-2.0-OpenSSH_9.2\r\n".to_owned(),
     ] {

@@ -1,0 +1,44 @@
+//! How a connection begins: its first byte, and TLS where that says so.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::acl::PeerIp;
+use crate::status::counters;
+use crate::status::labels::Handshake;
+use crate::tls::{Acceptor, Identity, TlsSession, TlsStream};
+
+/// A TLS record of type handshake (RFC 8446 section 5.1).
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
+
+pub(super) async fn shake_hands(
+    acceptor: &Acceptor,
+    stream: TcpStream,
+    patience: Duration,
+    peer: PeerIp,
+) -> Option<TlsStream> {
+    let failed = |error: &_| {
+        counters::shook_hands(Handshake::Failed);
+        tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
+    };
+    acceptor.accept(stream, patience).await.inspect_err(failed).ok()
+}
+
+/// The byte that tells TLS from plain HTTP, left where it is.
+pub(super) async fn first_byte(stream: &TcpStream, patience: Duration) -> Option<u8> {
+    let mut byte = [0];
+    match timeout(patience, stream.peek(&mut byte)).await {
+        Ok(Ok(1)) => byte.first().copied(),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// A handshake that has succeeded.
+pub(super) fn note(session: &TlsSession, peer: PeerIp) {
+    counters::shook_hands(Handshake::of(session.version, session.resumed));
+    if let Some(Identity { subject, fingerprint }) = session.identity.as_deref() {
+        tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a ticket leads: a port of this node, or the same door of another one.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use nodegate_spice::head::{connect_request, read_response};
+use nodegate_spice::{ConnectHead, Target};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::end::{End, FarEnd};
+use super::refusal::Refusal;
+use super::rules::TunnelRules;
+use crate::acl::PeerIp;
+use crate::engine::Engine;
+use crate::limits::logins;
+
+/// Viewers give up after 10 s; a hop behind another one must be done before that one gives up.
+const FIRST_HOP: Duration = Duration::from_secs(8);
+const SECOND_HOP: Duration = Duration::from_secs(5);
+
+/// Judges what was asked for, and connects to where it leads.
+pub(super) async fn reach(
+    engine: &Engine,
+    rules: &TunnelRules,
+    head: &ConnectHead,
+    peer: PeerIp,
+) -> Result<FarEnd, Refusal> {
+    if head.method != "CONNECT" {
+        return Err(Refusal::Method(head.method.clone()));
+    }
+    if head.host.as_deref() != Some(&head.target) {
+        return Err(Refusal::HostDiffers);
+    }
+    let target = match rules.judge(&head.target) {
+        Err(refusal) if refusal.is_guess() => return Err(held_back(engine, peer, refusal).await),
+        judged => judged?,
+    };
+    if rules.is_here(&target.node) {
+        let limit = if head.looped { SECOND_HOP } else { FIRST_HOP };
+        return within(limit, &format!("port {}", target.port), connect_here(&target)).await;
+    }
+    if head.looped {
+        return Err(Refusal::Loop);
+    }
+    let mut nodes = engine.nodes.current().map_err(Refusal::Nodes)?;
+    if nodes.find(&target.node).is_none() && engine.nodes.has_changed() {
+        nodes = engine.nodes.current().map_err(Refusal::Nodes)?;
+    }
+    let (node, address) = nodes
+        .find(&target.node)
+        .ok_or_else(|| Refusal::UnknownNode { node: target.node.clone(), known: nodes.names() })?;
+    let address = address.ok_or_else(|| Refusal::NoAddress(node.to_owned()))?;
+    let there = SocketAddr::new(address, rules.peer_port);
+    within(FIRST_HOP, &format!("node '{node}' at {there}"), connect_through(rules, there, node, head, peer))
+        .await
+}
+
+/// A forged ticket is a failed login of its address: the first few are answered at once, as viewers expect it.
+async fn held_back(engine: &Engine, peer: PeerIp, refusal: Refusal) -> Refusal {
+    let Some(address) = engine.counted(peer, peer.address()) else { return refusal };
+    let limit = engine.config.settings.limits.login_failures;
+    let (began, logins) = (Instant::now(), &engine.counts.logins);
+    let failed = logins.failed(address, limit);
+    logins::tell(address, None, &refusal);
+    let held = match failed {
+        Ok(()) => logins.hold_back_repeated(address, began).await,
+        Err(excess) => Err(excess),
+    };
+    held.map_or_else(Refusal::Excess, |()| refusal)
+}
+
+async fn within<F>(limit: Duration, to: &str, connecting: F) -> Result<FarEnd, Refusal>
+where
+    F: Future<Output = Result<FarEnd, Refusal>>,
+{
+    timeout(limit, connecting)
+        .await
+        .unwrap_or_else(|_| Err(Refusal::ConnectTimeout { to: to.to_owned(), limit }))
+}
+
+/// The machine listens on the loopback address of the node's family: IPv4 first, then IPv6.
+async fn connect_here(target: &Target) -> Result<FarEnd, Refusal> {
+    let Target { vmid, port, .. } = *target;
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        match TcpStream::connect((address, port)).await {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                let name = format!("machine {vmid}, port {port}");
+                return Ok(FarEnd { name, stream: End::plain(stream), early: Vec::new() });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(Refusal::Connect { to: format!("port {port}"), cause: last.kind().to_string() })
+}
+
+/// The same CONNECT, repeated to the node that has the machine.
+async fn connect_through(
+    rules: &TunnelRules,
+    there: SocketAddr,
+    node: &str,
+    head: &ConnectHead,
+    peer: PeerIp,
+) -> Result<FarEnd, Refusal> {
+    let failed = |error: &io::Error| Refusal::Connect {
+        to: format!("node '{node}' at {there}"),
+        cause: error.kind().to_string(),
+    };
+    let client = peer.address().to_string();
+    let headers = [(rules.names.loop_header.as_str(), "true"), (rules.names.client_header.as_str(), &client)];
+    let request = connect_request(&head.target, &headers).map_err(|error| Refusal::of_head(&error))?;
+    let stream = TcpStream::connect(there).await.map_err(|error| failed(&error))?;
+    let _ = stream.set_nodelay(true);
+    let mut stream = End::plain(stream);
+    stream.write_all(&request).await.map_err(|error| failed(&error))?;
+    match read_response(&mut stream, &rules.limits).await {
+        Ok((200, early)) => Ok(FarEnd { name: format!("a machine of node {node}"), stream, early }),
+        Ok((status, _)) => Err(Refusal::NextHop { node: node.to_owned(), status }),
+        Err(error) => {
+            Err(Refusal::Connect { to: format!("node '{node}' at {there}"), cause: error.to_string() })
+        }
+    }
+}
