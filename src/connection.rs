@@ -57,7 +57,7 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
             else {
                 return;
             };
-            Box::pin(tunnel::serve(worker, Caller { stream, peer, excess, until })).await;
+            Box::pin(tunnel::serve(worker, Caller { stream, early: Vec::new(), peer, excess, until })).await;
         }
         Speaks::Https(acceptor) => {
             let Some(opened) = in_a_box(open(&worker, acceptor, stream, peer)).await else { return };
@@ -68,11 +68,13 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
             if let Some(session) = &tls {
                 note(session, peer);
             }
-            let Ok(client) = Client::new(peer, tls, excess, &worker) else { return };
+            let Ok(client) = Client::new(peer, tls, excess, &worker).map(Rc::new) else { return };
+            let has_tunnels = engine.tunnels.is_some();
             drop(worker); // a connection may outlive many configurations
             match opened {
-                Opened::Tls(stream) => serve_http(thread, stream, Rc::new(client)).await,
-                Opened::Plain(stream) => serve_http(thread, stream, Rc::new(client)).await,
+                Opened::Tls(stream) if has_tunnels => viewer::serve_if_one(thread, stream, client).await,
+                Opened::Tls(stream) => serve_http(thread, stream, Bytes::new(), client).await,
+                Opened::Plain(stream) => serve_http(thread, stream, Bytes::new(), client).await,
             }
         }
     }
@@ -132,15 +134,14 @@ enum Left<S> {
     Bridged(S, Bytes, Console),
 }
 
-/// Requests until the connection ends.
+/// Requests until the connection ends. What was read of it before goes first.
 ///
 /// Each stretch of requests lives in a box of its own: between two of them, and for a console, nothing is held but
 /// the stream.
-async fn serve_http<S>(thread: Rc<WorkerThread>, mut stream: S, client: Rc<Client>)
+async fn serve_http<S>(thread: Rc<WorkerThread>, mut stream: S, mut early: Bytes, client: Rc<Client>)
 where
     S: ClientStream + 'static,
 {
-    let mut early = Bytes::new();
     loop {
         let left = in_a_box(serve_requests(&thread, &client, stream, early)).await;
         memory::released();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{load, say};
-use crate::config::product::{Connect, Product};
+use crate::config::product::{Connect, Product, Protocol};
 use crate::config::{Config, Options};
 use crate::engine;
 use crate::gate::Gate;
@@ -26,7 +26,9 @@ pub fn run(profile: &str, options: &Options, method: &str, path: &str) -> ExitCo
         return ExitCode::FAILURE;
     };
     let answer = match &config.product {
-        Product { connect: Some(connect), .. } => Ok(explain_connect(connect, &method, path)),
+        Product { connect: Some(connect), protocol, .. } if is_for_tunnels(*protocol, &config, &method) => {
+            Ok(explain_connect(connect, &method, path))
+        }
         _ => explain(&config, &method, path),
     };
     match answer {
@@ -38,6 +40,14 @@ pub fn run(profile: &str, options: &Options, method: &str, path: &str) -> ExitCo
             let _ = writeln!(std::io::stderr(), "{message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether such a request is one for a tunnel, or refused as one.
+fn is_for_tunnels(protocol: Protocol, config: &Config, method: &Method) -> bool {
+    match protocol {
+        Protocol::Connect => true,
+        Protocol::Https => config.settings.tunnel.on_https && *method == Method::CONNECT,
     }
 }
 

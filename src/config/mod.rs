@@ -100,6 +100,11 @@ impl Config {
         let mut problems = std::mem::take(&mut layers.problems);
         problems.extend(more);
         problems.extend(product_problems(&product));
+        if settings.tunnel.on_https && product.connect.is_none() {
+            let origin = layers.find("tunnel.on_https").origin;
+            let message = "this profile has no [product.connect], by which tickets for tunnels are judged";
+            problems.push(Problem::error(origin, "tunnel.on_https", message));
+        }
         if let Some(path) = path {
             name_the_profile(&path, &mut problems);
         }

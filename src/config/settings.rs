@@ -2,10 +2,10 @@
 
 mod browser;
 mod reader;
+mod tunnel;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use http::HeaderName;
 
 pub use browser::{BrowserSettings, Frames, Origins};
 pub use reader::port_range;
+pub use tunnel::TunnelSettings;
 
 use super::problem::Origin;
 use super::root::Root;
@@ -31,8 +32,7 @@ pub struct Settings {
     pub unprivileged: Option<BackendAddress>,
     pub node_name: String,
     pub cluster_port: u16,
-    pub tunnel_peer_port: u16,
-    pub tunnel_ports: RangeInclusive<u16>,
+    pub tunnel: TunnelSettings,
     pub user: String,
     pub timeout: Timeouts,
     pub limits: Limits,

@@ -1,13 +1,25 @@
 //! A connection that may become a tunnel: which of its bytes tell so, and whether they come over TLS.
 
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::handshake::{TLS_HANDSHAKE, first_byte, note, shake_hands};
+use super::serve_http;
 use crate::acl::PeerIp;
-use crate::handler::tunnel::{self, End};
-use crate::server::Worker;
+use crate::handler::tunnel::{self, Caller, End};
+use crate::request::Client;
+use crate::server::{Worker, WorkerThread};
 use crate::tls::{Acceptor, ClientStream as _, TlsStream};
+
+/// What a head begins with that asks for a tunnel (RFC 9110 section 9.3.6).
+const CONNECT: &[u8] = b"CONNECT ";
+/// Read at once of a first head.
+const FIRST_READ: usize = 4096;
 
 /// On the port that serves tunnels alone: the end for one, and when a head has to be there. Where there is no
 /// certificate nobody looks for TLS.
@@ -29,6 +41,52 @@ pub(super) async fn open(
         }
         // Who has said nothing is told so as one who has said half.
         Some(_) | None => Some((End::plain(stream), until)),
+    }
+}
+
+/// On the port for HTTPS: a tunnel where the first head asks for one. The library for requests would refuse that head:
+/// a ticket is no host (RFC 9112 section 3.2.3).
+pub(super) async fn serve_if_one(thread: Rc<WorkerThread>, mut stream: TlsStream, client: Rc<Client>) {
+    let until = Instant::now() + thread.worker().engine.config.settings.timeout.header;
+    let begun = tokio::select! {
+        biased;
+        () = thread.stop.cancelled() => return,
+        begun = beginning(&mut stream) => begun,
+        // The first half of a word is refused as half a head is.
+        _ = client.clock.expired(Duration::MAX) => Beginning::Request(Bytes::new()),
+    };
+    match begun {
+        Beginning::None => (),
+        Beginning::Request(early) => serve_http(thread, stream, early, client).await,
+        Beginning::Connect(early) => {
+            let (peer, excess) = (client.peer, client.excess());
+            let caller = Caller { stream: sealed(stream), early, peer, excess, until };
+            Box::pin(tunnel::serve(thread.worker(), caller)).await;
+        }
+    }
+}
+
+/// What a client has begun to ask.
+enum Beginning {
+    /// it has closed
+    None,
+    Connect(Vec<u8>),
+    Request(Bytes),
+}
+
+async fn beginning(stream: &mut TlsStream) -> Beginning {
+    let mut read = BytesMut::with_capacity(FIRST_READ);
+    loop {
+        match stream.read_buf(&mut read).await {
+            Ok(1..) => (),
+            Ok(0) | Err(_) => return Beginning::None,
+        }
+        if read.starts_with(CONNECT) {
+            return Beginning::Connect(read.to_vec());
+        }
+        if !CONNECT.starts_with(&read) {
+            return Beginning::Request(read.freeze());
+        }
     }
 }
 

@@ -51,6 +51,11 @@ impl Client {
         })
     }
 
+    /// Why nothing is served on it, where that is so.
+    pub fn excess(&self) -> Option<Excess> {
+        self.excess
+    }
+
     /// Whether it may still connect; judged once by each configuration.
     pub fn is_admitted(&self, worker: &Worker) -> bool {
         let before = self.admitted.replace(worker.generation);

@@ -2,6 +2,7 @@
 
 mod browser;
 mod monitoring;
+mod tunnel;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -50,8 +51,7 @@ impl Settings {
             unprivileged: reader.optional("backend.unprivileged", BackendAddress::parse),
             node_name: reader.node_name(),
             cluster_port: reader.number("cluster.port"),
-            tunnel_peer_port: reader.number("tunnel.peer_port"),
-            tunnel_ports: reader.parsed("tunnel.ports", port_range).unwrap_or(61_000..=61_999),
+            tunnel: reader.tunnel(),
             user: reader.text("user").text,
             timeout: reader.timeouts(),
             limits: reader.limits(),

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nodegate_spice::head::read_head;
-use nodegate_spice::{HeadError, ticket};
+use nodegate_spice::{ConnectHead, HeadError, ticket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -32,6 +32,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A connection on which a tunnel may be asked for.
 pub struct Caller {
     pub stream: End,
+    /// what was read of it before
+    pub early: Vec<u8>,
     pub peer: PeerIp,
     /// why it is only told that it gets none
     pub excess: Option<Excess>,
@@ -54,13 +56,12 @@ pub async fn serve(worker: Rc<Worker>, mut caller: Caller) {
 /// The far end, once the client has been told that it is there, and what the client has sent it already.
 async fn open(engine: &Engine, caller: &mut Caller) -> Option<(FarEnd, Vec<u8>)> {
     let rules = engine.tunnels.as_deref()?;
-    let head =
-        match timeout_at(caller.until, read_head(&mut caller.stream, &rules.limits, &rules.names)).await {
-            Ok(Ok(head)) => head,
-            Ok(Err(HeadError::Closed | HeadError::Io(_))) => return None,
-            Ok(Err(error)) => return refuse(engine, caller, "-", 0, Refusal::of_head(&error)).await,
-            Err(_) => return refuse(engine, caller, "-", 0, Refusal::HeadTimeout).await,
-        };
+    let head = match timeout_at(caller.until, head_of(caller, rules)).await {
+        Ok(Ok(head)) => head,
+        Ok(Err(HeadError::Closed | HeadError::Io(_))) => return None,
+        Ok(Err(error)) => return refuse(engine, caller, "-", 0, Refusal::of_head(&error)).await,
+        Err(_) => return refuse(engine, caller, "-", 0, Refusal::HeadTimeout).await,
+    };
     let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
     let version = head.minor_version;
     let far_end = match caller.excess {
@@ -77,6 +78,15 @@ async fn open(engine: &Engine, caller: &mut Caller) -> Option<(FarEnd, Vec<u8>)>
         }
         Err(refusal) => refuse(engine, caller, &line, version, refusal).await,
     }
+}
+
+/// What was read before goes first.
+async fn head_of(caller: &mut Caller, rules: &TunnelRules) -> Result<ConnectHead, HeadError> {
+    let mut before = caller.early.as_slice();
+    let mut reader = (&mut before).chain(&mut caller.stream);
+    let mut head = read_head(&mut reader, &rules.limits, &rules.names).await?;
+    head.early.extend_from_slice(before);
+    Ok(head)
 }
 
 /// Says no; there is no tunnel.

@@ -6,6 +6,7 @@ use nodegate_spice::{HeadLimits, HopHeaders, Target, TicketError, TicketRules, t
 
 use super::refusal::Refusal;
 use crate::config::Config;
+use crate::config::product::Protocol;
 use crate::gate::csrf;
 use crate::watched_file::{FileError, WatchedFile};
 
@@ -20,15 +21,19 @@ pub struct TunnelRules {
 }
 
 impl TunnelRules {
-    /// `None` for a profile without a `[product.connect]` part.
+    /// `None` where no port takes `CONNECT`.
     pub fn new(config: &Config) -> Option<Self> {
-        let connect = config.product.connect.as_ref()?;
         let settings = &config.settings;
+        let taken = match config.product.protocol {
+            Protocol::Https => settings.tunnel.on_https,
+            Protocol::Connect => true,
+        };
+        let connect = config.product.connect.as_ref().filter(|_| taken)?;
         let names = &config.product.backend;
         Some(Self {
             ticket: TicketRules {
                 prefix: connect.prefix.clone(),
-                ports: settings.tunnel_ports.clone(),
+                ports: settings.tunnel.ports.clone(),
                 max_age: connect.max_age,
                 max_future: connect.max_future,
             },
@@ -39,7 +44,7 @@ impl TunnelRules {
                 client_header: names.client_header.clone().unwrap_or_default(),
             },
             node_name: settings.node_name.clone(),
-            peer_port: settings.tunnel_peer_port,
+            peer_port: settings.tunnel.peer_port,
         })
     }
 

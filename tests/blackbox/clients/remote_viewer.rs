@@ -155,3 +155,10 @@ fn remote_viewer_comes_to_the_tunnels_own_port_by_tls() {
     let gate = Nodegate::start_profile(&site, "spice", &[]);
     shows_the_guest_through(&format!("https://{}", gate.local()), &site, &gate);
 }
+
+#[test]
+fn remote_viewer_comes_to_the_port_of_the_api() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["tunnel.on_https=true"]);
+    shows_the_guest_through(&format!("https://{}", gate.local()), &site, &gate);
+}

@@ -141,6 +141,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("cluster.port", "8006"),
         ("tunnel.peer_port", "3128"),
         ("tunnel.ports", "61000-61999"),
+        ("tunnel.on_https", "false"),
         ("user", "www-data"),
         ("timeout.connect", "10"),
         ("timeout.answer", "30"),

@@ -11,6 +11,7 @@ use crate::support::{Nodegate, Reply, Session, Site};
 
 mod bytes;
 mod cluster;
+mod on_https;
 mod over_tls;
 mod process;
 mod tickets;

@@ -15,14 +15,14 @@ use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Session, Site};
 
 /// A tunnel over TLS.
-fn sealed(gate: &Nodegate, target: &str) -> Session {
+pub(super) fn sealed(gate: &Nodegate, target: &str) -> Session {
     let mut session = Session::tls(gate.local());
     session.send(viewer_head(target));
     welcomed(&mut session);
     session
 }
 
-fn welcomed(session: &mut Session) {
+pub(super) fn welcomed(session: &mut Session) {
     const WELCOME: &[u8] = b"HTTP/1.0 200 OK\r\n\r\n";
     let answer = session.take(WELCOME.len());
     assert_eq!(String::from_utf8_lossy(&answer), String::from_utf8_lossy(WELCOME));

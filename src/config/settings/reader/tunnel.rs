@@ -1,0 +1,14 @@
+//! Settings of tunnels and of the doors to them.
+
+use super::{Reader, port_range};
+use crate::config::settings::TunnelSettings;
+
+impl Reader<'_> {
+    pub(super) fn tunnel(&mut self) -> TunnelSettings {
+        TunnelSettings {
+            peer_port: self.number("tunnel.peer_port"),
+            ports: self.parsed("tunnel.ports", port_range).unwrap_or(61_000..=61_999),
+            on_https: self.truth("tunnel.on_https"),
+        }
+    }
+}
