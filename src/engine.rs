@@ -18,6 +18,7 @@ use crate::config::product::BackendHeaders;
 use crate::gate::Gate;
 use crate::handler::page::Pages;
 use crate::handler::probe::{ProbePaths, Readiness};
+use crate::handler::public_proxy::PublicProxy;
 use crate::handler::static_file::types::file_types;
 use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
@@ -44,6 +45,7 @@ pub struct Engine {
     pub speaks: Speaks,
     /// who gets a tunnel, where there are any
     pub tunnels: Option<Box<TunnelRules>>,
+    pub public_proxy: Option<PublicProxy>,
     pub gate: Option<Gate>,
     pub routes: Routes,
     pub pages: Pages,
@@ -96,11 +98,13 @@ impl Engine {
         let uploads =
             uploads.map(|rules| Uploads::new(rules, &config.root, &config.settings.limits)).transpose();
         let uploads = uploads.map_err(&mut note).ok();
+        let public_proxy = PublicProxy::new(&config).map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let (speaks, more) = Speaks::load(&config, &lasting.tickets);
         problems.extend(more);
-        let parts = (gate, routes, pages, headers, consoles, uploads, common, client_context, speaks);
+        let parts =
+            (gate, routes, pages, headers, consoles, uploads, public_proxy, common, client_context, speaks);
         let (
             Some(gate),
             Some(routes),
@@ -108,6 +112,7 @@ impl Engine {
             Some(backend_headers),
             Some(consoles),
             Some(uploads),
+            Some(public_proxy),
             Some(common),
             Some(client_context),
             Some(speaks),
@@ -132,6 +137,7 @@ impl Engine {
             backend_headers,
             consoles,
             uploads,
+            public_proxy,
             common,
             log: Arc::clone(&lasting.log),
             counts: Arc::clone(&lasting.counts),

@@ -100,11 +100,7 @@ impl Config {
         let mut problems = std::mem::take(&mut layers.problems);
         problems.extend(more);
         problems.extend(product_problems(&product));
-        if settings.tunnel.on_https && product.connect.is_none() {
-            let origin = layers.find("tunnel.on_https").origin;
-            let message = "this profile has no [product.connect], by which tickets for tunnels are judged";
-            problems.push(Problem::error(origin, "tunnel.on_https", message));
-        }
+        problems.extend(out_of_place(&product, &settings, &layers));
         if let Some(path) = path {
             name_the_profile(&path, &mut problems);
         }
@@ -214,6 +210,22 @@ fn read_profile(text: &str, path: Option<&Path>) -> Result<(Product, Layers), Pr
     let deserializer = toml::de::ValueDeserializer::from(product);
     let product = Product::deserialize(deserializer).map_err(|error| problem(&error))?;
     Ok((product, Layers::new(table.get_ref(), text, path)))
+}
+
+/// Settings that the profile has no use for, and that somebody counts on.
+fn out_of_place(product: &Product, settings: &Settings, layers: &Layers) -> Vec<Problem> {
+    let problem = |key, message| Problem::error(layers.find(key).origin, key, message);
+    let tunnel = &settings.tunnel;
+    let answers = product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
+    let no_tickets = (tunnel.on_https && product.connect.is_none()).then(|| {
+        let message = "this profile has no [product.connect], by which tickets for tunnels are judged";
+        problem("tunnel.on_https", message)
+    });
+    let no_answers = (tunnel.public.is_some() && answers.is_none()).then(|| {
+        let message = "this profile has no [product.connect.answers] that name a proxy to viewers";
+        problem("tunnel.public", message)
+    });
+    no_tickets.into_iter().chain(no_answers).collect()
 }
 
 /// What no type can say: which parts belong together, and what a pattern looks like.

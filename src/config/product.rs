@@ -226,6 +226,18 @@ pub struct Connect {
     pub secret: PathBuf,
     pub max_age: i64,
     pub max_future: i64,
+    /// of the API, where it is served beside
+    pub answers: Option<ProxyAnswers>,
+}
+
+/// Answers that name the proxy by which viewers come.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyAnswers {
+    /// `METHOD PATTERN`
+    pub calls: Vec<String>,
+    /// with the proxy's URL
+    pub field: String,
 }
 
 /// Where the daemon may say that a console is (`handler/websocket/`).

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, EXPIRES, HOST, LOCATION, PRAGMA, SERVER,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPIRES, HOST,
+    LOCATION, PRAGMA, SERVER,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
@@ -19,6 +20,7 @@ use crate::target::ApiPath;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{Answer, Upstream};
 
+use super::public_proxy::PublicProxy;
 use super::{download, trace};
 
 /// An answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
@@ -59,7 +61,8 @@ impl<'a> Place<'a> {
 /// Asks the daemon and passes its answer on.
 pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Response<Body>, Refusal> {
     let place = call.place;
-    let coding = coding(engine, call.head);
+    // What is looked into must not be compressed.
+    let coding = if named_proxy(engine, place).is_some() { None } else { coding(engine, call.head) };
     let answer = upstream.send(request(engine, upstream, call, coding)?).await?;
     pass_on(engine, upstream, place, answer).await
 }
@@ -139,7 +142,12 @@ pub(super) async fn pass_on(
     let body = match (named, incoming.length()) {
         (Some(named), _) => named,
         (None, Some(length)) if usize::try_from(length).is_ok_and(|length| length <= COLLECT) => {
-            body::full(upstream.whole(incoming, COLLECT, started).await?)
+            let whole = upstream.whole(incoming, COLLECT, started).await?;
+            let plain = !head.headers.contains_key(CONTENT_ENCODING);
+            body::full(match named_proxy(engine, place).filter(|_| plain) {
+                Some(proxy) => proxy.put(whole),
+                None => whole,
+            })
         }
         _ => Body::boxed(incoming),
     };
@@ -150,6 +158,11 @@ pub(super) async fn pass_on(
         response.extensions_mut().insert(reason);
     }
     Ok(response)
+}
+
+/// What is put into an answer that names a proxy.
+fn named_proxy<'e>(engine: &'e Engine, place: Place<'_>) -> Option<&'e PublicProxy> {
+    engine.public_proxy.as_ref().filter(|proxy| proxy.is_named_by(place.method, place.path))
 }
 
 /// Takes out what we say ourselves, and the daemon's own address.

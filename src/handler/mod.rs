@@ -4,6 +4,7 @@ pub mod api;
 pub mod download;
 pub mod page;
 pub mod probe;
+pub mod public_proxy;
 pub mod redirect;
 pub mod static_file;
 pub mod trace;

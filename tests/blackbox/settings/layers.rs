@@ -142,6 +142,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("tunnel.peer_port", "3128"),
         ("tunnel.ports", "61000-61999"),
         ("tunnel.on_https", "false"),
+        ("tunnel.public", ""),
         ("user", "www-data"),
         ("timeout.connect", "10"),
         ("timeout.answer", "30"),

@@ -14,6 +14,7 @@ mod cluster;
 mod on_https;
 mod over_tls;
 mod process;
+mod public;
 mod tickets;
 
 /// Where machines may listen.

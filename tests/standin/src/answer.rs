@@ -26,6 +26,8 @@ impl Failure {
 pub(crate) enum Format {
     Json,
     Extjs,
+    /// A file for SPICE viewers.
+    SpiceConfig,
 }
 
 /// One thing to do on the connection.
@@ -83,6 +85,15 @@ impl Answer {
         let body = match format {
             Format::Json => json!({"data": data}),
             Format::Extjs => json!({"data": data, "success": 1}),
+            Format::SpiceConfig => {
+                let lines =
+                    data.as_object().into_iter().flatten().map(|(name, value)| match value.as_str() {
+                        Some(text) => format!("{name}={text}\n"),
+                        None => format!("{name}={value}\n"),
+                    });
+                let file = format!("[virt-viewer]\n{}", lines.collect::<String>());
+                return Self::ok("application/x-virt-viewer;charset=UTF-8", file);
+            }
         };
         Self::ok(JSON, body.to_string())
     }
@@ -103,7 +114,7 @@ impl Answer {
         let Failure { status, message } = failure;
         let line = format!("{message}\n");
         match format {
-            Format::Json => Self {
+            Format::Json | Format::SpiceConfig => Self {
                 status: *status,
                 reason: message.clone(),
                 ..Self::ok(JSON, json!({"data": null, "message": line}).to_string())

@@ -66,6 +66,7 @@ fn split_path(path: &str) -> Result<(Format, &str), Failure> {
     match rest.split_at(start) {
         ("json", path) => Ok((Format::Json, path)),
         ("extjs", path) => Ok((Format::Extjs, path)),
+        ("spiceconfig", path) => Ok((Format::SpiceConfig, path)),
         ("", _) => Err(Failure::new(501, "no such uri")),
         (other, path) => {
             let message = format!("no formatter for uri {path}, {other}");
@@ -99,6 +100,11 @@ fn run(format: Format, call: &Call) -> Handled {
     {
         return handled;
     }
+    if call.path.ends_with("/qemu/999/spiceproxy")
+        && let Some(handled) = special::handle("raw", call)
+    {
+        return handled;
+    }
     if call.path.ends_with("/storage/slow/upload")
         && let Some(handled) = special::handle("slow", call)
     {
@@ -123,6 +129,7 @@ fn outcome(call: &Call) -> Outcome {
         ("POST", ["nodes", _, "storage", _, "upload"]) => Ok(upid(call, "imgcopy")),
         ("POST", ["nodes", _, "qemu" | "lxc", _, "status", action]) => Ok(upid(call, action)),
         ("POST", ["nodes", .., "vncproxy" | "termproxy" | "vncshell"]) => Ok(console::open(call)),
+        ("POST", ["nodes", .., "spiceproxy" | "spiceshell"]) => Ok(viewer(call)),
         ("PUT" | "POST" | "DELETE", ["cluster", "options"] | ["access", "users", ..]) => Ok(Value::Null),
         _ => Err(not_implemented(call)),
     }
@@ -220,6 +227,17 @@ fn permissions(call: &Call) -> Value {
         (Some("root@pam"), _) => json!({ path: {"Datastore.Audit": 1, "Datastore.AllocateTemplate": 1} }),
         (Some(_), _) => json!({}),
     }
+}
+
+/// What a SPICE viewer needs: by default it is to come by the node itself.
+fn viewer(call: &Call) -> Value {
+    let node = call.config.node.as_str();
+    let target = call.config.keys.spice_target(node, 100, 61_000, now());
+    json!({
+        "type": "spice", "title": "VM 100 - demo", "host": target.trim_end_matches(":61000"), "tls-port": 61_000,
+        "proxy": format!("http://{}:3128", call.params.value("proxy").unwrap_or(node)), "password": "secret1",
+        "delete-this-file": 1,
+    })
 }
 
 /// The name of a task that was started.

@@ -2,6 +2,7 @@
 
 use super::{Reader, port_range};
 use crate::config::settings::TunnelSettings;
+use crate::config::settings::tunnel::proxy_url;
 
 impl Reader<'_> {
     pub(super) fn tunnel(&mut self) -> TunnelSettings {
@@ -9,6 +10,7 @@ impl Reader<'_> {
             peer_port: self.number("tunnel.peer_port"),
             ports: self.parsed("tunnel.ports", port_range).unwrap_or(61_000..=61_999),
             on_https: self.truth("tunnel.on_https"),
+            public: self.optional("tunnel.public", |text, _| proxy_url(text)),
         }
     }
 }

@@ -1,0 +1,115 @@
+//! The proxy that viewers are told to come by.
+
+use crate::cluster::machines::Cluster;
+use crate::support::nodegate::command;
+use crate::support::{Nodegate, Outcome, Reply, Site};
+
+const PUBLIC: &str = "https://spice.example.com:443";
+
+fn post(gate: &Nodegate, site: &Site, path: &str, headers: &str, body: &str) -> Reply {
+    let headers = format!(
+        "{}{}Content-Type: application/x-www-form-urlencoded\r\n{headers}",
+        site.cookie("root@pam"),
+        site.csrf("root@pam")
+    );
+    gate.request("POST", path, &headers, body.as_bytes())
+}
+
+fn public(site: &Site) -> Nodegate {
+    Nodegate::start(site, &[&format!("tunnel.public={PUBLIC}")])
+}
+
+#[test]
+fn viewers_are_told_the_public_proxy_in_every_form_of_an_answer() {
+    let site = Site::pve();
+    let gate = public(&site);
+    for call in
+        ["nodes/node1/qemu/100/spiceproxy", "nodes/node1/lxc/101/spiceproxy", "nodes/node1/spiceshell"]
+    {
+        for (headers, body) in [("", ""), ("Accept-Encoding: gzip\r\n", "proxy=node1.lan")] {
+            for format in ["json", "extjs"] {
+                let told = post(&gate, &site, &format!("/api2/{format}/{call}"), headers, body).json();
+                assert_eq!(told["data"]["proxy"], PUBLIC, "{call}: {told}");
+                assert_eq!(told["data"]["password"], "secret1");
+                assert_eq!(told["data"]["tls-port"], 61_000);
+            }
+            let file = post(&gate, &site, &format!("/api2/spiceconfig/{call}"), headers, body);
+            let kind = file.header("content-type").unwrap();
+            assert!(kind.starts_with("application/x-virt-viewer"), "{kind}");
+            let lines: Vec<_> = file.text().lines().map(str::to_owned).collect();
+            assert_eq!(lines[0], "[virt-viewer]");
+            assert!(lines.contains(&format!("proxy={PUBLIC}")), "{lines:?}");
+            assert!(lines.contains(&"password=secret1".to_owned()), "{lines:?}");
+            assert_eq!(lines.iter().filter(|line| line.starts_with("proxy")).count(), 1);
+        }
+    }
+}
+
+#[test]
+fn without_the_setting_the_daemon_has_its_say() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let told = post(&gate, &site, "/api2/json/nodes/node1/qemu/100/spiceproxy", "", "proxy=node1.lan");
+    assert_eq!(told.json()["data"]["proxy"], "http://node1.lan:3128");
+}
+
+#[test]
+fn a_name_and_a_port_are_a_proxy_without_tls() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["tunnel.public=spice.example.com:8128"]);
+    let told = post(&gate, &site, "/api2/json/nodes/node1/spiceshell", "", "");
+    assert_eq!(told.json()["data"]["proxy"], "http://spice.example.com:8128");
+}
+
+#[test]
+fn answers_that_name_no_proxy_or_too_much_pass_unchanged() {
+    let site = Site::pve();
+    let gate = public(&site);
+    let told = post(&gate, &site, "/api2/json/nodes/node1/qemu/100/vncproxy", "", "");
+    assert!(told.json()["data"].get("proxy").is_none());
+    let long = "x".repeat(70_000);
+    let told = post(&gate, &site, "/api2/json/nodes/node1/spiceshell", "", &format!("proxy={long}"));
+    assert_eq!(told.json()["data"]["proxy"], format!("http://{long}:3128"));
+    for (head, body) in [
+        ("Content-Type: text/plain", "no JSON, proxy=http://node1:3128"),
+        ("Content-Type: application/json", r#"{"data":null,"message":"no VM 999"}"#),
+        ("Content-Type: application/json", r#"{"data":{"proxy":"http://node1:3128"}"#),
+        ("Content-Encoding: x-own", r#"{"data":{"proxy":"http://node1:3128"}}"#),
+    ] {
+        let raw = format!("HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let encoded = percent_encoding::percent_encode(raw.as_bytes(), percent_encoding::NON_ALPHANUMERIC);
+        let path = "/api2/json/nodes/node1/qemu/999/spiceproxy";
+        let told = post(&gate, &site, path, "", &format!("text={encoded}"));
+        assert_eq!((told.status, told.text().as_str()), (200, body));
+    }
+}
+
+#[test]
+fn what_another_node_answers_is_told_with_the_proxy_of_the_one_that_was_asked() {
+    let cluster = Cluster::pve(2);
+    let first = cluster.start(1, &[&format!("tunnel.public={PUBLIC}")]);
+    let _second = cluster.start(2, &[]);
+    let site = &cluster.nodes[0].site;
+    let told = post(&first, site, "/api2/json/nodes/node2/qemu/100/spiceproxy", "", "");
+    assert_eq!(told.status, 200, "{}", told.text());
+    assert_eq!(told.json()["data"]["proxy"], PUBLIC);
+}
+
+#[test]
+fn a_public_proxy_that_is_none_or_of_no_use_is_an_error() {
+    let site = Site::pve();
+    let check = |set: &str, profile: &str| {
+        let root = site.root().to_str().unwrap();
+        Outcome::of(&mut command(&["--root", root, "--set", set, "check", profile]))
+    };
+    for (set, profile, message) in [
+        ("tunnel.public=spice.example.com", "pve", "write NAME:PORT"),
+        ("tunnel.public=socks5://spice.example.com:1080", "pve", "not socks5://"),
+        ("tunnel.public=spice.example.com:3128", "spice", "no [product.connect.answers]"),
+    ] {
+        let outcome = check(set, profile);
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(outcome.stderr.contains("tunnel.public") && outcome.stderr.contains(message), "{outcome:?}");
+    }
+    assert_eq!(check("tunnel.public=https://[2001:db8::1]:8006", "pve").code, 0);
+}
