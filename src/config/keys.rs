@@ -61,6 +61,7 @@ pub const KEYS: &[Key] = &[
     key("tunnel.ports", None, Kind::Text, "61000-61999"),
     key("tunnel.on_https", None, Kind::Bool, "false"),
     key("tunnel.public", None, Kind::Text, ""),
+    key("tunnel.peer_tls", None, Kind::Bool, "false"),
     key("user", None, Kind::Text, "www-data"),
     key("timeout.connect", None, SECONDS, "10"),
     key("timeout.answer", None, SECONDS, "30"),

@@ -71,7 +71,7 @@ impl Peer {
     }
 
     /// Connects and compares the certificate; the caller puts the deadline around it.
-    pub(super) async fn connect(&self) -> Result<SslStream<TcpStream>, (Phase, String)> {
+    pub async fn connect(&self) -> Result<SslStream<TcpStream>, (Phase, String)> {
         let stream =
             TcpStream::connect(self.address).await.map_err(|error| (Phase::Connect, io_message(&error)))?;
         let _ = stream.set_nodelay(true);

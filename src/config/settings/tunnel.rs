@@ -14,6 +14,8 @@ pub struct TunnelSettings {
     pub on_https: bool,
     /// the proxy that viewers are told to come by, as a URL; `None`: whatever the daemon says
     pub public: Option<String>,
+    /// whether other nodes are asked over TLS first
+    pub peer_tls: bool,
 }
 
 /// `NAME:PORT`, `http://NAME:PORT` or `https://NAME:PORT` as a URL; an IPv6 address stands in brackets.

@@ -4,13 +4,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use nodegate_spice::head::{connect_request, read_response};
 use nodegate_spice::{ConnectHead, Target};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::end::{End, FarEnd};
+use super::hop::Hop;
 use super::refusal::Refusal;
 use super::rules::TunnelRules;
 use crate::acl::PeerIp;
@@ -53,9 +52,9 @@ pub(super) async fn reach(
         .find(&target.node)
         .ok_or_else(|| Refusal::UnknownNode { node: target.node.clone(), known: nodes.names() })?;
     let address = address.ok_or_else(|| Refusal::NoAddress(node.to_owned()))?;
-    let there = SocketAddr::new(address, rules.peer_port);
-    within(FIRST_HOP, &format!("node '{node}' at {there}"), connect_through(rules, there, node, head, peer))
-        .await
+    let hop = Hop { engine, rules, nodes: &nodes, node, there: SocketAddr::new(address, rules.peer_port) };
+    let place = if rules.peer_tls { format!("node '{node}'") } else { hop.place() };
+    within(FIRST_HOP, &place, hop.connect(head, peer)).await
 }
 
 /// A forged ticket is a failed login of its address: the first few are answered at once, as viewers expect it.
@@ -96,32 +95,4 @@ async fn connect_here(target: &Target) -> Result<FarEnd, Refusal> {
         }
     }
     Err(Refusal::Connect { to: format!("port {port}"), cause: last.kind().to_string() })
-}
-
-/// The same CONNECT, repeated to the node that has the machine.
-async fn connect_through(
-    rules: &TunnelRules,
-    there: SocketAddr,
-    node: &str,
-    head: &ConnectHead,
-    peer: PeerIp,
-) -> Result<FarEnd, Refusal> {
-    let failed = |error: &io::Error| Refusal::Connect {
-        to: format!("node '{node}' at {there}"),
-        cause: error.kind().to_string(),
-    };
-    let client = peer.address().to_string();
-    let headers = [(rules.names.loop_header.as_str(), "true"), (rules.names.client_header.as_str(), &client)];
-    let request = connect_request(&head.target, &headers).map_err(|error| Refusal::of_head(&error))?;
-    let stream = TcpStream::connect(there).await.map_err(|error| failed(&error))?;
-    let _ = stream.set_nodelay(true);
-    let mut stream = End::plain(stream);
-    stream.write_all(&request).await.map_err(|error| failed(&error))?;
-    match read_response(&mut stream, &rules.limits).await {
-        Ok((200, early)) => Ok(FarEnd { name: format!("a machine of node {node}"), stream, early }),
-        Ok((status, _)) => Err(Refusal::NextHop { node: node.to_owned(), status }),
-        Err(error) => {
-            Err(Refusal::Connect { to: format!("node '{node}' at {there}"), cause: error.to_string() })
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 mod end;
 mod far_end;
+mod hop;
 mod refusal;
 mod rules;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nodegate_spice::{HeadError, TicketError};
 
 use crate::limits::Excess;
+use crate::upstream::peer::PeerError;
 use crate::watched_file::FileError;
 
 /// Why there is no tunnel. The client is told no more than the text.
@@ -40,6 +41,12 @@ pub(super) enum Refusal {
     Connect { to: String, cause: String },
     #[error("no connection to {to} within {} s", limit.as_secs())]
     ConnectTimeout { to: String, limit: Duration },
+    #[error("no certificate of node '{node}' is known that it could be asked with over TLS")]
+    Pin {
+        node: String,
+        #[source]
+        cause: PeerError,
+    },
     #[error("node '{node}' refused with status {status}")]
     NextHop { node: String, status: u16 },
 }
@@ -58,9 +65,11 @@ impl Refusal {
             Self::Loop => (500, "proxy loop detected"),
             Self::Secret(_) | Self::Nodes(_) => (500, "Internal Server Error"),
             Self::ConnectTimeout { .. } => (504, "Gateway Timeout"),
-            Self::UnknownNode { .. } | Self::NoAddress(_) | Self::Connect { .. } | Self::NextHop { .. } => {
-                (502, "Bad Gateway")
-            }
+            Self::UnknownNode { .. }
+            | Self::NoAddress(_)
+            | Self::Connect { .. }
+            | Self::Pin { .. }
+            | Self::NextHop { .. } => (502, "Bad Gateway"),
         }
     }
 

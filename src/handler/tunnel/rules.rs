@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nodegate_spice::{HeadLimits, HopHeaders, Target, TicketError, TicketRules, ticket};
 
+use super::hop::InTheClear;
 use super::refusal::Refusal;
 use crate::config::Config;
 use crate::config::product::Protocol;
@@ -18,6 +19,8 @@ pub struct TunnelRules {
     pub(super) names: HopHeaders,
     node_name: String,
     pub(super) peer_port: u16,
+    pub(super) peer_tls: bool,
+    pub(super) in_the_clear: InTheClear,
 }
 
 impl TunnelRules {
@@ -45,6 +48,8 @@ impl TunnelRules {
             },
             node_name: settings.node_name.clone(),
             peer_port: settings.tunnel.peer_port,
+            peer_tls: settings.tunnel.peer_tls,
+            in_the_clear: InTheClear::default(),
         })
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nodegate_standin::{Certificate, KeyKind, now};
@@ -20,8 +21,12 @@ pub const BANNER: &str = "guest ready>";
 const PASSWORD: &str = "secret1";
 const FLOPPY_BYTES: usize = 1_474_560;
 
+/// Emulating one takes a core: several at once would keep each other from what they have time for.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Killed when dropped.
 pub struct Guest {
+    _alone: MutexGuard<'static, ()>,
     qemu: Child,
     port: u16,
     folder: PathBuf,
@@ -31,13 +36,15 @@ pub struct Guest {
 impl Guest {
     /// Starts it in this folder, and waits until it has said that it is ready.
     pub fn start(folder: &Path) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let ca = Certificate::ca();
         ca.issue("node1.example.com", &[], KeyKind::Rsa2048).write(folder, "machine");
         fs::write(folder.join("ca.pem"), ca.certificate_pem()).unwrap();
         fs::write(folder.join("guest.img"), floppy()).unwrap();
         let port = free_port();
         let qemu = qemu(folder, port);
-        let mut guest = Self { qemu, port, folder: folder.to_owned(), ca: ca.certificate_pem() };
+        let mut guest =
+            Self { _alone: alone, qemu, port, folder: folder.to_owned(), ca: ca.certificate_pem() };
         guest.allow_viewers();
         eventually("the guest is ready", || guest.heard().starts_with(BANNER));
         guest

@@ -10,6 +10,7 @@ use nodegate_standin::now;
 use super::guest::Guest;
 use super::virtual_screen::Screen;
 use super::{missing, run, text};
+use crate::cluster::machines::Cluster;
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site};
 
@@ -161,4 +162,24 @@ fn remote_viewer_comes_to_the_port_of_the_api() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["tunnel.on_https=true"]);
     shows_the_guest_through(&format!("https://{}", gate.local()), &site, &gate);
+}
+
+/// The viewer comes to node2 in the clear; from there to node1, where the guest is, all goes by TLS.
+#[test]
+fn remote_viewer_sees_a_guest_of_another_node_by_tls_between_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::pve(2);
+    let there = cluster.start(1, &["tunnel.on_https=true"]);
+    let (cluster_port, site) = (format!("cluster.port={}", cluster.port), &cluster.nodes[1].site);
+    let own = ["node.name=node2", "listen.address=127.0.0.2", "tunnel.peer_tls=true", "tunnel.peer_port=1"];
+    let here = Nodegate::start_profile(site, "spice", &[&own[..], &[&cluster_port]].concat());
+    let guest = Guest::start(folder.path());
+    let screen = Screen::start(folder.path());
+    let viewer = RemoteViewer::open(&screen, &guest.viewer_file(site, &here, now()), folder.path());
+    wait_for(&viewer, &here, "the guest's text is on the screen", || screen.pixels(TEXT_COLOUR) > 200);
+    for node in &cluster.nodes {
+        let tunnels = || node.site.access_log().matches("\"CONNECT pvespiceproxy:").count();
+        eventually("a line of both logs for every channel", || tunnels() == 4);
+    }
+    drop(there);
 }

@@ -143,6 +143,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("tunnel.ports", "61000-61999"),
         ("tunnel.on_https", "false"),
         ("tunnel.public", ""),
+        ("tunnel.peer_tls", "false"),
         ("user", "www-data"),
         ("timeout.connect", "10"),
         ("timeout.answer", "30"),

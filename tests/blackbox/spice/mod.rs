@@ -13,6 +13,7 @@ mod bytes;
 mod cluster;
 mod on_https;
 mod over_tls;
+mod peer_tls;
 mod process;
 mod public;
 mod tickets;

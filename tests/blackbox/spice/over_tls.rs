@@ -158,6 +158,7 @@ fn without_a_certificate_the_port_is_served_plain_and_says_so_once() {
     viewer.send("plain");
     viewer.expect(b"plain");
     assert_eq!(refusal_to(&gate, "\x16\x03\x01\x02\0\x01\0\x01\u{7c}").status, 400);
+    eventually("it is told to the log", || gate.stderr().contains("only served without TLS"));
     let log = gate.stderr();
     assert_eq!(log.matches("only served without TLS").count(), 1, "{log}");
     assert!(log.contains("pve-ssl.key is missing"), "{log}");

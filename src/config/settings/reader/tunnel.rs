@@ -11,6 +11,7 @@ impl Reader<'_> {
             ports: self.parsed("tunnel.ports", port_range).unwrap_or(61_000..=61_999),
             on_https: self.truth("tunnel.on_https"),
             public: self.optional("tunnel.public", |text, _| proxy_url(text)),
+            peer_tls: self.truth("tunnel.peer_tls"),
         }
     }
 }
