@@ -34,6 +34,8 @@ fn the_port_of_the_api_takes_viewers_where_the_settings_say_so() {
     eventually("both are in the log", || site.access_log().lines().count() == 2);
     let log = site.access_log();
     assert!(log.lines().next().unwrap().contains(&format!("::***:{port} HTTP/1.0\" 200 -")), "{log}");
+    let signature = regex::Regex::new("[0-9a-f]{40}").unwrap();
+    assert!(!signature.is_match(&log) && !signature.is_match(&gate.stderr()), "{log}{}", gate.stderr());
 }
 
 #[test]

@@ -82,6 +82,10 @@ fn two_nodegates_make_one_tunnel_by_tls_and_none_in_the_clear() {
     let log = &cluster.nodes[1].site;
     eventually("the second hop is in its log", || log.access_log().matches("\"CONNECT ").count() == 2);
     eventually("the second hop has ended", || second.stderr().matches("tunnel ended").count() == 2);
+    let signature = regex::Regex::new("[0-9a-f]{40}").unwrap();
+    for told in [first.stderr(), second.stderr(), log.access_log()] {
+        assert!(!signature.is_match(&told), "{told}");
+    }
 }
 
 #[test]
