@@ -3,7 +3,6 @@
 mod handshake;
 mod viewer;
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,13 +19,13 @@ use tokio::time::{Instant, timeout};
 use self::handshake::{TLS_HANDSHAKE, first_byte, note, shake_hands};
 use crate::acl::PeerIp;
 use crate::clock::{Clocked, Expired};
-use crate::engine::{Engine, Speaks};
+use crate::engine::{Engine, ListenerRules, Speaks};
 use crate::handler::tunnel::{self, Caller};
 use crate::handler::websocket::{bridge, console::Console};
 use crate::process::memory;
 use crate::request::{self, Client};
 use crate::response::access_log::Entry;
-use crate::server::{Worker, WorkerThread};
+use crate::server::{Arrived, Worker, WorkerThread};
 use crate::status::counters;
 use crate::status::labels::Limit;
 use crate::tls::{Acceptor, ClientStream, TlsStream};
@@ -40,12 +39,12 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: clo
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
 
 /// Serves one accepted connection until it ends.
-pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketAddr) {
+pub async fn serve(thread: Rc<WorkerThread>, Arrived { stream, address, rules }: Arrived) {
     let _open = counters::Connection::new();
     let worker = thread.worker();
     let engine = &worker.engine;
     let peer = PeerIp::new(address.ip());
-    if !engine.config.settings.acl.admits(peer) {
+    if !rules.acl.admits(peer) {
         return turn_away(engine, peer);
     }
     // Dropped with the connection. Who gets none is not even told so.
@@ -53,14 +52,15 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
     match &engine.speaks {
         Speaks::Connect(acceptor) => {
             let until = Instant::now() + engine.config.settings.timeout.header;
-            let Some((stream, until)) = viewer::open(&worker, acceptor.as_ref(), (stream, until), peer).await
+            let Some((stream, until)) =
+                viewer::open(&worker, acceptor.as_ref(), &rules, (stream, until), peer).await
             else {
                 return;
             };
             Box::pin(tunnel::serve(worker, Caller { stream, early: Vec::new(), peer, excess, until })).await;
         }
         Speaks::Https(acceptor) => {
-            let Some(opened) = in_a_box(open(&worker, acceptor, stream, peer)).await else { return };
+            let Some(opened) = in_a_box(open(&worker, acceptor, &rules, stream, peer)).await else { return };
             let tls = match &opened {
                 Opened::Tls(stream) => Some(stream.session()),
                 Opened::Plain(_) => None,
@@ -68,8 +68,8 @@ pub async fn serve(thread: Rc<WorkerThread>, stream: TcpStream, address: SocketA
             if let Some(session) = &tls {
                 note(session, peer);
             }
-            let Ok(client) = Client::new(peer, tls, excess, &worker).map(Rc::new) else { return };
-            let has_tunnels = engine.tunnels.is_some();
+            let has_tunnels = engine.tunnels.is_some() && rules.class.is_none();
+            let Ok(client) = Client::new(peer, tls, excess, &worker, rules).map(Rc::new) else { return };
             drop(worker); // a connection may outlive many configurations
             match opened {
                 Opened::Tls(stream) if has_tunnels => viewer::serve_if_one(thread, stream, client).await,
@@ -108,16 +108,23 @@ enum Opened {
     Plain(TcpStream),
 }
 
-async fn open(worker: &Worker, acceptor: &Acceptor, stream: TcpStream, peer: PeerIp) -> Option<Opened> {
+async fn open(
+    worker: &Worker,
+    acceptor: &Acceptor,
+    rules: &ListenerRules,
+    stream: TcpStream,
+    peer: PeerIp,
+) -> Option<Opened> {
     let timeouts = worker.engine.config.settings.timeout;
     let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
-    if first == TLS_HANDSHAKE {
-        return shake_hands(acceptor, stream, timeouts.handshake, peer).await.map(Opened::Tls);
+    if first == TLS_HANDSHAKE && rules.tls {
+        let demand = &rules.clients;
+        return shake_hands(acceptor, demand, stream, timeouts.handshake, peer).await.map(Opened::Tls);
     }
     if first.is_ascii_alphabetic() {
         return Some(Opened::Plain(stream));
     }
-    tracing::debug!(peer = %peer.address(), first, "neither TLS nor HTTP");
+    tracing::debug!(peer = %peer.address(), first, listener = &*rules.name, "not what is spoken here");
     None
 }
 

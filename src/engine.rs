@@ -1,10 +1,13 @@
 //! Everything a connection needs, made once from the configuration and shared by all workers.
 
+mod listeners;
 mod speaks;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
+
+pub use self::listeners::ListenerRules;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use openssl::ssl::SslContext;
@@ -46,6 +49,8 @@ pub struct Engine {
     /// who gets a tunnel, where there are any
     pub tunnels: Option<Box<TunnelRules>>,
     pub public_proxy: Option<PublicProxy>,
+    /// that of `[listen]` first
+    listeners: Vec<Arc<ListenerRules>>,
     pub gate: Option<Gate>,
     pub routes: Routes,
     pub pages: Pages,
@@ -100,11 +105,23 @@ impl Engine {
         let uploads = uploads.map_err(&mut note).ok();
         let public_proxy = PublicProxy::new(&config).map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
+        let listeners = ListenerRules::all(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let (speaks, more) = Speaks::load(&config, &lasting.tickets);
         problems.extend(more);
-        let parts =
-            (gate, routes, pages, headers, consoles, uploads, public_proxy, common, client_context, speaks);
+        let parts = (
+            gate,
+            routes,
+            pages,
+            headers,
+            consoles,
+            uploads,
+            public_proxy,
+            common,
+            client_context,
+            speaks,
+            listeners,
+        );
         let (
             Some(gate),
             Some(routes),
@@ -116,6 +133,7 @@ impl Engine {
             Some(common),
             Some(client_context),
             Some(speaks),
+            Some(listeners),
         ) = parts
         else {
             return (Err(config), problems);
@@ -129,6 +147,7 @@ impl Engine {
             tunnels: TunnelRules::new(&config).map(Box::new),
             config,
             speaks,
+            listeners,
             gate,
             routes,
             pages,

@@ -19,6 +19,7 @@ pub mod process;
 pub mod request;
 pub mod response;
 pub mod route;
+pub mod route_class;
 pub mod route_table;
 pub mod server;
 pub mod status;

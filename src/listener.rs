@@ -1,12 +1,13 @@
-//! Step 1: the listening sockets, from `LISTEN_IP` and the port.
+//! Step 1: the listening sockets, from `LISTEN_IP` and the port, or from a `[[listener]]` table.
+
+mod listening;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, ToSocketAddrs as _};
-use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+pub use self::listening::{BoundFor, Listening, ListeningSocket, Unbound};
 use crate::config::settings::{Listen, ListenAddress};
 
 /// Bytes that the kernel may hold for a client beyond what is under way.
@@ -21,6 +22,8 @@ pub enum BindError {
     NotHere(SocketAddr),
     #[error("port {} on {} is taken by another process", .0.port(), .0.ip())]
     Taken(SocketAddr),
+    #[error("{0} is what another listener has already")]
+    Twice(SocketAddr),
     #[error("no permission to listen on {0}; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
     Forbidden(SocketAddr),
     #[error("{0} is link-local: write the interface behind it, such as {0}%eth0")]
@@ -33,81 +36,6 @@ pub enum BindError {
     Other { address: SocketAddr, source: io::Error },
 }
 
-/// The sockets in use, and the settings that they were bound for.
-pub struct Listening {
-    pub sockets: Arc<[TcpListener]>,
-    bound_for: BoundFor,
-}
-
-/// What sockets were bound for, as it travels to a successor.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct BoundFor {
-    /// as `listen.address` says it
-    address: String,
-    port: u16,
-    /// by systemd, which has settings of its own
-    given: bool,
-}
-
-impl Listening {
-    pub fn open(listen: &Listen) -> Result<Self, BindError> {
-        Ok(Self { sockets: Arc::from([bind(listen)?]), bound_for: BoundFor::settings(listen) })
-    }
-
-    /// Sockets that systemd has bound, in place of those of the settings.
-    pub fn given(sockets: Vec<TcpListener>, listen: &Listen) -> io::Result<Self> {
-        for socket in &sockets {
-            prepare(&SockRef::from(socket))?;
-        }
-        let bound_for = BoundFor { given: true, ..BoundFor::settings(listen) };
-        Ok(Self { sockets: sockets.into(), bound_for })
-    }
-
-    /// Sockets of a process that this one takes the place of.
-    pub fn inherited(sockets: Vec<TcpListener>, bound_for: BoundFor) -> Self {
-        Self { sockets: sockets.into(), bound_for }
-    }
-
-    pub fn bound_for(&self) -> &BoundFor {
-        &self.bound_for
-    }
-
-    /// What to listen on by other settings; `None` where that is the same, or systemd says it.
-    ///
-    /// An address may overlap with the one in use (`::` and an IPv4 address, both on the same port), which the kernel
-    /// allows to sockets of one user that ask for it. They ask no longer than this call takes: else any process of the
-    /// user could take connections beside them.
-    pub fn moved_to(&self, listen: &Listen) -> Result<Option<Self>, BindError> {
-        let bound_for = BoundFor::settings(listen);
-        if self.bound_for.given || bound_for == self.bound_for {
-            return Ok(None);
-        }
-        match Self::open(listen) {
-            Err(BindError::Taken(_)) => (),
-            bound => return bound.map(Some),
-        }
-        self.share_port(true);
-        let bound = bind_with(listen, true).map(|socket| Self { sockets: Arc::from([socket]), bound_for });
-        self.share_port(false);
-        if let Ok(bound) = &bound {
-            bound.share_port(false);
-        }
-        bound.map(Some)
-    }
-
-    fn share_port(&self, shared: bool) {
-        for socket in &*self.sockets {
-            let _ = SockRef::from(socket).set_reuse_port(shared);
-        }
-    }
-}
-
-impl BoundFor {
-    fn settings(listen: &Listen) -> Self {
-        Self { address: listen.address.to_string(), port: listen.port, given: false }
-    }
-}
-
 /// Binds and listens. `::` takes both families, whatever `net.ipv6.bindv6only` says, and IPv4 alone where the
 /// kernel has no IPv6.
 pub fn bind(listen: &Listen) -> Result<TcpListener, BindError> {
@@ -116,7 +44,8 @@ pub fn bind(listen: &Listen) -> Result<TcpListener, BindError> {
 
 fn bind_with(listen: &Listen, shared: bool) -> Result<TcpListener, BindError> {
     let port = listen.port;
-    let bind_to = |address| bind_to(address, shared);
+    let only_v6 = listen.address != ListenAddress::Any;
+    let bind_to = |address| bind_to(address, Manner { shared, only_v6 });
     match &listen.address {
         ListenAddress::Any => match bind_to(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
             Err(BindError::NotHere(_) | BindError::Other { .. }) => {
@@ -125,17 +54,18 @@ fn bind_with(listen: &Listen, shared: bool) -> Result<TcpListener, BindError> {
             }
             bound => bound,
         },
+        ListenAddress::AnyV6 => bind_to(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         ListenAddress::Literal { address, zone } => bind_to(with_zone(*address, zone.as_deref(), port)?),
-        ListenAddress::Name(name) => bind_name(name, port, shared),
+        ListenAddress::Name(name) => bind_name(name, port, Manner { shared, only_v6 }),
     }
 }
 
 /// The first address of the name that can be bound, as `IO::Socket::IP` takes it.
-fn bind_name(name: &str, port: u16, shared: bool) -> Result<TcpListener, BindError> {
+fn bind_name(name: &str, port: u16, manner: Manner) -> Result<TcpListener, BindError> {
     let no_such_name = |source| BindError::NoSuchName { name: name.to_owned(), source };
     let mut failed = None;
     for address in (name, port).to_socket_addrs().map_err(no_such_name)? {
-        match bind_to(address, shared) {
+        match bind_to(address, manner) {
             Ok(listener) => return Ok(listener),
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -163,8 +93,16 @@ fn zone_index(zone: &str) -> Option<u32> {
     })
 }
 
-fn bind_to(address: SocketAddr, shared: bool) -> Result<TcpListener, BindError> {
-    listen_on(address, shared).map_err(|source| {
+/// How a socket is bound.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// beside others of this process at the same place
+    shared: bool,
+    only_v6: bool,
+}
+
+fn bind_to(address: SocketAddr, manner: Manner) -> Result<TcpListener, BindError> {
+    listen_on(address, manner).map_err(|source| {
         let kind = source.kind();
         if kind == io::ErrorKind::AddrNotAvailable {
             BindError::NotHere(address)
@@ -178,13 +116,13 @@ fn bind_to(address: SocketAddr, shared: bool) -> Result<TcpListener, BindError> 
     })
 }
 
-fn listen_on(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+fn listen_on(address: SocketAddr, manner: Manner) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+        socket.set_only_v6(manner.only_v6)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
+    socket.set_reuse_port(manner.shared)?;
     prepare(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

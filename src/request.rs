@@ -1,7 +1,9 @@
 //! Step 4: one request, from its head to its answer. Read `answer` top to bottom: every `?` is a refusal.
 
+mod class;
 mod client;
 mod login;
+mod methods;
 mod whole_body;
 
 use std::net::IpAddr;
@@ -9,15 +11,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{ALLOW, CONNECTION, ETAG, EXPECT};
+use http::header::{CONNECTION, ETAG, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 pub use client::Client;
+use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 
-use crate::engine::Engine;
 use crate::gate::{Denial, Identity};
 use crate::handler::static_file::StaticError;
 use crate::handler::upload::{self, Upload};
@@ -25,11 +27,12 @@ use crate::handler::{api, probe, redirect, trace, websocket};
 use crate::head;
 use crate::process::{fault, log_context};
 use crate::response::access_log::Details;
-use crate::response::body::{self, Body};
+use crate::response::body::Body;
 use crate::response::drain;
 use crate::response::refusal::{self, Form, Refusal};
 use crate::response::{LoggedBody, Record};
 use crate::route::Route;
+use crate::route_class::RouteClass;
 use crate::server::Worker;
 use crate::status::labels::Destination;
 use crate::target::{ApiPath, Target};
@@ -55,7 +58,11 @@ async fn answer_in_full(
     client.clock.asked();
     let engine = &worker.engine;
     let form = Form::of(request.uri().path());
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let class = client.class();
+    if class.is_some() {
+        head.extensions.insert(whole_body::LookedInto::default());
+    }
     fault::injected(&head);
     let mut record = Record {
         started: started.into_std(),
@@ -67,8 +74,9 @@ async fn answer_in_full(
         destination: Destination::Nowhere,
     };
     let mut body = Some(body);
-    let outcome = if client.tls.is_some() {
-        answer(&worker, &client, &head, &mut body, &mut record).await
+    let outcome = if client.is_served {
+        let asked = Asked { worker: &worker, client: &client, class: class.as_deref(), head: &head };
+        answer(asked, &mut body, &mut record).await
     } else {
         head::check(&head, &engine.config.settings.limits).and_then(|()| redirect::to_https(&head))
     };
@@ -86,11 +94,14 @@ async fn answer_in_full(
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
         record.user = None; // only the daemon knows whether an API token is good
     }
-    if worker.retiring.is_cancelled() && !response.headers().contains_key(CONNECTION) {
+    let ends = worker.retiring.is_cancelled() || client.is_orphan();
+    if ends && !response.headers().contains_key(CONNECTION) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if engine.log.is_detailed() {
-        record.details = log_context::current(|context| Box::new(Details::of(context, client.tls.clone())));
+        record.details = log_context::current(|context| {
+            Box::new(Details::of(context, client.tls.clone(), client.listener()))
+        });
     }
     trace::tell(&engine.config.settings.tracing, &mut response);
     let cacheable = response.headers().contains_key(ETAG);
@@ -100,13 +111,22 @@ async fn answer_in_full(
     LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
 }
 
+/// A request, and what it came by.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    worker: &'a Rc<Worker>,
+    client: &'a Client,
+    /// what is served there, where that is not all
+    class: Option<&'a RouteClass>,
+    head: &'a Parts,
+}
+
 async fn answer(
-    worker: &Rc<Worker>,
-    client: &Client,
-    head: &Parts,
+    asked: Asked<'_>,
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
+    let Asked { worker, client, class, head } = asked;
     let engine = &worker.engine;
     head::check(head, &engine.config.settings.limits)?;
     record.place = client.place(engine, record.client)?;
@@ -121,6 +141,7 @@ async fn answer(
                 return Ok(allowed(API_METHODS));
             }
             check_api_method(&head.method)?;
+            class::check_call(class, &head.method, path)?;
             let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
             let identity =
                 gate.pass(&head.method, path, &head.headers, SystemTime::now()).map_err(|denial| {
@@ -128,6 +149,10 @@ async fn answer(
                 })?;
             record.user = identity.user();
             log_context::identify(record.user.as_ref());
+            if let Some(class) = class {
+                class::check_client(class, &asked, path, &identity, record.client)?;
+                class::check_login(class, &asked, path, body).await?;
+            }
             let route = engine
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
@@ -157,8 +182,9 @@ async fn answer(
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
                 .map_err(|error| Refusal::nodes(&error))?;
+            class::check_file(class, &route, path, query)?;
             record.destination = route.destination();
-            run_file(engine, head, route, path, record).await
+            run_file(&asked, route, path, record).await
         }
     }
 }
@@ -219,12 +245,13 @@ async fn run_api(
 }
 
 async fn run_file(
-    engine: &Engine,
-    head: &Parts,
+    asked: &Asked<'_>,
     route: Route,
     path: &str,
     record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
+    let Asked { worker, class, head, .. } = *asked;
+    let engine = &worker.engine;
     let is_head = head.method == Method::HEAD;
     if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
         && !is_head
@@ -246,7 +273,8 @@ async fn run_file(
         Route::Page => {
             let query = head.uri.query().unwrap_or_default();
             let gate = engine.gate.as_ref();
-            let login = gate.and_then(|gate| gate.page_login(&head.headers, query, SystemTime::now()));
+            let takes = |kind| class.is_none_or(|class| class.takes(kind));
+            let login = gate.and_then(|gate| gate.page_login(&head.headers, query, SystemTime::now(), takes));
             record.user = login.as_ref().map(|login| login.user.as_str().into());
             Ok(engine.pages.serve(path, head, login.as_ref()).await?)
         }
@@ -260,23 +288,6 @@ async fn run_file(
         | Route::Upload
         | Route::Websocket
         | Route::NoSuchUri => Err(Refusal::NoSuchUri),
-    }
-}
-
-const API_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
-const FILE_METHODS: &str = "GET, HEAD, OPTIONS";
-
-fn allowed(methods: &'static str) -> Response<Body> {
-    let mut response = Response::new(body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
-    response
-}
-
-fn check_api_method(method: &Method) -> Result<(), Refusal> {
-    match *method {
-        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE => Ok(()),
-        _ => Err(Refusal::MethodUnknown(method.clone())),
     }
 }
 

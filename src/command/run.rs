@@ -9,7 +9,7 @@ use crate::config::problem::{Origin, Problem};
 use crate::config::{Config, Options};
 use crate::engine::{Engine, Lasting};
 use crate::limits::places::Capacity;
-use crate::listener::Listening;
+use crate::listener::{Listening, Unbound};
 use crate::process::binary::Binary;
 use crate::process::{confinement, descriptors, log_context, memory, privileges, service_manager};
 use crate::response::access_log::AccessLog;
@@ -74,19 +74,26 @@ fn build(config: Config, lasting: &Lasting, met: Option<&Met>) -> Result<Loaded,
 
 /// The sockets of the predecessor, those that systemd has opened, or our own.
 fn listen(config: &Config, met: Option<Met>) -> Result<(Listening, Option<Predecessor>), Vec<Problem>> {
-    let listen = &config.settings.listen;
-    let problem = |why: String| vec![Problem::error(config.origin("listen.address"), "listen.address", why)];
-    if let Some(Met { predecessor, inheritance, sockets }) = met {
-        let inherited = Listening::inherited(sockets, inheritance.bound_for);
-        let moved = inherited.moved_to(listen).map_err(|error| problem(error.to_string()))?;
-        return Ok((moved.unwrap_or(inherited), Some(predecessor)));
+    let listeners = &config.settings.listeners;
+    let unbound = |unbound: Unbound| vec![config.listener_problem(unbound.number, unbound.error.to_string())];
+    let all_of = |some: Listening| match some.moved_to(listeners) {
+        Ok(moved) => Ok(moved.unwrap_or(some)),
+        Err(error) => Err(unbound(error)),
+    };
+    if let Some(Met { predecessor, inheritance, sockets, others }) = met {
+        let others = others.into_iter().zip(inheritance.others).collect();
+        let inherited = Listening::inherited(sockets, inheritance.bound_for, others);
+        return Ok((all_of(inherited)?, Some(predecessor)));
     }
-    let given = service_manager::sockets().map_err(problem)?;
-    if given.is_empty() {
-        return Ok((Listening::open(listen).map_err(|error| problem(error.to_string()))?, None));
+    let given = service_manager::sockets().map_err(|why| vec![config.listener_problem(0, why)])?;
+    match listeners.first() {
+        Some(first) if !given.is_empty() => {
+            tracing::debug!("systemd has opened the sockets; listen.address and listen.port are not used");
+            let given = Listening::given(given, first).map_err(|error| system_error(&error))?;
+            Ok((all_of(given)?, None))
+        }
+        Some(_) | None => Ok((Listening::open(listeners).map_err(unbound)?, None)),
     }
-    tracing::debug!("systemd has opened the sockets; listen.address and listen.port are not used");
-    Ok((Listening::given(given, listen).map_err(|error| system_error(&error))?, None))
 }
 
 /// What was asked for by the settings needs more descriptors than the process may have.

@@ -103,6 +103,32 @@ pub const KEYS: &[Key] = &[
     key("log.format", None, Kind::Text, "classic"),
 ];
 
+/// The keys of a `[[listener]]` table, in the order in which `nodegate check` prints them.
+pub const LISTENER_KEYS: &[Key] = &[
+    key("name", None, Kind::Text, ""),
+    key("address", None, Kind::Text, "::"),
+    key("port", None, Kind::Number(0, 65_535), ""),
+    key("tls", None, Kind::Bool, "true"),
+    key("allow_from", None, Kind::List, ""),
+    key("deny_from", None, Kind::List, ""),
+    key("policy", None, Kind::Text, ""),
+    key("client_certificates", None, Kind::Text, ""),
+    key("client_ca", None, Kind::Text, ""),
+    key("routes", None, Kind::Text, ""),
+];
+
+/// The setting that a key of a `[[listener]]` table has its value from where the table does not give one.
+pub fn inherited(listener_key: &str) -> Option<&'static str> {
+    Some(match listener_key {
+        "allow_from" => "acl.allow_from",
+        "deny_from" => "acl.deny_from",
+        "policy" => "acl.policy",
+        "client_certificates" => "tls.client_certificates",
+        "client_ca" => "tls.client_ca",
+        _ => return None,
+    })
+}
+
 const DEFAULT_CIPHERS: &str = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
 ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256:\
 ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:\
@@ -122,10 +148,16 @@ pub fn find_legacy(legacy: &str) -> Option<&'static Key> {
 
 /// The name most like `wrong`, for a hint behind "unknown key"; the products' own names are known as well.
 pub fn most_like(wrong: &str) -> Option<&'static str> {
-    if let Some(key) = find_legacy(&wrong.to_uppercase()) {
-        return Some(key.name);
-    }
-    KEYS.iter()
+    find_legacy(&wrong.to_uppercase()).map(|key| key.name).or_else(|| likest(KEYS, wrong))
+}
+
+/// The same for a key of a `[[listener]]` table.
+pub fn most_like_of_listener(wrong: &str) -> Option<&'static str> {
+    likest(LISTENER_KEYS, wrong)
+}
+
+fn likest(keys: &'static [Key], wrong: &str) -> Option<&'static str> {
+    keys.iter()
         .map(|key| (strsim::jaro_winkler(key.name, wrong), key.name))
         .filter(|(likeness, _)| *likeness > 0.85)
         .max_by(|a, b| a.0.total_cmp(&b.0))

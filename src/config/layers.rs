@@ -1,6 +1,8 @@
 //! The layers of settings, weakest first: defaults and profile, a package's file, the site's file, the product's own
 //! file, environment, command line. Each single value is a figment provider of its own, so that its metadata tells file and line.
 
+mod listeners;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -11,15 +13,18 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{self, KEYS, Kind};
 use super::problem::{Origin, Problem};
 use super::shell;
+pub use listeners::{ListenerTable, written};
 
 /// All layers merged, and what was wrong with reading them.
 pub struct Layers {
     figment: Figment,
+    /// the `[[listener]]` tables of the strongest file that has any
+    pub listeners: Vec<ListenerTable>,
     pub problems: Vec<Problem>,
 }
 
 /// A value that won, as text, and the layer that gave it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Found {
     pub text: String,
     pub origin: Origin,
@@ -64,7 +69,7 @@ fn origin_of(metadata: &Metadata) -> Origin {
 impl Layers {
     /// The defaults, and the settings of the profile on top of them.
     pub fn new(profile: &DeTable<'_>, profile_text: &str, profile_path: Option<&Path>) -> Self {
-        let mut layers = Self { figment: Figment::new(), problems: Vec::new() };
+        let mut layers = Self { figment: Figment::new(), listeners: Vec::new(), problems: Vec::new() };
         for key in KEYS {
             layers.merge(key.name, key.default.to_owned(), Origin::Profile);
         }
@@ -101,6 +106,10 @@ impl Layers {
         for (name, value) in table {
             let mut names = parents.to_vec();
             names.push(name.get_ref());
+            if parents.is_empty() && *name.get_ref() == listeners::NAME {
+                self.read_listeners(value, source);
+                continue;
+            }
             if let DeValue::Table(inner) = value.get_ref() {
                 self.table(inner, &names, source);
                 continue;

@@ -7,6 +7,7 @@ pub mod page;
 pub mod problem;
 pub mod product;
 pub mod root;
+pub mod route_class;
 pub mod sections;
 pub mod settings;
 pub mod shell;
@@ -50,6 +51,8 @@ pub struct Config {
     pub problems: Vec<Problem>,
     /// each key of `keys::KEYS` with its winning value and layer
     pub effective: Vec<(&'static str, Found)>,
+    /// the same for each `[[listener]]` table: `listener[1].port`
+    pub listener_keys: Vec<(String, Found)>,
 }
 
 /// Names of the profiles inside the binary, sorted.
@@ -101,11 +104,14 @@ impl Config {
         problems.extend(more);
         problems.extend(product_problems(&product));
         problems.extend(out_of_place(&product, &settings, &layers));
+        problems.extend(listener_problems(&product, &settings, &layers));
         if let Some(path) = path {
             name_the_profile(&path, &mut problems);
         }
         let effective = keys::KEYS.iter().map(|key| (key.name, effective(key, &layers, &settings))).collect();
-        Ok(Self { product, settings, root: root.clone(), route_table, own_port, problems, effective })
+        let root = root.clone();
+        let listener_keys = listener_keys(&layers);
+        Ok(Self { product, settings, root, route_table, own_port, problems, effective, listener_keys })
     }
 
     /// The layer that gave a setting its value.
@@ -114,10 +120,23 @@ impl Config {
         found.map_or(Origin::Profile, |(_, found)| found.origin.clone())
     }
 
+    /// What is wrong with the address of a listener, by its place among those of the settings.
+    pub fn listener_problem(&self, number: usize, message: String) -> Problem {
+        let key = if number == 0 { "listen.address".to_owned() } else { layers::written(number, "address") };
+        let listener = self.settings.listeners.get(number);
+        let origin = listener.map_or(Origin::Profile, |listener| listener.origin.clone());
+        Problem::error(origin, key, message)
+    }
+
     /// Keys whose value in force is another one than in `other`.
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let pairs = self.effective.iter().zip(&other.effective);
-        pairs.filter(|((_, a), (_, b))| a.text != b.text).map(|((key, _), _)| *key).collect()
+        let keys = pairs.filter(|((_, a), (_, b))| a.text != b.text).map(|((key, _), _)| *key);
+        let texts = |config: &Self| -> Vec<_> {
+            config.listener_keys.iter().map(|(key, found)| (key.clone(), found.text.clone())).collect()
+        };
+        let listeners = (texts(self) != texts(other)).then_some("listener");
+        keys.chain(listeners).collect()
     }
 
     /// Whether it was given another port than the product's own when it was started: the settings' files may change
@@ -152,6 +171,47 @@ fn effective(key: &Key, layers: &Layers, settings: &Settings) -> Found {
         }
         _ => found,
     }
+}
+
+fn listener_keys(layers: &Layers) -> Vec<(String, Found)> {
+    let mut all = Vec::new();
+    for (index, table) in layers.listeners.iter().enumerate() {
+        let found = |key: &Key| (layers::written(index + 1, key.name), table.find(key.name, layers));
+        all.extend(keys::LISTENER_KEYS.iter().map(found));
+    }
+    all
+}
+
+/// What of a listener fits the product.
+fn listener_problems(product: &Product, settings: &Settings, layers: &Layers) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, table) in layers.listeners.iter().enumerate() {
+        let mut refuse = |key: &str, message: String| {
+            if let Some(found) = table.given(key) {
+                let key = layers::written(index + 1, key);
+                problems.push(Problem::error(found.origin.clone(), key, message));
+            }
+        };
+        if product.protocol == product::Protocol::Connect {
+            for key in ["tls", "client_certificates", "client_ca", "routes"] {
+                refuse(key, format!("means nothing to the profile {}, which tunnels", product.name));
+            }
+        }
+    }
+    let classes = || product.class.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    for (number, listener) in settings.listeners.iter().enumerate() {
+        let Some(name) = listener.class.as_ref().filter(|name| !product.class.contains_key(*name)) else {
+            continue;
+        };
+        let known = match classes() {
+            none if none.is_empty() => "it has none".to_owned(),
+            known => format!("it has {known}"),
+        };
+        let message = format!("'{name}' is no class of routes of this profile; {known}");
+        let key = layers::written(number, "routes");
+        problems.push(Problem::error(listener.class_origin.clone(), key, message));
+    }
+    problems
 }
 
 fn profile_text(profile: &str) -> Result<(String, Option<PathBuf>), Problem> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::page::{Page, Variable};
+pub use super::route_class::{CallLimit, ClassLogin, RouteClass};
 
 /// What a profile says of its product. Paths are absolute and still without `--root`.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,6 +48,9 @@ pub struct Product {
     pub directory: Vec<Directory>,
     #[serde(default)]
     pub file: Vec<SingleFile>,
+    /// parts of all this that a listener may be restricted to
+    #[serde(default)]
+    pub class: BTreeMap<String, RouteClass>,
 }
 
 /// What is spoken on the listening port.

@@ -1,17 +1,18 @@
 //! Settings as the engine uses them: parsed once, so that afterwards no text is looked at again.
 
 mod browser;
+mod listen;
 mod reader;
 mod tunnel;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
 
 pub use browser::{BrowserSettings, Frames, Origins};
+pub use listen::{ClientDemand, FIRST, Listen, ListenAddress, Listener};
 pub use reader::port_range;
 pub use tunnel::TunnelSettings;
 
@@ -24,6 +25,8 @@ use crate::acl::{AccessList, AddressList};
 pub struct Settings {
     pub listen: Listen,
     pub acl: AccessList,
+    /// that of `[listen]` first
+    pub listeners: Vec<Listener>,
     pub tls: TlsSettings,
     pub compression: bool,
     pub real_ip: Option<RealIpSource>,
@@ -45,65 +48,6 @@ pub struct Settings {
     pub log_form: LogForm,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listen {
-    pub address: ListenAddress,
-    /// 0 takes a free one
-    pub port: u16,
-}
-
-/// `LISTEN_IP`: what to bind to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ListenAddress {
-    /// both families; IPv4 alone where IPv6 is off
-    Any,
-    /// one address, with the zone of a link-local one (interface name or index)
-    Literal { address: IpAddr, zone: Option<String> },
-    /// a name to be resolved when binding
-    Name(String),
-}
-
-impl ListenAddress {
-    fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        if bare.is_empty() || bare == "::" || bare == "*" {
-            return Ok(Self::Any);
-        }
-        let (literal, zone) = match bare.split_once('%') {
-            Some((literal, zone)) => (literal, Some(zone.to_owned())),
-            None => (bare, None),
-        };
-        match (literal.parse::<IpAddr>(), zone) {
-            (Ok(IpAddr::V4(_)), Some(_)) => Err(format!("'{text}': only an IPv6 address takes a %zone")),
-            (Ok(_), Some(zone)) if zone.is_empty() => Err(format!("'{text}': the zone after % is missing")),
-            (Ok(address), zone) => Ok(Self::Literal { address, zone }),
-            (Err(_), Some(_)) => Err(format!("'{text}': no IPv6 address before %")),
-            (Err(_), None) if is_host_name(bare) => Ok(Self::Name(bare.to_owned())),
-            (Err(_), None) => Err(format!("'{text}' is neither an address nor a host name")),
-        }
-    }
-}
-
-/// As it can be written into the settings.
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("::"),
-            Self::Literal { address, zone: Some(zone) } => write!(f, "{address}%{zone}"),
-            Self::Literal { address, zone: None } => address.fmt(f),
-            Self::Name(name) => f.write_str(name),
-        }
-    }
-}
-
-/// Letters, digits, `-` and `.`; at least one letter, so that a mistyped address is no name.
-fn is_host_name(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
-        && !text.starts_with(['-', '.'])
-}
-
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
     pub ciphers: String,
@@ -115,9 +59,7 @@ pub struct TlsSettings {
     pub key_file: Option<PathBuf>,
     /// beside the profile's own: each with its chain, the key in it or beside it
     pub more_certificates: Vec<PathBuf>,
-    pub client_certificates: ClientCertificates,
-    /// there where client certificates are asked for
-    pub client_ca: Option<PathBuf>,
+    pub clients: ClientDemand,
     /// for problems that only OpenSSL can find: where each of these settings came from
     pub origins: TlsOrigins,
 }
@@ -129,7 +71,6 @@ pub struct TlsOrigins {
     pub dhparams: Origin,
     pub key_file: Origin,
     pub more_certificates: Origin,
-    pub client_ca: Origin,
 }
 
 /// Whether clients are asked for a certificate.

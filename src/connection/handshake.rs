@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::acl::PeerIp;
+use crate::config::settings::ClientDemand;
 use crate::status::counters;
 use crate::status::labels::Handshake;
 use crate::tls::{Acceptor, Identity, TlsSession, TlsStream};
@@ -15,6 +16,7 @@ pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 
 pub(super) async fn shake_hands(
     acceptor: &Acceptor,
+    demand: &ClientDemand,
     stream: TcpStream,
     patience: Duration,
     peer: PeerIp,
@@ -23,7 +25,7 @@ pub(super) async fn shake_hands(
         counters::shook_hands(Handshake::Failed);
         tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
     };
-    acceptor.accept(stream, patience).await.inspect_err(failed).ok()
+    acceptor.accept(demand, stream, patience).await.inspect_err(failed).ok()
 }
 
 /// The byte that tells TLS from plain HTTP, left where it is.

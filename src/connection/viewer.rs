@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::handshake::{TLS_HANDSHAKE, first_byte, note, shake_hands};
 use super::serve_http;
 use crate::acl::PeerIp;
+use crate::engine::ListenerRules;
 use crate::handler::tunnel::{self, Caller, End};
 use crate::request::Client;
 use crate::server::{Worker, WorkerThread};
@@ -26,6 +27,7 @@ const FIRST_READ: usize = 4096;
 pub(super) async fn open(
     worker: &Worker,
     acceptor: Option<&Acceptor>,
+    rules: &ListenerRules,
     (stream, until): (TcpStream, Instant),
     peer: PeerIp,
 ) -> Option<(End, Instant)> {
@@ -34,7 +36,7 @@ pub(super) async fn open(
     let patience = timeouts.first_byte.min(timeouts.header);
     match worker.stop.run_until_cancelled(first_byte(&stream, patience)).await? {
         Some(TLS_HANDSHAKE) => {
-            let shaking = shake_hands(acceptor, stream, timeouts.handshake, peer);
+            let shaking = shake_hands(acceptor, &rules.clients, stream, timeouts.handshake, peer);
             let stream = worker.stop.run_until_cancelled(shaking).await??;
             note(&stream.session(), peer);
             Some((sealed(stream), Instant::now() + timeouts.header))

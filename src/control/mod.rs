@@ -4,7 +4,6 @@ pub mod client;
 pub mod monitor;
 mod server;
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::listener::ListeningSocket;
 use crate::server::{Door, Reloaded};
 use crate::status::counters;
 use crate::status::report::{Facts, LastReload, Report, seconds_since_1970};
@@ -71,10 +71,10 @@ pub struct Control {
 
 impl Control {
     /// Without the socket everything works but to be asked.
-    pub fn open(door: Door, config: &Config, listeners: &[TcpListener]) -> Self {
+    pub fn open(door: Door, config: &Config, sockets: &[ListeningSocket]) -> Self {
         counters::begin();
         let facts = Arc::new(Facts::default());
-        let port = listeners.first().and_then(|listener| listener.local_addr().ok());
+        let port = sockets.first().and_then(|first| first.socket.local_addr().ok());
         let port = port.map_or(config.settings.listen.port, |address| address.port());
         let open = |path: PathBuf| {
             let opened = ControlSocket::open(path.clone(), door, Arc::clone(&facts));
@@ -92,8 +92,8 @@ impl Control {
     }
 
     /// What is in force now.
-    pub fn serves(&self, engine: &Engine, listeners: &[TcpListener]) {
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    pub fn serves(&self, engine: &Engine, sockets: &[ListeningSocket]) {
+        let addresses = sockets.iter().filter_map(|it| it.socket.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
         let certificates = engine.speaks.acceptor().map(Acceptor::certificates).unwrap_or_default();
         self.facts.change(|known| {

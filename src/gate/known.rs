@@ -43,6 +43,11 @@ impl Known {
         Arc::new(Self { user: user.into(), header, ticket, proven, since: Instant::now() })
     }
 
+    /// The kind of ticket, by its place in the profile; `None` for an API token.
+    pub fn kind(&self) -> Option<usize> {
+        self.ticket.as_ref().map(|ticket| ticket.kind)
+    }
+
     /// Whether nobody has said yet that the credential is good.
     pub fn is_unproven(&self) -> bool {
         self.ticket.is_none() && !self.proven.load(Ordering::Relaxed)

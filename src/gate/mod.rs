@@ -155,29 +155,39 @@ impl Gate {
     }
 
     /// Who a page is for: the user of a good ticket in the cookie or, where the request has no cookie at all, in the
-    /// link that was clicked. Refuses nobody: without a good ticket the page asks for a login.
-    pub fn page_login(&self, headers: &HeaderMap, query: &str, now: SystemTime) -> Option<Login> {
-        let user = if headers.contains_key(COOKIE) {
+    /// link that was clicked; of a kind that `takes` says yes to. Refuses nobody: without a good ticket the page asks
+    /// for a login.
+    pub fn page_login(
+        &self,
+        headers: &HeaderMap,
+        query: &str,
+        now: SystemTime,
+        takes: impl Fn(Option<usize>) -> bool,
+    ) -> Option<Login> {
+        let judged = if headers.contains_key(COOKIE) {
             let ticket = credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE))?;
-            self.user_of(&ticket, now).map(|(user, _)| user)
+            self.user_of(&ticket, now).map(|(user, ticket)| (user, ticket.kind))
         } else {
             self.user_of_link(query, now)?
         };
-        let user = user.map_err(|denial| tracing::debug!(%denial, "a page without login")).ok()?;
+        let (user, kind) = judged.map_err(|denial| tracing::debug!(%denial, "a page without login")).ok()?;
+        if !takes(Some(kind)) {
+            return None;
+        }
         let secret =
             self.csrf_secret.current().map_err(|error| tracing::error!(%error, "no CSRF token")).ok()?;
         let csrf_token = csrf::mint(&user, &secret.value, unix(now)).ok()?;
         Some(Login { user, csrf_token })
     }
 
-    fn user_of_link(&self, query: &str, now: SystemTime) -> Option<Result<String, Denial>> {
-        let (files, ticket) = self.tickets.iter().find_map(|files| {
+    fn user_of_link(&self, query: &str, now: SystemTime) -> Option<Result<(String, usize), Denial>> {
+        let (kind, files, ticket) = self.tickets.iter().enumerate().find_map(|(kind, files)| {
             let ticket = query_value(query, files.kind.link.as_deref()?)?;
             // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
-            Some((files, ticket.replace(' ', "+")))
+            Some((kind, files, ticket.replace(' ', "+")))
         })?;
         Some(match files.verify(&ticket, self.at(now)) {
-            Ok(judged) => judged.map(|(user, _)| user).map_err(Denial::Ticket),
+            Ok(judged) => judged.map(|(user, _)| (user, kind)).map_err(Denial::Ticket),
             Err(error) => Err(Denial::KeyFile(error)),
         })
     }

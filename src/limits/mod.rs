@@ -1,6 +1,7 @@
 //! What nobody may have too much of: failed logins, connections, requests at once, uploads. Counted for the whole
 //! process, so that it outlives a reload of the settings.
 
+pub mod calls;
 pub mod failures;
 pub mod logins;
 pub mod pace;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::status::labels::Limit;
+use calls::Calls;
 use logins::Logins;
 use places::Places;
 
@@ -21,6 +23,8 @@ pub struct Counts {
     pub connections: Arc<Places>,
     /// in flight, where they are counted by address
     pub requests: Arc<Places>,
+    /// that a class of routes limits
+    pub calls: Calls,
 }
 
 /// Which limit a client, or all clients together, are over.
@@ -38,6 +42,8 @@ pub enum Excess {
     ConnectionsOfAddress { limit: usize },
     #[error("too many requests from this address: {limit} are being answered already")]
     RequestsOfAddress { limit: usize },
+    #[error("this call may be made {limit} times a minute; try again in {seconds} s")]
+    Calls { limit: usize, seconds: u64 },
     #[error("{limit} uploads are running already")]
     Uploads { limit: u64 },
     #[error("the running uploads hold all of the {limit} bytes that uploads may hold")]
@@ -51,7 +57,8 @@ impl Excess {
             Self::Failures { .. }
             | Self::LoginsOfAddress
             | Self::ConnectionsOfAddress { .. }
-            | Self::RequestsOfAddress { .. } => StatusCode::TOO_MANY_REQUESTS,
+            | Self::RequestsOfAddress { .. }
+            | Self::Calls { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Waiting | Self::Connections | Self::Uploads { .. } | Self::Spool { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -67,6 +74,7 @@ impl Excess {
             Self::Connections => Limit::Connections,
             Self::ConnectionsOfAddress { .. } => Limit::ConnectionsOfAddress,
             Self::RequestsOfAddress { .. } => Limit::RequestsOfAddress,
+            Self::Calls { .. } => Limit::Calls,
             Self::Uploads { .. } => Limit::Uploads,
             Self::Spool { .. } => Limit::Spool,
         }
@@ -80,7 +88,7 @@ impl Excess {
     /// Seconds after which another try makes sense.
     pub fn retry_after(self) -> u64 {
         match self {
-            Self::Failures { seconds } => seconds,
+            Self::Failures { seconds } | Self::Calls { seconds, .. } => seconds,
             Self::LoginsOfAddress
             | Self::Waiting
             | Self::Connections

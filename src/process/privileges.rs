@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 
 use crate::config::Config;
 use crate::config::problem::Problem;
+use crate::listener::ListeningSocket;
 
 /// The user to serve as: none when not started as root, or with `--root`.
 pub fn user_to_become(config: &Config) -> Result<Option<User>, Vec<Problem>> {
@@ -64,10 +64,10 @@ fn give(directory: &Path, user: &User) {
 /// Gives root up for good. The C library does so in every thread.
 ///
 /// The listening sockets go to the user as well: others may be bound beside them on a reload only by their owner.
-pub fn become_user(user: Option<&User>, sockets: &[TcpListener]) -> Result<(), Vec<Problem>> {
+pub fn become_user(user: Option<&User>, sockets: &[ListeningSocket]) -> Result<(), Vec<Problem>> {
     let Some(user) = user else { return Ok(()) };
-    for socket in sockets {
-        if let Err(error) = fchown(socket, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
+    for ListeningSocket { socket, .. } in sockets {
+        if let Err(error) = fchown(&**socket, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
             tracing::debug!(%error, "a listening socket stays root's");
         }
     }

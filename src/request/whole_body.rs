@@ -1,5 +1,7 @@
 //! The body of an API call, taken in whole.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use http::request::Parts;
@@ -11,6 +13,23 @@ use tokio::time::{Instant, timeout_at};
 use crate::engine::Engine;
 use crate::limits::pace::Pace;
 use crate::response::refusal::Refusal;
+
+/// A body that was looked into before its call; among the extensions of its head, which alone travels with the request.
+#[derive(Clone, Default)]
+pub(super) struct LookedInto(Arc<OnceLock<Bytes>>);
+
+/// Takes in the whole body, and leaves it for `read`.
+pub(super) async fn look_into(
+    engine: &Engine,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+) -> Result<Bytes, Refusal> {
+    let whole = read(engine, head, body).await?;
+    if let Some(LookedInto(place)) = head.extensions.get() {
+        let _ = place.set(whole.clone());
+    }
+    Ok(whole)
+}
 
 /// The whole body, up to the limit: the daemon behind takes no chunks.
 pub(super) async fn read(
@@ -25,7 +44,10 @@ pub(super) async fn read(
     if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(Refusal::BodyTooLarge { limit });
     }
-    let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else { return Ok(Bytes::new()) };
+    let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else {
+        let known = head.extensions.get::<LookedInto>().and_then(|LookedInto(place)| place.get());
+        return Ok(known.cloned().unwrap_or_default());
+    };
     let collected = collect(incoming, limit, pace).await;
     // What is too large is left where it is, to be drained.
     if !matches!(collected, Err(Refusal::BodyTooLarge { .. })) {

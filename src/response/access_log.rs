@@ -54,14 +54,15 @@ impl<'a> Entry<'a> {
 #[derive(Debug)]
 pub struct Details {
     id: RequestId,
+    listener: Arc<str>,
     tls: Option<TlsSession>,
     /// who was asked for the answer, and how long the head of that took
     upstream: Option<(String, Duration)>,
 }
 
 impl Details {
-    pub fn of(context: &Context, tls: Option<TlsSession>) -> Self {
-        Self { id: context.id, tls, upstream: context.upstream() }
+    pub fn of(context: &Context, tls: Option<TlsSession>, listener: Arc<str>) -> Self {
+        Self { id: context.id, listener, tls, upstream: context.upstream() }
     }
 }
 

@@ -74,6 +74,11 @@ pub enum Refusal {
     BodyBroken,
     #[error("requested range not satisfiable")]
     Range { size: u64 },
+    /// the listener serves a part of the product, to which it does not belong
+    #[error("{0} is not served at this address and port")]
+    NotHere(String),
+    #[error("only users of the realm {realm} may log in at this address and port")]
+    OtherRealm { realm: String },
     #[error("{0}")]
     Denied(#[from] Denial),
     /// the text that every refused ticket gets
@@ -129,7 +134,7 @@ impl Refusal {
             | Self::StreamDenied => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Upload(error) => error.status(),
             Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
-            Self::ForeignStream => StatusCode::FORBIDDEN,
+            Self::ForeignStream | Self::NotHere(_) | Self::OtherRealm { .. } => StatusCode::FORBIDDEN,
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
             Self::Console(error) => error.status(),
@@ -186,6 +191,8 @@ impl Refusal {
             | Self::Page(_)
             | Self::Peer(_)
             | Self::ForeignStream
+            | Self::NotHere(_)
+            | Self::OtherRealm { .. }
             | Self::StreamDenied
             | Self::Upload(_)
             | Self::Upstream(_)

@@ -1,7 +1,7 @@
 //! Workers take connections by themselves: each polls the same listening sockets.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::worker::WorkerThread;
 use crate::connection;
+use crate::engine::ListenerRules;
+use crate::listener::ListeningSocket;
 use crate::process::readable;
 
 /// Pause when the process or the system is out of descriptors.
@@ -31,7 +33,7 @@ const LAST_ONES: usize = 8192;
 /// Where connections come from, and the connections of each worker that takes them.
 #[derive(Clone)]
 pub(super) struct Sockets {
-    pub(super) listeners: Arc<[TcpListener]>,
+    pub(super) listeners: Arc<[ListeningSocket]>,
     pub(super) peers: Arc<[TaskTracker]>,
 }
 
@@ -48,11 +50,14 @@ impl Accepting {
 
     pub(super) fn start(sockets: &Sockets, thread: &Rc<WorkerThread>) -> Self {
         let mut accepting = Self::none();
-        for listener in &*sockets.listeners {
-            match listener.try_clone().map(OwnedFd::from).and_then(readable::watch) {
+        for ListeningSocket { listener: name, socket } in &*sockets.listeners {
+            // Rules come before sockets: whoever is told of a socket knows the listener.
+            let Some(rules) = thread.worker().engine.listener(name).cloned() else { continue };
+            match socket.try_clone().map(OwnedFd::from).and_then(readable::watch) {
                 Ok(listener) => {
                     let taking = Taking {
                         listener,
+                        rules,
                         peers: Arc::clone(&sockets.peers),
                         thread: Rc::clone(thread),
                         out_of_files: false,
@@ -82,8 +87,17 @@ impl Drop for Accepting {
     }
 }
 
+/// A connection that was accepted, and the rules of the listener that it came by.
+pub struct Arrived {
+    pub stream: TcpStream,
+    pub address: SocketAddr,
+    pub rules: Arc<ListenerRules>,
+}
+
 struct Taking {
     listener: AsyncFd<OwnedFd>,
+    /// of the listener, as they were when somebody came last
+    rules: Arc<ListenerRules>,
     peers: Arc<[TaskTracker]>,
     thread: Rc<WorkerThread>,
     out_of_files: bool,
@@ -114,8 +128,12 @@ impl Taking {
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
         self.out_of_files = false;
-        let tasks = self.thread.worker().tasks.clone();
-        tasks.spawn_local(connection::serve(Rc::clone(&self.thread), stream, peer));
+        let worker = self.thread.worker();
+        if let Some(rules) = worker.engine.listener(&self.rules.name) {
+            self.rules = Arc::clone(rules);
+        }
+        let arrived = Arrived { stream, address: peer, rules: Arc::clone(&self.rules) };
+        worker.tasks.spawn_local(connection::serve(Rc::clone(&self.thread), arrived));
     }
 
     /// Whether another worker has fewer connections. Whichever woke first would else take all that come one by one.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::door::Reloaded;
 use super::source::{Loaded, Source};
-use super::succession::{Inheritance, Successor};
+use super::succession::{Inheritance, Sockets, Successor};
 use crate::config::problem::{Origin, Problem};
 use crate::engine::Lasting;
 use crate::listener::Listening;
@@ -61,9 +61,14 @@ impl Loading {
         listening: &Listening,
         wanted: Wanted,
     ) -> Self {
-        let (binary, sockets) = (Arc::clone(binary), Arc::clone(&listening.sockets));
+        let binary = Arc::clone(binary);
+        let (bound_for, first) = listening.first();
+        let (others, other_sockets) =
+            listening.others().map(|(bound_for, socket)| (bound_for.clone(), Arc::clone(socket))).unzip();
+        let sockets = Sockets { first, others: other_sockets };
         let inheritance = Inheritance {
-            bound_for: listening.bound_for().clone(),
+            bound_for,
+            others,
             tickets: lasting.tickets.leave(Now::now()),
             known: known.iter().map(ToString::to_string).collect(),
             confined_to: confinement::confined_to().map(<[_]>::to_vec),

@@ -12,6 +12,7 @@ mod workers;
 
 use std::io;
 
+pub use self::accept::Arrived;
 pub use self::door::{Door, Reloaded, Summary};
 pub use self::source::{Loaded, Source};
 pub use self::succession::{Met, Predecessor};

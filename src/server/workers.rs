@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::accept::Sockets;
 use super::worker::{self, Ends, LEFT_BEHIND, Order};
 use crate::engine::Engine;
+use crate::listener::ListeningSocket;
 
 /// Orders that may wait for a worker; more only for one that hangs.
 const ORDERS: usize = 64;
@@ -27,7 +27,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 pub(super) struct Workers {
     at_work: Vec<Hand>,
     /// where those at work take connections from
-    listeners: Arc<[TcpListener]>,
+    listeners: Arc<[ListeningSocket]>,
     /// take no more connections, and end by themselves
     retired: Vec<JoinHandle<()>>,
     stop: CancellationToken,
@@ -58,7 +58,11 @@ impl Workers {
 
     /// As many workers as the configuration says, all with this configuration and these sockets. A thread that
     /// cannot be started is an error only where there is none at all.
-    pub(super) fn serve(&mut self, engine: &Arc<Engine>, listeners: &Arc<[TcpListener]>) -> io::Result<()> {
+    pub(super) fn serve(
+        &mut self,
+        engine: &Arc<Engine>,
+        listeners: &Arc<[ListeningSocket]>,
+    ) -> io::Result<()> {
         for hand in &self.at_work {
             hand.tell(Order::Serve(Arc::clone(engine)));
         }

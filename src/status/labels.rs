@@ -58,6 +58,7 @@ pub enum Limit {
     Connections,
     ConnectionsOfAddress,
     RequestsOfAddress,
+    Calls,
     Uploads,
     Spool,
     Body,
@@ -67,7 +68,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::LoginFailures,
@@ -76,6 +77,7 @@ impl Limit {
         Self::Connections,
         Self::ConnectionsOfAddress,
         Self::RequestsOfAddress,
+        Self::Calls,
         Self::Uploads,
         Self::Spool,
         Self::Body,
@@ -92,6 +94,7 @@ impl Limit {
             Self::Connections => "connections",
             Self::ConnectionsOfAddress => "connections_per_address",
             Self::RequestsOfAddress => "requests_per_address",
+            Self::Calls => "calls",
             Self::Uploads => "uploads",
             Self::Spool => "spool",
             Self::Body => "body",

@@ -36,12 +36,12 @@ impl Identity {
 /// A session ticket holds what was judged once. So its context is named by mode and CAs: with others of these, the
 /// client has to show its certificate again.
 pub(super) fn ask(builder: &mut SslContextBuilder, settings: &TlsSettings) -> Result<(), String> {
-    let mode = match settings.client_certificates {
+    let mode = match settings.clients.mode {
         ClientCertificates::Off => return Ok(()),
         ClientCertificates::Optional => SslVerifyMode::PEER,
         ClientCertificates::Required => SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT,
     };
-    let Some(file) = &settings.client_ca else { return Err("tls.client_ca is not set".to_owned()) };
+    let Some(file) = &settings.clients.authorities else { return Err("is not set".to_owned()) };
     let place = file.display();
     let pem = std::fs::read(file).map_err(|error| format!("{place}: cannot be read: {error}"))?;
     let authorities = X509::stack_from_pem(&pem).unwrap_or_default();

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::problem::{Origin, Problem, Severity};
 use crate::config::product::Protocol;
-use crate::config::settings::TlsSettings;
+use crate::config::settings::{ClientDemand, TlsSettings};
 use crate::status::report::ServedCertificate;
 use pair::{Contents, Pair};
 use ticket_keys::TicketKeys;
@@ -57,8 +57,9 @@ pub struct Acceptor {
 
 #[derive(Clone)]
 struct Served {
-    /// every handshake begins with it; the name that a client asks for may lead to another one
-    context: SslContext,
+    /// for each demand of a listener the one that handshakes begin with; the name that a client asks for may lead to
+    /// another one
+    contexts: Arc<[(ClientDemand, SslContext)]>,
     certificates: Arc<[ServedCertificate]>,
     /// of the files that the certificates were chosen from
     contents: Contents,
@@ -73,6 +74,8 @@ pub enum HandshakeError {
     Tls(#[from] openssl::ssl::Error),
     #[error("the client's certificate has ended since its session began")]
     Outdated,
+    #[error("the listener is gone, and with it what it asked of clients")]
+    Gone,
     #[error(transparent)]
     Setup(#[from] ErrorStack),
 }
@@ -106,18 +109,26 @@ impl Acceptor {
         let sound = unsound.is_empty();
         problems.extend(unsound);
         let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
-        match contexts::of(settings, &pairs, keys) {
-            Ok((context, warnings)) => {
-                problems.extend(warnings);
-                let certificates = pairs.iter().map(Pair::described).collect();
-                let served = Served { context, certificates, contents };
-                (Some(Self { served: RwLock::new(served) }), problems)
+        let mut by_demand: Vec<(ClientDemand, SslContext)> = Vec::new();
+        let mut complete = true;
+        for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
+            if by_demand.iter().any(|(known, _)| known == demand) {
+                continue;
             }
-            Err(more) => {
-                problems.extend(more);
-                (None, problems)
+            match contexts::of(&TlsSettings { clients: demand.clone(), ..settings.clone() }, &pairs, keys) {
+                Ok((context, warnings)) => {
+                    problems.extend(warnings.into_iter().filter(|_| by_demand.is_empty()));
+                    by_demand.push((demand.clone(), context));
+                }
+                Err(more) => {
+                    problems.extend(more);
+                    complete = false;
+                }
             }
         }
+        let certificates = pairs.iter().map(Pair::described).collect();
+        let served = Served { contexts: by_demand.into(), certificates, contents };
+        (complete.then(|| Self { served: RwLock::new(served) }), problems)
     }
 
     fn served(&self) -> Served {
@@ -139,9 +150,17 @@ impl Acceptor {
         self.served().certificates.to_vec()
     }
 
-    /// Performs the handshake within `deadline`.
-    pub async fn accept(&self, stream: TcpStream, deadline: Duration) -> Result<TlsStream, HandshakeError> {
-        let mut stream = TlsStream::new(Ssl::new(&self.served().context)?, stream)?;
+    /// Performs the handshake within `deadline`, and asks of the client what the listener demands.
+    pub async fn accept(
+        &self,
+        demand: &ClientDemand,
+        stream: TcpStream,
+        deadline: Duration,
+    ) -> Result<TlsStream, HandshakeError> {
+        let contexts = self.served().contexts;
+        let (_, context) = contexts.iter().find(|(known, _)| known == demand).ok_or(HandshakeError::Gone)?;
+        let mut stream = TlsStream::new(Ssl::new(context)?, stream)?;
+        drop(contexts);
         match timeout(deadline, stream.accept()).await {
             Ok(Ok(())) if stream.is_outdated() => Err(HandshakeError::Outdated),
             Ok(done) => done.map(|()| stream).map_err(HandshakeError::from),
@@ -183,7 +202,8 @@ fn build(settings: &TlsSettings) -> Result<SslContextBuilder, Vec<Problem>> {
         "CIPHERSUITES is not understood",
     );
     if let Err(message) = client_certificate::ask(&mut builder, settings) {
-        problems.push(Problem::error(origins.client_ca.clone(), "tls.client_ca", message));
+        let clients = &settings.clients;
+        problems.push(Problem::error(clients.origin.clone(), clients.key.clone(), message));
     }
     if let Err(message) = set_dhparams(&mut builder, settings) {
         problems.push(Problem::error(origins.dhparams.clone(), "tls.dhparams", message));

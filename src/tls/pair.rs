@@ -195,7 +195,13 @@ pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
         let staple = certificate.with_extension(STAPLE);
         [certificate, key, staple]
     });
-    of_pairs.chain(config.settings.tls.client_ca.clone()).collect()
+    let mut files: Vec<_> = of_pairs.collect();
+    for authorities in config.settings.listeners.iter().filter_map(|it| it.clients.authorities.as_ref()) {
+        if !files.contains(authorities) {
+            files.push(authorities.clone());
+        }
+    }
+    files
 }
 
 /// Those with a private key.

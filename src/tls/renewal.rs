@@ -68,7 +68,7 @@ impl Renewals {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use std::path::Path;
 
     use nodegate_standin::{Certificate, KeyKind};
@@ -101,7 +101,10 @@ mod tests {
         let config = Config::load("pve", &options).unwrap();
         let keys = Arc::default();
         let acceptor = Acceptor::load(&config, &keys).0.unwrap();
-        let served = || acceptor.served().context.certificate().unwrap().serial_number().to_bn().unwrap();
+        let served = || {
+            let contexts = acceptor.served().contexts;
+            contexts[0].1.certificate().unwrap().serial_number().to_bn().unwrap()
+        };
         let first = served();
         let mut renewals = Renewals::default();
         let mut look = || renewals.look(&acceptor, &config, &keys, &[]);

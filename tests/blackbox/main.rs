@@ -37,6 +37,7 @@ mod http;
 mod isolation;
 mod journal;
 mod limits;
+mod listeners;
 mod listening;
 mod log;
 mod log_json;

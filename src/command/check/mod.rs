@@ -35,20 +35,26 @@ pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
         }
     };
     let mut advice = advice(&config);
-    advice.extend(listen_problem(&config));
+    advice.extend(listen_problems(&config));
     advice.extend(key_files::problems(&config));
     let (config, certificates, mut problems) = build(config);
     problems.extend(advice);
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
     if json {
-        let settings: Map<_, _> =
-            config.effective.iter().map(|(key, found)| ((*key).to_owned(), as_json(key, found))).collect();
+        let of_listeners = config.listener_keys.iter();
+        let settings: Map<_, _> = (config.effective.iter())
+            .map(|(key, found)| ((*key).to_owned(), as_json(kind(key), found)))
+            .chain(of_listeners.map(|(key, found)| (key.clone(), as_json(kind_in_listener(key), found))))
+            .collect();
         let told = json!({
             "settings": settings, "certificates": certificates, "problems": errors, "warnings": warnings,
         });
         say(&told.to_string());
     } else {
         for (key, found) in &config.effective {
+            say(&format!("{key} = {}  ({})", found.text, found.origin));
+        }
+        for (key, found) in &config.listener_keys {
             say(&format!("{key} = {}  ({})", found.text, found.origin));
         }
         for certificate in certificates.iter().filter(|_| certificates.len() > 1) {
@@ -107,14 +113,19 @@ fn missing_files(engine: &Engine) -> Vec<Problem> {
     problems
 }
 
-/// Whether the address to listen on is one of this machine; the port may be in use by the running daemon.
-fn listen_problem(config: &Config) -> Option<Problem> {
-    let address = config.settings.listen.address.clone();
-    if address == ListenAddress::Any {
-        return None;
+/// Whether the addresses to listen on are those of this machine; a port may be in use by the running daemon.
+fn listen_problems(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (number, listener) in config.settings.listeners.iter().enumerate() {
+        let address = listener.listen.address.clone();
+        if matches!(address, ListenAddress::Any | ListenAddress::AnyV6) {
+            continue;
+        }
+        if let Err(error) = listener::bind(&Listen { address, port: 0 }) {
+            problems.push(config.listener_problem(number, error.to_string()));
+        }
     }
-    let error = listener::bind(&Listen { address, port: 0 }).err()?;
-    Some(Problem::error(config.origin("listen.address"), "listen.address", error.to_string()))
+    problems
 }
 
 /// What the manuals warn of; `run` logs it as well.
@@ -128,7 +139,7 @@ pub fn advice(config: &Config) -> Vec<Problem> {
         .current()
         .is_ok_and(|table| table.clustered);
     let restricted = match &config.settings.listen.address {
-        ListenAddress::Any => false,
+        ListenAddress::Any | ListenAddress::AnyV6 => false,
         ListenAddress::Literal { address, .. } => *address != IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         ListenAddress::Name(_) => true,
     };
@@ -157,9 +168,19 @@ fn bind_v6_only() -> bool {
     std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|text| text.trim() == "1")
 }
 
-fn as_json(key: &str, found: &Found) -> Value {
+fn kind(key: &str) -> Option<Kind> {
+    keys::find(key).map(|key| key.kind)
+}
+
+/// `listener[1].port`.
+fn kind_in_listener(key: &str) -> Option<Kind> {
+    let (_, key) = key.rsplit_once('.')?;
+    keys::LISTENER_KEYS.iter().find(|known| known.name == key).map(|key| key.kind)
+}
+
+fn as_json(kind: Option<Kind>, found: &Found) -> Value {
     let text = found.text.as_str();
-    let value = match keys::find(key).map(|key| key.kind) {
+    let value = match kind {
         Some(Kind::Bool) => json!(matches!(text, "1" | "true")),
         Some(Kind::Number(..)) => text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)),
         Some(Kind::Text | Kind::List) | None => json!(text),

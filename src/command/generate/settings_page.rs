@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use super::man;
-use crate::config::keys::{KEYS, Key, Kind};
+use crate::config::keys::{KEYS, Key, Kind, LISTENER_KEYS};
 
 const TABLE: &str = include_str!("../../../docs/profile.md");
 const INTRODUCTION: &str = include_str!("../../../docs/man/nodegate.toml.txt");
@@ -22,15 +22,30 @@ pub(super) fn page() -> io::Result<Vec<u8>> {
     let mut settings = Roff::new();
     settings.control("SH", ["SETTINGS"]);
     for key in KEYS {
-        describe(&mut settings, key);
+        describe(&mut settings, TABLE, key);
+    }
+    settings.control("SH", ["LISTENERS"]);
+    settings.text([
+        roman("Each table "),
+        bold("[[listener]]"),
+        roman(" is one more place to listen on, with these keys:"),
+    ]);
+    for key in LISTENER_KEYS {
+        describe(&mut settings, listeners(TABLE), key);
     }
     settings.to_writer(&mut page)?;
     man::see_also("nodegate", "1").to_writer(&mut page)?;
     Ok(page)
 }
 
-fn describe(roff: &mut Roff, key: &Key) {
-    let (default, meaning) = row(TABLE, key.name).unwrap_or_default();
+/// The part of the documentation that is about listeners.
+fn listeners(text: &str) -> &str {
+    let behind = text.split_once("\n### Listeners").map_or("", |(_, behind)| behind);
+    behind.split("\n#").next().unwrap_or_default()
+}
+
+fn describe(roff: &mut Roff, table: &str, key: &Key) {
+    let (default, meaning) = row(table, key.name).unwrap_or_default();
     let legacy = key.legacy.map(|name| format!(" ({name})")).unwrap_or_default();
     roff.control("TP", []);
     roff.text([bold(key.name), roman(legacy), roman(", "), italic(kind(key.kind))]);
@@ -94,6 +109,10 @@ mod tests {
             let (default, meaning) = row(TABLE, key.name).unwrap_or_default();
             assert!(!default.is_empty() && !meaning.is_empty(), "{} is not in docs/profile.md", key.name);
         }
+        for key in LISTENER_KEYS {
+            let (default, meaning) = row(listeners(TABLE), key.name).unwrap_or_default();
+            assert!(!default.is_empty() && !meaning.is_empty(), "listener.{} is not described", key.name);
+        }
     }
 
     #[test]
@@ -108,6 +127,9 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, KEYS.len());
+        let rows = listeners(TABLE).lines().filter(|line| line.starts_with("| `"));
+        let keys = rows.filter_map(|row| row.split(" | ").next()).flat_map(|keys| keys.split(", "));
+        assert_eq!(keys.count(), LISTENER_KEYS.len());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Reads the keys one by one and collects what is wrong with them.
 
 mod browser;
+mod listeners;
 mod monitoring;
+mod tls;
 mod tunnel;
 
 use std::ops::RangeInclusive;
@@ -12,8 +14,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{
-    Backend, BackendAddress, ClientCertificates, Limits, Listen, ListenAddress, LogForm, RealIpSource,
-    Settings, Timeouts, TlsOrigins, TlsSettings,
+    Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, RealIpSource, Settings, Timeouts,
 };
 use crate::acl::{AccessList, AddressList, Policy};
 use crate::config::address;
@@ -43,6 +44,7 @@ impl Settings {
                 reader.addresses("acl.deny_from"),
                 reader.parsed("acl.policy", policy).unwrap_or(Policy::Allow),
             ),
+            listeners: reader.listeners(),
             tls: reader.tls(),
             compression: reader.truth("compression.enabled"),
             real_ip: reader.real_ip(),
@@ -153,13 +155,8 @@ impl Reader<'_> {
     }
 
     fn truth(&mut self, key: &str) -> bool {
-        let parse = |text: &str| match text {
-            "1" | "true" => Ok(true),
-            "0" | "false" => Ok(false),
-            _ => Err(format!("must be 0, 1, false or true, not '{text}'")),
-        };
         let default = keys::find(key).is_some_and(|key| matches!(key.default, "1" | "true"));
-        self.parsed(key, parse).unwrap_or(default)
+        self.parsed(key, truth).unwrap_or(default)
     }
 
     fn addresses(&mut self, key: &str) -> AddressList {
@@ -169,42 +166,6 @@ impl Reader<'_> {
             self.problem(key, &found.origin, error.to_string());
         }
         AddressList::new(entries)
-    }
-
-    fn tls(&mut self) -> TlsSettings {
-        let settings = TlsSettings {
-            ciphers: self.text("tls.ciphers").text,
-            ciphersuites: self.text("tls.ciphersuites").text,
-            honor_cipher_order: self.truth("tls.honor_cipher_order"),
-            disable_tls_1_2: self.truth("tls.disable_tls_1_2"),
-            disable_tls_1_3: self.truth("tls.disable_tls_1_3"),
-            dhparams: self.path("tls.dhparams"),
-            key_file: self.path("tls.key_file"),
-            more_certificates: self.paths("tls.more_certificates"),
-            client_certificates: self
-                .parsed("tls.client_certificates", ClientCertificates::parse)
-                .unwrap_or(ClientCertificates::Off),
-            client_ca: self.path("tls.client_ca"),
-            origins: TlsOrigins {
-                ciphers: self.text("tls.ciphers").origin,
-                ciphersuites: self.text("tls.ciphersuites").origin,
-                dhparams: self.text("tls.dhparams").origin,
-                key_file: self.text("tls.key_file").origin,
-                more_certificates: self.text("tls.more_certificates").origin,
-                client_ca: self.text("tls.client_ca").origin,
-            },
-        };
-        if settings.disable_tls_1_2 && settings.disable_tls_1_3 {
-            let origin = self.text("tls.disable_tls_1_3").origin;
-            let message = "TLS 1.2 and TLS 1.3 are both disabled: no client could connect";
-            self.problem("tls.disable_tls_1_3", &origin, message);
-        }
-        if settings.client_certificates != ClientCertificates::Off && settings.client_ca.is_none() {
-            let origin = self.text("tls.client_certificates").origin;
-            let message = "without tls.client_ca no certificate of a client can be judged";
-            self.problem("tls.client_certificates", &origin, message);
-        }
-        settings
     }
 
     fn real_ip(&mut self) -> Option<RealIpSource> {
@@ -271,6 +232,14 @@ fn written_key(key: &str, origin: &Origin) -> String {
 
 fn absolute(text: &str, root: &Root) -> Result<PathBuf, String> {
     if text.starts_with('/') { Ok(root.path(text)) } else { Err(format!("'{text}' is no absolute path")) }
+}
+
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(format!("must be 0, 1, false or true, not '{text}'")),
+    }
 }
 
 fn policy(text: &str) -> Result<Policy, String> {

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use super::is_host_name;
+use super::listen::is_host_name;
 
 #[derive(Clone, Debug)]
 pub struct TunnelSettings {

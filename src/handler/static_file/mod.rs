@@ -94,6 +94,11 @@ enum Origin {
 }
 
 impl Located {
+    /// The URL of the directory it lies in, or its own, as the profile has it.
+    pub fn url(&self) -> &str {
+        self.origin.url()
+    }
+
     /// Where the file would lie on disk.
     pub fn path(&self) -> PathBuf {
         match &*self.origin {

@@ -25,6 +25,8 @@ struct Line<'a> {
     client_subject: Option<&'a str>,
     client_fingerprint: Option<&'a str>,
     request_id: Option<String>,
+    /// the name of the listener that the client came by
+    listener: Option<&'a str>,
 }
 
 pub(super) fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Local>) {
@@ -47,6 +49,7 @@ pub(super) fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Loca
         client_subject: identity.map(|identity| identity.subject.as_str()),
         client_fingerprint: identity.map(|identity| identity.fingerprint.as_str()),
         request_id: details.map(|details| details.id.to_string()),
+        listener: details.map(|details| &*details.listener),
     };
     // Texts and numbers alone: nothing that could fail.
     line.push_str(&serde_json::to_string(&told).unwrap_or_default());

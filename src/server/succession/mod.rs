@@ -3,6 +3,7 @@
 //! ```text
 //! predecessor                                  successor (its stdin is the other end)
 //!   inheritance, with the sockets   ───────►   loads, binds what has changed, accepts
+//!   [sockets of other listeners]    ◄──────►   [doors]
 //!   retires                         ◄───────   ready
 //!   MAINPID to systemd, go          ───────►   pid file, READY to systemd
 //!   opens its log, or ends          ◄───────   reopen, stop
@@ -14,12 +15,14 @@ mod successor;
 
 pub(super) use self::inheritance::Inheritance;
 pub use self::predecessor::{Met, Predecessor};
-pub(super) use self::successor::{Successor, Told};
+pub(super) use self::successor::{Sockets, Successor, Told};
 
 /// Set for a process whose stdin leads to its predecessor.
 const VARIABLE: &str = "SUCCESSOR_OF";
 
 const READY: &str = "ready\n";
+/// Asks for the sockets of the other listeners; as long as `READY`, in whose place it comes.
+const DOORS: &str = "doors\n";
 const GO: &str = "go\n";
 const REOPEN: &str = "reopen\n";
 const STOP: &str = "stop\n";

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use nix::unistd::dup2_stdin;
 
-use super::{GO, Inheritance, READY, REOPEN, STOP, VARIABLE};
+use super::inheritance::receive_others;
+use super::{DOORS, GO, Inheritance, READY, REOPEN, STOP, VARIABLE};
 
 /// For what the predecessor has only to write.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,7 +21,10 @@ pub struct Predecessor(UnixStream);
 pub struct Met {
     pub predecessor: Predecessor,
     pub inheritance: Inheritance,
+    /// of the listener that there always is
     pub sockets: Vec<TcpListener>,
+    /// one for each of the others
+    pub others: Vec<TcpListener>,
 }
 
 impl Predecessor {
@@ -33,7 +37,15 @@ impl Predecessor {
         dup2_stdin(std::fs::File::open("/dev/null")?)?;
         link.set_read_timeout(Some(PATIENCE))?;
         let (inheritance, sockets) = Inheritance::receive(&link)?;
-        Ok(Some(Met { predecessor: Self(link), inheritance, sockets }))
+        let mut others = Vec::new();
+        if !inheritance.others.is_empty() {
+            (&link).write_all(DOORS.as_bytes())?;
+            others = receive_others(&link)?;
+        }
+        if others.len() != inheritance.others.len() {
+            return Err(io::Error::other("the predecessor has left other sockets than it said"));
+        }
+        Ok(Some(Met { predecessor: Self(link), inheritance, sockets, others }))
     }
 
     /// Says that this process serves, and returns when it may call itself the service. A predecessor that is gone by

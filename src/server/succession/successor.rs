@@ -7,11 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 
-use super::{GO, Inheritance, READY, REOPEN, STOP, VARIABLE};
+use super::inheritance::send_others;
+use super::{DOORS, GO, Inheritance, READY, REOPEN, STOP, VARIABLE};
 use crate::process::service_manager::FOR_ONE_PROCESS;
 
 /// Within which a successor must serve.
@@ -27,6 +29,13 @@ pub(in crate::server) struct Successor {
     link: UnixStream,
 }
 
+/// The listening sockets that are left to it.
+pub(in crate::server) struct Sockets {
+    pub(in crate::server) first: Vec<Arc<TcpListener>>,
+    /// one for each other listener
+    pub(in crate::server) others: Vec<Arc<TcpListener>>,
+}
+
 /// What a successor tells a process that drains.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::server) enum Told {
@@ -39,7 +48,7 @@ impl Successor {
     pub(in crate::server) fn start(
         binary: &Path,
         inheritance: &Inheritance,
-        sockets: &[TcpListener],
+        sockets: &Sockets,
     ) -> Result<Self, String> {
         let place = binary.display();
         let failed = |error: io::Error| format!("{place} cannot be started: {error}");
@@ -91,12 +100,16 @@ fn spawn(binary: &Path, link: UnixStream) -> io::Result<Child> {
     command.stdin(Stdio::from(OwnedFd::from(link))).spawn()
 }
 
-fn wait(link: &mut UnixStream, inheritance: &Inheritance, sockets: &[TcpListener]) -> io::Result<()> {
+fn wait(link: &mut UnixStream, inheritance: &Inheritance, sockets: &Sockets) -> io::Result<()> {
     link.set_write_timeout(Some(PATIENCE))?;
     link.set_read_timeout(Some(PATIENCE))?;
-    inheritance.send(link, sockets)?;
+    inheritance.send(link, &sockets.first)?;
     let mut answer = [0; READY.len()];
     link.read_exact(&mut answer)?;
+    if answer == DOORS.as_bytes() {
+        send_others(link, &sockets.others)?;
+        link.read_exact(&mut answer)?;
+    }
     if answer == READY.as_bytes() { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 

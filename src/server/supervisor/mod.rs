@@ -109,7 +109,7 @@ impl Supervisor {
     /// Until a signal asks to stop, or a successor serves and the last client here has gone.
     pub(super) async fn run(mut self, mut questions: Receiver<Question>) -> io::Result<()> {
         service_manager::ready();
-        self.say_where()?;
+        self.listening.say_where()?;
         let successor = loop {
             match self.next(&mut questions).await {
                 Event::Stop => break None,
@@ -265,13 +265,6 @@ impl Supervisor {
                 () = self.workers.ended() => return Ok(false),
             }
         }
-    }
-
-    fn say_where(&self) -> io::Result<()> {
-        for socket in &*self.listening.sockets {
-            tracing::info!("listening on {}", socket.local_addr()?);
-        }
-        Ok(())
     }
 }
 

@@ -94,9 +94,10 @@ impl Supervisor {
     /// where that fails nothing has changed.
     async fn put_in_force(&mut self, loaded: Loaded) -> Reloaded {
         let config = &loaded.engine.config;
-        let moved = self.listening.moved_to(&config.settings.listen).map_err(|error| {
-            vec![Problem::error(config.origin("listen.address"), "listen.address", error.to_string())]
-        })?;
+        let moved = self
+            .listening
+            .moved_to(&config.settings.listeners)
+            .map_err(|unbound| vec![config.listener_problem(unbound.number, unbound.error.to_string())])?;
         let sockets = moved.as_ref().map_or(&self.listening.sockets, |moved| &moved.sockets);
         self.workers
             .serve(&loaded.engine, sockets)
@@ -112,7 +113,7 @@ impl Supervisor {
         complain_of(&self.workers.ask().silent().await);
         if let Some(moved) = moved {
             self.listening = moved;
-            let _ = self.say_where();
+            let _ = self.listening.say_where();
         }
         self.control.serves(&self.running.engine, &self.listening.sockets);
         self.monitor.serves(Arc::clone(&self.running.engine));

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::upgrade::Installed;
 use super::{SETTINGS, reload};
-use crate::support::nodegate::{PATIENCE, eventually};
+use crate::support::nodegate::{PATIENCE, eventually, free_port};
 use crate::support::{Nodegate, Session, Site};
 
 /// Stands in for systemd's end of `NOTIFY_SOCKET`.
@@ -193,6 +193,33 @@ fn sockets_that_systemd_has_opened_are_served_and_go_to_the_successor() {
     assert!(gate.wait().success());
     drop(sockets);
     assert_eq!(answer(), [404, 404]);
+}
+
+#[test]
+fn beside_sockets_of_systemd_other_listeners_keep_their_own_rules() {
+    let site = Site::pve();
+    let port = free_port();
+    let table = format!(
+        "[[listener]]\nname = \"closed\"\naddress = \"127.0.0.1\"\nport = {port}\ndeny_from = \"127.0.0.1\"\n"
+    );
+    site.write(SETTINGS, table);
+    let mut installed = Installed::new(&site);
+    let sockets = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.2:0").unwrap()];
+    let [one, two] = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+    let mut command = installed.command(&Nodegate::prepared(&site, "pve", &[]));
+    let mut gate = activate(&mut command, &[&sockets[0], &sockets[1]]);
+    let closed = gate.listener("closed");
+    assert_eq!(closed.port(), port);
+    let served = || [one, two, closed].map(|address| Session::try_tls(address).is_ok());
+    assert_eq!(served(), [true, true, false]);
+    reload(&gate, "reloaded changed");
+    assert_eq!(served(), [true, true, false]);
+    installed.replace();
+    reload(&gate, "the successor serves");
+    let _ = installed.successor(&gate);
+    assert!(gate.wait().success());
+    drop(sockets);
+    assert_eq!(served(), [true, true, false]);
 }
 
 #[test]

@@ -60,6 +60,7 @@ impl Installed {
 
     /// The process that the log says has taken over.
     pub(crate) fn successor(&mut self, gate: &Nodegate) -> Pid {
+        eventually(SERVES, || gate.stderr().contains(SERVES));
         let log = gate.stderr();
         let line = log.lines().rfind(|line| line.contains(SERVES)).unwrap();
         let pid = line.split("pid=").nth(1).unwrap().split_whitespace().next().unwrap();

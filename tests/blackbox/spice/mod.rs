@@ -87,7 +87,11 @@ pub(crate) struct Viewer(TcpStream);
 
 impl Viewer {
     pub(crate) fn connect(gate: &Nodegate) -> Self {
-        let stream = TcpStream::connect(gate.local()).unwrap();
+        Self::connect_to(gate.local())
+    }
+
+    fn connect_to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self(stream)
@@ -95,7 +99,11 @@ impl Viewer {
 
     /// Through the whole handshake.
     pub(crate) fn tunnel(gate: &Nodegate, target: &str) -> Self {
-        let mut viewer = Self::connect(gate);
+        Self::tunnel_at(gate.local(), target)
+    }
+
+    pub(crate) fn tunnel_at(address: SocketAddr, target: &str) -> Self {
+        let mut viewer = Self::connect_to(address);
         viewer.send(viewer_head(target));
         viewer.expect(b"HTTP/1.0 200 OK\r\n\r\n");
         viewer
@@ -106,7 +114,7 @@ impl Viewer {
     }
 
     /// Exactly these bytes come next.
-    fn expect(&mut self, bytes: &[u8]) {
+    pub(crate) fn expect(&mut self, bytes: &[u8]) {
         let received = self.take(bytes.len());
         assert_eq!(String::from_utf8_lossy(&received), String::from_utf8_lossy(bytes));
     }

@@ -103,6 +103,15 @@ impl Nodegate {
         Session::tls(self.local())
     }
 
+    /// Where the `[[listener]]` of that name listens, as the log said it last.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let start = format!("listener '{name}' on ");
+        let said =
+            |log: &str| log.lines().rev().find_map(|line| line.split(&start).nth(1)?.trim().parse().ok());
+        eventually(&start, || said(&self.stderr()).is_some());
+        said(&self.stderr()).unwrap()
+    }
+
     /// The loopback address to reach it on, wherever it listens.
     pub fn local(&self) -> SocketAddr {
         let ip = self.address.ip();

@@ -16,13 +16,13 @@ const REQUIRED: &str = "tls.client_certificates=required";
 const OPTIONAL: &str = "tls.client_certificates=optional";
 
 /// A CA whose certificate the site has, and the file of a client's certificate with its key.
-struct People {
-    site: Site,
+pub(crate) struct People {
+    pub(crate) site: Site,
     folder: tempfile::TempDir,
 }
 
 impl People {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (site, folder) = (Site::pve(), tempfile::tempdir().unwrap());
         let people = Self { site, folder };
         people.site.write("/etc/nodegate/clients.pem", people.authority("ca").certificate_pem());
@@ -41,7 +41,7 @@ impl People {
     }
 
     /// A client's certificate as `openssl` makes it, and its key.
-    fn person(&self, name: &str, authority: &str) -> [String; 2] {
+    pub(crate) fn person(&self, name: &str, authority: &str) -> [String; 2] {
         let [certificate, key] = ["pem", "key"].map(|end| format!("{name}-{authority}.{end}"));
         let mut command = Command::new("openssl");
         command.args([

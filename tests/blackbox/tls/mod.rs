@@ -2,7 +2,7 @@
 
 mod certificates;
 mod ciphers;
-mod clients;
+pub(crate) mod clients;
 mod keys;
 mod nginx;
 mod plain;

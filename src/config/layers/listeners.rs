@@ -1,0 +1,94 @@
+//! `[[listener]]` tables: more places to take connections from, beside that of `[listen]`.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Found, Layers, TomlSource, plain_text};
+use crate::config::keys::{self, Key, LISTENER_KEYS};
+use crate::config::problem::{Origin, Problem};
+
+pub(super) const NAME: &str = "listener";
+
+/// One table as it was written. Every key in it is one of `keys::LISTENER_KEYS`.
+pub struct ListenerTable {
+    /// where it begins
+    pub origin: Origin,
+    values: Vec<(&'static Key, Found)>,
+}
+
+impl ListenerTable {
+    /// What the table itself says.
+    pub fn given(&self, key: &str) -> Option<&Found> {
+        self.values.iter().find(|(known, _)| known.name == key).map(|(_, found)| found)
+    }
+
+    /// What counts: the table's own value, else that of a setting, else the default.
+    pub fn find(&self, key: &str, layers: &Layers) -> Found {
+        let default = || {
+            let known = LISTENER_KEYS.iter().find(|known| known.name == key);
+            let text = known.map_or("", |known| known.default).to_owned();
+            Found { text, origin: Origin::Profile }
+        };
+        let inherited = || keys::inherited(key).map(|setting| layers.find(setting));
+        self.given(key).cloned().or_else(inherited).unwrap_or_else(default)
+    }
+}
+
+/// How a key of the table of that number is called; `[listen]` is number 0.
+pub fn written(number: usize, key: &str) -> String {
+    if key.is_empty() { format!("{NAME}[{number}]") } else { format!("{NAME}[{number}].{key}") }
+}
+
+impl Layers {
+    pub(super) fn read_listeners(&mut self, value: &Spanned<DeValue<'_>>, source: &TomlSource<'_>) {
+        let place = source.place(value.span().start);
+        let DeValue::Array(items) = value.get_ref() else {
+            self.problems.push(Problem::error(place, NAME, "write [[listener]], once for each"));
+            return;
+        };
+        self.listeners.clear();
+        for (index, item) in items.iter().enumerate() {
+            let number = index + 1;
+            let place = source.place(item.span().start);
+            if let DeValue::Table(table) = item.get_ref() {
+                let values = self.listener_values(table, number, source);
+                let origin = source.layer.clone().unwrap_or(place);
+                self.listeners.push(ListenerTable { origin, values });
+            } else {
+                let message = "must be a table: write [[listener]], then its keys";
+                self.problems.push(Problem::error(place, written(number, ""), message));
+            }
+        }
+    }
+
+    fn listener_values(
+        &mut self,
+        table: &DeTable<'_>,
+        number: usize,
+        source: &TomlSource<'_>,
+    ) -> Vec<(&'static Key, Found)> {
+        let mut values = Vec::new();
+        for (name, value) in table {
+            let place = source.place(name.span().start);
+            let key = LISTENER_KEYS.iter().find(|key| key.name == *name.get_ref());
+            match (key, plain_text(value.get_ref())) {
+                (None, _) => {
+                    let hint = keys::most_like_of_listener(name.get_ref());
+                    let hint = hint.map(|key| format!("; did you mean {key}?")).unwrap_or_default();
+                    let message = format!("unknown key{hint}");
+                    self.problems.push(Problem::error(place, written(number, name.get_ref()), message));
+                }
+                (Some(key), Some(text)) => {
+                    let origin = source.layer.clone().unwrap_or(place);
+                    values.push((key, Found { text, origin }));
+                }
+                (Some(key), None) => self.problems.push(Problem::error(
+                    place,
+                    written(number, key.name),
+                    "must be a text, a number, a truth value, or an array of texts",
+                )),
+            }
+        }
+        values
+    }
+}

@@ -1,0 +1,46 @@
+//! A class of routes: the part of a product that a listener serves, where it does not serve all.
+
+use serde::Deserialize;
+
+/// What is not named here does not exist at such a listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteClass {
+    /// URLs of pages
+    #[serde(default)]
+    pub pages: Vec<String>,
+    /// query parameters with which these pages are others that do not belong here
+    #[serde(default)]
+    pub pages_without: Vec<String>,
+    /// URLs of directories and of single files
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// `METHOD PATTERN` of calls
+    #[serde(default)]
+    pub calls: Vec<String>,
+    /// prefixes of the tickets that are taken; all credentials where there are none
+    #[serde(default)]
+    pub tickets: Vec<String>,
+    pub login: Option<ClassLogin>,
+    #[serde(default)]
+    pub limit: Vec<CallLimit>,
+}
+
+/// Who may log in: users of one realm alone.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassLogin {
+    /// `METHOD PATTERN`; one of the calls
+    pub call: String,
+    pub realm: String,
+}
+
+/// How often a client may make a call.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallLimit {
+    /// `METHOD PATTERN`; one of the calls
+    pub call: String,
+    /// calls of one address (IPv6: /64)
+    pub per_minute: usize,
+}

@@ -1,0 +1,220 @@
+//! The places that connections are taken from: that of `[listen]`, and the `[[listener]]` tables.
+
+use std::sync::Arc;
+
+use super::{Reader, absolute, policy, truth};
+use crate::acl::{AccessList, AddressList, Policy};
+use crate::config::address;
+use crate::config::keys;
+use crate::config::layers::{Found, ListenerTable, written};
+use crate::config::problem::{Origin, Problem, Severity};
+use crate::config::settings::{ClientCertificates, ClientDemand, FIRST, Listen, ListenAddress, Listener};
+
+/// Tables that count: their sockets have to fit into one message to a successor.
+const MOST: usize = 32;
+/// Bytes of a listener's name.
+const NAME: usize = 32;
+
+/// Reads one table and notes what is wrong with it.
+struct Table<'t, 'r, 'l> {
+    reader: &'t mut Reader<'r>,
+    written: &'l ListenerTable,
+    number: usize,
+}
+
+impl Reader<'_> {
+    /// A listener with a problem is left out, or has a default: nothing is served with an error.
+    pub(super) fn listeners(&mut self) -> Vec<Listener> {
+        let layers = self.layers;
+        let mut listeners = vec![self.first_listener()];
+        if let Some(table) = layers.listeners.get(MOST) {
+            let message = format!("there can be {MOST} at most");
+            self.problems.push(Problem::error(table.origin.clone(), written(MOST + 1, ""), message));
+        }
+        for (index, table) in layers.listeners.iter().take(MOST).enumerate() {
+            let mut table = Table { reader: self, written: table, number: index + 1 };
+            let listener = table.listener();
+            if let Some(listener) = listener {
+                table.compare(&listener, &listeners);
+                listeners.push(listener);
+            }
+        }
+        leave_v4_to_others(&mut listeners);
+        listeners
+    }
+
+    /// What is wrong with its settings is noted where the settings themselves are read.
+    fn first_listener(&self) -> Listener {
+        let text = |key| self.layers.find(key);
+        let address = ListenAddress::parse(&text("listen.address").text).unwrap_or(ListenAddress::Any);
+        let list = |key| AddressList::new(address::parse_list(&text(key).text).0);
+        let policy = policy(&text("acl.policy").text).unwrap_or(Policy::Allow);
+        let authorities = text("tls.client_ca");
+        Listener {
+            name: Arc::from(FIRST),
+            listen: Listen { address, port: text("listen.port").text.trim().parse().unwrap_or_default() },
+            acl: AccessList::new(list("acl.allow_from"), list("acl.deny_from"), policy),
+            tls: true,
+            clients: ClientDemand {
+                mode: ClientCertificates::parse(&text("tls.client_certificates").text)
+                    .unwrap_or(ClientCertificates::Off),
+                authorities: absolute(&authorities.text, self.root).ok(),
+                key: "tls.client_ca".to_owned(),
+                origin: authorities.origin,
+            },
+            class: None,
+            origin: text("listen.address").origin,
+            class_origin: Origin::Profile,
+        }
+    }
+}
+
+impl Table<'_, '_, '_> {
+    fn listener(&mut self) -> Option<Listener> {
+        let name = self.parsed("name", name);
+        let address = self.parsed("address", ListenAddress::parse).unwrap_or(ListenAddress::Any);
+        let port = self.parsed("port", port);
+        let tls = self.parsed("tls", truth).unwrap_or(true);
+        let acl = AccessList::new(
+            self.addresses("allow_from"),
+            self.addresses("deny_from"),
+            self.parsed("policy", policy).unwrap_or(Policy::Allow),
+        );
+        let clients = self.clients();
+        let class = self.find("routes");
+        let listener = Listener {
+            name: Arc::from(name?.as_str()),
+            listen: Listen { address, port: port? },
+            acl,
+            tls,
+            clients,
+            class: Some(class.text).filter(|name| !name.is_empty()),
+            origin: self.written.origin.clone(),
+            class_origin: class.origin,
+        };
+        self.warn_of_clear_text(&listener);
+        Some(listener)
+    }
+
+    fn find(&self, key: &str) -> Found {
+        self.written.find(key, self.reader.layers)
+    }
+
+    /// What is not given is that of a setting, whose mistakes are told there.
+    fn parsed<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let found = self.find(key);
+        match parse(&found.text) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                if self.written.given(key).is_some() {
+                    self.problem(key, found.origin, message);
+                } else if keys::inherited(key).is_none() {
+                    self.problem(key, self.written.origin.clone(), "is missing");
+                }
+                None
+            }
+        }
+    }
+
+    fn addresses(&mut self, key: &str) -> AddressList {
+        let found = self.find(key);
+        let (entries, errors) = address::parse_list(&found.text);
+        if self.written.given(key).is_some() {
+            for error in errors {
+                self.problem(key, found.origin.clone(), error.to_string());
+            }
+        }
+        AddressList::new(entries)
+    }
+
+    fn clients(&mut self) -> ClientDemand {
+        let mode = self.parsed("client_certificates", ClientCertificates::parse);
+        let authorities = self.find("client_ca");
+        let root = self.reader.root;
+        let path = if authorities.text.is_empty() {
+            None
+        } else {
+            self.parsed("client_ca", |text| absolute(text, root))
+        };
+        let given = self.written.given("client_ca").is_some();
+        let demand = ClientDemand {
+            mode: mode.unwrap_or(ClientCertificates::Off),
+            authorities: path,
+            key: if given { written(self.number, "client_ca") } else { "tls.client_ca".to_owned() },
+            origin: authorities.origin,
+        };
+        if demand.is_without_authorities() && self.written.given("client_certificates").is_some() {
+            let origin = self.find("client_certificates").origin;
+            let message = "without client_ca (or tls.client_ca) no certificate of a client can be judged";
+            self.problem("client_certificates", origin, message);
+        }
+        demand
+    }
+
+    fn warn_of_clear_text(&mut self, listener: &Listener) {
+        let is_restricted = ["allow_from", "deny_from", "policy"].into_iter().any(|key| {
+            let found = self.find(key);
+            !found.text.trim().is_empty() && found.text.trim() != "allow"
+        });
+        if !listener.tls && !listener.listen.is_loopback() && !is_restricted {
+            let message = "passwords and tickets go over the network in clear text, from and to anybody: name the \
+                           proxy in front in allow_from, or listen on a loopback address";
+            self.warning("tls", self.find("tls").origin, message);
+        }
+    }
+
+    /// With those before it.
+    fn compare(&mut self, listener: &Listener, others: &[Listener]) {
+        if let Some(number) = others.iter().position(|other| other.name == listener.name) {
+            let origin = self.find("name").origin;
+            let taken =
+                if number == 0 { "is the name of [listen]" } else { "is the name of another listener" };
+            self.problem("name", origin, format!("'{}' {taken}", listener.name));
+        }
+        let twin = others.iter().find(|other| listener.listen.port > 0 && other.listen == listener.listen);
+        if let Some(twin) = twin {
+            let origin = self.find("port").origin;
+            let Listen { address, port } = &listener.listen;
+            let message =
+                format!("address {address} with port {port} is taken by the listener '{}'", twin.name);
+            self.problem("port", origin, message);
+        }
+    }
+
+    fn problem(&mut self, key: &str, origin: Origin, message: impl Into<String>) {
+        let problem = Problem::error(origin, written(self.number, key), message);
+        self.reader.problems.push(problem);
+    }
+
+    fn warning(&mut self, key: &str, origin: Origin, message: &str) {
+        let problem = Problem::error(origin, written(self.number, key), message);
+        self.reader.problems.push(Problem { severity: Severity::Warning, ..problem });
+    }
+}
+
+/// `::` is for IPv6 alone where another listener takes all IPv4 addresses of its port.
+fn leave_v4_to_others(listeners: &mut [Listener]) {
+    let ports: Vec<_> = listeners
+        .iter()
+        .filter(|listener| listener.listen.is_any_v4())
+        .map(|listener| listener.listen.port)
+        .collect();
+    for Listener { listen, .. } in listeners {
+        if listen.address == ListenAddress::Any && listen.port > 0 && ports.contains(&listen.port) {
+            listen.address = ListenAddress::AnyV6;
+        }
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if (1..=NAME).contains(&text.len()) && text.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be 1 to {NAME} letters, digits, '-' or '_', not '{text}'"))
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.trim().parse().map_err(|_| format!("must be a whole number from 0 to 65535, not '{text}'"))
+}

@@ -1,0 +1,45 @@
+//! Settings for TLS.
+
+use super::Reader;
+use crate::config::settings::{ClientCertificates, ClientDemand, TlsOrigins, TlsSettings};
+
+impl Reader<'_> {
+    pub(super) fn tls(&mut self) -> TlsSettings {
+        let settings = TlsSettings {
+            ciphers: self.text("tls.ciphers").text,
+            ciphersuites: self.text("tls.ciphersuites").text,
+            honor_cipher_order: self.truth("tls.honor_cipher_order"),
+            disable_tls_1_2: self.truth("tls.disable_tls_1_2"),
+            disable_tls_1_3: self.truth("tls.disable_tls_1_3"),
+            dhparams: self.path("tls.dhparams"),
+            key_file: self.path("tls.key_file"),
+            more_certificates: self.paths("tls.more_certificates"),
+            clients: ClientDemand {
+                mode: self
+                    .parsed("tls.client_certificates", ClientCertificates::parse)
+                    .unwrap_or(ClientCertificates::Off),
+                authorities: self.path("tls.client_ca"),
+                key: "tls.client_ca".to_owned(),
+                origin: self.text("tls.client_ca").origin,
+            },
+            origins: TlsOrigins {
+                ciphers: self.text("tls.ciphers").origin,
+                ciphersuites: self.text("tls.ciphersuites").origin,
+                dhparams: self.text("tls.dhparams").origin,
+                key_file: self.text("tls.key_file").origin,
+                more_certificates: self.text("tls.more_certificates").origin,
+            },
+        };
+        if settings.disable_tls_1_2 && settings.disable_tls_1_3 {
+            let origin = self.text("tls.disable_tls_1_3").origin;
+            let message = "TLS 1.2 and TLS 1.3 are both disabled: no client could connect";
+            self.problem("tls.disable_tls_1_3", &origin, message);
+        }
+        if settings.clients.is_without_authorities() {
+            let origin = self.text("tls.client_certificates").origin;
+            let message = "without tls.client_ca no certificate of a client can be judged";
+            self.problem("tls.client_certificates", &origin, message);
+        }
+        settings
+    }
+}

@@ -1,0 +1,46 @@
+//! What holds for the connections of each listener.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::acl::AccessList;
+use crate::config::Config;
+use crate::config::settings::ClientDemand;
+use crate::route_class::RouteClass;
+
+/// The rules of one listener. A connection keeps those that it came in by until there are newer ones of that name.
+pub struct ListenerRules {
+    pub name: Arc<str>,
+    pub acl: AccessList,
+    /// without it, clear HTTP is served as it comes
+    pub tls: bool,
+    pub clients: ClientDemand,
+    /// what is served here; `None` for all
+    pub class: Option<Arc<RouteClass>>,
+}
+
+impl ListenerRules {
+    /// In the order of the settings.
+    pub(super) fn all(config: &Config) -> Result<Vec<Arc<Self>>, String> {
+        let classes = &config.product.class;
+        let rules = config.settings.listeners.iter().map(|listener| {
+            let class = listener.class.as_ref().and_then(|name| classes.get_key_value(name));
+            let class = class.map(|(name, class)| RouteClass::new(name, class, &config.product));
+            Ok(Arc::new(Self {
+                name: Arc::clone(&listener.name),
+                acl: listener.acl.clone(),
+                tls: listener.tls,
+                clients: listener.clients.clone(),
+                class: class.transpose()?.map(Arc::new),
+            }))
+        });
+        rules.collect()
+    }
+}
+
+impl Engine {
+    /// The rules of the listener that has this name now.
+    pub fn listener(&self, name: &str) -> Option<&Arc<ListenerRules>> {
+        self.listeners.iter().find(|rules| *rules.name == *name)
+    }
+}

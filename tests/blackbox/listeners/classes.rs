@@ -1,0 +1,187 @@
+//! A listener that serves a part of the product: the quarantine of the Mail Gateway, and nothing else of it.
+
+use std::sync::Mutex;
+
+use nodegate_standin::now;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::start;
+use crate::support::nodegate::eventually;
+use crate::support::{Nodegate, Reply, Session, Site, all_at_once};
+
+const PUBLIC: &str =
+    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+const MAIL: &str = "user@example.com";
+const LOGIN: &str = "/api2/json/access/ticket";
+
+struct Public {
+    site: Site,
+    gate: Nodegate,
+}
+
+impl Public {
+    fn start(sets: &[&str]) -> Self {
+        let site = Site::pmg();
+        site.write(
+            "/usr/share/javascript/pmg-gui/pmg-index.html.tt",
+            "user [% username %] token [% token %]",
+        );
+        site.write("/usr/share/pve-xtermjs/index.html.tpl", "console");
+        site.write("/usr/share/javascript/pmg-gui/js/pmgmanagerlib.js", "// 1\n");
+        site.write("/usr/share/pmg-docs/index.html", "docs");
+        let gate = start(&site, PUBLIC, sets);
+        Self { site, gate }
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+        Session::tls(self.gate.listener("public")).request(method, path, headers, body.as_bytes())
+    }
+
+    fn link(&self) -> String {
+        self.site.keys.ticket("PMGQUAR", MAIL, now())
+    }
+
+    fn cookie(&self) -> String {
+        format!("Cookie: PMGAuthCookie={}\r\n", self.link())
+    }
+
+    /// What the daemon was asked to do about logins.
+    fn logins(&self) -> usize {
+        self.site.daemon.requests().iter().filter(|request| request.path().contains("/access/ticket")).count()
+    }
+}
+
+fn escape(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+#[test]
+fn the_page_and_its_files_are_there_and_no_others() {
+    let public = Public::start(&[]);
+    let cases = [
+        ("/quarantine", 200, 200),
+        ("/quarantine?console=shell&xtermjs=1", 404, 200),
+        ("/pve2/js/pmgmanagerlib.js", 200, 200),
+        ("/pve2/js/missing.js", 404, 404),
+        ("/", 404, 200),
+        ("/xtermjs/index.html.tpl", 404, 200),
+        ("/pmg-docs/index.html", 404, 200),
+        ("/pve2/js/../../pmg-docs/index.html", 404, 404),
+        ("/-/health", 404, 200),
+        ("/nothing", 404, 404),
+    ];
+    for (path, there, elsewhere) in cases {
+        assert_eq!(public.request("GET", path, "", "").status, there, "{path}");
+        assert_eq!(public.gate.get(path, "").status, elsewhere, "{path} at the listener for all");
+    }
+}
+
+#[test]
+fn a_page_is_for_users_of_the_quarantine_alone() {
+    let public = Public::start(&[]);
+    let page = |headers: &str, path: &str| public.request("GET", path, headers, "").text();
+    let user = format!("{MAIL}@quarantine");
+    assert!(page(&public.cookie(), "/quarantine").contains(&format!("user {user}")));
+    let by_link = format!("/quarantine?ticket={}", escape(&public.link()));
+    assert!(page("", &by_link).contains(&format!("user {user}")));
+    let admin = public.site.cookie("root@pam");
+    assert_eq!(page(&admin, "/quarantine"), "user  token null");
+    assert!(public.gate.get("/quarantine", &admin).text().contains("user root@pam"));
+}
+
+#[test]
+fn calls_of_the_quarantine_are_answered_and_all_others_refused_with_a_reason() {
+    let public = Public::start(&[]);
+    let (own, admin) = (public.cookie(), public.site.cookie("root@pam"));
+    let version = public.request("GET", "/api2/json/version", &own, "");
+    assert_eq!(version.status, 200, "{}", version.text());
+    let refused = [
+        ("GET", "/api2/json/nodes"),
+        ("GET", "/api2/json/quarantine/spamusers"),
+        ("PUT", "/api2/json/access/password"),
+        ("POST", "/api2/json/access/vncticket"),
+        ("POST", "/api2/json/access/oidc/login"),
+        ("GET", "/api2/json/nodes/mg1/vncwebsocket"),
+    ];
+    for (method, path) in refused {
+        for headers in [own.as_str(), admin.as_str(), ""] {
+            let reply = public.request(method, path, headers, "");
+            let call = path.trim_start_matches("/api2/json");
+            let reason = format!("{method} {call} is not served at this address and port");
+            assert_eq!((reply.status, reply.reason.as_str()), (403, reason.as_str()), "{path}");
+            assert_eq!(reply.json()["message"], reason);
+        }
+    }
+    let extjs = public.request("GET", "/api2/extjs/nodes", &own, "");
+    assert_eq!((extjs.status, &extjs.json()["status"]), (200, &serde_json::json!(403)));
+}
+
+#[test]
+fn the_ticket_of_an_administrator_is_refused_there_and_good_elsewhere() {
+    let public = Public::start(&[]);
+    let admin = public.site.cookie("root@pam");
+    let reply = public.request("GET", "/api2/json/version", &admin, "");
+    assert_eq!((reply.status, reply.reason.as_str()), (401, "permission denied - invalid PMG ticket"));
+    assert_eq!(public.gate.get("/api2/json/version", &admin).status, 200);
+    let reply = public.request("GET", "/api2/json/version", &admin, "");
+    assert_eq!(reply.status, 401, "known from a moment ago as well");
+}
+
+#[test]
+fn nobody_but_users_of_the_quarantine_logs_in_there() {
+    let public = Public::start(&[]);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let json = "Content-Type: application/json\r\n";
+    let own =
+        format!("username={}&password={}", escape(&format!("{MAIL}@quarantine")), escape(&public.link()));
+    let mut good = vec![(form, own.clone())];
+    let told = serde_json::json!({"username": format!("{MAIL}@quarantine"), "password": public.link()});
+    good.push((json, told.to_string()));
+    for (number, (kind, body)) in good.iter().enumerate() {
+        let reply = public.request("POST", LOGIN, kind, body);
+        assert_eq!(reply.status, 200, "{body}: {}", reply.text());
+        assert!(reply.json()["data"]["ticket"].as_str().unwrap().starts_with("PMGQUAR:"));
+        assert_eq!(public.logins(), number + 1);
+    }
+    let bad = [
+        (form, "username=root%40pam&password=secret".to_owned(), ""),
+        (form, "username=root%40pam&realm=quarantine&password=secret".to_owned(), ""),
+        (form, format!("{own}&username=root%40pam"), ""),
+        (form, format!("{own};username=root%40pam"), ""),
+        (form, own.clone(), "?username=root%40pam"),
+        (form, String::new(), ""),
+        (json, r#"{"username":"root@pam","password":"secret"}"#.to_owned(), ""),
+        (json, r#"{"username":"a@quarantine","username":"root@pam"}"#.to_owned(), ""),
+        (json, r#"{"username":"a@quarantine","x":"&username=root@pam&y="}"#.to_owned(), ""),
+        ("", own.clone(), ""),
+        ("Content-Type: multipart/form-data; boundary=x\r\n", own, ""),
+    ];
+    for (kind, body, query) in bad {
+        let reply = public.request("POST", &format!("{LOGIN}{query}"), kind, &body);
+        let reason = "only users of the realm quarantine may log in at this address and port";
+        assert_eq!((reply.status, reply.reason.as_str()), (403, reason), "{body}");
+    }
+    assert_eq!(public.logins(), 2, "the daemon was asked about none of them");
+}
+
+#[test]
+fn a_link_may_be_asked_for_a_few_times_a_minute_by_each_address() {
+    let proxy = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1"];
+    let public = Public::start(&proxy);
+    let ask = |from: &str| {
+        let headers = format!("X-Real-IP: {from}\r\nContent-Type: application/x-www-form-urlencoded\r\n");
+        public.request("POST", "/api2/json/quarantine/sendlink", &headers, "mail=user%40example.com")
+    };
+    let statuses = Mutex::new(Vec::new());
+    all_at_once(&[(); 9], |()| statuses.lock().unwrap().push(ask("192.0.2.1").status));
+    let asked = statuses.into_inner().unwrap();
+    assert_eq!(asked.iter().filter(|status| **status == 429).count(), 4, "{asked:?}");
+    let refused = ask("192.0.2.1");
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() <= 60);
+    assert!(refused.reason.starts_with("this call may be made 5 times a minute"), "{}", refused.reason);
+    assert_ne!(ask("192.0.2.2").status, 429, "another client");
+    let calls = public.site.daemon.requests();
+    assert_eq!(calls.iter().filter(|request| request.path().ends_with("/sendlink")).count(), 6);
+    eventually("it is in the log", || public.site.access_log().contains("\" 429 "));
+}

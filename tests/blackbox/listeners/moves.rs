@@ -1,0 +1,105 @@
+//! Listeners that come, go, and change while clients are served.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{PVE, VERSION, curl, start};
+use crate::reload::reload;
+use crate::reload::upgrade::Installed;
+use crate::support::nodegate::{eventually, free_port};
+use crate::support::{Nodegate, Session, Site};
+
+fn table(name: &str, port: u16, more: &str) -> String {
+    format!("[[listener]]\nname = \"{name}\"\naddress = \"127.0.0.1\"\nport = {port}\n{more}")
+}
+
+#[test]
+fn a_reload_opens_closes_and_renames_listeners() {
+    let site = Site::pve();
+    let [one, two] = [free_port(), free_port()];
+    let gate = start(&site, &table("one", one, ""), &[]);
+    let at = |port: u16| curl(&format!("https://127.0.0.1:{port}/x"), &[]);
+    assert_eq!((at(one), at(two)), ("404".to_owned(), "000".to_owned()));
+
+    site.write(PVE, table("one", one, "") + &table("two", two, ""));
+    reload(&gate, "reloaded changed=\"listener\"");
+    assert_eq!((at(one), at(two)), ("404".to_owned(), "404".to_owned()));
+
+    site.write(PVE, table("new", one, ""));
+    reload(&gate, "reloaded changed=\"listener\"");
+    assert_eq!(gate.listener("new").port(), one, "the same socket by another name");
+    assert_eq!(at(one), "404");
+    eventually("nobody listens at the other one", || at(two) == "000");
+    assert_eq!(gate.get("/x", "").status, 404);
+}
+
+#[test]
+fn what_cannot_be_bound_changes_nothing() {
+    let site = Site::pve();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let one = free_port();
+    let gate = start(&site, &table("one", one, ""), &[]);
+    site.write(PVE, table("other", port, ""));
+    reload(&gate, "listener[1].address: port");
+    assert!(gate.stderr().contains("is taken by another process"));
+    assert_eq!(curl(&format!("https://127.0.0.1:{one}/x"), &[]), "404");
+}
+
+#[test]
+fn connections_go_by_the_rules_that_their_listener_has_now() {
+    let site = Site::pve();
+    let [kept, closed, gone] = [free_port(), free_port(), free_port()];
+    let tables = |more: &str| table("kept", kept, "") + &table("closed", closed, more);
+    let gate = start(&site, &(tables("") + &table("gone", gone, "")), &[]);
+    let cookie = site.cookie("root@pam");
+    let mut sessions = [kept, closed, gone].map(|port| Session::tls(([127, 0, 0, 1], port).into()));
+    for session in &mut sessions {
+        assert_eq!(session.request("GET", VERSION, &cookie, b"").status, 200);
+    }
+    site.write(PVE, tables("deny_from = \"127.0.0.1\"\n"));
+    reload(&gate, "reloaded changed=\"listener\"");
+    let [kept, closed, gone] = &mut sessions;
+    let reply = kept.request("GET", VERSION, &cookie, b"");
+    assert_eq!((reply.status, reply.header("connection")), (200, None));
+    closed.send(format!("GET {VERSION} HTTP/1.1\r\nHost: node1\r\n{cookie}\r\n"));
+    assert!(closed.is_closed(), "turned away before its request is read");
+    let reply = gone.request("GET", VERSION, &cookie, b"");
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "it ends with this answer");
+    assert!(gone.is_closed());
+}
+
+#[test]
+fn a_successor_takes_all_listeners_over_and_turns_nobody_away() {
+    let site = Site::pve();
+    let port = free_port();
+    site.write(PVE, table("other", port, "deny_from = \"127.0.0.2\"\n"));
+    let mut installed = Installed::new(&site);
+    let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
+    let other = gate.listener("other");
+    let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(Session::tls(other).request("GET", "/x", "", b"").status, 404);
+                served.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        installed.replace();
+        gate.signal(Signal::SIGHUP);
+        eventually("the successor serves", || gate.stderr().contains("the successor serves"));
+        installed.successor(&gate);
+        let before = served.load(Ordering::Relaxed);
+        eventually("it answers there", || served.load(Ordering::Relaxed) > before + 20);
+        stop.store(true, Ordering::Relaxed);
+        client.join().unwrap();
+    });
+    assert_eq!(gate.wait().code(), Some(0), "the process before ends with its last connection");
+    assert!(Session::try_tls(other).is_ok());
+    assert_eq!(super::curl_from("127.0.0.2", &format!("https://{other}/x")), "000", "with the same rules");
+    assert!(TcpStream::connect(other).is_ok());
+}
