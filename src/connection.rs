@@ -1,5 +1,6 @@
 //! One connection, top to bottom: may this address connect, TLS or not, then request after request.
 
+mod entrance;
 mod handshake;
 mod viewer;
 
@@ -16,18 +17,17 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use self::entrance::{Entered, log_without_request, turn_away};
 use self::handshake::{TLS_HANDSHAKE, first_byte, note, shake_hands};
 use crate::acl::PeerIp;
 use crate::clock::{Clocked, Expired};
-use crate::engine::{Engine, ListenerRules, Speaks};
+use crate::engine::{ListenerRules, Speaks};
 use crate::handler::tunnel::{self, Caller};
 use crate::handler::websocket::{bridge, console::Console};
 use crate::process::memory;
 use crate::request::{self, Client};
-use crate::response::access_log::Entry;
 use crate::server::{Arrived, Worker, WorkerThread};
 use crate::status::counters;
-use crate::status::labels::Limit;
 use crate::tls::{Acceptor, ClientStream, TlsStream};
 
 /// More than any head we accept, so that it can be refused with a reason.
@@ -39,16 +39,16 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: clo
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
 
 /// Serves one accepted connection until it ends.
-pub async fn serve(thread: Rc<WorkerThread>, Arrived { stream, address, rules }: Arrived) {
+pub async fn serve(thread: Rc<WorkerThread>, arrived: Arrived) {
+    let rules = Arc::clone(&arrived.rules);
     let _open = counters::Connection::new();
     let worker = thread.worker();
+    let Some(Entered { stream, who, _place, excess }) = entrance::enter(&worker, arrived, &rules).await
+    else {
+        return;
+    };
+    let peer = who.peer;
     let engine = &worker.engine;
-    let peer = PeerIp::new(address.ip());
-    if !rules.acl.admits(peer) {
-        return turn_away(engine, peer);
-    }
-    // Dropped with the connection. Who gets none is not even told so.
-    let Some((_place, excess)) = engine.place(peer) else { return counters::limited(Limit::Connections) };
     match &engine.speaks {
         Speaks::Connect(acceptor) => {
             let until = Instant::now() + engine.config.settings.timeout.header;
@@ -69,7 +69,7 @@ pub async fn serve(thread: Rc<WorkerThread>, Arrived { stream, address, rules }:
                 note(session, peer);
             }
             let has_tunnels = engine.tunnels.is_some() && rules.class.is_none();
-            let Ok(client) = Client::new(peer, tls, excess, &worker, rules).map(Rc::new) else { return };
+            let Ok(client) = Client::new(who, tls, excess, &worker, rules).map(Rc::new) else { return };
             drop(worker); // a connection may outlive many configurations
             match opened {
                 Opened::Tls(stream) if has_tunnels => viewer::serve_if_one(thread, stream, client).await,
@@ -78,17 +78,6 @@ pub async fn serve(thread: Rc<WorkerThread>, Arrived { stream, address, rules }:
             }
         }
     }
-}
-
-fn turn_away(engine: &Engine, peer: PeerIp) {
-    tracing::debug!(peer = %peer.address(), "turned away by the ACL");
-    counters::denied();
-    log_without_request(engine, peer, 403);
-}
-
-/// For what was answered before there was a request.
-fn log_without_request(engine: &Engine, peer: PeerIp, status: u16) {
-    engine.log.write(&Entry::new(peer.address(), "-", status));
 }
 
 /// What hyper has answered by itself, with an empty body; it does not tell a long target from a large head.

@@ -1,11 +1,10 @@
 //! Everything a connection needs, made once from the configuration and shared by all workers.
 
+mod clients;
 mod listeners;
 mod speaks;
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 pub use self::listeners::ListenerRules;
 
@@ -14,7 +13,6 @@ use openssl::ssl::SslContext;
 
 pub use speaks::Speaks;
 
-use crate::acl::PeerIp;
 use crate::config::Config;
 use crate::config::problem::{Origin, Problem};
 use crate::config::product::BackendHeaders;
@@ -27,9 +25,8 @@ use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
 use crate::handler::upload::Uploads;
 use crate::handler::websocket::console::ConsoleRules;
-use crate::limits::failures::Source;
-use crate::limits::places::{Capacity, Place};
-use crate::limits::{Counts, Excess};
+use crate::limits::Counts;
+use crate::limits::places::Capacity;
 use crate::process::descriptors;
 use crate::response::CommonHeaders;
 use crate::response::access_log::AccessLog;
@@ -177,52 +174,6 @@ impl Engine {
     pub fn peer(&self, name: &str) -> Result<Peer, Refusal> {
         let table = self.nodes.current().map_err(|error| Refusal::nodes(&error))?;
         Ok(Peer::find(name, self.config.settings.cluster_port, &table, &self.pins, &self.client_context)?)
-    }
-
-    /// The client as far as a trusted proxy vouches for it: for the log alone. A value that is no single address is
-    /// ignored.
-    pub fn real_ip(&self, peer: PeerIp, headers: &HeaderMap) -> IpAddr {
-        let address = peer.address();
-        let Some(source) = &self.config.settings.real_ip else { return address };
-        if source.trusted.as_ref().is_some_and(|trusted| !trusted.contains(address)) {
-            return address;
-        }
-        headers
-            .get(&source.header)
-            .and_then(|value| value.to_str().ok()?.trim().parse::<IpAddr>().ok())
-            .map_or(address, |named| named.to_canonical())
-    }
-
-    /// A place for a connection; see `Places::connect`.
-    pub fn place(&self, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
-        let limit = self.config.settings.limits.connections_per_address;
-        let address = if limit == 0 { None } else { self.accountable(peer, peer.address()) };
-        let place = self.counts.connections.connect(self.capacity, address.map(|it| (Source::of(it), limit)));
-        if !matches!(place, Some((_, None))) && self.counts.connections.may_tell(Instant::now()) {
-            tracing::warn!(peer = %peer.address(), "connections are turned away: the house is full");
-        }
-        place
-    }
-
-    /// The address that something is counted for: the peer, or the one that a listed proxy names. Loopback, other
-    /// nodes, and a listed proxy that names nobody are not counted: many users may be behind them.
-    pub fn accountable(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
-        let settings = &self.config.settings;
-        let peer = peer.address();
-        let is_proxy = settings
-            .real_ip
-            .as_ref()
-            .is_some_and(|source| source.trusted.as_ref().is_some_and(|trusted| trusted.contains(peer)));
-        let address = if is_proxy { real } else { peer };
-        let exempt = address.is_loopback()
-            || (is_proxy && real == peer)
-            || self.nodes.current().is_ok_and(|table| table.holds(address));
-        (!exempt).then_some(address)
-    }
-
-    /// The address that failed logins are counted for, where they are counted at all.
-    pub fn counted(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
-        if self.config.settings.limits.login_failures == 0 { None } else { self.accountable(peer, real) }
     }
 }
 

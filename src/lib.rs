@@ -16,6 +16,8 @@ pub mod limits;
 pub mod listener;
 pub mod pattern;
 pub mod process;
+pub mod proxy_protocol;
+pub mod real_ip;
 pub mod request;
 pub mod response;
 pub mod route;

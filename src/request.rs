@@ -2,6 +2,7 @@
 
 mod class;
 mod client;
+mod files;
 mod login;
 mod methods;
 mod whole_body;
@@ -17,13 +18,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-pub use client::Client;
+pub use client::{Client, Who};
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 
 use crate::gate::{Denial, Identity};
-use crate::handler::static_file::StaticError;
 use crate::handler::upload::{self, Upload};
-use crate::handler::{api, probe, redirect, trace, websocket};
+use crate::handler::{api, redirect, trace, websocket};
 use crate::head;
 use crate::process::{fault, log_context};
 use crate::response::access_log::Details;
@@ -34,6 +34,7 @@ use crate::response::{LoggedBody, Record};
 use crate::route::Route;
 use crate::route_class::RouteClass;
 use crate::server::Worker;
+use crate::status::counters;
 use crate::status::labels::Destination;
 use crate::target::{ApiPath, Target};
 
@@ -74,8 +75,18 @@ async fn answer_in_full(
         destination: Destination::Nowhere,
     };
     let mut body = Some(body);
-    let outcome = if client.is_served {
-        let asked = Asked { worker: &worker, client: &client, class: class.as_deref(), head: &head };
+    let told = client.told(engine, address);
+    let outcome = if !client.is_real_admitted(engine, address) {
+        counters::denied();
+        Err(Refusal::AddressDenied)
+    } else if client.is_served {
+        let asked = Asked {
+            worker: &worker,
+            client: &client,
+            class: class.as_deref(),
+            head: &head,
+            address: told.as_ref().unwrap_or(&client.address),
+        };
         answer(asked, &mut body, &mut record).await
     } else {
         head::check(&head, &engine.config.settings.limits).and_then(|()| redirect::to_https(&head))
@@ -119,6 +130,15 @@ struct Asked<'a> {
     /// what is served there, where that is not all
     class: Option<&'a RouteClass>,
     head: &'a Parts,
+    /// who it comes from, as daemons are told it
+    address: &'a HeaderValue,
+}
+
+impl Asked<'_> {
+    fn real(&self) -> IpAddr {
+        let told = self.address.to_str().ok().and_then(|address| address.parse().ok());
+        told.unwrap_or(self.client.peer.address())
+    }
 }
 
 async fn answer(
@@ -126,7 +146,7 @@ async fn answer(
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
-    let Asked { worker, client, class, head } = asked;
+    let Asked { worker, client, class, head, .. } = asked;
     let engine = &worker.engine;
     head::check(head, &engine.config.settings.limits)?;
     record.place = client.place(engine, record.client)?;
@@ -162,12 +182,11 @@ async fn answer(
                 && let Some(address) = engine.counted(client.peer, record.client)
             {
                 let guess = login::Guess { engine, head, identity: &identity, peer: client.peer, address };
-                let call = async |body: &mut Option<Incoming>| {
-                    run_api(worker, client, head, &identity, route, path, body).await
-                };
+                let call =
+                    async |body: &mut Option<Incoming>| run_api(&asked, &identity, route, path, body).await;
                 return Box::pin(guess.judge(body, call)).await;
             }
-            let answer = run_api(worker, client, head, &identity, route, path, body).await?;
+            let answer = run_api(&asked, &identity, route, path, body).await?;
             if answer.status() == StatusCode::UNAUTHORIZED {
                 login::doubt(&identity);
             }
@@ -184,27 +203,26 @@ async fn answer(
                 .map_err(|error| Refusal::nodes(&error))?;
             class::check_file(class, &route, path, query)?;
             record.destination = route.destination();
-            run_file(&asked, route, path, record).await
+            files::run(&asked, route, path, record).await
         }
     }
 }
 
 async fn run_api(
-    worker: &Rc<Worker>,
-    client: &Client,
-    head: &Parts,
+    asked: &Asked<'_>,
     identity: &Identity,
     route: Route,
     path: &ApiPath,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
+    let Asked { worker, client, head, address, .. } = *asked;
     let engine = &worker.engine;
     let privileged = matches!(route, Route::Daemon);
     let call = |body| api::Call {
         head,
         target: path.upstream_target(head.uri.query()),
         identity,
-        client: &client.address,
+        client: address,
         body,
         place: api::Place { method: &head.method, path, privileged },
     };
@@ -213,7 +231,7 @@ async fn run_api(
             Err(Refusal::Loop)
         }
         Route::Node(name) | Route::Master(name) => {
-            let upstream = worker.peer(&name)?;
+            let upstream = worker.peer(&name, asked.real())?;
             let body = whole_body::read(engine, head, body).await?;
             api::call(engine, &upstream, call(body)).await
         }
@@ -226,7 +244,7 @@ async fn run_api(
             Err(Refusal::UnknownNode { node, known })
         }
         Route::Upload => {
-            let upload = Upload { head, path, identity, client: &client.address, clock: &client.clock };
+            let upload = Upload { head, path, identity, client: address, clock: &client.clock };
             upload::run(worker, &upload, body).await
         }
         Route::Websocket => {
@@ -241,53 +259,6 @@ async fn run_api(
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {
             Err(Refusal::NoSuchUri)
         }
-    }
-}
-
-async fn run_file(
-    asked: &Asked<'_>,
-    route: Route,
-    path: &str,
-    record: &mut Record,
-) -> Result<Response<Body>, Refusal> {
-    let Asked { worker, class, head, .. } = *asked;
-    let engine = &worker.engine;
-    let is_head = head.method == Method::HEAD;
-    if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
-        && !is_head
-        && head.method != Method::GET
-    {
-        return Err(Refusal::MethodNotAllowed { method: head.method.clone(), allow: FILE_METHODS });
-    }
-    match route {
-        Route::Static(located) => {
-            engine.routes.files.serve(&located, is_head, &head.headers).await.map_err(|error| match error {
-                StaticError::NotFound => Refusal::NotFound(path.to_owned()),
-                StaticError::RangeNotSatisfiable { size } => Refusal::Range { size },
-                StaticError::Unreadable(error) => {
-                    tracing::warn!(path, %error, "a static file cannot be read");
-                    Refusal::Internal("the file cannot be read".to_owned())
-                }
-            })
-        }
-        Route::Page => {
-            let query = head.uri.query().unwrap_or_default();
-            let gate = engine.gate.as_ref();
-            let takes = |kind| class.is_none_or(|class| class.takes(kind));
-            let login = gate.and_then(|gate| gate.page_login(&head.headers, query, SystemTime::now(), takes));
-            record.user = login.as_ref().map(|login| login.user.as_str().into());
-            Ok(engine.pages.serve(path, head, login.as_ref()).await?)
-        }
-        Route::Probe(probe) => Ok(probe::serve(engine, probe, &head.method).await),
-        Route::Missing(path) => Err(Refusal::NotFound(path)),
-        Route::Daemon
-        | Route::Unprivileged
-        | Route::Node(_)
-        | Route::Master(_)
-        | Route::UnknownNode(_)
-        | Route::Upload
-        | Route::Websocket
-        | Route::NoSuchUri => Err(Refusal::NoSuchUri),
     }
 }
 

@@ -6,6 +6,7 @@ mod reader;
 mod tunnel;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,12 +30,14 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     pub tls: TlsSettings,
     pub compression: bool,
-    pub real_ip: Option<RealIpSource>,
+    pub real_ip: RealIp,
     pub workers: usize,
     pub backend: Backend,
     pub unprivileged: Option<BackendAddress>,
     pub node_name: String,
     pub cluster_port: u16,
+    /// whether other nodes are told the client's address in a PROXY header
+    pub cluster_proxy_protocol: bool,
     pub tunnel: TunnelSettings,
     pub user: String,
     pub timeout: Timeouts,
@@ -93,12 +96,22 @@ impl ClientCertificates {
     }
 }
 
-/// The header that names the real client, and the peers that are believed.
+/// Who names the real client, how, and what that counts for.
 #[derive(Debug)]
-pub struct RealIpSource {
-    pub header: HeaderName,
-    /// `None` believes every peer, as the manual says
-    pub trusted: Option<AddressList>,
+pub struct RealIp {
+    /// `None`: no header does
+    pub header: Option<HeaderName>,
+    /// who is believed; without a list every peer is, as the manual says, but for the log alone
+    pub proxies: Option<AddressList>,
+    /// whether access lists judge the real client as well
+    pub judged: bool,
+}
+
+impl RealIp {
+    /// Whether a peer is one of the proxies that are listed.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.as_ref().is_some_and(|proxies| proxies.contains(address))
+    }
 }
 
 #[derive(Clone, Debug)]

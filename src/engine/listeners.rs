@@ -14,6 +14,8 @@ pub struct ListenerRules {
     pub acl: AccessList,
     /// without it, clear HTTP is served as it comes
     pub tls: bool,
+    /// every connection begins with a PROXY header of a listed proxy
+    pub proxy_protocol: bool,
     pub clients: ClientDemand,
     /// what is served here; `None` for all
     pub class: Option<Arc<RouteClass>>,
@@ -30,6 +32,7 @@ impl ListenerRules {
                 name: Arc::clone(&listener.name),
                 acl: listener.acl.clone(),
                 tls: listener.tls,
+                proxy_protocol: listener.proxy_protocol,
                 clients: listener.clients.clone(),
                 class: class.transpose()?.map(Arc::new),
             }))

@@ -18,10 +18,29 @@ use crate::route_class::RouteClass;
 use crate::server::Worker;
 use crate::tls::TlsSession;
 
+/// Whose connection it is.
+#[derive(Clone, Copy)]
+pub struct Who {
+    /// who it is for: the one that has connected, or whom a listed proxy named in a PROXY header
+    pub peer: PeerIp,
+    /// who has connected
+    pub via: PeerIp,
+}
+
+impl Who {
+    /// Whether an access list lets it in: who has connected and, where that is asked for, who is behind it.
+    pub fn is_admitted(self, rules: &ListenerRules, judges_real: bool) -> bool {
+        rules.acl.admits(self.via) && (!judges_real || self.via == self.peer || rules.acl.admits(self.peer))
+    }
+}
+
 /// One connection.
 pub struct Client {
+    /// who it is for
     pub peer: PeerIp,
-    /// its address, as daemons are told it
+    /// who has connected
+    via: PeerIp,
+    /// its address, as daemons are told it unless a request comes from somebody else
     pub address: HeaderValue,
     pub tls: Option<TlsSession>,
     /// without TLS requests are redirected, unless the listener speaks clear HTTP
@@ -40,15 +59,16 @@ pub struct Client {
 
 impl Client {
     pub fn new(
-        peer: PeerIp,
+        who: Who,
         tls: Option<TlsSession>,
         excess: Option<Excess>,
         worker: &Worker,
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
         Ok(Self {
-            peer,
-            address: HeaderValue::from_str(&peer.address().to_string())?,
+            peer: who.peer,
+            via: who.via,
+            address: HeaderValue::from_str(&who.peer.address().to_string())?,
             is_served: tls.is_some() || !rules.tls,
             tls,
             clock: Arc::new(Clock::new(&worker.engine.config.settings)),
@@ -77,7 +97,24 @@ impl Client {
         if let Some(next) = next {
             *rules = next;
         }
-        rules.acl.admits(self.peer)
+        Who { peer: self.peer, via: self.via }
+            .is_admitted(&rules, worker.engine.config.settings.real_ip.judged)
+    }
+
+    /// Whether the client behind a proxy that a header has named may be served, where that is asked for.
+    pub(super) fn is_real_admitted(&self, engine: &Engine, real: IpAddr) -> bool {
+        let peer = self.peer;
+        let is_named = || real != peer.address() && engine.is_proxy(peer);
+        !engine.config.settings.real_ip.judged
+            || !is_named()
+            || self.rules.borrow().acl.admits(PeerIp::new(real))
+    }
+
+    /// The client as daemons are told it, where that is not who has connected.
+    pub(super) fn told(&self, engine: &Engine, real: IpAddr) -> Option<HeaderValue> {
+        let peer = self.peer;
+        let is_named = real != peer.address() && engine.is_proxy(peer);
+        is_named.then(|| HeaderValue::from_str(&real.to_string()).ok()).flatten()
     }
 
     /// Whether its listener is gone, so that it ends with the answer to its next request.

@@ -74,8 +74,8 @@ impl Guess<'_> {
         match judged {
             Ok((answer, false)) => Ok(answer),
             Ok((answer, true)) => {
-                if self.peer.address() != self.address {
-                    // The daemon has named the proxy in its log.
+                if self.peer.address() != self.address && self.engine.backend_headers.client.is_none() {
+                    // The daemon has named the proxy in its log, for it was not told the client.
                     let user = self.identity.user();
                     logins::tell(self.address, user.as_deref(), "refused by the daemon");
                 }

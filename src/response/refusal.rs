@@ -74,6 +74,9 @@ pub enum Refusal {
     BodyBroken,
     #[error("requested range not satisfiable")]
     Range { size: u64 },
+    /// of the client that a trusted proxy has named
+    #[error("this address is not admitted")]
+    AddressDenied,
     /// the listener serves a part of the product, to which it does not belong
     #[error("{0} is not served at this address and port")]
     NotHere(String),
@@ -134,7 +137,9 @@ impl Refusal {
             | Self::StreamDenied => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Upload(error) => error.status(),
             Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
-            Self::ForeignStream | Self::NotHere(_) | Self::OtherRealm { .. } => StatusCode::FORBIDDEN,
+            Self::ForeignStream | Self::AddressDenied | Self::NotHere(_) | Self::OtherRealm { .. } => {
+                StatusCode::FORBIDDEN
+            }
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
             Self::Console(error) => error.status(),
@@ -191,6 +196,7 @@ impl Refusal {
             | Self::Page(_)
             | Self::Peer(_)
             | Self::ForeignStream
+            | Self::AddressDenied
             | Self::NotHere(_)
             | Self::OtherRealm { .. }
             | Self::StreamDenied

@@ -1,6 +1,7 @@
 //! One worker thread: its sockets, its connections, and the configuration that both go by.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,10 +77,15 @@ impl Worker {
         }
     }
 
-    /// Another node, ready to be asked.
-    pub fn peer(&self, name: &str) -> Result<Upstream, Refusal> {
+    /// Another node, ready to be asked for this client.
+    pub fn peer(&self, name: &str, client: IpAddr) -> Result<Upstream, Refusal> {
         let peer = self.engine.peer(name)?;
-        Ok(Upstream::peer(peer, self.engine.config.settings.timeout, &self.peers))
+        let settings = &self.engine.config.settings;
+        Ok(if settings.cluster_proxy_protocol {
+            Upstream::peer_for(peer, settings.timeout, client)
+        } else {
+            Upstream::peer(peer, settings.timeout, &self.peers)
+        })
     }
 }
 

@@ -15,6 +15,7 @@ mod receiving;
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -123,6 +124,11 @@ impl Upstream {
     pub fn peer(peer: Peer, timeouts: Timeouts, kept: &PeerPools) -> Self {
         let pool = Some(kept.of(&peer));
         Self { destination: Destination::Peer(peer), spare: None, timeouts, pool }
+    }
+
+    /// Another node that is told in a PROXY header whom the connection is for, so that it is for nobody after.
+    pub fn peer_for(peer: Peer, timeouts: Timeouts, client: IpAddr) -> Self {
+        Self { destination: Destination::Peer(peer.told(client)), spare: None, timeouts, pool: None }
     }
 
     /// Whether answers come from a daemon that this machine trusts with its files.

@@ -2,18 +2,20 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::Instant;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslVerifyMode};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::nodes::NodeTable;
 use super::pins::{Expected, Fingerprint, PinError, Pins};
 use super::{Phase, io_message};
+use crate::proxy_protocol;
 use crate::tls::STREAM_MODE;
 
 /// A node to connect to, and what it must show.
@@ -23,6 +25,8 @@ pub struct Peer {
     address: SocketAddr,
     expected: Expected,
     context: SslContext,
+    /// whom a PROXY header names before TLS begins
+    client: Option<IpAddr>,
 }
 
 /// Why a node cannot even be tried.
@@ -58,7 +62,13 @@ impl Peer {
             .expected(name, table, Instant::now())
             .map_err(|source| PeerError::Pin { node: name.to_owned(), source })?;
         let address = SocketAddr::new(address, port);
-        Ok(Self { node: name.to_owned(), address, expected, context: context.clone() })
+        Ok(Self { node: name.to_owned(), address, expected, context: context.clone(), client: None })
+    }
+
+    /// The same, for this client.
+    #[must_use]
+    pub fn told(self, client: IpAddr) -> Self {
+        Self { client: Some(client), ..self }
     }
 
     pub(super) fn node(&self) -> &str {
@@ -72,9 +82,13 @@ impl Peer {
 
     /// Connects and compares the certificate; the caller puts the deadline around it.
     pub async fn connect(&self) -> Result<SslStream<TcpStream>, (Phase, String)> {
-        let stream =
-            TcpStream::connect(self.address).await.map_err(|error| (Phase::Connect, io_message(&error)))?;
+        let unconnected = |error: io::Error| (Phase::Connect, io_message(&error));
+        let mut stream = TcpStream::connect(self.address).await.map_err(unconnected)?;
         let _ = stream.set_nodelay(true);
+        if let Some(client) = self.client {
+            let header = proxy_protocol::header(SocketAddr::new(client, 0), self.address);
+            stream.write_all(&header).await.map_err(unconnected)?;
+        }
         let failed = |cause: String| (Phase::Handshake, cause);
         let ssl = Ssl::new(&self.context).map_err(|error| failed(error.to_string()))?;
         let mut stream = SslStream::new(ssl, stream).map_err(|error| failed(error.to_string()))?;

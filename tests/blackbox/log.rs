@@ -102,7 +102,7 @@ fn logged(site: &Site, sets: &[&str], headers: &str) -> String {
 }
 
 #[test]
-fn a_trusted_proxy_names_the_real_client_for_the_log_alone() {
+fn a_proxy_names_the_real_client_for_the_log() {
     let site = Site::pve();
     let header = "X-Forwarded-For: 192.0.2.7\r\n";
     let named = "real_ip.header=X-Forwarded-For";

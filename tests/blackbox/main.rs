@@ -44,6 +44,7 @@ mod log_json;
 mod monitoring;
 mod page;
 mod privileges;
+mod real_client;
 mod reload;
 mod secrets;
 mod settings;

@@ -11,7 +11,7 @@ const BOUNDARY: &str = "----b0undary";
 pub const PATH: &str = "/api2/json/nodes/node1/storage/local/upload";
 
 /// `Content-Type` of the forms here.
-fn kind() -> String {
+pub fn kind() -> String {
     format!("Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n")
 }
 
@@ -20,16 +20,16 @@ fn part(head: &str, content: &[u8]) -> Vec<u8> {
     [format!("--{BOUNDARY}\r\n{head}\r\n\r\n").as_bytes(), content, b"\r\n"].concat()
 }
 
-fn field(name: &str, value: &str) -> Vec<u8> {
+pub fn field(name: &str, value: &str) -> Vec<u8> {
     part(&format!("Content-Disposition: form-data; name=\"{name}\""), value.as_bytes())
 }
 
-fn file(name: &str, content: &[u8]) -> Vec<u8> {
+pub fn file(name: &str, content: &[u8]) -> Vec<u8> {
     let head = format!("Content-Disposition: form-data; name=\"filename\"; filename=\"{name}\"");
     part(&format!("{head}\r\nContent-Type: application/octet-stream"), content)
 }
 
-fn form(parts: &[Vec<u8>]) -> Vec<u8> {
+pub fn form(parts: &[Vec<u8>]) -> Vec<u8> {
     [parts.concat().as_slice(), format!("--{BOUNDARY}--\r\n").as_bytes()].concat()
 }
 

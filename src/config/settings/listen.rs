@@ -21,6 +21,8 @@ pub struct Listener {
     pub acl: AccessList,
     /// without it, clear HTTP is served as it comes
     pub tls: bool,
+    /// every connection begins with a PROXY header, and only listed proxies connect
+    pub proxy_protocol: bool,
     pub clients: ClientDemand,
     /// the class of routes that is served here; `None` for all
     pub class: Option<String>,

@@ -3,6 +3,7 @@
 mod browser;
 mod listeners;
 mod monitoring;
+mod real_ip;
 mod tls;
 mod tunnel;
 
@@ -11,11 +12,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::HeaderName;
-
-use super::{
-    Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, RealIpSource, Settings, Timeouts,
-};
+use super::{Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, Settings, Timeouts};
 use crate::acl::{AccessList, AddressList, Policy};
 use crate::config::address;
 use crate::config::keys::{self, Kind};
@@ -53,6 +50,7 @@ impl Settings {
             unprivileged: reader.optional("backend.unprivileged", BackendAddress::parse),
             node_name: reader.node_name(),
             cluster_port: reader.number("cluster.port"),
+            cluster_proxy_protocol: reader.truth("cluster.proxy_protocol"),
             tunnel: reader.tunnel(),
             user: reader.text("user").text,
             timeout: reader.timeouts(),
@@ -166,25 +164,6 @@ impl Reader<'_> {
             self.problem(key, &found.origin, error.to_string());
         }
         AddressList::new(entries)
-    }
-
-    fn real_ip(&mut self) -> Option<RealIpSource> {
-        let header = self.optional("real_ip.header", |text, _| {
-            HeaderName::from_str(text).map_err(|_| format!("'{text}' is no header name"))
-        });
-        let list = self.addresses("real_ip.allow_from");
-        let trusted = !self.text("real_ip.allow_from").text.trim().is_empty();
-        let header = header?;
-        if !trusted {
-            let origin = self.text("real_ip.header").origin;
-            self.problems.push(Problem::warning(
-                origin.clone(),
-                written_key("real_ip.header", &origin),
-                "every client can write any address into the access log: \
-                 list the proxies in PROXY_REAL_IP_ALLOW_FROM (real_ip.allow_from)",
-            ));
-        }
-        Some(RealIpSource { header, trusted: trusted.then_some(list) })
     }
 
     fn workers(&mut self) -> usize {

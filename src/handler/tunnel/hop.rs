@@ -66,7 +66,7 @@ impl Hop<'_> {
         let request = connect_request(&head.target, &headers).map_err(|error| Refusal::of_head(&error))?;
         let in_the_clear = &self.rules.in_the_clear;
         if self.rules.peer_tls && !in_the_clear.holds(self.node, Instant::now()) {
-            if let Some(far_end) = self.connect_sealed(&request).await? {
+            if let Some(far_end) = self.connect_sealed(&request, peer).await? {
                 return Ok(far_end);
             }
             in_the_clear.note(self.node, Instant::now());
@@ -83,11 +83,12 @@ impl Hop<'_> {
     }
 
     /// `None` where the node knows no CONNECT there. Whatever else goes wrong is an error.
-    async fn connect_sealed(&self, request: &[u8]) -> Result<Option<FarEnd>, Refusal> {
+    async fn connect_sealed(&self, request: &[u8], client: PeerIp) -> Result<Option<FarEnd>, Refusal> {
         let settings = &self.engine.config.settings;
         let (pins, context) = (&self.engine.pins, &self.engine.client_context);
         let there = Peer::find(self.node, settings.cluster_port, self.nodes, pins, context)
             .map_err(|cause| Refusal::Pin { node: self.node.to_owned(), cause })?;
+        let there = if settings.cluster_proxy_protocol { there.told(client.address()) } else { there };
         let (place, limit) = (there.to_string(), settings.timeout.connect);
         let stream = match timeout(limit, there.connect()).await {
             Ok(Ok(stream)) => stream,

@@ -64,6 +64,7 @@ pub async fn open(
     let rules = engine.consoles.as_ref().ok_or(ConsoleError::None)?;
     let handshake = Handshake::check(call.head).map_err(ConsoleError::from)?;
     let asked = call.place;
+    let named = call.client.to_str().ok().and_then(|address| address.parse().ok());
     let (user, target) = (call.identity.user(), asked.path.joined().into_owned());
     let answer = upstream.send(api::request(engine, upstream, call, None)?).await?;
     if answer.response.status() != StatusCode::OK {
@@ -78,7 +79,8 @@ pub async fn open(
         Some(place) => {
             let place = place.map_err(ConsoleError::from)?;
             let stream = rules.connect(&place, engine.config.settings.timeout.connect).await?;
-            let listed = Bridge::new(Kind::Console, client.peer.address(), user, target).open();
+            let listed =
+                Bridge::new(Kind::Console, named.unwrap_or(client.peer.address()), user, target).open();
             client.console.replace(Some(Console { stream, listed }));
             Ok(handshake.response())
         }

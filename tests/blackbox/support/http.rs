@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 
+use socket2::{Domain, Socket, Type};
+
 use super::nodegate::PATIENCE;
 
 /// An answer as it came over the wire.
@@ -53,7 +55,10 @@ impl Session {
     }
 
     pub fn try_tls(address: SocketAddr) -> Result<Self, String> {
-        let stream = tcp(address).map_err(|error| error.to_string())?;
+        Self::over(tcp(address).map_err(|error| error.to_string())?)
+    }
+
+    fn over(stream: TcpStream) -> Result<Self, String> {
         let configuration = connector().configure().unwrap();
         let configuration = configuration.verify_hostname(false).use_server_name_indication(false);
         let stream = configuration.connect("localhost", stream).map_err(|error| error.to_string())?;
@@ -62,6 +67,18 @@ impl Session {
 
     pub fn plain(address: SocketAddr) -> Self {
         Self { stream: Stream::Plain(tcp(address).unwrap()), buffer: Vec::new() }
+    }
+
+    /// From another address of this machine.
+    pub fn plain_from(from: &str, address: SocketAddr) -> Self {
+        Self { stream: Stream::Plain(tcp_from(from, address).unwrap()), buffer: Vec::new() }
+    }
+
+    /// TLS from another address of this machine, with these bytes before it.
+    pub fn tls_behind(header: &[u8], from: &str, address: SocketAddr) -> Result<Self, String> {
+        let mut stream = tcp_from(from, address).map_err(|error| error.to_string())?;
+        stream.write_all(header).map_err(|error| error.to_string())?;
+        Self::over(stream)
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -223,7 +240,17 @@ fn connector() -> &'static SslConnector {
 }
 
 fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    patient(TcpStream::connect_timeout(&address, PATIENCE)?)
+}
+
+fn tcp_from(from: &str, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from.parse().unwrap(), 0).into())?;
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    patient(socket.into())
+}
+
+fn patient(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::real_ip::NO_PROXIES;
 use super::{Reader, absolute, policy, truth};
 use crate::acl::{AccessList, AddressList, Policy};
 use crate::config::address;
@@ -55,6 +56,7 @@ impl Reader<'_> {
             listen: Listen { address, port: text("listen.port").text.trim().parse().unwrap_or_default() },
             acl: AccessList::new(list("acl.allow_from"), list("acl.deny_from"), policy),
             tls: true,
+            proxy_protocol: truth(&text("listen.proxy_protocol").text).unwrap_or(false),
             clients: ClientDemand {
                 mode: ClientCertificates::parse(&text("tls.client_certificates").text)
                     .unwrap_or(ClientCertificates::Off),
@@ -75,6 +77,10 @@ impl Table<'_, '_, '_> {
         let address = self.parsed("address", ListenAddress::parse).unwrap_or(ListenAddress::Any);
         let port = self.parsed("port", port);
         let tls = self.parsed("tls", truth).unwrap_or(true);
+        let proxy_protocol = self.parsed("proxy_protocol", truth).unwrap_or(false);
+        if proxy_protocol && self.reader.text("real_ip.allow_from").text.trim().is_empty() {
+            self.problem("proxy_protocol", self.find("proxy_protocol").origin, NO_PROXIES);
+        }
         let acl = AccessList::new(
             self.addresses("allow_from"),
             self.addresses("deny_from"),
@@ -87,6 +93,7 @@ impl Table<'_, '_, '_> {
             listen: Listen { address, port: port? },
             acl,
             tls,
+            proxy_protocol,
             clients,
             class: Some(class.text).filter(|name| !name.is_empty()),
             origin: self.written.origin.clone(),

@@ -1,0 +1,104 @@
+//! May this address connect, and who is behind it?
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::in_a_box;
+use crate::acl::PeerIp;
+use crate::engine::{Engine, ListenerRules};
+use crate::limits::Excess;
+use crate::limits::places::Place;
+use crate::proxy_protocol;
+use crate::request::Who;
+use crate::response::access_log::Entry;
+use crate::server::{Arrived, Worker};
+use crate::status::counters;
+use crate::status::labels::Limit;
+
+/// A connection that may go on.
+pub(super) struct Entered {
+    pub(super) stream: TcpStream,
+    pub(super) who: Who,
+    /// dropped with the connection
+    pub(super) _place: Place,
+    /// why nothing is served on it
+    pub(super) excess: Option<Excess>,
+}
+
+/// Judges the address, and finds a place. Who gets none is not even told so.
+pub(super) async fn enter(
+    worker: &Rc<Worker>,
+    arrived: Arrived,
+    rules: &Arc<ListenerRules>,
+) -> Option<Entered> {
+    let engine = &worker.engine;
+    let Arrived { mut stream, address, .. } = arrived;
+    let via = PeerIp::new(address.ip());
+    if !rules.acl.admits(via) {
+        turn_away(engine, via);
+        return None;
+    }
+    let mut place = find_place(engine, via)?;
+    let mut who = Who { peer: via, via };
+    if rules.proxy_protocol {
+        who.peer = in_a_box(named(worker, &mut stream, via)).await?;
+        if !who.is_admitted(rules, engine.config.settings.real_ip.judged) {
+            turn_away(engine, who.peer);
+            return None;
+        }
+        if who.peer != via {
+            drop(place);
+            place = find_place(engine, who.peer)?;
+        }
+    }
+    let (place, excess) = place;
+    Some(Entered { stream, who, _place: place, excess })
+}
+
+fn find_place(engine: &Engine, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
+    let place = engine.place(peer);
+    if place.is_none() {
+        counters::limited(Limit::Connections);
+    }
+    place
+}
+
+/// Whom a proxy connects for. Only those that are listed may say so, and have to.
+async fn named(worker: &Worker, stream: &mut TcpStream, via: PeerIp) -> Option<PeerIp> {
+    let engine = &worker.engine;
+    if !engine.is_proxy(via) {
+        tracing::debug!(peer = %via.address(), "not a listed proxy");
+        turn_away(engine, via);
+        return None;
+    }
+    let patience = engine.config.settings.timeout.first_byte;
+    let reading = timeout(patience, proxy_protocol::read(stream));
+    match worker.stop.run_until_cancelled(reading).await? {
+        Ok(Ok(told)) => Some(told.map_or(via, |client| PeerIp::new(client.ip()))),
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %via.address(), %error, "a proxy named nobody");
+            log_without_request(engine, via, 400);
+            None
+        }
+        Err(_) => {
+            tracing::debug!(peer = %via.address(), "no PROXY header came in time");
+            log_without_request(engine, via, 408);
+            None
+        }
+    }
+}
+
+/// Its connection closes without a word.
+pub(super) fn turn_away(engine: &Engine, peer: PeerIp) {
+    tracing::debug!(peer = %peer.address(), "turned away by the ACL");
+    counters::denied();
+    log_without_request(engine, peer, 403);
+}
+
+/// For what was answered before there was a request.
+pub(super) fn log_without_request(engine: &Engine, peer: PeerIp, status: u16) {
+    engine.log.write(&Entry::new(peer.address(), "-", status));
+}

@@ -1,0 +1,60 @@
+//! Which address a client has: for the log, for daemons, and for what is counted.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use http::HeaderMap;
+
+use super::Engine;
+use crate::acl::PeerIp;
+use crate::limits::Excess;
+use crate::limits::failures::Source;
+use crate::limits::places::Place;
+use crate::real_ip;
+
+impl Engine {
+    /// The client as far as a proxy vouches for it. Where no proxies are listed that is for the log alone.
+    pub fn real_ip(&self, peer: PeerIp, headers: &HeaderMap) -> IpAddr {
+        let settings = &self.config.settings.real_ip;
+        let Some(header) = &settings.header else { return peer.address() };
+        match &settings.proxies {
+            None => real_ip::said(header, headers).unwrap_or(peer.address()),
+            Some(proxies) if proxies.contains(peer.address()) => {
+                real_ip::vouched(header, headers, peer.address(), |address| proxies.contains(address))
+            }
+            Some(_) => peer.address(),
+        }
+    }
+
+    /// Whether what a peer says of its clients counts for more than the log.
+    pub fn is_proxy(&self, peer: PeerIp) -> bool {
+        self.config.settings.real_ip.is_proxy(peer.address())
+    }
+
+    /// A place for a connection; see `Places::connect`.
+    pub fn place(&self, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
+        let limit = self.config.settings.limits.connections_per_address;
+        let address = if limit == 0 { None } else { self.accountable(peer, peer.address()) };
+        let place = self.counts.connections.connect(self.capacity, address.map(|it| (Source::of(it), limit)));
+        if !matches!(place, Some((_, None))) && self.counts.connections.may_tell(Instant::now()) {
+            tracing::warn!(peer = %peer.address(), "connections are turned away: the house is full");
+        }
+        place
+    }
+
+    /// The address that something is counted for: the peer, or the one that a listed proxy names. Loopback, other
+    /// nodes, and listed proxies that name nobody are not counted: many users may be behind them.
+    pub fn accountable(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
+        let is_proxy = self.is_proxy(peer);
+        let address = if is_proxy { real } else { peer.address() };
+        let exempt = address.is_loopback()
+            || (is_proxy && self.config.settings.real_ip.is_proxy(real))
+            || self.nodes.current().is_ok_and(|table| table.holds(address));
+        (!exempt).then_some(address)
+    }
+
+    /// The address that failed logins are counted for, where they are counted at all.
+    pub fn counted(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
+        if self.config.settings.limits.login_failures == 0 { None } else { self.accountable(peer, real) }
+    }
+}

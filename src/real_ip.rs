@@ -1,0 +1,193 @@
+//! Which client a request comes from, by the headers of proxies: one address, a list of them (`X-Forwarded-For`), or
+//! `Forwarded` (RFC 7239).
+//!
+//! Each proxy adds the address that it saw to the right end. So a list is read from there, through the proxies that are
+//! trusted; what stands left of the first other address may be anybody's invention.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use http::{HeaderMap, HeaderName};
+
+/// What a header says that nobody vouches for: one line with one address, or nothing.
+pub fn said(header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
+    let mut elements =
+        Elements { is_forwarded: is_forwarded(header), rest: headers.get(header)?.to_str().ok()? };
+    let only = elements.next()?;
+    if elements.next().is_some() { None } else { address(only, elements.is_forwarded) }
+}
+
+/// The client that `peer`, which is trusted, vouches for: itself, or whom the nearest trusted proxy names that names
+/// anybody. Lines of the same name are one list (RFC 9110 section 5.3).
+pub fn vouched(
+    header: &HeaderName,
+    headers: &HeaderMap,
+    peer: IpAddr,
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
+    let is_forwarded = is_forwarded(header);
+    let mut nearest = peer;
+    for line in headers.get_all(header).iter().rev() {
+        let Ok(rest) = line.to_str() else { return nearest };
+        for element in (Elements { is_forwarded, rest }) {
+            let Some(named) = address(element, is_forwarded) else { return nearest };
+            if !is_trusted(named) {
+                return named;
+            }
+            nearest = named;
+        }
+    }
+    nearest
+}
+
+fn is_forwarded(header: &HeaderName) -> bool {
+    *header == http::header::FORWARDED
+}
+
+/// The elements of a list from right to left, without empty ones. A comma within quotes ends none; quotes are counted
+/// from the right as well, so that what a client has left open swallows nothing that a proxy has added.
+struct Elements<'t> {
+    is_forwarded: bool,
+    rest: &'t str,
+}
+
+impl<'t> Iterator for Elements<'t> {
+    type Item = &'t str;
+
+    fn next(&mut self) -> Option<&'t str> {
+        while !self.rest.is_empty() {
+            let mut quoted = false;
+            let comma = self.rest.bytes().rposition(|byte| {
+                quoted ^= byte == b'"' && self.is_forwarded;
+                byte == b',' && !quoted
+            });
+            let (rest, element) = match comma {
+                Some(at) => (self.rest.get(..at)?, self.rest.get(at + 1..)?),
+                None => ("", self.rest),
+            };
+            self.rest = rest;
+            let element = element.trim();
+            if !element.is_empty() {
+                return Some(element);
+            }
+        }
+        None
+    }
+}
+
+fn address(element: &str, is_forwarded: bool) -> Option<IpAddr> {
+    let node = if is_forwarded { forwarded_for(element)? } else { element };
+    node_address(node).map(|address| address.to_canonical())
+}
+
+/// The value of the one `for` of an element; its quotes removed.
+fn forwarded_for(element: &str) -> Option<&str> {
+    let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let mut values = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for")).map(|(_, value)| value);
+    let value = values.next().filter(|_| values.next().is_none())?;
+    match value.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"'),
+        None => Some(value),
+    }
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`. A port may be hidden (`:_x`);
+/// `unknown` and hidden names are no addresses.
+fn node_address(node: &str) -> Option<IpAddr> {
+    if let Some(rest) = node.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        let is_end = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        return address.parse::<Ipv6Addr>().ok().filter(|_| is_end).map(IpAddr::V6);
+    }
+    if let Ok(address) = node.parse() {
+        return Some(address);
+    }
+    let (address, port) = node.split_once(':')?;
+    address.parse::<Ipv4Addr>().ok().filter(|_| is_port(port)).map(IpAddr::V4)
+}
+
+fn is_port(text: &str) -> bool {
+    let is_hidden = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    match text.strip_prefix('_') {
+        Some(name) => !name.is_empty() && name.bytes().all(is_hidden),
+        None => (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::HeaderValue;
+
+    use super::*;
+
+    const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+    fn headers(name: &str, lines: &[&str]) -> (HeaderName, HeaderMap) {
+        let name: HeaderName = name.parse().unwrap();
+        let lines = lines.iter().map(|line| (name.clone(), HeaderValue::from_str(line).unwrap()));
+        (name.clone(), lines.collect())
+    }
+
+    /// As `10.0.0.0/8`, which is trusted, vouches for it.
+    fn client(name: &str, lines: &[&str]) -> String {
+        let (name, headers) = headers(name, lines);
+        let is_trusted = |address: IpAddr| address.to_string().starts_with("10.");
+        vouched(&name, &headers, PROXY, is_trusted).to_string()
+    }
+
+    #[test]
+    fn a_list_is_read_from_the_right_through_trusted_proxies() {
+        let cases: &[(&[&str], &str)] = &[
+            (&["192.0.2.7"], "192.0.2.7"),
+            (&["6.6.6.6, 192.0.2.7"], "192.0.2.7"),
+            (&["6.6.6.6, 192.0.2.7, 10.0.0.2,10.0.0.3"], "192.0.2.7"),
+            (&["6.6.6.6", "192.0.2.7 , 10.0.0.2"], "192.0.2.7"),
+            (&["192.0.2.7", "10.0.0.2", "", " , "], "192.0.2.7"),
+            (&["10.0.0.9, 10.0.0.2"], "10.0.0.9"),
+            (&["6.6.6.6, rubbish, 10.0.0.2"], "10.0.0.2"),
+            (&["6.6.6.6, unknown"], "10.0.0.1"),
+            (&["192.0.2.7, \"", "10.0.0.2"], "10.0.0.2"),
+            (&["192.0.2.7:1234"], "192.0.2.7"),
+            (&["[2001:db8::1]:443, 10.0.0.2"], "2001:db8::1"),
+            (&["::ffff:192.0.2.7"], "192.0.2.7"),
+            (&["fe80::1%eth0"], "10.0.0.1"),
+            (&[""], "10.0.0.1"),
+            (&[], "10.0.0.1"),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(client("x-forwarded-for", lines), *expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_the_standard_writes_it() {
+        let cases: &[(&[&str], &str)] = &[
+            (&["for=192.0.2.60;proto=http;by=203.0.113.43"], "192.0.2.60"),
+            (&["For=\"[2001:db8:cafe::17]:4711\""], "2001:db8:cafe::17"),
+            (&["for=192.0.2.43, for=\"10.0.0.4:_x\""], "192.0.2.43"),
+            (&["for=6.6.6.6, for=192.0.2.43;by=\"a,b\""], "192.0.2.43"),
+            (&["for=6.6.6.6;x=\", for=192.0.2.43"], "192.0.2.43"),
+            (&["for=6.6.6.6", "by=10.0.0.3;for=192.0.2.43"], "192.0.2.43"),
+            (&["for=6.6.6.6, for=unknown"], "10.0.0.1"),
+            (&["for=6.6.6.6, for=_hidden, for=10.0.0.7"], "10.0.0.7"),
+            (&["for=6.6.6.6, proto=https"], "10.0.0.1"),
+            (&["for=192.0.2.1;for=192.0.2.2"], "10.0.0.1"),
+            (&["192.0.2.1"], "10.0.0.1"),
+            (&["for=\"192.0.2.1"], "10.0.0.1"),
+            (&["for=\"[2001:db8::1]x\""], "10.0.0.1"),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(client("forwarded", lines), *expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_list_only_a_single_address_is_taken() {
+        for (line, expected) in
+            [("192.0.2.7", Some("192.0.2.7")), ("192.0.2.7, 192.0.2.8", None), ("rubbish", None), ("", None)]
+        {
+            let (name, headers) = headers("x-real-ip", &[line]);
+            assert_eq!(said(&name, &headers).map(|it| it.to_string()).as_deref(), expected, "{line}");
+        }
+    }
+}

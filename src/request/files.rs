@@ -1,0 +1,62 @@
+//! Pages, files and probes.
+
+use std::time::SystemTime;
+
+use http::{Method, Response};
+
+use super::Asked;
+use super::methods::FILE_METHODS;
+use crate::handler::probe;
+use crate::handler::static_file::StaticError;
+use crate::response::Record;
+use crate::response::body::Body;
+use crate::response::refusal::Refusal;
+use crate::route::Route;
+
+/// What the route says; methods that do not read are refused.
+pub(super) async fn run(
+    asked: &Asked<'_>,
+    route: Route,
+    path: &str,
+    record: &mut Record,
+) -> Result<Response<Body>, Refusal> {
+    let Asked { worker, class, head, .. } = *asked;
+    let engine = &worker.engine;
+    let is_head = head.method == Method::HEAD;
+    if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
+        && !is_head
+        && head.method != Method::GET
+    {
+        return Err(Refusal::MethodNotAllowed { method: head.method.clone(), allow: FILE_METHODS });
+    }
+    match route {
+        Route::Static(located) => {
+            engine.routes.files.serve(&located, is_head, &head.headers).await.map_err(|error| match error {
+                StaticError::NotFound => Refusal::NotFound(path.to_owned()),
+                StaticError::RangeNotSatisfiable { size } => Refusal::Range { size },
+                StaticError::Unreadable(error) => {
+                    tracing::warn!(path, %error, "a static file cannot be read");
+                    Refusal::Internal("the file cannot be read".to_owned())
+                }
+            })
+        }
+        Route::Page => {
+            let query = head.uri.query().unwrap_or_default();
+            let gate = engine.gate.as_ref();
+            let takes = |kind| class.is_none_or(|class| class.takes(kind));
+            let login = gate.and_then(|gate| gate.page_login(&head.headers, query, SystemTime::now(), takes));
+            record.user = login.as_ref().map(|login| login.user.as_str().into());
+            Ok(engine.pages.serve(path, head, login.as_ref()).await?)
+        }
+        Route::Probe(probe) => Ok(probe::serve(engine, probe, &head.method).await),
+        Route::Missing(path) => Err(Refusal::NotFound(path)),
+        Route::Daemon
+        | Route::Unprivileged
+        | Route::Node(_)
+        | Route::Master(_)
+        | Route::UnknownNode(_)
+        | Route::Upload
+        | Route::Websocket
+        | Route::NoSuchUri => Err(Refusal::NoSuchUri),
+    }
+}
