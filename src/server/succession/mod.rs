@@ -6,6 +6,7 @@
 //!   [sockets of other listeners]    ◄──────►   [doors]
 //!   retires                         ◄───────   ready
 //!   MAINPID to systemd, go          ───────►   pid file, READY to systemd
+//!   may end                         ◄───────   serves, once it can be asked in its place
 //!   opens its log, or ends          ◄───────   reopen, stop
 //! ```
 
@@ -24,5 +25,6 @@ const READY: &str = "ready\n";
 /// Asks for the sockets of the other listeners; as long as `READY`, in whose place it comes.
 const DOORS: &str = "doors\n";
 const GO: &str = "go\n";
+const SERVES: &str = "serves\n";
 const REOPEN: &str = "reopen\n";
 const STOP: &str = "stop\n";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::unistd::dup2_stdin;
 
 use super::inheritance::receive_others;
-use super::{DOORS, GO, Inheritance, READY, REOPEN, STOP, VARIABLE};
+use super::{DOORS, GO, Inheritance, READY, REOPEN, SERVES, STOP, VARIABLE};
 
 /// For what the predecessor has only to write.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,6 +57,11 @@ impl Predecessor {
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
             _ => self.0.set_nonblocking(true),
         }
+    }
+
+    /// From now on this process answers whoever asks the service.
+    pub(in crate::server) fn serves(&self) {
+        let _ = (&self.0).write(SERVES.as_bytes());
     }
 
     /// The log has been rotated.

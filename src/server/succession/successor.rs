@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 
 use super::inheritance::send_others;
-use super::{DOORS, GO, Inheritance, READY, REOPEN, STOP, VARIABLE};
+use super::{DOORS, GO, Inheritance, READY, REOPEN, SERVES, STOP, VARIABLE};
 use crate::process::service_manager::FOR_ONE_PROCESS;
 
 /// Within which a successor must serve.
@@ -39,6 +39,8 @@ pub(in crate::server) struct Sockets {
 /// What a successor tells a process that drains.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::server) enum Told {
+    /// it can be asked
+    Serves,
     Reopen,
     Stop,
 }
@@ -77,6 +79,7 @@ impl Link {
     pub(in crate::server) async fn next(&mut self) -> Told {
         loop {
             match self.0.next_line().await {
+                Ok(Some(line)) if line == SERVES.trim_end() => return Told::Serves,
                 Ok(Some(line)) if line == REOPEN.trim_end() => return Told::Reopen,
                 Ok(Some(line)) if line == STOP.trim_end() => return Told::Stop,
                 Ok(Some(_)) => (), // of a later version

@@ -14,7 +14,7 @@ use super::Start;
 use super::door::{Door, Question};
 use super::loading::{Loading, Next, Wanted};
 use super::source::{Loaded, Source};
-use super::succession::{Predecessor, Successor, Told};
+use super::succession::Predecessor;
 use super::timers::{Due, Timers};
 use super::workers::Workers;
 use crate::config::problem::Problem;
@@ -84,6 +84,9 @@ impl Supervisor {
         let pid_file = PidFile::write(&loaded.engine.config);
         let control = Control::open(door, &loaded.engine.config, &listening.sockets);
         control.serves(&loaded.engine, &listening.sockets);
+        if let Some(predecessor) = &predecessor {
+            predecessor.serves();
+        }
         let monitor = Monitor::new(control.facts(), Arc::clone(&loaded.engine));
         Ok(Self {
             source,
@@ -244,27 +247,6 @@ impl Supervisor {
                 }
             }
         }));
-    }
-
-    /// The successor serves: no more connections here, and an end with the last one. Whether it was told to stop before.
-    async fn leave_to(&mut self, successor: Successor) -> io::Result<bool> {
-        service_manager::main_pid(successor.pid);
-        let mut link = successor.go()?;
-        self.monitor.close();
-        self.workers.retire_all(self.running.engine.config.settings.timeout.drain);
-        loop {
-            tokio::select! {
-                biased;
-                _ = self.signals.terminate.recv() => return Ok(true),
-                _ = self.signals.interrupt.recv() => return Ok(true),
-                _ = self.signals.hangup.recv() => self.reopen_log(),
-                told = link.next() => match told {
-                    Told::Reopen => self.reopen_log(),
-                    Told::Stop => return Ok(true),
-                },
-                () = self.workers.ended() => return Ok(false),
-            }
-        }
     }
 }
 

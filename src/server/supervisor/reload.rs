@@ -1,8 +1,10 @@
 //! How a configuration is replaced by the next, and taken back; and when another process is to take over.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{Fallback, Supervisor, complain_of};
 use crate::config::problem::{Origin, Problem};
@@ -11,7 +13,10 @@ use crate::process::{memory, service_manager};
 use crate::server::door::{Reloaded, Summary};
 use crate::server::loading::{Loading, Next, Wanted};
 use crate::server::source::Loaded;
-use crate::server::succession::Successor;
+use crate::server::succession::{Successor, Told};
+
+/// Within which a successor that has been left to can be asked; one of an older version does not tell.
+const CAN_BE_ASKED: Duration = Duration::from_secs(3);
 
 impl Supervisor {
     /// Begins to load the configuration, or to start the binary that has replaced ours. What may be taken back stays in
@@ -119,6 +124,31 @@ impl Supervisor {
         self.monitor.serves(Arc::clone(&self.running.engine));
         memory::give_back();
         Ok(Summary { changed, warnings, successor: None })
+    }
+
+    /// The successor serves: no more connections here, and an end with the last one. Whether it was told to stop before.
+    pub(super) async fn leave_to(&mut self, successor: Successor) -> io::Result<bool> {
+        service_manager::main_pid(successor.pid);
+        let mut link = successor.go()?;
+        self.monitor.close();
+        self.workers.retire_all(self.running.engine.config.settings.timeout.drain);
+        // Until then somebody who asks is to find one of the two.
+        let (mut serves, until) = (false, Instant::now() + CAN_BE_ASKED);
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.signals.terminate.recv() => return Ok(true),
+                _ = self.signals.interrupt.recv() => return Ok(true),
+                _ = self.signals.hangup.recv() => self.reopen_log(),
+                told = link.next() => match told {
+                    Told::Serves => serves = true,
+                    Told::Reopen => self.reopen_log(),
+                    Told::Stop => return Ok(true),
+                },
+                () = sleep_until(until), if !serves => serves = true,
+                () = self.workers.ended(), if serves => return Ok(false),
+            }
+        }
     }
 
     fn move_pid_file(&mut self) {
