@@ -52,12 +52,9 @@ pub async fn serve(thread: Rc<WorkerThread>, arrived: Arrived) {
     match &engine.speaks {
         Speaks::Connect(acceptor) => {
             let until = Instant::now() + engine.config.settings.timeout.header;
-            let Some((stream, until)) =
-                viewer::open(&worker, acceptor.as_ref(), &rules, (stream, until), peer).await
-            else {
-                return;
-            };
-            Box::pin(tunnel::serve(worker, Caller { stream, early: Vec::new(), peer, excess, until })).await;
+            let opening = viewer::open(&worker, acceptor.as_ref(), &rules, (stream, until), peer);
+            let Some((stream, until)) = in_a_box(opening).await else { return };
+            in_a_box(tunnel::serve(worker, Caller { stream, early: Vec::new(), peer, excess, until })).await;
         }
         Speaks::Https(acceptor) => {
             let Some(opened) = in_a_box(open(&worker, acceptor, &rules, stream, peer)).await else { return };
@@ -72,7 +69,9 @@ pub async fn serve(thread: Rc<WorkerThread>, arrived: Arrived) {
             let Ok(client) = Client::new(who, tls, excess, &worker, rules).map(Rc::new) else { return };
             drop(worker); // a connection may outlive many configurations
             match opened {
-                Opened::Tls(stream) if has_tunnels => viewer::serve_if_one(thread, stream, client).await,
+                Opened::Tls(stream) if has_tunnels => {
+                    in_a_box(viewer::serve_if_one(thread, stream, client)).await;
+                }
                 Opened::Tls(stream) => serve_http(thread, stream, Bytes::new(), client).await,
                 Opened::Plain(stream) => serve_http(thread, stream, Bytes::new(), client).await,
             }
