@@ -50,6 +50,7 @@ pub const KEYS: &[Key] = &[
     key("tls.client_certificates", None, Kind::Text, "off"),
     key("tls.client_ca", None, Kind::Text, ""),
     key("compression.enabled", Some("COMPRESSION"), Kind::Bool, "1"),
+    key("compression.api", None, Kind::Bool, "false"),
     key("real_ip.header", Some("PROXY_REAL_IP_HEADER"), Kind::Text, ""),
     key("real_ip.allow_from", Some("PROXY_REAL_IP_ALLOW_FROM"), Kind::List, ""),
     key("real_ip.acl", None, Kind::Bool, "false"),

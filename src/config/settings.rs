@@ -30,6 +30,8 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     pub tls: TlsSettings,
     pub compression: bool,
+    /// daemons' answers are packed here, for who takes zstd
+    pub compression_api: bool,
     pub real_ip: RealIp,
     pub workers: usize,
     pub backend: Backend,

@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::gate::Identity;
 use crate::response::body::{self, Body};
 use crate::response::compress::{self, Coding};
+use crate::response::pack;
 use crate::response::refusal::Refusal;
 use crate::target::ApiPath;
 use crate::upstream::outgoing::Outgoing;
@@ -61,16 +62,26 @@ impl<'a> Place<'a> {
 /// Asks the daemon and passes its answer on.
 pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Response<Body>, Refusal> {
     let place = call.place;
+    let coding = coding(engine, upstream, call.head);
     // What is looked into must not be compressed.
-    let coding = if named_proxy(engine, place).is_some() { None } else { coding(engine, call.head) };
-    let answer = upstream.send(request(engine, upstream, call, coding)?).await?;
-    pass_on(engine, upstream, place, answer).await
+    let by_daemon =
+        coding.filter(|coding| *coding != Coding::Zstd && named_proxy(engine, place).is_none());
+    let answer = upstream.send(request(engine, upstream, call, by_daemon)?).await?;
+    let answer = pass_on(engine, upstream, place, answer).await?;
+    Ok(if coding == Some(Coding::Zstd) { pack::zstd(answer) } else { answer })
 }
 
-/// What the daemon may compress its answer with: it comes through as it is.
-fn coding(engine: &Engine, head: &Parts) -> Option<Coding> {
-    let accepted = head.headers.get(ACCEPT_ENCODING).filter(|_| engine.config.settings.compression)?;
-    compress::negotiate(accepted.to_str().ok(), &[Coding::Gzip, Coding::Deflate])
+/// What the answer is to be compressed with. Gzip and deflate are the daemon's, and come through as they are; zstd, where
+/// it is offered, is our own: a daemon does not know it, and between nodes bytes are dearer than processors.
+fn coding(engine: &Engine, upstream: &Upstream, head: &Parts) -> Option<Coding> {
+    let settings = &engine.config.settings;
+    let accepted = head.headers.get(ACCEPT_ENCODING).filter(|_| settings.compression)?;
+    let offered: &[Coding] = if settings.compression_api && upstream.is_local() {
+        &[Coding::Zstd, Coding::Gzip, Coding::Deflate]
+    } else {
+        &[Coding::Gzip, Coding::Deflate]
+    };
+    compress::negotiate(accepted.to_str().ok(), offered)
 }
 
 /// The request as the daemon gets it.

@@ -5,6 +5,7 @@ pub mod body;
 pub mod browser;
 pub mod compress;
 pub mod drain;
+pub mod pack;
 pub mod refusal;
 
 use std::io;

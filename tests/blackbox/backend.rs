@@ -2,6 +2,7 @@
 
 mod connections;
 mod failures;
+mod packed;
 
 use nodegate_standin::content;
 

@@ -44,6 +44,7 @@ impl Settings {
             listeners: reader.listeners(),
             tls: reader.tls(),
             compression: reader.truth("compression.enabled"),
+            compression_api: reader.truth("compression.api"),
             real_ip: reader.real_ip(),
             workers: reader.workers(),
             backend: reader.backend(),

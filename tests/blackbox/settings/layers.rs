@@ -132,6 +132,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("tls.key_file", ""),
         ("compression.enabled", "1"),
         ("listen.proxy_protocol", "false"),
+        ("compression.api", "false"),
         ("real_ip.header", ""),
         ("real_ip.allow_from", ""),
         ("real_ip.acl", "false"),
