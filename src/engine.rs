@@ -20,6 +20,7 @@ use crate::gate::Gate;
 use crate::handler::page::Pages;
 use crate::handler::probe::{ProbePaths, Readiness};
 use crate::handler::public_proxy::PublicProxy;
+use crate::handler::shared::SharedCalls;
 use crate::handler::static_file::types::file_types;
 use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
@@ -58,6 +59,7 @@ pub struct Engine {
     pub backend_headers: HeaderNames,
     pub consoles: Option<ConsoleRules>,
     pub uploads: Option<Uploads>,
+    pub shared_calls: Option<SharedCalls>,
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
     pub counts: Arc<Counts>,
@@ -101,6 +103,7 @@ impl Engine {
             uploads.map(|rules| Uploads::new(rules, &config.root, &config.settings.limits)).transpose();
         let uploads = uploads.map_err(&mut note).ok();
         let public_proxy = PublicProxy::new(&config).map_err(&mut note).ok();
+        let shared_calls = SharedCalls::new(&config).map_err(&mut note).ok();
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let listeners = ListenerRules::all(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
@@ -114,6 +117,7 @@ impl Engine {
             consoles,
             uploads,
             public_proxy,
+            shared_calls,
             common,
             client_context,
             speaks,
@@ -127,6 +131,7 @@ impl Engine {
             Some(consoles),
             Some(uploads),
             Some(public_proxy),
+            Some(shared_calls),
             Some(common),
             Some(client_context),
             Some(speaks),
@@ -154,6 +159,7 @@ impl Engine {
             consoles,
             uploads,
             public_proxy,
+            shared_calls,
             common,
             log: Arc::clone(&lasting.log),
             counts: Arc::clone(&lasting.counts),

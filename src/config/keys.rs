@@ -58,6 +58,7 @@ pub const KEYS: &[Key] = &[
     key("backend.address", None, Kind::Text, "127.0.0.1:85"),
     key("backend.unprivileged", None, Kind::Text, ""),
     key("backend.keepalive", None, Kind::Bool, "false"),
+    key("backend.coalesce", None, Kind::Bool, "false"),
     key("node.name", None, Kind::Text, ""),
     key("cluster.port", None, Kind::Number(1, 65_535), "8006"),
     key("cluster.proxy_protocol", None, Kind::Bool, "false"),

@@ -26,6 +26,9 @@ pub struct Product {
     /// `METHOD PATTERN` of GET calls that change something, or cost much: `nodegate shadow` leaves them out
     #[serde(default)]
     pub side_effects: Vec<String>,
+    /// `GET PATTERN` of calls that GUIs repeat: asked several times at once, one is made where `backend.coalesce` is on
+    #[serde(default)]
+    pub coalesce: Vec<String>,
     /// value of the `Server` header
     pub server: String,
     #[serde(default)]

@@ -120,6 +120,8 @@ impl RealIp {
 pub struct Backend {
     pub address: BackendAddress,
     pub keepalive: bool,
+    /// the same call, asked several times at once, is made once
+    pub coalesce: bool,
 }
 
 /// Where a daemon listens, or nodegate for monitors.

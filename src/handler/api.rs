@@ -22,7 +22,7 @@ use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{Answer, Upstream};
 
 use super::public_proxy::PublicProxy;
-use super::{download, trace};
+use super::{download, shared, trace};
 
 /// An answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
 /// middle gives a clean error.
@@ -61,14 +61,33 @@ impl<'a> Place<'a> {
 
 /// Asks the daemon and passes its answer on.
 pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Response<Body>, Refusal> {
-    let place = call.place;
     let coding = coding(engine, upstream, call.head);
     // What is looked into must not be compressed.
     let by_daemon =
-        coding.filter(|coding| *coding != Coding::Zstd && named_proxy(engine, place).is_none());
-    let answer = upstream.send(request(engine, upstream, call, by_daemon)?).await?;
-    let answer = pass_on(engine, upstream, place, answer).await?;
+        coding.filter(|coding| *coding != Coding::Zstd && named_proxy(engine, call.place).is_none());
+    let shared = engine.shared_calls.as_ref().filter(|_| upstream.is_local());
+    let answer = match shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?))) {
+        Some((shared, key)) => {
+            let times = engine.config.settings.timeout;
+            let ask = async || ask(engine, upstream, call, by_daemon, shared::LARGEST).await;
+            // One that leads may take so long.
+            Box::pin(shared.ask(key, times.connect + times.answer * 2, ask)).await
+        }
+        None => ask(engine, upstream, call, by_daemon, COLLECT).await,
+    }?;
     Ok(if coding == Some(Coding::Zstd) { pack::zstd(answer) } else { answer })
+}
+
+async fn ask(
+    engine: &Engine,
+    upstream: &Upstream,
+    call: Call<'_>,
+    coding: Option<Coding>,
+    collect: usize,
+) -> Result<Response<Body>, Refusal> {
+    let place = call.place;
+    let answer = upstream.send(request(engine, upstream, call, coding)?).await?;
+    pass_on_up_to(engine, upstream, place, answer, collect).await
 }
 
 /// What the answer is to be compressed with. Gzip and deflate are the daemon's, and come through as they are; zstd, where
@@ -140,6 +159,17 @@ pub(super) async fn pass_on(
     place: Place<'_>,
     answer: Answer,
 ) -> Result<Response<Body>, Refusal> {
+    pass_on_up_to(engine, upstream, place, answer, COLLECT).await
+}
+
+/// The same, with another bound for what is collected.
+async fn pass_on_up_to(
+    engine: &Engine,
+    upstream: &Upstream,
+    place: Place<'_>,
+    answer: Answer,
+    limit: usize,
+) -> Result<Response<Body>, Refusal> {
     let Answer { response, body: incoming, started } = answer;
     let (mut head, ()) = response.into_parts();
     if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
@@ -152,8 +182,8 @@ pub(super) async fn pass_on(
     clean(engine, &mut head.headers);
     let body = match (named, incoming.length()) {
         (Some(named), _) => named,
-        (None, Some(length)) if usize::try_from(length).is_ok_and(|length| length <= COLLECT) => {
-            let whole = upstream.whole(incoming, COLLECT, started).await?;
+        (None, Some(length)) if usize::try_from(length).is_ok_and(|length| length <= limit) => {
+            let whole = upstream.whole(incoming, limit, started).await?;
             let plain = !head.headers.contains_key(CONTENT_ENCODING);
             body::full(match named_proxy(engine, place).filter(|_| plain) {
                 Some(proxy) => proxy.put(whole),

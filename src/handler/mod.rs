@@ -6,6 +6,7 @@ pub mod page;
 pub mod probe;
 pub mod public_proxy;
 pub mod redirect;
+pub mod shared;
 pub mod static_file;
 pub mod trace;
 pub mod tunnel;

@@ -41,6 +41,7 @@ struct Row {
     limits: [AtomicU64; Limit::COUNT],
     upstream_errors: [AtomicU64; Phase::COUNT],
     upstream_times: Buckets,
+    coalesced: AtomicU64,
     uploads: Held,
     spool: Held,
     latencies: Latencies,
@@ -60,6 +61,7 @@ impl Row {
             limits: [const { AtomicU64::new(0) }; Limit::COUNT],
             upstream_errors: [const { AtomicU64::new(0) }; Phase::COUNT],
             upstream_times: Buckets::new(),
+            coalesced: AtomicU64::new(0),
             uploads: Held::new(),
             spool: Held::new(),
             latencies: Latencies::new(),
@@ -153,6 +155,11 @@ pub fn upstream_answered(after: Duration) {
     with_row(|row| row.upstream_times.add(after));
 }
 
+/// A request was answered with the answer to another.
+pub fn coalesced() {
+    add(|row| &row.coalesced);
+}
+
 pub fn upload_began() {
     add(|row| &row.uploads.taken);
 }
@@ -200,6 +207,8 @@ pub struct Totals {
     pub limits: [u64; Limit::COUNT],
     pub upstream_errors: [u64; Phase::COUNT],
     pub upstream_times: Times,
+    /// requests that shared the answer to another
+    pub coalesced: u64,
     /// running now
     pub uploads: u64,
     /// bytes that they hold
@@ -216,6 +225,7 @@ pub fn totals() -> Totals {
         totals.denied += read(&row.denied);
         totals.refused += read(&row.refused);
         totals.bytes += read(&row.bytes);
+        totals.coalesced += read(&row.coalesced);
         for (total, counts) in totals.answers.iter_mut().zip(&row.answers) {
             sum_up(total, counts);
         }

@@ -94,6 +94,8 @@ impl Page {
         for (phase, count) in Phase::ALL.iter().zip(totals.upstream_errors) {
             self.sample("upstream_errors_total", &[("phase", phase.name())], count);
         }
+        let help = "Requests that shared the answer to the same call of another, which was under way.";
+        self.one("coalesced_total", Type::Counter, help, totals.coalesced);
     }
 
     fn bridges(&mut self) {

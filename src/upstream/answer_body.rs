@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -48,15 +48,22 @@ impl AnswerBody {
     /// Everything, an error beyond `limit` bytes.
     pub(super) async fn whole(mut self, limit: usize) -> io::Result<Bytes> {
         let mut next = async || poll_fn(|context| self.poll_piece(context)).await.transpose();
-        let mut whole = Bytes::new();
-        while let Some(piece) = next().await? {
-            if whole.len() + piece.len() > limit {
+        let Some(first) = next().await? else { return Ok(Bytes::new()) };
+        let mut whole = BytesMut::new();
+        let mut last = first;
+        loop {
+            if whole.len() + last.len() > limit {
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
-            // Most come in one piece, which needs no copy.
-            whole = if whole.is_empty() { piece } else { [whole, piece].concat().into() };
+            let next = next().await?;
+            match next {
+                // Most come in one piece, which needs no copy.
+                None if whole.is_empty() => return Ok(last),
+                None | Some(_) => whole.extend_from_slice(&last),
+            }
+            let Some(piece) = next else { return Ok(whole.freeze()) };
+            last = piece;
         }
-        Ok(whole)
     }
 
     /// The next piece, `None` at the end.

@@ -38,7 +38,7 @@ pub use pool::PeerPools;
 use pool::Pool;
 
 /// Why there is no answer from an upstream: who, doing what, for how long.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct UpstreamError {
     pub phase: Phase,
     /// the address or the node, as the admin knows it

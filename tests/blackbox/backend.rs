@@ -3,6 +3,7 @@
 mod connections;
 mod failures;
 mod packed;
+mod shared;
 
 use nodegate_standin::content;
 

@@ -183,7 +183,11 @@ impl Reader<'_> {
         let address = self
             .parsed("backend.address", |text| BackendAddress::parse(text, root))
             .unwrap_or_else(|| BackendAddress::Tcp("127.0.0.1:85".to_owned()));
-        Backend { address, keepalive: self.truth("backend.keepalive") }
+        Backend {
+            address,
+            keepalive: self.truth("backend.keepalive"),
+            coalesce: self.truth("backend.coalesce"),
+        }
     }
 
     fn node_name(&mut self) -> String {

@@ -141,6 +141,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("backend.address", "127.0.0.1:85"),
         ("backend.unprivileged", ""),
         ("backend.keepalive", "false"),
+        ("backend.coalesce", "false"),
         ("node.name", host.split('.').next().unwrap()),
         ("cluster.port", "8006"),
         ("tunnel.peer_port", "3128"),

@@ -1,0 +1,158 @@
+//! The same call asked several times at once.
+
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use nodegate_standin::content;
+
+use crate::support::nodegate::eventually;
+use crate::support::{Nodegate, Reply, Site};
+
+/// The built-in profile, with calls of the stand-in that take their time among those that are shared.
+fn profile(site: &Site) -> String {
+    let text = nodegate::config::built_in_profile("pve").unwrap();
+    let (before, after) = text.split_once("coalesce = [").unwrap();
+    site.write("/own.toml", format!("{before}coalesce = [\"GET /standin/{{call}}\", {after}"));
+    site.path("/own.toml").to_str().unwrap().to_owned()
+}
+
+fn start(site: &Site, sets: &[&str]) -> Nodegate {
+    Nodegate::start_profile(site, &profile(site), &[&["backend.coalesce=true"], sets].concat())
+}
+
+/// Asks all at the same time, each on a connection of its own.
+fn ask(gate: &Nodegate, requests: &[(&str, String)]) -> Vec<Reply> {
+    let barrier = Arc::new(Barrier::new(requests.len()));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = requests
+            .iter()
+            .map(|(path, headers)| {
+                let (barrier, mut session) = (Arc::clone(&barrier), gate.connect());
+                scope.spawn(move || {
+                    barrier.wait();
+                    session.request("GET", path, headers, b"")
+                })
+            })
+            .collect();
+        asking.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+const SLOW: &str = "/api2/json/standin/slow?ms=1500";
+
+#[test]
+fn the_same_call_of_the_same_client_is_made_once_for_all_workers() {
+    let site = Site::pve();
+    let gate = start(&site, &["workers=3"]);
+    let cookie = site.cookie("root@pam");
+    let replies = ask(&gate, &vec![(SLOW, cookie.clone()); 30]);
+    assert!(replies.iter().all(|reply| reply.status == 200 && reply.text() == replies[0].text()));
+    assert_eq!(site.daemon.requests().len(), 1);
+    let lines = || site.access_log().matches("\"GET /api2/json/standin/slow?ms=1500 HTTP/1.1\" 200").count();
+    eventually("each request has its line", || lines() == 30);
+    assert_eq!(gate.get(SLOW, &cookie).status, 200);
+    assert_eq!(site.daemon.requests().len(), 2, "nothing is kept");
+}
+
+#[test]
+fn whatever_differs_is_asked_by_itself() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    let other = site.keys.ticket("PVE", "root@pam", nodegate_standin::now() - 60);
+    let requests = [
+        (SLOW, cookie.clone()),
+        (SLOW, cookie.clone()),
+        ("/api2/extjs/standin/slow?ms=1500", cookie.clone()),
+        ("/api2/json/standin/slow?ms=1501", cookie.clone()),
+        (SLOW, site.cookie("bob@pve")),
+        (SLOW, format!("Cookie: PVEAuthCookie={other}\r\n")),
+        (SLOW, format!("{cookie}Accept-Encoding: gzip\r\n")),
+        ("/api2/json/other/standin/slow?ms=1500", cookie.clone()),
+        ("/api2/json/other/standin/slow?ms=1500", cookie.clone()),
+    ];
+    let replies = ask(&gate, &requests);
+    assert!(replies.iter().all(|reply| reply.status == 200));
+    assert_eq!(site.daemon.requests().len(), requests.len() - 1);
+    // A CSRF token is another in each window, and no reading call needs it.
+    site.daemon.clear();
+    let requests = [(SLOW, format!("{cookie}{}", site.csrf("root@pam"))), (SLOW, cookie)];
+    ask(&gate, &requests);
+    assert_eq!(site.daemon.requests().len(), 1);
+}
+
+#[test]
+fn it_is_off_by_default() {
+    let site = Site::pve();
+    let gate = Nodegate::start_profile(&site, &profile(&site), &[]);
+    ask(&gate, &vec![(SLOW, site.cookie("root@pam")); 3]);
+    assert_eq!(site.daemon.requests().len(), 3);
+}
+
+#[test]
+fn errors_are_shared_and_large_answers_are_not() {
+    let site = Site::pve();
+    let gate = start(&site, &["timeout.answer=2"]);
+    let cookie = site.cookie("root@pam");
+    for reply in ask(&gate, &vec![("/api2/json/standin/hang", cookie.clone()); 5]) {
+        assert_eq!(reply.status, 596);
+    }
+    assert_eq!(site.daemon.requests().len(), 1);
+    let large = vec![("/api2/json/standin/big?size=2000000", cookie.clone()); 5];
+    for reply in ask(&gate, &large) {
+        assert!(reply.body == content(2_000_000));
+    }
+    for reply in ask(&gate, &vec![("/api2/json/standin/big?size=900000", cookie); 5]) {
+        assert!(reply.body == content(900_000));
+    }
+}
+
+#[test]
+fn a_client_that_leaves_takes_nobody_with_it() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    let mut first = gate.connect();
+    first.send(format!("GET {SLOW} HTTP/1.1\r\nHost: localhost\r\n{cookie}\r\n"));
+    eventually("the daemon is asked", || site.daemon.requests().len() == 1);
+    let headers = format!("Host: localhost\r\n{cookie}");
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (0..5)
+            .map(|_| {
+                let mut session = gate.connect();
+                session.send(format!("GET {SLOW} HTTP/1.1\r\n{headers}\r\n"));
+                scope.spawn(move || session.reply(false))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        drop(first);
+        for other in others {
+            assert_eq!(other.join().unwrap().status, 200);
+        }
+    });
+    assert!(site.daemon.requests().len() <= 2, "{}", site.daemon.requests().len());
+}
+
+/// What `docs/performance.md` says of fifty windows, ten times as fast.
+#[test]
+fn fifty_windows_with_one_login_cost_the_daemon_less() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let path = "/api2/json/standin/slow?ms=100";
+    let cookie = site.cookie("root@pam");
+    std::thread::scope(|scope| {
+        for window in 0..50 {
+            let (mut session, cookie) = (gate.connect(), &cookie);
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(12 * window));
+                for _ in 0..5 {
+                    assert_eq!(session.request("GET", path, cookie, b"").status, 200);
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+            });
+        }
+    });
+    let calls = site.daemon.requests().len();
+    println!("250 requests cost {calls} calls");
+    assert!(calls < 125, "{calls}");
+}
