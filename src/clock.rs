@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ pub struct Clock {
     written: AtomicU64,
     /// bodies that are taken in beside their answers
     draining: AtomicU64,
+    /// there are several requests at once, and bytes that belong to none
+    multiplexed: AtomicBool,
     header: Duration,
     idle: Duration,
     write: Pace,
@@ -68,6 +70,7 @@ impl Clock {
             waited: AtomicU64::new(0),
             written: AtomicU64::new(0),
             draining: AtomicU64::new(0),
+            multiplexed: AtomicBool::new(false),
             header,
             idle,
             write,
@@ -83,8 +86,18 @@ impl Clock {
         self.state.store(state, Ordering::Relaxed);
     }
 
+    /// From now on `asked` and `answered` tell of the first and the last of the requests that there are at once, and no byte
+    /// that comes or goes between them means anything.
+    pub fn multiplex(&self) {
+        self.multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    fn is_idle_of_one(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == IDLE && !self.multiplexed.load(Ordering::Relaxed)
+    }
+
     fn received(&self) {
-        if self.state.load(Ordering::Relaxed) == IDLE && self.draining.load(Ordering::Relaxed) == 0 {
+        if self.is_idle_of_one() && self.draining.load(Ordering::Relaxed) == 0 {
             self.enter(HEAD);
         }
     }
@@ -97,7 +110,7 @@ impl Clock {
             add(&self.waited, self.now().saturating_sub(since - 1));
         }
         add(&self.written, u64::try_from(bytes).unwrap_or(u64::MAX));
-        if self.state.load(Ordering::Relaxed) == IDLE {
+        if self.is_idle_of_one() {
             self.since.store(self.now(), Ordering::Relaxed);
         }
     }

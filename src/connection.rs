@@ -2,6 +2,7 @@
 
 mod entrance;
 mod handshake;
+mod last_words;
 mod viewer;
 
 use std::pin::Pin;
@@ -10,20 +11,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use self::entrance::{Entered, log_without_request, turn_away};
 use self::handshake::{TLS_HANDSHAKE, first_byte, note, shake_hands};
+use self::last_words::{linger, say_last_words};
 use crate::acl::PeerIp;
 use crate::clock::{Clocked, Expired};
 use crate::engine::{ListenerRules, Speaks};
 use crate::handler::tunnel::{self, Caller};
 use crate::handler::websocket::{bridge, console::Console};
+use crate::http2::{self, Ended};
+use crate::incoming::RequestBody;
 use crate::process::memory;
 use crate::request::{self, Client};
 use crate::server::{Arrived, Worker, WorkerThread};
@@ -34,7 +40,6 @@ use crate::tls::{Acceptor, ClientStream, TlsStream};
 const READ_BUFFER: usize = 72 << 10;
 /// A client that has asked nothing for so long costs no more than its stream, until it asks again.
 const QUIET: Duration = Duration::from_secs(1);
-const LAST_WORDS: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
 
@@ -69,6 +74,9 @@ pub async fn serve(thread: Rc<WorkerThread>, arrived: Arrived) {
             let Ok(client) = Client::new(who, tls, excess, &worker, rules).map(Rc::new) else { return };
             drop(worker); // a connection may outlive many configurations
             match opened {
+                Opened::Tls(stream) if stream.speaks_http2() => {
+                    in_a_box(serve_http2(thread, stream, client)).await;
+                }
                 Opened::Tls(stream) if has_tunnels => {
                     in_a_box(viewer::serve_if_one(thread, stream, client)).await;
                 }
@@ -129,6 +137,17 @@ enum Left<S> {
     Bridged(S, Bytes, Console),
 }
 
+/// Many requests at once; how they end is logged here.
+async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<Client>) {
+    let ended = http2::serve(&thread, stream, &client).await;
+    memory::released();
+    match ended {
+        Ended::Closed => (),
+        Ended::NoRequest => log_without_request(&thread.worker().engine, client.peer, 408),
+        Ended::TurnedAway => turn_away(&thread.worker().engine, client.peer),
+    }
+}
+
 /// Requests until the connection ends. What was read of it before goes first.
 ///
 /// Each stretch of requests lives in a box of its own: between two of them, and for a console, nothing is held but
@@ -184,10 +203,10 @@ where
 {
     let (asking, serving) = (Rc::clone(client), Rc::clone(thread));
     // Each request goes by the configuration of its moment, which may be a newer one than the connection's.
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let worker = serving.worker();
         let answered = if asking.is_admitted(&worker) {
-            Ok(request::handle(worker, Rc::clone(&asking), request))
+            Ok(request::handle(worker, Rc::clone(&asking), request.map(RequestBody::Http1)))
         } else {
             turn_away(&worker.engine, asking.peer);
             Err(TurnedAway)
@@ -252,23 +271,4 @@ async fn turn_out<S: AsyncWrite + Unpin>(worker: &Worker, peer: PeerIp, mut stre
         Expired::Idle | Expired::Quiet => say_last_words(&mut stream, b"").await,
         Expired::Write => (),
     }
-}
-
-/// Closes, but takes in what is still being sent: else the client's system would throw away the answer that says
-/// what was wrong with it.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let _ = timeout(LAST_WORDS, async {
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-    })
-    .await;
-}
-
-/// Writes and closes, for as long as that may take at most.
-async fn say_last_words<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
-    let _ = timeout(LAST_WORDS, async {
-        stream.write_all(words).await?;
-        stream.shutdown().await
-    })
-    .await;
 }

@@ -23,6 +23,7 @@ pub fn check(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
 pub fn request_line(head: &Parts) -> String {
     let version = match head.version {
         Version::HTTP_10 => " HTTP/1.0",
+        Version::HTTP_2 => " HTTP/2.0",
         _ => " HTTP/1.1",
     };
     let target = head.uri.path_and_query().filter(|_| head.uri.authority().is_none());
@@ -86,7 +87,11 @@ pub fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
         lines.flat_map(|line| line.split(',')).any(|named| named.trim().eq_ignore_ascii_case(option))
     };
-    if version == Version::HTTP_10 { names("keep-alive") } else { !names("close") }
+    match version {
+        Version::HTTP_10 => names("keep-alive"),
+        Version::HTTP_2 => false, // the connection is no request's
+        _ => !names("close"),
+    }
 }
 
 /// One transfer coding, `chunked`, applied once (RFC 9112 section 6.1). Another one would reach the daemon undecoded.

@@ -12,6 +12,8 @@ pub mod engine;
 pub mod gate;
 pub mod handler;
 pub mod head;
+pub mod http2;
+pub mod incoming;
 pub mod limits;
 pub mod listener;
 pub mod pattern;

@@ -14,8 +14,7 @@ use std::time::SystemTime;
 
 use http::header::{CONNECTION, ETAG, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
 pub use client::{Client, Who};
@@ -25,10 +24,12 @@ use crate::gate::{Denial, Identity};
 use crate::handler::upload::{self, Upload};
 use crate::handler::{api, redirect, trace, websocket};
 use crate::head;
+use crate::incoming::RequestBody;
 use crate::process::{fault, log_context};
 use crate::response::access_log::Details;
 use crate::response::body::Body;
 use crate::response::drain;
+use crate::response::phrase;
 use crate::response::refusal::{self, Form, Refusal};
 use crate::response::{LoggedBody, Record};
 use crate::route::Route;
@@ -42,7 +43,7 @@ use crate::target::{ApiPath, Target};
 pub fn handle(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> impl Future<Output = Response<LoggedBody>> {
     let address = worker.engine.real_ip(client.peer, request.headers());
     let context = log_context::Context::new(address, worker.engine.log.is_detailed());
@@ -52,7 +53,7 @@ pub fn handle(
 async fn answer_in_full(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     address: IpAddr,
 ) -> Response<LoggedBody> {
     let started = Instant::now();
@@ -114,6 +115,9 @@ async fn answer_in_full(
             Box::new(Details::of(context, client.tls.clone(), client.listener()))
         });
     }
+    if head.version == Version::HTTP_2 {
+        phrase::tell(&mut response, &head.method, form);
+    }
     trace::tell(&engine.config.settings.tracing, &mut response);
     let cacheable = response.headers().contains_key(ETAG);
     engine.common.add_to(&mut response, cacheable, head::keeps_alive(head.version, &head.headers));
@@ -143,7 +147,7 @@ impl Asked<'_> {
 
 async fn answer(
     asked: Asked<'_>,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
     record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
     let Asked { worker, client, class, head, .. } = asked;
@@ -182,8 +186,9 @@ async fn answer(
                 && let Some(address) = engine.counted(client.peer, record.client)
             {
                 let guess = login::Guess { engine, head, identity: &identity, peer: client.peer, address };
-                let call =
-                    async |body: &mut Option<Incoming>| run_api(&asked, &identity, route, path, body).await;
+                let call = async |body: &mut Option<RequestBody>| {
+                    run_api(&asked, &identity, route, path, body).await
+                };
                 return Box::pin(guess.judge(body, call)).await;
             }
             let answer = run_api(&asked, &identity, route, path, body).await?;
@@ -213,7 +218,7 @@ async fn run_api(
     identity: &Identity,
     route: Route,
     path: &ApiPath,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
 ) -> Result<Response<Body>, Refusal> {
     let Asked { worker, client, head, address, .. } = *asked;
     let engine = &worker.engine;
@@ -225,6 +230,7 @@ async fn run_api(
         client: address,
         body,
         place: api::Place { method: &head.method, path, privileged },
+        piece: client.piece,
     };
     match route {
         Route::Node(_) | Route::Master(_) if engine.backend_headers.is_looped(&head.headers) => {

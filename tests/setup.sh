@@ -9,7 +9,7 @@ building=(ca-certificates gcc=cc libc6-dev libssl-dev pkg-config=pkg-config)
 packing=(dpkg-dev=dpkg-buildpackage debhelper=dh)
 trying=(curl=curl)
 testing=(
-    wget=wget zstd=zstd openssl=openssl sslscan=sslscan testssl.sh=testssl
+    wget=wget zstd=zstd nghttp2-client=h2load openssl=openssl sslscan=sslscan testssl.sh=testssl
     iproute2=ip strace=strace procps=ps man-db=man groff-base=groff systemd=systemd-cat
     slowhttptest=slowhttptest faketime=faketime nftables=nft python3-fusepy
     chromium=chromium nodejs=node npm=npm

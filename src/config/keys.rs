@@ -49,6 +49,7 @@ pub const KEYS: &[Key] = &[
     key("tls.more_certificates", None, Kind::List, ""),
     key("tls.client_certificates", None, Kind::Text, "off"),
     key("tls.client_ca", None, Kind::Text, ""),
+    key("http2", None, Kind::Bool, "false"),
     key("compression.enabled", Some("COMPRESSION"), Kind::Bool, "1"),
     key("compression.api", None, Kind::Bool, "false"),
     key("real_ip.header", Some("PROXY_REAL_IP_HEADER"), Kind::Text, ""),

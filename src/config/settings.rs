@@ -65,6 +65,7 @@ pub struct TlsSettings {
     /// beside the profile's own: each with its chain, the key in it or beside it
     pub more_certificates: Vec<PathBuf>,
     pub clients: ClientDemand,
+    pub offers: Offers,
     /// for problems that only OpenSSL can find: where each of these settings came from
     pub origins: TlsOrigins,
 }
@@ -76,6 +77,13 @@ pub struct TlsOrigins {
     pub dhparams: Origin,
     pub key_file: Origin,
     pub more_certificates: Origin,
+}
+
+/// The versions of HTTP that clients may choose from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Offers {
+    Http1,
+    Http2AsWell,
 }
 
 /// Whether clients are asked for a certificate.

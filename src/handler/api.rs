@@ -19,14 +19,10 @@ use crate::response::pack;
 use crate::response::refusal::Refusal;
 use crate::target::ApiPath;
 use crate::upstream::outgoing::Outgoing;
-use crate::upstream::{Answer, Upstream};
+use crate::upstream::{Answer, PIECE, Upstream};
 
 use super::public_proxy::PublicProxy;
 use super::{download, shared, trace};
-
-/// An answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
-/// middle gives a clean error.
-const COLLECT: usize = 65_536;
 
 /// Said anew in every answer by ourselves.
 static SAID_ANEW: [HeaderName; 5] = [DATE, SERVER, EXPIRES, CACHE_CONTROL, PRAGMA];
@@ -41,6 +37,8 @@ pub struct Call<'a> {
     pub client: &'a HeaderValue,
     pub body: Bytes,
     pub place: Place<'a>,
+    /// bytes of the answer that are held for its client
+    pub piece: usize,
 }
 
 /// What an answer may name a file for (`download.rs`).
@@ -50,6 +48,16 @@ pub struct Place<'a> {
     pub path: &'a ApiPath,
     /// the daemon that answers may read every file anyway
     pub privileged: bool,
+}
+
+/// How much of an answer is held, in bytes.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// an answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
+    /// middle gives a clean error
+    whole: usize,
+    /// of others
+    piece: usize,
 }
 
 impl<'a> Place<'a> {
@@ -66,14 +74,16 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
     let by_daemon =
         coding.filter(|coding| *coding != Coding::Zstd && named_proxy(engine, call.place).is_none());
     let shared = engine.shared_calls.as_ref().filter(|_| upstream.is_local());
-    let answer = match shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?))) {
-        Some((shared, key)) => {
-            let times = engine.config.settings.timeout;
-            let ask = async || ask(engine, upstream, call, by_daemon, shared::LARGEST).await;
-            // One that leads may take so long.
-            Box::pin(shared.ask(key, times.connect + times.answer * 2, ask)).await
-        }
-        None => ask(engine, upstream, call, by_daemon, COLLECT).await,
+    let key = shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?)));
+    let whole = if key.is_some() { shared::LARGEST } else { call.piece };
+    let bounds = Bounds { whole, piece: call.piece };
+    let ask = async || ask(engine, upstream, call, by_daemon, bounds).await;
+    let answer = if let Some((shared, key)) = key {
+        let times = engine.config.settings.timeout;
+        // One that leads may take so long.
+        Box::pin(shared.ask(key, times.connect + times.answer * 2, ask)).await
+    } else {
+        ask().await
     }?;
     Ok(if coding == Some(Coding::Zstd) { pack::zstd(answer) } else { answer })
 }
@@ -83,11 +93,11 @@ async fn ask(
     upstream: &Upstream,
     call: Call<'_>,
     coding: Option<Coding>,
-    collect: usize,
+    bounds: Bounds,
 ) -> Result<Response<Body>, Refusal> {
     let place = call.place;
     let answer = upstream.send(request(engine, upstream, call, coding)?).await?;
-    pass_on_up_to(engine, upstream, place, answer, collect).await
+    pass_on_within(engine, upstream, place, answer, bounds).await
 }
 
 /// What the answer is to be compressed with. Gzip and deflate are the daemon's, and come through as they are; zstd, where
@@ -159,16 +169,16 @@ pub(super) async fn pass_on(
     place: Place<'_>,
     answer: Answer,
 ) -> Result<Response<Body>, Refusal> {
-    pass_on_up_to(engine, upstream, place, answer, COLLECT).await
+    pass_on_within(engine, upstream, place, answer, Bounds { whole: PIECE, piece: PIECE }).await
 }
 
-/// The same, with another bound for what is collected.
-async fn pass_on_up_to(
+/// The same within other bounds.
+async fn pass_on_within(
     engine: &Engine,
     upstream: &Upstream,
     place: Place<'_>,
     answer: Answer,
-    limit: usize,
+    bounds: Bounds,
 ) -> Result<Response<Body>, Refusal> {
     let Answer { response, body: incoming, started } = answer;
     let (mut head, ()) = response.into_parts();
@@ -182,15 +192,15 @@ async fn pass_on_up_to(
     clean(engine, &mut head.headers);
     let body = match (named, incoming.length()) {
         (Some(named), _) => named,
-        (None, Some(length)) if usize::try_from(length).is_ok_and(|length| length <= limit) => {
-            let whole = upstream.whole(incoming, limit, started).await?;
+        (None, Some(length)) if usize::try_from(length).is_ok_and(|length| length <= bounds.whole) => {
+            let whole = upstream.whole(incoming, bounds.whole, started).await?;
             let plain = !head.headers.contains_key(CONTENT_ENCODING);
             body::full(match named_proxy(engine, place).filter(|_| plain) {
                 Some(proxy) => proxy.put(whole),
                 None => whole,
             })
         }
-        _ => Body::boxed(incoming),
+        _ => Body::boxed(incoming.in_pieces_of(bounds.piece)),
     };
     let mut response = Response::new(body);
     *response.status_mut() = head.status;

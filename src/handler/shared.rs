@@ -23,7 +23,7 @@ use crate::status::counters;
 use crate::upstream::UpstreamError;
 
 /// Bytes of an answer that is shared, and held until the slowest who shares it has taken it.
-pub(super) const LARGEST: usize = 1 << 20;
+pub(super) const LARGEST: usize = 256 << 10;
 
 /// The calls of a profile that may be shared, and those of all workers that are under way.
 pub struct SharedCalls {

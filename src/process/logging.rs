@@ -11,6 +11,7 @@ use tracing::{Event, Span, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Layer;
 use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
@@ -31,7 +32,9 @@ pub enum Reader {
 /// Starts logging. The journal gets fields; where it cannot be reached, lines do.
 pub fn start(debug: bool, reader: Reader) {
     let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    let registry = tracing_subscriber::registry().with(level);
+    // It tells of each frame, and of paths that are malformed, in which there may be secrets.
+    let shown = Targets::new().with_default(level).with_target("h2", LevelFilter::OFF);
+    let registry = tracing_subscriber::registry().with(shown);
     let wants_journal = reader == Reader::Nobody || stderr_is_the_journal();
     if wants_journal && let Ok(journal) = tracing_journald::layer() {
         let priorities = PriorityMappings {

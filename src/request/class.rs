@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use http::Method;
 use http::header::CONTENT_TYPE;
-use hyper::body::Incoming;
 use serde::Deserialize;
 
 use super::{Asked, whole_body};
 use crate::gate::Identity;
+use crate::incoming::RequestBody;
 use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::route_class::{Claim, RouteClass};
@@ -75,7 +75,7 @@ pub(super) async fn check_login(
     class: &RouteClass,
     asked: &Asked<'_>,
     path: &ApiPath,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
 ) -> Result<(), Refusal> {
     let head = asked.head;
     let Some(realm) = class.login_realm(&head.method, path) else { return Ok(()) };

@@ -17,6 +17,7 @@ use crate::limits::places::Place;
 use crate::route_class::RouteClass;
 use crate::server::Worker;
 use crate::tls::TlsSession;
+use crate::upstream::PIECE;
 
 /// Whose connection it is.
 #[derive(Clone, Copy)]
@@ -46,6 +47,8 @@ pub struct Client {
     /// without TLS requests are redirected, unless the listener speaks clear HTTP
     pub is_served: bool,
     pub clock: Arc<Clock>,
+    /// bytes of an answer that are held for it
+    pub piece: usize,
     /// what the connection is bridged to once the answer is out
     pub console: RefCell<Option<Console>>,
     /// why nothing is served on it
@@ -72,6 +75,7 @@ impl Client {
             is_served: tls.is_some() || !rules.tls,
             tls,
             clock: Arc::new(Clock::new(&worker.engine.config.settings)),
+            piece: PIECE,
             console: RefCell::new(None),
             excess,
             admitted: Cell::new(worker.generation),
@@ -83,6 +87,25 @@ impl Client {
     /// Why nothing is served on it, where that is so.
     pub fn excess(&self) -> Option<Excess> {
         self.excess
+    }
+
+    /// The same client for one of several requests at once, with a clock of its own.
+    #[must_use]
+    pub fn for_stream(&self, worker: &Worker, piece: usize) -> Self {
+        Self {
+            peer: self.peer,
+            via: self.via,
+            address: self.address.clone(),
+            is_served: self.is_served,
+            tls: self.tls.clone(),
+            clock: Arc::new(Clock::new(&worker.engine.config.settings)),
+            piece,
+            console: RefCell::new(None),
+            excess: self.excess,
+            admitted: Cell::new(self.admitted.get()),
+            rules: RefCell::new(Arc::clone(&self.rules.borrow())),
+            is_orphan: Cell::new(self.is_orphan.get()),
+        }
     }
 
     /// Whether it may still connect; judged once by each configuration.

@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use crate::acl::PeerIp;
 use crate::engine::Engine;
 use crate::gate::ticket::TicketError;
 use crate::gate::{Denial, Identity};
+use crate::incoming::RequestBody;
 use crate::limits::{Excess, logins};
 use crate::response::body::Body;
 use crate::response::refusal::Refusal;
@@ -54,8 +54,8 @@ impl Guess<'_> {
     /// Lets the daemon judge by `call`, unless the address is over its limit.
     pub(super) async fn judge(
         &self,
-        body: &mut Option<Incoming>,
-        call: impl AsyncFnOnce(&mut Option<Incoming>) -> Result<Response<Body>, Refusal>,
+        body: &mut Option<RequestBody>,
+        call: impl AsyncFnOnce(&mut Option<RequestBody>) -> Result<Response<Body>, Refusal>,
     ) -> Result<Response<Body>, Refusal> {
         let began = Instant::now();
         let judged = match &self.identity.client {
@@ -93,8 +93,8 @@ impl Guess<'_> {
     /// The answer, and whether it says that the login failed.
     async fn judge_login(
         &self,
-        body: &mut Option<Incoming>,
-        call: impl AsyncFnOnce(&mut Option<Incoming>) -> Result<Response<Body>, Refusal>,
+        body: &mut Option<RequestBody>,
+        call: impl AsyncFnOnce(&mut Option<RequestBody>) -> Result<Response<Body>, Refusal>,
     ) -> Result<(Response<Body>, bool), Refusal> {
         let attempt = self.engine.counts.logins.begin(self.address, self.limit()).await?;
         let answer = call(body).await?;
@@ -110,7 +110,7 @@ impl Guess<'_> {
     }
 
     /// Who the client says it is: nobody has judged that.
-    async fn user(&self, body: &mut Option<Incoming>) -> Option<String> {
+    async fn user(&self, body: &mut Option<RequestBody>) -> Option<String> {
         if let Some(user) = self.identity.user() {
             return Some(user.to_string());
         }

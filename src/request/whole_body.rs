@@ -7,10 +7,10 @@ use http::Method;
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine::Engine;
+use crate::incoming::RequestBody;
 use crate::limits::pace::Pace;
 use crate::response::refusal::Refusal;
 
@@ -22,7 +22,7 @@ pub(super) struct LookedInto(Arc<OnceLock<Bytes>>);
 pub(super) async fn look_into(
     engine: &Engine,
     head: &Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
 ) -> Result<Bytes, Refusal> {
     let whole = read(engine, head, body).await?;
     if let Some(LookedInto(place)) = head.extensions.get() {
@@ -35,7 +35,7 @@ pub(super) async fn look_into(
 pub(super) async fn read(
     engine: &Engine,
     head: &Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
 ) -> Result<Bytes, Refusal> {
     let limit = engine.config.settings.limits.body;
     let settings = &engine.config.settings;
@@ -61,7 +61,7 @@ pub(super) async fn read(
 }
 
 /// Trailers are dropped.
-async fn collect(incoming: &mut Incoming, limit: usize, pace: Pace) -> Result<Bytes, Refusal> {
+async fn collect(incoming: &mut RequestBody, limit: usize, pace: Pace) -> Result<Bytes, Refusal> {
     let began = Instant::now();
     let mut whole = BytesMut::new();
     let late = || Refusal::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };

@@ -6,18 +6,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
+use crate::incoming::RequestBody;
 
 /// Many clients read the answer only after they have sent everything: uploads of this size get theirs.
 const TIME: Duration = Duration::from_secs(30);
 const BYTES: usize = 1 << 30;
 
-/// Takes in what still comes, in a task of its own. Nothing of it is kept.
-pub fn start(body: Option<Incoming>, clock: &Arc<Clock>) {
-    let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return };
+/// Takes in what still comes, in a task of its own. Nothing of it is kept. A stream of HTTP/2 is given up without harm.
+pub fn start(body: Option<RequestBody>, clock: &Arc<Clock>) {
+    let Some(RequestBody::Http1(mut body)) = body else { return };
+    if body.is_end_stream() {
+        return;
+    }
     let draining = Clock::draining(clock);
     tokio::task::spawn_local(async move {
         let _draining = draining;

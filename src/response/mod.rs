@@ -6,6 +6,7 @@ pub mod browser;
 pub mod compress;
 pub mod drain;
 pub mod pack;
+pub mod phrase;
 pub mod refusal;
 
 use std::io;

@@ -40,6 +40,19 @@ impl Form {
             Some(_) | None => Self::Text,
         }
     }
+
+    /// The type and the text of a body that tells of a failure.
+    pub fn failure(self, status: StatusCode, message: &str) -> (&'static str, String) {
+        match self {
+            Self::Text => ("text/plain;charset=UTF-8", format!("{message}\n")),
+            Self::Json => (JSON, json!({ "data": null, "message": message }).to_string()),
+            Self::ExtJs => {
+                let told =
+                    json!({ "data": null, "success": 0, "status": status.as_u16(), "message": message });
+                (JSON, told.to_string())
+            }
+        }
+    }
 }
 
 /// Everything that keeps a request from its answer.
@@ -215,15 +228,8 @@ impl Refusal {
             counters::limited(limit);
         }
         let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 429 | 431);
-        let (code, content_type, text) = match form {
-            Form::Text => (status, "text/plain;charset=UTF-8", format!("{message}\n")),
-            Form::Json => (status, JSON, json!({ "data": null, "message": message }).to_string()),
-            Form::ExtJs => {
-                let told =
-                    json!({ "data": null, "success": 0, "status": status.as_u16(), "message": message });
-                (if keeps_status { status } else { StatusCode::OK }, JSON, told.to_string())
-            }
-        };
+        let code = if form == Form::ExtJs && !keeps_status { StatusCode::OK } else { status };
+        let (content_type, text) = form.failure(status, &message);
         let mut response = Response::new(body::full(Bytes::from(text)));
         *response.status_mut() = code;
         let headers = response.headers_mut();

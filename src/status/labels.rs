@@ -65,10 +65,11 @@ pub enum Limit {
     BodyTime,
     Head,
     Url,
+    Frames,
 }
 
 impl Limit {
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::LoginFailures,
@@ -84,6 +85,7 @@ impl Limit {
         Self::BodyTime,
         Self::Head,
         Self::Url,
+        Self::Frames,
     ];
 
     pub fn name(self) -> &'static str {
@@ -101,6 +103,7 @@ impl Limit {
             Self::BodyTime => "body_time",
             Self::Head => "header",
             Self::Url => "url",
+            Self::Frames => "frames",
         }
     }
 }

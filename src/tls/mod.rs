@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::problem::{Origin, Problem, Severity};
 use crate::config::product::Protocol;
-use crate::config::settings::{ClientDemand, TlsSettings};
+use crate::config::settings::{ClientDemand, Offers, TlsSettings};
 use crate::status::report::ServedCertificate;
 use pair::{Contents, Pair};
 use ticket_keys::TicketKeys;
@@ -43,6 +43,8 @@ const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
 
 /// What ALPN offers: HTTP/2 has no reason phrase, and clients read it.
 const ALPN: &[u8] = b"\x08http/1.1";
+/// The same where HTTP/2 is switched on.
+const ALPN_WITH_HTTP2: &[u8] = b"\x02h2\x08http/1.1";
 
 /// What an asynchronous stream needs: a write that waits may come back from another place in memory.
 pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::ACCEPT_MOVING_WRITE_BUFFER);
@@ -111,11 +113,20 @@ impl Acceptor {
         let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
         let mut by_demand: Vec<(ClientDemand, SslContext)> = Vec::new();
         let mut complete = true;
+        // Where one CONNECT is all that is asked, there is but one version of it.
+        let offers = match config.product.protocol {
+            Protocol::Https => settings.offers,
+            Protocol::Connect => Offers::Http1,
+        };
         for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
             if by_demand.iter().any(|(known, _)| known == demand) {
                 continue;
             }
-            match contexts::of(&TlsSettings { clients: demand.clone(), ..settings.clone() }, &pairs, keys) {
+            match contexts::of(
+                &TlsSettings { clients: demand.clone(), offers, ..settings.clone() },
+                &pairs,
+                keys,
+            ) {
                 Ok((context, warnings)) => {
                     problems.extend(warnings.into_iter().filter(|_| by_demand.is_empty()));
                     by_demand.push((demand.clone(), context));
@@ -236,7 +247,12 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     // Sessions travel in tickets; a cache here would only grow.
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     builder.set_session_id_context(b"nodegate")?;
-    builder.set_alpn_select_callback(|_, offered| select_next_proto(ALPN, offered).ok_or(AlpnError::NOACK));
+    let alpn = match settings.offers {
+        Offers::Http1 => ALPN,
+        Offers::Http2AsWell => ALPN_WITH_HTTP2,
+    };
+    builder
+        .set_alpn_select_callback(move |_, offered| select_next_proto(alpn, offered).ok_or(AlpnError::NOACK));
     Ok(builder)
 }
 

@@ -103,6 +103,11 @@ impl TlsStream {
             && ssl.peer_certificate().is_some_and(|shown| client_certificate::has_ended(&shown))
     }
 
+    /// Whether the client has chosen HTTP/2 (RFC 7301).
+    pub fn speaks_http2(&self) -> bool {
+        self.0.ssl().selected_alpn_protocol() == Some(b"h2")
+    }
+
     pub fn session(&self) -> TlsSession {
         TlsSession::of(self.0.ssl())
     }

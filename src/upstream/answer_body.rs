@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::pool::Pool;
 
 /// Bytes read at once of a body that is passed on.
-const PIECE: usize = 64 << 10;
+pub const PIECE: usize = 64 << 10;
 
 /// What is left of an answer.
 pub struct AnswerBody {
@@ -26,6 +26,8 @@ pub struct AnswerBody {
     /// where the connection goes when the body is out
     pool: Option<Rc<Pool>>,
     patience: Duration,
+    /// bytes read at once
+    piece: usize,
     /// since when the daemon is waited for, once it is
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
@@ -37,7 +39,20 @@ impl AnswerBody {
         pool: Option<Rc<Pool>>,
         patience: Duration,
     ) -> Self {
-        Self { connection: Some(connection), rest: framing.into(), pool, patience, waiting: None }
+        Self {
+            connection: Some(connection),
+            rest: framing.into(),
+            pool,
+            patience,
+            piece: PIECE,
+            waiting: None,
+        }
+    }
+
+    /// The same, read by smaller pieces.
+    #[must_use]
+    pub fn in_pieces_of(self, piece: usize) -> Self {
+        Self { piece, ..self }
     }
 
     /// Bytes to come, where they are known.
@@ -79,7 +94,7 @@ impl AnswerBody {
                 Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
             }
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-            match connection.poll_fill(context, PIECE) {
+            match connection.poll_fill(context, self.piece) {
                 Poll::Ready(Ok(0)) if self.rest == Rest::UntilClose => {
                     self.connection = None;
                     return Poll::Ready(None);

@@ -30,7 +30,7 @@ use crate::config::settings::{BackendAddress, Timeouts};
 use crate::process::log_context;
 use crate::status::counters;
 pub use crate::status::labels::Phase;
-pub use answer_body::AnswerBody;
+pub use answer_body::{AnswerBody, PIECE};
 use connection::{Connection, ExchangeError, Stream};
 use outgoing::{Outgoing, Wire};
 use peer::Peer;

@@ -34,6 +34,7 @@ mod gate;
 mod help;
 mod house;
 mod http;
+mod http2;
 mod isolation;
 mod journal;
 mod limits;

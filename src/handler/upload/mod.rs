@@ -19,7 +19,6 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -33,6 +32,7 @@ use crate::config::root::Root;
 use crate::config::settings::Limits;
 use crate::engine::Engine;
 use crate::gate::Identity;
+use crate::incoming::RequestBody;
 use crate::limits::Excess;
 use crate::limits::pace::Pace;
 use crate::response::body::{self, Body};
@@ -41,6 +41,7 @@ use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::server::Worker;
 use crate::target::ApiPath;
+use crate::upstream::PIECE;
 use crate::upstream::outgoing::Outgoing;
 
 /// More than the daemon ever answers here.
@@ -142,7 +143,7 @@ pub struct Upload<'a> {
 pub async fn run(
     worker: &Rc<Worker>,
     upload: &Upload<'_>,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
 ) -> Result<Response<Body>, Refusal> {
     let uploads = worker.engine.uploads.as_ref().ok_or(Refusal::NotServed("uploads are"))?;
     let rules = &uploads.rules;
@@ -210,6 +211,7 @@ async fn hand_over(
         client: upload.client,
         body: Bytes::from(text),
         place: Place::of_call(&head.method, upload.path),
+        piece: PIECE,
     };
     let request = api::request(engine, worker.local(&Route::Daemon), call, None)?;
     let (worker, path) = (Rc::clone(worker), upload.path.clone());

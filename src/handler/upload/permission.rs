@@ -14,6 +14,7 @@ use crate::handler::api::{self, Call, Place};
 use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::server::Worker;
+use crate::upstream::PIECE;
 
 /// Passes where the user has the profile's privilege.
 pub(super) async fn check(
@@ -34,6 +35,7 @@ pub(super) async fn check(
         client: upload.client,
         body: Bytes::new(),
         place: Place::of_call(&head.method, upload.path),
+        piece: PIECE,
     };
     let daemon = worker.local(&Route::Daemon);
     let answer = daemon.send(api::request(engine, daemon, call, None)?).await?;

@@ -102,8 +102,8 @@ fn errors_are_shared_and_large_answers_are_not() {
     for reply in ask(&gate, &large) {
         assert!(reply.body == content(2_000_000));
     }
-    for reply in ask(&gate, &vec![("/api2/json/standin/big?size=900000", cookie); 5]) {
-        assert!(reply.body == content(900_000));
+    for reply in ask(&gate, &vec![("/api2/json/standin/big?size=260000", cookie); 5]) {
+        assert!(reply.body == content(260_000));
     }
 }
 

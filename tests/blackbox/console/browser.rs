@@ -27,7 +27,11 @@ fn site(port: u16) -> Site {
 
 /// With everything switched on that makes browsers careful.
 fn start(site: &Site) -> Nodegate {
-    let gate = Nodegate::start(site, &[&["console.ping=1"], &browser_headers::ALL[..]].concat());
+    start_with(site, &[])
+}
+
+fn start_with(site: &Site, sets: &[&str]) -> Nodegate {
+    let gate = Nodegate::start(site, &[&["console.ping=1"], &browser_headers::ALL[..], sets].concat());
     let pages = ["/novnc/page.html", "/xtermjs/page.html"].map(|page| gate.get(page, ""));
     let page = pages.iter().find(|page| page.status == 200).unwrap();
     assert!(page.header("content-security-policy").is_some());
@@ -97,6 +101,25 @@ fn xterm_types_and_pastes_a_megabyte() {
     let line = "0123456789abcdef".repeat(PASTE / 16);
     assert_eq!(heard.len(), KEYS.len() + PASTE);
     assert!(heard == format!("{KEYS}{line}").as_bytes());
+}
+
+#[test]
+fn a_browser_that_speaks_http_2_opens_its_console_with_http_1() {
+    let console = Console::listen();
+    let site = site(console.port);
+    install(&site, "@xterm/xterm/lib", "/usr/share/pve-xtermjs");
+    install(&site, "@xterm/xterm/css/xterm.css", "/usr/share/pve-xtermjs/xterm.css");
+    page(&site, "xterm.html", "/usr/share/pve-xtermjs/page.html");
+    let gate = start_with(&site, &["http2=true"]);
+    let terminal = std::thread::spawn(move || termproxy(console.accept()));
+    let told = browse(&site, &gate, "xterm");
+    assert_eq!(told["events"], serde_json::json!(["ready", "close 1000"]));
+    assert_eq!(terminal.join().unwrap().1.len(), KEYS.len() + PASTE);
+    let has = |start: &str, end: &str| {
+        site.access_log().lines().any(|line| line.contains(start) && line.contains(end))
+    };
+    eventually("the page came by HTTP/2", || has("\"GET /xtermjs/page.html", "HTTP/2.0\" 200"));
+    eventually("the console was opened by HTTP/1.1", || has("vncwebsocket", "HTTP/1.1\" 101"));
 }
 
 /// Echoes what is typed; says how a paste ended instead of sending it back. The first line and all that was typed.

@@ -130,6 +130,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("tls.disable_tls_1_3", "0"),
         ("tls.dhparams", ""),
         ("tls.key_file", ""),
+        ("http2", "false"),
         ("compression.enabled", "1"),
         ("listen.proxy_protocol", "false"),
         ("compression.api", "false"),

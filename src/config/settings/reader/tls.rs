@@ -1,7 +1,7 @@
 //! Settings for TLS.
 
 use super::Reader;
-use crate::config::settings::{ClientCertificates, ClientDemand, TlsOrigins, TlsSettings};
+use crate::config::settings::{ClientCertificates, ClientDemand, Offers, TlsOrigins, TlsSettings};
 
 impl Reader<'_> {
     pub(super) fn tls(&mut self) -> TlsSettings {
@@ -22,6 +22,7 @@ impl Reader<'_> {
                 key: "tls.client_ca".to_owned(),
                 origin: self.text("tls.client_ca").origin,
             },
+            offers: if self.truth("http2") { Offers::Http2AsWell } else { Offers::Http1 },
             origins: TlsOrigins {
                 ciphers: self.text("tls.ciphers").origin,
                 ciphersuites: self.text("tls.ciphersuites").origin,

@@ -1,0 +1,223 @@
+//! HTTP/2 (RFC 9113), where it is switched on and the client has chosen it: one connection, and a task for each of its streams.
+//! What a stream asks goes the same path as any other request (`request.rs`). Consoles stay with HTTP/1.1.
+//!
+//! All of it is bounded: streams, heads, what waits to be sent and what has come, cheap frames (`flood.rs`), and the time a client
+//! takes for its first request, between two, and for an answer.
+
+mod flood;
+mod head;
+mod stream;
+mod watched;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, Clocked, Expired};
+use crate::config::settings::Limits;
+use crate::request::Client;
+use crate::server::WorkerThread;
+use crate::status::counters;
+use crate::status::labels::Limit;
+use crate::tls::ClientStream;
+use watched::{Watch, Watched};
+
+/// Requests of one connection that are answered at the same time: more than browsers open connections of HTTP/1.1, and few enough that
+/// all their answers are no more than one of those may hold.
+const STREAMS: u32 = 8;
+/// Bytes of bodies that may come before they are taken, of a stream and of a connection.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// Streams that break the rules, before the connection ends.
+const LOCAL_RESETS: usize = 100;
+/// Streams that were given up before they were looked at, before the connection ends (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Beside what the settings allow, so that most heads which are too large are refused with a reason.
+const MORE_HEAD: usize = 4 << 10;
+/// For requests that were on their way when the client was asked to send no more.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// For GOAWAY.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How a connection came to its end.
+pub enum Ended {
+    /// by itself
+    Closed,
+    /// the client has kept us waiting for its first request
+    NoRequest,
+    /// the access list admits it no longer
+    TurnedAway,
+}
+
+type Served<S> = Connection<Watched<Clocked<S>>, Bytes>;
+
+/// Requests until the connection ends.
+pub async fn serve<S: ClientStream>(thread: &Rc<WorkerThread>, stream: S, client: &Rc<Client>) -> Ended {
+    client.clock.multiplex();
+    let watch = Watch::new();
+    let io = Watched::new(Clocked::new(stream, Bytes::new(), Arc::clone(&client.clock)), watch.clone());
+    let builder = builder(&thread.worker().engine.config.settings.limits);
+    let greeting = builder.handshake::<_, Bytes>(io);
+    let connection = tokio::select! {
+        biased;
+        () = thread.stop.cancelled() => return Ended::Closed,
+        _ = client.clock.expired(Duration::MAX) => return Ended::NoRequest,
+        greeted = greeting => greeted,
+    };
+    match connection {
+        Ok(connection) => {
+            let open =
+                Open { client: Rc::clone(client), streams: JoinSet::new(), busy: Rc::new(Busy::new(client)) };
+            open.run(thread, connection, watch.flooded).await
+        }
+        Err(error) => {
+            tracing::debug!(peer = %client.peer.address(), %error, "no HTTP/2");
+            Ended::Closed
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let head = u32::try_from(limits.url + limits.header + MORE_HEAD).unwrap_or(u32::MAX);
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(head)
+        .max_send_buffer_size(stream::PIECE)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .max_pending_accept_reset_streams(PENDING_RESETS);
+    builder
+}
+
+struct Open {
+    client: Rc<Client>,
+    /// each tells whether the connection is to take no more; they end with the connection
+    streams: JoinSet<bool>,
+    busy: Rc<Busy>,
+}
+
+impl Open {
+    async fn run<S: ClientStream>(
+        mut self,
+        thread: &Rc<WorkerThread>,
+        mut connection: Served<S>,
+        flooded: CancellationToken,
+    ) -> Ended {
+        let retiring = thread.worker().retiring.clone();
+        let clock = Arc::clone(&self.client.clock);
+        let mut expired = pin!(clock.expired(Duration::MAX));
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = thread.stop.cancelled(), if !leaving => leaving = true,
+                () = retiring.cancelled(), if !leaving => leaving = true,
+                () = flooded.cancelled() => {
+                    tracing::debug!(peer = %self.client.peer.address(), "flooded with frames");
+                    counters::limited(Limit::Frames);
+                    return self.end(connection, Reason::ENHANCE_YOUR_CALM, Ended::Closed).await;
+                }
+                cause = &mut expired => {
+                    tracing::debug!(peer = %self.client.peer.address(), ?cause, "connection timed out");
+                    return match cause {
+                        Expired::Head => self.end(connection, Reason::NO_ERROR, Ended::NoRequest).await,
+                        Expired::Idle | Expired::Quiet => self.end(connection, Reason::NO_ERROR, Ended::Closed).await,
+                        Expired::Write => Ended::Closed,
+                    };
+                }
+                () = sleep(FAREWELL), if leaving && self.streams.is_empty() => {
+                    return self.end(connection, Reason::NO_ERROR, Ended::Closed).await;
+                }
+                Some(closes) = self.streams.join_next() => leaving |= closes.unwrap_or_default(),
+                asked = connection.accept() => match asked {
+                    Some(Ok((request, respond))) => {
+                        if !self.begin(thread, request, respond) {
+                            return self.end(connection, Reason::NO_ERROR, Ended::TurnedAway).await;
+                        }
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(peer = %self.client.peer.address(), %error, "connection ended");
+                        return Ended::Closed;
+                    }
+                    None => return Ended::Closed,
+                },
+            }
+            if leaving {
+                // Says it once; requests that are on their way already are still answered.
+                connection.graceful_shutdown();
+            }
+        }
+    }
+
+    /// Answers in a task of its own, unless the client may ask no longer.
+    fn begin(
+        &mut self,
+        thread: &Rc<WorkerThread>,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+    ) -> bool {
+        let worker = thread.worker();
+        if !self.client.is_admitted(&worker) {
+            return false;
+        }
+        let busy = Busy::begin(&self.busy);
+        let asking = Rc::new(self.client.for_stream(&worker, stream::PIECE));
+        self.streams.spawn_local(async move {
+            let _busy = busy;
+            stream::serve(worker, asking, request, respond).await
+        });
+        true
+    }
+
+    /// Says why, and closes.
+    async fn end<S: ClientStream>(self, mut connection: Served<S>, reason: Reason, ended: Ended) -> Ended {
+        connection.abrupt_shutdown(reason);
+        let _ = timeout(LAST_WORDS, poll_fn(|context| connection.poll_closed(context))).await;
+        ended
+    }
+}
+
+/// Tells the connection's clock whether any of its requests is being answered.
+struct Busy {
+    clock: Arc<Clock>,
+    running: Cell<usize>,
+}
+
+impl Busy {
+    fn new(client: &Client) -> Self {
+        Self { clock: Arc::clone(&client.clock), running: Cell::new(0) }
+    }
+
+    fn begin(busy: &Rc<Self>) -> Answering {
+        if busy.running.replace(busy.running.get() + 1) == 0 {
+            busy.clock.asked();
+        }
+        Answering(Rc::clone(busy))
+    }
+}
+
+/// One request that is being answered.
+struct Answering(Rc<Busy>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let running = self.0.running.get().saturating_sub(1);
+        self.0.running.set(running);
+        if running == 0 {
+            self.0.clock.answered();
+        }
+    }
+}

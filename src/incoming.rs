@@ -1,0 +1,66 @@
+//! The body of a request, whichever version of HTTP brings it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http_body::{Body, Frame, SizeHint};
+
+/// A body on its way.
+pub enum RequestBody {
+    Http1(hyper::body::Incoming),
+    Http2(StreamBody),
+}
+
+/// The DATA frames of one stream. A client may send more of them once these have been taken.
+pub struct StreamBody {
+    stream: RecvStream,
+    /// bytes to come, where the head has told; `h2` sees to it that no others come
+    length: Option<u64>,
+}
+
+impl StreamBody {
+    pub fn new(stream: RecvStream, length: Option<u64>) -> Self {
+        Self { stream, length }
+    }
+
+    /// Trailers end here.
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(data) = ready!(self.stream.poll_data(context)) else { return Poll::Ready(None) };
+        let data = data.map_err(io::Error::other).and_then(|data| {
+            self.stream.flow_control().release_capacity(data.len()).map_err(io::Error::other)?;
+            let taken = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            self.length = self.length.map(|length| length.saturating_sub(taken));
+            Ok(Frame::data(data))
+        });
+        Poll::Ready(Some(data))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(context).map_err(io::Error::other),
+            Self::Http2(body) => body.poll_data(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.length.map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Frames by which HTTP/2 servers were brought down: each attack ends with its connection, in bounded memory, and others are served
+//! meanwhile.
+
+use std::time::{Duration, Instant};
+
+use super::wire::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire,
+    frame, request, text,
+};
+use super::{VERSION, resident, start};
+use crate::support::{Nodegate, Site};
+
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// What one attack came to.
+struct Outcome {
+    /// of the last GOAWAY
+    code: Option<u32>,
+    /// pieces that were sent before the connection broke
+    sent: usize,
+    /// kilobytes that nodegate holds more
+    grown: u64,
+}
+
+/// Sends pieces until the connection breaks or there are no more, while somebody else asks.
+fn attack(site: &Site, gate: &Nodegate, first: &[u8], pieces: impl Iterator<Item = Vec<u8>>) -> Outcome {
+    let cookie = site.cookie("root@pam");
+    assert_eq!(gate.get(VERSION, &cookie).status, 200);
+    let before = resident(gate);
+    let mut wire = Wire::connect(gate, &[]);
+    wire.send(first);
+    let began = Instant::now();
+    let mut sent = 0;
+    for piece in pieces {
+        if wire.try_send(&piece).is_err() || began.elapsed() > Duration::from_secs(20) {
+            break;
+        }
+        sent += 1;
+    }
+    assert_eq!(gate.get(VERSION, &cookie).status, 200, "others are served");
+    let code = wire.end();
+    Outcome { code, sent, grown: resident(gate).saturating_sub(before) }
+}
+
+impl Outcome {
+    /// The connection has ended, and the client was told why where there was time for it.
+    fn is_calm(&self, what: &str) {
+        println!("{what}: {:?} after {} pieces, {} kB", self.code, self.sent, self.grown);
+        assert!(matches!(self.code, None | Some(ENHANCE_YOUR_CALM)), "{what}: {:?}", self.code);
+        assert!(self.grown < 8000, "{what}: {} kB", self.grown);
+    }
+}
+
+fn get(stream: u32, site: &Site) -> Vec<u8> {
+    let cookie = format!("PVEAuthCookie={}", site.ticket("root@pam"));
+    let block = request("GET", "/api2/json/standin/slow?ms=5000", &[("cookie", &cookie)]);
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)
+}
+
+#[test]
+fn requests_that_are_given_up_at_once_end_the_connection() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let pieces = (0..100_000_u32).map(|number| {
+        let stream = number * 2 + 1;
+        [get(stream, &site), frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+    });
+    attack(&site, &gate, b"", pieces).is_calm("rapid reset");
+    let calls = site.daemon.requests().len();
+    assert!(calls < 500, "{calls} calls of the daemon");
+}
+
+#[test]
+fn a_head_without_end_ends_the_connection() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let begin = frame(HEADERS, END_STREAM, 1, &request("GET", "/", &[]));
+    let empty = frame(CONTINUATION, 0, 1, b"");
+    let full = frame(CONTINUATION, 0, 1, &[vec![0], text("a"), text(&"b".repeat(16_000))].concat());
+    for (what, piece) in [("empty CONTINUATION", empty), ("full CONTINUATION", full)] {
+        attack(&site, &gate, &begin, std::iter::repeat_n(piece, 100_000)).is_calm(what);
+    }
+}
+
+#[test]
+fn frames_that_cost_nothing_end_the_connection() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let begin = [
+        frame(HEADERS, END_HEADERS, 1, &request("POST", "/api2/json/access/ticket", &[])),
+        frame(DATA, 0, 1, b"a=1"),
+    ]
+    .concat();
+    for (what, piece) in [
+        ("PING", frame(PING, 0, 0, &[1; 8])),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 9])),
+        ("empty SETTINGS", frame(SETTINGS, 0, 0, b"")),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
+        ("PRIORITY", frame(2, 0, 1, &[0, 0, 0, 0, 9])),
+        ("empty DATA", frame(DATA, 0, 1, b"")),
+        ("DATA of a byte", frame(DATA, 0, 1, b"x")),
+        ("unknown frames", frame(0x77, 0, 0, b"")),
+    ] {
+        let pieces = std::iter::repeat_n(piece.repeat(100), 2000);
+        attack(&site, &gate, &begin, pieces).is_calm(what);
+    }
+}
+
+/// One entry of the table, named again and again: few bytes that mean many (RFC 7541 section 7.3).
+#[test]
+fn a_head_that_unpacks_to_much_is_refused() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let mut block = request("GET", "/", &[]);
+    block.push(0x40); // into the table, where it is number 62
+    block.extend([text("x-bomb"), text(&"b".repeat(3900))].concat());
+    block.extend(std::iter::repeat_n(0xbe, 8000));
+    let before = resident(&gate);
+    let mut wire = Wire::connect(&gate, &[]);
+    for stream in 0..8 {
+        wire.frame(HEADERS, END_HEADERS | END_STREAM, stream * 2 + 1, &block);
+    }
+    for stream in 0..8 {
+        let answer = loop {
+            match wire.next() {
+                Some(frame) if frame.stream == stream * 2 + 1 => break Some(frame),
+                Some(_) => (),
+                None => break None,
+            }
+        };
+        // 431, or no stream at all.
+        assert!(answer.is_none_or(|it| it.kind == RST_STREAM || has_status(&it.payload, "431")));
+    }
+    let grown = resident(&gate).saturating_sub(before);
+    println!("HPACK bomb: {grown} kB");
+    assert!(grown < 8000, "{grown} kB");
+    assert_eq!(site.daemon.requests().len(), 0);
+    assert_eq!(gate.get(VERSION, &site.cookie("root@pam")).status, 200);
+}
+
+/// `:status` (8 in HPACK's table) and a value that is written out, plainly or in Huffman's code.
+fn has_status(block: &[u8], status: &str) -> bool {
+    let is_status = block.first().is_some_and(|byte| byte & 0x0f == 8 && *byte != 0x88);
+    is_status
+        && (block.windows(3).any(|three| three == status.as_bytes())
+            || block.get(1) == Some(&0x82)
+            || block.get(1) == Some(&0x83))
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused_with_a_reason_as_far_as_it_can_be_read() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    let got = super::curl(
+        &gate,
+        VERSION,
+        &["-H", cookie.trim_end(), "-H", &format!("X-Much: {}", "x".repeat(9000))],
+    );
+    assert_eq!(got.status, "431");
+    assert!(got.header("status-message").is_some_and(|told| told.contains("too large")), "{got:?}");
+    let many: Vec<String> = (0..70).map(|number| format!("X-{number}: y")).collect();
+    let mut arguments = vec!["-H", cookie.trim_end()];
+    arguments.extend(many.iter().flat_map(|line| ["-H", line.as_str()]));
+    assert_eq!(super::curl(&gate, VERSION, &arguments).status, "431");
+    let long = format!("/{}", "x".repeat(33_000));
+    assert_eq!(super::curl(&gate, &long, &[]).status, "414");
+    assert_eq!(site.daemon.requests().len(), 0);
+}
+
+#[test]
+fn more_streams_than_may_be_are_refused_and_the_others_are_answered() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let mut wire = Wire::connect(&gate, &[]);
+    let all: Vec<u8> = (0..60_u32).flat_map(|number| get(number * 2 + 1, &site)).collect();
+    wire.send(&all);
+    let (mut refused, mut answered) = (0, 0);
+    while refused + answered < 60 {
+        match wire.next() {
+            Some(frame) if frame.kind == RST_STREAM && frame.payload == [0, 0, 0, 7] => refused += 1,
+            Some(frame) if frame.kind == HEADERS => answered += 1,
+            Some(_) => (),
+            None => panic!("closed after {refused} and {answered}"),
+        }
+    }
+    assert_eq!((refused, answered, site.daemon.requests().len()), (52, 8, 8));
+}
