@@ -89,7 +89,7 @@ async fn append(stream: &mut TcpStream, header: &mut Vec<u8>, length: usize) -> 
 }
 
 /// What a whole header says.
-fn client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
+pub fn client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     if header.starts_with(SIGNATURE) && header.get(SIGNATURE.len()) == Some(&LOCAL) {
         return Ok(None);
     }

@@ -10,8 +10,7 @@ use http::{HeaderMap, HeaderName};
 
 /// What a header says that nobody vouches for: one line with one address, or nothing.
 pub fn said(header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
-    let mut elements =
-        Elements { is_forwarded: is_forwarded(header), rest: headers.get(header)?.to_str().ok()? };
+    let mut elements = Elements { is_forwarded: is_forwarded(header), rest: headers.get(header)?.as_bytes() };
     let only = elements.next()?;
     if elements.next().is_some() { None } else { address(only, elements.is_forwarded) }
 }
@@ -27,8 +26,7 @@ pub fn vouched(
     let is_forwarded = is_forwarded(header);
     let mut nearest = peer;
     for line in headers.get_all(header).iter().rev() {
-        let Ok(rest) = line.to_str() else { return nearest };
-        for element in (Elements { is_forwarded, rest }) {
+        for element in (Elements { is_forwarded, rest: line.as_bytes() }) {
             let Some(named) = address(element, is_forwarded) else { return nearest };
             if !is_trusted(named) {
                 return named;
@@ -43,29 +41,30 @@ fn is_forwarded(header: &HeaderName) -> bool {
     *header == http::header::FORWARDED
 }
 
-/// The elements of a list from right to left, without empty ones. A comma within quotes ends none; quotes are counted
-/// from the right as well, so that what a client has left open swallows nothing that a proxy has added.
+/// The elements of a list from right to left, without empty ones, each looked at alone. A comma within quotes ends none;
+/// quotes are counted from the right as well. So nothing that a client has sent, be it an open quote or bytes that are no
+/// text, spoils what a proxy has added to it.
 struct Elements<'t> {
     is_forwarded: bool,
-    rest: &'t str,
+    rest: &'t [u8],
 }
 
 impl<'t> Iterator for Elements<'t> {
-    type Item = &'t str;
+    type Item = &'t [u8];
 
-    fn next(&mut self) -> Option<&'t str> {
+    fn next(&mut self) -> Option<&'t [u8]> {
         while !self.rest.is_empty() {
             let mut quoted = false;
-            let comma = self.rest.bytes().rposition(|byte| {
-                quoted ^= byte == b'"' && self.is_forwarded;
-                byte == b',' && !quoted
+            let comma = self.rest.iter().rposition(|byte| {
+                quoted ^= *byte == b'"' && self.is_forwarded;
+                *byte == b',' && !quoted
             });
             let (rest, element) = match comma {
                 Some(at) => (self.rest.get(..at)?, self.rest.get(at + 1..)?),
-                None => ("", self.rest),
+                None => (self.rest.get(..0)?, self.rest),
             };
             self.rest = rest;
-            let element = element.trim();
+            let element = element.trim_ascii();
             if !element.is_empty() {
                 return Some(element);
             }
@@ -74,7 +73,8 @@ impl<'t> Iterator for Elements<'t> {
     }
 }
 
-fn address(element: &str, is_forwarded: bool) -> Option<IpAddr> {
+fn address(element: &[u8], is_forwarded: bool) -> Option<IpAddr> {
+    let element = std::str::from_utf8(element).ok()?;
     let node = if is_forwarded { forwarded_for(element)? } else { element };
     node_address(node).map(|address| address.to_canonical())
 }
@@ -124,7 +124,8 @@ mod tests {
 
     fn headers(name: &str, lines: &[&str]) -> (HeaderName, HeaderMap) {
         let name: HeaderName = name.parse().unwrap();
-        let lines = lines.iter().map(|line| (name.clone(), HeaderValue::from_str(line).unwrap()));
+        let lines =
+            lines.iter().map(|line| (name.clone(), HeaderValue::from_bytes(line.as_bytes()).unwrap()));
         (name.clone(), lines.collect())
     }
 
@@ -150,6 +151,8 @@ mod tests {
             (&["192.0.2.7:1234"], "192.0.2.7"),
             (&["[2001:db8::1]:443, 10.0.0.2"], "2001:db8::1"),
             (&["::ffff:192.0.2.7"], "192.0.2.7"),
+            (&["\u{fc}\", 192.0.2.7"], "192.0.2.7"),
+            (&["192.0.2.7, \u{fc}"], "10.0.0.1"),
             (&["fe80::1%eth0"], "10.0.0.1"),
             (&[""], "10.0.0.1"),
             (&[], "10.0.0.1"),
@@ -167,6 +170,7 @@ mod tests {
             (&["for=192.0.2.43, for=\"10.0.0.4:_x\""], "192.0.2.43"),
             (&["for=6.6.6.6, for=192.0.2.43;by=\"a,b\""], "192.0.2.43"),
             (&["for=6.6.6.6;x=\", for=192.0.2.43"], "192.0.2.43"),
+            (&["for=\"\u{fc}, for=192.0.2.43"], "192.0.2.43"),
             (&["for=6.6.6.6", "by=10.0.0.3;for=192.0.2.43"], "192.0.2.43"),
             (&["for=6.6.6.6, for=unknown"], "10.0.0.1"),
             (&["for=6.6.6.6, for=_hidden, for=10.0.0.7"], "10.0.0.7"),

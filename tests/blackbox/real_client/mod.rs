@@ -38,6 +38,7 @@ fn a_listed_proxy_names_the_client_to_the_daemon_and_the_log() {
         (format!("{line}: 6.6.6.6, 192.0.2.7, 10.1.2.3\r\n"), "192.0.2.7"),
         (format!("{line}: 6.6.6.6\r\n{line}: 2001:db8::7, 10.1.2.3\r\n"), "2001:db8::7"),
         (format!("{line}: 192.0.2.7, rubbish\r\n"), "127.0.0.1"),
+        (format!("{line}: \u{fc}\"=;, 192.0.2.7\r\n"), "192.0.2.7"),
         ("Forwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nPVEClientIP: 6.6.6.6\r\n".to_owned(), "127.0.0.1"),
     ] {
         assert_eq!(told(&site, &gate, &headers), both(expected), "{headers}");
@@ -53,6 +54,7 @@ fn the_standard_header_is_understood() {
         ("for=6.6.6.6, for=\"[2001:db8::7]:4711\", for=10.0.0.1;by=10.0.0.2", "2001:db8::7"),
         ("for=6.6.6.6;x=\", for=192.0.2.7", "192.0.2.7"),
         ("for=6.6.6.6, for=_hidden", "127.0.0.1"),
+        ("for=\"\u{fc}, for=192.0.2.7", "192.0.2.7"),
     ] {
         assert_eq!(told(&site, &gate, &format!("Forwarded: {value}\r\n")), both(expected), "{value}");
     }

@@ -12,6 +12,7 @@
 
 mod answers;
 mod credentials;
+mod proxies;
 mod requests;
 mod settings;
 mod vectors;
@@ -34,6 +35,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "env-file", run: settings::env_file },
     Target { name: "members", run: settings::members },
     Target { name: "multipart", run: requests::multipart },
+    Target { name: "proxy-header", run: proxies::proxy_header },
+    Target { name: "real-ip", run: proxies::real_ip },
     Target { name: "request-head", run: requests::request_head },
     Target { name: "request-target", run: requests::request_target },
     Target { name: "template", run: settings::template },

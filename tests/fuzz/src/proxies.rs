@@ -1,0 +1,57 @@
+//! What proxies say of their clients.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use nodegate::proxy_protocol::{client, header};
+use nodegate::real_ip::{said, vouched};
+
+const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const CLIENT: &str = "192.0.2.7";
+
+/// A PROXY header, whole: whom it names is whom one of ours would name.
+pub(crate) fn proxy_header(bytes: &[u8]) {
+    let Ok(Some(told)) = client(bytes) else { return };
+    for cut in 0..bytes.len() {
+        assert!(client(&bytes[..cut]).is_err(), "half of it says something");
+    }
+    let own = header(told, SocketAddr::from(([10, 0, 0, 2], 443)));
+    let again = client(&own).unwrap().unwrap();
+    assert_eq!((again.ip().to_canonical(), again.port()), (told.ip().to_canonical(), told.port()));
+}
+
+/// Lines of a header, as a client has sent them. Whatever they are, a proxy that adds the client's address to them is
+/// heard, be it in a line of its own or behind the last one.
+pub(crate) fn real_ip(bytes: &[u8]) {
+    for (name, added) in
+        [("x-forwarded-for", CLIENT.to_owned()), ("forwarded", format!("for={CLIENT};proto=https"))]
+    {
+        let name = HeaderName::from_static(name);
+        let lines = || bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let mut own_line = lines();
+        own_line.push(added.clone().into_bytes());
+        let mut appended = lines();
+        if let Some(last) = appended.last_mut() {
+            last.extend_from_slice(b", ");
+            last.extend_from_slice(added.as_bytes());
+        }
+        let mut further = own_line.clone();
+        further.push(added.replace(CLIENT, "10.9.9.9").into_bytes());
+        for lines in [own_line, appended, further] {
+            let Some(headers) = headers(&name, &lines) else { continue };
+            let found = vouched(&name, &headers, PROXY, |address| address.to_string().starts_with("10."));
+            assert_eq!(found.to_string(), CLIENT, "{lines:?}");
+        }
+        if let Some(headers) = headers(&name, &lines()) {
+            let alone = said(&name, &headers);
+            let trusting_nobody = vouched(&name, &headers, PROXY, |_| false);
+            assert!(lines().len() > 1 || alone.is_none_or(|alone| alone == trusting_nobody), "{alone:?}");
+        }
+    }
+}
+
+/// `None` where a line could not have come.
+fn headers(name: &HeaderName, lines: &[Vec<u8>]) -> Option<HeaderMap> {
+    let value = |line: &Vec<u8>| HeaderValue::from_bytes(line).ok();
+    lines.iter().map(|line| Some((name.clone(), value(line)?))).collect()
+}
