@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nodegate_standin::content;
 
-use super::wire::{END_HEADERS, HEADERS, STATUS_200, Wire};
+use super::wire::{END_HEADERS, HEADERS, RST_STREAM, STATUS_200, Wire, request, text};
 use super::{VERSION, curl, start};
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site};
@@ -142,6 +142,58 @@ fn cookies_in_crumbs_are_one_and_the_host_has_to_be_the_authority() {
     assert_eq!((refused.flags & END_HEADERS, site.daemon.requests().len()), (END_HEADERS, before));
     // 400 is in HPACK's own table as well.
     assert_eq!(refused.payload[0], 0x8c);
+}
+
+#[test]
+fn nothing_is_bridged_over_it() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let ticket = format!("PVEAuthCookie={}", site.ticket("root@pam"));
+    let mut wire = Wire::connect(&gate, &[]);
+    let pseudo = [(":method", "CONNECT"), (":authority", "127.0.0.1:85")];
+    let block = |lines: &[(&str, &str)]| -> Vec<u8> {
+        lines.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+    };
+    wire.frame(HEADERS, END_HEADERS, 1, &block(&pseudo));
+    assert_ne!(wire.wait_for(HEADERS, 1).payload[0], STATUS_200);
+    // RFC 8441 is not offered.
+    let extended = request(
+        "CONNECT",
+        "/api2/json/nodes/node1/qemu/100/vncwebsocket?port=5900&vncticket=x",
+        &[("cookie", &ticket)],
+    );
+    let extended = [&extended[..], &block(&[(":protocol", "websocket")])].concat();
+    let mut wire = Wire::connect(&gate, &[]);
+    wire.frame(HEADERS, END_HEADERS, 1, &extended);
+    let refused = loop {
+        match wire.next() {
+            Some(frame) if frame.stream == 1 => {
+                break frame.kind == RST_STREAM || frame.payload[0] != STATUS_200;
+            }
+            Some(_) => (),
+            None => break true,
+        }
+    };
+    assert!(refused);
+    // What makes a websocket of HTTP/1.1 may not be said at all.
+    let mut wire = Wire::connect(&gate, &[]);
+    let path = "/api2/json/nodes/node1/qemu/100/vncwebsocket?port=5900&vncticket=x";
+    wire.get(1, path, &[("cookie", &ticket), ("connection", "upgrade"), ("upgrade", "websocket")]);
+    wire.wait_for(RST_STREAM, 1);
+    assert_eq!(site.daemon.requests().len(), 0);
+}
+
+#[test]
+fn the_port_of_viewers_offers_it_to_nobody() {
+    let site = Site::pve();
+    let gate = Nodegate::start_profile(&site, "spice", &["http2=true"]);
+    let output = Command::new("openssl")
+        .args(["s_client", "-connect", &gate.local().to_string(), "-alpn", "h2,http/1.1"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("Cipher is") && !said.contains("ALPN protocol: h2"), "{said}");
 }
 
 #[test]

@@ -155,3 +155,21 @@ fn clients_that_take_nothing_hold_little_memory() {
         }
     }
 }
+
+#[test]
+fn connections_that_rest_hold_little_memory() {
+    let site = Site::pve();
+    let gate = start(&site, &["timeout.header=60"]);
+    let cookie = site.cookie("root@pam");
+    let value = cookie.trim_end().trim_start_matches("Cookie: ").to_owned();
+    assert_eq!(curl(&gate, VERSION, &["-H", cookie.trim_end()]).status, "200");
+    let before = resident(&gate);
+    let mut wires: Vec<_> = (0..50).map(|_| Wire::connect(&gate, &[])).collect();
+    for wire in &mut wires {
+        wire.get(1, VERSION, &[("cookie", &value)]);
+        wire.wait_for(DATA, 1);
+    }
+    let each = resident(&gate).saturating_sub(before) / 50;
+    println!("{each} kB a connection that rests");
+    assert!(each < 200, "{each} kB a connection");
+}
