@@ -186,3 +186,36 @@ fn more_streams_than_may_be_are_refused_and_the_others_are_answered() {
     }
     assert_eq!((refused, answered, site.daemon.requests().len()), (52, 8, 8));
 }
+
+/// Frames of every kind, with flags, streams, lengths and contents as they fall.
+#[test]
+fn frames_that_make_no_sense_harm_nobody() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    let mut state = 0x2545_f491_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    for round in 0..150 {
+        let mut wire = Wire::connect(&gate, &[]);
+        if round % 3 > 0 {
+            wire.send(&get(1, &site));
+        }
+        for _ in 0..40 {
+            let [kind, flags, stream, length] = next().to_be_bytes();
+            let payload: Vec<u8> = (0..length / 4).map(|_| next().to_be_bytes()[0]).collect();
+            let stream = if stream < 64 { 0 } else { u32::from(stream % 8) };
+            if wire.try_send(&frame(kind % 12, flags, stream, &payload)).is_err() {
+                break;
+            }
+        }
+    }
+    assert_eq!(gate.get(VERSION, &cookie).status, 200);
+    let log = gate.stderr();
+    assert!(!log.contains("panicked"), "{log}");
+    assert!(resident(&gate) < 60_000, "{} kB", resident(&gate));
+}
