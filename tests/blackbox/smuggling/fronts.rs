@@ -84,14 +84,15 @@ impl Front {
         )
     }
 
-    fn haproxy(directory: &Path, gate: &Nodegate) -> Self {
+    /// `speaks` is said of nodegate as a server.
+    fn haproxy(directory: &Path, gate: &Nodegate, speaks: &str) -> Self {
         let (port, (log, sent_on)) = (free_port(), log_socket());
         let configuration = format!(
             "global\n  log {log} format raw local0\n  nbthread 1\n\
              defaults\n  mode http\n  log global\n  timeout connect 10s\n  timeout client 30s\n  timeout server 30s\n\
              frontend front\n  bind 127.0.0.1:{port}\n  default_backend gate\n\
              \x20 log-format \"sent %ST/%sc %HM %HU\"\n\
-             backend gate\n  http-reuse always\n  server gate {gate} ssl verify none pool-max-conn 8\n",
+             backend gate\n  http-reuse always\n  server gate {gate} ssl verify none pool-max-conn 8 {speaks}\n",
             gate = gate.address(),
         );
         let file = written(directory, "haproxy.cfg", &configuration);
@@ -185,7 +186,15 @@ fn nginx_in_front_reads_no_other_requests_than_nodegate() {
 fn haproxy_in_front_reads_no_other_requests_than_nodegate() {
     let (site, directory) = (Site::pve(), tempfile::tempdir().unwrap());
     let gate = Nodegate::start(&site, &["timeout.header=5"]);
-    goes_through(&Front::haproxy(directory.path(), &gate), &site);
+    goes_through(&Front::haproxy(directory.path(), &gate, ""), &site);
+}
+
+#[test]
+fn haproxy_in_front_that_makes_http_2_of_it_reads_no_other_requests_than_nodegate() {
+    let (site, directory) = (Site::pve(), tempfile::tempdir().unwrap());
+    let gate = Nodegate::start(&site, &["timeout.header=5", "http2=true"]);
+    goes_through(&Front::haproxy(directory.path(), &gate, "alpn h2"), &site);
+    assert!(site.access_log().contains(" HTTP/2.0\" 200 "));
 }
 
 #[test]
