@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use nodegate_standin::content;
 
-use crate::support::nodegate::eventually;
-use crate::support::{Nodegate, Reply, Site};
+use crate::support::nodegate::{eventually, free_port};
+use crate::support::{Nodegate, Reply, Session, Site};
 
 /// The built-in profile, with calls of the stand-in that take their time among those that are shared.
 fn profile(site: &Site) -> String {
@@ -43,7 +43,8 @@ const SLOW: &str = "/api2/json/standin/slow?ms=1500";
 #[test]
 fn the_same_call_of_the_same_client_is_made_once_for_all_workers() {
     let site = Site::pve();
-    let gate = start(&site, &["workers=3"]);
+    let port = free_port();
+    let gate = start(&site, &["workers=3", &format!("metrics.listen=127.0.0.1:{port}")]);
     let cookie = site.cookie("root@pam");
     let replies = ask(&gate, &vec![(SLOW, cookie.clone()); 30]);
     assert!(replies.iter().all(|reply| reply.status == 200 && reply.text() == replies[0].text()));
@@ -52,6 +53,8 @@ fn the_same_call_of_the_same_client_is_made_once_for_all_workers() {
     eventually("each request has its line", || lines() == 30);
     assert_eq!(gate.get(SLOW, &cookie).status, 200);
     assert_eq!(site.daemon.requests().len(), 2, "nothing is kept");
+    let metrics = Session::plain(([127, 0, 0, 1], port).into()).request("GET", "/metrics", "", b"").text();
+    assert!(metrics.contains("\nnodegate_coalesced_total 29\n"), "{metrics}");
 }
 
 #[test]
