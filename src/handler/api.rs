@@ -7,8 +7,7 @@ use http::header::{
     LOCATION, PRAGMA, SERVER,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
-use hyper::ext::ReasonPhrase;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
 use smallvec::SmallVec;
 
 use crate::engine::Engine;
@@ -77,13 +76,13 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
     let key = shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?)));
     let whole = if key.is_some() { shared::LARGEST } else { call.piece };
     let bounds = Bounds { whole, piece: call.piece };
-    let ask = async || ask(engine, upstream, call, by_daemon, bounds).await;
     let answer = if let Some((shared, key)) = key {
         let times = engine.config.settings.timeout;
+        let ask = async || ask(engine, upstream, call, by_daemon, bounds).await;
         // One that leads may take so long.
         Box::pin(shared.ask(key, times.connect + times.answer * 2, ask)).await
     } else {
-        ask().await
+        ask(engine, upstream, call, by_daemon, bounds).await
     }?;
     Ok(if coding == Some(Coding::Zstd) { pack::zstd(answer) } else { answer })
 }
@@ -202,13 +201,8 @@ async fn pass_on_within(
         }
         _ => Body::boxed(incoming.in_pieces_of(bounds.piece)),
     };
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    if let Some(reason) = head.extensions.remove::<ReasonPhrase>() {
-        response.extensions_mut().insert(reason);
-    }
-    Ok(response)
+    head.version = Version::default(); // the daemon's is between it and us
+    Ok(Response::from_parts(head, body))
 }
 
 /// What is put into an answer that names a proxy.
