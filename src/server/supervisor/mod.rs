@@ -209,12 +209,13 @@ impl Supervisor {
         let Some(acceptor) = self.running.engine.speaks.acceptor() else { return };
         let now = report::seconds_since_1970();
         for certificate in acceptor.certificates().iter().filter(|served| served.ends_soon(now)) {
-            let days = (certificate.expires - i64::try_from(now).unwrap_or_default()).div_euclid(86_400);
+            let left = certificate.expires - i64::try_from(now).unwrap_or_default();
             let (file, names) = (&certificate.file, certificate.names.join(", "));
-            if days < 0 {
+            if left < 0 {
                 tracing::warn!(names, "{file}: this certificate has ended: renew it");
             } else {
-                tracing::warn!(names, "{file}: this certificate ends within {} days: renew it", days + 1);
+                let days = (left + 86_399) / 86_400;
+                tracing::warn!(names, "{file}: this certificate ends within {days} days: renew it");
             }
         }
     }
