@@ -112,20 +112,22 @@ fn verb(method: &Method) -> &str {
 }
 
 impl Claim {
-    /// From a form. A daemon may read a form that says something twice, or with `;` between its parts, otherwise than
-    /// we do: then there is no claim to trust.
+    /// From a form. A daemon may read a form that says something twice, with `;` between its parts, or with a second `=`
+    /// in one of them, where some end the value, otherwise than we do: then there is no claim to trust.
     pub fn of_form(form: &str) -> Option<Self> {
         if form.contains(';') {
             return None;
         }
         let mut claim = (None, None);
-        for (name, value) in query_parameters(form) {
+        for parameter in form.split('&') {
+            let Some((name, value)) = query_parameters(parameter).next() else { continue };
             let field = match &*name {
                 "username" => &mut claim.0,
                 "realm" => &mut claim.1,
                 _ => continue,
             };
-            if field.replace(value?.into_owned()).is_some() {
+            let is_cut = parameter.matches('=').count() > 1;
+            if field.replace(value?.into_owned()).is_some() || is_cut {
                 return None;
             }
         }
@@ -153,6 +155,8 @@ mod tests {
         let claim = Claim::of_form("username=a%40b.example%40quarantine&password=x%3By").unwrap();
         assert_eq!(claim, Claim { user: "a@b.example@quarantine".to_owned(), realm: None });
         assert_eq!(Claim::of_form("realm=quarantine&username=a").unwrap().realm.unwrap(), "quarantine");
+        let claim = Claim::of_form("username=a%3Db%40quarantine&password=c=").unwrap();
+        assert_eq!(claim.user, "a=b@quarantine", "what is encoded is no end, and a password no claim");
         for form in [
             "",
             "password=x",
@@ -160,6 +164,8 @@ mod tests {
             "username=a@quarantine&%75sername=root@pam",
             "username=a@quarantine;username=root@pam",
             "realm=quarantine&username=a&realm=pam",
+            "username=root%40pam=x%40quarantine",
+            "username=a%40b.example&realm==quarantine",
             "username",
         ] {
             assert_eq!(Claim::of_form(form), None, "{form}");

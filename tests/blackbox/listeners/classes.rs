@@ -148,6 +148,7 @@ fn nobody_but_users_of_the_quarantine_logs_in_there() {
         (form, "username=root%40pam&realm=quarantine&password=secret".to_owned(), ""),
         (form, format!("{own}&username=root%40pam"), ""),
         (form, format!("{own};username=root%40pam"), ""),
+        (form, "username=root%40pam=x%40quarantine&password=secret".to_owned(), ""),
         (form, own.clone(), "?username=root%40pam"),
         (form, String::new(), ""),
         (json, r#"{"username":"root@pam","password":"secret"}"#.to_owned(), ""),
