@@ -10,9 +10,10 @@ use http::{HeaderMap, HeaderName};
 
 /// What a header says that nobody vouches for: one line with one address, or nothing.
 pub fn said(header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
-    let mut elements = Elements { is_forwarded: is_forwarded(header), rest: headers.get(header)?.as_bytes() };
+    let is_forwarded = is_forwarded(header);
+    let mut elements = Parts::elements(headers.get(header)?.as_bytes(), is_forwarded);
     let only = elements.next()?;
-    if elements.next().is_some() { None } else { address(only, elements.is_forwarded) }
+    if elements.next().is_some() { None } else { address(only, is_forwarded) }
 }
 
 /// The client that `peer`, which is trusted, vouches for: itself, or whom the nearest trusted proxy names that names
@@ -26,7 +27,7 @@ pub fn vouched(
     let is_forwarded = is_forwarded(header);
     let mut nearest = peer;
     for line in headers.get_all(header).iter().rev() {
-        for element in (Elements { is_forwarded, rest: line.as_bytes() }) {
+        for element in Parts::elements(line.as_bytes(), is_forwarded) {
             let Some(named) = address(element, is_forwarded) else { return nearest };
             if !is_trusted(named) {
                 return named;
@@ -41,32 +42,48 @@ fn is_forwarded(header: &HeaderName) -> bool {
     *header == http::header::FORWARDED
 }
 
-/// The elements of a list from right to left, without empty ones, each looked at alone. A comma within quotes ends none;
-/// quotes are counted from the right as well. So nothing that a client has sent, be it an open quote or bytes that are no
-/// text, spoils what a proxy has added to it.
-struct Elements<'t> {
-    is_forwarded: bool,
+/// Parts of a text from right to left, without empty ones. A separator within quotes ends none; quotes are counted from the
+/// right as well, and one behind a backslash is none (RFC 9110 section 5.6.4). So nothing that a client has sent, be it an
+/// open quote or bytes that are no text, spoils what a proxy has added to it.
+struct Parts<'t> {
+    separator: u8,
+    has_quotes: bool,
     rest: &'t [u8],
 }
 
-impl<'t> Iterator for Elements<'t> {
+impl<'t> Parts<'t> {
+    /// The elements of a list.
+    fn elements(list: &'t [u8], is_forwarded: bool) -> Self {
+        Self { separator: b',', has_quotes: is_forwarded, rest: list }
+    }
+
+    fn last_separator(&self) -> Option<usize> {
+        let mut quoted = false;
+        self.rest.iter().enumerate().rev().find_map(|(at, byte)| {
+            quoted ^= *byte == b'"' && self.has_quotes && !is_escaped(self.rest.get(..at)?);
+            (*byte == self.separator && !quoted).then_some(at)
+        })
+    }
+}
+
+/// Whether what follows is the second half of a quoted pair.
+fn is_escaped(before: &[u8]) -> bool {
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
+}
+
+impl<'t> Iterator for Parts<'t> {
     type Item = &'t [u8];
 
     fn next(&mut self) -> Option<&'t [u8]> {
         while !self.rest.is_empty() {
-            let mut quoted = false;
-            let comma = self.rest.iter().rposition(|byte| {
-                quoted ^= *byte == b'"' && self.is_forwarded;
-                *byte == b',' && !quoted
-            });
-            let (rest, element) = match comma {
+            let (rest, part) = match self.last_separator() {
                 Some(at) => (self.rest.get(..at)?, self.rest.get(at + 1..)?),
                 None => (self.rest.get(..0)?, self.rest),
             };
             self.rest = rest;
-            let element = element.trim_ascii();
-            if !element.is_empty() {
-                return Some(element);
+            let part = part.trim_ascii();
+            if !part.is_empty() {
+                return Some(part);
             }
         }
         None
@@ -81,7 +98,8 @@ fn address(element: &[u8], is_forwarded: bool) -> Option<IpAddr> {
 
 /// The value of the one `for` of an element; its quotes removed.
 fn forwarded_for(element: &str) -> Option<&str> {
-    let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let pairs = Parts { separator: b';', has_quotes: true, rest: element.as_bytes() };
+    let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
     let mut values = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for")).map(|(_, value)| value);
     let value = values.next().filter(|_| values.next().is_none())?;
     match value.strip_prefix('"') {
@@ -176,6 +194,11 @@ mod tests {
             (&["for=6.6.6.6, for=_hidden, for=10.0.0.7"], "10.0.0.7"),
             (&["for=6.6.6.6, proto=https"], "10.0.0.1"),
             (&["for=192.0.2.1;for=192.0.2.2"], "10.0.0.1"),
+            // What a client calls the host may look like more.
+            (&["for=192.0.2.43;host=\"a;for=6.6.6.6\""], "192.0.2.43"),
+            (&["for=6.6.6.6;x=\", for=192.0.2.43;host=\"a;for=6.6.6.6\""], "192.0.2.43"),
+            (&["for=192.0.2.43;host=\"a\\\",for=6.6.6.6;x=\\\"\""], "192.0.2.43"),
+            (&["for=192.0.2.43;host=\"a\\\\\", for=\"192.0.2.44\""], "192.0.2.44"),
             (&["192.0.2.1"], "10.0.0.1"),
             (&["for=\"192.0.2.1"], "10.0.0.1"),
             (&["for=\"[2001:db8::1]x\""], "10.0.0.1"),
