@@ -10,7 +10,7 @@ mod stream;
 mod watched;
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Clocked, Expired};
@@ -119,12 +119,12 @@ impl Open {
         let retiring = thread.worker().retiring.clone();
         let clock = Arc::clone(&self.client.clock);
         let mut expired = pin!(clock.expired(Duration::MAX));
-        let mut leaving = false;
+        let mut leaving = None;
         loop {
             tokio::select! {
                 biased;
-                () = thread.stop.cancelled(), if !leaving => leaving = true,
-                () = retiring.cancelled(), if !leaving => leaving = true,
+                () = thread.stop.cancelled(), if leaving.is_none() => leaving = Some(Leaving::now()),
+                () = retiring.cancelled(), if leaving.is_none() => leaving = Some(Leaving::now()),
                 () = flooded.cancelled() => {
                     tracing::debug!(peer = %self.client.peer.address(), "flooded with frames");
                     counters::limited(Limit::Frames);
@@ -138,11 +138,17 @@ impl Open {
                         Expired::Write => Ended::Closed,
                     };
                 }
-                () = sleep(FAREWELL), if leaving && self.streams.is_empty() => {
+                () = Leaving::done(leaving.as_ref()), if self.streams.is_empty() => {
                     return self.end(connection, Reason::NO_ERROR, Ended::Closed).await;
                 }
-                Some(closes) = self.streams.join_next() => leaving |= closes.unwrap_or_default(),
+                Some(closes) = self.streams.join_next() => {
+                    leaving = leaving.or_else(|| closes.unwrap_or_default().then(Leaving::now));
+                    leaving.iter_mut().for_each(Leaving::answered);
+                }
                 asked = connection.accept() => match asked {
+                    Some(Ok((_, mut respond))) if leaving.as_ref().is_some_and(Leaving::is_over) => {
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                    }
                     Some(Ok((request, respond))) => {
                         if !self.begin(thread, request, respond) {
                             return self.end(connection, Reason::NO_ERROR, Ended::TurnedAway).await;
@@ -155,7 +161,7 @@ impl Open {
                     None => return Ended::Closed,
                 },
             }
-            if leaving {
+            if leaving.is_some() {
                 // Says it once; requests that are on their way already are still answered.
                 connection.graceful_shutdown();
             }
@@ -187,6 +193,36 @@ impl Open {
         connection.abrupt_shutdown(reason);
         let _ = timeout(LAST_WORDS, poll_fn(|context| connection.poll_closed(context))).await;
         ended
+    }
+}
+
+/// The client was asked to send no more. One that does not listen keeps nothing open.
+struct Leaving {
+    since: Instant,
+    /// when the last answer was there
+    answered: Instant,
+}
+
+impl Leaving {
+    fn now() -> Self {
+        let now = Instant::now();
+        Self { since: now, answered: now }
+    }
+
+    fn answered(&mut self) {
+        self.answered = Instant::now();
+    }
+
+    /// Whether a request that comes now was not on its way before.
+    fn is_over(&self) -> bool {
+        self.since.elapsed() > FAREWELL
+    }
+
+    async fn done(leaving: Option<&Self>) {
+        match leaving {
+            Some(leaving) => sleep_until(leaving.answered + FAREWELL).await,
+            None => pending().await,
+        }
     }
 }
 

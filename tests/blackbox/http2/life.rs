@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::wire::{DATA, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, STATUS_200, WINDOW_UPDATE, Wire};
+use super::wire::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, STATUS_200, WINDOW_UPDATE, Wire, frame,
+    request,
+};
 use super::{VERSION, curl, resident, start};
 use crate::support::Site;
 use crate::support::nodegate::eventually;
@@ -33,6 +36,27 @@ fn a_request_that_runs_is_answered_when_nodegate_stops() {
     assert_eq!(wire.wait_for(DATA, 1).flags & END_STREAM, END_STREAM);
     assert_eq!(wire.end().unwrap_or_default(), 0);
     assert_eq!(idle.end(), Some(0));
+    assert!(gate.wait().success());
+}
+
+#[test]
+fn a_client_that_goes_on_asking_keeps_no_connection_open() {
+    let site = Site::pve();
+    let mut gate = start(&site, &["timeout.stop=60"]);
+    let mut wire = Wire::connect(&gate, &[]);
+    wire.get(1, "/nowhere", &[]);
+    wire.wait_for(HEADERS, 1);
+    gate.signal(Signal::SIGTERM);
+    wire.wait_for(GOAWAY, 0);
+    let asked = Instant::now();
+    for stream in (3..).step_by(2) {
+        let next = frame(HEADERS, END_HEADERS | END_STREAM, stream, &request("GET", "/nowhere", &[]));
+        if wire.try_send(&next).is_err() {
+            break;
+        }
+        assert!(asked.elapsed() < Duration::from_secs(25), "request after request is answered");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     assert!(gate.wait().success());
 }
 
