@@ -9,6 +9,7 @@ use http::header::InvalidHeaderValue;
 
 use crate::acl::PeerIp;
 use crate::clock::Clock;
+use crate::config::settings::ClientCertificates;
 use crate::engine::{Engine, ListenerRules};
 use crate::handler::websocket::console::Console;
 use crate::limits::Excess;
@@ -117,11 +118,20 @@ impl Client {
         let mut rules = self.rules.borrow_mut();
         let next = worker.engine.listener(&rules.name).map(Arc::clone);
         self.is_orphan.set(next.is_none());
+        let has_shown_enough = next.as_ref().is_none_or(|next| self.has_shown(&rules, next));
         if let Some(next) = next {
             *rules = next;
         }
-        Who { peer: self.peer, via: self.via }
-            .is_admitted(&rules, worker.engine.config.settings.real_ip.judged)
+        let who = Who { peer: self.peer, via: self.via };
+        has_shown_enough && who.is_admitted(&rules, worker.engine.config.settings.real_ip.judged)
+    }
+
+    /// Whether it has connected as its listener asks of others `now`: with TLS, a certificate, a PROXY header.
+    fn has_shown(&self, before: &ListenerRules, now: &ListenerRules) -> bool {
+        let has_tls = self.tls.is_some() || !now.tls;
+        let is_known = now.clients.mode != ClientCertificates::Required || now.clients == before.clients;
+        let is_named = before.proxy_protocol || !now.proxy_protocol;
+        has_tls && is_known && is_named
     }
 
     /// Whether the client behind a proxy that a header has named may be served, where that is asked for.

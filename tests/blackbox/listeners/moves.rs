@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nodegate_standin::Certificate;
 
 use super::{PVE, VERSION, curl, start};
 use crate::reload::reload;
@@ -70,6 +71,30 @@ fn connections_go_by_the_rules_that_their_listener_has_now() {
     let reply = gone.request("GET", VERSION, &cookie, b"");
     assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "it ends with this answer");
     assert!(gone.is_closed());
+}
+
+#[test]
+fn who_is_connected_shows_what_the_listener_now_asks_for_or_goes() {
+    let site = Site::pve();
+    site.write("/etc/nodegate/clients.pem", Certificate::ca().certificate_pem());
+    let [badge, clear, named] = [free_port(), free_port(), free_port()];
+    let tables = |asks: [&str; 3]| {
+        table("badge", badge, asks[0]) + &table("clear", clear, asks[1]) + &table("named", named, asks[2])
+    };
+    let gate = start(&site, &tables(["", "tls = false\n", ""]), &["real_ip.allow_from=127.0.0.9"]);
+    let cookie = site.cookie("root@pam");
+    let at = |port: u16| ([127, 0, 0, 1], port).into();
+    let mut sessions = [Session::tls(at(badge)), Session::plain(at(clear)), Session::tls(at(named))];
+    for session in &mut sessions {
+        assert_eq!(session.request("GET", VERSION, &cookie, b"").status, 200);
+    }
+    let required = "client_certificates = \"required\"\nclient_ca = \"/etc/nodegate/clients.pem\"\n";
+    site.write(PVE, tables([required, "", "proxy_protocol = true\n"]));
+    reload(&gate, "reloaded changed=\"listener\"");
+    for mut session in sessions {
+        session.send(format!("GET {VERSION} HTTP/1.1\r\nHost: node1\r\n{cookie}\r\n"));
+        assert!(session.is_closed(), "turned away before its request is read");
+    }
 }
 
 #[test]
