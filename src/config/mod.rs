@@ -23,7 +23,7 @@ use layers::{Found, Layers};
 use problem::{Origin, Problem};
 use product::Product;
 use root::Root;
-use settings::Settings;
+use settings::{ClientCertificates, Settings};
 
 static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/profiles");
 
@@ -285,7 +285,12 @@ fn out_of_place(product: &Product, settings: &Settings, layers: &Layers) -> Vec<
         let message = "this profile has no [product.connect.answers] that name a proxy to viewers";
         problem("tunnel.public", message)
     });
-    no_tickets.into_iter().chain(no_answers).collect()
+    let asks = settings.tls.clients.mode != ClientCertificates::Off;
+    let no_demand = (asks && product.protocol == product::Protocol::Connect).then(|| {
+        let message = "means nothing to a profile that tunnels: viewers may come without TLS";
+        problem("tls.client_certificates", message)
+    });
+    [no_tickets, no_answers, no_demand].into_iter().flatten().collect()
 }
 
 /// What no type can say: which parts belong together, and what a pattern looks like.

@@ -103,6 +103,31 @@ fn what_means_nothing_to_tunnels_is_an_error_of_their_listeners() {
 }
 
 #[test]
+fn where_no_client_can_show_a_certificate_none_is_asked_for() {
+    let site = Site::pve();
+    site.write("/etc/nodegate/clients.pem", nodegate_standin::Certificate::ca().certificate_pem());
+    let file = site.path(PVE).display().to_string();
+    let asks = "[tls]\nclient_ca = \"/etc/nodegate/clients.pem\"\nclient_certificates = \"required\"\n";
+    let clear = "[[listener]]\nname = \"clear\"\naddress = \"127.0.0.1\"\nport = 0\ntls = false\n";
+    site.write(PVE, format!("{asks}{clear}"));
+    let outcome = Outcome::check(&site, &[]);
+    assert_eq!(outcome.code, 1);
+    complains(&outcome, &format!("{file}:3: listener[1].client_certificates: without TLS no client"));
+    site.write(PVE, format!("{asks}{clear}client_certificates = \"off\"\n"));
+    assert_eq!(Outcome::check(&site, &[]).code, 0);
+    site.write("/etc/nodegate/spice.toml", asks);
+    let outcome = Outcome::of(&mut Nodegate::prepared(&site, "spice", &[]));
+    assert_eq!(outcome.code, 1);
+    complains(
+        &outcome,
+        &format!(
+            "{}:3: tls.client_certificates: means nothing",
+            site.path("/etc/nodegate/spice.toml").display()
+        ),
+    );
+}
+
+#[test]
 fn check_prints_what_each_listener_has_and_where_it_comes_from() {
     let site = Site::pve();
     site.write(

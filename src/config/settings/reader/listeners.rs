@@ -87,6 +87,10 @@ impl Table<'_, '_, '_> {
             self.parsed("policy", policy).unwrap_or(Policy::Allow),
         );
         let clients = self.clients();
+        if !tls && clients.mode != ClientCertificates::Off {
+            let message = "without TLS no client can be asked for a certificate: write 'off' here";
+            self.problem("client_certificates", self.find("client_certificates").origin, message);
+        }
         let class = self.find("routes");
         let listener = Listener {
             name: Arc::from(name?.as_str()),
