@@ -47,7 +47,7 @@ Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request 
 pub async fn serve(thread: Rc<WorkerThread>, arrived: Arrived) {
     let rules = Arc::clone(&arrived.rules);
     let _open = counters::Connection::new();
-    let worker = thread.worker();
+    let worker = Rc::clone(&arrived.worker);
     let Some(Entered { stream, who, _place, excess }) = entrance::enter(&worker, arrived, &rules).await
     else {
         return;

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::worker::WorkerThread;
+use super::worker::{Worker, WorkerThread};
 use crate::connection;
 use crate::engine::ListenerRules;
 use crate::listener::ListeningSocket;
@@ -87,10 +87,11 @@ impl Drop for Accepting {
     }
 }
 
-/// A connection that was accepted, and the rules of the listener that it came by.
+/// A connection that was accepted, and the rules of the listener that it came by, with the configuration they are of.
 pub struct Arrived {
     pub stream: TcpStream,
     pub address: SocketAddr,
+    pub worker: Rc<Worker>,
     pub rules: Arc<ListenerRules>,
 }
 
@@ -132,8 +133,9 @@ impl Taking {
         if let Some(rules) = worker.engine.listener(&self.rules.name) {
             self.rules = Arc::clone(rules);
         }
-        let arrived = Arrived { stream, address: peer, rules: Arc::clone(&self.rules) };
-        worker.tasks.spawn_local(connection::serve(Rc::clone(&self.thread), arrived));
+        let tasks = worker.tasks.clone();
+        let arrived = Arrived { stream, address: peer, worker, rules: Arc::clone(&self.rules) };
+        tasks.spawn_local(connection::serve(Rc::clone(&self.thread), arrived));
     }
 
     /// Whether another worker has fewer connections. Whichever woke first would else take all that come one by one.
