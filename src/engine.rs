@@ -84,6 +84,39 @@ pub struct HeaderNames {
     pub location_prefix: Option<String>,
 }
 
+/// What answers, by the profile.
+struct Handlers {
+    routes: Routes,
+    pages: Pages,
+    consoles: Option<ConsoleRules>,
+    uploads: Option<Uploads>,
+    public_proxy: Option<PublicProxy>,
+    shared_calls: Option<SharedCalls>,
+}
+
+impl Handlers {
+    /// All of them, or everything that is wrong with any.
+    fn new(config: &Config, note: &mut impl FnMut(String)) -> Option<Self> {
+        let routes = routes(config).map_err(&mut *note).ok();
+        let pages = Pages::new(config).map_err(&mut *note).ok();
+        let consoles = ConsoleRules::new(config).map_err(&mut *note).ok();
+        let uploads = config.product.upload.clone();
+        let uploads =
+            uploads.map(|rules| Uploads::new(rules, &config.root, &config.settings.limits)).transpose();
+        let uploads = uploads.map_err(&mut *note).ok();
+        let public_proxy = PublicProxy::new(config).map_err(&mut *note).ok();
+        let shared_calls = SharedCalls::new(config).map_err(&mut *note).ok();
+        Some(Self {
+            routes: routes?,
+            pages: pages?,
+            consoles: consoles?,
+            uploads: uploads?,
+            public_proxy: public_proxy?,
+            shared_calls: shared_calls?,
+        })
+    }
+}
+
 impl Engine {
     /// The engine, if it can serve, and everything that is wrong. A problem may be one that it can serve with.
     pub fn build(mut config: Config, lasting: &Lasting) -> (Result<Self, Config>, Vec<Problem>) {
@@ -94,44 +127,18 @@ impl Engine {
         let rules = config.product.gate.clone();
         let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose();
         let gate = gate.map_err(&mut note).ok();
-        let routes = routes(&config).map_err(&mut note).ok();
-        let pages = Pages::new(&config).map_err(&mut note).ok();
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
-        let consoles = ConsoleRules::new(&config).map_err(&mut note).ok();
-        let uploads = config.product.upload.clone();
-        let uploads =
-            uploads.map(|rules| Uploads::new(rules, &config.root, &config.settings.limits)).transpose();
-        let uploads = uploads.map_err(&mut note).ok();
-        let public_proxy = PublicProxy::new(&config).map_err(&mut note).ok();
-        let shared_calls = SharedCalls::new(&config).map_err(&mut note).ok();
+        let handlers = Handlers::new(&config, &mut note);
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let listeners = ListenerRules::all(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let (speaks, more) = Speaks::load(&config, &lasting.tickets);
         problems.extend(more);
-        let parts = (
-            gate,
-            routes,
-            pages,
-            headers,
-            consoles,
-            uploads,
-            public_proxy,
-            shared_calls,
-            common,
-            client_context,
-            speaks,
-            listeners,
-        );
+        let parts = (gate, handlers, headers, common, client_context, speaks, listeners);
         let (
             Some(gate),
-            Some(routes),
-            Some(pages),
+            Some(handlers),
             Some(backend_headers),
-            Some(consoles),
-            Some(uploads),
-            Some(public_proxy),
-            Some(shared_calls),
             Some(common),
             Some(client_context),
             Some(speaks),
@@ -143,6 +150,7 @@ impl Engine {
         if fatal {
             return (Err(config), problems);
         }
+        let Handlers { routes, pages, consoles, uploads, public_proxy, shared_calls } = handlers;
         let engine = Self {
             pins: Pins::new(config.product.nodes.as_ref(), &config.root),
             capacity: Capacity::new(config.settings.limits.connections, descriptors::limit()),

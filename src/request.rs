@@ -103,6 +103,18 @@ async fn answer_in_full(
     };
     // A client that waits to be told to go on has sent nothing, and is not told.
     drain::start(body.filter(|_| !head.headers.contains_key(EXPECT)), &client.clock);
+    complete((&worker, &client), (&head, form), &mut response, &mut record);
+    LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
+}
+
+/// What every answer gets, and what its line in the log says of it.
+fn complete(
+    (worker, client): (&Worker, &Client),
+    (head, form): (&Parts, Form),
+    response: &mut Response<Body>,
+    record: &mut Record,
+) {
+    let engine = &worker.engine;
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
         record.user = None; // only the daemon knows whether an API token is good
     }
@@ -116,14 +128,13 @@ async fn answer_in_full(
         });
     }
     if head.version == Version::HTTP_2 {
-        phrase::tell(&mut response, &head.method, form);
+        phrase::tell(response, &head.method, form);
     }
-    trace::tell(&engine.config.settings.tracing, &mut response);
+    trace::tell(&engine.config.settings.tracing, response);
     let cacheable = response.headers().contains_key(ETAG);
-    engine.common.add_to(&mut response, cacheable, head::keeps_alive(head.version, &head.headers));
+    engine.common.add_to(response, cacheable, head::keeps_alive(head.version, &head.headers));
     let is_own = matches!(record.destination, Destination::Page | Destination::File);
-    engine.common.browser.add_to(response.headers_mut(), &head, client.tls.is_some(), is_own);
-    LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
+    engine.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
 }
 
 /// A request, and what it came by.
@@ -164,17 +175,8 @@ async fn answer(
             if head.method == Method::OPTIONS {
                 return Ok(allowed(API_METHODS));
             }
-            check_api_method(&head.method)?;
-            class::check_call(class, &head.method, path)?;
-            let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
-            let identity =
-                gate.pass(&head.method, path, &head.headers, SystemTime::now()).map_err(|denial| {
-                    login::denied(engine, denial, || engine.counted(client.peer, record.client))
-                })?;
-            record.user = identity.user();
-            log_context::identify(record.user.as_ref());
+            let identity = pass(&asked, path, record)?;
             if let Some(class) = class {
-                class::check_client(class, &asked, path, &identity, record.client)?;
                 class::check_login(class, &asked, path, body).await?;
             }
             let route = engine
@@ -211,6 +213,24 @@ async fn answer(
             files::run(&asked, route, path, record).await
         }
     }
+}
+
+/// Who asks the API for what may be asked here.
+fn pass(asked: &Asked<'_>, path: &ApiPath, record: &mut Record) -> Result<Identity, Refusal> {
+    let Asked { worker, client, class, head, .. } = *asked;
+    let engine = &worker.engine;
+    check_api_method(&head.method)?;
+    class::check_call(class, &head.method, path)?;
+    let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
+    let identity = gate
+        .pass(&head.method, path, &head.headers, SystemTime::now())
+        .map_err(|denial| login::denied(engine, denial, || engine.counted(client.peer, record.client)))?;
+    record.user = identity.user();
+    log_context::identify(record.user.as_ref());
+    if let Some(class) = class {
+        class::check_client(class, asked, path, &identity, record.client)?;
+    }
+    Ok(identity)
 }
 
 async fn run_api(
