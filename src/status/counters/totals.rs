@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::super::buckets::Times;
+use super::super::labels::{Destination, Handshake, Limit, Phase};
+use super::super::latencies::Histogram;
 use super::{BEGAN, TABLE};
-use crate::status::buckets::Times;
-use crate::status::labels::{Destination, Handshake, Limit, Phase};
-use crate::status::latencies::Histogram;
 
 /// What all threads have counted since the start.
 #[derive(Clone, Debug, Default)]
