@@ -44,14 +44,10 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: clo
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
 
 /// Serves one accepted connection until it ends.
-pub async fn serve(thread: Rc<WorkerThread>, arrived: Arrived) {
-    let rules = Arc::clone(&arrived.rules);
+pub async fn serve(thread: Rc<WorkerThread>, Arrived { worker, rules, stream, address }: Arrived) {
     let _open = counters::Connection::new();
-    let worker = Rc::clone(&arrived.worker);
-    let Some(Entered { stream, who, _place, excess }) = entrance::enter(&worker, arrived, &rules).await
-    else {
-        return;
-    };
+    let entering = entrance::enter(&worker, &rules, stream, address);
+    let Some(Entered { stream, who, _place, excess }) = entering.await else { return };
     let peer = who.peer;
     let engine = &worker.engine;
     match &engine.speaks {

@@ -1,4 +1,4 @@
-//! The body of a request, whichever version of HTTP brings it.
+//! The body of a request, whichever version of HTTP brings it, and whether or not it has been looked into.
 
 use std::io;
 use std::pin::Pin;
@@ -7,11 +7,14 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 
 /// A body on its way.
 pub enum RequestBody {
     Http1(hyper::body::Incoming),
     Http2(StreamBody),
+    /// taken in already, and put back
+    Whole(Full<Bytes>),
 }
 
 /// The DATA frames of one stream. A client may send more of them once these have been taken.
@@ -47,6 +50,7 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Http1(body) => Pin::new(body).poll_frame(context).map_err(io::Error::other),
             Self::Http2(body) => body.poll_data(context),
+            Self::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
         }
     }
 
@@ -54,6 +58,7 @@ impl Body for RequestBody {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.stream.is_end_stream(),
+            Self::Whole(body) => body.is_end_stream(),
         }
     }
 
@@ -61,6 +66,7 @@ impl Body for RequestBody {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.length.map_or_else(SizeHint::new, SizeHint::with_exact),
+            Self::Whole(body) => body.size_hint(),
         }
     }
 }

@@ -60,11 +60,8 @@ async fn answer_in_full(
     client.clock.asked();
     let engine = &worker.engine;
     let form = Form::of(request.uri().path());
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
     let class = client.class();
-    if class.is_some() {
-        head.extensions.insert(whole_body::LookedInto::default());
-    }
     fault::injected(&head);
     let mut record = Record {
         started: started.into_std(),
@@ -76,8 +73,9 @@ async fn answer_in_full(
         destination: Destination::Nowhere,
     };
     let mut body = Some(body);
-    let told = client.told(engine, address);
-    let outcome = if !client.is_real_admitted(engine, address) {
+    let named = client.named(engine, address);
+    let told = named.and_then(|real| HeaderValue::from_str(&real.to_string()).ok());
+    let outcome = if !client.is_real_admitted(engine, named) {
         counters::denied();
         Err(Refusal::AddressDenied)
     } else if client.is_served {
@@ -86,6 +84,7 @@ async fn answer_in_full(
             client: &client,
             class: class.as_deref(),
             head: &head,
+            real: named.unwrap_or(client.peer.address()),
             address: told.as_ref().unwrap_or(&client.address),
         };
         answer(asked, &mut body, &mut record).await
@@ -145,15 +144,10 @@ struct Asked<'a> {
     /// what is served there, where that is not all
     class: Option<&'a RouteClass>,
     head: &'a Parts,
-    /// who it comes from, as daemons are told it
+    /// who it comes from
+    real: IpAddr,
+    /// the same, as daemons are told it
     address: &'a HeaderValue,
-}
-
-impl Asked<'_> {
-    fn real(&self) -> IpAddr {
-        let told = self.address.to_str().ok().and_then(|address| address.parse().ok());
-        told.unwrap_or(self.client.peer.address())
-    }
 }
 
 async fn answer(
@@ -257,7 +251,7 @@ async fn run_api(
             Err(Refusal::Loop)
         }
         Route::Node(name) | Route::Master(name) => {
-            let upstream = worker.peer(&name, asked.real())?;
+            let upstream = worker.peer(&name, asked.real)?;
             let body = whole_body::read(engine, head, body).await?;
             api::call(engine, &upstream, call(body)).await
         }

@@ -1,7 +1,6 @@
 //! May this address connect, and who is behind it?
 
-use std::rc::Rc;
-use std::sync::Arc;
+use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,7 +13,7 @@ use crate::limits::places::Place;
 use crate::proxy_protocol;
 use crate::request::Who;
 use crate::response::access_log::Entry;
-use crate::server::{Arrived, Worker};
+use crate::server::Worker;
 use crate::status::counters;
 use crate::status::labels::Limit;
 
@@ -30,12 +29,12 @@ pub(super) struct Entered {
 
 /// Judges the address, and finds a place. Who gets none is not even told so.
 pub(super) async fn enter(
-    worker: &Rc<Worker>,
-    arrived: Arrived,
-    rules: &Arc<ListenerRules>,
+    worker: &Worker,
+    rules: &ListenerRules,
+    mut stream: TcpStream,
+    address: SocketAddr,
 ) -> Option<Entered> {
     let engine = &worker.engine;
-    let Arrived { mut stream, address, .. } = arrived;
     let via = PeerIp::new(address.ip());
     if !rules.acl.admits(via) {
         turn_away(engine, via);

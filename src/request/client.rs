@@ -134,20 +134,15 @@ impl Client {
         has_tls && is_known && is_named
     }
 
-    /// Whether the client behind a proxy that a header has named may be served, where that is asked for.
-    pub(super) fn is_real_admitted(&self, engine: &Engine, real: IpAddr) -> bool {
-        let peer = self.peer;
-        let is_named = || real != peer.address() && engine.is_proxy(peer);
-        !engine.config.settings.real_ip.judged
-            || !is_named()
-            || self.rules.borrow().acl.admits(PeerIp::new(real))
+    /// Who a request comes from, where a listed proxy names somebody else than who has connected.
+    pub(super) fn named(&self, engine: &Engine, real: IpAddr) -> Option<IpAddr> {
+        (real != self.peer.address() && engine.is_proxy(self.peer)).then_some(real)
     }
 
-    /// The client as daemons are told it, where that is not who has connected.
-    pub(super) fn told(&self, engine: &Engine, real: IpAddr) -> Option<HeaderValue> {
-        let peer = self.peer;
-        let is_named = real != peer.address() && engine.is_proxy(peer);
-        is_named.then(|| HeaderValue::from_str(&real.to_string()).ok()).flatten()
+    /// Whether whom a proxy names may be served, where that is asked for.
+    pub(super) fn is_real_admitted(&self, engine: &Engine, named: Option<IpAddr>) -> bool {
+        let admits = |real| self.rules.borrow().acl.admits(PeerIp::new(real));
+        !engine.config.settings.real_ip.judged || named.is_none_or(admits)
     }
 
     /// Whether its listener is gone, so that it ends with the answer to its next request.

@@ -1,7 +1,5 @@
 //! The body of an API call, taken in whole.
 
-use std::sync::{Arc, OnceLock};
-
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use http::request::Parts;
@@ -14,20 +12,14 @@ use crate::incoming::RequestBody;
 use crate::limits::pace::Pace;
 use crate::response::refusal::Refusal;
 
-/// A body that was looked into before its call; among the extensions of its head, which alone travels with the request.
-#[derive(Clone, Default)]
-pub(super) struct LookedInto(Arc<OnceLock<Bytes>>);
-
-/// Takes in the whole body, and leaves it for `read`.
+/// Takes in the whole body, and puts it back for whoever reads it next.
 pub(super) async fn look_into(
     engine: &Engine,
     head: &Parts,
     body: &mut Option<RequestBody>,
 ) -> Result<Bytes, Refusal> {
     let whole = read(engine, head, body).await?;
-    if let Some(LookedInto(place)) = head.extensions.get() {
-        let _ = place.set(whole.clone());
-    }
+    *body = Some(RequestBody::Whole(whole.clone().into()));
     Ok(whole)
 }
 
@@ -45,8 +37,7 @@ pub(super) async fn read(
         return Err(Refusal::BodyTooLarge { limit });
     }
     let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else {
-        let known = head.extensions.get::<LookedInto>().and_then(|LookedInto(place)| place.get());
-        return Ok(known.cloned().unwrap_or_default());
+        return Ok(Bytes::new());
     };
     let collected = collect(incoming, limit, pace).await;
     // What is too large is left where it is, to be drained.
