@@ -71,6 +71,16 @@ fn wait_for(viewer: &RemoteViewer, gate: &Nodegate, what: &str, mut holds: impl 
     }
 }
 
+fn every_channel_is_logged(site: &Site) {
+    // main, display, inputs, cursor
+    eventually("a line of the log for every channel", || site.access_log().lines().count() == 4);
+    let log = site.access_log();
+    assert!(
+        log.lines().all(|line| line.contains("\"CONNECT pvespiceproxy:") && line.contains("\" 200 ")),
+        "{log}"
+    );
+}
+
 #[test]
 fn remote_viewer_shows_the_guest_and_types_into_it() {
     let (site, folder) = (Site::pve(), tempfile::tempdir().unwrap());
@@ -92,13 +102,7 @@ fn remote_viewer_shows_the_guest_and_types_into_it() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     wait_for(&viewer, &gate, "the guest hears the keys", || guest.typed() == "viewer");
     wait_for(&viewer, &gate, "what was typed is on the screen", || screen.pixels(TEXT_COLOUR) > before + 50);
-    // main, display, inputs, cursor
-    eventually("a line of the log for every channel", || site.access_log().lines().count() == 4);
-    let log = site.access_log();
-    assert!(
-        log.lines().all(|line| line.contains("\"CONNECT pvespiceproxy:") && line.contains("\" 200 ")),
-        "{log}"
-    );
+    every_channel_is_logged(&site);
 }
 
 #[test]
@@ -141,13 +145,7 @@ fn shows_the_guest_through(proxy: &str, site: &Site, gate: &Nodegate) {
     let file = guest.viewer_file_through(proxy, site, now());
     let viewer = RemoteViewer::open_trusting(&bundle(site, folder.path()), &screen, &file, folder.path());
     wait_for(&viewer, gate, "the guest's text is on the screen", || screen.pixels(TEXT_COLOUR) > 200);
-    // main, display, inputs, cursor
-    eventually("a line of the log for every channel", || site.access_log().lines().count() == 4);
-    let log = site.access_log();
-    assert!(
-        log.lines().all(|line| line.contains("\"CONNECT pvespiceproxy:") && line.contains("\" 200 ")),
-        "{log}"
-    );
+    every_channel_is_logged(site);
 }
 
 #[test]
