@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, ready};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -201,13 +203,14 @@ where
     // Each request goes by the configuration of its moment, which may be a newer one than the connection's.
     let service = service_fn(move |request: Request<Incoming>| {
         let worker = serving.worker();
-        let answered = if asking.is_admitted(&worker) {
-            Ok(request::handle(worker, Rc::clone(&asking), request.map(RequestBody::Http1)))
+        // An async block would hold the answer's future three times over.
+        if asking.is_admitted(&worker) {
+            let request = request.map(RequestBody::Http1);
+            Either::Left(request::handle(worker, Rc::clone(&asking), request).map(Ok))
         } else {
             turn_away(&worker.engine, asking.peer);
-            Err(TurnedAway)
-        };
-        async move { Ok::<_, TurnedAway>(answered?.await) }
+            Either::Right(ready(Err(TurnedAway)))
+        }
     });
     let io = TokioIo::new(Clocked::new(stream, early, Arc::clone(&client.clock)));
     let mut connection = http1::Builder::new()

@@ -265,13 +265,13 @@ async fn run_api(
         }
         Route::Upload => {
             let upload = Upload { head, path, identity, client: address, clock: &client.clock };
-            upload::run(worker, &upload, body).await
+            Box::pin(upload::run(worker, &upload, body)).await
         }
         Route::Websocket => {
             let body = whole_body::read(engine, head, body).await?;
             let upstream = worker.local(&Route::Unprivileged);
             if websocket::handshake::is_asked_for(&head.headers) {
-                websocket::open(engine, upstream, client, call(body)).await
+                Box::pin(websocket::open(engine, upstream, client, call(body))).await
             } else {
                 api::call(engine, upstream, call(body)).await
             }

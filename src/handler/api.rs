@@ -179,7 +179,7 @@ async fn pass_on_within(
     answer: Answer,
     bounds: Bounds,
 ) -> Result<Response<Body>, Refusal> {
-    let Answer { response, body: incoming, started } = answer;
+    let Answer { response, body: mut incoming, started } = answer;
     let (mut head, ()) = response.into_parts();
     if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
         return Err(Refusal::ForeignStream);
@@ -192,7 +192,7 @@ async fn pass_on_within(
     let body = match (named, incoming.length()) {
         (Some(named), _) => named,
         (None, Some(length)) if usize::try_from(length).is_ok_and(|length| length <= bounds.whole) => {
-            let whole = upstream.whole(incoming, bounds.whole, started).await?;
+            let whole = upstream.whole(&mut incoming, bounds.whole, started).await?;
             let plain = !head.headers.contains_key(CONTENT_ENCODING);
             body::full(match named_proxy(engine, place).filter(|_| plain) {
                 Some(proxy) => proxy.put(whole),

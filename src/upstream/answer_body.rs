@@ -61,7 +61,7 @@ impl AnswerBody {
     }
 
     /// Everything, an error beyond `limit` bytes.
-    pub(super) async fn whole(mut self, limit: usize) -> io::Result<Bytes> {
+    pub(super) async fn whole(&mut self, limit: usize) -> io::Result<Bytes> {
         let mut next = async || poll_fn(|context| self.poll_piece(context)).await.transpose();
         let Some(first) = next().await? else { return Ok(Bytes::new()) };
         let mut whole = BytesMut::new();

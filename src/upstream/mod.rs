@@ -228,7 +228,7 @@ impl Upstream {
     /// The whole body, up to `limit` bytes. What came with the head costs no wait and no timer.
     pub async fn whole(
         &self,
-        body: AnswerBody,
+        body: &mut AnswerBody,
         limit: usize,
         started: Instant,
     ) -> Result<Bytes, UpstreamError> {

@@ -70,10 +70,10 @@ pub async fn open(
     if answer.response.status() != StatusCode::OK {
         return api::pass_on(engine, upstream, asked, answer).await;
     }
-    let Answer { response, body, started } = answer;
+    let Answer { response, mut body, started } = answer;
     let (head, ()) = response.into_parts();
     let invalid = || upstream.parse_error(started);
-    let body = upstream.whole(body, ANSWER, started).await?;
+    let body = upstream.whole(&mut body, ANSWER, started).await?;
     let told: Value = serde_json::from_slice(&body).map_err(|_| invalid())?;
     match rules.place(&told) {
         Some(place) => {
