@@ -228,6 +228,9 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
+        if self.0.get_ref().ended {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.0).poll_shutdown(context)
     }
 }
@@ -240,11 +243,14 @@ struct Wire {
     /// Records that are still to be sent, from `sent` on.
     left: Vec<u8>,
     sent: usize,
+    /// The client has closed without a farewell, and nothing was sent to it since: one from here would be answered by a
+    /// reset.
+    ended: bool,
 }
 
 impl Wire {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, gathers: false, left: Vec::new(), sent: 0 }
+        Self { stream, gathers: false, left: Vec::new(), sent: 0, ended: false }
     }
 
     /// Sends what is left.
@@ -267,7 +273,10 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.ended |= matches!(polled, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
+        polled
     }
 }
 
@@ -277,6 +286,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.ended = false;
         if self.gathers {
             self.left.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
@@ -362,5 +372,41 @@ mod tests {
         assert_eq!(stream.0.get_ref().left.capacity(), 0);
         stream.shutdown().await.unwrap();
         assert!(reader.join().unwrap() == sent);
+    }
+
+    /// What a client that closes its half without a farewell still gets: the bytes of the records that come.
+    fn left_to_read(listener: &TcpListener) -> thread::JoinHandle<usize> {
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+            connector.set_verify(SslVerifyMode::NONE);
+            let stream = std::net::TcpStream::connect(address).unwrap();
+            let mut stream = connector.build().connect("n.example.com", stream).unwrap();
+            assert_eq!(stream.read(&mut [0; 8]).unwrap(), 2); // with the tickets before it
+            stream.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+            let mut read = Vec::new();
+            stream.get_mut().read_to_end(&mut read).unwrap();
+            read.len()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_gone_is_bidden_no_farewell_unless_it_was_sent_more() {
+        const OVERHEAD: usize = 5 + 1 + 16; // RFC 8446, section 5.2
+        for (more, expected) in [("", 0), ("more", OVERHEAD + 4 + OVERHEAD + 2)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let reader = left_to_read(&listener);
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let stream = TcpStream::from_std(stream).unwrap();
+            let mut stream = TlsStream::new(Ssl::new(&context()).unwrap(), stream).unwrap();
+            stream.accept().await.unwrap();
+            stream.write_all(b"ok").await.unwrap();
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 8]).await;
+            stream.write_all(more.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            drop(stream);
+            assert_eq!(reader.join().unwrap(), expected);
+        }
     }
 }
