@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::AsyncWrite as _;
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_openssl::SslStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
@@ -105,6 +105,21 @@ impl Connection {
     }
 }
 
+/// A request without a body is one piece, for which the system needs no list of pieces.
+fn poll_send<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    context: &mut Context<'_>,
+    bytes: &mut impl bytes::Buf,
+) -> Poll<io::Result<usize>> {
+    let piece = bytes.chunk();
+    if piece.len() < bytes.remaining() {
+        return poll_write_buf(Pin::new(stream), context, bytes);
+    }
+    let written = ready!(Pin::new(stream).poll_write(context, piece))?;
+    bytes.advance(written);
+    Poll::Ready(Ok(written))
+}
+
 impl Stream {
     fn poll_write(
         &mut self,
@@ -112,15 +127,15 @@ impl Stream {
         bytes: &mut impl bytes::Buf,
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => poll_write_buf(Pin::new(stream), context, bytes),
+            Self::Tcp(stream) => poll_send(stream, context, bytes),
             Self::Receiving(stream) => {
                 let mut stream = stream.both_ways()?;
-                let written = poll_write_buf(Pin::new(&mut stream), context, bytes);
+                let written = poll_send(&mut stream, context, bytes);
                 *self = Self::Tcp(stream);
                 written
             }
-            Self::Unix(stream) => poll_write_buf(Pin::new(stream), context, bytes),
-            Self::Tls(stream) => poll_write_buf(Pin::new(stream.as_mut()), context, bytes),
+            Self::Unix(stream) => poll_send(stream, context, bytes),
+            Self::Tls(stream) => poll_send(stream.as_mut(), context, bytes),
         }
     }
 

@@ -58,9 +58,14 @@ fn begin(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn send(socket: &Socket, first: &mut impl Buf) -> io::Result<()> {
-    let mut slices = [IoSlice::new(&[]); SLICES];
-    let count = first.chunks_vectored(&mut slices);
-    let sent = socket.send_vectored(slices.get(..count).unwrap_or_default())?;
+    let piece = first.chunk();
+    let sent = if piece.len() == first.remaining() {
+        socket.send(piece)
+    } else {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = first.chunks_vectored(&mut slices);
+        socket.send_vectored(slices.get(..count).unwrap_or_default())
+    }?;
     first.advance(sent);
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod answer_body;
 pub mod answer_head;
 pub mod answer_pieces;
+mod burst;
 mod connection;
 mod local;
 pub mod nodes;
@@ -150,6 +151,7 @@ impl Upstream {
         let started = Instant::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
         let mut wire = request.into_wire();
+        burst::after_the_others().await;
         if let Some(connection) = pool.and_then(|pool| pool.take()) {
             match self.exchange(connection, &mut wire, pool, started).await {
                 Err(error) if error.phase == Phase::Answer && started.elapsed() < self.timeouts.answer => (),
