@@ -1,6 +1,6 @@
 //! Consoles: bulk and echo through a websocket over TLS, and through bare TLS for a proxy that only ends that.
 
-use std::io::{Read as _, Write};
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -74,7 +74,7 @@ fn frame(path: &Path<'_>, payload: &[u8]) -> Result<Vec<u8>> {
 /// As many bytes as go through. Towards the viewer records are counted as they come and not decrypted (22 bytes of
 /// 16 kB too many): else the viewer would be slower than the proxy.
 pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) -> Result<Bulk> {
-    let (mut viewer, mut console) = open(path, &context()?)?;
+    let (mut viewer, console) = open(path, &context()?)?;
     let raw = viewer.get_ref().try_clone()?;
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -82,12 +82,14 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
             Direction::ToViewer => (console.try_clone()?, raw),
             Direction::ToMachine => (raw, console.try_clone()?),
         };
-        let to_viewer = direction == Direction::ToViewer;
-        let piece = if to_viewer { vec![0x5a; 4 * FRAME] } else { frame(path, &vec![0x5a; FRAME])? };
-        let writer: &mut (dyn Write + Send) = if to_viewer { &mut console } else { &mut viewer };
-        let ended = &ended;
-        let sending =
-            scope.spawn(move || while !ended.load(Ordering::Relaxed) && writer.write_all(&piece).is_ok() {});
+        let (frame, piece) = (frame(path, &vec![0x5a; FRAME])?, tunnel::piece()?);
+        let (console, viewer, ended) = (&console, &mut viewer, &ended);
+        let sending = scope.spawn(move || match direction {
+            Direction::ToViewer => tunnel::send(console, &piece, ended),
+            Direction::ToMachine => {
+                while !ended.load(Ordering::Relaxed) && viewer.write_all(&frame).is_ok() {}
+            }
+        });
         let measured = measure(path.pid, duration, &mut |until| discard(&sink, until));
         ended.store(true, Ordering::Relaxed);
         // Whatever waits is let go.

@@ -1,8 +1,9 @@
 //! Tunnels: bulk and echo through CONNECT, or through a plain TCP proxy.
 //!
-//! The machine writes from one buffer that stays in the cache, and whoever reads lets the kernel throw the bytes away
+//! Whoever sends copies nothing (`sendfile` from the page cache), and whoever reads lets the kernel throw the bytes away
 //! (`MSG_TRUNC`): the generator must cost much less than the proxy.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -12,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::errno::Errno;
+use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::process;
 
-/// Of one write.
+/// Of one call.
 const PIECE: usize = 256 << 10;
 const MESSAGE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -107,8 +109,9 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
         Direction::ToMachine => (viewer, machine),
     };
     let ended = AtomicBool::new(false);
+    let piece = piece()?;
     thread::scope(|scope| {
-        let sending = scope.spawn(|| send(&source, &ended));
+        let sending = scope.spawn(|| send(&source, &piece, &ended));
         let measured = measure(path.pid, duration, &mut |until| discard(&sink, until));
         ended.store(true, Ordering::Relaxed);
         // Whatever waits is let go.
@@ -144,9 +147,20 @@ pub(crate) fn as_float(count: u64) -> f64 {
     count as f64
 }
 
-fn send(mut source: &TcpStream, ended: &AtomicBool) {
-    let piece = vec![0x5a; PIECE];
-    while !ended.load(Ordering::Relaxed) && source.write_all(&piece).is_ok() {}
+/// What is sent again and again.
+pub(super) fn piece() -> Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(&vec![0x5a; PIECE])?;
+    Ok(file)
+}
+
+pub(super) fn send(source: &TcpStream, piece: &File, ended: &AtomicBool) {
+    while !ended.load(Ordering::Relaxed) {
+        match sendfile(source, piece, Some(&mut 0), PIECE) {
+            Ok(1..) | Err(Errno::EINTR) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
 }
 
 /// Counts what comes; the bytes themselves never leave the kernel.

@@ -93,7 +93,7 @@ fn connections(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
                 one("nginx, 10 connections", &nginx, 10),
             ],
         )?,
-        goals: vec![Goal::at_most(1.5, "cpu", Against::One("10 connections"))],
+        goals: vec![Goal::at_most(1.0, "cpu", Against::One("nginx, 1000 connections"))],
     })
 }
 
