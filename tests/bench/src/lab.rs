@@ -31,6 +31,8 @@ const FILES: u64 = 65_536;
 pub(crate) struct Lab {
     directory: tempfile::TempDir,
     pub nodegate: PathBuf,
+    /// other builds of it, by the names they have in the tables
+    pub builds: Vec<(&'static str, PathBuf)>,
     pub keys: Keys,
     /// descriptors that a process may have
     pub files: u64,
@@ -38,7 +40,7 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Prepares the root and takes this process to the core of the load.
-    pub(crate) fn new(nodegate: &Path) -> Result<Self> {
+    pub(crate) fn new(nodegate: &Path, builds: Vec<(&'static str, PathBuf)>) -> Result<Self> {
         let mut cores = CpuSet::new();
         cores.set(LOAD_CORE)?;
         sched_setaffinity(Pid::from_raw(0), &cores).context("two cores are needed")?;
@@ -54,7 +56,7 @@ impl Lab {
         let chain = std::fs::read(root.join("etc/pve/local/pve-ssl.pem"))?;
         let key = std::fs::read(root.join("etc/pve/local/pve-ssl.key"))?;
         std::fs::write(directory.path().join("rsa.combined"), [chain, key].concat())?;
-        let lab = Self { directory, nodegate: nodegate.to_owned(), keys, files: limit };
+        let lab = Self { directory, nodegate: nodegate.to_owned(), builds, keys, files: limit };
         lab.write_files()?;
         Ok(lab)
     }

@@ -23,6 +23,9 @@ struct Options {
     /// The binary to measure
     #[arg(long, default_value = "target/release/nodegate")]
     nodegate: PathBuf,
+    /// Another build to measure in the same run, in the rows of calls and handshakes; may be given again
+    #[arg(long, value_name = "BINARY")]
+    beside: Vec<PathBuf>,
     /// Interleaved runs of each contender
     #[arg(long, default_value_t = 5)]
     repeats: usize,
@@ -47,13 +50,22 @@ pub struct Plan {
     pub connections: usize,
 }
 
+/// Each with the name that it has in the tables: its path, as given.
+fn builds(paths: &[PathBuf]) -> Result<Vec<(&'static str, PathBuf)>> {
+    let named = |path: &PathBuf| {
+        let name: &'static str = format!("{}{}", rows::BUILD, path.display()).leak();
+        Ok((name, path.canonicalize().with_context(|| path.display().to_string())?))
+    };
+    paths.iter().map(named).collect()
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
     let known = |id: &String| rows::ALL.iter().any(|(name, _)| name == id);
     let names = rows::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     ensure!(options.rows.iter().all(known), "rows are: {names}");
     let nodegate = options.nodegate.canonicalize().context("cargo build --release")?;
-    let lab = lab::Lab::new(&nodegate)?;
+    let lab = lab::Lab::new(&nodegate, builds(&options.beside)?)?;
     let most = usize::try_from(lab.files / 2).unwrap_or(usize::MAX).saturating_sub(500);
     let plan = Plan {
         repeats: options.repeats,

@@ -1,7 +1,7 @@
 //! The proxies under test, each as one process (nginx: with its worker) on the proxies' core.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -96,13 +96,23 @@ pub(crate) fn nodegate(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Resul
     Proxy::start(command, address)
 }
 
+/// The same of another build.
+pub(crate) fn nodegate_build(lab: &Lab, binary: &Path, job: Job) -> Result<Proxy> {
+    let (command, address) = prepared(lab, binary, job, PROXY_CORE, &[])?;
+    Proxy::start(command, address)
+}
+
 pub(crate) fn nodegate_prepared(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Prepared> {
+    prepared(lab, &lab.nodegate, job, cores, more)
+}
+
+fn prepared(lab: &Lab, binary: &Path, job: Job, cores: &str, more: &[&str]) -> Result<Prepared> {
     let port = free_port()?;
     let [chain, key, _] = lab.certificate(job.key);
     let root = lab.root();
     std::fs::copy(chain, root.join("etc/pve/local/pveproxy-ssl.pem"))?;
     std::fs::copy(key, root.join("etc/pve/local/pveproxy-ssl.key"))?;
-    let mut command = nodegate_command(lab, "pve", port, cores);
+    let mut command = nodegate_command(lab, binary, "pve", port, cores);
     command.args(["--set", "workers=1", "--set"]).arg(format!("backend.address={}", job.backend));
     command.args(["--set", &format!("backend.keepalive={}", u8::from(job.upstream == Upstream::Kept))]);
     for setting in more {
@@ -112,8 +122,8 @@ pub(crate) fn nodegate_prepared(lab: &Lab, job: Job, cores: &str, more: &[&str])
 }
 
 /// `nodegate run PROFILE` on a port of loopback, nothing else set.
-pub(crate) fn nodegate_command(lab: &Lab, profile: &str, port: u16, cores: &str) -> Command {
-    let mut command = on_cores(cores, &lab.nodegate);
+fn nodegate_command(lab: &Lab, binary: &Path, profile: &str, port: u16, cores: &str) -> Command {
+    let mut command = on_cores(cores, binary);
     command.args(["run", profile, "--root"]).arg(lab.root());
     command.args(["--set", "listen.address=127.0.0.1", "--set"]).arg(format!("listen.port={port}"));
     command.stderr(Stdio::null());
@@ -123,7 +133,7 @@ pub(crate) fn nodegate_command(lab: &Lab, profile: &str, port: u16, cores: &str)
 /// nodegate's spice profile, its shipped settings but one worker.
 pub(crate) fn nodegate_spice(lab: &Lab) -> Result<Proxy> {
     let port = free_port()?;
-    let mut command = nodegate_command(lab, "spice", port, PROXY_CORE);
+    let mut command = nodegate_command(lab, &lab.nodegate, "spice", port, PROXY_CORE);
     command.args(["--set", "workers=1"]);
     Proxy::start(command, loopback(port))
 }

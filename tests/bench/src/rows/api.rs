@@ -46,13 +46,17 @@ pub(crate) fn loaded(proxy: &Proxy, load: &Load, connections: usize, seconds: f6
     Ok(sample)
 }
 
-/// The three proxies, set up alike.
-pub(crate) fn all(lab: &Lab, job: Job) -> Result<[(&'static str, Proxy); 3]> {
-    Ok([
+/// The three proxies, set up alike, and other builds of nodegate that are to be measured beside them.
+pub(crate) fn all(lab: &Lab, job: Job) -> Result<Vec<(&'static str, Proxy)>> {
+    let mut proxies = vec![
         ("nodegate", proxy::nodegate(lab, job, PROXY_CORE, &[])?),
         ("nginx", proxy::nginx(lab, job, "")?),
         ("HAProxy", proxy::haproxy(lab, job)?),
-    ])
+    ];
+    for (name, binary) in &lab.builds {
+        proxies.push((name, proxy::nodegate_build(lab, binary, job)?));
+    }
+    Ok(proxies)
 }
 
 /// The requests of one repeat: a thousand users, a tenth of them new each time.

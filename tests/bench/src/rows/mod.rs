@@ -23,9 +23,12 @@ pub(crate) struct Goal {
     pub bound: f64,
 }
 
+/// How the names of other builds of nodegate begin.
+pub(crate) const BUILD: &str = "build ";
+
 /// Whom a goal compares with.
 pub(crate) enum Against {
-    /// the best of all the others
+    /// the best of all the others that are not nodegate
     Best,
     One(&'static str),
     /// the figure by itself
@@ -87,7 +90,7 @@ impl Goal {
         let (ours, others) = row.series.split_first()?;
         let rivals: Vec<&Series> = match self.against {
             Against::Nobody => return Spread::of(ours.values(self.figure)),
-            Against::Best => others.iter().collect(),
+            Against::Best => others.iter().filter(|series| !series.name.starts_with(BUILD)).collect(),
             Against::One(name) => others.iter().filter(|series| series.name == name).collect(),
         };
         ratio(self.figure, self.better, ours, &rivals)
