@@ -1,12 +1,16 @@
 # What there is to do here; each target installs what it needs first (as root) or names it.
 
-.PHONY: help setup build deb demo test fuzz soak deny bench bench-quick
+.PHONY: help setup build train deb demo test fuzz soak deny bench bench-quick
+
+# What nodegate is compiled by for use: counts of what it does under load (decision 23), made by `make train`.
+GUIDED = RUSTFLAGS="$$RUSTFLAGS -Cprofile-use=$(CURDIR)/.cargo/nodegate.profdata"
 
 # Where `make deb` leaves the packages. With PACK_BINARY in its environment that program is packed, none compiled.
 DEB ?= target/deb
 
 help:
 	@echo "make build   nodegate for use: target/release/nodegate"
+	@echo "make train   counts anew what nodegate does under load; builds for use are optimised by it"
 	@echo "make deb     Debian packages in target/deb: nodegate, and one for each daemon that it can take over"
 	@echo "make demo    the three profiles on loopback, with throw-away keys, and what to try"
 	@echo "make test    formatting, lints, and every test, those with real clients included"
@@ -21,7 +25,11 @@ setup:
 
 build:
 	tests/setup.sh demo
-	cargo build --release --locked
+	$(GUIDED) cargo build --release --locked --bin nodegate
+
+train:
+	tests/setup.sh train
+	tests/bench/train
 
 # From a copy: dpkg-buildpackage leaves its files beside the source and within it.
 deb:
@@ -59,10 +67,12 @@ deny:
 
 bench:
 	tests/setup.sh bench
-	cargo build --release --locked --workspace
+	$(GUIDED) cargo build --release --locked --bin nodegate
+	cargo build --release --locked --package nodegate-bench
 	target/release/bench --write docs/performance.md $(ROWS)
 
 bench-quick:
 	tests/setup.sh bench
-	cargo build --release --locked --workspace
+	$(GUIDED) cargo build --release --locked --bin nodegate
+	cargo build --release --locked --package nodegate-bench
 	target/release/bench --repeats 1 --seconds 1 --connections 1000 --kept target/bench-quick $(ROWS)

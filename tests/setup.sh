@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh deb|demo|test|fuzz|deny|bench
+# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh deb|demo|test|fuzz|deny|bench|train
 # As root it installs them; anybody else is told which they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,6 +23,7 @@ testing=(
 # Programs that bring a service along.
 serving=(nginx=nginx haproxy=haproxy caddy=caddy fail2ban=fail2ban-regex)
 peers=(nginx=nginx haproxy=haproxy wrk=wrk)
+training=(wrk=wrk nghttp2-client=h2load)
 # proxmoxer as PyPI has it, beside Debian's; a scanner.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0 sslyze==6.3.1)
 venv=target/clients
@@ -80,6 +81,14 @@ require_rust() {
     for tool in "$@"; do
         cargo "$tool" --version >/dev/null 2>&1 || fail "cargo $tool is missing: rustup component add rustfmt clippy"
     done
+}
+
+# What reads the counts belongs to the compiler's version of LLVM: rustup's llvm-tools, or Debian's.
+profdata() {
+    local llvm
+    llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    compgen -G "$(rustc --print sysroot)/lib/rustlib/*/bin/llvm-profdata" >/dev/null ||
+        install_missing "llvm-$llvm=llvm-profdata-$llvm"
 }
 
 prepare_venv() {
@@ -140,8 +149,13 @@ bench)
     require_rust
     install_without_services "${building[@]}" "${peers[@]}"
     ;;
+train)
+    require_rust
+    install_missing "${building[@]}" "${training[@]}"
+    profdata
+    ;;
 *)
-    echo "usage: tests/setup.sh deb|demo|test|fuzz|deny|bench" >&2
+    echo "usage: tests/setup.sh deb|demo|test|fuzz|deny|bench|train" >&2
     exit 2
     ;;
 esac

@@ -8,6 +8,7 @@ mod plot;
 mod proxy;
 mod report;
 mod rows;
+mod train;
 mod wrk;
 
 use std::path::PathBuf;
@@ -35,6 +36,9 @@ struct Options {
     /// Idle connections of the rows that have them
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
+    /// Measures nothing: does each kind of work for a while, for a build that a profile guides
+    #[arg(long, conflicts_with_all = ["rows", "write", "beside"])]
+    train: bool,
     /// Writes the tables between the marks of this file, and the plot beside it; else they are printed alone
     #[arg(long)]
     write: Option<PathBuf>,
@@ -66,6 +70,9 @@ fn main() -> Result<()> {
     ensure!(options.rows.iter().all(known), "rows are: {names}");
     let nodegate = options.nodegate.canonicalize().context("cargo build --release")?;
     let lab = lab::Lab::new(&nodegate, builds(&options.beside)?)?;
+    if options.train {
+        return train::run(&lab);
+    }
     let most = usize::try_from(lab.files / 2).unwrap_or(usize::MAX).saturating_sub(500);
     let plan = Plan {
         repeats: options.repeats,
