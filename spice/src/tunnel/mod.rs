@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+pub use self::pipe::PIECE_BYTES;
 use self::pipe::Pipe;
 pub use self::relay::relay;
 use self::relay::write;

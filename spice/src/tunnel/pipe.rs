@@ -8,7 +8,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
 
-/// Memory of one direction; while it is full its source is not read.
+/// Most that is moved at once, and the memory of one direction; while it is full its source is not read.
+pub const PIECE_BYTES: u32 = 256 * 1024;
+/// The same, as the system wants it.
 pub(super) const PIPE_BYTES: usize = 256 * 1024;
 /// Empty pipes that a thread keeps for the next flood.
 const SPARE: usize = 16;

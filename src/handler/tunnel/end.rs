@@ -46,6 +46,11 @@ pub fn keep_alive(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_keepalive(true);
 }
 
+/// The system takes a whole piece at once, and holds not much more for an end that is slow.
+fn unsent_at_most_a_piece(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(tunnel::PIECE_BYTES);
+}
+
 /// The far end of a tunnel, and what it has sent already.
 pub(super) struct FarEnd {
     /// for people
@@ -88,6 +93,8 @@ async fn relay(
 ) -> io::Result<()> {
     match (client, server) {
         (End::Plain(client), End::Plain(server)) => {
+            unsent_at_most_a_piece(client);
+            unsent_at_most_a_piece(server);
             tunnel::run(client, server, early_up, early_down, meter).await
         }
         (client, server) => Box::pin(tunnel::relay(client, server, early_up, early_down, meter)).await,
