@@ -82,10 +82,10 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
             Direction::ToViewer => (console.try_clone()?, raw),
             Direction::ToMachine => (raw, console.try_clone()?),
         };
-        let (frame, piece) = (frame(path, &vec![0x5a; FRAME])?, tunnel::piece()?);
+        let frame = frame(path, &vec![0x5a; FRAME])?;
         let (console, viewer, ended) = (&console, &mut viewer, &ended);
         let sending = scope.spawn(move || match direction {
-            Direction::ToViewer => tunnel::send(console, &piece, ended),
+            Direction::ToViewer => tunnel::send(console, ended),
             Direction::ToMachine => {
                 while !ended.load(Ordering::Relaxed) && viewer.write_all(&frame).is_ok() {}
             }

@@ -1,9 +1,8 @@
 //! Tunnels: bulk and echo through CONNECT, or through a plain TCP proxy.
 //!
-//! Whoever sends copies nothing (`sendfile` from the page cache), and whoever reads lets the kernel throw the bytes away
-//! (`MSG_TRUNC`): the generator must cost much less than the proxy.
+//! Whoever sends writes from one buffer that stays in the cache; whoever reads lets the kernel throw the bytes away
+//! (`MSG_TRUNC`), and wants to be woken for many of them at once: the generator must cost much less than the proxy.
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -13,13 +12,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::errno::Errno;
-use nix::sys::sendfile::sendfile;
+use nix::libc::{SO_RCVLOWAT, SOL_SOCKET, c_int, setsockopt, socklen_t};
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::process;
 
-/// Of one call.
+/// Of one write.
 const PIECE: usize = 256 << 10;
+/// Whoever reads is woken for as many.
+static AT_ONCE: c_int = 256 << 10;
 const MESSAGE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Before the clock starts: congestion and receive windows grow.
@@ -109,9 +110,8 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
         Direction::ToMachine => (viewer, machine),
     };
     let ended = AtomicBool::new(false);
-    let piece = piece()?;
     thread::scope(|scope| {
-        let sending = scope.spawn(|| send(&source, &piece, &ended));
+        let sending = scope.spawn(|| send(&source, &ended));
         let measured = measure(path.pid, duration, &mut |until| discard(&sink, until));
         ended.store(true, Ordering::Relaxed);
         // Whatever waits is let go.
@@ -147,24 +147,23 @@ pub(crate) fn as_float(count: u64) -> f64 {
     count as f64
 }
 
-/// What is sent again and again.
-pub(super) fn piece() -> Result<File> {
-    let mut file = tempfile::tempfile()?;
-    file.write_all(&vec![0x5a; PIECE])?;
-    Ok(file)
+pub(super) fn send(mut source: &TcpStream, ended: &AtomicBool) {
+    let piece = vec![0x5a; PIECE];
+    while !ended.load(Ordering::Relaxed) && source.write_all(&piece).is_ok() {}
 }
 
-pub(super) fn send(source: &TcpStream, piece: &File, ended: &AtomicBool) {
-    while !ended.load(Ordering::Relaxed) {
-        match sendfile(source, piece, Some(&mut 0), PIECE) {
-            Ok(1..) | Err(Errno::EINTR) => {}
-            Ok(0) | Err(_) => return,
-        }
-    }
+fn wake_for_many(sink: &TcpStream) -> Result<()> {
+    let length = socklen_t::try_from(size_of_val(&AT_ONCE))?;
+    // SAFETY: the option takes an int (socket(7)), which lives as long as the program.
+    let set =
+        unsafe { setsockopt(sink.as_raw_fd(), SOL_SOCKET, SO_RCVLOWAT, (&raw const AT_ONCE).cast(), length) };
+    Errno::result(set)?;
+    Ok(())
 }
 
 /// Counts what comes; the bytes themselves never leave the kernel.
 pub(super) fn discard(sink: &TcpStream, until: Instant) -> Result<u64> {
+    wake_for_many(sink)?;
     let mut buffer = vec![0; 1 << 20];
     let mut taken = 0;
     while Instant::now() < until {
