@@ -76,17 +76,21 @@ impl Spread {
     }
 }
 
-/// `ours` by the best of `others` in the same repeat; with `Better::Lower` the best is the least.
-pub(crate) fn ratio(figure: &str, better: Better, ours: &Series, others: &[&Series]) -> Option<Spread> {
-    let pairs = ours.samples.iter().enumerate().filter_map(|(round, sample)| {
-        let rivals = others.iter().filter_map(|other| other.samples.get(round)?.get(figure).copied());
-        let best = match better {
-            Better::Higher => rivals.reduce(f64::max),
-            Better::Lower => rivals.reduce(f64::min),
-        }?;
-        Some(sample.get(figure)? / best)
-    });
-    Spread::of(pairs.collect())
+/// The one of them with the best median. Not the best of each repeat: that would be whoever had the most luck.
+pub(crate) fn best<'s>(figure: &str, better: Better, of: &[&'s Series]) -> Option<&'s Series> {
+    let ranked = of.iter().filter_map(|one| Some((Spread::of(one.values(figure))?.median, *one)));
+    ranked
+        .max_by(|(one, _), (other, _)| match better {
+            Better::Higher => one.total_cmp(other),
+            Better::Lower => other.total_cmp(one),
+        })
+        .map(|(_, one)| one)
+}
+
+/// `ours` by `theirs` in the same repeat.
+pub(crate) fn ratio(figure: &str, ours: &Series, theirs: &Series) -> Option<Spread> {
+    let pairs = ours.samples.iter().zip(&theirs.samples);
+    Spread::of(pairs.filter_map(|(ours, theirs)| Some(ours.get(figure)? / theirs.get(figure)?)).collect())
 }
 
 #[cfg(test)]
@@ -106,12 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_taken_within_a_repeat_against_the_best() {
+    fn ratios_are_taken_within_a_repeat_against_the_one_with_the_best_median() {
         let ours = series("a", &[10.0, 20.0, 30.0]);
-        let (slow, fast) = (series("b", &[1.0, 1.0, 1.0]), series("c", &[10.0, 10.0, 10.0]));
-        assert_eq!(ratio("rate", Better::Higher, &ours, &[&slow, &fast]).unwrap().median, 2.0);
-        assert_eq!(ratio("rate", Better::Lower, &ours, &[&slow, &fast]).unwrap().median, 20.0);
-        assert_eq!(ratio("none", Better::Lower, &ours, &[&slow]), None);
+        let (slow, fast) = (series("b", &[1.0, 1.0, 90.0]), series("c", &[10.0, 10.0, 10.0]));
+        let of = [&slow, &fast];
+        assert_eq!(best("rate", Better::Higher, &of).unwrap().name, "c");
+        assert_eq!(best("rate", Better::Lower, &of).unwrap().name, "b");
+        assert!(best("none", Better::Lower, &of).is_none());
+        assert_eq!(ratio("rate", &ours, &fast).unwrap().median, 2.0);
+        assert_eq!(ratio("none", &ours, &fast), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::Result;
 
 use crate::Plan;
 use crate::lab::Lab;
-use crate::measure::{Better, Series, Spread, ratio};
+use crate::measure::{Better, Series, Spread, best, ratio};
 
 /// What a row is to reach.
 pub(crate) struct Goal {
@@ -88,12 +88,15 @@ impl Goal {
     /// The ratio (or figure) that was reached.
     pub(crate) fn reached(&self, row: &Row) -> Option<Spread> {
         let (ours, others) = row.series.split_first()?;
-        let rivals: Vec<&Series> = match self.against {
+        let rival = match self.against {
             Against::Nobody => return Spread::of(ours.values(self.figure)),
-            Against::Best => others.iter().filter(|series| !series.name.starts_with(BUILD)).collect(),
-            Against::One(name) => others.iter().filter(|series| series.name == name).collect(),
+            Against::Best => {
+                let peers: Vec<_> = others.iter().filter(|one| !one.name.starts_with(BUILD)).collect();
+                best(self.figure, self.better, &peers)
+            }
+            Against::One(name) => others.iter().find(|one| one.name == name),
         };
-        ratio(self.figure, self.better, ours, &rivals)
+        ratio(self.figure, ours, rival?)
     }
 
     pub(crate) fn is_met(&self, reached: f64) -> bool {
