@@ -229,7 +229,7 @@ impl AsyncWrite for TlsStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
         if self.0.get_ref().ended {
-            return Poll::Ready(Ok(()));
+            return Pin::new(&mut self.0.get_mut().stream).poll_shutdown(context);
         }
         Pin::new(&mut self.0).poll_shutdown(context)
     }
@@ -243,8 +243,8 @@ struct Wire {
     /// Records that are still to be sent, from `sent` on.
     left: Vec<u8>,
     sent: usize,
-    /// The client has closed without a farewell, and nothing was sent to it since: one from here would be answered by a
-    /// reset.
+    /// The client's end was read where its farewell should have been, and nothing was sent since: one from here would be
+    /// answered by a reset. A client that has closed one half only, after the answer, cannot be told from one that is gone.
     ended: bool,
 }
 
@@ -258,7 +258,10 @@ impl Wire {
         while let Some(rest) = self.left.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.sent += written,
+                written => {
+                    self.sent += written;
+                    self.ended = false;
+                }
             }
         }
         self.sent = 0;
