@@ -59,7 +59,7 @@ fuzz:
 
 soak: SECONDS ?= 1800
 soak: setup
-	SOAK_SECONDS=$(SECONDS) cargo test --release --locked --test soak -- --nocapture
+	SOAK_SECONDS=$(SECONDS) $(GUIDED) cargo test --release --locked --test soak -- --nocapture
 
 deny:
 	tests/setup.sh deny
