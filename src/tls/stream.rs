@@ -3,20 +3,20 @@
 //! Records are gathered in memory that belongs to the thread, and sent before `poll_write` returns. Only what the
 //! system does not take stays with the connection, until it is taken: see `poll_flush`.
 
+mod client_stream;
+
 use std::cell::RefCell;
-use std::ffi::c_int;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::Pin;
-use std::ptr::null_mut;
 use std::task::{Context, Poll, ready};
 
-use foreign_types::ForeignTypeRef as _;
-use openssl::ssl::{Ssl, SslMode};
-use openssl_sys::{SSL_CTRL_MODE, SSL_ctrl};
+use openssl::ssl::Ssl;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
+
+pub use client_stream::ClientStream;
 
 use super::client_certificate;
 use super::session::TlsSession;
@@ -37,51 +37,6 @@ struct Memory {
     /// a record's worth of several slices
     plain: Vec<u8>,
     sealed: Vec<u8>,
-}
-
-/// What a client is connected by.
-pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
-    /// What bytes come from and go to in the end.
-    fn socket(&self) -> &TcpStream;
-
-    /// Gives back what is only needed while bytes come and go.
-    fn rest(&mut self);
-
-    /// From now on it gives that back after each use: a console is quiet most of the time.
-    fn spare(&mut self);
-}
-
-impl ClientStream for TcpStream {
-    fn socket(&self) -> &TcpStream {
-        self
-    }
-
-    fn rest(&mut self) {}
-
-    fn spare(&mut self) {}
-}
-
-impl ClientStream for TlsStream {
-    fn socket(&self) -> &TcpStream {
-        &self.0.get_ref().stream
-    }
-
-    fn rest(&mut self) {
-        // SAFETY: the connection's own state, borrowed alone; buffers that hold something stay (SSL_free_buffers(3)).
-        unsafe { SSL_free_buffers(self.0.ssl().as_ptr()) };
-    }
-
-    fn spare(&mut self) {
-        let mode = SslMode::RELEASE_BUFFERS.bits();
-        // SAFETY: the connection's own state, borrowed alone; the call sets bits in it (SSL_set_mode(3)).
-        unsafe { SSL_ctrl(self.0.ssl().as_ptr(), SSL_CTRL_MODE, mode, null_mut()) };
-        self.rest();
-    }
-}
-
-unsafe extern "C" {
-    // openssl-sys does not have it.
-    fn SSL_free_buffers(ssl: *mut openssl_sys::SSL) -> c_int;
 }
 
 /// A TLS connection that a client opened.
@@ -313,13 +268,13 @@ impl AsyncWrite for Wire {
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
     use std::io::Read as _;
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
     use std::thread;
     use std::time::Duration;
 
     use nodegate_standin::{Certificate, KeyKind};
     use openssl::pkey::PKey;
-    use openssl::ssl::{SslConnector, SslContext, SslMethod, SslVerifyMode};
+    use openssl::ssl::{SslConnector, SslContext, SslMethod, SslStream, SslVerifyMode};
     use openssl::x509::X509;
     use tokio::io::AsyncWriteExt as _;
 
@@ -335,14 +290,27 @@ mod tests {
         builder.build()
     }
 
+    fn connected(address: SocketAddr) -> SslStream<std::net::TcpStream> {
+        let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        connector.set_verify(SslVerifyMode::NONE);
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        connector.build().connect("n.example.com", stream).unwrap()
+    }
+
+    async fn accepted(listener: &TcpListener) -> TlsStream {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(stream).unwrap();
+        let mut stream = TlsStream::new(Ssl::new(&context()).unwrap(), stream).unwrap();
+        stream.accept().await.unwrap();
+        stream
+    }
+
     /// A client that lets the socket fill before it reads.
     fn late_reader(listener: &TcpListener) -> thread::JoinHandle<Vec<u8>> {
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
-            let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
-            connector.set_verify(SslVerifyMode::NONE);
-            let stream = std::net::TcpStream::connect(address).unwrap();
-            let mut stream = connector.build().connect("n.example.com", stream).unwrap();
+            let mut stream = connected(address);
             thread::sleep(Duration::from_millis(200));
             let mut read = Vec::new();
             stream.read_to_end(&mut read).unwrap();
@@ -354,11 +322,7 @@ mod tests {
     async fn slices_of_every_length_arrive_in_order_and_leave_no_memory_behind() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let reader = late_reader(&listener);
-        let (stream, _) = listener.accept().unwrap();
-        stream.set_nonblocking(true).unwrap();
-        let stream = TcpStream::from_std(stream).unwrap();
-        let mut stream = TlsStream::new(Ssl::new(&context()).unwrap(), stream).unwrap();
-        stream.accept().await.unwrap();
+        let mut stream = accepted(&listener).await;
 
         let mut sent = Vec::new();
         for (round, length) in [1, 300, 16_383, 16_384, 16_385, 70_000, 1_000_000].into_iter().enumerate() {
@@ -381,10 +345,7 @@ mod tests {
     fn left_to_read(listener: &TcpListener) -> thread::JoinHandle<usize> {
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
-            let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
-            connector.set_verify(SslVerifyMode::NONE);
-            let stream = std::net::TcpStream::connect(address).unwrap();
-            let mut stream = connector.build().connect("n.example.com", stream).unwrap();
+            let mut stream = connected(address);
             assert_eq!(stream.read(&mut [0; 8]).unwrap(), 2); // with the tickets before it
             stream.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
             let mut read = Vec::new();
@@ -399,11 +360,7 @@ mod tests {
         for (more, expected) in [("", 0), ("more", OVERHEAD + 4 + OVERHEAD + 2)] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let reader = left_to_read(&listener);
-            let (stream, _) = listener.accept().unwrap();
-            stream.set_nonblocking(true).unwrap();
-            let stream = TcpStream::from_std(stream).unwrap();
-            let mut stream = TlsStream::new(Ssl::new(&context()).unwrap(), stream).unwrap();
-            stream.accept().await.unwrap();
+            let mut stream = accepted(&listener).await;
             stream.write_all(b"ok").await.unwrap();
             let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 8]).await;
             stream.write_all(more.as_bytes()).await.unwrap();

@@ -10,8 +10,8 @@ use nix::unistd::pipe2;
 
 /// Most that is moved at once, and the memory of one direction; while it is full its source is not read.
 pub const PIECE_BYTES: u32 = 256 * 1024;
-/// The same, as the system wants it.
-pub(super) const PIPE_BYTES: usize = 256 * 1024;
+#[expect(clippy::as_conversions, reason = "a quarter of a megabyte fits every usize there is a Linux for")]
+pub(super) const PIPE_BYTES: usize = PIECE_BYTES as usize;
 /// Empty pipes that a thread keeps for the next flood.
 const SPARE: usize = 16;
 
