@@ -5,12 +5,13 @@ mod clients;
 pub mod machines;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nodegate_standin::KeyKind;
 
 use crate::status::report;
-use crate::support::nodegate::eventually;
+use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Site};
 use machines::{Cluster, ca};
 
@@ -245,7 +246,7 @@ fn calls_that_need_no_root_go_to_the_daemon_without_it() {
 #[test]
 fn the_daemon_with_root_answers_what_cannot_be_brought_to_the_one_without() {
     let site = Site::pve();
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let gate = Nodegate::start(&site, &[&format!("backend.unprivileged={gone}")]);
     let path = "/api2/json/cluster/resources";
     assert_eq!(gate.get(path, &site.cookie("root@pam")).status, 200);

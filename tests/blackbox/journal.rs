@@ -1,12 +1,11 @@
 //! The log in a real journal: fields for node, request, client and user.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::nodegate::{command, eventually};
+use crate::support::nodegate::{command, eventually, free_port};
 use crate::support::{Session, Site};
 
 /// A journal of its own under a `/run` that nobody else sees. Ends when its input does, and prints the journal.
@@ -33,7 +32,7 @@ fn the_journal_gets_fields_that_lead_from_a_request_to_its_client_and_user() {
         return;
     }
     let site = Site::pve();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let (root, listen) = (site.root().to_str().unwrap(), format!("listen.port={port}"));
     let nodegate = command(&["--root", root, "--debug", "--set", "node.name=node7", "--set", &listen]);
     let mut machine = Command::new("unshare");

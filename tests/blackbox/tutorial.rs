@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::nodegate::two_free_ports;
+use crate::support::nodegate::free_port;
 
 /// A fenced block: its language and, for a file, where it goes.
 struct Block<'a> {
@@ -55,7 +55,7 @@ fn script(blocks: &[Block<'_>]) -> (String, Vec<(String, Vec<String>)>) {
 fn a_product_in_an_afternoon() {
     let book = include_str!("../../docs/profile.md");
     let chapter = book.split_once("## A new product in an afternoon").unwrap().1;
-    let (door, daemon) = two_free_ports();
+    let (door, daemon) = (free_port(), free_port());
     let chapter = chapter.replace("9443", &door.to_string()).replace("9085", &daemon.to_string());
     let (script, steps) = script(&blocks(&chapter));
     assert!(steps.len() > 20, "{} steps", steps.len());

@@ -143,13 +143,6 @@ fn fields_of(body: &[u8]) -> Option<String> {
     is_upload.then(|| fields(body))?.into_iter().find(|(name, _)| name == "filename").map(|(_, value)| value)
 }
 
-/// `VmRSS` and the like, in bytes.
-fn memory(pid: u32, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 fn sha256(path: &Path) -> [u8; 32] {
     let mut file = fs::File::open(path).unwrap();
     let mut buffer = vec![0; 1 << 20];
@@ -177,7 +170,7 @@ fn a_large_upload_costs_little_memory_and_keeps_its_checksum() {
         std::os::unix::fs::FileExt::write_all_at(&source, &number.to_le_bytes(), number << 20).unwrap();
     }
     assert_eq!(gate.get("/api2/json/version", &site.cookie("root@pam")).status, 200);
-    let before = memory(gate.pid(), "VmRSS");
+    let before = gate.kilobytes("VmRSS") * 1024;
     let started = Instant::now();
     let output = curl(&site, &gate, &PATH.replace("local", "kept"))
         .args(["-F", &format!("filename=@{}", path.display())])
@@ -185,7 +178,7 @@ fn a_large_upload_costs_little_memory_and_keeps_its_checksum() {
         .unwrap();
     let elapsed = started.elapsed();
     assert!(String::from_utf8_lossy(&output.stdout).contains("UPID:"), "{output:?}");
-    let peak = memory(gate.pid(), "VmHWM");
+    let peak = gate.kilobytes("VmHWM") * 1024;
     println!("{megabytes} MB in {elapsed:?}; {before} bytes before, {peak} at most");
     assert!(peak - before < 16 << 20, "{before} -> {peak}");
     let body = site.daemon.last().body;

@@ -1,10 +1,11 @@
 //! A daemon that is away, slow or talks rubbish.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use super::VERSION;
+use crate::support::nodegate::free_port;
 use crate::support::{Deaf, Nodegate, Reply, Site};
 
 /// The status, the classic words at the start, and what the body says about it.
@@ -21,7 +22,7 @@ fn assert_failed(reply: &Reply, status: u16, words: &str, phase: &str, address: 
 #[test]
 fn a_daemon_that_is_not_there_is_595() {
     let site = Site::pve();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let gate = Nodegate::start(&site, &[&format!("backend.address={free}")]);
     let cookie = site.cookie("root@pam");
     let reply = gate.get(VERSION, &cookie);

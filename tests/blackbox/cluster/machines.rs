@@ -1,10 +1,10 @@
 //! The nodes of a cluster, their files and how they start.
 
-use std::net::TcpListener;
 use std::sync::OnceLock;
 
 use nodegate_standin::{Certificate, KeyKind};
 
+use crate::support::nodegate::free_port;
 use crate::support::{Nodegate, Site};
 
 /// One node: its files, its name and its address.
@@ -49,7 +49,7 @@ impl Cluster {
                 Node { site: site(), number, certificate }
             })
             .collect();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let cluster = Self { nodes, port };
         for node in &cluster.nodes {
             node.site.write("/etc/pve/local/pve-ssl.pem", node.certificate.chain_pem());

@@ -85,7 +85,7 @@ fn a_console_that_reads_late_gets_everything_and_its_client_is_kept() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["console.ping=2"]);
     let (mut socket, mut server) = opened(&site, &gate);
-    let before = super::load::resident_kilobytes(&gate);
+    let before = gate.kilobytes("VmRSS");
     let reader = std::thread::spawn({
         let length = sent.len();
         move || {
@@ -99,6 +99,6 @@ fn a_console_that_reads_late_gets_everything_and_its_client_is_kept() {
     }
     assert!(reader.join().unwrap() == sent);
     assert_eq!(socket.data(3), b"now");
-    let grown = super::load::resident_kilobytes(&gate).saturating_sub(before);
+    let grown = gate.kilobytes("VmRSS").saturating_sub(before);
     assert!(grown < 4096, "{grown} kB for 30 MB that waited");
 }

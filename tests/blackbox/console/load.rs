@@ -8,17 +8,6 @@ use std::time::{Duration, Instant};
 use super::client::{BINARY, Console, FINAL, WebSocket, content, flood, frame, opened, path, read};
 use crate::support::{Nodegate, Session, Site};
 
-/// `VmRSS` of the running nodegate.
-pub(super) fn resident_kilobytes(gate: &Nodegate) -> usize {
-    kilobytes(gate, "VmRSS:")
-}
-
-fn kilobytes(gate: &Nodegate, name: &str) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 const CONSOLES: usize = 200;
 
 #[test]
@@ -38,11 +27,11 @@ fn two_hundred_consoles_whose_clients_do_not_read_fit_into_64_megabytes() {
     let until = Instant::now() + Duration::from_secs(8);
     let mut most = 0;
     while Instant::now() < until {
-        most = most.max(resident_kilobytes(&gate));
+        most = most.max(gate.kilobytes("VmRSS"));
         std::thread::sleep(Duration::from_millis(100));
     }
-    println!("{CONSOLES} consoles: {most} kB now, {} kB at most", kilobytes(&gate, "VmHWM:"));
-    assert!(kilobytes(&gate, "VmHWM:") < 64 << 10);
+    println!("{CONSOLES} consoles: {most} kB now, {} kB at most", gate.kilobytes("VmHWM"));
+    assert!(gate.kilobytes("VmHWM") < 64 << 10);
     // Others are still served, and what waited is unharmed.
     assert_eq!(gate.get("/api2/json/version", &cookie).status, 200);
     let mut socket = sockets.pop().unwrap();

@@ -38,13 +38,13 @@ fn an_endless_message_of_frames_of_a_megabyte_is_passed_on() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (mut socket, mut server) = opened(&site, &gate);
-    let before = super::load::resident_kilobytes(&gate);
+    let before = gate.kilobytes("VmRSS");
     let reader = std::thread::spawn(move || (0..30).all(|_| read(&mut server, 1 << 20) == content(1 << 20)));
     for number in 0..30 {
         socket.send(if number == 0 { BINARY } else { CONTINUATION }, &content(1 << 20));
     }
     assert!(reader.join().unwrap());
-    let grown = super::load::resident_kilobytes(&gate).saturating_sub(before);
+    let grown = gate.kilobytes("VmRSS").saturating_sub(before);
     assert!(grown < 4096, "{grown} kB for a message of 30 MB");
 }
 

@@ -7,7 +7,7 @@ use super::wire::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire,
     frame, request, text,
 };
-use super::{VERSION, resident, start};
+use super::{VERSION, start};
 use crate::support::{Nodegate, Site};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -26,7 +26,7 @@ struct Outcome {
 fn attack(site: &Site, gate: &Nodegate, first: &[u8], pieces: impl Iterator<Item = Vec<u8>>) -> Outcome {
     let cookie = site.cookie("root@pam");
     assert_eq!(gate.get(VERSION, &cookie).status, 200);
-    let before = resident(gate);
+    let before = gate.kilobytes("VmRSS");
     let mut wire = Wire::connect(gate, &[]);
     wire.send(first);
     let began = Instant::now();
@@ -39,7 +39,7 @@ fn attack(site: &Site, gate: &Nodegate, first: &[u8], pieces: impl Iterator<Item
     }
     assert_eq!(gate.get(VERSION, &cookie).status, 200, "others are served");
     let code = wire.end();
-    Outcome { code, sent, grown: resident(gate).saturating_sub(before) }
+    Outcome { code, sent, grown: gate.kilobytes("VmRSS").saturating_sub(before) }
 }
 
 impl Outcome {
@@ -115,7 +115,7 @@ fn a_head_that_unpacks_to_much_is_refused() {
     block.push(0x40); // into the table, where it is number 62
     block.extend([text("x-bomb"), text(&"b".repeat(3900))].concat());
     block.extend(std::iter::repeat_n(0xbe, 8000));
-    let before = resident(&gate);
+    let before = gate.kilobytes("VmRSS");
     let mut wire = Wire::connect(&gate, &[]);
     for stream in 0..8 {
         // It may have had enough by then.
@@ -134,7 +134,7 @@ fn a_head_that_unpacks_to_much_is_refused() {
         // 431, or no stream at all.
         assert!(answer.is_none_or(|it| it.kind == RST_STREAM || has_status(&it.payload, "431")));
     }
-    let grown = resident(&gate).saturating_sub(before);
+    let grown = gate.kilobytes("VmRSS").saturating_sub(before);
     println!("HPACK bomb: {grown} kB");
     assert!(grown < 8000, "{grown} kB");
     assert_eq!(site.daemon.requests().len(), 0);
@@ -222,5 +222,5 @@ fn frames_that_make_no_sense_harm_nobody() {
     assert_eq!(gate.get(VERSION, &cookie).status, 200);
     let log = gate.stderr();
     assert!(!log.contains("panicked"), "{log}");
-    assert!(resident(&gate) < 60_000, "{} kB", resident(&gate));
+    assert!(gate.kilobytes("VmRSS") < 60_000, "{} kB", gate.kilobytes("VmRSS"));
 }

@@ -8,7 +8,7 @@ use super::wire::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, STATUS_200, WINDOW_UPDATE, Wire, frame,
     request,
 };
-use super::{VERSION, curl, resident, start};
+use super::{VERSION, curl, start};
 use crate::support::Site;
 use crate::support::nodegate::eventually;
 
@@ -158,7 +158,7 @@ fn clients_that_take_nothing_hold_little_memory() {
     let cookie = site.cookie("root@pam");
     let value = cookie.trim_end().trim_start_matches("Cookie: ").to_owned();
     assert_eq!(curl(&gate, VERSION, &["-H", cookie.trim_end()]).status, "200");
-    let before = resident(&gate);
+    let before = gate.kilobytes("VmRSS");
     let mut wires: Vec<_> = (0..20).map(|_| Wire::connect(&gate, &[(WINDOW, 1)])).collect();
     for wire in &mut wires {
         for stream in 0..40 {
@@ -167,7 +167,7 @@ fn clients_that_take_nothing_hold_little_memory() {
     }
     eventually("as many as may are under way", || site.daemon.requests().len() >= 20 * STREAMS);
     std::thread::sleep(Duration::from_secs(1));
-    let each = resident(&gate).saturating_sub(before) / 20;
+    let each = gate.kilobytes("VmRSS").saturating_sub(before) / 20;
     println!("{each} kB a connection with {STREAMS} answers that nobody takes");
     assert!(each < 400, "{each} kB a connection");
     assert_eq!(gate.get(VERSION, &cookie).status, 200);
@@ -187,13 +187,13 @@ fn connections_that_rest_hold_little_memory() {
     let cookie = site.cookie("root@pam");
     let value = cookie.trim_end().trim_start_matches("Cookie: ").to_owned();
     assert_eq!(curl(&gate, VERSION, &["-H", cookie.trim_end()]).status, "200");
-    let before = resident(&gate);
+    let before = gate.kilobytes("VmRSS");
     let mut wires: Vec<_> = (0..50).map(|_| Wire::connect(&gate, &[])).collect();
     for wire in &mut wires {
         wire.get(1, VERSION, &[("cookie", &value)]);
         wire.wait_for(DATA, 1);
     }
-    let each = resident(&gate).saturating_sub(before) / 50;
+    let each = gate.kilobytes("VmRSS").saturating_sub(before) / 50;
     println!("{each} kB a connection that rests");
     assert!(each < 200, "{each} kB a connection");
 }

@@ -49,10 +49,3 @@ fn curl(gate: &Nodegate, path: &str, arguments: &[&str]) -> Got {
         body: body.to_owned(),
     }
 }
-
-/// Kilobytes of memory that are resident.
-fn resident(gate: &Nodegate) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::{Monitored, curl};
-use crate::support::nodegate::eventually;
+use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Outcome, Session, Site};
 
 const VERSION: &str = "/api2/json/version";
@@ -113,7 +113,7 @@ fn reloads_are_counted_by_their_outcome_and_move_the_listener() {
     assert_eq!(monitored.sample("nodegate_reloads_total{outcome=\"refused\"}"), 1);
     drop(monitored.gate);
 
-    let (first, second) = crate::support::nodegate::two_free_ports();
+    let (first, second) = (free_port(), free_port());
     let settings = |port: u16| format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
     site.write("/etc/nodegate/pve.toml", settings(first));
     monitored = Monitored { gate: Nodegate::start(&site, &[]), port: first };

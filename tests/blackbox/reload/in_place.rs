@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use nodegate_standin::{Certificate, KeyKind};
 
 use super::{SETTINGS, reload, start, threads};
-use crate::support::nodegate::{command, eventually, two_free_ports};
+use crate::support::nodegate::{command, eventually, free_port};
 use crate::support::{Nodegate, Outcome, Session, Site};
 
 const VERSION: &str = "/api2/json/version";
@@ -184,7 +184,7 @@ fn answers(site: &Site, address: SocketAddr) -> bool {
 #[test]
 fn address_and_port_change_and_the_old_ones_are_given_up() {
     let site = Site::pve();
-    let (first, second) = two_free_ports();
+    let (first, second) = (free_port(), free_port());
     let gate = start_by_file(&site, &format!("address = \"127.0.0.1\"\nport = {first}\n"));
     let mut kept = gate.connect();
     let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
@@ -240,17 +240,12 @@ fn reloads_leave_nothing_behind() {
         }
     };
     let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", gate.pid())).unwrap().count();
-    let resident = || -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
     (0..20).for_each(&mut once);
-    let before = (descriptors(), workers(&gate), resident());
+    let before = (descriptors(), workers(&gate), gate.kilobytes("VmRSS"));
     (0..200).for_each(&mut once);
     eventually("descriptors and threads are those of before", || {
         descriptors() <= before.0 && workers(&gate) <= 3
     });
-    let after = resident();
+    let after = gate.kilobytes("VmRSS");
     assert!(after < before.2 + 6_000, "{} kB became {after} kB", before.2);
 }

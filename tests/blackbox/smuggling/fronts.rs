@@ -2,7 +2,7 @@
 //! request is one that the front has sent as one, and the next client gets its own answer.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::cases::CASES;
 use super::{bytes, login};
-use crate::support::nodegate::{PATIENCE, eventually};
+use crate::support::nodegate::{PATIENCE, eventually, free_port};
 use crate::support::{Nodegate, Site};
 
 /// A proxy in front, ended when dropped, and what it says it has sent on: a line of method and target each.
@@ -42,10 +42,6 @@ fn log_socket() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
         }
     });
     (address, lines)
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Front {

@@ -8,8 +8,8 @@ use nodegate_standin::Echo;
 use socket2::{Domain, Socket, Type};
 
 use super::{Viewer, echoing_machine, gate, ports, scripted_machine, target, viewer_head};
+use crate::support::Site;
 use crate::support::nodegate::PATIENCE;
-use crate::support::{Nodegate, Site};
 
 pub(super) fn accepted(machine: &TcpListener) -> TcpStream {
     let stream = machine.accept().unwrap().0;
@@ -87,10 +87,10 @@ fn a_side_that_does_not_read_stops_the_other_and_costs_no_memory() {
     let gate = gate(&site, &[]);
     let mut viewer = Viewer::tunnel(&gate, &target(&site, machine.local_addr().unwrap().port()));
     let mut server = accepted(&machine);
-    let before = resident_kilobytes(&gate);
+    let before = gate.kilobytes("VmRSS");
     let down = flood(&mut server);
     let up = flood(&mut viewer.0);
-    let grown = resident_kilobytes(&gate).saturating_sub(before);
+    let grown = gate.kilobytes("VmRSS").saturating_sub(before);
     assert!(grown < 4096, "{grown} kB more with {down} and {up} bytes on their way");
     server.shutdown(Shutdown::Write).unwrap();
     let drained = std::thread::spawn(move || {
@@ -119,12 +119,6 @@ pub(super) fn flood(stream: &mut TcpStream) -> usize {
         }
         assert!(written < TOO_MUCH, "nothing holds the sender back");
     }
-}
-
-pub(super) fn resident_kilobytes(gate: &Nodegate) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nodegate_standin::now;
 
-use super::bytes::{accepted, flood, pattern, resident_kilobytes};
+use super::bytes::{accepted, flood, pattern};
 use super::{Viewer, echoing_machine, gate, refusal_to, scripted_machine, target, viewer_head};
 use crate::status::report;
 use crate::support::nodegate::eventually;
@@ -94,9 +94,9 @@ fn a_viewer_by_tls_that_does_not_read_stops_the_machine_and_costs_no_memory() {
     let gate = gate(&site, &[]);
     let mut viewer = sealed(&gate, &target(&site, machine.local_addr().unwrap().port()));
     let mut server = accepted(&machine);
-    let before = resident_kilobytes(&gate);
+    let before = gate.kilobytes("VmRSS");
     let down = flood(&mut server);
-    let grown = resident_kilobytes(&gate).saturating_sub(before);
+    let grown = gate.kilobytes("VmRSS").saturating_sub(before);
     assert!(grown < 2048, "{grown} kB more with {down} bytes on their way");
     viewer.send("still here");
     let mut heard = [0; 10];

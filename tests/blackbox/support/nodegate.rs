@@ -1,8 +1,9 @@
 //! The real binary as a child process.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,13 @@ impl Nodegate {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A line of `/proc/PID/status` (proc(5)): `VmRSS`, `VmHWM`, `RssFile`.
+    pub fn kilobytes(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// All that was logged so far.
@@ -185,16 +193,16 @@ pub fn looked_again() {
     std::thread::sleep(Duration::from_millis(1100));
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on. Not one of those that the system gives out by itself, which might be somebody's by the
+/// time it is wanted, and each only once.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Two of them, which are not the same.
-pub fn two_free_ports() -> (u16, u16) {
-    let held = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    let [first, second] = held.each_ref().map(|listener| listener.local_addr().unwrap().port());
-    (first, second)
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let begin = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    let next = || FIRST + (begin + GIVEN.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    std::iter::repeat_with(next).take(COUNT.into()).find(free).unwrap()
 }
 
 /// Waits until something holds.

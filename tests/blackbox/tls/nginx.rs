@@ -1,9 +1,9 @@
 //! nginx with the certificate, the versions and the cipher list that nodegate has, to compare with.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::nodegate::eventually;
+use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Outcome, Site};
 
 /// Ended when dropped.
@@ -14,7 +14,7 @@ pub(super) struct Nginx {
 
 impl Nginx {
     pub(super) fn start(site: &Site) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (_, settings) = Outcome::check_json(site, &[]);
         let setting = |key: &str| settings["settings"][key]["value"].as_str().unwrap().to_owned();
         site.write("/nginx/nginx.conf", configuration(address, &setting("tls.ciphers")));
