@@ -1,14 +1,13 @@
 //! What a client is keeping us waiting for, and since when: one deadline for each state of a connection.
 
-use std::io;
-use std::pin::Pin;
+mod clocked;
+pub mod recent;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+pub use clocked::Clocked;
 
 use crate::config::settings::Settings;
 use crate::limits::pace::Pace;
@@ -19,6 +18,11 @@ const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 /// A request is being answered.
 const BUSY: u8 = 2;
+
+/// A client that has asked nothing for so long costs no more than its stream, until it asks again.
+const QUIET: Duration = Duration::from_secs(1);
+/// The same of one that has asked but once, as most do that are then idle for long.
+const QUIET_AT_FIRST: Duration = Duration::from_millis(20);
 
 /// Which wait took too long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +53,8 @@ pub struct Clock {
     draining: AtomicU64,
     /// there are several requests at once, and bytes that belong to none
     multiplexed: AtomicBool,
+    /// requests so far, as far as that counts
+    asks: AtomicU8,
     header: Duration,
     idle: Duration,
     write: Pace,
@@ -63,7 +69,7 @@ impl Clock {
 
     fn with(header: Duration, idle: Duration, write: Pace) -> Self {
         Self {
-            started: Instant::now(),
+            started: recent::now(),
             state: AtomicU8::new(HEAD),
             since: AtomicU64::new(0),
             write_waits: AtomicU64::new(0),
@@ -71,6 +77,7 @@ impl Clock {
             written: AtomicU64::new(0),
             draining: AtomicU64::new(0),
             multiplexed: AtomicBool::new(false),
+            asks: AtomicU8::new(0),
             header,
             idle,
             write,
@@ -78,7 +85,7 @@ impl Clock {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(recent::since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     fn enter(&self, state: u8) {
@@ -138,6 +145,7 @@ impl Clock {
     pub fn asked(&self) {
         self.waited.store(0, Ordering::Relaxed);
         self.written.store(0, Ordering::Relaxed);
+        self.asks.store(self.asks.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
         self.enter(BUSY);
     }
 
@@ -146,11 +154,22 @@ impl Clock {
         self.enter(IDLE);
     }
 
-    /// Returns when the client has kept us waiting too long, or has asked nothing for as long as `quiet`.
-    pub async fn expired(&self, quiet: Duration) -> Expired {
+    /// Returns when the client has kept us waiting too long.
+    pub async fn expired(&self) -> Expired {
+        self.expired_or(None).await
+    }
+
+    /// The same, or when the client has asked nothing for a while.
+    pub async fn expired_or_quiet(&self) -> Expired {
+        self.expired_or(Some(QUIET)).await
+    }
+
+    async fn expired_or(&self, quiet: Option<Duration>) -> Expired {
         loop {
             let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
             let elapsed = self.started.elapsed();
+            let is_new = quiet.is_some() && self.asks.load(Ordering::Relaxed) <= 1;
+            let quiet = if is_new { QUIET_AT_FIRST } else { quiet.unwrap_or(Duration::MAX) };
             let (limit, cause) = match self.state.load(Ordering::Relaxed) {
                 IDLE => (self.idle, Some(Expired::Idle)),
                 HEAD => (self.header, Some(Expired::Head)),
@@ -170,7 +189,9 @@ impl Clock {
             if self.is_write_late(elapsed) {
                 return Expired::Write;
             }
-            // Never sleep past the shortest deadline, since the state may change while asleep.
+            // Never sleep past the shortest deadline, since the state may change while asleep. What takes long from the
+            // beginning is looked at more and more seldom.
+            let quiet = if is_new { quiet.max(elapsed / 4).min(QUIET) } else { quiet };
             let shortest = self.header.min(self.idle).min(self.write.grace).min(quiet);
             let left = since.saturating_add(limit).saturating_sub(elapsed);
             let left = if waits_for_head { left.min(shortest) } else { shortest };
@@ -196,106 +217,9 @@ impl Drop for Draining {
     }
 }
 
-/// A stream that tells its clock what happens on it.
-pub struct Clocked<S> {
-    stream: S,
-    clock: Arc<Clock>,
-    /// was read before, and comes first
-    early: Bytes,
-}
-
-impl<S> Clocked<S> {
-    pub fn new(stream: S, early: Bytes, clock: Arc<Clock>) -> Self {
-        Self { stream, clock, early }
-    }
-
-    /// The stream, no longer watched.
-    pub fn into_inner(self) -> S {
-        self.stream
-    }
-
-    fn note_write(&self, written: Poll<usize>) {
-        if let Poll::Ready(bytes) = written {
-            self.clock.progressed(bytes);
-        } else if self.clock.write_waits.load(Ordering::Relaxed) == 0 {
-            self.clock.write_waits.store(self.clock.now() + 1, Ordering::Relaxed);
-        }
-    }
-}
-
-fn written(polled: &Poll<io::Result<usize>>) -> Poll<usize> {
-    match polled {
-        Poll::Ready(Ok(bytes)) => Poll::Ready(*bytes),
-        Poll::Ready(Err(_)) => Poll::Ready(0),
-        Poll::Pending => Poll::Pending,
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.early.is_empty() {
-            let count = self.early.len().min(buffer.remaining());
-            buffer.put_slice(&self.early.split_to(count));
-            self.clock.received();
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.clock.received();
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note_write(written(&polled));
-        polled
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(context);
-        // Without a wait before or now nothing went out.
-        if polled.is_pending() || self.clock.write_waits.load(Ordering::Relaxed) > 0 {
-            self.note_write(if polled.is_ready() { Poll::Ready(0) } else { Poll::Pending });
-        }
-        polled
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.note_write(written(&polled));
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use tokio::io::AsyncReadExt as _;
-
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(30);
@@ -310,7 +234,7 @@ mod tests {
             return None;
         };
         prepare(clock);
-        runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired(LONG)).await.ok() })
+        runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired()).await.ok() })
     }
 
     #[test]
@@ -322,28 +246,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_client_that_owes_nothing_is_quiet() {
+    fn only_a_client_that_owes_nothing_is_quiet_and_sooner_one_that_has_asked_once() {
         let quiet = |prepare: fn(&Clock)| {
             let clock = clock(LONG, LONG);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             prepare(&clock);
-            runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired(SHORT)).await.ok() })
+            runtime.block_on(async { tokio::time::timeout(QUIET / 2, clock.expired_or_quiet()).await.ok() })
         };
-        assert_eq!(quiet(Clock::answered), Some(Expired::Quiet));
+        let answered = |clock: &Clock| (clock.asked(), clock.answered()).1;
+        assert_eq!(quiet(answered), Some(Expired::Quiet));
         assert_eq!(quiet(|_| ()), None);
         assert_eq!(quiet(Clock::asked), None);
-        assert_eq!(quiet(|clock| (clock.answered(), clock.received()).1), None);
-    }
-
-    #[test]
-    fn what_was_read_before_comes_first() {
-        let clock = Arc::new(clock(LONG, LONG));
-        clock.answered();
-        let mut stream = Clocked::new(&b"lo"[..], Bytes::from_static(b"hel"), Arc::clone(&clock));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut text = String::new();
-        runtime.block_on(stream.read_to_string(&mut text)).unwrap();
-        assert_eq!((text.as_str(), clock.state.load(Ordering::Relaxed)), ("hello", HEAD));
+        assert_eq!(quiet(|clock| (clock.asked(), clock.answered(), clock.received()).2), None);
+        assert_eq!(quiet(|clock| (clock.asked(), clock.answered(), clock.asked(), clock.answered()).3), None);
     }
 
     #[test]

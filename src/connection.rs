@@ -8,7 +8,6 @@ mod viewer;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -40,14 +39,13 @@ use crate::tls::{Acceptor, ClientStream, TlsStream};
 
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 72 << 10;
-/// A client that has asked nothing for so long costs no more than its stream, until it asks again.
-const QUIET: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
 
 /// Serves one accepted connection until it ends.
 pub async fn serve(thread: Rc<WorkerThread>, Arrived { worker, rules, stream, address }: Arrived) {
     let _open = counters::Connection::new();
+    let _guest = memory::Guest::new();
     let entering = entrance::enter(&worker, &rules, stream, address);
     let Some(Entered { stream, who, _place, excess }) = entering.await else { return };
     let peer = who.peer;
@@ -175,7 +173,7 @@ where
             biased;
             () = thread.stop.cancelled() => false,
             asks_again = asks_again => asks_again,
-            _ = client.clock.expired(Duration::MAX) => false,
+            _ = client.clock.expired() => false,
         };
         if !asks_again {
             tracing::debug!(peer = %client.peer.address(), "quiet connection closed");
@@ -238,7 +236,7 @@ where
                 let console = client.console.take()?;
                 return Some(Left::Bridged(stream.into_inner(), parts.read_buf, console));
             }
-            cause = client.clock.expired(QUIET) => {
+            cause = client.clock.expired_or_quiet() => {
                 let parts = connection.into_parts();
                 let stream = parts.io.into_inner();
                 if cause == Expired::Quiet {

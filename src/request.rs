@@ -20,6 +20,7 @@ use tokio::time::Instant;
 pub use client::{Client, Who};
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 
+use crate::clock::recent;
 use crate::gate::{Denial, Identity};
 use crate::handler::upload::{self, Upload};
 use crate::handler::{api, redirect, trace, websocket};
@@ -56,7 +57,7 @@ async fn answer_in_full(
     request: Request<RequestBody>,
     address: IpAddr,
 ) -> Response<LoggedBody> {
-    let started = Instant::now();
+    let started = Instant::from_std(recent::now());
     client.clock.asked();
     let engine = &worker.engine;
     let form = Form::of(request.uri().path());

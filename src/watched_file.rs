@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::clock::recent;
 use crate::deputy::Deputy;
 
 /// A cluster's file system asks another process for each look: so long one is good for all requests.
@@ -121,7 +122,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     pub fn current(&self) -> Result<Snapshot<T>, FileError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, outcome)) = &seen.last
-            && at.elapsed() < self.life
+            && recent::since(*at) < self.life
         {
             return outcome.clone();
         }

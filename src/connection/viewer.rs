@@ -1,7 +1,6 @@
 //! A connection that may become a tunnel: which of its bytes tell so, and whether they come over TLS.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
@@ -55,7 +54,7 @@ pub(super) async fn serve_if_one(thread: Rc<WorkerThread>, mut stream: TlsStream
         () = thread.stop.cancelled() => return,
         begun = beginning(&mut stream) => begun,
         // The first half of a word is refused as half a head is.
-        _ = client.clock.expired(Duration::MAX) => Beginning::Request(Bytes::new()),
+        _ = client.clock.expired() => Beginning::Request(Bytes::new()),
     };
     match begun {
         Beginning::None => (),

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
 
 use super::ticket::Signed;
+use crate::clock::recent;
 
 /// Clients that are remembered for each way to send a credential; the least seen go first.
 const CLIENTS: usize = 2048;
@@ -60,7 +61,7 @@ impl Known {
 
     /// An API token is judged by the daemon each time.
     fn is_fresh(&self) -> bool {
-        self.ticket.is_none() || self.since.elapsed() < LIFE
+        self.ticket.is_none() || recent::since(self.since) < LIFE
     }
 }
 

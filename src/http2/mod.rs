@@ -72,7 +72,7 @@ pub async fn serve<S: ClientStream>(thread: &Rc<WorkerThread>, stream: S, client
     let connection = tokio::select! {
         biased;
         () = thread.stop.cancelled() => return Ended::Closed,
-        _ = client.clock.expired(Duration::MAX) => return Ended::NoRequest,
+        _ = client.clock.expired() => return Ended::NoRequest,
         greeted = greeting => greeted,
     };
     match connection {
@@ -118,7 +118,7 @@ impl Open {
     ) -> Ended {
         let retiring = thread.worker().retiring.clone();
         let clock = Arc::clone(&self.client.clock);
-        let mut expired = pin!(clock.expired(Duration::MAX));
+        let mut expired = pin!(clock.expired());
         let mut leaving = None;
         loop {
             tokio::select! {

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::accept::Sockets;
 use super::worker::{self, Ends, LEFT_BEHIND, Order};
+use crate::clock::recent;
 use crate::engine::Engine;
 use crate::listener::ListeningSocket;
 
@@ -123,6 +124,7 @@ impl Workers {
         let runtime = runtime()?;
         let (engine, own_ends, living) = (Arc::clone(engine), ends.clone(), self.living.0.clone());
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            recent::begin();
             LocalSet::new().block_on(&runtime, worker::work(engine, own_ends, received));
             runtime.shutdown_timeout(LEFT_BEHIND);
             drop(living);
@@ -176,5 +178,8 @@ impl Asked {
 }
 
 pub(super) fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+    let woken = || {
+        recent::refresh();
+    };
+    Builder::new_current_thread().enable_all().on_thread_unpark(woken).build()
 }

@@ -27,6 +27,7 @@ use http::{Method, Response, StatusCode};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::clock::recent;
 use crate::config::settings::{BackendAddress, Timeouts};
 use crate::process::log_context;
 use crate::status::counters;
@@ -148,7 +149,7 @@ impl Upstream {
     /// fresh one. The connection is kept again when the body of the answer has been read.
     pub async fn send(&self, request: Outgoing) -> Result<Answer, UpstreamError> {
         log_context::asks(&self.destination);
-        let started = Instant::now();
+        let started = recent::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
         let mut wire = request.into_wire();
         burst::after_the_others().await;
@@ -213,7 +214,7 @@ impl Upstream {
         match timeout(self.timeouts.answer, connection.exchange(wire)).await {
             Ok(Ok(head)) => {
                 log_context::is_answered();
-                counters::upstream_answered(started.elapsed());
+                counters::upstream_answered(recent::refresh().saturating_duration_since(started));
                 let pool = pool.filter(|_| head.keeps_alive).cloned();
                 let body = AnswerBody::new(connection, head.framing, pool, self.timeouts.answer);
                 Ok(Answer { response: head.response, body, started })

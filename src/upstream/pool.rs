@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::connection::Connection;
 use super::peer::Peer;
+use crate::clock::recent;
 
 /// Kept connections of one worker to one backend.
 const SIZE: usize = 256;
@@ -48,7 +49,7 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((mut connection, since)) = idle.pop() {
-            if since.elapsed() > AGE {
+            if recent::since(since) > AGE {
                 idle.clear(); // the others are older still
                 return None;
             }
@@ -62,7 +63,7 @@ impl Pool {
     pub(super) fn put(self: &Rc<Self>, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
         if connection.buffer.is_empty() && idle.len() < SIZE {
-            idle.push((connection, Instant::now()));
+            idle.push((connection, recent::now()));
             if !self.tended.replace(true) {
                 spawn_local(tend(Rc::downgrade(self)));
             }
