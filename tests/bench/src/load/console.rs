@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVerifyMode, SslVersion};
 
-use super::tunnel::{self, Bulk, Direction, Latency, discard, measure, read_head};
+use super::tunnel::{self, Bulk, Direction, Latency, discard, joined, measure, read_head};
 
 /// Payload of a frame of the viewer's.
 const FRAME: usize = 64 << 10;
@@ -88,6 +88,7 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
             Direction::ToViewer => tunnel::send(console, ended),
             Direction::ToMachine => {
                 while !ended.load(Ordering::Relaxed) && viewer.write_all(&frame).is_ok() {}
+                Ok(())
             }
         });
         let measured = measure(path.pid, duration, &mut |until| discard(&sink, until));
@@ -95,7 +96,7 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
         // Whatever waits is let go.
         let _ = sink.shutdown(Shutdown::Both);
         let _ = source.shutdown(Shutdown::Both);
-        let _ = sending.join();
+        joined(sending)?;
         measured
     })
 }

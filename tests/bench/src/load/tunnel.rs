@@ -1,7 +1,7 @@
 //! Tunnels: bulk and echo through CONNECT, or through a plain TCP proxy.
 //!
-//! Whoever sends writes from one buffer that stays in the cache; whoever reads lets the kernel throw the bytes away
-//! (`MSG_TRUNC`), and wants to be woken for many of them at once: the generator must cost much less than the proxy.
+//! Whoever sends has the kernel send pages of one small file (`sendfile`); whoever reads lets the kernel throw the bytes
+//! away (`MSG_TRUNC`), and wants to be woken for many of them at once: the generator must cost much less than the proxy.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::libc::{SO_RCVLOWAT, SOL_SOCKET, c_int, setsockopt, socklen_t};
+use nix::sys::sendfile::sendfile64;
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::process;
@@ -117,9 +118,14 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
         // Whatever waits is let go.
         let _ = sink.shutdown(Shutdown::Both);
         let _ = source.shutdown(Shutdown::Both);
-        let _ = sending.join();
+        joined(sending)?;
         measured
     })
+}
+
+/// What the thread that sends has come to.
+pub(super) fn joined(sending: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    sending.join().unwrap_or_else(|_| bail!("the sender has panicked"))
 }
 
 /// What `take` gives back as taken until an instant, and what the proxy needed for it.
@@ -147,9 +153,17 @@ pub(crate) fn as_float(count: u64) -> f64 {
     count as f64
 }
 
-pub(super) fn send(mut source: &TcpStream, ended: &AtomicBool) {
-    let piece = vec![0x5a; PIECE];
-    while !ended.load(Ordering::Relaxed) && source.write_all(&piece).is_ok() {}
+pub(super) fn send(source: &TcpStream, ended: &AtomicBool) -> Result<()> {
+    let mut pages = tempfile::tempfile()?;
+    pages.write_all(&vec![0x5a; PIECE])?;
+    while !ended.load(Ordering::Relaxed) {
+        match sendfile64(source, &pages, Some(&mut 0), PIECE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            // The other end has shut down.
+            Err(_) => break,
+        }
+    }
+    Ok(())
 }
 
 fn wake_for_many(sink: &TcpStream) -> Result<()> {
@@ -168,7 +182,7 @@ pub(super) fn discard(sink: &TcpStream, until: Instant) -> Result<u64> {
     let mut taken = 0;
     while Instant::now() < until {
         match recv(sink.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
-            Ok(0) => anyhow::bail!("the tunnel has ended"),
+            Ok(0) => bail!("the tunnel has ended"),
             Ok(length) => taken += u64::try_from(length)?,
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),

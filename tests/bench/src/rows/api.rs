@@ -15,6 +15,8 @@ use crate::proxy::{self, Job, Proxy, Upstream};
 use crate::wrk::Load;
 
 const TICKETS: usize = 1000;
+/// Seconds.
+const WARM_UP: f64 = 1.0;
 const SMALL: &str = "/api2/json/cluster/status";
 const BIG: &str = "/api2/json/cluster/resources";
 const RATES: [Figure; 6] = [
@@ -46,29 +48,34 @@ pub(crate) fn loaded(proxy: &Proxy, load: &Load, connections: usize, seconds: f6
     Ok(sample)
 }
 
+/// Starts a proxy, anew for each run: where a process's memory happens to lie makes it faster or slower by some percent
+/// for as long as it lives.
+pub(crate) type Start<'a> = Box<dyn Fn() -> Result<Proxy> + 'a>;
+
 /// The three proxies, set up alike, and other builds of nodegate that are to be measured beside them.
-pub(crate) fn all(lab: &Lab, job: Job) -> Result<Vec<(&'static str, Proxy)>> {
-    let mut proxies = vec![
-        ("nodegate", proxy::nodegate(lab, job, PROXY_CORE, &[])?),
-        ("nginx", proxy::nginx(lab, job, "")?),
-        ("HAProxy", proxy::haproxy(lab, job)?),
+pub(crate) fn all(lab: &Lab, job: Job) -> Vec<(&'static str, Start<'_>)> {
+    let mut proxies: Vec<(&'static str, Start<'_>)> = vec![
+        ("nodegate", Box::new(move || proxy::nodegate(lab, job, PROXY_CORE, &[]))),
+        ("nginx", Box::new(move || proxy::nginx(lab, job, ""))),
+        ("HAProxy", Box::new(move || proxy::haproxy(lab, job))),
     ];
     for (name, binary) in &lab.builds {
-        proxies.push((name, proxy::nodegate_build(lab, binary, job)?));
+        proxies.push((name, Box::new(move || proxy::nodegate_build(lab, binary, job))));
     }
-    Ok(proxies)
+    proxies
 }
 
-/// The requests of one repeat: a thousand users, a tenth of them new each time.
-fn loads(lab: &Lab, plan: &Plan, path: &str) -> Result<Vec<Load>> {
-    let known = lab.tickets(0, TICKETS * 9 / 10);
-    (0..plan.repeats)
-        .map(|run| {
-            let new = lab.tickets(TICKETS * (run + 1), TICKETS / 10);
-            let requests: Vec<_> = known.iter().chain(&new).map(|ticket| get(path, ticket)).collect();
-            Load::new(&lab.path(""), &format!("api{run}"), &requests)
-        })
-        .collect()
+/// A thousand users, a tenth of whom a proxy has not seen before: what it is warmed up with, and what is measured.
+fn loads(lab: &Lab, path: &str) -> Result<[Load; 2]> {
+    let [known, new] = [lab.tickets(0, TICKETS * 9 / 10), lab.tickets(TICKETS, TICKETS / 10)];
+    let requests = |tickets: &mut dyn Iterator<Item = &String>| -> Vec<_> {
+        tickets.map(|ticket| get(path, ticket)).collect()
+    };
+    let directory = lab.path("");
+    Ok([
+        Load::new(&directory, "warm-up", &requests(&mut known.iter()))?,
+        Load::new(&directory, "api", &requests(&mut known.iter().chain(&new)))?,
+    ])
 }
 
 fn compare(
@@ -81,13 +88,14 @@ fn compare(
     // The handshakes at the beginning are to be less than the hundredth of a run that p99 leaves out.
     let seconds = if connections > 1 { plan.seconds * 2.0 } else { plan.seconds };
     let backend = Backend::start(0)?;
-    let proxies = all(lab, Job { backend: backend.address, upstream, key: KeyKind::Rsa2048 })?;
-    let loads = loads(lab, plan, path)?;
-    let contenders = proxies.iter().map(|(name, proxy)| {
-        let mut turns = loads.iter().cycle();
-        Contender::new(name, move || match turns.next() {
-            Some(load) => loaded(proxy, load, connections, seconds),
-            None => Ok(Sample::new()),
+    let proxies = all(lab, Job { backend: backend.address, upstream, key: KeyKind::Rsa2048 });
+    let [warm_up, load] = loads(lab, path)?;
+    let contenders = proxies.iter().map(|(name, start)| {
+        let (warm_up, load) = (&warm_up, &load);
+        Contender::new(name, move || {
+            let proxy = start()?;
+            loaded(&proxy, warm_up, connections, WARM_UP)?;
+            loaded(&proxy, load, connections, seconds)
         })
     });
     interleave(plan.repeats, contenders.collect())
@@ -143,7 +151,9 @@ pub(crate) fn big(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
 /// Eight browsers that poll, three workers that take one call at a time, each of 5 ms; every hundredth takes a second.
 pub(crate) fn polling(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let slow = three_workers(Duration::from_millis(5), Duration::from_secs(1), 100)?;
-    let proxies = all(lab, Job { backend: slow, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 })?;
+    let started = all(lab, Job { backend: slow, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 });
+    let started = started.into_iter().map(|(name, start)| Ok((name, start()?)));
+    let proxies = started.collect::<Result<Vec<_>>>()?;
     let even = three_workers(Duration::from_millis(5), Duration::ZERO, 0)?;
     let direct = proxy::nodegate(
         lab,

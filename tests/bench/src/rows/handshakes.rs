@@ -15,6 +15,8 @@ use crate::measure::{Contender, Sample, interleave};
 use crate::proxy::{Job, Proxy, Upstream};
 
 const CLIENTS: usize = 16;
+/// Seconds.
+const WARM_UP: f64 = 0.5;
 
 fn one(proxy: &Proxy, request: &str, resume: bool, seconds: f64) -> Result<Sample> {
     let before = process::cpu_seconds(proxy.pid())?;
@@ -42,12 +44,16 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         (KeyKind::EcP256, "ECDSA P-256", ["ecdsa-full", "ecdsa-resumed"]),
     ] {
         let backend = Backend::start(0)?;
-        let proxies = all(lab, Job { backend: backend.address, upstream: Upstream::Kept, key })?;
+        let proxies = all(lab, Job { backend: backend.address, upstream: Upstream::Kept, key });
         let request = get("/api2/json/cluster/status", &lab.tickets(0, 1).concat());
         for (resume, id) in [false, true].into_iter().zip(ids) {
-            let contenders = proxies.iter().map(|(name, proxy)| {
+            let contenders = proxies.iter().map(|(name, start)| {
                 let request = &request;
-                Contender::new(name, move || one(proxy, request, resume, plan.seconds))
+                Contender::new(name, move || {
+                    let proxy = start()?;
+                    one(&proxy, request, resume, WARM_UP)?;
+                    one(&proxy, request, resume, plan.seconds)
+                })
             });
             let mut goals =
                 vec![Goal::at_least(0.97, "rate", Against::Best), Goal::at_most(1.03, "cpu", Against::Best)];

@@ -26,21 +26,28 @@ pub(crate) fn pss(proxy: &Proxy) -> Result<f64> {
     process::memory(proxy.pid()).map(|memory| megabytes(memory.pss))
 }
 
-/// Each time a fresh process: at rest, with idle connections that have asked once, and when they have gone.
+/// Connections that show what being in use costs by itself.
+const FEW: usize = 8;
+
+/// Each time a fresh process: with a few connections that have asked once, at rest, with many, and when they have gone.
 fn at_rest(proxy: &Proxy, connections: usize) -> Result<Sample> {
     let asked = request(SCRIPT_URL, "");
-    drop(idle::open(proxy.address, 8, Some(&asked))?);
+    let few = idle::open(proxy.address, FEW, Some(&asked))?;
+    std::thread::sleep(SETTLED);
+    let with_few = pss(proxy)?;
+    drop(few);
     std::thread::sleep(SETTLED);
     let idle_process = pss(proxy)?;
-    let open = idle::open(proxy.address, connections, Some(&asked))?;
+    let many = idle::open(proxy.address, FEW + connections, Some(&asked))?;
     std::thread::sleep(SETTLED);
-    let with = pss(proxy)?;
-    let count = crate::load::tunnel::as_float(u64::try_from(open.count())?);
-    drop(open);
+    let with_many = pss(proxy)?;
+    let more = crate::load::tunnel::as_float(u64::try_from(many.count() - FEW)?);
+    drop(many);
     std::thread::sleep(SETTLED);
     Ok(Sample::from([
         ("idle", idle_process),
-        ("connection", (with - idle_process) * 1e3 / count),
+        ("few", with_few),
+        ("connection", (with_many - with_few) * 1e3 / more),
         ("after", pss(proxy)?),
     ]))
 }
@@ -61,6 +68,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         job: format!("memory (PSS): at rest, for each of {count} idle TLS connections, after they have gone"),
         figures: vec![
             figure("idle", "MB at rest", 1),
+            figure("few", "MB with 8 of them", 1),
             figure("connection", "kB a connection", 1),
             figure("after", "MB afterwards", 1),
         ],
