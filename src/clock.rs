@@ -69,7 +69,7 @@ impl Clock {
 
     fn with(header: Duration, idle: Duration, write: Pace) -> Self {
         Self {
-            started: recent::now(),
+            started: recent::refresh(),
             state: AtomicU8::new(HEAD),
             since: AtomicU64::new(0),
             write_waits: AtomicU64::new(0),
@@ -84,6 +84,8 @@ impl Clock {
         }
     }
 
+    /// Milliseconds. No deadline may begin earlier than it does: whoever calls this has just seen to it that the last event
+    /// is this one. A worker that has much to do does not sleep for minutes.
     fn now(&self) -> u64 {
         u64::try_from(recent::since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
@@ -113,6 +115,7 @@ impl Clock {
     fn progressed(&self, bytes: usize) {
         let since = self.write_waits.load(Ordering::Relaxed);
         if since > 0 {
+            recent::refresh();
             self.write_waits.store(0, Ordering::Relaxed);
             add(&self.waited, self.now().saturating_sub(since - 1));
         }
@@ -151,6 +154,7 @@ impl Clock {
 
     /// The last byte of an answer has been handed over.
     pub fn answered(&self) {
+        recent::refresh();
         self.enter(IDLE);
     }
 
@@ -212,6 +216,7 @@ impl Drop for Draining {
     fn drop(&mut self) {
         self.0.draining.fetch_sub(1, Ordering::Relaxed);
         if self.0.state.load(Ordering::Relaxed) != BUSY {
+            recent::refresh();
             self.0.enter(IDLE);
         }
     }
@@ -268,6 +273,29 @@ mod tests {
         clock.write_waits.store(1, Ordering::Relaxed);
         assert_eq!(run(&clock, |_| ()), None);
         assert_eq!(run(&clock, |clock| clock.progressed(0)), Some(Expired::Idle));
+    }
+
+    #[test]
+    fn no_wait_begins_before_it_does_in_a_thread_that_had_no_event_for_long() {
+        let waits: [fn(&Arc<Clock>); 4] = [
+            |_| (),
+            |clock| clock.answered(),
+            |clock| drop(Clock::draining(clock)),
+            |clock| (clock.answered(), clock.write_waits.store(1, Ordering::Relaxed), clock.progressed(0)).2,
+        ];
+        let thread = std::thread::spawn(move || {
+            recent::begin();
+            for prepare in waits {
+                std::thread::sleep(SHORT * 2);
+                let clock = Arc::new(clock(SHORT, SHORT));
+                std::thread::sleep(SHORT / 2);
+                prepare(&clock);
+                let began = Instant::now();
+                assert!(run(&clock, |_| ()).is_some());
+                assert!(began.elapsed() >= SHORT / 3, "{:?}", began.elapsed());
+            }
+        });
+        thread.join().unwrap();
     }
 
     #[test]

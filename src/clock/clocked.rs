@@ -33,6 +33,7 @@ impl<S> Clocked<S> {
         if let Poll::Ready(bytes) = written {
             self.clock.progressed(bytes);
         } else if self.clock.write_waits.load(Ordering::Relaxed) == 0 {
+            recent::refresh();
             self.clock.write_waits.store(self.clock.now() + 1, Ordering::Relaxed);
         }
     }
@@ -55,6 +56,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
         if !self.early.is_empty() {
             let count = self.early.len().min(buffer.remaining());
             buffer.put_slice(&self.early.split_to(count));
+            recent::refresh();
             self.clock.received();
             return Poll::Ready(Ok(()));
         }

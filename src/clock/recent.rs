@@ -8,7 +8,8 @@ thread_local! {
     static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// From now on this thread goes by its last event. It has to call `refresh` whenever it has slept.
+/// From now on this thread goes by its last event. It has to call `refresh` whenever it has slept, and whoever begins to
+/// wait for something does as well.
 pub fn begin() {
     LAST.set(Some(Instant::now()));
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::buckets::Buckets;
 use super::labels::{Destination, Handshake, Limit, Phase};
 use super::latencies::{self, Latencies};
+use crate::clock::recent;
 pub use totals::{Totals, totals};
 
 /// Threads beyond share the rows; as many as there may be workers.
@@ -117,7 +118,7 @@ pub struct Answered {
     pub started: Option<Instant>,
 }
 
-/// How long a refused login took is our own doing, and no latency.
+/// The last event is taken for the end. How long a refused login took is our own doing, and no latency.
 pub fn answered(answer: Answered) {
     let class = usize::from(answer.status / 100).saturating_sub(1);
     let destination = index(&Destination::ALL, answer.destination);
@@ -129,7 +130,7 @@ pub fn answered(answer: Answered) {
         if answer.status == UNAUTHORIZED {
             row.refused.fetch_add(1, Ordering::Relaxed);
         } else if let Some(started) = answer.started {
-            let now = Instant::now();
+            let now = recent::now();
             let latency = now.duration_since(started);
             row.latencies.add(span_number(now), latency);
             if let Some(times) = row.times.get(destination) {
