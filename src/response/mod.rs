@@ -21,7 +21,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, PRAGMA, SERVER};
 use http::{HeaderName, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, recent};
 use crate::limits::places::Place;
 use crate::status::counters::{self, Answered};
 use crate::status::labels::Destination;
@@ -117,12 +117,13 @@ impl http_body::Body for LoggedBody {
 impl Drop for LoggedBody {
     fn drop(&mut self) {
         self.clock.answered();
-        counters::answered(Answered {
+        let answer = Answered {
             destination: self.record.destination,
             status: self.status,
             bytes: self.bytes,
             started: Some(self.record.started),
-        });
+        };
+        counters::answered(answer, recent::now());
         self.log.write(&Entry {
             client: self.record.client,
             user: self.record.user.as_deref(),

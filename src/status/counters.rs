@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::buckets::Buckets;
 use super::labels::{Destination, Handshake, Limit, Phase};
 use super::latencies::{self, Latencies};
-use crate::clock::recent;
 pub use totals::{Totals, totals};
 
 /// Threads beyond share the rows; as many as there may be workers.
@@ -118,8 +117,8 @@ pub struct Answered {
     pub started: Option<Instant>,
 }
 
-/// The last event is taken for the end. How long a refused login took is our own doing, and no latency.
-pub fn answered(answer: Answered) {
+/// Counts it as of `now`. How long a refused login took is our own doing, and no latency.
+pub fn answered(answer: Answered, now: Instant) {
     let class = usize::from(answer.status / 100).saturating_sub(1);
     let destination = index(&Destination::ALL, answer.destination);
     with_row(|row| {
@@ -130,7 +129,6 @@ pub fn answered(answer: Answered) {
         if answer.status == UNAUTHORIZED {
             row.refused.fetch_add(1, Ordering::Relaxed);
         } else if let Some(started) = answer.started {
-            let now = recent::now();
             let latency = now.duration_since(started);
             row.latencies.add(span_number(now), latency);
             if let Some(times) = row.times.get(destination) {
@@ -242,7 +240,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, started: Option<Instant>) {
-        answered(Answered { destination: Destination::File, status, bytes: 7, started });
+        let answer = Answered { destination: Destination::File, status, bytes: 7, started };
+        answered(answer, Instant::now());
     }
 
     #[test]

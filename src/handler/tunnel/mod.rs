@@ -20,6 +20,7 @@ pub use self::end::{End, keep_alive};
 use self::refusal::Refusal;
 pub use self::rules::TunnelRules;
 use crate::acl::PeerIp;
+use crate::clock::recent;
 use crate::engine::Engine;
 use crate::limits::Excess;
 use crate::response::access_log::Entry;
@@ -63,6 +64,7 @@ async fn open(engine: &Engine, caller: &mut Caller) -> Option<(FarEnd, Vec<u8>)>
         Ok(Err(error)) => return refuse(engine, caller, "-", 0, Refusal::of_head(&error)).await,
         Err(_) => return refuse(engine, caller, "-", 0, Refusal::HeadTimeout).await,
     };
+    recent::refresh();
     let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
     let version = head.minor_version;
     let far_end = match caller.excess {
@@ -120,6 +122,7 @@ async fn refuse<T>(
 }
 
 fn log(engine: &Engine, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
-    counters::answered(Answered { destination: Destination::Tunnel, status, bytes: 0, started: None });
+    let answer = Answered { destination: Destination::Tunnel, status, bytes: 0, started: None };
+    counters::answered(answer, recent::now());
     engine.log.write(&Entry { bytes, ..Entry::new(peer.address(), line, status) });
 }

@@ -152,9 +152,10 @@ impl State {
         let end = self.unanswered.filter(|_| !self.console_full).map(|since| since + 2 * interval);
         match end {
             Some(end) if now >= end => Next::GiveUp,
+            // The answer to a ping so late would come too late.
+            Some(end) if due + interval / 2 > end => Next::Wait(end),
             _ if now >= due => Next::Ping,
-            Some(end) => Next::Wait(end.min(due)),
-            None => Next::Wait(due),
+            _ => Next::Wait(due),
         }
     }
 }
@@ -179,7 +180,7 @@ mod tests {
         assert_eq!(state.next(now + 15 * SECOND), Next::Ping);
         (state.pinged, state.unanswered) = (now + 15 * SECOND, Some(now + 15 * SECOND));
         assert_eq!(state.next(now + 25 * SECOND), Next::Ping);
-        state.pinged = now + 25 * SECOND;
+        state.pinged = now + 24 * SECOND;
         assert_eq!(state.next(now + 34 * SECOND), Next::Wait(now + 35 * SECOND));
         assert_eq!(state.next(now + 35 * SECOND), Next::GiveUp);
         state.heard(now + 34 * SECOND);

@@ -43,6 +43,10 @@ impl Proxy {
     }
 }
 
+/// Starts a proxy, anew for each run: where a process's memory happens to lie makes it faster or slower by some percent
+/// for as long as it lives.
+pub(crate) type Start<'a> = Box<dyn Fn() -> Result<Proxy> + 'a>;
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         end(&mut self.child);

@@ -11,7 +11,7 @@ use crate::backend::{Backend, three_workers};
 use crate::lab::{Lab, PROXY_CORE};
 use crate::load::{latency, process};
 use crate::measure::{Contender, Sample, interleave};
-use crate::proxy::{self, Job, Proxy, Upstream};
+use crate::proxy::{self, Job, Proxy, Start, Upstream};
 use crate::wrk::Load;
 
 const TICKETS: usize = 1000;
@@ -47,10 +47,6 @@ pub(crate) fn loaded(proxy: &Proxy, load: &Load, connections: usize, seconds: f6
     sample.insert("system", spent.system * 1e6 / requests);
     Ok(sample)
 }
-
-/// Starts a proxy, anew for each run: where a process's memory happens to lie makes it faster or slower by some percent
-/// for as long as it lives.
-pub(crate) type Start<'a> = Box<dyn Fn() -> Result<Proxy> + 'a>;
 
 /// The three proxies, set up alike, and other builds of nodegate that are to be measured beside them.
 pub(crate) fn all(lab: &Lab, job: Job) -> Vec<(&'static str, Start<'_>)> {

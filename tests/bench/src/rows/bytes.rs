@@ -13,7 +13,7 @@ use crate::lab::{Lab, PROXY_CORE};
 use crate::load::console;
 use crate::load::tunnel::{self, Bulk, Direction, Latency};
 use crate::measure::{Contender, Sample, Series, interleave};
-use crate::proxy::{self, Job, Proxy, Upstream};
+use crate::proxy::{self, Job, Proxy, Start, Upstream};
 
 const ROUNDS: usize = 5000;
 
@@ -73,14 +73,20 @@ type Run<'a> = dyn Fn(&'static str, &Proxy, Option<Direction>) -> Result<Sample>
 /// Down, up, and the echo, each by all proxies in turn, the last by one more if there is one.
 fn all_ways(
     plan: &Plan,
-    proxies: &[(&'static str, Proxy)],
-    echoes: Option<&(&'static str, Proxy)>,
+    machine: &TcpListener,
+    proxies: &[(&'static str, Start<'_>)],
+    echoes: Option<&(&'static str, Start<'_>)>,
     run: &Run<'_>,
 ) -> Result<[Vec<Series>; 3]> {
     let series = |direction: Option<Direction>| {
         let contenders = proxies.iter().chain(echoes.filter(|_| direction.is_none()));
-        let contenders =
-            contenders.map(|(name, proxy)| Contender::new(name, move || run(name, proxy, direction)));
+        let contenders = contenders.map(|(name, start)| {
+            Contender::new(name, move || {
+                let proxy = start()?;
+                drain(machine)?;
+                run(name, &proxy, direction)
+            })
+        });
         interleave(plan.repeats, contenders.collect())
     };
     Ok([series(Some(Direction::ToViewer))?, series(Some(Direction::ToMachine))?, series(None)?])
@@ -93,13 +99,12 @@ pub(crate) fn tunnel(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = machine.local_addr()?;
     let large = "  tune.bufsize 131072\n  tune.pipesize 262144\n";
     let splice = "  option splice-auto\n";
-    let proxies = [
-        ("nodegate", proxy::nodegate_spice(lab)?),
-        ("HAProxy", proxy::haproxy_tcp(lab, backend, false, "", "")?),
-        ("HAProxy 128k", proxy::haproxy_tcp(lab, backend, false, large, "")?),
-        ("HAProxy splice", proxy::haproxy_tcp(lab, backend, false, large, splice)?),
+    let proxies: [(&'static str, Start<'_>); 4] = [
+        ("nodegate", Box::new(|| proxy::nodegate_spice(lab))),
+        ("HAProxy", Box::new(|| proxy::haproxy_tcp(lab, backend, false, "", ""))),
+        ("HAProxy 128k", Box::new(|| proxy::haproxy_tcp(lab, backend, false, large, ""))),
+        ("HAProxy splice", Box::new(|| proxy::haproxy_tcp(lab, backend, false, large, splice))),
     ];
-    drain(&machine)?;
     let duration = Duration::from_secs_f64(plan.seconds.min(3.0));
     let run = |name: &'static str, proxy: &Proxy, direction: Option<Direction>| -> Result<Sample> {
         // A target is good for 40 s.
@@ -111,7 +116,7 @@ pub(crate) fn tunnel(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             None => tunnel::echo(&path, ROUNDS).map(echo),
         }
     };
-    let measured = all_ways(plan, &proxies, None, &run)?;
+    let measured = all_ways(plan, &machine, &proxies, None, &run)?;
     Ok(rows(["tunnel-down", "tunnel-up", "tunnel-echo"], "SPICE tunnel, plain TCP", measured, |index| {
         if index < 2 {
             vec![Goal::at_least(1.3, "rate", Against::Best), Goal::at_most(0.75, "cpu", Against::Best)]
@@ -127,19 +132,20 @@ const PLAIN: &str = "HAProxy, a plain tunnel";
 /// A websocket over TLS against HAProxy, which ends TLS and frames nothing.
 pub(crate) fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let machine = listen(5900..5999)?;
-    let port = machine.local_addr()?.port();
+    let there = machine.local_addr()?;
+    let port = there.port();
     let backend = Backend::start(port)?;
     let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
     let large = "  tune.bufsize 131072\n";
-    let proxies = [
-        ("nodegate", proxy::nodegate(lab, job, PROXY_CORE, &[])?),
-        ("HAProxy TLS", proxy::haproxy_tcp(lab, machine.local_addr()?, true, "", "")?),
-        ("HAProxy TLS 128k", proxy::haproxy_tcp(lab, machine.local_addr()?, true, large, "")?),
+    let proxies: [(&'static str, Start<'_>); 3] = [
+        ("nodegate", Box::new(|| proxy::nodegate(lab, job, PROXY_CORE, &[]))),
+        ("HAProxy TLS", Box::new(|| proxy::haproxy_tcp(lab, there, true, "", ""))),
+        ("HAProxy TLS 128k", Box::new(|| proxy::haproxy_tcp(lab, there, true, large, ""))),
     ];
-    let tunnel_alone = (PLAIN, proxy::haproxy_tcp(lab, machine.local_addr()?, false, "", "")?);
+    let tunnel_alone: (&'static str, Start<'_>) =
+        (PLAIN, Box::new(|| proxy::haproxy_tcp(lab, there, false, "", "")));
     let url = url(port);
     let headers = cookie(lab);
-    drain(&machine)?;
     let duration = Duration::from_secs_f64(plan.seconds.min(3.0));
     let run = |name: &'static str, proxy: &Proxy, direction: Option<Direction>| -> Result<Sample> {
         if name == PLAIN {
@@ -159,7 +165,7 @@ pub(crate) fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             None => console::echo(&path, ROUNDS).map(echo),
         }
     };
-    let measured = all_ways(plan, &proxies, Some(&tunnel_alone), &run)?;
+    let measured = all_ways(plan, &machine, &proxies, Some(&tunnel_alone), &run)?;
     Ok(rows(
         ["console-down", "console-up", "console-echo"],
         "websocket console over TLS",
