@@ -180,8 +180,11 @@ mod tests {
         assert_eq!(state.next(now + 15 * SECOND), Next::Ping);
         (state.pinged, state.unanswered) = (now + 15 * SECOND, Some(now + 15 * SECOND));
         assert_eq!(state.next(now + 25 * SECOND), Next::Ping);
-        state.pinged = now + 24 * SECOND;
+        state.pinged = now + 25 * SECOND;
         assert_eq!(state.next(now + 34 * SECOND), Next::Wait(now + 35 * SECOND));
+        // The first ping went out a moment after it was due; no third one goes before the end.
+        let late = State { unanswered: Some(now + 16 * SECOND), ..state };
+        assert_eq!(late.next(now + 35 * SECOND), Next::Wait(now + 36 * SECOND));
         assert_eq!(state.next(now + 35 * SECOND), Next::GiveUp);
         state.heard(now + 34 * SECOND);
         assert_eq!(state.next(now + 35 * SECOND), Next::Wait(now + 44 * SECOND));
