@@ -4,6 +4,7 @@ mod backend;
 mod lab;
 mod load;
 mod measure;
+mod network;
 mod plot;
 mod proxy;
 mod report;
@@ -24,7 +25,7 @@ struct Options {
     /// The binary to measure
     #[arg(long, default_value = "target/release/nodegate")]
     nodegate: PathBuf,
-    /// Another build to measure in the same run, in the rows of calls and handshakes; may be given again
+    /// Another build to measure in the same run, in the rows of calls, handshakes and consoles; may be given again
     #[arg(long, value_name = "BINARY")]
     beside: Vec<PathBuf>,
     /// Interleaved runs of each contender
@@ -69,6 +70,7 @@ fn main() -> Result<()> {
     let names = rows::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     ensure!(options.rows.iter().all(known), "rows are: {names}");
     let nodegate = options.nodegate.canonicalize().context("cargo build --release")?;
+    network::enter()?;
     let lab = lab::Lab::new(&nodegate, builds(&options.beside)?)?;
     if options.train {
         return train::run(&lab);

@@ -100,10 +100,15 @@ pub(crate) fn nodegate(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Resul
     Proxy::start(command, address)
 }
 
-/// The same of another build.
-pub(crate) fn nodegate_build(lab: &Lab, binary: &Path, job: Job) -> Result<Proxy> {
-    let (command, address) = prepared(lab, binary, job, PROXY_CORE, &[])?;
-    Proxy::start(command, address)
+/// The same of the other builds that are to be measured beside it.
+pub(crate) fn other_builds(lab: &Lab, job: Job) -> impl Iterator<Item = (&'static str, Start<'_>)> {
+    lab.builds.iter().map(move |(name, binary)| {
+        let start: Start<'_> = Box::new(move || {
+            let (command, address) = prepared(lab, binary, job, PROXY_CORE, &[])?;
+            Proxy::start(command, address)
+        });
+        (*name, start)
+    })
 }
 
 pub(crate) fn nodegate_prepared(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Prepared> {

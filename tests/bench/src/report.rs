@@ -192,6 +192,7 @@ fn machine() -> String {
         said("openssl", &["version"]),
         said("wrk", &["-v"]),
         said("uname", &["-sr"]),
+        crate::network::congestion_control(),
         said("rustc", &["--version"]),
         said("git", &["describe", "--always", "--dirty"]),
     ];

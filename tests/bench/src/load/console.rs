@@ -1,6 +1,6 @@
 //! Consoles: bulk and echo through a websocket over TLS, and through bare TLS for a proxy that only ends that.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,8 +11,8 @@ use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVerifyMode, SslVers
 
 use super::tunnel::{self, Bulk, Direction, Latency, discard, joined, measure, read_head};
 
-/// Payload of a frame of the viewer's.
-const FRAME: usize = 64 << 10;
+/// Of a frame of the viewer's, so that it is 64 kB with its head: four full records, as they come without framing.
+const PAYLOAD: usize = (64 << 10) - 8;
 const MESSAGE: usize = 64;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -38,15 +38,40 @@ pub(crate) fn context() -> Result<SslContext> {
     Ok(builder.build())
 }
 
+/// What a viewer writes leaves when it is flushed: OpenSSL alone makes a system call for each record.
+pub(crate) struct Gathered {
+    stream: TcpStream,
+    records: Vec<u8>,
+}
+
+impl Read for Gathered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Gathered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.records.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let written = self.stream.write_all(&self.records);
+        self.records.clear();
+        written
+    }
+}
+
 /// The two ends: the viewer's, the console's.
-pub(crate) fn open(path: &Path<'_>, context: &SslContext) -> Result<(SslStream<TcpStream>, TcpStream)> {
+pub(crate) fn open(path: &Path<'_>, context: &SslContext) -> Result<(SslStream<Gathered>, TcpStream)> {
     let stream = TcpStream::connect(path.proxy)?;
     tunnel::prepare(&stream)?;
-    let mut viewer = SslStream::new(Ssl::new(context)?, stream)?;
+    let mut viewer = SslStream::new(Ssl::new(context)?, Gathered { stream, records: Vec::new() })?;
     viewer.connect()?;
     if let Some((target, headers)) = path.websocket {
         let request = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n{headers}{UPGRADE}\r\n", path.proxy);
         viewer.write_all(request.as_bytes())?;
+        viewer.flush()?;
         read_head(&mut viewer, " 101 ")?;
     }
     let (console, _) = path.console.accept()?;
@@ -63,8 +88,8 @@ fn frame(path: &Path<'_>, payload: &[u8]) -> Result<Vec<u8>> {
     if let Ok(short @ ..126) = u8::try_from(payload.len()) {
         frame.push(0x80 | short);
     } else {
-        frame.push(0x80 | 127);
-        frame.extend(u64::try_from(payload.len())?.to_be_bytes());
+        frame.push(0xfe);
+        frame.extend(u16::try_from(payload.len())?.to_be_bytes());
     }
     frame.extend(MASK);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
@@ -75,19 +100,22 @@ fn frame(path: &Path<'_>, payload: &[u8]) -> Result<Vec<u8>> {
 /// 16 kB too many): else the viewer would be slower than the proxy.
 pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) -> Result<Bulk> {
     let (mut viewer, console) = open(path, &context()?)?;
-    let raw = viewer.get_ref().try_clone()?;
+    let raw = viewer.get_ref().stream.try_clone()?;
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         let (source, sink) = match direction {
             Direction::ToViewer => (console.try_clone()?, raw),
             Direction::ToMachine => (raw, console.try_clone()?),
         };
-        let frame = frame(path, &vec![0x5a; FRAME])?;
+        let frame = frame(path, &vec![0x5a; PAYLOAD])?;
         let (console, viewer, ended) = (&console, &mut viewer, &ended);
         let sending = scope.spawn(move || match direction {
             Direction::ToViewer => tunnel::send(console, ended),
             Direction::ToMachine => {
-                while !ended.load(Ordering::Relaxed) && viewer.write_all(&frame).is_ok() {}
+                while !ended.load(Ordering::Relaxed)
+                    && viewer.write_all(&frame).is_ok()
+                    && viewer.flush().is_ok()
+                {}
                 Ok(())
             }
         });
@@ -112,6 +140,7 @@ pub(crate) fn echo(path: &Path<'_>, rounds: usize) -> Result<Latency> {
     for _ in 0..rounds {
         let before = Instant::now();
         viewer.write_all(&request)?;
+        viewer.flush()?;
         console.read_exact(&mut message)?;
         console.write_all(&message)?;
         viewer.read_exact(&mut answer)?;

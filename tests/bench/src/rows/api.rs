@@ -55,9 +55,7 @@ pub(crate) fn all(lab: &Lab, job: Job) -> Vec<(&'static str, Start<'_>)> {
         ("nginx", Box::new(move || proxy::nginx(lab, job, ""))),
         ("HAProxy", Box::new(move || proxy::haproxy(lab, job))),
     ];
-    for (name, binary) in &lab.builds {
-        proxies.push((name, Box::new(move || proxy::nodegate_build(lab, binary, job))));
-    }
+    proxies.extend(proxy::other_builds(lab, job));
     proxies
 }
 

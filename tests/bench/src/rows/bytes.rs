@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nodegate_standin::{KeyKind, demo, now};
 
-use super::{Against, Goal, Row, figure};
+use super::{Against, BUILD, Goal, Row, figure};
 use crate::Plan;
 use crate::backend::Backend;
 use crate::lab::{Lab, PROXY_CORE};
@@ -137,11 +137,12 @@ pub(crate) fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(port)?;
     let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
     let large = "  tune.bufsize 131072\n";
-    let proxies: [(&'static str, Start<'_>); 3] = [
+    let mut proxies: Vec<(&'static str, Start<'_>)> = vec![
         ("nodegate", Box::new(|| proxy::nodegate(lab, job, PROXY_CORE, &[]))),
         ("HAProxy TLS", Box::new(|| proxy::haproxy_tcp(lab, there, true, "", ""))),
         ("HAProxy TLS 128k", Box::new(|| proxy::haproxy_tcp(lab, there, true, large, ""))),
     ];
+    proxies.extend(proxy::other_builds(lab, job));
     let tunnel_alone: (&'static str, Start<'_>) =
         (PLAIN, Box::new(|| proxy::haproxy_tcp(lab, there, false, "", "")));
     let url = url(port);
@@ -157,7 +158,8 @@ pub(crate) fn console(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             };
             return tunnel::echo(&path, ROUNDS).map(echo);
         }
-        let websocket = (name == "nodegate").then_some((url.as_str(), headers.as_str()));
+        let is_nodegate = name == "nodegate" || name.starts_with(BUILD);
+        let websocket = is_nodegate.then_some((url.as_str(), headers.as_str()));
         let path =
             console::Path { proxy: proxy.address, websocket, console: &machine, pid: Some(proxy.pid()) };
         match direction {

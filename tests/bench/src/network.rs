@@ -1,0 +1,30 @@
+//! A network for the bench alone, with the congestion control that Debian has. A host may have chosen another one; BBR
+//! holds segments back by the time, on loopback as well, and whether it does decides how fast a proxy is.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sched::{CloneFlags, unshare};
+
+/// Which of them a network may choose is the host's decision; reno always.
+const CHOICE: [&str; 2] = ["cubic", "reno"];
+const CHOSEN: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+
+/// Takes this process, which must have one thread still, and all that it starts into a network of its own. Whoever may not
+/// do that measures in the host's.
+pub(crate) fn enter() -> Result<()> {
+    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+        return Ok(());
+    }
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    ensure!(up.context("ip (apt-get install iproute2)")?.success(), "no loopback in a network of its own");
+    let is_chosen = CHOICE.iter().any(|name| std::fs::write(CHOSEN, name).is_ok());
+    ensure!(is_chosen, "{CHOSEN}: none of {CHOICE:?} may be written");
+    Ok(())
+}
+
+/// What is in force, for the tables.
+pub(crate) fn congestion_control() -> String {
+    let chosen = std::fs::read_to_string(CHOSEN).unwrap_or_default();
+    format!("TCP {}", chosen.trim())
+}
