@@ -17,8 +17,8 @@ use super::pulse::Pulse;
 
 /// The longest plain text of a TLS record (RFC 8446 section 5.1).
 const RECORD: usize = 16 << 10;
-/// Read at most before the console gets it: a frame of 64 kB with its head.
-const FROM_CLIENT: usize = 5 * RECORD;
+/// Read at most before the console gets it: two frames of 64 kB.
+const FROM_CLIENT: usize = 8 * RECORD;
 /// A whole frame with its head.
 const TO_CLIENT: usize = 4 * RECORD;
 
@@ -94,7 +94,7 @@ impl<'a, R: AsyncRead + Unpin> Inbox<'a, R> {
     }
 }
 
-/// Reads on while it gets whole records; 0 at the end. What goes wrong after the first will go wrong again.
+/// Reads on once it has got a whole record; 0 at the end. What goes wrong after the first will go wrong again.
 fn poll_read_records<R: AsyncRead + Unpin>(
     source: &mut R,
     buffer: &mut [u8],
@@ -102,10 +102,11 @@ fn poll_read_records<R: AsyncRead + Unpin>(
 ) -> Poll<io::Result<usize>> {
     let mut buffer = ReadBuf::new(buffer);
     ready!(Pin::new(&mut *source).poll_read(context, &mut buffer))?;
-    let mut before = 0;
-    while buffer.filled().len() - before >= RECORD && buffer.remaining() >= RECORD {
-        before = buffer.filled().len();
-        if !matches!(Pin::new(&mut *source).poll_read(context, &mut buffer), Poll::Ready(Ok(()))) {
+    // After a short record, which may end a frame, comes the next one.
+    while buffer.filled().len() >= RECORD && buffer.remaining() >= RECORD {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut *source).poll_read(context, &mut buffer);
+        if !matches!(polled, Poll::Ready(Ok(()))) || buffer.filled().len() == before {
             break;
         }
     }
@@ -193,5 +194,46 @@ impl<'a, W: AsyncWrite + Unpin> Outbox<'a, W> {
             polled
         });
         flushed.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Records of these lengths, one for each read; then nothing yet.
+    struct Records(VecDeque<usize>);
+
+    impl AsyncRead for Records {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let Some(length) = self.0.pop_front() else { return Poll::Pending };
+            buffer.put_slice(&vec![0; length]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn records_that_are_there_are_read_together_and_a_short_message_waits_for_nothing() {
+        const FRAME: [usize; 5] = [RECORD, RECORD, RECORD, RECORD, 14];
+        let read = |records: &[usize]| {
+            let mut source = Records(records.iter().copied().collect());
+            let mut buffer = vec![0; FROM_CLIENT];
+            let polled = poll_read_records(&mut source, &mut buffer, &mut Context::from_waker(Waker::noop()));
+            (polled.map(Result::unwrap), source.0.len())
+        };
+        assert_eq!(read(&[]), (Poll::Pending, 0));
+        assert_eq!(read(&[64, 64]), (Poll::Ready(64), 1));
+        assert_eq!(read(&[RECORD, 0, 64]), (Poll::Ready(RECORD), 1));
+        assert_eq!(read(&[RECORD; 9]), (Poll::Ready(FROM_CLIENT), 1));
+        let two = [FRAME, FRAME].concat();
+        assert_eq!(read(&two), (Poll::Ready(7 * RECORD + 14), 2));
     }
 }
