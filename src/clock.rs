@@ -37,6 +37,13 @@ pub enum Expired {
     Write,
 }
 
+/// What it means that nothing is asked for a while.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Quiet {
+    Ends,
+    IsFine,
+}
+
 /// Shared between a connection's stream, its requests and the task that waits for deadlines.
 pub struct Clock {
     started: Instant,
@@ -55,19 +62,26 @@ pub struct Clock {
     multiplexed: AtomicBool,
     /// requests so far, as far as that counts
     asks: AtomicU8,
+    deadlines: Arc<Deadlines>,
+}
+
+/// How long a client may keep us waiting; one for all connections of a configuration.
+pub struct Deadlines {
     header: Duration,
     idle: Duration,
     write: Pace,
 }
 
-impl Clock {
-    /// A connection on which a request is awaited. The very first head has the header's time only.
+impl Deadlines {
     pub fn new(settings: &Settings) -> Self {
         let write = Pace { grace: settings.timeout.write, rate: settings.limits.answer_rate };
-        Self::with(settings.timeout.header, settings.timeout.idle, write)
+        Self { header: settings.timeout.header, idle: settings.timeout.idle, write }
     }
+}
 
-    fn with(header: Duration, idle: Duration, write: Pace) -> Self {
+impl Clock {
+    /// A connection on which a request is awaited. The very first head has the header's time only.
+    pub fn new(deadlines: Arc<Deadlines>) -> Self {
         Self {
             started: recent::refresh(),
             state: AtomicU8::new(HEAD),
@@ -78,9 +92,7 @@ impl Clock {
             draining: AtomicU64::new(0),
             multiplexed: AtomicBool::new(false),
             asks: AtomicU8::new(0),
-            header,
-            idle,
-            write,
+            deadlines,
         }
     }
 
@@ -133,8 +145,8 @@ impl Clock {
         }
         let waits = elapsed.saturating_sub(Duration::from_millis(since));
         let waited = waits + Duration::from_millis(self.waited.load(Ordering::Relaxed));
-        let allowed = self.write.time_for(self.written.load(Ordering::Relaxed));
-        waits >= self.write.grace || allowed.is_some_and(|allowed| waited >= allowed)
+        let allowed = self.deadlines.write.time_for(self.written.load(Ordering::Relaxed));
+        waits >= self.deadlines.write.grace || allowed.is_some_and(|allowed| waited >= allowed)
     }
 
     /// While the guard lives, what arrives belongs to a body and is no head; the wait for the next one begins
@@ -159,48 +171,65 @@ impl Clock {
     }
 
     /// Returns when the client has kept us waiting too long.
-    pub async fn expired(&self) -> Expired {
-        self.expired_or(None).await
+    pub fn expired(&self) -> impl Future<Output = Expired> {
+        self.expired_or(Quiet::IsFine)
     }
 
     /// The same, or when the client has asked nothing for a while.
-    pub async fn expired_or_quiet(&self) -> Expired {
-        self.expired_or(Some(QUIET)).await
+    pub fn expired_or_quiet(&self) -> impl Future<Output = Expired> {
+        self.expired_or(Quiet::Ends)
     }
 
-    async fn expired_or(&self, quiet: Option<Duration>) -> Expired {
-        loop {
-            let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
-            let elapsed = self.started.elapsed();
-            let is_new = quiet.is_some() && self.asks.load(Ordering::Relaxed) <= 1;
-            let quiet = if is_new { QUIET_AT_FIRST } else { quiet.unwrap_or(Duration::MAX) };
-            let (limit, cause) = match self.state.load(Ordering::Relaxed) {
-                IDLE => (self.idle, Some(Expired::Idle)),
-                HEAD => (self.header, Some(Expired::Head)),
-                _ => (Duration::MAX, None),
-            };
-            let write_waits = self.write_waits.load(Ordering::Relaxed);
-            let waits_for_head = write_waits == 0 && self.draining.load(Ordering::Relaxed) == 0;
-            if let Some(cause) = cause
-                && waits_for_head
-                && elapsed >= since.saturating_add(limit)
-            {
-                return cause;
+    // An async function would hold its arguments twice, and what it looks at while it sleeps.
+    #[expect(clippy::manual_async_fn, reason = "each idle connection holds one")]
+    fn expired_or(&self, quiet: Quiet) -> impl Future<Output = Expired> {
+        async move {
+            loop {
+                match self.look(quiet) {
+                    Ok(expired) => return expired,
+                    Err(wait) => tokio::time::sleep(wait).await,
+                }
             }
-            if cause == Some(Expired::Idle) && waits_for_head && elapsed >= since.saturating_add(quiet) {
-                return Expired::Quiet;
-            }
-            if self.is_write_late(elapsed) {
-                return Expired::Write;
-            }
-            // Never sleep past the shortest deadline, since the state may change while asleep. What takes long from the
-            // beginning is looked at more and more seldom.
-            let quiet = if is_new { quiet.max(elapsed / 4).min(QUIET) } else { quiet };
-            let shortest = self.header.min(self.idle).min(self.write.grace).min(quiet);
-            let left = since.saturating_add(limit).saturating_sub(elapsed);
-            let left = if waits_for_head { left.min(shortest) } else { shortest };
-            tokio::time::sleep(left.max(Duration::from_millis(5))).await;
         }
+    }
+
+    /// What has taken too long, or how long to wait before looking again.
+    fn look(&self, quiet: Quiet) -> Result<Expired, Duration> {
+        let Deadlines { header, idle, write } = &*self.deadlines;
+        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
+        let elapsed = self.started.elapsed();
+        let is_new = quiet == Quiet::Ends && self.asks.load(Ordering::Relaxed) <= 1;
+        let quiet = match quiet {
+            Quiet::Ends if is_new => QUIET_AT_FIRST,
+            Quiet::Ends => QUIET,
+            Quiet::IsFine => Duration::MAX,
+        };
+        let (limit, cause) = match self.state.load(Ordering::Relaxed) {
+            IDLE => (*idle, Some(Expired::Idle)),
+            HEAD => (*header, Some(Expired::Head)),
+            _ => (Duration::MAX, None),
+        };
+        let write_waits = self.write_waits.load(Ordering::Relaxed);
+        let waits_for_head = write_waits == 0 && self.draining.load(Ordering::Relaxed) == 0;
+        if let Some(cause) = cause
+            && waits_for_head
+            && elapsed >= since.saturating_add(limit)
+        {
+            return Ok(cause);
+        }
+        if cause == Some(Expired::Idle) && waits_for_head && elapsed >= since.saturating_add(quiet) {
+            return Ok(Expired::Quiet);
+        }
+        if self.is_write_late(elapsed) {
+            return Ok(Expired::Write);
+        }
+        // Never sleep past the shortest deadline, since the state may change while asleep. What takes long from the
+        // beginning is looked at more and more seldom.
+        let quiet = if is_new { quiet.max(elapsed / 4).min(QUIET) } else { quiet };
+        let shortest = (*header).min(*idle).min(write.grace).min(quiet);
+        let left = since.saturating_add(limit).saturating_sub(elapsed);
+        let left = if waits_for_head { left.min(shortest) } else { shortest };
+        Err(left.max(Duration::from_millis(5)))
     }
 }
 
@@ -230,8 +259,12 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(30);
     const LONG: Duration = Duration::from_hours(1);
 
+    fn with(header: Duration, idle: Duration, write: Pace) -> Clock {
+        Clock::new(Arc::new(Deadlines { header, idle, write }))
+    }
+
     fn clock(header: Duration, idle: Duration) -> Clock {
-        Clock::with(header, idle, Pace { grace: LONG, rate: 0 })
+        with(header, idle, Pace { grace: LONG, rate: 0 })
     }
 
     fn run(clock: &Clock, prepare: impl FnOnce(&Clock)) -> Option<Expired> {
@@ -311,7 +344,7 @@ mod tests {
     #[test]
     fn a_client_takes_something_of_its_answer_in_time_and_all_of_it_fast_enough() {
         let pace = Pace { grace: Duration::from_mins(1), rate: 1000 };
-        let clock = Clock::with(LONG, LONG, pace);
+        let clock = with(LONG, LONG, pace);
         clock.asked();
         let late = |seconds| clock.is_write_late(Duration::from_secs(seconds));
         assert!(!late(1000), "nothing waits");

@@ -5,9 +5,11 @@ mod handshake;
 mod last_words;
 mod viewer;
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -18,68 +20,91 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use self::entrance::{Entered, log_without_request, turn_away};
-use self::handshake::{TLS_HANDSHAKE, first_byte, note, shake_hands};
+use self::handshake::{Opened, note, open};
 use self::last_words::{linger, say_last_words};
 use crate::acl::PeerIp;
 use crate::clock::{Clocked, Expired};
-use crate::engine::{ListenerRules, Speaks};
+use crate::engine::Speaks;
 use crate::handler::tunnel::{self, Caller};
 use crate::handler::websocket::{bridge, console::Console};
 use crate::http2::{self, Ended};
 use crate::incoming::RequestBody;
+use crate::limits::places::Place;
 use crate::process::memory;
 use crate::request::{self, Client};
 use crate::server::{Arrived, Worker, WorkerThread};
 use crate::status::counters;
-use crate::tls::{Acceptor, ClientStream, TlsStream};
+use crate::tls::{ClientStream, TlsStream};
 
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 72 << 10;
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
 Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
 
-/// Serves one accepted connection until it ends.
-pub async fn serve(thread: Rc<WorkerThread>, Arrived { worker, rules, stream, address }: Arrived) {
-    let _open = counters::Connection::new();
-    let _guest = memory::Guest::new();
-    let entering = entrance::enter(&worker, &rules, stream, address);
-    let Some(Entered { stream, who, _place, excess }) = entering.await else { return };
+/// Serves one accepted connection until it ends. What only its beginning needs is gone after that.
+pub fn serve(thread: Rc<WorkerThread>, arrived: Arrived) -> impl Future<Output = ()> {
+    let beginning = in_a_box(begin(Rc::clone(&thread), arrived));
+    async move {
+        let _open = counters::Connection::new();
+        let _guest = memory::Guest::new();
+        let Some(Begun { stream, early, client, place: _place }) = beginning.await else { return };
+        serve_opened(thread, stream, early, client).await;
+    }
+}
+
+/// A connection on which one HTTP/1 request after the other may come.
+struct Begun {
+    stream: Opened,
+    /// read of the first one already
+    early: Bytes,
+    client: Rc<Client>,
+    /// dropped with the connection
+    place: Place,
+}
+
+/// Lets it in, finds out what is spoken on it, and serves all of it that is not one HTTP/1 request after the other.
+async fn begin(
+    thread: Rc<WorkerThread>,
+    Arrived { worker, rules, stream, address }: Arrived,
+) -> Option<Begun> {
+    let Entered { stream, who, place, excess } = entrance::enter(&worker, &rules, stream, address).await?;
     let peer = who.peer;
     let engine = &worker.engine;
-    match &engine.speaks {
+    let acceptor = match &engine.speaks {
+        Speaks::Https(acceptor) => acceptor,
         Speaks::Connect(acceptor) => {
             let until = Instant::now() + engine.config.settings.timeout.header;
             let opening = viewer::open(&worker, acceptor.as_ref(), &rules, (stream, until), peer);
-            let Some((stream, until)) = in_a_box(opening).await else { return };
+            let (stream, until) = in_a_box(opening).await?;
             in_a_box(tunnel::serve(worker, Caller { stream, early: Vec::new(), peer, excess, until })).await;
+            return None;
         }
-        Speaks::Https(acceptor) => {
-            let Some(opened) = in_a_box(open(&worker, acceptor, &rules, stream, peer)).await else { return };
-            let tls = match &opened {
-                Opened::Tls(stream) => Some(stream.session()),
-                Opened::Plain(_) => None,
-            };
-            if let Some(session) = &tls {
-                note(session, peer);
-            }
-            let has_tunnels = engine.tunnels.is_some() && rules.class.is_none();
-            let Ok(client) = Client::new(who, tls, excess, &worker, rules).map(Rc::new) else { return };
-            drop(worker); // a connection may outlive many configurations
-            match opened {
-                Opened::Tls(stream) if stream.speaks_http2() => {
-                    in_a_box(serve_http2(thread, stream, client)).await;
-                }
-                Opened::Tls(stream) if has_tunnels => {
-                    in_a_box(viewer::serve_if_one(thread, stream, client)).await;
-                }
-                Opened::Tls(stream) => serve_http(thread, stream, Bytes::new(), client).await,
-                Opened::Plain(stream) => serve_http(thread, stream, Bytes::new(), client).await,
-            }
+    };
+    let stream = in_a_box(open(&worker, acceptor, &rules, stream, peer)).await?;
+    let tls = match &stream {
+        Opened::Tls(stream) => Some(stream.session()),
+        Opened::Plain(_) => None,
+    };
+    if let Some(session) = &tls {
+        note(session, peer);
+    }
+    let has_tunnels = engine.tunnels.is_some() && rules.class.is_none();
+    let client = Client::new(who, tls, excess, &worker, rules).map(Rc::new).ok()?;
+    drop(worker); // a connection may outlive many configurations
+    match stream {
+        Opened::Tls(stream) if stream.speaks_http2() => {
+            in_a_box(serve_http2(thread, stream, client)).await;
+            None
         }
+        Opened::Tls(stream) if has_tunnels => {
+            let serving = viewer::serve_if_one(thread, stream, Rc::clone(&client));
+            let (stream, early) = in_a_box(serving).await?;
+            Some(Begun { stream: Opened::Tls(stream), early, client, place })
+        }
+        Opened::Tls(_) | Opened::Plain(_) => Some(Begun { stream, early: Bytes::new(), client, place }),
     }
 }
 
@@ -92,32 +117,6 @@ fn status_by_hyper(error: &hyper::Error) -> Option<u16> {
     } else {
         None
     }
-}
-
-/// What requests come over.
-enum Opened {
-    Tls(TlsStream),
-    Plain(TcpStream),
-}
-
-async fn open(
-    worker: &Worker,
-    acceptor: &Acceptor,
-    rules: &ListenerRules,
-    stream: TcpStream,
-    peer: PeerIp,
-) -> Option<Opened> {
-    let timeouts = worker.engine.config.settings.timeout;
-    let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
-    if first == TLS_HANDSHAKE && rules.tls {
-        let demand = &rules.clients;
-        return shake_hands(acceptor, demand, stream, timeouts.handshake, peer).await.map(Opened::Tls);
-    }
-    if first.is_ascii_alphabetic() {
-        return Some(Opened::Plain(stream));
-    }
-    tracing::debug!(peer = %peer.address(), first, listener = &*rules.name, "not what is spoken here");
-    None
 }
 
 /// The access list has changed, and admits this client no longer: the connection closes before its request is read.
@@ -144,41 +143,66 @@ async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<Cli
     }
 }
 
+fn serve_opened(
+    thread: Rc<WorkerThread>,
+    stream: Opened,
+    early: Bytes,
+    client: Rc<Client>,
+) -> impl Future<Output = ()> {
+    match stream {
+        Opened::Tls(stream) => Either::Left(serve_http(thread, stream, early, client)),
+        Opened::Plain(stream) => Either::Right(serve_http(thread, stream, early, client)),
+    }
+}
+
 /// Requests until the connection ends. What was read of it before goes first.
 ///
 /// Each stretch of requests lives in a box of its own: between two of them, and for a console, nothing is held but
 /// the stream.
-async fn serve_http<S>(thread: Rc<WorkerThread>, mut stream: S, mut early: Bytes, client: Rc<Client>)
+#[expect(clippy::manual_async_fn, reason = "an async function would hold its arguments twice")]
+fn serve_http<S>(
+    thread: Rc<WorkerThread>,
+    mut stream: S,
+    mut early: Bytes,
+    client: Rc<Client>,
+) -> impl Future<Output = ()>
 where
     S: ClientStream + 'static,
 {
-    loop {
-        let left = in_a_box(serve_requests(&thread, &client, stream, early)).await;
-        memory::released();
-        match left {
-            None => return,
-            // An empty buffer keeps its memory until it is dropped.
-            Some(Left::Quiet(back, read)) => {
-                (stream, early) = (back, if read.is_empty() { Bytes::new() } else { read });
-                stream.rest();
+    async move {
+        let bridge = loop {
+            (stream, early) = {
+                let left = in_a_box(serve_requests(&thread, &client, stream, early)).await;
+                memory::released();
+                match left {
+                    None => return,
+                    Some(Left::Quiet(stream, early)) => (stream, early),
+                    Some(Left::Bridged(mut stream, early, console)) => {
+                        stream.spare();
+                        let ping = thread.worker().engine.config.settings.console_ping;
+                        break in_a_box(bridge::run(stream, early, console, ping, &thread.stop));
+                    }
+                }
+            };
+            stream.rest();
+            if early.is_empty() {
+                early = Bytes::new(); // else it keeps its memory
             }
-            Some(Left::Bridged(mut stream, early, console)) => {
-                stream.spare();
-                let ping = thread.worker().engine.config.settings.console_ping;
-                return in_a_box(bridge::run(stream, early, console, ping, &thread.stop)).await;
+            let asks_again = poll_fn(|context| {
+                if early.is_empty() { stream.socket().poll_read_ready(context) } else { Poll::Ready(Ok(())) }
+            });
+            let asks_again = tokio::select! {
+                biased;
+                () = thread.stop.cancelled() => false,
+                asks_again = asks_again => asks_again.is_ok(),
+                _ = client.clock.expired() => false,
+            };
+            if !asks_again {
+                tracing::debug!(peer = %client.peer.address(), "quiet connection closed");
+                return in_a_box(say_last_words(&mut stream, b"")).await;
             }
-        }
-        let asks_again = async { !early.is_empty() || stream.socket().readable().await.is_ok() };
-        let asks_again = tokio::select! {
-            biased;
-            () = thread.stop.cancelled() => false,
-            asks_again = asks_again => asks_again,
-            _ = client.clock.expired() => false,
         };
-        if !asks_again {
-            tracing::debug!(peer = %client.peer.address(), "quiet connection closed");
-            return in_a_box(say_last_words(&mut stream, b"")).await;
-        }
+        bridge.await;
     }
 }
 
@@ -233,7 +257,7 @@ where
                     return None;
                 }
                 // After a 101 hyper leaves the stream open; there is a console to bridge it to.
-                let console = client.console.take()?;
+                let console = *client.console.take()?;
                 return Some(Left::Bridged(stream.into_inner(), parts.read_buf, console));
             }
             cause = client.clock.expired_or_quiet() => {
@@ -267,5 +291,20 @@ async fn turn_out<S: AsyncWrite + Unpin>(worker: &Worker, peer: PeerIp, mut stre
         }
         Expired::Idle | Expired::Quiet => say_last_words(&mut stream, b"").await,
         Expired::Write => (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of what a function gives back.
+    fn given<A, B, R>(_: impl FnOnce(A, B) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_little_more_than_its_stream_and_its_deadline() {
+        assert!(given(serve) <= 368, "{}", given(serve));
     }
 }

@@ -13,6 +13,7 @@ use openssl::ssl::SslContext;
 
 pub use speaks::Speaks;
 
+use crate::clock::Deadlines;
 use crate::config::Config;
 use crate::config::problem::{Origin, Problem};
 use crate::config::product::BackendHeaders;
@@ -65,6 +66,7 @@ pub struct Engine {
     pub counts: Arc<Counts>,
     pub capacity: Capacity,
     pub readiness: Readiness,
+    pub deadlines: Arc<Deadlines>,
 }
 
 /// What lives on when a configuration is replaced by the next.
@@ -155,6 +157,7 @@ impl Engine {
             pins: Pins::new(config.product.nodes.as_ref(), &config.root),
             capacity: Capacity::new(config.settings.limits.connections, descriptors::limit()),
             tunnels: TunnelRules::new(&config).map(Box::new),
+            deadlines: Arc::new(Deadlines::new(&config.settings)),
             config,
             speaks,
             listeners,

@@ -116,7 +116,7 @@ mod tests {
 
     use tokio::io::AsyncReadExt as _;
 
-    use super::super::HEAD;
+    use super::super::{Deadlines, HEAD};
     use super::*;
     use crate::limits::pace::Pace;
 
@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn what_was_read_before_comes_first() {
-        let clock = Arc::new(Clock::with(LONG, LONG, Pace { grace: LONG, rate: 0 }));
+        let write = Pace { grace: LONG, rate: 0 };
+        let clock = Arc::new(Clock::new(Arc::new(Deadlines { header: LONG, idle: LONG, write })));
         clock.answered();
         let mut stream = Clocked::new(&b"lo"[..], Bytes::from_static(b"hel"), Arc::clone(&clock));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -22,7 +22,7 @@ pub(super) struct Entered {
     pub(super) stream: TcpStream,
     pub(super) who: Who,
     /// dropped with the connection
-    pub(super) _place: Place,
+    pub(super) place: Place,
     /// why nothing is served on it
     pub(super) excess: Option<Excess>,
 }
@@ -54,7 +54,7 @@ pub(super) async fn enter(
         }
     }
     let (place, excess) = place;
-    Some(Entered { stream, who, _place: place, excess })
+    Some(Entered { stream, who, place, excess })
 }
 
 fn find_place(engine: &Engine, peer: PeerIp) -> Option<(Place, Option<Excess>)> {

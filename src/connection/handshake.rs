@@ -7,12 +7,40 @@ use tokio::time::timeout;
 
 use crate::acl::PeerIp;
 use crate::config::settings::ClientDemand;
+use crate::engine::ListenerRules;
+use crate::server::Worker;
 use crate::status::counters;
 use crate::status::labels::Handshake;
 use crate::tls::{Acceptor, Identity, TlsSession, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 pub(super) const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What requests come over.
+pub(super) enum Opened {
+    Tls(TlsStream),
+    Plain(TcpStream),
+}
+
+pub(super) async fn open(
+    worker: &Worker,
+    acceptor: &Acceptor,
+    rules: &ListenerRules,
+    stream: TcpStream,
+    peer: PeerIp,
+) -> Option<Opened> {
+    let timeouts = worker.engine.config.settings.timeout;
+    let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
+    if first == TLS_HANDSHAKE && rules.tls {
+        let demand = &rules.clients;
+        return shake_hands(acceptor, demand, stream, timeouts.handshake, peer).await.map(Opened::Tls);
+    }
+    if first.is_ascii_alphabetic() {
+        return Some(Opened::Plain(stream));
+    }
+    tracing::debug!(peer = %peer.address(), first, listener = &*rules.name, "not what is spoken here");
+    None
+}
 
 pub(super) async fn shake_hands(
     acceptor: &Acceptor,

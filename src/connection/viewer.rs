@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::handshake::{TLS_HANDSHAKE, first_byte, note, shake_hands};
-use super::serve_http;
 use crate::acl::PeerIp;
 use crate::engine::ListenerRules;
 use crate::handler::tunnel::{self, Caller, End};
@@ -45,24 +44,29 @@ pub(super) async fn open(
     }
 }
 
-/// On the port for HTTPS: a tunnel where the first head asks for one. The library for requests would refuse that head:
-/// a ticket is no host (RFC 9112 section 3.2.3).
-pub(super) async fn serve_if_one(thread: Rc<WorkerThread>, mut stream: TlsStream, client: Rc<Client>) {
+/// On the port for HTTPS: a tunnel where the first head asks for one, else the stream comes back with what was read of
+/// it. The library for requests would refuse that head: a ticket is no host (RFC 9112 section 3.2.3).
+pub(super) async fn serve_if_one(
+    thread: Rc<WorkerThread>,
+    mut stream: TlsStream,
+    client: Rc<Client>,
+) -> Option<(TlsStream, Bytes)> {
     let until = Instant::now() + thread.worker().engine.config.settings.timeout.header;
     let begun = tokio::select! {
         biased;
-        () = thread.stop.cancelled() => return,
+        () = thread.stop.cancelled() => return None,
         begun = beginning(&mut stream) => begun,
         // The first half of a word is refused as half a head is.
         _ = client.clock.expired() => Beginning::Request(Bytes::new()),
     };
     match begun {
-        Beginning::None => (),
-        Beginning::Request(early) => serve_http(thread, stream, early, client).await,
+        Beginning::None => None,
+        Beginning::Request(early) => Some((stream, early)),
         Beginning::Connect(early) => {
             let (peer, excess) = (client.peer, client.excess());
             let caller = Caller { stream: sealed(stream), early, peer, excess, until };
             Box::pin(tunnel::serve(thread.worker(), caller)).await;
+            None
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct Client {
     /// bytes of an answer that are held for it
     pub piece: usize,
     /// what the connection is bridged to once the answer is out
-    pub console: RefCell<Option<Console>>,
+    pub console: Cell<Option<Box<Console>>>,
     /// why nothing is served on it
     excess: Option<Excess>,
     /// the configuration whose access list admits it
@@ -75,9 +75,9 @@ impl Client {
             address: HeaderValue::from_str(&who.peer.address().to_string())?,
             is_served: tls.is_some() || !rules.tls,
             tls,
-            clock: Arc::new(Clock::new(&worker.engine.config.settings)),
+            clock: Arc::new(Clock::new(Arc::clone(&worker.engine.deadlines))),
             piece: PIECE,
-            console: RefCell::new(None),
+            console: Cell::new(None),
             excess,
             admitted: Cell::new(worker.generation),
             rules: RefCell::new(rules),
@@ -99,9 +99,9 @@ impl Client {
             address: self.address.clone(),
             is_served: self.is_served,
             tls: self.tls.clone(),
-            clock: Arc::new(Clock::new(&worker.engine.config.settings)),
+            clock: Arc::new(Clock::new(Arc::clone(&worker.engine.deadlines))),
             piece,
-            console: RefCell::new(None),
+            console: Cell::new(None),
             excess: self.excess,
             admitted: Cell::new(self.admitted.get()),
             rules: RefCell::new(Arc::clone(&self.rules.borrow())),

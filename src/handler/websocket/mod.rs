@@ -81,7 +81,7 @@ pub async fn open(
             let stream = rules.connect(&place, engine.config.settings.timeout.connect).await?;
             let listed =
                 Bridge::new(Kind::Console, named.unwrap_or(client.peer.address()), user, target).open();
-            client.console.replace(Some(Console { stream, listed }));
+            client.console.set(Some(Box::new(Console { stream, listed })));
             Ok(handshake.response())
         }
         // In the extjs form an error is a success of HTTP.

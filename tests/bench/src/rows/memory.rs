@@ -76,6 +76,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         goals: vec![
             Goal::at_most(6.0, "idle", Against::Nobody),
             Goal::at_most(15.0, "connection", Against::Nobody),
+            Goal::at_most(1.0, "connection", Against::Best),
         ],
     }])
 }
