@@ -100,11 +100,17 @@ pub(crate) fn nodegate(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Resul
     Proxy::start(command, address)
 }
 
+/// The same with a profile of one's own.
+pub(crate) fn nodegate_profile(lab: &Lab, job: Job, profile: &Path) -> Result<Proxy> {
+    let (command, address) = prepared(lab, &lab.nodegate, job, profile, PROXY_CORE, &[])?;
+    Proxy::start(command, address)
+}
+
 /// The same of the other builds that are to be measured beside it.
 pub(crate) fn other_builds(lab: &Lab, job: Job) -> impl Iterator<Item = (&'static str, Start<'_>)> {
     lab.builds.iter().map(move |(name, binary)| {
         let start: Start<'_> = Box::new(move || {
-            let (command, address) = prepared(lab, binary, job, PROXY_CORE, &[])?;
+            let (command, address) = prepared(lab, binary, job, Path::new("pve"), PROXY_CORE, &[])?;
             Proxy::start(command, address)
         });
         (*name, start)
@@ -112,16 +118,23 @@ pub(crate) fn other_builds(lab: &Lab, job: Job) -> impl Iterator<Item = (&'stati
 }
 
 pub(crate) fn nodegate_prepared(lab: &Lab, job: Job, cores: &str, more: &[&str]) -> Result<Prepared> {
-    prepared(lab, &lab.nodegate, job, cores, more)
+    prepared(lab, &lab.nodegate, job, Path::new("pve"), cores, more)
 }
 
-fn prepared(lab: &Lab, binary: &Path, job: Job, cores: &str, more: &[&str]) -> Result<Prepared> {
+fn prepared(
+    lab: &Lab,
+    binary: &Path,
+    job: Job,
+    profile: &Path,
+    cores: &str,
+    more: &[&str],
+) -> Result<Prepared> {
     let port = free_port()?;
     let [chain, key, _] = lab.certificate(job.key);
     let root = lab.root();
     std::fs::copy(chain, root.join("etc/pve/local/pveproxy-ssl.pem"))?;
     std::fs::copy(key, root.join("etc/pve/local/pveproxy-ssl.key"))?;
-    let mut command = nodegate_command(lab, binary, "pve", port, cores);
+    let mut command = nodegate_command(lab, binary, profile, port, cores);
     command.args(["--set", "workers=1", "--set"]).arg(format!("backend.address={}", job.backend));
     command.args(["--set", &format!("backend.keepalive={}", u8::from(job.upstream == Upstream::Kept))]);
     for setting in more {
@@ -131,9 +144,9 @@ fn prepared(lab: &Lab, binary: &Path, job: Job, cores: &str, more: &[&str]) -> R
 }
 
 /// `nodegate run PROFILE` on a port of loopback, nothing else set.
-fn nodegate_command(lab: &Lab, binary: &Path, profile: &str, port: u16, cores: &str) -> Command {
+fn nodegate_command(lab: &Lab, binary: &Path, profile: &Path, port: u16, cores: &str) -> Command {
     let mut command = on_cores(cores, binary);
-    command.args(["run", profile, "--root"]).arg(lab.root());
+    command.arg("run").arg(profile).arg("--root").arg(lab.root());
     command.args(["--set", "listen.address=127.0.0.1", "--set"]).arg(format!("listen.port={port}"));
     command.stderr(Stdio::null());
     command
@@ -142,7 +155,7 @@ fn nodegate_command(lab: &Lab, binary: &Path, profile: &str, port: u16, cores: &
 /// nodegate's spice profile, its shipped settings but one worker.
 pub(crate) fn nodegate_spice(lab: &Lab) -> Result<Proxy> {
     let port = free_port()?;
-    let mut command = nodegate_command(lab, &lab.nodegate, "spice", port, PROXY_CORE);
+    let mut command = nodegate_command(lab, &lab.nodegate, Path::new("spice"), port, PROXY_CORE);
     command.args(["--set", "workers=1"]);
     Proxy::start(command, loopback(port))
 }

@@ -38,6 +38,7 @@ const ORDER: &[&str] = &[
     "cores",
     "connections",
     "acl",
+    "routes",
     "idle",
     "forwarding",
     "slowloris",

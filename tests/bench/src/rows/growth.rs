@@ -1,9 +1,11 @@
 //! What changes when there is more of something: cores, connections, ACL entries, nodes.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nodegate_standin::KeyKind;
 
 use super::api::{get, loaded};
@@ -17,6 +19,10 @@ use crate::proxy::{self, Job, Upstream};
 use crate::wrk::Load;
 
 const PATH: &str = "/api2/json/cluster/status";
+/// How the line of the same begins in a table of routes.
+const OWN: &str = "/cluster/status ";
+const PVE_ROUTES: &str = include_str!("../../../../profiles/pve.routes");
+const PMG_ROUTES: &str = include_str!("../../../../profiles/pmg.routes");
 /// One worker on the core of the generator.
 const BESIDE: &str = "1 worker, on the generator's core";
 
@@ -132,6 +138,38 @@ fn acl(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
         series: interleave(plan.repeats * 3, contenders)?,
         goals: vec![Goal::at_most(1.01, "cpu", Against::One("no ACL"))],
     })
+}
+
+/// The methods of both products in one table against the method alone that is asked for: two profiles that differ in nothing
+/// else.
+pub(crate) fn routes(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    let backend = Backend::start(0)?;
+    let job = Job { backend: backend.address, upstream: Upstream::Kept, key: KeyKind::Rsa2048 };
+    let load = load(lab, PATH)?;
+    let profile = |name: &str, table: &str| -> Result<PathBuf> {
+        let directory = lab.path(name);
+        std::fs::create_dir_all(&directory)?;
+        let printed = Command::new(&lab.nodegate).args(["profiles", "pve"]).output()?;
+        ensure!(printed.status.success(), "nodegate profiles pve: {}", printed.status);
+        let path = directory.join("pve.toml");
+        std::fs::write(&path, printed.stdout)?;
+        std::fs::write(directory.join("pve.routes"), table)?;
+        Ok(path)
+    };
+    let all: String = PVE_ROUTES.lines().map(|line| format!("{line}\n")).collect();
+    let more: String = PMG_ROUTES.lines().map(|line| format!("/pmg{line}\n")).collect();
+    let own: String = PVE_ROUTES.lines().filter(|line| line.starts_with(OWN)).collect();
+    let [all, one] = [profile("all", &(all + &more))?, profile("one", &own)?];
+    let run = |profile: &Path| loaded(&proxy::nodegate_profile(lab, job, profile)?, &load, 64, plan.seconds);
+    let contenders =
+        vec![Contender::new("1,105 methods", || run(&all)), Contender::new("1 method", || run(&one))];
+    Ok(vec![Row {
+        id: "routes",
+        job: "API GET of 1 kB with a route table of 1,105 methods".into(),
+        figures: vec![figure("cpu", "µs CPU a request", 1), figure("rate", "requests/s", 0)],
+        series: interleave(plan.repeats * 3, contenders)?,
+        goals: vec![Goal::at_most(1.01, "cpu", Against::One("1 method"))],
+    }])
 }
 
 fn idle_neighbours(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
