@@ -13,6 +13,8 @@ use nodegate_standin::KeyKind;
 use crate::lab::{Lab, PROXY_CORE, on_cores};
 
 const START: Duration = Duration::from_secs(20);
+/// Until new settings hold.
+const RELOAD: Duration = Duration::from_secs(1);
 const STOP: Duration = Duration::from_secs(15);
 
 /// A started proxy; ended when dropped.
@@ -40,6 +42,13 @@ impl Proxy {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// nodegate's settings anew, from their files.
+    pub(crate) fn reload(&self) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGHUP)?;
+        std::thread::sleep(RELOAD);
+        Ok(())
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) const ALL: &[(&str, Measure)] = &[
     ("memory", memory::measure),
     ("start", memory::start),
     ("growth", growth::measure),
+    ("acl", growth::acl),
     ("routes", growth::routes),
     ("abuse", abuse::measure),
 ];
