@@ -75,4 +75,4 @@ bench-quick:
 	tests/setup.sh bench
 	$(GUIDED) cargo build --release --locked --bin nodegate
 	cargo build --release --locked --package nodegate-bench
-	target/release/bench --repeats 1 --seconds 1 --connections 1000 --kept target/bench-quick $(ROWS)
+	target/release/bench --repeats 1 --seconds 0.4 --connections 1000 --kept target/bench-quick $(ROWS)

@@ -22,8 +22,8 @@ testing=(
 )
 # Programs that bring a service along.
 serving=(nginx=nginx haproxy=haproxy caddy=caddy fail2ban=fail2ban-regex)
-peers=(nginx=nginx haproxy=haproxy wrk=wrk)
-training=(wrk=wrk nghttp2-client=h2load)
+peers=(nginx=nginx haproxy=haproxy wrk=wrk iproute2=ip)
+training=(wrk=wrk nghttp2-client=h2load iproute2=ip)
 # proxmoxer as PyPI has it, beside Debian's; a scanner.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0 sslyze==6.3.1)
 venv=target/clients

@@ -55,6 +55,18 @@ pub struct Plan {
     pub connections: usize,
 }
 
+impl Plan {
+    /// One run of each, to see that all goes and about how fast.
+    pub fn is_quick(&self) -> bool {
+        self.repeats == 1
+    }
+
+    /// More repeats for what is less than runs differ by; one stays one.
+    pub fn many(&self) -> usize {
+        if self.is_quick() { 1 } else { self.repeats * 3 }
+    }
+}
+
 /// Each with the name that it has in the tables: its path, as given.
 fn builds(paths: &[PathBuf]) -> Result<Vec<(&'static str, PathBuf)>> {
     let named = |path: &PathBuf| {

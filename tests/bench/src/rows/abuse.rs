@@ -44,6 +44,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             stall::unread(proxy.address, 200, &console, 101)
         }),
     ];
+    let settled = if plan.is_quick() { SETTLED / 3 } else { SETTLED };
     let mut rows = Vec::new();
     for (id, job_title, count, attack) in attacks {
         let mut during = Series { name: "under attack", samples: Vec::new() };
@@ -54,14 +55,14 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             before.samples.push(others(&proxy, &asked, plan.seconds)?);
             let at_rest = pss(&proxy)?;
             let stalled = attack(&proxy)?;
-            std::thread::sleep(SETTLED);
+            std::thread::sleep(settled);
             let mut sample = others(&proxy, &asked, plan.seconds)?;
             let open = f64::from(u32::try_from(count)?);
             sample.insert("each", (pss(&proxy)? - at_rest) * 1e3 / open);
             ensure!(stalled.open() > count / 2, "{} of {count} are there", stalled.open());
             sample.insert("opened", f64::from(u32::try_from(stalled.opened())?));
             drop(stalled);
-            std::thread::sleep(SETTLED);
+            std::thread::sleep(settled);
             sample.insert("memory", pss(&proxy)?);
             during.samples.push(sample);
         }

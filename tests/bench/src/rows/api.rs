@@ -88,7 +88,9 @@ fn compare(
         let (warm_up, load) = (&warm_up, &load);
         Contender::new(name, move || {
             let proxy = start()?;
-            loaded(&proxy, warm_up, connections, WARM_UP)?;
+            if !plan.is_quick() {
+                loaded(&proxy, warm_up, connections, WARM_UP)?;
+            }
             loaded(&proxy, load, connections, seconds)
         })
     });

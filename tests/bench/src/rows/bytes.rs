@@ -17,6 +17,8 @@ use crate::proxy::{self, Job, Proxy, Start, Upstream};
 
 /// As many that a hundredth of them is more than what the host does once or twice.
 const ROUNDS: usize = 20_000;
+/// The same of a bench that is to be quick.
+const FEW_ROUNDS: usize = 3000;
 /// Bytes one way and the other; the echo, which is not in it, has no direction.
 const BULK: [Option<Direction>; 2] = [Some(Direction::ToViewer), Some(Direction::ToMachine)];
 const ECHO: [Option<Direction>; 1] = [None];
@@ -25,6 +27,10 @@ const ECHO: [Option<Direction>; 1] = [None];
 pub(crate) fn listen(ports: std::ops::Range<u16>) -> Result<TcpListener> {
     let mut ports = ports;
     ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).context("no free port")
+}
+
+fn rounds(plan: &Plan) -> usize {
+    if plan.is_quick() { FEW_ROUNDS } else { ROUNDS }
 }
 
 /// Takes away what the look whether a proxy listens has left behind it.
@@ -134,7 +140,7 @@ fn tunnels(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Row
         let path = tunnel::Path { proxy: proxy.address, connect, machine: &machine, pid: Some(proxy.pid()) };
         match direction {
             Some(direction) => tunnel::bulk(&path, direction, duration).map(bulk),
-            None => tunnel::echo(&path, ROUNDS).map(echo),
+            None => tunnel::echo(&path, rounds(plan)).map(echo),
         }
     };
     let measured = measure(plan, ways, &machine, &proxies, None, &run)?;
@@ -177,7 +183,7 @@ fn consoles(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Ro
                 machine: &machine,
                 pid: Some(proxy.pid()),
             };
-            return tunnel::echo(&path, ROUNDS).map(echo);
+            return tunnel::echo(&path, rounds(plan)).map(echo);
         }
         let is_nodegate = name == "nodegate" || name.starts_with(BUILD);
         let websocket = is_nodegate.then_some((url.as_str(), headers.as_str()));
@@ -185,7 +191,7 @@ fn consoles(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Ro
             console::Path { proxy: proxy.address, websocket, console: &machine, pid: Some(proxy.pid()) };
         match direction {
             Some(direction) => console::bulk(&path, direction, duration).map(bulk),
-            None => console::echo(&path, ROUNDS).map(echo),
+            None => console::echo(&path, rounds(plan)).map(echo),
         }
     };
     let measured = measure(plan, ways, &machine, &proxies, Some(&tunnel_alone), &run)?;

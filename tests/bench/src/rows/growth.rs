@@ -84,7 +84,7 @@ fn connections(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
     let one = |name, proxy, count: u16| {
         let load = &load;
         // The handshakes come first, and are not to be a tenth of what is measured.
-        let seconds = plan.seconds + f64::from(count) / 100.0;
+        let seconds = plan.seconds + f64::from(count) / if plan.is_quick() { 1000.0 } else { 100.0 };
         Contender::new(name, move || loaded(proxy, load, count.into(), seconds))
     };
     Ok(Row {
@@ -137,7 +137,7 @@ pub(crate) fn acl(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         Contender::new("10,000 entries", || run(ranges.trim_end_matches(','))),
         Contender::new("no ACL", || run("")),
     ];
-    let series = interleave(plan.repeats * 3, contenders)?;
+    let series = interleave(plan.many(), contenders)?;
     std::fs::write(&settings, &before)?;
     Ok(vec![Row {
         id: "acl",
@@ -174,7 +174,7 @@ pub(crate) fn routes(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         id: "routes",
         job: "API GET of 1 kB with a route table of 1,105 methods".into(),
         figures: vec![figure("cpu", "µs CPU a request", 1), figure("rate", "requests/s", 0)],
-        series: interleave(plan.repeats * 3, contenders)?,
+        series: interleave(plan.many(), contenders)?,
         goals: vec![Goal::at_most(1.01, "cpu", Against::One("1 method"))],
     }])
 }
@@ -184,7 +184,7 @@ fn idle_neighbours(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
     let crowded = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
     let quiet = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
     let neighbours = idle::open(crowded.address, plan.connections, Some(&request))?;
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(if plan.is_quick() { 1 } else { 3 }));
     let one = |name, proxy: &crate::proxy::Proxy| {
         let (address, request) = (proxy.address, &request);
         Contender::new(name, move || {

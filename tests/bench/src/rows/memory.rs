@@ -17,6 +17,8 @@ use crate::proxy::{self, Job, Proxy, Upstream};
 
 /// Until buffers that are given back have been.
 const SETTLED: Duration = Duration::from_secs(4);
+/// The same of a bench that is to be quick: nodegate waits for two seconds, the peers give back at once or not at all.
+const SETTLED_SOON: [Duration; 2] = [Duration::from_millis(2500), Duration::from_millis(300)];
 
 fn megabytes(bytes: u64) -> f64 {
     crate::load::tunnel::as_float(bytes) / 1e6
@@ -30,20 +32,20 @@ pub(crate) fn pss(proxy: &Proxy) -> Result<f64> {
 const FEW: usize = 8;
 
 /// Each time a fresh process: with a few connections that have asked once, at rest, with many, and when they have gone.
-fn at_rest(proxy: &Proxy, connections: usize) -> Result<Sample> {
+fn at_rest(proxy: &Proxy, connections: usize, settled: Duration) -> Result<Sample> {
     let asked = request(SCRIPT_URL, "");
     let few = idle::open(proxy.address, FEW, Some(&asked))?;
-    std::thread::sleep(SETTLED);
+    std::thread::sleep(settled);
     let with_few = pss(proxy)?;
     drop(few);
-    std::thread::sleep(SETTLED);
+    std::thread::sleep(settled);
     let idle_process = pss(proxy)?;
     let many = idle::open(proxy.address, FEW + connections, Some(&asked))?;
-    std::thread::sleep(SETTLED);
+    std::thread::sleep(settled);
     let with_many = pss(proxy)?;
     let more = crate::load::tunnel::as_float(u64::try_from(many.count() - FEW)?);
     drop(many);
-    std::thread::sleep(SETTLED);
+    std::thread::sleep(settled);
     Ok(Sample::from([
         ("idle", idle_process),
         ("few", with_few),
@@ -56,12 +58,13 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
     let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
     let count = plan.connections;
+    let [ours, theirs] = if plan.is_quick() { SETTLED_SOON } else { [SETTLED; 2] };
     let contenders = vec![
         Contender::new("nodegate", || {
-            at_rest(&proxy::nodegate(lab, job, PROXY_CORE, &["workers=3"])?, count)
+            at_rest(&proxy::nodegate(lab, job, PROXY_CORE, &["workers=3"])?, count, ours)
         }),
-        Contender::new("nginx", || at_rest(&proxy::nginx(lab, job, "")?, count)),
-        Contender::new("HAProxy", || at_rest(&proxy::haproxy_files(lab)?, count)),
+        Contender::new("nginx", || at_rest(&proxy::nginx(lab, job, "")?, count, theirs)),
+        Contender::new("HAProxy", || at_rest(&proxy::haproxy_files(lab)?, count, theirs)),
     ];
     Ok(vec![Row {
         id: "memory",
