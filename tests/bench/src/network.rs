@@ -11,15 +11,14 @@ const CHOICE: [&str; 2] = ["cubic", "reno"];
 const CHOSEN: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
 /// Takes this process, which must have one thread still, and all that it starts into a network of its own. Whoever may not
-/// do that measures in the host's.
+/// do that measures in the host's, and whoever may choose none with what there is: the tables say which it was.
 pub(crate) fn enter() -> Result<()> {
     if unshare(CloneFlags::CLONE_NEWNET).is_err() {
         return Ok(());
     }
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     ensure!(up.context("ip (apt-get install iproute2)")?.success(), "no loopback in a network of its own");
-    let is_chosen = CHOICE.iter().any(|name| std::fs::write(CHOSEN, name).is_ok());
-    ensure!(is_chosen, "{CHOSEN}: none of {CHOICE:?} may be written");
+    let _ = CHOICE.iter().any(|name| std::fs::write(CHOSEN, name).is_ok());
     Ok(())
 }
 
