@@ -74,11 +74,24 @@ pub struct AccessList {
     policy: Policy,
 }
 
-/// The answer for one peer, and why: `matches acl.allow_from entry 10/8 only`.
+/// The answer for one peer, and what led to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Verdict<'a> {
     pub allowed: bool,
-    pub reason: String,
+    pub rule: AccessRule<'a>,
+}
+
+/// The part of an access list that decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessRule<'a> {
+    /// an entry of the allow list only
+    Allow(&'a str),
+    /// an entry of the deny list only
+    Deny(&'a str),
+    /// the policy, for an address in both lists
+    PolicyOfBoth { allow: &'a str, deny: &'a str, policy: Policy },
+    /// the policy, for an address in neither list
+    PolicyOfNeither(Policy),
 }
 
 impl AccessList {
@@ -97,15 +110,15 @@ impl AccessList {
 
     /// The same answer as [`admits`](Self::admits) with the entries that led to it, for people; walks both
     /// lists.
-    pub fn explain(&self, peer: PeerIp) -> Verdict {
+    pub fn explain(&self, peer: PeerIp) -> Verdict<'_> {
         let policy = self.policy;
-        let reason = match (self.allow.entry_for(peer.address()), self.deny.entry_for(peer.address())) {
-            (Some(allow), None) => format!("matches acl.allow_from entry {allow} only"),
-            (None, Some(deny)) => format!("matches acl.deny_from entry {deny} only"),
-            (Some(allow), Some(deny)) => format!("matches both ({allow}, {deny}), policy {policy}"),
-            (None, None) => format!("matches neither list, policy {policy}"),
+        let rule = match (self.allow.entry_for(peer.address()), self.deny.entry_for(peer.address())) {
+            (Some(allow), None) => AccessRule::Allow(allow),
+            (None, Some(deny)) => AccessRule::Deny(deny),
+            (Some(allow), Some(deny)) => AccessRule::PolicyOfBoth { allow, deny, policy },
+            (None, None) => AccessRule::PolicyOfNeither(policy),
         };
-        Verdict { allowed: self.admits(peer), reason }
+        Verdict { allowed: self.admits(peer), rule }
     }
 }
 
@@ -205,22 +218,24 @@ mod tests {
 
     #[test]
     fn the_truth_table_of_two_lists_and_a_policy() {
+        type RuleUnder = fn(Policy) -> AccessRule<'static>;
+        let both: RuleUnder = |policy| AccessRule::PolicyOfBoth { allow: "10/8", deny: "all", policy };
+        let neither: RuleUnder = AccessRule::PolicyOfNeither;
+        let (allow, deny): (RuleUnder, RuleUnder) =
+            (|_| AccessRule::Allow("10/8"), |_| AccessRule::Deny("10/8"));
         let table = [
-            ("10/8", "11/8", true, true, "matches acl.allow_from entry 10/8 only"),
-            ("11/8", "10/8", false, false, "matches acl.deny_from entry 10/8 only"),
-            ("11/8", "12/8", false, true, "matches neither list, policy "),
-            ("", "", false, true, "matches neither list, policy "),
-            ("10/8", "all", false, true, "matches both (10/8, all), policy "),
+            ("10/8", "11/8", true, true, allow),
+            ("11/8", "10/8", false, false, deny),
+            ("11/8", "12/8", false, true, neither),
+            ("", "", false, true, neither),
+            ("10/8", "all", false, true, both),
         ];
-        for (allow, deny, under_deny, under_allow, reason) in table {
+        for (allow, deny, under_deny, under_allow, rule) in table {
             for (policy, expected) in [(Policy::Deny, under_deny), (Policy::Allow, under_allow)] {
                 let access = AccessList::new(list(allow), list(deny), policy);
                 let verdict = access.explain(peer("10.1.2.3"));
                 assert_eq!(access.admits(peer("10.1.2.3")), expected, "{allow} {deny} {policy}");
-                assert_eq!(verdict.allowed, expected);
-                let full =
-                    if reason.ends_with(' ') { format!("{reason}{policy}") } else { reason.to_owned() };
-                assert_eq!(verdict.reason, full);
+                assert_eq!(verdict, Verdict { allowed: expected, rule: rule(policy) });
             }
         }
     }

@@ -6,6 +6,8 @@
 //! IPv6 address. What it accepts without a word and turns into something else (`10.0.0.0/8x`) is refused
 //! here. Names are never looked up.
 
+mod mistakes;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -81,6 +83,12 @@ pub enum AddressError {
     Offset { entry: String, spaced: String },
     #[error("'{entry}': goes beyond the last address of its family")]
     BeyondTheEnd { entry: String },
+    #[error("'{entry}': separate entries with commas{}", instead(.commas.as_ref()))]
+    Separator { entry: String, commas: Option<String> },
+    #[error("'{entry}': an entry has no quotes of its own; write {without}")]
+    Quotes { entry: String, without: String },
+    #[error("'{entry}': a comment belongs behind the closing quote; write {before}")]
+    Comment { entry: String, before: String },
 }
 
 fn instead(suggestion: Option<&String>) -> String {
@@ -94,7 +102,7 @@ pub fn parse_list(text: &str) -> (Vec<(String, Vec<AddressRange>)>, Vec<AddressE
     for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
         match parse_entry(entry) {
             Ok(ranges) => entries.push((entry.to_owned(), ranges)),
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(mistakes::explain(entry).unwrap_or(error)),
         }
     }
     (entries, errors)
@@ -251,7 +259,7 @@ fn ipv6(text: &str) -> Option<Ipv6Addr> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
@@ -365,6 +373,45 @@ mod tests {
         ];
         for (entry, hint) in hints {
             assert!(refusal(entry).contains(hint), "{}", refusal(entry));
+        }
+    }
+
+    #[test]
+    fn several_entries_without_commas_are_told_apart() {
+        let refusal = |text: &str| {
+            let (entries, errors) = parse_list(text);
+            assert_eq!((entries.len(), errors.len()), (0, 1), "{text}");
+            errors[0].to_string()
+        };
+        let hints = [
+            (
+                "10.0.0.0/8 192.168.0.0/16",
+                "'10.0.0.0/8 192.168.0.0/16': separate entries with commas; write 10.0.0.0/8,192.168.0.0/16",
+            ),
+            ("10.0.0.0/8;192.168.0.0/16", "separate entries with commas; write 10.0.0.0/8,192.168.0.0/16"),
+            (
+                "10.0.0.0/8 ; 192.168.0.1 | all;",
+                "separate entries with commas; write 10.0.0.0/8,192.168.0.1,all",
+            ),
+            (
+                "10.0.0.1\n\t2001:db8::/32",
+                "'10.0.0.1 2001:db8::/32': separate entries with commas; write 10.0.0.1,2001",
+            ),
+            ("10.0.0.1-10.0.0.5 10.0.1.1-10.0.1.5", "write 10.0.0.1-10.0.0.5,10.0.1.1-10.0.1.5"),
+            ("10.0.0.0/8 10.0.0.300 11.0.0.1", "': separate entries with commas"),
+            ("\"10.0.0.0/8\" '11.0.0.0/8'", "write 10.0.0.0/8,11.0.0.0/8"),
+            ("'10.0.0.0/8'", "an entry has no quotes of its own; write 10.0.0.0/8"),
+            ("“10.0.0.0/8”", "an entry has no quotes of its own; write 10.0.0.0/8"),
+            ("10.0.0.0/8;", "separate entries with commas; write 10.0.0.0/8"),
+            ("192.168.0.0 255.255.0.0", "a netmask is not supported; write 192.168.0.0/16"),
+            ("10.0.0.0/8 # office", "a comment belongs behind the closing quote; write 10.0.0.0/8"),
+            ("10.0.0.0 / 8", "write 10.0.0.0/8"),
+            ("10.0.0.1 +5", "write 10.0.0.1 + 5"),
+            ("my host", "names are not looked up"),
+        ];
+        for (text, hint) in hints {
+            assert!(refusal(text).contains(hint), "{text}: {}", refusal(text));
+            assert!(!refusal(text).contains(['\n', '\t']), "one line: {text}");
         }
     }
 

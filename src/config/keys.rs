@@ -2,6 +2,8 @@
 //!
 //! The names are fixed (`docs/profile.md`); a profile may give another default for any of them.
 
+use super::problem::Origin;
+
 /// What a value of a setting may look like, whichever layer it comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -153,6 +155,17 @@ pub fn find_legacy(legacy: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.legacy == Some(legacy))
 }
 
+/// The key as the admin wrote it there: the products' own files have names of their own.
+pub fn written(key: &str, origin: &Origin) -> String {
+    let legacy = find(key).and_then(|key| key.legacy);
+    match (origin, legacy) {
+        (Origin::File { path, .. }, Some(legacy)) if path.extension().is_none_or(|end| end != "toml") => {
+            format!("{legacy} ({key})")
+        }
+        _ => key.to_owned(),
+    }
+}
+
 /// The name most like `wrong`, for a hint behind "unknown key"; the products' own names are known as well.
 pub fn most_like(wrong: &str) -> Option<&'static str> {
     find_legacy(&wrong.to_uppercase()).map(|key| key.name).or_else(|| likest(KEYS, wrong))
@@ -161,6 +174,13 @@ pub fn most_like(wrong: &str) -> Option<&'static str> {
 /// The same for a key of a `[[listener]]` table.
 pub fn most_like_of_listener(wrong: &str) -> Option<&'static str> {
     likest(LISTENER_KEYS, wrong)
+}
+
+/// The same for a name in the products' own file.
+pub fn most_like_of_legacy(wrong: &str) -> Option<&'static str> {
+    let names = KEYS.iter().filter_map(|key| key.legacy);
+    let likeness = |name: &&str| strsim::jaro_winkler(name, &wrong.to_uppercase());
+    names.filter(|name| likeness(name) > 0.85).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
 fn likest(keys: &'static [Key], wrong: &str) -> Option<&'static str> {

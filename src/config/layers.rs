@@ -1,7 +1,9 @@
-//! The layers of settings, weakest first: defaults and profile, a package's file, the site's file, the product's own
+//! The layers of settings, weakest first: defaults and profile, a package's file, the product's own file, the site's
 //! file, environment, command line. Each single value is a figment provider of its own, so that its metadata tells file and line.
 
+mod legacy;
 mod listeners;
+mod overridden;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,14 +12,15 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, KEYS, Kind};
+use super::keys::{self, KEYS, Key};
 use super::problem::{Origin, Problem};
-use super::shell;
 pub use listeners::{ListenerTable, written};
 
 /// All layers merged, and what was wrong with reading them.
 pub struct Layers {
     figment: Figment,
+    /// every value above the profile, in the order of the layers
+    given: Vec<(&'static Key, Found)>,
     /// the `[[listener]]` tables of the strongest file that has any
     pub listeners: Vec<ListenerTable>,
     pub problems: Vec<Problem>,
@@ -69,9 +72,10 @@ fn origin_of(metadata: &Metadata) -> Origin {
 impl Layers {
     /// The defaults, and the settings of the profile on top of them.
     pub fn new(profile: &DeTable<'_>, profile_text: &str, profile_path: Option<&Path>) -> Self {
-        let mut layers = Self { figment: Figment::new(), listeners: Vec::new(), problems: Vec::new() };
+        let mut layers =
+            Self { figment: Figment::new(), given: Vec::new(), listeners: Vec::new(), problems: Vec::new() };
         for key in KEYS {
-            layers.merge(key.name, key.default.to_owned(), Origin::Profile);
+            layers.merge(key, key.default.to_owned(), Origin::Profile);
         }
         let file = profile_path.map_or_else(|| PathBuf::from("profile"), Path::to_path_buf);
         layers.table(
@@ -82,8 +86,11 @@ impl Layers {
         layers
     }
 
-    fn merge(&mut self, key: &'static str, text: String, origin: Origin) {
-        let single = Single { key, text, origin };
+    fn merge(&mut self, key: &'static Key, text: String, origin: Origin) {
+        if origin != Origin::Profile {
+            self.given.push((key, Found { text: text.clone(), origin: origin.clone() }));
+        }
+        let single = Single { key: key.name, text, origin };
         self.figment = std::mem::take(&mut self.figment).merge(single);
     }
 
@@ -120,7 +127,7 @@ impl Layers {
                 (None, _) => self.problems.push(unknown_key(place, &dotted)),
                 (Some(key), Some(text)) => {
                     let origin = source.layer.clone().unwrap_or(place);
-                    self.merge(key.name, text, origin);
+                    self.merge(key, text, origin);
                 }
                 (Some(_), None) => self.problems.push(Problem::error(
                     place,
@@ -128,36 +135,6 @@ impl Layers {
                     "must be a text, a number, a truth value, or an array of texts",
                 )),
             }
-        }
-    }
-
-    /// The product's own `/etc/default/…`; may be missing.
-    pub fn legacy_file(&mut self, path: &Path) {
-        let Some(bytes) = self.read(path) else { return };
-        let (assignments, errors) = shell::parse(&bytes);
-        let place = |line| Origin::File { path: path.to_path_buf(), line: Some(line) };
-        for error in errors {
-            self.problems.push(Problem::error(place(error.line), "", error.message));
-        }
-        // As in a shell, only the last assignment of a name counts.
-        for (index, assignment) in assignments.iter().enumerate() {
-            if assignments.iter().skip(index + 1).any(|later| later.name == assignment.name) {
-                continue;
-            }
-            let origin = place(assignment.line);
-            let Some(key) = keys::find_legacy(&assignment.name) else {
-                self.problems.push(Problem::warning(origin, &assignment.name, "unknown key, ignored"));
-                continue;
-            };
-            if key.kind != Kind::Bool && assignment.value.trim().is_empty() {
-                continue; // the originals take an empty value for an unset one
-            }
-            if key.kind == Kind::Bool && !matches!(assignment.value.as_str(), "0" | "1") {
-                let message = format!("must be 0 or 1, not '{}' ({})", assignment.value, key.name);
-                self.problems.push(Problem::error(origin, &assignment.name, message));
-                continue;
-            }
-            self.merge(key.name, assignment.value.clone(), origin);
         }
     }
 
@@ -169,7 +146,7 @@ impl Layers {
             let dotted = rest.to_lowercase().replace("__", ".");
             let origin = Origin::Environment(name.clone().into_owned());
             match (keys::find(&dotted), value.into_string()) {
-                (Some(key), Ok(value)) => self.merge(key.name, value, origin),
+                (Some(key), Ok(value)) => self.merge(key, value, origin),
                 (Some(_), Err(_)) => {
                     self.problems.push(Problem::error(origin, dotted, "is not UTF-8 text"));
                 }
@@ -184,7 +161,7 @@ impl Layers {
             let (name, value) = set.split_once('=').unwrap_or((set, ""));
             match keys::find(name.trim()) {
                 Some(key) if set.contains('=') => {
-                    self.merge(key.name, value.to_owned(), Origin::CommandLine);
+                    self.merge(key, value.to_owned(), Origin::CommandLine);
                 }
                 Some(_) => {
                     self.problems.push(Problem::error(Origin::CommandLine, name, "write KEY=VALUE"));

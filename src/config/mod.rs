@@ -28,8 +28,10 @@ use settings::Settings;
 
 static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/profiles");
 
-/// Where files of settings lie: a package's own (such as the address of a daemon that it brings), then the admin's.
-const SETTINGS: [&str; 2] = ["/usr/lib/nodegate", "/etc/nodegate"];
+/// Settings of a package, such as the address of a daemon that it installs. Weaker than the product's own file.
+const PACKAGE_SETTINGS: &str = "/usr/lib/nodegate";
+/// The admin's settings. Stronger than the product's own file.
+const SITE_SETTINGS: &str = "/etc/nodegate";
 
 /// What the command line says about where settings come from.
 #[derive(Clone, Debug, Default)]
@@ -92,16 +94,17 @@ impl Config {
         let route_table = route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
         let own_port = layers.find("listen.port").text.parse().unwrap_or_default();
         let root = &options.root;
-        for directory in SETTINGS {
-            layers.settings_file(&root.path(format!("{directory}/{}.toml", product.name)));
-        }
+        let settings_file = |directory: &str| root.path(format!("{directory}/{}.toml", product.name));
+        layers.settings_file(&settings_file(PACKAGE_SETTINGS));
         if let Some(legacy) = &product.legacy_file {
-            layers.legacy_file(&root.path(legacy));
+            layers.legacy_file(&root.path(legacy), &settings_file(SITE_SETTINGS));
         }
+        layers.settings_file(&settings_file(SITE_SETTINGS));
         layers.environment(std::env::vars_os());
         layers.command_line(&options.sets);
         let (settings, more) = Settings::resolve(&layers, root);
         let mut problems = std::mem::take(&mut layers.problems);
+        problems.extend(layers.overridden());
         problems.extend(more);
         problems.extend(together::product_problems(&product));
         problems.extend(together::out_of_place(&product, &settings, &layers));
@@ -119,6 +122,19 @@ impl Config {
     pub fn origin(&self, key: &str) -> Origin {
         let found = self.effective.iter().find(|(name, _)| *name == key);
         found.map_or(Origin::Profile, |(_, found)| found.origin.clone())
+    }
+
+    /// The setting that a key of a listener, such as `allow_from`, has its value from, and the layer that gave it.
+    /// `[listen]` is number 0, and has the `acl.` settings.
+    pub fn listener_setting(&self, number: usize, key: &str) -> (String, Origin) {
+        let setting = keys::inherited(key).unwrap_or(key);
+        let inherited = || (setting.to_owned(), self.origin(setting));
+        let own = layers::written(number, key);
+        let given = self.listener_keys.iter().find(|(known, _)| *known == own);
+        match given.map(|(key, found)| (key.clone(), found.origin.clone())) {
+            Some((key, origin)) if origin != self.origin(setting) => (key, origin),
+            _ => inherited(),
+        }
     }
 
     /// What is wrong with the address of a listener, by its place among those of the settings.

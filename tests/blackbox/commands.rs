@@ -12,19 +12,50 @@ fn acl_explains_each_address() {
     let asked = ["10.1.2.3", "::ffff:10.1.2.3", "192.168.0.4", "FE80::1", "8.8.8.8", "2001:db8::1"];
     let outcome = Outcome::ask(&site, &[&["acl", "pve"], &asked[..]].concat());
     let lines: Vec<_> = outcome.stdout.lines().collect();
+    let file = site.path("/etc/default/pveproxy").display().to_string();
     let expected = [
-        "10.1.2.3 allow matches acl.allow_from entry 10/8 only",
-        "::ffff:10.1.2.3 allow matches acl.allow_from entry 10/8 only",
-        "192.168.0.4 allow matches both (192.168.0.1-192.168.0.5, 192.168.0.4), policy allow",
-        "FE80::1 deny matches acl.deny_from entry fe80::/10 only",
-        "8.8.8.8 allow matches neither list, policy allow",
-        "2001:db8::1 allow matches acl.allow_from entry 2001:db8::/32 only",
+        format!("10.1.2.3 allow matches acl.allow_from entry 10/8 only ({file}:1)"),
+        format!("::ffff:10.1.2.3 allow matches acl.allow_from entry 10/8 only ({file}:1)"),
+        "192.168.0.4 allow matches both (192.168.0.1-192.168.0.5, 192.168.0.4), policy allow (profile)"
+            .to_owned(),
+        format!("FE80::1 deny matches acl.deny_from entry fe80::/10 only ({file}:2)"),
+        "8.8.8.8 allow matches neither list, policy allow (profile)".to_owned(),
+        format!("2001:db8::1 allow matches acl.allow_from entry 2001:db8::/32 only ({file}:1)"),
     ];
-    assert_eq!((outcome.code, lines), (0, expected.to_vec()));
+    assert_eq!((outcome.code, lines), (0, expected.iter().map(String::as_str).collect()));
     let strict = Outcome::ask(&site, &["acl", "pve", "192.168.0.4", "8.8.8.8", "--set", "acl.policy=deny"]);
-    let expected = "192.168.0.4 deny matches both (192.168.0.1-192.168.0.5, 192.168.0.4), policy deny\n\
-                    8.8.8.8 deny matches neither list, policy deny\n";
+    let expected = "192.168.0.4 deny matches both (192.168.0.1-192.168.0.5, 192.168.0.4), policy deny (--set)\n\
+         8.8.8.8 deny matches neither list, policy deny (--set)\n";
     assert_eq!((strict.code, strict.stdout.as_str()), (0, expected));
+}
+
+#[test]
+fn acl_answers_for_each_listener() {
+    let site = Site::pve();
+    site.legacy("ALLOW_FROM=10.0.0.0/8\nPOLICY=deny\n");
+    site.write(
+        "/etc/nodegate/pve.toml",
+        "[acl]\nallow_from = \"192.168.0.0/16\"\n\n\
+         [[listener]]\nname = \"web\"\nport = 443\nallow_from = [\"all\"]\n\n\
+         [[listener]]\nname = \"inside\"\nport = 8443\npolicy = \"allow\"\ndeny_from = \"10.0.0.0/8\"\n\n\
+         [[listener]]\nname = \"same\"\nport = 8444\n",
+    );
+    let outcome = Outcome::ask(&site, &["acl", "pve", "10.1.2.3"]);
+    let (legacy, own) = (
+        site.path("/etc/default/pveproxy").display().to_string(),
+        site.path("/etc/nodegate/pve.toml").display().to_string(),
+    );
+    let expected = [
+        format!("10.1.2.3 deny matches neither list, policy deny ({legacy}:2)"),
+        format!(
+            "10.1.2.3 allow listener 'web' (port 443): matches listener[1].allow_from entry all only ({own}:7)"
+        ),
+        format!(
+            "10.1.2.3 deny listener 'inside' (port 8443): matches listener[2].deny_from entry 10.0.0.0/8 only ({own}:13)"
+        ),
+        format!("10.1.2.3 deny listener 'same' (port 8444): matches neither list, policy deny ({legacy}:2)"),
+    ];
+    assert_eq!((outcome.code, outcome.stdout), (0, expected.join("\n") + "\n"));
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Layers {
             self.problems.push(Problem::error(place, NAME, "write [[listener]], once for each"));
             return;
         };
-        self.listeners.clear();
+        self.drop_weaker_listeners(&place);
         for (index, item) in items.iter().enumerate() {
             let number = index + 1;
             let place = source.place(item.span().start);
@@ -58,6 +58,17 @@ impl Layers {
                 let message = "must be a table: write [[listener]], then its keys";
                 self.problems.push(Problem::error(place, written(number, ""), message));
             }
+        }
+    }
+
+    /// The tables of a weaker file do not count beside those of a stronger one.
+    fn drop_weaker_listeners(&mut self, stronger: &Origin) {
+        let weaker = self.listeners.first().map(|table| table.origin.clone());
+        self.listeners.clear();
+        if let Some(weaker) = weaker.filter(|weaker| *weaker != Origin::Profile) {
+            let message =
+                format!("the [[listener]] tables of this file are overridden by those of {stronger}");
+            self.problems.push(Problem::warning(weaker, NAME, message));
         }
     }
 

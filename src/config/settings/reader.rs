@@ -73,7 +73,7 @@ impl Reader<'_> {
     }
 
     fn problem(&mut self, key: &str, origin: &Origin, message: impl Into<String>) {
-        self.problems.push(Problem::error(origin.clone(), written_key(key, origin), message));
+        self.problems.push(Problem::error(origin.clone(), keys::written(key, origin), message));
     }
 
     fn parsed<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
@@ -173,7 +173,7 @@ impl Reader<'_> {
             return number;
         }
         let message = format!("'{}' is not from 1 to 127; using {DEFAULT_WORKERS}", found.text);
-        let key = written_key("workers", &found.origin);
+        let key = keys::written("workers", &found.origin);
         self.problems.push(Problem::warning(found.origin, key, message));
         DEFAULT_WORKERS
     }
@@ -202,17 +202,6 @@ impl Reader<'_> {
 }
 
 const DEFAULT_WORKERS: usize = 3;
-
-/// The key as the admin wrote it: the products' own files have names of their own.
-fn written_key(key: &str, origin: &Origin) -> String {
-    let legacy = keys::find(key).and_then(|key| key.legacy);
-    match (origin, legacy) {
-        (Origin::File { path, .. }, Some(legacy)) if path.extension().is_none_or(|end| end != "toml") => {
-            format!("{legacy} ({key})")
-        }
-        _ => key.to_owned(),
-    }
-}
 
 fn absolute(text: &str, root: &Root) -> Result<PathBuf, String> {
     if text.starts_with('/') { Ok(root.path(text)) } else { Err(format!("'{text}' is no absolute path")) }

@@ -19,12 +19,12 @@ fn each_layer_beats_the_one_below_and_check_says_which_one_won() {
     let place = site.path("/usr/lib/nodegate/pve.toml").display().to_string() + ":1";
     assert_eq!(setting(&Outcome::check(&site, &[])), format!("{key} = 10.0.0.0/16  ({place})"));
 
-    site.write("/etc/nodegate/pve.toml", "# the site's own\n[acl]\ndeny_from = \"10.1.0.0/16\"\n");
-    let place = site.path("/etc/nodegate/pve.toml").display().to_string() + ":3";
+    site.legacy("POLICY=allow\n\nDENY_FROM=\"10.1.0.0/16\"\n");
+    let place = site.path("/etc/default/pveproxy").display().to_string() + ":3";
     assert_eq!(setting(&Outcome::check(&site, &[])), format!("{key} = 10.1.0.0/16  ({place})"));
 
-    site.legacy("POLICY=allow\n\nDENY_FROM=\"10.2.0.0/16\"\n");
-    let place = site.path("/etc/default/pveproxy").display().to_string() + ":3";
+    site.write("/etc/nodegate/pve.toml", "# the site's own\n[acl]\ndeny_from = \"10.2.0.0/16\"\n");
+    let place = site.path("/etc/nodegate/pve.toml").display().to_string() + ":3";
     assert_eq!(setting(&Outcome::check(&site, &[])), format!("{key} = 10.2.0.0/16  ({place})"));
 
     let mut check = command(&["--root", site.root().to_str().unwrap(), "check", "pve"]);
@@ -36,6 +36,69 @@ fn each_layer_beats_the_one_below_and_check_says_which_one_won() {
     let outcome = Outcome::of(&mut check);
     assert_eq!(setting(&outcome), format!("{key} = 10.5.0.0/16  (--set)"), "the last one counts");
     assert_eq!(outcome.code, 0, "{outcome:?}");
+}
+
+/// An access list in a file that does not count: both places are named, by `check`, at the start, and at a reload.
+#[test]
+fn an_overridden_value_is_named_with_both_places() {
+    let site = Site::pve();
+    site.write("/usr/lib/nodegate/pve.toml", "backend.unprivileged = \"127.0.0.1:86\"\nworkers = 4\n");
+    site.legacy("ALLOW_FROM=\"10.0.0.0/8, 192.168.0.0/16\"\nDENY_FROM=all\nMAX_WORKERS=4\n");
+    let settings =
+        "backend.unprivileged = \"\"\n[acl]\nallow_from = [\"192.0.2.0/24\"]\ndeny_from = \"all\"\n";
+    site.write("/etc/nodegate/pve.toml", settings);
+    let [package, legacy, own] =
+        ["/usr/lib/nodegate/pve.toml", "/etc/default/pveproxy", "/etc/nodegate/pve.toml"]
+            .map(|file| site.path(file).display().to_string());
+    let expected = [
+        format!(
+            "{package}:1: backend.unprivileged: warning: '127.0.0.1:86' is overridden by {own}:1, which says ''"
+        ),
+        format!(
+            "{legacy}:1: ALLOW_FROM (acl.allow_from): warning: '10.0.0.0/8, 192.168.0.0/16' is overridden by {own}:3, \
+             which says '192.0.2.0/24'"
+        ),
+    ];
+    let outcome = Outcome::check(&site, &[]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    expected.iter().for_each(|line| outcome.complains(line));
+    assert_eq!(
+        outcome.stderr.matches("is overridden by").count(),
+        2,
+        "equal values are no news: {outcome:?}"
+    );
+    let (_, answer) = Outcome::check_json(&site, &[]);
+    let warnings = answer["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|it| it["file"] == json!(legacy) && it["line"] == 1), "{answer}");
+    let by_set = Outcome::check(&site, &["acl.allow_from=127.0.0.1"]);
+    by_set.complains(&format!(
+        "{own}:3: acl.allow_from: warning: '192.0.2.0/24' is overridden by --set, which says '127.0.0.1'"
+    ));
+
+    site.write("/etc/nodegate/pve.toml", settings.replace("192.0.2.0/24", "127.0.0.1"));
+    let gate = Nodegate::start(&site, &[]);
+    let told = "is overridden by";
+    let count = || gate.stderr().matches(told).count();
+    assert!(gate.stderr().contains("which says '127.0.0.1'"), "{}", gate.stderr());
+    let before = count();
+    crate::reload::reload(&gate, " reloaded");
+    assert_eq!(count(), 2 * before, "again at each reload: {}", gate.stderr());
+}
+
+#[test]
+fn tables_of_listeners_that_do_not_count_are_named() {
+    let site = Site::pve();
+    let table = |name: &str| format!("\n[[listener]]\nname = \"{name}\"\nport = 0\n");
+    site.write("/usr/lib/nodegate/pve.toml", table("package"));
+    assert!(!Outcome::check(&site, &[]).stderr.contains("[[listener]]"));
+    site.write("/etc/nodegate/pve.toml", table("own"));
+    let [package, own] = ["/usr/lib/nodegate/pve.toml", "/etc/nodegate/pve.toml"]
+        .map(|file| site.path(file).display().to_string());
+    let outcome = Outcome::check(&site, &[]);
+    outcome.complains(&format!(
+        "{package}:2: listener: warning: the [[listener]] tables of this file are overridden by those of {own}:2"
+    ));
+    assert!(outcome.stdout.contains("listener[1].name = own"), "{outcome:?}");
 }
 
 #[test]

@@ -97,9 +97,31 @@ fn an_unknown_key_is_only_a_warning() {
     site.legacy("POLICY=allow\nALOW_FROM=10.0.0.0/8\n");
     let outcome = Outcome::check(&site, &[]);
     assert_eq!(outcome.code, 0, "{outcome:?}");
-    outcome.complains(&format!("{}: ALOW_FROM: warning: unknown key, ignored", place(&site, 2)));
+    outcome.complains(&format!(
+        "{}: ALOW_FROM: warning: unknown key, ignored; did you mean ALLOW_FROM?",
+        place(&site, 2)
+    ));
     let gate = Nodegate::start(&site, &[]);
     assert!(gate.stderr().contains("ALOW_FROM: warning: unknown key, ignored"), "{}", gate.stderr());
+}
+
+/// Guides to the originals write both of these; neither has ever had an effect there.
+#[test]
+fn keys_of_guides_lead_to_the_right_ones() {
+    for (site, name) in [(Site::pve(), "pve"), (Site::pmg(), "pmg")] {
+        site.legacy("LISTEN_PORT=443\nBIND_ADDR=192.0.2.1\n");
+        let outcome = Outcome::check(&site, &[]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        let own = site.path(&format!("/etc/nodegate/{name}.toml")).display().to_string();
+        outcome.complains(&format!(
+            "{}: LISTEN_PORT: warning: unknown key, ignored; set listen.port in {own}",
+            place(&site, 1)
+        ));
+        outcome.complains(&format!(
+            "{}: BIND_ADDR: warning: unknown key, ignored; the key here is LISTEN_IP",
+            place(&site, 2)
+        ));
+    }
 }
 
 #[test]

@@ -91,6 +91,27 @@ fn every_problem_is_named_at_once_by_check_and_by_run() {
 }
 
 #[test]
+fn entries_without_commas_say_what_to_write() {
+    let site = Site::pve();
+    let place = format!("{}:1: ", site.path("/etc/default/pveproxy").display());
+    let commas = "separate entries with commas; write 10.0.0.0/8,192.168.0.0/16";
+    for list in ["10.0.0.0/8 192.168.0.0/16", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8\n192.168.0.0/16"] {
+        let shown = list.replace('\n', " ");
+        for (name, key) in [("ALLOW_FROM", "acl.allow_from"), ("DENY_FROM", "acl.deny_from")] {
+            site.legacy(&format!("{name}=\"{list}\"\n"));
+            let outcome = Outcome::check(&site, &[]);
+            assert_eq!(outcome.code, 1, "{list}");
+            outcome.complains(&format!("{place}{name} ({key}): '{shown}': {commas}"));
+        }
+    }
+    site.legacy("ALLOW_FROM=\"10.0.0.0/8,,192.168.0.0/16,\"\n");
+    assert_eq!(Outcome::check(&site, &[]).code, 0, "a comma too many is harmless");
+    site.legacy("ALLOW_FROM=\"'10.0.0.0/8'\"\n");
+    let outcome = Outcome::check(&site, &[]);
+    assert!(outcome.stderr.contains("an entry has no quotes of its own; write 10.0.0.0/8"), "{outcome:?}");
+}
+
+#[test]
 fn a_broken_site_file_names_its_line() {
     let site = Site::pve();
     site.write("/etc/nodegate/pve.toml", "[acl]\npolicy = \"deny\n");

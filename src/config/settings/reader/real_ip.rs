@@ -4,7 +4,8 @@ use std::str::FromStr as _;
 
 use http::HeaderName;
 
-use super::{Reader, written_key};
+use super::Reader;
+use crate::config::keys;
 use crate::config::problem::Problem;
 use crate::config::settings::RealIp;
 
@@ -40,7 +41,7 @@ impl Reader<'_> {
 
     fn warning(&mut self, key: &str, message: &str) {
         let origin = self.text(key).origin;
-        let key = written_key(key, &origin);
+        let key = keys::written(key, &origin);
         self.problems.push(Problem::warning(origin, key, message));
     }
 }
