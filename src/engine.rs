@@ -128,7 +128,8 @@ impl Engine {
         let mut note = |message| problems.push(Problem::error(Origin::Profile, "product", message));
         let rules = config.product.gate.clone();
         let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose();
-        let gate = gate.map_err(&mut note).ok();
+        let shared_with = &config.settings.browser.origins;
+        let gate = gate.map(|gate| gate.map(|gate| gate.shared_with(shared_with))).map_err(&mut note).ok();
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
         let handlers = Handlers::new(&config, &mut note);
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();

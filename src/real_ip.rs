@@ -38,6 +38,25 @@ pub fn vouched(
     nearest
 }
 
+/// The entries of a list that proxies add to, the nearest proxy's first, as far as they are text.
+pub fn entries<'h>(header: &HeaderName, headers: &'h HeaderMap) -> impl Iterator<Item = &'h str> + use<'h> {
+    let is_forwarded = is_forwarded(header);
+    let lines = headers.get_all(header).iter().rev();
+    let entries = lines.flat_map(move |line| Parts::elements(line.as_bytes(), is_forwarded));
+    entries.map_while(|entry| std::str::from_utf8(entry).ok())
+}
+
+/// How many entries of such a list were added by a trusted peer and the trusted proxies before it: at least the peer's.
+pub fn trusted_entries(
+    header: &HeaderName,
+    headers: &HeaderMap,
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> usize {
+    let is_forwarded = is_forwarded(header);
+    let named = entries(header, headers).map_while(|entry| address(entry.as_bytes(), is_forwarded));
+    1 + named.take_while(|address| is_trusted(*address)).count()
+}
+
 fn is_forwarded(header: &HeaderName) -> bool {
     *header == http::header::FORWARDED
 }
@@ -92,15 +111,15 @@ impl<'t> Iterator for Parts<'t> {
 
 fn address(element: &[u8], is_forwarded: bool) -> Option<IpAddr> {
     let element = std::str::from_utf8(element).ok()?;
-    let node = if is_forwarded { forwarded_for(element)? } else { element };
+    let node = if is_forwarded { forwarded_parameter(element, "for")? } else { element };
     node_address(node).map(|address| address.to_canonical())
 }
 
-/// The value of the one `for` of an element; its quotes removed.
-fn forwarded_for(element: &str) -> Option<&str> {
+/// The value of a parameter that an element has once, such as `for`; its quotes removed.
+pub fn forwarded_parameter<'e>(element: &'e str, name: &str) -> Option<&'e str> {
     let pairs = Parts { separator: b';', has_quotes: true, rest: element.as_bytes() };
     let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
-    let mut values = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for")).map(|(_, value)| value);
+    let mut values = pairs.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let value = values.next().filter(|_| values.next().is_none())?;
     match value.strip_prefix('"') {
         Some(quoted) => quoted.strip_suffix('"'),

@@ -14,14 +14,14 @@ testing=(
     slowhttptest=slowhttptest faketime=faketime nftables=nft python3-fusepy
     chromium=chromium nodejs=node npm=npm
     qemu-system-x86=qemu-system-x86_64
-    gir1.2-spiceclientglib-2.0 python3-gi
+    gir1.2-spiceclientglib-2.0 python3-gi python3-websocket
     virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
     python3-prometheus-client
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
     lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn
 )
 # Programs that bring a service along.
-serving=(nginx=nginx haproxy=haproxy caddy=caddy fail2ban=fail2ban-regex)
+serving=(nginx=nginx haproxy=haproxy caddy=caddy apache2=apache2 fail2ban=fail2ban-regex)
 peers=(nginx=nginx haproxy=haproxy wrk=wrk iproute2=ip)
 training=(wrk=wrk nghttp2-client=h2load iproute2=ip)
 # proxmoxer as PyPI has it, beside Debian's; a scanner.

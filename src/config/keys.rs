@@ -95,6 +95,7 @@ pub const KEYS: &[Key] = &[
     key("limits.spool", None, Kind::Number(0, 1 << 50), "0"),
     key("limits.login_failures", None, Kind::Number(0, 1 << 20), "20"),
     key("console.ping", None, SECONDS_OR_OFF, "30"),
+    key("console.origins", None, Kind::List, ""),
     key("headers.nosniff", None, Kind::Bool, "true"),
     key("headers.hsts", None, Kind::Number(0, 157_680_000), "0"),
     key("headers.frames", None, Kind::Text, ""),

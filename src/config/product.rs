@@ -256,6 +256,18 @@ pub struct Console {
     /// directories of unix sockets
     #[serde(default)]
     pub sockets: Vec<PathBuf>,
+    #[serde(default)]
+    pub ticket: Vec<ConsoleTicket>,
+}
+
+/// Calls for a console that bring a ticket of their own, which the daemon verifies.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleTicket {
+    /// the query parameter with the ticket
+    pub parameter: String,
+    /// `GET PATTERN`
+    pub calls: Vec<String>,
 }
 
 /// Everything below `url` is a file below `path`.

@@ -46,6 +46,8 @@ pub struct Settings {
     pub limits: Limits,
     /// seconds between two pings of a console; `None` sends none
     pub console_ping: Option<Duration>,
+    /// further origins whose pages may open consoles; empty: a console's own ticket is enough
+    pub console_origins: Origins,
     pub browser: BrowserSettings,
     pub monitoring: Monitoring,
     pub tracing: Tracing,

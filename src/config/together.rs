@@ -47,7 +47,11 @@ pub(super) fn out_of_place(product: &Product, settings: &Settings, layers: &Laye
         let message = "means nothing to a profile that tunnels: viewers may come without TLS";
         problem("tls.client_certificates", message)
     });
-    [no_tickets, no_answers, no_demand].into_iter().flatten().collect()
+    let no_consoles = (!settings.console_origins.is_empty() && product.console.is_none()).then(|| {
+        let message = "this profile has no [product.console]";
+        problem("console.origins", message)
+    });
+    [no_tickets, no_answers, no_demand, no_consoles].into_iter().flatten().collect()
 }
 
 /// What of a listener fits the product.

@@ -2,9 +2,11 @@
 
 pub mod credential;
 pub mod csrf;
+pub mod fetch_site;
 pub mod known;
 pub mod ticket;
 mod ticket_files;
+mod writes;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,11 +17,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::product;
 use crate::config::root::Root;
+use crate::config::settings::Origins;
 use crate::pattern::Pattern;
 use crate::target::{ApiPath, query_value};
 use crate::upstream::nodes::NodeFile;
 use crate::watched_file::{FileError, WatchedFile};
 use credential::{Credential, Names};
+use fetch_site::ForeignPage;
 use known::{Clients, Known, Ticket};
 use ticket::TicketError;
 use ticket_files::{Moment, TicketFiles};
@@ -35,6 +39,8 @@ pub struct Gate {
     csrf_header: HeaderName,
     csrf_exempt: Vec<Pattern>,
     csrf_secret: WatchedFile<String>,
+    /// whose pages may write where no CSRF token is needed
+    shared_with: Origins,
     tickets: Vec<TicketFiles>,
     nodes: Arc<NodeFile>,
     clients: Clients,
@@ -73,6 +79,8 @@ pub enum Denial {
     ApiToken,
     #[error("Permission denied - invalid csrf token")]
     Csrf,
+    #[error("{0}")]
+    ForeignPage(#[from] ForeignPage),
     #[error("cannot judge tickets: {0}")]
     KeyFile(#[from] FileError),
 }
@@ -91,7 +99,14 @@ impl Gate {
             |text: &String| text.split_once(' ').map(|(verb, path)| (verb.to_owned(), path.to_owned()));
         let open = rules.open.iter().filter_map(split).collect();
         let clients = Clients::new();
-        Ok(Self { rules, open, csrf_header, csrf_exempt, csrf_secret, tickets, nodes, clients })
+        let shared_with = Origins::default();
+        Ok(Self { rules, open, csrf_header, csrf_exempt, csrf_secret, shared_with, tickets, nodes, clients })
+    }
+
+    /// Lets pages of these origins write where no CSRF token is needed.
+    #[must_use]
+    pub fn shared_with(self, origins: &Origins) -> Self {
+        Self { shared_with: origins.clone(), ..self }
     }
 
     /// Whether the call needs no login: the exact decoded path, `/access/ticket/` is another one.
@@ -118,6 +133,15 @@ impl Gate {
             None => None,
         };
         Ok(Identity { client: Some(client), csrf_token })
+    }
+
+    /// Whether the credential that was taken is the cookie, which a browser adds whatever page asks.
+    pub fn is_by_cookie(&self, identity: &Identity, headers: &HeaderMap) -> bool {
+        identity.client.as_ref().is_some_and(|known| known.ticket.is_some()) && self.has_cookie(headers)
+    }
+
+    fn has_cookie(&self, headers: &HeaderMap) -> bool {
+        credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE)).is_some()
     }
 
     fn is_still_good(&self, known: &Known, now: SystemTime) -> bool {
@@ -236,35 +260,6 @@ impl Gate {
             }
         }
         Err(Denial::Ticket(failure))
-    }
-
-    fn check_csrf(
-        &self,
-        method: &Method,
-        path: &ApiPath,
-        headers: &HeaderMap,
-        user: &str,
-        now: SystemTime,
-    ) -> Result<Option<HeaderValue>, Denial> {
-        let mut tokens = headers.get_all(&self.csrf_header).iter();
-        let token = tokens.next().filter(|token| token.to_str().is_ok());
-        let reads = *method == Method::GET || *method == Method::HEAD;
-        if reads || self.csrf_exempt.iter().any(|pattern| pattern.matches(method.as_str(), path.segments())) {
-            return Ok(token.cloned());
-        }
-        let is_valid = |token: &str| -> Result<bool, FileError> {
-            Ok(csrf::is_valid(token, user, &self.csrf_secret.current()?.value, unix(now)))
-        };
-        let Some(token) = token.filter(|_| tokens.next().is_none()) else { return Err(Denial::Csrf) };
-        let text = token.to_str().unwrap_or_default();
-        match is_valid(text) {
-            Ok(true) => Ok(Some(token.clone())),
-            Ok(false) | Err(_) if self.csrf_secret.has_changed() && is_valid(text)? => {
-                Ok(Some(token.clone()))
-            }
-            Ok(false) => Err(Denial::Csrf),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod failures;
 pub mod logins;
 pub mod pace;
 pub mod places;
+pub mod seen_origins;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::status::labels::Limit;
 use calls::Calls;
 use logins::Logins;
 use places::Places;
+use seen_origins::SeenOrigins;
 
 /// All that is counted.
 #[derive(Default)]
@@ -25,6 +27,8 @@ pub struct Counts {
     pub requests: Arc<Places>,
     /// that a class of routes limits
     pub calls: Calls,
+    /// foreign origins of consoles that the log has named
+    pub foreign_origins: SeenOrigins,
 }
 
 /// Which limit a client, or all clients together, are over.

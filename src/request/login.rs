@@ -149,7 +149,7 @@ pub(super) fn denied(engine: &Engine, denial: Denial, counted: impl FnOnce() -> 
             tracing::error!(%error, "tickets cannot be judged");
             return Refusal::Denied(Denial::KeyFile(error));
         }
-        Denial::NoCredential | Denial::Csrf => return Refusal::Denied(denial),
+        Denial::NoCredential | Denial::Csrf | Denial::ForeignPage(_) => return Refusal::Denied(denial),
     };
     if is_guess && let Some(address) = counted() {
         let limit = engine.config.settings.limits.login_failures;

@@ -149,10 +149,12 @@ impl Refusal {
             | Self::Internal(_)
             | Self::StreamDenied => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Upload(error) => error.status(),
+            Self::ForeignStream
+            | Self::AddressDenied
+            | Self::NotHere(_)
+            | Self::OtherRealm { .. }
+            | Self::Denied(Denial::ForeignPage(_)) => StatusCode::FORBIDDEN,
             Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
-            Self::ForeignStream | Self::AddressDenied | Self::NotHere(_) | Self::OtherRealm { .. } => {
-                StatusCode::FORBIDDEN
-            }
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
             Self::Console(error) => error.status(),

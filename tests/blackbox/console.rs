@@ -8,4 +8,5 @@ mod life;
 mod listed;
 mod load;
 mod messages;
+mod origins;
 mod refusals;

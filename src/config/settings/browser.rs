@@ -77,16 +77,27 @@ impl Origins {
         self.listed.iter().any(|listed| listed.as_bytes() == origin)
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// A list in which each origin is named.
+    pub(super) fn parse_listed(text: &str) -> Result<Self, String> {
+        Self::read(text, false)
+    }
+
+    /// A list that may say `*`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Self::read(text, true)
+    }
+
+    fn read(text: &str, takes_any: bool) -> Result<Self, String> {
         let mut origins = Self::default();
         for entry in text.split([',', ' ']).filter(|entry| !entry.is_empty()) {
-            if entry == "*" {
+            if entry == "*" && takes_any {
                 origins.any = true;
             } else if is_origin(entry) {
                 origins.listed.push(entry.to_owned());
             } else {
-                let form = "https://HOST or https://HOST:PORT in small letters, as browsers send it, or *";
-                return Err(format!("'{entry}' is no origin: write {form}"));
+                let any = if takes_any { ", or *" } else { "" };
+                let form = "https://HOST or https://HOST:PORT in small letters, as browsers send it";
+                return Err(format!("'{entry}' is no origin: write {form}{any}"));
             }
         }
         Ok(origins)
@@ -148,5 +159,7 @@ mod tests {
         assert!(Origins::parse("*").is_ok_and(|origins| origins.any && !origins.holds(b"*")));
         assert!(Origins::parse("").is_ok_and(|origins| origins.is_empty()));
         assert!(Origins::parse("https://a.example/x").is_err());
+        assert!(Origins::parse_listed("https://a.example").is_ok());
+        assert!(Origins::parse_listed("https://a.example, *").is_err());
     }
 }

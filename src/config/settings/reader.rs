@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, Settings, Timeouts};
+use super::{Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, Origins, Settings, Timeouts};
 use crate::acl::{AccessList, AddressList, Policy};
 use crate::config::address;
 use crate::config::keys::{self, Kind};
@@ -57,6 +57,7 @@ impl Settings {
             timeout: reader.timeouts(),
             limits: reader.limits(),
             console_ping: Some(reader.seconds("console.ping")).filter(|pause| !pause.is_zero()),
+            console_origins: reader.parsed("console.origins", Origins::parse_listed).unwrap_or_default(),
             browser: reader.browser(),
             monitoring: reader.monitoring(),
             tracing: reader.tracing(),

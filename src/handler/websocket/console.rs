@@ -13,13 +13,17 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::root::Root;
 use crate::config::settings::port_range;
+use crate::pattern::Pattern;
 use crate::status::bridges::Listed;
+use crate::target::{ApiPath, query_value};
 use crate::upstream::{Phase, UpstreamError, io_message};
 
 /// What the profile allows. Without it there are no consoles.
 pub struct ConsoleRules {
     ports: RangeInclusive<u16>,
     sockets: Vec<PathBuf>,
+    /// calls, and the parameter in which each brings the console's own ticket
+    tickets: Vec<(Pattern, String)>,
     root: Root,
 }
 
@@ -55,7 +59,22 @@ impl ConsoleRules {
         let Some(console) = &config.product.console else { return Ok(None) };
         let ports =
             port_range(&console.ports).map_err(|message| format!("product.console.ports: {message}"))?;
-        Ok(Some(Self { ports, sockets: console.sockets.clone(), root: config.root.clone() }))
+        let mut tickets = Vec::new();
+        for ticket in &console.ticket {
+            for call in &ticket.calls {
+                let call = Pattern::parse(call).map_err(|what| format!("product.console.ticket: {what}"))?;
+                tickets.push((call, ticket.parameter.clone()));
+            }
+        }
+        Ok(Some(Self { ports, sockets: console.sockets.clone(), tickets, root: config.root.clone() }))
+    }
+
+    /// Whether a call brings a ticket for the console itself. Only the daemon can verify it.
+    pub fn has_own_ticket(&self, path: &ApiPath, query: &str) -> bool {
+        let mut tickets = self.tickets.iter();
+        let parameter = tickets.find(|(call, _)| call.matches("GET", path.segments()));
+        let value = parameter.and_then(|(_, name)| query_value(query, name));
+        value.is_some_and(|ticket| !ticket.is_empty())
     }
 
     /// The place in a daemon's answer: `{"data":{"port":…}}` or `{"data":{"socket":…}}`, if it is one.
@@ -135,13 +154,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::target::Target;
 
     fn rules() -> ConsoleRules {
         ConsoleRules {
             ports: 5900..=5999,
             sockets: vec!["/run/qemu-server/".into(), "/run/machines/".into()],
+            tickets: vec![(Pattern::parse("GET /machines/{machine}/screen").unwrap(), "seal".to_owned())],
             root: Root::default(),
         }
+    }
+
+    #[test]
+    fn the_profile_says_where_a_ticket_is() {
+        let has = |path: &str, query: &str| match Target::parse(path).unwrap() {
+            Target::Api(path) => rules().has_own_ticket(&path, query),
+            Target::NoSuchUri | Target::Path(_) => false,
+        };
+        let screen = "/api2/json/machines/a/screen";
+        assert!(has(screen, "port=1&seal=x") && has("/api2/json//machines/a//screen", "se%61l=%3A"));
+        for query in ["", "port=1", "seal", "seal=", "seal=&seal=x", "ticket=x", "xseal=x"] {
+            assert!(!has(screen, query), "{query}");
+        }
+        assert!(!has("/api2/json/machines/a/other", "seal=x") && !has("/machines/a/screen", "seal=x"));
     }
 
     #[test]

@@ -7,7 +7,10 @@ pub mod decoder;
 mod ends;
 pub mod frame;
 pub mod handshake;
+pub mod origin;
 mod pulse;
+
+use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
@@ -15,13 +18,15 @@ use serde_json::Value;
 
 use super::api::{self, Call};
 use crate::engine::Engine;
+use crate::forwarded_host;
 use crate::request::Client;
 use crate::response::body::{self, Body};
 use crate::response::refusal::Refusal;
 use crate::status::bridges::{Bridge, Kind};
 use crate::upstream::{Answer, Upstream};
-use console::{Console, PlaceError};
+use console::{Console, ConsoleRules, PlaceError};
 use handshake::{Handshake, HandshakeError};
+use origin::{ConsoleCall, ForeignOrigin};
 
 /// The daemon's answer is one port or path.
 const ANSWER: usize = 16 << 10;
@@ -33,6 +38,8 @@ pub enum ConsoleError {
     Handshake(#[from] HandshakeError),
     #[error("{0}")]
     Place(#[from] PlaceError),
+    #[error("{0}")]
+    Origin(ForeignOrigin),
     #[error("this product has no consoles")]
     None,
 }
@@ -41,7 +48,7 @@ impl ConsoleError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Handshake(error) => error.status(),
-            Self::Place(_) => StatusCode::FORBIDDEN,
+            Self::Place(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
             Self::None => StatusCode::NOT_IMPLEMENTED,
         }
     }
@@ -63,6 +70,7 @@ pub async fn open(
 ) -> Result<Response<Body>, Refusal> {
     let rules = engine.consoles.as_ref().ok_or(ConsoleError::None)?;
     let handshake = Handshake::check(call.head).map_err(ConsoleError::from)?;
+    let foreign = check_origin(engine, rules, client, &call)?;
     let asked = call.place;
     let named = call.client.to_str().ok().and_then(|address| address.parse().ok());
     let (user, target) = (call.identity.user(), asked.path.joined().into_owned());
@@ -81,6 +89,9 @@ pub async fn open(
             let stream = rules.connect(&place, engine.config.settings.timeout.connect).await?;
             let listed =
                 Bridge::new(Kind::Console, named.unwrap_or(client.peer.address()), user, target).open();
+            if let Some(foreign) = foreign {
+                log_foreign_origin(engine, &foreign);
+            }
             client.console.set(Some(Box::new(Console { stream, listed })));
             Ok(handshake.response())
         }
@@ -93,5 +104,36 @@ pub async fn open(
             Ok(response)
         }
         None => Err(invalid().into()),
+    }
+}
+
+/// Whether the page that asks may; `Some`: only because of the console's own ticket.
+fn check_origin(
+    engine: &Engine,
+    rules: &ConsoleRules,
+    client: &Client,
+    call: &Call<'_>,
+) -> Result<Option<ForeignOrigin>, ConsoleError> {
+    let (headers, settings) = (&call.head.headers, &engine.config.settings);
+    let forwarded = if engine.is_proxy(client.peer) {
+        forwarded_host::named(headers, |address| settings.real_ip.is_proxy(address))
+    } else {
+        Vec::new()
+    };
+    let query = call.head.uri.query().unwrap_or_default();
+    let by_cookie = engine.gate.as_ref().is_some_and(|gate| gate.is_by_cookie(call.identity, headers));
+    let has_own_ticket = rules.has_own_ticket(call.place.path, query);
+    let call = ConsoleCall { headers, by_cookie, has_own_ticket, forwarded };
+    origin::check(&settings.console_origins, &call).map_err(ConsoleError::Origin)
+}
+
+fn log_foreign_origin(engine: &Engine, foreign: &ForeignOrigin) {
+    if engine.counts.foreign_origins.is_due(&foreign.origin, Instant::now()) {
+        let ForeignOrigin { origin, own } = foreign;
+        tracing::info!(
+            ?origin,
+            %own,
+            "a page of another origin opened a console with the console's own ticket; console.origins forbids that"
+        );
     }
 }

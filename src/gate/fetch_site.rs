@@ -1,0 +1,77 @@
+//! What a browser itself says of the page that sends a request (W3C Fetch Metadata). No page can write that header, and
+//! no proxy in front has a reason to.
+
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderName};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// A longer origin is cut off in messages.
+const MAX_SHOWN: usize = 200;
+
+/// A page of another origin, as the browser names it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "a page of another origin may not write here with a cookie: Sec-Fetch-Site is {site}, Origin is {origin}; \
+     allow it with cors.origins"
+)]
+pub struct ForeignPage {
+    pub site: &'static str,
+    pub origin: String,
+}
+
+/// The page that sends a request, where the browser says that it is of another origin and `is_shared` does not know it.
+pub fn foreign_page(headers: &HeaderMap, is_shared: impl Fn(&[u8]) -> bool) -> Option<ForeignPage> {
+    let lines = headers.get_all(SEC_FETCH_SITE);
+    let says = |site: &str| {
+        lines.iter().any(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(site.as_bytes()))
+    };
+    let site = ["cross-site", "same-site"].into_iter().find(|site| says(site))?;
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let origin = origins.next().map_or(&b"none"[..], |origin| origin.as_bytes());
+    if origins.next().is_none() && is_shared(origin) {
+        return None;
+    }
+    let origin = String::from_utf8_lossy(origin).chars().take(MAX_SHOWN).collect();
+    Some(ForeignPage { site, origin })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::HeaderValue;
+
+    use super::*;
+
+    const PANEL: &str = "https://panel.example.com";
+
+    #[test]
+    fn only_the_browsers_own_word_counts() {
+        let cases: &[(&[&str], &[&str], Option<&str>)] = &[
+            (&[], &[], None),
+            (&[], &["https://evil.example.com"], None),
+            (&["same-origin"], &["https://evil.example.com"], None),
+            (&["none"], &[], None),
+            (&["something new"], &["https://evil.example.com"], None),
+            (&["cross-site"], &["https://evil.example.com"], Some("cross-site")),
+            (&["cross-site"], &["null"], Some("cross-site")),
+            (&["cross-site"], &[], Some("cross-site")),
+            (&["Cross-Site "], &[], Some("cross-site")),
+            (&["same-site"], &["https://other.example.com"], Some("same-site")),
+            (&["same-origin", "cross-site"], &[], Some("cross-site")),
+            (&["cross-site"], &[PANEL], None),
+            (&["same-site"], &[PANEL], None),
+            (&["cross-site"], &[PANEL, PANEL], Some("cross-site")),
+        ];
+        for (sites, origins, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for site in *sites {
+                headers.append(SEC_FETCH_SITE, HeaderValue::from_str(site).unwrap());
+            }
+            for origin in *origins {
+                headers.append(ORIGIN, HeaderValue::from_str(origin).unwrap());
+            }
+            let found = foreign_page(&headers, |origin| origin == PANEL.as_bytes());
+            assert_eq!(found.map(|page| page.site), *expected, "{sites:?} {origins:?}");
+        }
+    }
+}
