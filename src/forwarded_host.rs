@@ -47,6 +47,8 @@ mod tests {
 
     use super::*;
 
+    type Line = (&'static str, &'static str);
+
     /// As told by a trusted peer; `10.0.0.0/8` is trusted as well.
     fn told(lines: &[(&str, &str)]) -> Vec<String> {
         let line = |(name, value): &(&str, &str)| {
@@ -61,7 +63,7 @@ mod tests {
     #[test]
     fn the_nearest_trusted_proxies_name_hosts() {
         let (host, port, client) = ("X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-For");
-        let cases: &[(&[(&str, &str)], &[&str])] = &[
+        let cases: &[(&[Line], &[&str])] = &[
             (&[], &[]),
             (&[(host, "pve.example.com")], &["pve.example.com"]),
             (&[(host, "PVE.example.com:8443")], &["pve.example.com:8443"]),

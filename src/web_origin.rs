@@ -14,15 +14,12 @@ impl HostPort {
     /// `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
-        let (host, rest) = match text.strip_prefix('[') {
-            Some(behind) => {
-                let (address, rest) = behind.split_once(']')?;
-                (format!("[{}]", address.parse::<Ipv6Addr>().ok()?), rest)
-            }
-            None => {
-                let (host, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-                (host.to_ascii_lowercase(), rest)
-            }
+        let (host, rest) = if let Some(behind) = text.strip_prefix('[') {
+            let (address, rest) = behind.split_once(']')?;
+            (format!("[{}]", address.parse::<Ipv6Addr>().ok()?), rest)
+        } else {
+            let (host, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (host.to_ascii_lowercase(), rest)
         };
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&byte);
         let is_host = host.starts_with('[') || (!host.is_empty() && host.bytes().all(is_plain));

@@ -241,6 +241,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("limits.spool", "0"),
         ("limits.login_failures", "20"),
         ("console.ping", "30"),
+        ("console.origins", ""),
         ("headers.nosniff", "true"),
         ("headers.hsts", "0"),
         ("headers.frames", ""),
