@@ -1,5 +1,7 @@
 //! A class of routes: the part of a product that a listener serves, where it does not serve all.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 /// What is not named here does not exist at such a listener.
@@ -33,6 +35,14 @@ pub struct ClassLogin {
     /// `METHOD PATTERN`; one of the calls
     pub call: String,
     pub realm: String,
+    /// a login that names no realm is one of this realm
+    #[serde(default)]
+    pub is_default: bool,
+    /// other realms that the product always has
+    #[serde(default)]
+    pub realms: Vec<String>,
+    /// a file of sections whose ids are the names of more realms
+    pub realm_file: Option<PathBuf>,
 }
 
 /// How often a client may make a call.

@@ -27,7 +27,8 @@ impl ListenerRules {
         let classes = &config.product.class;
         let rules = config.settings.listeners.iter().map(|listener| {
             let class = listener.class.as_ref().and_then(|name| classes.get_key_value(name));
-            let class = class.map(|(name, class)| RouteClass::new(name, class, &config.product));
+            let class =
+                class.map(|(name, class)| RouteClass::new(name, class, &config.product, &config.root));
             Ok(Arc::new(Self {
                 name: Arc::clone(&listener.name),
                 acl: listener.acl.clone(),

@@ -14,6 +14,7 @@ use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::route_class::{Claim, RouteClass};
 use crate::target::{ApiPath, query_parameters};
+use crate::watched_file::FileError;
 
 /// Before anybody is asked who it is: what is not served needs no login.
 pub(super) fn check_call(class: Option<&RouteClass>, method: &Method, path: &ApiPath) -> Result<(), Refusal> {
@@ -78,20 +79,26 @@ pub(super) async fn check_login(
     body: &mut Option<RequestBody>,
 ) -> Result<(), Refusal> {
     let head = asked.head;
-    let Some(realm) = class.login_realm(&head.method, path) else { return Ok(()) };
+    let Some(rule) = class.login_rule(&head.method, path) else { return Ok(()) };
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let whole = whole_body::look_into(&asked.worker.engine, head, body).await?;
     let claim = match kind.as_str() {
-        "application/x-www-form-urlencoded" => std::str::from_utf8(&whole).ok().and_then(Claim::of_form),
+        "application/x-www-form-urlencoded" => std::str::from_utf8(&whole).ok().and_then(Claim::from_form),
         "application/json" => json_claim(&whole),
         _ => None,
     };
     let has_query = head.uri.query().is_some_and(|query| !query.is_empty());
-    if !has_query && claim.is_some_and(|claim| claim.is_of(realm)) {
-        return Ok(());
-    }
-    Err(Refusal::OtherRealm { realm: realm.to_owned() })
+    let admitted = match claim {
+        Some(claim) if !has_query => rule.admits(&claim).map_err(|error| realms_unreadable(&error))?,
+        Some(_) | None => false,
+    };
+    if admitted { Ok(()) } else { Err(Refusal::OtherRealm { realm: rule.realm.clone() }) }
+}
+
+fn realms_unreadable(error: &FileError) -> Refusal {
+    tracing::error!(%error, "the list of realms cannot be read; refusing the login");
+    Refusal::Internal("the list of realms cannot be read".to_owned())
 }
 
 /// A daemon that knows no JSON would read a form: that must claim nothing.

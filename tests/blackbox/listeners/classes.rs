@@ -97,6 +97,9 @@ fn calls_of_the_quarantine_are_answered_and_all_others_refused_with_a_reason() {
     assert_eq!(version.status, 200, "{}", version.text());
     let refused = [
         ("GET", "/api2/json/nodes"),
+        ("GET", "/api2/json/nodes/mg1/subscription"),
+        ("POST", "/api2/json/nodes/localhost/subscription"),
+        ("PUT", "/api2/json/nodes/localhost/subscription"),
         ("GET", "/api2/json/quarantine/spamusers"),
         ("PUT", "/api2/json/access/password"),
         ("POST", "/api2/json/access/vncticket"),
@@ -163,6 +166,86 @@ fn nobody_but_users_of_the_quarantine_logs_in_there() {
         assert_eq!((reply.status, reply.reason.as_str()), (403, reason), "{body}");
     }
     assert_eq!(public.logins(), 2, "the daemon was asked about none of them");
+}
+
+/// Every method of the Mail Gateway 9.1 whose permissions name the role `quser`.
+const METHODS_OF_THE_ROLE: [(&str, &str); 18] = [
+    ("GET", "/nodes/localhost/subscription"),
+    ("GET", "/quarantine/spam"),
+    ("GET", "/quarantine/content"),
+    ("POST", "/quarantine/content"),
+    ("GET", "/quarantine/listattachments"),
+    ("GET", "/quarantine/download"),
+    ("GET", "/quarantine/welcomelist"),
+    ("POST", "/quarantine/welcomelist"),
+    ("DELETE", "/quarantine/welcomelist"),
+    ("GET", "/quarantine/blocklist"),
+    ("POST", "/quarantine/blocklist"),
+    ("DELETE", "/quarantine/blocklist"),
+    ("GET", "/quarantine/whitelist"),
+    ("POST", "/quarantine/whitelist"),
+    ("DELETE", "/quarantine/whitelist"),
+    ("GET", "/quarantine/blacklist"),
+    ("POST", "/quarantine/blacklist"),
+    ("DELETE", "/quarantine/blacklist"),
+];
+
+#[test]
+fn every_method_of_the_quarantine_role_is_served() {
+    let public = Public::start(&[]);
+    let csrf = public.site.csrf(&format!("{MAIL}@quarantine"));
+    let headers = public.cookie() + &csrf;
+    for (method, path) in METHODS_OF_THE_ROLE {
+        let reply = public.request(method, &format!("/api2/json{path}"), &headers, "");
+        assert_ne!(reply.status, 403, "{method} {path}: {}", reply.reason);
+        let asked = public.site.daemon.last();
+        assert_eq!((asked.method.as_str(), asked.path()), (method, format!("/api2/json{path}").as_str()));
+    }
+    let reply = public.request("GET", "/api2/json/nodes/localhost/subscription", &headers, "");
+    assert_eq!((reply.status, &reply.json()["data"]["status"]), (200, &serde_json::json!("notfound")));
+}
+
+#[test]
+fn a_login_without_realm_is_the_quarantines() {
+    let public = Public::start(&[]);
+    public.site.write("/etc/pmg/realms.conf", "oidc: corp.example\n\tissuer-url https://id.example\n");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let login = |user: &str, more: &str| {
+        let body = format!("username={}&password={}{more}", escape(user), escape(&public.link()));
+        public.request("POST", LOGIN, form, &body)
+    };
+    // As the desktop GUI posts it.
+    let reply = login(MAIL, "");
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.json()["data"]["username"], format!("{MAIL}@quarantine"));
+    assert_eq!(login(MAIL, "&realm=quarantine").status, 200);
+    let asked = public.logins();
+    let reason = "only users of the realm quarantine may log in at this address and port";
+    for (user, more) in [
+        ("root@pam", ""),
+        ("root@PAM", ""),
+        ("root@pam\n", ""),
+        ("root@pam ", ""),
+        ("admin@pmg", ""),
+        ("someone@corp.example", ""),
+        ("someone@corp.example", "&realm=quarantine"),
+        (MAIL, "&realm=pam"),
+        (MAIL, "&realm="),
+        (MAIL, "&realm=corp.example"),
+    ] {
+        let reply = login(user, more);
+        assert_eq!((reply.status, reply.reason.as_str()), (403, reason), "{user:?} {more}");
+    }
+    // A realm that is made counts from then on, and where realms are unknown only the full name does.
+    assert_eq!(login("a@new.example", "").status, 401);
+    public.site.write("/etc/pmg/realms.conf", "ldap: new.example\n");
+    assert_eq!(login("a@new.example", "").status, 403);
+    public.site.write("/etc/pmg/realms.conf", b"\xff");
+    let unknown = login(MAIL, "");
+    assert_eq!((unknown.status, unknown.reason.as_str()), (500, "the list of realms cannot be read"));
+    assert_eq!(login("root@pam", "").status, 403);
+    assert_eq!(login(&format!("{MAIL}@quarantine"), "").status, 200);
+    assert_eq!(public.logins(), asked + 2, "the daemon was asked about those two alone");
 }
 
 #[test]

@@ -6,7 +6,11 @@ use async_compression::tokio::bufread::GzipEncoder;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
+use crate::order::{json_text, shuffled};
+
 pub(crate) const JSON: &str = "application/json;charset=UTF-8";
+
+const HTML: &str = "text/html;charset=UTF-8";
 
 /// An error that a call ends with.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(crate) enum Format {
     Extjs,
     /// A file for SPICE viewers.
     SpiceConfig,
+    /// A page; its attributes have no order, as they come from hashes.
+    Html,
 }
 
 /// One thing to do on the connection.
@@ -85,6 +91,7 @@ impl Answer {
         let body = match format {
             Format::Json => json!({"data": data}),
             Format::Extjs => json!({"data": data, "success": 1}),
+            Format::Html => return Self::ok(HTML, page("Standin API", &json!({ "data": data }).to_string())),
             Format::SpiceConfig => {
                 let lines =
                     data.as_object().into_iter().flatten().map(|(name, value)| match value.as_str() {
@@ -95,7 +102,7 @@ impl Answer {
                 return Self::ok("application/x-virt-viewer;charset=UTF-8", file);
             }
         };
-        Self::ok(JSON, body.to_string())
+        Self::ok(JSON, json_text(&body))
     }
 
     /// A refusal from before any call was reached: no body.
@@ -117,11 +124,14 @@ impl Answer {
             Format::Json | Format::SpiceConfig => Self {
                 status: *status,
                 reason: message.clone(),
-                ..Self::ok(JSON, json!({"data": null, "message": line}).to_string())
+                ..Self::ok(JSON, json_text(&json!({"data": null, "message": line})))
             },
+            Format::Html => {
+                Self { status: *status, reason: message.clone(), ..Self::ok(HTML, page("Error", message)) }
+            }
             Format::Extjs => {
                 let body = json!({"data": null, "success": 0, "status": status, "message": line});
-                Self::ok(JSON, body.to_string())
+                Self::ok(JSON, json_text(&body))
             }
         }
     }
@@ -176,4 +186,14 @@ impl Answer {
         lines.extend(extra.map(|(name, value)| format!("{name}: {value}")));
         (lines.join("\r\n") + "\r\n\r\n").into_bytes()
     }
+}
+
+fn page(title: &str, text: &str) -> String {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;");
+    let attributes = ["class=\"table table-striped\"", "id='content'", "data-size=3", "hidden"];
+    let attributes = shuffled(attributes.to_vec()).join(" ");
+    format!(
+        "<!DOCTYPE html>\n<html><head><title>{title}</title></head><body><div {attributes}><a href=\"/api2/html\">up</a>\
+         <br><pre>{escaped}</pre></div></body></html>\n"
+    )
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::answer::{Answer, Failure, Format, Reply};
 use crate::daemon::{Config, Product, Shared};
 use crate::form::Params;
+use crate::order::shuffled_list;
 use crate::record::Recorded;
 use crate::tickets::now;
 use crate::{console, credential, special};
@@ -66,6 +67,7 @@ fn split_path(path: &str) -> Result<(Format, &str), Failure> {
     match rest.split_at(start) {
         ("json", path) => Ok((Format::Json, path)),
         ("extjs", path) => Ok((Format::Extjs, path)),
+        ("html", path) => Ok((Format::Html, path)),
         ("spiceconfig", path) => Ok((Format::SpiceConfig, path)),
         ("", _) => Err(Failure::new(501, "no such uri")),
         (other, path) => {
@@ -139,8 +141,8 @@ fn login(call: &Call) -> Outcome {
     let config = call.config;
     let given = |name| call.params.value(name).unwrap_or_default();
     let (mut user, password) = (given("username").to_owned(), given("password"));
-    if !user.contains('@') {
-        user = format!("{user}@{}", given("realm"));
+    if let Some(realm) = missing_realm(config.product, &user, given("realm")) {
+        user = format!("{user}@{realm}");
     }
     let prefix = config.product.ticket_prefix();
     let full = || config.keys.ticket(prefix, &user, now());
@@ -173,6 +175,17 @@ fn login(call: &Call) -> Outcome {
     Ok(data)
 }
 
+/// The Mail Gateway takes a name that ends in no realm for one of its quarantine.
+fn missing_realm<'a>(product: Product, user: &str, given: &'a str) -> Option<&'a str> {
+    let ends_in = |realm: &str| user.ends_with(&format!("@{realm}"));
+    match product {
+        Product::Pve => Some(given).filter(|_| !user.contains('@')),
+        Product::Pmg if ["pam", "pmg", "pve", "quarantine", "corp.example"].into_iter().any(ends_in) => None,
+        Product::Pmg if given.is_empty() => Some("quarantine"),
+        Product::Pmg => Some(given),
+    }
+}
+
 fn read(call: &Call, path: &[&str]) -> Outcome {
     let node = call.config.node.as_str();
     let pve = call.config.product == Product::Pve;
@@ -181,25 +194,25 @@ fn read(call: &Call, path: &[&str]) -> Outcome {
         ["version"] if pve => json!({"release": "9.2", "repoid": "standin", "version": "9.2.11"}),
         ["version"] => json!({"release": "9.1", "repoid": "standin", "version": "9.1.0"}),
         ["access", "ticket"] => Value::Null,
-        ["access", "domains" | "auth-realm"] => json!([
+        ["access", "domains" | "auth-realm"] => shuffled_list(json!([
             {"realm": "pam", "type": "pam", "comment": "Linux PAM standard authentication"},
             {"realm": if pve { "pve" } else { "pmg" }, "type": if pve { "pve" } else { "pmg" },
              "comment": "built in", "default": 1},
-        ]),
+        ])),
         ["access", "users"] => {
             let users = call.config.users.iter();
             let users = users.map(|user| json!({"userid": user.name, "enable": 1, "expire": 0}));
-            users.collect()
+            shuffled_list(users.collect())
         }
         ["access", "permissions"] => permissions(call),
-        ["cluster", "resources"] => json!([
+        ["cluster", "resources"] => shuffled_list(json!([
             {"id": format!("node/{node}"), "type": "node", "node": node, "status": "online",
              "cpu": 0.05, "maxcpu": 4, "mem": memory["used"], "maxmem": memory["total"]},
             {"id": "qemu/100", "type": "qemu", "node": node, "vmid": 100, "name": "demo",
              "status": "running", "cpu": 0.01, "maxcpu": 1, "template": 0},
             {"id": format!("storage/{node}/local"), "type": "storage", "node": node,
              "storage": "local", "status": "available", "shared": 0},
-        ]),
+        ])),
         ["cluster", "options"] => json!({"keyboard": "en-us"}),
         ["cluster", "tasks"] => json!([{
             "upid": upid(call, "qmstart"), "type": "qmstart", "node": node, "user": "root@pam",
@@ -209,6 +222,7 @@ fn read(call: &Call, path: &[&str]) -> Outcome {
             "id": format!("node/{node}"), "node": node, "type": "node", "status": "online",
             "level": "", "cpu": 0.05, "maxcpu": 4, "uptime": 86_400,
         }]),
+        ["nodes", _, "subscription"] if !pve => json!({"status": "notfound", "serverid": "0123456789ABCDEF"}),
         ["nodes", name, "status"] => json!({
             "name": name, "uptime": 86_400, "cpu": 0.05, "loadavg": ["0.10", "0.20", "0.30"],
             "memory": memory, "kversion": "Linux 6.14.0-standin",

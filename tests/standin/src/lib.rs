@@ -22,6 +22,7 @@ pub mod demo;
 mod echo;
 mod form;
 mod keys;
+mod order;
 mod record;
 mod special;
 mod tickets;
