@@ -3,6 +3,7 @@
 pub mod client;
 pub mod monitor;
 mod server;
+mod upstreams;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::status::counters;
 use crate::status::report::{Facts, LastReload, Report, seconds_since_1970};
 use crate::tls::Acceptor;
 use server::ControlSocket;
+use upstreams::Upstreams;
 
 /// Bytes of a question.
 const LONGEST_QUESTION: u64 = 1024;
@@ -66,6 +68,7 @@ pub fn place(config: &Config, port: u16) -> Option<PathBuf> {
 /// The main thread's side: what it tells of itself, and the socket while it is open.
 pub struct Control {
     facts: Arc<Facts>,
+    upstreams: Arc<Upstreams>,
     _socket: Option<ControlSocket>,
 }
 
@@ -74,16 +77,17 @@ impl Control {
     pub fn open(door: Door, config: &Config, sockets: &[ListeningSocket]) -> Self {
         counters::begin();
         let facts = Arc::new(Facts::default());
+        let upstreams = Arc::new(Upstreams::default());
         let port = sockets.first().and_then(|first| first.socket.local_addr().ok());
         let port = port.map_or(config.settings.listen.port, |address| address.port());
         let open = |path: PathBuf| {
-            let opened = ControlSocket::open(path.clone(), door, Arc::clone(&facts));
+            let opened = ControlSocket::open(path.clone(), door, Arc::clone(&facts), Arc::clone(&upstreams));
             let warn =
                 |error: &_| tracing::warn!("control socket {} cannot be opened: {error}", path.display());
             opened.inspect_err(warn).ok()
         };
         let socket = place(config, port).and_then(open);
-        Self { facts, _socket: socket }
+        Self { facts, upstreams, _socket: socket }
     }
 
     /// What is known of the process, for those who ask elsewhere.
@@ -95,6 +99,7 @@ impl Control {
     pub fn serves(&self, engine: &Engine, sockets: &[ListeningSocket]) {
         let addresses = sockets.iter().filter_map(|it| it.socket.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
+        self.upstreams.serve(engine);
         let certificates = engine.speaks.acceptor().map(Acceptor::certificates).unwrap_or_default();
         self.facts.change(|known| {
             known.profile.clone_from(&engine.config.product.name);

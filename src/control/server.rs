@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::upstreams::Upstreams;
 use super::{Answer, LONGEST_CONFIRM, LONGEST_QUESTION, Question};
 use crate::config::problem::Problem;
 use crate::server::Door;
@@ -35,9 +36,14 @@ pub(super) struct ControlSocket {
 
 impl ControlSocket {
     /// Opens it at `path`, in the place of one that was there: who serves the port is the one to be asked.
-    pub(super) fn open(path: PathBuf, door: Door, facts: Arc<Facts>) -> io::Result<Self> {
+    pub(super) fn open(
+        path: PathBuf,
+        door: Door,
+        facts: Arc<Facts>,
+        upstreams: Arc<Upstreams>,
+    ) -> io::Result<Self> {
         let (listener, inode) = bind(&path)?;
-        let task = tokio::spawn(serve(listener, door, facts));
+        let task = tokio::spawn(serve(listener, door, facts, upstreams));
         Ok(Self { path, inode, task })
     }
 }
@@ -66,15 +72,15 @@ fn bind(path: &Path) -> io::Result<(UnixListener, u64)> {
     })
 }
 
-async fn serve(listener: UnixListener, door: Door, facts: Arc<Facts>) {
+async fn serve(listener: UnixListener, door: Door, facts: Arc<Facts>, upstreams: Arc<Upstreams>) {
     let room = Arc::new(Semaphore::new(ASKERS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (door, facts) = (door.clone(), Arc::clone(&facts));
+                let (door, facts, upstreams) = (door.clone(), Arc::clone(&facts), Arc::clone(&upstreams));
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, &door, &facts).await {
+                    if let Err(error) = converse(stream, &door, &facts, &upstreams).await {
                         tracing::debug!(%error, "an asker at the control socket is gone");
                     }
                     drop(place);
@@ -89,7 +95,7 @@ async fn serve(listener: UnixListener, door: Door, facts: Arc<Facts>) {
 }
 
 /// Question after question, until the asker has no more.
-async fn converse(stream: UnixStream, door: &Door, facts: &Facts) -> io::Result<()> {
+async fn converse(stream: UnixStream, door: &Door, facts: &Facts, upstreams: &Upstreams) -> io::Result<()> {
     let (source, mut sink) = stream.into_split();
     let mut source = BufReader::new(source);
     loop {
@@ -100,6 +106,10 @@ async fn converse(stream: UnixStream, door: &Door, facts: &Facts) -> io::Result<
         }
         let question: Result<Question, _> = serde_json::from_slice(&line);
         let answer = match question {
+            Ok(Question::Status) => {
+                let upstreams = upstreams.report().await;
+                Answer::Status(Box::new(Report { upstreams, ..Report::now(facts) }))
+            }
             Ok(question) => answer(question, door, facts).await,
             Err(ref error) => Answer::Malformed(error.to_string()),
         };

@@ -185,7 +185,7 @@ async fn pass_on_within(
         return Err(Refusal::ForeignStream);
     }
     if head.status.is_informational() {
-        return Err(upstream.parse_error(started).into());
+        return Err(upstream.senseless(started).into());
     }
     let named = download::body(engine, place, &mut head)?;
     clean(engine, &mut head.headers);

@@ -6,6 +6,7 @@ pub mod confinement;
 pub mod descriptors;
 pub mod fault;
 pub mod log_context;
+pub mod log_limit;
 pub mod logging;
 pub mod memory;
 pub mod pid_file;

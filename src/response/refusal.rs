@@ -12,7 +12,7 @@ use crate::handler::page::PageError;
 use crate::handler::upload::UploadError;
 use crate::handler::websocket::ConsoleError;
 use crate::limits::Excess;
-use crate::process::log_context;
+use crate::process::{log_context, log_limit};
 use crate::status::counters;
 use crate::status::labels::Limit;
 use crate::target::TargetError;
@@ -179,11 +179,19 @@ impl Refusal {
         if let Self::Denied(Denial::KeyFile(_)) = self {
             return "cannot judge tickets: a key file cannot be read".to_owned();
         }
-        let request = log_context::current_id().filter(|_| matches!(self, Self::Upstream(_)));
+        let request = log_context::current_id().filter(|_| self.failed_upstream().is_some());
         match request {
             Some(id) => format!("{self}, request {id}"), // by which the log is searched
             None => self.to_string(),
         }
+    }
+
+    /// The daemon or the node that is the reason for this refusal.
+    fn failed_upstream(&self) -> Option<&str> {
+        if let Self::Upstream(error) = self {
+            return Some(&error.upstream);
+        }
+        if let Self::Peer(error) = self { Some(error.node()) } else { None }
     }
 
     /// What there was too much of.
@@ -226,6 +234,9 @@ impl Refusal {
     pub fn into_response(self, form: Form) -> Response<Body> {
         let status = self.status();
         let message = self.message();
+        if let Some(upstream) = self.failed_upstream() {
+            log_limit::warn(upstream, &format_args!("a request got no answer: {self}"));
+        }
         if let Some(limit) = self.limit() {
             counters::limited(limit);
         }

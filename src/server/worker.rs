@@ -15,8 +15,10 @@ use tokio_util::task::TaskTracker;
 use super::accept::{Accepting, Sockets};
 use crate::config::settings::BackendAddress;
 use crate::engine::Engine;
+use crate::process::log_context;
 use crate::response::refusal::Refusal;
 use crate::route::Route;
+use crate::status::upstreams;
 use crate::upstream::{PeerPools, Upstream};
 
 /// For file work that was under way when its connection ended.
@@ -79,7 +81,10 @@ impl Worker {
 
     /// Another node, ready to be asked for this client.
     pub fn peer(&self, name: &str, client: IpAddr) -> Result<Upstream, Refusal> {
-        let peer = self.engine.peer(name)?;
+        let peer = self.engine.peer(name).inspect_err(|refusal| {
+            let request = log_context::current_id().map(|id| id.to_string());
+            upstreams::node(name).count_failure(&refusal.to_string(), request);
+        })?;
         let settings = &self.engine.config.settings;
         Ok(if settings.cluster_proxy_protocol {
             Upstream::peer_for(peer, settings.timeout, client)
@@ -91,12 +96,14 @@ impl Worker {
 
 fn upstreams(engine: &Engine) -> (Upstream, Option<Upstream>) {
     let settings = &engine.config.settings;
-    let to = |address: &BackendAddress| {
-        Upstream::local(address.clone(), settings.backend.keepalive, settings.timeout)
+    let to = |address: &BackendAddress, health| {
+        Upstream::local(address.clone(), settings.backend.keepalive, settings.timeout, health)
     };
     // The daemon can answer whatever needs no root.
-    let or_daemon = |address| to(address).or_else(settings.backend.address.clone());
-    (to(&settings.backend.address), settings.unprivileged.as_ref().map(or_daemon))
+    let or_daemon = |address: &BackendAddress| {
+        to(address, upstreams::worker()).or_else(settings.backend.address.clone(), upstreams::daemon())
+    };
+    (to(&settings.backend.address, upstreams::daemon()), settings.unprivileged.as_ref().map(or_daemon))
 }
 
 /// A worker thread as its connections know it: the configuration may be another one with each request.

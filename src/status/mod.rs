@@ -8,3 +8,4 @@ pub mod exposition;
 pub mod labels;
 pub mod latencies;
 pub mod report;
+pub mod upstreams;

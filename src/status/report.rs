@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bridges::{self, Bridge, Kind};
 use super::counters;
+use super::upstreams::UpstreamReport;
 
 /// Consoles and tunnels that are told one by one; the others are only counted.
 const LISTED: usize = 1000;
@@ -81,6 +82,9 @@ pub struct Report {
     pub certificate_expires: Option<i64>,
     pub certificates: Vec<ServedCertificate>,
     pub last_reload: Option<LastReload>,
+    /// the daemons and the other nodes; an older process tells of none
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamReport>,
 }
 
 /// A certificate as an admin knows it.
@@ -170,6 +174,7 @@ impl Report {
             certificate_expires: certificates.first().map(|own| own.expires),
             certificates,
             last_reload,
+            upstreams: Vec::new(),
         }
     }
 }

@@ -29,9 +29,10 @@ use tokio::time::timeout;
 
 use crate::clock::recent;
 use crate::config::settings::{BackendAddress, Timeouts};
-use crate::process::log_context;
+use crate::process::{log_context, log_limit};
 use crate::status::counters;
 pub use crate::status::labels::Phase;
+use crate::status::upstreams::Health;
 pub use answer_body::{AnswerBody, PIECE};
 use connection::{Connection, ExchangeError, Stream};
 use outgoing::{Outgoing, Wire};
@@ -101,8 +102,9 @@ impl fmt::Display for Destination {
 /// The connections of one worker to one backend or node.
 pub struct Upstream {
     destination: Destination,
+    health: &'static Health,
     /// where to connect when that is not possible
-    spare: Option<Destination>,
+    spare: Option<(Destination, &'static Health)>,
     timeouts: Timeouts,
     /// where connections are kept, if they are
     pool: Option<Rc<Pool>>,
@@ -110,27 +112,33 @@ pub struct Upstream {
 
 impl Upstream {
     /// A daemon of this machine.
-    pub fn local(address: BackendAddress, keepalive: bool, timeouts: Timeouts) -> Self {
+    pub fn local(
+        address: BackendAddress,
+        keepalive: bool,
+        timeouts: Timeouts,
+        health: &'static Health,
+    ) -> Self {
         let pool = keepalive.then(Rc::default);
-        Self { destination: Destination::Local(address), spare: None, timeouts, pool }
+        Self { destination: Destination::Local(address), health, spare: None, timeouts, pool }
     }
 
     /// Another daemon of this machine takes the requests that cannot be brought to this one.
     #[must_use]
-    pub fn or_else(self, spare: BackendAddress) -> Self {
-        Self { spare: Some(Destination::Local(spare)), ..self }
+    pub fn or_else(self, spare: BackendAddress, health: &'static Health) -> Self {
+        Self { spare: Some((Destination::Local(spare), health)), ..self }
     }
 
     /// Another node, by connections that are kept where its address and certificate stay the same: what a handshake
     /// proves is dear.
     pub fn peer(peer: Peer, timeouts: Timeouts, kept: &PeerPools) -> Self {
-        let pool = Some(kept.of(&peer));
-        Self { destination: Destination::Peer(peer), spare: None, timeouts, pool }
+        let (pool, health) = (Some(kept.of(&peer)), peer.health());
+        Self { destination: Destination::Peer(peer), health, spare: None, timeouts, pool }
     }
 
     /// Another node that is told in a PROXY header whom the connection is for, so that it is for nobody after.
     pub fn peer_for(peer: Peer, timeouts: Timeouts, client: IpAddr) -> Self {
-        Self { destination: Destination::Peer(peer.told(client)), spare: None, timeouts, pool: None }
+        let health = peer.health();
+        Self { destination: Destination::Peer(peer.told(client)), health, spare: None, timeouts, pool: None }
     }
 
     /// Whether answers come from a daemon that this machine trusts with its files.
@@ -149,6 +157,21 @@ impl Upstream {
     /// fresh one. The connection is kept again when the body of the answer has been read.
     pub async fn send(&self, request: Outgoing) -> Result<Answer, UpstreamError> {
         log_context::asks(&self.destination);
+        let mut health = self.health;
+        let outcome = self.attempt(request, &mut health).await;
+        match &outcome {
+            Ok(_) => health.count_answer(),
+            Err(error) => count_failure(health, error),
+        }
+        outcome
+    }
+
+    /// `health` is that of the destination that was asked last.
+    async fn attempt(
+        &self,
+        request: Outgoing,
+        health: &mut &'static Health,
+    ) -> Result<Answer, UpstreamError> {
         let started = recent::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
         let mut wire = request.into_wire();
@@ -160,15 +183,22 @@ impl Upstream {
             }
             wire.rewind();
         }
-        let connection = self.connect(&mut wire, started).await?;
+        let connection = self.connect(&mut wire, started, health).await?;
         self.exchange(connection, &mut wire, pool, started).await
     }
 
     /// Connects. Some of the request may be on its way then.
-    async fn connect(&self, wire: &mut Wire, started: Instant) -> Result<Connection, UpstreamError> {
+    async fn connect(
+        &self,
+        wire: &mut Wire,
+        started: Instant,
+        health: &mut &'static Health,
+    ) -> Result<Connection, UpstreamError> {
         match (self.connect_to(&self.destination, wire, started).await, &self.spare) {
-            (Err(error), Some(spare)) => {
-                tracing::debug!("{error}; asking {spare} instead");
+            (Err(error), Some((spare, spare_health))) => {
+                count_failure(self.health, &error);
+                log_limit::warn(&error.upstream, &format_args!("{error}; asking {spare} instead"));
+                *health = spare_health;
                 self.connect_to(spare, wire, started).await
             }
             (connected, _) => connected,
@@ -246,13 +276,25 @@ impl Upstream {
             Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => "Broken pipe",
             Ok(Err(_)) | Err(_) => "Connection timed out",
         };
-        Err(UpstreamError::new(Phase::Body, &self.destination, started, cause))
+        let error = UpstreamError::new(Phase::Body, &self.destination, started, cause);
+        count_failure(self.health, &error);
+        Err(error)
     }
 
-    /// An answer that makes no sense here.
-    pub fn parse_error(&self, started: Instant) -> UpstreamError {
+    /// An answer that makes no sense here, although it is one of HTTP.
+    pub fn senseless(&self, started: Instant) -> UpstreamError {
+        let error = self.parse_error(started);
+        count_failure(self.health, &error);
+        error
+    }
+
+    fn parse_error(&self, started: Instant) -> UpstreamError {
         UpstreamError::new(Phase::Parse, &self.destination, started, "Invalid server response")
     }
+}
+
+fn count_failure(health: &Health, error: &UpstreamError) {
+    health.count_failure(&error.to_string(), log_context::current_id().map(|id| id.to_string()));
 }
 
 /// The head of an answer, and the body that is still to be read.

@@ -16,6 +16,7 @@ use super::nodes::NodeTable;
 use super::pins::{Expected, Fingerprint, PinError, Pins};
 use super::{Phase, io_message};
 use crate::proxy_protocol;
+use crate::status::upstreams::{self, Health};
 use crate::tls::STREAM_MODE;
 
 /// A node to connect to, and what it must show.
@@ -36,6 +37,14 @@ pub enum PeerError {
     NoAddress(String),
     #[error("node '{node}': {source}")]
     Pin { node: String, source: PinError },
+}
+
+impl PeerError {
+    pub fn node(&self) -> &str {
+        match self {
+            Self::NoAddress(node) | Self::Pin { node, .. } => node,
+        }
+    }
 }
 
 /// A context for connections to other nodes. Nothing is verified by chain or name: only the fingerprint counts, and it
@@ -69,6 +78,11 @@ impl Peer {
     #[must_use]
     pub fn told(self, client: IpAddr) -> Self {
         Self { client: Some(client), ..self }
+    }
+
+    /// How the node has answered so far.
+    pub(super) fn health(&self) -> &'static Health {
+        upstreams::node(&self.node)
     }
 
     pub(super) fn node(&self) -> &str {

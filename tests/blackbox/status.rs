@@ -1,5 +1,7 @@
 //! `status`, `reload` and `confirm`: what a running nodegate tells at its control socket, and does when asked there.
 
+mod upstreams;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;

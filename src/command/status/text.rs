@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local};
 
 use crate::status::report::{LastReload, OpenBridge, Report, ServedCertificate, seconds_since_1970};
+use crate::status::upstreams::UpstreamReport;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -61,8 +62,34 @@ pub(super) fn of(report: &Report, rate: Option<f64>, paint: Paint) -> String {
         let of = if report.certificates.len() > 1 { format!(" ({})", served.file) } else { String::new() };
         row("certificate", &(certificate(served, paint) + &of));
     }
+    for upstream in &report.upstreams {
+        row(&upstream.name, &health(upstream, paint));
+    }
     row("last reload", &report.last_reload.as_ref().map_or("none".to_owned(), |last| reload(last, paint)));
     text + &open(&report.open, paint)
+}
+
+fn health(upstream: &UpstreamReport, paint: Paint) -> String {
+    let address = upstream.address.as_deref().unwrap_or("no address");
+    let mut text = match &upstream.unreachable {
+        Some(cause) => paint.red(&format!("not reachable at {address}: {cause}")),
+        None => format!("reachable at {address}"),
+    };
+    let ago = |at: u64| span(seconds_since_1970().saturating_sub(at));
+    let health = &upstream.health;
+    let _ = write!(text, "; {} answered", health.answered);
+    if let Some(at) = health.last_answer {
+        let _ = write!(text, ", the last {} ago", ago(at));
+    }
+    let _ = write!(text, "; {} failed", health.failed);
+    if let Some(last) = &health.last_failure {
+        let request = last.request.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
+        let told = format!(", the last {} ago{request}: {}", ago(last.at), last.cause);
+        // A failure that was followed by an answer is over.
+        let is_over = health.last_answer.is_some_and(|answered| answered > last.at);
+        text += &(if is_over { told } else { paint.red(&told) });
+    }
+    text
 }
 
 fn requests(report: &Report, rate: Option<f64>) -> String {

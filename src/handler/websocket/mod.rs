@@ -80,7 +80,7 @@ pub async fn open(
     }
     let Answer { response, mut body, started } = answer;
     let (head, ()) = response.into_parts();
-    let invalid = || upstream.parse_error(started);
+    let invalid = || upstream.senseless(started);
     let body = upstream.whole(&mut body, ANSWER, started).await?;
     let told: Value = serde_json::from_slice(&body).map_err(|_| invalid())?;
     match rules.place(&told) {

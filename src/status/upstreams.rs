@@ -1,0 +1,155 @@
+//! How the daemons of this machine and the other nodes answer: counts, the last answer and the last failure of each.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::report::seconds_since_1970;
+
+/// Nodes beyond share one record. Their names come from the cluster's own list.
+const MAX_NODES: usize = 256;
+/// Bytes of a failure's text.
+const MAX_CAUSE: usize = 300;
+
+static DAEMON: Health = Health::new();
+static WORKER: Health = Health::new();
+static OTHER_NODES: Health = Health::new();
+static NODES: Mutex<BTreeMap<String, &'static Health>> = Mutex::new(BTreeMap::new());
+
+/// The record of one upstream. All workers write to it.
+#[repr(align(128))]
+pub struct Health {
+    answered: AtomicU64,
+    /// seconds since 1970; 0 for never
+    last_answer: AtomicU64,
+    failed: AtomicU64,
+    last_failure: Mutex<Option<Failure>>,
+}
+
+/// A request that got no answer.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Failure {
+    /// seconds since 1970
+    pub at: u64,
+    pub cause: String,
+    /// the number under which the log has it
+    pub request: Option<String>,
+}
+
+/// What the record holds now.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct HealthReport {
+    pub answered: u64,
+    /// seconds since 1970
+    pub last_answer: Option<u64>,
+    pub failed: u64,
+    pub last_failure: Option<Failure>,
+}
+
+/// One upstream as `nodegate status` shows it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct UpstreamReport {
+    /// `daemon`, `worker`, or `node NAME`
+    pub name: String,
+    pub address: Option<String>,
+    /// why no connection is possible now; none where one is
+    pub unreachable: Option<String>,
+    #[serde(flatten)]
+    pub health: HealthReport,
+}
+
+pub fn daemon() -> &'static Health {
+    &DAEMON
+}
+
+/// The daemon that answers what needs no root.
+pub fn worker() -> &'static Health {
+    &WORKER
+}
+
+/// The record of a node; its name must come from the list of nodes. A record lives as long as the process.
+pub fn node(name: &str) -> &'static Health {
+    let mut nodes = NODES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = nodes.get(name) {
+        return known;
+    }
+    if nodes.len() >= MAX_NODES {
+        return &OTHER_NODES;
+    }
+    let health: &'static Health = Box::leak(Box::new(Health::new()));
+    nodes.insert(name.to_owned(), health);
+    health
+}
+
+impl Health {
+    const fn new() -> Self {
+        Self {
+            answered: AtomicU64::new(0),
+            last_answer: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_failure: Mutex::new(None),
+        }
+    }
+
+    /// The head of an answer is there.
+    pub fn count_answer(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        let now = seconds_since_1970();
+        // Most answers come in the second of the one before: then the line of the cache stays shared.
+        if self.last_answer.load(Ordering::Relaxed) != now {
+            self.last_answer.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// A request has failed, for good.
+    pub fn count_failure(&self, cause: &str, request: Option<String>) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let cause = cause.chars().take(MAX_CAUSE).collect();
+        *self.lock() = Some(Failure { at: seconds_since_1970(), cause, request });
+    }
+
+    pub fn report(&self) -> HealthReport {
+        HealthReport {
+            answered: self.answered.load(Ordering::Relaxed),
+            last_answer: Some(self.last_answer.load(Ordering::Relaxed)).filter(|at| *at > 0),
+            failed: self.failed.load(Ordering::Relaxed),
+            last_failure: self.lock().clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_holds_counts_and_the_last_failure() {
+        let health = Health::new();
+        assert_eq!((health.report().last_answer, health.report().last_failure), (None, None));
+        health.count_answer();
+        health.count_failure("Connection refused", Some("00000-1".to_owned()));
+        health.count_failure(&"x".repeat(1000), Some("00000-2".to_owned()));
+        let report = health.report();
+        assert_eq!((report.answered, report.failed), (1, 2));
+        assert!(report.last_answer.is_some());
+        let last = report.last_failure.map(|last| (last.cause.len(), last.request));
+        assert_eq!(last, Some((MAX_CAUSE, Some("00000-2".to_owned()))));
+    }
+
+    #[test]
+    fn nodes_beyond_the_limit_share_a_record() {
+        let first = node("n0");
+        for number in 0..2 * MAX_NODES {
+            node(&format!("n{number}")).count_answer();
+        }
+        assert!(std::ptr::eq(first, node("n0")));
+        assert_eq!(first.report().answered, 1);
+        assert!(NODES.lock().is_ok_and(|nodes| nodes.len() == MAX_NODES));
+    }
+}
