@@ -20,11 +20,11 @@ pub(crate) fn json_text(value: &Value) -> String {
 }
 
 /// The items of a list that the original makes from a hash.
-pub(crate) fn shuffled_list(value: Value) -> Value {
-    match value {
-        Value::Array(items) => Value::Array(shuffled(items)),
-        other => other,
+pub(crate) fn shuffled_list(mut value: Value) -> Value {
+    if let Some(items) = value.as_array_mut() {
+        *items = shuffled(std::mem::take(items));
     }
+    value
 }
 
 /// Fisher and Yates.
