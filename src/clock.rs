@@ -1,13 +1,15 @@
 //! What a client is keeping us waiting for, and since when: one deadline for each state of a connection.
 
 mod clocked;
+mod heads;
 pub mod recent;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-pub use clocked::Clocked;
+pub use clocked::{Clocked, Unclocked};
+use heads::BodyLength;
 
 use crate::config::settings::Settings;
 use crate::limits::pace::Pace;
@@ -62,8 +64,17 @@ pub struct Clock {
     multiplexed: AtomicBool,
     /// requests so far, as far as that counts
     asks: AtomicU8,
+    /// bytes of the body behind the last head, or one of the two values below
+    body: AtomicU64,
+    /// every answer has gone out
+    settled: AtomicBool,
     deadlines: Arc<Deadlines>,
 }
+
+/// A body whose length is known when it has ended.
+const UNKNOWN: u64 = u64::MAX;
+/// There was no request since the last head.
+const NO_REQUEST: u64 = u64::MAX - 1;
 
 /// How long a client may keep us waiting; one for all connections of a configuration.
 pub struct Deadlines {
@@ -92,6 +103,8 @@ impl Clock {
             draining: AtomicU64::new(0),
             multiplexed: AtomicBool::new(false),
             asks: AtomicU8::new(0),
+            body: AtomicU64::new(NO_REQUEST),
+            settled: AtomicBool::new(true),
             deadlines,
         }
     }
@@ -154,6 +167,28 @@ impl Clock {
     pub fn draining(clock: &Arc<Self>) -> Draining {
         clock.draining.fetch_add(1, Ordering::Relaxed);
         Draining(Arc::clone(clock))
+    }
+
+    /// The head of a request has been understood; `length` is that of its body, where that is known.
+    pub fn understood(&self, length: Option<u64>) {
+        let length = length.filter(|length| *length < NO_REQUEST);
+        self.body.store(length.unwrap_or(UNKNOWN), Ordering::Relaxed);
+        self.settled.store(false, Ordering::Relaxed);
+    }
+
+    fn take_body_length(&self) -> BodyLength {
+        match self.body.swap(NO_REQUEST, Ordering::Relaxed) {
+            UNKNOWN => BodyLength::Unknown,
+            NO_REQUEST => BodyLength::NoRequest,
+            length => BodyLength::Known(length),
+        }
+    }
+
+    /// The library that writes answers holds nothing back any more.
+    fn flushed(&self) {
+        if self.state.load(Ordering::Relaxed) != BUSY {
+            self.settled.store(true, Ordering::Relaxed);
+        }
     }
 
     /// A whole head has been read.

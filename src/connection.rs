@@ -3,6 +3,7 @@
 mod entrance;
 mod handshake;
 mod last_words;
+mod malformed;
 mod viewer;
 
 use std::future::poll_fn;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, ready};
 use http::Request;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,9 +26,9 @@ use tokio::time::Instant;
 
 use self::entrance::{Entered, log_without_request, turn_away};
 use self::handshake::{Opened, note, open};
-use self::last_words::{linger, say_last_words};
-use crate::acl::PeerIp;
-use crate::clock::{Clocked, Expired};
+use self::last_words::{linger, say_last_words, write_last_words};
+use self::malformed::Refused;
+use crate::clock::{Clocked, Expired, Unclocked};
 use crate::engine::Speaks;
 use crate::handler::tunnel::{self, Caller};
 use crate::handler::websocket::{bridge, console::Console};
@@ -35,15 +37,13 @@ use crate::incoming::RequestBody;
 use crate::limits::places::Place;
 use crate::process::memory;
 use crate::request::{self, Client};
+use crate::response::refusal::Refusal;
 use crate::server::{Arrived, Worker, WorkerThread};
 use crate::status::counters;
 use crate::tls::{ClientStream, TlsStream};
 
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 72 << 10;
-const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
-Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 39\r\n\r\nthe request head did not arrive in time";
-
 /// Serves one accepted connection until it ends. What only its beginning needs is gone after that.
 pub fn serve(thread: Rc<WorkerThread>, arrived: Arrived) -> impl Future<Output = ()> {
     let beginning = in_a_box(begin(Rc::clone(&thread), arrived));
@@ -105,17 +105,6 @@ async fn begin(
             Some(Begun { stream: Opened::Tls(stream), early, client, place })
         }
         Opened::Tls(_) | Opened::Plain(_) => Some(Begun { stream, early: Bytes::new(), client, place }),
-    }
-}
-
-/// What hyper has answered by itself, with an empty body; it does not tell a long target from a large head.
-fn status_by_hyper(error: &hyper::Error) -> Option<u16> {
-    if error.is_parse_too_large() {
-        Some(431)
-    } else if error.is_parse() {
-        Some(400)
-    } else {
-        None
     }
 }
 
@@ -225,6 +214,8 @@ where
     // Each request goes by the configuration of its moment, which may be a newer one than the connection's.
     let service = service_fn(move |request: Request<Incoming>| {
         let worker = serving.worker();
+        let length = request.body().size_hint().exact();
+        asking.clock.understood(length);
         // An async block would hold the answer's future three times over.
         if asking.is_admitted(&worker) {
             let request = request.map(RequestBody::Http1);
@@ -234,7 +225,7 @@ where
             Either::Right(ready(Err(TurnedAway)))
         }
     });
-    let io = TokioIo::new(Clocked::new(stream, early, Arc::clone(&client.clock)));
+    let io = TokioIo::new(Clocked::http1(stream, early, Arc::clone(&client.clock)));
     let mut connection = http1::Builder::new()
         .half_close(true)
         .title_case_headers(true)
@@ -250,46 +241,76 @@ where
             }
             ended = &mut connection => {
                 let parts = connection.into_parts();
-                let stream = parts.io.into_inner();
+                let left = parts.io.into_inner().into_parts();
                 if let Err(error) = ended {
-                    explain(&thread.worker(), client.peer, &error);
-                    linger(stream).await;
+                    explain(&thread.worker(), client, &error, (left, &parts.read_buf)).await;
                     return None;
                 }
                 // After a 101 hyper leaves the stream open; there is a console to bridge it to.
                 let console = *client.console.take()?;
-                return Some(Left::Bridged(stream.into_inner(), parts.read_buf, console));
+                return Some(Left::Bridged(left.stream, joined(parts.read_buf, left.early), console));
             }
             cause = client.clock.expired_or_quiet() => {
                 let parts = connection.into_parts();
-                let stream = parts.io.into_inner();
+                let left = parts.io.into_inner().into_parts();
                 if cause == Expired::Quiet {
-                    return Some(Left::Quiet(stream.into_inner(), parts.read_buf));
+                    return Some(Left::Quiet(left.stream, joined(parts.read_buf, left.early)));
                 }
-                turn_out(&thread.worker(), client.peer, stream, cause).await;
+                turn_out(&thread.worker(), client, left, cause).await;
                 return None;
             }
         }
     }
 }
 
-/// A connection that hyper has given up.
-fn explain(worker: &Worker, peer: PeerIp, error: &hyper::Error) {
-    tracing::debug!(peer = %peer.address(), %error, "connection ended");
-    if let Some(status) = status_by_hyper(error) {
-        log_without_request(&worker.engine, peer, status);
+/// What was read, in its order.
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    match (first.is_empty(), second.is_empty()) {
+        (_, true) => first,
+        (true, _) => second,
+        (false, false) => [first, second].concat().into(),
     }
 }
 
+/// A connection that hyper has given up. Where a head was malformed, the client is told why.
+async fn explain<S: AsyncRead + AsyncWrite + Unpin>(
+    worker: &Worker,
+    client: &Client,
+    error: &hyper::Error,
+    (left, head): (Unclocked<S>, &[u8]),
+) {
+    tracing::debug!(peer = %client.peer.address(), %error, "connection ended");
+    let mut stream = left.stream;
+    if error.is_parse() {
+        let engine = &worker.engine;
+        let refused = Refused { own_answer: &left.own_answer, error, head };
+        let refusal = refused.refusal(&engine.config.settings.limits);
+        log_without_request(engine, client.peer, refusal.status().as_u16());
+        // Behind an answer that was still going out, the library's own has gone out as well.
+        if !left.own_answer.is_empty() {
+            let answer = malformed::answer(engine, refusal, &left.target, client.tls.is_some());
+            write_last_words(&mut stream, &answer).await;
+        }
+    }
+    linger(stream).await;
+}
+
 /// A client that kept us waiting.
-async fn turn_out<S: AsyncWrite + Unpin>(worker: &Worker, peer: PeerIp, mut stream: S, cause: Expired) {
-    tracing::debug!(peer = %peer.address(), ?cause, "connection timed out");
+async fn turn_out<S: AsyncWrite + Unpin>(
+    worker: &Worker,
+    client: &Client,
+    mut left: Unclocked<S>,
+    cause: Expired,
+) {
+    tracing::debug!(peer = %client.peer.address(), ?cause, "connection timed out");
     match cause {
         Expired::Head => {
-            log_without_request(&worker.engine, peer, 408);
-            say_last_words(&mut stream, REQUEST_TIMEOUT).await;
+            let refusal = Refusal::HeadTimeout;
+            log_without_request(&worker.engine, client.peer, refusal.status().as_u16());
+            let answer = malformed::answer(&worker.engine, refusal, &left.target, client.tls.is_some());
+            say_last_words(&mut left.stream, &answer).await;
         }
-        Expired::Idle | Expired::Quiet => say_last_words(&mut stream, b"").await,
+        Expired::Idle | Expired::Quiet => say_last_words(&mut left.stream, b"").await,
         Expired::Write => (),
     }
 }

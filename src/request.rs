@@ -12,9 +12,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONNECTION, ETAG, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 pub use client::{Client, Who};
@@ -118,9 +119,12 @@ fn complete(
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
         record.user = None; // only the daemon knows whether an API token is good
     }
-    let ends = worker.retiring.is_cancelled() || client.is_orphan();
+    let ends = worker.retiring.is_cancelled() || client.is_orphan() || ends_by_close(head, response);
     if ends && !response.headers().contains_key(CONNECTION) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if head.version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
+        *response.version_mut() = Version::HTTP_10; // else the library promises keep-alive as well
     }
     if engine.log.is_detailed() {
         record.details = log_context::current(|context| {
@@ -135,6 +139,14 @@ fn complete(
     engine.common.add_to(response, cacheable, head::keeps_alive(head.version, &head.headers));
     let is_own = matches!(record.destination, Destination::Page | Destination::File);
     engine.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
+}
+
+/// Whether the end of the connection is the end of the answer: HTTP/1.0 knows no chunks.
+fn ends_by_close(head: &Parts, response: &Response<Body>) -> bool {
+    head.version == Version::HTTP_10
+        && head.method != Method::HEAD
+        && !response.headers().contains_key(CONTENT_LENGTH)
+        && response.body().size_hint().exact().is_none()
 }
 
 /// A request, and what it came by.

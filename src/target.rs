@@ -26,6 +26,9 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
+/// What no query holds plainly and a client may have sent all the same. The rest of it goes on as it came.
+const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
+
 /// Where a request points.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
@@ -48,10 +51,10 @@ pub struct ApiPath {
 /// Why a target is refused at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TargetError {
-    #[error("the path is not UTF-8")]
-    NotUtf8,
-    #[error("the path holds control characters")]
-    Control,
+    #[error("the path holds the byte {0:#04X}, which is not UTF-8")]
+    NotUtf8(u8),
+    #[error("the path holds the control character {:#04X}", u32::from(*.0))]
+    Control(char),
     #[error("the path does not begin with /")]
     Relative,
 }
@@ -62,9 +65,11 @@ impl Target {
         if !path.starts_with('/') {
             return Err(TargetError::Relative);
         }
-        let decoded = percent_decode_str(path).decode_utf8().map_err(|_| TargetError::NotUtf8)?;
-        if decoded.contains(char::is_control) {
-            return Err(TargetError::Control);
+        let decoded = percent_decode_str(path).decode_utf8().map_err(|error| {
+            TargetError::NotUtf8(percent_decode_str(path).nth(error.valid_up_to()).unwrap_or_default())
+        })?;
+        if let Some(control) = decoded.chars().find(|c| c.is_control()) {
+            return Err(TargetError::Control(control));
         }
         match format_of(&decoded) {
             Ok(format) => Ok(Self::Api(ApiPath { text: decoded.into_owned(), format })),
@@ -121,7 +126,7 @@ impl ApiPath {
         format!("/{}", self.segments().collect::<Vec<_>>().join("/")).into()
     }
 
-    /// The target that is sent on, with the query as it came.
+    /// The target that is sent on, with the query as it came but for bytes that no query may hold.
     pub fn upstream_target(&self, query: Option<&str>) -> String {
         let mut target = String::with_capacity(self.text.len() + query.map_or(0, str::len) + API.len());
         for part in [API, "/", self.format(), "/"] {
@@ -135,7 +140,7 @@ impl ApiPath {
         }
         if let Some(query) = query {
             target.push('?');
-            target.push_str(query);
+            target.extend(utf8_percent_encode(query, QUERY));
         }
         target
     }
@@ -198,7 +203,9 @@ mod tests {
             assert_eq!(api.decoded(), decoded, "{path}");
             assert_eq!(api.upstream_target(None), upstream, "{path}");
         }
-        assert_eq!(api("/api2/json/x").upstream_target(Some("a=%2F&b")), "/api2/json/x?a=%2F&b");
+        let upstream = |query| api("/api2/json/x").upstream_target(Some(query));
+        assert_eq!(upstream("a=%2F&b"), "/api2/json/x?a=%2F&b");
+        assert_eq!(upstream("a={\"ü\"}|;<`>"), "/api2/json/x?a={%22%C3%BC%22}|;%3C%60%3E");
     }
 
     #[test]
@@ -228,9 +235,11 @@ mod tests {
 
     #[test]
     fn control_characters_and_broken_text_are_refused() {
-        assert_eq!(Target::parse("/api2/json/a%0d%0ab"), Err(TargetError::Control));
-        assert_eq!(Target::parse("/x%00y"), Err(TargetError::Control));
-        assert_eq!(Target::parse("/x%ff"), Err(TargetError::NotUtf8));
+        let refused = |path| Target::parse(path).unwrap_err().to_string();
+        assert_eq!(refused("/api2/json/a%0d%0ab"), "the path holds the control character 0x0D");
+        assert_eq!(refused("/x%00y"), "the path holds the control character 0x00");
+        assert_eq!(refused("/x%C2%85"), "the path holds the control character 0x85");
+        assert_eq!(refused("/x%fc%"), "the path holds the byte 0xFC, which is not UTF-8");
         assert_eq!(Target::parse("x"), Err(TargetError::Relative));
     }
 }

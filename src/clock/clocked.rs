@@ -9,7 +9,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::heads::Heads;
 use super::{Clock, recent};
+
+/// No answer of the library's own is longer.
+const MAX_OWN_ANSWER: usize = 1024;
 
 /// A stream that tells its clock what happens on it.
 pub struct Clocked<S> {
@@ -17,16 +21,77 @@ pub struct Clocked<S> {
     clock: Arc<Clock>,
     /// was read before, and comes first
     early: Bytes,
+    /// may be handed over as it is, before that
+    ready: Bytes,
+    /// where heads begin, if it carries HTTP/1
+    heads: Option<Heads>,
+    /// what was written without a request: the library's answer to a head that it does not understand
+    own_answer: Vec<u8>,
+}
+
+/// What is left of a stream.
+pub struct Unclocked<S> {
+    pub stream: S,
+    /// read and not handed over
+    pub early: Bytes,
+    /// written and not sent; see `Clocked::http1`
+    pub own_answer: Vec<u8>,
+    /// the beginning of the last request's target
+    pub target: Vec<u8>,
 }
 
 impl<S> Clocked<S> {
     pub fn new(stream: S, early: Bytes, clock: Arc<Clock>) -> Self {
-        Self { stream, clock, early }
+        Self { stream, clock, early, ready: Bytes::new(), heads: None, own_answer: Vec::new() }
+    }
+
+    /// For a library that reads requests of HTTP/1 and answers them. It gets one head at a time, with an encoded target.
+    /// What it writes by itself, when a head is malformed, is kept for `into_parts`: it has no body that says why.
+    pub fn http1(stream: S, early: Bytes, clock: Arc<Clock>) -> Self {
+        Self { heads: Some(Heads::new()), ..Self::new(stream, early, clock) }
     }
 
     /// The stream, no longer watched.
-    pub fn into_inner(self) -> S {
-        self.stream
+    pub fn into_parts(self) -> Unclocked<S> {
+        let early = if self.ready.is_empty() { self.early } else { [self.ready, self.early].concat().into() };
+        let target = self.heads.as_ref().map_or_else(Vec::new, |heads| heads.target().to_vec());
+        Unclocked { stream: self.stream, early, own_answer: self.own_answer, target }
+    }
+
+    /// Hands over what belongs together of the bytes that `buffer` has from `before` on.
+    fn hand_over(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+        let Some(heads) = &mut self.heads else { return };
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        let taken = heads.take(read, || self.clock.take_body_length());
+        if taken.bytes == read.len() && taken.mended.is_none() {
+            return;
+        }
+        self.early = Bytes::copy_from_slice(read.get(taken.bytes..).unwrap_or_default());
+        let Some(mended) = taken.mended else { return buffer.set_filled(before + taken.bytes) };
+        buffer.set_filled(before);
+        self.ready = mended.into();
+        put(buffer, &mut self.ready);
+    }
+
+    /// The same of what was read before.
+    fn hand_over_early(&mut self, buffer: &mut ReadBuf<'_>) {
+        let there = self.early.len().min(buffer.remaining());
+        let Some(heads) = &mut self.heads else { return put(buffer, &mut self.early) };
+        let read = self.early.get(..there).unwrap_or_default();
+        let taken = heads.take(read, || self.clock.take_body_length());
+        let plain = self.early.split_to(taken.bytes);
+        self.ready = taken.mended.map_or(plain, Bytes::from);
+        put(buffer, &mut self.ready);
+    }
+
+    /// Keeps what the library answers by itself: nobody has been asked anything.
+    fn keeps(&mut self, bytes: &[u8]) -> bool {
+        let is_own = self.heads.is_some() && self.clock.settled.load(Ordering::Relaxed);
+        if !is_own || self.own_answer.len() + bytes.len() > MAX_OWN_ANSWER {
+            return false;
+        }
+        self.own_answer.extend_from_slice(bytes);
+        true
     }
 
     fn note_write(&self, written: Poll<usize>) {
@@ -37,6 +102,12 @@ impl<S> Clocked<S> {
             self.clock.write_waits.store(self.clock.now() + 1, Ordering::Relaxed);
         }
     }
+}
+
+/// As much as there is room for.
+fn put(buffer: &mut ReadBuf<'_>, bytes: &mut Bytes) {
+    let count = bytes.len().min(buffer.remaining());
+    buffer.put_slice(&bytes.split_to(count));
 }
 
 fn written(polled: &Poll<io::Result<usize>>) -> Poll<usize> {
@@ -53,11 +124,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.early.is_empty() {
-            let count = self.early.len().min(buffer.remaining());
-            buffer.put_slice(&self.early.split_to(count));
+        if !self.ready.is_empty() || !self.early.is_empty() {
+            let this = self.get_mut();
+            if this.ready.is_empty() {
+                this.hand_over_early(buffer);
+            } else {
+                put(buffer, &mut this.ready);
+            }
             recent::refresh();
-            self.clock.received();
+            this.clock.received();
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
@@ -65,6 +140,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
         if buffer.filled().len() > before {
             recent::refresh();
             self.clock.received();
+            self.hand_over(buffer, before);
         }
         polled
     }
@@ -76,12 +152,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.keeps(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.note_write(written(&polled));
         polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.clock.flushed();
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         // Without a wait before or now nothing went out.
         if polled.is_pending() || self.clock.write_waits.load(Ordering::Relaxed) > 0 {
@@ -91,6 +171,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.own_answer.is_empty() {
+            return Poll::Ready(Ok(())); // a better answer follows
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
@@ -99,6 +182,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(first) = slices.first().filter(|first| self.keeps(first)) {
+            return Poll::Ready(Ok(first.len()));
+        }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.note_write(written(&polled));
         polled

@@ -17,6 +17,15 @@ pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     .await;
 }
 
+/// Writes, for as long as that may take at most.
+pub(super) async fn write_last_words<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
+    let _ = timeout(LAST_WORDS, async {
+        stream.write_all(words).await?;
+        stream.flush().await
+    })
+    .await;
+}
+
 /// Writes and closes, for as long as that may take at most.
 pub(super) async fn say_last_words<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
     let _ = timeout(LAST_WORDS, async {

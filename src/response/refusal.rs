@@ -60,6 +60,11 @@ impl Form {
 pub enum Refusal {
     #[error("{0}")]
     BadRequest(&'static str),
+    /// what came is no request; the connection closes
+    #[error("{reason}")]
+    Malformed { status: StatusCode, reason: String },
+    #[error("the request head did not arrive in time")]
+    HeadTimeout,
     #[error("{0}")]
     Target(#[from] TargetError),
     #[error("no such file '{0}'")]
@@ -132,6 +137,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::Target(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::Malformed { status, .. } => *status,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::MethodUnknown(_) | Self::NoSuchUri | Self::UnexpectedContent(_) | Self::NotServed(_) => {
@@ -140,7 +146,7 @@ impl Refusal {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeaderTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UrlTooLong { .. } => StatusCode::URI_TOO_LONG,
-            Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout { .. } | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Denied(Denial::KeyFile(_))
             | Self::UnknownNode { .. }
@@ -203,6 +209,8 @@ impl Refusal {
             Self::HeaderTooLarge { .. } => Limit::Head,
             Self::UrlTooLong { .. } => Limit::Url,
             Self::BadRequest(_)
+            | Self::Malformed { .. }
+            | Self::HeadTimeout
             | Self::Target(_)
             | Self::NotFound(_)
             | Self::MethodNotAllowed { .. }
@@ -240,7 +248,8 @@ impl Refusal {
         if let Some(limit) = self.limit() {
             counters::limited(limit);
         }
-        let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 429 | 431);
+        let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 429 | 431)
+            || matches!(self, Self::Malformed { .. } | Self::HeadTimeout);
         let code = if form == Form::ExtJs && !keeps_status { StatusCode::OK } else { status };
         let (content_type, text) = form.failure(status, &message);
         let mut response = Response::new(body::full(Bytes::from(text)));

@@ -3,6 +3,7 @@
 mod bodies;
 mod errors;
 mod heads;
+mod targets;
 
 use crate::support::{Nodegate, Site};
 
@@ -53,6 +54,39 @@ fn a_client_that_wants_to_close_is_closed() {
         } else {
             assert_eq!(session.request("GET", VERSION, &cookie, b"").status, 200);
         }
+    }
+}
+
+#[test]
+fn an_answer_without_length_closes_in_http_1_0() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    for (method, path) in
+        [("GET", "/api2/json/standin/chunked"), ("GET", VERSION), ("HEAD", "/api2/json/standin/chunked")]
+    {
+        let mut session = gate.connect();
+        session.send(format!(
+            "{method} {path} HTTP/1.0\r\nHost: node1\r\nConnection: keep-alive\r\n{cookie}\r\n"
+        ));
+        let said = if path == VERSION || method == "HEAD" {
+            let reply = session.reply(method == "HEAD");
+            assert_eq!(session.request("GET", VERSION, &cookie, b"").status, 200, "{method} {path}");
+            reply.headers
+        } else {
+            let said = String::from_utf8(session.rest()).unwrap();
+            let (head, body) = said.split_once("\r\n\r\n").unwrap();
+            assert!(!body.is_empty() && !head.to_lowercase().contains("transfer-encoding"), "{said}");
+            let lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+            lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        let named = |name: &str| {
+            let found = said.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.to_lowercase()).collect::<Vec<_>>()
+        };
+        let stays = path == VERSION || method == "HEAD";
+        assert_eq!(named("connection"), [if stays { "keep-alive" } else { "close" }], "{method} {path}");
+        assert_eq!(named("keep-alive").is_empty(), !stays, "{method} {path}");
     }
 }
 

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 
 use super::client::{
-    BINARY, CLOSE, CONTINUATION, FINAL, Frame, PING, PONG, TEXT, content, frame, opened, read, read_to_end,
+    BINARY, CLOSE, CONTINUATION, Console, FINAL, Frame, PING, PONG, TEXT, UPGRADE, content, frame, opened,
+    read, read_to_end,
 };
 use crate::support::{Nodegate, Site};
 
@@ -31,6 +32,21 @@ fn a_paste_of_a_megabyte_in_fragments_arrives_whole() {
     assert_eq!(socket.receive(), Frame { opcode: PONG, payload: b"still there?".to_vec() });
     let (_server, bytes) = reader.join().unwrap();
     assert!(bytes == [paste, b"after".to_vec()].concat());
+}
+
+#[test]
+fn frames_in_the_record_of_the_handshake_arrive() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let console = Console::listen();
+    let path = console.path(&site, "root@pam");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: node1:8006\r\n{}{UPGRADE}\r\n", site.cookie("root@pam"));
+    let mut session = gate.connect();
+    session.send(
+        [head.into_bytes(), frame(FINAL | BINARY, b"first"), frame(FINAL | BINARY, b"second")].concat(),
+    );
+    assert_eq!(session.reply(true).status, 101);
+    assert_eq!(read(&mut console.accept(), 11), b"firstsecond");
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Nodegate, Reply, Site};
 
-const INVALID_PVE: &str = "permission denied - invalid PVE ticket";
-const INVALID_PMG: &str = "permission denied - invalid PMG ticket";
+const INVALID_PVE: &str = "Authentication failed!";
+const INVALID_PMG: &str = INVALID_PVE;
 const BAD_CSRF: &str = "Permission denied - invalid csrf token";
 const HOUR: u64 = 3600;
 

@@ -124,7 +124,7 @@ fn the_ticket_of_an_administrator_is_refused_there_and_good_elsewhere() {
     let public = Public::start(&[]);
     let admin = public.site.cookie("root@pam");
     let reply = public.request("GET", "/api2/json/version", &admin, "");
-    assert_eq!((reply.status, reply.reason.as_str()), (401, "permission denied - invalid PMG ticket"));
+    assert_eq!((reply.status, reply.reason.as_str()), (401, "Authentication failed!"));
     assert_eq!(public.gate.get("/api2/json/version", &admin).status, 200);
     let reply = public.request("GET", "/api2/json/version", &admin, "");
     assert_eq!(reply.status, 401, "known from a moment ago as well");

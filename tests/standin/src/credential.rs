@@ -84,7 +84,7 @@ fn extracted(header: &str, name: &str) -> Option<String> {
 }
 
 fn invalid() -> Failure {
-    Failure::new(401, "permission denied - invalid ticket")
+    Failure::new(401, "Authentication failed!")
 }
 
 #[cfg(test)]
