@@ -95,6 +95,8 @@ pub enum Command {
         #[command(flatten)]
         shadow: Comparison,
     },
+    /// Ask what serves the profile's port on this machine for each page of the profile
+    Pages { profile: String },
     /// List the built-in profiles, or print one
     Profiles { name: Option<String> },
     /// Write the manual pages or the shell completions into a directory

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use nodegate::cli::{self, Arguments, Command, DaemonArguments};
-use nodegate::command::{acl, check, daemon, generate, profiles, reload, route, run, shadow, status};
+use nodegate::command::{acl, check, daemon, generate, pages, profiles, reload, route, run, shadow, status};
 use nodegate::config;
 use nodegate::process::logging::{self, Reader};
 
@@ -33,6 +33,7 @@ fn command() -> ExitCode {
         Command::Reload { profile, confirm } => reload::run(&profile, &options, confirm),
         Command::Confirm { profile } => reload::confirm(&profile, &options),
         Command::Shadow { profile, shadow } => shadow::run(&profile, &options, &shadow),
+        Command::Pages { profile } => pages::run(&profile, &options),
         Command::Profiles { name } => profiles::run(name.as_deref()),
         Command::Generate { what, directory } => generate::run(what, &directory),
     }

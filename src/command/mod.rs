@@ -4,6 +4,7 @@ pub mod acl;
 pub mod check;
 pub mod daemon;
 pub mod generate;
+pub mod pages;
 pub mod profiles;
 pub mod reload;
 pub mod route;

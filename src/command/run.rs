@@ -69,7 +69,7 @@ fn build(config: Config, lasting: &Lasting, met: Option<&Met>) -> Result<Loaded,
     let engine = engine.map_err(|_| errors().cloned().collect::<Vec<_>>())?;
     let is_new = |problem: &&Problem| met.is_some_and(|met| !met.inheritance.knows(problem));
     let refused: Vec<_> = errors().filter(is_new).cloned().collect();
-    if refused.is_empty() { Ok(Loaded { engine: Arc::new(engine), problems }) } else { Err(refused) }
+    if refused.is_empty() { Ok(Loaded::new(engine, problems)) } else { Err(refused) }
 }
 
 /// The sockets of the predecessor, those that systemd has opened, or our own.

@@ -44,6 +44,8 @@ pub struct Product {
     pub page_policy: Option<String>,
     #[serde(default)]
     pub page: Vec<Page>,
+    /// the package with a worker that renders the product's pages by itself, for messages
+    pub worker_package: Option<String>,
     /// of the pages' templates
     #[serde(default)]
     pub variable: BTreeMap<String, Variable>,

@@ -1,6 +1,7 @@
 //! Whether the process is up, and whether it can serve: for load balancers and monitors, without login. The answers
 //! name no file, no address and no user.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -49,18 +50,18 @@ impl ProbePaths {
 
 /// The last judgment. Who asks meanwhile waits for the one that is being made.
 #[derive(Default)]
-pub struct Readiness(Mutex<Option<(Instant, Result<(), String>)>>);
+pub struct Readiness(Mutex<Option<(Instant, Result<String, String>)>>);
 
 /// Status and text of the answer.
 pub async fn judge(engine: &Engine, probe: Probe) -> (StatusCode, String) {
     let judged = match probe {
-        Probe::Health => Ok(()),
+        Probe::Health => Ok(String::new()),
         Probe::Ready if counters::is_draining() => Err("draining".to_owned()),
         Probe::Ready => engine.readiness.current(engine).await,
     };
     match (judged, probe) {
-        (Ok(()), Probe::Health) => (StatusCode::OK, "ok\n".to_owned()),
-        (Ok(()), Probe::Ready) => (StatusCode::OK, "ready\n".to_owned()),
+        (Ok(_), Probe::Health) => (StatusCode::OK, "ok\n".to_owned()),
+        (Ok(notes), Probe::Ready) => (StatusCode::OK, format!("ready\n{notes}")),
         (Err(why), Probe::Health | Probe::Ready) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
@@ -78,7 +79,7 @@ pub async fn serve(engine: &Engine, probe: Probe, method: &Method) -> Response<B
 }
 
 impl Readiness {
-    async fn current(&self, engine: &Engine) -> Result<(), String> {
+    async fn current(&self, engine: &Engine) -> Result<String, String> {
         let mut last = self.0.lock().await;
         if let Some((at, judged)) = &*last
             && at.elapsed() < LIFE
@@ -91,22 +92,40 @@ impl Readiness {
     }
 }
 
-/// Everything that keeps requests from being answered, a line each.
-async fn look(engine: &Engine) -> Result<(), String> {
+/// Everything that keeps requests from being answered, a line each; else the pages that fail, a line each. The API
+/// is served in spite of those, so they take no node out of a load balancer.
+async fn look(engine: &Engine) -> Result<String, String> {
     let mut reasons = Vec::new();
     let unreadable = engine.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty())
         || engine.tunnels.as_ref().is_some_and(|rules| rules.file_error().is_some());
     if unreadable {
         reasons.push("a key file cannot be read".to_owned());
     }
-    if engine.config.product.protocol == Protocol::Https {
-        let settings = &engine.config.settings;
-        let patience = settings.timeout.connect.min(PATIENCE);
-        if let Err(cause) = upstream::reach(&settings.backend.address, patience).await {
-            reasons.push(format!("the daemon cannot be connected to: {cause}"));
-        }
+    let settings = &engine.config.settings;
+    let patience = settings.timeout.connect.min(PATIENCE);
+    if engine.config.product.protocol == Protocol::Https
+        && let Err(cause) = upstream::reach(&settings.backend.address, patience).await
+    {
+        reasons.push(format!("the daemon cannot be connected to: {cause}"));
     }
-    if reasons.is_empty() { Ok(()) } else { Err(reasons.join("\n")) }
+    let mut notes = String::new();
+    for page in failing_pages(engine, patience).await {
+        let _ = writeln!(notes, "page {page} cannot be rendered");
+    }
+    if reasons.is_empty() {
+        return Ok(notes);
+    }
+    let lines: Vec<_> = reasons.iter().map(String::as_str).chain(notes.lines()).collect();
+    Err(lines.join("\n"))
+}
+
+/// Pages that need a worker, where there is none or it cannot be connected to.
+async fn failing_pages(engine: &Engine, patience: Duration) -> Vec<String> {
+    let pages = engine.pages.beyond_reader();
+    match &engine.config.settings.unprivileged {
+        Some(worker) if !pages.is_empty() && upstream::reach(worker, patience).await.is_ok() => Vec::new(),
+        Some(_) | None => pages,
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::body::{self, Body};
 use crate::gate::Denial;
-use crate::handler::page::PageError;
+use crate::handler::page::worker::PageUnavailable;
 use crate::handler::upload::UploadError;
 use crate::handler::websocket::ConsoleError;
 use crate::limits::Excess;
@@ -110,7 +110,7 @@ pub enum Refusal {
     #[error("proxy loop detected")]
     Loop,
     #[error("{0}")]
-    Page(#[from] PageError),
+    Page(#[from] PageUnavailable),
     #[error("{0}")]
     Peer(#[from] PeerError),
     #[error("streaming denied: another node may not name a file of this one")]

@@ -21,6 +21,14 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
 }
 
+impl Loaded {
+    /// A page that fails is logged like any other problem, and keeps nobody from serving: so it is added last.
+    pub fn new(engine: Engine, mut problems: Vec<Problem>) -> Self {
+        problems.extend(engine.pages.problems());
+        Self { engine: Arc::new(engine), problems }
+    }
+}
+
 impl Source {
     /// Everything anew. An error refuses it all, but one that the process has been serving with already.
     pub(super) fn load(&self, lasting: &Lasting, known: &[Problem]) -> Result<Loaded, Vec<Problem>> {
@@ -31,7 +39,7 @@ impl Source {
         let errors: Vec<_> =
             problems.iter().filter(|problem| problem.is_error() && !is_known(problem)).cloned().collect();
         match engine {
-            Ok(engine) if errors.is_empty() => Ok(Loaded { engine: Arc::new(engine), problems }),
+            Ok(engine) if errors.is_empty() => Ok(Loaded::new(engine, problems)),
             Err(_) if errors.is_empty() => {
                 Err(vec![Problem::error(Origin::Profile, "", "the configuration cannot be served")])
             }

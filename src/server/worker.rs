@@ -31,6 +31,8 @@ pub struct Worker {
     pub engine: Arc<Engine>,
     daemon: Upstream,
     unprivileged: Option<Upstream>,
+    /// the same address without the daemon as its spare, which serves no pages
+    pages: Option<Upstream>,
     peers: PeerPools,
     /// everything ends now
     pub stop: CancellationToken,
@@ -43,12 +45,14 @@ pub struct Worker {
 impl Worker {
     fn new(engine: Arc<Engine>, ends: Ends) -> Self {
         let (daemon, unprivileged) = upstreams(&engine);
+        let pages = page_worker(&engine);
         let Ends { stop, tasks } = ends;
         Self {
             generation: 0,
             engine,
             daemon,
             unprivileged,
+            pages,
             peers: PeerPools::default(),
             stop,
             retiring: CancellationToken::new(),
@@ -59,11 +63,13 @@ impl Worker {
     /// The same worker under the next configuration.
     fn with(&self, engine: Arc<Engine>) -> Self {
         let (daemon, unprivileged) = upstreams(&engine);
+        let pages = page_worker(&engine);
         Self {
             generation: self.generation.wrapping_add(1),
             engine,
             daemon,
             unprivileged,
+            pages,
             peers: PeerPools::default(),
             stop: self.stop.clone(),
             retiring: self.retiring.clone(),
@@ -77,6 +83,11 @@ impl Worker {
             (Route::Unprivileged, Some(unprivileged)) => unprivileged,
             _ => &self.daemon,
         }
+    }
+
+    /// What renders pages with the product's own code, where it is set.
+    pub fn page_worker(&self) -> Option<&Upstream> {
+        self.pages.as_ref()
     }
 
     /// Another node, ready to be asked for this client.
@@ -104,6 +115,12 @@ fn upstreams(engine: &Engine) -> (Upstream, Option<Upstream>) {
         to(address, upstreams::worker()).or_else(settings.backend.address.clone(), upstreams::daemon())
     };
     (to(&settings.backend.address, upstreams::daemon()), settings.unprivileged.as_ref().map(or_daemon))
+}
+
+fn page_worker(engine: &Engine) -> Option<Upstream> {
+    let settings = &engine.config.settings;
+    let address = settings.unprivileged.clone()?;
+    Some(Upstream::local(address, false, settings.timeout))
 }
 
 /// A worker thread as its connections know it: the configuration may be another one with each request.

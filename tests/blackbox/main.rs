@@ -44,6 +44,7 @@ mod log;
 mod log_json;
 mod monitoring;
 mod page;
+mod page_worker;
 mod privileges;
 mod real_client;
 mod reload;

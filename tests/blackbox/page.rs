@@ -390,20 +390,18 @@ fn a_template_that_cannot_be_rendered_is_named_without_its_path() {
     let gate = Nodegate::start(&site, &[]);
     let reply = gate.get("/", "");
     assert_eq!(reply.status, 500);
-    assert_eq!(
-        reply.text(),
-        "the template 'index.html.tpl' of this page is missing; is its package installed?\n"
-    );
-    site.write(PVE_INDEX, "a\n[% FOREACH x IN y %]\n");
+    let text = reply.text();
+    let missing = "the template 'index.html.tpl' of this page is missing; is its package installed?; ";
+    assert!(text.starts_with(missing), "{text}");
+    site.write(PVE_INDEX, "a\n[% PERL %]\n");
     let reply = gate.get("/", "");
     assert_eq!((reply.status, reply.header("content-type")), (500, Some("text/plain;charset=UTF-8")));
-    assert_eq!(
-        reply.text(),
-        "the template 'index.html.tpl' of this page, line 2: 'FOREACH' is not supported here\n"
-    );
+    let text = reply.text();
+    assert!(text.starts_with("the template 'index.html.tpl' of this page, line 2: "), "{text}");
+    assert!(text.contains("'PERL'"), "{text}");
     assert!(gate.stderr().contains("usr/share/pve-manager/index.html.tpl"));
     let told = Outcome::ask(&site, &["check", "pve"]).stderr;
-    assert!(told.contains("index.html.tpl: line 2: 'FOREACH' is not supported here"), "{told}");
+    assert!(told.contains("index.html.tpl: line 2: ") && told.contains("'PERL'"), "{told}");
     site.write(PVE_INDEX, "now it works");
     assert_eq!(gate.get("/", "").text(), "now it works");
 }

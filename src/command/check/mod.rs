@@ -103,9 +103,7 @@ fn missing_files(engine: &Engine) -> Vec<Problem> {
             problems.push(Problem::warning(Origin::Profile, "product.directory", message));
         }
     }
-    problems.extend(engine.pages.template_errors().into_iter().map(|error| {
-        Problem::warning(Origin::Profile, "product.page", format!("a page cannot be rendered: {error}"))
-    }));
+    problems.extend(engine.pages.problems());
     if let Some(error) = engine.uploads.as_ref().and_then(Uploads::problem) {
         let message = format!("no upload is possible: {error}");
         problems.push(Problem::warning(Origin::Profile, "product.upload.spool", message));

@@ -15,24 +15,26 @@ const LARGEST: usize = 32 << 20;
 const HEADERS: usize = 100;
 
 /// A server to be asked.
-pub(super) struct Server {
+pub(in crate::command) struct Server {
     tls: bool,
+    /// on this machine, where its name would fit no certificate
+    is_here: bool,
     host: String,
     port: u16,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) status: u16,
-    pub(super) reason: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+pub(in crate::command) struct Seen {
+    pub(in crate::command) status: u16,
+    pub(in crate::command) reason: String,
+    pub(in crate::command) headers: Vec<(String, String)>,
+    pub(in crate::command) body: Vec<u8>,
 }
 
 impl Server {
     /// Reads `https://HOST:PORT`.
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
+    pub(in crate::command) fn parse(url: &str) -> Result<Self, String> {
         let wrong = || format!("'{url}': write https://HOST:PORT");
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let tls = match uri.scheme_str() {
@@ -42,11 +44,17 @@ impl Server {
         };
         let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        Ok(Self { tls, host, port })
+        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        Ok(Self { tls, is_here, host, port })
+    }
+
+    /// A server with TLS on an address of this machine.
+    pub(in crate::command) fn here(address: IpAddr, port: u16) -> Self {
+        Self { tls: true, is_here: true, host: address.to_string(), port }
     }
 
     /// As a `Host` header names it.
-    pub(super) fn authority(&self) -> String {
+    pub(in crate::command) fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -55,7 +63,12 @@ impl Server {
     }
 
     /// Asks as if it were `authority` that is asked; `credential` is a whole header line.
-    pub(super) fn get(&self, target: &str, authority: &str, credential: &str) -> io::Result<Seen> {
+    pub(in crate::command) fn get(
+        &self,
+        target: &str,
+        authority: &str,
+        credential: &str,
+    ) -> io::Result<Seen> {
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: {authority}\r\nAccept-Encoding: identity\r\nConnection: close\r\n{credential}\r\n"
         );
@@ -84,11 +97,10 @@ impl Server {
         Err(last)
     }
 
-    /// Elsewhere a server has to prove itself before it gets a credential; on this machine its name would not fit.
+    /// Elsewhere a server has to prove itself before it gets a credential.
     fn connector(&self) -> io::Result<SslConnector> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-        let is_here = self.host == "localhost" || self.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if is_here {
+        if self.is_here {
             builder.set_verify(SslVerifyMode::NONE);
         }
         Ok(builder.build())
@@ -115,7 +127,7 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>>
 }
 
 impl Seen {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(in crate::command) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }

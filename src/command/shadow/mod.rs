@@ -1,6 +1,6 @@
 //! `nodegate shadow PROFILE`: asks the original and a nodegate beside it the same, and tells what differs.
 
-mod client;
+pub(super) mod client;
 mod difference;
 mod requests;
 

@@ -1,15 +1,19 @@
 //! Pages rendered from the product's own templates. Which template, and what its variables are, says the profile.
 
+mod faults;
 pub mod inert;
+mod log_interval;
 mod parser;
 mod syntax;
 pub mod template;
 #[cfg(test)]
 mod tests;
 mod variables;
+pub mod worker;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +23,8 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
-use self::template::Template;
+use self::log_interval::LogInterval;
+use self::template::{Template, TooLong};
 use self::variables::{Circumstances, Variables};
 use crate::config::Config;
 use crate::gate::{Login, joined};
@@ -38,6 +43,7 @@ pub struct Pages {
     all: Vec<Page>,
     variables: Variables,
     compression_enabled: bool,
+    worker: worker::PageWorker,
 }
 
 struct Page {
@@ -47,7 +53,14 @@ struct Page {
 
 struct Choice {
     when: Vec<String>,
-    template: Arc<WatchedFile<Template>>,
+    template: Arc<TemplateFile>,
+}
+
+/// A template, shared by all choices that name the same file.
+struct TemplateFile {
+    file: WatchedFile<Template>,
+    /// anybody may ask for a broken page, as often as they like
+    log_interval: LogInterval,
 }
 
 /// Why there is no page to send. Names no path, so it may be shown.
@@ -69,7 +82,7 @@ impl Pages {
     pub fn new(config: &Config) -> Result<Self, String> {
         let product = &config.product;
         let variables = Variables::new(&product.variable, &config.settings.node_name, &config.root)?;
-        let mut templates: BTreeMap<&Path, Arc<WatchedFile<Template>>> = BTreeMap::new();
+        let mut templates: BTreeMap<&Path, Arc<TemplateFile>> = BTreeMap::new();
         let mut pages = Vec::new();
         for page in &product.page {
             let mut choices = Vec::new();
@@ -79,12 +92,13 @@ impl Pages {
                 }
                 let template = templates
                     .entry(&choice.file)
-                    .or_insert_with(|| Arc::new(WatchedFile::new(config.root.path(&choice.file), parse)));
+                    .or_insert_with(|| Arc::new(TemplateFile::new(config.root.path(&choice.file))));
                 choices.push(Choice { when: choice.when.clone(), template: Arc::clone(template) });
             }
             pages.push(Page { url: page.url.clone(), choices });
         }
-        Ok(Self { all: pages, variables, compression_enabled: config.settings.compression })
+        let worker = worker::PageWorker::new(config);
+        Ok(Self { all: pages, variables, compression_enabled: config.settings.compression, worker })
     }
 
     /// The answer to a GET or HEAD for the page at `path`.
@@ -103,15 +117,8 @@ impl Pages {
             login,
         };
         let page = self.render(path, &circumstances)?;
-        Ok(self.response(Bytes::from(page), head).await)
-    }
-
-    /// What is wrong with the templates, each named once, for `check`.
-    pub fn template_errors(&self) -> Vec<FileError> {
-        let choices = self.all.iter().flat_map(|page| &page.choices);
-        let templates: BTreeMap<_, _> =
-            choices.map(|choice| (choice.template.path(), &choice.template)).collect();
-        templates.values().filter_map(|template| template.current().err()).collect()
+        let content_type = HeaderValue::from_static("text/html; charset=UTF-8");
+        Ok(self.response(Bytes::from(page), content_type, head).await)
     }
 
     fn render(&self, path: &str, circumstances: &Circumstances<'_>) -> Result<String, PageError> {
@@ -122,28 +129,39 @@ impl Pages {
             .iter()
             .find(|choice| choice.when.iter().all(|name| value(name).is_some_and(|value| value.is_true())))
             .ok_or(PageError::NoTemplate)?;
-        let name = || choice.template.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let template = choice.template.current().map_err(|error| {
-            tracing::error!(%error, "a page cannot be rendered");
-            match error {
-                FileError::Malformed { message, .. } => {
-                    PageError::Unsupported { name: name(), message: message.to_string() }
-                }
-                error if error.is_missing() => PageError::Missing { name: name() },
-                FileError::Unreadable { .. } | FileError::Silent { .. } => {
-                    PageError::Unreadable { name: name() }
-                }
-            }
+        let template = choice.template.file.current().map_err(|error| {
+            self.log_failure(&choice.template, &error);
+            choice.template.error(error)
         })?;
-        let values =
-            template.value.names().filter_map(|name| Some((name.to_owned(), value(name)?))).collect();
-        template
-            .value
-            .render(&values)
-            .map_err(|error| PageError::TooLong { name: name(), message: error.to_string() })
+        self.render_template(&template.value, circumstances).map_err(|error| {
+            self.log_failure(&choice.template, &error);
+            PageError::TooLong { name: choice.template.name(), message: error.to_string() }
+        })
     }
 
-    async fn response(&self, page: Bytes, head: &Parts) -> Response<Body> {
+    fn render_template(
+        &self,
+        template: &Template,
+        circumstances: &Circumstances<'_>,
+    ) -> Result<String, TooLong> {
+        let value = |name: &str| self.variables.value(name, circumstances);
+        let values = template.names().filter_map(|name| Some((name.to_owned(), value(name)?))).collect();
+        template.render(&values)
+    }
+
+    fn log_failure(&self, template: &TemplateFile, cause: &dyn Display) {
+        if !template.log_interval.is_due() {
+            return;
+        }
+        let file = template.file.path().display();
+        if let Some(worker) = &self.worker.address {
+            tracing::warn!(%file, %worker, "page not rendered, asking the worker: {cause}");
+        } else {
+            tracing::error!(%file, "page not rendered: {cause}");
+        }
+    }
+
+    async fn response(&self, page: Bytes, content_type: HeaderValue, head: &Parts) -> Response<Body> {
         let coded = match self.coding(&page, &head.headers) {
             Some(coding) => compress::compress(coding, page.clone()).await.ok().map(|bytes| (coding, bytes)),
             None => None,
@@ -156,7 +174,7 @@ impl Pages {
         let is_head = head.method == Method::HEAD;
         let mut response = Response::new(if is_head { body::empty() } else { body::full(bytes) });
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=UTF-8"));
+        headers.insert(CONTENT_TYPE, content_type);
         headers.insert(CONTENT_LENGTH, length);
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         if let Some(coding) = coding {
@@ -172,6 +190,28 @@ impl Pages {
         let lines: Option<Vec<_>> =
             headers.get_all(ACCEPT_ENCODING).iter().map(|line| line.to_str().ok()).collect();
         compress::negotiate(Some(&lines?.join(", ")), &OFFERED)
+    }
+}
+
+impl TemplateFile {
+    fn new(path: PathBuf) -> Self {
+        Self { file: WatchedFile::new(path, parse), log_interval: LogInterval::default() }
+    }
+
+    /// The file's name without its directory.
+    fn name(&self) -> String {
+        self.file.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn error(&self, error: FileError) -> PageError {
+        let name = self.name();
+        match error {
+            FileError::Malformed { message, .. } => {
+                PageError::Unsupported { name, message: message.to_string() }
+            }
+            error if error.is_missing() => PageError::Missing { name },
+            FileError::Unreadable { .. } | FileError::Silent { .. } => PageError::Unreadable { name },
+        }
     }
 }
 

@@ -167,8 +167,8 @@ fn tell(reloaded: &Reloaded) {
             tracing::info!(pid, "the successor serves; ending with the last connection");
         }
         Ok(summary) => {
-            for warning in &summary.warnings {
-                tracing::warn!("{warning}");
+            for problem in &summary.warnings {
+                if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
             }
             tracing::info!(changed = summary.changed.join(", "), "reloaded");
         }

@@ -1,0 +1,133 @@
+//! `nodegate pages PROFILE`: asks whatever serves the profile's port on this machine for each page of the profile.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
+use std::process::ExitCode;
+
+use super::shadow::client::{Seen, Server};
+use super::{NOT_RUNNING, fail, load, say};
+use crate::config::page::{Choice, Page, Source};
+use crate::config::product::Product;
+use crate::config::settings::ListenAddress;
+use crate::config::{Config, Options};
+
+/// Not one that a profile takes for a phone.
+const USER_AGENT: &str = concat!("User-Agent: nodegate/", env!("CARGO_PKG_VERSION"), "\r\n");
+/// Characters of a reason that are shown.
+const MAX_REASON: usize = 400;
+
+/// One line for each page and each of its templates: `ok TARGET` or `failed TARGET: REASON`.
+pub fn run(profile: &str, options: &Options) -> ExitCode {
+    let config = match load(profile, options) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let server = match address(&config) {
+        Ok(address) => Server::here(address, config.settings.listen.port),
+        Err(message) => return fail(&message),
+    };
+    let targets = targets(&config.product);
+    let (mut failed, mut silent) = (0, 0);
+    for target in &targets {
+        match ask(&server, target) {
+            Ok(()) => say(&format!("ok {target}")),
+            Err((reason, is_silent)) => {
+                failed += 1;
+                silent += usize::from(is_silent);
+                say(&format!("failed {target}: {reason}"));
+            }
+        }
+    }
+    if silent > 0 && silent == targets.len() {
+        return ExitCode::from(NOT_RUNNING);
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Where the port is reached from here.
+fn address(config: &Config) -> Result<IpAddr, String> {
+    match &config.settings.listen.address {
+        ListenAddress::Any | ListenAddress::AnyV6 => Ok(Ipv4Addr::LOCALHOST.into()),
+        ListenAddress::Literal { zone: Some(zone), address } => {
+            Err(format!("pages cannot be asked at the link-local address {address}%{zone}"))
+        }
+        ListenAddress::Literal { address: IpAddr::V4(any), .. } if any.is_unspecified() => {
+            Ok(Ipv4Addr::LOCALHOST.into())
+        }
+        ListenAddress::Literal { address: IpAddr::V6(any), .. } if any.is_unspecified() => {
+            Ok(Ipv6Addr::LOCALHOST.into())
+        }
+        ListenAddress::Literal { address, .. } => Ok(*address),
+        ListenAddress::Name(name) => {
+            let found = (name.as_str(), 0).to_socket_addrs().ok().and_then(|mut found| found.next());
+            found.map(|found| found.ip()).ok_or_else(|| format!("the name {name} cannot be resolved"))
+        }
+    }
+}
+
+/// A request for each template: the query that the profile's conditions ask for.
+fn targets(product: &Product) -> Vec<String> {
+    let target = |page: &Page, choice: &Choice| {
+        let parameters: Option<Vec<_>> =
+            choice.when.iter().map(|name| Some(format!("{}=1", parameter(product, name)?))).collect();
+        let parameters = parameters?.join("&");
+        Some(if parameters.is_empty() { page.url.clone() } else { format!("{}?{parameters}", page.url) })
+    };
+    let mut targets: Vec<_> = product
+        .page
+        .iter()
+        .flat_map(|page| page.template.iter().filter_map(move |choice| target(page, choice)))
+        .collect();
+    targets.sort();
+    targets.dedup();
+    targets
+}
+
+/// The query parameter that sets a variable; `None` where only something else does, such as a cookie.
+fn parameter<'p>(product: &'p Product, variable: &str) -> Option<&'p str> {
+    let sources = &product.variable.get(variable)?.from;
+    sources
+        .iter()
+        .find_map(|source| if let Source::Query(name) = source { Some(name.as_str()) } else { None })
+}
+
+/// A page is html with something in it. The error says whether nothing answers at all.
+fn ask(server: &Server, target: &str) -> Result<(), (String, bool)> {
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    let seen = server
+        .get(target, &server.authority(), USER_AGENT)
+        .map_err(|error| (error.to_string(), refused(&error)))?;
+    let is_html = seen.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+    if seen.status == 200 && is_html && !seen.body.is_empty() { Ok(()) } else { Err((reason(&seen), false)) }
+}
+
+/// The body of a failure says more than the reason phrase, where it is text.
+fn reason(seen: &Seen) -> String {
+    let text = String::from_utf8_lossy(&seen.body);
+    let first = text.lines().next().unwrap_or_default().trim();
+    let is_text = seen.header("content-type").is_none_or(|kind| kind.starts_with("text/plain"));
+    let told = if is_text && !first.is_empty() { first } else { seen.reason.as_str() };
+    let told: String = told.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    match seen.header("content-type") {
+        Some(kind) if seen.status == 200 => format!("200 with {kind}, {} bytes", seen.body.len()),
+        _ => format!("{} {told}", seen.status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn targets_of(profile: &str) -> Vec<String> {
+        targets(&Config::load(profile, &Options::default()).unwrap().product)
+    }
+
+    #[test]
+    fn every_template_is_asked_once() {
+        assert_eq!(targets_of("pve"), ["/", "/?console=1&novnc=1", "/?console=1&xtermjs=1", "/?mobile=1"]);
+        let quarantine = ["/quarantine", "/quarantine?console=1&xtermjs=1", "/quarantine?mobile=1"];
+        assert_eq!(targets_of("pmg"), [&["/", "/?console=1&xtermjs=1"], &quarantine[..]].concat());
+        assert!(targets_of("spice").is_empty());
+    }
+}

@@ -1,0 +1,249 @@
+//! The second line: a page that the built-in reader cannot render is asked of the unprivileged worker, which renders it
+//! with the installed product's own code.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::log_interval::LogInterval;
+use super::{PageError, Pages};
+use crate::config::Config;
+use crate::config::page::Source;
+use crate::engine::Engine;
+use crate::gate::{Login, credential, joined};
+use crate::handler::trace;
+use crate::response::body::Body;
+use crate::target::query_parameters;
+use crate::upstream::outgoing::Outgoing;
+use crate::upstream::{Answer, Upstream, UpstreamError};
+
+/// Bytes of a page that is passed on.
+const MAX_PAGE_BYTES: usize = 4 << 20;
+/// Bytes of a cookie's value; the values that templates take are words.
+const MAX_COOKIE_BYTES: usize = 256;
+/// Bytes of the browser's name. The worker's server gives no answer to a head over 8 KiB.
+const MAX_USER_AGENT_BYTES: usize = 1024;
+
+/// What a path may not hold as it is (RFC 3986, section 3.3).
+const PATH: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
+/// What a cookie's value holds as it is: the same characters as in a credential that is sent to a daemon.
+const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What the profile and the settings say of the worker.
+pub(super) struct PageWorker {
+    /// as the settings have it; `None` without a worker
+    pub(super) address: Option<String>,
+    /// what an admin does about a page that has no worker
+    pub(super) remedy: String,
+    /// cookies that the templates' variables come from
+    cookies: Vec<String>,
+    ticket_cookie: Option<String>,
+    /// query parameters that bring a ticket
+    link_parameters: Vec<String>,
+    log_interval: LogInterval,
+}
+
+/// A page that is asked of the worker.
+pub struct PageRequest<'a> {
+    pub head: &'a Parts,
+    /// the decoded path
+    pub path: &'a str,
+    /// of the ticket that nodegate verified for this listener
+    pub login: Option<&'a Login>,
+    /// the client's address, as daemons are told it
+    pub client: &'a HeaderValue,
+}
+
+/// A page that neither nodegate nor a worker renders. Names no path, so it may be shown.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}; {remedy}")]
+pub struct PageUnavailable {
+    cause: PageError,
+    remedy: String,
+}
+
+/// Why there is no page from the worker.
+#[derive(Debug, thiserror::Error)]
+enum WorkerError {
+    #[error("the request target is malformed")]
+    Target,
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    #[error("it answered {status}")]
+    Status { status: u16, reason: String },
+    #[error("its answer is not text/html")]
+    ContentType,
+    #[error("its answer is compressed, which was not asked for")]
+    Compressed,
+    #[error("its answer is empty")]
+    Empty,
+    #[error("its page is longer than {MAX_PAGE_BYTES} bytes")]
+    TooLong,
+}
+
+impl PageWorker {
+    pub(super) fn new(config: &Config) -> Self {
+        let product = &config.product;
+        let sources = product.variable.values().flat_map(|variable| &variable.from);
+        let mut cookies: Vec<_> = sources
+            .filter_map(|source| if let Source::Cookie(name) = source { Some(name.clone()) } else { None })
+            .collect();
+        cookies.sort();
+        cookies.dedup();
+        let tickets = product.gate.iter().flat_map(|gate| &gate.ticket);
+        Self {
+            address: config.settings.unprivileged.as_ref().map(ToString::to_string),
+            remedy: match &product.worker_package {
+                Some(package) => {
+                    format!(
+                        "install {package}, whose worker renders it with the product's own code, or report it"
+                    )
+                }
+                None => {
+                    "set backend.unprivileged to a worker that serves the product's own pages, or report it"
+                        .to_owned()
+                }
+            },
+            cookies,
+            ticket_cookie: product.gate.as_ref().map(|gate| gate.cookie.clone()),
+            link_parameters: tickets.filter_map(|kind| kind.link.clone()).collect(),
+            log_interval: LogInterval::default(),
+        }
+    }
+
+    /// The cookies that go along, built anew: those of the templates, and a ticket that nodegate found good. The
+    /// worker verifies it again.
+    fn cookies(&self, asked: &PageRequest<'_>) -> Option<HeaderValue> {
+        let given = joined(&asked.head.headers, &COOKIE);
+        let ticket = self.ticket_cookie.as_ref().filter(|_| asked.login.is_some());
+        let mut line = String::new();
+        for name in self.cookies.iter().chain(ticket) {
+            let Some(value) = credential::value_of(name, &given) else { continue };
+            if Some(name) != ticket && value.len() > MAX_COOKIE_BYTES {
+                continue;
+            }
+            let separator = if line.is_empty() { "" } else { "; " };
+            let _ = write!(line, "{separator}{name}={}", utf8_percent_encode(&value, COOKIE_VALUE));
+        }
+        let mut value = HeaderValue::from_str(&line).ok().filter(|_| !line.is_empty())?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// Path and query as they came, but for a ticket in a link that nodegate did not take. Where the request has a
+    /// cookie no link is looked at, and the worker may not see that there was one.
+    fn target(&self, asked: &PageRequest<'_>) -> String {
+        let query = asked.head.uri.query().unwrap_or_default();
+        let by_link = asked.login.is_some() && !asked.head.headers.contains_key(COOKIE);
+        let goes_along = |parameter: &&str| {
+            by_link
+                || query_parameters(parameter)
+                    .all(|(name, _)| !self.link_parameters.iter().any(|link| *link == name))
+        };
+        let mut target = utf8_percent_encode(asked.path, PATH).to_string();
+        let parameters: Vec<_> = query.split(['&', ';']).filter(goes_along).collect();
+        if !query.is_empty() {
+            let _ = write!(target, "?{}", parameters.join("&"));
+        }
+        target
+    }
+}
+
+impl Pages {
+    /// The answer of the worker to a page that failed here because of `cause`.
+    pub async fn from_worker(
+        &self,
+        engine: &Engine,
+        upstream: Option<&Upstream>,
+        asked: &PageRequest<'_>,
+        cause: PageError,
+    ) -> Result<Response<Body>, PageUnavailable> {
+        let Some(upstream) = upstream else {
+            return Err(PageUnavailable { cause, remedy: self.worker.remedy.clone() });
+        };
+        match self.ask(engine, upstream, asked).await {
+            Ok((page, content_type)) => Ok(self.response(page, content_type, asked.head).await),
+            Err(error) => {
+                self.log_worker_error(&error);
+                let remedy = format!("the worker does not render it either: {error}; its log tells more");
+                Err(PageUnavailable { cause, remedy })
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        engine: &Engine,
+        upstream: &Upstream,
+        asked: &PageRequest<'_>,
+    ) -> Result<(Bytes, HeaderValue), WorkerError> {
+        let request = self.request(engine, asked).ok_or(WorkerError::Target)?;
+        let Answer { response, mut body, started } = upstream.send(request).await?;
+        let (head, ()) = response.into_parts();
+        if head.status != StatusCode::OK {
+            let reason = head.extensions.get::<ReasonPhrase>();
+            let reason = reason.map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned());
+            let reason = reason.unwrap_or_default();
+            return Err(WorkerError::Status { status: head.status.as_u16(), reason });
+        }
+        let content_type = head.headers.get(CONTENT_TYPE).filter(|value| is_html(value));
+        let content_type = content_type.ok_or(WorkerError::ContentType)?.clone();
+        if head.headers.contains_key(CONTENT_ENCODING) {
+            return Err(WorkerError::Compressed);
+        }
+        let is_long = |length: u64| usize::try_from(length).map_or(true, |length| length > MAX_PAGE_BYTES);
+        if body.length().is_some_and(is_long) {
+            return Err(WorkerError::TooLong);
+        }
+        let page = upstream.whole(&mut body, MAX_PAGE_BYTES, started).await?;
+        if page.is_empty() { Err(WorkerError::Empty) } else { Ok((page, content_type)) }
+    }
+
+    /// A plain GET, also for HEAD, which the worker's server does not know. Nothing else of the client goes along.
+    fn request(&self, engine: &Engine, asked: &PageRequest<'_>) -> Option<Outgoing> {
+        let headers = &asked.head.headers;
+        let mut request = Outgoing::new(Method::GET, &self.worker.target(asked))?;
+        if let Some(host) = headers.get(HOST) {
+            request.header(&HOST, host);
+        }
+        if let Some(name) = &engine.backend_headers.looped {
+            request.header(name, &HeaderValue::from_static("true"));
+        }
+        if let Some(name) = &engine.backend_headers.client {
+            request.header(name, asked.client);
+        }
+        for (name, value) in trace::headers(&engine.config.settings.tracing, headers) {
+            request.header(&name, &value);
+        }
+        if let Some(cookies) = self.worker.cookies(asked) {
+            request.header(&COOKIE, &cookies);
+        }
+        let user_agent = headers.get(USER_AGENT).filter(|value| value.len() <= MAX_USER_AGENT_BYTES);
+        if let Some(user_agent) = user_agent {
+            request.header(&USER_AGENT, user_agent);
+        }
+        request.header(&CONNECTION, &HeaderValue::from_static("close"));
+        Some(request)
+    }
+
+    /// The client is told less: what the product's code says may name files.
+    fn log_worker_error(&self, error: &WorkerError) {
+        if !self.worker.log_interval.is_due() {
+            return;
+        }
+        let worker = self.worker.address.as_deref().unwrap_or_default();
+        let reason = if let WorkerError::Status { reason, .. } = error { reason } else { "" };
+        tracing::error!(%worker, reason, "the worker does not render a page: {error}");
+    }
+}
+
+fn is_html(content_type: &HeaderValue) -> bool {
+    let media_type = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("text/html")
+}

@@ -1,0 +1,148 @@
+//! Who is told of a page that cannot be rendered: the client, `check`, the log, and monitors.
+
+use super::{INDEX, MOBILE, TOMORROW, Worker, page, site, start};
+use crate::support::nodegate::{eventually, free_port};
+use crate::support::{Nodegate, Outcome, Site};
+use nix::sys::signal::Signal;
+
+const REMEDY: &str =
+    "install nodegate-pve, whose worker renders it with the product's own code, or report it";
+
+#[test]
+fn without_a_worker_the_page_says_what_to_do() {
+    let site = site();
+    let gate = Nodegate::start(&site, &[]);
+    let reply = gate.get("/", "");
+    assert_eq!((reply.status, reply.header("content-type")), (500, Some("text/plain;charset=UTF-8")));
+    let text = reply.text();
+    for part in ["template 'index.html.tpl'", "line 2", "'PERL'", REMEDY] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("/usr/share"), "{text}");
+    assert!(reply.reason.contains("line 2"), "{}", reply.reason);
+    // The log has it once, however often somebody asks.
+    for _ in 0..5 {
+        assert_eq!(gate.get("/", "").status, 500);
+    }
+    let log = gate.stderr();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("page not rendered")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("ERROR") && told[0].contains("usr/share/pve-manager/index.html.tpl"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn check_fails_for_a_page_that_nobody_renders() {
+    let site = site();
+    let outcome = Outcome::check(&site, &[]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    let path = site.path(INDEX);
+    let line = outcome.stderr.lines().find(|line| line.contains("page / cannot be rendered")).unwrap();
+    assert!(line.starts_with("profile: product.page: page / "), "{line}");
+    assert!(line.contains(&format!("{}: line 2: ", path.display())) && line.contains("PERL"), "{line}");
+    assert!(line.ends_with(REMEDY), "{line}");
+    let (code, json) = Outcome::check_json(&site, &[]);
+    let problem = &json["problems"][0];
+    assert_eq!((code, problem["key"].as_str()), (1, Some("product.page")), "{json}");
+    // With a worker it is a warning that says so, whether or not the worker runs now.
+    let outcome = Outcome::check(&site, &["backend.unprivileged=127.0.0.1:86"]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let line = outcome.stderr.lines().find(|line| line.contains("page / cannot be rendered")).unwrap();
+    assert!(line.contains("product.page: warning: "), "{line}");
+    assert!(line.ends_with("; the worker at 127.0.0.1:86 is asked for it"), "{line}");
+    site.write(INDEX, "good");
+    assert_eq!(Outcome::check(&site, &[]).code, 0);
+}
+
+#[test]
+fn a_missing_template_counts_where_its_package_is() {
+    let site = Site::pve();
+    let outcome = Outcome::check(&site, &[]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    for page in ["page / cannot", "page / (mobile) cannot", "page / (console, novnc) cannot"] {
+        let line = outcome.stderr.lines().find(|line| line.contains(page)).unwrap();
+        assert!(line.contains("warning: ") && line.ends_with("; its package is not installed"), "{line}");
+    }
+    // The package is there, and its template is not: it was moved, and phones get no page.
+    site.write("/usr/share/pve-yew-mobile-gui/index.html", "moved");
+    let outcome = Outcome::check(&site, &[]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(outcome.stderr.contains("product.page: page / (mobile) cannot be rendered: "), "{outcome:?}");
+    assert_eq!(Outcome::check(&site, &["backend.unprivileged=127.0.0.1:86"]).code, 0);
+}
+
+#[test]
+fn a_template_of_two_pages_is_named_once() {
+    let site = Site::pmg();
+    site.write("/usr/share/javascript/pmg-gui/pmg-index.html.tt", TOMORROW);
+    let outcome = Outcome::check(&site, &[]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    let told: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("line 2")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("page /, /quarantine cannot be rendered"), "{told:?}");
+}
+
+#[test]
+fn start_and_reload_log_pages_that_fail() {
+    let site = site();
+    let gate = Nodegate::start(&site, &[]);
+    let told = |page: &str| {
+        let wanted = format!("product.page: page {page} cannot be rendered");
+        gate.stderr().lines().filter(|line| line.contains("ERROR") && line.contains(&wanted)).count()
+    };
+    assert_eq!((told("/"), told("/ (mobile)")), (1, 0), "{}", gate.stderr());
+    assert_eq!(gate.get("/-/ready", "").text(), "ready\npage / cannot be rendered\n");
+    assert_eq!(gate.get("/-/ready", "").status, 200);
+    // A page that fails keeps no reload from counting.
+    site.write(MOBILE, TOMORROW);
+    site.write("/etc/nodegate/pve.toml", "[timeout]\nidle = 33\n");
+    gate.signal(Signal::SIGHUP);
+    eventually("it is reloaded", || gate.stderr().contains("reloaded changed=\"timeout.idle\""));
+    assert_eq!((told("/"), told("/ (mobile)")), (2, 1), "{}", gate.stderr());
+    eventually("monitors hear of both", || {
+        let text = gate.get("/-/ready", "").text();
+        text == "ready\npage / cannot be rendered\npage / (mobile) cannot be rendered\n"
+    });
+    site.write(MOBILE, "good");
+    site.write(INDEX, "good");
+    eventually("all pages are good", || gate.get("/-/ready", "").text() == "ready\n");
+}
+
+#[test]
+fn a_worker_makes_failing_pages_a_warning() {
+    let (site, worker) = (site(), Worker::start(page("x")));
+    let gate = start(&site, &worker, &[]);
+    let log = gate.stderr();
+    let line = log.lines().find(|line| line.contains("page / cannot be rendered")).unwrap();
+    assert!(line.contains("WARN") && line.contains("is asked for it"), "{line}");
+    assert_eq!(gate.get("/-/ready", "").text(), "ready\n");
+    let gone = format!("backend.unprivileged=127.0.0.1:{}", free_port());
+    let gate = Nodegate::start(&site, &[&gone]);
+    assert_eq!(gate.get("/-/ready", "").text(), "ready\npage / cannot be rendered\n");
+}
+
+#[test]
+fn every_page_is_asked_by_a_command() {
+    let site = site();
+    for path in [MOBILE, "/usr/share/novnc-pve/index.html.tpl", "/usr/share/pve-xtermjs/index.html.tpl"] {
+        site.write(path, "good");
+    }
+    let gate = Nodegate::start(&site, &[]);
+    let port = format!("listen.port={}", gate.port());
+    let ask = || Outcome::ask(&site, &["--set", &port, "--set", "listen.address=127.0.0.1", "pages", "pve"]);
+    let asked = ask();
+    assert_eq!(asked.code, 1, "{asked:?}");
+    let lines: Vec<_> = asked.stdout.lines().collect();
+    assert!(lines[0].starts_with("failed /: 500 the template 'index.html.tpl' of this page"), "{asked:?}");
+    assert!(lines[0].ends_with(REMEDY), "{asked:?}");
+    assert_eq!(lines[1..], ["ok /?console=1&novnc=1", "ok /?console=1&xtermjs=1", "ok /?mobile=1"]);
+    site.write(INDEX, "good");
+    let asked = ask();
+    assert_eq!((asked.code, asked.stdout.lines().next()), (0, Some("ok /")));
+    gate.stop();
+    let asked = ask();
+    assert_eq!(asked.code, 3, "{asked:?}");
+    assert_eq!(asked.stdout.lines().filter(|line| line.starts_with("failed /")).count(), 4);
+}
