@@ -120,7 +120,7 @@ fn upstreams(engine: &Engine) -> (Upstream, Option<Upstream>) {
 fn page_worker(engine: &Engine) -> Option<Upstream> {
     let settings = &engine.config.settings;
     let address = settings.unprivileged.clone()?;
-    Some(Upstream::local(address, false, settings.timeout))
+    Some(Upstream::local(address, false, settings.timeout, upstreams::worker()))
 }
 
 /// A worker thread as its connections know it: the configuration may be another one with each request.
