@@ -9,4 +9,5 @@ mod listed;
 mod load;
 mod messages;
 mod origins;
+mod panel;
 mod refusals;

@@ -17,9 +17,9 @@ const CLIENT: &str = "127.0.0.55";
 const FORGED: &str = "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n";
 
 /// A proxy in front, ended when dropped.
-struct Front {
+pub(super) struct Front {
     child: Child,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     directory: tempfile::TempDir,
 }
 
@@ -32,7 +32,11 @@ impl Drop for Front {
 
 impl Front {
     /// Writes its configuration, for which it is told its directory and its port, and waits until it listens.
-    fn start(program: &str, arguments: &[&str], configuration: impl Fn(&Path, u16) -> String) -> Self {
+    pub(super) fn start(
+        program: &str,
+        arguments: &[&str],
+        configuration: impl Fn(&Path, u16) -> String,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let file = directory.path().join("configuration");
@@ -46,12 +50,16 @@ impl Front {
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let front = Self { child: command.spawn().unwrap(), address, directory };
-        eventually("the front listens", || TcpStream::connect(address).is_ok());
+        let mut front = Self { child: command.spawn().unwrap(), address, directory };
+        eventually("the front listens", || {
+            let ended = front.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{program} ended: {}", front.log());
+            TcpStream::connect(address).is_ok()
+        });
         front
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         let log: PathBuf = self.directory.path().join("log");
         std::fs::read_to_string(log).unwrap_or_default()
     }

@@ -2,6 +2,7 @@
 
 mod fronts;
 mod proxy_protocol;
+mod recipes;
 
 use crate::cluster::machines::Cluster;
 use crate::support::nodegate::{eventually, free_port};

@@ -58,6 +58,14 @@ impl Session {
         Self::over(tcp(address).map_err(|error| error.to_string())?)
     }
 
+    /// As a browser does it that looks for that name.
+    pub fn tls_to(name: &str, address: SocketAddr) -> Self {
+        let stream = tcp(address).unwrap();
+        let configuration = connector().configure().unwrap().verify_hostname(false);
+        let stream = configuration.connect(name, stream).unwrap();
+        Self { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new() }
+    }
+
     fn over(stream: TcpStream) -> Result<Self, String> {
         let configuration = connector().configure().unwrap();
         let configuration = configuration.verify_hostname(false).use_server_name_indication(false);
@@ -93,14 +101,15 @@ impl Session {
     }
 
     /// Sends a well-formed request and reads its answer. `Content-Length` is added when there is a body or the
-    /// method wants one.
+    /// method wants one, and a `Host` unless the headers begin with one.
     pub fn request(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
         let length = if body.is_empty() && !matches!(method, "POST" | "PUT") {
             String::new()
         } else {
             format!("Content-Length: {}\r\n", body.len())
         };
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: node1:8006\r\n{length}{headers}\r\n");
+        let host = if headers.starts_with("Host: ") { "" } else { "Host: node1:8006\r\n" };
+        let head = format!("{method} {path} HTTP/1.1\r\n{host}{length}{headers}\r\n");
         self.send([head.as_bytes(), body].concat());
         self.reply(method == "HEAD")
     }
