@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use nodegate::forwarded_host::named;
 use nodegate::proxy_protocol::{client, header};
 use nodegate::real_ip::{said, vouched};
 
@@ -23,6 +24,7 @@ pub(crate) fn proxy_header(bytes: &[u8]) {
 /// Lines of a header, as a client has sent them. Whatever they are, a proxy that adds the client's address to them is
 /// heard, be it in a line of its own or behind the last one.
 pub(crate) fn real_ip(bytes: &[u8]) {
+    forwarded_host(bytes);
     for (name, added) in
         [("x-forwarded-for", CLIENT.to_owned()), ("forwarded", format!("for={CLIENT};proto=https"))]
     {
@@ -47,6 +49,21 @@ pub(crate) fn real_ip(bytes: &[u8]) {
             let trusting_nobody = vouched(&name, &headers, PROXY, |_| false);
             assert!(lines().len() > 1 || alone.is_none_or(|alone| alone == trusting_nobody), "{alone:?}");
         }
+    }
+}
+
+/// The same for the name of the host: what the proxy adds is named, and nothing that the client has sent.
+fn forwarded_host(bytes: &[u8]) {
+    let lines = || bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    for (name, added) in
+        [("x-forwarded-host", "front.example"), ("forwarded", "for=192.0.2.7;host=front.example")]
+    {
+        let name = HeaderName::from_static(name);
+        let mut lines = lines();
+        lines.push(added.as_bytes().to_vec());
+        let Some(headers) = headers(&name, &lines) else { continue };
+        let hosts: Vec<_> = named(&headers, |_| false).iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["front.example"], "{lines:?}");
     }
 }
 
