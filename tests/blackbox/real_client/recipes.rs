@@ -94,8 +94,8 @@ impl Names<'_> {
         if recipe.contains("wss://") {
             names.extend(["rewrite", "proxy_wstunnel"]);
         }
-        let modules: String =
-            names.iter().map(|name| format!("LoadModule {name}_module {modules}/mod_{name}.so\n")).collect();
+        let load = |name: &&str| format!("LoadModule {name}_module {modules}/mod_{name}.so\n");
+        let modules = names.iter().map(load).collect::<Vec<_>>().concat();
         let host = self.put_into(recipe).replace("*:443", &format!("127.0.0.1:{port}"));
         format!(
             "ServerRoot {run}\nDefaultRuntimeDir {run}\nPidFile {run}/pid\nMutex pthread\nUser www-data\n\

@@ -61,7 +61,9 @@ fn an_overridden_value_is_named_with_both_places() {
     ];
     let outcome = Outcome::check(&site, &[]);
     assert_eq!(outcome.code, 0, "{outcome:?}");
-    expected.iter().for_each(|line| outcome.complains(line));
+    for line in expected {
+        outcome.complains(&line);
+    }
     assert_eq!(
         outcome.stderr.matches("is overridden by").count(),
         2,
