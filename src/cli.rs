@@ -86,6 +86,9 @@ pub enum Command {
         /// Take it back after so many seconds unless `confirm` comes
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=LONGEST_CONFIRM))]
         confirm: Option<u64>,
+        /// Put settings in effect that were taken back before, and that the files still hold
+        #[arg(long)]
+        force: bool,
     },
     /// Keep what `reload --confirm` has put in force
     Confirm { profile: String },

@@ -30,7 +30,7 @@ fn command() -> ExitCode {
         Command::Status { profile, watch, json } => {
             status::run(&profile, &options, status::Style { watch, json })
         }
-        Command::Reload { profile, confirm } => reload::run(&profile, &options, confirm),
+        Command::Reload { profile, confirm, force } => reload::run(&profile, &options, confirm, force),
         Command::Confirm { profile } => reload::confirm(&profile, &options),
         Command::Shadow { profile, shadow } => shadow::run(&profile, &options, &shadow),
         Command::Pages { profile } => pages::run(&profile, &options),

@@ -27,7 +27,7 @@ pub fn run(profile: &str, options: &Options, verb: Verb) -> ExitCode {
     match (verb, running) {
         (Verb::Start { .. }, Some(running)) => fail(&format!("already running (pid {})", running.pid)),
         (Verb::Start { .. } | Verb::Restart, None) => start(profile, options, &config),
-        (Verb::Restart, Some(_)) => reload::run(profile, options, None),
+        (Verb::Restart, Some(_)) => reload::run(profile, options, None, false),
         (Verb::Stop, Some(running)) => stop(running, config.settings.timeout.stop),
         (Verb::Stop, None) => ExitCode::SUCCESS,
         (Verb::Status, running) => {

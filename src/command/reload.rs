@@ -12,9 +12,9 @@ use crate::control::{self, Answer, Question};
 use crate::process::running::Running;
 use crate::upstream::io_message;
 
-/// Reloads; with `confirm` for so many seconds, unless they are confirmed.
-pub fn run(profile: &str, options: &Options, confirm: Option<u64>) -> ExitCode {
-    ask(profile, options, Question::Reload { confirm })
+/// Reloads; with `confirm` for so many seconds, unless they are confirmed; with `force` also what was taken back before.
+pub fn run(profile: &str, options: &Options, confirm: Option<u64>, force: bool) -> ExitCode {
+    ask(profile, options, Question::Reload { confirm, force })
 }
 
 pub fn confirm(profile: &str, options: &Options) -> ExitCode {
@@ -49,8 +49,9 @@ fn tell(profile: &str, question: Question, answer: Answer) -> ExitCode {
             let what = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
             let by = successor.map(|pid| format!(" by its successor, pid {pid}")).unwrap_or_default();
             say(&format!("reloaded{by}; changed: {what}"));
-            if let Question::Reload { confirm: Some(seconds) } = question {
+            if let Question::Reload { confirm: Some(seconds), .. } = question {
                 say(&format!("taken back in {seconds} s unless you confirm it: nodegate confirm {profile}"));
+                say("the files keep these settings all the same: if you do not confirm, correct them");
             }
             ExitCode::SUCCESS
         }
@@ -75,7 +76,7 @@ fn without_socket(config: &Config, question: Question, reason: &str) -> ExitCode
         let _ = writeln!(io::stderr(), "{name} is not running ({reason})");
         return ExitCode::from(NOT_RUNNING);
     };
-    if question != (Question::Reload { confirm: None }) {
+    if question != (Question::Reload { confirm: None, force: false }) {
         return fail(&format!("it cannot be asked: {reason}"));
     }
     match running.signal(Signal::SIGHUP) {

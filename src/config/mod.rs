@@ -1,6 +1,7 @@
 //! Files to types, once: the profile, the layers of settings on top of it, and what is wrong with them.
 
 pub mod address;
+mod difference;
 pub mod keys;
 pub mod layers;
 pub mod page;
@@ -19,6 +20,7 @@ use include_dir::{Dir, include_dir};
 use serde::Deserialize as _;
 use toml::de::DeTable;
 
+pub use difference::Difference;
 use keys::Key;
 use layers::{Found, Layers};
 use problem::{Origin, Problem};
@@ -143,17 +145,6 @@ impl Config {
         let listener = self.settings.listeners.get(number);
         let origin = listener.map_or(Origin::Profile, |listener| listener.origin.clone());
         Problem::error(origin, key, message)
-    }
-
-    /// Keys whose value in force is another one than in `other`.
-    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let pairs = self.effective.iter().zip(&other.effective);
-        let keys = pairs.filter(|((_, a), (_, b))| a.text != b.text).map(|((key, _), _)| *key);
-        let texts = |config: &Self| -> Vec<_> {
-            config.listener_keys.iter().map(|(key, found)| (key.clone(), found.text.clone())).collect()
-        };
-        let listeners = (texts(self) != texts(other)).then_some("listener");
-        keys.chain(listeners).collect()
     }
 
     /// Whether it was given another port than the product's own when it was started: the settings' files may change

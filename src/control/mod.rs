@@ -34,6 +34,9 @@ pub enum Question {
     Reload {
         /// seconds after which it is taken back
         confirm: Option<u64>,
+        /// also what was taken back before; absent unless true, since an older process does not know it
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
     },
     Confirm,
 }
@@ -133,13 +136,19 @@ impl Control {
         });
     }
 
-    /// Nobody confirmed in time.
-    pub fn taken_back(&self) {
+    /// Nobody confirmed in time: what the files still hold, each with its place.
+    pub fn taken_back(&self, places: Vec<String>) {
         let problems = vec!["taken back: it was not confirmed".to_owned()];
         let last = LastReload { at: seconds_since_1970(), problems, unconfirmed_until: None };
         self.facts.change(|known| {
             known.reloads.taken_back += 1;
             known.last_reload = Some(last);
+            known.taken_back = places;
         });
+    }
+
+    /// The files do not hold it any more, or it is in effect.
+    pub fn forget_taken_back(&self) {
+        self.facts.change(|known| known.taken_back.clear());
     }
 }

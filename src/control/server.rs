@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::upstreams::Upstreams;
 use super::{Answer, LONGEST_CONFIRM, LONGEST_QUESTION, Question};
 use crate::config::problem::Problem;
-use crate::server::Door;
+use crate::server::{Confirmed, Door, HowToReload};
 use crate::status::report::{Facts, Report};
 
 /// Askers at the same time.
@@ -125,12 +125,21 @@ async fn converse(stream: UnixStream, door: &Door, facts: &Facts, upstreams: &Up
 async fn answer(question: Question, door: &Door, facts: &Facts) -> Answer {
     match question {
         Question::Status => Answer::Status(Box::new(Report::now(facts))),
-        Question::Confirm => Answer::Confirmed(door.confirm().await),
-        Question::Reload { confirm: Some(seconds) } if !(1..=LONGEST_CONFIRM).contains(&seconds) => {
+        Question::Confirm => match door.confirm().await {
+            Confirmed::Kept => Answer::Confirmed(true),
+            Confirmed::NothingWaits => Answer::Confirmed(false),
+            Confirmed::TakenBack(places) => {
+                let still =
+                    format!("too late, it was taken back; the files still hold {}", places.join(", "));
+                Answer::Refused(vec![still])
+            }
+        },
+        Question::Reload { confirm: Some(seconds), .. } if !(1..=LONGEST_CONFIRM).contains(&seconds) => {
             Answer::Malformed(format!("confirm: must be from 1 to {LONGEST_CONFIRM}"))
         }
-        Question::Reload { confirm } => {
-            match timeout(RELOAD, door.reload(confirm.map(Duration::from_secs))).await {
+        Question::Reload { confirm, force } => {
+            let how = HowToReload { confirm: confirm.map(Duration::from_secs), force };
+            match timeout(RELOAD, door.reload(how)).await {
                 Ok(Ok(summary)) => Answer::Reloaded {
                     changed: summary.changed.iter().map(ToString::to_string).collect(),
                     warnings: texts(&summary.warnings),

@@ -25,10 +25,28 @@ pub struct Summary {
 /// Why nothing was changed: everything that is wrong.
 pub type Reloaded = Result<Summary, Vec<Problem>>;
 
+/// How a reload is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HowToReload {
+    /// taken back after so long, unless it is confirmed
+    pub confirm: Option<Duration>,
+    /// also settings that were taken back before
+    pub force: bool,
+}
+
+/// What came of a confirmation.
+#[derive(Clone, Debug)]
+pub enum Confirmed {
+    Kept,
+    NothingWaits,
+    /// too late: what the files still hold, each with its place
+    TakenBack(Vec<String>),
+}
+
 /// A question on its way to the main thread.
 pub(super) enum Question {
-    Reload { confirm: Option<Duration>, answer: oneshot::Sender<Reloaded> },
-    Confirm(oneshot::Sender<bool>),
+    Reload { how: HowToReload, answer: oneshot::Sender<Reloaded> },
+    Confirm(oneshot::Sender<Confirmed>),
     Revert(oneshot::Sender<Reloaded>),
 }
 
@@ -42,15 +60,15 @@ impl Door {
         (Self(sender), receiver)
     }
 
-    /// Loads the whole configuration anew, and puts it in force if nothing is wrong with it. With `confirm` it is
+    /// Loads the whole configuration again, and puts it in effect if nothing is wrong with it. With `confirm` it is
     /// taken back after so long, unless `confirm` is called before; it then never starts a new binary.
-    pub async fn reload(&self, confirm: Option<Duration>) -> Reloaded {
-        self.ask(|answer| Question::Reload { confirm, answer }).await.unwrap_or_else(|| Err(gone()))
+    pub async fn reload(&self, how: HowToReload) -> Reloaded {
+        self.ask(|answer| Question::Reload { how, answer }).await.unwrap_or_else(|| Err(gone()))
     }
 
-    /// Keeps what a reload with `confirm` has put in force; `false` where nothing waits for that.
-    pub async fn confirm(&self) -> bool {
-        self.ask(Question::Confirm).await.unwrap_or(false)
+    /// Keeps what a reload with `confirm` has put in effect.
+    pub async fn confirm(&self) -> Confirmed {
+        self.ask(Question::Confirm).await.unwrap_or(Confirmed::NothingWaits)
     }
 
     /// Takes back what waits for `confirm`, now.

@@ -7,9 +7,10 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
-use super::door::Reloaded;
+use super::door::{HowToReload, Reloaded};
 use super::source::{Loaded, Source};
 use super::succession::{Inheritance, Sockets, Successor};
+use crate::config::Difference;
 use crate::config::problem::{Origin, Problem};
 use crate::engine::Lasting;
 use crate::listener::Listening;
@@ -36,21 +37,25 @@ pub(super) struct Loading {
 /// How it was asked for.
 #[derive(Default)]
 pub(super) struct Wanted {
-    /// taken back after so long
-    pub(super) confirm: Option<Duration>,
+    pub(super) how: HowToReload,
     /// who wants to know; nobody after a signal
     pub(super) answer: Option<oneshot::Sender<Reloaded>>,
 }
 
 impl Loading {
+    /// Refused where the files have all of the `unwanted` values.
     pub(super) fn configuration(
         source: &Source,
         lasting: &Lasting,
         known: &[Problem],
+        unwanted: Option<Difference>,
         wanted: Wanted,
     ) -> Self {
         let (source, lasting, known) = (source.clone(), lasting.clone(), known.to_vec());
-        let task = spawn_blocking(move || source.load(&lasting, &known).map(Next::Configuration));
+        let task = spawn_blocking(move || {
+            source.refuse(unwanted.as_ref())?;
+            source.load(&lasting, &known).map(Next::Configuration)
+        });
         Self { task, until: Instant::now() + LONGEST, wanted }
     }
 
@@ -60,6 +65,7 @@ impl Loading {
         known: &[Problem],
         listening: &Listening,
         wanted: Wanted,
+        check: impl FnOnce() -> Result<(), Vec<Problem>> + Send + 'static,
     ) -> Self {
         let binary = Arc::clone(binary);
         let (bound_for, first) = listening.first();
@@ -74,6 +80,7 @@ impl Loading {
             confined_to: confinement::confined_to().map(<[_]>::to_vec),
         };
         let task = spawn_blocking(move || {
+            check()?;
             let started = Successor::start(binary.path(), &inheritance, &sockets);
             started.map(Next::Process).map_err(|why| vec![Problem::file_error(binary.path(), why)])
         });

@@ -13,7 +13,7 @@ mod workers;
 use std::io;
 
 pub use self::accept::Arrived;
-pub use self::door::{Door, Reloaded, Summary};
+pub use self::door::{Confirmed, Door, HowToReload, Reloaded, Summary};
 pub use self::source::{Loaded, Source};
 pub use self::succession::{Met, Predecessor};
 pub use self::worker::{Worker, WorkerThread};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::problem::{Origin, Problem};
-use crate::config::{Config, Options};
+use crate::config::{Config, Difference, Options};
 use crate::engine::{Engine, Lasting};
 use crate::process::confinement;
 
@@ -30,7 +30,7 @@ impl Loaded {
 }
 
 impl Source {
-    /// Everything anew. An error refuses it all, but one that the process has been serving with already.
+    /// Loads everything again. An error refuses it all, but one that the process has been serving with already.
     pub(super) fn load(&self, lasting: &Lasting, known: &[Problem]) -> Result<Loaded, Vec<Problem>> {
         let mut config = Config::load(&self.profile, &self.options)?;
         config.problems.extend(confinement::problem(&config));
@@ -45,5 +45,19 @@ impl Source {
             }
             Ok(_) | Err(_) => Err(errors),
         }
+    }
+
+    /// Refuses a configuration that has all of the `unwanted` values, which were taken back before.
+    pub(super) fn refuse(&self, unwanted: Option<&Difference>) -> Result<(), Vec<Problem>> {
+        let Some(unwanted) = unwanted else { return Ok(()) };
+        if !Config::load(&self.profile, &self.options)?.has_all_of(unwanted) {
+            return Ok(());
+        }
+        let message = format!(
+            "was taken back because nobody confirmed it, and the files still hold it: correct it, or put it in \
+             effect with `nodegate reload {} --force`",
+            self.profile
+        );
+        Err(unwanted.problems(&message))
     }
 }

@@ -26,6 +26,8 @@ pub struct Known {
     pub certificates: Vec<ServedCertificate>,
     pub last_reload: Option<LastReload>,
     pub reloads: Reloads,
+    /// settings that a reload has put in effect, that were taken back, and that the files still hold; with their places
+    pub taken_back: Vec<String>,
 }
 
 /// How often the configuration was to be loaded anew.
@@ -85,6 +87,9 @@ pub struct Report {
     /// the daemons and the other nodes; an older process tells of none
     #[serde(default)]
     pub upstreams: Vec<UpstreamReport>,
+    /// settings of the files that were taken back, each with its place
+    #[serde(default)]
+    pub taken_back: Vec<String>,
 }
 
 /// A certificate as an admin knows it.
@@ -144,7 +149,7 @@ pub struct OpenBridge {
 
 impl Report {
     pub fn now(facts: &Facts) -> Self {
-        let Known { profile, listening, certificates, last_reload, .. } = facts.known();
+        let Known { profile, listening, certificates, last_reload, taken_back, .. } = facts.known();
         let totals = counters::totals();
         let all = bridges::all();
         let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();
@@ -175,6 +180,7 @@ impl Report {
             certificates,
             last_reload,
             upstreams: Vec::new(),
+            taken_back,
         }
     }
 }

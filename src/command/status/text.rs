@@ -66,6 +66,11 @@ pub(super) fn of(report: &Report, rate: Option<f64>, paint: Paint) -> String {
         row(&upstream.name, &health(upstream, paint));
     }
     row("last reload", &report.last_reload.as_ref().map_or("none".to_owned(), |last| reload(last, paint)));
+    if !report.taken_back.is_empty() {
+        let places = report.taken_back.join(", ");
+        let still = format!("{places}: not in effect, and still in the files unless corrected since");
+        row("taken back", &paint.red(&still));
+    }
     text + &open(&report.open, paint)
 }
 

@@ -11,12 +11,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use super::Start;
-use super::door::{Door, Question};
+use super::door::{Confirmed, Door, Question};
 use super::loading::{Loading, Next, Wanted};
 use super::source::{Loaded, Source};
 use super::succession::Predecessor;
 use super::timers::{Due, Timers};
 use super::workers::Workers;
+use crate::config::Difference;
 use crate::config::problem::Problem;
 use crate::control::Control;
 use crate::control::monitor::Monitor;
@@ -47,6 +48,8 @@ pub(super) struct Supervisor {
     status: String,
     loading: Option<Loading>,
     fallback: Option<Fallback>,
+    /// what nobody confirmed: a reload does not put exactly this in effect again
+    taken_back: Option<Difference>,
 }
 
 /// What is taken up again, unless somebody confirms in time what replaced it.
@@ -106,6 +109,7 @@ impl Supervisor {
             status: String::new(),
             loading: None,
             fallback: None,
+            taken_back: None,
         })
     }
 
@@ -166,15 +170,25 @@ impl Supervisor {
 
     async fn answer(&mut self, question: Question) {
         match question {
-            Question::Reload { confirm, answer } => self.reload(Wanted { confirm, answer: Some(answer) }),
+            Question::Reload { how, answer } => self.reload(Wanted { how, answer: Some(answer) }),
             Question::Confirm(answer) => {
-                let waited = self.fallback.take().is_some();
-                self.control.confirmed();
-                let _ = answer.send(waited);
+                let _ = answer.send(self.confirm());
             }
             Question::Revert(answer) => {
                 let _ = answer.send(self.take_back().await);
             }
+        }
+    }
+
+    fn confirm(&mut self) -> Confirmed {
+        if self.fallback.take().is_some() {
+            self.control.confirmed();
+            self.forget_taken_back();
+            return Confirmed::Kept;
+        }
+        match &self.taken_back {
+            Some(difference) => Confirmed::TakenBack(difference.places()),
+            None => Confirmed::NothingWaits,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{Fallback, Supervisor, complain_of};
 use crate::config::problem::{Origin, Problem};
 use crate::process::pid_file::PidFile;
 use crate::process::{memory, service_manager};
-use crate::server::door::{Reloaded, Summary};
+use crate::server::door::{HowToReload, Reloaded, Summary};
 use crate::server::loading::{Loading, Next, Wanted};
 use crate::server::source::Loaded;
 use crate::server::succession::{Successor, Told};
@@ -24,13 +24,17 @@ impl Supervisor {
     pub(super) fn reload(&mut self, wanted: Wanted) {
         service_manager::reloading();
         self.reopen_log();
-        let stays = wanted.confirm.is_some() || self.fallback.is_some();
+        let HowToReload { confirm, force } = wanted.how;
+        let stays = confirm.is_some() || self.fallback.is_some();
+        let unwanted = self.taken_back.clone().filter(|_| confirm.is_none() && !force);
         let known = &self.running.problems;
         let loading = if !stays && self.is_to_be_replaced() {
             tracing::info!("{} was replaced; starting it", self.binary.path().display());
-            Loading::process(&self.binary, &self.lasting, known, &self.listening, wanted)
+            let source = self.source.clone();
+            let check = move || source.refuse(unwanted.as_ref());
+            Loading::process(&self.binary, &self.lasting, known, &self.listening, wanted, check)
         } else {
-            Loading::configuration(&self.source, &self.lasting, known, wanted)
+            Loading::configuration(&self.source, &self.lasting, known, unwanted, wanted)
         };
         self.loading = Some(loading);
     }
@@ -53,7 +57,7 @@ impl Supervisor {
 
     /// What was loaded is put in force; or there is a successor to leave to.
     pub(super) async fn loaded(&mut self, next: Result<Next, Vec<Problem>>) -> Option<Successor> {
-        let Wanted { confirm, answer } = self.loading.take()?.wanted;
+        let Wanted { how: HowToReload { confirm, .. }, answer } = self.loading.take()?.wanted;
         let before = self.running.clone();
         let (reloaded, successor) = match next {
             Ok(Next::Configuration(loaded)) => (self.put_in_force(loaded).await, None),
@@ -63,9 +67,13 @@ impl Supervisor {
             Err(problems) => (Err(problems), None),
         };
         tell(&reloaded);
-        if let (Ok(_), Some(patience)) = (&reloaded, confirm) {
-            let loaded = self.fallback.take().map_or(before, |fallback| fallback.loaded);
-            self.fallback = Some(Fallback { loaded, until: Instant::now() + patience });
+        match (&reloaded, confirm) {
+            (Ok(_), Some(patience)) => {
+                let loaded = self.fallback.take().map_or(before, |fallback| fallback.loaded);
+                self.fallback = Some(Fallback { loaded, until: Instant::now() + patience });
+            }
+            (Ok(_), None) => self.forget_taken_back(),
+            (Err(_), _) => (),
         }
         self.control.reloaded(&reloaded, confirm);
         if successor.is_none() {
@@ -77,15 +85,27 @@ impl Supervisor {
         successor
     }
 
-    /// Back to what was in force before a reload that nobody has confirmed.
+    /// What was taken back is no longer in the files, or is in effect for good.
+    pub(super) fn forget_taken_back(&mut self) {
+        self.taken_back = None;
+        self.control.forget_taken_back();
+    }
+
+    /// Back to what was in effect before a reload that nobody has confirmed.
     pub(super) async fn take_back(&mut self) -> Reloaded {
         let Some(Fallback { loaded, .. }) = self.fallback.take() else {
             return Err(vec![Problem::error(Origin::Profile, "", "nothing waits to be confirmed")]);
         };
+        let difference = self.running.engine.config.difference(&loaded.engine.config);
         let taken_back = self.put_in_force(loaded).await;
-        self.control.taken_back();
         match &taken_back {
-            Ok(summary) => tracing::warn!(changed = summary.changed.join(", "), "reload taken back"),
+            Ok(summary) => {
+                let places = difference.places();
+                let still = if places.is_empty() { String::new() } else { still_held(&places) };
+                tracing::warn!(changed = summary.changed.join(", "), "reload taken back{still}");
+                self.control.taken_back(places);
+                self.taken_back = Some(difference).filter(|difference| !difference.is_empty());
+            }
             Err(problems) => {
                 for problem in problems {
                     tracing::error!("a reload cannot be taken back: {problem}");
@@ -159,6 +179,14 @@ impl Supervisor {
             self.pid_file = PidFile::write(config);
         }
     }
+}
+
+/// The second half of a message.
+fn still_held(places: &[String]) -> String {
+    format!(
+        "; the files still hold {}: correct them; until then a reload is refused, and a restart takes them as they are",
+        places.join(", ")
+    )
 }
 
 fn tell(reloaded: &Reloaded) {

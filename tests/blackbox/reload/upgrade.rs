@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use super::{SETTINGS, reload, threads};
 use crate::status::report;
-use crate::support::nodegate::{eventually, free_port};
+use crate::support::nodegate::{command, eventually, free_port};
 use crate::support::{Nodegate, Outcome, Session, Site};
 
 const VERSION: &str = "/api2/json/version";
@@ -251,4 +251,26 @@ fn the_pid_file_names_the_successor() {
     let successor = installed.successor(&gate);
     assert!(gate.wait().success());
     eventually("the successor has written it", || pid_file().trim() == successor.to_string());
+}
+
+/// A package's upgrade reloads as well, and must not bring back what locked everybody out.
+#[test]
+fn a_new_binary_waits_for_corrected_settings() {
+    let site = Site::pve();
+    let mut installed = Installed::new(&site);
+    let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
+    site.write(SETTINGS, "[acl]\npolicy = \"deny\"\n");
+    let port = format!("listen.port={}", gate.port());
+    let root = site.root().to_str().unwrap();
+    let arguments = ["--root", root, "--set", &port, "reload", "pve", "--confirm", "1"];
+    assert_eq!(Outcome::of(&mut command(&arguments)).code, 0);
+    eventually("it is taken back", || gate.stderr().contains("reload taken back"));
+    installed.replace();
+    reload(&gate, "was taken back because nobody confirmed it");
+    assert_eq!(gate.get("/x", "").status, 404);
+    site.write(SETTINGS, "");
+    reload(&gate, "the successor serves");
+    installed.successor(&gate);
+    assert!(gate.wait().success());
+    assert_eq!(gate.get("/x", "").status, 404);
 }

@@ -1,0 +1,109 @@
+//! By which values one configuration differs from another, and whether a third one has them again.
+
+use super::Config;
+use super::layers::Found;
+use super::problem::{Origin, Problem};
+
+/// Values of a configuration that another one does not have.
+#[derive(Clone, Debug, Default)]
+pub struct Difference {
+    settings: Vec<(&'static str, Found)>,
+    /// every key of every `[[listener]]` table, where any of them differs
+    listeners: Option<Vec<(String, Found)>>,
+}
+
+impl Config {
+    /// The values of this configuration that are others than in `before`.
+    pub fn difference(&self, before: &Self) -> Difference {
+        let pairs = self.effective.iter().zip(&before.effective);
+        let settings = pairs.filter(|((_, now), (_, then))| now.text != then.text);
+        let settings = settings.map(|((key, found), _)| (*key, found.clone())).collect();
+        let differs = texts(&self.listener_keys) != texts(&before.listener_keys);
+        Difference { settings, listeners: differs.then(|| self.listener_keys.clone()) }
+    }
+
+    /// Keys whose value in effect is another one than in `before`.
+    pub fn differences(&self, before: &Self) -> Vec<&'static str> {
+        self.difference(before).keys().collect()
+    }
+
+    /// Whether all of these values are in effect here.
+    pub fn has_all_of(&self, difference: &Difference) -> bool {
+        let has = |(key, found): &(&'static str, Found)| {
+            self.effective.iter().any(|(known, mine)| known == key && mine.text == found.text)
+        };
+        let listeners = difference.listeners.as_ref();
+        difference.settings.iter().all(has)
+            && listeners.is_none_or(|wanted| texts(wanted) == texts(&self.listener_keys))
+    }
+}
+
+fn texts(keys: &[(String, Found)]) -> Vec<(&str, &str)> {
+    keys.iter().map(|(key, found)| (key.as_str(), found.text.as_str())).collect()
+}
+
+impl Difference {
+    pub fn is_empty(&self) -> bool {
+        self.settings.is_empty() && self.listeners.is_none()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &'static str> {
+        let listeners = self.listeners.as_ref().map(|_| "listener");
+        self.settings.iter().map(|(key, _)| *key).chain(listeners)
+    }
+
+    /// Each key with the place of its value: `acl.policy (/etc/nodegate/x.toml:3)`.
+    pub fn places(&self) -> Vec<String> {
+        self.keys().map(|key| format!("{key} ({})", self.origin(key))).collect()
+    }
+
+    /// An error for each value, at its place.
+    pub fn problems(&self, message: &str) -> Vec<Problem> {
+        self.keys().map(|key| Problem::error(self.origin(key), key, message)).collect()
+    }
+
+    fn origin(&self, key: &str) -> Origin {
+        let own = self.settings.iter().find(|(known, _)| *known == key).map(|(_, found)| found);
+        let is_written = |(_, found): &&(String, Found)| found.origin != Origin::Profile;
+        let of_table = || self.listeners.iter().flatten().find(is_written).map(|(_, found)| found);
+        own.or_else(of_table).map_or(Origin::Profile, |found| found.origin.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Options;
+    use crate::config::root::Root;
+
+    #[test]
+    fn a_configuration_has_values_only_if_it_has_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("etc/nodegate/pve.toml");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let options = Options { root: Root::new(directory.path().to_owned()), sets: Vec::new() };
+            Config::load("pve", &options).unwrap()
+        };
+        let before = load("");
+        let table = "[[listener]]\nname = \"a\"\nport = 1\n";
+        let taken = format!("workers = 5\n[acl]\npolicy = \"deny\"\n{table}");
+        let difference = load(&taken).difference(&before);
+        assert_eq!(load(&taken).differences(&before), ["acl.policy", "workers", "listener"]);
+        let place = |line: u8| format!("{}:{line}", file.display());
+        let expected = [("acl.policy", 3), ("workers", 1), ("listener", 5)];
+        assert_eq!(difference.places(), expected.map(|(key, line)| format!("{key} ({})", place(line))));
+        for (text, has) in [
+            (taken.clone(), true),
+            (format!("limits.body = 1\n{taken}"), true),
+            (taken.replace("deny", "allow"), false),
+            (taken.replace("port = 1", "port = 2"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(load(&text).has_all_of(&difference), has, "{text}");
+        }
+        assert!(before.difference(&before).is_empty());
+    }
+}
