@@ -19,7 +19,7 @@ testing=(
     python3-prometheus-client
     libanyevent-perl libhttp-message-perl
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
-    lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn
+    lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn acl=setfacl
 )
 # Programs that bring a service along.
 serving=(nginx=nginx haproxy=haproxy caddy=caddy apache2=apache2 fail2ban=fail2ban-regex)

@@ -54,6 +54,8 @@ pub struct Config {
     /// the port that the profile alone would listen on
     pub own_port: u16,
     pub problems: Vec<Problem>,
+    /// all files that settings are read from, whether they exist or not
+    pub files: Vec<PathBuf>,
     /// each key of `keys::KEYS` with its winning value and layer
     pub effective: Vec<(&'static str, Found)>,
     /// the same for each `[[listener]]` table: `listener[1].port`
@@ -97,11 +99,13 @@ impl Config {
         let own_port = layers.find("listen.port").text.parse().unwrap_or_default();
         let root = &options.root;
         let settings_file = |directory: &str| root.path(format!("{directory}/{}.toml", product.name));
-        layers.settings_file(&settings_file(PACKAGE_SETTINGS));
-        if let Some(legacy) = &product.legacy_file {
-            layers.legacy_file(&root.path(legacy), &settings_file(SITE_SETTINGS));
+        let (package_file, site_file) = (settings_file(PACKAGE_SETTINGS), settings_file(SITE_SETTINGS));
+        let legacy_file = product.legacy_file.as_ref().map(|legacy| root.path(legacy));
+        layers.settings_file(&package_file);
+        if let Some(legacy_file) = &legacy_file {
+            layers.legacy_file(legacy_file, &site_file);
         }
-        layers.settings_file(&settings_file(SITE_SETTINGS));
+        layers.settings_file(&site_file);
         layers.environment(std::env::vars_os());
         layers.command_line(&options.sets);
         let (settings, more) = Settings::resolve(&layers, root);
@@ -111,13 +115,14 @@ impl Config {
         problems.extend(together::product_problems(&product));
         problems.extend(together::out_of_place(&product, &settings, &layers));
         problems.extend(together::listener_problems(&product, &settings, &layers));
-        if let Some(path) = path {
-            name_the_profile(&path, &mut problems);
+        if let Some(path) = &path {
+            name_the_profile(path, &mut problems);
         }
+        let files = [path, Some(package_file), legacy_file, Some(site_file)].into_iter().flatten().collect();
         let effective = keys::KEYS.iter().map(|key| (key.name, effective(key, &layers, &settings))).collect();
         let root = root.clone();
         let listener_keys = listener_keys(&layers);
-        Ok(Self { product, settings, root, route_table, own_port, problems, effective, listener_keys })
+        Ok(Self { product, settings, root, route_table, own_port, problems, files, effective, listener_keys })
     }
 
     /// The layer that gave a setting its value.

@@ -9,6 +9,7 @@ pub mod log_context;
 pub mod log_limit;
 pub mod logging;
 pub mod memory;
+pub mod other_user;
 pub mod pid_file;
 pub mod privileges;
 pub mod readable;

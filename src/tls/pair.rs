@@ -204,6 +204,15 @@ pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
     files
 }
 
+/// Those that the served certificates, and certificates of clients, need.
+pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
+    let own = config.product.certificate.iter().map(|entry| files(entry, config));
+    let more = config.settings.tls.more_certificates.iter().map(|file| (file.clone(), key_of(file)));
+    let pairs = own.chain(more).filter(|(certificate, _)| served.contains(certificate));
+    let authorities = config.settings.listeners.iter().filter_map(|it| it.clients.authorities.clone());
+    pairs.flat_map(|(certificate, key)| [certificate, key]).chain(authorities).collect()
+}
+
 /// Those with a private key.
 pub fn keys(config: &Config) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| files(entry, config).1);

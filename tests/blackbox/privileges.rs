@@ -25,6 +25,7 @@ fn profile(site: &Site) -> String {
         daemon = "trial"
         protocol = "https"
         server = "trial"
+        legacy_file = "{root}/etc/default/trial"
         [[product.certificate]]
         file = "{root}/etc/pve/local/pve-ssl.pem"
         key = "{root}/etc/pve/local/pve-ssl.key"
@@ -182,14 +183,18 @@ fn check_names_the_keys_that_the_user_cannot_read() {
         Outcome::of(&mut command(&["check", &profile, "--set", "user=nobody"]))
     };
     let outcome = check("0600", "0640");
-    assert_eq!(outcome.code, 0, "{outcome:?}");
-    for (path, mode) in [(&key, "0600"), (&secret, "0640")] {
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    for (path, mode, consequence) in [
+        (&key, "0600", "a reload is refused, and a renewed file is not served"),
+        (&secret, "0640", "requests fail within a minute of the start"),
+    ] {
         outcome.complains(&format!(
-            "{}: warning: user 'nobody' cannot read it (mode {mode}): a reload or a renewed file will not be taken up",
+            "{}: user 'nobody' cannot read it (mode {mode}): {consequence}",
             path.display()
         ));
     }
     let outcome = check("0644", "0644");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
     outcome.complains(&format!(
         "{}: warning: everybody on this machine can read this private key: chmod o-r it",
         key.display()
@@ -198,4 +203,35 @@ fn check_names_the_keys_that_the_user_cannot_read() {
     Command::new("chmod").arg("0700").arg(site.path("/etc/pve")).status().unwrap();
     let outcome = check("0644", "0644");
     assert!(outcome.stderr.contains("etc/pve is closed to it)"), "{outcome:?}");
+}
+
+/// Root reads them at the start; the user that serves reads them at each reload.
+#[test]
+fn check_names_settings_that_the_user_cannot_read() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::pve();
+    Command::new("chmod").arg("0755").arg(site.root()).status().unwrap();
+    let profile = profile(&site);
+    let legacy = "/etc/default/trial";
+    site.write(legacy, "POLICY=allow\n");
+    let check = || Outcome::of(&mut command(&["check", &profile, "--set", "user=nobody"]));
+    assert_eq!(check().code, 0, "{:?}", check());
+    for (file, mode) in [(legacy, "0600"), (legacy, "0640"), ("/trial.toml", "0600")] {
+        Command::new("chmod").arg(mode).arg(site.path(file)).status().unwrap();
+        let outcome = check();
+        assert_eq!(outcome.code, 1, "{file} {mode}: {outcome:?}");
+        let path = site.path(file).display().to_string();
+        outcome
+            .complains(&format!("{path}: user 'nobody' cannot read it (mode {mode}): a reload is refused"));
+        Command::new("chmod").arg("0644").arg(site.path(file)).status().unwrap();
+    }
+    Command::new("chmod").arg("0640").arg(site.path(legacy)).status().unwrap();
+    let entry = Command::new("setfacl").args(["-m", "u:nobody:r"]).arg(site.path(legacy)).status().unwrap();
+    assert!(entry.success());
+    assert_eq!(check().code, 0, "an access list of the file system counts: {:?}", check());
+    Command::new("chmod").arg("0600").arg(site.path(legacy)).status().unwrap();
+    let gate = Nodegate::spawn(&mut run(&site, "nobody"));
+    reload(&gate, &format!("{}: cannot be read: Permission denied", site.path(legacy).display()));
 }

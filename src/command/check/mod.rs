@@ -1,8 +1,9 @@
 //! `nodegate check PROFILE`: everything that `run` would use, and every problem at once.
 
-mod key_files;
+mod serving_user;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -36,9 +37,10 @@ pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
     };
     let mut advice = advice(&config);
     advice.extend(listen_problems(&config));
-    advice.extend(key_files::problems(&config));
     let (config, certificates, mut problems) = build(config);
+    let served: Vec<_> = certificates.iter().map(|certificate| PathBuf::from(&certificate.file)).collect();
     problems.extend(advice);
+    problems.extend(serving_user::problems(&config, &served));
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
     if json {
         let of_listeners = config.listener_keys.iter();
