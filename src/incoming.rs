@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -22,16 +24,27 @@ pub struct StreamBody {
     stream: RecvStream,
     /// bytes to come, where the head has told; `h2` sees to it that no others come
     length: Option<u64>,
+    /// set when a client that waits to be told to go on is to be told so
+    wanted: Option<Arc<AtomicBool>>,
 }
 
 impl StreamBody {
-    pub fn new(stream: RecvStream, length: Option<u64>) -> Self {
-        Self { stream, length }
+    pub fn new(stream: RecvStream, length: Option<u64>, wanted: Option<Arc<AtomicBool>>) -> Self {
+        Self { stream, length, wanted }
+    }
+
+    /// A client that waits to be told to go on is not told any more.
+    pub fn tell_nothing(&mut self) {
+        self.wanted = None;
     }
 
     /// Trailers end here.
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Some(data) = ready!(self.stream.poll_data(context)) else { return Poll::Ready(None) };
+        let polled = self.stream.poll_data(context);
+        if let Some(wanted) = self.wanted.take().filter(|_| polled.is_pending()) {
+            wanted.store(true, Ordering::Relaxed);
+        }
+        let Some(data) = ready!(polled) else { return Poll::Ready(None) };
         let data = data.map_err(io::Error::other).and_then(|data| {
             self.stream.flow_control().release_capacity(data.len()).map_err(io::Error::other)?;
             let taken = u64::try_from(data.len()).unwrap_or(u64::MAX);

@@ -17,6 +17,7 @@ pub mod http2;
 pub mod incoming;
 pub mod limits;
 pub mod listener;
+pub mod parameters;
 pub mod pattern;
 pub mod process;
 pub mod proxy_protocol;

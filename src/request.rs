@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 pub use client::{Client, Who};
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
+use whole_body::Sent;
 
 use crate::clock::recent;
 use crate::gate::{Denial, Identity};
@@ -102,8 +103,8 @@ async fn answer_in_full(
             refuse(refusal, form, login_page)
         }
     };
-    // A client that waits to be told to go on has sent nothing, and is not told.
-    drain::start(body.filter(|_| !head.headers.contains_key(EXPECT)), &client.clock);
+    let waits = head.headers.contains_key(EXPECT);
+    drain::start(body, waits, &client.connection_clock);
     complete((&worker, &client), (&head, form), &mut response, &mut record);
     LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
 }
@@ -250,9 +251,9 @@ async fn run_api(
     let Asked { worker, client, head, address, .. } = *asked;
     let engine = &worker.engine;
     let privileged = matches!(route, Route::Daemon);
-    let call = |body| api::Call {
+    let call = |Sent { query, body }| api::Call {
         head,
-        target: path.upstream_target(head.uri.query()),
+        target: path.upstream_target(query.as_deref().or(head.uri.query())),
         identity,
         client: address,
         body,
@@ -265,11 +266,11 @@ async fn run_api(
         }
         Route::Node(name) | Route::Master(name) => {
             let upstream = worker.peer(&name, asked.real)?;
-            let body = whole_body::read(engine, head, body).await?;
+            let body = whole_body::read_for_daemon(engine, head, body).await?;
             api::call(engine, &upstream, call(body)).await
         }
         Route::Daemon | Route::Unprivileged => {
-            let body = whole_body::read(engine, head, body).await?;
+            let body = whole_body::read_for_daemon(engine, head, body).await?;
             api::call(engine, worker.local(&route), call(body)).await
         }
         Route::UnknownNode(node) => {
@@ -277,11 +278,11 @@ async fn run_api(
             Err(Refusal::UnknownNode { node, known })
         }
         Route::Upload => {
-            let upload = Upload { head, path, identity, client: address, clock: &client.clock };
+            let upload = Upload { head, path, identity, client: address, clock: &client.connection_clock };
             Box::pin(upload::run(worker, &upload, body)).await
         }
         Route::Websocket => {
-            let body = whole_body::read(engine, head, body).await?;
+            let body = whole_body::read_for_daemon(engine, head, body).await?;
             let upstream = worker.local(&Route::Unprivileged);
             if websocket::handshake::is_asked_for(&head.headers) {
                 Box::pin(websocket::open(engine, upstream, client, call(body))).await

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, response};
@@ -47,6 +47,11 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Bytes of the body, where the head tells.
 pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the client sends its body only once it is told to.
+pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Takes out of an answer what is not for this version; whether it says that the connection is to end.

@@ -1,14 +1,17 @@
 //! One stream: its request, and its answer at the pace of the client.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::{Instant, timeout};
 
@@ -45,12 +48,11 @@ pub(super) async fn serve(
     let (mut parts, body) = request.into_parts();
     head::request(&mut parts);
     let length = head::length(&parts.headers);
-    let request = Request::from_parts(parts, RequestBody::Http2(StreamBody::new(body, length)));
-    let answer = tokio::select! {
-        biased;
-        _ = poll_fn(|context| respond.poll_reset(context)) => return false,
-        answer = Box::pin(request::handle(worker, client, request)) => answer,
-    };
+    let wanted = head::expects_continue(&parts.headers).then(Arc::default);
+    let body = StreamBody::new(body, length, wanted.clone());
+    let request = Request::from_parts(parts, RequestBody::Http2(body));
+    let handling = Box::pin(request::handle(worker, client, request));
+    let Some(answer) = answered(&mut respond, handling, wanted).await else { return false };
     let (closes, answer, body) = prepare(answer, is_head);
     let Ok(stream) = respond.send_response(answer, body.is_none()) else { return closes };
     if let Some(body) = body {
@@ -65,6 +67,30 @@ pub(super) async fn serve(
         }
     }
     closes
+}
+
+/// The answer, unless the client gives the stream up before. Once the body is `wanted` the client is told to go on
+/// (RFC 9110 section 10.1.1).
+async fn answered<A>(
+    respond: &mut SendResponse<Bytes>,
+    mut handling: Pin<Box<impl Future<Output = A>>>,
+    mut wanted: Option<Arc<AtomicBool>>,
+) -> Option<A> {
+    poll_fn(|context| {
+        if respond.poll_reset(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        let polled = handling.as_mut().poll(context);
+        if polled.is_pending() && wanted.take_if(|wanted| wanted.load(Ordering::Relaxed)).is_some() {
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            if let Err(error) = respond.send_informational(go_on) {
+                tracing::debug!(%error, "a client could not be told to go on");
+            }
+        }
+        polled.map(Some)
+    })
+    .await
 }
 
 /// Whether the connection is to end, the head, and the body if there is one to send.

@@ -48,6 +48,8 @@ pub struct Client {
     /// without TLS requests are redirected, unless the listener speaks clear HTTP
     pub is_served: bool,
     pub clock: Arc<Clock>,
+    /// the same, but of the whole connection where several requests share it
+    pub connection_clock: Arc<Clock>,
     /// bytes of an answer that are held for it
     pub piece: usize,
     /// what the connection is bridged to once the answer is out
@@ -69,13 +71,15 @@ impl Client {
         worker: &Worker,
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
+        let clock = Arc::new(Clock::new(Arc::clone(&worker.engine.deadlines)));
         Ok(Self {
             peer: who.peer,
             via: who.via,
             address: HeaderValue::from_str(&who.peer.address().to_string())?,
             is_served: tls.is_some() || !rules.tls,
             tls,
-            clock: Arc::new(Clock::new(Arc::clone(&worker.engine.deadlines))),
+            connection_clock: Arc::clone(&clock),
+            clock,
             piece: PIECE,
             console: Cell::new(None),
             excess,
@@ -100,6 +104,7 @@ impl Client {
             is_served: self.is_served,
             tls: self.tls.clone(),
             clock: Arc::new(Clock::new(Arc::clone(&worker.engine.deadlines))),
+            connection_clock: Arc::clone(&self.connection_clock),
             piece,
             console: Cell::new(None),
             excess: self.excess,

@@ -1,8 +1,9 @@
 //! The body of an API call, taken in whole.
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http::{HeaderValue, Method};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
@@ -10,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::engine::Engine;
 use crate::incoming::RequestBody;
 use crate::limits::pace::Pace;
+use crate::parameters::{self, BodyKind, ParameterError};
 use crate::response::refusal::Refusal;
 
 /// Takes in the whole body, and puts it back for whoever reads it next.
@@ -21,6 +23,33 @@ pub(super) async fn look_into(
     let whole = read(engine, head, body).await?;
     *body = Some(RequestBody::Whole(whole.clone().into()));
     Ok(whole)
+}
+
+/// What a call is sent on with.
+pub(super) struct Sent {
+    /// instead of the client's own
+    pub(super) query: Option<String>,
+    pub(super) body: Bytes,
+}
+
+/// The whole body. That of a DELETE becomes a part of the query: the daemon behind takes none with that method.
+pub(super) async fn read_for_daemon(
+    engine: &Engine,
+    head: &Parts,
+    body: &mut Option<RequestBody>,
+) -> Result<Sent, Refusal> {
+    let body = read(engine, head, body).await?;
+    if head.method != Method::DELETE || body.is_empty() {
+        return Ok(Sent { query: None, body });
+    }
+    let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let kind = BodyKind::of(kind).ok_or_else(|| Refusal::UnexpectedContent(head.method.clone()))?;
+    let query = parameters::into_query(head.uri.query().unwrap_or_default(), kind, &body)?;
+    let limit = engine.config.settings.limits.url;
+    if head.uri.path().len() + 1 + query.len() > limit {
+        return Err(ParameterError::TooLong { limit }.into());
+    }
+    Ok(Sent { query: (!query.is_empty()).then_some(query), body: Bytes::new() })
 }
 
 /// The whole body, up to the limit: the daemon behind takes no chunks.
@@ -45,7 +74,7 @@ pub(super) async fn read(
         *body = None;
     }
     let whole = collected?;
-    if !whole.is_empty() && !matches!(head.method, Method::POST | Method::PUT) {
+    if !whole.is_empty() && !matches!(head.method, Method::POST | Method::PUT | Method::DELETE) {
         return Err(Refusal::UnexpectedContent(head.method.clone()));
     }
     Ok(whole)

@@ -15,9 +15,18 @@ use crate::incoming::RequestBody;
 const TIME: Duration = Duration::from_secs(30);
 const BYTES: usize = 1 << 30;
 
-/// Takes in what still comes, in a task of its own. Nothing of it is kept. A stream of HTTP/2 is given up without harm.
-pub fn start(body: Option<RequestBody>, clock: &Arc<Clock>) {
-    let Some(RequestBody::Http1(mut body)) = body else { return };
+/// Takes in what still comes, in a task of its own. Nothing of it is kept. `clock` is the connection's. A client of HTTP/1
+/// that `waits` to be told to go on has sent nothing, and is not told.
+///
+/// Over HTTP/2 a stream could be given up behind its answer (RFC 9113 section 8.1), but older clients, curl 7.88 among
+/// them, then tell their users of a broken stream instead of the answer.
+pub fn start(body: Option<RequestBody>, waits: bool, clock: &Arc<Clock>) {
+    let Some(mut body) = body else { return };
+    if let RequestBody::Http2(body) = &mut body {
+        body.tell_nothing();
+    } else if waits {
+        return;
+    }
     if body.is_end_stream() {
         return;
     }

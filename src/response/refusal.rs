@@ -12,6 +12,7 @@ use crate::handler::page::worker::PageUnavailable;
 use crate::handler::upload::UploadError;
 use crate::handler::websocket::ConsoleError;
 use crate::limits::Excess;
+use crate::parameters::ParameterError;
 use crate::process::{log_context, log_limit};
 use crate::status::counters;
 use crate::status::labels::Limit;
@@ -90,6 +91,8 @@ pub enum Refusal {
     BodyTimeout { seconds: u64, rate: u64 },
     #[error("the body ended early or is malformed")]
     BodyBroken,
+    #[error("{0}")]
+    Parameters(#[from] ParameterError),
     #[error("requested range not satisfiable")]
     Range { size: u64 },
     /// of the client that a trusted proxy has named
@@ -136,7 +139,9 @@ fn rate_text(rate: u64) -> String {
 impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::Target(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Target(_) | Self::BodyBroken | Self::Parameters(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Malformed { status, .. } => *status,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -219,6 +224,7 @@ impl Refusal {
             | Self::UnexpectedContent(_)
             | Self::NotServed(_)
             | Self::BodyBroken
+            | Self::Parameters(_)
             | Self::Range { .. }
             | Self::Denied(_)
             | Self::InvalidTicket(_)

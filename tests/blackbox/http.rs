@@ -1,6 +1,7 @@
 //! HTTP/1 as clients speak it, well and badly.
 
 mod bodies;
+mod deletes;
 mod errors;
 mod heads;
 mod targets;

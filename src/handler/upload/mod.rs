@@ -157,7 +157,7 @@ pub async fn run(
     match reader.read().await {
         Ok(form) => hand_over(worker, upload, rules, form).await,
         Err(error) => {
-            drain::start(body.take(), upload.clock);
+            drain::start(body.take(), false, upload.clock);
             Err(error.into())
         }
     }

@@ -131,7 +131,7 @@ fn a_body_where_none_belongs_is_refused() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");
-    for method in ["GET", "DELETE", "HEAD"] {
+    for method in ["GET", "HEAD"] {
         let mut session = gate.connect();
         let reply = session.request(method, ECHO, &headers, b"a=1");
         let reason = format!("Unexpected content for method '{method}'");

@@ -3,6 +3,7 @@
 mod attacks;
 mod clients;
 mod life;
+mod request_bodies;
 mod wire;
 
 use std::process::Command;
