@@ -128,7 +128,7 @@ async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<Cli
     match ended {
         Ended::Closed => (),
         Ended::NoRequest => log_without_request(&thread.worker().engine, client.peer, 408),
-        Ended::TurnedAway => turn_away(&thread.worker().engine, client.peer),
+        Ended::TurnedAway => turn_away(&thread.worker().engine, client.peer, &client.listener()),
     }
 }
 
@@ -221,7 +221,7 @@ where
             let request = request.map(RequestBody::Http1);
             Either::Left(request::handle(worker, Rc::clone(&asking), request).map(Ok))
         } else {
-            turn_away(&worker.engine, asking.peer);
+            turn_away(&worker.engine, asking.peer, &asking.listener());
             Either::Right(ready(Err(TurnedAway)))
         }
     });

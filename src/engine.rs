@@ -1,6 +1,7 @@
 //! Everything a connection needs, made once from the configuration and shared by all workers.
 
 mod clients;
+pub mod cluster_access;
 mod listeners;
 mod speaks;
 

@@ -228,7 +228,7 @@ fn pass(asked: &Asked<'_>, path: &ApiPath, record: &mut Record) -> Result<Identi
     let Asked { worker, client, class, head, .. } = *asked;
     let engine = &worker.engine;
     check_api_method(&head.method)?;
-    class::check_call(class, &head.method, path)?;
+    class::check_call(asked, path)?;
     let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
     let identity = gate
         .pass(&head.method, path, &head.headers, SystemTime::now())

@@ -132,15 +132,21 @@ impl Config {
     }
 
     /// The setting that a key of a listener, such as `allow_from`, has its value from, and the layer that gave it.
-    /// `[listen]` is number 0, and has the `acl.` settings.
+    /// `[listen]` is number 0, and has the `listen.`, `acl.` and `tls.` settings.
     pub fn listener_setting(&self, number: usize, key: &str) -> (String, Origin) {
-        let setting = keys::inherited(key).unwrap_or(key);
-        let inherited = || (setting.to_owned(), self.origin(setting));
+        let inherited = keys::inherited(key).map(|setting| (setting.to_owned(), self.origin(setting)));
         let own = layers::written(number, key);
-        let given = self.listener_keys.iter().find(|(known, _)| *known == own);
-        match given.map(|(key, found)| (key.clone(), found.origin.clone())) {
-            Some((key, origin)) if origin != self.origin(setting) => (key, origin),
-            _ => inherited(),
+        let own = self.listener_keys.iter().find(|(known, _)| *known == own);
+        let own = own.map(|(key, found)| (key.clone(), found.origin.clone()));
+        match (own, inherited) {
+            (Some((_, origin)), Some(inherited)) if origin == inherited.1 => inherited,
+            (Some(own), _) => own,
+            (None, Some(inherited)) => inherited,
+            (None, None) => {
+                let setting = format!("listen.{key}");
+                let origin = self.origin(&setting);
+                (setting, origin)
+            }
         }
     }
 

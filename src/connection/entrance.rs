@@ -37,15 +37,15 @@ pub(super) async fn enter(
     let engine = &worker.engine;
     let via = PeerIp::new(address.ip());
     if !rules.acl.admits(via) {
-        turn_away(engine, via);
+        turn_away(engine, via, &rules.name);
         return None;
     }
     let mut place = find_place(engine, via)?;
     let mut who = Who { peer: via, via };
     if rules.proxy_protocol {
-        who.peer = in_a_box(named(worker, &mut stream, via)).await?;
+        who.peer = in_a_box(named(worker, rules, &mut stream, via)).await?;
         if !who.is_admitted(rules, engine.config.settings.real_ip.judged) {
-            turn_away(engine, who.peer);
+            turn_away(engine, who.peer, &rules.name);
             return None;
         }
         if who.peer != via {
@@ -66,11 +66,17 @@ fn find_place(engine: &Engine, peer: PeerIp) -> Option<(Place, Option<Excess>)> 
 }
 
 /// Whom a proxy connects for. Only those that are listed may say so, and have to.
-async fn named(worker: &Worker, stream: &mut TcpStream, via: PeerIp) -> Option<PeerIp> {
+async fn named(
+    worker: &Worker,
+    rules: &ListenerRules,
+    stream: &mut TcpStream,
+    via: PeerIp,
+) -> Option<PeerIp> {
     let engine = &worker.engine;
     if !engine.is_proxy(via) {
         tracing::debug!(peer = %via.address(), "not a listed proxy");
-        turn_away(engine, via);
+        engine.note_refused_node(via, &rules.name, "it is no listed proxy (real_ip.allow_from)");
+        refuse(engine, via);
         return None;
     }
     let patience = engine.config.settings.timeout.first_byte;
@@ -79,6 +85,7 @@ async fn named(worker: &Worker, stream: &mut TcpStream, via: PeerIp) -> Option<P
         Ok(Ok(told)) => Some(told.map_or(via, |client| PeerIp::new(client.ip()))),
         Ok(Err(error)) => {
             tracing::debug!(peer = %via.address(), %error, "a proxy named nobody");
+            engine.note_refused_node(via, &rules.name, "it sends no PROXY header");
             log_without_request(engine, via, 400);
             None
         }
@@ -90,9 +97,14 @@ async fn named(worker: &Worker, stream: &mut TcpStream, via: PeerIp) -> Option<P
     }
 }
 
-/// Its connection closes without a word.
-pub(super) fn turn_away(engine: &Engine, peer: PeerIp) {
+/// The access list of that listener denies it: its connection closes without a word.
+pub(super) fn turn_away(engine: &Engine, peer: PeerIp, listener: &str) {
     tracing::debug!(peer = %peer.address(), "turned away by the ACL");
+    engine.note_refused_node(peer, listener, "the access list denies its address");
+    refuse(engine, peer);
+}
+
+fn refuse(engine: &Engine, peer: PeerIp) {
     counters::denied();
     log_without_request(engine, peer, 403);
 }

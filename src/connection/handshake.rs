@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::acl::PeerIp;
-use crate::config::settings::ClientDemand;
+use crate::config::settings::{ClientCertificates, ClientDemand};
 use crate::engine::ListenerRules;
 use crate::server::Worker;
 use crate::status::counters;
@@ -33,7 +33,14 @@ pub(super) async fn open(
     let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
     if first == TLS_HANDSHAKE && rules.tls {
         let demand = &rules.clients;
-        return shake_hands(acceptor, demand, stream, timeouts.handshake, peer).await.map(Opened::Tls);
+        let shaken = shake_hands(acceptor, demand, stream, timeouts.handshake, peer).await;
+        if shaken.is_none() && demand.mode == ClientCertificates::Required {
+            worker.engine.note_refused_node(peer, &rules.name, "it has to show a certificate");
+        }
+        return shaken.map(Opened::Tls);
+    }
+    if first == TLS_HANDSHAKE {
+        worker.engine.note_refused_node(peer, &rules.name, "there is no TLS at this listener");
     }
     if first.is_ascii_alphabetic() {
         return Some(Opened::Plain(stream));

@@ -3,10 +3,10 @@
 
 pub mod calls;
 pub mod failures;
+pub mod hourly;
 pub mod logins;
 pub mod pace;
 pub mod places;
-pub mod seen_origins;
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use http::StatusCode;
 
 use crate::status::labels::Limit;
 use calls::Calls;
+use hourly::HourlyNotices;
 use logins::Logins;
 use places::Places;
-use seen_origins::SeenOrigins;
 
 /// All that is counted.
 #[derive(Default)]
@@ -28,7 +28,9 @@ pub struct Counts {
     /// that a class of routes limits
     pub calls: Calls,
     /// foreign origins of consoles that the log has named
-    pub foreign_origins: SeenOrigins,
+    pub foreign_origins: HourlyNotices,
+    /// other nodes that were turned away, each with the reason
+    pub refused_nodes: HourlyNotices,
 }
 
 /// Which limit a client, or all clients together, are over.

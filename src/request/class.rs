@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use http::Method;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
@@ -17,9 +16,19 @@ use crate::target::{ApiPath, query_parameters};
 use crate::watched_file::FileError;
 
 /// Before anybody is asked who it is: what is not served needs no login.
-pub(super) fn check_call(class: Option<&RouteClass>, method: &Method, path: &ApiPath) -> Result<(), Refusal> {
+pub(super) fn check_call(asked: &Asked<'_>, path: &ApiPath) -> Result<(), Refusal> {
+    let Asked { worker, client, class, head, .. } = *asked;
+    let method = &head.method;
     if class.is_none_or(|class| class.has_call(method, path)) {
         return Ok(());
+    }
+    let engine = &worker.engine;
+    if engine.backend_headers.is_looped(&head.headers) {
+        engine.note_refused_node(
+            client.peer,
+            &client.listener(),
+            "the listener serves a class of routes only",
+        );
     }
     Err(Refusal::NotHere(format!("{method} {}", path.joined())))
 }

@@ -156,7 +156,7 @@ impl Client {
     }
 
     /// The name of the listener that it came by.
-    pub(super) fn listener(&self) -> Arc<str> {
+    pub fn listener(&self) -> Arc<str> {
         Arc::clone(&self.rules.borrow().name)
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::config::problem::{Origin, Problem};
+use crate::config::problem::{Origin, Problem, Severity};
 use crate::config::{Config, Difference, Options};
-use crate::engine::{Engine, Lasting};
+use crate::engine::{Engine, Lasting, cluster_access};
 use crate::process::confinement;
 
 /// What the command line said.
@@ -34,10 +34,14 @@ impl Source {
     pub(super) fn load(&self, lasting: &Lasting, known: &[Problem]) -> Result<Loaded, Vec<Problem>> {
         let mut config = Config::load(&self.profile, &self.options)?;
         config.problems.extend(confinement::problem(&config));
-        let (engine, problems) = Engine::build(config, lasting);
+        let (engine, mut problems) = Engine::build(config, lasting);
         let is_known = |problem: &Problem| known.iter().any(|known| known == problem);
         let errors: Vec<_> =
             problems.iter().filter(|problem| problem.is_error() && !is_known(problem)).cloned().collect();
+        if let Ok(engine) = &engine {
+            let mild = |problem| Problem { severity: Severity::Warning, ..problem };
+            problems.extend(cluster_access::problems(&engine.config).into_iter().map(mild));
+        }
         match engine {
             Ok(engine) if errors.is_empty() => Ok(Loaded::new(engine, problems)),
             Err(_) if errors.is_empty() => {

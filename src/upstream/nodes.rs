@@ -36,6 +36,11 @@ impl NodeTable {
             .map(|(known, address)| (known.as_str(), *address))
     }
 
+    /// The node that has the address.
+    pub fn name_of(&self, address: IpAddr) -> Option<&str> {
+        self.nodes.iter().find(|(_, known)| **known == Some(address)).map(|(name, _)| name.as_str())
+    }
+
     /// Whether the address is a node's.
     pub fn holds(&self, address: IpAddr) -> bool {
         self.nodes.values().any(|known| *known == Some(address))

@@ -15,7 +15,7 @@ use crate::config::layers::Found;
 use crate::config::problem::{Origin, Problem};
 use crate::config::settings::{Listen, ListenAddress};
 use crate::config::{Config, Options};
-use crate::engine::{Engine, Lasting};
+use crate::engine::{Engine, Lasting, cluster_access};
 use crate::gate::Gate;
 use crate::handler::upload::Uploads;
 use crate::listener;
@@ -128,9 +128,9 @@ fn listen_problems(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// What the manuals warn of; `run` logs it as well.
+/// What the manuals warn of, and what cuts this node off from others; `run` logs it as well.
 pub fn advice(config: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems = cluster_access::problems(config);
     let origin = config.origin("listen.address");
     let mut advise = |message: &str| {
         problems.push(Problem::warning(origin.clone(), "listen.address", message));

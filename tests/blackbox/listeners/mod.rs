@@ -3,6 +3,7 @@
 mod classes;
 mod mistakes;
 mod moves;
+mod nodes;
 
 use std::net::SocketAddr;
 use std::process::Command;
