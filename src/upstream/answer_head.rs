@@ -6,8 +6,9 @@ use std::ops::Range;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
-use hyper::ext::ReasonPhrase;
 use smallvec::SmallVec;
+
+use super::status_line;
 
 /// Header lines of one answer.
 const LINES: usize = 128;
@@ -56,6 +57,7 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
         if buffer.is_empty() {
             return Ok(None);
         }
+        let phrase = status_line::clean_phrase(buffer);
         let mut lines = [const { MaybeUninit::uninit() }; LINES];
         let mut parsed = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
@@ -73,10 +75,6 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.version_mut() = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        let reason = parsed.reason.filter(|text| Some(*text) != status.canonical_reason());
-        if let Some(reason) = reason.and_then(|text| ReasonPhrase::try_from(text.as_bytes().to_vec()).ok()) {
-            response.extensions_mut().insert(reason);
-        }
         let place = |text: &[u8]| {
             let start = text.as_ptr().addr().saturating_sub(buffer.as_ptr().addr());
             start..start + text.len()
@@ -84,6 +82,9 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
         let places: SmallVec<[Place; USUAL]> =
             parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))).collect();
         let head = buffer.split_to(length).freeze();
+        if let Some(phrase) = status_line::own_phrase(phrase.and_then(|range| head.get(range)), status) {
+            response.extensions_mut().insert(phrase);
+        }
         let (headers, hop) = headers_of(&places, &head).ok_or(Malformed)?;
         let framing = hop.framing(status, response.version())?;
         let keeps_alive = hop.keeps_alive(response.version()) && framing != Framing::UntilClose;
@@ -177,6 +178,8 @@ fn length_of(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hyper::ext::ReasonPhrase;
+
     use super::*;
 
     fn taken(text: &str) -> (Result<Option<Head>, Malformed>, String) {

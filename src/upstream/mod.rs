@@ -12,6 +12,7 @@ pub mod peer;
 pub mod pins;
 mod pool;
 mod receiving;
+mod status_line;
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};

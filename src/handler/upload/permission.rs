@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{Upload, UploadError, collect};
 use crate::config::product;
 use crate::handler::api::{self, Call, Place};
+use crate::response::phrase::text_of;
 use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::server::Worker;
@@ -57,8 +58,7 @@ pub(super) async fn check(
 
 /// A bad login is one here as well, so that clients log in again.
 fn permissions_unknown(head: &response::Parts) -> Refusal {
-    let phrase =
-        head.extensions.get::<ReasonPhrase>().map(|reason| String::from_utf8_lossy(reason.as_bytes()));
+    let phrase = head.extensions.get::<ReasonPhrase>().map(text_of);
     let phrase = phrase.unwrap_or_else(|| head.status.canonical_reason().unwrap_or_default().into());
     let reason = phrase.into_owned();
     if head.status == StatusCode::UNAUTHORIZED {
