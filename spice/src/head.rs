@@ -105,16 +105,47 @@ pub async fn read_head<S: AsyncRead + Unpin>(
     Ok(ConnectHead { early, ..head })
 }
 
-/// Reads the next hop's answer to a CONNECT: its status, and the bytes that came behind its head.
+/// The head of the next hop's answer to a CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    pub status: u16,
+    /// The reason phrase without control characters, empty if there is none.
+    pub reason: String,
+    /// Bytes of the body, where the head names them.
+    pub length: Option<usize>,
+}
+
+/// Reads the next hop's answer to a CONNECT: its head, and the bytes that came behind it.
 ///
 /// An interim answer (1xx) is returned like any other: none may follow an HTTP/1.0 request
 /// (RFC 9110 section 15.2). The caller puts the deadline around it.
 pub async fn read_response<S: AsyncRead + Unpin>(
     stream: &mut S,
     limits: &HeadLimits,
-) -> Result<(u16, Vec<u8>), HeadError> {
+) -> Result<(ResponseHead, Vec<u8>), HeadError> {
     let parse = |bytes: &[u8]| parse_response_head(bytes, limits.headers);
     read_until_parsed(stream, limits.bytes, parse).await
+}
+
+/// Reads the body of a refusal, `max_bytes` of it at most, and makes text of it. Neither a body that is shorter than
+/// announced nor one that fails is an error: what came of it is the text. The caller puts the deadline around it.
+pub async fn read_refusal<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    head: &ResponseHead,
+    early: Vec<u8>,
+    max_bytes: usize,
+) -> String {
+    let wanted = head.length.unwrap_or(max_bytes).min(max_bytes);
+    let mut body = early;
+    while body.len() < wanted {
+        let room = u64::try_from(wanted - body.len()).unwrap_or(u64::MAX);
+        match (&mut *stream).take(room).read_buf(&mut body).await {
+            Ok(1..) => (),
+            Ok(0) | Err(_) => break,
+        }
+    }
+    body.truncate(wanted);
+    printable(&body)
 }
 
 /// The head at the start of `bytes` (with nothing in `early`) and its length, or `None` while it is incomplete.
@@ -148,15 +179,23 @@ pub fn parse_request_head(
     Ok(Some((head, length)))
 }
 
-/// The status of the answer at the start of `bytes` and the head's length, or `None` while it is incomplete.
-pub fn parse_response_head(bytes: &[u8], max_headers: usize) -> Result<Option<(u16, usize)>, HeadError> {
+/// The head of the answer at the start of `bytes` and its length, or `None` while it is incomplete.
+pub fn parse_response_head(
+    bytes: &[u8],
+    max_headers: usize,
+) -> Result<Option<(ResponseHead, usize)>, HeadError> {
     let mut headers = vec![httparse::EMPTY_HEADER; max_headers];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(length) = response.parse(bytes)? else {
         return Ok(None);
     };
     let status = response.code.ok_or(HeadError::Malformed("status"))?;
-    Ok(Some((status, length)))
+    let announced = values(response.headers, "content-length").next();
+    let announced = announced.and_then(|value| str::from_utf8(value).ok()?.trim().parse().ok());
+    // The parser drops a phrase that is not ASCII.
+    let line = bytes.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"HTTP/")).unwrap_or_default();
+    let reason = line.splitn(3, |byte| *byte == b' ').nth(2).map(printable).unwrap_or_default();
+    Ok(Some((ResponseHead { status, reason, length: announced }, length)))
 }
 
 /// The request for the next hop, in the shape that viewers use; `headers` come after the usual ones.
@@ -180,6 +219,14 @@ pub fn connect_request(target: &str, headers: &[(&str, &str)]) -> Result<Vec<u8>
     }
     request.push_str("\r\n");
     Ok(request.into_bytes())
+}
+
+/// Text without control characters. Bytes that are not UTF-8 are read as Latin-1.
+fn printable(bytes: &[u8]) -> String {
+    let text =
+        str::from_utf8(bytes).map_or_else(|_| bytes.iter().copied().map(char::from).collect(), str::to_owned);
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text.trim().to_owned()
 }
 
 /// Reads until `parse` gives a value and the length of what it took; the rest comes along.
@@ -400,14 +447,36 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_of_the_next_hop_is_read() {
-        for (text, status, early) in [
-            ("HTTP/1.0 200 OK\r\n\r\nREDQ", 200, "REDQ"),
-            ("HTTP/1.1 200\r\n\r\n", 200, ""),
-            ("HTTP/1.0 200 OK\n\n", 200, ""),
-            ("HTTP/1.0 401 invalid ticket\r\nConnection: close\r\n\r\nno", 401, "no"),
+        for (text, status, reason, early) in [
+            (&b"HTTP/1.0 200 OK\r\n\r\nREDQ"[..], 200, "OK", "REDQ"),
+            (b"HTTP/1.1 200\r\n\r\n", 200, "", ""),
+            (b"HTTP/1.0 200 OK\n\n", 200, "OK", ""),
+            (b"HTTP/1.0 401 invalid ticket\r\nConnection: close\r\n\r\nno", 401, "invalid ticket", "no"),
+            (b"HTTP/1.0 502 n\xc3\xb6\r\n\r\n", 502, "n\u{f6}", ""),
+            (b"HTTP/1.0 502 n\xf6\r\n\r\n", 502, "n\u{f6}", ""),
         ] {
-            let answer = read_response(&mut text.as_bytes(), &LIMITS).await.unwrap();
-            assert_eq!(answer, (status, early.as_bytes().to_vec()), "{text}");
+            let (head, rest) = read_response(&mut &*text, &LIMITS).await.unwrap();
+            assert_eq!((head.status, head.reason.as_str()), (status, reason));
+            assert_eq!(rest, early.as_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_body_of_a_refusal_is_text_of_bounded_length() {
+        for (length, sent, expected) in [
+            ("Content-Length: 7\r\n", "no\r\nway and more", "no  way"),
+            ("Content-Length: 99\r\n", "cut", "cut"),
+            ("", "until the end", "until the end"),
+            ("Content-Length: x\r\n", "\u{1b}[31mred", "[31mred"),
+            ("", "0123456789012345678901234567890123456789", "01234567890123456789012345678901"),
+        ] {
+            let answer = format!("HTTP/1.0 502 no\r\n{length}\r\n{sent}");
+            for split in [0, 3] {
+                let (head, mut early) = read_response(&mut answer.as_bytes(), &LIMITS).await.unwrap();
+                let late = early.split_off(split.min(early.len()));
+                let text = read_refusal(&mut late.as_slice(), &head, early, 32).await;
+                assert_eq!(text, expected, "{answer:?}");
+            }
         }
     }
 

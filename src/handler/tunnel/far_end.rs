@@ -48,9 +48,8 @@ pub(super) async fn reach(
     if nodes.find(&target.node).is_none() && engine.nodes.has_changed() {
         nodes = engine.nodes.current().map_err(Refusal::Nodes)?;
     }
-    let (node, address) = nodes
-        .find(&target.node)
-        .ok_or_else(|| Refusal::UnknownNode { node: target.node.clone(), known: nodes.names() })?;
+    let (node, address) =
+        nodes.find(&target.node).ok_or_else(|| Refusal::UnknownNode(nodes.unknown(&target.node)))?;
     let address = address.ok_or_else(|| Refusal::NoAddress(node.to_owned()))?;
     let hop = Hop { engine, rules, nodes: &nodes, node, there: SocketAddr::new(address, rules.peer_port) };
     let place = if rules.peer_tls { format!("node '{node}'") } else { hop.place() };

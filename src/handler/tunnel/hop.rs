@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nodegate_spice::ConnectHead;
-use nodegate_spice::head::{connect_request, read_response};
+use nodegate_spice::head::{connect_request, read_refusal, read_response};
+use nodegate_spice::{ConnectHead, ResponseHead};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -25,6 +25,11 @@ use crate::upstream::peer::Peer;
 
 /// A node that has taken no CONNECT over TLS is not asked for it again.
 const REMEMBERED: Duration = Duration::from_mins(5);
+
+/// Bytes of the body of a refusal that are read for the viewer.
+const MAX_REFUSAL_BYTES: usize = 2048;
+/// For that body; the head has told the most important already.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Nodes that take no CONNECT on their HTTPS port, and since when that is known.
 #[derive(Default)]
@@ -78,8 +83,10 @@ impl Hop<'_> {
         let place = self.place();
         let stream = TcpStream::connect(self.there).await.map_err(|error| failed(&place, &error))?;
         let _ = stream.set_nodelay(true);
-        let (status, far_end) = self.ask(End::plain(stream), &request, &place).await?;
-        if status == 200 { Ok(far_end) } else { Err(self.refused(status)) }
+        match self.ask(End::plain(stream), &request, &place).await? {
+            (ResponseHead { status: 200, .. }, far_end) => Ok(far_end),
+            (head, far_end) => Err(self.refused(head, far_end).await),
+        }
     }
 
     /// `None` where the node knows no CONNECT there. Whatever else goes wrong is an error.
@@ -97,28 +104,38 @@ impl Hop<'_> {
         };
         keep_alive(stream.get_ref());
         match self.ask(End::Sealed(Box::new(stream)), request, &place).await? {
-            (200, far_end) => Ok(Some(far_end)),
-            (400 | 405 | 501, _) => Ok(None),
-            (status, _) => Err(self.refused(status)),
+            (ResponseHead { status: 200, .. }, far_end) => Ok(Some(far_end)),
+            (ResponseHead { status: 400 | 405 | 501, .. }, _) => Ok(None),
+            (head, far_end) => Err(self.refused(head, far_end).await),
         }
     }
 
-    async fn ask(&self, mut stream: End, request: &[u8], place: &str) -> Result<(u16, FarEnd), Refusal> {
+    async fn ask(
+        &self,
+        mut stream: End,
+        request: &[u8],
+        place: &str,
+    ) -> Result<(ResponseHead, FarEnd), Refusal> {
         let sent = async {
             stream.write_all(request).await?;
             stream.flush().await
         };
         sent.await.map_err(|error| failed(place, &error))?;
         match read_response(&mut stream, &self.rules.limits).await {
-            Ok((status, early)) => {
-                Ok((status, FarEnd { name: format!("a machine of node {}", self.node), stream, early }))
+            Ok((head, early)) => {
+                Ok((head, FarEnd { name: format!("a machine of node {}", self.node), stream, early }))
             }
             Err(error) => Err(Refusal::Connect { to: place.to_owned(), cause: error.to_string() }),
         }
     }
 
-    fn refused(&self, status: u16) -> Refusal {
-        Refusal::NextHop { node: self.node.to_owned(), status }
+    /// What the node says in its phrase and its body.
+    async fn refused(&self, head: ResponseHead, mut far_end: FarEnd) -> Refusal {
+        let early = std::mem::take(&mut far_end.early);
+        let reading = read_refusal(&mut far_end.stream, &head, early, MAX_REFUSAL_BYTES);
+        let body = timeout(REFUSAL_TIMEOUT, reading).await.unwrap_or_default();
+        let ResponseHead { status, reason, .. } = head;
+        Refusal::NextHop { node: self.node.to_owned(), status, reason, body }
     }
 }
 

@@ -102,7 +102,7 @@ async fn refuse<T>(
 ) -> Option<T> {
     use std::error::Error as _;
     let cause = refusal.source().map(ToString::to_string);
-    let (status, _) = refusal.status();
+    let status = refusal.status();
     if let Refusal::Excess(excess) = refusal {
         counters::limited(excess.limit());
     }
@@ -110,7 +110,7 @@ async fn refuse<T>(
     tracing::warn!(peer = %peer.address(), status, cause, "tunnel refused: {refusal}");
     log(engine, *peer, line, status, u64::try_from(refusal.to_string().len()).ok());
     let _ = timeout(LAST_WORDS, async {
-        stream.write_all(refusal.answer(version).as_bytes()).await?;
+        stream.write_all(&refusal.answer(version)).await?;
         stream.shutdown().await?;
         // What is still on its way would make the system throw the answer away.
         let mut rest = [0; 1024];

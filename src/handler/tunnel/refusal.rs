@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use nodegate_spice::{HeadError, TicketError};
 
 use crate::limits::Excess;
+use crate::response::phrase;
+use crate::upstream::nodes::UnknownNode;
 use crate::upstream::peer::PeerError;
 use crate::watched_file::FileError;
 
@@ -33,8 +36,8 @@ pub(super) enum Refusal {
     Nodes(#[source] FileError),
     #[error("proxy loop detected")]
     Loop,
-    #[error("no such node '{node}'; nodes are: {known}")]
-    UnknownNode { node: String, known: String },
+    #[error("{0}")]
+    UnknownNode(UnknownNode),
     #[error("node '{0}' has no address yet")]
     NoAddress(String),
     #[error("cannot connect to {to}: {cause}")]
@@ -47,30 +50,65 @@ pub(super) enum Refusal {
         #[source]
         cause: PeerError,
     },
-    #[error("node '{node}' refused with status {status}")]
-    NextHop { node: String, status: u16 },
+    #[error("node '{node}' refused with status {status}{}", detail(*status, reason, body))]
+    NextHop { node: String, status: u16, reason: String, body: String },
+}
+
+/// Whether a phrase says no more than its status.
+fn is_usual(status: u16, phrase: &str) -> bool {
+    phrase.is_empty() || usual(status) == Some(phrase)
+}
+
+fn usual(status: u16) -> Option<&'static str> {
+    StatusCode::from_u16(status).ok()?.canonical_reason()
+}
+
+/// Behind a colon, what another node said: its phrase, its body, or both where each says something of its own.
+fn detail(status: u16, reason: &str, body: &str) -> String {
+    match (reason, body) {
+        ("", "") => String::new(),
+        (reason, "") => format!(": {reason}"),
+        (reason, body) if is_usual(status, reason) || body.contains(reason) => format!(": {body}"),
+        (reason, body) => format!(": {reason}: {body}"),
+    }
 }
 
 impl Refusal {
-    pub(super) fn status(&self) -> (u16, &'static str) {
+    pub(super) fn status(&self) -> u16 {
         match self {
-            Self::Malformed(_) | Self::HostDiffers => (400, "Bad Request"),
-            Self::Ticket(_) | Self::NextHop { status: 401, .. } => (401, "invalid ticket"),
-            Self::Port(_) | Self::NextHop { status: 403, .. } => (403, "Forbidden"),
-            Self::Excess(excess) if excess.status().as_u16() == 429 => (429, "Too Many Requests"),
-            Self::Excess(_) => (503, "Service Unavailable"),
-            Self::Method(_) => (405, "Method Not Allowed"),
-            Self::HeadTimeout => (408, "Request Timeout"),
-            Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
-            Self::Loop => (500, "proxy loop detected"),
-            Self::Secret(_) | Self::Nodes(_) => (500, "Internal Server Error"),
-            Self::ConnectTimeout { .. } => (504, "Gateway Timeout"),
-            Self::UnknownNode { .. }
+            Self::Malformed(_) | Self::HostDiffers => 400,
+            Self::Ticket(_) => 401,
+            Self::Port(_) => 403,
+            Self::Excess(excess) => excess.status().as_u16(),
+            Self::Method(_) => 405,
+            Self::HeadTimeout => 408,
+            Self::HeadTooLarge => 431,
+            Self::Loop | Self::Secret(_) | Self::Nodes(_) => 500,
+            Self::ConnectTimeout { .. } => 504,
+            // Statuses below 400 are no refusal.
+            Self::NextHop { status: status @ 400..=599, .. } => *status,
+            Self::UnknownNode(_)
             | Self::NoAddress(_)
             | Self::Connect { .. }
             | Self::Pin { .. }
-            | Self::NextHop { .. } => (502, "Bad Gateway"),
+            | Self::NextHop { .. } => 502,
         }
+    }
+
+    /// The phrases that the original has, else the usual one of the status. What another node said comes through: its
+    /// phrase, or its body where the phrase says no more than the status.
+    fn reason(&self) -> Vec<u8> {
+        let status = self.status();
+        let text = if let Self::NextHop { reason, body, .. } = self {
+            let body = Some(body).filter(|body| is_usual(status, reason) && !body.is_empty());
+            body.unwrap_or(reason).clone()
+        } else if matches!(self, Self::Ticket(_) | Self::Loop) {
+            self.to_string()
+        } else {
+            String::new()
+        };
+        phrase::reason_phrase(&text)
+            .map_or_else(|| usual(status).unwrap_or("Refused").into(), |phrase| phrase.as_bytes().to_vec())
     }
 
     /// Whether somebody tried a ticket that was never made: not one that is too old.
@@ -87,8 +125,8 @@ impl Refusal {
     }
 
     /// The whole answer, in the version of the request.
-    pub(super) fn answer(&self, version: u8) -> String {
-        let (status, reason) = self.status();
+    pub(super) fn answer(&self, version: u8) -> Vec<u8> {
+        let status = self.status();
         let body = self.to_string();
         let allow = if status == 405 { "Allow: CONNECT\r\n" } else { "" };
         let retry = if let Self::Excess(excess) = self {
@@ -96,10 +134,11 @@ impl Refusal {
         } else {
             String::new()
         };
-        format!(
-            "HTTP/1.{version} {status} {reason}\r\n{allow}{retry}Connection: close\r\n\
+        let rest = format!(
+            "\r\n{allow}{retry}Connection: close\r\n\
              Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
-        )
+        );
+        [format!("HTTP/1.{version} {status} ").as_bytes(), &self.reason(), rest.as_bytes()].concat()
     }
 }

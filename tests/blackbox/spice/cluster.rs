@@ -83,20 +83,60 @@ fn the_next_hop_is_told_who_asks_and_that_it_is_the_last() {
 
 #[test]
 fn what_the_next_hop_refuses_is_refused() {
-    for (answer, status) in [
-        (&b"HTTP/1.0 401 invalid ticket\r\n\r\n"[..], 401),
-        (b"HTTP/1.0 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 403),
-        (b"HTTP/1.0 500 proxy loop detected\r\n\r\n", 502),
-        (b"HTTP/1.0 100 Continue\r\n\r\n", 502),
-        (b"", 502),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", 502),
+    for (answer, status, reason, body) in [
+        (&b"HTTP/1.0 401 invalid ticket\r\n\r\n"[..], 401, "invalid ticket", "status 401: invalid ticket"),
+        (
+            b"HTTP/1.0 401 invalid ticket\r\n\r\ninvalid ticket",
+            401,
+            "invalid ticket",
+            "status 401: invalid ticket",
+        ),
+        (b"HTTP/1.0 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 403, "Forbidden", "status 403: Forbidden"),
+        (b"HTTP/1.0 500 proxy loop detected\r\n\r\n", 500, "proxy loop detected", ": proxy loop detected"),
+        (
+            b"HTTP/1.0 503 n\xc3\xb6\r\nContent-Length: 4\r\n\r\nwait",
+            503,
+            "n\u{f6}",
+            "status 503: n\u{f6}: wait",
+        ),
+        (b"HTTP/1.0 504 Gateway Timeout\r\n\r\nno\r\nX: y", 504, "no  X: y", "status 504: no  X: y"),
+        (b"HTTP/1.0 599\r\n\r\n", 599, "Refused", "refused with status 599"),
+        (b"HTTP/1.0 100 Continue\r\n\r\n", 502, "Continue", "refused with status 100: Continue"),
+        (b"HTTP/1.0 302 Found\r\n\r\n", 502, "Found", "refused with status 302: Found"),
+        (b"", 502, "Bad Gateway", "closed"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", 502, "Bad Gateway", "malformed"),
     ] {
         let (port, node) = scripted_node(answer);
         let (site, gate) = first_hop(port);
         let reply = refusal_to(&gate, viewer_head(&target_on(&site, "node2", 61_000)));
-        assert_eq!(reply.status, status, "{}", String::from_utf8_lossy(answer));
+        let case = String::from_utf8_lossy(answer);
+        assert_eq!((reply.status, reply.reason.as_str()), (status, reason), "{case}");
+        assert!(reply.text().contains(body), "{case}: {}", reply.text());
+        assert!(reply.text().contains("Node2"), "{case}: {}", reply.text());
         node.join().unwrap();
     }
+}
+
+#[test]
+fn the_second_nodegates_reason_reaches_the_viewer() {
+    let second_site = Site::pve();
+    second_site.write("/etc/pve/.members", MEMBERS);
+    let second = gate(&second_site, &["listen.address=127.0.0.2", "node.name=node2"]);
+    let (site, first) = first_hop(second.port());
+    // The key of the ticket is the cluster's, the stand-in sites have one each.
+    let silent = silent_port();
+    let secret = std::fs::read(site.path("/etc/pve/pve-www.key")).unwrap();
+    let asked = || refusal_to(&first, viewer_head(&target_on(&site, "node2", silent.port)));
+    second_site.write("/etc/pve/pve-www.key", "another secret");
+    let reply = asked();
+    assert_eq!((reply.status, reply.reason.as_str()), (401, "invalid ticket"));
+    assert_eq!(reply.text(), "node 'Node2' refused with status 401: invalid ticket");
+    second_site.write("/etc/pve/pve-www.key", secret);
+    looked_again();
+    let reply = asked();
+    let reason = format!("cannot connect to port {}: connection refused", silent.port);
+    assert_eq!((reply.status, reply.reason.as_str()), (502, reason.as_str()));
+    assert_eq!(reply.text(), format!("node 'Node2' refused with status 502: {reason}"));
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn any_other_refusal_is_one() {
         ("HTTP/1.0 401 invalid ticket\r\n\r\n", 401),
         ("HTTP/1.0 403 Forbidden\r\n\r\n", 403),
         ("HTTP/1.0 502 Bad Gateway\r\n\r\n", 502),
-        ("HTTP/1.1 404 Not Found\r\n\r\n", 502),
+        ("HTTP/1.1 404 Not Found\r\n\r\n", 404),
         ("SSH-2.0-OpenSSH_9.2\r\n", 502),
         ("", 502),
     ] {
