@@ -63,7 +63,8 @@ fn explain_connect(connect: &Connect, method: &Method, target: &str) -> String {
 }
 
 fn explain(config: &Config, method: &Method, path: &str) -> Result<String, String> {
-    let nodes = Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root));
+    let nodes =
+        Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
     let routes = engine::routes(config)?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let target = match Target::parse(path) {

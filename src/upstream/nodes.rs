@@ -46,10 +46,35 @@ impl NodeTable {
         self.nodes.values().any(|known| *known == Some(address))
     }
 
-    /// Every name, for messages.
-    pub fn names(&self) -> String {
-        self.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    /// What a client is told that asks for a node which is not there.
+    pub fn unknown(&self, name: &str) -> UnknownNode {
+        let known = self.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        UnknownNode { node: name.to_owned(), meant: self.probably_meant(name).map(str::to_owned), known }
     }
+
+    /// The only node of that name without regard to case and domain.
+    fn probably_meant(&self, name: &str) -> Option<&str> {
+        let host = name.split('.').next().unwrap_or(name);
+        let is_like = |known: &&String| known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(host);
+        let mut alike = self.nodes.keys().filter(is_like);
+        match (alike.next(), alike.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        }
+    }
+}
+
+/// No node has this name.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no such node '{node}'{}; nodes are: {known}", hint(meant.as_deref()))]
+pub struct UnknownNode {
+    node: String,
+    meant: Option<String>,
+    known: String,
+}
+
+fn hint(meant: Option<&str>) -> String {
+    meant.map_or_else(String::new, |node| format!(" (did you mean '{node}'?)"))
 }
 
 #[derive(Deserialize)]
@@ -103,34 +128,41 @@ pub fn parse_sections(bytes: &[u8]) -> Result<NodeTable, String> {
 }
 
 /// The cluster file.
-pub struct NodeFile(Option<WatchedFile<NodeTable>>);
+pub struct NodeFile {
+    file: Option<WatchedFile<NodeTable>>,
+    /// without the file this machine is the only node
+    alone: Arc<NodeTable>,
+}
 
 impl NodeFile {
-    pub fn new(nodes: Option<&Nodes>, root: &Root) -> Self {
-        Self(nodes.map(|nodes| {
+    pub fn new(nodes: Option<&Nodes>, root: &Root, own_name: &str) -> Self {
+        let own = BTreeMap::from([(own_name.to_owned(), None)]);
+        let alone = Arc::new(NodeTable { nodes: own, quorate: true, ..NodeTable::default() });
+        let file = nodes.map(|nodes| {
             let parse = match nodes.format {
                 NodesFormat::Members => parse_members,
                 NodesFormat::Sections => parse_sections,
             };
             // The file's time of change is no guide on a cluster file system.
             WatchedFile::by_content(root.path(&nodes.file), parse).once_a_second()
-        }))
+        });
+        Self { file, alone }
     }
 
     /// See `WatchedFile::read_ahead`.
     pub fn read_ahead(&self) {
-        self.0.iter().for_each(WatchedFile::read_ahead);
+        self.file.iter().for_each(WatchedFile::read_ahead);
     }
 
     /// Looks now; whether the nodes are others than at the last look.
     pub fn has_changed(&self) -> bool {
-        self.0.as_ref().is_some_and(WatchedFile::has_changed)
+        self.file.as_ref().is_some_and(WatchedFile::has_changed)
     }
 
     /// A machine without the file stands alone.
     pub fn current(&self) -> Result<Arc<NodeTable>, FileError> {
-        let alone = || Arc::new(NodeTable { quorate: true, ..NodeTable::default() });
-        let Some(file) = &self.0 else { return Ok(alone()) };
+        let alone = || Arc::clone(&self.alone);
+        let Some(file) = &self.file else { return Ok(alone()) };
         match file.current() {
             Ok(snapshot) => Ok(snapshot.value),
             Err(error) if error.is_missing() => Ok(alone()),
@@ -155,7 +187,28 @@ mod tests {
         assert!(table.clustered && table.quorate);
         assert_eq!(table.find("n2"), Some(("n2", Some("2001:db8::2".parse().unwrap()))));
         assert_eq!(table.find("n3"), Some(("N3", None)));
-        assert_eq!(table.names(), "N3, n1, n2");
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_the_likely_one() {
+        let table = parse_members(MEMBERS).unwrap();
+        for (name, hint) in [
+            ("N1", " (did you mean 'n1'?)"),
+            ("n2.example.com", " (did you mean 'n2'?)"),
+            ("N2.EXAMPLE.COM", " (did you mean 'n2'?)"),
+            ("n3", " (did you mean 'N3'?)"),
+            ("n4", ""),
+            ("", ""),
+            (".n1", ""),
+        ] {
+            let told = table.unknown(name).to_string();
+            assert_eq!(told, format!("no such node '{name}'{hint}; nodes are: N3, n1, n2"));
+        }
+        let twice = NodeTable {
+            nodes: ["a", "A"].map(|name| (name.to_owned(), None)).into(),
+            ..NodeTable::default()
+        };
+        assert_eq!(twice.unknown("a.b").to_string(), "no such node 'a.b'; nodes are: A, a");
     }
 
     #[test]

@@ -43,14 +43,33 @@ fn the_own_name_and_localhost_stay_here_and_a_wrong_name_lists_the_right_ones() 
     for name in ["node1", "localhost"] {
         assert_eq!(first.get(&format!("/api2/json/nodes/{name}/status"), &cookie).status, 200, "{name}");
     }
-    for name in ["NODE2", "node2.example.com", "nosuch"] {
+    for (name, hint) in [
+        ("NODE2", " (did you mean 'node2'?)"),
+        ("node2.example.com", " (did you mean 'node2'?)"),
+        ("Node1.Example.COM", " (did you mean 'node1'?)"),
+        ("nosuch", ""),
+    ] {
         let reply = first.get(&format!("/api2/json/nodes/{name}/status"), &cookie);
-        let expected = format!("no such node '{name}'; nodes are: node1, node2, unseen");
+        let expected = format!("no such node '{name}'{hint}; nodes are: node1, node2, unseen");
         assert_eq!((reply.status, reply.json()["message"].as_str()), (500, Some(expected.as_str())));
+        assert_eq!(reply.reason, expected);
     }
     let reply = first.get("/api2/json/nodes/unseen/status", &cookie);
     assert_eq!(reply.status, 595);
     assert!(reply.text().contains("node 'unseen' has no address yet"), "{}", reply.text());
+}
+
+#[test]
+fn a_machine_without_cluster_file_is_its_only_node() {
+    for site in [Site::pve(), Site::pmg()] {
+        let _ = fs::remove_file(site.path("/etc/pve/.members"));
+        let gate = Nodegate::start(&site, &[]);
+        for (name, hint) in [("node2", ""), ("NODE1", " (did you mean 'node1'?)")] {
+            let reply = gate.get(&format!("/api2/json/nodes/{name}/journal"), &site.cookie("root@pam"));
+            let expected = format!("no such node '{name}'{hint}; nodes are: node1");
+            assert_eq!((reply.status, reply.reason), (500, expected), "{}", site.profile());
+        }
+    }
 }
 
 #[test]

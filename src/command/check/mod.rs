@@ -135,7 +135,7 @@ pub fn advice(config: &Config) -> Vec<Problem> {
     let mut advise = |message: &str| {
         problems.push(Problem::warning(origin.clone(), "listen.address", message));
     };
-    let clustered = NodeFile::new(config.product.nodes.as_ref(), &config.root)
+    let clustered = NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name)
         .current()
         .is_ok_and(|table| table.clustered);
     let restricted = match &config.settings.listen.address {

@@ -29,7 +29,7 @@ static GATE: LazyLock<(Gate, TempDir)> = LazyLock::new(|| {
     let root = Root::new(directory.path().to_owned());
     let options = Options { root: root.clone(), sets: Vec::new() };
     let product = Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile")).product;
-    let nodes = Arc::new(NodeFile::new(product.nodes.as_ref(), &root));
+    let nodes = Arc::new(NodeFile::new(product.nodes.as_ref(), &root, "node1"));
     (Gate::new(product.gate.unwrap(), &root, nodes).unwrap(), directory)
 });
 

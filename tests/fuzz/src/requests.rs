@@ -66,7 +66,7 @@ impl Machine {
         let config = Config::load(profile, &options).unwrap_or_else(|_| panic!("the profile"));
         Self {
             routes: routes(&config).unwrap(),
-            nodes: NodeFile::new(config.product.nodes.as_ref(), &options.root),
+            nodes: NodeFile::new(config.product.nodes.as_ref(), &options.root, &config.settings.node_name),
             settings: config.settings,
             _directory: directory,
         }
