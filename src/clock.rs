@@ -4,8 +4,10 @@ mod clocked;
 mod heads;
 pub mod recent;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub use clocked::{Clocked, Unclocked};
@@ -25,6 +27,9 @@ const BUSY: u8 = 2;
 const QUIET: Duration = Duration::from_secs(1);
 /// The same of one that has asked but once, as most do that are then idle for long.
 const QUIET_AT_FIRST: Duration = Duration::from_millis(20);
+
+/// So long a request runs before its connection is checked for the first time; most are answered by then.
+const CHECK_AFTER: Duration = Duration::from_secs(1);
 
 /// Which wait took too long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,6 +73,10 @@ pub struct Clock {
     body: AtomicU64,
     /// every answer has gone out
     settled: AtomicBool,
+    /// the request takes so long that the stream is to find out whether its client is still there
+    check_due: AtomicBool,
+    /// the client has closed its connection in the middle of a request
+    left: AtomicBool,
     deadlines: Arc<Deadlines>,
 }
 
@@ -105,6 +114,8 @@ impl Clock {
             asks: AtomicU8::new(0),
             body: AtomicU64::new(NO_REQUEST),
             settled: AtomicBool::new(true),
+            check_due: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             deadlines,
         }
     }
@@ -195,8 +206,26 @@ impl Clock {
     pub fn asked(&self) {
         self.waited.store(0, Ordering::Relaxed);
         self.written.store(0, Ordering::Relaxed);
+        self.check_due.store(false, Ordering::Relaxed);
+        self.left.store(false, Ordering::Relaxed);
         self.asks.store(self.asks.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
         self.enter(BUSY);
+    }
+
+    /// How long the request has been running.
+    fn busy_for(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.since.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the client has closed its connection while it waits for an answer. Known after a second or two.
+    pub fn has_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the client has left. For a future within the connection's own task, which the deadlines wake at least
+    /// once a second.
+    pub fn client_left(&self) -> impl Future<Output = ()> {
+        poll_fn(|_| if self.has_left() { Poll::Ready(()) } else { Poll::Pending })
     }
 
     /// The last byte of an answer has been handed over.
@@ -244,6 +273,9 @@ impl Clock {
             HEAD => (*header, Some(Expired::Head)),
             _ => (Duration::MAX, None),
         };
+        if cause.is_none() && elapsed >= since.saturating_add(CHECK_AFTER) {
+            self.check_due.store(true, Ordering::Relaxed);
+        }
         let write_waits = self.write_waits.load(Ordering::Relaxed);
         let waits_for_head = write_waits == 0 && self.draining.load(Ordering::Relaxed) == 0;
         if let Some(cause) = cause

@@ -6,7 +6,9 @@ mod last_words;
 mod malformed;
 mod viewer;
 
+use std::error::Error;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -208,7 +210,7 @@ async fn serve_requests<S>(
     early: Bytes,
 ) -> Option<Left<S>>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: ClientStream + 'static,
 {
     let (asking, serving) = (Rc::clone(client), Rc::clone(thread));
     // Each request goes by the configuration of its moment, which may be a newer one than the connection's.
@@ -263,6 +265,12 @@ where
     }
 }
 
+/// Whether a body broke off. Where the end of the connection is the end of the body, a clean close would make what
+/// was sent look complete.
+fn is_body_broken(error: &hyper::Error) -> bool {
+    error.is_user() && error.source().is_some_and(<dyn Error>::is::<io::Error>)
+}
+
 /// What was read, in its order.
 fn joined(first: Bytes, second: Bytes) -> Bytes {
     match (first.is_empty(), second.is_empty()) {
@@ -292,7 +300,9 @@ async fn explain<S: AsyncRead + AsyncWrite + Unpin>(
             write_last_words(&mut stream, &answer).await;
         }
     }
-    linger(stream).await;
+    if !is_body_broken(error) {
+        linger(stream).await;
+    }
 }
 
 /// A client that kept us waiting.

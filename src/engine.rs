@@ -125,7 +125,8 @@ impl Engine {
     pub fn build(mut config: Config, lasting: &Lasting) -> (Result<Self, Config>, Vec<Problem>) {
         let mut problems = std::mem::take(&mut config.problems);
         let fatal = problems.iter().any(Problem::is_error);
-        let nodes = Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root));
+        let nodes =
+            Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
         let mut note = |message| problems.push(Problem::error(Origin::Profile, "product", message));
         let rules = config.product.gate.clone();
         let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose();

@@ -3,8 +3,10 @@
 mod class;
 mod client;
 mod files;
+mod framing;
 mod login;
 mod methods;
+mod patience;
 mod whole_body;
 
 use std::net::IpAddr;
@@ -20,6 +22,7 @@ use tokio::time::Instant;
 
 pub use client::{Client, Who};
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
+use patience::{answer_timeout, or_client_left};
 use whole_body::Sent;
 
 use crate::clock::recent;
@@ -34,7 +37,7 @@ use crate::response::body::Body;
 use crate::response::drain;
 use crate::response::phrase;
 use crate::response::refusal::{self, Form, Refusal};
-use crate::response::{LoggedBody, Record};
+use crate::response::{FileAnswer, LoggedBody, Record};
 use crate::route::Route;
 use crate::route_class::RouteClass;
 use crate::server::Worker;
@@ -136,7 +139,9 @@ fn complete(
         phrase::tell(response, &head.method, form);
     }
     trace::tell(&engine.config.settings.tracing, response);
-    let cacheable = response.headers().contains_key(ETAG);
+    let is_file = response.extensions().get::<FileAnswer>().is_some();
+    let cacheable = is_file || response.headers().contains_key(ETAG);
+    framing::settle(head, response, engine.backend_headers.is_looped(&head.headers));
     engine.common.add_to(response, cacheable, head::keeps_alive(head.version, &head.headers));
     let is_own = matches!(record.destination, Destination::Page | Destination::File);
     engine.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
@@ -251,6 +256,8 @@ async fn run_api(
     let Asked { worker, client, head, address, .. } = *asked;
     let engine = &worker.engine;
     let privileged = matches!(route, Route::Daemon);
+    let timeout = answer_timeout(engine, &route, &head.method, path);
+    let clock = (!login::is_guess(&head.method, identity)).then_some(&*client.clock);
     let call = |Sent { query, body }| api::Call {
         head,
         target: path.upstream_target(query.as_deref().or(head.uri.query())),
@@ -258,6 +265,7 @@ async fn run_api(
         client: address,
         body,
         place: api::Place { method: &head.method, path, privileged },
+        timeout,
         piece: client.piece,
     };
     match route {
@@ -267,15 +275,15 @@ async fn run_api(
         Route::Node(name) | Route::Master(name) => {
             let upstream = worker.peer(&name, asked.real)?;
             let body = whole_body::read_for_daemon(engine, head, body).await?;
-            api::call(engine, &upstream, call(body)).await
+            or_client_left(clock, api::call(engine, &upstream, call(body))).await
         }
         Route::Daemon | Route::Unprivileged => {
             let body = whole_body::read_for_daemon(engine, head, body).await?;
-            api::call(engine, worker.local(&route), call(body)).await
+            or_client_left(clock, api::call(engine, worker.local(&route), call(body))).await
         }
         Route::UnknownNode(node) => {
-            let known = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?.names();
-            Err(Refusal::UnknownNode { node, known })
+            let nodes = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?;
+            Err(Refusal::UnknownNode(nodes.unknown(&node)))
         }
         Route::Upload => {
             let upload = Upload { head, path, identity, client: address, clock: &client.connection_clock };
@@ -285,9 +293,9 @@ async fn run_api(
             let body = whole_body::read_for_daemon(engine, head, body).await?;
             let upstream = worker.local(&Route::Unprivileged);
             if websocket::handshake::is_asked_for(&head.headers) {
-                Box::pin(websocket::open(engine, upstream, client, call(body))).await
+                or_client_left(clock, Box::pin(websocket::open(engine, upstream, client, call(body)))).await
             } else {
-                api::call(engine, upstream, call(body)).await
+                or_client_left(clock, api::call(engine, upstream, call(body))).await
             }
         }
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {

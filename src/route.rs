@@ -116,6 +116,12 @@ impl Routes {
         }
     }
 
+    /// Whether the daemon with root has to answer. A method that the table does not know asks for no more than it must.
+    pub fn needs_root(&self, method: &Method, api: &ApiPath) -> bool {
+        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        self.table.find(method, &api.joined()).is_some_and(|found| found.method.protected)
+    }
+
     fn local(&self, protected: bool) -> Route {
         if self.has_unprivileged && !protected { Route::Unprivileged } else { Route::Daemon }
     }

@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::heads::Heads;
 use super::{Clock, recent};
+use crate::tls::ClientStream;
 
 /// No answer of the library's own is longer.
 const MAX_OWN_ANSWER: usize = 1024;
@@ -27,6 +29,8 @@ pub struct Clocked<S> {
     heads: Option<Heads>,
     /// what was written without a request: the library's answer to a head that it does not understand
     own_answer: Vec<u8>,
+    /// since when no more than so many bytes of an answer have gone out
+    still: Option<(u64, Instant)>,
 }
 
 /// What is left of a stream.
@@ -42,7 +46,7 @@ pub struct Unclocked<S> {
 
 impl<S> Clocked<S> {
     pub fn new(stream: S, early: Bytes, clock: Arc<Clock>) -> Self {
-        Self { stream, clock, early, ready: Bytes::new(), heads: None, own_answer: Vec::new() }
+        Self { stream, clock, early, ready: Bytes::new(), heads: None, own_answer: Vec::new(), still: None }
     }
 
     /// For a library that reads requests of HTTP/1 and answers them. It gets one head at a time, with an encoded target.
@@ -146,7 +150,28 @@ impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
+impl<S: ClientStream> Clocked<S> {
+    /// Finds out whether a client that has waited for long is still there. HTTP/1 clients send nothing meanwhile, so no
+    /// read tells.
+    fn check_client(&mut self, context: &Context<'_>) {
+        let due = &self.clock.check_due;
+        if !(due.load(Ordering::Relaxed) && due.swap(false, Ordering::Relaxed)) {
+            return;
+        }
+        let (written, now) = (self.clock.written.load(Ordering::Relaxed), Instant::now());
+        let (_, since) = *self.still.insert(match self.still {
+            Some((before, since)) if before == written => (before, since),
+            Some(_) | None => (written, now),
+        });
+        let waited = now.saturating_duration_since(since).min(self.clock.busy_for());
+        if self.stream.has_left(waited) {
+            self.clock.left.store(true, Ordering::Relaxed);
+            context.waker().wake_by_ref();
+        }
+    }
+}
+
+impl<S: ClientStream> AsyncWrite for Clocked<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -162,6 +187,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.clock.flushed();
+        self.check_client(context);
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         // Without a wait before or now nothing went out.
         if polled.is_pending() || self.clock.write_waits.load(Ordering::Relaxed) > 0 {

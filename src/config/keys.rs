@@ -73,6 +73,7 @@ pub const KEYS: &[Key] = &[
     key("user", None, Kind::Text, "www-data"),
     key("timeout.connect", None, SECONDS, "10"),
     key("timeout.answer", None, SECONDS, "30"),
+    key("timeout.answer_unprivileged", None, SECONDS, "600"),
     key("timeout.first_byte", None, SECONDS_OR_OFF, "0"),
     key("timeout.handshake", None, SECONDS_OR_OFF, "0"),
     key("timeout.header", None, SECONDS, "10"),

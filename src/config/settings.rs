@@ -212,7 +212,10 @@ impl LogForm {
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     pub connect: Duration,
+    /// of a call that needs root, or that another node answers
     pub answer: Duration,
+    /// of a call that needs no root, whichever daemon of this machine answers it
+    pub answer_unprivileged: Duration,
     pub first_byte: Duration,
     pub handshake: Duration,
     pub header: Duration,

@@ -1,10 +1,12 @@
 //! API calls to this node's daemon. The request is built anew: nothing of the client's head goes along but what is
 //! named here.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPIRES, HOST,
-    LOCATION, PRAGMA, SERVER,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, DATE,
+    EXPIRES, HOST, LOCATION, PRAGMA, SERVER,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
@@ -12,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::engine::Engine;
 use crate::gate::Identity;
+use crate::response::FileAnswer;
 use crate::response::body::{self, Body};
 use crate::response::compress::{self, Coding};
 use crate::response::pack;
@@ -36,6 +39,8 @@ pub struct Call<'a> {
     pub client: &'a HeaderValue,
     pub body: Bytes,
     pub place: Place<'a>,
+    /// for the head of the answer, and between two pieces of its body
+    pub timeout: Duration,
     /// bytes of the answer that are held for its client
     pub piece: usize,
 }
@@ -77,10 +82,10 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
     let whole = if key.is_some() { shared::LARGEST } else { call.piece };
     let bounds = Bounds { whole, piece: call.piece };
     let answer = if let Some((shared, key)) = key {
-        let times = engine.config.settings.timeout;
+        // One that leads may take so long: to connect, for the head, and for the body.
+        let longest = engine.config.settings.timeout.connect + call.timeout * 2;
         let ask = async || ask(engine, upstream, call, by_daemon, bounds).await;
-        // One that leads may take so long.
-        Box::pin(shared.ask(key, times.connect + times.answer * 2, ask)).await
+        Box::pin(shared.ask(key, longest, ask)).await
     } else {
         ask(engine, upstream, call, by_daemon, bounds).await
     }?;
@@ -123,7 +128,7 @@ pub(super) fn request(
     let has_body = matches!(method, Method::POST | Method::PUT);
     let closes = !upstream.keeps(&method);
     let malformed = Refusal::BadRequest("malformed request target");
-    let mut request = Outgoing::new(method, &call.target).ok_or(malformed)?;
+    let mut request = Outgoing::new(method, &call.target, call.timeout).ok_or(malformed)?;
     if let Some(host) = call.head.headers.get(HOST) {
         request.header(&HOST, host);
     }
@@ -132,6 +137,9 @@ pub(super) fn request(
     }
     if let Some(name) = &engine.backend_headers.client {
         request.header(name, call.client);
+    }
+    if !upstream.is_local() {
+        request.identify();
     }
     for (name, value) in trace::headers(&engine.config.settings.tracing, &call.head.headers) {
         request.header(&name, &value);
@@ -188,6 +196,9 @@ async fn pass_on_within(
         return Err(upstream.senseless(started).into());
     }
     let named = download::body(engine, place, &mut head)?;
+    if named.is_some() || is_file(engine, place, &head.headers) {
+        head.extensions.insert(FileAnswer);
+    }
     clean(engine, &mut head.headers);
     let body = match (named, incoming.length()) {
         (Some(named), _) => named,
@@ -203,6 +214,13 @@ async fn pass_on_within(
     };
     head.version = Version::default(); // the daemon's is between it and us
     Ok(Response::from_parts(head, body))
+}
+
+/// Whether the daemon sends a file rather than data: of a method that may, without the headers against caches that
+/// data has, or as an attachment.
+fn is_file(engine: &Engine, place: Place<'_>, headers: &HeaderMap) -> bool {
+    let looks_like_one = !headers.contains_key(CACHE_CONTROL) || headers.contains_key(CONTENT_DISPOSITION);
+    looks_like_one && download::may_send_file(engine, place)
 }
 
 /// What is put into an answer that names a proxy.

@@ -82,12 +82,15 @@ pub(super) fn body(
     })
 }
 
+/// Whether the route table flags the method as one that answers with files.
+pub(super) fn may_send_file(engine: &Engine, place: Place<'_>) -> bool {
+    let found = engine.routes.table.find("GET", &place.path.joined()).map(|found| found.method.kind);
+    matches!(*place.method, Method::GET | Method::HEAD) && found == Some(Kind::Download)
+}
+
 fn check(engine: &Engine, place: Place<'_>) -> Result<(), StreamError> {
-    let path = place.path.joined();
-    let reads = matches!(*place.method, Method::GET | Method::HEAD);
-    let found = engine.routes.table.find("GET", &path);
-    if !reads || found.is_none_or(|found| found.method.kind != Kind::Download) {
-        return Err(StreamError::Method(place.method.clone(), path.into_owned()));
+    if !may_send_file(engine, place) {
+        return Err(StreamError::Method(place.method.clone(), place.path.joined().into_owned()));
     }
     if place.privileged { Ok(()) } else { Err(StreamError::Unprivileged) }
 }
@@ -101,7 +104,8 @@ fn stream(engine: &Engine, path: &Path) -> Result<Body, StreamError> {
     if !metadata.file_type().is_fifo() {
         return Err(StreamError::Type);
     }
-    let patience = engine.config.settings.timeout.answer;
+    // The original's proxy reads such a pipe itself, for as long as it takes.
+    let patience = engine.config.settings.timeout.answer_unprivileged;
     let pipe = Receiver::from_file(file)?;
     Ok(Body::boxed(PipeBody { pipe, piece: BytesMut::new(), patience, deadline: Box::pin(sleep(patience)) }))
 }

@@ -44,6 +44,11 @@ pub struct Record {
     pub destination: Destination,
 }
 
+/// Marks an answer that is a file which the daemon has sent or named. As with the originals, nothing in its head
+/// forbids to keep it.
+#[derive(Clone, Copy)]
+pub struct FileAnswer;
+
 /// Values that are the same in every answer.
 pub struct CommonHeaders {
     pub server: HeaderValue,
@@ -97,6 +102,9 @@ impl http_body::Body for LoggedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.clock.has_left() {
+            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
+        }
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let length = frame.data_ref().map_or(0, Bytes::len);

@@ -5,9 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY};
+use http::header::{
+    CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
+};
 use http::{HeaderValue, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use zstd::stream::raw::CParameter;
 use zstd::stream::write::Encoder;
@@ -60,7 +62,11 @@ fn is_packable(response: &Response<Body>) -> bool {
         kind.starts_with(b"application/json") || kind.starts_with(b"text/")
     };
     let is_small = matches!(response.body(), Body::Full(bytes) if bytes.len() <= TOO_SMALL);
+    // A download of known length shows its progress.
+    let is_download =
+        headers.contains_key(CONTENT_DISPOSITION) && response.body().size_hint().exact().is_some();
     !is_small
+        && !is_download
         && headers.get(CONTENT_TYPE).is_some_and(is_text)
         && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         && ![CONTENT_ENCODING, CONTENT_RANGE, ETAG].iter().any(|name| headers.contains_key(name))

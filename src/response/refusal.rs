@@ -18,6 +18,7 @@ use crate::status::counters;
 use crate::status::labels::Limit;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
+use crate::upstream::nodes::UnknownNode;
 use crate::upstream::peer::PeerError;
 use crate::watched_file::FileError;
 
@@ -108,8 +109,8 @@ pub enum Refusal {
     /// the text that every refused ticket gets
     #[error("{0}")]
     InvalidTicket(String),
-    #[error("no such node '{node}'; nodes are: {known}")]
-    UnknownNode { node: String, known: String },
+    #[error("{0}")]
+    UnknownNode(UnknownNode),
     #[error("proxy loop detected")]
     Loop,
     #[error("{0}")]
@@ -126,6 +127,9 @@ pub enum Refusal {
     Upstream(#[from] UpstreamError),
     #[error("{0}")]
     Console(#[from] ConsoleError),
+    /// nobody reads this answer; the access log has its status
+    #[error("the client has left")]
+    ClientLeft,
     #[error("{0}")]
     Excess(#[from] Excess),
     #[error("{0}")]
@@ -154,7 +158,7 @@ impl Refusal {
             Self::BodyTimeout { .. } | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Denied(Denial::KeyFile(_))
-            | Self::UnknownNode { .. }
+            | Self::UnknownNode(_)
             | Self::Loop
             | Self::Page(_)
             | Self::Internal(_)
@@ -166,6 +170,7 @@ impl Refusal {
             | Self::OtherRealm { .. }
             | Self::Denied(Denial::ForeignPage(_)) => StatusCode::FORBIDDEN,
             Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
+            Self::ClientLeft => StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
             Self::Console(error) => error.status(),
@@ -228,7 +233,7 @@ impl Refusal {
             | Self::Range { .. }
             | Self::Denied(_)
             | Self::InvalidTicket(_)
-            | Self::UnknownNode { .. }
+            | Self::UnknownNode(_)
             | Self::Loop
             | Self::Page(_)
             | Self::Peer(_)
@@ -240,6 +245,7 @@ impl Refusal {
             | Self::Upload(_)
             | Self::Upstream(_)
             | Self::Console(_)
+            | Self::ClientLeft
             | Self::Internal(_) => return None,
         })
     }
@@ -285,6 +291,8 @@ impl Refusal {
     }
 }
 
+/// The status by which nginx and others log that a client closed its connection before it had its answer.
+const CLIENT_LEFT: u16 = 499;
 const JSON: &str = "application/json;charset=UTF-8";
 
 /// `301` for what may be repeated as GET, `308` for the rest (RFC 9110 section 15.4).

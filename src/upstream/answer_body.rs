@@ -55,6 +55,11 @@ impl AnswerBody {
         Self { piece, ..self }
     }
 
+    /// How long the daemon may pause.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Bytes to come, where they are known.
     pub fn length(&self) -> Option<u64> {
         if let Rest::Length(length) = self.rest { Some(length) } else { None }

@@ -175,17 +175,18 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let started = recent::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
+        let answer_timeout = request.timeout();
         let mut wire = request.into_wire();
         burst::after_the_others().await;
         if let Some(connection) = pool.and_then(|pool| pool.take()) {
-            match self.exchange(connection, &mut wire, pool, started).await {
-                Err(error) if error.phase == Phase::Answer && started.elapsed() < self.timeouts.answer => (),
+            match self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await {
+                Err(error) if error.phase == Phase::Answer && started.elapsed() < answer_timeout => (),
                 answered => return answered,
             }
             wire.rewind();
         }
         let connection = self.connect(&mut wire, started, health).await?;
-        self.exchange(connection, &mut wire, pool, started).await
+        self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await
     }
 
     /// Connects. Some of the request may be on its way then.
@@ -239,15 +240,15 @@ impl Upstream {
         mut connection: Connection,
         wire: &mut Wire,
         pool: Option<&Rc<Pool>>,
-        started: Instant,
+        (started, answer_timeout): (Instant, Duration),
     ) -> Result<Answer, UpstreamError> {
         let broken = |cause: String| UpstreamError::new(Phase::Answer, &self.destination, started, cause);
-        match timeout(self.timeouts.answer, connection.exchange(wire)).await {
+        match timeout(answer_timeout, connection.exchange(wire)).await {
             Ok(Ok(head)) => {
                 log_context::is_answered();
                 counters::upstream_answered(recent::refresh().saturating_duration_since(started));
                 let pool = pool.filter(|_| head.keeps_alive).cloned();
-                let body = AnswerBody::new(connection, head.framing, pool, self.timeouts.answer);
+                let body = AnswerBody::new(connection, head.framing, pool, answer_timeout);
                 Ok(Answer { response: head.response, body, started })
             }
             Ok(Err(ExchangeError::Malformed)) => Err(self.parse_error(started)),
@@ -266,11 +267,12 @@ impl Upstream {
         limit: usize,
         started: Instant,
     ) -> Result<Bytes, UpstreamError> {
+        let answer_timeout = body.patience();
         let mut reading = pin!(body.whole(limit));
         let at_once = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
         let read = match at_once {
             Poll::Ready(read) => Ok(read),
-            Poll::Pending => timeout(self.timeouts.answer, reading).await,
+            Poll::Pending => timeout(answer_timeout, reading).await,
         };
         let cause = match read {
             Ok(Ok(bytes)) => return Ok(bytes),

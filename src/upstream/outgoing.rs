@@ -1,23 +1,30 @@
 //! A request as it goes to a daemon: HTTP/1.1, every byte of its head written here.
 
 use std::io::IoSlice;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderName, HeaderValue, Method};
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// A head of usual size, so that it does not grow; the allocator has this much at hand.
 const USUAL: usize = 1000;
 
+/// What nodegate calls itself in requests to other nodes.
+static NODEGATE: HeaderValue = HeaderValue::from_static(concat!("nodegate/", env!("CARGO_PKG_VERSION")));
+
 /// One request with its whole body.
 pub struct Outgoing {
     method: Method,
+    /// for the head of the answer, and between two pieces of its body
+    timeout: Duration,
     head: Vec<u8>,
     body: Bytes,
 }
 
 impl Outgoing {
     /// The request line; `None` if `target` could end it early.
-    pub fn new(method: Method, target: &str) -> Option<Self> {
+    pub fn new(method: Method, target: &str, timeout: Duration) -> Option<Self> {
         if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return None;
         }
@@ -25,7 +32,7 @@ impl Outgoing {
         for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
-        Some(Self { method, head, body: Bytes::new() })
+        Some(Self { method, timeout, head, body: Bytes::new() })
     }
 
     /// Adds a header line. A `HeaderValue` holds no line end.
@@ -41,8 +48,17 @@ impl Outgoing {
         self.body = body;
     }
 
+    /// Tells another node that nodegate asks, which reads any framing of an answer (`is_from_nodegate`).
+    pub fn identify(&mut self) {
+        self.header(&USER_AGENT, &NODEGATE);
+    }
+
     pub fn method(&self) -> &Method {
         &self.method
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// What goes over the wire: the head, closed by an empty line, and the body.
@@ -50,6 +66,12 @@ impl Outgoing {
         self.head.extend_from_slice(b"\r\n");
         Wire { head: self.head, body: self.body, sent: 0 }
     }
+}
+
+/// Whether a nodegate of any version sent the request. Anybody can claim that, so it decides nothing but the framing
+/// of the claimant's own answer.
+pub fn is_from_nodegate(headers: &HeaderMap) -> bool {
+    headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"nodegate/"))
 }
 
 /// A request on its way, of which some may have been sent.
@@ -102,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_request_is_written_as_it_is_sent() {
-        let mut request = Outgoing::new(Method::POST, "/api2/json/x?a=b").unwrap();
+        let mut request = Outgoing::new(Method::POST, "/api2/json/x?a=b", Duration::ZERO).unwrap();
         request.header(&http::header::HOST, &HeaderValue::from_static("node"));
         request.body(Bytes::from_static(b"a=1"));
         let mut wire = request.into_wire();
@@ -127,7 +149,7 @@ mod tests {
     #[test]
     fn a_target_cannot_end_its_line() {
         for target in ["/a b", "/a\r\nb", "/a\tb", "/\x7f", "/\0"] {
-            assert!(Outgoing::new(Method::GET, target).is_none(), "{target:?}");
+            assert!(Outgoing::new(Method::GET, target, Duration::ZERO).is_none(), "{target:?}");
         }
     }
 }

@@ -77,7 +77,7 @@ fn a_pipe_is_sent_as_it_is_written_however_late_the_writer_comes() {
 #[test]
 fn a_writer_learns_that_the_client_has_gone_and_a_client_that_nobody_writes() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["timeout.answer=1"]);
+    let gate = Nodegate::start(&site, &["timeout.answer_unprivileged=1"]);
     let path = site.path("/tmp/pipe");
     fifo(&path);
     let mut session = gate.connect();

@@ -125,6 +125,7 @@ impl Reader<'_> {
         Timeouts {
             connect: self.seconds("timeout.connect"),
             answer: self.seconds("timeout.answer"),
+            answer_unprivileged: self.seconds("timeout.answer_unprivileged"),
             first_byte,
             handshake,
             header,

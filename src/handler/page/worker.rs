@@ -208,7 +208,8 @@ impl Pages {
     /// A plain GET, also for HEAD, which the worker's server does not know. Nothing else of the client goes along.
     fn request(&self, engine: &Engine, asked: &PageRequest<'_>) -> Option<Outgoing> {
         let headers = &asked.head.headers;
-        let mut request = Outgoing::new(Method::GET, &self.worker.target(asked))?;
+        let timeout = engine.config.settings.timeout.answer;
+        let mut request = Outgoing::new(Method::GET, &self.worker.target(asked), timeout)?;
         if let Some(host) = headers.get(HOST) {
             request.header(&HOST, host);
         }

@@ -211,6 +211,7 @@ async fn hand_over(
         client: upload.client,
         body: Bytes::from(text),
         place: Place::of_call(&head.method, upload.path),
+        timeout: engine.config.settings.timeout.answer,
         piece: PIECE,
     };
     let request = api::request(engine, worker.local(&Route::Daemon), call, None)?;

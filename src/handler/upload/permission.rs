@@ -36,6 +36,7 @@ pub(super) async fn check(
         client: upload.client,
         body: Bytes::new(),
         place: Place::of_call(&head.method, upload.path),
+        timeout: engine.config.settings.timeout.answer,
         piece: PIECE,
     };
     let daemon = worker.local(&Route::Daemon);

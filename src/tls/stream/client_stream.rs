@@ -2,19 +2,27 @@
 
 use std::ffi::c_int;
 use std::ptr::null_mut;
+use std::time::Duration;
 
 use foreign_types::ForeignTypeRef as _;
 use openssl::ssl::SslMode;
 use openssl_sys::{SSL_CTRL_MODE, SSL_ctrl};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::TlsStream;
 
+/// A client without TLS that has closed its sending half is waited with for so long.
+const HALF_CLOSED: Duration = Duration::from_secs(30);
+
 /// What a client is connected by.
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     /// What bytes come from and go to in the end.
     fn socket(&self) -> &TcpStream;
+
+    /// Whether the client has gone that has waited for an answer for so long.
+    fn has_left(&self, waited: Duration) -> bool;
 
     /// Gives back what is only needed while bytes come and go.
     fn rest(&mut self);
@@ -28,6 +36,11 @@ impl ClientStream for TcpStream {
         self
     }
 
+    /// A client may close its sending half alone, which looks the same.
+    fn has_left(&self, waited: Duration) -> bool {
+        is_closed(self, PollFlags::empty()) || (waited >= HALF_CLOSED && is_closed(self, PollFlags::RDHUP))
+    }
+
     fn rest(&mut self) {}
 
     fn spare(&mut self) {}
@@ -36,6 +49,11 @@ impl ClientStream for TcpStream {
 impl ClientStream for TlsStream {
     fn socket(&self) -> &TcpStream {
         &self.0.get_ref().stream
+    }
+
+    /// In TLS a sending half is closed by an alert, and the connection below it by clients that leave.
+    fn has_left(&self, _waited: Duration) -> bool {
+        is_closed(self.socket(), PollFlags::RDHUP)
     }
 
     fn rest(&mut self) {
@@ -49,6 +67,13 @@ impl ClientStream for TlsStream {
         unsafe { SSL_ctrl(self.0.ssl().as_ptr(), SSL_CTRL_MODE, mode, null_mut()) };
         self.rest();
     }
+}
+
+/// Whether the connection has failed, or one of these events has come.
+fn is_closed(socket: &TcpStream, events: PollFlags) -> bool {
+    let mut sockets = [PollFd::new(socket, events)];
+    let polled = rustix::event::poll(&mut sockets, Some(&Timespec::default()));
+    polled.is_ok() && sockets.iter().any(|socket| !socket.revents().is_empty())
 }
 
 unsafe extern "C" {

@@ -57,7 +57,7 @@ fn a_unix_socket_that_is_not_there_is_595() {
 #[test]
 fn a_daemon_that_closes_or_is_silent_is_596() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["timeout.answer=1"]);
+    let gate = Nodegate::start(&site, &["timeout.answer_unprivileged=1"]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");
     let address = site.daemon.address();
     for method in ["GET", "POST"] {
@@ -97,7 +97,7 @@ fn a_daemon_that_talks_rubbish_is_599() {
 #[test]
 fn a_body_that_ends_early_is_597_as_long_as_that_can_be_said() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["timeout.answer=1"]);
+    let gate = Nodegate::start(&site, &["timeout.answer_unprivileged=1"]);
     let cookie = site.cookie("root@pam");
     let address = site.daemon.address();
     let reply = gate.get("/api2/json/standin/short?size=1000", &cookie);
@@ -154,7 +154,7 @@ fn an_answer_may_take_longer_than_any_pause_in_it() {
     let site = Site::pve();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let backend = format!("backend.address={}", listener.local_addr().unwrap());
-    let gate = Nodegate::start(&site, &[&backend, "timeout.answer=2"]);
+    let gate = Nodegate::start(&site, &[&backend, "timeout.answer_unprivileged=2"]);
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         assert!(stream.read(&mut [0; 4096]).unwrap() > 0);

@@ -95,7 +95,7 @@ fn it_is_off_by_default() {
 #[test]
 fn errors_are_shared_and_large_answers_are_not() {
     let site = Site::pve();
-    let gate = start(&site, &["timeout.answer=2"]);
+    let gate = start(&site, &["timeout.answer_unprivileged=2"]);
     let cookie = site.cookie("root@pam");
     for reply in ask(&gate, &vec![("/api2/json/standin/hang", cookie.clone()); 5]) {
         assert_eq!(reply.status, 596);

@@ -88,18 +88,17 @@ fn the_daemons_words_come_through_and_nothing_behind_them() {
         (596, "no%20such%20thing", "no such thing"),
         (200, "Fine", "Fine"),
         (599, "a%0d%0aSet-Cookie:%20evil=1", "a"),
+        (400, "no%20such%20user%20('m%C3%BCller@pve')", "no such user ('müller@pve')"),
+        (500, "a%00b%1B%5B31m%0Dc%7F", "a b [31m c"),
+        (500, "100%25%20%E2%82%AC", "100% €"),
     ];
     for (status, text, reason) in cases {
         let reply = gate.get(&format!("/api2/json/standin/reason?status={status}&text={text}"), &cookie);
         assert_eq!((reply.status, reply.reason.as_str()), (status, reason));
     }
-    for text in ["pr%C3%BCfen", "", "%FF"] {
-        let reply = gate.get(&format!("/api2/json/standin/reason?status=500&text={text}"), &cookie);
-        assert_eq!(reply.status, 500, "{text}");
-        assert!(reply.reason.is_ascii() && !reply.reason.contains('<'), "{}", reply.reason);
-        let reply = gate.get(&format!("/api2/json/standin/reason?status=597&text={text}"), &cookie);
-        assert_eq!(reply.status, 597, "{text}");
-        assert!(reply.reason.is_ascii() && !reply.reason.contains('<'), "{}", reply.reason);
+    for status in [500, 597] {
+        let reply = gate.get(&format!("/api2/json/standin/reason?status={status}&text="), &cookie);
+        assert_eq!((reply.status, reply.reason.as_str()), (status, ""));
     }
 }
 

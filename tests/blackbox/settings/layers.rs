@@ -218,6 +218,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("user", "www-data"),
         ("timeout.connect", "10"),
         ("timeout.answer", "30"),
+        ("timeout.answer_unprivileged", "600"),
         ("timeout.first_byte", "0"),
         ("timeout.handshake", "0"),
         ("timeout.header", "10"),

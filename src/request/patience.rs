@@ -1,0 +1,35 @@
+//! How long a call waits for its answer.
+
+use std::time::Duration;
+
+use http::{Method, Response};
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::response::body::Body;
+use crate::response::refusal::Refusal;
+use crate::route::Route;
+use crate::target::ApiPath;
+
+/// The originals' proxies answer calls that need no root themselves, without a limit. The 30 s are theirs for what they
+/// pass on, to the daemon with root or to another node.
+pub(super) fn answer_timeout(engine: &Engine, route: &Route, method: &Method, path: &ApiPath) -> Duration {
+    let timeouts = engine.config.settings.timeout;
+    let needs_no_root = matches!(route, Route::Unprivileged | Route::Websocket)
+        || (matches!(route, Route::Daemon) && !engine.routes.needs_root(method, path));
+    if needs_no_root { timeouts.answer_unprivileged } else { timeouts.answer }
+}
+
+/// The wait for an answer ends when its client leaves. Without a clock it does not: whether a credential was good is to
+/// be known and counted in any case.
+pub(super) async fn or_client_left(
+    clock: Option<&Clock>,
+    answer: impl Future<Output = Result<Response<Body>, Refusal>>,
+) -> Result<Response<Body>, Refusal> {
+    let Some(clock) = clock else { return answer.await };
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = clock.client_left() => Err(Refusal::ClientLeft),
+    }
+}
