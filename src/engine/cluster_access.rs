@@ -14,7 +14,9 @@ use crate::upstream::nodes::{NodeFile, NodeTable};
 
 /// An error for each rule that turns other nodes away.
 pub fn problems(config: &Config) -> Vec<Problem> {
-    let Ok(table) = NodeFile::new(config.product.nodes.as_ref(), &config.root).current() else {
+    let Ok(table) =
+        NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name).current()
+    else {
         return Vec::new();
     };
     let settings = &config.settings;
