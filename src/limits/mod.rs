@@ -27,8 +27,9 @@ pub struct Counts {
     pub requests: Arc<Places>,
     /// that a class of routes limits
     pub calls: Calls,
-    /// foreign origins of consoles that the log has named
+    /// origins that the log has named: of pages that got a console by its ticket, and of those that got none
     pub foreign_origins: HourlyNotices,
+    pub refused_origins: HourlyNotices,
     /// other nodes that were turned away, each with the reason
     pub refused_nodes: HourlyNotices,
 }

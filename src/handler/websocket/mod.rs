@@ -124,7 +124,13 @@ fn check_origin(
     let by_cookie = engine.gate.as_ref().is_some_and(|gate| gate.is_by_cookie(call.identity, headers));
     let has_own_ticket = rules.has_own_ticket(call.place.path, query);
     let call = ConsoleCall { headers, by_cookie, has_own_ticket, forwarded };
-    origin::check(&settings.console_origins, &call).map_err(ConsoleError::Origin)
+    origin::check(&settings.console_origins, &call).map_err(|foreign| {
+        // A page shows its user no more than that the connection failed.
+        if engine.counts.refused_origins.is_due(&foreign.origin, Instant::now()) {
+            tracing::warn!("console refused: {foreign}");
+        }
+        ConsoleError::Origin(foreign)
+    })
 }
 
 fn log_foreign_origin(engine: &Engine, foreign: &ForeignOrigin) {

@@ -35,11 +35,8 @@ pub struct ForeignOrigin {
 impl fmt::Display for ForeignOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { origin, own } = self;
-        write!(
-            f,
-            "a page of another origin may not open a console: Origin is {origin}, this is {own}; \
-             allow it with console.origins"
-        )
+        let what = "a page of another origin may not open a console";
+        write!(f, "{what}: Origin is {}, this is {own}; allow it with console.origins", origin.escape_debug())
     }
 }
 

@@ -104,6 +104,9 @@ fn a_cookie_without_ticket_needs_the_origin() {
         }
     }
     assert_eq!(site.daemon.requests().len(), 0, "the daemon is not asked");
+    let log = gate.stderr();
+    let lines = log.lines().filter(|line| line.contains("WARN") && line.contains("console refused"));
+    assert_eq!(lines.count(), 1, "the log names each origin once: {log}");
 }
 
 #[test]
