@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::shadow::Comparison;
+use crate::command::compare::Comparison;
 use crate::config::Options;
 use crate::config::root::Root;
 use crate::control::LONGEST_CONFIRM;
@@ -92,11 +92,12 @@ pub enum Command {
     },
     /// Keep what `reload --confirm` has put in force
     Confirm { profile: String },
-    /// Ask the original and a trial beside it the same, and tell what differs
-    Shadow {
+    /// Ask the original and a trial beside it the same, and show what differs
+    #[command(alias = "shadow")]
+    Compare {
         profile: String,
         #[command(flatten)]
-        shadow: Comparison,
+        comparison: Comparison,
     },
     /// Ask what serves the profile's port on this machine for each page of the profile
     Pages { profile: String },

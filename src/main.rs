@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use nodegate::cli::{self, Arguments, Command, DaemonArguments};
-use nodegate::command::{acl, check, daemon, generate, pages, profiles, reload, route, run, shadow, status};
+use nodegate::command::{acl, check, compare, daemon, generate, pages, profiles, reload, route, run, status};
 use nodegate::config;
 use nodegate::process::logging::{self, Reader};
 
@@ -32,7 +32,7 @@ fn command() -> ExitCode {
         }
         Command::Reload { profile, confirm, force } => reload::run(&profile, &options, confirm, force),
         Command::Confirm { profile } => reload::confirm(&profile, &options),
-        Command::Shadow { profile, shadow } => shadow::run(&profile, &options, &shadow),
+        Command::Compare { profile, comparison } => compare::run(&profile, &options, &comparison),
         Command::Pages { profile } => pages::run(&profile, &options),
         Command::Profiles { name } => profiles::run(name.as_deref()),
         Command::Generate { what, directory } => generate::run(what, &directory),

@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod check;
+pub mod compare;
 pub mod daemon;
 pub mod generate;
 pub mod pages;
@@ -9,7 +10,6 @@ pub mod profiles;
 pub mod reload;
 pub mod route;
 pub mod run;
-pub mod shadow;
 pub mod status;
 
 use std::io::Write as _;

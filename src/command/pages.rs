@@ -4,15 +4,19 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 use std::process::ExitCode;
 
-use super::shadow::client::{Seen, Server};
+use http::header::{HeaderValue, USER_AGENT};
+
+use super::compare::client::{Answer, Header, Server};
+use super::compare::content::Content;
 use super::{NOT_RUNNING, fail, load, say};
 use crate::config::page::{Choice, Page, Source};
 use crate::config::product::Product;
 use crate::config::settings::ListenAddress;
 use crate::config::{Config, Options};
+use crate::upstream::io_message;
 
 /// Not one that a profile takes for a phone.
-const USER_AGENT: &str = concat!("User-Agent: nodegate/", env!("CARGO_PKG_VERSION"), "\r\n");
+const CLIENT: &str = concat!("nodegate/", env!("CARGO_PKG_VERSION"));
 /// Characters of a reason that are shown.
 const MAX_REASON: usize = 400;
 
@@ -22,14 +26,17 @@ pub fn run(profile: &str, options: &Options) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let server = match address(&config) {
-        Ok(address) => Server::here(address, config.settings.listen.port),
-        Err(message) => return fail(&message),
+    let server = address(&config).and_then(|address| Server::here(address, config.settings.listen.port));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (server, runtime) = match (server, runtime) {
+        (Ok(server), Ok(runtime)) => (server, runtime),
+        (Err(message), _) => return fail(&message),
+        (_, Err(error)) => return fail(&error.to_string()),
     };
     let targets = targets(&config.product);
     let (mut failed, mut silent) = (0, 0);
     for target in &targets {
-        match ask(&server, target) {
+        match runtime.block_on(ask(&server, target)) {
             Ok(()) => say(&format!("ok {target}")),
             Err((reason, is_silent)) => {
                 failed += 1;
@@ -92,26 +99,32 @@ fn parameter<'p>(product: &'p Product, variable: &str) -> Option<&'p str> {
 }
 
 /// A page is html with something in it. The error says whether nothing answers at all.
-fn ask(server: &Server, target: &str) -> Result<(), (String, bool)> {
+async fn ask(server: &Server, target: &str) -> Result<(), (String, bool)> {
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    let seen = server
-        .get(target, &server.authority(), USER_AGENT)
-        .map_err(|error| (error.to_string(), refused(&error)))?;
-    let is_html = seen.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
-    if seen.status == 200 && is_html && !seen.body.is_empty() { Ok(()) } else { Err((reason(&seen), false)) }
+    let header: Header = (USER_AGENT, HeaderValue::from_static(CLIENT));
+    let answer = server
+        .get(target, &server.authority(), Some(&header))
+        .await
+        .map_err(|error| (io_message(&error), refused(&error)))?;
+    let is_page = matches!(&answer.content, Content::Html(text) if !text.is_empty());
+    if answer.status == 200 && is_page { Ok(()) } else { Err((reason(&answer), false)) }
 }
 
 /// The body of a failure says more than the reason phrase, where it is text.
-fn reason(seen: &Seen) -> String {
-    let text = String::from_utf8_lossy(&seen.body);
-    let first = text.lines().next().unwrap_or_default().trim();
-    let is_text = seen.header("content-type").is_none_or(|kind| kind.starts_with("text/plain"));
-    let told = if is_text && !first.is_empty() { first } else { seen.reason.as_str() };
-    let told: String = told.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
-    match seen.header("content-type") {
-        Some(kind) if seen.status == 200 => format!("200 with {kind}, {} bytes", seen.body.len()),
-        _ => format!("{} {told}", seen.status),
+fn reason(answer: &Answer) -> String {
+    let kind = answer.header("content-type");
+    if let Some(kind) = kind.as_ref().filter(|_| answer.status == 200) {
+        return format!("200 with {kind}, {}", answer.content.summary());
     }
+    let is_text = kind.is_none_or(|kind| kind.starts_with("text/plain"));
+    let text = match &answer.content {
+        Content::Opaque { start, .. } if is_text => String::from_utf8_lossy(start),
+        Content::Opaque { .. } | Content::Json(_) | Content::Html(_) => "".into(),
+    };
+    let first = text.lines().next().unwrap_or_default().trim();
+    let told = if first.is_empty() { answer.reason.as_str() } else { first };
+    let told: String = told.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    format!("{} {told}", answer.status)
 }
 
 #[cfg(test)]

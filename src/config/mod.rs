@@ -1,6 +1,7 @@
 //! Files to types, once: the profile, the layers of settings on top of it, and what is wrong with them.
 
 pub mod address;
+mod compare;
 mod difference;
 pub mod keys;
 pub mod layers;

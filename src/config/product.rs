@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use super::compare::Compare;
 use super::page::{Page, Variable};
 pub use super::route_class::{CallLimit, ClassLogin, RouteClass};
 
@@ -23,9 +24,11 @@ pub struct Product {
     pub pid_file: Option<PathBuf>,
     /// the table of API methods, a file beside the profile
     pub routes: Option<PathBuf>,
-    /// `METHOD PATTERN` of GET calls that change something, or cost much: `nodegate shadow` leaves them out
+    /// `METHOD PATTERN` of GET calls that change something, or cost much: `nodegate compare` leaves them out
     #[serde(default)]
     pub side_effects: Vec<String>,
+    #[serde(default)]
+    pub compare: Compare,
     /// `GET PATTERN` of calls that GUIs repeat: asked several times at once, one is made where `backend.coalesce` is on
     #[serde(default)]
     pub coalesce: Vec<String>,

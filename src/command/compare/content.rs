@@ -1,0 +1,127 @@
+//! The body of an answer as it is compared: a value where it has a structure, else length and digest.
+
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use openssl::sha::Sha256;
+use serde_json::Value;
+
+/// Longer bodies are compared by length and digest, whatever they hold.
+const MAX_STRUCTURED_BYTES: usize = 16 << 20;
+/// What is kept of others.
+const START_BYTES: usize = 4096;
+
+#[derive(Debug)]
+pub(in crate::command) enum Content {
+    Json(Value),
+    /// the text of a page
+    Html(String),
+    Opaque {
+        length: u64,
+        digest: [u8; 32],
+        /// the first bytes
+        start: Vec<u8>,
+    },
+}
+
+/// What the head says of the body.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Kind {
+    Json,
+    Html,
+    Other,
+}
+
+/// Takes a body piece by piece.
+pub(super) struct Reader {
+    kind: Kind,
+    /// the body so far; cut once it is too long to be read
+    held: Vec<u8>,
+    digest: Sha256,
+    length: u64,
+}
+
+impl Reader {
+    pub(super) fn new(headers: &HeaderMap) -> Self {
+        let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let kind = match essence.as_str() {
+            _ if headers.contains_key(CONTENT_ENCODING) => Kind::Other,
+            "application/json" => Kind::Json,
+            "text/html" => Kind::Html,
+            _ => Kind::Other,
+        };
+        Self { kind, held: Vec::new(), digest: Sha256::new(), length: 0 }
+    }
+
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+        self.length += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if self.kind != Kind::Other || self.held.len() < START_BYTES {
+            self.held.extend_from_slice(bytes);
+        }
+        if self.kind != Kind::Other && self.held.len() > MAX_STRUCTURED_BYTES {
+            self.kind = Kind::Other;
+            self.held.truncate(START_BYTES);
+            self.held.shrink_to_fit();
+        }
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn finish(self) -> Content {
+        let Self { kind, held, digest, length } = self;
+        match kind {
+            Kind::Json if let Ok(value) = serde_json::from_slice(&held) => return Content::Json(value),
+            Kind::Html if let Ok(text) = std::str::from_utf8(&held) => return Content::Html(text.to_owned()),
+            Kind::Json | Kind::Html | Kind::Other => (),
+        }
+        let mut start = held;
+        start.truncate(START_BYTES);
+        Content::Opaque { length, digest: digest.finish(), start }
+    }
+}
+
+impl Content {
+    /// For one that is not compared by its structure.
+    pub(in crate::command) fn summary(&self) -> String {
+        match self {
+            Self::Json(_) => "JSON".to_owned(),
+            Self::Html(_) => "a page".to_owned(),
+            Self::Opaque { length, digest, start: _ } => {
+                let [a, b, c, d, e, f, ..] = digest;
+                format!("{length} bytes, sha256 {a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}…")
+            }
+        }
+    }
+
+    pub(super) fn is_opaque(&self) -> bool {
+        matches!(self, Self::Opaque { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(kind: &str, body: &[u8]) -> Content {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
+        let mut reader = Reader::new(&headers);
+        for piece in body.chunks(4096) {
+            reader.add(piece);
+        }
+        reader.finish()
+    }
+
+    #[test]
+    fn a_body_is_read_by_its_type() {
+        assert!(matches!(read("application/json;charset=UTF-8", b"{\"a\":1}"), Content::Json(_)));
+        assert!(matches!(read("Text/HTML; charset=UTF-8", b"<p>"), Content::Html(_)));
+        assert!(read("application/json", b"{\"a\":").is_opaque(), "what is malformed has no structure");
+        assert!(read("text/html", b"\xff").is_opaque());
+        assert!(read("application/json", &vec![b' '; MAX_STRUCTURED_BYTES + 1]).is_opaque());
+        assert_eq!(read("application/octet-stream", b"hello").summary(), "5 bytes, sha256 2cf24dba5fb0…");
+    }
+}
