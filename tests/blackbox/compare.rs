@@ -191,7 +191,7 @@ fn a_real_difference_is_shown_as_path_and_values() {
     assert_eq!(outcome.code, 1, "{outcome:?}");
     let expected = [
         "GET /api2/json/nodes".to_owned(),
-        format!("    data[id=node/other]: {{"),
+        "    data[id=node/other]: {".to_owned(),
         format!("    data[id=node/{own}]: (none) != {{"),
         "GET /api2/json/cluster/resources".to_owned(),
         format!("    data[id=qemu/100].node: \"other\" != \"{own}\""),

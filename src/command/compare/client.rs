@@ -161,6 +161,7 @@ async fn read(mut body: Incoming, headers: &HeaderMap) -> io::Result<Content> {
 }
 
 /// hyper's own text says less than what it wraps.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn reason(error: hyper::Error) -> io::Error {
     let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
     io::Error::other(format!("{error}{}", source.unwrap_or_default()))

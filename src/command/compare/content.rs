@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// Longer bodies are compared by length and digest, whatever they hold.
 const MAX_STRUCTURED_BYTES: usize = 16 << 20;
+/// Bytes of a digest that are shown.
+const DIGEST_BYTES: usize = 6;
 /// What is kept of others.
 const START_BYTES: usize = 4096;
 
@@ -90,8 +92,11 @@ impl Content {
             Self::Json(_) => "JSON".to_owned(),
             Self::Html(_) => "a page".to_owned(),
             Self::Opaque { length, digest, start: _ } => {
-                let [a, b, c, d, e, f, ..] = digest;
-                format!("{length} bytes, sha256 {a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}…")
+                let digest: String = digest
+                    .iter()
+                    .take(DIGEST_BYTES)
+                    .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+                format!("{length} bytes, sha256 {digest}…")
             }
         }
     }

@@ -112,9 +112,9 @@ pub(super) fn lasting(
     changed: &[Difference],
 ) -> Vec<Difference> {
     let again: BTreeSet<&str> = second.iter().map(|it| it.path.as_str()).collect();
-    let changes =
+    let is_volatile =
         |path: &str| changed.iter().any(|it| is_within(path, &it.path) || is_within(&it.path, path));
-    first.into_iter().filter(|it| again.contains(it.path.as_str()) && !changes(&it.path)).collect()
+    first.into_iter().filter(|it| again.contains(it.path.as_str()) && !is_volatile(&it.path)).collect()
 }
 
 fn is_within(path: &str, whole: &str) -> bool {
@@ -130,7 +130,7 @@ fn header(answer: &Answer, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use http::{HeaderMap, HeaderName};
 
     use super::super::content::Reader;

@@ -40,7 +40,7 @@ pub(super) fn page(text: &str, secrets: &Secrets) -> Value {
             Token::StartTag(tag) => start(&mut open, &tag, secrets),
             Token::EndTag(tag) => end(&mut open, &String::from_utf8_lossy(&tag.name)),
             Token::Comment(text) => {
-                add(&mut open, "comment", masked(&String::from_utf8_lossy(&text), secrets))
+                add(&mut open, "comment", masked(&String::from_utf8_lossy(&text), secrets));
             }
             Token::Doctype(doctype) => {
                 add(&mut open, "doctype", Value::from(String::from_utf8_lossy(&doctype.name)));
@@ -124,7 +124,7 @@ fn masked(text: &str, secrets: &Secrets) -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use serde_json::json;
 
     use super::super::structure::{UnorderedLists, differences};

@@ -184,9 +184,9 @@ mod tests {
 
     #[test]
     fn the_newest_are_kept() {
-        let text: String =
-            (0..MAX_REQUESTS + 3).map(|number| format!("x \"GET /{number} HTTP/1.1\"\n")).collect();
-        let requests = select(&text, &rules("pve"));
+        let lines: Vec<_> =
+            (0..MAX_REQUESTS + 3).map(|number| format!("x \"GET /{number} HTTP/1.1\"")).collect();
+        let requests = select(&lines.join("\n"), &rules("pve"));
         assert_eq!(requests.targets.len(), MAX_REQUESTS);
         assert_eq!(requests.targets.first().unwrap(), &format!("/{}", MAX_REQUESTS + 2));
         assert_eq!(requests.left_out.get(&LeftOut::TooMany), Some(&3));

@@ -255,7 +255,9 @@ mod tests {
             Requests { targets: vec![String::new(); 4], left_out: BTreeMap::from([(LeftOut::Masked, 2)]) };
         let summary = |outcomes: &[Outcome]| {
             let mut summary = Summary::default();
-            outcomes.iter().for_each(|outcome| summary.add(outcome));
+            for outcome in outcomes {
+                summary.add(outcome);
+            }
             summary
         };
         let code = |outcomes: &[Outcome]| format!("{:?}", summary(outcomes).exit_code(&requests));
