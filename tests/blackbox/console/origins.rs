@@ -127,6 +127,29 @@ fn only_a_ticket_the_daemon_knows_opens() {
 }
 
 #[test]
+fn every_console_route_names_its_ticket() {
+    for (site, count) in [(Site::pve(), 5), (Site::pmg(), 1)] {
+        let gate = Nodegate::start(&site, &[]);
+        let headers = site.cookie("root@pam") + &origin("https://evil.example.com");
+        let routes = nodegate::config::built_in_file(&format!("{}.routes", site.profile())).unwrap();
+        let consoles = routes.lines().filter(|line| line.split(' ').any(|word| word == "GET:w"));
+        let paths: Vec<_> = consoles.map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(paths.len(), count);
+        for path in paths {
+            let path = path.replace("{node}", "node1").replace("{vmid}", "100");
+            let name = if path.ends_with("/mtunnelwebsocket") { "ticket" } else { "vncticket" };
+            let other = if name == "ticket" { "vncticket" } else { "ticket" };
+            // The daemon finds the port wrong, or the ticket: it was asked.
+            for (query, status) in [(format!("{name}=x"), 401), (format!("{other}=x"), 403)] {
+                let path = format!("/api2/json{path}?port=1&{query}");
+                let (_, reply) = ask(&gate, &path, "node1:8006", &headers);
+                assert_eq!(reply.status, status, "{path} {}", reply.text());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_foreign_origin_is_logged_once() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["workers=2"]);
