@@ -76,7 +76,7 @@ fn address(config: &Config) -> Result<IpAddr, String> {
 fn targets(product: &Product) -> Vec<String> {
     let target = |page: &Page, choice: &Choice| {
         let parameters: Option<Vec<_>> =
-            choice.when.iter().map(|name| Some(format!("{}=1", parameter(product, name)?))).collect();
+            choice.when.iter().map(|it| Some(format!("{}=1", parameter(product, it.variable())?))).collect();
         let parameters = parameters?.join("&");
         Some(if parameters.is_empty() { page.url.clone() } else { format!("{}?{parameters}", page.url) })
     };

@@ -13,13 +13,37 @@ pub struct Page {
     pub template: Vec<Choice>,
 }
 
-/// A template file, and the variables that must all be true for it.
+/// A template file, and what must all hold for it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
     pub file: PathBuf,
     #[serde(default)]
-    pub when: Vec<String>,
+    pub when: Vec<Condition>,
+}
+
+/// What a variable must be for a template.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Condition {
+    /// neither `0` nor empty
+    IsTrue(String),
+    IsDefined(Defined),
+}
+
+/// A variable for which a source has any value, also an empty one and one that does not fit.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defined {
+    pub defined: String,
+}
+
+impl Condition {
+    pub fn variable(&self) -> &str {
+        match self {
+            Self::IsTrue(name) | Self::IsDefined(Defined { defined: name }) => name,
+        }
+    }
 }
 
 /// A variable of the templates: the first source with a value that fits gives it; else it is empty.
@@ -56,8 +80,10 @@ pub enum Kind {
 pub enum Source {
     /// the cookie of that name, percent-decoded
     Cookie(String),
-    /// the query parameter of that name; present without a value it is true
+    /// the value of the query parameter of that name, also an empty one; without a `=` it has none
     Query(String),
+    /// a text where the query parameter has no `=`
+    BareQuery(BareQuery),
     /// `1` when the browser's name for itself matches
     UserAgent(UserAgent),
     /// what the first group of a pattern matches in a text file
@@ -79,6 +105,13 @@ pub enum Source {
     CsrfToken,
     /// `1` when nodegate runs with `--debug`
     Debug,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BareQuery {
+    pub name: String,
+    pub value: String,
 }
 
 /// Patterns that must all match, and patterns of which none may.

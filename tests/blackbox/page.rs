@@ -244,7 +244,14 @@ fn the_template_follows_query_path_and_browser() {
         ("/?console=kvm&novnc=0", DESKTOP, "index"),
         ("/?console=kvm", DESKTOP, "index"),
         ("/?novnc=1", DESKTOP, "index"),
-        ("/?console=%3Cscript%3E&novnc=1", DESKTOP, "index"),
+        ("/?console=%3Cscript%3E&novnc=1", DESKTOP, "novnc"),
+        ("/?console=&novnc=1", DESKTOP, "novnc"),
+        ("/?console=&xtermjs=1", DESKTOP, "xtermjs"),
+        ("/?console&novnc=1", DESKTOP, "index"),
+        ("/?console=kvm&novnc", DESKTOP, "index"),
+        ("/?mobile", DESKTOP, "index"),
+        ("/?mobile", IPHONE, "mobile"),
+        ("/?mobile=", IPHONE, "index"),
     ];
     for (path, agent, template) in cases {
         let values = shown(&gate.get(path, &format!("User-Agent: {agent}\r\n")));
@@ -260,7 +267,11 @@ fn the_template_follows_query_path_and_browser() {
         ("/quarantine?mobile=1", DESKTOP, "mobile"),
         ("/quarantine?mobile=0", ANDROID, "index"),
         ("/?console=shell&xtermjs=1", DESKTOP, "xtermjs"),
+        ("/?console=&xtermjs=1", DESKTOP, "xtermjs"),
         ("/?console=kvm&novnc=1", DESKTOP, "index"),
+        ("/quarantine?mobile", DESKTOP, "index"),
+        ("/quarantine?mobile", IPHONE, "index"),
+        ("/quarantine?mobile=", IPHONE, "index"),
     ];
     for (path, agent, template) in cases {
         let values = shown(&gate.get(path, &format!("User-Agent: {agent}\r\n")));
@@ -329,6 +340,7 @@ fn the_quarantines_link_logs_in_without_a_cookie() {
 fn nothing_that_a_client_or_file_says_means_anything_in_a_page() {
     let site = pve();
     site.write(PVE_INDEX, REAL);
+    site.write(NOVNC, REAL);
     let plain = {
         let gate = Nodegate::start(&site, &[]);
         gate.get("/?debug=0", "").text()
@@ -385,7 +397,7 @@ fn pages_are_compressed_answer_head_and_take_no_post() {
 }
 
 #[test]
-fn a_template_that_cannot_be_rendered_is_named_without_its_path() {
+fn a_broken_template_is_named_without_its_path() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let reply = gate.get("/", "");

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::variables::Circumstances;
 use super::{Choice, Page, Pages};
+use crate::config::page::Condition;
 use crate::config::problem::{Origin, Problem};
 
 /// A template that cannot be rendered.
@@ -88,6 +89,7 @@ fn label(page: &Page, choice: &Choice) -> String {
     if choice.when.is_empty() {
         page.url.clone()
     } else {
-        format!("{} ({})", page.url, choice.when.join(", "))
+        let names: Vec<_> = choice.when.iter().map(Condition::variable).collect();
+        format!("{} ({})", page.url, names.join(", "))
     }
 }

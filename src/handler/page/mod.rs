@@ -1,10 +1,9 @@
 //! Pages rendered from the product's own templates. Which template, and what its variables are, says the profile.
 
 mod faults;
-pub mod inert;
 mod log_interval;
-mod parser;
-mod syntax;
+pub mod sanitized;
+mod source;
 pub mod template;
 #[cfg(test)]
 mod tests;
@@ -15,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{
@@ -24,9 +24,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
 use self::log_interval::LogInterval;
-use self::template::{Template, TooLong};
+use self::template::{RenderError, Template};
 use self::variables::{Circumstances, Variables};
 use crate::config::Config;
+use crate::config::page::Condition;
 use crate::gate::{Login, joined};
 use crate::response::body::{self, Body};
 use crate::response::compress::{self, Coding};
@@ -52,7 +53,7 @@ struct Page {
 }
 
 struct Choice {
-    when: Vec<String>,
+    when: Vec<Condition>,
     template: Arc<TemplateFile>,
 }
 
@@ -74,7 +75,7 @@ pub enum PageError {
     Unreadable { name: String },
     #[error("the template '{name}' of this page, {message}")]
     Unsupported { name: String, message: String },
-    #[error("the template '{name}' of this page: {message}")]
+    #[error("the template '{name}' of this page, {message}")]
     TooLong { name: String, message: String },
 }
 
@@ -87,7 +88,8 @@ impl Pages {
         for page in &product.page {
             let mut choices = Vec::new();
             for choice in &page.template {
-                if let Some(name) = choice.when.iter().find(|name| !variables.is_declared(name)) {
+                let mut names = choice.when.iter().map(Condition::variable);
+                if let Some(name) = names.find(|name| !variables.is_declared(name)) {
                     return Err(format!("page {}: the variable '{name}' is not declared", page.url));
                 }
                 let template = templates
@@ -122,20 +124,23 @@ impl Pages {
     }
 
     fn render(&self, path: &str, circumstances: &Circumstances<'_>) -> Result<String, PageError> {
-        let value = |name: &str| self.variables.value(name, circumstances);
         let page = self.all.iter().find(|page| page.url == path).ok_or(PageError::NoTemplate)?;
-        let choice = page
-            .choices
-            .iter()
-            .find(|choice| choice.when.iter().all(|name| value(name).is_some_and(|value| value.is_true())))
-            .ok_or(PageError::NoTemplate)?;
+        let holds = |condition: &Condition| self.variables.holds(condition, circumstances);
+        let choice =
+            page.choices.iter().find(|choice| choice.when.iter().all(holds)).ok_or(PageError::NoTemplate)?;
         let template = choice.template.file.current().map_err(|error| {
             self.log_failure(&choice.template, &error);
             choice.template.error(error)
         })?;
         self.render_template(&template.value, circumstances).map_err(|error| {
             self.log_failure(&choice.template, &error);
-            PageError::TooLong { name: choice.template.name(), message: error.to_string() }
+            let (name, message) = (choice.template.name(), error.to_string());
+            match error {
+                RenderError::TooLong { .. } | RenderError::TooMuchWork { .. } => {
+                    PageError::TooLong { name, message }
+                }
+                RenderError::Failed { .. } => PageError::Unsupported { name, message },
+            }
         })
     }
 
@@ -143,10 +148,9 @@ impl Pages {
         &self,
         template: &Template,
         circumstances: &Circumstances<'_>,
-    ) -> Result<String, TooLong> {
+    ) -> Result<String, RenderError> {
         let value = |name: &str| self.variables.value(name, circumstances);
-        let values = template.names().filter_map(|name| Some((name.to_owned(), value(name)?))).collect();
-        template.render(&values)
+        template.render(&value, SystemTime::now())
     }
 
     fn log_failure(&self, template: &TemplateFile, cause: &dyn Display) {

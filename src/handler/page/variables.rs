@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
-use super::inert::Inert;
-use crate::config::page::{self, Kind};
+use super::sanitized::Sanitized;
+use super::source::{Part, Source, parts, whole_pattern};
+use crate::config::page::{self, Condition, Kind};
 use crate::config::root::Root;
 use crate::config::sections;
 use crate::gate::Login;
 use crate::gate::credential::value_of;
 use crate::target::query_parameters;
 use crate::watched_file::WatchedFile;
-
-/// Memory that a compiled pattern of a profile may take.
-const PATTERN_SIZE: usize = 1 << 20;
 
 /// What a request brings for the variables.
 pub(super) struct Circumstances<'r> {
@@ -40,27 +38,17 @@ struct Variable {
     from: Vec<Source>,
 }
 
-/// As in the profile, with patterns compiled and files opened under the root.
-enum Source {
-    Cookie(String),
-    Query(String),
-    UserAgent { all: Vec<Regex>, none: Vec<Regex> },
-    Match { file: WatchedFile<String>, pattern: Regex },
-    Section { file: WatchedFile<String>, section: String, key: String },
-    Modified(PathBuf),
-    Exists(Vec<Part>),
-    Text(String),
-    NodeName,
-    Architecture,
-    User,
-    CsrfToken,
-    Debug,
+/// A query parameter.
+enum Parameter {
+    Valued(String),
+    /// without a `=`
+    Bare,
 }
 
-/// A piece of a path.
-enum Part {
-    Literal(String),
-    Variable(String),
+fn parameter(circumstances: &Circumstances<'_>, name: &str) -> Option<Parameter> {
+    let mut parameters = query_parameters(circumstances.query);
+    let (_, value) = parameters.find(|(known, _)| known == name)?;
+    Some(value.map_or(Parameter::Bare, |value| Parameter::Valued(value.into_owned())))
 }
 
 impl Variables {
@@ -83,26 +71,43 @@ impl Variables {
         self.declared.contains_key(name)
     }
 
-    /// The value of the first source that has one that fits.
-    pub(super) fn value(&self, name: &str, circumstances: &Circumstances<'_>) -> Option<Inert> {
+    /// The value of the first source that has one that fits. An empty query parameter is a value.
+    pub(super) fn value(&self, name: &str, circumstances: &Circumstances<'_>) -> Option<Sanitized> {
         let variable = self.declared.get(name)?;
         variable.from.iter().find_map(|source| {
-            let raw = self.raw(source, variable.kind, circumstances)?;
+            let raw = self.raw(source, circumstances)?;
+            if raw.is_empty() && variable.kind != Kind::Flag {
+                return matches!(source, Source::Query(_)).then(Sanitized::empty);
+            }
             let fits = variable.pattern.as_ref().is_none_or(|pattern| pattern.is_match(&raw));
-            if fits { Inert::new(variable.kind, &raw) } else { None }
+            if fits { Sanitized::new(variable.kind, &raw) } else { None }
         })
     }
 
-    fn raw(&self, source: &Source, kind: Kind, circumstances: &Circumstances<'_>) -> Option<String> {
+    /// Whether a page's condition holds.
+    pub(super) fn holds(&self, condition: &Condition, circumstances: &Circumstances<'_>) -> bool {
+        match condition {
+            Condition::IsTrue(name) => self.value(name, circumstances).is_some_and(|value| value.is_true()),
+            Condition::IsDefined(condition) => {
+                self.declared.get(&condition.defined).is_some_and(|variable| {
+                    variable.from.iter().any(|source| self.raw(source, circumstances).is_some())
+                })
+            }
+        }
+    }
+
+    fn raw(&self, source: &Source, circumstances: &Circumstances<'_>) -> Option<String> {
         let yes = |holds: bool| holds.then(|| "1".to_owned());
         match source {
             Source::Cookie(name) => value_of(name, circumstances.cookies),
-            Source::Query(name) => {
-                match query_parameters(circumstances.query).find(|(known, _)| known == name)?.1 {
-                    Some(value) => Some(value.into_owned()).filter(|value| !value.is_empty()),
-                    None => yes(kind == Kind::Flag),
-                }
-            }
+            Source::Query(name) => match parameter(circumstances, name)? {
+                Parameter::Valued(value) => Some(value),
+                Parameter::Bare => None,
+            },
+            Source::BareQuery(bare) => match parameter(circumstances, &bare.name)? {
+                Parameter::Valued(_) => None,
+                Parameter::Bare => Some(bare.value.clone()),
+            },
             Source::UserAgent { all, none } => {
                 let matches = |pattern: &Regex| pattern.is_match(circumstances.user_agent);
                 yes(all.iter().all(matches) && !none.iter().any(matches))
@@ -131,7 +136,7 @@ impl Variables {
         for part in parts {
             match part {
                 Part::Literal(text) => path.push_str(text),
-                Part::Variable(name) => path.push_str(self.value(name, circumstances)?.as_str()),
+                Part::Variable(name) => path.push_str(self.value(name, circumstances)?.raw()),
             }
         }
         Some(self.root.path(path))
@@ -144,7 +149,7 @@ fn check(variable: &page::Variable, declared: &BTreeMap<String, page::Variable>)
         if let page::Source::Exists(path) = source {
             check_path(path, declared)?;
         } else if let page::Source::Text(text) = source
-            && Inert::new(variable.kind, text).is_none()
+            && Sanitized::new(variable.kind, text).is_none()
         {
             return Err(format!("'{text}' does not fit the kind"));
         }
@@ -172,79 +177,6 @@ impl Variable {
             from: variable.from.iter().map(|source| Source::new(source, root)).collect::<Result<_, _>>()?,
         })
     }
-}
-
-impl Source {
-    fn new(source: &page::Source, root: &Root) -> Result<Self, String> {
-        let all = |patterns: &[String]| -> Result<Vec<Regex>, String> {
-            patterns.iter().map(|text| pattern(text)).collect()
-        };
-        Ok(match source {
-            page::Source::Cookie(name) => Self::Cookie(name.clone()),
-            page::Source::Query(name) => Self::Query(name.clone()),
-            page::Source::UserAgent(agent) => {
-                Self::UserAgent { all: all(&agent.all)?, none: all(&agent.none)? }
-            }
-            page::Source::Match(found) => {
-                let pattern = pattern(&found.pattern)?;
-                if pattern.captures_len() != 2 {
-                    return Err(format!("'{}' must have exactly one group", found.pattern));
-                }
-                Self::Match { file: text_file(root, &found.file), pattern }
-            }
-            page::Source::Section(value) => Self::Section {
-                file: text_file(root, &value.file),
-                section: value.section.clone(),
-                key: value.key.clone(),
-            },
-            page::Source::Modified(path) => Self::Modified(root.path(path)),
-            page::Source::Exists(path) => Self::Exists(parts(path)?),
-            page::Source::Text(text) => Self::Text(text.clone()),
-            page::Source::NodeName => Self::NodeName,
-            page::Source::Architecture => Self::Architecture,
-            page::Source::User => Self::User,
-            page::Source::CsrfToken => Self::CsrfToken,
-            page::Source::Debug => Self::Debug,
-        })
-    }
-}
-
-fn pattern(text: &str) -> Result<Regex, String> {
-    RegexBuilder::new(text)
-        .multi_line(true)
-        .size_limit(PATTERN_SIZE)
-        .build()
-        .map_err(|error| format!("'{text}': {error}"))
-}
-
-/// Anchored at both ends, whatever the profile says.
-fn whole_pattern(text: &str) -> Result<Regex, String> {
-    pattern(text)?;
-    RegexBuilder::new(&format!(r"\A(?:{text})\z"))
-        .size_limit(PATTERN_SIZE)
-        .build()
-        .map_err(|error| format!("'{text}': {error}"))
-}
-
-/// Cuts `/path/{name}.js`.
-fn parts(path: &str) -> Result<Vec<Part>, String> {
-    let mut parts = Vec::new();
-    let mut rest = path;
-    while let Some((literal, behind)) = rest.split_once('{') {
-        let (name, after) = behind.split_once('}').ok_or_else(|| format!("'{path}': }} is missing"))?;
-        parts.extend([Part::Literal(literal.to_owned()), Part::Variable(name.to_owned())]);
-        rest = after;
-    }
-    parts.push(Part::Literal(rest.to_owned()));
-    Ok(parts)
-}
-
-fn text_file(root: &Root, path: &Path) -> WatchedFile<String> {
-    #[expect(clippy::unnecessary_wraps, reason = "a parser of WatchedFile may fail")]
-    fn text(bytes: &[u8]) -> Result<String, String> {
-        Ok(String::from_utf8_lossy(bytes).into_owned())
-    }
-    WatchedFile::new(root.path(path), text)
 }
 
 /// Nothing where there is no such file: the next source is asked.

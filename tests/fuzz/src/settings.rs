@@ -1,13 +1,13 @@
 //! Files that administrators and other programs write.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use nodegate::acl::{AddressList, NetworkSet};
 use nodegate::config::address::{parse_entry, parse_list};
 use nodegate::config::page::Kind;
 use nodegate::config::shell;
-use nodegate::handler::page::inert::Inert;
+use nodegate::handler::page::sanitized::Sanitized;
 use nodegate::handler::page::template::Template;
 use nodegate::upstream::nodes::{NodeTable, parse_members, parse_sections};
 
@@ -85,16 +85,11 @@ fn check_table(table: &NodeTable) {
     }
 }
 
-/// A template that is read is rendered, and what a client brings into it stays text.
+/// A template that is parsed is rendered within limits, and what a client brings into it stays text.
 pub(crate) fn template(bytes: &[u8]) {
     let Ok(template) = Template::parse(bytes) else { return };
-    let mut values = BTreeMap::new();
-    for name in template.names() {
-        let value = Inert::new(Kind::User, &format!("'\"<>&\\\n{name}")).unwrap();
-        assert!(!value.as_str().contains(['\'', '"', '<', '>', '&', '\n']));
-        values.insert(name.to_owned(), value);
-    }
-    let page = template.render(&values);
-    assert_eq!(page, template.render(&values));
-    let _ = template.render(&BTreeMap::new());
+    let hostile = |name: &str| Sanitized::new(Kind::User, &format!("'\"<>&\\\n{name}"));
+    let page = template.render(&hostile, SystemTime::UNIX_EPOCH);
+    assert_eq!(page, template.render(&hostile, SystemTime::UNIX_EPOCH));
+    let _ = template.render(&|_| None, SystemTime::UNIX_EPOCH);
 }

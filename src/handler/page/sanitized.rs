@@ -1,0 +1,205 @@
+//! Values that mean nothing but text wherever they land in a page. Pure.
+//!
+//! The products' templates put their variables into JavaScript strings, attribute values, URLs and plain HTML without
+//! escaping, and a template does not say which of them it is. So a value is made harmless in all of them at once: in
+//! the page it has no quote of any kind, no `<`, `>`, `&`, `\` (but for `\uXXXX`), no line end and no other control
+//! character.
+
+use std::fmt::Write as _;
+
+use crate::config::page::Kind;
+
+/// Longest word, token or number. A longer value counts as absent.
+const MAX_WORD_BYTES: usize = 256;
+
+/// Where a character of a page came from, and so how it is escaped.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Origin {
+    /// written in the template: goes into the page as it is
+    Template,
+    /// a word, a token, or text that was percent-encoded
+    Encoded,
+    /// any text: a user name
+    User,
+}
+
+/// A value that fits its kind. It is escaped when it is written into the page.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sanitized {
+    text: String,
+    origin: Origin,
+}
+
+impl Sanitized {
+    /// `None` where `raw` does not fit the kind.
+    pub fn new(kind: Kind, raw: &str) -> Option<Self> {
+        let checked = |fits: fn(u8) -> bool| {
+            let good = !raw.is_empty() && raw.len() <= MAX_WORD_BYTES && raw.bytes().all(fits);
+            good.then(|| raw.to_owned())
+        };
+        let text = match kind {
+            Kind::Flag => Some(if is_true(raw) { "1" } else { "0" }.to_owned()),
+            Kind::Number => checked(|byte| byte.is_ascii_digit()),
+            Kind::Word => checked(is_word_byte),
+            Kind::Token => checked(|byte| is_word_byte(byte) || b"/:=".contains(&byte)),
+            Kind::User => Some(raw.to_owned()),
+            Kind::Encoded => Some(percent_encoded(raw)),
+        }?;
+        let origin = match kind {
+            Kind::User => Origin::User,
+            Kind::Flag | Kind::Number | Kind::Word | Kind::Token | Kind::Encoded => Origin::Encoded,
+        };
+        Some(Self { text, origin })
+    }
+
+    /// A parameter that is there without a value: defined, and not true.
+    pub fn empty() -> Self {
+        Self { text: String::new(), origin: Origin::Encoded }
+    }
+
+    /// The text before it is escaped.
+    pub fn raw(&self) -> &str {
+        &self.text
+    }
+
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub fn is_true(&self) -> bool {
+        is_true(&self.text)
+    }
+}
+
+/// What templates take for true.
+pub fn is_true(text: &str) -> bool {
+    !matches!(text, "" | "0")
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._~+-".contains(&byte)
+}
+
+/// Writes a piece of a page.
+///
+/// What is escaped is exact inside a JavaScript or JSON string of any quotes. In HTML an odd character shows its
+/// escape, and nothing worse.
+pub fn write_piece(piece: &str, origin: Origin, page: &mut String) {
+    let harmless = match origin {
+        Origin::Template => return page.push_str(piece),
+        Origin::Encoded => |byte| is_word_byte(byte) || b"%/:=".contains(&byte),
+        Origin::User => |byte: u8| byte.is_ascii_alphanumeric() || b"@._-".contains(&byte),
+    };
+    for character in piece.chars() {
+        if u8::try_from(character).is_ok_and(harmless) {
+            page.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            let _ = write!(page, "\\u{unit:04x}");
+        }
+    }
+}
+
+fn percent_encoded(raw: &str) -> String {
+    let mut text = String::with_capacity(raw.len());
+    for byte in raw.bytes() {
+        if is_word_byte(byte) || b"%/=".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const KINDS: [Kind; 6] = [Kind::Flag, Kind::Number, Kind::Word, Kind::Token, Kind::User, Kind::Encoded];
+
+    fn written(kind: Kind, raw: &str) -> Option<String> {
+        let value = Sanitized::new(kind, raw)?;
+        let mut page = String::new();
+        write_piece(value.raw(), value.origin(), &mut page);
+        Some(page)
+    }
+
+    #[test]
+    fn fitting_values_stay_unchanged() {
+        let cases = [
+            (Kind::Flag, "1", "1"),
+            (Kind::Flag, "0", "0"),
+            (Kind::Flag, "", "0"),
+            (Kind::Flag, "on", "1"),
+            (Kind::Number, "1735689600", "1735689600"),
+            (Kind::Word, "zh_CN", "zh_CN"),
+            (Kind::Word, "9.2.11~rc+1-2", "9.2.11~rc+1-2"),
+            (Kind::Token, "6B024400:ab+/c=", "6B024400:ab+/c="),
+            (Kind::Token, "/mobile", "/mobile"),
+            (Kind::User, "root@pam", "root@pam"),
+            (Kind::User, "a.b_c-d@x", "a.b_c-d@x"),
+            (Kind::Encoded, "a%20b%0A", "a%20b%0A"),
+            (Kind::Encoded, "TWFu+/8=", "TWFu+/8="),
+        ];
+        for (kind, raw, text) in cases {
+            assert_eq!(written(kind, raw).as_deref(), Some(text), "{kind:?} {raw}");
+        }
+    }
+
+    #[test]
+    fn other_values_are_encoded_or_absent() {
+        assert_eq!(written(Kind::User, "o'brien@ad").unwrap(), r"o\u0027brien@ad");
+        assert_eq!(written(Kind::User, "a\\b%27@ad").unwrap(), r"a\u005cb\u002527@ad");
+        assert_eq!(written(Kind::User, "ü\u{2028}😀").unwrap(), r"\u00fc\u2028\ud83d\ude00");
+        assert_eq!(written(Kind::Encoded, "it's <b>\n").unwrap(), "it%27s%20%3Cb%3E%0A");
+        assert_eq!(written(Kind::Encoded, "ü\u{2028}").unwrap(), "%C3%BC%E2%80%A8");
+        for (kind, raw) in [
+            (Kind::Word, "a b"),
+            (Kind::Word, "a/b"),
+            (Kind::Word, "a:b"),
+            (Kind::Word, "a%27"),
+            (Kind::Word, ""),
+            (Kind::Number, "-1"),
+            (Kind::Number, "1e3"),
+            (Kind::Number, "٣"),
+            (Kind::Token, "a b"),
+            (Kind::Token, "ü"),
+        ] {
+            assert_eq!(written(kind, raw), None, "{kind:?} {raw}");
+        }
+        assert_eq!(written(Kind::Word, &"a".repeat(257)), None);
+    }
+
+    #[test]
+    fn no_kind_lets_anything_through_that_means_something() {
+        let attacks = [
+            "'\"</script><svg onload=alert(1)>",
+            "';alert(1)//",
+            "\\';alert(1)//",
+            "\\",
+            "`${alert(1)}`",
+            "\u{2028}alert(1)\u{2029}",
+            "a\r\nb\nc",
+            "&quot;&#39;&lt;",
+            "%27%22%3C",
+            "<!--<script>",
+            "]]>",
+            "\0\u{7f}\u{85}\u{feff}\u{202e}",
+            "[% token %]",
+        ];
+        let one_of_each: String = (0..=255_u8).map(char::from).collect();
+        for raw in attacks.iter().copied().chain([one_of_each.as_str()]) {
+            for kind in KINDS {
+                let Some(text) = written(kind, raw) else { continue };
+                let plain = text.replace("\\u", "");
+                assert!(
+                    plain.bytes().all(|byte| is_word_byte(byte) || b"@%/:=".contains(&byte)),
+                    "{kind:?} {raw:?}: {text}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `USE date`: the time, and times as text.
+
+use std::fmt::Write as _;
+use std::time::UNIX_EPOCH;
+
+use chrono::{DateTime, FixedOffset, Local, NaiveDate, NaiveDateTime, Offset as _, TimeZone as _, Utc};
+
+use super::interpreter::{Interpreter, Interrupt, Outcome};
+use super::text::Text;
+use super::value::{HashId, Value};
+
+const FORMAT: &str = "%H:%M:%S %d-%b-%Y";
+
+/// What C's `strftime` knows and chrono writes alike.
+const LETTERS: &str = "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%";
+
+pub(super) fn call(
+    interpreter: &mut Interpreter<'_>,
+    id: HashId,
+    name: &str,
+    arguments: &[Value],
+) -> Outcome<Value> {
+    match name {
+        "now" => Ok(now(interpreter)),
+        "format" => format(interpreter, id, arguments),
+        "calc" | "manip" | "new" | "load" | "throw" | "error" => {
+            Err(Interrupt::failed(format!("the method '{name}' of a date is not supported")))
+        }
+        _ => Ok(interpreter.heap.hash_value(id, name).cloned().unwrap_or(Value::Undefined)),
+    }
+}
+
+fn now(interpreter: &Interpreter<'_>) -> Value {
+    let seconds = interpreter.now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Value::count(usize::try_from(seconds).unwrap_or(usize::MAX))
+}
+
+/// `format(time, format, locale, gmt)`; each also by its name, there or at `USE`.
+fn format(interpreter: &mut Interpreter<'_>, id: HashId, arguments: &[Value]) -> Outcome<Value> {
+    let (named, positional) = match arguments.split_last() {
+        Some((Value::Hash(named), positional)) => (Some(*named), positional),
+        _ => (None, arguments),
+    };
+    let by_name = |name: &str| {
+        let given = named.and_then(|named| interpreter.heap.hash_value(named, name));
+        let own = interpreter.heap.hash_value(id, name);
+        [given, own].into_iter().flatten().find(|value| value.is_true()).cloned()
+    };
+    let argument = |at: usize, name: &str| positional.get(at).cloned().or_else(|| by_name(name));
+    let time = positional.first().filter(|time| time.is_true()).cloned().or_else(|| by_name("time"));
+    let format = argument(1, "format").map_or_else(|| Text::literal(FORMAT).into(), |value| value.to_text());
+    if argument(2, "locale").is_some_and(|locale| locale.is_true()) {
+        return Err(Interrupt::failed("the locale of a date is not supported"));
+    }
+    let is_utc = argument(3, "gmt").is_some_and(|gmt| gmt.is_true());
+    let time = time.unwrap_or_else(|| now(interpreter)).to_text();
+    let time = parse(time.as_str(), is_utc)?;
+    let mut text = Text::default();
+    text.push(&print(format.as_str(), &time, is_utc)?, format.origin());
+    interpreter.spend_text(&text)?;
+    Ok(Value::text(text))
+}
+
+/// Seconds since 1970, or `h:m:s d:m:y`, or `y:m:d h:m:s`, with anything between the numbers.
+fn parse(time: &str, is_utc: bool) -> Outcome<DateTime<FixedOffset>> {
+    let bad = || {
+        let time: String = time.chars().take(64).collect();
+        let message = format!("bad time/date string:  expects 'h:m:s d:m:y'  got: '{}'", time.escape_debug());
+        Interrupt::thrown("date", &message)
+    };
+    if let Ok(seconds) = time.parse::<i64>() {
+        let utc = DateTime::from_timestamp(seconds, 0).ok_or_else(bad)?;
+        return Ok(if is_utc { utc.fixed_offset() } else { utc.with_timezone(&Local).fixed_offset() });
+    }
+    let parts: Vec<&str> = time.split(|c: char| !c.is_ascii_digit()).collect();
+    let part = |at: usize| parts.get(at).and_then(|part| part.parse::<u32>().ok());
+    let places = match parts.first().map(|first| first.len()) {
+        Some(4) => [0, 1, 2, 3, 4, 5],
+        _ => [5, 4, 3, 0, 1, 2],
+    };
+    let [year, month, day, hour, minute, second] = places.map(part);
+    let date = || -> Option<NaiveDateTime> {
+        let date = NaiveDate::from_ymd_opt(i32::try_from(year?).ok()?, month?, day?)?;
+        date.and_hms_opt(hour?, minute?, second?)
+    };
+    let date = date().ok_or_else(bad)?;
+    let local = if is_utc { None } else { Local.from_local_datetime(&date).earliest() };
+    Ok(local.map_or_else(|| Utc.from_utc_datetime(&date).fixed_offset(), |local| local.fixed_offset()))
+}
+
+/// chrono knows more letters than C, so only C's are handed over.
+fn print(format: &str, time: &DateTime<FixedOffset>, is_utc: bool) -> Outcome<String> {
+    let mut text = String::new();
+    let mut rest = format;
+    while let Some((plain, behind)) = rest.split_once('%') {
+        text.push_str(plain);
+        let letter = behind.chars().next().unwrap_or('%');
+        rest = behind.get(letter.len_utf8()..).unwrap_or_default();
+        let is_zone = letter == 'Z' && !(is_utc || time.offset().fix().local_minus_utc() == 0);
+        if !LETTERS.contains(letter) || is_zone {
+            let message = format!("the date format '%{}' is not supported", letter.escape_debug());
+            return Err(Interrupt::failed(message));
+        }
+        if letter == 'Z' {
+            text.push_str(if is_utc { "GMT" } else { "UTC" });
+        } else {
+            let _ = write!(text, "{}", time.format(&format!("%{letter}")));
+        }
+    }
+    text.push_str(rest);
+    Ok(text)
+}

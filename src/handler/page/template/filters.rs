@@ -1,0 +1,234 @@
+//! The filters of texts.
+
+use std::fmt::Write as _;
+
+use super::interpreter::{Interpreter, Outcome, argument_text};
+use super::text::Text;
+use super::value::Value;
+use super::{format, lines};
+use crate::handler::page::sanitized::{Origin, write_piece};
+
+/// Filters without arguments.
+const SIMPLE: &[&str] = &[
+    "html",
+    "html_entity",
+    "html_para",
+    "html_break",
+    "html_para_break",
+    "html_line_break",
+    "xml",
+    "uri",
+    "url",
+    "upper",
+    "lower",
+    "ucfirst",
+    "lcfirst",
+    "trim",
+    "collapse",
+    "null",
+];
+/// Filters with arguments.
+const DYNAMIC: &[&str] = &["indent", "format", "truncate", "repeat", "replace", "remove"];
+
+/// Characters of a text that `truncate` leaves, and what it puts behind them.
+const TRUNCATED: (i64, &str) = (32, "...");
+
+/// Whether there is a filter of that name.
+pub(super) fn is_known(name: &str) -> bool {
+    SIMPLE.contains(&name) || DYNAMIC.contains(&name)
+}
+
+/// A filter with its arguments.
+#[derive(Clone, Debug)]
+pub(super) struct Filter {
+    name: String,
+    arguments: Vec<Value>,
+}
+
+impl Filter {
+    pub(super) fn new(name: &str, arguments: Vec<Value>) -> Option<Self> {
+        is_known(name).then(|| Self { name: name.to_owned(), arguments })
+    }
+
+    pub(super) fn apply(&self, text: &Text, interpreter: &mut Interpreter<'_>) -> Outcome<Text> {
+        interpreter.spend_text(text)?;
+        if let Some(filtered) = simple(&self.name, text) {
+            return Ok(filtered);
+        }
+        let argument = |number| argument_text(&self.arguments, number);
+        match self.name.as_str() {
+            "indent" => self.indent(text, interpreter),
+            "format" => {
+                let format = argument(0).unwrap_or_else(|| Text::literal("%s").into());
+                lines::each(text, interpreter, |line| format::print(&format, line))
+            }
+            "truncate" => Ok(self.truncate(text)),
+            "repeat" => {
+                let count = argument(0).filter(|count| !count.is_empty());
+                let count = count.map_or(1, |count| Value::Text(count).to_number().as_whole());
+                repeated(interpreter, text, usize::try_from(count).unwrap_or_default())
+            }
+            "replace" => {
+                let (pattern, replacement) =
+                    (argument(0).unwrap_or_default(), argument(1).unwrap_or_default());
+                interpreter.replace(text, pattern.as_str(), &replacement, true, false)
+            }
+            _ => {
+                let pattern = argument(0).unwrap_or_default();
+                interpreter.replace(text, pattern.as_str(), &Text::default(), true, false)
+            }
+        }
+    }
+
+    /// A number of blanks, or a text, before each line.
+    fn indent(&self, text: &Text, interpreter: &mut Interpreter<'_>) -> Outcome<Text> {
+        let pad = argument_text(&self.arguments, 0).unwrap_or_else(|| Text::literal("4").into());
+        let is_number = !pad.is_empty() && pad.as_str().bytes().all(|byte| byte.is_ascii_digit());
+        let pad = if is_number {
+            let count = Value::Text(pad).to_number().as_whole();
+            repeated(interpreter, &Text::literal(" "), usize::try_from(count).unwrap_or_default())?
+        } else {
+            Text::clone(&pad)
+        };
+        let mut indented = Text::default();
+        let mut start = 0;
+        for line in text.as_str().split_inclusive('\n') {
+            let origin = text.origin_around(&(start..start));
+            for (piece, own) in pad.pieces() {
+                indented.push(piece, own.max(origin));
+            }
+            indented.push_text(&text.slice(start..start + line.len()));
+            start += line.len();
+            interpreter.spend(1 + pad.len() / 16)?;
+        }
+        if text.is_empty() {
+            indented.push_text(&pad);
+        }
+        interpreter.spend_text(&indented)?;
+        Ok(indented)
+    }
+
+    fn truncate(&self, text: &Text) -> Text {
+        let mut end = argument_text(&self.arguments, 1).unwrap_or_else(|| Text::literal(TRUNCATED.1).into());
+        let length = self.arguments.first().filter(|value| value.is_defined());
+        let length = length.map_or(TRUNCATED.0, |value| value.to_number().as_whole());
+        let length = usize::try_from(length).unwrap_or_default();
+        let count = |text: &Text| text.as_str().chars().count();
+        if count(&end) > length {
+            end = end.slice(0..end.position(length)).into();
+        }
+        if count(text) <= length {
+            return text.clone();
+        }
+        let kept = 0..text.position(length - count(&end));
+        let mut truncated = text.slice(kept.clone());
+        let origin = text.origin_around(&(kept.end..kept.end));
+        for (piece, own) in end.pieces() {
+            truncated.push(piece, own.max(origin));
+        }
+        truncated
+    }
+}
+
+/// Filters without arguments, which are methods as well; nothing for any other name.
+pub(super) fn simple(name: &str, text: &Text) -> Option<Text> {
+    Some(match name {
+        "html" => text.map(html),
+        "html_entity" => text.map(|piece| html(piece).replace('\'', "&#39;")),
+        "xml" => text.map(|piece| html(piece).replace('\'', "&apos;")),
+        "uri" => encoded(text, "-_.!~*'()"),
+        "url" => encoded(text, "-_.!~*'();/?:@&=+$,"),
+        "upper" => text.map(str::to_uppercase),
+        "lower" => text.map(str::to_lowercase),
+        "ucfirst" => first_letter(text, str::to_uppercase),
+        "lcfirst" => first_letter(text, str::to_lowercase),
+        "trim" => trimmed(text),
+        "collapse" => collapsed(text),
+        "null" => Text::default(),
+        "html_para" => lines::paragraphs(text),
+        "html_break" | "html_para_break" => lines::breaks(text, true),
+        "html_line_break" => lines::breaks(text, false),
+        _ => return None,
+    })
+}
+
+fn html(piece: &str) -> String {
+    piece.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Percent-encoding. What came from outside as any text keeps its guarantee where the URL is decoded: a character that
+/// could mean something is escaped first.
+fn encoded(text: &Text, allowed: &str) -> Text {
+    let mut result = Text::default();
+    for (piece, origin) in text.pieces() {
+        let mut percent = String::new();
+        for character in piece.chars() {
+            let is_allowed = character.is_ascii_alphanumeric() || allowed.contains(character);
+            let is_harmless = origin == Origin::Template
+                || character.is_alphanumeric()
+                || " @._-~+/:=%".contains(character);
+            if is_allowed && is_harmless {
+                percent.push(character);
+                continue;
+            }
+            let mut escaped = character.to_string();
+            if !is_harmless {
+                escaped.clear();
+                write_piece(&character.to_string(), Origin::User, &mut escaped);
+            }
+            for byte in escaped.bytes() {
+                if byte.is_ascii_alphanumeric() || "-_.~".contains(char::from(byte)) {
+                    percent.push(char::from(byte));
+                } else {
+                    let _ = write!(percent, "%{byte:02X}");
+                }
+            }
+        }
+        result.push(&percent, origin.min(Origin::Encoded));
+    }
+    result
+}
+
+fn first_letter(text: &Text, change: fn(&str) -> String) -> Text {
+    let first = text.slice(0..text.position(1));
+    let mut result = first.map(change);
+    result.push_text(&text.slice(first.len()..text.len()));
+    result
+}
+
+fn trimmed(text: &Text) -> Text {
+    let start = text.len() - text.as_str().trim_start().len();
+    let end = text.as_str().trim_end().len();
+    if start < end { text.slice(start..end) } else { Text::default() }
+}
+
+/// White space at the ends goes, elsewhere it is one space.
+fn collapsed(text: &Text) -> Text {
+    let mut result = Text::default();
+    let mut start = 0;
+    for word in trimmed(text).as_str().split_whitespace() {
+        let Some(at) = text.as_str().get(start..).and_then(|rest| rest.find(word)) else { break };
+        let at = start + at;
+        if !result.is_empty() {
+            result.push(" ", text.slice(start..at).origin());
+        }
+        result.push_text(&text.slice(at..at + word.len()));
+        start = at + word.len();
+    }
+    result
+}
+
+pub(super) fn repeated(interpreter: &mut Interpreter<'_>, text: &Text, count: usize) -> Outcome<Text> {
+    let mut result = Text::default();
+    if text.is_empty() {
+        return Ok(result);
+    }
+    for _ in 0..count {
+        interpreter.spend(1 + text.len() / 16)?;
+        result.push_text(text);
+        if result.len() > super::MAX_PAGE_BYTES {
+            interpreter.spend_text(&result)?;
+        }
+    }
+    Ok(result)
+}

@@ -1,0 +1,174 @@
+//! Blocks, wrappers, filters and the plugin for dates.
+
+use std::sync::Arc;
+
+use super::variable::insert;
+use super::{Interpreter, Interrupt, Outcome};
+use crate::handler::page::template::ast::{Arguments, Body, Expression, FilterCall, NameWithArguments};
+use crate::handler::page::template::filters::Filter;
+use crate::handler::page::template::text::Text;
+use crate::handler::page::template::value::{Hash, HashId, Value};
+
+impl Interpreter<'_> {
+    /// The values of arguments; named ones are a hash at the end.
+    pub(super) fn arguments(&mut self, arguments: Option<&Arguments>) -> Outcome<Vec<Value>> {
+        let Some(arguments) = arguments else { return Ok(Vec::new()) };
+        let mut values = Vec::new();
+        for argument in &arguments.positional {
+            values.push(self.evaluate(argument)?);
+        }
+        if !arguments.named.is_empty() || !arguments.assigned.is_empty() {
+            let named = self.named(arguments)?;
+            values.push(Value::Hash(self.heap.add_hash(named)));
+        }
+        Ok(values)
+    }
+
+    fn named(&mut self, arguments: &Arguments) -> Outcome<Hash> {
+        let mut named = Hash::new();
+        for (name, value) in &arguments.named {
+            let name = self.evaluate(name)?.to_text();
+            let value = self.evaluate(value)?;
+            insert(&mut named, &name, value);
+        }
+        for assignment in &arguments.assigned {
+            let value = self.evaluate(&assignment.value)?;
+            let value = self.assign(&assignment.target, value, false)?;
+            insert(&mut named, &Text::default(), value);
+        }
+        Ok(named)
+    }
+
+    /// Variables of a block: in a scope of its own, or in the one that is open.
+    fn set_named(&mut self, arguments: &Arguments) -> Outcome<()> {
+        let mut named = self.named(arguments)?;
+        if let Some(Value::Hash(id)) = named.get("import").map(|entry| entry.value.clone()) {
+            named.remove("import");
+            self.import(id)?;
+        }
+        for (name, entry) in named {
+            self.set_variable(&name, entry.value);
+        }
+        Ok(())
+    }
+
+    pub(super) fn include(
+        &mut self,
+        call: &NameWithArguments,
+        is_local: bool,
+        output: &mut Text,
+    ) -> Outcome<()> {
+        let names = self.block_names(call)?;
+        self.within_scope(is_local, |interpreter| {
+            interpreter.set_named(&call.arguments)?;
+            names.iter().try_for_each(|name| interpreter.run_named_block(name, output))
+        })
+    }
+
+    fn within_scope(&mut self, is_local: bool, run: impl FnOnce(&mut Self) -> Outcome<()>) -> Outcome<()> {
+        if !is_local {
+            return run(self);
+        }
+        self.open_scope();
+        let result = run(self);
+        self.close_scope();
+        result
+    }
+
+    fn block_names(&mut self, call: &NameWithArguments) -> Outcome<Vec<String>> {
+        let mut names = Vec::new();
+        for name in &call.names {
+            let name = self.evaluate(name)?;
+            let all = self.heap.items_or_single(name);
+            names.extend(all.iter().map(|name| name.to_text().as_str().to_owned()));
+        }
+        self.spend(names.len())?;
+        Ok(names)
+    }
+
+    fn run_named_block(&mut self, name: &str, output: &mut Text) -> Outcome<()> {
+        let program = self.program;
+        let Some(body) = program.blocks.get(name) else {
+            let name: String = name.chars().take(64).collect();
+            let message = format!("'{}' is no block of this file", name.escape_debug());
+            return Err(Interrupt::failed(message));
+        };
+        self.run_block(body, output)
+    }
+
+    /// `RETURN` leaves a block, and only that.
+    pub(super) fn run_block(&mut self, body: &Body, output: &mut Text) -> Outcome<()> {
+        let mut text = Text::default();
+        match self.run(body, &mut text) {
+            Ok(()) | Err(Interrupt::Return) => self.write(&text, output),
+            Err(interrupt @ (Interrupt::Stop | Interrupt::Thrown(_))) => {
+                output.push_text(&text);
+                Err(interrupt)
+            }
+            Err(interrupt @ (Interrupt::Next | Interrupt::Last | Interrupt::Failed(_))) => Err(interrupt),
+        }
+    }
+
+    /// The block's variable `content` is what was written; of several names the last is the innermost.
+    pub(super) fn wrap(&mut self, call: &NameWithArguments, body: &Body, output: &mut Text) -> Outcome<()> {
+        let mut content = self.written_into(body, output)?;
+        for name in self.block_names(call)?.iter().rev() {
+            let mut wrapped = Text::default();
+            let result = self.within_scope(true, |interpreter| {
+                interpreter.set_named(&call.arguments)?;
+                interpreter.set_variable("content", Value::text(content.clone()));
+                interpreter.run_named_block(name, &mut wrapped)
+            });
+            if let Err(interrupt) = result {
+                output.push_text(&wrapped);
+                return Err(interrupt);
+            }
+            content = wrapped;
+        }
+        self.write(&content, output)
+    }
+
+    pub(super) fn filter(&mut self, call: &FilterCall, body: &Body, output: &mut Text) -> Outcome<()> {
+        let filter = self.prepared_filter(call)?;
+        let text = self.written_into(body, output)?;
+        let filtered = filter.apply(&text, self)?;
+        self.write(&filtered, output)
+    }
+
+    /// A name that the template gave stands for the filter with its arguments.
+    fn prepared_filter(&mut self, call: &FilterCall) -> Outcome<Filter> {
+        let name = self.evaluate(&call.name)?.to_text();
+        let arguments = self.arguments(Some(&call.arguments))?;
+        let known = self.filters.get(name.as_str()).filter(|_| arguments.is_empty()).cloned();
+        let filter = match known {
+            Some(filter) => filter,
+            None => Filter::new(name.as_str(), arguments).ok_or_else(|| {
+                Interrupt::failed(format!("the filter '{}' is not supported", name.to_page()))
+            })?,
+        };
+        if let Some(alias) = &call.alias {
+            let alias = self.evaluate(alias)?.to_text();
+            self.filters.insert(alias.as_str().to_owned(), filter.clone());
+        }
+        Ok(filter)
+    }
+
+    pub(super) fn use_date(&mut self, variable: &Expression, arguments: &Arguments) -> Outcome<()> {
+        let name = self.evaluate(variable)?.to_text();
+        let values = self.arguments(Some(arguments))?;
+        let id: HashId = match values.last() {
+            Some(Value::Hash(id)) => *id,
+            Some(_) | None => self.heap.add_hash(Hash::new()),
+        };
+        self.set_variable(name.as_str(), Value::Date(id));
+        Ok(())
+    }
+}
+
+/// What a filter and a method get where an argument is missing.
+pub(in crate::handler::page::template) fn argument_text(
+    arguments: &[Value],
+    number: usize,
+) -> Option<Arc<Text>> {
+    arguments.get(number).filter(|value| value.is_defined()).map(Value::to_text)
+}

@@ -1,0 +1,211 @@
+//! Conditions, loops and errors.
+
+use std::sync::Arc;
+
+use super::{Interpreter, Interrupt, Outcome};
+use crate::handler::page::template::ast::{Body, Branches, Cases, Expression, Loop, NameWithArguments, Try};
+use crate::handler::page::template::text::Text;
+use crate::handler::page::template::value::{Entry, Exception, HashId, Iteration, ListId, Value};
+
+/// Turns of a `WHILE`, as in the original.
+const MAX_TURNS: usize = 1000;
+
+impl Interpreter<'_> {
+    pub(super) fn branch(&mut self, branches: &Branches, output: &mut Text) -> Outcome<()> {
+        for (condition, body) in &branches.conditions {
+            if self.evaluate(condition)?.is_true() {
+                return self.run(body, output);
+            }
+        }
+        self.run(&branches.otherwise, output)
+    }
+
+    /// A case is a value or a list of them. A line end behind the value does not count.
+    pub(super) fn switch(&mut self, value: &Expression, cases: &Cases, output: &mut Text) -> Outcome<()> {
+        let value = self.evaluate(value)?.to_text();
+        for (case, body) in &cases.cases {
+            let case = self.evaluate(case)?;
+            let candidates = self.heap.items_or_single(case);
+            self.spend(candidates.len())?;
+            let fits = |candidate: &Value| {
+                let candidate = candidate.to_text();
+                let candidate = candidate.as_str();
+                candidate == value.as_str() || candidate.strip_suffix('\n') == Some(value.as_str())
+            };
+            if candidates.iter().any(fits) {
+                return self.run(body, output);
+            }
+        }
+        self.run(&cases.otherwise, output)
+    }
+
+    pub(super) fn for_each(&mut self, each: &Loop, output: &mut Text) -> Outcome<()> {
+        let list = self.evaluate(&each.list)?;
+        if let Value::Iterator(_) = list {
+            return Err(Interrupt::failed("a loop over 'loop' is not supported"));
+        }
+        let list = self.items_of(list)?;
+        let size = self.heap.list(list).len();
+        let iterator = self.heap.add_iterator(Iteration { list, index: 0, size });
+        let outer = self.variable("loop");
+        if each.variable.is_none() {
+            self.open_scope();
+        }
+        self.set_variable("loop", Value::Iterator(iterator));
+        let mut result = Ok(());
+        for index in 0..size {
+            let value = self.heap.list(list).get(index).cloned().unwrap_or(Value::Undefined);
+            if let Some(iteration) = self.heap.iteration_mut(iterator) {
+                iteration.index = index;
+            }
+            match (&each.variable, value) {
+                (Some(name), value) => self.set_variable(name, value),
+                (None, Value::Hash(id)) => self.import(id)?,
+                (None, _) => (),
+            }
+            result = self.run(&each.body, output);
+            match result {
+                Ok(()) | Err(Interrupt::Next) => result = Ok(()),
+                Err(Interrupt::Last) => {
+                    result = Ok(());
+                    break;
+                }
+                Err(Interrupt::Return | Interrupt::Stop | Interrupt::Thrown(_) | Interrupt::Failed(_)) => {
+                    break;
+                }
+            }
+        }
+        if each.variable.is_none() {
+            self.close_scope();
+        } else {
+            let outer = if outer.is_defined() { outer } else { Value::literal("") };
+            self.set_variable("loop", outer);
+        }
+        result
+    }
+
+    /// A hash is gone through by its pairs, a false value not at all, any other once.
+    fn items_of(&mut self, value: Value) -> Outcome<ListId> {
+        let items = if let Value::List(id) = value {
+            return Ok(id);
+        } else if let Value::Hash(id) = value {
+            let pairs = self.pairs(id);
+            self.spend(pairs.len() * 2)?;
+            pairs
+        } else if value.is_true() {
+            vec![value]
+        } else {
+            Vec::new()
+        };
+        Ok(self.heap.add_list_id(items))
+    }
+
+    /// Hashes with `key` and `value`, sorted by key.
+    pub(in crate::handler::page::template) fn pairs(&mut self, id: HashId) -> Vec<Value> {
+        let entries: Vec<Entry> =
+            self.heap.hash(id).into_iter().flat_map(|hash| hash.values().cloned()).collect();
+        entries
+            .into_iter()
+            .map(|entry| self.heap.add_pairs(vec![("key", Value::text(entry.key)), ("value", entry.value)]))
+            .collect()
+    }
+
+    pub(super) fn repeat_while(
+        &mut self,
+        condition: &Expression,
+        body: &Body,
+        output: &mut Text,
+    ) -> Outcome<()> {
+        for _ in 1..MAX_TURNS {
+            if !self.evaluate(condition)?.is_true() {
+                return Ok(());
+            }
+            match self.run(body, output) {
+                Ok(()) | Err(Interrupt::Next) => (),
+                Err(Interrupt::Last) => return Ok(()),
+                Err(other) => return Err(other),
+            }
+        }
+        Err(Interrupt::thrown("undef", &format!("WHILE loop terminated (> {MAX_TURNS} iterations)\n")))
+    }
+
+    pub(super) fn attempt(&mut self, attempt: &Try, output: &mut Text) -> Outcome<()> {
+        let mut text = Text::default();
+        let mut result = self.run(&attempt.body, &mut text);
+        if let Err(Interrupt::Thrown(error)) = &result {
+            let error = Arc::clone(error);
+            if let Some(handler) = handler_for(attempt, error.kind.as_str()) {
+                self.set_variable("error", Value::Error(Arc::clone(&error)));
+                self.set_variable("e", Value::Error(error));
+                result = self.run(handler, &mut text);
+            }
+        }
+        if matches!(result, Ok(()) | Err(Interrupt::Thrown(_))) {
+            let last = self.run(&attempt.last, &mut text);
+            if result.is_ok() {
+                result = last;
+            }
+        }
+        if !matches!(result, Err(Interrupt::Next | Interrupt::Last | Interrupt::Failed(_))) {
+            output.push_text(&text);
+        }
+        result
+    }
+
+    pub(super) fn throw(&mut self, call: &NameWithArguments) -> Outcome<()> {
+        let kind = match call.names.first() {
+            Some(name) => self.evaluate(name)?.to_text(),
+            None => Arc::default(),
+        };
+        let has_one = call.arguments.positional.len() == 1
+            && call.arguments.named.is_empty()
+            && call.arguments.assigned.is_empty();
+        let mut values = self.arguments(Some(&call.arguments))?;
+        let info = if has_one {
+            values.pop().unwrap_or(Value::Undefined)
+        } else if call.arguments.positional.is_empty() {
+            Value::Undefined
+        } else {
+            self.error_details(values)
+        };
+        Err(Interrupt::Thrown(Arc::new(Exception { kind: Text::clone(&kind), info })))
+    }
+
+    /// Several arguments: by their numbers, as the list `args`, and by their names.
+    fn error_details(&mut self, mut values: Vec<Value>) -> Value {
+        let named = match values.last() {
+            Some(Value::Hash(id)) => self.heap.hash(*id).cloned(),
+            _ => None,
+        };
+        if named.is_some() {
+            values.pop();
+        }
+        let mut details = named.unwrap_or_default();
+        for (number, value) in values.iter().enumerate() {
+            let key = Text::literal(&number.to_string());
+            details.insert(number.to_string(), Entry { key, value: value.clone() });
+        }
+        let list = self.heap.add_list(values);
+        details.insert("args".to_owned(), Entry { key: Text::literal("args"), value: list });
+        Value::Hash(self.heap.add_hash(details))
+    }
+}
+
+/// `a.b` is handled by `a.b`, else by `a`, else by what catches all.
+fn handler_for<'a>(attempt: &'a Try, kind: &str) -> Option<&'a Body> {
+    let named = |kind: &str| {
+        let found = attempt.handlers.iter().find(|(name, _)| name.as_deref() == Some(kind));
+        found.map(|(_, body)| body)
+    };
+    let mut kind = kind;
+    loop {
+        if let Some(body) = named(kind) {
+            return Some(body);
+        }
+        match kind.rsplit_once('.') {
+            Some((shorter, _)) => kind = shorter,
+            None => break,
+        }
+    }
+    attempt.handlers.iter().find(|(name, _)| name.is_none()).map(|(_, body)| body)
+}

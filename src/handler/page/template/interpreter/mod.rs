@@ -1,0 +1,235 @@
+//! Runs the statements of a template.
+
+mod assignment;
+mod call;
+mod expression;
+mod flow;
+mod range;
+mod variable;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::ast::{Action, Body, Program, Statement};
+use super::filters::Filter;
+use super::pattern::Patterns;
+use super::text::Text;
+use super::value::{Exception, Heap, Value};
+use super::{MAX_PAGE_BYTES, RenderError};
+use crate::handler::page::sanitized::Sanitized;
+
+/// Steps of one page: a statement, an expression, a list's item, or 16 bytes of text.
+const MAX_WORK: usize = 2_000_000;
+/// Bytes of text that cost one step.
+const BYTES_PER_STEP: usize = 16;
+/// Statements, expressions and calls within one another.
+const MAX_DEPTH: usize = 200;
+
+/// What ends a statement before its end.
+#[derive(Debug)]
+pub(super) enum Interrupt {
+    Next,
+    Last,
+    Return,
+    Stop,
+    Thrown(Arc<Exception>),
+    Failed(RenderError),
+}
+
+impl Interrupt {
+    /// What the template cannot catch.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(RenderError::Failed { line: 0, message: message.into() })
+    }
+
+    /// What `TRY` can catch.
+    pub(super) fn thrown(kind: &str, info: &str) -> Self {
+        Self::Thrown(Arc::new(Exception { kind: Text::literal(kind), info: Value::literal(info) }))
+    }
+}
+
+pub(super) type Outcome<T> = Result<T, Interrupt>;
+
+/// One page in the making.
+pub(super) struct Interpreter<'t> {
+    program: &'t Program,
+    values: &'t dyn Fn(&str) -> Option<Sanitized>,
+    pub(super) now: SystemTime,
+    pub(super) heap: Heap,
+    /// the variables of the template, and of each `INCLUDE`, `MACRO` and loop within it
+    scopes: Vec<BTreeMap<String, Value>>,
+    /// what the profile gave
+    given: BTreeMap<String, Value>,
+    filters: BTreeMap<String, Filter>,
+    pub(super) patterns: Patterns,
+    work: usize,
+    depth: usize,
+    line: usize,
+}
+
+impl<'t> Interpreter<'t> {
+    pub(super) fn new(
+        program: &'t Program,
+        values: &'t dyn Fn(&str) -> Option<Sanitized>,
+        now: SystemTime,
+    ) -> Self {
+        let mut heap = Heap::default();
+        let metadata = program.metadata.iter().map(|(name, text)| (name.as_str(), Value::text(text.clone())));
+        let template = heap.add_pairs(metadata.collect());
+        let global = heap.add_pairs(Vec::new());
+        let scope = BTreeMap::from([("template".to_owned(), template), ("global".to_owned(), global)]);
+        Self {
+            program,
+            values,
+            now,
+            heap,
+            scopes: vec![scope],
+            given: BTreeMap::new(),
+            filters: BTreeMap::new(),
+            patterns: Patterns::default(),
+            work: 0,
+            depth: 0,
+            line: 1,
+        }
+    }
+
+    pub(super) fn render(mut self) -> Result<String, RenderError> {
+        let mut page = Text::default();
+        let program = self.program;
+        match self.run(&program.body, &mut page) {
+            Ok(()) | Err(Interrupt::Return | Interrupt::Stop | Interrupt::Next | Interrupt::Last) => {}
+            Err(Interrupt::Thrown(error)) => {
+                let message = Value::Error(error).to_text().to_page();
+                return Err(RenderError::Failed { line: self.line, message });
+            }
+            Err(Interrupt::Failed(error)) => return Err(error),
+        }
+        let page = page.to_page();
+        if page.len() > MAX_PAGE_BYTES {
+            return Err(RenderError::TooLong { line: self.line });
+        }
+        Ok(page)
+    }
+
+    /// Counts steps; a page that takes too many is given up.
+    pub(super) fn spend(&mut self, steps: usize) -> Outcome<()> {
+        self.work = self.work.saturating_add(steps);
+        if self.work > MAX_WORK {
+            return Err(Interrupt::Failed(RenderError::TooMuchWork { line: self.line }));
+        }
+        Ok(())
+    }
+
+    /// Counts the bytes of a text that was made.
+    pub(super) fn spend_text(&mut self, text: &Text) -> Outcome<()> {
+        self.spend(1 + text.len() / BYTES_PER_STEP)?;
+        if text.len() > MAX_PAGE_BYTES {
+            return Err(Interrupt::Failed(RenderError::TooLong { line: self.line }));
+        }
+        Ok(())
+    }
+
+    fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        if self.depth == MAX_DEPTH {
+            return Err(Interrupt::failed(format!("more than {MAX_DEPTH} calls within one another")));
+        }
+        self.depth += 1;
+        let result = run(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn run(&mut self, body: &Body, output: &mut Text) -> Outcome<()> {
+        self.deeper(|interpreter| {
+            body.iter().try_for_each(|statement| interpreter.run_statement(statement, output))
+        })
+    }
+
+    /// A failure without a line gets the statement's.
+    fn run_statement(&mut self, statement: &Statement, output: &mut Text) -> Outcome<()> {
+        if !matches!(statement.action, Action::Text(_)) {
+            self.line = statement.line;
+        }
+        self.spend(1)?;
+        match self.act(&statement.action, output) {
+            Err(Interrupt::Failed(RenderError::Failed { line: 0, message })) => {
+                Err(Interrupt::Failed(RenderError::Failed { line: statement.line, message }))
+            }
+            other => other,
+        }
+    }
+
+    fn act(&mut self, action: &Action, output: &mut Text) -> Outcome<()> {
+        match action {
+            Action::Text(text) => self.write(text, output),
+            Action::Output(expression) => {
+                let value = self.evaluate(expression)?;
+                self.write(&value.to_text(), output)
+            }
+            Action::Call(expression) => self.evaluate(expression).map(drop),
+            Action::Assign(assignments) => self.assign_all(assignments, false),
+            Action::Default(assignments) => self.assign_all(assignments, true),
+            Action::Capture(target, body) => {
+                let text = self.written(body)?;
+                self.assign(target, Value::text(text), false).map(drop)
+            }
+            Action::If(branches) => self.branch(branches, output),
+            Action::Switch(value, cases) => self.switch(value, cases, output),
+            Action::For(each) => self.for_each(each, output),
+            Action::While(condition, body) => self.repeat_while(condition, body, output),
+            Action::Next => Err(Interrupt::Next),
+            Action::Last => Err(Interrupt::Last),
+            Action::Return => Err(Interrupt::Return),
+            Action::Stop => Err(Interrupt::Stop),
+            Action::Clear => {
+                output.clear();
+                Ok(())
+            }
+            Action::Block(body) => self.run_block(body, output),
+            Action::Include(call) => self.include(call, true, output),
+            Action::Process(call) => self.include(call, false, output),
+            Action::Wrapper(call, body) => self.wrap(call, body, output),
+            Action::Filter(call, body) => self.filter(call, body, output),
+            Action::Macro(name, definition) => {
+                self.set_variable(name, Value::Macro(Arc::clone(definition)));
+                Ok(())
+            }
+            Action::UseDate { variable, arguments } => self.use_date(variable, arguments),
+            Action::Try(attempt) => self.attempt(attempt, output),
+            Action::Throw(call) => self.throw(call),
+        }
+    }
+
+    fn write(&mut self, text: &Text, output: &mut Text) -> Outcome<()> {
+        self.spend(text.len() / BYTES_PER_STEP)?;
+        output.push_text(text);
+        if output.len() > MAX_PAGE_BYTES {
+            return Err(Interrupt::Failed(RenderError::TooLong { line: self.line }));
+        }
+        Ok(())
+    }
+
+    /// What statements write, by itself.
+    fn written(&mut self, body: &Body) -> Outcome<Text> {
+        let mut text = Text::default();
+        self.run(body, &mut text)?;
+        Ok(text)
+    }
+
+    /// What was written before an error, `RETURN` or `STOP` is kept, as in the original.
+    fn written_into(&mut self, body: &Body, output: &mut Text) -> Outcome<Text> {
+        let mut text = Text::default();
+        match self.run(body, &mut text) {
+            Ok(()) => Ok(text),
+            Err(interrupt @ (Interrupt::Return | Interrupt::Stop | Interrupt::Thrown(_))) => {
+                output.push_text(&text);
+                Err(interrupt)
+            }
+            Err(interrupt @ (Interrupt::Next | Interrupt::Last | Interrupt::Failed(_))) => Err(interrupt),
+        }
+    }
+}
+
+pub(super) use self::call::argument_text;
+pub(super) use self::variable::{insert, position};

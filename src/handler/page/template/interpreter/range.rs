@@ -1,0 +1,87 @@
+//! `[a..b]`, for numbers and for texts that count as Perl counts them.
+
+use super::{Interpreter, Interrupt, Outcome};
+use crate::handler::page::template::number::Number;
+use crate::handler::page::template::text::Text;
+use crate::handler::page::template::value::Value;
+
+/// Items of a range.
+const MAX_ITEMS: usize = 1 << 16;
+
+impl Interpreter<'_> {
+    pub(super) fn range(&mut self, first: &Value, last: &Value) -> Outcome<Value> {
+        let items = if is_textual(first, last) {
+            texts(&first.to_text(), &last.to_text())
+        } else {
+            let (from, to) = (first.to_number().as_whole(), last.to_number().as_whole());
+            numbers(from, to)
+        };
+        let items =
+            items.ok_or_else(|| Interrupt::failed(format!("a range has more than {MAX_ITEMS} items")))?;
+        self.spend(items.len() * 2)?;
+        Ok(self.heap.add_list(items))
+    }
+}
+
+/// Texts count as texts, unless both are numbers and the first begins with no 0.
+fn is_textual(first: &Value, last: &Value) -> bool {
+    let is_number = |value: &Value| matches!(value, Value::Number(_));
+    let is_numeric = first.looks_like_number() && last.looks_like_number();
+    let is_padded = first.to_text().as_str().starts_with('0');
+    !is_number(first) && !is_number(last) && (is_padded || !is_numeric)
+}
+
+fn numbers(from: i64, to: i64) -> Option<Vec<Value>> {
+    if to < from {
+        return Some(Vec::new());
+    }
+    let count = usize::try_from(to.checked_sub(from)?).ok()?;
+    (count < MAX_ITEMS).then(|| (from..=to).map(|number| Value::Number(Number::Whole(number))).collect())
+}
+
+/// Up to the last text, or until one is longer than it.
+fn texts(first: &Text, last: &Text) -> Option<Vec<Value>> {
+    let origin = first.origin().max(last.origin());
+    let mut items = Vec::new();
+    let mut current = first.as_str().to_owned();
+    while current.len() <= last.len() {
+        items.push(Value::text(Text::new(&current, origin)));
+        if items.len() > MAX_ITEMS {
+            return None;
+        }
+        if current == last.as_str() {
+            break;
+        }
+        match successor(&current) {
+            Some(next) => current = next,
+            None => break,
+        }
+    }
+    Some(items)
+}
+
+/// `az` → `ba`, `Zz` → `AAa`, `a9` → `b0`; nothing for texts of another form.
+fn successor(text: &str) -> Option<String> {
+    let letters = text.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    if !letters.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let mut bytes = text.as_bytes().to_vec();
+    for byte in bytes.iter_mut().rev() {
+        match *byte {
+            b'z' => *byte = b'a',
+            b'Z' => *byte = b'A',
+            b'9' => *byte = b'0',
+            other => {
+                *byte = other + 1;
+                return String::from_utf8(bytes).ok();
+            }
+        }
+    }
+    let first = match text.bytes().next()? {
+        b'z' => 'a',
+        b'Z' => 'A',
+        _ => '1',
+    };
+    Some(format!("{first}{}", String::from_utf8(bytes).ok()?))
+}

@@ -1,0 +1,239 @@
+//! What a name stands for: variables, items of lists and hashes, and methods.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Interpreter, Interrupt, Outcome};
+use crate::handler::page::template::ast::{Element, Expression, Macro, Path};
+use crate::handler::page::template::text::Text;
+use crate::handler::page::template::value::{Entry, Hash, HashId, IteratorId, ListId, Value};
+use crate::handler::page::template::{date, methods};
+
+/// Names that templates may neither read nor write.
+pub(super) fn is_private(name: &str) -> bool {
+    name.starts_with(['_', '.'])
+}
+
+impl Interpreter<'_> {
+    pub(super) fn open_scope(&mut self) {
+        self.scopes.push(BTreeMap::new());
+    }
+
+    pub(super) fn close_scope(&mut self) {
+        self.scopes.pop();
+    }
+
+    pub(super) fn set_variable(&mut self, name: &str, value: Value) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.insert(name.to_owned(), value);
+        }
+    }
+
+    /// What the template set, else what the profile gives.
+    pub(super) fn variable(&mut self, name: &str) -> Value {
+        if let Some(value) = self.scopes.iter().rev().find_map(|scope| scope.get(name)) {
+            return value.clone();
+        }
+        if let Some(value) = self.given.get(name) {
+            return value.clone();
+        }
+        let value = match (self.values)(name) {
+            Some(value) => Value::text(Text::from_value(&value)),
+            None => Value::Undefined,
+        };
+        self.given.insert(name.to_owned(), value.clone());
+        value
+    }
+
+    /// A hash's keys become variables.
+    pub(super) fn import(&mut self, id: HashId) -> Outcome<()> {
+        let entries = self.heap.hash(id).cloned().unwrap_or_default();
+        self.spend(entries.len())?;
+        for (name, entry) in entries {
+            self.set_variable(&name, entry.value);
+        }
+        Ok(())
+    }
+
+    /// The value of `a.b(c).d`; an empty text where there is none.
+    pub(super) fn read(&mut self, path: &Path) -> Outcome<Value> {
+        let mut value = match path.as_slice() {
+            [only] => return self.read_single(only),
+            [first, ..] => self.read_root(first)?,
+            [] => Value::Undefined,
+        };
+        for element in path.iter().skip(1) {
+            if !value.is_defined() {
+                break;
+            }
+            let name = self.evaluate(&element.name)?;
+            let arguments = self.arguments(element.arguments.as_ref())?;
+            value = self.item(&value, &name, arguments)?;
+        }
+        Ok(if value.is_defined() { value } else { Value::literal("") })
+    }
+
+    /// A name that is itself made of names (`${'a.b'}`) is gone through as `a.b`.
+    fn read_single(&mut self, element: &Element) -> Outcome<Value> {
+        let is_fixed = matches!(element.name, Expression::Literal(_)) || element.arguments.is_some();
+        let mut value = if is_fixed {
+            self.read_root(element)?
+        } else {
+            let name = self.evaluate(&element.name)?.to_text();
+            let mut names = name.as_str().split('.');
+            let mut value = self.root_item(names.next().unwrap_or_default(), Vec::new())?;
+            for name in names {
+                if value.is_defined() {
+                    value = self.item(&value, &Value::literal(name), Vec::new())?;
+                }
+            }
+            value
+        };
+        if !value.is_defined() {
+            value = Value::literal("");
+        }
+        Ok(value)
+    }
+
+    fn read_root(&mut self, element: &Element) -> Outcome<Value> {
+        let name = self.evaluate(&element.name)?.to_text();
+        let arguments = self.arguments(element.arguments.as_ref())?;
+        self.root_item(name.as_str(), arguments)
+    }
+
+    fn root_item(&mut self, name: &str, arguments: Vec<Value>) -> Outcome<Value> {
+        if is_private(name) {
+            return Ok(Value::Undefined);
+        }
+        match (self.variable(name), arguments.first()) {
+            (Value::Macro(definition), _) => self.call_macro(&definition, arguments),
+            (Value::Undefined, Some(Value::Hash(id))) if name == "import" => {
+                self.import(*id)?;
+                Ok(Value::literal(""))
+            }
+            (value, _) => Ok(value),
+        }
+    }
+
+    /// What stands behind a dot.
+    fn item(&mut self, value: &Value, name: &Value, arguments: Vec<Value>) -> Outcome<Value> {
+        self.spend(1)?;
+        let text = name.to_text();
+        if is_private(text.as_str()) {
+            return Ok(Value::Undefined);
+        }
+        match value {
+            Value::Hash(id) => self.hash_item(*id, name, &text, arguments),
+            Value::List(id) => self.list_item(*id, name, &text, &arguments),
+            Value::Text(_) | Value::Number(_) => methods::of_text(self, value, text.as_str(), &arguments),
+            Value::Iterator(id) => self.iterator_item(*id, text.as_str()),
+            Value::Date(id) => date::call(self, *id, text.as_str(), &arguments),
+            Value::Error(error) => Ok(match text.as_str() {
+                "type" => Value::text(error.kind.clone()),
+                "info" => error.info.clone(),
+                "as_string" => Value::Text(value.to_text()),
+                _ => Value::Undefined,
+            }),
+            Value::Macro(_) | Value::Undefined => Ok(Value::Undefined),
+        }
+    }
+
+    fn hash_item(&mut self, id: HashId, name: &Value, text: &Text, arguments: Vec<Value>) -> Outcome<Value> {
+        if let Some(value) = self.heap.hash_value(id, text.as_str()).cloned() {
+            if let Value::Macro(definition) = value {
+                return self.call_macro(&definition, arguments);
+            }
+            return Ok(value);
+        }
+        if let Value::List(keys) = name {
+            let keys = self.heap.list(*keys).to_vec();
+            self.spend(keys.len())?;
+            let values = keys.iter().filter_map(|key| {
+                let hash = self.heap.hash(id)?;
+                Some(hash.get(key.to_text().as_str())?.value.clone())
+            });
+            let values = values.collect();
+            return Ok(self.heap.add_list(values));
+        }
+        methods::of_hash(self, id, text.as_str(), &arguments)
+    }
+
+    fn list_item(&mut self, id: ListId, name: &Value, text: &Text, arguments: &[Value]) -> Outcome<Value> {
+        if let Some(value) = methods::of_list(self, id, text.as_str(), arguments)? {
+            return Ok(value);
+        }
+        if let Value::List(indexes) = name {
+            let indexes = self.heap.list(*indexes).to_vec();
+            self.spend(indexes.len())?;
+            let numbers = indexes.iter().filter(|index| index.looks_like_number());
+            let values = numbers.filter_map(|index| self.list_value(id, index)).collect();
+            return Ok(self.heap.add_list(values));
+        }
+        let value = if name.looks_like_number() { self.list_value(id, name) } else { None };
+        Ok(value.unwrap_or(Value::Undefined))
+    }
+
+    /// A negative number counts from the end.
+    fn list_value(&self, id: ListId, index: &Value) -> Option<Value> {
+        let list = self.heap.list(id);
+        list.get(position(index.to_number().as_whole(), list.len())?).cloned()
+    }
+
+    fn iterator_item(&mut self, id: IteratorId, name: &str) -> Outcome<Value> {
+        let Some(iteration) = self.heap.iteration(id).cloned() else { return Ok(Value::Undefined) };
+        let count = iteration.index + 1;
+        let at = |interpreter: &Self, index: Option<usize>| {
+            let item = index.and_then(|index| interpreter.heap.list(iteration.list).get(index));
+            item.cloned().unwrap_or(Value::Undefined)
+        };
+        let flag = |holds: bool| Value::count(usize::from(holds));
+        Ok(match name {
+            "size" => Value::count(iteration.size),
+            "max" => Value::count(iteration.size.saturating_sub(1)),
+            "index" => Value::count(iteration.index),
+            "count" | "number" => Value::count(count),
+            "first" => flag(iteration.index == 0),
+            "last" => flag(count == iteration.size),
+            "prev" => at(self, iteration.index.checked_sub(1)),
+            "next" => at(self, Some(count)),
+            "odd" => flag(count % 2 == 1),
+            "even" => flag(count % 2 == 0),
+            "parity" => Value::literal(if count % 2 == 1 { "odd" } else { "even" }),
+            "get_first" | "get_next" | "get_all" => {
+                return Err(Interrupt::failed(format!("'loop.{name}' is not supported")));
+            }
+            _ => Value::Undefined,
+        })
+    }
+
+    /// A macro's parameters are its own variables; a hash as the last argument gives them by name.
+    fn call_macro(&mut self, definition: &Arc<Macro>, arguments: Vec<Value>) -> Outcome<Value> {
+        let mut given = arguments.into_iter();
+        let mut variables = BTreeMap::new();
+        for name in definition.parameters.iter().flatten() {
+            variables.insert(name.clone(), given.next().unwrap_or(Value::Undefined));
+        }
+        if let Some(Value::Hash(id)) = given.next() {
+            let named = self.heap.hash(id).cloned().unwrap_or_default();
+            self.spend(named.len())?;
+            variables.extend(named.into_iter().map(|(name, entry)| (name, entry.value)));
+        }
+        self.scopes.push(variables);
+        let written = self.written(&definition.body);
+        self.scopes.pop();
+        written.map(Value::text)
+    }
+}
+
+/// The position of an item in a list of that length; a negative number counts from the end.
+pub(in crate::handler::page::template) fn position(index: i64, length: usize) -> Option<usize> {
+    if index >= 0 {
+        return usize::try_from(index).ok();
+    }
+    length.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)
+}
+
+/// One more value of a hash.
+pub(in crate::handler::page::template) fn insert(hash: &mut Hash, key: &Text, value: Value) {
+    hash.insert(key.as_str().to_owned(), Entry { key: key.clone(), value });
+}

@@ -1,0 +1,243 @@
+//! The inside of a tag cut into tokens. Pure.
+
+use std::fmt;
+
+use super::TemplateError;
+use super::number::is_space;
+use super::quoted::{interpolated, unescape_double, unescape_single};
+
+/// A token and its line.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lexeme {
+    pub(super) line: usize,
+    pub(super) token: Token,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Token {
+    /// what stands outside of tags
+    Text(String),
+    Name(String),
+    /// a word or symbol of the language; words of one meaning are one
+    Keyword(&'static str),
+    /// a text in single quotes, or in double quotes without anything to replace
+    Literal(String),
+    /// a text in double quotes with variables in it
+    Quoted(Vec<QuotedPart>),
+    Number(String),
+    /// several words joined by `/` or `::`
+    FileName(String),
+    /// anything else
+    Unknown(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum QuotedPart {
+    Text(String),
+    Variable(Vec<Lexeme>),
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shortened = |text: &str| text.chars().take(32).collect::<String>().escape_debug().to_string();
+        match self {
+            Self::Name(text) | Self::FileName(text) | Self::Number(text) | Self::Unknown(text) => {
+                write!(f, "'{}'", shortened(text))
+            }
+            Self::Keyword(word) => write!(f, "'{word}'"),
+            Self::Literal(_) | Self::Quoted(_) | Self::Text(_) => f.write_str("a text"),
+        }
+    }
+}
+
+/// Words that are no names, and what they mean.
+const WORDS: &[(&str, &str)] = &[
+    ("FOREACH", "FOR"),
+    ("BREAK", "LAST"),
+    ("and", "AND"),
+    ("or", "OR"),
+    ("not", "NOT"),
+    ("div", "DIV"),
+    ("mod", "MOD"),
+    ("_", "_"),
+];
+const RESERVED: &[&str] = &[
+    "GET", "CALL", "SET", "DEFAULT", "INSERT", "INCLUDE", "PROCESS", "WRAPPER", "BLOCK", "END", "USE",
+    "PLUGIN", "FILTER", "MACRO", "PERL", "RAWPERL", "TO", "STEP", "AND", "OR", "NOT", "DIV", "MOD", "IF",
+    "UNLESS", "ELSE", "ELSIF", "FOR", "NEXT", "WHILE", "SWITCH", "CASE", "META", "IN", "TRY", "THROW",
+    "CATCH", "FINAL", "LAST", "RETURN", "STOP", "CLEAR", "VIEW", "DEBUG",
+];
+/// The longest that fits is taken.
+const SYMBOLS: &[(&str, &str)] = &[
+    ("${", "${"),
+    ("=>", "="),
+    ("==", "=="),
+    ("!=", "!="),
+    ("<=", "<="),
+    (">=", ">="),
+    ("&&", "AND"),
+    ("||", "OR"),
+    ("..", "TO"),
+    ("(", "("),
+    (")", ")"),
+    ("{", "{"),
+    ("}", "}"),
+    ("[", "["),
+    ("]", "]"),
+    (":", ":"),
+    (";", ";"),
+    (",", ","),
+    ("/", "/"),
+    ("\\", "\\"),
+    ("+", "+"),
+    ("-", "-"),
+    ("*", "*"),
+    ("$", "$"),
+    ("=", "="),
+    ("!", "NOT"),
+    ("<", "<"),
+    (">", ">"),
+    ("|", "FILTER"),
+    (".", "."),
+];
+/// Symbols that count only where white space follows, or the end.
+const SPACED_SYMBOLS: [&str; 2] = ["?", "%"];
+
+/// All tokens of a tag.
+pub(super) fn tokens(text: &str, line: usize) -> Result<Vec<Lexeme>, TemplateError> {
+    let mut lexer = Lexer { rest: text, line };
+    let mut lexemes = Vec::new();
+    loop {
+        lexer.skip_blanks();
+        let line = lexer.line;
+        match lexer.token()? {
+            Some(token) => lexemes.push(Lexeme { line, token }),
+            None => return Ok(lexemes),
+        }
+    }
+}
+
+struct Lexer<'t> {
+    rest: &'t str,
+    line: usize,
+}
+
+pub(super) fn is_word(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+impl<'t> Lexer<'t> {
+    /// White space, and comments up to their line's end.
+    fn skip_blanks(&mut self) {
+        loop {
+            let trimmed = self.rest.trim_start_matches(is_space);
+            self.take(self.rest.len() - trimmed.len());
+            if !trimmed.starts_with('#') {
+                return;
+            }
+            self.take(trimmed.find('\n').unwrap_or(trimmed.len()));
+        }
+    }
+
+    fn take(&mut self, bytes: usize) -> &'t str {
+        let (taken, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
+        self.line += taken.matches('\n').count();
+        self.rest = rest;
+        taken
+    }
+
+    fn token(&mut self) -> Result<Option<Token>, TemplateError> {
+        let Some(first) = self.rest.chars().next() else { return Ok(None) };
+        if first == '\'' || first == '"' {
+            return self.quoted(first).map(Some);
+        }
+        if let Some(length) = number_length(self.rest) {
+            return Ok(Some(Token::Number(self.take(length).to_owned())));
+        }
+        if let Some(length) = file_name_length(self.rest) {
+            return Ok(Some(Token::FileName(self.take(length).to_owned())));
+        }
+        if is_word(first) {
+            let length = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
+            return Ok(Some(word(self.take(length))));
+        }
+        if let Some((symbol, meaning)) = SYMBOLS.iter().find(|(symbol, _)| self.rest.starts_with(symbol)) {
+            self.take(symbol.len());
+            return Ok(Some(Token::Keyword(meaning)));
+        }
+        let unquoted = self.take(self.rest.find(is_space).unwrap_or(self.rest.len()));
+        let symbol = SPACED_SYMBOLS.iter().find(|symbol| **symbol == unquoted);
+        Ok(Some(symbol.map_or_else(|| Token::Unknown(unquoted.to_owned()), |symbol| Token::Keyword(symbol))))
+    }
+
+    fn quoted(&mut self, quote: char) -> Result<Token, TemplateError> {
+        let line = self.line;
+        let mut characters = self.rest.char_indices().skip(1);
+        let end = loop {
+            match characters.next() {
+                Some((at, character)) if character == quote => break at,
+                Some((_, '\\')) => {
+                    if characters.clone().next().is_some_and(|(_, next)| next == '\\' || next == quote) {
+                        characters.next();
+                    }
+                }
+                Some(_) => (),
+                None => return Err(TemplateError::new(line, "a quote is not closed")),
+            }
+        };
+        let inside = self.take(end + 1).get(1..end).unwrap_or_default();
+        if quote == '\'' {
+            return Ok(Token::Literal(unescape_single(inside)));
+        }
+        if !inside.contains(['$', '\\']) {
+            return Ok(Token::Literal(inside.to_owned()));
+        }
+        Ok(Token::Quoted(interpolated(&unescape_double(inside), line)?))
+    }
+}
+
+fn word(text: &str) -> Token {
+    let meaning = WORDS.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+    let keyword = meaning.or_else(|| RESERVED.iter().find(|word| **word == text).copied());
+    keyword.map_or_else(|| Token::Name(text.to_owned()), Token::Keyword)
+}
+
+/// `-?DIGITS` and perhaps `.DIGITS`.
+fn number_length(text: &str) -> Option<usize> {
+    let digits = |from: usize| {
+        let rest = text.get(from..).unwrap_or_default();
+        rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len()
+    };
+    let sign = usize::from(text.starts_with('-'));
+    let whole = digits(sign);
+    if whole == 0 {
+        return None;
+    }
+    let end = sign + whole;
+    let fraction = if text.get(end..)?.starts_with('.') { digits(end + 1) } else { 0 };
+    Some(if fraction > 0 { end + 1 + fraction } else { end })
+}
+
+/// Words joined by `/`, `:` or `::`, or a `/` before a word.
+fn file_name_length(text: &str) -> Option<usize> {
+    let words = |from: usize| {
+        let rest = text.get(from..).unwrap_or_default();
+        rest.len() - rest.trim_start_matches(is_word).len()
+    };
+    let root = usize::from(text.starts_with('/'));
+    let first = words(root);
+    if first == 0 {
+        return None;
+    }
+    let mut end = root + first;
+    let mut joints = 0;
+    loop {
+        let rest = text.get(end..)?;
+        let joint = if rest.starts_with("::") { 2 } else { usize::from(rest.starts_with(['/', ':'])) };
+        if joint == 0 {
+            return (joints > 0 || root > 0).then_some(end);
+        }
+        joints += 1;
+        end += joint + words(end + joint);
+    }
+}

@@ -1,0 +1,230 @@
+//! Methods of lists.
+
+use std::collections::BTreeSet;
+
+use super::order;
+use crate::handler::page::template::interpreter::{Interpreter, Outcome, argument_text, insert, position};
+use crate::handler::page::template::text::Text;
+use crate::handler::page::template::value::{Hash, ListId, Value};
+
+const METHODS: &[&str] = &[
+    "item", "list", "hash", "push", "pop", "unshift", "shift", "max", "size", "empty", "defined", "first",
+    "last", "reverse", "grep", "join", "sort", "nsort", "unique", "import", "merge", "slice", "splice",
+];
+
+pub(super) fn is_method(name: &str) -> bool {
+    METHODS.contains(&name)
+}
+
+/// Nothing where a list has no such method.
+pub(super) fn call(
+    interpreter: &mut Interpreter<'_>,
+    id: ListId,
+    name: &str,
+    arguments: &[Value],
+) -> Outcome<Option<Value>> {
+    if !is_method(name) {
+        return Ok(None);
+    }
+    interpreter.spend(interpreter.heap.list(id).len() + arguments.len())?;
+    if let Some(value) = change(interpreter, id, name, arguments)? {
+        return Ok(Some(value));
+    }
+    let items = interpreter.heap.list(id).to_vec();
+    let made = match name {
+        "hash" => return hash(interpreter, items, arguments).map(Some),
+        "join" => return join(interpreter, &items, arguments).map(Some),
+        "reverse" => items.into_iter().rev().collect(),
+        "grep" => grep(interpreter, items, arguments)?,
+        "sort" if items.len() > 1 => order::by_text(items, |item| {
+            keys(interpreter, item, arguments).join("/*^UNLIKELY^*/").to_lowercase()
+        }),
+        "nsort" if items.len() > 1 => order::by_numbers(items, |item| numbers(interpreter, item, arguments)),
+        "unique" => unique(items),
+        "merge" => items.into_iter().chain(lists(interpreter, arguments)?).collect(),
+        "slice" => slice(&items, arguments),
+        "sort" | "nsort" | "list" => return Ok(Some(Value::List(id))),
+        _ => return Ok(Some(read(&items, name, arguments, interpreter))),
+    };
+    Ok(Some(interpreter.heap.add_list(made)))
+}
+
+/// Single items, and what there is to know of all.
+fn read(items: &[Value], name: &str, arguments: &[Value], interpreter: &mut Interpreter<'_>) -> Value {
+    let index = arguments.first().map(|value| value.to_number().as_whole());
+    let count = index.and_then(|count| usize::try_from(count).ok()).unwrap_or_default().min(1 << 16);
+    let at = |index: i64| position(index, items.len()).and_then(|at| items.get(at)).cloned();
+    let padded = |from: Option<usize>, count: usize| {
+        let item =
+            |at: usize| from.and_then(|from| items.get(from + at)).cloned().unwrap_or(Value::Undefined);
+        (0..count).map(item).collect::<Vec<_>>()
+    };
+    match name {
+        "item" => at(index.unwrap_or_default()).unwrap_or(Value::Undefined),
+        "max" => Value::Number(Value::count(items.len()).to_number().subtract(Value::count(1).to_number())),
+        "size" => Value::count(items.len()),
+        "empty" => Value::count(usize::from(items.is_empty())),
+        "defined" => match arguments.first() {
+            None => Value::count(1),
+            Some(index) if index.looks_like_number() => {
+                Value::truth(at(index.to_number().as_whole()).is_some_and(|item| item.is_defined()))
+            }
+            Some(_) => Value::Undefined,
+        },
+        "first" if index.is_some() => {
+            let first = padded(Some(0), count);
+            interpreter.heap.add_list(first)
+        }
+        "first" => items.first().cloned().unwrap_or(Value::Undefined),
+        "last" if index.is_some() => {
+            let count = count.min(items.len());
+            let last = padded(items.len().checked_sub(count), count);
+            interpreter.heap.add_list(last)
+        }
+        _ => items.last().cloned().unwrap_or(Value::Undefined),
+    }
+}
+
+/// Methods that change the list itself.
+fn change(
+    interpreter: &mut Interpreter<'_>,
+    id: ListId,
+    name: &str,
+    arguments: &[Value],
+) -> Outcome<Option<Value>> {
+    let imported = if name == "import" { lists(interpreter, arguments)? } else { Vec::new() };
+    let splice = if name == "splice" { Some(splice_values(interpreter, arguments)) } else { None };
+    let Some(list) = interpreter.heap.list_mut(id) else { return Ok(None) };
+    let taken = match (name, splice) {
+        ("push", _) => {
+            list.extend(arguments.iter().cloned());
+            return Ok(Some(Value::literal("")));
+        }
+        ("unshift", _) => {
+            list.splice(0..0, arguments.iter().cloned());
+            return Ok(Some(Value::literal("")));
+        }
+        ("pop", _) => return Ok(Some(list.pop().unwrap_or(Value::Undefined))),
+        ("shift", _) if list.is_empty() => return Ok(Some(Value::Undefined)),
+        ("shift", _) => return Ok(Some(list.remove(0))),
+        ("import", _) => {
+            list.extend(imported);
+            return Ok(Some(Value::List(id)));
+        }
+        (_, Some(values)) => {
+            let length = list.len();
+            let number = |at: usize| arguments.get(at).map(|value| value.to_number().as_whole());
+            let start = position(number(0).unwrap_or_default(), length).unwrap_or_default().min(length);
+            let end = match number(1) {
+                Some(count) if count < 0 => position(count, length).unwrap_or_default().max(start),
+                Some(count) => start.saturating_add(usize::try_from(count).unwrap_or(usize::MAX)).min(length),
+                None => length,
+            };
+            list.splice(start..end, values).collect::<Vec<_>>()
+        }
+        (_, None) => return Ok(None),
+    };
+    Ok(Some(interpreter.heap.add_list(taken)))
+}
+
+/// What `splice` puts in: its further arguments, or the items of one list.
+fn splice_values(interpreter: &Interpreter<'_>, arguments: &[Value]) -> Vec<Value> {
+    match arguments.get(2..).unwrap_or_default() {
+        [Value::List(only)] => interpreter.heap.list(*only).to_vec(),
+        values => values.to_vec(),
+    }
+}
+
+/// The defined items of all arguments that are lists.
+fn lists(interpreter: &mut Interpreter<'_>, arguments: &[Value]) -> Outcome<Vec<Value>> {
+    let mut items = Vec::new();
+    for argument in arguments {
+        if let Value::List(id) = argument {
+            items.extend(interpreter.heap.list(*id).iter().filter(|item| item.is_defined()).cloned());
+        }
+    }
+    interpreter.spend(items.len())?;
+    Ok(items)
+}
+
+/// Pairs of a list become keys and values; with an argument, its items get numbers from there.
+fn hash(interpreter: &mut Interpreter<'_>, items: Vec<Value>, arguments: &[Value]) -> Outcome<Value> {
+    let mut made = Hash::new();
+    if let Some(first) = arguments.first() {
+        let first = first.to_number().as_whole();
+        for (number, item) in (first..).zip(items) {
+            insert(&mut made, &Text::literal(&number.to_string()), item);
+        }
+    } else {
+        for pair in items.chunks(2) {
+            let key = pair.first().map(Value::to_text).unwrap_or_default();
+            insert(&mut made, &key, pair.get(1).cloned().unwrap_or(Value::Undefined));
+        }
+    }
+    interpreter.spend(made.len())?;
+    Ok(Value::Hash(interpreter.heap.add_hash(made)))
+}
+
+fn join(interpreter: &mut Interpreter<'_>, items: &[Value], arguments: &[Value]) -> Outcome<Value> {
+    let joint = argument_text(arguments, 0);
+    let mut text = Text::default();
+    for (number, item) in items.iter().enumerate() {
+        if number > 0 {
+            match &joint {
+                Some(joint) => text.push_text(joint),
+                None => text.push_literal(" "),
+            }
+        }
+        text.push_text(&item.to_text());
+        interpreter.spend(1)?;
+    }
+    interpreter.spend_text(&text)?;
+    Ok(Value::text(text))
+}
+
+fn grep(interpreter: &mut Interpreter<'_>, items: Vec<Value>, arguments: &[Value]) -> Outcome<Vec<Value>> {
+    let pattern = argument_text(arguments, 0).unwrap_or_default();
+    let mut kept = Vec::new();
+    for item in items {
+        if !interpreter.search(pattern.as_str(), item.to_text().as_str(), false)?.is_empty() {
+            kept.push(item);
+        }
+    }
+    Ok(kept)
+}
+
+fn unique(items: Vec<Value>) -> Vec<Value> {
+    let mut known = BTreeSet::new();
+    items.into_iter().filter(|item| known.insert(item.to_text().as_str().to_owned())).collect()
+}
+
+fn slice(items: &[Value], arguments: &[Value]) -> Vec<Value> {
+    let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let end = |at: usize, missing: i64| {
+        let number = arguments.get(at).filter(|value| value.is_defined());
+        let number = number.map_or(missing, |value| value.to_number().as_whole());
+        if number < 0 { number.saturating_add(length) } else { number }
+    };
+    let (from, to) = (end(0, 0), end(1, length - 1).min(1 << 16));
+    (from..=to)
+        .map(|at| usize::try_from(at).ok().and_then(|at| items.get(at)).cloned().unwrap_or(Value::Undefined))
+        .collect()
+}
+
+/// What an item is sorted by: itself, or the named values of a hash.
+fn keys(interpreter: &Interpreter<'_>, item: &Value, fields: &[Value]) -> Vec<String> {
+    let Value::Hash(id) = item else { return vec![item.to_text().as_str().to_owned()] };
+    if fields.is_empty() {
+        return vec![item.to_text().as_str().to_owned()];
+    }
+    let key = |field: &Value| {
+        let value = interpreter.heap.hash_value(*id, field.to_text().as_str());
+        value.map(|value| value.to_text().as_str().to_owned()).unwrap_or_default()
+    };
+    fields.iter().map(key).collect()
+}
+
+fn numbers(interpreter: &Interpreter<'_>, item: &Value, fields: &[Value]) -> Vec<f64> {
+    let number = |text: String| Value::literal(&text).to_number().as_float();
+    keys(interpreter, item, fields).into_iter().map(number).collect()
+}

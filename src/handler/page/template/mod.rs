@@ -1,0 +1,84 @@
+//! Template Toolkit's language, but for what runs Perl or reads files. Pure.
+//!
+//! `tags` cuts a template into text and tags, `lexer` the tags into tokens, `parser` makes statements of them, and
+//! `interpreter` writes the page. A [`text::Text`] knows which of its characters came from outside.
+
+mod ast;
+mod date;
+mod filters;
+mod format;
+mod interpreter;
+mod lexer;
+mod lines;
+mod methods;
+mod number;
+mod parser;
+mod pattern;
+mod quoted;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod text;
+mod value;
+
+use std::time::SystemTime;
+
+use self::ast::Program;
+use self::interpreter::Interpreter;
+use super::sanitized::Sanitized;
+
+/// Bytes of a template.
+const MAX_TEMPLATE_BYTES: usize = 1 << 20;
+/// Bytes of a rendered page.
+const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// A parsed template.
+#[derive(Debug)]
+pub struct Template {
+    program: Program,
+}
+
+/// What cannot be parsed, and where. Names no file.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct TemplateError {
+    pub line: usize,
+    pub message: String,
+}
+
+impl TemplateError {
+    fn new(line: usize, message: impl Into<String>) -> Self {
+        Self { line, message: message.into() }
+    }
+}
+
+/// Why a parsed template gives no page. Names no file.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RenderError {
+    #[error("line {line}: the page would be longer than {MAX_PAGE_BYTES} bytes")]
+    TooLong { line: usize },
+    #[error("line {line}: the page takes more work than is allowed; is there a loop without an end?")]
+    TooMuchWork { line: usize },
+    #[error("line {line}: {message}")]
+    Failed { line: usize, message: String },
+}
+
+impl Template {
+    pub fn parse(bytes: &[u8]) -> Result<Self, TemplateError> {
+        let whole = |message: &str| TemplateError::new(1, message);
+        if bytes.len() >= MAX_TEMPLATE_BYTES {
+            return Err(whole("the template is larger than 1 MiB"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| whole("the template is not UTF-8"))?;
+        Ok(Self { program: parser::parse(text)? })
+    }
+
+    /// The page. A variable without a value is empty.
+    pub fn render(
+        &self,
+        values: &dyn Fn(&str) -> Option<Sanitized>,
+        now: SystemTime,
+    ) -> Result<String, RenderError> {
+        Interpreter::new(&self.program, values, now).render()
+    }
+}

@@ -1,0 +1,265 @@
+//! Statements with a block: conditions, loops, filters, and blocks with names.
+
+use super::Parser;
+use crate::handler::page::template::TemplateError;
+use crate::handler::page::template::ast::{
+    Action, Body, Branches, Cases, Expression, Loop, Program, Statement, Try,
+};
+use crate::handler::page::template::lexer::Token;
+use crate::handler::page::template::text::Text;
+
+/// How a statement with a block is parsed behind its word.
+type Rule = fn(&mut Parser) -> Result<Action, TemplateError>;
+
+impl Parser {
+    pub(super) fn block_directive(&mut self) -> Result<Option<Action>, TemplateError> {
+        let kinds: [(&str, Rule); 8] = [
+            ("IF", |parser| parser.branches(false)),
+            ("UNLESS", |parser| parser.branches(true)),
+            ("SWITCH", Self::switch),
+            ("FOR", Self::for_loop),
+            ("WHILE", Self::while_loop),
+            ("TRY", Self::attempt),
+            ("WRAPPER", Self::wrapper),
+            ("FILTER", Self::filtered),
+        ];
+        match kinds.iter().find(|(word, _)| self.is_next(word)) {
+            Some((_, parse)) => {
+                self.next();
+                let action = self.deeper(parse)?;
+                // a block may be filtered as a whole
+                let may_go_on = matches!(action, Action::Wrapper(..) | Action::Filter(..));
+                if may_go_on { self.behind(action).map(Some) } else { Ok(Some(action)) }
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// What follows `IF`, or `UNLESS`, up to and with its `END`.
+    fn branches(&mut self, is_negated: bool) -> Result<Action, TemplateError> {
+        let condition = self.expression()?;
+        let condition = if is_negated { Expression::Not(Box::new(condition)) } else { condition };
+        self.end_of_statement()?;
+        let mut conditions = vec![(condition, self.body()?)];
+        while self.takes("ELSIF") {
+            let condition = self.expression()?;
+            self.end_of_statement()?;
+            conditions.push((condition, self.body()?));
+        }
+        let mut otherwise = Body::new();
+        if self.takes("ELSE") {
+            self.end_of_statement()?;
+            otherwise = self.body()?;
+        }
+        self.end_of_block()?;
+        Ok(Action::If(Branches { conditions, otherwise }))
+    }
+
+    /// What stands before the first `CASE` is dropped, as in the original.
+    fn switch(&mut self) -> Result<Action, TemplateError> {
+        let value = self.expression()?;
+        self.end_of_statement()?;
+        self.body()?;
+        let mut cases = Vec::new();
+        let mut otherwise = Body::new();
+        while self.takes("CASE") {
+            if self.takes("DEFAULT") || self.is_next(";") {
+                self.end_of_statement()?;
+                otherwise = self.body()?;
+                break;
+            }
+            let case = self.term()?;
+            self.end_of_statement()?;
+            cases.push((case, self.body()?));
+        }
+        self.end_of_block()?;
+        Ok(Action::Switch(value, Cases { cases, otherwise }))
+    }
+
+    fn for_loop(&mut self) -> Result<Action, TemplateError> {
+        let (variable, list) = self.loop_head()?;
+        self.end_of_statement()?;
+        let body = self.loop_body()?;
+        Ok(Action::For(Loop { variable, list, body }))
+    }
+
+    fn while_loop(&mut self) -> Result<Action, TemplateError> {
+        let condition = self.expression()?;
+        self.end_of_statement()?;
+        Ok(Action::While(condition, self.loop_body()?))
+    }
+
+    fn loop_body(&mut self) -> Result<Body, TemplateError> {
+        self.loops += 1;
+        let body = self.body_and_end();
+        self.loops -= 1;
+        body
+    }
+
+    /// `name IN list`, `name = list`, or only a list. Arguments behind it count for nothing, as in the original.
+    pub(super) fn loop_head(&mut self) -> Result<(Option<String>, Expression), TemplateError> {
+        let first = self.term()?;
+        let is_assigned = self.takes("=") || self.takes("IN");
+        let (variable, list) = if is_assigned {
+            let mut path = self.target(first)?;
+            let element = path.pop().filter(|element| element.arguments.is_none());
+            let (Some(Expression::Literal(name)), true) = (element.map(|it| it.name), path.is_empty()) else {
+                return Err(self.error("a loop's variable is one name"));
+            };
+            (Some(name.as_str().to_owned()), self.term()?)
+        } else {
+            (None, first)
+        };
+        self.arguments()?;
+        Ok((variable, list))
+    }
+
+    fn wrapper(&mut self) -> Result<Action, TemplateError> {
+        let names = self.name_with_arguments()?;
+        self.end_of_statement()?;
+        Ok(Action::Wrapper(names, self.body_and_end()?))
+    }
+
+    fn filtered(&mut self) -> Result<Action, TemplateError> {
+        let filter = self.filter()?;
+        self.end_of_statement()?;
+        Ok(Action::Filter(filter, self.body_and_end()?))
+    }
+
+    fn attempt(&mut self) -> Result<Action, TemplateError> {
+        self.end_of_statement()?;
+        let body = self.body()?;
+        let mut handlers = Vec::new();
+        while self.takes("CATCH") {
+            let kind =
+                if self.is_next(";") || self.takes("DEFAULT") { None } else { Some(self.file_name()?) };
+            self.end_of_statement()?;
+            handlers.push((kind, self.body()?));
+        }
+        let mut last = Body::new();
+        if self.takes("FINAL") {
+            self.end_of_statement()?;
+            last = self.body()?;
+        }
+        self.end_of_block()?;
+        Ok(Action::Try(Try { body, handlers, last }))
+    }
+
+    /// `BLOCK name`, which is kept for later, or a block without a name, which is shown where it stands.
+    pub(super) fn block(&mut self) -> Result<Option<Statement>, TemplateError> {
+        self.next();
+        let name = match self.next_if(|token| matches!(token, Token::Literal(_))) {
+            Some(Token::Literal(name)) => Some(name),
+            Some(_) | None if self.is_next(";") => None,
+            Some(_) | None => Some(self.file_name()?),
+        };
+        if name.is_some() && !self.is_next(";") {
+            self.metadata_pairs()?;
+        }
+        self.end_of_statement()?;
+        let Some(name) = name else {
+            let body = self.deeper(Self::body_and_end)?;
+            self.end_of_statement()?;
+            return Ok(Some(self.made(Action::Block(body))));
+        };
+        let loops = std::mem::take(&mut self.loops);
+        self.block_names.push(name);
+        let body = self.deeper(Self::body_and_end)?;
+        self.end_of_statement()?;
+        self.program.blocks.insert(self.block_names.join("/"), body);
+        self.block_names.pop();
+        self.loops = loops;
+        Ok(None)
+    }
+
+    pub(super) fn metadata(&mut self) -> Result<(), TemplateError> {
+        let pairs = self.metadata_pairs()?;
+        self.program.metadata.extend(pairs);
+        Ok(())
+    }
+
+    /// `name = 'text', name = 42`
+    fn metadata_pairs(&mut self) -> Result<Vec<(String, Text)>, TemplateError> {
+        let mut pairs = Vec::new();
+        while let Some(name) = self.takes_name() {
+            self.expect("=")?;
+            let value = self.next_if(|token| matches!(token, Token::Literal(_) | Token::Number(_)));
+            let Some(Token::Literal(value) | Token::Number(value)) = value else {
+                return Err(self.unexpected());
+            };
+            pairs.push((name, Text::literal(&value)));
+            while self.takes(",") {}
+        }
+        if pairs.is_empty() { Err(self.unexpected()) } else { Ok(pairs) }
+    }
+}
+
+impl Program {
+    /// Blocks that are named and not there would be files.
+    pub(super) fn check_names(&self) -> Result<(), TemplateError> {
+        let mut bodies: Vec<&Body> = self.blocks.values().chain([&self.body]).collect();
+        while let Some(body) = bodies.pop() {
+            for statement in body {
+                for name in statement.action.block_names() {
+                    if !self.blocks.contains_key(name) {
+                        let message =
+                            format!("'{name}' is no block of this file, and files are not included");
+                        return Err(TemplateError::new(statement.line, message));
+                    }
+                }
+                bodies.extend(statement.action.bodies());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Action {
+    /// The blocks that are named in the template's own words.
+    fn block_names(&self) -> Vec<&str> {
+        let names = if let Self::Include(call) | Self::Process(call) | Self::Wrapper(call, _) = self {
+            call.names.as_slice()
+        } else {
+            &[]
+        };
+        names
+            .iter()
+            .filter_map(|name| if let Expression::Literal(name) = name { Some(name.as_str()) } else { None })
+            .collect()
+    }
+
+    fn bodies(&self) -> Vec<&Body> {
+        match self {
+            Self::Capture(_, body)
+            | Self::While(_, body)
+            | Self::Block(body)
+            | Self::Wrapper(_, body)
+            | Self::Filter(_, body)
+            | Self::For(Loop { body, .. }) => vec![body],
+            Self::If(Branches { conditions, otherwise }) => {
+                conditions.iter().map(|(_, body)| body).chain([otherwise]).collect()
+            }
+            Self::Switch(_, Cases { cases, otherwise }) => {
+                cases.iter().map(|(_, body)| body).chain([otherwise]).collect()
+            }
+            Self::Macro(_, definition) => vec![&definition.body],
+            Self::Try(Try { body, handlers, last }) => {
+                handlers.iter().map(|(_, body)| body).chain([body, last]).collect()
+            }
+            Self::Text(_)
+            | Self::Output(_)
+            | Self::Call(_)
+            | Self::Assign(_)
+            | Self::Default(_)
+            | Self::Next
+            | Self::Last
+            | Self::Return
+            | Self::Stop
+            | Self::Clear
+            | Self::Include(_)
+            | Self::Process(_)
+            | Self::UseDate { .. }
+            | Self::Throw(_) => Vec::new(),
+        }
+    }
+}

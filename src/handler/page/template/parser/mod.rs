@@ -1,0 +1,165 @@
+//! From tokens to statements and expressions. Pure.
+
+mod arguments;
+mod blocks;
+mod expression;
+mod statement;
+mod term;
+
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::vec;
+
+use super::TemplateError;
+use super::ast::{Body, Expression, Program};
+use super::lexer::{Lexeme, Token, tokens};
+use super::tags::{Piece, pieces};
+use super::text::Text;
+
+/// Blocks and brackets within one another.
+const MAX_DEPTH: usize = 32;
+
+/// Parses a whole template.
+pub(super) fn parse(text: &str) -> Result<Program, TemplateError> {
+    let mut lexemes = Vec::new();
+    for piece in pieces(text) {
+        match piece {
+            Piece::Text(text) => lexemes.push(Lexeme { line: 0, token: Token::Text(text) }),
+            Piece::Directive { line, inside } => {
+                let mut directive = tokens(inside, line)?;
+                let line = directive.last().map_or(line, |last| last.line);
+                directive.push(Lexeme { line, token: Token::Keyword(";") });
+                lexemes.extend(directive);
+            }
+        }
+    }
+    let mut parser = Parser::new(lexemes);
+    let body = parser.body()?;
+    if parser.lexemes.peek().is_some() {
+        return Err(parser.unexpected());
+    }
+    let mut program = parser.program;
+    program.body = body;
+    program.check_names()?;
+    Ok(program)
+}
+
+struct Parser {
+    lexemes: Peekable<vec::IntoIter<Lexeme>>,
+    line: usize,
+    depth: usize,
+    /// loops that `NEXT` and `LAST` may leave
+    loops: usize,
+    /// names of the blocks around
+    block_names: Vec<String>,
+    program: Program,
+}
+
+impl Parser {
+    fn new(lexemes: Vec<Lexeme>) -> Self {
+        Self {
+            lexemes: lexemes.into_iter().peekable(),
+            line: 1,
+            depth: 0,
+            loops: 0,
+            block_names: Vec::new(),
+            program: Program::default(),
+        }
+    }
+
+    fn deeper<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, TemplateError>,
+    ) -> Result<T, TemplateError> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.error(format!("more than {MAX_DEPTH} blocks or brackets within one another")));
+        }
+        self.depth += 1;
+        let parsed = parse(self);
+        self.depth -= 1;
+        parsed
+    }
+
+    /// Up to the end of the template or to the word that ends the block, which is left for the caller.
+    fn body(&mut self) -> Result<Body, TemplateError> {
+        let mut body = Body::new();
+        loop {
+            if self.takes(";") {
+                continue;
+            }
+            let ends = ["END", "ELSE", "ELSIF", "CASE", "CATCH", "FINAL"];
+            if self.lexemes.peek().is_none() || ends.iter().any(|word| self.is_next(word)) {
+                return Ok(body);
+            }
+            if let Some(statement) = self.statement()? {
+                body.push(statement);
+            }
+        }
+    }
+
+    /// Every tag ends with a `;` of its own; several may follow one another.
+    fn end_of_statement(&mut self) -> Result<(), TemplateError> {
+        if self.takes(";") { Ok(()) } else { Err(self.unexpected()) }
+    }
+
+    fn end_of_block(&mut self) -> Result<(), TemplateError> {
+        if self.takes("END") { Ok(()) } else { Err(self.unexpected()) }
+    }
+
+    fn next(&mut self) -> Option<Token> {
+        let lexeme = self.lexemes.next()?;
+        if lexeme.line > 0 {
+            self.line = lexeme.line;
+        }
+        Some(lexeme.token)
+    }
+
+    fn next_if(&mut self, fits: impl FnOnce(&Token) -> bool) -> Option<Token> {
+        if fits(&self.lexemes.peek()?.token) { self.next() } else { None }
+    }
+
+    fn is_next(&mut self, keyword: &str) -> bool {
+        matches!(self.lexemes.peek(), Some(Lexeme { token: Token::Keyword(next), .. }) if *next == keyword)
+    }
+
+    fn takes(&mut self, keyword: &str) -> bool {
+        self.is_next(keyword) && self.next().is_some()
+    }
+
+    fn expect(&mut self, keyword: &str) -> Result<(), TemplateError> {
+        if self.takes(keyword) { Ok(()) } else { Err(self.unexpected()) }
+    }
+
+    fn takes_name(&mut self) -> Option<String> {
+        match self.next_if(|token| matches!(token, Token::Name(_)))? {
+            Token::Name(name) => Some(name),
+            Token::Text(_)
+            | Token::Keyword(_)
+            | Token::Literal(_)
+            | Token::Quoted(_)
+            | Token::Number(_)
+            | Token::FileName(_)
+            | Token::Unknown(_) => None,
+        }
+    }
+
+    fn unexpected(&mut self) -> TemplateError {
+        match self.lexemes.peek() {
+            None => self.error("END is missing"),
+            Some(Lexeme { token: Token::Text(_) | Token::Keyword(";"), .. }) => {
+                self.error("the directive ends early")
+            }
+            Some(Lexeme { line, token }) => {
+                TemplateError::new(*line, format!("{token} is not supported here"))
+            }
+        }
+    }
+
+    fn error(&self, message: impl Into<String>) -> TemplateError {
+        TemplateError::new(self.line, message)
+    }
+}
+
+fn literal(text: &str) -> Expression {
+    Expression::Literal(Arc::new(Text::literal(text)))
+}

@@ -1,0 +1,273 @@
+//! Statements, and what may stand behind them.
+
+use std::sync::Arc;
+
+use super::Parser;
+use crate::handler::page::template::TemplateError;
+use crate::handler::page::template::ast::{
+    Action, Assignment, Body, Branches, Expression, FilterCall, Loop, Macro, NameWithArguments, Statement,
+};
+use crate::handler::page::template::filters;
+use crate::handler::page::template::lexer::{Lexeme, Token};
+use crate::handler::page::template::text::Text;
+
+/// Statements that run code or read files, or that serve their developers.
+const REFUSED: &[(&str, &str)] = &[
+    ("PERL", "runs Perl"),
+    ("RAWPERL", "runs Perl"),
+    ("INSERT", "reads a file"),
+    ("VIEW", "is not supported"),
+    ("PLUGIN", "runs Perl"),
+    ("DEBUG", "is not supported"),
+    ("\\", "makes a reference, which is not supported"),
+];
+
+impl Parser {
+    /// One statement with its end; nothing for what only declares.
+    pub(super) fn statement(&mut self) -> Result<Option<Statement>, TemplateError> {
+        if let Some(Token::Text(text)) = self.next_if(|token| matches!(token, Token::Text(_))) {
+            return Ok(Some(self.made(Action::Text(Text::literal(&text)))));
+        }
+        self.line = self.lexemes.peek().map_or(self.line, |lexeme| lexeme.line);
+        let line = self.line;
+        if self.takes("META") {
+            self.metadata()?;
+            self.end_of_statement()?;
+            return Ok(None);
+        }
+        if self.is_next("BLOCK") {
+            return self.block();
+        }
+        let action = self.action()?;
+        self.end_of_statement()?;
+        Ok(Some(Statement { line, action }))
+    }
+
+    pub(super) fn made(&self, action: Action) -> Statement {
+        Statement { line: self.line, action }
+    }
+
+    fn action(&mut self) -> Result<Action, TemplateError> {
+        self.refuse()?;
+        if self.takes("MACRO") {
+            return self.macro_definition();
+        }
+        if self.takes("USE") {
+            return self.plugin();
+        }
+        if let Some(action) = self.block_directive()? {
+            return Ok(action);
+        }
+        if let Some(action) = self.simple_directive()? {
+            return self.behind(action);
+        }
+        let expression = self.expression()?;
+        if !self.takes("=") {
+            return self.behind(Action::Output(expression));
+        }
+        let target = self.target(expression)?;
+        if let Some(body) = self.captured()? {
+            return Ok(Action::Capture(target, body));
+        }
+        let value = self.expression()?;
+        if self.is_behind() {
+            let written = self.behind(Action::Output(value))?;
+            return Ok(Action::Capture(target, vec![self.made(written)]));
+        }
+        if self.takes("=") {
+            // `a = b = c` sets b, and a to what that writes
+            let inner = Assignment { target: self.target(value)?, value: self.expression()? };
+            return Ok(Action::Capture(target, vec![self.made(Action::Assign(vec![inner]))]));
+        }
+        let first = Assignment { target, value };
+        Ok(Action::Assign(self.assignments(vec![first])?))
+    }
+
+    fn refuse(&mut self) -> Result<(), TemplateError> {
+        let refused = REFUSED.iter().find(|(word, _)| self.is_next(word));
+        match (refused, self.lexemes.peek()) {
+            (Some((word, why)), Some(lexeme)) => {
+                Err(TemplateError::new(lexeme.line, format!("'{word}' {why}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a variable gets that is set to a statement; nothing where an expression follows.
+    fn captured(&mut self) -> Result<Option<Body>, TemplateError> {
+        self.refuse()?;
+        if self.takes("BLOCK") {
+            self.end_of_statement()?;
+            return self.deeper(Self::body_and_end).map(Some);
+        }
+        let action = match self.block_directive()? {
+            Some(action) => Some(action),
+            None => match self.simple_directive()? {
+                Some(action) => Some(self.behind(action)?),
+                None => None,
+            },
+        };
+        Ok(action.map(|action| vec![self.made(action)]))
+    }
+
+    pub(super) fn body_and_end(&mut self) -> Result<Body, TemplateError> {
+        let body = self.body()?;
+        self.end_of_block()?;
+        Ok(body)
+    }
+
+    /// Statements that have no block, and may have a condition behind them.
+    fn simple_directive(&mut self) -> Result<Option<Action>, TemplateError> {
+        Ok(Some(if self.takes("GET") {
+            Action::Output(self.expression()?)
+        } else if self.takes("CALL") {
+            Action::Call(self.expression()?)
+        } else if self.takes("SET") {
+            Action::Assign(self.assignments(Vec::new())?)
+        } else if self.takes("DEFAULT") {
+            Action::Default(self.assignments(Vec::new())?)
+        } else if self.takes("INCLUDE") {
+            Action::Include(self.name_with_arguments()?)
+        } else if self.takes("PROCESS") {
+            Action::Process(self.name_with_arguments()?)
+        } else if self.takes("THROW") {
+            Action::Throw(self.name_with_arguments()?)
+        } else if self.takes("RETURN") {
+            Action::Return
+        } else if self.takes("STOP") {
+            Action::Stop
+        } else if self.takes("CLEAR") {
+            Action::Clear
+        } else if self.is_next("LAST") || self.is_next("NEXT") {
+            self.loop_exit()?
+        } else {
+            return Ok(None);
+        }))
+    }
+
+    fn loop_exit(&mut self) -> Result<Action, TemplateError> {
+        let action = if self.is_next("LAST") { Action::Last } else { Action::Next };
+        self.next();
+        if self.loops == 0 {
+            return Err(self.error("'NEXT' and 'LAST' belong into a loop"));
+        }
+        Ok(action)
+    }
+
+    /// `a = b, c = d`
+    fn assignments(&mut self, mut known: Vec<Assignment>) -> Result<Vec<Assignment>, TemplateError> {
+        loop {
+            while self.takes(",") {}
+            let literal = self.next_if(|token| matches!(token, Token::Literal(_)));
+            let target = match literal {
+                Some(Token::Literal(text)) => self.target(super::literal(&text))?,
+                Some(_) | None if known.is_empty() || self.begins_name() => self.path()?,
+                Some(_) | None => return Ok(known),
+            };
+            self.expect("=")?;
+            known.push(Assignment { target, value: self.expression()? });
+        }
+    }
+
+    fn begins_name(&mut self) -> bool {
+        matches!(self.lexemes.peek(), Some(Lexeme { token: Token::Name(_) | Token::Keyword("$" | "${"), .. }))
+    }
+
+    fn is_behind(&mut self) -> bool {
+        ["FILTER", "WRAPPER", "IF", "UNLESS", "FOR", "WHILE"].iter().any(|word| self.is_next(word))
+    }
+
+    /// Filters and wrappers behind a statement, then one condition or loop.
+    pub(super) fn behind(&mut self, mut action: Action) -> Result<Action, TemplateError> {
+        let mut count = 0;
+        while self.is_next("FILTER") || self.is_next("WRAPPER") {
+            count += 1;
+            if count > super::MAX_DEPTH {
+                let message = format!("more than {} filters on one expression", super::MAX_DEPTH);
+                return Err(self.error(message));
+            }
+            let body = vec![self.made(action)];
+            action = if self.takes("FILTER") {
+                Action::Filter(self.filter()?, body)
+            } else {
+                self.next();
+                Action::Wrapper(self.name_with_arguments()?, body)
+            };
+        }
+        let body = |parser: &Self, action| vec![parser.made(action)];
+        Ok(if self.takes("IF") {
+            let conditions = vec![(self.expression()?, body(self, action))];
+            Action::If(Branches { conditions, otherwise: Body::new() })
+        } else if self.takes("UNLESS") {
+            let condition = Expression::Not(Box::new(self.expression()?));
+            Action::If(Branches { conditions: vec![(condition, body(self, action))], otherwise: Body::new() })
+        } else if self.takes("FOR") {
+            let (variable, list) = self.loop_head()?;
+            Action::For(Loop { variable, list, body: body(self, action) })
+        } else if self.takes("WHILE") {
+            Action::While(self.expression()?, body(self, action))
+        } else {
+            action
+        })
+    }
+
+    pub(super) fn filter(&mut self) -> Result<FilterCall, TemplateError> {
+        if matches!(self.lexemes.peek(), None | Some(Lexeme { token: Token::Keyword(";"), .. })) {
+            return Err(self.error("a filter is missing"));
+        }
+        let (alias, NameWithArguments { mut names, arguments }) = self.with_alias()?;
+        let (Some(name), true) = (names.pop(), names.is_empty()) else {
+            return Err(self.error("only one filter is supported here"));
+        };
+        if let Expression::Literal(text) = &name
+            && !filters::is_known(text.as_str())
+            && !self.program.aliases.contains(text.as_str())
+        {
+            return Err(self.error(format!("the filter '{}' is not supported", text.as_str())));
+        }
+        if let Some(Expression::Literal(text)) = &alias {
+            self.program.aliases.insert(text.as_str().to_owned());
+        }
+        Ok(FilterCall { name, arguments, alias })
+    }
+
+    fn macro_definition(&mut self) -> Result<Action, TemplateError> {
+        let name = self.takes_name().ok_or_else(|| self.unexpected())?;
+        let parameters = if self.takes("(") {
+            let mut parameters = Vec::new();
+            while !self.takes(")") {
+                if !self.takes(",") {
+                    parameters.push(self.takes_name().ok_or_else(|| self.unexpected())?);
+                }
+            }
+            Some(parameters)
+        } else {
+            None
+        };
+        let loops = std::mem::take(&mut self.loops);
+        let body = if let Some(body) = self.captured()? {
+            body
+        } else {
+            let output = Action::Output(self.expression()?);
+            let action = self.behind(output)?;
+            vec![self.made(action)]
+        };
+        self.loops = loops;
+        Ok(Action::Macro(name, Arc::new(Macro { parameters, body })))
+    }
+
+    fn plugin(&mut self) -> Result<Action, TemplateError> {
+        let (alias, NameWithArguments { mut names, arguments }) = self.with_alias()?;
+        let name = names.pop();
+        match name {
+            Some(Expression::Literal(name)) if ["date", "Date"].contains(&name.as_str()) => {
+                let variable = alias.unwrap_or(Expression::Literal(name));
+                Ok(Action::UseDate { variable, arguments })
+            }
+            Some(Expression::Literal(name)) => {
+                Err(self.error(format!("the plugin '{}' is not supported", name.as_str())))
+            }
+            Some(_) | None => Err(self.error("a plugin whose name is not fixed is not supported")),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Perl's regular expressions in filters and methods. Each is compiled once a page, and gives up after a time.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use fancy_regex::{Regex, RegexBuilder};
+
+use super::interpreter::{Interpreter, Interrupt, Outcome};
+use super::text::Text;
+
+/// Bytes of a pattern.
+const MAX_PATTERN_BYTES: usize = 1024;
+/// Memory that a compiled pattern may take.
+const COMPILED_BYTES: usize = 1 << 18;
+/// Steps of a search that has to try several ways.
+const MAX_TRIES: usize = 100_000;
+
+/// The patterns of a page.
+pub(super) type Patterns = BTreeMap<String, Arc<Regex>>;
+
+/// Where a pattern and its groups were found.
+pub(super) struct Found {
+    pub(super) whole: Range<usize>,
+    /// the first group is the first in brackets
+    pub(super) groups: Vec<Option<Range<usize>>>,
+}
+
+impl Interpreter<'_> {
+    pub(super) fn pattern(&mut self, pattern: &str) -> Outcome<Arc<Regex>> {
+        if let Some(known) = self.patterns.get(pattern) {
+            return Ok(Arc::clone(known));
+        }
+        self.spend(100 + pattern.len())?;
+        if pattern.len() > MAX_PATTERN_BYTES {
+            return Err(Interrupt::failed(format!("a pattern is longer than {MAX_PATTERN_BYTES} bytes")));
+        }
+        let compiled = RegexBuilder::new(pattern)
+            .delegate_size_limit(COMPILED_BYTES)
+            .delegate_dfa_size_limit(COMPILED_BYTES)
+            .backtrack_limit(MAX_TRIES)
+            .build()
+            .map_err(|_| Interrupt::failed("a pattern is not supported"))?;
+        let compiled = Arc::new(compiled);
+        self.patterns.insert(pattern.to_owned(), Arc::clone(&compiled));
+        Ok(compiled)
+    }
+
+    /// The first place, or all of them, as Perl goes through a text.
+    pub(super) fn search(&mut self, pattern: &str, text: &str, is_global: bool) -> Outcome<Vec<Found>> {
+        let regex = self.pattern(pattern)?;
+        let mut found = Vec::new();
+        let mut from = 0;
+        let mut empty_at = None;
+        while from <= text.len() {
+            self.spend(1 + (text.len() - from) / 64)?;
+            let captures = regex
+                .captures_from_pos(text, from)
+                .map_err(|_| Interrupt::failed("a pattern takes too long"))?;
+            let Some(whole) = captures.as_ref().and_then(|captures| captures.get(0)) else { break };
+            if whole.start() == whole.end() && empty_at == Some(whole.end()) {
+                from += text.get(from..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8);
+                empty_at = None;
+                continue;
+            }
+            let groups = captures.iter().flat_map(|captures| captures.iter().skip(1));
+            found.push(Found {
+                whole: whole.start()..whole.end(),
+                groups: groups.map(|group| group.map(|group| group.start()..group.end())).collect(),
+            });
+            if !is_global {
+                break;
+            }
+            from = whole.end();
+            empty_at = (whole.start() == whole.end()).then_some(from);
+        }
+        Ok(found)
+    }
+
+    /// Each place replaced. What is put there counts as outside text where anything beside it is.
+    pub(super) fn replace(
+        &mut self,
+        text: &Text,
+        pattern: &str,
+        replacement: &Text,
+        is_global: bool,
+        has_groups: bool,
+    ) -> Outcome<Text> {
+        let found = self.search(pattern, text.as_str(), is_global)?;
+        let mut replaced = Text::default();
+        let mut end = 0;
+        for place in &found {
+            replaced.push_text(&text.slice(end..place.whole.start));
+            let origin = text.origin_around(&place.whole);
+            for (piece, own) in replacement.pieces() {
+                if has_groups {
+                    expand(piece, own.max(origin), place, text, &mut replaced);
+                } else {
+                    replaced.push(piece, own.max(origin));
+                }
+            }
+            end = place.whole.end;
+            self.spend(1 + replacement.len() / 16)?;
+        }
+        replaced.push_text(&text.slice(end..text.len()));
+        self.spend_text(&replaced)?;
+        Ok(replaced)
+    }
+}
+
+/// `$1` stands for a group, `\$` and `\\` for the character itself.
+fn expand(
+    piece: &str,
+    origin: crate::handler::page::sanitized::Origin,
+    place: &Found,
+    text: &Text,
+    replaced: &mut Text,
+) {
+    let mut rest = piece;
+    while let Some(character) = rest.chars().next() {
+        rest = rest.get(character.len_utf8()..).unwrap_or_default();
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        if character == '\\' && rest.starts_with(['\\', '$']) {
+            let escaped = rest.get(..1).unwrap_or_default();
+            replaced.push(escaped, origin);
+            rest = rest.get(1..).unwrap_or_default();
+        } else if character == '$' && digits > 0 {
+            let number = rest.get(..digits).and_then(|digits| digits.parse::<usize>().ok());
+            let group = number.and_then(|number| place.groups.get(number.checked_sub(1)?)).cloned().flatten();
+            if let Some(group) = group {
+                replaced.push_text(&text.slice(group));
+            }
+            rest = rest.get(digits..).unwrap_or_default();
+        } else {
+            replaced.push(character.encode_utf8(&mut [0; 4]), origin);
+        }
+    }
+}
+
+/// Whether a replacement names groups.
+pub(super) fn names_groups(replacement: &str) -> bool {
+    replacement.split('$').skip(1).any(|behind| behind.starts_with(|c: char| c.is_ascii_digit()))
+}

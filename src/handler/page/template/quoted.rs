@@ -1,0 +1,65 @@
+//! Escapes and variables in quoted texts. Pure.
+
+use super::TemplateError;
+use super::lexer::{QuotedPart, is_word, tokens};
+
+/// In `'…'` only `\'` and `\\` are escapes.
+pub(super) fn unescape_single(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let escaped =
+            if character == '\\' { characters.next_if(|next| *next == '\\' || *next == '\'') } else { None };
+        plain.push(escaped.unwrap_or(character));
+    }
+    plain
+}
+
+/// In `"…"` a backslash goes, but for `\$`; then `\n`, `\r` and `\t` are replaced, also those that came of `\\n`.
+pub(super) fn unescape_double(text: &str) -> String {
+    let mut once = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let kept = if character == '\\' { characters.next_if(|next| !"$nrt".contains(*next)) } else { None };
+        once.push(kept.unwrap_or(character));
+    }
+    once.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t")
+}
+
+/// `$name.name` and `${ … }`; a `$` before anything else goes.
+pub(super) fn interpolated(text: &str, line: usize) -> Result<Vec<QuotedPart>, TemplateError> {
+    let mut parts = Vec::new();
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        rest = rest.get(character.len_utf8()..).unwrap_or_default();
+        match character {
+            '\\' if rest.starts_with('$') => {
+                plain.push('$');
+                rest = rest.get(1..).unwrap_or_default();
+            }
+            '$' => {
+                let braced = rest.strip_prefix('{').and_then(|inside| inside.split_once('}'));
+                let end = rest.find(|c| !is_word(c) && c != '.').unwrap_or(rest.len());
+                let (variable, after) =
+                    braced.unwrap_or_else(|| rest.split_at_checked(end).unwrap_or((rest, "")));
+                rest = after;
+                if !matches!(variable, "" | "0") {
+                    if !plain.is_empty() {
+                        parts.push(QuotedPart::Text(std::mem::take(&mut plain)));
+                    }
+                    parts.push(QuotedPart::Variable(tokens(variable, line)?));
+                } else if braced.is_some() || !variable.is_empty() {
+                    plain.push_str(if braced.is_some() { "${" } else { "$" });
+                    plain.push_str(variable);
+                    plain.push_str(if braced.is_some() { "}" } else { "" });
+                }
+            }
+            _ => plain.push(character),
+        }
+    }
+    if !plain.is_empty() {
+        parts.push(QuotedPart::Text(plain));
+    }
+    Ok(parts)
+}

@@ -1,0 +1,144 @@
+//! A text that knows which of its characters came from outside of the template. Pure.
+//!
+//! Outside characters keep their origin through every construct of the language. They are escaped when the page is
+//! written, never before: a filter or method sees the real text, and nothing that it does can undo the escaping.
+
+use std::ops::Range;
+
+use crate::handler::page::sanitized::{Origin, Sanitized, write_piece};
+
+/// Characters and their origins.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Text {
+    characters: String,
+    /// the end of each run of one origin; the last one is the text's end
+    runs: Vec<(usize, Origin)>,
+}
+
+impl Text {
+    pub(super) fn new(characters: &str, origin: Origin) -> Self {
+        let mut text = Self::default();
+        text.push(characters, origin);
+        text
+    }
+
+    pub(super) fn literal(characters: &str) -> Self {
+        Self::new(characters, Origin::Template)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.characters
+    }
+
+    pub(super) fn from_value(value: &Sanitized) -> Self {
+        Self::new(value.raw(), value.origin())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.characters.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.characters.is_empty()
+    }
+
+    /// What Perl takes for true.
+    pub(super) fn is_true(&self) -> bool {
+        !matches!(self.as_str(), "" | "0")
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.characters.clear();
+        self.runs.clear();
+    }
+
+    pub(super) fn push(&mut self, characters: &str, origin: Origin) {
+        if characters.is_empty() {
+            return;
+        }
+        self.characters.push_str(characters);
+        let end = self.characters.len();
+        match self.runs.last_mut() {
+            Some((last, known)) if *known == origin => *last = end,
+            Some(_) | None => self.runs.push((end, origin)),
+        }
+    }
+
+    pub(super) fn push_literal(&mut self, characters: &str) {
+        self.push(characters, Origin::Template);
+    }
+
+    pub(super) fn push_text(&mut self, other: &Self) {
+        for (characters, origin) in other.pieces() {
+            self.push(characters, origin);
+        }
+    }
+
+    /// Longest stretches of one origin, in order.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (&str, Origin)> {
+        let mut start = 0;
+        self.runs.iter().map(move |(end, origin)| {
+            let piece = self.characters.get(start..*end).unwrap_or_default();
+            start = *end;
+            (piece, *origin)
+        })
+    }
+
+    /// The part between two byte positions at the boundaries of characters.
+    #[must_use]
+    pub(super) fn slice(&self, range: Range<usize>) -> Self {
+        let mut text = Self::default();
+        let mut start = 0;
+        for (end, origin) in &self.runs {
+            let (from, to) = (start.max(range.start), (*end).min(range.end));
+            if from < to {
+                text.push(self.characters.get(from..to).unwrap_or_default(), *origin);
+            }
+            start = *end;
+        }
+        text
+    }
+
+    /// The strictest origin of the characters at and beside a range: what is put there may depend on them.
+    pub(super) fn origin_around(&self, range: &Range<usize>) -> Origin {
+        let (from, to) = (range.start.saturating_sub(1), range.end.saturating_add(1));
+        let mut start = 0;
+        let mut strictest = Origin::Template;
+        for (end, origin) in &self.runs {
+            if from < *end && start < to {
+                strictest = strictest.max(*origin);
+            }
+            start = *end;
+        }
+        strictest
+    }
+
+    /// The strictest origin of all characters.
+    pub(super) fn origin(&self) -> Origin {
+        self.runs.iter().map(|(_, origin)| *origin).max().unwrap_or(Origin::Template)
+    }
+
+    /// Each piece changed by itself; it keeps its origin.
+    #[must_use]
+    pub(super) fn map(&self, change: impl Fn(&str) -> String) -> Self {
+        let mut text = Self::default();
+        for (piece, origin) in self.pieces() {
+            text.push(&change(piece), origin);
+        }
+        text
+    }
+
+    /// The byte position of the character with that number, or the text's end.
+    pub(super) fn position(&self, number: usize) -> usize {
+        self.characters.char_indices().nth(number).map_or(self.len(), |(at, _)| at)
+    }
+
+    /// As it goes into the page: no character from outside ends a string, an attribute or an element.
+    pub(super) fn to_page(&self) -> String {
+        let mut page = String::with_capacity(self.len());
+        for (piece, origin) in self.pieces() {
+            write_piece(piece, origin, &mut page);
+        }
+        page
+    }
+}

@@ -1,0 +1,212 @@
+//! What a template's variables may hold while a page is rendered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ast::Macro;
+use super::number::Number;
+use super::text::Text;
+
+/// Lists and hashes are shared, as in Perl: two variables may name the same one.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Undefined,
+    Number(Number),
+    Text(Arc<Text>),
+    List(ListId),
+    Hash(HashId),
+    /// the variable `loop`
+    Iterator(IteratorId),
+    /// `USE date`, with what it was given
+    Date(HashId),
+    Macro(Arc<Macro>),
+    Error(Arc<Exception>),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct ListId(usize);
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct HashId(usize);
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct IteratorId(usize);
+
+/// What `THROW` throws.
+#[derive(Debug)]
+pub(super) struct Exception {
+    pub(super) kind: Text,
+    pub(super) info: Value,
+}
+
+/// Sorted by key: Perl's own order is random, so no template can rely on it.
+pub(super) type Hash = BTreeMap<String, Entry>;
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// the key with its origin
+    pub(super) key: Text,
+    pub(super) value: Value,
+}
+
+/// Where a loop is.
+#[derive(Clone, Debug)]
+pub(super) struct Iteration {
+    pub(super) list: ListId,
+    pub(super) index: usize,
+    pub(super) size: usize,
+}
+
+/// All lists and hashes of one page. They go when the page is done, also those that name one another.
+#[derive(Default)]
+pub(super) struct Heap {
+    lists: Vec<Vec<Value>>,
+    hashes: Vec<Hash>,
+    iterators: Vec<Iteration>,
+}
+
+impl Heap {
+    pub(super) fn add_list(&mut self, items: Vec<Value>) -> Value {
+        Value::List(self.add_list_id(items))
+    }
+
+    pub(super) fn add_list_id(&mut self, items: Vec<Value>) -> ListId {
+        self.lists.push(items);
+        ListId(self.lists.len() - 1)
+    }
+
+    pub(super) fn add_hash(&mut self, hash: Hash) -> HashId {
+        self.hashes.push(hash);
+        HashId(self.hashes.len() - 1)
+    }
+
+    pub(super) fn add_iterator(&mut self, iteration: Iteration) -> IteratorId {
+        self.iterators.push(iteration);
+        IteratorId(self.iterators.len() - 1)
+    }
+
+    pub(super) fn list(&self, id: ListId) -> &[Value] {
+        self.lists.get(id.0).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Every id was given by `add_list`, so there is always a list.
+    pub(super) fn list_mut(&mut self, id: ListId) -> Option<&mut Vec<Value>> {
+        self.lists.get_mut(id.0)
+    }
+
+    pub(super) fn hash(&self, id: HashId) -> Option<&Hash> {
+        self.hashes.get(id.0)
+    }
+
+    pub(super) fn hash_mut(&mut self, id: HashId) -> Option<&mut Hash> {
+        self.hashes.get_mut(id.0)
+    }
+
+    pub(super) fn hash_value(&self, id: HashId, key: &str) -> Option<&Value> {
+        self.hash(id)?.get(key).map(|entry| &entry.value).filter(|value| value.is_defined())
+    }
+
+    /// The items of a list, or the value itself.
+    pub(super) fn items_or_single(&self, value: Value) -> Vec<Value> {
+        if let Value::List(id) = value { self.list(id).to_vec() } else { vec![value] }
+    }
+
+    pub(super) fn iteration(&self, id: IteratorId) -> Option<&Iteration> {
+        self.iterators.get(id.0)
+    }
+
+    pub(super) fn iteration_mut(&mut self, id: IteratorId) -> Option<&mut Iteration> {
+        self.iterators.get_mut(id.0)
+    }
+
+    /// A hash with a few keys of the language's own.
+    pub(super) fn add_pairs(&mut self, pairs: Vec<(&str, Value)>) -> Value {
+        let entry = |(key, value): (&str, Value)| (key.to_owned(), Entry { key: Text::literal(key), value });
+        Value::Hash(self.add_hash(pairs.into_iter().map(entry).collect()))
+    }
+}
+
+impl Value {
+    pub(super) fn text(text: Text) -> Self {
+        Self::Text(Arc::new(text))
+    }
+
+    pub(super) fn literal(text: &str) -> Self {
+        Self::text(Text::literal(text))
+    }
+
+    pub(super) fn count(number: usize) -> Self {
+        Self::Number(Number::Whole(i64::try_from(number).unwrap_or(i64::MAX)))
+    }
+
+    /// Perl's values for true and false.
+    pub(super) fn truth(is_true: bool) -> Self {
+        Self::literal(if is_true { "1" } else { "" })
+    }
+
+    pub(super) fn is_defined(&self) -> bool {
+        !matches!(self, Self::Undefined)
+    }
+
+    pub(super) fn is_true(&self) -> bool {
+        match self {
+            Self::Undefined => false,
+            Self::Number(number) => number.is_true(),
+            Self::Text(text) => text.is_true(),
+            Self::List(_)
+            | Self::Hash(_)
+            | Self::Iterator(_)
+            | Self::Date(_)
+            | Self::Macro(_)
+            | Self::Error(_) => true,
+        }
+    }
+
+    /// As a page shows it. Lists and hashes have no text of their own; Perl names where they are.
+    pub(super) fn to_text(&self) -> Arc<Text> {
+        let named = |kind: &str, id: usize| Arc::new(Text::literal(&format!("{kind}(0x{:x})", id + 1)));
+        match self {
+            Self::Undefined => Arc::default(),
+            Self::Number(number) => Arc::new(Text::literal(&number.to_string())),
+            Self::Text(text) => Arc::clone(text),
+            Self::List(id) => named("ARRAY", id.0),
+            Self::Hash(id) => named("HASH", id.0),
+            Self::Iterator(id) => named("Template::Iterator=HASH", id.0),
+            Self::Date(id) => named("Template::Plugin::Date=HASH", id.0),
+            Self::Macro(_) => Arc::new(Text::literal("CODE(0x1)")),
+            Self::Error(error) => {
+                let mut text = error.kind.clone();
+                text.push_literal(" error - ");
+                text.push_text(&error.info.to_text());
+                Arc::new(text)
+            }
+        }
+    }
+
+    pub(super) fn to_number(&self) -> Number {
+        match self {
+            Self::Undefined => Number::Whole(0),
+            Self::Number(number) => *number,
+            Self::Text(text) => Number::from_text(text.as_str()),
+            Self::List(_)
+            | Self::Hash(_)
+            | Self::Iterator(_)
+            | Self::Date(_)
+            | Self::Macro(_)
+            | Self::Error(_) => Number::Whole(1),
+        }
+    }
+
+    /// A number, or a text that is one as a whole.
+    pub(super) fn looks_like_number(&self) -> bool {
+        match self {
+            Self::Number(_) => true,
+            Self::Text(text) => Number::from_whole_text(text.as_str()).is_some(),
+            Self::Undefined
+            | Self::List(_)
+            | Self::Hash(_)
+            | Self::Iterator(_)
+            | Self::Date(_)
+            | Self::Macro(_)
+            | Self::Error(_) => false,
+        }
+    }
+}
