@@ -20,6 +20,7 @@ use crate::config::problem::{Origin, Problem};
 use crate::config::product::BackendHeaders;
 use crate::gate::Gate;
 use crate::handler::page::Pages;
+use crate::handler::page_title::PageTitle;
 use crate::handler::probe::{ProbePaths, Readiness};
 use crate::handler::public_proxy::PublicProxy;
 use crate::handler::shared::SharedCalls;
@@ -49,6 +50,7 @@ pub struct Engine {
     /// who gets a tunnel, where there are any
     pub tunnels: Option<Box<TunnelRules>>,
     pub public_proxy: Option<PublicProxy>,
+    pub page_title: Option<PageTitle>,
     /// that of `[listen]` first
     listeners: Vec<Arc<ListenerRules>>,
     pub gate: Option<Gate>,
@@ -160,6 +162,7 @@ impl Engine {
             pins: Pins::new(config.product.nodes.as_ref(), &config.root),
             capacity: Capacity::new(config.settings.limits.connections, descriptors::limit()),
             tunnels: TunnelRules::new(&config).map(Box::new),
+            page_title: config.product.page_title.as_ref().map(PageTitle::new),
             deadlines: Arc::new(Deadlines::new(&config.settings)),
             config,
             speaks,

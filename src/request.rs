@@ -14,10 +14,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, EXPECT};
+use http::header::{CONNECTION, ETAG, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body::Body as _;
 use tokio::time::Instant;
 
 pub use client::{Client, Who};
@@ -28,7 +27,7 @@ use whole_body::Sent;
 use crate::clock::recent;
 use crate::gate::{Denial, Identity};
 use crate::handler::upload::{self, Upload};
-use crate::handler::{api, redirect, trace, websocket};
+use crate::handler::{api, page_title, redirect, trace, websocket};
 use crate::head;
 use crate::incoming::RequestBody;
 use crate::process::{fault, log_context};
@@ -123,7 +122,7 @@ fn complete(
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
         record.user = None; // only the daemon knows whether an API token is good
     }
-    let ends = worker.retiring.is_cancelled() || client.is_orphan() || ends_by_close(head, response);
+    let ends = worker.retiring.is_cancelled() || client.is_orphan();
     if ends && !response.headers().contains_key(CONNECTION) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -145,14 +144,6 @@ fn complete(
     engine.common.add_to(response, cacheable, head::keeps_alive(head.version, &head.headers));
     let is_own = matches!(record.destination, Destination::Page | Destination::File);
     engine.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
-}
-
-/// Whether the end of the connection is the end of the answer: HTTP/1.0 knows no chunks.
-fn ends_by_close(head: &Parts, response: &Response<Body>) -> bool {
-    head.version == Version::HTTP_10
-        && head.method != Method::HEAD
-        && !response.headers().contains_key(CONTENT_LENGTH)
-        && response.body().size_hint().exact().is_none()
 }
 
 /// A request, and what it came by.
@@ -256,6 +247,7 @@ async fn run_api(
     let Asked { worker, client, head, address, .. } = *asked;
     let engine = &worker.engine;
     let privileged = matches!(route, Route::Daemon);
+    let stands_in = privileged && page_title::differs(engine, &head.method, path);
     let timeout = answer_timeout(engine, &route, &head.method, path);
     let clock = (!login::is_guess(&head.method, identity)).then_some(&*client.clock);
     let call = |Sent { query, body }| api::Call {
@@ -264,7 +256,7 @@ async fn run_api(
         identity,
         client: address,
         body,
-        place: api::Place { method: &head.method, path, privileged },
+        place: api::Place { method: &head.method, path, privileged, stands_in },
         timeout,
         piece: client.piece,
     };

@@ -39,6 +39,7 @@ pub struct Product {
     pub nodes: Option<Nodes>,
     #[serde(default)]
     pub backend: BackendHeaders,
+    pub page_title: Option<PageTitle>,
     pub gate: Option<Gate>,
     pub upload: Option<Upload>,
     pub connect: Option<Connect>,
@@ -119,6 +120,17 @@ pub struct BackendHeaders {
     pub stream_paths: Vec<PathBuf>,
     /// cut off the front of `Location`
     pub location_prefix: Option<String>,
+}
+
+/// What answers of the API that are pages are called where the privileged daemon stands in for the proxy.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageTitle {
+    /// the format of such answers
+    pub format: String,
+    pub text: String,
+    /// the value of `class` of the element that repeats the title
+    pub class: String,
 }
 
 /// Files that clients send (`handler/upload/`), for the routes flagged so.

@@ -23,6 +23,7 @@ use crate::target::ApiPath;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{Answer, PIECE, Upstream};
 
+use super::page_title::PageTitle;
 use super::public_proxy::PublicProxy;
 use super::{download, shared, trace};
 
@@ -52,6 +53,8 @@ pub struct Place<'a> {
     pub path: &'a ApiPath,
     /// the daemon that answers may read every file anyway
     pub privileged: bool,
+    /// the answer is a page of the daemon with root, which stands in for another
+    pub stands_in: bool,
 }
 
 /// How much of an answer is held, in bytes.
@@ -67,7 +70,7 @@ struct Bounds {
 impl<'a> Place<'a> {
     /// A call whose answer names no file, whoever answers.
     pub fn of_call(method: &'a Method, path: &'a ApiPath) -> Self {
-        Self { method, path, privileged: false }
+        Self { method, path, privileged: false, stands_in: false }
     }
 }
 
@@ -75,8 +78,8 @@ impl<'a> Place<'a> {
 pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Response<Body>, Refusal> {
     let coding = coding(engine, upstream, call.head);
     // What is looked into must not be compressed.
-    let by_daemon =
-        coding.filter(|coding| *coding != Coding::Zstd && named_proxy(engine, call.place).is_none());
+    let is_changed = named_proxy(engine, call.place).is_some() || page_title(engine, call.place).is_some();
+    let by_daemon = coding.filter(|coding| *coding != Coding::Zstd && !is_changed);
     let shared = engine.shared_calls.as_ref().filter(|_| upstream.is_local());
     let key = shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?)));
     let whole = if key.is_some() { shared::LARGEST } else { call.piece };
@@ -200,16 +203,22 @@ async fn pass_on_within(
         head.extensions.insert(FileAnswer);
     }
     clean(engine, &mut head.headers);
+    let plain = !head.headers.contains_key(CONTENT_ENCODING);
+    let title = page_title(engine, place).filter(|_| plain);
     let body = match (named, incoming.length()) {
         (Some(named), _) => named,
         (None, Some(length)) if usize::try_from(length).is_ok_and(|length| length <= bounds.whole) => {
             let whole = upstream.whole(&mut incoming, bounds.whole, started).await?;
-            let plain = !head.headers.contains_key(CONTENT_ENCODING);
-            body::full(match named_proxy(engine, place).filter(|_| plain) {
+            let whole = match named_proxy(engine, place).filter(|_| plain) {
                 Some(proxy) => proxy.put(whole),
+                None => whole,
+            };
+            body::full(match title {
+                Some(title) => title.put(whole),
                 None => whole,
             })
         }
+        _ if let Some(title) = title => Body::boxed(title.put_in_stream(incoming.in_pieces_of(bounds.piece))),
         _ => Body::boxed(incoming.in_pieces_of(bounds.piece)),
     };
     head.version = Version::default(); // the daemon's is between it and us
@@ -226,6 +235,11 @@ fn is_file(engine: &Engine, place: Place<'_>, headers: &HeaderMap) -> bool {
 /// What is put into an answer that names a proxy.
 fn named_proxy<'e>(engine: &'e Engine, place: Place<'_>) -> Option<&'e PublicProxy> {
     engine.public_proxy.as_ref().filter(|proxy| proxy.is_named_by(place.method, place.path))
+}
+
+/// What an answer that is a page is called.
+fn page_title<'e>(engine: &'e Engine, place: Place<'_>) -> Option<&'e PageTitle> {
+    engine.page_title.as_ref().filter(|_| place.stands_in)
 }
 
 /// Takes out what we say ourselves, and the daemon's own address.

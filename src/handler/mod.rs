@@ -3,6 +3,7 @@
 pub mod api;
 pub mod download;
 pub mod page;
+pub mod page_title;
 pub mod probe;
 pub mod public_proxy;
 pub mod redirect;

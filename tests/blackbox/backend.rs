@@ -4,6 +4,7 @@ mod connections;
 mod failures;
 mod packed;
 mod shared;
+mod titles;
 
 use nodegate_standin::content;
 
