@@ -9,9 +9,10 @@ use http::header::{HeaderValue, USER_AGENT};
 use super::compare::client::{Answer, Header, Server};
 use super::compare::content::Content;
 use super::{NOT_RUNNING, fail, load, say};
+use crate::acl::PeerIp;
 use crate::config::page::{Choice, Page, Source};
 use crate::config::product::Product;
-use crate::config::settings::ListenAddress;
+use crate::config::settings::{ClientCertificates, ListenAddress};
 use crate::config::{Config, Options};
 use crate::upstream::io_message;
 
@@ -26,7 +27,7 @@ pub fn run(profile: &str, options: &Options) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let server = address(&config).and_then(|address| Server::here(address, config.settings.listen.port));
+    let server = reachable_address(&config).and_then(|address| Server::here(address, config.settings.listen.port));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (server, runtime) = match (server, runtime) {
         (Ok(server), Ok(runtime)) => (server, runtime),
@@ -49,6 +50,22 @@ pub fn run(profile: &str, options: &Options) -> ExitCode {
         return ExitCode::from(NOT_RUNNING);
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The address to ask at, unless this machine cannot ask there: then a page that fails would say nothing.
+fn reachable_address(config: &Config) -> Result<IpAddr, String> {
+    let address = address(config)?;
+    let Some(listener) = config.settings.listeners.first() else { return Ok(address) };
+    let obstacle = if listener.proxy_protocol {
+        "it takes connections with a PROXY header only"
+    } else if listener.clients.mode == ClientCertificates::Required {
+        "it asks for a client certificate"
+    } else if !listener.acl.admits(PeerIp::new(address)) {
+        "its access list denies this machine"
+    } else {
+        return Ok(address);
+    };
+    Err(format!("pages cannot be asked at {address} port {}: {obstacle}", config.settings.listen.port))
 }
 
 /// Where the port is reached from here.

@@ -146,3 +146,20 @@ fn every_page_is_asked_by_a_command() {
     assert_eq!(asked.code, 3, "{asked:?}");
     assert_eq!(asked.stdout.lines().filter(|line| line.starts_with("failed /")).count(), 4);
 }
+
+#[test]
+fn pages_are_not_asked_where_none_is_answered() {
+    let site = Site::pve();
+    for (sets, obstacle) in [
+        (vec!["acl.deny_from=127.0.0.0/8"], "its access list denies this machine"),
+        (vec!["listen.proxy_protocol=true", "real_ip.allow_from=192.0.2.1"], "with a PROXY header only"),
+        (vec!["listen.address=fe80::1%lo"], "pages cannot be asked at the link-local address fe80::1%lo"),
+    ] {
+        let sets: Vec<_> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let asked = Outcome::ask(&site, &[&sets[..], &["pages", "pve"]].concat());
+        assert_eq!((asked.code, asked.stdout.as_str()), (1, ""), "{asked:?}");
+        assert!(asked.stderr.contains(obstacle), "{asked:?}");
+    }
+    let asked = Outcome::ask(&site, &["pages", "spice"]);
+    assert_eq!((asked.code, asked.stdout.as_str()), (0, ""), "{asked:?}");
+}

@@ -25,9 +25,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b'{"data":"original %s"}' % NAME.encode()
+        form, kind = (
+            (b'{"data":"original %s"}', "application/json;charset=UTF-8")
+            if self.path.startswith("/api2/")
+            else (b"<html>original %s</html>", "text/html; charset=UTF-8")
+        )
+        body = form % NAME.encode()
         self.send_response(200)
-        self.send_header("Content-Type", "application/json;charset=UTF-8")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
