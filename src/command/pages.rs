@@ -27,7 +27,8 @@ pub fn run(profile: &str, options: &Options) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let server = reachable_address(&config).and_then(|address| Server::here(address, config.settings.listen.port));
+    let server =
+        reachable_address(&config).and_then(|address| Server::here(address, config.settings.listen.port));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (server, runtime) = match (server, runtime) {
         (Ok(server), Ok(runtime)) => (server, runtime),
