@@ -126,9 +126,7 @@ fn complete(
     if ends && !response.headers().contains_key(CONNECTION) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if head.version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
-        *response.version_mut() = Version::HTTP_10; // else the library promises keep-alive as well
-    }
+    framing::settle(head, response, engine.backend_headers.is_looped(&head.headers));
     if engine.log.is_detailed() {
         record.details = log_context::current(|context| {
             Box::new(Details::of(context, client.tls.clone(), client.listener()))
@@ -140,7 +138,6 @@ fn complete(
     trace::tell(&engine.config.settings.tracing, response);
     let is_file = response.extensions().get::<FileAnswer>().is_some();
     let cacheable = is_file || response.headers().contains_key(ETAG);
-    framing::settle(head, response, engine.backend_headers.is_looped(&head.headers));
     engine.common.add_to(response, cacheable, head::keeps_alive(head.version, &head.headers));
     let is_own = matches!(record.destination, Destination::Page | Destination::File);
     engine.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);

@@ -17,6 +17,7 @@ testing=(
     gir1.2-spiceclientglib-2.0 python3-gi python3-websocket
     virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
     python3-prometheus-client
+    libanyevent-http-perl libnet-ssleay-perl
     libanyevent-perl libhttp-message-perl
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
     lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn acl=setfacl

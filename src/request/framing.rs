@@ -2,7 +2,7 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
-use http::{HeaderValue, Response, Version};
+use http::{HeaderValue, Method, Response, Version};
 use http_body::Body as _;
 
 use crate::response::body::Body;
@@ -13,18 +13,22 @@ use crate::upstream::outgoing::is_from_nodegate;
 ///
 /// The answer is one of HTTP/1.0 then, as RFC 9110 section 6.2 allows for clients with a known fault.
 pub(super) fn settle(head: &Parts, response: &mut Response<Body>, comes_from_node: bool) {
-    let has_length = response.body().size_hint().exact().is_some();
-    if has_length || response.headers().contains_key(CONTENT_LENGTH) {
-        return;
-    }
     let takes_chunks = match head.version {
         Version::HTTP_11 => !comes_from_node || is_from_nodegate(&head.headers),
         version => version > Version::HTTP_11,
     };
-    if !takes_chunks {
-        *response.version_mut() = Version::HTTP_10;
+    if !takes_chunks && !has_known_end(head, response) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        *response.version_mut() = Version::HTTP_10;
+    } else if head.version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
+        *response.version_mut() = Version::HTTP_10; // else the library promises keep-alive as well
     }
+}
+
+fn has_known_end(head: &Parts, response: &Response<Body>) -> bool {
+    head.method == Method::HEAD
+        || response.headers().contains_key(CONTENT_LENGTH)
+        || response.body().size_hint().exact().is_some()
 }
 
 #[cfg(test)]

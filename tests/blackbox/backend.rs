@@ -2,6 +2,7 @@
 
 mod connections;
 mod failures;
+mod long_calls;
 mod packed;
 mod shared;
 mod titles;

@@ -3,6 +3,7 @@
 mod browser;
 mod clients;
 pub mod machines;
+mod originals;
 
 use std::fs;
 use std::net::SocketAddr;

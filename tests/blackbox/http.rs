@@ -4,6 +4,7 @@ mod bodies;
 mod deletes;
 mod errors;
 mod heads;
+mod phrases;
 mod targets;
 
 use crate::support::{Nodegate, Site};

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 
-use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
+use openssl::ssl::{ShutdownState, SslConnector, SslMethod, SslStream, SslVerifyMode};
 
 use socket2::{Domain, Socket, Type};
 
@@ -193,6 +193,14 @@ impl Session {
     pub fn rest(&mut self) -> Vec<u8> {
         while self.fill() > 0 {}
         std::mem::take(&mut self.buffer)
+    }
+
+    /// Whether the other side has said in TLS that it sends no more, behind all that was read.
+    pub fn was_closed_cleanly(&mut self) -> bool {
+        match &mut self.stream {
+            Stream::Tls(stream) => stream.get_shutdown().contains(ShutdownState::RECEIVED),
+            Stream::Plain(_) => false,
+        }
     }
 
     /// Whether a piece of an answer is there, without waiting for it.

@@ -4,6 +4,7 @@ pub mod crowd;
 pub mod deaf;
 pub mod http;
 pub mod nodegate;
+pub mod original;
 pub mod outcome;
 pub mod peer;
 pub mod site;

@@ -74,6 +74,8 @@ pub(crate) struct Answer {
     /// What this answer has beyond the usual block.
     pub(crate) extra: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// A file from the disk: nothing in its head forbids to keep it.
+    pub(crate) is_file: bool,
 }
 
 impl Answer {
@@ -84,6 +86,7 @@ impl Answer {
             content_type: Some(content_type.to_owned()),
             extra: Vec::new(),
             body: body.into(),
+            is_file: false,
         }
     }
 
@@ -113,6 +116,7 @@ impl Answer {
             content_type: None,
             extra: Vec::new(),
             body: Vec::new(),
+            is_file: false,
         }
     }
 
@@ -162,6 +166,15 @@ impl Answer {
         Reply { steps: vec![Step::Write(bytes)], close: !keep_alive }
     }
 
+    /// A stream whose length the daemon does not know: its end is the connection's.
+    pub(crate) fn into_stream(self, method: &str) -> Reply {
+        let mut bytes = self.head(&Framing::UntilClose, false);
+        if method != "HEAD" {
+            bytes.extend_from_slice(&self.body);
+        }
+        Reply::then_close(vec![Step::Write(bytes)])
+    }
+
     pub(crate) fn head(&self, framing: &Framing, keep_alive: bool) -> Vec<u8> {
         let connection = if keep_alive { "Keep-Alive" } else { "close" };
         let date = httpdate::fmt_http_date(SystemTime::now());
@@ -182,6 +195,11 @@ impl Answer {
             lines.push(format!("Content-Type: {kind}"));
         }
         lines.push(format!("Expires: {date}"));
+        if self.is_file {
+            lines.retain(|line| {
+                !["Cache-Control", "Pragma", "Expires"].iter().any(|name| line.starts_with(name))
+            });
+        }
         let extra = self.extra.iter();
         lines.extend(extra.map(|(name, value)| format!("{name}: {value}")));
         (lines.join("\r\n") + "\r\n\r\n").into_bytes()

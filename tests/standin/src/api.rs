@@ -8,10 +8,12 @@ use crate::form::Params;
 use crate::order::shuffled_list;
 use crate::record::Recorded;
 use crate::tickets::now;
-use crate::{console, credential, special};
+use crate::{console, credential, download, special};
 
 pub(crate) enum Handled {
     Answer(Answer),
+    /// Its length is not told.
+    Stream(Answer),
     /// For what no well-formed answer can say.
     Script(Reply),
 }
@@ -95,6 +97,9 @@ fn run(format: Format, call: &Call) -> Handled {
     if let Some((_, name)) = call.path.split_once("/standin/")
         && let Some(handled) = special::handle(name, call)
     {
+        return handled;
+    }
+    if let Some(handled) = download::handle(call) {
         return handled;
     }
     if call.path.ends_with("/file-restore/download")
@@ -227,6 +232,8 @@ fn read(call: &Call, path: &[&str]) -> Outcome {
             "name": name, "uptime": 86_400, "cpu": 0.05, "loadavg": ["0.10", "0.20", "0.30"],
             "memory": memory, "kversion": "Linux 6.14.0-standin",
         }),
+        ["nodes", _, "tasks", _, "log"] => download::task_lines(),
+        ["statistics", _] => json!([]),
         ["nodes", .., "vncwebsocket" | "mtunnelwebsocket"] => return console::connect(call),
         _ => return Err(not_implemented(call)),
     })

@@ -105,8 +105,12 @@ impl Daemon {
 
     pub fn try_start(config: Config) -> io::Result<Self> {
         let (listener, address) = Listener::bind(&config.listen)?;
-        let shared =
-            Arc::new(Shared { config, requests: Mutex::default(), connections: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            config,
+            requests: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+        });
         let serving = Arc::clone(&shared);
         Ok(Self { address, shared, _background: Background::start(move || listener.serve(serving)) })
     }
@@ -130,6 +134,11 @@ impl Daemon {
         self.shared.requests.lock().unwrap().clear();
     }
 
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
     /// How many connections were accepted.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
@@ -149,6 +158,23 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     requests: Mutex<Vec<Recorded>>,
     connections: AtomicUsize,
+    open: AtomicUsize,
+}
+
+/// A connection that is open.
+struct Open<'a>(&'a AtomicUsize);
+
+impl<'a> Open<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 enum Listener {
@@ -212,6 +238,7 @@ impl Shared {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let _open = Open::new(&self.open);
         let mut wire = Wire::new(stream, self.config.idle);
         for count in 1..=REQUESTS_PER_CONNECTION {
             let Some(mut arrival) = wire.receive().await? else {
@@ -240,9 +267,13 @@ impl Shared {
             return Answer::bare(&fault).into_reply(&request.method, false);
         }
         let keep_alive = keep_alive && request.keeps_alive();
-        let answer = match api::handle(self, &request, keep_alive) {
+        // A call that takes its time.
+        let wait = Params::parse(request.query()).number("standin-wait", 0);
+        sleep(Duration::from_millis(wait)).await;
+        let (answer, is_stream) = match api::handle(self, &request, keep_alive) {
             api::Handled::Script(reply) => return reply,
-            api::Handled::Answer(answer) => answer,
+            api::Handled::Answer(answer) => (answer, false),
+            api::Handled::Stream(answer) => (answer, true),
         };
         if answer.status == 401 {
             sleep(self.config.refusal_delay).await;
@@ -250,7 +281,11 @@ impl Shared {
         let encodings = request.all("accept-encoding").join(",");
         let gzip = self.config.gzip && encodings.contains("gzip") && !answer.body.is_empty();
         let answer = if gzip { answer.gzipped().await } else { answer };
-        answer.into_reply(&request.method, keep_alive)
+        if is_stream {
+            answer.into_stream(&request.method)
+        } else {
+            answer.into_reply(&request.method, keep_alive)
+        }
     }
 
     /// The worker behind an upload moves the file away, but not on the storages `broken`, `slow` and `kept`. Nothing but a spool file is ever touched:

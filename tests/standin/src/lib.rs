@@ -19,6 +19,7 @@ mod console;
 mod credential;
 mod daemon;
 pub mod demo;
+mod download;
 mod echo;
 mod form;
 mod keys;

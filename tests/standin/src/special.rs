@@ -39,6 +39,7 @@ pub(crate) fn handle(name: &str, call: &Call) -> Option<Handled> {
             script(vec![Step::Write(head.head(&Framing::UntilClose, false)), Step::Content(size)])
         }
         "chunked" => chunked(call),
+        "drip" => script(drip(&head, number("pieces", 3), Duration::from_millis(number("ms", 100)))),
         "cookies" => Handled::Answer(cookies(call)),
         "streamfile" => Handled::Answer(streamfile(call)),
         "binary" => Handled::Answer(Answer::ok(OCTETS, (0..=255).collect::<Vec<u8>>())),
@@ -83,6 +84,15 @@ fn sized(head: &Answer, size: usize, call: &Call) -> Handled {
     let head = head.head(&Framing::Length(size), call.keep_alive);
     let content = if call.request.method == "HEAD" { 0 } else { size };
     Handled::Script(Reply { steps: vec![Step::Write(head), Step::Content(content)], close: !call.keep_alive })
+}
+
+/// Pieces of ten bytes, with a pause behind each.
+fn drip(head: &Answer, pieces: u64, pause: Duration) -> Vec<Step> {
+    let mut steps = vec![Step::Write(head.head(&Framing::UntilClose, false))];
+    for _ in 0..pieces {
+        steps.extend([Step::Write(content(10)), Step::Wait(pause)]);
+    }
+    steps
 }
 
 fn chunked(call: &Call) -> Handled {

@@ -1,0 +1,253 @@
+//! Nodes that run the original, in a cluster with nodegate. Their client takes chunks apart, and their proxy passes on
+//! `Transfer-Encoding` with what is left.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use nodegate_standin::{Config, Daemon, Product, content};
+
+use crate::support::original::{ANY_EVENT, FROM_NODE, OriginalNode};
+use crate::support::{Nodegate, Reply, Site};
+
+const SIZE: usize = 300_000;
+
+/// A node whose nodegate others ask, and its daemon, which compresses where it is asked to.
+struct Node {
+    site: Site,
+    _daemon: Daemon,
+    gate: Nodegate,
+}
+
+impl Node {
+    fn start(product: Product, sets: &[&str]) -> Self {
+        let site = Site::of(product);
+        let config = Config {
+            keys: site.keys.clone(),
+            root: site.root().to_owned(),
+            gzip: true,
+            ..Config::new(product)
+        };
+        let daemon = Daemon::start(config);
+        let backend = format!("backend.address={}", daemon.address());
+        let gate = Nodegate::start(&site, &[&[backend.as_str()], sets].concat());
+        Self { site, _daemon: daemon, gate }
+    }
+
+    /// A request of the original proxy itself, to see what comes over the wire.
+    fn asked_by_original(&self, path: &str, more: &str) -> Reply {
+        let headers = format!("{}{ANY_EVENT}{FROM_NODE}{more}", self.site.cookie("root@pam"));
+        let mut session = self.gate.connect();
+        let reply = session.request("GET", path, &headers, b"");
+        assert!(session.is_closed(), "{path}");
+        reply
+    }
+}
+
+/// The calls that the route table of a product flags as downloads.
+fn downloads(profile: &str) -> Vec<String> {
+    let table = nodegate::config::built_in_file(&format!("{profile}.routes")).unwrap();
+    let flagged = |line: &&str| {
+        line.split_whitespace().skip(1).any(|word| {
+            word.split_once(':').is_some_and(|(method, flags)| method == "GET" && flags.contains('d'))
+        })
+    };
+    table.lines().filter(flagged).map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+/// A call with its parameters, of which the stand-in makes `SIZE` bytes.
+fn target(template: &str) -> String {
+    let filled = template
+        .replace("{node}", "node1")
+        .replace("{storage}", "local")
+        .replace("{upid}", "UPID:node1:00000001:00000001:6B024400:qmstart:100:root@pam:")
+        .replace("{filename}", "a.tgz");
+    assert!(!filled.contains('{'), "no value for {template}");
+    format!("/api2/json{filled}?size={SIZE}&download=1&path=/tmp/file")
+}
+
+fn plain(reply: &Reply) -> Vec<u8> {
+    if reply.header("content-encoding").is_none() {
+        return reply.body.clone();
+    }
+    let mut command = Command::new("gzip");
+    let mut gunzip = command.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, packed) = (gunzip.stdin.take().unwrap(), reply.body.clone());
+    let writing = std::thread::spawn(move || stdin.write_all(&packed).unwrap());
+    let output = gunzip.wait_with_output().unwrap();
+    writing.join().unwrap();
+    output.stdout
+}
+
+/// Every download of a product through both kinds of another node, plain and compressed.
+fn every_download_arrives(product: Product, count: usize) {
+    let node = Node::start(product, &[]);
+    let cookie = node.site.cookie("root@pam");
+    node.site.write("/tmp/file", content(SIZE));
+    let others = [OriginalNode::standin(node.gate.local()), OriginalNode::any_event(node.gate.local())];
+    let flagged = downloads(node.site.profile());
+    assert_eq!(flagged.len(), count, "{flagged:?}");
+    for template in flagged {
+        let path = target(&template);
+        for coding in ["", "Accept-Encoding: gzip\r\n", "Accept-Encoding: zstd, gzip\r\n"] {
+            let direct = node.asked_by_original(&path, coding);
+            assert_eq!(direct.header("transfer-encoding"), None, "{template}");
+            for other in &others {
+                let reply = other.get(&path, &format!("{cookie}{coding}"));
+                assert_eq!(reply.status, 200, "{template}: {}", reply.reason);
+                assert!(plain(&reply) == content(SIZE), "{template} {coding}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_download_of_proxmox_ve_arrives() {
+    every_download_arrives(Product::Pve, 3);
+}
+
+#[test]
+fn every_download_of_the_mail_gateway_arrives() {
+    every_download_arrives(Product::Pmg, 4);
+}
+
+#[test]
+fn whatever_has_no_length_ends_with_the_connection() {
+    let node = Node::start(Product::Pve, &["compression.api=1"]);
+    node.site.write("/usr/share/pve-manager/js/app.js", "let a = 'b';\n".repeat(20_000));
+    node.site.write("/usr/share/pve-manager/index.html.tpl", "<title>[% nodename %]</title>".repeat(1000));
+    let pipe = node.site.path("/tmp/pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let writer = std::thread::spawn(move || {
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(pipe).unwrap();
+        pipe.write_all(&content(SIZE)).unwrap();
+    });
+    let file_restore = "/api2/json/nodes/node1/storage/local/file-restore/download?path=/tmp/pipe";
+    let reply = node.asked_by_original(file_restore, "");
+    writer.join().unwrap();
+    assert!(reply.body == content(SIZE));
+    assert_eq!((reply.header("transfer-encoding"), reply.header("content-length")), (None, None));
+    for (path, more) in [
+        ("/api2/json/standin/until-close?size=70000", ""),
+        ("/api2/json/standin/until-close?size=70000&type=text/plain", "Accept-Encoding: zstd\r\n"),
+        ("/api2/json/standin/chunked", ""),
+        ("/api2/json/standin/big?size=3000000&type=text/plain", "Accept-Encoding: zstd\r\n"),
+        ("/api2/json/standin/big?size=3000000", ""),
+        ("/api2/json/cluster/resources", "Accept-Encoding: gzip\r\n"),
+        ("/pve2/js/app.js", "Accept-Encoding: gzip\r\n"),
+        ("/", "Accept-Encoding: gzip\r\n"),
+    ] {
+        let reply = node.asked_by_original(path, more);
+        assert_eq!((reply.status, reply.header("transfer-encoding")), (200, None), "{path}");
+        assert_eq!(reply.header("connection"), Some("close"), "{path}");
+        assert!(!reply.body.is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn clients_of_http_1_0_are_told_that_the_connection_closes() {
+    let node = Node::start(Product::Pve, &[]);
+    let cookie = node.site.cookie("root@pam");
+    for (path, size) in [("until-close", 70_000), ("big", 70_000)] {
+        let mut session = node.gate.connect();
+        session.send(format!(
+            "GET /api2/json/standin/{path}?size={size} HTTP/1.0\r\nConnection: keep-alive\r\n{cookie}\r\n"
+        ));
+        let reply = session.reply(false);
+        assert!(reply.body == content(size) && reply.header("transfer-encoding").is_none());
+        let expected = if path == "big" { "keep-alive" } else { "close" };
+        assert_eq!(reply.header("connection"), Some(expected), "{path}");
+    }
+}
+
+#[test]
+fn nodegates_keep_their_connection_after_a_stream() {
+    let cluster = super::machines::Cluster::pve(2);
+    let first = cluster.start(1, &["workers=1"]);
+    let second = cluster.start(2, &[]);
+    let site = &cluster.nodes[0].site;
+    let mut session = first.connect();
+    for _ in 0..3 {
+        let path = "/api2/json/nodes/node2/standin/until-close?size=200000";
+        let reply = session.request("GET", path, &site.cookie("root@pam"), b"");
+        assert!(reply.status == 200 && reply.body == content(200_000), "{}", reply.text());
+    }
+    let told = crate::status::report(&cluster.nodes[1].site, &second, "pve");
+    assert_eq!(told["connections"]["total"], 1);
+}
+
+#[test]
+fn a_stream_that_breaks_off_looks_broken() {
+    let node = Node::start(Product::Pve, &["timeout.answer_unprivileged=1"]);
+    let headers = format!("{}{ANY_EVENT}{FROM_NODE}", node.site.cookie("root@pam"));
+    for (path, is_whole) in [("drip?pieces=2&ms=100", true), ("drip?pieces=2&ms=3000", false)] {
+        let mut session = node.gate.connect();
+        session.send(format!("GET /api2/json/standin/{path} HTTP/1.1\r\nHost: node1\r\n{headers}\r\n"));
+        let answer = session.rest();
+        assert!(answer.starts_with(b"HTTP/1.") && answer.len() > 10);
+        assert_eq!(session.was_closed_cleanly(), is_whole, "{path}");
+    }
+}
+
+/// A browser shows the progress of a task log and of a file, and keeps the connection for the next.
+#[test]
+fn a_length_that_is_known_reaches_browsers() {
+    let node = Node::start(Product::Pve, &["compression.api=1"]);
+    node.site.write("/tmp/file", content(SIZE));
+    let cookie = node.site.cookie("root@pam");
+    let mut session = node.gate.connect();
+    for template in
+        ["/nodes/{node}/tasks/{upid}/log", "/nodes/{node}/storage/{storage}/file-restore/download"]
+    {
+        for coding in ["", "Accept-Encoding: zstd, br\r\n"] {
+            let reply = session.request("GET", &target(template), &format!("{cookie}{coding}"), b"");
+            assert_eq!(
+                reply.header("content-length"),
+                Some(SIZE.to_string().as_str()),
+                "{template} {coding}"
+            );
+            assert!(reply.body == content(SIZE));
+        }
+    }
+    let journal = session.request("GET", &target("/nodes/{node}/journal"), &cookie, b"");
+    assert_eq!(journal.header("transfer-encoding"), Some("chunked"));
+    assert!(journal.body == content(SIZE));
+}
+
+#[test]
+fn files_of_the_daemon_may_be_kept_and_data_may_not() {
+    for product in [Product::Pve, Product::Pmg] {
+        let node = Node::start(product, &[]);
+        node.site.write("/tmp/file", content(SIZE));
+        let cookie = node.site.cookie("root@pam");
+        let is_file = |template: &str| !template.ends_with("/journal");
+        for template in downloads(node.site.profile()) {
+            let reply = node.gate.get(&target(&template), &cookie);
+            let told = (reply.header("cache-control"), reply.header("pragma"));
+            let expected =
+                if is_file(&template) { (None, None) } else { (Some("max-age=0"), Some("no-cache")) };
+            assert_eq!(told, expected, "{template}");
+        }
+        let log = "/api2/json/nodes/node1/tasks/UPID:node1:1:1:1:a:b:root@pam:/log";
+        let reply = node.gate.get(log, &cookie);
+        assert_eq!(
+            (reply.status, reply.header("cache-control")),
+            (200, Some("max-age=0")),
+            "{}",
+            reply.text()
+        );
+    }
+}
+
+/// curl is the client of a node that runs the original.
+#[test]
+fn curl_reads_the_journal_through_a_node_of_the_original() {
+    let node = Node::start(Product::Pve, &[]);
+    let other = OriginalNode::any_event(node.gate.local());
+    let cookie = node.site.cookie("root@pam");
+    let url = format!("http://{}{}", other.address(), target("/nodes/{node}/journal"));
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--fail", "--compressed", "--max-time", "60", "--noproxy", "*"]);
+    let got = curl.args(["-H", cookie.trim_end(), &url]).output().unwrap();
+    assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+    assert!(got.stdout == content(SIZE));
+}
