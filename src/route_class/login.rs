@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn realms_that_cannot_be_read_admit_only_the_full_name() {
+    fn unreadable_realms_admit_only_full_names() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path().to_owned());
         std::fs::write(directory.path().join("realms.conf"), b"\xff").unwrap();

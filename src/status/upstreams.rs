@@ -13,14 +13,15 @@ const MAX_NODES: usize = 256;
 /// Bytes of a failure's text.
 const MAX_CAUSE: usize = 300;
 
-static DAEMON: Health = Health::new();
-static WORKER: Health = Health::new();
-static OTHER_NODES: Health = Health::new();
+static DAEMON: Health = Health::new("the daemon");
+static WORKER: Health = Health::new("the worker");
+static OTHER_NODES: Health = Health::new("another node");
 static NODES: Mutex<BTreeMap<String, &'static Health>> = Mutex::new(BTreeMap::new());
 
 /// The record of one upstream. All workers write to it.
 #[repr(align(128))]
 pub struct Health {
+    name: &'static str,
     answered: AtomicU64,
     /// seconds since 1970; 0 for never
     last_answer: AtomicU64,
@@ -78,19 +79,24 @@ pub fn node(name: &str) -> &'static Health {
     if nodes.len() >= MAX_NODES {
         return &OTHER_NODES;
     }
-    let health: &'static Health = Box::leak(Box::new(Health::new()));
+    let health: &'static Health = Box::leak(Box::new(Health::new(format!("node '{name}'").leak())));
     nodes.insert(name.to_owned(), health);
     health
 }
 
 impl Health {
-    const fn new() -> Self {
+    const fn new(name: &'static str) -> Self {
         Self {
+            name,
             answered: AtomicU64::new(0),
             last_answer: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             last_failure: Mutex::new(None),
         }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// The head of an answer is there.
@@ -130,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_record_holds_counts_and_the_last_failure() {
-        let health = Health::new();
+        let health = Health::new("the daemon");
         assert_eq!((health.report().last_answer, health.report().last_failure), (None, None));
         health.count_answer();
         health.count_failure("Connection refused", Some("00000-1".to_owned()));

@@ -15,6 +15,9 @@ use super::answer_head::Framing;
 use super::answer_pieces::{Rest, Taken};
 use super::connection::Connection;
 use super::pool::Pool;
+use crate::process::log_context::{self, RequestId};
+use crate::process::log_limit;
+use crate::status::upstreams::Health;
 
 /// Bytes read at once of a body that is passed on.
 pub const PIECE: usize = 64 << 10;
@@ -30,6 +33,8 @@ pub struct AnswerBody {
     piece: usize,
     /// since when the daemon is waited for, once it is
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// whose answer it is, and to which request
+    source: Option<(&'static Health, Option<RequestId>)>,
 }
 
 impl AnswerBody {
@@ -46,7 +51,14 @@ impl AnswerBody {
             patience,
             piece: PIECE,
             waiting: None,
+            source: None,
         }
+    }
+
+    /// A body that breaks off under way counts as a failure of this upstream.
+    #[must_use]
+    pub(super) fn from_upstream(self, health: &'static Health) -> Self {
+        Self { source: Some((health, log_context::current_id())), ..self }
     }
 
     /// The same, read by smaller pieces.
@@ -133,6 +145,16 @@ impl AnswerBody {
         }
     }
 
+    /// The head is out, so the client sees no more than the end of its connection.
+    fn report(&self, error: &io::Error) {
+        let Some((health, request)) = self.source else { return };
+        let request = request.map(|id| id.to_string());
+        let told = request.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
+        let message = format!("the answer of {} broke off under way: {error}{told}", health.name());
+        health.count_failure(&message, request);
+        log_limit::warn(health.name(), &message);
+    }
+
     fn fail(&mut self, error: io::Error) -> io::Error {
         self.connection = None;
         error
@@ -164,7 +186,11 @@ impl http_body::Body for AnswerBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.poll_piece(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        let polled = self.poll_piece(context);
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            self.report(error);
+        }
+        polled.map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {

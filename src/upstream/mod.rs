@@ -160,11 +160,16 @@ impl Upstream {
         log_context::asks(&self.destination);
         let mut health = self.health;
         let outcome = self.attempt(request, &mut health).await;
-        match &outcome {
-            Ok(_) => health.count_answer(),
-            Err(error) => count_failure(health, error),
+        match outcome {
+            Ok(answer) => {
+                health.count_answer();
+                Ok(Answer { body: answer.body.from_upstream(health), ..answer })
+            }
+            Err(error) => {
+                count_failure(health, &error);
+                Err(error)
+            }
         }
-        outcome
     }
 
     /// `health` is that of the destination that was asked last.

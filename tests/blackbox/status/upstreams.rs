@@ -123,3 +123,21 @@ fn each_other_node_has_a_line() {
         });
     }
 }
+
+#[test]
+fn an_answer_that_breaks_off_is_told() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let cookie = site.cookie("root@pam");
+    let mut session = gate.connect();
+    session.send(&format!("GET /api2/json/standin/short?size=9000000 HTTP/1.1\r\nHost: x\r\n{cookie}\r\n"));
+    assert!(session.rest().len() < 9_000_000);
+    eventually("the log has it", || {
+        warnings(&gate, "the answer of the daemon broke off under way").len() == 1
+    });
+    let line = &warnings(&gate, "broke off")[0];
+    let number = line.split(", request ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let daemon = upstream(&site, &gate, "daemon");
+    assert_eq!((&daemon["answered"], &daemon["failed"]), (&1.into(), &1.into()));
+    assert_eq!(daemon["last_failure"]["request"], number);
+}
