@@ -57,7 +57,7 @@ impl AnswerBody {
 
     /// A body that breaks off under way counts as a failure of this upstream.
     #[must_use]
-    pub(super) fn from_upstream(self, health: &'static Health) -> Self {
+    pub(super) fn reporting_to(self, health: &'static Health) -> Self {
         Self { source: Some((health, log_context::current_id())), ..self }
     }
 

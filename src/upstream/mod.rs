@@ -163,7 +163,7 @@ impl Upstream {
         match outcome {
             Ok(answer) => {
                 health.count_answer();
-                Ok(Answer { body: answer.body.from_upstream(health), ..answer })
+                Ok(Answer { body: answer.body.reporting_to(health), ..answer })
             }
             Err(error) => {
                 count_failure(health, &error);

@@ -130,7 +130,7 @@ fn an_answer_that_breaks_off_is_told() {
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
     let mut session = gate.connect();
-    session.send(&format!("GET /api2/json/standin/short?size=9000000 HTTP/1.1\r\nHost: x\r\n{cookie}\r\n"));
+    session.send(format!("GET /api2/json/standin/short?size=9000000 HTTP/1.1\r\nHost: x\r\n{cookie}\r\n"));
     assert!(session.rest().len() < 9_000_000);
     eventually("the log has it", || {
         warnings(&gate, "the answer of the daemon broke off under way").len() == 1
