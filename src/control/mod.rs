@@ -103,11 +103,14 @@ impl Control {
         let addresses = sockets.iter().filter_map(|it| it.socket.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
         self.upstreams.serve(engine);
-        let certificates = engine.speaks.acceptor().map(Acceptor::certificates).unwrap_or_default();
+        let acceptor = engine.speaks.acceptor();
+        let certificates = acceptor.map(Acceptor::certificates).unwrap_or_default();
+        let certificate_problems = acceptor.map(Acceptor::problems).unwrap_or_default();
         self.facts.change(|known| {
             known.profile.clone_from(&engine.config.product.name);
             known.listening = listening;
             known.certificates = certificates;
+            known.certificate_problems = certificate_problems;
         });
     }
 

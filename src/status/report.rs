@@ -24,6 +24,8 @@ pub struct Known {
     pub listening: Vec<String>,
     /// the profile's own first
     pub certificates: Vec<ServedCertificate>,
+    /// what is wrong with certificates and keys
+    pub certificate_problems: Vec<String>,
     pub last_reload: Option<LastReload>,
     pub reloads: Reloads,
     /// settings that a reload has put in effect, that were taken back, and that the files still hold; with their places
@@ -90,6 +92,9 @@ pub struct Report {
     /// settings of the files that were taken back, each with its place
     #[serde(default)]
     pub taken_back: Vec<String>,
+    /// what is wrong with certificates and keys
+    #[serde(default)]
+    pub certificate_problems: Vec<String>,
 }
 
 /// A certificate as an admin knows it.
@@ -149,7 +154,8 @@ pub struct OpenBridge {
 
 impl Report {
     pub fn now(facts: &Facts) -> Self {
-        let Known { profile, listening, certificates, last_reload, taken_back, .. } = facts.known();
+        let Known { profile, listening, certificates, certificate_problems, last_reload, taken_back, .. } =
+            facts.known();
         let totals = counters::totals();
         let all = bridges::all();
         let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();
@@ -181,6 +187,7 @@ impl Report {
             last_reload,
             upstreams: Vec::new(),
             taken_back,
+            certificate_problems,
         }
     }
 }

@@ -3,15 +3,19 @@
 //! The context starts from OpenSSL's own defaults, so that `/etc/ssl/openssl.cnf` stays in force; only what the
 //! settings name is changed (manual, "SSL Cipher Suite" and following sections).
 
+mod choice;
 mod client_certificate;
 mod contexts;
-pub mod pair;
+mod pair;
+pub mod pair_files;
+mod pem;
 pub mod renewal;
 mod selection;
 mod session;
 mod staple;
 mod stream;
 pub mod ticket_keys;
+mod usability;
 
 pub use self::client_certificate::Identity;
 pub use self::session::TlsSession;
@@ -33,10 +37,12 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::problem::{Origin, Problem, Severity};
 use crate::config::product::Protocol;
-use crate::config::settings::{ClientDemand, Offers, TlsSettings};
+use crate::config::settings::{ClientCertificates, ClientDemand, Offers, TlsSettings};
 use crate::status::report::ServedCertificate;
-use pair::{Contents, Pair};
+use pair::Pair;
+use pair_files::Contents;
 use ticket_keys::TicketKeys;
+use usability::Usability;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
 const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
@@ -63,6 +69,8 @@ struct Served {
     /// another one
     contexts: Arc<[(ClientDemand, SslContext)]>,
     certificates: Arc<[ServedCertificate]>,
+    /// what was wrong with these and others
+    problems: Arc<[String]>,
     /// of the files that the certificates were chosen from
     contents: Contents,
 }
@@ -101,13 +109,9 @@ impl Acceptor {
 
     fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
         let settings = &config.settings.tls;
-        let contents = pair::contents(config);
+        let contents = pair_files::contents(config);
         let unsound = build(settings).err().unwrap_or_default();
-        let (pairs, mut problems) = pair::choose(config, |pair| match build(settings) {
-            Ok(mut builder) => pair.install(&mut builder).map_err(|error| reason(&error)),
-            // With unsound settings no pair can be tried out; what is wrong with them is told below, once.
-            Err(_) => Ok(()),
-        });
+        let (pairs, mut problems) = choice::choose(config, |pair| try_out(settings, pair));
         let sound = unsound.is_empty();
         problems.extend(unsound);
         let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
@@ -138,12 +142,18 @@ impl Acceptor {
             }
         }
         let certificates = pairs.iter().map(Pair::described).collect();
-        let served = Served { contexts: by_demand.into(), certificates, contents };
+        let texts = problems.iter().map(ToString::to_string).collect();
+        let served = Served { contexts: by_demand.into(), certificates, problems: texts, contents };
         (complete.then(|| Self { served: RwLock::new(served) }), problems)
     }
 
     fn served(&self) -> Served {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is wrong with certificates and keys, though something is served; of the last time that they were loaded.
+    pub fn problems(&self) -> Vec<String> {
+        self.served().problems.to_vec()
     }
 
     fn contents(&self) -> Contents {
@@ -178,6 +188,18 @@ impl Acceptor {
             Err(_) => Err(HandshakeError::Deadline(deadline)),
         }
     }
+}
+
+/// Why OpenSSL refuses a pair, else who can connect with it.
+fn try_out(settings: &TlsSettings, pair: &Pair) -> Result<Usability, String> {
+    let clients = ClientDemand { mode: ClientCertificates::Off, ..settings.clients.clone() };
+    // With unsound settings no pair can be tried out; what is wrong with them is reported once, elsewhere.
+    let Ok(mut builder) = build(&TlsSettings { clients, ..settings.clone() }) else {
+        return Ok(Usability::Everybody);
+    };
+    pair.install(&mut builder).map_err(|error| reason(&error))?;
+    let tried = pair.public_key().and_then(|key| usability::of(&builder.build(), &key));
+    Ok(tried.unwrap_or(Usability::Everybody))
 }
 
 /// What an admin is told where TLS could be spoken.

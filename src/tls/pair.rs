@@ -1,4 +1,4 @@
-//! A certificate with its key; which of the profile's pairs is served, and what the settings add to it.
+//! A certificate with its key.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,41 +7,48 @@ use foreign_types::ForeignTypeRef as _;
 use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
-use openssl::pkey::{Id, PKey, Private};
-use openssl::sha::Sha256;
+use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Private, Public};
 use openssl::ssl::SslContextBuilder;
 use openssl::x509::{X509, X509Ref};
 use openssl_sys::{SSL_CTRL_CHAIN_CERT, SSL_CTX_ctrl};
 
+use super::pair_files::STAPLE;
+use super::pem::{self, Content};
 use super::staple::Staple;
-
-use crate::config::Config;
 use crate::config::problem::{Problem, Severity};
-use crate::config::product::Certificate;
 use crate::status::report::ServedCertificate;
 
-/// What a file with the CA's answer about a certificate ends with.
-const STAPLE: &str = "ocsp";
-const KEY_MARK: &[u8] = b"PRIVATE KEY-----";
+/// Files beside a certificate that are tried as its key.
+const MAX_KEYS_TRIED: usize = 64;
+/// Bytes of such a file.
+const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// A certificate, the chain above it, and the key that fits.
-pub struct Pair {
+pub(super) struct Pair {
     file: PathBuf,
     chain: Vec<X509>,
     key: PKey<Private>,
+    /// what an admin should know of it
+    notes: Vec<String>,
 }
 
 /// Why a pair cannot be served.
 #[derive(Debug, thiserror::Error)]
-enum PairError {
+pub(super) enum PairError {
     #[error("{} is missing", .0.display())]
     Missing(PathBuf),
     #[error("{}: cannot be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("{}: holds no certificate in PEM form", .0.display())]
-    NoCertificate(PathBuf),
-    #[error("{}: holds no private key in PEM form", .0.display())]
-    NoKey(PathBuf),
+    /// file, line, and what is wrong there
+    #[error("{0}")]
+    Pem(String),
+    #[error(
+        "{}: the first certificate must be the server's own, which is number {place} here: move it to the top",
+        certificate.display()
+    )]
+    Order { certificate: PathBuf, place: usize },
+    #[error("{}: the key is of another kind than that of the certificate {}", key.display(), certificate.display())]
+    OtherKind { certificate: PathBuf, key: PathBuf },
     #[error("{}: the key has a pass phrase; a daemon cannot type one, so store the key without it", .0.display())]
     PassPhrase(PathBuf),
     #[error(
@@ -57,7 +64,7 @@ enum PairError {
 
 impl Pair {
     /// Puts certificate, chain and key into a context, beside those with other kinds of keys.
-    pub fn install(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+    pub(super) fn install(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         let mut chain = self.chain.iter();
         if let Some(leaf) = chain.next() {
             builder.set_certificate(leaf)?;
@@ -107,153 +114,65 @@ impl Pair {
         })
     }
 
-    fn load(certificate: &Path, key: &Path) -> Result<Self, PairError> {
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The key that the certificate is for.
+    pub(super) fn public_key(&self) -> Result<PKey<Public>, ErrorStack> {
+        self.chain.first().map_or_else(|| Err(ErrorStack::get()), |leaf| leaf.public_key())
+    }
+
+    pub(super) fn load(certificate: &Path, key: &Path) -> Result<Self, PairError> {
         let certificate_pem = read(certificate)?;
         let key_pem = if key == certificate { certificate_pem.clone() } else { read(key)? };
-        let chain = X509::stack_from_pem(&certificate_pem)
-            .ok()
-            .filter(|chain| !chain.is_empty())
-            .ok_or_else(|| PairError::NoCertificate(certificate.to_path_buf()))?;
+        let chain = X509::stack_from_pem(&certificate_pem).unwrap_or_default();
+        if chain.is_empty() {
+            let fault = pem::fault(&certificate_pem, Content::Certificate);
+            return Err(PairError::Pem(fault.in_file(certificate)));
+        }
         let private = private_key(&key_pem, key)?;
-        let fits = chain
-            .first()
-            .and_then(|leaf| leaf.public_key().ok())
-            .is_some_and(|public| public.public_eq(&private));
-        if !fits {
+        let skipped = pem::skipped(&certificate_pem).map(|fault| fault.in_file(certificate));
+        if !chain.first().is_some_and(|leaf| is_for(leaf, &private)) {
             let (certificate, key) = (certificate.to_path_buf(), key.to_path_buf());
-            return Err(PairError::Mismatch { certificate, key });
+            let own = chain.iter().position(|other| is_for(other, &private));
+            let kind = chain.first().and_then(|leaf| leaf.public_key().ok()).map(|public| public.id());
+            return Err(match (own, skipped) {
+                (Some(place), _) => PairError::Order { certificate, place: place + 1 },
+                (None, Some(fault)) => PairError::Pem(fault),
+                (None, None) if kind != Some(private.id()) => PairError::OtherKind { certificate, key },
+                (None, None) => PairError::Mismatch { certificate, key },
+            });
         }
-        Ok(Self { file: certificate.to_path_buf(), chain, key: private })
+        let skipped =
+            skipped.map(|fault| format!("{fault}; it is skipped, and with it maybe a part of the chain"));
+        let notes = skipped.into_iter().chain(chain.first().and_then(begins_later)).collect();
+        Ok(Self { file: certificate.to_path_buf(), chain, key: private, notes })
     }
 }
 
-/// The first pair of the profile whose files exist and fit together and that `fits` does not refuse (for a key too short
-/// for OpenSSL's security level, say), then those that the settings add; each later one of the profile is a fall-back.
-///
-/// A pair that exists and cannot be served is an error in the list, whatever else is found. A pair of the profile that
-/// only lacks a file is skipped in silence, unless its key was named by a setting or no pair is left. Without any pair of
-/// the profile nothing is served.
-pub fn choose(
-    config: &Config,
-    mut fits: impl FnMut(&Pair) -> Result<(), String>,
-) -> (Option<Vec<Pair>>, Vec<Problem>) {
-    let mut load = |certificate: &Path, key: &Path| {
-        let pair = Pair::load(certificate, key)?;
-        match fits(&pair) {
-            Ok(()) => Ok(pair),
-            Err(reason) => Err(PairError::Refused { certificate: certificate.to_path_buf(), reason }),
-        }
-    };
-    let (own, mut problems) = own(config, &mut load);
-    let mut more = Vec::new();
-    let settings = &config.settings.tls;
-    for certificate in &settings.more_certificates {
-        match load(certificate, &key_of(certificate)) {
-            Ok(pair) if pair.names().is_empty() => {
-                problems.push(unusable(config, &PairError::Nameless(pair.file)));
-            }
-            Ok(pair) => more.push(pair),
-            Err(error) => problems.push(unusable(config, &error)),
-        }
-    }
-    let pairs = own.map(|own| std::iter::once(own).chain(more).collect());
-    (pairs, problems)
+/// Whether a certificate is for the key.
+fn is_for<K: HasPublic>(certificate: &X509Ref, key: &PKeyRef<K>) -> bool {
+    certificate.public_key().is_ok_and(|public| public.public_eq(key))
 }
 
-type Loaded = Result<Pair, PairError>;
-
-fn own(config: &Config, load: &mut impl FnMut(&Path, &Path) -> Loaded) -> (Option<Pair>, Vec<Problem>) {
-    let mut problems = Vec::new();
-    let mut missing = Vec::new();
-    for entry in &config.product.certificate {
-        let (certificate, key) = files(entry, config);
-        match load(&certificate, &key) {
-            Ok(pair) => return (Some(pair), problems),
-            Err(error @ PairError::Missing(_)) => {
-                let problem = Problem::file_error(&certificate, error.to_string());
-                let custom_key_missing =
-                    entry.key_setting && config.settings.tls.key_file.is_some() && certificate.exists();
-                if custom_key_missing { problems.push(problem) } else { missing.push(problem) }
-            }
-            Err(error) => problems.push(Problem::file_error(&certificate, error.to_string())),
-        }
-    }
-    problems.extend(missing);
-    (None, problems)
+fn begins_later(leaf: &X509) -> Option<String> {
+    let now = Asn1Time::days_from_now(0).ok()?;
+    (leaf.not_before() > &*now)
+        .then(|| format!("this certificate is not valid before {}: clients refuse it", leaf.not_before()))
 }
 
-fn unusable(config: &Config, error: &PairError) -> Problem {
-    let origin = config.settings.tls.origins.more_certificates.clone();
-    Problem::error(origin, "tls.more_certificates", error.to_string())
-}
-
-/// All files that certificates are chosen, shown and judged by, whether they exist or not.
-pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
-    let own = config.product.certificate.iter().map(|entry| files(entry, config));
-    let more = config.settings.tls.more_certificates.iter().map(|file| (file.clone(), beside(file)));
-    let of_pairs = own.chain(more).flat_map(|(certificate, key)| {
-        let staple = certificate.with_extension(STAPLE);
-        [certificate, key, staple]
+/// A file beside the certificate that holds its key.
+pub(super) fn fitting_key(certificate: &Path) -> Option<PathBuf> {
+    let leaf = X509::from_pem(&std::fs::read(certificate).ok()?).ok()?;
+    let entries = std::fs::read_dir(certificate.parent()?).ok()?;
+    let files = entries.take(MAX_KEYS_TRIED).filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut keys = files.filter(|path| {
+        let is_small = path.metadata().is_ok_and(|it| it.is_file() && it.len() <= MAX_KEY_BYTES);
+        let pem = if is_small { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
+        private_key(&pem, path).is_ok_and(|key| is_for(&leaf, &key))
     });
-    let mut files: Vec<_> = of_pairs.collect();
-    for authorities in config.settings.listeners.iter().filter_map(|it| it.clients.authorities.as_ref()) {
-        if !files.contains(authorities) {
-            files.push(authorities.clone());
-        }
-    }
-    files
-}
-
-/// Those that the served certificates, and certificates of clients, need.
-pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
-    let own = config.product.certificate.iter().map(|entry| files(entry, config));
-    let more = config.settings.tls.more_certificates.iter().map(|file| (file.clone(), key_of(file)));
-    let pairs = own.chain(more).filter(|(certificate, _)| served.contains(certificate));
-    let authorities = config.settings.listeners.iter().filter_map(|it| it.clients.authorities.clone());
-    pairs.flat_map(|(certificate, key)| [certificate, key]).chain(authorities).collect()
-}
-
-/// Those with a private key.
-pub fn keys(config: &Config) -> Vec<PathBuf> {
-    let own = config.product.certificate.iter().map(|entry| files(entry, config).1);
-    own.chain(config.settings.tls.more_certificates.iter().map(|file| key_of(file))).collect()
-}
-
-/// A sum over the files of all pairs and the clients' CA, by which a change is seen.
-pub(super) type Contents = [u8; 32];
-
-pub(super) fn contents(config: &Config) -> Contents {
-    let mut sum = Sha256::new();
-    for path in files_of_all(config) {
-        let bytes = std::fs::read(path).ok();
-        // The length tells where one file ends, and a missing one from an empty one.
-        sum.update(&bytes.as_ref().map_or(usize::MAX, Vec::len).to_be_bytes());
-        sum.update(&bytes.unwrap_or_default());
-    }
-    sum.finish()
-}
-
-fn files(entry: &Certificate, config: &Config) -> (PathBuf, PathBuf) {
-    let certificate = config.root.path(&entry.file);
-    let named = config.settings.tls.key_file.clone().filter(|_| entry.key_setting);
-    let key = named
-        .or_else(|| entry.key.as_ref().map(|key| config.root.path(key)))
-        .unwrap_or_else(|| certificate.clone());
-    (certificate, key)
-}
-
-/// A certificate that a setting names has its key in the same file, or beside it.
-fn key_of(certificate: &Path) -> PathBuf {
-    let holds_key = |pem: Vec<u8>| pem.windows(KEY_MARK.len()).any(|text| text == KEY_MARK);
-    if std::fs::read(certificate).is_ok_and(holds_key) {
-        certificate.to_path_buf()
-    } else {
-        beside(certificate)
-    }
-}
-
-fn beside(certificate: &Path) -> PathBuf {
-    certificate.with_extension("key")
+    keys.next()
 }
 
 fn ends(leaf: &X509) -> Option<i64> {
@@ -289,6 +208,6 @@ fn private_key(pem: &[u8], path: &Path) -> Result<PKey<Private>, PairError> {
     match key {
         Ok(key) => Ok(key),
         Err(_) if asked => Err(PairError::PassPhrase(path.to_path_buf())),
-        Err(_) => Err(PairError::NoKey(path.to_path_buf())),
+        Err(_) => Err(PairError::Pem(pem::fault(pem, Content::Key).in_file(path))),
     }
 }

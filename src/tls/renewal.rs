@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Acceptor;
-use super::pair::{self, Contents};
+use super::pair_files::{self, Contents};
 use super::ticket_keys::TicketKeys;
 use crate::config::Config;
 use crate::config::problem::Problem;
@@ -37,7 +37,7 @@ impl Renewals {
         keys: &Arc<TicketKeys>,
         known: &[Problem],
     ) -> Look {
-        let now = pair::contents(config);
+        let now = pair_files::contents(config);
         if now == acceptor.contents() {
             *self = Self::default();
             return Look::Unchanged;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{complain, say};
 use crate::config::keys::{self, Kind};
 use crate::config::layers::Found;
-use crate::config::problem::{Origin, Problem};
+use crate::config::problem::{Origin, Problem, Severity};
 use crate::config::settings::{Listen, ListenAddress};
 use crate::config::{Config, Options};
 use crate::engine::{Engine, Lasting, cluster_access};
@@ -20,7 +20,7 @@ use crate::gate::Gate;
 use crate::handler::upload::Uploads;
 use crate::listener;
 use crate::response::access_log::AccessLog;
-use crate::status::report::ServedCertificate;
+use crate::status::report::{ServedCertificate, seconds_since_1970};
 use crate::tls::Acceptor;
 use crate::upstream::nodes::NodeFile;
 
@@ -40,6 +40,7 @@ pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
     let (config, certificates, mut problems) = build(config);
     let served: Vec<_> = certificates.iter().map(|certificate| PathBuf::from(&certificate.file)).collect();
     problems.extend(advice);
+    problems.extend(certificates.iter().filter_map(|certificate| expiry(certificate, seconds_since_1970())));
     problems.extend(serving_user::problems(&config, &served));
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
     if json {
@@ -162,6 +163,19 @@ pub fn advice(config: &Config) -> Vec<Problem> {
         problems.push(Problem::warning(log, "log.access", message));
     }
     problems
+}
+
+/// The log of `run` says the same each day.
+fn expiry(certificate: &ServedCertificate, now: u64) -> Option<Problem> {
+    let left = certificate.expires - i64::try_from(now).unwrap_or_default();
+    if left < 0 {
+        let message = "this certificate has ended, so that clients refuse it: renew it";
+        return Some(Problem::file_error(&certificate.file, message));
+    }
+    let days = (left + 86_399) / 86_400;
+    let message = format!("this certificate ends within {days} days: renew it");
+    let warning = Problem { severity: Severity::Warning, ..Problem::file_error(&certificate.file, message) };
+    certificate.ends_soon(now).then_some(warning)
 }
 
 fn bind_v6_only() -> bool {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::config::problem::{Problem, Severity};
 use crate::process::other_user::{OtherUser, is_public};
-use crate::tls::pair;
+use crate::tls::pair_files;
 
 /// What follows where a file cannot be read.
 #[derive(Clone, Copy)]
@@ -42,7 +42,7 @@ impl Use {
 
 /// `served` are the certificates in use. Nothing with `--root`, where `user` counts for nothing.
 pub(super) fn problems(config: &Config, served: &[PathBuf]) -> Vec<Problem> {
-    let public = pair::keys(config).into_iter().filter(|path| is_public(path)).map(|path| {
+    let public = pair_files::keys(config).into_iter().filter(|path| is_public(path)).map(|path| {
         let message = "everybody on this machine can read this private key: chmod o-r it";
         Problem { severity: Severity::Warning, ..Problem::file_error(path, message) }
     });
@@ -79,12 +79,13 @@ fn files(config: &Config, served: &[PathBuf]) -> Vec<(PathBuf, Use)> {
     let requests = gate.chain(connect).chain(nodes).map(|path| config.root.path(path));
     let templates = product.page.iter().flat_map(|page| &page.template);
     let templates = templates.map(|choice| config.root.path(&choice.file));
-    let tls = pair::files_in_use(config, served).into_iter().chain(config.settings.tls.dhparams.clone());
+    let tls =
+        pair_files::files_in_use(config, served).into_iter().chain(config.settings.tls.dhparams.clone());
     let all = (config.files.iter().cloned().map(|path| (path, Use::Settings)))
         .chain(requests.map(|path| (path, Use::Requests)))
         .chain(tls.map(|path| (path, Use::Tls)))
         .chain(templates.map(|path| (path, Use::Page)))
-        .chain(pair::files_of_all(config).into_iter().map(|path| (path, Use::Spare)));
+        .chain(pair_files::files_of_all(config).into_iter().map(|path| (path, Use::Spare)));
     let mut files: Vec<(PathBuf, Use)> = Vec::new();
     for (path, what) in all {
         if !files.iter().any(|(known, _)| *known == path) {

@@ -62,6 +62,9 @@ pub(super) fn of(report: &Report, rate: Option<f64>, paint: Paint) -> String {
         let of = if report.certificates.len() > 1 { format!(" ({})", served.file) } else { String::new() };
         row("certificate", &(certificate(served, paint) + &of));
     }
+    for problem in &report.certificate_problems {
+        row("", &paint.red(problem));
+    }
     for upstream in &report.upstreams {
         row(&upstream.name, &health(upstream, paint));
     }

@@ -9,6 +9,7 @@ mod plain;
 mod protocol;
 mod scanners;
 mod several;
+mod usability;
 
 use std::net::SocketAddr;
 use std::process::Command;

@@ -1,0 +1,81 @@
+//! The files that certificates and their keys lie in.
+
+use std::path::{Path, PathBuf};
+
+use openssl::sha::Sha256;
+
+use crate::config::Config;
+use crate::config::product::Certificate;
+
+/// What a file with the CA's answer about a certificate ends with.
+pub(super) const STAPLE: &str = "ocsp";
+const KEY_MARK: &[u8] = b"PRIVATE KEY-----";
+
+/// All files that certificates are chosen, shown and judged by, whether they exist or not.
+pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
+    let own = config.product.certificate.iter().map(|entry| files(entry, config));
+    let more = config.settings.tls.more_certificates.iter().map(|file| (file.clone(), beside(file)));
+    let of_pairs = own.chain(more).flat_map(|(certificate, key)| {
+        let staple = certificate.with_extension(STAPLE);
+        [certificate, key, staple]
+    });
+    let mut files: Vec<_> = of_pairs.collect();
+    for authorities in config.settings.listeners.iter().filter_map(|it| it.clients.authorities.as_ref()) {
+        if !files.contains(authorities) {
+            files.push(authorities.clone());
+        }
+    }
+    files
+}
+
+/// Those that the served certificates, and certificates of clients, need.
+pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
+    let own = config.product.certificate.iter().map(|entry| files(entry, config));
+    let more = config.settings.tls.more_certificates.iter().map(|file| (file.clone(), key_of(file)));
+    let pairs = own.chain(more).filter(|(certificate, _)| served.contains(certificate));
+    let authorities = config.settings.listeners.iter().filter_map(|it| it.clients.authorities.clone());
+    pairs.flat_map(|(certificate, key)| [certificate, key]).chain(authorities).collect()
+}
+
+/// Those with a private key.
+pub fn keys(config: &Config) -> Vec<PathBuf> {
+    let own = config.product.certificate.iter().map(|entry| files(entry, config).1);
+    own.chain(config.settings.tls.more_certificates.iter().map(|file| key_of(file))).collect()
+}
+
+/// A sum over the files of all pairs and the clients' CA, by which a change is seen.
+pub(super) type Contents = [u8; 32];
+
+pub(super) fn contents(config: &Config) -> Contents {
+    let mut sum = Sha256::new();
+    for path in files_of_all(config) {
+        let bytes = std::fs::read(path).ok();
+        // The length tells where one file ends, and a missing one from an empty one.
+        sum.update(&bytes.as_ref().map_or(usize::MAX, Vec::len).to_be_bytes());
+        sum.update(&bytes.unwrap_or_default());
+    }
+    sum.finish()
+}
+
+pub(super) fn files(entry: &Certificate, config: &Config) -> (PathBuf, PathBuf) {
+    let certificate = config.root.path(&entry.file);
+    let named = config.settings.tls.key_file.clone().filter(|_| entry.key_setting);
+    let key = named
+        .or_else(|| entry.key.as_ref().map(|key| config.root.path(key)))
+        .unwrap_or_else(|| certificate.clone());
+    (certificate, key)
+}
+
+/// A certificate that a setting names has its key in the same file, or beside it.
+pub(super) fn key_of(certificate: &Path) -> PathBuf {
+    let holds_key = |pem: Vec<u8>| pem.windows(KEY_MARK.len()).any(|text| text == KEY_MARK);
+    if std::fs::read(certificate).is_ok_and(holds_key) {
+        certificate.to_path_buf()
+    } else {
+        beside(certificate)
+    }
+}
+
+fn beside(certificate: &Path) -> PathBuf {
+    certificate.with_extension("key")
+}
