@@ -4,27 +4,25 @@ use std::path::Path;
 
 use super::pair::{Pair, PairError, fitting_key};
 use super::pair_files::{files, key_of};
-use super::usability::Usability;
+use super::usability::{self, Usability};
+use super::{build, reason};
 use crate::config::Config;
 use crate::config::problem::{Problem, Severity};
+use crate::config::settings::{ClientCertificates, ClientDemand, TlsSettings};
 
 /// A pair that OpenSSL takes, and who can connect with it.
 type Loaded = Result<(Pair, Usability), PairError>;
 
 /// The first pair of the profile whose files exist and fit together and that some client can connect with, then those
-/// that the settings add; each later one of the profile is a fall-back. `try_out` says why OpenSSL refuses a pair (for a
-/// key too short for its security level, say), else who can connect.
+/// that the settings add; each later one of the profile is a fall-back.
 ///
 /// A pair that exists and cannot be served is an error in the list, whatever else is found. A pair of the profile of which
 /// one file is missing is a warning, and an error where its key was named by a setting or no pair is left. Without any
 /// pair of the profile nothing is served.
-pub(super) fn choose(
-    config: &Config,
-    mut try_out: impl FnMut(&Pair) -> Result<Usability, String>,
-) -> (Option<Vec<Pair>>, Vec<Problem>) {
+pub(super) fn choose(config: &Config) -> (Option<Vec<Pair>>, Vec<Problem>) {
     let mut load = |certificate: &Path, key: &Path| {
         let pair = Pair::load(certificate, key)?;
-        match try_out(&pair) {
+        match try_out(&config.settings.tls, &pair) {
             Ok(usability) => Ok((pair, usability)),
             Err(reason) => Err(PairError::Refused { certificate: certificate.to_path_buf(), reason }),
         }
@@ -39,6 +37,18 @@ pub(super) fn choose(
         problems.extend(notes.map(mild));
     }
     (Some(pairs), problems)
+}
+
+/// Why OpenSSL refuses a pair (for a key too short for its security level, say), else who can connect with it.
+fn try_out(settings: &TlsSettings, pair: &Pair) -> Result<Usability, String> {
+    let clients = ClientDemand { mode: ClientCertificates::Off, ..settings.clients.clone() };
+    // With unsound settings no pair can be tried out; what is wrong with them is reported once, elsewhere.
+    let Ok(mut builder) = build(&TlsSettings { clients, ..settings.clone() }) else {
+        return Ok(Usability::Everybody);
+    };
+    pair.install(&mut builder).map_err(|error| reason(&error))?;
+    let tried = pair.public_key().and_then(|key| usability::of(&builder.build(), &key));
+    Ok(tried.unwrap_or(Usability::Everybody))
 }
 
 /// What is found among the profile's pairs.

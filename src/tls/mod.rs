@@ -37,12 +37,11 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::problem::{Origin, Problem, Severity};
 use crate::config::product::Protocol;
-use crate::config::settings::{ClientCertificates, ClientDemand, Offers, TlsSettings};
+use crate::config::settings::{ClientDemand, Offers, TlsSettings};
 use crate::status::report::ServedCertificate;
 use pair::Pair;
 use pair_files::Contents;
 use ticket_keys::TicketKeys;
-use usability::Usability;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
 const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
@@ -111,7 +110,7 @@ impl Acceptor {
         let settings = &config.settings.tls;
         let contents = pair_files::contents(config);
         let unsound = build(settings).err().unwrap_or_default();
-        let (pairs, mut problems) = choice::choose(config, |pair| try_out(settings, pair));
+        let (pairs, mut problems) = choice::choose(config);
         let sound = unsound.is_empty();
         problems.extend(unsound);
         let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
@@ -188,18 +187,6 @@ impl Acceptor {
             Err(_) => Err(HandshakeError::Deadline(deadline)),
         }
     }
-}
-
-/// Why OpenSSL refuses a pair, else who can connect with it.
-fn try_out(settings: &TlsSettings, pair: &Pair) -> Result<Usability, String> {
-    let clients = ClientDemand { mode: ClientCertificates::Off, ..settings.clients.clone() };
-    // With unsound settings no pair can be tried out; what is wrong with them is reported once, elsewhere.
-    let Ok(mut builder) = build(&TlsSettings { clients, ..settings.clone() }) else {
-        return Ok(Usability::Everybody);
-    };
-    pair.install(&mut builder).map_err(|error| reason(&error))?;
-    let tried = pair.public_key().and_then(|key| usability::of(&builder.build(), &key));
-    Ok(tried.unwrap_or(Usability::Everybody))
 }
 
 /// What an admin is told where TLS could be spoken.

@@ -144,7 +144,8 @@ fn half_a_pair_is_named_by_check_log_and_status() {
         );
         if !misnamed.is_empty() {
             site.write(misnamed, pair.key_pem());
-            warning += &format!("; {} fits: is it misnamed?", site.path(misnamed).display());
+            let found = site.path(misnamed).display().to_string();
+            warning = format!("{warning}; {found} fits: is it misnamed?");
         }
         let outcome = Outcome::check(&site, &[]);
         assert_eq!(outcome.code, 0, "{outcome:?}");
