@@ -48,7 +48,7 @@ fn what_is_not_known_is_null() {
         (&line["user"], &line["upstream"], &line["upstream_latency"]),
         (&Value::Null, &Value::Null, &Value::Null)
     );
-    assert_eq!(line["request"], "GET /no\"pe HTTP/1.1");
+    assert_eq!(line["request"], "GET /no%22pe HTTP/1.1");
     let mut plain = crate::support::Session::plain(gate.local());
     plain.send("rubbish\r\n\r\n");
     plain.rest();

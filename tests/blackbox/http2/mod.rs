@@ -4,6 +4,7 @@ mod attacks;
 mod clients;
 mod life;
 mod request_bodies;
+mod targets;
 mod wire;
 
 use std::process::Command;

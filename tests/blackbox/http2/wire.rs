@@ -137,16 +137,28 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// A header block without a table and without Huffman (RFC 7541 section 6.2.2).
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-    let pseudo = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
-    pseudo
-        .iter()
-        .chain(headers)
-        .flat_map(|(name, value)| [vec![0], text(name), text(value)].concat())
-        .collect()
+    request_for(method, path.as_bytes(), headers)
+}
+
+/// The same for any target.
+pub fn request_for(method: &str, path: &[u8], headers: &[(&str, &str)]) -> Vec<u8> {
+    let pseudo: [(&str, &[u8]); 4] = [
+        (":method", method.as_bytes()),
+        (":scheme", b"https"),
+        (":authority", b"localhost"),
+        (":path", path),
+    ];
+    let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+    let lines = pseudo.into_iter().chain(headers);
+    lines.flat_map(|(name, value)| [vec![0], text(name), octets(value)].concat()).collect()
 }
 
 /// A length in seven bits and what goes on behind it, then the bytes (RFC 7541 section 5.2).
 pub fn text(text: &str) -> Vec<u8> {
+    octets(text.as_bytes())
+}
+
+fn octets(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut left = text.len();
     if left < 127 {
@@ -160,6 +172,6 @@ pub fn text(text: &str) -> Vec<u8> {
         }
         bytes.push(u8::try_from(left).unwrap());
     }
-    bytes.extend(text.as_bytes());
+    bytes.extend(text);
     bytes
 }
