@@ -51,7 +51,7 @@ fn cve_2022_35507_what_a_client_writes_cannot_split_the_head_of_its_answer() {
     ] {
         let reply = gate.get(path, &cookie);
         assert!(reply.status >= 400 && reply.header("set-cookie").is_none(), "{path}: {reply:?}");
-        assert!(reply.reason.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{path}: {reply:?}");
+        assert!(!reply.reason.contains(char::is_control), "{path}: {reply:?}");
     }
 }
 
