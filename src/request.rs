@@ -246,7 +246,8 @@ async fn run_api(
     let privileged = matches!(route, Route::Daemon);
     let stands_in = privileged && page_title::differs(engine, &head.method, path);
     let timeout = answer_timeout(engine, &route, &head.method, path);
-    let clock = (!login::is_guess(&head.method, identity)).then_some(&*client.clock);
+    let is_counted = || engine.counted(client.peer, asked.real).is_some();
+    let (clock, is_guess) = (&client.clock, login::is_guess(&head.method, identity) && is_counted());
     let call = |Sent { query, body }| api::Call {
         head,
         target: path.upstream_target(query.as_deref().or(head.uri.query())),
@@ -264,11 +265,11 @@ async fn run_api(
         Route::Node(name) | Route::Master(name) => {
             let upstream = worker.peer(&name, asked.real)?;
             let body = whole_body::read_for_daemon(engine, head, body).await?;
-            or_client_left(clock, api::call(engine, &upstream, call(body))).await
+            or_client_left(clock, is_guess, api::call(engine, &upstream, call(body))).await
         }
         Route::Daemon | Route::Unprivileged => {
             let body = whole_body::read_for_daemon(engine, head, body).await?;
-            or_client_left(clock, api::call(engine, worker.local(&route), call(body))).await
+            or_client_left(clock, is_guess, api::call(engine, worker.local(&route), call(body))).await
         }
         Route::UnknownNode(node) => {
             let nodes = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?;
@@ -282,9 +283,14 @@ async fn run_api(
             let body = whole_body::read_for_daemon(engine, head, body).await?;
             let upstream = worker.local(&Route::Unprivileged);
             if websocket::handshake::is_asked_for(&head.headers) {
-                or_client_left(clock, Box::pin(websocket::open(engine, upstream, client, call(body)))).await
+                or_client_left(
+                    clock,
+                    is_guess,
+                    Box::pin(websocket::open(engine, upstream, client, call(body))),
+                )
+                .await
             } else {
-                or_client_left(clock, api::call(engine, upstream, call(body))).await
+                or_client_left(clock, is_guess, api::call(engine, upstream, call(body))).await
             }
         }
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {

@@ -251,6 +251,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_shared_answer_has_its_phrase() {
+        let calls = calls();
+        let phrase = "no such user ('m\u{fc}ller')".as_bytes();
+        let ask = || {
+            calls.ask(key("/a"), PATIENCE, async || {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let mut answer = Response::new(body::full("x"));
+                answer.extensions_mut().insert(ReasonPhrase::try_from(phrase).unwrap());
+                Ok(answer)
+            })
+        };
+        let (first, second) = tokio::join!(ask(), ask());
+        for answer in [first.unwrap(), second.unwrap()] {
+            assert_eq!(answer.extensions().get::<ReasonPhrase>().unwrap().as_bytes(), phrase);
+        }
+    }
+
+    #[tokio::test]
     async fn an_answer_that_sets_a_cookie_is_for_one_client() {
         let (calls, asked) = (calls(), Cell::new(0));
         let ask = || {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, Response};
+use tokio::time::sleep;
 
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -10,6 +11,9 @@ use crate::response::body::Body;
 use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::target::ApiPath;
+
+/// A daemon takes 3 s to refuse a credential, and more when it is busy.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The originals' proxies answer calls that need no root themselves, without a limit. The 30 s are theirs for what they
 /// pass on, to the daemon with root or to another node.
@@ -20,16 +24,22 @@ pub(super) fn answer_timeout(engine: &Engine, route: &Route, method: &Method, pa
     if needs_no_root { timeouts.answer_unprivileged } else { timeouts.answer }
 }
 
-/// The wait for an answer ends when its client leaves. Without a clock it does not: whether a credential was good is to
-/// be known and counted in any case.
+/// The answer, unless its client leaves before it comes. Whether a credential is good is waited for in any case, so that
+/// guesses are counted.
 pub(super) async fn or_client_left(
-    clock: Option<&Clock>,
+    clock: &Clock,
+    is_guess: bool,
     answer: impl Future<Output = Result<Response<Body>, Refusal>>,
 ) -> Result<Response<Body>, Refusal> {
-    let Some(clock) = clock else { return answer.await };
+    let left = async {
+        if is_guess {
+            sleep(VERDICT_TIMEOUT).await;
+        }
+        clock.client_left().await;
+    };
     tokio::select! {
         biased;
         answer = answer => answer,
-        () = clock.client_left() => Err(Refusal::ClientLeft),
+        () = left => Err(Refusal::ClientLeft),
     }
 }

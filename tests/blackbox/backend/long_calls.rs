@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodegate_standin::{Config, Daemon, Product, content};
+use nodegate_standin::{API_TOKEN, Config, Daemon, Product, content};
 
 use crate::cluster::machines::Cluster;
 use crate::support::nodegate::eventually;
@@ -107,6 +107,21 @@ fn a_client_that_only_stops_sending_gets_its_long_answer() {
     ));
     session.finish();
     assert_eq!(session.reply(false).status, 200);
+}
+
+/// Whether an API token is good is found out first, so that guesses are counted.
+#[test]
+fn a_token_that_leaves_ends_its_wait_after_the_verdict() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1"]);
+    let mut session = gate.connect();
+    let token = format!("Authorization: PVEAPIToken={API_TOKEN}\r\nX-Real-IP: 192.0.2.9\r\n");
+    session.send(format!("GET {HANG} HTTP/1.1\r\nHost: node1\r\n{token}\r\n"));
+    eventually("the daemon is asked", || site.daemon.open() == 1);
+    let began = Instant::now();
+    drop(session);
+    eventually("the daemon's connection ends", || site.daemon.open() == 0);
+    assert!(began.elapsed() > Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 /// The wait of whoever asks the same goes on.

@@ -209,6 +209,13 @@ fn read(call: &Call, path: &[&str]) -> Outcome {
             let users = users.map(|user| json!({"userid": user.name, "enable": 1, "expire": 0}));
             shuffled_list(users.collect())
         }
+        // The phrase has the name as it is, in raw UTF-8.
+        ["access", "users", name] => {
+            let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
+            let known = call.config.users.iter().any(|user| user.name == name);
+            let unknown = || Failure::new(500, format!("no such user ('{name}')"));
+            return known.then(|| json!({"enable": 1})).ok_or_else(unknown);
+        }
         ["access", "permissions"] => permissions(call),
         ["cluster", "resources"] => shuffled_list(json!([
             {"id": format!("node/{node}"), "type": "node", "node": node, "status": "online",
