@@ -14,7 +14,7 @@ fn title(gate: &Nodegate, path: &str, headers: &str) -> String {
 fn unprotected_calls_have_the_proxys_title() {
     for (site, name, protected) in [
         (Site::pve(), "Proxmox VE API", "/api2/html/nodes/node1/rrd"),
-        (Site::pmg(), "Proxmox Mail Gateway API", "/api2/html/nodes/node1/journal"),
+        (Site::pmg(), "Proxmox Mail Gateway API", "/api2/html/nodes/node1/certificates/info"),
     ] {
         let cookie = site.cookie("root@pam") + "Accept-Encoding: gzip\r\n";
         let gate = Nodegate::start(&site, &["compression.enabled=1"]);

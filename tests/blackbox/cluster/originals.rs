@@ -27,6 +27,7 @@ impl Node {
             gzip: true,
             ..Config::new(product)
         };
+        site.write("/usr/share/pve-manager/index.html.tpl", "<title>[% nodename %]</title>".repeat(1000));
         let daemon = Daemon::start(config);
         let backend = format!("backend.address={}", daemon.address());
         let gate = Nodegate::start(&site, &[&[backend.as_str()], sets].concat());
@@ -114,7 +115,6 @@ fn every_download_of_the_mail_gateway_arrives() {
 fn whatever_has_no_length_ends_with_the_connection() {
     let node = Node::start(Product::Pve, &["compression.api=1"]);
     node.site.write("/usr/share/pve-manager/js/app.js", "let a = 'b';\n".repeat(20_000));
-    node.site.write("/usr/share/pve-manager/index.html.tpl", "<title>[% nodename %]</title>".repeat(1000));
     let pipe = node.site.path("/tmp/pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let writer = std::thread::spawn(move || {
