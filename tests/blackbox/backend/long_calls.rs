@@ -1,5 +1,6 @@
 //! Calls that take long: how long each kind may, and what ends the wait before.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nodegate_standin::{API_TOKEN, Config, Daemon, Product, content};
@@ -34,6 +35,19 @@ fn calls_without_root_may_take_longer_than_others() {
     all_at_once(&[(STATISTICS, 596), (WITH_ROOT, 200)], |(path, status)| {
         assert_eq!(gate.get(path, &cookie).status, *status, "{path}");
     });
+}
+
+/// The 30 s that hold for other calls end none of these by default.
+#[test]
+fn curl_waits_33_seconds_for_statistics() {
+    let site = Site::pmg();
+    let gate = Nodegate::start(&site, &[]);
+    let url = format!("https://{}/api2/json/statistics/mail?standin-wait=33000", gate.local());
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--insecure", "--fail", "--max-time", "120"]);
+    let got = curl.args(["-H", site.cookie("root@pam").trim_end(), &url]).output().unwrap();
+    assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+    assert_eq!(got.stdout, br#"{"data":[]}"#);
 }
 
 #[test]
