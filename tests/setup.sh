@@ -18,7 +18,7 @@ testing=(
     virt-viewer=remote-viewer xvfb=Xvfb xdotool=xdotool
     python3-prometheus-client
     libanyevent-http-perl libnet-ssleay-perl
-    libanyevent-perl libhttp-message-perl
+    libanyevent-perl libhttp-message-perl libtemplate-perl
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
     lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn acl=setfacl
 )

@@ -210,7 +210,14 @@ impl Gate {
             // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
             Some((kind, files, ticket.replace(' ', "+")))
         })?;
-        Some(match files.verify(&ticket, self.at(now)) {
+        // Mail programs encode links that are encoded already.
+        let twice = percent_encoding::percent_decode_str(&ticket).decode_utf8_lossy().replace(' ', "+");
+        let verify = |ticket: &str| files.verify(ticket, self.at(now));
+        let verified = match verify(&ticket) {
+            Ok(Err(_)) if twice != ticket => verify(&twice),
+            verified => verified,
+        };
+        Some(match verified {
             Ok(judged) => judged.map(|(user, _)| (user, kind)).map_err(Denial::Ticket),
             Err(error) => Err(Denial::KeyFile(error)),
         })

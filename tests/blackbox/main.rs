@@ -56,6 +56,7 @@ mod spice;
 mod status;
 mod stop;
 mod supply;
+mod template;
 mod tls;
 mod tutorial;
 mod upload;

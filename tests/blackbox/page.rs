@@ -324,6 +324,9 @@ fn the_quarantines_link_logs_in_without_a_cookie() {
     assert!((before..=now()).any(|time| values["token"] == site.keys.csrf(&user, time)));
     let from_cookie = shown(&gate.get("/quarantine", &format!("Cookie: PMGAuthCookie={encoded}\r\n")));
     assert_eq!(from_cookie["username"], values["username"]);
+    let twice = encoded.replace('%', "%25");
+    let values = shown(&gate.get(&format!("/quarantine?ticket={twice}"), ""));
+    assert_eq!(values["username"], r"joe\u002bx@example.com@quarantine");
     let plus_left_alone = ticket.replace('%', "%25");
     let values = shown(&gate.get(&format!("/quarantine?ticket={plus_left_alone}"), ""));
     assert_eq!(values["username"], r"joe\u002bx@example.com@quarantine");

@@ -62,7 +62,8 @@ sub given {
 sub options {
     my ($processor) = @_;
     my $options = ref $processor eq 'HASH' ? $processor : $processor ? $options_of{$processor} : {};
-    return [ sort grep { defined $options->{$_} && (ref $options->{$_} || $options->{$_} ne '0') } keys %{ $options || {} } ];
+    my @set = grep { defined $options->{$_} && (ref $options->{$_} || $options->{$_} ne '0') } keys %{ $options || {} };
+    return [ sort map { /_CHOMP$/ ? "$_=$options->{$_}" : $_ } @set ];
 }
 
 # Cuts the cases as Template::Test does.

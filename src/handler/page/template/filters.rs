@@ -60,7 +60,7 @@ impl Filter {
             "indent" => self.indent(text, interpreter),
             "format" => {
                 let format = argument(0).unwrap_or_else(|| Text::literal("%s").into());
-                lines::each(text, interpreter, |line| format::print(&format, line))
+                lines::each(text, interpreter, |line| format::print(&format, line, text.origin()))
             }
             "truncate" => Ok(self.truncate(text)),
             "repeat" => {
@@ -91,12 +91,10 @@ impl Filter {
             Text::clone(&pad)
         };
         let mut indented = Text::default();
-        let mut start = 0;
+        let mut start = 0_usize;
         for line in text.as_str().split_inclusive('\n') {
-            let origin = text.origin_around(&(start..start));
-            for (piece, own) in pad.pieces() {
-                indented.push(piece, own.max(origin));
-            }
+            let origin = text.slice(start.saturating_sub(1)..start).origin();
+            indented.insert(&pad, origin);
             indented.push_text(&text.slice(start..start + line.len()));
             start += line.len();
             interpreter.spend(1 + pad.len() / 16)?;
@@ -123,9 +121,7 @@ impl Filter {
         let kept = 0..text.position(length - count(&end));
         let mut truncated = text.slice(kept.clone());
         let origin = text.origin_around(&(kept.end..kept.end));
-        for (piece, own) in end.pieces() {
-            truncated.push(piece, own.max(origin));
-        }
+        truncated.insert(&end, origin);
         truncated
     }
 }

@@ -16,25 +16,25 @@ struct Directive {
 }
 
 /// The format with one value; a second directive gets none.
-pub(super) fn print(format: &Text, value: &Text) -> Outcome<Text> {
+pub(super) fn print(format: &Text, value: &Text, beside: Origin) -> Outcome<Text> {
     let mut result = Text::default();
     let mut value = Some(value);
     let origin = format.origin();
     let mut rest = format.as_str();
     while let Some((plain, behind)) = rest.split_once('%') {
-        result.push(plain, origin);
+        result.insert(&Text::new(plain, origin), beside);
         let (directive, length) = Directive::parse(behind)?;
         let letter = behind.get(length..).and_then(|rest| rest.chars().next());
         let letter = letter.ok_or_else(|| Interrupt::failed("a format ends with '%'"))?;
         rest = behind.get(length + letter.len_utf8()..).unwrap_or_default();
         if letter == '%' {
-            result.push("%", origin);
+            result.insert(&Text::new("%", origin), beside);
             continue;
         }
         let empty = Text::default();
         directive.print(letter, value.take().unwrap_or(&empty), &mut result)?;
     }
-    result.push(rest, origin);
+    result.insert(&Text::new(rest, origin), beside);
     Ok(result)
 }
 

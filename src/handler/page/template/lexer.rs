@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::TemplateError;
 use super::number::is_space;
 use super::quoted::{interpolated, unescape_double, unescape_single};
+use super::{Syntax, TemplateError};
 
 /// A token and its line.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,14 +104,17 @@ const SYMBOLS: &[(&str, &str)] = &[
 const SPACED_SYMBOLS: [&str; 2] = ["?", "%"];
 
 /// All tokens of a tag.
-pub(super) fn tokens(text: &str, line: usize) -> Result<Vec<Lexeme>, TemplateError> {
-    let mut lexer = Lexer { rest: text, line };
+pub(super) fn tokens(text: &str, line: usize, syntax: Syntax) -> Result<Vec<Lexeme>, TemplateError> {
+    let mut lexer = Lexer { rest: text, line, syntax, is_member: false };
     let mut lexemes = Vec::new();
     loop {
         lexer.skip_blanks();
         let line = lexer.line;
         match lexer.token()? {
-            Some(token) => lexemes.push(Lexeme { line, token }),
+            Some(token) => {
+                lexer.is_member = token == Token::Keyword(".");
+                lexemes.push(Lexeme { line, token });
+            }
             None => return Ok(lexemes),
         }
     }
@@ -120,6 +123,9 @@ pub(super) fn tokens(text: &str, line: usize) -> Result<Vec<Lexeme>, TemplateErr
 struct Lexer<'t> {
     rest: &'t str,
     line: usize,
+    syntax: Syntax,
+    /// a dot stands before: what follows is no keyword of another case
+    is_member: bool,
 }
 
 pub(super) fn is_word(character: char) -> bool {
@@ -159,7 +165,12 @@ impl<'t> Lexer<'t> {
         }
         if is_word(first) {
             let length = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
-            return Ok(Some(word(self.take(length))));
+            let text = self.take(length);
+            let is_assigned = self.rest.trim_start_matches(is_space).starts_with('=');
+            if self.syntax.any_case && !self.is_member && !is_assigned {
+                return Ok(Some(word(&text.to_ascii_uppercase()).unless_name(text)));
+            }
+            return Ok(Some(word(text)));
         }
         if let Some((symbol, meaning)) = SYMBOLS.iter().find(|(symbol, _)| self.rest.starts_with(symbol)) {
             self.take(symbol.len());
@@ -192,7 +203,14 @@ impl<'t> Lexer<'t> {
         if !inside.contains(['$', '\\']) {
             return Ok(Token::Literal(inside.to_owned()));
         }
-        Ok(Token::Quoted(interpolated(&unescape_double(inside), line)?))
+        Ok(Token::Quoted(interpolated(&unescape_double(inside), line, self.syntax)?))
+    }
+}
+
+impl Token {
+    /// The name as it was written, where the word is no keyword.
+    fn unless_name(self, written: &str) -> Self {
+        if matches!(self, Self::Name(_)) { Self::Name(written.to_owned()) } else { self }
     }
 }
 

@@ -63,14 +63,31 @@ pub enum RenderError {
     Failed { line: usize, message: String },
 }
 
+/// How a processor of templates is set up. The products' pages use the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Syntax {
+    /// variables in plain text are replaced: `$name`
+    pub interpolate: bool,
+    /// keywords may be in lower case
+    pub any_case: bool,
+    /// `$` before a name means nothing
+    pub plain_dollar: bool,
+    /// what a tag does to white space before and behind it where it has no flag of its own: `-`, `+`, `=` or `~`
+    pub chomp: [Option<char>; 2],
+}
+
 impl Template {
     pub fn parse(bytes: &[u8]) -> Result<Self, TemplateError> {
+        Self::parse_with(bytes, Syntax::default())
+    }
+
+    pub fn parse_with(bytes: &[u8], syntax: Syntax) -> Result<Self, TemplateError> {
         let whole = |message: &str| TemplateError::new(1, message);
         if bytes.len() >= MAX_TEMPLATE_BYTES {
             return Err(whole("the template is larger than 1 MiB"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| whole("the template is not UTF-8"))?;
-        Ok(Self { program: parser::parse(text)? })
+        Ok(Self { program: parser::parse(text, syntax)? })
     }
 
     /// The page. A variable without a value is empty.

@@ -12,7 +12,9 @@ use super::text::Text;
 /// Bytes of a pattern.
 const MAX_PATTERN_BYTES: usize = 1024;
 /// Memory that a compiled pattern may take.
-const COMPILED_BYTES: usize = 1 << 18;
+const COMPILED_BYTES: usize = 1 << 20;
+/// Work that a new pattern counts for.
+const STEPS_TO_COMPILE: usize = 5000;
 /// Steps of a search that has to try several ways.
 const MAX_TRIES: usize = 100_000;
 
@@ -31,7 +33,7 @@ impl Interpreter<'_> {
         if let Some(known) = self.patterns.get(pattern) {
             return Ok(Arc::clone(known));
         }
-        self.spend(100 + pattern.len())?;
+        self.spend(STEPS_TO_COMPILE)?;
         if pattern.len() > MAX_PATTERN_BYTES {
             return Err(Interrupt::failed(format!("a pattern is longer than {MAX_PATTERN_BYTES} bytes")));
         }
@@ -92,12 +94,12 @@ impl Interpreter<'_> {
         for place in &found {
             replaced.push_text(&text.slice(end..place.whole.start));
             let origin = text.origin_around(&place.whole);
-            for (piece, own) in replacement.pieces() {
-                if has_groups {
+            if has_groups {
+                for (piece, own) in replacement.pieces() {
                     expand(piece, own.max(origin), place, text, &mut replaced);
-                } else {
-                    replaced.push(piece, own.max(origin));
                 }
+            } else {
+                replaced.insert(replacement, origin);
             }
             end = place.whole.end;
             self.spend(1 + replacement.len() / 16)?;

@@ -1,7 +1,7 @@
 //! Escapes and variables in quoted texts. Pure.
 
-use super::TemplateError;
 use super::lexer::{QuotedPart, is_word, tokens};
+use super::{Syntax, TemplateError};
 
 /// In `'…'` only `\'` and `\\` are escapes.
 pub(super) fn unescape_single(text: &str) -> String {
@@ -27,16 +27,24 @@ pub(super) fn unescape_double(text: &str) -> String {
 }
 
 /// `$name.name` and `${ … }`; a `$` before anything else goes.
-pub(super) fn interpolated(text: &str, line: usize) -> Result<Vec<QuotedPart>, TemplateError> {
+pub(super) fn interpolated(
+    text: &str,
+    line: usize,
+    syntax: Syntax,
+) -> Result<Vec<QuotedPart>, TemplateError> {
     let mut parts = Vec::new();
     let mut plain = String::new();
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
         rest = rest.get(character.len_utf8()..).unwrap_or_default();
         match character {
-            '\\' if rest.starts_with('$') => {
-                plain.push('$');
-                rest = rest.get(1..).unwrap_or_default();
+            '\\' => {
+                let escaped = rest.chars().next();
+                if escaped != Some('$') {
+                    plain.push('\\');
+                }
+                plain.extend(escaped);
+                rest = rest.get(escaped.map_or(0, char::len_utf8)..).unwrap_or_default();
             }
             '$' => {
                 let braced = rest.strip_prefix('{').and_then(|inside| inside.split_once('}'));
@@ -48,7 +56,7 @@ pub(super) fn interpolated(text: &str, line: usize) -> Result<Vec<QuotedPart>, T
                     if !plain.is_empty() {
                         parts.push(QuotedPart::Text(std::mem::take(&mut plain)));
                     }
-                    parts.push(QuotedPart::Variable(tokens(variable, line)?));
+                    parts.push(QuotedPart::Variable(tokens(variable, line, syntax)?));
                 } else if braced.is_some() || !variable.is_empty() {
                     plain.push_str(if braced.is_some() { "${" } else { "$" });
                     plain.push_str(variable);

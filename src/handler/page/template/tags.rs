@@ -6,7 +6,7 @@ use super::number::is_space;
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Piece<'t> {
     /// what stands outside of tags, chomped
-    Text(String),
+    Text { line: usize, text: String },
     /// the inside of a tag without its flags, and the line on which it begins
     Directive { line: usize, inside: &'t str },
 }
@@ -115,16 +115,18 @@ fn split_outline<'t>(text: &'t str, mark: &str) -> Option<(&'t str, &'t str, &'t
 }
 
 /// Cuts a whole template.
-pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
+pub(super) fn pieces(text: &str, defaults: [Option<char>; 2]) -> Vec<Piece<'_>> {
+    let defaults = defaults.map(|flag| flag.and_then(Chomp::from_flag).unwrap_or(Chomp::Nothing));
     let mut style = TagStyle::new(&["[%"], &["%]"], None);
     let mut pieces = Vec::new();
     let mut rest = text;
     let mut line = 1;
     let mut chomp = Chomp::Nothing;
     while let Some((before, inside, after)) = style.split(rest) {
+        let text_line = line;
         line += lines(before);
-        let tag = Tag::read(inside);
-        push_text(&mut pieces, &chomp_end(&chomp_start(before, chomp), tag.before));
+        let tag = Tag::read(inside, defaults);
+        push_text(&mut pieces, text_line, &chomp_end(&chomp_start(before, chomp), tag.before));
         let leading = inside.len() - inside.trim_start_matches(['-', '+', '=', '~']).trim_start().len();
         let first_line = line + lines(inside.get(..leading).unwrap_or_default());
         if let Some(words) = tag.inside.strip_prefix("TAGS").filter(|words| words.starts_with(is_space)) {
@@ -136,7 +138,7 @@ pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
         chomp = tag.after;
         rest = after;
     }
-    push_text(&mut pieces, &chomp_start(rest, chomp));
+    push_text(&mut pieces, line, &chomp_start(rest, chomp));
     pieces
 }
 
@@ -145,9 +147,9 @@ fn text_lines_between(before: &str, rest: &str, after: &str) -> usize {
     lines(rest.get(before.len()..rest.len() - after.len()).unwrap_or_default())
 }
 
-fn push_text(pieces: &mut Vec<Piece<'_>>, text: &str) {
+fn push_text(pieces: &mut Vec<Piece<'_>>, line: usize, text: &str) {
     if !text.is_empty() {
-        pieces.push(Piece::Text(text.to_owned()));
+        pieces.push(Piece::Text { line, text: text.to_owned() });
     }
 }
 
@@ -163,16 +165,17 @@ struct Tag<'t> {
 
 impl<'t> Tag<'t> {
     /// `[%# … %]` is a comment as a whole, but its last flag counts.
-    fn read(inside: &'t str) -> Self {
+    fn read(inside: &'t str, [default_before, default_after]: [Chomp; 2]) -> Self {
         let is_comment = inside.starts_with('#');
         let (before, inside) = match inside.chars().next().and_then(Chomp::from_flag) {
             Some(chomp) => (chomp, inside.get(1..).unwrap_or_default()),
-            None => (Chomp::Nothing, inside),
+            None if is_comment => (Chomp::Nothing, inside),
+            None => (default_before, inside),
         };
         let inside = inside.trim_matches(is_space);
         let (inside, after) = match inside.chars().next_back().and_then(Chomp::from_flag) {
             Some(chomp) => (inside.get(..inside.len() - 1).unwrap_or_default(), chomp),
-            None => (inside, Chomp::Nothing),
+            None => (inside, default_after),
         };
         Self { before, inside: if is_comment { "" } else { inside.trim_end_matches(is_space) }, after }
     }

@@ -74,6 +74,15 @@ impl Text {
         }
     }
 
+    /// Text that a filter or method puts in. Characters that may mean something count as outside where those beside
+    /// them are: whether they are there, and how often, may depend on them.
+    pub(super) fn insert(&mut self, inserted: &Self, beside: Origin) {
+        for (piece, origin) in inserted.pieces() {
+            let is_plain = piece.chars().all(|it| it.is_ascii_alphanumeric() || " ,._-".contains(it));
+            self.push(piece, if is_plain { origin } else { origin.max(beside) });
+        }
+    }
+
     /// Longest stretches of one origin, in order.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (&str, Origin)> {
         let mut start = 0;

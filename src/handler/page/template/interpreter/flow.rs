@@ -152,23 +152,25 @@ impl Interpreter<'_> {
         result
     }
 
+    /// An error that is thrown again stays as it is. A single word is no kind, but what there is to say.
     pub(super) fn throw(&mut self, call: &NameWithArguments) -> Outcome<()> {
         let kind = match call.names.first() {
-            Some(name) => self.evaluate(name)?.to_text(),
-            None => Arc::default(),
+            Some(name) => self.evaluate(name)?,
+            None => Value::Undefined,
         };
-        let has_one = call.arguments.positional.len() == 1
-            && call.arguments.named.is_empty()
-            && call.arguments.assigned.is_empty();
-        let mut values = self.arguments(Some(&call.arguments))?;
-        let info = if has_one {
-            values.pop().unwrap_or(Value::Undefined)
-        } else if call.arguments.positional.is_empty() {
-            Value::Undefined
-        } else {
-            self.error_details(values)
-        };
-        Err(Interrupt::Thrown(Arc::new(Exception { kind: Text::clone(&kind), info })))
+        if let Value::Error(error) = kind {
+            return Err(Interrupt::Thrown(error));
+        }
+        let arguments = &call.arguments;
+        let mut values = self.arguments(Some(arguments))?;
+        if arguments.positional.is_empty() {
+            let exception = Exception { kind: Text::literal("undef"), info: kind };
+            return Err(Interrupt::Thrown(Arc::new(exception)));
+        }
+        let has_one = arguments.positional.len() == 1 && values.len() == 1;
+        let info =
+            if has_one { values.pop().unwrap_or(Value::Undefined) } else { self.error_details(values) };
+        Err(Interrupt::Thrown(Arc::new(Exception { kind: Text::clone(&kind.to_text()), info })))
     }
 
     /// Several arguments: by their numbers, as the list `args`, and by their names.

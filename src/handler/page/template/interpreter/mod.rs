@@ -78,7 +78,9 @@ impl<'t> Interpreter<'t> {
         let metadata = program.metadata.iter().map(|(name, text)| (name.as_str(), Value::text(text.clone())));
         let template = heap.add_pairs(metadata.collect());
         let global = heap.add_pairs(Vec::new());
-        let scope = BTreeMap::from([("template".to_owned(), template), ("global".to_owned(), global)]);
+        let scope = [("template", template.clone()), ("component", template), ("global", global)]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into();
         Self {
             program,
             values,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Interpreter, Interrupt, Outcome};
 use crate::handler::page::template::ast::{Element, Expression, Macro, Path};
+use crate::handler::page::template::number::Number;
 use crate::handler::page::template::text::Text;
 use crate::handler::page::template::value::{Entry, Hash, HashId, IteratorId, ListId, Value};
 use crate::handler::page::template::{date, methods};
@@ -110,6 +111,10 @@ impl Interpreter<'_> {
             (Value::Undefined, Some(Value::Hash(id))) if name == "import" => {
                 self.import(*id)?;
                 Ok(Value::literal(""))
+            }
+            (Value::Undefined, Some(number)) if name == "inc" || name == "dec" => {
+                let step = Number::Whole(if name == "inc" { 1 } else { -1 });
+                Ok(Value::Number(number.to_number().add(step)))
             }
             (value, _) => Ok(value),
         }

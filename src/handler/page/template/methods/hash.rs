@@ -44,7 +44,11 @@ pub(super) fn call(
         "delete" => delete(interpreter, id, arguments),
         "import" => import(interpreter, id, arguments)?,
         "sort" => {
-            let sorted = order::by_text(keys(), |key| key.to_text().as_str().to_lowercase());
+            let text = |key: &Value| {
+                let value = interpreter.heap.hash_value(id, key.to_text().as_str());
+                value.map(|value| value.to_text().as_str().to_lowercase()).unwrap_or_default()
+            };
+            let sorted = order::by_text(keys(), text);
             interpreter.heap.add_list(sorted)
         }
         "nsort" => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::order;
+use crate::handler::page::sanitized::Origin;
 use crate::handler::page::template::interpreter::{Interpreter, Outcome, argument_text, insert, position};
 use crate::handler::page::template::text::Text;
 use crate::handler::page::template::value::{Hash, ListId, Value};
@@ -165,18 +166,18 @@ fn hash(interpreter: &mut Interpreter<'_>, items: Vec<Value>, arguments: &[Value
     Ok(Value::Hash(interpreter.heap.add_hash(made)))
 }
 
+/// How many joints there are may depend on what came from outside, so in such a list they count as outside.
 fn join(interpreter: &mut Interpreter<'_>, items: &[Value], arguments: &[Value]) -> Outcome<Value> {
-    let joint = argument_text(arguments, 0);
+    let joint = argument_text(arguments, 0).unwrap_or_else(|| Text::literal(" ").into());
     let mut text = Text::default();
+    let items: Vec<_> = items.iter().map(Value::to_text).collect();
+    let strictest = items.iter().map(|item| item.origin()).max().unwrap_or(Origin::Template);
     for (number, item) in items.iter().enumerate() {
         if number > 0 {
-            match &joint {
-                Some(joint) => text.push_text(joint),
-                None => text.push_literal(" "),
-            }
+            text.insert(&joint, strictest);
         }
-        text.push_text(&item.to_text());
-        interpreter.spend(1)?;
+        text.push_text(item);
+        interpreter.spend(1 + joint.len() / 16)?;
     }
     interpreter.spend_text(&text)?;
     Ok(Value::text(text))

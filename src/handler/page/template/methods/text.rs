@@ -177,9 +177,7 @@ fn substring(text: &Text, arguments: &[Value]) -> Value {
     let Some(replacement) = argument_text(arguments, 2) else { return Value::text(text.slice(range)) };
     let origin = text.origin_around(&range);
     let mut replaced = text.slice(0..range.start);
-    for (piece, own) in replacement.pieces() {
-        replaced.push(piece, own.max(origin));
-    }
+    replaced.insert(&replacement, origin);
     replaced.push_text(&text.slice(range.end..text.len()));
     Value::text(replaced)
 }

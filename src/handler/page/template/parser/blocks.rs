@@ -5,7 +5,7 @@ use crate::handler::page::template::TemplateError;
 use crate::handler::page::template::ast::{
     Action, Body, Branches, Cases, Expression, Loop, Program, Statement, Try,
 };
-use crate::handler::page::template::lexer::Token;
+use crate::handler::page::template::lexer::{QuotedPart, Token};
 use crate::handler::page::template::text::Text;
 
 /// How a statement with a block is parsed behind its word.
@@ -183,11 +183,18 @@ impl Parser {
         let mut pairs = Vec::new();
         while let Some(name) = self.takes_name() {
             self.expect("=")?;
-            let value = self.next_if(|token| matches!(token, Token::Literal(_) | Token::Number(_)));
-            let Some(Token::Literal(value) | Token::Number(value)) = value else {
-                return Err(self.unexpected());
+            let value = self
+                .next_if(|token| matches!(token, Token::Literal(_) | Token::Number(_) | Token::Quoted(_)));
+            let text = if let Some(Token::Literal(text) | Token::Number(text)) = value {
+                text
+            } else if let Some(Token::Quoted(parts)) = value
+                && let [QuotedPart::Text(text)] = parts.as_slice()
+            {
+                text.clone()
+            } else {
+                return Err(self.error("a text without variables is needed here"));
             };
-            pairs.push((name, Text::literal(&value)));
+            pairs.push((name, Text::literal(&text)));
             while self.takes(",") {}
         }
         if pairs.is_empty() { Err(self.unexpected()) } else { Ok(pairs) }

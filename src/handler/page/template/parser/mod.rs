@@ -10,30 +10,36 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec;
 
-use super::TemplateError;
 use super::ast::{Body, Expression, Program};
-use super::lexer::{Lexeme, Token, tokens};
+use super::lexer::{Lexeme, QuotedPart, Token, tokens};
+use super::quoted::interpolated;
 use super::tags::{Piece, pieces};
 use super::text::Text;
+use super::{Syntax, TemplateError};
 
 /// Blocks and brackets within one another.
 const MAX_DEPTH: usize = 32;
 
 /// Parses a whole template.
-pub(super) fn parse(text: &str) -> Result<Program, TemplateError> {
+pub(super) fn parse(text: &str, syntax: Syntax) -> Result<Program, TemplateError> {
     let mut lexemes = Vec::new();
-    for piece in pieces(text) {
+    for piece in pieces(text, syntax.chomp) {
         match piece {
-            Piece::Text(text) => lexemes.push(Lexeme { line: 0, token: Token::Text(text) }),
+            Piece::Text { line, text } if syntax.interpolate => {
+                for part in interpolated(&text, line, syntax)? {
+                    match part {
+                        QuotedPart::Text(text) => lexemes.push(Lexeme { line: 0, token: Token::Text(text) }),
+                        QuotedPart::Variable(variable) => push_directive(variable, line, &mut lexemes),
+                    }
+                }
+            }
+            Piece::Text { text, .. } => lexemes.push(Lexeme { line: 0, token: Token::Text(text) }),
             Piece::Directive { line, inside } => {
-                let mut directive = tokens(inside, line)?;
-                let line = directive.last().map_or(line, |last| last.line);
-                directive.push(Lexeme { line, token: Token::Keyword(";") });
-                lexemes.extend(directive);
+                push_directive(tokens(inside, line, syntax)?, line, &mut lexemes);
             }
         }
     }
-    let mut parser = Parser::new(lexemes);
+    let mut parser = Parser::new(lexemes, syntax);
     let body = parser.body()?;
     if parser.lexemes.peek().is_some() {
         return Err(parser.unexpected());
@@ -44,7 +50,15 @@ pub(super) fn parse(text: &str) -> Result<Program, TemplateError> {
     Ok(program)
 }
 
+/// Each tag ends with a `;` of its own.
+fn push_directive(directive: Vec<Lexeme>, line: usize, lexemes: &mut Vec<Lexeme>) {
+    let line = directive.last().map_or(line, |last| last.line);
+    lexemes.extend(directive);
+    lexemes.push(Lexeme { line, token: Token::Keyword(";") });
+}
+
 struct Parser {
+    syntax: Syntax,
     lexemes: Peekable<vec::IntoIter<Lexeme>>,
     line: usize,
     depth: usize,
@@ -56,8 +70,9 @@ struct Parser {
 }
 
 impl Parser {
-    fn new(lexemes: Vec<Lexeme>) -> Self {
+    fn new(lexemes: Vec<Lexeme>, syntax: Syntax) -> Self {
         Self {
+            syntax,
             lexemes: lexemes.into_iter().peekable(),
             line: 1,
             depth: 0,

@@ -139,19 +139,16 @@ impl Parser {
         } else if self.takes("CLEAR") {
             Action::Clear
         } else if self.is_next("LAST") || self.is_next("NEXT") {
-            self.loop_exit()?
+            self.loop_exit()
         } else {
             return Ok(None);
         }))
     }
 
-    fn loop_exit(&mut self) -> Result<Action, TemplateError> {
+    fn loop_exit(&mut self) -> Action {
         let action = if self.is_next("LAST") { Action::Last } else { Action::Next };
         self.next();
-        if self.loops == 0 {
-            return Err(self.error("'NEXT' and 'LAST' belong into a loop"));
-        }
-        Ok(action)
+        action
     }
 
     /// `a = b, c = d`
@@ -193,6 +190,10 @@ impl Parser {
                 self.next();
                 Action::Wrapper(self.name_with_arguments()?, body)
             };
+        }
+        let is_exit = matches!(action, Action::Last | Action::Next);
+        if is_exit && self.loops == 0 && !self.is_next("FOR") && !self.is_next("WHILE") {
+            return Err(self.error("'NEXT' and 'LAST' belong into a loop"));
         }
         let body = |parser: &Self, action| vec![parser.made(action)];
         Ok(if self.takes("IF") {

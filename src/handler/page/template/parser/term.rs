@@ -62,7 +62,7 @@ impl Parser {
         lexemes: Vec<Lexeme>,
         expressions: &mut Vec<Expression>,
     ) -> Result<(), TemplateError> {
-        let mut inner = Self::new(lexemes);
+        let mut inner = Self::new(lexemes, self.syntax);
         (inner.line, inner.depth) = (self.line, self.depth);
         while inner.lexemes.peek().is_some() {
             expressions.push(Expression::Variable(inner.path()?));
@@ -148,6 +148,9 @@ impl Parser {
         }
         if self.takes("$") {
             let name = self.takes_name().ok_or_else(|| self.unexpected())?;
+            if self.syntax.plain_dollar {
+                return Ok(literal(&name));
+            }
             return Ok(Expression::Variable(vec![Element { name: literal(&name), arguments: None }]));
         }
         Err(self.unexpected())
