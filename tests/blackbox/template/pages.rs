@@ -100,8 +100,8 @@ fn values(
     path: &str,
     headers: &str,
 ) -> BTreeMap<String, String> {
-    let lines: String = VARIABLES.iter().map(|name| format!("{name}=[% {name} %]|\n")).collect();
-    site.write(shape.place, lines);
+    let lines: Vec<_> = VARIABLES.iter().map(|name| format!("{name}=[% {name} %]|\n")).collect();
+    site.write(shape.place, lines.concat());
     let text = gate.get(path, headers).text();
     site.write(shape.place, fixture(shape.fixture));
     let lines = text.split("|\n").filter_map(|line| line.split_once('='));
