@@ -6,6 +6,7 @@ use http::{Method, Response};
 
 use super::Asked;
 use super::methods::FILE_METHODS;
+use crate::handler::page::Served;
 use crate::handler::page::worker::PageRequest;
 use crate::handler::probe;
 use crate::handler::static_file::StaticError;
@@ -48,14 +49,14 @@ pub(super) async fn run(
             let login = gate.and_then(|gate| gate.page_login(&head.headers, query, SystemTime::now(), takes));
             record.user = login.as_ref().map(|login| login.user.as_str().into());
             let login = login.as_ref();
-            match engine.pages.serve(path, head, login).await {
-                Ok(page) => Ok(page),
-                Err(cause) => {
-                    let request = PageRequest { head, path, login, client: asked.address };
-                    let worker = worker.page_worker();
-                    Ok(Box::pin(engine.pages.from_worker(engine, worker, &request, cause)).await?)
-                }
-            }
+            let (cause, draft) = match engine.pages.serve(path, head, login).await {
+                Ok(Served { response, gap: None }) => return Ok(response),
+                Ok(Served { response, gap: Some(gap) }) => (gap, Some(response)),
+                Err(cause) => (cause, None),
+            };
+            let request = PageRequest { head, path, login, client: asked.address };
+            let asking = engine.pages.from_worker(engine, worker.page_worker(), &request, cause, draft);
+            Ok(Box::pin(asking).await?)
         }
         Route::Probe(probe) => Ok(probe::serve(engine, probe, &head.method).await),
         Route::Missing(path) => Err(Refusal::NotFound(path)),

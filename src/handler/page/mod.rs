@@ -24,7 +24,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
 use self::log_interval::LogInterval;
-use self::template::{RenderError, Template};
+use self::template::{RenderError, Rendered, Template};
 use self::variables::{Circumstances, Variables};
 use crate::config::Config;
 use crate::config::page::Condition;
@@ -77,6 +77,15 @@ pub enum PageError {
     Unsupported { name: String, message: String },
     #[error("the template '{name}' of this page, {message}")]
     TooLong { name: String, message: String },
+    #[error("the template '{name}' of this page uses {variables}, which the profile does not declare")]
+    Undeclared { name: String, variables: String },
+}
+
+/// A page that was rendered here.
+pub struct Served {
+    pub response: Response<Body>,
+    /// what may be missing in it: a worker that knows more is asked first
+    pub gap: Option<PageError>,
 }
 
 impl Pages {
@@ -104,12 +113,7 @@ impl Pages {
     }
 
     /// The answer to a GET or HEAD for the page at `path`.
-    pub async fn serve(
-        &self,
-        path: &str,
-        head: &Parts,
-        login: Option<&Login>,
-    ) -> Result<Response<Body>, PageError> {
+    pub async fn serve(&self, path: &str, head: &Parts, login: Option<&Login>) -> Result<Served, PageError> {
         let cookies = joined(&head.headers, &COOKIE);
         let user_agent = joined(&head.headers, &USER_AGENT);
         let circumstances = Circumstances {
@@ -118,12 +122,17 @@ impl Pages {
             user_agent: &user_agent,
             login,
         };
-        let page = self.render(path, &circumstances)?;
+        let (page, gap) = self.render(path, &circumstances)?;
         let content_type = HeaderValue::from_static("text/html; charset=UTF-8");
-        Ok(self.response(Bytes::from(page), content_type, head).await)
+        let response = self.response(Bytes::from(page), content_type, head).await;
+        Ok(Served { response, gap })
     }
 
-    fn render(&self, path: &str, circumstances: &Circumstances<'_>) -> Result<String, PageError> {
+    fn render(
+        &self,
+        path: &str,
+        circumstances: &Circumstances<'_>,
+    ) -> Result<(String, Option<PageError>), PageError> {
         let page = self.all.iter().find(|page| page.url == path).ok_or(PageError::NoTemplate)?;
         let holds = |condition: &Condition| self.variables.holds(condition, circumstances);
         let choice =
@@ -132,23 +141,32 @@ impl Pages {
             self.log_failure(&choice.template, &error);
             choice.template.error(error)
         })?;
-        self.render_template(&template.value, circumstances).map_err(|error| {
+        let rendered = self.render_template(&template.value, circumstances).map_err(|error| {
             self.log_failure(&choice.template, &error);
-            let (name, message) = (choice.template.name(), error.to_string());
-            match error {
-                RenderError::TooLong { .. } | RenderError::TooMuchWork { .. } => {
-                    PageError::TooLong { name, message }
-                }
-                RenderError::Failed { .. } => PageError::Unsupported { name, message },
+            choice.template.render_error(&error)
+        })?;
+        let gap = self.undeclared(&rendered).map(|variables| {
+            let gap = PageError::Undeclared { name: choice.template.name(), variables };
+            if choice.template.log_interval.is_due() {
+                tracing::warn!(worker = self.worker.address.as_deref(), "page rendered with a gap: {gap}");
             }
-        })
+            gap
+        });
+        Ok((rendered.page, gap))
+    }
+
+    /// Variables that a newer product may set, and the profile does not know.
+    fn undeclared(&self, rendered: &Rendered) -> Option<String> {
+        let names = rendered.missing.iter().filter(|name| !self.variables.is_declared(name));
+        let names: Vec<_> = names.map(String::as_str).collect();
+        if names.is_empty() { None } else { Some(names.join(", ")) }
     }
 
     fn render_template(
         &self,
         template: &Template,
         circumstances: &Circumstances<'_>,
-    ) -> Result<String, RenderError> {
+    ) -> Result<Rendered, RenderError> {
         let value = |name: &str| self.variables.value(name, circumstances);
         template.render(&value, SystemTime::now())
     }
@@ -205,6 +223,16 @@ impl TemplateFile {
     /// The file's name without its directory.
     fn name(&self) -> String {
         self.file.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn render_error(&self, error: &RenderError) -> PageError {
+        let (name, message) = (self.name(), error.to_string());
+        match error {
+            RenderError::TooLong { .. } | RenderError::TooMuchWork { .. } => {
+                PageError::TooLong { name, message }
+            }
+            RenderError::Failed { .. } => PageError::Unsupported { name, message },
+        }
     }
 
     fn error(&self, error: FileError) -> PageError {

@@ -156,23 +156,25 @@ impl PageWorker {
 }
 
 impl Pages {
-    /// The answer of the worker to a page that failed here because of `cause`.
+    /// The answer of the worker to a page that failed here because of `cause`. Without one it is `draft`, a page with a
+    /// gap, where there is that.
     pub async fn from_worker(
         &self,
         engine: &Engine,
         upstream: Option<&Upstream>,
         asked: &PageRequest<'_>,
         cause: PageError,
+        draft: Option<Response<Body>>,
     ) -> Result<Response<Body>, PageUnavailable> {
         let Some(upstream) = upstream else {
-            return Err(PageUnavailable { cause, remedy: self.worker.remedy.clone() });
+            return draft.ok_or_else(|| PageUnavailable { cause, remedy: self.worker.remedy.clone() });
         };
         match self.ask(engine, upstream, asked).await {
             Ok((page, content_type)) => Ok(self.response(page, content_type, asked.head).await),
             Err(error) => {
                 self.log_worker_error(&error);
                 let remedy = format!("the worker does not render it either: {error}; its log tells more");
-                Err(PageUnavailable { cause, remedy })
+                draft.ok_or(PageUnavailable { cause, remedy })
             }
         }
     }

@@ -189,3 +189,27 @@ fn a_template_that_is_missing_is_the_workers() {
     assert_eq!(gate.get("/", "").text(), "here");
     assert!(worker.heads().is_empty());
 }
+
+/// A newer product may give its templates a variable that the profile does not declare.
+#[test]
+fn undeclared_variables_are_asked_of_the_worker() {
+    let newer = "<script>known = '[% lang %]'; novel = '[% novel %]';[% own = 1 %][% own %]</script>";
+    let (site, worker) = (site(), Worker::start(page("by the worker")));
+    site.write(INDEX, newer);
+    site.write(
+        MOBILE,
+        "[% DEFAULT title = 'none' %][% title %] [% consenttext %][% IF 0; given = 1; END; given %]",
+    );
+    let gate = start(&site, &worker, &[]);
+    assert_eq!(gate.get("/", "").text(), "by the worker");
+    assert_eq!(worker.heads().len(), 1);
+    assert_eq!(gate.get("/?mobile=1", "").text(), "none ", "defaults, own and empty variables are complete");
+    // A worker that does not serve the page takes nothing away.
+    worker.answers(answer("404 Not Found", "text/html", "no page"));
+    assert_eq!(gate.get("/", "").text(), "<script>known = 'en'; novel = '';1</script>");
+    eventually("the gap is logged", || {
+        gate.stderr().contains("uses novel, which the profile does not declare")
+    });
+    let alone = Nodegate::start(&site, &[]);
+    assert_eq!(alone.get("/", "").text(), "<script>known = 'en'; novel = '';1</script>");
+}

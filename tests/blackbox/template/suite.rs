@@ -117,7 +117,7 @@ fn page(case: &Value, part: &str) -> Option<String> {
     let given = if given.is_empty() { String::new() } else { format!("[%+ SET {given} +%]") };
     let text = format!("{given}{}", case[part].as_str().unwrap());
     let template = Template::parse_with(text.as_bytes(), syntax).ok()?;
-    template.render(&|_| None, SystemTime::now()).ok()
+    template.render(&|_| None, SystemTime::now()).ok().map(|rendered| rendered.page)
 }
 
 /// As the suite compares: line ends at the end do not count.

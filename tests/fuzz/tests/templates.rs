@@ -200,7 +200,7 @@ fn rendered(template: &Template, user: &str) -> Option<String> {
         "w" => Sanitized::new(Kind::Word, "de_DE"),
         _ => None,
     };
-    template.render(&value, SystemTime::UNIX_EPOCH).ok()
+    template.render(&value, SystemTime::UNIX_EPOCH).map(|rendered| rendered.page).ok()
 }
 
 fn no_character_gets_through(alphabets: &'static Alphabets) {

@@ -17,6 +17,8 @@ pub(super) struct Program {
     pub(super) metadata: Vec<(String, Text)>,
     /// names that the template gives to filters
     pub(super) aliases: BTreeSet<String>,
+    /// names that the template sets itself, whether or not it gets there
+    pub(super) assigned: BTreeSet<String>,
 }
 
 #[derive(Debug)]

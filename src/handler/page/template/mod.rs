@@ -21,6 +21,7 @@ mod tests;
 mod text;
 mod value;
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use self::ast::Program;
@@ -63,6 +64,14 @@ pub enum RenderError {
     Failed { line: usize, message: String },
 }
 
+/// A page, and what it lacks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rendered {
+    pub page: String,
+    /// variables that the template read and neither sets anywhere nor was given a value for; not those of `DEFAULT`
+    pub missing: BTreeSet<String>,
+}
+
 /// How a processor of templates is set up. The products' pages use the default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Syntax {
@@ -90,12 +99,12 @@ impl Template {
         Ok(Self { program: parser::parse(text, syntax)? })
     }
 
-    /// The page. A variable without a value is empty.
+    /// A variable without a value is empty.
     pub fn render(
         &self,
         values: &dyn Fn(&str) -> Option<Sanitized>,
         now: SystemTime,
-    ) -> Result<String, RenderError> {
+    ) -> Result<Rendered, RenderError> {
         Interpreter::new(&self.program, values, now).render()
     }
 }

@@ -21,7 +21,7 @@ fn try_render(template: &str, pairs: &[(&str, &str)]) -> Result<String, String> 
         let (_, value) = pairs.iter().find(|(known, _)| *known == name)?;
         Sanitized::new(Kind::Token, value)
     };
-    parsed.render(&value, now()).map_err(|error| error.to_string())
+    parsed.render(&value, now()).map(|rendered| rendered.page).map_err(|error| error.to_string())
 }
 
 fn error(template: &str) -> String {

@@ -7,7 +7,7 @@ mod flow;
 mod range;
 mod variable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ use super::filters::Filter;
 use super::pattern::Patterns;
 use super::text::Text;
 use super::value::{Exception, Heap, Value};
-use super::{MAX_PAGE_BYTES, RenderError};
+use super::{MAX_PAGE_BYTES, RenderError, Rendered};
 use crate::handler::page::sanitized::Sanitized;
 
 /// Steps of one page: a statement, an expression, a list's item, or 16 bytes of text.
@@ -61,6 +61,7 @@ pub(super) struct Interpreter<'t> {
     scopes: Vec<BTreeMap<String, Value>>,
     /// what the profile gave
     given: BTreeMap<String, Value>,
+    missing: BTreeSet<String>,
     filters: BTreeMap<String, Filter>,
     pub(super) patterns: Patterns,
     work: usize,
@@ -88,6 +89,7 @@ impl<'t> Interpreter<'t> {
             heap,
             scopes: vec![scope],
             given: BTreeMap::new(),
+            missing: BTreeSet::new(),
             filters: BTreeMap::new(),
             patterns: Patterns::default(),
             work: 0,
@@ -96,7 +98,7 @@ impl<'t> Interpreter<'t> {
         }
     }
 
-    pub(super) fn render(mut self) -> Result<String, RenderError> {
+    pub(super) fn render(mut self) -> Result<Rendered, RenderError> {
         let mut page = Text::default();
         let program = self.program;
         match self.run(&program.body, &mut page) {
@@ -111,7 +113,7 @@ impl<'t> Interpreter<'t> {
         if page.len() > MAX_PAGE_BYTES {
             return Err(RenderError::TooLong { line: self.line });
         }
-        Ok(page)
+        Ok(Rendered { page, missing: self.missing })
     }
 
     /// Counts steps; a page that takes too many is given up.

@@ -10,6 +10,11 @@ use crate::handler::page::template::text::Text;
 use crate::handler::page::template::value::{Entry, Hash, HashId, IteratorId, ListId, Value};
 use crate::handler::page::template::{date, methods};
 
+/// Variables that the language itself sets in some places.
+const OWN_NAMES: [&str; 5] = ["component", "content", "error", "import", "loop"];
+/// Names that are noted as missing.
+const MAX_MISSING: usize = 32;
+
 /// Names that templates may neither read nor write.
 pub(super) fn is_private(name: &str) -> bool {
     name.starts_with(['_', '.'])
@@ -116,7 +121,18 @@ impl Interpreter<'_> {
                 let step = Number::Whole(if name == "inc" { 1 } else { -1 });
                 Ok(Value::Number(number.to_number().add(step)))
             }
+            (Value::Undefined, _) => {
+                self.note_missing(name);
+                Ok(Value::Undefined)
+            }
             (value, _) => Ok(value),
+        }
+    }
+
+    fn note_missing(&mut self, name: &str) {
+        let is_known = self.program.assigned.contains(name) || OWN_NAMES.contains(&name);
+        if !is_known && self.missing.len() < MAX_MISSING {
+            self.missing.insert(name.to_owned());
         }
     }
 

@@ -162,13 +162,23 @@ impl Parser {
     }
 
     /// What stands left of `=`.
-    pub(super) fn target(&self, expression: Expression) -> Result<Path, TemplateError> {
-        if let Expression::Variable(path) = expression {
-            return Ok(path);
+    pub(super) fn target(&mut self, expression: Expression) -> Result<Path, TemplateError> {
+        let path = if let Expression::Variable(path) = expression {
+            path
+        } else if let Expression::Literal(_) = expression {
+            vec![Element { name: expression, arguments: None }]
+        } else {
+            return Err(self.error("'=' is not supported here"));
+        };
+        if let Some(first) = path.first() {
+            self.note_assigned(&first.name);
         }
-        if let Expression::Literal(_) = expression {
-            return Ok(vec![Element { name: expression, arguments: None }]);
+        Ok(path)
+    }
+
+    pub(super) fn note_assigned(&mut self, name: &Expression) {
+        if let Expression::Literal(name) = name {
+            self.program.assigned.insert(name.as_str().to_owned());
         }
-        Err(self.error("'=' is not supported here"))
     }
 }

@@ -254,6 +254,7 @@ impl Parser {
             vec![self.made(action)]
         };
         self.loops = loops;
+        self.program.assigned.extend(parameters.iter().flatten().chain([&name]).cloned());
         Ok(Action::Macro(name, Arc::new(Macro { parameters, body })))
     }
 
@@ -263,6 +264,7 @@ impl Parser {
         match name {
             Some(Expression::Literal(name)) if ["date", "Date"].contains(&name.as_str()) => {
                 let variable = alias.unwrap_or(Expression::Literal(name));
+                self.note_assigned(&variable);
                 Ok(Action::UseDate { variable, arguments })
             }
             Some(Expression::Literal(name)) => {
