@@ -3,6 +3,7 @@
 pub mod address;
 mod compare;
 mod difference;
+mod gate;
 pub mod keys;
 pub mod layers;
 pub mod page;

@@ -5,6 +5,7 @@ pub mod body;
 pub mod browser;
 pub mod compress;
 pub mod drain;
+mod error_format;
 pub mod pack;
 pub mod phrase;
 pub mod refusal;

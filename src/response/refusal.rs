@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
-use serde_json::json;
 
 use super::body::{self, Body};
+pub use super::error_format::Form;
 use super::phrase;
 use crate::gate::Denial;
 use crate::handler::page::worker::PageUnavailable;
@@ -21,41 +21,6 @@ use crate::upstream::UpstreamError;
 use crate::upstream::nodes::UnknownNode;
 use crate::upstream::peer::PeerError;
 use crate::watched_file::FileError;
-
-/// In which form the client expects to be told.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Form {
-    /// pages and files
-    Text,
-    /// `{"data":null,"message":…}`
-    Json,
-    /// always 200, with `success` and `status` in the body
-    ExtJs,
-}
-
-impl Form {
-    /// By the raw path, so that it is known even where the path cannot be read.
-    pub fn of(path: &str) -> Self {
-        match path.strip_prefix("/api2/").map(|rest| rest.split('/').next().unwrap_or_default()) {
-            Some("json") => Self::Json,
-            Some("extjs") => Self::ExtJs,
-            Some(_) | None => Self::Text,
-        }
-    }
-
-    /// The type and the text of a body that tells of a failure.
-    pub fn failure(self, status: StatusCode, message: &str) -> (&'static str, String) {
-        match self {
-            Self::Text => ("text/plain;charset=UTF-8", format!("{message}\n")),
-            Self::Json => (JSON, json!({ "data": null, "message": message }).to_string()),
-            Self::ExtJs => {
-                let told =
-                    json!({ "data": null, "success": 0, "status": status.as_u16(), "message": message });
-                (JSON, told.to_string())
-            }
-        }
-    }
-}
 
 /// Everything that keeps a request from its answer.
 #[derive(Debug, thiserror::Error)]
@@ -293,7 +258,6 @@ impl Refusal {
 
 /// The status by which nginx and others log that a client closed its connection before it had its answer.
 const CLIENT_LEFT: u16 = 499;
-const JSON: &str = "application/json;charset=UTF-8";
 
 /// `301` for what may be repeated as GET, `308` for the rest (RFC 9110 section 15.4).
 pub fn redirect(method: &Method, location: HeaderValue) -> Response<Body> {
@@ -339,13 +303,5 @@ mod tests {
         for (refusal, status) in cases {
             assert_eq!(refusal.into_response(Form::ExtJs).status().as_u16(), status);
         }
-    }
-
-    #[test]
-    fn the_form_follows_the_format() {
-        assert_eq!(Form::of("/api2/json/x"), Form::Json);
-        assert_eq!(Form::of("/api2/extjs"), Form::ExtJs);
-        assert_eq!(Form::of("/api2/html/x"), Form::Text);
-        assert_eq!(Form::of("/x"), Form::Text);
     }
 }

@@ -1,0 +1,79 @@
+//! The `[product.gate]` part of a profile: credentials.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Who may pass (`gate/`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    pub cookie: String,
+    pub api_token: Option<String>,
+    pub csrf_header: String,
+    pub csrf_secret: PathBuf,
+    /// the reason given for every ticket that is refused, whatever is wrong with it
+    pub invalid: String,
+    pub schemes: Vec<Scheme>,
+    /// where a refused login under the same `/api2/FORMAT/` is sent to
+    pub login_page: Option<String>,
+    /// longest `USER@REALM`, in bytes
+    pub user_length: usize,
+    /// `METHOD PATH` that need no login, exact
+    pub open: Vec<String>,
+    /// `METHOD PATTERN` that need no CSRF token
+    #[serde(default)]
+    pub csrf_exempt: Vec<String>,
+    pub ticket: Vec<TicketKind>,
+}
+
+/// Signature schemes, tried in the profile's order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheme {
+    Pkcs1Sha1,
+    Pkcs1Sha256,
+    PssSha256,
+}
+
+/// One kind of login ticket. Ages in seconds, both ends exclusive.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketKind {
+    pub prefix: String,
+    pub key: PathBuf,
+    /// the key before the last rotation
+    pub old_key: Option<PathBuf>,
+    /// seconds after which a key is due for rotation; limits how old a ticket of it may be
+    pub key_lifetime: Option<i64>,
+    #[serde(default = "TicketKind::default_min_age")]
+    pub min_age: i64,
+    #[serde(default = "TicketKind::default_max_age")]
+    pub max_age: i64,
+    /// the ticket names a mail address; its user is `ADDRESS@REALM`
+    pub realm: Option<String>,
+    /// read `max_age` in days from a file of sections
+    pub lifetime: Option<Lifetime>,
+    /// the query parameter of a page that may bring such a ticket, where the request has no cookie
+    pub link: Option<String>,
+}
+
+impl TicketKind {
+    fn default_min_age() -> i64 {
+        -300
+    }
+
+    fn default_max_age() -> i64 {
+        7200
+    }
+}
+
+/// `key` of the first `section` in `file`, in days.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifetime {
+    pub file: PathBuf,
+    pub section: String,
+    pub key: String,
+    pub default: i64,
+}

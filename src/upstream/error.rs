@@ -1,0 +1,65 @@
+//! Why an upstream gave no answer.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use crate::status::counters;
+use crate::status::labels::Phase;
+
+/// Why there is no answer from an upstream: who, doing what, for how long.
+#[derive(Clone, Debug)]
+pub struct UpstreamError {
+    pub phase: Phase,
+    /// the address or the node, as the admin knows it
+    pub upstream: String,
+    pub elapsed: Duration,
+    pub cause: String,
+}
+
+impl UpstreamError {
+    pub(super) fn new(
+        phase: Phase,
+        upstream: &impl ToString,
+        started: Instant,
+        cause: impl Into<String>,
+    ) -> Self {
+        counters::upstream_failed(phase);
+        Self { phase, upstream: upstream.to_string(), elapsed: started.elapsed(), cause: cause.into() }
+    }
+
+    /// The pseudo statuses that clients of the original know.
+    pub fn status(&self) -> StatusCode {
+        let code = match self.phase {
+            Phase::Connect => 595,
+            Phase::Handshake | Phase::Answer => 596,
+            Phase::Body => 597,
+            Phase::Parse => 599,
+        };
+        StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
+    }
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match self.phase {
+            Phase::Connect => "connecting",
+            Phase::Handshake => "TLS handshake",
+            Phase::Answer => "waiting for the answer",
+            Phase::Body => "reading the body",
+            Phase::Parse => "reading the answer",
+        };
+        let seconds = self.elapsed.as_secs_f64();
+        write!(f, "{} ({phase}, upstream {}, after {seconds:.3} s)", self.cause, self.upstream)
+    }
+}
+
+impl std::error::Error for UpstreamError {}
+
+/// The system's words without Rust's "(os error N)".
+pub fn io_message(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
