@@ -56,7 +56,7 @@ pub struct Config {
     /// the port that the profile alone would listen on
     pub own_port: u16,
     pub problems: Vec<Problem>,
-    /// all files that settings are read from, whether they exist or not
+    /// all files that settings and routes are read from, whether they exist or not
     pub files: Vec<PathBuf>,
     /// each key of `keys::KEYS` with its winning value and layer
     pub effective: Vec<(&'static str, Found)>,
@@ -97,7 +97,8 @@ impl Config {
     pub fn load(profile: &str, options: &Options) -> Result<Self, Vec<Problem>> {
         let (text, path) = profile_text(profile).map_err(|problem| vec![problem])?;
         let (product, mut layers) = read_profile(&text, path.as_deref()).map_err(|problem| vec![problem])?;
-        let route_table = route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
+        let (route_table, table_file) =
+            route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
         let own_port = layers.find("listen.port").text.parse().unwrap_or_default();
         let root = &options.root;
         let settings_file = |directory: &str| root.path(format!("{directory}/{}.toml", product.name));
@@ -120,7 +121,8 @@ impl Config {
         if let Some(path) = &path {
             name_the_profile(path, &mut problems);
         }
-        let files = [path, Some(package_file), legacy_file, Some(site_file)].into_iter().flatten().collect();
+        let files = [path, table_file, Some(package_file), legacy_file, Some(site_file)];
+        let files = files.into_iter().flatten().collect();
         let effective = keys::KEYS.iter().map(|key| (key.name, effective(key, &layers, &settings))).collect();
         let root = root.clone();
         let listener_keys = listener_keys(&layers);
@@ -231,16 +233,20 @@ fn likely_profile(wrong: &str) -> Option<String> {
     })
 }
 
-/// A route table lies beside its profile; a profile of one's own may name a built-in table.
-fn route_table(product: &Product, profile: Option<&Path>) -> Result<Option<String>, Problem> {
-    let Some(name) = &product.routes else { return Ok(None) };
+/// A route table lies beside its profile, and its path is returned; a profile of one's own may name a built-in table.
+fn route_table(
+    product: &Product,
+    profile: Option<&Path>,
+) -> Result<(Option<String>, Option<PathBuf>), Problem> {
+    let Some(name) = &product.routes else { return Ok((None, None)) };
     let beside = profile.and_then(Path::parent).map(|folder| folder.join(name)).filter(|path| path.exists());
     if let Some(path) = beside {
         let unreadable = |error| Problem::file_error(&path, format!("cannot be read: {error}"));
-        return std::fs::read_to_string(&path).map(Some).map_err(unreadable);
+        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+        return Ok((Some(text), Some(path)));
     }
     match name.to_str().and_then(built_in_file) {
-        Some(text) => Ok(Some(text.to_owned())),
+        Some(text) => Ok((Some(text.to_owned()), None)),
         None => Err(Problem::error(Origin::Profile, "product.routes", format!("no file {}", name.display()))),
     }
 }

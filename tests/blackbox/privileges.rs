@@ -205,6 +205,83 @@ fn check_names_the_keys_that_the_user_cannot_read() {
     assert!(outcome.stderr.contains("etc/pve is closed to it)"), "{outcome:?}");
 }
 
+/// A file that is read while serving, besides keys: with the class of routes that a listener serves.
+#[test]
+fn check_names_product_files_that_the_user_cannot_read() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::pve();
+    Command::new("chmod").arg("0755").arg(site.root()).status().unwrap();
+    let profile = profile(&site);
+    let root = site.root().to_str().unwrap();
+    let text = std::fs::read_to_string(&profile).unwrap();
+    let more = format!(
+        r#"
+        [[product.gate.ticket]]
+        prefix = "QUAR"
+        key = "{root}/etc/pve/authkey.pub"
+        lifetime = {{ file = "{root}/product.conf", section = "spam", key = "lifetime", default = 7 }}
+        [product.nodes]
+        file = "{root}/etc/members"
+        format = "members"
+        certificates = ["{root}/etc/{{node}}/custom.pem", "{root}/etc/{{node}}/ssl.pem"]
+        [product.class.quarantine]
+        calls = ["POST /access/ticket"]
+        login = {{ call = "POST /access/ticket", realm = "quarantine", realm_file = "{root}/realms.conf" }}
+        [product.variable.consent]
+        kind = "encoded"
+        from = [{{ section = {{ file = "{root}/consent.conf", section = "a", key = "b" }} }}]
+        [product.variable.language]
+        kind = "word"
+        from = [{{ match = {{ file = "{root}/datacenter.cfg", pattern = "^language: (.*)$" }} }}]
+        [[product.file]]
+        url = "/favicon.ico"
+        path = "{root}/favicon.ico"
+        "#
+    );
+    let member = r#"{"nodename":"node1","nodelist":{"node1":{"id":1},"node2":{"id":2}}}"#;
+    site.write("/etc/members", member);
+    let listener =
+        "\n[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+    let check = |listener: &str| {
+        std::fs::write(&profile, format!("{text}{more}{listener}")).unwrap();
+        Outcome::of(&mut command(&["check", &profile, "--set", "user=nobody"]))
+    };
+    let realms = "/realms.conf";
+    for (file, is_error, consequence) in [
+        (
+            realms,
+            true,
+            "logins at a listener with a class of routes fail unless the user name ends in the realm",
+        ),
+        ("/product.conf", true, "requests fail within a minute of the start"),
+        ("/etc/node2/ssl.pem", true, "requests to this node fail"),
+        ("/consent.conf", false, "pages are rendered without the values in it"),
+        ("/datacenter.cfg", false, "pages are rendered without the values in it"),
+        ("/favicon.ico", false, "browsers cannot load it"),
+    ] {
+        site.write(file, "x");
+        Command::new("chmod").arg("0600").arg(site.path(file)).status().unwrap();
+        let outcome = check(listener);
+        assert_eq!(outcome.code, i32::from(is_error), "{file}: {outcome:?}");
+        let severity = if is_error { "" } else { "warning: " };
+        let path = site.path(file);
+        outcome.complains(&format!(
+            "{}: {severity}user 'nobody' cannot read it (mode 0600): {consequence}",
+            path.display()
+        ));
+        if file == realms {
+            // Without a listener of this class nothing reads the file.
+            let outcome = check("");
+            assert_eq!(outcome.code, 0, "{outcome:?}");
+            assert!(!outcome.stderr.contains("cannot read"), "{outcome:?}");
+        }
+        Command::new("chmod").arg("0644").arg(&path).status().unwrap();
+    }
+    assert!(!check(listener).stderr.contains("cannot read"));
+}
+
 /// Root reads them at the start; the user that serves reads them at each reload.
 #[test]
 fn check_names_settings_that_the_user_cannot_read() {
