@@ -5,6 +5,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,13 +35,18 @@ pub struct WatchedFile<T> {
     /// how long one look is good
     life: Duration,
     seen: Mutex<Seen<T>>,
+    progress: Arc<Progress<T>>,
     /// who looks: a cluster's file system may never answer
     deputy: Deputy,
 }
 
+/// What the deputy has done, also where nobody waited for it: contents that take long are parsed once, not for each look.
+struct Progress<T> {
+    last: Mutex<Option<Arc<Reading<T>>>>,
+    is_parsing: AtomicBool,
+}
+
 struct Seen<T> {
-    /// the last good contents
-    good: Option<Arc<Reading<T>>>,
     /// what counts since the last look, and when that was
     last: Option<(Instant, Result<Snapshot<T>, FileError>)>,
     /// when the file system last answered
@@ -50,7 +56,8 @@ struct Seen<T> {
 struct Reading<T> {
     stamp: Stamp,
     bytes: Vec<u8>,
-    value: Arc<T>,
+    /// or what is wrong with the bytes, which is remembered alike: anybody may ask for a broken page
+    parsed: Result<Arc<T>, Arc<str>>,
     /// whether the stamp can be trusted
     settled: bool,
     modified: SystemTime,
@@ -87,6 +94,8 @@ pub enum FileError {
     Malformed { path: Arc<Path>, message: Arc<str> },
     #[error("{}: the file system does not answer", path.display())]
     Silent { path: Arc<Path> },
+    #[error("{}: parsing it takes longer than {} ms", path.display(), MOMENT.as_millis())]
+    Slow { path: Arc<Path> },
 }
 
 impl FileError {
@@ -98,9 +107,10 @@ impl FileError {
 impl<T: Send + Sync + 'static> WatchedFile<T> {
     /// Parses again when size, inode or time of change differ.
     pub fn new(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {
-        let seen = Mutex::new(Seen { good: None, last: None, answered: None });
+        let seen = Mutex::new(Seen { last: None, answered: None });
+        let progress = Arc::new(Progress { last: Mutex::new(None), is_parsing: AtomicBool::new(false) });
         let deputy = Deputy::default();
-        Self { path: path.into(), parse, always_read: false, life: Duration::ZERO, seen, deputy }
+        Self { path: path.into(), parse, always_read: false, life: Duration::ZERO, seen, progress, deputy }
     }
 
     /// Parses again when the bytes differ: for files whose time of change lies.
@@ -134,7 +144,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     pub fn read_ahead(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..LOOKS_AHEAD {
-            if !matches!(self.look(&mut seen), Err(FileError::Silent { .. })) {
+            if !matches!(self.look(&mut seen), Err(FileError::Silent { .. } | FileError::Slow { .. })) {
                 break;
             }
         }
@@ -161,17 +171,13 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         let look = Look {
             path: Arc::clone(&self.path),
             parse: self.parse,
-            trusted: seen.good.clone().filter(|_| !self.always_read),
-            before: seen.good.clone(),
+            trusts_stamp: !self.always_read,
+            progress: Arc::clone(&self.progress),
         };
         let outcome = match self.deputy.send(MOMENT, move || look.run()) {
             Some(outcome) => {
                 seen.answered = Some(Instant::now());
-                outcome.map(|reading| {
-                    let snapshot = Snapshot { value: Arc::clone(&reading.value), modified: reading.modified };
-                    seen.good = Some(reading);
-                    snapshot
-                })
+                outcome.and_then(|reading| self.snapshot(&reading))
             }
             None => self.remembered(seen),
         };
@@ -179,13 +185,27 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         outcome
     }
 
-    /// What counts while the file system is silent: for a while, what it said last.
+    fn snapshot(&self, reading: &Reading<T>) -> Result<Snapshot<T>, FileError> {
+        match &reading.parsed {
+            Ok(value) => Ok(Snapshot { value: Arc::clone(value), modified: reading.modified }),
+            Err(message) => {
+                Err(FileError::Malformed { path: Arc::clone(&self.path), message: Arc::clone(message) })
+            }
+        }
+    }
+
+    /// What counts while a look does not come back: for a while, the outcome of the last one that did.
     fn remembered(&self, seen: &Seen<T>) -> Result<Snapshot<T>, FileError> {
-        tracing::debug!(file = %self.path.display(), "the file system does not answer");
-        let silent = || Err(FileError::Silent { path: Arc::clone(&self.path) });
+        let path = Arc::clone(&self.path);
+        let error = if self.progress.is_parsing.load(Ordering::Acquire) {
+            FileError::Slow { path }
+        } else {
+            FileError::Silent { path }
+        };
+        tracing::debug!("{error}");
         match &seen.last {
             Some((_, outcome)) if seen.answered.is_some_and(|at| at.elapsed() < GRACE) => outcome.clone(),
-            Some(_) | None => silent(),
+            Some(_) | None => Err(error),
         }
     }
 }
@@ -194,36 +214,47 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
 struct Look<T> {
     path: Arc<Path>,
     parse: fn(&[u8]) -> Result<T, String>,
-    /// good as long as the stamp is the same
-    trusted: Option<Arc<Reading<T>>>,
-    /// good as long as the bytes are the same
-    before: Option<Arc<Reading<T>>>,
+    /// whether the last reading is good as long as the stamp is the same; else as long as the bytes are
+    trusts_stamp: bool,
+    progress: Arc<Progress<T>>,
 }
 
 impl<T> Look<T> {
     fn run(self) -> Result<Arc<Reading<T>>, FileError> {
         let unreadable =
             |source| FileError::Unreadable { path: Arc::clone(&self.path), source: Arc::new(source) };
+        let last = self.progress.last();
         let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
         let stamp = Stamp::of(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
-        let is_fresh = |reading: &Arc<Reading<T>>| {
+        let is_fresh = |reading: &&Arc<Reading<T>>| {
             reading.settled && reading.stamp == stamp && reading.read_at.elapsed() < STAMP_COUNTS
         };
-        if let Some(reading) = self.trusted.filter(is_fresh) {
-            return Ok(reading);
+        if let Some(reading) = last.as_ref().filter(|_| self.trusts_stamp).filter(is_fresh) {
+            return Ok(Arc::clone(reading));
         }
         let bytes = read_bounded(&self.path).map_err(unreadable)?;
-        let value = match self.before {
-            Some(reading) if reading.bytes == bytes => Arc::clone(&reading.value),
-            _ => Arc::new((self.parse)(&bytes).map_err(|message| FileError::Malformed {
-                path: Arc::clone(&self.path),
-                message: message.into(),
-            })?),
+        let parsed = match last {
+            Some(reading) if reading.bytes == bytes => reading.parsed.clone(),
+            _ => self.progress.parse(self.parse, &bytes),
         };
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > CLOCK_TICK);
-        let read_at = Instant::now();
-        Ok(Arc::new(Reading { stamp, bytes, value, settled, modified, read_at }))
+        let reading = Arc::new(Reading { stamp, bytes, parsed, settled, modified, read_at: Instant::now() });
+        *self.progress.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&reading));
+        Ok(reading)
+    }
+}
+
+impl<T> Progress<T> {
+    fn last(&self) -> Option<Arc<Reading<T>>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn parse(&self, parse: fn(&[u8]) -> Result<T, String>, bytes: &[u8]) -> Result<Arc<T>, Arc<str>> {
+        self.is_parsing.store(true, Ordering::Release);
+        let parsed = parse(bytes).map(Arc::new).map_err(Arc::from);
+        self.is_parsing.store(false, Ordering::Release);
+        parsed
     }
 }
 
@@ -248,6 +279,8 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     fn length(bytes: &[u8]) -> Result<String, String> {
@@ -292,6 +325,70 @@ mod tests {
         let file = WatchedFile::new(path, length);
         let first = file.current().unwrap().value;
         assert!(Arc::ptr_eq(&first, &file.current().unwrap().value));
+    }
+
+    #[test]
+    fn a_broken_old_file_is_parsed_once() {
+        static PARSED: AtomicUsize = AtomicUsize::new(0);
+        fn broken(_: &[u8]) -> Result<String, String> {
+            PARSED.fetch_add(1, Ordering::Relaxed);
+            Err("broken".into())
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("template");
+        for contents in ["one", "three"] {
+            std::fs::write(&path, contents).unwrap();
+            let old = SystemTime::now() - Duration::from_hours(1);
+            std::fs::File::open(&path).unwrap().set_modified(old).unwrap();
+            let file = WatchedFile::new(path.clone(), broken);
+            let again = WatchedFile::by_content(path.clone(), broken);
+            PARSED.store(0, Ordering::Relaxed);
+            for _ in 0..20 {
+                let error = file.current().err().unwrap();
+                assert!(error.to_string().ends_with(": broken"), "{error}");
+            }
+            assert_eq!(PARSED.load(Ordering::Relaxed), 1, "{contents}");
+            for _ in 0..20 {
+                assert!(again.current().is_err());
+            }
+            assert_eq!(PARSED.load(Ordering::Relaxed), 2, "{contents}");
+        }
+    }
+
+    #[test]
+    fn a_broken_file_that_is_mended_is_good() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("template");
+        std::fs::write(&path, "").unwrap();
+        let file = WatchedFile::new(path.clone(), length);
+        assert!(matches!(file.current(), Err(FileError::Malformed { .. })));
+        std::fs::write(&path, "good").unwrap();
+        assert_eq!(*file.current().unwrap().value, "good");
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(file.current(), Err(FileError::Malformed { .. })));
+    }
+
+    #[test]
+    fn contents_that_parse_slowly_are_parsed_once() {
+        static PARSED: AtomicUsize = AtomicUsize::new(0);
+        fn slow(bytes: &[u8]) -> Result<String, String> {
+            PARSED.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(MOMENT * 3);
+            length(bytes)
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("template");
+        std::fs::write(&path, "one").unwrap();
+        let file = WatchedFile::new(path, slow);
+        let error = file.current().err().unwrap();
+        assert!(matches!(error, FileError::Slow { .. }), "{error}");
+        assert!(error.to_string().ends_with("/template: parsing it takes longer than 300 ms"), "{error}");
+        let asked = Instant::now();
+        while file.current().map_or(true, |snapshot| *snapshot.value != "one") {
+            assert!(asked.elapsed() < GRACE);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(PARSED.load(Ordering::Relaxed), 1);
     }
 
     #[test]

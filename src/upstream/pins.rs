@@ -110,7 +110,9 @@ impl Pins {
             match file.current() {
                 Ok(snapshot) => return Ok(*snapshot.value),
                 Err(FileError::Unreadable { .. }) => (),
-                Err(error @ (FileError::Malformed { .. } | FileError::Silent { .. })) => {
+                Err(
+                    error @ (FileError::Malformed { .. } | FileError::Silent { .. } | FileError::Slow { .. }),
+                ) => {
                     return Err(error.into());
                 }
             }

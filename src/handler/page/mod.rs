@@ -73,6 +73,8 @@ pub enum PageError {
     Missing { name: String },
     #[error("the template '{name}' of this page cannot be read")]
     Unreadable { name: String },
+    #[error("the template '{name}' of this page takes too long to parse")]
+    Slow { name: String },
     #[error("the template '{name}' of this page, {message}")]
     Unsupported { name: String, message: String },
     #[error("the template '{name}' of this page, {message}")]
@@ -243,6 +245,7 @@ impl TemplateFile {
             }
             error if error.is_missing() => PageError::Missing { name },
             FileError::Unreadable { .. } | FileError::Silent { .. } => PageError::Unreadable { name },
+            FileError::Slow { .. } => PageError::Slow { name },
         }
     }
 }
