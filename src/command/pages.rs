@@ -10,7 +10,7 @@ use super::compare::client::{Answer, Header, Server};
 use super::compare::content::Content;
 use super::{NOT_RUNNING, fail, load, say};
 use crate::acl::PeerIp;
-use crate::config::page::{Choice, Page, Source};
+use crate::config::page::Page;
 use crate::config::product::Product;
 use crate::config::settings::{ClientCertificates, ListenAddress};
 use crate::config::{Config, Options};
@@ -90,30 +90,16 @@ fn address(config: &Config) -> Result<IpAddr, String> {
     }
 }
 
-/// A request for each template: the query that the profile's conditions ask for.
+/// A request for each template that a query leads to.
 fn targets(product: &Product) -> Vec<String> {
-    let target = |page: &Page, choice: &Choice| {
-        let parameters: Option<Vec<_>> =
-            choice.when.iter().map(|it| Some(format!("{}=1", parameter(product, it.variable())?))).collect();
-        let parameters = parameters?.join("&");
-        Some(if parameters.is_empty() { page.url.clone() } else { format!("{}?{parameters}", page.url) })
+    let of_page = |page: &Page| {
+        let targets = page.template.iter().map(|choice| choice.target(&page.url, &product.variable));
+        targets.flatten().collect::<Vec<_>>()
     };
-    let mut targets: Vec<_> = product
-        .page
-        .iter()
-        .flat_map(|page| page.template.iter().filter_map(move |choice| target(page, choice)))
-        .collect();
+    let mut targets: Vec<_> = product.page.iter().flat_map(of_page).collect();
     targets.sort();
     targets.dedup();
     targets
-}
-
-/// The query parameter that sets a variable; `None` where only something else does, such as a cookie.
-fn parameter<'p>(product: &'p Product, variable: &str) -> Option<&'p str> {
-    let sources = &product.variable.get(variable)?.from;
-    sources
-        .iter()
-        .find_map(|source| if let Source::Query(name) = source { Some(name.as_str()) } else { None })
 }
 
 /// A page is html with something in it. The error says whether nothing answers at all.

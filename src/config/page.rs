@@ -1,5 +1,6 @@
 //! The pages of a profile: their templates, and where the variables in them come from.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -20,6 +21,22 @@ pub struct Choice {
     pub file: PathBuf,
     #[serde(default)]
     pub when: Vec<Condition>,
+}
+
+impl Choice {
+    /// The request that gets this template from the page at `url`: with the query that its conditions ask for. `None`
+    /// where only something else fulfils them, such as a cookie.
+    pub fn target(&self, url: &str, variables: &BTreeMap<String, Variable>) -> Option<String> {
+        let parameter = |condition: &Condition| {
+            let sources = &variables.get(condition.variable())?.from;
+            sources.iter().find_map(|source| {
+                if let Source::Query(name) = source { Some(format!("{name}=1")) } else { None }
+            })
+        };
+        let parameters: Option<Vec<_>> = self.when.iter().map(parameter).collect();
+        let query = parameters?.join("&");
+        Some(if query.is_empty() { url.to_owned() } else { format!("{url}?{query}") })
+    }
 }
 
 /// What a variable must be for a template.

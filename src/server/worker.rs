@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::accept::{Accepting, Sockets};
 use crate::config::settings::BackendAddress;
 use crate::engine::Engine;
+use crate::handler::page::worker::page_worker;
 use crate::process::log_context;
 use crate::response::refusal::Refusal;
 use crate::route::Route;
@@ -45,7 +46,7 @@ pub struct Worker {
 impl Worker {
     fn new(engine: Arc<Engine>, ends: Ends) -> Self {
         let (daemon, unprivileged) = upstreams(&engine);
-        let pages = page_worker(&engine);
+        let pages = page_worker(&engine.config);
         let Ends { stop, tasks } = ends;
         Self {
             generation: 0,
@@ -63,7 +64,7 @@ impl Worker {
     /// The same worker under the next configuration.
     fn with(&self, engine: Arc<Engine>) -> Self {
         let (daemon, unprivileged) = upstreams(&engine);
-        let pages = page_worker(&engine);
+        let pages = page_worker(&engine.config);
         Self {
             generation: self.generation.wrapping_add(1),
             engine,
@@ -115,12 +116,6 @@ fn upstreams(engine: &Engine) -> (Upstream, Option<Upstream>) {
         to(address, upstreams::worker()).or_else(settings.backend.address.clone(), upstreams::daemon())
     };
     (to(&settings.backend.address, upstreams::daemon()), settings.unprivileged.as_ref().map(or_daemon))
-}
-
-fn page_worker(engine: &Engine) -> Option<Upstream> {
-    let settings = &engine.config.settings;
-    let address = settings.unprivileged.clone()?;
-    Some(Upstream::local(address, false, settings.timeout, upstreams::worker()))
 }
 
 /// A worker thread as its connections know it: the configuration may be another one with each request.

@@ -106,12 +106,20 @@ fn missing_files(engine: &Engine) -> Vec<Problem> {
             problems.push(Problem::warning(Origin::Profile, "product.directory", message));
         }
     }
-    problems.extend(engine.pages.problems());
+    problems.extend(page_problems(engine));
     if let Some(error) = engine.uploads.as_ref().and_then(Uploads::problem) {
         let message = format!("no upload is possible: {error}");
         problems.push(Problem::warning(Origin::Profile, "product.upload.spool", message));
     }
     problems
+}
+
+/// Pages that fail for users: the worker is asked for what nodegate cannot render.
+fn page_problems(engine: &Engine) -> Vec<Problem> {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(engine.pages.tried_problems(engine)),
+        Err(_) => engine.pages.problems(),
+    }
 }
 
 /// Whether the addresses to listen on are those of this machine; a port may be in use by the running daemon.

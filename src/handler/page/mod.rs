@@ -54,6 +54,8 @@ struct Page {
 
 struct Choice {
     when: Vec<Condition>,
+    /// a request that this template is for
+    target: Option<String>,
     template: Arc<TemplateFile>,
 }
 
@@ -106,7 +108,8 @@ impl Pages {
                 let template = templates
                     .entry(&choice.file)
                     .or_insert_with(|| Arc::new(TemplateFile::new(config.root.path(&choice.file))));
-                choices.push(Choice { when: choice.when.clone(), template: Arc::clone(template) });
+                let target = choice.target(&page.url, &product.variable);
+                choices.push(Choice { when: choice.when.clone(), target, template: Arc::clone(template) });
             }
             pages.push(Page { url: page.url.clone(), choices });
         }

@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::gate::{Login, credential, joined};
 use crate::handler::trace;
 use crate::response::body::Body;
+use crate::status::upstreams;
 use crate::target::query_parameters;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{Answer, Upstream, UpstreamError};
@@ -70,7 +71,7 @@ pub struct PageUnavailable {
 
 /// Why there is no page from the worker.
 #[derive(Debug, thiserror::Error)]
-enum WorkerError {
+pub(super) enum WorkerError {
     #[error("the request target is malformed")]
     Target,
     #[error("{0}")]
@@ -155,6 +156,12 @@ impl PageWorker {
     }
 }
 
+/// The worker that renders pages, where one is set. The daemon is no spare of it, for it serves no pages.
+pub fn page_worker(config: &Config) -> Option<Upstream> {
+    let address = config.settings.unprivileged.clone()?;
+    Some(Upstream::local(address, false, config.settings.timeout, upstreams::worker()))
+}
+
 impl Pages {
     /// The answer of the worker to a page that failed here because of `cause`. Without one it is `draft`, a page with a
     /// gap, where there is that.
@@ -179,7 +186,7 @@ impl Pages {
         }
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         engine: &Engine,
         upstream: &Upstream,

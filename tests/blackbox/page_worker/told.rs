@@ -1,6 +1,8 @@
 //! Who is told of a page that cannot be rendered: the client, `check`, the log, and monitors.
 
-use super::{INDEX, MOBILE, TOMORROW, Worker, page, site, start};
+use std::time::{Duration, Instant};
+
+use super::{INDEX, MOBILE, TOMORROW, Worker, answer, lines, page, site, start};
 use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Outcome, Site};
 use nix::sys::signal::Signal;
@@ -46,14 +48,71 @@ fn check_fails_for_a_page_that_nobody_renders() {
     let (code, json) = Outcome::check_json(&site, &[]);
     let problem = &json["problems"][0];
     assert_eq!((code, problem["key"].as_str()), (1, Some("product.page")), "{json}");
-    // With a worker it is a warning that says so, whether or not the worker runs now.
-    let outcome = Outcome::check(&site, &["backend.unprivileged=127.0.0.1:86"]);
-    assert_eq!(outcome.code, 0, "{outcome:?}");
-    let line = outcome.stderr.lines().find(|line| line.contains("page / cannot be rendered")).unwrap();
-    assert!(line.contains("product.page: warning: "), "{line}");
-    assert!(line.ends_with("; the worker at 127.0.0.1:86 is asked for it"), "{line}");
     site.write(INDEX, "good");
     assert_eq!(Outcome::check(&site, &[]).code, 0);
+}
+
+#[test]
+fn check_asks_the_worker_for_failing_pages() {
+    let (site, worker) = (site(), Worker::start(page("rendered")));
+    let line = |code: i32| {
+        let outcome = Outcome::check(&site, &[&worker.setting()]);
+        assert_eq!(outcome.code, code, "{outcome:?}");
+        outcome.stderr.lines().find(|line| line.contains("page / cannot be rendered")).unwrap().to_owned()
+    };
+    let rendered = line(0);
+    assert!(rendered.contains("product.page: warning: "), "{rendered}");
+    assert!(rendered.ends_with(&format!("; the worker at {} renders it", worker.address)), "{rendered}");
+    let head = worker.head();
+    assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{head}");
+    assert_eq!(lines(&head, "host"), ["localhost"]);
+    assert!(lines(&head, "cookie").is_empty(), "{head}");
+    for (given, cause) in [
+        (answer("500 no such template", "text/plain", ""), "it answered 500 no such template"),
+        (answer("200 OK", "application/json", "{}"), "its answer is not text/html"),
+        (page(""), "its answer is empty"),
+        (b"rubbish\r\n\r\n".to_vec(), "Invalid server response"),
+    ] {
+        worker.answers(given);
+        let failed = line(1);
+        assert!(failed.contains(" does not render GET / either: ") && failed.contains(cause), "{failed}");
+        assert!(!failed.contains("warning"), "{failed}");
+    }
+    // Each page of a template is asked for, with the query that leads to it.
+    worker.heads();
+    worker.answers(page("rendered"));
+    site.write(INDEX, "good");
+    site.write(MOBILE, TOMORROW);
+    let outcome = Outcome::check(&site, &[&worker.setting()]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(worker.head().starts_with("GET /?mobile=1 HTTP/1.1\r\n"));
+    // A worker that is not needed is not started by a request.
+    site.write(MOBILE, "good");
+    assert_eq!(Outcome::check(&site, &[&worker.setting()]).code, 0);
+    assert!(worker.heads().is_empty());
+}
+
+#[test]
+fn check_fails_for_a_worker_that_is_away() {
+    let site = site();
+    let line = |worker: &str| {
+        let outcome = Outcome::check(&site, &[&format!("backend.unprivileged={worker}")]);
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        outcome.stderr.lines().find(|line| line.contains("page / cannot be rendered")).unwrap().to_owned()
+    };
+    let gone = format!("127.0.0.1:{}", free_port());
+    let refused = line(&gone);
+    let cause =
+        format!("; the worker at {gone} takes no connection: Connection refused; it starts with nodegate");
+    assert!(refused.contains(&cause), "{refused}");
+    // It takes connections, and never answers: as a socket of systemd whose worker does not start. All pages together
+    // wait for it once.
+    site.write(MOBILE, TOMORROW);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let asked = Instant::now();
+    let timed_out = line(&silent.local_addr().unwrap().to_string());
+    assert!(timed_out.contains(" does not answer GET / within 10 s"), "{timed_out}");
+    assert!(asked.elapsed() < Duration::from_secs(19), "{:?}", asked.elapsed());
 }
 
 #[test]
@@ -70,7 +129,11 @@ fn a_missing_template_counts_where_its_package_is() {
     let outcome = Outcome::check(&site, &[]);
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.stderr.contains("product.page: page / (mobile) cannot be rendered: "), "{outcome:?}");
-    assert_eq!(Outcome::check(&site, &["backend.unprivileged=127.0.0.1:86"]).code, 0);
+    let worker = Worker::start(page("x"));
+    let outcome = Outcome::check(&site, &[&worker.setting()]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    // What is not installed, the worker does not have either.
+    assert!(worker.head().starts_with("GET /?mobile=1 "));
 }
 
 #[test]
