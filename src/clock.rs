@@ -222,6 +222,11 @@ impl Clock {
         self.left.load(Ordering::Relaxed)
     }
 
+    /// The client has given up this request.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     /// Returns when the client has left. For a future within the connection's own task, which the deadlines wake at least
     /// once a second.
     pub fn client_left(&self) -> impl Future<Output = ()> {

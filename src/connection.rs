@@ -23,7 +23,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use self::entrance::{Entered, log_without_request, turn_away};
@@ -281,7 +280,7 @@ fn joined(first: Bytes, second: Bytes) -> Bytes {
 }
 
 /// A connection that hyper has given up. Where a head was malformed, the client is told why.
-async fn explain<S: AsyncRead + AsyncWrite + Unpin>(
+async fn explain<S: ClientStream>(
     worker: &Worker,
     client: &Client,
     error: &hyper::Error,
@@ -300,18 +299,25 @@ async fn explain<S: AsyncRead + AsyncWrite + Unpin>(
             write_last_words(&mut stream, &answer).await;
         }
     }
-    if !is_body_broken(error) {
+    if is_body_broken(error) {
+        cut(&stream, client);
+    } else {
         linger(stream).await;
     }
 }
 
+/// Where the end of the connection is the end of the body, an answer that breaks off must not look complete. TLS shows it
+/// by itself: nothing says there that the end is meant.
+fn cut<S: ClientStream>(stream: &S, client: &Client) {
+    if client.tls.is_none()
+        && let Err(error) = stream.socket().set_zero_linger()
+    {
+        tracing::debug!(%error, "a connection could not be reset");
+    }
+}
+
 /// A client that kept us waiting.
-async fn turn_out<S: AsyncWrite + Unpin>(
-    worker: &Worker,
-    client: &Client,
-    mut left: Unclocked<S>,
-    cause: Expired,
-) {
+async fn turn_out<S: ClientStream>(worker: &Worker, client: &Client, mut left: Unclocked<S>, cause: Expired) {
     tracing::debug!(peer = %client.peer.address(), ?cause, "connection timed out");
     match cause {
         Expired::Head => {
@@ -321,7 +327,7 @@ async fn turn_out<S: AsyncWrite + Unpin>(
             say_last_words(&mut left.stream, &answer).await;
         }
         Expired::Idle | Expired::Quiet => say_last_words(&mut left.stream, b"").await,
-        Expired::Write => (),
+        Expired::Write => cut(&left.stream, client),
     }
 }
 

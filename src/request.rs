@@ -106,9 +106,13 @@ async fn answer_in_full(
         }
     };
     let waits = head.headers.contains_key(EXPECT);
-    drain::start(body, waits, &client.connection_clock);
+    let unread = drain::start(body, waits, &client.connection_clock);
+    if unread.is_some() && !response.headers().contains_key(CONNECTION) {
+        // Neither side can tell whether the body or the next request comes.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     complete((&worker, &client), (&head, form), &mut response, &mut record);
-    LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock))
+    LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock), unread)
 }
 
 /// What every answer gets, and what its line in the log says of it.

@@ -36,6 +36,8 @@ use watched::{Watch, Watched};
 /// Requests of one connection that are answered at the same time: more than browsers open connections of HTTP/1.1, and few enough that
 /// all their answers are no more than one of those may hold.
 const STREAMS: u32 = 8;
+/// Requests that run at the same time, with those that were given up and still wait for the verdict on a credential.
+const RUNNING: usize = 32;
 /// Bytes of bodies that may come before they are taken, of a stream and of a connection.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
@@ -77,9 +79,12 @@ pub async fn serve<S: ClientStream>(thread: &Rc<WorkerThread>, stream: S, client
     };
     match connection {
         Ok(connection) => {
-            let open =
+            let mut open =
                 Open { client: Rc::clone(client), streams: JoinSet::new(), busy: Rc::new(Busy::new(client)) };
-            open.run(thread, connection, watch.flooded).await
+            let ended = open.run(thread, connection, watch.flooded).await;
+            // Their clients have left. A guess is still judged, and keeps the place of its connection until then.
+            while open.streams.join_next().await.is_some() {}
+            ended
         }
         Err(error) => {
             tracing::debug!(peer = %client.peer.address(), %error, "no HTTP/2");
@@ -104,14 +109,14 @@ fn builder(limits: &Limits) -> Builder {
 
 struct Open {
     client: Rc<Client>,
-    /// each tells whether the connection is to take no more; they end with the connection
+    /// each tells whether the connection is to take no more
     streams: JoinSet<bool>,
     busy: Rc<Busy>,
 }
 
 impl Open {
     async fn run<S: ClientStream>(
-        mut self,
+        &mut self,
         thread: &Rc<WorkerThread>,
         mut connection: Served<S>,
         flooded: CancellationToken,
@@ -146,7 +151,9 @@ impl Open {
                     leaving.iter_mut().for_each(Leaving::answered);
                 }
                 asked = connection.accept() => match asked {
-                    Some(Ok((_, mut respond))) if leaving.as_ref().is_some_and(Leaving::is_over) => {
+                    Some(Ok((_, mut respond)))
+                        if leaving.as_ref().is_some_and(Leaving::is_over) || self.streams.len() >= RUNNING =>
+                    {
                         respond.send_reset(Reason::REFUSED_STREAM);
                     }
                     Some(Ok((request, respond))) => {
@@ -189,7 +196,7 @@ impl Open {
     }
 
     /// Says why, and closes.
-    async fn end<S: ClientStream>(self, mut connection: Served<S>, reason: Reason, ended: Ended) -> Ended {
+    async fn end<S: ClientStream>(&self, mut connection: Served<S>, reason: Reason, ended: Ended) -> Ended {
         connection.abrupt_shutdown(reason);
         let _ = timeout(LAST_WORDS, poll_fn(|context| connection.poll_closed(context))).await;
         ended

@@ -16,6 +16,7 @@ use http_body::Body as _;
 use tokio::time::{Instant, timeout};
 
 use super::head;
+use crate::clock::Clock;
 use crate::incoming::{RequestBody, StreamBody};
 use crate::limits::pace::Pace;
 use crate::request::{self, Client};
@@ -51,8 +52,9 @@ pub(super) async fn serve(
     let wanted = head::expects_continue(&parts.headers).then(Arc::default);
     let body = StreamBody::new(body, length, wanted.clone());
     let request = Request::from_parts(parts, RequestBody::Http2(body));
+    let clock = Arc::clone(&client.clock);
     let handling = Box::pin(request::handle(worker, client, request));
-    let Some(answer) = answered(&mut respond, handling, wanted).await else { return false };
+    let Some(answer) = answered(&mut respond, handling, wanted, &clock).await else { return false };
     let (closes, answer, body) = prepare(answer, is_head);
     let Ok(stream) = respond.send_response(answer, body.is_none()) else { return closes };
     if let Some(body) = body {
@@ -69,17 +71,21 @@ pub(super) async fn serve(
     closes
 }
 
-/// The answer, unless the client gives the stream up before. Once the body is `wanted` the client is told to go on
+/// The answer, unless the client gives the stream up before. Then the request ends by itself, as on a connection whose
+/// client has left: it is logged, and the verdict on a credential is waited for and counted. Once the body is `wanted` the client is told to go on
 /// (RFC 9110 section 10.1.1).
 async fn answered<A>(
     respond: &mut SendResponse<Bytes>,
     mut handling: Pin<Box<impl Future<Output = A>>>,
     mut wanted: Option<Arc<AtomicBool>>,
+    clock: &Clock,
 ) -> Option<A> {
-    poll_fn(|context| {
+    let mut has_begun = false;
+    let answer = poll_fn(|context| {
         if respond.poll_reset(context).is_ready() {
             return Poll::Ready(None);
         }
+        has_begun = true;
         let polled = handling.as_mut().poll(context);
         if polled.is_pending() && wanted.take_if(|wanted| wanted.load(Ordering::Relaxed)).is_some() {
             let mut go_on = Response::new(());
@@ -90,7 +96,12 @@ async fn answered<A>(
         }
         polled.map(Some)
     })
-    .await
+    .await;
+    if answer.is_none() && has_begun {
+        clock.leave();
+        drop(handling.await);
+    }
+    answer
 }
 
 /// Whether the connection is to end, the head, and the body if there is one to send.

@@ -33,7 +33,7 @@ impl Logins {
             let judged = self.judged.notified();
             let verdict = self.failures().begin(source, limit, std::time::Instant::now());
             match verdict {
-                Verdict::Go => return Ok(Attempt { logins: self, source, failed: false }),
+                Verdict::Go => return Ok(Attempt { logins: self, source, failed: true }),
                 Verdict::Refused { retry_after } => return Err(not_before(retry_after)),
                 Verdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source))?),
                 Verdict::Wait => (),
@@ -95,7 +95,7 @@ fn not_before(retry_after: Duration) -> Excess {
     Excess::Failures { seconds: retry_after.as_secs() + 1 }
 }
 
-/// One login that is being judged; dropped without a word it was none.
+/// One login that is being judged. It counts as failed unless it is told otherwise: a client could leave before the verdict.
 pub struct Attempt<'l> {
     logins: &'l Logins,
     source: Source,
@@ -103,8 +103,9 @@ pub struct Attempt<'l> {
 }
 
 impl Attempt<'_> {
-    pub fn failed(mut self) {
-        self.failed = true;
+    /// It was no failure: the login is good, or the daemon has not judged it.
+    pub fn passed(mut self) {
+        self.failed = false;
     }
 }
 
@@ -155,8 +156,8 @@ mod tests {
         let logins = Logins::default();
         run(async {
             let first = logins.begin(CLIENT, 1).await.unwrap();
-            let (second, ()) = tokio::join!(logins.begin(CLIENT, 1), async { drop(first) });
-            second.unwrap().failed();
+            let (second, ()) = tokio::join!(logins.begin(CLIENT, 1), async { first.passed() });
+            drop(second.unwrap());
             assert!(matches!(logins.begin(CLIENT, 1).await, Err(Excess::Failures { seconds: 1..=61 })));
         });
     }

@@ -68,7 +68,9 @@ impl Guess<'_> {
                 };
                 let refused = answer.as_ref().is_ok_and(|it| it.status() == StatusCode::UNAUTHORIZED);
                 known.prove(answer.is_ok() && !refused);
-                answer.map(|answer| (answer, refused && logins.failed(self.address, self.limit()).is_ok()))
+                let failed = refused || matches!(answer, Err(Refusal::ClientLeft));
+                let counted = failed && logins.failed(self.address, self.limit()).is_ok();
+                answer.map(|answer| (answer, counted))
             }
         };
         match judged {
@@ -97,12 +99,15 @@ impl Guess<'_> {
         call: impl AsyncFnOnce(&mut Option<RequestBody>) -> Result<Response<Body>, Refusal>,
     ) -> Result<(Response<Body>, bool), Refusal> {
         let attempt = self.engine.counts.logins.begin(self.address, self.limit()).await?;
-        let answer = call(body).await?;
-        let failed = is_failure(&answer);
-        if failed {
-            attempt.failed();
+        let answer = call(body).await;
+        let failed = match &answer {
+            Ok(answer) => is_failure(answer),
+            Err(refusal) => matches!(refusal, Refusal::ClientLeft),
+        };
+        if !failed {
+            attempt.passed();
         }
-        Ok((answer, failed))
+        answer.map(|answer| (answer, failed))
     }
 
     fn limit(&self) -> usize {

@@ -24,8 +24,8 @@ pub(super) fn answer_timeout(engine: &Engine, route: &Route, method: &Method, pa
     if needs_no_root { timeouts.answer_unprivileged } else { timeouts.answer }
 }
 
-/// The answer, unless its client leaves before it comes. Whether a credential is good is waited for in any case, so that
-/// guesses are counted.
+/// The answer, unless its client leaves before it comes. The verdict on a credential is waited for nevertheless, up to a
+/// limit; who leaves before it counts as refused.
 pub(super) async fn or_client_left(
     clock: &Clock,
     is_guess: bool,

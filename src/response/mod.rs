@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, PRAGMA, SERVER};
 use http::{HeaderName, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
+use tokio::sync::oneshot;
 
 use crate::clock::{Clock, recent};
 use crate::limits::places::Place;
@@ -81,6 +82,8 @@ pub struct LoggedBody {
     record: Record,
     log: Arc<AccessLog>,
     clock: Arc<Clock>,
+    /// dropped when the head of the answer is out
+    unread: Option<oneshot::Sender<()>>,
 }
 
 impl LoggedBody {
@@ -89,9 +92,10 @@ impl LoggedBody {
         record: Record,
         log: Arc<AccessLog>,
         clock: Arc<Clock>,
+        unread: Option<oneshot::Sender<()>>,
     ) -> Response<Self> {
         let status = response.status().as_u16();
-        response.map(|inner| Self { inner, bytes: 0, status, record, log, clock })
+        response.map(|inner| Self { inner, bytes: 0, status, record, log, clock, unread })
     }
 }
 
@@ -103,6 +107,7 @@ impl http_body::Body for LoggedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.unread = None;
         if self.clock.has_left() {
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
         }

@@ -30,6 +30,8 @@ pub(super) enum Stream {
 /// A stream, and what was read of it beyond what was taken.
 pub(super) struct Connection {
     stream: Stream,
+    /// a request is out, or on its way, and no head has come
+    waits: bool,
     pub(super) buffer: BytesMut,
 }
 
@@ -44,7 +46,7 @@ pub(super) enum ExchangeError {
 
 impl Connection {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, waits: false, buffer: BytesMut::new() }
     }
 
     /// Sends a request and reads the head of its answer, which may come before the request is out; the connection then
@@ -52,7 +54,8 @@ impl Connection {
     pub(super) async fn exchange(&mut self, unsent: &mut Wire) -> Result<Head, ExchangeError> {
         let mut failed = None;
         self.buffer.reserve(FIRST_READ);
-        poll_fn(|context| {
+        self.waits = true;
+        let head = poll_fn(|context| {
             while failed.is_none() && unsent.has_remaining() {
                 match self.stream.poll_write(context, unsent) {
                     Poll::Ready(Ok(_)) => (),
@@ -83,7 +86,9 @@ impl Connection {
                 }
             }
         })
-        .await
+        .await;
+        self.waits = false;
+        head
     }
 
     /// Reads more into the buffer, at least `room` bytes of which are made free; 0 at the end.
@@ -102,6 +107,19 @@ impl Connection {
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         self.buffer.is_empty() && self.poll_fill(&mut context, 1).is_pending()
+    }
+}
+
+/// Another node that is still at work on the request learns that nobody waits any more; a plain end would look as if only
+/// nothing else was asked.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.waits
+            && let Stream::Tls(stream) = &self.stream
+            && let Err(error) = stream.get_ref().set_zero_linger()
+        {
+            tracing::debug!(%error, "a connection could not be reset");
+        }
     }
 }
 

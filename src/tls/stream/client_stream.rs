@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::TlsStream;
 
-/// A client without TLS that has closed its sending half is waited with for so long.
+/// A client that has closed its sending half of TCP is waited with for so long.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// What a client is connected by.
@@ -36,9 +36,8 @@ impl ClientStream for TcpStream {
         self
     }
 
-    /// A client may close its sending half alone, which looks the same.
     fn has_left(&self, waited: Duration) -> bool {
-        is_closed(self, PollFlags::empty()) || (waited >= HALF_CLOSED && is_closed(self, PollFlags::RDHUP))
+        is_left(self, waited)
     }
 
     fn rest(&mut self) {}
@@ -51,9 +50,8 @@ impl ClientStream for TlsStream {
         &self.0.get_ref().stream
     }
 
-    /// In TLS a sending half is closed by an alert, and the connection below it by clients that leave.
-    fn has_left(&self, _waited: Duration) -> bool {
-        is_closed(self.socket(), PollFlags::RDHUP)
+    fn has_left(&self, waited: Duration) -> bool {
+        is_left(self.socket(), waited)
     }
 
     fn rest(&mut self) {
@@ -67,6 +65,11 @@ impl ClientStream for TlsStream {
         unsafe { SSL_ctrl(self.0.ssl().as_ptr(), SSL_CTRL_MODE, mode, null_mut()) };
         self.rest();
     }
+}
+
+/// A client may close its sending half alone, with TLS or without, which looks the same.
+fn is_left(socket: &TcpStream, waited: Duration) -> bool {
+    is_closed(socket, PollFlags::empty()) || (waited >= HALF_CLOSED && is_closed(socket, PollFlags::RDHUP))
 }
 
 /// Whether the connection has failed, or one of these events has come.

@@ -92,7 +92,7 @@ fn a_client_that_leaves_ends_the_wait() {
         ("/api2/json/standin/head-only-then-hang?size=1000", 499),
         ("/api2/json/standin/head-only-then-hang?size=1000000", 200),
     ] {
-        drop(begin(&gate, &site, path));
+        begin(&gate, &site, path).reset();
         let left = Instant::now();
         eventually("the daemon's connection ends", || site.daemon.open() == 0);
         assert!(left.elapsed() < Duration::from_secs(15), "{path}");
@@ -101,12 +101,31 @@ fn a_client_that_leaves_ends_the_wait() {
     }
 }
 
+/// One that has closed its connection looks the same.
+#[test]
+fn a_client_that_says_no_more_is_given_up_later() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = begin(&gate, &site, HANG);
+    session.finish_tcp();
+    let left = Instant::now();
+    while site.daemon.open() > 0 {
+        assert!(left.elapsed() < Duration::from_secs(50));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let line = format!("GET {HANG} HTTP/1.1\" 499 ");
+    eventually("it is logged", || site.access_log().contains(&line));
+}
+
 #[test]
 fn a_client_that_only_stops_sending_gets_its_long_answer() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut session = begin(&gate, &site, "/api2/json/cluster/options?standin-wait=4000");
     session.finish();
+    assert_eq!(session.reply(false).status, 200);
+    let mut session = begin(&gate, &site, "/api2/json/cluster/options?standin-wait=4000");
+    session.finish_tcp();
     assert_eq!(session.reply(false).status, 200);
     // Without TLS the end of sending looks the same as that of the connection.
     site.write(
@@ -133,7 +152,7 @@ fn a_token_that_leaves_ends_its_wait_after_the_verdict() {
     session.send(format!("GET {HANG} HTTP/1.1\r\nHost: node1\r\n{token}\r\n"));
     eventually("the daemon is asked", || site.daemon.open() == 1);
     let began = Instant::now();
-    drop(session);
+    session.reset();
     eventually("the daemon's connection ends", || site.daemon.open() == 0);
     assert!(began.elapsed() > Duration::from_secs(8), "{:?}", began.elapsed());
 }
@@ -148,7 +167,7 @@ fn a_leader_that_leaves_is_replaced() {
     std::thread::scope(|scope| {
         let second = scope.spawn(|| gate.get(path, &site.cookie("root@pam")).status);
         std::thread::sleep(Duration::from_millis(500));
-        drop(first);
+        first.reset();
         assert_eq!(second.join().unwrap(), 200);
     });
 }

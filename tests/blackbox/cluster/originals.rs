@@ -1,8 +1,10 @@
 //! Nodes that run the original, in a cluster with nodegate. Their client takes chunks apart, and their proxy passes on
 //! `Transfer-Encoding` with what is left.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nodegate_standin::{Config, Daemon, Product, content};
 
@@ -185,6 +187,25 @@ fn a_stream_that_breaks_off_looks_broken() {
         let answer = session.rest();
         assert!(answer.starts_with(b"HTTP/1.") && answer.len() > 10);
         assert_eq!(session.was_closed_cleanly(), is_whole, "{path}");
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_without_tls_is_reset() {
+    let site = Site::pve();
+    let clear = "[[listener]]\nname = \"clear\"\naddress = \"127.0.0.1\"\nport = 0\ntls = false\n";
+    site.write("/etc/nodegate/pve.toml", clear);
+    let gate = Nodegate::start(&site, &["timeout.answer_unprivileged=1"]);
+    for (path, is_whole) in [("drip?pieces=2&ms=100", true), ("drip?pieces=2&ms=3000", false)] {
+        let mut stream = TcpStream::connect(gate.listener("clear")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let cookie = site.cookie("root@pam");
+        write!(stream, "GET /api2/json/standin/{path} HTTP/1.0\r\nHost: node1\r\n{cookie}\r\n").unwrap();
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer).map_err(|error| error.kind());
+        assert!(answer.starts_with(b"HTTP/1."), "{path}");
+        let expected = if is_whole { None } else { Some(ErrorKind::ConnectionReset) };
+        assert_eq!(ended.err(), expected, "{path}");
     }
 }
 

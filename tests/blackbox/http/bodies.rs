@@ -78,6 +78,25 @@ fn a_client_that_asks_first_is_told_no_at_once() {
     assert_eq!(session.reply(false).status, 401);
 }
 
+/// RFC 9110 section 10.1.1 lets a client send its body before it is told to.
+#[test]
+fn a_client_that_does_not_wait_reads_its_refusal() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let mut session = gate.connect();
+    session.send(format!(
+        "POST {ECHO} HTTP/1.1\r\nHost: node1\r\nExpect: 100-continue\r\nContent-Length: 62914560\r\n\r\n"
+    ));
+    std::thread::sleep(Duration::from_secs(1));
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..60 {
+        session.send(&piece);
+    }
+    let reply = session.reply(false);
+    assert_eq!((reply.status, reply.header("connection")), (401, Some("close")));
+    assert!(session.is_closed());
+}
+
 #[test]
 fn a_body_may_have_512_kib_and_no_byte_more() {
     let site = Site::pve();

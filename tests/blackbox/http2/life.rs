@@ -40,6 +40,46 @@ fn a_request_that_runs_is_answered_when_nodegate_stops() {
 }
 
 #[test]
+fn a_stream_that_is_reset_leaves_a_line() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let value = site.cookie("root@pam").trim_end().trim_start_matches("Cookie: ").to_owned();
+    let mut wire = Wire::connect(&gate, &[]);
+    wire.get(1, "/api2/json/standin/hang", &[("cookie", &value)]);
+    eventually("the daemon is asked", || site.daemon.open() == 1);
+    wire.frame(RST_STREAM, 0, 1, &CANCEL);
+    eventually("it is logged", || site.access_log().contains("/standin/hang HTTP/2.0\" 499 "));
+    eventually("the daemon's connection ends", || site.daemon.open() == 0);
+}
+
+/// By a reset of the stream, and by the end of the connection.
+#[test]
+fn a_guess_on_a_stream_that_is_reset_counts() {
+    let site = Site::pve();
+    let proxied = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1", "limits.login_failures=2"];
+    let gate = start(&site, &proxied);
+    let form = b"username=root@pam&password=x";
+    let path = "/api2/json/access/ticket?standin-wait=2000";
+    for (guesses, resets) in [(1, true), (2, false)] {
+        let mut wire = Wire::connect(&gate, &[]);
+        let length = form.len().to_string();
+        let headers = [("x-real-ip", "192.0.2.7"), ("content-length", length.as_str())];
+        wire.frame(HEADERS, END_HEADERS, 1, &request("POST", path, &headers));
+        wire.frame(DATA, END_STREAM, 1, form);
+        eventually("the daemon is asked", || site.daemon.requests().len() == guesses);
+        if resets {
+            wire.frame(RST_STREAM, 0, 1, &CANCEL);
+        }
+        drop(wire);
+        let line = format!("{path} HTTP/2.0\" 401 ");
+        eventually("the verdict is logged", || site.access_log().matches(&line).count() == guesses);
+    }
+    let headers = "X-Real-IP: 192.0.2.7\r\n";
+    let reply = gate.request("POST", "/api2/json/access/ticket", headers, b"username=root@pam&password=demo");
+    assert_eq!(reply.status, 429, "{reply:?}");
+}
+
+#[test]
 fn a_client_that_goes_on_asking_keeps_no_connection_open() {
     let site = Site::pve();
     let mut gate = start(&site, &["timeout.stop=60"]);

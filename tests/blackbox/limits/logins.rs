@@ -44,6 +44,26 @@ fn after_the_limit_an_address_is_not_heard_for_a_minute_and_others_are() {
     assert!(is_refused(&login(&gate, CLIENT, "root@pam", "demo")), "a good ticket has lifted the limit");
 }
 
+/// The daemon takes longer than anybody waits for who has left.
+#[test]
+fn a_login_that_nobody_waits_for_counts() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
+    let form = "username=root@pam&password=x";
+    let mut session = gate.connect();
+    session.send(format!(
+        "POST {LOGIN}?standin-wait=60000 HTTP/1.1\r\nHost: node1\r\n{}Content-Length: {}\r\n\r\n{form}",
+        from(CLIENT),
+        form.len()
+    ));
+    eventually("the daemon is asked", || judged(&site) == 1);
+    session.reset();
+    eventually("it is logged", || site.access_log().contains("\" 499 "));
+    let reply = login(&gate, CLIENT, "root@pam", "demo");
+    assert!(is_refused(&reply), "{reply:?}");
+    assert_eq!(login(&gate, "192.0.2.8", "root@pam", "demo").status, 200);
+}
+
 #[test]
 fn the_reason_comes_in_the_clients_form() {
     let site = Site::pve();

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use openssl::ssl::{ShutdownState, SslConnector, SslMethod, SslStream, SslVerifyMode};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::nodegate::PATIENCE;
 
@@ -114,6 +114,23 @@ impl Session {
         self.reply(method == "HEAD")
     }
 
+    /// Ends the sending half of TCP, without a word in TLS.
+    pub fn finish_tcp(&mut self) {
+        self.tcp().shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
+    /// Leaves without a goodbye.
+    pub fn reset(self) {
+        SockRef::from(self.tcp()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Tls(stream) => stream.get_ref(),
+            Stream::Plain(stream) => stream,
+        }
+    }
+
     /// Sends no more, but still reads.
     pub fn finish(&mut self) {
         match &mut self.stream {
@@ -206,11 +223,7 @@ impl Session {
     /// Whether a piece of an answer is there, without waiting for it.
     pub fn has_reply(&mut self) -> bool {
         let mut chunk = [0; 16_384];
-        let tcp = match &self.stream {
-            Stream::Tls(stream) => stream.get_ref(),
-            Stream::Plain(stream) => stream,
-        };
-        let tcp = tcp.try_clone().unwrap();
+        let tcp = self.tcp().try_clone().unwrap();
         tcp.set_nonblocking(true).unwrap();
         let read = match &mut self.stream {
             Stream::Tls(stream) => stream.read(&mut chunk),
