@@ -81,7 +81,11 @@ impl Trial {
     fn original_daemon(&self) -> Daemon {
         let config = Config::new(self.site.product);
         let keys = Arc::clone(&self.site.keys);
-        Daemon::start(Config { keys, refusal_delay: Duration::ZERO, ..config })
+        let title = match self.site.product {
+            Product::Pve => "Proxmox VE API",
+            Product::Pmg => "Proxmox Mail Gateway API",
+        };
+        Daemon::start(Config { keys, refusal_delay: Duration::ZERO, title: title.to_owned(), ..config })
     }
 }
 
@@ -184,7 +188,7 @@ fn random_order_is_no_difference_in_a_thousand_calls() {
 fn the_mail_gateways_lists_have_no_order() {
     let trial = Trial::start(Site::pmg());
     let original = trial.original_daemon();
-    let calls = ["json/access/auth-realm", "extjs/access/users", "html/access/users", "json/access/ticket"];
+    let calls = ["json/access/auth-realm", "extjs/access/users", "html/access/auth-realm", "json/access/ticket"];
     let targets: Vec<_> =
         (0..100).map(|number| format!("/api2/{}?n={number}", calls[number % calls.len()])).collect();
     trial.log_gets(&targets);

@@ -90,11 +90,15 @@ impl Answer {
         }
     }
 
+    pub(crate) fn html(title: &str, data: &Value) -> Self {
+        Self::ok(HTML, page(title, &json!({ "data": data }).to_string()))
+    }
+
     pub(crate) fn data(format: Format, data: &Value) -> Self {
         let body = match format {
             Format::Json => json!({"data": data}),
             Format::Extjs => json!({"data": data, "success": 1}),
-            Format::Html => return Self::ok(HTML, page("Standin API", &json!({ "data": data }).to_string())),
+            Format::Html => return Self::html("Standin API", data),
             Format::SpiceConfig => {
                 let lines =
                     data.as_object().into_iter().flatten().map(|(name, value)| match value.as_str() {

@@ -118,6 +118,7 @@ fn run(format: Format, call: &Call) -> Handled {
         return handled;
     }
     let answer = match outcome(call) {
+        Ok(data) if format == Format::Html => Answer::html(&call.config.title, &data),
         Ok(data) => Answer::data(format, &data),
         Err(failure) => Answer::error(format, &failure),
     };

@@ -61,6 +61,8 @@ pub struct Config {
     pub idle: Duration,
     /// Compress where the client asks for it.
     pub gzip: bool,
+    /// The title of its HTML answers; the proxies and the daemons have different ones.
+    pub title: String,
     /// Off for a daemon that runs for long.
     pub record: bool,
 }
@@ -84,6 +86,7 @@ impl Config {
             refusal_delay: Duration::ZERO,
             idle: Duration::from_secs(5),
             gzip: false,
+            title: "Standin API".to_owned(),
             record: true,
         }
     }
