@@ -47,6 +47,7 @@ fn whatever_comes_and_goes_leaves_nothing_behind() {
     let seconds = std::env::var("SOAK_SECONDS").map_or(USUAL, |seconds| seconds.parse().unwrap());
     let site = Site::pve();
     site.write("/usr/share/pve-xtermjs/a.js", load::content(200_000));
+    site.write("/usr/share/pve-xtermjs/index.html.tpl", "<title>[% nodename %]</title>");
     site.write("/usr/share/pve-xtermjs/b.js", "var answer = 42;\n".repeat(5000));
     let scene = Scene {
         gate: quiet(&mut Nodegate::prepared(&site, "pve", &["timeout.header=5", "timeout.idle=5"])),
