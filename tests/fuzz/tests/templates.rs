@@ -91,6 +91,10 @@ const METHODS: &[&str] = &[
     ".split('', 2).last",
     ".hash.keys.join",
     ".list.hash.keys.join(\"Q\")",
+    ".length",
+    ".list.slice(-3).join(\"Q\")",
+    ".list.first(2).join(\"Q\")",
+    ".split('').slice(0, 1).join(\"Q\")",
 ];
 const FILTERS: &[&str] = &[
     "html",
@@ -116,6 +120,9 @@ const FILTERS: &[&str] = &[
     "format(\"Q%sQ\")",
     "format('%.1s')",
     "format('%-3s')",
+    "format('%c')",
+    "format(\"%5cQ\")",
+    "format('%04d%%')",
     "html_para_break",
     "html_line_break",
     "replace('$', \"Q\")",
@@ -142,7 +149,7 @@ fn expression() -> impl Strategy<Value = String> {
 fn output() -> impl Strategy<Value = String> {
     let methods = prop::collection::vec(prop::sample::select(METHODS), 0..4);
     let filters = prop::collection::vec(prop::sample::select(FILTERS), 0..3);
-    (expression(), methods, filters, 0_usize..8).prop_map(|(expression, methods, filters, form)| {
+    (expression(), methods, filters, 0_usize..12).prop_map(|(expression, methods, filters, form)| {
         let methods = methods.concat();
         let filters = filters.iter().map(|filter| [" | ", filter].concat()).collect::<Vec<_>>().concat();
         let written = format!("[% v = {expression}; v{methods}{filters} %]");
@@ -154,6 +161,14 @@ fn output() -> impl Strategy<Value = String> {
             4 => format!("[% v = BLOCK %]{written}[% END; v{methods} %]"),
             5 => format!("[% DEFAULT q = {expression}; q{methods}{filters} %]"),
             6 => format!("[% TRY; THROW a {expression}; CATCH; error.info{filters}; error; END %]"),
+            7 => format!(
+                "[% USE date; TRY; date.format({expression}); CATCH; error.info.split(\"got: .\").last.substr(0, -1){filters}; error.type; END %]"
+            ),
+            8 => format!("[% USE date; TRY; date.format(0, {expression}); CATCH; error; END %]"),
+            9 => format!(
+                "[% TRY; TRY; THROW $x {expression}; CATCH; THROW b error; END; CATCH; error{filters}; END %]"
+            ),
+            10 => format!("[% n = {expression} + 39; n | format('%c'); v = n; v{methods} %]"),
             _ => written,
         }
     })

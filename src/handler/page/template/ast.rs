@@ -152,8 +152,6 @@ pub(super) enum Expression {
     Compare(Box<Expression>, Vec<(Comparison, Expression)>),
     /// operators of one rank, from left to right
     Compute(Box<Expression>, Vec<(Operator, Expression)>),
-    /// a number without its fraction
-    Whole(Box<Expression>),
     Choice(Box<[Expression; 3]>),
 }
 
@@ -174,5 +172,7 @@ pub(super) enum Operator {
     Subtract,
     Multiply,
     Divide,
+    /// without a fraction
+    DivideWhole,
     Modulo,
 }

@@ -11,6 +11,9 @@ use super::value::{HashId, Value};
 
 const FORMAT: &str = "%H:%M:%S %d-%b-%Y";
 
+/// Bytes of a time as text.
+const MAX_TIME: usize = 64;
+
 /// What C's `strftime` knows and chrono writes alike.
 const LETTERS: &str = "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%";
 
@@ -54,7 +57,8 @@ fn format(interpreter: &mut Interpreter<'_>, id: HashId, arguments: &[Value]) ->
     }
     let is_utc = argument(3, "gmt").is_some_and(|gmt| gmt.is_true());
     let time = time.unwrap_or_else(|| now(interpreter)).to_text();
-    let time = parse(time.as_str(), is_utc)?;
+    let time = parse(&time, is_utc)?;
+    interpreter.spend(format.len() / 2)?;
     let mut text = Text::default();
     text.push(&print(format.as_str(), &time, is_utc)?, format.origin());
     interpreter.spend_text(&text)?;
@@ -62,14 +66,19 @@ fn format(interpreter: &mut Interpreter<'_>, id: HashId, arguments: &[Value]) ->
 }
 
 /// Seconds since 1970, or `h:m:s d:m:y`, or `y:m:d h:m:s`, with anything between the numbers.
-fn parse(time: &str, is_utc: bool) -> Outcome<DateTime<FixedOffset>> {
+fn parse(given: &Text, is_utc: bool) -> Outcome<DateTime<FixedOffset>> {
     let bad = || {
-        let time: String = time.chars().take(64).collect();
-        let message = format!("bad time/date string:  expects 'h:m:s d:m:y'  got: '{}'", time.escape_debug());
-        Interrupt::thrown("date", &message)
+        let mut message = Text::literal("bad time/date string:  expects 'h:m:s d:m:y'  got: '");
+        message.push_text(&given.slice(0..given.position(MAX_TIME)));
+        message.push_literal("'");
+        Interrupt::thrown("date", message)
     };
+    let time = given.as_str();
+    if time.len() > MAX_TIME {
+        return Err(bad());
+    }
     if let Ok(seconds) = time.parse::<i64>() {
-        let utc = DateTime::from_timestamp(seconds, 0).ok_or_else(bad)?;
+        let utc = DateTime::from_timestamp(seconds, 0).ok_or_else(&bad)?;
         return Ok(if is_utc { utc.fixed_offset() } else { utc.with_timezone(&Local).fixed_offset() });
     }
     let parts: Vec<&str> = time.split(|c: char| !c.is_ascii_digit()).collect();

@@ -52,15 +52,24 @@ impl Filter {
 
     pub(super) fn apply(&self, text: &Text, interpreter: &mut Interpreter<'_>) -> Outcome<Text> {
         interpreter.spend_text(text)?;
-        if let Some(filtered) = simple(&self.name, text) {
-            return Ok(filtered);
-        }
+        let filtered = match simple(&self.name, text) {
+            Some(filtered) => filtered,
+            None => self.apply_dynamic(text, interpreter)?,
+        };
+        interpreter.spend_text(&filtered)?;
+        Ok(filtered)
+    }
+
+    fn apply_dynamic(&self, text: &Text, interpreter: &mut Interpreter<'_>) -> Outcome<Text> {
         let argument = |number| argument_text(&self.arguments, number);
         match self.name.as_str() {
             "indent" => self.indent(text, interpreter),
             "format" => {
                 let format = argument(0).unwrap_or_else(|| Text::literal("%s").into());
-                lines::each(text, interpreter, |line| format::print(&format, line, text.origin()))
+                let beside = text.origin();
+                lines::each(text, interpreter, |line, interpreter| {
+                    format::print(&format, line, beside, interpreter)
+                })
             }
             "truncate" => Ok(self.truncate(text)),
             "repeat" => {
@@ -93,16 +102,16 @@ impl Filter {
         let mut indented = Text::default();
         let mut start = 0_usize;
         for line in text.as_str().split_inclusive('\n') {
+            interpreter.spend(1 + pad.steps())?;
             let origin = text.slice(start.saturating_sub(1)..start).origin();
             indented.insert(&pad, origin);
             indented.push_text(&text.slice(start..start + line.len()));
             start += line.len();
-            interpreter.spend(1 + pad.len() / 16)?;
+            interpreter.check_length(indented.len())?;
         }
         if text.is_empty() {
             indented.push_text(&pad);
         }
-        interpreter.spend_text(&indented)?;
         Ok(indented)
     }
 
@@ -219,12 +228,10 @@ pub(super) fn repeated(interpreter: &mut Interpreter<'_>, text: &Text, count: us
     if text.is_empty() {
         return Ok(result);
     }
+    interpreter.check_length(text.len().saturating_mul(count))?;
+    interpreter.spend(text.steps().saturating_mul(count) / 4)?;
     for _ in 0..count {
-        interpreter.spend(1 + text.len() / 16)?;
         result.push_text(text);
-        if result.len() > super::MAX_PAGE_BYTES {
-            interpreter.spend_text(&result)?;
-        }
     }
     Ok(result)
 }

@@ -1,6 +1,6 @@
 //! `printf` as Perl has it. Pure.
 
-use super::interpreter::{Interrupt, Outcome};
+use super::interpreter::{Interpreter, Interrupt, Outcome};
 use super::number::{Number, exponent_text, general};
 use super::text::Text;
 use crate::handler::page::sanitized::Origin;
@@ -16,7 +16,13 @@ struct Directive {
 }
 
 /// The format with one value; a second directive gets none.
-pub(super) fn print(format: &Text, value: &Text, beside: Origin) -> Outcome<Text> {
+pub(super) fn print(
+    format: &Text,
+    value: &Text,
+    beside: Origin,
+    interpreter: &mut Interpreter<'_>,
+) -> Outcome<Text> {
+    interpreter.spend(format.steps() + value.steps())?;
     let mut result = Text::default();
     let mut value = Some(value);
     let origin = format.origin();
@@ -24,6 +30,7 @@ pub(super) fn print(format: &Text, value: &Text, beside: Origin) -> Outcome<Text
     while let Some((plain, behind)) = rest.split_once('%') {
         result.insert(&Text::new(plain, origin), beside);
         let (directive, length) = Directive::parse(behind)?;
+        interpreter.spend(1 + (directive.width + directive.precision.unwrap_or_default()) / 32)?;
         let letter = behind.get(length..).and_then(|rest| rest.chars().next());
         let letter = letter.ok_or_else(|| Interrupt::failed("a format ends with '%'"))?;
         rest = behind.get(length + letter.len_utf8()..).unwrap_or_default();
@@ -83,7 +90,8 @@ impl Directive {
                 )));
             }
         };
-        let origin = if letter == 'c' { value.origin() } else { Origin::Template };
+        // a number that came from outside has lost its origin, and may be any character
+        let origin = if letter == 'c' { Origin::User } else { Origin::Template };
         self.pad(&Text::new(&text, origin), result);
         Ok(())
     }

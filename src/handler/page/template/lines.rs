@@ -72,7 +72,7 @@ pub(super) fn breaks(text: &Text, is_paragraph: bool) -> Text {
 pub(super) fn each(
     text: &Text,
     interpreter: &mut Interpreter<'_>,
-    change: impl Fn(&Text) -> Outcome<Text>,
+    change: impl Fn(&Text, &mut Interpreter<'_>) -> Outcome<Text>,
 ) -> Outcome<Text> {
     let mut result = Text::default();
     let mut start = 0;
@@ -84,9 +84,9 @@ pub(super) fn each(
         if number > 0 {
             result.push("\n", text.slice(start - 1..start).origin());
         }
-        result.push_text(&change(&text.slice(start..start + line.len()))?);
+        let changed = change(&text.slice(start..start + line.len()), interpreter)?;
+        interpreter.append(&mut result, &changed)?;
         start += line.len() + 1;
-        interpreter.spend_text(&result)?;
     }
     Ok(result)
 }

@@ -12,16 +12,20 @@ pub(super) enum Number {
 /// Beyond this a floating number is not exact.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
+/// Bytes of a text that may be a number; more digits change nothing.
+const MAX_BYTES: usize = 1024;
+
 impl Number {
     /// The number that a text begins with; 0 where it begins with none.
     pub(super) fn from_text(text: &str) -> Self {
+        let text = text.get(..text.floor_char_boundary(MAX_BYTES)).unwrap_or_default();
         let trimmed = text.trim_start_matches(is_space);
         Self::parse(trimmed.get(..number_length(trimmed)).unwrap_or_default())
     }
 
     /// A text that is a number as a whole; Perl allows white space around it.
     pub(super) fn from_whole_text(text: &str) -> Option<Self> {
-        let trimmed = text.trim_matches(is_space);
+        let trimmed = if text.len() > MAX_BYTES { "" } else { text.trim_matches(is_space) };
         (!trimmed.is_empty() && number_length(trimmed) == trimmed.len()).then(|| Self::parse(trimmed))
     }
 

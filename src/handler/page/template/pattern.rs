@@ -8,18 +8,37 @@ use fancy_regex::{Regex, RegexBuilder};
 
 use super::interpreter::{Interpreter, Interrupt, Outcome};
 use super::text::Text;
+use crate::handler::page::sanitized::Origin;
 
 /// Bytes of a pattern.
 const MAX_PATTERN_BYTES: usize = 1024;
 /// Memory that a compiled pattern may take.
 const COMPILED_BYTES: usize = 1 << 20;
 /// Work that a new pattern counts for.
-const STEPS_TO_COMPILE: usize = 5000;
+const STEPS_TO_COMPILE: usize = 3000;
 /// Steps of a search that has to try several ways.
-const MAX_TRIES: usize = 100_000;
+const MAX_TRIES: usize = 10_000;
+/// Work that such a search counts for, and each byte of it.
+const STEPS_TO_TRY: (usize, usize) = (1000, 8);
 
 /// The patterns of a page.
-pub(super) type Patterns = BTreeMap<String, Arc<Regex>>;
+pub(super) type Patterns = BTreeMap<String, Arc<Pattern>>;
+
+pub(super) struct Pattern {
+    regex: Regex,
+    /// look-around or back references: a search may try many ways
+    has_choices: bool,
+    /// states that a search keeps for each byte
+    weight: usize,
+}
+
+impl Pattern {
+    /// Work of a search, whether it finds something or not.
+    fn steps(&self, bytes: usize) -> usize {
+        let (search, byte) = STEPS_TO_TRY;
+        if self.has_choices { search + byte * bytes } else { 1 + self.weight * bytes / 2048 }
+    }
+}
 
 /// Where a pattern and its groups were found.
 pub(super) struct Found {
@@ -29,7 +48,7 @@ pub(super) struct Found {
 }
 
 impl Interpreter<'_> {
-    pub(super) fn pattern(&mut self, pattern: &str) -> Outcome<Arc<Regex>> {
+    pub(super) fn pattern(&mut self, pattern: &str) -> Outcome<Arc<Pattern>> {
         if let Some(known) = self.patterns.get(pattern) {
             return Ok(Arc::clone(known));
         }
@@ -37,26 +56,29 @@ impl Interpreter<'_> {
         if pattern.len() > MAX_PATTERN_BYTES {
             return Err(Interrupt::failed(format!("a pattern is longer than {MAX_PATTERN_BYTES} bytes")));
         }
-        let compiled = RegexBuilder::new(pattern)
+        let regex = RegexBuilder::new(pattern)
             .delegate_size_limit(COMPILED_BYTES)
             .delegate_dfa_size_limit(COMPILED_BYTES)
             .backtrack_limit(MAX_TRIES)
             .build()
             .map_err(|_| Interrupt::failed("a pattern is not supported"))?;
-        let compiled = Arc::new(compiled);
+        let linear = regex::RegexBuilder::new(pattern).size_limit(COMPILED_BYTES).build();
+        let weight = if pattern.contains('{') { 16 } else { 1 };
+        let compiled = Arc::new(Pattern { regex, has_choices: linear.is_err(), weight });
         self.patterns.insert(pattern.to_owned(), Arc::clone(&compiled));
         Ok(compiled)
     }
 
     /// The first place, or all of them, as Perl goes through a text.
     pub(super) fn search(&mut self, pattern: &str, text: &str, is_global: bool) -> Outcome<Vec<Found>> {
-        let regex = self.pattern(pattern)?;
+        let pattern = self.pattern(pattern)?;
         let mut found = Vec::new();
         let mut from = 0;
         let mut empty_at = None;
         while from <= text.len() {
-            self.spend(1 + (text.len() - from) / 64)?;
-            let captures = regex
+            self.spend(pattern.steps(text.len() - from))?;
+            let captures = pattern
+                .regex
                 .captures_from_pos(text, from)
                 .map_err(|_| Interrupt::failed("a pattern takes too long"))?;
             let Some(whole) = captures.as_ref().and_then(|captures| captures.get(0)) else { break };
@@ -65,10 +87,15 @@ impl Interpreter<'_> {
                 empty_at = None;
                 continue;
             }
-            let groups = captures.iter().flat_map(|captures| captures.iter().skip(1));
+            let groups: Vec<_> = captures.iter().flat_map(|captures| captures.iter().skip(1)).collect();
+            let (scanned, matched) = (whole.end() - from, whole.end() - whole.start());
+            self.spend(1 + pattern.weight * (scanned / 64 + matched / 8) + groups.len())?;
             found.push(Found {
                 whole: whole.start()..whole.end(),
-                groups: groups.map(|group| group.map(|group| group.start()..group.end())).collect(),
+                groups: groups
+                    .into_iter()
+                    .map(|group| group.map(|group| group.start()..group.end()))
+                    .collect(),
             });
             if !is_global {
                 break;
@@ -91,51 +118,56 @@ impl Interpreter<'_> {
         let found = self.search(pattern, text.as_str(), is_global)?;
         let mut replaced = Text::default();
         let mut end = 0;
+        self.spend(text.steps())?;
         for place in &found {
             replaced.push_text(&text.slice(end..place.whole.start));
             let origin = text.origin_around(&place.whole);
             if has_groups {
                 for (piece, own) in replacement.pieces() {
-                    expand(piece, own.max(origin), place, text, &mut replaced);
+                    self.expand(piece, own.max(origin), place, text, &mut replaced)?;
                 }
             } else {
                 replaced.insert(replacement, origin);
             }
             end = place.whole.end;
-            self.spend(1 + replacement.len() / 16)?;
+            self.spend(1 + replacement.steps())?;
+            self.check_length(replaced.len())?;
         }
         replaced.push_text(&text.slice(end..text.len()));
         self.spend_text(&replaced)?;
         Ok(replaced)
     }
-}
 
-/// `$1` stands for a group, `\$` and `\\` for the character itself.
-fn expand(
-    piece: &str,
-    origin: crate::handler::page::sanitized::Origin,
-    place: &Found,
-    text: &Text,
-    replaced: &mut Text,
-) {
-    let mut rest = piece;
-    while let Some(character) = rest.chars().next() {
-        rest = rest.get(character.len_utf8()..).unwrap_or_default();
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        if character == '\\' && rest.starts_with(['\\', '$']) {
-            let escaped = rest.get(..1).unwrap_or_default();
-            replaced.push(escaped, origin);
-            rest = rest.get(1..).unwrap_or_default();
-        } else if character == '$' && digits > 0 {
-            let number = rest.get(..digits).and_then(|digits| digits.parse::<usize>().ok());
-            let group = number.and_then(|number| place.groups.get(number.checked_sub(1)?)).cloned().flatten();
-            if let Some(group) = group {
-                replaced.push_text(&text.slice(group));
+    /// `$1` stands for a group, `\$` and `\\` for the character itself.
+    fn expand(
+        &mut self,
+        piece: &str,
+        origin: Origin,
+        place: &Found,
+        text: &Text,
+        replaced: &mut Text,
+    ) -> Outcome<()> {
+        let mut rest = piece;
+        while let Some(character) = rest.chars().next() {
+            rest = rest.get(character.len_utf8()..).unwrap_or_default();
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            if character == '\\' && rest.starts_with(['\\', '$']) {
+                let escaped = rest.get(..1).unwrap_or_default();
+                replaced.push(escaped, origin);
+                rest = rest.get(1..).unwrap_or_default();
+            } else if character == '$' && digits > 0 {
+                let number = rest.get(..digits).and_then(|digits| digits.parse::<usize>().ok());
+                let group =
+                    number.and_then(|number| place.groups.get(number.checked_sub(1)?)).cloned().flatten();
+                if let Some(group) = group {
+                    self.append(replaced, &text.slice(group))?;
+                }
+                rest = rest.get(digits..).unwrap_or_default();
+            } else {
+                replaced.push(character.encode_utf8(&mut [0; 4]), origin);
             }
-            rest = rest.get(digits..).unwrap_or_default();
-        } else {
-            replaced.push(character.encode_utf8(&mut [0; 4]), origin);
         }
+        Ok(())
     }
 }
 

@@ -24,6 +24,13 @@ fn try_render(template: &str, pairs: &[(&str, &str)]) -> Result<String, String> 
     parsed.render(&value, now()).map(|rendered| rendered.page).map_err(|error| error.to_string())
 }
 
+/// The page with `x` and `q` as any text from outside.
+fn user_page(template: &str, value: &str) -> Result<String, String> {
+    let parsed = Template::parse(template.as_bytes()).map_err(|error| error.to_string())?;
+    let value = |name: &str| if "xq".contains(name) { Sanitized::new(Kind::User, value) } else { None };
+    parsed.render(&value, now()).map(|rendered| rendered.page).map_err(|error| error.to_string())
+}
+
 fn error(template: &str) -> String {
     try_render(template, &[("x", "X")]).err().unwrap_or_else(|| panic!("{template} was rendered"))
 }
@@ -71,7 +78,7 @@ fn refused_constructs_are_named_with_their_line() {
             "[% IF x %]\n[% PROCESS \"a/b\" %][% END %]",
             "line 2: 'a/b' is no block of this file, and files are not included",
         ),
-        ("\n[% name = x; INCLUDE $name %]", "line 2: 'X' is no block of this file"),
+        ("\n[% name = x; INCLUDE $name %]", "line 2: '…' is no block of this file"),
         ("[% USE CGI %]", "line 1: the plugin 'CGI' is not supported"),
         ("[% USE table([1,2]) %]", "line 1: the plugin 'table' is not supported"),
         ("[% USE date; date.calc %]", "line 1: the method 'calc' of a date is not supported"),
@@ -168,4 +175,238 @@ fn work_and_output_of_a_page_are_limited() {
 #[test]
 fn values_that_name_one_another_are_freed() {
     assert_eq!(rendered("[% a = {}; b = { a = a }; a.b = b; a.b.a.b.a.keys.join %]", &[]), "b");
+}
+
+/// A value keeps its origin in the text of an error, and in a character made of a number.
+#[test]
+fn values_are_escaped_in_errors_and_formats() {
+    let tag = "<img src=x onerror=alert(1)>";
+    let escaped = r"\u003cimg\u0020src\u003dx\u0020onerror\u003dalert\u00281\u0029\u003e";
+    let user = |template: &str, value: &str| user_page(template, value).unwrap();
+    let date = "[% USE date; TRY; x = date.format(q); CATCH; error.info; END %]";
+    assert_eq!(user(date, tag), format!("bad time/date string:  expects 'h:m:s d:m:y'  got: '{escaped}'"));
+    let nested = "[% TRY; TRY; THROW a q; CATCH; THROW b error; END; CATCH; error; error.info; END %]";
+    assert_eq!(user(nested, "<"), r"b error - a error - \u003ca error - \u003c");
+    assert_eq!(user("[% n = q + 0; n | format('%c') %]", "60"), r"\u003c");
+    assert_eq!(user("[% q | format('%c%%') %]", "39"), r"\u0027\u0025");
+    assert_eq!(user("[% q.length + 59 | format('<%5c>') %]", "1"), r"<    \u003c>");
+}
+
+/// What a page throws goes to a log.
+#[test]
+fn messages_of_failed_pages_name_no_value() {
+    let cases = [
+        ("[% THROW a x %]", "line 1: a error - …"),
+        ("[% THROW a \"is $x\" %]", "line 1: a error - is …"),
+        ("[% THROW $x 'b' %]", "line 1: … error - b"),
+        (
+            "[% USE date; date.format(x) %]",
+            "line 1: date error - bad time/date string:  expects 'h:m:s d:m:y'  got: '…'",
+        ),
+        ("[% INCLUDE $x %]", "line 1: '…' is no block of this file"),
+        ("[% FILTER $x %][% END %]", "line 1: the filter '…' is not supported"),
+    ];
+    for (template, message) in cases {
+        assert_eq!(error(template), message, "{template}");
+    }
+}
+
+#[test]
+fn huge_numbers_take_no_memory_and_overflow_nothing() {
+    let part = "a list has more than 65536 items";
+    let work = "more work than is allowed";
+    let cases = [
+        ("x.slice(-1000000000)", Some(part)),
+        ("x.slice(-9000000000000000000)", Some(part)),
+        ("x.slice(0, 9223372036854775807)", Some(part)),
+        ("x.slice(-9223372036854775807, 9223372036854775807)", Some(part)),
+        ("x.slice(9223372036854775807, -9223372036854775807)", None),
+        ("x.slice(9223372036854775807, 9223372036854775807)", None),
+        ("x.first(9223372036854775807)", Some(part)),
+        ("x.first(-9223372036854775807)", None),
+        ("x.last(9223372036854775807)", None),
+        ("x.last(-9223372036854775807)", None),
+        ("x.hash(9223372036854775807).keys.join", None),
+        ("x.splice(9223372036854775807, 9223372036854775807)", None),
+        ("x.splice(-9223372036854775807, -9223372036854775807)", None),
+        ("x.item(-9223372036854775807)", None),
+        ("x.join.substr(9223372036854775807, 9223372036854775807)", None),
+        ("x.join.substr(-9223372036854775807, -9223372036854775807)", None),
+        ("x.join.chunk(9223372036854775807)", None),
+        ("x.join.chunk(-9223372036854775807)", None),
+        ("x.join.split('', 9223372036854775807)", None),
+        ("x.join.repeat(9223372036854775807)", Some("the page would be longer")),
+        ("x.join.repeat(-9223372036854775807)", None),
+        ("x.join | indent('9223372036854775807')", Some("the page would be longer")),
+        ("x.join | truncate(9223372036854775807)", None),
+        ("x.join | truncate(-9223372036854775807)", None),
+        ("x.join | format('%9223372036854775807s')", Some("a field is wider than 4096")),
+        ("x.join | format('%99999999999999999999s')", Some("a field is wider than 4096")),
+        ("e.size", None),
+        ("r.size", Some("a range has more than 65536 items")),
+        ("-9223372036854775807 - 9223372036854775807", None),
+        ("-9223372036854775807 MOD -1", None),
+        ("(-9223372036854775807 - 1) MOD -1", None),
+        ("(-9223372036854775807 - 1) DIV -1", None),
+        ("1e400 + 0", None),
+    ];
+    for (expression, message) in cases {
+        let outcome = try_render(
+            &format!(
+                "[% x = [1]; {} y = {expression} %]",
+                if expression == "r.size" {
+                    "r = [-9223372036854775807..9223372036854775807];"
+                } else {
+                    "e = [9223372036854775806..9223372036854775807];"
+                }
+            ),
+            &[],
+        );
+        let expression = format!("{expression}: {outcome:?}");
+        match message {
+            Some(message) => assert!(outcome.is_err_and(|error| error.contains(message)), "{expression}"),
+            None => assert!(outcome.is_ok() || expression.contains("1e400"), "{expression}"),
+        }
+    }
+    let all = format!("[% x = [1]; {} %]", "y = x.first(60000); ".repeat(10));
+    assert!(error(&all).contains(work));
+    assert_eq!(
+        rendered(
+            "[% l = [1,2,3]; m = [1]; l.slice(-2).join %] [% m.hash(5).keys.join %] [% m.first(3).size %]",
+            &[]
+        ),
+        "2 3 5 3"
+    );
+}
+
+/// Neither parsing, rendering nor freeing a long template needs a deep stack.
+#[test]
+fn long_chains_need_no_deep_stack() {
+    let count = 20_000;
+    let links = [
+        " DIV 1",
+        " MOD 7",
+        " DIV 1 MOD 7",
+        " * 1",
+        " / 1",
+        " % 7",
+        " + 1",
+        " - 1",
+        " _ x",
+        " || 0",
+        " && 1",
+        " == 1",
+        " < 2",
+        ".a",
+        ".a()",
+        ".1",
+        " ? 1 : x",
+        " | html",
+        " FILTER html",
+        " WRAPPER b",
+        " IF 1",
+        " = x",
+        ", x",
+        "; x",
+        " DIV (1",
+        "(x",
+        " * 1 DIV 1",
+        " %][% x",
+        " %][% IF x",
+        " %][% ELSIF x",
+        " %][% CASE x",
+        " %][% CATCH x",
+        " %][% BLOCK x",
+        "; MACRO m BLOCK",
+        "; TRY",
+        " _ [x",
+        " _ {a = x",
+        " _ ${x",
+        " _ \"$x\"",
+        " _ NOT x",
+        " _ !x",
+        "; x = x",
+        "; THROW x",
+        "..1",
+        " TO 1",
+        " = MACRO m",
+        " = BLOCK",
+        " = FILTER html",
+    ];
+    for link in links {
+        for start in ["[% x", "[% IF x", "[% y = x"] {
+            let template = format!("{start}{} %]", link.repeat(count));
+            let _ = try_render(&format!("{template}[% END %]"), &[("x", "1")]);
+        }
+    }
+    assert_eq!(rendered(&format!("[% 7{} %]", " DIV 1".repeat(1000)), &[]), "7");
+    assert_eq!(
+        rendered("[% 3 * 7 DIV 2 MOD 3 %] [% 17 MOD 10 DIV 2 MOD 2 DIV 2 %] [% 7 DIV 2 DIV 2 * 4 %]", &[]),
+        "0 0 4"
+    );
+    let thrown = "[% e = x; FOR i IN [1..9000]; TRY; THROW a e; CATCH; e = error; END; END; e.type %]";
+    let _ = try_render(thrown, &[("x", "1")]);
+}
+
+/// Each of these took much memory, or much time, for few steps.
+#[test]
+fn large_values_are_counted_before_they_are_made() {
+    let long = "t = 'é<'; t = t.repeat(150000); ";
+    let mixed = "t = x _ 'a'; t = t.repeat(10000); ";
+    let list = "l = [1..60000]; ";
+    let cases = [
+        (list, "l.first(60000)"),
+        (list, "l.last(60000)"),
+        (list, "l.slice(0, -1)"),
+        (list, "l.list.reverse"),
+        (list, "m = [1]; m.splice(0, 0, l)"),
+        (list, "m = [1]; m.import(l, l, l, l)"),
+        (list, "h = l.hash(1); h.keys"),
+        (long, "t.substr(0, 300000)"),
+        (long, "t.substr(1, 1, t)"),
+        (long, "t.squote"),
+        (long, "t.dquote"),
+        (long, "t.upper"),
+        (long, "t.length"),
+        (long, "t == t.substr(1)"),
+        (long, "t.match('(.*)')"),
+        (long, "t.replace('(.*)', '$1$1$1$1')"),
+        (long, "t.replace('(?=x)y', '')"),
+        (long, "h = {}; h.$t = 1; h.keys"),
+        (long, "h = { a => t, b => t }; h.sort"),
+        (long, "s = [t, t, t, t, t, t]; s.sort"),
+        (long, "s = [t, t, t, t, t, t]; s.unique"),
+        (long, "s = [t, t, t, t]; s.join"),
+        (long, "t | truncate(3) | format(t)"),
+        (long, "TRY; THROW a t; CATCH; y = error _ ''; END; y"),
+        (long, "['a'..t]"),
+        ("", "x | format('%4096s%-4096d%.4000f') | format('%4096s')"),
+        (mixed, "t.chunk(1)"),
+        (mixed, "t.split('a')"),
+        (mixed, "t.split('')"),
+        (mixed, "t.replace('a', 'b')"),
+        (mixed, "t | indent | format('%s') | html_line_break"),
+        (mixed, "t.collapse"),
+    ];
+    for (first, repeated) in cases {
+        let start = std::time::Instant::now();
+        let template = format!("[% {first}FOR i IN [1..3000]; y = {repeated}; END %]");
+        let template = if repeated.starts_with("TRY") || repeated.contains(';') {
+            format!("[% {first}FOR i IN [1..3000]; {repeated}; END %]")
+        } else {
+            template
+        };
+        let error = user_page(&template, "<").err().unwrap_or_default();
+        assert!(
+            error.contains("more work than is allowed") || error.contains("would be longer"),
+            "{template}: {error}"
+        );
+        assert!(start.elapsed() < Duration::from_secs(5), "{template}");
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(
+        rendered(&format!("[% {mixed}t.chunk(1).size %] [% t.replace('a', '').length %]"), &[("x", "y")]),
+        "20000 10000"
+    );
+    assert!(start.elapsed() < Duration::from_secs(5));
 }

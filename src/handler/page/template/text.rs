@@ -7,6 +7,9 @@ use std::ops::Range;
 
 use crate::handler::page::sanitized::{Origin, Sanitized, write_piece};
 
+/// Bytes of text that count for one step.
+const BYTES_PER_STEP: usize = 64;
+
 /// Characters and their origins.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Text {
@@ -32,6 +35,17 @@ impl Text {
 
     pub(super) fn from_value(value: &Sanitized) -> Self {
         Self::new(value.raw(), value.origin())
+    }
+
+    /// Steps that a copy of the text counts for: its bytes, and its runs of one origin.
+    pub(super) fn steps(&self) -> usize {
+        1 + self.len() / BYTES_PER_STEP + self.runs.len() / 2
+    }
+
+    /// Bytes that came from outside of the template.
+    pub(super) fn outside_len(&self) -> usize {
+        let outside = self.pieces().filter(|(_, origin)| *origin != Origin::Template);
+        outside.map(|(piece, _)| piece.len()).sum()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,26 +111,33 @@ impl Text {
     #[must_use]
     pub(super) fn slice(&self, range: Range<usize>) -> Self {
         let mut text = Self::default();
-        let mut start = 0;
-        for (end, origin) in &self.runs {
-            let (from, to) = (start.max(range.start), (*end).min(range.end));
-            if from < to {
-                text.push(self.characters.get(from..to).unwrap_or_default(), *origin);
+        let mut from = range.start;
+        for (end, origin) in self.runs_from(range.start) {
+            if from >= range.end {
+                break;
             }
-            start = *end;
+            let to = (*end).min(range.end);
+            text.push(self.characters.get(from..to).unwrap_or_default(), *origin);
+            from = to;
         }
         text
     }
 
+    /// The run that a position is in, and those behind it.
+    fn runs_from(&self, position: usize) -> &[(usize, Origin)] {
+        let first = self.runs.partition_point(|(end, _)| *end <= position);
+        self.runs.get(first..).unwrap_or_default()
+    }
+
     /// The strictest origin of the characters at and beside a range: what is put there may depend on them.
     pub(super) fn origin_around(&self, range: &Range<usize>) -> Origin {
-        let (from, to) = (range.start.saturating_sub(1), range.end.saturating_add(1));
-        let mut start = 0;
+        let (mut start, to) = (range.start.saturating_sub(1), range.end.saturating_add(1));
         let mut strictest = Origin::Template;
-        for (end, origin) in &self.runs {
-            if from < *end && start < to {
-                strictest = strictest.max(*origin);
+        for (end, origin) in self.runs_from(start) {
+            if start >= to {
+                break;
             }
+            strictest = strictest.max(*origin);
             start = *end;
         }
         strictest
@@ -140,6 +161,12 @@ impl Text {
     /// The byte position of the character with that number, or the text's end.
     pub(super) fn position(&self, number: usize) -> usize {
         self.characters.char_indices().nth(number).map_or(self.len(), |(at, _)| at)
+    }
+
+    /// For a message, which may reach a log: what came from outside is left out.
+    pub(super) fn to_message(&self) -> String {
+        let shown = |(piece, origin)| if origin == Origin::Template { piece } else { "…" };
+        self.pieces().map(shown).collect()
     }
 
     /// As it goes into the page: no character from outside ends a string, an attribute or an element.

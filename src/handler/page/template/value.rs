@@ -35,15 +35,27 @@ pub(super) struct IteratorId(usize);
 pub(super) struct Exception {
     pub(super) kind: Text,
     pub(super) info: Value,
+    text: Arc<Text>,
+}
+
+impl Exception {
+    /// An error within an error becomes its text: no chain of them is as deep as a loop is long.
+    pub(super) fn new(kind: Text, info: Value) -> Self {
+        let info = if let Value::Error(inner) = info { Value::Text(Arc::clone(&inner.text)) } else { info };
+        let mut text = kind.clone();
+        text.push_literal(" error - ");
+        text.push_text(&info.to_text());
+        Self { kind, info, text: Arc::new(text) }
+    }
 }
 
 /// Sorted by key: Perl's own order is random, so no template can rely on it.
-pub(super) type Hash = BTreeMap<String, Entry>;
+pub(super) type Hash = BTreeMap<Arc<str>, Entry>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     /// the key with its origin
-    pub(super) key: Text,
+    pub(super) key: Arc<Text>,
     pub(super) value: Value,
 }
 
@@ -64,11 +76,7 @@ pub(super) struct Heap {
 }
 
 impl Heap {
-    pub(super) fn add_list(&mut self, items: Vec<Value>) -> Value {
-        Value::List(self.add_list_id(items))
-    }
-
-    pub(super) fn add_list_id(&mut self, items: Vec<Value>) -> ListId {
+    pub(super) fn add_list(&mut self, items: Vec<Value>) -> ListId {
         self.lists.push(items);
         ListId(self.lists.len() - 1)
     }
@@ -104,11 +112,6 @@ impl Heap {
         self.hash(id)?.get(key).map(|entry| &entry.value).filter(|value| value.is_defined())
     }
 
-    /// The items of a list, or the value itself.
-    pub(super) fn items_or_single(&self, value: Value) -> Vec<Value> {
-        if let Value::List(id) = value { self.list(id).to_vec() } else { vec![value] }
-    }
-
     pub(super) fn iteration(&self, id: IteratorId) -> Option<&Iteration> {
         self.iterators.get(id.0)
     }
@@ -119,7 +122,8 @@ impl Heap {
 
     /// A hash with a few keys of the language's own.
     pub(super) fn add_pairs(&mut self, pairs: Vec<(&str, Value)>) -> Value {
-        let entry = |(key, value): (&str, Value)| (key.to_owned(), Entry { key: Text::literal(key), value });
+        let entry =
+            |(key, value): (&str, Value)| (key.into(), Entry { key: Text::literal(key).into(), value });
         Value::Hash(self.add_hash(pairs.into_iter().map(entry).collect()))
     }
 }
@@ -172,12 +176,7 @@ impl Value {
             Self::Iterator(id) => named("Template::Iterator=HASH", id.0),
             Self::Date(id) => named("Template::Plugin::Date=HASH", id.0),
             Self::Macro(_) => Arc::new(Text::literal("CODE(0x1)")),
-            Self::Error(error) => {
-                let mut text = error.kind.clone();
-                text.push_literal(" error - ");
-                text.push_text(&error.info.to_text());
-                Arc::new(text)
-            }
+            Self::Error(error) => Arc::clone(&error.text),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What `=` does.
 
-use super::variable::{insert, is_private, position};
+use super::variable::{is_private, position};
 use super::{Interpreter, Interrupt, Outcome};
 use crate::handler::page::template::ast::{Assignment, Element, Path};
 use crate::handler::page::template::text::Text;
@@ -21,7 +21,7 @@ impl Interpreter<'_> {
     /// The value, or an empty text where nothing was set. As a default it is set only where nothing true is.
     pub(super) fn assign(&mut self, target: &Path, value: Value, is_default: bool) -> Outcome<Value> {
         let Some((last, parents)) = target.split_last() else { return Ok(Value::literal("")) };
-        let name = self.evaluate(&last.name)?.to_text();
+        let name = self.name(&last.name)?;
         if is_private(name.as_str()) {
             return Ok(Value::literal(""));
         }
@@ -35,9 +35,9 @@ impl Interpreter<'_> {
                 if is_default && is_set {
                     return Ok(Value::literal(""));
                 }
-                self.spend_text(&name)?;
+                let entry = self.entry(&name, value.clone())?;
                 if let Some(hash) = self.heap.hash_mut(id) {
-                    insert(hash, &name, value.clone());
+                    hash.insert(name.as_str().into(), entry);
                 }
                 Ok(value)
             }
@@ -85,7 +85,7 @@ impl Interpreter<'_> {
 
     /// What stands before the last dot; hashes are made where there is nothing.
     fn parent(&mut self, first: &Element, rest: &[Element]) -> Outcome<Value> {
-        let name = self.evaluate(&first.name)?.to_text();
+        let name = self.name(&first.name)?;
         if is_private(name.as_str()) {
             return Ok(Value::Undefined);
         }
@@ -95,7 +95,7 @@ impl Interpreter<'_> {
             self.set_variable(name.as_str(), value.clone());
         }
         for element in rest {
-            let name = self.evaluate(&element.name)?.to_text();
+            let name = self.name(&element.name)?;
             if is_private(name.as_str()) {
                 return Ok(Value::Undefined);
             }
@@ -112,8 +112,9 @@ impl Interpreter<'_> {
                     return Ok(known.clone());
                 }
                 let made = Value::Hash(self.heap.add_hash(Hash::new()));
+                let entry = self.entry(name, made.clone())?;
                 if let Some(hash) = self.heap.hash_mut(*id) {
-                    insert(hash, name, made.clone());
+                    hash.insert(name.as_str().into(), entry);
                 }
                 Ok(made)
             }

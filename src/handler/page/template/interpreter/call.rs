@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::variable::insert;
 use super::{Interpreter, Interrupt, Outcome};
 use crate::handler::page::template::ast::{Arguments, Body, Expression, FilterCall, NameWithArguments};
 use crate::handler::page::template::filters::Filter;
@@ -29,12 +28,12 @@ impl Interpreter<'_> {
         for (name, value) in &arguments.named {
             let name = self.evaluate(name)?.to_text();
             let value = self.evaluate(value)?;
-            insert(&mut named, &name, value);
+            self.insert(&mut named, &name, value)?;
         }
         for assignment in &arguments.assigned {
             let value = self.evaluate(&assignment.value)?;
             let value = self.assign(&assignment.target, value, false)?;
-            insert(&mut named, &Text::default(), value);
+            self.insert(&mut named, &Text::default(), value)?;
         }
         Ok(named)
     }
@@ -75,21 +74,21 @@ impl Interpreter<'_> {
         result
     }
 
-    fn block_names(&mut self, call: &NameWithArguments) -> Outcome<Vec<String>> {
+    fn block_names(&mut self, call: &NameWithArguments) -> Outcome<Vec<Arc<Text>>> {
         let mut names = Vec::new();
         for name in &call.names {
             let name = self.evaluate(name)?;
-            let all = self.heap.items_or_single(name);
-            names.extend(all.iter().map(|name| name.to_text().as_str().to_owned()));
+            let all = self.items_or_single(name)?;
+            self.spend_texts(&all)?;
+            names.extend(all.iter().map(Value::to_text));
         }
-        self.spend(names.len())?;
         Ok(names)
     }
 
-    fn run_named_block(&mut self, name: &str, output: &mut Text) -> Outcome<()> {
+    fn run_named_block(&mut self, name: &Text, output: &mut Text) -> Outcome<()> {
         let program = self.program;
-        let Some(body) = program.blocks.get(name) else {
-            let name: String = name.chars().take(64).collect();
+        let Some(body) = program.blocks.get(name.as_str()) else {
+            let name = name.slice(0..name.position(64)).to_message();
             let message = format!("'{}' is no block of this file", name.escape_debug());
             return Err(Interrupt::failed(message));
         };
@@ -102,7 +101,7 @@ impl Interpreter<'_> {
         match self.run(body, &mut text) {
             Ok(()) | Err(Interrupt::Return) => self.write(&text, output),
             Err(interrupt @ (Interrupt::Stop | Interrupt::Thrown(_))) => {
-                output.push_text(&text);
+                self.write(&text, output)?;
                 Err(interrupt)
             }
             Err(interrupt @ (Interrupt::Next | Interrupt::Last | Interrupt::Failed(_))) => Err(interrupt),
@@ -114,13 +113,14 @@ impl Interpreter<'_> {
         let mut content = self.written_into(body, output)?;
         for name in self.block_names(call)?.iter().rev() {
             let mut wrapped = Text::default();
+            self.spend_text(&content)?;
             let result = self.within_scope(true, |interpreter| {
                 interpreter.set_named(&call.arguments)?;
                 interpreter.set_variable("content", Value::text(content.clone()));
                 interpreter.run_named_block(name, &mut wrapped)
             });
             if let Err(interrupt) = result {
-                output.push_text(&wrapped);
+                self.write(&wrapped, output)?;
                 return Err(interrupt);
             }
             content = wrapped;
@@ -137,24 +137,24 @@ impl Interpreter<'_> {
 
     /// A name that the template gave stands for the filter with its arguments.
     fn prepared_filter(&mut self, call: &FilterCall) -> Outcome<Filter> {
-        let name = self.evaluate(&call.name)?.to_text();
+        let name = self.name(&call.name)?;
         let arguments = self.arguments(Some(&call.arguments))?;
         let known = self.filters.get(name.as_str()).filter(|_| arguments.is_empty()).cloned();
         let filter = match known {
             Some(filter) => filter,
             None => Filter::new(name.as_str(), arguments).ok_or_else(|| {
-                Interrupt::failed(format!("the filter '{}' is not supported", name.to_page()))
+                Interrupt::failed(format!("the filter '{}' is not supported", name.to_message()))
             })?,
         };
         if let Some(alias) = &call.alias {
-            let alias = self.evaluate(alias)?.to_text();
+            let alias = self.name(alias)?;
             self.filters.insert(alias.as_str().to_owned(), filter.clone());
         }
         Ok(filter)
     }
 
     pub(super) fn use_date(&mut self, variable: &Expression, arguments: &Arguments) -> Outcome<()> {
-        let name = self.evaluate(variable)?.to_text();
+        let name = self.name(variable)?;
         let values = self.arguments(Some(arguments))?;
         let id: HashId = match values.last() {
             Some(Value::Hash(id)) => *id,

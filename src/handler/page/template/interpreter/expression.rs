@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::variable::insert;
 use super::{Interpreter, Interrupt, Outcome};
 use crate::handler::page::template::ast::{Comparison, Expression, Operator};
 use crate::handler::page::template::text::Text;
@@ -25,7 +24,7 @@ impl Interpreter<'_> {
             Expression::Quoted(parts) => self.join(parts),
             Expression::List(items) => {
                 let items = items.iter().map(|item| self.evaluate(item)).collect::<Outcome<_>>()?;
-                Ok(self.heap.add_list(items))
+                self.add_list(items)
             }
             Expression::Range(ends) => {
                 let [first, last] = ends.as_ref();
@@ -37,7 +36,7 @@ impl Interpreter<'_> {
                 for (key, value) in pairs {
                     let key = self.evaluate(key)?.to_text();
                     let value = self.evaluate(value)?;
-                    insert(&mut hash, &key, value);
+                    self.insert(&mut hash, &key, value)?;
                 }
                 Ok(Value::Hash(self.heap.add_hash(hash)))
             }
@@ -55,7 +54,6 @@ impl Interpreter<'_> {
                     self.compute(*operator, &left, &right)
                 })
             }
-            Expression::Whole(inner) => Ok(Value::Number(self.evaluate(inner)?.to_number().truncate())),
             Expression::Choice(parts) => {
                 let [condition, yes, no] = parts.as_ref();
                 let taken = if self.evaluate(condition)?.is_true() { yes } else { no };
@@ -67,8 +65,8 @@ impl Interpreter<'_> {
     fn join(&mut self, parts: &[Expression]) -> Outcome<Value> {
         let mut text = Text::default();
         for part in parts {
-            text.push_text(&self.evaluate(part)?.to_text());
-            self.spend_text(&text)?;
+            let part = self.evaluate(part)?.to_text();
+            self.append(&mut text, &part)?;
         }
         Ok(Value::text(text))
     }
@@ -90,6 +88,9 @@ impl Interpreter<'_> {
         let mut left = self.evaluate(first)?;
         for (comparison, right) in rest {
             let right = self.evaluate(right)?;
+            for text in [&left, &right].map(Value::to_text) {
+                self.spend(text.len() / 256)?;
+            }
             if !holds(*comparison, &left, &right) {
                 return Ok(Value::truth(false));
             }
@@ -101,19 +102,21 @@ impl Interpreter<'_> {
     fn compute(&mut self, operator: Operator, left: &Value, right: &Value) -> Outcome<Value> {
         let (a, b) = (left.to_number(), right.to_number());
         let divided = |result: Option<_>, name: &str| {
-            result.ok_or_else(|| Interrupt::thrown("undef", &format!("Illegal {name} zero")))
+            result.ok_or_else(|| Interrupt::thrown("undef", Text::literal(&format!("Illegal {name} zero"))))
         };
         Ok(Value::Number(match operator {
             Operator::Join => {
-                let mut text = Text::clone(&left.to_text());
-                text.push_text(&right.to_text());
-                self.spend_text(&text)?;
+                let mut text = Text::default();
+                for part in [left, right].map(Value::to_text) {
+                    self.append(&mut text, &part)?;
+                }
                 return Ok(Value::text(text));
             }
             Operator::Add => a.add(b),
             Operator::Subtract => a.subtract(b),
             Operator::Multiply => a.multiply(b),
             Operator::Divide => divided(a.divide(b), "division by")?,
+            Operator::DivideWhole => divided(a.divide(b), "division by")?.truncate(),
             Operator::Modulo => divided(a.modulo(b), "modulus")?,
         }))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Interpreter, Interrupt, Outcome};
 use crate::handler::page::template::ast::{Body, Branches, Cases, Expression, Loop, NameWithArguments, Try};
 use crate::handler::page::template::text::Text;
-use crate::handler::page::template::value::{Entry, Exception, HashId, Iteration, ListId, Value};
+use crate::handler::page::template::value::{Entry, Exception, Hash, HashId, Iteration, ListId, Value};
 
 /// Turns of a `WHILE`, as in the original.
 const MAX_TURNS: usize = 1000;
@@ -25,8 +25,8 @@ impl Interpreter<'_> {
         let value = self.evaluate(value)?.to_text();
         for (case, body) in &cases.cases {
             let case = self.evaluate(case)?;
-            let candidates = self.heap.items_or_single(case);
-            self.spend(candidates.len())?;
+            let candidates = self.items_or_single(case)?;
+            self.spend(candidates.len().saturating_mul(1 + value.len() / 256))?;
             let fits = |candidate: &Value| {
                 let candidate = candidate.to_text();
                 let candidate = candidate.as_str();
@@ -89,25 +89,28 @@ impl Interpreter<'_> {
         let items = if let Value::List(id) = value {
             return Ok(id);
         } else if let Value::Hash(id) = value {
-            let pairs = self.pairs(id);
-            self.spend(pairs.len() * 2)?;
-            pairs
+            self.pairs(id)?
         } else if value.is_true() {
             vec![value]
         } else {
             Vec::new()
         };
-        Ok(self.heap.add_list_id(items))
+        self.add_list_id(items)
     }
 
     /// Hashes with `key` and `value`, sorted by key.
-    pub(in crate::handler::page::template) fn pairs(&mut self, id: HashId) -> Vec<Value> {
-        let entries: Vec<Entry> =
-            self.heap.hash(id).into_iter().flat_map(|hash| hash.values().cloned()).collect();
-        entries
+    pub(in crate::handler::page::template) fn pairs(&mut self, id: HashId) -> Outcome<Vec<Value>> {
+        let entries = self.entries(id)?;
+        self.spend(4 * entries.len())?;
+        Ok(entries
             .into_iter()
-            .map(|entry| self.heap.add_pairs(vec![("key", Value::text(entry.key)), ("value", entry.value)]))
-            .collect()
+            .map(|entry| self.heap.add_pairs(vec![("key", Value::Text(entry.key)), ("value", entry.value)]))
+            .collect())
+    }
+
+    pub(in crate::handler::page::template) fn entries(&mut self, id: HashId) -> Outcome<Vec<Entry>> {
+        self.spend(self.heap.hash(id).map_or(0, Hash::len))?;
+        Ok(self.heap.hash(id).into_iter().flat_map(|hash| hash.values().cloned()).collect())
     }
 
     pub(super) fn repeat_while(
@@ -126,7 +129,8 @@ impl Interpreter<'_> {
                 Err(other) => return Err(other),
             }
         }
-        Err(Interrupt::thrown("undef", &format!("WHILE loop terminated (> {MAX_TURNS} iterations)\n")))
+        let message = format!("WHILE loop terminated (> {MAX_TURNS} iterations)\n");
+        Err(Interrupt::thrown("undef", Text::literal(&message)))
     }
 
     pub(super) fn attempt(&mut self, attempt: &Try, output: &mut Text) -> Outcome<()> {
@@ -147,7 +151,7 @@ impl Interpreter<'_> {
             }
         }
         if !matches!(result, Err(Interrupt::Next | Interrupt::Last | Interrupt::Failed(_))) {
-            output.push_text(&text);
+            self.write(&text, output)?;
         }
         result
     }
@@ -164,17 +168,25 @@ impl Interpreter<'_> {
         let arguments = &call.arguments;
         let mut values = self.arguments(Some(arguments))?;
         if arguments.positional.is_empty() {
-            let exception = Exception { kind: Text::literal("undef"), info: kind };
-            return Err(Interrupt::Thrown(Arc::new(exception)));
+            return Err(self.thrown(Text::literal("undef"), kind));
         }
         let has_one = arguments.positional.len() == 1 && values.len() == 1;
         let info =
-            if has_one { values.pop().unwrap_or(Value::Undefined) } else { self.error_details(values) };
-        Err(Interrupt::Thrown(Arc::new(Exception { kind: Text::clone(&kind.to_text()), info })))
+            if has_one { values.pop().unwrap_or(Value::Undefined) } else { self.error_details(values)? };
+        let kind = kind.to_text();
+        self.spend_text(&kind)?;
+        Err(self.thrown(Text::clone(&kind), info))
+    }
+
+    fn thrown(&mut self, kind: Text, info: Value) -> Interrupt {
+        match self.spend_text(&info.to_text()) {
+            Ok(()) => Interrupt::Thrown(Arc::new(Exception::new(kind, info))),
+            Err(interrupt) => interrupt,
+        }
     }
 
     /// Several arguments: by their numbers, as the list `args`, and by their names.
-    fn error_details(&mut self, mut values: Vec<Value>) -> Value {
+    fn error_details(&mut self, mut values: Vec<Value>) -> Outcome<Value> {
         let named = match values.last() {
             Some(Value::Hash(id)) => self.heap.hash(*id).cloned(),
             _ => None,
@@ -183,13 +195,13 @@ impl Interpreter<'_> {
             values.pop();
         }
         let mut details = named.unwrap_or_default();
+        self.spend(details.len())?;
         for (number, value) in values.iter().enumerate() {
-            let key = Text::literal(&number.to_string());
-            details.insert(number.to_string(), Entry { key, value: value.clone() });
+            self.insert(&mut details, &Text::literal(&number.to_string()), value.clone())?;
         }
-        let list = self.heap.add_list(values);
-        details.insert("args".to_owned(), Entry { key: Text::literal("args"), value: list });
-        Value::Hash(self.heap.add_hash(details))
+        let list = self.add_list(values)?;
+        self.insert(&mut details, &Text::literal("args"), list)?;
+        Ok(Value::Hash(self.heap.add_hash(details)))
     }
 }
 

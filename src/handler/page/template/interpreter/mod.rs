@@ -1,6 +1,7 @@
 //! Runs the statements of a template.
 
 mod assignment;
+mod budget;
 mod call;
 mod expression;
 mod flow;
@@ -16,15 +17,11 @@ use super::filters::Filter;
 use super::pattern::Patterns;
 use super::text::Text;
 use super::value::{Exception, Heap, Value};
-use super::{MAX_PAGE_BYTES, RenderError, Rendered};
+use super::{RenderError, Rendered};
 use crate::handler::page::sanitized::Sanitized;
 
-/// Steps of one page: a statement, an expression, a list's item, or 16 bytes of text.
-const MAX_WORK: usize = 2_000_000;
-/// Bytes of text that cost one step.
-const BYTES_PER_STEP: usize = 16;
-/// Statements, expressions and calls within one another.
-const MAX_DEPTH: usize = 200;
+/// Bytes from outside, each of which may be escaped, that count for one step.
+const OUTSIDE_BYTES_PER_STEP: usize = 8;
 
 /// What ends a statement before its end.
 #[derive(Debug)]
@@ -44,8 +41,8 @@ impl Interrupt {
     }
 
     /// What `TRY` can catch.
-    pub(super) fn thrown(kind: &str, info: &str) -> Self {
-        Self::Thrown(Arc::new(Exception { kind: Text::literal(kind), info: Value::literal(info) }))
+    pub(super) fn thrown(kind: &str, info: Text) -> Self {
+        Self::Thrown(Arc::new(Exception::new(Text::literal(kind), Value::text(info))))
     }
 }
 
@@ -58,9 +55,9 @@ pub(super) struct Interpreter<'t> {
     pub(super) now: SystemTime,
     pub(super) heap: Heap,
     /// the variables of the template, and of each `INCLUDE`, `MACRO` and loop within it
-    scopes: Vec<BTreeMap<String, Value>>,
+    scopes: Vec<BTreeMap<Arc<str>, Value>>,
     /// what the profile gave
-    given: BTreeMap<String, Value>,
+    given: BTreeMap<Arc<str>, Value>,
     missing: BTreeSet<String>,
     filters: BTreeMap<String, Filter>,
     pub(super) patterns: Patterns,
@@ -80,7 +77,7 @@ impl<'t> Interpreter<'t> {
         let template = heap.add_pairs(metadata.collect());
         let global = heap.add_pairs(Vec::new());
         let scope = [("template", template.clone()), ("component", template), ("global", global)]
-            .map(|(name, value)| (name.to_owned(), value))
+            .map(|(name, value)| (name.into(), value))
             .into();
         Self {
             program,
@@ -104,44 +101,22 @@ impl<'t> Interpreter<'t> {
         match self.run(&program.body, &mut page) {
             Ok(()) | Err(Interrupt::Return | Interrupt::Stop | Interrupt::Next | Interrupt::Last) => {}
             Err(Interrupt::Thrown(error)) => {
-                let message = Value::Error(error).to_text().to_page();
+                let message = Value::Error(error).to_text().to_message();
                 return Err(RenderError::Failed { line: self.line, message });
             }
             Err(Interrupt::Failed(error)) => return Err(error),
         }
-        let page = page.to_page();
-        if page.len() > MAX_PAGE_BYTES {
-            return Err(RenderError::TooLong { line: self.line });
+        let escaped = page.outside_len();
+        let checked = self
+            .spend(escaped / OUTSIDE_BYTES_PER_STEP)
+            .and_then(|()| self.check_length(page.len()))
+            .map(|()| page.to_page())
+            .and_then(|page| self.check_length(page.len()).map(|()| page));
+        match checked {
+            Ok(page) => Ok(Rendered { page, missing: self.missing }),
+            Err(Interrupt::Failed(error)) => Err(error),
+            Err(_) => Err(RenderError::TooMuchWork { line: self.line }),
         }
-        Ok(Rendered { page, missing: self.missing })
-    }
-
-    /// Counts steps; a page that takes too many is given up.
-    pub(super) fn spend(&mut self, steps: usize) -> Outcome<()> {
-        self.work = self.work.saturating_add(steps);
-        if self.work > MAX_WORK {
-            return Err(Interrupt::Failed(RenderError::TooMuchWork { line: self.line }));
-        }
-        Ok(())
-    }
-
-    /// Counts the bytes of a text that was made.
-    pub(super) fn spend_text(&mut self, text: &Text) -> Outcome<()> {
-        self.spend(1 + text.len() / BYTES_PER_STEP)?;
-        if text.len() > MAX_PAGE_BYTES {
-            return Err(Interrupt::Failed(RenderError::TooLong { line: self.line }));
-        }
-        Ok(())
-    }
-
-    fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
-        if self.depth == MAX_DEPTH {
-            return Err(Interrupt::failed(format!("more than {MAX_DEPTH} calls within one another")));
-        }
-        self.depth += 1;
-        let result = run(self);
-        self.depth -= 1;
-        result
     }
 
     fn run(&mut self, body: &Body, output: &mut Text) -> Outcome<()> {
@@ -206,12 +181,7 @@ impl<'t> Interpreter<'t> {
     }
 
     fn write(&mut self, text: &Text, output: &mut Text) -> Outcome<()> {
-        self.spend(text.len() / BYTES_PER_STEP)?;
-        output.push_text(text);
-        if output.len() > MAX_PAGE_BYTES {
-            return Err(Interrupt::Failed(RenderError::TooLong { line: self.line }));
-        }
-        Ok(())
+        self.append(output, text)
     }
 
     /// What statements write, by itself.
@@ -227,7 +197,7 @@ impl<'t> Interpreter<'t> {
         match self.run(body, &mut text) {
             Ok(()) => Ok(text),
             Err(interrupt @ (Interrupt::Return | Interrupt::Stop | Interrupt::Thrown(_))) => {
-                output.push_text(&text);
+                self.write(&text, output)?;
                 Err(interrupt)
             }
             Err(interrupt @ (Interrupt::Next | Interrupt::Last | Interrupt::Failed(_))) => Err(interrupt),
@@ -236,4 +206,4 @@ impl<'t> Interpreter<'t> {
 }
 
 pub(super) use self::call::argument_text;
-pub(super) use self::variable::{insert, position};
+pub(super) use self::variable::position;

@@ -11,15 +11,38 @@ const MAX_ITEMS: usize = 1 << 16;
 impl Interpreter<'_> {
     pub(super) fn range(&mut self, first: &Value, last: &Value) -> Outcome<Value> {
         let items = if is_textual(first, last) {
-            texts(&first.to_text(), &last.to_text())
+            self.texts(&first.to_text(), &last.to_text())?
         } else {
             let (from, to) = (first.to_number().as_whole(), last.to_number().as_whole());
-            numbers(from, to)
+            let count =
+                to.checked_sub(from).and_then(|count| usize::try_from(count.max(-1).saturating_add(1)).ok());
+            self.spend(count.filter(|count| *count <= MAX_ITEMS).ok_or_else(too_many)?)?;
+            (from..=to).map(|number| Value::Number(Number::Whole(number))).collect()
         };
-        let items =
-            items.ok_or_else(|| Interrupt::failed(format!("a range has more than {MAX_ITEMS} items")))?;
-        self.spend(items.len() * 2)?;
-        Ok(self.heap.add_list(items))
+        self.add_list(items)
+    }
+
+    /// Up to the last text, or until one is longer than it.
+    fn texts(&mut self, first: &Text, last: &Text) -> Outcome<Vec<Value>> {
+        let origin = first.origin().max(last.origin());
+        let mut items = Vec::new();
+        let mut current = first.as_str().to_owned();
+        while current.len() <= last.len() {
+            let item = Text::new(&current, origin);
+            self.spend(1 + 4 * item.steps())?;
+            items.push(Value::text(item));
+            if items.len() > MAX_ITEMS {
+                return Err(too_many());
+            }
+            if current == last.as_str() {
+                break;
+            }
+            match successor(&current) {
+                Some(next) => current = next,
+                None => break,
+            }
+        }
+        Ok(items)
     }
 }
 
@@ -31,33 +54,8 @@ fn is_textual(first: &Value, last: &Value) -> bool {
     !is_number(first) && !is_number(last) && (is_padded || !is_numeric)
 }
 
-fn numbers(from: i64, to: i64) -> Option<Vec<Value>> {
-    if to < from {
-        return Some(Vec::new());
-    }
-    let count = usize::try_from(to.checked_sub(from)?).ok()?;
-    (count < MAX_ITEMS).then(|| (from..=to).map(|number| Value::Number(Number::Whole(number))).collect())
-}
-
-/// Up to the last text, or until one is longer than it.
-fn texts(first: &Text, last: &Text) -> Option<Vec<Value>> {
-    let origin = first.origin().max(last.origin());
-    let mut items = Vec::new();
-    let mut current = first.as_str().to_owned();
-    while current.len() <= last.len() {
-        items.push(Value::text(Text::new(&current, origin)));
-        if items.len() > MAX_ITEMS {
-            return None;
-        }
-        if current == last.as_str() {
-            break;
-        }
-        match successor(&current) {
-            Some(next) => current = next,
-            None => break,
-        }
-    }
-    Some(items)
+fn too_many() -> Interrupt {
+    Interrupt::failed(format!("a range has more than {MAX_ITEMS} items"))
 }
 
 /// `az` → `ba`, `Zz` → `AAa`, `a9` → `b0`; nothing for texts of another form.

@@ -7,7 +7,7 @@ use super::{Interpreter, Interrupt, Outcome};
 use crate::handler::page::template::ast::{Element, Expression, Macro, Path};
 use crate::handler::page::template::number::Number;
 use crate::handler::page::template::text::Text;
-use crate::handler::page::template::value::{Entry, Hash, HashId, IteratorId, ListId, Value};
+use crate::handler::page::template::value::{HashId, IteratorId, ListId, Value};
 use crate::handler::page::template::{date, methods};
 
 /// Variables that the language itself sets in some places.
@@ -31,7 +31,7 @@ impl Interpreter<'_> {
 
     pub(super) fn set_variable(&mut self, name: &str, value: Value) {
         if let Some(scope) = self.scopes.last_mut() {
-            scope.insert(name.to_owned(), value);
+            scope.insert(name.into(), value);
         }
     }
 
@@ -47,16 +47,22 @@ impl Interpreter<'_> {
             Some(value) => Value::text(Text::from_value(&value)),
             None => Value::Undefined,
         };
-        self.given.insert(name.to_owned(), value.clone());
+        self.given.insert(name.into(), value.clone());
         value
+    }
+
+    /// The name of a variable or of what a dot stands before.
+    pub(super) fn name(&mut self, name: &Expression) -> Outcome<Arc<Text>> {
+        let name = self.evaluate(name)?.to_text();
+        self.spend(name.len() / 64 + self.scopes.len() / 4)?;
+        Ok(name)
     }
 
     /// A hash's keys become variables.
     pub(super) fn import(&mut self, id: HashId) -> Outcome<()> {
-        let entries = self.heap.hash(id).cloned().unwrap_or_default();
-        self.spend(entries.len())?;
-        for (name, entry) in entries {
-            self.set_variable(&name, entry.value);
+        for entry in self.entries(id)? {
+            self.spend(entry.key.len() / 64)?;
+            self.set_variable(entry.key.as_str(), entry.value);
         }
         Ok(())
     }
@@ -85,7 +91,7 @@ impl Interpreter<'_> {
         let mut value = if is_fixed {
             self.read_root(element)?
         } else {
-            let name = self.evaluate(&element.name)?.to_text();
+            let name = self.name(&element.name)?;
             let mut names = name.as_str().split('.');
             let mut value = self.root_item(names.next().unwrap_or_default(), Vec::new())?;
             for name in names {
@@ -102,7 +108,7 @@ impl Interpreter<'_> {
     }
 
     fn read_root(&mut self, element: &Element) -> Outcome<Value> {
-        let name = self.evaluate(&element.name)?.to_text();
+        let name = self.name(&element.name)?;
         let arguments = self.arguments(element.arguments.as_ref())?;
         self.root_item(name.as_str(), arguments)
     }
@@ -138,8 +144,8 @@ impl Interpreter<'_> {
 
     /// What stands behind a dot.
     fn item(&mut self, value: &Value, name: &Value, arguments: Vec<Value>) -> Outcome<Value> {
-        self.spend(1)?;
         let text = name.to_text();
+        self.spend(1 + text.len() / 64)?;
         if is_private(text.as_str()) {
             return Ok(Value::Undefined);
         }
@@ -167,14 +173,14 @@ impl Interpreter<'_> {
             return Ok(value);
         }
         if let Value::List(keys) = name {
-            let keys = self.heap.list(*keys).to_vec();
-            self.spend(keys.len())?;
+            let keys = self.list_items(*keys)?;
+            self.spend_texts(&keys)?;
             let values = keys.iter().filter_map(|key| {
                 let hash = self.heap.hash(id)?;
                 Some(hash.get(key.to_text().as_str())?.value.clone())
             });
             let values = values.collect();
-            return Ok(self.heap.add_list(values));
+            return self.add_list(values);
         }
         methods::of_hash(self, id, text.as_str(), &arguments)
     }
@@ -184,11 +190,10 @@ impl Interpreter<'_> {
             return Ok(value);
         }
         if let Value::List(indexes) = name {
-            let indexes = self.heap.list(*indexes).to_vec();
-            self.spend(indexes.len())?;
+            let indexes = self.list_items(*indexes)?;
             let numbers = indexes.iter().filter(|index| index.looks_like_number());
             let values = numbers.filter_map(|index| self.list_value(id, index)).collect();
-            return Ok(self.heap.add_list(values));
+            return self.add_list(values);
         }
         let value = if name.looks_like_number() { self.list_value(id, name) } else { None };
         Ok(value.unwrap_or(Value::Undefined))
@@ -232,12 +237,12 @@ impl Interpreter<'_> {
         let mut given = arguments.into_iter();
         let mut variables = BTreeMap::new();
         for name in definition.parameters.iter().flatten() {
-            variables.insert(name.clone(), given.next().unwrap_or(Value::Undefined));
+            variables.insert(name.as_str().into(), given.next().unwrap_or(Value::Undefined));
         }
         if let Some(Value::Hash(id)) = given.next() {
-            let named = self.heap.hash(id).cloned().unwrap_or_default();
-            self.spend(named.len())?;
-            variables.extend(named.into_iter().map(|(name, entry)| (name, entry.value)));
+            self.spend(self.heap.hash(id).map_or(0, BTreeMap::len))?;
+            let named = self.heap.hash(id).into_iter().flatten();
+            variables.extend(named.map(|(name, entry)| (Arc::clone(name), entry.value.clone())));
         }
         self.scopes.push(variables);
         let written = self.written(&definition.body);
@@ -252,9 +257,4 @@ pub(in crate::handler::page::template) fn position(index: i64, length: usize) ->
         return usize::try_from(index).ok();
     }
     length.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)
-}
-
-/// One more value of a hash.
-pub(in crate::handler::page::template) fn insert(hash: &mut Hash, key: &Text, value: Value) {
-    hash.insert(key.as_str().to_owned(), Entry { key: key.clone(), value });
 }

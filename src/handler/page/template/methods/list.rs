@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::order;
 use crate::handler::page::sanitized::Origin;
-use crate::handler::page::template::interpreter::{Interpreter, Outcome, argument_text, insert, position};
+use crate::handler::page::template::interpreter::{Interpreter, Interrupt, Outcome, argument_text, position};
+use crate::handler::page::template::number::Number;
 use crate::handler::page::template::text::Text;
 use crate::handler::page::template::value::{Hash, ListId, Value};
 
@@ -12,6 +13,9 @@ const METHODS: &[&str] = &[
     "item", "list", "hash", "push", "pop", "unshift", "shift", "max", "size", "empty", "defined", "first",
     "last", "reverse", "grep", "join", "sort", "nsort", "unique", "import", "merge", "slice", "splice",
 ];
+
+/// Items of a part of a list, with those that are not there.
+const MAX_PART: usize = 1 << 16;
 
 pub(super) fn is_method(name: &str) -> bool {
     METHODS.contains(&name)
@@ -27,43 +31,57 @@ pub(super) fn call(
     if !is_method(name) {
         return Ok(None);
     }
-    interpreter.spend(interpreter.heap.list(id).len() + arguments.len())?;
+    interpreter.spend(arguments.len())?;
+    if let Some(value) = read(interpreter, id, name, arguments)? {
+        return Ok(Some(value));
+    }
     if let Some(value) = change(interpreter, id, name, arguments)? {
         return Ok(Some(value));
     }
-    let items = interpreter.heap.list(id).to_vec();
+    if name == "slice" {
+        return slice(interpreter, id, arguments).map(Some);
+    }
+    let items = interpreter.list_items(id)?;
     let made = match name {
         "hash" => return hash(interpreter, items, arguments).map(Some),
         "join" => return join(interpreter, &items, arguments).map(Some),
         "reverse" => items.into_iter().rev().collect(),
         "grep" => grep(interpreter, items, arguments)?,
-        "sort" if items.len() > 1 => order::by_text(items, |item| {
-            keys(interpreter, item, arguments).join("/*^UNLIKELY^*/").to_lowercase()
-        }),
-        "nsort" if items.len() > 1 => order::by_numbers(items, |item| numbers(interpreter, item, arguments)),
-        "unique" => unique(items),
+        "sort" if items.len() > 1 => {
+            spend_keys(interpreter, &items, arguments)?;
+            order::by_text(items, |item| {
+                keys(interpreter, item, arguments).join("/*^UNLIKELY^*/").to_lowercase()
+            })
+        }
+        "nsort" if items.len() > 1 => {
+            spend_keys(interpreter, &items, arguments)?;
+            order::by_numbers(items, |item| numbers(interpreter, item, arguments))
+        }
+        "unique" => {
+            order::spend(interpreter, &items)?;
+            unique(items)
+        }
         "merge" => items.into_iter().chain(lists(interpreter, arguments)?).collect(),
-        "slice" => slice(&items, arguments),
-        "sort" | "nsort" | "list" => return Ok(Some(Value::List(id))),
-        _ => return Ok(Some(read(&items, name, arguments, interpreter))),
+        _ => return Ok(Some(Value::List(id))),
     };
-    Ok(Some(interpreter.heap.add_list(made)))
+    interpreter.add_list(made).map(Some)
 }
 
 /// Single items, and what there is to know of all.
-fn read(items: &[Value], name: &str, arguments: &[Value], interpreter: &mut Interpreter<'_>) -> Value {
+fn read(
+    interpreter: &mut Interpreter<'_>,
+    id: ListId,
+    name: &str,
+    arguments: &[Value],
+) -> Outcome<Option<Value>> {
+    let items = interpreter.heap.list(id);
     let index = arguments.first().map(|value| value.to_number().as_whole());
-    let count = index.and_then(|count| usize::try_from(count).ok()).unwrap_or_default().min(1 << 16);
     let at = |index: i64| position(index, items.len()).and_then(|at| items.get(at)).cloned();
-    let padded = |from: Option<usize>, count: usize| {
-        let item =
-            |at: usize| from.and_then(|from| items.get(from + at)).cloned().unwrap_or(Value::Undefined);
-        (0..count).map(item).collect::<Vec<_>>()
-    };
-    match name {
+    let count = Value::count(items.len());
+    Ok(Some(match name {
         "item" => at(index.unwrap_or_default()).unwrap_or(Value::Undefined),
-        "max" => Value::Number(Value::count(items.len()).to_number().subtract(Value::count(1).to_number())),
-        "size" => Value::count(items.len()),
+        "max" => Value::Number(count.to_number().subtract(Number::Whole(1))),
+        "size" => count,
         "empty" => Value::count(usize::from(items.is_empty())),
         "defined" => match arguments.first() {
             None => Value::count(1),
@@ -72,18 +90,34 @@ fn read(items: &[Value], name: &str, arguments: &[Value], interpreter: &mut Inte
             }
             Some(_) => Value::Undefined,
         },
-        "first" if index.is_some() => {
-            let first = padded(Some(0), count);
-            interpreter.heap.add_list(first)
-        }
-        "first" => items.first().cloned().unwrap_or(Value::Undefined),
-        "last" if index.is_some() => {
-            let count = count.min(items.len());
-            let last = padded(items.len().checked_sub(count), count);
-            interpreter.heap.add_list(last)
-        }
-        _ => items.last().cloned().unwrap_or(Value::Undefined),
-    }
+        "first" => match index {
+            Some(count) => part(interpreter, id, 0, count.max(0))?,
+            None => items.first().cloned().unwrap_or(Value::Undefined),
+        },
+        "last" => match index {
+            Some(count) => {
+                let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+                let count = count.clamp(0, length);
+                part(interpreter, id, length - count, count)?
+            }
+            None => items.last().cloned().unwrap_or(Value::Undefined),
+        },
+        _ => return Ok(None),
+    }))
+}
+
+/// That many items from a position; nothing where there are none.
+fn part(interpreter: &mut Interpreter<'_>, id: ListId, from: i64, count: i64) -> Outcome<Value> {
+    let count = usize::try_from(count).ok().filter(|count| *count <= MAX_PART);
+    let count = count.ok_or_else(|| Interrupt::failed(format!("a list has more than {MAX_PART} items")))?;
+    interpreter.spend(count)?;
+    let items = interpreter.heap.list(id);
+    let item = |at: i64| usize::try_from(at).ok().and_then(|at| items.get(at)).cloned();
+    let taken = (0..)
+        .take(count)
+        .map(|number| item(from.saturating_add(number)).unwrap_or(Value::Undefined))
+        .collect();
+    interpreter.add_list(taken)
 }
 
 /// Methods that change the list itself.
@@ -94,7 +128,10 @@ fn change(
     arguments: &[Value],
 ) -> Outcome<Option<Value>> {
     let imported = if name == "import" { lists(interpreter, arguments)? } else { Vec::new() };
-    let splice = if name == "splice" { Some(splice_values(interpreter, arguments)) } else { None };
+    let splice = if name == "splice" { Some(splice_values(interpreter, arguments)?) } else { None };
+    if matches!(name, "unshift" | "shift" | "splice") {
+        interpreter.spend(interpreter.heap.list(id).len() / 8)?;
+    }
     let Some(list) = interpreter.heap.list_mut(id) else { return Ok(None) };
     let taken = match (name, splice) {
         ("push", _) => {
@@ -125,14 +162,14 @@ fn change(
         }
         (_, None) => return Ok(None),
     };
-    Ok(Some(interpreter.heap.add_list(taken)))
+    interpreter.add_list(taken).map(Some)
 }
 
 /// What `splice` puts in: its further arguments, or the items of one list.
-fn splice_values(interpreter: &Interpreter<'_>, arguments: &[Value]) -> Vec<Value> {
+fn splice_values(interpreter: &mut Interpreter<'_>, arguments: &[Value]) -> Outcome<Vec<Value>> {
     match arguments.get(2..).unwrap_or_default() {
-        [Value::List(only)] => interpreter.heap.list(*only).to_vec(),
-        values => values.to_vec(),
+        [Value::List(only)] => interpreter.list_items(*only),
+        values => Ok(values.to_vec()),
     }
 }
 
@@ -141,10 +178,9 @@ fn lists(interpreter: &mut Interpreter<'_>, arguments: &[Value]) -> Outcome<Vec<
     let mut items = Vec::new();
     for argument in arguments {
         if let Value::List(id) = argument {
-            items.extend(interpreter.heap.list(*id).iter().filter(|item| item.is_defined()).cloned());
+            items.extend(interpreter.list_items(*id)?.into_iter().filter(Value::is_defined));
         }
     }
-    interpreter.spend(items.len())?;
     Ok(items)
 }
 
@@ -153,16 +189,16 @@ fn hash(interpreter: &mut Interpreter<'_>, items: Vec<Value>, arguments: &[Value
     let mut made = Hash::new();
     if let Some(first) = arguments.first() {
         let first = first.to_number().as_whole();
-        for (number, item) in (first..).zip(items) {
-            insert(&mut made, &Text::literal(&number.to_string()), item);
+        for (number, item) in (0..).zip(items) {
+            let number = Number::Whole(first).add(Number::Whole(number));
+            interpreter.insert(&mut made, &Text::literal(&number.to_string()), item)?;
         }
     } else {
         for pair in items.chunks(2) {
             let key = pair.first().map(Value::to_text).unwrap_or_default();
-            insert(&mut made, &key, pair.get(1).cloned().unwrap_or(Value::Undefined));
+            interpreter.insert(&mut made, &key, pair.get(1).cloned().unwrap_or(Value::Undefined))?;
         }
     }
-    interpreter.spend(made.len())?;
     Ok(Value::Hash(interpreter.heap.add_hash(made)))
 }
 
@@ -171,15 +207,16 @@ fn join(interpreter: &mut Interpreter<'_>, items: &[Value], arguments: &[Value])
     let joint = argument_text(arguments, 0).unwrap_or_else(|| Text::literal(" ").into());
     let mut text = Text::default();
     let items: Vec<_> = items.iter().map(Value::to_text).collect();
+    interpreter.spend(items.iter().map(|item| item.steps()).sum())?;
     let strictest = items.iter().map(|item| item.origin()).max().unwrap_or(Origin::Template);
     for (number, item) in items.iter().enumerate() {
         if number > 0 {
+            interpreter.spend(joint.steps())?;
             text.insert(&joint, strictest);
         }
-        text.push_text(item);
-        interpreter.spend(1 + joint.len() / 16)?;
+        interpreter.append(&mut text, item)?;
     }
-    interpreter.spend_text(&text)?;
+    interpreter.check_length(text.len())?;
     Ok(Value::text(text))
 }
 
@@ -199,17 +236,29 @@ fn unique(items: Vec<Value>) -> Vec<Value> {
     items.into_iter().filter(|item| known.insert(item.to_text().as_str().to_owned())).collect()
 }
 
-fn slice(items: &[Value], arguments: &[Value]) -> Vec<Value> {
-    let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+/// From one number to another; negative ones count from the end.
+fn slice(interpreter: &mut Interpreter<'_>, id: ListId, arguments: &[Value]) -> Outcome<Value> {
+    let length = i64::try_from(interpreter.heap.list(id).len()).unwrap_or(i64::MAX);
     let end = |at: usize, missing: i64| {
         let number = arguments.get(at).filter(|value| value.is_defined());
         let number = number.map_or(missing, |value| value.to_number().as_whole());
         if number < 0 { number.saturating_add(length) } else { number }
     };
-    let (from, to) = (end(0, 0), end(1, length - 1).min(1 << 16));
-    (from..=to)
-        .map(|at| usize::try_from(at).ok().and_then(|at| items.get(at)).cloned().unwrap_or(Value::Undefined))
-        .collect()
+    let (from, to) = (end(0, 0), end(1, length - 1));
+    let count = to.saturating_sub(from).saturating_add(1);
+    part(interpreter, id, from, count.max(0))
+}
+
+fn spend_keys(interpreter: &mut Interpreter<'_>, items: &[Value], fields: &[Value]) -> Outcome<()> {
+    order::spend(interpreter, items)?;
+    for item in items {
+        let Value::Hash(id) = item else { continue };
+        let value = |field: &Value| interpreter.heap.hash_value(*id, field.to_text().as_str()).cloned();
+        let values: Vec<Value> = fields.iter().filter_map(value).collect();
+        interpreter.spend(fields.len())?;
+        order::spend(interpreter, &values)?;
+    }
+    Ok(())
 }
 
 /// What an item is sorted by: itself, or the named values of a hash.

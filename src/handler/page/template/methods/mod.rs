@@ -53,6 +53,6 @@ fn of_single(
     if !list::is_method(name) {
         return Ok(Value::Undefined);
     }
-    let id = interpreter.heap.add_list_id(vec![value.clone()]);
+    let id = interpreter.add_list_id(vec![value.clone()])?;
     Ok(list::call(interpreter, id, name, arguments)?.unwrap_or(Value::Undefined))
 }

@@ -2,20 +2,30 @@
 
 use std::cmp::Ordering;
 
+use crate::handler::page::template::interpreter::{Interpreter, Outcome};
 use crate::handler::page::template::value::Value;
 
-pub(super) fn by_text(items: Vec<Value>, key: impl Fn(&Value) -> String) -> Vec<Value> {
+/// Counts what sorting compares and copies.
+pub(super) fn spend(interpreter: &mut Interpreter<'_>, values: &[Value]) -> Outcome<()> {
+    let rounds = 1 + usize::try_from(values.len().checked_ilog2().unwrap_or_default()).unwrap_or_default();
+    for value in values {
+        interpreter.spend((1 + value.to_text().len() / 64).saturating_mul(rounds) / 4 + 1)?;
+    }
+    Ok(())
+}
+
+pub(super) fn by_text<T>(items: Vec<T>, key: impl Fn(&T) -> String) -> Vec<T> {
     let mut keyed: Vec<_> = items.into_iter().map(|item| (key(&item), item)).collect();
     keyed.sort_by(|(left, _), (right, _)| left.cmp(right));
     keyed.into_iter().map(|(_, item)| item).collect()
 }
 
-pub(super) fn by_number(items: Vec<Value>, key: impl Fn(&Value) -> f64) -> Vec<Value> {
+pub(super) fn by_number<T>(items: Vec<T>, key: impl Fn(&T) -> f64) -> Vec<T> {
     by_numbers(items, |item| vec![key(item)])
 }
 
 /// By the first number that differs. What is no number is equal to all.
-pub(super) fn by_numbers(items: Vec<Value>, keys: impl Fn(&Value) -> Vec<f64>) -> Vec<Value> {
+pub(super) fn by_numbers<T>(items: Vec<T>, keys: impl Fn(&T) -> Vec<f64>) -> Vec<T> {
     let mut keyed: Vec<_> = items.into_iter().map(|item| (keys(&item), item)).collect();
     keyed.sort_by(|(left, _), (right, _)| {
         let orders = left.iter().zip(right).map(|(left, right)| left.total_cmp(right));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::handler::page::template::filters;
 use crate::handler::page::template::interpreter::{Interpreter, Outcome, argument_text};
-use crate::handler::page::template::pattern::names_groups;
+use crate::handler::page::template::pattern::{Found, names_groups};
 use crate::handler::page::template::text::Text;
 use crate::handler::page::template::value::Value;
 
@@ -16,15 +16,18 @@ pub(super) fn call(
     arguments: &[Value],
 ) -> Outcome<Option<Value>> {
     let whole = || Value::Text(Arc::clone(text));
-    Ok(Some(match name {
+    let is_free = matches!(name, "item" | "list" | "hash" | "size" | "defined" | "empty");
+    if !is_free {
+        interpreter.spend(text.steps())?;
+    }
+    let value = match name {
         "item" => whole(),
-        "list" => interpreter.heap.add_list(vec![whole()]),
+        "list" => interpreter.add_list(vec![whole()])?,
         "hash" => interpreter.heap.add_pairs(vec![("value", whole())]),
         "length" => Value::count(text.as_str().chars().count()),
         "size" | "defined" => Value::count(1),
         "empty" => Value::count(usize::from(text.is_empty())),
         "upper" | "lower" | "ucfirst" | "lcfirst" | "trim" | "collapse" | "html" | "xml" => {
-            interpreter.spend_text(text)?;
             Value::text(filters::simple(name, text).unwrap_or_default())
         }
         "squote" => Value::text(text.map(|piece| piece.replace('\\', "\\\\").replace('\'', "\\'"))),
@@ -52,7 +55,13 @@ pub(super) fn call(
         "chunk" => chunk(interpreter, text, arguments)?,
         "substr" => substring(text, arguments),
         _ => return Ok(None),
-    }))
+    };
+    if let Value::Text(made) = &value
+        && !is_free
+    {
+        interpreter.spend_text(made)?;
+    }
+    Ok(Some(value))
 }
 
 fn number(arguments: &[Value], at: usize) -> Option<i64> {
@@ -73,6 +82,7 @@ fn matched(interpreter: &mut Interpreter<'_>, text: &Arc<Text>, arguments: &[Val
         return Ok(Value::literal(""));
     }
     let mut items = Vec::new();
+    spend_parts(interpreter, &found, text)?;
     for place in found {
         if place.groups.is_empty() {
             items.push(if is_global { Value::text(text.slice(place.whole)) } else { Value::count(1) });
@@ -81,8 +91,7 @@ fn matched(interpreter: &mut Interpreter<'_>, text: &Arc<Text>, arguments: &[Val
             items.push(group.map_or(Value::Undefined, |group| Value::text(text.slice(group))));
         }
     }
-    interpreter.spend(items.len() * 2)?;
-    Ok(interpreter.heap.add_list(items))
+    interpreter.add_list(items)
 }
 
 fn replace(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) -> Outcome<Value> {
@@ -109,6 +118,7 @@ fn split(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) ->
         if rest.is_empty() { Vec::new() } else { interpreter.search(pattern, rest.as_str(), true)? };
     let mut parts = Vec::new();
     let mut from = 0;
+    spend_parts(interpreter, &found, text)?;
     for place in found {
         if most.is_some_and(|most| parts.len() + 1 >= most) {
             break;
@@ -129,8 +139,17 @@ fn split(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) ->
     if limit == 0 {
         while parts.pop_if(|part| part.to_text().is_empty()).is_some() {}
     }
-    interpreter.spend(parts.len() * 2 + text.len() / 16)?;
-    Ok(interpreter.heap.add_list(parts))
+    interpreter.add_list(parts)
+}
+
+/// The parts of a text that were found, and those between them.
+fn spend_parts(interpreter: &mut Interpreter<'_>, found: &[Found], text: &Text) -> Outcome<()> {
+    interpreter.spend(text.steps())?;
+    for place in found {
+        let groups = place.groups.iter().flatten().map(|group| 2 + group.len() / 16).sum::<usize>();
+        interpreter.spend(2 + groups)?;
+    }
+    Ok(())
 }
 
 /// Parts of that length; a negative one counts from the end. A line end is in no part.
@@ -139,6 +158,7 @@ fn chunk(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) ->
     let length = usize::try_from(size.unsigned_abs()).unwrap_or(usize::MAX);
     let mut parts = Vec::new();
     let mut start = 0;
+    interpreter.spend(text.steps() + text.len() / 8 + 2 * text.len() / length)?;
     for line in text.as_str().split('\n') {
         let bounds: Vec<usize> =
             line.char_indices().map(|(at, _)| start + at).chain([start + line.len()]).collect();
@@ -155,8 +175,7 @@ fn chunk(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) ->
         }
         start += line.len() + 1;
     }
-    interpreter.spend(parts.len() * 2 + text.len())?;
-    Ok(interpreter.heap.add_list(parts))
+    interpreter.add_list(parts)
 }
 
 /// As Perl's `substr`: negative numbers count from the end; with a fourth argument the part is replaced.

@@ -104,14 +104,15 @@ impl Parser {
 
     /// `DIV` is a function of its own in Perl. Its operands are what stands beside it, with their `MOD`s.
     fn quotient(&mut self) -> Result<Chain, TemplateError> {
-        let (mut left, mut rest) = self.modulos()?;
+        let (first, mut rest) = self.modulos()?;
+        let mut divided = Vec::new();
         while self.takes("DIV") {
             let (right, more) = self.modulos()?;
-            rest.push((Operator::Divide, right));
-            rest.extend(more);
-            left = Expression::Whole(Box::new(computed(left, std::mem::take(&mut rest))));
+            divided.append(&mut rest);
+            divided.push((Operator::DivideWhole, right));
+            rest = more;
         }
-        Ok((left, rest))
+        Ok((computed(first, divided), rest))
     }
 
     fn modulos(&mut self) -> Result<Chain, TemplateError> {

@@ -1,0 +1,101 @@
+//! What a page may cost. Steps pay for time and for memory: values stay until the page is done, so there is no other
+//! count of bytes.
+
+use super::{Interpreter, Interrupt, Outcome};
+use crate::handler::page::template::text::Text;
+use crate::handler::page::template::value::{Entry, Hash, ListId, Value};
+use crate::handler::page::template::{MAX_PAGE_BYTES, RenderError};
+
+/// Steps of one page: a statement, an expression, a list's item, or 64 bytes of text. A page is rendered on a thread
+/// that serves other requests as well, so the most expensive one must not take long.
+const MAX_WORK: usize = 300_000;
+/// Statements, expressions and calls within one another.
+const MAX_DEPTH: usize = 200;
+
+impl Interpreter<'_> {
+    /// Counts steps before they are taken; a page that takes too many is given up.
+    pub(in crate::handler::page::template) fn spend(&mut self, steps: usize) -> Outcome<()> {
+        self.work = self.work.saturating_add(steps);
+        if self.work > MAX_WORK {
+            return Err(Interrupt::Failed(RenderError::TooMuchWork { line: self.line }));
+        }
+        Ok(())
+    }
+
+    /// Counts a text that was made, or is gone through.
+    pub(in crate::handler::page::template) fn spend_text(&mut self, text: &Text) -> Outcome<()> {
+        self.spend(text.steps())?;
+        self.check_length(text.len())
+    }
+
+    pub(in crate::handler::page::template) fn spend_texts(&mut self, values: &[Value]) -> Outcome<()> {
+        values.iter().try_for_each(|value| {
+            if let Value::Text(text) = value { self.spend(text.steps()) } else { Ok(()) }
+        })
+    }
+
+    /// No text is longer than a page.
+    pub(in crate::handler::page::template) fn check_length(&self, bytes: usize) -> Outcome<()> {
+        if bytes > MAX_PAGE_BYTES {
+            return Err(Interrupt::Failed(RenderError::TooLong { line: self.line }));
+        }
+        Ok(())
+    }
+
+    /// Puts a text behind another.
+    pub(in crate::handler::page::template) fn append(&mut self, text: &mut Text, more: &Text) -> Outcome<()> {
+        self.check_length(text.len() + more.len())?;
+        self.spend(more.steps())?;
+        text.push_text(more);
+        Ok(())
+    }
+
+    pub(in crate::handler::page::template) fn add_list(&mut self, items: Vec<Value>) -> Outcome<Value> {
+        self.add_list_id(items).map(Value::List)
+    }
+
+    pub(in crate::handler::page::template) fn add_list_id(&mut self, items: Vec<Value>) -> Outcome<ListId> {
+        self.spend(1 + items.len())?;
+        Ok(self.heap.add_list(items))
+    }
+
+    /// The items of a list, or the value itself.
+    pub(super) fn items_or_single(&mut self, value: Value) -> Outcome<Vec<Value>> {
+        let Value::List(id) = value else { return Ok(vec![value]) };
+        self.list_items(id)
+    }
+
+    /// A copy of a list.
+    pub(in crate::handler::page::template) fn list_items(&mut self, id: ListId) -> Outcome<Vec<Value>> {
+        self.spend(self.heap.list(id).len())?;
+        Ok(self.heap.list(id).to_vec())
+    }
+
+    /// One more value of a hash.
+    pub(in crate::handler::page::template) fn insert(
+        &mut self,
+        hash: &mut Hash,
+        key: &Text,
+        value: Value,
+    ) -> Outcome<()> {
+        let entry = self.entry(key, value)?;
+        hash.insert(key.as_str().into(), entry);
+        Ok(())
+    }
+
+    /// The value of a key, which is copied twice.
+    pub(super) fn entry(&mut self, key: &Text, value: Value) -> Outcome<Entry> {
+        self.spend(2 * key.steps())?;
+        Ok(Entry { key: key.clone().into(), value })
+    }
+
+    pub(super) fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        if self.depth == MAX_DEPTH {
+            return Err(Interrupt::failed(format!("more than {MAX_DEPTH} calls within one another")));
+        }
+        self.depth += 1;
+        let result = run(self);
+        self.depth -= 1;
+        result
+    }
+}
