@@ -188,7 +188,8 @@ fn random_order_is_no_difference_in_a_thousand_calls() {
 fn the_mail_gateways_lists_have_no_order() {
     let trial = Trial::start(Site::pmg());
     let original = trial.original_daemon();
-    let calls = ["json/access/auth-realm", "extjs/access/users", "html/access/auth-realm", "json/access/ticket"];
+    let calls =
+        ["json/access/auth-realm", "extjs/access/users", "html/access/auth-realm", "json/access/ticket"];
     let targets: Vec<_> =
         (0..100).map(|number| format!("/api2/{}?n={number}", calls[number % calls.len()])).collect();
     trial.log_gets(&targets);

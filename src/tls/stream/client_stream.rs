@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::TlsStream;
 
-/// A client that has closed its sending half of TCP is waited with for so long.
+/// A client without TLS that has closed its sending half is waited with for so long.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// What a client is connected by.
@@ -36,8 +36,9 @@ impl ClientStream for TcpStream {
         self
     }
 
+    /// A client may close its sending half alone, which looks the same.
     fn has_left(&self, waited: Duration) -> bool {
-        is_left(self, waited)
+        is_closed(self, PollFlags::empty()) || (waited >= HALF_CLOSED && is_closed(self, PollFlags::RDHUP))
     }
 
     fn rest(&mut self) {}
@@ -50,8 +51,9 @@ impl ClientStream for TlsStream {
         &self.0.get_ref().stream
     }
 
-    fn has_left(&self, waited: Duration) -> bool {
-        is_left(self.socket(), waited)
+    /// In TLS a sending half is closed by an alert. The end of the TCP stream below it is that of a client that left.
+    fn has_left(&self, _waited: Duration) -> bool {
+        is_closed(self.socket(), PollFlags::RDHUP)
     }
 
     fn rest(&mut self) {
@@ -65,11 +67,6 @@ impl ClientStream for TlsStream {
         unsafe { SSL_ctrl(self.0.ssl().as_ptr(), SSL_CTRL_MODE, mode, null_mut()) };
         self.rest();
     }
-}
-
-/// A client may close its sending half alone, with TLS or without, which looks the same.
-fn is_left(socket: &TcpStream, waited: Duration) -> bool {
-    is_closed(socket, PollFlags::empty()) || (waited >= HALF_CLOSED && is_closed(socket, PollFlags::RDHUP))
 }
 
 /// Whether the connection has failed, or one of these events has come.
