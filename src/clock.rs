@@ -1,6 +1,8 @@
 //! What a client is keeping us waiting for, and since when: one deadline for each state of a connection.
 
 mod clocked;
+mod deadlines;
+mod draining;
 mod heads;
 pub mod recent;
 
@@ -11,10 +13,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub use clocked::{Clocked, Unclocked};
+pub use deadlines::Deadlines;
+pub use draining::Draining;
 use heads::BodyLength;
-
-use crate::config::settings::Settings;
-use crate::limits::pace::Pace;
 
 /// Between two requests.
 const IDLE: u8 = 0;
@@ -84,20 +85,6 @@ pub struct Clock {
 const UNKNOWN: u64 = u64::MAX;
 /// There was no request since the last head.
 const NO_REQUEST: u64 = u64::MAX - 1;
-
-/// How long a client may keep us waiting; one for all connections of a configuration.
-pub struct Deadlines {
-    header: Duration,
-    idle: Duration,
-    write: Pace,
-}
-
-impl Deadlines {
-    pub fn new(settings: &Settings) -> Self {
-        let write = Pace { grace: settings.timeout.write, rate: settings.limits.answer_rate };
-        Self { header: settings.timeout.header, idle: settings.timeout.idle, write }
-    }
-}
 
 impl Clock {
     /// A connection on which a request is awaited. The very first head has the header's time only.
@@ -310,23 +297,11 @@ fn add(count: &AtomicU64, more: u64) {
     count.store(count.load(Ordering::Relaxed).saturating_add(more), Ordering::Relaxed);
 }
 
-/// A body is being taken in; see `Clock::draining`.
-pub struct Draining(Arc<Clock>);
-
-impl Drop for Draining {
-    fn drop(&mut self) {
-        self.0.draining.fetch_sub(1, Ordering::Relaxed);
-        if self.0.state.load(Ordering::Relaxed) != BUSY {
-            recent::refresh();
-            self.0.enter(IDLE);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::limits::pace::Pace;
 
     const SHORT: Duration = Duration::from_millis(30);
     const LONG: Duration = Duration::from_hours(1);

@@ -1,14 +1,12 @@
 //! One connection, top to bottom: may this address connect, TLS or not, then request after request.
 
+mod close;
 mod entrance;
 mod handshake;
-mod last_words;
 mod malformed;
 mod viewer;
 
-use std::error::Error;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,11 +23,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
+use self::close::{explain, say_last_words, turn_out};
 use self::entrance::{Entered, log_without_request, turn_away};
 use self::handshake::{Opened, note, open};
-use self::last_words::{linger, say_last_words, write_last_words};
-use self::malformed::Refused;
-use crate::clock::{Clocked, Expired, Unclocked};
+use crate::clock::{Clocked, Expired};
 use crate::engine::Speaks;
 use crate::handler::tunnel::{self, Caller};
 use crate::handler::websocket::{bridge, console::Console};
@@ -38,13 +35,13 @@ use crate::incoming::RequestBody;
 use crate::limits::places::Place;
 use crate::process::memory;
 use crate::request::{self, Client};
-use crate::response::refusal::Refusal;
-use crate::server::{Arrived, Worker, WorkerThread};
+use crate::server::{Arrived, WorkerThread};
 use crate::status::counters;
 use crate::tls::{ClientStream, TlsStream};
 
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 72 << 10;
+
 /// Serves one accepted connection until it ends. What only its beginning needs is gone after that.
 pub fn serve(thread: Rc<WorkerThread>, arrived: Arrived) -> impl Future<Output = ()> {
     let beginning = in_a_box(begin(Rc::clone(&thread), arrived));
@@ -264,70 +261,12 @@ where
     }
 }
 
-/// Whether a body broke off. Where the end of the connection is the end of the body, a clean close would make what
-/// was sent look complete.
-fn is_body_broken(error: &hyper::Error) -> bool {
-    error.is_user() && error.source().is_some_and(<dyn Error>::is::<io::Error>)
-}
-
 /// What was read, in its order.
 fn joined(first: Bytes, second: Bytes) -> Bytes {
     match (first.is_empty(), second.is_empty()) {
         (_, true) => first,
         (true, _) => second,
         (false, false) => [first, second].concat().into(),
-    }
-}
-
-/// A connection that hyper has given up. Where a head was malformed, the client is told why.
-async fn explain<S: ClientStream>(
-    worker: &Worker,
-    client: &Client,
-    error: &hyper::Error,
-    (left, head): (Unclocked<S>, &[u8]),
-) {
-    tracing::debug!(peer = %client.peer.address(), %error, "connection ended");
-    let mut stream = left.stream;
-    if error.is_parse() {
-        let engine = &worker.engine;
-        let refused = Refused { own_answer: &left.own_answer, error, head };
-        let refusal = refused.refusal(&engine.config.settings.limits);
-        log_without_request(engine, client.peer, refusal.status().as_u16());
-        // Behind an answer that was still going out, the library's own has gone out as well.
-        if !left.own_answer.is_empty() {
-            let answer = malformed::answer(engine, refusal, &left.target, client.tls.is_some());
-            write_last_words(&mut stream, &answer).await;
-        }
-    }
-    if is_body_broken(error) {
-        cut(&stream, client);
-    } else {
-        linger(stream).await;
-    }
-}
-
-/// Where the end of the connection is the end of the body, an answer that breaks off must not look complete. TLS shows it
-/// by itself: nothing says there that the end is meant.
-fn cut<S: ClientStream>(stream: &S, client: &Client) {
-    if client.tls.is_none()
-        && let Err(error) = stream.socket().set_zero_linger()
-    {
-        tracing::debug!(%error, "a connection could not be reset");
-    }
-}
-
-/// A client that kept us waiting.
-async fn turn_out<S: ClientStream>(worker: &Worker, client: &Client, mut left: Unclocked<S>, cause: Expired) {
-    tracing::debug!(peer = %client.peer.address(), ?cause, "connection timed out");
-    match cause {
-        Expired::Head => {
-            let refusal = Refusal::HeadTimeout;
-            log_without_request(&worker.engine, client.peer, refusal.status().as_u16());
-            let answer = malformed::answer(&worker.engine, refusal, &left.target, client.tls.is_some());
-            say_last_words(&mut left.stream, &answer).await;
-        }
-        Expired::Idle | Expired::Quiet => say_last_words(&mut left.stream, b"").await,
-        Expired::Write => cut(&left.stream, client),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod class;
 mod client;
+mod complete;
 mod files;
 mod framing;
 mod login;
@@ -14,12 +15,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONNECTION, ETAG, EXPECT};
+use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 pub use client::{Client, Who};
+use complete::complete;
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 use patience::{answer_timeout, or_client_left};
 use whole_body::Sent;
@@ -27,16 +29,14 @@ use whole_body::Sent;
 use crate::clock::recent;
 use crate::gate::{Denial, Identity};
 use crate::handler::upload::{self, Upload};
-use crate::handler::{api, page_title, redirect, trace, websocket};
+use crate::handler::{api, page_title, redirect, websocket};
 use crate::head;
 use crate::incoming::RequestBody;
 use crate::process::{fault, log_context};
-use crate::response::access_log::Details;
 use crate::response::body::Body;
 use crate::response::drain;
-use crate::response::phrase;
 use crate::response::refusal::{self, Form, Refusal};
-use crate::response::{FileAnswer, LoggedBody, Record};
+use crate::response::{LoggedBody, Record};
 use crate::route::Route;
 use crate::route_class::RouteClass;
 use crate::server::Worker;
@@ -113,38 +113,6 @@ async fn answer_in_full(
     }
     complete((&worker, &client), (&head, form), &mut response, &mut record);
     LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock), unread)
-}
-
-/// What every answer gets, and what its line in the log says of it.
-fn complete(
-    (worker, client): (&Worker, &Client),
-    (head, form): (&Parts, Form),
-    response: &mut Response<Body>,
-    record: &mut Record,
-) {
-    let engine = &worker.engine;
-    if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
-        record.user = None; // only the daemon knows whether an API token is good
-    }
-    let ends = worker.retiring.is_cancelled() || client.is_orphan();
-    if ends && !response.headers().contains_key(CONNECTION) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    framing::settle(head, response, engine.backend_headers.is_looped(&head.headers));
-    if engine.log.is_detailed() {
-        record.details = log_context::current(|context| {
-            Box::new(Details::of(context, client.tls.clone(), client.listener()))
-        });
-    }
-    if head.version == Version::HTTP_2 {
-        phrase::tell(response, &head.method, form);
-    }
-    trace::tell(&engine.config.settings.tracing, response);
-    let is_file = response.extensions().get::<FileAnswer>().is_some();
-    let cacheable = is_file || response.headers().contains_key(ETAG);
-    engine.common.add_to(response, cacheable, head::keeps_alive(head.version, &head.headers));
-    let is_own = matches!(record.destination, Destination::Page | Destination::File);
-    engine.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
 }
 
 /// A request, and what it came by.

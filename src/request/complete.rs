@@ -1,0 +1,48 @@
+//! What every answer gets, whoever gave it.
+
+use http::header::{CONNECTION, ETAG};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode, Version};
+
+use super::{Client, framing};
+use crate::handler::trace;
+use crate::head;
+use crate::process::log_context;
+use crate::response::access_log::Details;
+use crate::response::body::Body;
+use crate::response::refusal::Form;
+use crate::response::{FileAnswer, Record, phrase};
+use crate::server::Worker;
+use crate::status::labels::Destination;
+
+/// What every answer gets, and what its line in the log says of it.
+pub(super) fn complete(
+    (worker, client): (&Worker, &Client),
+    (head, form): (&Parts, Form),
+    response: &mut Response<Body>,
+    record: &mut Record,
+) {
+    let engine = &worker.engine;
+    if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
+        record.user = None; // only the daemon knows whether an API token is good
+    }
+    let ends = worker.retiring.is_cancelled() || client.is_orphan();
+    if ends && !response.headers().contains_key(CONNECTION) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    framing::settle(head, response, engine.backend_headers.is_looped(&head.headers));
+    if engine.log.is_detailed() {
+        record.details = log_context::current(|context| {
+            Box::new(Details::of(context, client.tls.clone(), client.listener()))
+        });
+    }
+    if head.version == Version::HTTP_2 {
+        phrase::tell(response, &head.method, form);
+    }
+    trace::tell(&engine.config.settings.tracing, response);
+    let is_file = response.extensions().get::<FileAnswer>().is_some();
+    let cacheable = is_file || response.headers().contains_key(ETAG);
+    engine.common.add_to(response, cacheable, head::keeps_alive(head.version, &head.headers));
+    let is_own = matches!(record.destination, Destination::Page | Destination::File);
+    engine.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
+}
