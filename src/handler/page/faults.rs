@@ -47,7 +47,8 @@ impl Pages {
     /// is set, and the template's package is installed. The worker is not asked: nodegate starts without it.
     pub fn problems(&self) -> Vec<Problem> {
         let remedy = || if self.worker.address.is_some() { Remedy::Untried } else { Remedy::None };
-        self.faults(Depth::Render).iter().map(|fault| self.problem(fault, &remedy())).collect()
+        let faults = self.faults(Depth::Render);
+        faults.iter().map(|fault| self.problem(fault, &remedy())).chain(self.gaps()).collect()
     }
 
     /// The same, where the worker is asked for each page: one that it does not render either is an error.
@@ -64,7 +65,26 @@ impl Pages {
             };
             problems.push(self.problem(&fault, &remedy));
         }
+        problems.extend(self.gaps());
         problems
+    }
+
+    /// Templates that use variables beyond the profile's, as far as a first visit shows it.
+    fn gaps(&self) -> Vec<Problem> {
+        let choices = self.all.iter().flat_map(|page| &page.choices);
+        let templates: BTreeMap<_, _> =
+            choices.map(|choice| (choice.template.file.path(), &choice.template)).collect();
+        let gaps = templates.into_iter().filter_map(|(path, template)| {
+            let rendered = self.render_template(&template.file.current().ok()?.value, &NOBODY).ok()?;
+            let variables = self.undeclared(&rendered)?;
+            let then = match &self.worker.address {
+                Some(worker) => format!("the worker at {worker} is asked for the page"),
+                None => format!("they are empty; {}", self.worker.remedy),
+            };
+            let file = path.display();
+            Some(warning(format!("{file} uses {variables}, which the profile does not declare: {then}")))
+        });
+        gaps.collect()
     }
 
     fn problem(&self, fault: &Fault, remedy: &Remedy) -> Problem {

@@ -6,7 +6,7 @@ use nodegate_standin::now;
 
 use super::{INDEX, MOBILE, TOMORROW, Worker, answer, lines, page, site, start};
 use crate::support::nodegate::{eventually, free_port};
-use crate::support::{Nodegate, Session, Site};
+use crate::support::{Nodegate, Outcome, Session, Site};
 
 const ASKED: &str = "User-Agent: Mozilla/5.0 (X11)\r\n";
 
@@ -212,4 +212,10 @@ fn undeclared_variables_are_asked_of_the_worker() {
     });
     let alone = Nodegate::start(&site, &[]);
     assert_eq!(alone.get("/", "").text(), "<script>known = 'en'; novel = '';1</script>");
+    let check = Outcome::check(&site, &[]);
+    assert_eq!(check.code, 0, "a gap is a warning: {check:?}");
+    assert!(
+        check.stderr.contains("index.html.tpl uses novel, which the profile does not declare"),
+        "{check:?}"
+    );
 }
