@@ -1,6 +1,7 @@
 //! The corpus through nginx and HAProxy, which keep connections to nodegate for everybody: what nodegate reads as a
 //! request is one that the front has sent as one, and the next client gets its own answer.
 
+use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -15,15 +16,17 @@ use crate::support::{Nodegate, Site};
 
 /// A proxy in front, ended when dropped, and what it says it has sent on: a line of method and target each.
 struct Front {
-    child: Child,
+    child: RefCell<Child>,
     address: SocketAddr,
+    said: PathBuf,
     sent_on: Arc<Mutex<Vec<String>>>,
 }
 
 impl Drop for Front {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = self.child.get_mut();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -45,10 +48,12 @@ fn log_socket() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
 }
 
 impl Front {
-    fn start(command: &mut Command, port: u16, sent_on: Arc<Mutex<Vec<String>>>) -> Self {
+    fn start(directory: &Path, command: &mut Command, port: u16, sent_on: Arc<Mutex<Vec<String>>>) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let front = Self { child: quiet.spawn().unwrap(), address, sent_on };
+        let said = directory.join("said");
+        let output = std::fs::File::create(&said).unwrap();
+        let command = command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let front = Self { child: RefCell::new(command.spawn().unwrap()), address, said, sent_on };
         eventually("the front listens", || TcpStream::connect(address).is_ok());
         front
     }
@@ -74,6 +79,7 @@ impl Front {
         );
         let file = written(directory, "nginx.conf", &configuration);
         Self::start(
+            directory,
             Command::new("nginx").arg("-c").arg(file).arg("-e").arg(directory.join("start")),
             port,
             sent_on,
@@ -92,12 +98,19 @@ impl Front {
             gate = gate.address(),
         );
         let file = written(directory, "haproxy.cfg", &configuration);
-        Self::start(Command::new("haproxy").arg("-db").arg("-f").arg(file), port, sent_on)
+        Self::start(directory, Command::new("haproxy").arg("-db").arg("-f").arg(file), port, sent_on)
+    }
+
+    /// How the front ended, and its own words.
+    fn state(&self) -> String {
+        let ended = self.child.borrow_mut().try_wait();
+        format!("front {ended:?}, said {:?}", std::fs::read_to_string(&self.said))
     }
 
     /// Sends bytes as they are, and reads until nothing comes any more.
     fn exchange(&self, sent: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        let mut stream =
+            TcpStream::connect(self.address).unwrap_or_else(|error| panic!("{error}: {}", self.state()));
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let _ = stream.write_all(sent);
         let _ = stream.shutdown(std::net::Shutdown::Write);
