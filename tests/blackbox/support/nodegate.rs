@@ -1,10 +1,9 @@
 //! The real binary as a child process.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -193,16 +192,41 @@ pub fn looked_again() {
     std::thread::sleep(Duration::from_millis(1100));
 }
 
-/// A port that nobody listens on. Not one of those that the system gives out by itself, which might be somebody's by the
-/// time it is wanted, and each only once.
+/// Ports below the range that the system gives out by itself, in blocks: a process holds those that it gives out.
+const FIRST_PORT: u16 = 20_000;
+const PORTS_OF_BLOCK: u16 = 500;
+const BLOCKS: u16 = 24;
+
+/// A block of ports that belongs to this process while it runs. A UDP socket on its first port says so to others.
+struct PortBlock {
+    _held: UdpSocket,
+    ports: std::ops::Range<u16>,
+}
+
+impl PortBlock {
+    fn take() -> Self {
+        let begin = u16::try_from(std::process::id() % u32::from(BLOCKS)).unwrap();
+        let blocks = (0..BLOCKS).map(|step| FIRST_PORT + (begin + step) % BLOCKS * PORTS_OF_BLOCK);
+        let held = |first| Some((UdpSocket::bind((Ipv4Addr::LOCALHOST, first)).ok()?, first));
+        let (held, first) = blocks.into_iter().find_map(held).expect("no block of ports is left");
+        Self { _held: held, ports: first..first + PORTS_OF_BLOCK }
+    }
+}
+
+/// A port that nobody listens on, given out once. The system does not give it out by itself, nor does another process of
+/// these tests: a proxy that shares its ports would get half of its connections.
 pub fn free_port() -> u16 {
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
-    let begin = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
-    let next = || FIRST + (begin + GIVEN.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
-    std::iter::repeat_with(next).take(COUNT.into()).find(free).unwrap()
+    static BLOCKS_HELD: Mutex<Vec<PortBlock>> = Mutex::new(Vec::new());
+    let mut held = BLOCKS_HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(block) = held.last_mut() {
+            let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+            if let Some(port) = block.ports.find(free) {
+                return port;
+            }
+        }
+        held.push(PortBlock::take());
+    }
 }
 
 /// Waits until something holds.
