@@ -1,6 +1,7 @@
 //! nodegate: one proxy engine that loads a product profile. Read `connection.rs` and `request.rs` first.
 
 pub mod acl;
+pub mod allowed_hosts;
 pub mod cli;
 pub mod clock;
 pub mod command;

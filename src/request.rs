@@ -5,6 +5,7 @@ mod client;
 mod complete;
 mod files;
 mod framing;
+mod host;
 mod login;
 mod methods;
 mod patience;
@@ -94,7 +95,9 @@ async fn answer_in_full(
         };
         answer(asked, &mut body, &mut record).await
     } else {
-        head::check(&head, &engine.config.settings.limits).and_then(|()| redirect::to_https(&head))
+        head::check(&head, &engine.config.settings.limits)
+            .and_then(|()| host::check(&client, engine, &head))
+            .and_then(|()| redirect::to_https(&head))
     };
     let mut response = match outcome {
         Ok(response) => response,
@@ -137,6 +140,7 @@ async fn answer(
     let Asked { worker, client, class, head, .. } = asked;
     let engine = &worker.engine;
     head::check(head, &engine.config.settings.limits)?;
+    host::check(client, engine, head)?;
     record.place = client.place(engine, record.client)?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         return Ok(allowed(API_METHODS));

@@ -32,6 +32,11 @@ impl HostPort {
         is_host.then_some(Self { host, port })
     }
 
+    /// In lower case; an IPv6 address in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     pub fn port(&self) -> Option<u16> {
         self.port
     }

@@ -38,6 +38,7 @@ pub const KEYS: &[Key] = &[
     key("listen.address", Some("LISTEN_IP"), Kind::Text, "::"),
     key("listen.port", None, Kind::Number(0, 65_535), "8006"),
     key("listen.proxy_protocol", None, Kind::Bool, "false"),
+    key("listen.hosts", None, Kind::List, ""),
     key("acl.allow_from", Some("ALLOW_FROM"), Kind::List, ""),
     key("acl.deny_from", Some("DENY_FROM"), Kind::List, ""),
     key("acl.policy", Some("POLICY"), Kind::Text, "allow"),
@@ -105,6 +106,7 @@ pub const KEYS: &[Key] = &[
     key("cors.origins", None, Kind::List, ""),
     key("metrics.listen", None, Kind::Text, ""),
     key("metrics.allow_from", None, Kind::List, "127.0.0.0/8,::1"),
+    key("metrics.hosts", None, Kind::List, ""),
     key("health.live", None, Kind::Text, "/-/health"),
     key("health.ready", None, Kind::Text, "/-/ready"),
     key("trace.request_id_header", None, Kind::Text, ""),
@@ -120,6 +122,7 @@ pub const LISTENER_KEYS: &[Key] = &[
     key("port", None, Kind::Number(0, 65_535), ""),
     key("tls", None, Kind::Bool, "true"),
     key("proxy_protocol", None, Kind::Bool, "false"),
+    key("hosts", None, Kind::List, ""),
     key("allow_from", None, Kind::List, ""),
     key("deny_from", None, Kind::List, ""),
     key("policy", None, Kind::Text, ""),
@@ -131,6 +134,7 @@ pub const LISTENER_KEYS: &[Key] = &[
 /// The setting that a key of a `[[listener]]` table has its value from where the table does not give one.
 pub fn inherited(listener_key: &str) -> Option<&'static str> {
     Some(match listener_key {
+        "hosts" => "listen.hosts",
         "allow_from" => "acl.allow_from",
         "deny_from" => "acl.deny_from",
         "policy" => "acl.policy",

@@ -20,11 +20,14 @@ pub use tunnel::TunnelSettings;
 use super::problem::Origin;
 use super::root::Root;
 use crate::acl::{AccessList, AddressList};
+use crate::allowed_hosts::AllowedHosts;
 
 /// Every setting, in the order of `keys::KEYS`.
 #[derive(Debug)]
 pub struct Settings {
     pub listen: Listen,
+    /// Host names that are answered
+    pub hosts: AllowedHosts,
     pub acl: AccessList,
     /// that of `[listen]` first
     pub listeners: Vec<Listener>,
@@ -177,6 +180,8 @@ pub struct Monitoring {
     pub listen: Option<BackendAddress>,
     /// who may ask there
     pub allow_from: AddressList,
+    /// names that it is asked by, beside loopback and its own address
+    pub hosts: AllowedHosts,
     /// paths of the probes; empty: none
     pub health: String,
     pub ready: String,

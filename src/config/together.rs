@@ -47,11 +47,15 @@ pub(super) fn out_of_place(product: &Product, settings: &Settings, layers: &Laye
         let message = "means nothing to a profile that tunnels: viewers may come without TLS";
         problem("tls.client_certificates", message)
     });
+    let no_hosts = (!settings.hosts.is_empty() && product.protocol == Protocol::Connect).then(|| {
+        let message = "means nothing to a profile that tunnels: clients name a ticket there, and no host";
+        problem("listen.hosts", message)
+    });
     let no_consoles = (!settings.console_origins.is_empty() && product.console.is_none()).then(|| {
         let message = "this profile has no [product.console]";
         problem("console.origins", message)
     });
-    [no_tickets, no_answers, no_demand, no_consoles].into_iter().flatten().collect()
+    [no_tickets, no_answers, no_demand, no_hosts, no_consoles].into_iter().flatten().collect()
 }
 
 /// What of a listener fits the product.
@@ -65,7 +69,7 @@ pub(super) fn listener_problems(product: &Product, settings: &Settings, layers: 
             }
         };
         if product.protocol == Protocol::Connect {
-            for key in ["tls", "client_certificates", "client_ca", "routes"] {
+            for key in ["tls", "hosts", "client_certificates", "client_ca", "routes"] {
                 refuse(key, format!("means nothing to the profile {}, which tunnels", product.name));
             }
         }

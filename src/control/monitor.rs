@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::allowed_hosts::HostName;
 use crate::config::settings::BackendAddress;
 use crate::engine::Engine;
 use crate::handler::probe;
@@ -36,6 +37,7 @@ const ASKERS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// After which an address that is in use, maybe by the process before this one, is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+const OTHER_HOST: &str = "the host that this request names is not answered here (setting metrics.hosts)\n";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The listener while it is open, by the settings in force.
@@ -153,7 +155,8 @@ async fn serve_tcp(listener: &TcpListener, state: &Arc<State>) -> io::Error {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
         match listener.accept().await {
             Ok((stream, peer)) if state.admits(peer.ip()) => {
-                tokio::spawn(converse(stream, Arc::clone(state), place));
+                let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
+                tokio::spawn(converse(stream, local, Arc::clone(state), place));
             }
             Ok((_, peer)) => tracing::debug!(peer = %peer.ip(), "turned away from the metrics"),
             Err(error) => return error,
@@ -167,31 +170,52 @@ async fn serve_unix(listener: &UnixListener, state: &Arc<State>) -> io::Error {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(converse(stream, Arc::clone(state), place));
+                tokio::spawn(converse(stream, None, Arc::clone(state), place));
             }
             Err(error) => return error,
         }
     }
 }
 
-/// One request, by one of the places.
-async fn converse<S>(stream: S, state: Arc<State>, _place: OwnedSemaphorePermit)
+/// One request, by one of the places. `local` is the address that it came to, unless that is a path, where no browser comes.
+async fn converse<S>(stream: S, local: Option<IpAddr>, state: Arc<State>, _place: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(answer(request, &state).await) }
+        async move { Ok::<_, Infallible>(answer(request, local, &state).await) }
     });
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
     let _ = timeout(PATIENCE, connection).await;
 }
 
-async fn answer(request: Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+/// Whether the request comes by a name that no stranger can have made up: else a page could read the answer by DNS
+/// rebinding. Without `Host` it is no browser's.
+fn is_host_answered(request: &Request<Incoming>, local: IpAddr, engine: &Engine) -> bool {
+    let settings = &engine.config.settings;
+    let is_answered = |text: &str| {
+        HostName::parse(text).is_some_and(|host| {
+            host.is_loopback()
+                || host == HostName::Address(local)
+                || host == HostName::Name(settings.node_name.to_ascii_lowercase())
+                || settings.monitoring.hosts.holds(&host)
+                || settings.hosts.holds(&host)
+        })
+    };
+    let headers = request.headers().get_all(HOST).iter();
+    headers.map(|host| host.to_str().ok()).all(|host| host.is_some_and(is_answered))
+        && request.uri().authority().is_none_or(|authority| is_answered(authority.as_str()))
+}
+
+async fn answer(request: Request<Incoming>, local: Option<IpAddr>, state: &State) -> Response<Full<Bytes>> {
     let (engine, path) = (state.engine(), request.uri().path());
     let probe = engine.routes.probes.find(path);
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let (status, kind, text) = match probe {
+        _ if !local.is_none_or(|local| is_host_answered(&request, local, &engine)) => {
+            (StatusCode::MISDIRECTED_REQUEST, PLAIN, OTHER_HOST.to_owned())
+        }
         _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned()),
         Some(probe) => {
             let (status, text) = probe::judge(&engine, probe).await;

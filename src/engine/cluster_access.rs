@@ -144,13 +144,19 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 impl Engine {
+    /// The name of the other node of the cluster that has this address.
+    pub fn other_node(&self, peer: PeerIp) -> Option<String> {
+        let table = self.nodes.current().ok()?;
+        let node = table.name_of(peer.address())?;
+        let is_own = table.find(&self.config.settings.node_name).is_some_and(|(own, _)| own == node);
+        (!is_own).then(|| node.to_owned())
+    }
+
     /// A connection or call was refused: where it is another node's, the log names it, once an hour for each reason.
     pub fn note_refused_node(&self, peer: PeerIp, listener: &str, reason: &str) {
-        let Ok(table) = self.nodes.current() else { return };
-        let Some(node) = table.name_of(peer.address()) else { return };
-        let is_own = table.find(&self.config.settings.node_name).is_some_and(|(own, _)| own == node);
+        let Some(node) = self.other_node(peer) else { return };
         let subject = format!("{node} {listener} {reason}");
-        if !is_own && self.counts.refused_nodes.is_due(&subject, Instant::now()) {
+        if self.counts.refused_nodes.is_due(&subject, Instant::now()) {
             tracing::warn!(
                 peer = %peer.address(), node, listener,
                 "another node of the cluster is turned away: {reason}; what it passes on to this node fails"

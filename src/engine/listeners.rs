@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::acl::AccessList;
+use crate::allowed_hosts::AllowedHosts;
 use crate::config::Config;
 use crate::config::settings::ClientDemand;
 use crate::route_class::RouteClass;
@@ -16,6 +17,9 @@ pub struct ListenerRules {
     pub tls: bool,
     /// every connection begins with a PROXY header of a listed proxy
     pub proxy_protocol: bool,
+    /// Host names that are answered, and the setting that lists them
+    pub hosts: AllowedHosts,
+    pub hosts_key: String,
     pub clients: ClientDemand,
     /// what is served here; `None` for all
     pub class: Option<Arc<RouteClass>>,
@@ -34,6 +38,8 @@ impl ListenerRules {
                 acl: listener.acl.clone(),
                 tls: listener.tls,
                 proxy_protocol: listener.proxy_protocol,
+                hosts: listener.hosts.clone(),
+                hosts_key: listener.hosts_key.clone(),
                 clients: listener.clients.clone(),
                 class: class.transpose()?.map(Arc::new),
             }))

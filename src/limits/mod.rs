@@ -32,6 +32,8 @@ pub struct Counts {
     pub refused_origins: HourlyNotices,
     /// other nodes that were turned away, each with the reason
     pub refused_nodes: HourlyNotices,
+    /// listeners at which a request named a host that is not answered
+    pub refused_hosts: HourlyNotices,
 }
 
 /// Which limit a client, or all clients together, are over.

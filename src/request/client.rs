@@ -155,6 +155,16 @@ impl Client {
         self.is_orphan.get()
     }
 
+    /// Who has connected.
+    pub(super) fn via(&self) -> PeerIp {
+        self.via
+    }
+
+    /// What holds at its listener.
+    pub(super) fn rules(&self) -> Arc<ListenerRules> {
+        Arc::clone(&self.rules.borrow())
+    }
+
     /// The name of the listener that it came by.
     pub fn listener(&self) -> Arc<str> {
         Arc::clone(&self.rules.borrow().name)

@@ -67,6 +67,9 @@ pub enum Refusal {
     /// the listener serves a part of the product, to which it does not belong
     #[error("{0} is not served at this address and port")]
     NotHere(String),
+    /// the request names a host that the setting does not list
+    #[error("the host that this request names is not answered here (setting {setting})")]
+    OtherHost { setting: String },
     #[error("only users of the realm {realm} may log in at this address and port")]
     OtherRealm { realm: String },
     #[error("{0}")]
@@ -134,6 +137,7 @@ impl Refusal {
             | Self::NotHere(_)
             | Self::OtherRealm { .. }
             | Self::Denied(Denial::ForeignPage(_)) => StatusCode::FORBIDDEN,
+            Self::OtherHost { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
             Self::ClientLeft => StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
@@ -205,6 +209,7 @@ impl Refusal {
             | Self::ForeignStream
             | Self::AddressDenied
             | Self::NotHere(_)
+            | Self::OtherHost { .. }
             | Self::OtherRealm { .. }
             | Self::StreamDenied
             | Self::Upload(_)
@@ -225,7 +230,7 @@ impl Refusal {
         if let Some(limit) = self.limit() {
             counters::limited(limit);
         }
-        let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 429 | 431)
+        let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 421 | 429 | 431)
             || matches!(self, Self::Malformed { .. } | Self::HeadTimeout);
         let code = if form == Form::ExtJs && !keeps_status { StatusCode::OK } else { status };
         let (content_type, text) = form.failure(status, &message);

@@ -33,6 +33,7 @@ mod faults;
 mod files;
 mod gate;
 mod help;
+mod hosts;
 mod house;
 mod http;
 mod http2;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::ClientCertificates;
 use crate::acl::AccessList;
+use crate::allowed_hosts::AllowedHosts;
 use crate::config::problem::Origin;
 
 /// The name of the listener that `[listen]` describes.
@@ -23,6 +24,9 @@ pub struct Listener {
     pub tls: bool,
     /// every connection begins with a PROXY header, and only listed proxies connect
     pub proxy_protocol: bool,
+    /// Host names that are answered, and the setting that lists them
+    pub hosts: AllowedHosts,
+    pub hosts_key: String,
     pub clients: ClientDemand,
     /// the class of routes that is served here; `None` for all
     pub class: Option<String>,

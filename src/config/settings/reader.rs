@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::{Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, Origins, Settings, Timeouts};
 use crate::acl::{AccessList, AddressList, Policy};
+use crate::allowed_hosts::AllowedHosts;
 use crate::config::address;
 use crate::config::keys::{self, Kind};
 use crate::config::layers::{Found, Layers};
@@ -36,6 +37,7 @@ impl Settings {
                 address: reader.parsed("listen.address", ListenAddress::parse).unwrap_or(ListenAddress::Any),
                 port: reader.number("listen.port"),
             },
+            hosts: reader.parsed("listen.hosts", AllowedHosts::parse).unwrap_or_default(),
             acl: AccessList::new(
                 reader.addresses("acl.allow_from"),
                 reader.addresses("acl.deny_from"),

@@ -245,6 +245,8 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("limits.login_failures", "20"),
         ("console.ping", "30"),
         ("console.origins", ""),
+        ("listen.hosts", ""),
+        ("metrics.hosts", ""),
         ("headers.nosniff", "true"),
         ("headers.hsts", "0"),
         ("headers.frames", ""),

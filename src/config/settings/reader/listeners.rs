@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::real_ip::NO_PROXIES;
 use super::{Reader, absolute, policy, truth};
 use crate::acl::{AccessList, AddressList, Policy};
+use crate::allowed_hosts::AllowedHosts;
 use crate::config::address;
 use crate::config::keys;
 use crate::config::layers::{Found, ListenerTable, written};
@@ -57,6 +58,8 @@ impl Reader<'_> {
             acl: AccessList::new(list("acl.allow_from"), list("acl.deny_from"), policy),
             tls: true,
             proxy_protocol: truth(&text("listen.proxy_protocol").text).unwrap_or(false),
+            hosts: AllowedHosts::parse(&text("listen.hosts").text).unwrap_or_default(),
+            hosts_key: "listen.hosts".to_owned(),
             clients: ClientDemand {
                 mode: ClientCertificates::parse(&text("tls.client_certificates").text)
                     .unwrap_or(ClientCertificates::Off),
@@ -98,6 +101,8 @@ impl Table<'_, '_, '_> {
             acl,
             tls,
             proxy_protocol,
+            hosts: self.parsed("hosts", AllowedHosts::parse).unwrap_or_default(),
+            hosts_key: self.key_of("hosts", "listen.hosts"),
             clients,
             class: Some(class.text).filter(|name| !name.is_empty()),
             origin: self.written.origin.clone(),
@@ -105,6 +110,11 @@ impl Table<'_, '_, '_> {
         };
         self.warn_of_clear_text(&listener);
         Some(listener)
+    }
+
+    /// How the key is written that a value comes from: that of the table, or of the setting that it has it from.
+    fn key_of(&self, key: &str, setting: &str) -> String {
+        if self.written.given(key).is_some() { written(self.number, key) } else { setting.to_owned() }
     }
 
     fn find(&self, key: &str) -> Found {
@@ -147,11 +157,10 @@ impl Table<'_, '_, '_> {
         } else {
             self.parsed("client_ca", |text| absolute(text, root))
         };
-        let given = self.written.given("client_ca").is_some();
         let demand = ClientDemand {
             mode: mode.unwrap_or(ClientCertificates::Off),
             authorities: path,
-            key: if given { written(self.number, "client_ca") } else { "tls.client_ca".to_owned() },
+            key: self.key_of("client_ca", "tls.client_ca"),
             origin: authorities.origin,
         };
         if demand.is_without_authorities() && self.written.given("client_certificates").is_some() {

@@ -5,6 +5,7 @@ use std::str::FromStr as _;
 use http::HeaderName;
 
 use super::Reader;
+use crate::allowed_hosts::AllowedHosts;
 use crate::config::settings::{BackendAddress, Monitoring, Tracing};
 
 impl Reader<'_> {
@@ -12,6 +13,7 @@ impl Reader<'_> {
         Monitoring {
             listen: self.optional("metrics.listen", BackendAddress::parse),
             allow_from: self.addresses("metrics.allow_from"),
+            hosts: self.parsed("metrics.hosts", AllowedHosts::parse).unwrap_or_default(),
             health: self.parsed("health.live", probe_path).unwrap_or_default(),
             ready: self.parsed("health.ready", probe_path).unwrap_or_default(),
         }
