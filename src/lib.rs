@@ -33,5 +33,6 @@ pub mod status;
 pub mod target;
 pub mod tls;
 pub mod upstream;
+pub mod verdict;
 pub mod watched_file;
 pub mod web_origin;

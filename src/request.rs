@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 
 pub use client::{Client, Who};
@@ -44,6 +44,7 @@ use crate::server::Worker;
 use crate::status::counters;
 use crate::status::labels::Destination;
 use crate::target::{ApiPath, Target};
+use crate::verdict::token;
 
 /// Answers one request; cannot fail. What is logged meanwhile names the request.
 pub fn handle(
@@ -161,17 +162,18 @@ async fn answer(
                 .resolve(&head.method, &target, query, &engine.nodes)
                 .map_err(|error| Refusal::nodes(&error))?;
             record.destination = route.destination();
-            if login::is_guess(&head.method, &identity)
+            if login::is_guess(engine, &head.method, path, &identity)
                 && let Some(address) = engine.counted(client.peer, record.client)
             {
-                let guess = login::Guess { engine, head, identity: &identity, peer: client.peer, address };
+                let guess =
+                    login::Guess { engine, head, path, identity: &identity, peer: client.peer, address };
                 let call = async |body: &mut Option<RequestBody>| {
                     run_api(&asked, &identity, route, path, body).await
                 };
                 return Box::pin(guess.judge(body, call)).await;
             }
             let answer = run_api(&asked, &identity, route, path, body).await?;
-            if answer.status() == StatusCode::UNAUTHORIZED {
+            if token::is_refused(answer.status()) {
                 login::doubt(&identity);
             }
             Ok(answer)
@@ -223,7 +225,8 @@ async fn run_api(
     let stands_in = privileged && page_title::differs(engine, &head.method, path);
     let timeout = answer_timeout(engine, &route, &head.method, path);
     let is_counted = || engine.counted(client.peer, asked.real).is_some();
-    let (clock, is_guess) = (&client.clock, login::is_guess(&head.method, identity) && is_counted());
+    let (clock, is_guess) =
+        (&client.clock, login::is_guess(engine, &head.method, path, identity) && is_counted());
     let call = |Sent { query, body }| api::Call {
         head,
         target: path.upstream_target(query.as_deref().or(head.uri.query())),

@@ -24,7 +24,21 @@ pub struct Gate {
     /// `METHOD PATTERN` that need no CSRF token
     #[serde(default)]
     pub csrf_exempt: Vec<String>,
+    /// calls at which credentials can be guessed, and what shows that one was right
+    #[serde(default)]
+    pub login: Vec<LoginCall>,
     pub ticket: Vec<TicketKind>,
+}
+
+/// A call whose answer says whether a password, a second factor or the like was right.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginCall {
+    /// `METHOD PATTERN`
+    pub call: String,
+    /// members of the answer, as `data.ticket`, one of which is a text after a success; none: the status is enough
+    #[serde(default)]
+    pub shows: Vec<String>,
 }
 
 /// Signature schemes, tried in the profile's order.

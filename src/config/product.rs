@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub use super::compare::Compare;
-pub use super::gate::{Gate, Lifetime, Scheme, TicketKind};
+pub use super::gate::{Gate, Lifetime, LoginCall, Scheme, TicketKind};
 use super::page::{Page, Variable};
 pub use super::route_class::{CallLimit, ClassLogin, RouteClass};
 
@@ -149,6 +149,9 @@ pub struct Upload {
     /// what permission is needed on; `{name}` stands for the route's parameter
     pub permission_path: String,
     pub privilege: String,
+    /// members of the daemon's answer, one of which is a text where it has taken the file; none: the status is enough
+    #[serde(default)]
+    pub shows: Vec<String>,
     /// bytes of the spool's file system that stay free
     #[serde(default = "Upload::default_reserve")]
     pub reserve: u64,

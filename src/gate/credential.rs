@@ -1,5 +1,6 @@
 //! Which credential a request brings: exactly one is taken, by the patterns that the daemon behind uses as well.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 /// The one credential that is judged and, if good, sent on.
@@ -62,6 +63,20 @@ pub fn is_api_token(text: &str) -> bool {
 /// The part of an API token that may be logged.
 pub fn api_token_id(text: &str) -> &str {
     text.split('=').next().unwrap_or_default()
+}
+
+/// Never shown by anything that prints headers.
+pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Several lines of one header as one text; `Cookie` is joined by `; ` (RFC 9113 section 8.2.3).
+pub fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
+    let lines: Vec<_> =
+        headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
+    lines.join("; ")
 }
 
 #[cfg(test)]

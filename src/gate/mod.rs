@@ -21,8 +21,10 @@ use crate::config::settings::Origins;
 use crate::pattern::Pattern;
 use crate::target::{ApiPath, query_value};
 use crate::upstream::nodes::NodeFile;
+use crate::verdict::login::{LoginCalls, Proof};
 use crate::watched_file::{FileError, WatchedFile};
-use credential::{Credential, Names};
+pub use credential::joined;
+use credential::{Credential, Names, sensitive};
 use fetch_site::ForeignPage;
 use known::{Clients, Known, Ticket};
 use ticket::TicketError;
@@ -44,6 +46,7 @@ pub struct Gate {
     tickets: Vec<TicketFiles>,
     nodes: Arc<NodeFile>,
     clients: Clients,
+    logins: LoginCalls,
 }
 
 /// Who asks: what is written to the log, and what is sent on.
@@ -100,7 +103,19 @@ impl Gate {
         let open = rules.open.iter().filter_map(split).collect();
         let clients = Clients::new();
         let shared_with = Origins::default();
-        Ok(Self { rules, open, csrf_header, csrf_exempt, csrf_secret, shared_with, tickets, nodes, clients })
+        let logins = LoginCalls::new(&rules)?;
+        Ok(Self {
+            rules,
+            open,
+            csrf_header,
+            csrf_exempt,
+            csrf_secret,
+            shared_with,
+            tickets,
+            nodes,
+            clients,
+            logins,
+        })
     }
 
     /// Lets pages of these origins write where no CSRF token is needed.
@@ -113,6 +128,11 @@ impl Gate {
     pub fn is_open(&self, method: &Method, path: &ApiPath) -> bool {
         let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
         self.open.iter().any(|(verb, open)| verb == method && open == path.decoded())
+    }
+
+    /// What shows that a call without login succeeded, where one can guess at credentials by it.
+    pub fn login_proof(&self, identity: &Identity, method: &Method, path: &ApiPath) -> Option<&Proof> {
+        self.logins.proof(method, path).filter(|_| identity.client.is_none())
     }
 
     /// Judges the one credential of the request.
@@ -268,20 +288,6 @@ impl Gate {
         }
         Err(Denial::Ticket(failure))
     }
-}
-
-/// Never shown by anything that prints headers.
-fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// Several lines of one header as one text; `Cookie` is joined by `; ` (RFC 9113 section 8.2.3).
-pub fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
-    let lines: Vec<_> =
-        headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
-    lines.join("; ")
 }
 
 fn unix(now: SystemTime) -> i64 {

@@ -22,6 +22,7 @@ use crate::response::refusal::Refusal;
 use crate::target::ApiPath;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{Answer, PIECE, Upstream};
+use crate::verdict::login::Proof;
 
 use super::page_title::PageTitle;
 use super::public_proxy::PublicProxy;
@@ -57,6 +58,9 @@ pub struct Place<'a> {
     pub stands_in: bool,
 }
 
+/// No answer to a login is longer. It is read whole, whatever its framing, so that it can be judged.
+const LONGEST_LOGIN_ANSWER: usize = 64 << 10;
+
 /// How much of an answer is held, in bytes.
 #[derive(Clone, Copy)]
 struct Bounds {
@@ -65,6 +69,15 @@ struct Bounds {
     whole: usize,
     /// of others
     piece: usize,
+    /// a longer one is an error
+    is_limit: bool,
+}
+
+impl Bounds {
+    fn take_whole(self, length: Option<u64>) -> bool {
+        let fits = |length| usize::try_from(length).is_ok_and(|length| length <= self.whole);
+        self.is_limit || length.is_some_and(fits)
+    }
 }
 
 impl<'a> Place<'a> {
@@ -76,14 +89,16 @@ impl<'a> Place<'a> {
 
 /// Asks the daemon and passes its answer on.
 pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Response<Body>, Refusal> {
-    let coding = coding(engine, upstream, call.head);
+    let is_login = login_proof(engine, &call).is_some();
     // What is looked into must not be compressed.
+    let coding = coding(engine, upstream, call.head).filter(|_| !is_login);
     let is_changed = named_proxy(engine, call.place).is_some() || page_title(engine, call.place).is_some();
     let by_daemon = coding.filter(|coding| *coding != Coding::Zstd && !is_changed);
     let shared = engine.shared_calls.as_ref().filter(|_| upstream.is_local());
     let key = shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?)));
     let whole = if key.is_some() { shared::LARGEST } else { call.piece };
-    let bounds = Bounds { whole, piece: call.piece };
+    let whole = if is_login { LONGEST_LOGIN_ANSWER } else { whole };
+    let bounds = Bounds { whole, piece: call.piece, is_limit: is_login };
     let answer = if let Some((shared, key)) = key {
         // One that leads may take so long: to connect, for the head, and for the body.
         let longest = engine.config.settings.timeout.connect + call.timeout * 2;
@@ -93,6 +108,11 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
         ask(engine, upstream, call, by_daemon, bounds).await
     }?;
     Ok(if coding == Some(Coding::Zstd) { pack::zstd(answer) } else { answer })
+}
+
+fn login_proof<'e>(engine: &'e Engine, call: &Call<'_>) -> Option<&'e Proof> {
+    let Place { method, path, .. } = call.place;
+    engine.gate.as_ref().and_then(|gate| gate.login_proof(call.identity, method, path))
 }
 
 async fn ask(
@@ -179,7 +199,8 @@ pub(super) async fn pass_on(
     place: Place<'_>,
     answer: Answer,
 ) -> Result<Response<Body>, Refusal> {
-    pass_on_within(engine, upstream, place, answer, Bounds { whole: PIECE, piece: PIECE }).await
+    pass_on_within(engine, upstream, place, answer, Bounds { whole: PIECE, piece: PIECE, is_limit: false })
+        .await
 }
 
 /// The same within other bounds.
@@ -207,7 +228,7 @@ async fn pass_on_within(
     let title = page_title(engine, place).filter(|_| plain);
     let body = match (named, incoming.length()) {
         (Some(named), _) => named,
-        (None, Some(length)) if usize::try_from(length).is_ok_and(|length| length <= bounds.whole) => {
+        (None, length) if bounds.take_whole(length) => {
             let whole = upstream.whole(&mut incoming, bounds.whole, started).await?;
             let whole = match named_proxy(engine, place).filter(|_| plain) {
                 Some(proxy) => proxy.put(whole),

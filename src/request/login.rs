@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::whole_body;
@@ -21,17 +20,20 @@ use crate::incoming::RequestBody;
 use crate::limits::{Excess, logins};
 use crate::response::body::Body;
 use crate::response::refusal::Refusal;
-use crate::target::query_value;
-
-/// No answer to a failed login is longer.
-const FAILURE: usize = 4096;
+use crate::target::{ApiPath, query_value};
+use crate::verdict::login::Proof;
+use crate::verdict::{AnswerView, Verdict, token};
 
 /// Whether the daemon will judge a credential: that of a call without login, or an API token it has not seen yet.
-pub(super) fn is_guess(method: &Method, identity: &Identity) -> bool {
+pub(super) fn is_guess(engine: &Engine, method: &Method, path: &ApiPath, identity: &Identity) -> bool {
     match &identity.client {
-        None => *method == Method::POST,
+        None => proof(engine, method, path, identity).is_some(),
         Some(known) => known.is_unproven(),
     }
+}
+
+fn proof<'e>(engine: &'e Engine, method: &Method, path: &ApiPath, identity: &Identity) -> Option<&'e Proof> {
+    engine.gate.as_ref().and_then(|gate| gate.login_proof(identity, method, path))
 }
 
 /// The daemon has refused an API token that was good before.
@@ -45,6 +47,7 @@ pub(super) fn doubt(identity: &Identity) {
 pub(super) struct Guess<'a> {
     pub(super) engine: &'a Engine,
     pub(super) head: &'a Parts,
+    pub(super) path: &'a ApiPath,
     pub(super) identity: &'a Identity,
     pub(super) peer: PeerIp,
     pub(super) address: IpAddr,
@@ -66,9 +69,9 @@ impl Guess<'_> {
                     Ok(()) => call(body).await,
                     Err(excess) => Err(excess.into()),
                 };
-                let refused = answer.as_ref().is_ok_and(|it| it.status() == StatusCode::UNAUTHORIZED);
-                known.prove(answer.is_ok() && !refused);
-                let failed = refused || matches!(answer, Err(Refusal::ClientLeft));
+                let verdict = verdict(&answer, token::verdict);
+                known.prove(verdict == Some(Verdict::Accepted));
+                let failed = verdict.is_some_and(|verdict| verdict != Verdict::Accepted);
                 let counted = failed && logins.failed(self.address, self.limit()).is_ok();
                 answer.map(|answer| (answer, counted))
             }
@@ -100,10 +103,9 @@ impl Guess<'_> {
     ) -> Result<(Response<Body>, bool), Refusal> {
         let attempt = self.engine.counts.logins.begin(self.address, self.limit()).await?;
         let answer = call(body).await;
-        let failed = match &answer {
-            Ok(answer) => is_failure(answer),
-            Err(refusal) => matches!(refusal, Refusal::ClientLeft),
-        };
+        let proof = proof(self.engine, &self.head.method, self.path, self.identity);
+        let verdict = verdict(&answer, |view| proof.map_or(Verdict::Unclear, |proof| proof.verdict(view)));
+        let failed = verdict.is_some_and(|verdict| verdict != Verdict::Accepted);
         if !failed {
             attempt.passed();
         }
@@ -122,22 +124,29 @@ impl Guess<'_> {
         let bytes = whole_body::read(self.engine, self.head, body).await.ok()?;
         let kind = self.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
-            let told: Value = serde_json::from_slice(&bytes).ok()?;
+            let told: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
             return told.get("username")?.as_str().map(str::to_owned);
         }
         query_value(std::str::from_utf8(&bytes).ok()?, "username").map(std::borrow::Cow::into_owned)
     }
 }
 
-/// Whether the daemon's answer says 401; some formats say so with status 200, in the body.
-fn is_failure(answer: &Response<Body>) -> bool {
-    match (answer.status(), answer.body()) {
-        (StatusCode::UNAUTHORIZED, _) => true,
-        (StatusCode::OK, Body::Full(bytes)) if bytes.len() <= FAILURE => {
-            let told: Value = serde_json::from_slice(bytes).unwrap_or_default();
-            told.get("status").is_some_and(|status| *status == 401)
+/// What came of a guess; `None` where no daemon has seen it. An answer that cannot be read, or never came, shows no success.
+fn verdict(
+    answer: &Result<Response<Body>, Refusal>,
+    read: impl FnOnce(&AnswerView<'_>) -> Verdict,
+) -> Option<Verdict> {
+    match answer {
+        Ok(answer) => {
+            let body = match answer.body() {
+                Body::Full(bytes) => Some(bytes.as_ref()),
+                Body::Streamed(_) => None,
+            };
+            Some(read(&AnswerView { status: answer.status(), headers: answer.headers(), body }))
         }
-        (_, Body::Full(_) | Body::Streamed(_)) => false,
+        Err(Refusal::Upstream(error)) => error.phase.is_asked().then_some(Verdict::Unclear),
+        Err(Refusal::ClientLeft) => Some(Verdict::Unclear),
+        Err(_) => None,
     }
 }
 

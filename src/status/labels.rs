@@ -124,6 +124,14 @@ impl Phase {
     pub const ALL: [Self; Self::COUNT] =
         [Self::Connect, Self::Handshake, Self::Answer, Self::Body, Self::Parse];
 
+    /// Whether the upstream may have read the request.
+    pub fn is_asked(self) -> bool {
+        match self {
+            Self::Connect | Self::Handshake => false,
+            Self::Answer | Self::Body | Self::Parse => true,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",

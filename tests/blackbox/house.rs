@@ -86,6 +86,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("route.rs", &["tokio", "hyper", "crate::gate", "crate::response", "crate::server"]),
     ("http2/flood.rs", &["tokio", "hyper", "std::fs", "Instant", "SystemTime", "crate::"]),
     ("http2/head.rs", &["tokio", "hyper", "std::fs", "crate::"]),
+    ("verdict/", &["tokio", "hyper", "std::fs", "crate::handler", "crate::response", "crate::request"]),
     ("incoming.rs", &["tokio", "crate::"]),
     ("config/address.rs", &["tokio", "hyper", "std::fs"]),
     ("config/shell.rs", &["tokio", "hyper", "std::fs", "std::process"]),

@@ -19,7 +19,6 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
-use serde_json::Value;
 use tokio::time::timeout;
 
 use self::fields::Fields;
@@ -43,6 +42,9 @@ use crate::server::Worker;
 use crate::target::ApiPath;
 use crate::upstream::PIECE;
 use crate::upstream::outgoing::Outgoing;
+use crate::verdict::AnswerView;
+use crate::verdict::shown::ShownMembers;
+use crate::verdict::upload::is_taken;
 
 /// More than the daemon ever answers here.
 const ANSWER: usize = 64 << 10;
@@ -109,6 +111,8 @@ impl UploadError {
 /// What a profile says of uploads, ready to use.
 pub struct Uploads {
     rules: product::Upload,
+    /// in the answer of a daemon that has taken a file
+    shows: ShownMembers,
     directory: Arc<Directory>,
 }
 
@@ -120,7 +124,9 @@ impl Uploads {
         let uploads = u64::try_from(limits.uploads).unwrap_or(u64::MAX);
         let bounds = Bounds { reserve: rules.reserve, uploads, bytes: limits.spool };
         let directory = Arc::new(Directory::new(directory, prefix, bounds));
-        Ok(Self { rules, directory })
+        let shows =
+            ShownMembers::parse(&rules.shows).map_err(|what| format!("product.upload.shows: {what}"))?;
+        Ok(Self { rules, shows, directory })
     }
 
     /// Why no upload would succeed now.
@@ -241,16 +247,12 @@ async fn ask_to_take(
     let bytes = collect(engine, body)
         .await
         .ok_or_else(|| Refusal::Internal("the daemon's answer to the upload cannot be read".to_owned()))?;
-    if is_taken(&bytes) {
+    let view = AnswerView { status: head.status, headers: &head.headers, body: Some(&bytes) };
+    let taken = engine.uploads.as_ref().is_some_and(|uploads| is_taken(&view, &uploads.shows));
+    if taken {
         form.file.give_away();
     }
     Ok(Response::from_parts(head, body::full(bytes)))
-}
-
-/// Some formats tell of an error with status 200 and `success: 0`.
-fn is_taken(answer: &[u8]) -> bool {
-    let told: Value = serde_json::from_slice(answer).unwrap_or_default();
-    told.get("success").is_none_or(|success| *success == 1 || *success == true)
 }
 
 async fn collect<B>(engine: &Engine, body: B) -> Option<Bytes>

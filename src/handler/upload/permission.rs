@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{Method, StatusCode, response};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
 
 use super::{Upload, UploadError, collect};
 use crate::config::product;
@@ -16,6 +15,8 @@ use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::server::Worker;
 use crate::upstream::PIECE;
+use crate::verdict::AnswerView;
+use crate::verdict::permission::is_granted;
 
 /// Passes where the user has the profile's privilege.
 pub(super) async fn check(
@@ -46,15 +47,11 @@ pub(super) async fn check(
     if head.status != StatusCode::OK {
         return Err(permissions_unknown(&head));
     }
-    let told: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let granted = told.get("data").and_then(|data| data.get(&object)?.get(&rules.privilege));
-    // The value says whether objects below inherit it; here it counts that it is there.
-    match granted.map(Value::to_string).as_deref() {
-        Some("0" | "1" | "\"0\"" | "\"1\"") => Ok(()),
-        Some(_) | None => {
-            Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into())
-        }
+    let answer = AnswerView { status: head.status, headers: &head.headers, body: Some(&body) };
+    if is_granted(&answer, &object, &rules.privilege) {
+        return Ok(());
     }
+    Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into())
 }
 
 /// A bad login is one here as well, so that clients log in again.

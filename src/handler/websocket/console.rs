@@ -6,7 +6,6 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -17,6 +16,8 @@ use crate::pattern::Pattern;
 use crate::status::bridges::Listed;
 use crate::target::{ApiPath, query_value};
 use crate::upstream::{Phase, UpstreamError, io_message};
+use crate::verdict::api_answer::ApiAnswer;
+use crate::verdict::console::{NamedPlace, named_place};
 
 /// What the profile allows. Without it there are no consoles.
 pub struct ConsoleRules {
@@ -78,15 +79,14 @@ impl ConsoleRules {
     }
 
     /// The place in a daemon's answer: `{"data":{"port":…}}` or `{"data":{"socket":…}}`, if it is one.
-    pub fn place(&self, answer: &Value) -> Option<Result<Place, PlaceError>> {
-        let data = answer.get("data")?;
-        if let Some(socket) = data.get("socket").and_then(Value::as_str) {
-            return Some(self.socket(socket));
-        }
-        let port = data.get("port")?;
-        let port = port.as_u64().or_else(|| port.as_str()?.parse().ok())?;
-        let allowed = u16::try_from(port).ok().filter(|port| self.ports.contains(port));
-        Some(allowed.map(Place::Port).ok_or(PlaceError::Port(port)))
+    pub fn place(&self, answer: &ApiAnswer) -> Option<Result<Place, PlaceError>> {
+        Some(match named_place(answer)? {
+            NamedPlace::Socket(name) => self.socket(name),
+            NamedPlace::Port(port) => {
+                let allowed = u16::try_from(port).ok().filter(|port| self.ports.contains(port));
+                allowed.map(Place::Port).ok_or(PlaceError::Port(port))
+            }
+        })
     }
 
     fn socket(&self, name: &str) -> Result<Place, PlaceError> {
@@ -165,6 +165,10 @@ mod tests {
         }
     }
 
+    fn answer(told: &serde_json::Value) -> ApiAnswer {
+        ApiAnswer::read(&http::HeaderMap::new(), told.to_string().as_bytes()).unwrap()
+    }
+
     #[test]
     fn the_profile_says_where_a_ticket_is() {
         let has = |path: &str, query: &str| match Target::parse(path).unwrap() {
@@ -181,7 +185,7 @@ mod tests {
 
     #[test]
     fn ports_are_numbers_or_text_within_the_range() {
-        let place = |port| rules().place(&json!({ "data": { "port": port } }));
+        let place = |port| rules().place(&answer(&json!({ "data": { "port": port } })));
         assert_eq!(place(json!(5900)), Some(Ok(Place::Port(5900))));
         assert_eq!(place(json!("5999")), Some(Ok(Place::Port(5999))));
         for port in [0_u64, 22, 5899, 6000, 65_535, 65_536 + 5900, u64::MAX] {
@@ -195,7 +199,7 @@ mod tests {
 
     #[test]
     fn sockets_lie_below_the_prefixes() {
-        let place = |socket: &str| rules().place(&json!({ "data": { "socket": socket } })).unwrap();
+        let place = |socket: &str| rules().place(&answer(&json!({ "data": { "socket": socket } }))).unwrap();
         for good in ["/run/qemu-server/100.mtunnel", "/run/machines/ct-100.mtunnel", "/run/machines/a/b"] {
             assert_eq!(place(good), Ok(Place::Socket(good.into())));
         }
@@ -215,10 +219,14 @@ mod tests {
 
     #[test]
     fn other_answers_name_no_place() {
-        for answer in
-            [json!(null), json!({}), json!({ "data": null }), json!({ "data": "5900" }), json!([5900])]
-        {
-            assert_eq!(rules().place(&answer), None);
+        for told in [
+            json!({}),
+            json!({ "data": null }),
+            json!({ "data": "5900" }),
+            json!({ "data": { "port": 5900 }, "success": 0 }),
+            json!({ "data": { "socket": "/run/machines/a" }, "success": false, "status": 403 }),
+        ] {
+            assert_eq!(rules().place(&answer(&told)), None, "{told}");
         }
     }
 }

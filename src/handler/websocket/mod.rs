@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
-use serde_json::Value;
 
 use super::api::{self, Call};
 use crate::engine::Engine;
@@ -24,6 +23,7 @@ use crate::response::body::{self, Body};
 use crate::response::refusal::Refusal;
 use crate::status::bridges::{Bridge, Kind};
 use crate::upstream::{Answer, Upstream};
+use crate::verdict::api_answer::ApiAnswer;
 use console::{Console, ConsoleRules, PlaceError};
 use handshake::{Handshake, HandshakeError};
 use origin::{ConsoleCall, ForeignOrigin};
@@ -82,7 +82,7 @@ pub async fn open(
     let (head, ()) = response.into_parts();
     let invalid = || upstream.senseless(started);
     let body = upstream.whole(&mut body, ANSWER, started).await?;
-    let told: Value = serde_json::from_slice(&body).map_err(|_| invalid())?;
+    let told = ApiAnswer::read(&head.headers, &body).ok_or_else(invalid)?;
     match rules.place(&told) {
         Some(place) => {
             let place = place.map_err(ConsoleError::from)?;
@@ -96,7 +96,7 @@ pub async fn open(
             Ok(handshake.response())
         }
         // In the extjs form an error is a success of HTTP.
-        None if told.get("data").is_some_and(Value::is_null) => {
+        None if told.data().is_some_and(serde_json::Value::is_null) => {
             let mut response = Response::new(body::full(body));
             response
                 .headers_mut()

@@ -74,7 +74,9 @@ fn reason(status: u64, text: &str) -> Answer {
 }
 
 fn slow(time: Duration, call: &Call) -> Handled {
-    let answer = Answer::data(Format::Json, &json!(null));
+    let is_upload = call.path.ends_with("/upload");
+    let answer = if is_upload { crate::api::upid(call, "imgcopy") } else { json!(null) };
+    let answer = Answer::data(Format::Json, &answer);
     let mut reply = answer.into_reply(&call.request.method, call.keep_alive);
     reply.steps.insert(0, Step::Wait(time));
     Handled::Script(reply)

@@ -1,0 +1,182 @@
+//! Calls without login at which credentials can be guessed: passwords, second factors, codes of an identity provider.
+
+use http::header::SET_COOKIE;
+use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::api_answer::ApiAnswer;
+use super::shown::ShownMembers;
+use super::{AnswerView, Verdict};
+use crate::config::product;
+use crate::pattern::Pattern;
+use crate::target::ApiPath;
+
+/// The calls of a profile, and what their answers show where the credential was right.
+pub struct LoginCalls {
+    calls: Vec<(Pattern, Proof)>,
+    /// for a call that the profile opens without naming what it shows
+    by_status: Proof,
+}
+
+/// What shows that a credential was right.
+pub struct Proof {
+    members: ShownMembers,
+    /// how a cookie begins that a page sets after a login
+    cookies: Vec<String>,
+}
+
+impl LoginCalls {
+    /// # Errors
+    ///
+    /// A call is no `METHOD PATTERN`, or a member has no name.
+    pub fn new(gate: &product::Gate) -> Result<Self, String> {
+        let cookies: Vec<_> =
+            gate.ticket.iter().map(|kind| format!("{}={}:", gate.cookie, kind.prefix)).collect();
+        let proof = |login: &product::LoginCall| {
+            let members = ShownMembers::parse(&login.shows)?;
+            Ok((Pattern::parse(&login.call)?, Proof { members, cookies: cookies.clone() }))
+        };
+        let calls = gate.login.iter().map(proof).collect::<Result<_, String>>();
+        let calls = calls.map_err(|what| format!("product.gate.login: {what}"))?;
+        Ok(Self { calls, by_status: Proof { members: ShownMembers::default(), cookies } })
+    }
+
+    /// What shows that this call without login succeeded; `None` for one that guesses at nothing. Only reading is
+    /// harmless unless the profile says otherwise.
+    pub fn proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
+        let verb = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        let named = self.calls.iter().find(|(call, _)| call.matches(verb, path.segments()));
+        match named {
+            Some((_, proof)) => Some(proof),
+            None => (verb != "GET").then_some(&self.by_status),
+        }
+    }
+}
+
+impl Proof {
+    pub fn verdict(&self, answer: &AnswerView<'_>) -> Verdict {
+        if answer.status == StatusCode::UNAUTHORIZED {
+            return Verdict::Refused;
+        }
+        if answer.is_redirect_or_success() && self.is_in_cookie(answer) {
+            return Verdict::Accepted;
+        }
+        let read = answer.body.filter(|_| answer.status.is_success());
+        match read.and_then(|body| ApiAnswer::read(answer.headers, body)) {
+            Some(read) if read.failure().is_some() => Verdict::Refused,
+            Some(read) if self.members.are_in(&read) => Verdict::Accepted,
+            Some(_) | None => Verdict::Unclear,
+        }
+    }
+
+    fn is_in_cookie(&self, answer: &AnswerView<'_>) -> bool {
+        let is_ticket = |cookie: &str| {
+            let decoded = percent_decode_str(cookie).decode_utf8_lossy();
+            self.cookies.iter().any(|beginning| decoded.starts_with(beginning.as_str()))
+        };
+        answer.headers.get_all(SET_COOKIE).iter().filter_map(|cookie| cookie.to_str().ok()).any(is_ticket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+    use crate::target::Target;
+    use crate::verdict::api_answer::tests::of_type;
+
+    const JSON: &str = "application/json;charset=UTF-8";
+    const HTML: &str = "text/html;charset=UTF-8";
+
+    fn proof(shows: &[&str]) -> Proof {
+        let shows: Vec<_> = shows.iter().map(|text| (*text).to_owned()).collect();
+        Proof { members: ShownMembers::parse(&shows).unwrap(), cookies: vec!["Auth=T:".to_owned()] }
+    }
+
+    fn verdict(shows: &[&str], status: u16, headers: &HeaderMap, body: &str) -> Verdict {
+        let status = StatusCode::from_u16(status).unwrap();
+        proof(shows).verdict(&AnswerView { status, headers, body: Some(body.as_bytes()) })
+    }
+
+    #[test]
+    fn a_ticket_that_is_shown_is_a_login() {
+        for (kind, body) in [
+            (JSON, r#"{"data":{"ticket":"T:x"}}"#),
+            (JSON, r#"{"data":{"ticket":"T:!tfa!x","NeedTFA":1}}"#),
+            (JSON, r#"{"success":1,"data":{"user":"a"}}"#),
+            (HTML, "{&quot;success&quot;:1,&quot;data&quot;:{&quot;ticket&quot;:&quot;T&quot;}}"),
+        ] {
+            let verdict = verdict(&["data.ticket", "data.user"], 200, &of_type(kind), body);
+            assert_eq!(verdict, Verdict::Accepted, "{body}");
+        }
+    }
+
+    #[test]
+    fn whatever_shows_no_ticket_is_none() {
+        for (status, kind, body) in [
+            (401, JSON, r#"{"data":{"ticket":"T"}}"#),
+            (500, JSON, r#"{"data":{"ticket":"T"}}"#),
+            (301, JSON, r#"{"data":{"ticket":"T"}}"#),
+            (200, JSON, r#"{"data":null}"#),
+            (200, JSON, r#"{"data":{"ticket":""}}"#),
+            (200, JSON, r#"{"data":{"ticket":1}}"#),
+            (200, JSON, r#"{"ticket":"T"}"#),
+            (200, JSON, r#"{"success":0,"status":401,"data":{"ticket":"T"}}"#),
+            (200, JSON, r#"{"data":{"ticket":"T"}"#),
+            (200, JSON, ""),
+            (200, HTML, r#"{"data":{"ticket":"T"}}"#),
+            (200, HTML, "{&quot;success&quot;:0,&quot;status&quot;:401,&quot;data&quot;:null}"),
+            (200, HTML, "<html>ticket</html>"),
+            (200, "image/png", "\u{89}PNG"),
+            (200, "application/x-virt-viewer", "[virt-viewer]\nticket=T:x\n"),
+        ] {
+            let verdict = verdict(&["data.ticket"], status, &of_type(kind), body);
+            assert_ne!(verdict, Verdict::Accepted, "{status} {body}");
+        }
+        let view = AnswerView { status: StatusCode::OK, headers: &of_type(JSON), body: None };
+        assert_eq!(proof(&[]).verdict(&view), Verdict::Unclear, "a body that is not held");
+    }
+
+    #[test]
+    fn a_page_shows_its_ticket_in_a_cookie() {
+        let with = |cookie| {
+            let mut headers = of_type(HTML);
+            headers.append(SET_COOKIE, HeaderValue::from_static("other=1"));
+            headers.append(SET_COOKIE, HeaderValue::from_static(cookie));
+            headers
+        };
+        let verdict = |status, cookie| verdict(&["data.ticket"], status, &with(cookie), "");
+        assert_eq!(verdict(301, "Auth=T%3Aroot; path=/; secure"), Verdict::Accepted);
+        assert_eq!(verdict(200, "Auth=T:root"), Verdict::Accepted);
+        for cookie in ["Auth=; path=/", "Auth=X:root", "xAuth=T:root", "Auth=T"] {
+            assert_ne!(verdict(301, cookie), Verdict::Accepted, "{cookie}");
+        }
+        assert_ne!(verdict(401, "Auth=T:root"), Verdict::Accepted);
+    }
+
+    #[test]
+    fn the_status_is_enough_where_nothing_is_shown() {
+        let verdict = |status, body| verdict(&[], status, &of_type(JSON), body);
+        assert_eq!(verdict(200, r#"{"data":null}"#), Verdict::Accepted);
+        assert_eq!(verdict(200, r#"{"data":null,"success":1}"#), Verdict::Accepted);
+        assert_eq!(verdict(200, r#"{"data":null,"success":0}"#), Verdict::Refused);
+        assert_eq!(verdict(200, "ok"), Verdict::Unclear);
+        assert_eq!(verdict(501, r#"{"data":null}"#), Verdict::Unclear);
+    }
+
+    #[test]
+    fn reading_is_no_guess_unless_the_profile_says_so() {
+        let call = (Pattern::parse("GET /login").unwrap(), proof(&["data"]));
+        let calls = LoginCalls { calls: vec![call], by_status: proof(&[]) };
+        let is_guess = |method, path| match Target::parse(path).unwrap() {
+            Target::Api(path) => calls.proof(&method, &path).is_some(),
+            Target::NoSuchUri | Target::Path(_) => false,
+        };
+        let (login, realms) = ("/api2/json/login", "/api2/json/realms");
+        assert!(is_guess(Method::GET, login) && is_guess(Method::HEAD, login));
+        assert!(!is_guess(Method::GET, realms) && !is_guess(Method::HEAD, realms));
+        assert!(is_guess(Method::POST, realms) && is_guess(Method::PUT, realms));
+    }
+}
