@@ -9,6 +9,7 @@ mod host;
 mod login;
 mod methods;
 mod patience;
+mod trust;
 mod whole_body;
 
 use std::net::IpAddr;
@@ -25,7 +26,8 @@ pub use client::{Client, Who};
 use complete::complete;
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 use patience::{answer_timeout, or_client_left};
-use whole_body::Sent;
+pub use trust::Trust;
+use whole_body::{Sender, Sent};
 
 use crate::clock::recent;
 use crate::gate::{Denial, Identity};
@@ -165,8 +167,7 @@ async fn answer(
             if login::is_guess(engine, &head.method, path, &identity)
                 && let Some(address) = engine.counted(client.peer, record.client)
             {
-                let guess =
-                    login::Guess { engine, head, path, identity: &identity, peer: client.peer, address };
+                let guess = login::Guess { asked: &asked, path, identity: &identity, address };
                 let call = async |body: &mut Option<RequestBody>| {
                     run_api(&asked, &identity, route, path, body).await
                 };
@@ -205,6 +206,9 @@ fn pass(asked: &Asked<'_>, path: &ApiPath, record: &mut Record) -> Result<Identi
         .pass(&head.method, path, &head.headers, SystemTime::now())
         .map_err(|denial| login::denied(engine, denial, || engine.counted(client.peer, record.client)))?;
     record.user = identity.user();
+    if Sender::of(&identity) == Sender::User {
+        client.trust.show();
+    }
     log_context::identify(record.user.as_ref());
     if let Some(class) = class {
         class::check_client(class, asked, path, &identity, record.client)?;
@@ -225,6 +229,7 @@ async fn run_api(
     let stands_in = privileged && page_title::differs(engine, &head.method, path);
     let timeout = answer_timeout(engine, &route, &head.method, path);
     let is_counted = || engine.counted(client.peer, asked.real).is_some();
+    let sender = Sender::of(identity);
     let (clock, is_guess) =
         (&client.clock, login::is_guess(engine, &head.method, path, identity) && is_counted());
     let call = |Sent { query, body }| api::Call {
@@ -243,11 +248,11 @@ async fn run_api(
         }
         Route::Node(name) | Route::Master(name) => {
             let upstream = worker.peer(&name, asked.real)?;
-            let body = whole_body::read_for_daemon(engine, head, body).await?;
+            let body = whole_body::read_for_daemon(asked, sender, body).await?;
             or_client_left(clock, is_guess, api::call(engine, &upstream, call(body))).await
         }
         Route::Daemon | Route::Unprivileged => {
-            let body = whole_body::read_for_daemon(engine, head, body).await?;
+            let body = whole_body::read_for_daemon(asked, sender, body).await?;
             or_client_left(clock, is_guess, api::call(engine, worker.local(&route), call(body))).await
         }
         Route::UnknownNode(node) => {
@@ -259,7 +264,7 @@ async fn run_api(
             Box::pin(upload::run(worker, &upload, body)).await
         }
         Route::Websocket => {
-            let body = whole_body::read_for_daemon(engine, head, body).await?;
+            let body = whole_body::read_for_daemon(asked, sender, body).await?;
             let upstream = worker.local(&Route::Unprivileged);
             if websocket::handshake::is_asked_for(&head.headers) {
                 or_client_left(

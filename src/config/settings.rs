@@ -226,6 +226,8 @@ pub struct Timeouts {
     pub header: Duration,
     /// for a body, before its rate counts
     pub body: Duration,
+    /// for the whole body of a call without login
+    pub login_body: Duration,
     /// for a client that takes no byte of its answer
     pub write: Duration,
     pub idle: Duration,
@@ -240,6 +242,10 @@ pub struct Timeouts {
 pub struct Limits {
     /// bytes
     pub body: usize,
+    /// bytes of a call without login
+    pub login_body: usize,
+    /// bytes of all bodies that are held at the same time
+    pub buffered: usize,
     /// bytes a second that a body must have
     pub body_rate: u64,
     /// bytes a second that a client must take
@@ -261,4 +267,11 @@ pub struct Limits {
     pub spool: u64,
     /// of an address within a minute
     pub login_failures: usize,
+}
+
+impl Limits {
+    /// Bytes for all bodies together. A body of the largest size has to fit into the part of one client.
+    pub fn body_budget(&self) -> usize {
+        self.buffered.max(self.body.saturating_mul(4)).max(self.login_body.saturating_mul(16))
+    }
 }

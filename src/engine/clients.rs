@@ -8,6 +8,7 @@ use http::HeaderMap;
 use super::Engine;
 use crate::acl::PeerIp;
 use crate::limits::Excess;
+use crate::limits::buffered::Budget;
 use crate::limits::failures::Source;
 use crate::limits::places::Place;
 use crate::real_ip;
@@ -40,6 +41,12 @@ impl Engine {
             tracing::warn!(peer = %peer.address(), "connections are turned away: the house is full");
         }
         place
+    }
+
+    /// Memory for bodies. One body of the largest size has to fit into the part of one address.
+    pub fn body_budget(&self) -> Budget {
+        let bytes = self.config.settings.limits.body_budget();
+        Budget { bytes, listeners: self.config.settings.listeners.len() }
     }
 
     /// The address that something is counted for: the peer, or the one that a listed proxy names. Loopback, other

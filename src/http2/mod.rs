@@ -21,12 +21,12 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Clocked, Expired};
 use crate::config::settings::Limits;
-use crate::request::Client;
+use crate::request::{Client, Trust};
 use crate::server::WorkerThread;
 use crate::status::counters;
 use crate::status::labels::Limit;
@@ -38,9 +38,14 @@ use watched::{Watch, Watched};
 const STREAMS: u32 = 8;
 /// Requests that run at the same time, with those that were given up and still wait for the verdict on a credential.
 const RUNNING: usize = 32;
-/// Bytes of bodies that may come before they are taken, of a stream and of a connection.
+/// Bytes of bodies that may come before they are taken, of a stream and of a connection, once its client has logged in.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
+/// The same before: a login is short. RFC 9113 section 6.9.2 allows no smaller window of a connection.
+const STRANGER_STREAM_WINDOW: u32 = 16 << 10;
+const STRANGER_CONNECTION_WINDOW: u32 = 65_535;
+/// The library changes windows only once the client has acknowledged the settings before.
+const WIDEN_AGAIN: Duration = Duration::from_millis(50);
 /// Streams that break the rules, before the connection ends.
 const LOCAL_RESETS: usize = 100;
 /// Streams that were given up before they were looked at, before the connection ends (CVE-2023-44487).
@@ -98,8 +103,8 @@ fn builder(limits: &Limits) -> Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(STREAMS)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(STRANGER_STREAM_WINDOW)
+        .initial_connection_window_size(STRANGER_CONNECTION_WINDOW)
         .max_header_list_size(head)
         .max_send_buffer_size(stream::PIECE)
         .max_local_error_reset_streams(Some(LOCAL_RESETS))
@@ -125,6 +130,8 @@ impl Open {
         let clock = Arc::clone(&self.client.clock);
         let mut expired = pin!(clock.expired());
         let mut leaving = None;
+        let trust = Rc::clone(&self.client.trust);
+        let mut is_wide = None;
         loop {
             tokio::select! {
                 biased;
@@ -143,6 +150,7 @@ impl Open {
                         Expired::Write => Ended::Closed,
                     };
                 }
+                () = trusted(&trust, is_wide.is_some()), if is_wide != Some(true) => is_wide = Some(widen(&mut connection)),
                 () = Leaving::done(leaving.as_ref()), if self.streams.is_empty() => {
                     return self.end(connection, Reason::NO_ERROR, Ended::Closed).await;
                 }
@@ -201,6 +209,20 @@ impl Open {
         let _ = timeout(LAST_WORDS, poll_fn(|context| connection.poll_closed(context))).await;
         ended
     }
+}
+
+/// Returns when the windows are to be widened, a little later where that was tried already.
+async fn trusted(trust: &Trust, is_tried: bool) {
+    if is_tried {
+        sleep(WIDEN_AGAIN).await;
+    }
+    trust.shown().await;
+}
+
+/// Gives a client that has logged in the windows of a user; whether that could be done.
+fn widen<S: ClientStream>(connection: &mut Served<S>) -> bool {
+    connection.set_target_window_size(CONNECTION_WINDOW);
+    connection.set_initial_window_size(STREAM_WINDOW).is_ok()
 }
 
 /// The client was asked to send no more. One that does not listen keeps nothing open.

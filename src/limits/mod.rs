@@ -1,6 +1,7 @@
 //! What nobody may have too much of: failed logins, connections, requests at once, uploads. Counted for the whole
 //! process, so that it outlives a reload of the settings.
 
+pub mod buffered;
 pub mod calls;
 pub mod failures;
 pub mod hourly;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::status::labels::Limit;
+use buffered::Buffered;
 use calls::Calls;
 use hourly::HourlyNotices;
 use logins::Logins;
@@ -25,6 +27,8 @@ pub struct Counts {
     pub connections: Arc<Places>,
     /// in flight, where they are counted by address
     pub requests: Arc<Places>,
+    /// bodies
+    pub buffered: Arc<Buffered>,
     /// that a class of routes limits
     pub calls: Calls,
     /// origins that the log has named: of pages that got a console by its ticket, and of those that got none
@@ -53,6 +57,8 @@ pub enum Excess {
     RequestsOfAddress { limit: usize },
     #[error("this call may be made {limit} times a minute; try again in {seconds} s")]
     Calls { limit: usize, seconds: u64 },
+    #[error("too many request bodies are being read; try again later")]
+    Buffered,
     #[error("{limit} uploads are running already")]
     Uploads { limit: u64 },
     #[error("the running uploads hold all of the {limit} bytes that uploads may hold")]
@@ -68,9 +74,11 @@ impl Excess {
             | Self::ConnectionsOfAddress { .. }
             | Self::RequestsOfAddress { .. }
             | Self::Calls { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Waiting | Self::Connections | Self::Uploads { .. } | Self::Spool { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Waiting
+            | Self::Connections
+            | Self::Buffered
+            | Self::Uploads { .. }
+            | Self::Spool { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -84,6 +92,7 @@ impl Excess {
             Self::ConnectionsOfAddress { .. } => Limit::ConnectionsOfAddress,
             Self::RequestsOfAddress { .. } => Limit::RequestsOfAddress,
             Self::Calls { .. } => Limit::Calls,
+            Self::Buffered => Limit::Buffered,
             Self::Uploads { .. } => Limit::Uploads,
             Self::Spool { .. } => Limit::Spool,
         }
@@ -102,7 +111,8 @@ impl Excess {
             | Self::Waiting
             | Self::Connections
             | Self::ConnectionsOfAddress { .. }
-            | Self::RequestsOfAddress { .. } => 5,
+            | Self::RequestsOfAddress { .. }
+            | Self::Buffered => 5,
             Self::Uploads { .. } | Self::Spool { .. } => 30,
         }
     }

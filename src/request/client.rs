@@ -2,11 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
+use super::trust::Trust;
 use crate::acl::PeerIp;
 use crate::clock::Clock;
 use crate::config::settings::ClientCertificates;
@@ -54,6 +56,7 @@ pub struct Client {
     pub piece: usize,
     /// what the connection is bridged to once the answer is out
     pub console: Cell<Option<Box<Console>>>,
+    pub trust: Rc<Trust>,
     /// why nothing is served on it
     excess: Option<Excess>,
     /// the configuration whose access list admits it
@@ -82,6 +85,7 @@ impl Client {
             clock,
             piece: PIECE,
             console: Cell::new(None),
+            trust: Rc::default(),
             excess,
             admitted: Cell::new(worker.generation),
             rules: RefCell::new(rules),
@@ -107,6 +111,7 @@ impl Client {
             connection_clock: Arc::clone(&self.connection_clock),
             piece,
             console: Cell::new(None),
+            trust: Rc::clone(&self.trust),
             excess: self.excess,
             admitted: Cell::new(self.admitted.get()),
             rules: RefCell::new(Arc::clone(&self.rules.borrow())),

@@ -7,12 +7,11 @@
 use std::net::IpAddr;
 
 use http::header::CONTENT_TYPE;
-use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::whole_body;
-use crate::acl::PeerIp;
+use super::Asked;
+use super::whole_body::{self, Sender};
 use crate::engine::Engine;
 use crate::gate::ticket::TicketError;
 use crate::gate::{Denial, Identity};
@@ -45,15 +44,13 @@ pub(super) fn doubt(identity: &Identity) {
 
 /// A guess from an address that is counted.
 pub(super) struct Guess<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) head: &'a Parts,
+    pub(super) asked: &'a Asked<'a>,
     pub(super) path: &'a ApiPath,
     pub(super) identity: &'a Identity,
-    pub(super) peer: PeerIp,
     pub(super) address: IpAddr,
 }
 
-impl Guess<'_> {
+impl<'a> Guess<'a> {
     /// Lets the daemon judge by `call`, unless the address is over its limit.
     pub(super) async fn judge(
         &self,
@@ -64,7 +61,7 @@ impl Guess<'_> {
         let judged = match &self.identity.client {
             None => self.judge_login(body, call).await,
             Some(known) => {
-                let logins = &self.engine.counts.logins;
+                let logins = &self.engine().counts.logins;
                 let answer = match logins.check(self.address, self.limit()) {
                     Ok(()) => call(body).await,
                     Err(excess) => Err(excess.into()),
@@ -79,12 +76,14 @@ impl Guess<'_> {
         match judged {
             Ok((answer, false)) => Ok(answer),
             Ok((answer, true)) => {
-                if self.peer.address() != self.address && self.engine.backend_headers.client.is_none() {
+                if self.asked.client.peer.address() != self.address
+                    && self.engine().backend_headers.client.is_none()
+                {
                     // The daemon has named the proxy in its log, for it was not told the client.
                     let user = self.identity.user();
                     logins::tell(self.address, user.as_deref(), "refused by the daemon");
                 }
-                self.engine.counts.logins.hold_back(Some(self.address), began).await?;
+                self.engine().counts.logins.hold_back(Some(self.address), began).await?;
                 Ok(answer)
             }
             Err(Refusal::Excess(excess)) => {
@@ -101,9 +100,9 @@ impl Guess<'_> {
         body: &mut Option<RequestBody>,
         call: impl AsyncFnOnce(&mut Option<RequestBody>) -> Result<Response<Body>, Refusal>,
     ) -> Result<(Response<Body>, bool), Refusal> {
-        let attempt = self.engine.counts.logins.begin(self.address, self.limit()).await?;
+        let attempt = self.engine().counts.logins.begin(self.address, self.limit()).await?;
         let answer = call(body).await;
-        let proof = proof(self.engine, &self.head.method, self.path, self.identity);
+        let proof = proof(self.engine(), &self.asked.head.method, self.path, self.identity);
         let verdict = verdict(&answer, |view| proof.map_or(Verdict::Unclear, |proof| proof.verdict(view)));
         let failed = verdict.is_some_and(|verdict| verdict != Verdict::Accepted);
         if !failed {
@@ -112,8 +111,12 @@ impl Guess<'_> {
         answer.map(|answer| (answer, failed))
     }
 
+    fn engine(&self) -> &'a Engine {
+        &self.asked.worker.engine
+    }
+
     fn limit(&self) -> usize {
-        self.engine.config.settings.limits.login_failures
+        self.engine().config.settings.limits.login_failures
     }
 
     /// Who the client says it is: nobody has judged that.
@@ -121,8 +124,8 @@ impl Guess<'_> {
         if let Some(user) = self.identity.user() {
             return Some(user.to_string());
         }
-        let bytes = whole_body::read(self.engine, self.head, body).await.ok()?;
-        let kind = self.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let bytes = whole_body::read(self.asked, Sender::of(self.identity), body).await.ok()?;
+        let kind = self.asked.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
             let told: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
             return told.get("username")?.as_str().map(str::to_owned);

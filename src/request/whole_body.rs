@@ -1,26 +1,57 @@
 //! The body of an API call, taken in whole.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::request::Parts;
 use http::{HeaderValue, Method};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use crate::engine::Engine;
+use super::Asked;
+use crate::gate::Identity;
 use crate::incoming::RequestBody;
+use crate::limits::buffered::{Holder, Room, Standing};
+use crate::limits::failures::Source;
 use crate::limits::pace::Pace;
 use crate::parameters::{self, BodyKind, ParameterError};
 use crate::response::refusal::Refusal;
 
+/// How far the sender of a body is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sender {
+    /// without a login
+    Stranger,
+    /// with an API token that the daemon has not accepted yet; anybody can make one up
+    UnprovenToken,
+    User,
+}
+
+impl Sender {
+    pub(super) fn of(identity: &Identity) -> Self {
+        match &identity.client {
+            None => Self::Stranger,
+            Some(known) if known.is_unproven() => Self::UnprovenToken,
+            Some(_) => Self::User,
+        }
+    }
+
+    fn standing(self) -> Standing {
+        match self {
+            Self::Stranger | Self::UnprovenToken => Standing::Stranger,
+            Self::User => Standing::User,
+        }
+    }
+}
+
 /// Takes in the whole body, and puts it back for whoever reads it next.
 pub(super) async fn look_into(
-    engine: &Engine,
-    head: &Parts,
+    asked: &Asked<'_>,
+    sender: Sender,
     body: &mut Option<RequestBody>,
 ) -> Result<Bytes, Refusal> {
-    let whole = read(engine, head, body).await?;
+    let whole = read(asked, sender, body).await?;
     *body = Some(RequestBody::Whole(whole.clone().into()));
     Ok(whole)
 }
@@ -34,18 +65,19 @@ pub(super) struct Sent {
 
 /// The whole body. That of a DELETE becomes a part of the query: the daemon behind takes none with that method.
 pub(super) async fn read_for_daemon(
-    engine: &Engine,
-    head: &Parts,
+    asked: &Asked<'_>,
+    sender: Sender,
     body: &mut Option<RequestBody>,
 ) -> Result<Sent, Refusal> {
-    let body = read(engine, head, body).await?;
+    let body = read(asked, sender, body).await?;
+    let head = asked.head;
     if head.method != Method::DELETE || body.is_empty() {
         return Ok(Sent { query: None, body });
     }
     let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let kind = BodyKind::of(kind).ok_or_else(|| Refusal::UnexpectedContent(head.method.clone()))?;
     let query = parameters::into_query(head.uri.query().unwrap_or_default(), kind, &body)?;
-    let limit = engine.config.settings.limits.url;
+    let limit = asked.worker.engine.config.settings.limits.url;
     if head.uri.path().len() + 1 + query.len() > limit {
         return Err(ParameterError::TooLong { limit }.into());
     }
@@ -54,34 +86,98 @@ pub(super) async fn read_for_daemon(
 
 /// The whole body, up to the limit: the daemon behind takes no chunks.
 pub(super) async fn read(
-    engine: &Engine,
-    head: &Parts,
+    asked: &Asked<'_>,
+    sender: Sender,
     body: &mut Option<RequestBody>,
 ) -> Result<Bytes, Refusal> {
-    let limit = engine.config.settings.limits.body;
-    let settings = &engine.config.settings;
-    let pace = Pace { grace: settings.timeout.body, rate: settings.limits.body_rate };
-    let announced = body.as_ref().map_or(0, |body| body.size_hint().lower());
-    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
-        return Err(Refusal::BodyTooLarge { limit });
-    }
     let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else {
         return Ok(Bytes::new());
     };
-    let collected = collect(incoming, limit, pace).await;
+    let bounds = Bounds::of(asked, sender);
+    let method = &asked.head.method;
+    let takes_one = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
+    let announced = incoming.size_hint();
+    let least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
+    if least > bounds.limit {
+        return Err(Refusal::BodyTooLarge { limit: bounds.limit });
+    }
+    if least > 0 && !takes_one {
+        return Err(Refusal::UnexpectedContent(method.clone()));
+    }
+    // What was taken in before has its room already.
+    let room = if matches!(incoming, RequestBody::Whole(_)) {
+        None
+    } else {
+        let size = if announced.exact().is_some() { least } else { bounds.limit };
+        Some(reserve(asked, sender, size).await?)
+    };
+    let collected = collect(incoming, least, bounds).await;
     // What is too large is left where it is, to be drained.
     if !matches!(collected, Err(Refusal::BodyTooLarge { .. })) {
         *body = None;
     }
     let whole = collected?;
-    if !whole.is_empty() && !matches!(head.method, Method::POST | Method::PUT | Method::DELETE) {
-        return Err(Refusal::UnexpectedContent(head.method.clone()));
+    if !whole.is_empty() && !takes_one {
+        return Err(Refusal::UnexpectedContent(method.clone()));
     }
-    Ok(whole)
+    Ok(held(whole, room))
+}
+
+/// How much of a body is taken in, and how long that may take.
+#[derive(Clone, Copy)]
+struct Bounds {
+    limit: usize,
+    pace: Pace,
+}
+
+impl Bounds {
+    fn of(asked: &Asked<'_>, sender: Sender) -> Self {
+        let settings = &asked.worker.engine.config.settings;
+        let (limits, timeout) = (&settings.limits, &settings.timeout);
+        // Without a rate the time is that of the whole body, however it drips.
+        let whole_within = |grace: Duration| Pace { grace, rate: 0 };
+        match sender {
+            Sender::Stranger => {
+                let limit = limits.login_body.min(limits.body);
+                Self { limit, pace: whole_within(timeout.login_body) }
+            }
+            Sender::UnprovenToken => Self { limit: limits.body, pace: whole_within(timeout.body) },
+            Sender::User => {
+                Self { limit: limits.body, pace: Pace { grace: timeout.body, rate: limits.body_rate } }
+            }
+        }
+    }
+}
+
+async fn reserve(asked: &Asked<'_>, sender: Sender, bytes: usize) -> Result<Room, Refusal> {
+    let engine = &asked.worker.engine;
+    let holder = Holder {
+        standing: sender.standing(),
+        listener: asked.client.listener(),
+        source: engine.accountable(asked.client.peer, asked.real).map(Source::of),
+    };
+    Ok(engine.counts.buffered.reserve(engine.body_budget(), holder, bytes).await?)
+}
+
+/// Bytes that give their room back with the last of them.
+fn held(whole: Bytes, room: Option<Room>) -> Bytes {
+    struct Held {
+        bytes: Bytes,
+        _room: Room,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    let Some(mut room) = room.filter(|_| !whole.is_empty()) else { return whole };
+    room.shrink_to(whole.len());
+    Bytes::from_owner(Held { bytes: whole, _room: room })
 }
 
 /// Trailers are dropped.
-async fn collect(incoming: &mut RequestBody, limit: usize, pace: Pace) -> Result<Bytes, Refusal> {
+async fn collect(incoming: &mut RequestBody, least: usize, bounds: Bounds) -> Result<Bytes, Refusal> {
+    let Bounds { limit, pace } = bounds;
     let began = Instant::now();
     let mut whole = BytesMut::new();
     let late = || Refusal::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };
@@ -93,6 +189,13 @@ async fn collect(incoming: &mut RequestBody, limit: usize, pace: Pace) -> Result
         let data = frame.map_err(|_| Refusal::BodyBroken)?.into_data().unwrap_or_default();
         if whole.len() + data.len() > limit {
             return Err(Refusal::BodyTooLarge { limit });
+        }
+        if incoming.is_end_stream() && whole.is_empty() && matches!(incoming, RequestBody::Whole(_)) {
+            return Ok(data);
+        }
+        if whole.is_empty() {
+            // Growing by halves would take twice as much as was announced.
+            whole.reserve(least.max(data.len()));
         }
         whole.extend_from_slice(&data);
     }

@@ -59,6 +59,7 @@ pub enum Limit {
     ConnectionsOfAddress,
     RequestsOfAddress,
     Calls,
+    Buffered,
     Uploads,
     Spool,
     Body,
@@ -69,7 +70,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::LoginFailures,
@@ -79,6 +80,7 @@ impl Limit {
         Self::ConnectionsOfAddress,
         Self::RequestsOfAddress,
         Self::Calls,
+        Self::Buffered,
         Self::Uploads,
         Self::Spool,
         Self::Body,
@@ -97,6 +99,7 @@ impl Limit {
             Self::ConnectionsOfAddress => "connections_per_address",
             Self::RequestsOfAddress => "requests_per_address",
             Self::Calls => "calls",
+            Self::Buffered => "buffered",
             Self::Uploads => "uploads",
             Self::Spool => "spool",
             Self::Body => "body",

@@ -132,6 +132,7 @@ impl Reader<'_> {
             handshake,
             header,
             body: self.seconds("timeout.body"),
+            login_body: self.seconds("timeout.login_body"),
             write: self.seconds("timeout.write"),
             idle: self.seconds("timeout.idle"),
             tunnel: Some(self.seconds("timeout.tunnel")).filter(|time| !time.is_zero()),
@@ -143,6 +144,8 @@ impl Reader<'_> {
     fn limits(&mut self) -> Limits {
         Limits {
             body: self.number("limits.body"),
+            login_body: self.number("limits.login_body"),
+            buffered: self.number("limits.buffered"),
             body_rate: self.number("limits.body_rate"),
             answer_rate: self.number("limits.answer_rate"),
             url: self.number("limits.url"),

@@ -5,7 +5,7 @@ mod clients;
 mod life;
 mod request_bodies;
 mod targets;
-mod wire;
+pub mod wire;
 
 use std::process::Command;
 

@@ -1,7 +1,7 @@
 //! A client that sends frames as it is told, and shows those that come back (RFC 9113 section 4.1).
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
@@ -40,7 +40,11 @@ pub struct Wire {
 impl Wire {
     /// Connects and says the preface with these settings, `(identifier, value)` each.
     pub fn connect(gate: &Nodegate, settings: &[(u16, u32)]) -> Self {
-        let mut wire = Self::silent(gate);
+        Self::connect_to(gate.local(), settings)
+    }
+
+    pub fn connect_to(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
+        let mut wire = Self::silent_to(address);
         wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let payload: Vec<u8> = settings
             .iter()
@@ -52,10 +56,14 @@ impl Wire {
 
     /// Connects and says nothing.
     pub fn silent(gate: &Nodegate) -> Self {
+        Self::silent_to(gate.local())
+    }
+
+    fn silent_to(address: SocketAddr) -> Self {
         let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
         builder.set_verify(SslVerifyMode::NONE);
         builder.set_alpn_protos(b"\x02h2").unwrap();
-        let stream = TcpStream::connect(gate.local()).unwrap();
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();

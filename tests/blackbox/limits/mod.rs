@@ -5,6 +5,7 @@ mod fail2ban;
 mod logins;
 mod sizes;
 mod slow_attacks;
+mod strangers;
 mod times;
 
 use crate::support::{Nodegate, Reply, Site};
