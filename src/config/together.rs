@@ -55,7 +55,16 @@ pub(super) fn out_of_place(product: &Product, settings: &Settings, layers: &Laye
         let message = "this profile has no [product.console]";
         problem("console.origins", message)
     });
-    [no_tickets, no_answers, no_demand, no_hosts, no_consoles].into_iter().flatten().collect()
+    let limits = &settings.limits;
+    let too_small = (limits.buffered < limits.body_budget()).then(|| {
+        let message = format!(
+            "{} bytes are less than four bodies of limits.body or sixteen of limits.login_body; using {}",
+            limits.buffered,
+            limits.body_budget()
+        );
+        Problem::warning(layers.find("limits.buffered").origin, "limits.buffered", message)
+    });
+    [no_tickets, no_answers, no_demand, no_hosts, no_consoles, too_small].into_iter().flatten().collect()
 }
 
 /// What of a listener fits the product.

@@ -45,8 +45,12 @@ impl Engine {
 
     /// Memory for bodies. One body of the largest size has to fit into the part of one address.
     pub fn body_budget(&self) -> Budget {
-        let bytes = self.config.settings.limits.body_budget();
-        Budget { bytes, listeners: self.config.settings.listeners.len() }
+        let settings = &self.config.settings;
+        Budget {
+            bytes: settings.limits.body_budget(),
+            listeners: settings.listeners.len(),
+            patience: settings.timeout.body,
+        }
     }
 
     /// The address that something is counted for: the peer, or the one that a listed proxy names. Loopback, other

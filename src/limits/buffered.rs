@@ -15,8 +15,6 @@ use tokio::time::{Instant, timeout_at};
 use super::Excess;
 use super::failures::Source;
 
-/// Users wait for room; strangers do not.
-const WAIT: Duration = Duration::from_secs(5);
 /// Requests of users that wait at the same time.
 const MAX_WAITING: usize = 256;
 /// The least that a body counts as, however short it is.
@@ -38,6 +36,8 @@ pub struct Budget {
     pub bytes: usize,
     /// with one listener there is nothing to share between them
     pub listeners: usize,
+    /// for which users wait for room; strangers do not
+    pub patience: Duration,
 }
 
 /// For whom a body is held.
@@ -89,7 +89,7 @@ impl Buffered {
         bytes: usize,
     ) -> Result<Room, Excess> {
         let bytes = bytes.max(MIN_CHARGE);
-        let until = Instant::now() + WAIT;
+        let until = Instant::now() + budget.patience;
         let mut waiting = None;
         loop {
             let released = self.released.notified();
@@ -211,18 +211,18 @@ impl Share {
 
     fn give_back(&mut self, holder: &Holder, bytes: usize) {
         self.bytes -= bytes;
-        subtract(&mut self.by_listener, Arc::clone(&holder.listener), bytes);
+        subtract(&mut self.by_listener, &holder.listener, bytes);
         if let Some(source) = holder.source {
-            subtract(&mut self.by_address, (Arc::clone(&holder.listener), source), bytes);
+            subtract(&mut self.by_address, &(Arc::clone(&holder.listener), source), bytes);
         }
     }
 }
 
-fn subtract<K: Eq + Hash>(held: &mut HashMap<K, usize>, key: K, bytes: usize) {
-    if let Some(left) = held.get_mut(&key) {
+fn subtract<K: Eq + Hash>(held: &mut HashMap<K, usize>, key: &K, bytes: usize) {
+    if let Some(left) = held.get_mut(key) {
         *left = left.saturating_sub(bytes);
         if *left == 0 {
-            held.remove(&key);
+            held.remove(key);
         }
     }
 }
@@ -241,8 +241,8 @@ mod tests {
 
     /// Takes pieces until there is no more room: how many bytes were taken.
     fn fill(held: &mut Held, listeners: usize, holder: &Holder, piece: usize) -> usize {
-        let budget = Budget { bytes: ALL, listeners };
-        (0..).take_while(|_| held.take(budget, holder, piece)).count() * piece
+        let budget = Budget { bytes: ALL, listeners, patience: Duration::ZERO };
+        (0..ALL).take_while(|_| held.take(budget, holder, piece)).count() * piece
     }
 
     #[test]
@@ -284,7 +284,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_waits_for_room_and_a_stranger_does_not() {
-        let (buffered, budget) = (Arc::new(Buffered::default()), Budget { bytes: ALL, listeners: 1 });
+        let (buffered, budget) = (
+            Arc::new(Buffered::default()),
+            Budget { bytes: ALL, listeners: 1, patience: Duration::from_mins(1) },
+        );
         let user = || holder(Standing::User, "a", None);
         let mut first = buffered.reserve(budget, user(), ALL / 4 * 3).await.unwrap();
         let waits = buffered.reserve(budget, user(), ALL / 4);

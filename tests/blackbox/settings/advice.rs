@@ -101,3 +101,13 @@ fn a_trial_that_writes_into_the_running_daemons_log_is_warned_of() {
     site.write("/etc/nodegate/pve.toml", "[listen]\nport = 8007\n");
     assert!(!is_warned(&[]), "it is the daemon itself that was moved");
 }
+
+#[test]
+fn a_budget_below_one_body_is_warned_of() {
+    let site = Site::pve();
+    let warning = "limits.buffered: warning: 67108864 bytes are less than four bodies of limits.body";
+    let outcome = Outcome::check(&site, &["limits.body=100000000"]);
+    assert!(outcome.stderr.contains(&format!("{warning} or sixteen of limits.login_body; using 400000000")));
+    assert_eq!(outcome.code, 0);
+    assert!(!Outcome::check(&site, &["limits.body=16000000"]).stderr.contains("limits.buffered"));
+}
