@@ -23,14 +23,14 @@ use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 
 pub use client::{Client, Who};
-use complete::complete;
+use complete::{complete, refuse};
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 use patience::{answer_timeout, or_client_left};
 pub use trust::Trust;
 use whole_body::{Sender, Sent};
 
 use crate::clock::recent;
-use crate::gate::{Denial, Identity};
+use crate::gate::Identity;
 use crate::handler::upload::{self, Upload};
 use crate::handler::{api, page_title, redirect, websocket};
 use crate::head;
@@ -38,7 +38,7 @@ use crate::incoming::RequestBody;
 use crate::process::{fault, log_context};
 use crate::response::body::Body;
 use crate::response::drain;
-use crate::response::refusal::{self, Form, Refusal};
+use crate::response::refusal::{Form, Refusal};
 use crate::response::{LoggedBody, Record};
 use crate::route::Route;
 use crate::route_class::RouteClass;
@@ -281,14 +281,4 @@ async fn run_api(
             Err(Refusal::NoSuchUri)
         }
     }
-}
-
-fn refuse(refusal: Refusal, form: Form, login_page: Option<&str>) -> Response<Body> {
-    tracing::debug!(status = refusal.status().as_u16(), reason = %refusal, "refused");
-    if let (Some(location), Refusal::Denied(Denial::NoCredential) | Refusal::InvalidTicket(_)) =
-        (login_page, &refusal)
-    {
-        return refusal::to_login_page(location);
-    }
-    refusal.into_response(form)
 }

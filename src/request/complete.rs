@@ -5,12 +5,13 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, Version};
 
 use super::{Client, framing};
+use crate::gate::Denial;
 use crate::handler::trace;
 use crate::head;
 use crate::process::log_context;
 use crate::response::access_log::Details;
 use crate::response::body::Body;
-use crate::response::refusal::Form;
+use crate::response::refusal::{self, Form, Refusal};
 use crate::response::{FileAnswer, Record, phrase};
 use crate::server::Worker;
 use crate::status::labels::Destination;
@@ -45,4 +46,15 @@ pub(super) fn complete(
     engine.common.add_to(response, cacheable, head::keeps_alive(head.version, &head.headers));
     let is_own = matches!(record.destination, Destination::Page | Destination::File);
     engine.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
+}
+
+/// The answer to a refused request.
+pub(super) fn refuse(refusal: Refusal, form: Form, login_page: Option<&str>) -> Response<Body> {
+    tracing::debug!(status = refusal.status().as_u16(), reason = %refusal, "refused");
+    if let (Some(location), Refusal::Denied(Denial::NoCredential) | Refusal::InvalidTicket(_)) =
+        (login_page, &refusal)
+    {
+        return refusal::to_login_page(location);
+    }
+    refusal.into_response(form)
 }
