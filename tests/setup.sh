@@ -26,8 +26,8 @@ testing=(
 serving=(nginx=nginx haproxy=haproxy caddy=caddy apache2=apache2 fail2ban=fail2ban-regex)
 peers=(nginx=nginx haproxy=haproxy wrk=wrk iproute2=ip)
 training=(wrk=wrk nghttp2-client=h2load iproute2=ip)
-# proxmoxer as PyPI has it, beside Debian's; a scanner.
-pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0 sslyze==6.3.1)
+# proxmoxer as PyPI has it, beside Debian's; a scanner; a library for HTTP/2 that shares nothing with nodegate's.
+pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0 sslyze==6.3.1 h2==4.3.0)
 venv=target/clients
 # Client libraries, what browsers are served, and what drives Chromium.
 npm=(
@@ -95,7 +95,7 @@ profdata() {
 
 prepare_venv() {
     local stamp=$venv/installed
-    [ "$(cat "$stamp" 2>/dev/null)" = "${pypi[*]}" ] && "$venv/bin/python" -c 'import proxmoxer, sslyze' && return
+    [ "$(cat "$stamp" 2>/dev/null)" = "${pypi[*]}" ] && "$venv/bin/python" -c 'import proxmoxer, sslyze, h2' && return
     rm -rf "$venv"
     /usr/bin/python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "${pypi[@]}"

@@ -17,6 +17,7 @@ mod support;
 
 mod access;
 mod advisories;
+mod attacks;
 mod backend;
 mod browser_headers;
 mod clients;

@@ -34,6 +34,8 @@ pub(crate) enum Format {
     SpiceConfig,
     /// A page; its attributes have no order, as they come from hashes.
     Html,
+    /// The body of `extjs`, escaped as a page, for forms that upload.
+    Htmljs,
 }
 
 /// One thing to do on the connection.
@@ -97,6 +99,7 @@ impl Answer {
     pub(crate) fn data(format: Format, data: &Value) -> Self {
         let body = match format {
             Format::Json => json!({"data": data}),
+            Format::Htmljs => return Self::data(Format::Extjs, data).into_page(),
             Format::Extjs => json!({"data": data, "success": 1}),
             Format::Html => return Self::html("Standin API", data),
             Format::SpiceConfig => {
@@ -137,11 +140,16 @@ impl Answer {
             Format::Html => {
                 Self { status: *status, reason: message.clone(), ..Self::ok(HTML, page("Error", message)) }
             }
+            Format::Htmljs => Self::error(Format::Extjs, failure).into_page(),
             Format::Extjs => {
                 let body = json!({"data": null, "success": 0, "status": status, "message": line});
                 Self::ok(JSON, json_text(&body))
             }
         }
+    }
+
+    fn into_page(self) -> Self {
+        Self::ok(HTML, escaped(&String::from_utf8_lossy(&self.body)))
     }
 
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
@@ -208,6 +216,14 @@ impl Answer {
         lines.extend(extra.map(|(name, value)| format!("{name}: {value}")));
         (lines.join("\r\n") + "\r\n\r\n").into_bytes()
     }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 fn page(title: &str, text: &str) -> String {

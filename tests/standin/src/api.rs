@@ -70,6 +70,7 @@ fn split_path(path: &str) -> Result<(Format, &str), Failure> {
         ("json", path) => Ok((Format::Json, path)),
         ("extjs", path) => Ok((Format::Extjs, path)),
         ("html", path) => Ok((Format::Html, path)),
+        ("htmljs", path) => Ok((Format::Htmljs, path)),
         ("spiceconfig", path) => Ok((Format::SpiceConfig, path)),
         ("", _) => Err(Failure::new(501, "no such uri")),
         (other, path) => {

@@ -1,0 +1,38 @@
+//! Ways around the limit for failed logins.
+
+use nodegate_standin::Product;
+
+use super::place::Place;
+use super::stranger::{Answer, Job, count};
+
+const LIMIT: usize = 3;
+const THREE: &str = "limits.login_failures=3";
+const GUESSES: usize = 9;
+
+/// A right guess is answered at once and a wrong one after three seconds, so the client leaves and tries the next.
+fn judges_to_the_limit(leave: fn(Job) -> Vec<Answer>) {
+    Place::visit(Product::Pmg, "", &[THREE], |place| {
+        place.everywhere(|way| {
+            let mut guesses: Vec<_> = (0..GUESSES).map(|number| way.guess("json", number)).collect();
+            guesses.push(way.right("json"));
+            let mut job = way.job(guesses);
+            job.pause = 0.4;
+            let answers = leave(job);
+            let (judged, found) = (way.judged(), count(&answers, 200));
+            println!("{}: {judged} of {} judged, {found} found", way.name(), GUESSES + 1);
+            assert!(judged <= LIMIT, "{}: {judged} judged", way.name());
+            // On a slow machine a client may have left before it was heard.
+            assert!(judged < LIMIT || found == 0, "{}: the password was found: {answers:?}", way.name());
+        });
+    });
+}
+
+#[test]
+fn guesses_that_are_given_up_are_counted() {
+    judges_to_the_limit(Job::leaving);
+}
+
+#[test]
+fn guesses_whose_connection_closes_are_counted() {
+    judges_to_the_limit(Job::closing);
+}
