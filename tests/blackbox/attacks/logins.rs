@@ -9,6 +9,31 @@ const LIMIT: usize = 3;
 const THREE: &str = "limits.login_failures=3";
 const GUESSES: usize = 9;
 
+/// The forms in which the daemon may be asked to answer; what nodegate cannot read shows no ticket, so it is a failure.
+const FORMATS: [&str; 6] = ["json", "extjs", "html", "htmljs", "htmlmail", "x1"];
+
+#[test]
+fn guesses_in_every_format_are_counted() {
+    Place::visit(Product::Pmg, "", &[THREE], |place| {
+        place.everywhere(|way| {
+            let clients: Vec<_> = FORMATS.iter().map(|format| (*format, place.next_client())).collect();
+            let guesses = clients.iter().flat_map(|(format, client)| {
+                (0..GUESSES).map(move |number| {
+                    let mut guess = way.guess(format, number);
+                    guess["from"] = client.as_str().into();
+                    guess
+                })
+            });
+            way.job(guesses.collect()).at_once();
+            for (format, client) in clients {
+                let judged = place.judged(&client);
+                println!("{format}, {}: {judged} of {GUESSES} judged", way.name());
+                assert_eq!(judged, LIMIT, "{format}, {}", way.name());
+            }
+        });
+    });
+}
+
 /// A right guess is answered at once and a wrong one after three seconds, so the client leaves and tries the next.
 fn judges_to_the_limit(leave: fn(Job) -> Vec<Answer>) {
     Place::visit(Product::Pmg, "", &[THREE], |place| {

@@ -5,3 +5,4 @@ mod logins;
 mod memory;
 mod place;
 mod stranger;
+mod uploads;

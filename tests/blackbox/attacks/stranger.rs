@@ -20,7 +20,7 @@ pub enum Protocol {
 
 /// An answer, as far as it came.
 #[derive(Debug, serde::Deserialize)]
-#[expect(dead_code, reason = "what is not looked at is shown where a test fails")]
+#[allow(dead_code, reason = "what is not looked at is shown where a test fails")]
 pub struct Answer {
     pub status: Option<u16>,
     /// until it was whole, or the connection closed
@@ -41,6 +41,14 @@ pub struct Job {
 }
 
 impl Job {
+    pub fn at_once(self) -> Vec<Answer> {
+        self.run("at_once")
+    }
+
+    pub fn in_turn(self) -> Vec<Answer> {
+        self.run("in_turn")
+    }
+
     /// Each is left after the pause, where no answer came.
     pub fn leaving(self) -> Vec<Answer> {
         self.run("leave")
