@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::process::log_limit::{self, Topic};
+
 /// After so long without work the thread ends; the next work starts another.
 const IDLE: Duration = Duration::from_secs(5);
 /// Enough for a parser with bounded nesting.
@@ -69,7 +71,10 @@ fn start(first: Work) -> Option<SyncSender<Work>> {
         }
     };
     let started = std::thread::Builder::new().name("deputy".to_owned()).stack_size(STACK).spawn(serve);
-    started.inspect_err(|error| tracing::error!(%error, "no thread to look at files")).ok()?;
+    let log = |error: &_| {
+        log_limit::error(Topic::Fault, "thread", &format_args!("no thread to look at files: {error}"));
+    };
+    started.inspect_err(log).ok()?;
     Some(sender)
 }
 

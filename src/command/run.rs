@@ -52,7 +52,8 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     let (listening, predecessor) = listen(&engine.config, met)?;
     privileges::become_user(user.as_ref(), &listening.sockets)?;
     log_context::name_node(&engine.config.settings.node_name);
-    log.take_form(engine.config.settings.log_form);
+    let settings = &engine.config.settings;
+    log.take_form(settings.log_form, settings.log_target);
     log.reopen(engine.config.settings.access_log.clone());
     memory::forget_start();
     let source = Source { profile: profile.to_owned(), options: options.clone() };

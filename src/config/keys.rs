@@ -116,6 +116,7 @@ pub const KEYS: &[Key] = &[
     key("trace.parent", None, Kind::Bool, "true"),
     key("log.access", None, Kind::Text, ""),
     key("log.format", None, Kind::Text, "classic"),
+    key("log.target", None, Kind::Number(128, 65_534), "1024"),
 ];
 
 /// The keys of a `[[listener]]` table, in the order in which `nodegate check` prints them.

@@ -56,6 +56,8 @@ pub struct Settings {
     pub tracing: Tracing,
     pub access_log: Option<PathBuf>,
     pub log_form: LogForm,
+    /// bytes of a request target in a line
+    pub log_target: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! Which address a client has: for the log, for daemons, and for what is counted.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
 use http::HeaderMap;
 
@@ -11,6 +10,7 @@ use crate::limits::Excess;
 use crate::limits::buffered::Budget;
 use crate::limits::failures::Source;
 use crate::limits::places::Place;
+use crate::process::log_limit::{self, Topic};
 use crate::real_ip;
 
 impl Engine {
@@ -37,8 +37,10 @@ impl Engine {
         let limit = self.config.settings.limits.connections_per_address;
         let address = if limit == 0 { None } else { self.accountable(peer, peer.address()) };
         let place = self.counts.connections.connect(self.capacity, address.map(|it| (Source::of(it), limit)));
-        if !matches!(place, Some((_, None))) && self.counts.connections.may_tell(Instant::now()) {
-            tracing::warn!(peer = %peer.address(), "connections are turned away: the house is full");
+        if !matches!(place, Some((_, None)))
+            && let Some(left_out) = log_limit::is_due(Topic::Fault, "connections")
+        {
+            tracing::warn!(peer = %peer.address(), "connections are turned away: the house is full{left_out}");
         }
         place
     }

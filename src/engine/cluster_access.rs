@@ -2,7 +2,6 @@
 //! the port that all nodes have. A listener with rules of its own there cuts this node off.
 
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::time::Instant;
 
 use super::Engine;
 use crate::acl::{AccessRule, PeerIp};
@@ -10,6 +9,7 @@ use crate::config::Config;
 use crate::config::problem::Problem;
 use crate::config::product::Protocol;
 use crate::config::settings::{ClientCertificates, ListenAddress, Listener};
+use crate::process::log_limit::{self, Topic};
 use crate::upstream::nodes::{NodeFile, NodeTable};
 
 /// An error for each rule that turns other nodes away.
@@ -156,10 +156,10 @@ impl Engine {
     pub fn note_refused_node(&self, peer: PeerIp, listener: &str, reason: &str) {
         let Some(node) = self.other_node(peer) else { return };
         let subject = format!("{node} {listener} {reason}");
-        if self.counts.refused_nodes.is_due(&subject, Instant::now()) {
+        if let Some(left_out) = log_limit::is_due(Topic::Node, &subject) {
             tracing::warn!(
                 peer = %peer.address(), node, listener,
-                "another node of the cluster is turned away: {reason}; what it passes on to this node fails"
+                "another node of the cluster is turned away: {reason}; what it passes on to this node fails{left_out}"
             );
         }
     }

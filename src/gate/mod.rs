@@ -19,6 +19,7 @@ use crate::config::product;
 use crate::config::root::Root;
 use crate::config::settings::Origins;
 use crate::pattern::Pattern;
+use crate::process::log_limit::{self, Topic};
 use crate::target::{ApiPath, query_value};
 use crate::upstream::nodes::NodeFile;
 use crate::verdict::login::{LoginCalls, Proof};
@@ -218,8 +219,10 @@ impl Gate {
         if !takes(Some(kind)) {
             return None;
         }
-        let secret =
-            self.csrf_secret.current().map_err(|error| tracing::error!(%error, "no CSRF token")).ok()?;
+        let secret = self.csrf_secret.current().map_err(|error| {
+            log_limit::error(Topic::Fault, "csrf", &format_args!("no CSRF token: {error}"));
+        });
+        let secret = secret.ok()?;
         let csrf_token = csrf::mint(&user, &secret.value, unix(now)).ok()?;
         Some(Login { user, csrf_token })
     }

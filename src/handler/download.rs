@@ -29,6 +29,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::api::Place;
 use super::static_file::stream::FileBody;
 use crate::engine::Engine;
+use crate::process::log_limit::{self, Topic};
 use crate::response::body::{self, Body};
 use crate::response::refusal::Refusal;
 use crate::route_table::Kind;
@@ -77,7 +78,8 @@ pub(super) fn body(
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(CONTENT_ENCODING);
     opened.map(Some).map_err(|error| {
-        tracing::error!(file = %path.display(), %error, "streaming denied");
+        let message = format_args!("streaming of {} denied: {error}", path.display());
+        log_limit::error(Topic::Fault, "stream", &message);
         Refusal::StreamDenied
     })
 }

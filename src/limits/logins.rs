@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Excess;
 use super::failures::{FIRST_DELAY, Failures, NoSeat, Source, Verdict};
+use crate::process::log_limit::{self, Topic};
 
 /// For attempts before this one to be judged; the daemon takes three seconds for a bad one.
 const QUEUE: Duration = Duration::from_secs(20);
@@ -132,7 +133,8 @@ impl Drop for Seat<'_> {
 /// The user is whoever the client says, so it holds nothing that could be taken for another part of the line.
 pub fn tell(address: IpAddr, user: Option<&str>, why: impl std::fmt::Display) {
     let user = plain(user.filter(|user| !user.is_empty()).unwrap_or("unknown"));
-    tracing::warn!("authentication failure; rhost={address} user={user} msg={why}");
+    let line = format_args!("authentication failure; rhost={address} user={user} msg={why}");
+    log_limit::warn(Topic::Login, &log_limit::site(address).to_string(), &line);
 }
 
 fn plain(user: &str) -> String {

@@ -4,7 +4,7 @@
 pub mod buffered;
 pub mod calls;
 pub mod failures;
-pub mod hourly;
+pub mod log_throttle;
 pub mod logins;
 pub mod pace;
 pub mod places;
@@ -16,7 +16,6 @@ use http::StatusCode;
 use crate::status::labels::Limit;
 use buffered::Buffered;
 use calls::Calls;
-use hourly::HourlyNotices;
 use logins::Logins;
 use places::Places;
 
@@ -31,13 +30,6 @@ pub struct Counts {
     pub buffered: Arc<Buffered>,
     /// that a class of routes limits
     pub calls: Calls,
-    /// origins that the log has named: of pages that got a console by its ticket, and of those that got none
-    pub foreign_origins: HourlyNotices,
-    pub refused_origins: HourlyNotices,
-    /// other nodes that were turned away, each with the reason
-    pub refused_nodes: HourlyNotices,
-    /// listeners at which a request named a host that is not answered
-    pub refused_hosts: HourlyNotices,
 }
 
 /// Which limit a client, or all clients together, are over.

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::Excess;
 use super::failures::Source;
@@ -15,8 +14,6 @@ const OWN_DESCRIPTORS: usize = 128;
 const DESCRIPTORS: usize = 2;
 /// More than these are allowed by the settings alone: each one costs memory, too.
 const MOST_BY_ITSELF: usize = 16_384;
-
-const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 /// How many may be open at the same time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,7 +48,6 @@ pub struct Places {
     taken: AtomicUsize,
     /// only those that are counted by address
     by_source: Mutex<HashMap<Source, usize>>,
-    told: Mutex<Option<Instant>>,
 }
 
 /// A place at the table; free again when dropped.
@@ -88,16 +84,6 @@ impl Places {
         self.taken.fetch_add(1, Ordering::Relaxed);
         let mut place = Place { places: Arc::clone(self), source: None };
         if place.claim(source, limit) { Ok(place) } else { Err(Excess::RequestsOfAddress { limit }) }
-    }
-
-    /// Whether the log may be told once more that somebody was turned away.
-    pub fn may_tell(&self, now: Instant) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = told.is_none_or(|before| now.saturating_duration_since(before) >= TELL_AGAIN);
-        if may {
-            *told = Some(now);
-        }
-        may
     }
 
     fn sources(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
@@ -187,11 +173,6 @@ mod tests {
         drop(first);
         assert!(enter(1).1.is_none());
         assert!(places.sources().is_empty());
-        let now = Instant::now();
-        assert_eq!(
-            [0, 59, 60].map(|after| places.may_tell(now + Duration::from_secs(after))),
-            [true, false, true]
-        );
         let asked = places.ask(source(1), 1).unwrap();
         assert_eq!(places.ask(source(1), 1).err(), Some(Excess::RequestsOfAddress { limit: 1 }));
         drop(asked);

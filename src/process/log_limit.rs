@@ -1,83 +1,182 @@
-//! Warnings that many requests can cause at once: a few lines for each cause, then a count of the others.
+//! The log lines that clients can cause: for each topic, so many of a subject and so many of all, then a count.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-const LINES_PER_INTERVAL: u32 = 10;
-const INTERVAL: Duration = Duration::from_secs(10);
-const MAX_CAUSES: usize = 256;
+use tracing::Level;
 
-static RECENT: LazyLock<Mutex<Recent>> = LazyLock::new(Mutex::default);
+use super::log_text::shortened;
+use crate::limits::log_throttle::{LogThrottle, Rate};
 
-/// The lines of the interval that each cause is in.
-#[derive(Default)]
-struct Recent(HashMap<String, Interval>);
+const SECOND: Duration = Duration::from_secs(1);
+/// Bytes of a text that a client chose, such as a method or an origin.
+pub const MAX_CLIENT_TEXT_BYTES: usize = 256;
+/// Bytes of a line that is kept for later.
+const MAX_KEPT_BYTES: usize = 512;
 
-struct Interval {
-    began: Instant,
-    lines: u32,
-    left_out: u64,
+/// What lines are about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Topic {
+    /// failed logins of an address; fail2ban reads these lines
+    Login,
+    /// refused tunnels of an address
+    Tunnel,
+    /// a daemon or a node that gives no answer
+    Upstream,
+    /// a file that cannot be read, or any other fault of this machine
+    Fault,
+    /// a page that is not rendered
+    Page,
+    /// the origin of a page that asked for a console
+    Origin,
+    /// another node that is turned away
+    Node,
+    /// a host that a listener does not answer
+    Host,
 }
 
-/// Logs a warning unless `cause` has had its lines for the moment. The debug log has all of them.
-pub fn warn(cause: &str, message: &dyn fmt::Display) {
-    let admitted = RECENT.lock().unwrap_or_else(PoisonError::into_inner).admit(cause, Instant::now());
+/// An IPv4 address, or the /64 of an IPv6 one: an attacker with a /64 would else have a line for each of its addresses.
+pub fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+impl Topic {
+    const ALL: [Self; 8] = [
+        Self::Login,
+        Self::Tunnel,
+        Self::Upstream,
+        Self::Fault,
+        Self::Page,
+        Self::Origin,
+        Self::Node,
+        Self::Host,
+    ];
+
+    fn rate(self) -> Rate {
+        let (burst, interval, per_second, subjects) = match self {
+            // As many as fail2ban's own `maxretry`. The journal takes 10,000 lines of a service in 30 s by default.
+            Self::Login | Self::Tunnel => (5, SECOND, 50, 4096),
+            Self::Upstream => (10, SECOND, 50, 256),
+            Self::Fault | Self::Page => (1, 60 * SECOND, 10, 256),
+            Self::Origin | Self::Node | Self::Host => (1, 3600 * SECOND, 10, 1024),
+        };
+        Rate { burst, interval, per_second, subjects }
+    }
+
+    /// What was left out when there are more subjects than are remembered.
+    fn lost_text(self) -> &'static str {
+        match self {
+            Self::Login => "failed logins of too many addresses",
+            Self::Tunnel => "refused tunnels of too many addresses",
+            Self::Upstream => "failures of too many upstreams",
+            Self::Fault => "faults of too many files",
+            Self::Page => "faults of too many pages",
+            Self::Origin => "consoles for too many origins",
+            Self::Node => "refusals of too many nodes",
+            Self::Host => "foreign hosts at too many listeners",
+        }
+    }
+
+    fn throttle(self) -> MutexGuard<'static, LogThrottle> {
+        static THROTTLES: LazyLock<[Mutex<LogThrottle>; Topic::ALL.len()]> =
+            LazyLock::new(|| Topic::ALL.map(|topic| Mutex::new(LogThrottle::new(topic.rate()))));
+        let [login, tunnel, upstream, fault, page, origin, node, host] = &*THROTTLES;
+        let throttle = match self {
+            Self::Login => login,
+            Self::Tunnel => tunnel,
+            Self::Upstream => upstream,
+            Self::Fault => fault,
+            Self::Page => page,
+            Self::Origin => origin,
+            Self::Node => node,
+            Self::Host => host,
+        };
+        throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Behind a line, how many others were left out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LeftOut(u64);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more of this kind were not logged)"),
+        }
+    }
+}
+
+/// Whether a line with fields of its own may be logged now. The caller writes it, with what was left out behind it.
+pub fn is_due(topic: Topic, subject: &str) -> Option<LeftOut> {
+    topic.throttle().admit(subject, Instant::now(), || None).map(LeftOut)
+}
+
+/// Logs a warning, or keeps it for `log_kept` where its subject has had its lines for the moment.
+pub fn warn(topic: Topic, subject: &str, message: &dyn fmt::Display) {
+    log(topic, subject, Level::WARN, message);
+}
+
+/// The same at the level of errors; what is kept becomes a warning.
+pub fn error(topic: Topic, subject: &str, message: &dyn fmt::Display) {
+    log(topic, subject, Level::ERROR, message);
+}
+
+fn log(topic: Topic, subject: &str, level: Level, message: &dyn fmt::Display) {
+    let keep = || Some(shortened(&message.to_string(), MAX_KEPT_BYTES).into());
+    let admitted = topic.throttle().admit(subject, Instant::now(), keep).map(LeftOut);
     match admitted {
-        Some(0) => tracing::warn!("{message}"),
-        Some(left_out) => tracing::warn!("{message} ({left_out} more of this kind were not logged)"),
+        Some(left_out) if level == Level::ERROR => tracing::error!("{message}{left_out}"),
+        Some(left_out) => tracing::warn!("{message}{left_out}"),
         None => tracing::debug!("{message}"),
     }
 }
 
-impl Recent {
-    /// How many lines were left out before, if one may be logged now.
-    fn admit(&mut self, cause: &str, now: Instant) -> Option<u64> {
-        if !self.0.contains_key(cause) && self.0.len() >= MAX_CAUSES {
-            self.0.retain(|_, interval| now.saturating_duration_since(interval.began) < INTERVAL);
-            if self.0.len() >= MAX_CAUSES {
-                return None;
-            }
+/// Logs what was kept and is due. To be called once a second.
+pub fn log_kept() {
+    for topic in Topic::ALL {
+        let due = topic.throttle().due(Instant::now());
+        for line in due.lines {
+            tracing::warn!("{}{}", line.text, LeftOut(line.left_out));
         }
-        let new = || Interval { began: now, lines: 0, left_out: 0 };
-        let interval = self.0.entry(cause.to_owned()).or_insert_with(new);
-        if now.saturating_duration_since(interval.began) >= INTERVAL {
-            (interval.began, interval.lines) = (now, 0);
+        if due.lost > 0 {
+            tracing::warn!("{}: {} lines were not logged", topic.lost_text(), due.lost);
         }
-        if interval.lines >= LINES_PER_INTERVAL {
-            interval.left_out += 1;
-            return None;
-        }
-        interval.lines += 1;
-        Some(std::mem::take(&mut interval.left_out))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
-    fn each_cause_has_its_lines_in_each_interval() {
-        let (mut recent, now) = (Recent::default(), Instant::now());
-        for _ in 0..LINES_PER_INTERVAL {
-            assert_eq!(recent.admit("daemon", now), Some(0));
-        }
-        assert_eq!([recent.admit("daemon", now), recent.admit("daemon", now)], [None, None]);
-        assert_eq!(recent.admit("node 'n2'", now), Some(0));
-        assert_eq!(recent.admit("daemon", now + INTERVAL), Some(2), "and those left out are counted");
-        assert_eq!(recent.admit("daemon", now + INTERVAL), Some(0));
+    fn the_addresses_of_an_ipv6_site_are_one_subject() {
+        let subject = |text: &str| site(text.parse().unwrap()).to_string();
+        assert_eq!(subject("2001:db8:0:1::7"), "2001:db8:0:1::");
+        assert_eq!(subject("2001:db8:0:1:ffff::8"), "2001:db8:0:1::");
+        assert_eq!(subject("::ffff:192.0.2.1"), "192.0.2.1");
     }
 
     #[test]
-    fn many_causes_do_not_fill_the_memory() {
-        let (mut recent, now) = (Recent::default(), Instant::now());
-        for number in 0..2 * MAX_CAUSES {
-            let admitted = recent.admit(&number.to_string(), now);
-            assert_eq!(admitted.is_some(), number < MAX_CAUSES, "{number}");
-        }
-        assert_eq!(recent.admit("later", now + INTERVAL), Some(0));
-        assert_eq!(recent.0.len(), 1);
+    fn what_was_left_out_stands_behind_the_line() {
+        assert_eq!(LeftOut(0).to_string(), "");
+        assert_eq!(LeftOut(7).to_string(), " (7 more of this kind were not logged)");
+    }
+
+    #[test]
+    fn topics_do_not_crowd_each_other_out() {
+        assert_eq!(is_due(Topic::Origin, "a test"), Some(LeftOut(0)));
+        assert_eq!(is_due(Topic::Origin, "a test"), None);
+        assert_eq!(is_due(Topic::Node, "a test"), Some(LeftOut(0)));
     }
 }

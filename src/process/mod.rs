@@ -7,6 +7,7 @@ pub mod descriptors;
 pub mod fault;
 pub mod log_context;
 pub mod log_limit;
+pub mod log_text;
 pub mod logging;
 pub mod memory;
 pub mod other_user;

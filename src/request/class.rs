@@ -10,6 +10,7 @@ use super::Asked;
 use super::whole_body::{self, Sender};
 use crate::gate::Identity;
 use crate::incoming::RequestBody;
+use crate::process::log_limit::{self, Topic};
 use crate::response::refusal::Refusal;
 use crate::route::Route;
 use crate::route_class::{Claim, RouteClass};
@@ -107,7 +108,8 @@ pub(super) async fn check_login(
 }
 
 fn realms_unreadable(error: &FileError) -> Refusal {
-    tracing::error!(%error, "the list of realms cannot be read; refusing the login");
+    let message = format_args!("the list of realms cannot be read; refusing the login: {error}");
+    log_limit::error(Topic::Fault, "realms", &message);
     Refusal::Internal("the list of realms cannot be read".to_owned())
 }
 

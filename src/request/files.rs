@@ -10,6 +10,7 @@ use crate::handler::page::Served;
 use crate::handler::page::worker::PageRequest;
 use crate::handler::probe;
 use crate::handler::static_file::StaticError;
+use crate::process::log_limit::{self, Topic};
 use crate::response::Record;
 use crate::response::body::Body;
 use crate::response::refusal::Refusal;
@@ -37,7 +38,8 @@ pub(super) async fn run(
                 StaticError::NotFound => Refusal::NotFound(path.to_owned()),
                 StaticError::RangeNotSatisfiable { size } => Refusal::Range { size },
                 StaticError::Unreadable(error) => {
-                    tracing::warn!(path, %error, "a static file cannot be read");
+                    let message = format_args!("the static file of '{path}' cannot be read: {error}");
+                    log_limit::warn(Topic::Fault, path, &message);
                     Refusal::Internal("the file cannot be read".to_owned())
                 }
             })

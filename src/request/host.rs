@@ -1,7 +1,5 @@
 //! Whether the host that a request names is answered (`listen.hosts`).
 
-use std::time::Instant;
-
 use http::header::HOST;
 use http::request::Parts;
 
@@ -9,6 +7,7 @@ use super::Client;
 use crate::allowed_hosts::{AllowedHosts, HostName};
 use crate::engine::Engine;
 use crate::forwarded_host;
+use crate::process::log_limit::{self, Topic};
 use crate::response::refusal::Refusal;
 
 /// Characters of a refused host that the log shows: a name of the DNS has no more.
@@ -28,7 +27,7 @@ pub(super) fn check(client: &Client, engine: &Engine, head: &Parts) -> Result<()
     }
     let host: String = host.unwrap_or_default().chars().take(SHOWN).collect();
     tracing::debug!(peer = %client.peer.address(), host, "a host that is not answered");
-    if engine.counts.refused_hosts.is_due(&rules.name, Instant::now()) {
+    if log_limit::is_due(Topic::Host, &rules.name).is_some() {
         let (listener, setting) = (&*rules.name, rules.hosts_key.as_str());
         tracing::warn!(
             peer = %client.peer.address(), host, listener,

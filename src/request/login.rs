@@ -17,6 +17,7 @@ use crate::gate::ticket::TicketError;
 use crate::gate::{Denial, Identity};
 use crate::incoming::RequestBody;
 use crate::limits::{Excess, logins};
+use crate::process::log_limit::{self, Topic};
 use crate::response::body::Body;
 use crate::response::refusal::Refusal;
 use crate::target::{ApiPath, query_value};
@@ -163,7 +164,7 @@ pub(super) fn denied(engine: &Engine, denial: Denial, counted: impl FnOnce() -> 
             true
         }
         Denial::KeyFile(error) => {
-            tracing::error!(%error, "tickets cannot be judged");
+            log_limit::error(Topic::Fault, "tickets", &format_args!("tickets cannot be judged: {error}"));
             return Refusal::Denied(Denial::KeyFile(error));
         }
         Denial::NoCredential | Denial::Csrf | Denial::ForeignPage(_) => return Refusal::Denied(denial),

@@ -2,32 +2,36 @@
 //!
 //! `REALIP - USER [22/11/2026:00:34:50 +0000] "GET /path HTTP/1.1" 200 1234`
 
+mod allowance;
 mod json;
+mod request_text;
 mod writer;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use allowance::{Allowance, SHORT_TARGET_BYTES};
 use chrono::{DateTime, Local};
 use writer::{Queue, Writer};
 
 use crate::config::settings::LogForm;
 use crate::process::log_context::{Context, RequestId};
+use crate::process::log_limit::{self, Topic};
+use crate::process::log_text::shortened;
 use crate::tls::TlsSession;
 
 /// For the last lines, when nodegate ends.
 const CLOSING: Duration = Duration::from_secs(1);
-/// Values of these query parameters are secrets.
-const SECRET_PARAMETERS: &[&str] = &["vncticket", "ticket", "password"];
+/// Bytes of a target in a line, until the settings say otherwise.
+const MAX_TARGET_BYTES: usize = 1024;
 
 /// What is known of an answer when its line is written.
 pub struct Entry<'a> {
@@ -69,9 +73,10 @@ impl Details {
 /// Hands lines to a thread of its own, which writes them.
 pub struct AccessLog {
     queue: Arc<Queue>,
-    overflowed: AtomicBool,
     /// in JSON, with all details
     detailed: AtomicBool,
+    max_target_bytes: AtomicUsize,
+    allowance: Mutex<Allowance>,
     /// closes when the writer has ended
     ended: Mutex<Receiver<()>>,
 }
@@ -82,13 +87,19 @@ impl AccessLog {
     pub fn start(path: Option<PathBuf>) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let ended = Writer::new(path).start(Arc::clone(&queue))?;
-        let (overflowed, detailed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { queue, overflowed, detailed, ended: Mutex::new(ended) })
+        Ok(Self {
+            queue,
+            detailed: AtomicBool::new(false),
+            max_target_bytes: AtomicUsize::new(MAX_TARGET_BYTES),
+            allowance: Mutex::default(),
+            ended: Mutex::new(ended),
+        })
     }
 
-    /// The form of lines from now on.
-    pub fn take_form(&self, form: LogForm) {
+    /// The form of lines from now on, and the bytes of a target in one.
+    pub fn take_form(&self, form: LogForm, max_target_bytes: usize) {
         self.detailed.store(form == LogForm::Json, Ordering::Relaxed);
+        self.max_target_bytes.store(max_target_bytes, Ordering::Relaxed);
     }
 
     /// Whether lines will tell details.
@@ -100,9 +111,21 @@ impl AccessLog {
     pub fn write(&self, entry: &Entry<'_>) {
         let now = Local::now();
         let form = if self.is_detailed() { json::line_into } else { line_into };
-        if !self.queue.push(|text| form(text, entry, now)) && !self.overflowed.swap(true, Ordering::Relaxed) {
-            tracing::warn!("the access log cannot keep up; lines are lost");
+        let limit = self.limit(entry, now);
+        if !self.queue.push(|text| form(text, entry, limit, now)) {
+            log_limit::warn(Topic::Fault, "access log", &"the access log cannot keep up; lines are lost");
         }
+    }
+
+    /// The bytes of target that a line may have. A request that failed may only claim to be of a user.
+    fn limit(&self, entry: &Entry<'_>, now: DateTime<Local>) -> usize {
+        let limit = self.max_target_bytes.load(Ordering::Relaxed);
+        let is_short = entry.request.len() <= SHORT_TARGET_BYTES;
+        if is_short || (entry.user.is_some() && entry.status < 400) {
+            return limit;
+        }
+        let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        allowance.take(log_limit::site(entry.client), entry.request.len(), limit, now.timestamp())
     }
 
     /// Opens the file again, after it was moved away, or another one.
@@ -119,15 +142,15 @@ impl AccessLog {
 }
 
 /// The line with its end. The request line's quotes and secrets are made harmless.
-fn line_into(line: &mut String, entry: &Entry<'_>, now: DateTime<Local>) {
+fn line_into(line: &mut String, entry: &Entry<'_>, limit: usize, now: DateTime<Local>) {
     let user = entry.user.unwrap_or("-");
     push_client(line, entry.client);
     line.push_str(" - ");
-    escape_into(line, user);
+    escape_into(line, &shortened(user, limit));
     line.push_str(" [");
     push_time(line, now);
     line.push_str("] \"");
-    escape_into(line, &mask_secrets(entry.request));
+    line.push_str(&request_text::shown_escaped(entry.request, limit));
     let mut digits = itoa::Buffer::new();
     line.push_str("\" ");
     line.push_str(digits.format(entry.status));
@@ -163,40 +186,11 @@ fn push_time(line: &mut String, now: DateTime<Local>) {
 }
 
 fn escape_into(line: &mut String, text: &str) {
-    if text.bytes().all(|byte| byte != b'"' && (b' '..0x7f).contains(&byte)) {
-        return line.push_str(text);
+    if request_text::is_plain(text) {
+        line.push_str(text);
+    } else {
+        line.push_str(&request_text::escaped(text));
     }
-    for c in text.chars() {
-        match c {
-            '"' => line.push_str("%22"),
-            c if c.is_control() => {
-                let _ = write!(line, "%{:02X}", u32::from(c));
-            }
-            c => line.push(c),
-        }
-    }
-}
-
-/// `…?port=5900&vncticket=***`.
-fn mask_secrets(request: &str) -> Cow<'_, str> {
-    let Some((path, rest)) = request.split_once('?') else { return request.into() };
-    let (query, version) = rest.rsplit_once(' ').unwrap_or((rest, ""));
-    let mut masked = format!("{path}?");
-    for parameter in query.split_inclusive(['&', ';']) {
-        let separator = parameter.chars().next_back().filter(|c| matches!(c, '&' | ';'));
-        let name = parameter.split(['=', '&', ';']).next().unwrap_or_default();
-        let plain = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
-        if SECRET_PARAMETERS.contains(&plain.as_ref()) && parameter.contains('=') {
-            let _ = write!(masked, "{name}=***");
-            masked.extend(separator);
-        } else {
-            masked.push_str(parameter);
-        }
-    }
-    if !version.is_empty() {
-        let _ = write!(masked, " {version}");
-    }
-    masked.into()
 }
 
 #[cfg(test)]
@@ -206,7 +200,7 @@ mod tests {
 
     fn line(entry: &Entry<'_>, now: DateTime<Local>) -> String {
         let mut line = String::new();
-        line_into(&mut line, entry, now);
+        line_into(&mut line, entry, 1024, now);
         line
     }
 
@@ -225,20 +219,6 @@ mod tests {
         let nothing = Entry { user: None, bytes: None, request: "-", status: 403, ..entry("") };
         let text = line(&nothing, Local::now());
         assert!(text.starts_with("192.0.2.7 - - [") && text.ends_with("] \"-\" 403 -\n"), "{text}");
-    }
-
-    #[test]
-    fn secrets_in_the_query_are_masked() {
-        let cases = [
-            ("GET /x?port=5900&vncticket=VNC%3A HTTP/1.1", "GET /x?port=5900&vncticket=*** HTTP/1.1"),
-            ("GET /x?ticket=a;password=b&c=d HTTP/1.1", "GET /x?ticket=***;password=***&c=d HTTP/1.1"),
-            ("GET /x?%74icket=a HTTP/1.1", "GET /x?%74icket=*** HTTP/1.1"),
-            ("GET /x?tickets=a&ticket HTTP/1.1", "GET /x?tickets=a&ticket HTTP/1.1"),
-            ("GET /x HTTP/1.1", "GET /x HTTP/1.1"),
-        ];
-        for (request, masked) in cases {
-            assert_eq!(mask_secrets(request), masked);
-        }
     }
 
     #[test]

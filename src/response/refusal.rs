@@ -13,7 +13,8 @@ use crate::handler::upload::UploadError;
 use crate::handler::websocket::ConsoleError;
 use crate::limits::Excess;
 use crate::parameters::ParameterError;
-use crate::process::{log_context, log_limit};
+use crate::process::log_context;
+use crate::process::log_limit::{self, Topic};
 use crate::status::counters;
 use crate::status::labels::Limit;
 use crate::target::TargetError;
@@ -149,7 +150,7 @@ impl Refusal {
 
     /// The list of nodes is of no use now; the log is told which file.
     pub fn nodes(error: &FileError) -> Self {
-        tracing::error!(%error, "the list of nodes cannot be read");
+        log_limit::error(Topic::Fault, "nodes", &format_args!("the list of nodes cannot be read: {error}"));
         Self::Internal("the list of nodes cannot be read".to_owned())
     }
 
@@ -225,7 +226,7 @@ impl Refusal {
         let status = self.status();
         let message = self.message();
         if let Some(upstream) = self.failed_upstream() {
-            log_limit::warn(upstream, &format_args!("a request got no answer: {self}"));
+            log_limit::warn(Topic::Upstream, upstream, &format_args!("a request got no answer: {self}"));
         }
         if let Some(limit) = self.limit() {
             counters::limited(limit);

@@ -19,6 +19,7 @@ use super::worker::{Worker, WorkerThread};
 use crate::connection;
 use crate::engine::ListenerRules;
 use crate::listener::ListeningSocket;
+use crate::process::log_limit::{self, Topic};
 use crate::process::readable;
 
 /// Pause when the process or the system is out of descriptors.
@@ -60,7 +61,6 @@ impl Accepting {
                         rules,
                         peers: Arc::clone(&sockets.peers),
                         thread: Rc::clone(thread),
-                        out_of_files: false,
                     };
                     let last_ones = accepting.last_ones.clone();
                     accepting.loops.push(tokio::task::spawn_local(taking.run(last_ones)));
@@ -101,7 +101,6 @@ struct Taking {
     rules: Arc<ListenerRules>,
     peers: Arc<[TaskTracker]>,
     thread: Rc<WorkerThread>,
-    out_of_files: bool,
 }
 
 impl Taking {
@@ -128,7 +127,6 @@ impl Taking {
     }
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
-        self.out_of_files = false;
         let worker = self.thread.worker();
         if let Some(rules) = worker.engine.listener(&self.rules.name) {
             self.rules = Arc::clone(rules);
@@ -147,11 +145,9 @@ impl Taking {
         self.thread.worker().tasks.len() > fewest.saturating_add(SLACK)
     }
 
-    async fn pause(&mut self, error: &io::Error) {
-        if !self.out_of_files {
-            self.out_of_files = true;
-            tracing::warn!(%error, "cannot accept; trying again ten times a second");
-        }
+    async fn pause(&self, error: &io::Error) {
+        let message = format_args!("cannot accept; trying again ten times a second: {error}");
+        log_limit::warn(Topic::Fault, "accept", &message);
         sleep(OUT_OF_FILES).await;
     }
 }

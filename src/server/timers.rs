@@ -11,6 +11,7 @@ use crate::process::service_manager;
 const CERTIFICATES: Duration = Duration::from_secs(15);
 const EXPIRY: Duration = Duration::from_hours(24);
 const STATUS: Duration = Duration::from_secs(5);
+const KEPT_LINES: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Due {
@@ -20,6 +21,8 @@ pub(super) enum Due {
     Certificates,
     /// certificates that end soon are told each day
     Expiry,
+    /// log lines that were kept because there were too many
+    KeptLines,
 }
 
 pub(super) struct Timers {
@@ -27,6 +30,7 @@ pub(super) struct Timers {
     status: Option<Interval>,
     certificates: Interval,
     expiry: Interval,
+    kept_lines: Interval,
 }
 
 impl Timers {
@@ -36,6 +40,7 @@ impl Timers {
             status: service_manager::is_there().then(|| every(STATUS)),
             certificates: every(CERTIFICATES),
             expiry: every(EXPIRY),
+            kept_lines: every(KEPT_LINES),
         }
     }
 
@@ -46,6 +51,7 @@ impl Timers {
             () = tick(&mut self.status) => Due::Status,
             _ = self.certificates.tick() => Due::Certificates,
             _ = self.expiry.tick() => Due::Expiry,
+            _ = self.kept_lines.tick() => Due::KeptLines,
         }
     }
 }

@@ -16,7 +16,7 @@ use super::answer_pieces::{Rest, Taken};
 use super::connection::Connection;
 use super::pool::Pool;
 use crate::process::log_context::{self, RequestId};
-use crate::process::log_limit;
+use crate::process::log_limit::{self, Topic};
 use crate::status::upstreams::Health;
 
 /// Bytes read at once of a body that is passed on.
@@ -152,7 +152,7 @@ impl AnswerBody {
         let told = request.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
         let message = format!("the answer of {} broke off under way: {error}{told}", health.name());
         health.count_failure(&message, request);
-        log_limit::warn(health.name(), &message);
+        log_limit::warn(Topic::Upstream, health.name(), &message);
     }
 
     fn fail(&mut self, error: io::Error) -> io::Error {

@@ -31,7 +31,8 @@ use tokio::time::timeout;
 
 use crate::clock::recent;
 use crate::config::settings::{BackendAddress, Timeouts};
-use crate::process::{log_context, log_limit};
+use crate::process::log_context;
+use crate::process::log_limit::{self, Topic};
 use crate::status::counters;
 pub use crate::status::labels::Phase;
 use crate::status::upstreams::Health;
@@ -162,7 +163,8 @@ impl Upstream {
         match (self.connect_to(&self.destination, wire, started).await, &self.spare) {
             (Err(error), Some((spare, spare_health))) => {
                 count_failure(self.health, &error);
-                log_limit::warn(&error.upstream, &format_args!("{error}; asking {spare} instead"));
+                let message = format_args!("{error}; asking {spare} instead");
+                log_limit::warn(Topic::Upstream, &error.upstream, &message);
                 *health = spare_health;
                 self.connect_to(spare, wire, started).await
             }

@@ -73,7 +73,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("limits/places.rs", &["tokio", "hyper", "std::fs", "Instant::now", "SystemTime"]),
     ("limits/pace.rs", &["tokio", "hyper", "std::fs", "Instant", "SystemTime"]),
     ("limits/calls.rs", &["tokio", "hyper", "std::fs", "Instant::now", "SystemTime"]),
-    ("limits/hourly.rs", &["tokio", "hyper", "std::fs", "Instant::now", "SystemTime"]),
+    ("limits/log_throttle.rs", &["tokio", "hyper", "std::fs", "Instant::now", "SystemTime"]),
     ("gate/fetch_site.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("handler/websocket/origin.rs", &["tokio", "hyper", "std::fs", "crate::engine", "crate::request"]),
     ("forwarded_host.rs", &["tokio", "hyper", "std::fs"]),

@@ -45,6 +45,7 @@ mod listeners;
 mod listening;
 mod log;
 mod log_json;
+mod log_volume;
 mod monitoring;
 mod page;
 mod page_worker;

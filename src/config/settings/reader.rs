@@ -65,6 +65,7 @@ impl Settings {
             tracing: reader.tracing(),
             access_log: reader.path("log.access"),
             log_form: reader.parsed("log.format", LogForm::parse).unwrap_or(LogForm::Classic),
+            log_target: reader.number("log.target"),
         };
         (settings, reader.problems)
     }

@@ -1,7 +1,6 @@
 //! Pages rendered from the product's own templates. Which template, and what its variables are, says the profile.
 
 mod faults;
-mod log_interval;
 pub mod sanitized;
 mod source;
 pub mod template;
@@ -23,12 +22,12 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
-use self::log_interval::LogInterval;
 use self::template::{RenderError, Rendered, Template};
 use self::variables::{Circumstances, Variables};
 use crate::config::Config;
 use crate::config::page::Condition;
 use crate::gate::{Login, joined};
+use crate::process::log_limit::{self, LeftOut, Topic};
 use crate::response::body::{self, Body};
 use crate::response::compress::{self, Coding};
 use crate::watched_file::{FileError, WatchedFile};
@@ -62,8 +61,6 @@ struct Choice {
 /// A template, shared by all choices that name the same file.
 struct TemplateFile {
     file: WatchedFile<Template>,
-    /// anybody may ask for a broken page, as often as they like
-    log_interval: LogInterval,
 }
 
 /// Why there is no page to send. Names no path, so it may be shown.
@@ -152,8 +149,9 @@ impl Pages {
         })?;
         let gap = self.undeclared(&rendered).map(|variables| {
             let gap = PageError::Undeclared { name: choice.template.name(), variables };
-            if choice.template.log_interval.is_due() {
-                tracing::warn!(worker = self.worker.address.as_deref(), "page rendered with a gap: {gap}");
+            if let Some(left_out) = choice.template.log_line_due(&gap) {
+                let worker = self.worker.address.as_deref();
+                tracing::warn!(worker, "page rendered with a gap: {gap}{left_out}");
             }
             gap
         });
@@ -177,14 +175,12 @@ impl Pages {
     }
 
     fn log_failure(&self, template: &TemplateFile, cause: &dyn Display) {
-        if !template.log_interval.is_due() {
-            return;
-        }
+        let Some(left_out) = template.log_line_due(cause) else { return };
         let file = template.file.path().display();
         if let Some(worker) = &self.worker.address {
-            tracing::warn!(%file, %worker, "page not rendered, asking the worker: {cause}");
+            tracing::warn!(%file, %worker, "page not rendered, asking the worker: {cause}{left_out}");
         } else {
-            tracing::error!(%file, "page not rendered: {cause}");
+            tracing::error!(%file, "page not rendered: {cause}{left_out}");
         }
     }
 
@@ -222,7 +218,12 @@ impl Pages {
 
 impl TemplateFile {
     fn new(path: PathBuf) -> Self {
-        Self { file: WatchedFile::new(path, parse), log_interval: LogInterval::default() }
+        Self { file: WatchedFile::new(path, parse) }
+    }
+
+    /// Anybody may ask for a broken page, as often as they like.
+    fn log_line_due(&self, cause: &dyn Display) -> Option<LeftOut> {
+        log_limit::is_due(Topic::Page, &format!("{}: {cause}", self.file.path().display()))
     }
 
     /// The file's name without its directory.

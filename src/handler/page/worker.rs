@@ -10,13 +10,13 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::log_interval::LogInterval;
 use super::{PageError, Pages};
 use crate::config::Config;
 use crate::config::page::Source;
 use crate::engine::Engine;
 use crate::gate::{Login, credential, joined};
 use crate::handler::trace;
+use crate::process::log_limit::{self, Topic};
 use crate::response::body::Body;
 use crate::status::upstreams;
 use crate::target::query_parameters;
@@ -47,7 +47,6 @@ pub(super) struct PageWorker {
     ticket_cookie: Option<String>,
     /// query parameters that bring a ticket
     link_parameters: Vec<String>,
-    log_interval: LogInterval,
 }
 
 /// A page that is asked of the worker.
@@ -114,7 +113,6 @@ impl PageWorker {
             cookies,
             ticket_cookie: product.gate.as_ref().map(|gate| gate.cookie.clone()),
             link_parameters: tickets.filter_map(|kind| kind.link.clone()).collect(),
-            log_interval: LogInterval::default(),
         }
     }
 
@@ -244,12 +242,10 @@ impl Pages {
 
     /// The client is told less: what the product's code says may name files.
     fn log_worker_error(&self, error: &WorkerError) {
-        if !self.worker.log_interval.is_due() {
-            return;
-        }
+        let Some(left_out) = log_limit::is_due(Topic::Page, &format!("worker: {error}")) else { return };
         let worker = self.worker.address.as_deref().unwrap_or_default();
         let reason = if let WorkerError::Status { reason, .. } = error { reason } else { "" };
-        tracing::error!(%worker, reason, "the worker does not render a page: {error}");
+        tracing::error!(%worker, reason, "the worker does not render a page: {error}{left_out}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where a ticket leads: a port of this node, or the same door of another one.
 
+use std::error::Error as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -15,10 +16,13 @@ use super::rules::TunnelRules;
 use crate::acl::PeerIp;
 use crate::engine::Engine;
 use crate::limits::logins;
+use crate::process::log_text::shortened;
 
 /// Viewers give up after 10 s; a hop behind another one must be done before that one gives up.
 const FIRST_HOP: Duration = Duration::from_secs(8);
 const SECOND_HOP: Duration = Duration::from_secs(5);
+/// In an answer and in the log; a client may send thousands.
+const MAX_METHOD_BYTES: usize = 32;
 
 /// Judges what was asked for, and connects to where it leads.
 pub(super) async fn reach(
@@ -28,7 +32,7 @@ pub(super) async fn reach(
     peer: PeerIp,
 ) -> Result<FarEnd, Refusal> {
     if head.method != "CONNECT" {
-        return Err(Refusal::Method(head.method.clone()));
+        return Err(Refusal::Method(shortened(&head.method, MAX_METHOD_BYTES).into_owned()));
     }
     if head.host.as_deref() != Some(&head.target) {
         return Err(Refusal::HostDiffers);
@@ -62,7 +66,8 @@ async fn held_back(engine: &Engine, peer: PeerIp, refusal: Refusal) -> Refusal {
     let limit = engine.config.settings.limits.login_failures;
     let (began, logins) = (Instant::now(), &engine.counts.logins);
     let failed = logins.failed(address, limit);
-    logins::tell(address, None, &refusal);
+    let cause = refusal.source().map_or_else(String::new, |cause| format!(": {cause}"));
+    logins::tell(address, None, format_args!("{refusal}{cause}"));
     let held = match failed {
         Ok(()) => logins.hold_back_repeated(address, began).await,
         Err(excess) => Err(excess),

@@ -23,6 +23,8 @@ use crate::acl::PeerIp;
 use crate::clock::recent;
 use crate::engine::Engine;
 use crate::limits::Excess;
+use crate::process::log_limit::{self, Topic};
+use crate::process::log_text::shortened;
 use crate::response::access_log::Entry;
 use crate::server::Worker;
 use crate::status::counters::{self, Answered};
@@ -101,13 +103,18 @@ async fn refuse<T>(
     refusal: Refusal,
 ) -> Option<T> {
     use std::error::Error as _;
-    let cause = refusal.source().map(ToString::to_string);
+    let cause = refusal.source().map_or_else(String::new, |cause| format!(": {cause}"));
     let status = refusal.status();
     if let Refusal::Excess(excess) = refusal {
         counters::limited(excess.limit());
     }
     let Caller { stream, peer, .. } = caller;
-    tracing::warn!(peer = %peer.address(), status, cause, "tunnel refused: {refusal}");
+    let address = peer.address();
+    if !(refusal.is_failed_login() && engine.counted(*peer, address).is_some()) {
+        let message = format!("tunnel refused to {address} with {status}: {refusal}{cause}");
+        let message = shortened(&message, 2 * log_limit::MAX_CLIENT_TEXT_BYTES);
+        log_limit::warn(Topic::Tunnel, &log_limit::site(address).to_string(), &message);
+    }
     log(engine, *peer, line, status, u64::try_from(refusal.to_string().len()).ok());
     let _ = timeout(LAST_WORDS, async {
         stream.write_all(&refusal.answer(version)).await?;

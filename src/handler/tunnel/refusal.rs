@@ -116,6 +116,15 @@ impl Refusal {
         matches!(self, Self::Ticket(TicketError::Malformed | TicketError::Signature | TicketError::OtherPort))
     }
 
+    /// Whether the log has a line of it as a failed login, where the address is counted.
+    pub(super) fn is_failed_login(&self) -> bool {
+        self.is_guess()
+            || matches!(
+                self,
+                Self::Excess(Excess::Failures { .. } | Excess::LoginsOfAddress | Excess::Waiting)
+            )
+    }
+
     pub(super) fn of_head(error: &HeadError) -> Self {
         match error {
             HeadError::TooLarge | HeadError::TooManyHeaders => Self::HeadTooLarge,

@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::UploadError;
 use crate::limits::Excess;
+use crate::process::log_limit::{self, Topic};
 use crate::status::counters;
 
 /// Bytes collected before they are written; two such pieces are all that an upload holds.
@@ -147,7 +148,9 @@ impl Drop for SpoolFile {
         }
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::error!(file = %self.path.display(), %error, "a spool file cannot be removed");
+                let file = self.path.display();
+                let message = format_args!("the spool file {file} cannot be removed: {error}");
+                log_limit::error(Topic::Fault, "spool", &message);
             }
             Ok(()) | Err(_) => (),
         }

@@ -10,14 +10,14 @@ pub mod handshake;
 pub mod origin;
 mod pulse;
 
-use std::time::Instant;
-
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 
 use super::api::{self, Call};
 use crate::engine::Engine;
 use crate::forwarded_host;
+use crate::process::log_limit::{self, Topic};
+use crate::process::log_text::shortened;
 use crate::request::Client;
 use crate::response::body::{self, Body};
 use crate::response::refusal::Refusal;
@@ -90,7 +90,7 @@ pub async fn open(
             let listed =
                 Bridge::new(Kind::Console, named.unwrap_or(client.peer.address()), user, target).open();
             if let Some(foreign) = foreign {
-                log_foreign_origin(engine, &foreign);
+                log_foreign_origin(&foreign);
             }
             client.console.set(Some(Box::new(Console { stream, listed })));
             Ok(handshake.response())
@@ -126,16 +126,19 @@ fn check_origin(
     let call = ConsoleCall { headers, by_cookie, has_own_ticket, forwarded };
     origin::check(&settings.console_origins, &call).map_err(|foreign| {
         // A page shows its user no more than that the connection failed.
-        if engine.counts.refused_origins.is_due(&foreign.origin, Instant::now()) {
-            tracing::warn!("console refused: {foreign}");
+        if let Some(left_out) = log_limit::is_due(Topic::Origin, &format!("refused {}", foreign.origin)) {
+            let foreign = foreign.to_string();
+            let foreign = shortened(&foreign, 2 * log_limit::MAX_CLIENT_TEXT_BYTES);
+            tracing::warn!("console refused: {foreign}{left_out}");
         }
         ConsoleError::Origin(foreign)
     })
 }
 
-fn log_foreign_origin(engine: &Engine, foreign: &ForeignOrigin) {
-    if engine.counts.foreign_origins.is_due(&foreign.origin, Instant::now()) {
-        let ForeignOrigin { origin, own } = foreign;
+fn log_foreign_origin(foreign: &ForeignOrigin) {
+    let ForeignOrigin { origin, own } = foreign;
+    if log_limit::is_due(Topic::Origin, origin).is_some() {
+        let origin = shortened(origin, log_limit::MAX_CLIENT_TEXT_BYTES);
         tracing::info!(
             ?origin,
             %own,

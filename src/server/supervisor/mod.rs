@@ -24,6 +24,7 @@ use crate::control::monitor::Monitor;
 use crate::engine::Lasting;
 use crate::listener::Listening;
 use crate::process::binary::Binary;
+use crate::process::log_limit;
 use crate::process::pid_file::PidFile;
 use crate::process::service_manager;
 use crate::status::{counters, report};
@@ -150,6 +151,7 @@ impl Supervisor {
         let workers = self.workers;
         let _ = spawn_blocking(move || workers.stop()).await;
         drop(self.monitor);
+        log_limit::log_kept();
         Ok(())
     }
 
@@ -207,6 +209,7 @@ impl Supervisor {
             Due::Status => self.tell_status(),
             Due::Certificates => self.look_at_certificates(),
             Due::Expiry => self.warn_of_expiry(),
+            Due::KeptLines => log_limit::log_kept(),
         }
     }
 

@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 
 use super::{Fallback, Supervisor, complain_of};
 use crate::config::problem::{Origin, Problem};
 use crate::process::pid_file::PidFile;
-use crate::process::{memory, service_manager};
+use crate::process::{log_limit, memory, service_manager};
 use crate::server::door::{HowToReload, Reloaded, Summary};
 use crate::server::loading::{Loading, Next, Wanted};
 use crate::server::source::Loaded;
@@ -127,7 +127,7 @@ impl Supervisor {
         self.workers
             .serve(&loaded.engine, sockets)
             .map_err(|error| vec![Problem::error(config.origin("workers"), "workers", error.to_string())])?;
-        self.lasting.log.take_form(config.settings.log_form);
+        self.lasting.log.take_form(config.settings.log_form, config.settings.log_target);
         if config.settings.access_log != self.running.engine.config.settings.access_log {
             self.lasting.log.reopen(config.settings.access_log.clone());
         }
@@ -154,6 +154,7 @@ impl Supervisor {
         self.workers.retire_all(self.running.engine.config.settings.timeout.drain);
         // Until then somebody who asks is to find one of the two.
         let (mut serves, until) = (false, Instant::now() + CAN_BE_ASKED);
+        let mut every_second = interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 biased;
@@ -167,6 +168,7 @@ impl Supervisor {
                 },
                 () = sleep_until(until), if !serves => serves = true,
                 () = self.workers.ended(), if serves => return Ok(false),
+                _ = every_second.tick() => log_limit::log_kept(),
             }
         }
     }

@@ -104,9 +104,10 @@ fn a_cookie_without_ticket_needs_the_origin() {
         }
     }
     assert_eq!(site.daemon.requests().len(), 0, "the daemon is not asked");
+    let is_warning = |line: &&str| line.contains("WARN") && line.contains("console refused");
+    eventually("it is in the log", || gate.stderr().lines().any(|line| is_warning(&line)));
     let log = gate.stderr();
-    let lines = log.lines().filter(|line| line.contains("WARN") && line.contains("console refused"));
-    assert_eq!(lines.count(), 1, "the log names each origin once: {log}");
+    assert_eq!(log.lines().filter(is_warning).count(), 1, "the log names each origin once: {log}");
 }
 
 #[test]

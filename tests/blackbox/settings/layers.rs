@@ -264,6 +264,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("trace.parent", "true"),
         ("log.access", "/var/log/pveproxy/access.log"),
         ("log.format", "classic"),
+        ("log.target", "1024"),
     ];
     for (key, value) in expected {
         assert_eq!(outcome.setting(key), format!("{key} = {value}  (profile)"));

@@ -1,0 +1,225 @@
+//! How much of the logs a stranger can fill: long targets, and warnings in a row.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::nodegate::eventually;
+use crate::support::{Nodegate, Outcome, Session, Site, all_at_once};
+
+const VERSION: &str = "/api2/json/version";
+const FORGED: &str = "Cookie: PVEAuthCookie=PVE:root@pam:6A153A0F::Zm9yZ2Vk\r\n";
+const LINE: &str = r#"^127\.0\.0\.1 - - \[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "(\S+ \S+ HTTP/[12]\.[01])" \d{3} (?:\d+|-)$"#;
+
+/// The request of each line, once there are so many; each line has the form that filters know, or is an object.
+fn requests(site: &Site, count: usize, is_json: bool) -> Vec<String> {
+    eventually("the lines are there", || site.access_log().lines().count() >= count);
+    let form = regex::Regex::new(LINE).unwrap();
+    let text = |line: &str| {
+        if is_json {
+            let object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            object["request"].as_str().unwrap().to_owned()
+        } else {
+            let found = form.captures(line).unwrap_or_else(|| panic!("no line that filters know: {line}"));
+            found[1].to_owned()
+        }
+    };
+    site.access_log().lines().map(text).collect()
+}
+
+/// A request by curl, which takes what it is given as the target.
+fn curl(gate: &Nodegate, version: &str, method: &str, target: &str) {
+    let url = format!("https://127.0.0.1:{}/", gate.port());
+    let mut command = Command::new("curl");
+    command.args(["-sk", "-o", "/dev/null", "--max-time", "60", version, "-X", method]);
+    let outcome = Outcome::of(command.args(["--request-target", target]).arg(url));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+}
+
+#[test]
+fn long_targets_are_cut_in_both_forms() {
+    let targets = [
+        format!("/{}", "a".repeat(8000)),
+        format!("/?x={}", "%41".repeat(2600)),
+        format!("/?x={}", "\u{e9}\u{20ac}".repeat(1500)),
+        format!("/?x={}", "\"".repeat(4000)),
+        format!("/?password=SECRET1&x={}&ticket=SECRET2", "b".repeat(8000)),
+        format!("/?vncticket={}&y=1", "SECRET3".repeat(1000)),
+        format!("/?x={}&password=SECRET4", "c".repeat(1000)),
+    ];
+    for (format, site) in [("classic", Site::pve()), ("json", Site::pve()), ("classic", Site::pmg())] {
+        let gate = Nodegate::start(&site, &["http2=true", &format!("log.format={format}")]);
+        all_at_once(&["--http1.1", "--http2"], |version| {
+            // HTTP/2 knows neither quotes nor bytes beyond ASCII in a path.
+            let is_sent =
+                |target: &&String| *version == "--http1.1" || (target.is_ascii() && !target.contains('"'));
+            targets.iter().filter(is_sent).for_each(|target| curl(&gate, version, "GET", target));
+        });
+        let logged = requests(&site, 12, format == "json");
+        for request in &logged {
+            let [method, target, version] = request.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{request}");
+            };
+            assert!(method == "GET" && version.starts_with("HTTP/"), "{request}");
+            assert!(target.len() <= 1024, "{} bytes: {request}", target.len());
+            let (kept, cut) = target.split_once("...<+").unwrap_or((target, ""));
+            assert!(cut.is_empty() || cut.trim_end_matches('>').parse::<usize>().is_ok(), "{request}");
+            let is_whole = |at: usize| kept[at..].len() >= 3 || kept.ends_with("%%");
+            assert!(kept.rfind('%').is_none_or(is_whole), "half an escape: {request}");
+            assert!(!request.contains("SECRET"), "{request}");
+        }
+        let cut = logged.iter().filter(|request| request.contains("...<+")).count();
+        assert_eq!(cut, 8, "{logged:#?}");
+        assert!(logged.iter().any(|request| request.contains("/?vncticket=***&y=1 ")), "{logged:#?}");
+    }
+}
+
+#[test]
+fn methods_and_users_of_any_length_are_cut() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &["log.target=256", "backend.address=127.0.0.1:1"]);
+    assert_eq!(gate.request(&"M".repeat(4000), "/x", "", b"").status, 404);
+    // No daemon has judged the token when the line is written.
+    let token = format!("Authorization: PVEAPIToken={}@pam!x=00000000\r\n", "u".repeat(4000));
+    gate.get(VERSION, &token);
+    eventually("both are there", || site.access_log().lines().count() == 2);
+    let log = site.access_log();
+    assert!(log.lines().all(|line| line.len() < 800), "{log}");
+    assert!(log.contains("MMM") && log.contains(" /x HTTP/1.1\" 404 "), "{log}");
+}
+
+#[test]
+fn a_connect_head_is_cut_in_both_logs() {
+    let site = Site::pve();
+    let gate = Nodegate::start_profile(&site, "spice", &["limits.header=32768"]);
+    let ask = |method: &str, target: &str| {
+        let mut session = Session::plain(gate.local());
+        session.send(format!("{method} {target} HTTP/1.0\r\nHost: {target}\r\n\r\n"));
+        session.reply(false)
+    };
+    let target = format!("pvespiceproxy:6a153a0f:100:{}::{}:61000", "n".repeat(7000), "5ec7e7".repeat(7));
+    assert_eq!(ask("CONNECT", &target).status, 401);
+    assert_eq!(ask(&"M".repeat(7000), "x").status, 405);
+    eventually("both are there", || site.access_log().lines().count() == 2);
+    let log = site.access_log();
+    assert!(log.lines().all(|line| line.len() < 1200), "{log}");
+    assert!(!log.contains("5ec7e7"), "{log}");
+    eventually("it is warned of", || gate.stderr().contains("not available, only CONNECT"));
+    assert!(gate.stderr().lines().all(|line| line.len() < 1500), "{}", gate.stderr());
+}
+
+#[test]
+fn the_limit_of_targets_is_checked_and_reloaded() {
+    let site = Site::pve();
+    Outcome::check(&site, &["log.target=10"])
+        .complains("--set: log.target: must be a whole number from 128 to 65534, not '10'");
+    assert!(Outcome::check(&site, &[]).setting("log.target").starts_with("log.target = 1024  ("));
+    let gate = Nodegate::start(&site, &[]);
+    let target = format!("/{}", "a".repeat(500));
+    assert_eq!(gate.get(&target, "").status, 404);
+    site.write("/etc/nodegate/pve.toml", "[log]\ntarget = 200\n");
+    let port = format!("listen.port={}", gate.port());
+    let reload = Outcome::ask(&site, &["--set", &port, "reload", "pve"]);
+    assert_eq!(reload.stdout, "reloaded; changed: log.target\n", "{reload:?}");
+    assert_eq!(gate.get(&target, "").status, 404);
+    let lengths: Vec<_> = requests(&site, 2, false).iter().map(String::len).collect();
+    let around = "GET  HTTP/1.1".len();
+    assert_eq!(lengths, [501 + around, 200 + around]);
+}
+
+/// What three connections without a login write in a second, each a full target.
+#[test]
+fn a_stranger_fills_little_of_the_log() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let target = format!("/{}", "a".repeat(8000));
+    let request = format!("GET {target} HTTP/1.1\r\nHost: node1\r\n\r\n");
+    let began = Instant::now();
+    all_at_once(&[1, 2, 3], |_| {
+        let mut session = gate.connect();
+        for _ in 0..40 {
+            session.send(request.repeat(10));
+            (0..10).for_each(|_| assert_eq!(session.reply(false).status, 404));
+        }
+    });
+    let took = began.elapsed();
+    eventually("each has its line", || site.access_log().lines().count() == 1200);
+    let log = site.access_log();
+    println!("{} bytes for 1200 requests in {took:?}", log.len());
+    let seconds = usize::try_from(took.as_secs()).unwrap() + 2;
+    let allowed = 1200 * 250 + seconds * (64 << 10);
+    assert!(log.len() <= allowed, "{} bytes in {seconds} s", log.len());
+    let whole = log.lines().all(|line| line.contains("\"GET /aaaa") && line.contains(" HTTP/1.1\" 404 "));
+    assert!(whole, "each still names the address, the request and the status");
+}
+
+/// The lines of the log that tell of failed logins of an address, and how many failures they stand for.
+fn failures(log: &str, address: &str) -> (usize, usize) {
+    let start = format!("authentication failure; rhost={address} ");
+    let left_out = |line: &str| {
+        let count = line.split(" (").nth(1).and_then(|rest| rest.split(" more of this kind").next());
+        count.and_then(|count| count.parse::<usize>().ok()).unwrap_or_default()
+    };
+    let is_warning = |line: &&str| line.contains(" WARN ") && line.contains(&start);
+    let lines: Vec<_> = log.lines().filter(is_warning).collect();
+    (lines.len(), lines.iter().map(|line| 1 + left_out(line)).sum())
+}
+
+#[test]
+fn forged_tickets_in_a_row_warn_once_a_second() {
+    for http2 in [false, true] {
+        let site = Site::pve();
+        let sets = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1", "limits.login_failures=1"];
+        let gate = Nodegate::start(&site, &[&sets[..], &["http2=true"]].concat());
+        let client = "X-Real-IP: 192.0.2.7\r\n";
+        assert_eq!(gate.get(VERSION, &format!("{client}{FORGED}")).status, 401);
+        let began = Instant::now();
+        let count = if http2 {
+            let mut command = Command::new("h2load");
+            command.args(["-n", "3000", "-c", "1", "-m", "50"]);
+            command.args(["-H", "x-real-ip: 192.0.2.7", "-H"]);
+            command.arg(FORGED.trim_end().replacen("Cookie", "cookie", 1));
+            let load = Outcome::of(command.arg(format!("https://127.0.0.1:{}{VERSION}", gate.port())));
+            let refused = load.stdout.split(" 3xx, ").nth(1).and_then(|rest| rest.split(" 4xx").next());
+            refused.unwrap().parse().unwrap()
+        } else {
+            let mut asked = 0;
+            while asked < 3000 && began.elapsed() < Duration::from_secs(20) {
+                let mut session = gate.connect();
+                let request = format!("GET {VERSION} HTTP/1.1\r\nHost: node1\r\n{client}{FORGED}\r\n");
+                session.send(request.repeat(20));
+                // Whether the connection stays open behind a refused login is another matter.
+                asked += std::iter::from_fn(|| session.try_reply(false)).take(20).count();
+            }
+            asked
+        };
+        let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+        eventually("all are accounted for", || failures(&gate.stderr(), "192.0.2.7").1 > count);
+        let (lines, told) = failures(&gate.stderr(), "192.0.2.7");
+        println!("{lines} lines for {count} failures in {seconds} s");
+        assert!(lines <= 5 + seconds + 3, "{lines} lines in {seconds} s");
+        assert!(told > count, "{told} of {count}: the failures are counted");
+    }
+}
+
+#[test]
+fn many_addresses_are_logged_one_after_the_other() {
+    let site = Site::pve();
+    let sets = ["listen.proxy_protocol=1", "real_ip.allow_from=127.0.0.1", "limits.login_failures=100"];
+    let gate = Nodegate::start_profile(&site, "spice", &sets);
+    let addresses: Vec<_> = (1..=150).map(|last| format!("192.0.2.{last}")).collect();
+    let began = Instant::now();
+    for address in &addresses {
+        let mut session = Session::plain(gate.local());
+        session.send(format!("PROXY TCP4 {address} 127.0.0.1 4660 3128\r\n"));
+        session.send("CONNECT x:1 HTTP/1.0\r\nHost: x:1\r\n\r\n");
+        assert_eq!(session.reply(false).status, 401);
+    }
+    let told = |address: &String| failures(&gate.stderr(), address).0 > 0;
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+    let at_once = addresses.iter().filter(|address| told(address)).count();
+    println!("{at_once} addresses within {seconds} s");
+    assert!(at_once <= 100 * (seconds + 1), "{at_once} in {seconds} s");
+    eventually("each address is in the log", || addresses.iter().all(told));
+}
