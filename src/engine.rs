@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::config::problem::{Origin, Problem};
 use crate::config::product::BackendHeaders;
 use crate::gate::Gate;
+use crate::gate::memory::CredentialMemory;
 use crate::handler::page::Pages;
 use crate::handler::page_title::PageTitle;
 use crate::handler::probe::{ProbePaths, Readiness};
@@ -78,6 +79,7 @@ pub struct Lasting {
     pub log: Arc<AccessLog>,
     pub tickets: Arc<TicketKeys>,
     pub counts: Arc<Counts>,
+    pub credentials: Arc<CredentialMemory>,
 }
 
 /// The profile's header names, parsed.
@@ -133,7 +135,10 @@ impl Engine {
         let rules = config.product.gate.clone();
         let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose();
         let shared_with = &config.settings.browser.origins;
-        let gate = gate.map(|gate| gate.map(|gate| gate.shared_with(shared_with))).map_err(&mut note).ok();
+        let gate = gate
+            .map(|gate| gate.map(|gate| gate.shared_with(shared_with).with_memory(&lasting.credentials)))
+            .map_err(&mut note)
+            .ok();
         let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
         let handlers = Handlers::new(&config, &mut note);
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();

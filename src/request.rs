@@ -5,6 +5,7 @@ mod client;
 mod complete;
 mod files;
 mod framing;
+mod guess;
 mod host;
 mod login;
 mod methods;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 pub use client::{Client, Who};
 use complete::{complete, refuse};
+use guess::Guess;
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 use patience::{answer_timeout, or_client_left};
 pub use trust::Trust;
@@ -35,6 +37,7 @@ use crate::handler::upload::{self, Upload};
 use crate::handler::{api, page_title, redirect, websocket};
 use crate::head;
 use crate::incoming::RequestBody;
+use crate::limits::failures::Source;
 use crate::process::{fault, log_context};
 use crate::response::body::Body;
 use crate::response::drain;
@@ -91,12 +94,13 @@ async fn answer_in_full(
         let asked = Asked {
             worker: &worker,
             client: &client,
-            class: class.as_deref(),
+            class: class.as_ref(),
             head: &head,
             real: named.unwrap_or(client.peer.address()),
             address: told.as_ref().unwrap_or(&client.address),
+            is_guess: false,
         };
-        answer(asked, &mut body, &mut record).await
+        answer(asked, &mut body, &mut record, started).await
     } else {
         head::check(&head, &engine.config.settings.limits)
             .and_then(|()| host::check(&client, engine, &head))
@@ -125,20 +129,23 @@ async fn answer_in_full(
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     worker: &'a Rc<Worker>,
-    client: &'a Client,
+    client: &'a Rc<Client>,
     /// what is served there, where that is not all
-    class: Option<&'a RouteClass>,
+    class: Option<&'a Arc<RouteClass>>,
     head: &'a Parts,
     /// who it comes from
     real: IpAddr,
     /// the same, as daemons are told it
     address: &'a HeaderValue,
+    /// its call goes on without its client
+    is_guess: bool,
 }
 
 async fn answer(
     asked: Asked<'_>,
     body: &mut Option<RequestBody>,
     record: &mut Record,
+    began: Instant,
 ) -> Result<Response<Body>, Refusal> {
     let Asked { worker, client, class, head, .. } = asked;
     let engine = &worker.engine;
@@ -167,15 +174,14 @@ async fn answer(
             if login::is_guess(engine, &head.method, path, &identity)
                 && let Some(address) = engine.counted(client.peer, record.client)
             {
-                let guess = login::Guess { asked: &asked, path, identity: &identity, address };
-                let call = async |body: &mut Option<RequestBody>| {
-                    run_api(&asked, &identity, route, path, body).await
-                };
-                return Box::pin(guess.judge(body, call)).await;
+                let guess = Guess::new(&asked, identity, route, path, address);
+                return Box::pin(guess.judge(body, began)).await;
             }
             let answer = run_api(&asked, &identity, route, path, body).await?;
-            if token::is_refused(answer.status()) {
-                login::doubt(&identity);
+            if token::is_refused(answer.status())
+                && let Some(known) = &identity.client
+            {
+                login::prove(engine, known, false);
             }
             Ok(answer)
         }
@@ -188,7 +194,7 @@ async fn answer(
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
                 .map_err(|error| Refusal::nodes(&error))?;
-            class::check_file(class, &route, path, query)?;
+            class::check_file(class.map(Arc::as_ref), &route, path, query)?;
             record.destination = route.destination();
             files::run(&asked, route, path, record).await
         }
@@ -202,9 +208,10 @@ fn pass(asked: &Asked<'_>, path: &ApiPath, record: &mut Record) -> Result<Identi
     check_api_method(&head.method)?;
     class::check_call(asked, path)?;
     let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
+    let counted = || engine.counted(client.peer, asked.real);
     let identity = gate
-        .pass(&head.method, path, &head.headers, SystemTime::now())
-        .map_err(|denial| login::denied(engine, denial, || engine.counted(client.peer, record.client)))?;
+        .pass(&head.method, path, &head.headers, || counted().map(Source::of), SystemTime::now())
+        .map_err(|denial| login::denied(engine, denial, counted))?;
     record.user = identity.user();
     if Sender::of(&identity) == Sender::User {
         client.trust.show();
@@ -228,10 +235,8 @@ async fn run_api(
     let privileged = matches!(route, Route::Daemon);
     let stands_in = privileged && page_title::differs(engine, &head.method, path);
     let timeout = answer_timeout(engine, &route, &head.method, path);
-    let is_counted = || engine.counted(client.peer, asked.real).is_some();
     let sender = Sender::of(identity);
-    let (clock, is_guess) =
-        (&client.clock, login::is_guess(engine, &head.method, path, identity) && is_counted());
+    let clock = (!asked.is_guess).then_some(&*client.clock);
     let call = |Sent { query, body }| api::Call {
         head,
         target: path.upstream_target(query.as_deref().or(head.uri.query())),
@@ -249,11 +254,11 @@ async fn run_api(
         Route::Node(name) | Route::Master(name) => {
             let upstream = worker.peer(&name, asked.real)?;
             let body = whole_body::read_for_daemon(asked, sender, body).await?;
-            or_client_left(clock, is_guess, api::call(engine, &upstream, call(body))).await
+            or_client_left(clock, api::call(engine, &upstream, call(body))).await
         }
         Route::Daemon | Route::Unprivileged => {
             let body = whole_body::read_for_daemon(asked, sender, body).await?;
-            or_client_left(clock, is_guess, api::call(engine, worker.local(&route), call(body))).await
+            or_client_left(clock, api::call(engine, worker.local(&route), call(body))).await
         }
         Route::UnknownNode(node) => {
             let nodes = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?;
@@ -267,14 +272,9 @@ async fn run_api(
             let body = whole_body::read_for_daemon(asked, sender, body).await?;
             let upstream = worker.local(&Route::Unprivileged);
             if websocket::handshake::is_asked_for(&head.headers) {
-                or_client_left(
-                    clock,
-                    is_guess,
-                    Box::pin(websocket::open(engine, upstream, client, call(body))),
-                )
-                .await
+                or_client_left(clock, Box::pin(websocket::open(engine, upstream, client, call(body)))).await
             } else {
-                or_client_left(clock, is_guess, api::call(engine, upstream, call(body))).await
+                or_client_left(clock, api::call(engine, upstream, call(body))).await
             }
         }
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {

@@ -44,7 +44,8 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     let tickets =
         met.as_mut().map(|met| TicketKeys::inherited(met.inheritance.take_tickets(), Instant::now()));
     let (log, tickets) = (Arc::new(log), Arc::new(tickets.unwrap_or_default()));
-    let lasting = Lasting { log: Arc::clone(&log), tickets, counts: Arc::default() };
+    let lasting =
+        Lasting { log: Arc::clone(&log), tickets, counts: Arc::default(), credentials: Arc::default() };
     let Loaded { engine, problems } = build(config, &lasting, met.as_ref())?;
     for problem in problems.iter().chain(&advice) {
         if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }

@@ -54,8 +54,8 @@ impl Known {
         self.ticket.is_none() && !self.proven.load(Ordering::Relaxed)
     }
 
-    /// What the daemon thinks of an API token.
-    pub fn prove(&self, good: bool) {
+    /// What the daemon thinks of an API token; for all clients by `Gate::prove`.
+    pub(super) fn set_proven(&self, good: bool) {
         self.proven.store(good, Ordering::Relaxed);
     }
 

@@ -4,6 +4,8 @@ pub mod credential;
 pub mod csrf;
 pub mod fetch_site;
 pub mod known;
+pub mod memory;
+pub mod page;
 pub mod ticket;
 mod ticket_files;
 mod writes;
@@ -18,9 +20,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::config::product;
 use crate::config::root::Root;
 use crate::config::settings::Origins;
+use crate::limits::failures::Source;
 use crate::pattern::Pattern;
-use crate::process::log_limit::{self, Topic};
-use crate::target::{ApiPath, query_value};
+use crate::target::ApiPath;
 use crate::upstream::nodes::NodeFile;
 use crate::verdict::login::{LoginCalls, Proof};
 use crate::watched_file::{FileError, WatchedFile};
@@ -28,6 +30,8 @@ pub use credential::joined;
 use credential::{Credential, Names, sensitive};
 use fetch_site::ForeignPage;
 use known::{Clients, Known, Ticket};
+use memory::CredentialMemory;
+pub use page::{Login, PageVisitor, TicketClient};
 use ticket::TicketError;
 use ticket_files::{Moment, TicketFiles};
 
@@ -48,6 +52,7 @@ pub struct Gate {
     nodes: Arc<NodeFile>,
     clients: Clients,
     logins: LoginCalls,
+    memory: Arc<CredentialMemory>,
 }
 
 /// Who asks: what is written to the log, and what is sent on.
@@ -65,13 +70,6 @@ impl Identity {
     }
 }
 
-/// Who looks at a page, and the token for what the page asks in turn.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Login {
-    pub user: String,
-    pub csrf_token: String,
-}
-
 /// Why a request does not pass. `Ticket` says to the log what the client is not told.
 #[derive(Debug, thiserror::Error)]
 pub enum Denial {
@@ -79,6 +77,10 @@ pub enum Denial {
     NoCredential,
     #[error("ticket refused: {0}")]
     Ticket(TicketError),
+    #[error("ticket refused again: {0}")]
+    SameTicket(TicketError),
+    #[error("ticket not verified: its client is over the limit of failed logins")]
+    Unverified,
     #[error("the API token has no valid form")]
     ApiToken,
     #[error("Permission denied - invalid csrf token")]
@@ -105,6 +107,7 @@ impl Gate {
         let clients = Clients::new();
         let shared_with = Origins::default();
         let logins = LoginCalls::new(&rules)?;
+        let memory = Arc::default();
         Ok(Self {
             rules,
             open,
@@ -116,6 +119,7 @@ impl Gate {
             nodes,
             clients,
             logins,
+            memory,
         })
     }
 
@@ -123,6 +127,12 @@ impl Gate {
     #[must_use]
     pub fn shared_with(self, origins: &Origins) -> Self {
         Self { shared_with: origins.clone(), ..self }
+    }
+
+    /// Remembers credentials beyond the life of this gate.
+    #[must_use]
+    pub fn with_memory(self, memory: &Arc<CredentialMemory>) -> Self {
+        Self { memory: Arc::clone(memory), ..self }
     }
 
     /// Whether the call needs no login: the exact decoded path, `/access/ticket/` is another one.
@@ -136,19 +146,20 @@ impl Gate {
         self.logins.proof(method, path).filter(|_| identity.client.is_none())
     }
 
-    /// Judges the one credential of the request.
+    /// Judges the one credential of the request. `by` is what its client is counted as.
     pub fn pass(
         &self,
         method: &Method,
         path: &ApiPath,
         headers: &HeaderMap,
+        by: impl FnOnce() -> Option<Source>,
         now: SystemTime,
     ) -> Result<Identity, Denial> {
         if self.is_open(method, path) {
             return Ok(Identity::default());
         }
         let known = self.clients.find(headers).filter(|known| self.is_still_good(known, now));
-        let client = known.map_or_else(|| self.judge(headers, now), Ok)?;
+        let client = known.map_or_else(|| self.judge(headers, by(), now), Ok)?;
         let csrf_token = match client.ticket {
             Some(_) => self.check_csrf(method, path, headers, &client.user, now)?,
             None => None,
@@ -170,7 +181,7 @@ impl Gate {
         self.tickets.get(ticket.kind).is_some_and(|files| files.is_still_good(&ticket.signed, self.at(now)))
     }
 
-    fn judge(&self, headers: &HeaderMap, now: SystemTime) -> Result<Arc<Known>, Denial> {
+    fn judge(&self, headers: &HeaderMap, by: Option<Source>, now: SystemTime) -> Result<Arc<Known>, Denial> {
         let names = Names { cookie: &self.rules.cookie, api_token: self.rules.api_token.as_deref() };
         let cookies = joined(headers, &COOKIE);
         let known = match credential::take(names, &cookies, &joined(headers, &AUTHORIZATION)) {
@@ -181,11 +192,15 @@ impl Gate {
                 }
                 let scheme = names.api_token.unwrap_or_default();
                 let value = sensitive(&format!("{scheme} {}", utf8_percent_encode(&token, COOKIE_VALUE)));
-                let header = (AUTHORIZATION, value.ok_or(Denial::ApiToken)?);
-                Known::new(credential::api_token_id(&token), header, None)
+                let value = value.ok_or(Denial::ApiToken)?;
+                let is_good = self.memory.has_good_token(value.as_bytes());
+                let known = Known::new(credential::api_token_id(&token), (AUTHORIZATION, value), None);
+                known.set_proven(is_good);
+                known
             }
             Some(Credential::Ticket(text)) => {
-                let (user, ticket) = self.user_of(&text, now)?;
+                let client = TicketClient { source: by, is_refused: false };
+                let (user, ticket) = self.verified(&text, client, || self.user_of(&text, now))?;
                 let value = format!("{}={}", names.cookie, utf8_percent_encode(&text, COOKIE_VALUE));
                 let value = sensitive(&value).ok_or(Denial::Ticket(TicketError::Form))?;
                 Known::new(&user, (COOKIE, value), Some(ticket))
@@ -199,51 +214,13 @@ impl Gate {
         Moment { rules: &self.rules, nodes: &self.nodes, now }
     }
 
-    /// Who a page is for: the user of a good ticket in the cookie or, where the request has no cookie at all, in the
-    /// link that was clicked; of a kind that `takes` says yes to. Refuses nobody: without a good ticket the page asks
-    /// for a login.
-    pub fn page_login(
-        &self,
-        headers: &HeaderMap,
-        query: &str,
-        now: SystemTime,
-        takes: impl Fn(Option<usize>) -> bool,
-    ) -> Option<Login> {
-        let judged = if headers.contains_key(COOKIE) {
-            let ticket = credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE))?;
-            self.user_of(&ticket, now).map(|(user, ticket)| (user, ticket.kind))
-        } else {
-            self.user_of_link(query, now)?
-        };
-        let (user, kind) = judged.map_err(|denial| tracing::debug!(%denial, "a page without login")).ok()?;
-        if !takes(Some(kind)) {
-            return None;
+    /// What the daemon thinks of an API token.
+    pub fn prove(&self, known: &Known, good: bool) {
+        if known.ticket.is_some() || known.is_unproven() != good {
+            return;
         }
-        let secret = self.csrf_secret.current().map_err(|error| {
-            log_limit::error(Topic::Fault, "csrf", &format_args!("no CSRF token: {error}"));
-        });
-        let secret = secret.ok()?;
-        let csrf_token = csrf::mint(&user, &secret.value, unix(now)).ok()?;
-        Some(Login { user, csrf_token })
-    }
-
-    fn user_of_link(&self, query: &str, now: SystemTime) -> Option<Result<(String, usize), Denial>> {
-        let (kind, files, ticket) = self.tickets.iter().enumerate().find_map(|(kind, files)| {
-            let ticket = query_value(query, files.kind.link.as_deref()?)?;
-            // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
-            Some((kind, files, ticket.replace(' ', "+")))
-        })?;
-        // Mail programs encode links that are encoded already.
-        let twice = percent_encoding::percent_decode_str(&ticket).decode_utf8_lossy().replace(' ', "+");
-        let verify = |ticket: &str| files.verify(ticket, self.at(now));
-        let verified = match verify(&ticket) {
-            Ok(Err(_)) if twice != ticket => verify(&twice),
-            verified => verified,
-        };
-        Some(match verified {
-            Ok(judged) => judged.map(|(user, _)| (user, kind)).map_err(Denial::Ticket),
-            Err(error) => Err(Denial::KeyFile(error)),
-        })
+        known.set_proven(good);
+        self.memory.judge_token(known.header.1.as_bytes(), good);
     }
 
     /// Where a refused login of this (raw) path is sent instead.

@@ -21,6 +21,11 @@ impl TicketKey {
     pub fn from_pem(pem: &[u8]) -> Result<Self, ErrorStack> {
         Ok(Self { public: PKey::public_key_from_pem(pem)?, version: openssl::sha::sha256(pem) })
     }
+
+    /// The same for the same key only.
+    pub fn version(&self) -> &[u8; 32] {
+        &self.version
+    }
 }
 
 /// A public key and the seconds since its file was written (not below 0).
@@ -62,6 +67,16 @@ pub enum TicketError {
     Signature,
     #[error("it is too old or from the future")]
     Age,
+}
+
+impl TicketError {
+    /// Whether somebody made the ticket up: one that is merely too old, or half a login, was given out by the product.
+    pub fn is_guess(self) -> bool {
+        match self {
+            Self::Form | Self::User | Self::Signature => true,
+            Self::Half | Self::Age => false,
+        }
+    }
 }
 
 /// The parts of a ticket before anything is believed.

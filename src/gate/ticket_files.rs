@@ -63,6 +63,18 @@ impl TicketFiles {
         matches!(judged, Ok(Ok(())))
     }
 
+    /// What tells the keys from those of another time. `None` where they cannot be read.
+    pub(super) fn add_key_versions(&self, versions: &mut Vec<u8>) -> Option<()> {
+        versions.extend(self.key.current().ok()?.value.version());
+        match self.old_key.as_ref().map(WatchedFile::current).transpose() {
+            Ok(Some(old)) => versions.extend(old.value.version()),
+            Ok(None) => (),
+            Err(error) if error.is_missing() => (),
+            Err(_) => return None,
+        }
+        Some(())
+    }
+
     fn have_changed(&self) -> bool {
         let key = self.key.has_changed();
         let old_key = self.old_key.as_ref().is_some_and(WatchedFile::has_changed);

@@ -1,4 +1,4 @@
-//! Failed logins by where they came from: who is kept waiting for how long, and who is not heard at all. Addresses and
+//! Failed logins by where they came from: how long answers are delayed, and which clients are refused. Addresses and
 //! times come in as values. Nothing is ever counted by user name: anybody could lock out anybody.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,8 +15,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(15);
 const WINDOW: Duration = Duration::from_mins(1);
 /// Sources that are remembered (about a megabyte); those that were seen least go first.
 const SOURCES: usize = 16_384;
-/// Requests that wait at the same time: of one source, and of all.
-const SEATS_OF_SOURCE: usize = 256;
+/// Requests that wait at the same time, of all clients.
 const SEATS: usize = 4096;
 
 /// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that a site is given.
@@ -36,7 +35,36 @@ impl Source {
             }
         }
     }
+
+    /// The client itself, and the /56 and the /48 of an IPv6 one, which are often given to a single site. The
+    /// addresses of an IPv4 /24 mostly belong to different customers, so they are not counted together.
+    fn levels(self) -> [Option<Self>; LEVELS.len()] {
+        match self {
+            Self::V4(_) => [Some(self), None, None],
+            Self::V6([a, b, c, d]) => {
+                [Some(self), Some(Self::V6([a, b, c, d & 0xff00])), Some(Self::V6([a, b, c, 0]))]
+            }
+        }
+    }
 }
+
+/// What a client, or one of the wider networks that hold it, may do.
+struct Level {
+    /// the limit of failures, as a multiple of the setting
+    factor: usize,
+    /// failures beyond this multiple do not count for the next wider network, so that no network alone locks out its
+    /// neighbours
+    share: usize,
+    /// requests that wait at the same time
+    seats: usize,
+}
+
+/// By client, /56 and /48.
+const LEVELS: [Level; 3] = [
+    Level { factor: 1, share: 1, seats: 256 },
+    Level { factor: 10, share: 5, seats: 512 },
+    Level { factor: 10, share: 10, seats: 1024 },
+];
 
 /// What becomes of an attempt that the daemon would judge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,69 +89,99 @@ struct Record {
 
 /// The failures of the last minute.
 pub struct Failures {
-    records: Cache<Source, Record>,
+    /// one for each level, so that a flood of clients displaces no network
+    records: [Cache<Source, Record>; LEVELS.len()],
     seated: usize,
 }
 
 impl Default for Failures {
     fn default() -> Self {
-        Self { records: Cache::new(SOURCES), seated: 0 }
+        Self { records: std::array::from_fn(|_| Cache::new(SOURCES)), seated: 0 }
     }
 }
 
 impl Failures {
     /// An attempt begins, unless `limit` others failed in the last minute.
     pub fn begin(&mut self, source: Source, limit: usize, now: Instant) -> Verdict {
-        self.update(source, now, |record| {
-            if record.failed >= limit {
-                return Verdict::Refused { retry_after: record.rest(now) };
-            }
-            if record.failed + record.running >= limit {
-                return Verdict::Wait;
-            }
+        if let Some(retry_after) = self.refused(source, limit, now) {
+            return Verdict::Refused { retry_after };
+        }
+        let mut is_full = false;
+        self.each(source, now, |level, record| {
+            is_full |= record.failed + record.running >= limit.saturating_mul(level.factor);
+            Next::Wider
+        });
+        if is_full {
+            return Verdict::Wait;
+        }
+        self.each(source, now, |_, record| {
             record.running += 1;
-            Verdict::Go
-        })
+            Next::Wider
+        });
+        Verdict::Go
     }
 
     /// An attempt has been judged, or was given up.
-    pub fn end(&mut self, source: Source, failed: bool, now: Instant) {
-        self.update(source, now, |record| {
+    pub fn end(&mut self, source: Source, now: Instant) {
+        self.each(source, now, |_, record| {
             record.running = record.running.saturating_sub(1);
-            record.failed += usize::from(failed);
+            Next::Wider
         });
     }
 
-    /// What was judged on the spot has failed.
-    pub fn failed(&mut self, source: Source, now: Instant) {
-        self.update(source, now, |record| record.failed += 1);
+    /// One more failure.
+    pub fn failed(&mut self, source: Source, limit: usize, now: Instant) {
+        self.each(source, now, |level, record| {
+            record.failed += 1;
+            if record.failed > limit.saturating_mul(level.share) { Next::Stop } else { Next::Wider }
+        });
     }
 
-    /// How long a source is not heard any more, if it is over the limit.
+    /// How long a source is refused, if it or a network that holds it is over the limit.
     pub fn refused(&mut self, source: Source, limit: usize, now: Instant) -> Option<Duration> {
-        self.update(source, now, |record| (record.failed >= limit).then(|| record.rest(now)))
+        let mut rest = None;
+        self.each(source, now, |level, record| {
+            if record.failed >= limit.saturating_mul(level.factor) {
+                rest = rest.max(Some(record.rest(now)));
+            }
+            Next::Wider
+        });
+        rest
     }
 
     /// What the answer to a failed attempt waits for, from the beginning of its request.
     pub fn delay(&mut self, source: Source, now: Instant) -> Duration {
-        let failed = self.update(source, now, |record| record.failed);
+        let mut failed = 0;
+        self.each(source, now, |_, record| {
+            failed = record.failed;
+            Next::Stop
+        });
         let steps = u32::try_from(failed).unwrap_or(u32::MAX) / STEP;
         FIRST_DELAY.saturating_mul(steps.saturating_add(1)).min(LONGEST_DELAY)
     }
 
-    /// Room for one more request that waits; whether there was some. `None` stands for those who are not counted.
+    /// Room for one more request that waits. `None` stands for clients that are not counted.
+    ///
+    /// # Errors
+    ///
+    /// Too many wait already.
     pub fn take_seat(&mut self, source: Option<Source>, now: Instant) -> Result<(), NoSeat> {
         if self.seated >= SEATS {
             return Err(NoSeat::ForAnybody);
         }
         if let Some(source) = source {
-            self.update(source, now, |record| {
-                if record.seated >= SEATS_OF_SOURCE {
-                    return Err(NoSeat::ForSource);
-                }
+            let mut is_full = false;
+            self.each(source, now, |level, record| {
+                is_full |= record.seated >= level.seats;
+                Next::Wider
+            });
+            if is_full {
+                return Err(NoSeat::ForSource);
+            }
+            self.each(source, now, |_, record| {
                 record.seated += 1;
-                Ok(())
-            })?;
+                Next::Wider
+            });
         }
         self.seated += 1;
         Ok(())
@@ -132,23 +190,38 @@ impl Failures {
     pub fn leave_seat(&mut self, source: Option<Source>, now: Instant) {
         self.seated = self.seated.saturating_sub(1);
         if let Some(source) = source {
-            self.update(source, now, |record| record.seated = record.seated.saturating_sub(1));
+            self.each(source, now, |_, record| {
+                record.seated = record.seated.saturating_sub(1);
+                Next::Wider
+            });
         }
     }
 
-    fn update<T>(&mut self, source: Source, now: Instant, change: impl FnOnce(&mut Record) -> T) -> T {
-        let fresh = Record { since: now, failed: 0, running: 0, seated: 0 };
-        let mut record = self.records.get(&source).copied().unwrap_or(fresh);
-        if now.saturating_duration_since(record.since) >= WINDOW {
-            record = Record { since: now, failed: 0, ..record };
-        } else if record.failed == 0 {
-            // The minute begins with the first failure.
-            record.since = now;
+    /// Changes the record of a client, then those of the wider networks as long as `change` says so.
+    fn each(&mut self, source: Source, now: Instant, mut change: impl FnMut(&Level, &mut Record) -> Next) {
+        for ((level, records), source) in LEVELS.iter().zip(&mut self.records).zip(source.levels()) {
+            let Some(source) = source else { return };
+            let fresh = Record { since: now, failed: 0, running: 0, seated: 0 };
+            let mut record = records.get(&source).copied().unwrap_or(fresh);
+            if now.saturating_duration_since(record.since) >= WINDOW {
+                record = Record { since: now, failed: 0, ..record };
+            } else if record.failed == 0 {
+                // The minute begins with the first failure.
+                record.since = now;
+            }
+            let next = change(level, &mut record);
+            records.insert(source, record);
+            if matches!(next, Next::Stop) {
+                return;
+            }
         }
-        let outcome = change(&mut record);
-        self.records.insert(source, record);
-        outcome
     }
+}
+
+/// Whether a change concerns the next wider network as well.
+enum Next {
+    Wider,
+    Stop,
 }
 
 impl Record {
@@ -187,7 +260,8 @@ mod tests {
         let (bad, other) = (source("192.0.2.1"), source("192.0.2.2"));
         for _ in 0..3 {
             assert_eq!(failures.begin(bad, 3, now), Verdict::Go);
-            failures.end(bad, true, now);
+            failures.failed(bad, 3, now);
+            failures.end(bad, now);
         }
         let later = now + Duration::from_secs(20);
         let rest = Duration::from_secs(40);
@@ -201,12 +275,12 @@ mod tests {
     fn a_good_login_neither_counts_nor_forgives() {
         let (mut failures, now) = (Failures::default(), Instant::now());
         let client = source("192.0.2.1");
-        failures.failed(client, now);
+        failures.failed(client, 2, now);
         for _ in 0..50 {
             assert_eq!(failures.begin(client, 2, now), Verdict::Go);
-            failures.end(client, false, now);
+            failures.end(client, now);
         }
-        failures.failed(client, now);
+        failures.failed(client, 2, now);
         assert!(failures.refused(client, 2, now).is_some());
     }
 
@@ -217,11 +291,13 @@ mod tests {
         assert_eq!(failures.begin(client, 2, now), Verdict::Go);
         assert_eq!(failures.begin(client, 2, now), Verdict::Go);
         assert_eq!(failures.begin(client, 2, now), Verdict::Wait);
-        failures.end(client, false, now);
+        failures.end(client, now);
         assert_eq!(failures.begin(client, 2, now), Verdict::Go);
-        failures.end(client, true, now);
+        failures.failed(client, 2, now);
+        failures.end(client, now);
         assert_eq!(failures.begin(client, 2, now), Verdict::Wait);
-        failures.end(client, true, now);
+        failures.failed(client, 2, now);
+        failures.end(client, now);
         assert!(matches!(failures.begin(client, 2, now), Verdict::Refused { .. }));
     }
 
@@ -231,7 +307,8 @@ mod tests {
         let client = source("192.0.2.1");
         assert_eq!(failures.begin(client, 1, now), Verdict::Go);
         assert_eq!(failures.begin(client, 1, now + WINDOW), Verdict::Wait);
-        failures.end(client, true, now + WINDOW);
+        failures.failed(client, 1, now + WINDOW);
+        failures.end(client, now + WINDOW);
         let retry_after = WINDOW;
         assert_eq!(failures.begin(client, 1, now + WINDOW), Verdict::Refused { retry_after });
     }
@@ -241,7 +318,7 @@ mod tests {
         let (mut failures, now) = (Failures::default(), Instant::now());
         let client = source("192.0.2.1");
         let mut after_next = || {
-            failures.failed(client, now);
+            failures.failed(client, 20, now);
             failures.delay(client, now).as_secs()
         };
         let seconds: Vec<_> = (0..30).map(|_| after_next()).collect();
@@ -254,11 +331,11 @@ mod tests {
     fn seats_are_bounded_and_come_back() {
         let (mut failures, now) = (Failures::default(), Instant::now());
         let client = Some(source("192.0.2.1"));
-        for _ in 0..SEATS_OF_SOURCE {
+        for _ in 0..LEVELS[0].seats {
             failures.take_seat(client, now).unwrap();
         }
         assert_eq!(failures.take_seat(client, now), Err(NoSeat::ForSource));
-        for _ in SEATS_OF_SOURCE..SEATS {
+        for _ in LEVELS[0].seats..SEATS {
             failures.take_seat(None, now).unwrap();
         }
         assert_eq!(failures.take_seat(None, now), Err(NoSeat::ForAnybody));
@@ -272,12 +349,66 @@ mod tests {
         let bad = source("192.0.2.1");
         for number in 0..200_000_u32 {
             let address = std::net::Ipv6Addr::from(u128::from(number) << 64);
-            failures.failed(Source::of(address.into()), now);
+            failures.failed(Source::of(address.into()), 20, now);
             if number % 1000 == 0 {
-                failures.failed(bad, now);
+                failures.failed(bad, 20, now);
             }
         }
-        assert!(failures.records.len() <= SOURCES);
+        assert!(failures.records.iter().all(|records| records.len() <= SOURCES));
         assert!(failures.refused(bad, 20, now).is_some());
+    }
+
+    /// A /64, of which there are 256 in each of the 256 /56 of the /48.
+    fn site(network: u8, site: u8) -> Source {
+        source(&format!("2001:db8:1:{network:02x}{site:02x}::1"))
+    }
+
+    #[test]
+    fn a_network_has_ten_times_the_limit() {
+        let now = Instant::now();
+        for wide in [|number| site(0, number), |number| site(number, 0)] {
+            let mut failures = Failures::default();
+            for number in 0..20 {
+                assert_eq!(failures.refused(wide(200), 2, now), None, "after {number}");
+                failures.failed(wide(number), 2, now);
+            }
+            assert_eq!(failures.begin(wide(200), 2, now), Verdict::Refused { retry_after: WINDOW });
+            assert_eq!(failures.refused(source("2001:db8:2::1"), 2, now), None);
+            assert_eq!(failures.begin(wide(200), 2, now + WINDOW), Verdict::Go);
+        }
+    }
+
+    #[test]
+    fn attempts_at_once_count_for_the_network() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for number in 0..20 {
+            assert_eq!(failures.begin(site(0, number), 2, now), Verdict::Go);
+        }
+        assert_eq!(failures.begin(site(0, 200), 2, now), Verdict::Wait);
+        failures.end(site(0, 0), now);
+        assert_eq!(failures.begin(site(0, 200), 2, now), Verdict::Go);
+    }
+
+    #[test]
+    fn one_network_locks_out_no_neighbour() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for _ in 0..1000 {
+            failures.failed(site(0, 0), 2, now);
+        }
+        assert_eq!(failures.refused(site(0, 1), 2, now), None, "one client beyond its own limit");
+        for number in 0..=255 {
+            failures.failed(site(0, number), 2, now);
+        }
+        assert!(failures.refused(site(0, 1), 2, now).is_some());
+        assert_eq!(failures.refused(site(1, 0), 2, now), None);
+    }
+
+    #[test]
+    fn a_network_may_not_take_every_seat() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let taken = (0..=255).flat_map(|network| (0..10).map(move |number| site(network, number)));
+        let seated = taken.filter(|client| failures.take_seat(Some(*client), now).is_ok()).count();
+        assert_eq!(seated, LEVELS[2].seats);
+        assert_eq!(failures.take_seat(Some(source("192.0.2.1")), now), Ok(()));
     }
 }

@@ -1,7 +1,7 @@
 //! Attempts to log in: counted for all workers together, kept waiting without holding a worker, and told to the log.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -25,16 +25,27 @@ pub struct Logins {
 }
 
 impl Logins {
-    /// An attempt that the daemon will judge. Where many come at once, some wait for the others.
-    pub async fn begin(&self, address: IpAddr, limit: usize) -> Result<Attempt<'_>, Excess> {
+    /// An attempt that the daemon will judge. Where many come at once, some wait for the others; `None` where `is_known`
+    /// finds in the meantime that there is nothing left to judge.
+    pub async fn begin(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limit: usize,
+        is_known: impl Fn() -> bool,
+    ) -> Result<Option<Attempt>, Excess> {
         let source = Source::of(address);
         let until = Instant::now() + QUEUE;
         let mut seat = None;
         loop {
             let judged = self.judged.notified();
+            if is_known() {
+                return Ok(None);
+            }
             let verdict = self.failures().begin(source, limit, std::time::Instant::now());
             match verdict {
-                Verdict::Go => return Ok(Attempt { logins: self, source, failed: true }),
+                Verdict::Go => {
+                    return Ok(Some(Attempt { logins: Arc::clone(self), source, limit, failed: true }));
+                }
                 Verdict::Refused { retry_after } => return Err(not_before(retry_after)),
                 Verdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source))?),
                 Verdict::Wait => (),
@@ -48,7 +59,7 @@ impl Logins {
         let (source, now) = (Source::of(address), std::time::Instant::now());
         let mut failures = self.failures();
         let refused = failures.refused(source, limit, now);
-        failures.failed(source, now);
+        failures.failed(source, limit, now);
         refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
     }
 
@@ -58,8 +69,8 @@ impl Logins {
         refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
     }
 
-    /// Keeps the answer to a failed attempt waiting, counted from the beginning of its request. Nobody is known of an
-    /// address that is not counted.
+    /// Delays the answer to a failed attempt, counted from the beginning of its request. Nothing is known of an address
+    /// that is not counted.
     pub async fn hold_back(&self, address: Option<IpAddr>, began: Instant) -> Result<(), Excess> {
         let source = address.map(Source::of);
         let _seat = self.seat(source)?;
@@ -73,6 +84,15 @@ impl Logins {
         let _seat = self.seat(source)?;
         sleep_until(began + self.delay(source).saturating_sub(FIRST_DELAY)).await;
         Ok(())
+    }
+
+    /// The same for an address that is refused, so that a client cannot ask again and again without a pause. What its
+    /// client is told is as of the end of the delay.
+    pub async fn hold_back_refused(&self, address: IpAddr, limit: usize, began: Instant) -> Excess {
+        match self.hold_back(Some(address), began).await {
+            Ok(()) => self.check(address, limit).err().unwrap_or(Excess::Failures { seconds: 1 }),
+            Err(excess) => excess,
+        }
     }
 
     fn delay(&self, source: Option<Source>) -> Duration {
@@ -96,23 +116,30 @@ fn not_before(retry_after: Duration) -> Excess {
     Excess::Failures { seconds: retry_after.as_secs() + 1 }
 }
 
-/// One login that is being judged. It counts as failed unless it is told otherwise: a client could leave before the verdict.
-pub struct Attempt<'l> {
-    logins: &'l Logins,
+/// One login that is being judged. It counts as failed unless it is told otherwise: its task may be cut off.
+pub struct Attempt {
+    logins: Arc<Logins>,
     source: Source,
+    limit: usize,
     failed: bool,
 }
 
-impl Attempt<'_> {
+impl Attempt {
     /// It was no failure: the login is good, or the daemon has not judged it.
     pub fn passed(mut self) {
         self.failed = false;
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        self.logins.failures().end(self.source, self.failed, std::time::Instant::now());
+        let now = std::time::Instant::now();
+        let mut failures = self.logins.failures();
+        if self.failed {
+            failures.failed(self.source, self.limit, now);
+        }
+        failures.end(self.source, now);
+        drop(failures);
         self.logins.judged.notify_waiters();
     }
 }
@@ -155,21 +182,39 @@ mod tests {
 
     #[test]
     fn an_attempt_waits_for_those_before_it() {
-        let logins = Logins::default();
+        let logins = Arc::new(Logins::default());
         run(async {
-            let first = logins.begin(CLIENT, 1).await.unwrap();
-            let (second, ()) = tokio::join!(logins.begin(CLIENT, 1), async { first.passed() });
+            let first = logins.begin(CLIENT, 1, || false).await.unwrap().unwrap();
+            let (second, ()) = tokio::join!(logins.begin(CLIENT, 1, || false), async { first.passed() });
             drop(second.unwrap());
-            assert!(matches!(logins.begin(CLIENT, 1).await, Err(Excess::Failures { seconds: 1..=61 })));
+            let third = logins.begin(CLIENT, 1, || false).await;
+            assert!(matches!(third, Err(Excess::Failures { seconds: 1..=61 })));
         });
     }
 
     #[test]
-    fn what_is_given_up_while_it_waits_gives_its_seat_back() {
-        let logins = Logins::default();
+    fn what_became_known_while_it_waited_is_no_attempt() {
+        let (logins, is_known) = (Arc::new(Logins::default()), std::cell::Cell::new(false));
         run(async {
-            let _first = logins.begin(CLIENT, 1).await.unwrap();
-            let waits = tokio::time::timeout(Duration::from_millis(20), logins.begin(CLIENT, 1)).await;
+            let first = logins.begin(CLIENT, 1, || false).await.unwrap().unwrap();
+            let others = std::iter::repeat_with(|| logins.begin(CLIENT, 1, || is_known.get()));
+            let others = futures_util::future::join_all(others.take(8));
+            let (others, ()) = tokio::join!(others, async {
+                is_known.set(true);
+                first.passed();
+            });
+            assert!(others.into_iter().all(|other| other.is_ok_and(|attempt| attempt.is_none())));
+        });
+        assert_eq!(logins.check(CLIENT, 1), Ok(()));
+    }
+
+    #[test]
+    fn what_is_given_up_while_it_waits_gives_its_seat_back() {
+        let logins = Arc::new(Logins::default());
+        run(async {
+            let _first = logins.begin(CLIENT, 1, || false).await.unwrap();
+            let second = logins.begin(CLIENT, 1, || false);
+            let waits = tokio::time::timeout(Duration::from_millis(20), second).await;
             assert!(waits.is_err());
         });
         for _ in 0..4096 {

@@ -22,7 +22,7 @@ use places::Places;
 /// All that is counted.
 #[derive(Default)]
 pub struct Counts {
-    pub logins: Logins,
+    pub logins: Arc<Logins>,
     pub connections: Arc<Places>,
     /// in flight, where they are counted by address
     pub requests: Arc<Places>,
@@ -90,9 +90,21 @@ impl Excess {
         }
     }
 
-    /// Whether nothing is served on that connection.
-    pub fn is_of_connection(self) -> bool {
-        matches!(self, Self::Connections | Self::ConnectionsOfAddress { .. })
+    /// Whether nothing more is served on that connection: where it may not be there at all, and after a login that is
+    /// refused without a look at it, which a client could try again without a pause.
+    pub fn ends_connection(self) -> bool {
+        match self {
+            Self::Failures { .. }
+            | Self::LoginsOfAddress
+            | Self::Waiting
+            | Self::Connections
+            | Self::ConnectionsOfAddress { .. } => true,
+            Self::RequestsOfAddress { .. }
+            | Self::Calls { .. }
+            | Self::Buffered
+            | Self::Uploads { .. }
+            | Self::Spool { .. } => false,
+        }
     }
 
     /// Seconds after which another try makes sense.

@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::futures::TaskLocalFuture;
 
 tokio::task_local! {
-    static CURRENT: Context;
+    static CURRENT: Rc<Context>;
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -86,8 +87,21 @@ impl Context {
 }
 
 /// Whatever `work` logs is about that request.
-pub fn within<F: Future>(context: Context, work: F) -> TaskLocalFuture<Context, F> {
-    CURRENT.scope(context, work)
+pub fn within<F: Future>(context: Context, work: F) -> TaskLocalFuture<Rc<Context>, F> {
+    CURRENT.scope(Rc::new(context), work)
+}
+
+/// `work` in a task of its own, for the request that the running task works for.
+pub async fn shared<F: Future>(context: Option<Rc<Context>>, work: F) -> F::Output {
+    match context {
+        Some(context) => CURRENT.scope(context, work).await,
+        None => work.await,
+    }
+}
+
+/// For `shared`.
+pub fn share() -> Option<Rc<Context>> {
+    CURRENT.try_with(Rc::clone).ok()
 }
 
 /// From now on it is known who asks.
@@ -113,7 +127,7 @@ pub fn is_answered() {
 
 /// The request being worked for, if one is.
 pub fn current<T>(work: impl FnOnce(&Context) -> T) -> Option<T> {
-    CURRENT.try_with(work).ok()
+    CURRENT.try_with(|context| work(context)).ok()
 }
 
 pub fn current_id() -> Option<RequestId> {

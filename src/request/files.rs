@@ -1,10 +1,9 @@
 //! Pages, files and probes.
 
-use std::time::SystemTime;
-
 use http::{Method, Response};
 
 use super::Asked;
+use super::login::page_login;
 use super::methods::FILE_METHODS;
 use crate::handler::page::Served;
 use crate::handler::page::worker::PageRequest;
@@ -23,7 +22,7 @@ pub(super) async fn run(
     path: &str,
     record: &mut Record,
 ) -> Result<Response<Body>, Refusal> {
-    let Asked { worker, class, head, .. } = *asked;
+    let Asked { worker, head, .. } = *asked;
     let engine = &worker.engine;
     let is_head = head.method == Method::HEAD;
     if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
@@ -46,9 +45,7 @@ pub(super) async fn run(
         }
         Route::Page => {
             let query = head.uri.query().unwrap_or_default();
-            let gate = engine.gate.as_ref();
-            let takes = |kind| class.is_none_or(|class| class.takes(kind));
-            let login = gate.and_then(|gate| gate.page_login(&head.headers, query, SystemTime::now(), takes));
+            let login = page_login(asked, query);
             record.user = login.as_ref().map(|login| login.user.as_str().into());
             let login = login.as_ref();
             let (cause, draft) = match engine.pages.serve(path, head, login).await {

@@ -156,7 +156,7 @@ impl Refusal {
 
     /// Whether the connection must not be used again: what follows on it cannot be trusted.
     fn closes(&self) -> bool {
-        let is_full = matches!(self, Self::Excess(excess) if excess.is_of_connection());
+        let is_full = matches!(self, Self::Excess(excess) if excess.ends_connection());
         is_full || self.status() == StatusCode::BAD_REQUEST
     }
 

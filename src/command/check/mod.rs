@@ -78,7 +78,8 @@ fn build(config: Config) -> (Config, Vec<ServedCertificate>, Vec<Problem>) {
             return (config, Vec::new(), vec![problem]);
         }
     };
-    let lasting = Lasting { log, tickets: Arc::default(), counts: Arc::default() };
+    let lasting =
+        Lasting { log, tickets: Arc::default(), counts: Arc::default(), credentials: Arc::default() };
     let (engine, mut problems) = Engine::build(config, &lasting);
     match engine {
         Ok(engine) => {

@@ -70,7 +70,7 @@ async fn held_back(engine: &Engine, peer: PeerIp, refusal: Refusal) -> Refusal {
     logins::tell(address, None, format_args!("{refusal}{cause}"));
     let held = match failed {
         Ok(()) => logins.hold_back_repeated(address, began).await,
-        Err(excess) => Err(excess),
+        Err(_) => Err(logins.hold_back_refused(address, limit, began).await),
     };
     held.map_or_else(Refusal::Excess, |()| refusal)
 }

@@ -49,6 +49,10 @@ pub(super) async fn check(
     }
     let answer = AnswerView { status: head.status, headers: &head.headers, body: Some(&body) };
     if is_granted(&answer, &object, &rules.privilege) {
+        if let (Some(gate), Some(known)) = (&engine.gate, &upload.identity.client) {
+            // The file may take long, but the verdict on an API token is here.
+            gate.prove(known, true);
+        }
         return Ok(());
     }
     Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into())

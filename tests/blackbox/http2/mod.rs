@@ -2,6 +2,7 @@
 
 mod attacks;
 mod clients;
+mod guesses;
 mod life;
 mod request_bodies;
 mod targets;

@@ -2,6 +2,8 @@
 
 mod crowd;
 mod fail2ban;
+mod forged;
+mod guesses;
 mod logins;
 mod sizes;
 mod slow_attacks;

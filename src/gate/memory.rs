@@ -1,0 +1,187 @@
+//! Credentials that were seen, remembered by a keyed hash: tickets that were good or refused, and API tokens that the
+//! daemon took. A refused ticket need not be verified or counted again, however often a browser sends it.
+
+use std::time::{Duration, Instant};
+
+use openssl::rand::rand_bytes;
+use openssl::sha::Sha256;
+use quick_cache::sync::Cache;
+
+use super::ticket::TicketError;
+use crate::limits::failures::Source;
+
+/// Entries of each kind, 16 bytes and little more each; those that were seen least go first. Only clients with good
+/// credentials add to the good ones.
+const ENTRIES: usize = 8192;
+/// A ticket from the future becomes good, and a setting may make an old one good again.
+const AGE_LIFE: Duration = Duration::from_secs(10);
+
+/// 128 bits of a SHA-256 whose first input is a key that no other process has.
+type Digest = [u8; 16];
+
+/// What credentials turned out to be. Outlives a reload.
+pub struct CredentialMemory {
+    /// without random bytes nothing is remembered
+    key: Option<[u8; 32]>,
+    good_tickets: Cache<Digest, ()>,
+    refused_tickets: Cache<Digest, RefusedTicket>,
+    good_tokens: Cache<Digest, ()>,
+}
+
+#[derive(Clone, Copy)]
+struct RefusedTicket {
+    error: TicketError,
+    at: Instant,
+}
+
+/// A ticket as a client shows it, with what decides on it.
+pub(super) struct Shown<'a> {
+    pub(super) ticket: &'a str,
+    /// `None` for a client that is not counted
+    pub(super) by: Option<Source>,
+    /// of every key that it may be signed with
+    pub(super) key_versions: &'a [u8],
+}
+
+impl Default for CredentialMemory {
+    fn default() -> Self {
+        let mut key = [0; 32];
+        let key = rand_bytes(&mut key).is_ok().then_some(key);
+        Self {
+            key,
+            good_tickets: Cache::new(ENTRIES),
+            refused_tickets: Cache::new(ENTRIES),
+            good_tokens: Cache::new(ENTRIES),
+        }
+    }
+}
+
+impl CredentialMemory {
+    /// Why the same ticket was refused when the same client showed it before, by the same keys.
+    pub(super) fn refusal(&self, shown: &Shown<'_>, now: Instant) -> Option<TicketError> {
+        let known = self.refused_tickets.get(&self.digest_of(shown)?)?;
+        let is_over = known.error == TicketError::Age && now.saturating_duration_since(known.at) >= AGE_LIFE;
+        (!is_over).then_some(known.error)
+    }
+
+    pub(super) fn refuse(&self, shown: &Shown<'_>, error: TicketError, now: Instant) {
+        if let Some(digest) = self.digest_of(shown) {
+            self.refused_tickets.insert(digest, RefusedTicket { error, at: now });
+        }
+    }
+
+    /// Whether the ticket was good before, whoever showed it; it may have become too old.
+    pub(super) fn was_good(&self, ticket: &str) -> bool {
+        self.digest(&[ticket.as_bytes()]).is_some_and(|digest| self.good_tickets.get(&digest).is_some())
+    }
+
+    pub(super) fn remember_good(&self, ticket: &str) {
+        if let Some(digest) = self.digest(&[ticket.as_bytes()]) {
+            self.good_tickets.insert(digest, ());
+        }
+    }
+
+    /// Whether the daemon took this API token the last time.
+    pub(super) fn has_good_token(&self, token: &[u8]) -> bool {
+        self.digest(&[token]).is_some_and(|digest| self.good_tokens.get(&digest).is_some())
+    }
+
+    pub(super) fn judge_token(&self, token: &[u8], good: bool) {
+        let Some(digest) = self.digest(&[token]) else { return };
+        if good {
+            self.good_tokens.insert(digest, ());
+        } else {
+            self.good_tokens.remove(&digest);
+        }
+    }
+
+    fn digest_of(&self, shown: &Shown<'_>) -> Option<Digest> {
+        let by = match shown.by {
+            None => [0; 9],
+            Some(Source::V4(address)) => {
+                let [a, b, c, d] = address.octets();
+                [4, a, b, c, d, 0, 0, 0, 0]
+            }
+            Some(Source::V6(segments)) => {
+                let mut by = [6; 9];
+                for (byte, value) in
+                    by.iter_mut().skip(1).zip(segments.iter().flat_map(|it| it.to_be_bytes()))
+                {
+                    *byte = value;
+                }
+                by
+            }
+        };
+        self.digest(&[&by, shown.key_versions, shown.ticket.as_bytes()])
+    }
+
+    /// Each part with its length before it.
+    fn digest(&self, parts: &[&[u8]]) -> Option<Digest> {
+        let mut hash = Sha256::new();
+        hash.update(&self.key?);
+        for part in parts {
+            hash.update(&u64::try_from(part.len()).ok()?.to_be_bytes());
+            hash.update(part);
+        }
+        hash.finish().first_chunk().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn client(text: &str) -> Source {
+        Source::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_refused_ticket_is_known_by_client_and_keys() {
+        let (memory, now) = (CredentialMemory::default(), Instant::now());
+        let shown = |ticket, by, key_versions| Shown { ticket, by, key_versions };
+        let first = shown("T:a", Some(client("192.0.2.1")), b"1");
+        assert_eq!(memory.refusal(&first, now), None);
+        memory.refuse(&first, TicketError::Signature, now);
+        let later = now + Duration::from_hours(1);
+        assert_eq!(memory.refusal(&first, later), Some(TicketError::Signature));
+        for other in [
+            shown("T:b", Some(client("192.0.2.1")), b"1"),
+            shown("T:a", Some(client("192.0.2.2")), b"1"),
+            shown("T:a", Some(client("2001:db8::1")), b"1"),
+            shown("T:a", None, b"1"),
+            shown("T:a", Some(client("192.0.2.1")), b"2"),
+            shown("1T:a", Some(client("192.0.2.1")), b""),
+        ] {
+            assert_eq!(memory.refusal(&other, now), None);
+        }
+        let elsewhere = CredentialMemory::default();
+        assert_ne!(memory.digest(&[b"x"]), elsewhere.digest(&[b"x"]), "each process has its own key");
+    }
+
+    #[test]
+    fn an_age_is_looked_at_again_soon() {
+        let (memory, now) = (CredentialMemory::default(), Instant::now());
+        let shown = Shown { ticket: "T:a", by: Some(client("2001:db8::1")), key_versions: b"1" };
+        memory.refuse(&shown, TicketError::Age, now);
+        assert_eq!(memory.refusal(&shown, now), Some(TicketError::Age));
+        assert_eq!(memory.refusal(&shown, now + AGE_LIFE), None);
+    }
+
+    #[test]
+    fn a_flood_of_refused_tickets_is_bounded() {
+        let (memory, now) = (CredentialMemory::default(), Instant::now());
+        memory.remember_good("T:good");
+        memory.judge_token(b"good", true);
+        for number in 0..3 * ENTRIES {
+            let ticket = number.to_string();
+            let shown = Shown { ticket: &ticket, by: Some(client("192.0.2.1")), key_versions: b"1" };
+            memory.refuse(&shown, TicketError::Signature, now);
+        }
+        assert!(memory.refused_tickets.len() <= ENTRIES);
+        assert!(memory.was_good("T:good") && !memory.was_good("T:other"), "nothing good was displaced");
+        assert!(memory.has_good_token(b"good") && !memory.has_good_token(b"other"));
+        memory.judge_token(b"good", false);
+        assert!(!memory.has_good_token(b"good"));
+    }
+}

@@ -1,0 +1,272 @@
+//! A call that guesses at a credential. Once it is sent, it runs in a task of its own and counts by the daemon's verdict,
+//! whatever its client does: a right password is answered at once and a wrong one late, so a client that leaves early
+//! must not free its place, and must not be taken for one that guessed wrong.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, Response};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::login::{proof, prove};
+use super::whole_body::{self, Sender};
+use super::{Asked, Client, run_api};
+use crate::gate::Identity;
+use crate::gate::known::Known;
+use crate::handler::upload::UploadError;
+use crate::incoming::RequestBody;
+use crate::limits::logins::{self, Attempt};
+use crate::process::log_context;
+use crate::response::body::Body;
+use crate::response::refusal::Refusal;
+use crate::route::Route;
+use crate::route_class::RouteClass;
+use crate::server::Worker;
+use crate::target::{ApiPath, query_value};
+use crate::verdict::{AnswerView, Verdict, token};
+
+/// A daemon takes 3 s to refuse a credential, and more when it or its directory service is busy. So long the verdict is
+/// waited for after the client has left; without one the guess counts as wrong.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A guess from an address that is counted, with all that its task needs.
+pub(super) struct Guess {
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    class: Option<Arc<RouteClass>>,
+    head: Parts,
+    real: IpAddr,
+    /// the same, as daemons are told it
+    told: HeaderValue,
+    identity: Identity,
+    route: Route,
+    path: ApiPath,
+    /// what it is counted for
+    counted: IpAddr,
+}
+
+/// What became of it.
+struct Judged {
+    answer: Result<Response<Body>, Refusal>,
+    /// what is left of it
+    body: Option<RequestBody>,
+    has_failed: bool,
+}
+
+impl Guess {
+    pub(super) fn new(
+        asked: &Asked<'_>,
+        identity: Identity,
+        route: Route,
+        path: &ApiPath,
+        counted: IpAddr,
+    ) -> Self {
+        Self {
+            worker: Rc::clone(asked.worker),
+            client: Rc::clone(asked.client),
+            class: asked.class.cloned(),
+            head: asked.head.clone(),
+            real: asked.real,
+            told: asked.address.clone(),
+            identity,
+            route,
+            path: path.clone(),
+            counted,
+        }
+    }
+
+    /// Lets the daemon judge, unless the address is over its limit. `began` is the beginning of the request.
+    pub(super) async fn judge(
+        self,
+        body: &mut Option<RequestBody>,
+        began: Instant,
+    ) -> Result<Response<Body>, Refusal> {
+        let (worker, counted) = (Rc::clone(&self.worker), self.counted);
+        // A place is not for a body that drips. An upload is judged before its body is read.
+        if !matches!(self.route, Route::Upload) {
+            whole_body::look_into(&self.asked(), Sender::of(&self.identity), body).await?;
+        }
+        let logins = &worker.engine.counts.logins;
+        let known = self.identity.client.clone();
+        let is_known = || known.as_ref().is_some_and(|known| !known.is_unproven());
+        let attempt = match logins.begin(counted, self.limit(), is_known).await {
+            Ok(attempt) => attempt,
+            Err(excess) => {
+                logins::tell(counted, self.user(body).await.as_deref(), excess);
+                return Err(excess.into());
+            }
+        };
+        let judged = self.run_in_task(attempt, body.take()).await?;
+        *body = judged.body;
+        let answer = judged.answer?;
+        if judged.has_failed {
+            logins.hold_back(Some(counted), began).await?;
+        }
+        Ok(answer)
+    }
+
+    /// The task belongs to the worker, which waits for it before it ends. With a client it ends by the timeouts of the call,
+    /// without one after `VERDICT_TIMEOUT` or when nodegate stops.
+    async fn run_in_task(
+        self,
+        attempt: Option<Attempt>,
+        body: Option<RequestBody>,
+    ) -> Result<Judged, Refusal> {
+        let (client, tasks) = (Rc::clone(&self.client), self.worker.tasks.clone());
+        let left = CancellationToken::new();
+        let _gone = left.clone().drop_guard();
+        let (sender, mut receiver) = oneshot::channel();
+        let context = log_context::share();
+        let has_left = left.clone();
+        tasks.spawn_local(log_context::shared(context, async move {
+            let judged = Box::pin(self.run(attempt, body, &has_left)).await;
+            let _ = sender.send(judged);
+        }));
+        let cut_off = |_| Refusal::Internal("the login was cut off".to_owned());
+        tokio::select! {
+            biased;
+            judged = &mut receiver => return judged.map_err(cut_off),
+            () = client.clock.client_left() => left.cancel(),
+        }
+        // The access log is to have the verdict.
+        receiver.await.map_err(cut_off)
+    }
+
+    async fn run(
+        self,
+        mut attempt: Option<Attempt>,
+        mut body: Option<RequestBody>,
+        left: &CancellationToken,
+    ) -> Judged {
+        let asked = self.asked();
+        let call = run_api(&asked, &self.identity, self.route.clone(), &self.path, &mut body);
+        let known = self.identity.client.as_deref();
+        let no_verdict = async {
+            left.cancelled().await;
+            let _ = timeout(VERDICT_TIMEOUT, self.worker.stop.cancelled()).await;
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = until_proven(call, known, &mut attempt) => answer,
+            () = no_verdict => Err(Refusal::ClientLeft),
+        };
+        let has_failed = self.has_failed(&answer);
+        if has_failed {
+            self.tell();
+        } else if let Some(attempt) = attempt.take() {
+            attempt.passed();
+        }
+        Judged { answer, body, has_failed }
+    }
+
+    fn has_failed(&self, answer: &Result<Response<Body>, Refusal>) -> bool {
+        let engine = &self.worker.engine;
+        let Some(known) = &self.identity.client else {
+            let proof = proof(engine, &self.head.method, &self.path, &self.identity);
+            let found = verdict(answer, |view| proof.map_or(Verdict::Unclear, |proof| proof.verdict(view)));
+            return found.is_some_and(|found| found != Verdict::Accepted);
+        };
+        match verdict(answer, token::verdict) {
+            Some(Verdict::Accepted) => {
+                prove(engine, known, true);
+                false
+            }
+            Some(Verdict::Refused) => {
+                prove(engine, known, false);
+                true
+            }
+            // Another call may have shown in the meantime that it is good.
+            Some(Verdict::Unclear) => known.is_unproven(),
+            None => false,
+        }
+    }
+
+    /// The daemon has named the proxy in its log, where it was not told the client.
+    fn tell(&self) {
+        let engine = &self.worker.engine;
+        if self.client.peer.address() != self.counted && engine.backend_headers.client.is_none() {
+            logins::tell(self.counted, self.identity.user().as_deref(), "refused by the daemon");
+        }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            worker: &self.worker,
+            client: &self.client,
+            class: self.class.as_ref(),
+            head: &self.head,
+            real: self.real,
+            address: &self.told,
+            is_guess: true,
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.worker.engine.config.settings.limits.login_failures
+    }
+
+    /// The user that the client names: nobody has judged that.
+    async fn user(&self, body: &mut Option<RequestBody>) -> Option<String> {
+        if let Some(user) = self.identity.user() {
+            return Some(user.to_string());
+        }
+        let bytes = whole_body::read(&self.asked(), Sender::of(&self.identity), body).await.ok()?;
+        let kind = self.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
+            let told: Value = serde_json::from_slice(&bytes).ok()?;
+            return told.get("username")?.as_str().map(str::to_owned);
+        }
+        query_value(std::str::from_utf8(&bytes).ok()?, "username").map(std::borrow::Cow::into_owned)
+    }
+}
+
+/// What came of a guess; `None` where no daemon has seen it. An answer that cannot be read, or never came, shows no success.
+fn verdict(
+    answer: &Result<Response<Body>, Refusal>,
+    read: impl FnOnce(&AnswerView<'_>) -> Verdict,
+) -> Option<Verdict> {
+    match answer {
+        Ok(answer) => {
+            let body = match answer.body() {
+                Body::Full(bytes) => Some(bytes.as_ref()),
+                Body::Streamed(_) => None,
+            };
+            Some(read(&AnswerView { status: answer.status(), headers: answer.headers(), body }))
+        }
+        Err(Refusal::Upstream(error)) => error.phase.is_asked().then_some(Verdict::Unclear),
+        // An upload asks with the same credential for the permission first.
+        Err(Refusal::InvalidTicket(_)) => Some(Verdict::Refused),
+        Err(Refusal::ClientLeft | Refusal::Upload(UploadError::PermissionsUnknown { .. })) => {
+            Some(Verdict::Unclear)
+        }
+        Err(_) => None,
+    }
+}
+
+/// The outcome of `call`. As soon as an API token is found to be good, by this call or another one, the place is free:
+/// an upload by it may take long.
+async fn until_proven<T>(
+    call: impl Future<Output = T>,
+    known: Option<&Known>,
+    attempt: &mut Option<Attempt>,
+) -> T {
+    let mut call = pin!(call);
+    poll_fn(|context| {
+        let polled = call.as_mut().poll(context);
+        let is_proven = polled.is_pending() && known.is_some_and(|known| !known.is_unproven());
+        if let Some(attempt) = attempt.take_if(|_| is_proven) {
+            attempt.passed();
+        }
+        polled
+    })
+    .await
+}

@@ -1,0 +1,102 @@
+//! Guesses at passwords on streams, and clients that do not wait for the verdict.
+
+use std::time::{Duration, Instant};
+
+use super::start;
+use super::wire::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Wire, request};
+use crate::support::nodegate::eventually;
+use crate::support::{Nodegate, Site};
+
+const LOGIN: &str = "/api2/json/access/ticket";
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+const CLIENT: &str = "192.0.2.7";
+const WRONG: &[u8] = b"username=root@pam&password=x";
+const RIGHT: &[u8] = b"username=root@pam&password=demo";
+
+fn behind_a_proxy(site: &Site, sets: &[&str]) -> Nodegate {
+    let proxied = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1"];
+    start(site, &[&proxied, sets].concat())
+}
+
+/// A login, without waiting for anything.
+fn send(wire: &mut Wire, stream: u32, path: &str, form: &[u8]) -> bool {
+    let length = form.len().to_string();
+    let headers = [("x-real-ip", CLIENT), ("content-length", length.as_str())];
+    let head = super::wire::frame(HEADERS, END_HEADERS, stream, &request("POST", path, &headers));
+    let body = super::wire::frame(DATA, END_STREAM, stream, form);
+    wire.try_send(&[head, body].concat()).is_ok()
+}
+
+fn log_in(gate: &Nodegate, form: &[u8]) -> u16 {
+    gate.request("POST", LOGIN, &format!("X-Real-IP: {CLIENT}\r\n"), form).status
+}
+
+/// A right password is answered at once and a wrong one late, so an attacker need not wait: reset, next.
+#[test]
+fn resets_gain_no_guesses() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=5"]);
+    let path = format!("{LOGIN}?standin-wait=3000");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(8) {
+        let mut wire = Wire::connect(&gate, &[]);
+        for stream in (1..40).step_by(2) {
+            if !send(&mut wire, stream, &path, WRONG) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            if wire.try_send(&super::wire::frame(RST_STREAM, 0, stream, &CANCEL)).is_err() {
+                break;
+            }
+        }
+    }
+    assert_eq!(site.daemon.requests().len(), 5, "guesses that the daemon has judged");
+    assert_eq!(log_in(&gate, RIGHT), 429);
+}
+
+/// By the end of the connection with and without a goodbye.
+#[test]
+fn a_right_password_whose_stream_ended_is_no_failure() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
+    let path = format!("{LOGIN}?standin-wait=12000");
+    let mut wire = Wire::connect(&gate, &[]);
+    assert!(send(&mut wire, 1, &path, RIGHT));
+    eventually("the daemon is asked", || site.daemon.requests().len() == 1);
+    wire.frame(GOAWAY, 0, 0, &[0; 8]);
+    drop(wire);
+    eventually("the daemon has answered", || site.daemon.open() == 0);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(log_in(&gate, RIGHT), 200);
+}
+
+#[test]
+fn bodies_that_drip_on_streams_take_no_place() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=3"]);
+    let mut wire = Wire::connect(&gate, &[]);
+    for stream in [1, 3, 5, 7, 9, 11] {
+        let headers = [("x-real-ip", CLIENT), ("content-length", "60")];
+        wire.frame(HEADERS, END_HEADERS, stream, &request("POST", LOGIN, &headers));
+        wire.frame(DATA, 0, stream, b"username=");
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(log_in(&gate, RIGHT), 200);
+    drop(wire);
+}
+
+#[test]
+fn a_refusal_is_late_and_says_goodbye() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
+    assert_eq!(log_in(&gate, WRONG), 401);
+    let mut wire = Wire::connect(&gate, &[]);
+    let began = Instant::now();
+    assert!(send(&mut wire, 1, LOGIN, RIGHT));
+    let mut seen = Vec::new();
+    while let Some(frame) = wire.next() {
+        seen.push(frame.kind);
+    }
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(seen.contains(&HEADERS) && seen.contains(&GOAWAY), "{seen:?}");
+}
