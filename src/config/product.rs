@@ -152,6 +152,9 @@ pub struct Upload {
     /// members of the daemon's answer, one of which is a text where it has taken the file; none: the status is enough
     #[serde(default)]
     pub shows: Vec<String>,
+    /// in which an answer can be read; none: all. An upload in another format is refused
+    #[serde(default)]
+    pub formats: Vec<String>,
     /// bytes of the spool's file system that stay free
     #[serde(default = "Upload::default_reserve")]
     pub reserve: u64,

@@ -294,17 +294,25 @@ fn when_the_daemon_does_not_take_the_file_it_is_removed() {
     let reply = to(&PATH.replace("local", "broken").replace("json", "extjs"));
     assert_eq!((reply.status, reply.json()["success"].as_i64()), (200, Some(0)));
     assert_eq!(spool_files(&site), 0);
+    let html = PATH.replace("local", "broken").replace("json", "htmljs");
+    let reply = to(&html);
+    assert!(reply.status == 200 && reply.text().contains("&quot;success&quot;:0"), "{}", reply.text());
+    assert_eq!(spool_files(&site), 0, "a refusal that is escaped for HTML");
+    for format in ["html", "png", "spiceconfig"] {
+        let (asked, reply) = (site.daemon.requests().len(), to(&PATH.replace("json", format)));
+        assert_eq!((reply.status, site.daemon.requests().len()), (501, asked), "{format}: {}", reply.text());
+    }
     assert_eq!(to(&(PATH.replace("local", "slow") + "?ms=5000")).status, 596);
     assert_eq!(spool_files(&site), 0);
     // What it has taken stays where it is.
-    for format in ["json", "extjs"] {
+    for format in ["json", "extjs", "htmljs"] {
         assert_eq!(to(&PATH.replace("local", "kept").replace("json", format)).status, 200);
     }
-    assert_eq!(spool_files(&site), 2);
+    assert_eq!(spool_files(&site), 3);
     let down = Nodegate::start(&site, &["backend.address=127.0.0.1:1"]);
     let reply = post(&down, PATH, &(site.cookie("root@pam") + &kind()), &body);
     assert_eq!(reply.status, 595, "{}", reply.text());
-    assert_eq!(spool_files(&site), 2);
+    assert_eq!(spool_files(&site), 3);
 }
 
 /// An upload of which the beginning has been sent, and is on disk.

@@ -56,6 +56,8 @@ pub enum UploadError {
     NotMultipart,
     #[error("the form {0}")]
     Form(String),
+    #[error("an upload is not answered in the format '{0}'")]
+    Format(String),
     #[error("parameter '{0}' is set by the server alone")]
     Reserved(String),
     #[error("Permission check failed ({path}, {privilege})")]
@@ -96,6 +98,7 @@ impl UploadError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotMultipart | Self::Form(_) | Self::Reserved(_) | Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Format(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::PermissionsUnknown { status, .. } => *status,
             // What was announced is refused before it is sent.
@@ -183,6 +186,10 @@ async fn prepare(
     announced: Option<u64>,
 ) -> Result<Prepared, Refusal> {
     let rules = &uploads.rules;
+    let format = upload.path.format();
+    if !rules.formats.is_empty() && !rules.formats.iter().any(|known| known == format) {
+        return Err(UploadError::Format(format.to_owned()).into());
+    }
     let content_type = upload.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let boundary = form::boundary(content_type)?;
     let fields = Fields::of_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;

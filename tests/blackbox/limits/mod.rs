@@ -1,5 +1,6 @@
 //! Too much of something: failed logins, bytes, time, connections.
 
+mod answers;
 mod crowd;
 mod fail2ban;
 mod forged;

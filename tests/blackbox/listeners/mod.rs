@@ -17,7 +17,7 @@ const PVE: &str = "/etc/nodegate/pve.toml";
 const VERSION: &str = "/api2/json/version";
 
 /// Serves with what the settings file says.
-fn start(site: &Site, settings: &str, sets: &[&str]) -> Nodegate {
+pub fn start(site: &Site, settings: &str, sets: &[&str]) -> Nodegate {
     site.write(&format!("/etc/nodegate/{}.toml", site.profile()), settings);
     Nodegate::start(site, sets)
 }

@@ -152,6 +152,11 @@ impl Answer {
         Self::ok(HTML, escaped(&String::from_utf8_lossy(&self.body)))
     }
 
+    /// Where a page sends its visitor to.
+    pub(crate) fn moved(location: &str) -> Self {
+        Self::bare(&Failure::new(301, "Moved")).with("Location", location)
+    }
+
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.extra.push((name.to_owned(), value.to_owned()));
         self
@@ -175,6 +180,19 @@ impl Answer {
         if method != "HEAD" {
             bytes.extend_from_slice(&self.body);
         }
+        Reply { steps: vec![Step::Write(bytes)], close: !keep_alive }
+    }
+
+    /// In two chunks.
+    pub(crate) fn into_chunks(self, keep_alive: bool) -> Reply {
+        let mut bytes = self.head(&Framing::Chunked, keep_alive);
+        let (first, second) = self.body.split_at(self.body.len() / 2);
+        for piece in [first, second].into_iter().filter(|piece| !piece.is_empty()) {
+            bytes.extend(
+                format!("{:x}\r\n", piece.len()).bytes().chain(piece.iter().copied()).chain(*b"\r\n"),
+            );
+        }
+        bytes.extend_from_slice(b"0\r\n\r\n");
         Reply { steps: vec![Step::Write(bytes)], close: !keep_alive }
     }
 
@@ -218,12 +236,19 @@ impl Answer {
     }
 }
 
+/// As Perl's `HTML::Entities` escapes.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
+    let entity = |character: char| match character {
+        '"' => "&quot;".to_owned(),
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        '\'' => "&#39;".to_owned(),
+        '\u{fc}' => "&uuml;".to_owned(),
+        plain if plain == '\n' || (' '..='~').contains(&plain) => plain.to_string(),
+        other => format!("&#x{:X};", u32::from(other)),
+    };
+    text.chars().map(entity).collect()
 }
 
 fn page(title: &str, text: &str) -> String {

@@ -33,6 +33,9 @@ pub(crate) struct Call<'a> {
 pub(crate) fn handle(shared: &Shared, request: &Recorded, keep_alive: bool) -> Handled {
     match prepared(&shared.config, request, keep_alive) {
         Ok((format, call)) => run(format, &call),
+        Err(failure) if failure.status == 401 && request.path().starts_with("/api2/html/") => {
+            Handled::Answer(Answer::moved("/api2/html/access/ticket"))
+        }
         Err(failure) => Handled::Answer(Answer::bare(&failure)),
     }
 }
@@ -119,6 +122,11 @@ fn run(format: Format, call: &Call) -> Handled {
         return handled;
     }
     let answer = match outcome(call) {
+        Ok(data)
+            if format == Format::Html && call.request.method == "POST" && call.path == "/access/ticket" =>
+        {
+            welcomed(call, &data)
+        }
         Ok(data) if format == Format::Html => Answer::html(&call.config.title, &data),
         Ok(data) => Answer::data(format, &data),
         Err(failure) => Answer::error(format, &failure),
@@ -131,6 +139,19 @@ fn outcome(call: &Call) -> Outcome {
     let segments: Vec<&str> = call.path.split('/').skip(1).collect();
     match (method, &segments[..]) {
         ("POST", ["access", "ticket"]) => login(call),
+        ("POST", ["access", "openid" | "oidc", "auth-url"]) => match call.params.value("realm") {
+            Some("sso") => Ok(json!("https://id.example/authorize?client_id=standin")),
+            _ => Err(Failure::new(500, "no such realm")),
+        },
+        ("POST", ["access", "openid" | "oidc", "login"]) => identified(call),
+        ("POST", ["quarantine", "sendlink"]) => match call.params.value("mail") {
+            Some(mail) if mail.ends_with("@example.com") => Ok(Value::Null),
+            _ => Err(Failure::new(500, "mail domain not in our relay domains")),
+        },
+        ("POST", ["access", "vncticket"]) => match call.params.value("vncticket") {
+            Some("good") => Ok(Value::Null),
+            _ => Err(Failure::new(401, "authentication failure")),
+        },
         ("GET", path) => read(call, path),
         ("POST", ["nodes", _, "storage", "broken", "upload"]) => {
             Err(Failure::new(500, "storage 'broken' is broken"))
@@ -180,6 +201,27 @@ fn login(call: &Call) -> Outcome {
     }
     data["ticket"] = json!(ticket);
     Ok(data)
+}
+
+/// By the code of an identity provider.
+fn identified(call: &Call) -> Outcome {
+    let config = call.config;
+    if call.params.value("code") != Some("good") {
+        return Err(Failure::new(401, "authentication failure"));
+    }
+    let user = "bob@sso";
+    let ticket = config.keys.ticket(config.product.ticket_prefix(), user, now());
+    Ok(
+        json!({"ticket": ticket, "username": user, "CSRFPreventionToken": config.keys.csrf(user, now()), "cap": {}}),
+    )
+}
+
+/// A page keeps its ticket in a cookie.
+fn welcomed(call: &Call, data: &Value) -> Answer {
+    let ticket = data["ticket"].as_str().unwrap_or_default();
+    let ticket = percent_encoding::utf8_percent_encode(ticket, percent_encoding::NON_ALPHANUMERIC);
+    let cookie = format!("{}AuthCookie={ticket}; path=/; secure;", call.config.product.ticket_prefix());
+    Answer::moved("/api2/html").with("Set-Cookie", &cookie)
 }
 
 /// The Mail Gateway takes a name that ends in no realm for one of its quarantine.

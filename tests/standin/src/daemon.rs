@@ -271,9 +271,10 @@ impl Shared {
         }
         let keep_alive = keep_alive && request.keeps_alive();
         // A call that takes its time.
-        let wait = Params::parse(request.query()).number("standin-wait", 0);
+        let params = Params::parse(request.query());
+        let wait = params.number("standin-wait", 0);
         sleep(Duration::from_millis(wait)).await;
-        let (answer, is_stream) = match api::handle(self, &request, keep_alive) {
+        let (mut answer, is_stream) = match api::handle(self, &request, keep_alive) {
             api::Handled::Script(reply) => return reply,
             api::Handled::Answer(answer) => (answer, false),
             api::Handled::Stream(answer) => (answer, true),
@@ -281,10 +282,16 @@ impl Shared {
         if answer.status == 401 {
             sleep(self.config.refusal_delay).await;
         }
+        // White space behind the answer changes nothing about it.
+        let padding = usize::try_from(params.number("standin-pad", 0)).unwrap_or_default();
+        answer.body.extend(std::iter::repeat_n(b' ', padding));
         let encodings = request.all("accept-encoding").join(",");
         let gzip = self.config.gzip && encodings.contains("gzip") && !answer.body.is_empty();
         let answer = if gzip { answer.gzipped().await } else { answer };
-        if is_stream {
+        if params.number("standin-chunked", 0) == 1 {
+            let keep_alive = keep_alive && answer.status < 400;
+            answer.into_chunks(keep_alive)
+        } else if is_stream {
             answer.into_stream(&request.method)
         } else {
             answer.into_reply(&request.method, keep_alive)
