@@ -24,6 +24,7 @@ pub mod process;
 pub mod proxy_protocol;
 pub mod real_ip;
 pub mod request;
+pub mod reserved_field;
 pub mod response;
 pub mod route;
 pub mod route_class;

@@ -232,6 +232,7 @@ async fn run_api(
 ) -> Result<Response<Body>, Refusal> {
     let Asked { worker, client, head, address, .. } = *asked;
     let engine = &worker.engine;
+    engine.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
     let privileged = matches!(route, Route::Daemon);
     let stands_in = privileged && page_title::differs(engine, &head.method, path);
     let timeout = answer_timeout(engine, &route, &head.method, path);

@@ -71,6 +71,9 @@ pub(super) async fn read_for_daemon(
 ) -> Result<Sent, Refusal> {
     let body = read(asked, sender, body).await?;
     let head = asked.head;
+    if let Some(uploads) = &asked.worker.engine.uploads {
+        uploads.check_body(head, &body)?;
+    }
     if head.method != Method::DELETE || body.is_empty() {
         return Ok(Sent { query: None, body });
     }

@@ -87,6 +87,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("http2/flood.rs", &["tokio", "hyper", "std::fs", "Instant", "SystemTime", "crate::"]),
     ("http2/head.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("verdict/", &["tokio", "hyper", "std::fs", "crate::handler", "crate::response", "crate::request"]),
+    ("reserved_field.rs", &["tokio", "hyper", "std::fs", "crate::handler", "crate::request"]),
     ("incoming.rs", &["tokio", "crate::"]),
     ("config/address.rs", &["tokio", "hyper", "std::fs"]),
     ("config/shell.rs", &["tokio", "hyper", "std::fs", "std::process"]),

@@ -56,6 +56,7 @@ mod secrets;
 mod settings;
 mod smuggling;
 mod spice;
+mod spool_field;
 mod status;
 mod stop;
 mod supply;

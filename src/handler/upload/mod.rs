@@ -34,6 +34,7 @@ use crate::gate::Identity;
 use crate::incoming::RequestBody;
 use crate::limits::Excess;
 use crate::limits::pace::Pace;
+use crate::reserved_field::ReservedField;
 use crate::response::body::{self, Body};
 use crate::response::drain;
 use crate::response::refusal::Refusal;
@@ -114,6 +115,7 @@ impl UploadError {
 /// What a profile says of uploads, ready to use.
 pub struct Uploads {
     rules: product::Upload,
+    reserved: ReservedField,
     /// in the answer of a daemon that has taken a file
     shows: ShownMembers,
     directory: Arc<Directory>,
@@ -129,7 +131,24 @@ impl Uploads {
         let directory = Arc::new(Directory::new(directory, prefix, bounds));
         let shows =
             ShownMembers::parse(&rules.shows).map_err(|what| format!("product.upload.shows: {what}"))?;
-        Ok(Self { rules, shows, directory })
+        let reserved = ReservedField::new(&rules.spool_field);
+        Ok(Self { rules, reserved, shows, directory })
+    }
+
+    /// Refuses a call whose query names a spool file.
+    pub fn check_query(&self, head: &Parts) -> Result<(), UploadError> {
+        let query = head.uri.query().unwrap_or_default();
+        self.check(self.reserved.is_in_form(query.as_bytes()))
+    }
+
+    /// The same of a body that goes to a daemon.
+    pub fn check_body(&self, head: &Parts, body: &[u8]) -> Result<(), UploadError> {
+        let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        self.check(self.reserved.is_in_body(kind, body))
+    }
+
+    fn check(&self, names_file: bool) -> Result<(), UploadError> {
+        if names_file { Err(UploadError::Reserved(self.reserved.name().to_owned())) } else { Ok(()) }
     }
 
     /// Why no upload would succeed now.
