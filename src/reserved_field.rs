@@ -46,7 +46,10 @@ impl ReservedField {
     }
 
     /// Whether an object has the member; daemons read no fields from what lies deeper. `None`: it is no object.
-    #[expect(clippy::zero_sized_map_values, reason = "serde reads the names of an object as the keys of a map")]
+    #[expect(
+        clippy::zero_sized_map_values,
+        reason = "serde reads the names of an object as the keys of a map"
+    )]
     fn in_json(&self, body: &[u8]) -> Option<bool> {
         let members: BTreeMap<String, IgnoredAny> = serde_json::from_slice(body).ok()?;
         Some(members.keys().any(|name| self.is_name(name.as_bytes())))

@@ -230,7 +230,8 @@ async fn pass_on_within(
         (Some(named), _) => named,
         (None, length) if bounds.take_whole(length) => {
             let whole = upstream.whole(&mut incoming, bounds.whole, started).await?;
-            let whole = match named_proxy(engine, place).filter(|_| plain) {
+            let proxy = named_proxy(engine, place).filter(|_| plain && head.status.is_success());
+            let whole = match proxy {
                 Some(proxy) => proxy.put(whole),
                 None => whole,
             };

@@ -11,6 +11,12 @@ const MAX_ENTITY: usize = 10;
 #[derive(Debug)]
 pub struct ApiAnswer(Map<String, Value>);
 
+impl From<Map<String, Value>> for ApiAnswer {
+    fn from(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
+}
+
 impl ApiAnswer {
     /// `None` for everything that is no such answer. One that is escaped for HTML always has `success`; a page that
     /// happens to read as JSON has not.

@@ -5,6 +5,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use openssl::sha::Sha256;
 use serde_json::Value;
 
+use crate::verdict::api_answer::ApiAnswer;
+
 /// Longer bodies are compared by length and digest, whatever they hold.
 const MAX_STRUCTURED_BYTES: usize = 16 << 20;
 /// Bytes of a digest that are shown.
@@ -23,6 +25,16 @@ pub(in crate::command) enum Content {
         /// the first bytes
         start: Vec<u8>,
     },
+}
+
+impl Content {
+    /// Whether an answer of HTTP's 200 is an error all the same.
+    pub(super) fn tells_of_failure(&self) -> bool {
+        match self {
+            Self::Json(Value::Object(members)) => ApiAnswer::from(members.clone()).failure().is_some(),
+            Self::Json(_) | Self::Html(_) | Self::Opaque { .. } => false,
+        }
+    }
 }
 
 /// What the head says of the body.

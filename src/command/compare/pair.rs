@@ -49,7 +49,7 @@ impl Pair {
         let refusals: Vec<_> =
             [("the original", &self.original, &answers.original), ("nodegate", &self.ours, &answers.ours)]
                 .into_iter()
-                .filter(|(_, _, answer)| answer.status != 200)
+                .filter(|(_, _, answer)| answer.status != 200 || answer.content.tells_of_failure())
                 .map(|(who, server, answer)| {
                     let told = answer.status_text();
                     format!(
