@@ -61,3 +61,20 @@ fn guesses_that_are_given_up_are_counted() {
 fn guesses_whose_connection_closes_are_counted() {
     judges_to_the_limit(Job::closing);
 }
+
+#[test]
+fn bodies_that_drip_lock_nobody_out() {
+    Place::visit(Product::Pmg, "", &[THREE], |place| {
+        place.everywhere(|way| {
+            let mut login = way.guess("json", 0);
+            login["length"] = 4000.into();
+            let mut job = way.job(vec![login; 2 * LIMIT]);
+            job.pause = 0.5;
+            let held = job.hold();
+            let reply = way.honest_login();
+            println!("{}: the honest login got {}", way.name(), reply.status);
+            assert_eq!(reply.status, 200, "{}: {}", way.name(), reply.text());
+            drop(held);
+        });
+    });
+}

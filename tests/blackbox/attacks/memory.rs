@@ -5,13 +5,13 @@ use nodegate_standin::Product;
 use serde_json::{Value, json};
 
 use super::place::{Listener, Place, Way};
-use super::stranger::{Answer, Protocol};
+use super::stranger::{Answer, Protocol, count, unfinished};
 
 /// Connections, or streams, of each stranger.
 const CALLS: usize = 24;
 
-/// Kilobytes that each of the calls may hold: TLS in a debug build, mostly.
-const KILOBYTES: u64 = 150;
+/// Kilobytes that each of the calls may hold: TLS in a debug build, mostly. A body that was kept would be 512 more.
+const KILOBYTES: u64 = 250;
 
 /// What each of so many requests makes the process hold, and the answers to them. An honest user is served beside them.
 fn held_for(place: &Place, way: &Way, request: &Value, count: usize) -> (u64, Vec<Answer>) {
@@ -23,6 +23,46 @@ fn held_for(place: &Place, way: &Way, request: &Value, count: usize) -> (u64, Ve
     let each = place.gate.kilobytes("VmRSS").saturating_sub(before) / u64::try_from(count).unwrap();
     println!("{}: {each} kB each", way.name());
     (each, held.release())
+}
+
+/// What a call without login may send is much less than what a user may.
+#[test]
+fn large_bodies_of_strangers_are_not_kept() {
+    let each_way = Place::visit_each_way("", &[], |place, way| {
+        held_for(place, way, &unfinished(way.guess("json", 0), 524_288, 524_000), CALLS)
+    });
+    for (each, answers) in each_way {
+        assert!(each < KILOBYTES, "{each} kB");
+        assert_eq!(count(&answers, 413), CALLS, "{answers:?}");
+    }
+}
+
+#[test]
+fn bodies_that_stop_are_given_up_soon() {
+    Place::visit(Product::Pmg, "", &["timeout.login_body=2"], |place| {
+        place.everywhere(|way| {
+            let answers = way.job(vec![unfinished(way.guess("json", 0), 16_000, 15_000); 4]).at_once();
+            assert_eq!(count(&answers, 408), 4, "{}: {answers:?}", way.name());
+            assert_eq!(way.judged(), 0, "{}", way.name());
+        });
+    });
+}
+
+/// All bodies together have a budget; beyond it, clients are told to come back.
+#[test]
+fn bodies_of_many_strangers_have_a_budget() {
+    let each_way = Place::visit_each_way("", &["limits.buffered=1048576"], |place, way| {
+        let held = way.job(vec![unfinished(way.guess("json", 0), 16_384, 16_000); CALLS]).hold();
+        let other = place.way(way.protocol, way.listener).honest_login();
+        (held.release(), other)
+    });
+    for (answers, other) in each_way {
+        assert_eq!(other.status, 200, "another address has room: {}", other.text());
+        let told = |answer: &&Answer| answer.status == Some(503) && answer.retry.is_some();
+        let refused = answers.iter().filter(told).count();
+        println!("{refused} of {CALLS} got 503");
+        assert!(refused >= CALLS / 2, "{answers:?}");
+    }
 }
 
 #[test]

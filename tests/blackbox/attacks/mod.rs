@@ -2,6 +2,7 @@
 //! listener for everything and on the one for the public.
 
 mod logins;
+mod logs;
 mod memory;
 mod place;
 mod stranger;

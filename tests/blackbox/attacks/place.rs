@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::stranger::{Job, Protocol, request};
 use crate::listening::namespace::Namespace;
-use crate::support::{Nodegate, Site, all_at_once};
+use crate::support::{Nodegate, Reply, Session, Site, all_at_once};
 
 const PUBLIC: &str =
     "[[listener]]\nname = \"public\"\naddress = \"192.0.2.1\"\nport = 0\nroutes = \"quarantine\"\n";
@@ -159,6 +159,19 @@ impl Way<'_> {
     /// Requests of this client that the daemon got.
     pub fn judged(&self) -> usize {
         self.place.judged(&self.client)
+    }
+
+    /// An honest request from the stranger's address, at the stranger's listener.
+    pub fn honest(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+        let mut session = Session::tls_behind(b"", &self.client, self.address()).unwrap();
+        session.request(method, path, headers, body.as_bytes())
+    }
+
+    /// An honest login from the stranger's address.
+    pub fn honest_login(&self) -> Reply {
+        let request = self.right("json");
+        let kind = format!("{}: {}\r\n", FORM.0, FORM.1);
+        self.honest("POST", request["path"].as_str().unwrap(), &kind, request["body"].as_str().unwrap())
     }
 
     pub fn name(&self) -> String {

@@ -127,6 +127,13 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -
     json!({ "method": method, "path": path, "headers": headers, "body": body })
 }
 
+/// Less of a body than announced, and nothing behind it.
+pub fn unfinished(mut request: Value, length: usize, sent: usize) -> Value {
+    request["length"] = length.into();
+    request["fill"] = sent.into();
+    request
+}
+
 /// How many answers have that status.
 pub fn count(answers: &[Answer], status: u16) -> usize {
     answers.iter().filter(|answer| answer.status == Some(status)).count()
