@@ -1,9 +1,10 @@
 //! Ways around the limit for failed logins.
 
-use nodegate_standin::Product;
+use nodegate_standin::{API_TOKEN, Product};
 
 use super::place::Place;
-use super::stranger::{Answer, Job, count};
+use super::stranger::{Answer, Job, count, request};
+use crate::support::nodegate::eventually;
 
 const LIMIT: usize = 3;
 const THREE: &str = "limits.login_failures=3";
@@ -75,6 +76,45 @@ fn bodies_that_drip_lock_nobody_out() {
             println!("{}: the honest login got {}", way.name(), reply.status);
             assert_eq!(reply.status, 200, "{}: {}", way.name(), reply.text());
             drop(held);
+        });
+    });
+}
+
+#[test]
+fn tokens_at_once_are_judged_to_the_limit() {
+    Place::visit(Product::Pve, "", &[THREE], |place| {
+        place.everywhere(|way| {
+            let token = |number: usize| {
+                let text = API_TOKEN.replace("5f0c", &format!("{number:04}"));
+                let headers = [("Authorization", format!("PVEAPIToken={text}"))];
+                let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+                request("GET", "/api2/json/version", &headers, "")
+            };
+            let answers = way.job((0..GUESSES).map(token).collect()).at_once();
+            println!("{}: {} of {GUESSES} judged", way.name(), way.judged());
+            assert_eq!(way.judged(), LIMIT, "{}: {answers:?}", way.name());
+            assert_eq!(count(&answers, 429), GUESSES - LIMIT, "{}: {answers:?}", way.name());
+        });
+    });
+}
+
+/// Each costs a verification, so guesses at pages count like guesses at calls.
+#[test]
+fn forged_tickets_at_pages_count() {
+    Place::visit(Product::Pmg, "", &[THREE], |place| {
+        place.everywhere(|way| {
+            let forged = |number: usize| {
+                let cookie = format!("PMGAuthCookie=PMG:root@pam:6A153A0F::Zm9yZ2Vk{number:04}");
+                request("GET", "/quarantine", &[("Cookie", &cookie)], "")
+            };
+            let answers = way.job((0..=LIMIT).map(forged).collect()).in_turn();
+            let mut status = 0;
+            eventually("the address has used up its guesses", || {
+                status = way.honest_login().status;
+                status == 429
+            });
+            assert_eq!(count(&answers, 200), LIMIT + 1, "{}: {answers:?}", way.name());
+            println!("{}: {} pages, then a login {status}", way.name(), answers.len());
         });
     });
 }

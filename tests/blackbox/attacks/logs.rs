@@ -7,7 +7,7 @@ use nodegate_standin::Product;
 use serde_json::Value;
 
 use super::place::{Listener, Place, Way};
-use super::stranger::request;
+use super::stranger::{Answer, count, request};
 use crate::support::nodegate::eventually;
 
 /// Every line names its client, so that fail2ban finds it; no line is much longer than `log.target`.
@@ -56,6 +56,22 @@ fn refusals_write_a_line_a_second() {
             let lines = log.lines().filter(|line| line.contains(" WARN ") && line.contains(&named)).count();
             println!("{}: {lines} warnings for {FORGED} refusals in {seconds} s", way.name());
             assert!((1..=FIRST + seconds).contains(&lines), "{}: {lines} in {seconds} s", way.name());
+        });
+    });
+}
+
+/// Behind the limit, a guess costs its client time and a connection.
+#[test]
+fn refusals_close_and_are_late() {
+    const FORGED: usize = 12;
+    Place::visit(Product::Pmg, "", &["limits.login_failures=3"], |place| {
+        place.everywhere(|way| {
+            way.job((0..5).map(|number| forged(way, number)).collect()).at_once();
+            let answers = way.job((5..FORGED).map(|number| forged(way, number)).collect()).at_once();
+            let refused = count(&answers, 429);
+            let is_good = |it: &Answer| it.status != Some(429) || it.closing && it.seconds.unwrap() > 2.9;
+            println!("{}: {refused} of {} refused", way.name(), answers.len());
+            assert!(refused > 0 && answers.iter().all(is_good), "{}: {answers:?}", way.name());
         });
     });
 }
