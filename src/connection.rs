@@ -34,6 +34,7 @@ use crate::http2::{self, Ended};
 use crate::incoming::RequestBody;
 use crate::limits::places::Place;
 use crate::process::memory;
+use crate::request::recheck::until_denied;
 use crate::request::{self, Client};
 use crate::server::{Arrived, WorkerThread};
 use crate::status::counters;
@@ -77,7 +78,10 @@ async fn begin(
             let until = Instant::now() + engine.config.settings.timeout.header;
             let opening = viewer::open(&worker, acceptor.as_ref(), &rules, (stream, until), peer);
             let (stream, until) = in_a_box(opening).await?;
-            in_a_box(tunnel::serve(worker, Caller { stream, early: Vec::new(), peer, excess, until })).await;
+            let client = Client::new(who, None, excess, &worker, rules).ok()?;
+            drop(worker);
+            let caller = Caller { stream, early: Vec::new(), client: &client, until };
+            in_a_box(tunnel::serve(&thread, caller)).await;
             return None;
         }
     };
@@ -108,7 +112,7 @@ async fn begin(
 
 /// The access list has changed, and admits this client no longer: the connection closes before its request is read.
 #[derive(Debug, thiserror::Error)]
-#[error("turned away by the ACL")]
+#[error("turned away: no longer admitted")]
 struct TurnedAway;
 
 /// How a stretch of requests ended that could not simply be closed.
@@ -126,7 +130,9 @@ async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<Cli
     match ended {
         Ended::Closed => (),
         Ended::NoRequest => log_without_request(&thread.worker().engine, client.peer, 408),
-        Ended::TurnedAway => turn_away(&thread.worker().engine, client.peer, &client.listener()),
+        Ended::TurnedAway(denied) => {
+            turn_away(&thread.worker().engine, client.peer, &client.listener(), denied);
+        }
     }
 }
 
@@ -167,7 +173,8 @@ where
                     Some(Left::Bridged(mut stream, early, console)) => {
                         stream.spare();
                         let ping = thread.worker().engine.config.settings.console_ping;
-                        break in_a_box(bridge::run(stream, early, console, ping, &thread.stop));
+                        let denied = until_denied(&thread, &client, console.listed.client);
+                        break in_a_box(bridge::run(stream, early, console, ping, (&thread.stop, denied)));
                     }
                 }
             };
@@ -215,12 +222,12 @@ where
         let length = request.body().size_hint().exact();
         asking.clock.understood(length);
         // An async block would hold the answer's future three times over.
-        if asking.is_admitted(&worker) {
+        if let Some(denied) = asking.denial(&worker) {
+            turn_away(&worker.engine, asking.peer, &asking.listener(), denied);
+            Either::Right(ready(Err(TurnedAway)))
+        } else {
             let request = request.map(RequestBody::Http1);
             Either::Left(request::handle(worker, Rc::clone(&asking), request).map(Ok))
-        } else {
-            turn_away(&worker.engine, asking.peer, &asking.listener());
-            Either::Right(ready(Err(TurnedAway)))
         }
     });
     let io = TokioIo::new(Clocked::http1(stream, early, Arc::clone(&client.clock)));

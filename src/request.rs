@@ -10,6 +10,7 @@ mod host;
 mod login;
 mod methods;
 mod patience;
+pub mod recheck;
 mod trust;
 mod whole_body;
 

@@ -101,6 +101,7 @@ pub const KEYS: &[Key] = &[
     key("limits.login_failures", None, Kind::Number(0, 1 << 20), "20"),
     key("console.ping", None, SECONDS_OR_OFF, "30"),
     key("console.origins", None, Kind::List, ""),
+    key("console.recheck", None, SECONDS_OR_OFF, "30"),
     key("headers.nosniff", None, Kind::Bool, "true"),
     key("headers.hsts", None, Kind::Number(0, 157_680_000), "0"),
     key("headers.frames", None, Kind::Text, ""),

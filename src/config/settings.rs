@@ -49,6 +49,8 @@ pub struct Settings {
     pub limits: Limits,
     /// seconds between two pings of a console; `None` sends none
     pub console_ping: Option<Duration>,
+    /// seconds between two checks whether the clients of consoles and tunnels are still admitted; `None` checks never
+    pub console_recheck: Option<Duration>,
     /// further origins whose pages may open consoles; empty: a console's own ticket is enough
     pub console_origins: Origins,
     pub browser: BrowserSettings,

@@ -12,6 +12,7 @@ use crate::limits::Excess;
 use crate::limits::places::Place;
 use crate::proxy_protocol;
 use crate::request::Who;
+use crate::request::recheck::Denied;
 use crate::response::access_log::Entry;
 use crate::server::Worker;
 use crate::status::counters;
@@ -37,7 +38,7 @@ pub(super) async fn enter(
     let engine = &worker.engine;
     let via = PeerIp::new(address.ip());
     if !rules.acl.admits(via) {
-        turn_away(engine, via, &rules.name);
+        turn_away(engine, via, &rules.name, Denied::AccessList);
         return None;
     }
     let mut place = find_place(engine, via)?;
@@ -45,7 +46,7 @@ pub(super) async fn enter(
     if rules.proxy_protocol {
         who.peer = in_a_box(named(worker, rules, &mut stream, via)).await?;
         if !who.is_admitted(rules, engine.config.settings.real_ip.judged) {
-            turn_away(engine, who.peer, &rules.name);
+            turn_away(engine, who.peer, &rules.name, Denied::AccessList);
             return None;
         }
         if who.peer != via {
@@ -97,10 +98,11 @@ async fn named(
     }
 }
 
-/// The access list of that listener denies it: its connection closes without a word.
-pub(super) fn turn_away(engine: &Engine, peer: PeerIp, listener: &str) {
-    tracing::debug!(peer = %peer.address(), "turned away by the ACL");
-    engine.note_refused_node(peer, listener, "the access list denies its address");
+/// A listener does not admit it: its connection closes without a word.
+pub(super) fn turn_away(engine: &Engine, peer: PeerIp, listener: &str, denied: Denied) {
+    let reason = denied.to_string();
+    tracing::debug!(peer = %peer.address(), listener, reason, "turned away");
+    engine.note_refused_node(peer, listener, &reason);
     refuse(engine, peer);
 }
 

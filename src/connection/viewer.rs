@@ -63,9 +63,8 @@ pub(super) async fn serve_if_one(
         Beginning::None => None,
         Beginning::Request(early) => Some((stream, early)),
         Beginning::Connect(early) => {
-            let (peer, excess) = (client.peer, client.excess());
-            let caller = Caller { stream: sealed(stream), early, peer, excess, until };
-            Box::pin(tunnel::serve(thread.worker(), caller)).await;
+            let caller = Caller { stream: sealed(stream), early, client: &client, until };
+            Box::pin(tunnel::serve(&thread, caller)).await;
             None
         }
     }

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Clocked, Expired};
 use crate::config::settings::Limits;
+use crate::request::recheck::Denied;
 use crate::request::{Client, Trust};
 use crate::server::WorkerThread;
 use crate::status::counters;
@@ -63,8 +64,8 @@ pub enum Ended {
     Closed,
     /// the client has kept us waiting for its first request
     NoRequest,
-    /// the access list admits it no longer
-    TurnedAway,
+    /// it is no longer admitted
+    TurnedAway(Denied),
 }
 
 type Served<S> = Connection<Watched<Clocked<S>>, Bytes>;
@@ -165,8 +166,8 @@ impl Open {
                         respond.send_reset(Reason::REFUSED_STREAM);
                     }
                     Some(Ok((request, respond))) => {
-                        if !self.begin(thread, request, respond) {
-                            return self.end(connection, Reason::NO_ERROR, Ended::TurnedAway).await;
+                        if let Some(denied) = self.begin(thread, request, respond) {
+                            return self.end(connection, Reason::NO_ERROR, Ended::TurnedAway(denied)).await;
                         }
                     }
                     Some(Err(error)) => {
@@ -183,16 +184,16 @@ impl Open {
         }
     }
 
-    /// Answers in a task of its own, unless the client may ask no longer.
+    /// Answers in a task of its own, unless the client may ask no longer: the reason.
     fn begin(
         &mut self,
         thread: &Rc<WorkerThread>,
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
-    ) -> bool {
+    ) -> Option<Denied> {
         let worker = thread.worker();
-        if !self.client.is_admitted(&worker) {
-            return false;
+        if let Some(denied) = self.client.denial(&worker) {
+            return Some(denied);
         }
         let busy = Busy::begin(&self.busy);
         let asking = Rc::new(self.client.for_stream(&worker, stream::PIECE));
@@ -200,7 +201,7 @@ impl Open {
             let _busy = busy;
             stream::serve(worker, asking, request, respond).await
         });
-        true
+        None
     }
 
     /// Says why, and closes.

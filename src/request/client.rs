@@ -8,11 +8,12 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
+use super::recheck::Denied;
 use super::trust::Trust;
 use crate::acl::PeerIp;
 use crate::clock::Clock;
-use crate::config::settings::ClientCertificates;
-use crate::engine::{Engine, ListenerRules};
+use crate::config::settings::{ClientCertificates, FIRST};
+use crate::engine::{Engine, ListenerRules, Speaks};
 use crate::handler::websocket::console::Console;
 use crate::limits::Excess;
 use crate::limits::failures::Source;
@@ -119,38 +120,48 @@ impl Client {
         }
     }
 
-    /// Whether it may still connect; judged once by each configuration.
-    pub fn is_admitted(&self, worker: &Worker) -> bool {
+    /// Why it may no longer connect, if that is so; the access list is asked once by each configuration.
+    pub fn denial(&self, worker: &Worker) -> Option<Denied> {
         let before = self.admitted.replace(worker.generation);
         if before == worker.generation {
-            return true;
+            return None;
         }
+        let engine = &worker.engine;
         let mut rules = self.rules.borrow_mut();
-        let next = worker.engine.listener(&rules.name).map(Arc::clone);
+        let next = engine.listener(&rules.name).map(Arc::clone);
         self.is_orphan.set(next.is_none());
-        let has_shown_enough = next.as_ref().is_none_or(|next| self.has_shown(&rules, next));
+        let has_shown = |next: &Arc<ListenerRules>| self.has_shown(&engine.speaks, &rules, next);
+        if next.as_ref().is_some_and(|next| !has_shown(next)) {
+            return Some(Denied::Listener);
+        }
         if let Some(next) = next {
             *rules = next;
         }
         let who = Who { peer: self.peer, via: self.via };
-        has_shown_enough && who.is_admitted(&rules, worker.engine.config.settings.real_ip.judged)
+        let judges_real = engine.config.settings.real_ip.judged;
+        // Where its listener is gone, the list that is left decides as well.
+        let general = engine.listener(FIRST).filter(|_| self.is_orphan.get());
+        let lists = [Some(&**rules), general.map(|general| &**general)];
+        let admits = |rules: &ListenerRules| who.is_admitted(rules, judges_real);
+        (!lists.into_iter().flatten().all(admits)).then_some(Denied::AccessList)
     }
 
     /// Whether it has connected as its listener asks of others `now`: with TLS, a certificate, a PROXY header.
-    fn has_shown(&self, before: &ListenerRules, now: &ListenerRules) -> bool {
-        let has_tls = self.tls.is_some() || !now.tls;
+    fn has_shown(&self, speaks: &Speaks, before: &ListenerRules, now: &ListenerRules) -> bool {
+        let needs_tls = now.tls && matches!(speaks, Speaks::Https(_));
+        let has_tls = self.tls.is_some() || !needs_tls;
         let is_known = now.clients.mode != ClientCertificates::Required || now.clients == before.clients;
         let is_named = before.proxy_protocol || !now.proxy_protocol;
         has_tls && is_known && is_named
     }
 
     /// Who a request comes from, where a listed proxy names somebody else than who has connected.
-    pub(super) fn named(&self, engine: &Engine, real: IpAddr) -> Option<IpAddr> {
+    pub fn named(&self, engine: &Engine, real: IpAddr) -> Option<IpAddr> {
         (real != self.peer.address() && engine.is_proxy(self.peer)).then_some(real)
     }
 
     /// Whether whom a proxy names may be served, where that is asked for.
-    pub(super) fn is_real_admitted(&self, engine: &Engine, named: Option<IpAddr>) -> bool {
+    pub fn is_real_admitted(&self, engine: &Engine, named: Option<IpAddr>) -> bool {
         let admits = |real| self.rules.borrow().acl.admits(PeerIp::new(real));
         !engine.config.settings.real_ip.judged || named.is_none_or(admits)
     }

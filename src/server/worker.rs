@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,17 +184,37 @@ pub(super) async fn work(engine: Arc<Engine>, ends: Ends, mut orders: Receiver<O
     let worker = thread.worker();
     worker.retiring.cancel();
     worker.tasks.close();
-    retire(&worker, limit).await;
-    stop(&worker).await;
+    drop(worker);
+    retire(&thread, &mut orders, limit).await;
+    stop(&thread.worker()).await;
 }
 
-/// Until the last connection has ended by itself, or for so long.
-async fn retire(worker: &Worker, limit: Duration) {
+/// Until the last connection has ended by itself, or for so long. The connections that are left go by newer
+/// configurations as well.
+async fn retire(thread: &WorkerThread, orders: &mut Receiver<Order>, limit: Duration) {
+    let tasks = thread.worker().tasks.clone();
+    let mut limit = pin!(sleep(limit));
+    loop {
+        tokio::select! {
+            biased;
+            () = thread.stop.cancelled() => return,
+            () = tasks.wait() => return,
+            () = &mut limit => return,
+            order = orders.recv() => match order {
+                Some(Order::Serve(engine)) => thread.serve(engine),
+                Some(Order::Ping(answer)) => {
+                    let _ = answer.send(());
+                }
+                Some(Order::Listen(_) | Order::Retire(_)) => (),
+                None => break,
+            },
+        }
+    }
     tokio::select! {
         biased;
-        () = worker.stop.cancelled() => (),
-        () = worker.tasks.wait() => (),
-        () = sleep(limit) => (),
+        () = thread.stop.cancelled() => (),
+        () = tasks.wait() => (),
+        () = limit => (),
     }
 }
 

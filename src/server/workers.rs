@@ -30,7 +30,7 @@ pub(super) struct Workers {
     /// where those at work take connections from
     listeners: Arc<[ListeningSocket]>,
     /// take no more connections, and end by themselves
-    retired: Vec<JoinHandle<()>>,
+    retired: Vec<Hand>,
     stop: CancellationToken,
     started: usize,
     /// every thread holds the one end, the other end hears of the last thread's end
@@ -67,6 +67,7 @@ impl Workers {
         for hand in &self.at_work {
             hand.tell(Order::Serve(Arc::clone(engine)));
         }
+        self.tell_retired(engine);
         let wanted = engine.config.settings.workers;
         let before = self.at_work.len();
         while self.at_work.len() < wanted {
@@ -99,9 +100,22 @@ impl Workers {
     fn retire(&mut self, hands: Vec<Hand>, limit: Duration) {
         for hand in hands {
             hand.tell(Order::Retire(limit));
-            self.retired.push(hand.thread);
+            self.retired.push(hand);
         }
-        self.retired.retain(|thread| !thread.is_finished());
+        self.forget_ended();
+    }
+
+    /// The connections of workers that take no more go by this configuration, too.
+    pub(super) fn tell_retired(&mut self, engine: &Arc<Engine>) {
+        self.forget_ended();
+        for hand in &self.retired {
+            // One that ends just now takes no orders.
+            let _ = hand.orders.try_send(Order::Serve(Arc::clone(engine)));
+        }
+    }
+
+    fn forget_ended(&mut self) {
+        self.retired.retain(|hand| !hand.thread.is_finished());
     }
 
     /// Somebody else takes the connections from now on: all end with their last one, or are cut off after so long.
@@ -146,8 +160,8 @@ impl Workers {
     /// Waits until every worker has ended; each bounds its own drain.
     pub(super) fn stop(self) {
         self.stop.cancel();
-        for thread in self.at_work.into_iter().map(|hand| hand.thread).chain(self.retired) {
-            let _ = thread.join();
+        for hand in self.at_work.into_iter().chain(self.retired) {
+            let _ = hand.thread.join();
         }
     }
 }

@@ -51,6 +51,7 @@ mod page;
 mod page_worker;
 mod privileges;
 mod real_client;
+mod recheck;
 mod reload;
 mod secrets;
 mod settings;

@@ -59,6 +59,7 @@ impl Settings {
             timeout: reader.timeouts(),
             limits: reader.limits(),
             console_ping: Some(reader.seconds("console.ping")).filter(|pause| !pause.is_zero()),
+            console_recheck: Some(reader.seconds("console.recheck")).filter(|pause| !pause.is_zero()),
             console_origins: reader.parsed("console.origins", Origins::parse_listed).unwrap_or_default(),
             browser: reader.browser(),
             monitoring: reader.monitoring(),

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::request::recheck::Denied;
 use crate::status::bridges::{Bridge, Kind};
 
 /// Between two looks at a tunnel that is nearly unused long enough.
@@ -59,13 +60,13 @@ pub(super) struct FarEnd {
     pub(super) early: Vec<u8>,
 }
 
-/// Bytes both ways until both ends are done, one fails, nothing has moved for `idle`, or nodegate stops.
+/// Bytes both ways until both ends are done, one fails, nothing has moved for `idle`, the client is `denied`, or nodegate
+/// stops.
 pub(super) async fn run(
     (client, early): (&mut End, &[u8]),
     server: &mut FarEnd,
-    peer: IpAddr,
-    idle: Option<Duration>,
-    stop: &CancellationToken,
+    (peer, idle): (IpAddr, Option<Duration>),
+    (stop, denied): (&CancellationToken, impl Future<Output = Denied>),
 ) {
     let name = std::mem::take(&mut server.name);
     let bridge = Bridge::new(Kind::Tunnel, peer, None, name).open();
@@ -74,6 +75,7 @@ pub(super) async fn run(
         biased;
         () = stop.cancelled() => Err(io::ErrorKind::Interrupted.into()),
         ended = relay(client, &mut server.stream, early, &server.early, meter) => ended,
+        _ = denied => Err(io::ErrorKind::PermissionDenied.into()),
         () = unused(meter, idle) => Err(io::ErrorKind::TimedOut.into()),
     };
     let error = ended.err().map(|error| error.to_string());

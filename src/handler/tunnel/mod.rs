@@ -7,7 +7,6 @@ mod refusal;
 mod rules;
 
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
 use nodegate_spice::head::read_head;
@@ -22,11 +21,12 @@ pub use self::rules::TunnelRules;
 use crate::acl::PeerIp;
 use crate::clock::recent;
 use crate::engine::Engine;
-use crate::limits::Excess;
 use crate::process::log_limit::{self, Topic};
 use crate::process::log_text::shortened;
+use crate::request::Client;
+use crate::request::recheck::until_denied;
 use crate::response::access_log::Entry;
-use crate::server::Worker;
+use crate::server::WorkerThread;
 use crate::status::counters::{self, Answered};
 use crate::status::labels::Destination;
 
@@ -34,31 +34,32 @@ use crate::status::labels::Destination;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A connection on which a tunnel may be asked for.
-pub struct Caller {
+pub struct Caller<'a> {
     pub stream: End,
     /// what was read of it before
     pub early: Vec<u8>,
-    pub peer: PeerIp,
-    /// why it is only told that it gets none
-    pub excess: Option<Excess>,
+    pub client: &'a Client,
     /// when its head has to be there
     pub until: Instant,
 }
 
-/// Serves one connection: head, ticket, far end, then bytes both ways until both ends are done, or nodegate stops.
-pub async fn serve(worker: Rc<Worker>, mut caller: Caller) {
-    let stop = worker.stop.clone();
+/// Serves one connection: head, ticket, far end, then bytes both ways until both ends are done, the client is no longer
+/// admitted, or nodegate stops.
+pub async fn serve(thread: &WorkerThread, mut caller: Caller<'_>) {
+    let worker = thread.worker();
     let idle = worker.engine.config.settings.timeout.tunnel;
-    let opened = stop.run_until_cancelled(open(&worker.engine, &mut caller)).await.flatten();
+    let opened = thread.stop.run_until_cancelled(open(&worker.engine, &mut caller)).await.flatten();
     drop(worker); // a tunnel may outlive many configurations
     if let Some((mut server, early)) = opened {
+        let peer = caller.client.peer.address();
+        let denied = until_denied(thread, caller.client, peer);
         let client = (&mut caller.stream, early.as_slice());
-        end::run(client, &mut server, caller.peer.address(), idle, &stop).await;
+        end::run(client, &mut server, (peer, idle), (&thread.stop, denied)).await;
     }
 }
 
 /// The far end, once the client has been told that it is there, and what the client has sent it already.
-async fn open(engine: &Engine, caller: &mut Caller) -> Option<(FarEnd, Vec<u8>)> {
+async fn open(engine: &Engine, caller: &mut Caller<'_>) -> Option<(FarEnd, Vec<u8>)> {
     let rules = engine.tunnels.as_deref()?;
     let head = match timeout_at(caller.until, head_of(caller, rules)).await {
         Ok(Ok(head)) => head,
@@ -69,13 +70,13 @@ async fn open(engine: &Engine, caller: &mut Caller) -> Option<(FarEnd, Vec<u8>)>
     recent::refresh();
     let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
     let version = head.minor_version;
-    let far_end = match caller.excess {
+    let far_end = match caller.client.excess() {
         Some(excess) => Err(Refusal::Excess(excess)),
-        None => far_end::reach(engine, rules, &head, caller.peer).await,
+        None => far_end::reach(engine, rules, &head, caller.client.peer).await,
     };
     match far_end {
         Ok(server) => {
-            log(engine, caller.peer, &line, 200, None);
+            log(engine, caller.client.peer, &line, 200, None);
             let welcome = format!("HTTP/1.{version} 200 OK\r\n\r\n");
             caller.stream.write_all(welcome.as_bytes()).await.ok()?;
             caller.stream.flush().await.ok()?;
@@ -86,7 +87,7 @@ async fn open(engine: &Engine, caller: &mut Caller) -> Option<(FarEnd, Vec<u8>)>
 }
 
 /// What was read before goes first.
-async fn head_of(caller: &mut Caller, rules: &TunnelRules) -> Result<ConnectHead, HeadError> {
+async fn head_of(caller: &mut Caller<'_>, rules: &TunnelRules) -> Result<ConnectHead, HeadError> {
     let mut before = caller.early.as_slice();
     let mut reader = (&mut before).chain(&mut caller.stream);
     let mut head = read_head(&mut reader, &rules.limits, &rules.names).await?;
@@ -97,7 +98,7 @@ async fn head_of(caller: &mut Caller, rules: &TunnelRules) -> Result<ConnectHead
 /// Says no; there is no tunnel.
 async fn refuse<T>(
     engine: &Engine,
-    caller: &mut Caller,
+    caller: &mut Caller<'_>,
     line: &str,
     version: u8,
     refusal: Refusal,
@@ -108,14 +109,15 @@ async fn refuse<T>(
     if let Refusal::Excess(excess) = refusal {
         counters::limited(excess.limit());
     }
-    let Caller { stream, peer, .. } = caller;
+    let Caller { stream, client, .. } = caller;
+    let peer = client.peer;
     let address = peer.address();
-    if !(refusal.is_failed_login() && engine.counted(*peer, address).is_some()) {
+    if !(refusal.is_failed_login() && engine.counted(peer, address).is_some()) {
         let message = format!("tunnel refused to {address} with {status}: {refusal}{cause}");
         let message = shortened(&message, 2 * log_limit::MAX_CLIENT_TEXT_BYTES);
         log_limit::warn(Topic::Tunnel, &log_limit::site(address).to_string(), &message);
     }
-    log(engine, *peer, line, status, u64::try_from(refusal.to_string().len()).ok());
+    log(engine, peer, line, status, u64::try_from(refusal.to_string().len()).ok());
     let _ = timeout(LAST_WORDS, async {
         stream.write_all(&refusal.answer(version)).await?;
         stream.shutdown().await?;

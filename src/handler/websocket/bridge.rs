@@ -17,6 +17,7 @@ use super::decoder::{End, Found};
 use super::ends::{Inbox, Outbox};
 use super::frame::{Control, Fault, Opcode};
 use super::pulse::{Due, Pulse};
+use crate::request::recheck::Denied;
 
 /// For a close frame to go out and to be answered.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -26,6 +27,7 @@ const LAST_WORDS_ON_STOP: Duration = Duration::from_millis(900);
 /// Why a bridge ends.
 enum Ending {
     Stopped,
+    Denied(Denied),
     ClientClosed(Option<u16>),
     ClientGone,
     ClientSilent,
@@ -43,6 +45,7 @@ impl Ending {
             Self::ClientClosed(Some(code)) => Control::close(*code, ""),
             Self::ConsoleEnded => Control::close(1000, ""),
             Self::Stopped => Control::close(1001, "the proxy stops"),
+            Self::Denied(_) => Control::close(1001, "this client is no longer admitted"),
             Self::Fault(fault) => Control::close(fault.code(), &fault.to_string()),
             Self::ClientSilent => Control::close(1011, "no answer to a ping"),
             Self::ConsoleFailed(_) => Control::close(1011, "the console failed"),
@@ -51,7 +54,7 @@ impl Ending {
 
     /// Whether the client's own close frame is still to come, and could be understood.
     fn awaits_answer(&self) -> bool {
-        matches!(self, Self::ConsoleEnded | Self::ConsoleFailed(_) | Self::Stopped)
+        matches!(self, Self::ConsoleEnded | Self::ConsoleFailed(_) | Self::Stopped | Self::Denied(_))
     }
 }
 
@@ -59,6 +62,7 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped => f.write_str("stopped"),
+            Self::Denied(denied) => write!(f, "the client is no longer admitted: {denied}"),
             Self::ClientClosed(code) => write!(f, "closed by the client, code {code:?}"),
             Self::ClientGone => f.write_str("the client is gone"),
             Self::ClientSilent => f.write_str("the client answers no ping, or takes nothing"),
@@ -69,23 +73,29 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Runs until one end is done or `stop` is. `early` was read before the handshake was over.
+/// Runs until one end is done, `stop` is, or the client is denied. `early` was read before the handshake was over.
 pub async fn run<S>(
     client: S,
     early: Bytes,
     console: Console,
     ping: Option<Duration>,
-    stop: &CancellationToken,
+    (stop, denied): (&CancellationToken, impl Future<Output = Denied>),
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let over = async {
+        tokio::select! {
+            () = stop.cancelled() => Ending::Stopped,
+            denied = denied => Ending::Denied(denied),
+        }
+    };
     let (source, sink) = split(client);
     let meter = &console.listed.meter;
     let mut client = (Inbox::new(source, meter), Outbox::new(sink, meter));
     let pulse = Pulse::new(ping);
     let ending = match console.stream {
-        ConsoleStream::Tcp(stream) => between(&mut client, early, split(stream), &pulse, stop).await,
-        ConsoleStream::Unix(stream) => between(&mut client, early, split(stream), &pulse, stop).await,
+        ConsoleStream::Tcp(stream) => between(&mut client, early, split(stream), &pulse, over).await,
+        ConsoleStream::Unix(stream) => between(&mut client, early, split(stream), &pulse, over).await,
     };
     tracing::debug!(%ending, "console closed");
     let patience = if matches!(ending, Ending::Stopped) { LAST_WORDS_ON_STOP } else { LAST_WORDS };
@@ -99,7 +109,7 @@ async fn between<S, C>(
     early: Bytes,
     (mut from_console, mut to_console): (ReadHalf<C>, WriteHalf<C>),
     pulse: &Pulse,
-    stop: &CancellationToken,
+    over: impl Future<Output = Ending>,
 ) -> Ending
 where
     S: AsyncRead + AsyncWrite,
@@ -108,7 +118,7 @@ where
     let (inbox, outbox) = client;
     // In no fixed order: with one, a flood in one direction would use up the task's turn each time.
     let ending = tokio::select! {
-        () = stop.cancelled() => Ending::Stopped,
+        ending = over => ending,
         ending = up(inbox, early, &mut to_console, pulse) => ending,
         ending = down(&mut from_console, outbox, pulse) => ending,
         () = pulse.watch() => Ending::ClientSilent,

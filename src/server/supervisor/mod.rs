@@ -240,6 +240,10 @@ impl Supervisor {
     /// In a thread of its own; one that hangs is not joined by another.
     fn look_at_certificates(&mut self) {
         self.control.serves(&self.running.engine, &self.listening.sockets);
+        self.look_at_certificate_files();
+    }
+
+    fn look_at_certificate_files(&mut self) {
         if self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) {
             return;
         }

@@ -14,6 +14,7 @@ use crate::server::door::{HowToReload, Reloaded, Summary};
 use crate::server::loading::{Loading, Next, Wanted};
 use crate::server::source::Loaded;
 use crate::server::succession::{Successor, Told};
+use crate::server::timers::Due;
 
 /// Within which a successor that has been left to can be asked; one of an older version does not tell.
 const CAN_BE_ASKED: Duration = Duration::from_secs(3);
@@ -155,20 +156,59 @@ impl Supervisor {
         // Until then somebody who asks is to find one of the two.
         let (mut serves, until) = (false, Instant::now() + CAN_BE_ASKED);
         let mut every_second = interval(Duration::from_secs(1));
+        let mut loading = Some(self.load_for_the_rest());
         loop {
             tokio::select! {
                 biased;
                 _ = self.signals.terminate.recv() => return Ok(true),
                 _ = self.signals.interrupt.recv() => return Ok(true),
-                _ = self.signals.hangup.recv() => self.reopen_log(),
+                _ = self.signals.hangup.recv() => {
+                    self.reopen_log();
+                    loading = Some(self.load_for_the_rest());
+                }
                 told = link.next() => match told {
                     Told::Serves => serves = true,
-                    Told::Reopen => self.reopen_log(),
+                    Told::Reopen => {
+                        self.reopen_log();
+                        loading = Some(self.load_for_the_rest());
+                    }
                     Told::Stop => return Ok(true),
+                },
+                next = Loading::done(&mut loading) => {
+                    loading = None;
+                    self.serve_the_rest(next);
+                }
+                due = self.timers.next() => if due == Due::Certificates {
+                    self.look_at_certificate_files();
                 },
                 () = sleep_until(until), if !serves => serves = true,
                 () = self.workers.ended(), if serves => return Ok(false),
                 _ = every_second.tick() => log_limit::log_kept(),
+            }
+        }
+    }
+
+    /// The clients that are left here go by the access lists that the successor has read, as far as this version can read
+    /// them.
+    fn load_for_the_rest(&self) -> Loading {
+        Loading::configuration(&self.source, &self.lasting, &self.running.problems, None, Wanted::default())
+    }
+
+    fn serve_the_rest(&mut self, next: Result<Next, Vec<Problem>>) {
+        match next {
+            Ok(Next::Configuration(loaded)) => {
+                self.workers.tell_retired(&loaded.engine);
+                self.running = loaded;
+                tracing::debug!("the clients that are left go by the settings of the successor");
+            }
+            Ok(Next::Process(_)) => (),
+            Err(problems) => {
+                for problem in problems {
+                    tracing::warn!(
+                        "the clients that are left in this process keep the settings of before, access lists \
+                         included: {problem}"
+                    );
+                }
             }
         }
     }

@@ -248,6 +248,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("limits.login_failures", "20"),
         ("console.ping", "30"),
         ("console.origins", ""),
+        ("console.recheck", "30"),
         ("listen.hosts", ""),
         ("metrics.hosts", ""),
         ("headers.nosniff", "true"),

@@ -130,7 +130,7 @@ impl Viewer {
         self.0.shutdown(Shutdown::Write).unwrap();
     }
 
-    fn rest(&mut self) -> Vec<u8> {
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).unwrap();
         rest
