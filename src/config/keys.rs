@@ -52,6 +52,7 @@ pub const KEYS: &[Key] = &[
     key("tls.more_certificates", None, Kind::List, ""),
     key("tls.client_certificates", None, Kind::Text, "off"),
     key("tls.client_ca", None, Kind::Text, ""),
+    key("tls.client_crl", None, Kind::Text, ""),
     key("http2", None, Kind::Bool, "false"),
     key("compression.enabled", Some("COMPRESSION"), Kind::Bool, "1"),
     key("compression.api", None, Kind::Bool, "false"),
@@ -133,6 +134,7 @@ pub const LISTENER_KEYS: &[Key] = &[
     key("policy", None, Kind::Text, ""),
     key("client_certificates", None, Kind::Text, ""),
     key("client_ca", None, Kind::Text, ""),
+    key("client_crl", None, Kind::Text, ""),
     key("routes", None, Kind::Text, ""),
 ];
 
@@ -145,6 +147,7 @@ pub fn inherited(listener_key: &str) -> Option<&'static str> {
         "policy" => "acl.policy",
         "client_certificates" => "tls.client_certificates",
         "client_ca" => "tls.client_ca",
+        "client_crl" => "tls.client_crl",
         _ => return None,
     })
 }

@@ -78,7 +78,7 @@ pub(super) fn listener_problems(product: &Product, settings: &Settings, layers: 
             }
         };
         if product.protocol == Protocol::Connect {
-            for key in ["tls", "hosts", "client_certificates", "client_ca", "routes"] {
+            for key in ["tls", "hosts", "client_certificates", "client_ca", "client_crl", "routes"] {
                 refuse(key, format!("means nothing to the profile {}, which tunnels", product.name));
             }
         }

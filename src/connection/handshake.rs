@@ -75,7 +75,7 @@ pub(super) async fn first_byte(stream: &TcpStream, patience: Duration) -> Option
 /// A handshake that has succeeded.
 pub(super) fn note(session: &TlsSession, peer: PeerIp) {
     counters::shook_hands(Handshake::of(session.version, session.resumed));
-    if let Some(Identity { subject, fingerprint }) = session.identity.as_deref() {
+    if let Some(Identity { subject, fingerprint, .. }) = session.identity.as_deref() {
         tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
     }
 }

@@ -20,7 +20,7 @@ use crate::limits::failures::Source;
 use crate::limits::places::Place;
 use crate::route_class::RouteClass;
 use crate::server::Worker;
-use crate::tls::TlsSession;
+use crate::tls::{CertificateFault, TlsSession};
 use crate::upstream::PIECE;
 
 /// Whose connection it is.
@@ -122,10 +122,18 @@ impl Client {
 
     /// Why it may no longer connect, if that is so; the access list is asked once by each configuration.
     pub fn denial(&self, worker: &Worker) -> Option<Denied> {
-        let before = self.admitted.replace(worker.generation);
-        if before == worker.generation {
-            return None;
-        }
+        let is_judged = self.admitted.replace(worker.generation) == worker.generation;
+        let by_rules = if is_judged { None } else { self.denial_by_rules(worker) };
+        by_rules.or_else(|| self.certificate_fault(&worker.engine).map(Denied::Certificate))
+    }
+
+    /// What lists of revoked certificates have against it.
+    fn certificate_fault(&self, engine: &Engine) -> Option<CertificateFault> {
+        let shown = &self.tls.as_ref()?.identity.as_ref()?.certificate;
+        engine.speaks.acceptor()?.judge(&self.rules.borrow().clients, shown).err()
+    }
+
+    fn denial_by_rules(&self, worker: &Worker) -> Option<Denied> {
         let engine = &worker.engine;
         let mut rules = self.rules.borrow_mut();
         let next = engine.listener(&rules.name).map(Arc::clone);
@@ -150,7 +158,8 @@ impl Client {
     fn has_shown(&self, speaks: &Speaks, before: &ListenerRules, now: &ListenerRules) -> bool {
         let needs_tls = now.tls && matches!(speaks, Speaks::Https(_));
         let has_tls = self.tls.is_some() || !needs_tls;
-        let is_known = now.clients.mode != ClientCertificates::Required || now.clients == before.clients;
+        let is_known = now.clients.mode != ClientCertificates::Required
+            || now.clients.takes_certificates_of(&before.clients);
         let is_named = before.proxy_protocol || !now.proxy_protocol;
         has_tls && is_known && is_named
     }

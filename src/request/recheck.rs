@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Client;
 use crate::server::{Worker, WorkerThread};
+use crate::tls::CertificateFault;
 
 /// Between two looks at the setting, which a reload may change.
 const STEP: Duration = Duration::from_secs(5);
@@ -18,6 +19,8 @@ pub enum Denied {
     AccessList,
     #[error("its listener now asks for TLS, a certificate or a PROXY header that it did not bring")]
     Listener,
+    #[error("{0}")]
+    Certificate(CertificateFault),
 }
 
 /// Returns once the configuration in effect denies the client; `real` is whom a proxy has named. It looks every

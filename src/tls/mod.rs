@@ -3,6 +3,7 @@
 //! The context starts from OpenSSL's own defaults, so that `/etc/ssl/openssl.cnf` stays in force; only what the
 //! settings name is changed (manual, "SSL Cipher Suite" and following sections).
 
+mod acceptor;
 mod choice;
 mod client_certificate;
 mod contexts;
@@ -10,6 +11,7 @@ mod pair;
 pub mod pair_files;
 mod pem;
 pub mod renewal;
+mod revocation;
 mod selection;
 mod session;
 mod staple;
@@ -17,31 +19,24 @@ mod stream;
 pub mod ticket_keys;
 mod usability;
 
+pub use self::acceptor::{Acceptor, HandshakeError};
 pub use self::client_certificate::Identity;
+pub use self::revocation::CertificateFault;
 pub use self::session::TlsSession;
 pub use self::stream::{ClientStream, TlsStream};
 
 use std::ffi::c_void;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use openssl::dh::Dh;
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
-    SslVersion, select_next_proto,
+    AlpnError, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion,
+    select_next_proto,
 };
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::config::Config;
-use crate::config::problem::{Origin, Problem, Severity};
-use crate::config::product::Protocol;
-use crate::config::settings::{ClientDemand, Offers, TlsSettings};
-use crate::status::report::ServedCertificate;
-use pair::Pair;
-use pair_files::Contents;
-use ticket_keys::TicketKeys;
+use crate::config::problem::Problem;
+use crate::config::settings::{Offers, TlsSettings};
+use client_certificate::AskError;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
 const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
@@ -56,145 +51,6 @@ pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::AC
 
 /// Bytes of two full records with what TLS adds; there only while something is being read.
 const READ_BUFFER: usize = 33_500;
-
-/// Accepts TLS connections with certificates that may be renewed.
-pub struct Acceptor {
-    served: RwLock<Served>,
-}
-
-#[derive(Clone)]
-struct Served {
-    /// for each demand of a listener the one that handshakes begin with; the name that a client asks for may lead to
-    /// another one
-    contexts: Arc<[(ClientDemand, SslContext)]>,
-    certificates: Arc<[ServedCertificate]>,
-    /// what was wrong with these and others
-    problems: Arc<[String]>,
-    /// of the files that the certificates were chosen from
-    contents: Contents,
-}
-
-/// Why a handshake came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
-    #[error("no handshake within {} s", .0.as_secs())]
-    Deadline(Duration),
-    #[error(transparent)]
-    Tls(#[from] openssl::ssl::Error),
-    #[error("the client's certificate has ended since its session began")]
-    Outdated,
-    #[error("the listener is gone, and with it what it asked of clients")]
-    Gone,
-    #[error(transparent)]
-    Setup(#[from] ErrorStack),
-}
-
-impl Acceptor {
-    /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
-    ///
-    /// Tickets are sealed with `keys`, which outlive the acceptor. Where the port is of use without TLS as well, what is
-    /// wrong keeps nobody from serving.
-    pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
-        let (acceptor, problems) = Self::load_strictly(config, keys);
-        match (config.product.protocol, &acceptor) {
-            (Protocol::Https, _) => (acceptor, problems),
-            (Protocol::Connect, None) => (None, vec![without_tls(&problems)]),
-            (Protocol::Connect, Some(_)) => {
-                let mild = |problem| Problem { severity: Severity::Warning, ..problem };
-                (acceptor, problems.into_iter().map(mild).collect())
-            }
-        }
-    }
-
-    fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
-        let settings = &config.settings.tls;
-        let contents = pair_files::contents(config);
-        let unsound = build(settings).err().unwrap_or_default();
-        let (pairs, mut problems) = choice::choose(config);
-        let sound = unsound.is_empty();
-        problems.extend(unsound);
-        let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
-        let mut by_demand: Vec<(ClientDemand, SslContext)> = Vec::new();
-        let mut complete = true;
-        // Where one CONNECT is all that is asked, there is but one version of it.
-        let offers = match config.product.protocol {
-            Protocol::Https => settings.offers,
-            Protocol::Connect => Offers::Http1,
-        };
-        for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
-            if by_demand.iter().any(|(known, _)| known == demand) {
-                continue;
-            }
-            match contexts::of(
-                &TlsSettings { clients: demand.clone(), offers, ..settings.clone() },
-                &pairs,
-                keys,
-            ) {
-                Ok((context, warnings)) => {
-                    problems.extend(warnings.into_iter().filter(|_| by_demand.is_empty()));
-                    by_demand.push((demand.clone(), context));
-                }
-                Err(more) => {
-                    problems.extend(more);
-                    complete = false;
-                }
-            }
-        }
-        let certificates = pairs.iter().map(Pair::described).collect();
-        let texts = problems.iter().map(ToString::to_string).collect();
-        let served = Served { contexts: by_demand.into(), certificates, problems: texts, contents };
-        (complete.then(|| Self { served: RwLock::new(served) }), problems)
-    }
-
-    fn served(&self) -> Served {
-        self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What is wrong with certificates and keys, though something is served; of the last time that they were loaded.
-    pub fn problems(&self) -> Vec<String> {
-        self.served().problems.to_vec()
-    }
-
-    fn contents(&self) -> Contents {
-        self.served().contents
-    }
-
-    /// From the next connection on, what the other one would serve.
-    fn replace(&self, other: Self) {
-        let next = other.served.into_inner().unwrap_or_else(PoisonError::into_inner);
-        *self.served.write().unwrap_or_else(PoisonError::into_inner) = next;
-    }
-
-    /// The profile's own first.
-    pub fn certificates(&self) -> Vec<ServedCertificate> {
-        self.served().certificates.to_vec()
-    }
-
-    /// Performs the handshake within `deadline`, and asks of the client what the listener demands.
-    pub async fn accept(
-        &self,
-        demand: &ClientDemand,
-        stream: TcpStream,
-        deadline: Duration,
-    ) -> Result<TlsStream, HandshakeError> {
-        let contexts = self.served().contexts;
-        let (_, context) = contexts.iter().find(|(known, _)| known == demand).ok_or(HandshakeError::Gone)?;
-        let mut stream = TlsStream::new(Ssl::new(context)?, stream)?;
-        drop(contexts);
-        match timeout(deadline, stream.accept()).await {
-            Ok(Ok(())) if stream.is_outdated() => Err(HandshakeError::Outdated),
-            Ok(done) => done.map(|()| stream).map_err(HandshakeError::from),
-            Err(_) => Err(HandshakeError::Deadline(deadline)),
-        }
-    }
-}
-
-/// What an admin is told where TLS could be spoken.
-fn without_tls(problems: &[Problem]) -> Problem {
-    let reasons: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
-    let message = format!("only served without TLS: {}", reasons.join("; "));
-    Problem::warning(Origin::Profile, "product.certificate", message)
-}
 
 /// A context with all the settings and no certificate yet, or everything that is wrong with them.
 fn build(settings: &TlsSettings) -> Result<SslContextBuilder, Vec<Problem>> {
@@ -221,9 +77,16 @@ fn build(settings: &TlsSettings) -> Result<SslContextBuilder, Vec<Problem>> {
         "tls.ciphersuites",
         "CIPHERSUITES is not understood",
     );
-    if let Err(message) = client_certificate::ask(&mut builder, settings) {
+    if let Err(error) = client_certificate::ask(&mut builder, settings) {
         let clients = &settings.clients;
-        problems.push(Problem::error(clients.origin.clone(), clients.key.clone(), message));
+        problems.push(match error {
+            AskError::Authorities(message) => {
+                Problem::error(clients.origin.clone(), clients.key.clone(), message)
+            }
+            AskError::Revocation(message) => {
+                Problem::error(clients.lists_origin.clone(), clients.lists_key.clone(), message)
+            }
+        });
     }
     if let Err(message) = set_dhparams(&mut builder, settings) {
         problems.push(Problem::error(origins.dhparams.clone(), "tls.dhparams", message));

@@ -20,9 +20,9 @@ pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
         [certificate, key, staple]
     });
     let mut files: Vec<_> = of_pairs.collect();
-    for authorities in config.settings.listeners.iter().filter_map(|it| it.clients.authorities.as_ref()) {
-        if !files.contains(authorities) {
-            files.push(authorities.clone());
+    for file in config.settings.listeners.iter().flat_map(|it| it.clients.files()) {
+        if !files.contains(file) {
+            files.push(file.clone());
         }
     }
     files
@@ -33,8 +33,8 @@ pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| files(entry, config));
     let more = config.settings.tls.more_certificates.iter().map(|file| (file.clone(), key_of(file)));
     let pairs = own.chain(more).filter(|(certificate, _)| served.contains(certificate));
-    let authorities = config.settings.listeners.iter().filter_map(|it| it.clients.authorities.clone());
-    pairs.flat_map(|(certificate, key)| [certificate, key]).chain(authorities).collect()
+    let of_clients = config.settings.listeners.iter().flat_map(|it| it.clients.files().cloned());
+    pairs.flat_map(|(certificate, key)| [certificate, key]).chain(of_clients).collect()
 }
 
 /// Those with a private key.
@@ -43,7 +43,7 @@ pub fn keys(config: &Config) -> Vec<PathBuf> {
     own.chain(config.settings.tls.more_certificates.iter().map(|file| key_of(file))).collect()
 }
 
-/// A sum over the files of all pairs and the clients' CA, by which a change is seen.
+/// A sum over the files of all pairs, the clients' CA and its revocation lists, by which a change is seen.
 pub(super) type Contents = [u8; 32];
 
 pub(super) fn contents(config: &Config) -> Contents {

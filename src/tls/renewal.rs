@@ -103,7 +103,7 @@ mod tests {
         let acceptor = Acceptor::load(&config, &keys).0.unwrap();
         let served = || {
             let contexts = acceptor.served().contexts;
-            contexts[0].1.certificate().unwrap().serial_number().to_bn().unwrap()
+            contexts[0].context.certificate().unwrap().serial_number().to_bn().unwrap()
         };
         let first = served();
         let mut renewals = Renewals::default();

@@ -22,7 +22,7 @@ impl TlsSession {
         Self {
             version: ssl.version_str(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
-            identity: ssl.peer_certificate().and_then(|shown| Identity::of(&shown)).map(Arc::new),
+            identity: ssl.peer_certificate().and_then(Identity::of).map(Arc::new),
             resumed: ssl.session_reused(),
         }
     }

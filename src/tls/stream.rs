@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use openssl::ssl::Ssl;
+use openssl::x509::X509;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
@@ -53,9 +54,13 @@ impl TlsStream {
 
     /// A session that was resumed brings the client's certificate along, which may have run out meanwhile.
     pub(super) fn is_outdated(&self) -> bool {
+        self.resumed_certificate().is_some_and(|shown| client_certificate::has_ended(&shown))
+    }
+
+    /// The certificate that a resumed session brings along.
+    pub(super) fn resumed_certificate(&self) -> Option<X509> {
         let ssl = self.0.ssl();
-        ssl.session_reused()
-            && ssl.peer_certificate().is_some_and(|shown| client_certificate::has_ended(&shown))
+        ssl.peer_certificate().filter(|_| ssl.session_reused())
     }
 
     /// Whether the client has chosen HTTP/2 (RFC 7301).

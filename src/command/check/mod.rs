@@ -84,6 +84,7 @@ fn build(config: Config) -> (Config, Vec<ServedCertificate>, Vec<Problem>) {
     match engine {
         Ok(engine) => {
             problems.extend(missing_files(&engine));
+            problems.extend(engine.speaks.acceptor().map(Acceptor::list_problems).unwrap_or_default());
             let certificates = engine.speaks.acceptor().map(Acceptor::certificates).unwrap_or_default();
             (engine.config, certificates, problems)
         }

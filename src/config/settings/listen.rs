@@ -44,6 +44,10 @@ pub struct ClientDemand {
     /// how the key that names them is written, and where
     pub key: String,
     pub origin: Origin,
+    /// certificates that the CAs have revoked; the same for its key
+    pub revocation_lists: Option<PathBuf>,
+    pub lists_key: String,
+    pub lists_origin: Origin,
 }
 
 impl ClientDemand {
@@ -51,13 +55,24 @@ impl ClientDemand {
     pub(super) fn is_without_authorities(&self) -> bool {
         self.mode != ClientCertificates::Off && self.authorities.is_none()
     }
+
+    /// What certificates are judged by.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.authorities.iter().chain(&self.revocation_lists)
+    }
+
+    /// Whether a certificate that one asks for is what the other asks for. Lists of revoked ones judge it all the time.
+    pub fn takes_certificates_of(&self, other: &Self) -> bool {
+        self.mode == other.mode
+            && (self.mode == ClientCertificates::Off || self.authorities == other.authorities)
+    }
 }
 
 /// Whether the same is asked of clients, whoever asks it.
 impl PartialEq for ClientDemand {
     fn eq(&self, other: &Self) -> bool {
-        self.mode == other.mode
-            && (self.mode == ClientCertificates::Off || self.authorities == other.authorities)
+        self.takes_certificates_of(other)
+            && (self.mode == ClientCertificates::Off || self.revocation_lists == other.revocation_lists)
     }
 }
 

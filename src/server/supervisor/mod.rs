@@ -1,9 +1,10 @@
 //! The main thread: signals, questions at the door, and the configuration that the workers go by.
 
+mod certificates;
 mod reload;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
@@ -28,7 +29,7 @@ use crate::process::log_limit;
 use crate::process::pid_file::PidFile;
 use crate::process::service_manager;
 use crate::status::{counters, report};
-use crate::tls::renewal::{Look, Renewals};
+use crate::tls::renewal::Renewals;
 
 pub(super) struct Supervisor {
     source: Source,
@@ -45,6 +46,8 @@ pub(super) struct Supervisor {
     pid_file: Option<PidFile>,
     renewals: Arc<Mutex<Renewals>>,
     looking: Option<JoinHandle<()>>,
+    /// what the log has said of lists of revoked certificates
+    list_problems: Arc<Mutex<Vec<Problem>>>,
     /// what systemd was told last
     status: String,
     loading: Option<Loading>,
@@ -107,6 +110,7 @@ impl Supervisor {
             pid_file,
             renewals: Arc::default(),
             looking: None,
+            list_problems: Arc::default(),
             status: String::new(),
             loading: None,
             fallback: None,
@@ -220,55 +224,6 @@ impl Supervisor {
             service_manager::status(&status);
             self.status = status;
         }
-    }
-
-    fn warn_of_expiry(&self) {
-        let Some(acceptor) = self.running.engine.speaks.acceptor() else { return };
-        let now = report::seconds_since_1970();
-        for certificate in acceptor.certificates().iter().filter(|served| served.ends_soon(now)) {
-            let left = certificate.expires - i64::try_from(now).unwrap_or_default();
-            let (file, names) = (&certificate.file, certificate.names.join(", "));
-            if left < 0 {
-                tracing::warn!(names, "{file}: this certificate has ended: renew it");
-            } else {
-                let days = (left + 86_399) / 86_400;
-                tracing::warn!(names, "{file}: this certificate ends within {days} days: renew it");
-            }
-        }
-    }
-
-    /// In a thread of its own; one that hangs is not joined by another.
-    fn look_at_certificates(&mut self) {
-        self.control.serves(&self.running.engine, &self.listening.sockets);
-        self.look_at_certificate_files();
-    }
-
-    fn look_at_certificate_files(&mut self) {
-        if self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) {
-            return;
-        }
-        let (renewals, running) = (Arc::clone(&self.renewals), self.running.clone());
-        let tickets = Arc::clone(&self.lasting.tickets);
-        self.looking = Some(spawn_blocking(move || {
-            let Some(acceptor) = running.engine.speaks.acceptor() else { return };
-            let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
-            match renewals.look(acceptor, &running.engine.config, &tickets, &running.problems) {
-                Look::Unchanged => (),
-                Look::Renewed(warnings) => {
-                    tracing::info!("a renewed certificate is served");
-                    for warning in warnings {
-                        tracing::warn!("{warning}");
-                    }
-                }
-                Look::Refused(problems) => {
-                    for problem in problems {
-                        tracing::error!(
-                            "the certificate on disk cannot be served, serving the one of before: {problem}"
-                        );
-                    }
-                }
-            }
-        }));
     }
 }
 

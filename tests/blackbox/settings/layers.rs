@@ -240,6 +240,7 @@ fn without_any_file_every_setting_has_its_documented_default() {
         ("tls.more_certificates", ""),
         ("tls.client_certificates", "off"),
         ("tls.client_ca", ""),
+        ("tls.client_crl", ""),
         ("limits.connections", "0"),
         ("limits.connections_per_address", "0"),
         ("limits.requests_per_address", "0"),

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 
-use openssl::ssl::{ShutdownState, SslConnector, SslMethod, SslStream, SslVerifyMode};
+use openssl::ssl::{ShutdownState, SslConnector, SslFiletype, SslMethod, SslStream, SslVerifyMode};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -75,6 +75,16 @@ impl Session {
 
     pub fn plain(address: SocketAddr) -> Self {
         Self { stream: Stream::Plain(tcp(address).unwrap()), buffer: Vec::new() }
+    }
+
+    /// With a certificate of the client's own, from files in PEM form.
+    pub fn tls_showing(certificate: &str, key: &str, address: SocketAddr) -> Self {
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        builder.set_verify(SslVerifyMode::NONE);
+        builder.set_certificate_chain_file(certificate).unwrap();
+        builder.set_private_key_file(key, SslFiletype::PEM).unwrap();
+        let stream = builder.build().connect("localhost", tcp(address).unwrap()).unwrap();
+        Self { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new() }
     }
 
     /// From another address of this machine.

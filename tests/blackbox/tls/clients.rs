@@ -11,8 +11,8 @@ use super::s_client;
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Outcome, Site};
 
-const CA: &str = "tls.client_ca=/etc/nodegate/clients.pem";
-const REQUIRED: &str = "tls.client_certificates=required";
+pub(super) const CA: &str = "tls.client_ca=/etc/nodegate/clients.pem";
+pub(super) const REQUIRED: &str = "tls.client_certificates=required";
 const OPTIONAL: &str = "tls.client_certificates=optional";
 
 /// A CA whose certificate the site has, and the file of a client's certificate with its key.
@@ -29,14 +29,18 @@ impl People {
         people
     }
 
-    fn authority(&self, name: &str) -> Certificate {
+    pub(super) fn authority(&self, name: &str) -> Certificate {
         let authority = Certificate::ca();
         std::fs::write(self.path(&format!("{name}.pem")), authority.certificate_pem()).unwrap();
         std::fs::write(self.path(&format!("{name}.key")), authority.key_pem()).unwrap();
         authority
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -77,7 +81,7 @@ fn fingerprint(certificate: &str) -> String {
 }
 
 /// The status that curl is answered with, 000 without a handshake.
-fn curl(gate: &Nodegate, options: &[&str]) -> String {
+pub(super) fn curl(gate: &Nodegate, options: &[&str]) -> String {
     let mut command = Command::new("curl");
     command.args([
         "--insecure",

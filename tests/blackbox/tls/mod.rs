@@ -7,6 +7,7 @@ mod keys;
 mod nginx;
 mod plain;
 mod protocol;
+mod revoked;
 mod scanners;
 mod several;
 mod usability;

@@ -51,7 +51,7 @@ impl Reader<'_> {
         let address = ListenAddress::parse(&text("listen.address").text).unwrap_or(ListenAddress::Any);
         let list = |key| AddressList::new(address::parse_list(&text(key).text).0);
         let policy = policy(&text("acl.policy").text).unwrap_or(Policy::Allow);
-        let authorities = text("tls.client_ca");
+        let (authorities, lists) = (text("tls.client_ca"), text("tls.client_crl"));
         Listener {
             name: Arc::from(FIRST),
             listen: Listen { address, port: text("listen.port").text.trim().parse().unwrap_or_default() },
@@ -66,6 +66,9 @@ impl Reader<'_> {
                 authorities: absolute(&authorities.text, self.root).ok(),
                 key: "tls.client_ca".to_owned(),
                 origin: authorities.origin,
+                revocation_lists: absolute(&lists.text, self.root).ok(),
+                lists_key: "tls.client_crl".to_owned(),
+                lists_origin: lists.origin,
             },
             class: None,
             origin: text("listen.address").origin,
@@ -150,18 +153,20 @@ impl Table<'_, '_, '_> {
 
     fn clients(&mut self) -> ClientDemand {
         let mode = self.parsed("client_certificates", ClientCertificates::parse);
-        let authorities = self.find("client_ca");
         let root = self.reader.root;
-        let path = if authorities.text.is_empty() {
-            None
-        } else {
-            self.parsed("client_ca", |text| absolute(text, root))
+        let mut path = |key: &str| {
+            let is_there = !self.find(key).text.is_empty();
+            is_there.then(|| self.parsed(key, |text| absolute(text, root))).flatten()
         };
+        let (authorities, revocation_lists) = (path("client_ca"), path("client_crl"));
         let demand = ClientDemand {
             mode: mode.unwrap_or(ClientCertificates::Off),
-            authorities: path,
+            authorities,
             key: self.key_of("client_ca", "tls.client_ca"),
-            origin: authorities.origin,
+            origin: self.find("client_ca").origin,
+            revocation_lists,
+            lists_key: self.key_of("client_crl", "tls.client_crl"),
+            lists_origin: self.find("client_crl").origin,
         };
         if demand.is_without_authorities() && self.written.given("client_certificates").is_some() {
             let origin = self.find("client_certificates").origin;

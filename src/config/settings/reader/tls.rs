@@ -21,6 +21,9 @@ impl Reader<'_> {
                 authorities: self.path("tls.client_ca"),
                 key: "tls.client_ca".to_owned(),
                 origin: self.text("tls.client_ca").origin,
+                revocation_lists: self.path("tls.client_crl"),
+                lists_key: "tls.client_crl".to_owned(),
+                lists_origin: self.text("tls.client_crl").origin,
             },
             offers: if self.truth("http2") { Offers::Http2AsWell } else { Offers::Http1 },
             origins: TlsOrigins {

@@ -1,0 +1,72 @@
+//! Certificates and lists of revoked ones while the process serves: what has changed in the files, and what ends with time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::spawn_blocking;
+
+use super::Supervisor;
+use crate::config::problem::Problem;
+use crate::status::report;
+use crate::tls::renewal::Look;
+
+impl Supervisor {
+    pub(super) fn warn_of_expiry(&self) {
+        let Some(acceptor) = self.running.engine.speaks.acceptor() else { return };
+        let now = report::seconds_since_1970();
+        for certificate in acceptor.certificates().iter().filter(|served| served.ends_soon(now)) {
+            let left = certificate.expires - i64::try_from(now).unwrap_or_default();
+            let (file, names) = (&certificate.file, certificate.names.join(", "));
+            if left < 0 {
+                tracing::warn!(names, "{file}: this certificate has ended: renew it");
+            } else {
+                let days = (left + 86_399) / 86_400;
+                tracing::warn!(names, "{file}: this certificate ends within {days} days: renew it");
+            }
+        }
+    }
+
+    /// In a thread of its own; one that hangs is not joined by another.
+    pub(super) fn look_at_certificates(&mut self) {
+        self.control.serves(&self.running.engine, &self.listening.sockets);
+        self.look_at_certificate_files();
+    }
+
+    pub(super) fn look_at_certificate_files(&mut self) {
+        if self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) {
+            return;
+        }
+        let (renewals, running) = (Arc::clone(&self.renewals), self.running.clone());
+        let tickets = Arc::clone(&self.lasting.tickets);
+        let told = Arc::clone(&self.list_problems);
+        self.looking = Some(spawn_blocking(move || {
+            let Some(acceptor) = running.engine.speaks.acceptor() else { return };
+            let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
+            match renewals.look(acceptor, &running.engine.config, &tickets, &running.problems) {
+                Look::Unchanged => (),
+                Look::Renewed(warnings) => {
+                    tracing::info!("a renewed certificate is served");
+                    for warning in warnings {
+                        tracing::warn!("{warning}");
+                    }
+                }
+                Look::Refused(problems) => {
+                    for problem in problems {
+                        tracing::error!(
+                            "the certificate on disk cannot be served, serving the one of before: {problem}"
+                        );
+                    }
+                }
+            }
+            tell_once(&told, acceptor.list_problems());
+        }));
+    }
+}
+
+/// Each problem is logged when it comes up.
+fn tell_once(told: &Mutex<Vec<Problem>>, problems: Vec<Problem>) {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    for problem in problems.iter().filter(|problem| !told.contains(problem)) {
+        tracing::error!("{problem}");
+    }
+    *told = problems;
+}

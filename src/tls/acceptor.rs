@@ -1,0 +1,222 @@
+//! Accepts TLS connections: with which certificate, by what each listener asks of clients, and by the lists of revoked ones.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{Ssl, SslContext};
+use openssl::x509::X509;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::pair::Pair;
+use super::pair_files::{self, Contents};
+use super::revocation::{CertificateFault, RevocationLists};
+use super::ticket_keys::TicketKeys;
+use super::{TlsStream, build, choice, client_certificate, contexts};
+use crate::config::Config;
+use crate::config::problem::{Origin, Problem, Severity};
+use crate::config::product::Protocol;
+use crate::config::settings::{ClientDemand, Offers, TlsSettings};
+use crate::status::report::ServedCertificate;
+
+/// Accepts TLS connections with certificates that may be renewed.
+pub struct Acceptor {
+    served: RwLock<Served>,
+}
+
+#[derive(Clone)]
+pub(super) struct Served {
+    /// for each demand of a listener the one that handshakes begin with; the name that a client asks for may lead to
+    /// another one
+    pub(super) contexts: Arc<[Asking]>,
+    certificates: Arc<[ServedCertificate]>,
+    /// what was wrong with these and others
+    problems: Arc<[String]>,
+    /// of the files that the certificates were chosen from
+    contents: Contents,
+}
+
+/// What a demand comes to.
+pub(super) struct Asking {
+    demand: ClientDemand,
+    pub(super) context: SslContext,
+    lists: Option<RevocationLists>,
+    authorities: Vec<X509>,
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("no handshake within {} s", .0.as_secs())]
+    Deadline(Duration),
+    #[error(transparent)]
+    Tls(#[from] openssl::ssl::Error),
+    #[error("the client's certificate has ended since its session began")]
+    Outdated,
+    #[error("a session cannot be resumed: {0}")]
+    Certificate(CertificateFault),
+    #[error("the listener is gone, and with it what it asked of clients")]
+    Gone,
+    #[error(transparent)]
+    Setup(#[from] ErrorStack),
+}
+
+impl Acceptor {
+    /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
+    ///
+    /// Tickets are sealed with `keys`, which outlive the acceptor. Where the port is of use without TLS as well, what is
+    /// wrong keeps nobody from serving.
+    pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
+        let (acceptor, problems) = Self::load_strictly(config, keys);
+        match (config.product.protocol, &acceptor) {
+            (Protocol::Https, _) => (acceptor, problems),
+            (Protocol::Connect, None) => (None, vec![without_tls(&problems)]),
+            (Protocol::Connect, Some(_)) => {
+                let mild = |problem| Problem { severity: Severity::Warning, ..problem };
+                (acceptor, problems.into_iter().map(mild).collect())
+            }
+        }
+    }
+
+    fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
+        let settings = &config.settings.tls;
+        let contents = pair_files::contents(config);
+        let unsound = build(settings).err().unwrap_or_default();
+        let (pairs, mut problems) = choice::choose(config);
+        let sound = unsound.is_empty();
+        problems.extend(unsound);
+        let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
+        let mut by_demand: Vec<Asking> = Vec::new();
+        let mut complete = true;
+        // Where one CONNECT is all that is asked, there is but one version of it.
+        let offers = match config.product.protocol {
+            Protocol::Https => settings.offers,
+            Protocol::Connect => Offers::Http1,
+        };
+        for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
+            if by_demand.iter().any(|known| known.demand == *demand) {
+                continue;
+            }
+            match contexts::of(
+                &TlsSettings { clients: demand.clone(), offers, ..settings.clone() },
+                &pairs,
+                keys,
+            ) {
+                Ok((context, warnings)) => {
+                    problems.extend(warnings.into_iter().filter(|_| by_demand.is_empty()));
+                    by_demand.push(Asking::new(demand.clone(), context));
+                }
+                Err(more) => {
+                    problems.extend(more);
+                    complete = false;
+                }
+            }
+        }
+        let certificates = pairs.iter().map(Pair::described).collect();
+        let texts = problems.iter().map(ToString::to_string).collect();
+        let served = Served { contexts: by_demand.into(), certificates, problems: texts, contents };
+        (complete.then(|| Self { served: RwLock::new(served) }), problems)
+    }
+
+    pub(super) fn served(&self) -> Served {
+        self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is wrong with certificates and keys, though something is served; of the last time that they were loaded.
+    pub fn problems(&self) -> Vec<String> {
+        let served = self.served();
+        let of_lists = self.list_problems().into_iter().map(|problem| problem.to_string());
+        served.problems.iter().cloned().chain(of_lists).collect()
+    }
+
+    /// What keeps certificates of clients from being taken though nobody has revoked them: a list that has ended. That
+    /// comes with time, and keeps nothing from being loaded.
+    pub fn list_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for Asking { demand, lists, authorities, .. } in self.served().contexts.iter() {
+            let faults = lists.iter().flat_map(|lists| lists.faults(authorities));
+            for fault in faults {
+                let problem = Problem::error(demand.lists_origin.clone(), demand.lists_key.clone(), fault);
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
+            }
+        }
+        problems
+    }
+
+    /// Judges the certificate of a connection again, by the lists that are in effect now.
+    ///
+    /// # Errors
+    /// Why it is good no longer.
+    pub fn judge(&self, demand: &ClientDemand, certificate: &X509) -> Result<(), CertificateFault> {
+        let contexts = self.served().contexts;
+        match contexts.iter().find(|known| known.demand == *demand) {
+            Some(known) => known.lists.as_ref().map_or(Ok(()), |lists| lists.judge(certificate)),
+            // Its listener is gone. What any list says of the certificate itself counts all the same.
+            None if contexts
+                .iter()
+                .filter_map(|it| it.lists.as_ref())
+                .any(|it| it.is_revoked(certificate)) =>
+            {
+                Err(CertificateFault::Revoked)
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn contents(&self) -> Contents {
+        self.served().contents
+    }
+
+    /// From the next connection on, what the other one would serve.
+    pub(super) fn replace(&self, other: Self) {
+        let next = other.served.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// The profile's own first.
+    pub fn certificates(&self) -> Vec<ServedCertificate> {
+        self.served().certificates.to_vec()
+    }
+
+    /// Performs the handshake within `deadline`, and asks of the client what the listener demands.
+    pub async fn accept(
+        &self,
+        demand: &ClientDemand,
+        stream: TcpStream,
+        deadline: Duration,
+    ) -> Result<TlsStream, HandshakeError> {
+        let contexts = self.served().contexts;
+        let asking = contexts.iter().find(|known| known.demand == *demand).ok_or(HandshakeError::Gone)?;
+        let mut stream = TlsStream::new(Ssl::new(&asking.context)?, stream)?;
+        drop(contexts);
+        match timeout(deadline, stream.accept()).await {
+            Ok(Ok(())) if stream.is_outdated() => Err(HandshakeError::Outdated),
+            Ok(Ok(())) => {
+                let resumed = stream.resumed_certificate();
+                let judged = resumed.map_or(Ok(()), |certificate| self.judge(demand, &certificate));
+                judged.map(|()| stream).map_err(HandshakeError::Certificate)
+            }
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(HandshakeError::Deadline(deadline)),
+        }
+    }
+}
+
+impl Asking {
+    /// The context was made of the same files; what is wrong with them was found there.
+    fn new(demand: ClientDemand, context: SslContext) -> Self {
+        let (authorities, _) = client_certificate::authorities(&demand).unwrap_or_default();
+        let lists = client_certificate::lists(&demand, &authorities).ok().flatten();
+        Self { demand, context, lists, authorities }
+    }
+}
+
+/// What an admin is told where TLS could be spoken.
+fn without_tls(problems: &[Problem]) -> Problem {
+    let reasons: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    let message = format!("only served without TLS: {}", reasons.join("; "));
+    Problem::warning(Origin::Profile, "product.certificate", message)
+}

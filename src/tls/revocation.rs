@@ -1,0 +1,169 @@
+//! Lists of revoked certificates (RFC 5280 section 5), by which certificates of clients are judged.
+//!
+//! OpenSSL applies them in a full handshake, with everything that a list can say. Here the last of each CA is kept as
+//! well: for sessions that are resumed and connections that stay, where nothing is shown again.
+
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::ssl::SslFiletype;
+use openssl::x509::store::{X509Lookup, X509StoreBuilder};
+use openssl::x509::verify::X509VerifyFlags;
+use openssl::x509::{CrlStatus, X509, X509Crl, X509CrlRef, X509StoreContextRef, X509VerifyResult};
+
+use super::client_certificate::name_text;
+use super::reason;
+
+const PEM_BEGIN: &str = "-----BEGIN X509 CRL-----";
+const PEM_END: &str = "-----END X509 CRL-----";
+/// `X509_V_ERR_UNABLE_TO_GET_CRL` of `openssl/x509_vfy.h`.
+const NO_LIST: i32 = 3;
+
+/// Why a certificate that was good at its handshake is good no longer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CertificateFault {
+    #[error("its certificate is revoked")]
+    Revoked,
+    #[error("no revocation list of its CA is in time")]
+    NoList,
+}
+
+/// The lists of one file.
+pub(super) struct RevocationLists {
+    file: PathBuf,
+    bytes: Vec<u8>,
+    is_pem: bool,
+    /// the last of each CA, and of each key of a CA
+    lists: Vec<X509Crl>,
+}
+
+impl RevocationLists {
+    /// # Errors
+    /// What is wrong with the file: it cannot be read, holds no list, or one that its CA has not signed.
+    pub(super) fn load(file: &Path, authorities: &[X509]) -> Result<Self, String> {
+        let place = file.display();
+        let bytes = std::fs::read(file).map_err(|error| format!("{place}: cannot be read: {error}"))?;
+        let text = std::str::from_utf8(&bytes).ok().filter(|text| text.contains("-----BEGIN "));
+        let is_pem = text.is_some();
+        let lists = match text {
+            Some(text) => from_pem(text),
+            None => X509Crl::from_der(&bytes).map(|list| vec![list]),
+        };
+        let lists = lists.map_err(|error| format!("{place}: {}", reason(&error)));
+        let lists = lists.ok().filter(|lists| !lists.is_empty());
+        let lists = lists
+            .ok_or_else(|| format!("{place}: holds no certificate revocation list, in PEM or DER form"))?;
+        let signers = lists.iter().map(|list| signer(list, authorities)).collect::<Result<Vec<_>, _>>();
+        let signers = signers.map_err(|message| format!("{place}: {message}"))?;
+        let lists = last_of_each(lists.into_iter().zip(signers).collect());
+        Ok(Self { file: file.to_path_buf(), bytes, is_pem, lists })
+    }
+
+    /// The file as it was read.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Has a store apply the lists to each certificate of a chain.
+    pub(super) fn apply(&self, store: &mut X509StoreBuilder) -> Result<(), String> {
+        let place = self.file.display();
+        // The call behind panics where a path is no text.
+        let path = self.file.to_str().ok_or_else(|| format!("{place}: the path is not UTF-8"))?;
+        let form = if self.is_pem { SslFiletype::PEM } else { SslFiletype::ASN1 };
+        let lookup = store.add_lookup(X509Lookup::file()).map_err(|error| reason(&error))?;
+        lookup.load_crl_file(path, form).map_err(|error| format!("{place}: {}", reason(&error)))?;
+        let flags = X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL;
+        store.set_flags(flags).map_err(|error| reason(&error))
+    }
+
+    /// Judges a certificate that was good before, by the lists as they are now.
+    pub(super) fn judge(&self, certificate: &X509) -> Result<(), CertificateFault> {
+        let mut of_issuer = self.lists.iter().filter(|list| is_by(list, certificate));
+        if of_issuer.clone().any(|list| matches!(list.get_by_cert(certificate), CrlStatus::Revoked(_))) {
+            return Err(CertificateFault::Revoked);
+        }
+        if of_issuer.any(|list| is_in_time(list)) { Ok(()) } else { Err(CertificateFault::NoList) }
+    }
+
+    pub(super) fn is_revoked(&self, certificate: &X509) -> bool {
+        self.judge(certificate) == Err(CertificateFault::Revoked)
+    }
+
+    /// What keeps certificates from being taken that nobody has revoked.
+    pub(super) fn faults(&self, authorities: &[X509]) -> Vec<String> {
+        let place = self.file.display();
+        let late = self.lists.iter().filter(|list| !is_in_time(list)).map(|list| {
+            let (issuer, from) = (name_text(list.issuer_name()), list.last_update());
+            match list.next_update() {
+                Some(until) => format!(
+                    "{place}: the list of {issuer} is good from {from} to {until} only, so certificates of this CA are \
+                     refused: renew the list"
+                ),
+                None => format!("{place}: the list of {issuer} is not good before {from}"),
+            }
+        });
+        let has_list = |authority: &&X509| {
+            let subject = authority.subject_name();
+            self.lists.iter().any(|list| list.issuer_name().try_cmp(subject).is_ok_and(Ordering::is_eq))
+        };
+        let without = authorities.iter().filter(|authority| !has_list(authority)).map(|authority| {
+            let subject = name_text(authority.subject_name());
+            format!("{place}: holds no list of {subject}: certificates that this CA has issued to clients are refused")
+        });
+        late.chain(without).collect()
+    }
+}
+
+/// Lets a chain pass in which a CA above the first has no list: only certificates of clients need one.
+pub(super) fn forgives(context: &mut X509StoreContextRef) -> bool {
+    let forgives = context.error().as_raw() == NO_LIST && context.error_depth() > 0;
+    if forgives {
+        context.set_error(X509VerifyResult::OK);
+    }
+    forgives
+}
+
+/// Every list of a file that may hold other things as well.
+fn from_pem(text: &str) -> Result<Vec<X509Crl>, openssl::error::ErrorStack> {
+    let blocks = text.split(PEM_BEGIN).skip(1).filter_map(|rest| rest.split_once(PEM_END));
+    blocks.map(|(body, _)| X509Crl::from_pem([PEM_BEGIN, body, PEM_END, "\n"].concat().as_bytes())).collect()
+}
+
+/// The place of the CA that has signed a list. A CA that the settings do not know is judged with the chain that a client
+/// shows.
+fn signer(list: &X509CrlRef, authorities: &[X509]) -> Result<Option<usize>, String> {
+    let issuer = list.issuer_name();
+    let is_issuer = |authority: &X509| authority.subject_name().try_cmp(issuer).is_ok_and(Ordering::is_eq);
+    let has_signed =
+        |authority: &X509| authority.public_key().and_then(|key| list.verify(&key)).unwrap_or(false);
+    let signer = authorities.iter().position(|authority| is_issuer(authority) && has_signed(authority));
+    if signer.is_some() || !authorities.iter().any(is_issuer) {
+        return Ok(signer);
+    }
+    Err(format!("the list of {} is not signed with the key of that CA", name_text(issuer)))
+}
+
+type Signed = (X509Crl, Option<usize>);
+
+/// Of lists with the same name and key the one that was made last; more than one where they were made at the same time.
+fn last_of_each(lists: Vec<Signed>) -> Vec<X509Crl> {
+    let is_later = |(other, by): &Signed, (list, signer): &Signed| {
+        by == signer
+            && other.issuer_name().try_cmp(list.issuer_name()).is_ok_and(Ordering::is_eq)
+            && other.last_update().compare(list.last_update()).is_ok_and(Ordering::is_gt)
+    };
+    let last: Vec<_> = lists.iter().map(|list| !lists.iter().any(|other| is_later(other, list))).collect();
+    lists.into_iter().zip(last).filter_map(|((list, _), is_last)| is_last.then_some(list)).collect()
+}
+
+fn is_by(list: &X509CrlRef, certificate: &X509) -> bool {
+    list.issuer_name().try_cmp(certificate.issuer_name()).is_ok_and(Ordering::is_eq)
+}
+
+fn is_in_time(list: &X509CrlRef) -> bool {
+    let Ok(now) = Asn1Time::days_from_now(0) else { return false };
+    let is_not_after =
+        |time: &Asn1TimeRef, other: &Asn1TimeRef| time.compare(other).is_ok_and(Ordering::is_le);
+    is_not_after(list.last_update(), &now) && list.next_update().is_none_or(|end| is_not_after(&now, end))
+}
