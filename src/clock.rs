@@ -7,15 +7,18 @@ mod heads;
 pub mod recent;
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 pub use clocked::{Clocked, Unclocked};
 pub use deadlines::Deadlines;
 pub use draining::Draining;
 use heads::BodyLength;
+
+use crate::limits::strangers::{Phase, Stranger};
 
 /// Between two requests.
 const IDLE: u8 = 0;
@@ -43,6 +46,8 @@ pub enum Expired {
     Head,
     /// the answer is not taken, or too slowly
     Write,
+    /// strangers hold too much memory: close at once
+    TurnedOut,
 }
 
 /// What it means that nothing is asked for a while.
@@ -79,6 +84,8 @@ pub struct Clock {
     /// the client has closed its connection in the middle of a request
     left: AtomicBool,
     deadlines: Arc<Deadlines>,
+    /// the connection's, unless its client has shown a credential
+    stranger: Option<Arc<Stranger>>,
 }
 
 /// A body whose length is known when it has ended.
@@ -104,7 +111,14 @@ impl Clock {
             check_due: AtomicBool::new(false),
             left: AtomicBool::new(false),
             deadlines,
+            stranger: None,
         }
+    }
+
+    /// The same where the connection counts as one of a stranger.
+    pub fn of_stranger(deadlines: Arc<Deadlines>, stranger: Arc<Stranger>) -> Self {
+        stranger.enter(Phase::Head);
+        Self { stranger: Some(stranger), ..Self::new(deadlines) }
     }
 
     /// Milliseconds. No deadline may begin earlier than it does: whoever calls this has just seen to it that the last event
@@ -116,6 +130,30 @@ impl Clock {
     fn enter(&self, state: u8) {
         self.since.store(self.now(), Ordering::Relaxed);
         self.state.store(state, Ordering::Relaxed);
+        self.tell_phase();
+    }
+
+    /// What the connection takes of memory now.
+    fn tell_phase(&self) {
+        let Some(stranger) = &self.stranger else { return };
+        let is_multiplexed = self.multiplexed.load(Ordering::Relaxed);
+        stranger.enter(match self.state.load(Ordering::Relaxed) {
+            _ if self.write_waits.load(Ordering::Relaxed) > 0 => Phase::Writing,
+            BUSY if is_multiplexed => Phase::Multiplexed,
+            BUSY => Phase::Busy,
+            IDLE if !is_multiplexed => Phase::Idle,
+            _ => Phase::Head,
+        });
+    }
+
+    /// A write waits for the client.
+    fn stalled(&self) {
+        self.write_waits.store(self.now() + 1, Ordering::Relaxed);
+        self.tell_phase();
+    }
+
+    fn poll_turned_out(&self, context: &Context<'_>) -> Poll<()> {
+        self.stranger.as_ref().map_or(Poll::Pending, |stranger| stranger.poll_turned_out(context))
     }
 
     /// From now on `asked` and `answered` tell of the first and the last of the requests that there are at once, and no byte
@@ -141,6 +179,7 @@ impl Clock {
             recent::refresh();
             self.write_waits.store(0, Ordering::Relaxed);
             add(&self.waited, self.now().saturating_sub(since - 1));
+            self.tell_phase();
         }
         add(&self.written, u64::try_from(bytes).unwrap_or(u64::MAX));
         if self.is_idle_of_one() {
@@ -243,7 +282,14 @@ impl Clock {
             loop {
                 match self.look(quiet) {
                     Ok(expired) => return expired,
-                    Err(wait) => tokio::time::sleep(wait).await,
+                    Err(wait) => {
+                        let mut sleep = pin!(tokio::time::sleep(wait));
+                        poll_fn(|context| match self.poll_turned_out(context) {
+                            Poll::Ready(()) => Poll::Ready(()),
+                            Poll::Pending => sleep.as_mut().poll(context),
+                        })
+                        .await;
+                    }
                 }
             }
         }
@@ -251,6 +297,9 @@ impl Clock {
 
     /// What has taken too long, or how long to wait before looking again.
     fn look(&self, quiet: Quiet) -> Result<Expired, Duration> {
+        if self.stranger.as_ref().is_some_and(|stranger| stranger.is_turned_out()) {
+            return Ok(Expired::TurnedOut);
+        }
         let Deadlines { header, idle, write } = &*self.deadlines;
         let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
         let elapsed = self.started.elapsed();

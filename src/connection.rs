@@ -1,5 +1,6 @@
 //! One connection, top to bottom: may this address connect, TLS or not, then request after request.
 
+mod client_hello;
 mod close;
 mod entrance;
 mod handshake;
@@ -38,6 +39,7 @@ use crate::request::recheck::until_denied;
 use crate::request::{self, Client};
 use crate::server::{Arrived, WorkerThread};
 use crate::status::counters;
+use crate::status::labels::Limit;
 use crate::tls::{ClientStream, TlsStream};
 
 /// More than any head we accept, so that it can be refused with a reason.
@@ -72,20 +74,29 @@ async fn begin(
     let Entered { stream, who, place, excess } = entrance::enter(&worker, &rules, stream, address).await?;
     let peer = who.peer;
     let engine = &worker.engine;
+    let stranger = Arc::new(engine.stranger(&rules, peer));
     let acceptor = match &engine.speaks {
         Speaks::Https(acceptor) => acceptor,
         Speaks::Connect(acceptor) => {
             let until = Instant::now() + engine.config.settings.timeout.header;
-            let opening = viewer::open(&worker, acceptor.as_ref(), &rules, (stream, until), peer);
-            let (stream, until) = in_a_box(opening).await?;
-            let client = Client::new(who, None, excess, &worker, rules).ok()?;
+            let opening =
+                viewer::open(&worker, acceptor.as_ref(), &rules, (stream, until), (peer, &stranger));
+            let (stream, until) = in_a_box(stranger.unless_turned_out(opening)).await??;
+            // What follows is a head of bounded length, then a tunnel for a good ticket.
+            stranger.is_known();
+            let client = Client::new(who, None, (excess, stranger), &worker, rules).ok()?;
             drop(worker);
             let caller = Caller { stream, early: Vec::new(), client: &client, until };
             in_a_box(tunnel::serve(&thread, caller)).await;
             return None;
         }
     };
-    let stream = in_a_box(open(&worker, acceptor, &rules, stream, peer)).await?;
+    let opening = open(&worker, acceptor, &rules, stream, (peer, &stranger));
+    let Some(stream) = in_a_box(stranger.unless_turned_out(opening)).await else {
+        counters::limited(Limit::Strangers);
+        return None;
+    };
+    let stream = stream?;
     let tls = match &stream {
         Opened::Tls(stream) => Some(stream.session()),
         Opened::Plain(_) => None,
@@ -94,7 +105,7 @@ async fn begin(
         note(session, peer);
     }
     let has_tunnels = engine.tunnels.is_some() && rules.class.is_none();
-    let client = Client::new(who, tls, excess, &worker, rules).map(Rc::new).ok()?;
+    let client = Client::new(who, tls, (excess, stranger), &worker, rules).map(Rc::new).ok()?;
     drop(worker); // a connection may outlive many configurations
     match stream {
         Opened::Tls(stream) if stream.speaks_http2() => {
@@ -288,6 +299,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_little_more_than_its_stream_and_its_deadline() {
-        assert!(given(serve) <= 368, "{}", given(serve));
+        assert!(given(serve) <= 408, "{}", given(serve));
     }
 }

@@ -103,7 +103,7 @@ impl<S> Clocked<S> {
             self.clock.progressed(bytes);
         } else if self.clock.write_waits.load(Ordering::Relaxed) == 0 {
             recent::refresh();
-            self.clock.write_waits.store(self.clock.now() + 1, Ordering::Relaxed);
+            self.clock.stalled();
         }
     }
 }

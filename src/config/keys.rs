@@ -136,7 +136,13 @@ pub const LISTENER_KEYS: &[Key] = &[
     key("client_ca", None, Kind::Text, ""),
     key("client_crl", None, Kind::Text, ""),
     key("routes", None, Kind::Text, ""),
+    key("connections", None, Kind::Number(0, 1 << 20), "0"),
+    key("connections_per_address", None, Kind::Number(0, 1 << 20), ""),
+    key("requests_per_address", None, Kind::Number(0, 1 << 20), ""),
 ];
+
+/// `connections_per_address` of a listener with a class of routes, unless a setting says something else.
+pub const CONNECTIONS_PER_ADDRESS_OF_CLASS: &str = "64";
 
 /// The setting that a key of a `[[listener]]` table has its value from where the table does not give one.
 pub fn inherited(listener_key: &str) -> Option<&'static str> {
@@ -148,6 +154,8 @@ pub fn inherited(listener_key: &str) -> Option<&'static str> {
         "client_certificates" => "tls.client_certificates",
         "client_ca" => "tls.client_ca",
         "client_crl" => "tls.client_crl",
+        "connections_per_address" => "limits.connections_per_address",
+        "requests_per_address" => "limits.requests_per_address",
         _ => return None,
     })
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 pub use browser::{BrowserSettings, Frames, Origins};
-pub use listen::{ClientDemand, FIRST, Listen, ListenAddress, Listener};
+pub use listen::{ClientDemand, FIRST, Listen, ListenAddress, Listener, ListenerLimits};
 pub use reader::port_range;
 pub use tunnel::TunnelSettings;
 

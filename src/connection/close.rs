@@ -13,6 +13,8 @@ use crate::clock::{Expired, Unclocked};
 use crate::request::Client;
 use crate::response::refusal::Refusal;
 use crate::server::Worker;
+use crate::status::counters;
+use crate::status::labels::Limit;
 use crate::tls::ClientStream;
 
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -69,6 +71,8 @@ pub(super) async fn turn_out<S: ClientStream>(
             let answer = malformed::answer(&worker.engine, refusal, &left.target, client.tls.is_some());
             say_last_words(&mut left.stream, &answer).await;
         }
+        // A client that takes nothing would keep what it is turned out for.
+        Expired::TurnedOut => counters::limited(Limit::Strangers),
         Expired::Idle | Expired::Quiet => say_last_words(&mut left.stream, b"").await,
         Expired::Write => cut(&left.stream, client),
     }

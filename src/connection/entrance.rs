@@ -41,7 +41,7 @@ pub(super) async fn enter(
         turn_away(engine, via, &rules.name, Denied::AccessList);
         return None;
     }
-    let mut place = find_place(engine, via)?;
+    let mut place = find_place(engine, rules, via)?;
     let mut who = Who { peer: via, via };
     if rules.proxy_protocol {
         who.peer = in_a_box(named(worker, rules, &mut stream, via)).await?;
@@ -51,15 +51,15 @@ pub(super) async fn enter(
         }
         if who.peer != via {
             drop(place);
-            place = find_place(engine, who.peer)?;
+            place = find_place(engine, rules, who.peer)?;
         }
     }
     let (place, excess) = place;
     Some(Entered { stream, who, place, excess })
 }
 
-fn find_place(engine: &Engine, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
-    let place = engine.place(peer);
+fn find_place(engine: &Engine, rules: &ListenerRules, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
+    let place = engine.place(rules, peer);
     if place.is_none() {
         counters::limited(Limit::Connections);
     }

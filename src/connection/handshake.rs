@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::client_hello;
 use crate::acl::PeerIp;
 use crate::config::settings::{ClientCertificates, ClientDemand};
 use crate::engine::ListenerRules;
+use crate::limits::strangers::{Phase, Stranger};
 use crate::server::Worker;
 use crate::status::counters;
 use crate::status::labels::Handshake;
-use crate::tls::{Acceptor, Identity, TlsSession, TlsStream};
+use crate::tls::{Acceptor, HandshakeError, Identity, TlsSession, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 pub(super) const TLS_HANDSHAKE: u8 = 0x16;
@@ -27,13 +29,13 @@ pub(super) async fn open(
     acceptor: &Acceptor,
     rules: &ListenerRules,
     stream: TcpStream,
-    peer: PeerIp,
+    (peer, stranger): (PeerIp, &Stranger),
 ) -> Option<Opened> {
     let timeouts = worker.engine.config.settings.timeout;
     let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
     if first == TLS_HANDSHAKE && rules.tls {
         let demand = &rules.clients;
-        let shaken = shake_hands(acceptor, demand, stream, timeouts.handshake, peer).await;
+        let shaken = shake_hands(acceptor, demand, stream, timeouts.handshake, (peer, stranger)).await;
         if shaken.is_none() && demand.mode == ClientCertificates::Required {
             worker.engine.note_refused_node(peer, &rules.name, "it has to show a certificate");
         }
@@ -54,13 +56,29 @@ pub(super) async fn shake_hands(
     demand: &ClientDemand,
     stream: TcpStream,
     patience: Duration,
-    peer: PeerIp,
+    (peer, stranger): (PeerIp, &Stranger),
 ) -> Option<TlsStream> {
     let failed = |error: &_| {
         counters::shook_hands(Handshake::Failed);
         tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
     };
-    acceptor.accept(demand, stream, patience).await.inspect_err(failed).ok()
+    let began = Instant::now();
+    // A few bytes are to cost no more than their socket.
+    match timeout(patience, client_hello::arrived(&stream)).await {
+        Ok(Ok(())) => (),
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %peer.address(), %error, "no TLS handshake");
+            counters::shook_hands(Handshake::Failed);
+            return None;
+        }
+        Err(_) => {
+            failed(&HandshakeError::Deadline(patience));
+            return None;
+        }
+    }
+    stranger.enter(Phase::Handshake);
+    let left = patience.saturating_sub(began.elapsed());
+    acceptor.accept(demand, stream, left).await.inspect_err(failed).ok()
 }
 
 /// The byte that tells TLS from plain HTTP, left where it is.

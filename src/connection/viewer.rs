@@ -11,6 +11,7 @@ use super::handshake::{TLS_HANDSHAKE, first_byte, note, shake_hands};
 use crate::acl::PeerIp;
 use crate::engine::ListenerRules;
 use crate::handler::tunnel::{self, Caller, End};
+use crate::limits::strangers::Stranger;
 use crate::request::Client;
 use crate::server::{Worker, WorkerThread};
 use crate::tls::{Acceptor, ClientStream as _, TlsStream};
@@ -27,14 +28,14 @@ pub(super) async fn open(
     acceptor: Option<&Acceptor>,
     rules: &ListenerRules,
     (stream, until): (TcpStream, Instant),
-    peer: PeerIp,
+    (peer, stranger): (PeerIp, &Stranger),
 ) -> Option<(End, Instant)> {
     let Some(acceptor) = acceptor else { return Some((End::plain(stream), until)) };
     let timeouts = worker.engine.config.settings.timeout;
     let patience = timeouts.first_byte.min(timeouts.header);
     match worker.stop.run_until_cancelled(first_byte(&stream, patience)).await? {
         Some(TLS_HANDSHAKE) => {
-            let shaking = shake_hands(acceptor, &rules.clients, stream, timeouts.handshake, peer);
+            let shaking = shake_hands(acceptor, &rules.clients, stream, timeouts.handshake, (peer, stranger));
             let stream = worker.stop.run_until_cancelled(shaking).await??;
             note(&stream.session(), peer);
             Some((sealed(stream), Instant::now() + timeouts.header))

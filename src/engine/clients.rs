@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 
-use super::Engine;
+use super::{Engine, ListenerRules};
 use crate::acl::PeerIp;
 use crate::limits::Excess;
 use crate::limits::buffered::Budget;
 use crate::limits::failures::Source;
-use crate::limits::places::Place;
+use crate::limits::places::{Arrival, Place};
+use crate::limits::strangers::Stranger;
 use crate::process::log_limit::{self, Topic};
 use crate::real_ip;
 
@@ -33,16 +34,29 @@ impl Engine {
     }
 
     /// A place for a connection; see `Places::connect`.
-    pub fn place(&self, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
-        let limit = self.config.settings.limits.connections_per_address;
+    pub fn place(&self, rules: &ListenerRules, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
+        let limit = rules.limits.connections_per_address;
         let address = if limit == 0 { None } else { self.accountable(peer, peer.address()) };
-        let place = self.counts.connections.connect(self.capacity, address.map(|it| (Source::of(it), limit)));
+        let arrival = Arrival {
+            listener: &rules.name,
+            listeners: self.config.settings.listeners.len(),
+            limit: rules.limits.connections,
+            of_source: address.map(|it| (Source::of(it), limit)),
+        };
+        let place = self.counts.connections.connect(self.capacity, arrival);
         if !matches!(place, Some((_, None)))
             && let Some(left_out) = log_limit::is_due(Topic::Fault, "connections")
         {
             tracing::warn!(peer = %peer.address(), "connections are turned away: the house is full{left_out}");
         }
         place
+    }
+
+    /// A connection whose client has to show yet who it is.
+    pub fn stranger(&self, rules: &ListenerRules, peer: PeerIp) -> Stranger {
+        let budget = self.capacity.bytes_of_strangers();
+        let source = self.accountable(peer, peer.address()).map(Source::of);
+        self.counts.strangers.enter(budget, &rules.name, source)
     }
 
     /// Memory for bodies. One body of the largest size has to fit into the part of one address.

@@ -6,7 +6,7 @@ use super::Engine;
 use crate::acl::AccessList;
 use crate::allowed_hosts::AllowedHosts;
 use crate::config::Config;
-use crate::config::settings::ClientDemand;
+use crate::config::settings::{ClientDemand, ListenerLimits};
 use crate::route_class::RouteClass;
 
 /// The rules of one listener. A connection keeps those that it came in by until there are newer ones of that name.
@@ -21,6 +21,7 @@ pub struct ListenerRules {
     pub hosts: AllowedHosts,
     pub hosts_key: String,
     pub clients: ClientDemand,
+    pub limits: ListenerLimits,
     /// what is served here; `None` for all
     pub class: Option<Arc<RouteClass>>,
 }
@@ -41,6 +42,7 @@ impl ListenerRules {
                 hosts: listener.hosts.clone(),
                 hosts_key: listener.hosts_key.clone(),
                 clients: listener.clients.clone(),
+                limits: listener.limits,
                 class: class.transpose()?.map(Arc::new),
             }))
         });

@@ -147,6 +147,10 @@ impl Open {
                     tracing::debug!(peer = %self.client.peer.address(), ?cause, "connection timed out");
                     return match cause {
                         Expired::Head => self.end(connection, Reason::NO_ERROR, Ended::NoRequest).await,
+                        Expired::TurnedOut => {
+                            counters::limited(Limit::Strangers);
+                            Ended::Closed
+                        }
                         Expired::Idle | Expired::Quiet => self.end(connection, Reason::NO_ERROR, Ended::Closed).await,
                         Expired::Write => Ended::Closed,
                     };

@@ -8,6 +8,7 @@ pub mod log_throttle;
 pub mod logins;
 pub mod pace;
 pub mod places;
+pub mod strangers;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use buffered::Buffered;
 use calls::Calls;
 use logins::Logins;
 use places::Places;
+use strangers::Strangers;
 
 /// All that is counted.
 #[derive(Default)]
@@ -26,6 +28,7 @@ pub struct Counts {
     pub connections: Arc<Places>,
     /// in flight, where they are counted by address
     pub requests: Arc<Places>,
+    pub strangers: Arc<Strangers>,
     /// bodies
     pub buffered: Arc<Buffered>,
     /// that a class of routes limits

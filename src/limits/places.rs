@@ -1,8 +1,8 @@
-//! Places for connections: so many in all, some more for those who are only told that the house is full, and, where the
-//! settings say so, so many for one address. Numbers come in as values.
+//! Places for connections: so many in all, a part of them for each listener, some more for those who are only told that
+//! the house is full, and, where the settings say so, so many for one address of a listener. Numbers come in as values.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Excess;
@@ -14,6 +14,10 @@ const OWN_DESCRIPTORS: usize = 128;
 const DESCRIPTORS: usize = 2;
 /// More than these are allowed by the settings alone: each one costs memory, too.
 const MOST_BY_ITSELF: usize = 16_384;
+
+/// Bytes for each connection that there may be, for those of strangers together.
+const STRANGER: usize = 12 << 10;
+const MIN_STRANGERS: usize = 16 << 20;
 
 /// How many may be open at the same time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,24 +40,51 @@ impl Capacity {
         Self { connections, reserve }
     }
 
+    /// Memory for the connections of clients that have not shown a credential. The least that one of them counts as is
+    /// more than its part of this, so that they never take all places.
+    pub fn bytes_of_strangers(self) -> usize {
+        self.connections.saturating_mul(STRANGER).max(MIN_STRANGERS)
+    }
+
     /// Descriptors that may be in use when the house is full.
     pub fn descriptors(self) -> usize {
         self.connections.saturating_mul(DESCRIPTORS).saturating_add(self.reserve + OWN_DESCRIPTORS)
     }
 }
 
+/// Where a connection comes from, and how many may come from there.
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
+    pub listener: &'a Arc<str>,
+    /// all that there are
+    pub listeners: usize,
+    /// at this listener; 0 for no limit of its own
+    pub limit: usize,
+    /// of one address at this listener, where they are counted by address
+    pub of_source: Option<(Source, usize)>,
+}
+
 /// How many are taken.
 #[derive(Default)]
 pub struct Places {
-    taken: AtomicUsize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    by_listener: HashMap<Arc<str>, usize>,
     /// only those that are counted by address
-    by_source: Mutex<HashMap<Source, usize>>,
+    by_source: HashMap<(Arc<str>, Source), usize>,
+    /// clients that are told why they are not served
+    told: usize,
 }
 
 /// A place at the table; free again when dropped.
 pub struct Place {
     places: Arc<Places>,
+    listener: Arc<str>,
     source: Option<Source>,
+    is_told: bool,
 }
 
 impl Places {
@@ -61,61 +92,99 @@ impl Places {
     pub fn connect(
         self: &Arc<Self>,
         capacity: Capacity,
-        of_source: Option<(Source, usize)>,
+        arrival: Arrival<'_>,
     ) -> Option<(Place, Option<Excess>)> {
-        let before = self.taken.fetch_add(1, Ordering::Relaxed);
-        let mut place = Place { places: Arc::clone(self), source: None };
-        if before >= capacity.connections.saturating_add(capacity.reserve) {
+        let mut taken = self.taken();
+        let excess = match arrival.of_source {
+            _ if !taken.has_room(capacity, arrival) => Some(Excess::Connections),
+            Some((source, limit)) if taken.of_source(arrival.listener, source) >= limit => {
+                Some(Excess::ConnectionsOfAddress { limit })
+            }
+            _ => None,
+        };
+        if excess.is_some() && taken.told >= capacity.reserve {
             return None;
         }
-        if before >= capacity.connections {
-            return Some((place, Some(Excess::Connections)));
-        }
-        if let Some((source, limit)) = of_source
-            && !place.claim(source, limit)
-        {
-            return Some((place, Some(Excess::ConnectionsOfAddress { limit })));
-        }
-        Some((place, None))
+        let source = arrival.of_source.map(|(source, _)| source).filter(|_| excess.is_none());
+        let listener = Arc::clone(arrival.listener);
+        let place = Place { places: Arc::clone(self), listener, source, is_told: excess.is_some() };
+        taken.take(&place);
+        Some((place, excess))
     }
 
     /// A place for a request, where they are counted by address.
-    pub fn ask(self: &Arc<Self>, source: Source, limit: usize) -> Result<Place, Excess> {
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        let mut place = Place { places: Arc::clone(self), source: None };
-        if place.claim(source, limit) { Ok(place) } else { Err(Excess::RequestsOfAddress { limit }) }
+    ///
+    /// # Errors
+    /// [`Excess::RequestsOfAddress`] if the address has as many already.
+    pub fn ask(self: &Arc<Self>, listener: &Arc<str>, source: Source, limit: usize) -> Result<Place, Excess> {
+        let mut taken = self.taken();
+        if taken.of_source(listener, source) >= limit {
+            return Err(Excess::RequestsOfAddress { limit });
+        }
+        let (listener, source) = (Arc::clone(listener), Some(source));
+        let place = Place { places: Arc::clone(self), listener, source, is_told: false };
+        taken.take(&place);
+        Ok(place)
     }
 
-    fn sources(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
-        self.by_source.lock().unwrap_or_else(PoisonError::into_inner)
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
-    fn claim(&mut self, source: Source, limit: usize) -> bool {
-        let mut sources = self.places.sources();
-        let taken = sources.entry(source).or_default();
-        if *taken >= limit {
+impl Taken {
+    /// Each listener has a part that the others cannot take: of a quarter of all places the same number.
+    fn has_room(&self, capacity: Capacity, arrival: Arrival<'_>) -> bool {
+        let held = self.by_listener.get(arrival.listener).copied().unwrap_or_default();
+        if arrival.limit > 0 && held >= arrival.limit {
             return false;
         }
-        *taken += 1;
-        drop(sources);
-        self.source = Some(source);
-        true
+        let own = if arrival.listeners < 2 { 0 } else { capacity.connections / 4 / arrival.listeners };
+        let common = capacity.connections.saturating_sub(own * arrival.listeners);
+        let in_common: usize = self.by_listener.values().map(|held| held.saturating_sub(own)).sum();
+        held < own || in_common < common
+    }
+
+    fn of_source(&self, listener: &Arc<str>, source: Source) -> usize {
+        self.by_source.get(&(Arc::clone(listener), source)).copied().unwrap_or_default()
+    }
+
+    fn take(&mut self, place: &Place) {
+        if place.is_told {
+            self.told += 1;
+            return;
+        }
+        *self.by_listener.entry(Arc::clone(&place.listener)).or_default() += 1;
+        if let Some(source) = place.source {
+            *self.by_source.entry((Arc::clone(&place.listener), source)).or_default() += 1;
+        }
+    }
+
+    fn give_back(&mut self, place: &Place) {
+        if place.is_told {
+            self.told -= 1;
+            return;
+        }
+        decrement(&mut self.by_listener, &place.listener);
+        if let Some(source) = place.source {
+            decrement(&mut self.by_source, &(Arc::clone(&place.listener), source));
+        }
+    }
+}
+
+fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.taken.fetch_sub(1, Ordering::Relaxed);
-        let Some(source) = self.source else { return };
-        let mut sources = self.places.sources();
-        if let Some(taken) = sources.get_mut(&source) {
-            *taken -= 1;
-            if *taken == 0 {
-                sources.remove(&source);
-            }
-        }
+        let places = Arc::clone(&self.places);
+        places.taken().give_back(self);
     }
 }
 
@@ -142,11 +211,19 @@ mod tests {
         assert_eq!(Capacity::new(1000, 1024).descriptors(), 2184);
     }
 
+    fn arrival<'a>(
+        listener: &'a Arc<str>,
+        listeners: usize,
+        of_source: Option<(Source, usize)>,
+    ) -> Arrival<'a> {
+        Arrival { listener, listeners, limit: 0, of_source }
+    }
+
     #[test]
     fn a_full_house_has_room_for_telling_so_and_then_for_nobody() {
-        let places = Arc::new(Places::default());
+        let (places, listener) = (Arc::new(Places::default()), Arc::from("listen"));
         let capacity = Capacity { connections: 2, reserve: 1 };
-        let enter = || places.connect(capacity, None);
+        let enter = || places.connect(capacity, arrival(&listener, 1, None));
         let inside = [enter().unwrap(), enter().unwrap()];
         assert!(inside.iter().all(|(_, excess)| excess.is_none()));
         let told = enter().unwrap();
@@ -156,14 +233,42 @@ mod tests {
         assert!(enter().unwrap().1.is_some());
         drop(inside);
         assert!(enter().unwrap().1.is_none());
-        assert_eq!(places.taken.load(Ordering::Relaxed), 0);
+        assert!(places.taken().by_listener.is_empty());
+    }
+
+    #[test]
+    fn a_listener_has_places_that_others_cannot_take() {
+        let (places, [public, own]) = (Arc::new(Places::default()), ["public", "listen"].map(Arc::from));
+        let capacity = Capacity { connections: 80, reserve: 1 };
+        let enter = |listener| places.connect(capacity, arrival(listener, 2, None));
+        let fill = |listener| {
+            let entered = std::iter::from_fn(|| enter(listener).filter(|(_, excess)| excess.is_none()));
+            entered.take(1000).collect::<Vec<_>>()
+        };
+        let strangers = fill(&public);
+        assert_eq!((strangers.len(), fill(&own).len()), (70, 10));
+        let limited = Arrival { limit: 75, ..arrival(&own, 2, None) };
+        drop(strangers);
+        let mut held: Vec<_> = (0..75).filter_map(|_| places.connect(capacity, limited)).collect();
+        assert!(held.drain(..70).all(|(_, excess)| excess.is_none()), "all that the other one does not have");
+        assert!(held.drain(..).any(|(_, excess)| excess == Some(Excess::Connections)));
+    }
+
+    #[test]
+    fn a_limit_of_a_listener_counts_there_alone() {
+        let (places, [public, own]) = (Arc::new(Places::default()), ["public", "listen"].map(Arc::from));
+        let capacity = Capacity { connections: 80, reserve: 1 };
+        let limited = Arrival { limit: 1, ..arrival(&public, 2, None) };
+        let _first = places.connect(capacity, limited).unwrap();
+        assert_eq!(places.connect(capacity, limited).unwrap().1, Some(Excess::Connections));
+        assert!(places.connect(capacity, arrival(&own, 2, None)).unwrap().1.is_none());
     }
 
     #[test]
     fn an_address_has_so_many_places_and_gets_them_back() {
-        let places = Arc::new(Places::default());
+        let (places, listener) = (Arc::new(Places::default()), Arc::from("listen"));
         let capacity = Capacity { connections: 10, reserve: 1 };
-        let enter = |last| places.connect(capacity, Some((source(last), 1))).unwrap();
+        let enter = |last| places.connect(capacity, arrival(&listener, 1, Some((source(last), 1)))).unwrap();
         let first = enter(1);
         let second = enter(1);
         assert_eq!(second.1, Some(Excess::ConnectionsOfAddress { limit: 1 }));
@@ -172,10 +277,11 @@ mod tests {
         assert!(enter(1).1.is_some());
         drop(first);
         assert!(enter(1).1.is_none());
-        assert!(places.sources().is_empty());
-        let asked = places.ask(source(1), 1).unwrap();
-        assert_eq!(places.ask(source(1), 1).err(), Some(Excess::RequestsOfAddress { limit: 1 }));
+        assert!(places.taken().by_source.is_empty());
+        let asked = places.ask(&listener, source(1), 1).unwrap();
+        assert_eq!(places.ask(&listener, source(1), 1).err(), Some(Excess::RequestsOfAddress { limit: 1 }));
+        assert!(places.ask(&Arc::from("public"), source(1), 1).is_ok(), "another listener");
         drop(asked);
-        assert!(places.ask(source(1), 1).is_ok());
+        assert!(places.ask(&listener, source(1), 1).is_ok());
     }
 }

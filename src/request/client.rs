@@ -18,6 +18,7 @@ use crate::handler::websocket::console::Console;
 use crate::limits::Excess;
 use crate::limits::failures::Source;
 use crate::limits::places::Place;
+use crate::limits::strangers::Stranger;
 use crate::route_class::RouteClass;
 use crate::server::Worker;
 use crate::tls::{CertificateFault, TlsSession};
@@ -71,11 +72,11 @@ impl Client {
     pub fn new(
         who: Who,
         tls: Option<TlsSession>,
-        excess: Option<Excess>,
+        (excess, stranger): (Option<Excess>, Arc<Stranger>),
         worker: &Worker,
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
-        let clock = Arc::new(Clock::new(Arc::clone(&worker.engine.deadlines)));
+        let clock = Arc::new(Clock::of_stranger(Arc::clone(&worker.engine.deadlines), Arc::clone(&stranger)));
         Ok(Self {
             peer: who.peer,
             via: who.via,
@@ -86,7 +87,7 @@ impl Client {
             clock,
             piece: PIECE,
             console: Cell::new(None),
-            trust: Rc::default(),
+            trust: Rc::new(Trust::new(stranger)),
             excess,
             admitted: Cell::new(worker.generation),
             rules: RefCell::new(rules),
@@ -205,11 +206,12 @@ impl Client {
         if let Some(excess) = self.excess {
             return Err(excess);
         }
-        let limit = engine.config.settings.limits.requests_per_address;
+        let rules = self.rules.borrow();
+        let limit = rules.limits.requests_per_address;
         if limit == 0 {
             return Ok(None);
         }
         let Some(address) = engine.accountable(self.peer, real) else { return Ok(None) };
-        engine.counts.requests.ask(Source::of(address), limit).map(Some)
+        engine.counts.requests.ask(&rules.name, Source::of(address), limit).map(Some)
     }
 }

@@ -1,20 +1,28 @@
 //! Whether anybody has shown a good credential on a connection. Until then its client is a stranger, and gets less room.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::limits::strangers::Stranger;
+
 /// Shared by all requests of a connection.
-#[derive(Default)]
 pub struct Trust {
     is_shown: Cell<bool>,
     shown: Notify,
+    stranger: Arc<Stranger>,
 }
 
 impl Trust {
+    pub(super) fn new(stranger: Arc<Stranger>) -> Self {
+        Self { is_shown: Cell::new(false), shown: Notify::new(), stranger }
+    }
+
     /// A good credential has come.
     pub(super) fn show(&self) {
         if !self.is_shown.replace(true) {
+            self.stranger.is_known();
             self.shown.notify_waiters();
         }
     }

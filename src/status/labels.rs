@@ -60,6 +60,7 @@ pub enum Limit {
     RequestsOfAddress,
     Calls,
     Buffered,
+    Strangers,
     Uploads,
     Spool,
     Body,
@@ -70,7 +71,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::LoginFailures,
@@ -81,6 +82,7 @@ impl Limit {
         Self::RequestsOfAddress,
         Self::Calls,
         Self::Buffered,
+        Self::Strangers,
         Self::Uploads,
         Self::Spool,
         Self::Body,
@@ -100,6 +102,7 @@ impl Limit {
             Self::RequestsOfAddress => "requests_per_address",
             Self::Calls => "calls",
             Self::Buffered => "buffered",
+            Self::Strangers => "strangers",
             Self::Uploads => "uploads",
             Self::Spool => "spool",
             Self::Body => "body",

@@ -22,6 +22,10 @@ impl ListenerTable {
         self.values.iter().find(|(known, _)| known.name == key).map(|(_, found)| found)
     }
 
+    fn has_class(&self) -> bool {
+        self.given("routes").is_some_and(|routes| !routes.text.is_empty())
+    }
+
     /// What counts: the table's own value, else that of a setting, else the default.
     pub fn find(&self, key: &str, layers: &Layers) -> Found {
         let default = || {
@@ -30,7 +34,14 @@ impl ListenerTable {
             Found { text, origin: Origin::Profile }
         };
         let inherited = || keys::inherited(key).map(|setting| layers.find(setting));
-        self.given(key).cloned().or_else(inherited).unwrap_or_else(default)
+        let of_class = |found: &Found| {
+            key == "connections_per_address" && found.origin == Origin::Profile && self.has_class()
+        };
+        let inherited = inherited().map(|found| match of_class(&found) {
+            true => Found { text: keys::CONNECTIONS_PER_ADDRESS_OF_CLASS.to_owned(), ..found },
+            false => found,
+        });
+        self.given(key).cloned().or(inherited).unwrap_or_else(default)
     }
 }
 

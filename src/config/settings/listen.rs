@@ -30,9 +30,19 @@ pub struct Listener {
     pub clients: ClientDemand,
     /// the class of routes that is served here; `None` for all
     pub class: Option<String>,
+    pub limits: ListenerLimits,
     /// where the address, and the class, were written
     pub origin: Origin,
     pub class_origin: Origin,
+}
+
+/// What a listener may hold, and each of its clients. 0 is no limit of the listener's own.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ListenerLimits {
+    pub connections: usize,
+    pub connections_per_address: usize,
+    /// in flight
+    pub requests_per_address: usize,
 }
 
 /// What clients have to show of certificates.

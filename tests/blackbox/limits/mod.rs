@@ -10,6 +10,7 @@ mod sizes;
 mod slow_attacks;
 mod strangers;
 mod times;
+mod unfinished;
 
 use crate::support::{Nodegate, Reply, Site};
 

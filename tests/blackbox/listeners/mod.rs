@@ -4,6 +4,7 @@ mod classes;
 mod mistakes;
 mod moves;
 mod nodes;
+mod shares;
 
 use std::net::SocketAddr;
 use std::process::Command;

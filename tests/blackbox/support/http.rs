@@ -244,6 +244,25 @@ impl Session {
         !self.buffer.is_empty()
     }
 
+    /// Whether the other side has closed by now, without waiting for it.
+    pub fn is_over(&mut self) -> bool {
+        let mut chunk = [0; 16_384];
+        let tcp = self.tcp().try_clone().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let read = match &mut self.stream {
+            Stream::Tls(stream) => stream.read(&mut chunk),
+            Stream::Plain(stream) => stream.read(&mut chunk),
+        };
+        let _ = tcp.set_nonblocking(false);
+        match read {
+            Ok(count) => {
+                self.buffer.extend(&chunk[..count]);
+                count == 0
+            }
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Whether the other side has closed, with nothing left unread.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.fill() == 0

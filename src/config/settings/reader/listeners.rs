@@ -10,10 +10,14 @@ use crate::config::address;
 use crate::config::keys;
 use crate::config::layers::{Found, ListenerTable, written};
 use crate::config::problem::{Origin, Problem, Severity};
-use crate::config::settings::{ClientCertificates, ClientDemand, FIRST, Listen, ListenAddress, Listener};
+use crate::config::settings::{
+    ClientCertificates, ClientDemand, FIRST, Listen, ListenAddress, Listener, ListenerLimits,
+};
 
 /// Tables that count: their sockets have to fit into one message to a successor.
 const MOST: usize = 32;
+/// What a limit of connections or requests may be.
+const MOST_CONNECTIONS: usize = 1 << 20;
 /// Bytes of a listener's name.
 const NAME: usize = 32;
 
@@ -71,6 +75,12 @@ impl Reader<'_> {
                 lists_origin: lists.origin,
             },
             class: None,
+            limits: ListenerLimits {
+                connections: 0,
+                connections_per_address: number(&text("limits.connections_per_address").text)
+                    .unwrap_or_default(),
+                requests_per_address: number(&text("limits.requests_per_address").text).unwrap_or_default(),
+            },
             origin: text("listen.address").origin,
             class_origin: Origin::Profile,
         }
@@ -97,6 +107,11 @@ impl Table<'_, '_, '_> {
             let message = "without TLS no client can be asked for a certificate: write 'off' here";
             self.problem("client_certificates", self.find("client_certificates").origin, message);
         }
+        let limits = ListenerLimits {
+            connections: self.parsed("connections", number).unwrap_or_default(),
+            connections_per_address: self.parsed("connections_per_address", number).unwrap_or_default(),
+            requests_per_address: self.parsed("requests_per_address", number).unwrap_or_default(),
+        };
         let class = self.find("routes");
         let listener = Listener {
             name: Arc::from(name?.as_str()),
@@ -108,6 +123,7 @@ impl Table<'_, '_, '_> {
             hosts_key: self.key_of("hosts", "listen.hosts"),
             clients,
             class: Some(class.text).filter(|name| !name.is_empty()),
+            limits,
             origin: self.written.origin.clone(),
             class_origin: class.origin,
         };
@@ -238,6 +254,11 @@ fn name(text: &str) -> Result<String, String> {
     } else {
         Err(format!("must be 1 to {NAME} letters, digits, '-' or '_', not '{text}'"))
     }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    let parsed = text.trim().parse().ok().filter(|number| *number <= MOST_CONNECTIONS);
+    parsed.ok_or_else(|| format!("must be a whole number from 0 to {MOST_CONNECTIONS}, not '{text}'"))
 }
 
 fn port(text: &str) -> Result<u16, String> {
