@@ -211,11 +211,7 @@ mod tests {
         assert_eq!(Capacity::new(1000, 1024).descriptors(), 2184);
     }
 
-    fn arrival<'a>(
-        listener: &'a Arc<str>,
-        listeners: usize,
-        of_source: Option<(Source, usize)>,
-    ) -> Arrival<'a> {
+    fn arrival(listener: &Arc<str>, listeners: usize, of_source: Option<(Source, usize)>) -> Arrival<'_> {
         Arrival { listener, listeners, limit: 0, of_source }
     }
 

@@ -17,7 +17,6 @@ const CLIENTS_BEHIND_UNCOUNTED: usize = 64;
 
 /// What a connection is at, which says how much memory it takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
 pub enum Phase {
     /// no whole `ClientHello` has come
     Opening,
@@ -37,6 +36,18 @@ pub enum Phase {
 const KNOWN: u8 = u8::MAX;
 
 impl Phase {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Opening => 0,
+            Self::Handshake => 1,
+            Self::Head => 2,
+            Self::Busy => 3,
+            Self::Writing => 4,
+            Self::Multiplexed => 5,
+            Self::Idle => 6,
+        }
+    }
+
     /// Measured on a release build, rounded up.
     const fn bytes(self) -> usize {
         match self {
@@ -118,7 +129,7 @@ impl Strangers {
         held.resize(number, Phase::Opening.bytes());
         held.turn_out(budget);
         drop(held);
-        let (strangers, phase) = (Arc::clone(self), AtomicU8::new(Phase::Opening as u8));
+        let (strangers, phase) = (Arc::clone(self), AtomicU8::new(Phase::Opening.code()));
         Stranger { strangers, budget, number, phase, end }
     }
 
@@ -131,10 +142,10 @@ impl Stranger {
     /// What the connection is at now.
     pub fn enter(&self, phase: Phase) {
         let before = self.phase.load(Ordering::Relaxed);
-        if before == phase as u8 || before == KNOWN {
+        if before == phase.code() || before == KNOWN {
             return;
         }
-        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.phase.store(phase.code(), Ordering::Relaxed);
         let mut held = self.strangers.held();
         held.resize(self.number, phase.bytes());
         held.turn_out(self.budget);
@@ -247,18 +258,19 @@ mod tests {
 
     const BUDGET: usize = 16 * Phase::Opening.bytes();
 
-    fn source(last: u8) -> Option<Source> {
-        Some(Source::of(std::net::IpAddr::from([192, 0, 2, last])))
+    fn source(last: u8) -> Source {
+        Source::of(std::net::IpAddr::from([192, 0, 2, last]))
     }
 
     fn survivors(connections: &[Stranger]) -> Vec<usize> {
-        (0..connections.len()).filter(|number| !connections[*number].is_turned_out()).collect()
+        let numbered = connections.iter().enumerate().filter(|(_, it)| !it.is_turned_out());
+        numbered.map(|(number, _)| number).collect()
     }
 
     #[test]
     fn the_oldest_of_the_largest_address_goes_first() {
         let (strangers, listener) = (Arc::new(Strangers::default()), Arc::from("listen"));
-        let enter = |last| strangers.enter(BUDGET, &listener, source(last));
+        let enter = |last| strangers.enter(BUDGET, &listener, Some(source(last)));
         let few = [enter(1), enter(1), enter(2)];
         let many: Vec<_> = (0..20).map(|_| enter(3)).collect();
         assert_eq!(survivors(&few), [0, 1, 2]);
@@ -279,8 +291,9 @@ mod tests {
     fn the_largest_listener_gives_way_first() {
         let strangers = Arc::new(Strangers::default());
         let [own, public] = ["listen", "public"].map(Arc::from);
-        let few: Vec<_> = (0..6).map(|_| strangers.enter(BUDGET, &own, source(1))).collect();
-        let many: Vec<_> = (0..250).map(|last| strangers.enter(BUDGET, &public, source(last))).collect();
+        let few: Vec<_> = (0..6).map(|_| strangers.enter(BUDGET, &own, Some(source(1)))).collect();
+        let many: Vec<_> =
+            (0..250).map(|last| strangers.enter(BUDGET, &public, Some(source(last)))).collect();
         assert_eq!(survivors(&few).len(), 6);
         assert_eq!(survivors(&many).len(), 10);
     }
@@ -289,17 +302,17 @@ mod tests {
     fn an_uncounted_address_counts_as_many_clients() {
         let (strangers, listener) = (Arc::new(Strangers::default()), Arc::from("listen"));
         let proxied: Vec<_> = (0..12).map(|_| strangers.enter(BUDGET, &listener, None)).collect();
-        let others: Vec<_> = (0..8).map(|_| strangers.enter(BUDGET, &listener, source(1))).collect();
+        let others: Vec<_> = (0..8).map(|_| strangers.enter(BUDGET, &listener, Some(source(1)))).collect();
         assert_eq!((survivors(&proxied).len(), survivors(&others).len()), (12, 4));
     }
 
     #[test]
     fn a_user_is_never_turned_out() {
         let (strangers, listener) = (Arc::new(Strangers::default()), Arc::from("listen"));
-        let user = strangers.enter(BUDGET, &listener, source(1));
+        let user = strangers.enter(BUDGET, &listener, Some(source(1)));
         user.is_known();
         user.enter(Phase::Multiplexed);
-        let _others: Vec<_> = (0..40).map(|_| strangers.enter(BUDGET, &listener, source(1))).collect();
+        let _others: Vec<_> = (0..40).map(|_| strangers.enter(BUDGET, &listener, Some(source(1)))).collect();
         assert!(!user.is_turned_out());
         assert_eq!(strangers.held().bytes, BUDGET);
     }

@@ -37,9 +37,9 @@ impl ListenerTable {
         let of_class = |found: &Found| {
             key == "connections_per_address" && found.origin == Origin::Profile && self.has_class()
         };
-        let inherited = inherited().map(|found| match of_class(&found) {
-            true => Found { text: keys::CONNECTIONS_PER_ADDRESS_OF_CLASS.to_owned(), ..found },
-            false => found,
+        let inherited = inherited().map(|found| {
+            let text = keys::CONNECTIONS_PER_ADDRESS_OF_CLASS.to_owned();
+            if of_class(&found) { Found { text, ..found } } else { found }
         });
         self.given(key).cloned().or(inherited).unwrap_or_else(default)
     }
