@@ -11,7 +11,7 @@ trying=(curl=curl)
 testing=(
     wget=wget zstd=zstd nghttp2-client=h2load openssl=openssl sslscan=sslscan testssl.sh=testssl
     iproute2=ip strace=strace procps=ps man-db=man groff-base=groff systemd=systemd-cat
-    slowhttptest=slowhttptest faketime=faketime nftables=nft python3-fusepy
+    slowhttptest=slowhttptest logrotate=logrotate faketime=faketime nftables=nft python3-fusepy
     chromium=chromium nodejs=node npm=npm
     qemu-system-x86=qemu-system-x86_64
     gir1.2-spiceclientglib-2.0 python3-gi python3-websocket

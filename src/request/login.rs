@@ -89,7 +89,10 @@ pub(super) fn denied(engine: &Engine, denial: Denial, counted: impl FnOnce() -> 
         // It was counted before, or was no guess.
         Denial::SameTicket(error) if !error.is_guess() => None,
         Denial::SameTicket(_) | Denial::Unverified => counted().and_then(|address| {
-            engine.counts.logins.check(address, engine.config.settings.limits.login_failures).err()
+            let limit = engine.config.settings.limits.login_failures;
+            let excess = engine.counts.logins.check(address, limit).err()?;
+            logins::tell(address, None, "invalid ticket");
+            Some(excess)
         }),
         Denial::KeyFile(error) => {
             log_limit::error(Topic::Fault, "tickets", &format_args!("tickets cannot be judged: {error}"));

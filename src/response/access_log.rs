@@ -5,6 +5,7 @@
 mod allowance;
 mod json;
 mod request_text;
+mod whole_lines;
 mod writer;
 
 use std::cell::RefCell;
@@ -113,7 +114,11 @@ impl AccessLog {
         let form = if self.is_detailed() { json::line_into } else { line_into };
         let limit = self.limit(entry, now);
         if !self.queue.push(|text| form(text, entry, limit, now)) {
-            log_limit::warn(Topic::Fault, "access log", &"the access log cannot keep up; lines are lost");
+            log_limit::warn(
+                Topic::Fault,
+                "access log, queue",
+                &"the access log cannot keep up; lines are lost",
+            );
         }
     }
 

@@ -44,6 +44,7 @@ mod limits;
 mod listeners;
 mod listening;
 mod log;
+mod log_disk;
 mod log_json;
 mod log_volume;
 mod monitoring;

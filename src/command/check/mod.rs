@@ -1,5 +1,6 @@
 //! `nodegate check PROFILE`: everything that `run` would use, and every problem at once.
 
+mod log_disk;
 mod serving_user;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -42,6 +43,7 @@ pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
     problems.extend(advice);
     problems.extend(certificates.iter().filter_map(|certificate| expiry(certificate, seconds_since_1970())));
     problems.extend(serving_user::problems(&config, &served));
+    problems.extend(log_disk::problems(&config));
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
     if json {
         let of_listeners = config.listener_keys.iter();

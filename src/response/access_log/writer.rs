@@ -1,12 +1,15 @@
 //! The thread that writes the access log, and what it is handed: lines in one bounded text.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::whole_lines::{self, Incomplete};
+use crate::process::log_limit::{self, Topic};
 
 /// Bytes that may wait for a slow disk; lines beyond are lost rather than holding up an answer.
 const WAITING: usize = 8 << 20;
@@ -16,8 +19,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const ENOUGH: usize = 64 << 10;
 /// How long a file counts as the one at its path.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Pause before a log that could not be opened is tried again.
-const RETRY: Duration = Duration::from_secs(10);
+/// Pause before a log that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What waits for the writer.
 #[derive(Default)]
@@ -93,12 +96,16 @@ pub(super) struct Writer {
     /// when it was last seen to be the one at `path`
     looked_at: Instant,
     failed_at: Option<Instant>,
-    warned: bool,
+    /// lines that were not written since it was last told
+    lost: usize,
+    /// the file ends in half a line
+    is_mid_line: bool,
 }
 
 impl Writer {
     pub(super) fn new(path: Option<PathBuf>) -> Self {
-        Self { path, file: None, looked_at: Instant::now(), failed_at: None, warned: false }
+        let looked_at = Instant::now();
+        Self { path, file: None, looked_at, failed_at: None, lost: 0, is_mid_line: false }
     }
 
     /// The thread; the receiver hears when it has ended.
@@ -119,12 +126,12 @@ impl Writer {
             for (cut, path) in cuts {
                 self.append(lines.get(written..cut).unwrap_or_default());
                 written = cut;
-                (self.path, self.warned) = (path, false);
+                (self.path, self.failed_at) = (path, None);
                 self.open();
             }
             self.append(lines.get(written..).unwrap_or_default());
             if stop {
-                return;
+                return self.report_lost();
             }
             lines.clear();
             lines.shrink_to(ENOUGH * 2);
@@ -140,8 +147,19 @@ impl Writer {
             self.open();
         }
         self.follow();
-        if let Some(Err(error)) = self.file.as_mut().map(|file| file.write_all(lines.as_bytes())) {
-            self.fail(&error);
+        let Some(file) = &mut self.file else {
+            self.lost += if self.path.is_some() { lines.matches('\n').count() } else { 0 };
+            return;
+        };
+        let ended = if self.is_mid_line { whole_lines::write(file, "\n") } else { Ok(()) };
+        self.is_mid_line = false;
+        match ended.and_then(|()| whole_lines::write(file, lines)) {
+            Ok(()) => self.succeed(),
+            Err(Incomplete { error, lost, is_mid_line }) => {
+                self.lost += lost;
+                self.is_mid_line = is_mid_line;
+                self.fail(&error);
+            }
         }
     }
 
@@ -149,10 +167,7 @@ impl Writer {
         self.file = None;
         let Some(path) = &self.path else { return };
         match append_to(path) {
-            Ok(file) => {
-                self.file = Some(file);
-                self.failed_at = None;
-            }
+            Ok(file) => self.take(file),
             Err(error) => self.fail(&error),
         }
     }
@@ -171,19 +186,43 @@ impl Writer {
             (Ok(_), Err(_)) => true,
         };
         if !is_there && let Ok(file) = append_to(path) {
-            self.file = Some(file);
+            self.take(file);
         }
+    }
+
+    fn take(&mut self, file: File) {
+        self.is_mid_line &= file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+        self.file = Some(file);
     }
 
     /// Warns once, and goes on serving without a log.
     fn fail(&mut self, error: &io::Error) {
-        self.failed_at = Some(Instant::now());
+        let is_new = self.failed_at.replace(Instant::now()).is_none();
         self.file = None;
-        if !self.warned {
-            self.warned = true;
-            let path = self.path.as_deref().unwrap_or(Path::new("-")).display();
-            tracing::warn!("access log {path} cannot be written: {error}; serving without it");
+        let path = self.name();
+        if is_new && let Some(left_out) = log_limit::is_due(Topic::Fault, &format!("access log {path}")) {
+            tracing::warn!("access log {path} cannot be written: {error}; serving without it{left_out}");
         }
+    }
+
+    fn succeed(&mut self) {
+        self.failed_at = None;
+        if self.lost > 0 && log_limit::is_due(Topic::Fault, "access log, lost lines").is_some() {
+            self.report_lost();
+        }
+    }
+
+    fn report_lost(&mut self) {
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 && self.failed_at.is_none() {
+            tracing::warn!("access log {} is written again; {lost} lines were lost", self.name());
+        } else if lost > 0 {
+            tracing::warn!("access log {} cannot be written; {lost} lines were lost", self.name());
+        }
+    }
+
+    fn name(&self) -> String {
+        self.path.as_deref().unwrap_or(Path::new("-")).display().to_string()
     }
 }
 

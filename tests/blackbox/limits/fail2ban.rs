@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use super::{LOGIN, behind_a_proxy, from, login};
-use crate::support::{Outcome, Site};
+use super::{LOGIN, VERSION, behind_a_proxy, from, login};
+use crate::support::nodegate::eventually;
+use crate::support::{Nodegate, Outcome, Session, Site};
 
 const MANUAL: &str = include_str!("../../../docs/operating.md");
 
@@ -46,6 +47,65 @@ fn fail2ban_finds_the_addresses_that_nodegate_names_and_no_other() {
     let told: String = told.collect();
     assert_eq!(found(&told).len(), 2, "{told}");
     assert!(found(&told.replace("nodegate[", "sshd[")).is_empty());
+}
+
+/// What fail2ban reads of a log that nodegate wrote to stderr.
+fn as_the_journal_shows(stderr: &str) -> String {
+    let warnings = stderr.lines().filter(|line| line.contains(" WARN "));
+    let shown = warnings.map(|line| format!("Nov 25 21:00:00 node1 nodegate[4711]: {line}\n"));
+    shown.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn a_flood_is_banned_and_hides_no_other_address() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
+    let mut number = 1000;
+    let mut guess = |client: &str| {
+        number += 1;
+        let ticket = format!("Cookie: PVEAuthCookie=PVE:root@pam:6A153A0F::Zm9yZ2Vk{number}\r\n");
+        let mut session = gate.connect();
+        session.send(format!("GET {VERSION} HTTP/1.1\r\nHost: node1\r\n{}{ticket}\r\n", from(client)));
+        session
+    };
+    // Nobody waits for the answers.
+    let mut waiting: Vec<_> = (0..20).map(|_| guess("192.0.2.66")).collect();
+    waiting.push(guess("192.0.2.7"));
+    let is_line = |line: &&str| line.contains(" WARN ") && line.contains("failure; rhost=192.0.2.66 ");
+    eventually("the flood has reached maxretry", || {
+        waiting.push(guess("192.0.2.66"));
+        gate.stderr().lines().filter(is_line).count() >= 10
+    });
+    eventually("the other address is there", || gate.stderr().contains("rhost=192.0.2.7 "));
+    let log = as_the_journal_shows(&gate.stderr());
+    assert!(log.contains(" more of this kind were not logged)"), "{log}");
+    let found = found(&log);
+    let count = |address: &str| found.iter().filter(|found| *found == address).count();
+    assert!(count("192.0.2.66") >= 10, "fail2ban counts each line, with a count or without: {found:?}");
+    assert_eq!(count("192.0.2.7"), 1, "{found:?}");
+}
+
+#[test]
+fn every_address_of_a_crowd_is_found() {
+    let site = Site::pve();
+    let sets = ["listen.proxy_protocol=1", "real_ip.allow_from=127.0.0.1"];
+    let gate = Nodegate::start_profile(&site, "spice", &sets);
+    let mut addresses: Vec<_> = (1..=200).map(|last| format!("192.0.2.{last}")).collect();
+    for address in &addresses {
+        let mut session = Session::plain(gate.local());
+        session.send(format!("PROXY TCP4 {address} 127.0.0.1 4660 3128\r\n"));
+        session.send("CONNECT x:1 HTTP/1.0\r\nHost: x:1\r\n\r\n");
+        assert_eq!(session.reply(false).status, 401);
+    }
+    let is_there = |address: &String| {
+        let line = format!("authentication failure; rhost={address} ");
+        gate.stderr().lines().any(|text| text.contains(" WARN ") && text.contains(&line))
+    };
+    eventually("each address has its line", || addresses.iter().all(is_there));
+    let mut found = found(&as_the_journal_shows(&gate.stderr()));
+    addresses.sort();
+    found.sort();
+    assert_eq!(found, addresses);
 }
 
 #[test]
