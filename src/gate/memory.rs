@@ -26,6 +26,7 @@ pub struct CredentialMemory {
     good_tickets: Cache<Digest, ()>,
     refused_tickets: Cache<Digest, RefusedTicket>,
     good_tokens: Cache<Digest, ()>,
+    doubtful_tokens: Cache<Digest, ()>,
 }
 
 #[derive(Clone, Copy)]
@@ -52,6 +53,7 @@ impl Default for CredentialMemory {
             good_tickets: Cache::new(ENTRIES),
             refused_tickets: Cache::new(ENTRIES),
             good_tokens: Cache::new(ENTRIES),
+            doubtful_tokens: Cache::new(ENTRIES),
         }
     }
 }
@@ -95,24 +97,16 @@ impl CredentialMemory {
         }
     }
 
+    /// Remembers that an answer said nothing about this API token. Whether that is new of this client.
+    pub(super) fn doubt_token(&self, token: &[u8], by: Source) -> bool {
+        let Some(digest) = self.digest(&[&bytes_of(Some(by)), token]) else { return true };
+        let is_new = self.doubtful_tokens.get(&digest).is_none();
+        self.doubtful_tokens.insert(digest, ());
+        is_new
+    }
+
     fn digest_of(&self, shown: &Shown<'_>) -> Option<Digest> {
-        let by = match shown.by {
-            None => [0; 9],
-            Some(Source::V4(address)) => {
-                let [a, b, c, d] = address.octets();
-                [4, a, b, c, d, 0, 0, 0, 0]
-            }
-            Some(Source::V6(segments)) => {
-                let mut by = [6; 9];
-                for (byte, value) in
-                    by.iter_mut().skip(1).zip(segments.iter().flat_map(|it| it.to_be_bytes()))
-                {
-                    *byte = value;
-                }
-                by
-            }
-        };
-        self.digest(&[&by, shown.key_versions, shown.ticket.as_bytes()])
+        self.digest(&[&bytes_of(shown.by), shown.key_versions, shown.ticket.as_bytes()])
     }
 
     /// Each part with its length before it.
@@ -124,6 +118,23 @@ impl CredentialMemory {
             hash.update(part);
         }
         hash.finish().first_chunk().copied()
+    }
+}
+
+fn bytes_of(source: Option<Source>) -> [u8; 9] {
+    match source {
+        None => [0; 9],
+        Some(Source::V4(address)) => {
+            let [a, b, c, d] = address.octets();
+            [4, a, b, c, d, 0, 0, 0, 0]
+        }
+        Some(Source::V6(segments)) => {
+            let mut by = [6; 9];
+            for (byte, value) in by.iter_mut().skip(1).zip(segments.iter().flat_map(|it| it.to_be_bytes())) {
+                *byte = value;
+            }
+            by
+        }
     }
 }
 
@@ -181,6 +192,9 @@ mod tests {
         assert!(memory.refused_tickets.len() <= ENTRIES);
         assert!(memory.was_good("T:good") && !memory.was_good("T:other"), "nothing good was displaced");
         assert!(memory.has_good_token(b"good") && !memory.has_good_token(b"other"));
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(client);
+        let doubts = [(b"a", one), (b"a", one), (b"a", other), (b"b", one)];
+        assert_eq!(doubts.map(|(token, by)| memory.doubt_token(token, by)), [true, false, true, true]);
         memory.judge_token(b"good", false);
         assert!(!memory.has_good_token(b"good"));
     }

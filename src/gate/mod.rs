@@ -223,6 +223,11 @@ impl Gate {
         self.memory.judge_token(known.header.1.as_bytes(), good);
     }
 
+    /// An answer says nothing about an API token. Whether that is new of this client: the same token is the same guess.
+    pub fn doubt(&self, known: &Known, by: Source) -> bool {
+        self.memory.doubt_token(known.header.1.as_bytes(), by)
+    }
+
     /// Where a refused login of this (raw) path is sent instead.
     pub fn login_page(&self, path: &str) -> Option<&str> {
         let page = self.rules.login_page.as_deref()?;

@@ -20,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 use super::login::{proof, prove};
 use super::whole_body::{self, Sender};
 use super::{Asked, Client, run_api};
-use crate::gate::Identity;
 use crate::gate::known::Known;
+use crate::gate::{Gate, Identity};
 use crate::handler::upload::UploadError;
 use crate::incoming::RequestBody;
+use crate::limits::failures::Source;
 use crate::limits::logins::{self, Attempt};
 use crate::process::log_context;
 use crate::response::body::Body;
@@ -184,8 +185,12 @@ impl Guess {
                 prove(engine, known, false);
                 true
             }
-            // Another call may have shown in the meantime that it is good.
-            Some(Verdict::Unclear) => known.is_unproven(),
+            // Another call may have shown in the meantime that it is good. A client whose calls all fail for other reasons
+            // repeats no guess.
+            Some(Verdict::Unclear) => {
+                let is_new = |gate: &Gate| gate.doubt(known, Source::of(self.counted));
+                known.is_unproven() && engine.gate.as_ref().is_some_and(is_new)
+            }
             None => false,
         }
     }

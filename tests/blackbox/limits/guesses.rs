@@ -201,6 +201,19 @@ fn a_new_good_token_serves_many_calls_at_once() {
     all_at_once(&cases, |_| assert_eq!(gate.get(&path, &headers).status, 200));
 }
 
+/// A good token whose first calls all fail for other reasons is no guesser.
+#[test]
+fn errors_of_a_new_token_count_once() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=2"]);
+    let headers = from(CLIENT) + &format!("Authorization: PVEAPIToken={API_TOKEN}\r\n");
+    for number in 0..6 {
+        let reply = gate.get("/api2/json/nodes/node1/nothing", &headers);
+        assert_eq!(reply.status, 501, "call {number}: {reply:?}");
+    }
+    assert_eq!(gate.get(VERSION, &headers).status, 200);
+}
+
 /// Neither a reload nor other tokens make a token that was good a guess again.
 #[test]
 fn a_token_that_was_good_is_none_after_a_reload() {

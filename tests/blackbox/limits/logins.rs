@@ -286,8 +286,10 @@ fn forged_spice_tickets_count() {
         for number in 0..3 {
             assert_eq!(ask(&foreign.spice_target("node1", 100 + number, 61_000, now())).status, 401);
         }
+        let began = Instant::now();
         let reply = ask(&foreign.spice_target("node1", 100, 61_000, now()));
         assert!(is_refused(&reply), "{reply:?}");
+        assert!(began.elapsed() >= Duration::from_secs(3), "after {:?}", began.elapsed());
         let line = "authentication failure; rhost=192.0.2.50 user=unknown msg=invalid ticket";
         eventually("each is in the log", || gate.stderr().matches(line).count() == 4);
         // A good one is none of it: there is no machine, but it is let through.
