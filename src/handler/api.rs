@@ -112,7 +112,7 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
 
 fn login_proof<'e>(engine: &'e Engine, call: &Call<'_>) -> Option<&'e Proof> {
     let Place { method, path, .. } = call.place;
-    engine.gate.as_ref().and_then(|gate| gate.login_proof(call.identity, method, path))
+    engine.gate.as_ref().and_then(|gate| gate.login_proof(method, path))
 }
 
 async fn ask(

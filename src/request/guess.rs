@@ -23,6 +23,7 @@ use super::{Asked, Client, run_api};
 use crate::gate::known::Known;
 use crate::gate::{Gate, Identity};
 use crate::handler::upload::UploadError;
+use crate::handler::websocket::ConsoleError;
 use crate::incoming::RequestBody;
 use crate::limits::failures::Source;
 use crate::limits::logins::{self, Attempt};
@@ -33,6 +34,7 @@ use crate::route::Route;
 use crate::route_class::RouteClass;
 use crate::server::Worker;
 use crate::target::{ApiPath, query_value};
+use crate::verdict::login::Proof;
 use crate::verdict::{AnswerView, Verdict, token};
 
 /// A daemon takes 3 s to refuse a credential, and more when it or its directory service is busy. So long the verdict is
@@ -97,8 +99,8 @@ impl Guess {
             whole_body::look_into(&self.asked(), Sender::of(&self.identity), body).await?;
         }
         let logins = &worker.engine.counts.logins;
-        let known = self.identity.client.clone();
-        let is_known = || known.as_ref().is_some_and(|known| !known.is_unproven());
+        let token = self.token().cloned();
+        let is_known = || token.as_ref().is_some_and(|token| !token.is_unproven());
         let attempt = match logins.begin(counted, self.limit(), is_known).await {
             Ok(attempt) => attempt,
             Err(excess) => {
@@ -150,14 +152,14 @@ impl Guess {
     ) -> Judged {
         let asked = self.asked();
         let call = run_api(&asked, &self.identity, self.route.clone(), &self.path, &mut body);
-        let known = self.identity.client.as_deref();
+        let token = self.token().map(AsRef::as_ref);
         let no_verdict = async {
             left.cancelled().await;
             let _ = timeout(VERDICT_TIMEOUT, self.worker.stop.cancelled()).await;
         };
         let answer = tokio::select! {
             biased;
-            answer = until_proven(call, known, &mut attempt) => answer,
+            answer = until_proven(call, token, &mut attempt) => answer,
             () = no_verdict => Err(Refusal::ClientLeft),
         };
         let has_failed = self.has_failed(&answer);
@@ -169,10 +171,19 @@ impl Guess {
         Judged { answer, body, has_failed }
     }
 
+    /// The API token that is guessed at; none where the call itself is the guess.
+    fn token(&self) -> Option<&Arc<Known>> {
+        self.identity.client.as_ref().filter(|_| self.proof().is_none())
+    }
+
+    fn proof(&self) -> Option<&Proof> {
+        proof(&self.worker.engine, &self.head.method, &self.path)
+    }
+
     fn has_failed(&self, answer: &Result<Response<Body>, Refusal>) -> bool {
         let engine = &self.worker.engine;
-        let Some(known) = &self.identity.client else {
-            let proof = proof(engine, &self.head.method, &self.path, &self.identity);
+        let Some(known) = self.token() else {
+            let proof = self.proof();
             let found = verdict(answer, |view| proof.map_or(Verdict::Unclear, |proof| proof.verdict(view)));
             return found.is_some_and(|found| found != Verdict::Accepted);
         };
@@ -250,9 +261,13 @@ fn verdict(
         Err(Refusal::Upstream(error)) => error.phase.is_asked().then_some(Verdict::Unclear),
         // An upload asks with the same credential for the permission first.
         Err(Refusal::InvalidTicket(_)) => Some(Verdict::Refused),
-        Err(Refusal::ClientLeft | Refusal::Upload(UploadError::PermissionsUnknown { .. })) => {
-            Some(Verdict::Unclear)
-        }
+        Err(
+            Refusal::ClientLeft
+            | Refusal::ForeignStream
+            | Refusal::StreamDenied
+            | Refusal::Console(ConsoleError::Place(_))
+            | Refusal::Upload(UploadError::PermissionsUnknown { .. }),
+        ) => Some(Verdict::Unclear),
         Err(_) => None,
     }
 }

@@ -21,21 +21,13 @@ use crate::response::refusal::Refusal;
 use crate::target::ApiPath;
 use crate::verdict::login::Proof;
 
-/// Whether the daemon will judge a credential: that of a call without login, or an API token it has not seen yet.
+/// Whether the daemon will judge a credential: that in a call, or an API token it has not seen yet.
 pub(super) fn is_guess(engine: &Engine, method: &Method, path: &ApiPath, identity: &Identity) -> bool {
-    match &identity.client {
-        None => proof(engine, method, path, identity).is_some(),
-        Some(known) => known.is_unproven(),
-    }
+    proof(engine, method, path).is_some() || identity.client.as_ref().is_some_and(|known| known.is_unproven())
 }
 
-pub(super) fn proof<'e>(
-    engine: &'e Engine,
-    method: &Method,
-    path: &ApiPath,
-    identity: &Identity,
-) -> Option<&'e Proof> {
-    engine.gate.as_ref().and_then(|gate| gate.login_proof(identity, method, path))
+pub(super) fn proof<'e>(engine: &'e Engine, method: &Method, path: &ApiPath) -> Option<&'e Proof> {
+    engine.gate.as_ref().and_then(|gate| gate.login_proof(method, path))
 }
 
 /// What the daemon says of an API token.

@@ -1,4 +1,4 @@
-//! Calls without login at which credentials can be guessed: passwords, second factors, codes of an identity provider.
+//! Calls by which credentials can be guessed: passwords, second factors, codes of an identity provider.
 
 use http::header::SET_COOKIE;
 use http::{Method, StatusCode};
@@ -11,12 +11,8 @@ use crate::config::product;
 use crate::pattern::Pattern;
 use crate::target::ApiPath;
 
-/// The calls of a profile, and what their answers show where the credential was right.
-pub struct LoginCalls {
-    calls: Vec<(Pattern, Proof)>,
-    /// for a call that the profile opens without naming what it shows
-    by_status: Proof,
-}
+/// The calls of a profile by which one can guess at credentials, whoever makes them: a user guesses at other users'.
+pub struct LoginCalls(Vec<(Pattern, Proof)>);
 
 /// What shows that a credential was right.
 pub struct Proof {
@@ -32,24 +28,21 @@ impl LoginCalls {
     pub fn new(gate: &product::Gate) -> Result<Self, String> {
         let cookies: Vec<_> =
             gate.ticket.iter().map(|kind| format!("{}={}:", gate.cookie, kind.prefix)).collect();
-        let proof = |login: &product::LoginCall| {
-            let members = ShownMembers::parse(&login.shows)?;
-            Ok((Pattern::parse(&login.call)?, Proof { members, cookies: cookies.clone() }))
+        let proof = |call: &str, shows: &[String]| {
+            let members = ShownMembers::parse(shows)?;
+            Ok((Pattern::parse(call)?, Proof { members, cookies: cookies.clone() }))
         };
-        let calls = gate.login.iter().map(proof).collect::<Result<_, String>>();
-        let calls = calls.map_err(|what| format!("product.gate.login: {what}"))?;
-        Ok(Self { calls, by_status: Proof { members: ShownMembers::default(), cookies } })
+        let named = gate.login.iter().map(|login| proof(&login.call, &login.shows));
+        // Only reading is harmless unless the profile says otherwise.
+        let open = gate.open.iter().filter(|call| !call.starts_with("GET ")).map(|call| proof(call, &[]));
+        let calls = named.chain(open).collect::<Result<_, String>>();
+        calls.map(Self).map_err(|what| format!("product.gate.login: {what}"))
     }
 
-    /// What shows that this call without login succeeded; `None` for one that guesses at nothing. Only reading is
-    /// harmless unless the profile says otherwise.
+    /// What shows that this call succeeded; `None` for one that guesses at nothing.
     pub fn proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
         let verb = if *method == Method::HEAD { "GET" } else { method.as_str() };
-        let named = self.calls.iter().find(|(call, _)| call.matches(verb, path.segments()));
-        match named {
-            Some((_, proof)) => Some(proof),
-            None => (verb != "GET").then_some(&self.by_status),
-        }
+        self.0.iter().find(|(call, _)| call.matches(verb, path.segments())).map(|(_, proof)| proof)
     }
 }
 
@@ -168,8 +161,8 @@ mod tests {
 
     #[test]
     fn reading_is_no_guess_unless_the_profile_says_so() {
-        let call = (Pattern::parse("GET /login").unwrap(), proof(&["data"]));
-        let calls = LoginCalls { calls: vec![call], by_status: proof(&[]) };
+        let call = |text| (Pattern::parse(text).unwrap(), proof(&["data"]));
+        let calls = LoginCalls(vec![call("GET /login"), call("POST /realms")]);
         let is_guess = |method, path| match Target::parse(path).unwrap() {
             Target::Api(path) => calls.proof(&method, &path).is_some(),
             Target::NoSuchUri | Target::Path(_) => false,
@@ -177,6 +170,6 @@ mod tests {
         let (login, realms) = ("/api2/json/login", "/api2/json/realms");
         assert!(is_guess(Method::GET, login) && is_guess(Method::HEAD, login));
         assert!(!is_guess(Method::GET, realms) && !is_guess(Method::HEAD, realms));
-        assert!(is_guess(Method::POST, realms) && is_guess(Method::PUT, realms));
+        assert!(is_guess(Method::POST, realms) && is_guess(Method::POST, "/api2/json//realms/"));
     }
 }

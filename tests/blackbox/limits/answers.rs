@@ -154,6 +154,38 @@ fn second_factors_count_in_every_format() {
     });
 }
 
+/// A path that differs from the open one needs a login, and reaches the same call of the daemon.
+#[test]
+fn users_guess_at_others_no_faster_than_strangers() {
+    for (site, user) in [(Site::pve(), "bob@pve"), (Site::pmg(), "bob@pve")] {
+        let gate = behind_a_proxy(&site, &[THREE, "http2=true"]);
+        let known = site.cookie(user) + &site.csrf(user);
+        let ask = |case: usize, method: &str, path: &str, form: &str| {
+            let headers = from(&address(case)) + &known + FORM;
+            gate.request(method, path, &headers, form.as_bytes()).status
+        };
+        let form = "username=root@pam&password=x";
+        let paths =
+            ["/access/ticket/", "//access/ticket", "/access//ticket", "/access/ticket%2F", "/access/ticket"];
+        let cases: Vec<_> =
+            paths.iter().flat_map(|path| ["json", "htmljs"].map(|format| (format, *path))).collect();
+        let cases: Vec<_> = cases.into_iter().enumerate().collect();
+        all_at_once(&cases, |(number, (format, path))| {
+            let path = format!("/api2/{format}{path}");
+            assert_counts(|| ask(*number, "POST", &path, form), &path);
+        });
+        let password = "/api2/extjs/access/password";
+        let change = |case, own: &str| {
+            ask(case, "PUT", password, &format!("userid={user}&password=y&confirmation-password={own}"))
+        };
+        for _ in 0..4 {
+            assert_eq!(change(200, "demo"), 200);
+        }
+        assert_counts(|| change(201, "x"), "one's own password");
+        assert_eq!(gate.get(VERSION, &(from(&address(201)) + &known)).status, 200, "the session goes on");
+    }
+}
+
 #[test]
 fn api_tokens_count_where_a_page_redirects_them() {
     let site = Site::pve();
