@@ -161,7 +161,9 @@ impl Drop for Seat<'_> {
 pub fn tell(address: IpAddr, user: Option<&str>, why: impl std::fmt::Display) {
     let user = plain(user.filter(|user| !user.is_empty()).unwrap_or("unknown"));
     let line = format_args!("authentication failure; rhost={address} user={user} msg={why}");
-    log_limit::warn(Topic::Login, &log_limit::site(address).to_string(), &line);
+    let site = log_limit::site(address);
+    let topic = if site.is_ipv4() { Topic::Login } else { Topic::LoginIpv6 };
+    log_limit::warn(topic, &site.to_string(), &line);
 }
 
 fn plain(user: &str) -> String {

@@ -19,8 +19,10 @@ const MAX_KEPT_BYTES: usize = 512;
 /// What lines are about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Topic {
-    /// failed logins of an address; fail2ban reads these lines
+    /// failed logins of an IPv4 address; fail2ban reads these lines
     Login,
+    /// those of a /64: who owns many of these must not crowd out IPv4 addresses
+    LoginIpv6,
     /// refused tunnels of an address
     Tunnel,
     /// a daemon or a node that gives no answer
@@ -49,8 +51,9 @@ pub fn site(address: IpAddr) -> IpAddr {
 }
 
 impl Topic {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Login,
+        Self::LoginIpv6,
         Self::Tunnel,
         Self::Upstream,
         Self::Fault,
@@ -63,8 +66,9 @@ impl Topic {
     fn rate(self) -> Rate {
         let (burst, interval, per_second, subjects) = match self {
             // As many as fail2ban's own `maxretry`. The journal takes 10,000 lines of a service in 30 s by default.
-            Self::Login | Self::Tunnel => (5, SECOND, 50, 4096),
-            Self::Upstream => (10, SECOND, 50, 256),
+            Self::Login => (5, SECOND, 50, 4096),
+            Self::LoginIpv6 | Self::Tunnel => (5, SECOND, 25, 4096),
+            Self::Upstream => (10, SECOND, 25, 256),
             Self::Fault | Self::Page => (1, 60 * SECOND, 10, 256),
             Self::Origin | Self::Node | Self::Host => (1, 3600 * SECOND, 10, 1024),
         };
@@ -75,6 +79,7 @@ impl Topic {
     fn lost_text(self) -> &'static str {
         match self {
             Self::Login => "failed logins of too many addresses",
+            Self::LoginIpv6 => "failed logins of too many IPv6 networks",
             Self::Tunnel => "refused tunnels of too many addresses",
             Self::Upstream => "failures of too many upstreams",
             Self::Fault => "faults of too many files",
@@ -88,9 +93,10 @@ impl Topic {
     fn throttle(self) -> MutexGuard<'static, LogThrottle> {
         static THROTTLES: LazyLock<[Mutex<LogThrottle>; Topic::ALL.len()]> =
             LazyLock::new(|| Topic::ALL.map(|topic| Mutex::new(LogThrottle::new(topic.rate()))));
-        let [login, tunnel, upstream, fault, page, origin, node, host] = &*THROTTLES;
+        let [login, login_ipv6, tunnel, upstream, fault, page, origin, node, host] = &*THROTTLES;
         let throttle = match self {
             Self::Login => login,
+            Self::LoginIpv6 => login_ipv6,
             Self::Tunnel => tunnel,
             Self::Upstream => upstream,
             Self::Fault => fault,

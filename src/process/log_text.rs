@@ -18,6 +18,12 @@ pub fn shortened(text: &str, limit: usize) -> Cow<'_, str> {
     format!("{kept}...<+{}>", text.len() - kept.len()).into()
 }
 
+/// Whether a logged text is only the beginning of one.
+pub fn is_shortened(text: &str) -> bool {
+    let mark = text.strip_suffix('>').and_then(|text| text.rsplit_once("...<+"));
+    mark.is_some_and(|(_, count)| !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +41,7 @@ mod tests {
         ];
         for (text, limit, shown) in cases {
             assert_eq!(shortened(text, limit), shown, "{text}");
+            assert_eq!(is_shortened(shown), text != shown, "{shown}");
         }
     }
 }

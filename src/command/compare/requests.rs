@@ -11,6 +11,7 @@ use super::structure::UnorderedLists;
 use crate::config::Config;
 use crate::engine;
 use crate::pattern::Pattern;
+use crate::process::log_text;
 use crate::route::Routes;
 use crate::route_table::Kind;
 use crate::target::Target;
@@ -26,6 +27,7 @@ pub(super) enum LeftOut {
     NoGet,
     Repeated,
     Masked,
+    Cut,
     Console,
     SideEffect,
     Unreadable,
@@ -38,6 +40,7 @@ impl LeftOut {
             Self::NoGet => "no GET",
             Self::Repeated => "repeated",
             Self::Masked => "with a secret that the log masks",
+            Self::Cut => "cut by the log (log.target)",
             Self::Console => "consoles",
             Self::SideEffect => "with a side effect or a high cost (side_effects of the profile)",
             Self::Unreadable => "with a path that cannot be read",
@@ -84,6 +87,9 @@ impl Rules {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if query.contains("=***") {
             return Err(LeftOut::Masked);
+        }
+        if log_text::is_shortened(target) {
+            return Err(LeftOut::Cut);
         }
         let Target::Api(api) = Target::parse(path).map_err(|_| LeftOut::Unreadable)? else { return Ok(()) };
         if self.side_effects.iter().any(|it| it.matches("GET", api.segments())) {
@@ -160,6 +166,7 @@ mod tests {
             "GET /quarantine?ticket=*** HTTP/1.1",
             "GET /api2/json/nodes/n/journal HTTP/1.1",
             "GET /%ff HTTP/1.1",
+            "GET /api2/json/nodes/n/tasks?x=aaaa...<+7168> HTTP/1.1",
             "GET /pve2/css/x.css HTTP/1.1",
             "GET /api2/json/version HTTP/1.1",
             "-",
@@ -175,6 +182,7 @@ mod tests {
             LeftOut::NoGet,
             LeftOut::Repeated,
             LeftOut::Masked,
+            LeftOut::Cut,
             LeftOut::Console,
             LeftOut::SideEffect,
             LeftOut::Unreadable,
