@@ -149,8 +149,17 @@ fn log(topic: Topic, subject: &str, level: Level, message: &dyn fmt::Display) {
 
 /// Logs what was kept and is due. To be called once a second.
 pub fn log_kept() {
+    log_due(Instant::now());
+}
+
+/// Logs what is still kept when the process ends.
+pub fn log_rest() {
+    log_due(Instant::now() + 3600 * SECOND);
+}
+
+fn log_due(now: Instant) {
     for topic in Topic::ALL {
-        let due = topic.throttle().due(Instant::now());
+        let due = topic.throttle().due(now);
         for line in due.lines {
             tracing::warn!("{}{}", line.text, LeftOut(line.left_out));
         }

@@ -1,5 +1,6 @@
 //! How much of the logs a stranger can fill: long targets, and warnings in a row.
 
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,7 +10,9 @@ use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Outcome, Session, Site, all_at_once};
 
 const VERSION: &str = "/api2/json/version";
-const FORGED: &str = "Cookie: PVEAuthCookie=PVE:root@pam:6A153A0F::Zm9yZ2Vk\r\n";
+const FORGED: &str = "Cookie: PVEAuthCookie=PVE:root@pam:6A153A0F::Zm9yZ2Vk";
+const QUARANTINE: &str =
+    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
 const LINE: &str = r#"^127\.0\.0\.1 - - \[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "(\S+ \S+ HTTP/[12]\.[01])" \d{3} (?:\d+|-)$"#;
 
 /// The request of each line, once there are so many; each line has the form that filters know, or is an object.
@@ -49,11 +52,9 @@ fn long_targets_are_cut_in_both_forms() {
         format!("/?x={}&password=SECRET4", "c".repeat(1000)),
     ];
     for (format, site) in [("classic", Site::pve()), ("json", Site::pve()), ("classic", Site::pmg())] {
-        let public =
-            "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
         let has_classes = site.profile() == "pmg";
         if has_classes {
-            site.write("/etc/nodegate/pmg.toml", public);
+            site.write("/etc/nodegate/pmg.toml", QUARANTINE);
         }
         let gate = Nodegate::start(&site, &["http2=true", &format!("log.format={format}")]);
         let port = if has_classes { gate.listener("public").port() } else { gate.port() };
@@ -173,43 +174,52 @@ fn failures(log: &str, address: &str) -> (usize, usize) {
     (lines.len(), lines.iter().map(|line| 1 + left_out(line)).sum())
 }
 
+/// Many forged tickets of one client, by one protocol, at the port that is given.
+fn flood(gate: &Nodegate, (port, path, cookie): (u16, &str, &str), http2: bool) {
+    let client = "X-Real-IP: 192.0.2.7\r\n";
+    let address = (Ipv4Addr::LOCALHOST, port).into();
+    assert_eq!(Session::tls(address).request("GET", path, &format!("{client}{cookie}\r\n"), b"").status, 401);
+    let before = failures(&gate.stderr(), "192.0.2.7").0;
+    let (began, mut waiting) = (Instant::now(), Vec::new());
+    let count = if http2 {
+        let mut command = Command::new("h2load");
+        command.args(["-n", "400", "-c", "4", "-m", "100", "-H", "x-real-ip: 192.0.2.7", "-H"]);
+        command.arg(cookie.replacen("Cookie", "cookie", 1)).arg(format!("https://127.0.0.1:{port}{path}"));
+        let load = Outcome::of(&mut command);
+        let refused = load.stdout.split(" 3xx, ").nth(1).and_then(|rest| rest.split(" 4xx").next());
+        refused.unwrap().parse().unwrap()
+    } else {
+        // The answers come later: nobody waits for them.
+        for number in 1000..1300 {
+            let mut session = Session::tls(address);
+            session.send(format!("GET {path} HTTP/1.1\r\nHost: node1\r\n{client}{cookie}{number}\r\n\r\n"));
+            waiting.push(session);
+        }
+        waiting.len()
+    };
+    eventually("all are accounted for", || failures(&gate.stderr(), "192.0.2.7").1 > count);
+    let (lines, told) = failures(&gate.stderr(), "192.0.2.7");
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+    println!("{lines} lines for {count} failures in {seconds} s");
+    assert!(lines <= before + 5 + seconds + 3, "{lines} lines in {seconds} s");
+    assert!(told > count, "{told} of {count}: the failures are counted");
+}
+
 #[test]
 fn forged_tickets_in_a_row_warn_once_a_second() {
-    for http2 in [false, true] {
+    let sets = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1", "limits.login_failures=1"];
+    let sets = [&sets[..], &["http2=true"]].concat();
+    all_at_once(&[false, true], |http2| {
         let site = Site::pve();
-        let sets = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1", "limits.login_failures=1"];
-        let gate = Nodegate::start(&site, &[&sets[..], &["http2=true"]].concat());
-        let client = "X-Real-IP: 192.0.2.7\r\n";
-        assert_eq!(gate.get(VERSION, &format!("{client}{FORGED}")).status, 401);
-        let began = Instant::now();
-        let mut waiting = Vec::new();
-        let count = if http2 {
-            let mut command = Command::new("h2load");
-            command.args(["-n", "400", "-c", "4", "-m", "100"]);
-            command.args(["-H", "x-real-ip: 192.0.2.7", "-H"]);
-            command.arg(FORGED.trim_end().replacen("Cookie", "cookie", 1));
-            let load = Outcome::of(command.arg(format!("https://127.0.0.1:{}{VERSION}", gate.port())));
-            let refused = load.stdout.split(" 3xx, ").nth(1).and_then(|rest| rest.split(" 4xx").next());
-            refused.unwrap().parse().unwrap()
-        } else {
-            // The answers come later: nobody waits for them.
-            for number in 1000..1300 {
-                let mut session = gate.connect();
-                let forged = FORGED.trim_end();
-                session.send(format!(
-                    "GET {VERSION} HTTP/1.1\r\nHost: node1\r\n{client}{forged}{number}\r\n\r\n"
-                ));
-                waiting.push(session);
-            }
-            waiting.len()
-        };
-        eventually("all are accounted for", || failures(&gate.stderr(), "192.0.2.7").1 > count);
-        let (lines, told) = failures(&gate.stderr(), "192.0.2.7");
-        let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
-        println!("{lines} lines for {count} failures in {seconds} s");
-        assert!(lines <= 5 + seconds + 3, "{lines} lines in {seconds} s");
-        assert!(told > count, "{told} of {count}: the failures are counted");
-    }
+        let gate = Nodegate::start(&site, &sets);
+        flood(&gate, (gate.port(), VERSION, FORGED), *http2);
+        let site = Site::pmg();
+        site.write("/etc/nodegate/pmg.toml", QUARANTINE);
+        let gate = Nodegate::start(&site, &sets);
+        let cookie = "Cookie: PMGAuthCookie=PMGQUAR:a@example.com:6A153A0F::Zm9yZ2Vk";
+        let at = (gate.listener("public").port(), "/api2/json/quarantine/content", cookie);
+        flood(&gate, at, *http2);
+    });
 }
 
 #[test]
@@ -217,7 +227,7 @@ fn many_addresses_are_logged_one_after_the_other() {
     let site = Site::pve();
     let sets = ["listen.proxy_protocol=1", "real_ip.allow_from=127.0.0.1", "limits.login_failures=100"];
     let gate = Nodegate::start_profile(&site, "spice", &sets);
-    let addresses: Vec<_> = (1..=150).map(|last| format!("192.0.2.{last}")).collect();
+    let addresses: Vec<_> = (1..=250).map(|last| format!("192.0.2.{last}")).collect();
     let began = Instant::now();
     for address in &addresses {
         let mut session = Session::plain(gate.local());
@@ -229,6 +239,6 @@ fn many_addresses_are_logged_one_after_the_other() {
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
     let at_once = addresses.iter().filter(|address| told(address)).count();
     println!("{at_once} addresses within {seconds} s");
-    assert!(at_once <= 100 * (seconds + 1), "{at_once} in {seconds} s");
+    assert!(at_once <= 100 * (seconds + 2), "{at_once} in {seconds} s");
     eventually("each address is in the log", || addresses.iter().all(told));
 }

@@ -155,7 +155,7 @@ impl Supervisor {
         let workers = self.workers;
         let _ = spawn_blocking(move || workers.stop()).await;
         drop(self.monitor);
-        log_limit::log_kept();
+        log_limit::log_rest();
         Ok(())
     }
 
