@@ -111,7 +111,8 @@ async fn answer_in_full(
         Ok(response) => response,
         Err(refusal) => {
             let counted = || engine.counted(client.peer, record.client);
-            let refusal = login::hold_back(engine, refusal, counted, started).await;
+            let refusal =
+                login::hold_back(engine, refusal, (&engine.at(&client.listener()), counted), started).await;
             let login_page = engine.gate.as_ref().and_then(|gate| gate.login_page(head.uri.path()));
             refuse(refusal, form, login_page)
         }

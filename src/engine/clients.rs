@@ -1,6 +1,7 @@
 //! Which address a client has: for the log, for daemons, and for what is counted.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::HeaderMap;
 
@@ -10,6 +11,7 @@ use crate::limits::Excess;
 use crate::limits::buffered::Budget;
 use crate::limits::failures::Source;
 use crate::limits::places::{Arrival, Place};
+use crate::limits::shares::At;
 use crate::limits::strangers::Stranger;
 use crate::process::log_limit::{self, Topic};
 use crate::real_ip;
@@ -38,8 +40,7 @@ impl Engine {
         let limit = rules.limits.connections_per_address;
         let address = if limit == 0 { None } else { self.accountable(peer, peer.address()) };
         let arrival = Arrival {
-            listener: &rules.name,
-            listeners: self.config.settings.listeners.len(),
+            at: &self.at(&rules.name),
             limit: rules.limits.connections,
             of_source: address.map(|it| (Source::of(it), limit)),
         };
@@ -50,6 +51,11 @@ impl Engine {
             tracing::warn!(peer = %peer.address(), "connections are turned away: the house is full{left_out}");
         }
         place
+    }
+
+    /// A listener among the others.
+    pub fn at(&self, listener: &Arc<str>) -> At {
+        At { listener: Arc::clone(listener), listeners: self.config.settings.listeners.len() }
     }
 
     /// A connection whose client has to show yet who it is.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use quick_cache::unsync::Cache;
 
+use super::shares::{At, Shares};
+
 /// What the answer to a failed login waits for at least, from the beginning of its request.
 pub const FIRST_DELAY: Duration = Duration::from_secs(3);
 /// After each so many failures the answers wait for another `FIRST_DELAY`.
@@ -91,12 +93,12 @@ struct Record {
 pub struct Failures {
     /// one for each level, so that a flood of clients displaces no network
     records: [Cache<Source, Record>; LEVELS.len()],
-    seated: usize,
+    seated: Shares,
 }
 
 impl Default for Failures {
     fn default() -> Self {
-        Self { records: std::array::from_fn(|_| Cache::new(SOURCES)), seated: 0 }
+        Self { records: std::array::from_fn(|_| Cache::new(SOURCES)), seated: Shares::default() }
     }
 }
 
@@ -165,8 +167,8 @@ impl Failures {
     /// # Errors
     ///
     /// Too many wait already.
-    pub fn take_seat(&mut self, source: Option<Source>, now: Instant) -> Result<(), NoSeat> {
-        if self.seated >= SEATS {
+    pub fn take_seat(&mut self, source: Option<Source>, at: &At, now: Instant) -> Result<(), NoSeat> {
+        if !self.seated.has_room(at, SEATS) {
             return Err(NoSeat::ForAnybody);
         }
         if let Some(source) = source {
@@ -183,12 +185,12 @@ impl Failures {
                 Next::Wider
             });
         }
-        self.seated += 1;
+        self.seated.take(&at.listener);
         Ok(())
     }
 
-    pub fn leave_seat(&mut self, source: Option<Source>, now: Instant) {
-        self.seated = self.seated.saturating_sub(1);
+    pub fn leave_seat(&mut self, source: Option<Source>, at: &At, now: Instant) {
+        self.seated.give_back(&at.listener);
         if let Some(source) = source {
             self.each(source, now, |_, record| {
                 record.seated = record.seated.saturating_sub(1);
@@ -327,20 +329,32 @@ mod tests {
         assert_eq!(failures.delay(client, now + WINDOW), FIRST_DELAY);
     }
 
+    fn at(listener: &str) -> At {
+        At { listener: listener.into(), listeners: 1 }
+    }
+
+    #[test]
+    fn waiting_requests_of_a_listener_leave_seats_to_others() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let [public, own] = ["public", "listen"].map(|name| At { listeners: 2, ..at(name) });
+        let mut seated = |at: &At| (0..SEATS).filter(|_| failures.take_seat(None, at, now).is_ok()).count();
+        assert_eq!([seated(&public), seated(&own)], [SEATS / 8 * 7, SEATS / 8]);
+    }
+
     #[test]
     fn seats_are_bounded_and_come_back() {
         let (mut failures, now) = (Failures::default(), Instant::now());
         let client = Some(source("192.0.2.1"));
         for _ in 0..LEVELS[0].seats {
-            failures.take_seat(client, now).unwrap();
+            failures.take_seat(client, &at("listen"), now).unwrap();
         }
-        assert_eq!(failures.take_seat(client, now), Err(NoSeat::ForSource));
+        assert_eq!(failures.take_seat(client, &at("listen"), now), Err(NoSeat::ForSource));
         for _ in LEVELS[0].seats..SEATS {
-            failures.take_seat(None, now).unwrap();
+            failures.take_seat(None, &at("listen"), now).unwrap();
         }
-        assert_eq!(failures.take_seat(None, now), Err(NoSeat::ForAnybody));
-        failures.leave_seat(client, now);
-        assert_eq!(failures.take_seat(client, now), Ok(()));
+        assert_eq!(failures.take_seat(None, &at("listen"), now), Err(NoSeat::ForAnybody));
+        failures.leave_seat(client, &at("listen"), now);
+        assert_eq!(failures.take_seat(client, &at("listen"), now), Ok(()));
     }
 
     #[test]
@@ -407,8 +421,9 @@ mod tests {
     fn a_network_may_not_take_every_seat() {
         let (mut failures, now) = (Failures::default(), Instant::now());
         let taken = (0..=255).flat_map(|network| (0..10).map(move |number| site(network, number)));
-        let seated = taken.filter(|client| failures.take_seat(Some(*client), now).is_ok()).count();
+        let seated =
+            taken.filter(|client| failures.take_seat(Some(*client), &at("listen"), now).is_ok()).count();
         assert_eq!(seated, LEVELS[2].seats);
-        assert_eq!(failures.take_seat(Some(source("192.0.2.1")), now), Ok(()));
+        assert_eq!(failures.take_seat(Some(source("192.0.2.1")), &at("listen"), now), Ok(()));
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Excess;
 use super::failures::{FIRST_DELAY, Failures, NoSeat, Source, Verdict};
+use super::shares::At;
 use crate::process::log_limit::{self, Topic};
 
 /// For attempts before this one to be judged; the daemon takes three seconds for a bad one.
@@ -29,6 +30,7 @@ impl Logins {
     /// finds in the meantime that there is nothing left to judge.
     pub async fn begin(
         self: &Arc<Self>,
+        at: &At,
         address: IpAddr,
         limit: usize,
         is_known: impl Fn() -> bool,
@@ -47,7 +49,7 @@ impl Logins {
                     return Ok(Some(Attempt { logins: Arc::clone(self), source, limit, failed: true }));
                 }
                 Verdict::Refused { retry_after } => return Err(not_before(retry_after)),
-                Verdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source))?),
+                Verdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source), at)?),
                 Verdict::Wait => (),
             }
             timeout_at(until, judged).await.map_err(|_| Excess::LoginsOfAddress)?;
@@ -71,25 +73,25 @@ impl Logins {
 
     /// Delays the answer to a failed attempt, counted from the beginning of its request. Nothing is known of an address
     /// that is not counted.
-    pub async fn hold_back(&self, address: Option<IpAddr>, began: Instant) -> Result<(), Excess> {
+    pub async fn hold_back(&self, at: &At, address: Option<IpAddr>, began: Instant) -> Result<(), Excess> {
         let source = address.map(Source::of);
-        let _seat = self.seat(source)?;
+        let _seat = self.seat(source, at)?;
         sleep_until(began + self.delay(source)).await;
         Ok(())
     }
 
     /// The same where a first failure is answered at once.
-    pub async fn hold_back_repeated(&self, address: IpAddr, began: Instant) -> Result<(), Excess> {
+    pub async fn hold_back_repeated(&self, at: &At, address: IpAddr, began: Instant) -> Result<(), Excess> {
         let source = Some(Source::of(address));
-        let _seat = self.seat(source)?;
+        let _seat = self.seat(source, at)?;
         sleep_until(began + self.delay(source).saturating_sub(FIRST_DELAY)).await;
         Ok(())
     }
 
     /// The same for an address that is refused, so that a client cannot ask again and again without a pause. What its
     /// client is told is as of the end of the delay.
-    pub async fn hold_back_refused(&self, address: IpAddr, limit: usize, began: Instant) -> Excess {
-        match self.hold_back(Some(address), began).await {
+    pub async fn hold_back_refused(&self, at: &At, address: IpAddr, limit: usize, began: Instant) -> Excess {
+        match self.hold_back(at, Some(address), began).await {
             Ok(()) => self.check(address, limit).err().unwrap_or(Excess::Failures { seconds: 1 }),
             Err(excess) => excess,
         }
@@ -99,12 +101,14 @@ impl Logins {
         source.map_or(FIRST_DELAY, |source| self.failures().delay(source, std::time::Instant::now()))
     }
 
-    fn seat(&self, source: Option<Source>) -> Result<Seat<'_>, Excess> {
-        self.failures().take_seat(source, std::time::Instant::now()).map_err(|no_seat| match no_seat {
-            NoSeat::ForSource => Excess::LoginsOfAddress,
-            NoSeat::ForAnybody => Excess::Waiting,
-        })?;
-        Ok(Seat { logins: self, source })
+    fn seat<'s>(&'s self, source: Option<Source>, at: &'s At) -> Result<Seat<'s>, Excess> {
+        self.failures().take_seat(source, at, std::time::Instant::now()).map_err(
+            |no_seat| match no_seat {
+                NoSeat::ForSource => Excess::LoginsOfAddress,
+                NoSeat::ForAnybody => Excess::Waiting,
+            },
+        )?;
+        Ok(Seat { logins: self, source, at })
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
@@ -148,11 +152,12 @@ impl Drop for Attempt {
 struct Seat<'l> {
     logins: &'l Logins,
     source: Option<Source>,
+    at: &'l At,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.logins.failures().leave_seat(self.source, std::time::Instant::now());
+        self.logins.failures().leave_seat(self.source, self.at, std::time::Instant::now());
     }
 }
 
@@ -174,9 +179,13 @@ fn plain(user: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::LazyLock;
+
     use super::*;
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    static AT: LazyLock<At> = LazyLock::new(|| At { listener: "listen".into(), listeners: 1 });
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
@@ -186,10 +195,10 @@ mod tests {
     fn an_attempt_waits_for_those_before_it() {
         let logins = Arc::new(Logins::default());
         run(async {
-            let first = logins.begin(CLIENT, 1, || false).await.unwrap().unwrap();
-            let (second, ()) = tokio::join!(logins.begin(CLIENT, 1, || false), async { first.passed() });
+            let first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap().unwrap();
+            let (second, ()) = tokio::join!(logins.begin(&AT, CLIENT, 1, || false), async { first.passed() });
             drop(second.unwrap());
-            let third = logins.begin(CLIENT, 1, || false).await;
+            let third = logins.begin(&AT, CLIENT, 1, || false).await;
             assert!(matches!(third, Err(Excess::Failures { seconds: 1..=61 })));
         });
     }
@@ -198,8 +207,8 @@ mod tests {
     fn what_became_known_while_it_waited_is_no_attempt() {
         let (logins, is_known) = (Arc::new(Logins::default()), std::cell::Cell::new(false));
         run(async {
-            let first = logins.begin(CLIENT, 1, || false).await.unwrap().unwrap();
-            let others = std::iter::repeat_with(|| logins.begin(CLIENT, 1, || is_known.get()));
+            let first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap().unwrap();
+            let others = std::iter::repeat_with(|| logins.begin(&AT, CLIENT, 1, || is_known.get()));
             let others = futures_util::future::join_all(others.take(8));
             let (others, ()) = tokio::join!(others, async {
                 is_known.set(true);
@@ -214,15 +223,15 @@ mod tests {
     fn what_is_given_up_while_it_waits_gives_its_seat_back() {
         let logins = Arc::new(Logins::default());
         run(async {
-            let _first = logins.begin(CLIENT, 1, || false).await.unwrap();
-            let second = logins.begin(CLIENT, 1, || false);
+            let _first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap();
+            let second = logins.begin(&AT, CLIENT, 1, || false);
             let waits = tokio::time::timeout(Duration::from_millis(20), second).await;
             assert!(waits.is_err());
         });
         for _ in 0..4096 {
-            logins.failures().take_seat(None, std::time::Instant::now()).unwrap();
+            logins.failures().take_seat(None, &AT, std::time::Instant::now()).unwrap();
         }
-        assert!(logins.seat(None).is_err());
+        assert!(logins.seat(None, &AT).is_err());
     }
 
     #[test]

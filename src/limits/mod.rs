@@ -6,8 +6,10 @@ pub mod calls;
 pub mod failures;
 pub mod log_throttle;
 pub mod logins;
+pub mod memory;
 pub mod pace;
 pub mod places;
+pub mod shares;
 pub mod strangers;
 
 use std::sync::Arc;

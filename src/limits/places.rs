@@ -2,11 +2,11 @@
 //! the house is full, and, where the settings say so, so many for one address of a listener. Numbers come in as values.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Excess;
 use super::failures::Source;
+use super::shares::{At, Shares, decrement};
 
 /// Descriptors that are no client's: log, listeners, event loops, uploads' files.
 const OWN_DESCRIPTORS: usize = 128;
@@ -55,9 +55,7 @@ impl Capacity {
 /// Where a connection comes from, and how many may come from there.
 #[derive(Clone, Copy)]
 pub struct Arrival<'a> {
-    pub listener: &'a Arc<str>,
-    /// all that there are
-    pub listeners: usize,
+    pub at: &'a At,
     /// at this listener; 0 for no limit of its own
     pub limit: usize,
     /// of one address at this listener, where they are counted by address
@@ -72,7 +70,7 @@ pub struct Places {
 
 #[derive(Default)]
 struct Taken {
-    by_listener: HashMap<Arc<str>, usize>,
+    by_listener: Shares,
     /// only those that are counted by address
     by_source: HashMap<(Arc<str>, Source), usize>,
     /// clients that are told why they are not served
@@ -97,7 +95,7 @@ impl Places {
         let mut taken = self.taken();
         let excess = match arrival.of_source {
             _ if !taken.has_room(capacity, arrival) => Some(Excess::Connections),
-            Some((source, limit)) if taken.of_source(arrival.listener, source) >= limit => {
+            Some((source, limit)) if taken.of_source(&arrival.at.listener, source) >= limit => {
                 Some(Excess::ConnectionsOfAddress { limit })
             }
             _ => None,
@@ -106,7 +104,7 @@ impl Places {
             return None;
         }
         let source = arrival.of_source.map(|(source, _)| source).filter(|_| excess.is_none());
-        let listener = Arc::clone(arrival.listener);
+        let listener = Arc::clone(&arrival.at.listener);
         let place = Place { places: Arc::clone(self), listener, source, is_told: excess.is_some() };
         taken.take(&place);
         Some((place, excess))
@@ -133,16 +131,9 @@ impl Places {
 }
 
 impl Taken {
-    /// Each listener has a part that the others cannot take: of a quarter of all places the same number.
     fn has_room(&self, capacity: Capacity, arrival: Arrival<'_>) -> bool {
-        let held = self.by_listener.get(arrival.listener).copied().unwrap_or_default();
-        if arrival.limit > 0 && held >= arrival.limit {
-            return false;
-        }
-        let own = if arrival.listeners < 2 { 0 } else { capacity.connections / 4 / arrival.listeners };
-        let common = capacity.connections.saturating_sub(own * arrival.listeners);
-        let in_common: usize = self.by_listener.values().map(|held| held.saturating_sub(own)).sum();
-        held < own || in_common < common
+        let is_within = arrival.limit == 0 || self.by_listener.taken(&arrival.at.listener) < arrival.limit;
+        is_within && self.by_listener.has_room(arrival.at, capacity.connections)
     }
 
     fn of_source(&self, listener: &Arc<str>, source: Source) -> usize {
@@ -154,7 +145,7 @@ impl Taken {
             self.told += 1;
             return;
         }
-        *self.by_listener.entry(Arc::clone(&place.listener)).or_default() += 1;
+        self.by_listener.take(&place.listener);
         if let Some(source) = place.source {
             *self.by_source.entry((Arc::clone(&place.listener), source)).or_default() += 1;
         }
@@ -165,18 +156,9 @@ impl Taken {
             self.told -= 1;
             return;
         }
-        decrement(&mut self.by_listener, &place.listener);
+        self.by_listener.give_back(&place.listener);
         if let Some(source) = place.source {
             decrement(&mut self.by_source, &(Arc::clone(&place.listener), source));
-        }
-    }
-}
-
-fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
         }
     }
 }
@@ -211,15 +193,19 @@ mod tests {
         assert_eq!(Capacity::new(1000, 1024).descriptors(), 2184);
     }
 
-    fn arrival(listener: &Arc<str>, listeners: usize, of_source: Option<(Source, usize)>) -> Arrival<'_> {
-        Arrival { listener, listeners, limit: 0, of_source }
+    fn at(listener: &str, listeners: usize) -> At {
+        At { listener: listener.into(), listeners }
+    }
+
+    fn arrival(at: &At, of_source: Option<(Source, usize)>) -> Arrival<'_> {
+        Arrival { at, limit: 0, of_source }
     }
 
     #[test]
     fn a_full_house_has_room_for_telling_so_and_then_for_nobody() {
-        let (places, listener) = (Arc::new(Places::default()), Arc::from("listen"));
+        let (places, listener) = (Arc::new(Places::default()), at("listen", 1));
         let capacity = Capacity { connections: 2, reserve: 1 };
-        let enter = || places.connect(capacity, arrival(&listener, 1, None));
+        let enter = || places.connect(capacity, arrival(&listener, None));
         let inside = [enter().unwrap(), enter().unwrap()];
         assert!(inside.iter().all(|(_, excess)| excess.is_none()));
         let told = enter().unwrap();
@@ -234,16 +220,17 @@ mod tests {
 
     #[test]
     fn a_listener_has_places_that_others_cannot_take() {
-        let (places, [public, own]) = (Arc::new(Places::default()), ["public", "listen"].map(Arc::from));
+        let (places, [public, own]) =
+            (Arc::new(Places::default()), ["public", "listen"].map(|name| at(name, 2)));
         let capacity = Capacity { connections: 80, reserve: 1 };
-        let enter = |listener| places.connect(capacity, arrival(listener, 2, None));
+        let enter = |listener| places.connect(capacity, arrival(listener, None));
         let fill = |listener| {
             let entered = std::iter::from_fn(|| enter(listener).filter(|(_, excess)| excess.is_none()));
             entered.take(1000).collect::<Vec<_>>()
         };
         let strangers = fill(&public);
         assert_eq!((strangers.len(), fill(&own).len()), (70, 10));
-        let limited = Arrival { limit: 75, ..arrival(&own, 2, None) };
+        let limited = Arrival { limit: 75, ..arrival(&own, None) };
         drop(strangers);
         let mut held: Vec<_> = (0..75).filter_map(|_| places.connect(capacity, limited)).collect();
         assert!(held.drain(..70).all(|(_, excess)| excess.is_none()), "all that the other one does not have");
@@ -252,19 +239,20 @@ mod tests {
 
     #[test]
     fn a_limit_of_a_listener_counts_there_alone() {
-        let (places, [public, own]) = (Arc::new(Places::default()), ["public", "listen"].map(Arc::from));
+        let (places, [public, own]) =
+            (Arc::new(Places::default()), ["public", "listen"].map(|name| at(name, 2)));
         let capacity = Capacity { connections: 80, reserve: 1 };
-        let limited = Arrival { limit: 1, ..arrival(&public, 2, None) };
+        let limited = Arrival { limit: 1, ..arrival(&public, None) };
         let _first = places.connect(capacity, limited).unwrap();
         assert_eq!(places.connect(capacity, limited).unwrap().1, Some(Excess::Connections));
-        assert!(places.connect(capacity, arrival(&own, 2, None)).unwrap().1.is_none());
+        assert!(places.connect(capacity, arrival(&own, None)).unwrap().1.is_none());
     }
 
     #[test]
     fn an_address_has_so_many_places_and_gets_them_back() {
-        let (places, listener) = (Arc::new(Places::default()), Arc::from("listen"));
+        let (places, listener) = (Arc::new(Places::default()), at("listen", 1));
         let capacity = Capacity { connections: 10, reserve: 1 };
-        let enter = |last| places.connect(capacity, arrival(&listener, 1, Some((source(last), 1)))).unwrap();
+        let enter = |last| places.connect(capacity, arrival(&listener, Some((source(last), 1)))).unwrap();
         let first = enter(1);
         let second = enter(1);
         assert_eq!(second.1, Some(Excess::ConnectionsOfAddress { limit: 1 }));
@@ -274,10 +262,13 @@ mod tests {
         drop(first);
         assert!(enter(1).1.is_none());
         assert!(places.taken().by_source.is_empty());
-        let asked = places.ask(&listener, source(1), 1).unwrap();
-        assert_eq!(places.ask(&listener, source(1), 1).err(), Some(Excess::RequestsOfAddress { limit: 1 }));
+        let asked = places.ask(&listener.listener, source(1), 1).unwrap();
+        assert_eq!(
+            places.ask(&listener.listener, source(1), 1).err(),
+            Some(Excess::RequestsOfAddress { limit: 1 })
+        );
         assert!(places.ask(&Arc::from("public"), source(1), 1).is_ok(), "another listener");
         drop(asked);
-        assert!(places.ask(&listener, source(1), 1).is_ok());
+        assert!(places.ask(&listener.listener, source(1), 1).is_ok());
     }
 }

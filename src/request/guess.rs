@@ -99,9 +99,10 @@ impl Guess {
             whole_body::look_into(&self.asked(), Sender::of(&self.identity), body).await?;
         }
         let logins = &worker.engine.counts.logins;
+        let at = worker.engine.at(&self.client.listener());
         let token = self.token().cloned();
         let is_known = || token.as_ref().is_some_and(|token| !token.is_unproven());
-        let attempt = match logins.begin(counted, self.limit(), is_known).await {
+        let attempt = match logins.begin(&at, counted, self.limit(), is_known).await {
             Ok(attempt) => attempt,
             Err(excess) => {
                 logins::tell(counted, self.user(body).await.as_deref(), excess);
@@ -112,7 +113,7 @@ impl Guess {
         *body = judged.body;
         let answer = judged.answer?;
         if judged.has_failed {
-            logins.hold_back(Some(counted), began).await?;
+            logins.hold_back(&at, Some(counted), began).await?;
         }
         Ok(answer)
     }

@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::gate::known::Known;
 use crate::gate::{Denial, Identity, Login, PageVisitor, TicketClient};
 use crate::limits::failures::Source;
+use crate::limits::shares::At;
 use crate::limits::{Excess, logins};
 use crate::process::log_limit::{self, Topic};
 use crate::response::refusal::Refusal;
@@ -104,7 +105,7 @@ pub(super) fn denied(engine: &Engine, denial: Denial, counted: impl FnOnce() -> 
 pub(super) async fn hold_back(
     engine: &Engine,
     refusal: Refusal,
-    counted: impl Fn() -> Option<IpAddr>,
+    (at, counted): (&At, impl Fn() -> Option<IpAddr>),
     began: Instant,
 ) -> Refusal {
     let logins = &engine.counts.logins;
@@ -112,11 +113,11 @@ pub(super) async fn hold_back(
         && let Some(address) = counted()
     {
         let limit = engine.config.settings.limits.login_failures;
-        return logins.hold_back_refused(address, limit, began).await.into();
+        return logins.hold_back_refused(at, address, limit, began).await.into();
     }
     if refusal.status() != StatusCode::UNAUTHORIZED {
         return refusal;
     }
-    let held = logins.hold_back(counted(), began).await;
+    let held = logins.hold_back(at, counted(), began).await;
     held.map_or_else(Refusal::Excess, |()| refusal)
 }

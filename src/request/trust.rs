@@ -20,7 +20,7 @@ impl Trust {
     }
 
     /// A good credential has come.
-    pub(super) fn show(&self) {
+    pub fn show(&self) {
         if !self.is_shown.replace(true) {
             self.stranger.is_known();
             self.shown.notify_waiters();

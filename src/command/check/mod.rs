@@ -1,6 +1,7 @@
 //! `nodegate check PROFILE`: everything that `run` would use, and every problem at once.
 
 mod log_disk;
+mod memory;
 mod serving_user;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -144,6 +145,7 @@ fn listen_problems(config: &Config) -> Vec<Problem> {
 /// What the manuals warn of, and what cuts this node off from others; `run` logs it as well.
 pub fn advice(config: &Config) -> Vec<Problem> {
     let mut problems = cluster_access::problems(config);
+    problems.extend(memory::problem(config));
     let origin = config.origin("listen.address");
     let mut advise = |message: &str| {
         problems.push(Problem::warning(origin.clone(), "listen.address", message));

@@ -16,7 +16,9 @@ use super::rules::TunnelRules;
 use crate::acl::PeerIp;
 use crate::engine::Engine;
 use crate::limits::logins;
+use crate::limits::shares::At;
 use crate::process::log_text::shortened;
+use crate::request::Client;
 
 /// Viewers give up after 10 s; a hop behind another one must be done before that one gives up.
 const FIRST_HOP: Duration = Duration::from_secs(8);
@@ -29,8 +31,9 @@ pub(super) async fn reach(
     engine: &Engine,
     rules: &TunnelRules,
     head: &ConnectHead,
-    peer: PeerIp,
+    client: &Client,
 ) -> Result<FarEnd, Refusal> {
+    let peer = client.peer;
     if head.method != "CONNECT" {
         return Err(Refusal::Method(shortened(&head.method, MAX_METHOD_BYTES).into_owned()));
     }
@@ -38,7 +41,9 @@ pub(super) async fn reach(
         return Err(Refusal::HostDiffers);
     }
     let target = match rules.judge(&head.target) {
-        Err(refusal) if refusal.is_guess() => return Err(held_back(engine, peer, refusal).await),
+        Err(refusal) if refusal.is_guess() => {
+            return Err(held_back(engine, peer, &engine.at(&client.listener()), refusal).await);
+        }
         judged => judged?,
     };
     if rules.is_here(&target.node) {
@@ -61,7 +66,7 @@ pub(super) async fn reach(
 }
 
 /// A forged ticket is a failed login of its address: the first few are answered at once, as viewers expect it.
-async fn held_back(engine: &Engine, peer: PeerIp, refusal: Refusal) -> Refusal {
+async fn held_back(engine: &Engine, peer: PeerIp, at: &At, refusal: Refusal) -> Refusal {
     let Some(address) = engine.counted(peer, peer.address()) else { return refusal };
     let limit = engine.config.settings.limits.login_failures;
     let (began, logins) = (Instant::now(), &engine.counts.logins);
@@ -69,8 +74,8 @@ async fn held_back(engine: &Engine, peer: PeerIp, refusal: Refusal) -> Refusal {
     let cause = refusal.source().map_or_else(String::new, |cause| format!(": {cause}"));
     logins::tell(address, None, format_args!("{refusal}{cause}"));
     let held = match failed {
-        Ok(()) => logins.hold_back_repeated(address, began).await,
-        Err(_) => Err(logins.hold_back_refused(address, limit, began).await),
+        Ok(()) => logins.hold_back_repeated(at, address, began).await,
+        Err(_) => Err(logins.hold_back_refused(at, address, limit, began).await),
     };
     held.map_or_else(Refusal::Excess, |()| refusal)
 }

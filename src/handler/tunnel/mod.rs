@@ -72,10 +72,11 @@ async fn open(engine: &Engine, caller: &mut Caller<'_>) -> Option<(FarEnd, Vec<u
     let version = head.minor_version;
     let far_end = match caller.client.excess() {
         Some(excess) => Err(Refusal::Excess(excess)),
-        None => far_end::reach(engine, rules, &head, caller.client.peer).await,
+        None => far_end::reach(engine, rules, &head, caller.client).await,
     };
     match far_end {
         Ok(server) => {
+            caller.client.trust.show();
             log(engine, caller.client.peer, &line, 200, None);
             let welcome = format!("HTTP/1.{version} 200 OK\r\n\r\n");
             caller.stream.write_all(welcome.as_bytes()).await.ok()?;

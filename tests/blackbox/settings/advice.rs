@@ -111,3 +111,28 @@ fn a_budget_below_one_body_is_warned_of() {
     assert_eq!(outcome.code, 0);
     assert!(!Outcome::check(&site, &["limits.body=16000000"]).stderr.contains("limits.buffered"));
 }
+
+#[test]
+fn settings_beyond_the_memory_limit_are_warned_of() {
+    let site = Site::pve();
+    site.write("/proc/self/cgroup", "0::/system.slice/pveproxy.service\n");
+    let warned = |sets: &[&str]| {
+        let outcome = Outcome::check(&site, sets);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        outcome.stderr.lines().find(|line| line.contains("MemoryMax=")).map(str::to_owned)
+    };
+    assert_eq!(warned(&["limits.connections=1000"]), None, "no limit is known");
+    site.write("/sys/fs/cgroup/system.slice/pveproxy.service/memory.max", "1912602624\n");
+    assert_eq!(warned(&["limits.connections=16384"]), None);
+    let line = warned(&["limits.connections=30000", "limits.buffered=268435456"]).unwrap();
+    assert!(
+        line.contains("--set: limits.connections: warning: the settings allow 2205 MiB of memory"),
+        "{line}"
+    );
+    assert!(line.contains("the service has 1824 MiB"), "{line}");
+    site.write("/sys/fs/cgroup/system.slice/memory.max", "536870912\n");
+    assert!(warned(&["limits.connections=16384"]).unwrap().contains("the service has 512 MiB"));
+    site.write("/proc/self/cgroup", "7:blkio:/\n5:memory:/a\n");
+    site.write("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "9223372036854771712\n");
+    assert_eq!(warned(&["limits.connections=16384"]), None);
+}

@@ -1,0 +1,57 @@
+//! Whether the settings allow more memory than the control group of the process has.
+
+use std::fs;
+use std::path::Path;
+
+use crate::config::Config;
+use crate::config::problem::Problem;
+use crate::config::root::Root;
+use crate::limits::memory;
+use crate::limits::places::Capacity;
+use crate::process::descriptors;
+use crate::process::running::Running;
+
+const MIB: u64 = 1 << 20;
+/// Version 1 of control groups writes a limit that is not there as a number near this.
+const NO_LIMIT: u64 = 1 << 60;
+
+/// A warning where the limit is too low, of the process that serves, or of this one.
+pub(super) fn problem(config: &Config) -> Option<Problem> {
+    let running = Running::find(config).map(|running| running.pid.to_string());
+    let limit = limit(&config.root, running.as_deref().unwrap_or("self"))?;
+    let limits = &config.settings.limits;
+    let capacity = Capacity::new(limits.connections, descriptors::limit());
+    let allowed = memory::allowed(capacity, limits.body_budget(), limits.uploads);
+    (allowed > limit).then(|| {
+        let message = format!(
+            "the settings allow {} MiB of memory, and the service has {} MiB (MemoryMax=): raise it, or lower \
+             limits.connections or limits.buffered",
+            allowed / MIB,
+            limit / MIB
+        );
+        Problem::warning(config.origin("limits.connections"), "limits.connections", message)
+    })
+}
+
+/// The least limit of the control group of a process and of those around it (cgroups(7)), in bytes.
+fn limit(root: &Root, process: &str) -> Option<u64> {
+    let groups = fs::read_to_string(root.path(format!("/proc/{process}/cgroup"))).ok()?;
+    let limits = groups.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let (place, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        let around = Path::new(path).ancestors();
+        let read = |group: &Path| {
+            let group = root.path(place).join(group.strip_prefix("/").unwrap_or(group));
+            fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok()
+        };
+        around.filter_map(read).filter(|limit| *limit < NO_LIMIT).min()
+    });
+    limits.min()
+}

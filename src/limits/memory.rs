@@ -1,0 +1,41 @@
+//! How much memory the settings allow. The packages' units and `docs/operating.md` have the same formula.
+
+use super::places::Capacity;
+
+const MIB: u64 = 1 << 20;
+/// The program itself, its caches and tables, and what the allocator keeps.
+const BASE: u64 = 128 * MIB;
+/// For each connection, whoever is connected: TLS, and the buffers of a request.
+const CONNECTION: u64 = 48 << 10;
+/// Two pieces of a file.
+const UPLOAD: u64 = MIB;
+
+/// Bytes that one process takes when everything is taken that may be. `buffered` is for all bodies.
+pub fn allowed(capacity: Capacity, buffered: usize, uploads: usize) -> u64 {
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    BASE.saturating_add(number(buffered))
+        .saturating_add(number(capacity.bytes_of_strangers()))
+        .saturating_add(number(capacity.connections).saturating_mul(CONNECTION))
+        .saturating_add(number(uploads).saturating_mul(UPLOAD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_units_have_what_the_defaults_allow() {
+        let capacity = Capacity::new(0, 65_536);
+        let allowed = allowed(capacity, 64 << 20, 64) / MIB;
+        // A process that drains after an upgrade lies in the same group.
+        let (high, most) = (format!("MemoryHigh={allowed}M"), format!("MemoryMax={}M", allowed / 2 * 3));
+        for unit in [
+            include_str!("../../debian/units/nodegate@.service"),
+            include_str!("../../debian/units/takeover.conf"),
+        ] {
+            assert!(unit.contains("LimitNOFILE=65536\n"));
+            assert!(unit.lines().any(|line| line == high), "{high}");
+            assert!(unit.lines().any(|line| line == most), "{most}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Places that all listeners share, of which each has a part that no other one can take.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// So much of all places is divided between the listeners; the rest is for whichever needs it.
+const DIVIDED: usize = 4;
+
+/// A listener, and how many there are.
+#[derive(Clone, Debug)]
+pub struct At {
+    pub listener: Arc<str>,
+    pub listeners: usize,
+}
+
+/// Places taken at each listener.
+#[derive(Default)]
+pub struct Shares {
+    taken: HashMap<Arc<str>, usize>,
+}
+
+impl Shares {
+    pub fn taken(&self, listener: &Arc<str>) -> usize {
+        self.taken.get(listener).copied().unwrap_or_default()
+    }
+
+    /// Whether the listener may take one more of `all` places.
+    pub fn has_room(&self, at: &At, all: usize) -> bool {
+        let own = if at.listeners < 2 { 0 } else { all / DIVIDED / at.listeners };
+        let common = all.saturating_sub(own * at.listeners);
+        let in_common: usize = self.taken.values().map(|taken| taken.saturating_sub(own)).sum();
+        self.taken(&at.listener) < own || in_common < common
+    }
+
+    pub fn take(&mut self, listener: &Arc<str>) {
+        *self.taken.entry(Arc::clone(listener)).or_default() += 1;
+    }
+
+    pub fn give_back(&mut self, listener: &Arc<str>) {
+        decrement(&mut self.taken, listener);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+}
+
+/// One fewer; what is 0 is forgotten.
+pub(super) fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
