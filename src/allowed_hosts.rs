@@ -29,9 +29,9 @@ impl HostName {
         }
     }
 
-    /// The host of a `Host` header or of an authority.
+    /// The host of a `Host` header or of an authority. A wildcard is one of lists only.
     pub fn parse(text: &str) -> Option<Self> {
-        HostPort::parse(text).as_ref().map(Self::of)
+        HostPort::parse(text).as_ref().map(Self::of).filter(|_| !text.contains('*'))
     }
 
     /// Whether only programs of the machine itself come by that name.
