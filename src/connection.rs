@@ -33,10 +33,9 @@ use crate::handler::tunnel::{self, Caller};
 use crate::handler::websocket::{bridge, console::Console};
 use crate::http2::{self, Ended};
 use crate::incoming::RequestBody;
-use crate::limits::places::Place;
 use crate::process::memory;
 use crate::request::recheck::until_denied;
-use crate::request::{self, Client};
+use crate::request::{self, Admission, Client};
 use crate::server::{Arrived, WorkerThread};
 use crate::status::counters;
 use crate::status::labels::Limit;
@@ -51,7 +50,7 @@ pub fn serve(thread: Rc<WorkerThread>, arrived: Arrived) -> impl Future<Output =
     async move {
         let _open = counters::Connection::new();
         let _guest = memory::Guest::new();
-        let Some(Begun { stream, early, client, place: _place }) = beginning.await else { return };
+        let Some(Begun { stream, early, client }) = beginning.await else { return };
         serve_opened(thread, stream, early, client).await;
     }
 }
@@ -62,8 +61,6 @@ struct Begun {
     /// read of the first one already
     early: Bytes,
     client: Rc<Client>,
-    /// dropped with the connection
-    place: Place,
 }
 
 /// Lets it in, finds out what is spoken on it, and serves all of it that is not one HTTP/1 request after the other.
@@ -84,7 +81,8 @@ async fn begin(
             let (stream, until) = in_a_box(stranger.unless_turned_out(opening)).await??;
             // What follows is a head of bounded length, then a tunnel for a good ticket.
             stranger.is_known();
-            let client = Client::new(who, None, (excess, stranger), &worker, rules).ok()?;
+            let client =
+                Client::new(who, None, Admission { place, excess, stranger }, &worker, rules).ok()?;
             drop(worker);
             let caller = Caller { stream, early: Vec::new(), client: &client, until };
             in_a_box(tunnel::serve(&thread, caller)).await;
@@ -105,7 +103,8 @@ async fn begin(
         note(session, peer);
     }
     let has_tunnels = engine.tunnels.is_some() && rules.class.is_none();
-    let client = Client::new(who, tls, (excess, stranger), &worker, rules).map(Rc::new).ok()?;
+    let client =
+        Client::new(who, tls, Admission { place, excess, stranger }, &worker, rules).map(Rc::new).ok()?;
     drop(worker); // a connection may outlive many configurations
     match stream {
         Opened::Tls(stream) if stream.speaks_http2() => {
@@ -115,9 +114,9 @@ async fn begin(
         Opened::Tls(stream) if has_tunnels => {
             let serving = viewer::serve_if_one(thread, stream, Rc::clone(&client));
             let (stream, early) = in_a_box(serving).await?;
-            Some(Begun { stream: Opened::Tls(stream), early, client, place })
+            Some(Begun { stream: Opened::Tls(stream), early, client })
         }
-        Opened::Tls(_) | Opened::Plain(_) => Some(Begun { stream, early: Bytes::new(), client, place }),
+        Opened::Tls(_) | Opened::Plain(_) => Some(Begun { stream, early: Bytes::new(), client }),
     }
 }
 

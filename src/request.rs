@@ -24,7 +24,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 
-pub use client::{Client, Who};
+pub use client::{Admission, Client, Who};
 use complete::{complete, refuse};
 use guess::Guess;
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};

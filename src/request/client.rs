@@ -40,6 +40,14 @@ impl Who {
     }
 }
 
+/// What a connection was let in with.
+pub struct Admission {
+    pub place: Place,
+    /// why nothing is served on it
+    pub excess: Option<Excess>,
+    pub stranger: Arc<Stranger>,
+}
+
 /// One connection.
 pub struct Client {
     /// who it is for
@@ -66,16 +74,19 @@ pub struct Client {
     rules: RefCell<Arc<ListenerRules>>,
     /// no listener of that name is there any more
     is_orphan: Cell<bool>,
+    /// until the connection has ended, and with it every guess that was made on it
+    place: Rc<Place>,
 }
 
 impl Client {
     pub fn new(
         who: Who,
         tls: Option<TlsSession>,
-        (excess, stranger): (Option<Excess>, Arc<Stranger>),
+        admission: Admission,
         worker: &Worker,
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
+        let Admission { place, excess, stranger } = admission;
         let clock = Arc::new(Clock::of_stranger(Arc::clone(&worker.engine.deadlines), Arc::clone(&stranger)));
         Ok(Self {
             peer: who.peer,
@@ -92,6 +103,7 @@ impl Client {
             admitted: Cell::new(worker.generation),
             rules: RefCell::new(rules),
             is_orphan: Cell::new(false),
+            place: Rc::new(place),
         })
     }
 
@@ -118,6 +130,7 @@ impl Client {
             admitted: Cell::new(self.admitted.get()),
             rules: RefCell::new(Arc::clone(&self.rules.borrow())),
             is_orphan: Cell::new(self.is_orphan.get()),
+            place: Rc::clone(&self.place),
         }
     }
 
