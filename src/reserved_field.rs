@@ -1,5 +1,5 @@
-//! A field that only nodegate may set towards a daemon: the daemon believes whoever names a spool file to it. It is
-//! looked for wherever a daemon reads fields, whatever the route table says about the call.
+//! A field that only nodegate may set: the daemon trusts each client that names a spool file. nodegate searches for it in
+//! every call and every place from which daemons read fields.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ impl ReservedField {
         &self.0
     }
 
-    /// Whether a query or a form has the field. Both separators count, and names are decoded once, as daemons do.
+    /// Whether a query or a form has the field. As in daemons, both separators count, and names are decoded once.
     pub fn is_in_form(&self, form: &[u8]) -> bool {
         form.split(|byte| matches!(byte, b'&' | b';')).any(|pair| {
             let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
@@ -30,7 +30,7 @@ impl ReservedField {
         })
     }
 
-    /// Whether a body has it. Where the type is none that daemons take, every way to read the body counts.
+    /// Whether a body has the field. If daemons do not take the content type, every way to read the body counts.
     pub fn is_in_body(&self, content_type: &[u8], body: &[u8]) -> bool {
         if body.is_empty() {
             return false;
@@ -38,14 +38,14 @@ impl ReservedField {
         match (BodyKind::of(content_type), self.in_json(body)) {
             (_, Some(true)) => true,
             (Some(BodyKind::Json), Some(false)) => false,
-            // Another reader may make something of what is no JSON here.
+            // Another parser may accept this body.
             (Some(BodyKind::Json), None) => self.may_be_in(body),
             (Some(BodyKind::Form), _) => self.is_in_form(body),
             (None, _) => self.is_in_form(body) || self.is_in_parts(body),
         }
     }
 
-    /// Whether an object has the member; daemons read no fields from what lies deeper. `None`: it is no object.
+    /// Whether a JSON object has the member. Daemons read no nested fields. `None` if the body is no object.
     #[expect(
         clippy::zero_sized_map_values,
         reason = "serde reads the names of an object as the keys of a map"
@@ -55,7 +55,8 @@ impl ReservedField {
         Some(members.keys().any(|name| self.is_name(name.as_bytes())))
     }
 
-    /// Whether a part of a multipart form may have that name. No daemon reads such a form where this is asked.
+    /// Whether a part of a multipart form may have that name. Daemons read multipart on the upload route only, and nodegate
+    /// reads uploads itself.
     fn is_in_parts(&self, body: &[u8]) -> bool {
         let decoded: Vec<u8> = percent_decode(body).filter(|byte| !matches!(byte, b'\\' | b'"')).collect();
         decoded.to_ascii_lowercase().split(|byte| matches!(byte, b'\r' | b'\n')).any(|line| {

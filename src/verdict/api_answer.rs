@@ -4,7 +4,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
-/// Longest entity that is looked for, without `&` and `;`.
+/// Bytes of the longest entity, without `&` and `;`.
 const MAX_ENTITY: usize = 10;
 
 /// An API answer that could be read.
@@ -18,8 +18,8 @@ impl From<Map<String, Value>> for ApiAnswer {
 }
 
 impl ApiAnswer {
-    /// `None` for everything that is no such answer. One that is escaped for HTML always has `success`; a page that
-    /// happens to read as JSON has not.
+    /// `None` for any other body. An answer that is escaped for HTML always has `success`, unlike a page that happens to
+    /// be JSON.
     pub fn read(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         if !is_html(headers) {
             return serde_json::from_slice(body).ok().map(Self);
@@ -29,7 +29,7 @@ impl ApiAnswer {
         members.contains_key("success").then_some(Self(members))
     }
 
-    /// The status of a failure that the body tells of, whatever HTTP says.
+    /// The status of the failure that the body reports, if it does. The HTTP status may be 200.
     pub fn failure(&self) -> Option<StatusCode> {
         let success = self.0.get("success")?;
         if *success == 1 || *success == true {
@@ -58,8 +58,7 @@ fn is_html(headers: &HeaderMap) -> bool {
     kind.trim_ascii().eq_ignore_ascii_case(b"text/html")
 }
 
-/// The text behind HTML entities. One that is not known becomes U+FFFD: it stands for a letter, and no letter decides
-/// anything.
+/// Decodes HTML entities. An unknown name stands for a letter, which decides nothing: it becomes U+FFFD.
 fn unescaped(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut parts = text.split('&');

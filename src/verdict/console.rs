@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::api_answer::ApiAnswer;
 
-/// What a daemon named.
+/// The place of a console, as the daemon names it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NamedPlace<'a> {
     Port(u64),

@@ -11,13 +11,14 @@ use crate::config::product;
 use crate::pattern::Pattern;
 use crate::target::ApiPath;
 
-/// The calls of a profile by which one can guess at credentials, whoever makes them: a user guesses at other users'.
+/// The calls of a profile by which clients can guess credentials. Logged-in users count as well: they can guess those of
+/// other users.
 pub struct LoginCalls(Vec<(Pattern, Proof)>);
 
-/// What shows that a credential was right.
+/// The proof, in an answer, that a credential was right.
 pub struct Proof {
     members: ShownMembers,
-    /// how a cookie begins that a page sets after a login
+    /// the beginning of a cookie that a page sets after a login
     cookies: Vec<String>,
 }
 
@@ -39,7 +40,7 @@ impl LoginCalls {
         calls.map(Self).map_err(|what| format!("product.gate.login: {what}"))
     }
 
-    /// What shows that this call succeeded; `None` for one that guesses at nothing.
+    /// The proof that this call succeeded; `None` for a call that guesses nothing.
     pub fn proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
         let verb = if *method == Method::HEAD { "GET" } else { method.as_str() };
         self.0.iter().find(|(call, _)| call.matches(verb, path.segments())).map(|(_, proof)| proof)
@@ -77,6 +78,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
+    use crate::config::{Config, Options};
     use crate::target::Target;
     use crate::verdict::api_answer::tests::of_type;
 
@@ -171,5 +173,16 @@ mod tests {
         assert!(is_guess(Method::GET, login) && is_guess(Method::HEAD, login));
         assert!(!is_guess(Method::GET, realms) && !is_guess(Method::HEAD, realms));
         assert!(is_guess(Method::POST, realms) && is_guess(Method::POST, "/api2/json//realms/"));
+    }
+
+    #[test]
+    fn built_in_profiles_list_each_open_call() {
+        for profile in ["pve", "pmg"] {
+            let config = Config::load(profile, &Options::default()).unwrap();
+            let gate = config.product.gate.unwrap();
+            for call in gate.open.iter().filter(|call| !call.starts_with("GET ")) {
+                assert!(gate.login.iter().any(|login| login.call == *call), "{profile}: {call}");
+            }
+        }
     }
 }

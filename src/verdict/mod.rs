@@ -1,5 +1,5 @@
-//! What daemons' answers say, where nodegate acts on them. An answer shows success in a form that is read here, or it
-//! counts as a failure: a format that nodegate does not know must never be a way around a limit.
+//! Verdicts on the answers of daemons that nodegate acts on. An answer shows success in a form that nodegate reads, or it
+//! counts as a failure: an unknown format must never be a way around a limit.
 
 pub mod api_answer;
 pub mod console;
@@ -11,7 +11,7 @@ pub mod upload;
 
 use http::{HeaderMap, StatusCode};
 
-/// A daemon's answer, as far as it was read.
+/// A daemon's answer, as far as nodegate has read it.
 #[derive(Clone, Copy)]
 pub struct AnswerView<'a> {
     pub status: StatusCode,
@@ -20,7 +20,7 @@ pub struct AnswerView<'a> {
     pub body: Option<&'a [u8]>,
 }
 
-/// What an answer says about the credential that came with the request.
+/// The verdict of an answer on the credential of its request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
     Accepted,

@@ -1,4 +1,4 @@
-//! The answer to the question what a user may do.
+//! The answer to a call for the permissions of a user.
 
 use http::StatusCode;
 use serde_json::Value;
@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::AnswerView;
 use super::api_answer::ApiAnswer;
 
-/// Whether the answer grants `privilege` on `object`. The value says whether objects below inherit it; that it is there
-/// is what counts.
+/// Whether the answer grants `privilege` on `object`. The value only says whether objects below inherit the privilege, so
+/// its presence counts.
 pub fn is_granted(answer: &AnswerView<'_>, object: &str, privilege: &str) -> bool {
     let read = answer.body.filter(|_| answer.status == StatusCode::OK);
     read.and_then(|body| ApiAnswer::read(answer.headers, body)).is_some_and(|read| {

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::api_answer::ApiAnswer;
 
-/// The members that a profile names, one of which must be a text. Without any, an answer that can be read and tells of
-/// no failure is enough.
+/// The members that a profile lists. One of them must hold a text. Without a list, a readable answer that reports no
+/// failure is enough.
 #[derive(Clone, Debug, Default)]
 pub struct ShownMembers(Vec<Vec<String>>);
 
@@ -26,7 +26,7 @@ impl ShownMembers {
         members.iter().map(names).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether the answer tells of a success, and shows it.
+    /// Whether the answer reports no failure, and shows success.
     pub fn are_in(&self, answer: &ApiAnswer) -> bool {
         let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
         let is_shown =

@@ -1,12 +1,12 @@
-//! API tokens, which only the daemon can verify: with any call.
+//! API tokens. Only the daemon can verify them, and it does so with every call.
 
 use http::StatusCode;
 
 use super::api_answer::ApiAnswer;
 use super::{AnswerView, Verdict};
 
-/// What an answer to a call with an API token says about the token. A daemon verifies it before all else, so 403 comes
-/// after that; a page sends clients without login to its own login page.
+/// The verdict on the token of a call. The daemon verifies the token first, so a 403 shows that it is good. In a format
+/// for pages the daemon redirects clients with a bad token to the login page.
 pub fn verdict(answer: &AnswerView<'_>) -> Verdict {
     let by_http = of_status(answer.status);
     let read = answer.body.filter(|_| by_http == Verdict::Accepted);
@@ -14,7 +14,7 @@ pub fn verdict(answer: &AnswerView<'_>) -> Verdict {
     told.map_or(by_http, of_status)
 }
 
-/// By the status alone.
+/// Whether the status of an answer refuses the token.
 pub fn is_refused(status: StatusCode) -> bool {
     of_status(status) == Verdict::Refused
 }

@@ -1,4 +1,4 @@
-//! A client that names a spool file gets no call through, wherever it names the file and wherever the call would go.
+//! nodegate refuses each call that names a spool file, in every place and for every daemon.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 const PARTS: &str = "multipart/form-data; boundary=b";
 
-/// Calls that the route table takes for no upload, and some that it does not know.
+/// Calls that are no uploads in the route table, and calls that are not in it.
 const CALLS: [(&str, &str); 12] = [
     ("PUT", "/nodes/node1/storage/local/upload"),
     ("POST", "/nodes/node1/storage/local/upload;"),

@@ -28,7 +28,7 @@ pub(in crate::command) enum Content {
 }
 
 impl Content {
-    /// Whether an answer of HTTP's 200 is an error all the same.
+    /// Whether the body reports a failure. The HTTP status may be 200.
     pub(super) fn tells_of_failure(&self) -> bool {
         match self {
             Self::Json(Value::Object(members)) => ApiAnswer::from(members.clone()).failure().is_some(),
@@ -122,6 +122,21 @@ impl Content {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_body_may_report_a_failure() {
+        let fails = |kind: &str, body: &str| read(kind, body.as_bytes()).tells_of_failure();
+        assert!(fails("application/json", r#"{"success":0,"status":401,"data":null}"#));
+        for (kind, body) in [
+            ("application/json", r#"{"success":1,"data":null}"#),
+            ("application/json", r#"{"data":{"success":0}}"#),
+            ("application/json", "[0]"),
+            ("text/html", "<p>success</p>"),
+            ("image/png", r#"{"success":0}"#),
+        ] {
+            assert!(!fails(kind, body), "{body}");
+        }
+    }
 
     fn read(kind: &str, body: &[u8]) -> Content {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);

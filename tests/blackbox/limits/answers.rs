@@ -1,5 +1,4 @@
-//! Answers that nodegate must be able to read: a guess whose answer shows no success is a failure, whatever the format,
-//! the framing and the version of HTTP.
+//! A guess whose answer shows no success is a failure, in each format, framing and version of HTTP.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 const PUBLIC: &str =
     "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
 
-/// One of the client's POSTs, by an HTTP/2 library that is not ours; its status.
+/// Sends a POST of the client by curl's HTTP/2 library, and returns the status.
 fn post_by_http2(port: u16, path: &str, client: &str, form: &str) -> u16 {
     let output = Command::new("curl")
         .args(["-sk", "--http2", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code} %{http_version}"])
@@ -29,12 +28,12 @@ fn post_by_http2(port: u16, path: &str, client: &str, form: &str) -> u16 {
     status.parse().unwrap()
 }
 
-/// An address for each case, so that all of them can be tried at the same gate.
+/// An address for each case, so that one nodegate serves all of them.
 fn address(case: usize) -> String {
     format!("192.0.2.{}", case + 1)
 }
 
-/// Whether three guesses at once are all the guesses that `guess` may make.
+/// Makes three guesses at once, then a fourth, which must be refused.
 fn assert_counts(guess: impl Fn() -> u16 + Sync, what: &str) {
     all_at_once(&[1, 2, 3], |_| assert_ne!(guess(), 429, "{what}"));
     assert_eq!(guess(), 429, "{what}: the fourth guess was judged");
@@ -68,7 +67,7 @@ fn wrong_passwords_count_in_every_format() {
 }
 
 #[test]
-fn wrong_passwords_count_at_a_quarantine_in_every_format() {
+fn wrong_passwords_at_a_quarantine_count_in_every_format() {
     let site = Site::pmg();
     let proxy = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1"];
     let gate = crate::listeners::start(&site, PUBLIC, &[&proxy[..], &[THREE, "http2=true"]].concat());
@@ -116,7 +115,7 @@ fn right_passwords_count_in_no_format() {
 }
 
 #[test]
-fn logins_by_an_identity_provider_count_by_what_they_show() {
+fn logins_by_identity_providers_count_without_a_ticket() {
     for (site, name) in [(Site::pve(), "openid"), (Site::pmg(), "oidc")] {
         let gate = behind_a_proxy(&site, &[ONE]);
         let ask = |client: &str, call: &str, form: &str| {
@@ -211,7 +210,7 @@ fn a_guess_without_a_readable_answer_counts() {
     let form = "username=root@pam&password=demo";
     assert_eq!(login_at(&gate, &hangs, CLIENT, form).status, 596);
     assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 429);
-    // A daemon that was never asked has judged nothing.
+    // A daemon that got no request has verified nothing.
     let down = behind_a_proxy(&site, &[ONE, "backend.address=127.0.0.1:1"]);
     let began = Instant::now();
     for _ in 0..3 {
@@ -220,7 +219,7 @@ fn a_guess_without_a_readable_answer_counts() {
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 
-/// A daemon that compresses what it was not asked to compress gives answers that cannot be read.
+/// nodegate cannot read a compressed answer.
 #[test]
 fn a_login_is_never_asked_for_compressed() {
     let site = Site::pve();
