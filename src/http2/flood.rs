@@ -10,6 +10,8 @@ const HEADER: usize = 9;
 const FULL: u64 = 2000;
 /// Earned a second.
 const PER_SECOND: u64 = 100;
+/// So many times as much for a front, behind which there are many clients.
+const CLIENTS_OF_FRONT: u64 = 100;
 /// Bytes sent to the client that earn one: a small window is opened anew for each 4 kB, on stream and connection.
 const BYTES: u64 = 256;
 /// A piece of a body with fewer bytes has to be paid for.
@@ -25,6 +27,8 @@ const WINDOW_UPDATE: u8 = 8;
 /// What one client has left, and where in its frames it is.
 pub(super) struct Account {
     left: u64,
+    /// how many clients it is for
+    clients: u64,
     /// when it was last filled, since the connection began
     filled: Duration,
     /// bytes sent that have not earned anything yet
@@ -37,7 +41,25 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn new() -> Self {
-        Self { left: FULL, filled: Duration::ZERO, sent: 0, header: [0; HEADER], known: 0, skip: PREFACE }
+        Self::of_clients(1)
+    }
+
+    /// The account of a front that is trusted.
+    pub(super) fn of_front() -> Self {
+        Self::of_clients(CLIENTS_OF_FRONT)
+    }
+
+    fn of_clients(clients: u64) -> Self {
+        let left = FULL * clients;
+        Self { left, clients, filled: Duration::ZERO, sent: 0, header: [0; HEADER], known: 0, skip: PREFACE }
+    }
+
+    /// Whether the client could pay for so many requests that are reset as malformed.
+    pub(super) fn pay_for_malformed(&mut self, streams: usize) -> bool {
+        let price = price(RST_STREAM, 0).saturating_mul(u64::try_from(streams).unwrap_or(u64::MAX));
+        let left = self.left.checked_sub(price);
+        self.left = left.unwrap_or_default();
+        left.is_some()
     }
 
     /// So many bytes went to the client.
@@ -51,7 +73,7 @@ impl Account {
     pub(super) fn received(&mut self, mut bytes: &[u8], now: Duration) -> bool {
         let seconds = now.saturating_sub(self.filled).as_secs();
         if seconds > 0 {
-            self.earn(seconds.saturating_mul(PER_SECOND));
+            self.earn(seconds.saturating_mul(PER_SECOND * self.clients));
             self.filled = now;
         }
         while !bytes.is_empty() {
@@ -76,7 +98,7 @@ impl Account {
     }
 
     fn earn(&mut self, more: u64) {
-        self.left = self.left.saturating_add(more).min(FULL);
+        self.left = self.left.saturating_add(more).min(FULL * self.clients);
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod flood;
 mod head;
+mod mend;
 mod stream;
 mod watched;
 
@@ -22,7 +23,6 @@ use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Clocked, Expired};
 use crate::config::settings::Limits;
@@ -73,9 +73,10 @@ type Served<S> = Connection<Watched<Clocked<S>>, Bytes>;
 /// Requests until the connection ends.
 pub async fn serve<S: ClientStream>(thread: &Rc<WorkerThread>, stream: S, client: &Rc<Client>) -> Ended {
     client.clock.multiplex();
-    let watch = Watch::new();
+    let is_front = thread.worker().engine.is_proxy(client.peer);
+    let watch = Watch::new(is_front);
     let io = Watched::new(Clocked::new(stream, Bytes::new(), Arc::clone(&client.clock)), watch.clone());
-    let builder = builder(&thread.worker().engine.config.settings.limits);
+    let builder = builder(&thread.worker().engine.config.settings.limits, is_front);
     let greeting = builder.handshake::<_, Bytes>(io);
     let connection = tokio::select! {
         biased;
@@ -87,7 +88,7 @@ pub async fn serve<S: ClientStream>(thread: &Rc<WorkerThread>, stream: S, client
         Ok(connection) => {
             let mut open =
                 Open { client: Rc::clone(client), streams: JoinSet::new(), busy: Rc::new(Busy::new(client)) };
-            let ended = open.run(thread, connection, watch.flooded).await;
+            let ended = open.run(thread, connection, watch).await;
             // Their clients have left. A guess is still judged, and keeps the place of its connection until then.
             while open.streams.join_next().await.is_some() {}
             ended
@@ -99,7 +100,7 @@ pub async fn serve<S: ClientStream>(thread: &Rc<WorkerThread>, stream: S, client
     }
 }
 
-fn builder(limits: &Limits) -> Builder {
+fn builder(limits: &Limits, is_front: bool) -> Builder {
     let head = u32::try_from(limits.url + limits.header + MORE_HEAD).unwrap_or(u32::MAX);
     let mut builder = h2::server::Builder::new();
     builder
@@ -108,7 +109,7 @@ fn builder(limits: &Limits) -> Builder {
         .initial_connection_window_size(STRANGER_CONNECTION_WINDOW)
         .max_header_list_size(head)
         .max_send_buffer_size(stream::PIECE)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .max_local_error_reset_streams((!is_front).then_some(LOCAL_RESETS))
         .max_pending_accept_reset_streams(PENDING_RESETS);
     builder
 }
@@ -125,7 +126,7 @@ impl Open {
         &mut self,
         thread: &Rc<WorkerThread>,
         mut connection: Served<S>,
-        flooded: CancellationToken,
+        watch: Watch,
     ) -> Ended {
         let retiring = thread.worker().retiring.clone();
         let clock = Arc::clone(&self.client.clock);
@@ -138,7 +139,7 @@ impl Open {
                 biased;
                 () = thread.stop.cancelled(), if leaving.is_none() => leaving = Some(Leaving::now()),
                 () = retiring.cancelled(), if leaving.is_none() => leaving = Some(Leaving::now()),
-                () = flooded.cancelled() => {
+                () = watch.flooded.cancelled() => {
                     tracing::debug!(peer = %self.client.peer.address(), "flooded with frames");
                     counters::limited(Limit::Frames);
                     return self.end(connection, Reason::ENHANCE_YOUR_CALM, Ended::Closed).await;
@@ -164,6 +165,10 @@ impl Open {
                     leaving.iter_mut().for_each(Leaving::answered);
                 }
                 asked = connection.accept() => match asked {
+                    Some(Ok((_, mut respond))) if watch.is_malformed(respond.stream_id().as_u32()) => {
+                        tracing::debug!(peer = %self.client.peer.address(), "a malformed request");
+                        respond.send_reset(Reason::PROTOCOL_ERROR);
+                    }
                     Some(Ok((_, mut respond)))
                         if leaving.as_ref().is_some_and(Leaving::is_over) || self.streams.len() >= RUNNING =>
                     {

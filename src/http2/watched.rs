@@ -1,4 +1,4 @@
-//! A stream whose frames are counted as they come. When they are too many nothing more is read.
+//! A stream whose frames are counted and mended as they come. When they are too many nothing more is read.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,19 +11,39 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::flood::Account;
+use super::mend::Mender;
 
 /// Tells who serves the connection that its client floods it.
 #[derive(Clone)]
 pub(super) struct Watch {
     account: Rc<RefCell<Account>>,
+    mender: Rc<RefCell<Mender>>,
     began: Instant,
     pub(super) flooded: CancellationToken,
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
-        let account = Rc::new(RefCell::new(Account::new()));
-        Self { account, began: Instant::now(), flooded: CancellationToken::new() }
+    /// A front that is trusted sends what many clients cause.
+    pub(super) fn new(is_front: bool) -> Self {
+        let account = if is_front { Account::of_front() } else { Account::new() };
+        Self {
+            account: Rc::new(RefCell::new(account)),
+            mender: Rc::new(RefCell::new(Mender::new(is_front))),
+            began: Instant::now(),
+            flooded: CancellationToken::new(),
+        }
+    }
+
+    /// Whether the request on that stream is malformed; asked in the order of the streams.
+    pub(super) fn is_malformed(&self, stream: u32) -> bool {
+        self.mender.borrow_mut().is_malformed(stream)
+    }
+
+    /// Whether the client could pay for these bytes, which are mended for the library.
+    fn takes(&self, read: &mut [u8]) -> bool {
+        let mut account = self.account.borrow_mut();
+        account.received(read, self.began.elapsed())
+            && account.pay_for_malformed(self.mender.borrow_mut().mend(read))
     }
 }
 
@@ -55,8 +75,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let read = buffer.filled().get(before..).unwrap_or_default();
-        if !read.is_empty() && !self.watch.account.borrow_mut().received(read, self.watch.began.elapsed()) {
+        let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        if !read.is_empty() && !self.watch.takes(read) {
             buffer.set_filled(before);
             self.watch.flooded.cancel();
             return Poll::Pending;

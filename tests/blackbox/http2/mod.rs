@@ -4,6 +4,7 @@ mod attacks;
 mod clients;
 mod guesses;
 mod life;
+mod malformed;
 mod request_bodies;
 mod targets;
 pub mod wire;

@@ -209,8 +209,14 @@ fn haproxy_in_front_reads_no_other_requests_than_nodegate() {
 #[test]
 fn haproxy_in_front_that_makes_http_2_of_it_reads_no_other_requests_than_nodegate() {
     let (site, directory) = (Site::pve(), tempfile::tempdir().unwrap());
-    let gate = Nodegate::start(&site, &["timeout.header=5", "http2=true"]);
+    let trusted = ["real_ip.header=X-Forwarded-For", "real_ip.allow_from=127.0.0.1"];
+    let gate = Nodegate::start(&site, &[&["timeout.header=5", "http2=true"], &trusted[..]].concat());
     goes_through(&Front::haproxy(directory.path(), &gate, "alpn h2"), &site);
+    let log = gate.stderr();
+    assert!(
+        !log.contains("connection error detected"),
+        "what one client sends ends no connection of all: {log}"
+    );
     assert!(site.access_log().contains(" HTTP/2.0\" 200 "));
 }
 
