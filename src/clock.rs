@@ -139,6 +139,7 @@ impl Clock {
         let is_multiplexed = self.multiplexed.load(Ordering::Relaxed);
         stranger.enter(match self.state.load(Ordering::Relaxed) {
             _ if self.write_waits.load(Ordering::Relaxed) > 0 => Phase::Writing,
+            _ if self.draining.load(Ordering::Relaxed) > 0 && !is_multiplexed => Phase::Draining,
             BUSY if is_multiplexed => Phase::Multiplexed,
             BUSY => Phase::Busy,
             IDLE if !is_multiplexed => Phase::Idle,

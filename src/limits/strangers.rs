@@ -26,6 +26,8 @@ pub enum Phase {
     Busy,
     /// the client takes nothing of its answer
     Writing,
+    /// a body that nobody wants is taken in
+    Draining,
     /// HTTP/2, with a request
     Multiplexed,
     /// between two requests
@@ -45,6 +47,7 @@ impl Phase {
             Self::Writing => 4,
             Self::Multiplexed => 5,
             Self::Idle => 6,
+            Self::Draining => 7,
         }
     }
 
@@ -54,7 +57,7 @@ impl Phase {
             Self::Opening | Self::Idle => 16 << 10,
             Self::Handshake => 64 << 10,
             Self::Head | Self::Busy => 96 << 10,
-            Self::Writing => 192 << 10,
+            Self::Writing | Self::Draining => 192 << 10,
             Self::Multiplexed => 256 << 10,
         }
     }

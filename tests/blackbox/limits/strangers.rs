@@ -156,7 +156,7 @@ fn fill(gate: &Nodegate, address_of: impl Fn(usize) -> String) -> Vec<Session> {
 #[test]
 fn bodies_of_strangers_leave_room_for_others() {
     let site = Site::pve();
-    let sets = [&BEHIND_A_PROXY[..], &["limits.buffered=1048576", "timeout.login_body=60"]].concat();
+    let sets = [&BEHIND_A_PROXY[..], &["limits.buffered=1048576", "timeout.login_body=600"]].concat();
     let gate = Nodegate::start(&site, &sets);
     let one = fill(&gate, |_| "192.0.2.7".to_owned());
     assert!(one.len() >= 4, "{}", one.len());
