@@ -13,8 +13,8 @@ const CALLS: usize = 24;
 /// Kilobytes that each of the calls may hold: TLS in a debug build, mostly. A body that was kept would be 512 more.
 const KILOBYTES: u64 = 250;
 
-/// What each of so many requests makes the process hold, and the answers to them. An honest user is served beside them.
-fn held_for(place: &Place, way: &Way, request: &Value, count: usize) -> (u64, Vec<Answer>) {
+/// What each of so many requests makes the process hold, and the answers to them, some of which come. An honest user is served beside them.
+fn held_for(place: &Place, way: &Way, request: &Value, count: usize, answered: usize) -> (u64, Vec<Answer>) {
     let cookie = place.site.cookie("root@pam");
     assert_eq!(place.gate.get("/api2/json/version", &cookie).status, 200);
     let before = place.gate.kilobytes("VmRSS");
@@ -22,14 +22,14 @@ fn held_for(place: &Place, way: &Way, request: &Value, count: usize) -> (u64, Ve
     assert_eq!(place.gate.get("/api2/json/version", &cookie).status, 200, "others are served");
     let each = place.gate.kilobytes("VmRSS").saturating_sub(before) / u64::try_from(count).unwrap();
     println!("{}: {each} kB each", way.name());
-    (each, held.release())
+    (each, held.release(answered))
 }
 
 /// What a call without login may send is much less than what a user may.
 #[test]
 fn large_bodies_of_strangers_are_not_kept() {
     let each_way = Place::visit_each_way("", &[], |place, way| {
-        held_for(place, way, &unfinished(way.guess("json", 0), 524_288, 524_000), CALLS)
+        held_for(place, way, &unfinished(way.guess("json", 0), 524_288, 524_000), CALLS, CALLS)
     });
     for (each, answers) in each_way {
         assert!(each < KILOBYTES, "{each} kB");
@@ -51,11 +51,12 @@ fn bodies_that_stop_are_given_up_soon() {
 /// All bodies together have a budget; beyond it, clients are told to come back.
 #[test]
 fn bodies_of_many_strangers_have_a_budget() {
-    let each_way = Place::visit_each_way("", &["limits.buffered=1048576"], |place, way| {
-        let held = way.job(vec![unfinished(way.guess("json", 0), 16_384, 16_000); CALLS]).hold();
-        let other = place.way(way.protocol, way.listener).honest_login();
-        (held.release(), other)
-    });
+    let each_way =
+        Place::visit_each_way("", &["limits.buffered=1048576", "timeout.login_body=300"], |place, way| {
+            let held = way.job(vec![unfinished(way.guess("json", 0), 16_384, 16_000); CALLS]).hold();
+            let other = place.way(way.protocol, way.listener).honest_login();
+            (held.release(CALLS / 2), other)
+        });
     for (answers, other) in each_way {
         assert_eq!(other.status, 200, "another address has room: {}", other.text());
         let told = |answer: &&Answer| answer.status == Some(503) && answer.retry.is_some();
@@ -71,7 +72,7 @@ fn unfinished_heads_hold_little() {
         let mut head = way.guess("json", 0);
         head["head_only"] = true.into();
         head["headers"] = json!([["X-Much", "x".repeat(7000)]]);
-        held_for(place, way, &head, CALLS)
+        held_for(place, way, &head, CALLS, 0)
     });
     assert!(each_way.iter().all(|(each, _)| *each < KILOBYTES), "{each_way:?}");
 }
@@ -84,7 +85,7 @@ fn unfinished_handshakes_hold_little() {
             [place.way(Protocol::Http1, Listener::Full), place.way(Protocol::Http1, Listener::Quarantine)]
         {
             let raw = json!({ "raw": "\u{16}" });
-            let (each, _) = held_for(place, &way, &raw, 60);
+            let (each, _) = held_for(place, &way, &raw, 60, 0);
             assert!(each < KILOBYTES, "{}: {each} kB", way.name());
         }
     });

@@ -131,7 +131,14 @@ impl Way<'_> {
     }
 
     pub fn job(&self, requests: Vec<Value>) -> Job {
-        Job { protocol: self.protocol, to: self.address(), from: self.client.clone(), pause: 0.0, requests }
+        Job {
+            protocol: self.protocol,
+            to: self.address(),
+            from: self.client.clone(),
+            pause: 0.0,
+            until_closed: false,
+            requests,
+        }
     }
 
     /// A login of a user of this listener, with a wrong password of that number.

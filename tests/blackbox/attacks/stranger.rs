@@ -37,6 +37,8 @@ pub struct Job {
     pub to: SocketAddr,
     pub from: String,
     pub pause: f64,
+    /// read behind the last answer as well, to see that the connection ends
+    pub until_closed: bool,
     pub requests: Vec<Value>,
 }
 
@@ -92,15 +94,15 @@ impl Held {
         let protocol = if job.protocol == Protocol::Http1 { "http/1.1" } else { "h2" };
         let text = json!({
             "protocol": protocol, "to": [job.to.ip().to_string(), job.to.port()], "from": job.from,
-            "mode": mode, "pause": job.pause, "requests": job.requests,
+            "mode": mode, "pause": job.pause, "until_closed": job.until_closed, "requests": job.requests,
         });
         writeln!(input, "{text}").unwrap();
         Self { child, input, output: BufReader::new(output) }
     }
 
-    /// What has come until now; the connections close.
-    pub fn release(mut self) -> Vec<Answer> {
-        writeln!(self.input).unwrap();
+    /// What has come, once so many answers are there; the connections close.
+    pub fn release(mut self, wanted: usize) -> Vec<Answer> {
+        writeln!(self.input, "{wanted}").unwrap();
         self.answers()
     }
 

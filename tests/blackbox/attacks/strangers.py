@@ -1,9 +1,10 @@
 """A stranger who sends what a job says: raw sockets for HTTP/1.1, the library h2 for HTTP/2.
 
 The job is one line of JSON on standard input, the answers one line of JSON on standard output. In the mode `hold` the line
-`held` comes first, and the script keeps all connections until it reads another line.
+`held` comes first. The script keeps all connections until it reads another line: the number of answers to wait for.
 
-Job: protocol ("http/1.1", "h2"), to ([address, port]), from (the client's address), mode, pause (seconds), requests. Modes:
+Job: protocol ("http/1.1", "h2"), to ([address, port]), from (the client's address), mode, pause (seconds), until_closed (see the end of
+HTTP/2 connections), requests. Modes:
   at_once  send all, then read all answers
   in_turn  send one, read its answer, send the next
   leave    send one, wait for `pause`, leave it if no answer came, send the next
@@ -11,7 +12,8 @@ Job: protocol ("http/1.1", "h2"), to ([address, port]), from (the client's addre
   hold     send all, then keep them open; with a pause, one more byte of each body after each pause
 
 Request: method, path, headers ([[name, value]]), body, fill (bytes to send behind the body), length (announced, or null for
-what is sent), head_only (the head stays unfinished), from (another address of the client), raw (bytes as text, instead of
+what is sent), head_only (the head stays unfinished), alone (on a connection of
+its own), from (another address of the client), raw (bytes as text, instead of
 TLS and all of the above).
 Answer: status (null without one), seconds, closing (the server ends the connection behind it), retry (Retry-After), body.
 """
@@ -206,6 +208,12 @@ class Connection2:
             return self.end()
         self.flush()
 
+    def see_end(self):
+        """GOAWAY may come behind the last answer."""
+        until = time.monotonic() + DEADLINE
+        while self.open and not self.leaving and time.monotonic() < until:
+            self.pump(1)
+
     def without_goaway(self, piece):
         """Whole frames. The library takes no answers behind GOAWAY, so it does not get to see that one."""
         self.buffer += piece
@@ -329,7 +337,7 @@ class Stranger:
         if self.job["protocol"] == "http/1.1" or request.get("raw"):
             return Call1(self.job, source, request)
         for connection in self.connections:
-            if connection.source == source and connection.room():
+            if connection.source == source and connection.room() and not request.get("alone"):
                 return Call2(connection, request)
         try:
             connection = Connection2(self.job, source)
@@ -357,20 +365,20 @@ class Refused:
 
 
 def drip(calls, pause):
-    """Until a line comes."""
+    """Until a line comes: how many answers are worth waiting for."""
     while not select.select([sys.stdin], [], [], pause or 1)[0]:
         if pause:
             for call in calls:
                 call.one_more()
-    sys.stdin.readline()
+    return int(sys.stdin.readline() or 0)
 
 
-def gather(calls, seconds):
-    """Reads the answers as they come."""
+def gather(calls, wanted, seconds=DEADLINE):
+    """Reads the answers as they come, until so many are there."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         waiting = [call for call in calls if not call.answer.over and call.socket()]
-        if not waiting:
+        if not waiting or len(calls) - len(waiting) >= wanted:
             return
         ready, _, _ = select.select({call.socket() for call in waiting}, [], [], until - time.monotonic())
         for call in waiting:
@@ -389,10 +397,14 @@ def run(job):
             call.read(DEADLINE)
         elif mode in ("leave", "close") and not call.read(pause).over:
             call.leave() if mode == "leave" else call.close()
+    wanted = len(calls) if mode == "at_once" else 0
     if mode == "hold":
         print("held", flush=True)
-        drip(calls, pause)
-    gather(calls, {"at_once": DEADLINE, "hold": 0.5}.get(mode, 0))
+        wanted = drip(calls, pause)
+    gather(calls, wanted)
+    if job.get("until_closed"):
+        for connection in stranger.connections:
+            connection.see_end()
     return [call.answer.told() for call in calls]
 
 
