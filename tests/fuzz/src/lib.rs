@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::missing_panics_doc,
     reason = "a finding is a panic"
 )]
@@ -15,7 +16,9 @@ mod credentials;
 mod proxies;
 mod requests;
 mod settings;
+mod templates;
 mod vectors;
+mod verdicts;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +31,11 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "address-list", run: settings::address_list },
     Target { name: "answer", run: answers::answer },
+    Target { name: "answer-console", run: verdicts::console_place },
+    Target { name: "answer-login", run: verdicts::login },
+    Target { name: "answer-permission", run: verdicts::permission },
+    Target { name: "answer-token", run: verdicts::api_token },
+    Target { name: "answer-upload", run: verdicts::upload },
     Target { name: "cluster-conf", run: settings::cluster_conf },
     Target { name: "connect-head", run: requests::connect_head },
     Target { name: "credentials", run: credentials::credentials },
@@ -39,7 +47,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "real-ip", run: proxies::real_ip },
     Target { name: "request-head", run: requests::request_head },
     Target { name: "request-target", run: requests::request_target },
-    Target { name: "template", run: settings::template },
+    Target { name: "template", run: templates::template },
     Target { name: "ticket", run: credentials::ticket },
     Target { name: "websocket", run: requests::websocket },
 ];

@@ -1,14 +1,10 @@
 //! Files that administrators and other programs write.
 
 use std::fmt::Write as _;
-use std::time::SystemTime;
 
 use nodegate::acl::{AddressList, NetworkSet};
 use nodegate::config::address::{parse_entry, parse_list};
-use nodegate::config::page::Kind;
 use nodegate::config::shell;
-use nodegate::handler::page::sanitized::Sanitized;
-use nodegate::handler::page::template::Template;
 use nodegate::upstream::nodes::{NodeTable, parse_members, parse_sections};
 
 /// What was read, written down as plain quotes, is read again as the same.
@@ -83,13 +79,4 @@ fn check_table(table: &NodeTable) {
         assert_eq!(table.find(name), Some((name.as_str(), *address)));
         assert!(table.find(&name.to_ascii_uppercase()).is_some());
     }
-}
-
-/// A template that is parsed is rendered within limits, and what a client brings into it stays text.
-pub(crate) fn template(bytes: &[u8]) {
-    let Ok(template) = Template::parse(bytes) else { return };
-    let hostile = |name: &str| Sanitized::new(Kind::User, &format!("'\"<>&\\\n{name}"));
-    let page = template.render(&hostile, SystemTime::UNIX_EPOCH);
-    assert_eq!(page, template.render(&hostile, SystemTime::UNIX_EPOCH));
-    let _ = template.render(&|_| None, SystemTime::UNIX_EPOCH);
 }
