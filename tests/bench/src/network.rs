@@ -18,6 +18,9 @@ pub(crate) fn enter() -> Result<()> {
     }
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     ensure!(up.context("ip (apt-get install iproute2)")?.success(), "no loopback in a network of its own");
+    // Strangers come from addresses that the limits count, and loopback is none.
+    let strangers = Command::new("ip").args(["addr", "add", "198.51.100.1/24", "dev", "lo"]).status();
+    ensure!(strangers?.success(), "no addresses for strangers");
     let _ = CHOICE.iter().any(|name| std::fs::write(CHOSEN, name).is_ok());
     Ok(())
 }

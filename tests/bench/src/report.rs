@@ -44,6 +44,7 @@ const ORDER: &[&str] = &[
     "slowloris",
     "stalled-downloads",
     "stalled-consoles",
+    "strangers",
 ];
 
 /// Where rows are kept.

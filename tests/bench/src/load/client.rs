@@ -57,6 +57,15 @@ pub(crate) async fn connect(
     session: Option<&SslSession>,
 ) -> Result<Stream> {
     let stream = within("connect", async { Ok(TcpStream::connect(address).await?) }).await?;
+    secure(stream, context, session).await
+}
+
+/// Shakes hands on a connection.
+pub(crate) async fn secure(
+    stream: TcpStream,
+    context: &SslContext,
+    session: Option<&SslSession>,
+) -> Result<Stream> {
     stream.set_nodelay(true)?;
     let mut ssl = Ssl::new(context)?;
     if let Some(session) = session {
@@ -82,6 +91,30 @@ pub(crate) async fn ask(stream: &mut Stream, request: &str) -> Result<u16> {
             }
         }
         status(&head)
+    })
+    .await
+}
+
+/// Sends a request and takes in an answer, whatever it is, with a length or in chunks.
+pub(crate) async fn ask_anything(stream: &mut Stream, request: &str) -> Result<()> {
+    within("answer", async {
+        stream.write_all(request.as_bytes()).await?;
+        let mut received = Vec::with_capacity(4 << 10);
+        loop {
+            if stream.read_buf(&mut received).await? == 0 {
+                bail!("closed within an answer");
+            }
+            let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+            let (head, body) = received.split_at(end + 4);
+            let head = String::from_utf8_lossy(head);
+            let is_whole = match length(&head) {
+                Ok(length) => body.len() >= length,
+                Err(_) => body.ends_with(b"0\r\n\r\n"),
+            };
+            if is_whole {
+                return Ok(());
+            }
+        }
     })
     .await
 }

@@ -8,4 +8,5 @@ pub(crate) mod latency;
 pub(crate) mod process;
 pub(crate) mod stall;
 pub(crate) mod start;
+pub(crate) mod stranger;
 pub(crate) mod tunnel;

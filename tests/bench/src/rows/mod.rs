@@ -7,6 +7,7 @@ pub(crate) mod files;
 pub(crate) mod growth;
 pub(crate) mod handshakes;
 pub(crate) mod memory;
+pub(crate) mod strangers;
 
 use anyhow::Result;
 
@@ -78,6 +79,7 @@ pub(crate) const ALL: &[(&str, Measure)] = &[
     ("acl", growth::acl),
     ("routes", growth::routes),
     ("abuse", abuse::measure),
+    ("strangers", strangers::measure),
 ];
 
 impl Goal {
