@@ -7,6 +7,7 @@ use std::time::Instant;
 use nodegate_standin::{Echo, now};
 
 use crate::client::{BINARY, CLOSE, FINAL, WebSocket, path};
+use crate::strangers::strangers;
 use crate::support::nodegate::PATIENCE;
 use crate::support::{Nodegate, Session, Site};
 
@@ -33,6 +34,7 @@ pub const LOADS: &[(&str, u32, Load)] = &[
     ("those who leave", 2, those_who_leave),
     ("those who talk rubbish", 1, those_who_talk_rubbish),
     ("those with bad tickets", 1, those_with_bad_tickets),
+    ("strangers", 2, strangers),
 ];
 
 const UPLOAD: &str = "/api2/json/nodes/node1/storage/local/upload";
@@ -43,7 +45,7 @@ pub fn content(size: usize) -> Vec<u8> {
     nodegate_standin::content(size)
 }
 
-fn rounds(until: Instant, mut round: impl FnMut(u32)) -> u32 {
+pub fn rounds(until: Instant, mut round: impl FnMut(u32)) -> u32 {
     let mut count = 0;
     while Instant::now() < until {
         round(count);

@@ -22,6 +22,9 @@
 mod client;
 mod load;
 mod rest;
+#[path = "../blackbox/attacks/stranger.rs"]
+mod stranger;
+mod strangers;
 #[path = "../blackbox/support/mod.rs"]
 mod support;
 
@@ -42,6 +45,16 @@ const RELOAD: Duration = Duration::from_mins(1);
 /// What the allocator may keep beyond what it kept after the first part, in kilobytes.
 const KEPT: u64 = 16 << 10;
 
+/// Strangers are named by a header, for loopback itself is not counted; whoever names nobody is.
+const SETTINGS: [&str; 6] = [
+    "http2=true",
+    "timeout.header=5",
+    "timeout.idle=5",
+    "timeout.login_body=5",
+    "real_ip.header=X-Real-IP",
+    "real_ip.allow_from=127.0.0.0/8",
+];
+
 #[test]
 fn whatever_comes_and_goes_leaves_nothing_behind() {
     let seconds = std::env::var("SOAK_SECONDS").map_or(USUAL, |seconds| seconds.parse().unwrap());
@@ -50,7 +63,7 @@ fn whatever_comes_and_goes_leaves_nothing_behind() {
     site.write("/usr/share/pve-xtermjs/index.html.tpl", "<title>[% nodename %]</title>");
     site.write("/usr/share/pve-xtermjs/b.js", "var answer = 42;\n".repeat(5000));
     let scene = Scene {
-        gate: quiet(&mut Nodegate::prepared(&site, "pve", &["timeout.header=5", "timeout.idle=5"])),
+        gate: quiet(&mut Nodegate::prepared(&site, "pve", &SETTINGS)),
         viewers: quiet(&mut Nodegate::prepared(&site, "spice", &[])),
         console: listening(5900..=5999),
         machine: listening(61_000..=61_999),
