@@ -40,9 +40,10 @@ pub enum BodyKind {
 }
 
 impl BodyKind {
-    /// By the value of `Content-Type`; a form where there is none. `None` for what holds no parameters.
+    /// By the value of `Content-Type`, which ends at `;` or `,` for the daemon; a form where there is none. `None` for what
+    /// holds no parameters.
     pub fn of(content_type: &[u8]) -> Option<Self> {
-        let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+        let kind = content_type.split(|byte| matches!(byte, b';' | b',')).next().unwrap_or_default();
         match kind.trim_ascii().to_ascii_lowercase().as_slice() {
             b"" | b"application/x-www-form-urlencoded" => Some(Self::Form),
             b"application/json" => Some(Self::Json),
@@ -151,6 +152,19 @@ fn scalar(value: &Value) -> Option<Option<Cow<'_, [u8]>>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_type_ends_where_the_daemon_ends_it() {
+        for (kind, read) in [
+            ("application/json, x", Some(BodyKind::Json)),
+            ("Application/JSON ;charset=UTF-8,x", Some(BodyKind::Json)),
+            ("application/x-www-form-urlencoded,application/json", Some(BodyKind::Form)),
+            (",application/json", Some(BodyKind::Form)),
+            ("text/plain, application/json", None),
+        ] {
+            assert_eq!(BodyKind::of(kind.as_bytes()), read, "{kind}");
+        }
+    }
 
     #[test]
     fn a_form_becomes_a_query() {

@@ -41,7 +41,10 @@ impl ReservedField {
             // Another parser may accept this body.
             (Some(BodyKind::Json), None) => self.may_be_in(body),
             (Some(BodyKind::Form), _) => self.is_in_form(body),
-            (None, _) => self.is_in_form(body) || self.is_in_parts(body),
+            (None, json) => {
+                let may_be_json = json.is_none() && body.contains(&b'{') && !body.starts_with(b"--");
+                self.is_in_form(body) || self.is_in_parts(body) || may_be_json && self.may_be_in(body)
+            }
         }
     }
 
@@ -139,6 +142,9 @@ mod tests {
             ("text/plain", r#"{"spoolfile":1}"#),
             ("text/plain", "spoolfile=x"),
             ("application/json, x", "spoolfile=x"),
+            ("application/json, x", r#"{"spoolfile":1,}"#),
+            ("text/plain", r#"{"spoolfile":1,}"#),
+            ("text/plain", r#" {"\u0073poolfile":1,}"#),
             (PARTS, "--b\r\nContent-Disposition: form-data; name=\"spoolfile\"\r\n\r\nx\r\n--b--"),
             (PARTS, "--b\ncontent-disposition:form-data;name=spool\\file\n\nx\n--b--"),
             (PARTS, "--b\r\nContent-Disposition: form-data; name*=utf-8''%73poolfile\r\n\r\nx\r\n--b--"),
