@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub use self::listeners::ListenerRules;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use openssl::ssl::SslContext;
 
 pub use speaks::Speaks;
@@ -39,10 +39,12 @@ use crate::response::browser::BrowserHeaders;
 use crate::response::refusal::Refusal;
 use crate::route::Routes;
 use crate::route_table::RouteTable;
+use crate::target::ApiPath;
 use crate::tls::ticket_keys::TicketKeys;
 use crate::upstream::nodes::NodeFile;
 use crate::upstream::peer::{self, Peer};
 use crate::upstream::pins::Pins;
+use crate::verdict::login::Proof;
 
 /// A product, ready to serve.
 pub struct Engine {
@@ -196,6 +198,11 @@ impl Engine {
         self.gate.iter().for_each(Gate::read_ahead);
         self.nodes.read_ahead();
         self.tunnels.iter().for_each(|rules| rules.read_ahead());
+    }
+
+    /// What shows that a call succeeded, if clients can guess at credentials by it.
+    pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
+        self.gate.as_ref()?.login_proof(method, path)
     }
 
     /// Another node, and what it must show.

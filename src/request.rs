@@ -50,7 +50,6 @@ use crate::server::Worker;
 use crate::status::counters;
 use crate::status::labels::Destination;
 use crate::target::{ApiPath, Target};
-use crate::verdict::token;
 
 /// Answers one request; cannot fail. What is logged meanwhile names the request.
 pub fn handle(
@@ -179,13 +178,7 @@ async fn answer(
                 let guess = Guess::new(&asked, identity, route, path, address);
                 return Box::pin(guess.judge(body, began)).await;
             }
-            let answer = run_api(&asked, &identity, route, path, body).await?;
-            if token::is_refused(answer.status())
-                && let Some(known) = &identity.client
-            {
-                login::prove(engine, known, false);
-            }
-            Ok(answer)
+            guess::run_at_once(&asked, &identity, route, path, body).await
         }
         Target::NoSuchUri => Err(Refusal::NoSuchUri),
         Target::Path(path) => {

@@ -10,8 +10,8 @@ use quick_cache::sync::Cache;
 use super::ticket::TicketError;
 use crate::limits::failures::Source;
 
-/// Entries of each kind, 16 bytes and little more each; those that were seen least go first. Only clients with good
-/// credentials add to the good ones.
+/// Entries of each kind, 16 bytes and little more each; those that were seen least go first. Good ones have a
+/// table of their own, so guesses displace none of them.
 const ENTRIES: usize = 8192;
 /// A ticket from the future becomes good, and a setting may make an old one good again.
 const AGE_LIFE: Duration = Duration::from_secs(10);
@@ -97,7 +97,7 @@ impl CredentialMemory {
         }
     }
 
-    /// Remembers that an answer said nothing about this API token. Whether that is new of this client.
+    /// Remembers that an answer did not show this API token to be good. Returns whether that is new of this client.
     pub(super) fn doubt_token(&self, token: &[u8], by: Source) -> bool {
         let Some(digest) = self.digest(&[&bytes_of(Some(by)), token]) else { return true };
         let is_new = self.doubtful_tokens.get(&digest).is_none();

@@ -141,6 +141,11 @@ impl Gate {
         self.open.iter().any(|(verb, open)| verb == method && open == path.decoded())
     }
 
+    /// Whether the daemon verifies no credential of this call.
+    pub fn is_unverified_by_daemon(&self, method: &Method, path: &ApiPath) -> bool {
+        self.logins.is_open(method, path)
+    }
+
     /// What shows that a call succeeded, where one can guess at credentials by it.
     pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
         self.logins.proof(method, path)
@@ -223,7 +228,8 @@ impl Gate {
         self.memory.judge_token(known.header.1.as_bytes(), good);
     }
 
-    /// An answer says nothing about an API token. Whether that is new of this client: the same token is the same guess.
+    /// Remembers that this client guessed at an API token. Returns whether it is the first time: the same token is the same
+    /// guess.
     pub fn doubt(&self, known: &Known, by: Source) -> bool {
         self.memory.doubt_token(known.header.1.as_bytes(), by)
     }

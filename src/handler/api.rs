@@ -22,7 +22,6 @@ use crate::response::refusal::Refusal;
 use crate::target::ApiPath;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{Answer, PIECE, Upstream};
-use crate::verdict::login::Proof;
 
 use super::page_title::PageTitle;
 use super::public_proxy::PublicProxy;
@@ -89,7 +88,7 @@ impl<'a> Place<'a> {
 
 /// Asks the daemon and passes its answer on.
 pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Response<Body>, Refusal> {
-    let is_login = login_proof(engine, &call).is_some();
+    let is_login = engine.login_proof(call.place.method, call.place.path).is_some();
     // What is looked into must not be compressed.
     let coding = coding(engine, upstream, call.head).filter(|_| !is_login);
     let is_changed = named_proxy(engine, call.place).is_some() || page_title(engine, call.place).is_some();
@@ -108,11 +107,6 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
         ask(engine, upstream, call, by_daemon, bounds).await
     }?;
     Ok(if coding == Some(Coding::Zstd) { pack::zstd(answer) } else { answer })
-}
-
-fn login_proof<'e>(engine: &'e Engine, call: &Call<'_>) -> Option<&'e Proof> {
-    let Place { method, path, .. } = call.place;
-    engine.gate.as_ref().and_then(|gate| gate.login_proof(method, path))
 }
 
 async fn ask(

@@ -2,28 +2,29 @@
 //! whatever its client does: a right password is answered at once and a wrong one late, so a client that leaves early
 //! must not free its place, and must not be taken for one that guessed wrong.
 
-use std::future::poll_fn;
+mod outcome;
+
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Method, Response};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::login::{proof, prove};
+use outcome::{Outcome, until_proven, verdict};
+
+use super::login::prove;
 use super::whole_body::{self, Sender};
 use super::{Asked, Client, run_api};
+use crate::engine::Engine;
+use crate::gate::Identity;
 use crate::gate::known::Known;
-use crate::gate::{Gate, Identity};
-use crate::handler::upload::UploadError;
-use crate::handler::websocket::ConsoleError;
 use crate::incoming::RequestBody;
 use crate::limits::failures::Source;
 use crate::limits::logins::{self, Attempt};
@@ -35,7 +36,8 @@ use crate::route_class::RouteClass;
 use crate::server::Worker;
 use crate::target::{ApiPath, query_value};
 use crate::verdict::login::Proof;
-use crate::verdict::{AnswerView, Verdict, token};
+use crate::verdict::token::{self, TokenCheck};
+use crate::verdict::{AnswerView, Verdict};
 
 /// A daemon takes 3 s to refuse a credential, and more when it or its directory service is busy. So long the verdict is
 /// waited for after the client has left; without one the guess counts as wrong.
@@ -53,16 +55,16 @@ pub(super) struct Guess {
     identity: Identity,
     route: Route,
     path: ApiPath,
-    /// what it is counted for
+    /// the address that its failure counts for
     counted: IpAddr,
 }
 
-/// What became of it.
+/// A guess whose call is over.
 struct Judged {
     answer: Result<Response<Body>, Refusal>,
-    /// what is left of it
+    /// the part of the request's body that nodegate has not read
     body: Option<RequestBody>,
-    has_failed: bool,
+    is_delayed: bool,
 }
 
 impl Guess {
@@ -112,7 +114,7 @@ impl Guess {
         let judged = self.run_in_task(attempt, body.take()).await?;
         *body = judged.body;
         let answer = judged.answer?;
-        if judged.has_failed {
+        if judged.is_delayed {
             logins.hold_back(&at, Some(counted), began).await?;
         }
         Ok(answer)
@@ -160,16 +162,16 @@ impl Guess {
         };
         let answer = tokio::select! {
             biased;
-            answer = until_proven(call, token, &mut attempt) => answer,
+            answer = until_proven(call, token, &mut attempt, &self.client.trust) => answer,
             () = no_verdict => Err(Refusal::ClientLeft),
         };
-        let has_failed = self.has_failed(&answer);
-        if has_failed {
+        let outcome = self.outcome(&answer);
+        if outcome == Outcome::Failed {
             self.tell();
         } else if let Some(attempt) = attempt.take() {
             attempt.passed();
         }
-        Judged { answer, body, has_failed }
+        Judged { answer, body, is_delayed: outcome != Outcome::Passed }
     }
 
     /// The API token that is guessed at; none where the call itself is the guess.
@@ -178,32 +180,33 @@ impl Guess {
     }
 
     fn proof(&self) -> Option<&Proof> {
-        proof(&self.worker.engine, &self.head.method, &self.path)
+        self.worker.engine.login_proof(&self.head.method, &self.path)
     }
 
-    fn has_failed(&self, answer: &Result<Response<Body>, Refusal>) -> bool {
+    fn outcome(&self, answer: &Result<Response<Body>, Refusal>) -> Outcome {
         let engine = &self.worker.engine;
         let Some(known) = self.token() else {
             let proof = self.proof();
             let found = verdict(answer, |view| proof.map_or(Verdict::Unclear, |proof| proof.verdict(view)));
-            return found.is_some_and(|found| found != Verdict::Accepted);
+            let has_failed = found.is_some_and(|found| found != Verdict::Accepted);
+            return if has_failed { Outcome::Failed } else { Outcome::Passed };
         };
-        match verdict(answer, token::verdict) {
+        let check = token_check(engine, &self.head.method, &self.path, &self.route);
+        let is_new = || engine.gate.as_ref().is_some_and(|gate| gate.doubt(known, Source::of(self.counted)));
+        match verdict(answer, |view| token::verdict(view, check)) {
             Some(Verdict::Accepted) => {
                 prove(engine, known, true);
-                false
+                self.client.trust.show();
+                Outcome::Passed
             }
             Some(Verdict::Refused) => {
                 prove(engine, known, false);
-                true
+                if is_new() { Outcome::Failed } else { Outcome::Repeated }
             }
             // Another call may have shown in the meantime that it is good. A client whose calls all fail for other reasons
             // repeats no guess.
-            Some(Verdict::Unclear) => {
-                let is_new = |gate: &Gate| gate.doubt(known, Source::of(self.counted));
-                known.is_unproven() && engine.gate.as_ref().is_some_and(is_new)
-            }
-            None => false,
+            Some(Verdict::Unclear) if known.is_unproven() && is_new() => Outcome::Failed,
+            Some(Verdict::Unclear) | None => Outcome::Passed,
         }
     }
 
@@ -246,48 +249,45 @@ impl Guess {
     }
 }
 
-/// What came of a guess; `None` where no daemon has seen it. An answer that cannot be read, or never came, shows no success.
-fn verdict(
-    answer: &Result<Response<Body>, Refusal>,
-    read: impl FnOnce(&AnswerView<'_>) -> Verdict,
-) -> Option<Verdict> {
-    match answer {
-        Ok(answer) => {
-            let body = match answer.body() {
-                Body::Full(bytes) => Some(bytes.as_ref()),
-                Body::Streamed(_) => None,
-            };
-            Some(read(&AnswerView { status: answer.status(), headers: answer.headers(), body }))
+/// Runs a call that takes no place, because it is no guess or its client is not counted. Remembers the verdict on its API
+/// token.
+pub(super) async fn run_at_once(
+    asked: &Asked<'_>,
+    identity: &Identity,
+    route: Route,
+    path: &ApiPath,
+    body: &mut Option<RequestBody>,
+) -> Result<Response<Body>, Refusal> {
+    let Asked { worker, client, head, .. } = *asked;
+    let engine = &worker.engine;
+    let known = identity.client.as_deref();
+    let check = token_check(engine, &head.method, path, &route);
+    let call = run_api(asked, identity, route, path, body);
+    let answer = until_proven(call, known, &mut None, &client.trust).await;
+    if let Some(known) = known {
+        // For a token that was good the status is enough.
+        let read = |view: &AnswerView<'_>| {
+            let body = view.body.filter(|_| known.is_unproven());
+            token::verdict(&AnswerView { body, ..*view }, check)
+        };
+        match verdict(&answer, read) {
+            Some(Verdict::Accepted) => {
+                prove(engine, known, true);
+                client.trust.show();
+            }
+            Some(Verdict::Refused) => prove(engine, known, false),
+            Some(Verdict::Unclear) | None => (),
         }
-        Err(Refusal::Upstream(error)) => error.phase.is_asked().then_some(Verdict::Unclear),
-        // An upload asks with the same credential for the permission first.
-        Err(Refusal::InvalidTicket(_)) => Some(Verdict::Refused),
-        Err(
-            Refusal::ClientLeft
-            | Refusal::ForeignStream
-            | Refusal::StreamDenied
-            | Refusal::Console(ConsoleError::Place(_))
-            | Refusal::Upload(UploadError::PermissionsUnknown { .. }),
-        ) => Some(Verdict::Unclear),
-        Err(_) => None,
     }
+    answer
 }
 
-/// The outcome of `call`. As soon as an API token is found to be good, by this call or another one, the place is free:
-/// an upload by it may take long.
-async fn until_proven<T>(
-    call: impl Future<Output = T>,
-    known: Option<&Known>,
-    attempt: &mut Option<Attempt>,
-) -> T {
-    let mut call = pin!(call);
-    poll_fn(|context| {
-        let polled = call.as_mut().poll(context);
-        let is_proven = polled.is_pending() && known.is_some_and(|known| !known.is_unproven());
-        if let Some(attempt) = attempt.take_if(|_| is_proven) {
-            attempt.passed();
-        }
-        polled
-    })
-    .await
+fn token_check(engine: &Engine, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
+    if engine.gate.as_ref().is_some_and(|gate| gate.is_unverified_by_daemon(method, path)) {
+        TokenCheck::Skipped
+    } else if matches!(route, Route::Node(_) | Route::Master(_)) {
+        TokenCheck::Peer
+    } else {
+        TokenCheck::Daemon
+    }
 }

@@ -20,15 +20,11 @@ use crate::limits::{Excess, logins};
 use crate::process::log_limit::{self, Topic};
 use crate::response::refusal::Refusal;
 use crate::target::ApiPath;
-use crate::verdict::login::Proof;
 
 /// Whether the daemon will judge a credential: that in a call, or an API token it has not seen yet.
 pub(super) fn is_guess(engine: &Engine, method: &Method, path: &ApiPath, identity: &Identity) -> bool {
-    proof(engine, method, path).is_some() || identity.client.as_ref().is_some_and(|known| known.is_unproven())
-}
-
-pub(super) fn proof<'e>(engine: &'e Engine, method: &Method, path: &ApiPath) -> Option<&'e Proof> {
-    engine.gate.as_ref().and_then(|gate| gate.login_proof(method, path))
+    engine.login_proof(method, path).is_some()
+        || identity.client.as_ref().is_some_and(|known| known.is_unproven())
 }
 
 /// What the daemon says of an API token.

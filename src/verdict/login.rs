@@ -13,7 +13,10 @@ use crate::target::ApiPath;
 
 /// The calls of a profile by which clients can guess credentials. Logged-in users count as well: they can guess those of
 /// other users.
-pub struct LoginCalls(Vec<(Pattern, Proof)>);
+pub struct LoginCalls {
+    guesses: Vec<(Pattern, Proof)>,
+    open: Vec<Pattern>,
+}
 
 /// The proof, in an answer, that a credential was right.
 pub struct Proof {
@@ -36,15 +39,27 @@ impl LoginCalls {
         let named = gate.login.iter().map(|login| proof(&login.call, &login.shows));
         // Only reading is harmless unless the profile says otherwise.
         let open = gate.open.iter().filter(|call| !call.starts_with("GET ")).map(|call| proof(call, &[]));
-        let calls = named.chain(open).collect::<Result<_, String>>();
-        calls.map(Self).map_err(|what| format!("product.gate.login: {what}"))
+        let guesses = named.chain(open).collect::<Result<_, String>>();
+        let guesses = guesses.map_err(|what| format!("product.gate.login: {what}"))?;
+        let open = gate.open.iter().map(|call| Pattern::parse(call)).collect::<Result<_, _>>()?;
+        Ok(Self { guesses, open })
+    }
+
+    /// Whether the daemon answers the call without verifying a credential. nodegate normalises the path that it sends:
+    /// `/access/ticket/` needs a login here, but is an open call there.
+    pub fn is_open(&self, method: &Method, path: &ApiPath) -> bool {
+        self.open.iter().any(|call| call.matches(verb(method), path.segments()))
     }
 
     /// The proof that this call succeeded; `None` for a call that guesses nothing.
     pub fn proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
-        let verb = if *method == Method::HEAD { "GET" } else { method.as_str() };
-        self.0.iter().find(|(call, _)| call.matches(verb, path.segments())).map(|(_, proof)| proof)
+        let is_called = |call: &Pattern| call.matches(verb(method), path.segments());
+        self.guesses.iter().find(|(call, _)| is_called(call)).map(|(_, proof)| proof)
     }
+}
+
+fn verb(method: &Method) -> &str {
+    if *method == Method::HEAD { "GET" } else { method.as_str() }
 }
 
 impl Proof {
@@ -164,7 +179,8 @@ mod tests {
     #[test]
     fn reading_is_no_guess_unless_the_profile_says_so() {
         let call = |text| (Pattern::parse(text).unwrap(), proof(&["data"]));
-        let calls = LoginCalls(vec![call("GET /login"), call("POST /realms")]);
+        let guesses = vec![call("GET /login"), call("POST /realms")];
+        let calls = LoginCalls { guesses, open: Vec::new() };
         let is_guess = |method, path| match Target::parse(path).unwrap() {
             Target::Api(path) => calls.proof(&method, &path).is_some(),
             Target::NoSuchUri | Target::Path(_) => false,
@@ -173,6 +189,45 @@ mod tests {
         assert!(is_guess(Method::GET, login) && is_guess(Method::HEAD, login));
         assert!(!is_guess(Method::GET, realms) && !is_guess(Method::HEAD, realms));
         assert!(is_guess(Method::POST, realms) && is_guess(Method::POST, "/api2/json//realms/"));
+    }
+
+    #[test]
+    fn a_call_is_open_as_it_is_sent() {
+        for profile in ["pve", "pmg"] {
+            let config = Config::load(profile, &Options::default()).unwrap();
+            let gate = config.product.gate.unwrap();
+            let calls = LoginCalls::new(&gate).unwrap();
+            let is_open = |method: &Method, path: &str| match Target::parse(path).unwrap() {
+                Target::Api(path) => calls.is_open(method, &path),
+                Target::NoSuchUri | Target::Path(_) => false,
+            };
+            for (method, path) in gate.open.iter().map(|call| call.split_once(' ').unwrap()) {
+                let (verb, inner) = (method.parse().unwrap(), path.trim_start_matches('/'));
+                for sent in [
+                    path.to_owned(),
+                    format!("{path}/"),
+                    format!("/{path}"),
+                    format!("{path}%2F"),
+                    format!("/%2F{inner}"),
+                    format!("/{}", inner.replace('/', "//")),
+                    format!("/{}", inner.replace('/', "%2F")),
+                    format!("/{}", inner.replace('/', "/%2f")),
+                    path.replace("ss", "%73s"),
+                ] {
+                    let sent = format!("/api2/json{sent}");
+                    assert!(is_open(&verb, &sent), "{profile}: {method} {sent}");
+                    if method == "GET" {
+                        assert!(is_open(&Method::HEAD, &sent), "{profile}: HEAD {sent}");
+                    }
+                    assert!(!is_open(&Method::DELETE, &sent), "{profile}: DELETE {sent}");
+                }
+                for other in
+                    [format!("{path}x"), format!("{path}/x"), format!("/x{path}"), format!("/.{path}")]
+                {
+                    assert!(!is_open(&verb, &format!("/api2/json{other}")), "{profile}: {method} {other}");
+                }
+            }
+        }
     }
 
     #[test]

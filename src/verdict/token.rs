@@ -5,18 +5,28 @@ use http::StatusCode;
 use super::api_answer::ApiAnswer;
 use super::{AnswerView, Verdict};
 
-/// The verdict on the token of a call. The daemon verifies the token first, so a 403 shows that it is good. In a format
-/// for pages the daemon redirects clients with a bad token to the login page.
-pub fn verdict(answer: &AnswerView<'_>) -> Verdict {
-    let by_http = of_status(answer.status);
-    let read = answer.body.filter(|_| by_http == Verdict::Accepted);
-    let told = read.and_then(|body| ApiAnswer::read(answer.headers, body)).and_then(|read| read.failure());
-    told.map_or(by_http, of_status)
+/// The verification of a token that stands behind an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokenCheck {
+    /// by the daemon of this node, before anything else
+    Daemon,
+    /// by another node, which may refuse a client or a call with 403 before it verifies the token
+    Peer,
+    /// none: the call needs no login
+    Skipped,
 }
 
-/// Whether the status of an answer refuses the token.
-pub fn is_refused(status: StatusCode) -> bool {
-    of_status(status) == Verdict::Refused
+/// The verdict on the token of a call. In a format for pages the daemon redirects clients with a bad token to the login
+/// page.
+pub fn verdict(answer: &AnswerView<'_>, check: TokenCheck) -> Verdict {
+    let read = answer.body.filter(|_| of_status(answer.status) == Verdict::Accepted);
+    let failure = read.and_then(|body| ApiAnswer::read(answer.headers, body)).and_then(|read| read.failure());
+    let status = failure.unwrap_or(answer.status);
+    match check {
+        TokenCheck::Skipped => Verdict::Unclear,
+        TokenCheck::Peer if status == StatusCode::FORBIDDEN => Verdict::Unclear,
+        TokenCheck::Peer | TokenCheck::Daemon => of_status(status),
+    }
 }
 
 fn of_status(status: StatusCode) -> Verdict {
@@ -36,9 +46,29 @@ mod tests {
 
     use super::*;
 
-    fn of(status: u16, body: Option<&str>) -> Verdict {
+    fn checked(check: TokenCheck, status: u16, body: Option<&str>) -> Verdict {
         let status = StatusCode::from_u16(status).unwrap();
-        verdict(&AnswerView { status, headers: &HeaderMap::new(), body: body.map(str::as_bytes) })
+        verdict(&AnswerView { status, headers: &HeaderMap::new(), body: body.map(str::as_bytes) }, check)
+    }
+
+    fn of(status: u16, body: Option<&str>) -> Verdict {
+        checked(TokenCheck::Daemon, status, body)
+    }
+
+    #[test]
+    fn another_nodes_403_proves_no_token() {
+        let of = |status, body| checked(TokenCheck::Peer, status, body);
+        assert_eq!(of(403, None), Verdict::Unclear);
+        assert_eq!(of(200, Some("{\"success\":0,\"status\":403}")), Verdict::Unclear);
+        assert_eq!(of(200, Some("{\"data\":1}")), Verdict::Accepted);
+        assert_eq!(of(401, None), Verdict::Refused);
+    }
+
+    #[test]
+    fn an_open_call_proves_no_token() {
+        for status in [101, 200, 204, 301, 401, 403, 500] {
+            assert_eq!(checked(TokenCheck::Skipped, status, None), Verdict::Unclear, "{status}");
+        }
     }
 
     #[test]

@@ -286,3 +286,28 @@ fn a_query_does_not_lead_a_call_to_another_node_than_its_path() {
         assert_eq!(site.daemon.last().target, path, "the daemon sees what it may refuse");
     }
 }
+
+/// A node may refuse the client of another one before it verifies anything.
+#[test]
+fn another_nodes_403_proves_no_token() {
+    let cluster = Cluster::pve(2);
+    let proxied = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1", "limits.login_failures=2"];
+    let first = cluster.start(1, &proxied);
+    let denies = [
+        "real_ip.header=PVEClientIP",
+        "real_ip.allow_from=127.0.0.1",
+        "real_ip.acl=true",
+        "acl.deny_from=192.0.2.7",
+        "acl.policy=allow",
+    ];
+    let _second = cluster.start(2, &denies);
+    let statuses: Vec<_> = (0..3)
+        .map(|secret| {
+            let token = format!("Authorization: PVEAPIToken=root@pam!t={secret:08x}-0000\r\n");
+            let headers = format!("X-Real-IP: 192.0.2.7\r\n{token}");
+            ["/nodes/node2/status", "/version"]
+                .map(|path| first.get(&format!("/api2/json{path}"), &headers).status)
+        })
+        .collect();
+    assert_eq!(statuses, [[403, 401], [403, 429], [429, 429]]);
+}

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use nodegate_standin::API_TOKEN;
+
 use super::start;
-use super::wire::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Wire, request};
+use super::wire::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, SETTINGS, Wire, request};
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site};
 
@@ -99,4 +101,27 @@ fn a_refusal_is_late_and_says_goodbye() {
     }
     assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(seen.contains(&HEADERS) && seen.contains(&GOAWAY), "{seen:?}");
+}
+
+/// The upload may be the first call of a token after a restart. The check before the file proves the token.
+#[test]
+fn a_proven_tokens_upload_has_a_users_window() {
+    for client in [CLIENT, "127.0.0.1"] {
+        let site = Site::pve();
+        let gate = behind_a_proxy(&site, &[]);
+        let mut wire = Wire::connect(&gate, &[]);
+        wire.wait_for(SETTINGS, 0);
+        wire.frame(SETTINGS, 1, 0, b"");
+        let token = format!("PVEAPIToken={API_TOKEN}");
+        let multipart = ("content-type", "multipart/form-data; boundary=x");
+        let headers = [("authorization", token.as_str()), multipart, ("x-real-ip", client)];
+        let path = "/api2/json/nodes/node1/storage/local/upload";
+        wire.frame(HEADERS, END_HEADERS, 1, &request("POST", path, &headers));
+        wire.frame(DATA, 0, 1, b"--x\r\n");
+        let is_wide = |setting: &[u8]| {
+            let value = u32::from_be_bytes(setting[2..].try_into().unwrap());
+            setting[..2] == [0, 4] && value > 16 << 10
+        };
+        while !wire.wait_for(SETTINGS, 0).payload.chunks_exact(6).any(is_wide) {}
+    }
 }

@@ -176,6 +176,57 @@ fn tokens_at_once_are_judged_up_to_the_limit() {
     assert_eq!((site.daemon.requests().len(), refused.into_inner()), (3, 37));
 }
 
+/// The daemon takes these for calls that need no login, and ignores the token: their answers prove nothing.
+#[test]
+fn answers_of_open_calls_prove_no_token() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE, "http2=true"]);
+    let paths = ["/access/domains", "/access/ticket"].iter().flat_map(|path| {
+        let inner = &path[1..];
+        [
+            format!("{path}/"),
+            format!("/{path}"),
+            format!("{path}%2F"),
+            format!("/{}", inner.replace('/', "//")),
+            format!("/{}", inner.replace('/', "/%2F")),
+        ]
+    });
+    let cases: Vec<_> = paths.flat_map(|path| ["GET", "HEAD"].map(|method| (method, path.clone()))).collect();
+    let cases: Vec<_> = cases.into_iter().enumerate().collect();
+    all_at_once(&cases, |(number, (method, path))| {
+        let client = from(&format!("198.51.100.{number}"));
+        let authorization = |secret: usize| {
+            format!(
+                "{client}Authorization: PVEAPIToken=root@pam!t={number:04x}{secret:04x}-0000-4000-8000-1\r\n"
+            )
+        };
+        let path = format!("/api2/json{path}");
+        let statuses = |secret: usize| {
+            let open = gate.request(method, &path, &authorization(secret), b"").status;
+            (open, gate.get(VERSION, &authorization(secret)).status)
+        };
+        let all: Vec<_> = (0..4).map(statuses).collect();
+        let judged = all.iter().filter(|(_, version)| *version == 401).count();
+        assert!(judged <= 3 && all[3] == (429, 429), "{method} {path}: {all:?}");
+    });
+}
+
+/// A script with a revoked token repeats one guess. The daemon verifies it each time, and the answer is late.
+#[test]
+fn the_same_refused_token_counts_once() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &[THREE]);
+    for number in 0..5 {
+        let began = Instant::now();
+        assert_eq!(gate.get(VERSION, &token(0)).status, 401, "call {number}");
+        assert!(began.elapsed() >= Duration::from_secs(3), "call {number}: {:?}", began.elapsed());
+    }
+    assert_eq!(site.daemon.requests().len(), 5);
+    assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 200);
+    all_at_once(&[1, 2], |number| assert_eq!(gate.get(VERSION, &token(*number)).status, 401));
+    assert_eq!(gate.get(VERSION, &token(0)).status, 429);
+}
+
 /// An upload asks for the permission before anything else, which is as good a guess as any other call.
 #[test]
 fn tokens_of_uploads_are_counted() {

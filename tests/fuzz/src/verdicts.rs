@@ -14,6 +14,7 @@ use nodegate::target::{ApiPath, Target};
 use nodegate::verdict::api_answer::ApiAnswer;
 use nodegate::verdict::login::LoginCalls;
 use nodegate::verdict::shown::ShownMembers;
+use nodegate::verdict::token::TokenCheck;
 use nodegate::verdict::{AnswerView, Verdict, permission, token, upload};
 use serde_json::Value;
 
@@ -149,7 +150,11 @@ pub(crate) fn login(bytes: &[u8]) {
 /// Only 401, redirects and a body that says so refuse a token, and 5xx never accepts one.
 pub(crate) fn api_token(bytes: &[u8]) {
     let Some(answer) = Answer::read(bytes) else { return };
-    let verdict = token::verdict(&answer.view());
+    let [verdict, of_peer, of_open_call] = [TokenCheck::Daemon, TokenCheck::Peer, TokenCheck::Skipped]
+        .map(|check| token::verdict(&answer.view(), check));
+    assert_eq!(of_open_call, Verdict::Unclear, "an open call proves nothing");
+    assert!(of_peer == verdict || of_peer == Verdict::Unclear && verdict == Verdict::Accepted);
+    assert!(answer.status != StatusCode::FORBIDDEN || of_peer != Verdict::Accepted, "403 of a peer");
     if verdict == Verdict::Accepted {
         assert!(
             answer.status.is_success() || matches!(answer.status.as_u16(), 101 | 403),
