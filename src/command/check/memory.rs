@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+
 use crate::config::Config;
 use crate::config::problem::Problem;
 use crate::config::root::Root;
+use crate::config::settings::Offers;
 use crate::limits::memory;
 use crate::limits::places::Capacity;
 use crate::process::descriptors;
@@ -15,13 +18,18 @@ const MIB: u64 = 1 << 20;
 /// Version 1 of control groups writes a limit that is not there as a number near this.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// A warning where the limit is too low, of the process that serves, or of this one.
-pub(super) fn problem(config: &Config) -> Option<Problem> {
+/// Warnings where the limit is too low, of the process that serves, or of this one.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let running = Running::find(config).map(|running| running.pid.to_string());
-    let limit = limit(&config.root, running.as_deref().unwrap_or("self"))?;
+    let Some(limit) = limit(&config.root, running.as_deref().unwrap_or("self")) else { return Vec::new() };
     let limits = &config.settings.limits;
     let capacity = Capacity::new(limits.connections, descriptors::limit());
-    let allowed = memory::allowed(capacity, limits.body_budget(), limits.uploads);
+    let speaks_http2 = config.settings.tls.offers == Offers::Http2AsWell;
+    let allowed = memory::allowed(capacity, speaks_http2, limits.body_budget(), limits.uploads);
+    [of_settings(config, allowed, limit), of_spool(config, allowed, limit)].into_iter().flatten().collect()
+}
+
+fn of_settings(config: &Config, allowed: u64, limit: u64) -> Option<Problem> {
     (allowed > limit).then(|| {
         let message = format!(
             "the settings allow {} MiB of memory, and the service has {} MiB (MemoryMax=): raise it, or lower \
@@ -31,6 +39,26 @@ pub(super) fn problem(config: &Config) -> Option<Problem> {
         );
         Problem::warning(config.origin("limits.connections"), "limits.connections", message)
     })
+}
+
+/// Files on a tmpfs are memory of whoever writes them.
+fn of_spool(config: &Config, allowed: u64, limit: u64) -> Option<Problem> {
+    let spool = config.root.path(&config.product.upload.as_ref()?.spool);
+    let directory = spool.parent()?;
+    if statfs(directory).ok()?.filesystem_type() != TMPFS_MAGIC {
+        return None;
+    }
+    let most = config.settings.limits.spool;
+    if most > 0 && allowed.saturating_add(most) <= limit {
+        return None;
+    }
+    let message = format!(
+        "uploads wait in {}, which is a tmpfs: they count for the {} MiB of memory that the service has \
+         (MemoryMax=), and a large one ends it. Mount a disk there, or set limits.spool",
+        directory.display(),
+        limit / MIB
+    );
+    Some(Problem::warning(config.origin("limits.spool"), "limits.spool", message))
 }
 
 /// The least limit of the control group of a process and of those around it (cgroups(7)), in bytes.

@@ -145,7 +145,7 @@ fn listen_problems(config: &Config) -> Vec<Problem> {
 /// What the manuals warn of, and what cuts this node off from others; `run` logs it as well.
 pub fn advice(config: &Config) -> Vec<Problem> {
     let mut problems = cluster_access::problems(config);
-    problems.extend(memory::problem(config));
+    problems.extend(memory::problems(config));
     let origin = config.origin("listen.address");
     let mut advise = |message: &str| {
         problems.push(Problem::warning(origin.clone(), "listen.address", message));

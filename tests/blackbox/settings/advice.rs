@@ -122,17 +122,35 @@ fn settings_beyond_the_memory_limit_are_warned_of() {
         outcome.stderr.lines().find(|line| line.contains("MemoryMax=")).map(str::to_owned)
     };
     assert_eq!(warned(&["limits.connections=1000"]), None, "no limit is known");
-    site.write("/sys/fs/cgroup/system.slice/pveproxy.service/memory.max", "1912602624\n");
+    site.write("/sys/fs/cgroup/system.slice/pveproxy.service/memory.max", "5234491392\n");
     assert_eq!(warned(&["limits.connections=16384"]), None);
     let line = warned(&["limits.connections=30000", "limits.buffered=268435456"]).unwrap();
     assert!(
-        line.contains("--set: limits.connections: warning: the settings allow 2205 MiB of memory"),
+        line.contains("--set: limits.connections: warning: the settings allow 6073 MiB of memory"),
         "{line}"
     );
-    assert!(line.contains("the service has 1824 MiB"), "{line}");
+    assert!(line.contains("the service has 4992 MiB"), "{line}");
+    let line = warned(&["limits.connections=16384", "http2=true"]).unwrap();
+    assert!(line.contains("the settings allow 7424 MiB of memory"), "{line}");
     site.write("/sys/fs/cgroup/system.slice/memory.max", "536870912\n");
     assert!(warned(&["limits.connections=16384"]).unwrap().contains("the service has 512 MiB"));
     site.write("/proc/self/cgroup", "7:blkio:/\n5:memory:/a\n");
     site.write("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "9223372036854771712\n");
     assert_eq!(warned(&["limits.connections=16384"]), None);
+}
+
+/// `/dev/shm` is a tmpfs everywhere.
+#[test]
+fn a_spool_in_limited_memory_is_warned_of() {
+    let site = Site::pve();
+    let spool = site.path("/var/tmp");
+    std::fs::remove_dir_all(&spool).unwrap();
+    std::os::unix::fs::symlink("/dev/shm", &spool).unwrap();
+    site.write("/proc/self/cgroup", "0::/system.slice/pveproxy.service\n");
+    let warns = |sets: &[&str]| Outcome::check(&site, sets).stderr.contains("which is a tmpfs");
+    assert!(!warns(&[]), "no limit is known");
+    site.write("/sys/fs/cgroup/system.slice/pveproxy.service/memory.max", "5234491392\n");
+    assert!(warns(&["limits.connections=1000"]));
+    assert!(!warns(&["limits.connections=1000", "limits.spool=1073741824"]), "it all fits");
+    assert!(warns(&["limits.connections=1000", "limits.spool=10737418240"]));
 }
