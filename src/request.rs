@@ -208,7 +208,7 @@ fn pass(asked: &Asked<'_>, path: &ApiPath, record: &mut Record) -> Result<Identi
         .pass(&head.method, path, &head.headers, || counted().map(Source::of), SystemTime::now())
         .map_err(|denial| login::denied(engine, denial, counted))?;
     record.user = identity.user();
-    if Sender::of(&identity) == Sender::User {
+    if matches!(Sender::of(&identity), Sender::User(_)) {
         client.trust.show();
     }
     log_context::identify(record.user.as_ref());

@@ -40,7 +40,7 @@ impl Source {
 
     /// The client itself, and the /56 and the /48 of an IPv6 one, which are often given to a single site. The
     /// addresses of an IPv4 /24 mostly belong to different customers, so they are not counted together.
-    fn levels(self) -> [Option<Self>; LEVELS.len()] {
+    pub(super) fn levels(self) -> [Option<Self>; LEVELS.len()] {
         match self {
             Self::V4(_) => [Some(self), None, None],
             Self::V6([a, b, c, d]) => {

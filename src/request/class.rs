@@ -7,6 +7,7 @@ use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
 use super::Asked;
+use super::login::check_before_body;
 use super::whole_body::{self, Sender};
 use crate::gate::Identity;
 use crate::incoming::RequestBody;
@@ -93,6 +94,7 @@ pub(super) async fn check_login(
     let Some(rule) = class.login_rule(&head.method, path) else { return Ok(()) };
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    check_before_body(asked, None, body.as_ref())?;
     let whole = whole_body::look_into(asked, Sender::Stranger, body).await?;
     let claim = match kind.as_str() {
         "application/x-www-form-urlencoded" => std::str::from_utf8(&whole).ok().and_then(Claim::from_form),

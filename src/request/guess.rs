@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use outcome::{Outcome, until_proven, verdict};
 
-use super::login::prove;
+use super::login::{check_before_body, prove};
 use super::whole_body::{self, Sender};
 use super::{Asked, Client, run_api};
 use crate::engine::Engine;
@@ -96,6 +96,7 @@ impl Guess {
         began: Instant,
     ) -> Result<Response<Body>, Refusal> {
         let (worker, counted) = (Rc::clone(&self.worker), self.counted);
+        check_before_body(&self.asked(), self.identity.user().as_deref(), body.as_ref())?;
         // A place is not for a body that drips. An upload is judged before its body is read.
         if !matches!(self.route, Route::Upload) {
             whole_body::look_into(&self.asked(), Sender::of(&self.identity), body).await?;

@@ -10,10 +10,11 @@ use std::time::SystemTime;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::Asked;
+use super::{Asked, whole_body};
 use crate::engine::Engine;
 use crate::gate::known::Known;
 use crate::gate::{Denial, Identity, Login, PageVisitor, TicketClient};
+use crate::incoming::RequestBody;
 use crate::limits::failures::Source;
 use crate::limits::shares::At;
 use crate::limits::{Excess, logins};
@@ -32,6 +33,22 @@ pub(super) fn prove(engine: &Engine, known: &Known, good: bool) {
     if let Some(gate) = &engine.gate {
         gate.prove(known, good);
     }
+}
+
+/// Refuses an address that is over its limit before a large body is taken in. A small one is, for it says whom the log has
+/// to name.
+pub(super) fn check_before_body(
+    asked: &Asked<'_>,
+    user: Option<&str>,
+    body: Option<&RequestBody>,
+) -> Result<(), Excess> {
+    let engine = &asked.worker.engine;
+    let Some(address) = engine.counted(asked.client.peer, asked.real).filter(|_| !whole_body::is_small(body))
+    else {
+        return Ok(());
+    };
+    let limit = engine.config.settings.limits.login_failures;
+    engine.counts.logins.check(address, limit).inspect_err(|excess| logins::tell(address, user, excess))
 }
 
 /// The user of a page. A forged ticket counts as a failed login, but the page comes at once: to a browser it is the way to

@@ -1,8 +1,9 @@
 //! The body of an API call, taken in whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
 use http_body::Body as _;
@@ -12,20 +13,20 @@ use tokio::time::{Instant, timeout_at};
 use super::Asked;
 use crate::gate::Identity;
 use crate::incoming::RequestBody;
-use crate::limits::buffered::{Holder, Room, Standing};
+use crate::limits::buffered::{Holder, Room, UNCOUNTED};
 use crate::limits::failures::Source;
 use crate::limits::pace::Pace;
 use crate::parameters::{self, BodyKind, ParameterError};
 use crate::response::refusal::Refusal;
 
 /// How far the sender of a body is known.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Sender {
     /// without a login
     Stranger,
     /// with an API token that the daemon has not accepted yet; anybody can make one up
     UnprovenToken,
-    User,
+    User(Arc<str>),
 }
 
 impl Sender {
@@ -33,16 +34,23 @@ impl Sender {
         match &identity.client {
             None => Self::Stranger,
             Some(known) if known.is_unproven() => Self::UnprovenToken,
-            Some(_) => Self::User,
+            Some(known) => Self::User(Arc::clone(&known.user)),
         }
     }
 
-    fn standing(self) -> Standing {
+    /// Whose name is proven.
+    fn user(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Stranger | Self::UnprovenToken => Standing::Stranger,
-            Self::User => Standing::User,
+            Self::Stranger | Self::UnprovenToken => None,
+            Self::User(name) => Some(name),
         }
     }
+}
+
+/// Whether a body is announced that is held for nothing: the connection counts for it.
+pub(super) fn is_small(body: Option<&RequestBody>) -> bool {
+    let upper = body.map_or(Some(0), |body| body.size_hint().upper());
+    upper.and_then(|bytes| usize::try_from(bytes).ok()).is_some_and(|bytes| bytes <= UNCOUNTED)
 }
 
 /// Takes in the whole body, and puts it back for whoever reads it next.
@@ -96,7 +104,7 @@ pub(super) async fn read(
     let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else {
         return Ok(Bytes::new());
     };
-    let bounds = Bounds::of(asked, sender);
+    let bounds = Bounds::of(asked, &sender);
     let method = &asked.head.method;
     let takes_one = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
     let announced = incoming.size_hint();
@@ -108,15 +116,12 @@ pub(super) async fn read(
         return Err(Refusal::UnexpectedContent(method.clone()));
     }
     // What was taken in before has its room already.
-    let room = if matches!(incoming, RequestBody::Whole(_)) {
-        None
-    } else {
-        let size = if announced.exact().is_some() { least } else { bounds.limit };
-        Some(reserve(asked, sender, size).await?)
-    };
-    let collected = collect(incoming, least, bounds).await;
-    // What is too large is left where it is, to be drained.
-    if !matches!(collected, Err(Refusal::BodyTooLarge { .. })) {
+    let mut room = (!matches!(incoming, RequestBody::Whole(_))).then(|| room(asked, &sender));
+    let most = if announced.exact().is_some() { least } else { bounds.limit };
+    let size = Size { most, at_once: sender.user().is_some() };
+    let collected = collect(incoming, room.as_mut(), size, bounds).await;
+    // What there is no room for is left where it is, to be drained.
+    if !matches!(collected, Err(Refusal::BodyTooLarge { .. } | Refusal::Excess(_))) {
         *body = None;
     }
     let whole = collected?;
@@ -134,7 +139,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn of(asked: &Asked<'_>, sender: Sender) -> Self {
+    fn of(asked: &Asked<'_>, sender: &Sender) -> Self {
         let settings = &asked.worker.engine.config.settings;
         let (limits, timeout) = (&settings.limits, &settings.timeout);
         // Without a rate the time is that of the whole body, however it drips.
@@ -145,21 +150,39 @@ impl Bounds {
                 Self { limit, pace: whole_within(timeout.login_body) }
             }
             Sender::UnprovenToken => Self { limit: limits.body, pace: whole_within(timeout.body) },
-            Sender::User => {
+            Sender::User(_) => {
                 Self { limit: limits.body, pace: Pace { grace: timeout.body, rate: limits.body_rate } }
             }
         }
     }
 }
 
-async fn reserve(asked: &Asked<'_>, sender: Sender, bytes: usize) -> Result<Room, Refusal> {
+fn room(asked: &Asked<'_>, sender: &Sender) -> Room {
     let engine = &asked.worker.engine;
-    let holder = Holder {
-        standing: sender.standing(),
-        listener: asked.client.listener(),
-        source: engine.accountable(asked.client.peer, asked.real).map(Source::of),
-    };
-    Ok(engine.counts.buffered.reserve(engine.body_budget(), holder, bytes).await?)
+    let source = engine.accountable(asked.client.peer, asked.real).map(Source::of);
+    let holder = Holder::new(asked.client.listener(), source, sender.user().cloned());
+    engine.counts.buffered.room(engine.body_budget(), holder)
+}
+
+/// How much room a body may come to need.
+#[derive(Clone, Copy)]
+struct Size {
+    most: usize,
+    /// Whether it is taken for the whole body, once more has come than is not counted. Users wait for room: bodies that
+    /// each hold a part of it while they wait for the rest would wait for each other.
+    at_once: bool,
+}
+
+impl Size {
+    /// For what `needed` bytes get room. Others get it for at most twice what has come, whatever they announce.
+    fn step(self, needed: usize) -> usize {
+        let step = match self.at_once {
+            _ if needed <= UNCOUNTED => UNCOUNTED,
+            true => self.most,
+            false => needed.saturating_mul(2),
+        };
+        step.min(self.most).max(needed)
+    }
 }
 
 /// Bytes that give their room back with the last of them.
@@ -179,27 +202,62 @@ fn held(whole: Bytes, room: Option<Room>) -> Bytes {
 }
 
 /// Trailers are dropped.
-async fn collect(incoming: &mut RequestBody, least: usize, bounds: Bounds) -> Result<Bytes, Refusal> {
+async fn collect(
+    incoming: &mut RequestBody,
+    mut room: Option<&mut Room>,
+    size: Size,
+    bounds: Bounds,
+) -> Result<Bytes, Refusal> {
     let Bounds { limit, pace } = bounds;
-    let began = Instant::now();
-    let mut whole = BytesMut::new();
+    let mut began = Instant::now();
+    let mut whole = Vec::new();
     let late = || Refusal::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };
     loop {
         let received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
         let until = began + pace.time_for(received).unwrap_or(pace.grace);
         let frame = timeout_at(until, incoming.frame()).await.map_err(|_| late())?;
-        let Some(frame) = frame else { return Ok(whole.freeze()) };
+        let Some(frame) = frame else {
+            whole.shrink_to_fit();
+            return Ok(whole.into());
+        };
         let data = frame.map_err(|_| Refusal::BodyBroken)?.into_data().unwrap_or_default();
-        if whole.len() + data.len() > limit {
+        let needed = whole.len() + data.len();
+        if needed > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
-        if incoming.is_end_stream() && whole.is_empty() && matches!(incoming, RequestBody::Whole(_)) {
-            return Ok(data);
-        }
-        if whole.is_empty() {
-            // Growing by halves would take twice as much as was announced.
-            whole.reserve(least.max(data.len()));
+        let Some(room) = room.as_deref_mut() else {
+            if incoming.is_end_stream() && whole.is_empty() {
+                return Ok(data);
+            }
+            whole.extend_from_slice(&data);
+            continue;
+        };
+        if needed > whole.capacity() {
+            let step = size.step(needed);
+            let waits = Instant::now();
+            room.grow_to(step).await?;
+            // A client is not late because it had to wait.
+            began += waits.elapsed();
+            // By itself it would grow to more than there is room for.
+            whole.reserve_exact(step - whole.len());
         }
         whole.extend_from_slice(&data);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_taken_as_bytes_come() {
+        let (stranger, user) =
+            (Size { most: 500_000, at_once: false }, Size { most: 500_000, at_once: true });
+        for size in [stranger, user] {
+            assert_eq!(size.step(1), UNCOUNTED, "what is announced costs nothing");
+            assert_eq!(size.step(500_000), 500_000);
+        }
+        assert_eq!((stranger.step(5000), user.step(5000)), (10_000, 500_000));
+        assert_eq!(Size { most: 300, at_once: true }.step(200), 300);
     }
 }

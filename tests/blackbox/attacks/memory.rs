@@ -62,7 +62,7 @@ fn bodies_of_many_strangers_have_a_budget() {
         let told = |answer: &&Answer| answer.status == Some(503) && answer.retry.is_some();
         let refused = answers.iter().filter(told).count();
         println!("{refused} of {CALLS} got 503");
-        assert!(refused >= CALLS / 2, "{answers:?}");
+        assert!(refused >= CALLS / 3, "{answers:?}");
     }
 }
 

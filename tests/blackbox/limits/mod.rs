@@ -1,5 +1,6 @@
 //! Too much of something: failed logins, bytes, time, connections.
 
+mod announced;
 mod answers;
 mod crowd;
 mod fail2ban;
