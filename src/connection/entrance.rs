@@ -16,7 +16,6 @@ use crate::request::recheck::Denied;
 use crate::response::access_log::Entry;
 use crate::server::Worker;
 use crate::status::counters;
-use crate::status::labels::Limit;
 
 /// A connection that may go on.
 pub(super) struct Entered {
@@ -59,11 +58,7 @@ pub(super) async fn enter(
 }
 
 fn find_place(engine: &Engine, rules: &ListenerRules, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
-    let place = engine.place(rules, peer);
-    if place.is_none() {
-        counters::limited(Limit::Connections);
-    }
-    place
+    engine.place(rules, peer).inspect_err(|excess| counters::limited(excess.limit())).ok()
 }
 
 /// Whom a proxy connects for. Only those that are listed may say so, and have to.

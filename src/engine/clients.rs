@@ -36,19 +36,16 @@ impl Engine {
     }
 
     /// A place for a connection; see `Places::connect`.
-    pub fn place(&self, rules: &ListenerRules, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
-        let limit = rules.limits.connections_per_address;
-        let address = if limit == 0 { None } else { self.accountable(peer, peer.address()) };
+    pub fn place(&self, rules: &ListenerRules, peer: PeerIp) -> Result<(Place, Option<Excess>), Excess> {
         let arrival = Arrival {
             at: &self.at(&rules.name),
             limit: rules.limits.connections,
-            of_source: address.map(|it| (Source::of(it), limit)),
+            source: self.accountable(peer, peer.address()).map(Source::of),
+            limit_of_source: rules.limits.connections_per_address,
         };
         let place = self.counts.connections.connect(self.capacity, arrival);
-        if !matches!(place, Some((_, None)))
-            && let Some(left_out) = log_limit::is_due(Topic::Fault, "connections")
-        {
-            tracing::warn!(peer = %peer.address(), "connections are turned away: the house is full{left_out}");
+        if let Ok((_, Some(excess))) | Err(excess) = &place {
+            warn_of_excess(*excess, &rules.name, peer);
         }
         place
     }
@@ -89,5 +86,21 @@ impl Engine {
     /// The address that failed logins are counted for, where they are counted at all.
     pub fn counted(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
         if self.config.settings.limits.login_failures == 0 { None } else { self.accountable(peer, real) }
+    }
+}
+
+/// Names the limit, because the remedies differ.
+fn warn_of_excess(excess: Excess, listener: &str, peer: PeerIp) {
+    let peer = peer.address();
+    if let Excess::ConnectionsOfAddress { limit } = excess {
+        let site = log_limit::site(peer).to_string();
+        if let Some(left_out) = log_limit::is_due(Topic::Crowd, &site) {
+            tracing::warn!(
+                %peer, listener,
+                "{peer} has all of its {limit} connections (connections_per_address); rejecting more of them{left_out}"
+            );
+        }
+    } else if let Some(left_out) = log_limit::is_due(Topic::Fault, "connections") {
+        tracing::warn!(%peer, listener, "connection limit reached; rejecting new connections{left_out}");
     }
 }

@@ -1,5 +1,6 @@
-//! Places for connections: so many in all, a part of them for each listener, some more for those who are only told that
-//! the house is full, and, where the settings say so, so many for one address of a listener. Numbers come in as values.
+//! Places for connections: so many in all, a part of them for each listener, some more for clients that are only told
+//! which limit is reached, and, where the settings say so, so many for one address of a listener. Numbers come in as
+//! values.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,8 @@ const OWN_DESCRIPTORS: usize = 128;
 const DESCRIPTORS: usize = 2;
 /// More than these are allowed by the settings alone: each one costs memory, too.
 const MOST_BY_ITSELF: usize = 16_384;
+/// One address gets this part of the reserve.
+const TOLD_PART: usize = 8;
 
 /// Bytes for each connection that there may be, for those of strangers together.
 const STRANGER: usize = 12 << 10;
@@ -46,7 +49,7 @@ impl Capacity {
         self.connections.saturating_mul(STRANGER).max(MIN_STRANGERS)
     }
 
-    /// Descriptors that may be in use when the house is full.
+    /// Descriptors that may be in use when all places are taken.
     pub fn descriptors(self) -> usize {
         self.connections.saturating_mul(DESCRIPTORS).saturating_add(self.reserve + OWN_DESCRIPTORS)
     }
@@ -58,8 +61,10 @@ pub struct Arrival<'a> {
     pub at: &'a At,
     /// at this listener; 0 for no limit of its own
     pub limit: usize,
-    /// of one address at this listener, where they are counted by address
-    pub of_source: Option<(Source, usize)>,
+    /// the address, where it stands for one client
+    pub source: Option<Source>,
+    /// of one address at this listener; 0 for no limit
+    pub limit_of_source: usize,
 }
 
 /// How many are taken.
@@ -75,6 +80,7 @@ struct Taken {
     by_source: HashMap<(Arc<str>, Source), usize>,
     /// clients that are told why they are not served
     told: usize,
+    told_by_source: HashMap<Source, usize>,
 }
 
 /// A place at the table; free again when dropped.
@@ -86,28 +92,28 @@ pub struct Place {
 }
 
 impl Places {
-    /// A place for a connection, or what to tell its client; nothing when there is not even room for that.
+    /// A place for a connection, with the limit that keeps it from being served, if there is one.
+    ///
+    /// # Errors
+    /// The limit that is reached, if there is no room left to tell the client about it.
     pub fn connect(
         self: &Arc<Self>,
         capacity: Capacity,
         arrival: Arrival<'_>,
-    ) -> Option<(Place, Option<Excess>)> {
+    ) -> Result<(Place, Option<Excess>), Excess> {
         let mut taken = self.taken();
-        let excess = match arrival.of_source {
-            _ if !taken.has_room(capacity, arrival) => Some(Excess::Connections),
-            Some((source, limit)) if taken.of_source(&arrival.at.listener, source) >= limit => {
-                Some(Excess::ConnectionsOfAddress { limit })
-            }
-            _ => None,
-        };
-        if excess.is_some() && taken.told >= capacity.reserve {
-            return None;
+        let excess = taken.excess(capacity, arrival);
+        if let Some(excess) = excess
+            && !taken.has_room_to_tell(capacity, arrival.source)
+        {
+            return Err(excess);
         }
-        let source = arrival.of_source.map(|(source, _)| source).filter(|_| excess.is_none());
+        let is_told = excess.is_some();
+        let source = arrival.source.filter(|_| is_told || arrival.limit_of_source > 0);
         let listener = Arc::clone(&arrival.at.listener);
-        let place = Place { places: Arc::clone(self), listener, source, is_told: excess.is_some() };
+        let place = Place { places: Arc::clone(self), listener, source, is_told };
         taken.take(&place);
-        Some((place, excess))
+        Ok((place, excess))
     }
 
     /// A place for a request, where they are counted by address.
@@ -136,6 +142,21 @@ impl Taken {
         is_within && self.by_listener.has_room(arrival.at, capacity.connections)
     }
 
+    fn excess(&self, capacity: Capacity, arrival: Arrival<'_>) -> Option<Excess> {
+        let limit = arrival.limit_of_source;
+        let of_source = arrival.source.filter(|_| limit > 0);
+        if of_source.is_some_and(|source| self.of_source(&arrival.at.listener, source) >= limit) {
+            return Some(Excess::ConnectionsOfAddress { limit });
+        }
+        (!self.has_room(capacity, arrival)).then_some(Excess::Connections)
+    }
+
+    /// One address must not fill the reserve: the clients of others would be closed without a reason.
+    fn has_room_to_tell(&self, capacity: Capacity, source: Option<Source>) -> bool {
+        let told = source.and_then(|source| self.told_by_source.get(&source)).copied().unwrap_or_default();
+        self.told < capacity.reserve && told < (capacity.reserve / TOLD_PART).max(1)
+    }
+
     fn of_source(&self, listener: &Arc<str>, source: Source) -> usize {
         self.by_source.get(&(Arc::clone(listener), source)).copied().unwrap_or_default()
     }
@@ -143,6 +164,9 @@ impl Taken {
     fn take(&mut self, place: &Place) {
         if place.is_told {
             self.told += 1;
+            if let Some(source) = place.source {
+                *self.told_by_source.entry(source).or_default() += 1;
+            }
             return;
         }
         self.by_listener.take(&place.listener);
@@ -154,6 +178,9 @@ impl Taken {
     fn give_back(&mut self, place: &Place) {
         if place.is_told {
             self.told -= 1;
+            if let Some(source) = place.source {
+                decrement(&mut self.told_by_source, &source);
+            }
             return;
         }
         self.by_listener.give_back(&place.listener);
@@ -198,7 +225,8 @@ mod tests {
     }
 
     fn arrival(at: &At, of_source: Option<(Source, usize)>) -> Arrival<'_> {
-        Arrival { at, limit: 0, of_source }
+        let limit_of_source = of_source.map_or(0, |(_, limit)| limit);
+        Arrival { at, limit: 0, source: of_source.map(|(source, _)| source), limit_of_source }
     }
 
     #[test]
@@ -210,7 +238,7 @@ mod tests {
         assert!(inside.iter().all(|(_, excess)| excess.is_none()));
         let told = enter().unwrap();
         assert_eq!(told.1, Some(Excess::Connections));
-        assert!(enter().is_none() && enter().is_none());
+        assert_eq!(enter().err(), Some(Excess::Connections));
         drop(told);
         assert!(enter().unwrap().1.is_some());
         drop(inside);
@@ -225,14 +253,14 @@ mod tests {
         let capacity = Capacity { connections: 80, reserve: 1 };
         let enter = |listener| places.connect(capacity, arrival(listener, None));
         let fill = |listener| {
-            let entered = std::iter::from_fn(|| enter(listener).filter(|(_, excess)| excess.is_none()));
+            let entered = std::iter::from_fn(|| enter(listener).ok().filter(|(_, excess)| excess.is_none()));
             entered.take(1000).collect::<Vec<_>>()
         };
         let strangers = fill(&public);
         assert_eq!((strangers.len(), fill(&own).len()), (70, 10));
         let limited = Arrival { limit: 75, ..arrival(&own, None) };
         drop(strangers);
-        let mut held: Vec<_> = (0..75).filter_map(|_| places.connect(capacity, limited)).collect();
+        let mut held: Vec<_> = (0..75).filter_map(|_| places.connect(capacity, limited).ok()).collect();
         assert!(held.drain(..70).all(|(_, excess)| excess.is_none()), "all that the other one does not have");
         assert!(held.drain(..).any(|(_, excess)| excess == Some(Excess::Connections)));
     }
@@ -246,6 +274,25 @@ mod tests {
         let _first = places.connect(capacity, limited).unwrap();
         assert_eq!(places.connect(capacity, limited).unwrap().1, Some(Excess::Connections));
         assert!(places.connect(capacity, arrival(&own, None)).unwrap().1.is_none());
+    }
+
+    #[test]
+    fn an_address_cannot_fill_the_reserve() {
+        let (places, listener) = (Arc::new(Places::default()), at("listen", 1));
+        let capacity = Capacity { connections: 1, reserve: 64 };
+        for limit in [0, 1] {
+            let enter = |last| places.connect(capacity, arrival(&listener, Some((source(last), limit))));
+            let _inside = enter(1).unwrap();
+            let excess =
+                if limit == 0 { Excess::Connections } else { Excess::ConnectionsOfAddress { limit } };
+            let told: Vec<_> = (0..8).map(|_| enter(1).unwrap()).collect();
+            assert!(told.iter().all(|(_, reason)| *reason == Some(excess)));
+            assert_eq!(enter(1).err(), Some(excess), "the reason is the same without a place");
+            assert_eq!(enter(2).unwrap().1, Some(Excess::Connections));
+            drop(told);
+            assert!(enter(1).is_ok());
+        }
+        assert!(places.taken().told_by_source.is_empty() && places.taken().told == 0);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Topic {
     Node,
     /// a host that a listener does not answer
     Host,
+    /// an address that has all of its connections
+    Crowd,
 }
 
 /// An IPv4 address, or the /64 of an IPv6 one: an attacker with a /64 would else have a line for each of its addresses.
@@ -51,7 +53,7 @@ pub fn site(address: IpAddr) -> IpAddr {
 }
 
 impl Topic {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Login,
         Self::LoginIpv6,
         Self::Tunnel,
@@ -61,6 +63,7 @@ impl Topic {
         Self::Origin,
         Self::Node,
         Self::Host,
+        Self::Crowd,
     ];
 
     fn rate(self) -> Rate {
@@ -69,7 +72,7 @@ impl Topic {
             Self::Login => (5, SECOND, 50, 4096),
             Self::LoginIpv6 | Self::Tunnel => (5, SECOND, 25, 4096),
             Self::Upstream => (10, SECOND, 25, 256),
-            Self::Fault | Self::Page => (1, 60 * SECOND, 10, 256),
+            Self::Fault | Self::Page | Self::Crowd => (1, 60 * SECOND, 10, 256),
             Self::Origin | Self::Node | Self::Host => (1, 3600 * SECOND, 10, 1024),
         };
         Rate { burst, interval, per_second, subjects }
@@ -87,13 +90,14 @@ impl Topic {
             Self::Origin => "consoles for too many origins",
             Self::Node => "refusals of too many nodes",
             Self::Host => "foreign hosts at too many listeners",
+            Self::Crowd => "rejected connections of too many addresses",
         }
     }
 
     fn throttle(self) -> MutexGuard<'static, LogThrottle> {
         static THROTTLES: LazyLock<[Mutex<LogThrottle>; Topic::ALL.len()]> =
             LazyLock::new(|| Topic::ALL.map(|topic| Mutex::new(LogThrottle::new(topic.rate()))));
-        let [login, login_ipv6, tunnel, upstream, fault, page, origin, node, host] = &*THROTTLES;
+        let [login, login_ipv6, tunnel, upstream, fault, page, origin, node, host, crowd] = &*THROTTLES;
         let throttle = match self {
             Self::Login => login,
             Self::LoginIpv6 => login_ipv6,
@@ -104,6 +108,7 @@ impl Topic {
             Self::Origin => origin,
             Self::Node => node,
             Self::Host => host,
+            Self::Crowd => crowd,
         };
         throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -35,7 +35,11 @@ fn a_full_house_says_so_within_tls_and_goes_on_serving_who_is_inside() {
     }
     drop(inside.pop());
     eventually("there is a place again", || gate.get(VERSION, &cookie).status == 200);
-    assert!(gate.stderr().contains("the house is full"), "{}", gate.stderr());
+    assert!(
+        gate.stderr().contains("connection limit reached; rejecting new connections"),
+        "{}",
+        gate.stderr()
+    );
 }
 
 #[test]
@@ -80,7 +84,9 @@ fn descriptors_are_never_used_up_first() {
     command.args(prepared.get_args());
     let gate = Nodegate::spawn(&mut command);
     let crowd: Vec<_> = (0..400).map(|_| TcpStream::connect(gate.local()).unwrap()).collect();
-    eventually("somebody is turned away", || gate.stderr().contains("the house is full"));
+    eventually("somebody is turned away", || {
+        gate.stderr().contains("connection limit reached; rejecting new connections")
+    });
     drop(crowd);
     eventually("there is a place again", || Session::try_tls(gate.local()).is_ok());
     eventually("it serves", || gate.get("/nope", "").status == 404);
@@ -105,6 +111,10 @@ fn an_address_may_have_so_many_connections_and_another_one_its_own() {
         }
         let reply = Session::tls(at("192.0.2.50")).request("GET", VERSION, "", b"");
         assert!(is_told(&reply, 429, "too many connections from this address: 2 are open"), "{reply:?}");
+        let said =
+            "192.0.2.50 has all of its 2 connections (connections_per_address); rejecting more of them";
+        assert!(gate.stderr().contains(said), "{}", gate.stderr());
+        assert!(!gate.stderr().contains("connection limit reached"), "{}", gate.stderr());
         assert_eq!(Session::tls(at("192.0.2.51")).request("GET", "/nope", "", b"").status, 404);
         let _many: Vec<_> = (0..5).map(|_| Session::tls(at("127.0.0.1"))).collect();
         assert_eq!(Session::tls(at("127.0.0.1")).request("GET", "/nope", "", b"").status, 404);
