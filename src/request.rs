@@ -75,9 +75,12 @@ async fn answer_in_full(
     let (head, body) = request.into_parts();
     let class = client.class();
     fault::injected(&head);
+    let named = client.named(engine, address);
+    let real = named.unwrap_or(client.peer.address());
     let mut record = Record {
         started: started.into_std(),
         client: address,
+        counted: real,
         user: None,
         request: head::request_line(&head),
         place: None,
@@ -85,7 +88,6 @@ async fn answer_in_full(
         destination: Destination::Nowhere,
     };
     let mut body = Some(body);
-    let named = client.named(engine, address);
     let told = named.and_then(|real| HeaderValue::from_str(&real.to_string()).ok());
     let outcome = if !client.is_real_admitted(engine, named) {
         counters::denied();
@@ -96,7 +98,7 @@ async fn answer_in_full(
             client: &client,
             class: class.as_ref(),
             head: &head,
-            real: named.unwrap_or(client.peer.address()),
+            real,
             address: told.as_ref().unwrap_or(&client.address),
             is_guess: false,
         };

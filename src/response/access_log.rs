@@ -38,6 +38,8 @@ const MAX_TARGET_BYTES: usize = 1024;
 pub struct Entry<'a> {
     /// the client, as far as a trusted proxy vouches for it
     pub client: IpAddr,
+    /// The address that long targets count for. A client cannot choose it, unlike `client` where no proxies are listed.
+    pub counted: IpAddr,
     pub user: Option<&'a str>,
     /// `GET /path HTTP/1.1`; `-` when there was none
     pub request: &'a str,
@@ -51,7 +53,16 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// Of an answer of which no more is known.
     pub fn new(client: IpAddr, request: &'a str, status: u16) -> Self {
-        Self { client, user: None, request, status, bytes: None, started: None, details: None }
+        Self {
+            client,
+            counted: client,
+            user: None,
+            request,
+            status,
+            bytes: None,
+            started: None,
+            details: None,
+        }
     }
 }
 
@@ -130,7 +141,7 @@ impl AccessLog {
             return limit;
         }
         let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
-        allowance.take(log_limit::site(entry.client), entry.request.len(), limit, now.timestamp())
+        allowance.take(entry.counted, entry.request.len(), limit, now.timestamp())
     }
 
     /// Opens the file again, after it was moved away, or another one.

@@ -37,6 +37,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub struct Record {
     pub started: Instant,
     pub client: IpAddr,
+    /// the peer, or the address that a listed proxy names
+    pub counted: IpAddr,
     pub user: Option<Arc<str>>,
     pub request: String,
     /// one of those that its address has, until the answer is out
@@ -140,6 +142,7 @@ impl Drop for LoggedBody {
         counters::answered(answer, recent::now());
         self.log.write(&Entry {
             client: self.record.client,
+            counted: self.record.counted,
             user: self.record.user.as_deref(),
             request: &self.record.request,
             status: self.status,

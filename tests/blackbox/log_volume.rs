@@ -139,27 +139,35 @@ fn the_limit_of_targets_is_checked_and_reloaded() {
 /// What three connections without a login write in a second, each a full target.
 #[test]
 fn a_stranger_fills_little_of_the_log() {
-    let site = Site::pve();
-    let gate = Nodegate::start(&site, &[]);
-    let target = format!("/{}", "a".repeat(8000));
-    let request = format!("GET {target} HTTP/1.1\r\nHost: node1\r\n\r\n");
-    let began = Instant::now();
-    all_at_once(&[1, 2, 3], |_| {
-        let mut session = gate.connect();
-        for _ in 0..40 {
-            session.send(request.repeat(10));
-            (0..10).for_each(|_| assert_eq!(session.reply(false).status, 404));
-        }
-    });
-    let took = began.elapsed();
-    eventually("each has its line", || site.access_log().lines().count() == 1200);
-    let log = site.access_log();
-    println!("{} bytes for 1200 requests in {took:?}", log.len());
-    let seconds = usize::try_from(took.as_secs()).unwrap() + 2;
-    let allowed = 1200 * 250 + seconds * (64 << 10);
-    assert!(log.len() <= allowed, "{} bytes in {seconds} s", log.len());
-    let whole = log.lines().all(|line| line.contains("\"GET /aaaa") && line.contains(" HTTP/1.1\" 404 "));
-    assert!(whole, "each still names the address, the request and the status");
+    let few_bytes = |sets: &[&str], claimed: bool| {
+        let site = Site::pve();
+        let gate = Nodegate::start(&site, sets);
+        let request = |number: usize| {
+            let client = if claimed { format!("X-Real-IP: 192.0.2.{number}\r\n") } else { String::new() };
+            format!("GET /{} HTTP/1.1\r\nHost: node1\r\n{client}\r\n", "a".repeat(8000))
+        };
+        let began = Instant::now();
+        all_at_once(&[1, 2, 3], |connection| {
+            let mut session = gate.connect();
+            for round in 0..40 {
+                session.send(request(connection * 50 + round).repeat(10));
+                (0..10).for_each(|_| assert_eq!(session.reply(false).status, 404));
+            }
+        });
+        let took = began.elapsed();
+        eventually("each has its line", || site.access_log().lines().count() == 1200);
+        let log = site.access_log();
+        println!("{sets:?}: {} bytes for 1200 requests in {took:?}", log.len());
+        let seconds = usize::try_from(took.as_secs()).unwrap() + 2;
+        let allowed = 1200 * 250 + seconds * (64 << 10);
+        assert!(log.len() <= allowed, "{sets:?}: {} bytes in {seconds} s", log.len());
+        let whole = log.lines().all(|line| line.contains("\"GET /aaaa") && line.contains(" HTTP/1.1\" 404 "));
+        assert!(whole, "each still names the address, the request and the status");
+        assert_eq!(log.contains("192.0.2."), claimed, "the log shows whom the header names");
+    };
+    few_bytes(&[], false);
+    // Without a list of proxies each client may say who it is.
+    few_bytes(&["real_ip.header=X-Real-IP"], true);
 }
 
 /// The lines of the log that tell of failed logins of an address, and how many failures they stand for.
