@@ -1,5 +1,5 @@
-//! Frames that cost a client next to nothing, and us more (RFC 9113 section 10.5): each is paid from an account that fills with
-//! time and with what is sent to the client.
+//! Frames that cost a client next to nothing, and us more (RFC 9113 section 10.5): each is paid from an account that
+//! fills with time and with what is sent to the client.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Heads between HTTP/2 and what the rest of the path knows, which is HTTP/1.1's form of them (RFC 9113 sections 8.2 and 8.3).
+//! Heads between HTTP/2 and what the rest of the path knows, which is HTTP/1.1's form of them (RFC 9113 sections 8.2
+//! and 8.3).
 
 use std::time::SystemTime;
 
@@ -14,8 +15,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 static OF_THE_CONNECTION: [HeaderName; 6] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// A request as HTTP/1.1 would bring it: `:authority` is its Host, cookies are one line, the target has a path alone. Where
-/// Host and `:authority` disagree both stay, and are refused as they are there.
+/// A request as HTTP/1.1 would bring it: `:authority` is its Host, cookies are one line, the target has a path alone.
+/// Where Host and `:authority` disagree both stay, and are refused as they are there.
 pub(super) fn request(head: &mut Parts) {
     let authority = head.uri.authority().map(|authority| authority.as_str().to_owned());
     if let Some(authority) = authority {

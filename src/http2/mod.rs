@@ -1,8 +1,8 @@
-//! HTTP/2 (RFC 9113), where it is switched on and the client has chosen it: one connection, and a task for each of its streams.
-//! What a stream asks goes the same path as any other request (`request.rs`). Consoles stay with HTTP/1.1.
+//! HTTP/2 (RFC 9113), where it is switched on and the client has chosen it: one connection, and a task for each of its
+//! streams. What a stream asks goes the same path as any other request (`request.rs`). Consoles stay with HTTP/1.1.
 //!
-//! All of it is bounded: streams, heads, what waits to be sent and what has come, cheap frames (`flood.rs`), and the time a client
-//! takes for its first request, between two, and for an answer.
+//! All of it is bounded: streams, heads, what waits to be sent and what has come, cheap frames (`flood.rs`), and the
+//! time a client takes for its first request, between two, and for an answer.
 
 mod flood;
 mod head;
@@ -34,8 +34,8 @@ use crate::status::labels::Limit;
 use crate::tls::ClientStream;
 use watched::{Watch, Watched};
 
-/// Requests of one connection that are answered at the same time: more than browsers open connections of HTTP/1.1, and few enough that
-/// all their answers are no more than one of those may hold.
+/// Requests of one connection that are answered at the same time: more than browsers open connections of HTTP/1.1, and
+/// few enough that all their answers are no more than one of those may hold.
 const STREAMS: u32 = 8;
 /// Requests that run at the same time, with those that were given up and still wait for the verdict on a credential.
 const RUNNING: usize = 32;

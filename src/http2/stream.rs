@@ -72,8 +72,8 @@ pub(super) async fn serve(
 }
 
 /// The answer, unless the client gives the stream up before. Then the request ends by itself, as on a connection whose
-/// client has left: it is logged, and the verdict on a credential is waited for and counted. Once the body is `wanted` the client is told to go on
-/// (RFC 9110 section 10.1.1).
+/// client has left: it is logged, and the verdict on a credential is waited for and counted. Once the body is `wanted`
+/// the client is told to go on (RFC 9110 section 10.1.1).
 async fn answered<A>(
     respond: &mut SendResponse<Bytes>,
     mut handling: Pin<Box<impl Future<Output = A>>>,
