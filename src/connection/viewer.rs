@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -53,18 +53,20 @@ pub(super) async fn serve_if_one(
     client: Rc<Client>,
 ) -> Option<(TlsStream, Bytes)> {
     let until = Instant::now() + thread.worker().engine.config.settings.timeout.header;
+    let mut read = BytesMut::with_capacity(FIRST_READ);
     let begun = tokio::select! {
         biased;
         () = thread.stop.cancelled() => return None,
-        begun = beginning(&mut stream) => begun,
-        // The first half of a word is refused as half a head is.
-        _ = client.clock.expired() => Beginning::Request(Bytes::new()),
+        begun = beginning(&mut stream, &mut read) => Some(begun),
+        _ = client.clock.expired() => None,
     };
+    // The first half of a word is refused as half a head is: with what came behind it, if that is there by now.
+    let begun = begun.unwrap_or(Beginning::Request);
     match begun {
         Beginning::None => None,
-        Beginning::Request(early) => Some((stream, early)),
-        Beginning::Connect(early) => {
-            let caller = Caller { stream: sealed(stream), early, client: &client, until };
+        Beginning::Request => Some((stream, read.freeze())),
+        Beginning::Connect => {
+            let caller = Caller { stream: sealed(stream), early: read.to_vec(), client: &client, until };
             Box::pin(tunnel::serve(&thread, caller)).await;
             None
         }
@@ -72,25 +74,26 @@ pub(super) async fn serve_if_one(
 }
 
 /// What a client has begun to ask.
+#[derive(Debug, PartialEq)]
 enum Beginning {
     /// it has closed
     None,
-    Connect(Vec<u8>),
-    Request(Bytes),
+    Connect,
+    Request,
 }
 
-async fn beginning(stream: &mut TlsStream) -> Beginning {
-    let mut read = BytesMut::with_capacity(FIRST_READ);
+/// What was read stays in `read`, also where nobody waits for the end.
+async fn beginning(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> Beginning {
     loop {
-        match stream.read_buf(&mut read).await {
+        match stream.read_buf(read).await {
             Ok(1..) => (),
             Ok(0) | Err(_) => return Beginning::None,
         }
         if read.starts_with(CONNECT) {
-            return Beginning::Connect(read.to_vec());
+            return Beginning::Connect;
         }
-        if !CONNECT.starts_with(&read) {
-            return Beginning::Request(read.freeze());
+        if !CONNECT.starts_with(read) {
+            return Beginning::Request;
         }
     }
 }
@@ -99,4 +102,23 @@ fn sealed(mut stream: TlsStream) -> End {
     tunnel::keep_alive(stream.socket());
     stream.spare();
     End::Sealed(Box::new(stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn half_a_word_is_kept_until_its_end() {
+        let mut read = BytesMut::new();
+        assert_eq!(beginning(&mut &b"CONN"[..], &mut read).now_or_never(), Some(Beginning::None));
+        assert_eq!(read, "CONN");
+        assert_eq!(beginning(&mut &b"ECT a:1"[..], &mut read).now_or_never(), Some(Beginning::Connect));
+        assert_eq!(read, "CONNECT a:1");
+        let mut read = BytesMut::new();
+        assert_eq!(beginning(&mut &b"CONFIG /"[..], &mut read).now_or_never(), Some(Beginning::Request));
+        assert_eq!(read, "CONFIG /");
+    }
 }
