@@ -143,7 +143,7 @@ impl Client {
 
     /// What lists of revoked certificates have against it.
     fn certificate_fault(&self, engine: &Engine) -> Option<CertificateFault> {
-        let shown = &self.tls.as_ref()?.identity.as_ref()?.certificate;
+        let shown = &self.tls.as_ref()?.identity.as_ref()?.chain;
         engine.speaks.acceptor()?.judge(&self.rules.borrow().clients, shown).err()
     }
 

@@ -9,11 +9,12 @@ use openssl::x509::X509;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::client_certificate::ClientTrust;
 use super::pair::Pair;
 use super::pair_files::{self, Contents};
-use super::revocation::{CertificateFault, RevocationLists};
+use super::revocation::CertificateFault;
 use super::ticket_keys::TicketKeys;
-use super::{TlsStream, build, choice, client_certificate, contexts};
+use super::{TlsStream, build, choice, contexts};
 use crate::config::Config;
 use crate::config::problem::{Origin, Problem, Severity};
 use crate::config::product::Protocol;
@@ -41,8 +42,7 @@ pub(super) struct Served {
 pub(super) struct Asking {
     demand: ClientDemand,
     pub(super) context: SslContext,
-    lists: Option<RevocationLists>,
-    authorities: Vec<X509>,
+    trust: Option<ClientTrust>,
 }
 
 /// Why a handshake came to nothing.
@@ -82,10 +82,11 @@ impl Acceptor {
     fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
         let settings = &config.settings.tls;
         let contents = pair_files::contents(config);
-        let unsound = build(settings).err().unwrap_or_default();
+        let unsound = build(settings, None).err().unwrap_or_default();
         let (pairs, mut problems) = choice::choose(config);
-        let sound = unsound.is_empty();
-        problems.extend(unsound);
+        let (demands, of_clients) = demands(config);
+        let sound = unsound.is_empty() && of_clients.is_empty();
+        problems.extend(unsound.into_iter().chain(of_clients));
         let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
         let mut by_demand: Vec<Asking> = Vec::new();
         let mut complete = true;
@@ -94,18 +95,12 @@ impl Acceptor {
             Protocol::Https => settings.offers,
             Protocol::Connect => Offers::Http1,
         };
-        for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
-            if by_demand.iter().any(|known| known.demand == *demand) {
-                continue;
-            }
-            match contexts::of(
-                &TlsSettings { clients: demand.clone(), offers, ..settings.clone() },
-                &pairs,
-                keys,
-            ) {
+        for (demand, trust) in demands {
+            let settings = TlsSettings { clients: demand.clone(), offers, ..settings.clone() };
+            match contexts::of(&settings, trust.as_ref(), &pairs, keys) {
                 Ok((context, warnings)) => {
                     problems.extend(warnings.into_iter().filter(|_| by_demand.is_empty()));
-                    by_demand.push(Asking::new(demand.clone(), context));
+                    by_demand.push(Asking { demand, context, trust });
                 }
                 Err(more) => {
                     problems.extend(more);
@@ -134,9 +129,8 @@ impl Acceptor {
     /// comes with time, and keeps nothing from being loaded.
     pub fn list_problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for Asking { demand, lists, authorities, .. } in self.served().contexts.iter() {
-            let faults = lists.iter().flat_map(|lists| lists.faults(authorities));
-            for fault in faults {
+        for Asking { demand, trust, .. } in self.served().contexts.iter() {
+            for fault in trust.iter().flat_map(ClientTrust::faults) {
                 let problem = Problem::error(demand.lists_origin.clone(), demand.lists_key.clone(), fault);
                 if !problems.contains(&problem) {
                     problems.push(problem);
@@ -146,24 +140,18 @@ impl Acceptor {
         problems
     }
 
-    /// Judges the certificate of a connection again, by the lists that are in effect now.
+    /// Judges the certificates of a connection again, the client's own first, by the lists that are in effect now.
     ///
     /// # Errors
-    /// Why it is good no longer.
-    pub fn judge(&self, demand: &ClientDemand, certificate: &X509) -> Result<(), CertificateFault> {
+    /// Why they are good no longer.
+    pub fn judge(&self, demand: &ClientDemand, chain: &[X509]) -> Result<(), CertificateFault> {
         let contexts = self.served().contexts;
-        match contexts.iter().find(|known| known.demand == *demand) {
-            Some(known) => known.lists.as_ref().map_or(Ok(()), |lists| lists.judge(certificate)),
-            // Its listener is gone. What any list says of the certificate itself counts all the same.
-            None if contexts
-                .iter()
-                .filter_map(|it| it.lists.as_ref())
-                .any(|it| it.is_revoked(certificate)) =>
-            {
-                Err(CertificateFault::Revoked)
-            }
-            None => Ok(()),
+        if let Some(known) = contexts.iter().find(|known| known.demand == *demand) {
+            return known.trust.as_ref().map_or(Ok(()), |trust| trust.judge(chain));
         }
+        // Its listener is gone. What any list says of the certificates counts all the same.
+        let mut trusts = contexts.iter().filter_map(|it| it.trust.as_ref());
+        if trusts.any(|trust| trust.is_revoked(chain)) { Err(CertificateFault::Revoked) } else { Ok(()) }
     }
 
     pub(super) fn contents(&self) -> Contents {
@@ -196,7 +184,7 @@ impl Acceptor {
             Ok(Ok(())) if stream.is_outdated() => Err(HandshakeError::Outdated),
             Ok(Ok(())) => {
                 let resumed = stream.resumed_certificate();
-                let judged = resumed.map_or(Ok(()), |certificate| self.judge(demand, &certificate));
+                let judged = resumed.map_or(Ok(()), |certificate| self.judge(demand, &[certificate]));
                 judged.map(|()| stream).map_err(HandshakeError::Certificate)
             }
             Ok(Err(error)) => Err(error.into()),
@@ -205,13 +193,20 @@ impl Acceptor {
     }
 }
 
-impl Asking {
-    /// The context was made of the same files; what is wrong with them was found there.
-    fn new(demand: ClientDemand, context: SslContext) -> Self {
-        let (authorities, _) = client_certificate::authorities(&demand).unwrap_or_default();
-        let lists = client_certificate::lists(&demand, &authorities).ok().flatten();
-        Self { demand, context, lists, authorities }
+/// What listeners ask of clients, each once, with what judges them, and what is wrong with the files. Each file is read
+/// once: what OpenSSL applies and what judges a connection later are the same.
+fn demands(config: &Config) -> (Vec<(ClientDemand, Option<ClientTrust>)>, Vec<Problem>) {
+    let (mut demands, mut problems) = (Vec::new(), Vec::new());
+    for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
+        if demands.iter().any(|(known, _)| known == demand) {
+            continue;
+        }
+        match ClientTrust::read(demand) {
+            Ok(trust) => demands.push((demand.clone(), trust)),
+            Err(problem) => problems.push(problem),
+        }
     }
+    (demands, problems)
 }
 
 /// What an admin is told where TLS could be spoken.

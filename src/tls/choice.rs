@@ -8,7 +8,7 @@ use super::usability::{self, Usability};
 use super::{build, reason};
 use crate::config::Config;
 use crate::config::problem::{Problem, Severity};
-use crate::config::settings::{ClientCertificates, ClientDemand, TlsSettings};
+use crate::config::settings::TlsSettings;
 
 /// A pair that OpenSSL takes, and who can connect with it.
 type Loaded = Result<(Pair, Usability), PairError>;
@@ -41,9 +41,8 @@ pub(super) fn choose(config: &Config) -> (Option<Vec<Pair>>, Vec<Problem>) {
 
 /// Why OpenSSL refuses a pair (for a key too short for its security level, say), else who can connect with it.
 fn try_out(settings: &TlsSettings, pair: &Pair) -> Result<Usability, String> {
-    let clients = ClientDemand { mode: ClientCertificates::Off, ..settings.clients.clone() };
     // With unsound settings no pair can be tried out; what is wrong with them is reported once, elsewhere.
-    let Ok(mut builder) = build(&TlsSettings { clients, ..settings.clone() }) else {
+    let Ok(mut builder) = build(settings, None) else {
         return Ok(Usability::Everybody);
     };
     pair.install(&mut builder).map_err(|error| reason(&error))?;

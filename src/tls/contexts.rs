@@ -5,6 +5,7 @@ use std::sync::Arc;
 use openssl::error::ErrorStack;
 use openssl::ssl::{NameType, SniError, SslContext, SslContextBuilder};
 
+use super::client_certificate::ClientTrust;
 use super::pair::Pair;
 use super::selection::{Candidate, Selection};
 use super::staple::Staple;
@@ -16,6 +17,7 @@ use crate::config::settings::TlsSettings;
 /// What all contexts have in common.
 struct Making<'a> {
     settings: &'a TlsSettings,
+    trust: Option<&'a ClientTrust>,
     pairs: &'a [Pair],
     keys: &'a Arc<TicketKeys>,
     staples: Arc<[Staple]>,
@@ -24,6 +26,7 @@ struct Making<'a> {
 /// The context that every handshake begins with, and what an admin should know. The first pair is the profile's own.
 pub(super) fn of(
     settings: &TlsSettings,
+    trust: Option<&ClientTrust>,
     pairs: &[Pair],
     keys: &Arc<TicketKeys>,
 ) -> Result<(SslContext, Vec<Problem>), Vec<Problem>> {
@@ -44,7 +47,7 @@ pub(super) fn of(
         })
     });
     let staples = staples.collect();
-    let making = Making { settings, pairs, keys, staples };
+    let making = Making { settings, trust, pairs, keys, staples };
     let mut sets = selection.sets.iter();
     let mut first = making.context(sets.next().map_or(&[], Vec::as_slice))?;
     let others =
@@ -57,7 +60,7 @@ pub(super) fn of(
 
 impl Making<'_> {
     fn context(&self, set: &[usize]) -> Result<SslContextBuilder, Vec<Problem>> {
-        let mut builder = build(self.settings)?;
+        let mut builder = build(self.settings, self.trust)?;
         self.fill(&mut builder, set).map_err(|error| {
             vec![Problem::error(
                 self.settings.origins.ciphers.clone(),

@@ -36,7 +36,7 @@ use openssl::ssl::{
 
 use crate::config::problem::Problem;
 use crate::config::settings::{Offers, TlsSettings};
-use client_certificate::AskError;
+use client_certificate::ClientTrust;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
 const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
@@ -52,8 +52,9 @@ pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::AC
 /// Bytes of two full records with what TLS adds; there only while something is being read.
 const READ_BUFFER: usize = 33_500;
 
-/// A context with all the settings and no certificate yet, or everything that is wrong with them.
-fn build(settings: &TlsSettings) -> Result<SslContextBuilder, Vec<Problem>> {
+/// A context with all the settings and no certificate yet, or everything that is wrong with them. It asks clients for
+/// certificates where there is something to judge them by.
+fn build(settings: &TlsSettings, trust: Option<&ClientTrust>) -> Result<SslContextBuilder, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut builder = fresh(settings).map_err(|error| {
         vec![Problem::error(settings.origins.ciphers.clone(), "tls", format!("OpenSSL: {error}"))]
@@ -77,17 +78,9 @@ fn build(settings: &TlsSettings) -> Result<SslContextBuilder, Vec<Problem>> {
         "tls.ciphersuites",
         "CIPHERSUITES is not understood",
     );
-    if let Err(error) = client_certificate::ask(&mut builder, settings) {
-        let clients = &settings.clients;
-        problems.push(match error {
-            AskError::Authorities(message) => {
-                Problem::error(clients.origin.clone(), clients.key.clone(), message)
-            }
-            AskError::Revocation(message) => {
-                Problem::error(clients.lists_origin.clone(), clients.lists_key.clone(), message)
-            }
-        });
-    }
+    let clients = &settings.clients;
+    let asks = trust.map_or(Ok(()), |trust| trust.install(&mut builder));
+    check(asks, &clients.origin, &clients.key, "clients cannot be asked for certificates");
     if let Err(message) = set_dhparams(&mut builder, settings) {
         problems.push(Problem::error(origins.dhparams.clone(), "tls.dhparams", message));
     }

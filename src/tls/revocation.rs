@@ -4,16 +4,17 @@
 //! well: for sessions that are resumed and connections that stay, where nothing is shown again.
 
 use std::cmp::Ordering;
+use std::ffi::{c_int, c_void};
 use std::path::{Path, PathBuf};
 
+use foreign_types::ForeignTypeRef as _;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
-use openssl::ssl::SslFiletype;
-use openssl::x509::store::{X509Lookup, X509StoreBuilder};
+use openssl::error::ErrorStack;
+use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{CrlStatus, X509, X509Crl, X509CrlRef, X509StoreContextRef, X509VerifyResult};
 
 use super::client_certificate::name_text;
-use super::reason;
 
 const PEM_BEGIN: &str = "-----BEGIN X509 CRL-----";
 const PEM_END: &str = "-----END X509 CRL-----";
@@ -33,7 +34,6 @@ pub enum CertificateFault {
 pub(super) struct RevocationLists {
     file: PathBuf,
     bytes: Vec<u8>,
-    is_pem: bool,
     /// the last of each CA, and of each key of a CA
     lists: Vec<X509Crl>,
 }
@@ -44,20 +44,14 @@ impl RevocationLists {
     pub(super) fn load(file: &Path, authorities: &[X509]) -> Result<Self, String> {
         let place = file.display();
         let bytes = std::fs::read(file).map_err(|error| format!("{place}: cannot be read: {error}"))?;
-        let text = std::str::from_utf8(&bytes).ok().filter(|text| text.contains("-----BEGIN "));
-        let is_pem = text.is_some();
-        let lists = match text {
-            Some(text) => from_pem(text),
-            None => X509Crl::from_der(&bytes).map(|list| vec![list]),
-        };
-        let lists = lists.map_err(|error| format!("{place}: {}", reason(&error)));
-        let lists = lists.ok().filter(|lists| !lists.is_empty());
-        let lists = lists
-            .ok_or_else(|| format!("{place}: holds no certificate revocation list, in PEM or DER form"))?;
+        let lists = parse(&bytes);
+        if lists.is_empty() {
+            return Err(format!("{place}: holds no certificate revocation list, in PEM or DER form"));
+        }
         let signers = lists.iter().map(|list| signer(list, authorities)).collect::<Result<Vec<_>, _>>();
         let signers = signers.map_err(|message| format!("{place}: {message}"))?;
         let lists = last_of_each(lists.into_iter().zip(signers).collect());
-        Ok(Self { file: file.to_path_buf(), bytes, is_pem, lists })
+        Ok(Self { file: file.to_path_buf(), bytes, lists })
     }
 
     /// The file as it was read.
@@ -65,29 +59,35 @@ impl RevocationLists {
         &self.bytes
     }
 
-    /// Has a store apply the lists to each certificate of a chain.
-    pub(super) fn apply(&self, store: &mut X509StoreBuilder) -> Result<(), String> {
-        let place = self.file.display();
-        // The call behind panics where a path is no text.
-        let path = self.file.to_str().ok_or_else(|| format!("{place}: the path is not UTF-8"))?;
-        let form = if self.is_pem { SslFiletype::PEM } else { SslFiletype::ASN1 };
-        let lookup = store.add_lookup(X509Lookup::file()).map_err(|error| reason(&error))?;
-        lookup.load_crl_file(path, form).map_err(|error| format!("{place}: {}", reason(&error)))?;
-        let flags = X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL;
-        store.set_flags(flags).map_err(|error| reason(&error))
+    /// Has a store apply the lists to each certificate of a chain. They come from the bytes that were read, because the
+    /// file may have changed since.
+    pub(super) fn apply(&self, store: &mut X509StoreBuilder) -> Result<(), ErrorStack> {
+        parse(&self.bytes).iter().try_for_each(|list| add_list(store, list))?;
+        store.set_flags(X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL)
     }
 
-    /// Judges a certificate that was good before, by the lists as they are now.
-    pub(super) fn judge(&self, certificate: &X509) -> Result<(), CertificateFault> {
-        let mut of_issuer = self.lists.iter().filter(|list| is_by(list, certificate));
-        if of_issuer.clone().any(|list| matches!(list.get_by_cert(certificate), CrlStatus::Revoked(_))) {
+    /// Judges a chain that was good before, a client's certificate first, by the lists as they are now.
+    pub(super) fn judge(&self, chain: &[X509]) -> Result<(), CertificateFault> {
+        if self.is_revoked(chain) {
             return Err(CertificateFault::Revoked);
         }
-        if of_issuer.any(|list| is_in_time(list)) { Ok(()) } else { Err(CertificateFault::NoList) }
+        let mut places = chain.iter().enumerate();
+        let is_covered = places.all(|(depth, certificate)| {
+            let mut lists = self.of_issuer(certificate).peekable();
+            // As `forgives` has it in a handshake.
+            (depth > 0 && lists.peek().is_none()) || lists.any(|list| is_in_time(list))
+        });
+        if is_covered { Ok(()) } else { Err(CertificateFault::NoList) }
     }
 
-    pub(super) fn is_revoked(&self, certificate: &X509) -> bool {
-        self.judge(certificate) == Err(CertificateFault::Revoked)
+    pub(super) fn is_revoked(&self, chain: &[X509]) -> bool {
+        let is_on =
+            |list: &X509Crl, certificate| matches!(list.get_by_cert(certificate), CrlStatus::Revoked(_));
+        chain.iter().any(|certificate| self.of_issuer(certificate).any(|list| is_on(list, certificate)))
+    }
+
+    fn of_issuer<'a>(&'a self, certificate: &'a X509) -> impl Iterator<Item = &'a X509Crl> {
+        self.lists.iter().filter(|list| is_by(list, certificate))
     }
 
     /// What keeps certificates from being taken that nobody has revoked.
@@ -124,8 +124,27 @@ pub(super) fn forgives(context: &mut X509StoreContextRef) -> bool {
     forgives
 }
 
+/// All lists of a file in PEM or DER form; none where any of them is broken.
+fn parse(bytes: &[u8]) -> Vec<X509Crl> {
+    let text = std::str::from_utf8(bytes).ok().filter(|text| text.contains("-----BEGIN "));
+    let lists = match text {
+        Some(text) => from_pem(text),
+        None => X509Crl::from_der(bytes).map(|list| vec![list]),
+    };
+    lists.unwrap_or_default()
+}
+
+fn add_list(store: &mut X509StoreBuilder, list: &X509CrlRef) -> Result<(), ErrorStack> {
+    unsafe extern "C" {
+        fn X509_STORE_add_crl(store: *mut c_void, list: *mut c_void) -> c_int;
+    }
+    // SAFETY: store and list are valid during the call, and the store takes a reference of its own to the list.
+    let added = unsafe { X509_STORE_add_crl(store.as_ptr().cast(), list.as_ptr().cast()) };
+    if added == 1 { Ok(()) } else { Err(ErrorStack::get()) }
+}
+
 /// Every list of a file that may hold other things as well.
-fn from_pem(text: &str) -> Result<Vec<X509Crl>, openssl::error::ErrorStack> {
+fn from_pem(text: &str) -> Result<Vec<X509Crl>, ErrorStack> {
     let blocks = text.split(PEM_BEGIN).skip(1).filter_map(|rest| rest.split_once(PEM_END));
     blocks.map(|(body, _)| X509Crl::from_pem([PEM_BEGIN, body, PEM_END, "\n"].concat().as_bytes())).collect()
 }

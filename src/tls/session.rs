@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use openssl::ssl::SslRef;
+use openssl::x509::X509;
 
 use super::client_certificate::Identity;
 
@@ -22,8 +23,14 @@ impl TlsSession {
         Self {
             version: ssl.version_str(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
-            identity: ssl.peer_certificate().and_then(Identity::of).map(Arc::new),
+            identity: Identity::of(shown(ssl)).map(Arc::new),
             resumed: ssl.session_reused(),
         }
     }
+}
+
+/// The chain that was verified. A resumed session has only the client's own certificate.
+fn shown(ssl: &SslRef) -> Vec<X509> {
+    let verified: Vec<_> = ssl.verified_chain().into_iter().flatten().map(ToOwned::to_owned).collect();
+    if verified.is_empty() { ssl.peer_certificate().into_iter().collect() } else { verified }
 }

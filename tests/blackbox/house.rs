@@ -157,6 +157,7 @@ const UNSAFE: &[(&str, usize, &str)] = &[
     ("process/service_manager.rs", 1, "sockets that systemd hands over as numbers"),
     ("tls/mod.rs", 1, "an OpenSSL call that rust-openssl does not have"),
     ("tls/pair.rs", 1, "an OpenSSL call that rust-openssl does not have"),
+    ("tls/revocation.rs", 1, "an OpenSSL call that rust-openssl does not have"),
     ("tls/stream/client_stream.rs", 2, "OpenSSL calls that rust-openssl does not have"),
     ("tls/ticket_keys.rs", 3, "OpenSSL's callback for ticket keys"),
 ];

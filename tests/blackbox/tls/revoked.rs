@@ -252,6 +252,43 @@ fn a_revocation_reaches_sessions_and_connections() {
     assert_eq!(console_of_alice.data(2), b"on");
 }
 
+#[test]
+fn a_revoked_intermediate_ca_ends_open_connections() {
+    let people = People::new();
+    let new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj", "/CN=Middle"];
+    let by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-out", "middle.pem", "-keyout", "middle.key"];
+    people.openssl(&[&new[..], &by].concat());
+    let middle = std::fs::read_to_string(people.path("middle.pem")).unwrap();
+    let [mut bob, alice] = [("bob", "middle"), ("alice", "ca")].map(|(name, by)| people.person(name, by));
+    let chain = std::fs::read_to_string(&bob[0]).unwrap() + &middle;
+    bob[0] = people.path("chain.pem").to_str().unwrap().to_owned();
+    std::fs::write(&bob[0], chain).unwrap();
+    let lists = || people.put(people.list("middle", &NOW) + &people.list("ca", &NOW));
+    lists();
+    let site = &people.site;
+    let gate =
+        Nodegate::start(site, &[CA, LISTS, REQUIRED, "http2=true", "console.recheck=1", "console.ping=0"]);
+    assert_eq!(answers(&gate, &bob), ["404"; 3]);
+    let get = "GET /nothing HTTP/1.1\r\nHost: node1\r\n\r\n";
+    let [mut kept, mut kept_by_alice] =
+        [&bob, &alice].map(|[file, key]| Session::tls_showing(file, key, gate.address()));
+    for session in [&mut kept, &mut kept_by_alice] {
+        session.send(get);
+        assert_eq!(session.reply(false).status, 404);
+    }
+    let (mut console, _server) = opened(site, Session::tls_showing(&bob[0], &bob[1], gate.address()));
+
+    people.revoke("middle.pem", "ca");
+    lists();
+    eventually("it is taken up", || gate.stderr().contains("a renewed certificate is served"));
+    assert_eq!(answers(&gate, &bob), ["000"; 3]);
+    kept.send(get);
+    assert!(kept.is_closed(), "turned away before its request is read");
+    kept_by_alice.send(get);
+    assert_eq!(kept_by_alice.reply(false).status, 404);
+    assert_eq!(console.receive().code(), 1001);
+}
+
 /// A console on that connection, and the stream on its other side.
 fn opened(site: &Site, mut session: Session) -> (WebSocket, std::net::TcpStream) {
     let console = Console::listen();
