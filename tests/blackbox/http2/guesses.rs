@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use nodegate_standin::API_TOKEN;
 
 use super::start;
-use super::wire::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, SETTINGS, Wire, request};
+use super::wire::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, SETTINGS, STATUS_200, Wire, request,
+};
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site};
 
@@ -101,6 +103,25 @@ fn a_refusal_is_late_and_says_goodbye() {
     }
     assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(seen.contains(&HEADERS) && seen.contains(&GOAWAY), "{seen:?}");
+}
+
+/// The daemon takes the call for one that needs no login, and ignores the token.
+#[test]
+fn answers_of_open_calls_prove_no_token() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=2"]);
+    let mut wire = Wire::connect(&gate, &[]);
+    for (stream, number) in [(1, 0), (5, 1)] {
+        let token = format!("PVEAPIToken=root@pam!t={number:08x}-0000");
+        let headers = [("authorization", token.as_str()), ("x-real-ip", CLIENT)];
+        wire.get(stream, "/api2/json/access/domains/", &headers);
+        assert_eq!(wire.wait_for(HEADERS, stream).payload[0], STATUS_200);
+        if number == 0 {
+            wire.get(stream + 2, "/api2/json/version", &headers);
+            assert_ne!(wire.wait_for(HEADERS, stream + 2).payload[0], STATUS_200);
+        }
+    }
+    assert_eq!(log_in(&gate, RIGHT), 429);
 }
 
 /// The upload may be the first call of a token after a restart. The check before the file proves the token.
