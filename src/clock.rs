@@ -117,7 +117,7 @@ impl Clock {
 
     /// The same where the connection counts as one of a stranger.
     pub fn of_stranger(deadlines: Arc<Deadlines>, stranger: Arc<Stranger>) -> Self {
-        stranger.enter(Phase::Head);
+        stranger.reach(Phase::Head);
         Self { stranger: Some(stranger), ..Self::new(deadlines) }
     }
 
@@ -136,13 +136,16 @@ impl Clock {
     /// What the connection takes of memory now.
     fn tell_phase(&self) {
         let Some(stranger) = &self.stranger else { return };
-        let is_multiplexed = self.multiplexed.load(Ordering::Relaxed);
-        stranger.enter(match self.state.load(Ordering::Relaxed) {
-            _ if self.write_waits.load(Ordering::Relaxed) > 0 => Phase::Writing,
-            _ if self.draining.load(Ordering::Relaxed) > 0 && !is_multiplexed => Phase::Draining,
-            BUSY if is_multiplexed => Phase::Multiplexed,
-            BUSY => Phase::Busy,
-            IDLE if !is_multiplexed => Phase::Idle,
+        let state = self.state.load(Ordering::Relaxed);
+        let writes = self.write_waits.load(Ordering::Relaxed) > 0;
+        let drains = self.draining.load(Ordering::Relaxed) > 0;
+        stranger.reach(match self.multiplexed.load(Ordering::Relaxed) {
+            true if writes => Phase::MultiplexedWriting,
+            true if drains || state == BUSY => Phase::Multiplexed,
+            false if writes => Phase::Writing,
+            false if drains => Phase::Draining,
+            false if state == BUSY => Phase::Busy,
+            false if state == IDLE => Phase::Idle,
             _ => Phase::Head,
         });
     }
@@ -204,6 +207,7 @@ impl Clock {
     /// when it is dropped.
     pub fn draining(clock: &Arc<Self>) -> Draining {
         clock.draining.fetch_add(1, Ordering::Relaxed);
+        clock.tell_phase();
         Draining(Arc::clone(clock))
     }
 
@@ -352,6 +356,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::limits::pace::Pace;
+    use crate::limits::strangers::{Origin, Room, Strangers};
 
     const SHORT: Duration = Duration::from_millis(30);
     const LONG: Duration = Duration::from_hours(1);
@@ -436,6 +441,38 @@ mod tests {
         assert_eq!(run(&clock, Clock::received), None);
         drop(draining);
         assert_eq!(run(&clock, |_| ()), Some(Expired::Idle));
+    }
+
+    #[test]
+    fn a_connection_counts_for_all_that_it_holds() {
+        let strangers = Arc::new(Strangers::default());
+        let room = Room { bytes: usize::MAX, places: usize::MAX, listener_places: usize::MAX };
+        let origin = Origin { listener: &Arc::from("listen"), source: None, has_place: true };
+        let stranger = Arc::new(strangers.enter(room, &origin));
+        let deadlines = Deadlines { header: LONG, idle: LONG, write: Pace { grace: LONG, rate: 0 } };
+        let clock = Arc::new(Clock::of_stranger(Arc::new(deadlines), stranger));
+        let kilobytes = || strangers.bytes() >> 10;
+        clock.asked();
+        let busy = kilobytes();
+        let draining = Clock::draining(&clock);
+        clock.answered();
+        clock.received();
+        assert!(kilobytes() >= busy, "a body is taken in beside its answer");
+        drop(draining);
+        assert!(kilobytes() < busy);
+        clock.multiplex();
+        clock.asked();
+        let multiplexed = kilobytes();
+        assert!(multiplexed > busy);
+        clock.stalled();
+        assert!(kilobytes() > multiplexed, "streams, and what the client does not take");
+        clock.progressed(1);
+        assert_eq!(kilobytes(), multiplexed);
+        let draining = Clock::draining(&clock);
+        clock.answered();
+        assert_eq!(kilobytes(), multiplexed, "a body is taken in beside its answer");
+        drop(draining);
+        assert!(kilobytes() < multiplexed);
     }
 
     #[test]

@@ -35,10 +35,9 @@ use crate::http2::{self, Ended};
 use crate::incoming::RequestBody;
 use crate::process::memory;
 use crate::request::recheck::until_denied;
-use crate::request::{self, Admission, Client};
+use crate::request::{self, Admission, Client, unless_turned_out};
 use crate::server::{Arrived, WorkerThread};
 use crate::status::counters;
-use crate::status::labels::Limit;
 use crate::tls::{ClientStream, TlsStream};
 
 /// More than any head we accept, so that it can be refused with a reason.
@@ -71,16 +70,14 @@ async fn begin(
     let Entered { stream, who, place, excess } = entrance::enter(&worker, &rules, stream, address).await?;
     let peer = who.peer;
     let engine = &worker.engine;
-    let stranger = Arc::new(engine.stranger(&rules, peer));
+    let stranger = Arc::new(engine.stranger(&rules, peer, excess.is_none()));
     let acceptor = match &engine.speaks {
         Speaks::Https(acceptor) => acceptor,
         Speaks::Connect(acceptor) => {
             let until = Instant::now() + engine.config.settings.timeout.header;
             let opening =
                 viewer::open(&worker, acceptor.as_ref(), &rules, (stream, until), (peer, &stranger));
-            let (stream, until) = in_a_box(stranger.unless_turned_out(opening)).await??;
-            // What follows is a head of bounded length, then a tunnel for a good ticket.
-            stranger.is_known();
+            let (stream, until) = in_a_box(unless_turned_out(&stranger, opening)).await??;
             let client =
                 Client::new(who, None, Admission { place, excess, stranger }, &worker, rules).ok()?;
             drop(worker);
@@ -90,11 +87,7 @@ async fn begin(
         }
     };
     let opening = open(&worker, acceptor, &rules, stream, (peer, &stranger));
-    let Some(stream) = in_a_box(stranger.unless_turned_out(opening)).await else {
-        counters::limited(Limit::Strangers);
-        return None;
-    };
-    let stream = stream?;
+    let stream = in_a_box(unless_turned_out(&stranger, opening)).await??;
     let tls = match &stream {
         Opened::Tls(stream) => Some(stream.session()),
         Opened::Plain(_) => None,

@@ -29,7 +29,7 @@ use complete::{complete, refuse};
 use guess::Guess;
 use methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 use patience::{answer_timeout, or_client_left};
-pub use trust::Trust;
+pub use trust::{Trust, unless_turned_out};
 use whole_body::{Sender, Sent};
 
 use crate::clock::recent;

@@ -76,7 +76,7 @@ pub(super) async fn shake_hands(
             return None;
         }
     }
-    stranger.enter(Phase::Handshake);
+    stranger.reach(Phase::Handshake);
     let left = patience.saturating_sub(began.elapsed());
     acceptor.accept(demand, stream, left).await.inspect_err(failed).ok()
 }

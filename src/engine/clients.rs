@@ -12,7 +12,7 @@ use crate::limits::buffered::Budget;
 use crate::limits::failures::Source;
 use crate::limits::places::{Arrival, Place};
 use crate::limits::shares::At;
-use crate::limits::strangers::Stranger;
+use crate::limits::strangers::{Origin, Stranger};
 use crate::process::log_limit::{self, Topic};
 use crate::real_ip;
 
@@ -56,10 +56,10 @@ impl Engine {
     }
 
     /// A connection whose client has to show yet who it is.
-    pub fn stranger(&self, rules: &ListenerRules, peer: PeerIp) -> Stranger {
-        let budget = self.capacity.bytes_of_strangers();
+    pub fn stranger(&self, rules: &ListenerRules, peer: PeerIp, has_place: bool) -> Stranger {
+        let room = self.capacity.room_of_strangers(rules.limits.connections);
         let source = self.accountable(peer, peer.address()).map(Source::of);
-        self.counts.strangers.enter(budget, &rules.name, source)
+        self.counts.strangers.enter(room, &Origin { listener: &rules.name, source, has_place })
     }
 
     /// Memory for bodies. One body of the largest size has to fit into the part of one address.

@@ -21,7 +21,7 @@ const SOURCES: usize = 16_384;
 const SEATS: usize = 4096;
 
 /// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that a site is given.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Source {
     V4(Ipv4Addr),
     V6([u16; 4]),

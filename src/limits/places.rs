@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Excess;
 use super::failures::Source;
 use super::shares::{At, Shares, decrement};
+use super::strangers::Room;
 
 /// Descriptors that are no client's: log, listeners, event loops, uploads' files.
 const OWN_DESCRIPTORS: usize = 128;
@@ -21,6 +22,8 @@ const TOLD_PART: usize = 8;
 /// Bytes for each connection that there may be, for those of strangers together.
 const STRANGER: usize = 12 << 10;
 const MIN_STRANGERS: usize = 16 << 20;
+/// One of so many places is for clients that have shown a credential.
+const KNOWN: usize = 4;
 
 /// How many may be open at the same time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,10 +46,20 @@ impl Capacity {
         Self { connections, reserve }
     }
 
-    /// Memory for the connections of clients that have not shown a credential. The least that one of them counts as is
-    /// more than its part of this, so that they never take all places.
+    /// Memory for the connections of clients that have not shown a credential.
     pub fn bytes_of_strangers(self) -> usize {
         self.connections.saturating_mul(STRANGER).max(MIN_STRANGERS)
+    }
+
+    /// What the connections of these clients may take, so that they never take all places. `limit` is that of the
+    /// listener, 0 for none.
+    pub fn room_of_strangers(self, limit: usize) -> Room {
+        let most = |places: usize| places - places / KNOWN;
+        Room {
+            bytes: self.bytes_of_strangers(),
+            places: most(self.connections),
+            listener_places: if limit == 0 { usize::MAX } else { most(limit) },
+        }
     }
 
     /// Descriptors that may be in use when all places are taken.
@@ -218,6 +231,19 @@ mod tests {
         assert_eq!(Capacity::new(0, 1 << 30).connections, 16_384);
         assert_eq!(Capacity::new(7, 1024).connections, 7);
         assert_eq!(Capacity::new(1000, 1024).descriptors(), 2184);
+    }
+
+    #[test]
+    fn strangers_never_have_all_places() {
+        for connections in [4, 100, 420, 1000, 16_384] {
+            let capacity = Capacity { connections, reserve: 1 };
+            for limit in [0, 4, connections] {
+                let room = capacity.room_of_strangers(limit);
+                assert_eq!(room.places, connections * 3 / 4);
+                assert_eq!(room.listener_places, if limit == 0 { usize::MAX } else { limit * 3 / 4 });
+            }
+        }
+        assert_eq!(Capacity { connections: 1, reserve: 1 }.room_of_strangers(0).places, 1);
     }
 
     fn at(listener: &str, listeners: usize) -> At {

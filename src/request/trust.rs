@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::limits::strangers::Stranger;
+use crate::status::counters;
+use crate::status::labels::Limit;
 
 /// Shared by all requests of a connection.
 pub struct Trust {
@@ -27,6 +29,11 @@ impl Trust {
         }
     }
 
+    /// What a future gives, unless the connection of a stranger has to end before, for others to have room.
+    pub async fn unless_turned_out<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        unless_turned_out(&self.stranger, future).await
+    }
+
     pub fn is_shown(&self) -> bool {
         self.is_shown.get()
     }
@@ -38,4 +45,13 @@ impl Trust {
             shown.await;
         }
     }
+}
+
+/// The same for a connection without requests so far.
+pub async fn unless_turned_out<T>(stranger: &Stranger, future: impl Future<Output = T>) -> Option<T> {
+    let given = stranger.unless_turned_out(future).await;
+    if given.is_none() {
+        counters::limited(Limit::Strangers);
+    }
+    given
 }

@@ -15,6 +15,8 @@ use crate::incoming::RequestBody;
 /// Many clients read the answer only after they have sent everything: uploads of this size get theirs.
 const TIME: Duration = Duration::from_secs(30);
 const BYTES: usize = 1 << 30;
+/// Without a byte. The connection and its buffers are held for as long.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Takes in what still comes, in a task of its own. Nothing of it is kept. `clock` is the connection's. A client of HTTP/1
 /// that `waits` to be told to go on is not told, but may send its body all the same (RFC 9110 section 10.1.1): its body is
@@ -43,7 +45,7 @@ pub fn start(body: Option<RequestBody>, waits: bool, clock: &Arc<Clock>) -> Opti
         let _ = answered.await;
         let mut left = BYTES;
         let _ = timeout(TIME, async {
-            while let Some(Ok(frame)) = body.frame().await {
+            while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
                 left = left.checked_sub(frame.data_ref().map_or(0, Bytes::len))?;
             }
             Some(())

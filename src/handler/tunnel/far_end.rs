@@ -46,6 +46,7 @@ pub(super) async fn reach(
         }
         judged => judged?,
     };
+    client.trust.show();
     if rules.is_here(&target.node) {
         let limit = if head.looped { SECOND_HOP } else { FIRST_HOP };
         return within(limit, &format!("port {}", target.port), connect_here(&target)).await;

@@ -7,6 +7,7 @@ mod refusal;
 mod rules;
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use nodegate_spice::head::read_head;
@@ -48,7 +49,9 @@ pub struct Caller<'a> {
 pub async fn serve(thread: &WorkerThread, mut caller: Caller<'_>) {
     let worker = thread.worker();
     let idle = worker.engine.config.settings.timeout.tunnel;
-    let opened = thread.stop.run_until_cancelled(open(&worker.engine, &mut caller)).await.flatten();
+    let trust = Rc::clone(&caller.client.trust);
+    let opening = Box::pin(trust.unless_turned_out(open(&worker.engine, &mut caller)));
+    let opened = thread.stop.run_until_cancelled(opening).await.flatten().flatten();
     drop(worker); // a tunnel may outlive many configurations
     if let Some((mut server, early)) = opened {
         let peer = caller.client.peer.address();
@@ -76,7 +79,6 @@ async fn open(engine: &Engine, caller: &mut Caller<'_>) -> Option<(FarEnd, Vec<u
     };
     match far_end {
         Ok(server) => {
-            caller.client.trust.show();
             log(engine, caller.client.peer, &line, 200, None);
             let welcome = format!("HTTP/1.{version} 200 OK\r\n\r\n");
             caller.stream.write_all(welcome.as_bytes()).await.ok()?;

@@ -83,11 +83,20 @@ fn descriptors_are_never_used_up_first() {
     command.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""]).arg(prepared.get_program());
     command.args(prepared.get_args());
     let gate = Nodegate::spawn(&mut command);
+    // Users: strangers give way before all places are taken.
+    let call = format!("GET {VERSION} HTTP/1.1\r\nHost: a\r\n{}\r\n", site.cookie("root@pam"));
+    let enter = |_: usize| {
+        let mut user = Session::try_tls(gate.local()).ok()?;
+        user.try_send(&call).ok()?;
+        user.try_reply(false)?;
+        Some(user)
+    };
+    let users: Vec<_> = (0..130).map(enter).collect();
     let crowd: Vec<_> = (0..400).map(|_| TcpStream::connect(gate.local()).unwrap()).collect();
     eventually("somebody is turned away", || {
         gate.stderr().contains("connection limit reached; rejecting new connections")
     });
-    drop(crowd);
+    drop((users, crowd));
     eventually("there is a place again", || Session::try_tls(gate.local()).is_ok());
     eventually("it serves", || gate.get("/nope", "").status == 404);
     assert!(!gate.stderr().contains("cannot accept"), "{}", gate.stderr());

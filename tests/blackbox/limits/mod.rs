@@ -3,6 +3,7 @@
 mod announced;
 mod answers;
 mod crowd;
+mod crowded;
 mod fail2ban;
 mod forged;
 mod guesses;
