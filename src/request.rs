@@ -38,7 +38,6 @@ use crate::handler::upload::{self, Upload};
 use crate::handler::{api, page_title, redirect, websocket};
 use crate::head;
 use crate::incoming::RequestBody;
-use crate::limits::failures::Source;
 use crate::process::{fault, log_context};
 use crate::response::body::Body;
 use crate::response::drain;
@@ -207,7 +206,13 @@ fn pass(asked: &Asked<'_>, path: &ApiPath, record: &mut Record) -> Result<Identi
     let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
     let counted = || engine.counted(client.peer, asked.real);
     let identity = gate
-        .pass(&head.method, path, &head.headers, || counted().map(Source::of), SystemTime::now())
+        .pass(
+            &head.method,
+            path,
+            &head.headers,
+            || login::ticket_client(engine, counted()),
+            SystemTime::now(),
+        )
         .map_err(|denial| login::denied(engine, denial, counted))?;
     record.user = identity.user();
     if matches!(Sender::of(&identity), Sender::User(_)) {

@@ -2,16 +2,18 @@
 //! no proxy in front has a reason to.
 
 use http::header::ORIGIN;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// A longer origin is cut off in messages.
 const MAX_SHOWN: usize = 200;
 
 /// A page of another origin, as the browser names it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "a page of another origin may not write here with a cookie: Sec-Fetch-Site is {site}, Origin is {origin}; \
+    "a page of another origin may not write here: Sec-Fetch-Site is {site}, Origin is {origin}; \
      allow it with cors.origins"
 )]
 pub struct ForeignPage {
@@ -21,11 +23,8 @@ pub struct ForeignPage {
 
 /// The page that sends a request, where the browser says that it is of another origin and `is_shared` does not know it.
 pub fn foreign_page(headers: &HeaderMap, is_shared: impl Fn(&[u8]) -> bool) -> Option<ForeignPage> {
-    let lines = headers.get_all(SEC_FETCH_SITE);
-    let says = |site: &str| {
-        lines.iter().any(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(site.as_bytes()))
-    };
-    let site = ["cross-site", "same-site"].into_iter().find(|site| says(site))?;
+    let says = |site: &&str| headers.get_all(SEC_FETCH_SITE).iter().any(|line| is(line, site));
+    let site = ["cross-site", "same-site"].into_iter().find(says)?;
     let mut origins = headers.get_all(ORIGIN).iter();
     let origin = origins.next().map_or(&b"none"[..], |origin| origin.as_bytes());
     if origins.next().is_none() && is_shared(origin) {
@@ -35,11 +34,24 @@ pub fn foreign_page(headers: &HeaderMap, is_shared: impl Fn(&[u8]) -> bool) -> O
     Some(ForeignPage { site, origin })
 }
 
+/// Whether the answer becomes the page of a window or tab, as after a click on a link. Frames do not count: a page can
+/// fill itself with them unseen. Browsers of before 2020 name the mode alone.
+pub fn is_navigation(headers: &HeaderMap) -> bool {
+    let (name, value) = if headers.contains_key(SEC_FETCH_DEST) {
+        (SEC_FETCH_DEST, "document")
+    } else {
+        (SEC_FETCH_MODE, "navigate")
+    };
+    headers.contains_key(&name) && headers.get_all(&name).iter().all(|line| is(line, value))
+}
+
+fn is(line: &HeaderValue, value: &str) -> bool {
+    line.as_bytes().trim_ascii().eq_ignore_ascii_case(value.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use http::HeaderValue;
-
     use super::*;
 
     const PANEL: &str = "https://panel.example.com";
@@ -72,6 +84,32 @@ mod tests {
             }
             let found = foreign_page(&headers, |origin| origin == PANEL.as_bytes());
             assert_eq!(found.map(|page| page.site), *expected, "{sites:?} {origins:?}");
+        }
+    }
+
+    #[test]
+    fn frames_and_images_are_no_navigation() {
+        let cases: &[(&[&str], &[&str], bool)] = &[
+            (&["navigate"], &["document"], true),
+            (&["Navigate"], &[" Document"], true),
+            (&["navigate"], &[], true),
+            (&["navigate"], &["iframe"], false),
+            (&["navigate"], &["object"], false),
+            (&["no-cors"], &["image"], false),
+            (&["no-cors"], &["empty"], false),
+            (&["no-cors"], &[], false),
+            (&["navigate"], &["document", "iframe"], false),
+            (&["navigate", "no-cors"], &[], false),
+            (&[], &[], false),
+        ];
+        for (modes, dests, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for (name, values) in [(SEC_FETCH_MODE, modes), (SEC_FETCH_DEST, dests)] {
+                for value in *values {
+                    headers.append(&name, HeaderValue::from_str(value).unwrap());
+                }
+            }
+            assert_eq!(is_navigation(&headers), *expected, "{modes:?} {dests:?}");
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Credentials that were seen, remembered by a keyed hash: tickets that were good or refused, and API tokens that the
 //! daemon took. A refused ticket need not be verified or counted again, however often a browser sends it.
 
-use std::time::{Duration, Instant};
-
 use openssl::rand::rand_bytes;
 use openssl::sha::Sha256;
 use quick_cache::sync::Cache;
@@ -13,8 +11,6 @@ use crate::limits::failures::Source;
 /// Entries of each kind, 16 bytes and little more each; those that were seen least go first. Good ones have a
 /// table of their own, so guesses displace none of them.
 const ENTRIES: usize = 8192;
-/// A ticket from the future becomes good, and a setting may make an old one good again.
-const AGE_LIFE: Duration = Duration::from_secs(10);
 
 /// 128 bits of a SHA-256 whose first input is a key that no other process has.
 type Digest = [u8; 16];
@@ -24,15 +20,9 @@ pub struct CredentialMemory {
     /// without random bytes nothing is remembered
     key: Option<[u8; 32]>,
     good_tickets: Cache<Digest, ()>,
-    refused_tickets: Cache<Digest, RefusedTicket>,
+    refused_tickets: Cache<Digest, TicketError>,
     good_tokens: Cache<Digest, ()>,
     doubtful_tokens: Cache<Digest, ()>,
-}
-
-#[derive(Clone, Copy)]
-struct RefusedTicket {
-    error: TicketError,
-    at: Instant,
 }
 
 /// A ticket as a client shows it, with what decides on it.
@@ -60,15 +50,13 @@ impl Default for CredentialMemory {
 
 impl CredentialMemory {
     /// Why the same ticket was refused when the same client showed it before, by the same keys.
-    pub(super) fn refusal(&self, shown: &Shown<'_>, now: Instant) -> Option<TicketError> {
-        let known = self.refused_tickets.get(&self.digest_of(shown)?)?;
-        let is_over = known.error == TicketError::Age && now.saturating_duration_since(known.at) >= AGE_LIFE;
-        (!is_over).then_some(known.error)
+    pub(super) fn refusal(&self, shown: &Shown<'_>) -> Option<TicketError> {
+        self.refused_tickets.get(&self.digest_of(shown)?)
     }
 
-    pub(super) fn refuse(&self, shown: &Shown<'_>, error: TicketError, now: Instant) {
+    pub(super) fn refuse(&self, shown: &Shown<'_>, error: TicketError) {
         if let Some(digest) = self.digest_of(shown) {
-            self.refused_tickets.insert(digest, RefusedTicket { error, at: now });
+            self.refused_tickets.insert(digest, error);
         }
     }
 
@@ -149,13 +137,12 @@ mod tests {
 
     #[test]
     fn a_refused_ticket_is_known_by_client_and_keys() {
-        let (memory, now) = (CredentialMemory::default(), Instant::now());
+        let memory = CredentialMemory::default();
         let shown = |ticket, by, key_versions| Shown { ticket, by, key_versions };
         let first = shown("T:a", Some(client("192.0.2.1")), b"1");
-        assert_eq!(memory.refusal(&first, now), None);
-        memory.refuse(&first, TicketError::Signature, now);
-        let later = now + Duration::from_hours(1);
-        assert_eq!(memory.refusal(&first, later), Some(TicketError::Signature));
+        assert_eq!(memory.refusal(&first), None);
+        memory.refuse(&first, TicketError::Signature);
+        assert_eq!(memory.refusal(&first), Some(TicketError::Signature));
         for other in [
             shown("T:b", Some(client("192.0.2.1")), b"1"),
             shown("T:a", Some(client("192.0.2.2")), b"1"),
@@ -164,30 +151,21 @@ mod tests {
             shown("T:a", Some(client("192.0.2.1")), b"2"),
             shown("1T:a", Some(client("192.0.2.1")), b""),
         ] {
-            assert_eq!(memory.refusal(&other, now), None);
+            assert_eq!(memory.refusal(&other), None);
         }
         let elsewhere = CredentialMemory::default();
         assert_ne!(memory.digest(&[b"x"]), elsewhere.digest(&[b"x"]), "each process has its own key");
     }
 
     #[test]
-    fn an_age_is_looked_at_again_soon() {
-        let (memory, now) = (CredentialMemory::default(), Instant::now());
-        let shown = Shown { ticket: "T:a", by: Some(client("2001:db8::1")), key_versions: b"1" };
-        memory.refuse(&shown, TicketError::Age, now);
-        assert_eq!(memory.refusal(&shown, now), Some(TicketError::Age));
-        assert_eq!(memory.refusal(&shown, now + AGE_LIFE), None);
-    }
-
-    #[test]
     fn a_flood_of_refused_tickets_is_bounded() {
-        let (memory, now) = (CredentialMemory::default(), Instant::now());
+        let memory = CredentialMemory::default();
         memory.remember_good("T:good");
         memory.judge_token(b"good", true);
         for number in 0..3 * ENTRIES {
             let ticket = number.to_string();
             let shown = Shown { ticket: &ticket, by: Some(client("192.0.2.1")), key_versions: b"1" };
-            memory.refuse(&shown, TicketError::Signature, now);
+            memory.refuse(&shown, TicketError::Signature);
         }
         assert!(memory.refused_tickets.len() <= ENTRIES);
         assert!(memory.was_good("T:good") && !memory.was_good("T:other"), "nothing good was displaced");

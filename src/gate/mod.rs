@@ -151,20 +151,21 @@ impl Gate {
         self.logins.proof(method, path)
     }
 
-    /// Judges the one credential of the request. `by` is what its client is counted as.
+    /// Judges the one credential of the request.
     pub fn pass(
         &self,
         method: &Method,
         path: &ApiPath,
         headers: &HeaderMap,
-        by: impl FnOnce() -> Option<Source>,
+        client: impl FnOnce() -> TicketClient,
         now: SystemTime,
     ) -> Result<Identity, Denial> {
         if self.is_open(method, path) {
+            self.check_page_of_login(method, path, headers)?;
             return Ok(Identity::default());
         }
         let known = self.clients.find(headers).filter(|known| self.is_still_good(known, now));
-        let client = known.map_or_else(|| self.judge(headers, by(), now), Ok)?;
+        let client = known.map_or_else(|| self.judge(headers, client, now), Ok)?;
         let csrf_token = match client.ticket {
             Some(_) => self.check_csrf(method, path, headers, &client.user, now)?,
             None => None,
@@ -186,7 +187,12 @@ impl Gate {
         self.tickets.get(ticket.kind).is_some_and(|files| files.is_still_good(&ticket.signed, self.at(now)))
     }
 
-    fn judge(&self, headers: &HeaderMap, by: Option<Source>, now: SystemTime) -> Result<Arc<Known>, Denial> {
+    fn judge(
+        &self,
+        headers: &HeaderMap,
+        client: impl FnOnce() -> TicketClient,
+        now: SystemTime,
+    ) -> Result<Arc<Known>, Denial> {
         let names = Names { cookie: &self.rules.cookie, api_token: self.rules.api_token.as_deref() };
         let cookies = joined(headers, &COOKIE);
         let known = match credential::take(names, &cookies, &joined(headers, &AUTHORIZATION)) {
@@ -204,8 +210,7 @@ impl Gate {
                 known
             }
             Some(Credential::Ticket(text)) => {
-                let client = TicketClient { source: by, is_refused: false };
-                let (user, ticket) = self.verified(&text, client, || self.user_of(&text, now))?;
+                let (user, ticket) = self.verified(&text, client(), now)?;
                 let value = format!("{}={}", names.cookie, utf8_percent_encode(&text, COOKIE_VALUE));
                 let value = sensitive(&value).ok_or(Denial::Ticket(TicketError::Form))?;
                 Known::new(&user, (COOKIE, value), Some(ticket))

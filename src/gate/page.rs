@@ -1,6 +1,6 @@
 //! Logins of pages: no page is refused for want of one, so whether a ticket is verified at all is decided here.
 
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::header::COOKIE;
@@ -8,7 +8,7 @@ use http::header::COOKIE;
 use super::known::Ticket;
 use super::memory::Shown;
 use super::ticket::TicketError;
-use super::{Denial, Gate, credential, csrf, joined, unix};
+use super::{Denial, Gate, credential, csrf, fetch_site, joined, unix};
 use crate::limits::failures::Source;
 use crate::process::log_limit::{self, Topic};
 use crate::target::query_value;
@@ -30,7 +30,7 @@ pub enum PageVisitor {
 }
 
 /// The client that shows a ticket.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct TicketClient {
     /// what it is counted as; `None` where it is not
     pub source: Option<Source>,
@@ -53,6 +53,9 @@ impl Gate {
     ) -> PageVisitor {
         let judged = if headers.contains_key(COOKIE) {
             self.user_of_cookie(headers, client, now)
+        } else if self.foreign_page(headers).is_some() && !fetch_site::is_navigation(headers) {
+            // An image of a foreign page would make its visitors guess.
+            None
         } else {
             self.user_of_link(query, client, now)
         };
@@ -92,8 +95,7 @@ impl Gate {
             return Some(Ok((known.user.to_string(), kind)));
         }
         let ticket = credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE))?;
-        let verify = || self.user_of(&ticket, now);
-        Some(self.verified(&ticket, client, verify).map(|(user, ticket)| (user, ticket.kind)))
+        Some(self.verified_for_page(&ticket, client, now).map(|(user, ticket)| (user, ticket.kind)))
     }
 
     fn user_of_link(
@@ -102,46 +104,65 @@ impl Gate {
         client: TicketClient,
         now: SystemTime,
     ) -> Option<Result<(String, usize), Denial>> {
-        let (kind, files, ticket) = self.tickets.iter().enumerate().find_map(|(kind, files)| {
+        let (kind, ticket) = self.tickets.iter().enumerate().find_map(|(kind, files)| {
             let ticket = query_value(query, files.kind.link.as_deref()?)?;
             // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
-            Some((kind, files, ticket.replace(' ', "+")))
+            Some((kind, ticket.replace(' ', "+")))
         })?;
-        let verify = || {
+        let ticket = if ticket.contains("::") {
+            ticket
+        } else {
             // Mail programs encode links that are encoded already.
-            let twice = percent_encoding::percent_decode_str(&ticket).decode_utf8_lossy().replace(' ', "+");
-            let verified = match files.verify(&ticket, self.at(now)) {
-                Ok(Err(_)) if twice != ticket => files.verify(&twice, self.at(now)),
-                verified => verified,
-            };
-            let (user, signed) = verified?.map_err(Denial::Ticket)?;
-            Ok((user, Ticket { kind, signed }))
+            percent_encoding::percent_decode_str(&ticket).decode_utf8_lossy().replace(' ', "+")
         };
-        Some(self.verified(&ticket, client, verify).map(|(user, _)| (user, kind)))
+        match self.verified_for_page(&ticket, client, now) {
+            // The ticket of a session opens no link, but is no guess either.
+            Ok((_, found)) if found.kind != kind => None,
+            Ok((user, _)) => Some(Ok((user, kind))),
+            Err(denial) => Some(Err(denial)),
+        }
     }
 
-    /// The outcome of `verify`, unless the same client has shown the same ticket in vain before.
+    /// Pages verify nothing new for a client that is refused.
+    fn verified_for_page(
+        &self,
+        ticket: &str,
+        client: TicketClient,
+        now: SystemTime,
+    ) -> Result<(String, Ticket), Denial> {
+        if client.is_refused && !self.memory.was_good(ticket) {
+            return Err(Denial::Unverified);
+        }
+        self.verified(ticket, client, now)
+    }
+
+    /// The user of a ticket, unless the same client has shown the same ticket in vain before. A ticket is verified in the
+    /// same way wherever it is shown, so that what one place refuses is good nowhere else.
+    ///
+    /// Only what counts is remembered, and nothing of a client over its limit: it would displace refusals of others.
     pub(super) fn verified(
         &self,
         ticket: &str,
         client: TicketClient,
-        verify: impl FnOnce() -> Result<(String, Ticket), Denial>,
+        now: SystemTime,
     ) -> Result<(String, Ticket), Denial> {
         // Without its key a ticket is neither good nor refused.
-        let Some(key_versions) = self.key_versions() else { return verify() };
+        let Some(key_versions) = self.key_versions() else { return self.user_of(ticket, now) };
         let shown = Shown { ticket, by: client.source, key_versions: &key_versions };
-        if let Some(error) = self.memory.refusal(&shown, Instant::now()) {
+        if let Some(error) = self.memory.refusal(&shown) {
             return Err(Denial::SameTicket(error));
         }
-        if client.is_refused && !self.memory.was_good(ticket) {
-            return Err(Denial::Unverified);
-        }
-        let verified = verify();
+        let verified = match self.user_of(ticket, now) {
+            Err(Denial::Ticket(error)) if error.is_guess() && self.memory.was_good(ticket) => {
+                Err(Denial::Ticket(TicketError::KeyReplaced))
+            }
+            verified => verified,
+        };
         match &verified {
             Ok(_) => self.memory.remember_good(ticket),
-            // Half a login is told by its form.
-            Err(Denial::Ticket(TicketError::Half)) => (),
-            Err(Denial::Ticket(error)) => self.memory.refuse(&shown, *error, Instant::now()),
+            Err(Denial::Ticket(error)) if error.is_guess() && !client.is_refused => {
+                self.memory.refuse(&shown, *error);
+            }
             Err(_) => (),
         }
         verified

@@ -67,14 +67,17 @@ pub enum TicketError {
     Signature,
     #[error("it is too old or from the future")]
     Age,
+    #[error("it was good, but its key was replaced")]
+    KeyReplaced,
 }
 
 impl TicketError {
-    /// Whether somebody made the ticket up: one that is merely too old, or half a login, was given out by the product.
+    /// Whether the ticket may be forged, which counts as a failed login. A ticket outside every age can never be good,
+    /// whatever its signature.
     pub fn is_guess(self) -> bool {
         match self {
             Self::Form | Self::User | Self::Signature => true,
-            Self::Half | Self::Age => false,
+            Self::Half | Self::Age | Self::KeyReplaced => false,
         }
     }
 }
@@ -98,19 +101,29 @@ pub struct Signed {
 const SLACK: i64 = 300;
 
 /// The user that the ticket was given to, at Unix time `now`.
+///
+/// The age comes first: a browser keeps a cookie longer than the product keeps the key that signed it, so an expired ticket
+/// may fit no key and is no forgery for that.
 pub fn verify(ticket: &str, rules: &Rules<'_>, now: i64) -> Result<(String, Signed), TicketError> {
     let parts = split(ticket, rules.prefix).ok_or(TicketError::Form)?;
     let user = user_of(parts.data, rules)?;
     let age = now - parts.time;
-    let signed = |key: &TicketKey| Signed { time: parts.time, key: key.version };
-    match (judge(&parts, rules, rules.current.key, current_ages(rules), age), rules.old) {
-        (Ok(()), _) => Ok((user, signed(rules.current.key))),
-        (Err(_), Some(old)) => {
-            judge(&parts, rules, old.key, old_ages(rules, old), age)?;
-            Ok((user, signed(old.key)))
-        }
-        (Err(error), None) => Err(error),
+    let current = (rules.current.key, current_ages(rules));
+    let keys = [Some(current), rules.old.map(|old| (old.key, old_ages(rules, old)))];
+    if keys.iter().flatten().all(|(_, ages)| check_age(age, *ages).is_err()) {
+        return Err(TicketError::Age);
     }
+    let mut failure = TicketError::Signature;
+    for (key, ages) in keys.into_iter().flatten() {
+        if !rules.schemes.iter().any(|scheme| is_signed(&parts, &key.public, *scheme).unwrap_or(false)) {
+            continue;
+        }
+        match check_age(age, ages) {
+            Ok(()) => return Ok((user, Signed { time: parts.time, key: key.version })),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// Whether a ticket that `verify` found good still is. `None`: it has to be verified anew, for the keys are others.
@@ -137,19 +150,6 @@ fn current_ages(rules: &Rules<'_>) -> (i64, i64) {
 /// A ticket of the key before the last rotation must be older than that.
 fn old_ages(rules: &Rules<'_>, old: DatedKey<'_>) -> (i64, i64) {
     (old.age - SLACK, rules.max_age)
-}
-
-fn judge(
-    parts: &Parts<'_>,
-    rules: &Rules<'_>,
-    key: &TicketKey,
-    ages: (i64, i64),
-    age: i64,
-) -> Result<(), TicketError> {
-    if !rules.schemes.iter().any(|scheme| is_signed(parts, &key.public, *scheme).unwrap_or(false)) {
-        return Err(TicketError::Signature);
-    }
-    check_age(age, ages)
 }
 
 fn check_age(age: i64, (min, max): (i64, i64)) -> Result<(), TicketError> {

@@ -1,10 +1,11 @@
-//! Who may write with a ticket: whoever shows the CSRF token of its user; where none is needed, no page of another origin.
+//! Writes need the CSRF token of the ticket's user. Where a call needs none, no page of another origin may make it.
 
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::{Denial, Gate, csrf, fetch_site, unix};
+use super::fetch_site::{self, ForeignPage};
+use super::{Denial, Gate, csrf, unix};
 use crate::target::ApiPath;
 use crate::watched_file::FileError;
 
@@ -19,12 +20,11 @@ impl Gate {
     ) -> Result<Option<HeaderValue>, Denial> {
         let mut tokens = headers.get_all(&self.csrf_header).iter();
         let token = tokens.next().filter(|token| token.to_str().is_ok());
-        if *method == Method::GET || *method == Method::HEAD {
+        if is_read(method) {
             return Ok(token.cloned());
         }
         if self.csrf_exempt.iter().any(|pattern| pattern.matches(method.as_str(), path.segments())) {
-            let is_shared = |origin: &[u8]| self.shared_with.holds(origin);
-            let page = fetch_site::foreign_page(headers, is_shared).filter(|_| self.has_cookie(headers));
+            let page = self.foreign_page(headers).filter(|_| self.has_cookie(headers));
             return page.map_or(Ok(token.cloned()), |page| Err(page.into()));
         }
         let is_valid = |token: &str| -> Result<bool, FileError> {
@@ -41,4 +41,29 @@ impl Gate {
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Refuses what a foreign page makes a browser send to a call that needs no login: a wrong password would count for the
+    /// address of its visitor. The redirect of an identity provider is a navigation that reads.
+    pub(super) fn check_page_of_login(
+        &self,
+        method: &Method,
+        path: &ApiPath,
+        headers: &HeaderMap,
+    ) -> Result<(), Denial> {
+        let is_harmless = is_read(method)
+            && (self.login_proof(method, path).is_none() || fetch_site::is_navigation(headers));
+        match self.foreign_page(headers) {
+            Some(page) if !is_harmless => Err(page.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The page that sends a request, where it is of another origin and `cors.origins` does not list it.
+    pub(super) fn foreign_page(&self, headers: &HeaderMap) -> Option<ForeignPage> {
+        fetch_site::foreign_page(headers, |origin| self.shared_with.holds(origin))
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
 }

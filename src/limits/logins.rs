@@ -12,8 +12,9 @@ use super::failures::{FIRST_DELAY, Failures, NoSeat, Source, Verdict};
 use super::shares::At;
 use crate::process::log_limit::{self, Topic};
 
-/// For attempts before this one to be judged; the daemon takes three seconds for a bad one.
-const QUEUE: Duration = Duration::from_secs(20);
+/// How long an attempt waits for those before it: as long as the daemon may take for one. A directory service can take
+/// 8 s for each, while a whole office logs in.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Characters of a user name in the log.
 const NAME: usize = 64;
 
@@ -36,7 +37,7 @@ impl Logins {
         is_known: impl Fn() -> bool,
     ) -> Result<Option<Attempt>, Excess> {
         let source = Source::of(address);
-        let until = Instant::now() + QUEUE;
+        let until = Instant::now() + QUEUE_TIMEOUT;
         let mut seat = None;
         loop {
             let judged = self.judged.notified();
@@ -52,7 +53,7 @@ impl Logins {
                 Verdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source), at)?),
                 Verdict::Wait => (),
             }
-            timeout_at(until, judged).await.map_err(|_| Excess::LoginsOfAddress)?;
+            timeout_at(until, judged).await.map_err(|_| Excess::LoginQueueTimeout)?;
         }
     }
 

@@ -44,6 +44,8 @@ pub enum Excess {
     Failures { seconds: u64 },
     #[error("too many logins from this address at once")]
     LoginsOfAddress,
+    #[error("earlier logins from this address took too long; try again in 5 s")]
+    LoginQueueTimeout,
     #[error("too many refused logins are waiting for their answers")]
     Waiting,
     #[error("all connections are in use; try again later")]
@@ -68,6 +70,7 @@ impl Excess {
         match self {
             Self::Failures { .. }
             | Self::LoginsOfAddress
+            | Self::LoginQueueTimeout
             | Self::ConnectionsOfAddress { .. }
             | Self::RequestsOfAddress { .. }
             | Self::Calls { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -83,7 +86,7 @@ impl Excess {
     pub fn limit(self) -> Limit {
         match self {
             Self::Failures { .. } => Limit::LoginFailures,
-            Self::LoginsOfAddress => Limit::LoginsAtOnce,
+            Self::LoginsOfAddress | Self::LoginQueueTimeout => Limit::LoginsAtOnce,
             Self::Waiting => Limit::LoginsWaiting,
             Self::Connections => Limit::Connections,
             Self::ConnectionsOfAddress { .. } => Limit::ConnectionsOfAddress,
@@ -96,7 +99,7 @@ impl Excess {
     }
 
     /// Whether nothing more is served on that connection: where it may not be there at all, and after a login that is
-    /// refused without a look at it, which a client could try again without a pause.
+    /// refused without a look at it, which a client could try again without a pause. One that has waited in vain has paused.
     pub fn ends_connection(self) -> bool {
         match self {
             Self::Failures { .. }
@@ -104,7 +107,8 @@ impl Excess {
             | Self::Waiting
             | Self::Connections
             | Self::ConnectionsOfAddress { .. } => true,
-            Self::RequestsOfAddress { .. }
+            Self::LoginQueueTimeout
+            | Self::RequestsOfAddress { .. }
             | Self::Calls { .. }
             | Self::Buffered
             | Self::Uploads { .. }
@@ -117,6 +121,7 @@ impl Excess {
         match self {
             Self::Failures { seconds } | Self::Calls { seconds, .. } => seconds,
             Self::LoginsOfAddress
+            | Self::LoginQueueTimeout
             | Self::Waiting
             | Self::Connections
             | Self::ConnectionsOfAddress { .. }

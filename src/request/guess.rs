@@ -26,6 +26,7 @@ use crate::engine::Engine;
 use crate::gate::Identity;
 use crate::gate::known::Known;
 use crate::incoming::RequestBody;
+use crate::limits::Excess;
 use crate::limits::failures::Source;
 use crate::limits::logins::{self, Attempt};
 use crate::process::log_context;
@@ -107,6 +108,8 @@ impl Guess {
         let is_known = || token.as_ref().is_some_and(|token| !token.is_unproven());
         let attempt = match logins.begin(&at, counted, self.limit(), is_known).await {
             Ok(attempt) => attempt,
+            // It was not verified, so fail2ban is to read nothing of it.
+            Err(Excess::LoginQueueTimeout) => return Err(Excess::LoginQueueTimeout.into()),
             Err(excess) => {
                 logins::tell(counted, self.user(body).await.as_deref(), excess);
                 return Err(excess.into());

@@ -1,8 +1,8 @@
 //! Requests that may be guesses: at a password, a second factor, an API token, a ticket. Failures are counted for the
 //! client's address; its answers come ever later, and at last nothing is judged any more.
 //!
-//! A wrong CSRF token guesses at nothing, for its client has shown a good ticket; and a ticket that was good once is
-//! too old when a browser is opened in the morning.
+//! A wrong CSRF token guesses at nothing, for its client has shown a good ticket. Neither does an expired ticket: browsers
+//! that are opened in the morning send the cookies of the evening.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -56,12 +56,8 @@ pub(super) fn check_before_body(
 pub(super) fn page_login(asked: &Asked<'_>, query: &str) -> Option<Login> {
     let Asked { worker, client, class, head, real, .. } = *asked;
     let engine = &worker.engine;
-    let limit = engine.config.settings.limits.login_failures;
     let counted = engine.counted(client.peer, real);
-    let ticket_client = TicketClient {
-        source: counted.map(Source::of),
-        is_refused: counted.is_some_and(|address| engine.counts.logins.check(address, limit).is_err()),
-    };
+    let ticket_client = ticket_client(engine, counted);
     let takes = |kind| class.is_none_or(|class| class.takes(kind));
     let now = SystemTime::now();
     match engine.gate.as_ref()?.page_visitor(&head.headers, query, ticket_client, now, takes) {
@@ -74,6 +70,15 @@ pub(super) fn page_login(asked: &Asked<'_>, query: &str) -> Option<Login> {
         }
     }
     None
+}
+
+/// The client of a ticket, by the address that it is counted for.
+pub(super) fn ticket_client(engine: &Engine, counted: Option<IpAddr>) -> TicketClient {
+    let limit = engine.config.settings.limits.login_failures;
+    TicketClient {
+        source: counted.map(Source::of),
+        is_refused: counted.is_some_and(|address| engine.counts.logins.check(address, limit).is_err()),
+    }
 }
 
 /// Whether the address was over the limit before.
@@ -92,8 +97,7 @@ pub(super) fn denied(engine: &Engine, denial: Denial, counted: impl FnOnce() -> 
         Denial::Ticket(_) | Denial::ApiToken => {
             counted().and_then(|address| count_forged(engine, address).err())
         }
-        // It was counted before, or was no guess.
-        Denial::SameTicket(error) if !error.is_guess() => None,
+        // It was counted before.
         Denial::SameTicket(_) | Denial::Unverified => counted().and_then(|address| {
             let limit = engine.config.settings.limits.login_failures;
             let excess = engine.counts.logins.check(address, limit).err()?;

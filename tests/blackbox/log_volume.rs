@@ -4,13 +4,13 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Instant;
 
+use nodegate_standin::forged_ticket;
 use serde_json::Value;
 
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Outcome, Session, Site, all_at_once};
 
 const VERSION: &str = "/api2/json/version";
-const FORGED: &str = "Cookie: PVEAuthCookie=PVE:root@pam:6A153A0F::Zm9yZ2Vk";
 const QUARANTINE: &str =
     "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
 const LINE: &str = r#"^127\.0\.0\.1 - - \[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "(\S+ \S+ HTTP/[12]\.[01])" \d{3} (?:\d+|-)$"#;
@@ -220,12 +220,13 @@ fn forged_tickets_in_a_row_warn_once_a_second() {
     all_at_once(&[false, true], |http2| {
         let site = Site::pve();
         let gate = Nodegate::start(&site, &sets);
-        flood(&gate, (gate.port(), VERSION, FORGED), *http2);
+        let cookie = format!("Cookie: PVEAuthCookie={}", forged_ticket("PVE", "root@pam", 0));
+        flood(&gate, (gate.port(), VERSION, &cookie), *http2);
         let site = Site::pmg();
         site.write("/etc/nodegate/pmg.toml", QUARANTINE);
         let gate = Nodegate::start(&site, &sets);
-        let cookie = "Cookie: PMGAuthCookie=PMGQUAR:a@example.com:6A153A0F::Zm9yZ2Vk";
-        let at = (gate.listener("public").port(), "/api2/json/quarantine/content", cookie);
+        let cookie = format!("Cookie: PMGAuthCookie={}", forged_ticket("PMGQUAR", "a@example.com", 0));
+        let at = (gate.listener("public").port(), "/api2/json/quarantine/content", &*cookie);
         flood(&gate, at, *http2);
     });
 }

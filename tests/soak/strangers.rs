@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nodegate_standin::API_TOKEN;
+use nodegate_standin::{API_TOKEN, forged_ticket};
 use serde_json::{Value, json};
 
 use crate::load::{Scene, rounds};
@@ -123,7 +123,8 @@ fn unfinished_handshakes(stranger: &Stranger) -> Vec<Answer> {
 
 /// At calls, at pages, and with targets that are too long for a log.
 fn forged_tickets(stranger: &Stranger) -> Vec<Answer> {
-    let cookie = ("Cookie", "PVEAuthCookie=PVE:root@pam:6A153A0F::Zm9yZ2Vk");
+    let cookie = format!("PVEAuthCookie={}", forged_ticket("PVE", "root@pam", 0));
+    let cookie = ("Cookie", cookie.as_str());
     let long = format!("/{}", "x".repeat(8000));
     let paths = [VERSION, "/?console=kvm&xtermjs=1", &long].into_iter().cycle().take(12);
     stranger.job(paths.map(|path| stranger.request("GET", path, cookie, "")).collect()).at_once()

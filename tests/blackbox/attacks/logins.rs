@@ -1,6 +1,6 @@
 //! Ways around the limit for failed logins.
 
-use nodegate_standin::{API_TOKEN, Product};
+use nodegate_standin::{API_TOKEN, Product, forged_ticket};
 
 use super::place::Place;
 use super::stranger::{Answer, Job, count, request};
@@ -104,7 +104,7 @@ fn forged_tickets_at_pages_count() {
     Place::visit(Product::Pmg, "", &[THREE], |place| {
         place.everywhere(|way| {
             let forged = |number: usize| {
-                let cookie = format!("PMGAuthCookie=PMG:root@pam:6A153A0F::Zm9yZ2Vk{number:04}");
+                let cookie = format!("PMGAuthCookie={}", forged_ticket("PMG", "root@pam", number));
                 request("GET", "/quarantine", &[("Cookie", &cookie)], "")
             };
             let answers = way.job((0..=LIMIT).map(forged).collect()).in_turn();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nodegate_standin::Product;
+use nodegate_standin::{Product, forged_ticket};
 
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ fn long_targets_are_cut_in_the_log() {
 /// A ticket that nobody signed.
 fn forged(way: &Way, number: usize) -> Value {
     let path = if way.listener == Listener::Full { "version" } else { "quarantine/spam" };
-    let cookie = format!("PMGAuthCookie=PMG:root@pam:6A153A0F::Zm9yZ2Vk{number:04}");
+    let cookie = format!("PMGAuthCookie={}", forged_ticket("PMG", "root@pam", number));
     request("GET", &format!("/api2/json/{path}"), &[("Cookie", &cookie)], "")
 }
 

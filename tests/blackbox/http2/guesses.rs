@@ -146,3 +146,21 @@ fn a_proven_tokens_upload_has_a_users_window() {
         while !wire.wait_for(SETTINGS, 0).payload.chunks_exact(6).any(is_wide) {}
     }
 }
+
+/// Its visitors would be locked out with their whole address.
+#[test]
+fn foreign_pages_log_in_on_no_stream() {
+    let site = Site::pve();
+    let gate = behind_a_proxy(&site, &["limits.login_failures=3"]);
+    let mut wire = Wire::connect(&gate, &[]);
+    for stream in [1, 3, 5, 7] {
+        let length = WRONG.len().to_string();
+        let browser = [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example.com")];
+        let headers = [&[("x-real-ip", CLIENT), ("content-length", length.as_str())][..], &browser].concat();
+        wire.frame(HEADERS, END_HEADERS, stream, &request("POST", LOGIN, &headers));
+        wire.frame(DATA, END_STREAM, stream, WRONG);
+        wire.wait_for(HEADERS, stream);
+    }
+    assert_eq!(site.daemon.requests().len(), 0, "logins that the daemon has judged");
+    assert_eq!(log_in(&gate, RIGHT), 200);
+}

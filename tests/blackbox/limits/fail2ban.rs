@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use nodegate_standin::forged_ticket;
+
 use super::{LOGIN, VERSION, behind_a_proxy, from, login};
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Outcome, Session, Site};
@@ -63,7 +65,7 @@ fn a_flood_is_banned_and_hides_no_other_address() {
     let mut number = 1000;
     let mut guess = |client: &str| {
         number += 1;
-        let ticket = format!("Cookie: PVEAuthCookie=PVE:root@pam:6A153A0F::Zm9yZ2Vk{number}\r\n");
+        let ticket = format!("Cookie: PVEAuthCookie={}\r\n", forged_ticket("PVE", "root@pam", number));
         let mut session = gate.connect();
         session.send(format!("GET {VERSION} HTTP/1.1\r\nHost: node1\r\n{}{ticket}\r\n", from(client)));
         session

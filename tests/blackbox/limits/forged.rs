@@ -108,15 +108,117 @@ fn expired_and_half_tickets_at_pages_are_no_guesses() {
     assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 200);
 }
 
+/// An office in the morning: browsers with the cookies of yesterday and of the week before, on a node with both keys.
+#[test]
+fn an_office_with_expired_cookies_logs_in() {
+    let site = with_page();
+    let other = Keys::fresh();
+    other.write_pve_old(site.root());
+    let gate = behind_a_proxy(&site, &[THREE]);
+    let mut cookies = Vec::new();
+    for (keys, hours) in [(&*site.keys, 3), (&*site.keys, 14), (&other, 26), (&Keys::fresh(), 72)] {
+        for user in ["a@pam", "b@pam"] {
+            let ticket = keys.ticket("PVE", user, now() - hours * 3600);
+            let cookie = format!("Cookie: PVEAuthCookie={ticket}\r\n");
+            assert_eq!(page(&gate, CLIENT, &cookie).text(), "user ''");
+            cookies.push(cookie);
+        }
+    }
+    all_at_once(&cookies, |cookie| assert_eq!(gate.get(VERSION, &(from(CLIENT) + cookie)).status, 401));
+    assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 200);
+    assert!(!gate.stderr().contains("authentication failure"), "{}", gate.stderr());
+}
+
+/// A node that joins a cluster gets other keys, while its users work.
+#[test]
+fn tickets_whose_key_was_replaced_are_no_guesses() {
+    let (site, other) = (with_page(), Keys::fresh());
+    let gate = behind_a_proxy(&site, &[THREE]);
+    let cookies = ["a@pam", "b@pam", "c@pam", "d@pam"].map(|user| cookie(&site.keys, user));
+    for cookie in &cookies {
+        assert_eq!(gate.get(VERSION, &(from(CLIENT) + cookie)).status, 200);
+    }
+    other.write_pve(site.root());
+    looked_again();
+    all_at_once(&cookies, |cookie| assert_eq!(gate.get(VERSION, &(from(CLIENT) + cookie)).status, 401));
+    for cookie in &cookies {
+        assert_eq!(page(&gate, CLIENT, cookie).text(), "user ''");
+    }
+    assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 200);
+    assert!(!gate.stderr().contains("authentication failure"), "{}", gate.stderr());
+}
+
+/// They displace those of other addresses no more.
+#[test]
+fn beyond_the_limit_refused_tickets_are_not_remembered() {
+    let (site, foreign) = (with_page(), Keys::fresh());
+    let gate = behind_a_proxy(&site, &[THREE]);
+    for user in ["a@pam", "b@pam", "c@pam"] {
+        page(&gate, CLIENT, &cookie(&foreign, user));
+    }
+    let more = cookie(&foreign, "d@pam");
+    all_at_once(&[0; 2], |_| assert_eq!(gate.get(VERSION, &(from(CLIENT) + &more)).status, 429));
+    assert_eq!(gate.get(VERSION, &(from(CLIENT) + &more)).status, 429);
+    assert!(gate.stderr().contains("ticket refused: "), "{}", gate.stderr());
+    assert!(!gate.stderr().contains("ticket refused again"), "{}", gate.stderr());
+}
+
+const QUARANTINE: &str =
+    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+
+/// A Mail Gateway with a listener of the quarantine, behind a proxy.
+fn mail_gateway() -> (Site, Nodegate) {
+    let site = Site::pmg();
+    site.write("/usr/share/javascript/pmg-gui/pmg-index.html.tt", "user '[% username %]'");
+    site.write("/etc/nodegate/pmg.toml", QUARANTINE);
+    let gate = Nodegate::start(&site, &[&BEHIND_A_PROXY[..], &[THREE]].concat());
+    (site, gate)
+}
+
+fn escaped(ticket: &str) -> String {
+    utf8_percent_encode(ticket, NON_ALPHANUMERIC).to_string()
+}
+
+/// A ticket of the GUI in a link is no link of the quarantine, and the cookie stays good.
+#[test]
+fn a_good_ticket_in_a_link_stays_good() {
+    let (site, gate) = mail_gateway();
+    let ticket = escaped(&site.ticket("root@pam"));
+    let cookie = format!("Cookie: PMGAuthCookie={ticket}\r\n");
+    for path in ["/", "/quarantine"] {
+        assert_eq!(gate.get(&format!("{path}?ticket={ticket}"), &from(CLIENT)).text(), "user ''");
+    }
+    assert_eq!(gate.get(VERSION, &(from(CLIENT) + &cookie)).status, 200);
+    assert!(page(&gate, CLIENT, &cookie).text().contains("root@pam"));
+    assert!(!gate.stderr().contains("authentication failure"), "{}", gate.stderr());
+    let link = escaped(&site.keys.ticket("PMGQUAR", "user@example.com", now()));
+    for link in [escaped(&link), link] {
+        let reply = gate.get(&format!("/quarantine?ticket={link}"), &from(CLIENT));
+        assert!(reply.text().contains("user@example.com"), "{link}");
+    }
+}
+
+/// Mail programs encode links once more. One that came too late is no guess.
+#[test]
+fn expired_links_encoded_twice_are_no_guesses() {
+    let (site, gate) = mail_gateway();
+    for mail in ["a@example.com", "b@example.com", "c@example.com"] {
+        let link = escaped(&escaped(&site.keys.ticket("PMGQUAR", mail, now() - 30 * 86_400)));
+        assert_eq!(gate.get(&format!("/quarantine?ticket={link}"), &from(CLIENT)).text(), "user ''");
+    }
+    assert!(!gate.stderr().contains("authentication failure"), "{}", gate.stderr());
+    for mail in ["a@example.com", "b@example.com", "c@example.com"] {
+        let link = escaped(&escaped(&Keys::fresh().ticket("PMGQUAR", mail, now())));
+        assert_eq!(gate.get(&format!("/quarantine?ticket={link}"), &from(CLIENT)).text(), "user ''");
+    }
+    assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 429);
+}
+
 /// At a listener of the quarantine, in cookies and in the links of mails.
 #[test]
 fn forged_links_of_the_quarantine_count() {
-    let (site, foreign) = (Site::pmg(), Keys::fresh());
-    site.write("/usr/share/javascript/pmg-gui/pmg-index.html.tt", "user '[% username %]'");
-    let listener =
-        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
-    site.write("/etc/nodegate/pmg.toml", listener);
-    let gate = Nodegate::start(&site, &[&BEHIND_A_PROXY[..], &[THREE]].concat());
+    let foreign = Keys::fresh();
+    let (site, gate) = mail_gateway();
     let public = gate.listener("public");
     let ticket = |keys: &Keys, mail: &str| {
         utf8_percent_encode(&keys.ticket("PMGQUAR", mail, now()), NON_ALPHANUMERIC).to_string()

@@ -20,7 +20,7 @@ const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 struct Listener {
     site: Site,
     /// ends with the listener
-    _gate: Nodegate,
+    gate: Nodegate,
     address: SocketAddr,
     wrong: String,
     right: String,
@@ -32,7 +32,7 @@ impl Listener {
         let gate = behind_a_proxy(&site, sets);
         let address = gate.local();
         let [wrong, right] = ["x", "demo"].map(|password| format!("username=root%40pam&password={password}"));
-        Self { site, _gate: gate, address, wrong, right }
+        Self { site, gate, address, wrong, right }
     }
 
     fn quarantine(sets: &[&str]) -> Self {
@@ -46,7 +46,7 @@ impl Listener {
         let ticket = utf8_percent_encode(&ticket, NON_ALPHANUMERIC).to_string();
         let form = |password: &str| format!("username=user%40example.com%40quarantine&password={password}");
         let (wrong, right) = (form("x"), form(&ticket));
-        Self { site, _gate: gate, address, wrong, right }
+        Self { site, gate, address, wrong, right }
     }
 
     fn log_in(&self, client: &str, form: &str) -> Reply {
@@ -295,4 +295,19 @@ fn a_new_tokens_upload_holds_no_place() {
     let began = Instant::now();
     assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 200);
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+/// A directory service that is slow for everybody: no password was wrong.
+#[test]
+fn waiting_in_vain_is_no_guess() {
+    let listener = Listener::full(&["limits.login_failures=1", "timeout.answer=90"]);
+    let slow = listener.send(&listener.right, 80_000);
+    let (mut session, began) = (Session::tls(listener.address), Instant::now());
+    let reply = session.request("POST", LOGIN, &(from(CLIENT) + FORM), listener.right.as_bytes());
+    assert!(is_refused(&reply) && reply.header("connection").is_none(), "{reply:?}");
+    assert!(began.elapsed() >= Duration::from_secs(29), "after {:?}", began.elapsed());
+    assert_eq!(session.request("GET", "/api2/json/access/domains", &from(CLIENT), b"").status, 200);
+    let log = listener.gate.stderr();
+    assert!(!log.contains("authentication failure"), "{log}");
+    drop(slow);
 }

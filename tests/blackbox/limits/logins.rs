@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodegate_standin::{API_TOKEN, Keys, now};
+use nodegate_standin::{API_TOKEN, Keys, forged_ticket, now};
 
 use super::{LOGIN, VERSION, behind_a_proxy, from, judged, login, login_at};
 use crate::listening::namespace::Namespace;
@@ -11,7 +11,6 @@ use crate::support::{Nodegate, Reply, Session, Site, all_at_once};
 
 const CLIENT: &str = "192.0.2.7";
 const THREE: &str = "limits.login_failures=3";
-const FORGED: &str = "Cookie: PVEAuthCookie=PVE:root@pam:6A153A0F::Zm9yZ2Vk\r\n";
 
 /// Three wrong passwords at the same time.
 fn use_up(gate: &Nodegate, client: &str) {
@@ -25,6 +24,10 @@ fn use_up(gate: &Nodegate, client: &str) {
 fn is_refused(reply: &Reply) -> bool {
     let seconds = reply.header("retry-after").map(|text| text.parse::<u64>().unwrap());
     reply.status == 429 && seconds.is_some_and(|seconds| (1..=61).contains(&seconds))
+}
+
+fn forged() -> String {
+    format!("Cookie: PVEAuthCookie={}\r\n", forged_ticket("PVE", "root@pam", 0))
 }
 
 #[test]
@@ -139,12 +142,13 @@ fn forged_tickets_count_and_those_that_are_merely_old_do_not() {
     let gate = behind_a_proxy(&site, &[THREE]);
     let old = format!("Cookie: PVEAuthCookie={}\r\n", site.keys.ticket("PVE", "root@pam", now() - 9000));
     all_at_once(&[0; 5], |_| assert_eq!(gate.get(VERSION, &(from(CLIENT) + &old)).status, 401));
+    let forged = forged();
     let foreign = Keys::fresh().ticket("PVE", "root@pam", now());
     let foreign = format!("Cookie: PVEAuthCookie={foreign}\r\n");
-    all_at_once(&[FORGED, &foreign, "Cookie: PVEAuthCookie=rubbish\r\n"], |cookie| {
+    all_at_once(&[&forged, &foreign, "Cookie: PVEAuthCookie=rubbish\r\n"], |cookie| {
         assert_eq!(gate.get(VERSION, &(from(CLIENT) + cookie)).status, 401);
     });
-    assert!(is_refused(&gate.get(VERSION, &(from(CLIENT) + FORGED))));
+    assert!(is_refused(&gate.get(VERSION, &(from(CLIENT) + &forged))));
     assert!(is_refused(&login(&gate, CLIENT, "root@pam", "demo")));
     assert_eq!(gate.get(VERSION, &(from(CLIENT) + &site.cookie("root@pam"))).status, 200);
 }
@@ -258,7 +262,7 @@ fn what_no_daemon_sees_is_told_to_the_log_in_the_daemons_words() {
     let body =
         br#"{"username":"eve@pve\nauthentication failure; rhost=192.0.2.99","password":"secret-guess"}"#;
     assert_eq!(gate.request("POST", LOGIN, &json, body).status, 429);
-    assert_eq!(gate.get(VERSION, &(from(CLIENT) + FORGED)).status, 429);
+    assert_eq!(gate.get(VERSION, &(from(CLIENT) + &forged())).status, 429);
     eventually("the last line is there", || gate.stderr().contains(&line("unknown", "invalid ticket")));
     let log = gate.stderr();
     assert!(log.contains(&line("bob@pve", why)), "{log}");

@@ -5,6 +5,7 @@ mod answers;
 mod crowd;
 mod crowded;
 mod fail2ban;
+mod foreign_pages;
 mod forged;
 mod guesses;
 mod logins;

@@ -164,3 +164,29 @@ fn a_ticket_that_was_good_grows_old_and_its_key_goes() {
     let younger_than_the_rotation = Rules { old: Some(DatedKey { key: &key, age: 1000 }), ..rotated };
     assert_eq!(after(&younger_than_the_rotation, 60), Some(Err(TicketError::Age)));
 }
+
+/// On a node that has rotated its key, a browser that kept its cookie overnight guesses at nothing.
+#[test]
+fn an_expired_ticket_is_no_guess_beside_other_keys() {
+    let (key, [first, second]) = (key(), [other_key(), other_key()]);
+    let pair =
+        |current, old| Rules { old: Some(DatedKey { key: old, age: 9000 }), ..rules("PVE", current, 9000) };
+    let cases = [
+        ("signed by the current key", pair(&key, &first)),
+        ("by the old one", pair(&first, &key)),
+        ("by one before that", pair(&first, &second)),
+        ("by another one, without an old key", rules("PVE", &first, 9000)),
+    ];
+    for (name, rules) in cases {
+        for age in [7200, 3 * DAY, -300, -DAY] {
+            let error = verify(ticket_of_root(), &rules, MADE + age).unwrap_err();
+            assert!(error == TicketError::Age && !error.is_guess(), "{name}, {age} s: {error}");
+        }
+    }
+    let forged = verify(ticket_of_root(), &pair(&first, &second), MADE + 60).unwrap_err();
+    assert!(forged == TicketError::Signature && forged.is_guess(), "{forged}");
+    // The current key signed it too late, the old one did not sign it.
+    let overdue = Rules { current: DatedKey { key: &key, age: DAY + 3600 }, ..pair(&key, &first) };
+    let overdue = Rules { old: Some(DatedKey { key: &first, age: 300 }), ..overdue };
+    assert_eq!(verify(ticket_of_root(), &overdue, MADE + 60), Err(TicketError::Age));
+}

@@ -9,7 +9,7 @@ use nodegate::config::product::Scheme;
 use nodegate::config::root::Root;
 use nodegate::config::{Config, Options};
 use nodegate::gate::ticket::{self, DatedKey, Rules, judge_again};
-use nodegate::gate::{Gate, csrf};
+use nodegate::gate::{Gate, TicketClient, csrf};
 use nodegate::target::{ApiPath, Target};
 use nodegate::upstream::nodes::NodeFile;
 use tempfile::TempDir;
@@ -57,7 +57,7 @@ pub(crate) fn credentials(bytes: &[u8]) {
     // No key file is as old as the tickets; what is signed is judged by its age, and refused.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(MADE.unsigned_abs() + 400_000_000);
     for method in [Method::GET, Method::PUT] {
-        let Ok(identity) = gate.pass(&method, &CALL, &headers, || None, now) else { continue };
+        let Ok(identity) = gate.pass(&method, &CALL, &headers, TicketClient::default, now) else { continue };
         let known = identity.client.expect("the call needs a login");
         let (name, value) = &known.header;
         assert_eq!(name, AUTHORIZATION, "an old ticket passes");

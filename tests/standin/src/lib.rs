@@ -36,4 +36,4 @@ pub use echo::Echo;
 pub use keys::Keys;
 pub use record::Recorded;
 pub use special::content;
-pub use tickets::{Scheme, now};
+pub use tickets::{Scheme, forged_ticket, now};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use nodegate_standin::{API_TOKEN, Config, Daemon, KeyKind, Product};
+use nodegate_standin::{API_TOKEN, Config, Daemon, KeyKind, Product, now};
 
 use super::api::get;
 use super::memory::pss;
@@ -22,7 +22,6 @@ const REFUSAL: Duration = Duration::from_secs(3);
 const SETTLED: Duration = Duration::from_secs(2);
 const ALONE: &str = "alone";
 const VERSION: &str = "/api2/json/version";
-const FORGED: &str = "PVE:root@pam:6A153A0F::Zm9yZ2Vk{n}";
 
 /// An attack, how many clients make it, and from how many addresses.
 struct Scenario {
@@ -143,7 +142,7 @@ fn scenarios(connections: usize) -> Vec<Scenario> {
     };
     let half_head = format!("GET /{} HTTP/1.1\r\nX-Much: {}", "x".repeat(1000), "x".repeat(6000));
     let token = format!("PVEAPIToken={}", API_TOKEN.replace("000000000001", "{n}"));
-    let cookie = format!("PVEAuthCookie={FORGED}");
+    let cookie = format!("PVEAuthCookie=PVE:root@pam:{:08X}::Zm9yZ2Vk{{n}}", now());
     let long = format!("GET /{}{{n}} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(8000));
     let few = connections.min(1000);
     let scenario = |name, attack, clients, addresses| Scenario { name, attack, clients, addresses };
