@@ -90,9 +90,11 @@ impl Parser {
     }
 
     fn loop_body(&mut self) -> Result<Body, TemplateError> {
+        // A named block within that ends in an error leaves another count behind.
+        let loops = self.loops;
         self.loops += 1;
         let body = self.body_and_end();
-        self.loops -= 1;
+        self.loops = loops;
         body
     }
 
