@@ -146,10 +146,11 @@ fn a_token_that_leaves_ends_its_wait_after_the_verdict() {
     let token = format!("Authorization: PVEAPIToken={API_TOKEN}\r\nX-Real-IP: 192.0.2.9\r\n");
     session.send(format!("GET {HANG} HTTP/1.1\r\nHost: node1\r\n{token}\r\n"));
     eventually("the daemon is asked", || site.daemon.open() == 1);
-    let began = Instant::now();
     session.reset();
+    // nodegate waits 30 s for a verdict. A daemon takes 3 s to refuse, and longer when it is busy.
+    std::thread::sleep(Duration::from_secs(12));
+    assert_eq!(site.daemon.open(), 1);
     eventually("the daemon's connection ends", || site.daemon.open() == 0);
-    assert!(began.elapsed() > Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 /// The wait of whoever asks the same goes on.
