@@ -1,13 +1,13 @@
 //! Header blocks that decode, and hold bytes that no field may hold (RFC 9113 section 8.2.1).
 //!
-//! Such a request is malformed, and ends its stream (section 8.1.1). The library gives up the whole block and with it the
-//! connection, which a front shares among its clients. So bytes that it does not take are replaced as they come, by as many
-//! that it takes, and the stream is noted: it is reset before its request is looked at.
+//! Such a request is malformed, and ends its stream (section 8.1.1). The library gives up the whole block and with it
+//! the connection, which a front shares among its clients. So bytes that it does not take are replaced as they come, by
+//! as many that it takes, and the stream is noted: it is reset before its request is looked at.
 //!
 //! Texts that are Huffman-coded, and those that the table keeps for later blocks, stay as they are.
 //!
-//! HAProxy resets a stream that it has not opened when it cannot write a request as HTTP/2. That is an error of the connection
-//! (section 6.4). From a trusted front such a frame is made one of a type that means nothing.
+//! HAProxy resets a stream that it has not opened when it cannot write a request as HTTP/2. That is an error of the
+//! connection (section 6.4). From a trusted front such a frame is made one of a type that means nothing.
 
 mod text;
 
@@ -24,7 +24,7 @@ const CONTINUATION: u8 = 9;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: usize = 5;
-/// Streams that are noted; the library ends a connection long before.
+/// Streams that are noted at the same time. A connection with more of them ends.
 const MOST: usize = 1024;
 
 /// Follows the frames of one connection.
@@ -63,7 +63,8 @@ impl Mender {
         }
     }
 
-    /// Replaces what has to be replaced in the next bytes from the client; how many more streams are malformed.
+    /// Replaces bytes that the library does not take in the next ones from the client. Returns how many more streams are
+    /// malformed: `usize::MAX` when one could not be noted, which nobody can pay for.
     pub(super) fn mend(&mut self, mut bytes: &mut [u8]) -> usize {
         let before = self.malformed.len();
         while !bytes.is_empty() {
@@ -80,10 +81,14 @@ impl Mender {
             };
             bytes = std::mem::take(&mut bytes).get_mut(taken..).unwrap_or_default();
         }
+        if self.malformed.len() >= MOST {
+            return usize::MAX;
+        }
         self.malformed.len().saturating_sub(before)
     }
 
-    /// Whether a request that the library has read is malformed. Streams come in their order, so all before are forgotten.
+    /// Whether a request that the library has read is malformed. Streams come in their order, so all before are
+    /// forgotten.
     pub(super) fn is_malformed(&mut self, stream: u32) -> bool {
         let is_malformed = self.malformed.contains(&stream);
         self.malformed.retain(|known| *known > stream);
@@ -350,6 +355,19 @@ mod tests {
         for size in 1..frames.len() {
             assert_eq!(mended(&frames, size), (frames.clone(), Vec::new()), "{size}");
         }
+    }
+
+    #[test]
+    fn more_malformed_streams_than_are_noted_end_the_connection() {
+        let mut mender = Mender::new(true);
+        mender.mend(&mut [0; PREFACE]);
+        let mut send = |number: usize| {
+            let mut bad = frame(HEADERS, 4, 0, &line(0, b"x-a", b"\0"));
+            bad[5..9].copy_from_slice(&u32::try_from(2 * number + 1).unwrap().to_be_bytes());
+            mender.mend(&mut bad)
+        };
+        assert!((1..MOST).all(|number| send(number) == 1));
+        assert_eq!(send(MOST), usize::MAX);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Phase {
         }
     }
 
-    /// Measured, rounded up: those of HTTP/2 on a debug build, the others on a release build.
+    /// Measured on debug builds and rounded up.
     const fn bytes(self) -> usize {
         match self {
             Self::Opening | Self::Idle => 16 << 10,

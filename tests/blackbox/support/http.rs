@@ -232,20 +232,20 @@ impl Session {
 
     /// Whether a piece of an answer is there, without waiting for it.
     pub fn has_reply(&mut self) -> bool {
-        let mut chunk = [0; 16_384];
-        let tcp = self.tcp().try_clone().unwrap();
-        tcp.set_nonblocking(true).unwrap();
-        let read = match &mut self.stream {
-            Stream::Tls(stream) => stream.read(&mut chunk),
-            Stream::Plain(stream) => stream.read(&mut chunk),
-        };
-        tcp.set_nonblocking(false).unwrap();
-        self.buffer.extend(&chunk[..read.unwrap_or_default()]);
+        let _ = self.read_at_once();
         !self.buffer.is_empty()
     }
 
     /// Whether the other side has closed by now, without waiting for it.
     pub fn is_over(&mut self) -> bool {
+        match self.read_at_once() {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Reads once what is there already.
+    fn read_at_once(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 16_384];
         let tcp = self.tcp().try_clone().unwrap();
         tcp.set_nonblocking(true).unwrap();
@@ -254,13 +254,8 @@ impl Session {
             Stream::Plain(stream) => stream.read(&mut chunk),
         };
         let _ = tcp.set_nonblocking(false);
-        match read {
-            Ok(count) => {
-                self.buffer.extend(&chunk[..count]);
-                count == 0
-            }
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-        }
+        self.buffer.extend(chunk.iter().take(*read.as_ref().unwrap_or(&0)));
+        read
     }
 
     /// Whether the other side has closed, with nothing left unread.
