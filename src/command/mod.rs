@@ -1,4 +1,4 @@
-//! What each command does; the exit codes are those of `docs/operating.md`.
+//! What each command does; the exit codes are those of `docs/operate/commands.md`.
 
 pub mod acl;
 pub mod check;

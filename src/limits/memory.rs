@@ -1,4 +1,4 @@
-//! How much memory the settings allow. The packages' units and `docs/operating.md` have the same formula.
+//! How much memory the settings allow. The packages' units and `docs/operate/limits.md` have the same formula.
 
 use super::places::Capacity;
 

@@ -1,4 +1,4 @@
-//! The filter of `docs/operating.md`, tried by fail2ban itself on lines that nodegate wrote.
+//! The filter of `docs/operate/failed-logins.md`, tried by fail2ban itself on lines that nodegate wrote.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use super::{LOGIN, VERSION, behind_a_proxy, from, login};
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Outcome, Session, Site};
 
-const MANUAL: &str = include_str!("../../../docs/operating.md");
+const MANUAL: &str = include_str!("../../../docs/operate/failed-logins.md");
 
 /// The block of the manual that begins with this line.
 fn block(first: &str) -> &'static str {

@@ -159,7 +159,7 @@ fn the_dashboard_shows_only_metrics_that_there_are() {
     let site = Site::pve();
     let monitored = Monitored::start(&site, &[]);
     let names = families(&monitored.metrics());
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/grafana-dashboard.json");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operate/grafana-dashboard.json");
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     let text = dashboard.to_string();
     let used: BTreeSet<_> = regex::Regex::new("nodegate_[a-z0-9_]+")

@@ -1,5 +1,5 @@
-//! `docs/reverse-proxies.md`, recipe by recipe: each is read from the page, the real front is started with it, and a
-//! client logs in, uploads and uses a console through it. By default, and with `console.origins`.
+//! `docs/operate/reverse-proxies.md`, recipe by recipe: each is read from the page, the real front is started with
+//! it, and a client logs in, uploads and uses a console through it. By default, and with `console.origins`.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::console::client::{BINARY, Console, FINAL, UPGRADE, WebSocket, echo};
 use crate::support::{Nodegate, Reply, Session, Site};
 use crate::upload::{PATH, field, file, form, kind, noise};
 
-const DOCUMENT: &str = include_str!("../../../docs/reverse-proxies.md");
+const DOCUMENT: &str = include_str!("../../../docs/operate/reverse-proxies.md");
 const NAME: &str = "pve.example.com";
 /// Ends a line that is there for `console.origins` alone.
 const FOR_ORIGINS: &str = "# for console.origins";
@@ -303,7 +303,6 @@ fn every_recipe_is_tried() {
     let recipes = DOCUMENT.lines().filter_map(|line| line.strip_prefix("```")?.split_once(' '));
     let tried = [
         "settings",
-        "strict",
         "nginx",
         "nginx-without-host",
         "nginx-host-without-port",
@@ -314,6 +313,7 @@ fn every_recipe_is_tried() {
         "apache",
         "apache-own-host",
         "apache-wstunnel",
+        "strict",
     ];
     assert_eq!(recipes.map(|(_, name)| name).collect::<Vec<_>>(), tried);
 }
