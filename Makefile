@@ -2,7 +2,7 @@
 
 .PHONY: help setup build train deb demo test fuzz soak deny bench bench-quick
 
-# What nodegate is compiled by for use: counts of what it does under load (decision 23), made by `make train`.
+# What nodegate is compiled by for use: counts of what it does under load (ADR 23), made by `make train`.
 GUIDED = RUSTFLAGS="$$RUSTFLAGS $$(.cargo/guided)"
 
 # Where `make deb` leaves the packages. With PACK_BINARY in its environment that program is packed, none compiled.
