@@ -3,7 +3,7 @@
 
 TABLE.tsv has a header line and the columns method, path, protected, proxyto, proxyto_callback, allowtoken, auth,
 download, upload, websocket. The output has a line a path: the path template, then each METHOD with its flags behind a
-colon (see docs/profile.md, "Route tables").
+colon (see docs/reference/profile.md, "Route tables").
 """
 import csv
 import re

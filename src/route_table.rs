@@ -1,6 +1,6 @@
 //! The API methods of a product and where each must go, from the compact table of its profile.
 //!
-//! A line a path: the template, then each method with its flags behind a colon (`docs/profile.md`).
+//! A line a path: the template, then each method with its flags behind a colon (`docs/reference/profile.md`).
 
 use matchit::Router;
 

@@ -1,10 +1,10 @@
-//! `docs/comparison.md`: what its cells name in back quotes is there, in nodegate and in the programs it is compared with.
+//! `docs/reference/comparison.md`: what its cells name in back quotes is there, in nodegate and in the programs it is compared with.
 
 use std::path::Path;
 
 use crate::support::nodegate::command;
 
-const DOCUMENT: &str = include_str!("../../docs/comparison.md");
+const DOCUMENT: &str = include_str!("../../docs/reference/comparison.md");
 /// The columns whose programs can be had here, by their place in a row.
 const PEERS: &[(usize, &str)] = &[(3, "/usr/sbin/nginx"), (4, "/usr/sbin/haproxy"), (5, "/usr/bin/caddy")];
 

@@ -204,7 +204,9 @@ fn named_tests(document: &str) -> Vec<&str> {
 fn every_test_that_a_document_names_is_there() {
     let folders = ["tests", "src", "spice/src"];
     let code: String = folders.iter().flat_map(|folder| sources(folder)).map(|(_, text)| text).collect();
-    for (document, least) in [("docs/parity.md", 10), ("docs/security.md", 60), ("docs/comparison.md", 15)] {
+    for (document, least) in
+        [("docs/compatibility.md", 10), ("docs/security.md", 60), ("docs/reference/comparison.md", 15)]
+    {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
         let named = named_tests(&text);
         assert!(named.len() > least, "{document} names hardly any test");

@@ -1,4 +1,4 @@
-//! The tutorial of `docs/profile.md`, step by step as its reader does it: files written, commands run in one shell, what
+//! The tutorial of `docs/reference/profile.md`, step by step as its reader does it: files written, commands run in one shell, what
 //! they print compared.
 
 use std::fmt::Write as _;
@@ -53,7 +53,7 @@ fn script(blocks: &[Block<'_>]) -> (String, Vec<(String, Vec<String>)>) {
 
 #[test]
 fn a_product_in_an_afternoon() {
-    let book = include_str!("../../docs/profile.md");
+    let book = include_str!("../../docs/reference/profile.md");
     let chapter = book.split_once("## A new product in an afternoon").unwrap().1;
     let (door, daemon) = (free_port(), free_port());
     let chapter = chapter.replace("9443", &door.to_string()).replace("9085", &daemon.to_string());

@@ -1,4 +1,4 @@
-//! The manual page nodegate.toml(5): every setting, with the meaning that the table of `docs/profile.md` gives it.
+//! The manual page nodegate.toml(5): every setting, with the meaning that the table of `docs/reference/profile.md` gives it.
 
 use std::io::{self, Write as _};
 
@@ -7,7 +7,7 @@ use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use super::man;
 use crate::config::keys::{KEYS, Key, Kind, LISTENER_KEYS};
 
-const TABLE: &str = include_str!("../../../docs/profile.md");
+const TABLE: &str = include_str!("../../../docs/reference/profile.md");
 const INTRODUCTION: &str = include_str!("../../../docs/man/nodegate.toml.txt");
 
 pub(super) fn page() -> io::Result<Vec<u8>> {
@@ -107,7 +107,7 @@ mod tests {
     fn every_setting_has_a_row_in_the_documentation() {
         for key in KEYS {
             let (default, meaning) = row(TABLE, key.name).unwrap_or_default();
-            assert!(!default.is_empty() && !meaning.is_empty(), "{} is not in docs/profile.md", key.name);
+            assert!(!default.is_empty() && !meaning.is_empty(), "{} is not in docs/reference/profile.md", key.name);
         }
         for key in LISTENER_KEYS {
             let (default, meaning) = row(listeners(TABLE), key.name).unwrap_or_default();
