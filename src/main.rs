@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use nodegate::cli::{self, Arguments, Command, DaemonArguments};
-use nodegate::command::{acl, check, compare, daemon, generate, pages, profiles, reload, route, run, status};
+use nodegate::cli::arguments::{self, Arguments, Command, DaemonArguments};
+use nodegate::cli::{acl, check, compare, daemon, generate, pages, profiles, reload, route, run, status};
 use nodegate::config;
-use nodegate::process::logging::{self, Reader};
+use nodegate::os::logging::{self, Reader};
 
 fn main() -> ExitCode {
-    let name = cli::called_as(std::env::args_os().next());
+    let name = arguments::called_as(std::env::args_os().next());
     match config::profile_of_daemon(&name) {
         Some(profile) => in_place_of_a_daemon(&profile),
         None => command(),

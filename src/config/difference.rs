@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::layers::Found;
-use super::problem::{Origin, Problem};
+use crate::config::diagnostic::{Origin, Problem};
 
 /// Values of a configuration that another one does not have.
 #[derive(Clone, Debug, Default)]

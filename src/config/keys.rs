@@ -2,7 +2,7 @@
 //!
 //! The names are fixed (`docs/reference/profile.md`); a profile may give another default for any of them.
 
-use super::problem::Origin;
+use crate::config::diagnostic::Origin;
 
 /// What a value of a setting may look like, whichever layer it comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -13,7 +13,7 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, KEYS, Key};
-use super::problem::{Origin, Problem};
+use crate::config::diagnostic::{Origin, Problem};
 pub use listeners::{ListenerTable, written};
 
 /// All layers merged, and what was wrong with reading them.

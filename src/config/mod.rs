@@ -1,20 +1,19 @@
 //! Files to types, once: the profile, the layers of settings on top of it, and what is wrong with them.
 
-pub mod address;
+mod auth;
 mod compare;
+pub mod diagnostic;
 mod difference;
-mod gate;
 pub mod keys;
 pub mod layers;
 pub mod page;
-pub mod problem;
 pub mod product;
 pub mod root;
-pub mod route_class;
-pub mod sections;
+pub mod route_scope;
+pub mod section_file;
 pub mod settings;
 pub mod shell;
-mod together;
+mod validate;
 
 use std::path::{Path, PathBuf};
 
@@ -22,10 +21,10 @@ use include_dir::{Dir, include_dir};
 use serde::Deserialize as _;
 use toml::de::DeTable;
 
+use crate::config::diagnostic::{Origin, Problem};
 pub use difference::Difference;
 use keys::Key;
 use layers::{Found, Layers};
-use problem::{Origin, Problem};
 use product::Product;
 use root::Root;
 use settings::Settings;
@@ -115,9 +114,9 @@ impl Config {
         let mut problems = std::mem::take(&mut layers.problems);
         problems.extend(layers.overridden());
         problems.extend(more);
-        problems.extend(together::product_problems(&product));
-        problems.extend(together::out_of_place(&product, &settings, &layers));
-        problems.extend(together::listener_problems(&product, &settings, &layers));
+        problems.extend(crate::config::validate::product_problems(&product));
+        problems.extend(crate::config::validate::out_of_place(&product, &settings, &layers));
+        problems.extend(crate::config::validate::listener_problems(&product, &settings, &layers));
         if let Some(path) = &path {
             name_the_profile(path, &mut problems);
         }

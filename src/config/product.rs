@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub use super::compare::Compare;
-pub use super::gate::{Gate, Lifetime, LoginCall, Scheme, TicketKind};
 use super::page::{Page, Variable};
-pub use super::route_class::{CallLimit, ClassLogin, RouteClass};
+pub use crate::config::auth::{Gate, Lifetime, LoginCall, Scheme, TicketKind};
+pub use crate::config::route_scope::{CallLimit, ClassLogin, RouteClass};
 
 /// What a profile says of its product. Paths are absolute and still without `--root`.
 #[derive(Clone, Debug, Deserialize)]

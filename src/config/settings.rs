@@ -1,8 +1,8 @@
 //! Settings as the engine uses them: parsed once, so that afterwards no text is looked at again.
 
-mod browser;
 mod listen;
 mod reader;
+mod security_headers;
 mod tunnel;
 
 use std::fmt;
@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-pub use browser::{BrowserSettings, Frames, Origins};
+pub use crate::config::settings::security_headers::{BrowserSettings, Frames, Origins};
 pub use listen::{ClientDemand, FIRST, Listen, ListenAddress, Listener, ListenerLimits};
 pub use reader::port_range;
 pub use tunnel::TunnelSettings;
 
-use super::problem::Origin;
 use super::root::Root;
-use crate::acl::{AccessList, AddressList};
-use crate::allowed_hosts::AllowedHosts;
+use crate::config::diagnostic::Origin;
+use crate::net::acl::{AccessList, AddressList};
+use crate::net::allowed_hosts::AllowedHosts;
 
 /// Every setting, in the order of `keys::KEYS`.
 #[derive(Debug)]

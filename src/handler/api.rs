@@ -12,20 +12,23 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
 use smallvec::SmallVec;
 
-use crate::engine::Engine;
-use crate::gate::Identity;
-use crate::response::FileAnswer;
-use crate::response::body::{self, Body};
-use crate::response::compress::{self, Coding};
-use crate::response::pack;
-use crate::response::refusal::Refusal;
-use crate::target::ApiPath;
-use crate::upstream::outgoing::Outgoing;
-use crate::upstream::{Answer, PIECE, Upstream};
+use crate::auth::authenticator::Identity;
+use crate::http::body;
+use crate::http::body::Body;
+use crate::http::compression;
+use crate::http::compression::Coding;
+use crate::http::error::Refusal;
+use crate::http::logged_body::FileAnswer;
+use crate::http::target::ApiPath;
+use crate::http::zstd;
+use crate::state::shared::Engine;
+use crate::upstream::client::{Answer, PIECE, Upstream};
+use crate::upstream::request::Outgoing;
 
+use super::download;
 use super::page_title::PageTitle;
-use super::public_proxy::PublicProxy;
-use super::{download, shared, trace};
+use crate::handler::spice_proxy_rewrite::PublicProxy;
+use crate::handler::{coalesce, trace_headers};
 
 /// Said anew in every answer by ourselves.
 static SAID_ANEW: [HeaderName; 5] = [DATE, SERVER, EXPIRES, CACHE_CONTROL, PRAGMA];
@@ -95,7 +98,7 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
     let by_daemon = coding.filter(|coding| *coding != Coding::Zstd && !is_changed);
     let shared = engine.shared_calls.as_ref().filter(|_| upstream.is_local());
     let key = shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?)));
-    let whole = if key.is_some() { shared::LARGEST } else { call.piece };
+    let whole = if key.is_some() { coalesce::LARGEST } else { call.piece };
     let whole = if is_login { LONGEST_LOGIN_ANSWER } else { whole };
     let bounds = Bounds { whole, piece: call.piece, is_limit: is_login };
     let answer = if let Some((shared, key)) = key {
@@ -106,7 +109,7 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
     } else {
         ask(engine, upstream, call, by_daemon, bounds).await
     }?;
-    Ok(if coding == Some(Coding::Zstd) { pack::zstd(answer) } else { answer })
+    Ok(if coding == Some(Coding::Zstd) { zstd::zstd(answer) } else { answer })
 }
 
 async fn ask(
@@ -131,7 +134,7 @@ fn coding(engine: &Engine, upstream: &Upstream, head: &Parts) -> Option<Coding> 
     } else {
         &[Coding::Gzip, Coding::Deflate]
     };
-    compress::negotiate(accepted.to_str().ok(), offered)
+    compression::negotiate(accepted.to_str().ok(), offered)
 }
 
 /// The request as the daemon gets it.
@@ -158,7 +161,7 @@ pub(super) fn request(
     if !upstream.is_local() {
         request.identify();
     }
-    for (name, value) in trace::headers(&engine.config.settings.tracing, &call.head.headers) {
+    for (name, value) in trace_headers::headers(&engine.config.settings.tracing, &call.head.headers) {
         request.header(&name, &value);
     }
     // Exactly the one credential that was judged, built anew.

@@ -28,11 +28,13 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::api::Place;
 use super::static_file::stream::FileBody;
-use crate::engine::Engine;
-use crate::process::log_limit::{self, Topic};
-use crate::response::body::{self, Body};
-use crate::response::refusal::Refusal;
-use crate::route_table::Kind;
+use crate::http::body;
+use crate::http::body::Body;
+use crate::http::error::Refusal;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::proxy::route_table::Kind;
+use crate::state::shared::Engine;
 
 /// Bytes read from a pipe at once.
 const PIECE: usize = 128 << 10;

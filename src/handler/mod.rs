@@ -1,15 +1,15 @@
 //! Step 7: one file per destination.
 
 pub mod api;
+pub mod coalesce;
+pub mod console;
 pub mod download;
+pub mod health;
 pub mod page;
 pub mod page_title;
-pub mod probe;
-pub mod public_proxy;
 pub mod redirect;
-pub mod shared;
+pub mod spice_proxy_rewrite;
 pub mod static_file;
-pub mod trace;
+pub mod trace_headers;
 pub mod tunnel;
 pub mod upload;
-pub mod websocket;

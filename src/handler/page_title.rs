@@ -10,9 +10,9 @@ use http::Method;
 use http_body::{Body, Frame};
 
 use crate::config::product;
-use crate::engine::Engine;
-use crate::target::ApiPath;
-use crate::upstream::AnswerBody;
+use crate::http::target::ApiPath;
+use crate::state::shared::Engine;
+use crate::upstream::client::AnswerBody;
 
 /// Bytes of a page within which its title stands.
 const LOOKED_INTO: usize = 16 << 10;

@@ -4,8 +4,9 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderValue, Response};
 
-use crate::response::body::Body;
-use crate::response::refusal::{self, Refusal};
+use crate::http::body::Body;
+use crate::http::error;
+use crate::http::error::Refusal;
 
 /// Redirects to the same path and query on the host that the client named.
 pub fn to_https(head: &Parts) -> Result<Response<Body>, Refusal> {
@@ -15,6 +16,6 @@ pub fn to_https(head: &Parts) -> Result<Response<Body>, Refusal> {
     }
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     HeaderValue::try_from(format!("https://{host}{path}"))
-        .map(|location| refusal::redirect(&head.method, location))
+        .map(|location| error::redirect(&head.method, location))
         .map_err(|_| Refusal::BadRequest("malformed Host header"))
 }

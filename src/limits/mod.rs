@@ -1,27 +1,26 @@
 //! What nobody may have too much of: failed logins, connections, requests at once, uploads. Counted for the whole
 //! process, so that it outlives a reload of the settings.
 
-pub mod buffered;
-pub mod calls;
-pub mod failures;
-pub mod log_throttle;
-pub mod logins;
-pub mod memory;
-pub mod pace;
-pub mod places;
+pub mod buffer_budget;
+pub mod call_rate;
+pub mod concurrency;
+pub mod failure_table;
+pub mod login_throttle;
+pub mod memory_estimate;
+pub mod min_rate;
 pub mod shares;
-pub mod strangers;
+pub mod unauthenticated;
 
 use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::status::labels::Limit;
-use buffered::Buffered;
-use calls::Calls;
-use logins::Logins;
-use places::Places;
-use strangers::Strangers;
+use crate::limits::buffer_budget::Buffered;
+use crate::limits::call_rate::Calls;
+use crate::limits::concurrency::Places;
+use crate::limits::login_throttle::Logins;
+use crate::limits::unauthenticated::Strangers;
+use crate::metrics::labels::Limit;
 
 /// All that is counted.
 #[derive(Default)]

@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::worker::{Worker, WorkerThread};
-use crate::connection;
-use crate::engine::ListenerRules;
-use crate::listener::ListeningSocket;
-use crate::process::log_limit::{self, Topic};
-use crate::process::readable;
+use crate::os::listener::ListeningSocket;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::os::readable;
+use crate::proxy::connection;
+use crate::state::shared::ListenerRules;
 
 /// Pause when the process or the system is out of descriptors.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);

@@ -1,27 +1,26 @@
 //! The process at work: worker threads that accept and serve, and the main thread that looks after them.
 
 mod accept;
-mod door;
-mod loading;
-mod source;
-mod succession;
+mod config_loader;
+mod pending_reload;
 mod supervisor;
 mod timers;
+mod upgrade;
 mod worker;
-mod workers;
+mod worker_pool;
 
 use std::io;
 
 pub use self::accept::Arrived;
-pub use self::door::{Confirmed, Door, HowToReload, Reloaded, Summary};
-pub use self::source::{Loaded, Source};
-pub use self::succession::{Met, Predecessor};
 pub use self::worker::{Worker, WorkerThread};
+pub use crate::admin::handle::{Confirmed, Door, HowToReload, Reloaded, Summary};
+pub use crate::server::config_loader::{Loaded, Source};
+pub use crate::server::upgrade::{Met, Predecessor};
 
 use self::supervisor::Supervisor;
-use crate::engine::Lasting;
-use crate::listener::Listening;
-use crate::process::binary::Binary;
+use crate::os::executable::Binary;
+use crate::os::listener::Listening;
+use crate::state::shared::Lasting;
 
 /// What a process starts to serve with.
 pub struct Start {
@@ -36,7 +35,7 @@ pub struct Start {
 
 /// Serves until SIGTERM or SIGINT, or until a new binary does, then drains.
 pub fn run(start: Start) -> io::Result<()> {
-    let runtime = workers::runtime()?;
+    let runtime = crate::server::worker_pool::runtime()?;
     let ended = runtime.block_on(async {
         let (door, questions) = Door::new();
         Supervisor::start(start, door)?.run(questions).await

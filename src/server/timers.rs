@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::process::service_manager;
+use crate::os::systemd;
 
 /// Certificates are picked up within a minute, of two looks if need be.
 const CERTIFICATES: Duration = Duration::from_secs(15);
@@ -36,8 +36,8 @@ pub(super) struct Timers {
 impl Timers {
     pub(super) fn start() -> Self {
         Self {
-            watchdog: service_manager::watchdog().map(|period| every(period / 2)),
-            status: service_manager::is_there().then(|| every(STATUS)),
+            watchdog: systemd::watchdog().map(|period| every(period / 2)),
+            status: systemd::is_there().then(|| every(STATUS)),
             certificates: every(CERTIFICATES),
             expiry: every(EXPIRY),
             kept_lines: every(KEPT_LINES),

@@ -15,13 +15,13 @@ use tokio_util::task::TaskTracker;
 
 use super::accept::{Accepting, Sockets};
 use crate::config::settings::BackendAddress;
-use crate::engine::Engine;
 use crate::handler::page::worker::page_worker;
-use crate::process::log_context;
-use crate::response::refusal::Refusal;
-use crate::route::Route;
-use crate::status::upstreams;
-use crate::upstream::{PeerPools, Upstream};
+use crate::http::error::Refusal;
+use crate::metrics::upstreams;
+use crate::os::request_context;
+use crate::proxy::router::Route;
+use crate::state::shared::Engine;
+use crate::upstream::client::{PeerPools, Upstream};
 
 /// For file work that was under way when its connection ended.
 pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl Worker {
     /// Another node, ready to be asked for this client.
     pub fn peer(&self, name: &str, client: IpAddr) -> Result<Upstream, Refusal> {
         let peer = self.engine.peer(name).inspect_err(|refusal| {
-            let request = log_context::current_id().map(|id| id.to_string());
+            let request = request_context::current_id().map(|id| id.to_string());
             upstreams::node(name).count_failure(&refusal.to_string(), request);
         })?;
         let settings = &self.engine.config.settings;

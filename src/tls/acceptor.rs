@@ -9,17 +9,19 @@ use openssl::x509::X509;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::client_certificate::ClientTrust;
-use super::pair::Pair;
-use super::pair_files::{self, Contents};
 use super::revocation::CertificateFault;
-use super::ticket_keys::TicketKeys;
-use super::{TlsStream, build, choice, contexts};
+use super::{TlsStream, build, contexts};
 use crate::config::Config;
-use crate::config::problem::{Origin, Problem, Severity};
+use crate::config::diagnostic::{Origin, Problem, Severity};
 use crate::config::product::Protocol;
 use crate::config::settings::{ClientDemand, Offers, TlsSettings};
-use crate::status::report::ServedCertificate;
+use crate::metrics::report::ServedCertificate;
+use crate::tls::certificate::Pair;
+use crate::tls::certificate_choice;
+use crate::tls::certificate_files;
+use crate::tls::certificate_files::Contents;
+use crate::tls::client_auth::ClientTrust;
+use crate::tls::session_tickets::TicketKeys;
 
 /// Accepts TLS connections with certificates that may be renewed.
 pub struct Acceptor {
@@ -81,9 +83,9 @@ impl Acceptor {
 
     fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
         let settings = &config.settings.tls;
-        let contents = pair_files::contents(config);
+        let contents = certificate_files::contents(config);
         let unsound = build(settings, None).err().unwrap_or_default();
-        let (pairs, mut problems) = choice::choose(config);
+        let (pairs, mut problems) = certificate_choice::choose(config);
         let (demands, of_clients) = demands(config);
         let sound = unsound.is_empty() && of_clients.is_empty();
         problems.extend(unsound.into_iter().chain(of_clients));

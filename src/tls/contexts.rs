@@ -5,14 +5,14 @@ use std::sync::Arc;
 use openssl::error::ErrorStack;
 use openssl::ssl::{NameType, SniError, SslContext, SslContextBuilder};
 
-use super::client_certificate::ClientTrust;
-use super::pair::Pair;
-use super::selection::{Candidate, Selection};
-use super::staple::Staple;
-use super::ticket_keys::TicketKeys;
 use super::{build, reason};
-use crate::config::problem::Problem;
+use crate::config::diagnostic::Problem;
 use crate::config::settings::TlsSettings;
+use crate::tls::certificate::Pair;
+use crate::tls::client_auth::ClientTrust;
+use crate::tls::ocsp::Staple;
+use crate::tls::session_tickets::TicketKeys;
+use crate::tls::sni::{Candidate, Selection};
 
 /// What all contexts have in common.
 struct Making<'a> {

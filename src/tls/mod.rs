@@ -4,26 +4,26 @@
 //! settings name is changed (manual, "SSL Cipher Suite" and following sections).
 
 mod acceptor;
-mod choice;
-mod client_certificate;
+mod certificate;
+mod certificate_choice;
+pub mod certificate_files;
+pub mod certificate_reloader;
+mod client_auth;
+mod connection_info;
 mod contexts;
-mod pair;
-pub mod pair_files;
+mod ocsp;
 mod pem;
-pub mod renewal;
 mod revocation;
-mod selection;
-mod session;
-mod staple;
+pub mod session_tickets;
+mod sni;
 mod stream;
-pub mod ticket_keys;
 mod usability;
 
 pub use self::acceptor::{Acceptor, HandshakeError};
-pub use self::client_certificate::Identity;
 pub use self::revocation::CertificateFault;
-pub use self::session::TlsSession;
 pub use self::stream::{ClientStream, TlsStream};
+pub use crate::tls::client_auth::Identity;
+pub use crate::tls::connection_info::TlsSession;
 
 use std::ffi::c_void;
 
@@ -34,9 +34,9 @@ use openssl::ssl::{
     select_next_proto,
 };
 
-use crate::config::problem::Problem;
+use crate::config::diagnostic::Problem;
 use crate::config::settings::{Offers, TlsSettings};
-use client_certificate::ClientTrust;
+use crate::tls::client_auth::ClientTrust;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
 const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");

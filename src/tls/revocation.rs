@@ -14,7 +14,7 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{CrlStatus, X509, X509Crl, X509CrlRef, X509StoreContextRef, X509VerifyResult};
 
-use super::client_certificate::name_text;
+use crate::tls::client_auth::name_text;
 
 const PEM_BEGIN: &str = "-----BEGIN X509 CRL-----";
 const PEM_END: &str = "-----END X509 CRL-----";

@@ -19,8 +19,8 @@ use tokio_openssl::SslStream;
 
 pub use client_stream::ClientStream;
 
-use super::client_certificate;
-use super::session::TlsSession;
+use crate::tls::client_auth;
+use crate::tls::connection_info::TlsSession;
 
 /// Bytes of plain text in a full record (RFC 8446, section 5.1).
 const RECORD: usize = 16 << 10;
@@ -54,7 +54,7 @@ impl TlsStream {
 
     /// A session that was resumed brings the client's certificate along, which may have run out meanwhile.
     pub(super) fn is_outdated(&self) -> bool {
-        self.resumed_certificate().is_some_and(|shown| client_certificate::has_ended(&shown))
+        self.resumed_certificate().is_some_and(|shown| client_auth::has_ended(&shown))
     }
 
     /// The certificate that a resumed session brings along.

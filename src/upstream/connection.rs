@@ -12,9 +12,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_openssl::SslStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use super::answer_head::{self, Head, Malformed};
-use super::outgoing::Wire;
 use super::receiving::Receiving;
+use crate::upstream::request::Wire;
+use crate::upstream::response_head;
+use crate::upstream::response_head::{Head, Malformed};
 
 /// A head, and mostly the body with it.
 const FIRST_READ: usize = 8 << 10;
@@ -68,7 +69,7 @@ impl Connection {
                 failed = Some(io::ErrorKind::BrokenPipe.into());
             }
             loop {
-                match answer_head::take(&mut self.buffer) {
+                match response_head::take(&mut self.buffer) {
                     Ok(Some(mut head)) => {
                         head.keeps_alive &= !unsent.has_remaining();
                         return Poll::Ready(Ok(head));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use crate::status::counters;
-use crate::status::labels::Phase;
+use crate::metrics::counters;
+use crate::metrics::labels::Phase;
 
 /// Why there is no answer from an upstream: who, doing what, for how long.
 #[derive(Clone, Debug)]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::pins::Fingerprint;
 use crate::config::product::{Nodes, NodesFormat};
 use crate::config::root::Root;
-use crate::config::sections;
-use crate::watched_file::{FileError, WatchedFile};
+use crate::config::section_file;
+use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::upstream::certificate_pins::Fingerprint;
 
 /// What the cluster file says right now.
 #[derive(Clone, Default)]
@@ -112,7 +112,7 @@ pub fn parse_members(bytes: &[u8]) -> Result<NodeTable, String> {
 pub fn parse_sections(bytes: &[u8]) -> Result<NodeTable, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let mut table = NodeTable { quorate: true, ..NodeTable::default() };
-    for section in sections::parse(text) {
+    for section in section_file::parse(text) {
         if let ("master" | "node", Some(name)) = (section.kind.as_str(), section.value("name")) {
             let address = section.value("ip").and_then(|ip| ip.parse().ok());
             table.nodes.insert(name.to_owned(), address);

@@ -13,11 +13,12 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::nodes::NodeTable;
-use super::pins::{Expected, Fingerprint, PinError, Pins};
-use super::{Phase, io_message};
-use crate::proxy_protocol;
-use crate::status::upstreams::{self, Health};
+use crate::metrics::upstreams;
+use crate::metrics::upstreams::Health;
+use crate::net::proxy_protocol;
 use crate::tls::STREAM_MODE;
+use crate::upstream::certificate_pins::{Expected, Fingerprint, PinError, Pins};
+use crate::upstream::client::{Phase, io_message};
 
 /// A node to connect to, and what it must show.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::connection::Connection;
 use super::peer::Peer;
-use crate::clock::recent;
+use crate::time::recent;
 
 /// Kept connections of one worker to one backend.
 const SIZE: usize = 256;

@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::process::readable;
+use crate::os::readable;
 
 /// The reading end of a connection that may not be written to any more, but can be turned into one that may.
 pub(super) struct Receiving(AsyncFd<OwnedFd>);

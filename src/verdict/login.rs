@@ -8,8 +8,8 @@ use super::api_answer::ApiAnswer;
 use super::shown::ShownMembers;
 use super::{AnswerView, Verdict};
 use crate::config::product;
-use crate::pattern::Pattern;
-use crate::target::ApiPath;
+use crate::http::path_pattern::Pattern;
+use crate::http::target::ApiPath;
 
 /// The calls of a profile by which clients can guess credentials. Logged-in users count as well: they can guess those of
 /// other users.
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Options};
-    use crate::target::Target;
+    use crate::http::target::Target;
     use crate::verdict::api_answer::tests::of_type;
 
     const JSON: &str = "application/json;charset=UTF-8";

@@ -55,7 +55,7 @@ fn the_journal_gets_fields_that_lead_from_a_request_to_its_client_and_user() {
     assert_eq!((&refused["CLIENT"], &refused["USER"]), (&"127.0.0.1".into(), &"root@pam".into()));
     assert_eq!((&refused["NODE"], &refused["STATUS"]), (&"node7".into(), &"595".into()));
     assert_eq!(refused["PRIORITY"], "7");
-    assert!(refused["TARGET"].as_str().unwrap().starts_with("nodegate::request"), "{refused}");
+    assert!(refused["TARGET"].as_str().unwrap().starts_with("nodegate::proxy::request"), "{refused}");
     let listening =
         entries.iter().find(|entry| entry["MESSAGE"].as_str().unwrap().starts_with("listening on"));
     assert_eq!(listening.unwrap()["REQUEST"], Value::Null, "it is about no request");

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::Layers;
-use crate::config::keys::{self, KEYS, Key, Kind};
-use crate::config::problem::{Origin, Problem};
+use crate::config::diagnostic::{Origin, Problem};
+use crate::config::keys;
+use crate::config::keys::{KEYS, Key, Kind};
 use crate::config::shell;
 
 /// Names that guides and other programs have for a setting.

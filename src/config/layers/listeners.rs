@@ -4,8 +4,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Found, Layers, TomlSource, plain_text};
-use crate::config::keys::{self, Key, LISTENER_KEYS};
-use crate::config::problem::{Origin, Problem};
+use crate::config::diagnostic::{Origin, Problem};
+use crate::config::keys;
+use crate::config::keys::{Key, LISTENER_KEYS};
 
 pub(super) const NAME: &str = "listener";
 

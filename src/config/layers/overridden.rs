@@ -1,8 +1,9 @@
 //! Values that a stronger layer overrides with another value. An admin who changes the weaker one sees no effect.
 
 use super::{Found, Layers};
-use crate::config::keys::{self, Key, Kind};
-use crate::config::problem::{Origin, Problem};
+use crate::config::diagnostic::{Origin, Problem};
+use crate::config::keys;
+use crate::config::keys::{Key, Kind};
 
 /// Characters of a value in a message; lists of addresses may be long.
 const SHOWN_CHARACTERS: usize = 100;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ClientCertificates;
-use crate::acl::AccessList;
-use crate::allowed_hosts::AllowedHosts;
-use crate::config::problem::Origin;
+use crate::config::diagnostic::Origin;
+use crate::net::acl::AccessList;
+use crate::net::allowed_hosts::AllowedHosts;
 
 /// The name of the listener that `[listen]` describes.
 pub const FIRST: &str = "listen";

@@ -1,9 +1,9 @@
 //! Reads the keys one by one and collects what is wrong with them.
 
-mod browser;
+mod forwarded;
 mod listeners;
 mod monitoring;
-mod real_ip;
+mod security_headers;
 mod tls;
 mod tunnel;
 
@@ -13,13 +13,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, Origins, Settings, Timeouts};
-use crate::acl::{AccessList, AddressList, Policy};
-use crate::allowed_hosts::AllowedHosts;
-use crate::config::address;
-use crate::config::keys::{self, Kind};
+use crate::config::diagnostic::{Origin, Problem};
+use crate::config::keys;
+use crate::config::keys::Kind;
 use crate::config::layers::{Found, Layers};
-use crate::config::problem::{Origin, Problem};
 use crate::config::root::Root;
+use crate::net::acl::{AccessList, AddressList, Policy};
+use crate::net::allowed_hosts::AllowedHosts;
+use crate::net::ip_range;
 
 /// Reads keys one by one and collects what is wrong.
 pub(super) struct Reader<'a> {
@@ -169,7 +170,7 @@ impl Reader<'_> {
 
     fn addresses(&mut self, key: &str) -> AddressList {
         let found = self.text(key);
-        let (entries, errors) = address::parse_list(&found.text);
+        let (entries, errors) = ip_range::parse_list(&found.text);
         for error in errors {
             self.problem(key, &found.origin, error.to_string());
         }

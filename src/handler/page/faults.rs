@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::variables::Circumstances;
 use super::worker::{PageRequest, WorkerError, page_worker};
 use super::{Choice, Page, Pages};
+use crate::config::diagnostic::{Origin, Problem};
 use crate::config::page::Condition;
-use crate::config::problem::{Origin, Problem};
-use crate::engine::Engine;
-use crate::upstream::{Phase, Upstream};
+use crate::state::shared::Engine;
+use crate::upstream::client::{Phase, Upstream};
 
 /// For a page from the worker, which `check` waits for. A request starts the worker, and that loads the product's modules.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(10);

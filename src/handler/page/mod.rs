@@ -24,13 +24,16 @@ use http::{HeaderMap, HeaderValue, Method, Response};
 
 use self::template::{RenderError, Rendered, Template};
 use self::variables::{Circumstances, Variables};
+use crate::auth::authenticator::{Login, joined};
 use crate::config::Config;
 use crate::config::page::Condition;
-use crate::gate::{Login, joined};
-use crate::process::log_limit::{self, LeftOut, Topic};
-use crate::response::body::{self, Body};
-use crate::response::compress::{self, Coding};
-use crate::watched_file::{FileError, WatchedFile};
+use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::http::body;
+use crate::http::body::Body;
+use crate::http::compression;
+use crate::http::compression::Coding;
+use crate::os::log_limit;
+use crate::os::log_limit::{LeftOut, Topic};
 
 /// Codings in the order of preference.
 const OFFERED: [Coding; 4] = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Deflate];
@@ -186,7 +189,9 @@ impl Pages {
 
     async fn response(&self, page: Bytes, content_type: HeaderValue, head: &Parts) -> Response<Body> {
         let coded = match self.coding(&page, &head.headers) {
-            Some(coding) => compress::compress(coding, page.clone()).await.ok().map(|bytes| (coding, bytes)),
+            Some(coding) => {
+                compression::compress(coding, page.clone()).await.ok().map(|bytes| (coding, bytes))
+            }
             None => None,
         };
         let (bytes, coding) = match coded {
@@ -212,7 +217,7 @@ impl Pages {
         }
         let lines: Option<Vec<_>> =
             headers.get_all(ACCEPT_ENCODING).iter().map(|line| line.to_str().ok()).collect();
-        compress::negotiate(Some(&lines?.join(", ")), &OFFERED)
+        compression::negotiate(Some(&lines?.join(", ")), &OFFERED)
     }
 }
 

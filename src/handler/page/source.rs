@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use regex::{Regex, RegexBuilder};
 
-use crate::config::page::{self, BareQuery};
+use crate::config::page;
+use crate::config::page::BareQuery;
 use crate::config::root::Root;
-use crate::watched_file::WatchedFile;
+use crate::fs::cached_file::WatchedFile;
 
 /// Memory that a compiled pattern of a profile may take.
 const PATTERN_SIZE: usize = 1 << 20;

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use super::sanitized::{Sanitized, write_piece};
 use super::template::Template;
 use super::variables::{Circumstances, Variables};
+use crate::auth::authenticator::Login;
 use crate::config::page::{Condition, Defined, Kind, Variable};
 use crate::config::root::Root;
-use crate::gate::Login;
 
 /// A value as it stands in a page.
 fn written(value: Option<&Sanitized>) -> String {

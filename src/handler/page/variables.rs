@@ -8,13 +8,14 @@ use regex::Regex;
 
 use super::sanitized::Sanitized;
 use super::source::{Part, Source, parts, whole_pattern};
-use crate::config::page::{self, Condition, Kind};
+use crate::auth::authenticator::Login;
+use crate::auth::authenticator::credential::value_of;
+use crate::config::page;
+use crate::config::page::{Condition, Kind};
 use crate::config::root::Root;
-use crate::config::sections;
-use crate::gate::Login;
-use crate::gate::credential::value_of;
-use crate::target::query_parameters;
-use crate::watched_file::WatchedFile;
+use crate::config::section_file;
+use crate::fs::cached_file::WatchedFile;
+use crate::http::target::query_parameters;
 
 /// What a request brings for the variables.
 pub(super) struct Circumstances<'r> {
@@ -116,7 +117,7 @@ impl Variables {
                 let text = contents(file)?;
                 pattern.captures(&text)?.get(1).map(|found| found.as_str().trim().to_owned())
             }
-            Source::Section { file, section, key } => sections::parse(&contents(file)?)
+            Source::Section { file, section, key } => section_file::parse(&contents(file)?)
                 .iter()
                 .find(|found| found.kind == "section" && found.id == *section)
                 .and_then(|found| found.value(key).map(str::to_owned)),

@@ -11,17 +11,18 @@ use hyper::ext::ReasonPhrase;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{PageError, Pages};
+use crate::auth::authenticator::{Login, credential, joined};
 use crate::config::Config;
 use crate::config::page::Source;
-use crate::engine::Engine;
-use crate::gate::{Login, credential, joined};
-use crate::handler::trace;
-use crate::process::log_limit::{self, Topic};
-use crate::response::body::Body;
-use crate::status::upstreams;
-use crate::target::query_parameters;
-use crate::upstream::outgoing::Outgoing;
-use crate::upstream::{Answer, Upstream, UpstreamError};
+use crate::handler::trace_headers;
+use crate::http::body::Body;
+use crate::http::target::query_parameters;
+use crate::metrics::upstreams;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::state::shared::Engine;
+use crate::upstream::client::{Answer, Upstream, UpstreamError};
+use crate::upstream::request::Outgoing;
 
 /// Bytes of a page that is passed on.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -226,7 +227,7 @@ impl Pages {
         if let Some(name) = &engine.backend_headers.client {
             request.header(name, asked.client);
         }
-        for (name, value) in trace::headers(&engine.config.settings.tracing, headers) {
+        for (name, value) in trace_headers::headers(&engine.config.settings.tracing, headers) {
             request.header(&name, &value);
         }
         if let Some(cookies) = self.worker.cookies(asked) {

@@ -17,8 +17,8 @@ use super::contents::Contents;
 use super::open::FoundFile;
 use super::stream::FileBody;
 use super::{Located, StaticError};
-use crate::response::body::{Body, empty, full};
-use crate::response::compress::{Coding, negotiate};
+use crate::http::body::{Body, empty, full};
+use crate::http::compression::{Coding, negotiate};
 
 /// Codings in the order of preference.
 const OFFERED: [Coding; 4] = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Deflate];

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 
 use super::open::Version;
-use crate::response::compress::Coding;
+use crate::http::compression::Coding;
 
 /// The validators of one representation (RFC 9110, section 8.8).
 pub(super) struct Validators {

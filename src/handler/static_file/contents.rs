@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::open::{FoundFile, Version};
-use crate::response::compress::{Coding, compress};
+use crate::http::compression::{Coding, compress};
 
 /// Bytes of all that is kept, plus [`ENTRY`] for each.
 const CAPACITY: u64 = 64 << 20;

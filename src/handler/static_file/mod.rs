@@ -24,7 +24,7 @@ use quick_cache::sync::Cache;
 use self::answer::Exchange;
 use self::contents::Contents;
 use self::open::{FoundFile, SeenFile};
-use crate::response::body::Body;
+use crate::http::body::Body;
 
 /// A URL prefix and the directory whose files it stands for, those of subdirectories included.
 #[derive(Clone, Debug)]

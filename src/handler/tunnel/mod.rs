@@ -1,10 +1,10 @@
 //! `CONNECT` with a signed ticket: to a port of this node, or to the same door of another one.
 
-mod end;
-mod far_end;
-mod hop;
-mod refusal;
+mod endpoint;
+mod error;
+mod next_hop;
 mod rules;
+mod upstream_endpoint;
 
 use std::io;
 use std::rc::Rc;
@@ -15,21 +15,23 @@ use nodegate_spice::{ConnectHead, HeadError, ticket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::end::FarEnd;
-pub use self::end::{End, keep_alive};
-use self::refusal::Refusal;
 pub use self::rules::TunnelRules;
-use crate::acl::PeerIp;
-use crate::clock::recent;
-use crate::engine::Engine;
-use crate::process::log_limit::{self, Topic};
-use crate::process::log_text::shortened;
-use crate::request::Client;
-use crate::request::recheck::until_denied;
-use crate::response::access_log::Entry;
+use crate::handler::tunnel::endpoint::FarEnd;
+pub use crate::handler::tunnel::endpoint::{End, keep_alive};
+use crate::handler::tunnel::error::Refusal;
+use crate::http::access_log::Entry;
+use crate::metrics::counters;
+use crate::metrics::counters::Answered;
+use crate::metrics::labels::Destination;
+use crate::net::acl::PeerIp;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::os::log_text::shortened;
+use crate::proxy::recheck::until_denied;
+use crate::proxy::request::Client;
 use crate::server::WorkerThread;
-use crate::status::counters::{self, Answered};
-use crate::status::labels::Destination;
+use crate::state::shared::Engine;
+use crate::time::recent;
 
 /// For a client to take a refusal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -57,7 +59,8 @@ pub async fn serve(thread: &WorkerThread, mut caller: Caller<'_>) {
         let peer = caller.client.peer.address();
         let denied = until_denied(thread, caller.client, peer);
         let client = (&mut caller.stream, early.as_slice());
-        end::run(client, &mut server, (peer, idle), (&thread.stop, denied)).await;
+        crate::handler::tunnel::endpoint::run(client, &mut server, (peer, idle), (&thread.stop, denied))
+            .await;
     }
 }
 
@@ -75,7 +78,7 @@ async fn open(engine: &Engine, caller: &mut Caller<'_>) -> Option<(FarEnd, Vec<u
     let version = head.minor_version;
     let far_end = match caller.client.excess() {
         Some(excess) => Err(Refusal::Excess(excess)),
-        None => far_end::reach(engine, rules, &head, caller.client).await,
+        None => crate::handler::tunnel::upstream_endpoint::reach(engine, rules, &head, caller.client).await,
     };
     match far_end {
         Ok(server) => {

@@ -4,12 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nodegate_spice::{HeadLimits, HopHeaders, Target, TicketError, TicketRules, ticket};
 
-use super::hop::InTheClear;
-use super::refusal::Refusal;
+use crate::auth::csrf;
 use crate::config::Config;
 use crate::config::product::Protocol;
-use crate::gate::csrf;
-use crate::watched_file::{FileError, WatchedFile};
+use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::handler::tunnel::error::Refusal;
+use crate::handler::tunnel::next_hop::InTheClear;
 
 /// What the profile says, with the file that holds the secret.
 pub struct TunnelRules {

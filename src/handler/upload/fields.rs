@@ -3,7 +3,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::UploadError;
-use crate::target::query_parameters;
+use crate::http::target::query_parameters;
 
 /// Bytes of a field's name.
 const NAME: usize = 64;

@@ -18,7 +18,7 @@ use super::UploadError;
 use super::fields::Fields;
 use super::parameters::Parameters;
 use super::spool::{Room, Spool, SpoolFile};
-use crate::limits::pace::Pace;
+use crate::limits::min_rate::Pace;
 
 const PARTS: usize = 32;
 /// Bytes of a field's value.

@@ -9,12 +9,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Upload, UploadError, collect};
 use crate::config::product;
-use crate::handler::api::{self, Call, Place};
-use crate::response::phrase::text_of;
-use crate::response::refusal::Refusal;
-use crate::route::Route;
+use crate::handler::api;
+use crate::handler::api::{Call, Place};
+use crate::http::error::Refusal;
+use crate::http::reason_phrase::text_of;
+use crate::proxy::router::Route;
 use crate::server::Worker;
-use crate::upstream::PIECE;
+use crate::upstream::client::PIECE;
 use crate::verdict::AnswerView;
 use crate::verdict::permission::is_granted;
 

@@ -15,8 +15,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::UploadError;
 use crate::limits::Excess;
-use crate::process::log_limit::{self, Topic};
-use crate::status::counters;
+use crate::metrics::counters;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
 
 /// Bytes collected before they are written; two such pieces are all that an upload holds.
 const PIECE: usize = 512 << 10;

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::spawn_blocking;
 
 use super::Supervisor;
-use crate::config::problem::Problem;
-use crate::status::report;
-use crate::tls::renewal::Look;
+use crate::config::diagnostic::Problem;
+use crate::metrics::report;
+use crate::tls::certificate_reloader::Look;
 
 impl Supervisor {
     pub(super) fn warn_of_expiry(&self) {

@@ -12,24 +12,24 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use super::Start;
-use super::door::{Confirmed, Door, Question};
-use super::loading::{Loading, Next, Wanted};
-use super::source::{Loaded, Source};
-use super::succession::Predecessor;
 use super::timers::{Due, Timers};
-use super::workers::Workers;
+use crate::admin::handle::{Confirmed, Door, Question};
+use crate::admin::metrics_server::Monitor;
+use crate::admin::protocol::Control;
 use crate::config::Difference;
-use crate::config::problem::Problem;
-use crate::control::Control;
-use crate::control::monitor::Monitor;
-use crate::engine::Lasting;
-use crate::listener::Listening;
-use crate::process::binary::Binary;
-use crate::process::log_limit;
-use crate::process::pid_file::PidFile;
-use crate::process::service_manager;
-use crate::status::{counters, report};
-use crate::tls::renewal::Renewals;
+use crate::config::diagnostic::Problem;
+use crate::metrics::{counters, report};
+use crate::os::executable::Binary;
+use crate::os::listener::Listening;
+use crate::os::log_limit;
+use crate::os::pid_file::PidFile;
+use crate::os::systemd;
+use crate::server::config_loader::{Loaded, Source};
+use crate::server::pending_reload::{Loading, Next, Wanted};
+use crate::server::upgrade::Predecessor;
+use crate::server::worker_pool::Workers;
+use crate::state::shared::Lasting;
+use crate::tls::certificate_reloader::Renewals;
 
 pub(super) struct Supervisor {
     source: Source,
@@ -120,7 +120,7 @@ impl Supervisor {
 
     /// Until a signal asks to stop, or a successor serves and the last client here has gone.
     pub(super) async fn run(mut self, mut questions: Receiver<Question>) -> io::Result<()> {
-        service_manager::ready();
+        systemd::ready();
         self.listening.say_where()?;
         let successor = loop {
             match self.next(&mut questions).await {
@@ -142,7 +142,7 @@ impl Supervisor {
         counters::drains();
         let stops = match successor {
             None => {
-                service_manager::stopping();
+                systemd::stopping();
                 true
             }
             Some(successor) => self.leave_to(successor).await?,
@@ -205,7 +205,7 @@ impl Supervisor {
                 tokio::spawn(async move {
                     let silent = asked.silent().await;
                     if silent.is_empty() {
-                        service_manager::alive();
+                        systemd::alive();
                     }
                     complain_of(&silent);
                 });
@@ -221,7 +221,7 @@ impl Supervisor {
     fn tell_status(&mut self) {
         let status = report::status_line();
         if status != self.status {
-            service_manager::status(&status);
+            systemd::status(&status);
             self.status = status;
         }
     }

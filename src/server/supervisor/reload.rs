@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::time::{Instant, interval, sleep_until};
 
 use super::{Fallback, Supervisor, complain_of};
-use crate::config::problem::{Origin, Problem};
-use crate::process::pid_file::PidFile;
-use crate::process::{log_limit, memory, service_manager};
-use crate::server::door::{HowToReload, Reloaded, Summary};
-use crate::server::loading::{Loading, Next, Wanted};
-use crate::server::source::Loaded;
-use crate::server::succession::{Successor, Told};
+use crate::admin::handle::{HowToReload, Reloaded, Summary};
+use crate::config::diagnostic::{Origin, Problem};
+use crate::os::pid_file::PidFile;
+use crate::os::{log_limit, memory, systemd};
+use crate::server::config_loader::Loaded;
+use crate::server::pending_reload::{Loading, Next, Wanted};
 use crate::server::timers::Due;
+use crate::server::upgrade::{Successor, Told};
 
 /// Within which a successor that has been left to can be asked; one of an older version does not tell.
 const CAN_BE_ASKED: Duration = Duration::from_secs(3);
@@ -23,7 +23,7 @@ impl Supervisor {
     /// Begins to load the configuration, or to start the binary that has replaced ours. What may be taken back stays in
     /// this process. The log is opened again in any case: that is what most reloads are for.
     pub(super) fn reload(&mut self, wanted: Wanted) {
-        service_manager::reloading();
+        systemd::reloading();
         self.reopen_log();
         let HowToReload { confirm, force } = wanted.how;
         let stays = confirm.is_some() || self.fallback.is_some();
@@ -78,7 +78,7 @@ impl Supervisor {
         }
         self.control.reloaded(&reloaded, confirm);
         if successor.is_none() {
-            service_manager::ready();
+            systemd::ready();
         }
         if let Some(answer) = answer {
             let _ = answer.send(reloaded);
@@ -149,7 +149,7 @@ impl Supervisor {
 
     /// The successor serves: no more connections here, and an end with the last one. Whether it was told to stop before.
     pub(super) async fn leave_to(&mut self, successor: Successor) -> io::Result<bool> {
-        service_manager::main_pid(successor.pid);
+        systemd::main_pid(successor.pid);
         let mut link = successor.go()?;
         self.monitor.close();
         self.workers.retire_all(self.running.engine.config.settings.timeout.drain);

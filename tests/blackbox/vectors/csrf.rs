@@ -1,6 +1,6 @@
 //! CSRF tokens, judged by the vectors that the originals' own libraries made.
 
-use nodegate::gate::csrf::{is_valid, mint, secret_of};
+use nodegate::auth::csrf::{is_valid, mint, secret_of};
 
 const FILE: &[u8] = include_bytes!("../../data/vectors/pve-www.key");
 const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");

@@ -1,7 +1,8 @@
 //! Login tickets, judged by the vectors that the originals' own libraries made.
 
+use nodegate::auth::ticket;
+use nodegate::auth::ticket::{DatedKey, Rules, TicketError, TicketKey, judge_again};
 use nodegate::config::product::Scheme;
-use nodegate::gate::ticket::{self, DatedKey, Rules, TicketError, TicketKey, judge_again};
 use openssl::pkey::PKey;
 
 const KEY: &[u8] = include_bytes!("../../data/vectors/authkey.pub");

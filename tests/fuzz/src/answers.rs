@@ -1,8 +1,9 @@
 //! What a daemon or another node answers.
 
 use bytes::BytesMut;
-use nodegate::upstream::answer_head::{self, Head};
-use nodegate::upstream::answer_pieces::{Rest, Taken};
+use nodegate::upstream::body_decoder::{Rest, Taken};
+use nodegate::upstream::response_head;
+use nodegate::upstream::response_head::Head;
 
 /// How an answer was read: status, body, whether it came to its end, and what was left unread.
 #[derive(Debug, Eq, PartialEq)]
@@ -45,7 +46,7 @@ fn read(bytes: &[u8], size: usize) -> Outcome {
     loop {
         let Some(known) = &head else {
             let before = buffer.len();
-            match answer_head::take(&mut buffer) {
+            match response_head::take(&mut buffer) {
                 Err(_) => return Outcome::Malformed,
                 Ok(Some(taken)) => {
                     assert!(buffer.len() < before);

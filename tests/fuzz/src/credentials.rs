@@ -5,12 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use nodegate::auth::authenticator::{Gate, TicketClient};
+use nodegate::auth::csrf;
+use nodegate::auth::ticket;
+use nodegate::auth::ticket::{DatedKey, Rules, judge_again};
 use nodegate::config::product::Scheme;
 use nodegate::config::root::Root;
 use nodegate::config::{Config, Options};
-use nodegate::gate::ticket::{self, DatedKey, Rules, judge_again};
-use nodegate::gate::{Gate, TicketClient, csrf};
-use nodegate::target::{ApiPath, Target};
+use nodegate::http::target::{ApiPath, Target};
 use nodegate::upstream::nodes::NodeFile;
 use tempfile::TempDir;
 

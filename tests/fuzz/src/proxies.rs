@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use nodegate::forwarded_host::named;
-use nodegate::proxy_protocol::{client, header};
-use nodegate::real_ip::{said, vouched};
+use nodegate::net::forwarded::{said, vouched};
+use nodegate::net::forwarded_host::named;
+use nodegate::net::proxy_protocol::{client, header};
 
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: &str = "192.0.2.7";

@@ -14,18 +14,19 @@ use http_body::{Body, Frame};
 use nodegate::config::root::Root;
 use nodegate::config::settings::Settings;
 use nodegate::config::{Config, Options};
-use nodegate::engine::{HeaderNames, routes};
+use nodegate::handler::console::decoder::{Decoder, End};
+use nodegate::handler::console::handshake::Handshake;
 use nodegate::handler::upload::UploadError;
 use nodegate::handler::upload::fields::Fields;
-use nodegate::handler::upload::form::{self, Reader};
+use nodegate::handler::upload::form;
+use nodegate::handler::upload::form::Reader;
 use nodegate::handler::upload::spool::{Bounds, Directory};
-use nodegate::handler::websocket::decoder::{Decoder, End};
-use nodegate::handler::websocket::handshake::Handshake;
-use nodegate::head;
-use nodegate::limits::pace::Pace;
-use nodegate::response::compress::{Coding, negotiate};
-use nodegate::route::Routes;
-use nodegate::target::{Target, query_parameters, query_value};
+use nodegate::http::compression::{Coding, negotiate};
+use nodegate::http::target::{Target, query_parameters, query_value};
+use nodegate::http::validate;
+use nodegate::limits::min_rate::Pace;
+use nodegate::proxy::router::Routes;
+use nodegate::state::shared::{HeaderNames, routes};
 use nodegate::upstream::nodes::NodeFile;
 use nodegate_spice::head::{connect_request, parse_request_head};
 use nodegate_spice::ticket::{mask, verify};
@@ -115,14 +116,14 @@ pub(crate) fn request_head(bytes: &[u8]) {
     let Ok(request) = request.body(()) else { return };
     let (head, ()) = request.into_parts();
     let _ = HeaderNames::default().is_looped(&head.headers);
-    let _ = head::keeps_alive(head.version, &head.headers);
+    let _ = validate::keeps_alive(head.version, &head.headers);
     if let Ok(handshake) = Handshake::check(&head) {
         assert_eq!(handshake.response().status(), 101);
     }
     let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     let coding = negotiate(accepted, &[Coding::Gzip, Coding::Brotli]);
     assert!(coding.is_none_or(|coding| matches!(coding, Coding::Gzip | Coding::Brotli)));
-    if head::check(&head, &MACHINES[0].settings.limits).is_ok() {
+    if validate::check(&head, &MACHINES[0].settings.limits).is_ok() {
         let hosts = head.headers.get_all("host").iter().count();
         assert!(hosts == 1 || (hosts == 0 && version == Version::HTTP_10));
     }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use nodegate::acl::{AddressList, NetworkSet};
-use nodegate::config::address::{parse_entry, parse_list};
 use nodegate::config::shell;
+use nodegate::net::acl::{AddressList, NetworkSet};
+use nodegate::net::ip_range::{parse_entry, parse_list};
 use nodegate::upstream::nodes::{NodeTable, parse_members, parse_sections};
 
 /// What was read, written down as plain quotes, is read again as the same.

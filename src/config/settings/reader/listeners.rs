@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::real_ip::NO_PROXIES;
 use super::{Reader, absolute, policy, truth};
-use crate::acl::{AccessList, AddressList, Policy};
-use crate::allowed_hosts::AllowedHosts;
-use crate::config::address;
+use crate::config::diagnostic::{Origin, Problem, Severity};
 use crate::config::keys;
 use crate::config::layers::{Found, ListenerTable, written};
-use crate::config::problem::{Origin, Problem, Severity};
+use crate::config::settings::reader::forwarded::NO_PROXIES;
 use crate::config::settings::{
     ClientCertificates, ClientDemand, FIRST, Listen, ListenAddress, Listener, ListenerLimits,
 };
+use crate::net::acl::{AccessList, AddressList, Policy};
+use crate::net::allowed_hosts::AllowedHosts;
+use crate::net::ip_range;
 
 /// Tables that count: their sockets have to fit into one message to a successor.
 const MOST: usize = 32;
@@ -53,7 +53,7 @@ impl Reader<'_> {
     fn first_listener(&self) -> Listener {
         let text = |key| self.layers.find(key);
         let address = ListenAddress::parse(&text("listen.address").text).unwrap_or(ListenAddress::Any);
-        let list = |key| AddressList::new(address::parse_list(&text(key).text).0);
+        let list = |key| AddressList::new(ip_range::parse_list(&text(key).text).0);
         let policy = policy(&text("acl.policy").text).unwrap_or(Policy::Allow);
         let (authorities, lists) = (text("tls.client_ca"), text("tls.client_crl"));
         Listener {
@@ -158,7 +158,7 @@ impl Table<'_, '_, '_> {
 
     fn addresses(&mut self, key: &str) -> AddressList {
         let found = self.find(key);
-        let (entries, errors) = address::parse_list(&found.text);
+        let (entries, errors) = ip_range::parse_list(&found.text);
         if self.written.given(key).is_some() {
             for error in errors {
                 self.problem(key, found.origin.clone(), error.to_string());

@@ -5,8 +5,8 @@ use std::str::FromStr as _;
 use http::HeaderName;
 
 use super::Reader;
-use crate::allowed_hosts::AllowedHosts;
 use crate::config::settings::{BackendAddress, Monitoring, Tracing};
+use crate::net::allowed_hosts::AllowedHosts;
 
 impl Reader<'_> {
     pub(super) fn monitoring(&mut self) -> Monitoring {

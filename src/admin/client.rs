@@ -1,0 +1,43 @@
+//! Asks a running nodegate at its control socket.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::admin::protocol::{Answer, Question};
+
+/// For what is answered at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than a reload takes.
+const RELOAD: Duration = Duration::from_mins(3);
+/// Bytes of an answer.
+const LONGEST_ANSWER: u64 = 16 << 20;
+
+/// A connection for one question after the other.
+pub struct Asker(BufReader<UnixStream>);
+
+impl Asker {
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    pub fn ask(&mut self, question: Question) -> io::Result<Answer> {
+        let mut text = serde_json::to_vec(&question)?;
+        text.push(b'\n');
+        let patience = match question {
+            Question::Reload { .. } => RELOAD,
+            Question::Status | Question::Confirm => PATIENCE,
+        };
+        self.0.get_ref().set_read_timeout(Some(patience))?;
+        self.0.get_mut().write_all(&text)?;
+        let mut line = Vec::new();
+        (&mut self.0).take(LONGEST_ANSWER).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_slice(&line)?)
+    }
+}

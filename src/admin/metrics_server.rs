@@ -1,0 +1,240 @@
+//! The listener for monitors: metrics, and the probes of the port. In tasks of the main thread, never in the way of
+//! serving.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::config::settings::BackendAddress;
+use crate::handler::health;
+use crate::metrics::prometheus;
+use crate::metrics::report::Facts;
+use crate::net::allowed_hosts::HostName;
+use crate::state::shared::Engine;
+
+/// Askers at the same time.
+const ASKERS: usize = 16;
+/// For one asker, from the connection to its end.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// After which an address that is in use, maybe by the process before this one, is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+const OTHER_HOST: &str = "the host that this request names is not answered here (setting metrics.hosts)\n";
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The listener while it is open, by the settings in force.
+pub struct Monitor {
+    state: Arc<State>,
+    listening: Option<(BackendAddress, JoinHandle<()>)>,
+}
+
+struct State {
+    facts: Arc<Facts>,
+    engine: Mutex<Arc<Engine>>,
+}
+
+impl Monitor {
+    pub fn new(facts: Arc<Facts>, engine: Arc<Engine>) -> Self {
+        let mut monitor = Self {
+            state: Arc::new(State { facts, engine: Mutex::new(Arc::clone(&engine)) }),
+            listening: None,
+        };
+        monitor.serves(engine);
+        monitor
+    }
+
+    /// What is in force now; the listener moves where the settings say so.
+    pub fn serves(&mut self, engine: Arc<Engine>) {
+        let wanted = engine.config.settings.monitoring.listen.clone();
+        *self.state.engine.lock().unwrap_or_else(PoisonError::into_inner) = engine;
+        if self.listening.as_ref().map(|(address, _)| address) == wanted.as_ref() {
+            return;
+        }
+        self.close();
+        self.listening =
+            wanted.map(|address| (address.clone(), tokio::spawn(listen(address, Arc::clone(&self.state)))));
+    }
+
+    /// The address is free for another process.
+    pub fn close(&mut self) {
+        if let Some((_, task)) = self.listening.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl State {
+    fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn admits(&self, address: IpAddr) -> bool {
+        self.engine().config.settings.monitoring.allow_from.contains(address.to_canonical())
+    }
+}
+
+/// Until it is aborted. Without the listener everything else works.
+async fn listen(address: BackendAddress, state: Arc<State>) {
+    let mut told = false;
+    loop {
+        let ended = match &address {
+            BackendAddress::Tcp(address) => match TcpListener::bind(address).await {
+                Ok(listener) => serve_tcp(&listener, &state).await,
+                Err(error) => error,
+            },
+            BackendAddress::Unix(path) => match OwnSocket::bind(path) {
+                Ok(socket) => serve_unix(&socket.listener, &state).await,
+                Err(error) => error,
+            },
+        };
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!("metrics.listen: {address}: {ended}; trying again every second");
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// A socket of ours at a path. Dropped, it is removed, unless another is there by now.
+struct OwnSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl OwnSocket {
+    /// One that nobody listens at any more is replaced; anything else is left alone.
+    fn bind(path: &Path) -> io::Result<Self> {
+        let is_left = fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
+            && std::os::unix::net::UnixStream::connect(path).is_err();
+        if is_left {
+            fs::remove_file(path)?;
+        }
+        let listener = UnixListener::bind(path)?;
+        let inode = fs::symlink_metadata(path)?.ino();
+        let socket = Self { listener, path: path.to_path_buf(), inode };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        Ok(socket)
+    }
+}
+
+impl Drop for OwnSocket {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+async fn serve_tcp(listener: &TcpListener, state: &Arc<State>) -> io::Error {
+    let room = Arc::new(Semaphore::new(ASKERS));
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
+        match listener.accept().await {
+            Ok((stream, peer)) if state.admits(peer.ip()) => {
+                let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
+                tokio::spawn(converse(stream, local, Arc::clone(state), place));
+            }
+            Ok((_, peer)) => tracing::debug!(peer = %peer.ip(), "turned away from the metrics"),
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn serve_unix(listener: &UnixListener, state: &Arc<State>) -> io::Error {
+    let room = Arc::new(Semaphore::new(ASKERS));
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(converse(stream, None, Arc::clone(state), place));
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+/// One request, by one of the places. `local` is the address that it came to, unless that is a path, where no browser comes.
+async fn converse<S>(stream: S, local: Option<IpAddr>, state: Arc<State>, _place: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(answer(request, local, &state).await) }
+    });
+    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let _ = timeout(PATIENCE, connection).await;
+}
+
+/// Whether the request comes by a name that no stranger can have made up: else a page could read the answer by DNS
+/// rebinding. Without `Host` it is no browser's.
+fn is_host_answered(request: &Request<Incoming>, local: IpAddr, engine: &Engine) -> bool {
+    let settings = &engine.config.settings;
+    let is_answered = |text: &str| {
+        HostName::parse(text).is_some_and(|host| {
+            host.is_loopback()
+                || host == HostName::Address(local)
+                || host == HostName::Name(settings.node_name.to_ascii_lowercase())
+                || settings.monitoring.hosts.holds(&host)
+                || settings.hosts.holds(&host)
+        })
+    };
+    let headers = request.headers().get_all(HOST).iter();
+    headers.map(|host| host.to_str().ok()).all(|host| host.is_some_and(is_answered))
+        && request.uri().authority().is_none_or(|authority| is_answered(authority.as_str()))
+}
+
+async fn answer(request: Request<Incoming>, local: Option<IpAddr>, state: &State) -> Response<Full<Bytes>> {
+    let (engine, path) = (state.engine(), request.uri().path());
+    let probe = engine.routes.probes.find(path);
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (status, kind, text) = match probe {
+        _ if !local.is_none_or(|local| is_host_answered(&request, local, &engine)) => {
+            (StatusCode::MISDIRECTED_REQUEST, PLAIN, OTHER_HOST.to_owned())
+        }
+        _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned()),
+        Some(probe) => {
+            let (status, text) = health::judge(&engine, probe).await;
+            (status, PLAIN, text)
+        }
+        None if path == "/metrics" => (StatusCode::OK, EXPOSITION, prometheus::text(&state.facts)),
+        None => (StatusCode::NOT_FOUND, PLAIN, "only /metrics and the probes are here\n".to_owned()),
+    };
+    let length = HeaderValue::from(text.len());
+    let is_head = *request.method() == Method::HEAD;
+    let mut response = Response::new(Full::from(if is_head { String::new() } else { text }));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_LENGTH, length);
+    if !reads {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+const PLAIN: &str = "text/plain;charset=UTF-8";

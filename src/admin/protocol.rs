@@ -1,0 +1,153 @@
+//! The control socket of a running nodegate: what can be asked there, and where it is. One JSON object a line.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::admin::socket::ControlSocket;
+use crate::admin::upstream_report::Upstreams;
+use crate::config::Config;
+use crate::metrics::counters;
+use crate::metrics::report::{Facts, LastReload, Report, seconds_since_1970};
+use crate::os::listener::ListeningSocket;
+use crate::server::{Door, Reloaded};
+use crate::state::shared::Engine;
+use crate::tls::Acceptor;
+
+/// Bytes of a question.
+pub(crate) const LONGEST_QUESTION: u64 = 1024;
+/// Seconds that a reload may wait to be confirmed.
+pub const LONGEST_CONFIRM: u64 = 86_400;
+
+/// `{"command":"reload","confirm":60}`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Question {
+    Status,
+    Reload {
+        /// seconds after which it is taken back
+        confirm: Option<u64>,
+        /// also what was taken back before; absent unless true, since an older process does not know it
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
+    },
+    Confirm,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    Status(Box<Report>),
+    Reloaded {
+        /// keys whose value is another one now
+        changed: Vec<String>,
+        warnings: Vec<String>,
+        /// the process that took over
+        successor: Option<u32>,
+    },
+    /// nothing was changed; why
+    Refused(Vec<String>),
+    /// whether there was something to confirm
+    Confirmed(bool),
+    /// the question was none
+    Malformed(String),
+}
+
+/// Beside the pid file. A trial has its port in the name.
+pub fn place(config: &Config, port: u16) -> Option<PathBuf> {
+    let directory = config.root.path(config.product.pid_file.as_ref()?.parent()?);
+    let name = &config.product.name;
+    let trial = if config.is_trial() { format!("-{port}") } else { String::new() };
+    Some(directory.join(format!("nodegate-{name}{trial}.sock")))
+}
+
+/// The main thread's side: what it tells of itself, and the socket while it is open.
+pub struct Control {
+    facts: Arc<Facts>,
+    upstreams: Arc<Upstreams>,
+    _socket: Option<ControlSocket>,
+}
+
+impl Control {
+    /// Without the socket everything works but to be asked.
+    pub fn open(door: Door, config: &Config, sockets: &[ListeningSocket]) -> Self {
+        counters::begin();
+        let facts = Arc::new(Facts::default());
+        let upstreams = Arc::new(Upstreams::default());
+        let port = sockets.first().and_then(|first| first.socket.local_addr().ok());
+        let port = port.map_or(config.settings.listen.port, |address| address.port());
+        let open = |path: PathBuf| {
+            let opened = ControlSocket::open(path.clone(), door, Arc::clone(&facts), Arc::clone(&upstreams));
+            let warn =
+                |error: &_| tracing::warn!("control socket {} cannot be opened: {error}", path.display());
+            opened.inspect_err(warn).ok()
+        };
+        let socket = place(config, port).and_then(open);
+        Self { facts, upstreams, _socket: socket }
+    }
+
+    /// What is known of the process, for those who ask elsewhere.
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts)
+    }
+
+    /// What is in force now.
+    pub fn serves(&self, engine: &Engine, sockets: &[ListeningSocket]) {
+        let addresses = sockets.iter().filter_map(|it| it.socket.local_addr().ok());
+        let listening = addresses.map(|address| address.to_string()).collect();
+        self.upstreams.serve(engine);
+        let acceptor = engine.speaks.acceptor();
+        let certificates = acceptor.map(Acceptor::certificates).unwrap_or_default();
+        let certificate_problems = acceptor.map(Acceptor::problems).unwrap_or_default();
+        self.facts.change(|known| {
+            known.profile.clone_from(&engine.config.product.name);
+            known.listening = listening;
+            known.certificates = certificates;
+            known.certificate_problems = certificate_problems;
+        });
+    }
+
+    /// What came of a reload, and how long it waits to be confirmed.
+    pub fn reloaded(&self, reloaded: &Reloaded, confirm: Option<Duration>) {
+        let at = seconds_since_1970();
+        let problems =
+            reloaded.as_ref().err().map(|problems| crate::admin::socket::texts(problems)).unwrap_or_default();
+        let waits = confirm.filter(|_| reloaded.is_ok());
+        let unconfirmed_until = waits.map(|patience| at.saturating_add(patience.as_secs()));
+        let last = LastReload { at, problems, unconfirmed_until };
+        self.facts.change(|known| {
+            match reloaded {
+                Ok(_) => known.reloads.done += 1,
+                Err(_) => known.reloads.refused += 1,
+            }
+            known.last_reload = Some(last);
+        });
+    }
+
+    /// What waited to be confirmed is confirmed.
+    pub fn confirmed(&self) {
+        self.facts.change(|known| {
+            if let Some(last) = &mut known.last_reload {
+                last.unconfirmed_until = None;
+            }
+        });
+    }
+
+    /// Nobody confirmed in time: what the files still hold, each with its place.
+    pub fn taken_back(&self, places: Vec<String>) {
+        let problems = vec!["taken back: it was not confirmed".to_owned()];
+        let last = LastReload { at: seconds_since_1970(), problems, unconfirmed_until: None };
+        self.facts.change(|known| {
+            known.reloads.taken_back += 1;
+            known.last_reload = Some(last);
+            known.taken_back = places;
+        });
+    }
+
+    /// The files do not hold it any more, or it is in effect.
+    pub fn forget_taken_back(&self) {
+        self.facts.change(|known| known.taken_back.clear());
+    }
+}

@@ -1,0 +1,157 @@
+//! Answers at the control socket, in tasks of the main thread: never in the way of serving.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::admin::protocol::{Answer, LONGEST_CONFIRM, LONGEST_QUESTION, Question};
+use crate::admin::upstream_report::Upstreams;
+use crate::config::diagnostic::Problem;
+use crate::metrics::report::{Facts, Report};
+use crate::server::{Confirmed, Door, HowToReload};
+
+/// Askers at the same time.
+const ASKERS: usize = 8;
+/// For a question to come, and for an answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For a reload that waits for a successor.
+const RELOAD: Duration = Duration::from_mins(2);
+const OUT_OF_FILES: Duration = Duration::from_millis(500);
+
+/// The socket while it is open. Dropped, it is removed, unless a successor has taken its place.
+pub(crate) struct ControlSocket {
+    path: PathBuf,
+    inode: u64,
+    task: JoinHandle<()>,
+}
+
+impl ControlSocket {
+    /// Opens it at `path`, in the place of one that was there: who serves the port is the one to be asked.
+    pub(crate) fn open(
+        path: PathBuf,
+        door: Door,
+        facts: Arc<Facts>,
+        upstreams: Arc<Upstreams>,
+    ) -> io::Result<Self> {
+        let (listener, inode) = bind(&path)?;
+        let task = tokio::spawn(serve(listener, door, facts, upstreams));
+        Ok(Self { path, inode, task })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        self.task.abort();
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Under another name until it is closed to others; then it takes the place at once.
+fn bind(path: &Path) -> io::Result<(UnixListener, u64)> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let _ = fs::remove_file(&new);
+    let bound = UnixListener::bind(&new).and_then(|listener| {
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+        let inode = fs::symlink_metadata(&new)?.ino();
+        fs::rename(&new, path)?;
+        Ok((listener, inode))
+    });
+    bound.inspect_err(|_| {
+        let _ = fs::remove_file(&new);
+    })
+}
+
+async fn serve(listener: UnixListener, door: Door, facts: Arc<Facts>, upstreams: Arc<Upstreams>) {
+    let room = Arc::new(Semaphore::new(ASKERS));
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (door, facts, upstreams) = (door.clone(), Arc::clone(&facts), Arc::clone(&upstreams));
+                tokio::spawn(async move {
+                    if let Err(error) = converse(stream, &door, &facts, &upstreams).await {
+                        tracing::debug!(%error, "an asker at the control socket is gone");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the control socket takes nobody for the moment");
+                sleep(OUT_OF_FILES).await;
+            }
+        }
+    }
+}
+
+/// Question after question, until the asker has no more.
+async fn converse(stream: UnixStream, door: &Door, facts: &Facts, upstreams: &Upstreams) -> io::Result<()> {
+    let (source, mut sink) = stream.into_split();
+    let mut source = BufReader::new(source);
+    loop {
+        let mut line = Vec::new();
+        let mut reading = (&mut source).take(LONGEST_QUESTION);
+        if timeout(PATIENCE, reading.read_until(b'\n', &mut line)).await?? == 0 {
+            return Ok(());
+        }
+        let question: Result<Question, _> = serde_json::from_slice(&line);
+        let answer = match question {
+            Ok(Question::Status) => {
+                let upstreams = upstreams.report().await;
+                Answer::Status(Box::new(Report { upstreams, ..Report::now(facts) }))
+            }
+            Ok(question) => answer(question, door, facts).await,
+            Err(ref error) => Answer::Malformed(error.to_string()),
+        };
+        let mut text = serde_json::to_vec(&answer)?;
+        text.push(b'\n');
+        timeout(PATIENCE, sink.write_all(&text)).await??;
+        if question.is_err() {
+            return Ok(()); // where the next one would begin is not known
+        }
+    }
+}
+
+async fn answer(question: Question, door: &Door, facts: &Facts) -> Answer {
+    match question {
+        Question::Status => Answer::Status(Box::new(Report::now(facts))),
+        Question::Confirm => match door.confirm().await {
+            Confirmed::Kept => Answer::Confirmed(true),
+            Confirmed::NothingWaits => Answer::Confirmed(false),
+            Confirmed::TakenBack(places) => {
+                let still =
+                    format!("too late, it was taken back; the files still hold {}", places.join(", "));
+                Answer::Refused(vec![still])
+            }
+        },
+        Question::Reload { confirm: Some(seconds), .. } if !(1..=LONGEST_CONFIRM).contains(&seconds) => {
+            Answer::Malformed(format!("confirm: must be from 1 to {LONGEST_CONFIRM}"))
+        }
+        Question::Reload { confirm, force } => {
+            let how = HowToReload { confirm: confirm.map(Duration::from_secs), force };
+            match timeout(RELOAD, door.reload(how)).await {
+                Ok(Ok(summary)) => Answer::Reloaded {
+                    changed: summary.changed.iter().map(ToString::to_string).collect(),
+                    warnings: texts(&summary.warnings),
+                    successor: summary.successor,
+                },
+                Ok(Err(problems)) => Answer::Refused(texts(&problems)),
+                Err(_) => Answer::Refused(vec!["the reload takes too long; the log will tell".to_owned()]),
+            }
+        }
+    }
+}
+
+pub(crate) fn texts(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,142 @@
+//! The lines of `nodegate status` for the daemons and the other nodes: what was counted, and whether each takes a
+//! connection now.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::config::product::Protocol;
+use crate::config::settings::BackendAddress;
+use crate::metrics::upstreams;
+use crate::metrics::upstreams::{HealthReport, UpstreamReport};
+use crate::state::shared::Engine;
+use crate::upstream::client::reach;
+use crate::upstream::nodes::NodeFile;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// `status --watch` asks once a second; the nodes notice less of it.
+const TTL: Duration = Duration::from_secs(5);
+const CONNECTS_AT_ONCE: usize = 16;
+/// Nodes beyond are not listed.
+const MAX_NODES: usize = 64;
+
+/// Where requests go under the current configuration.
+struct Places {
+    daemon: BackendAddress,
+    worker: Option<BackendAddress>,
+    nodes: Arc<NodeFile>,
+    own_node: String,
+    node_port: u16,
+}
+
+/// What the control socket knows of the upstreams.
+#[derive(Default)]
+pub(crate) struct Upstreams {
+    places: Mutex<Option<Arc<Places>>>,
+    last: tokio::sync::Mutex<Option<(Instant, Vec<UpstreamReport>)>>,
+}
+
+/// One that is to be tried.
+struct Candidate {
+    name: String,
+    /// none for a node that has not been seen yet
+    address: Option<BackendAddress>,
+    health: HealthReport,
+}
+
+impl Upstreams {
+    /// A profile without an API has none.
+    pub(crate) fn serve(&self, engine: &Engine) {
+        let settings = &engine.config.settings;
+        let places = Places {
+            daemon: settings.backend.address.clone(),
+            worker: settings.unprivileged.clone(),
+            nodes: Arc::clone(&engine.nodes),
+            own_node: settings.node_name.clone(),
+            node_port: settings.cluster_port,
+        };
+        let places = (engine.config.product.protocol == Protocol::Https).then(|| Arc::new(places));
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
+    }
+
+    /// The daemon first, then the worker, then the nodes by name. Counts are of now, connections of a moment ago.
+    pub(crate) async fn report(&self) -> Vec<UpstreamReport> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(places) = places else { return Vec::new() };
+        let mut last = self.last.lock().await;
+        let known = last.take().filter(|(at, _)| at.elapsed() < TTL);
+        let candidates = places.candidates();
+        let (at, reports) = match known {
+            Some((at, known)) if is_same(&known, &candidates) => (at, with_counts(known, candidates)),
+            Some(_) | None => (Instant::now(), try_all(candidates).await),
+        };
+        *last = Some((at, reports.clone()));
+        reports
+    }
+}
+
+impl Places {
+    fn candidates(&self) -> Vec<Candidate> {
+        let candidate = |name: &str, address: &BackendAddress, health: &upstreams::Health| Candidate {
+            name: name.to_owned(),
+            address: Some(address.clone()),
+            health: health.report(),
+        };
+        let mut all = vec![candidate("daemon", &self.daemon, upstreams::daemon())];
+        all.extend(self.worker.iter().map(|worker| candidate("worker", worker, upstreams::worker())));
+        let table = self.nodes.current().unwrap_or_default();
+        let others = table.nodes.iter().filter(|(name, _)| **name != self.own_node);
+        all.extend(others.take(MAX_NODES).map(|(name, address)| {
+            Candidate {
+                name: format!("node {name}"),
+                address: address
+                    .map(|address| BackendAddress::Tcp(SocketAddr::new(address, self.node_port).to_string())),
+                health: upstreams::node(name).report(),
+            }
+        }));
+        all
+    }
+}
+
+fn is_same(known: &[UpstreamReport], candidates: &[Candidate]) -> bool {
+    let key = |name: &str, address: &Option<String>| (name.to_owned(), address.clone());
+    known.len() == candidates.len()
+        && known.iter().zip(candidates).all(|(known, candidate)| {
+            let address = candidate.address.as_ref().map(ToString::to_string);
+            key(&known.name, &known.address) == key(&candidate.name, &address)
+        })
+}
+
+fn with_counts(known: Vec<UpstreamReport>, candidates: Vec<Candidate>) -> Vec<UpstreamReport> {
+    let pairs = known.into_iter().zip(candidates);
+    pairs.map(|(known, candidate)| UpstreamReport { health: candidate.health, ..known }).collect()
+}
+
+/// All at the same time, a few connections at once.
+async fn try_all(candidates: Vec<Candidate>) -> Vec<UpstreamReport> {
+    let permits = Arc::new(Semaphore::new(CONNECTS_AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for (number, candidate) in candidates.into_iter().enumerate() {
+        let permits = Arc::clone(&permits);
+        tasks.spawn(async move {
+            let _permit = permits.acquire().await;
+            let reached = match &candidate.address {
+                Some(address) => reach(address, CONNECT_TIMEOUT).await,
+                None => Err("it has no address yet: it has not been seen in the cluster".to_owned()),
+            };
+            let report = UpstreamReport {
+                name: candidate.name,
+                address: candidate.address.map(|address| address.to_string()),
+                unreachable: reached.err(),
+                health: candidate.health,
+            };
+            (number, report)
+        });
+    }
+    let mut reports = tasks.join_all().await;
+    reports.sort_by_key(|(number, _)| *number);
+    reports.into_iter().map(|(_, report)| report).collect()
+}

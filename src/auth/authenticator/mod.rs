@@ -1,0 +1,285 @@
+//! Step 5: who asks, and may they? The daemon behind runs as root and checks no CSRF token, so this gate must.
+
+pub mod credential;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::auth::credential_cache::{Clients, Known, Ticket};
+use crate::auth::credential_memory::CredentialMemory;
+use crate::auth::fetch_site::ForeignPage;
+pub use crate::auth::page_login::{Login, PageVisitor, TicketClient};
+use crate::auth::ticket::TicketError;
+use crate::auth::ticket_verifier::{Moment, TicketFiles};
+use crate::config::product;
+use crate::config::root::Root;
+use crate::config::settings::Origins;
+use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::http::path_pattern::Pattern;
+use crate::http::target::ApiPath;
+use crate::limits::failure_table::Source;
+use crate::upstream::nodes::NodeFile;
+use crate::verdict::login::{LoginCalls, Proof};
+pub use credential::joined;
+use credential::{Credential, Names, sensitive};
+
+/// What `uri_escape` of the original leaves alone.
+const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The rules of a profile, with the files they need.
+pub struct Gate {
+    pub(crate) rules: product::Gate,
+    /// method and path of the calls that need no login
+    open: Vec<(String, String)>,
+    pub(crate) csrf_header: HeaderName,
+    pub(crate) csrf_exempt: Vec<Pattern>,
+    pub(crate) csrf_secret: WatchedFile<String>,
+    /// whose pages may write where no CSRF token is needed
+    pub(crate) shared_with: Origins,
+    pub(crate) tickets: Vec<TicketFiles>,
+    nodes: Arc<NodeFile>,
+    pub(crate) clients: Clients,
+    logins: LoginCalls,
+    pub(crate) memory: Arc<CredentialMemory>,
+}
+
+/// Who asks: what is written to the log, and what is sent on.
+#[derive(Clone, Default)]
+pub struct Identity {
+    /// nobody where no login is needed
+    pub client: Option<Arc<Known>>,
+    /// the CSRF token that came with a ticket, as it came
+    pub csrf_token: Option<HeaderValue>,
+}
+
+impl Identity {
+    pub fn user(&self) -> Option<Arc<str>> {
+        self.client.as_ref().map(|known| Arc::clone(&known.user))
+    }
+}
+
+/// Why a request does not pass. `Ticket` says to the log what the client is not told.
+#[derive(Debug, thiserror::Error)]
+pub enum Denial {
+    #[error("No ticket")]
+    NoCredential,
+    #[error("ticket refused: {0}")]
+    Ticket(TicketError),
+    #[error("ticket refused again: {0}")]
+    SameTicket(TicketError),
+    #[error("ticket not verified: its client is over the limit of failed logins")]
+    Unverified,
+    #[error("the API token has no valid form")]
+    ApiToken,
+    #[error("Permission denied - invalid csrf token")]
+    Csrf,
+    #[error("{0}")]
+    ForeignPage(#[from] ForeignPage),
+    #[error("cannot judge tickets: {0}")]
+    KeyFile(#[from] FileError),
+}
+
+impl Gate {
+    pub fn new(rules: product::Gate, root: &Root, nodes: Arc<NodeFile>) -> Result<Self, String> {
+        let csrf_header = rules
+            .csrf_header
+            .parse()
+            .map_err(|_| format!("product.gate.csrf_header: '{}' is no header name", rules.csrf_header))?;
+        let csrf_exempt =
+            rules.csrf_exempt.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
+        let tickets = rules.ticket.iter().map(|kind| TicketFiles::new(kind.clone(), root)).collect();
+        let csrf_secret =
+            WatchedFile::new(root.path(&rules.csrf_secret), crate::auth::csrf::secret_of).once_a_second();
+        let split =
+            |text: &String| text.split_once(' ').map(|(verb, path)| (verb.to_owned(), path.to_owned()));
+        let open = rules.open.iter().filter_map(split).collect();
+        let clients = Clients::new();
+        let shared_with = Origins::default();
+        let logins = LoginCalls::new(&rules)?;
+        let memory = Arc::default();
+        Ok(Self {
+            rules,
+            open,
+            csrf_header,
+            csrf_exempt,
+            csrf_secret,
+            shared_with,
+            tickets,
+            nodes,
+            clients,
+            logins,
+            memory,
+        })
+    }
+
+    /// Lets pages of these origins write where no CSRF token is needed.
+    #[must_use]
+    pub fn shared_with(self, origins: &Origins) -> Self {
+        Self { shared_with: origins.clone(), ..self }
+    }
+
+    /// Remembers credentials beyond the life of this gate.
+    #[must_use]
+    pub fn with_memory(self, memory: &Arc<CredentialMemory>) -> Self {
+        Self { memory: Arc::clone(memory), ..self }
+    }
+
+    /// Whether the call needs no login: the exact decoded path, `/access/ticket/` is another one.
+    pub fn is_open(&self, method: &Method, path: &ApiPath) -> bool {
+        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        self.open.iter().any(|(verb, open)| verb == method && open == path.decoded())
+    }
+
+    /// Whether the daemon verifies no credential of this call.
+    pub fn is_unverified_by_daemon(&self, method: &Method, path: &ApiPath) -> bool {
+        self.logins.is_open(method, path)
+    }
+
+    /// What shows that a call succeeded, where one can guess at credentials by it.
+    pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
+        self.logins.proof(method, path)
+    }
+
+    /// Judges the one credential of the request.
+    pub fn pass(
+        &self,
+        method: &Method,
+        path: &ApiPath,
+        headers: &HeaderMap,
+        client: impl FnOnce() -> TicketClient,
+        now: SystemTime,
+    ) -> Result<Identity, Denial> {
+        if self.is_open(method, path) {
+            self.check_page_of_login(method, path, headers)?;
+            return Ok(Identity::default());
+        }
+        let known = self.clients.find(headers).filter(|known| self.is_still_good(known, now));
+        let client = known.map_or_else(|| self.judge(headers, client, now), Ok)?;
+        let csrf_token = match client.ticket {
+            Some(_) => self.check_csrf(method, path, headers, &client.user, now)?,
+            None => None,
+        };
+        Ok(Identity { client: Some(client), csrf_token })
+    }
+
+    /// Whether the credential that was taken is the cookie, which a browser adds whatever page asks.
+    pub fn is_by_cookie(&self, identity: &Identity, headers: &HeaderMap) -> bool {
+        identity.client.as_ref().is_some_and(|known| known.ticket.is_some()) && self.has_cookie(headers)
+    }
+
+    pub(crate) fn has_cookie(&self, headers: &HeaderMap) -> bool {
+        credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE)).is_some()
+    }
+
+    pub(crate) fn is_still_good(&self, known: &Known, now: SystemTime) -> bool {
+        let Some(ticket) = &known.ticket else { return true };
+        self.tickets.get(ticket.kind).is_some_and(|files| files.is_still_good(&ticket.signed, self.at(now)))
+    }
+
+    fn judge(
+        &self,
+        headers: &HeaderMap,
+        client: impl FnOnce() -> TicketClient,
+        now: SystemTime,
+    ) -> Result<Arc<Known>, Denial> {
+        let names = Names { cookie: &self.rules.cookie, api_token: self.rules.api_token.as_deref() };
+        let cookies = joined(headers, &COOKIE);
+        let known = match credential::take(names, &cookies, &joined(headers, &AUTHORIZATION)) {
+            None => return Err(Denial::NoCredential),
+            Some(Credential::ApiToken(token)) => {
+                if !credential::is_api_token(&token) {
+                    return Err(Denial::ApiToken);
+                }
+                let scheme = names.api_token.unwrap_or_default();
+                let value = sensitive(&format!("{scheme} {}", utf8_percent_encode(&token, COOKIE_VALUE)));
+                let value = value.ok_or(Denial::ApiToken)?;
+                let is_good = self.memory.has_good_token(value.as_bytes());
+                let known = Known::new(credential::api_token_id(&token), (AUTHORIZATION, value), None);
+                known.set_proven(is_good);
+                known
+            }
+            Some(Credential::Ticket(text)) => {
+                let (user, ticket) = self.verified(&text, client(), now)?;
+                let value = format!("{}={}", names.cookie, utf8_percent_encode(&text, COOKIE_VALUE));
+                let value = sensitive(&value).ok_or(Denial::Ticket(TicketError::Form))?;
+                Known::new(&user, (COOKIE, value), Some(ticket))
+            }
+        };
+        self.clients.remember(headers, &known);
+        Ok(known)
+    }
+
+    fn at(&self, now: SystemTime) -> Moment<'_> {
+        Moment { rules: &self.rules, nodes: &self.nodes, now }
+    }
+
+    /// What the daemon thinks of an API token.
+    pub fn prove(&self, known: &Known, good: bool) {
+        if known.ticket.is_some() || known.is_unproven() != good {
+            return;
+        }
+        known.set_proven(good);
+        self.memory.judge_token(known.header.1.as_bytes(), good);
+    }
+
+    /// Remembers that this client guessed at an API token. Returns whether it is the first time: the same token is the same
+    /// guess.
+    pub fn doubt(&self, known: &Known, by: Source) -> bool {
+        self.memory.doubt_token(known.header.1.as_bytes(), by)
+    }
+
+    /// Where a refused login of this (raw) path is sent instead.
+    pub fn login_page(&self, path: &str) -> Option<&str> {
+        let page = self.rules.login_page.as_deref()?;
+        let format = |path: &str| path.strip_prefix("/api2/")?.split('/').next().map(str::to_owned);
+        (format(path)? == format(page)?).then_some(page)
+    }
+
+    /// The reason that every refused ticket gets.
+    pub fn invalid_reason(&self) -> &str {
+        &self.rules.invalid
+    }
+
+    pub fn csrf_header(&self) -> &HeaderName {
+        &self.csrf_header
+    }
+
+    /// Looks at every file once, for `check` and for the start.
+    pub fn file_errors(&self) -> Vec<FileError> {
+        let secret = self.csrf_secret.current().err();
+        let keys = self.tickets.iter().filter_map(|files| files.key.current().err());
+        secret.into_iter().chain(keys).collect()
+    }
+
+    /// Reads what tickets are judged by before the first of them comes.
+    pub fn read_ahead(&self) {
+        self.csrf_secret.read_ahead();
+        for files in &self.tickets {
+            files.key.read_ahead();
+        }
+    }
+
+    pub(crate) fn user_of(&self, ticket: &str, now: SystemTime) -> Result<(String, Ticket), Denial> {
+        let mut failure = TicketError::Form;
+        for (kind, files) in self.tickets.iter().enumerate() {
+            let named = ticket.strip_prefix(&files.kind.prefix).is_some_and(|rest| rest.starts_with(':'));
+            if !named {
+                continue;
+            }
+            match files.verify(ticket, self.at(now))? {
+                Ok((user, signed)) => return Ok((user, Ticket { kind, signed })),
+                Err(error) => failure = error,
+            }
+        }
+        Err(Denial::Ticket(failure))
+    }
+}
+
+pub(crate) fn unix(now: SystemTime) -> i64 {
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,179 @@
+//! Credentials that were seen, remembered by a keyed hash: tickets that were good or refused, and API tokens that the
+//! daemon took. A refused ticket need not be verified or counted again, however often a browser sends it.
+
+use openssl::rand::rand_bytes;
+use openssl::sha::Sha256;
+use quick_cache::sync::Cache;
+
+use super::ticket::TicketError;
+use crate::limits::failure_table::Source;
+
+/// Entries of each kind, 16 bytes and little more each; those that were seen least go first. Good ones have a
+/// table of their own, so guesses displace none of them.
+const ENTRIES: usize = 8192;
+
+/// 128 bits of a SHA-256 whose first input is a key that no other process has.
+type Digest = [u8; 16];
+
+/// What credentials turned out to be. Outlives a reload.
+pub struct CredentialMemory {
+    /// without random bytes nothing is remembered
+    key: Option<[u8; 32]>,
+    good_tickets: Cache<Digest, ()>,
+    refused_tickets: Cache<Digest, TicketError>,
+    good_tokens: Cache<Digest, ()>,
+    doubtful_tokens: Cache<Digest, ()>,
+}
+
+/// A ticket as a client shows it, with what decides on it.
+pub(crate) struct Shown<'a> {
+    pub(crate) ticket: &'a str,
+    /// `None` for a client that is not counted
+    pub(crate) by: Option<Source>,
+    /// of every key that it may be signed with
+    pub(crate) key_versions: &'a [u8],
+}
+
+impl Default for CredentialMemory {
+    fn default() -> Self {
+        let mut key = [0; 32];
+        let key = rand_bytes(&mut key).is_ok().then_some(key);
+        Self {
+            key,
+            good_tickets: Cache::new(ENTRIES),
+            refused_tickets: Cache::new(ENTRIES),
+            good_tokens: Cache::new(ENTRIES),
+            doubtful_tokens: Cache::new(ENTRIES),
+        }
+    }
+}
+
+impl CredentialMemory {
+    /// Why the same ticket was refused when the same client showed it before, by the same keys.
+    pub(crate) fn refusal(&self, shown: &Shown<'_>) -> Option<TicketError> {
+        self.refused_tickets.get(&self.digest_of(shown)?)
+    }
+
+    pub(crate) fn refuse(&self, shown: &Shown<'_>, error: TicketError) {
+        if let Some(digest) = self.digest_of(shown) {
+            self.refused_tickets.insert(digest, error);
+        }
+    }
+
+    /// Whether the ticket was good before, whoever showed it; it may have become too old.
+    pub(crate) fn was_good(&self, ticket: &str) -> bool {
+        self.digest(&[ticket.as_bytes()]).is_some_and(|digest| self.good_tickets.get(&digest).is_some())
+    }
+
+    pub(crate) fn remember_good(&self, ticket: &str) {
+        if let Some(digest) = self.digest(&[ticket.as_bytes()]) {
+            self.good_tickets.insert(digest, ());
+        }
+    }
+
+    /// Whether the daemon took this API token the last time.
+    pub(crate) fn has_good_token(&self, token: &[u8]) -> bool {
+        self.digest(&[token]).is_some_and(|digest| self.good_tokens.get(&digest).is_some())
+    }
+
+    pub(crate) fn judge_token(&self, token: &[u8], good: bool) {
+        let Some(digest) = self.digest(&[token]) else { return };
+        if good {
+            self.good_tokens.insert(digest, ());
+        } else {
+            self.good_tokens.remove(&digest);
+        }
+    }
+
+    /// Remembers that an answer did not show this API token to be good. Returns whether that is new of this client.
+    pub(crate) fn doubt_token(&self, token: &[u8], by: Source) -> bool {
+        let Some(digest) = self.digest(&[&bytes_of(Some(by)), token]) else { return true };
+        let is_new = self.doubtful_tokens.get(&digest).is_none();
+        self.doubtful_tokens.insert(digest, ());
+        is_new
+    }
+
+    fn digest_of(&self, shown: &Shown<'_>) -> Option<Digest> {
+        self.digest(&[&bytes_of(shown.by), shown.key_versions, shown.ticket.as_bytes()])
+    }
+
+    /// Each part with its length before it.
+    fn digest(&self, parts: &[&[u8]]) -> Option<Digest> {
+        let mut hash = Sha256::new();
+        hash.update(&self.key?);
+        for part in parts {
+            hash.update(&u64::try_from(part.len()).ok()?.to_be_bytes());
+            hash.update(part);
+        }
+        hash.finish().first_chunk().copied()
+    }
+}
+
+fn bytes_of(source: Option<Source>) -> [u8; 9] {
+    match source {
+        None => [0; 9],
+        Some(Source::V4(address)) => {
+            let [a, b, c, d] = address.octets();
+            [4, a, b, c, d, 0, 0, 0, 0]
+        }
+        Some(Source::V6(segments)) => {
+            let mut by = [6; 9];
+            for (byte, value) in by.iter_mut().skip(1).zip(segments.iter().flat_map(|it| it.to_be_bytes())) {
+                *byte = value;
+            }
+            by
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn client(text: &str) -> Source {
+        Source::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_refused_ticket_is_known_by_client_and_keys() {
+        let memory = CredentialMemory::default();
+        let shown = |ticket, by, key_versions| Shown { ticket, by, key_versions };
+        let first = shown("T:a", Some(client("192.0.2.1")), b"1");
+        assert_eq!(memory.refusal(&first), None);
+        memory.refuse(&first, TicketError::Signature);
+        assert_eq!(memory.refusal(&first), Some(TicketError::Signature));
+        for other in [
+            shown("T:b", Some(client("192.0.2.1")), b"1"),
+            shown("T:a", Some(client("192.0.2.2")), b"1"),
+            shown("T:a", Some(client("2001:db8::1")), b"1"),
+            shown("T:a", None, b"1"),
+            shown("T:a", Some(client("192.0.2.1")), b"2"),
+            shown("1T:a", Some(client("192.0.2.1")), b""),
+        ] {
+            assert_eq!(memory.refusal(&other), None);
+        }
+        let elsewhere = CredentialMemory::default();
+        assert_ne!(memory.digest(&[b"x"]), elsewhere.digest(&[b"x"]), "each process has its own key");
+    }
+
+    #[test]
+    fn a_flood_of_refused_tickets_is_bounded() {
+        let memory = CredentialMemory::default();
+        memory.remember_good("T:good");
+        memory.judge_token(b"good", true);
+        for number in 0..3 * ENTRIES {
+            let ticket = number.to_string();
+            let shown = Shown { ticket: &ticket, by: Some(client("192.0.2.1")), key_versions: b"1" };
+            memory.refuse(&shown, TicketError::Signature);
+        }
+        assert!(memory.refused_tickets.len() <= ENTRIES);
+        assert!(memory.was_good("T:good") && !memory.was_good("T:other"), "nothing good was displaced");
+        assert!(memory.has_good_token(b"good") && !memory.has_good_token(b"other"));
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(client);
+        let doubts = [(b"a", one), (b"a", one), (b"a", other), (b"b", one)];
+        assert_eq!(doubts.map(|(token, by)| memory.doubt_token(token, by)), [true, false, true, true]);
+        memory.judge_token(b"good", false);
+        assert!(!memory.has_good_token(b"good"));
+    }
+}

@@ -1,0 +1,180 @@
+//! Logins of pages: no page is refused for want of one, so whether a ticket is verified at all is decided here.
+
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use http::header::COOKIE;
+
+use super::ticket::TicketError;
+use super::{csrf, fetch_site};
+use crate::auth::authenticator::{Denial, Gate, credential, joined, unix};
+use crate::auth::credential_cache::Ticket;
+use crate::auth::credential_memory::Shown;
+use crate::http::target::query_value;
+use crate::limits::failure_table::Source;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+
+/// The user of a page, and the token for what the page asks in turn.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Login {
+    pub user: String,
+    pub csrf_token: String,
+}
+
+/// What a page is rendered for.
+#[derive(Debug)]
+pub enum PageVisitor {
+    User(Login),
+    Nobody,
+    /// like `Nobody`, by a forged ticket that this client has not shown before
+    Forger,
+}
+
+/// The client that shows a ticket.
+#[derive(Clone, Copy, Default)]
+pub struct TicketClient {
+    /// what it is counted as; `None` where it is not
+    pub source: Option<Source>,
+    /// it is over the limit of failed logins
+    pub is_refused: bool,
+}
+
+impl Gate {
+    /// The user of a good ticket in the cookie or, where the request has no cookie at all, in the link that was clicked;
+    /// of a kind that `takes` says yes to. Without a good ticket the page asks for a login.
+    ///
+    /// For a client that is refused only tickets that were good before are verified.
+    pub fn page_visitor(
+        &self,
+        headers: &HeaderMap,
+        query: &str,
+        client: TicketClient,
+        now: SystemTime,
+        takes: impl Fn(Option<usize>) -> bool,
+    ) -> PageVisitor {
+        let judged = if headers.contains_key(COOKIE) {
+            self.user_of_cookie(headers, client, now)
+        } else if self.foreign_page(headers).is_some() && !fetch_site::is_navigation(headers) {
+            // An image of a foreign page would make its visitors guess.
+            None
+        } else {
+            self.user_of_link(query, client, now)
+        };
+        match judged {
+            Some(Ok((user, kind))) if takes(Some(kind)) => {
+                self.login(user, now).map_or(PageVisitor::Nobody, PageVisitor::User)
+            }
+            Some(Ok(_)) | None => PageVisitor::Nobody,
+            Some(Err(denial)) => {
+                tracing::debug!(%denial, "a page without login");
+                if matches!(denial, Denial::Ticket(error) if error.is_guess()) {
+                    PageVisitor::Forger
+                } else {
+                    PageVisitor::Nobody
+                }
+            }
+        }
+    }
+
+    fn login(&self, user: String, now: SystemTime) -> Option<Login> {
+        let secret = self.csrf_secret.current().map_err(|error| {
+            log_limit::error(Topic::Fault, "csrf", &format_args!("no CSRF token: {error}"));
+        });
+        let secret = secret.ok()?;
+        let csrf_token = csrf::mint(&user, &secret.value, unix(now)).ok()?;
+        Some(Login { user, csrf_token })
+    }
+
+    fn user_of_cookie(
+        &self,
+        headers: &HeaderMap,
+        client: TicketClient,
+        now: SystemTime,
+    ) -> Option<Result<(String, usize), Denial>> {
+        let known = self.clients.find(headers).filter(|known| self.is_still_good(known, now));
+        if let Some((known, kind)) = known.and_then(|known| known.kind().map(|kind| (known, kind))) {
+            return Some(Ok((known.user.to_string(), kind)));
+        }
+        let ticket = credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE))?;
+        Some(self.verified_for_page(&ticket, client, now).map(|(user, ticket)| (user, ticket.kind)))
+    }
+
+    fn user_of_link(
+        &self,
+        query: &str,
+        client: TicketClient,
+        now: SystemTime,
+    ) -> Option<Result<(String, usize), Denial>> {
+        let (kind, ticket) = self.tickets.iter().enumerate().find_map(|(kind, files)| {
+            let ticket = query_value(query, files.kind.link.as_deref()?)?;
+            // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
+            Some((kind, ticket.replace(' ', "+")))
+        })?;
+        let ticket = if ticket.contains("::") {
+            ticket
+        } else {
+            // Mail programs encode links that are encoded already.
+            percent_encoding::percent_decode_str(&ticket).decode_utf8_lossy().replace(' ', "+")
+        };
+        match self.verified_for_page(&ticket, client, now) {
+            // The ticket of a session opens no link, but is no guess either.
+            Ok((_, found)) if found.kind != kind => None,
+            Ok((user, _)) => Some(Ok((user, kind))),
+            Err(denial) => Some(Err(denial)),
+        }
+    }
+
+    /// Pages verify nothing new for a client that is refused.
+    fn verified_for_page(
+        &self,
+        ticket: &str,
+        client: TicketClient,
+        now: SystemTime,
+    ) -> Result<(String, Ticket), Denial> {
+        if client.is_refused && !self.memory.was_good(ticket) {
+            return Err(Denial::Unverified);
+        }
+        self.verified(ticket, client, now)
+    }
+
+    /// The user of a ticket, unless the same client has shown the same ticket in vain before. A ticket is verified in the
+    /// same way wherever it is shown, so that what one place refuses is good nowhere else.
+    ///
+    /// Only what counts is remembered, and nothing of a client over its limit: it would displace refusals of others.
+    pub(crate) fn verified(
+        &self,
+        ticket: &str,
+        client: TicketClient,
+        now: SystemTime,
+    ) -> Result<(String, Ticket), Denial> {
+        // Without its key a ticket is neither good nor refused.
+        let Some(key_versions) = self.key_versions() else { return self.user_of(ticket, now) };
+        let shown = Shown { ticket, by: client.source, key_versions: &key_versions };
+        if let Some(error) = self.memory.refusal(&shown) {
+            return Err(Denial::SameTicket(error));
+        }
+        let verified = match self.user_of(ticket, now) {
+            Err(Denial::Ticket(error)) if error.is_guess() && self.memory.was_good(ticket) => {
+                Err(Denial::Ticket(TicketError::KeyReplaced))
+            }
+            verified => verified,
+        };
+        match &verified {
+            Ok(_) => self.memory.remember_good(ticket),
+            Err(Denial::Ticket(error)) if error.is_guess() && !client.is_refused => {
+                self.memory.refuse(&shown, *error);
+            }
+            Err(_) => (),
+        }
+        verified
+    }
+
+    fn key_versions(&self) -> Option<Vec<u8>> {
+        let mut versions = Vec::new();
+        for files in &self.tickets {
+            files.add_key_versions(&mut versions)?;
+        }
+        Some(versions)
+    }
+}

@@ -1,0 +1,148 @@
+//! One kind of ticket with the files that decide on it.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::ticket::{self, DatedKey, Rules, Signed, TicketError, TicketKey};
+use crate::auth::authenticator::unix;
+use crate::config::product;
+use crate::config::root::Root;
+use crate::config::section_file;
+use crate::fs::cached_file::{FileError, Snapshot, WatchedFile};
+use crate::upstream::nodes::NodeFile;
+
+const DAY: i64 = 86_400;
+
+/// What a judgement depends on beside the ticket and its files.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) rules: &'a product::Gate,
+    pub(crate) nodes: &'a NodeFile,
+    pub(crate) now: SystemTime,
+}
+
+/// One kind of ticket and the files that decide on it.
+pub(crate) struct TicketFiles {
+    pub(crate) kind: product::TicketKind,
+    pub(crate) key: WatchedFile<TicketKey>,
+    old_key: Option<WatchedFile<TicketKey>>,
+    lifetime: Option<WatchedFile<String>>,
+}
+
+impl TicketFiles {
+    pub(crate) fn new(kind: product::TicketKind, root: &Root) -> Self {
+        let key = |path: &PathBuf| WatchedFile::new(root.path(path), public_key).once_a_second();
+        let lifetime = kind.lifetime.as_ref().map(|at| WatchedFile::new(root.path(&at.file), plain_text));
+        Self {
+            key: key(&kind.key),
+            old_key: kind.old_key.as_ref().map(key),
+            lifetime: lifetime.map(WatchedFile::once_a_second),
+            kind,
+        }
+    }
+
+    /// Who a ticket was given to. Before one is refused, the files are looked at once more: it may be younger than
+    /// the last look.
+    pub(crate) fn verify(
+        &self,
+        ticket: &str,
+        at: Moment<'_>,
+    ) -> Result<Result<(String, Signed), TicketError>, FileError> {
+        let verify = || self.judged(at, |rules, now| ticket::verify(ticket, rules, now));
+        match verify() {
+            Ok(Err(TicketError::Signature | TicketError::Age)) | Err(_) if self.have_changed() => verify(),
+            judged => judged,
+        }
+    }
+
+    /// Whether a ticket that was verified a moment ago is good without a second verification.
+    pub(crate) fn is_still_good(&self, signed: &Signed, at: Moment<'_>) -> bool {
+        let judged = self.judged(at, |rules, now| {
+            ticket::judge_again(signed, rules, now).unwrap_or(Err(TicketError::Signature))
+        });
+        matches!(judged, Ok(Ok(())))
+    }
+
+    /// What tells the keys from those of another time. `None` where they cannot be read.
+    pub(crate) fn add_key_versions(&self, versions: &mut Vec<u8>) -> Option<()> {
+        versions.extend(self.key.current().ok()?.value.version());
+        match self.old_key.as_ref().map(WatchedFile::current).transpose() {
+            Ok(Some(old)) => versions.extend(old.value.version()),
+            Ok(None) => (),
+            Err(error) if error.is_missing() => (),
+            Err(_) => return None,
+        }
+        Some(())
+    }
+
+    fn have_changed(&self) -> bool {
+        let key = self.key.has_changed();
+        let old_key = self.old_key.as_ref().is_some_and(WatchedFile::has_changed);
+        let lifetime = self.lifetime.as_ref().is_some_and(WatchedFile::has_changed);
+        key || old_key || lifetime
+    }
+
+    /// What `judge` says by the files as they are.
+    fn judged<T>(
+        &self,
+        at: Moment<'_>,
+        judge: impl FnOnce(&Rules<'_>, i64) -> Result<T, TicketError>,
+    ) -> Result<Result<T, TicketError>, FileError> {
+        let current = self.key.current()?;
+        let old = match self.old_key.as_ref().map(WatchedFile::current).transpose() {
+            Err(error) if error.is_missing() => Ok(None),
+            read => read,
+        };
+        let current = dated(&current, at.now);
+        let overdue = self.kind.key_lifetime.is_some_and(|lifetime| current.age > lifetime);
+        let rules = Rules {
+            prefix: &self.kind.prefix,
+            schemes: &at.rules.schemes,
+            current,
+            old: old.as_ref().ok().and_then(Option::as_ref).map(|old| dated(old, at.now)),
+            min_age: self.kind.min_age,
+            max_age: self.max_age()?,
+            key_lifetime: self.kind.key_lifetime,
+            quorate: overdue && at.nodes.current().is_ok_and(|table| table.quorate),
+            realm: self.kind.realm.as_deref(),
+            user_length: at.rules.user_length,
+        };
+        match (judge(&rules, unix(at.now)), old) {
+            // The key that cannot be read might have fitted.
+            (Err(TicketError::Signature | TicketError::Age), Err(error)) => Err(error),
+            (judged, _) => Ok(judged),
+        }
+    }
+
+    /// Seconds; from the file of sections where the profile names one.
+    fn max_age(&self) -> Result<i64, FileError> {
+        let (Some(at), Some(file)) = (&self.kind.lifetime, &self.lifetime) else {
+            return Ok(self.kind.max_age);
+        };
+        let text = match file.current() {
+            Ok(snapshot) => snapshot.value,
+            Err(error) if error.is_missing() => return Ok(at.default * DAY),
+            Err(error) => return Err(error),
+        };
+        let days = section_file::parse(&text)
+            .iter()
+            .find(|section| section.kind == "section" && section.id == at.section)
+            .and_then(|section| section.value(&at.key)?.parse::<i64>().ok())
+            .unwrap_or(at.default);
+        Ok(days.saturating_mul(DAY))
+    }
+}
+
+fn dated(snapshot: &Snapshot<TicketKey>, now: SystemTime) -> DatedKey<'_> {
+    let age = now.duration_since(snapshot.modified).unwrap_or(Duration::ZERO).as_secs();
+    DatedKey { key: &snapshot.value, age: i64::try_from(age).unwrap_or(i64::MAX / 2) }
+}
+
+fn public_key(pem: &[u8]) -> Result<TicketKey, String> {
+    TicketKey::from_pem(pem).map_err(|_| "holds no public key in PEM form".to_owned())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a parser of WatchedFile may fail")]
+fn plain_text(bytes: &[u8]) -> Result<String, String> {
+    Ok(String::from_utf8_lossy(bytes).into_owned())
+}

@@ -1,0 +1,176 @@
+//! The command line: of nodegate itself, and of the daemon whose name it is called by.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::admin::protocol::LONGEST_CONFIRM;
+use crate::cli::compare::Comparison;
+use crate::config::Options;
+use crate::config::root::Root;
+
+/// Teaches more than the list of commands; the manual page has it too.
+pub const NOTES: &str = include_str!("../../docs/man/help.txt");
+
+/// Gate in front of the API, the consoles and the files of a node: access lists, TLS, tickets, CSRF tokens, tunnels.
+#[derive(Debug, Parser)]
+#[command(name = "nodegate", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "`nodegate --help` tells of profiles, settings, exit codes, and gives examples.")]
+#[command(after_long_help = NOTES)]
+pub struct Arguments {
+    #[command(flatten)]
+    sources: Sources,
+    /// Log in detail on stderr
+    #[arg(long, global = true)]
+    pub debug: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where settings come from.
+#[derive(Args, Debug)]
+struct Sources {
+    /// Look up every absolute path of profile and settings under DIR
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// Strongest layer of settings; repeatable, such as --set listen.port=8007
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve in the foreground until SIGTERM or SIGINT
+    Run {
+        /// Name of a built-in profile, or the path of a .toml file
+        profile: String,
+        /// There is nobody to read stderr: log to the journal where there is one
+        #[arg(long, hide = true)]
+        background: bool,
+    },
+    /// Validate everything that `run` would use and print each effective setting with its origin
+    Check {
+        profile: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say for each address whether it may connect, and why
+    Acl {
+        profile: String,
+        /// Addresses; `-` reads them from stdin
+        #[arg(required = true, value_name = "ADDR")]
+        addresses: Vec<String>,
+    },
+    /// Say where a request would go, and why
+    Route {
+        profile: String,
+        method: String,
+        /// With or without a query
+        path: String,
+    },
+    /// Show what the running one does: connections, requests, latencies, consoles, tunnels
+    Status {
+        profile: String,
+        /// Again every second
+        #[arg(long)]
+        watch: bool,
+        /// Print one JSON object, or one a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the running one to take its settings, certificates and keys anew
+    Reload {
+        profile: String,
+        /// Take it back after so many seconds unless `confirm` comes
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=LONGEST_CONFIRM))]
+        confirm: Option<u64>,
+        /// Put settings in effect that were taken back before, and that the files still hold
+        #[arg(long)]
+        force: bool,
+    },
+    /// Keep what `reload --confirm` has put in force
+    Confirm { profile: String },
+    /// Ask the original and a trial beside it the same, and show what differs
+    #[command(alias = "shadow")]
+    Compare {
+        profile: String,
+        #[command(flatten)]
+        comparison: Comparison,
+    },
+    /// Ask what serves the profile's port on this machine for each page of the profile
+    Pages { profile: String },
+    /// List the built-in profiles, or print one
+    Profiles { name: Option<String> },
+    /// Write the manual pages or the shell completions into a directory
+    #[command(hide = true)]
+    Generate {
+        what: Generated,
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+/// What comes out of the command line's own definition.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Generated {
+    Man,
+    Completions,
+}
+
+/// Takes the place of a node's own daemon, with that daemon's verbs.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "This is nodegate; `nodegate --help` tells what else it can do.")]
+pub struct DaemonArguments {
+    #[command(flatten)]
+    sources: Sources,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Verb {
+    /// Start in the background
+    Start {
+        /// Stay in the foreground, and log in detail on stderr
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Stop, and wait for the end
+    Stop,
+    /// Read the settings again without dropping a console; start where it does not run
+    Restart,
+    /// Print `running` or `stopped`
+    Status,
+}
+
+impl Arguments {
+    pub fn options(&self) -> Options {
+        self.sources.options()
+    }
+}
+
+impl DaemonArguments {
+    pub fn options(&self) -> Options {
+        self.sources.options()
+    }
+
+    /// Whether to log in detail.
+    pub fn debug(&self) -> bool {
+        matches!(self.verb, Verb::Start { debug: true })
+    }
+}
+
+impl Sources {
+    fn options(&self) -> Options {
+        Options { root: Root::new(self.root.clone()), sets: self.sets.clone() }
+    }
+}
+
+/// The name that this program was called by.
+pub fn called_as(first: Option<OsString>) -> String {
+    let path = first.unwrap_or_default();
+    Path::new(&path).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,85 @@
+//! Whether the settings allow more memory than the control group of the process has.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+
+use crate::config::Config;
+use crate::config::diagnostic::Problem;
+use crate::config::root::Root;
+use crate::config::settings::Offers;
+use crate::limits::concurrency::Capacity;
+use crate::limits::memory_estimate;
+use crate::os::daemon_process::Running;
+use crate::os::rlimit;
+
+const MIB: u64 = 1 << 20;
+/// Version 1 of control groups writes a limit that is not there as a number near this.
+const NO_LIMIT: u64 = 1 << 60;
+
+/// Warnings where the limit is too low, of the process that serves, or of this one.
+pub(crate) fn problems(config: &Config) -> Vec<Problem> {
+    let running = Running::find(config).map(|running| running.pid.to_string());
+    let Some(limit) = limit(&config.root, running.as_deref().unwrap_or("self")) else { return Vec::new() };
+    let limits = &config.settings.limits;
+    let capacity = Capacity::new(limits.connections, rlimit::limit());
+    let speaks_http2 = config.settings.tls.offers == Offers::Http2AsWell;
+    let allowed = memory_estimate::allowed(capacity, speaks_http2, limits.body_budget(), limits.uploads);
+    [of_settings(config, allowed, limit), of_spool(config, allowed, limit)].into_iter().flatten().collect()
+}
+
+fn of_settings(config: &Config, allowed: u64, limit: u64) -> Option<Problem> {
+    (allowed > limit).then(|| {
+        let message = format!(
+            "the settings allow {} MiB of memory, and the service has {} MiB (MemoryMax=): raise it, or lower \
+             limits.connections or limits.buffered",
+            allowed / MIB,
+            limit / MIB
+        );
+        Problem::warning(config.origin("limits.connections"), "limits.connections", message)
+    })
+}
+
+/// Files on a tmpfs are memory of whoever writes them.
+fn of_spool(config: &Config, allowed: u64, limit: u64) -> Option<Problem> {
+    let spool = config.root.path(&config.product.upload.as_ref()?.spool);
+    let directory = spool.parent()?;
+    if statfs(directory).ok()?.filesystem_type() != TMPFS_MAGIC {
+        return None;
+    }
+    let most = config.settings.limits.spool;
+    if most > 0 && allowed.saturating_add(most) <= limit {
+        return None;
+    }
+    let message = format!(
+        "uploads wait in {}, which is a tmpfs: they count for the {} MiB of memory that the service has \
+         (MemoryMax=), and a large one ends it. Mount a disk there, or set limits.spool",
+        directory.display(),
+        limit / MIB
+    );
+    Some(Problem::warning(config.origin("limits.spool"), "limits.spool", message))
+}
+
+/// The least limit of the control group of a process and of those around it (cgroups(7)), in bytes.
+fn limit(root: &Root, process: &str) -> Option<u64> {
+    let groups = fs::read_to_string(root.path(format!("/proc/{process}/cgroup"))).ok()?;
+    let limits = groups.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let (place, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        let around = Path::new(path).ancestors();
+        let read = |group: &Path| {
+            let group = root.path(place).join(group.strip_prefix("/").unwrap_or(group));
+            fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok()
+        };
+        around.filter_map(read).filter(|limit| *limit < NO_LIMIT).min()
+    });
+    limits.min()
+}

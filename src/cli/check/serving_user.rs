@@ -1,0 +1,156 @@
+//! Whether the user that `run` serves as can read what is read again later: root reads it once at the start, that user
+//! at each reload and renewal, and some of it all the time.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::config::diagnostic::{Problem, Severity};
+use crate::config::page::{Match, SectionValue, Source};
+use crate::config::product::Product;
+use crate::os::other_user::{OtherUser, is_public};
+use crate::tls::certificate_files;
+use crate::upstream::nodes::NodeFile;
+
+/// What follows where a file cannot be read.
+#[derive(Clone, Copy)]
+enum Use {
+    Settings,
+    /// keys, secrets and lists that are read while serving
+    Requests,
+    Page,
+    /// the realms that a listener with a class of routes tells apart
+    Realms,
+    /// another node's certificate
+    Node,
+    /// what TLS is set up with
+    Tls,
+    /// values of a page
+    Values,
+    /// a file that browsers load
+    Static,
+    /// a pair that is not served now, or the CA's word about one
+    Spare,
+}
+
+impl Use {
+    fn consequence(self) -> &'static str {
+        match self {
+            Self::Settings => "a reload is refused",
+            Self::Requests => "requests fail within a minute of the start",
+            Self::Page => "the page cannot be rendered",
+            Self::Realms => {
+                "logins at a listener with a class of routes fail unless the user name ends in the realm"
+            }
+            Self::Node => "requests to this node fail",
+            Self::Tls => "a reload is refused, and a renewed file is not served",
+            Self::Values => "pages are rendered without the values in it",
+            Self::Static => "browsers cannot load it",
+            Self::Spare => "it will not be served",
+        }
+    }
+
+    fn severity(self) -> Severity {
+        match self {
+            Self::Settings | Self::Requests | Self::Page | Self::Realms | Self::Node | Self::Tls => {
+                Severity::Error
+            }
+            Self::Values | Self::Static | Self::Spare => Severity::Warning,
+        }
+    }
+}
+
+/// `served` are the certificates in use. Nothing with `--root`, where `user` counts for nothing.
+pub(crate) fn problems(config: &Config, served: &[PathBuf]) -> Vec<Problem> {
+    let public = certificate_files::keys(config).into_iter().filter(|path| is_public(path)).map(|path| {
+        let message = "everybody on this machine can read this private key: chmod o-r it";
+        Problem { severity: Severity::Warning, ..Problem::file_error(path, message) }
+    });
+    let unreadable = unreadable(config, served);
+    unreadable.into_iter().chain(public).collect()
+}
+
+fn unreadable(config: &Config, served: &[PathBuf]) -> Vec<Problem> {
+    let Some(user) = OtherUser::find(&config.settings.user).filter(|_| config.root.is_system()) else {
+        return Vec::new();
+    };
+    let files = files(config, served);
+    let paths: Vec<_> = files.iter().map(|(path, _)| path.clone()).collect();
+    let unreadable = user.unreadable(&paths).into_iter().filter_map(|(path, reason)| {
+        let (_, what) = files.iter().find(|(known, _)| *known == path)?;
+        let message = format!("user '{}' cannot read it{reason}: {}", user.name, what.consequence());
+        Some(Problem { severity: what.severity(), ..Problem::file_error(path, message) })
+    });
+    unreadable.collect()
+}
+
+/// Each once, with the most important of its uses.
+fn files(config: &Config, served: &[PathBuf]) -> Vec<(PathBuf, Use)> {
+    let product = &config.product;
+    let connect = product.connect.iter().map(|connect| &connect.secret);
+    let nodes = product.nodes.iter().map(|nodes| &nodes.file);
+    let requests = gate_files(product).into_iter().chain(connect).chain(nodes);
+    let templates = product.page.iter().flat_map(|page| &page.template).map(|choice| &choice.file);
+    let single = product.file.iter().map(|file| &file.path);
+    let of_product = (requests.map(|path| (path, Use::Requests)))
+        .chain(realm_files(config).map(|path| (path, Use::Realms)))
+        .chain(templates.map(|path| (path, Use::Page)))
+        .chain(value_files(product).map(|path| (path, Use::Values)))
+        .chain(single.map(|path| (path, Use::Static)));
+    let tls = certificate_files::files_in_use(config, served)
+        .into_iter()
+        .chain(config.settings.tls.dhparams.clone());
+    let all = (config.files.iter().cloned().map(|path| (path, Use::Settings)))
+        .chain(tls.map(|path| (path, Use::Tls)))
+        .chain(of_product.map(|(path, what)| (config.root.path(path), what)))
+        .chain(node_certificates(config).into_iter().map(|path| (path, Use::Node)))
+        .chain(certificate_files::files_of_all(config).into_iter().map(|path| (path, Use::Spare)));
+    let mut files: Vec<(PathBuf, Use)> = Vec::new();
+    for (path, what) in all {
+        if !files.iter().any(|(known, _)| *known == path) {
+            files.push((path, what));
+        }
+    }
+    files
+}
+
+/// Keys and secrets that credentials are verified with, and the file that says how long a ticket is good.
+fn gate_files(product: &Product) -> Vec<&PathBuf> {
+    let of_gate = product.gate.iter().flat_map(|gate| {
+        let tickets = gate.ticket.iter().flat_map(|kind| {
+            let lifetime = kind.lifetime.as_ref().map(|lifetime| &lifetime.file);
+            [Some(&kind.key), kind.old_key.as_ref(), lifetime]
+        });
+        tickets.flatten().chain([&gate.csrf_secret])
+    });
+    of_gate.collect()
+}
+
+/// Only of classes that a listener serves: the file of another class is never read.
+fn realm_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
+    let is_served = |name: &str| config.settings.listeners.iter().any(|it| it.class.as_deref() == Some(name));
+    let served = config.product.class.iter().filter(move |(name, _)| is_served(name));
+    served.filter_map(|(_, class)| class.login.as_ref()?.realm_file.as_ref())
+}
+
+fn value_files(product: &Product) -> impl Iterator<Item = &PathBuf> {
+    product.variable.values().flat_map(|variable| &variable.from).filter_map(|source| {
+        if let Source::Match(Match { file, .. }) | Source::Section(SectionValue { file, .. }) = source {
+            Some(file)
+        } else {
+            None
+        }
+    })
+}
+
+/// For each other node the first certificate that exists, which nodegate compares with what the node shows.
+fn node_certificates(config: &Config) -> Vec<PathBuf> {
+    let Some(nodes) = &config.product.nodes else { return Vec::new() };
+    let own = &config.settings.node_name;
+    let table = NodeFile::new(Some(nodes), &config.root, own).current();
+    let names = table.iter().flat_map(|table| table.nodes.keys()).filter(|name| *name != own);
+    let first = |node: &String| {
+        let paths = nodes.certificates.iter().map(|path| path.to_string_lossy().replace("{node}", node));
+        paths.map(|path| config.root.path(Path::new(&path))).find(|path| path.exists())
+    };
+    names.filter_map(first).collect()
+}

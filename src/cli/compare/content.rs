@@ -1,0 +1,159 @@
+//! The body of an answer as it is compared: a value where it has a structure, else length and digest.
+
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use openssl::sha::Sha256;
+use serde_json::Value;
+
+use crate::verdict::api_answer::ApiAnswer;
+
+/// Longer bodies are compared by length and digest, whatever they hold.
+const MAX_STRUCTURED_BYTES: usize = 16 << 20;
+/// Bytes of a digest that are shown.
+const DIGEST_BYTES: usize = 6;
+/// What is kept of others.
+const START_BYTES: usize = 4096;
+
+#[derive(Debug)]
+pub(in crate::cli) enum Content {
+    Json(Value),
+    /// the text of a page
+    Html(String),
+    Opaque {
+        length: u64,
+        digest: [u8; 32],
+        /// the first bytes
+        start: Vec<u8>,
+    },
+}
+
+impl Content {
+    /// Whether the body reports a failure. The HTTP status may be 200.
+    pub(crate) fn tells_of_failure(&self) -> bool {
+        match self {
+            Self::Json(Value::Object(members)) => ApiAnswer::from(members.clone()).failure().is_some(),
+            Self::Json(_) | Self::Html(_) | Self::Opaque { .. } => false,
+        }
+    }
+}
+
+/// What the head says of the body.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Kind {
+    Json,
+    Html,
+    Other,
+}
+
+/// Takes a body piece by piece.
+pub(crate) struct Reader {
+    kind: Kind,
+    /// the body so far; cut once it is too long to be read
+    held: Vec<u8>,
+    digest: Sha256,
+    length: u64,
+}
+
+impl Reader {
+    pub(crate) fn new(headers: &HeaderMap) -> Self {
+        let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let kind = match essence.as_str() {
+            _ if headers.contains_key(CONTENT_ENCODING) => Kind::Other,
+            "application/json" => Kind::Json,
+            "text/html" => Kind::Html,
+            _ => Kind::Other,
+        };
+        Self { kind, held: Vec::new(), digest: Sha256::new(), length: 0 }
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+        self.length += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if self.kind != Kind::Other || self.held.len() < START_BYTES {
+            self.held.extend_from_slice(bytes);
+        }
+        if self.kind != Kind::Other && self.held.len() > MAX_STRUCTURED_BYTES {
+            self.kind = Kind::Other;
+            self.held.truncate(START_BYTES);
+            self.held.shrink_to_fit();
+        }
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(crate) fn finish(self) -> Content {
+        let Self { kind, held, digest, length } = self;
+        match kind {
+            Kind::Json if let Ok(value) = serde_json::from_slice(&held) => return Content::Json(value),
+            Kind::Html if let Ok(text) = std::str::from_utf8(&held) => return Content::Html(text.to_owned()),
+            Kind::Json | Kind::Html | Kind::Other => (),
+        }
+        let mut start = held;
+        start.truncate(START_BYTES);
+        Content::Opaque { length, digest: digest.finish(), start }
+    }
+}
+
+impl Content {
+    /// For one that is not compared by its structure.
+    pub(in crate::cli) fn summary(&self) -> String {
+        match self {
+            Self::Json(_) => "JSON".to_owned(),
+            Self::Html(_) => "a page".to_owned(),
+            Self::Opaque { length, digest, start: _ } => {
+                let digest: String = digest
+                    .iter()
+                    .take(DIGEST_BYTES)
+                    .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+                format!("{length} bytes, sha256 {digest}…")
+            }
+        }
+    }
+
+    pub(crate) fn is_opaque(&self) -> bool {
+        matches!(self, Self::Opaque { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_body_may_report_a_failure() {
+        let fails = |kind: &str, body: &str| read(kind, body.as_bytes()).tells_of_failure();
+        assert!(fails("application/json", r#"{"success":0,"status":401,"data":null}"#));
+        for (kind, body) in [
+            ("application/json", r#"{"success":1,"data":null}"#),
+            ("application/json", r#"{"data":{"success":0}}"#),
+            ("application/json", "[0]"),
+            ("text/html", "<p>success</p>"),
+            ("image/png", r#"{"success":0}"#),
+        ] {
+            assert!(!fails(kind, body), "{body}");
+        }
+    }
+
+    fn read(kind: &str, body: &[u8]) -> Content {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
+        let mut reader = Reader::new(&headers);
+        for piece in body.chunks(4096) {
+            reader.add(piece);
+        }
+        reader.finish()
+    }
+
+    #[test]
+    fn a_body_is_read_by_its_type() {
+        assert!(matches!(read("application/json;charset=UTF-8", b"{\"a\":1}"), Content::Json(_)));
+        assert!(matches!(read("Text/HTML; charset=UTF-8", b"<p>"), Content::Html(_)));
+        assert!(read("application/json", b"{\"a\":").is_opaque(), "what is malformed has no structure");
+        assert!(read("text/html", b"\xff").is_opaque());
+        assert!(read("application/json", &vec![b' '; MAX_STRUCTURED_BYTES + 1]).is_opaque());
+        assert_eq!(read("application/octet-stream", b"hello").summary(), "5 bytes, sha256 2cf24dba5fb0…");
+    }
+}

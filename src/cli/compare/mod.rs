@@ -1,0 +1,172 @@
+//! `nodegate compare PROFILE`: asks the original and a nodegate beside it the same, and shows what differs.
+
+pub(crate) mod client;
+pub(crate) mod content;
+mod credential;
+mod difference;
+mod html;
+mod pair;
+mod rate;
+mod requests;
+mod secrets;
+mod status_line;
+mod structure;
+mod summary;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use self::client::Server;
+use self::pair::Pair;
+use self::requests::{Requests, Rules};
+use self::secrets::Secrets;
+use self::summary::{Outcome, Summary};
+use super::{fail, load, say};
+use crate::cli::compare::rate::Pace;
+use crate::config::{Config, Options};
+
+/// Calls under way at the same time, so that slow ones do not slow the others down.
+const CALLS_AT_ONCE: usize = 8;
+
+/// What is compared, and how fast.
+#[derive(Args, Debug)]
+pub struct Comparison {
+    /// Access log to take GETs from, the newest first [default: that of the profile]
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// The original [default: the product's own port on this machine]
+    #[arg(long, value_name = "URL")]
+    against: Option<String>,
+    /// Stop after so many seconds
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Requests a second, to each of the two
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+    /// File with the header to log in by: `Authorization: …` or `Cookie: …`
+    #[arg(long, value_name = "FILE", conflicts_with = "credential_variable")]
+    credential_file: Option<PathBuf>,
+    /// Environment variable with the same
+    #[arg(long, value_name = "NAME")]
+    credential_variable: Option<String>,
+}
+
+pub fn run(profile: &str, options: &Options, comparison: &Comparison) -> ExitCode {
+    let config = match load(profile, options) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let prepared = read_requests(&config, comparison).and_then(|(requests, rules)| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        Ok((Arc::new(pair(&config, comparison, rules)?), requests, runtime))
+    });
+    match prepared {
+        Ok((pair, requests, runtime)) => runtime.block_on(compare(&pair, &requests, comparison)),
+        Err(message) => fail(&message),
+    }
+}
+
+fn read_requests(config: &Config, comparison: &Comparison) -> Result<(Requests, Rules), String> {
+    let log = comparison.log.clone().or_else(|| config.settings.access_log.clone());
+    let log = log.ok_or("the profile names no access log: give one with --log")?;
+    let rules = Rules::new(config)?;
+    let requests = requests::read_log(&log, &rules).map_err(|error| format!("{}: {error}", log.display()))?;
+    if requests.targets.is_empty() {
+        return Err(format!("{}: holds no GET that may be asked again", log.display()));
+    }
+    Ok((requests, rules))
+}
+
+fn pair(config: &Config, comparison: &Comparison, rules: Rules) -> Result<Pair, String> {
+    let port = config.settings.listen.port;
+    if comparison.against.is_none() && port == config.own_port {
+        return Err(format!(
+            "the original and nodegate cannot both be on port {port}: start a trial with `--set listen.port=…`, and \
+             give the same here"
+        ));
+    }
+    let own = || format!("https://127.0.0.1:{}", config.own_port);
+    let original = comparison.against.clone().unwrap_or_else(own);
+    let product = &config.product;
+    Ok(Pair {
+        original: Server::parse(&original)?,
+        ours: Server::parse(&format!("https://127.0.0.1:{port}"))?,
+        credential: credential::read(
+            comparison.credential_file.as_deref(),
+            comparison.credential_variable.as_deref(),
+        )?,
+        login: product.compare.login.clone(),
+        login_page: product.gate.as_ref().and_then(|gate| gate.login_page.clone()),
+        pace: Pace::new(comparison.rate),
+        rules,
+        secrets: Secrets::new()?,
+    })
+}
+
+async fn compare(pair: &Arc<Pair>, requests: &Requests, comparison: &Comparison) -> ExitCode {
+    let began = Instant::now();
+    let until = began + Duration::from_secs(comparison.seconds);
+    match timeout_at(until, pair.try_credential()).await {
+        Ok(Ok(())) => (),
+        Ok(Err(message)) => return cannot_begin(&message),
+        Err(_) => return cannot_begin("the servers did not answer the first call in the time of --seconds"),
+    }
+    let mut summary = Summary::default();
+    let mut calls: JoinSet<(String, Outcome)> = JoinSet::new();
+    let permits = Arc::new(Semaphore::new(CALLS_AT_ONCE));
+    let mut targets = requests.targets.iter();
+    let mut next = targets.next();
+    while next.is_some() || !calls.is_empty() {
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(until) => break,
+            Some(ended) = calls.join_next() => {
+                if let Ok((target, outcome)) = ended {
+                    show(&target, &outcome, &pair.secrets);
+                    summary.add(&outcome);
+                }
+            }
+            Ok(permit) = Arc::clone(&permits).acquire_owned(), if next.is_some() => {
+                if let Some(target) = next.cloned() {
+                    let pair = Arc::clone(pair);
+                    calls.spawn(async move {
+                        let outcome = pair.check(&target).await;
+                        drop(permit);
+                        (target, outcome)
+                    });
+                }
+                next = targets.next();
+            }
+        }
+    }
+    calls.abort_all();
+    say(&summary.text(requests, began.elapsed()));
+    if let Some(warning) = summary.warning(requests) {
+        let _ = writeln!(io::stderr(), "{warning}");
+    }
+    summary.exit_code(requests)
+}
+
+fn cannot_begin(message: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{message}\nnothing was compared");
+    summary::nothing_compared()
+}
+
+fn show(target: &str, outcome: &Outcome, secrets: &Secrets) {
+    match outcome {
+        Outcome::Differs(found) => say(&summary::block(target, found, secrets)),
+        Outcome::Failed(cause) => {
+            let _ = writeln!(io::stderr(), "GET {}: {cause}", secrets.mask(target));
+        }
+        Outcome::Equal(_) | Outcome::Changes | Outcome::Refused | Outcome::Unserved => (),
+    }
+}

@@ -1,0 +1,45 @@
+//! How often the two servers are asked: every request of the command waits here for its turn.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+pub(crate) struct Pace {
+    interval: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    pub(crate) fn new(per_second: u32) -> Self {
+        Self { interval: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(Instant::now()) }
+    }
+
+    /// Turns are at least an interval apart. Time in which nobody waited is not made up for.
+    pub(crate) async fn turn(&self) {
+        let mut next = self.next.lock().await;
+        sleep_until(*next).await;
+        *next = Instant::now() + self.interval;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_are_an_interval_apart() {
+        let (pace, interval) = (Pace::new(20), Duration::from_millis(50));
+        let began = Instant::now();
+        for _ in 0..4 {
+            pace.turn().await;
+        }
+        assert!(began.elapsed() >= 3 * interval);
+        tokio::time::sleep(4 * interval).await;
+        let began = Instant::now();
+        for _ in 0..3 {
+            pace.turn().await;
+        }
+        assert!(began.elapsed() >= 2 * interval, "a pause allows no burst");
+    }
+}

@@ -1,0 +1,222 @@
+//! The GETs of an access log that may be asked again: they change nothing, end by themselves, and bring no secret.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::structure::UnorderedLists;
+use crate::config::Config;
+use crate::http::path_pattern::Pattern;
+use crate::http::target::Target;
+use crate::os::log_text;
+use crate::proxy::route_table::Kind;
+use crate::proxy::router::Routes;
+use crate::state::shared;
+
+/// Bytes of a log that are read, from its end.
+const TAIL: u64 = 16 << 20;
+/// Requests that are kept, the newest.
+const MAX_REQUESTS: usize = 2000;
+
+/// Why a line of the log is not asked again.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum LeftOut {
+    NoGet,
+    Repeated,
+    Masked,
+    Cut,
+    Console,
+    SideEffect,
+    Unreadable,
+    TooMany,
+}
+
+impl LeftOut {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::NoGet => "no GET",
+            Self::Repeated => "repeated",
+            Self::Masked => "with a secret that the log masks",
+            Self::Cut => "cut by the log (log.target)",
+            Self::Console => "consoles",
+            Self::SideEffect => "with a side effect or a high cost (side_effects of the profile)",
+            Self::Unreadable => "with a path that cannot be read",
+            Self::TooMany => "beyond the newest 2000",
+        }
+    }
+}
+
+/// What the profile says of calls that are repeated.
+pub(crate) struct Rules {
+    routes: Routes,
+    side_effects: Vec<Pattern>,
+    unordered: Vec<(Pattern, Vec<String>)>,
+}
+
+/// The targets to ask for, the newest first, and how many lines were left out for each reason.
+pub(crate) struct Requests {
+    pub(crate) targets: Vec<String>,
+    pub(crate) left_out: BTreeMap<LeftOut, usize>,
+}
+
+impl Rules {
+    pub(crate) fn new(config: &Config) -> Result<Self, String> {
+        let product = &config.product;
+        let patterns = product.side_effects.iter().map(|text| Pattern::parse(text));
+        let unordered =
+            product.compare.unordered.iter().map(|(call, lists)| Ok((Pattern::parse(call)?, lists.clone())));
+        Ok(Self {
+            routes: shared::routes(config)?,
+            side_effects: patterns.collect::<Result<_, _>>()?,
+            unordered: unordered.collect::<Result<_, String>>()?,
+        })
+    }
+
+    /// The lists without order in the answer to this target.
+    pub(crate) fn unordered(&self, target: &str) -> UnorderedLists {
+        let path = target.split('?').next().unwrap_or_default();
+        let Ok(Target::Api(api)) = Target::parse(path) else { return UnorderedLists::new() };
+        let matching = self.unordered.iter().filter(|(pattern, _)| pattern.matches("GET", api.segments()));
+        matching.flat_map(|(_, lists)| lists.iter().cloned()).collect()
+    }
+
+    fn check(&self, target: &str) -> Result<(), LeftOut> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if query.contains("=***") {
+            return Err(LeftOut::Masked);
+        }
+        if log_text::is_shortened(target) {
+            return Err(LeftOut::Cut);
+        }
+        let Target::Api(api) = Target::parse(path).map_err(|_| LeftOut::Unreadable)? else { return Ok(()) };
+        if self.side_effects.iter().any(|it| it.matches("GET", api.segments())) {
+            return Err(LeftOut::SideEffect);
+        }
+        match self.routes.table.find("GET", &api.joined()).map(|found| found.method.kind) {
+            Some(Kind::Websocket | Kind::Upload) => Err(LeftOut::Console),
+            Some(Kind::Call | Kind::Download) | None => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn read_log(path: &Path, rules: &Rules) -> io::Result<Requests> {
+    let mut file = File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    Ok(select(&String::from_utf8_lossy(&bytes), rules))
+}
+
+fn select(text: &str, rules: &Rules) -> Requests {
+    let mut seen = HashSet::new();
+    let mut requests = Requests { targets: Vec::new(), left_out: BTreeMap::new() };
+    for request in text.lines().rev().filter_map(request) {
+        let admitted = match target(&request) {
+            None => Err(LeftOut::NoGet),
+            Some(target) if !seen.insert(target.to_owned()) => Err(LeftOut::Repeated),
+            Some(target) => rules.check(target).map(|()| target),
+        };
+        match admitted {
+            Ok(target) if requests.targets.len() < MAX_REQUESTS => requests.targets.push(target.to_owned()),
+            Ok(_) => *requests.left_out.entry(LeftOut::TooMany).or_default() += 1,
+            Err(reason) => *requests.left_out.entry(reason).or_default() += 1,
+        }
+    }
+    requests
+}
+
+/// The request of a line of either form, if it holds one.
+fn request(line: &str) -> Option<String> {
+    let object: Option<Value> = line.starts_with('{').then(|| serde_json::from_str(line).ok()).flatten();
+    let request = match &object {
+        Some(object) => object.get("request")?.as_str()?,
+        None => line.split('"').nth(1)?,
+    };
+    (request.split(' ').count() > 1).then(|| request.to_owned())
+}
+
+fn target(request: &str) -> Option<&str> {
+    let target = request.strip_prefix("GET ")?.split(' ').next()?;
+    target.starts_with('/').then_some(target)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Options;
+
+    fn rules(profile: &str) -> Rules {
+        Rules::new(&Config::load(profile, &Options::default()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn only_gets_that_change_nothing_are_asked_again() {
+        let line =
+            |request: &str| format!("192.0.2.7 - - [22/11/2026:00:34:50 +0000] \"{request}\" 200 12\n");
+        let text: String = [
+            "GET /api2/json/version HTTP/1.1",
+            "POST /api2/json/access/ticket HTTP/1.1",
+            "GET /api2/json/quarantine/sendlink?mail=a HTTP/1.1",
+            "GET /api2/json/nodes/n/vncwebsocket?port=5900&vncticket=x HTTP/1.1",
+            "GET /quarantine?ticket=*** HTTP/1.1",
+            "GET /api2/json/nodes/n/journal HTTP/1.1",
+            "GET /%ff HTTP/1.1",
+            "GET /api2/json/nodes/n/tasks?x=aaaa...<+7168> HTTP/1.1",
+            "GET /pve2/css/x.css HTTP/1.1",
+            "GET /api2/json/version HTTP/1.1",
+            "-",
+        ]
+        .map(line)
+        .concat();
+        let json = r#"{"client":"::1","request":"GET /json?a=%22 HTTP/1.1","status":200}"#;
+        let requests = select(&(text + json + "\nrubbish\n{rubbish\n"), &rules("pmg"));
+        let expected = ["/json?a=%22", "/api2/json/version", "/pve2/css/x.css", "/api2/json/nodes/n/journal"];
+        assert_eq!(requests.targets, expected);
+        let reasons: Vec<_> = requests.left_out.into_iter().collect();
+        let each = [
+            LeftOut::NoGet,
+            LeftOut::Repeated,
+            LeftOut::Masked,
+            LeftOut::Cut,
+            LeftOut::Console,
+            LeftOut::SideEffect,
+            LeftOut::Unreadable,
+        ];
+        assert_eq!(reasons, each.map(|reason| (reason, 1)));
+    }
+
+    #[test]
+    fn the_newest_are_kept() {
+        let lines: Vec<_> =
+            (0..MAX_REQUESTS + 3).map(|number| format!("x \"GET /{number} HTTP/1.1\"")).collect();
+        let requests = select(&lines.join("\n"), &rules("pve"));
+        assert_eq!(requests.targets.len(), MAX_REQUESTS);
+        assert_eq!(requests.targets.first().unwrap(), &format!("/{}", MAX_REQUESTS + 2));
+        assert_eq!(requests.left_out.get(&LeftOut::TooMany), Some(&3));
+    }
+
+    #[test]
+    fn the_profiles_name_lists_without_order() {
+        let pve = rules("pve");
+        for format in ["json", "extjs"] {
+            let lists = pve.unordered(&format!("/api2/{format}/cluster/resources?type=vm"));
+            assert!(lists.contains("data"), "{format}");
+        }
+        assert!(pve.unordered("/api2/json/cluster/firewall/rules").is_empty(), "rules have an order");
+        assert!(pve.unordered("/cluster/resources").is_empty());
+        for (profile, calls) in [("pve", 60), ("pmg", 25)] {
+            let rules = rules(profile);
+            assert!(rules.unordered.len() >= calls, "{profile}: {}", rules.unordered.len());
+            let config = Config::load(profile, &Options::default()).unwrap();
+            for call in config.product.compare.unordered.keys() {
+                let path = call.strip_prefix("GET ").unwrap();
+                assert!(rules.routes.table.find("GET", path).is_some(), "{call} is no call of {profile}");
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What is printed: a block for each call that differs, and the counts at the end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::requests::{LeftOut, Requests};
+use super::secrets::Secrets;
+use super::structure::Difference;
+
+/// Lines for one call.
+const MAX_LINES: usize = 20;
+/// Characters of a value that are shown, and how many of them come before the first that differs.
+const MAX_VALUE: usize = 80;
+const CONTEXT: usize = 20;
+/// The exit code where nothing differs and most was not compared.
+const TOO_LITTLE: u8 = 2;
+
+/// What came of one call.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// with so many values that change by themselves
+    Equal(usize),
+    Differs(Vec<Difference>),
+    /// the whole of it changes by itself
+    Changes,
+    Refused,
+    Unserved,
+    /// one of the two gave no answer
+    Failed(String),
+}
+
+/// The counts.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    equal: usize,
+    differing: usize,
+    changing: usize,
+    refused: usize,
+    unserved: usize,
+    failed: usize,
+    /// values within answers that are equal otherwise
+    changing_values: usize,
+}
+
+impl Summary {
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Equal(changing) => {
+                self.equal += 1;
+                self.changing_values += changing;
+            }
+            Outcome::Differs(_) => self.differing += 1,
+            Outcome::Changes => self.changing += 1,
+            Outcome::Refused => self.refused += 1,
+            Outcome::Unserved => self.unserved += 1,
+            Outcome::Failed(_) => self.failed += 1,
+        }
+    }
+
+    fn compared(&self) -> usize {
+        self.equal + self.differing
+    }
+
+    fn asked(&self) -> usize {
+        self.compared() + self.changing + self.refused + self.unserved + self.failed
+    }
+
+    /// Whether less than half of what the log held was compared.
+    fn is_too_little(&self, requests: &Requests) -> bool {
+        self.compared() == 0 || self.compared() * 2 < requests.targets.len()
+    }
+
+    pub(crate) fn text(&self, requests: &Requests, took: Duration) -> String {
+        let all = requests.targets.len();
+        let mut text = format!(
+            "{} of {all} calls compared in {:.1} s: {} equal, {} differ (original != nodegate)",
+            self.compared(),
+            took.as_secs_f64(),
+            self.equal,
+            self.differing
+        );
+        let mut line = |what: &str, counts: &[(usize, &str)]| {
+            let told: Vec<_> = counts
+                .iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, why)| format!("{count} {why}"))
+                .collect();
+            if !told.is_empty() {
+                let _ = write!(text, "\n{what}: {}", told.join(", "));
+            }
+        };
+        line(
+            "not compared",
+            &[
+                (all - self.asked().min(all), "not reached in the time"),
+                (self.refused, "refused by both (401, 403, 429)"),
+                (self.unserved, "without service at both (502 to 504, 595 to 599)"),
+                (self.changing, "change by themselves"),
+                (self.failed, "without an answer of one"),
+            ],
+        );
+        line("left out of answers", &[(self.changing_values, "values that change by themselves")]);
+        let left_out: &BTreeMap<LeftOut, usize> = &requests.left_out;
+        let left_out: Vec<_> = left_out.iter().map(|(why, count)| (*count, why.text())).collect();
+        line("left out of the log", &left_out);
+        text
+    }
+
+    /// What is missing to a comparison, if it is too little.
+    pub(crate) fn warning(&self, requests: &Requests) -> Option<String> {
+        self.is_too_little(requests).then(|| {
+            format!(
+                "too little was compared: {} of {} calls; see above what kept the others from it",
+                self.compared(),
+                requests.targets.len()
+            )
+        })
+    }
+
+    pub(crate) fn exit_code(&self, requests: &Requests) -> ExitCode {
+        match () {
+            () if self.differing + self.failed > 0 => ExitCode::FAILURE,
+            () if self.is_too_little(requests) => ExitCode::from(TOO_LITTLE),
+            () => ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// The exit code of a command that could not begin to compare.
+pub(crate) fn nothing_compared() -> ExitCode {
+    ExitCode::from(TOO_LITTLE)
+}
+
+/// `GET /x`, and a line for each difference.
+pub(crate) fn block(target: &str, found: &[Difference], secrets: &Secrets) -> String {
+    let mut text = format!("GET {}", secrets.mask(target));
+    for difference in found.iter().take(MAX_LINES) {
+        let _ = write!(text, "\n    {}", line(difference, secrets));
+    }
+    if let Some(more @ 1..) = found.len().checked_sub(MAX_LINES) {
+        let _ = write!(text, "\n    and {more} more");
+    }
+    text
+}
+
+fn line(difference: &Difference, secrets: &Secrets) -> String {
+    let Difference { path, original, ours } = difference;
+    let is_secret = path.split(['.', '[', ']']).any(|name| secrets.is_secret_name(name));
+    // Of HTTP's own texts, there is no type to tell.
+    let is_plain = path.starts_with("HTTP ");
+    let show = |value: &Option<Value>| match value {
+        None => "(none)".to_owned(),
+        Some(_) if is_secret => "***".to_owned(),
+        Some(Value::String(text)) if is_plain => secrets.mask(text).into_owned(),
+        Some(value) => masked(value, secrets).to_string(),
+    };
+    let (original, ours) = excerpts(&show(original), &show(ours));
+    let hint = if original == ours && difference.original.is_some() {
+        " (the difference is in a secret)"
+    } else {
+        ""
+    };
+    format!("{}: {original} != {ours}{hint}", secrets.mask(path))
+}
+
+fn masked(value: &Value, secrets: &Secrets) -> Value {
+    match value {
+        Value::String(text) => Value::from(secrets.mask(text)),
+        Value::Array(items) => items.iter().map(|item| masked(item, secrets)).collect(),
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                let is_secret = secrets.is_secret_name(name);
+                (name.clone(), if is_secret { Value::from("***") } else { masked(value, secrets) })
+            };
+            Value::Object(fields.iter().map(field).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    }
+}
+
+/// The parts of two texts around the first character that differs.
+fn excerpts(original: &str, ours: &str) -> (String, String) {
+    let same = original.chars().zip(ours.chars()).take_while(|(a, b)| a == b).count();
+    let excerpt = |text: &str| {
+        let length = text.chars().count();
+        if length <= MAX_VALUE {
+            return text.to_owned();
+        }
+        let start = same.saturating_sub(CONTEXT).min(length - MAX_VALUE);
+        let part: String = text.chars().skip(start).take(MAX_VALUE).collect();
+        let (before, after) =
+            (if start > 0 { "…" } else { "" }, if start + MAX_VALUE < length { "…" } else { "" });
+        format!("{before}{part}{after}")
+    };
+    (excerpt(original), excerpt(ours))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(path: &str, original: Option<Value>, ours: Option<Value>) -> String {
+        line(&Difference { path: path.to_owned(), original, ours }, &Secrets::new().unwrap())
+    }
+
+    #[test]
+    fn a_difference_is_a_path_and_two_values() {
+        let some = |value: Value| Some(value);
+        let cases = [
+            (
+                shown("data[3].status", some(json!("running")), some(json!("stopped"))),
+                "data[3].status: \"running\" != \"stopped\"",
+            ),
+            (shown("data.n", some(json!(1)), some(json!("1"))), "data.n: 1 != \"1\""),
+            (shown("data[1]", some(json!({"a": [1]})), None), "data[1]: {\"a\":[1]} != (none)"),
+            (
+                shown("HTTP status", some(json!("200 OK")), some(json!("404 no"))),
+                "HTTP status: 200 OK != 404 no",
+            ),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(line, expected);
+        }
+        let (long, other) =
+            ("x".repeat(100) + "a" + &"y".repeat(100), "x".repeat(100) + "b" + &"y".repeat(100));
+        let line = shown("data", some(json!(long)), some(json!(other)));
+        assert!(line.contains("xxxayyy") && line.contains("xxxbyyy") && line.len() < 200, "{line}");
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let ticket = "PVE:root@pam:65F0AAAA::c2VjcmV0";
+        for line in [
+            shown("data.ticket", Some(json!("c2VjcmV0")), Some(json!("c2VjcmV0x"))),
+            shown("data.token.value", Some(json!("c2VjcmV0")), None),
+            shown("data", Some(json!({"password": "c2VjcmV0", "x": [{"csrf": "c2VjcmV0"}]})), None),
+            shown("data[0]", Some(json!(ticket)), Some(json!(format!("{ticket}x")))),
+            shown("HTTP header set-cookie", Some(json!("PVEAuthCookie=c2VjcmV0; path=/")), None),
+            block("/x?vncticket=c2VjcmV0&a=1", &[], &Secrets::new().unwrap()),
+        ] {
+            assert!(line.contains("***") && !line.contains("c2VjcmV0"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_exit_code_tells_what_was_compared() {
+        let requests =
+            Requests { targets: vec![String::new(); 4], left_out: BTreeMap::from([(LeftOut::Masked, 2)]) };
+        let summary = |outcomes: &[Outcome]| {
+            let mut summary = Summary::default();
+            for outcome in outcomes {
+                summary.add(outcome);
+            }
+            summary
+        };
+        let code = |outcomes: &[Outcome]| format!("{:?}", summary(outcomes).exit_code(&requests));
+        let expected = |code: u8| format!("{:?}", ExitCode::from(code));
+        assert_eq!(code(&[Outcome::Equal(0), Outcome::Equal(1)]), expected(0));
+        assert_eq!(
+            code(&[Outcome::Equal(0), Outcome::Refused, Outcome::Refused, Outcome::Refused]),
+            expected(2)
+        );
+        assert_eq!(code(&[]), expected(2));
+        assert_eq!(code(&[Outcome::Differs(Vec::new())]), expected(1));
+        assert_eq!(code(&[Outcome::Failed(String::new())]), expected(1));
+        let text = summary(&[Outcome::Equal(3), Outcome::Refused]).text(&requests, Duration::from_secs(2));
+        assert_eq!(
+            text,
+            "1 of 4 calls compared in 2.0 s: 1 equal, 0 differ (original != nodegate)\n\
+             not compared: 2 not reached in the time, 1 refused by both (401, 403, 429)\n\
+             left out of answers: 3 values that change by themselves\n\
+             left out of the log: 2 with a secret that the log masks"
+        );
+    }
+}

@@ -1,0 +1,41 @@
+//! `nodegate generate man|completions DIR`: what a package ships beside the binary.
+
+mod man;
+mod settings_page;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+use clap_complete::aot::generate_to;
+
+use crate::cli::arguments::{Arguments, Generated};
+
+pub fn run(what: Generated, directory: &Path) -> ExitCode {
+    let written = fs::create_dir_all(directory).and_then(|()| match what {
+        Generated::Man => manual_pages(directory),
+        Generated::Completions => completions(directory),
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{}: {error}", directory.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn manual_pages(directory: &Path) -> io::Result<()> {
+    fs::write(directory.join("nodegate.1"), man::page()?)?;
+    fs::write(directory.join("nodegate.toml.5"), settings_page::page()?)
+}
+
+fn completions(directory: &Path) -> io::Result<()> {
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        generate_to(shell, &mut Arguments::command(), "nodegate", directory)?;
+    }
+    Ok(())
+}

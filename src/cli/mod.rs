@@ -1,0 +1,62 @@
+//! What each command does; the exit codes are those of `docs/operate/commands.md`.
+
+pub mod arguments;
+
+pub mod acl;
+pub mod check;
+pub mod compare;
+pub mod daemon;
+pub mod generate;
+pub mod pages;
+pub mod profiles;
+pub mod reload;
+pub mod route;
+pub mod run;
+pub mod status;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::config::diagnostic::Problem;
+use crate::config::{Config, Options};
+
+/// The exit code of a question to something that does not run.
+const NOT_RUNNING: u8 = 3;
+
+/// Writes a line to stdout; a reader that has gone away is none of our business.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+fn complain(problems: &[Problem]) {
+    let mut stderr = std::io::stderr().lock();
+    for problem in problems {
+        let _ = writeln!(stderr, "{problem}");
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{message}");
+    ExitCode::FAILURE
+}
+
+/// Loads to find the one that is running: settings that are wrong are for it to find out.
+fn locate(profile: &str, options: &Options) -> Result<Config, ExitCode> {
+    Config::load(profile, options).map_err(|problems| {
+        complain(&problems);
+        ExitCode::FAILURE
+    })
+}
+
+/// Loads for a command that only asks: any error ends it.
+fn load(profile: &str, options: &Options) -> Result<Config, ExitCode> {
+    let failed = |problems: &[Problem]| {
+        complain(problems);
+        Err(ExitCode::FAILURE)
+    };
+    match Config::load(profile, options) {
+        Ok(config) if config.has_errors() => failed(&config.problems),
+        Ok(config) => Ok(config),
+        Err(problems) => failed(&problems),
+    }
+}

@@ -1,0 +1,150 @@
+//! `nodegate pages PROFILE`: asks whatever serves the profile's port on this machine for each page of the profile.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
+use std::process::ExitCode;
+
+use http::header::{HeaderValue, USER_AGENT};
+
+use super::compare::client::{Answer, Header, Server};
+use super::compare::content::Content;
+use super::{NOT_RUNNING, fail, load, say};
+use crate::config::page::Page;
+use crate::config::product::Product;
+use crate::config::settings::{ClientCertificates, ListenAddress};
+use crate::config::{Config, Options};
+use crate::net::acl::PeerIp;
+use crate::upstream::client::io_message;
+
+/// Not one that a profile takes for a phone.
+const CLIENT: &str = concat!("nodegate/", env!("CARGO_PKG_VERSION"));
+/// Characters of a reason that are shown.
+const MAX_REASON: usize = 400;
+
+/// One line for each page and each of its templates: `ok TARGET` or `failed TARGET: REASON`.
+pub fn run(profile: &str, options: &Options) -> ExitCode {
+    let config = match load(profile, options) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let server =
+        reachable_address(&config).and_then(|address| Server::here(address, config.settings.listen.port));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (server, runtime) = match (server, runtime) {
+        (Ok(server), Ok(runtime)) => (server, runtime),
+        (Err(message), _) => return fail(&message),
+        (_, Err(error)) => return fail(&error.to_string()),
+    };
+    let targets = targets(&config.product);
+    let (mut failed, mut silent) = (0, 0);
+    for target in &targets {
+        match runtime.block_on(ask(&server, target)) {
+            Ok(()) => say(&format!("ok {target}")),
+            Err((reason, is_silent)) => {
+                failed += 1;
+                silent += usize::from(is_silent);
+                say(&format!("failed {target}: {reason}"));
+            }
+        }
+    }
+    if silent > 0 && silent == targets.len() {
+        return ExitCode::from(NOT_RUNNING);
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The address to ask at, unless this machine cannot ask there: then a page that fails would say nothing.
+fn reachable_address(config: &Config) -> Result<IpAddr, String> {
+    let address = address(config)?;
+    let Some(listener) = config.settings.listeners.first() else { return Ok(address) };
+    let obstacle = if listener.proxy_protocol {
+        "it takes connections with a PROXY header only"
+    } else if listener.clients.mode == ClientCertificates::Required {
+        "it asks for a client certificate"
+    } else if !listener.acl.admits(PeerIp::new(address)) {
+        "its access list denies this machine"
+    } else {
+        return Ok(address);
+    };
+    Err(format!("pages cannot be asked at {address} port {}: {obstacle}", config.settings.listen.port))
+}
+
+/// Where the port is reached from here.
+fn address(config: &Config) -> Result<IpAddr, String> {
+    match &config.settings.listen.address {
+        ListenAddress::Any | ListenAddress::AnyV6 => Ok(Ipv4Addr::LOCALHOST.into()),
+        ListenAddress::Literal { zone: Some(zone), address } => {
+            Err(format!("pages cannot be asked at the link-local address {address}%{zone}"))
+        }
+        ListenAddress::Literal { address: IpAddr::V4(any), .. } if any.is_unspecified() => {
+            Ok(Ipv4Addr::LOCALHOST.into())
+        }
+        ListenAddress::Literal { address: IpAddr::V6(any), .. } if any.is_unspecified() => {
+            Ok(Ipv6Addr::LOCALHOST.into())
+        }
+        ListenAddress::Literal { address, .. } => Ok(*address),
+        ListenAddress::Name(name) => {
+            let found = (name.as_str(), 0).to_socket_addrs().ok().and_then(|mut found| found.next());
+            found.map(|found| found.ip()).ok_or_else(|| format!("the name {name} cannot be resolved"))
+        }
+    }
+}
+
+/// A request for each template that a query leads to.
+fn targets(product: &Product) -> Vec<String> {
+    let of_page = |page: &Page| {
+        let targets = page.template.iter().map(|choice| choice.target(&page.url, &product.variable));
+        targets.flatten().collect::<Vec<_>>()
+    };
+    let mut targets: Vec<_> = product.page.iter().flat_map(of_page).collect();
+    targets.sort();
+    targets.dedup();
+    targets
+}
+
+/// A page is html with something in it. The error says whether nothing answers at all.
+async fn ask(server: &Server, target: &str) -> Result<(), (String, bool)> {
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    let header: Header = (USER_AGENT, HeaderValue::from_static(CLIENT));
+    let answer = server
+        .get(target, &server.authority(), Some(&header))
+        .await
+        .map_err(|error| (io_message(&error), refused(&error)))?;
+    let is_page = matches!(&answer.content, Content::Html(text) if !text.is_empty());
+    if answer.status == 200 && is_page { Ok(()) } else { Err((reason(&answer), false)) }
+}
+
+/// The body of a failure says more than the reason phrase, where it is text.
+fn reason(answer: &Answer) -> String {
+    let kind = answer.header("content-type");
+    if let Some(kind) = kind.as_ref().filter(|_| answer.status == 200) {
+        return format!("200 with {kind}, {}", answer.content.summary());
+    }
+    let is_text = kind.is_none_or(|kind| kind.starts_with("text/plain"));
+    let text = match &answer.content {
+        Content::Opaque { start, .. } if is_text => String::from_utf8_lossy(start),
+        Content::Opaque { .. } | Content::Json(_) | Content::Html(_) => "".into(),
+    };
+    let first = text.lines().next().unwrap_or_default().trim();
+    let told = if first.is_empty() { answer.reason.as_str() } else { first };
+    let told: String = told.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    format!("{} {told}", answer.status)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn targets_of(profile: &str) -> Vec<String> {
+        targets(&Config::load(profile, &Options::default()).unwrap().product)
+    }
+
+    #[test]
+    fn every_template_is_asked_once() {
+        assert_eq!(targets_of("pve"), ["/", "/?console=1&novnc=1", "/?console=1&xtermjs=1", "/?mobile=1"]);
+        let quarantine = ["/quarantine", "/quarantine?console=1&xtermjs=1", "/quarantine?mobile=1"];
+        assert_eq!(targets_of("pmg"), [&["/", "/?console=1&xtermjs=1"], &quarantine[..]].concat());
+        assert!(targets_of("spice").is_empty());
+    }
+}

@@ -1,0 +1,121 @@
+//! `nodegate route PROFILE METHOD PATH`: one line, `TARGET login|open REASON`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{load, say};
+use crate::auth::authenticator::Gate;
+use crate::config::product::{Connect, Product, Protocol};
+use crate::config::{Config, Options};
+use crate::handler::health::Probe;
+use crate::http::target::Target;
+use crate::proxy::router::Route;
+use crate::state::shared;
+use crate::upstream::nodes::NodeFile;
+
+pub fn run(profile: &str, options: &Options, method: &str, path: &str) -> ExitCode {
+    let config = match load(profile, options) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let Ok(method) = method.parse::<Method>() else {
+        let _ = writeln!(std::io::stderr(), "'{method}' is no HTTP method");
+        return ExitCode::FAILURE;
+    };
+    let answer = match &config.product {
+        Product { connect: Some(connect), protocol, .. } if is_for_tunnels(*protocol, &config, &method) => {
+            Ok(explain_connect(connect, &method, path))
+        }
+        _ => explain(&config, &method, path),
+    };
+    match answer {
+        Ok(line) => {
+            say(&line);
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            let _ = writeln!(std::io::stderr(), "{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether such a request is one for a tunnel, or refused as one.
+fn is_for_tunnels(protocol: Protocol, config: &Config, method: &Method) -> bool {
+    match protocol {
+        Protocol::Connect => true,
+        Protocol::Https => config.settings.tunnel.on_https && *method == Method::CONNECT,
+    }
+}
+
+fn explain_connect(connect: &Connect, method: &Method, target: &str) -> String {
+    if *method != Method::CONNECT {
+        return "refused:405 login only CONNECT is served here".to_owned();
+    }
+    if target.starts_with(&format!("{}:", connect.prefix)) {
+        "tunnel login the target is a ticket; its signature and age decide".to_owned()
+    } else {
+        "refused:401 login the target is no ticket".to_owned()
+    }
+}
+
+fn explain(config: &Config, method: &Method, path: &str) -> Result<String, String> {
+    let nodes =
+        Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
+    let routes = shared::routes(config)?;
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let target = match Target::parse(path) {
+        Ok(target) => target,
+        Err(error) => return Ok(format!("refused:400 open {error}")),
+    };
+    let rules = config.product.gate.clone();
+    let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose()?;
+    let needs_login = match &target {
+        Target::Api(api) => gate.is_some_and(|gate| !gate.is_open(method, api)),
+        Target::Path(_) | Target::NoSuchUri => false,
+    };
+    let route = routes.resolve(method, &target, query, &nodes).map_err(|error| error.to_string())?;
+    if let Some(refused) = refused_method(method, &target, &route) {
+        return Ok(refused);
+    }
+    if *method == Method::OPTIONS {
+        return Ok(format!("{route} open OPTIONS is answered at once, with the methods that there are"));
+    }
+    let access = if needs_login { "login" } else { "open" };
+    Ok(format!("{route} {access} {}", reason(&route)))
+}
+
+fn refused_method(method: &Method, target: &Target, route: &Route) -> Option<String> {
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let writes = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
+    match (target, route) {
+        (Target::Path(_), Route::Page | Route::Static(_) | Route::Probe(_)) if !reads => {
+            Some(format!("refused:405 open {method} is not for pages and files"))
+        }
+        (Target::Api(_), _) if !reads && !writes => {
+            Some(format!("refused:501 open method {method} is not served"))
+        }
+        _ => None,
+    }
+}
+
+fn reason(route: &Route) -> String {
+    match route {
+        Route::Daemon => "answered by the daemon of this node".to_owned(),
+        Route::Unprivileged => "answered by this node, without root".to_owned(),
+        Route::Master(name) => format!("only the master of the cluster answers it, {name}"),
+        Route::Node(name) => format!("the path names the node {name}"),
+        Route::UnknownNode(name) => format!("no such node '{name}'"),
+        Route::Upload => "a file for a storage".to_owned(),
+        Route::Websocket => "a console".to_owned(),
+        Route::Page => "a page of the profile".to_owned(),
+        Route::Static(_) => "a file of the profile".to_owned(),
+        Route::Probe(Probe::Health) => "answered here: whether the process is up".to_owned(),
+        Route::Probe(Probe::Ready) => "answered here: whether the process can serve".to_owned(),
+        Route::Missing(_) => "no page, file or directory of the profile has this path".to_owned(),
+        Route::NoSuchUri => "write /api2/FORMAT/PATH".to_owned(),
+    }
+}

@@ -1,0 +1,100 @@
+//! What belongs together: parts of a profile, its product and the settings, its product and the listeners.
+
+use super::layers::{self, Layers};
+use super::product::{Product, Protocol};
+use super::settings::{ClientCertificates, Settings};
+use crate::config::diagnostic::{Origin, Problem};
+
+/// What no type can say: which parts belong together, and what a pattern looks like.
+pub(super) fn product_problems(product: &Product) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut require = |present: bool, what: &str| {
+        if !present {
+            problems.push(Problem::error(Origin::Profile, format!("product.{what}"), "is missing"));
+        }
+    };
+    match product.protocol {
+        Protocol::Https => {
+            require(!product.certificate.is_empty(), "certificate");
+            require(product.gate.is_some(), "gate");
+        }
+        Protocol::Connect => require(product.connect.is_some(), "connect"),
+    }
+    for directory in &product.directory {
+        if !(directory.url.starts_with('/') && directory.url.ends_with('/')) {
+            let message = format!("url '{}' must begin and end with /", directory.url);
+            problems.push(Problem::error(Origin::Profile, "product.directory", message));
+        }
+    }
+    problems
+}
+
+/// Settings that the profile has no use for, and that somebody counts on.
+pub(super) fn out_of_place(product: &Product, settings: &Settings, layers: &Layers) -> Vec<Problem> {
+    let problem = |key, message| Problem::error(layers.find(key).origin, key, message);
+    let tunnel = &settings.tunnel;
+    let answers = product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
+    let no_tickets = (tunnel.on_https && product.connect.is_none()).then(|| {
+        let message = "this profile has no [product.connect], by which tickets for tunnels are judged";
+        problem("tunnel.on_https", message)
+    });
+    let no_answers = (tunnel.public.is_some() && answers.is_none()).then(|| {
+        let message = "this profile has no [product.connect.answers] that name a proxy to viewers";
+        problem("tunnel.public", message)
+    });
+    let asks = settings.tls.clients.mode != ClientCertificates::Off;
+    let no_demand = (asks && product.protocol == Protocol::Connect).then(|| {
+        let message = "means nothing to a profile that tunnels: viewers may come without TLS";
+        problem("tls.client_certificates", message)
+    });
+    let no_hosts = (!settings.hosts.is_empty() && product.protocol == Protocol::Connect).then(|| {
+        let message = "means nothing to a profile that tunnels: clients name a ticket there, and no host";
+        problem("listen.hosts", message)
+    });
+    let no_consoles = (!settings.console_origins.is_empty() && product.console.is_none()).then(|| {
+        let message = "this profile has no [product.console]";
+        problem("console.origins", message)
+    });
+    let limits = &settings.limits;
+    let too_small = (limits.buffered < limits.body_budget()).then(|| {
+        let message = format!(
+            "{} bytes are less than four bodies of limits.body or sixteen of limits.login_body; using {}",
+            limits.buffered,
+            limits.body_budget()
+        );
+        Problem::warning(layers.find("limits.buffered").origin, "limits.buffered", message)
+    });
+    [no_tickets, no_answers, no_demand, no_hosts, no_consoles, too_small].into_iter().flatten().collect()
+}
+
+/// What of a listener fits the product.
+pub(super) fn listener_problems(product: &Product, settings: &Settings, layers: &Layers) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, table) in layers.listeners.iter().enumerate() {
+        let mut refuse = |key: &str, message: String| {
+            if let Some(found) = table.given(key) {
+                let key = layers::written(index + 1, key);
+                problems.push(Problem::error(found.origin.clone(), key, message));
+            }
+        };
+        if product.protocol == Protocol::Connect {
+            for key in ["tls", "hosts", "client_certificates", "client_ca", "client_crl", "routes"] {
+                refuse(key, format!("means nothing to the profile {}, which tunnels", product.name));
+            }
+        }
+    }
+    let classes = || product.class.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    for (number, listener) in settings.listeners.iter().enumerate() {
+        let Some(name) = listener.class.as_ref().filter(|name| !product.class.contains_key(*name)) else {
+            continue;
+        };
+        let known = match classes() {
+            none if none.is_empty() => "it has none".to_owned(),
+            known => format!("it has {known}"),
+        };
+        let message = format!("'{name}' is no class of routes of this profile; {known}");
+        let key = layers::written(number, "routes");
+        problems.push(Problem::error(listener.class_origin.clone(), key, message));
+    }
+    problems
+}

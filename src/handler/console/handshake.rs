@@ -1,0 +1,194 @@
+//! The opening handshake of a websocket (RFC 6455 section 4.2), from the head of a request alone.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+
+use crate::http::body;
+use crate::http::body::Body;
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Why a request opens no websocket.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("unable to upgrade to protocol '{0}', only to websocket")]
+    Protocol(String),
+    #[error("a websocket is opened with GET and HTTP/1.1")]
+    Method,
+    #[error("Connection: upgrade is missing")]
+    Connection,
+    #[error("missing websocket-version")]
+    NoVersion,
+    #[error("unsupported websocket-version '{0}', only 13")]
+    Version(String),
+    #[error("missing websocket-key")]
+    NoKey,
+    #[error("malformed websocket-key")]
+    Key,
+    #[error("malformed websocket-protocol")]
+    Subprotocol,
+}
+
+impl HandshakeError {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Version(_) => StatusCode::UPGRADE_REQUIRED,
+            Self::Protocol(_)
+            | Self::Method
+            | Self::Connection
+            | Self::NoVersion
+            | Self::NoKey
+            | Self::Key
+            | Self::Subprotocol => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What a client is told beside the reason.
+    pub fn add_headers(&self, headers: &mut HeaderMap) {
+        if matches!(self, Self::NoVersion | Self::Version(_)) {
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        if self.status() == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(UPGRADE, WEBSOCKET);
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+    }
+}
+
+/// What the answer to a good handshake holds.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Handshake {
+    accept: String,
+    subprotocol: Option<String>,
+}
+
+/// Whether the client asks for another protocol at all.
+pub fn is_asked_for(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+}
+
+impl Handshake {
+    pub fn check(head: &Parts) -> Result<Self, HandshakeError> {
+        let headers = &head.headers;
+        if !tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket")) {
+            return Err(HandshakeError::Protocol(tokens(headers, &UPGRADE).collect::<Vec<_>>().join(", ")));
+        }
+        if head.method != Method::GET || head.version != Version::HTTP_11 {
+            return Err(HandshakeError::Method);
+        }
+        if !tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade")) {
+            return Err(HandshakeError::Connection);
+        }
+        let version = headers.get(SEC_WEBSOCKET_VERSION).ok_or(HandshakeError::NoVersion)?;
+        if version.as_bytes().trim_ascii() != b"13" {
+            return Err(HandshakeError::Version(String::from_utf8_lossy(version.as_bytes()).into_owned()));
+        }
+        Ok(Self { accept: accept(headers)?, subprotocol: subprotocol(headers)? })
+    }
+
+    /// `101 Switching Protocols`.
+    pub fn response(self) -> Response<Body> {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, WEBSOCKET);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.extend(HeaderValue::try_from(self.accept).ok().map(|accept| (SEC_WEBSOCKET_ACCEPT, accept)));
+        let subprotocol = self.subprotocol.and_then(|name| HeaderValue::try_from(name).ok());
+        headers.extend(subprotocol.map(|name| (SEC_WEBSOCKET_PROTOCOL, name)));
+        response
+    }
+}
+
+/// The elements of a header that is a list.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or("?").split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+fn accept(headers: &HeaderMap) -> Result<String, HandshakeError> {
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+    let key = keys.next().ok_or(HandshakeError::NoKey)?.as_bytes().trim_ascii();
+    let decoded = STANDARD.decode(key).map_err(|_| HandshakeError::Key)?;
+    if decoded.len() != 16 || keys.next().is_some() {
+        return Err(HandshakeError::Key);
+    }
+    Ok(STANDARD.encode(openssl::sha::sha1(&[key, GUID].concat())))
+}
+
+/// The first that the client offers: consoles have `binary` and nothing else, and a browser gives up without it.
+fn subprotocol(headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
+    let Some(first) = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).next() else { return Ok(None) };
+    let is_token =
+        first.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    if is_token { Ok(Some(first.to_owned())) } else { Err(HandshakeError::Subprotocol) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const GOOD: &[(&str, &str)] = &[
+        ("Host", "node1:8006"),
+        ("Connection", "keep-alive, Upgrade"),
+        ("Upgrade", "WebSocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    /// The good request with other or further lines; an empty value takes one out.
+    fn checked(changes: &[(&str, &str)]) -> Result<Handshake, HandshakeError> {
+        let kept = GOOD.iter().filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
+        let lines = kept.chain(changes.iter().filter(|(_, value)| !value.is_empty()));
+        let request =
+            lines.fold(http::Request::get("/"), |request, (name, value)| request.header(*name, *value));
+        Handshake::check(&request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_is_accepted() {
+        let handshake = checked(&[("Sec-WebSocket-Protocol", "binary")]).unwrap();
+        assert_eq!(handshake.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let response = handshake.response();
+        assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], "binary");
+        assert_eq!(response.status(), 101);
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let cases = [
+            (("Upgrade", "h2c"), HandshakeError::Protocol("h2c".to_owned())),
+            (("Connection", "keep-alive"), HandshakeError::Connection),
+            (("Sec-WebSocket-Version", ""), HandshakeError::NoVersion),
+            (("Sec-WebSocket-Version", "8"), HandshakeError::Version("8".to_owned())),
+            (("Sec-WebSocket-Key", ""), HandshakeError::NoKey),
+            (("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25j"), HandshakeError::Key),
+            (("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ"), HandshakeError::Key),
+            (("Sec-WebSocket-Key", "not base64 at all!!!"), HandshakeError::Key),
+            (("Sec-WebSocket-Protocol", "b\u{e4}d"), HandshakeError::Subprotocol),
+            (("Sec-WebSocket-Protocol", "two words"), HandshakeError::Subprotocol),
+        ];
+        for (change, error) in cases {
+            assert_eq!(checked(&[change]).unwrap_err(), error, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_subprotocol_is_chosen() {
+        let chosen = |offered| checked(&[("Sec-WebSocket-Protocol", offered)]).unwrap().subprotocol;
+        assert_eq!(chosen("binary, base64").as_deref(), Some("binary"));
+        assert_eq!(chosen("").as_deref(), None);
+    }
+}

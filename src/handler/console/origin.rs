@@ -1,0 +1,151 @@
+//! Whether the page that opens a console may: browsers name its origin, and add the cookie whatever page asks.
+//!
+//! A ticket in the call that only the console's own page knows, and that the daemon verifies, proves more than an origin
+//! does. So by default it is enough, as it is for the originals.
+
+use std::fmt;
+
+use http::HeaderMap;
+use http::header::{HOST, ORIGIN};
+
+use crate::config::settings::Origins;
+use crate::net::web_origin::{HostPort, WebOrigin};
+
+/// Longer ones are cut off in messages.
+const MAX_SHOWN: usize = 200;
+
+/// A call for a console, as far as its origin matters.
+pub struct ConsoleCall<'a> {
+    pub headers: &'a HeaderMap,
+    /// whether the credential is a cookie
+    pub by_cookie: bool,
+    /// whether the call brings a ticket for this console
+    pub has_own_ticket: bool,
+    /// what trusted proxies say that clients call them
+    pub forwarded: Vec<HostPort>,
+}
+
+/// An origin that is not ours, and which ones would be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ForeignOrigin {
+    pub origin: String,
+    pub own: String,
+}
+
+impl fmt::Display for ForeignOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, own } = self;
+        let what = "a page of another origin may not open a console";
+        write!(f, "{what}: Origin is {}, this is {own}; allow it with console.origins", origin.escape_debug())
+    }
+}
+
+/// Decides by the listed origins (`console.origins`). `Ok(Some(…))`: the origin is foreign, and the console's own ticket
+/// stands in for it.
+pub fn check(listed: &Origins, call: &ConsoleCall<'_>) -> Result<Option<ForeignOrigin>, ForeignOrigin> {
+    // Only cookies are added by the browser itself; a page that knows another credential needs no browser.
+    let Some(foreign) = foreign_origin(listed, call).filter(|_| call.by_cookie) else { return Ok(None) };
+    if call.has_own_ticket && listed.is_empty() { Ok(Some(foreign)) } else { Err(foreign) }
+}
+
+fn foreign_origin(listed: &Origins, call: &ConsoleCall<'_>) -> Option<ForeignOrigin> {
+    let mut lines = call.headers.get_all(ORIGIN).iter();
+    let origin = lines.next()?;
+    let host = call.headers.get(HOST).and_then(|host| HostPort::parse(host.to_str().ok()?));
+    let own: Vec<_> = host.into_iter().chain(call.forwarded.iter().cloned()).collect();
+    let named = origin.to_str().ok().and_then(WebOrigin::parse).filter(|_| lines.next().is_none());
+    let is_own = named.is_some_and(|named| {
+        own.iter().any(|place| named.is_at(place)) || listed.holds(named.canonical().as_bytes())
+    });
+    if is_own {
+        return None;
+    }
+    let own: Vec<_> = own.iter().map(|place| format!("https://{place}")).collect();
+    Some(ForeignOrigin {
+        origin: shown(&String::from_utf8_lossy(origin.as_bytes())),
+        own: shown(&own.join(" or ")),
+    })
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(MAX_SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::HeaderValue;
+
+    use super::*;
+
+    const OWN: &str = "https://node1:8006";
+    const PANEL: &str = "https://panel.example.com";
+    const EVIL: &str = "https://evil.example.com";
+
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    enum Verdict {
+        Opens,
+        Logged,
+        Refused,
+    }
+
+    fn verdict(list: &str, origins: &[&str], by_cookie: bool, has_own_ticket: bool) -> Verdict {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("node1:8006"));
+        for origin in origins {
+            headers.append(ORIGIN, HeaderValue::from_bytes(origin.as_bytes()).unwrap());
+        }
+        let forwarded = vec![HostPort::parse("front.example.com").unwrap()];
+        let call = ConsoleCall { headers: &headers, by_cookie, has_own_ticket, forwarded };
+        match check(&Origins::parse(list).unwrap(), &call) {
+            Ok(None) => Verdict::Opens,
+            Ok(Some(_)) => Verdict::Logged,
+            Err(_) => Verdict::Refused,
+        }
+    }
+
+    #[test]
+    fn credential_ticket_and_list_decide() {
+        use Verdict::{Logged, Opens, Refused};
+        // origin; with a cookie: own ticket and no list, own ticket and a list, no ticket and no list, no ticket and a list
+        let cases = [
+            (&[][..], [Opens; 4]),
+            (&[OWN], [Opens; 4]),
+            (&["http://node1:8006"], [Opens; 4]),
+            (&["wss://node1:8006"], [Opens; 4]),
+            (&["https://front.example.com"], [Opens; 4]),
+            (&[PANEL], [Logged, Opens, Refused, Opens]),
+            (&["wss://panel.example.com:443"], [Logged, Opens, Refused, Opens]),
+            (&["http://panel.example.com"], [Logged, Refused, Refused, Refused]),
+            (&[EVIL], [Logged, Refused, Refused, Refused]),
+            (&["https://node1"], [Logged, Refused, Refused, Refused]),
+            (&["null"], [Logged, Refused, Refused, Refused]),
+            (&["\u{e9}"], [Logged, Refused, Refused, Refused]),
+            (&[OWN, OWN], [Logged, Refused, Refused, Refused]),
+        ];
+        for (origins, expected) in cases {
+            let ways = [(true, ""), (true, PANEL), (false, ""), (false, PANEL)];
+            let by_cookie = ways.map(|(ticket, list)| verdict(list, origins, true, ticket));
+            assert_eq!(by_cookie, expected, "{origins:?} with a cookie");
+            let by_token = ways.map(|(ticket, list)| verdict(list, origins, false, ticket));
+            assert_eq!(by_token, [Opens; 4], "{origins:?} with a token");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_both_origins_and_the_setting() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("node1:8006"));
+        headers.insert(ORIGIN, HeaderValue::from_static(EVIL));
+        let forwarded = vec![HostPort::parse("front.example.com").unwrap()];
+        let call = ConsoleCall { headers: &headers, by_cookie: true, has_own_ticket: false, forwarded };
+        let text = check(&Origins::default(), &call).unwrap_err().to_string();
+        for part in [EVIL, OWN, "https://front.example.com", "console.origins"] {
+            assert!(text.contains(part), "{text}");
+        }
+        headers.insert(ORIGIN, HeaderValue::from_str(&format!("https://{}", "a".repeat(5000))).unwrap());
+        let call =
+            ConsoleCall { headers: &headers, by_cookie: true, has_own_ticket: false, forwarded: vec![] };
+        assert!(check(&Origins::default(), &call).unwrap_err().to_string().len() < 600);
+    }
+}

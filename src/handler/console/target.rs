@@ -1,0 +1,232 @@
+//! Where a console is: what the daemon answers, whether it may be connected to, and the connection.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::config::root::Root;
+use crate::config::settings::port_range;
+use crate::http::path_pattern::Pattern;
+use crate::http::target::{ApiPath, query_value};
+use crate::metrics::sessions::Listed;
+use crate::upstream::client::{Phase, UpstreamError, io_message};
+use crate::verdict::api_answer::ApiAnswer;
+use crate::verdict::console::{NamedPlace, named_place};
+
+/// What the profile allows. Without it there are no consoles.
+pub struct ConsoleRules {
+    ports: RangeInclusive<u16>,
+    sockets: Vec<PathBuf>,
+    /// calls, and the parameter in which each brings the console's own ticket
+    tickets: Vec<(Pattern, String)>,
+    root: Root,
+}
+
+/// What a daemon named.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Place {
+    Port(u16),
+    Socket(PathBuf),
+}
+
+/// Why a console is not connected to.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PlaceError {
+    #[error("port {0} is no console port")]
+    Port(u64),
+    #[error("'{0}' is no socket of a console")]
+    Socket(String),
+}
+
+/// A connected console, and that it is open.
+pub struct Console {
+    pub stream: ConsoleStream,
+    pub listed: Listed,
+}
+
+pub enum ConsoleStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl ConsoleRules {
+    pub fn new(config: &Config) -> Result<Option<Self>, String> {
+        let Some(console) = &config.product.console else { return Ok(None) };
+        let ports =
+            port_range(&console.ports).map_err(|message| format!("product.console.ports: {message}"))?;
+        let mut tickets = Vec::new();
+        for ticket in &console.ticket {
+            for call in &ticket.calls {
+                let call = Pattern::parse(call).map_err(|what| format!("product.console.ticket: {what}"))?;
+                tickets.push((call, ticket.parameter.clone()));
+            }
+        }
+        Ok(Some(Self { ports, sockets: console.sockets.clone(), tickets, root: config.root.clone() }))
+    }
+
+    /// Whether a call brings a ticket for the console itself. Only the daemon can verify it.
+    pub fn has_own_ticket(&self, path: &ApiPath, query: &str) -> bool {
+        let mut tickets = self.tickets.iter();
+        let parameter = tickets.find(|(call, _)| call.matches("GET", path.segments()));
+        let value = parameter.and_then(|(_, name)| query_value(query, name));
+        value.is_some_and(|ticket| !ticket.is_empty())
+    }
+
+    /// The place in a daemon's answer: `{"data":{"port":…}}` or `{"data":{"socket":…}}`, if it is one.
+    pub fn place(&self, answer: &ApiAnswer) -> Option<Result<Place, PlaceError>> {
+        Some(match named_place(answer)? {
+            NamedPlace::Socket(name) => self.socket(name),
+            NamedPlace::Port(port) => {
+                let allowed = u16::try_from(port).ok().filter(|port| self.ports.contains(port));
+                allowed.map(Place::Port).ok_or(PlaceError::Port(port))
+            }
+        })
+    }
+
+    fn socket(&self, name: &str) -> Result<Place, PlaceError> {
+        let path = Path::new(name);
+        let is_plain = !path.components().any(|part| part == Component::ParentDir);
+        if is_plain && self.sockets.iter().any(|prefix| path.starts_with(prefix) && path != prefix) {
+            Ok(Place::Socket(path.to_owned()))
+        } else {
+            Err(PlaceError::Socket(name.to_owned()))
+        }
+    }
+
+    /// Where a socket really lies, if that is allowed as well: links must not lead out.
+    async fn real_socket(&self, path: &Path) -> io::Result<PathBuf> {
+        let real = tokio::fs::canonicalize(self.root.path(path)).await?;
+        for prefix in &self.sockets {
+            let prefix = tokio::fs::canonicalize(self.root.path(prefix)).await;
+            if prefix.is_ok_and(|prefix| real.starts_with(prefix)) {
+                return Ok(real);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the allowed directories"))
+    }
+
+    pub async fn connect(&self, place: &Place, patience: Duration) -> Result<ConsoleStream, UpstreamError> {
+        let started = Instant::now();
+        let connecting = async {
+            match place {
+                Place::Port(port) => connect_here(*port).await.map(ConsoleStream::Tcp),
+                Place::Socket(path) => {
+                    let path = self.real_socket(path).await?;
+                    UnixStream::connect(path).await.map(ConsoleStream::Unix)
+                }
+            }
+        };
+        let cause = match timeout(patience, connecting).await {
+            Ok(Ok(console)) => return Ok(console),
+            Ok(Err(error)) => io_message(&error),
+            Err(_) => "Connection timed out".to_owned(),
+        };
+        let upstream = match place {
+            Place::Port(port) => format!("console port {port}"),
+            Place::Socket(path) => format!("console socket {}", path.display()),
+        };
+        Err(UpstreamError { phase: Phase::Connect, upstream, elapsed: started.elapsed(), cause })
+    }
+}
+
+/// A console listens on one loopback address: IPv4, or IPv6 where the node has nothing else.
+async fn connect_here(port: u16) -> io::Result<TcpStream> {
+    let stream = match TcpStream::connect((IpAddr::V4(Ipv4Addr::LOCALHOST), port)).await {
+        Ok(stream) => stream,
+        Err(first) => match TcpStream::connect((IpAddr::V6(Ipv6Addr::LOCALHOST), port)).await {
+            Ok(stream) => stream,
+            Err(_) => return Err(first),
+        },
+    };
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+    use crate::http::target::Target;
+
+    fn rules() -> ConsoleRules {
+        ConsoleRules {
+            ports: 5900..=5999,
+            sockets: vec!["/run/qemu-server/".into(), "/run/machines/".into()],
+            tickets: vec![(Pattern::parse("GET /machines/{machine}/screen").unwrap(), "seal".to_owned())],
+            root: Root::default(),
+        }
+    }
+
+    fn answer(told: &serde_json::Value) -> ApiAnswer {
+        ApiAnswer::read(&http::HeaderMap::new(), told.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_profile_says_where_a_ticket_is() {
+        let has = |path: &str, query: &str| match Target::parse(path).unwrap() {
+            Target::Api(path) => rules().has_own_ticket(&path, query),
+            Target::NoSuchUri | Target::Path(_) => false,
+        };
+        let screen = "/api2/json/machines/a/screen";
+        assert!(has(screen, "port=1&seal=x") && has("/api2/json//machines/a//screen", "se%61l=%3A"));
+        for query in ["", "port=1", "seal", "seal=", "seal=&seal=x", "ticket=x", "xseal=x"] {
+            assert!(!has(screen, query), "{query}");
+        }
+        assert!(!has("/api2/json/machines/a/other", "seal=x") && !has("/machines/a/screen", "seal=x"));
+    }
+
+    #[test]
+    fn ports_are_numbers_or_text_within_the_range() {
+        let place = |port| rules().place(&answer(&json!({ "data": { "port": port } })));
+        assert_eq!(place(json!(5900)), Some(Ok(Place::Port(5900))));
+        assert_eq!(place(json!("5999")), Some(Ok(Place::Port(5999))));
+        for port in [0_u64, 22, 5899, 6000, 65_535, 65_536 + 5900, u64::MAX] {
+            assert_eq!(place(json!(port)), Some(Err(PlaceError::Port(port))));
+            assert_eq!(place(json!(port.to_string())), Some(Err(PlaceError::Port(port))));
+        }
+        for port in [json!(null), json!(-5900), json!(5900.5), json!("x"), json!([5900]), json!("")] {
+            assert_eq!(place(port), None);
+        }
+    }
+
+    #[test]
+    fn sockets_lie_below_the_prefixes() {
+        let place = |socket: &str| rules().place(&answer(&json!({ "data": { "socket": socket } }))).unwrap();
+        for good in ["/run/qemu-server/100.mtunnel", "/run/machines/ct-100.mtunnel", "/run/machines/a/b"] {
+            assert_eq!(place(good), Ok(Place::Socket(good.into())));
+        }
+        for bad in [
+            "/run/qemu-server/../systemd/private",
+            "/run/machines/../machines/x",
+            "/run/qemu-server-2/x",
+            "/run/qemu-server/",
+            "/run/machines",
+            "run/machines/x",
+            "/var/run/machines/x",
+            "",
+        ] {
+            assert_eq!(place(bad), Err(PlaceError::Socket(bad.to_owned())), "{bad}");
+        }
+    }
+
+    #[test]
+    fn other_answers_name_no_place() {
+        for told in [
+            json!({}),
+            json!({ "data": null }),
+            json!({ "data": "5900" }),
+            json!({ "data": { "port": 5900 }, "success": 0 }),
+            json!({ "data": { "socket": "/run/machines/a" }, "success": false, "status": 403 }),
+        ] {
+            assert_eq!(rules().place(&answer(&told)), None, "{told}");
+        }
+    }
+}

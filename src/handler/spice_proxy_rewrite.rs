@@ -1,0 +1,111 @@
+//! The proxy that viewers come by: daemons name the node itself, which is no name for those who are elsewhere. In the
+//! answers of the profile's calls another one is put in its place.
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::http::path_pattern::Pattern;
+use crate::http::target::ApiPath;
+
+/// What is put where.
+pub struct PublicProxy {
+    /// whose answers name a proxy
+    calls: Vec<Pattern>,
+    /// of the answer's data, and of a file for viewers
+    field: String,
+    url: String,
+}
+
+impl PublicProxy {
+    /// `None` where the settings name no proxy, or the profile no calls.
+    pub fn new(config: &Config) -> Result<Option<Self>, String> {
+        let answers = config.product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
+        let (Some(url), Some(answers)) = (&config.settings.tunnel.public, answers) else { return Ok(None) };
+        let calls = answers.calls.iter().map(|call| Pattern::parse(call)).collect::<Result<_, _>>()?;
+        Ok(Some(Self { calls, field: answers.field.clone(), url: url.clone() }))
+    }
+
+    /// Whether an answer to this call names a proxy.
+    pub(super) fn is_named_by(&self, method: &Method, path: &ApiPath) -> bool {
+        self.calls.iter().any(|call| call.matches(method.as_str(), path.segments()))
+    }
+
+    /// The answer with the public proxy in it; as it is where it names none.
+    pub(super) fn put(&self, answer: Bytes) -> Bytes {
+        self.put_in_json(&answer).or_else(|| self.put_in_file(&answer)).map_or(answer, Bytes::from)
+    }
+
+    /// `{"data":{FIELD:…}}`
+    fn put_in_json(&self, answer: &[u8]) -> Option<Vec<u8>> {
+        let mut told: Value = serde_json::from_slice(answer).ok()?;
+        let place = told.get_mut("data")?.get_mut(&self.field).filter(|place| place.is_string())?;
+        *place = Value::String(self.url.clone());
+        serde_json::to_vec(&told).ok()
+    }
+
+    /// A section of lines `FIELD=…`, as viewers read them from a file.
+    fn put_in_file(&self, answer: &[u8]) -> Option<Vec<u8>> {
+        let text = std::str::from_utf8(answer).ok().filter(|text| text.starts_with('['))?;
+        let names = |line: &str| line.strip_prefix(&self.field).is_some_and(|rest| rest.starts_with('='));
+        if !text.lines().any(names) {
+            return None;
+        }
+        let lines = text.split_inclusive('\n').map(|line| {
+            if !names(line) {
+                return line.to_owned();
+            }
+            let end = line.get(line.trim_end_matches(['\r', '\n']).len()..).unwrap_or_default();
+            format!("{}={}{end}", self.field, self.url)
+        });
+        Some(lines.collect::<String>().into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn put(answer: &'static str) -> String {
+        let calls = vec![Pattern::parse("POST /nodes/{node}/shell").unwrap()];
+        let proxy = PublicProxy { calls, field: "proxy".to_owned(), url: "https://a.example:443".to_owned() };
+        String::from_utf8(proxy.put(Bytes::from_static(answer.as_bytes())).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_proxy_that_is_named_is_replaced_and_nothing_else() {
+        for (answer, expected) in [
+            (
+                r#"{"data":{"host":"t:1","proxy":"http://n1:3128","tls-port":61000}}"#,
+                r#"{"data":{"host":"t:1","proxy":"https://a.example:443","tls-port":61000}}"#,
+            ),
+            (
+                "[virt-viewer]\nhost=t:1\nproxy=http://n1:3128\npassword=proxy=x\n",
+                "[virt-viewer]\nhost=t:1\nproxy=https://a.example:443\npassword=proxy=x\n",
+            ),
+            ("[a]\r\nproxy=x\r\nb=c", "[a]\r\nproxy=https://a.example:443\r\nb=c"),
+        ] {
+            assert_eq!(put(answer), expected);
+        }
+        assert!(put(r#"{"success":1,"data":{"proxy":"x"}}"#).contains("https://a.example:443"));
+    }
+
+    #[test]
+    fn whatever_names_none_is_left_as_it_is() {
+        for answer in [
+            r#"{"data":null,"message":"proxy"}"#,
+            r#"{"data":{"proxy":3128}}"#,
+            r#"{ "data": { "proxies": "x" } }"#,
+            r#"{"proxy":"x"}"#,
+            r#"{"data":{"proxy":"x"}"#,
+            r#"["proxy=x"]"#,
+            "proxy=x\n",
+            "[virt-viewer]\nproxyx=y\n#proxy=x\n",
+            "",
+        ] {
+            assert_eq!(put(answer), answer);
+        }
+    }
+}

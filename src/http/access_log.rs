@@ -1,0 +1,276 @@
+//! The access log: one line an answer, in the form that fail2ban, `CrowdSec` and log shippers know, or as JSON.
+//!
+//! `REALIP - USER [22/11/2026:00:34:50 +0000] "GET /path HTTP/1.1" 200 1234`
+
+mod json;
+mod long_targets;
+mod request_text;
+mod whole_lines;
+mod writer;
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::http::access_log::long_targets::{Allowance, SHORT_TARGET_BYTES};
+use chrono::{DateTime, Local};
+use writer::{Queue, Writer};
+
+use crate::config::settings::LogForm;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::os::log_text::shortened;
+use crate::os::request_context::{Context, RequestId};
+use crate::tls::TlsSession;
+
+/// For the last lines, when nodegate ends.
+const CLOSING: Duration = Duration::from_secs(1);
+/// Bytes of a target in a line, until the settings say otherwise.
+const MAX_TARGET_BYTES: usize = 1024;
+
+/// What is known of an answer when its line is written.
+pub struct Entry<'a> {
+    /// the client, as far as a trusted proxy vouches for it
+    pub client: IpAddr,
+    /// The address that long targets count for. A client cannot choose it, unlike `client` where no proxies are listed.
+    pub counted: IpAddr,
+    pub user: Option<&'a str>,
+    /// `GET /path HTTP/1.1`; `-` when there was none
+    pub request: &'a str,
+    pub status: u16,
+    /// bytes of body that went over the wire
+    pub bytes: Option<u64>,
+    pub started: Option<Instant>,
+    pub details: Option<&'a Details>,
+}
+
+impl<'a> Entry<'a> {
+    /// Of an answer of which no more is known.
+    pub fn new(client: IpAddr, request: &'a str, status: u16) -> Self {
+        Self {
+            client,
+            counted: client,
+            user: None,
+            request,
+            status,
+            bytes: None,
+            started: None,
+            details: None,
+        }
+    }
+}
+
+/// What only the JSON form tells.
+#[derive(Debug)]
+pub struct Details {
+    id: RequestId,
+    listener: Arc<str>,
+    tls: Option<TlsSession>,
+    /// who was asked for the answer, and how long the head of that took
+    upstream: Option<(String, Duration)>,
+}
+
+impl Details {
+    pub fn of(context: &Context, tls: Option<TlsSession>, listener: Arc<str>) -> Self {
+        Self { id: context.id, listener, tls, upstream: context.upstream() }
+    }
+}
+
+/// Hands lines to a thread of its own, which writes them.
+pub struct AccessLog {
+    queue: Arc<Queue>,
+    /// in JSON, with all details
+    detailed: AtomicBool,
+    max_target_bytes: AtomicUsize,
+    allowance: Mutex<Allowance>,
+    /// closes when the writer has ended
+    ended: Mutex<Receiver<()>>,
+}
+
+impl AccessLog {
+    /// Starts the writer; `None` writes nowhere. The file is opened with the first line, or by `reopen`: by then root
+    /// has been given up, which must not follow a link in a directory that others write to.
+    pub fn start(path: Option<PathBuf>) -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let ended = Writer::new(path).start(Arc::clone(&queue))?;
+        Ok(Self {
+            queue,
+            detailed: AtomicBool::new(false),
+            max_target_bytes: AtomicUsize::new(MAX_TARGET_BYTES),
+            allowance: Mutex::default(),
+            ended: Mutex::new(ended),
+        })
+    }
+
+    /// The form of lines from now on, and the bytes of a target in one.
+    pub fn take_form(&self, form: LogForm, max_target_bytes: usize) {
+        self.detailed.store(form == LogForm::Json, Ordering::Relaxed);
+        self.max_target_bytes.store(max_target_bytes, Ordering::Relaxed);
+    }
+
+    /// Whether lines will tell details.
+    pub fn is_detailed(&self) -> bool {
+        self.detailed.load(Ordering::Relaxed)
+    }
+
+    /// Never waits for a disk.
+    pub fn write(&self, entry: &Entry<'_>) {
+        let now = Local::now();
+        let form = if self.is_detailed() { json::line_into } else { line_into };
+        let limit = self.limit(entry, now);
+        if !self.queue.push(|text| form(text, entry, limit, now)) {
+            log_limit::warn(
+                Topic::Fault,
+                "access log, queue",
+                &"the access log cannot keep up; lines are lost",
+            );
+        }
+    }
+
+    /// The bytes of target that a line may have. A request that failed may only claim to be of a user.
+    fn limit(&self, entry: &Entry<'_>, now: DateTime<Local>) -> usize {
+        let limit = self.max_target_bytes.load(Ordering::Relaxed);
+        let is_short = entry.request.len() <= SHORT_TARGET_BYTES;
+        if is_short || (entry.user.is_some() && entry.status < 400) {
+            return limit;
+        }
+        let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        allowance.take(entry.counted, entry.request.len(), limit, now.timestamp())
+    }
+
+    /// Opens the file again, after it was moved away, or another one.
+    pub fn reopen(&self, path: Option<PathBuf>) {
+        self.queue.reopen(path);
+    }
+
+    /// Writes what is queued and ends the writer; a disk that hangs is not waited for.
+    pub fn close(&self) {
+        self.queue.stop();
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = ended.recv_timeout(CLOSING);
+    }
+}
+
+/// The line with its end. The request line's quotes and secrets are made harmless.
+fn line_into(line: &mut String, entry: &Entry<'_>, limit: usize, now: DateTime<Local>) {
+    let user = entry.user.unwrap_or("-");
+    push_client(line, entry.client);
+    line.push_str(" - ");
+    escape_into(line, &shortened(user, limit));
+    line.push_str(" [");
+    push_time(line, now);
+    line.push_str("] \"");
+    line.push_str(&request_text::shown_escaped(entry.request, limit));
+    let mut digits = itoa::Buffer::new();
+    line.push_str("\" ");
+    line.push_str(digits.format(entry.status));
+    line.push(' ');
+    line.push_str(entry.bytes.map_or("-", |bytes| digits.format(bytes)));
+    line.push('\n');
+}
+
+/// Formatted once for requests of the same client in a row.
+fn push_client(line: &mut String, client: IpAddr) {
+    thread_local! {
+        static LAST: RefCell<Option<(IpAddr, String)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, text)) if *known == client => line.push_str(text),
+        _ => line.push_str(&last.insert((client, client.to_string())).1),
+    });
+}
+
+/// `22/11/2026:00:34:50 +0000`, formatted once a second.
+fn push_time(line: &mut String, now: DateTime<Local>) {
+    thread_local! {
+        static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != now.timestamp() {
+            *second = now.timestamp();
+            text.clear();
+            let _ = write!(text, "{}", now.format("%d/%m/%Y:%H:%M:%S %z"));
+        }
+        line.push_str(text);
+    });
+}
+
+fn escape_into(line: &mut String, text: &str) {
+    if request_text::is_plain(text) {
+        line.push_str(text);
+    } else {
+        line.push_str(&request_text::escaped(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn line(entry: &Entry<'_>, now: DateTime<Local>) -> String {
+        let mut line = String::new();
+        line_into(&mut line, entry, 1024, now);
+        line
+    }
+
+    fn entry(request: &str) -> Entry<'_> {
+        let client = "192.0.2.7".parse().unwrap();
+        Entry { user: Some("root@pam"), bytes: Some(1234), ..Entry::new(client, request, 200) }
+    }
+
+    #[test]
+    fn the_line_has_the_form_that_filters_know() {
+        let text = line(&entry("GET /api2/json/version HTTP/1.1"), Local::now());
+        let form = regex::Regex::new(
+            r#"^192\.0\.2\.7 - root@pam \[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET /api2/json/version HTTP/1\.1" 200 1234\n$"#,
+        );
+        assert!(form.unwrap().is_match(&text), "{text}");
+        let nothing = Entry { user: None, bytes: None, request: "-", status: 403, ..entry("") };
+        let text = line(&nothing, Local::now());
+        assert!(text.starts_with("192.0.2.7 - - [") && text.ends_with("] \"-\" 403 -\n"), "{text}");
+    }
+
+    #[test]
+    fn a_request_cannot_write_lines_of_its_own() {
+        let text = line(&entry("GET /a\"b\nc HTTP/1.1"), Local::now());
+        assert!(text.contains("\"GET /a%22b%0Ac HTTP/1.1\""), "{text}");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_stops_nothing() {
+        let log = AccessLog::start(Some(PathBuf::from("/nonexistent/access.log"))).unwrap();
+        log.write(&entry("GET / HTTP/1.1"));
+        log.close();
+    }
+
+    #[test]
+    fn a_moved_log_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let log = AccessLog::start(Some(path.clone())).unwrap();
+        log.write(&entry("GET /first HTTP/1.1"));
+        let until = Instant::now() + Duration::from_secs(30);
+        while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains("/first")) {
+            assert!(Instant::now() < until, "the first line never came");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();
+        log.reopen(Some(path.clone()));
+        log.write(&entry("GET /second HTTP/1.1"));
+        let elsewhere = directory.path().join("elsewhere.log");
+        log.reopen(Some(elsewhere.clone()));
+        log.write(&entry("GET /third HTTP/1.1"));
+        log.close();
+        assert!(std::fs::read_to_string(&elsewhere).unwrap().contains("/third"));
+        assert!(std::fs::read_to_string(&path).unwrap().contains("/second"));
+        assert!(std::fs::read_to_string(directory.path().join("access.log.1")).unwrap().contains("/first"));
+    }
+}

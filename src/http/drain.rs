@@ -1,0 +1,56 @@
+//! A body that nobody wants is taken in beside the answer; else the client's system would throw the answer away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::http::request_body::RequestBody;
+use crate::time::client_timeouts::Clock;
+
+/// Many clients read the answer only after they have sent everything: uploads of this size get theirs.
+const TIME: Duration = Duration::from_secs(30);
+const BYTES: usize = 1 << 30;
+/// Without a byte. The connection and its buffers are held for as long.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Takes in what still comes, in a task of its own. Nothing of it is kept. `clock` is the connection's. A client of HTTP/1
+/// that `waits` to be told to go on is not told, but may send its body all the same (RFC 9110 section 10.1.1): its body is
+/// taken in from when the head of the answer is out, which is when what is given back is dropped.
+///
+/// Over HTTP/2 a stream could be given up behind its answer (RFC 9113 section 8.1), but older clients, curl 7.88 among
+/// them, then tell their users of a broken stream instead of the answer.
+pub fn start(body: Option<RequestBody>, waits: bool, clock: &Arc<Clock>) -> Option<oneshot::Sender<()>> {
+    let mut body = body?;
+    let waits = match &mut body {
+        RequestBody::Http2(body) => {
+            body.tell_nothing();
+            false
+        }
+        RequestBody::Http1(_) | RequestBody::Whole(_) => waits,
+    };
+    if body.is_end_stream() {
+        return None;
+    }
+    let (answers, answered) = oneshot::channel();
+    let answers = waits.then_some(answers);
+    let draining = Clock::draining(clock);
+    tokio::task::spawn_local(async move {
+        let _draining = draining;
+        // Asked for earlier, the library would tell the client to go on. Without a sender this ends at once.
+        let _ = answered.await;
+        let mut left = BYTES;
+        let _ = timeout(TIME, async {
+            while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
+                left = left.checked_sub(frame.data_ref().map_or(0, Bytes::len))?;
+            }
+            Some(())
+        })
+        .await;
+    });
+    answers
+}

@@ -1,0 +1,314 @@
+//! The only place where an error becomes an answer.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use super::body::{self, Body};
+pub use super::error_format::Form;
+use crate::auth::authenticator::Denial;
+use crate::fs::cached_file::FileError;
+use crate::handler::console::ConsoleError;
+use crate::handler::page::worker::PageUnavailable;
+use crate::handler::upload::UploadError;
+use crate::http::body_parameters::ParameterError;
+use crate::http::reason_phrase;
+use crate::http::target::TargetError;
+use crate::limits::Excess;
+use crate::metrics::counters;
+use crate::metrics::labels::Limit;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::os::request_context;
+use crate::upstream::client::UpstreamError;
+use crate::upstream::nodes::UnknownNode;
+use crate::upstream::peer::PeerError;
+
+/// Everything that keeps a request from its answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// what came is no request; the connection closes
+    #[error("{reason}")]
+    Malformed { status: StatusCode, reason: String },
+    #[error("the request head did not arrive in time")]
+    HeadTimeout,
+    #[error("{0}")]
+    Target(#[from] TargetError),
+    #[error("no such file '{0}'")]
+    NotFound(String),
+    #[error("method '{method}' not available here, only {allow}")]
+    MethodNotAllowed { method: Method, allow: &'static str },
+    #[error("method '{0}' not available")]
+    MethodUnknown(Method),
+    #[error("no such uri")]
+    NoSuchUri,
+    #[error("Unexpected content for method '{0}'")]
+    UnexpectedContent(Method),
+    /// a destination that this version does not serve
+    #[error("{0} not available yet")]
+    NotServed(&'static str),
+    #[error("for data too large: the body may have {limit} bytes")]
+    BodyTooLarge { limit: usize },
+    #[error("http header too large: {what} (limit {limit})")]
+    HeaderTooLarge { what: &'static str, limit: usize },
+    #[error("URL too long: path and query may have {limit} bytes")]
+    UrlTooLong { limit: usize },
+    #[error("the body did not arrive within {seconds} s{}", rate_text(*.rate))]
+    BodyTimeout { seconds: u64, rate: u64 },
+    #[error("the body ended early or is malformed")]
+    BodyBroken,
+    #[error("{0}")]
+    Parameters(#[from] ParameterError),
+    #[error("requested range not satisfiable")]
+    Range { size: u64 },
+    /// of the client that a trusted proxy has named
+    #[error("this address is not admitted")]
+    AddressDenied,
+    /// the listener serves a part of the product, to which it does not belong
+    #[error("{0} is not served at this address and port")]
+    NotHere(String),
+    /// the request names a host that the setting does not list
+    #[error("the host that this request names is not answered here (setting {setting})")]
+    OtherHost { setting: String },
+    #[error("only users of the realm {realm} may log in at this address and port")]
+    OtherRealm { realm: String },
+    #[error("{0}")]
+    Denied(#[from] Denial),
+    /// the text that every refused ticket gets
+    #[error("{0}")]
+    InvalidTicket(String),
+    #[error("{0}")]
+    UnknownNode(UnknownNode),
+    #[error("proxy loop detected")]
+    Loop,
+    #[error("{0}")]
+    Page(#[from] PageUnavailable),
+    #[error("{0}")]
+    Peer(#[from] PeerError),
+    #[error("streaming denied: another node may not name a file of this one")]
+    ForeignStream,
+    #[error("streaming denied")]
+    StreamDenied,
+    #[error("{0}")]
+    Upload(#[from] UploadError),
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    #[error("{0}")]
+    Console(#[from] ConsoleError),
+    /// nobody reads this answer; the access log has its status
+    #[error("the client has left")]
+    ClientLeft,
+    #[error("{0}")]
+    Excess(#[from] Excess),
+    #[error("{0}")]
+    Internal(String),
+}
+
+fn rate_text(rate: u64) -> String {
+    if rate == 0 { String::new() } else { format!(", or with less than {rate} bytes a second") }
+}
+
+impl Refusal {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::Target(_) | Self::BodyBroken | Self::Parameters(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Malformed { status, .. } => *status,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodUnknown(_) | Self::NoSuchUri | Self::UnexpectedContent(_) | Self::NotServed(_) => {
+                StatusCode::NOT_IMPLEMENTED
+            }
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeaderTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UrlTooLong { .. } => StatusCode::URI_TOO_LONG,
+            Self::BodyTimeout { .. } | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Denied(Denial::KeyFile(_))
+            | Self::UnknownNode(_)
+            | Self::Loop
+            | Self::Page(_)
+            | Self::Internal(_)
+            | Self::StreamDenied => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Upload(error) => error.status(),
+            Self::ForeignStream
+            | Self::AddressDenied
+            | Self::NotHere(_)
+            | Self::OtherRealm { .. }
+            | Self::Denied(Denial::ForeignPage(_)) => StatusCode::FORBIDDEN,
+            Self::OtherHost { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
+            Self::ClientLeft => StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
+            Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
+            Self::Upstream(error) => error.status(),
+            Self::Console(error) => error.status(),
+            Self::Excess(excess) => excess.status(),
+        }
+    }
+
+    /// The list of nodes is of no use now; the log is told which file.
+    pub fn nodes(error: &FileError) -> Self {
+        log_limit::error(Topic::Fault, "nodes", &format_args!("the list of nodes cannot be read: {error}"));
+        Self::Internal("the list of nodes cannot be read".to_owned())
+    }
+
+    /// Whether the connection must not be used again: what follows on it cannot be trusted.
+    fn closes(&self) -> bool {
+        let is_full = matches!(self, Self::Excess(excess) if excess.ends_connection());
+        is_full || self.status() == StatusCode::BAD_REQUEST
+    }
+
+    /// What the client is told. The log may be told more.
+    fn message(&self) -> String {
+        if let Self::Denied(Denial::KeyFile(_)) = self {
+            return "cannot judge tickets: a key file cannot be read".to_owned();
+        }
+        let request = request_context::current_id().filter(|_| self.failed_upstream().is_some());
+        match request {
+            Some(id) => format!("{self}, request {id}"), // by which the log is searched
+            None => self.to_string(),
+        }
+    }
+
+    /// The daemon or the node that is the reason for this refusal.
+    fn failed_upstream(&self) -> Option<&str> {
+        if let Self::Upstream(error) = self {
+            return Some(&error.upstream);
+        }
+        if let Self::Peer(error) = self { Some(error.node()) } else { None }
+    }
+
+    /// What there was too much of.
+    fn limit(&self) -> Option<Limit> {
+        Some(match self {
+            Self::Excess(excess) | Self::Upload(UploadError::Excess(excess)) => excess.limit(),
+            Self::BodyTooLarge { .. } => Limit::Body,
+            Self::BodyTimeout { .. } => Limit::BodyTime,
+            Self::HeaderTooLarge { .. } => Limit::Head,
+            Self::UrlTooLong { .. } => Limit::Url,
+            Self::BadRequest(_)
+            | Self::Malformed { .. }
+            | Self::HeadTimeout
+            | Self::Target(_)
+            | Self::NotFound(_)
+            | Self::MethodNotAllowed { .. }
+            | Self::MethodUnknown(_)
+            | Self::NoSuchUri
+            | Self::UnexpectedContent(_)
+            | Self::NotServed(_)
+            | Self::BodyBroken
+            | Self::Parameters(_)
+            | Self::Range { .. }
+            | Self::Denied(_)
+            | Self::InvalidTicket(_)
+            | Self::UnknownNode(_)
+            | Self::Loop
+            | Self::Page(_)
+            | Self::Peer(_)
+            | Self::ForeignStream
+            | Self::AddressDenied
+            | Self::NotHere(_)
+            | Self::OtherHost { .. }
+            | Self::OtherRealm { .. }
+            | Self::StreamDenied
+            | Self::Upload(_)
+            | Self::Upstream(_)
+            | Self::Console(_)
+            | Self::ClientLeft
+            | Self::Internal(_) => return None,
+        })
+    }
+
+    /// The answer in the client's form, with the message as reason phrase too.
+    pub fn into_response(self, form: Form) -> Response<Body> {
+        let status = self.status();
+        let message = self.message();
+        if let Some(upstream) = self.failed_upstream() {
+            log_limit::warn(Topic::Upstream, upstream, &format_args!("a request got no answer: {self}"));
+        }
+        if let Some(limit) = self.limit() {
+            counters::limited(limit);
+        }
+        let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 421 | 429 | 431)
+            || matches!(self, Self::Malformed { .. } | Self::HeadTimeout);
+        let code = if form == Form::ExtJs && !keeps_status { StatusCode::OK } else { status };
+        let (content_type, text) = form.failure(status, &message);
+        let mut response = Response::new(body::full(Bytes::from(text)));
+        *response.status_mut() = code;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Self::MethodNotAllowed { allow, .. } = &self {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Self::Console(error) = &self {
+            error.add_headers(headers);
+        }
+        if let Self::Excess(excess) | Self::Upload(UploadError::Excess(excess)) = &self {
+            headers.insert(RETRY_AFTER, excess.retry_after().into());
+        }
+        if let Self::Range { size } = &self {
+            let range = HeaderValue::try_from(format!("bytes */{size}"));
+            headers.extend(range.ok().map(|value| (http::header::CONTENT_RANGE, value)));
+        }
+        if code == status {
+            set_reason(&mut response, &message);
+        }
+        response
+    }
+}
+
+/// The status by which nginx and others log that a client closed its connection before it had its answer.
+const CLIENT_LEFT: u16 = 499;
+
+/// `301` for what may be repeated as GET, `308` for the rest (RFC 9110 section 15.4).
+pub fn redirect(method: &Method, location: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = if matches!(*method, Method::GET | Method::HEAD) {
+        StatusCode::MOVED_PERMANENTLY
+    } else {
+        StatusCode::PERMANENT_REDIRECT
+    };
+    response.headers_mut().insert(LOCATION, location);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// A refused login where people look at the answer: to the page where they can log in.
+pub fn to_login_page(location: &str) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    response.headers_mut().extend(HeaderValue::try_from(location).ok().map(|value| (LOCATION, value)));
+    response
+}
+
+/// Gives an answer the reason phrase `text`.
+fn set_reason<B>(response: &mut Response<B>, text: &str) {
+    if let Some(reason) = reason_phrase::reason_phrase(text) {
+        response.extensions_mut().insert(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extjs_keeps_only_the_statuses_its_clients_know() {
+        let cases = [
+            (Refusal::NotFound("/x".into()), 200),
+            (Refusal::BodyTooLarge { limit: 1 }, 413),
+            (Refusal::InvalidTicket("x".into()), 401),
+            (Refusal::BadRequest("x"), 400),
+            (Refusal::NoSuchUri, 200),
+        ];
+        for (refusal, status) in cases {
+            assert_eq!(refusal.into_response(Form::ExtJs).status().as_u16(), status);
+        }
+    }
+}

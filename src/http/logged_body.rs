@@ -1,0 +1,146 @@
+//! Step 8 and 9: what every answer carries, and the record that is written when its last byte is out.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, PRAGMA, SERVER};
+use http::{HeaderName, HeaderValue, Response};
+use http_body::{Frame, SizeHint};
+use tokio::sync::oneshot;
+
+use crate::http::access_log::{AccessLog, Details, Entry};
+use crate::http::body::Body;
+use crate::http::security_headers::BrowserHeaders;
+use crate::limits::concurrency::Place;
+use crate::metrics::counters;
+use crate::metrics::counters::Answered;
+use crate::metrics::labels::Destination;
+use crate::time::client_timeouts::Clock;
+use crate::time::recent;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// What is known of a request before it is answered.
+pub struct Record {
+    pub started: Instant,
+    pub client: IpAddr,
+    /// the peer, or the address that a listed proxy names
+    pub counted: IpAddr,
+    pub user: Option<Arc<str>>,
+    pub request: String,
+    /// one of those that its address has, until the answer is out
+    pub place: Option<Place>,
+    /// for a log that tells them
+    pub details: Option<Box<Details>>,
+    pub destination: Destination,
+}
+
+/// Marks an answer that is a file which the daemon has sent or named. As with the originals, nothing in its head
+/// forbids to keep it.
+#[derive(Clone, Copy)]
+pub struct FileAnswer;
+
+/// Values that are the same in every answer.
+pub struct CommonHeaders {
+    pub server: HeaderValue,
+    /// `timeout=65`, what a client may rely on
+    pub keep_alive: HeaderValue,
+    pub browser: BrowserHeaders,
+}
+
+impl CommonHeaders {
+    /// Adds what every answer carries. Files say themselves how long they may be kept.
+    pub fn add_to(&self, response: &mut Response<Body>, cacheable: bool, keeps_alive: bool) {
+        let headers = response.headers_mut();
+        headers.insert(SERVER, self.server.clone());
+        if !cacheable {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=0"));
+            headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+        }
+        if keeps_alive && !headers.contains_key(CONNECTION) {
+            headers.insert(KEEP_ALIVE, self.keep_alive.clone());
+        }
+    }
+}
+
+/// A body that counts itself and writes the access log when it is out, or given up.
+pub struct LoggedBody {
+    inner: Body,
+    bytes: u64,
+    status: u16,
+    record: Record,
+    log: Arc<AccessLog>,
+    clock: Arc<Clock>,
+    /// dropped when the head of the answer is out
+    unread: Option<oneshot::Sender<()>>,
+}
+
+impl LoggedBody {
+    pub fn wrap(
+        response: Response<Body>,
+        record: Record,
+        log: Arc<AccessLog>,
+        clock: Arc<Clock>,
+        unread: Option<oneshot::Sender<()>>,
+    ) -> Response<Self> {
+        let status = response.status().as_u16();
+        response.map(|inner| Self { inner, bytes: 0, status, record, log, clock, unread })
+    }
+}
+
+impl http_body::Body for LoggedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.unread = None;
+        if self.clock.has_left() {
+            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
+        }
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            self.bytes += u64::try_from(length).unwrap_or(u64::MAX);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for LoggedBody {
+    fn drop(&mut self) {
+        self.clock.answered();
+        let answer = Answered {
+            destination: self.record.destination,
+            status: self.status,
+            bytes: self.bytes,
+            started: Some(self.record.started),
+        };
+        counters::answered(answer, recent::now());
+        self.log.write(&Entry {
+            client: self.record.client,
+            counted: self.record.counted,
+            user: self.record.user.as_deref(),
+            request: &self.record.request,
+            status: self.status,
+            bytes: (self.bytes > 0).then_some(self.bytes),
+            started: Some(self.record.started),
+            details: self.record.details.as_deref(),
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! The reason phrase: which bytes it may hold (RFC 9110 section 15.1, RFC 9112 section 4), and where it goes in
+//! HTTP versions that have no place for it (RFC 9113 section 8.3.2). Clients of the products show it to their users.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Response};
+use hyper::ext::ReasonPhrase;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::body::{self, Body};
+use crate::http::error::Form;
+
+/// The reason phrase as an HTTP/2 header, percent-encoded UTF-8.
+const STATUS_MESSAGE: HeaderName = HeaderName::from_static("status-message");
+/// Printable ASCII stays readable; everything else is encoded, and the sign of the encoding itself.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+/// Bytes of a reason phrase that nodegate makes itself.
+const MAX_BYTES: usize = 512;
+
+/// `text` as a reason phrase. Non-ASCII text stays as its UTF-8 bytes (obs-text); control characters, which could
+/// split the head, become spaces.
+pub fn reason_phrase(text: &str) -> Option<ReasonPhrase> {
+    let mut bytes = text.get(..text.floor_char_boundary(MAX_BYTES)).unwrap_or_default().as_bytes().to_vec();
+    for byte in &mut bytes {
+        if byte.is_ascii_control() && *byte != b'\t' {
+            *byte = b' ';
+        }
+    }
+    let trimmed = bytes.trim_ascii();
+    if trimmed.is_empty() { None } else { ReasonPhrase::try_from(trimmed).ok() }
+}
+
+/// The text of a phrase. Bytes that are not UTF-8 are read as Latin-1, the historical charset of HTTP.
+pub fn text_of(phrase: &ReasonPhrase) -> Cow<'_, str> {
+    match str::from_utf8(phrase.as_bytes()) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(phrase.as_bytes().iter().copied().map(char::from).collect()),
+    }
+}
+
+/// Tells a phrase that says more than the status in a header, and in the body of a failure that has none.
+pub fn tell(response: &mut Response<Body>, method: &Method, form: Form) {
+    let Some(phrase) = response.extensions_mut().remove::<ReasonPhrase>() else { return };
+    let status = response.status();
+    if status.canonical_reason().is_some_and(|usual| usual.as_bytes() == phrase.as_bytes()) {
+        return;
+    }
+    let text = text_of(&phrase);
+    let encoded = utf8_percent_encode(&text, ENCODED).to_string();
+    response.headers_mut().extend(HeaderValue::try_from(encoded).ok().map(|value| (STATUS_MESSAGE, value)));
+    let is_empty = matches!(response.body(), Body::Full(bytes) if bytes.is_empty());
+    if !is_empty || *method == Method::HEAD || status.as_u16() < 400 {
+        return;
+    }
+    let (content_type, text) = form.failure(status, &text);
+    let text = Bytes::from(text);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_LENGTH, text.len().into());
+    *response.body_mut() = body::full(text);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use http::StatusCode;
+
+    use super::*;
+
+    fn told(status: u16, phrase: &'static [u8], method: &Method, body: &'static str) -> Response<Body> {
+        let mut response = Response::new(body::full(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response.extensions_mut().insert(ReasonPhrase::from_static(phrase));
+        tell(&mut response, method, Form::Json);
+        response
+    }
+
+    fn text(response: &Response<Body>) -> &[u8] {
+        let Body::Full(bytes) = response.body() else { unreachable!() };
+        bytes
+    }
+
+    #[test]
+    fn a_phrase_goes_into_a_header_and_into_an_empty_body() {
+        let response = told(595, b"no route", &Method::GET, "");
+        assert_eq!(response.headers()[STATUS_MESSAGE], "no route");
+        assert_eq!(text(&response), br#"{"data":null,"message":"no route"}"#);
+        assert_eq!(response.headers()[CONTENT_LENGTH], "34");
+        assert_eq!(text(&told(595, b"no route", &Method::GET, "x")), b"x");
+        assert_eq!(text(&told(595, b"no route", &Method::HEAD, "")), b"");
+        assert_eq!(text(&told(200, b"fine", &Method::GET, "")), b"");
+        assert!(!told(404, b"Not Found", &Method::GET, "").headers().contains_key(STATUS_MESSAGE));
+    }
+
+    #[test]
+    fn a_header_has_a_phrase_in_percent_encoded_utf8() {
+        for (phrase, encoded, body) in [
+            (
+                "no such user ('m\u{fc}ller@pve')".as_bytes(),
+                "no such user ('m%C3%BCller@pve')",
+                "m\u{fc}ller",
+            ),
+            (b"caf\xe9 100%", "caf%C3%A9 100%25", "caf\u{e9} 100%"),
+            (b"a\tb", "a%09b", "a\\tb"),
+        ] {
+            let phrase: &'static [u8] = phrase.to_vec().leak();
+            let response = told(500, phrase, &Method::GET, "");
+            assert_eq!(response.headers()[STATUS_MESSAGE], encoded);
+            let text = String::from_utf8_lossy(text(&response)).into_owned();
+            assert!(text.contains(body), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reason_phrase_cannot_split_the_head() {
+        let reason = |text| reason_phrase(text).map(|reason| text_of(&reason).into_owned());
+        assert_eq!(reason("a\r\nSet-Cookie: x\0y\u{7f}").as_deref(), Some("a  Set-Cookie: x y"));
+        assert_eq!(reason(" \u{fc}\u{20ac}\tx ").as_deref(), Some("\u{fc}\u{20ac}\tx"));
+        assert_eq!(reason("\r\n \0"), None);
+        let long = reason(&"\u{20ac}".repeat(400)).unwrap();
+        assert_eq!((long.len(), long.trim_matches('\u{20ac}')), (510, ""));
+    }
+}

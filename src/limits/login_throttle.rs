@@ -1,0 +1,245 @@
+//! Attempts to log in: counted for all workers together, kept waiting without holding a worker, and told to the log.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Excess;
+use super::shares::At;
+use crate::limits::failure_table::{FIRST_DELAY, Failures, NoSeat, Source, Verdict};
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+
+/// How long an attempt waits for those before it: as long as the daemon may take for one. A directory service can take
+/// 8 s for each, while a whole office logs in.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Characters of a user name in the log.
+const NAME: usize = 64;
+
+/// Who tried to log in, and how that went.
+#[derive(Default)]
+pub struct Logins {
+    failures: Mutex<Failures>,
+    /// an attempt has been judged
+    judged: Notify,
+}
+
+impl Logins {
+    /// An attempt that the daemon will judge. Where many come at once, some wait for the others; `None` where `is_known`
+    /// finds in the meantime that there is nothing left to judge.
+    pub async fn begin(
+        self: &Arc<Self>,
+        at: &At,
+        address: IpAddr,
+        limit: usize,
+        is_known: impl Fn() -> bool,
+    ) -> Result<Option<Attempt>, Excess> {
+        let source = Source::of(address);
+        let until = Instant::now() + QUEUE_TIMEOUT;
+        let mut seat = None;
+        loop {
+            let judged = self.judged.notified();
+            if is_known() {
+                return Ok(None);
+            }
+            let verdict = self.failures().begin(source, limit, std::time::Instant::now());
+            match verdict {
+                Verdict::Go => {
+                    return Ok(Some(Attempt { logins: Arc::clone(self), source, limit, failed: true }));
+                }
+                Verdict::Refused { retry_after } => return Err(not_before(retry_after)),
+                Verdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source), at)?),
+                Verdict::Wait => (),
+            }
+            timeout_at(until, judged).await.map_err(|_| Excess::LoginQueueTimeout)?;
+        }
+    }
+
+    /// What was judged on the spot has failed; whether it was one too many.
+    pub fn failed(&self, address: IpAddr, limit: usize) -> Result<(), Excess> {
+        let (source, now) = (Source::of(address), std::time::Instant::now());
+        let mut failures = self.failures();
+        let refused = failures.refused(source, limit, now);
+        failures.failed(source, limit, now);
+        refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
+    }
+
+    /// Whether anything of this address is still judged.
+    pub fn check(&self, address: IpAddr, limit: usize) -> Result<(), Excess> {
+        let refused = self.failures().refused(Source::of(address), limit, std::time::Instant::now());
+        refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
+    }
+
+    /// Delays the answer to a failed attempt, counted from the beginning of its request. Nothing is known of an address
+    /// that is not counted.
+    pub async fn hold_back(&self, at: &At, address: Option<IpAddr>, began: Instant) -> Result<(), Excess> {
+        let source = address.map(Source::of);
+        let _seat = self.seat(source, at)?;
+        sleep_until(began + self.delay(source)).await;
+        Ok(())
+    }
+
+    /// The same where a first failure is answered at once.
+    pub async fn hold_back_repeated(&self, at: &At, address: IpAddr, began: Instant) -> Result<(), Excess> {
+        let source = Some(Source::of(address));
+        let _seat = self.seat(source, at)?;
+        sleep_until(began + self.delay(source).saturating_sub(FIRST_DELAY)).await;
+        Ok(())
+    }
+
+    /// The same for an address that is refused, so that a client cannot ask again and again without a pause. What its
+    /// client is told is as of the end of the delay.
+    pub async fn hold_back_refused(&self, at: &At, address: IpAddr, limit: usize, began: Instant) -> Excess {
+        match self.hold_back(at, Some(address), began).await {
+            Ok(()) => self.check(address, limit).err().unwrap_or(Excess::Failures { seconds: 1 }),
+            Err(excess) => excess,
+        }
+    }
+
+    fn delay(&self, source: Option<Source>) -> Duration {
+        source.map_or(FIRST_DELAY, |source| self.failures().delay(source, std::time::Instant::now()))
+    }
+
+    fn seat<'s>(&'s self, source: Option<Source>, at: &'s At) -> Result<Seat<'s>, Excess> {
+        self.failures().take_seat(source, at, std::time::Instant::now()).map_err(
+            |no_seat| match no_seat {
+                NoSeat::ForSource => Excess::LoginsOfAddress,
+                NoSeat::ForAnybody => Excess::Waiting,
+            },
+        )?;
+        Ok(Seat { logins: self, source, at })
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_before(retry_after: Duration) -> Excess {
+    Excess::Failures { seconds: retry_after.as_secs() + 1 }
+}
+
+/// One login that is being judged. It counts as failed unless it is told otherwise: its task may be cut off.
+pub struct Attempt {
+    logins: Arc<Logins>,
+    source: Source,
+    limit: usize,
+    failed: bool,
+}
+
+impl Attempt {
+    /// It was no failure: the login is good, or the daemon has not judged it.
+    pub fn passed(mut self) {
+        self.failed = false;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let now = std::time::Instant::now();
+        let mut failures = self.logins.failures();
+        if self.failed {
+            failures.failed(self.source, self.limit, now);
+        }
+        failures.end(self.source, now);
+        drop(failures);
+        self.logins.judged.notify_waiters();
+    }
+}
+
+/// One request that waits.
+struct Seat<'l> {
+    logins: &'l Logins,
+    source: Option<Source>,
+    at: &'l At,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.logins.failures().leave_seat(self.source, self.at, std::time::Instant::now());
+    }
+}
+
+/// Writes the line that the daemons write, for what no daemon has seen under that address: fail2ban and others read it.
+/// The user is whoever the client says, so it holds nothing that could be taken for another part of the line.
+pub fn tell(address: IpAddr, user: Option<&str>, why: impl std::fmt::Display) {
+    let user = plain(user.filter(|user| !user.is_empty()).unwrap_or("unknown"));
+    let line = format_args!("authentication failure; rhost={address} user={user} msg={why}");
+    let site = log_limit::site(address);
+    let topic = if site.is_ipv4() { Topic::Login } else { Topic::LoginIpv6 };
+    log_limit::warn(topic, &site.to_string(), &line);
+}
+
+fn plain(user: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | '+' | '!');
+    user.chars().take(NAME).map(|c| if is_plain(c) { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    static AT: LazyLock<At> = LazyLock::new(|| At { listener: "listen".into(), listeners: 1 });
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn an_attempt_waits_for_those_before_it() {
+        let logins = Arc::new(Logins::default());
+        run(async {
+            let first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap().unwrap();
+            let (second, ()) = tokio::join!(logins.begin(&AT, CLIENT, 1, || false), async { first.passed() });
+            drop(second.unwrap());
+            let third = logins.begin(&AT, CLIENT, 1, || false).await;
+            assert!(matches!(third, Err(Excess::Failures { seconds: 1..=61 })));
+        });
+    }
+
+    #[test]
+    fn what_became_known_while_it_waited_is_no_attempt() {
+        let (logins, is_known) = (Arc::new(Logins::default()), std::cell::Cell::new(false));
+        run(async {
+            let first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap().unwrap();
+            let others = std::iter::repeat_with(|| logins.begin(&AT, CLIENT, 1, || is_known.get()));
+            let others = futures_util::future::join_all(others.take(8));
+            let (others, ()) = tokio::join!(others, async {
+                is_known.set(true);
+                first.passed();
+            });
+            assert!(others.into_iter().all(|other| other.is_ok_and(|attempt| attempt.is_none())));
+        });
+        assert_eq!(logins.check(CLIENT, 1), Ok(()));
+    }
+
+    #[test]
+    fn what_is_given_up_while_it_waits_gives_its_seat_back() {
+        let logins = Arc::new(Logins::default());
+        run(async {
+            let _first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap();
+            let second = logins.begin(&AT, CLIENT, 1, || false);
+            let waits = tokio::time::timeout(Duration::from_millis(20), second).await;
+            assert!(waits.is_err());
+        });
+        for _ in 0..4096 {
+            logins.failures().take_seat(None, &AT, std::time::Instant::now()).unwrap();
+        }
+        assert!(logins.seat(None, &AT).is_err());
+    }
+
+    #[test]
+    fn a_user_name_cannot_look_like_another_part_of_the_line() {
+        assert_eq!(plain("root@pam"), "root@pam");
+        assert_eq!(plain("x msg=1; rhost=192.0.2.9\n"), "x?msg?1??rhost?192.0.2.9?");
+        assert_eq!(plain(&"u".repeat(500)).len(), 64);
+    }
+}

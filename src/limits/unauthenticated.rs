@@ -1,0 +1,382 @@
+//! Connections whose clients have shown no good credential, and what they take together. If it is more than strangers
+//! may have, a connection is closed at the listener that holds most: the oldest one of the network that has most
+//! connections there. So a newcomer finds room, also among many addresses with one connection each.
+
+mod networks;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+
+use crate::limits::failure_table::Source;
+use networks::Networks;
+
+/// What a connection is at, which says how much memory it takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// no whole `ClientHello` has come
+    Opening,
+    Handshake,
+    /// a head is awaited, or a part of it has come
+    Head,
+    Busy,
+    /// the client takes nothing of its answer
+    Writing,
+    /// a body that nobody wants is taken in
+    Draining,
+    /// HTTP/2, with a request
+    Multiplexed,
+    /// HTTP/2, and the client takes nothing of its answers
+    MultiplexedWriting,
+    /// between two requests
+    Idle,
+}
+
+/// [`Stranger::phase`] of one that is no stranger any more.
+const KNOWN: u8 = u8::MAX;
+
+impl Phase {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Opening => 0,
+            Self::Handshake => 1,
+            Self::Head => 2,
+            Self::Busy => 3,
+            Self::Writing => 4,
+            Self::Draining => 5,
+            Self::Multiplexed => 6,
+            Self::MultiplexedWriting => 7,
+            Self::Idle => 8,
+        }
+    }
+
+    /// Measured on debug builds and rounded up.
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Opening | Self::Idle => 16 << 10,
+            Self::Handshake => 64 << 10,
+            Self::Head | Self::Busy => 96 << 10,
+            Self::Writing | Self::Draining => 192 << 10,
+            Self::Multiplexed => 320 << 10,
+            Self::MultiplexedWriting => 448 << 10,
+        }
+    }
+}
+
+/// What strangers may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Room {
+    pub bytes: usize,
+    /// of all listeners
+    pub places: usize,
+    /// of the connection's listener
+    pub listener_places: usize,
+}
+
+/// Where a connection comes from.
+pub struct Origin<'a> {
+    pub listener: &'a Arc<str>,
+    /// where its address is counted
+    pub source: Option<Source>,
+    /// or its client is only told that there is none
+    pub has_place: bool,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Strangers {
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    bytes: usize,
+    places: usize,
+    next: u64,
+    connections: HashMap<u64, Connection>,
+    listeners: HashMap<Arc<str>, Listener>,
+}
+
+struct Connection {
+    listener: Arc<str>,
+    has_place: bool,
+    bytes: usize,
+    end: Arc<End>,
+}
+
+#[derive(Default)]
+struct Listener {
+    bytes: usize,
+    places: usize,
+    networks: Networks,
+}
+
+/// Tells a connection that it has to end.
+#[derive(Default)]
+struct End {
+    has_come: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// One connection, for as long as it lives.
+pub struct Stranger {
+    strangers: Arc<Strangers>,
+    room: Room,
+    listener: Arc<str>,
+    number: u64,
+    phase: AtomicU8,
+    end: Arc<End>,
+}
+
+impl Strangers {
+    /// A connection that has been accepted.
+    pub fn enter(self: &Arc<Self>, room: Room, origin: &Origin<'_>) -> Stranger {
+        let (end, listener) = (Arc::<End>::default(), Arc::clone(origin.listener));
+        let mut held = self.held();
+        let number = held.add(origin, Arc::clone(&end));
+        held.turn_out(&room, &listener);
+        drop(held);
+        let (strangers, phase) = (Arc::clone(self), AtomicU8::new(Phase::Opening.code()));
+        Stranger { strangers, room, listener, number, phase, end }
+    }
+
+    /// What all of them count as.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.held().bytes
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stranger {
+    /// What the connection is at now.
+    pub fn reach(&self, phase: Phase) {
+        let before = self.phase.load(Ordering::Relaxed);
+        if before == phase.code() || before == KNOWN {
+            return;
+        }
+        self.phase.store(phase.code(), Ordering::Relaxed);
+        let mut held = self.strangers.held();
+        held.resize(self.number, phase.bytes());
+        held.turn_out(&self.room, &self.listener);
+    }
+
+    /// Its client has shown a good credential.
+    pub fn is_known(&self) {
+        if self.phase.swap(KNOWN, Ordering::Relaxed) != KNOWN {
+            self.strangers.held().remove(self.number);
+        }
+    }
+
+    /// Whether the connection has to end.
+    pub fn is_turned_out(&self) -> bool {
+        self.end.has_come.load(Ordering::Relaxed)
+    }
+
+    /// Ready once the connection has to end. One task waits for that.
+    pub fn poll_turned_out(&self, context: &Context<'_>) -> Poll<()> {
+        if self.phase.load(Ordering::Relaxed) == KNOWN {
+            return Poll::Pending;
+        }
+        self.end.waker.register(context.waker());
+        if self.is_turned_out() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// What a future gives, unless the connection has to end before.
+    pub async fn unless_turned_out<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = poll_fn(|context| self.poll_turned_out(context)) => None,
+            given = future => Some(given),
+        }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.is_known();
+    }
+}
+
+impl Held {
+    fn add(&mut self, origin: &Origin<'_>, end: Arc<End>) -> u64 {
+        self.next += 1;
+        let (number, listener) = (self.next, Arc::clone(origin.listener));
+        let here = self.listeners.entry(Arc::clone(&listener)).or_default();
+        here.networks.enter(number, origin.source);
+        if origin.has_place {
+            here.places += 1;
+            self.places += 1;
+        }
+        let connection = Connection { listener, has_place: origin.has_place, bytes: 0, end };
+        self.connections.insert(number, connection);
+        self.resize(number, Phase::Opening.bytes());
+        number
+    }
+
+    fn resize(&mut self, number: u64, bytes: usize) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let before = std::mem::replace(&mut connection.bytes, bytes);
+        self.bytes = self.bytes - before + bytes;
+        if let Some(listener) = self.listeners.get_mut(&connection.listener) {
+            listener.bytes = listener.bytes - before + bytes;
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Arc<End>> {
+        self.resize(number, 0);
+        let connection = self.connections.remove(&number)?;
+        let here = self.listeners.get_mut(&connection.listener)?;
+        here.networks.leave(number);
+        if connection.has_place {
+            here.places -= 1;
+            self.places -= 1;
+        }
+        if here.networks.len() == 0 {
+            self.listeners.remove(&connection.listener);
+        }
+        Some(connection.end)
+    }
+
+    /// Ends connections until strangers hold no more than they may.
+    fn turn_out(&mut self, room: &Room, listener: &Arc<str>) {
+        while let Some(largest) = self.too_large(room, listener)
+            && let Some(end) = largest.networks.first_to_go().and_then(|number| self.remove(number))
+        {
+            end.has_come.store(true, Ordering::Relaxed);
+            end.waker.wake();
+        }
+    }
+
+    /// The listener where a connection has to end, if there is one.
+    fn too_large(&self, room: &Room, listener: &Arc<str>) -> Option<&Listener> {
+        if self.bytes > room.bytes {
+            return self.listeners.values().max_by_key(|listener| listener.bytes);
+        }
+        if self.places > room.places {
+            return self.listeners.values().max_by_key(|listener| listener.places);
+        }
+        self.listeners.get(listener).filter(|here| here.places > room.listener_places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ROOM: Room =
+        Room { bytes: 16 * Phase::Opening.bytes(), places: usize::MAX, listener_places: usize::MAX };
+
+    fn survivors(connections: &[Stranger]) -> Vec<usize> {
+        let numbered = connections.iter().enumerate().filter(|(_, it)| !it.is_turned_out());
+        numbered.map(|(number, _)| number).collect()
+    }
+
+    struct Doors {
+        strangers: Arc<Strangers>,
+        room: Room,
+    }
+
+    impl Doors {
+        fn new(room: Room) -> Self {
+            Self { strangers: Arc::default(), room }
+        }
+
+        fn enter(&self, listener: &str, address: &str) -> Stranger {
+            let (listener, source) = (Arc::from(listener), Some(Source::of(address.parse().unwrap())));
+            let origin = Origin { listener: &listener, source, has_place: true };
+            self.strangers.enter(self.room, &origin)
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_the_largest_address_goes_first() {
+        let doors = Doors::new(ROOM);
+        let enter = |last: usize| doors.enter("listen", &format!("192.0.{last}.1"));
+        let few = [enter(1), enter(1), enter(2)];
+        let many: Vec<_> = (0..40).map(|_| enter(3)).collect();
+        assert_eq!(survivors(&few), [0, 1, 2]);
+        assert_eq!(survivors(&many), (27..40).collect::<Vec<_>>());
+        let newcomer = enter(4);
+        newcomer.reach(Phase::Head);
+        assert!(!newcomer.is_turned_out());
+        drop((few, many, newcomer));
+        let held = doors.strangers.held();
+        assert_eq!((held.bytes, held.places, held.connections.len(), held.listeners.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn many_addresses_with_one_connection_keep_nobody_out() {
+        let room = Room { bytes: 200 * Phase::Head.bytes(), ..ROOM };
+        for phase in [Phase::Opening, Phase::Head] {
+            for prefix in ["2001:db8:0:", "2001:db8:"] {
+                let doors = Doors::new(room);
+                let attack = |each: usize| {
+                    let attacker = doors.enter("listen", &format!("{prefix}{each:x}::1"));
+                    attacker.reach(phase);
+                    attacker
+                };
+                let mut attackers: Vec<_> = (0..2000).map(attack).collect();
+                let browser: Vec<_> = (0..6)
+                    .map(|_| {
+                        let newcomer = doors.enter("listen", "203.0.113.1");
+                        newcomer.reach(Phase::Handshake);
+                        newcomer.reach(Phase::Head);
+                        newcomer
+                    })
+                    .collect();
+                // Whoever is closed comes again.
+                for each in 0..150 {
+                    attackers.push(attack(each));
+                    for it in &browser {
+                        it.reach(if each % 2 == 0 { Phase::Busy } else { Phase::Idle });
+                    }
+                }
+                assert_eq!(survivors(&browser), [0, 1, 2, 3, 4, 5], "{phase:?} {prefix}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_listener_gives_way_first() {
+        let doors = Doors::new(ROOM);
+        let few: Vec<_> = (0..6).map(|_| doors.enter("listen", "192.0.2.1")).collect();
+        let many: Vec<_> = (0..250).map(|last| doors.enter("public", &format!("198.51.{last}.1"))).collect();
+        assert_eq!(survivors(&few).len(), 6);
+        assert_eq!(survivors(&many), (240..250).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn strangers_leave_places_to_others() {
+        let doors = Doors::new(Room { bytes: usize::MAX, places: 30, listener_places: 20 });
+        let enter = |listener, each: usize| doors.enter(listener, &format!("192.0.{each}.1"));
+        let few: Vec<_> = (0..8).map(|each| enter("listen", each)).collect();
+        let many: Vec<_> = (0..25).map(|each| enter("public", each)).collect();
+        assert_eq!((survivors(&few).len(), survivors(&many)), (8, (5..25).collect::<Vec<_>>()));
+        let more: Vec<_> = (0..4).map(|each| enter("listen", each)).collect();
+        assert_eq!([&few, &more, &many].map(|held| survivors(held).len()), [8, 4, 18]);
+        let listener = Arc::from("public");
+        let told = Origin { listener: &listener, source: None, has_place: false };
+        let told = doors.strangers.enter(doors.room, &told);
+        assert_eq!((told.is_turned_out(), survivors(&many).len()), (false, 18), "it has no place");
+    }
+
+    #[test]
+    fn a_user_is_never_turned_out() {
+        let doors = Doors::new(ROOM);
+        let user = doors.enter("listen", "192.0.2.1");
+        user.is_known();
+        user.reach(Phase::Multiplexed);
+        let _others: Vec<_> = (0..40).map(|_| doors.enter("listen", "192.0.2.1")).collect();
+        assert!(!user.is_turned_out());
+        assert_eq!(doors.strangers.held().bytes, ROOM.bytes);
+    }
+}

@@ -1,0 +1,166 @@
+//! The order in which strangers' connections at one listener give way: by the network that has most of them, then by age.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+
+use crate::limits::failure_table::Source;
+
+/// `None` for all addresses that are not counted.
+type Network = Option<Source>;
+
+/// Widest first: the /48 of an IPv6 address or the /24 of an IPv4 one, the /56, the client itself.
+const LEVELS: usize = 3;
+/// Sizes of networks count in steps of so many connections. A browser opens six at once, and must not give way to many
+/// addresses with one each.
+const STEP: usize = 8;
+/// Behind an address that is not counted there may be many clients.
+const CLIENTS_BEHIND_UNCOUNTED: usize = 64;
+
+/// Connections by their networks.
+#[derive(Default)]
+pub(crate) struct Networks {
+    sources: HashMap<u64, Network>,
+    /// connections of each network, the oldest first
+    members: HashMap<(usize, Network), BTreeSet<u64>>,
+    ranking: BTreeSet<Rank>,
+}
+
+/// Level, the network around, size in steps, oldest connection. The last one of a level gives way first.
+type Rank = (usize, Network, usize, Reverse<u64>);
+
+impl Networks {
+    pub(crate) fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// `number` is greater than that of any older connection.
+    pub(crate) fn enter(&mut self, number: u64, source: Option<Source>) {
+        self.sources.insert(number, source);
+        self.change(source, |members| members.insert(number));
+    }
+
+    pub(crate) fn leave(&mut self, number: u64) {
+        if let Some(source) = self.sources.remove(&number) {
+            self.change(source, |members| members.remove(&number));
+        }
+    }
+
+    /// The oldest connection of the largest client in the largest network.
+    pub(crate) fn first_to_go(&self) -> Option<u64> {
+        let (mut around, mut oldest) = (None, None);
+        for level in 0..LEVELS {
+            let smallest = (level, around, 0, Reverse(u64::MAX));
+            let largest = (level, around, usize::MAX, Reverse(0));
+            let (_, _, _, Reverse(number)) = self.ranking.range(smallest..=largest).next_back()?;
+            around = *networks(*self.sources.get(number)?).get(level)?;
+            oldest = Some(*number);
+        }
+        oldest
+    }
+
+    fn change(&mut self, source: Network, change: impl Fn(&mut BTreeSet<u64>) -> bool) {
+        let mut around = None;
+        for (level, network) in networks(source).into_iter().enumerate() {
+            let members = self.members.entry((level, network)).or_default();
+            if let Some(before) = rank(level, around, network, members) {
+                self.ranking.remove(&before);
+            }
+            change(members);
+            if let Some(after) = rank(level, around, network, members) {
+                self.ranking.insert(after);
+            } else {
+                self.members.remove(&(level, network));
+            }
+            around = network;
+        }
+    }
+}
+
+fn rank(level: usize, around: Network, network: Network, members: &BTreeSet<u64>) -> Option<Rank> {
+    let step = if network.is_some() { STEP } else { STEP * CLIENTS_BEHIND_UNCOUNTED };
+    Some((level, around, members.len() / step, Reverse(*members.first()?)))
+}
+
+fn networks(source: Network) -> [Network; LEVELS] {
+    match source {
+        None => [None; LEVELS],
+        Some(Source::V4(address)) => {
+            let [a, b, c, _] = address.octets();
+            [Some(Source::V4(Ipv4Addr::new(a, b, c, 0))), source, source]
+        }
+        Some(Source::V6([a, b, c, d])) => {
+            [Some(Source::V6([a, b, c, 0])), Some(Source::V6([a, b, c, d & 0xff00])), source]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source::of(text.parse().unwrap())
+    }
+
+    /// Those that go first of connections from these addresses, in this order.
+    fn first<S: Into<Option<Source>>>(addresses: impl IntoIterator<Item = S>, count: usize) -> Vec<u64> {
+        let mut networks = Networks::default();
+        for (number, address) in (0..).zip(addresses) {
+            networks.enter(number, address.into());
+        }
+        let leaving = std::iter::from_fn(|| {
+            let number = networks.first_to_go()?;
+            networks.leave(number);
+            Some(number)
+        });
+        let gone = leaving.take(count).collect();
+        if networks.len() == 0 {
+            assert!(networks.members.is_empty() && networks.ranking.is_empty());
+        }
+        gone
+    }
+
+    #[test]
+    fn the_oldest_goes_first_where_no_network_is_large() {
+        let few = ["192.0.2.1", "2001:db8::1", "192.0.2.1", "2001:db8:1::1", "198.51.100.1"].map(source);
+        assert_eq!(first(few, 9), [0, 1, 2, 3, 4]);
+        assert!(first(None::<Option<Source>>, 9).is_empty());
+    }
+
+    #[test]
+    fn the_largest_network_gives_way_at_each_width() {
+        let many = |prefix: fn(usize) -> String| (0..64).map(move |each| source(&prefix(each)));
+        let wide: [fn(usize) -> String; 5] = [
+            |each| format!("2001:db8:0:{each:x}00::1"),
+            |each| format!("2001:db8:0:1{each:02x}::1"),
+            |each| format!("2001:db8::{each:x}"),
+            |each| format!("192.0.2.{each}"),
+            |_| "192.0.2.1".to_owned(),
+        ];
+        for network in wide {
+            let older = (0..20).map(|each| source(&format!("2001:db8:{:x}::1", each + 1)));
+            let newer = (0..20).map(|each| source(&format!("198.51.{each}.1")));
+            let gone = first(older.chain(many(network)).chain(newer), 33);
+            assert_eq!(gone, (20..53).collect::<Vec<_>>(), "{}", network(0));
+        }
+    }
+
+    #[test]
+    fn within_a_network_the_largest_client_gives_way() {
+        let neighbours = (0..20).map(|each| source(&format!("2001:db8:0:{each:x}00::1")));
+        let client = std::iter::repeat_n(source("2001:db8:0:1234::1"), 40);
+        assert_eq!(first(neighbours.chain(client), 20), (20..40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_uncounted_address_counts_as_many_clients() {
+        let proxied = std::iter::repeat_n(None, 500);
+        let client = std::iter::repeat_n(Some(source("192.0.2.1")), 40);
+        assert_eq!(first(proxied.chain(client), 9), (500..509).collect::<Vec<_>>());
+        let proxied = std::iter::repeat_n(None, 1100);
+        let client = std::iter::repeat_n(Some(source("192.0.2.1")), 12);
+        assert_eq!(first(client.chain(proxied), 9), (12..21).collect::<Vec<_>>());
+    }
+}

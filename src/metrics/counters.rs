@@ -1,0 +1,274 @@
+//! What is counted. Each thread adds to a row of its own, so that threads do not take it from each other.
+
+mod totals;
+
+use std::cell::Cell;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::labels::{Destination, Handshake, Limit, Phase};
+use crate::metrics::histogram::Buckets;
+use crate::metrics::latency_window;
+use crate::metrics::latency_window::Latencies;
+pub use totals::{Totals, totals};
+
+/// Threads beyond share the rows; as many as there may be workers.
+const ROWS: usize = 128;
+const UNAUTHORIZED: u16 = 401;
+
+static TABLE: [Row; ROWS] = [const { Row::new() }; ROWS];
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static DRAINING: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static ROW: Option<&'static Row> = TABLE.get(NEXT.fetch_add(1, Ordering::Relaxed) % ROWS);
+    /// the ten seconds that it is, and their end: to compare costs less than to subtract
+    static SPAN_NOW: Cell<(u64, Instant)> = Cell::new((0, *BEGAN));
+}
+
+/// On cache lines of its own.
+#[repr(align(128))]
+struct Row {
+    opened: AtomicU64,
+    closed: AtomicU64,
+    denied: AtomicU64,
+    refused: AtomicU64,
+    /// answers by where their requests went and the first digit of their status: 1xx to 5xx
+    answers: [[AtomicU64; 5]; Destination::COUNT],
+    /// what of them has a latency
+    times: [Buckets; Destination::COUNT],
+    /// of the answers' bodies
+    bytes: AtomicU64,
+    handshakes: [AtomicU64; Handshake::COUNT],
+    limits: [AtomicU64; Limit::COUNT],
+    upstream_errors: [AtomicU64; Phase::COUNT],
+    upstream_times: Buckets,
+    coalesced: AtomicU64,
+    uploads: Held,
+    spool: Held,
+    latencies: Latencies,
+}
+
+impl Row {
+    const fn new() -> Self {
+        Self {
+            opened: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            answers: [const { [const { AtomicU64::new(0) }; 5] }; Destination::COUNT],
+            times: [const { Buckets::new() }; Destination::COUNT],
+            bytes: AtomicU64::new(0),
+            handshakes: [const { AtomicU64::new(0) }; Handshake::COUNT],
+            limits: [const { AtomicU64::new(0) }; Limit::COUNT],
+            upstream_errors: [const { AtomicU64::new(0) }; Phase::COUNT],
+            upstream_times: Buckets::new(),
+            coalesced: AtomicU64::new(0),
+            uploads: Held::new(),
+            spool: Held::new(),
+            latencies: Latencies::new(),
+        }
+    }
+}
+
+/// What comes and goes, maybe in different threads.
+struct Held {
+    taken: AtomicU64,
+    given_back: AtomicU64,
+}
+
+impl Held {
+    const fn new() -> Self {
+        Self { taken: AtomicU64::new(0), given_back: AtomicU64::new(0) }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+pub struct Connection(());
+
+impl Connection {
+    #[expect(clippy::new_without_default, reason = "it counts: nobody should get one by the way")]
+    pub fn new() -> Self {
+        add(|row| &row.opened);
+        Self(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        add(|row| &row.closed);
+    }
+}
+
+/// The access list has turned a client away.
+pub fn denied() {
+    add(|row| &row.denied);
+}
+
+/// An answer that is out.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    pub destination: Destination,
+    pub status: u16,
+    /// of its body
+    pub bytes: u64,
+    /// when its request began, where it has a latency
+    pub started: Option<Instant>,
+}
+
+/// Counts it as of `now`. How long a refused login took is our own doing, and no latency.
+pub fn answered(answer: Answered, now: Instant) {
+    let class = usize::from(answer.status / 100).saturating_sub(1);
+    let destination = index(&Destination::ALL, answer.destination);
+    with_row(|row| {
+        if let Some(count) = row.answers.get(destination).and_then(|classes| classes.get(class)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        row.bytes.fetch_add(answer.bytes, Ordering::Relaxed);
+        if answer.status == UNAUTHORIZED {
+            row.refused.fetch_add(1, Ordering::Relaxed);
+        } else if let Some(started) = answer.started {
+            let latency = now.duration_since(started);
+            row.latencies.add(span_number(now), latency);
+            if let Some(times) = row.times.get(destination) {
+                times.add(latency);
+            }
+        }
+    });
+}
+
+pub fn shook_hands(handshake: Handshake) {
+    add_at(|row| &row.handshakes, index(&Handshake::ALL, handshake));
+}
+
+/// Somebody was told that there is too much of something.
+pub fn limited(limit: Limit) {
+    add_at(|row| &row.limits, index(&Limit::ALL, limit));
+}
+
+/// An attempt to get an answer from a daemon or a node has failed.
+pub fn upstream_failed(phase: Phase) {
+    add_at(|row| &row.upstream_errors, index(&Phase::ALL, phase));
+}
+
+/// The head of a daemon's or a node's answer is there.
+pub fn upstream_answered(after: Duration) {
+    with_row(|row| row.upstream_times.add(after));
+}
+
+/// A request was answered with the answer to another.
+pub fn coalesced() {
+    add(|row| &row.coalesced);
+}
+
+pub fn upload_began() {
+    add(|row| &row.uploads.taken);
+}
+
+/// An upload has ended that held so many bytes.
+pub fn upload_ended(held: u64) {
+    with_row(|row| {
+        row.uploads.given_back.fetch_add(1, Ordering::Relaxed);
+        row.spool.given_back.fetch_add(held, Ordering::Relaxed);
+    });
+}
+
+/// An upload holds so many bytes more.
+pub fn spooled(bytes: u64) {
+    with_row(|row| {
+        row.spool.taken.fetch_add(bytes, Ordering::Relaxed);
+    });
+}
+
+/// This process takes no new connections any more.
+pub fn drains() {
+    DRAINING.store(true, Ordering::Relaxed);
+}
+
+pub fn is_draining() -> bool {
+    DRAINING.load(Ordering::Relaxed)
+}
+
+/// From now on, that is from the start.
+pub fn begin() {
+    LazyLock::force(&BEGAN);
+}
+
+/// How long this process has been counting.
+pub fn uptime() -> Duration {
+    BEGAN.elapsed()
+}
+
+fn span_number(now: Instant) -> u64 {
+    SPAN_NOW.with(|span| {
+        let (number, end) = span.get();
+        if now < end {
+            return number;
+        }
+        let number = latency_window::span_at(now.duration_since(*BEGAN));
+        span.set((number, *BEGAN + Duration::from_secs(number * latency_window::SPAN)));
+        number
+    })
+}
+
+fn add(count: impl FnOnce(&Row) -> &AtomicU64) {
+    with_row(|row| {
+        count(row).fetch_add(1, Ordering::Relaxed);
+    });
+}
+
+fn add_at<const N: usize>(counts: impl FnOnce(&Row) -> &[AtomicU64; N], at: usize) {
+    with_row(|row| {
+        if let Some(count) = counts(row).get(at) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+fn index<T: Copy + PartialEq>(all: &[T], one: T) -> usize {
+    all.iter().position(|known| *known == one).unwrap_or(all.len())
+}
+
+/// A thread that is about to end may count no more.
+fn with_row(work: impl FnOnce(&Row)) {
+    let _ = ROW.try_with(|row| row.map(work));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, started: Option<Instant>) {
+        let answer = Answered { destination: Destination::File, status, bytes: 7, started };
+        answered(answer, Instant::now());
+    }
+
+    #[test]
+    fn counts_of_all_threads_are_summed() {
+        let before = totals();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    let _open = Connection::new();
+                    denied();
+                    answer(200, Some(Instant::now()));
+                    answer(404, None);
+                    answer(401, None);
+                    answer(999, None);
+                })
+            })
+            .collect();
+        for thread in threads {
+            assert!(thread.join().is_ok());
+        }
+        let after = totals();
+        assert!(after.connections >= before.connections + 4);
+        assert!(after.denied >= before.denied + 4 && after.refused >= before.refused + 4);
+        let [_, good, _, bad, _] = after.classes;
+        let [_, good_before, _, bad_before, _] = before.classes;
+        assert!(good >= good_before + 4 && bad >= bad_before + 8);
+        assert!(after.latencies.count() >= before.latencies.count());
+    }
+}

@@ -1,0 +1,74 @@
+//! Times since the start in the buckets that a Prometheus histogram has.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The upper ends of the buckets but the last, which has none: microseconds, and the seconds as they are written.
+pub(crate) const ENDS: [(u64, &str); 12] = [
+    (1_000, "0.001"),
+    (2_500, "0.0025"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (25_000, "0.025"),
+    (50_000, "0.05"),
+    (100_000, "0.1"),
+    (250_000, "0.25"),
+    (1_000_000, "1"),
+    (2_500_000, "2.5"),
+    (10_000_000, "10"),
+    (30_000_000, "30"),
+];
+const BUCKETS: usize = ENDS.len() + 1;
+
+/// One thread's times.
+pub(crate) struct Buckets {
+    counts: [AtomicU64; BUCKETS],
+    micros: AtomicU64,
+}
+
+impl Buckets {
+    pub(crate) const fn new() -> Self {
+        Self { counts: [const { AtomicU64::new(0) }; BUCKETS], micros: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn add(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let at = ENDS.iter().position(|(end, _)| micros <= *end).unwrap_or(ENDS.len());
+        if let Some(count) = self.counts.get(at) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read_into(&self, times: &mut Times) {
+        for (sum, count) in times.counts.iter_mut().zip(&self.counts) {
+            *sum += count.load(Ordering::Relaxed);
+        }
+        times.micros += self.micros.load(Ordering::Relaxed);
+    }
+}
+
+/// The times of all threads.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    /// in each bucket alone
+    pub(crate) counts: [u64; BUCKETS],
+    pub(crate) micros: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_in_the_first_bucket_whose_end_it_does_not_exceed() {
+        let buckets = Buckets::new();
+        for micros in [0, 1_000, 1_001, 30_000_000, 30_000_001] {
+            buckets.add(Duration::from_micros(micros));
+        }
+        let mut times = Times::default();
+        buckets.read_into(&mut times);
+        assert_eq!(times.counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(times.micros, 60_002_002);
+    }
+}

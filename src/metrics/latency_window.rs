@@ -1,0 +1,152 @@
+//! How long answers took within the last minute: histograms of ten seconds each, the oldest of which is used again.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Seconds of one histogram.
+pub(crate) const SPAN: u64 = 10;
+/// A minute, and the one being filled.
+const SPANS: usize = 7;
+/// Each doubling of the time is cut in eight, so that a value is known to an eighth.
+const CUTS: u32 = 8;
+/// Powers of two of microseconds: below the first all is one, beyond the last as well.
+const FIRST: u32 = 5;
+const LAST: u32 = 26;
+const BINS: usize = 176;
+
+/// One thread's answers.
+pub(crate) struct Latencies([Span; SPANS]);
+
+struct Span {
+    /// which ten seconds since the start, counted from one; 0 is none yet
+    number: AtomicU64,
+    bins: [AtomicU32; BINS],
+}
+
+impl Latencies {
+    pub(crate) const fn new() -> Self {
+        Self([const { Span { number: AtomicU64::new(0), bins: [const { AtomicU32::new(0) }; BINS] } }; SPANS])
+    }
+
+    /// An answer went out that took `latency`, in the ten seconds of this number.
+    pub(crate) fn add(&self, number: u64, latency: Duration) {
+        let Some(span) = self.0.get(usize::try_from(number).unwrap_or_default() % SPANS) else { return };
+        if span.number.load(Ordering::Relaxed) != number {
+            span.number.store(number, Ordering::Relaxed);
+            span.bins.iter().for_each(|bin| bin.store(0, Ordering::Relaxed));
+        }
+        if let Some(bin) = span.bins.get(bin_of(latency)) {
+            bin.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds what is not older than a minute.
+    pub(crate) fn read_into(&self, histogram: &mut Histogram, now: Duration) {
+        let newest = span_at(now);
+        for span in &self.0 {
+            let number = span.number.load(Ordering::Relaxed);
+            if number == 0 || number + 6 < newest {
+                continue;
+            }
+            for (sum, bin) in histogram.0.iter_mut().zip(&span.bins) {
+                *sum += u64::from(bin.load(Ordering::Relaxed));
+            }
+        }
+    }
+}
+
+/// The number of the ten seconds at `now` since the start.
+pub(crate) fn span_at(now: Duration) -> u64 {
+    now.as_secs() / SPAN + 1
+}
+
+/// The answers of all threads.
+#[derive(Clone, Debug)]
+pub struct Histogram([u64; BINS]);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self([0; BINS])
+    }
+}
+
+impl Histogram {
+    pub fn count(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The time within which so many of a hundred answers were out; `None` where there were none.
+    pub fn percentile(&self, percent: u64) -> Option<Duration> {
+        let wanted = (self.count() * percent).div_ceil(100).max(1);
+        let mut seen = 0;
+        let bin = self.0.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        bin.map(upper_end)
+    }
+}
+
+fn bin_of(latency: Duration) -> usize {
+    let micros =
+        latency.as_secs().saturating_mul(1_000_000).saturating_add(latency.subsec_micros().into()).max(1);
+    let power = micros.ilog2();
+    if power < FIRST {
+        return 0;
+    }
+    if power > LAST {
+        return BINS - 1;
+    }
+    let cut = u32::try_from((micros >> (power - 3)) & 7).unwrap_or_default();
+    usize::try_from((power - FIRST) * CUTS + cut).unwrap_or_default().min(BINS - 1)
+}
+
+fn upper_end(bin: usize) -> Duration {
+    let bin = u32::try_from(bin).unwrap_or_default();
+    let (power, cut) = (bin / CUTS + FIRST, bin % CUTS);
+    Duration::from_micros(u64::from(CUTS + cut + 1) << (power - 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn a_time_is_known_to_an_eighth() {
+        for time in [33, 100, 999, 1000, 12_345, 999_999, 3_000_000, 60_000_000] {
+            let end = upper_end(bin_of(micros(time)));
+            assert!(end > micros(time) && end <= micros(time + time / 8 + 1), "{time}: {end:?}");
+        }
+        assert_eq!(bin_of(micros(0)), 0);
+        assert_eq!(bin_of(Duration::MAX), BINS - 1);
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_last_minute() {
+        let latencies = Latencies::new();
+        let read = |now| {
+            let mut histogram = Histogram::default();
+            latencies.read_into(&mut histogram, Duration::from_secs(now));
+            histogram
+        };
+        assert_eq!(read(0).percentile(50), None);
+        for _ in 0..98 {
+            latencies.add(span_at(Duration::from_secs(5)), micros(1000));
+        }
+        latencies.add(span_at(Duration::from_secs(15)), micros(1_000_000));
+        latencies.add(span_at(Duration::from_secs(15)), micros(1_000_000));
+        let histogram = read(16);
+        assert_eq!(histogram.count(), 100);
+        assert!(histogram.percentile(50).is_some_and(|half| half < micros(1126)));
+        assert!(histogram.percentile(98).is_some_and(|most| most < micros(1126)));
+        assert!(histogram.percentile(99).is_some_and(|most| most > micros(1_000_000)));
+        assert_eq!(read(70).count(), 2, "the first ten seconds are over");
+        assert_eq!(read(200).count(), 0);
+        latencies.add(span_at(Duration::from_secs(205)), micros(10));
+        assert_eq!(read(206).count(), 1);
+    }
+}

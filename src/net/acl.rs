@@ -1,0 +1,368 @@
+//! Step 2 of the path: may this address connect?
+//!
+//! Two lists and a policy. An address on the allow list only is let in, one on the deny list only is turned
+//! away, and the policy decides for one that is on both or on neither. An empty list holds nobody.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::{Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+
+use crate::net::ip_range::AddressRange;
+
+/// The address of the TCP peer, an IPv4 address in IPv6 clothing made plain: what the access list judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PeerIp(IpAddr);
+
+impl PeerIp {
+    /// On a `[::]` socket an IPv4 peer shows as `::ffff:a.b.c.d`; here it becomes `a.b.c.d`.
+    pub fn new(address: IpAddr) -> PeerIp {
+        PeerIp(address.to_canonical())
+    }
+
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
+}
+
+impl fmt::Display for PeerIp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// What happens to a peer on both lists or on neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    #[default]
+    Allow,
+    Deny,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("policy '{0}' is neither 'allow' nor 'deny'")]
+pub struct PolicyError(String);
+
+impl FromStr for Policy {
+    type Err = PolicyError;
+
+    /// Reads `allow` or `deny` in any case.
+    fn from_str(text: &str) -> Result<Policy, PolicyError> {
+        match text.to_ascii_lowercase().as_str() {
+            "allow" => Ok(Policy::Allow),
+            "deny" => Ok(Policy::Deny),
+            _ => Err(PolicyError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Policy::Allow => "allow",
+            Policy::Deny => "deny",
+        })
+    }
+}
+
+/// The two lists and the policy between them.
+#[derive(Debug, Clone, Default)]
+pub struct AccessList {
+    allow: AddressList,
+    deny: AddressList,
+    policy: Policy,
+}
+
+/// The answer for one peer, and what led to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict<'a> {
+    pub allowed: bool,
+    pub rule: AccessRule<'a>,
+}
+
+/// The part of an access list that decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessRule<'a> {
+    /// an entry of the allow list only
+    Allow(&'a str),
+    /// an entry of the deny list only
+    Deny(&'a str),
+    /// the policy, for an address in both lists
+    PolicyOfBoth { allow: &'a str, deny: &'a str, policy: Policy },
+    /// the policy, for an address in neither list
+    PolicyOfNeither(Policy),
+}
+
+impl AccessList {
+    pub fn new(allow: AddressList, deny: AddressList, policy: Policy) -> AccessList {
+        AccessList { allow, deny, policy }
+    }
+
+    /// May the peer connect? Takes logarithmic time and allocates nothing.
+    pub fn admits(&self, peer: PeerIp) -> bool {
+        match (self.allow.contains(peer.address()), self.deny.contains(peer.address())) {
+            (true, false) => true,
+            (false, true) => false,
+            (true, true) | (false, false) => self.policy == Policy::Allow,
+        }
+    }
+
+    /// The same answer as [`admits`](Self::admits) with the entries that led to it, for people; walks both
+    /// lists.
+    pub fn explain(&self, peer: PeerIp) -> Verdict<'_> {
+        let policy = self.policy;
+        let rule = match (self.allow.entry_for(peer.address()), self.deny.entry_for(peer.address())) {
+            (Some(allow), None) => AccessRule::Allow(allow),
+            (None, Some(deny)) => AccessRule::Deny(deny),
+            (Some(allow), Some(deny)) => AccessRule::PolicyOfBoth { allow, deny, policy },
+            (None, None) => AccessRule::PolicyOfNeither(policy),
+        };
+        Verdict { allowed: self.admits(peer), rule }
+    }
+}
+
+/// A list as it was written: the set to look up in, and the text of each entry for explanations.
+#[derive(Debug, Clone, Default)]
+pub struct AddressList {
+    entries: Vec<(String, Vec<AddressRange>)>,
+    set: NetworkSet,
+}
+
+impl AddressList {
+    /// Takes what [`parse_list`](crate::net::ip_range::parse_list) gives.
+    pub fn new(entries: Vec<(String, Vec<AddressRange>)>) -> AddressList {
+        let set = NetworkSet::new(entries.iter().flat_map(|(_, ranges)| ranges.iter().copied()));
+        AddressList { entries, set }
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.set.contains(address)
+    }
+
+    /// The text of the first entry that holds the address.
+    pub fn entry_for(&self, address: IpAddr) -> Option<&str> {
+        let address = address.to_canonical();
+        let holds = |ranges: &[AddressRange]| ranges.iter().any(|range| range.canonical().contains(address));
+        self.entries.iter().find(|(_, ranges)| holds(ranges)).map(|(text, _)| text.as_str())
+    }
+}
+
+/// A set of networks with lookup by binary search.
+///
+/// Both vectors are sorted and free of overlap, because `aggregate` leaves them so. An IPv4 address in IPv6
+/// clothing is IPv4 on both sides, therefore `::/0` holds no IPv4 client.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkSet {
+    v4: Vec<Ipv4Net>,
+    v6: Vec<Ipv6Net>,
+}
+
+impl NetworkSet {
+    pub fn new(ranges: impl IntoIterator<Item = AddressRange>) -> NetworkSet {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for range in ranges.into_iter().map(AddressRange::canonical) {
+            match (range.first(), range.last()) {
+                (IpAddr::V4(first), IpAddr::V4(last)) => v4.extend(Ipv4Subnets::new(first, last, 0)),
+                (IpAddr::V6(first), IpAddr::V6(last)) => v6.extend(Ipv6Subnets::new(first, last, 0)),
+                // An AddressRange is of one family.
+                (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {}
+            }
+        }
+        NetworkSet { v4: Ipv4Net::aggregate(&v4), v6: Ipv6Net::aggregate(&v6) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address.to_canonical() {
+            IpAddr::V4(address) => self.contains_v4(address),
+            IpAddr::V6(address) => self.contains_v6(address),
+        }
+    }
+
+    fn contains_v4(&self, address: Ipv4Addr) -> bool {
+        let before = self.v4.partition_point(|network| network.network() <= address);
+        before
+            .checked_sub(1)
+            .and_then(|last| self.v4.get(last))
+            .is_some_and(|network| network.contains(&address))
+    }
+
+    fn contains_v6(&self, address: Ipv6Addr) -> bool {
+        let before = self.v6.partition_point(|network| network.network() <= address);
+        before
+            .checked_sub(1)
+            .and_then(|last| self.v6.get(last))
+            .is_some_and(|network| network.contains(&address))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use crate::net::ip_range::{parse_entry, parse_list};
+
+    fn list(text: &str) -> AddressList {
+        let (entries, errors) = parse_list(text);
+        assert_eq!(errors, []);
+        AddressList::new(entries)
+    }
+
+    fn peer(text: &str) -> PeerIp {
+        PeerIp::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn the_truth_table_of_two_lists_and_a_policy() {
+        type RuleUnder = fn(Policy) -> AccessRule<'static>;
+        let both: RuleUnder = |policy| AccessRule::PolicyOfBoth { allow: "10/8", deny: "all", policy };
+        let neither: RuleUnder = AccessRule::PolicyOfNeither;
+        let (allow, deny): (RuleUnder, RuleUnder) =
+            (|_| AccessRule::Allow("10/8"), |_| AccessRule::Deny("10/8"));
+        let table = [
+            ("10/8", "11/8", true, true, allow),
+            ("11/8", "10/8", false, false, deny),
+            ("11/8", "12/8", false, true, neither),
+            ("", "", false, true, neither),
+            ("10/8", "all", false, true, both),
+        ];
+        for (allow, deny, under_deny, under_allow, rule) in table {
+            for (policy, expected) in [(Policy::Deny, under_deny), (Policy::Allow, under_allow)] {
+                let access = AccessList::new(list(allow), list(deny), policy);
+                let verdict = access.explain(peer("10.1.2.3"));
+                assert_eq!(access.admits(peer("10.1.2.3")), expected, "{allow} {deny} {policy}");
+                assert_eq!(verdict, Verdict { allowed: expected, rule: rule(policy) });
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_set_lets_everybody_in() {
+        assert!(AccessList::default().admits(peer("192.0.2.1")));
+        assert!(AccessList::default().admits(peer("2001:db8::1")));
+    }
+
+    #[test]
+    fn a_policy_is_read_in_any_case() {
+        assert_eq!("Allow".parse(), Ok(Policy::Allow));
+        assert_eq!("DENY".parse(), Ok(Policy::Deny));
+        let error = "drop".parse::<Policy>().unwrap_err();
+        assert_eq!(error.to_string(), "policy 'drop' is neither 'allow' nor 'deny'");
+    }
+
+    #[test]
+    fn families_meet_only_through_mapped_addresses() {
+        let table = [
+            ("::/0", "10.0.0.1", false),
+            ("::/0", "::ffff:10.0.0.1", false),
+            ("::/0", "2001:db8::1", true),
+            ("0/0", "2001:db8::1", false),
+            ("0/0", "::ffff:10.0.0.1", true),
+            ("all", "10.0.0.1", true),
+            ("all", "2001:db8::1", true),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", true),
+            ("::ffff:10.0.0.0/104", "::ffff:10.9.9.9", true),
+            ("::ffff:10.0.0.0/104", "11.0.0.0", false),
+            ("::ffff:10.0.0.1 - ::ffff:10.0.0.3", "10.0.0.2", true),
+            ("10.0.0.1-10.0.0.5", "10.0.0.0", false),
+            ("10.0.0.1-10.0.0.5", "10.0.0.1", true),
+            ("10.0.0.1-10.0.0.5", "10.0.0.5", true),
+            ("10.0.0.1-10.0.0.5", "10.0.0.6", false),
+            ("255.255.255.255", "255.255.255.255", true),
+            ("::1", "0.0.0.1", false),
+            ("", "10.0.0.1", false),
+        ];
+        for (text, address, expected) in table {
+            let (list, address) = (list(text), address.parse().unwrap());
+            assert_eq!(list.contains(address), expected, "{text} {address}");
+            assert_eq!(list.entry_for(address).is_some(), expected, "{text} {address}");
+        }
+    }
+
+    #[test]
+    fn the_first_entry_that_holds_an_address_explains_it() {
+        let list = list("192.168.0, 10.0.0.0/8, all");
+        assert_eq!(list.entry_for("10.0.0.1".parse().unwrap()), Some("10.0.0.0/8"));
+        assert_eq!(list.entry_for("192.168.0.1".parse().unwrap()), Some("all"));
+        assert_eq!(list.entry_for("::ffff:192.168.0.0".parse().unwrap()), Some("192.168.0"));
+    }
+
+    #[test]
+    fn an_empty_set_holds_nothing() {
+        assert!(NetworkSet::new([]).is_empty());
+        assert!(!NetworkSet::new(parse_entry("::1").unwrap()).is_empty());
+    }
+
+    /// A fixed pseudo-random sequence (Marsaglia's xorshift64), so that a failure repeats.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        /// Few distinct bits, so that ranges and probes meet, touch and overlap.
+        fn address(&mut self) -> IpAddr {
+            let low = self.next() & 0xff;
+            let high = [0, 0xff00, 0xffff_ff00][usize::try_from(self.next() % 3).unwrap()];
+            match self.next() % 3 {
+                0 => Ipv4Addr::from_bits(u32::try_from(high | low).unwrap()).into(),
+                1 => Ipv6Addr::from_bits(u128::from(high | low)).into(),
+                _ => Ipv6Addr::from_bits(0xffff_0000_0000 | u128::from(high | low)).into(),
+            }
+        }
+
+        fn ranges(&mut self) -> Vec<AddressRange> {
+            let count = self.next() % 12;
+            let pairs: Vec<_> = (0..count).map(|_| (self.address(), self.address())).collect();
+            pairs.into_iter().filter_map(|(a, b)| parse_entry(&format!("{a}-{b}")).ok()).flatten().collect()
+        }
+    }
+
+    #[test]
+    fn lookup_agrees_with_a_scan_of_every_range() {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let (mut inside, mut outside) = (0, 0);
+        for _ in 0..300 {
+            let ranges = random.ranges();
+            let set = NetworkSet::new(ranges.iter().copied());
+            for _ in 0..100 {
+                let probe = random.address();
+                let plain = probe.to_canonical();
+                let expected = ranges
+                    .iter()
+                    .map(|range| range.canonical())
+                    .any(|r| r.first() <= plain && plain <= r.last());
+                assert_eq!(set.contains(probe), expected, "{probe} in {ranges:?}");
+                *if expected { &mut inside } else { &mut outside } += 1;
+            }
+        }
+        assert!(inside > 3000 && outside > 3000, "{inside} {outside}");
+    }
+
+    #[test]
+    fn ten_thousand_entries_stay_sorted_and_apart_for_binary_search() {
+        let entry = |index: u32| Ipv4Addr::from_bits(index * 4);
+        let entries: Vec<String> = (0..10_000).rev().map(|index| entry(index).to_string()).collect();
+        let list = list(&entries.join(","));
+        assert_eq!(list.set.v4.len(), 10_000);
+        assert!(list.set.v4.is_sorted_by(|before, after| before.broadcast() < after.network()));
+        for index in 0..10_000 {
+            assert!(list.contains(entry(index).into()));
+            assert!(!list.contains(Ipv4Addr::from_bits(index * 4 + 1).into()));
+        }
+    }
+
+    #[test]
+    fn neighbouring_entries_become_one_network() {
+        let set = list("10.0.0.0/9,10.128.0.0/9,2001:db8::/33,2001:db8:8000::/33").set;
+        assert_eq!((set.v4.len(), set.v6.len()), (1, 1));
+    }
+}

@@ -1,0 +1,139 @@
+//! Step 1: the listening sockets, from `LISTEN_IP` and the port, or from a `[[listener]]` table.
+
+mod listener_set;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, ToSocketAddrs as _};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::config::settings::{Listen, ListenAddress};
+pub use crate::os::listener::listener_set::{BoundFor, Listening, ListeningSocket, Unbound};
+
+/// Bytes that the kernel may hold for a client beyond what is under way.
+const UNSENT: u32 = 128 << 10;
+/// The kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Why nothing could be bound; each message says what to look at.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("{0} is not an address of this machine")]
+    NotHere(SocketAddr),
+    #[error("port {} on {} is taken by another process", .0.port(), .0.ip())]
+    Taken(SocketAddr),
+    #[error("{0} is what another listener has already")]
+    Twice(SocketAddr),
+    #[error("no permission to listen on {0}; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
+    Forbidden(SocketAddr),
+    #[error("{0} is link-local: write the interface behind it, such as {0}%eth0")]
+    ZoneMissing(Ipv6Addr),
+    #[error("no network interface '{0}' on this machine")]
+    NoSuchZone(String),
+    #[error("the name '{name}' has no address: {source}")]
+    NoSuchName { name: String, source: io::Error },
+    #[error("cannot listen on {address}: {source}")]
+    Other { address: SocketAddr, source: io::Error },
+}
+
+/// Binds and listens. `::` takes both families, whatever `net.ipv6.bindv6only` says, and IPv4 alone where the
+/// kernel has no IPv6.
+pub fn bind(listen: &Listen) -> Result<TcpListener, BindError> {
+    bind_with(listen, false)
+}
+
+fn bind_with(listen: &Listen, shared: bool) -> Result<TcpListener, BindError> {
+    let port = listen.port;
+    let only_v6 = listen.address != ListenAddress::Any;
+    let bind_to = |address| bind_to(address, Manner { shared, only_v6 });
+    match &listen.address {
+        ListenAddress::Any => match bind_to(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
+            Err(BindError::NotHere(_) | BindError::Other { .. }) => {
+                tracing::warn!("IPv6 is off on this machine; listening on 0.0.0.0 only");
+                bind_to(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+            }
+            bound => bound,
+        },
+        ListenAddress::AnyV6 => bind_to(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        ListenAddress::Literal { address, zone } => bind_to(with_zone(*address, zone.as_deref(), port)?),
+        ListenAddress::Name(name) => bind_name(name, port, Manner { shared, only_v6 }),
+    }
+}
+
+/// The first address of the name that can be bound, as `IO::Socket::IP` takes it.
+fn bind_name(name: &str, port: u16, manner: Manner) -> Result<TcpListener, BindError> {
+    let no_such_name = |source| BindError::NoSuchName { name: name.to_owned(), source };
+    let mut failed = None;
+    for address in (name, port).to_socket_addrs().map_err(no_such_name)? {
+        match bind_to(address, manner) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Err(failed.unwrap_or_else(|| no_such_name(io::Error::from(io::ErrorKind::NotFound))))
+}
+
+fn with_zone(address: IpAddr, zone: Option<&str>, port: u16) -> Result<SocketAddr, BindError> {
+    let IpAddr::V6(address) = address else { return Ok(SocketAddr::new(address, port)) };
+    let scope = match zone {
+        None if address.is_unicast_link_local() => return Err(BindError::ZoneMissing(address)),
+        None => 0,
+        Some(zone) => zone_index(zone).ok_or_else(|| BindError::NoSuchZone(zone.to_owned()))?,
+    };
+    Ok(SocketAddr::V6(SocketAddrV6::new(address, port, 0, scope)))
+}
+
+/// The index of an interface given by name, or by its index.
+fn zone_index(zone: &str) -> Option<u32> {
+    let by_name = nix::net::if_::if_nametoindex(zone).ok();
+    by_name.or_else(|| {
+        let index = zone.parse().ok()?;
+        // For an index that is not there nix 0.31 gives an empty name, no error.
+        nix::net::if_::if_indextoname(index).is_ok_and(|name| !name.is_empty()).then_some(index)
+    })
+}
+
+/// How a socket is bound.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// beside others of this process at the same place
+    shared: bool,
+    only_v6: bool,
+}
+
+fn bind_to(address: SocketAddr, manner: Manner) -> Result<TcpListener, BindError> {
+    listen_on(address, manner).map_err(|source| {
+        let kind = source.kind();
+        if kind == io::ErrorKind::AddrNotAvailable {
+            BindError::NotHere(address)
+        } else if kind == io::ErrorKind::AddrInUse {
+            BindError::Taken(address)
+        } else if kind == io::ErrorKind::PermissionDenied {
+            BindError::Forbidden(address)
+        } else {
+            BindError::Other { address, source }
+        }
+    })
+}
+
+fn listen_on(address: SocketAddr, manner: Manner) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(manner.only_v6)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(manner.shared)?;
+    prepare(&SockRef::from(&socket))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepted sockets inherit these: no delay for small answers, a client that vanished is noticed, and a slow one shows
+/// that it takes bytes long before a third of a large send buffer is free.
+fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_nonblocking(true)
+}

@@ -1,0 +1,202 @@
+//! The log lines that clients can cause: for each topic, so many of a subject and so many of all, then a count.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::Level;
+
+use super::log_text::shortened;
+use crate::os::log_throttle::{LogThrottle, Rate};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Bytes of a text that a client chose, such as a method or an origin.
+pub const MAX_CLIENT_TEXT_BYTES: usize = 256;
+/// Bytes of a line that is kept for later.
+const MAX_KEPT_BYTES: usize = 512;
+
+/// What lines are about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Topic {
+    /// failed logins of an IPv4 address; fail2ban reads these lines
+    Login,
+    /// those of a /64: who owns many of these must not crowd out IPv4 addresses
+    LoginIpv6,
+    /// refused tunnels of an address
+    Tunnel,
+    /// a daemon or a node that gives no answer
+    Upstream,
+    /// a file that cannot be read, or any other fault of this machine
+    Fault,
+    /// a page that is not rendered
+    Page,
+    /// the origin of a page that asked for a console
+    Origin,
+    /// another node that is turned away
+    Node,
+    /// a host that a listener does not answer
+    Host,
+    /// an address that has all of its connections
+    Crowd,
+}
+
+/// An IPv4 address, or the /64 of an IPv6 one: an attacker with a /64 would else have a line for each of its addresses.
+pub fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+impl Topic {
+    const ALL: [Self; 10] = [
+        Self::Login,
+        Self::LoginIpv6,
+        Self::Tunnel,
+        Self::Upstream,
+        Self::Fault,
+        Self::Page,
+        Self::Origin,
+        Self::Node,
+        Self::Host,
+        Self::Crowd,
+    ];
+
+    fn rate(self) -> Rate {
+        let (burst, interval, per_second, subjects) = match self {
+            // As many as fail2ban's own `maxretry`. The journal takes 10,000 lines of a service in 30 s by default.
+            Self::Login => (5, SECOND, 50, 4096),
+            Self::LoginIpv6 | Self::Tunnel => (5, SECOND, 25, 4096),
+            Self::Upstream => (10, SECOND, 25, 256),
+            Self::Fault | Self::Page | Self::Crowd => (1, 60 * SECOND, 10, 256),
+            Self::Origin | Self::Node | Self::Host => (1, 3600 * SECOND, 10, 1024),
+        };
+        Rate { burst, interval, per_second, subjects }
+    }
+
+    /// What was left out when there are more subjects than are remembered.
+    fn lost_text(self) -> &'static str {
+        match self {
+            Self::Login => "failed logins of too many addresses",
+            Self::LoginIpv6 => "failed logins of too many IPv6 networks",
+            Self::Tunnel => "refused tunnels of too many addresses",
+            Self::Upstream => "failures of too many upstreams",
+            Self::Fault => "faults of too many files",
+            Self::Page => "faults of too many pages",
+            Self::Origin => "consoles for too many origins",
+            Self::Node => "refusals of too many nodes",
+            Self::Host => "foreign hosts at too many listeners",
+            Self::Crowd => "rejected connections of too many addresses",
+        }
+    }
+
+    fn throttle(self) -> MutexGuard<'static, LogThrottle> {
+        static THROTTLES: LazyLock<[Mutex<LogThrottle>; Topic::ALL.len()]> =
+            LazyLock::new(|| Topic::ALL.map(|topic| Mutex::new(LogThrottle::new(topic.rate()))));
+        let [login, login_ipv6, tunnel, upstream, fault, page, origin, node, host, crowd] = &*THROTTLES;
+        let throttle = match self {
+            Self::Login => login,
+            Self::LoginIpv6 => login_ipv6,
+            Self::Tunnel => tunnel,
+            Self::Upstream => upstream,
+            Self::Fault => fault,
+            Self::Page => page,
+            Self::Origin => origin,
+            Self::Node => node,
+            Self::Host => host,
+            Self::Crowd => crowd,
+        };
+        throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Behind a line, how many others were left out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LeftOut(u64);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more of this kind were not logged)"),
+        }
+    }
+}
+
+/// Whether a line with fields of its own may be logged now. The caller writes it, with what was left out behind it.
+pub fn is_due(topic: Topic, subject: &str) -> Option<LeftOut> {
+    topic.throttle().admit(subject, Instant::now(), || None).map(LeftOut)
+}
+
+/// Logs a warning, or keeps it for `log_kept` where its subject has had its lines for the moment.
+pub fn warn(topic: Topic, subject: &str, message: &dyn fmt::Display) {
+    log(topic, subject, Level::WARN, message);
+}
+
+/// The same at the level of errors; what is kept becomes a warning.
+pub fn error(topic: Topic, subject: &str, message: &dyn fmt::Display) {
+    log(topic, subject, Level::ERROR, message);
+}
+
+fn log(topic: Topic, subject: &str, level: Level, message: &dyn fmt::Display) {
+    let keep = || Some(shortened(&message.to_string(), MAX_KEPT_BYTES).into());
+    let admitted = topic.throttle().admit(subject, Instant::now(), keep).map(LeftOut);
+    match admitted {
+        Some(left_out) if level == Level::ERROR => tracing::error!("{message}{left_out}"),
+        Some(left_out) => tracing::warn!("{message}{left_out}"),
+        None => tracing::debug!("{message}"),
+    }
+}
+
+/// Logs what was kept and is due. To be called once a second.
+pub fn log_kept() {
+    log_due(Instant::now());
+}
+
+/// Logs what is still kept when the process ends.
+pub fn log_rest() {
+    log_due(Instant::now() + 3600 * SECOND);
+}
+
+fn log_due(now: Instant) {
+    for topic in Topic::ALL {
+        let due = topic.throttle().due(now);
+        for line in due.lines {
+            tracing::warn!("{}{}", line.text, LeftOut(line.left_out));
+        }
+        if due.lost > 0 {
+            tracing::warn!("{}: {} lines were not logged", topic.lost_text(), due.lost);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_an_ipv6_site_are_one_subject() {
+        let subject = |text: &str| site(text.parse().unwrap()).to_string();
+        assert_eq!(subject("2001:db8:0:1::7"), "2001:db8:0:1::");
+        assert_eq!(subject("2001:db8:0:1:ffff::8"), "2001:db8:0:1::");
+        assert_eq!(subject("::ffff:192.0.2.1"), "192.0.2.1");
+    }
+
+    #[test]
+    fn what_was_left_out_stands_behind_the_line() {
+        assert_eq!(LeftOut(0).to_string(), "");
+        assert_eq!(LeftOut(7).to_string(), " (7 more of this kind were not logged)");
+    }
+
+    #[test]
+    fn topics_do_not_crowd_each_other_out() {
+        assert_eq!(is_due(Topic::Origin, "a test"), Some(LeftOut(0)));
+        assert_eq!(is_due(Topic::Origin, "a test"), None);
+        assert_eq!(is_due(Topic::Node, "a test"), Some(LeftOut(0)));
+    }
+}

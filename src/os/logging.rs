@@ -1,0 +1,110 @@
+//! The log: the journal where this process belongs to it, else lines on stderr. Both name the request at hand.
+
+use std::fmt;
+use std::io::IsTerminal as _;
+
+use nix::sys::stat::fstat;
+use tracing::field::{Empty, display};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Span, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::Layer;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::os::request_context;
+
+/// Who reads what is written to stderr.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reader {
+    /// somebody, or the journal
+    Stderr,
+    /// the process was left alone
+    Nobody,
+}
+
+/// Starts logging. The journal gets fields; where it cannot be reached, lines do.
+pub fn start(debug: bool, reader: Reader) {
+    let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    // It tells of each frame, and of paths that are malformed, in which there may be secrets.
+    let shown = Targets::new().with_default(level).with_target("h2", LevelFilter::OFF);
+    let registry = tracing_subscriber::registry().with(shown);
+    let wants_journal = reader == Reader::Nobody || stderr_is_the_journal();
+    if wants_journal && let Ok(journal) = tracing_journald::layer() {
+        let priorities = PriorityMappings {
+            info: Priority::Informational,
+            debug: Priority::Debug,
+            ..PriorityMappings::new()
+        };
+        let journal = journal.with_field_prefix(None).with_priority_mappings(priorities);
+        return registry.with(Journal(journal)).init();
+    }
+    let lines = tracing_subscriber::fmt::layer()
+        .fmt_fields(Fields)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(debug)
+        // The library would tell of a stderr that is closed on stderr, and panic.
+        .log_internal_errors(false);
+    registry.with(lines).init();
+}
+
+/// Whether `JOURNAL_STREAM` (systemd.exec(5)) names the file behind stderr: it is inherited by programs whose stderr
+/// goes elsewhere.
+fn stderr_is_the_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stderr) = fstat(std::io::stderr()) else { return false };
+    stream == format!("{}:{}", stderr.st_dev, stderr.st_ino)
+}
+
+/// The fields of a line, and the request behind them.
+struct Fields;
+
+impl<'writer> FormatFields<'writer> for Fields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        DefaultFields::new().format_fields(writer.by_ref(), fields)?;
+        match request_context::current_id() {
+            Some(id) => write!(writer, " request={id}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The journal's layer takes fields from events and from the spans around them. A span around each request would cost
+/// every request; one around each event costs those that are logged.
+struct Journal(tracing_journald::Layer);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journal {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        self.0.on_record(id, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let span = about_the_request();
+        span.in_scope(|| self.0.on_event(event, context));
+    }
+}
+
+fn about_the_request() -> Span {
+    let span = tracing::error_span!("about", NODE = Empty, REQUEST = Empty, CLIENT = Empty, USER = Empty);
+    if let Some(node) = request_context::node() {
+        span.record("NODE", node);
+    }
+    request_context::current(|context| {
+        span.record("REQUEST", display(context.id)).record("CLIENT", display(context.client));
+        if let Some(user) = context.user() {
+            span.record("USER", user);
+        }
+    });
+    span
+}

@@ -1,0 +1,119 @@
+//! What the process gives up for good before it serves: new privileges, capabilities, and with landlock, where the
+//! kernel has it, to write and to run programs outside of a few directories. Best effort: what the kernel cannot do is
+//! said in the log.
+//!
+//! Rules stand on directories that never go away (one on a cluster's file system would die with each remount), and
+//! reading is not restricted: a reload may name other certificates, keys and pages.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use landlock::{
+    ABI, AccessFs, BitFlags, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus,
+    path_beneath_rules,
+};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs};
+
+use crate::config::Config;
+use crate::config::diagnostic::Problem;
+
+/// Below these, and beside the files that the configuration names at the start, the process may write.
+const WRITABLE: [&str; 4] = ["/dev", "/run", "/tmp", "/var"];
+/// Below these, and beside its own binary, it may run programs: its successor.
+const EXECUTABLE: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/opt", "/sbin", "/usr"];
+/// What landlock knows since Linux 6.2; files, directories and sockets are made and removed, nothing else.
+const KNOWN: ABI = ABI::V3;
+
+/// Where this process may write, once it is confined.
+static CONFINED_TO: OnceLock<Vec<PathBuf>> = OnceLock::new();
+
+/// To be called before there is a second thread: each thread goes by what its parent has given up. Not with `--root`.
+pub fn confine(config: &Config, becomes_user: bool) {
+    if let Err(error) = set_no_new_privs(true) {
+        tracing::warn!(%error, "programs that this process starts could gain privileges");
+    }
+    if becomes_user {
+        drop_capabilities();
+    }
+    if !config.root.is_system() || CONFINED_TO.get().is_some() {
+        return;
+    }
+    let writable = writable(config);
+    match restrict(&writable) {
+        Ok(RulesetStatus::NotEnforced) => tracing::debug!("landlock: this kernel has none"),
+        Ok(status @ (RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced)) => {
+            tracing::debug!(?status, ?writable, "landlock: confined");
+            let _ = CONFINED_TO.set(writable);
+        }
+        Err(error) => tracing::debug!(%error, "landlock: not confined"),
+    }
+}
+
+/// A predecessor has done so already, and what it gave up cannot be had again.
+pub fn inherit(writable: Vec<PathBuf>) {
+    let _ = CONFINED_TO.set(writable);
+}
+
+/// Where this process may write; `None` for anywhere.
+pub fn confined_to() -> Option<&'static [PathBuf]> {
+    CONFINED_TO.get().map(Vec::as_slice)
+}
+
+/// A log that a confined process could not write.
+pub fn problem(config: &Config) -> Option<Problem> {
+    let log = config.settings.access_log.as_deref()?;
+    let writable = confined_to()?;
+    let folder = log.parent()?;
+    let real = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    if writable.iter().any(|directory| real.starts_with(directory)) {
+        return None;
+    }
+    let message = format!(
+        "{} lies where the running process has given up to write; restart it for that, or choose a place below /var",
+        log.display()
+    );
+    Some(Problem::error(config.origin("log.access"), "log.access", message))
+}
+
+/// No program that is started from here can have a capability again.
+fn drop_capabilities() {
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match remove_capability_from_bounding_set(capability) {
+            Ok(()) => (),
+            Err(Errno::INVAL) => return, // the kernel knows no more
+            Err(error) => return tracing::warn!(%error, "capabilities stay within reach"),
+        }
+    }
+}
+
+fn writable(config: &Config) -> Vec<PathBuf> {
+    let pid_file = config.product.pid_file.as_ref().map(|path| config.root.path(path));
+    let spool = config.product.upload.as_ref().map(|upload| config.root.path(&upload.spool));
+    let named = [config.settings.access_log.clone(), pid_file, spool].into_iter().flatten();
+    let beside = named.filter_map(|path| path.parent()?.canonicalize().ok());
+    let mut writable: Vec<_> = WRITABLE.map(PathBuf::from).into_iter().chain(beside).collect();
+    writable.retain(|path| path != Path::new("/"));
+    writable.dedup();
+    writable
+}
+
+fn restrict(writable: &[PathBuf]) -> Result<RulesetStatus, RulesetError> {
+    let own = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
+    let executable = EXECUTABLE.map(PathBuf::from).into_iter().chain(own);
+    let used: BitFlags<AccessFs> = AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::MakeSock
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir;
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_write(KNOWN) | AccessFs::Execute)?
+        .create()?
+        .add_rules(path_beneath_rules(writable, used))?
+        .add_rules(path_beneath_rules(executable, AccessFs::Execute))?
+        .restrict_self()?;
+    Ok(status.ruleset)
+}

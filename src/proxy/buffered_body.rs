@@ -1,0 +1,264 @@
+//! The body of an API call, taken in whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout_at};
+
+use crate::auth::authenticator::Identity;
+use crate::http::body_parameters;
+use crate::http::body_parameters::{BodyKind, ParameterError};
+use crate::http::error::Refusal;
+use crate::http::request_body::RequestBody;
+use crate::limits::buffer_budget::{Holder, Room, UNCOUNTED};
+use crate::limits::failure_table::Source;
+use crate::limits::min_rate::Pace;
+use crate::proxy::request::Asked;
+
+/// How far the sender of a body is known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Sender {
+    /// without a login
+    Stranger,
+    /// with an API token that the daemon has not accepted yet; anybody can make one up
+    UnprovenToken,
+    User(Arc<str>),
+}
+
+impl Sender {
+    pub(crate) fn of(identity: &Identity) -> Self {
+        match &identity.client {
+            None => Self::Stranger,
+            Some(known) if known.is_unproven() => Self::UnprovenToken,
+            Some(known) => Self::User(Arc::clone(&known.user)),
+        }
+    }
+
+    /// Whose name is proven.
+    fn user(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Stranger | Self::UnprovenToken => None,
+            Self::User(name) => Some(name),
+        }
+    }
+}
+
+/// Whether a body is announced that is held for nothing: the connection counts for it.
+pub(crate) fn is_small(body: Option<&RequestBody>) -> bool {
+    let upper = body.map_or(Some(0), |body| body.size_hint().upper());
+    upper.and_then(|bytes| usize::try_from(bytes).ok()).is_some_and(|bytes| bytes <= UNCOUNTED)
+}
+
+/// Takes in the whole body, and puts it back for whoever reads it next.
+pub(crate) async fn look_into(
+    asked: &Asked<'_>,
+    sender: Sender,
+    body: &mut Option<RequestBody>,
+) -> Result<Bytes, Refusal> {
+    let whole = read(asked, sender, body).await?;
+    *body = Some(RequestBody::Whole(whole.clone().into()));
+    Ok(whole)
+}
+
+/// What a call is sent on with.
+pub(crate) struct Sent {
+    /// instead of the client's own
+    pub(crate) query: Option<String>,
+    pub(crate) body: Bytes,
+}
+
+/// The whole body. That of a DELETE becomes a part of the query: the daemon behind takes none with that method.
+pub(crate) async fn read_for_daemon(
+    asked: &Asked<'_>,
+    sender: Sender,
+    body: &mut Option<RequestBody>,
+) -> Result<Sent, Refusal> {
+    let body = read(asked, sender, body).await?;
+    let head = asked.head;
+    if let Some(uploads) = &asked.worker.engine.uploads {
+        uploads.check_body(head, &body)?;
+    }
+    if head.method != Method::DELETE || body.is_empty() {
+        return Ok(Sent { query: None, body });
+    }
+    let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let kind = BodyKind::of(kind).ok_or_else(|| Refusal::UnexpectedContent(head.method.clone()))?;
+    let query = body_parameters::into_query(head.uri.query().unwrap_or_default(), kind, &body)?;
+    let limit = asked.worker.engine.config.settings.limits.url;
+    if head.uri.path().len() + 1 + query.len() > limit {
+        return Err(ParameterError::TooLong { limit }.into());
+    }
+    Ok(Sent { query: (!query.is_empty()).then_some(query), body: Bytes::new() })
+}
+
+/// The whole body, up to the limit: the daemon behind takes no chunks.
+pub(crate) async fn read(
+    asked: &Asked<'_>,
+    sender: Sender,
+    body: &mut Option<RequestBody>,
+) -> Result<Bytes, Refusal> {
+    let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else {
+        return Ok(Bytes::new());
+    };
+    let bounds = Bounds::of(asked, &sender);
+    let method = &asked.head.method;
+    let takes_one = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
+    let announced = incoming.size_hint();
+    let least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
+    if least > bounds.limit {
+        return Err(Refusal::BodyTooLarge { limit: bounds.limit });
+    }
+    if least > 0 && !takes_one {
+        return Err(Refusal::UnexpectedContent(method.clone()));
+    }
+    // What was taken in before has its room already.
+    let mut room = (!matches!(incoming, RequestBody::Whole(_))).then(|| room(asked, &sender));
+    let most = if announced.exact().is_some() { least } else { bounds.limit };
+    let size = Size { most, at_once: sender.user().is_some() };
+    let collected = collect(incoming, room.as_mut(), size, bounds).await;
+    // What there is no room for is left where it is, to be drained.
+    if !matches!(collected, Err(Refusal::BodyTooLarge { .. } | Refusal::Excess(_))) {
+        *body = None;
+    }
+    let whole = collected?;
+    if !whole.is_empty() && !takes_one {
+        return Err(Refusal::UnexpectedContent(method.clone()));
+    }
+    Ok(held(whole, room))
+}
+
+/// How much of a body is taken in, and how long that may take.
+#[derive(Clone, Copy)]
+struct Bounds {
+    limit: usize,
+    pace: Pace,
+}
+
+impl Bounds {
+    fn of(asked: &Asked<'_>, sender: &Sender) -> Self {
+        let settings = &asked.worker.engine.config.settings;
+        let (limits, timeout) = (&settings.limits, &settings.timeout);
+        // Without a rate the time is that of the whole body, however it drips.
+        let whole_within = |grace: Duration| Pace { grace, rate: 0 };
+        match sender {
+            Sender::Stranger => {
+                let limit = limits.login_body.min(limits.body);
+                Self { limit, pace: whole_within(timeout.login_body) }
+            }
+            Sender::UnprovenToken => Self { limit: limits.body, pace: whole_within(timeout.body) },
+            Sender::User(_) => {
+                Self { limit: limits.body, pace: Pace { grace: timeout.body, rate: limits.body_rate } }
+            }
+        }
+    }
+}
+
+fn room(asked: &Asked<'_>, sender: &Sender) -> Room {
+    let engine = &asked.worker.engine;
+    let source = engine.accountable(asked.client.peer, asked.real).map(Source::of);
+    let holder = Holder::new(asked.client.listener(), source, sender.user().cloned());
+    engine.counts.buffered.room(engine.body_budget(), holder)
+}
+
+/// How much room a body may come to need.
+#[derive(Clone, Copy)]
+struct Size {
+    most: usize,
+    /// Whether it is taken for the whole body, once more has come than is not counted. Users wait for room: bodies that
+    /// each hold a part of it while they wait for the rest would wait for each other.
+    at_once: bool,
+}
+
+impl Size {
+    /// For what `needed` bytes get room. Others get it for at most twice what has come, whatever they announce.
+    fn step(self, needed: usize) -> usize {
+        let step = match self.at_once {
+            _ if needed <= UNCOUNTED => UNCOUNTED,
+            true => self.most,
+            false => needed.saturating_mul(2),
+        };
+        step.min(self.most).max(needed)
+    }
+}
+
+/// Bytes that give their room back with the last of them.
+fn held(whole: Bytes, room: Option<Room>) -> Bytes {
+    struct Held {
+        bytes: Bytes,
+        _room: Room,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    let Some(mut room) = room.filter(|_| !whole.is_empty()) else { return whole };
+    room.shrink_to(whole.len());
+    Bytes::from_owner(Held { bytes: whole, _room: room })
+}
+
+/// Trailers are dropped.
+async fn collect(
+    incoming: &mut RequestBody,
+    mut room: Option<&mut Room>,
+    size: Size,
+    bounds: Bounds,
+) -> Result<Bytes, Refusal> {
+    let Bounds { limit, pace } = bounds;
+    let mut began = Instant::now();
+    let mut whole = Vec::new();
+    let late = || Refusal::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };
+    loop {
+        let received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
+        let until = began + pace.time_for(received).unwrap_or(pace.grace);
+        let frame = timeout_at(until, incoming.frame()).await.map_err(|_| late())?;
+        let Some(frame) = frame else {
+            whole.shrink_to_fit();
+            return Ok(whole.into());
+        };
+        let data = frame.map_err(|_| Refusal::BodyBroken)?.into_data().unwrap_or_default();
+        let needed = whole.len() + data.len();
+        if needed > limit {
+            return Err(Refusal::BodyTooLarge { limit });
+        }
+        let Some(room) = room.as_deref_mut() else {
+            if incoming.is_end_stream() && whole.is_empty() {
+                return Ok(data);
+            }
+            whole.extend_from_slice(&data);
+            continue;
+        };
+        if needed > whole.capacity() {
+            let step = size.step(needed);
+            let waits = Instant::now();
+            room.grow_to(step).await?;
+            // A client is not late because it had to wait.
+            began += waits.elapsed();
+            // By itself it would grow to more than there is room for.
+            whole.reserve_exact(step - whole.len());
+        }
+        whole.extend_from_slice(&data);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_taken_as_bytes_come() {
+        let (stranger, user) =
+            (Size { most: 500_000, at_once: false }, Size { most: 500_000, at_once: true });
+        for size in [stranger, user] {
+            assert_eq!(size.step(1), UNCOUNTED, "what is announced costs nothing");
+            assert_eq!(size.step(500_000), 500_000);
+        }
+        assert_eq!((stranger.step(5000), user.step(5000)), (10_000, 500_000));
+        assert_eq!(Size { most: 300, at_once: true }.step(200), 300);
+    }
+}

@@ -1,0 +1,40 @@
+//! How long a call waits for its answer.
+
+use std::future::pending;
+use std::time::Duration;
+
+use http::{Method, Response};
+
+use crate::http::body::Body;
+use crate::http::error::Refusal;
+use crate::http::target::ApiPath;
+use crate::proxy::router::Route;
+use crate::state::shared::Engine;
+use crate::time::client_timeouts::Clock;
+
+/// The originals' proxies answer calls that need no root themselves, without a limit. The 30 s are theirs for what they
+/// pass on, to the daemon with root or to another node.
+pub(crate) fn answer_timeout(engine: &Engine, route: &Route, method: &Method, path: &ApiPath) -> Duration {
+    let timeouts = engine.config.settings.timeout;
+    let needs_no_root = matches!(route, Route::Unprivileged | Route::Websocket)
+        || (matches!(route, Route::Daemon) && !engine.routes.needs_root(method, path));
+    if needs_no_root { timeouts.answer_unprivileged } else { timeouts.answer }
+}
+
+/// The answer, unless its client leaves before it comes. Without a clock nobody can leave.
+pub(crate) async fn or_client_left(
+    clock: Option<&Clock>,
+    answer: impl Future<Output = Result<Response<Body>, Refusal>>,
+) -> Result<Response<Body>, Refusal> {
+    let left = async {
+        match clock {
+            Some(clock) => clock.client_left().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = left => Err(Refusal::ClientLeft),
+    }
+}

@@ -1,0 +1,230 @@
+//! The connection that a request came on: whose it is, and what its requests share.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+
+use super::recheck::Denied;
+use super::trust::Trust;
+use crate::config::settings::{ClientCertificates, FIRST};
+use crate::handler::console::target::Console;
+use crate::limits::Excess;
+use crate::limits::concurrency::Place;
+use crate::limits::failure_table::Source;
+use crate::limits::unauthenticated::Stranger;
+use crate::net::acl::PeerIp;
+use crate::proxy::route_scope::RouteClass;
+use crate::server::Worker;
+use crate::state::shared::{Engine, ListenerRules, Speaks};
+use crate::time::client_timeouts::Clock;
+use crate::tls::{CertificateFault, TlsSession};
+use crate::upstream::client::PIECE;
+
+/// Whose connection it is.
+#[derive(Clone, Copy)]
+pub struct Who {
+    /// who it is for: the one that has connected, or whom a listed proxy named in a PROXY header
+    pub peer: PeerIp,
+    /// who has connected
+    pub via: PeerIp,
+}
+
+impl Who {
+    /// Whether an access list lets it in: who has connected and, where that is asked for, who is behind it.
+    pub fn is_admitted(self, rules: &ListenerRules, judges_real: bool) -> bool {
+        rules.acl.admits(self.via) && (!judges_real || self.via == self.peer || rules.acl.admits(self.peer))
+    }
+}
+
+/// What a connection was let in with.
+pub struct Admission {
+    pub place: Place,
+    /// why nothing is served on it
+    pub excess: Option<Excess>,
+    pub stranger: Arc<Stranger>,
+}
+
+/// One connection.
+pub struct Client {
+    /// who it is for
+    pub peer: PeerIp,
+    /// who has connected
+    via: PeerIp,
+    /// its address, as daemons are told it unless a request comes from somebody else
+    pub address: HeaderValue,
+    pub tls: Option<TlsSession>,
+    /// without TLS requests are redirected, unless the listener speaks clear HTTP
+    pub is_served: bool,
+    pub clock: Arc<Clock>,
+    /// the same, but of the whole connection where several requests share it
+    pub connection_clock: Arc<Clock>,
+    /// bytes of an answer that are held for it
+    pub piece: usize,
+    /// what the connection is bridged to once the answer is out
+    pub console: Cell<Option<Box<Console>>>,
+    pub trust: Rc<Trust>,
+    /// why nothing is served on it
+    excess: Option<Excess>,
+    /// the configuration whose access list admits it
+    admitted: Cell<u64>,
+    rules: RefCell<Arc<ListenerRules>>,
+    /// no listener of that name is there any more
+    is_orphan: Cell<bool>,
+    /// until the connection has ended, and with it every guess that was made on it
+    place: Rc<Place>,
+}
+
+impl Client {
+    pub fn new(
+        who: Who,
+        tls: Option<TlsSession>,
+        admission: Admission,
+        worker: &Worker,
+        rules: Arc<ListenerRules>,
+    ) -> Result<Self, InvalidHeaderValue> {
+        let Admission { place, excess, stranger } = admission;
+        let clock = Arc::new(Clock::of_stranger(Arc::clone(&worker.engine.deadlines), Arc::clone(&stranger)));
+        Ok(Self {
+            peer: who.peer,
+            via: who.via,
+            address: HeaderValue::from_str(&who.peer.address().to_string())?,
+            is_served: tls.is_some() || !rules.tls,
+            tls,
+            connection_clock: Arc::clone(&clock),
+            clock,
+            piece: PIECE,
+            console: Cell::new(None),
+            trust: Rc::new(Trust::new(stranger)),
+            excess,
+            admitted: Cell::new(worker.generation),
+            rules: RefCell::new(rules),
+            is_orphan: Cell::new(false),
+            place: Rc::new(place),
+        })
+    }
+
+    /// Why nothing is served on it, where that is so.
+    pub fn excess(&self) -> Option<Excess> {
+        self.excess
+    }
+
+    /// The same client for one of several requests at once, with a clock of its own.
+    #[must_use]
+    pub fn for_stream(&self, worker: &Worker, piece: usize) -> Self {
+        Self {
+            peer: self.peer,
+            via: self.via,
+            address: self.address.clone(),
+            is_served: self.is_served,
+            tls: self.tls.clone(),
+            clock: Arc::new(Clock::new(Arc::clone(&worker.engine.deadlines))),
+            connection_clock: Arc::clone(&self.connection_clock),
+            piece,
+            console: Cell::new(None),
+            trust: Rc::clone(&self.trust),
+            excess: self.excess,
+            admitted: Cell::new(self.admitted.get()),
+            rules: RefCell::new(Arc::clone(&self.rules.borrow())),
+            is_orphan: Cell::new(self.is_orphan.get()),
+            place: Rc::clone(&self.place),
+        }
+    }
+
+    /// Why it may no longer connect, if that is so; the access list is asked once by each configuration.
+    pub fn denial(&self, worker: &Worker) -> Option<Denied> {
+        let is_judged = self.admitted.replace(worker.generation) == worker.generation;
+        let by_rules = if is_judged { None } else { self.denial_by_rules(worker) };
+        by_rules.or_else(|| self.certificate_fault(&worker.engine).map(Denied::Certificate))
+    }
+
+    /// What lists of revoked certificates have against it.
+    fn certificate_fault(&self, engine: &Engine) -> Option<CertificateFault> {
+        let shown = &self.tls.as_ref()?.identity.as_ref()?.chain;
+        engine.speaks.acceptor()?.judge(&self.rules.borrow().clients, shown).err()
+    }
+
+    fn denial_by_rules(&self, worker: &Worker) -> Option<Denied> {
+        let engine = &worker.engine;
+        let mut rules = self.rules.borrow_mut();
+        let next = engine.listener(&rules.name).map(Arc::clone);
+        self.is_orphan.set(next.is_none());
+        let has_shown = |next: &Arc<ListenerRules>| self.has_shown(&engine.speaks, &rules, next);
+        if next.as_ref().is_some_and(|next| !has_shown(next)) {
+            return Some(Denied::Listener);
+        }
+        if let Some(next) = next {
+            *rules = next;
+        }
+        let who = Who { peer: self.peer, via: self.via };
+        let judges_real = engine.config.settings.real_ip.judged;
+        // Where its listener is gone, the list that is left decides as well.
+        let general = engine.listener(FIRST).filter(|_| self.is_orphan.get());
+        let lists = [Some(&**rules), general.map(|general| &**general)];
+        let admits = |rules: &ListenerRules| who.is_admitted(rules, judges_real);
+        (!lists.into_iter().flatten().all(admits)).then_some(Denied::AccessList)
+    }
+
+    /// Whether it has connected as its listener asks of others `now`: with TLS, a certificate, a PROXY header.
+    fn has_shown(&self, speaks: &Speaks, before: &ListenerRules, now: &ListenerRules) -> bool {
+        let needs_tls = now.tls && matches!(speaks, Speaks::Https(_));
+        let has_tls = self.tls.is_some() || !needs_tls;
+        let is_known = now.clients.mode != ClientCertificates::Required
+            || now.clients.takes_certificates_of(&before.clients);
+        let is_named = before.proxy_protocol || !now.proxy_protocol;
+        has_tls && is_known && is_named
+    }
+
+    /// Who a request comes from, where a listed proxy names somebody else than who has connected.
+    pub fn named(&self, engine: &Engine, real: IpAddr) -> Option<IpAddr> {
+        (real != self.peer.address() && engine.is_proxy(self.peer)).then_some(real)
+    }
+
+    /// Whether whom a proxy names may be served, where that is asked for.
+    pub fn is_real_admitted(&self, engine: &Engine, named: Option<IpAddr>) -> bool {
+        let admits = |real| self.rules.borrow().acl.admits(PeerIp::new(real));
+        !engine.config.settings.real_ip.judged || named.is_none_or(admits)
+    }
+
+    /// Whether its listener is gone, so that it ends with the answer to its next request.
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.is_orphan.get()
+    }
+
+    /// Who has connected.
+    pub(crate) fn via(&self) -> PeerIp {
+        self.via
+    }
+
+    /// What holds at its listener.
+    pub(crate) fn rules(&self) -> Arc<ListenerRules> {
+        Arc::clone(&self.rules.borrow())
+    }
+
+    /// The name of the listener that it came by.
+    pub fn listener(&self) -> Arc<str> {
+        Arc::clone(&self.rules.borrow().name)
+    }
+
+    /// What is served on it, where that is not all.
+    pub(crate) fn class(&self) -> Option<Arc<RouteClass>> {
+        self.rules.borrow().class.clone()
+    }
+
+    /// A place for one of its requests, where they are counted by address.
+    pub(crate) fn place(&self, engine: &Engine, real: IpAddr) -> Result<Option<Place>, Excess> {
+        if let Some(excess) = self.excess {
+            return Err(excess);
+        }
+        let rules = self.rules.borrow();
+        let limit = rules.limits.requests_per_address;
+        if limit == 0 {
+            return Ok(None);
+        }
+        let Some(address) = engine.accountable(self.peer, real) else { return Ok(None) };
+        engine.counts.requests.ask(&rules.name, Source::of(address), limit).map(Some)
+    }
+}

@@ -1,0 +1,46 @@
+//! The first record of a TLS connection, awaited before memory is spent on a handshake.
+
+use std::io;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Type, version and length (RFC 8446 section 5.1).
+const HEADER: usize = 5;
+/// More than a record may have. Whatever announces more is for the library to refuse.
+const MAX_RECORD: usize = (16 << 10) + 256;
+
+/// Returns once the whole first record has come, and leaves it where it is.
+pub(crate) async fn arrived(stream: &TcpStream) -> io::Result<()> {
+    // A look that would block is repeated when more has come.
+    stream
+        .async_io(Interest::READABLE, || {
+            if is_complete(stream)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        })
+        .await
+}
+
+fn is_complete(stream: &TcpStream) -> io::Result<bool> {
+    let mut header = [0; HEADER];
+    let (_, seen) = rustix::net::recv(stream, &mut header, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    if seen == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let [_, _, _, high, low] = header;
+    let length = HEADER + (usize::from(high) << 8 | usize::from(low));
+    let there = usize::try_from(rustix::io::ioctl_fionread(stream)?).unwrap_or(usize::MAX);
+    if seen == HEADER && (length > HEADER + MAX_RECORD || there >= length) {
+        return Ok(true);
+    }
+    // What stays readable for ever must not be looked at for ever.
+    if has_ended(stream)? { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(false) }
+}
+
+/// Whether the client sends no more.
+fn has_ended(stream: &TcpStream) -> io::Result<bool> {
+    let mut sockets = [PollFd::new(stream, PollFlags::RDHUP)];
+    rustix::event::poll(&mut sockets, Some(&Timespec::default()))?;
+    Ok(sockets.iter().any(|socket| !socket.revents().is_empty()))
+}

@@ -1,0 +1,113 @@
+//! How a connection is closed so that its client hears why.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::malformed::{self, Refused};
+use crate::http::error::Refusal;
+use crate::metrics::counters;
+use crate::metrics::labels::Limit;
+use crate::proxy::admission::log_without_request;
+use crate::proxy::request::Client;
+use crate::server::Worker;
+use crate::time::client_timeouts::{Expired, Unclocked};
+use crate::tls::ClientStream;
+
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A connection that hyper has given up. Where a head was malformed, the client is told why.
+pub(crate) async fn explain<S: ClientStream>(
+    worker: &Worker,
+    client: &Client,
+    error: &hyper::Error,
+    (left, head): (Unclocked<S>, &[u8]),
+) {
+    tracing::debug!(peer = %client.peer.address(), %error, "connection ended");
+    let mut stream = left.stream;
+    if error.is_parse() {
+        let engine = &worker.engine;
+        let refused = Refused { own_answer: &left.own_answer, error, head };
+        let refusal = refused.refusal(&engine.config.settings.limits);
+        log_without_request(engine, client.peer, refusal.status().as_u16());
+        // Behind an answer that was still going out, the library's own has gone out as well.
+        if !left.own_answer.is_empty() {
+            let answer = malformed::answer(engine, refusal, &left.target, client.tls.is_some());
+            write_last_words(&mut stream, &answer).await;
+        }
+    }
+    if is_body_broken(error) {
+        cut(&stream, client);
+    } else {
+        linger(stream).await;
+    }
+}
+
+/// Where the end of the connection is the end of the body, an answer that breaks off must not look complete. TLS shows it
+/// by itself: nothing says there that the end is meant.
+fn cut<S: ClientStream>(stream: &S, client: &Client) {
+    if client.tls.is_none()
+        && let Err(error) = stream.socket().set_zero_linger()
+    {
+        tracing::debug!(%error, "a connection could not be reset");
+    }
+}
+
+/// A client that kept us waiting.
+pub(crate) async fn turn_out<S: ClientStream>(
+    worker: &Worker,
+    client: &Client,
+    mut left: Unclocked<S>,
+    cause: Expired,
+) {
+    tracing::debug!(peer = %client.peer.address(), ?cause, "connection timed out");
+    match cause {
+        Expired::Head => {
+            let refusal = Refusal::HeadTimeout;
+            log_without_request(&worker.engine, client.peer, refusal.status().as_u16());
+            let answer = malformed::answer(&worker.engine, refusal, &left.target, client.tls.is_some());
+            say_last_words(&mut left.stream, &answer).await;
+        }
+        // A client that takes nothing would keep what it is turned out for.
+        Expired::TurnedOut => counters::limited(Limit::Strangers),
+        Expired::Idle | Expired::Quiet => say_last_words(&mut left.stream, b"").await,
+        Expired::Write => cut(&left.stream, client),
+    }
+}
+
+/// Whether a body broke off. Where the end of the connection is the end of the body, a clean close would make what
+/// was sent look complete.
+fn is_body_broken(error: &hyper::Error) -> bool {
+    error.is_user() && error.source().is_some_and(<dyn Error>::is::<io::Error>)
+}
+
+/// Closes, but takes in what is still being sent: else the client's system would throw away the answer that says
+/// what was wrong with it.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let _ = timeout(LAST_WORDS, async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    })
+    .await;
+}
+
+/// Writes, for as long as that may take at most.
+async fn write_last_words<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
+    let _ = timeout(LAST_WORDS, async {
+        stream.write_all(words).await?;
+        stream.flush().await
+    })
+    .await;
+}
+
+/// Writes and closes, for as long as that may take at most.
+pub(crate) async fn say_last_words<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
+    let _ = timeout(LAST_WORDS, async {
+        stream.write_all(words).await?;
+        stream.shutdown().await
+    })
+    .await;
+}

@@ -1,0 +1,299 @@
+//! One connection, top to bottom: may this address connect, TLS or not, then request after request.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, ready};
+use http::Request;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use crate::handler::console::relay;
+use crate::handler::console::target::Console;
+use crate::handler::tunnel;
+use crate::handler::tunnel::Caller;
+use crate::http::request_body::RequestBody;
+use crate::metrics::counters;
+use crate::os::memory;
+use crate::proxy::admission::{Entered, log_without_request, turn_away};
+use crate::proxy::close::{explain, say_last_words, turn_out};
+use crate::proxy::http2;
+use crate::proxy::http2::Ended;
+use crate::proxy::recheck::until_denied;
+use crate::proxy::request;
+use crate::proxy::request::{Admission, Client, unless_turned_out};
+use crate::proxy::tls_accept::{Opened, note, open};
+use crate::server::{Arrived, WorkerThread};
+use crate::state::shared::Speaks;
+use crate::time::client_timeouts::{Clocked, Expired};
+use crate::tls::{ClientStream, TlsStream};
+
+/// More than any head we accept, so that it can be refused with a reason.
+const READ_BUFFER: usize = 72 << 10;
+
+/// Serves one accepted connection until it ends. What only its beginning needs is gone after that.
+pub fn serve(thread: Rc<WorkerThread>, arrived: Arrived) -> impl Future<Output = ()> {
+    let beginning = in_a_box(begin(Rc::clone(&thread), arrived));
+    async move {
+        let _open = counters::Connection::new();
+        let _guest = memory::Guest::new();
+        let Some(Begun { stream, early, client }) = beginning.await else { return };
+        serve_opened(thread, stream, early, client).await;
+    }
+}
+
+/// A connection on which one HTTP/1 request after the other may come.
+struct Begun {
+    stream: Opened,
+    /// read of the first one already
+    early: Bytes,
+    client: Rc<Client>,
+}
+
+/// Lets it in, finds out what is spoken on it, and serves all of it that is not one HTTP/1 request after the other.
+async fn begin(
+    thread: Rc<WorkerThread>,
+    Arrived { worker, rules, stream, address }: Arrived,
+) -> Option<Begun> {
+    let Entered { stream, who, place, excess } =
+        crate::proxy::admission::enter(&worker, &rules, stream, address).await?;
+    let peer = who.peer;
+    let engine = &worker.engine;
+    let stranger = Arc::new(engine.stranger(&rules, peer, excess.is_none()));
+    let acceptor = match &engine.speaks {
+        Speaks::Https(acceptor) => acceptor,
+        Speaks::Connect(acceptor) => {
+            let until = Instant::now() + engine.config.settings.timeout.header;
+            let opening = crate::proxy::connect_detect::open(
+                &worker,
+                acceptor.as_ref(),
+                &rules,
+                (stream, until),
+                (peer, &stranger),
+            );
+            let (stream, until) = in_a_box(unless_turned_out(&stranger, opening)).await??;
+            let client =
+                Client::new(who, None, Admission { place, excess, stranger }, &worker, rules).ok()?;
+            drop(worker);
+            let caller = Caller { stream, early: Vec::new(), client: &client, until };
+            in_a_box(tunnel::serve(&thread, caller)).await;
+            return None;
+        }
+    };
+    let opening = open(&worker, acceptor, &rules, stream, (peer, &stranger));
+    let stream = in_a_box(unless_turned_out(&stranger, opening)).await??;
+    let tls = match &stream {
+        Opened::Tls(stream) => Some(stream.session()),
+        Opened::Plain(_) => None,
+    };
+    if let Some(session) = &tls {
+        note(session, peer);
+    }
+    let has_tunnels = engine.tunnels.is_some() && rules.class.is_none();
+    let client =
+        Client::new(who, tls, Admission { place, excess, stranger }, &worker, rules).map(Rc::new).ok()?;
+    drop(worker); // a connection may outlive many configurations
+    match stream {
+        Opened::Tls(stream) if stream.speaks_http2() => {
+            in_a_box(serve_http2(thread, stream, client)).await;
+            None
+        }
+        Opened::Tls(stream) if has_tunnels => {
+            let serving = crate::proxy::connect_detect::serve_if_one(thread, stream, Rc::clone(&client));
+            let (stream, early) = in_a_box(serving).await?;
+            Some(Begun { stream: Opened::Tls(stream), early, client })
+        }
+        Opened::Tls(_) | Opened::Plain(_) => Some(Begun { stream, early: Bytes::new(), client }),
+    }
+}
+
+/// The access list has changed, and admits this client no longer: the connection closes before its request is read.
+#[derive(Debug, thiserror::Error)]
+#[error("turned away: no longer admitted")]
+struct TurnedAway;
+
+/// How a stretch of requests ended that could not simply be closed.
+enum Left<S> {
+    /// nothing was asked for a while; what was read of a next head goes before the stream
+    Quiet(S, Bytes),
+    /// the connection now belongs to a console; what the client has sent it already goes before the stream
+    Bridged(S, Bytes, Console),
+}
+
+/// Many requests at once; how they end is logged here.
+async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<Client>) {
+    let ended = http2::serve(&thread, stream, &client).await;
+    memory::released();
+    match ended {
+        Ended::Closed => (),
+        Ended::NoRequest => log_without_request(&thread.worker().engine, client.peer, 408),
+        Ended::TurnedAway(denied) => {
+            turn_away(&thread.worker().engine, client.peer, &client.listener(), denied);
+        }
+    }
+}
+
+fn serve_opened(
+    thread: Rc<WorkerThread>,
+    stream: Opened,
+    early: Bytes,
+    client: Rc<Client>,
+) -> impl Future<Output = ()> {
+    match stream {
+        Opened::Tls(stream) => Either::Left(serve_http(thread, stream, early, client)),
+        Opened::Plain(stream) => Either::Right(serve_http(thread, stream, early, client)),
+    }
+}
+
+/// Requests until the connection ends. What was read of it before goes first.
+///
+/// Each stretch of requests lives in a box of its own: between two of them, and for a console, nothing is held but
+/// the stream.
+#[expect(clippy::manual_async_fn, reason = "an async function would hold its arguments twice")]
+fn serve_http<S>(
+    thread: Rc<WorkerThread>,
+    mut stream: S,
+    mut early: Bytes,
+    client: Rc<Client>,
+) -> impl Future<Output = ()>
+where
+    S: ClientStream + 'static,
+{
+    async move {
+        let bridge = loop {
+            (stream, early) = {
+                let left = in_a_box(serve_requests(&thread, &client, stream, early)).await;
+                memory::released();
+                match left {
+                    None => return,
+                    Some(Left::Quiet(stream, early)) => (stream, early),
+                    Some(Left::Bridged(mut stream, early, console)) => {
+                        stream.spare();
+                        let ping = thread.worker().engine.config.settings.console_ping;
+                        let denied = until_denied(&thread, &client, console.listed.client);
+                        break in_a_box(relay::run(stream, early, console, ping, (&thread.stop, denied)));
+                    }
+                }
+            };
+            stream.rest();
+            if early.is_empty() {
+                early = Bytes::new(); // else it keeps its memory
+            }
+            let asks_again = poll_fn(|context| {
+                if early.is_empty() { stream.socket().poll_read_ready(context) } else { Poll::Ready(Ok(())) }
+            });
+            let asks_again = tokio::select! {
+                biased;
+                () = thread.stop.cancelled() => false,
+                asks_again = asks_again => asks_again.is_ok(),
+                _ = client.clock.expired() => false,
+            };
+            if !asks_again {
+                tracing::debug!(peer = %client.peer.address(), "quiet connection closed");
+                return in_a_box(say_last_words(&mut stream, b"")).await;
+            }
+        };
+        bridge.await;
+    }
+}
+
+/// What a connection needs only for a while takes no room of its own the rest of the time.
+pub(crate) fn in_a_box<F: Future>(future: F) -> Pin<Box<F>> {
+    Box::pin(future)
+}
+
+/// Requests until the connection ends, is bridged, or its client has nothing to ask for a while.
+async fn serve_requests<S>(
+    thread: &Rc<WorkerThread>,
+    client: &Rc<Client>,
+    stream: S,
+    early: Bytes,
+) -> Option<Left<S>>
+where
+    S: ClientStream + 'static,
+{
+    let (asking, serving) = (Rc::clone(client), Rc::clone(thread));
+    // Each request goes by the configuration of its moment, which may be a newer one than the connection's.
+    let service = service_fn(move |request: Request<Incoming>| {
+        let worker = serving.worker();
+        let length = request.body().size_hint().exact();
+        asking.clock.understood(length);
+        // An async block would hold the answer's future three times over.
+        if let Some(denied) = asking.denial(&worker) {
+            turn_away(&worker.engine, asking.peer, &asking.listener(), denied);
+            Either::Right(ready(Err(TurnedAway)))
+        } else {
+            let request = request.map(RequestBody::Http1);
+            Either::Left(request::handle(worker, Rc::clone(&asking), request).map(Ok))
+        }
+    });
+    let io = TokioIo::new(Clocked::http1(stream, early, Arc::clone(&client.clock)));
+    let mut connection = http1::Builder::new()
+        .half_close(true)
+        .title_case_headers(true)
+        .max_buf_size(READ_BUFFER)
+        .serve_connection(io, service);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = thread.stop.cancelled(), if !stopping => {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            ended = &mut connection => {
+                let parts = connection.into_parts();
+                let left = parts.io.into_inner().into_parts();
+                if let Err(error) = ended {
+                    explain(&thread.worker(), client, &error, (left, &parts.read_buf)).await;
+                    return None;
+                }
+                // After a 101 hyper leaves the stream open; there is a console to bridge it to.
+                let console = *client.console.take()?;
+                return Some(Left::Bridged(left.stream, joined(parts.read_buf, left.early), console));
+            }
+            cause = client.clock.expired_or_quiet() => {
+                let parts = connection.into_parts();
+                let left = parts.io.into_inner().into_parts();
+                if cause == Expired::Quiet {
+                    return Some(Left::Quiet(left.stream, joined(parts.read_buf, left.early)));
+                }
+                turn_out(&thread.worker(), client, left, cause).await;
+                return None;
+            }
+        }
+    }
+}
+
+/// What was read, in its order.
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    match (first.is_empty(), second.is_empty()) {
+        (_, true) => first,
+        (true, _) => second,
+        (false, false) => [first, second].concat().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of what a function gives back.
+    fn given<A, B, R>(_: impl FnOnce(A, B) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_little_more_than_its_stream_and_its_deadline() {
+        assert!(given(serve) <= 408, "{}", given(serve));
+    }
+}

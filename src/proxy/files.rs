@@ -1,0 +1,72 @@
+//! Pages, files and probes.
+
+use http::{Method, Response};
+
+use super::methods::FILE_METHODS;
+use crate::handler::health;
+use crate::handler::page::Served;
+use crate::handler::page::worker::PageRequest;
+use crate::handler::static_file::StaticError;
+use crate::http::body::Body;
+use crate::http::error::Refusal;
+use crate::http::logged_body::Record;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::proxy::login_guard::page_login;
+use crate::proxy::request::Asked;
+use crate::proxy::router::Route;
+
+/// What the route says; methods that do not read are refused.
+pub(crate) async fn run(
+    asked: &Asked<'_>,
+    route: Route,
+    path: &str,
+    record: &mut Record,
+) -> Result<Response<Body>, Refusal> {
+    let Asked { worker, head, .. } = *asked;
+    let engine = &worker.engine;
+    let is_head = head.method == Method::HEAD;
+    if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
+        && !is_head
+        && head.method != Method::GET
+    {
+        return Err(Refusal::MethodNotAllowed { method: head.method.clone(), allow: FILE_METHODS });
+    }
+    match route {
+        Route::Static(located) => {
+            engine.routes.files.serve(&located, is_head, &head.headers).await.map_err(|error| match error {
+                StaticError::NotFound => Refusal::NotFound(path.to_owned()),
+                StaticError::RangeNotSatisfiable { size } => Refusal::Range { size },
+                StaticError::Unreadable(error) => {
+                    let message = format_args!("the static file of '{path}' cannot be read: {error}");
+                    log_limit::warn(Topic::Fault, path, &message);
+                    Refusal::Internal("the file cannot be read".to_owned())
+                }
+            })
+        }
+        Route::Page => {
+            let query = head.uri.query().unwrap_or_default();
+            let login = page_login(asked, query);
+            record.user = login.as_ref().map(|login| login.user.as_str().into());
+            let login = login.as_ref();
+            let (cause, draft) = match engine.pages.serve(path, head, login).await {
+                Ok(Served { response, gap: None }) => return Ok(response),
+                Ok(Served { response, gap: Some(gap) }) => (gap, Some(response)),
+                Err(cause) => (cause, None),
+            };
+            let request = PageRequest { head, path, login, client: asked.address };
+            let asking = engine.pages.from_worker(engine, worker.page_worker(), &request, cause, draft);
+            Ok(Box::pin(asking).await?)
+        }
+        Route::Probe(probe) => Ok(health::serve(engine, probe, &head.method).await),
+        Route::Missing(path) => Err(Refusal::NotFound(path)),
+        Route::Daemon
+        | Route::Unprivileged
+        | Route::Node(_)
+        | Route::Master(_)
+        | Route::UnknownNode(_)
+        | Route::Upload
+        | Route::Websocket
+        | Route::NoSuchUri => Err(Refusal::NoSuchUri),
+    }
+}

@@ -1,0 +1,83 @@
+//! How a client learns where the body of an answer ends, where its length is not known.
+
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, Version};
+use http_body::Body as _;
+
+use crate::http::body::Body;
+use crate::upstream::request::is_from_nodegate;
+
+/// Ends the connection with the body for clients that get no chunks: those of HTTP/1.0, and the originals' proxies on
+/// other nodes. Their client takes the chunks apart, and they pass on `Transfer-Encoding` with what is left.
+///
+/// The answer is one of HTTP/1.0 then, as RFC 9110 section 6.2 allows for clients with a known fault.
+pub(crate) fn settle(head: &Parts, response: &mut Response<Body>, comes_from_node: bool) {
+    let takes_chunks = match head.version {
+        Version::HTTP_11 => !comes_from_node || is_from_nodegate(&head.headers),
+        version => version > Version::HTTP_11,
+    };
+    if !takes_chunks && !has_known_end(head, response) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        *response.version_mut() = Version::HTTP_10;
+    } else if head.version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
+        *response.version_mut() = Version::HTTP_10; // else the library promises keep-alive as well
+    }
+}
+
+fn has_known_end(head: &Parts, response: &Response<Body>) -> bool {
+    head.method == Method::HEAD
+        || response.headers().contains_key(CONTENT_LENGTH)
+        || response.body().size_hint().exact().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io;
+
+    use bytes::Bytes;
+    use http::Request;
+    use http::header::USER_AGENT;
+    use http_body_util::StreamBody;
+
+    use super::*;
+    use crate::http::body;
+
+    fn is_delimited(version: Version, agent: &str, comes_from_node: bool, body: Body) -> bool {
+        let request = Request::builder().version(version).header(USER_AGENT, agent).body(()).unwrap();
+        let mut response = Response::new(body);
+        settle(&request.into_parts().0, &mut response, comes_from_node);
+        let closes = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        assert_eq!(closes, response.version() == Version::HTTP_10);
+        closes
+    }
+
+    fn endless() -> Body {
+        Body::boxed(StreamBody::new(futures_util::stream::pending::<io::Result<http_body::Frame<Bytes>>>()))
+    }
+
+    #[test]
+    fn only_clients_that_read_chunks_get_them() {
+        const ANY_EVENT: &str =
+            "Mozilla/5.0 (compatible; U; AnyEvent-HTTP/2.25; +http://software.schmorp.de/pkg/AnyEvent)";
+        for (version, agent, comes_from_node, expected) in [
+            (Version::HTTP_11, "curl/8", false, false),
+            (Version::HTTP_11, ANY_EVENT, false, false),
+            (Version::HTTP_11, ANY_EVENT, true, true),
+            (Version::HTTP_11, "", true, true),
+            (Version::HTTP_11, "nodegate/0.0.1", true, false),
+            (Version::HTTP_11, "nodegate", true, true),
+            (Version::HTTP_10, "curl/8", false, true),
+            (Version::HTTP_10, "nodegate/0.0.1", true, true),
+            (Version::HTTP_2, ANY_EVENT, true, false),
+        ] {
+            assert_eq!(
+                is_delimited(version, agent, comes_from_node, endless()),
+                expected,
+                "{version:?} {agent}"
+            );
+            assert!(!is_delimited(version, agent, comes_from_node, body::full("length known")));
+        }
+    }
+}

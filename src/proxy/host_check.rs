@@ -1,0 +1,60 @@
+//! Whether the host that a request names is answered (`listen.hosts`).
+
+use http::header::HOST;
+use http::request::Parts;
+
+use crate::http::error::Refusal;
+use crate::net::allowed_hosts::{AllowedHosts, HostName};
+use crate::net::forwarded_host;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::proxy::request::Client;
+use crate::state::shared::Engine;
+
+/// Characters of a refused host that the log shows: a name of the DNS has no more.
+const SHOWN: usize = 253;
+
+/// Refuses hosts that the listener does not list. Probes are answered under every name, for load balancers ask by
+/// address, and so is what other nodes pass on: it brings the `Host` of their client.
+pub(crate) fn check(client: &Client, engine: &Engine, head: &Parts) -> Result<(), Refusal> {
+    let rules = client.rules();
+    let is_probe = || engine.routes.probes.find(head.uri.path()).is_some();
+    if rules.hosts.is_empty() || is_probe() || comes_from_node(client, engine, head) {
+        return Ok(());
+    }
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    if is_listed(&rules.hosts, host) && are_forwarded_listed(client, engine, head, &rules.hosts) {
+        return Ok(());
+    }
+    let host: String = host.unwrap_or_default().chars().take(SHOWN).collect();
+    tracing::debug!(peer = %client.peer.address(), host, "a host that is not answered");
+    if log_limit::is_due(Topic::Host, &rules.name).is_some() {
+        let (listener, setting) = (&*rules.name, rules.hosts_key.as_str());
+        tracing::warn!(
+            peer = %client.peer.address(), host, listener,
+            "a request names a host that {setting} does not list; more of them are not logged for an hour"
+        );
+    }
+    Err(Refusal::OtherHost { setting: rules.hosts_key.clone() })
+}
+
+/// A browser on another node could send that header as well, but it does not come from the node's address by chance.
+fn comes_from_node(client: &Client, engine: &Engine, head: &Parts) -> bool {
+    engine.backend_headers.is_looped(&head.headers)
+        && [client.via(), client.peer].into_iter().any(|peer| engine.other_node(peer).is_some())
+}
+
+fn is_listed(hosts: &AllowedHosts, host: Option<&str>) -> bool {
+    host.and_then(HostName::parse).is_some_and(|host| hosts.holds(&host))
+}
+
+/// The names that trusted proxies were called by count as well, for they may write another `Host`. They can only take
+/// away: a proxy that passes `X-Forwarded-Host` on unread passes on what a stranger wrote.
+fn are_forwarded_listed(client: &Client, engine: &Engine, head: &Parts, hosts: &AllowedHosts) -> bool {
+    if !engine.is_proxy(client.peer) {
+        return true;
+    }
+    let proxies = &engine.config.settings.real_ip;
+    let named = forwarded_host::named(&head.headers, |address| proxies.is_proxy(address));
+    named.iter().all(|place| hosts.holds(&HostName::of(place)))
+}

@@ -1,0 +1,441 @@
+//! Header blocks that decode, and hold bytes that no field may hold (RFC 9113 section 8.2.1).
+//!
+//! Such a request is malformed, and ends its stream (section 8.1.1). The library gives up the whole block and with it
+//! the connection, which a front shares among its clients. So bytes that it does not take are replaced as they come, by
+//! as many that it takes, and the stream is noted: it is reset before its request is looked at.
+//!
+//! Texts that are Huffman-coded, and those that the table keeps for later blocks, stay as they are.
+//!
+//! HAProxy resets a stream that it has not opened when it cannot write a request as HTTP/2. That is an error of the
+//! connection (section 6.4). From a trusted front such a frame is made one of a type that means nothing.
+
+mod text;
+
+use text::{Name, TextCheck};
+
+/// Bytes that begin a connection before its first frame.
+const PREFACE: usize = 24;
+const HEADER: usize = 9;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+/// Of no meaning, so that it is ignored (section 5.5).
+const UNKNOWN: u8 = 0xfa;
+const CONTINUATION: u8 = 9;
+const PADDED: u8 = 0x08;
+const PRIORITY: u8 = 0x20;
+const PRIORITY_BYTES: usize = 5;
+/// Streams that are noted at the same time. A connection with more of them ends.
+const MOST: usize = 1024;
+
+/// Follows the frames of one connection.
+pub(crate) struct Mender {
+    header: [u8; HEADER],
+    known: usize,
+    /// bytes that are no header block's, then bytes of one, then its padding
+    skip: usize,
+    block_bytes: usize,
+    padding: usize,
+    wants_padding: bool,
+    has_priority: bool,
+    /// of the last header block, which is the highest so far unless trailers came
+    stream: u32,
+    highest: u32,
+    is_front: bool,
+    block: Block,
+    malformed: Vec<u32>,
+}
+
+impl Mender {
+    pub(crate) fn new(is_front: bool) -> Self {
+        Self {
+            header: [0; HEADER],
+            known: 0,
+            skip: PREFACE,
+            block_bytes: 0,
+            padding: 0,
+            wants_padding: false,
+            has_priority: false,
+            stream: 0,
+            highest: 0,
+            is_front,
+            block: Block::default(),
+            malformed: Vec::new(),
+        }
+    }
+
+    /// Replaces bytes that the library does not take in the next ones from the client. Returns how many more streams are
+    /// malformed: `usize::MAX` when one could not be noted, which nobody can pay for.
+    pub(crate) fn mend(&mut self, mut bytes: &mut [u8]) -> usize {
+        let before = self.malformed.len();
+        while !bytes.is_empty() {
+            let taken = if self.skip > 0 {
+                let taken = self.skip.min(bytes.len());
+                self.skip -= taken;
+                taken
+            } else if self.block_bytes > 0 {
+                self.mend_block(bytes)
+            } else {
+                self.forgive_reset(bytes);
+                self.read_header(bytes.first().copied().unwrap_or_default());
+                1
+            };
+            bytes = std::mem::take(&mut bytes).get_mut(taken..).unwrap_or_default();
+        }
+        if self.malformed.len() >= MOST {
+            return usize::MAX;
+        }
+        self.malformed.len().saturating_sub(before)
+    }
+
+    /// Whether a request that the library has read is malformed. Streams come in their order, so all before are
+    /// forgotten.
+    pub(crate) fn is_malformed(&mut self, stream: u32) -> bool {
+        let is_malformed = self.malformed.contains(&stream);
+        self.malformed.retain(|known| *known > stream);
+        is_malformed
+    }
+
+    /// Only where the whole head of the frame is there: its stream comes behind its type.
+    fn forgive_reset(&self, bytes: &mut [u8]) {
+        let begins = self.is_front && self.known == 0 && !self.wants_padding;
+        let Some([_, _, _, kind, _, first, second, third, fourth]) =
+            bytes.first_chunk_mut::<HEADER>().filter(|_| begins)
+        else {
+            return;
+        };
+        let stream = u32::from_be_bytes([*first & 0x7f, *second, *third, *fourth]);
+        if *kind == RST_STREAM && stream > self.highest {
+            *kind = UNKNOWN;
+        }
+    }
+
+    fn mend_block(&mut self, bytes: &mut [u8]) -> usize {
+        let taken = self.block_bytes.min(bytes.len());
+        for byte in bytes.iter_mut().take(taken) {
+            if self.block.mend(byte)
+                && self.malformed.last() != Some(&self.stream)
+                && self.malformed.len() < MOST
+            {
+                self.malformed.push(self.stream);
+            }
+        }
+        self.block_bytes -= taken;
+        if self.block_bytes == 0 {
+            self.skip = std::mem::take(&mut self.padding);
+        }
+        taken
+    }
+
+    fn read_header(&mut self, byte: u8) {
+        if std::mem::take(&mut self.wants_padding) {
+            self.padding = byte.into();
+            let others = 1 + self.padding + if self.has_priority { PRIORITY_BYTES } else { 0 };
+            self.begin_block(self.length().saturating_sub(others));
+            return;
+        }
+        if let Some(place) = self.header.get_mut(self.known) {
+            *place = byte;
+        }
+        self.known += 1;
+        if self.known < HEADER {
+            return;
+        }
+        self.known = 0;
+        let [.., kind, flags, first, second, third, fourth] = self.header;
+        match kind {
+            HEADERS => {
+                self.stream = u32::from_be_bytes([first & 0x7f, second, third, fourth]);
+                self.highest = self.highest.max(self.stream);
+                self.block = Block::default();
+                self.has_priority = flags & PRIORITY != 0;
+                self.wants_padding = flags & PADDED != 0 && self.length() > 0;
+                if !self.wants_padding {
+                    let others = if self.has_priority { PRIORITY_BYTES } else { 0 };
+                    self.begin_block(self.length().saturating_sub(others));
+                }
+            }
+            CONTINUATION => self.block_bytes = self.length(),
+            _ => self.skip = self.length(),
+        }
+    }
+
+    fn begin_block(&mut self, bytes: usize) {
+        self.skip = if self.has_priority { PRIORITY_BYTES } else { 0 };
+        self.block_bytes = bytes;
+        if bytes == 0 {
+            self.skip += std::mem::take(&mut self.padding);
+        }
+    }
+
+    /// Of the payload.
+    fn length(&self) -> usize {
+        let [high, middle, low, ..] = self.header;
+        usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)
+    }
+}
+
+/// Where in a header block the next byte is (RFC 7541 section 6).
+#[derive(Default)]
+enum Step {
+    #[default]
+    Field,
+    /// the rest of a number
+    Number {
+        value: usize,
+        shift: u32,
+        of: Number,
+    },
+    NameLength,
+    ValueLength,
+    Text {
+        left: usize,
+        is_name: bool,
+    },
+    /// a number is too large for everybody
+    Lost,
+}
+
+#[derive(Clone, Copy)]
+enum Number {
+    /// of a field that is in a table, or a size of the table
+    Whole,
+    NameIndex,
+    NameLength,
+    ValueLength,
+}
+
+#[derive(Default)]
+struct Block {
+    step: Step,
+    /// the table keeps the field
+    is_kept: bool,
+    is_huffman: bool,
+    name: Name,
+    check: TextCheck,
+}
+
+impl Block {
+    /// Whether the byte shows that the request is malformed.
+    fn mend(&mut self, byte: &mut u8) -> bool {
+        match std::mem::take(&mut self.step) {
+            Step::Field => return self.begin_field(byte),
+            Step::Number { value, shift, of } => {
+                let value = value.saturating_add(usize::from(*byte & 0x7f) << shift);
+                self.step = match (*byte & 0x80 != 0, shift) {
+                    (true, 28..) => Step::Lost,
+                    (true, _) => Step::Number { value, shift: shift + 7, of },
+                    (false, _) => self.known(value, of),
+                };
+            }
+            Step::NameLength => self.step = self.length(*byte, Number::NameLength),
+            Step::ValueLength => self.step = self.length(*byte, Number::ValueLength),
+            Step::Text { left, is_name } => return self.mend_text(byte, left, is_name),
+            Step::Lost => self.step = Step::Lost,
+        }
+        false
+    }
+
+    fn begin_field(&mut self, byte: &mut u8) -> bool {
+        let (mask, of) = match *byte {
+            0x80.. => (0x7f, Number::Whole),
+            0x40.. => (0x3f, Number::NameIndex),
+            0x20.. => (0x1f, Number::Whole),
+            _ => (0x0f, Number::NameIndex),
+        };
+        self.is_kept = *byte & 0x40 != 0;
+        let mut index = *byte & mask;
+        // `:status` is no request's.
+        let is_malformed = (8..=14).contains(&index) && *byte & 0xe0 != 0x20;
+        if is_malformed && matches!(of, Number::NameIndex) && !self.is_kept {
+            index = PATH_INDEX;
+            *byte = *byte & !mask | index;
+        }
+        self.step = if index == mask {
+            Step::Number { value: mask.into(), shift: 0, of }
+        } else {
+            self.known(index.into(), of)
+        };
+        is_malformed
+    }
+
+    fn length(&mut self, byte: u8, of: Number) -> Step {
+        self.is_huffman = byte & 0x80 != 0;
+        match byte & 0x7f {
+            0x7f => Step::Number { value: 0x7f, shift: 0, of },
+            length => self.known(length.into(), of),
+        }
+    }
+
+    /// What comes behind a number.
+    fn known(&mut self, value: usize, of: Number) -> Step {
+        match of {
+            Number::Whole => Step::Field,
+            Number::NameIndex if value == 0 => Step::NameLength,
+            Number::NameIndex => {
+                self.name = Name::of_index(value);
+                Step::ValueLength
+            }
+            Number::NameLength => {
+                self.name = Name::Regular; // until it is read
+                self.check = TextCheck::name(value);
+                if value == 0 { Step::ValueLength } else { Step::Text { left: value, is_name: true } }
+            }
+            Number::ValueLength => {
+                self.check = TextCheck::value(self.name);
+                if value == 0 { Step::Field } else { Step::Text { left: value, is_name: false } }
+            }
+        }
+    }
+
+    fn mend_text(&mut self, byte: &mut u8, left: usize, is_name: bool) -> bool {
+        let is_checked = !self.is_kept && !self.is_huffman;
+        let is_malformed = is_checked && self.check.mend(byte, left - 1);
+        self.step = match left - 1 {
+            0 if is_name => {
+                self.name = if is_checked { self.check.name_read() } else { Name::Regular };
+                Step::ValueLength
+            }
+            0 => Step::Field,
+            left => Step::Text { left, is_name },
+        };
+        is_malformed
+    }
+}
+
+/// Of `:path` in the table that everybody has.
+const PATH_INDEX: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream];
+        frame.extend(payload);
+        frame
+    }
+
+    fn line(first: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
+        let lengths = [name, value].map(|text| u8::try_from(text.len()).unwrap());
+        [&[first, lengths[0]], name, &[lengths[1]], value].concat()
+    }
+
+    fn mended(frames: &[u8], size: usize) -> (Vec<u8>, Vec<u32>) {
+        let mut bytes = [&[0; PREFACE], frames].concat();
+        let mut mender = Mender::new(false);
+        for piece in bytes.chunks_mut(size) {
+            mender.mend(piece);
+        }
+        (bytes.split_off(PREFACE), mender.malformed)
+    }
+
+    #[test]
+    fn good_blocks_stay_as_they_are_however_they_are_cut() {
+        let block = [
+            &[0x82, 0x87, 0x84][..],
+            &line(0, b":path", "/\u{fc}?a=\u{20ac}".as_bytes()),
+            &line(0x10, b"x-a", b"b\t\xff c"),
+            &line(0x40, b"x-b", b"kept"),
+            &[0x3f, 0xe1, 0x1f],
+            &[0x0f, 0x0d, 0x01, b'3'],
+            &[0x00, 0x83, 1, 2, 3, 0x82, 4, 5],
+        ]
+        .concat();
+        let padded = [&[4][..], &[0; PRIORITY_BYTES], &block, b"\0\0\0\0"].concat();
+        let frames = [
+            frame(4, 0, 0, &[]),
+            frame(HEADERS, 0x24 | PADDED, 1, &padded),
+            frame(0, 0, 1, b"\0\0\0"),
+            frame(HEADERS, 0, 3, &block[..9]),
+            frame(CONTINUATION, 4, 3, &block[9..]),
+            frame(HEADERS, 4, 5, &block),
+        ]
+        .concat();
+        for size in 1..frames.len() {
+            assert_eq!(mended(&frames, size), (frames.clone(), Vec::new()), "{size}");
+        }
+    }
+
+    #[test]
+    fn more_malformed_streams_than_are_noted_end_the_connection() {
+        let mut mender = Mender::new(true);
+        mender.mend(&mut [0; PREFACE]);
+        let mut send = |number: usize| {
+            let mut bad = frame(HEADERS, 4, 0, &line(0, b"x-a", b"\0"));
+            bad[5..9].copy_from_slice(&u32::try_from(2 * number + 1).unwrap().to_be_bytes());
+            mender.mend(&mut bad)
+        };
+        assert!((1..MOST).all(|number| send(number) == 1));
+        assert_eq!(send(MOST), usize::MAX);
+    }
+
+    #[test]
+    fn bad_bytes_are_replaced_and_their_streams_noted() {
+        let cases: [(&[u8], &[u8]); 13] = [
+            (&line(0, b"x-a", b"a\0b\r\n\x7f"), &line(0, b"x-a", b"a_b___")),
+            (&line(0x10, b"X:\0 \xfc", b"b"), &line(0x10, b"_____", b"b")),
+            (&line(0, b":x", b"b"), &line(0, b"_x", b"b")),
+            (&line(0, b":status", b"2\x000"), &line(0, b":scheme", b"2\x000")),
+            (&line(0, b":methox", b"G T"), &line(0, b":method", b"GXT")),
+            (&line(0, b":pAth", b"/"), &line(0, b":path", b"/")),
+            (&line(0, b":path", b"/\xff"), &line(0, b":path", b"/_")),
+            (&line(0, b":path", b"/\xc3a\xe2\x82"), &line(0, b":path", b"/\xc3\x80__")),
+            (&line(0, b":authority", b"\xe0\x80\x80"), &line(0, b":authority", b"\xe0\xa0\x80")),
+            (&[0x0f, 0x0b, 2, 0, b'x'], &[0x0f, 0x0b, 2, b'_', b'x']),
+            (&[0x02, 3, b'G', 0, b'T'], &[0x02, 3, b'G', b'X', b'T']),
+            (&[0x08, 1, b'x'], &[0x04, 1, b'x']),
+            (&[0x88], &[0x88]),
+        ];
+        for (bad, good) in cases {
+            let frames = |field: &[u8]| {
+                let block = [&[0x82], field, &[0x87][..]].concat();
+                [frame(HEADERS, 5, 1, &[0x82]), frame(HEADERS, 5, 3, &block), frame(HEADERS, 5, 5, &[0x82])]
+                    .concat()
+            };
+            for size in [1, 2, 3, 7, 1000] {
+                assert_eq!(mended(&frames(bad), size), (frames(good), vec![3]), "{bad:?} {size}");
+            }
+        }
+        let kept = frame(HEADERS, 5, 1, &line(0x40, b"x-a", b"a\0b"));
+        assert_eq!(mended(&kept, 1000), (kept, Vec::new()), "the table would differ from the client's");
+    }
+
+    #[test]
+    fn each_malformed_stream_is_told_once() {
+        let mut mender = Mender::new(false);
+        mender.malformed = vec![3, 7, 9];
+        assert!(!mender.is_malformed(1) && mender.is_malformed(3) && !mender.is_malformed(8));
+        assert!(mender.is_malformed(9) && mender.malformed.is_empty());
+    }
+
+    #[test]
+    fn a_front_may_reset_what_it_has_not_opened() {
+        let frames = |kind: u8| {
+            let reset = |kind, stream| frame(kind, 0, stream, &[0, 0, 0, 8]);
+            [frame(HEADERS, 5, 3, &[0x82]), reset(RST_STREAM, 3), reset(RST_STREAM, 1), reset(kind, 5)]
+                .concat()
+        };
+        for (is_front, kind) in [(true, UNKNOWN), (false, RST_STREAM)] {
+            let mut bytes = [vec![0; PREFACE], frames(RST_STREAM)].concat();
+            Mender::new(is_front).mend(&mut bytes);
+            assert_eq!(bytes[PREFACE..], frames(kind));
+        }
+    }
+
+    #[test]
+    fn any_bytes_can_be_followed() {
+        for seed in 0..200_u32 {
+            let mut state = seed;
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            };
+            let payload: Vec<u8> = (0..200).map(|_| next()).collect();
+            let frames = frame(HEADERS, next(), 1, &payload);
+            let (all, _) = mended(&frames, 1000);
+            let (cut, _) = mended(&frames, 3);
+            assert_eq!((all.len(), all), (frames.len(), cut), "{seed}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Names and values of fields, byte by byte: whether the library takes them, and what to put in their place.
+
+/// Those that a request may have (RFC 9113 section 8.3.1, RFC 8441 section 4).
+const PSEUDO_HEADERS: [&[u8]; 5] = [b":authority", b":method", b":scheme", b":path", b":protocol"];
+
+/// By which rule the value of a field is judged.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Name {
+    #[default]
+    Regular,
+    Method,
+    /// another pseudo-header: the library wants UTF-8
+    Text,
+}
+
+impl Name {
+    /// Of the static table (RFC 7541 appendix A). What a client has put into the other one is unknown here.
+    pub(crate) fn of_index(index: usize) -> Self {
+        match index {
+            2 | 3 => Self::Method,
+            1 | 4..=7 => Self::Text,
+            _ => Self::Regular,
+        }
+    }
+}
+
+/// One text on its way.
+#[derive(Default)]
+pub(crate) struct TextCheck {
+    rule: Rule,
+    at: usize,
+}
+
+#[derive(Default)]
+enum Rule {
+    /// of so many bytes; the pseudo-header that it is, or is made to be
+    Name(usize, Option<&'static [u8]>),
+    #[default]
+    Value,
+    Method,
+    /// continuation bytes that are to come, and the first and last that the next may be
+    Utf8(usize, u8, u8),
+}
+
+impl TextCheck {
+    pub(crate) fn name(length: usize) -> Self {
+        Self { rule: Rule::Name(length, None), at: 0 }
+    }
+
+    pub(crate) fn value(name: Name) -> Self {
+        let rule = match name {
+            Name::Regular => Rule::Value,
+            Name::Method => Rule::Method,
+            Name::Text => Rule::Utf8(0, 0, 0),
+        };
+        Self { rule, at: 0 }
+    }
+
+    /// What the name was.
+    pub(crate) fn name_read(&self) -> Name {
+        match self.rule {
+            Rule::Name(_, Some(b":method")) => Name::Method,
+            Rule::Name(_, Some(_)) => Name::Text,
+            Rule::Name(_, None) | Rule::Value | Rule::Method | Rule::Utf8(..) => Name::Regular,
+        }
+    }
+
+    /// Whether the byte had to be replaced; `left` come behind it.
+    pub(crate) fn mend(&mut self, byte: &mut u8, left: usize) -> bool {
+        let good = match &mut self.rule {
+            Rule::Name(length, known) => name_byte(*byte, self.at, *length, known),
+            Rule::Value => {
+                if is_of_value(*byte) {
+                    *byte
+                } else {
+                    b'_'
+                }
+            }
+            Rule::Method => {
+                if is_token(*byte) {
+                    *byte
+                } else {
+                    b'X'
+                }
+            }
+            Rule::Utf8(more, least, most) => utf8_byte(*byte, left, (more, least, most)),
+        };
+        self.at += 1;
+        let is_bad = *byte != good;
+        *byte = good;
+        is_bad
+    }
+}
+
+/// A name that begins like a pseudo-header is made one, for its beginning may have gone to the library already.
+fn name_byte(byte: u8, at: usize, length: usize, known: &mut Option<&'static [u8]>) -> u8 {
+    let of_length = || PSEUDO_HEADERS.into_iter().filter(|name| name.len() == length);
+    match (at, byte) {
+        (0, b':') => {
+            *known = of_length().next();
+            if known.is_some() { byte } else { b'_' }
+        }
+        (1, _) if known.is_some() => {
+            *known = of_length().find(|name| name.get(1) == Some(&byte)).or(*known);
+            known.and_then(|name| name.get(1)).copied().unwrap_or(byte)
+        }
+        _ => match known {
+            Some(name) => name.get(at).copied().unwrap_or(byte),
+            None if is_token(byte) && !byte.is_ascii_uppercase() => byte,
+            None => b'_',
+        },
+    }
+}
+
+/// Well-formed sequences of the Unicode standard, table 3-7. One that has begun is brought to an end.
+fn utf8_byte(byte: u8, left: usize, (more, least, most): (&mut usize, &mut u8, &mut u8)) -> u8 {
+    if *more > 0 {
+        *more -= 1;
+        let good = if (*least..=*most).contains(&byte) { byte } else { *least };
+        (*least, *most) = (0x80, 0xbf);
+        return good;
+    }
+    let (length, lowest, highest) = match byte {
+        0..=0x7f => return byte,
+        0xc2..=0xdf => (1, 0x80, 0xbf),
+        0xe0 => (2, 0xa0, 0xbf),
+        0xed => (2, 0x80, 0x9f),
+        0xe1..=0xef => (2, 0x80, 0xbf),
+        0xf0 => (3, 0x90, 0xbf),
+        0xf1..=0xf3 => (3, 0x80, 0xbf),
+        0xf4 => (3, 0x80, 0x8f),
+        _ => return b'_',
+    };
+    if length > left {
+        return b'_';
+    }
+    (*more, *least, *most) = (length, lowest, highest);
+    byte
+}
+
+/// RFC 9110 section 5.5.
+fn is_of_value(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

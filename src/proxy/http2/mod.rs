@@ -1,0 +1,298 @@
+//! HTTP/2 (RFC 9113), where it is switched on and the client has chosen it: one connection, and a task for each of its
+//! streams. What a stream asks goes the same path as any other request (`request.rs`). Consoles stay with HTTP/1.1.
+//!
+//! All of it is bounded: streams, heads, what waits to be sent and what has come, cheap frames (`flood.rs`), and the
+//! time a client takes for its first request, between two, and for an answer.
+
+mod frame_budget;
+mod head;
+mod malformed;
+mod stream;
+mod watched_stream;
+
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::config::settings::Limits;
+use crate::metrics::counters;
+use crate::metrics::labels::Limit;
+use crate::proxy::http2::watched_stream::{Watch, Watched};
+use crate::proxy::recheck::Denied;
+use crate::proxy::request::{Client, Trust};
+use crate::server::WorkerThread;
+use crate::time::client_timeouts::{Clock, Clocked, Expired};
+use crate::tls::ClientStream;
+
+/// Requests of one connection that are answered at the same time: more than browsers open connections of HTTP/1.1, and
+/// few enough that all their answers are no more than one of those may hold.
+const STREAMS: u32 = 8;
+/// Requests that run at the same time, with those that were given up and still wait for the verdict on a credential.
+const RUNNING: usize = 32;
+/// Bytes of bodies that may come before they are taken, of a stream and of a connection, once its client has logged in.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// The same before: a login is short. RFC 9113 section 6.9.2 allows no smaller window of a connection.
+const STRANGER_STREAM_WINDOW: u32 = 16 << 10;
+const STRANGER_CONNECTION_WINDOW: u32 = 65_535;
+/// The library changes windows only once the client has acknowledged the settings before.
+const WIDEN_AGAIN: Duration = Duration::from_millis(50);
+/// Streams that break the rules, before the connection ends.
+const LOCAL_RESETS: usize = 100;
+/// Streams that were given up before they were looked at, before the connection ends (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Beside what the settings allow, so that most heads which are too large are refused with a reason.
+const MORE_HEAD: usize = 4 << 10;
+/// For requests that were on their way when the client was asked to send no more.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// For GOAWAY.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How a connection came to its end.
+pub enum Ended {
+    /// by itself
+    Closed,
+    /// the client has kept us waiting for its first request
+    NoRequest,
+    /// it is no longer admitted
+    TurnedAway(Denied),
+}
+
+type Served<S> = Connection<Watched<Clocked<S>>, Bytes>;
+
+/// Requests until the connection ends.
+pub async fn serve<S: ClientStream>(thread: &Rc<WorkerThread>, stream: S, client: &Rc<Client>) -> Ended {
+    client.clock.multiplex();
+    let is_front = thread.worker().engine.is_proxy(client.peer);
+    let watch = Watch::new(is_front);
+    let io = Watched::new(Clocked::new(stream, Bytes::new(), Arc::clone(&client.clock)), watch.clone());
+    let builder = builder(&thread.worker().engine.config.settings.limits, is_front);
+    let greeting = builder.handshake::<_, Bytes>(io);
+    let connection = tokio::select! {
+        biased;
+        () = thread.stop.cancelled() => return Ended::Closed,
+        _ = client.clock.expired() => return Ended::NoRequest,
+        greeted = greeting => greeted,
+    };
+    match connection {
+        Ok(connection) => {
+            let mut open =
+                Open { client: Rc::clone(client), streams: JoinSet::new(), busy: Rc::new(Busy::new(client)) };
+            let ended = open.run(thread, connection, watch).await;
+            // Their clients have left. A guess is still judged, and keeps the place of its connection until then.
+            while open.streams.join_next().await.is_some() {}
+            ended
+        }
+        Err(error) => {
+            tracing::debug!(peer = %client.peer.address(), %error, "no HTTP/2");
+            Ended::Closed
+        }
+    }
+}
+
+fn builder(limits: &Limits, is_front: bool) -> Builder {
+    let head = u32::try_from(limits.url + limits.header + MORE_HEAD).unwrap_or(u32::MAX);
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .initial_window_size(STRANGER_STREAM_WINDOW)
+        .initial_connection_window_size(STRANGER_CONNECTION_WINDOW)
+        .max_header_list_size(head)
+        .max_send_buffer_size(stream::PIECE)
+        .max_local_error_reset_streams((!is_front).then_some(LOCAL_RESETS))
+        .max_pending_accept_reset_streams(PENDING_RESETS);
+    builder
+}
+
+struct Open {
+    client: Rc<Client>,
+    /// each tells whether the connection is to take no more
+    streams: JoinSet<bool>,
+    busy: Rc<Busy>,
+}
+
+impl Open {
+    async fn run<S: ClientStream>(
+        &mut self,
+        thread: &Rc<WorkerThread>,
+        mut connection: Served<S>,
+        watch: Watch,
+    ) -> Ended {
+        let retiring = thread.worker().retiring.clone();
+        let clock = Arc::clone(&self.client.clock);
+        let mut expired = pin!(clock.expired());
+        let mut leaving = None;
+        let trust = Rc::clone(&self.client.trust);
+        let mut is_wide = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = thread.stop.cancelled(), if leaving.is_none() => leaving = Some(Leaving::now()),
+                () = retiring.cancelled(), if leaving.is_none() => leaving = Some(Leaving::now()),
+                () = watch.flooded.cancelled() => {
+                    tracing::debug!(peer = %self.client.peer.address(), "flooded with frames");
+                    counters::limited(Limit::Frames);
+                    return self.end(connection, Reason::ENHANCE_YOUR_CALM, Ended::Closed).await;
+                }
+                cause = &mut expired => {
+                    tracing::debug!(peer = %self.client.peer.address(), ?cause, "connection timed out");
+                    return match cause {
+                        Expired::Head => self.end(connection, Reason::NO_ERROR, Ended::NoRequest).await,
+                        Expired::TurnedOut => {
+                            counters::limited(Limit::Strangers);
+                            Ended::Closed
+                        }
+                        Expired::Idle | Expired::Quiet => self.end(connection, Reason::NO_ERROR, Ended::Closed).await,
+                        Expired::Write => Ended::Closed,
+                    };
+                }
+                () = trusted(&trust, is_wide.is_some()), if is_wide != Some(true) => is_wide = Some(widen(&mut connection)),
+                () = Leaving::done(leaving.as_ref()), if self.streams.is_empty() => {
+                    return self.end(connection, Reason::NO_ERROR, Ended::Closed).await;
+                }
+                Some(closes) = self.streams.join_next() => {
+                    leaving = leaving.or_else(|| closes.unwrap_or_default().then(Leaving::now));
+                    leaving.iter_mut().for_each(Leaving::answered);
+                }
+                asked = connection.accept() => match asked {
+                    Some(Ok((_, mut respond))) if watch.is_malformed(respond.stream_id().as_u32()) => {
+                        tracing::debug!(peer = %self.client.peer.address(), "a malformed request");
+                        respond.send_reset(Reason::PROTOCOL_ERROR);
+                    }
+                    Some(Ok((_, mut respond)))
+                        if leaving.as_ref().is_some_and(Leaving::is_over) || self.streams.len() >= RUNNING =>
+                    {
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                    }
+                    Some(Ok((request, respond))) => {
+                        if let Some(denied) = self.begin(thread, request, respond) {
+                            return self.end(connection, Reason::NO_ERROR, Ended::TurnedAway(denied)).await;
+                        }
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(peer = %self.client.peer.address(), %error, "connection ended");
+                        return Ended::Closed;
+                    }
+                    None => return Ended::Closed,
+                },
+            }
+            if leaving.is_some() {
+                // Says it once; requests that are on their way already are still answered.
+                connection.graceful_shutdown();
+            }
+        }
+    }
+
+    /// Answers in a task of its own, unless the client may ask no longer: the reason.
+    fn begin(
+        &mut self,
+        thread: &Rc<WorkerThread>,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+    ) -> Option<Denied> {
+        let worker = thread.worker();
+        if let Some(denied) = self.client.denial(&worker) {
+            return Some(denied);
+        }
+        let busy = Busy::begin(&self.busy);
+        let asking = Rc::new(self.client.for_stream(&worker, stream::PIECE));
+        self.streams.spawn_local(async move {
+            let _busy = busy;
+            stream::serve(worker, asking, request, respond).await
+        });
+        None
+    }
+
+    /// Says why, and closes.
+    async fn end<S: ClientStream>(&self, mut connection: Served<S>, reason: Reason, ended: Ended) -> Ended {
+        connection.abrupt_shutdown(reason);
+        let _ = timeout(LAST_WORDS, poll_fn(|context| connection.poll_closed(context))).await;
+        ended
+    }
+}
+
+/// Returns when the windows are to be widened, a little later where that was tried already.
+async fn trusted(trust: &Trust, is_tried: bool) {
+    if is_tried {
+        sleep(WIDEN_AGAIN).await;
+    }
+    trust.shown().await;
+}
+
+/// Gives a client that has logged in the windows of a user; whether that could be done.
+fn widen<S: ClientStream>(connection: &mut Served<S>) -> bool {
+    connection.set_target_window_size(CONNECTION_WINDOW);
+    connection.set_initial_window_size(STREAM_WINDOW).is_ok()
+}
+
+/// The client was asked to send no more. One that does not listen keeps nothing open.
+struct Leaving {
+    since: Instant,
+    /// when the last answer was there
+    answered: Instant,
+}
+
+impl Leaving {
+    fn now() -> Self {
+        let now = Instant::now();
+        Self { since: now, answered: now }
+    }
+
+    fn answered(&mut self) {
+        self.answered = Instant::now();
+    }
+
+    /// Whether a request that comes now was not on its way before.
+    fn is_over(&self) -> bool {
+        self.since.elapsed() > FAREWELL
+    }
+
+    async fn done(leaving: Option<&Self>) {
+        match leaving {
+            Some(leaving) => sleep_until(leaving.answered + FAREWELL).await,
+            None => pending().await,
+        }
+    }
+}
+
+/// Tells the connection's clock whether any of its requests is being answered.
+struct Busy {
+    clock: Arc<Clock>,
+    running: Cell<usize>,
+}
+
+impl Busy {
+    fn new(client: &Client) -> Self {
+        Self { clock: Arc::clone(&client.clock), running: Cell::new(0) }
+    }
+
+    fn begin(busy: &Rc<Self>) -> Answering {
+        if busy.running.replace(busy.running.get() + 1) == 0 {
+            busy.clock.asked();
+        }
+        Answering(Rc::clone(busy))
+    }
+}
+
+/// One request that is being answered.
+struct Answering(Rc<Busy>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let running = self.0.running.get().saturating_sub(1);
+        self.0.running.set(running);
+        if running == 0 {
+            self.0.clock.answered();
+        }
+    }
+}

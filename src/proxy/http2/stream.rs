@@ -1,0 +1,181 @@
+//! One stream: its request, and its answer at the pace of the client.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use tokio::time::{Instant, timeout};
+
+use super::head;
+use crate::http::logged_body::LoggedBody;
+use crate::http::request_body::{RequestBody, StreamBody};
+use crate::limits::min_rate::Pace;
+use crate::proxy::request;
+use crate::proxy::request::Client;
+use crate::server::Worker;
+use crate::time::client_timeouts::Clock;
+
+/// Bytes of an answer that are handed over at once.
+pub(crate) const PIECE: usize = 16 << 10;
+
+/// Why an answer ends early.
+enum Broken {
+    /// the client has given it up, or its connection has ended
+    Left,
+    /// the client takes nothing, or too little
+    Late,
+    /// the daemon has not kept to what it announced
+    Short,
+}
+
+/// Answers one request. Whether the connection is to take no more.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> bool {
+    let is_head = request.method() == Method::HEAD;
+    let settings = &worker.engine.config.settings;
+    let pace = Pace { grace: settings.timeout.write, rate: settings.limits.answer_rate };
+    let (mut parts, body) = request.into_parts();
+    head::request(&mut parts);
+    let length = head::length(&parts.headers);
+    let wanted = head::expects_continue(&parts.headers).then(Arc::default);
+    let body = StreamBody::new(body, length, wanted.clone());
+    let request = Request::from_parts(parts, RequestBody::Http2(body));
+    let clock = Arc::clone(&client.clock);
+    let handling = Box::pin(request::handle(worker, client, request));
+    let Some(answer) = answered(&mut respond, handling, wanted, &clock).await else { return false };
+    let (closes, answer, body) = prepare(answer, is_head);
+    let Ok(stream) = respond.send_response(answer, body.is_none()) else { return closes };
+    if let Some(body) = body {
+        let mut sending = Sending { stream, pace, waited: Duration::ZERO, written: 0 };
+        match sending.send(body).await {
+            Ok(()) | Err(Broken::Left) => (),
+            Err(Broken::Late) => {
+                tracing::debug!("an answer was given up: its client takes too little of it");
+                sending.stream.send_reset(Reason::CANCEL);
+            }
+            Err(Broken::Short) => sending.stream.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+    closes
+}
+
+/// The answer, unless the client gives the stream up before. Then the request ends by itself, as on a connection whose
+/// client has left: it is logged, and the verdict on a credential is waited for and counted. Once the body is `wanted`
+/// the client is told to go on (RFC 9110 section 10.1.1).
+async fn answered<A>(
+    respond: &mut SendResponse<Bytes>,
+    mut handling: Pin<Box<impl Future<Output = A>>>,
+    mut wanted: Option<Arc<AtomicBool>>,
+    clock: &Clock,
+) -> Option<A> {
+    let mut has_begun = false;
+    let answer = poll_fn(|context| {
+        if respond.poll_reset(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        has_begun = true;
+        let polled = handling.as_mut().poll(context);
+        if polled.is_pending() && wanted.take_if(|wanted| wanted.load(Ordering::Relaxed)).is_some() {
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            if let Err(error) = respond.send_informational(go_on) {
+                tracing::debug!(%error, "a client could not be told to go on");
+            }
+        }
+        polled.map(Some)
+    })
+    .await;
+    if answer.is_none() && has_begun {
+        clock.leave();
+        drop(handling.await);
+    }
+    answer
+}
+
+/// Whether the connection is to end, the head, and the body if there is one to send.
+fn prepare(answer: Response<LoggedBody>, is_head: bool) -> (bool, Response<()>, Option<LoggedBody>) {
+    let (mut parts, body) = answer.into_parts();
+    parts.version = http::Version::HTTP_2;
+    let closes = head::answer(&mut parts, body.size_hint().exact());
+    let has_body = !is_head && !head::is_bare(parts.status) && !body.is_end_stream();
+    (closes, Response::from_parts(parts, ()), has_body.then_some(body))
+}
+
+/// An answer on its way.
+struct Sending {
+    stream: SendStream<Bytes>,
+    pace: Pace,
+    /// for the client
+    waited: Duration,
+    written: u64,
+}
+
+impl Sending {
+    /// Nothing is asked of the body before the client has room for some of it.
+    async fn send(&mut self, body: LoggedBody) -> Result<(), Broken> {
+        let mut body = pin!(body);
+        loop {
+            self.room(1).await?;
+            let frame = tokio::select! {
+                biased;
+                _ = poll_fn(|context| self.stream.poll_reset(context)) => return Err(Broken::Left),
+                frame = poll_fn(|context| body.as_mut().poll_frame(context)) => frame,
+            };
+            let Some(frame) = frame else {
+                return self.stream.send_data(Bytes::new(), true).map_err(|_| Broken::Left);
+            };
+            let mut data = frame.map_err(|_| Broken::Short)?.into_data().unwrap_or_default();
+            let is_last = body.as_ref().get_ref().is_end_stream();
+            while !data.is_empty() {
+                self.send_some(&mut data, is_last).await?;
+                if is_last && data.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// As much of `data` as the client has room for.
+    async fn send_some(&mut self, data: &mut Bytes, is_last: bool) -> Result<(), Broken> {
+        let room = self.room(data.len().min(PIECE)).await?;
+        let piece = data.split_to(room.min(data.len()));
+        self.written = self.written.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        self.stream.send_data(piece, is_last && data.is_empty()).map_err(|_| Broken::Left)
+    }
+
+    /// Bytes that the client has room for: one at least, `wanted` at most.
+    async fn room(&mut self, wanted: usize) -> Result<usize, Broken> {
+        self.stream.reserve_capacity(wanted);
+        let began = Instant::now();
+        let until = self.pace.time_for(self.written).map(|all| all.saturating_sub(self.waited));
+        let patience = until.unwrap_or(Duration::MAX).min(self.pace.grace);
+        let waiting = async {
+            loop {
+                let room = self.stream.capacity();
+                if room > 0 {
+                    return Ok(room);
+                }
+                match poll_fn(|context| self.stream.poll_capacity(context)).await {
+                    Some(Ok(_)) => (),
+                    Some(Err(_)) | None => return Err(Broken::Left),
+                }
+            }
+        };
+        let room = timeout(patience, waiting).await.map_err(|_| Broken::Late)?;
+        self.waited += began.elapsed();
+        room
+    }
+}

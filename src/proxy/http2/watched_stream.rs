@@ -1,0 +1,120 @@
+//! A stream whose frames are counted and mended as they come. When they are too many nothing more is read.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+use crate::proxy::http2::frame_budget::Account;
+use crate::proxy::http2::malformed::Mender;
+
+/// Tells who serves the connection that its client floods it.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    account: Rc<RefCell<Account>>,
+    mender: Rc<RefCell<Mender>>,
+    began: Instant,
+    pub(crate) flooded: CancellationToken,
+}
+
+impl Watch {
+    /// A front that is trusted sends what many clients cause.
+    pub(crate) fn new(is_front: bool) -> Self {
+        let account = if is_front { Account::of_front() } else { Account::new() };
+        Self {
+            account: Rc::new(RefCell::new(account)),
+            mender: Rc::new(RefCell::new(Mender::new(is_front))),
+            began: Instant::now(),
+            flooded: CancellationToken::new(),
+        }
+    }
+
+    /// Whether the request on that stream is malformed; asked in the order of the streams.
+    pub(crate) fn is_malformed(&self, stream: u32) -> bool {
+        self.mender.borrow_mut().is_malformed(stream)
+    }
+
+    /// Whether the client could pay for these bytes, which are mended for the library.
+    fn takes(&self, read: &mut [u8]) -> bool {
+        let mut account = self.account.borrow_mut();
+        account.received(read, self.began.elapsed())
+            && account.pay_for_malformed(self.mender.borrow_mut().mend(read))
+    }
+}
+
+pub(crate) struct Watched<S> {
+    stream: S,
+    watch: Watch,
+}
+
+impl<S> Watched<S> {
+    pub(crate) fn new(stream: S, watch: Watch) -> Self {
+        Self { stream, watch }
+    }
+
+    fn note_write(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.watch.account.borrow_mut().sent(*bytes);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.watch.flooded.is_cancelled() {
+            return Poll::Pending; // who waits for that token ends the connection
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        if !read.is_empty() && !self.watch.takes(read) {
+            buffer.set_filled(before);
+            self.watch.flooded.cancel();
+            return Poll::Pending;
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note_write(&written);
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note_write(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,300 @@
+//! A call that guesses at a credential. Once it is sent, it runs in a task of its own and counts by the daemon's verdict,
+//! whatever its client does: a right password is answered at once and a wrong one late, so a client that leaves early
+//! must not free its place, and must not be taken for one that guessed wrong.
+
+mod outcome;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use outcome::{Outcome, until_proven, verdict};
+
+use crate::auth::authenticator::Identity;
+use crate::auth::credential_cache::Known;
+use crate::http::body::Body;
+use crate::http::error::Refusal;
+use crate::http::request_body::RequestBody;
+use crate::http::target::{ApiPath, query_value};
+use crate::limits::Excess;
+use crate::limits::failure_table::Source;
+use crate::limits::login_throttle;
+use crate::limits::login_throttle::Attempt;
+use crate::os::request_context;
+use crate::proxy::buffered_body;
+use crate::proxy::buffered_body::Sender;
+use crate::proxy::login_guard::{check_before_body, prove};
+use crate::proxy::request::{Asked, Client, run_api};
+use crate::proxy::route_scope::RouteClass;
+use crate::proxy::router::Route;
+use crate::server::Worker;
+use crate::state::shared::Engine;
+use crate::verdict::login::Proof;
+use crate::verdict::token;
+use crate::verdict::token::TokenCheck;
+use crate::verdict::{AnswerView, Verdict};
+
+/// A daemon takes 3 s to refuse a credential, and more when it or its directory service is busy. So long the verdict is
+/// waited for after the client has left; without one the guess counts as wrong.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A guess from an address that is counted, with all that its task needs.
+pub(crate) struct Guess {
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    class: Option<Arc<RouteClass>>,
+    head: Parts,
+    real: IpAddr,
+    /// the same, as daemons are told it
+    told: HeaderValue,
+    identity: Identity,
+    route: Route,
+    path: ApiPath,
+    /// the address that its failure counts for
+    counted: IpAddr,
+}
+
+/// A guess whose call is over.
+struct Judged {
+    answer: Result<Response<Body>, Refusal>,
+    /// the part of the request's body that nodegate has not read
+    body: Option<RequestBody>,
+    is_delayed: bool,
+}
+
+impl Guess {
+    pub(crate) fn new(
+        asked: &Asked<'_>,
+        identity: Identity,
+        route: Route,
+        path: &ApiPath,
+        counted: IpAddr,
+    ) -> Self {
+        Self {
+            worker: Rc::clone(asked.worker),
+            client: Rc::clone(asked.client),
+            class: asked.class.cloned(),
+            head: asked.head.clone(),
+            real: asked.real,
+            told: asked.address.clone(),
+            identity,
+            route,
+            path: path.clone(),
+            counted,
+        }
+    }
+
+    /// Lets the daemon judge, unless the address is over its limit. `began` is the beginning of the request.
+    pub(crate) async fn judge(
+        self,
+        body: &mut Option<RequestBody>,
+        began: Instant,
+    ) -> Result<Response<Body>, Refusal> {
+        let (worker, counted) = (Rc::clone(&self.worker), self.counted);
+        check_before_body(&self.asked(), self.identity.user().as_deref(), body.as_ref())?;
+        // A place is not for a body that drips. An upload is judged before its body is read.
+        if !matches!(self.route, Route::Upload) {
+            buffered_body::look_into(&self.asked(), Sender::of(&self.identity), body).await?;
+        }
+        let logins = &worker.engine.counts.logins;
+        let at = worker.engine.at(&self.client.listener());
+        let token = self.token().cloned();
+        let is_known = || token.as_ref().is_some_and(|token| !token.is_unproven());
+        let attempt = match logins.begin(&at, counted, self.limit(), is_known).await {
+            Ok(attempt) => attempt,
+            // It was not verified, so fail2ban is to read nothing of it.
+            Err(Excess::LoginQueueTimeout) => return Err(Excess::LoginQueueTimeout.into()),
+            Err(excess) => {
+                login_throttle::tell(counted, self.user(body).await.as_deref(), excess);
+                return Err(excess.into());
+            }
+        };
+        let judged = self.run_in_task(attempt, body.take()).await?;
+        *body = judged.body;
+        let answer = judged.answer?;
+        if judged.is_delayed {
+            logins.hold_back(&at, Some(counted), began).await?;
+        }
+        Ok(answer)
+    }
+
+    /// The task belongs to the worker, which waits for it before it ends. With a client it ends by the timeouts of the call,
+    /// without one after `VERDICT_TIMEOUT` or when nodegate stops.
+    async fn run_in_task(
+        self,
+        attempt: Option<Attempt>,
+        body: Option<RequestBody>,
+    ) -> Result<Judged, Refusal> {
+        let (client, tasks) = (Rc::clone(&self.client), self.worker.tasks.clone());
+        let left = CancellationToken::new();
+        let _gone = left.clone().drop_guard();
+        let (sender, mut receiver) = oneshot::channel();
+        let context = request_context::share();
+        let has_left = left.clone();
+        tasks.spawn_local(request_context::shared(context, async move {
+            let judged = Box::pin(self.run(attempt, body, &has_left)).await;
+            let _ = sender.send(judged);
+        }));
+        let cut_off = |_| Refusal::Internal("the login was cut off".to_owned());
+        tokio::select! {
+            biased;
+            judged = &mut receiver => return judged.map_err(cut_off),
+            () = client.clock.client_left() => left.cancel(),
+        }
+        // The access log is to have the verdict.
+        receiver.await.map_err(cut_off)
+    }
+
+    async fn run(
+        self,
+        mut attempt: Option<Attempt>,
+        mut body: Option<RequestBody>,
+        left: &CancellationToken,
+    ) -> Judged {
+        let asked = self.asked();
+        let call = run_api(&asked, &self.identity, self.route.clone(), &self.path, &mut body);
+        let token = self.token().map(AsRef::as_ref);
+        let no_verdict = async {
+            left.cancelled().await;
+            let _ = timeout(VERDICT_TIMEOUT, self.worker.stop.cancelled()).await;
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = until_proven(call, token, &mut attempt, &self.client.trust) => answer,
+            () = no_verdict => Err(Refusal::ClientLeft),
+        };
+        let outcome = self.outcome(&answer);
+        if outcome == Outcome::Failed {
+            self.tell();
+        } else if let Some(attempt) = attempt.take() {
+            attempt.passed();
+        }
+        Judged { answer, body, is_delayed: outcome != Outcome::Passed }
+    }
+
+    /// The API token that is guessed at; none where the call itself is the guess.
+    fn token(&self) -> Option<&Arc<Known>> {
+        self.identity.client.as_ref().filter(|_| self.proof().is_none())
+    }
+
+    fn proof(&self) -> Option<&Proof> {
+        self.worker.engine.login_proof(&self.head.method, &self.path)
+    }
+
+    fn outcome(&self, answer: &Result<Response<Body>, Refusal>) -> Outcome {
+        let engine = &self.worker.engine;
+        let Some(known) = self.token() else {
+            let proof = self.proof();
+            let found = verdict(answer, |view| proof.map_or(Verdict::Unclear, |proof| proof.verdict(view)));
+            let has_failed = found.is_some_and(|found| found != Verdict::Accepted);
+            return if has_failed { Outcome::Failed } else { Outcome::Passed };
+        };
+        let check = token_check(engine, &self.head.method, &self.path, &self.route);
+        let is_new = || engine.gate.as_ref().is_some_and(|gate| gate.doubt(known, Source::of(self.counted)));
+        match verdict(answer, |view| token::verdict(view, check)) {
+            Some(Verdict::Accepted) => {
+                prove(engine, known, true);
+                self.client.trust.show();
+                Outcome::Passed
+            }
+            Some(Verdict::Refused) => {
+                prove(engine, known, false);
+                if is_new() { Outcome::Failed } else { Outcome::Repeated }
+            }
+            // Another call may have shown in the meantime that it is good. A client whose calls all fail for other reasons
+            // repeats no guess.
+            Some(Verdict::Unclear) if known.is_unproven() && is_new() => Outcome::Failed,
+            Some(Verdict::Unclear) | None => Outcome::Passed,
+        }
+    }
+
+    /// The daemon has named the proxy in its log, where it was not told the client.
+    fn tell(&self) {
+        let engine = &self.worker.engine;
+        if self.client.peer.address() != self.counted && engine.backend_headers.client.is_none() {
+            login_throttle::tell(self.counted, self.identity.user().as_deref(), "refused by the daemon");
+        }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            worker: &self.worker,
+            client: &self.client,
+            class: self.class.as_ref(),
+            head: &self.head,
+            real: self.real,
+            address: &self.told,
+            is_guess: true,
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.worker.engine.config.settings.limits.login_failures
+    }
+
+    /// The user that the client names: nobody has judged that.
+    async fn user(&self, body: &mut Option<RequestBody>) -> Option<String> {
+        if let Some(user) = self.identity.user() {
+            return Some(user.to_string());
+        }
+        let bytes = buffered_body::read(&self.asked(), Sender::of(&self.identity), body).await.ok()?;
+        let kind = self.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
+            let told: Value = serde_json::from_slice(&bytes).ok()?;
+            return told.get("username")?.as_str().map(str::to_owned);
+        }
+        query_value(std::str::from_utf8(&bytes).ok()?, "username").map(std::borrow::Cow::into_owned)
+    }
+}
+
+/// Runs a call that takes no place, because it is no guess or its client is not counted. Remembers the verdict on its API
+/// token.
+pub(crate) async fn run_at_once(
+    asked: &Asked<'_>,
+    identity: &Identity,
+    route: Route,
+    path: &ApiPath,
+    body: &mut Option<RequestBody>,
+) -> Result<Response<Body>, Refusal> {
+    let Asked { worker, client, head, .. } = *asked;
+    let engine = &worker.engine;
+    let known = identity.client.as_deref();
+    let check = token_check(engine, &head.method, path, &route);
+    let call = run_api(asked, identity, route, path, body);
+    let answer = until_proven(call, known, &mut None, &client.trust).await;
+    if let Some(known) = known {
+        // For a token that was good the status is enough.
+        let read = |view: &AnswerView<'_>| {
+            let body = view.body.filter(|_| known.is_unproven());
+            token::verdict(&AnswerView { body, ..*view }, check)
+        };
+        match verdict(&answer, read) {
+            Some(Verdict::Accepted) => {
+                prove(engine, known, true);
+                client.trust.show();
+            }
+            Some(Verdict::Refused) => prove(engine, known, false),
+            Some(Verdict::Unclear) | None => (),
+        }
+    }
+    answer
+}
+
+fn token_check(engine: &Engine, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
+    if engine.gate.as_ref().is_some_and(|gate| gate.is_unverified_by_daemon(method, path)) {
+        TokenCheck::Skipped
+    } else if matches!(route, Route::Node(_) | Route::Master(_)) {
+        TokenCheck::Peer
+    } else {
+        TokenCheck::Daemon
+    }
+}

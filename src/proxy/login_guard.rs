@@ -1,0 +1,147 @@
+//! Requests that may be guesses: at a password, a second factor, an API token, a ticket. Failures are counted for the
+//! client's address; its answers come ever later, and at last nothing is judged any more.
+//!
+//! A wrong CSRF token guesses at nothing, for its client has shown a good ticket. Neither does an expired ticket: browsers
+//! that are opened in the morning send the cookies of the evening.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use crate::auth::authenticator::{Denial, Identity, Login, PageVisitor, TicketClient};
+use crate::auth::credential_cache::Known;
+use crate::http::error::Refusal;
+use crate::http::request_body::RequestBody;
+use crate::http::target::ApiPath;
+use crate::limits::failure_table::Source;
+use crate::limits::shares::At;
+use crate::limits::{Excess, login_throttle};
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::proxy::buffered_body;
+use crate::proxy::request::Asked;
+use crate::state::shared::Engine;
+
+/// Whether the daemon will judge a credential: that in a call, or an API token it has not seen yet.
+pub(crate) fn is_guess(engine: &Engine, method: &Method, path: &ApiPath, identity: &Identity) -> bool {
+    engine.login_proof(method, path).is_some()
+        || identity.client.as_ref().is_some_and(|known| known.is_unproven())
+}
+
+/// What the daemon says of an API token.
+pub(crate) fn prove(engine: &Engine, known: &Known, good: bool) {
+    if let Some(gate) = &engine.gate {
+        gate.prove(known, good);
+    }
+}
+
+/// Refuses an address that is over its limit before a large body is taken in. A small one is, for it says whom the log has
+/// to name.
+pub(crate) fn check_before_body(
+    asked: &Asked<'_>,
+    user: Option<&str>,
+    body: Option<&RequestBody>,
+) -> Result<(), Excess> {
+    let engine = &asked.worker.engine;
+    let Some(address) =
+        engine.counted(asked.client.peer, asked.real).filter(|_| !buffered_body::is_small(body))
+    else {
+        return Ok(());
+    };
+    let limit = engine.config.settings.limits.login_failures;
+    engine
+        .counts
+        .logins
+        .check(address, limit)
+        .inspect_err(|excess| login_throttle::tell(address, user, excess))
+}
+
+/// The user of a page. A forged ticket counts as a failed login, but the page comes at once: to a browser it is the way to
+/// log in, and the cookie may be one of before a reinstallation.
+pub(crate) fn page_login(asked: &Asked<'_>, query: &str) -> Option<Login> {
+    let Asked { worker, client, class, head, real, .. } = *asked;
+    let engine = &worker.engine;
+    let counted = engine.counted(client.peer, real);
+    let ticket_client = ticket_client(engine, counted);
+    let takes = |kind| class.is_none_or(|class| class.takes(kind));
+    let now = SystemTime::now();
+    match engine.gate.as_ref()?.page_visitor(&head.headers, query, ticket_client, now, takes) {
+        PageVisitor::User(login) => return Some(login),
+        PageVisitor::Nobody => (),
+        PageVisitor::Forger => {
+            if let Some(address) = counted {
+                let _ = count_forged(engine, address);
+            }
+        }
+    }
+    None
+}
+
+/// The client of a ticket, by the address that it is counted for.
+pub(crate) fn ticket_client(engine: &Engine, counted: Option<IpAddr>) -> TicketClient {
+    let limit = engine.config.settings.limits.login_failures;
+    TicketClient {
+        source: counted.map(Source::of),
+        is_refused: counted.is_some_and(|address| engine.counts.logins.check(address, limit).is_err()),
+    }
+}
+
+/// Whether the address was over the limit before.
+fn count_forged(engine: &Engine, address: IpAddr) -> Result<(), Excess> {
+    let failed = engine.counts.logins.failed(address, engine.config.settings.limits.login_failures);
+    login_throttle::tell(address, None, "invalid ticket");
+    failed
+}
+
+/// What the client of a denied request is told. A ticket that was forged counts as a failed login; `counted` is the
+/// address it counts for.
+pub(crate) fn denied(engine: &Engine, denial: Denial, counted: impl FnOnce() -> Option<IpAddr>) -> Refusal {
+    tracing::debug!(%denial, "refused at the gate");
+    let excess = match denial {
+        Denial::Ticket(error) if !error.is_guess() => None,
+        Denial::Ticket(_) | Denial::ApiToken => {
+            counted().and_then(|address| count_forged(engine, address).err())
+        }
+        // It was counted before.
+        Denial::SameTicket(_) | Denial::Unverified => counted().and_then(|address| {
+            let limit = engine.config.settings.limits.login_failures;
+            let excess = engine.counts.logins.check(address, limit).err()?;
+            login_throttle::tell(address, None, "invalid ticket");
+            Some(excess)
+        }),
+        Denial::KeyFile(error) => {
+            log_limit::error(Topic::Fault, "tickets", &format_args!("tickets cannot be judged: {error}"));
+            return Refusal::Denied(Denial::KeyFile(error));
+        }
+        Denial::NoCredential | Denial::Csrf | Denial::ForeignPage(_) => return Refusal::Denied(denial),
+    };
+    if let Some(excess) = excess {
+        return excess.into();
+    }
+    let reason = engine.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
+    Refusal::InvalidTicket(reason)
+}
+
+/// Delays a 401, whatever it is for, and the refusal of an address that is over its limit; beyond what may wait, something
+/// else is answered at once.
+pub(crate) async fn hold_back(
+    engine: &Engine,
+    refusal: Refusal,
+    (at, counted): (&At, impl Fn() -> Option<IpAddr>),
+    began: Instant,
+) -> Refusal {
+    let logins = &engine.counts.logins;
+    if let Refusal::Excess(Excess::Failures { .. }) = refusal
+        && let Some(address) = counted()
+    {
+        let limit = engine.config.settings.limits.login_failures;
+        return logins.hold_back_refused(at, address, limit, began).await.into();
+    }
+    if refusal.status() != StatusCode::UNAUTHORIZED {
+        return refusal;
+    }
+    let held = logins.hold_back(at, counted(), began).await;
+    held.map_or_else(Refusal::Excess, |()| refusal)
+}

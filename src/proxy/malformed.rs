@@ -1,0 +1,211 @@
+//! Heads that are no requests: what is wrong with them, and the answer that says so.
+
+use bytes::Bytes;
+use http::{HeaderName, Request, Response, StatusCode};
+
+use crate::config::settings::Limits;
+use crate::http::body::Body;
+use crate::http::error::{Form, Refusal};
+use crate::state::shared::Engine;
+
+/// What the HTTP library knew of a head that it refused.
+pub(crate) struct Refused<'a> {
+    /// the answer that it would have sent
+    pub(crate) own_answer: &'a [u8],
+    pub(crate) error: &'a hyper::Error,
+    /// the head, unless it was refused after it had been taken apart
+    pub(crate) head: &'a [u8],
+}
+
+impl Refused<'_> {
+    /// The same with a reason.
+    pub(crate) fn refusal(&self, limits: &Limits) -> Refusal {
+        match self.status() {
+            StatusCode::URI_TOO_LONG => Refusal::UrlTooLong { limit: limits.url },
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if !self.head.contains(&b'\n') => {
+                Refusal::UrlTooLong { limit: limits.url }
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                Refusal::HeaderTooLarge { what: "too many bytes or lines", limit: limits.header }
+            }
+            _ => self.fault(),
+        }
+    }
+
+    /// A head that was taken apart before it was refused is well-formed.
+    fn fault(&self) -> Refusal {
+        let told = self.error.to_string();
+        let of_length = || malformed(fault_of_length(&told).unwrap_or("malformed request target"));
+        if self.head.is_empty() || fault_of_length(&told).is_some() {
+            return of_length();
+        }
+        fault_of_head(self.head).unwrap_or_else(of_length)
+    }
+
+    fn status(&self) -> StatusCode {
+        let digits = self.own_answer.get(9..12);
+        digits.and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::BAD_REQUEST)
+    }
+}
+
+fn malformed(reason: impl Into<String>) -> Refusal {
+    Refusal::Malformed { status: StatusCode::BAD_REQUEST, reason: reason.into() }
+}
+
+/// What the library says of a body's length that it does not understand.
+fn fault_of_length(told: &str) -> Option<&'static str> {
+    match told {
+        "invalid content-length parsed" => Some("Content-Length is no number, or there are two that differ"),
+        "invalid transfer-encoding parsed" => {
+            Some("only the transfer coding 'chunked' is understood, and only once")
+        }
+        "unexpected transfer-encoding parsed" => Some("HTTP/1.0 knows no Transfer-Encoding"),
+        _ => None,
+    }
+}
+
+/// The first fault of a head. Its bytes are named, its text is not repeated.
+fn fault_of_head(head: &[u8]) -> Option<Refusal> {
+    let head = head.trim_ascii_start();
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    fault_of_request_line(lines.next()?)
+        .or_else(|| lines.take_while(|line| !line.is_empty()).enumerate().find_map(fault_of_field))
+}
+
+fn fault_of_request_line(line: &[u8]) -> Option<Refusal> {
+    let mut words = line.splitn(3, |byte| *byte == b' ');
+    let (method, target, version) = (words.next()?, words.next(), words.next());
+    if let Some(byte) = method.iter().find(|byte| !is_token(**byte)) {
+        return Some(malformed(format!("the method holds the byte {byte:#04X}")));
+    }
+    let (Some(target), Some(version)) = (target, version) else {
+        return Some(malformed("the request line is not METHOD TARGET HTTP/1.1"));
+    };
+    if let Some(byte) = target.iter().find(|byte| byte.is_ascii_control()) {
+        return Some(malformed(format!(
+            "the request target holds the byte {byte:#04X}; percent-encode it, unless it is a mistake"
+        )));
+    }
+    match version {
+        _ if target.is_empty() => Some(malformed("the request line is not METHOD TARGET HTTP/1.1")),
+        b"HTTP/1.1" | b"HTTP/1.0" => None,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() && *major != b'1' =>
+        {
+            Some(Refusal::Malformed {
+                status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                reason: "HTTP/1.1 is spoken on this connection".to_owned(),
+            })
+        }
+        _ => Some(malformed("the request line does not end in HTTP/1.0 or HTTP/1.1")),
+    }
+}
+
+/// `index` counts from the line behind the request line.
+fn fault_of_field((index, line): (usize, &[u8])) -> Option<Refusal> {
+    let number = index + 1;
+    if line.starts_with(b" ") || line.starts_with(b"\t") {
+        return Some(malformed(format!("header line {number} begins with white space")));
+    }
+    let Some(colon) = line.iter().position(|byte| *byte == b':').filter(|colon| *colon > 0) else {
+        return Some(malformed(format!("header line {number} has no name and colon")));
+    };
+    let (name, value) = line.split_at(colon);
+    if let Some(byte) = name.iter().find(|byte| !is_token(**byte)) {
+        return Some(malformed(format!("the name in header line {number} holds the byte {byte:#04X}")));
+    }
+    let is_bad = |byte: &&u8| byte.is_ascii_control() && **byte != b'\t';
+    let byte = value.iter().find(is_bad)?;
+    Some(malformed(format!("the value in header line {number} holds the byte {byte:#04X}")))
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The answer to what was no request, as it goes over the wire; behind it the connection closes. `target` is the beginning
+/// of the target, by which the form is chosen.
+pub(crate) fn answer(engine: &Engine, refusal: Refusal, target: &[u8], over_tls: bool) -> Vec<u8> {
+    let form = Form::of(std::str::from_utf8(target).unwrap_or_default());
+    let mut response = refusal.into_response(form);
+    engine.common.add_to(&mut response, false, false);
+    let (head, ()) = Request::new(()).into_parts();
+    engine.common.browser.add_to(response.headers_mut(), &head, over_tls, true);
+    written(&response)
+}
+
+fn written(response: &Response<Body>) -> Vec<u8> {
+    let status = response.status();
+    let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
+    let reason =
+        reason.map_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes(), |it| it.as_bytes());
+    let empty = Bytes::new();
+    let body = match response.body() {
+        Body::Full(bytes) => bytes,
+        Body::Streamed(_) => &empty,
+    };
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let mut text = [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason, b"\r\n"].concat();
+    for (name, value) in response.headers().iter().filter(|(name, _)| *name != http::header::CONNECTION) {
+        text.extend(title_case(name));
+        text.extend([b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    let length = body.len();
+    text.extend(
+        format!("Connection: close\r\nDate: {date}\r\nContent-Length: {length}\r\n\r\n").into_bytes(),
+    );
+    text.extend_from_slice(body);
+    text
+}
+
+/// As in every other answer.
+fn title_case(name: &HeaderName) -> Vec<u8> {
+    let mut starts = true;
+    let letters = name.as_str().bytes().map(|byte| {
+        let letter = if starts { byte.to_ascii_uppercase() } else { byte };
+        starts = byte == b'-';
+        letter
+    });
+    letters.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_first_fault_of_a_head_is_named() {
+        let cases: [(&[u8], &str); 13] = [
+            (b"G\0T /x HTTP/1.1\r\n", "the method holds the byte 0x00"),
+            (
+                b"GET /a\x01b HTTP/1.1\r\n",
+                "the request target holds the byte 0x01; percent-encode it, unless it is a mistake",
+            ),
+            (
+                b"GET /\x7f HTTP/1.1\r\n",
+                "the request target holds the byte 0x7F; percent-encode it, unless it is a mistake",
+            ),
+            (
+                b"GET /a\tb HTTP/1.1\r\n",
+                "the request target holds the byte 0x09; percent-encode it, unless it is a mistake",
+            ),
+            (b"GET /x\r\n", "the request line is not METHOD TARGET HTTP/1.1"),
+            (b"GET  HTTP/1.1\r\n", "the request line is not METHOD TARGET HTTP/1.1"),
+            (b"GET /x y HTTP/1.1\r\n", "the request line does not end in HTTP/1.0 or HTTP/1.1"),
+            (b"GET /x HTTP/1.9\r\n", "the request line does not end in HTTP/1.0 or HTTP/1.1"),
+            (b"\r\nGET /x HTTP/1.1\r\nA: b\r\n c\r\n\r\n", "header line 2 begins with white space"),
+            (b"GET /x HTTP/1.1\r\nA\r\n\r\n", "header line 1 has no name and colon"),
+            (b"GET /x HTTP/1.1\r\n: a\r\n\r\n", "header line 1 has no name and colon"),
+            (b"GET /x HTTP/1.1\r\nHost : a\r\n\r\n", "the name in header line 1 holds the byte 0x20"),
+            (b"GET /x HTTP/1.1\nA: b\nC: d\re\n\n", "the value in header line 2 holds the byte 0x0D"),
+        ];
+        for (head, reason) in cases {
+            let refusal = fault_of_head(head).unwrap();
+            assert_eq!((refusal.status().as_u16(), refusal.to_string().as_str()), (400, reason));
+        }
+        assert_eq!(fault_of_head(b"PRI * HTTP/2.0\r\n\r\n").unwrap().status().as_u16(), 505);
+        assert!(fault_of_head(b"GET /x HTTP/1.1\r\nA: b\r\n\r\nc : d\r\n").is_none());
+    }
+}

@@ -1,0 +1,25 @@
+//! Methods that there are, for calls and for files.
+
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use crate::http::body;
+use crate::http::body::Body;
+use crate::http::error::Refusal;
+
+pub(crate) const API_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
+pub(crate) const FILE_METHODS: &str = "GET, HEAD, OPTIONS";
+
+pub(crate) fn allowed(methods: &'static str) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+pub(crate) fn check_api_method(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE => Ok(()),
+        _ => Err(Refusal::MethodUnknown(method.clone())),
+    }
+}

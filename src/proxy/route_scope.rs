@@ -1,0 +1,111 @@
+//! A class of routes: whether a request belongs to the part of a product that its listener serves.
+
+mod login;
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use http::Method;
+
+use crate::config::product;
+use crate::config::root::Root;
+use crate::http::path_pattern::Pattern;
+use crate::http::target::{ApiPath, query_parameters};
+pub use login::{Claim, LoginRule};
+
+/// What is served; all else does not exist there.
+pub struct RouteClass {
+    pages: Vec<String>,
+    pages_without: Vec<String>,
+    files: Vec<String>,
+    calls: Vec<Pattern>,
+    /// kinds of tickets by their place in the profile; `None` takes every credential
+    tickets: Option<Vec<usize>>,
+    login: Option<LoginRule>,
+    limits: Vec<Limit>,
+}
+
+#[derive(Debug)]
+struct Limit {
+    /// tells its counts from those of other limits, after a reload as well
+    number: u64,
+    call: Pattern,
+    per_minute: usize,
+}
+
+impl RouteClass {
+    /// Everything that the class names must be in the profile.
+    pub fn new(
+        name: &str,
+        rules: &product::RouteClass,
+        product: &product::Product,
+        root: &Root,
+    ) -> Result<Self, String> {
+        let missing = |what: &str, text: &str| format!("class.{name}: the profile has no {what} '{text}'");
+        if let Some(url) = rules.pages.iter().find(|url| !product.page.iter().any(|page| page.url == **url)) {
+            return Err(missing("page", url));
+        }
+        let directories = product.directory.iter().map(|directory| &directory.url);
+        let urls: Vec<_> = directories.chain(product.file.iter().map(|file| &file.url)).collect();
+        if let Some(url) = rules.files.iter().find(|url| !urls.contains(url)) {
+            return Err(missing("file or directory", url));
+        }
+        let kinds = product.gate.as_ref().map_or(&[][..], |gate| gate.ticket.as_slice());
+        let kind = |prefix: &String| {
+            let place = kinds.iter().position(|kind| kind.prefix == *prefix);
+            place.ok_or_else(|| missing("ticket", prefix))
+        };
+        let tickets: Vec<_> = rules.tickets.iter().map(kind).collect::<Result<_, _>>()?;
+        let login = rules.login.as_ref().map(|login| LoginRule::new(login, root));
+        let limits = rules.limit.iter().map(|limit| {
+            let mut hasher = DefaultHasher::new();
+            (name, &limit.call).hash(&mut hasher);
+            let call = Pattern::parse(&limit.call)?;
+            Ok(Limit { number: hasher.finish(), call, per_minute: limit.per_minute })
+        });
+        Ok(Self {
+            pages: rules.pages.clone(),
+            pages_without: rules.pages_without.clone(),
+            files: rules.files.clone(),
+            calls: rules.calls.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?,
+            tickets: Some(tickets).filter(|tickets| !tickets.is_empty()),
+            login: login.transpose()?,
+            limits: limits.collect::<Result<_, String>>()?,
+        })
+    }
+
+    pub fn has_page(&self, path: &str, query: &str) -> bool {
+        let is_other =
+            || query_parameters(query).any(|(name, _)| self.pages_without.iter().any(|it| *it == name));
+        self.pages.iter().any(|page| page == path) && !is_other()
+    }
+
+    /// By the URL that the profile gives the file, or the directory it lies in.
+    pub fn has_file(&self, url: &str) -> bool {
+        self.files.iter().any(|file| file == url)
+    }
+
+    pub fn has_call(&self, method: &Method, path: &ApiPath) -> bool {
+        self.calls.iter().any(|call| call.matches(verb(method), path.segments()))
+    }
+
+    /// Whether a credential is taken: a ticket by its kind, `None` for one that is no ticket.
+    pub fn takes(&self, kind: Option<usize>) -> bool {
+        let Some(tickets) = &self.tickets else { return true };
+        kind.is_some_and(|kind| tickets.contains(&kind))
+    }
+
+    /// Who may log in by this call, where it is one for logins.
+    pub fn login_rule(&self, method: &Method, path: &ApiPath) -> Option<&LoginRule> {
+        self.login.as_ref().filter(|login| login.call.matches(verb(method), path.segments()))
+    }
+
+    /// How often a minute a client may make this call, behind the number of that limit.
+    pub fn limit(&self, method: &Method, path: &ApiPath) -> Option<(u64, usize)> {
+        let limit = self.limits.iter().find(|limit| limit.call.matches(verb(method), path.segments()))?;
+        Some((limit.number, limit.per_minute))
+    }
+}
+
+fn verb(method: &Method) -> &str {
+    if *method == Method::HEAD { "GET" } else { method.as_str() }
+}

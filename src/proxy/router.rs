@@ -1,0 +1,175 @@
+//! Step 6: where a request goes. A closed set of destinations, and how one is chosen.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::Method;
+
+use crate::fs::cached_file::FileError;
+use crate::handler::health::{Probe, ProbePaths};
+use crate::handler::static_file::{Located, StaticFiles};
+use crate::http::target::{ApiPath, Target, query_value};
+use crate::metrics::labels::Destination;
+use crate::proxy::route_table::{Home, Kind, RouteTable};
+use crate::upstream::nodes::NodeFile;
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// this node's daemon
+    Daemon,
+    /// this node's daemon for what needs no root
+    Unprivileged,
+    /// another node of the cluster
+    Node(String),
+    /// the master of the cluster, which is another node
+    Master(String),
+    /// a node that the cluster does not know
+    UnknownNode(String),
+    /// a file for a storage
+    Upload,
+    /// a console
+    Websocket,
+    /// a page rendered from a template
+    Page,
+    Static(Located),
+    /// a monitor asks how we are
+    Probe(Probe),
+    /// nothing has this path
+    Missing(String),
+    NoSuchUri,
+}
+
+/// What a profile says about destinations.
+pub struct Routes {
+    pub table: RouteTable,
+    pub pages: Vec<String>,
+    pub files: StaticFiles,
+    pub probes: ProbePaths,
+    /// the own name; `localhost` is here as well
+    pub node_name: String,
+    /// whether a daemon without root answers what needs none
+    pub has_unprivileged: bool,
+}
+
+impl Routes {
+    /// Chooses by method, decoded path and query alone.
+    pub fn resolve(
+        &self,
+        method: &Method,
+        target: &Target,
+        query: &str,
+        nodes: &NodeFile,
+    ) -> Result<Route, FileError> {
+        Ok(match target {
+            Target::NoSuchUri => Route::NoSuchUri,
+            Target::Path(path) if self.pages.iter().any(|page| page == path) => Route::Page,
+            Target::Path(path) => match (self.probes.find(path), self.files.locate(path)) {
+                (Some(probe), _) => Route::Probe(probe),
+                (None, Some(located)) => Route::Static(located),
+                (None, None) => Route::Missing(path.clone()),
+            },
+            Target::Api(api) => return self.resolve_api(method, api, query, nodes),
+        })
+    }
+
+    fn resolve_api(
+        &self,
+        method: &Method,
+        api: &ApiPath,
+        query: &str,
+        nodes: &NodeFile,
+    ) -> Result<Route, FileError> {
+        let path = api.joined();
+        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        let Some(found) = self.table.find(method, &path) else { return self.general_rule(api, nodes) };
+        match found.method.kind {
+            Kind::Upload => return Ok(Route::Upload),
+            Kind::Websocket => return Ok(Route::Websocket),
+            Kind::Call | Kind::Download => (),
+        }
+        let local = self.local(found.method.protected);
+        let named = match found.method.home {
+            Home::Here => None,
+            Home::Node => found.node.map(Cow::Borrowed).or_else(|| query_value(query, "node")),
+            Home::CheckNode => query_value(query, "check-node"),
+            Home::Master => {
+                return Ok(match &nodes.current()?.master {
+                    Some(master) if !self.is_here(master) => Route::Master(master.clone()),
+                    Some(_) | None => local,
+                });
+            }
+        };
+        match named {
+            Some(name) if !self.is_here(&name) => there(&name, nodes),
+            Some(_) | None => Ok(local),
+        }
+    }
+
+    /// For a path that the table does not know, since the installed packages are newer: a path under another node's
+    /// name goes there, all else to the daemon with the fewest rights, which says itself what it does not know.
+    fn general_rule(&self, api: &ApiPath, nodes: &NodeFile) -> Result<Route, FileError> {
+        let mut segments = api.segments();
+        match (segments.next(), segments.next(), segments.next()) {
+            (Some("nodes"), Some(name), Some(_)) if !self.is_here(name) => there(name, nodes),
+            _ => Ok(self.local(false)),
+        }
+    }
+
+    /// Whether the daemon with root has to answer. A method that the table does not know asks for no more than it must.
+    pub fn needs_root(&self, method: &Method, api: &ApiPath) -> bool {
+        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        self.table.find(method, &api.joined()).is_some_and(|found| found.method.protected)
+    }
+
+    fn local(&self, protected: bool) -> Route {
+        if self.has_unprivileged && !protected { Route::Unprivileged } else { Route::Daemon }
+    }
+
+    /// As the daemon compares: another case is another node.
+    fn is_here(&self, name: &str) -> bool {
+        name == "localhost" || name == self.node_name
+    }
+}
+
+impl Route {
+    /// What a request that goes there counts as.
+    pub fn destination(&self) -> Destination {
+        match self {
+            Self::Daemon => Destination::Daemon,
+            Self::Unprivileged => Destination::Unprivileged,
+            Self::Node(_) | Self::Master(_) => Destination::Node,
+            Self::Upload => Destination::Upload,
+            Self::Websocket => Destination::Console,
+            Self::Page => Destination::Page,
+            Self::Static(_) => Destination::File,
+            Self::Probe(_) => Destination::Probe,
+            Self::UnknownNode(_) | Self::Missing(_) | Self::NoSuchUri => Destination::Nowhere,
+        }
+    }
+}
+
+fn there(name: &str, nodes: &NodeFile) -> Result<Route, FileError> {
+    let is_known = || Ok::<_, FileError>(nodes.current()?.nodes.contains_key(name));
+    let known = is_known()? || (nodes.has_changed() && is_known()?);
+    Ok(if known { Route::Node(name.to_owned()) } else { Route::UnknownNode(name.to_owned()) })
+}
+
+/// As `nodegate route` prints it.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Daemon => f.write_str("daemon"),
+            Self::Unprivileged => f.write_str("unprivileged"),
+            Self::Node(name) => write!(f, "node:{name}"),
+            Self::Master(name) => write!(f, "master:{name}"),
+            Self::Upload => f.write_str("upload"),
+            Self::Websocket => f.write_str("websocket"),
+            Self::Page | Self::Probe(_) => f.write_str("page"),
+            Self::Static(located) => write!(f, "static:{}", located.path().display()),
+            Self::UnknownNode(_) => f.write_str("refused:500"),
+            Self::Missing(_) => f.write_str("refused:404"),
+            Self::NoSuchUri => f.write_str("refused:501"),
+        }
+    }
+}

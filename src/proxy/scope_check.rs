@@ -1,0 +1,156 @@
+//! A request at a listener that serves a part of the product: whether it belongs there, and who may ask.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use http::header::CONTENT_TYPE;
+use serde::Deserialize;
+
+use crate::auth::authenticator::Identity;
+use crate::fs::cached_file::FileError;
+use crate::http::error::Refusal;
+use crate::http::request_body::RequestBody;
+use crate::http::target::{ApiPath, query_parameters};
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::proxy::buffered_body;
+use crate::proxy::buffered_body::Sender;
+use crate::proxy::login_guard::check_before_body;
+use crate::proxy::request::Asked;
+use crate::proxy::route_scope::{Claim, RouteClass};
+use crate::proxy::router::Route;
+
+/// Before anybody is asked who it is: what is not served needs no login.
+pub(crate) fn check_call(asked: &Asked<'_>, path: &ApiPath) -> Result<(), Refusal> {
+    let Asked { worker, client, class, head, .. } = *asked;
+    let method = &head.method;
+    if class.is_none_or(|class| class.has_call(method, path)) {
+        return Ok(());
+    }
+    let engine = &worker.engine;
+    if engine.backend_headers.is_looped(&head.headers) {
+        engine.note_refused_node(
+            client.peer,
+            &client.listener(),
+            "the listener serves a class of routes only",
+        );
+    }
+    Err(Refusal::NotHere(format!("{method} {}", path.joined())))
+}
+
+/// A page, a file: what is not served is not there.
+pub(crate) fn check_file(
+    class: Option<&RouteClass>,
+    route: &Route,
+    path: &str,
+    query: &str,
+) -> Result<(), Refusal> {
+    let Some(class) = class else { return Ok(()) };
+    let belongs = match route {
+        Route::Page => class.has_page(path, query),
+        Route::Static(located) => class.has_file(located.url()),
+        Route::Daemon
+        | Route::Unprivileged
+        | Route::Node(_)
+        | Route::Master(_)
+        | Route::UnknownNode(_)
+        | Route::Upload
+        | Route::Websocket
+        | Route::Probe(_)
+        | Route::Missing(_)
+        | Route::NoSuchUri => false,
+    };
+    if belongs { Ok(()) } else { Err(Refusal::NotFound(path.to_owned())) }
+}
+
+/// Whether this kind of ticket is taken, and the call not made too often.
+pub(crate) fn check_client(
+    class: &RouteClass,
+    asked: &Asked<'_>,
+    path: &ApiPath,
+    identity: &Identity,
+    real: IpAddr,
+) -> Result<(), Refusal> {
+    let engine = &asked.worker.engine;
+    if let Some(known) = identity.client.as_ref().filter(|known| !class.takes(known.kind())) {
+        tracing::debug!(user = &*known.user, "a credential that is not taken at this listener");
+        let reason = engine.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
+        return Err(Refusal::InvalidTicket(reason));
+    }
+    if let Some((call, limit)) = class.limit(&asked.head.method, path)
+        && let Some(address) = engine.accountable(asked.client.peer, real)
+    {
+        engine.counts.calls.count(call, address, limit, Instant::now())?;
+    }
+    Ok(())
+}
+
+/// Whether whoever wants to log in is of the realm that may. It is said in the body, and nowhere else.
+pub(crate) async fn check_login(
+    class: &RouteClass,
+    asked: &Asked<'_>,
+    path: &ApiPath,
+    body: &mut Option<RequestBody>,
+) -> Result<(), Refusal> {
+    let head = asked.head;
+    let Some(rule) = class.login_rule(&head.method, path) else { return Ok(()) };
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    check_before_body(asked, None, body.as_ref())?;
+    let whole = buffered_body::look_into(asked, Sender::Stranger, body).await?;
+    let claim = match kind.as_str() {
+        "application/x-www-form-urlencoded" => std::str::from_utf8(&whole).ok().and_then(Claim::from_form),
+        "application/json" => json_claim(&whole),
+        _ => None,
+    };
+    let has_query = head.uri.query().is_some_and(|query| !query.is_empty());
+    let admitted = match claim {
+        Some(claim) if !has_query => rule.admits(&claim).map_err(|error| realms_unreadable(&error))?,
+        Some(_) | None => false,
+    };
+    if admitted { Ok(()) } else { Err(Refusal::OtherRealm { realm: rule.realm.clone() }) }
+}
+
+fn realms_unreadable(error: &FileError) -> Refusal {
+    let message = format_args!("the list of realms cannot be read; refusing the login: {error}");
+    log_limit::error(Topic::Fault, "realms", &message);
+    Refusal::Internal("the list of realms cannot be read".to_owned())
+}
+
+/// A daemon that knows no JSON would read a form: that must claim nothing.
+fn json_claim(whole: &[u8]) -> Option<Claim> {
+    let says = |name: &str| matches!(name, "username" | "realm");
+    let text = std::str::from_utf8(whole).ok()?;
+    if query_parameters(text).any(|(name, _)| says(&name)) {
+        return None;
+    }
+    let JsonClaim { username, realm } = serde_json::from_str(text).ok()?;
+    Some(Claim { user: username, realm })
+}
+
+/// A name that is there twice is an error of serde's.
+#[derive(Deserialize)]
+struct JsonClaim {
+    username: String,
+    realm: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_that_is_a_form_as_well_claims_nothing() {
+        let claim = |text: &str| json_claim(text.as_bytes()).map(|claim| claim.user);
+        assert_eq!(claim(r#"{"username":"a@quarantine","password":"x&y"}"#), Some("a@quarantine".to_owned()));
+        for text in [
+            r#"{"username":"a@quarantine","username":"root@pam"}"#,
+            r#"{"username":"a@quarantine","password":"&username=root@pam&password=x&y="}"#,
+            r#"{"username":"a@quarantine","realm":1}"#,
+            "username=a@quarantine",
+            "[]",
+        ] {
+            assert_eq!(claim(text), None, "{text}");
+        }
+    }
+}

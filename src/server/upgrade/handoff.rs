@@ -1,0 +1,130 @@
+//! What a process leaves to the next one: a line of JSON, with the listening sockets beside its first byte.
+
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::net::RecvAncillaryMessage::ScmRights;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::config::diagnostic::Problem;
+use crate::os::listener::BoundFor;
+use crate::tls::session_tickets::TravellingKey;
+
+/// Sockets that can be left; systemd hands over one or two.
+const SOCKETS: usize = 64;
+/// Bytes of the line.
+const LONGEST: usize = 64 << 10;
+
+/// Versions of nodegate differ in what they leave: an unknown part is ignored, a missing one has a default.
+#[derive(Deserialize, Serialize)]
+pub struct Inheritance {
+    /// what the sockets beside the line were bound for
+    pub bound_for: BoundFor,
+    /// the same for one socket each, which come when they are asked for: a version that does not know of other
+    /// listeners would serve them as it serves the first
+    #[serde(default)]
+    pub others: Vec<BoundFor>,
+    /// what session tickets are sealed with: only ever in memory
+    #[serde(default)]
+    pub tickets: Vec<TravellingKey>,
+    /// errors in the configuration that the process serves with, as they are said
+    #[serde(default)]
+    pub known: Vec<String>,
+    /// where a confined process may write, and whoever it starts
+    #[serde(default)]
+    pub confined_to: Option<Vec<PathBuf>>,
+}
+
+impl Inheritance {
+    pub fn take_tickets(&mut self) -> Vec<TravellingKey> {
+        std::mem::take(&mut self.tickets)
+    }
+
+    /// Whether the predecessor has been serving with this problem.
+    pub fn knows(&self, problem: &Problem) -> bool {
+        self.known.contains(&problem.to_string())
+    }
+
+    pub(crate) fn send(&self, to: &UnixStream, sockets: &[Arc<TcpListener>]) -> io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        send(to, &line, sockets)
+    }
+
+    pub(crate) fn receive(mut from: &UnixStream) -> io::Result<(Self, Vec<TcpListener>)> {
+        let mut line = vec![0; LONGEST];
+        let (mut length, sockets) = receive(from, &mut line)?;
+        while !line.get(..length).is_some_and(|line| line.ends_with(b"\n")) {
+            match from.read(line.get_mut(length..).unwrap_or_default())? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                more => length += more,
+            }
+        }
+        let inheritance = serde_json::from_slice(line.get(..length).unwrap_or_default())?;
+        Ok((inheritance, sockets))
+    }
+}
+
+/// The sockets of the other listeners, beside a byte that means nothing.
+pub(crate) fn send_others(to: &UnixStream, sockets: &[Arc<TcpListener>]) -> io::Result<()> {
+    send(to, b"\n", sockets)
+}
+
+pub(crate) fn receive_others(from: &UnixStream) -> io::Result<Vec<TcpListener>> {
+    receive(from, &mut [0]).map(|(_, sockets)| sockets)
+}
+
+fn send(mut to: &UnixStream, line: &[u8], sockets: &[Arc<TcpListener>]) -> io::Result<()> {
+    let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other(format!("more than {SOCKETS} listening sockets")));
+    }
+    let sent = sendmsg(to, &[IoSlice::new(line)], &mut control, SendFlags::NOSIGNAL)?;
+    to.write_all(line.get(sent..).unwrap_or_default())
+}
+
+/// The first bytes of a line, as far as they have come, and the sockets beside them.
+fn receive(from: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Vec<TcpListener>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(from, &mut [IoSliceMut::new(line)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let sockets: Vec<OwnedFd> = control
+        .drain()
+        .filter_map(|message| if let ScmRights(descriptors) = message { Some(descriptors) } else { None })
+        .flatten()
+        .collect();
+    Ok((received.bytes, sockets.into_iter().map(TcpListener::from).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sockets_and_keys_arrive_and_unknown_parts_are_ignored() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let socket = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        let text =
+            r#"{"bound_for":{"address":"fe80::1%2","port":8006,"given":false},"tickets":[],"later":1}"#;
+        let inheritance: Inheritance = serde_json::from_str(text).unwrap();
+        inheritance.send(&ours, std::slice::from_ref(&socket)).unwrap();
+        let (received, sockets) = Inheritance::receive(&theirs).unwrap();
+        assert_eq!(sockets.len(), 1);
+        assert_eq!(sockets.first().unwrap().local_addr().unwrap(), socket.local_addr().unwrap());
+        assert_eq!(received.bound_for, inheritance.bound_for);
+        assert!(received.others.is_empty(), "an older version knows of none");
+        send_others(&ours, std::slice::from_ref(&socket)).unwrap();
+        assert_eq!(receive_others(&theirs).unwrap().len(), 1);
+    }
+}

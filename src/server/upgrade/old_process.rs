@@ -1,0 +1,142 @@
+//! The predecessor's side: it starts the new binary and waits until that one serves.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+
+use super::{DOORS, GO, Inheritance, READY, REOPEN, SERVES, STOP, VARIABLE};
+use crate::os::systemd::FOR_ONE_PROCESS;
+use crate::server::upgrade::handoff::send_others;
+
+/// Within which a successor must serve.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// At a process that is to end, before it is killed.
+const LOOKS: usize = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A process that serves in our place.
+pub(in crate::server) struct Successor {
+    pub(in crate::server) pid: u32,
+    link: UnixStream,
+}
+
+/// The listening sockets that are left to it.
+pub(in crate::server) struct Sockets {
+    pub(in crate::server) first: Vec<Arc<TcpListener>>,
+    /// one for each other listener
+    pub(in crate::server) others: Vec<Arc<TcpListener>>,
+}
+
+/// What a successor tells a process that drains.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::server) enum Told {
+    /// it can be asked
+    Serves,
+    Reopen,
+    Stop,
+}
+
+impl Successor {
+    /// Starts the binary as this process was started, and waits until it serves. Blocks.
+    pub(in crate::server) fn start(
+        binary: &Path,
+        inheritance: &Inheritance,
+        sockets: &Sockets,
+    ) -> Result<Self, String> {
+        let place = binary.display();
+        let failed = |error: io::Error| format!("{place} cannot be started: {error}");
+        let (mut link, theirs) = UnixStream::pair().map_err(failed)?;
+        let mut child = spawn(binary, theirs).map_err(failed)?;
+        match wait(&mut link, inheritance, sockets) {
+            Ok(()) => Ok(Self { pid: child.id(), link }),
+            Err(error) => Err(format!("{place} {}", why(&error, &end(&mut child)))),
+        }
+    }
+
+    /// From now on it is the service. What is left of it here tells what it wants of this process.
+    pub(in crate::server) fn go(mut self) -> io::Result<Link> {
+        self.link.write_all(GO.as_bytes())?;
+        self.link.set_read_timeout(None)?;
+        self.link.set_nonblocking(true)?;
+        Ok(Link(BufReader::new(tokio::net::UnixStream::from_std(self.link)?).lines()))
+    }
+}
+
+/// Leads to a successor that serves.
+pub(in crate::server) struct Link(Lines<BufReader<tokio::net::UnixStream>>);
+
+impl Link {
+    /// For ever, where it has ended: then nobody wants anything any more.
+    pub(in crate::server) async fn next(&mut self) -> Told {
+        loop {
+            match self.0.next_line().await {
+                Ok(Some(line)) if line == SERVES.trim_end() => return Told::Serves,
+                Ok(Some(line)) if line == REOPEN.trim_end() => return Told::Reopen,
+                Ok(Some(line)) if line == STOP.trim_end() => return Told::Stop,
+                Ok(Some(_)) => (), // of a later version
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// With nothing of ours but stderr and the link, which is its stdin.
+fn spawn(binary: &Path, link: UnixStream) -> io::Result<Child> {
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(binary);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    command.args(arguments).env(VARIABLE, std::process::id().to_string());
+    for name in FOR_ONE_PROCESS {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::from(OwnedFd::from(link))).spawn()
+}
+
+fn wait(link: &mut UnixStream, inheritance: &Inheritance, sockets: &Sockets) -> io::Result<()> {
+    link.set_write_timeout(Some(PATIENCE))?;
+    link.set_read_timeout(Some(PATIENCE))?;
+    inheritance.send(link, &sockets.first)?;
+    let mut answer = [0; READY.len()];
+    link.read_exact(&mut answer)?;
+    if answer == DOORS.as_bytes() {
+        send_others(link, &sockets.others)?;
+        link.read_exact(&mut answer)?;
+    }
+    if answer == READY.as_bytes() { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+fn why(error: &io::Error, ended: &str) -> String {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
+    let kind = error.kind();
+    if matches!(kind, WouldBlock | TimedOut) {
+        return format!("does not come to serve within {} s", PATIENCE.as_secs());
+    }
+    if matches!(kind, UnexpectedEof | BrokenPipe | ConnectionReset) {
+        return format!("ended before it served ({ended})");
+    }
+    format!("cannot take over: {error}")
+}
+
+/// How it ended, by itself or not.
+fn end(child: &mut Child) -> String {
+    for _ in 0..LOOKS {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.to_string(),
+            Ok(None) => std::thread::sleep(LOOK_AGAIN), // whoever closes the link is about to end by itself
+            Err(error) => return error.to_string(),
+        }
+    }
+    let _ = child.kill();
+    child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+}

@@ -1,0 +1,199 @@
+//! The worker threads as the main thread sees them.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::accept::Sockets;
+use super::worker::{self, Ends, LEFT_BEHIND, Order};
+use crate::os::listener::ListeningSocket;
+use crate::state::shared::Engine;
+use crate::time::recent;
+
+/// Orders that may wait for a worker; more only for one that hangs.
+const ORDERS: usize = 64;
+/// A worker that gives no sign for so long hangs.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+pub(super) struct Workers {
+    at_work: Vec<Hand>,
+    /// where those at work take connections from
+    listeners: Arc<[ListeningSocket]>,
+    /// take no more connections, and end by themselves
+    retired: Vec<Hand>,
+    stop: CancellationToken,
+    started: usize,
+    /// every thread holds the one end, the other end hears of the last thread's end
+    living: (Option<Sender<Infallible>>, Receiver<Infallible>),
+}
+
+struct Hand {
+    name: String,
+    orders: Sender<Order>,
+    ends: Ends,
+    thread: JoinHandle<()>,
+}
+
+impl Workers {
+    pub(super) fn new() -> Self {
+        let (living, last) = channel(1);
+        Self {
+            at_work: Vec::new(),
+            listeners: Arc::from([]),
+            retired: Vec::new(),
+            stop: CancellationToken::new(),
+            started: 0,
+            living: (Some(living), last),
+        }
+    }
+
+    /// As many workers as the configuration says, all with this configuration and these sockets. A thread that
+    /// cannot be started is an error only where there is none at all.
+    pub(super) fn serve(
+        &mut self,
+        engine: &Arc<Engine>,
+        listeners: &Arc<[ListeningSocket]>,
+    ) -> io::Result<()> {
+        for hand in &self.at_work {
+            hand.tell(Order::Serve(Arc::clone(engine)));
+        }
+        self.tell_retired(engine);
+        let wanted = engine.config.settings.workers;
+        let before = self.at_work.len();
+        while self.at_work.len() < wanted {
+            match self.start(engine) {
+                Ok(hand) => self.at_work.push(hand),
+                Err(error) if self.at_work.is_empty() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "only {} of {wanted} workers can be started", self.at_work.len());
+                    break;
+                }
+            }
+        }
+        let surplus = self.at_work.split_off(wanted.min(self.at_work.len()));
+        if self.at_work.len() != before || !Arc::ptr_eq(&self.listeners, listeners) {
+            self.listeners = Arc::clone(listeners);
+            self.listen();
+        }
+        self.retire(surplus, engine.config.settings.timeout.drain);
+        Ok(())
+    }
+
+    fn listen(&self) {
+        let peers: Vec<TaskTracker> = self.at_work.iter().map(|hand| hand.ends.tasks.clone()).collect();
+        let sockets = Sockets { listeners: Arc::clone(&self.listeners), peers: peers.into() };
+        for hand in &self.at_work {
+            hand.tell(Order::Listen(sockets.clone()));
+        }
+    }
+
+    fn retire(&mut self, hands: Vec<Hand>, limit: Duration) {
+        for hand in hands {
+            hand.tell(Order::Retire(limit));
+            self.retired.push(hand);
+        }
+        self.forget_ended();
+    }
+
+    /// The connections of workers that take no more go by this configuration, too.
+    pub(super) fn tell_retired(&mut self, engine: &Arc<Engine>) {
+        self.forget_ended();
+        for hand in &self.retired {
+            // One that ends just now takes no orders.
+            let _ = hand.orders.try_send(Order::Serve(Arc::clone(engine)));
+        }
+    }
+
+    fn forget_ended(&mut self) {
+        self.retired.retain(|hand| !hand.thread.is_finished());
+    }
+
+    /// Somebody else takes the connections from now on: all end with their last one, or are cut off after so long.
+    pub(super) fn retire_all(&mut self, limit: Duration) {
+        let hands = std::mem::take(&mut self.at_work);
+        self.retire(hands, limit);
+        self.listeners = Arc::from([]);
+        self.living.0 = None;
+    }
+
+    /// After `retire_all`: until the last worker has ended.
+    pub(super) async fn ended(&mut self) {
+        let _ = self.living.1.recv().await;
+    }
+
+    fn start(&mut self, engine: &Arc<Engine>) -> io::Result<Hand> {
+        let (orders, received) = channel(ORDERS);
+        let ends = Ends { stop: self.stop.child_token(), tasks: TaskTracker::new() };
+        let name = format!("worker-{}", self.started);
+        let runtime = runtime()?;
+        let (engine, own_ends, living) = (Arc::clone(engine), ends.clone(), self.living.0.clone());
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            recent::begin();
+            LocalSet::new().block_on(&runtime, worker::work(engine, own_ends, received));
+            runtime.shutdown_timeout(LEFT_BEHIND);
+            drop(living);
+        })?;
+        self.started = self.started.wrapping_add(1);
+        Ok(Hand { name, orders, ends, thread })
+    }
+
+    /// Asks every worker for a sign of life; the names of those that gave none.
+    pub(super) fn ask(&self) -> Asked {
+        let asked = self.at_work.iter().map(|hand| {
+            let (answer, answered) = oneshot::channel();
+            hand.tell(Order::Ping(answer));
+            (hand.name.clone(), answered)
+        });
+        Asked(asked.collect())
+    }
+
+    /// Waits until every worker has ended; each bounds its own drain.
+    pub(super) fn stop(self) {
+        self.stop.cancel();
+        for hand in self.at_work.into_iter().chain(self.retired) {
+            let _ = hand.thread.join();
+        }
+    }
+}
+
+impl Hand {
+    fn tell(&self, order: Order) {
+        if self.orders.try_send(order).is_err() {
+            tracing::error!(worker = self.name, "a worker takes no orders");
+        }
+    }
+}
+
+/// A question that every worker answers when it has done what it was told before.
+pub(super) struct Asked(Vec<(String, oneshot::Receiver<()>)>);
+
+impl Asked {
+    /// The names of the workers that gave no sign in time.
+    pub(super) async fn silent(self) -> Vec<String> {
+        let until = Instant::now() + SIGN_OF_LIFE;
+        let mut silent = Vec::new();
+        for (name, answered) in self.0 {
+            if !matches!(timeout_at(until, answered).await, Ok(Ok(()))) {
+                silent.push(name);
+            }
+        }
+        silent
+    }
+}
+
+pub(super) fn runtime() -> io::Result<Runtime> {
+    let woken = || {
+        recent::refresh();
+    };
+    Builder::new_current_thread().enable_all().on_thread_unpark(woken).build()
+}

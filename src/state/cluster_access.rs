@@ -1,0 +1,167 @@
+//! Whether the other nodes of the cluster are served where they come to: at this node's address in the cluster file, on
+//! the port that all nodes have. A listener with rules of its own there cuts this node off.
+
+use std::net::{IpAddr, ToSocketAddrs as _};
+
+use crate::config::Config;
+use crate::config::diagnostic::Problem;
+use crate::config::product::Protocol;
+use crate::config::settings::{ClientCertificates, ListenAddress, Listener};
+use crate::net::acl::{AccessRule, PeerIp};
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::state::shared::Engine;
+use crate::upstream::nodes::{NodeFile, NodeTable};
+
+/// An error for each rule that turns other nodes away.
+pub fn problems(config: &Config) -> Vec<Problem> {
+    let Ok(table) =
+        NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name).current()
+    else {
+        return Vec::new();
+    };
+    let settings = &config.settings;
+    let port = match config.product.protocol {
+        Protocol::Https => settings.cluster_port,
+        Protocol::Connect => settings.tunnel.peer_port,
+    };
+    let own = table.find(&settings.node_name).and_then(|(_, address)| address);
+    let Some(own) = own.filter(|_| table.clustered) else { return Vec::new() };
+    let listeners = settings.listeners.iter().enumerate();
+    let takes = listeners.filter_map(|(number, it)| Some((exactness(it, own, port)?, number, it)));
+    let Some((_, number, listener)) = takes.max_by_key(|(exactness, ..)| *exactness) else {
+        return Vec::new();
+    };
+    let others = others(&table, own);
+    if others.is_empty() {
+        return Vec::new();
+    }
+    let place = Place { config, number, listener, text: format!("{own} port {port}") };
+    place.problems(&others)
+}
+
+/// The other nodes whose address is known.
+fn others(table: &NodeTable, own: IpAddr) -> Vec<(&str, IpAddr)> {
+    let known = table.nodes.iter().filter_map(|(name, address)| Some((name.as_str(), (*address)?)));
+    known.filter(|(_, address)| *address != own).collect()
+}
+
+/// How closely a listener fits a destination, if it takes connections to it; the kernel chooses the closest.
+fn exactness(listener: &Listener, own: IpAddr, port: u16) -> Option<u8> {
+    if listener.listen.port != port {
+        return None;
+    }
+    match &listener.listen.address {
+        ListenAddress::Literal { address, .. } if *address == own => Some(2),
+        ListenAddress::Literal { address, .. } => {
+            (address.is_unspecified() && address.is_ipv4() == own.is_ipv4()).then_some(1)
+        }
+        ListenAddress::Name(name) => {
+            let mut addresses = (name.as_str(), port).to_socket_addrs().ok()?;
+            addresses.any(|address| address.ip() == own).then_some(2)
+        }
+        ListenAddress::AnyV6 => own.is_ipv6().then_some(1),
+        ListenAddress::Any => Some(0),
+    }
+}
+
+/// Where other nodes come to.
+struct Place<'a> {
+    config: &'a Config,
+    number: usize,
+    listener: &'a Listener,
+    text: String,
+}
+
+impl Place<'_> {
+    fn problems(&self, others: &[(&str, IpAddr)]) -> Vec<Problem> {
+        let (listener, settings) = (self.listener, &self.config.settings);
+        let names = names(others.iter().map(|(name, _)| *name));
+        let all = |key: &str, reason: &str| self.problem(key, &names, reason);
+        let mut problems = Vec::new();
+        if listener.clients.mode == ClientCertificates::Required {
+            problems.push(all("client_certificates", "they have no certificate to show"));
+        }
+        if !listener.tls {
+            problems.push(all("tls", "they speak TLS only"));
+        }
+        if let Some(class) = &listener.class {
+            problems
+                .push(all("routes", &format!("the class '{class}' has none of the calls that they pass on")));
+        }
+        if listener.proxy_protocol {
+            let key = "proxy_protocol";
+            let is_unlisted = |(_, address): &&(&str, IpAddr)| !settings.real_ip.is_proxy(*address);
+            let unlisted: Vec<_> = others.iter().filter(is_unlisted).map(|(name, _)| *name).collect();
+            if !settings.cluster_proxy_protocol {
+                problems.push(all(key, "they send no PROXY header (cluster.proxy_protocol is off)"));
+            } else if !unlisted.is_empty() {
+                let unlisted = self::names(unlisted);
+                problems.push(self.problem(key, &unlisted, "real_ip.allow_from does not list them"));
+            }
+        }
+        problems.extend(self.denied(others));
+        problems
+    }
+
+    /// What the access list has against other nodes, a problem for each setting that decides.
+    fn denied(&self, others: &[(&str, IpAddr)]) -> Vec<Problem> {
+        let mut by_key: Vec<(&str, Vec<String>)> = Vec::new();
+        for (name, address) in others {
+            let verdict = self.listener.acl.explain(PeerIp::new(*address));
+            let key = match verdict.rule {
+                _ if verdict.allowed => continue,
+                AccessRule::Allow(_) => "allow_from",
+                AccessRule::Deny(_) => "deny_from",
+                AccessRule::PolicyOfBoth { .. } | AccessRule::PolicyOfNeither(_) => "policy",
+            };
+            let node = format!("{name} ({address})");
+            match by_key.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, nodes)) => nodes.push(node),
+                None => by_key.push((key, vec![node])),
+            }
+        }
+        let problem = |(key, nodes): (&str, Vec<String>)| {
+            let nodes = names(nodes.iter().map(String::as_str));
+            self.problem(key, &nodes, "the access list denies their addresses")
+        };
+        by_key.into_iter().map(problem).collect()
+    }
+
+    fn problem(&self, key: &str, nodes: &str, reason: &str) -> Problem {
+        let (key, origin) = self.config.listener_setting(self.number, key);
+        let name = &self.listener.name;
+        let place = &self.text;
+        let message = format!(
+            "the other nodes of the cluster come to {place}, where the listener '{name}' turns them away: {nodes}: \
+             {reason}"
+        );
+        Problem::error(origin, key, message)
+    }
+}
+
+fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+impl Engine {
+    /// The name of the other node of the cluster that has this address.
+    pub fn other_node(&self, peer: PeerIp) -> Option<String> {
+        let table = self.nodes.current().ok()?;
+        let node = table.name_of(peer.address())?;
+        let is_own = table.find(&self.config.settings.node_name).is_some_and(|(own, _)| own == node);
+        (!is_own).then(|| node.to_owned())
+    }
+
+    /// A connection or call was refused: where it is another node's, the log names it, once an hour for each reason.
+    pub fn note_refused_node(&self, peer: PeerIp, listener: &str, reason: &str) {
+        let Some(node) = self.other_node(peer) else { return };
+        let subject = format!("{node} {listener} {reason}");
+        if let Some(left_out) = log_limit::is_due(Topic::Node, &subject) {
+            tracing::warn!(
+                peer = %peer.address(), node, listener,
+                "another node of the cluster is turned away: {reason}; what it passes on to this node fails{left_out}"
+            );
+        }
+    }
+}

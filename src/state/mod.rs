@@ -1,0 +1,7 @@
+//! What handlers may see: settings in effect, listeners, clients.
+
+pub(crate) mod client_address;
+pub mod cluster_access;
+pub(crate) mod listener_rules;
+pub(crate) mod port_protocol;
+pub mod shared;

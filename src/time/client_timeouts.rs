@@ -1,0 +1,491 @@
+//! What a client is keeping us waiting for, and since when: one deadline for each state of a connection.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+pub use crate::time::deadlines::Deadlines;
+pub use crate::time::draining::Draining;
+use crate::time::request_heads::BodyLength;
+pub use crate::time::timed_stream::{Clocked, Unclocked};
+
+use crate::limits::unauthenticated::{Phase, Stranger};
+
+/// Between two requests.
+pub(crate) const IDLE: u8 = 0;
+/// The first byte of a head has come, not yet the last.
+pub(crate) const HEAD: u8 = 1;
+/// A request is being answered.
+pub(crate) const BUSY: u8 = 2;
+
+/// A client that has asked nothing for so long costs no more than its stream, until it asks again.
+const QUIET: Duration = Duration::from_secs(1);
+/// The same of one that has asked but once, as most do that are then idle for long.
+const QUIET_AT_FIRST: Duration = Duration::from_millis(20);
+
+/// So long a request runs before its connection is checked for the first time; most are answered by then.
+const CHECK_AFTER: Duration = Duration::from_secs(1);
+
+/// Which wait took too long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expired {
+    /// nothing was asked for a while: keep the connection, but no buffers for it
+    Quiet,
+    /// nothing was asked: close without a word
+    Idle,
+    /// half a head: 408
+    Head,
+    /// the answer is not taken, or too slowly
+    Write,
+    /// strangers hold too much memory: close at once
+    TurnedOut,
+}
+
+/// What it means that nothing is asked for a while.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Quiet {
+    Ends,
+    IsFine,
+}
+
+/// Shared between a connection's stream, its requests and the task that waits for deadlines.
+pub struct Clock {
+    started: Instant,
+    pub(crate) state: AtomicU8,
+    /// milliseconds after `started`
+    since: AtomicU64,
+    /// milliseconds after `started` + 1; 0 while no write waits
+    pub(crate) write_waits: AtomicU64,
+    /// milliseconds that writes of this answer have waited before
+    waited: AtomicU64,
+    /// bytes of this answer that went out
+    pub(crate) written: AtomicU64,
+    /// bodies that are taken in beside their answers
+    pub(crate) draining: AtomicU64,
+    /// there are several requests at once, and bytes that belong to none
+    multiplexed: AtomicBool,
+    /// requests so far, as far as that counts
+    asks: AtomicU8,
+    /// bytes of the body behind the last head, or one of the two values below
+    body: AtomicU64,
+    /// every answer has gone out
+    pub(crate) settled: AtomicBool,
+    /// the request takes so long that the stream is to find out whether its client is still there
+    pub(crate) check_due: AtomicBool,
+    /// the client has closed its connection in the middle of a request
+    pub(crate) left: AtomicBool,
+    deadlines: Arc<Deadlines>,
+    /// the connection's, unless its client has shown a credential
+    stranger: Option<Arc<Stranger>>,
+}
+
+/// A body whose length is known when it has ended.
+const UNKNOWN: u64 = u64::MAX;
+/// There was no request since the last head.
+const NO_REQUEST: u64 = u64::MAX - 1;
+
+impl Clock {
+    /// A connection on which a request is awaited. The very first head has the header's time only.
+    pub fn new(deadlines: Arc<Deadlines>) -> Self {
+        Self {
+            started: crate::time::recent::refresh(),
+            state: AtomicU8::new(HEAD),
+            since: AtomicU64::new(0),
+            write_waits: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            draining: AtomicU64::new(0),
+            multiplexed: AtomicBool::new(false),
+            asks: AtomicU8::new(0),
+            body: AtomicU64::new(NO_REQUEST),
+            settled: AtomicBool::new(true),
+            check_due: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            deadlines,
+            stranger: None,
+        }
+    }
+
+    /// The same where the connection counts as one of a stranger.
+    pub fn of_stranger(deadlines: Arc<Deadlines>, stranger: Arc<Stranger>) -> Self {
+        stranger.reach(Phase::Head);
+        Self { stranger: Some(stranger), ..Self::new(deadlines) }
+    }
+
+    /// Milliseconds. No deadline may begin earlier than it does: whoever calls this has just seen to it that the last event
+    /// is this one. A worker that has much to do does not sleep for minutes.
+    fn now(&self) -> u64 {
+        u64::try_from(crate::time::recent::since(self.started).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn enter(&self, state: u8) {
+        self.since.store(self.now(), Ordering::Relaxed);
+        self.state.store(state, Ordering::Relaxed);
+        self.tell_phase();
+    }
+
+    /// What the connection takes of memory now.
+    fn tell_phase(&self) {
+        let Some(stranger) = &self.stranger else { return };
+        let state = self.state.load(Ordering::Relaxed);
+        let writes = self.write_waits.load(Ordering::Relaxed) > 0;
+        let drains = self.draining.load(Ordering::Relaxed) > 0;
+        stranger.reach(match self.multiplexed.load(Ordering::Relaxed) {
+            true if writes => Phase::MultiplexedWriting,
+            true if drains || state == BUSY => Phase::Multiplexed,
+            false if writes => Phase::Writing,
+            false if drains => Phase::Draining,
+            false if state == BUSY => Phase::Busy,
+            false if state == IDLE => Phase::Idle,
+            _ => Phase::Head,
+        });
+    }
+
+    /// A write waits for the client.
+    pub(crate) fn stalled(&self) {
+        self.write_waits.store(self.now() + 1, Ordering::Relaxed);
+        self.tell_phase();
+    }
+
+    fn poll_turned_out(&self, context: &Context<'_>) -> Poll<()> {
+        self.stranger.as_ref().map_or(Poll::Pending, |stranger| stranger.poll_turned_out(context))
+    }
+
+    /// From now on `asked` and `answered` tell of the first and the last of the requests that there are at once, and no byte
+    /// that comes or goes between them means anything.
+    pub fn multiplex(&self) {
+        self.multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    fn is_idle_of_one(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == IDLE && !self.multiplexed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn received(&self) {
+        if self.is_idle_of_one() && self.draining.load(Ordering::Relaxed) == 0 {
+            self.enter(HEAD);
+        }
+    }
+
+    /// Something of an answer went out. What hyper holds already goes out after `answered`.
+    pub(crate) fn progressed(&self, bytes: usize) {
+        let since = self.write_waits.load(Ordering::Relaxed);
+        if since > 0 {
+            crate::time::recent::refresh();
+            self.write_waits.store(0, Ordering::Relaxed);
+            add(&self.waited, self.now().saturating_sub(since - 1));
+            self.tell_phase();
+        }
+        add(&self.written, u64::try_from(bytes).unwrap_or(u64::MAX));
+        if self.is_idle_of_one() {
+            self.since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a write has waited for too long: this one, or all those of its answer together for what went out.
+    fn is_write_late(&self, elapsed: Duration) -> bool {
+        let since = self.write_waits.load(Ordering::Relaxed);
+        if since == 0 {
+            return false;
+        }
+        let waits = elapsed.saturating_sub(Duration::from_millis(since));
+        let waited = waits + Duration::from_millis(self.waited.load(Ordering::Relaxed));
+        let allowed = self.deadlines.write.time_for(self.written.load(Ordering::Relaxed));
+        waits >= self.deadlines.write.grace || allowed.is_some_and(|allowed| waited >= allowed)
+    }
+
+    /// While the guard lives, what arrives belongs to a body and is no head; the wait for the next one begins
+    /// when it is dropped.
+    pub fn draining(clock: &Arc<Self>) -> Draining {
+        clock.draining.fetch_add(1, Ordering::Relaxed);
+        clock.tell_phase();
+        Draining(Arc::clone(clock))
+    }
+
+    /// The head of a request has been understood; `length` is that of its body, where that is known.
+    pub fn understood(&self, length: Option<u64>) {
+        let length = length.filter(|length| *length < NO_REQUEST);
+        self.body.store(length.unwrap_or(UNKNOWN), Ordering::Relaxed);
+        self.settled.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_body_length(&self) -> BodyLength {
+        match self.body.swap(NO_REQUEST, Ordering::Relaxed) {
+            UNKNOWN => BodyLength::Unknown,
+            NO_REQUEST => BodyLength::NoRequest,
+            length => BodyLength::Known(length),
+        }
+    }
+
+    /// The library that writes answers holds nothing back any more.
+    pub(crate) fn flushed(&self) {
+        if self.state.load(Ordering::Relaxed) != BUSY {
+            self.settled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A whole head has been read.
+    pub fn asked(&self) {
+        self.waited.store(0, Ordering::Relaxed);
+        self.written.store(0, Ordering::Relaxed);
+        self.check_due.store(false, Ordering::Relaxed);
+        self.left.store(false, Ordering::Relaxed);
+        self.asks.store(self.asks.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        self.enter(BUSY);
+    }
+
+    /// How long the request has been running.
+    pub(crate) fn busy_for(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.since.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the client has closed its connection while it waits for an answer. Known after a second or two.
+    pub fn has_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// The client has given up this request.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when the client has left. For a future within the connection's own task, which the deadlines wake at least
+    /// once a second.
+    pub fn client_left(&self) -> impl Future<Output = ()> {
+        poll_fn(|_| if self.has_left() { Poll::Ready(()) } else { Poll::Pending })
+    }
+
+    /// The last byte of an answer has been handed over.
+    pub fn answered(&self) {
+        crate::time::recent::refresh();
+        self.enter(IDLE);
+    }
+
+    /// Returns when the client has kept us waiting too long.
+    pub fn expired(&self) -> impl Future<Output = Expired> {
+        self.expired_or(Quiet::IsFine)
+    }
+
+    /// The same, or when the client has asked nothing for a while.
+    pub fn expired_or_quiet(&self) -> impl Future<Output = Expired> {
+        self.expired_or(Quiet::Ends)
+    }
+
+    // An async function would hold its arguments twice, and what it looks at while it sleeps.
+    #[expect(clippy::manual_async_fn, reason = "each idle connection holds one")]
+    fn expired_or(&self, quiet: Quiet) -> impl Future<Output = Expired> {
+        async move {
+            loop {
+                match self.look(quiet) {
+                    Ok(expired) => return expired,
+                    Err(wait) => {
+                        let mut sleep = pin!(tokio::time::sleep(wait));
+                        poll_fn(|context| match self.poll_turned_out(context) {
+                            Poll::Ready(()) => Poll::Ready(()),
+                            Poll::Pending => sleep.as_mut().poll(context),
+                        })
+                        .await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has taken too long, or how long to wait before looking again.
+    fn look(&self, quiet: Quiet) -> Result<Expired, Duration> {
+        if self.stranger.as_ref().is_some_and(|stranger| stranger.is_turned_out()) {
+            return Ok(Expired::TurnedOut);
+        }
+        let Deadlines { header, idle, write } = &*self.deadlines;
+        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
+        let elapsed = self.started.elapsed();
+        let is_new = quiet == Quiet::Ends && self.asks.load(Ordering::Relaxed) <= 1;
+        let quiet = match quiet {
+            Quiet::Ends if is_new => QUIET_AT_FIRST,
+            Quiet::Ends => QUIET,
+            Quiet::IsFine => Duration::MAX,
+        };
+        let (limit, cause) = match self.state.load(Ordering::Relaxed) {
+            IDLE => (*idle, Some(Expired::Idle)),
+            HEAD => (*header, Some(Expired::Head)),
+            _ => (Duration::MAX, None),
+        };
+        if cause.is_none() && elapsed >= since.saturating_add(CHECK_AFTER) {
+            self.check_due.store(true, Ordering::Relaxed);
+        }
+        let write_waits = self.write_waits.load(Ordering::Relaxed);
+        let waits_for_head = write_waits == 0 && self.draining.load(Ordering::Relaxed) == 0;
+        if let Some(cause) = cause
+            && waits_for_head
+            && elapsed >= since.saturating_add(limit)
+        {
+            return Ok(cause);
+        }
+        if cause == Some(Expired::Idle) && waits_for_head && elapsed >= since.saturating_add(quiet) {
+            return Ok(Expired::Quiet);
+        }
+        if self.is_write_late(elapsed) {
+            return Ok(Expired::Write);
+        }
+        // Never sleep past the shortest deadline, since the state may change while asleep. What takes long from the
+        // beginning is looked at more and more seldom.
+        let quiet = if is_new { quiet.max(elapsed / 4).min(QUIET) } else { quiet };
+        let shortest = (*header).min(*idle).min(write.grace).min(quiet);
+        let left = since.saturating_add(limit).saturating_sub(elapsed);
+        let left = if waits_for_head { left.min(shortest) } else { shortest };
+        Err(left.max(Duration::from_millis(5)))
+    }
+}
+
+/// One thread at a time writes it.
+fn add(count: &AtomicU64, more: u64) {
+    count.store(count.load(Ordering::Relaxed).saturating_add(more), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::limits::min_rate::Pace;
+    use crate::limits::unauthenticated::{Origin, Room, Strangers};
+
+    const SHORT: Duration = Duration::from_millis(30);
+    const LONG: Duration = Duration::from_hours(1);
+
+    fn with(header: Duration, idle: Duration, write: Pace) -> Clock {
+        Clock::new(Arc::new(Deadlines { header, idle, write }))
+    }
+
+    fn clock(header: Duration, idle: Duration) -> Clock {
+        with(header, idle, Pace { grace: LONG, rate: 0 })
+    }
+
+    fn run(clock: &Clock, prepare: impl FnOnce(&Clock)) -> Option<Expired> {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+            return None;
+        };
+        prepare(clock);
+        runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired()).await.ok() })
+    }
+
+    #[test]
+    fn each_state_has_its_own_deadline() {
+        assert_eq!(run(&clock(SHORT, LONG), |_| ()), Some(Expired::Head));
+        assert_eq!(run(&clock(SHORT, SHORT), Clock::answered), Some(Expired::Idle));
+        assert_eq!(run(&clock(SHORT, LONG), Clock::answered), None);
+        assert_eq!(run(&clock(SHORT, SHORT), Clock::asked), None);
+    }
+
+    #[test]
+    fn only_a_client_that_owes_nothing_is_quiet_and_sooner_one_that_has_asked_once() {
+        let quiet = |prepare: fn(&Clock)| {
+            let clock = clock(LONG, LONG);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            prepare(&clock);
+            runtime.block_on(async { tokio::time::timeout(QUIET / 2, clock.expired_or_quiet()).await.ok() })
+        };
+        let answered = |clock: &Clock| (clock.asked(), clock.answered()).1;
+        assert_eq!(quiet(answered), Some(Expired::Quiet));
+        assert_eq!(quiet(|_| ()), None);
+        assert_eq!(quiet(Clock::asked), None);
+        assert_eq!(quiet(|clock| (clock.asked(), clock.answered(), clock.received()).2), None);
+        assert_eq!(quiet(|clock| (clock.asked(), clock.answered(), clock.asked(), clock.answered()).3), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_still_going_out_is_no_idleness() {
+        let clock = clock(SHORT, SHORT);
+        clock.answered();
+        clock.write_waits.store(1, Ordering::Relaxed);
+        assert_eq!(run(&clock, |_| ()), None);
+        assert_eq!(run(&clock, |clock| clock.progressed(0)), Some(Expired::Idle));
+    }
+
+    #[test]
+    fn no_wait_begins_before_it_does_in_a_thread_that_had_no_event_for_long() {
+        let waits: [fn(&Arc<Clock>); 4] = [
+            |_| (),
+            |clock| clock.answered(),
+            |clock| drop(Clock::draining(clock)),
+            |clock| (clock.answered(), clock.write_waits.store(1, Ordering::Relaxed), clock.progressed(0)).2,
+        ];
+        let thread = std::thread::spawn(move || {
+            crate::time::recent::begin();
+            for prepare in waits {
+                std::thread::sleep(SHORT * 2);
+                let clock = Arc::new(clock(SHORT, SHORT));
+                std::thread::sleep(SHORT / 2);
+                prepare(&clock);
+                let began = Instant::now();
+                assert!(run(&clock, |_| ()).is_some());
+                assert!(began.elapsed() >= SHORT / 3, "{:?}", began.elapsed());
+            }
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_body_that_is_taken_in_is_no_head() {
+        let clock = Arc::new(clock(SHORT, SHORT));
+        clock.answered();
+        let draining = Clock::draining(&clock);
+        assert_eq!(run(&clock, Clock::received), None);
+        drop(draining);
+        assert_eq!(run(&clock, |_| ()), Some(Expired::Idle));
+    }
+
+    #[test]
+    fn a_connection_counts_for_all_that_it_holds() {
+        let strangers = Arc::new(Strangers::default());
+        let room = Room { bytes: usize::MAX, places: usize::MAX, listener_places: usize::MAX };
+        let origin = Origin { listener: &Arc::from("listen"), source: None, has_place: true };
+        let stranger = Arc::new(strangers.enter(room, &origin));
+        let deadlines = Deadlines { header: LONG, idle: LONG, write: Pace { grace: LONG, rate: 0 } };
+        let clock = Arc::new(Clock::of_stranger(Arc::new(deadlines), stranger));
+        let kilobytes = || strangers.bytes() >> 10;
+        clock.asked();
+        let busy = kilobytes();
+        let draining = Clock::draining(&clock);
+        clock.answered();
+        clock.received();
+        assert!(kilobytes() >= busy, "a body is taken in beside its answer");
+        drop(draining);
+        assert!(kilobytes() < busy);
+        clock.multiplex();
+        clock.asked();
+        let multiplexed = kilobytes();
+        assert!(multiplexed > busy);
+        clock.stalled();
+        assert!(kilobytes() > multiplexed, "streams, and what the client does not take");
+        clock.progressed(1);
+        assert_eq!(kilobytes(), multiplexed);
+        let draining = Clock::draining(&clock);
+        clock.answered();
+        assert_eq!(kilobytes(), multiplexed, "a body is taken in beside its answer");
+        drop(draining);
+        assert!(kilobytes() < multiplexed);
+    }
+
+    #[test]
+    fn a_client_takes_something_of_its_answer_in_time_and_all_of_it_fast_enough() {
+        let pace = Pace { grace: Duration::from_mins(1), rate: 1000 };
+        let clock = with(LONG, LONG, pace);
+        clock.asked();
+        let late = |seconds| clock.is_write_late(Duration::from_secs(seconds));
+        assert!(!late(1000), "nothing waits");
+        clock.write_waits.store(1, Ordering::Relaxed);
+        assert_eq!((late(59), late(61)), (false, true));
+        // Of several waits that are short enough each, bytes pay for a second a thousand.
+        clock.waited.store(50_000, Ordering::Relaxed);
+        assert_eq!((late(9), late(11)), (false, true));
+        clock.written.store(20_000, Ordering::Relaxed);
+        assert_eq!((late(29), late(31)), (false, true));
+        clock.asked();
+        assert!(!late(31));
+        clock.progressed(0);
+        assert!(!late(1000));
+    }
+}

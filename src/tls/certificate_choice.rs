@@ -1,0 +1,144 @@
+//! Which of the profile's pairs is served, and what the settings add to it.
+
+use std::path::Path;
+
+use super::usability::{self, Usability};
+use super::{build, reason};
+use crate::config::Config;
+use crate::config::diagnostic::{Problem, Severity};
+use crate::config::settings::TlsSettings;
+use crate::tls::certificate::{Pair, PairError, fitting_key};
+use crate::tls::certificate_files::{files, key_of};
+
+/// A pair that OpenSSL takes, and who can connect with it.
+type Loaded = Result<(Pair, Usability), PairError>;
+
+/// The first pair of the profile whose files exist and fit together and that some client can connect with, then those
+/// that the settings add; each later one of the profile is a fall-back.
+///
+/// A pair that exists and cannot be served is an error in the list, whatever else is found. A pair of the profile of which
+/// one file is missing is a warning, and an error where its key was named by a setting or no pair is left. Without any
+/// pair of the profile nothing is served.
+pub(super) fn choose(config: &Config) -> (Option<Vec<Pair>>, Vec<Problem>) {
+    let mut load = |certificate: &Path, key: &Path| {
+        let pair = Pair::load(certificate, key)?;
+        match try_out(&config.settings.tls, &pair) {
+            Ok(usability) => Ok((pair, usability)),
+            Err(reason) => Err(PairError::Refused { certificate: certificate.to_path_buf(), reason }),
+        }
+    };
+    let (own, mut problems) = own(config, &mut load);
+    let (more, more_problems) = added(config, &mut load);
+    problems.extend(more_problems);
+    let Some(own) = own else { return (None, problems) };
+    let pairs: Vec<_> = std::iter::once(own).chain(more).collect();
+    for pair in &pairs {
+        let notes = pair.notes().iter().map(|note| Problem::file_error(pair.file(), note.clone()));
+        problems.extend(notes.map(mild));
+    }
+    (Some(pairs), problems)
+}
+
+/// Why OpenSSL refuses a pair (for a key too short for its security level, say), else who can connect with it.
+fn try_out(settings: &TlsSettings, pair: &Pair) -> Result<Usability, String> {
+    // With unsound settings no pair can be tried out; what is wrong with them is reported once, elsewhere.
+    let Ok(mut builder) = build(settings, None) else {
+        return Ok(Usability::Everybody);
+    };
+    pair.install(&mut builder).map_err(|error| reason(&error))?;
+    let tried = pair.public_key().and_then(|key| usability::of(&builder.build(), &key));
+    Ok(tried.unwrap_or(Usability::Everybody))
+}
+
+/// What is found among the profile's pairs.
+#[derive(Default)]
+struct Search {
+    problems: Vec<Problem>,
+    /// for pairs without one of their files: an error if nothing is left to serve
+    missing: Vec<Problem>,
+    half: Vec<Problem>,
+    /// no ordinary client can connect with it, but it is there
+    last_resort: Option<Pair>,
+}
+
+fn own(config: &Config, load: &mut impl FnMut(&Path, &Path) -> Loaded) -> (Option<Pair>, Vec<Problem>) {
+    let mut search = Search::default();
+    for entry in &config.product.certificate {
+        let (certificate, key) = files(entry, config);
+        let key_is_named = entry.key_setting && config.settings.tls.key_file.is_some();
+        let problem = |message: String| Problem::file_error(&certificate, message);
+        match load(&certificate, &key) {
+            Ok((pair, Usability::Nobody(reason))) => {
+                search.problems.push(problem(reason));
+                search.last_resort = search.last_resort.or(Some(pair));
+            }
+            Ok((pair, usability)) => {
+                if let Usability::Few(reason) = usability {
+                    search.problems.push(mild(problem(reason)));
+                }
+                search.problems.extend(search.half);
+                return (Some(pair), search.problems);
+            }
+            Err(error @ PairError::Missing(_)) => {
+                let is_half = certificate.exists() != key.exists();
+                if key_is_named && certificate.exists() {
+                    search.problems.push(problem(error.to_string()));
+                } else {
+                    search.missing.push(problem(error.to_string()));
+                    search.half.extend(is_half.then(|| half(&certificate, &key)));
+                }
+            }
+            Err(error) => search.problems.push(problem(error.to_string())),
+        }
+    }
+    if search.last_resort.is_some() {
+        search.problems.extend(search.half);
+    } else {
+        search.problems.extend(search.missing);
+    }
+    (search.last_resort, search.problems)
+}
+
+/// One file of a pair is there without the other.
+fn half(certificate: &Path, key: &Path) -> Problem {
+    let (there, missing) = if certificate.exists() { (certificate, key) } else { (key, certificate) };
+    let fitting = if there == certificate { fitting_key(certificate) } else { None };
+    let hint =
+        fitting.map(|found| format!("; {} fits: is it misnamed?", found.display())).unwrap_or_default();
+    let message = format!("is not served: {} is missing{hint}", missing.display());
+    mild(Problem::file_error(there, message))
+}
+
+fn mild(problem: Problem) -> Problem {
+    Problem { severity: Severity::Warning, ..problem }
+}
+
+/// The certificates that the settings add.
+fn added(config: &Config, load: &mut impl FnMut(&Path, &Path) -> Loaded) -> (Vec<Pair>, Vec<Problem>) {
+    let origin = &config.settings.tls.origins.more_certificates;
+    let problem = |message: String| Problem::error(origin.clone(), "tls.more_certificates", message);
+    let (mut pairs, mut problems): (Vec<(Pair, Option<String>)>, Vec<Problem>) = (Vec::new(), Vec::new());
+    for certificate in &config.settings.tls.more_certificates {
+        match load(certificate, &key_of(certificate)) {
+            Ok((pair, _)) if pair.names().is_empty() => {
+                problems.push(problem(PairError::Nameless(pair.file().to_path_buf()).to_string()));
+            }
+            Ok((pair, Usability::Everybody)) => pairs.push((pair, None)),
+            Ok((pair, Usability::Few(reason))) => pairs.push((pair, Some(reason))),
+            Ok((pair, Usability::Nobody(reason))) => {
+                problems.push(problem(format!("{}: {reason}", pair.file().display())));
+            }
+            Err(error) => problems.push(problem(error.to_string())),
+        }
+    }
+    // With several kinds of keys for a name each client gets the one that it can use.
+    for (pair, reason) in &pairs {
+        let is_beside_another = pairs.iter().any(|(other, reason)| {
+            reason.is_none() && pair.names().iter().all(|name| other.names().contains(name))
+        });
+        if let Some(reason) = reason.as_ref().filter(|_| !is_beside_another) {
+            problems.push(mild(problem(format!("{}: {reason}", pair.file().display()))));
+        }
+    }
+    (pairs.into_iter().map(|(pair, _)| pair).collect(), problems)
+}

@@ -1,0 +1,135 @@
+//! Certificates that are renewed on disk are served without being told: every look compares what the files hold, since
+//! their times of change lie on a cluster's file system.
+
+use std::sync::Arc;
+
+use super::Acceptor;
+use crate::config::Config;
+use crate::config::diagnostic::Problem;
+use crate::tls::certificate_files;
+use crate::tls::certificate_files::Contents;
+use crate::tls::session_tickets::TicketKeys;
+
+/// What earlier looks have found.
+#[derive(Default)]
+pub struct Renewals {
+    /// would be refused, but certificate and key may just be written one after the other
+    suspect: Option<Contents>,
+    /// has been complained of
+    refused: Option<Contents>,
+}
+
+/// What one look has found.
+#[derive(Debug, PartialEq)]
+pub enum Look {
+    Unchanged,
+    /// with what an admin should know of the new one
+    Renewed(Vec<Problem>),
+    /// the old one is served; told once for each change
+    Refused(Vec<Problem>),
+}
+
+impl Renewals {
+    /// Looks, and puts a pair without errors in place of the one that is served; errors that are `known` are none.
+    pub fn look(
+        &mut self,
+        acceptor: &Acceptor,
+        config: &Config,
+        keys: &Arc<TicketKeys>,
+        known: &[Problem],
+    ) -> Look {
+        let now = certificate_files::contents(config);
+        if now == acceptor.contents() {
+            *self = Self::default();
+            return Look::Unchanged;
+        }
+        if self.refused == Some(now) {
+            return Look::Unchanged;
+        }
+        let (next, mut problems) = Acceptor::load(config, keys);
+        problems.retain(|problem| !known.contains(problem));
+        let (problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
+        match next {
+            Some(next) if problems.is_empty() => {
+                acceptor.replace(next);
+                *self = Self::default();
+                Look::Renewed(warnings)
+            }
+            Some(_) | None if self.suspect == Some(now) => {
+                *self = Self { suspect: None, refused: Some(now) };
+                Look::Refused(problems)
+            }
+            Some(_) | None => {
+                self.suspect = Some(now);
+                Look::Unchanged
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use std::path::Path;
+
+    use nodegate_standin::{Certificate, KeyKind};
+
+    use super::*;
+    use crate::config::Options;
+    use crate::config::root::Root;
+
+    fn write(root: &Path, certificate: Option<&Certificate>, key: Option<&Certificate>) {
+        let folder = root.join("etc/pve/local");
+        std::fs::create_dir_all(&folder).unwrap();
+        for (name, text) in [
+            ("pve-ssl.pem", certificate.map(Certificate::chain_pem)),
+            ("pve-ssl.key", key.map(Certificate::key_pem)),
+        ] {
+            match text {
+                Some(text) => std::fs::write(folder.join(name), text).unwrap(),
+                None => std::fs::remove_file(folder.join(name)).unwrap(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_pair_is_renewed_once_both_files_fit_and_complained_of_once_if_they_never_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let [old, new] = [0; 2].map(|_| Certificate::ca().issue("node1.example.com", &[], KeyKind::EcP256));
+        write(root, Some(&old), Some(&old));
+        let options = Options { root: Root::new(root.to_owned()), sets: Vec::new() };
+        let config = Config::load("pve", &options).unwrap();
+        let keys = Arc::default();
+        let acceptor = Acceptor::load(&config, &keys).0.unwrap();
+        let served = || {
+            let contexts = acceptor.served().contexts;
+            contexts[0].context.certificate().unwrap().serial_number().to_bn().unwrap()
+        };
+        let first = served();
+        let mut renewals = Renewals::default();
+        let mut look = || renewals.look(&acceptor, &config, &keys, &[]);
+        assert_eq!(look(), Look::Unchanged);
+
+        write(root, Some(&new), Some(&old));
+        assert_eq!(look(), Look::Unchanged, "the key may follow");
+        write(root, Some(&new), Some(&new));
+        assert_eq!(look(), Look::Renewed(Vec::new()));
+        assert_ne!(served(), first);
+
+        write(root, Some(&old), Some(&new));
+        assert_eq!(look(), Look::Unchanged);
+        let Look::Refused(problems) = look() else { unreachable!() };
+        assert!(problems.first().unwrap().to_string().contains("does not belong"), "{problems:?}");
+        assert_eq!(look(), Look::Unchanged, "it has been said");
+        assert_ne!(served(), first);
+
+        write(root, None, None);
+        assert_eq!(
+            (look(), matches!(look(), Look::Refused(_)), look()),
+            (Look::Unchanged, true, Look::Unchanged)
+        );
+        write(root, Some(&new), Some(&new));
+        assert_eq!(look(), Look::Unchanged, "that is what is served");
+    }
+}

@@ -1,0 +1,36 @@
+//! What a handshake came to: for logs and counters.
+
+use std::sync::Arc;
+
+use openssl::ssl::SslRef;
+use openssl::x509::X509;
+
+use crate::tls::client_auth::Identity;
+
+/// What client and server have agreed on, in OpenSSL's words.
+#[derive(Clone, Debug)]
+pub struct TlsSession {
+    pub version: &'static str,
+    pub cipher: &'static str,
+    /// who has shown a certificate
+    pub identity: Option<Arc<Identity>>,
+    /// whether an earlier session was taken up
+    pub resumed: bool,
+}
+
+impl TlsSession {
+    pub(super) fn of(ssl: &SslRef) -> Self {
+        Self {
+            version: ssl.version_str(),
+            cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
+            identity: Identity::of(shown(ssl)).map(Arc::new),
+            resumed: ssl.session_reused(),
+        }
+    }
+}
+
+/// The chain that was verified. A resumed session has only the client's own certificate.
+fn shown(ssl: &SslRef) -> Vec<X509> {
+    let verified: Vec<_> = ssl.verified_chain().into_iter().flatten().map(ToOwned::to_owned).collect();
+    if verified.is_empty() { ssl.peer_certificate().into_iter().collect() } else { verified }
+}

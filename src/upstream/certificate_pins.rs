@@ -1,0 +1,182 @@
+//! Which certificate another node must show: pinned by SHA-256 fingerprint, and nothing else is trusted.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use openssl::hash::MessageDigest;
+use openssl::x509::{X509, X509Ref};
+
+use super::nodes::NodeTable;
+use crate::config::product::Nodes;
+use crate::config::root::Root;
+use crate::fs::cached_file::{FileError, WatchedFile};
+
+/// A node publishes a new certificate before it serves it: so long the old one is still good.
+const OVERLAP: Duration = Duration::from_mins(1);
+
+/// SHA-256 of a certificate in DER form.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    pub fn of(certificate: &X509Ref) -> Option<Self> {
+        let digest = certificate.digest(MessageDigest::sha256()).ok()?;
+        digest.as_ref().try_into().ok().map(Self)
+    }
+
+    /// Reads `8F:03:…:12`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: Option<Vec<u8>> =
+            text.trim().split(':').map(|pair| u8::from_str_radix(pair, 16).ok()).collect();
+        bytes?.try_into().ok().map(Self)
+    }
+}
+
+/// Upper-case hex pairs with colons, as the products write them.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            let colon = if index == 0 { "" } else { ":" };
+            write!(f, "{colon}{byte:02X}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a node may show now: the published certificate and, for a minute after a change, the one before.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Expected {
+    pub current: Fingerprint,
+    pub before: Option<Fingerprint>,
+}
+
+impl Expected {
+    pub fn admits(&self, seen: Fingerprint) -> bool {
+        seen == self.current || Some(seen) == self.before
+    }
+}
+
+/// Why there is no pin for a node.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    #[error("no certificate of the node is known (looked for {0})")]
+    Missing(String),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The pins of all nodes, looked at on each use.
+pub struct Pins {
+    /// one path each, with `{node}` for the name; the first that exists counts
+    templates: Vec<PathBuf>,
+    files: Mutex<HashMap<String, Arc<[WatchedFile<Fingerprint>]>>>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+struct Known {
+    current: Fingerprint,
+    before: Option<(Fingerprint, Instant)>,
+}
+
+impl Pins {
+    pub fn new(nodes: Option<&Nodes>, root: &Root) -> Self {
+        let templates = nodes.iter().flat_map(|nodes| &nodes.certificates).map(|path| root.path(path));
+        Self { templates: templates.collect(), files: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// What `node`, a name out of `table`, may show at the instant `now`.
+    pub fn expected(&self, node: &str, table: &NodeTable, now: Instant) -> Result<Expected, PinError> {
+        let published = match table.fingerprints.get(node) {
+            Some(fingerprint) => *fingerprint,
+            None => self.published(node)?,
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = known.entry(node.to_owned()).or_insert(Known { current: published, before: None });
+        if entry.current != published {
+            entry.before = Some((entry.current, now));
+            entry.current = published;
+        }
+        let fresh = |(_, since): &(Fingerprint, Instant)| now.duration_since(*since) < OVERLAP;
+        let before = entry.before.filter(fresh).map(|(fingerprint, _)| fingerprint);
+        Ok(Expected { current: published, before })
+    }
+
+    fn published(&self, node: &str) -> Result<Fingerprint, PinError> {
+        let files = self.files(node);
+        for file in files.iter() {
+            match file.current() {
+                Ok(snapshot) => return Ok(*snapshot.value),
+                Err(FileError::Unreadable { .. }) => (),
+                Err(
+                    error @ (FileError::Malformed { .. } | FileError::Silent { .. } | FileError::Slow { .. }),
+                ) => {
+                    return Err(error.into());
+                }
+            }
+        }
+        let looked_for: Vec<_> = files.iter().map(|file| file.path().display().to_string()).collect();
+        Err(PinError::Missing(looked_for.join(", ")))
+    }
+
+    fn files(&self, node: &str) -> Arc<[WatchedFile<Fingerprint>]> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = |template: &PathBuf| {
+            WatchedFile::new(template.to_string_lossy().replace("{node}", node).into(), fingerprint)
+        };
+        let known =
+            files.entry(node.to_owned()).or_insert_with(|| self.templates.iter().map(watch).collect());
+        Arc::clone(known)
+    }
+}
+
+fn fingerprint(pem: &[u8]) -> Result<Fingerprint, String> {
+    let certificate = X509::from_pem(pem).ok();
+    certificate
+        .and_then(|certificate| Fingerprint::of(&certificate))
+        .ok_or_else(|| "holds no certificate in PEM form".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn table(byte: u8) -> NodeTable {
+        let fingerprints = std::iter::once(("n2".to_owned(), Fingerprint([byte; 32]))).collect();
+        NodeTable { fingerprints, ..NodeTable::default() }
+    }
+
+    #[test]
+    fn fingerprints_are_read_and_written_alike() {
+        let text = format!("{}0A", "8F:".repeat(31));
+        assert_eq!(Fingerprint::parse(&text).unwrap().to_string(), text);
+        assert_eq!(Fingerprint::parse(&text.to_lowercase()).unwrap().to_string(), text);
+        for wrong in ["", "8F:03", "zz", &format!("{text}:00")] {
+            assert!(Fingerprint::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn after_a_change_both_certificates_are_good_for_a_minute() {
+        let pins = Pins::new(None, &Root::default());
+        let (old, new) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
+        let start = Instant::now();
+        let first = pins.expected("n2", &table(1), start).unwrap();
+        assert!(first.admits(old) && !first.admits(new));
+        let changed = pins.expected("n2", &table(2), start + Duration::from_secs(5)).unwrap();
+        assert!(changed.admits(old) && changed.admits(new));
+        let settled = pins.expected("n2", &table(2), start + Duration::from_secs(66)).unwrap();
+        assert!(!settled.admits(old) && settled.admits(new));
+    }
+
+    #[test]
+    fn a_node_without_certificate_says_where_one_was_looked_for() {
+        let pins =
+            Pins { templates: vec!["/nonexistent/{node}/a.pem".into()], ..Pins::new(None, &Root::default()) };
+        let error = pins.expected("n3", &NodeTable::default(), Instant::now()).err().unwrap();
+        assert!(error.to_string().contains("/nonexistent/n3/a.pem"), "{error}");
+    }
+}

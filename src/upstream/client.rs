@@ -1,0 +1,275 @@
+//! Connections that we open: to a local daemon, fresh for each request or kept.
+
+use std::fmt;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Response};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::config::settings::{BackendAddress, Timeouts};
+use crate::metrics::counters;
+pub use crate::metrics::labels::Phase;
+use crate::metrics::upstreams::Health;
+use crate::os::log_limit;
+use crate::os::log_limit::Topic;
+use crate::os::request_context;
+use crate::time::recent;
+use crate::upstream::connection::{Connection, ExchangeError, Stream};
+pub use crate::upstream::error::{UpstreamError, io_message};
+use crate::upstream::peer::Peer;
+pub use crate::upstream::pool::PeerPools;
+use crate::upstream::pool::Pool;
+use crate::upstream::request::{Outgoing, Wire};
+pub use crate::upstream::response_body::{AnswerBody, PIECE};
+
+/// Where the connections of an upstream lead.
+enum Destination {
+    Local(BackendAddress),
+    Peer(Peer),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(address) => address.fmt(f),
+            Self::Peer(peer) => peer.fmt(f),
+        }
+    }
+}
+
+/// The connections of one worker to one backend or node.
+pub struct Upstream {
+    destination: Destination,
+    health: &'static Health,
+    /// where to connect when that is not possible
+    spare: Option<(Destination, &'static Health)>,
+    timeouts: Timeouts,
+    /// where connections are kept, if they are
+    pool: Option<Rc<Pool>>,
+}
+
+impl Upstream {
+    /// A daemon of this machine.
+    pub fn local(
+        address: BackendAddress,
+        keepalive: bool,
+        timeouts: Timeouts,
+        health: &'static Health,
+    ) -> Self {
+        let pool = keepalive.then(Rc::default);
+        Self { destination: Destination::Local(address), health, spare: None, timeouts, pool }
+    }
+
+    /// Another daemon of this machine takes the requests that cannot be brought to this one.
+    #[must_use]
+    pub fn or_else(self, spare: BackendAddress, health: &'static Health) -> Self {
+        Self { spare: Some((Destination::Local(spare), health)), ..self }
+    }
+
+    /// Another node, by connections that are kept where its address and certificate stay the same: what a handshake
+    /// proves is dear.
+    pub fn peer(peer: Peer, timeouts: Timeouts, kept: &PeerPools) -> Self {
+        let (pool, health) = (Some(kept.of(&peer)), peer.health());
+        Self { destination: Destination::Peer(peer), health, spare: None, timeouts, pool }
+    }
+
+    /// Another node that is told in a PROXY header whom the connection is for, so that it is for nobody after.
+    pub fn peer_for(peer: Peer, timeouts: Timeouts, client: IpAddr) -> Self {
+        let health = peer.health();
+        Self { destination: Destination::Peer(peer.told(client)), health, spare: None, timeouts, pool: None }
+    }
+
+    /// Whether answers come from a daemon that this machine trusts with its files.
+    pub fn is_local(&self) -> bool {
+        matches!(self.destination, Destination::Local(_))
+    }
+
+    /// Whether requests are to ask for a connection that stays open.
+    pub fn keeps(&self, method: &Method) -> bool {
+        self.pool.is_some() && *method == Method::GET
+    }
+
+    /// Sends one request and waits for the head of the answer.
+    ///
+    /// A kept connection is used for GET only, and a GET whose kept connection had died is sent once more on a
+    /// fresh one. The connection is kept again when the body of the answer has been read.
+    pub async fn send(&self, request: Outgoing) -> Result<Answer, UpstreamError> {
+        request_context::asks(&self.destination);
+        let mut health = self.health;
+        let outcome = self.attempt(request, &mut health).await;
+        match outcome {
+            Ok(answer) => {
+                health.count_answer();
+                Ok(Answer { body: answer.body.reporting_to(health), ..answer })
+            }
+            Err(error) => {
+                count_failure(health, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// `health` is that of the destination that was asked last.
+    async fn attempt(
+        &self,
+        request: Outgoing,
+        health: &mut &'static Health,
+    ) -> Result<Answer, UpstreamError> {
+        let started = recent::now();
+        let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
+        let answer_timeout = request.timeout();
+        let mut wire = request.into_wire();
+        crate::upstream::write_batching::after_the_others().await;
+        if let Some(connection) = pool.and_then(|pool| pool.take()) {
+            match self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await {
+                Err(error) if error.phase == Phase::Answer && started.elapsed() < answer_timeout => (),
+                answered => return answered,
+            }
+            wire.rewind();
+        }
+        let connection = self.connect(&mut wire, started, health).await?;
+        self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await
+    }
+
+    /// Connects. Some of the request may be on its way then.
+    async fn connect(
+        &self,
+        wire: &mut Wire,
+        started: Instant,
+        health: &mut &'static Health,
+    ) -> Result<Connection, UpstreamError> {
+        match (self.connect_to(&self.destination, wire, started).await, &self.spare) {
+            (Err(error), Some((spare, spare_health))) => {
+                count_failure(self.health, &error);
+                let message = format_args!("{error}; asking {spare} instead");
+                log_limit::warn(Topic::Upstream, &error.upstream, &message);
+                *health = spare_health;
+                self.connect_to(spare, wire, started).await
+            }
+            (connected, _) => connected,
+        }
+    }
+
+    async fn connect_to(
+        &self,
+        destination: &Destination,
+        wire: &mut Wire,
+        started: Instant,
+    ) -> Result<Connection, UpstreamError> {
+        let error = |phase, cause| UpstreamError::new(phase, destination, started, cause);
+        let failed = |source: io::Error| error(Phase::Connect, io_message(&source));
+        let connecting = async {
+            Ok(match destination {
+                Destination::Local(BackendAddress::Tcp(address)) => {
+                    crate::upstream::loopback::connect(address, wire, self.pool.is_none())
+                        .await
+                        .map_err(failed)?
+                }
+                Destination::Local(BackendAddress::Unix(path)) => {
+                    Stream::Unix(UnixStream::connect(path).await.map_err(failed)?)
+                }
+                Destination::Peer(peer) => {
+                    let connected = peer.connect().await.map_err(|(phase, cause)| error(phase, cause))?;
+                    Stream::Tls(Box::new(connected))
+                }
+            })
+        };
+        match timeout(self.timeouts.connect, connecting).await {
+            Ok(connected) => connected.map(Connection::new),
+            Err(_) => Err(error(Phase::Connect, "Connection timed out".to_owned())),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        wire: &mut Wire,
+        pool: Option<&Rc<Pool>>,
+        (started, answer_timeout): (Instant, Duration),
+    ) -> Result<Answer, UpstreamError> {
+        let broken = |cause: String| UpstreamError::new(Phase::Answer, &self.destination, started, cause);
+        match timeout(answer_timeout, connection.exchange(wire)).await {
+            Ok(Ok(head)) => {
+                request_context::is_answered();
+                counters::upstream_answered(recent::refresh().saturating_duration_since(started));
+                let pool = pool.filter(|_| head.keeps_alive).cloned();
+                let body = AnswerBody::new(connection, head.framing, pool, answer_timeout);
+                Ok(Answer { response: head.response, body, started })
+            }
+            Ok(Err(ExchangeError::Malformed)) => Err(self.parse_error(started)),
+            Ok(Err(ExchangeError::Closed)) => {
+                Err(broken("Broken pipe: connection closed before an answer came".to_owned()))
+            }
+            Ok(Err(ExchangeError::Io(error))) => Err(broken(format!("Broken pipe: {}", io_message(&error)))),
+            Err(_) => Err(broken("Connection timed out".to_owned())),
+        }
+    }
+
+    /// The whole body, up to `limit` bytes. What came with the head costs no wait and no timer.
+    pub async fn whole(
+        &self,
+        body: &mut AnswerBody,
+        limit: usize,
+        started: Instant,
+    ) -> Result<Bytes, UpstreamError> {
+        let answer_timeout = body.patience();
+        let mut reading = pin!(body.whole(limit));
+        let at_once = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+        let read = match at_once {
+            Poll::Ready(read) => Ok(read),
+            Poll::Pending => timeout(answer_timeout, reading).await,
+        };
+        let cause = match read {
+            Ok(Ok(bytes)) => return Ok(bytes),
+            Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => "Broken pipe",
+            Ok(Err(_)) | Err(_) => "Connection timed out",
+        };
+        let error = UpstreamError::new(Phase::Body, &self.destination, started, cause);
+        count_failure(self.health, &error);
+        Err(error)
+    }
+
+    /// An answer that makes no sense here, although it is one of HTTP.
+    pub fn senseless(&self, started: Instant) -> UpstreamError {
+        let error = self.parse_error(started);
+        count_failure(self.health, &error);
+        error
+    }
+
+    fn parse_error(&self, started: Instant) -> UpstreamError {
+        UpstreamError::new(Phase::Parse, &self.destination, started, "Invalid server response")
+    }
+}
+
+fn count_failure(health: &Health, error: &UpstreamError) {
+    health.count_failure(&error.to_string(), request_context::current_id().map(|id| id.to_string()));
+}
+
+/// The head of an answer, and the body that is still to be read.
+pub struct Answer {
+    pub response: Response<()>,
+    pub body: AnswerBody,
+    pub started: Instant,
+}
+
+/// Whether a daemon takes connections, and if not, why.
+pub async fn reach(address: &BackendAddress, patience: Duration) -> Result<(), String> {
+    let connecting = async {
+        match address {
+            BackendAddress::Tcp(address) => TcpStream::connect(address).await.map(drop),
+            BackendAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
+        }
+    };
+    match timeout(patience, connecting).await {
+        Ok(connected) => connected.map_err(|error| io_message(&error)),
+        Err(_) => Err("Connection timed out".to_owned()),
+    }
+}
