@@ -6,7 +6,7 @@ use clap::Parser as _;
 use nodegate::cli::arguments::{self, Arguments, Command, DaemonArguments};
 use nodegate::cli::{acl, check, compare, daemon, generate, pages, profiles, reload, route, run, status};
 use nodegate::config;
-use nodegate::os::logging::{self, Reader};
+use nodegate::os::logging::{self, StderrReader};
 
 fn main() -> ExitCode {
     let name = arguments::called_as(std::env::args_os().next());
@@ -20,7 +20,7 @@ fn command() -> ExitCode {
     let arguments = Arguments::parse();
     let options = arguments.options();
     let alone = matches!(arguments.command, Command::Run { background: true, .. });
-    let reader = if alone { Reader::Nobody } else { Reader::Stderr };
+    let reader = if alone { StderrReader::Nobody } else { StderrReader::Stderr };
     logging::start(arguments.debug, reader);
     match arguments.command {
         Command::Run { profile, .. } => run::run(&profile, &options),
@@ -28,7 +28,7 @@ fn command() -> ExitCode {
         Command::Acl { profile, addresses } => acl::run(&profile, &options, &addresses),
         Command::Route { profile, method, path } => route::run(&profile, &options, &method, &path),
         Command::Status { profile, watch, json } => {
-            status::run(&profile, &options, status::Style { watch, json })
+            status::run(&profile, &options, status::StatusStyle { watch, json })
         }
         Command::Reload { profile, confirm, force } => reload::run(&profile, &options, confirm, force),
         Command::Confirm { profile } => reload::confirm(&profile, &options),
@@ -41,6 +41,6 @@ fn command() -> ExitCode {
 
 fn in_place_of_a_daemon(profile: &str) -> ExitCode {
     let arguments = DaemonArguments::parse();
-    logging::start(arguments.debug(), Reader::Stderr);
+    logging::start(arguments.debug(), StderrReader::Stderr);
     daemon::run(profile, &arguments.options(), arguments.verb)
 }

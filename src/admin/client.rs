@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::admin::protocol::{Answer, Question};
+use crate::admin::protocol::{ControlRequest, ControlResponse};
 
 /// For what is answered at once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -15,21 +15,21 @@ const RELOAD: Duration = Duration::from_mins(3);
 const LONGEST_ANSWER: u64 = 16 << 20;
 
 /// A connection for one question after the other.
-pub struct Asker(BufReader<UnixStream>);
+pub struct ControlClient(BufReader<UnixStream>);
 
-impl Asker {
+impl ControlClient {
     pub fn connect(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self(BufReader::new(stream)))
     }
 
-    pub fn ask(&mut self, question: Question) -> io::Result<Answer> {
+    pub fn ask(&mut self, question: ControlRequest) -> io::Result<ControlResponse> {
         let mut text = serde_json::to_vec(&question)?;
         text.push(b'\n');
         let patience = match question {
-            Question::Reload { .. } => RELOAD,
-            Question::Status | Question::Confirm => PATIENCE,
+            ControlRequest::Reload { .. } => RELOAD,
+            ControlRequest::Status | ControlRequest::Confirm => PATIENCE,
         };
         self.0.get_ref().set_read_timeout(Some(patience))?;
         self.0.get_mut().write_all(&text)?;

@@ -27,9 +27,9 @@ use tokio::time::{sleep, timeout};
 use crate::config::settings::BackendAddress;
 use crate::handler::health;
 use crate::metrics::prometheus;
-use crate::metrics::report::Facts;
+use crate::metrics::report::ProcessInfo;
 use crate::net::allowed_hosts::HostName;
-use crate::state::shared::Engine;
+use crate::state::shared::AppState;
 
 /// Askers at the same time.
 const ASKERS: usize = 16;
@@ -41,20 +41,20 @@ const OTHER_HOST: &str = "the host that this request names is not answered here 
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The listener while it is open, by the settings in force.
-pub struct Monitor {
-    state: Arc<State>,
+pub struct MetricsServer {
+    state: Arc<MetricsServerState>,
     listening: Option<(BackendAddress, JoinHandle<()>)>,
 }
 
-struct State {
-    facts: Arc<Facts>,
-    engine: Mutex<Arc<Engine>>,
+struct MetricsServerState {
+    facts: Arc<ProcessInfo>,
+    engine: Mutex<Arc<AppState>>,
 }
 
-impl Monitor {
-    pub fn new(facts: Arc<Facts>, engine: Arc<Engine>) -> Self {
+impl MetricsServer {
+    pub fn new(facts: Arc<ProcessInfo>, engine: Arc<AppState>) -> Self {
         let mut monitor = Self {
-            state: Arc::new(State { facts, engine: Mutex::new(Arc::clone(&engine)) }),
+            state: Arc::new(MetricsServerState { facts, engine: Mutex::new(Arc::clone(&engine)) }),
             listening: None,
         };
         monitor.serves(engine);
@@ -62,7 +62,7 @@ impl Monitor {
     }
 
     /// What is in force now; the listener moves where the settings say so.
-    pub fn serves(&mut self, engine: Arc<Engine>) {
+    pub fn serves(&mut self, engine: Arc<AppState>) {
         let wanted = engine.config.settings.monitoring.listen.clone();
         *self.state.engine.lock().unwrap_or_else(PoisonError::into_inner) = engine;
         if self.listening.as_ref().map(|(address, _)| address) == wanted.as_ref() {
@@ -81,14 +81,14 @@ impl Monitor {
     }
 }
 
-impl Drop for Monitor {
+impl Drop for MetricsServer {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl State {
-    fn engine(&self) -> Arc<Engine> {
+impl MetricsServerState {
+    fn engine(&self) -> Arc<AppState> {
         Arc::clone(&self.engine.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -98,7 +98,7 @@ impl State {
 }
 
 /// Until it is aborted. Without the listener everything else works.
-async fn listen(address: BackendAddress, state: Arc<State>) {
+async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
     let mut told = false;
     loop {
         let ended = match &address {
@@ -149,7 +149,7 @@ impl Drop for OwnSocket {
     }
 }
 
-async fn serve_tcp(listener: &TcpListener, state: &Arc<State>) -> io::Error {
+async fn serve_tcp(listener: &TcpListener, state: &Arc<MetricsServerState>) -> io::Error {
     let room = Arc::new(Semaphore::new(ASKERS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
@@ -164,7 +164,7 @@ async fn serve_tcp(listener: &TcpListener, state: &Arc<State>) -> io::Error {
     }
 }
 
-async fn serve_unix(listener: &UnixListener, state: &Arc<State>) -> io::Error {
+async fn serve_unix(listener: &UnixListener, state: &Arc<MetricsServerState>) -> io::Error {
     let room = Arc::new(Semaphore::new(ASKERS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
@@ -178,8 +178,12 @@ async fn serve_unix(listener: &UnixListener, state: &Arc<State>) -> io::Error {
 }
 
 /// One request, by one of the places. `local` is the address that it came to, unless that is a path, where no browser comes.
-async fn converse<S>(stream: S, local: Option<IpAddr>, state: Arc<State>, _place: OwnedSemaphorePermit)
-where
+async fn converse<S>(
+    stream: S,
+    local: Option<IpAddr>,
+    state: Arc<MetricsServerState>,
+    _place: OwnedSemaphorePermit,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
@@ -192,7 +196,7 @@ where
 
 /// Whether the request comes by a name that no stranger can have made up: else a page could read the answer by DNS
 /// rebinding. Without `Host` it is no browser's.
-fn is_host_answered(request: &Request<Incoming>, local: IpAddr, engine: &Engine) -> bool {
+fn is_host_answered(request: &Request<Incoming>, local: IpAddr, engine: &AppState) -> bool {
     let settings = &engine.config.settings;
     let is_answered = |text: &str| {
         HostName::parse(text).is_some_and(|host| {
@@ -208,7 +212,11 @@ fn is_host_answered(request: &Request<Incoming>, local: IpAddr, engine: &Engine)
         && request.uri().authority().is_none_or(|authority| is_answered(authority.as_str()))
 }
 
-async fn answer(request: Request<Incoming>, local: Option<IpAddr>, state: &State) -> Response<Full<Bytes>> {
+async fn answer(
+    request: Request<Incoming>,
+    local: Option<IpAddr>,
+    state: &MetricsServerState,
+) -> Response<Full<Bytes>> {
     let (engine, path) = (state.engine(), request.uri().path());
     let probe = engine.routes.probes.find(path);
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);

@@ -7,14 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::socket::ControlSocket;
-use crate::admin::upstream_report::Upstreams;
+use crate::admin::upstream_report::UpstreamReporter;
 use crate::config::Config;
 use crate::metrics::counters;
-use crate::metrics::report::{Facts, LastReload, Report, seconds_since_1970};
+use crate::metrics::report::{LastReload, ProcessInfo, StatusReport, seconds_since_1970};
 use crate::os::listener::ListeningSocket;
-use crate::server::{Door, Reloaded};
-use crate::state::shared::Engine;
-use crate::tls::Acceptor;
+use crate::server::{ReloadResult, SupervisorHandle};
+use crate::state::shared::AppState;
+use crate::tls::TlsAcceptor;
 
 /// Bytes of a question.
 pub(crate) const LONGEST_QUESTION: u64 = 1024;
@@ -24,7 +24,7 @@ pub const LONGEST_CONFIRM: u64 = 86_400;
 /// `{"command":"reload","confirm":60}`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Question {
+pub enum ControlRequest {
     Status,
     Reload {
         /// seconds after which it is taken back
@@ -38,8 +38,8 @@ pub enum Question {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Answer {
-    Status(Box<Report>),
+pub enum ControlResponse {
+    Status(Box<StatusReport>),
     Reloaded {
         /// keys whose value is another one now
         changed: Vec<String>,
@@ -64,18 +64,18 @@ pub fn place(config: &Config, port: u16) -> Option<PathBuf> {
 }
 
 /// The main thread's side: what it tells of itself, and the socket while it is open.
-pub struct Control {
-    facts: Arc<Facts>,
-    upstreams: Arc<Upstreams>,
+pub struct ControlServer {
+    facts: Arc<ProcessInfo>,
+    upstreams: Arc<UpstreamReporter>,
     _socket: Option<ControlSocket>,
 }
 
-impl Control {
+impl ControlServer {
     /// Without the socket everything works but to be asked.
-    pub fn open(door: Door, config: &Config, sockets: &[ListeningSocket]) -> Self {
+    pub fn open(door: SupervisorHandle, config: &Config, sockets: &[ListeningSocket]) -> Self {
         counters::begin();
-        let facts = Arc::new(Facts::default());
-        let upstreams = Arc::new(Upstreams::default());
+        let facts = Arc::new(ProcessInfo::default());
+        let upstreams = Arc::new(UpstreamReporter::default());
         let port = sockets.first().and_then(|first| first.socket.local_addr().ok());
         let port = port.map_or(config.settings.listen.port, |address| address.port());
         let open = |path: PathBuf| {
@@ -89,18 +89,18 @@ impl Control {
     }
 
     /// What is known of the process, for those who ask elsewhere.
-    pub fn facts(&self) -> Arc<Facts> {
+    pub fn facts(&self) -> Arc<ProcessInfo> {
         Arc::clone(&self.facts)
     }
 
     /// What is in force now.
-    pub fn serves(&self, engine: &Engine, sockets: &[ListeningSocket]) {
+    pub fn serves(&self, engine: &AppState, sockets: &[ListeningSocket]) {
         let addresses = sockets.iter().filter_map(|it| it.socket.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
         self.upstreams.serve(engine);
         let acceptor = engine.speaks.acceptor();
-        let certificates = acceptor.map(Acceptor::certificates).unwrap_or_default();
-        let certificate_problems = acceptor.map(Acceptor::problems).unwrap_or_default();
+        let certificates = acceptor.map(TlsAcceptor::certificates).unwrap_or_default();
+        let certificate_problems = acceptor.map(TlsAcceptor::problems).unwrap_or_default();
         self.facts.change(|known| {
             known.profile.clone_from(&engine.config.product.name);
             known.listening = listening;
@@ -110,7 +110,7 @@ impl Control {
     }
 
     /// What came of a reload, and how long it waits to be confirmed.
-    pub fn reloaded(&self, reloaded: &Reloaded, confirm: Option<Duration>) {
+    pub fn reloaded(&self, reloaded: &ReloadResult, confirm: Option<Duration>) {
         let at = seconds_since_1970();
         let problems =
             reloaded.as_ref().err().map(|problems| crate::admin::socket::texts(problems)).unwrap_or_default();

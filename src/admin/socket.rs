@@ -13,11 +13,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::admin::protocol::{Answer, LONGEST_CONFIRM, LONGEST_QUESTION, Question};
-use crate::admin::upstream_report::Upstreams;
-use crate::config::diagnostic::Problem;
-use crate::metrics::report::{Facts, Report};
-use crate::server::{Confirmed, Door, HowToReload};
+use crate::admin::protocol::{ControlRequest, ControlResponse, LONGEST_CONFIRM, LONGEST_QUESTION};
+use crate::admin::upstream_report::UpstreamReporter;
+use crate::config::diagnostic::Diagnostic;
+use crate::metrics::report::{ProcessInfo, StatusReport};
+use crate::server::{ConfirmOutcome, HowToReload, SupervisorHandle};
 
 /// Askers at the same time.
 const ASKERS: usize = 8;
@@ -38,9 +38,9 @@ impl ControlSocket {
     /// Opens it at `path`, in the place of one that was there: who serves the port is the one to be asked.
     pub(crate) fn open(
         path: PathBuf,
-        door: Door,
-        facts: Arc<Facts>,
-        upstreams: Arc<Upstreams>,
+        door: SupervisorHandle,
+        facts: Arc<ProcessInfo>,
+        upstreams: Arc<UpstreamReporter>,
     ) -> io::Result<Self> {
         let (listener, inode) = bind(&path)?;
         let task = tokio::spawn(serve(listener, door, facts, upstreams));
@@ -72,7 +72,12 @@ fn bind(path: &Path) -> io::Result<(UnixListener, u64)> {
     })
 }
 
-async fn serve(listener: UnixListener, door: Door, facts: Arc<Facts>, upstreams: Arc<Upstreams>) {
+async fn serve(
+    listener: UnixListener,
+    door: SupervisorHandle,
+    facts: Arc<ProcessInfo>,
+    upstreams: Arc<UpstreamReporter>,
+) {
     let room = Arc::new(Semaphore::new(ASKERS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
@@ -95,7 +100,12 @@ async fn serve(listener: UnixListener, door: Door, facts: Arc<Facts>, upstreams:
 }
 
 /// Question after question, until the asker has no more.
-async fn converse(stream: UnixStream, door: &Door, facts: &Facts, upstreams: &Upstreams) -> io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    door: &SupervisorHandle,
+    facts: &ProcessInfo,
+    upstreams: &UpstreamReporter,
+) -> io::Result<()> {
     let (source, mut sink) = stream.into_split();
     let mut source = BufReader::new(source);
     loop {
@@ -104,14 +114,14 @@ async fn converse(stream: UnixStream, door: &Door, facts: &Facts, upstreams: &Up
         if timeout(PATIENCE, reading.read_until(b'\n', &mut line)).await?? == 0 {
             return Ok(());
         }
-        let question: Result<Question, _> = serde_json::from_slice(&line);
+        let question: Result<ControlRequest, _> = serde_json::from_slice(&line);
         let answer = match question {
-            Ok(Question::Status) => {
+            Ok(ControlRequest::Status) => {
                 let upstreams = upstreams.report().await;
-                Answer::Status(Box::new(Report { upstreams, ..Report::now(facts) }))
+                ControlResponse::Status(Box::new(StatusReport { upstreams, ..StatusReport::now(facts) }))
             }
             Ok(question) => answer(question, door, facts).await,
-            Err(ref error) => Answer::Malformed(error.to_string()),
+            Err(ref error) => ControlResponse::Malformed(error.to_string()),
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
@@ -122,36 +132,40 @@ async fn converse(stream: UnixStream, door: &Door, facts: &Facts, upstreams: &Up
     }
 }
 
-async fn answer(question: Question, door: &Door, facts: &Facts) -> Answer {
+async fn answer(question: ControlRequest, door: &SupervisorHandle, facts: &ProcessInfo) -> ControlResponse {
     match question {
-        Question::Status => Answer::Status(Box::new(Report::now(facts))),
-        Question::Confirm => match door.confirm().await {
-            Confirmed::Kept => Answer::Confirmed(true),
-            Confirmed::NothingWaits => Answer::Confirmed(false),
-            Confirmed::TakenBack(places) => {
+        ControlRequest::Status => ControlResponse::Status(Box::new(StatusReport::now(facts))),
+        ControlRequest::Confirm => match door.confirm().await {
+            ConfirmOutcome::Kept => ControlResponse::Confirmed(true),
+            ConfirmOutcome::NothingWaits => ControlResponse::Confirmed(false),
+            ConfirmOutcome::TakenBack(places) => {
                 let still =
                     format!("too late, it was taken back; the files still hold {}", places.join(", "));
-                Answer::Refused(vec![still])
+                ControlResponse::Refused(vec![still])
             }
         },
-        Question::Reload { confirm: Some(seconds), .. } if !(1..=LONGEST_CONFIRM).contains(&seconds) => {
-            Answer::Malformed(format!("confirm: must be from 1 to {LONGEST_CONFIRM}"))
+        ControlRequest::Reload { confirm: Some(seconds), .. }
+            if !(1..=LONGEST_CONFIRM).contains(&seconds) =>
+        {
+            ControlResponse::Malformed(format!("confirm: must be from 1 to {LONGEST_CONFIRM}"))
         }
-        Question::Reload { confirm, force } => {
+        ControlRequest::Reload { confirm, force } => {
             let how = HowToReload { confirm: confirm.map(Duration::from_secs), force };
             match timeout(RELOAD, door.reload(how)).await {
-                Ok(Ok(summary)) => Answer::Reloaded {
+                Ok(Ok(summary)) => ControlResponse::Reloaded {
                     changed: summary.changed.iter().map(ToString::to_string).collect(),
                     warnings: texts(&summary.warnings),
                     successor: summary.successor,
                 },
-                Ok(Err(problems)) => Answer::Refused(texts(&problems)),
-                Err(_) => Answer::Refused(vec!["the reload takes too long; the log will tell".to_owned()]),
+                Ok(Err(problems)) => ControlResponse::Refused(texts(&problems)),
+                Err(_) => {
+                    ControlResponse::Refused(vec!["the reload takes too long; the log will tell".to_owned()])
+                }
             }
         }
     }
 }
 
-pub(crate) fn texts(problems: &[Problem]) -> Vec<String> {
+pub(crate) fn texts(problems: &[Diagnostic]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }

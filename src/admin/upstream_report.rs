@@ -12,7 +12,7 @@ use crate::config::product::Protocol;
 use crate::config::settings::BackendAddress;
 use crate::metrics::upstreams;
 use crate::metrics::upstreams::{HealthReport, UpstreamReport};
-use crate::state::shared::Engine;
+use crate::state::shared::AppState;
 use crate::upstream::client::reach;
 use crate::upstream::nodes::NodeFile;
 
@@ -24,7 +24,7 @@ const CONNECTS_AT_ONCE: usize = 16;
 const MAX_NODES: usize = 64;
 
 /// Where requests go under the current configuration.
-struct Places {
+struct UpstreamAddresses {
     daemon: BackendAddress,
     worker: Option<BackendAddress>,
     nodes: Arc<NodeFile>,
@@ -34,24 +34,24 @@ struct Places {
 
 /// What the control socket knows of the upstreams.
 #[derive(Default)]
-pub(crate) struct Upstreams {
-    places: Mutex<Option<Arc<Places>>>,
+pub(crate) struct UpstreamReporter {
+    places: Mutex<Option<Arc<UpstreamAddresses>>>,
     last: tokio::sync::Mutex<Option<(Instant, Vec<UpstreamReport>)>>,
 }
 
 /// One that is to be tried.
-struct Candidate {
+struct ProbeCandidate {
     name: String,
     /// none for a node that has not been seen yet
     address: Option<BackendAddress>,
     health: HealthReport,
 }
 
-impl Upstreams {
+impl UpstreamReporter {
     /// A profile without an API has none.
-    pub(crate) fn serve(&self, engine: &Engine) {
+    pub(crate) fn serve(&self, engine: &AppState) {
         let settings = &engine.config.settings;
-        let places = Places {
+        let places = UpstreamAddresses {
             daemon: settings.backend.address.clone(),
             worker: settings.unprivileged.clone(),
             nodes: Arc::clone(&engine.nodes),
@@ -78,19 +78,17 @@ impl Upstreams {
     }
 }
 
-impl Places {
-    fn candidates(&self) -> Vec<Candidate> {
-        let candidate = |name: &str, address: &BackendAddress, health: &upstreams::Health| Candidate {
-            name: name.to_owned(),
-            address: Some(address.clone()),
-            health: health.report(),
+impl UpstreamAddresses {
+    fn candidates(&self) -> Vec<ProbeCandidate> {
+        let candidate = |name: &str, address: &BackendAddress, health: &upstreams::UpstreamHealth| {
+            ProbeCandidate { name: name.to_owned(), address: Some(address.clone()), health: health.report() }
         };
         let mut all = vec![candidate("daemon", &self.daemon, upstreams::daemon())];
         all.extend(self.worker.iter().map(|worker| candidate("worker", worker, upstreams::worker())));
         let table = self.nodes.current().unwrap_or_default();
         let others = table.nodes.iter().filter(|(name, _)| **name != self.own_node);
         all.extend(others.take(MAX_NODES).map(|(name, address)| {
-            Candidate {
+            ProbeCandidate {
                 name: format!("node {name}"),
                 address: address
                     .map(|address| BackendAddress::Tcp(SocketAddr::new(address, self.node_port).to_string())),
@@ -101,7 +99,7 @@ impl Places {
     }
 }
 
-fn is_same(known: &[UpstreamReport], candidates: &[Candidate]) -> bool {
+fn is_same(known: &[UpstreamReport], candidates: &[ProbeCandidate]) -> bool {
     let key = |name: &str, address: &Option<String>| (name.to_owned(), address.clone());
     known.len() == candidates.len()
         && known.iter().zip(candidates).all(|(known, candidate)| {
@@ -110,13 +108,13 @@ fn is_same(known: &[UpstreamReport], candidates: &[Candidate]) -> bool {
         })
 }
 
-fn with_counts(known: Vec<UpstreamReport>, candidates: Vec<Candidate>) -> Vec<UpstreamReport> {
+fn with_counts(known: Vec<UpstreamReport>, candidates: Vec<ProbeCandidate>) -> Vec<UpstreamReport> {
     let pairs = known.into_iter().zip(candidates);
     pairs.map(|(known, candidate)| UpstreamReport { health: candidate.health, ..known }).collect()
 }
 
 /// All at the same time, a few connections at once.
-async fn try_all(candidates: Vec<Candidate>) -> Vec<UpstreamReport> {
+async fn try_all(candidates: Vec<ProbeCandidate>) -> Vec<UpstreamReport> {
     let permits = Arc::new(Semaphore::new(CONNECTS_AT_ONCE));
     let mut tasks = JoinSet::new();
     for (number, candidate) in candidates.into_iter().enumerate() {

@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
 
-use super::ticket::Signed;
+use super::ticket::VerifiedTicket;
 use crate::time::recent;
 
 /// Clients that are remembered for each way to send a credential; the least seen go first.
@@ -20,26 +20,30 @@ const LONGEST: usize = 1024;
 const LIFE: Duration = Duration::from_mins(1);
 
 /// One good credential.
-pub struct Known {
+pub struct CachedCredential {
     /// for the log
     pub user: Arc<str>,
     /// the credential as it is sent on, built anew
     pub header: (HeaderName, HeaderValue),
     /// none for an API token, which only the daemon can judge
-    pub(crate) ticket: Option<Ticket>,
+    pub(crate) ticket: Option<CachedTicket>,
     /// an API token that the daemon has not refused the last time
     proven: AtomicBool,
     since: Instant,
 }
 
 /// Which kind of ticket it was, and what has to be judged again.
-pub(crate) struct Ticket {
+pub(crate) struct CachedTicket {
     pub(crate) kind: usize,
-    pub(crate) signed: Signed,
+    pub(crate) signed: VerifiedTicket,
 }
 
-impl Known {
-    pub(crate) fn new(user: &str, header: (HeaderName, HeaderValue), ticket: Option<Ticket>) -> Arc<Self> {
+impl CachedCredential {
+    pub(crate) fn new(
+        user: &str,
+        header: (HeaderName, HeaderValue),
+        ticket: Option<CachedTicket>,
+    ) -> Arc<Self> {
         let proven = AtomicBool::new(false);
         Arc::new(Self { user: user.into(), header, ticket, proven, since: Instant::now() })
     }
@@ -65,33 +69,33 @@ impl Known {
     }
 }
 
-type Table = Cache<Box<[u8]>, Arc<Known>>;
+type CacheTable = Cache<Box<[u8]>, Arc<CachedCredential>>;
 
 /// Who sent what lately. A text is compared as a whole, so a hash that collides admits nobody.
-pub(crate) struct Clients {
-    by_cookie: Table,
-    by_authorization: Table,
+pub(crate) struct CredentialCache {
+    by_cookie: CacheTable,
+    by_authorization: CacheTable,
 }
 
-impl Clients {
+impl CredentialCache {
     pub(crate) fn new() -> Self {
         Self { by_cookie: Cache::new(CLIENTS), by_authorization: Cache::new(CLIENTS) }
     }
 
     /// The client that sent these headers not long ago.
-    pub(crate) fn find(&self, headers: &HeaderMap) -> Option<Arc<Known>> {
+    pub(crate) fn find(&self, headers: &HeaderMap) -> Option<Arc<CachedCredential>> {
         let (clients, words) = self.place(headers)?;
         clients.get(words).filter(|known| known.is_fresh())
     }
 
-    pub(crate) fn remember(&self, headers: &HeaderMap, known: &Arc<Known>) {
+    pub(crate) fn remember(&self, headers: &HeaderMap, known: &Arc<CachedCredential>) {
         if let Some((clients, words)) = self.place(headers) {
             clients.insert(words.into(), Arc::clone(known));
         }
     }
 
     /// Requests with one line of one of the two headers; others are rare.
-    fn place<'h>(&self, headers: &'h HeaderMap) -> Option<(&Table, &'h [u8])> {
+    fn place<'h>(&self, headers: &'h HeaderMap) -> Option<(&CacheTable, &'h [u8])> {
         let mut cookies = headers.get_all(COOKIE).iter();
         let mut authorizations = headers.get_all(AUTHORIZATION).iter();
         let (clients, value) = match (cookies.next(), authorizations.next()) {
@@ -115,9 +119,9 @@ mod tests {
 
     #[test]
     fn a_client_is_known_by_the_same_words_alone() {
-        let clients = Clients::new();
+        let clients = CredentialCache::new();
         let sent = headers(&[(COOKIE, "c=1")]);
-        let known = Known::new("a@b", (COOKIE, HeaderValue::from_static("c=1")), None);
+        let known = CachedCredential::new("a@b", (COOKIE, HeaderValue::from_static("c=1")), None);
         clients.remember(&sent, &known);
         assert_eq!(&*clients.find(&sent).unwrap().user, "a@b");
         for other in [
@@ -133,8 +137,8 @@ mod tests {
 
     #[test]
     fn long_headers_and_too_many_clients_are_not_kept() {
-        let clients = Clients::new();
-        let known = Known::new("a@b", (COOKIE, HeaderValue::from_static("c=1")), None);
+        let clients = CredentialCache::new();
+        let known = CachedCredential::new("a@b", (COOKIE, HeaderValue::from_static("c=1")), None);
         let long = headers(&[(COOKIE, &"c".repeat(LONGEST + 1))]);
         clients.remember(&long, &known);
         assert!(clients.find(&long).is_none());

@@ -6,30 +6,30 @@ use openssl::sha::Sha256;
 use quick_cache::sync::Cache;
 
 use super::ticket::TicketError;
-use crate::limits::failure_table::Source;
+use crate::limits::failure_table::ClientKey;
 
 /// Entries of each kind, 16 bytes and little more each; those that were seen least go first. Good ones have a
 /// table of their own, so guesses displace none of them.
 const ENTRIES: usize = 8192;
 
 /// 128 bits of a SHA-256 whose first input is a key that no other process has.
-type Digest = [u8; 16];
+type KeyedDigest = [u8; 16];
 
 /// What credentials turned out to be. Outlives a reload.
 pub struct CredentialMemory {
     /// without random bytes nothing is remembered
     key: Option<[u8; 32]>,
-    good_tickets: Cache<Digest, ()>,
-    refused_tickets: Cache<Digest, TicketError>,
-    good_tokens: Cache<Digest, ()>,
-    doubtful_tokens: Cache<Digest, ()>,
+    good_tickets: Cache<KeyedDigest, ()>,
+    refused_tickets: Cache<KeyedDigest, TicketError>,
+    good_tokens: Cache<KeyedDigest, ()>,
+    doubtful_tokens: Cache<KeyedDigest, ()>,
 }
 
 /// A ticket as a client shows it, with what decides on it.
-pub(crate) struct Shown<'a> {
+pub(crate) struct ShownTicket<'a> {
     pub(crate) ticket: &'a str,
     /// `None` for a client that is not counted
-    pub(crate) by: Option<Source>,
+    pub(crate) by: Option<ClientKey>,
     /// of every key that it may be signed with
     pub(crate) key_versions: &'a [u8],
 }
@@ -50,11 +50,11 @@ impl Default for CredentialMemory {
 
 impl CredentialMemory {
     /// Why the same ticket was refused when the same client showed it before, by the same keys.
-    pub(crate) fn refusal(&self, shown: &Shown<'_>) -> Option<TicketError> {
+    pub(crate) fn refusal(&self, shown: &ShownTicket<'_>) -> Option<TicketError> {
         self.refused_tickets.get(&self.digest_of(shown)?)
     }
 
-    pub(crate) fn refuse(&self, shown: &Shown<'_>, error: TicketError) {
+    pub(crate) fn refuse(&self, shown: &ShownTicket<'_>, error: TicketError) {
         if let Some(digest) = self.digest_of(shown) {
             self.refused_tickets.insert(digest, error);
         }
@@ -86,19 +86,19 @@ impl CredentialMemory {
     }
 
     /// Remembers that an answer did not show this API token to be good. Returns whether that is new of this client.
-    pub(crate) fn doubt_token(&self, token: &[u8], by: Source) -> bool {
+    pub(crate) fn doubt_token(&self, token: &[u8], by: ClientKey) -> bool {
         let Some(digest) = self.digest(&[&bytes_of(Some(by)), token]) else { return true };
         let is_new = self.doubtful_tokens.get(&digest).is_none();
         self.doubtful_tokens.insert(digest, ());
         is_new
     }
 
-    fn digest_of(&self, shown: &Shown<'_>) -> Option<Digest> {
+    fn digest_of(&self, shown: &ShownTicket<'_>) -> Option<KeyedDigest> {
         self.digest(&[&bytes_of(shown.by), shown.key_versions, shown.ticket.as_bytes()])
     }
 
     /// Each part with its length before it.
-    fn digest(&self, parts: &[&[u8]]) -> Option<Digest> {
+    fn digest(&self, parts: &[&[u8]]) -> Option<KeyedDigest> {
         let mut hash = Sha256::new();
         hash.update(&self.key?);
         for part in parts {
@@ -109,14 +109,14 @@ impl CredentialMemory {
     }
 }
 
-fn bytes_of(source: Option<Source>) -> [u8; 9] {
+fn bytes_of(source: Option<ClientKey>) -> [u8; 9] {
     match source {
         None => [0; 9],
-        Some(Source::V4(address)) => {
+        Some(ClientKey::V4(address)) => {
             let [a, b, c, d] = address.octets();
             [4, a, b, c, d, 0, 0, 0, 0]
         }
-        Some(Source::V6(segments)) => {
+        Some(ClientKey::V6(segments)) => {
             let mut by = [6; 9];
             for (byte, value) in by.iter_mut().skip(1).zip(segments.iter().flat_map(|it| it.to_be_bytes())) {
                 *byte = value;
@@ -131,14 +131,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn client(text: &str) -> Source {
-        Source::of(text.parse().unwrap())
+    fn client(text: &str) -> ClientKey {
+        ClientKey::of(text.parse().unwrap())
     }
 
     #[test]
     fn a_refused_ticket_is_known_by_client_and_keys() {
         let memory = CredentialMemory::default();
-        let shown = |ticket, by, key_versions| Shown { ticket, by, key_versions };
+        let shown = |ticket, by, key_versions| ShownTicket { ticket, by, key_versions };
         let first = shown("T:a", Some(client("192.0.2.1")), b"1");
         assert_eq!(memory.refusal(&first), None);
         memory.refuse(&first, TicketError::Signature);
@@ -164,7 +164,7 @@ mod tests {
         memory.judge_token(b"good", true);
         for number in 0..3 * ENTRIES {
             let ticket = number.to_string();
-            let shown = Shown { ticket: &ticket, by: Some(client("192.0.2.1")), key_versions: b"1" };
+            let shown = ShownTicket { ticket: &ticket, by: Some(client("192.0.2.1")), key_versions: b"1" };
             memory.refuse(&shown, TicketError::Signature);
         }
         assert!(memory.refused_tickets.len() <= ENTRIES);

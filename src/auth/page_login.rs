@@ -7,17 +7,17 @@ use http::header::COOKIE;
 
 use super::ticket::TicketError;
 use super::{csrf, fetch_site};
-use crate::auth::authenticator::{Denial, Gate, credential, joined, unix};
-use crate::auth::credential_cache::Ticket;
-use crate::auth::credential_memory::Shown;
+use crate::auth::authenticator::{AuthError, Authenticator, credential, joined, unix};
+use crate::auth::credential_cache::CachedTicket;
+use crate::auth::credential_memory::ShownTicket;
 use crate::http::target::query_value;
-use crate::limits::failure_table::Source;
+use crate::limits::failure_table::ClientKey;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 
 /// The user of a page, and the token for what the page asks in turn.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Login {
+pub struct PageLogin {
     pub user: String,
     pub csrf_token: String,
 }
@@ -25,7 +25,7 @@ pub struct Login {
 /// What a page is rendered for.
 #[derive(Debug)]
 pub enum PageVisitor {
-    User(Login),
+    User(PageLogin),
     Nobody,
     /// like `Nobody`, by a forged ticket that this client has not shown before
     Forger,
@@ -35,12 +35,12 @@ pub enum PageVisitor {
 #[derive(Clone, Copy, Default)]
 pub struct TicketClient {
     /// what it is counted as; `None` where it is not
-    pub source: Option<Source>,
+    pub source: Option<ClientKey>,
     /// it is over the limit of failed logins
     pub is_refused: bool,
 }
 
-impl Gate {
+impl Authenticator {
     /// The user of a good ticket in the cookie or, where the request has no cookie at all, in the link that was clicked;
     /// of a kind that `takes` says yes to. Without a good ticket the page asks for a login.
     ///
@@ -68,7 +68,7 @@ impl Gate {
             Some(Ok(_)) | None => PageVisitor::Nobody,
             Some(Err(denial)) => {
                 tracing::debug!(%denial, "a page without login");
-                if matches!(denial, Denial::Ticket(error) if error.is_guess()) {
+                if matches!(denial, AuthError::Ticket(error) if error.is_guess()) {
                     PageVisitor::Forger
                 } else {
                     PageVisitor::Nobody
@@ -77,13 +77,13 @@ impl Gate {
         }
     }
 
-    fn login(&self, user: String, now: SystemTime) -> Option<Login> {
+    fn login(&self, user: String, now: SystemTime) -> Option<PageLogin> {
         let secret = self.csrf_secret.current().map_err(|error| {
-            log_limit::error(Topic::Fault, "csrf", &format_args!("no CSRF token: {error}"));
+            log_limit::error(LogTopic::Fault, "csrf", &format_args!("no CSRF token: {error}"));
         });
         let secret = secret.ok()?;
         let csrf_token = csrf::mint(&user, &secret.value, unix(now)).ok()?;
-        Some(Login { user, csrf_token })
+        Some(PageLogin { user, csrf_token })
     }
 
     fn user_of_cookie(
@@ -91,7 +91,7 @@ impl Gate {
         headers: &HeaderMap,
         client: TicketClient,
         now: SystemTime,
-    ) -> Option<Result<(String, usize), Denial>> {
+    ) -> Option<Result<(String, usize), AuthError>> {
         let known = self.clients.find(headers).filter(|known| self.is_still_good(known, now));
         if let Some((known, kind)) = known.and_then(|known| known.kind().map(|kind| (known, kind))) {
             return Some(Ok((known.user.to_string(), kind)));
@@ -105,7 +105,7 @@ impl Gate {
         query: &str,
         client: TicketClient,
         now: SystemTime,
-    ) -> Option<Result<(String, usize), Denial>> {
+    ) -> Option<Result<(String, usize), AuthError>> {
         let (kind, ticket) = self.tickets.iter().enumerate().find_map(|(kind, files)| {
             let ticket = query_value(query, files.kind.link.as_deref()?)?;
             // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
@@ -131,9 +131,9 @@ impl Gate {
         ticket: &str,
         client: TicketClient,
         now: SystemTime,
-    ) -> Result<(String, Ticket), Denial> {
+    ) -> Result<(String, CachedTicket), AuthError> {
         if client.is_refused && !self.memory.was_good(ticket) {
-            return Err(Denial::Unverified);
+            return Err(AuthError::Unverified);
         }
         self.verified(ticket, client, now)
     }
@@ -147,22 +147,22 @@ impl Gate {
         ticket: &str,
         client: TicketClient,
         now: SystemTime,
-    ) -> Result<(String, Ticket), Denial> {
+    ) -> Result<(String, CachedTicket), AuthError> {
         // Without its key a ticket is neither good nor refused.
         let Some(key_versions) = self.key_versions() else { return self.user_of(ticket, now) };
-        let shown = Shown { ticket, by: client.source, key_versions: &key_versions };
+        let shown = ShownTicket { ticket, by: client.source, key_versions: &key_versions };
         if let Some(error) = self.memory.refusal(&shown) {
-            return Err(Denial::SameTicket(error));
+            return Err(AuthError::SameTicket(error));
         }
         let verified = match self.user_of(ticket, now) {
-            Err(Denial::Ticket(error)) if error.is_guess() && self.memory.was_good(ticket) => {
-                Err(Denial::Ticket(TicketError::KeyReplaced))
+            Err(AuthError::Ticket(error)) if error.is_guess() && self.memory.was_good(ticket) => {
+                Err(AuthError::Ticket(TicketError::KeyReplaced))
             }
             verified => verified,
         };
         match &verified {
             Ok(_) => self.memory.remember_good(ticket),
-            Err(Denial::Ticket(error)) if error.is_guess() && !client.is_refused => {
+            Err(AuthError::Ticket(error)) if error.is_guess() && !client.is_refused => {
                 self.memory.refuse(&shown, *error);
             }
             Err(_) => (),

@@ -9,7 +9,7 @@ use openssl::rsa::Padding;
 use openssl::sign::{RsaPssSaltlen, Verifier};
 use percent_encoding::percent_decode_str;
 
-use crate::config::product::Scheme;
+use crate::config::product::SignatureScheme;
 
 /// A public key, and what tells it from every other one.
 pub struct TicketKey {
@@ -36,9 +36,9 @@ pub struct DatedKey<'a> {
 }
 
 /// What one kind of ticket must satisfy, with the keys as they are now.
-pub struct Rules<'a> {
+pub struct TicketRules<'a> {
     pub prefix: &'a str,
-    pub schemes: &'a [Scheme],
+    pub schemes: &'a [SignatureScheme],
     pub current: DatedKey<'a>,
     pub old: Option<DatedKey<'a>>,
     /// seconds, both ends exclusive
@@ -83,7 +83,7 @@ impl TicketError {
 }
 
 /// The parts of a ticket before anything is believed.
-struct Parts<'a> {
+struct TicketParts<'a> {
     signed: &'a str,
     data: &'a str,
     time: i64,
@@ -92,7 +92,7 @@ struct Parts<'a> {
 
 /// What stays true of a good ticket: only its age has to be judged again.
 #[derive(Clone, Copy)]
-pub struct Signed {
+pub struct VerifiedTicket {
     time: i64,
     key: [u8; 32],
 }
@@ -104,7 +104,11 @@ const SLACK: i64 = 300;
 ///
 /// The age comes first: a browser keeps a cookie longer than the product keeps the key that signed it, so an expired ticket
 /// may fit no key and is no forgery for that.
-pub fn verify(ticket: &str, rules: &Rules<'_>, now: i64) -> Result<(String, Signed), TicketError> {
+pub fn verify(
+    ticket: &str,
+    rules: &TicketRules<'_>,
+    now: i64,
+) -> Result<(String, VerifiedTicket), TicketError> {
     let parts = split(ticket, rules.prefix).ok_or(TicketError::Form)?;
     let user = user_of(parts.data, rules)?;
     let age = now - parts.time;
@@ -119,7 +123,7 @@ pub fn verify(ticket: &str, rules: &Rules<'_>, now: i64) -> Result<(String, Sign
             continue;
         }
         match check_age(age, ages) {
-            Ok(()) => return Ok((user, Signed { time: parts.time, key: key.version })),
+            Ok(()) => return Ok((user, VerifiedTicket { time: parts.time, key: key.version })),
             Err(error) => failure = error,
         }
     }
@@ -127,7 +131,11 @@ pub fn verify(ticket: &str, rules: &Rules<'_>, now: i64) -> Result<(String, Sign
 }
 
 /// Whether a ticket that `verify` found good still is. `None`: it has to be verified anew, for the keys are others.
-pub fn judge_again(signed: &Signed, rules: &Rules<'_>, now: i64) -> Option<Result<(), TicketError>> {
+pub fn judge_again(
+    signed: &VerifiedTicket,
+    rules: &TicketRules<'_>,
+    now: i64,
+) -> Option<Result<(), TicketError>> {
     let ages = match rules.old {
         _ if rules.current.key.version == signed.key => current_ages(rules),
         Some(old) if old.key.version == signed.key => old_ages(rules, old),
@@ -138,7 +146,7 @@ pub fn judge_again(signed: &Signed, rules: &Rules<'_>, now: i64) -> Option<Resul
 
 /// How old a ticket of the current key may be: not older than the key itself, and not so young that a key which
 /// should have been rotated away must have made it.
-fn current_ages(rules: &Rules<'_>) -> (i64, i64) {
+fn current_ages(rules: &TicketRules<'_>) -> (i64, i64) {
     let Some(lifetime) = rules.key_lifetime else { return (rules.min_age, rules.max_age) };
     let key_age = rules.current.age;
     let overdue = key_age > lifetime && rules.quorate;
@@ -148,7 +156,7 @@ fn current_ages(rules: &Rules<'_>) -> (i64, i64) {
 }
 
 /// A ticket of the key before the last rotation must be older than that.
-fn old_ages(rules: &Rules<'_>, old: DatedKey<'_>) -> (i64, i64) {
+fn old_ages(rules: &TicketRules<'_>, old: DatedKey<'_>) -> (i64, i64) {
     (old.age - SLACK, rules.max_age)
 }
 
@@ -157,7 +165,7 @@ fn check_age(age: i64, (min, max): (i64, i64)) -> Result<(), TicketError> {
 }
 
 /// `PREFIX:DATA:HHHHHHHH::SIGNATURE`, the signature covering everything before `::`.
-fn split<'a>(ticket: &'a str, prefix: &str) -> Option<Parts<'a>> {
+fn split<'a>(ticket: &'a str, prefix: &str) -> Option<TicketParts<'a>> {
     let (signed, signature) = ticket.rsplit_once("::")?;
     let inner = signed.strip_prefix(prefix)?.strip_prefix(':')?;
     let (data, time) = inner.rsplit_once(':')?;
@@ -166,16 +174,20 @@ fn split<'a>(ticket: &'a str, prefix: &str) -> Option<Parts<'a>> {
         return None;
     }
     let time = i64::from_str_radix(time, 16).ok()?;
-    Some(Parts { signed, data, time, signature: STANDARD.decode(signature).ok()? })
+    Some(TicketParts { signed, data, time, signature: STANDARD.decode(signature).ok()? })
 }
 
-fn is_signed(parts: &Parts<'_>, key: &PKey<Public>, scheme: Scheme) -> Result<bool, ErrorStack> {
+fn is_signed(
+    parts: &TicketParts<'_>,
+    key: &PKey<Public>,
+    scheme: SignatureScheme,
+) -> Result<bool, ErrorStack> {
     let digest = match scheme {
-        Scheme::Pkcs1Sha1 => MessageDigest::sha1(),
-        Scheme::Pkcs1Sha256 | Scheme::PssSha256 => MessageDigest::sha256(),
+        SignatureScheme::Pkcs1Sha1 => MessageDigest::sha1(),
+        SignatureScheme::Pkcs1Sha256 | SignatureScheme::PssSha256 => MessageDigest::sha256(),
     };
     let mut verifier = Verifier::new(digest, key)?;
-    if scheme == Scheme::PssSha256 {
+    if scheme == SignatureScheme::PssSha256 {
         verifier.set_rsa_padding(Padding::PKCS1_PSS)?;
         // Verifying, OpenSSL takes this value for "as long as the signature says".
         verifier.set_rsa_pss_saltlen(RsaPssSaltlen::MAXIMUM_LENGTH)?;
@@ -185,7 +197,7 @@ fn is_signed(parts: &Parts<'_>, key: &PKey<Public>, scheme: Scheme) -> Result<bo
 }
 
 /// `USER@REALM`; `u2f!USER!verified` is a full login as well; every other form with `!` is half a one.
-fn user_of(data: &str, rules: &Rules<'_>) -> Result<String, TicketError> {
+fn user_of(data: &str, rules: &TicketRules<'_>) -> Result<String, TicketError> {
     let data = percent_decode_str(data).decode_utf8().map_err(|_| TicketError::Form)?;
     if let Some(realm) = rules.realm {
         let user = format!("{data}@{realm}");

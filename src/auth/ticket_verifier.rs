@@ -3,20 +3,20 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::ticket::{self, DatedKey, Rules, Signed, TicketError, TicketKey};
+use super::ticket::{self, DatedKey, TicketError, TicketKey, TicketRules, VerifiedTicket};
 use crate::auth::authenticator::unix;
 use crate::config::product;
-use crate::config::root::Root;
+use crate::config::root::RootDirectory;
 use crate::config::section_file;
-use crate::fs::cached_file::{FileError, Snapshot, WatchedFile};
+use crate::fs::cached_file::{FileError, FileSnapshot, WatchedFile};
 use crate::upstream::nodes::NodeFile;
 
 const DAY: i64 = 86_400;
 
 /// What a judgement depends on beside the ticket and its files.
 #[derive(Clone, Copy)]
-pub(crate) struct Moment<'a> {
-    pub(crate) rules: &'a product::Gate,
+pub(crate) struct VerifyContext<'a> {
+    pub(crate) rules: &'a product::AuthRules,
     pub(crate) nodes: &'a NodeFile,
     pub(crate) now: SystemTime,
 }
@@ -30,7 +30,7 @@ pub(crate) struct TicketFiles {
 }
 
 impl TicketFiles {
-    pub(crate) fn new(kind: product::TicketKind, root: &Root) -> Self {
+    pub(crate) fn new(kind: product::TicketKind, root: &RootDirectory) -> Self {
         let key = |path: &PathBuf| WatchedFile::new(root.path(path), public_key).once_a_second();
         let lifetime = kind.lifetime.as_ref().map(|at| WatchedFile::new(root.path(&at.file), plain_text));
         Self {
@@ -46,8 +46,8 @@ impl TicketFiles {
     pub(crate) fn verify(
         &self,
         ticket: &str,
-        at: Moment<'_>,
-    ) -> Result<Result<(String, Signed), TicketError>, FileError> {
+        at: VerifyContext<'_>,
+    ) -> Result<Result<(String, VerifiedTicket), TicketError>, FileError> {
         let verify = || self.judged(at, |rules, now| ticket::verify(ticket, rules, now));
         match verify() {
             Ok(Err(TicketError::Signature | TicketError::Age)) | Err(_) if self.have_changed() => verify(),
@@ -56,7 +56,7 @@ impl TicketFiles {
     }
 
     /// Whether a ticket that was verified a moment ago is good without a second verification.
-    pub(crate) fn is_still_good(&self, signed: &Signed, at: Moment<'_>) -> bool {
+    pub(crate) fn is_still_good(&self, signed: &VerifiedTicket, at: VerifyContext<'_>) -> bool {
         let judged = self.judged(at, |rules, now| {
             ticket::judge_again(signed, rules, now).unwrap_or(Err(TicketError::Signature))
         });
@@ -85,8 +85,8 @@ impl TicketFiles {
     /// What `judge` says by the files as they are.
     fn judged<T>(
         &self,
-        at: Moment<'_>,
-        judge: impl FnOnce(&Rules<'_>, i64) -> Result<T, TicketError>,
+        at: VerifyContext<'_>,
+        judge: impl FnOnce(&TicketRules<'_>, i64) -> Result<T, TicketError>,
     ) -> Result<Result<T, TicketError>, FileError> {
         let current = self.key.current()?;
         let old = match self.old_key.as_ref().map(WatchedFile::current).transpose() {
@@ -95,7 +95,7 @@ impl TicketFiles {
         };
         let current = dated(&current, at.now);
         let overdue = self.kind.key_lifetime.is_some_and(|lifetime| current.age > lifetime);
-        let rules = Rules {
+        let rules = TicketRules {
             prefix: &self.kind.prefix,
             schemes: &at.rules.schemes,
             current,
@@ -133,7 +133,7 @@ impl TicketFiles {
     }
 }
 
-fn dated(snapshot: &Snapshot<TicketKey>, now: SystemTime) -> DatedKey<'_> {
+fn dated(snapshot: &FileSnapshot<TicketKey>, now: SystemTime) -> DatedKey<'_> {
     let age = now.duration_since(snapshot.modified).unwrap_or(Duration::ZERO).as_secs();
     DatedKey { key: &snapshot.value, age: i64::try_from(age).unwrap_or(i64::MAX / 2) }
 }

@@ -6,11 +6,11 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::csrf;
 use super::fetch_site::{self, ForeignPage};
-use crate::auth::authenticator::{Denial, Gate, unix};
+use crate::auth::authenticator::{AuthError, Authenticator, unix};
 use crate::fs::cached_file::FileError;
 use crate::http::target::ApiPath;
 
-impl Gate {
+impl Authenticator {
     pub(crate) fn check_csrf(
         &self,
         method: &Method,
@@ -18,7 +18,7 @@ impl Gate {
         headers: &HeaderMap,
         user: &str,
         now: SystemTime,
-    ) -> Result<Option<HeaderValue>, Denial> {
+    ) -> Result<Option<HeaderValue>, AuthError> {
         let mut tokens = headers.get_all(&self.csrf_header).iter();
         let token = tokens.next().filter(|token| token.to_str().is_ok());
         if is_read(method) {
@@ -31,14 +31,14 @@ impl Gate {
         let is_valid = |token: &str| -> Result<bool, FileError> {
             Ok(csrf::is_valid(token, user, &self.csrf_secret.current()?.value, unix(now)))
         };
-        let Some(token) = token.filter(|_| tokens.next().is_none()) else { return Err(Denial::Csrf) };
+        let Some(token) = token.filter(|_| tokens.next().is_none()) else { return Err(AuthError::Csrf) };
         let text = token.to_str().unwrap_or_default();
         match is_valid(text) {
             Ok(true) => Ok(Some(token.clone())),
             Ok(false) | Err(_) if self.csrf_secret.has_changed() && is_valid(text)? => {
                 Ok(Some(token.clone()))
             }
-            Ok(false) => Err(Denial::Csrf),
+            Ok(false) => Err(AuthError::Csrf),
             Err(error) => Err(error.into()),
         }
     }
@@ -50,7 +50,7 @@ impl Gate {
         method: &Method,
         path: &ApiPath,
         headers: &HeaderMap,
-    ) -> Result<(), Denial> {
+    ) -> Result<(), AuthError> {
         let is_harmless = is_read(method)
             && (self.login_proof(method, path).is_none() || fetch_site::is_navigation(headers));
         match self.foreign_page(headers) {

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use super::{load, say};
-use crate::config::settings::Listener;
-use crate::config::{Config, Options};
+use crate::config::settings::ListenerSettings;
+use crate::config::{Config, ConfigSources};
 use crate::net::acl::{AccessRule, PeerIp};
 
-pub fn run(profile: &str, options: &Options, addresses: &[String]) -> ExitCode {
+pub fn run(profile: &str, options: &ConfigSources, addresses: &[String]) -> ExitCode {
     let config = match load(profile, options) {
         Ok(config) => config,
         Err(code) => return code,
@@ -46,7 +46,7 @@ fn explain(config: &Config, text: &str) -> bool {
 }
 
 /// Where the address would connect to. The first line is the answer for `[listen]`, as it is without other listeners.
-fn place(number: usize, listener: &Listener) -> String {
+fn place(number: usize, listener: &ListenerSettings) -> String {
     if number == 0 {
         return String::new();
     }

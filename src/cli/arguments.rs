@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::protocol::LONGEST_CONFIRM;
-use crate::cli::compare::Comparison;
-use crate::config::Options;
-use crate::config::root::Root;
+use crate::cli::compare::ComparisonOptions;
+use crate::config::ConfigSources;
+use crate::config::root::RootDirectory;
 
 /// Teaches more than the list of commands; the manual page has it too.
 pub const NOTES: &str = include_str!("../../docs/man/help.txt");
@@ -20,7 +20,7 @@ pub const NOTES: &str = include_str!("../../docs/man/help.txt");
 #[command(after_long_help = NOTES)]
 pub struct Arguments {
     #[command(flatten)]
-    sources: Sources,
+    sources: SettingsArguments,
     /// Log in detail on stderr
     #[arg(long, global = true)]
     pub debug: bool,
@@ -30,7 +30,7 @@ pub struct Arguments {
 
 /// Where settings come from.
 #[derive(Args, Debug)]
-struct Sources {
+struct SettingsArguments {
     /// Look up every absolute path of profile and settings under DIR
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -97,7 +97,7 @@ pub enum Command {
     Compare {
         profile: String,
         #[command(flatten)]
-        comparison: Comparison,
+        comparison: ComparisonOptions,
     },
     /// Ask what serves the profile's port on this machine for each page of the profile
     Pages { profile: String },
@@ -106,7 +106,7 @@ pub enum Command {
     /// Write the manual pages or the shell completions into a directory
     #[command(hide = true)]
     Generate {
-        what: Generated,
+        what: GeneratedFiles,
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
@@ -114,7 +114,7 @@ pub enum Command {
 
 /// What comes out of the command line's own definition.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Generated {
+pub enum GeneratedFiles {
     Man,
     Completions,
 }
@@ -125,13 +125,13 @@ pub enum Generated {
 #[command(after_help = "This is nodegate; `nodegate --help` tells what else it can do.")]
 pub struct DaemonArguments {
     #[command(flatten)]
-    sources: Sources,
+    sources: SettingsArguments,
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: DaemonVerb,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
-pub enum Verb {
+pub enum DaemonVerb {
     /// Start in the background
     Start {
         /// Stay in the foreground, and log in detail on stderr
@@ -147,25 +147,25 @@ pub enum Verb {
 }
 
 impl Arguments {
-    pub fn options(&self) -> Options {
+    pub fn options(&self) -> ConfigSources {
         self.sources.options()
     }
 }
 
 impl DaemonArguments {
-    pub fn options(&self) -> Options {
+    pub fn options(&self) -> ConfigSources {
         self.sources.options()
     }
 
     /// Whether to log in detail.
     pub fn debug(&self) -> bool {
-        matches!(self.verb, Verb::Start { debug: true })
+        matches!(self.verb, DaemonVerb::Start { debug: true })
     }
 }
 
-impl Sources {
-    fn options(&self) -> Options {
-        Options { root: Root::new(self.root.clone()), sets: self.sets.clone() }
+impl SettingsArguments {
+    fn options(&self) -> ConfigSources {
+        ConfigSources { root: RootDirectory::new(self.root.clone()), sets: self.sets.clone() }
     }
 }
 

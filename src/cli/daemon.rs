@@ -7,51 +7,51 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{fail, locate, reload, run, say};
-use crate::cli::arguments::Verb;
-use crate::config::{Config, Options};
-use crate::os::daemon_process::Running;
+use crate::cli::arguments::DaemonVerb;
+use crate::config::{Config, ConfigSources};
+use crate::os::daemon_process::DaemonProcess;
 use crate::os::daemonize;
-use crate::os::daemonize::Started;
+use crate::os::daemonize::StartOutcome;
 
 /// Beyond the time that a stop may take by the settings.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub fn run(profile: &str, options: &Options, verb: Verb) -> ExitCode {
-    if let Verb::Start { debug: true } = verb {
+pub fn run(profile: &str, options: &ConfigSources, verb: DaemonVerb) -> ExitCode {
+    if let DaemonVerb::Start { debug: true } = verb {
         return run::run(profile, options);
     }
     let config = match locate(profile, options) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let running = Running::find(&config);
+    let running = DaemonProcess::find(&config);
     match (verb, running) {
-        (Verb::Start { .. }, Some(running)) => fail(&format!("already running (pid {})", running.pid)),
-        (Verb::Start { .. } | Verb::Restart, None) => start(profile, options, &config),
-        (Verb::Restart, Some(_)) => reload::run(profile, options, None, false),
-        (Verb::Stop, Some(running)) => stop(running, config.settings.timeout.stop),
-        (Verb::Stop, None) => ExitCode::SUCCESS,
-        (Verb::Status, running) => {
+        (DaemonVerb::Start { .. }, Some(running)) => fail(&format!("already running (pid {})", running.pid)),
+        (DaemonVerb::Start { .. } | DaemonVerb::Restart, None) => start(profile, options, &config),
+        (DaemonVerb::Restart, Some(_)) => reload::run(profile, options, None, false),
+        (DaemonVerb::Stop, Some(running)) => stop(running, config.settings.timeout.stop),
+        (DaemonVerb::Stop, None) => ExitCode::SUCCESS,
+        (DaemonVerb::Status, running) => {
             say(if running.is_some() { "running" } else { "stopped" });
             ExitCode::SUCCESS
         }
     }
 }
 
-fn start(profile: &str, options: &Options, config: &Config) -> ExitCode {
+fn start(profile: &str, options: &ConfigSources, config: &Config) -> ExitCode {
     if config.product.pid_file.is_none() || config.settings.listen.port != config.own_port {
         return fail("on another port there is no pid file to find it by: use `nodegate run`");
     }
-    let serves = |pid| Running::find(config) == Some(Running { pid });
+    let serves = |pid| DaemonProcess::find(config) == Some(DaemonProcess { pid });
     match daemonize::run(profile, options, serves) {
-        Ok(Started::Serves) => ExitCode::SUCCESS,
-        Ok(Started::Ended(status)) => fail(&format!("start failed ({status})")),
-        Ok(Started::TooSlow) => fail("start failed: it does not come to serve"),
+        Ok(StartOutcome::Serves) => ExitCode::SUCCESS,
+        Ok(StartOutcome::Ended(status)) => fail(&format!("start failed ({status})")),
+        Ok(StartOutcome::TooSlow) => fail("start failed: it does not come to serve"),
         Err(error) => fail(&format!("start failed: {error}")),
     }
 }
 
-fn stop(running: Running, patience: Duration) -> ExitCode {
+fn stop(running: DaemonProcess, patience: Duration) -> ExitCode {
     if let Err(error) = running.signal(Signal::SIGTERM) {
         return fail(&format!("cannot signal pid {}: {error}", running.pid));
     }

@@ -17,8 +17,8 @@ pub mod status;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use crate::config::diagnostic::Problem;
-use crate::config::{Config, Options};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::{Config, ConfigSources};
 
 /// The exit code of a question to something that does not run.
 const NOT_RUNNING: u8 = 3;
@@ -28,7 +28,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-fn complain(problems: &[Problem]) {
+fn complain(problems: &[Diagnostic]) {
     let mut stderr = std::io::stderr().lock();
     for problem in problems {
         let _ = writeln!(stderr, "{problem}");
@@ -41,7 +41,7 @@ fn fail(message: &str) -> ExitCode {
 }
 
 /// Loads to find the one that is running: settings that are wrong are for it to find out.
-fn locate(profile: &str, options: &Options) -> Result<Config, ExitCode> {
+fn locate(profile: &str, options: &ConfigSources) -> Result<Config, ExitCode> {
     Config::load(profile, options).map_err(|problems| {
         complain(&problems);
         ExitCode::FAILURE
@@ -49,8 +49,8 @@ fn locate(profile: &str, options: &Options) -> Result<Config, ExitCode> {
 }
 
 /// Loads for a command that only asks: any error ends it.
-fn load(profile: &str, options: &Options) -> Result<Config, ExitCode> {
-    let failed = |problems: &[Problem]| {
+fn load(profile: &str, options: &ConfigSources) -> Result<Config, ExitCode> {
+    let failed = |problems: &[Diagnostic]| {
         complain(problems);
         Err(ExitCode::FAILURE)
     };

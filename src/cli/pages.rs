@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use http::header::{HeaderValue, USER_AGENT};
 
-use super::compare::client::{Answer, Header, Server};
-use super::compare::content::Content;
+use super::compare::client::{ComparedResponse, ComparedServer, RequestHeader};
+use super::compare::content::ComparedBody;
 use super::{NOT_RUNNING, fail, load, say};
-use crate::config::page::Page;
+use crate::config::page::PageRules;
 use crate::config::product::Product;
 use crate::config::settings::{ClientCertificates, ListenAddress};
-use crate::config::{Config, Options};
+use crate::config::{Config, ConfigSources};
 use crate::net::acl::PeerIp;
 use crate::upstream::client::io_message;
 
@@ -22,13 +22,13 @@ const CLIENT: &str = concat!("nodegate/", env!("CARGO_PKG_VERSION"));
 const MAX_REASON: usize = 400;
 
 /// One line for each page and each of its templates: `ok TARGET` or `failed TARGET: REASON`.
-pub fn run(profile: &str, options: &Options) -> ExitCode {
+pub fn run(profile: &str, options: &ConfigSources) -> ExitCode {
     let config = match load(profile, options) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let server =
-        reachable_address(&config).and_then(|address| Server::here(address, config.settings.listen.port));
+    let server = reachable_address(&config)
+        .and_then(|address| ComparedServer::here(address, config.settings.listen.port));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (server, runtime) = match (server, runtime) {
         (Ok(server), Ok(runtime)) => (server, runtime),
@@ -92,7 +92,7 @@ fn address(config: &Config) -> Result<IpAddr, String> {
 
 /// A request for each template that a query leads to.
 fn targets(product: &Product) -> Vec<String> {
-    let of_page = |page: &Page| {
+    let of_page = |page: &PageRules| {
         let targets = page.template.iter().map(|choice| choice.target(&page.url, &product.variable));
         targets.flatten().collect::<Vec<_>>()
     };
@@ -103,27 +103,27 @@ fn targets(product: &Product) -> Vec<String> {
 }
 
 /// A page is html with something in it. The error says whether nothing answers at all.
-async fn ask(server: &Server, target: &str) -> Result<(), (String, bool)> {
+async fn ask(server: &ComparedServer, target: &str) -> Result<(), (String, bool)> {
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    let header: Header = (USER_AGENT, HeaderValue::from_static(CLIENT));
+    let header: RequestHeader = (USER_AGENT, HeaderValue::from_static(CLIENT));
     let answer = server
         .get(target, &server.authority(), Some(&header))
         .await
         .map_err(|error| (io_message(&error), refused(&error)))?;
-    let is_page = matches!(&answer.content, Content::Html(text) if !text.is_empty());
+    let is_page = matches!(&answer.content, ComparedBody::Html(text) if !text.is_empty());
     if answer.status == 200 && is_page { Ok(()) } else { Err((reason(&answer), false)) }
 }
 
 /// The body of a failure says more than the reason phrase, where it is text.
-fn reason(answer: &Answer) -> String {
+fn reason(answer: &ComparedResponse) -> String {
     let kind = answer.header("content-type");
     if let Some(kind) = kind.as_ref().filter(|_| answer.status == 200) {
         return format!("200 with {kind}, {}", answer.content.summary());
     }
     let is_text = kind.is_none_or(|kind| kind.starts_with("text/plain"));
     let text = match &answer.content {
-        Content::Opaque { start, .. } if is_text => String::from_utf8_lossy(start),
-        Content::Opaque { .. } | Content::Json(_) | Content::Html(_) => "".into(),
+        ComparedBody::Opaque { start, .. } if is_text => String::from_utf8_lossy(start),
+        ComparedBody::Opaque { .. } | ComparedBody::Json(_) | ComparedBody::Html(_) => "".into(),
     };
     let first = text.lines().next().unwrap_or_default().trim();
     let told = if first.is_empty() { answer.reason.as_str() } else { first };
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn targets_of(profile: &str) -> Vec<String> {
-        targets(&Config::load(profile, &Options::default()).unwrap().product)
+        targets(&Config::load(profile, &ConfigSources::default()).unwrap().product)
     }
 
     #[test]

@@ -6,23 +6,23 @@ use std::process::ExitCode;
 use nix::sys::signal::Signal;
 
 use super::{NOT_RUNNING, fail, locate, say};
-use crate::admin::client::Asker;
+use crate::admin::client::ControlClient;
 use crate::admin::protocol;
-use crate::admin::protocol::{Answer, Question};
-use crate::config::{Config, Options};
-use crate::os::daemon_process::Running;
+use crate::admin::protocol::{ControlRequest, ControlResponse};
+use crate::config::{Config, ConfigSources};
+use crate::os::daemon_process::DaemonProcess;
 use crate::upstream::client::io_message;
 
 /// Reloads; with `confirm` for so many seconds, unless they are confirmed; with `force` also what was taken back before.
-pub fn run(profile: &str, options: &Options, confirm: Option<u64>, force: bool) -> ExitCode {
-    ask(profile, options, Question::Reload { confirm, force })
+pub fn run(profile: &str, options: &ConfigSources, confirm: Option<u64>, force: bool) -> ExitCode {
+    ask(profile, options, ControlRequest::Reload { confirm, force })
 }
 
-pub fn confirm(profile: &str, options: &Options) -> ExitCode {
-    ask(profile, options, Question::Confirm)
+pub fn confirm(profile: &str, options: &ConfigSources) -> ExitCode {
+    ask(profile, options, ControlRequest::Confirm)
 }
 
-fn ask(profile: &str, options: &Options, question: Question) -> ExitCode {
+fn ask(profile: &str, options: &ConfigSources, question: ControlRequest) -> ExitCode {
     let config = match locate(profile, options) {
         Ok(config) => config,
         Err(code) => return code,
@@ -30,7 +30,7 @@ fn ask(profile: &str, options: &Options, question: Question) -> ExitCode {
     let Some(path) = protocol::place(&config, config.settings.listen.port) else {
         return fail("the profile has no pid file, and so no control socket");
     };
-    let connected = Asker::connect(&path);
+    let connected = ControlClient::connect(&path);
     let answered = match connected {
         Ok(mut asker) => asker.ask(question),
         Err(error) => {
@@ -43,41 +43,43 @@ fn ask(profile: &str, options: &Options, question: Question) -> ExitCode {
     }
 }
 
-fn tell(profile: &str, question: Question, answer: Answer) -> ExitCode {
+fn tell(profile: &str, question: ControlRequest, answer: ControlResponse) -> ExitCode {
     match answer {
-        Answer::Reloaded { changed, warnings, successor } => {
+        ControlResponse::Reloaded { changed, warnings, successor } => {
             complain(&warnings);
             let what = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
             let by = successor.map(|pid| format!(" by its successor, pid {pid}")).unwrap_or_default();
             say(&format!("reloaded{by}; changed: {what}"));
-            if let Question::Reload { confirm: Some(seconds), .. } = question {
+            if let ControlRequest::Reload { confirm: Some(seconds), .. } = question {
                 say(&format!("taken back in {seconds} s unless you confirm it: nodegate confirm {profile}"));
                 say("the files keep these settings all the same: if you do not confirm, correct them");
             }
             ExitCode::SUCCESS
         }
-        Answer::Refused(problems) => {
+        ControlResponse::Refused(problems) => {
             complain(&problems);
             fail("nothing was changed")
         }
-        Answer::Confirmed(true) => {
+        ControlResponse::Confirmed(true) => {
             say("confirmed");
             ExitCode::SUCCESS
         }
-        Answer::Confirmed(false) => fail("nothing waits to be confirmed: it is in force, or was taken back"),
-        Answer::Malformed(reason) => fail(&reason),
-        Answer::Status(_) => fail("unexpected answer"),
+        ControlResponse::Confirmed(false) => {
+            fail("nothing waits to be confirmed: it is in force, or was taken back")
+        }
+        ControlResponse::Malformed(reason) => fail(&reason),
+        ControlResponse::Status(_) => fail("unexpected answer"),
     }
 }
 
 /// What a signal can do is done, though it tells no outcome.
-fn without_socket(config: &Config, question: Question, reason: &str) -> ExitCode {
+fn without_socket(config: &Config, question: ControlRequest, reason: &str) -> ExitCode {
     let name = &config.product.name;
-    let Some(running) = Running::find(config) else {
+    let Some(running) = DaemonProcess::find(config) else {
         let _ = writeln!(io::stderr(), "{name} is not running ({reason})");
         return ExitCode::from(NOT_RUNNING);
     };
-    if question != (Question::Reload { confirm: None, force: false }) {
+    if question != (ControlRequest::Reload { confirm: None, force: false }) {
         return fail(&format!("it cannot be asked: {reason}"));
     }
     match running.signal(Signal::SIGHUP) {

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{load, say};
-use crate::auth::authenticator::Gate;
-use crate::config::product::{Connect, Product, Protocol};
-use crate::config::{Config, Options};
-use crate::handler::health::Probe;
-use crate::http::target::Target;
+use crate::auth::authenticator::Authenticator;
+use crate::config::product::{ConnectRules, Product, Protocol};
+use crate::config::{Config, ConfigSources};
+use crate::handler::health::HealthProbe;
+use crate::http::target::RequestTarget;
 use crate::proxy::router::Route;
 use crate::state::shared;
 use crate::upstream::nodes::NodeFile;
 
-pub fn run(profile: &str, options: &Options, method: &str, path: &str) -> ExitCode {
+pub fn run(profile: &str, options: &ConfigSources, method: &str, path: &str) -> ExitCode {
     let config = match load(profile, options) {
         Ok(config) => config,
         Err(code) => return code,
@@ -51,7 +51,7 @@ fn is_for_tunnels(protocol: Protocol, config: &Config, method: &Method) -> bool 
     }
 }
 
-fn explain_connect(connect: &Connect, method: &Method, target: &str) -> String {
+fn explain_connect(connect: &ConnectRules, method: &Method, target: &str) -> String {
     if *method != Method::CONNECT {
         return "refused:405 login only CONNECT is served here".to_owned();
     }
@@ -67,15 +67,15 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
         Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
     let routes = shared::routes(config)?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let target = match Target::parse(path) {
+    let target = match RequestTarget::parse(path) {
         Ok(target) => target,
         Err(error) => return Ok(format!("refused:400 open {error}")),
     };
     let rules = config.product.gate.clone();
-    let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose()?;
+    let gate = rules.map(|rules| Authenticator::new(rules, &config.root, Arc::clone(&nodes))).transpose()?;
     let needs_login = match &target {
-        Target::Api(api) => gate.is_some_and(|gate| !gate.is_open(method, api)),
-        Target::Path(_) | Target::NoSuchUri => false,
+        RequestTarget::Api(api) => gate.is_some_and(|gate| !gate.is_open(method, api)),
+        RequestTarget::Path(_) | RequestTarget::NoSuchUri => false,
     };
     let route = routes.resolve(method, &target, query, &nodes).map_err(|error| error.to_string())?;
     if let Some(refused) = refused_method(method, &target, &route) {
@@ -88,14 +88,14 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
     Ok(format!("{route} {access} {}", reason(&route)))
 }
 
-fn refused_method(method: &Method, target: &Target, route: &Route) -> Option<String> {
+fn refused_method(method: &Method, target: &RequestTarget, route: &Route) -> Option<String> {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let writes = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
     match (target, route) {
-        (Target::Path(_), Route::Page | Route::Static(_) | Route::Probe(_)) if !reads => {
+        (RequestTarget::Path(_), Route::Page | Route::Static(_) | Route::Probe(_)) if !reads => {
             Some(format!("refused:405 open {method} is not for pages and files"))
         }
-        (Target::Api(_), _) if !reads && !writes => {
+        (RequestTarget::Api(_), _) if !reads && !writes => {
             Some(format!("refused:501 open method {method} is not served"))
         }
         _ => None,
@@ -113,8 +113,8 @@ fn reason(route: &Route) -> String {
         Route::Websocket => "a console".to_owned(),
         Route::Page => "a page of the profile".to_owned(),
         Route::Static(_) => "a file of the profile".to_owned(),
-        Route::Probe(Probe::Health) => "answered here: whether the process is up".to_owned(),
-        Route::Probe(Probe::Ready) => "answered here: whether the process can serve".to_owned(),
+        Route::Probe(HealthProbe::Health) => "answered here: whether the process is up".to_owned(),
+        Route::Probe(HealthProbe::Ready) => "answered here: whether the process can serve".to_owned(),
         Route::Missing(_) => "no page, file or directory of the profile has this path".to_owned(),
         Route::NoSuchUri => "write /api2/FORMAT/PATH".to_owned(),
     }

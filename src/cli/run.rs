@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{check, complain};
-use crate::config::diagnostic::{Origin, Problem};
-use crate::config::{Config, Options};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::{Config, ConfigSources};
 use crate::http::access_log::AccessLog;
-use crate::limits::concurrency::Capacity;
-use crate::os::executable::Binary;
-use crate::os::listener::{Listening, Unbound};
+use crate::limits::concurrency::ConnectionCapacity;
+use crate::os::executable::ExecutableFile;
+use crate::os::listener::{ListenerSet, UnboundListener};
 use crate::os::{memory, privileges, request_context, rlimit, sandbox, systemd};
 use crate::server;
-use crate::server::{Loaded, Met, Predecessor, Source, Start};
-use crate::state::shared::{Engine, Lasting};
+use crate::server::{ConfigLoader, LoadedConfig, OldProcess, ReceivedHandoff, StartState};
+use crate::state::shared::{AppState, PersistentState};
 use crate::tls::session_tickets::TicketKeys;
 
-pub fn run(profile: &str, options: &Options) -> ExitCode {
+pub fn run(profile: &str, options: &ConfigSources) -> ExitCode {
     match start(profile, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => {
@@ -27,9 +27,9 @@ pub fn run(profile: &str, options: &Options) -> ExitCode {
     }
 }
 
-fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
-    let binary = Binary::of_this_process().map_err(|error| system_error(&error))?;
-    let mut met = Predecessor::meet().map_err(|error| system_error(&error))?;
+fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> {
+    let binary = ExecutableFile::of_this_process().map_err(|error| system_error(&error))?;
+    let mut met = OldProcess::meet().map_err(|error| system_error(&error))?;
     let descriptors = rlimit::raise();
     let mut config = Config::load(profile, options)?;
     let user = privileges::user_to_become(&config)?;
@@ -45,9 +45,13 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     let tickets =
         met.as_mut().map(|met| TicketKeys::inherited(met.inheritance.take_tickets(), Instant::now()));
     let (log, tickets) = (Arc::new(log), Arc::new(tickets.unwrap_or_default()));
-    let lasting =
-        Lasting { log: Arc::clone(&log), tickets, counts: Arc::default(), credentials: Arc::default() };
-    let Loaded { engine, problems } = build(config, &lasting, met.as_ref())?;
+    let lasting = PersistentState {
+        log: Arc::clone(&log),
+        tickets,
+        counts: Arc::default(),
+        credentials: Arc::default(),
+    };
+    let LoadedConfig { engine, problems } = build(config, &lasting, met.as_ref())?;
     for problem in problems.iter().chain(&advice) {
         if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
@@ -58,58 +62,66 @@ fn start(profile: &str, options: &Options) -> Result<(), Vec<Problem>> {
     log.take_form(settings.log_form, settings.log_target);
     log.reopen(engine.config.settings.access_log.clone());
     memory::forget_start();
-    let source = Source { profile: profile.to_owned(), options: options.clone() };
-    let loaded = Loaded { engine, problems };
-    let served = server::run(Start { source, binary, loaded, lasting, listening, predecessor });
+    let source = ConfigLoader { profile: profile.to_owned(), options: options.clone() };
+    let loaded = LoadedConfig { engine, problems };
+    let served = server::run(StartState { source, binary, loaded, lasting, listening, predecessor });
     log.close();
     served.map_err(|error| system_error(&error))
 }
 
 /// The engine, if it can serve. A process that serves already is replaced by one that does as well, or not at all.
-fn build(config: Config, lasting: &Lasting, met: Option<&Met>) -> Result<Loaded, Vec<Problem>> {
-    let (engine, problems) = Engine::build(config, lasting);
+fn build(
+    config: Config,
+    lasting: &PersistentState,
+    met: Option<&ReceivedHandoff>,
+) -> Result<LoadedConfig, Vec<Diagnostic>> {
+    let (engine, problems) = AppState::build(config, lasting);
     let errors = || problems.iter().filter(|problem| problem.is_error());
     let engine = engine.map_err(|_| errors().cloned().collect::<Vec<_>>())?;
-    let is_new = |problem: &&Problem| met.is_some_and(|met| !met.inheritance.knows(problem));
+    let is_new = |problem: &&Diagnostic| met.is_some_and(|met| !met.inheritance.knows(problem));
     let refused: Vec<_> = errors().filter(is_new).cloned().collect();
-    if refused.is_empty() { Ok(Loaded::new(engine, problems)) } else { Err(refused) }
+    if refused.is_empty() { Ok(LoadedConfig::new(engine, problems)) } else { Err(refused) }
 }
 
 /// The sockets of the predecessor, those that systemd has opened, or our own.
-fn listen(config: &Config, met: Option<Met>) -> Result<(Listening, Option<Predecessor>), Vec<Problem>> {
+fn listen(
+    config: &Config,
+    met: Option<ReceivedHandoff>,
+) -> Result<(ListenerSet, Option<OldProcess>), Vec<Diagnostic>> {
     let listeners = &config.settings.listeners;
-    let unbound = |unbound: Unbound| vec![config.listener_problem(unbound.number, unbound.error.to_string())];
-    let all_of = |some: Listening| match some.moved_to(listeners) {
+    let unbound =
+        |unbound: UnboundListener| vec![config.listener_problem(unbound.number, unbound.error.to_string())];
+    let all_of = |some: ListenerSet| match some.moved_to(listeners) {
         Ok(moved) => Ok(moved.unwrap_or(some)),
         Err(error) => Err(unbound(error)),
     };
-    if let Some(Met { predecessor, inheritance, sockets, others }) = met {
+    if let Some(ReceivedHandoff { predecessor, inheritance, sockets, others }) = met {
         let others = others.into_iter().zip(inheritance.others).collect();
-        let inherited = Listening::inherited(sockets, inheritance.bound_for, others);
+        let inherited = ListenerSet::inherited(sockets, inheritance.bound_for, others);
         return Ok((all_of(inherited)?, Some(predecessor)));
     }
     let given = systemd::sockets().map_err(|why| vec![config.listener_problem(0, why)])?;
     match listeners.first() {
         Some(first) if !given.is_empty() => {
             tracing::debug!("systemd has opened the sockets; listen.address and listen.port are not used");
-            let given = Listening::given(given, first).map_err(|error| system_error(&error))?;
+            let given = ListenerSet::given(given, first).map_err(|error| system_error(&error))?;
             Ok((all_of(given)?, None))
         }
-        Some(_) | None => Ok((Listening::open(listeners).map_err(unbound)?, None)),
+        Some(_) | None => Ok((ListenerSet::open(listeners).map_err(unbound)?, None)),
     }
 }
 
 /// What was asked for by the settings needs more descriptors than the process may have.
-fn too_few_descriptors(config: &Config, descriptors: u64) -> Option<Problem> {
+fn too_few_descriptors(config: &Config, descriptors: u64) -> Option<Diagnostic> {
     let key = "limits.connections";
-    let wanted = Capacity::new(config.settings.limits.connections, descriptors).descriptors();
+    let wanted = ConnectionCapacity::new(config.settings.limits.connections, descriptors).descriptors();
     let too_few =
         u64::try_from(wanted).unwrap_or(u64::MAX) > descriptors && config.settings.limits.connections > 0;
     let message =
         format!("{wanted} descriptors may be needed, and {descriptors} are allowed: raise LimitNOFILE=");
-    too_few.then(|| Problem::warning(config.origin(key), key, message))
+    too_few.then(|| Diagnostic::warning(config.origin(key), key, message))
 }
 
-fn system_error(error: &std::io::Error) -> Vec<Problem> {
-    vec![Problem::error(Origin::Profile, "", format!("the system refused: {error}"))]
+fn system_error(error: &std::io::Error) -> Vec<Diagnostic> {
+    vec![Diagnostic::error(ValueOrigin::Profile, "", format!("the system refused: {error}"))]
 }

@@ -7,14 +7,14 @@ use serde::Deserialize;
 /// Who may pass (`gate/`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Gate {
+pub struct AuthRules {
     pub cookie: String,
     pub api_token: Option<String>,
     pub csrf_header: String,
     pub csrf_secret: PathBuf,
     /// the reason given for every ticket that is refused, whatever is wrong with it
     pub invalid: String,
-    pub schemes: Vec<Scheme>,
+    pub schemes: Vec<SignatureScheme>,
     /// where a refused login under the same `/api2/FORMAT/` is sent to
     pub login_page: Option<String>,
     /// longest `USER@REALM`, in bytes
@@ -44,7 +44,7 @@ pub struct LoginCall {
 /// Signature schemes, tried in the profile's order.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scheme {
+pub enum SignatureScheme {
     Pkcs1Sha1,
     Pkcs1Sha256,
     PssSha256,
@@ -67,7 +67,7 @@ pub struct TicketKind {
     /// the ticket names a mail address; its user is `ADDRESS@REALM`
     pub realm: Option<String>,
     /// read `max_age` in days from a file of sections
-    pub lifetime: Option<Lifetime>,
+    pub lifetime: Option<LifetimeSource>,
     /// the query parameter of a page that may bring such a ticket, where the request has no cookie
     pub link: Option<String>,
 }
@@ -85,7 +85,7 @@ impl TicketKind {
 /// `key` of the first `section` in `file`, in days.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lifetime {
+pub struct LifetimeSource {
     pub file: PathBuf,
     pub section: String,
     pub key: String,

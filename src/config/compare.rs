@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Compare {
+pub struct CompareRules {
     /// a target that every user may GET, and nobody else: the credential is tried with it
     pub login: Option<String>,
     /// by `GET PATTERN`, the lists of its answers that are made from hashes and so have no order: `data`, `data[].roles`

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// Where a value came from.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// the profile, or the default that every profile starts from
     Profile,
     /// a file, with the line when the format tells it
@@ -18,14 +18,14 @@ pub enum Origin {
     CommandLine,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Profile => f.write_str("profile"),
-            Origin::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
-            Origin::File { path, line: None } => write!(f, "{}", path.display()),
-            Origin::Environment(name) => write!(f, "environment {name}"),
-            Origin::CommandLine => f.write_str("--set"),
+            ValueOrigin::Profile => f.write_str("profile"),
+            ValueOrigin::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
+            ValueOrigin::File { path, line: None } => write!(f, "{}", path.display()),
+            ValueOrigin::Environment(name) => write!(f, "environment {name}"),
+            ValueOrigin::CommandLine => f.write_str("--set"),
         }
     }
 }
@@ -39,26 +39,26 @@ pub enum Severity {
 
 /// One thing that is wrong, or that an admin should know.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Problem {
+pub struct Diagnostic {
     pub severity: Severity,
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// the key as it is written where the value came from; empty when the problem is the file itself
     pub key: String,
     pub message: String,
 }
 
-impl Problem {
-    pub fn error(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
+impl Diagnostic {
+    pub fn error(origin: ValueOrigin, key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, origin, key: key.into(), message: message.into() }
     }
 
-    pub fn warning(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn warning(origin: ValueOrigin, key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(origin, key, message) }
     }
 
     /// A problem with a file that no setting names.
     pub fn file_error(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
-        Self::error(Origin::File { path: path.into(), line: None }, "", message)
+        Self::error(ValueOrigin::File { path: path.into(), line: None }, "", message)
     }
 
     pub fn is_error(&self) -> bool {
@@ -66,7 +66,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.origin)?;
         if !self.key.is_empty() {
@@ -80,7 +80,7 @@ impl fmt::Display for Problem {
 }
 
 /// `{"file":…,"line":…,"key":…,"message":…}` as `nodegate check --json` prints it.
-impl Serialize for Problem {
+impl Serialize for Diagnostic {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap as _;
         let (file, line) = self.origin.place();
@@ -93,12 +93,12 @@ impl Serialize for Problem {
     }
 }
 
-impl Origin {
+impl ValueOrigin {
     /// File and line, for machines.
     pub fn place(&self) -> (Option<String>, Option<usize>) {
         match self {
-            Origin::File { path, line } => (Some(path.display().to_string()), *line),
-            Origin::Profile | Origin::Environment(_) | Origin::CommandLine => (None, None),
+            ValueOrigin::File { path, line } => (Some(path.display().to_string()), *line),
+            ValueOrigin::Profile | ValueOrigin::Environment(_) | ValueOrigin::CommandLine => (None, None),
         }
     }
 }

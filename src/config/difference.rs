@@ -1,25 +1,25 @@
 //! By which values one configuration differs from another, and whether a third one has them again.
 
 use super::Config;
-use super::layers::Found;
-use crate::config::diagnostic::{Origin, Problem};
+use super::layers::ResolvedValue;
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 
 /// Values of a configuration that another one does not have.
 #[derive(Clone, Debug, Default)]
-pub struct Difference {
-    settings: Vec<(&'static str, Found)>,
+pub struct ConfigDifference {
+    settings: Vec<(&'static str, ResolvedValue)>,
     /// every key of every `[[listener]]` table, where any of them differs
-    listeners: Option<Vec<(String, Found)>>,
+    listeners: Option<Vec<(String, ResolvedValue)>>,
 }
 
 impl Config {
     /// The values of this configuration that are others than in `before`.
-    pub fn difference(&self, before: &Self) -> Difference {
+    pub fn difference(&self, before: &Self) -> ConfigDifference {
         let pairs = self.effective.iter().zip(&before.effective);
         let settings = pairs.filter(|((_, now), (_, then))| now.text != then.text);
         let settings = settings.map(|((key, found), _)| (*key, found.clone())).collect();
         let differs = texts(&self.listener_keys) != texts(&before.listener_keys);
-        Difference { settings, listeners: differs.then(|| self.listener_keys.clone()) }
+        ConfigDifference { settings, listeners: differs.then(|| self.listener_keys.clone()) }
     }
 
     /// Keys whose value in effect is another one than in `before`.
@@ -28,8 +28,8 @@ impl Config {
     }
 
     /// Whether all of these values are in effect here.
-    pub fn has_all_of(&self, difference: &Difference) -> bool {
-        let has = |(key, found): &(&'static str, Found)| {
+    pub fn has_all_of(&self, difference: &ConfigDifference) -> bool {
+        let has = |(key, found): &(&'static str, ResolvedValue)| {
             self.effective.iter().any(|(known, mine)| known == key && mine.text == found.text)
         };
         let listeners = difference.listeners.as_ref();
@@ -38,11 +38,11 @@ impl Config {
     }
 }
 
-fn texts(keys: &[(String, Found)]) -> Vec<(&str, &str)> {
+fn texts(keys: &[(String, ResolvedValue)]) -> Vec<(&str, &str)> {
     keys.iter().map(|(key, found)| (key.as_str(), found.text.as_str())).collect()
 }
 
-impl Difference {
+impl ConfigDifference {
     pub fn is_empty(&self) -> bool {
         self.settings.is_empty() && self.listeners.is_none()
     }
@@ -58,15 +58,15 @@ impl Difference {
     }
 
     /// An error for each value, at its place.
-    pub fn problems(&self, message: &str) -> Vec<Problem> {
-        self.keys().map(|key| Problem::error(self.origin(key), key, message)).collect()
+    pub fn problems(&self, message: &str) -> Vec<Diagnostic> {
+        self.keys().map(|key| Diagnostic::error(self.origin(key), key, message)).collect()
     }
 
-    fn origin(&self, key: &str) -> Origin {
+    fn origin(&self, key: &str) -> ValueOrigin {
         let own = self.settings.iter().find(|(known, _)| *known == key).map(|(_, found)| found);
-        let is_written = |(_, found): &&(String, Found)| found.origin != Origin::Profile;
+        let is_written = |(_, found): &&(String, ResolvedValue)| found.origin != ValueOrigin::Profile;
         let of_table = || self.listeners.iter().flatten().find(is_written).map(|(_, found)| found);
-        own.or_else(of_table).map_or(Origin::Profile, |found| found.origin.clone())
+        own.or_else(of_table).map_or(ValueOrigin::Profile, |found| found.origin.clone())
     }
 }
 
@@ -74,8 +74,8 @@ impl Difference {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::Options;
-    use crate::config::root::Root;
+    use crate::config::ConfigSources;
+    use crate::config::root::RootDirectory;
 
     #[test]
     fn a_configuration_has_values_only_if_it_has_all() {
@@ -84,7 +84,8 @@ mod tests {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         let load = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            let options = Options { root: Root::new(directory.path().to_owned()), sets: Vec::new() };
+            let options =
+                ConfigSources { root: RootDirectory::new(directory.path().to_owned()), sets: Vec::new() };
             Config::load("pve", &options).unwrap()
         };
         let before = load("");

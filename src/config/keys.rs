@@ -2,11 +2,11 @@
 //!
 //! The names are fixed (`docs/reference/profile.md`); a profile may give another default for any of them.
 
-use crate::config::diagnostic::Origin;
+use crate::config::diagnostic::ValueOrigin;
 
 /// What a value of a setting may look like, whichever layer it comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum ValueKind {
     /// any text
     Text,
     /// text with commas, or an array of texts
@@ -19,60 +19,65 @@ pub enum Kind {
 
 /// One setting.
 #[derive(Debug)]
-pub struct Key {
+pub struct SettingKey {
     pub name: &'static str,
     pub legacy: Option<&'static str>,
-    pub kind: Kind,
+    pub kind: ValueKind,
     pub default: &'static str,
 }
 
-const fn key(name: &'static str, legacy: Option<&'static str>, kind: Kind, default: &'static str) -> Key {
-    Key { name, legacy, kind, default }
+const fn key(
+    name: &'static str,
+    legacy: Option<&'static str>,
+    kind: ValueKind,
+    default: &'static str,
+) -> SettingKey {
+    SettingKey { name, legacy, kind, default }
 }
 
-const SECONDS: Kind = Kind::Number(1, 86_400);
-const SECONDS_OR_OFF: Kind = Kind::Number(0, 86_400);
+const SECONDS: ValueKind = ValueKind::Number(1, 86_400);
+const SECONDS_OR_OFF: ValueKind = ValueKind::Number(0, 86_400);
 
 /// In the order in which `nodegate check` prints them.
-pub const KEYS: &[Key] = &[
-    key("listen.address", Some("LISTEN_IP"), Kind::Text, "::"),
-    key("listen.port", None, Kind::Number(0, 65_535), "8006"),
-    key("listen.proxy_protocol", None, Kind::Bool, "false"),
-    key("listen.hosts", None, Kind::List, ""),
-    key("acl.allow_from", Some("ALLOW_FROM"), Kind::List, ""),
-    key("acl.deny_from", Some("DENY_FROM"), Kind::List, ""),
-    key("acl.policy", Some("POLICY"), Kind::Text, "allow"),
-    key("tls.ciphers", Some("CIPHERS"), Kind::Text, DEFAULT_CIPHERS),
-    key("tls.ciphersuites", Some("CIPHERSUITES"), Kind::Text, DEFAULT_CIPHERSUITES),
-    key("tls.honor_cipher_order", Some("HONOR_CIPHER_ORDER"), Kind::Bool, "1"),
-    key("tls.disable_tls_1_2", Some("DISABLE_TLS_1_2"), Kind::Bool, "0"),
-    key("tls.disable_tls_1_3", Some("DISABLE_TLS_1_3"), Kind::Bool, "0"),
-    key("tls.dhparams", Some("DHPARAMS"), Kind::Text, ""),
-    key("tls.key_file", Some("TLS_KEY_FILE"), Kind::Text, ""),
-    key("tls.more_certificates", None, Kind::List, ""),
-    key("tls.client_certificates", None, Kind::Text, "off"),
-    key("tls.client_ca", None, Kind::Text, ""),
-    key("tls.client_crl", None, Kind::Text, ""),
-    key("http2", None, Kind::Bool, "false"),
-    key("compression.enabled", Some("COMPRESSION"), Kind::Bool, "1"),
-    key("compression.api", None, Kind::Bool, "false"),
-    key("real_ip.header", Some("PROXY_REAL_IP_HEADER"), Kind::Text, ""),
-    key("real_ip.allow_from", Some("PROXY_REAL_IP_ALLOW_FROM"), Kind::List, ""),
-    key("real_ip.acl", None, Kind::Bool, "false"),
-    key("workers", Some("MAX_WORKERS"), Kind::Number(1, 127), "3"),
-    key("backend.address", None, Kind::Text, "127.0.0.1:85"),
-    key("backend.unprivileged", None, Kind::Text, ""),
-    key("backend.keepalive", None, Kind::Bool, "false"),
-    key("backend.coalesce", None, Kind::Bool, "false"),
-    key("node.name", None, Kind::Text, ""),
-    key("cluster.port", None, Kind::Number(1, 65_535), "8006"),
-    key("cluster.proxy_protocol", None, Kind::Bool, "false"),
-    key("tunnel.peer_port", None, Kind::Number(1, 65_535), "3128"),
-    key("tunnel.ports", None, Kind::Text, "61000-61999"),
-    key("tunnel.on_https", None, Kind::Bool, "false"),
-    key("tunnel.public", None, Kind::Text, ""),
-    key("tunnel.peer_tls", None, Kind::Bool, "false"),
-    key("user", None, Kind::Text, "www-data"),
+pub const KEYS: &[SettingKey] = &[
+    key("listen.address", Some("LISTEN_IP"), ValueKind::Text, "::"),
+    key("listen.port", None, ValueKind::Number(0, 65_535), "8006"),
+    key("listen.proxy_protocol", None, ValueKind::Bool, "false"),
+    key("listen.hosts", None, ValueKind::List, ""),
+    key("acl.allow_from", Some("ALLOW_FROM"), ValueKind::List, ""),
+    key("acl.deny_from", Some("DENY_FROM"), ValueKind::List, ""),
+    key("acl.policy", Some("POLICY"), ValueKind::Text, "allow"),
+    key("tls.ciphers", Some("CIPHERS"), ValueKind::Text, DEFAULT_CIPHERS),
+    key("tls.ciphersuites", Some("CIPHERSUITES"), ValueKind::Text, DEFAULT_CIPHERSUITES),
+    key("tls.honor_cipher_order", Some("HONOR_CIPHER_ORDER"), ValueKind::Bool, "1"),
+    key("tls.disable_tls_1_2", Some("DISABLE_TLS_1_2"), ValueKind::Bool, "0"),
+    key("tls.disable_tls_1_3", Some("DISABLE_TLS_1_3"), ValueKind::Bool, "0"),
+    key("tls.dhparams", Some("DHPARAMS"), ValueKind::Text, ""),
+    key("tls.key_file", Some("TLS_KEY_FILE"), ValueKind::Text, ""),
+    key("tls.more_certificates", None, ValueKind::List, ""),
+    key("tls.client_certificates", None, ValueKind::Text, "off"),
+    key("tls.client_ca", None, ValueKind::Text, ""),
+    key("tls.client_crl", None, ValueKind::Text, ""),
+    key("http2", None, ValueKind::Bool, "false"),
+    key("compression.enabled", Some("COMPRESSION"), ValueKind::Bool, "1"),
+    key("compression.api", None, ValueKind::Bool, "false"),
+    key("real_ip.header", Some("PROXY_REAL_IP_HEADER"), ValueKind::Text, ""),
+    key("real_ip.allow_from", Some("PROXY_REAL_IP_ALLOW_FROM"), ValueKind::List, ""),
+    key("real_ip.acl", None, ValueKind::Bool, "false"),
+    key("workers", Some("MAX_WORKERS"), ValueKind::Number(1, 127), "3"),
+    key("backend.address", None, ValueKind::Text, "127.0.0.1:85"),
+    key("backend.unprivileged", None, ValueKind::Text, ""),
+    key("backend.keepalive", None, ValueKind::Bool, "false"),
+    key("backend.coalesce", None, ValueKind::Bool, "false"),
+    key("node.name", None, ValueKind::Text, ""),
+    key("cluster.port", None, ValueKind::Number(1, 65_535), "8006"),
+    key("cluster.proxy_protocol", None, ValueKind::Bool, "false"),
+    key("tunnel.peer_port", None, ValueKind::Number(1, 65_535), "3128"),
+    key("tunnel.ports", None, ValueKind::Text, "61000-61999"),
+    key("tunnel.on_https", None, ValueKind::Bool, "false"),
+    key("tunnel.public", None, ValueKind::Text, ""),
+    key("tunnel.peer_tls", None, ValueKind::Bool, "false"),
+    key("user", None, ValueKind::Text, "www-data"),
     key("timeout.connect", None, SECONDS, "10"),
     key("timeout.answer", None, SECONDS, "30"),
     key("timeout.answer_unprivileged", None, SECONDS, "600"),
@@ -86,59 +91,59 @@ pub const KEYS: &[Key] = &[
     key("timeout.tunnel", None, SECONDS_OR_OFF, "0"),
     key("timeout.stop", None, SECONDS, "10"),
     key("timeout.drain", None, SECONDS, "86400"),
-    key("limits.body", None, Kind::Number(0, 1 << 30), "524288"),
-    key("limits.login_body", None, Kind::Number(256, 1 << 30), "16384"),
-    key("limits.buffered", None, Kind::Number(1 << 20, 1 << 40), "67108864"),
-    key("limits.body_rate", None, Kind::Number(0, 1 << 30), "1000"),
-    key("limits.answer_rate", None, Kind::Number(0, 1 << 30), "250"),
-    key("limits.url", None, Kind::Number(256, 65_534), "32768"),
-    key("limits.header", None, Kind::Number(256, 1 << 16), "8192"),
-    key("limits.headers", None, Kind::Number(1, 100), "64"),
-    key("limits.connections", None, Kind::Number(0, 1 << 20), "0"),
-    key("limits.connections_per_address", None, Kind::Number(0, 1 << 20), "0"),
-    key("limits.requests_per_address", None, Kind::Number(0, 1 << 20), "0"),
-    key("limits.uploads", None, Kind::Number(1, 1 << 16), "64"),
-    key("limits.spool", None, Kind::Number(0, 1 << 50), "0"),
-    key("limits.login_failures", None, Kind::Number(0, 1 << 20), "20"),
+    key("limits.body", None, ValueKind::Number(0, 1 << 30), "524288"),
+    key("limits.login_body", None, ValueKind::Number(256, 1 << 30), "16384"),
+    key("limits.buffered", None, ValueKind::Number(1 << 20, 1 << 40), "67108864"),
+    key("limits.body_rate", None, ValueKind::Number(0, 1 << 30), "1000"),
+    key("limits.answer_rate", None, ValueKind::Number(0, 1 << 30), "250"),
+    key("limits.url", None, ValueKind::Number(256, 65_534), "32768"),
+    key("limits.header", None, ValueKind::Number(256, 1 << 16), "8192"),
+    key("limits.headers", None, ValueKind::Number(1, 100), "64"),
+    key("limits.connections", None, ValueKind::Number(0, 1 << 20), "0"),
+    key("limits.connections_per_address", None, ValueKind::Number(0, 1 << 20), "0"),
+    key("limits.requests_per_address", None, ValueKind::Number(0, 1 << 20), "0"),
+    key("limits.uploads", None, ValueKind::Number(1, 1 << 16), "64"),
+    key("limits.spool", None, ValueKind::Number(0, 1 << 50), "0"),
+    key("limits.login_failures", None, ValueKind::Number(0, 1 << 20), "20"),
     key("console.ping", None, SECONDS_OR_OFF, "30"),
-    key("console.origins", None, Kind::List, ""),
+    key("console.origins", None, ValueKind::List, ""),
     key("console.recheck", None, SECONDS_OR_OFF, "30"),
-    key("headers.nosniff", None, Kind::Bool, "true"),
-    key("headers.hsts", None, Kind::Number(0, 157_680_000), "0"),
-    key("headers.frames", None, Kind::Text, ""),
-    key("headers.referrer", None, Kind::Text, ""),
-    key("headers.csp", None, Kind::Bool, "false"),
-    key("cors.origins", None, Kind::List, ""),
-    key("metrics.listen", None, Kind::Text, ""),
-    key("metrics.allow_from", None, Kind::List, "127.0.0.0/8,::1"),
-    key("metrics.hosts", None, Kind::List, ""),
-    key("health.live", None, Kind::Text, "/-/health"),
-    key("health.ready", None, Kind::Text, "/-/ready"),
-    key("trace.request_id_header", None, Kind::Text, ""),
-    key("trace.parent", None, Kind::Bool, "true"),
-    key("log.access", None, Kind::Text, ""),
-    key("log.format", None, Kind::Text, "classic"),
-    key("log.target", None, Kind::Number(128, 65_534), "1024"),
+    key("headers.nosniff", None, ValueKind::Bool, "true"),
+    key("headers.hsts", None, ValueKind::Number(0, 157_680_000), "0"),
+    key("headers.frames", None, ValueKind::Text, ""),
+    key("headers.referrer", None, ValueKind::Text, ""),
+    key("headers.csp", None, ValueKind::Bool, "false"),
+    key("cors.origins", None, ValueKind::List, ""),
+    key("metrics.listen", None, ValueKind::Text, ""),
+    key("metrics.allow_from", None, ValueKind::List, "127.0.0.0/8,::1"),
+    key("metrics.hosts", None, ValueKind::List, ""),
+    key("health.live", None, ValueKind::Text, "/-/health"),
+    key("health.ready", None, ValueKind::Text, "/-/ready"),
+    key("trace.request_id_header", None, ValueKind::Text, ""),
+    key("trace.parent", None, ValueKind::Bool, "true"),
+    key("log.access", None, ValueKind::Text, ""),
+    key("log.format", None, ValueKind::Text, "classic"),
+    key("log.target", None, ValueKind::Number(128, 65_534), "1024"),
 ];
 
 /// The keys of a `[[listener]]` table, in the order in which `nodegate check` prints them.
-pub const LISTENER_KEYS: &[Key] = &[
-    key("name", None, Kind::Text, ""),
-    key("address", None, Kind::Text, "::"),
-    key("port", None, Kind::Number(0, 65_535), ""),
-    key("tls", None, Kind::Bool, "true"),
-    key("proxy_protocol", None, Kind::Bool, "false"),
-    key("hosts", None, Kind::List, ""),
-    key("allow_from", None, Kind::List, ""),
-    key("deny_from", None, Kind::List, ""),
-    key("policy", None, Kind::Text, ""),
-    key("client_certificates", None, Kind::Text, ""),
-    key("client_ca", None, Kind::Text, ""),
-    key("client_crl", None, Kind::Text, ""),
-    key("routes", None, Kind::Text, ""),
-    key("connections", None, Kind::Number(0, 1 << 20), "0"),
-    key("connections_per_address", None, Kind::Number(0, 1 << 20), ""),
-    key("requests_per_address", None, Kind::Number(0, 1 << 20), ""),
+pub const LISTENER_KEYS: &[SettingKey] = &[
+    key("name", None, ValueKind::Text, ""),
+    key("address", None, ValueKind::Text, "::"),
+    key("port", None, ValueKind::Number(0, 65_535), ""),
+    key("tls", None, ValueKind::Bool, "true"),
+    key("proxy_protocol", None, ValueKind::Bool, "false"),
+    key("hosts", None, ValueKind::List, ""),
+    key("allow_from", None, ValueKind::List, ""),
+    key("deny_from", None, ValueKind::List, ""),
+    key("policy", None, ValueKind::Text, ""),
+    key("client_certificates", None, ValueKind::Text, ""),
+    key("client_ca", None, ValueKind::Text, ""),
+    key("client_crl", None, ValueKind::Text, ""),
+    key("routes", None, ValueKind::Text, ""),
+    key("connections", None, ValueKind::Number(0, 1 << 20), "0"),
+    key("connections_per_address", None, ValueKind::Number(0, 1 << 20), ""),
+    key("requests_per_address", None, ValueKind::Number(0, 1 << 20), ""),
 ];
 
 /// `connections_per_address` of a listener with a class of routes, unless a setting says something else.
@@ -168,20 +173,22 @@ const DEFAULT_CIPHERSUITES: &str =
     "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
 
 /// The setting of that name.
-pub fn find(name: &str) -> Option<&'static Key> {
+pub fn find(name: &str) -> Option<&'static SettingKey> {
     KEYS.iter().find(|key| key.name == name)
 }
 
 /// The setting that the products' own file calls `legacy`.
-pub fn find_legacy(legacy: &str) -> Option<&'static Key> {
+pub fn find_legacy(legacy: &str) -> Option<&'static SettingKey> {
     KEYS.iter().find(|key| key.legacy == Some(legacy))
 }
 
 /// The key as the admin wrote it there: the products' own files have names of their own.
-pub fn written(key: &str, origin: &Origin) -> String {
+pub fn written(key: &str, origin: &ValueOrigin) -> String {
     let legacy = find(key).and_then(|key| key.legacy);
     match (origin, legacy) {
-        (Origin::File { path, .. }, Some(legacy)) if path.extension().is_none_or(|end| end != "toml") => {
+        (ValueOrigin::File { path, .. }, Some(legacy))
+            if path.extension().is_none_or(|end| end != "toml") =>
+        {
             format!("{legacy} ({key})")
         }
         _ => key.to_owned(),
@@ -205,7 +212,7 @@ pub fn most_like_of_legacy(wrong: &str) -> Option<&'static str> {
     names.filter(|name| likeness(name) > 0.85).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
-fn likest(keys: &'static [Key], wrong: &str) -> Option<&'static str> {
+fn likest(keys: &'static [SettingKey], wrong: &str) -> Option<&'static str> {
     keys.iter()
         .map(|key| (strsim::jaro_winkler(key.name, wrong), key.name))
         .filter(|(likeness, _)| *likeness > 0.85)

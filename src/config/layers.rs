@@ -12,41 +12,41 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, KEYS, Key};
-use crate::config::diagnostic::{Origin, Problem};
+use super::keys::{self, KEYS, SettingKey};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 pub use listeners::{ListenerTable, written};
 
 /// All layers merged, and what was wrong with reading them.
-pub struct Layers {
+pub struct SettingsLayers {
     figment: Figment,
     /// every value above the profile, in the order of the layers
-    given: Vec<(&'static Key, Found)>,
+    given: Vec<(&'static SettingKey, ResolvedValue)>,
     /// the `[[listener]]` tables of the strongest file that has any
     pub listeners: Vec<ListenerTable>,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
 }
 
 /// A value that won, as text, and the layer that gave it.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct ResolvedValue {
     pub text: String,
-    pub origin: Origin,
+    pub origin: ValueOrigin,
 }
 
 /// One value from one place.
-struct Single {
+struct SingleValue {
     key: &'static str,
     text: String,
-    origin: Origin,
+    origin: ValueOrigin,
 }
 
-impl Provider for Single {
+impl Provider for SingleValue {
     fn metadata(&self) -> Metadata {
         match &self.origin {
-            Origin::Profile => Metadata::named("profile"),
-            Origin::CommandLine => Metadata::named("--set"),
-            Origin::Environment(name) => Metadata::named(format!("environment {name}")),
-            Origin::File { path, line } => {
+            ValueOrigin::Profile => Metadata::named("profile"),
+            ValueOrigin::CommandLine => Metadata::named("--set"),
+            ValueOrigin::Environment(name) => Metadata::named(format!("environment {name}")),
+            ValueOrigin::File { path, line } => {
                 Metadata::from(line.map_or(String::new(), |line| line.to_string()), path.as_path())
             }
         }
@@ -58,39 +58,39 @@ impl Provider for Single {
     }
 }
 
-fn origin_of(metadata: &Metadata) -> Origin {
+fn origin_of(metadata: &Metadata) -> ValueOrigin {
     if let Some(Source::File(path)) = &metadata.source {
-        return Origin::File { path: path.clone(), line: metadata.name.parse().ok() };
+        return ValueOrigin::File { path: path.clone(), line: metadata.name.parse().ok() };
     }
     match metadata.name.strip_prefix("environment ") {
-        Some(name) => Origin::Environment(name.to_owned()),
-        None if metadata.name == "--set" => Origin::CommandLine,
-        None => Origin::Profile,
+        Some(name) => ValueOrigin::Environment(name.to_owned()),
+        None if metadata.name == "--set" => ValueOrigin::CommandLine,
+        None => ValueOrigin::Profile,
     }
 }
 
-impl Layers {
+impl SettingsLayers {
     /// The defaults, and the settings of the profile on top of them.
     pub fn new(profile: &DeTable<'_>, profile_text: &str, profile_path: Option<&Path>) -> Self {
         let mut layers =
             Self { figment: Figment::new(), given: Vec::new(), listeners: Vec::new(), problems: Vec::new() };
         for key in KEYS {
-            layers.merge(key, key.default.to_owned(), Origin::Profile);
+            layers.merge(key, key.default.to_owned(), ValueOrigin::Profile);
         }
         let file = profile_path.map_or_else(|| PathBuf::from("profile"), Path::to_path_buf);
         layers.table(
             profile,
             &[],
-            &TomlSource { path: &file, text: profile_text, layer: Some(Origin::Profile) },
+            &TomlSource { path: &file, text: profile_text, layer: Some(ValueOrigin::Profile) },
         );
         layers
     }
 
-    fn merge(&mut self, key: &'static Key, text: String, origin: Origin) {
-        if origin != Origin::Profile {
-            self.given.push((key, Found { text: text.clone(), origin: origin.clone() }));
+    fn merge(&mut self, key: &'static SettingKey, text: String, origin: ValueOrigin) {
+        if origin != ValueOrigin::Profile {
+            self.given.push((key, ResolvedValue { text: text.clone(), origin: origin.clone() }));
         }
-        let single = Single { key: key.name, text, origin };
+        let single = SingleValue { key: key.name, text, origin };
         self.figment = std::mem::take(&mut self.figment).merge(single);
     }
 
@@ -103,8 +103,8 @@ impl Layers {
             }
             Err(error) => {
                 let line = error.span().map(|span| line_at(&text, span.start));
-                let origin = Origin::File { path: path.to_path_buf(), line };
-                self.problems.push(Problem::error(origin, "", error.message()));
+                let origin = ValueOrigin::File { path: path.to_path_buf(), line };
+                self.problems.push(Diagnostic::error(origin, "", error.message()));
             }
         }
     }
@@ -129,7 +129,7 @@ impl Layers {
                     let origin = source.layer.clone().unwrap_or(place);
                     self.merge(key, text, origin);
                 }
-                (Some(_), None) => self.problems.push(Problem::error(
+                (Some(_), None) => self.problems.push(Diagnostic::error(
                     place,
                     dotted,
                     "must be a text, a number, a truth value, or an array of texts",
@@ -144,11 +144,11 @@ impl Layers {
             let name = name.to_string_lossy();
             let Some(rest) = name.strip_prefix("NODEGATE_") else { continue };
             let dotted = rest.to_lowercase().replace("__", ".");
-            let origin = Origin::Environment(name.clone().into_owned());
+            let origin = ValueOrigin::Environment(name.clone().into_owned());
             match (keys::find(&dotted), value.into_string()) {
                 (Some(key), Ok(value)) => self.merge(key, value, origin),
                 (Some(_), Err(_)) => {
-                    self.problems.push(Problem::error(origin, dotted, "is not UTF-8 text"));
+                    self.problems.push(Diagnostic::error(origin, dotted, "is not UTF-8 text"));
                 }
                 (None, _) => self.problems.push(unknown_key(origin, &dotted)),
             }
@@ -161,25 +161,25 @@ impl Layers {
             let (name, value) = set.split_once('=').unwrap_or((set, ""));
             match keys::find(name.trim()) {
                 Some(key) if set.contains('=') => {
-                    self.merge(key, value.to_owned(), Origin::CommandLine);
+                    self.merge(key, value.to_owned(), ValueOrigin::CommandLine);
                 }
                 Some(_) => {
-                    self.problems.push(Problem::error(Origin::CommandLine, name, "write KEY=VALUE"));
+                    self.problems.push(Diagnostic::error(ValueOrigin::CommandLine, name, "write KEY=VALUE"));
                 }
-                None => self.problems.push(unknown_key(Origin::CommandLine, name)),
+                None => self.problems.push(unknown_key(ValueOrigin::CommandLine, name)),
             }
         }
     }
 
     /// The winning value of a key. Every key of `KEYS` has one, since the defaults are the lowest layer.
-    pub fn find(&self, key: &str) -> Found {
+    pub fn find(&self, key: &str) -> ResolvedValue {
         let value = self.figment.find_value(key).ok();
         let origin = value
             .as_ref()
             .and_then(|value| self.figment.get_metadata(value.tag()))
-            .map_or(Origin::Profile, origin_of);
+            .map_or(ValueOrigin::Profile, origin_of);
         let text = value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
-        Found { text, origin }
+        ResolvedValue { text, origin }
     }
 
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
@@ -187,7 +187,7 @@ impl Layers {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => {
-                self.problems.push(Problem::file_error(path, format!("cannot be read: {error}")));
+                self.problems.push(Diagnostic::file_error(path, format!("cannot be read: {error}")));
                 None
             }
         }
@@ -195,7 +195,7 @@ impl Layers {
 
     fn utf8(&mut self, path: &Path, bytes: Vec<u8>) -> Option<String> {
         String::from_utf8(bytes)
-            .map_err(|_| self.problems.push(Problem::file_error(path, "is not UTF-8 text")))
+            .map_err(|_| self.problems.push(Diagnostic::file_error(path, "is not UTF-8 text")))
             .ok()
     }
 }
@@ -204,12 +204,12 @@ impl Layers {
 struct TomlSource<'a> {
     path: &'a Path,
     text: &'a str,
-    layer: Option<Origin>,
+    layer: Option<ValueOrigin>,
 }
 
 impl TomlSource<'_> {
-    fn place(&self, offset: usize) -> Origin {
-        Origin::File { path: self.path.to_path_buf(), line: Some(line_at(self.text, offset)) }
+    fn place(&self, offset: usize) -> ValueOrigin {
+        ValueOrigin::File { path: self.path.to_path_buf(), line: Some(line_at(self.text, offset)) }
     }
 }
 
@@ -218,9 +218,9 @@ pub(super) fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-fn unknown_key(origin: Origin, name: &str) -> Problem {
+fn unknown_key(origin: ValueOrigin, name: &str) -> Diagnostic {
     let hint = keys::most_like(name).map(|key| format!("; did you mean {key}?")).unwrap_or_default();
-    Problem::error(origin, name, format!("unknown key{hint}"))
+    Diagnostic::error(origin, name, format!("unknown key{hint}"))
 }
 
 /// The value as the text that `--set` would take: the same in every layer.

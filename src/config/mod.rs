@@ -21,12 +21,12 @@ use include_dir::{Dir, include_dir};
 use serde::Deserialize as _;
 use toml::de::DeTable;
 
-use crate::config::diagnostic::{Origin, Problem};
-pub use difference::Difference;
-use keys::Key;
-use layers::{Found, Layers};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+pub use difference::ConfigDifference;
+use keys::SettingKey;
+use layers::{ResolvedValue, SettingsLayers};
 use product::Product;
-use root::Root;
+use root::RootDirectory;
 use settings::Settings;
 
 static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/profiles");
@@ -38,8 +38,8 @@ const SITE_SETTINGS: &str = "/etc/nodegate";
 
 /// What the command line says about where settings come from.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
-    pub root: Root,
+pub struct ConfigSources {
+    pub root: RootDirectory,
     /// `KEY=VALUE` each
     pub sets: Vec<String>,
 }
@@ -49,18 +49,18 @@ pub struct Options {
 pub struct Config {
     pub product: Product,
     pub settings: Settings,
-    pub root: Root,
+    pub root: RootDirectory,
     /// the text of the profile's route table
     pub route_table: Option<String>,
     /// the port that the profile alone would listen on
     pub own_port: u16,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
     /// all files that settings and routes are read from, whether they exist or not
     pub files: Vec<PathBuf>,
     /// each key of `keys::KEYS` with its winning value and layer
-    pub effective: Vec<(&'static str, Found)>,
+    pub effective: Vec<(&'static str, ResolvedValue)>,
     /// the same for each `[[listener]]` table: `listener[1].port`
-    pub listener_keys: Vec<(String, Found)>,
+    pub listener_keys: Vec<(String, ResolvedValue)>,
 }
 
 /// Names of the profiles inside the binary, sorted.
@@ -93,7 +93,7 @@ pub fn built_in_file(name: &str) -> Option<&'static str> {
 impl Config {
     /// Loads a built-in profile or a `.toml` file, and every layer above it. Fails only where the profile itself
     /// cannot be used; all that is wrong with settings is in `problems`.
-    pub fn load(profile: &str, options: &Options) -> Result<Self, Vec<Problem>> {
+    pub fn load(profile: &str, options: &ConfigSources) -> Result<Self, Vec<Diagnostic>> {
         let (text, path) = profile_text(profile).map_err(|problem| vec![problem])?;
         let (product, mut layers) = read_profile(&text, path.as_deref()).map_err(|problem| vec![problem])?;
         let (route_table, table_file) =
@@ -129,14 +129,14 @@ impl Config {
     }
 
     /// The layer that gave a setting its value.
-    pub fn origin(&self, key: &str) -> Origin {
+    pub fn origin(&self, key: &str) -> ValueOrigin {
         let found = self.effective.iter().find(|(name, _)| *name == key);
-        found.map_or(Origin::Profile, |(_, found)| found.origin.clone())
+        found.map_or(ValueOrigin::Profile, |(_, found)| found.origin.clone())
     }
 
     /// The setting that a key of a listener, such as `allow_from`, has its value from, and the layer that gave it.
     /// `[listen]` is number 0, and has the `listen.`, `acl.` and `tls.` settings.
-    pub fn listener_setting(&self, number: usize, key: &str) -> (String, Origin) {
+    pub fn listener_setting(&self, number: usize, key: &str) -> (String, ValueOrigin) {
         let inherited = keys::inherited(key).map(|setting| (setting.to_owned(), self.origin(setting)));
         let own = layers::written(number, key);
         let own = self.listener_keys.iter().find(|(known, _)| *known == own);
@@ -154,64 +154,68 @@ impl Config {
     }
 
     /// What is wrong with the address of a listener, by its place among those of the settings.
-    pub fn listener_problem(&self, number: usize, message: String) -> Problem {
+    pub fn listener_problem(&self, number: usize, message: String) -> Diagnostic {
         let key = if number == 0 { "listen.address".to_owned() } else { layers::written(number, "address") };
         let listener = self.settings.listeners.get(number);
-        let origin = listener.map_or(Origin::Profile, |listener| listener.origin.clone());
-        Problem::error(origin, key, message)
+        let origin = listener.map_or(ValueOrigin::Profile, |listener| listener.origin.clone());
+        Diagnostic::error(origin, key, message)
     }
 
     /// Whether it was given another port than the product's own when it was started: the settings' files may change
     /// the port with any reload.
     pub fn is_trial(&self) -> bool {
         match self.origin("listen.port") {
-            Origin::CommandLine | Origin::Environment(_) => self.settings.listen.port != self.own_port,
-            Origin::Profile | Origin::File { .. } => false,
+            ValueOrigin::CommandLine | ValueOrigin::Environment(_) => {
+                self.settings.listen.port != self.own_port
+            }
+            ValueOrigin::Profile | ValueOrigin::File { .. } => false,
         }
     }
 
     pub fn has_errors(&self) -> bool {
-        self.problems.iter().any(Problem::is_error)
+        self.problems.iter().any(Diagnostic::is_error)
     }
 }
 
 /// What is wrong in a profile of one's own is found in its file.
-fn name_the_profile(path: &Path, problems: &mut [Problem]) {
-    for problem in problems.iter_mut().filter(|problem| problem.origin == Origin::Profile) {
-        problem.origin = Origin::File { path: path.to_path_buf(), line: None };
+fn name_the_profile(path: &Path, problems: &mut [Diagnostic]) {
+    for problem in problems.iter_mut().filter(|problem| problem.origin == ValueOrigin::Profile) {
+        problem.origin = ValueOrigin::File { path: path.to_path_buf(), line: None };
     }
 }
 
 /// What is in force, where that is not the value as it was written.
-fn effective(key: &Key, layers: &Layers, settings: &Settings) -> Found {
+fn effective(key: &SettingKey, layers: &SettingsLayers, settings: &Settings) -> ResolvedValue {
     let found = layers.find(key.name);
     match key.name {
-        "listen.address" if found.text.trim().is_empty() => Found { text: key.default.to_owned(), ..found },
-        "node.name" => Found { text: settings.node_name.clone(), ..found },
+        "listen.address" if found.text.trim().is_empty() => {
+            ResolvedValue { text: key.default.to_owned(), ..found }
+        }
+        "node.name" => ResolvedValue { text: settings.node_name.clone(), ..found },
         "workers" if found.text.trim() != settings.workers.to_string() => {
-            Found { text: settings.workers.to_string(), origin: Origin::Profile }
+            ResolvedValue { text: settings.workers.to_string(), origin: ValueOrigin::Profile }
         }
         _ => found,
     }
 }
 
-fn listener_keys(layers: &Layers) -> Vec<(String, Found)> {
+fn listener_keys(layers: &SettingsLayers) -> Vec<(String, ResolvedValue)> {
     let mut all = Vec::new();
     for (index, table) in layers.listeners.iter().enumerate() {
-        let found = |key: &Key| (layers::written(index + 1, key.name), table.find(key.name, layers));
+        let found = |key: &SettingKey| (layers::written(index + 1, key.name), table.find(key.name, layers));
         all.extend(keys::LISTENER_KEYS.iter().map(found));
     }
     all
 }
 
-fn profile_text(profile: &str) -> Result<(String, Option<PathBuf>), Problem> {
+fn profile_text(profile: &str) -> Result<(String, Option<PathBuf>), Diagnostic> {
     if let Some(text) = built_in_profile(profile) {
         return Ok((text.to_owned(), None));
     }
     let path = Path::new(profile);
     match std::fs::read_to_string(path) {
         Ok(text) => Ok((text, Some(path.to_path_buf()))),
-        Err(_) if !profile.contains(['/', '.']) => Err(Problem::file_error(
+        Err(_) if !profile.contains(['/', '.']) => Err(Diagnostic::file_error(
             path,
             format!(
                 "no such profile{}; the built-in ones are {}, or give the path of a .toml file",
@@ -219,7 +223,7 @@ fn profile_text(profile: &str) -> Result<(String, Option<PathBuf>), Problem> {
                 built_in_profiles().join(", ")
             ),
         )),
-        Err(error) => Err(Problem::file_error(path, format!("cannot be read: {error}"))),
+        Err(error) => Err(Diagnostic::file_error(path, format!("cannot be read: {error}"))),
     }
 }
 
@@ -236,32 +240,36 @@ fn likely_profile(wrong: &str) -> Option<String> {
 fn route_table(
     product: &Product,
     profile: Option<&Path>,
-) -> Result<(Option<String>, Option<PathBuf>), Problem> {
+) -> Result<(Option<String>, Option<PathBuf>), Diagnostic> {
     let Some(name) = &product.routes else { return Ok((None, None)) };
     let beside = profile.and_then(Path::parent).map(|folder| folder.join(name)).filter(|path| path.exists());
     if let Some(path) = beside {
-        let unreadable = |error| Problem::file_error(&path, format!("cannot be read: {error}"));
+        let unreadable = |error| Diagnostic::file_error(&path, format!("cannot be read: {error}"));
         let text = std::fs::read_to_string(&path).map_err(unreadable)?;
         return Ok((Some(text), Some(path)));
     }
     match name.to_str().and_then(built_in_file) {
         Some(text) => Ok((Some(text.to_owned()), None)),
-        None => Err(Problem::error(Origin::Profile, "product.routes", format!("no file {}", name.display()))),
+        None => Err(Diagnostic::error(
+            ValueOrigin::Profile,
+            "product.routes",
+            format!("no file {}", name.display()),
+        )),
     }
 }
 
 /// Splits a profile into its `[product]` part and its settings.
-fn read_profile(text: &str, path: Option<&Path>) -> Result<(Product, Layers), Problem> {
+fn read_profile(text: &str, path: Option<&Path>) -> Result<(Product, SettingsLayers), Diagnostic> {
     let file = path.map_or_else(|| PathBuf::from("built-in profile"), Path::to_path_buf);
     let problem = |error: &toml::de::Error| {
         let line = error.span().map(|span| layers::line_at(text, span.start));
-        Problem::error(Origin::File { path: file.clone(), line }, "product", error.message())
+        Diagnostic::error(ValueOrigin::File { path: file.clone(), line }, "product", error.message())
     };
     let mut table = DeTable::parse(text).map_err(|error| problem(&error))?;
     let Some(product) = table.get_mut().remove("product") else {
-        return Err(Problem::file_error(file.clone(), "has no [product] table"));
+        return Err(Diagnostic::file_error(file.clone(), "has no [product] table"));
     };
     let deserializer = toml::de::ValueDeserializer::from(product);
     let product = Product::deserialize(deserializer).map_err(|error| problem(&error))?;
-    Ok((product, Layers::new(table.get_ref(), text, path)))
+    Ok((product, SettingsLayers::new(table.get_ref(), text, path)))
 }

@@ -8,29 +8,29 @@ use serde::Deserialize;
 /// A page rendered from a template.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Page {
+pub struct PageRules {
     pub url: String,
     /// the first whose conditions hold is rendered
-    pub template: Vec<Choice>,
+    pub template: Vec<TemplateChoice>,
 }
 
 /// A template file, and what must all hold for it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Choice {
+pub struct TemplateChoice {
     pub file: PathBuf,
     #[serde(default)]
-    pub when: Vec<Condition>,
+    pub when: Vec<TemplateCondition>,
 }
 
-impl Choice {
+impl TemplateChoice {
     /// The request that gets this template from the page at `url`: with the query that its conditions ask for. `None`
     /// where only something else fulfils them, such as a cookie.
-    pub fn target(&self, url: &str, variables: &BTreeMap<String, Variable>) -> Option<String> {
-        let parameter = |condition: &Condition| {
+    pub fn target(&self, url: &str, variables: &BTreeMap<String, VariableRules>) -> Option<String> {
+        let parameter = |condition: &TemplateCondition| {
             let sources = &variables.get(condition.variable())?.from;
             sources.iter().find_map(|source| {
-                if let Source::Query(name) = source { Some(format!("{name}=1")) } else { None }
+                if let VariableSource::Query(name) = source { Some(format!("{name}=1")) } else { None }
             })
         };
         let parameters: Option<Vec<_>> = self.when.iter().map(parameter).collect();
@@ -42,23 +42,23 @@ impl Choice {
 /// What a variable must be for a template.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-pub enum Condition {
+pub enum TemplateCondition {
     /// neither `0` nor empty
     IsTrue(String),
-    IsDefined(Defined),
+    IsDefined(DefinedVariable),
 }
 
 /// A variable for which a source has any value, also an empty one and one that does not fit.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Defined {
+pub struct DefinedVariable {
     pub defined: String,
 }
 
-impl Condition {
+impl TemplateCondition {
     pub fn variable(&self) -> &str {
         match self {
-            Self::IsTrue(name) | Self::IsDefined(Defined { defined: name }) => name,
+            Self::IsTrue(name) | Self::IsDefined(DefinedVariable { defined: name }) => name,
         }
     }
 }
@@ -66,17 +66,17 @@ impl Condition {
 /// A variable of the templates: the first source with a value that fits gives it; else it is empty.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Variable {
-    pub kind: Kind,
+pub struct VariableRules {
+    pub kind: VariableKind,
     /// what a value must match as a whole, beside what its kind asks
     pub pattern: Option<String>,
-    pub from: Vec<Source>,
+    pub from: Vec<VariableSource>,
 }
 
 /// What a variable may hold. A profile may narrow it by a pattern; nothing widens it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum VariableKind {
     /// `1` or `0`: any value but `0` and the empty one is true
     Flag,
     /// digits
@@ -94,7 +94,7 @@ pub enum Kind {
 /// Where a value comes from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum VariableSource {
     /// the cookie of that name, percent-decoded
     Cookie(String),
     /// the value of the query parameter of that name, also an empty one; without a `=` it has none
@@ -104,7 +104,7 @@ pub enum Source {
     /// `1` when the browser's name for itself matches
     UserAgent(UserAgent),
     /// what the first group of a pattern matches in a text file
-    Match(Match),
+    Match(VariableMatch),
     /// a line of a file of sections
     Section(SectionValue),
     /// when a file or directory was last written, in seconds since 1970
@@ -142,7 +142,7 @@ pub struct UserAgent {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Match {
+pub struct VariableMatch {
     pub file: PathBuf,
     /// `^` and `$` are the ends of a line
     pub pattern: String,

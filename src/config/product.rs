@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-pub use super::compare::Compare;
-use super::page::{Page, Variable};
-pub use crate::config::auth::{Gate, Lifetime, LoginCall, Scheme, TicketKind};
+pub use super::compare::CompareRules;
+use super::page::{PageRules, VariableRules};
+pub use crate::config::auth::{AuthRules, LifetimeSource, LoginCall, SignatureScheme, TicketKind};
 pub use crate::config::route_scope::{CallLimit, ClassLogin, RouteClass};
 
 /// What a profile says of its product. Paths are absolute and still without `--root`.
@@ -29,33 +29,33 @@ pub struct Product {
     #[serde(default)]
     pub side_effects: Vec<String>,
     #[serde(default)]
-    pub compare: Compare,
+    pub compare: CompareRules,
     /// `GET PATTERN` of calls that GUIs repeat: asked several times at once, one is made where `backend.coalesce` is on
     #[serde(default)]
     pub coalesce: Vec<String>,
     /// value of the `Server` header
     pub server: String,
     #[serde(default)]
-    pub certificate: Vec<Certificate>,
-    pub nodes: Option<Nodes>,
+    pub certificate: Vec<CertificatePaths>,
+    pub nodes: Option<NodeListRules>,
     #[serde(default)]
     pub backend: BackendHeaders,
     pub page_title: Option<PageTitle>,
-    pub gate: Option<Gate>,
-    pub upload: Option<Upload>,
-    pub connect: Option<Connect>,
-    pub console: Option<Console>,
+    pub gate: Option<AuthRules>,
+    pub upload: Option<UploadRules>,
+    pub connect: Option<ConnectRules>,
+    pub console: Option<ConsoleAnswerRules>,
     /// the Content-Security-Policy of pages, where `headers.csp` switches it on
     pub page_policy: Option<String>,
     #[serde(default)]
-    pub page: Vec<Page>,
+    pub page: Vec<PageRules>,
     /// the package with a worker that renders the product's pages by itself, for messages
     pub worker_package: Option<String>,
     /// of the pages' templates
     #[serde(default)]
-    pub variable: BTreeMap<String, Variable>,
+    pub variable: BTreeMap<String, VariableRules>,
     #[serde(default)]
-    pub directory: Vec<Directory>,
+    pub directory: Vec<DirectoryRules>,
     #[serde(default)]
     pub file: Vec<SingleFile>,
     /// parts of all this that a listener may be restricted to
@@ -76,7 +76,7 @@ pub enum Protocol {
 /// A certificate with its key; the first pair that exists and fits is served.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Certificate {
+pub struct CertificatePaths {
     pub file: PathBuf,
     /// the same file when absent
     pub key: Option<PathBuf>,
@@ -88,7 +88,7 @@ pub struct Certificate {
 /// Where the other nodes are written down.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Nodes {
+pub struct NodeListRules {
     pub file: PathBuf,
     pub format: NodesFormat,
     /// where a node's certificate lies, with `{node}` for its name; the first that exists is pinned. A list of
@@ -137,7 +137,7 @@ pub struct PageTitle {
 /// Files that clients send (`handler/upload/`), for the routes flagged so.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Upload {
+pub struct UploadRules {
     /// where a file waits for the daemon; 32 hexadecimal digits follow
     pub spool: String,
     /// the form's part with the file; the daemon is told its file name under this name
@@ -156,16 +156,16 @@ pub struct Upload {
     #[serde(default)]
     pub formats: Vec<String>,
     /// bytes of the spool's file system that stay free
-    #[serde(default = "Upload::default_reserve")]
+    #[serde(default = "UploadRules::default_reserve")]
     pub reserve: u64,
     /// bytes of one upload
     pub limit: Option<u64>,
     /// seconds that a client may send nothing
-    #[serde(default = "Upload::default_patience")]
+    #[serde(default = "UploadRules::default_patience")]
     pub patience: u64,
 }
 
-impl Upload {
+impl UploadRules {
     fn default_reserve() -> u64 {
         256 << 20
     }
@@ -178,7 +178,7 @@ impl Upload {
 /// `CONNECT` with a signed ticket as target (crate `nodegate-spice`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Connect {
+pub struct ConnectRules {
     pub prefix: String,
     pub secret: PathBuf,
     pub max_age: i64,
@@ -200,7 +200,7 @@ pub struct ProxyAnswers {
 /// Where the daemon may say that a console is (`handler/websocket/`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Console {
+pub struct ConsoleAnswerRules {
     /// `FIRST-LAST` on the loopback address
     pub ports: String,
     /// directories of unix sockets
@@ -223,7 +223,7 @@ pub struct ConsoleTicket {
 /// Everything below `url` is a file below `path`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Directory {
+pub struct DirectoryRules {
     pub url: String,
     pub path: PathBuf,
     /// directories that symbolic links in `path` may lead into

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 /// The directory that stands for `/`.
 #[derive(Clone, Debug)]
-pub struct Root(PathBuf);
+pub struct RootDirectory(PathBuf);
 
-impl Root {
+impl RootDirectory {
     pub fn new(directory: PathBuf) -> Self {
         Self(directory)
     }
@@ -27,7 +27,7 @@ impl Root {
     }
 }
 
-impl Default for Root {
+impl Default for RootDirectory {
     fn default() -> Self {
         Self::new(PathBuf::from("/"))
     }

@@ -12,32 +12,32 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-pub use crate::config::settings::security_headers::{BrowserSettings, Frames, Origins};
-pub use listen::{ClientDemand, FIRST, Listen, ListenAddress, Listener, ListenerLimits};
+pub use crate::config::settings::security_headers::{AllowedOrigins, BrowserSettings, FramePolicy};
+pub use listen::{ClientDemand, FIRST, ListenAddress, ListenSettings, ListenerLimits, ListenerSettings};
 pub use reader::port_range;
 pub use tunnel::TunnelSettings;
 
-use super::root::Root;
-use crate::config::diagnostic::Origin;
+use super::root::RootDirectory;
+use crate::config::diagnostic::ValueOrigin;
 use crate::net::acl::{AccessList, AddressList};
 use crate::net::allowed_hosts::AllowedHosts;
 
 /// Every setting, in the order of `keys::KEYS`.
 #[derive(Debug)]
 pub struct Settings {
-    pub listen: Listen,
+    pub listen: ListenSettings,
     /// Host names that are answered
     pub hosts: AllowedHosts,
     pub acl: AccessList,
     /// that of `[listen]` first
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerSettings>,
     pub tls: TlsSettings,
     pub compression: bool,
     /// daemons' answers are packed here, for who takes zstd
     pub compression_api: bool,
     pub real_ip: RealIp,
     pub workers: usize,
-    pub backend: Backend,
+    pub backend: BackendSettings,
     pub unprivileged: Option<BackendAddress>,
     pub node_name: String,
     pub cluster_port: u16,
@@ -45,17 +45,17 @@ pub struct Settings {
     pub cluster_proxy_protocol: bool,
     pub tunnel: TunnelSettings,
     pub user: String,
-    pub timeout: Timeouts,
-    pub limits: Limits,
+    pub timeout: TimeoutSettings,
+    pub limits: LimitSettings,
     /// seconds between two pings of a console; `None` sends none
     pub console_ping: Option<Duration>,
     /// seconds between two checks whether the clients of consoles and tunnels are still admitted; `None` checks never
     pub console_recheck: Option<Duration>,
     /// further origins whose pages may open consoles; empty: a console's own ticket is enough
-    pub console_origins: Origins,
+    pub console_origins: AllowedOrigins,
     pub browser: BrowserSettings,
-    pub monitoring: Monitoring,
-    pub tracing: Tracing,
+    pub monitoring: MonitoringSettings,
+    pub tracing: TraceSettings,
     pub access_log: Option<PathBuf>,
     pub log_form: LogForm,
     /// bytes of a request target in a line
@@ -74,23 +74,23 @@ pub struct TlsSettings {
     /// beside the profile's own: each with its chain, the key in it or beside it
     pub more_certificates: Vec<PathBuf>,
     pub clients: ClientDemand,
-    pub offers: Offers,
+    pub offers: HttpVersions,
     /// for problems that only OpenSSL can find: where each of these settings came from
     pub origins: TlsOrigins,
 }
 
 #[derive(Clone, Debug)]
 pub struct TlsOrigins {
-    pub ciphers: Origin,
-    pub ciphersuites: Origin,
-    pub dhparams: Origin,
-    pub key_file: Origin,
-    pub more_certificates: Origin,
+    pub ciphers: ValueOrigin,
+    pub ciphersuites: ValueOrigin,
+    pub dhparams: ValueOrigin,
+    pub key_file: ValueOrigin,
+    pub more_certificates: ValueOrigin,
 }
 
 /// The versions of HTTP that clients may choose from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Offers {
+pub enum HttpVersions {
     Http1,
     Http2AsWell,
 }
@@ -134,7 +134,7 @@ impl RealIp {
 }
 
 #[derive(Clone, Debug)]
-pub struct Backend {
+pub struct BackendSettings {
     pub address: BackendAddress,
     pub keepalive: bool,
     /// the same call, asked several times at once, is made once
@@ -151,7 +151,7 @@ pub enum BackendAddress {
 }
 
 impl BackendAddress {
-    fn parse(text: &str, root: &Root) -> Result<Self, String> {
+    fn parse(text: &str, root: &RootDirectory) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.starts_with('/') {
                 Ok(Self::Unix(root.path(path)))
@@ -179,7 +179,7 @@ impl fmt::Display for BackendAddress {
 
 /// Who may look at what the process does, and where.
 #[derive(Debug)]
-pub struct Monitoring {
+pub struct MonitoringSettings {
     /// where metrics are; `None`: nowhere
     pub listen: Option<BackendAddress>,
     /// who may ask there
@@ -193,7 +193,7 @@ pub struct Monitoring {
 
 /// What leads from a request to what others log of it.
 #[derive(Clone, Debug)]
-pub struct Tracing {
+pub struct TraceSettings {
     /// the header that tells the daemon and the client the number of a request
     pub number: Option<HeaderName>,
     /// whether the client's `traceparent` goes to the daemon
@@ -219,7 +219,7 @@ impl LogForm {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
+pub struct TimeoutSettings {
     pub connect: Duration,
     /// of a call that needs root, or that another node answers
     pub answer: Duration,
@@ -243,7 +243,7 @@ pub struct Timeouts {
 
 /// How much is too much. 0 is no limit where a limit can be off.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct LimitSettings {
     /// bytes
     pub body: usize,
     /// bytes of a call without login
@@ -273,7 +273,7 @@ pub struct Limits {
     pub login_failures: usize,
 }
 
-impl Limits {
+impl LimitSettings {
     /// Bytes for all bodies together. A body of the largest size has to fit into the part of one client.
     pub fn body_budget(&self) -> usize {
         self.buffered.max(self.body.saturating_mul(4)).max(self.login_body.saturating_mul(16))

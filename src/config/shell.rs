@@ -8,12 +8,12 @@
 mod problem;
 mod reader;
 
-use problem::Problem;
-use reader::Reader;
+use problem::ShellProblem;
+use reader::ShellReader;
 
 /// One `NAME=value`, with the value as bash would hold it afterwards (for `NAME+=x` the whole joined value).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
+pub struct ShellAssignment {
     pub name: String,
     pub value: String,
     /// Where the assignment starts; the first line is 1.
@@ -32,11 +32,11 @@ pub struct ShellError {
 ///
 /// A command with a problem assigns nothing; reading goes on with the next line. A byte order mark and the
 /// carriage returns of CRLF lines are dropped. Comments may be in any encoding.
-pub fn parse(text: &[u8]) -> (Vec<Assignment>, Vec<ShellError>) {
+pub fn parse(text: &[u8]) -> (Vec<ShellAssignment>, Vec<ShellError>) {
     let text = String::from_utf8_lossy(text).replace("\r\n", "\n");
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let reader = Reader::new(text.strip_suffix('\r').unwrap_or(text));
-    let mut parser = Parser { reader, assignments: Vec::new(), command_start: 0, exporting: false };
+    let reader = ShellReader::new(text.strip_suffix('\r').unwrap_or(text));
+    let mut parser = ShellParser { reader, assignments: Vec::new(), command_start: 0, exporting: false };
     let mut errors = Vec::new();
     while parser.reader.peek().is_some() {
         if let Err(problem) = parser.command() {
@@ -60,18 +60,18 @@ const SET_BY_THE_SHELL: &str = "\
     TERM UID";
 
 /// Where a method fails it leaves the reader on the line of the problem.
-struct Parser<'a> {
-    reader: Reader<'a>,
-    assignments: Vec<Assignment>,
+struct ShellParser<'a> {
+    reader: ShellReader<'a>,
+    assignments: Vec<ShellAssignment>,
     /// How many assignments there were before the current command.
     command_start: usize,
     /// The current command is an `export`, which expands all its values before it assigns the first.
     exporting: bool,
 }
 
-impl Parser<'_> {
+impl ShellParser<'_> {
     /// Reads up to and including the next line end or `;`.
-    fn command(&mut self) -> Result<(), Problem> {
+    fn command(&mut self) -> Result<(), ShellProblem> {
         self.command_start = self.assignments.len();
         self.exporting = false;
         let mut first = true;
@@ -79,7 +79,7 @@ impl Parser<'_> {
             self.reader.skip_blanks();
             match self.reader.peek() {
                 Some('#') => self.reader.skip_comment(),
-                Some(';') if first => return Err(Problem::EmptyCommand),
+                Some(';') if first => return Err(ShellProblem::EmptyCommand),
                 None | Some('\n' | ';') => {
                     self.reader.bump();
                     return Ok(());
@@ -92,7 +92,7 @@ impl Parser<'_> {
         }
     }
 
-    fn word(&mut self, first: bool) -> Result<(), Problem> {
+    fn word(&mut self, first: bool) -> Result<(), ShellProblem> {
         let start = self.reader;
         let name = self.reader.name();
         if name.is_empty() {
@@ -101,7 +101,7 @@ impl Parser<'_> {
         if let Some(append) = self.reader.assignment_operator() {
             let before = if append { lookup(&self.assignments, &name).unwrap_or_default() } else { "" };
             let value = before.to_owned() + &self.value()?;
-            self.assignments.push(Assignment { name, value, line: start.line() });
+            self.assignments.push(ShellAssignment { name, value, line: start.line() });
             return Ok(());
         }
         let alone = self.reader.at_word_end();
@@ -115,28 +115,28 @@ impl Parser<'_> {
     }
 
     /// The word at the reader is no assignment: guesses what was meant.
-    fn why_not_an_assignment(&self, first: bool) -> Problem {
+    fn why_not_an_assignment(&self, first: bool) -> ShellProblem {
         let mut ahead = self.reader;
         let word = ahead.bare_word();
         ahead.skip_blanks();
         let command = self.assignments.get(self.command_start..).unwrap_or_default();
         let follows_empty_value = command.last().is_some_and(|assignment| assignment.value.is_empty());
         if word.starts_with('=') || ahead.peek() == Some('=') || follows_empty_value {
-            return Problem::BlanksAroundEquals;
+            return ShellProblem::BlanksAroundEquals;
         }
         match word.split_once('=') {
-            None if word.is_empty() => Problem::Operator(ahead.peek().unwrap_or_default()),
-            _ if !first && !self.exporting => Problem::FollowsAssignment(word),
-            Some((name, _)) if name.ends_with(']') => Problem::Array,
-            Some((name, _)) if name.contains(['"', '\'', '\\', '$']) => Problem::QuotedName(word),
-            Some((name, _)) => Problem::Name(name.to_owned()),
-            None if self.exporting => Problem::ExportOption(word),
-            None if word == "." || word == "source" => Problem::Source,
-            None => Problem::Command(word),
+            None if word.is_empty() => ShellProblem::Operator(ahead.peek().unwrap_or_default()),
+            _ if !first && !self.exporting => ShellProblem::FollowsAssignment(word),
+            Some((name, _)) if name.ends_with(']') => ShellProblem::Array,
+            Some((name, _)) if name.contains(['"', '\'', '\\', '$']) => ShellProblem::QuotedName(word),
+            Some((name, _)) => ShellProblem::Name(name.to_owned()),
+            None if self.exporting => ShellProblem::ExportOption(word),
+            None if word == "." || word == "source" => ShellProblem::Source,
+            None => ShellProblem::Command(word),
         }
     }
 
-    fn value(&mut self) -> Result<String, Problem> {
+    fn value(&mut self) -> Result<String, ShellProblem> {
         let mut value = String::new();
         let mut tilde_expands = true;
         while let Some(character) = self.reader.peek() {
@@ -148,15 +148,15 @@ impl Parser<'_> {
                 '\\' => {
                     self.reader.bump();
                     if self.reader.peek_raw().is_none() {
-                        return Err(Problem::TrailingBackslash);
+                        return Err(ShellProblem::TrailingBackslash);
                     }
                     self.take_into(&mut value)?;
                 }
-                '`' => return Err(Problem::Substitution),
-                '(' if value.is_empty() => return Err(Problem::Array),
-                '&' | '|' | '<' | '>' | '(' | ')' => return Err(Problem::Operator(character)),
-                '~' if tilde_expands => return Err(Problem::Tilde),
-                '{' if self.exporting => return Err(Problem::ExportBrace),
+                '`' => return Err(ShellProblem::Substitution),
+                '(' if value.is_empty() => return Err(ShellProblem::Array),
+                '&' | '|' | '<' | '>' | '(' | ')' => return Err(ShellProblem::Operator(character)),
+                '~' if tilde_expands => return Err(ShellProblem::Tilde),
+                '{' if self.exporting => return Err(ShellProblem::ExportBrace),
                 _ => self.take_into(&mut value)?,
             }
             tilde_expands = character == ':';
@@ -164,7 +164,7 @@ impl Parser<'_> {
         Ok(value)
     }
 
-    fn single_quoted(&mut self, value: &mut String) -> Result<(), Problem> {
+    fn single_quoted(&mut self, value: &mut String) -> Result<(), ShellProblem> {
         let opening = self.reader;
         self.reader.bump();
         while let Some(character) = self.reader.peek_raw() {
@@ -175,10 +175,10 @@ impl Parser<'_> {
             self.take_into(value)?;
         }
         self.reader = opening;
-        Err(Problem::Unterminated)
+        Err(ShellProblem::Unterminated)
     }
 
-    fn double_quoted(&mut self, value: &mut String) -> Result<(), Problem> {
+    fn double_quoted(&mut self, value: &mut String) -> Result<(), ShellProblem> {
         let opening = self.reader;
         self.reader.bump();
         while let Some(character) = self.reader.peek() {
@@ -188,7 +188,7 @@ impl Parser<'_> {
                     return Ok(());
                 }
                 '$' => self.dollar(value, true)?,
-                '`' => return Err(Problem::Substitution),
+                '`' => return Err(ShellProblem::Substitution),
                 '\\' => {
                     self.reader.bump();
                     match self.reader.peek_raw() {
@@ -200,25 +200,25 @@ impl Parser<'_> {
             }
         }
         self.reader = opening;
-        Err(Problem::Unterminated)
+        Err(ShellProblem::Unterminated)
     }
 
     /// A `$` outside single quotes: a variable, or itself where bash takes it so.
-    fn dollar(&mut self, value: &mut String, quoted: bool) -> Result<(), Problem> {
+    fn dollar(&mut self, value: &mut String, quoted: bool) -> Result<(), ShellProblem> {
         self.reader.bump();
         match self.reader.peek() {
             Some('{') => {
                 self.reader.bump();
                 let name = self.reader.name();
                 if name.is_empty() || self.reader.peek() != Some('}') {
-                    return Err(Problem::ParameterOperator);
+                    return Err(ShellProblem::ParameterOperator);
                 }
                 self.reader.bump();
                 self.expand(name, value)
             }
-            Some('(' | '[') => Err(Problem::Substitution),
-            Some('\'' | '"') if !quoted => Err(Problem::DollarQuote),
-            Some('0'..='9' | '?' | '$' | '!' | '#' | '*' | '@' | '-') => Err(Problem::SpecialParameter),
+            Some('(' | '[') => Err(ShellProblem::Substitution),
+            Some('\'' | '"') if !quoted => Err(ShellProblem::DollarQuote),
+            Some('0'..='9' | '?' | '$' | '!' | '#' | '*' | '@' | '-') => Err(ShellProblem::SpecialParameter),
             Some('A'..='Z' | 'a'..='z' | '_') => {
                 let name = self.reader.name();
                 self.expand(name, value)
@@ -230,30 +230,30 @@ impl Parser<'_> {
         }
     }
 
-    fn expand(&self, name: String, value: &mut String) -> Result<(), Problem> {
+    fn expand(&self, name: String, value: &mut String) -> Result<(), ShellProblem> {
         let visible = if self.exporting { self.command_start } else { self.assignments.len() };
         match lookup(self.assignments.get(..visible).unwrap_or_default(), &name) {
             Some(expansion) if value.len() + expansion.len() > LONGEST_EXPANSION => {
-                Err(Problem::TooLong(name))
+                Err(ShellProblem::TooLong(name))
             }
             Some(expansion) => {
                 value.push_str(expansion);
                 Ok(())
             }
             None if name.starts_with("BASH") || SET_BY_THE_SHELL.split(' ').any(|known| known == name) => {
-                Err(Problem::SetByTheShell(name))
+                Err(ShellProblem::SetByTheShell(name))
             }
             None => Ok(()),
         }
     }
 
     /// Takes the next character as it is.
-    fn take_into(&mut self, value: &mut String) -> Result<(), Problem> {
+    fn take_into(&mut self, value: &mut String) -> Result<(), ShellProblem> {
         match self.reader.peek_raw() {
             // What the lossy decoding leaves; in a file that is UTF-8 it is the trace of an earlier lossy
             // one.
-            Some('\u{fffd}') => return Err(Problem::NotUtf8),
-            Some('\0') => return Err(Problem::Nul),
+            Some('\u{fffd}') => return Err(ShellProblem::NotUtf8),
+            Some('\0') => return Err(ShellProblem::Nul),
             Some(character) => value.push(character),
             None => {}
         }
@@ -263,7 +263,7 @@ impl Parser<'_> {
 }
 
 /// The value that the latest assignment of `name` gave it.
-fn lookup<'a>(assignments: &'a [Assignment], name: &str) -> Option<&'a str> {
+fn lookup<'a>(assignments: &'a [ShellAssignment], name: &str) -> Option<&'a str> {
     let latest = assignments.iter().rev().find(|assignment| assignment.name == name)?;
     Some(&latest.value)
 }

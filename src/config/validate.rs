@@ -1,16 +1,16 @@
 //! What belongs together: parts of a profile, its product and the settings, its product and the listeners.
 
-use super::layers::{self, Layers};
+use super::layers::{self, SettingsLayers};
 use super::product::{Product, Protocol};
 use super::settings::{ClientCertificates, Settings};
-use crate::config::diagnostic::{Origin, Problem};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 
 /// What no type can say: which parts belong together, and what a pattern looks like.
-pub(super) fn product_problems(product: &Product) -> Vec<Problem> {
+pub(super) fn product_problems(product: &Product) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     let mut require = |present: bool, what: &str| {
         if !present {
-            problems.push(Problem::error(Origin::Profile, format!("product.{what}"), "is missing"));
+            problems.push(Diagnostic::error(ValueOrigin::Profile, format!("product.{what}"), "is missing"));
         }
     };
     match product.protocol {
@@ -23,15 +23,19 @@ pub(super) fn product_problems(product: &Product) -> Vec<Problem> {
     for directory in &product.directory {
         if !(directory.url.starts_with('/') && directory.url.ends_with('/')) {
             let message = format!("url '{}' must begin and end with /", directory.url);
-            problems.push(Problem::error(Origin::Profile, "product.directory", message));
+            problems.push(Diagnostic::error(ValueOrigin::Profile, "product.directory", message));
         }
     }
     problems
 }
 
 /// Settings that the profile has no use for, and that somebody counts on.
-pub(super) fn out_of_place(product: &Product, settings: &Settings, layers: &Layers) -> Vec<Problem> {
-    let problem = |key, message| Problem::error(layers.find(key).origin, key, message);
+pub(super) fn out_of_place(
+    product: &Product,
+    settings: &Settings,
+    layers: &SettingsLayers,
+) -> Vec<Diagnostic> {
+    let problem = |key, message| Diagnostic::error(layers.find(key).origin, key, message);
     let tunnel = &settings.tunnel;
     let answers = product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
     let no_tickets = (tunnel.on_https && product.connect.is_none()).then(|| {
@@ -62,19 +66,23 @@ pub(super) fn out_of_place(product: &Product, settings: &Settings, layers: &Laye
             limits.buffered,
             limits.body_budget()
         );
-        Problem::warning(layers.find("limits.buffered").origin, "limits.buffered", message)
+        Diagnostic::warning(layers.find("limits.buffered").origin, "limits.buffered", message)
     });
     [no_tickets, no_answers, no_demand, no_hosts, no_consoles, too_small].into_iter().flatten().collect()
 }
 
 /// What of a listener fits the product.
-pub(super) fn listener_problems(product: &Product, settings: &Settings, layers: &Layers) -> Vec<Problem> {
+pub(super) fn listener_problems(
+    product: &Product,
+    settings: &Settings,
+    layers: &SettingsLayers,
+) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     for (index, table) in layers.listeners.iter().enumerate() {
         let mut refuse = |key: &str, message: String| {
             if let Some(found) = table.given(key) {
                 let key = layers::written(index + 1, key);
-                problems.push(Problem::error(found.origin.clone(), key, message));
+                problems.push(Diagnostic::error(found.origin.clone(), key, message));
             }
         };
         if product.protocol == Protocol::Connect {
@@ -94,7 +102,7 @@ pub(super) fn listener_problems(product: &Product, settings: &Settings, layers: 
         };
         let message = format!("'{name}' is no class of routes of this profile; {known}");
         let key = layers::written(number, "routes");
-        problems.push(Problem::error(listener.class_origin.clone(), key, message));
+        problems.push(Diagnostic::error(listener.class_origin.clone(), key, message));
     }
     problems
 }

@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 
 /// After so long without work the thread ends; the next work starts another.
 const IDLE: Duration = Duration::from_secs(5);
 /// Enough for a parser with bounded nesting.
 const STACK: usize = 512 << 10;
 
-type Work = Box<dyn FnOnce() + Send>;
+type BlockingTask = Box<dyn FnOnce() + Send>;
 
 /// Does one thing at a time.
 #[derive(Default)]
-pub struct Deputy {
-    thread: Mutex<Option<SyncSender<Work>>>,
+pub struct BlockingWorker {
+    thread: Mutex<Option<SyncSender<BlockingTask>>>,
     is_away: Arc<AtomicBool>,
 }
 
-impl Deputy {
+impl BlockingWorker {
     /// What comes of `work`; `None` when it, or earlier work, has not come back within `patience`.
     pub fn send<T: Send + 'static>(
         &self,
@@ -35,8 +35,8 @@ impl Deputy {
             return None;
         }
         let (result, came_back) = sync_channel(1);
-        let is_away = Back(Arc::clone(&self.is_away));
-        let work: Work = Box::new(move || {
+        let is_away = BusyGuard(Arc::clone(&self.is_away));
+        let work: BlockingTask = Box::new(move || {
             let done = work();
             drop(is_away);
             let _ = result.send(done);
@@ -53,9 +53,9 @@ impl Deputy {
 }
 
 /// Back again, even if by a panic.
-struct Back(Arc<AtomicBool>);
+struct BusyGuard(Arc<AtomicBool>);
 
-impl Drop for Back {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
@@ -63,8 +63,8 @@ impl Drop for Back {
 
 /// Hands work over from hand to hand, so that a thread about to end loses none. Without one more thread in the system
 /// the work is dropped, which is the same as one that does not come back.
-fn start(first: Work) -> Option<SyncSender<Work>> {
-    let (sender, receiver): (_, Receiver<Work>) = sync_channel(0);
+fn start(first: BlockingTask) -> Option<SyncSender<BlockingTask>> {
+    let (sender, receiver): (_, Receiver<BlockingTask>) = sync_channel(0);
     let serve = move || {
         first();
         while let Ok(work) = receiver.recv_timeout(IDLE) {
@@ -73,7 +73,7 @@ fn start(first: Work) -> Option<SyncSender<Work>> {
     };
     let started = std::thread::Builder::new().name("deputy".to_owned()).stack_size(STACK).spawn(serve);
     let log = |error: &_| {
-        log_limit::error(Topic::Fault, "thread", &format_args!("no thread to look at files: {error}"));
+        log_limit::error(LogTopic::Fault, "thread", &format_args!("no thread to look at files: {error}"));
     };
     started.inspect_err(log).ok()?;
     Some(sender)
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_comes_back_is_given_back() {
-        let deputy = Deputy::default();
+        let deputy = BlockingWorker::default();
         for number in 0..100 {
             assert_eq!(deputy.send(LONG, move || number + 1), Some(number + 1));
         }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_does_not_come_back_is_waited_for_once() {
-        let deputy = Deputy::default();
+        let deputy = BlockingWorker::default();
         let (release, wait) = sync_channel::<()>(0);
         assert_eq!(deputy.send(Duration::from_millis(10), move || wait.recv().unwrap()), None);
         assert_eq!(deputy.send(LONG, || ()), None, "at once, for the first is still away");
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_work_that_did_not_come_back() {
-        let deputy = Deputy::default();
+        let deputy = BlockingWorker::default();
         assert_eq!(deputy.send(LONG, || panic!("on purpose")), None::<()>);
         while deputy.send(LONG, || 5) != Some(5) {}
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::fs::blocking_worker::Deputy;
+use crate::fs::blocking_worker::BlockingWorker;
 use crate::time::recent;
 
 /// A cluster's file system asks another process for each look: so long one is good for all requests.
@@ -34,27 +34,27 @@ pub struct WatchedFile<T> {
     always_read: bool,
     /// how long one look is good
     life: Duration,
-    seen: Mutex<Seen<T>>,
-    progress: Arc<Progress<T>>,
+    seen: Mutex<LastSeen<T>>,
+    progress: Arc<ReadProgress<T>>,
     /// who looks: a cluster's file system may never answer
-    deputy: Deputy,
+    deputy: BlockingWorker,
 }
 
 /// What the deputy has done, also where nobody waited for it: contents that take long are parsed once, not for each look.
-struct Progress<T> {
-    last: Mutex<Option<Arc<Reading<T>>>>,
+struct ReadProgress<T> {
+    last: Mutex<Option<Arc<PendingRead<T>>>>,
     is_parsing: AtomicBool,
 }
 
-struct Seen<T> {
+struct LastSeen<T> {
     /// what counts since the last look, and when that was
-    last: Option<(Instant, Result<Snapshot<T>, FileError>)>,
+    last: Option<(Instant, Result<FileSnapshot<T>, FileError>)>,
     /// when the file system last answered
     answered: Option<Instant>,
 }
 
-struct Reading<T> {
-    stamp: Stamp,
+struct PendingRead<T> {
+    stamp: FileStamp,
     bytes: Vec<u8>,
     /// or what is wrong with the bytes, which is remembered alike: anybody may ask for a broken page
     parsed: Result<Arc<T>, Arc<str>>,
@@ -66,7 +66,7 @@ struct Reading<T> {
 
 /// What tells one version of a file from another without reading it.
 #[derive(Clone, Copy, Eq, PartialEq)]
-struct Stamp {
+struct FileStamp {
     seconds: i64,
     nanoseconds: i64,
     size: u64,
@@ -74,12 +74,12 @@ struct Stamp {
 }
 
 /// Parsed contents, and when the file was last written.
-pub struct Snapshot<T> {
+pub struct FileSnapshot<T> {
     pub value: Arc<T>,
     pub modified: SystemTime,
 }
 
-impl<T> Clone for Snapshot<T> {
+impl<T> Clone for FileSnapshot<T> {
     fn clone(&self) -> Self {
         Self { value: Arc::clone(&self.value), modified: self.modified }
     }
@@ -107,9 +107,9 @@ impl FileError {
 impl<T: Send + Sync + 'static> WatchedFile<T> {
     /// Parses again when size, inode or time of change differ.
     pub fn new(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {
-        let seen = Mutex::new(Seen { last: None, answered: None });
-        let progress = Arc::new(Progress { last: Mutex::new(None), is_parsing: AtomicBool::new(false) });
-        let deputy = Deputy::default();
+        let seen = Mutex::new(LastSeen { last: None, answered: None });
+        let progress = Arc::new(ReadProgress { last: Mutex::new(None), is_parsing: AtomicBool::new(false) });
+        let deputy = BlockingWorker::default();
         Self { path: path.into(), parse, always_read: false, life: Duration::ZERO, seen, progress, deputy }
     }
 
@@ -129,7 +129,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     }
 
     /// The contents as of now, or of the last look that is still good.
-    pub fn current(&self) -> Result<Snapshot<T>, FileError> {
+    pub fn current(&self) -> Result<FileSnapshot<T>, FileError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, outcome)) = &seen.last
             && recent::since(*at) < self.life
@@ -167,8 +167,8 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         }
     }
 
-    fn look(&self, seen: &mut Seen<T>) -> Result<Snapshot<T>, FileError> {
-        let look = Look {
+    fn look(&self, seen: &mut LastSeen<T>) -> Result<FileSnapshot<T>, FileError> {
+        let look = FileRead {
             path: Arc::clone(&self.path),
             parse: self.parse,
             trusts_stamp: !self.always_read,
@@ -185,9 +185,9 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         outcome
     }
 
-    fn snapshot(&self, reading: &Reading<T>) -> Result<Snapshot<T>, FileError> {
+    fn snapshot(&self, reading: &PendingRead<T>) -> Result<FileSnapshot<T>, FileError> {
         match &reading.parsed {
-            Ok(value) => Ok(Snapshot { value: Arc::clone(value), modified: reading.modified }),
+            Ok(value) => Ok(FileSnapshot { value: Arc::clone(value), modified: reading.modified }),
             Err(message) => {
                 Err(FileError::Malformed { path: Arc::clone(&self.path), message: Arc::clone(message) })
             }
@@ -195,7 +195,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     }
 
     /// What counts while a look does not come back: for a while, the outcome of the last one that did.
-    fn remembered(&self, seen: &Seen<T>) -> Result<Snapshot<T>, FileError> {
+    fn remembered(&self, seen: &LastSeen<T>) -> Result<FileSnapshot<T>, FileError> {
         let path = Arc::clone(&self.path);
         let error = if self.progress.is_parsing.load(Ordering::Acquire) {
             FileError::Slow { path }
@@ -211,23 +211,23 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
 }
 
 /// One look at a file, for a thread of its own.
-struct Look<T> {
+struct FileRead<T> {
     path: Arc<Path>,
     parse: fn(&[u8]) -> Result<T, String>,
     /// whether the last reading is good as long as the stamp is the same; else as long as the bytes are
     trusts_stamp: bool,
-    progress: Arc<Progress<T>>,
+    progress: Arc<ReadProgress<T>>,
 }
 
-impl<T> Look<T> {
-    fn run(self) -> Result<Arc<Reading<T>>, FileError> {
+impl<T> FileRead<T> {
+    fn run(self) -> Result<Arc<PendingRead<T>>, FileError> {
         let unreadable =
             |source| FileError::Unreadable { path: Arc::clone(&self.path), source: Arc::new(source) };
         let last = self.progress.last();
         let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
-        let stamp = Stamp::of(&metadata);
+        let stamp = FileStamp::of(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
-        let is_fresh = |reading: &&Arc<Reading<T>>| {
+        let is_fresh = |reading: &&Arc<PendingRead<T>>| {
             reading.settled && reading.stamp == stamp && reading.read_at.elapsed() < STAMP_COUNTS
         };
         if let Some(reading) = last.as_ref().filter(|_| self.trusts_stamp).filter(is_fresh) {
@@ -239,14 +239,15 @@ impl<T> Look<T> {
             _ => self.progress.parse(self.parse, &bytes),
         };
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > CLOCK_TICK);
-        let reading = Arc::new(Reading { stamp, bytes, parsed, settled, modified, read_at: Instant::now() });
+        let reading =
+            Arc::new(PendingRead { stamp, bytes, parsed, settled, modified, read_at: Instant::now() });
         *self.progress.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&reading));
         Ok(reading)
     }
 }
 
-impl<T> Progress<T> {
-    fn last(&self) -> Option<Arc<Reading<T>>> {
+impl<T> ReadProgress<T> {
+    fn last(&self) -> Option<Arc<PendingRead<T>>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -258,7 +259,7 @@ impl<T> Progress<T> {
     }
 }
 
-impl Stamp {
+impl FileStamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
             seconds: metadata.mtime(),

@@ -12,18 +12,18 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
 use smallvec::SmallVec;
 
-use crate::auth::authenticator::Identity;
+use crate::auth::authenticator::AuthenticatedUser;
 use crate::http::body;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::compression;
-use crate::http::compression::Coding;
+use crate::http::compression::ContentCoding;
 use crate::http::error::Refusal;
 use crate::http::logged_body::FileAnswer;
 use crate::http::target::ApiPath;
 use crate::http::zstd;
-use crate::state::shared::Engine;
-use crate::upstream::client::{Answer, PIECE, Upstream};
-use crate::upstream::request::Outgoing;
+use crate::state::shared::AppState;
+use crate::upstream::client::{PIECE, UpstreamClient, UpstreamResponse};
+use crate::upstream::request::UpstreamRequest;
 
 use super::download;
 use super::page_title::PageTitle;
@@ -34,15 +34,15 @@ use crate::handler::{coalesce, trace_headers};
 static SAID_ANEW: [HeaderName; 5] = [DATE, SERVER, EXPIRES, CACHE_CONTROL, PRAGMA];
 
 /// A call that has passed the gate.
-pub struct Call<'a> {
+pub struct ApiCall<'a> {
     pub head: &'a Parts,
     /// path and query as they are sent on
     pub target: String,
-    pub identity: &'a Identity,
+    pub identity: &'a AuthenticatedUser,
     /// who the daemon is told the client is
     pub client: &'a HeaderValue,
     pub body: Bytes,
-    pub place: Place<'a>,
+    pub place: DownloadSource<'a>,
     /// for the head of the answer, and between two pieces of its body
     pub timeout: Duration,
     /// bytes of the answer that are held for its client
@@ -51,7 +51,7 @@ pub struct Call<'a> {
 
 /// What an answer may name a file for (`download.rs`).
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct DownloadSource<'a> {
     pub method: &'a Method,
     pub path: &'a ApiPath,
     /// the daemon that answers may read every file anyway
@@ -65,7 +65,7 @@ const LONGEST_LOGIN_ANSWER: usize = 64 << 10;
 
 /// How much of an answer is held, in bytes.
 #[derive(Clone, Copy)]
-struct Bounds {
+struct ResponseBounds {
     /// an answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
     /// middle gives a clean error
     whole: usize,
@@ -75,14 +75,14 @@ struct Bounds {
     is_limit: bool,
 }
 
-impl Bounds {
+impl ResponseBounds {
     fn take_whole(self, length: Option<u64>) -> bool {
         let fits = |length| usize::try_from(length).is_ok_and(|length| length <= self.whole);
         self.is_limit || length.is_some_and(fits)
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a> DownloadSource<'a> {
     /// A call whose answer names no file, whoever answers.
     pub fn of_call(method: &'a Method, path: &'a ApiPath) -> Self {
         Self { method, path, privileged: false, stands_in: false }
@@ -90,17 +90,21 @@ impl<'a> Place<'a> {
 }
 
 /// Asks the daemon and passes its answer on.
-pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Result<Response<Body>, Refusal> {
+pub async fn call(
+    engine: &AppState,
+    upstream: &UpstreamClient,
+    call: ApiCall<'_>,
+) -> Result<Response<ResponseBody>, Refusal> {
     let is_login = engine.login_proof(call.place.method, call.place.path).is_some();
     // What is looked into must not be compressed.
     let coding = coding(engine, upstream, call.head).filter(|_| !is_login);
     let is_changed = named_proxy(engine, call.place).is_some() || page_title(engine, call.place).is_some();
-    let by_daemon = coding.filter(|coding| *coding != Coding::Zstd && !is_changed);
+    let by_daemon = coding.filter(|coding| *coding != ContentCoding::Zstd && !is_changed);
     let shared = engine.shared_calls.as_ref().filter(|_| upstream.is_local());
     let key = shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?)));
     let whole = if key.is_some() { coalesce::LARGEST } else { call.piece };
     let whole = if is_login { LONGEST_LOGIN_ANSWER } else { whole };
-    let bounds = Bounds { whole, piece: call.piece, is_limit: is_login };
+    let bounds = ResponseBounds { whole, piece: call.piece, is_limit: is_login };
     let answer = if let Some((shared, key)) = key {
         // One that leads may take so long: to connect, for the head, and for the body.
         let longest = engine.config.settings.timeout.connect + call.timeout * 2;
@@ -109,16 +113,16 @@ pub async fn call(engine: &Engine, upstream: &Upstream, call: Call<'_>) -> Resul
     } else {
         ask(engine, upstream, call, by_daemon, bounds).await
     }?;
-    Ok(if coding == Some(Coding::Zstd) { zstd::zstd(answer) } else { answer })
+    Ok(if coding == Some(ContentCoding::Zstd) { zstd::zstd(answer) } else { answer })
 }
 
 async fn ask(
-    engine: &Engine,
-    upstream: &Upstream,
-    call: Call<'_>,
-    coding: Option<Coding>,
-    bounds: Bounds,
-) -> Result<Response<Body>, Refusal> {
+    engine: &AppState,
+    upstream: &UpstreamClient,
+    call: ApiCall<'_>,
+    coding: Option<ContentCoding>,
+    bounds: ResponseBounds,
+) -> Result<Response<ResponseBody>, Refusal> {
     let place = call.place;
     let answer = upstream.send(request(engine, upstream, call, coding)?).await?;
     pass_on_within(engine, upstream, place, answer, bounds).await
@@ -126,29 +130,29 @@ async fn ask(
 
 /// What the answer is to be compressed with. Gzip and deflate are the daemon's, and come through as they are; zstd, where
 /// it is offered, is our own: a daemon does not know it, and between nodes bytes are dearer than processors.
-fn coding(engine: &Engine, upstream: &Upstream, head: &Parts) -> Option<Coding> {
+fn coding(engine: &AppState, upstream: &UpstreamClient, head: &Parts) -> Option<ContentCoding> {
     let settings = &engine.config.settings;
     let accepted = head.headers.get(ACCEPT_ENCODING).filter(|_| settings.compression)?;
-    let offered: &[Coding] = if settings.compression_api && upstream.is_local() {
-        &[Coding::Zstd, Coding::Gzip, Coding::Deflate]
+    let offered: &[ContentCoding] = if settings.compression_api && upstream.is_local() {
+        &[ContentCoding::Zstd, ContentCoding::Gzip, ContentCoding::Deflate]
     } else {
-        &[Coding::Gzip, Coding::Deflate]
+        &[ContentCoding::Gzip, ContentCoding::Deflate]
     };
     compression::negotiate(accepted.to_str().ok(), offered)
 }
 
 /// The request as the daemon gets it.
 pub(super) fn request(
-    engine: &Engine,
-    upstream: &Upstream,
-    call: Call<'_>,
-    coding: Option<Coding>,
-) -> Result<Outgoing, Refusal> {
+    engine: &AppState,
+    upstream: &UpstreamClient,
+    call: ApiCall<'_>,
+    coding: Option<ContentCoding>,
+) -> Result<UpstreamRequest, Refusal> {
     let method = if call.head.method == Method::HEAD { Method::GET } else { call.head.method.clone() };
     let has_body = matches!(method, Method::POST | Method::PUT);
     let closes = !upstream.keeps(&method);
     let malformed = Refusal::BadRequest("malformed request target");
-    let mut request = Outgoing::new(method, &call.target, call.timeout).ok_or(malformed)?;
+    let mut request = UpstreamRequest::new(method, &call.target, call.timeout).ok_or(malformed)?;
     if let Some(host) = call.head.headers.get(HOST) {
         request.header(&HOST, host);
     }
@@ -191,24 +195,30 @@ pub(super) fn request(
 
 /// The answer as the client gets it.
 pub(super) async fn pass_on(
-    engine: &Engine,
-    upstream: &Upstream,
-    place: Place<'_>,
-    answer: Answer,
-) -> Result<Response<Body>, Refusal> {
-    pass_on_within(engine, upstream, place, answer, Bounds { whole: PIECE, piece: PIECE, is_limit: false })
-        .await
+    engine: &AppState,
+    upstream: &UpstreamClient,
+    place: DownloadSource<'_>,
+    answer: UpstreamResponse,
+) -> Result<Response<ResponseBody>, Refusal> {
+    pass_on_within(
+        engine,
+        upstream,
+        place,
+        answer,
+        ResponseBounds { whole: PIECE, piece: PIECE, is_limit: false },
+    )
+    .await
 }
 
 /// The same within other bounds.
 async fn pass_on_within(
-    engine: &Engine,
-    upstream: &Upstream,
-    place: Place<'_>,
-    answer: Answer,
-    bounds: Bounds,
-) -> Result<Response<Body>, Refusal> {
-    let Answer { response, body: mut incoming, started } = answer;
+    engine: &AppState,
+    upstream: &UpstreamClient,
+    place: DownloadSource<'_>,
+    answer: UpstreamResponse,
+    bounds: ResponseBounds,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let UpstreamResponse { response, body: mut incoming, started } = answer;
     let (mut head, ()) = response.into_parts();
     if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
         return Err(Refusal::ForeignStream);
@@ -237,8 +247,10 @@ async fn pass_on_within(
                 None => whole,
             })
         }
-        _ if let Some(title) = title => Body::boxed(title.put_in_stream(incoming.in_pieces_of(bounds.piece))),
-        _ => Body::boxed(incoming.in_pieces_of(bounds.piece)),
+        _ if let Some(title) = title => {
+            ResponseBody::boxed(title.put_in_stream(incoming.in_pieces_of(bounds.piece)))
+        }
+        _ => ResponseBody::boxed(incoming.in_pieces_of(bounds.piece)),
     };
     head.version = Version::default(); // the daemon's is between it and us
     Ok(Response::from_parts(head, body))
@@ -246,23 +258,23 @@ async fn pass_on_within(
 
 /// Whether the daemon sends a file rather than data: of a method that may, without the headers against caches that
 /// data has, or as an attachment.
-fn is_file(engine: &Engine, place: Place<'_>, headers: &HeaderMap) -> bool {
+fn is_file(engine: &AppState, place: DownloadSource<'_>, headers: &HeaderMap) -> bool {
     let looks_like_one = !headers.contains_key(CACHE_CONTROL) || headers.contains_key(CONTENT_DISPOSITION);
     looks_like_one && download::may_send_file(engine, place)
 }
 
 /// What is put into an answer that names a proxy.
-fn named_proxy<'e>(engine: &'e Engine, place: Place<'_>) -> Option<&'e PublicProxy> {
+fn named_proxy<'e>(engine: &'e AppState, place: DownloadSource<'_>) -> Option<&'e PublicProxy> {
     engine.public_proxy.as_ref().filter(|proxy| proxy.is_named_by(place.method, place.path))
 }
 
 /// What an answer that is a page is called.
-fn page_title<'e>(engine: &'e Engine, place: Place<'_>) -> Option<&'e PageTitle> {
+fn page_title<'e>(engine: &'e AppState, place: DownloadSource<'_>) -> Option<&'e PageTitle> {
     engine.page_title.as_ref().filter(|_| place.stands_in)
 }
 
 /// Takes out what we say ourselves, and the daemon's own address.
-fn clean(engine: &Engine, headers: &mut HeaderMap) {
+fn clean(engine: &AppState, headers: &mut HeaderMap) {
     // Few of them are there; to look for each would cost more.
     let there: SmallVec<[_; 5]> =
         SAID_ANEW.iter().filter(|name| headers.keys().any(|known| known == *name)).collect();

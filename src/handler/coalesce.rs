@@ -13,13 +13,13 @@ use hyper::ext::ReasonPhrase;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::api::Call;
+use super::api::ApiCall;
 use crate::config::Config;
 use crate::http::body;
-use crate::http::body::Body;
-use crate::http::compression::Coding;
+use crate::http::body::ResponseBody;
+use crate::http::compression::ContentCoding;
 use crate::http::error::Refusal;
-use crate::http::path_pattern::Pattern;
+use crate::http::path_pattern::PathPattern;
 use crate::metrics::counters;
 use crate::upstream::client::UpstreamError;
 
@@ -28,24 +28,24 @@ pub(super) const LARGEST: usize = 256 << 10;
 
 /// The calls of a profile that may be shared, and those of all workers that are under way.
 pub struct SharedCalls {
-    patterns: Vec<Pattern>,
-    running: Mutex<HashMap<Key, watch::Receiver<Outcome>>>,
+    patterns: Vec<PathPattern>,
+    running: Mutex<HashMap<CoalesceKey, watch::Receiver<CoalescedOutcome>>>,
 }
 
 /// All that the daemon is told but the number of the request, and the CSRF token, which no GET needs: calls that agree in it
 /// have the same answer.
 #[derive(Clone, Eq, Hash, PartialEq)]
-pub(super) struct Key {
+pub(super) struct CoalesceKey {
     target: String,
     host: Option<HeaderValue>,
     client: HeaderValue,
     credential: (HeaderName, HeaderValue),
-    coding: Option<Coding>,
+    coding: Option<ContentCoding>,
 }
 
 /// What came of a call.
 #[derive(Clone)]
-enum Outcome {
+enum CoalescedOutcome {
     Running,
     Answer(Arc<(response::Parts, Bytes)>),
     Failed(UpstreamError),
@@ -54,24 +54,24 @@ enum Outcome {
 }
 
 /// What a call is among those that agree with it.
-enum Part<'a> {
-    Leads(Box<Lead<'a>>),
-    Follows(watch::Receiver<Outcome>),
+enum CoalesceRole<'a> {
+    Leads(Box<LeaderGuard<'a>>),
+    Follows(watch::Receiver<CoalescedOutcome>),
 }
 
 /// Asks for all; when it is dropped the others are told.
-struct Lead<'a> {
+struct LeaderGuard<'a> {
     calls: &'a SharedCalls,
-    key: Key,
-    followers: watch::Sender<Outcome>,
-    outcome: Option<Outcome>,
+    key: CoalesceKey,
+    followers: watch::Sender<CoalescedOutcome>,
+    outcome: Option<CoalescedOutcome>,
 }
 
 impl SharedCalls {
     /// `None` where nothing is shared.
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let parse = |text: &String| match text.split_once(' ') {
-            Some(("GET", _)) => Pattern::parse(text),
+            Some(("GET", _)) => PathPattern::parse(text),
             _ => Err(format!("product.coalesce: '{text}': write GET /path/{{parameter}}")),
         };
         let patterns = config.product.coalesce.iter().map(parse).collect::<Result<_, _>>()?;
@@ -80,13 +80,13 @@ impl SharedCalls {
     }
 
     /// What tells a call from others, if it is one that is shared: of somebody who is known to be good.
-    pub(super) fn key(&self, call: &Call<'_>, coding: Option<Coding>) -> Option<Key> {
-        let matches = |pattern: &Pattern| pattern.matches("GET", call.place.path.segments());
+    pub(super) fn key(&self, call: &ApiCall<'_>, coding: Option<ContentCoding>) -> Option<CoalesceKey> {
+        let matches = |pattern: &PathPattern| pattern.matches("GET", call.place.path.segments());
         if call.head.method != Method::GET || !self.patterns.iter().any(matches) {
             return None;
         }
         let known = call.identity.client.as_ref().filter(|known| !known.is_unproven())?;
-        Some(Key {
+        Some(CoalesceKey {
             target: call.target.clone(),
             host: call.head.headers.get(HOST).cloned(),
             client: call.client.clone(),
@@ -98,58 +98,63 @@ impl SharedCalls {
     /// The answer of the same call that is under way already, or else of `call`. Waits for others `patience` at most.
     pub(super) async fn ask(
         &self,
-        key: Key,
+        key: CoalesceKey,
         patience: Duration,
-        call: impl AsyncFnOnce() -> Result<Response<Body>, Refusal>,
-    ) -> Result<Response<Body>, Refusal> {
+        call: impl AsyncFnOnce() -> Result<Response<ResponseBody>, Refusal>,
+    ) -> Result<Response<ResponseBody>, Refusal> {
         let until = Instant::now() + patience;
         loop {
             let mut answer = match self.join(&key) {
-                Part::Leads(mut lead) => {
+                CoalesceRole::Leads(mut lead) => {
                     let answer = call().await;
-                    lead.outcome = Some(Outcome::of(&answer));
+                    lead.outcome = Some(CoalescedOutcome::of(&answer));
                     return answer;
                 }
-                Part::Follows(answer) => answer,
+                CoalesceRole::Follows(answer) => answer,
             };
-            let is_there = |outcome: &Outcome| !matches!(outcome, Outcome::Running);
+            let is_there = |outcome: &CoalescedOutcome| !matches!(outcome, CoalescedOutcome::Running);
             let outcome = match timeout_at(until, answer.wait_for(is_there)).await {
                 Ok(Ok(outcome)) => outcome.clone(),
                 // The client that asked has left, or its worker has ended: somebody else asks.
                 Ok(Err(_)) => continue,
-                Err(_) => Outcome::Unshared,
+                Err(_) => CoalescedOutcome::Unshared,
             };
-            if !matches!(outcome, Outcome::Unshared) {
+            if !matches!(outcome, CoalescedOutcome::Unshared) {
                 counters::coalesced();
             }
             return match outcome {
-                Outcome::Answer(shared) => {
+                CoalescedOutcome::Answer(shared) => {
                     Ok(Response::from_parts(shared.0.clone(), body::full(shared.1.clone())))
                 }
-                Outcome::Failed(error) => Err(error.into()),
-                Outcome::Running | Outcome::Unshared => call().await,
+                CoalescedOutcome::Failed(error) => Err(error.into()),
+                CoalescedOutcome::Running | CoalescedOutcome::Unshared => call().await,
             };
         }
     }
 
-    fn join(&self, key: &Key) -> Part<'_> {
+    fn join(&self, key: &CoalesceKey) -> CoalesceRole<'_> {
         match self.running().entry(key.clone()) {
-            Entry::Occupied(running) => Part::Follows(running.get().clone()),
+            Entry::Occupied(running) => CoalesceRole::Follows(running.get().clone()),
             Entry::Vacant(place) => {
-                let (followers, receiver) = watch::channel(Outcome::Running);
+                let (followers, receiver) = watch::channel(CoalescedOutcome::Running);
                 place.insert(receiver);
-                Part::Leads(Box::new(Lead { calls: self, key: key.clone(), followers, outcome: None }))
+                CoalesceRole::Leads(Box::new(LeaderGuard {
+                    calls: self,
+                    key: key.clone(),
+                    followers,
+                    outcome: None,
+                }))
             }
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Outcome>>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<CoalesceKey, watch::Receiver<CoalescedOutcome>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// From now on the next one asks anew.
-impl Drop for Lead<'_> {
+impl Drop for LeaderGuard<'_> {
     fn drop(&mut self) {
         self.calls.running().remove(&self.key);
         if let Some(outcome) = self.outcome.take() {
@@ -158,12 +163,12 @@ impl Drop for Lead<'_> {
     }
 }
 
-impl Outcome {
+impl CoalescedOutcome {
     /// An answer that is there as a whole, and sets no cookie, or a daemon that gave none.
-    fn of(answer: &Result<Response<Body>, Refusal>) -> Self {
+    fn of(answer: &Result<Response<ResponseBody>, Refusal>) -> Self {
         match answer {
             Ok(response) => match response.body() {
-                Body::Full(bytes) if !response.headers().contains_key(SET_COOKIE) => {
+                ResponseBody::Full(bytes) if !response.headers().contains_key(SET_COOKIE) => {
                     let mut shared = Response::new(());
                     *shared.status_mut() = response.status();
                     *shared.headers_mut() = response.headers().clone();
@@ -171,7 +176,7 @@ impl Outcome {
                     reason.and_then(|reason| shared.extensions_mut().insert(reason));
                     Self::Answer(Arc::new((shared.into_parts().0, bytes.clone())))
                 }
-                Body::Full(_) | Body::Streamed(_) => Self::Unshared,
+                ResponseBody::Full(_) | ResponseBody::Streamed(_) => Self::Unshared,
             },
             Err(Refusal::Upstream(error)) => Self::Failed(error.clone()),
             Err(_) => Self::Unshared,
@@ -195,19 +200,25 @@ mod tests {
         SharedCalls { patterns: Vec::new(), running: Mutex::default() }
     }
 
-    fn key(target: &str) -> Key {
+    fn key(target: &str) -> CoalesceKey {
         let value = HeaderValue::from_static;
         let credential = (http::header::COOKIE, value("a=b"));
-        Key { target: target.to_owned(), host: None, client: value("192.0.2.1"), credential, coding: None }
+        CoalesceKey {
+            target: target.to_owned(),
+            host: None,
+            client: value("192.0.2.1"),
+            credential,
+            coding: None,
+        }
     }
 
-    async fn text(answer: Result<Response<Body>, Refusal>) -> String {
+    async fn text(answer: Result<Response<ResponseBody>, Refusal>) -> String {
         let bytes = answer.unwrap().into_body().collect().await.unwrap().to_bytes();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     /// An answer that takes a while, and says how many came before it.
-    async fn number(asked: &Cell<usize>) -> Result<Response<Body>, Refusal> {
+    async fn number(asked: &Cell<usize>) -> Result<Response<ResponseBody>, Refusal> {
         let number = asked.replace(asked.get() + 1);
         tokio::time::sleep(Duration::from_millis(50)).await;
         Ok(Response::new(body::full(number.to_string())))
@@ -246,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_others_for_ever() {
         let (calls, asked) = (calls(), Cell::new(0));
-        let Part::Leads(_stuck) = calls.join(&key("/a")) else { unreachable!() };
+        let CoalesceRole::Leads(_stuck) = calls.join(&key("/a")) else { unreachable!() };
         let answer = calls.ask(key("/a"), Duration::from_millis(20), async || number(&asked).await).await;
         assert_eq!(text(answer).await, "0");
     }

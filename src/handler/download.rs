@@ -26,15 +26,15 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::api::Place;
+use super::api::DownloadSource;
 use super::static_file::stream::FileBody;
 use crate::http::body;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::error::Refusal;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
-use crate::proxy::route_table::Kind;
-use crate::state::shared::Engine;
+use crate::os::log_limit::LogTopic;
+use crate::proxy::route_table::MethodKind;
+use crate::state::shared::AppState;
 
 /// Bytes read from a pipe at once.
 const PIECE: usize = 128 << 10;
@@ -59,10 +59,10 @@ enum StreamError {
 /// The body that belongs to an answer of a local daemon which names a file; `None` where the answer is to be passed
 /// on as it is.
 pub(super) fn body(
-    engine: &Engine,
-    place: Place<'_>,
+    engine: &AppState,
+    place: DownloadSource<'_>,
     head: &mut response::Parts,
-) -> Result<Option<Body>, Refusal> {
+) -> Result<Option<ResponseBody>, Refusal> {
     let Some(name) = &engine.backend_headers.stream else { return Ok(None) };
     let mut named = head.headers.get_all(name).iter();
     let (Some(first), more) = (named.next(), named.next()) else { return Ok(None) };
@@ -81,29 +81,29 @@ pub(super) fn body(
     head.headers.remove(CONTENT_ENCODING);
     opened.map(Some).map_err(|error| {
         let message = format_args!("streaming of {} denied: {error}", path.display());
-        log_limit::error(Topic::Fault, "stream", &message);
+        log_limit::error(LogTopic::Fault, "stream", &message);
         Refusal::StreamDenied
     })
 }
 
 /// Whether the route table flags the method as one that answers with files.
-pub(super) fn may_send_file(engine: &Engine, place: Place<'_>) -> bool {
+pub(super) fn may_send_file(engine: &AppState, place: DownloadSource<'_>) -> bool {
     let found = engine.routes.table.find("GET", &place.path.joined()).map(|found| found.method.kind);
-    matches!(*place.method, Method::GET | Method::HEAD) && found == Some(Kind::Download)
+    matches!(*place.method, Method::GET | Method::HEAD) && found == Some(MethodKind::Download)
 }
 
-fn check(engine: &Engine, place: Place<'_>) -> Result<(), StreamError> {
+fn check(engine: &AppState, place: DownloadSource<'_>) -> Result<(), StreamError> {
     if !may_send_file(engine, place) {
         return Err(StreamError::Method(place.method.clone(), place.path.joined().into_owned()));
     }
     if place.privileged { Ok(()) } else { Err(StreamError::Unprivileged) }
 }
 
-fn stream(engine: &Engine, path: &Path) -> Result<Body, StreamError> {
+fn stream(engine: &AppState, path: &Path) -> Result<ResponseBody, StreamError> {
     let file = open_beneath(engine, path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() {
-        return Ok(Body::boxed(FileBody::new(Arc::new(file), 0..metadata.len())));
+        return Ok(ResponseBody::boxed(FileBody::new(Arc::new(file), 0..metadata.len())));
     }
     if !metadata.file_type().is_fifo() {
         return Err(StreamError::Type);
@@ -111,11 +111,16 @@ fn stream(engine: &Engine, path: &Path) -> Result<Body, StreamError> {
     // The original's proxy reads such a pipe itself, for as long as it takes.
     let patience = engine.config.settings.timeout.answer_unprivileged;
     let pipe = Receiver::from_file(file)?;
-    Ok(Body::boxed(PipeBody { pipe, piece: BytesMut::new(), patience, deadline: Box::pin(sleep(patience)) }))
+    Ok(ResponseBody::boxed(PipeBody {
+        pipe,
+        piece: BytesMut::new(),
+        patience,
+        deadline: Box::pin(sleep(patience)),
+    }))
 }
 
 /// No link is followed below the profile's directory. Where the kernel lacks the call, nothing is opened.
-fn open_beneath(engine: &Engine, path: &Path) -> Result<File, StreamError> {
+fn open_beneath(engine: &AppState, path: &Path) -> Result<File, StreamError> {
     let allowed = &engine.config.product.backend.stream_paths;
     let found = allowed.iter().find_map(|base| Some((base, path.strip_prefix(base).ok()?)));
     let (base, relative) = found.ok_or(StreamError::Place)?;

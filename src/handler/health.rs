@@ -11,9 +11,9 @@ use tokio::sync::Mutex;
 
 use crate::config::product::Protocol;
 use crate::http::body;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::metrics::counters;
-use crate::state::shared::Engine;
+use crate::state::shared::AppState;
 use crate::upstream::client;
 
 /// So long one judgment is good: many monitors cost no more than one.
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Probe {
+pub enum HealthProbe {
     /// whether the process answers
     Health,
     /// whether it can serve
@@ -38,11 +38,11 @@ pub struct ProbePaths {
 }
 
 impl ProbePaths {
-    pub fn find(&self, path: &str) -> Option<Probe> {
+    pub fn find(&self, path: &str) -> Option<HealthProbe> {
         if path == self.health {
-            Some(Probe::Health)
+            Some(HealthProbe::Health)
         } else if path == self.ready {
-            Some(Probe::Ready)
+            Some(HealthProbe::Ready)
         } else {
             None
         }
@@ -51,24 +51,26 @@ impl ProbePaths {
 
 /// The last judgment. Who asks meanwhile waits for the one that is being made.
 #[derive(Default)]
-pub struct Readiness(Mutex<Option<(Instant, Result<String, String>)>>);
+pub struct ReadinessCache(Mutex<Option<(Instant, Result<String, String>)>>);
 
 /// Status and text of the answer.
-pub async fn judge(engine: &Engine, probe: Probe) -> (StatusCode, String) {
+pub async fn judge(engine: &AppState, probe: HealthProbe) -> (StatusCode, String) {
     let judged = match probe {
-        Probe::Health => Ok(String::new()),
-        Probe::Ready if counters::is_draining() => Err("draining".to_owned()),
-        Probe::Ready => engine.readiness.current(engine).await,
+        HealthProbe::Health => Ok(String::new()),
+        HealthProbe::Ready if counters::is_draining() => Err("draining".to_owned()),
+        HealthProbe::Ready => engine.readiness.current(engine).await,
     };
     match (judged, probe) {
-        (Ok(_), Probe::Health) => (StatusCode::OK, "ok\n".to_owned()),
-        (Ok(notes), Probe::Ready) => (StatusCode::OK, format!("ready\n{notes}")),
-        (Err(why), Probe::Health | Probe::Ready) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        (Ok(_), HealthProbe::Health) => (StatusCode::OK, "ok\n".to_owned()),
+        (Ok(notes), HealthProbe::Ready) => (StatusCode::OK, format!("ready\n{notes}")),
+        (Err(why), HealthProbe::Health | HealthProbe::Ready) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
+        }
     }
 }
 
 /// The answer to a GET or HEAD.
-pub async fn serve(engine: &Engine, probe: Probe, method: &Method) -> Response<Body> {
+pub async fn serve(engine: &AppState, probe: HealthProbe, method: &Method) -> Response<ResponseBody> {
     let (status, text) = judge(engine, probe).await;
     let length = HeaderValue::from(text.len());
     let is_head = *method == Method::HEAD;
@@ -79,8 +81,8 @@ pub async fn serve(engine: &Engine, probe: Probe, method: &Method) -> Response<B
     response
 }
 
-impl Readiness {
-    async fn current(&self, engine: &Engine) -> Result<String, String> {
+impl ReadinessCache {
+    async fn current(&self, engine: &AppState) -> Result<String, String> {
         let mut last = self.0.lock().await;
         if let Some((at, judged)) = &*last
             && at.elapsed() < LIFE
@@ -95,7 +97,7 @@ impl Readiness {
 
 /// Everything that keeps requests from being answered, a line each; else the pages that fail, a line each. The API
 /// is served in spite of those, so they take no node out of a load balancer.
-async fn look(engine: &Engine) -> Result<String, String> {
+async fn look(engine: &AppState) -> Result<String, String> {
     let mut reasons = Vec::new();
     let unreadable = engine.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty())
         || engine.tunnels.as_ref().is_some_and(|rules| rules.file_error().is_some());
@@ -121,7 +123,7 @@ async fn look(engine: &Engine) -> Result<String, String> {
 }
 
 /// Pages that need a worker, where there is none or it cannot be connected to.
-async fn failing_pages(engine: &Engine, patience: Duration) -> Vec<String> {
+async fn failing_pages(engine: &AppState, patience: Duration) -> Vec<String> {
     let pages = engine.pages.beyond_reader();
     match &engine.config.settings.unprivileged {
         Some(worker) if !pages.is_empty() && client::reach(worker, patience).await.is_ok() => Vec::new(),
@@ -137,6 +139,6 @@ mod tests {
     fn a_path_that_is_empty_in_the_settings_is_none() {
         let paths = ProbePaths { health: "/-/health".to_owned(), ready: String::new() };
         let found = ["/-/health", "/-/ready", "/-/health/", "/"].map(|path| paths.find(path));
-        assert_eq!(found, [Some(Probe::Health), None, None, None]);
+        assert_eq!(found, [Some(HealthProbe::Health), None, None, None]);
     }
 }

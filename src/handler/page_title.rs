@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 
 use crate::config::product;
 use crate::http::target::ApiPath;
-use crate::state::shared::Engine;
+use crate::state::shared::AppState;
 use crate::upstream::client::AnswerBody;
 
 /// Bytes of a page within which its title stands.
@@ -27,7 +27,7 @@ pub struct PageTitle {
 }
 
 /// Whether the answer to a call has another title in the original than the daemon with root gives it.
-pub fn differs(engine: &Engine, method: &Method, path: &ApiPath) -> bool {
+pub fn differs(engine: &AppState, method: &Method, path: &ApiPath) -> bool {
     let is_page = engine.page_title.as_ref().is_some_and(|title| title.format == path.format());
     is_page && !engine.routes.needs_root(method, path)
 }

@@ -4,12 +4,12 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderValue, Response};
 
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::error;
 use crate::http::error::Refusal;
 
 /// Redirects to the same path and query on the host that the client named.
-pub fn to_https(head: &Parts) -> Result<Response<Body>, Refusal> {
+pub fn to_https(head: &Parts) -> Result<Response<ResponseBody>, Refusal> {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if host.is_empty() {
         return Err(Refusal::BadRequest("this port speaks TLS; use https://"));

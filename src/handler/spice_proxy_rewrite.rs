@@ -6,13 +6,13 @@ use http::Method;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::http::path_pattern::Pattern;
+use crate::http::path_pattern::PathPattern;
 use crate::http::target::ApiPath;
 
 /// What is put where.
 pub struct PublicProxy {
     /// whose answers name a proxy
-    calls: Vec<Pattern>,
+    calls: Vec<PathPattern>,
     /// of the answer's data, and of a file for viewers
     field: String,
     url: String,
@@ -23,7 +23,7 @@ impl PublicProxy {
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let answers = config.product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
         let (Some(url), Some(answers)) = (&config.settings.tunnel.public, answers) else { return Ok(None) };
-        let calls = answers.calls.iter().map(|call| Pattern::parse(call)).collect::<Result<_, _>>()?;
+        let calls = answers.calls.iter().map(|call| PathPattern::parse(call)).collect::<Result<_, _>>()?;
         Ok(Some(Self { calls, field: answers.field.clone(), url: url.clone() }))
     }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn put(answer: &'static str) -> String {
-        let calls = vec![Pattern::parse("POST /nodes/{node}/shell").unwrap()];
+        let calls = vec![PathPattern::parse("POST /nodes/{node}/shell").unwrap()];
         let proxy = PublicProxy { calls, field: "proxy".to_owned(), url: "https://a.example:443".to_owned() };
         String::from_utf8(proxy.put(Bytes::from_static(answer.as_bytes())).to_vec()).unwrap()
     }

@@ -4,26 +4,29 @@
 use http::header::HeaderMap;
 use http::{HeaderName, HeaderValue, Response};
 
-use crate::config::settings::Tracing;
+use crate::config::settings::TraceSettings;
 use crate::os::request_context;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The headers that go to the daemon with a request.
-pub fn headers(tracing: &Tracing, client: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+pub fn headers(
+    tracing: &TraceSettings,
+    client: &HeaderMap,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let parent = if tracing.parent { parent(client) } else { None };
     let parent = parent.map(|value| (TRACEPARENT, value.clone()));
     number(tracing).into_iter().chain(parent)
 }
 
 /// Tells the client the number of its request.
-pub fn tell<B>(tracing: &Tracing, response: &mut Response<B>) {
+pub fn tell<B>(tracing: &TraceSettings, response: &mut Response<B>) {
     if let Some((name, value)) = number(tracing) {
         response.headers_mut().insert(name, value);
     }
 }
 
-fn number(tracing: &Tracing) -> Option<(HeaderName, HeaderValue)> {
+fn number(tracing: &TraceSettings) -> Option<(HeaderName, HeaderValue)> {
     let name = tracing.number.clone()?;
     let id = request_context::current_id()?;
     Some((name, HeaderValue::try_from(id.to_string()).ok()?))

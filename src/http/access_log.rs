@@ -19,15 +19,15 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::http::access_log::long_targets::{Allowance, SHORT_TARGET_BYTES};
+use crate::http::access_log::long_targets::{LongTargetAllowance, SHORT_TARGET_BYTES};
 use chrono::{DateTime, Local};
-use writer::{Queue, Writer};
+use writer::{LogQueue, LogWriter};
 
 use crate::config::settings::LogForm;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::os::log_text::shortened;
-use crate::os::request_context::{Context, RequestId};
+use crate::os::request_context::{LogContext, RequestId};
 use crate::tls::TlsSession;
 
 /// For the last lines, when nodegate ends.
@@ -36,7 +36,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 const MAX_TARGET_BYTES: usize = 1024;
 
 /// What is known of an answer when its line is written.
-pub struct Entry<'a> {
+pub struct LogEntry<'a> {
     /// the client, as far as a trusted proxy vouches for it
     pub client: IpAddr,
     /// The address that long targets count for. A client cannot choose it, unlike `client` where no proxies are listed.
@@ -48,10 +48,10 @@ pub struct Entry<'a> {
     /// bytes of body that went over the wire
     pub bytes: Option<u64>,
     pub started: Option<Instant>,
-    pub details: Option<&'a Details>,
+    pub details: Option<&'a LogDetails>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> LogEntry<'a> {
     /// Of an answer of which no more is known.
     pub fn new(client: IpAddr, request: &'a str, status: u16) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl<'a> Entry<'a> {
 
 /// What only the JSON form tells.
 #[derive(Debug)]
-pub struct Details {
+pub struct LogDetails {
     id: RequestId,
     listener: Arc<str>,
     tls: Option<TlsSession>,
@@ -77,19 +77,19 @@ pub struct Details {
     upstream: Option<(String, Duration)>,
 }
 
-impl Details {
-    pub fn of(context: &Context, tls: Option<TlsSession>, listener: Arc<str>) -> Self {
+impl LogDetails {
+    pub fn of(context: &LogContext, tls: Option<TlsSession>, listener: Arc<str>) -> Self {
         Self { id: context.id, listener, tls, upstream: context.upstream() }
     }
 }
 
 /// Hands lines to a thread of its own, which writes them.
 pub struct AccessLog {
-    queue: Arc<Queue>,
+    queue: Arc<LogQueue>,
     /// in JSON, with all details
     detailed: AtomicBool,
     max_target_bytes: AtomicUsize,
-    allowance: Mutex<Allowance>,
+    allowance: Mutex<LongTargetAllowance>,
     /// closes when the writer has ended
     ended: Mutex<Receiver<()>>,
 }
@@ -98,8 +98,8 @@ impl AccessLog {
     /// Starts the writer; `None` writes nowhere. The file is opened with the first line, or by `reopen`: by then root
     /// has been given up, which must not follow a link in a directory that others write to.
     pub fn start(path: Option<PathBuf>) -> io::Result<Self> {
-        let queue = Arc::new(Queue::default());
-        let ended = Writer::new(path).start(Arc::clone(&queue))?;
+        let queue = Arc::new(LogQueue::default());
+        let ended = LogWriter::new(path).start(Arc::clone(&queue))?;
         Ok(Self {
             queue,
             detailed: AtomicBool::new(false),
@@ -121,13 +121,13 @@ impl AccessLog {
     }
 
     /// Never waits for a disk.
-    pub fn write(&self, entry: &Entry<'_>) {
+    pub fn write(&self, entry: &LogEntry<'_>) {
         let now = Local::now();
         let form = if self.is_detailed() { json::line_into } else { line_into };
         let limit = self.limit(entry, now);
         if !self.queue.push(|text| form(text, entry, limit, now)) {
             log_limit::warn(
-                Topic::Fault,
+                LogTopic::Fault,
                 "access log, queue",
                 &"the access log cannot keep up; lines are lost",
             );
@@ -135,7 +135,7 @@ impl AccessLog {
     }
 
     /// The bytes of target that a line may have. A request that failed may only claim to be of a user.
-    fn limit(&self, entry: &Entry<'_>, now: DateTime<Local>) -> usize {
+    fn limit(&self, entry: &LogEntry<'_>, now: DateTime<Local>) -> usize {
         let limit = self.max_target_bytes.load(Ordering::Relaxed);
         let is_short = entry.request.len() <= SHORT_TARGET_BYTES;
         if is_short || (entry.user.is_some() && entry.status < 400) {
@@ -159,7 +159,7 @@ impl AccessLog {
 }
 
 /// The line with its end. The request line's quotes and secrets are made harmless.
-fn line_into(line: &mut String, entry: &Entry<'_>, limit: usize, now: DateTime<Local>) {
+fn line_into(line: &mut String, entry: &LogEntry<'_>, limit: usize, now: DateTime<Local>) {
     let user = entry.user.unwrap_or("-");
     push_client(line, entry.client);
     line.push_str(" - ");
@@ -215,15 +215,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn line(entry: &Entry<'_>, now: DateTime<Local>) -> String {
+    fn line(entry: &LogEntry<'_>, now: DateTime<Local>) -> String {
         let mut line = String::new();
         line_into(&mut line, entry, 1024, now);
         line
     }
 
-    fn entry(request: &str) -> Entry<'_> {
+    fn entry(request: &str) -> LogEntry<'_> {
         let client = "192.0.2.7".parse().unwrap();
-        Entry { user: Some("root@pam"), bytes: Some(1234), ..Entry::new(client, request, 200) }
+        LogEntry { user: Some("root@pam"), bytes: Some(1234), ..LogEntry::new(client, request, 200) }
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
             r#"^192\.0\.2\.7 - root@pam \[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET /api2/json/version HTTP/1\.1" 200 1234\n$"#,
         );
         assert!(form.unwrap().is_match(&text), "{text}");
-        let nothing = Entry { user: None, bytes: None, request: "-", status: 403, ..entry("") };
+        let nothing = LogEntry { user: None, bytes: None, request: "-", status: 403, ..entry("") };
         let text = line(&nothing, Local::now());
         assert!(text.starts_with("192.0.2.7 - - [") && text.ends_with("] \"-\" 403 -\n"), "{text}");
     }

@@ -7,29 +7,29 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-type Streamed = Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error>>>;
+type StreamedBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error>>>;
 
 /// Bytes that are there, most times; else a stream whose length may be unknown when the head is sent.
-pub enum Body {
+pub enum ResponseBody {
     Full(Bytes),
-    Streamed(Streamed),
+    Streamed(StreamedBody),
 }
 
-pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Body::Full(bytes.into())
+pub fn full(bytes: impl Into<Bytes>) -> ResponseBody {
+    ResponseBody::Full(bytes.into())
 }
 
-pub fn empty() -> Body {
-    Body::Full(Bytes::new())
+pub fn empty() -> ResponseBody {
+    ResponseBody::Full(Bytes::new())
 }
 
-impl Body {
+impl ResponseBody {
     pub fn boxed(stream: impl http_body::Body<Data = Bytes, Error = io::Error> + 'static) -> Self {
         Self::Streamed(Box::pin(stream))
     }
 }
 
-impl http_body::Body for Body {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -63,13 +63,13 @@ pub fn into_query(own: &str, kind: BodyKind, body: &[u8]) -> Result<String, Para
 }
 
 /// The parameters that are added to a query. One that stands in the query already counts there alone, as with other methods.
-struct Added<'q> {
+struct AddedParameters<'q> {
     own: HashSet<Cow<'q, str>>,
     text: String,
     count: usize,
 }
 
-impl<'q> Added<'q> {
+impl<'q> AddedParameters<'q> {
     fn to(query: &'q str) -> Self {
         let own = query_parameters(query).map(|(name, _)| name).collect();
         Self { own, text: String::new(), count: 0 }
@@ -97,7 +97,7 @@ impl<'q> Added<'q> {
 
 /// Split as the daemon splits it.
 fn of_form(body: &[u8], own: &str) -> Result<String, ParameterError> {
-    let mut added = Added::to(own);
+    let mut added = AddedParameters::to(own);
     for pair in body.split(|byte| matches!(byte, b'&' | b';')).filter(|pair| !pair.is_empty()) {
         let mut parts = pair.splitn(2, |byte| *byte == b'=').map(decoded);
         let name = parts.next().unwrap_or_default();
@@ -122,7 +122,7 @@ fn of_json(body: &[u8], own: &str) -> Result<String, ParameterError> {
             return Err(ParameterError::NoObject);
         }
     };
-    let mut added = Added::to(own);
+    let mut added = AddedParameters::to(own);
     for (name, value) in &fields {
         let nested = || ParameterError::Nested { name: name.chars().take(MAX_NAME).collect() };
         if let Value::Array(values) = value {

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 /// A content coding other than `identity` (RFC 9110, section 8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Coding {
+pub enum ContentCoding {
     Brotli,
     Zstd,
     Gzip,
@@ -19,7 +19,7 @@ pub enum Coding {
     Deflate,
 }
 
-impl Coding {
+impl ContentCoding {
     /// The registered name, as in `Content-Encoding`.
     pub const fn token(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ type Quality = u16;
 /// that stands first in `offered` wins, and any of them wins over an equally wanted identity. A malformed
 /// field asks for nothing. Identity is sent even to a client that refuses it but accepts nothing else:
 /// an answer serves it better than 415.
-pub fn negotiate(accept_encoding: Option<&str>, offered: &[Coding]) -> Option<Coding> {
+pub fn negotiate(accept_encoding: Option<&str>, offered: &[ContentCoding]) -> Option<ContentCoding> {
     let preferences = parse(accept_encoding?)?;
     let quality = |wanted: &dyn Fn(&str) -> bool| {
         let named = preferences.iter().find(|(name, _)| wanted(name));
@@ -53,7 +53,7 @@ pub fn negotiate(accept_encoding: Option<&str>, offered: &[Coding]) -> Option<Co
     let any = quality(&|name| name == "*");
     let identity = quality(&|name| name.eq_ignore_ascii_case("identity")).unwrap_or(0);
 
-    let mut best: Option<(Coding, Quality)> = None;
+    let mut best: Option<(ContentCoding, Quality)> = None;
     for &coding in offered {
         let wanted = quality(&|name| coding.is_named(name)).or(any).unwrap_or(0);
         let least = best.map_or(identity.max(1), |(_, quality)| quality + 1);
@@ -111,28 +111,28 @@ fn is_token_byte(byte: u8) -> bool {
 /// All of `plain` in `coding`, at levels meant for results that are kept and sent many times.
 ///
 /// Runs on the blocking pool, so that the reactor goes on. Needs a running tokio runtime.
-pub async fn compress(coding: Coding, plain: Bytes) -> io::Result<Bytes> {
+pub async fn compress(coding: ContentCoding, plain: Bytes) -> io::Result<Bytes> {
     let runtime = Handle::current();
     let work = spawn_blocking(move || runtime.block_on(encode(coding, &plain)));
     work.await.map_err(io::Error::other)?
 }
 
-async fn encode(coding: Coding, plain: &[u8]) -> io::Result<Bytes> {
+async fn encode(coding: ContentCoding, plain: &[u8]) -> io::Result<Bytes> {
     let mut packed = Vec::new();
     match coding {
-        Coding::Brotli => {
+        ContentCoding::Brotli => {
             let mut encoder = BrotliEncoder::with_quality(plain, Level::Precise(7));
             encoder.read_to_end(&mut packed).await?
         }
-        Coding::Zstd => {
+        ContentCoding::Zstd => {
             let mut encoder = ZstdEncoder::with_quality(plain, Level::Precise(12));
             encoder.read_to_end(&mut packed).await?
         }
-        Coding::Gzip => {
+        ContentCoding::Gzip => {
             let mut encoder = GzipEncoder::with_quality(plain, Level::Precise(9));
             encoder.read_to_end(&mut packed).await?
         }
-        Coding::Deflate => {
+        ContentCoding::Deflate => {
             let mut encoder = ZlibEncoder::with_quality(plain, Level::Precise(9));
             encoder.read_to_end(&mut packed).await?
         }
@@ -146,7 +146,7 @@ async fn encode(coding: Coding, plain: &[u8]) -> io::Result<Bytes> {
 mod tests {
     use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 
-    use super::Coding::{Brotli, Deflate, Gzip, Zstd};
+    use super::ContentCoding::{Brotli, Deflate, Gzip, Zstd};
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::http::request_body::RequestBody;
-use crate::time::client_timeouts::Clock;
+use crate::time::client_timeouts::TimeoutTracker;
 
 /// Many clients read the answer only after they have sent everything: uploads of this size get theirs.
 const TIME: Duration = Duration::from_secs(30);
@@ -24,7 +24,11 @@ const SILENCE: Duration = Duration::from_secs(10);
 ///
 /// Over HTTP/2 a stream could be given up behind its answer (RFC 9113 section 8.1), but older clients, curl 7.88 among
 /// them, then tell their users of a broken stream instead of the answer.
-pub fn start(body: Option<RequestBody>, waits: bool, clock: &Arc<Clock>) -> Option<oneshot::Sender<()>> {
+pub fn start(
+    body: Option<RequestBody>,
+    waits: bool,
+    clock: &Arc<TimeoutTracker>,
+) -> Option<oneshot::Sender<()>> {
     let mut body = body?;
     let waits = match &mut body {
         RequestBody::Http2(body) => {
@@ -38,7 +42,7 @@ pub fn start(body: Option<RequestBody>, waits: bool, clock: &Arc<Clock>) -> Opti
     }
     let (answers, answered) = oneshot::channel();
     let answers = waits.then_some(answers);
-    let draining = Clock::draining(clock);
+    let draining = TimeoutTracker::draining(clock);
     tokio::task::spawn_local(async move {
         let _draining = draining;
         // Asked for earlier, the library would tell the client to go on. Without a sender this ends at once.

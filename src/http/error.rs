@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use super::body::{self, Body};
-pub use super::error_format::Form;
-use crate::auth::authenticator::Denial;
+use super::body::{self, ResponseBody};
+pub use super::error_format::ErrorFormat;
+use crate::auth::authenticator::AuthError;
 use crate::fs::cached_file::FileError;
 use crate::handler::console::ConsoleError;
 use crate::handler::page::worker::PageUnavailable;
@@ -14,11 +14,11 @@ use crate::handler::upload::UploadError;
 use crate::http::body_parameters::ParameterError;
 use crate::http::reason_phrase;
 use crate::http::target::TargetError;
-use crate::limits::Excess;
+use crate::limits::LimitExceeded;
 use crate::metrics::counters;
-use crate::metrics::labels::Limit;
+use crate::metrics::labels::LimitLabel;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::os::request_context;
 use crate::upstream::client::UpstreamError;
 use crate::upstream::nodes::UnknownNode;
@@ -75,7 +75,7 @@ pub enum Refusal {
     #[error("only users of the realm {realm} may log in at this address and port")]
     OtherRealm { realm: String },
     #[error("{0}")]
-    Denied(#[from] Denial),
+    Denied(#[from] AuthError),
     /// the text that every refused ticket gets
     #[error("{0}")]
     InvalidTicket(String),
@@ -101,7 +101,7 @@ pub enum Refusal {
     #[error("the client has left")]
     ClientLeft,
     #[error("{0}")]
-    Excess(#[from] Excess),
+    Excess(#[from] LimitExceeded),
     #[error("{0}")]
     Internal(String),
 }
@@ -127,7 +127,7 @@ impl Refusal {
             Self::UrlTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::BodyTimeout { .. } | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Denied(Denial::KeyFile(_))
+            Self::Denied(AuthError::KeyFile(_))
             | Self::UnknownNode(_)
             | Self::Loop
             | Self::Page(_)
@@ -138,7 +138,7 @@ impl Refusal {
             | Self::AddressDenied
             | Self::NotHere(_)
             | Self::OtherRealm { .. }
-            | Self::Denied(Denial::ForeignPage(_)) => StatusCode::FORBIDDEN,
+            | Self::Denied(AuthError::ForeignPage(_)) => StatusCode::FORBIDDEN,
             Self::OtherHost { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
             Self::ClientLeft => StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
@@ -151,7 +151,11 @@ impl Refusal {
 
     /// The list of nodes is of no use now; the log is told which file.
     pub fn nodes(error: &FileError) -> Self {
-        log_limit::error(Topic::Fault, "nodes", &format_args!("the list of nodes cannot be read: {error}"));
+        log_limit::error(
+            LogTopic::Fault,
+            "nodes",
+            &format_args!("the list of nodes cannot be read: {error}"),
+        );
         Self::Internal("the list of nodes cannot be read".to_owned())
     }
 
@@ -163,7 +167,7 @@ impl Refusal {
 
     /// What the client is told. The log may be told more.
     fn message(&self) -> String {
-        if let Self::Denied(Denial::KeyFile(_)) = self {
+        if let Self::Denied(AuthError::KeyFile(_)) = self {
             return "cannot judge tickets: a key file cannot be read".to_owned();
         }
         let request = request_context::current_id().filter(|_| self.failed_upstream().is_some());
@@ -182,13 +186,13 @@ impl Refusal {
     }
 
     /// What there was too much of.
-    fn limit(&self) -> Option<Limit> {
+    fn limit(&self) -> Option<LimitLabel> {
         Some(match self {
             Self::Excess(excess) | Self::Upload(UploadError::Excess(excess)) => excess.limit(),
-            Self::BodyTooLarge { .. } => Limit::Body,
-            Self::BodyTimeout { .. } => Limit::BodyTime,
-            Self::HeaderTooLarge { .. } => Limit::Head,
-            Self::UrlTooLong { .. } => Limit::Url,
+            Self::BodyTooLarge { .. } => LimitLabel::Body,
+            Self::BodyTimeout { .. } => LimitLabel::BodyTime,
+            Self::HeaderTooLarge { .. } => LimitLabel::Head,
+            Self::UrlTooLong { .. } => LimitLabel::Url,
             Self::BadRequest(_)
             | Self::Malformed { .. }
             | Self::HeadTimeout
@@ -223,18 +227,18 @@ impl Refusal {
     }
 
     /// The answer in the client's form, with the message as reason phrase too.
-    pub fn into_response(self, form: Form) -> Response<Body> {
+    pub fn into_response(self, form: ErrorFormat) -> Response<ResponseBody> {
         let status = self.status();
         let message = self.message();
         if let Some(upstream) = self.failed_upstream() {
-            log_limit::warn(Topic::Upstream, upstream, &format_args!("a request got no answer: {self}"));
+            log_limit::warn(LogTopic::Upstream, upstream, &format_args!("a request got no answer: {self}"));
         }
         if let Some(limit) = self.limit() {
             counters::limited(limit);
         }
         let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 421 | 429 | 431)
             || matches!(self, Self::Malformed { .. } | Self::HeadTimeout);
-        let code = if form == Form::ExtJs && !keeps_status { StatusCode::OK } else { status };
+        let code = if form == ErrorFormat::ExtJs && !keeps_status { StatusCode::OK } else { status };
         let (content_type, text) = form.failure(status, &message);
         let mut response = Response::new(body::full(Bytes::from(text)));
         *response.status_mut() = code;
@@ -267,7 +271,7 @@ impl Refusal {
 const CLIENT_LEFT: u16 = 499;
 
 /// `301` for what may be repeated as GET, `308` for the rest (RFC 9110 section 15.4).
-pub fn redirect(method: &Method, location: HeaderValue) -> Response<Body> {
+pub fn redirect(method: &Method, location: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = if matches!(*method, Method::GET | Method::HEAD) {
         StatusCode::MOVED_PERMANENTLY
@@ -280,7 +284,7 @@ pub fn redirect(method: &Method, location: HeaderValue) -> Response<Body> {
 }
 
 /// A refused login where people look at the answer: to the page where they can log in.
-pub fn to_login_page(location: &str) -> Response<Body> {
+pub fn to_login_page(location: &str) -> Response<ResponseBody> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
     response.headers_mut().extend(HeaderValue::try_from(location).ok().map(|value| (LOCATION, value)));
@@ -308,7 +312,7 @@ mod tests {
             (Refusal::NoSuchUri, 200),
         ];
         for (refusal, status) in cases {
-            assert_eq!(refusal.into_response(Form::ExtJs).status().as_u16(), status);
+            assert_eq!(refusal.into_response(ErrorFormat::ExtJs).status().as_u16(), status);
         }
     }
 }

@@ -7,7 +7,7 @@ const JSON: &str = "application/json;charset=UTF-8";
 
 /// In which form the client expects to be told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Form {
+pub enum ErrorFormat {
     /// pages and files
     Text,
     /// `{"data":null,"message":…}`
@@ -16,7 +16,7 @@ pub enum Form {
     ExtJs,
 }
 
-impl Form {
+impl ErrorFormat {
     /// By the raw path, so that it is known even where the path cannot be read.
     pub fn of(path: &str) -> Self {
         match path.strip_prefix("/api2/").map(|rest| rest.split('/').next().unwrap_or_default()) {
@@ -46,9 +46,9 @@ mod tests {
 
     #[test]
     fn the_form_follows_the_format() {
-        assert_eq!(Form::of("/api2/json/x"), Form::Json);
-        assert_eq!(Form::of("/api2/extjs"), Form::ExtJs);
-        assert_eq!(Form::of("/api2/html/x"), Form::Text);
-        assert_eq!(Form::of("/x"), Form::Text);
+        assert_eq!(ErrorFormat::of("/api2/json/x"), ErrorFormat::Json);
+        assert_eq!(ErrorFormat::of("/api2/extjs"), ErrorFormat::ExtJs);
+        assert_eq!(ErrorFormat::of("/api2/html/x"), ErrorFormat::Text);
+        assert_eq!(ErrorFormat::of("/x"), ErrorFormat::Text);
     }
 }

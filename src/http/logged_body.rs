@@ -13,20 +13,20 @@ use http::{HeaderName, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::http::access_log::{AccessLog, Details, Entry};
-use crate::http::body::Body;
+use crate::http::access_log::{AccessLog, LogDetails, LogEntry};
+use crate::http::body::ResponseBody;
 use crate::http::security_headers::BrowserHeaders;
-use crate::limits::concurrency::Place;
+use crate::limits::concurrency::ConnectionPermit;
 use crate::metrics::counters;
-use crate::metrics::counters::Answered;
-use crate::metrics::labels::Destination;
-use crate::time::client_timeouts::Clock;
+use crate::metrics::counters::FinishedResponse;
+use crate::metrics::labels::RequestDestination;
+use crate::time::client_timeouts::TimeoutTracker;
 use crate::time::recent;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What is known of a request before it is answered.
-pub struct Record {
+pub struct RequestRecord {
     pub started: Instant,
     pub client: IpAddr,
     /// the peer, or the address that a listed proxy names
@@ -34,10 +34,10 @@ pub struct Record {
     pub user: Option<Arc<str>>,
     pub request: String,
     /// one of those that its address has, until the answer is out
-    pub place: Option<Place>,
+    pub place: Option<ConnectionPermit>,
     /// for a log that tells them
-    pub details: Option<Box<Details>>,
-    pub destination: Destination,
+    pub details: Option<Box<LogDetails>>,
+    pub destination: RequestDestination,
 }
 
 /// Marks an answer that is a file which the daemon has sent or named. As with the originals, nothing in its head
@@ -55,7 +55,7 @@ pub struct CommonHeaders {
 
 impl CommonHeaders {
     /// Adds what every answer carries. Files say themselves how long they may be kept.
-    pub fn add_to(&self, response: &mut Response<Body>, cacheable: bool, keeps_alive: bool) {
+    pub fn add_to(&self, response: &mut Response<ResponseBody>, cacheable: bool, keeps_alive: bool) {
         let headers = response.headers_mut();
         headers.insert(SERVER, self.server.clone());
         if !cacheable {
@@ -70,22 +70,22 @@ impl CommonHeaders {
 
 /// A body that counts itself and writes the access log when it is out, or given up.
 pub struct LoggedBody {
-    inner: Body,
+    inner: ResponseBody,
     bytes: u64,
     status: u16,
-    record: Record,
+    record: RequestRecord,
     log: Arc<AccessLog>,
-    clock: Arc<Clock>,
+    clock: Arc<TimeoutTracker>,
     /// dropped when the head of the answer is out
     unread: Option<oneshot::Sender<()>>,
 }
 
 impl LoggedBody {
     pub fn wrap(
-        response: Response<Body>,
-        record: Record,
+        response: Response<ResponseBody>,
+        record: RequestRecord,
         log: Arc<AccessLog>,
-        clock: Arc<Clock>,
+        clock: Arc<TimeoutTracker>,
         unread: Option<oneshot::Sender<()>>,
     ) -> Response<Self> {
         let status = response.status().as_u16();
@@ -125,14 +125,14 @@ impl http_body::Body for LoggedBody {
 impl Drop for LoggedBody {
     fn drop(&mut self) {
         self.clock.answered();
-        let answer = Answered {
+        let answer = FinishedResponse {
             destination: self.record.destination,
             status: self.status,
             bytes: self.bytes,
             started: Some(self.record.started),
         };
         counters::answered(answer, recent::now());
-        self.log.write(&Entry {
+        self.log.write(&LogEntry {
             client: self.record.client,
             counted: self.record.counted,
             user: self.record.user.as_deref(),

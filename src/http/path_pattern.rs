@@ -2,25 +2,25 @@
 
 /// A method and a path template; `{name}` stands for exactly one segment.
 #[derive(Clone, Debug)]
-pub struct Pattern {
+pub struct PathPattern {
     method: String,
-    segments: Vec<Segment>,
+    segments: Vec<PatternSegment>,
 }
 
 #[derive(Clone, Debug)]
-enum Segment {
+enum PatternSegment {
     Literal(String),
     Parameter,
 }
 
-impl Pattern {
+impl PathPattern {
     /// Reads `POST /nodes/{node}/x`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (method, path) =
             text.split_once(' ').ok_or_else(|| format!("'{text}': write METHOD /path/{{parameter}}"))?;
         let segment = |text: &str| match text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-            Some(_) => Segment::Parameter,
-            None => Segment::Literal(text.to_owned()),
+            Some(_) => PatternSegment::Parameter,
+            None => PatternSegment::Literal(text.to_owned()),
         };
         let segments = path.split('/').filter(|part| !part.is_empty()).map(segment).collect();
         Ok(Self { method: method.to_owned(), segments })
@@ -29,8 +29,8 @@ impl Pattern {
     pub fn matches<'s>(&self, method: &str, mut segments: impl Iterator<Item = &'s str>) -> bool {
         self.method == method
             && self.segments.iter().all(|pattern| match (pattern, segments.next()) {
-                (Segment::Literal(literal), Some(segment)) => literal == segment,
-                (Segment::Parameter, Some(_)) => true,
+                (PatternSegment::Literal(literal), Some(segment)) => literal == segment,
+                (PatternSegment::Parameter, Some(_)) => true,
                 (_, None) => false,
             })
             && segments.next().is_none()
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_parameter_is_one_segment() {
-        let pattern = Pattern::parse("POST /nodes/{node}/upload").unwrap();
+        let pattern = PathPattern::parse("POST /nodes/{node}/upload").unwrap();
         assert!(pattern.matches("POST", "nodes/n1/upload".split('/')));
         assert!(!pattern.matches("GET", "nodes/n1/upload".split('/')));
         assert!(!pattern.matches("POST", "nodes/n1/x/upload".split('/')));

@@ -9,8 +9,8 @@ use http::{HeaderName, HeaderValue, Method, Response};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::body::{self, Body};
-use crate::http::error::Form;
+use super::body::{self, ResponseBody};
+use crate::http::error::ErrorFormat;
 
 /// The reason phrase as an HTTP/2 header, percent-encoded UTF-8.
 const STATUS_MESSAGE: HeaderName = HeaderName::from_static("status-message");
@@ -41,7 +41,7 @@ pub fn text_of(phrase: &ReasonPhrase) -> Cow<'_, str> {
 }
 
 /// Tells a phrase that says more than the status in a header, and in the body of a failure that has none.
-pub fn tell(response: &mut Response<Body>, method: &Method, form: Form) {
+pub fn tell(response: &mut Response<ResponseBody>, method: &Method, form: ErrorFormat) {
     let Some(phrase) = response.extensions_mut().remove::<ReasonPhrase>() else { return };
     let status = response.status();
     if status.canonical_reason().is_some_and(|usual| usual.as_bytes() == phrase.as_bytes()) {
@@ -50,7 +50,7 @@ pub fn tell(response: &mut Response<Body>, method: &Method, form: Form) {
     let text = text_of(&phrase);
     let encoded = utf8_percent_encode(&text, ENCODED).to_string();
     response.headers_mut().extend(HeaderValue::try_from(encoded).ok().map(|value| (STATUS_MESSAGE, value)));
-    let is_empty = matches!(response.body(), Body::Full(bytes) if bytes.is_empty());
+    let is_empty = matches!(response.body(), ResponseBody::Full(bytes) if bytes.is_empty());
     if !is_empty || *method == Method::HEAD || status.as_u16() < 400 {
         return;
     }
@@ -68,16 +68,21 @@ mod tests {
 
     use super::*;
 
-    fn told(status: u16, phrase: &'static [u8], method: &Method, body: &'static str) -> Response<Body> {
+    fn told(
+        status: u16,
+        phrase: &'static [u8],
+        method: &Method,
+        body: &'static str,
+    ) -> Response<ResponseBody> {
         let mut response = Response::new(body::full(body));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         response.extensions_mut().insert(ReasonPhrase::from_static(phrase));
-        tell(&mut response, method, Form::Json);
+        tell(&mut response, method, ErrorFormat::Json);
         response
     }
 
-    fn text(response: &Response<Body>) -> &[u8] {
-        let Body::Full(bytes) = response.body() else { unreachable!() };
+    fn text(response: &Response<ResponseBody>) -> &[u8] {
+        let ResponseBody::Full(bytes) = response.body() else { unreachable!() };
         bytes
     }
 

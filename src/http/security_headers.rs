@@ -10,7 +10,7 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderValue, Method};
 
-use crate::config::settings::{BrowserSettings, Frames, Origins};
+use crate::config::settings::{AllowedOrigins, BrowserSettings, FramePolicy};
 
 const PREFLIGHT_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
 /// Seconds that a browser need not ask again.
@@ -22,11 +22,11 @@ pub struct BrowserHeaders {
     nosniff: bool,
     /// only over TLS
     hsts: Option<HeaderValue>,
-    frames: Option<Frames>,
+    frames: Option<FramePolicy>,
     referrer: Option<HeaderValue>,
     /// for pages, the part about frames included
     policy: Option<HeaderValue>,
-    origins: Origins,
+    origins: AllowedOrigins,
     /// what a page of another origin may send
     request_headers: HeaderValue,
 }
@@ -39,8 +39,8 @@ impl BrowserHeaders {
         csrf_header: Option<&str>,
     ) -> Result<Self, InvalidHeaderValue> {
         let ancestors = settings.frames.map(|frames| match frames {
-            Frames::Deny => "frame-ancestors 'none'",
-            Frames::SameOrigin => "frame-ancestors 'self'",
+            FramePolicy::Deny => "frame-ancestors 'none'",
+            FramePolicy::SameOrigin => "frame-ancestors 'self'",
         });
         let policy = policy.filter(|_| settings.policy);
         let whole: Vec<_> = policy.into_iter().chain(ancestors).collect();

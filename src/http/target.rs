@@ -31,7 +31,7 @@ const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b
 
 /// Where a request points.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Target {
+pub enum RequestTarget {
     Api(ApiPath),
     /// under `/api2`, but with no or with a malformed format
     NoSuchUri,
@@ -59,7 +59,7 @@ pub enum TargetError {
     Relative,
 }
 
-impl Target {
+impl RequestTarget {
     /// Reads the path of a request (without query), percent-decoding it once as a whole.
     pub fn parse(path: &str) -> Result<Self, TargetError> {
         if !path.starts_with('/') {
@@ -177,9 +177,9 @@ mod tests {
     use super::*;
 
     fn api(path: &str) -> ApiPath {
-        match Target::parse(path).unwrap() {
-            Target::Api(api) => api,
-            other @ (Target::NoSuchUri | Target::Path(_)) => panic!("{path}: {other:?}"),
+        match RequestTarget::parse(path).unwrap() {
+            RequestTarget::Api(api) => api,
+            other @ (RequestTarget::NoSuchUri | RequestTarget::Path(_)) => panic!("{path}: {other:?}"),
         }
     }
 
@@ -211,10 +211,10 @@ mod tests {
     #[test]
     fn paths_that_only_look_like_the_api_are_named_so() {
         for path in ["/api2", "/api2/", "/api2x", "/api2/JSON/version", "/api2/j", "/api2/js%6fn!/x"] {
-            assert_eq!(Target::parse(path).unwrap(), Target::NoSuchUri, "{path}");
+            assert_eq!(RequestTarget::parse(path).unwrap(), RequestTarget::NoSuchUri, "{path}");
         }
-        assert_eq!(Target::parse("/js/a%20b.js").unwrap(), Target::Path("/js/a b.js".into()));
-        assert_eq!(Target::parse("/").unwrap(), Target::Path("/".into()));
+        assert_eq!(RequestTarget::parse("/js/a%20b.js").unwrap(), RequestTarget::Path("/js/a b.js".into()));
+        assert_eq!(RequestTarget::parse("/").unwrap(), RequestTarget::Path("/".into()));
     }
 
     #[test]
@@ -235,11 +235,11 @@ mod tests {
 
     #[test]
     fn control_characters_and_broken_text_are_refused() {
-        let refused = |path| Target::parse(path).unwrap_err().to_string();
+        let refused = |path| RequestTarget::parse(path).unwrap_err().to_string();
         assert_eq!(refused("/api2/json/a%0d%0ab"), "the path holds the control character 0x0D");
         assert_eq!(refused("/x%00y"), "the path holds the control character 0x00");
         assert_eq!(refused("/x%C2%85"), "the path holds the control character 0x85");
         assert_eq!(refused("/x%fc%"), "the path holds the byte 0xFC, which is not UTF-8");
-        assert_eq!(Target::parse("x"), Err(TargetError::Relative));
+        assert_eq!(RequestTarget::parse("x"), Err(TargetError::Relative));
     }
 }

@@ -5,14 +5,14 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Version};
 
-use crate::config::settings::Limits;
+use crate::config::settings::LimitSettings;
 use crate::http::error::Refusal;
 
 /// `: ` and the line end.
 const AROUND_A_HEADER: usize = 4;
 
 /// Everything that hyper lets through and we do not.
-pub fn check(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
+pub fn check(head: &Parts, limits: &LimitSettings) -> Result<(), Refusal> {
     check_target(head, limits)?;
     check_size(&head.headers, limits)?;
     check_host(head)?;
@@ -34,7 +34,7 @@ pub fn request_line(head: &Parts) -> String {
 }
 
 /// Path and query.
-fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
+fn check_target(head: &Parts, limits: &LimitSettings) -> Result<(), Refusal> {
     match head.uri.path_and_query() {
         Some(target) if target.as_str().len() > limits.url => Err(Refusal::UrlTooLong { limit: limits.url }),
         Some(_) | None => Ok(()),
@@ -42,7 +42,7 @@ fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
 }
 
 /// Lines and bytes of the header block, the request line not counted.
-fn check_size(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
+fn check_size(headers: &HeaderMap, limits: &LimitSettings) -> Result<(), Refusal> {
     if headers.len() > limits.headers {
         return Err(Refusal::HeaderTooLarge { what: "too many lines", limit: limits.headers });
     }

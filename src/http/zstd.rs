@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use zstd::stream::raw::CParameter;
 use zstd::stream::write::Encoder;
 
-use super::body::{self, Body};
-use crate::http::compression::Coding;
+use super::body::{self, ResponseBody};
+use crate::http::compression::ContentCoding;
 
 /// Fast: an answer is packed for one client, and while its worker does that it does nothing else.
 const LEVEL: i32 = 1;
@@ -29,39 +29,39 @@ static STREAMS: Semaphore = Semaphore::const_new(64);
 const PIECE: usize = 32 << 10;
 
 /// The answer in zstd if that makes it smaller, or as it was.
-pub fn zstd(mut response: Response<Body>) -> Response<Body> {
+pub fn zstd(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     if !is_packable(&response) {
         return response;
     }
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
     let (mut head, body) = response.into_parts();
     let (body, is_packed) = match body {
-        Body::Full(plain) => match pack_whole(&plain) {
+        ResponseBody::Full(plain) => match pack_whole(&plain) {
             Some(packed) => (body::full(packed), true),
-            None => (Body::Full(plain), false),
+            None => (ResponseBody::Full(plain), false),
         },
-        Body::Streamed(_) => match Packed::slot() {
+        ResponseBody::Streamed(_) => match ZstdBody::slot() {
             Some((slot, encoder)) => {
-                (Body::boxed(Packed { plain: body, encoder: Some(encoder), _slot: slot }), true)
+                (ResponseBody::boxed(ZstdBody { plain: body, encoder: Some(encoder), _slot: slot }), true)
             }
             None => (body, false),
         },
     };
     if is_packed {
         head.headers.remove(CONTENT_LENGTH);
-        head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(Coding::Zstd.token()));
+        head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(ContentCoding::Zstd.token()));
     }
     Response::from_parts(head, body)
 }
 
 /// Text that is whole and not coded yet. A tag would name other bytes than those that are sent.
-fn is_packable(response: &Response<Body>) -> bool {
+fn is_packable(response: &Response<ResponseBody>) -> bool {
     let headers = response.headers();
     let is_text = |kind: &HeaderValue| {
         let kind = kind.as_bytes();
         kind.starts_with(b"application/json") || kind.starts_with(b"text/")
     };
-    let is_small = matches!(response.body(), Body::Full(bytes) if bytes.len() <= TOO_SMALL);
+    let is_small = matches!(response.body(), ResponseBody::Full(bytes) if bytes.len() <= TOO_SMALL);
     // A download of known length shows its progress.
     let is_download =
         headers.contains_key(CONTENT_DISPOSITION) && response.body().size_hint().exact().is_some();
@@ -78,14 +78,14 @@ fn pack_whole(plain: &[u8]) -> Option<Bytes> {
 }
 
 /// A body that is packed as it comes. What the daemon pauses after goes out.
-struct Packed {
-    plain: Body,
+struct ZstdBody {
+    plain: ResponseBody,
     /// `None` once its end is out
     encoder: Option<Encoder<'static, Vec<u8>>>,
     _slot: SemaphorePermit<'static>,
 }
 
-impl Packed {
+impl ZstdBody {
     fn slot() -> Option<(SemaphorePermit<'static>, Encoder<'static, Vec<u8>>)> {
         let slot = STREAMS.try_acquire().ok()?;
         let mut encoder = Encoder::new(Vec::new(), LEVEL).ok()?;
@@ -110,7 +110,7 @@ impl Packed {
     }
 }
 
-impl http_body::Body for Packed {
+impl http_body::Body for ZstdBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    fn json(body: Body) -> Response<Body> {
+    fn json(body: ResponseBody) -> Response<ResponseBody> {
         Response::builder().header(CONTENT_TYPE, "application/json;charset=UTF-8").body(body).unwrap()
     }
 
@@ -191,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn what_has_come_goes_out_when_the_daemon_pauses() {
         let (mut daemon, stream) = Channel::<Bytes, io::Error>::new(1);
-        let mut packed = zstd(json(Body::boxed(stream))).into_body();
+        let mut packed = zstd(json(ResponseBody::boxed(stream))).into_body();
         let mut decoder = zstd::stream::write::Decoder::new(Vec::new()).unwrap();
         for piece in ["one", "two"] {
             daemon.send_data(Bytes::from_static(piece.as_bytes())).await.unwrap();
@@ -211,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn a_broken_answer_is_broken_here_too() {
         let (daemon, stream) = Channel::<Bytes, io::Error>::new(1);
-        let packed = zstd(json(Body::boxed(stream))).into_body();
+        let packed = zstd(json(ResponseBody::boxed(stream))).into_body();
         daemon.abort(io::ErrorKind::UnexpectedEof.into());
         assert!(packed.collect().await.is_err());
     }

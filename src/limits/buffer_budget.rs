@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::Excess;
-use crate::limits::failure_table::Source;
+use super::LimitExceeded;
+use crate::limits::failure_table::ClientKey;
 
 /// So much of each body is not counted.
 pub const UNCOUNTED: usize = 4 << 10;
@@ -29,14 +29,14 @@ const ONE_USER_PARTS: usize = 2;
 
 /// Whether somebody has shown who it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Standing {
+pub enum OwnerTrust {
     Stranger,
     User,
 }
 
 /// The budget, as the settings have it now.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub struct BufferBudget {
     pub bytes: usize,
     /// with one listener there is nothing to share between them
     pub listeners: usize,
@@ -45,76 +45,81 @@ pub struct Budget {
 }
 
 /// For whom a body is held.
-pub struct Holder {
-    standing: Standing,
+pub struct BufferOwner {
+    standing: OwnerTrust,
     listener: Arc<str>,
     /// who it is counted for, and what part of the free bytes that one gets at most
-    parts: Vec<(Part, usize)>,
+    parts: Vec<(BudgetPart, usize)>,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-enum Part {
+enum BudgetPart {
     /// an address, or a wider network by its level
-    Network(usize, Source),
+    Network(usize, ClientKey),
     User(Arc<str>),
 }
 
-impl Holder {
+impl BufferOwner {
     /// `user` is a name that somebody has proven; without one it is a stranger. There is no `source` for addresses behind
     /// which there may be many clients.
-    pub fn new(listener: Arc<str>, source: Option<Source>, user: Option<Arc<str>>) -> Self {
+    pub fn new(listener: Arc<str>, source: Option<ClientKey>, user: Option<Arc<str>>) -> Self {
         let (standing, parts) = match user {
-            None => (Standing::Stranger, STRANGER_PARTS),
-            Some(_) => (Standing::User, USER_PARTS),
+            None => (OwnerTrust::Stranger, STRANGER_PARTS),
+            Some(_) => (OwnerTrust::User, USER_PARTS),
         };
-        let levels = source.into_iter().flat_map(Source::levels).zip(parts).enumerate();
+        let levels = source.into_iter().flat_map(ClientKey::levels).zip(parts).enumerate();
         let networks =
-            levels.filter_map(|(level, (source, part))| Some((Part::Network(level, source?), part)));
-        let user = user.map(|user| (Part::User(user), ONE_USER_PARTS));
+            levels.filter_map(|(level, (source, part))| Some((BudgetPart::Network(level, source?), part)));
+        let user = user.map(|user| (BudgetPart::User(user), ONE_USER_PARTS));
         Self { standing, listener, parts: networks.chain(user).collect() }
     }
 }
 
 /// What is held now.
 #[derive(Default)]
-pub struct Buffered {
-    held: Mutex<Held>,
+pub struct BufferLedger {
+    held: Mutex<HeldBuffers>,
     released: Notify,
 }
 
 #[derive(Default)]
-struct Held {
-    strangers: Share,
-    users: Share,
+struct HeldBuffers {
+    strangers: BufferShare,
+    users: BufferShare,
     /// requests, not bytes
-    waiting: Share,
+    waiting: BufferShare,
 }
 
 /// What is taken of something, and by whom.
 #[derive(Default)]
-struct Share {
+struct BufferShare {
     taken: usize,
     by_listener: HashMap<Arc<str>, usize>,
-    by_part: HashMap<(Arc<str>, Part), usize>,
+    by_part: HashMap<(Arc<str>, BudgetPart), usize>,
 }
 
 /// Room for one body; given back when dropped.
-pub struct Room {
-    buffered: Arc<Buffered>,
-    budget: Budget,
-    holder: Holder,
+pub struct BufferPermit {
+    buffered: Arc<BufferLedger>,
+    budget: BufferBudget,
+    holder: BufferOwner,
     /// those that are counted
     bytes: usize,
 }
 
-impl Buffered {
+impl BufferLedger {
     /// Room for the bytes that are not counted.
-    pub fn room(self: &Arc<Self>, budget: Budget, holder: Holder) -> Room {
-        Room { buffered: Arc::clone(self), budget, holder, bytes: 0 }
+    pub fn room(self: &Arc<Self>, budget: BufferBudget, holder: BufferOwner) -> BufferPermit {
+        BufferPermit { buffered: Arc::clone(self), budget, holder, bytes: 0 }
     }
 
     /// Takes so many bytes more. A user waits for them for a while.
-    async fn take(&self, budget: Budget, holder: &Holder, bytes: usize) -> Result<(), Excess> {
+    async fn take(
+        &self,
+        budget: BufferBudget,
+        holder: &BufferOwner,
+        bytes: usize,
+    ) -> Result<(), LimitExceeded> {
         let until = Instant::now() + budget.patience;
         let mut waiting = None;
         loop {
@@ -127,26 +132,26 @@ impl Buffered {
                 // What is given back from here on wakes this request.
                 if waiting.is_none() {
                     if !held.begin_waiting(budget.listeners, holder) {
-                        return Err(Excess::Buffered);
+                        return Err(LimitExceeded::Buffered);
                     }
-                    waiting = Some(Waiting { buffered: self, holder });
+                    waiting = Some(BufferWaiter { buffered: self, holder });
                 }
             }
-            timeout_at(until, released).await.map_err(|_| Excess::Buffered)?;
+            timeout_at(until, released).await.map_err(|_| LimitExceeded::Buffered)?;
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldBuffers> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Room {
+impl BufferPermit {
     /// Makes it large enough for so many bytes. A user waits for that for a while.
     ///
     /// # Errors
-    /// [`Excess::Buffered`] if there is no room.
-    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), Excess> {
+    /// [`LimitExceeded::BufferLedger`] if there is no room.
+    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), LimitExceeded> {
         let more = bytes.saturating_sub(UNCOUNTED).saturating_sub(self.bytes);
         if more > 0 {
             self.buffered.take(self.budget, &self.holder, more).await?;
@@ -176,62 +181,62 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for BufferPermit {
     fn drop(&mut self) {
         self.give_back(self.bytes);
     }
 }
 
 /// A request that waits for room.
-struct Waiting<'b> {
-    buffered: &'b Buffered,
-    holder: &'b Holder,
+struct BufferWaiter<'b> {
+    buffered: &'b BufferLedger,
+    holder: &'b BufferOwner,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for BufferWaiter<'_> {
     fn drop(&mut self) {
         self.buffered.held().waiting.give_back(self.holder, 1);
     }
 }
 
-impl Held {
-    fn take(&mut self, budget: Budget, holder: &Holder, bytes: usize) -> bool {
+impl HeldBuffers {
+    fn take(&mut self, budget: BufferBudget, holder: &BufferOwner, bytes: usize) -> bool {
         let free = self.free_for(budget.bytes, holder.standing);
         self.share(holder.standing).take(free, budget.listeners, holder, bytes)
     }
 
     /// Whether this request may wait for room.
-    fn begin_waiting(&mut self, listeners: usize, holder: &Holder) -> bool {
+    fn begin_waiting(&mut self, listeners: usize, holder: &BufferOwner) -> bool {
         let free = MAX_WAITING - self.waiting.taken;
-        holder.standing == Standing::User && self.waiting.take(free, listeners, holder, 1)
+        holder.standing == OwnerTrust::User && self.waiting.take(free, listeners, holder, 1)
     }
 
     /// Strangers have half of the budget at most, users all of it but an eighth.
-    fn free_for(&self, all: usize, standing: Standing) -> usize {
+    fn free_for(&self, all: usize, standing: OwnerTrust) -> usize {
         let (strangers, users) = (self.strangers.taken, self.users.taken);
         let left = all.saturating_sub(strangers + users);
         match standing {
-            Standing::Stranger => left.min((all / 2).saturating_sub(strangers)),
-            Standing::User => left.saturating_sub((all / 8).saturating_sub(strangers)),
+            OwnerTrust::Stranger => left.min((all / 2).saturating_sub(strangers)),
+            OwnerTrust::User => left.saturating_sub((all / 8).saturating_sub(strangers)),
         }
     }
 
-    fn share(&mut self, standing: Standing) -> &mut Share {
+    fn share(&mut self, standing: OwnerTrust) -> &mut BufferShare {
         match standing {
-            Standing::Stranger => &mut self.strangers,
-            Standing::User => &mut self.users,
+            OwnerTrust::Stranger => &mut self.strangers,
+            OwnerTrust::User => &mut self.users,
         }
     }
 }
 
-impl Share {
+impl BufferShare {
     /// The most that this holder may take now.
-    fn room(&self, free: usize, listeners: usize, holder: &Holder) -> usize {
+    fn room(&self, free: usize, listeners: usize, holder: &BufferOwner) -> usize {
         let held = self.by_listener.get(&holder.listener).copied().unwrap_or_default();
         // One listener holds at most three times what it leaves to the others.
         let of_listener =
             if listeners < 2 { free } else { (free.saturating_mul(3).saturating_sub(held) / 4).min(free) };
-        let of_part = |(part, parts): &(Part, usize)| {
+        let of_part = |(part, parts): &(BudgetPart, usize)| {
             let key = (Arc::clone(&holder.listener), part.clone());
             let held = self.by_part.get(&key).copied().unwrap_or_default();
             // `held` and what is taken now are at most a `parts - 1`th of what is left then.
@@ -241,7 +246,7 @@ impl Share {
     }
 
     /// Takes so much of what is free, if this holder may have it.
-    fn take(&mut self, free: usize, listeners: usize, holder: &Holder, amount: usize) -> bool {
+    fn take(&mut self, free: usize, listeners: usize, holder: &BufferOwner, amount: usize) -> bool {
         if self.room(free, listeners, holder) < amount {
             return false;
         }
@@ -253,7 +258,7 @@ impl Share {
         true
     }
 
-    fn give_back(&mut self, holder: &Holder, amount: usize) {
+    fn give_back(&mut self, holder: &BufferOwner, amount: usize) {
         self.taken -= amount;
         subtract(&mut self.by_listener, &holder.listener, amount);
         for (part, _) in &holder.parts {
@@ -278,77 +283,78 @@ mod tests {
 
     const ALL: usize = 1 << 20;
 
-    fn at(standing: Standing, listener: &str, segments: Option<[u16; 4]>, user: &str) -> Holder {
-        let address = |[a, b, c, d]: [u16; 4]| Source::of(std::net::IpAddr::from([a, b, c, d, 0, 0, 0, 1]));
-        let user = (standing == Standing::User).then(|| user.into());
-        Holder::new(listener.into(), segments.map(address), user)
+    fn at(standing: OwnerTrust, listener: &str, segments: Option<[u16; 4]>, user: &str) -> BufferOwner {
+        let address =
+            |[a, b, c, d]: [u16; 4]| ClientKey::of(std::net::IpAddr::from([a, b, c, d, 0, 0, 0, 1]));
+        let user = (standing == OwnerTrust::User).then(|| user.into());
+        BufferOwner::new(listener.into(), segments.map(address), user)
     }
 
     /// One of another /48, and another user.
-    fn holder(standing: Standing, listener: &str, number: Option<u16>) -> Holder {
+    fn holder(standing: OwnerTrust, listener: &str, number: Option<u16>) -> BufferOwner {
         let user = number.map_or_else(String::new, |number| number.to_string());
         at(standing, listener, number.map(|number| [0x2001, 0xdb8, number, 0]), &user)
     }
 
     /// Takes pieces until there is no more room: how many bytes were taken.
-    fn fill(held: &mut Held, listeners: usize, holder: &Holder, piece: usize) -> usize {
-        let budget = Budget { bytes: ALL, listeners, patience: Duration::ZERO };
+    fn fill(held: &mut HeldBuffers, listeners: usize, holder: &BufferOwner, piece: usize) -> usize {
+        let budget = BufferBudget { bytes: ALL, listeners, patience: Duration::ZERO };
         (0..ALL).take_while(|_| held.take(budget, holder, piece)).count() * piece
     }
 
     #[tokio::test]
     async fn a_login_finds_room_whatever_the_others_hold() {
-        let buffered = Arc::new(Buffered::default());
+        let buffered = Arc::new(BufferLedger::default());
         for number in 0..2000 {
             for piece in [65_536, 4096, 256, 16, 1] {
-                fill(&mut buffered.held(), 1, &holder(Standing::Stranger, "a", Some(number)), piece);
+                fill(&mut buffered.held(), 1, &holder(OwnerTrust::Stranger, "a", Some(number)), piece);
             }
         }
-        let budget = Budget { bytes: ALL, listeners: 1, patience: Duration::ZERO };
+        let budget = BufferBudget { bytes: ALL, listeners: 1, patience: Duration::ZERO };
         assert!(buffered.held().strangers.taken <= ALL / 2);
-        let mut room = buffered.room(budget, holder(Standing::Stranger, "a", Some(2000)));
+        let mut room = buffered.room(budget, holder(OwnerTrust::Stranger, "a", Some(2000)));
         room.grow_to(UNCOUNTED).await.unwrap();
-        assert_eq!(room.grow_to(2 * UNCOUNTED).await, Err(Excess::Buffered));
+        assert_eq!(room.grow_to(2 * UNCOUNTED).await, Err(LimitExceeded::Buffered));
     }
 
     #[test]
     fn one_address_leaves_most_to_others() {
-        let mut held = Held::default();
-        let taken = fill(&mut held, 1, &holder(Standing::Stranger, "a", Some(1)), 16_384);
+        let mut held = HeldBuffers::default();
+        let taken = fill(&mut held, 1, &holder(OwnerTrust::Stranger, "a", Some(1)), 16_384);
         assert!((ALL / 16..=ALL / 10).contains(&taken), "{taken}");
     }
 
     #[test]
     fn wide_networks_and_users_leave_room_to_others() {
-        let mut held = Held::default();
+        let mut held = HeldBuffers::default();
         for low in 0..1000 {
-            let of_network = at(Standing::Stranger, "a", Some([0x2001, 0xdb8, 1, low]), "");
+            let of_network = at(OwnerTrust::Stranger, "a", Some([0x2001, 0xdb8, 1, low]), "");
             fill(&mut held, 1, &of_network, 256);
-            let of_user = at(Standing::User, "a", Some([0x2001, 0xdb8, low, 0]), "one");
+            let of_user = at(OwnerTrust::User, "a", Some([0x2001, 0xdb8, low, 0]), "one");
             fill(&mut held, 1, &of_user, 256);
         }
-        let other = fill(&mut held, 1, &holder(Standing::Stranger, "a", Some(2)), 256);
+        let other = fill(&mut held, 1, &holder(OwnerTrust::Stranger, "a", Some(2)), 256);
         assert!(other >= ALL / 32, "beside a /48: {other}");
-        let other = fill(&mut held, 1, &at(Standing::User, "a", None, "other"), 256);
+        let other = fill(&mut held, 1, &at(OwnerTrust::User, "a", None, "other"), 256);
         assert!(other >= ALL / 16, "beside a user: {other}");
     }
 
     #[test]
     fn a_crowd_of_one_user_leaves_places_to_wait() {
-        let mut held = Held::default();
+        let mut held = HeldBuffers::default();
         for low in 0..1000 {
-            held.begin_waiting(1, &at(Standing::User, "a", Some([0x2001, 0xdb8, low, 0]), "one"));
+            held.begin_waiting(1, &at(OwnerTrust::User, "a", Some([0x2001, 0xdb8, low, 0]), "one"));
         }
         assert!((MAX_WAITING / 4..=MAX_WAITING / 2).contains(&held.waiting.taken), "{}", held.waiting.taken);
-        assert!(held.begin_waiting(1, &holder(Standing::User, "a", Some(1))));
-        assert!(!held.begin_waiting(1, &holder(Standing::Stranger, "a", Some(2))));
+        assert!(held.begin_waiting(1, &holder(OwnerTrust::User, "a", Some(1))));
+        assert!(!held.begin_waiting(1, &holder(OwnerTrust::Stranger, "a", Some(2))));
     }
 
     #[test]
     fn users_and_strangers_leave_room_to_each_other() {
-        for first in [Standing::User, Standing::Stranger] {
-            let mut held = Held::default();
-            let second = if first == Standing::User { Standing::Stranger } else { Standing::User };
+        for first in [OwnerTrust::User, OwnerTrust::Stranger] {
+            let mut held = HeldBuffers::default();
+            let second = if first == OwnerTrust::User { OwnerTrust::Stranger } else { OwnerTrust::User };
             let taken = [first, second].map(|it| {
                 (0..9)
                     .map(|user| fill(&mut held, 1, &at(it, "a", None, &user.to_string()), 4096))
@@ -361,8 +367,8 @@ mod tests {
 
     #[test]
     fn a_listener_leaves_room_to_the_others() {
-        for standing in [Standing::User, Standing::Stranger] {
-            let mut held = Held::default();
+        for standing in [OwnerTrust::User, OwnerTrust::Stranger] {
+            let mut held = HeldBuffers::default();
             for last in 0..3000 {
                 fill(&mut held, 2, &holder(standing, "public", Some(last)), 4096);
             }
@@ -375,10 +381,10 @@ mod tests {
     #[tokio::test]
     async fn a_user_waits_for_room_and_a_stranger_does_not() {
         let (buffered, budget) = (
-            Arc::new(Buffered::default()),
-            Budget { bytes: ALL, listeners: 1, patience: Duration::from_mins(1) },
+            Arc::new(BufferLedger::default()),
+            BufferBudget { bytes: ALL, listeners: 1, patience: Duration::from_mins(1) },
         );
-        let user = || buffered.room(budget, at(Standing::User, "a", None, "one"));
+        let user = || buffered.room(budget, at(OwnerTrust::User, "a", None, "one"));
         let (mut first, mut second) = (user(), user());
         first.grow_to(ALL / 8 * 3).await.unwrap();
         let (waited, ()) = tokio::join!(second.grow_to(ALL / 4), async {
@@ -386,8 +392,8 @@ mod tests {
             first.shrink_to(100);
         });
         waited.unwrap();
-        let mut stranger = buffered.room(budget, holder(Standing::Stranger, "a", None));
-        assert_eq!(stranger.grow_to(ALL).await, Err(Excess::Buffered));
+        let mut stranger = buffered.room(budget, holder(OwnerTrust::Stranger, "a", None));
+        assert_eq!(stranger.grow_to(ALL).await, Err(LimitExceeded::Buffered));
         drop((first, second, stranger));
         let held = buffered.held();
         assert_eq!((held.users.taken, held.strangers.taken, held.waiting.taken), (0, 0, 0));

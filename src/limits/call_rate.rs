@@ -6,43 +6,43 @@ use std::time::{Duration, Instant};
 
 use quick_cache::unsync::Cache;
 
-use super::Excess;
-use crate::limits::failure_table::Source;
+use super::LimitExceeded;
+use crate::limits::failure_table::ClientKey;
 
 const WINDOW: Duration = Duration::from_mins(1);
 /// Clients that are remembered; those that were seen least go first.
 const SOURCES: usize = 16_384;
 
 /// The calls of the last minute. A call is known by a number.
-pub struct Calls {
-    records: Mutex<Cache<(u64, Source), Record>>,
+pub struct CallRates {
+    records: Mutex<Cache<(u64, ClientKey), CallRecord>>,
 }
 
 #[derive(Clone, Copy)]
-struct Record {
+struct CallRecord {
     since: Instant,
     made: usize,
 }
 
-impl Default for Calls {
+impl Default for CallRates {
     fn default() -> Self {
         Self { records: Mutex::new(Cache::new(SOURCES)) }
     }
 }
 
-impl Calls {
+impl CallRates {
     /// Counts one more, unless there were `limit` within the minute that began with the first of them.
-    pub fn count(&self, call: u64, address: IpAddr, limit: usize, now: Instant) -> Result<(), Excess> {
-        let place = (call, Source::of(address));
+    pub fn count(&self, call: u64, address: IpAddr, limit: usize, now: Instant) -> Result<(), LimitExceeded> {
+        let place = (call, ClientKey::of(address));
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let known = records.get(&place).copied();
-        let fresh = Record { since: now, made: 0 };
+        let fresh = CallRecord { since: now, made: 0 };
         let record = known.filter(|it| now.saturating_duration_since(it.since) < WINDOW).unwrap_or(fresh);
         if record.made >= limit {
             let rest = WINDOW.saturating_sub(now.saturating_duration_since(record.since));
-            return Err(Excess::Calls { limit, seconds: rest.as_secs() + 1 });
+            return Err(LimitExceeded::Calls { limit, seconds: rest.as_secs() + 1 });
         }
-        records.insert(place, Record { made: record.made + 1, ..record });
+        records.insert(place, CallRecord { made: record.made + 1, ..record });
         Ok(())
     }
 }
@@ -53,13 +53,13 @@ mod tests {
 
     #[test]
     fn a_minute_has_so_many_calls_for_each_client_and_call() {
-        let calls = Calls::default();
+        let calls = CallRates::default();
         let begin = Instant::now();
         let [one, two] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
         let at = |second| begin + Duration::from_secs(second);
         assert_eq!(calls.count(0, one, 2, at(0)), Ok(()));
         assert_eq!(calls.count(0, one, 2, at(30)), Ok(()));
-        assert_eq!(calls.count(0, one, 2, at(40)), Err(Excess::Calls { limit: 2, seconds: 21 }));
+        assert_eq!(calls.count(0, one, 2, at(40)), Err(LimitExceeded::Calls { limit: 2, seconds: 21 }));
         assert_eq!(calls.count(0, two, 2, at(40)), Ok(()));
         assert_eq!(calls.count(1, one, 2, at(40)), Ok(()));
         assert_eq!(calls.count(0, one, 2, at(60)), Ok(()));

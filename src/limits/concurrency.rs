@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Excess;
-use super::shares::{At, Shares, decrement};
-use crate::limits::failure_table::Source;
-use crate::limits::unauthenticated::Room;
+use super::LimitExceeded;
+use super::shares::{ListenerShare, ListenerShares, decrement};
+use crate::limits::failure_table::ClientKey;
+use crate::limits::unauthenticated::StrangerLimits;
 
 /// Descriptors that are no client's: log, listeners, event loops, uploads' files.
 const OWN_DESCRIPTORS: usize = 128;
@@ -27,13 +27,13 @@ const KNOWN: usize = 4;
 
 /// How many may be open at the same time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Capacity {
+pub struct ConnectionCapacity {
     pub connections: usize,
     /// beyond these, for clients that are told why they are not served
     pub reserve: usize,
 }
 
-impl Capacity {
+impl ConnectionCapacity {
     /// By the setting, or by the descriptors that the process may have: they are never used up first.
     pub fn new(setting: usize, descriptors: u64) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
@@ -53,9 +53,9 @@ impl Capacity {
 
     /// What the connections of these clients may take, so that they never take all places. `limit` is that of the
     /// listener, 0 for none.
-    pub fn room_of_strangers(self, limit: usize) -> Room {
+    pub fn room_of_strangers(self, limit: usize) -> StrangerLimits {
         let most = |places: usize| places - places / KNOWN;
-        Room {
+        StrangerLimits {
             bytes: self.bytes_of_strangers(),
             places: most(self.connections),
             listener_places: if limit == 0 { usize::MAX } else { most(limit) },
@@ -70,50 +70,50 @@ impl Capacity {
 
 /// Where a connection comes from, and how many may come from there.
 #[derive(Clone, Copy)]
-pub struct Arrival<'a> {
-    pub at: &'a At,
+pub struct ConnectionOrigin<'a> {
+    pub at: &'a ListenerShare,
     /// at this listener; 0 for no limit of its own
     pub limit: usize,
     /// the address, where it stands for one client
-    pub source: Option<Source>,
+    pub source: Option<ClientKey>,
     /// of one address at this listener; 0 for no limit
     pub limit_of_source: usize,
 }
 
 /// How many are taken.
 #[derive(Default)]
-pub struct Places {
-    taken: Mutex<Taken>,
+pub struct ConnectionCounts {
+    taken: Mutex<TakenPermits>,
 }
 
 #[derive(Default)]
-struct Taken {
-    by_listener: Shares,
+struct TakenPermits {
+    by_listener: ListenerShares,
     /// only those that are counted by address
-    by_source: HashMap<(Arc<str>, Source), usize>,
+    by_source: HashMap<(Arc<str>, ClientKey), usize>,
     /// clients that are told why they are not served
     told: usize,
-    told_by_source: HashMap<Source, usize>,
+    told_by_source: HashMap<ClientKey, usize>,
 }
 
 /// A place at the table; free again when dropped.
-pub struct Place {
-    places: Arc<Places>,
+pub struct ConnectionPermit {
+    places: Arc<ConnectionCounts>,
     listener: Arc<str>,
-    source: Option<Source>,
+    source: Option<ClientKey>,
     is_told: bool,
 }
 
-impl Places {
+impl ConnectionCounts {
     /// A place for a connection, with the limit that keeps it from being served, if there is one.
     ///
     /// # Errors
     /// The limit that is reached, if there is no room left to tell the client about it.
     pub fn connect(
         self: &Arc<Self>,
-        capacity: Capacity,
-        arrival: Arrival<'_>,
-    ) -> Result<(Place, Option<Excess>), Excess> {
+        capacity: ConnectionCapacity,
+        arrival: ConnectionOrigin<'_>,
+    ) -> Result<(ConnectionPermit, Option<LimitExceeded>), LimitExceeded> {
         let mut taken = self.taken();
         let excess = taken.excess(capacity, arrival);
         if let Some(excess) = excess
@@ -124,7 +124,7 @@ impl Places {
         let is_told = excess.is_some();
         let source = arrival.source.filter(|_| is_told || arrival.limit_of_source > 0);
         let listener = Arc::clone(&arrival.at.listener);
-        let place = Place { places: Arc::clone(self), listener, source, is_told };
+        let place = ConnectionPermit { places: Arc::clone(self), listener, source, is_told };
         taken.take(&place);
         Ok((place, excess))
     }
@@ -132,49 +132,54 @@ impl Places {
     /// A place for a request, where they are counted by address.
     ///
     /// # Errors
-    /// [`Excess::RequestsOfAddress`] if the address has as many already.
-    pub fn ask(self: &Arc<Self>, listener: &Arc<str>, source: Source, limit: usize) -> Result<Place, Excess> {
+    /// [`LimitExceeded::RequestsOfAddress`] if the address has as many already.
+    pub fn ask(
+        self: &Arc<Self>,
+        listener: &Arc<str>,
+        source: ClientKey,
+        limit: usize,
+    ) -> Result<ConnectionPermit, LimitExceeded> {
         let mut taken = self.taken();
         if taken.of_source(listener, source) >= limit {
-            return Err(Excess::RequestsOfAddress { limit });
+            return Err(LimitExceeded::RequestsOfAddress { limit });
         }
         let (listener, source) = (Arc::clone(listener), Some(source));
-        let place = Place { places: Arc::clone(self), listener, source, is_told: false };
+        let place = ConnectionPermit { places: Arc::clone(self), listener, source, is_told: false };
         taken.take(&place);
         Ok(place)
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, TakenPermits> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
-    fn has_room(&self, capacity: Capacity, arrival: Arrival<'_>) -> bool {
+impl TakenPermits {
+    fn has_room(&self, capacity: ConnectionCapacity, arrival: ConnectionOrigin<'_>) -> bool {
         let is_within = arrival.limit == 0 || self.by_listener.taken(&arrival.at.listener) < arrival.limit;
         is_within && self.by_listener.has_room(arrival.at, capacity.connections)
     }
 
-    fn excess(&self, capacity: Capacity, arrival: Arrival<'_>) -> Option<Excess> {
+    fn excess(&self, capacity: ConnectionCapacity, arrival: ConnectionOrigin<'_>) -> Option<LimitExceeded> {
         let limit = arrival.limit_of_source;
         let of_source = arrival.source.filter(|_| limit > 0);
         if of_source.is_some_and(|source| self.of_source(&arrival.at.listener, source) >= limit) {
-            return Some(Excess::ConnectionsOfAddress { limit });
+            return Some(LimitExceeded::ConnectionsOfAddress { limit });
         }
-        (!self.has_room(capacity, arrival)).then_some(Excess::Connections)
+        (!self.has_room(capacity, arrival)).then_some(LimitExceeded::Connections)
     }
 
     /// One address must not fill the reserve: the clients of others would be closed without a reason.
-    fn has_room_to_tell(&self, capacity: Capacity, source: Option<Source>) -> bool {
+    fn has_room_to_tell(&self, capacity: ConnectionCapacity, source: Option<ClientKey>) -> bool {
         let told = source.and_then(|source| self.told_by_source.get(&source)).copied().unwrap_or_default();
         self.told < capacity.reserve && told < (capacity.reserve / TOLD_PART).max(1)
     }
 
-    fn of_source(&self, listener: &Arc<str>, source: Source) -> usize {
+    fn of_source(&self, listener: &Arc<str>, source: ClientKey) -> usize {
         self.by_source.get(&(Arc::clone(listener), source)).copied().unwrap_or_default()
     }
 
-    fn take(&mut self, place: &Place) {
+    fn take(&mut self, place: &ConnectionPermit) {
         if place.is_told {
             self.told += 1;
             if let Some(source) = place.source {
@@ -188,7 +193,7 @@ impl Taken {
         }
     }
 
-    fn give_back(&mut self, place: &Place) {
+    fn give_back(&mut self, place: &ConnectionPermit) {
         if place.is_told {
             self.told -= 1;
             if let Some(source) = place.source {
@@ -203,7 +208,7 @@ impl Taken {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let places = Arc::clone(&self.places);
         places.taken().give_back(self);
@@ -215,56 +220,56 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn source(last: u8) -> Source {
-        Source::of(std::net::IpAddr::from([192, 0, 2, last]))
+    fn source(last: u8) -> ClientKey {
+        ClientKey::of(std::net::IpAddr::from([192, 0, 2, last]))
     }
 
     #[test]
     fn by_itself_it_opens_no_more_than_there_are_descriptors_for() {
         for descriptors in [64, 256, 1024, 20_000, 524_288] {
-            let capacity = Capacity::new(0, descriptors);
+            let capacity = ConnectionCapacity::new(0, descriptors);
             let own = 128.min(usize::try_from(descriptors).unwrap() / 4);
             let most = capacity.connections * 2 + capacity.reserve + own;
             assert!(most <= usize::try_from(descriptors).unwrap(), "{descriptors}: {capacity:?}");
         }
-        assert_eq!(Capacity::new(0, 1024), Capacity { connections: 420, reserve: 56 });
-        assert_eq!(Capacity::new(0, 1 << 30).connections, 16_384);
-        assert_eq!(Capacity::new(7, 1024).connections, 7);
-        assert_eq!(Capacity::new(1000, 1024).descriptors(), 2184);
+        assert_eq!(ConnectionCapacity::new(0, 1024), ConnectionCapacity { connections: 420, reserve: 56 });
+        assert_eq!(ConnectionCapacity::new(0, 1 << 30).connections, 16_384);
+        assert_eq!(ConnectionCapacity::new(7, 1024).connections, 7);
+        assert_eq!(ConnectionCapacity::new(1000, 1024).descriptors(), 2184);
     }
 
     #[test]
     fn strangers_never_have_all_places() {
         for connections in [4, 100, 420, 1000, 16_384] {
-            let capacity = Capacity { connections, reserve: 1 };
+            let capacity = ConnectionCapacity { connections, reserve: 1 };
             for limit in [0, 4, connections] {
                 let room = capacity.room_of_strangers(limit);
                 assert_eq!(room.places, connections * 3 / 4);
                 assert_eq!(room.listener_places, if limit == 0 { usize::MAX } else { limit * 3 / 4 });
             }
         }
-        assert_eq!(Capacity { connections: 1, reserve: 1 }.room_of_strangers(0).places, 1);
+        assert_eq!(ConnectionCapacity { connections: 1, reserve: 1 }.room_of_strangers(0).places, 1);
     }
 
-    fn at(listener: &str, listeners: usize) -> At {
-        At { listener: listener.into(), listeners }
+    fn at(listener: &str, listeners: usize) -> ListenerShare {
+        ListenerShare { listener: listener.into(), listeners }
     }
 
-    fn arrival(at: &At, of_source: Option<(Source, usize)>) -> Arrival<'_> {
+    fn arrival(at: &ListenerShare, of_source: Option<(ClientKey, usize)>) -> ConnectionOrigin<'_> {
         let limit_of_source = of_source.map_or(0, |(_, limit)| limit);
-        Arrival { at, limit: 0, source: of_source.map(|(source, _)| source), limit_of_source }
+        ConnectionOrigin { at, limit: 0, source: of_source.map(|(source, _)| source), limit_of_source }
     }
 
     #[test]
     fn a_full_house_has_room_for_telling_so_and_then_for_nobody() {
-        let (places, listener) = (Arc::new(Places::default()), at("listen", 1));
-        let capacity = Capacity { connections: 2, reserve: 1 };
+        let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
+        let capacity = ConnectionCapacity { connections: 2, reserve: 1 };
         let enter = || places.connect(capacity, arrival(&listener, None));
         let inside = [enter().unwrap(), enter().unwrap()];
         assert!(inside.iter().all(|(_, excess)| excess.is_none()));
         let told = enter().unwrap();
-        assert_eq!(told.1, Some(Excess::Connections));
-        assert_eq!(enter().err(), Some(Excess::Connections));
+        assert_eq!(told.1, Some(LimitExceeded::Connections));
+        assert_eq!(enter().err(), Some(LimitExceeded::Connections));
         drop(told);
         assert!(enter().unwrap().1.is_some());
         drop(inside);
@@ -275,8 +280,8 @@ mod tests {
     #[test]
     fn a_listener_has_places_that_others_cannot_take() {
         let (places, [public, own]) =
-            (Arc::new(Places::default()), ["public", "listen"].map(|name| at(name, 2)));
-        let capacity = Capacity { connections: 80, reserve: 1 };
+            (Arc::new(ConnectionCounts::default()), ["public", "listen"].map(|name| at(name, 2)));
+        let capacity = ConnectionCapacity { connections: 80, reserve: 1 };
         let enter = |listener| places.connect(capacity, arrival(listener, None));
         let fill = |listener| {
             let entered = std::iter::from_fn(|| enter(listener).ok().filter(|(_, excess)| excess.is_none()));
@@ -284,37 +289,40 @@ mod tests {
         };
         let strangers = fill(&public);
         assert_eq!((strangers.len(), fill(&own).len()), (70, 10));
-        let limited = Arrival { limit: 75, ..arrival(&own, None) };
+        let limited = ConnectionOrigin { limit: 75, ..arrival(&own, None) };
         drop(strangers);
         let mut held: Vec<_> = (0..75).filter_map(|_| places.connect(capacity, limited).ok()).collect();
         assert!(held.drain(..70).all(|(_, excess)| excess.is_none()), "all that the other one does not have");
-        assert!(held.drain(..).any(|(_, excess)| excess == Some(Excess::Connections)));
+        assert!(held.drain(..).any(|(_, excess)| excess == Some(LimitExceeded::Connections)));
     }
 
     #[test]
     fn a_limit_of_a_listener_counts_there_alone() {
         let (places, [public, own]) =
-            (Arc::new(Places::default()), ["public", "listen"].map(|name| at(name, 2)));
-        let capacity = Capacity { connections: 80, reserve: 1 };
-        let limited = Arrival { limit: 1, ..arrival(&public, None) };
+            (Arc::new(ConnectionCounts::default()), ["public", "listen"].map(|name| at(name, 2)));
+        let capacity = ConnectionCapacity { connections: 80, reserve: 1 };
+        let limited = ConnectionOrigin { limit: 1, ..arrival(&public, None) };
         let _first = places.connect(capacity, limited).unwrap();
-        assert_eq!(places.connect(capacity, limited).unwrap().1, Some(Excess::Connections));
+        assert_eq!(places.connect(capacity, limited).unwrap().1, Some(LimitExceeded::Connections));
         assert!(places.connect(capacity, arrival(&own, None)).unwrap().1.is_none());
     }
 
     #[test]
     fn an_address_cannot_fill_the_reserve() {
-        let (places, listener) = (Arc::new(Places::default()), at("listen", 1));
-        let capacity = Capacity { connections: 1, reserve: 64 };
+        let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
+        let capacity = ConnectionCapacity { connections: 1, reserve: 64 };
         for limit in [0, 1] {
             let enter = |last| places.connect(capacity, arrival(&listener, Some((source(last), limit))));
             let _inside = enter(1).unwrap();
-            let excess =
-                if limit == 0 { Excess::Connections } else { Excess::ConnectionsOfAddress { limit } };
+            let excess = if limit == 0 {
+                LimitExceeded::Connections
+            } else {
+                LimitExceeded::ConnectionsOfAddress { limit }
+            };
             let told: Vec<_> = (0..8).map(|_| enter(1).unwrap()).collect();
             assert!(told.iter().all(|(_, reason)| *reason == Some(excess)));
             assert_eq!(enter(1).err(), Some(excess), "the reason is the same without a place");
-            assert_eq!(enter(2).unwrap().1, Some(Excess::Connections));
+            assert_eq!(enter(2).unwrap().1, Some(LimitExceeded::Connections));
             drop(told);
             assert!(enter(1).is_ok());
         }
@@ -323,12 +331,12 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_places_and_gets_them_back() {
-        let (places, listener) = (Arc::new(Places::default()), at("listen", 1));
-        let capacity = Capacity { connections: 10, reserve: 1 };
+        let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
+        let capacity = ConnectionCapacity { connections: 10, reserve: 1 };
         let enter = |last| places.connect(capacity, arrival(&listener, Some((source(last), 1)))).unwrap();
         let first = enter(1);
         let second = enter(1);
-        assert_eq!(second.1, Some(Excess::ConnectionsOfAddress { limit: 1 }));
+        assert_eq!(second.1, Some(LimitExceeded::ConnectionsOfAddress { limit: 1 }));
         assert!(enter(2).1.is_none());
         drop(second);
         assert!(enter(1).1.is_some());
@@ -338,7 +346,7 @@ mod tests {
         let asked = places.ask(&listener.listener, source(1), 1).unwrap();
         assert_eq!(
             places.ask(&listener.listener, source(1), 1).err(),
-            Some(Excess::RequestsOfAddress { limit: 1 })
+            Some(LimitExceeded::RequestsOfAddress { limit: 1 })
         );
         assert!(places.ask(&Arc::from("public"), source(1), 1).is_ok(), "another listener");
         drop(asked);

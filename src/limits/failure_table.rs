@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use quick_cache::unsync::Cache;
 
-use super::shares::{At, Shares};
+use super::shares::{ListenerShare, ListenerShares};
 
 /// What the answer to a failed login waits for at least, from the beginning of its request.
 pub const FIRST_DELAY: Duration = Duration::from_secs(3);
@@ -22,12 +22,12 @@ const SEATS: usize = 4096;
 
 /// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that a site is given.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Source {
+pub enum ClientKey {
     V4(Ipv4Addr),
     V6([u16; 4]),
 }
 
-impl Source {
+impl ClientKey {
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),
@@ -51,7 +51,7 @@ impl Source {
 }
 
 /// What a client, or one of the wider networks that hold it, may do.
-struct Level {
+struct AddressLevel {
     /// the limit of failures, as a multiple of the setting
     factor: usize,
     /// failures beyond this multiple do not count for the next wider network, so that no network alone locks out its
@@ -62,15 +62,15 @@ struct Level {
 }
 
 /// By client, /56 and /48.
-const LEVELS: [Level; 3] = [
-    Level { factor: 1, share: 1, seats: 256 },
-    Level { factor: 10, share: 5, seats: 512 },
-    Level { factor: 10, share: 10, seats: 1024 },
+const LEVELS: [AddressLevel; 3] = [
+    AddressLevel { factor: 1, share: 1, seats: 256 },
+    AddressLevel { factor: 10, share: 5, seats: 512 },
+    AddressLevel { factor: 10, share: 10, seats: 1024 },
 ];
 
 /// What becomes of an attempt that the daemon would judge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum AttemptVerdict {
     /// it may; `end` has to follow
     Go,
     /// so many are being judged that all of them failing would be the limit
@@ -81,7 +81,7 @@ pub enum Verdict {
 }
 
 #[derive(Clone, Copy)]
-struct Record {
+struct FailureRecord {
     since: Instant,
     failed: usize,
     /// attempts that are being judged
@@ -90,73 +90,73 @@ struct Record {
 }
 
 /// The failures of the last minute.
-pub struct Failures {
+pub struct FailureTable {
     /// one for each level, so that a flood of clients displaces no network
-    records: [Cache<Source, Record>; LEVELS.len()],
-    seated: Shares,
+    records: [Cache<ClientKey, FailureRecord>; LEVELS.len()],
+    seated: ListenerShares,
 }
 
-impl Default for Failures {
+impl Default for FailureTable {
     fn default() -> Self {
-        Self { records: std::array::from_fn(|_| Cache::new(SOURCES)), seated: Shares::default() }
+        Self { records: std::array::from_fn(|_| Cache::new(SOURCES)), seated: ListenerShares::default() }
     }
 }
 
-impl Failures {
+impl FailureTable {
     /// An attempt begins, unless `limit` others failed in the last minute.
-    pub fn begin(&mut self, source: Source, limit: usize, now: Instant) -> Verdict {
+    pub fn begin(&mut self, source: ClientKey, limit: usize, now: Instant) -> AttemptVerdict {
         if let Some(retry_after) = self.refused(source, limit, now) {
-            return Verdict::Refused { retry_after };
+            return AttemptVerdict::Refused { retry_after };
         }
         let mut is_full = false;
         self.each(source, now, |level, record| {
             is_full |= record.failed + record.running >= limit.saturating_mul(level.factor);
-            Next::Wider
+            WidenStep::Wider
         });
         if is_full {
-            return Verdict::Wait;
+            return AttemptVerdict::Wait;
         }
         self.each(source, now, |_, record| {
             record.running += 1;
-            Next::Wider
+            WidenStep::Wider
         });
-        Verdict::Go
+        AttemptVerdict::Go
     }
 
     /// An attempt has been judged, or was given up.
-    pub fn end(&mut self, source: Source, now: Instant) {
+    pub fn end(&mut self, source: ClientKey, now: Instant) {
         self.each(source, now, |_, record| {
             record.running = record.running.saturating_sub(1);
-            Next::Wider
+            WidenStep::Wider
         });
     }
 
     /// One more failure.
-    pub fn failed(&mut self, source: Source, limit: usize, now: Instant) {
+    pub fn failed(&mut self, source: ClientKey, limit: usize, now: Instant) {
         self.each(source, now, |level, record| {
             record.failed += 1;
-            if record.failed > limit.saturating_mul(level.share) { Next::Stop } else { Next::Wider }
+            if record.failed > limit.saturating_mul(level.share) { WidenStep::Stop } else { WidenStep::Wider }
         });
     }
 
     /// How long a source is refused, if it or a network that holds it is over the limit.
-    pub fn refused(&mut self, source: Source, limit: usize, now: Instant) -> Option<Duration> {
+    pub fn refused(&mut self, source: ClientKey, limit: usize, now: Instant) -> Option<Duration> {
         let mut rest = None;
         self.each(source, now, |level, record| {
             if record.failed >= limit.saturating_mul(level.factor) {
                 rest = rest.max(Some(record.rest(now)));
             }
-            Next::Wider
+            WidenStep::Wider
         });
         rest
     }
 
     /// What the answer to a failed attempt waits for, from the beginning of its request.
-    pub fn delay(&mut self, source: Source, now: Instant) -> Duration {
+    pub fn delay(&mut self, source: ClientKey, now: Instant) -> Duration {
         let mut failed = 0;
         self.each(source, now, |_, record| {
             failed = record.failed;
-            Next::Stop
+            WidenStep::Stop
         });
         let steps = u32::try_from(failed).unwrap_or(u32::MAX) / STEP;
         FIRST_DELAY.saturating_mul(steps.saturating_add(1)).min(LONGEST_DELAY)
@@ -167,7 +167,12 @@ impl Failures {
     /// # Errors
     ///
     /// Too many wait already.
-    pub fn take_seat(&mut self, source: Option<Source>, at: &At, now: Instant) -> Result<(), NoSeat> {
+    pub fn take_seat(
+        &mut self,
+        source: Option<ClientKey>,
+        at: &ListenerShare,
+        now: Instant,
+    ) -> Result<(), NoSeat> {
         if !self.seated.has_room(at, SEATS) {
             return Err(NoSeat::ForAnybody);
         }
@@ -175,45 +180,50 @@ impl Failures {
             let mut is_full = false;
             self.each(source, now, |level, record| {
                 is_full |= record.seated >= level.seats;
-                Next::Wider
+                WidenStep::Wider
             });
             if is_full {
                 return Err(NoSeat::ForSource);
             }
             self.each(source, now, |_, record| {
                 record.seated += 1;
-                Next::Wider
+                WidenStep::Wider
             });
         }
         self.seated.take(&at.listener);
         Ok(())
     }
 
-    pub fn leave_seat(&mut self, source: Option<Source>, at: &At, now: Instant) {
+    pub fn leave_seat(&mut self, source: Option<ClientKey>, at: &ListenerShare, now: Instant) {
         self.seated.give_back(&at.listener);
         if let Some(source) = source {
             self.each(source, now, |_, record| {
                 record.seated = record.seated.saturating_sub(1);
-                Next::Wider
+                WidenStep::Wider
             });
         }
     }
 
     /// Changes the record of a client, then those of the wider networks as long as `change` says so.
-    fn each(&mut self, source: Source, now: Instant, mut change: impl FnMut(&Level, &mut Record) -> Next) {
+    fn each(
+        &mut self,
+        source: ClientKey,
+        now: Instant,
+        mut change: impl FnMut(&AddressLevel, &mut FailureRecord) -> WidenStep,
+    ) {
         for ((level, records), source) in LEVELS.iter().zip(&mut self.records).zip(source.levels()) {
             let Some(source) = source else { return };
-            let fresh = Record { since: now, failed: 0, running: 0, seated: 0 };
+            let fresh = FailureRecord { since: now, failed: 0, running: 0, seated: 0 };
             let mut record = records.get(&source).copied().unwrap_or(fresh);
             if now.saturating_duration_since(record.since) >= WINDOW {
-                record = Record { since: now, failed: 0, ..record };
+                record = FailureRecord { since: now, failed: 0, ..record };
             } else if record.failed == 0 {
                 // The minute begins with the first failure.
                 record.since = now;
             }
             let next = change(level, &mut record);
             records.insert(source, record);
-            if matches!(next, Next::Stop) {
+            if matches!(next, WidenStep::Stop) {
                 return;
             }
         }
@@ -221,12 +231,12 @@ impl Failures {
 }
 
 /// Whether a change concerns the next wider network as well.
-enum Next {
+enum WidenStep {
     Wider,
     Stop,
 }
 
-impl Record {
+impl FailureRecord {
     fn rest(&self, now: Instant) -> Duration {
         WINDOW.saturating_sub(now.saturating_duration_since(self.since))
     }
@@ -244,8 +254,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn source(text: &str) -> Source {
-        Source::of(text.parse().unwrap())
+    fn source(text: &str) -> ClientKey {
+        ClientKey::of(text.parse().unwrap())
     }
 
     #[test]
@@ -258,28 +268,28 @@ mod tests {
 
     #[test]
     fn the_limit_of_a_minute_is_refused_until_the_minute_is_over() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         let (bad, other) = (source("192.0.2.1"), source("192.0.2.2"));
         for _ in 0..3 {
-            assert_eq!(failures.begin(bad, 3, now), Verdict::Go);
+            assert_eq!(failures.begin(bad, 3, now), AttemptVerdict::Go);
             failures.failed(bad, 3, now);
             failures.end(bad, now);
         }
         let later = now + Duration::from_secs(20);
         let rest = Duration::from_secs(40);
-        assert_eq!(failures.begin(bad, 3, later), Verdict::Refused { retry_after: rest });
+        assert_eq!(failures.begin(bad, 3, later), AttemptVerdict::Refused { retry_after: rest });
         assert_eq!(failures.refused(bad, 3, later), Some(rest));
         assert_eq!(failures.refused(other, 3, later), None);
-        assert_eq!(failures.begin(bad, 3, now + WINDOW), Verdict::Go);
+        assert_eq!(failures.begin(bad, 3, now + WINDOW), AttemptVerdict::Go);
     }
 
     #[test]
     fn a_good_login_neither_counts_nor_forgives() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = source("192.0.2.1");
         failures.failed(client, 2, now);
         for _ in 0..50 {
-            assert_eq!(failures.begin(client, 2, now), Verdict::Go);
+            assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Go);
             failures.end(client, now);
         }
         failures.failed(client, 2, now);
@@ -288,36 +298,36 @@ mod tests {
 
     #[test]
     fn attempts_at_once_cannot_pass_the_limit_together() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = source("192.0.2.1");
-        assert_eq!(failures.begin(client, 2, now), Verdict::Go);
-        assert_eq!(failures.begin(client, 2, now), Verdict::Go);
-        assert_eq!(failures.begin(client, 2, now), Verdict::Wait);
+        assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Go);
+        assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Go);
+        assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Wait);
         failures.end(client, now);
-        assert_eq!(failures.begin(client, 2, now), Verdict::Go);
+        assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Go);
         failures.failed(client, 2, now);
         failures.end(client, now);
-        assert_eq!(failures.begin(client, 2, now), Verdict::Wait);
+        assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Wait);
         failures.failed(client, 2, now);
         failures.end(client, now);
-        assert!(matches!(failures.begin(client, 2, now), Verdict::Refused { .. }));
+        assert!(matches!(failures.begin(client, 2, now), AttemptVerdict::Refused { .. }));
     }
 
     #[test]
     fn what_runs_into_the_next_minute_still_counts_as_running() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = source("192.0.2.1");
-        assert_eq!(failures.begin(client, 1, now), Verdict::Go);
-        assert_eq!(failures.begin(client, 1, now + WINDOW), Verdict::Wait);
+        assert_eq!(failures.begin(client, 1, now), AttemptVerdict::Go);
+        assert_eq!(failures.begin(client, 1, now + WINDOW), AttemptVerdict::Wait);
         failures.failed(client, 1, now + WINDOW);
         failures.end(client, now + WINDOW);
         let retry_after = WINDOW;
-        assert_eq!(failures.begin(client, 1, now + WINDOW), Verdict::Refused { retry_after });
+        assert_eq!(failures.begin(client, 1, now + WINDOW), AttemptVerdict::Refused { retry_after });
     }
 
     #[test]
     fn delays_grow_and_have_an_end() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = source("192.0.2.1");
         let mut after_next = || {
             failures.failed(client, 20, now);
@@ -329,21 +339,22 @@ mod tests {
         assert_eq!(failures.delay(client, now + WINDOW), FIRST_DELAY);
     }
 
-    fn at(listener: &str) -> At {
-        At { listener: listener.into(), listeners: 1 }
+    fn at(listener: &str) -> ListenerShare {
+        ListenerShare { listener: listener.into(), listeners: 1 }
     }
 
     #[test]
     fn waiting_requests_of_a_listener_leave_seats_to_others() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
-        let [public, own] = ["public", "listen"].map(|name| At { listeners: 2, ..at(name) });
-        let mut seated = |at: &At| (0..SEATS).filter(|_| failures.take_seat(None, at, now).is_ok()).count();
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
+        let [public, own] = ["public", "listen"].map(|name| ListenerShare { listeners: 2, ..at(name) });
+        let mut seated =
+            |at: &ListenerShare| (0..SEATS).filter(|_| failures.take_seat(None, at, now).is_ok()).count();
         assert_eq!([seated(&public), seated(&own)], [SEATS / 8 * 7, SEATS / 8]);
     }
 
     #[test]
     fn seats_are_bounded_and_come_back() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = Some(source("192.0.2.1"));
         for _ in 0..LEVELS[0].seats {
             failures.take_seat(client, &at("listen"), now).unwrap();
@@ -359,11 +370,11 @@ mod tests {
 
     #[test]
     fn a_flood_of_sources_takes_no_more_memory_and_hides_nobody_who_comes_again() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         let bad = source("192.0.2.1");
         for number in 0..200_000_u32 {
             let address = std::net::Ipv6Addr::from(u128::from(number) << 64);
-            failures.failed(Source::of(address.into()), 20, now);
+            failures.failed(ClientKey::of(address.into()), 20, now);
             if number % 1000 == 0 {
                 failures.failed(bad, 20, now);
             }
@@ -373,7 +384,7 @@ mod tests {
     }
 
     /// A /64, of which there are 256 in each of the 256 /56 of the /48.
-    fn site(network: u8, site: u8) -> Source {
+    fn site(network: u8, site: u8) -> ClientKey {
         source(&format!("2001:db8:1:{network:02x}{site:02x}::1"))
     }
 
@@ -381,31 +392,31 @@ mod tests {
     fn a_network_has_ten_times_the_limit() {
         let now = Instant::now();
         for wide in [|number| site(0, number), |number| site(number, 0)] {
-            let mut failures = Failures::default();
+            let mut failures = FailureTable::default();
             for number in 0..20 {
                 assert_eq!(failures.refused(wide(200), 2, now), None, "after {number}");
                 failures.failed(wide(number), 2, now);
             }
-            assert_eq!(failures.begin(wide(200), 2, now), Verdict::Refused { retry_after: WINDOW });
+            assert_eq!(failures.begin(wide(200), 2, now), AttemptVerdict::Refused { retry_after: WINDOW });
             assert_eq!(failures.refused(source("2001:db8:2::1"), 2, now), None);
-            assert_eq!(failures.begin(wide(200), 2, now + WINDOW), Verdict::Go);
+            assert_eq!(failures.begin(wide(200), 2, now + WINDOW), AttemptVerdict::Go);
         }
     }
 
     #[test]
     fn attempts_at_once_count_for_the_network() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         for number in 0..20 {
-            assert_eq!(failures.begin(site(0, number), 2, now), Verdict::Go);
+            assert_eq!(failures.begin(site(0, number), 2, now), AttemptVerdict::Go);
         }
-        assert_eq!(failures.begin(site(0, 200), 2, now), Verdict::Wait);
+        assert_eq!(failures.begin(site(0, 200), 2, now), AttemptVerdict::Wait);
         failures.end(site(0, 0), now);
-        assert_eq!(failures.begin(site(0, 200), 2, now), Verdict::Go);
+        assert_eq!(failures.begin(site(0, 200), 2, now), AttemptVerdict::Go);
     }
 
     #[test]
     fn one_network_locks_out_no_neighbour() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         for _ in 0..1000 {
             failures.failed(site(0, 0), 2, now);
         }
@@ -419,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_network_may_not_take_every_seat() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (FailureTable::default(), Instant::now());
         let taken = (0..=255).flat_map(|network| (0..10).map(move |number| site(network, number)));
         let seated =
             taken.filter(|client| failures.take_seat(Some(*client), &at("listen"), now).is_ok()).count();

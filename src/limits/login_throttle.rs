@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::Excess;
-use super::shares::At;
-use crate::limits::failure_table::{FIRST_DELAY, Failures, NoSeat, Source, Verdict};
+use super::LimitExceeded;
+use super::shares::ListenerShare;
+use crate::limits::failure_table::{AttemptVerdict, ClientKey, FIRST_DELAY, FailureTable, NoSeat};
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 
 /// How long an attempt waits for those before it: as long as the daemon may take for one. A directory service can take
 /// 8 s for each, while a whole office logs in.
@@ -21,23 +21,23 @@ const NAME: usize = 64;
 
 /// Who tried to log in, and how that went.
 #[derive(Default)]
-pub struct Logins {
-    failures: Mutex<Failures>,
+pub struct LoginThrottle {
+    failures: Mutex<FailureTable>,
     /// an attempt has been judged
     judged: Notify,
 }
 
-impl Logins {
+impl LoginThrottle {
     /// An attempt that the daemon will judge. Where many come at once, some wait for the others; `None` where `is_known`
     /// finds in the meantime that there is nothing left to judge.
     pub async fn begin(
         self: &Arc<Self>,
-        at: &At,
+        at: &ListenerShare,
         address: IpAddr,
         limit: usize,
         is_known: impl Fn() -> bool,
-    ) -> Result<Option<Attempt>, Excess> {
-        let source = Source::of(address);
+    ) -> Result<Option<LoginPermit>, LimitExceeded> {
+        let source = ClientKey::of(address);
         let until = Instant::now() + QUEUE_TIMEOUT;
         let mut seat = None;
         loop {
@@ -47,20 +47,20 @@ impl Logins {
             }
             let verdict = self.failures().begin(source, limit, std::time::Instant::now());
             match verdict {
-                Verdict::Go => {
-                    return Ok(Some(Attempt { logins: Arc::clone(self), source, limit, failed: true }));
+                AttemptVerdict::Go => {
+                    return Ok(Some(LoginPermit { logins: Arc::clone(self), source, limit, failed: true }));
                 }
-                Verdict::Refused { retry_after } => return Err(not_before(retry_after)),
-                Verdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source), at)?),
-                Verdict::Wait => (),
+                AttemptVerdict::Refused { retry_after } => return Err(not_before(retry_after)),
+                AttemptVerdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source), at)?),
+                AttemptVerdict::Wait => (),
             }
-            timeout_at(until, judged).await.map_err(|_| Excess::LoginQueueTimeout)?;
+            timeout_at(until, judged).await.map_err(|_| LimitExceeded::LoginQueueTimeout)?;
         }
     }
 
     /// What was judged on the spot has failed; whether it was one too many.
-    pub fn failed(&self, address: IpAddr, limit: usize) -> Result<(), Excess> {
-        let (source, now) = (Source::of(address), std::time::Instant::now());
+    pub fn failed(&self, address: IpAddr, limit: usize) -> Result<(), LimitExceeded> {
+        let (source, now) = (ClientKey::of(address), std::time::Instant::now());
         let mut failures = self.failures();
         let refused = failures.refused(source, limit, now);
         failures.failed(source, limit, now);
@@ -68,23 +68,33 @@ impl Logins {
     }
 
     /// Whether anything of this address is still judged.
-    pub fn check(&self, address: IpAddr, limit: usize) -> Result<(), Excess> {
-        let refused = self.failures().refused(Source::of(address), limit, std::time::Instant::now());
+    pub fn check(&self, address: IpAddr, limit: usize) -> Result<(), LimitExceeded> {
+        let refused = self.failures().refused(ClientKey::of(address), limit, std::time::Instant::now());
         refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
     }
 
     /// Delays the answer to a failed attempt, counted from the beginning of its request. Nothing is known of an address
     /// that is not counted.
-    pub async fn hold_back(&self, at: &At, address: Option<IpAddr>, began: Instant) -> Result<(), Excess> {
-        let source = address.map(Source::of);
+    pub async fn hold_back(
+        &self,
+        at: &ListenerShare,
+        address: Option<IpAddr>,
+        began: Instant,
+    ) -> Result<(), LimitExceeded> {
+        let source = address.map(ClientKey::of);
         let _seat = self.seat(source, at)?;
         sleep_until(began + self.delay(source)).await;
         Ok(())
     }
 
     /// The same where a first failure is answered at once.
-    pub async fn hold_back_repeated(&self, at: &At, address: IpAddr, began: Instant) -> Result<(), Excess> {
-        let source = Some(Source::of(address));
+    pub async fn hold_back_repeated(
+        &self,
+        at: &ListenerShare,
+        address: IpAddr,
+        began: Instant,
+    ) -> Result<(), LimitExceeded> {
+        let source = Some(ClientKey::of(address));
         let _seat = self.seat(source, at)?;
         sleep_until(began + self.delay(source).saturating_sub(FIRST_DELAY)).await;
         Ok(())
@@ -92,52 +102,62 @@ impl Logins {
 
     /// The same for an address that is refused, so that a client cannot ask again and again without a pause. What its
     /// client is told is as of the end of the delay.
-    pub async fn hold_back_refused(&self, at: &At, address: IpAddr, limit: usize, began: Instant) -> Excess {
+    pub async fn hold_back_refused(
+        &self,
+        at: &ListenerShare,
+        address: IpAddr,
+        limit: usize,
+        began: Instant,
+    ) -> LimitExceeded {
         match self.hold_back(at, Some(address), began).await {
-            Ok(()) => self.check(address, limit).err().unwrap_or(Excess::Failures { seconds: 1 }),
+            Ok(()) => self.check(address, limit).err().unwrap_or(LimitExceeded::Failures { seconds: 1 }),
             Err(excess) => excess,
         }
     }
 
-    fn delay(&self, source: Option<Source>) -> Duration {
+    fn delay(&self, source: Option<ClientKey>) -> Duration {
         source.map_or(FIRST_DELAY, |source| self.failures().delay(source, std::time::Instant::now()))
     }
 
-    fn seat<'s>(&'s self, source: Option<Source>, at: &'s At) -> Result<Seat<'s>, Excess> {
+    fn seat<'s>(
+        &'s self,
+        source: Option<ClientKey>,
+        at: &'s ListenerShare,
+    ) -> Result<WaitSlot<'s>, LimitExceeded> {
         self.failures().take_seat(source, at, std::time::Instant::now()).map_err(
             |no_seat| match no_seat {
-                NoSeat::ForSource => Excess::LoginsOfAddress,
-                NoSeat::ForAnybody => Excess::Waiting,
+                NoSeat::ForSource => LimitExceeded::LoginsOfAddress,
+                NoSeat::ForAnybody => LimitExceeded::Waiting,
             },
         )?;
-        Ok(Seat { logins: self, source, at })
+        Ok(WaitSlot { logins: self, source, at })
     }
 
-    fn failures(&self) -> MutexGuard<'_, Failures> {
+    fn failures(&self) -> MutexGuard<'_, FailureTable> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn not_before(retry_after: Duration) -> Excess {
-    Excess::Failures { seconds: retry_after.as_secs() + 1 }
+fn not_before(retry_after: Duration) -> LimitExceeded {
+    LimitExceeded::Failures { seconds: retry_after.as_secs() + 1 }
 }
 
 /// One login that is being judged. It counts as failed unless it is told otherwise: its task may be cut off.
-pub struct Attempt {
-    logins: Arc<Logins>,
-    source: Source,
+pub struct LoginPermit {
+    logins: Arc<LoginThrottle>,
+    source: ClientKey,
     limit: usize,
     failed: bool,
 }
 
-impl Attempt {
+impl LoginPermit {
     /// It was no failure: the login is good, or the daemon has not judged it.
     pub fn passed(mut self) {
         self.failed = false;
     }
 }
 
-impl Drop for Attempt {
+impl Drop for LoginPermit {
     fn drop(&mut self) {
         let now = std::time::Instant::now();
         let mut failures = self.logins.failures();
@@ -151,13 +171,13 @@ impl Drop for Attempt {
 }
 
 /// One request that waits.
-struct Seat<'l> {
-    logins: &'l Logins,
-    source: Option<Source>,
-    at: &'l At,
+struct WaitSlot<'l> {
+    logins: &'l LoginThrottle,
+    source: Option<ClientKey>,
+    at: &'l ListenerShare,
 }
 
-impl Drop for Seat<'_> {
+impl Drop for WaitSlot<'_> {
     fn drop(&mut self) {
         self.logins.failures().leave_seat(self.source, self.at, std::time::Instant::now());
     }
@@ -169,7 +189,7 @@ pub fn tell(address: IpAddr, user: Option<&str>, why: impl std::fmt::Display) {
     let user = plain(user.filter(|user| !user.is_empty()).unwrap_or("unknown"));
     let line = format_args!("authentication failure; rhost={address} user={user} msg={why}");
     let site = log_limit::site(address);
-    let topic = if site.is_ipv4() { Topic::Login } else { Topic::LoginIpv6 };
+    let topic = if site.is_ipv4() { LogTopic::Login } else { LogTopic::LoginIpv6 };
     log_limit::warn(topic, &site.to_string(), &line);
 }
 
@@ -187,7 +207,8 @@ mod tests {
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-    static AT: LazyLock<At> = LazyLock::new(|| At { listener: "listen".into(), listeners: 1 });
+    static AT: LazyLock<ListenerShare> =
+        LazyLock::new(|| ListenerShare { listener: "listen".into(), listeners: 1 });
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
@@ -195,19 +216,19 @@ mod tests {
 
     #[test]
     fn an_attempt_waits_for_those_before_it() {
-        let logins = Arc::new(Logins::default());
+        let logins = Arc::new(LoginThrottle::default());
         run(async {
             let first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap().unwrap();
             let (second, ()) = tokio::join!(logins.begin(&AT, CLIENT, 1, || false), async { first.passed() });
             drop(second.unwrap());
             let third = logins.begin(&AT, CLIENT, 1, || false).await;
-            assert!(matches!(third, Err(Excess::Failures { seconds: 1..=61 })));
+            assert!(matches!(third, Err(LimitExceeded::Failures { seconds: 1..=61 })));
         });
     }
 
     #[test]
     fn what_became_known_while_it_waited_is_no_attempt() {
-        let (logins, is_known) = (Arc::new(Logins::default()), std::cell::Cell::new(false));
+        let (logins, is_known) = (Arc::new(LoginThrottle::default()), std::cell::Cell::new(false));
         run(async {
             let first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap().unwrap();
             let others = std::iter::repeat_with(|| logins.begin(&AT, CLIENT, 1, || is_known.get()));
@@ -223,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_is_given_up_while_it_waits_gives_its_seat_back() {
-        let logins = Arc::new(Logins::default());
+        let logins = Arc::new(LoginThrottle::default());
         run(async {
             let _first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap();
             let second = logins.begin(&AT, CLIENT, 1, || false);

@@ -1,6 +1,6 @@
 //! How much memory the settings allow. The packages' units and `docs/operate/limits.md` have the same formula.
 
-use crate::limits::concurrency::Capacity;
+use crate::limits::concurrency::ConnectionCapacity;
 
 const MIB: u64 = 1 << 20;
 /// The program itself, its caches and tables, and what the allocator keeps.
@@ -14,7 +14,7 @@ const HTTP2: u64 = 448 << 10;
 const UPLOAD: u64 = MIB;
 
 /// Bytes that one process takes when everything is taken that may be. `buffered` is for all bodies.
-pub fn allowed(capacity: Capacity, speaks_http2: bool, buffered: usize, uploads: usize) -> u64 {
+pub fn allowed(capacity: ConnectionCapacity, speaks_http2: bool, buffered: usize, uploads: usize) -> u64 {
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let connection = if speaks_http2 { HTTP2 } else { HTTP1 };
     BASE.saturating_add(number(buffered))
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn the_units_have_what_the_defaults_allow() {
-        let capacity = Capacity::new(0, 65_536);
+        let capacity = ConnectionCapacity::new(0, 65_536);
         let allowed = allowed(capacity, false, 64 << 20, 64) / MIB;
         // A process that drains after an upgrade lies in the same group.
         let (high, most) = (format!("MemoryHigh={allowed}M"), format!("MemoryMax={}M", allowed / 2 * 3));
@@ -45,8 +45,8 @@ mod tests {
     #[test]
     fn strangers_have_less_than_everybody() {
         for connections in [100, 16_384] {
-            let capacity = Capacity { connections, reserve: 1 };
-            let without = allowed(Capacity { connections: 0, reserve: 1 }, false, 0, 0);
+            let capacity = ConnectionCapacity { connections, reserve: 1 };
+            let without = allowed(ConnectionCapacity { connections: 0, reserve: 1 }, false, 0, 0);
             let strangers = u64::try_from(capacity.bytes_of_strangers()).unwrap_or(u64::MAX);
             assert!(allowed(capacity, false, 0, 0) - without >= strangers);
         }

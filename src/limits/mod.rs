@@ -15,30 +15,30 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::limits::buffer_budget::Buffered;
-use crate::limits::call_rate::Calls;
-use crate::limits::concurrency::Places;
-use crate::limits::login_throttle::Logins;
-use crate::limits::unauthenticated::Strangers;
-use crate::metrics::labels::Limit;
+use crate::limits::buffer_budget::BufferLedger;
+use crate::limits::call_rate::CallRates;
+use crate::limits::concurrency::ConnectionCounts;
+use crate::limits::login_throttle::LoginThrottle;
+use crate::limits::unauthenticated::UnauthenticatedConnections;
+use crate::metrics::labels::LimitLabel;
 
 /// All that is counted.
 #[derive(Default)]
-pub struct Counts {
-    pub logins: Arc<Logins>,
-    pub connections: Arc<Places>,
+pub struct Limiters {
+    pub logins: Arc<LoginThrottle>,
+    pub connections: Arc<ConnectionCounts>,
     /// in flight, where they are counted by address
-    pub requests: Arc<Places>,
-    pub strangers: Arc<Strangers>,
+    pub requests: Arc<ConnectionCounts>,
+    pub strangers: Arc<UnauthenticatedConnections>,
     /// bodies
-    pub buffered: Arc<Buffered>,
+    pub buffered: Arc<BufferLedger>,
     /// that a class of routes limits
-    pub calls: Calls,
+    pub calls: CallRates,
 }
 
 /// Which limit a client, or all clients together, are over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Excess {
+pub enum LimitExceeded {
     #[error("too many failed logins from this address; try again in {seconds} s")]
     Failures { seconds: u64 },
     #[error("too many logins from this address at once")]
@@ -63,7 +63,7 @@ pub enum Excess {
     Spool { limit: u64 },
 }
 
-impl Excess {
+impl LimitExceeded {
     /// Whose fault it is: of this client, or of the crowd.
     pub fn status(self) -> StatusCode {
         match self {
@@ -82,18 +82,18 @@ impl Excess {
     }
 
     /// What it is counted as.
-    pub fn limit(self) -> Limit {
+    pub fn limit(self) -> LimitLabel {
         match self {
-            Self::Failures { .. } => Limit::LoginFailures,
-            Self::LoginsOfAddress | Self::LoginQueueTimeout => Limit::LoginsAtOnce,
-            Self::Waiting => Limit::LoginsWaiting,
-            Self::Connections => Limit::Connections,
-            Self::ConnectionsOfAddress { .. } => Limit::ConnectionsOfAddress,
-            Self::RequestsOfAddress { .. } => Limit::RequestsOfAddress,
-            Self::Calls { .. } => Limit::Calls,
-            Self::Buffered => Limit::Buffered,
-            Self::Uploads { .. } => Limit::Uploads,
-            Self::Spool { .. } => Limit::Spool,
+            Self::Failures { .. } => LimitLabel::LoginFailures,
+            Self::LoginsOfAddress | Self::LoginQueueTimeout => LimitLabel::LoginsAtOnce,
+            Self::Waiting => LimitLabel::LoginsWaiting,
+            Self::Connections => LimitLabel::Connections,
+            Self::ConnectionsOfAddress { .. } => LimitLabel::ConnectionsOfAddress,
+            Self::RequestsOfAddress { .. } => LimitLabel::RequestsOfAddress,
+            Self::Calls { .. } => LimitLabel::Calls,
+            Self::Buffered => LimitLabel::Buffered,
+            Self::Uploads { .. } => LimitLabel::Uploads,
+            Self::Spool { .. } => LimitLabel::Spool,
         }
     }
 

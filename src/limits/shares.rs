@@ -9,24 +9,24 @@ const DIVIDED: usize = 4;
 
 /// A listener, and how many there are.
 #[derive(Clone, Debug)]
-pub struct At {
+pub struct ListenerShare {
     pub listener: Arc<str>,
     pub listeners: usize,
 }
 
 /// Places taken at each listener.
 #[derive(Default)]
-pub struct Shares {
+pub struct ListenerShares {
     taken: HashMap<Arc<str>, usize>,
 }
 
-impl Shares {
+impl ListenerShares {
     pub fn taken(&self, listener: &Arc<str>) -> usize {
         self.taken.get(listener).copied().unwrap_or_default()
     }
 
     /// Whether the listener may take one more of `all` places.
-    pub fn has_room(&self, at: &At, all: usize) -> bool {
+    pub fn has_room(&self, at: &ListenerShare, all: usize) -> bool {
         let own = if at.listeners < 2 { 0 } else { all / DIVIDED / at.listeners };
         let common = all.saturating_sub(own * at.listeners);
         let in_common: usize = self.taken.values().map(|taken| taken.saturating_sub(own)).sum();

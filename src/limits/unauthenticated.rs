@@ -12,12 +12,12 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
-use crate::limits::failure_table::Source;
-use networks::Networks;
+use crate::limits::failure_table::ClientKey;
+use networks::NetworkOrder;
 
 /// What a connection is at, which says how much memory it takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Phase {
+pub enum ConnectionPhase {
     /// no whole `ClientHello` has come
     Opening,
     Handshake,
@@ -36,10 +36,10 @@ pub enum Phase {
     Idle,
 }
 
-/// [`Stranger::phase`] of one that is no stranger any more.
+/// [`UnauthenticatedConnection::phase`] of one that is no stranger any more.
 const KNOWN: u8 = u8::MAX;
 
-impl Phase {
+impl ConnectionPhase {
     const fn code(self) -> u8 {
         match self {
             Self::Opening => 0,
@@ -69,7 +69,7 @@ impl Phase {
 
 /// What strangers may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Room {
+pub struct StrangerLimits {
     pub bytes: usize,
     /// of all listeners
     pub places: usize,
@@ -78,70 +78,74 @@ pub struct Room {
 }
 
 /// Where a connection comes from.
-pub struct Origin<'a> {
+pub struct StrangerOrigin<'a> {
     pub listener: &'a Arc<str>,
     /// where its address is counted
-    pub source: Option<Source>,
+    pub source: Option<ClientKey>,
     /// or its client is only told that there is none
     pub has_place: bool,
 }
 
 /// All of them.
 #[derive(Default)]
-pub struct Strangers {
-    held: Mutex<Held>,
+pub struct UnauthenticatedConnections {
+    held: Mutex<HeldMemory>,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldMemory {
     bytes: usize,
     places: usize,
     next: u64,
-    connections: HashMap<u64, Connection>,
-    listeners: HashMap<Arc<str>, Listener>,
+    connections: HashMap<u64, TrackedConnection>,
+    listeners: HashMap<Arc<str>, ListenerUsage>,
 }
 
-struct Connection {
+struct TrackedConnection {
     listener: Arc<str>,
     has_place: bool,
     bytes: usize,
-    end: Arc<End>,
+    end: Arc<EvictionSignal>,
 }
 
 #[derive(Default)]
-struct Listener {
+struct ListenerUsage {
     bytes: usize,
     places: usize,
-    networks: Networks,
+    networks: NetworkOrder,
 }
 
 /// Tells a connection that it has to end.
 #[derive(Default)]
-struct End {
+struct EvictionSignal {
     has_come: AtomicBool,
     waker: AtomicWaker,
 }
 
 /// One connection, for as long as it lives.
-pub struct Stranger {
-    strangers: Arc<Strangers>,
-    room: Room,
+pub struct UnauthenticatedConnection {
+    strangers: Arc<UnauthenticatedConnections>,
+    room: StrangerLimits,
     listener: Arc<str>,
     number: u64,
     phase: AtomicU8,
-    end: Arc<End>,
+    end: Arc<EvictionSignal>,
 }
 
-impl Strangers {
+impl UnauthenticatedConnections {
     /// A connection that has been accepted.
-    pub fn enter(self: &Arc<Self>, room: Room, origin: &Origin<'_>) -> Stranger {
-        let (end, listener) = (Arc::<End>::default(), Arc::clone(origin.listener));
+    pub fn enter(
+        self: &Arc<Self>,
+        room: StrangerLimits,
+        origin: &StrangerOrigin<'_>,
+    ) -> UnauthenticatedConnection {
+        let (end, listener) = (Arc::<EvictionSignal>::default(), Arc::clone(origin.listener));
         let mut held = self.held();
         let number = held.add(origin, Arc::clone(&end));
         held.turn_out(&room, &listener);
         drop(held);
-        let (strangers, phase) = (Arc::clone(self), AtomicU8::new(Phase::Opening.code()));
-        Stranger { strangers, room, listener, number, phase, end }
+        let (strangers, phase) = (Arc::clone(self), AtomicU8::new(ConnectionPhase::Opening.code()));
+        UnauthenticatedConnection { strangers, room, listener, number, phase, end }
     }
 
     /// What all of them count as.
@@ -150,14 +154,14 @@ impl Strangers {
         self.held().bytes
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldMemory> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Stranger {
+impl UnauthenticatedConnection {
     /// What the connection is at now.
-    pub fn reach(&self, phase: Phase) {
+    pub fn reach(&self, phase: ConnectionPhase) {
         let before = self.phase.load(Ordering::Relaxed);
         if before == phase.code() || before == KNOWN {
             return;
@@ -199,14 +203,14 @@ impl Stranger {
     }
 }
 
-impl Drop for Stranger {
+impl Drop for UnauthenticatedConnection {
     fn drop(&mut self) {
         self.is_known();
     }
 }
 
-impl Held {
-    fn add(&mut self, origin: &Origin<'_>, end: Arc<End>) -> u64 {
+impl HeldMemory {
+    fn add(&mut self, origin: &StrangerOrigin<'_>, end: Arc<EvictionSignal>) -> u64 {
         self.next += 1;
         let (number, listener) = (self.next, Arc::clone(origin.listener));
         let here = self.listeners.entry(Arc::clone(&listener)).or_default();
@@ -215,9 +219,9 @@ impl Held {
             here.places += 1;
             self.places += 1;
         }
-        let connection = Connection { listener, has_place: origin.has_place, bytes: 0, end };
+        let connection = TrackedConnection { listener, has_place: origin.has_place, bytes: 0, end };
         self.connections.insert(number, connection);
-        self.resize(number, Phase::Opening.bytes());
+        self.resize(number, ConnectionPhase::Opening.bytes());
         number
     }
 
@@ -230,7 +234,7 @@ impl Held {
         }
     }
 
-    fn remove(&mut self, number: u64) -> Option<Arc<End>> {
+    fn remove(&mut self, number: u64) -> Option<Arc<EvictionSignal>> {
         self.resize(number, 0);
         let connection = self.connections.remove(&number)?;
         let here = self.listeners.get_mut(&connection.listener)?;
@@ -246,7 +250,7 @@ impl Held {
     }
 
     /// Ends connections until strangers hold no more than they may.
-    fn turn_out(&mut self, room: &Room, listener: &Arc<str>) {
+    fn turn_out(&mut self, room: &StrangerLimits, listener: &Arc<str>) {
         while let Some(largest) = self.too_large(room, listener)
             && let Some(end) = largest.networks.first_to_go().and_then(|number| self.remove(number))
         {
@@ -256,7 +260,7 @@ impl Held {
     }
 
     /// The listener where a connection has to end, if there is one.
-    fn too_large(&self, room: &Room, listener: &Arc<str>) -> Option<&Listener> {
+    fn too_large(&self, room: &StrangerLimits, listener: &Arc<str>) -> Option<&ListenerUsage> {
         if self.bytes > room.bytes {
             return self.listeners.values().max_by_key(|listener| listener.bytes);
         }
@@ -272,41 +276,44 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const ROOM: Room =
-        Room { bytes: 16 * Phase::Opening.bytes(), places: usize::MAX, listener_places: usize::MAX };
+    const ROOM: StrangerLimits = StrangerLimits {
+        bytes: 16 * ConnectionPhase::Opening.bytes(),
+        places: usize::MAX,
+        listener_places: usize::MAX,
+    };
 
-    fn survivors(connections: &[Stranger]) -> Vec<usize> {
+    fn survivors(connections: &[UnauthenticatedConnection]) -> Vec<usize> {
         let numbered = connections.iter().enumerate().filter(|(_, it)| !it.is_turned_out());
         numbered.map(|(number, _)| number).collect()
     }
 
-    struct Doors {
-        strangers: Arc<Strangers>,
-        room: Room,
+    struct ListenerQuotas {
+        strangers: Arc<UnauthenticatedConnections>,
+        room: StrangerLimits,
     }
 
-    impl Doors {
-        fn new(room: Room) -> Self {
+    impl ListenerQuotas {
+        fn new(room: StrangerLimits) -> Self {
             Self { strangers: Arc::default(), room }
         }
 
-        fn enter(&self, listener: &str, address: &str) -> Stranger {
-            let (listener, source) = (Arc::from(listener), Some(Source::of(address.parse().unwrap())));
-            let origin = Origin { listener: &listener, source, has_place: true };
+        fn enter(&self, listener: &str, address: &str) -> UnauthenticatedConnection {
+            let (listener, source) = (Arc::from(listener), Some(ClientKey::of(address.parse().unwrap())));
+            let origin = StrangerOrigin { listener: &listener, source, has_place: true };
             self.strangers.enter(self.room, &origin)
         }
     }
 
     #[test]
     fn the_oldest_of_the_largest_address_goes_first() {
-        let doors = Doors::new(ROOM);
+        let doors = ListenerQuotas::new(ROOM);
         let enter = |last: usize| doors.enter("listen", &format!("192.0.{last}.1"));
         let few = [enter(1), enter(1), enter(2)];
         let many: Vec<_> = (0..40).map(|_| enter(3)).collect();
         assert_eq!(survivors(&few), [0, 1, 2]);
         assert_eq!(survivors(&many), (27..40).collect::<Vec<_>>());
         let newcomer = enter(4);
-        newcomer.reach(Phase::Head);
+        newcomer.reach(ConnectionPhase::Head);
         assert!(!newcomer.is_turned_out());
         drop((few, many, newcomer));
         let held = doors.strangers.held();
@@ -315,10 +322,10 @@ mod tests {
 
     #[test]
     fn many_addresses_with_one_connection_keep_nobody_out() {
-        let room = Room { bytes: 200 * Phase::Head.bytes(), ..ROOM };
-        for phase in [Phase::Opening, Phase::Head] {
+        let room = StrangerLimits { bytes: 200 * ConnectionPhase::Head.bytes(), ..ROOM };
+        for phase in [ConnectionPhase::Opening, ConnectionPhase::Head] {
             for prefix in ["2001:db8:0:", "2001:db8:"] {
-                let doors = Doors::new(room);
+                let doors = ListenerQuotas::new(room);
                 let attack = |each: usize| {
                     let attacker = doors.enter("listen", &format!("{prefix}{each:x}::1"));
                     attacker.reach(phase);
@@ -328,8 +335,8 @@ mod tests {
                 let browser: Vec<_> = (0..6)
                     .map(|_| {
                         let newcomer = doors.enter("listen", "203.0.113.1");
-                        newcomer.reach(Phase::Handshake);
-                        newcomer.reach(Phase::Head);
+                        newcomer.reach(ConnectionPhase::Handshake);
+                        newcomer.reach(ConnectionPhase::Head);
                         newcomer
                     })
                     .collect();
@@ -337,7 +344,7 @@ mod tests {
                 for each in 0..150 {
                     attackers.push(attack(each));
                     for it in &browser {
-                        it.reach(if each % 2 == 0 { Phase::Busy } else { Phase::Idle });
+                        it.reach(if each % 2 == 0 { ConnectionPhase::Busy } else { ConnectionPhase::Idle });
                     }
                 }
                 assert_eq!(survivors(&browser), [0, 1, 2, 3, 4, 5], "{phase:?} {prefix}");
@@ -347,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_largest_listener_gives_way_first() {
-        let doors = Doors::new(ROOM);
+        let doors = ListenerQuotas::new(ROOM);
         let few: Vec<_> = (0..6).map(|_| doors.enter("listen", "192.0.2.1")).collect();
         let many: Vec<_> = (0..250).map(|last| doors.enter("public", &format!("198.51.{last}.1"))).collect();
         assert_eq!(survivors(&few).len(), 6);
@@ -356,7 +363,8 @@ mod tests {
 
     #[test]
     fn strangers_leave_places_to_others() {
-        let doors = Doors::new(Room { bytes: usize::MAX, places: 30, listener_places: 20 });
+        let doors =
+            ListenerQuotas::new(StrangerLimits { bytes: usize::MAX, places: 30, listener_places: 20 });
         let enter = |listener, each: usize| doors.enter(listener, &format!("192.0.{each}.1"));
         let few: Vec<_> = (0..8).map(|each| enter("listen", each)).collect();
         let many: Vec<_> = (0..25).map(|each| enter("public", each)).collect();
@@ -364,17 +372,17 @@ mod tests {
         let more: Vec<_> = (0..4).map(|each| enter("listen", each)).collect();
         assert_eq!([&few, &more, &many].map(|held| survivors(held).len()), [8, 4, 18]);
         let listener = Arc::from("public");
-        let told = Origin { listener: &listener, source: None, has_place: false };
+        let told = StrangerOrigin { listener: &listener, source: None, has_place: false };
         let told = doors.strangers.enter(doors.room, &told);
         assert_eq!((told.is_turned_out(), survivors(&many).len()), (false, 18), "it has no place");
     }
 
     #[test]
     fn a_user_is_never_turned_out() {
-        let doors = Doors::new(ROOM);
+        let doors = ListenerQuotas::new(ROOM);
         let user = doors.enter("listen", "192.0.2.1");
         user.is_known();
-        user.reach(Phase::Multiplexed);
+        user.reach(ConnectionPhase::Multiplexed);
         let _others: Vec<_> = (0..40).map(|_| doors.enter("listen", "192.0.2.1")).collect();
         assert!(!user.is_turned_out());
         assert_eq!(doors.strangers.held().bytes, ROOM.bytes);

@@ -7,88 +7,88 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::labels::{Destination, Handshake, Limit, Phase};
-use crate::metrics::histogram::Buckets;
+use super::labels::{FailurePhase, HandshakeResult, LimitLabel, RequestDestination};
+use crate::metrics::histogram::HistogramShard;
 use crate::metrics::latency_window;
-use crate::metrics::latency_window::Latencies;
-pub use totals::{Totals, totals};
+use crate::metrics::latency_window::LatencyShard;
+pub use totals::{CounterTotals, totals};
 
 /// Threads beyond share the rows; as many as there may be workers.
 const ROWS: usize = 128;
 const UNAUTHORIZED: u16 = 401;
 
-static TABLE: [Row; ROWS] = [const { Row::new() }; ROWS];
+static TABLE: [CounterShard; ROWS] = [const { CounterShard::new() }; ROWS];
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 static DRAINING: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    static ROW: Option<&'static Row> = TABLE.get(NEXT.fetch_add(1, Ordering::Relaxed) % ROWS);
+    static ROW: Option<&'static CounterShard> = TABLE.get(NEXT.fetch_add(1, Ordering::Relaxed) % ROWS);
     /// the ten seconds that it is, and their end: to compare costs less than to subtract
     static SPAN_NOW: Cell<(u64, Instant)> = Cell::new((0, *BEGAN));
 }
 
 /// On cache lines of its own.
 #[repr(align(128))]
-struct Row {
+struct CounterShard {
     opened: AtomicU64,
     closed: AtomicU64,
     denied: AtomicU64,
     refused: AtomicU64,
     /// answers by where their requests went and the first digit of their status: 1xx to 5xx
-    answers: [[AtomicU64; 5]; Destination::COUNT],
+    answers: [[AtomicU64; 5]; RequestDestination::COUNT],
     /// what of them has a latency
-    times: [Buckets; Destination::COUNT],
+    times: [HistogramShard; RequestDestination::COUNT],
     /// of the answers' bodies
     bytes: AtomicU64,
-    handshakes: [AtomicU64; Handshake::COUNT],
-    limits: [AtomicU64; Limit::COUNT],
-    upstream_errors: [AtomicU64; Phase::COUNT],
-    upstream_times: Buckets,
+    handshakes: [AtomicU64; HandshakeResult::COUNT],
+    limits: [AtomicU64; LimitLabel::COUNT],
+    upstream_errors: [AtomicU64; FailurePhase::COUNT],
+    upstream_times: HistogramShard,
     coalesced: AtomicU64,
-    uploads: Held,
-    spool: Held,
-    latencies: Latencies,
+    uploads: UpDownCounter,
+    spool: UpDownCounter,
+    latencies: LatencyShard,
 }
 
-impl Row {
+impl CounterShard {
     const fn new() -> Self {
         Self {
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            answers: [const { [const { AtomicU64::new(0) }; 5] }; Destination::COUNT],
-            times: [const { Buckets::new() }; Destination::COUNT],
+            answers: [const { [const { AtomicU64::new(0) }; 5] }; RequestDestination::COUNT],
+            times: [const { HistogramShard::new() }; RequestDestination::COUNT],
             bytes: AtomicU64::new(0),
-            handshakes: [const { AtomicU64::new(0) }; Handshake::COUNT],
-            limits: [const { AtomicU64::new(0) }; Limit::COUNT],
-            upstream_errors: [const { AtomicU64::new(0) }; Phase::COUNT],
-            upstream_times: Buckets::new(),
+            handshakes: [const { AtomicU64::new(0) }; HandshakeResult::COUNT],
+            limits: [const { AtomicU64::new(0) }; LimitLabel::COUNT],
+            upstream_errors: [const { AtomicU64::new(0) }; FailurePhase::COUNT],
+            upstream_times: HistogramShard::new(),
             coalesced: AtomicU64::new(0),
-            uploads: Held::new(),
-            spool: Held::new(),
-            latencies: Latencies::new(),
+            uploads: UpDownCounter::new(),
+            spool: UpDownCounter::new(),
+            latencies: LatencyShard::new(),
         }
     }
 }
 
 /// What comes and goes, maybe in different threads.
-struct Held {
+struct UpDownCounter {
     taken: AtomicU64,
     given_back: AtomicU64,
 }
 
-impl Held {
+impl UpDownCounter {
     const fn new() -> Self {
         Self { taken: AtomicU64::new(0), given_back: AtomicU64::new(0) }
     }
 }
 
 /// Counts a connection for as long as it lives.
-pub struct Connection(());
+pub struct ConnectionCount(());
 
-impl Connection {
+impl ConnectionCount {
     #[expect(clippy::new_without_default, reason = "it counts: nobody should get one by the way")]
     pub fn new() -> Self {
         add(|row| &row.opened);
@@ -96,7 +96,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for ConnectionCount {
     fn drop(&mut self) {
         add(|row| &row.closed);
     }
@@ -109,8 +109,8 @@ pub fn denied() {
 
 /// An answer that is out.
 #[derive(Clone, Copy, Debug)]
-pub struct Answered {
-    pub destination: Destination,
+pub struct FinishedResponse {
+    pub destination: RequestDestination,
     pub status: u16,
     /// of its body
     pub bytes: u64,
@@ -119,9 +119,9 @@ pub struct Answered {
 }
 
 /// Counts it as of `now`. How long a refused login took is our own doing, and no latency.
-pub fn answered(answer: Answered, now: Instant) {
+pub fn answered(answer: FinishedResponse, now: Instant) {
     let class = usize::from(answer.status / 100).saturating_sub(1);
-    let destination = index(&Destination::ALL, answer.destination);
+    let destination = index(&RequestDestination::ALL, answer.destination);
     with_row(|row| {
         if let Some(count) = row.answers.get(destination).and_then(|classes| classes.get(class)) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -139,18 +139,18 @@ pub fn answered(answer: Answered, now: Instant) {
     });
 }
 
-pub fn shook_hands(handshake: Handshake) {
-    add_at(|row| &row.handshakes, index(&Handshake::ALL, handshake));
+pub fn shook_hands(handshake: HandshakeResult) {
+    add_at(|row| &row.handshakes, index(&HandshakeResult::ALL, handshake));
 }
 
 /// Somebody was told that there is too much of something.
-pub fn limited(limit: Limit) {
-    add_at(|row| &row.limits, index(&Limit::ALL, limit));
+pub fn limited(limit: LimitLabel) {
+    add_at(|row| &row.limits, index(&LimitLabel::ALL, limit));
 }
 
 /// An attempt to get an answer from a daemon or a node has failed.
-pub fn upstream_failed(phase: Phase) {
-    add_at(|row| &row.upstream_errors, index(&Phase::ALL, phase));
+pub fn upstream_failed(phase: FailurePhase) {
+    add_at(|row| &row.upstream_errors, index(&FailurePhase::ALL, phase));
 }
 
 /// The head of a daemon's or a node's answer is there.
@@ -213,13 +213,13 @@ fn span_number(now: Instant) -> u64 {
     })
 }
 
-fn add(count: impl FnOnce(&Row) -> &AtomicU64) {
+fn add(count: impl FnOnce(&CounterShard) -> &AtomicU64) {
     with_row(|row| {
         count(row).fetch_add(1, Ordering::Relaxed);
     });
 }
 
-fn add_at<const N: usize>(counts: impl FnOnce(&Row) -> &[AtomicU64; N], at: usize) {
+fn add_at<const N: usize>(counts: impl FnOnce(&CounterShard) -> &[AtomicU64; N], at: usize) {
     with_row(|row| {
         if let Some(count) = counts(row).get(at) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -232,7 +232,7 @@ fn index<T: Copy + PartialEq>(all: &[T], one: T) -> usize {
 }
 
 /// A thread that is about to end may count no more.
-fn with_row(work: impl FnOnce(&Row)) {
+fn with_row(work: impl FnOnce(&CounterShard)) {
     let _ = ROW.try_with(|row| row.map(work));
 }
 
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, started: Option<Instant>) {
-        let answer = Answered { destination: Destination::File, status, bytes: 7, started };
+        let answer = FinishedResponse { destination: RequestDestination::File, status, bytes: 7, started };
         answered(answer, Instant::now());
     }
 
@@ -251,7 +251,7 @@ mod tests {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 std::thread::spawn(|| {
-                    let _open = Connection::new();
+                    let _open = ConnectionCount::new();
                     denied();
                     answer(200, Some(Instant::now()));
                     answer(404, None);

@@ -21,12 +21,12 @@ pub(crate) const ENDS: [(u64, &str); 12] = [
 const BUCKETS: usize = ENDS.len() + 1;
 
 /// One thread's times.
-pub(crate) struct Buckets {
+pub(crate) struct HistogramShard {
     counts: [AtomicU64; BUCKETS],
     micros: AtomicU64,
 }
 
-impl Buckets {
+impl HistogramShard {
     pub(crate) const fn new() -> Self {
         Self { counts: [const { AtomicU64::new(0) }; BUCKETS], micros: AtomicU64::new(0) }
     }
@@ -40,7 +40,7 @@ impl Buckets {
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub(crate) fn read_into(&self, times: &mut Times) {
+    pub(crate) fn read_into(&self, times: &mut HistogramTotals) {
         for (sum, count) in times.counts.iter_mut().zip(&self.counts) {
             *sum += count.load(Ordering::Relaxed);
         }
@@ -50,7 +50,7 @@ impl Buckets {
 
 /// The times of all threads.
 #[derive(Clone, Debug, Default)]
-pub struct Times {
+pub struct HistogramTotals {
     /// in each bucket alone
     pub(crate) counts: [u64; BUCKETS],
     pub(crate) micros: u64,
@@ -62,11 +62,11 @@ mod tests {
 
     #[test]
     fn a_time_is_in_the_first_bucket_whose_end_it_does_not_exceed() {
-        let buckets = Buckets::new();
+        let buckets = HistogramShard::new();
         for micros in [0, 1_000, 1_001, 30_000_000, 30_000_001] {
             buckets.add(Duration::from_micros(micros));
         }
-        let mut times = Times::default();
+        let mut times = HistogramTotals::default();
         buckets.read_into(&mut times);
         assert_eq!(times.counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(times.micros, 60_002_002);

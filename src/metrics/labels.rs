@@ -2,7 +2,7 @@
 
 /// Where a request went.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Destination {
+pub enum RequestDestination {
     /// refused before that was known, or to a path that there is not
     #[default]
     Nowhere,
@@ -17,7 +17,7 @@ pub enum Destination {
     Tunnel,
 }
 
-impl Destination {
+impl RequestDestination {
     pub const COUNT: usize = 10;
 
     pub const ALL: [Self; Self::COUNT] = [
@@ -51,7 +51,7 @@ impl Destination {
 
 /// What there was too much of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Limit {
+pub enum LimitLabel {
     LoginFailures,
     LoginsAtOnce,
     LoginsWaiting,
@@ -70,7 +70,7 @@ pub enum Limit {
     Frames,
 }
 
-impl Limit {
+impl LimitLabel {
     pub const COUNT: usize = 16;
 
     pub const ALL: [Self; Self::COUNT] = [
@@ -116,7 +116,7 @@ impl Limit {
 
 /// What an upstream was doing when it failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Phase {
+pub enum FailurePhase {
     Connect,
     Handshake,
     Answer,
@@ -124,7 +124,7 @@ pub enum Phase {
     Parse,
 }
 
-impl Phase {
+impl FailurePhase {
     pub const COUNT: usize = 5;
 
     pub const ALL: [Self; Self::COUNT] =
@@ -151,7 +151,7 @@ impl Phase {
 
 /// How a connection with TLS began.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Handshake {
+pub enum HandshakeResult {
     Tls12,
     Tls12Resumed,
     Tls13,
@@ -161,7 +161,7 @@ pub enum Handshake {
     Failed,
 }
 
-impl Handshake {
+impl HandshakeResult {
     pub const COUNT: usize = 6;
 
     pub const ALL: [Self; Self::COUNT] =
@@ -197,11 +197,14 @@ mod tests {
 
     #[test]
     fn every_member_is_called_by_a_name_of_its_own() {
-        let destinations: BTreeSet<_> = Destination::ALL.iter().map(|it| it.name()).collect();
-        let limits: BTreeSet<_> = Limit::ALL.iter().map(|it| it.name()).collect();
-        let phases: BTreeSet<_> = Phase::ALL.iter().map(|it| it.name()).collect();
-        let handshakes: BTreeSet<_> = Handshake::ALL.iter().map(|it| it.names()).collect();
+        let destinations: BTreeSet<_> = RequestDestination::ALL.iter().map(|it| it.name()).collect();
+        let limits: BTreeSet<_> = LimitLabel::ALL.iter().map(|it| it.name()).collect();
+        let phases: BTreeSet<_> = FailurePhase::ALL.iter().map(|it| it.name()).collect();
+        let handshakes: BTreeSet<_> = HandshakeResult::ALL.iter().map(|it| it.names()).collect();
         let counts = [destinations.len(), limits.len(), phases.len(), handshakes.len()];
-        assert_eq!(counts, [Destination::COUNT, Limit::COUNT, Phase::COUNT, Handshake::COUNT]);
+        assert_eq!(
+            counts,
+            [RequestDestination::COUNT, LimitLabel::COUNT, FailurePhase::COUNT, HandshakeResult::COUNT]
+        );
     }
 }

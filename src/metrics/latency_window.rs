@@ -15,17 +15,20 @@ const LAST: u32 = 26;
 const BINS: usize = 176;
 
 /// One thread's answers.
-pub(crate) struct Latencies([Span; SPANS]);
+pub(crate) struct LatencyShard([LatencySpan; SPANS]);
 
-struct Span {
+struct LatencySpan {
     /// which ten seconds since the start, counted from one; 0 is none yet
     number: AtomicU64,
     bins: [AtomicU32; BINS],
 }
 
-impl Latencies {
+impl LatencyShard {
     pub(crate) const fn new() -> Self {
-        Self([const { Span { number: AtomicU64::new(0), bins: [const { AtomicU32::new(0) }; BINS] } }; SPANS])
+        Self(
+            [const { LatencySpan { number: AtomicU64::new(0), bins: [const { AtomicU32::new(0) }; BINS] } };
+                SPANS],
+        )
     }
 
     /// An answer went out that took `latency`, in the ten seconds of this number.
@@ -41,7 +44,7 @@ impl Latencies {
     }
 
     /// Adds what is not older than a minute.
-    pub(crate) fn read_into(&self, histogram: &mut Histogram, now: Duration) {
+    pub(crate) fn read_into(&self, histogram: &mut LatencyHistogram, now: Duration) {
         let newest = span_at(now);
         for span in &self.0 {
             let number = span.number.load(Ordering::Relaxed);
@@ -62,15 +65,15 @@ pub(crate) fn span_at(now: Duration) -> u64 {
 
 /// The answers of all threads.
 #[derive(Clone, Debug)]
-pub struct Histogram([u64; BINS]);
+pub struct LatencyHistogram([u64; BINS]);
 
-impl Default for Histogram {
+impl Default for LatencyHistogram {
     fn default() -> Self {
         Self([0; BINS])
     }
 }
 
-impl Histogram {
+impl LatencyHistogram {
     pub fn count(&self) -> u64 {
         self.0.iter().sum()
     }
@@ -127,9 +130,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_the_last_minute() {
-        let latencies = Latencies::new();
+        let latencies = LatencyShard::new();
         let read = |now| {
-            let mut histogram = Histogram::default();
+            let mut histogram = LatencyHistogram::default();
             latencies.read_into(&mut histogram, Duration::from_secs(now));
             histogram
         };

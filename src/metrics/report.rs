@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::counters;
 use super::upstreams::UpstreamReport;
 use crate::metrics::sessions;
-use crate::metrics::sessions::{Bridge, Kind};
+use crate::metrics::sessions::{SessionInfo, SessionKind};
 
 /// Consoles and tunnels that are told one by one; the others are only counted.
 const LISTED: usize = 1000;
@@ -17,10 +17,10 @@ const SOON: i64 = 14 * 86_400;
 
 /// What only the main thread knows.
 #[derive(Debug, Default)]
-pub struct Facts(Mutex<Known>);
+pub struct ProcessInfo(Mutex<ReportInputs>);
 
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct ReportInputs {
     pub profile: String,
     pub listening: Vec<String>,
     /// the profile's own first
@@ -28,14 +28,14 @@ pub struct Known {
     /// what is wrong with certificates and keys
     pub certificate_problems: Vec<String>,
     pub last_reload: Option<LastReload>,
-    pub reloads: Reloads,
+    pub reloads: ReloadReport,
     /// settings that a reload has put in effect, that were taken back, and that the files still hold; with their places
     pub taken_back: Vec<String>,
 }
 
 /// How often the configuration was to be loaded anew.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reloads {
+pub struct ReloadReport {
     pub done: u64,
     pub refused: u64,
     pub taken_back: u64,
@@ -52,22 +52,22 @@ pub struct LastReload {
     pub unconfirmed_until: Option<u64>,
 }
 
-impl Facts {
-    pub fn change(&self, change: impl FnOnce(&mut Known)) {
+impl ProcessInfo {
+    pub fn change(&self, change: impl FnOnce(&mut ReportInputs)) {
         change(&mut self.lock());
     }
 
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> ReportInputs {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, ReportInputs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Report {
+pub struct StatusReport {
     pub running: bool,
     pub profile: String,
     pub version: String,
@@ -75,10 +75,10 @@ pub struct Report {
     /// seconds since 1970
     pub since: u64,
     pub listening: Vec<String>,
-    pub connections: Connections,
-    pub requests: Requests,
+    pub connections: ConnectionReport,
+    pub requests: RequestReport,
     /// of the last minute; none when nothing was answered
-    pub latency: Option<Latency>,
+    pub latency: Option<LatencyReport>,
     pub consoles: usize,
     pub tunnels: usize,
     /// the oldest first, and at most a thousand
@@ -116,7 +116,7 @@ impl ServedCertificate {
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Connections {
+pub struct ConnectionReport {
     pub open: u64,
     pub total: u64,
     /// turned away by the access list
@@ -124,7 +124,7 @@ pub struct Connections {
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Requests {
+pub struct RequestReport {
     pub total: u64,
     /// 1xx to 5xx
     pub classes: [u64; 5],
@@ -133,7 +133,7 @@ pub struct Requests {
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Latency {
+pub struct LatencyReport {
     pub count: u64,
     pub p50_ms: f64,
     pub p99_ms: f64,
@@ -153,10 +153,17 @@ pub struct OpenBridge {
     pub age: u64,
 }
 
-impl Report {
-    pub fn now(facts: &Facts) -> Self {
-        let Known { profile, listening, certificates, certificate_problems, last_reload, taken_back, .. } =
-            facts.known();
+impl StatusReport {
+    pub fn now(facts: &ProcessInfo) -> Self {
+        let ReportInputs {
+            profile,
+            listening,
+            certificates,
+            certificate_problems,
+            last_reload,
+            taken_back,
+            ..
+        } = facts.known();
         let totals = counters::totals();
         let all = sessions::all();
         let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();
@@ -169,19 +176,23 @@ impl Report {
             pid: std::process::id(),
             since: seconds_since_1970().saturating_sub(counters::uptime().as_secs()),
             listening,
-            connections: Connections { open: totals.open, total: totals.connections, denied: totals.denied },
-            requests: Requests {
+            connections: ConnectionReport {
+                open: totals.open,
+                total: totals.connections,
+                denied: totals.denied,
+            },
+            requests: RequestReport {
                 total: totals.classes.iter().sum(),
                 classes: totals.classes,
                 refused: totals.refused,
             },
-            latency: latency.map(|(half, most)| Latency {
+            latency: latency.map(|(half, most)| LatencyReport {
                 count: totals.latencies.count(),
                 p50_ms: milliseconds(half),
                 p99_ms: milliseconds(most),
             }),
-            consoles: count(Kind::Console),
-            tunnels: count(Kind::Tunnel),
+            consoles: count(SessionKind::Console),
+            tunnels: count(SessionKind::Tunnel),
             open: all.iter().take(LISTED).map(OpenBridge::of).collect(),
             certificate_expires: certificates.first().map(|own| own.expires),
             certificates,
@@ -194,7 +205,7 @@ impl Report {
 }
 
 impl OpenBridge {
-    fn of(bridge: &Arc<Bridge>) -> Self {
+    fn of(bridge: &Arc<SessionInfo>) -> Self {
         let moved = bridge.meter.moved();
         Self {
             kind: bridge.kind.to_string(),
@@ -212,7 +223,7 @@ impl OpenBridge {
 pub fn status_line() -> String {
     let all = sessions::all();
     let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();
-    let (consoles, tunnels) = (count(Kind::Console), count(Kind::Tunnel));
+    let (consoles, tunnels) = (count(SessionKind::Console), count(SessionKind::Tunnel));
     format!("{} connections, {consoles} consoles, {tunnels} tunnels", counters::totals().open)
 }
 

@@ -9,29 +9,33 @@ use std::time::Instant;
 
 use nodegate_spice::Meter;
 
-static OPEN: Mutex<Open> =
-    Mutex::new(Open { next: 0, bridges: BTreeMap::new(), consoles: Sum::NONE, tunnels: Sum::NONE });
+static OPEN: Mutex<OpenSession> = Mutex::new(OpenSession {
+    next: 0,
+    bridges: BTreeMap::new(),
+    consoles: SessionTotals::NONE,
+    tunnels: SessionTotals::NONE,
+});
 
-struct Open {
+struct OpenSession {
     next: u64,
-    bridges: BTreeMap<u64, Arc<Bridge>>,
+    bridges: BTreeMap<u64, Arc<SessionInfo>>,
     /// of those that are closed
-    consoles: Sum,
-    tunnels: Sum,
+    consoles: SessionTotals,
+    tunnels: SessionTotals,
 }
 
 /// Some bridges, and what has moved over them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sum {
+pub struct SessionTotals {
     pub count: u64,
     pub up: u64,
     pub down: u64,
 }
 
-impl Sum {
+impl SessionTotals {
     const NONE: Self = Self { count: 0, up: 0, down: 0 };
 
-    fn add(&mut self, bridge: &Bridge) {
+    fn add(&mut self, bridge: &SessionInfo) {
         let moved = bridge.meter.moved();
         self.count += 1;
         self.up += moved.up;
@@ -40,12 +44,12 @@ impl Sum {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum SessionKind {
     Console,
     Tunnel,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for SessionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Console => "console",
@@ -56,8 +60,8 @@ impl fmt::Display for Kind {
 
 /// A connection that has become a way through.
 #[derive(Debug)]
-pub struct Bridge {
-    pub kind: Kind,
+pub struct SessionInfo {
+    pub kind: SessionKind,
     pub client: IpAddr,
     pub user: Option<Arc<str>>,
     /// as an admin knows it, without anything secret
@@ -66,65 +70,65 @@ pub struct Bridge {
     pub meter: Meter,
 }
 
-impl Bridge {
-    pub fn new(kind: Kind, client: IpAddr, user: Option<Arc<str>>, target: String) -> Self {
+impl SessionInfo {
+    pub fn new(kind: SessionKind, client: IpAddr, user: Option<Arc<str>>, target: String) -> Self {
         Self { kind, client, user, target, since: Instant::now(), meter: Meter::default() }
     }
 
     /// Puts it on the list.
-    pub fn open(self) -> Listed {
+    pub fn open(self) -> SessionGuard {
         let bridge = Arc::new(self);
         let mut open = lock();
         let number = open.next;
         open.next += 1;
         open.bridges.insert(number, Arc::clone(&bridge));
-        Listed { number, bridge }
+        SessionGuard { number, bridge }
     }
 }
 
 /// Takes it off the list when dropped.
 #[derive(Debug)]
-pub struct Listed {
+pub struct SessionGuard {
     number: u64,
-    bridge: Arc<Bridge>,
+    bridge: Arc<SessionInfo>,
 }
 
-impl Deref for Listed {
-    type Target = Bridge;
+impl Deref for SessionGuard {
+    type Target = SessionInfo;
 
-    fn deref(&self) -> &Bridge {
+    fn deref(&self) -> &SessionInfo {
         &self.bridge
     }
 }
 
-impl Drop for Listed {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         let mut open = lock();
         open.bridges.remove(&self.number);
         match self.bridge.kind {
-            Kind::Console => open.consoles.add(&self.bridge),
-            Kind::Tunnel => open.tunnels.add(&self.bridge),
+            SessionKind::Console => open.consoles.add(&self.bridge),
+            SessionKind::Tunnel => open.tunnels.add(&self.bridge),
         }
     }
 }
 
 /// All of them, the oldest first.
-pub fn all() -> Vec<Arc<Bridge>> {
+pub fn all() -> Vec<Arc<SessionInfo>> {
     lock().bridges.values().map(Arc::clone).collect()
 }
 
 /// Those of a kind since the start, and how many of them are open.
-pub fn sum(kind: Kind) -> (Sum, u64) {
+pub fn sum(kind: SessionKind) -> (SessionTotals, u64) {
     let open = lock();
     let mut sum = match kind {
-        Kind::Console => open.consoles,
-        Kind::Tunnel => open.tunnels,
+        SessionKind::Console => open.consoles,
+        SessionKind::Tunnel => open.tunnels,
     };
     let closed = sum.count;
     open.bridges.values().filter(|bridge| bridge.kind == kind).for_each(|bridge| sum.add(bridge));
     (sum, sum.count - closed)
 }
 
-fn lock() -> MutexGuard<'static, Open> {
+fn lock() -> MutexGuard<'static, OpenSession> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,25 +13,25 @@ const MAX_NODES: usize = 256;
 /// Bytes of a failure's text.
 const MAX_CAUSE: usize = 300;
 
-static DAEMON: Health = Health::new("the daemon");
-static WORKER: Health = Health::new("the worker");
-static OTHER_NODES: Health = Health::new("another node");
-static NODES: Mutex<BTreeMap<String, &'static Health>> = Mutex::new(BTreeMap::new());
+static DAEMON: UpstreamHealth = UpstreamHealth::new("the daemon");
+static WORKER: UpstreamHealth = UpstreamHealth::new("the worker");
+static OTHER_NODES: UpstreamHealth = UpstreamHealth::new("another node");
+static NODES: Mutex<BTreeMap<String, &'static UpstreamHealth>> = Mutex::new(BTreeMap::new());
 
 /// The record of one upstream. All workers write to it.
 #[repr(align(128))]
-pub struct Health {
+pub struct UpstreamHealth {
     name: &'static str,
     answered: AtomicU64,
     /// seconds since 1970; 0 for never
     last_answer: AtomicU64,
     failed: AtomicU64,
-    last_failure: Mutex<Option<Failure>>,
+    last_failure: Mutex<Option<UpstreamFailure>>,
 }
 
 /// A request that got no answer.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Failure {
+pub struct UpstreamFailure {
     /// seconds since 1970
     pub at: u64,
     pub cause: String,
@@ -46,7 +46,7 @@ pub struct HealthReport {
     /// seconds since 1970
     pub last_answer: Option<u64>,
     pub failed: u64,
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<UpstreamFailure>,
 }
 
 /// One upstream as `nodegate status` shows it.
@@ -61,17 +61,17 @@ pub struct UpstreamReport {
     pub health: HealthReport,
 }
 
-pub fn daemon() -> &'static Health {
+pub fn daemon() -> &'static UpstreamHealth {
     &DAEMON
 }
 
 /// The daemon that answers what needs no root.
-pub fn worker() -> &'static Health {
+pub fn worker() -> &'static UpstreamHealth {
     &WORKER
 }
 
 /// The record of a node; its name must come from the list of nodes. A record lives as long as the process.
-pub fn node(name: &str) -> &'static Health {
+pub fn node(name: &str) -> &'static UpstreamHealth {
     let mut nodes = NODES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = nodes.get(name) {
         return known;
@@ -79,12 +79,13 @@ pub fn node(name: &str) -> &'static Health {
     if nodes.len() >= MAX_NODES {
         return &OTHER_NODES;
     }
-    let health: &'static Health = Box::leak(Box::new(Health::new(format!("node '{name}'").leak())));
+    let health: &'static UpstreamHealth =
+        Box::leak(Box::new(UpstreamHealth::new(format!("node '{name}'").leak())));
     nodes.insert(name.to_owned(), health);
     health
 }
 
-impl Health {
+impl UpstreamHealth {
     const fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -113,7 +114,7 @@ impl Health {
     pub fn count_failure(&self, cause: &str, request: Option<String>) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         let cause = cause.chars().take(MAX_CAUSE).collect();
-        *self.lock() = Some(Failure { at: seconds_since_1970(), cause, request });
+        *self.lock() = Some(UpstreamFailure { at: seconds_since_1970(), cause, request });
     }
 
     pub fn report(&self) -> HealthReport {
@@ -125,7 +126,7 @@ impl Health {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
+    fn lock(&self) -> MutexGuard<'_, Option<UpstreamFailure>> {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_record_holds_counts_and_the_last_failure() {
-        let health = Health::new("the daemon");
+        let health = UpstreamHealth::new("the daemon");
         assert_eq!((health.report().last_answer, health.report().last_failure), (None, None));
         health.count_answer();
         health.count_failure("Connection refused", Some("00000-1".to_owned()));

@@ -34,7 +34,7 @@ impl fmt::Display for PeerIp {
 
 /// What happens to a peer on both lists or on neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
+pub enum AclPolicy {
     #[default]
     Allow,
     Deny,
@@ -44,24 +44,24 @@ pub enum Policy {
 #[error("policy '{0}' is neither 'allow' nor 'deny'")]
 pub struct PolicyError(String);
 
-impl FromStr for Policy {
+impl FromStr for AclPolicy {
     type Err = PolicyError;
 
     /// Reads `allow` or `deny` in any case.
-    fn from_str(text: &str) -> Result<Policy, PolicyError> {
+    fn from_str(text: &str) -> Result<AclPolicy, PolicyError> {
         match text.to_ascii_lowercase().as_str() {
-            "allow" => Ok(Policy::Allow),
-            "deny" => Ok(Policy::Deny),
+            "allow" => Ok(AclPolicy::Allow),
+            "deny" => Ok(AclPolicy::Deny),
             _ => Err(PolicyError(text.to_owned())),
         }
     }
 }
 
-impl fmt::Display for Policy {
+impl fmt::Display for AclPolicy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Policy::Allow => "allow",
-            Policy::Deny => "deny",
+            AclPolicy::Allow => "allow",
+            AclPolicy::Deny => "deny",
         })
     }
 }
@@ -71,12 +71,12 @@ impl fmt::Display for Policy {
 pub struct AccessList {
     allow: AddressList,
     deny: AddressList,
-    policy: Policy,
+    policy: AclPolicy,
 }
 
 /// The answer for one peer, and what led to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict<'a> {
+pub struct AclVerdict<'a> {
     pub allowed: bool,
     pub rule: AccessRule<'a>,
 }
@@ -89,13 +89,13 @@ pub enum AccessRule<'a> {
     /// an entry of the deny list only
     Deny(&'a str),
     /// the policy, for an address in both lists
-    PolicyOfBoth { allow: &'a str, deny: &'a str, policy: Policy },
+    PolicyOfBoth { allow: &'a str, deny: &'a str, policy: AclPolicy },
     /// the policy, for an address in neither list
-    PolicyOfNeither(Policy),
+    PolicyOfNeither(AclPolicy),
 }
 
 impl AccessList {
-    pub fn new(allow: AddressList, deny: AddressList, policy: Policy) -> AccessList {
+    pub fn new(allow: AddressList, deny: AddressList, policy: AclPolicy) -> AccessList {
         AccessList { allow, deny, policy }
     }
 
@@ -104,13 +104,13 @@ impl AccessList {
         match (self.allow.contains(peer.address()), self.deny.contains(peer.address())) {
             (true, false) => true,
             (false, true) => false,
-            (true, true) | (false, false) => self.policy == Policy::Allow,
+            (true, true) | (false, false) => self.policy == AclPolicy::Allow,
         }
     }
 
     /// The same answer as [`admits`](Self::admits) with the entries that led to it, for people; walks both
     /// lists.
-    pub fn explain(&self, peer: PeerIp) -> Verdict<'_> {
+    pub fn explain(&self, peer: PeerIp) -> AclVerdict<'_> {
         let policy = self.policy;
         let rule = match (self.allow.entry_for(peer.address()), self.deny.entry_for(peer.address())) {
             (Some(allow), None) => AccessRule::Allow(allow),
@@ -118,7 +118,7 @@ impl AccessList {
             (Some(allow), Some(deny)) => AccessRule::PolicyOfBoth { allow, deny, policy },
             (None, None) => AccessRule::PolicyOfNeither(policy),
         };
-        Verdict { allowed: self.admits(peer), rule }
+        AclVerdict { allowed: self.admits(peer), rule }
     }
 }
 
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_truth_table_of_two_lists_and_a_policy() {
-        type RuleUnder = fn(Policy) -> AccessRule<'static>;
+        type RuleUnder = fn(AclPolicy) -> AccessRule<'static>;
         let both: RuleUnder = |policy| AccessRule::PolicyOfBoth { allow: "10/8", deny: "all", policy };
         let neither: RuleUnder = AccessRule::PolicyOfNeither;
         let (allow, deny): (RuleUnder, RuleUnder) =
@@ -231,11 +231,11 @@ mod tests {
             ("10/8", "all", false, true, both),
         ];
         for (allow, deny, under_deny, under_allow, rule) in table {
-            for (policy, expected) in [(Policy::Deny, under_deny), (Policy::Allow, under_allow)] {
+            for (policy, expected) in [(AclPolicy::Deny, under_deny), (AclPolicy::Allow, under_allow)] {
                 let access = AccessList::new(list(allow), list(deny), policy);
                 let verdict = access.explain(peer("10.1.2.3"));
                 assert_eq!(access.admits(peer("10.1.2.3")), expected, "{allow} {deny} {policy}");
-                assert_eq!(verdict, Verdict { allowed: expected, rule: rule(policy) });
+                assert_eq!(verdict, AclVerdict { allowed: expected, rule: rule(policy) });
             }
         }
     }
@@ -248,9 +248,9 @@ mod tests {
 
     #[test]
     fn a_policy_is_read_in_any_case() {
-        assert_eq!("Allow".parse(), Ok(Policy::Allow));
-        assert_eq!("DENY".parse(), Ok(Policy::Deny));
-        let error = "drop".parse::<Policy>().unwrap_err();
+        assert_eq!("Allow".parse(), Ok(AclPolicy::Allow));
+        assert_eq!("DENY".parse(), Ok(AclPolicy::Deny));
+        let error = "drop".parse::<AclPolicy>().unwrap_err();
         assert_eq!(error.to_string(), "policy 'drop' is neither 'allow' nor 'deny'");
     }
 

@@ -45,7 +45,7 @@ impl HostName {
 
 /// One entry of a list.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Entry {
+enum HostEntry {
     Host(HostName),
     /// `*.NAME`: one label before the name, as in certificates
     Below(String),
@@ -54,7 +54,7 @@ enum Entry {
 /// A list of names and addresses. An empty list stands for every host.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AllowedHosts {
-    entries: Vec<Entry>,
+    entries: Vec<HostEntry>,
 }
 
 impl AllowedHosts {
@@ -65,8 +65,8 @@ impl AllowedHosts {
     /// Whether an entry names this host.
     pub fn holds(&self, host: &HostName) -> bool {
         self.entries.iter().any(|entry| match entry {
-            Entry::Host(known) => known == host,
-            Entry::Below(domain) => match host {
+            HostEntry::Host(known) => known == host,
+            HostEntry::Below(domain) => match host {
                 HostName::Name(name) => {
                     name.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == domain)
                 }
@@ -85,10 +85,10 @@ impl AllowedHosts {
     }
 }
 
-fn parse_entry(text: &str) -> Result<Entry, String> {
+fn parse_entry(text: &str) -> Result<HostEntry, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(Entry::Host(HostName::Address(address.to_canonical())));
+        return Ok(HostEntry::Host(HostName::Address(address.to_canonical())));
     }
     if !text.is_ascii() {
         return Err(format!("'{text}': browsers send such names in their ASCII form: write xn--…"));
@@ -107,7 +107,11 @@ fn parse_entry(text: &str) -> Result<Entry, String> {
             "'{text}' is no host: write a name, *.NAME or an address, without scheme, port and path"
         ));
     }
-    Ok(if wildcard { Entry::Below(name.to_owned()) } else { Entry::Host(HostName::Name(name.to_owned())) })
+    Ok(if wildcard {
+        HostEntry::Below(name.to_owned())
+    } else {
+        HostEntry::Host(HostName::Name(name.to_owned()))
+    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName};
 /// What a header says that nobody vouches for: one line with one address, or nothing.
 pub fn said(header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
     let is_forwarded = is_forwarded(header);
-    let mut elements = Parts::elements(headers.get(header)?.as_bytes(), is_forwarded);
+    let mut elements = ReverseParts::elements(headers.get(header)?.as_bytes(), is_forwarded);
     let only = elements.next()?;
     if elements.next().is_some() { None } else { address(only, is_forwarded) }
 }
@@ -27,7 +27,7 @@ pub fn vouched(
     let is_forwarded = is_forwarded(header);
     let mut nearest = peer;
     for line in headers.get_all(header).iter().rev() {
-        for element in Parts::elements(line.as_bytes(), is_forwarded) {
+        for element in ReverseParts::elements(line.as_bytes(), is_forwarded) {
             let Some(named) = address(element, is_forwarded) else { return nearest };
             if !is_trusted(named) {
                 return named;
@@ -42,7 +42,7 @@ pub fn vouched(
 pub fn entries<'h>(header: &HeaderName, headers: &'h HeaderMap) -> impl Iterator<Item = &'h str> + use<'h> {
     let is_forwarded = is_forwarded(header);
     let lines = headers.get_all(header).iter().rev();
-    let entries = lines.flat_map(move |line| Parts::elements(line.as_bytes(), is_forwarded));
+    let entries = lines.flat_map(move |line| ReverseParts::elements(line.as_bytes(), is_forwarded));
     entries.map_while(|entry| std::str::from_utf8(entry).ok())
 }
 
@@ -64,13 +64,13 @@ fn is_forwarded(header: &HeaderName) -> bool {
 /// Parts of a text from right to left, without empty ones. A separator within quotes ends none; quotes are counted from the
 /// right as well, and one behind a backslash is none (RFC 9110 section 5.6.4). So nothing that a client has sent, be it an
 /// open quote or bytes that are no text, spoils what a proxy has added to it.
-struct Parts<'t> {
+struct ReverseParts<'t> {
     separator: u8,
     has_quotes: bool,
     rest: &'t [u8],
 }
 
-impl<'t> Parts<'t> {
+impl<'t> ReverseParts<'t> {
     /// The elements of a list.
     fn elements(list: &'t [u8], is_forwarded: bool) -> Self {
         Self { separator: b',', has_quotes: is_forwarded, rest: list }
@@ -90,7 +90,7 @@ fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-impl<'t> Iterator for Parts<'t> {
+impl<'t> Iterator for ReverseParts<'t> {
     type Item = &'t [u8];
 
     fn next(&mut self) -> Option<&'t [u8]> {
@@ -117,7 +117,7 @@ fn address(element: &[u8], is_forwarded: bool) -> Option<IpAddr> {
 
 /// The value of a parameter that an element has once, such as `for`; its quotes removed.
 pub fn forwarded_parameter<'e>(element: &'e str, name: &str) -> Option<&'e str> {
-    let pairs = Parts { separator: b';', has_quotes: true, rest: element.as_bytes() };
+    let pairs = ReverseParts { separator: b';', has_quotes: true, rest: element.as_bytes() };
     let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
     let mut values = pairs.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let value = values.next().filter(|_| values.next().is_none())?;

@@ -113,7 +113,7 @@ pub fn parse_entry(text: &str) -> Result<Vec<AddressRange>, AddressError> {
     if text.eq_ignore_ascii_case("all") {
         return Ok(vec![AddressRange::ALL_V4, AddressRange::ALL_V6]);
     }
-    let entry = Entry(text);
+    let entry = RangeEntry(text);
     let range = if let Some((first, last)) = text.split_once('-').filter(|(first, _)| !first.ends_with('/')) {
         entry.range(first.trim_end(), last.trim_start())
     } else if let Some((address, prefix)) = text.split_once('/') {
@@ -127,9 +127,9 @@ pub fn parse_entry(text: &str) -> Result<Vec<AddressRange>, AddressError> {
 }
 
 /// The whole text of an entry, for the errors of its parts.
-struct Entry<'a>(&'a str);
+struct RangeEntry<'a>(&'a str);
 
-impl Entry<'_> {
+impl RangeEntry<'_> {
     fn text(&self) -> String {
         self.0.to_owned()
     }

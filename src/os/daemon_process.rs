@@ -13,11 +13,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A process that serves the product, nodegate or the original.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Running {
+pub struct DaemonProcess {
     pub pid: Pid,
 }
 
-impl Running {
+impl DaemonProcess {
     /// The one that the pid file names. A file that was left behind may name a number that is somebody else's by now.
     pub fn find(config: &Config) -> Option<Self> {
         if config.settings.listen.port != config.own_port {

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Pid, setsid};
 
-use crate::config::Options;
+use crate::config::ConfigSources;
 
 /// Longer than any start takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How a start went.
-pub enum Started {
+pub enum StartOutcome {
     Serves,
     /// it has said why on stderr
     Ended(ExitStatus),
@@ -23,7 +23,7 @@ pub enum Started {
 }
 
 /// Runs `nodegate run PROFILE` and waits until it serves, by `serves`. What it says until then goes to our stderr.
-pub fn run(profile: &str, options: &Options, serves: impl Fn(Pid) -> bool) -> io::Result<Started> {
+pub fn run(profile: &str, options: &ConfigSources, serves: impl Fn(Pid) -> bool) -> io::Result<StartOutcome> {
     let mut child = spawn(profile, options)?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
     let relay = child.stderr.take().map(relay);
@@ -31,21 +31,21 @@ pub fn run(profile: &str, options: &Options, serves: impl Fn(Pid) -> bool) -> io
     loop {
         if let Some(status) = child.try_wait()? {
             let _ = relay.map(JoinHandle::join);
-            return Ok(Started::Ended(status));
+            return Ok(StartOutcome::Ended(status));
         }
         if serves(pid) {
-            return Ok(Started::Serves);
+            return Ok(StartOutcome::Serves);
         }
         if Instant::now() > until {
             child.kill()?;
             child.wait()?;
-            return Ok(Started::TooSlow);
+            return Ok(StartOutcome::TooSlow);
         }
         std::thread::sleep(LOOK_AGAIN);
     }
 }
 
-fn spawn(profile: &str, options: &Options) -> io::Result<Child> {
+fn spawn(profile: &str, options: &ConfigSources) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     // The name it is called by decides what the arguments mean.
     command.arg0(env!("CARGO_PKG_NAME"));

@@ -5,21 +5,21 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-pub struct Binary {
+pub struct ExecutableFile {
     path: PathBuf,
-    stamp: Stamp,
+    stamp: ExecutableStamp,
 }
 
 /// What tells one file from another without reading it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Stamp {
+struct ExecutableStamp {
     device: u64,
     inode: u64,
     size: u64,
     changed: (i64, i64),
 }
 
-impl Binary {
+impl ExecutableFile {
     /// To be asked at the start: the system tells what runs, but not what it was like.
     pub fn of_this_process() -> io::Result<Self> {
         let path = std::env::current_exe()?;
@@ -27,7 +27,7 @@ impl Binary {
     }
 
     fn new(path: PathBuf, running: &Path) -> io::Result<Self> {
-        Ok(Self { path, stamp: Stamp::of(&std::fs::metadata(running)?) })
+        Ok(Self { path, stamp: ExecutableStamp::of(&std::fs::metadata(running)?) })
     }
 
     pub fn path(&self) -> &Path {
@@ -36,11 +36,11 @@ impl Binary {
 
     /// A file that is missing replaces nothing.
     pub fn is_replaced(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) != self.stamp)
+        std::fs::metadata(&self.path).is_ok_and(|metadata| ExecutableStamp::of(&metadata) != self.stamp)
     }
 }
 
-impl Stamp {
+impl ExecutableStamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -61,7 +61,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("program");
         std::fs::write(&path, "one").unwrap();
-        let binary = Binary::new(path.clone(), &path).unwrap();
+        let binary = ExecutableFile::new(path.clone(), &path).unwrap();
         assert!(!binary.is_replaced());
         std::fs::remove_file(&path).unwrap();
         assert!(!binary.is_replaced());

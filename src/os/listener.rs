@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::config::settings::{Listen, ListenAddress};
-pub use crate::os::listener::listener_set::{BoundFor, Listening, ListeningSocket, Unbound};
+use crate::config::settings::{ListenAddress, ListenSettings};
+pub use crate::os::listener::listener_set::{BoundFor, ListenerSet, ListeningSocket, UnboundListener};
 
 /// Bytes that the kernel may hold for a client beyond what is under way.
 const UNSENT: u32 = 128 << 10;
@@ -38,14 +38,14 @@ pub enum BindError {
 
 /// Binds and listens. `::` takes both families, whatever `net.ipv6.bindv6only` says, and IPv4 alone where the
 /// kernel has no IPv6.
-pub fn bind(listen: &Listen) -> Result<TcpListener, BindError> {
+pub fn bind(listen: &ListenSettings) -> Result<TcpListener, BindError> {
     bind_with(listen, false)
 }
 
-fn bind_with(listen: &Listen, shared: bool) -> Result<TcpListener, BindError> {
+fn bind_with(listen: &ListenSettings, shared: bool) -> Result<TcpListener, BindError> {
     let port = listen.port;
     let only_v6 = listen.address != ListenAddress::Any;
-    let bind_to = |address| bind_to(address, Manner { shared, only_v6 });
+    let bind_to = |address| bind_to(address, BindOptions { shared, only_v6 });
     match &listen.address {
         ListenAddress::Any => match bind_to(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
             Err(BindError::NotHere(_) | BindError::Other { .. }) => {
@@ -56,12 +56,12 @@ fn bind_with(listen: &Listen, shared: bool) -> Result<TcpListener, BindError> {
         },
         ListenAddress::AnyV6 => bind_to(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         ListenAddress::Literal { address, zone } => bind_to(with_zone(*address, zone.as_deref(), port)?),
-        ListenAddress::Name(name) => bind_name(name, port, Manner { shared, only_v6 }),
+        ListenAddress::Name(name) => bind_name(name, port, BindOptions { shared, only_v6 }),
     }
 }
 
 /// The first address of the name that can be bound, as `IO::Socket::IP` takes it.
-fn bind_name(name: &str, port: u16, manner: Manner) -> Result<TcpListener, BindError> {
+fn bind_name(name: &str, port: u16, manner: BindOptions) -> Result<TcpListener, BindError> {
     let no_such_name = |source| BindError::NoSuchName { name: name.to_owned(), source };
     let mut failed = None;
     for address in (name, port).to_socket_addrs().map_err(no_such_name)? {
@@ -95,13 +95,13 @@ fn zone_index(zone: &str) -> Option<u32> {
 
 /// How a socket is bound.
 #[derive(Clone, Copy)]
-struct Manner {
+struct BindOptions {
     /// beside others of this process at the same place
     shared: bool,
     only_v6: bool,
 }
 
-fn bind_to(address: SocketAddr, manner: Manner) -> Result<TcpListener, BindError> {
+fn bind_to(address: SocketAddr, manner: BindOptions) -> Result<TcpListener, BindError> {
     listen_on(address, manner).map_err(|source| {
         let kind = source.kind();
         if kind == io::ErrorKind::AddrNotAvailable {
@@ -116,7 +116,7 @@ fn bind_to(address: SocketAddr, manner: Manner) -> Result<TcpListener, BindError
     })
 }
 
-fn listen_on(address: SocketAddr, manner: Manner) -> io::Result<TcpListener> {
+fn listen_on(address: SocketAddr, manner: BindOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(manner.only_v6)?;

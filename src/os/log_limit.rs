@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 
 use super::log_text::shortened;
-use crate::os::log_throttle::{LogThrottle, Rate};
+use crate::os::log_throttle::{LineRate, LogThrottle};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Bytes of a text that a client chose, such as a method or an origin.
@@ -18,7 +18,7 @@ const MAX_KEPT_BYTES: usize = 512;
 
 /// What lines are about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Topic {
+pub enum LogTopic {
     /// failed logins of an IPv4 address; fail2ban reads these lines
     Login,
     /// those of a /64: who owns many of these must not crowd out IPv4 addresses
@@ -52,7 +52,7 @@ pub fn site(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Topic {
+impl LogTopic {
     const ALL: [Self; 10] = [
         Self::Login,
         Self::LoginIpv6,
@@ -66,7 +66,7 @@ impl Topic {
         Self::Crowd,
     ];
 
-    fn rate(self) -> Rate {
+    fn rate(self) -> LineRate {
         let (burst, interval, per_second, subjects) = match self {
             // As many as fail2ban's own `maxretry`. The journal takes 10,000 lines of a service in 30 s by default.
             Self::Login => (5, SECOND, 50, 4096),
@@ -75,7 +75,7 @@ impl Topic {
             Self::Fault | Self::Page | Self::Crowd => (1, 60 * SECOND, 10, 256),
             Self::Origin | Self::Node | Self::Host => (1, 3600 * SECOND, 10, 1024),
         };
-        Rate { burst, interval, per_second, subjects }
+        LineRate { burst, interval, per_second, subjects }
     }
 
     /// What was left out when there are more subjects than are remembered.
@@ -95,8 +95,8 @@ impl Topic {
     }
 
     fn throttle(self) -> MutexGuard<'static, LogThrottle> {
-        static THROTTLES: LazyLock<[Mutex<LogThrottle>; Topic::ALL.len()]> =
-            LazyLock::new(|| Topic::ALL.map(|topic| Mutex::new(LogThrottle::new(topic.rate()))));
+        static THROTTLES: LazyLock<[Mutex<LogThrottle>; LogTopic::ALL.len()]> =
+            LazyLock::new(|| LogTopic::ALL.map(|topic| Mutex::new(LogThrottle::new(topic.rate()))));
         let [login, login_ipv6, tunnel, upstream, fault, page, origin, node, host, crowd] = &*THROTTLES;
         let throttle = match self {
             Self::Login => login,
@@ -128,21 +128,21 @@ impl fmt::Display for LeftOut {
 }
 
 /// Whether a line with fields of its own may be logged now. The caller writes it, with what was left out behind it.
-pub fn is_due(topic: Topic, subject: &str) -> Option<LeftOut> {
+pub fn is_due(topic: LogTopic, subject: &str) -> Option<LeftOut> {
     topic.throttle().admit(subject, Instant::now(), || None).map(LeftOut)
 }
 
 /// Logs a warning, or keeps it for `log_kept` where its subject has had its lines for the moment.
-pub fn warn(topic: Topic, subject: &str, message: &dyn fmt::Display) {
+pub fn warn(topic: LogTopic, subject: &str, message: &dyn fmt::Display) {
     log(topic, subject, Level::WARN, message);
 }
 
 /// The same at the level of errors; what is kept becomes a warning.
-pub fn error(topic: Topic, subject: &str, message: &dyn fmt::Display) {
+pub fn error(topic: LogTopic, subject: &str, message: &dyn fmt::Display) {
     log(topic, subject, Level::ERROR, message);
 }
 
-fn log(topic: Topic, subject: &str, level: Level, message: &dyn fmt::Display) {
+fn log(topic: LogTopic, subject: &str, level: Level, message: &dyn fmt::Display) {
     let keep = || Some(shortened(&message.to_string(), MAX_KEPT_BYTES).into());
     let admitted = topic.throttle().admit(subject, Instant::now(), keep).map(LeftOut);
     match admitted {
@@ -163,7 +163,7 @@ pub fn log_rest() {
 }
 
 fn log_due(now: Instant) {
-    for topic in Topic::ALL {
+    for topic in LogTopic::ALL {
         let due = topic.throttle().due(now);
         for line in due.lines {
             tracing::warn!("{}{}", line.text, LeftOut(line.left_out));
@@ -195,8 +195,8 @@ mod tests {
 
     #[test]
     fn topics_do_not_crowd_each_other_out() {
-        assert_eq!(is_due(Topic::Origin, "a test"), Some(LeftOut(0)));
-        assert_eq!(is_due(Topic::Origin, "a test"), None);
-        assert_eq!(is_due(Topic::Node, "a test"), Some(LeftOut(0)));
+        assert_eq!(is_due(LogTopic::Origin, "a test"), Some(LeftOut(0)));
+        assert_eq!(is_due(LogTopic::Origin, "a test"), None);
+        assert_eq!(is_due(LogTopic::Node, "a test"), Some(LeftOut(0)));
     }
 }

@@ -9,7 +9,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// How many lines there may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Rate {
+pub struct LineRate {
     /// lines of one subject without a pause
     pub burst: u32,
     /// until the same subject has another line
@@ -30,22 +30,22 @@ pub struct KeptLine {
 
 /// What may be logged now.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub struct Due {
+pub struct DueLines {
     pub lines: Vec<KeptLine>,
     /// lines of subjects that nothing is remembered of
     pub lost: u64,
 }
 
 pub struct LogThrottle {
-    rate: Rate,
-    subjects: HashMap<Box<str>, Subject>,
+    rate: LineRate,
+    subjects: HashMap<Box<str>, ThrottledSubject>,
     window: Option<(Instant, u32)>,
     swept: Option<Instant>,
     lost: u64,
     lost_told: Option<Instant>,
 }
 
-struct Subject {
+struct ThrottledSubject {
     /// when its bucket is full again
     full_at: Instant,
     left_out: u64,
@@ -54,7 +54,7 @@ struct Subject {
 }
 
 impl LogThrottle {
-    pub fn new(rate: Rate) -> Self {
+    pub fn new(rate: LineRate) -> Self {
         Self { rate, subjects: HashMap::new(), window: None, swept: None, lost: 0, lost_told: None }
     }
 
@@ -71,7 +71,7 @@ impl LogThrottle {
                 self.lost += 1;
                 return None;
             }
-            let fresh = Subject { full_at: now, left_out: 0, kept: None };
+            let fresh = ThrottledSubject { full_at: now, left_out: 0, kept: None };
             self.subjects.insert(subject.into(), fresh);
         }
         let has_room = self.has_room(now);
@@ -91,7 +91,7 @@ impl LogThrottle {
 
     /// Takes the kept lines that may be logged now, the oldest first, and forgets subjects that have all their lines
     /// again.
-    pub fn due(&mut self, now: Instant) -> Due {
+    pub fn due(&mut self, now: Instant) -> DueLines {
         let rate = self.rate;
         let mut waiting: Vec<_> = self
             .subjects
@@ -115,7 +115,7 @@ impl LogThrottle {
         } else {
             0
         };
-        Due { lines, lost }
+        DueLines { lines, lost }
     }
 
     fn has_room(&mut self, now: Instant) -> bool {
@@ -153,12 +153,12 @@ impl LogThrottle {
     }
 }
 
-impl Subject {
-    fn may_have_line(&self, rate: Rate, now: Instant) -> bool {
+impl ThrottledSubject {
+    fn may_have_line(&self, rate: LineRate, now: Instant) -> bool {
         self.full_at <= now + rate.interval * rate.burst.saturating_sub(1)
     }
 
-    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+    fn take(&mut self, rate: LineRate, now: Instant) -> bool {
         let may = self.may_have_line(rate, now);
         if may {
             self.full_at = self.full_at.max(now) + rate.interval;
@@ -171,7 +171,8 @@ impl Subject {
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate { burst: 3, interval: Duration::from_secs(1), per_second: 50, subjects: 1000 };
+    const RATE: LineRate =
+        LineRate { burst: 3, interval: Duration::from_secs(1), per_second: 50, subjects: 1000 };
 
     fn admit(throttle: &mut LogThrottle, subject: &str, now: Instant) -> Option<u64> {
         throttle.admit(subject, now, || Some(format!("{subject} failed").into()))
@@ -202,16 +203,16 @@ mod tests {
         for _ in 0..10 {
             admit(&mut throttle, "a", now);
         }
-        assert_eq!(throttle.due(now), Due::default());
+        assert_eq!(throttle.due(now), DueLines::default());
         let later = now + Duration::from_secs(1);
         assert_eq!(throttle.due(later).lines, [line("a failed", 6)]);
         assert_eq!(admit(&mut throttle, "a", later), None, "the kept line was that of this second");
-        assert_eq!(throttle.due(later), Due::default());
+        assert_eq!(throttle.due(later), DueLines::default());
     }
 
     #[test]
     fn an_interval_of_an_hour_names_a_subject_once() {
-        let hourly = Rate { burst: 1, interval: Duration::from_hours(1), ..RATE };
+        let hourly = LineRate { burst: 1, interval: Duration::from_hours(1), ..RATE };
         let (mut throttle, begin) = (LogThrottle::new(hourly), Instant::now());
         let mut is_due = |subject: &str, minute| {
             throttle.admit(subject, begin + Duration::from_mins(minute), || None).is_some()
@@ -219,7 +220,7 @@ mod tests {
         assert!(is_due("https://a", 0) && is_due("https://b", 1));
         assert!(!is_due("https://a", 59) && is_due("https://a", 60));
         assert!(!is_due("https://b", 60) && is_due("https://b", 61));
-        assert_eq!(throttle.due(begin + Duration::from_hours(9)), Due::default(), "nothing was kept");
+        assert_eq!(throttle.due(begin + Duration::from_hours(9)), DueLines::default(), "nothing was kept");
         assert!(throttle.subjects.is_empty());
     }
 
@@ -245,7 +246,7 @@ mod tests {
         let (mut throttle, now) = (LogThrottle::new(RATE), Instant::now());
         let mut logged = 0;
         let (mut told, mut lost) = (0, 0);
-        let mut collect = |due: Due| {
+        let mut collect = |due: DueLines| {
             told += due.lines.iter().map(|line| 1 + line.left_out).sum::<u64>();
             lost += due.lost;
         };

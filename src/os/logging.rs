@@ -22,7 +22,7 @@ use crate::os::request_context;
 
 /// Who reads what is written to stderr.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reader {
+pub enum StderrReader {
     /// somebody, or the journal
     Stderr,
     /// the process was left alone
@@ -30,12 +30,12 @@ pub enum Reader {
 }
 
 /// Starts logging. The journal gets fields; where it cannot be reached, lines do.
-pub fn start(debug: bool, reader: Reader) {
+pub fn start(debug: bool, reader: StderrReader) {
     let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
     // It tells of each frame, and of paths that are malformed, in which there may be secrets.
     let shown = Targets::new().with_default(level).with_target("h2", LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(shown);
-    let wants_journal = reader == Reader::Nobody || stderr_is_the_journal();
+    let wants_journal = reader == StderrReader::Nobody || stderr_is_the_journal();
     if wants_journal && let Ok(journal) = tracing_journald::layer() {
         let priorities = PriorityMappings {
             info: Priority::Informational,
@@ -43,10 +43,10 @@ pub fn start(debug: bool, reader: Reader) {
             ..PriorityMappings::new()
         };
         let journal = journal.with_field_prefix(None).with_priority_mappings(priorities);
-        return registry.with(Journal(journal)).init();
+        return registry.with(JournalLayer(journal)).init();
     }
     let lines = tracing_subscriber::fmt::layer()
-        .fmt_fields(Fields)
+        .fmt_fields(LineFields)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(debug)
@@ -64,9 +64,9 @@ fn stderr_is_the_journal() -> bool {
 }
 
 /// The fields of a line, and the request behind them.
-struct Fields;
+struct LineFields;
 
-impl<'writer> FormatFields<'writer> for Fields {
+impl<'writer> FormatFields<'writer> for LineFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
         DefaultFields::new().format_fields(writer.by_ref(), fields)?;
         match request_context::current_id() {
@@ -78,9 +78,9 @@ impl<'writer> FormatFields<'writer> for Fields {
 
 /// The journal's layer takes fields from events and from the spans around them. A span around each request would cost
 /// every request; one around each event costs those that are logged.
-struct Journal(tracing_journald::Layer);
+struct JournalLayer(tracing_journald::Layer);
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journal {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JournalLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         self.0.on_new_span(attributes, id, context);
     }

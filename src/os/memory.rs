@@ -32,9 +32,9 @@ pub fn released() {
 }
 
 /// A connection, for as long as it lives. Where nobody is connected, less is kept.
-pub struct Guest(());
+pub struct ConnectionGuard(());
 
-impl Guest {
+impl ConnectionGuard {
     #[expect(clippy::new_without_default, reason = "it counts: nobody should get one by the way")]
     pub fn new() -> Self {
         CAME.fetch_add(1, Ordering::SeqCst);
@@ -43,7 +43,7 @@ impl Guest {
     }
 }
 
-impl Drop for Guest {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if HERE.fetch_sub(1, Ordering::SeqCst) == 1 && !DESERTED.swap(true, Ordering::SeqCst) {
             wake_keeper();

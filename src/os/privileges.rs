@@ -9,16 +9,16 @@ use std::path::Path;
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 
 use crate::config::Config;
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 use crate::os::listener::ListeningSocket;
 
 /// The user to serve as: none when not started as root, or with `--root`.
-pub fn user_to_become(config: &Config) -> Result<Option<User>, Vec<Problem>> {
+pub fn user_to_become(config: &Config) -> Result<Option<User>, Vec<Diagnostic>> {
     if !geteuid().is_root() || !config.root.is_system() {
         return Ok(None);
     }
     let name = &config.settings.user;
-    let problem = |message: String| vec![Problem::error(config.origin("user"), "user", message)];
+    let problem = |message: String| vec![Diagnostic::error(config.origin("user"), "user", message)];
     match User::from_name(name) {
         Ok(Some(user)) => Ok(Some(user)),
         Ok(None) => Err(problem(format!("there is no user '{name}' on this machine"))),
@@ -64,7 +64,7 @@ fn give(directory: &Path, user: &User) {
 /// Gives root up for good. The C library does so in every thread.
 ///
 /// The listening sockets go to the user as well: others may be bound beside them on a reload only by their owner.
-pub fn become_user(user: Option<&User>, sockets: &[ListeningSocket]) -> Result<(), Vec<Problem>> {
+pub fn become_user(user: Option<&User>, sockets: &[ListeningSocket]) -> Result<(), Vec<Diagnostic>> {
     let Some(user) = user else { return Ok(()) };
     for ListeningSocket { socket, .. } in sockets {
         if let Err(error) = fchown(&**socket, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
@@ -79,6 +79,6 @@ pub fn become_user(user: Option<&User>, sockets: &[ListeningSocket]) -> Result<(
     };
     drop_all().map_err(|error| {
         let message = format!("cannot become user '{}': {error}", user.name);
-        vec![Problem::error(crate::config::diagnostic::Origin::Profile, "user", message)]
+        vec![Diagnostic::error(crate::config::diagnostic::ValueOrigin::Profile, "user", message)]
     })
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::futures::TaskLocalFuture;
 
 tokio::task_local! {
-    static CURRENT: Rc<Context>;
+    static CURRENT: Rc<LogContext>;
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -43,23 +43,23 @@ fn process() -> u64 {
 }
 
 /// A request as log lines name it.
-pub struct Context {
+pub struct LogContext {
     pub id: RequestId,
     pub client: IpAddr,
     user: OnceCell<Arc<str>>,
     /// kept only for a log that tells of it
-    upstream: Option<Box<Cell<Asked>>>,
+    upstream: Option<Box<Cell<UpstreamCall>>>,
 }
 
 /// Who was asked for the answer, and when.
 #[derive(Default)]
-struct Asked {
+struct UpstreamCall {
     name: String,
     began: Option<Instant>,
     answered: Option<Instant>,
 }
 
-impl Context {
+impl LogContext {
     /// With `upstream` it is kept who is asked for the answer.
     pub fn new(client: IpAddr, upstream: bool) -> Self {
         let upstream = upstream.then(Box::default);
@@ -72,12 +72,12 @@ impl Context {
 
     /// The last that was asked, and how long the head of its answer took, or has taken by now.
     pub fn upstream(&self) -> Option<(String, Duration)> {
-        let Asked { name, began, answered } = self.upstream.as_ref()?.take();
+        let UpstreamCall { name, began, answered } = self.upstream.as_ref()?.take();
         let took = answered.unwrap_or_else(Instant::now).duration_since(began?);
         Some((name, took))
     }
 
-    fn change_upstream(&self, change: impl FnOnce(&mut Asked)) {
+    fn change_upstream(&self, change: impl FnOnce(&mut UpstreamCall)) {
         if let Some(cell) = &self.upstream {
             let mut asked = cell.take();
             change(&mut asked);
@@ -87,12 +87,12 @@ impl Context {
 }
 
 /// Whatever `work` logs is about that request.
-pub fn within<F: Future>(context: Context, work: F) -> TaskLocalFuture<Rc<Context>, F> {
+pub fn within<F: Future>(context: LogContext, work: F) -> TaskLocalFuture<Rc<LogContext>, F> {
     CURRENT.scope(Rc::new(context), work)
 }
 
 /// `work` in a task of its own, for the request that the running task works for.
-pub async fn shared<F: Future>(context: Option<Rc<Context>>, work: F) -> F::Output {
+pub async fn shared<F: Future>(context: Option<Rc<LogContext>>, work: F) -> F::Output {
     match context {
         Some(context) => CURRENT.scope(context, work).await,
         None => work.await,
@@ -100,7 +100,7 @@ pub async fn shared<F: Future>(context: Option<Rc<Context>>, work: F) -> F::Outp
 }
 
 /// For `shared`.
-pub fn share() -> Option<Rc<Context>> {
+pub fn share() -> Option<Rc<LogContext>> {
     CURRENT.try_with(Rc::clone).ok()
 }
 
@@ -115,7 +115,7 @@ pub fn identify(user: Option<&Arc<str>>) {
 pub fn asks(upstream: &impl fmt::Display) {
     current(|context| {
         context.change_upstream(|asked| {
-            *asked = Asked { name: upstream.to_string(), began: Some(Instant::now()), answered: None };
+            *asked = UpstreamCall { name: upstream.to_string(), began: Some(Instant::now()), answered: None };
         });
     });
 }
@@ -126,7 +126,7 @@ pub fn is_answered() {
 }
 
 /// The request being worked for, if one is.
-pub fn current<T>(work: impl FnOnce(&Context) -> T) -> Option<T> {
+pub fn current<T>(work: impl FnOnce(&LogContext) -> T) -> Option<T> {
     CURRENT.try_with(|context| work(context)).ok()
 }
 
@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_known_of_a_request_is_known_within_it_alone() {
         let client = "192.0.2.7".parse().unwrap();
-        let seen = within(Context::new(client, true), async {
+        let seen = within(LogContext::new(client, true), async {
             identify(Some(&Arc::from("root@pam")));
             asks(&"192.0.2.9:85");
             is_answered();
@@ -171,7 +171,7 @@ mod tests {
         let known = (client, Some("root@pam".to_owned()), Some("192.0.2.9:85".to_owned()));
         assert_eq!(seen.await, Some(known));
         assert_eq!(current_id(), None);
-        let kept = within(Context::new(client, false), async {
+        let kept = within(LogContext::new(client, false), async {
             asks(&"192.0.2.9:85");
             current(|context| context.upstream().is_some())
         });

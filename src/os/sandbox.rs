@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs};
 
 use crate::config::Config;
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 
 /// Below these, and beside the files that the configuration names at the start, the process may write.
 const WRITABLE: [&str; 4] = ["/dev", "/run", "/tmp", "/var"];
@@ -61,7 +61,7 @@ pub fn confined_to() -> Option<&'static [PathBuf]> {
 }
 
 /// A log that a confined process could not write.
-pub fn problem(config: &Config) -> Option<Problem> {
+pub fn problem(config: &Config) -> Option<Diagnostic> {
     let log = config.settings.access_log.as_deref()?;
     let writable = confined_to()?;
     let folder = log.parent()?;
@@ -73,7 +73,7 @@ pub fn problem(config: &Config) -> Option<Problem> {
         "{} lies where the running process has given up to write; restart it for that, or choose a place below /var",
         log.display()
     );
-    Some(Problem::error(config.origin("log.access"), "log.access", message))
+    Some(Diagnostic::error(config.origin("log.access"), "log.access", message))
 }
 
 /// No program that is started from here can have a capability again.

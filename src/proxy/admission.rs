@@ -5,47 +5,47 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::http::access_log::Entry;
-use crate::limits::Excess;
-use crate::limits::concurrency::Place;
+use crate::http::access_log::LogEntry;
+use crate::limits::LimitExceeded;
+use crate::limits::concurrency::ConnectionPermit;
 use crate::metrics::counters;
 use crate::net::acl::PeerIp;
 use crate::net::proxy_protocol;
 use crate::proxy::connection::in_a_box;
-use crate::proxy::recheck::Denied;
-use crate::proxy::request::Who;
-use crate::server::Worker;
-use crate::state::shared::{Engine, ListenerRules};
+use crate::proxy::recheck::AdmissionLost;
+use crate::proxy::request::ClientAddresses;
+use crate::server::WorkerContext;
+use crate::state::shared::{AppState, ListenerRules};
 
 /// A connection that may go on.
-pub(crate) struct Entered {
+pub(crate) struct AdmittedConnection {
     pub(crate) stream: TcpStream,
-    pub(crate) who: Who,
+    pub(crate) who: ClientAddresses,
     /// dropped with the connection
-    pub(crate) place: Place,
+    pub(crate) place: ConnectionPermit,
     /// why nothing is served on it
-    pub(crate) excess: Option<Excess>,
+    pub(crate) excess: Option<LimitExceeded>,
 }
 
 /// Judges the address, and finds a place. Who gets none is not even told so.
 pub(crate) async fn enter(
-    worker: &Worker,
+    worker: &WorkerContext,
     rules: &ListenerRules,
     mut stream: TcpStream,
     address: SocketAddr,
-) -> Option<Entered> {
+) -> Option<AdmittedConnection> {
     let engine = &worker.engine;
     let via = PeerIp::new(address.ip());
     if !rules.acl.admits(via) {
-        turn_away(engine, via, &rules.name, Denied::AccessList);
+        turn_away(engine, via, &rules.name, AdmissionLost::AccessList);
         return None;
     }
     let mut place = find_place(engine, rules, via)?;
-    let mut who = Who { peer: via, via };
+    let mut who = ClientAddresses { peer: via, via };
     if rules.proxy_protocol {
         who.peer = in_a_box(named(worker, rules, &mut stream, via)).await?;
         if !who.is_admitted(rules, engine.config.settings.real_ip.judged) {
-            turn_away(engine, who.peer, &rules.name, Denied::AccessList);
+            turn_away(engine, who.peer, &rules.name, AdmissionLost::AccessList);
             return None;
         }
         if who.peer != via {
@@ -54,16 +54,20 @@ pub(crate) async fn enter(
         }
     }
     let (place, excess) = place;
-    Some(Entered { stream, who, place, excess })
+    Some(AdmittedConnection { stream, who, place, excess })
 }
 
-fn find_place(engine: &Engine, rules: &ListenerRules, peer: PeerIp) -> Option<(Place, Option<Excess>)> {
+fn find_place(
+    engine: &AppState,
+    rules: &ListenerRules,
+    peer: PeerIp,
+) -> Option<(ConnectionPermit, Option<LimitExceeded>)> {
     engine.place(rules, peer).inspect_err(|excess| counters::limited(excess.limit())).ok()
 }
 
 /// Whom a proxy connects for. Only those that are listed may say so, and have to.
 async fn named(
-    worker: &Worker,
+    worker: &WorkerContext,
     rules: &ListenerRules,
     stream: &mut TcpStream,
     via: PeerIp,
@@ -94,19 +98,19 @@ async fn named(
 }
 
 /// A listener does not admit it: its connection closes without a word.
-pub(crate) fn turn_away(engine: &Engine, peer: PeerIp, listener: &str, denied: Denied) {
+pub(crate) fn turn_away(engine: &AppState, peer: PeerIp, listener: &str, denied: AdmissionLost) {
     let reason = denied.to_string();
     tracing::debug!(peer = %peer.address(), listener, reason, "turned away");
     engine.note_refused_node(peer, listener, &reason);
     refuse(engine, peer);
 }
 
-fn refuse(engine: &Engine, peer: PeerIp) {
+fn refuse(engine: &AppState, peer: PeerIp) {
     counters::denied();
     log_without_request(engine, peer, 403);
 }
 
 /// For what was answered before there was a request.
-pub(crate) fn log_without_request(engine: &Engine, peer: PeerIp, status: u16) {
-    engine.log.write(&Entry::new(peer.address(), "-", status));
+pub(crate) fn log_without_request(engine: &AppState, peer: PeerIp, status: u16) {
+    engine.log.write(&LogEntry::new(peer.address(), "-", status));
 }

@@ -10,19 +10,19 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth::authenticator::Identity;
+use crate::auth::authenticator::AuthenticatedUser;
 use crate::http::body_parameters;
 use crate::http::body_parameters::{BodyKind, ParameterError};
 use crate::http::error::Refusal;
 use crate::http::request_body::RequestBody;
-use crate::limits::buffer_budget::{Holder, Room, UNCOUNTED};
-use crate::limits::failure_table::Source;
-use crate::limits::min_rate::Pace;
-use crate::proxy::request::Asked;
+use crate::limits::buffer_budget::{BufferOwner, BufferPermit, UNCOUNTED};
+use crate::limits::failure_table::ClientKey;
+use crate::limits::min_rate::MinRate;
+use crate::proxy::request::IncomingRequest;
 
 /// How far the sender of a body is known.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Sender {
+pub(crate) enum SenderTrust {
     /// without a login
     Stranger,
     /// with an API token that the daemon has not accepted yet; anybody can make one up
@@ -30,8 +30,8 @@ pub(crate) enum Sender {
     User(Arc<str>),
 }
 
-impl Sender {
-    pub(crate) fn of(identity: &Identity) -> Self {
+impl SenderTrust {
+    pub(crate) fn of(identity: &AuthenticatedUser) -> Self {
         match &identity.client {
             None => Self::Stranger,
             Some(known) if known.is_unproven() => Self::UnprovenToken,
@@ -56,8 +56,8 @@ pub(crate) fn is_small(body: Option<&RequestBody>) -> bool {
 
 /// Takes in the whole body, and puts it back for whoever reads it next.
 pub(crate) async fn look_into(
-    asked: &Asked<'_>,
-    sender: Sender,
+    asked: &IncomingRequest<'_>,
+    sender: SenderTrust,
     body: &mut Option<RequestBody>,
 ) -> Result<Bytes, Refusal> {
     let whole = read(asked, sender, body).await?;
@@ -66,7 +66,7 @@ pub(crate) async fn look_into(
 }
 
 /// What a call is sent on with.
-pub(crate) struct Sent {
+pub(crate) struct PreparedCall {
     /// instead of the client's own
     pub(crate) query: Option<String>,
     pub(crate) body: Bytes,
@@ -74,17 +74,17 @@ pub(crate) struct Sent {
 
 /// The whole body. That of a DELETE becomes a part of the query: the daemon behind takes none with that method.
 pub(crate) async fn read_for_daemon(
-    asked: &Asked<'_>,
-    sender: Sender,
+    asked: &IncomingRequest<'_>,
+    sender: SenderTrust,
     body: &mut Option<RequestBody>,
-) -> Result<Sent, Refusal> {
+) -> Result<PreparedCall, Refusal> {
     let body = read(asked, sender, body).await?;
     let head = asked.head;
     if let Some(uploads) = &asked.worker.engine.uploads {
         uploads.check_body(head, &body)?;
     }
     if head.method != Method::DELETE || body.is_empty() {
-        return Ok(Sent { query: None, body });
+        return Ok(PreparedCall { query: None, body });
     }
     let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let kind = BodyKind::of(kind).ok_or_else(|| Refusal::UnexpectedContent(head.method.clone()))?;
@@ -93,19 +93,19 @@ pub(crate) async fn read_for_daemon(
     if head.uri.path().len() + 1 + query.len() > limit {
         return Err(ParameterError::TooLong { limit }.into());
     }
-    Ok(Sent { query: (!query.is_empty()).then_some(query), body: Bytes::new() })
+    Ok(PreparedCall { query: (!query.is_empty()).then_some(query), body: Bytes::new() })
 }
 
 /// The whole body, up to the limit: the daemon behind takes no chunks.
 pub(crate) async fn read(
-    asked: &Asked<'_>,
-    sender: Sender,
+    asked: &IncomingRequest<'_>,
+    sender: SenderTrust,
     body: &mut Option<RequestBody>,
 ) -> Result<Bytes, Refusal> {
     let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else {
         return Ok(Bytes::new());
     };
-    let bounds = Bounds::of(asked, &sender);
+    let bounds = BodyBounds::of(asked, &sender);
     let method = &asked.head.method;
     let takes_one = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
     let announced = incoming.size_hint();
@@ -119,7 +119,7 @@ pub(crate) async fn read(
     // What was taken in before has its room already.
     let mut room = (!matches!(incoming, RequestBody::Whole(_))).then(|| room(asked, &sender));
     let most = if announced.exact().is_some() { least } else { bounds.limit };
-    let size = Size { most, at_once: sender.user().is_some() };
+    let size = BodySize { most, at_once: sender.user().is_some() };
     let collected = collect(incoming, room.as_mut(), size, bounds).await;
     // What there is no room for is left where it is, to be drained.
     if !matches!(collected, Err(Refusal::BodyTooLarge { .. } | Refusal::Excess(_))) {
@@ -134,47 +134,47 @@ pub(crate) async fn read(
 
 /// How much of a body is taken in, and how long that may take.
 #[derive(Clone, Copy)]
-struct Bounds {
+struct BodyBounds {
     limit: usize,
-    pace: Pace,
+    pace: MinRate,
 }
 
-impl Bounds {
-    fn of(asked: &Asked<'_>, sender: &Sender) -> Self {
+impl BodyBounds {
+    fn of(asked: &IncomingRequest<'_>, sender: &SenderTrust) -> Self {
         let settings = &asked.worker.engine.config.settings;
         let (limits, timeout) = (&settings.limits, &settings.timeout);
         // Without a rate the time is that of the whole body, however it drips.
-        let whole_within = |grace: Duration| Pace { grace, rate: 0 };
+        let whole_within = |grace: Duration| MinRate { grace, rate: 0 };
         match sender {
-            Sender::Stranger => {
+            SenderTrust::Stranger => {
                 let limit = limits.login_body.min(limits.body);
                 Self { limit, pace: whole_within(timeout.login_body) }
             }
-            Sender::UnprovenToken => Self { limit: limits.body, pace: whole_within(timeout.body) },
-            Sender::User(_) => {
-                Self { limit: limits.body, pace: Pace { grace: timeout.body, rate: limits.body_rate } }
+            SenderTrust::UnprovenToken => Self { limit: limits.body, pace: whole_within(timeout.body) },
+            SenderTrust::User(_) => {
+                Self { limit: limits.body, pace: MinRate { grace: timeout.body, rate: limits.body_rate } }
             }
         }
     }
 }
 
-fn room(asked: &Asked<'_>, sender: &Sender) -> Room {
+fn room(asked: &IncomingRequest<'_>, sender: &SenderTrust) -> BufferPermit {
     let engine = &asked.worker.engine;
-    let source = engine.accountable(asked.client.peer, asked.real).map(Source::of);
-    let holder = Holder::new(asked.client.listener(), source, sender.user().cloned());
+    let source = engine.accountable(asked.client.peer, asked.real).map(ClientKey::of);
+    let holder = BufferOwner::new(asked.client.listener(), source, sender.user().cloned());
     engine.counts.buffered.room(engine.body_budget(), holder)
 }
 
 /// How much room a body may come to need.
 #[derive(Clone, Copy)]
-struct Size {
+struct BodySize {
     most: usize,
     /// Whether it is taken for the whole body, once more has come than is not counted. Users wait for room: bodies that
     /// each hold a part of it while they wait for the rest would wait for each other.
     at_once: bool,
 }
 
-impl Size {
+impl BodySize {
     /// For what `needed` bytes get room. Others get it for at most twice what has come, whatever they announce.
     fn step(self, needed: usize) -> usize {
         let step = match self.at_once {
@@ -187,29 +187,29 @@ impl Size {
 }
 
 /// Bytes that give their room back with the last of them.
-fn held(whole: Bytes, room: Option<Room>) -> Bytes {
-    struct Held {
+fn held(whole: Bytes, room: Option<BufferPermit>) -> Bytes {
+    struct BufferedBody {
         bytes: Bytes,
-        _room: Room,
+        _room: BufferPermit,
     }
-    impl AsRef<[u8]> for Held {
+    impl AsRef<[u8]> for BufferedBody {
         fn as_ref(&self) -> &[u8] {
             &self.bytes
         }
     }
     let Some(mut room) = room.filter(|_| !whole.is_empty()) else { return whole };
     room.shrink_to(whole.len());
-    Bytes::from_owner(Held { bytes: whole, _room: room })
+    Bytes::from_owner(BufferedBody { bytes: whole, _room: room })
 }
 
 /// Trailers are dropped.
 async fn collect(
     incoming: &mut RequestBody,
-    mut room: Option<&mut Room>,
-    size: Size,
-    bounds: Bounds,
+    mut room: Option<&mut BufferPermit>,
+    size: BodySize,
+    bounds: BodyBounds,
 ) -> Result<Bytes, Refusal> {
-    let Bounds { limit, pace } = bounds;
+    let BodyBounds { limit, pace } = bounds;
     let mut began = Instant::now();
     let mut whole = Vec::new();
     let late = || Refusal::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };
@@ -253,12 +253,12 @@ mod tests {
     #[test]
     fn room_is_taken_as_bytes_come() {
         let (stranger, user) =
-            (Size { most: 500_000, at_once: false }, Size { most: 500_000, at_once: true });
+            (BodySize { most: 500_000, at_once: false }, BodySize { most: 500_000, at_once: true });
         for size in [stranger, user] {
             assert_eq!(size.step(1), UNCOUNTED, "what is announced costs nothing");
             assert_eq!(size.step(500_000), 500_000);
         }
         assert_eq!((stranger.step(5000), user.step(5000)), (10_000, 500_000));
-        assert_eq!(Size { most: 300, at_once: true }.step(200), 300);
+        assert_eq!(BodySize { most: 300, at_once: true }.step(200), 300);
     }
 }

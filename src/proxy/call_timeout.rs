@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use http::{Method, Response};
 
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::error::Refusal;
 use crate::http::target::ApiPath;
 use crate::proxy::router::Route;
-use crate::state::shared::Engine;
-use crate::time::client_timeouts::Clock;
+use crate::state::shared::AppState;
+use crate::time::client_timeouts::TimeoutTracker;
 
 /// The originals' proxies answer calls that need no root themselves, without a limit. The 30 s are theirs for what they
 /// pass on, to the daemon with root or to another node.
-pub(crate) fn answer_timeout(engine: &Engine, route: &Route, method: &Method, path: &ApiPath) -> Duration {
+pub(crate) fn answer_timeout(engine: &AppState, route: &Route, method: &Method, path: &ApiPath) -> Duration {
     let timeouts = engine.config.settings.timeout;
     let needs_no_root = matches!(route, Route::Unprivileged | Route::Websocket)
         || (matches!(route, Route::Daemon) && !engine.routes.needs_root(method, path));
@@ -23,9 +23,9 @@ pub(crate) fn answer_timeout(engine: &Engine, route: &Route, method: &Method, pa
 
 /// The answer, unless its client leaves before it comes. Without a clock nobody can leave.
 pub(crate) async fn or_client_left(
-    clock: Option<&Clock>,
-    answer: impl Future<Output = Result<Response<Body>, Refusal>>,
-) -> Result<Response<Body>, Refusal> {
+    clock: Option<&TimeoutTracker>,
+    answer: impl Future<Output = Result<Response<ResponseBody>, Refusal>>,
+) -> Result<Response<ResponseBody>, Refusal> {
     let left = async {
         match clock {
             Some(clock) => clock.client_left().await,

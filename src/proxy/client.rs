@@ -8,32 +8,32 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
-use super::recheck::Denied;
-use super::trust::Trust;
+use super::recheck::AdmissionLost;
+use super::trust::ConnectionTrust;
 use crate::config::settings::{ClientCertificates, FIRST};
-use crate::handler::console::target::Console;
-use crate::limits::Excess;
-use crate::limits::concurrency::Place;
-use crate::limits::failure_table::Source;
-use crate::limits::unauthenticated::Stranger;
+use crate::handler::console::target::ConnectedConsole;
+use crate::limits::LimitExceeded;
+use crate::limits::concurrency::ConnectionPermit;
+use crate::limits::failure_table::ClientKey;
+use crate::limits::unauthenticated::UnauthenticatedConnection;
 use crate::net::acl::PeerIp;
 use crate::proxy::route_scope::RouteClass;
-use crate::server::Worker;
-use crate::state::shared::{Engine, ListenerRules, Speaks};
-use crate::time::client_timeouts::Clock;
+use crate::server::WorkerContext;
+use crate::state::shared::{AppState, ListenerRules, PortProtocol};
+use crate::time::client_timeouts::TimeoutTracker;
 use crate::tls::{CertificateFault, TlsSession};
 use crate::upstream::client::PIECE;
 
 /// Whose connection it is.
 #[derive(Clone, Copy)]
-pub struct Who {
+pub struct ClientAddresses {
     /// who it is for: the one that has connected, or whom a listed proxy named in a PROXY header
     pub peer: PeerIp,
     /// who has connected
     pub via: PeerIp,
 }
 
-impl Who {
+impl ClientAddresses {
     /// Whether an access list lets it in: who has connected and, where that is asked for, who is behind it.
     pub fn is_admitted(self, rules: &ListenerRules, judges_real: bool) -> bool {
         rules.acl.admits(self.via) && (!judges_real || self.via == self.peer || rules.acl.admits(self.peer))
@@ -42,14 +42,14 @@ impl Who {
 
 /// What a connection was let in with.
 pub struct Admission {
-    pub place: Place,
+    pub place: ConnectionPermit,
     /// why nothing is served on it
-    pub excess: Option<Excess>,
-    pub stranger: Arc<Stranger>,
+    pub excess: Option<LimitExceeded>,
+    pub stranger: Arc<UnauthenticatedConnection>,
 }
 
 /// One connection.
-pub struct Client {
+pub struct ClientConnection {
     /// who it is for
     pub peer: PeerIp,
     /// who has connected
@@ -59,35 +59,38 @@ pub struct Client {
     pub tls: Option<TlsSession>,
     /// without TLS requests are redirected, unless the listener speaks clear HTTP
     pub is_served: bool,
-    pub clock: Arc<Clock>,
+    pub clock: Arc<TimeoutTracker>,
     /// the same, but of the whole connection where several requests share it
-    pub connection_clock: Arc<Clock>,
+    pub connection_clock: Arc<TimeoutTracker>,
     /// bytes of an answer that are held for it
     pub piece: usize,
     /// what the connection is bridged to once the answer is out
-    pub console: Cell<Option<Box<Console>>>,
-    pub trust: Rc<Trust>,
+    pub console: Cell<Option<Box<ConnectedConsole>>>,
+    pub trust: Rc<ConnectionTrust>,
     /// why nothing is served on it
-    excess: Option<Excess>,
+    excess: Option<LimitExceeded>,
     /// the configuration whose access list admits it
     admitted: Cell<u64>,
     rules: RefCell<Arc<ListenerRules>>,
     /// no listener of that name is there any more
     is_orphan: Cell<bool>,
     /// until the connection has ended, and with it every guess that was made on it
-    place: Rc<Place>,
+    place: Rc<ConnectionPermit>,
 }
 
-impl Client {
+impl ClientConnection {
     pub fn new(
-        who: Who,
+        who: ClientAddresses,
         tls: Option<TlsSession>,
         admission: Admission,
-        worker: &Worker,
+        worker: &WorkerContext,
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
         let Admission { place, excess, stranger } = admission;
-        let clock = Arc::new(Clock::of_stranger(Arc::clone(&worker.engine.deadlines), Arc::clone(&stranger)));
+        let clock = Arc::new(TimeoutTracker::of_stranger(
+            Arc::clone(&worker.engine.deadlines),
+            Arc::clone(&stranger),
+        ));
         Ok(Self {
             peer: who.peer,
             via: who.via,
@@ -98,7 +101,7 @@ impl Client {
             clock,
             piece: PIECE,
             console: Cell::new(None),
-            trust: Rc::new(Trust::new(stranger)),
+            trust: Rc::new(ConnectionTrust::new(stranger)),
             excess,
             admitted: Cell::new(worker.generation),
             rules: RefCell::new(rules),
@@ -108,20 +111,20 @@ impl Client {
     }
 
     /// Why nothing is served on it, where that is so.
-    pub fn excess(&self) -> Option<Excess> {
+    pub fn excess(&self) -> Option<LimitExceeded> {
         self.excess
     }
 
     /// The same client for one of several requests at once, with a clock of its own.
     #[must_use]
-    pub fn for_stream(&self, worker: &Worker, piece: usize) -> Self {
+    pub fn for_stream(&self, worker: &WorkerContext, piece: usize) -> Self {
         Self {
             peer: self.peer,
             via: self.via,
             address: self.address.clone(),
             is_served: self.is_served,
             tls: self.tls.clone(),
-            clock: Arc::new(Clock::new(Arc::clone(&worker.engine.deadlines))),
+            clock: Arc::new(TimeoutTracker::new(Arc::clone(&worker.engine.deadlines))),
             connection_clock: Arc::clone(&self.connection_clock),
             piece,
             console: Cell::new(None),
@@ -135,42 +138,42 @@ impl Client {
     }
 
     /// Why it may no longer connect, if that is so; the access list is asked once by each configuration.
-    pub fn denial(&self, worker: &Worker) -> Option<Denied> {
+    pub fn denial(&self, worker: &WorkerContext) -> Option<AdmissionLost> {
         let is_judged = self.admitted.replace(worker.generation) == worker.generation;
         let by_rules = if is_judged { None } else { self.denial_by_rules(worker) };
-        by_rules.or_else(|| self.certificate_fault(&worker.engine).map(Denied::Certificate))
+        by_rules.or_else(|| self.certificate_fault(&worker.engine).map(AdmissionLost::Certificate))
     }
 
     /// What lists of revoked certificates have against it.
-    fn certificate_fault(&self, engine: &Engine) -> Option<CertificateFault> {
+    fn certificate_fault(&self, engine: &AppState) -> Option<CertificateFault> {
         let shown = &self.tls.as_ref()?.identity.as_ref()?.chain;
         engine.speaks.acceptor()?.judge(&self.rules.borrow().clients, shown).err()
     }
 
-    fn denial_by_rules(&self, worker: &Worker) -> Option<Denied> {
+    fn denial_by_rules(&self, worker: &WorkerContext) -> Option<AdmissionLost> {
         let engine = &worker.engine;
         let mut rules = self.rules.borrow_mut();
         let next = engine.listener(&rules.name).map(Arc::clone);
         self.is_orphan.set(next.is_none());
         let has_shown = |next: &Arc<ListenerRules>| self.has_shown(&engine.speaks, &rules, next);
         if next.as_ref().is_some_and(|next| !has_shown(next)) {
-            return Some(Denied::Listener);
+            return Some(AdmissionLost::Listener);
         }
         if let Some(next) = next {
             *rules = next;
         }
-        let who = Who { peer: self.peer, via: self.via };
+        let who = ClientAddresses { peer: self.peer, via: self.via };
         let judges_real = engine.config.settings.real_ip.judged;
         // Where its listener is gone, the list that is left decides as well.
         let general = engine.listener(FIRST).filter(|_| self.is_orphan.get());
         let lists = [Some(&**rules), general.map(|general| &**general)];
         let admits = |rules: &ListenerRules| who.is_admitted(rules, judges_real);
-        (!lists.into_iter().flatten().all(admits)).then_some(Denied::AccessList)
+        (!lists.into_iter().flatten().all(admits)).then_some(AdmissionLost::AccessList)
     }
 
     /// Whether it has connected as its listener asks of others `now`: with TLS, a certificate, a PROXY header.
-    fn has_shown(&self, speaks: &Speaks, before: &ListenerRules, now: &ListenerRules) -> bool {
-        let needs_tls = now.tls && matches!(speaks, Speaks::Https(_));
+    fn has_shown(&self, speaks: &PortProtocol, before: &ListenerRules, now: &ListenerRules) -> bool {
+        let needs_tls = now.tls && matches!(speaks, PortProtocol::Https(_));
         let has_tls = self.tls.is_some() || !needs_tls;
         let is_known = now.clients.mode != ClientCertificates::Required
             || now.clients.takes_certificates_of(&before.clients);
@@ -179,12 +182,12 @@ impl Client {
     }
 
     /// Who a request comes from, where a listed proxy names somebody else than who has connected.
-    pub fn named(&self, engine: &Engine, real: IpAddr) -> Option<IpAddr> {
+    pub fn named(&self, engine: &AppState, real: IpAddr) -> Option<IpAddr> {
         (real != self.peer.address() && engine.is_proxy(self.peer)).then_some(real)
     }
 
     /// Whether whom a proxy names may be served, where that is asked for.
-    pub fn is_real_admitted(&self, engine: &Engine, named: Option<IpAddr>) -> bool {
+    pub fn is_real_admitted(&self, engine: &AppState, named: Option<IpAddr>) -> bool {
         let admits = |real| self.rules.borrow().acl.admits(PeerIp::new(real));
         !engine.config.settings.real_ip.judged || named.is_none_or(admits)
     }
@@ -215,7 +218,11 @@ impl Client {
     }
 
     /// A place for one of its requests, where they are counted by address.
-    pub(crate) fn place(&self, engine: &Engine, real: IpAddr) -> Result<Option<Place>, Excess> {
+    pub(crate) fn place(
+        &self,
+        engine: &AppState,
+        real: IpAddr,
+    ) -> Result<Option<ConnectionPermit>, LimitExceeded> {
         if let Some(excess) = self.excess {
             return Err(excess);
         }
@@ -225,6 +232,6 @@ impl Client {
             return Ok(None);
         }
         let Some(address) = engine.accountable(self.peer, real) else { return Ok(None) };
-        engine.counts.requests.ask(&rules.name, Source::of(address), limit).map(Some)
+        engine.counts.requests.ask(&rules.name, ClientKey::of(address), limit).map(Some)
     }
 }

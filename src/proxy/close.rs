@@ -7,30 +7,30 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::malformed::{self, Refused};
+use super::malformed::{self, MalformedHead};
 use crate::http::error::Refusal;
 use crate::metrics::counters;
-use crate::metrics::labels::Limit;
+use crate::metrics::labels::LimitLabel;
 use crate::proxy::admission::log_without_request;
-use crate::proxy::request::Client;
-use crate::server::Worker;
-use crate::time::client_timeouts::{Expired, Unclocked};
+use crate::proxy::request::ClientConnection;
+use crate::server::WorkerContext;
+use crate::time::client_timeouts::{TimedOut, UntimedStream};
 use crate::tls::ClientStream;
 
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A connection that hyper has given up. Where a head was malformed, the client is told why.
 pub(crate) async fn explain<S: ClientStream>(
-    worker: &Worker,
-    client: &Client,
+    worker: &WorkerContext,
+    client: &ClientConnection,
     error: &hyper::Error,
-    (left, head): (Unclocked<S>, &[u8]),
+    (left, head): (UntimedStream<S>, &[u8]),
 ) {
     tracing::debug!(peer = %client.peer.address(), %error, "connection ended");
     let mut stream = left.stream;
     if error.is_parse() {
         let engine = &worker.engine;
-        let refused = Refused { own_answer: &left.own_answer, error, head };
+        let refused = MalformedHead { own_answer: &left.own_answer, error, head };
         let refusal = refused.refusal(&engine.config.settings.limits);
         log_without_request(engine, client.peer, refusal.status().as_u16());
         // Behind an answer that was still going out, the library's own has gone out as well.
@@ -48,7 +48,7 @@ pub(crate) async fn explain<S: ClientStream>(
 
 /// Where the end of the connection is the end of the body, an answer that breaks off must not look complete. TLS shows it
 /// by itself: nothing says there that the end is meant.
-fn cut<S: ClientStream>(stream: &S, client: &Client) {
+fn cut<S: ClientStream>(stream: &S, client: &ClientConnection) {
     if client.tls.is_none()
         && let Err(error) = stream.socket().set_zero_linger()
     {
@@ -58,23 +58,23 @@ fn cut<S: ClientStream>(stream: &S, client: &Client) {
 
 /// A client that kept us waiting.
 pub(crate) async fn turn_out<S: ClientStream>(
-    worker: &Worker,
-    client: &Client,
-    mut left: Unclocked<S>,
-    cause: Expired,
+    worker: &WorkerContext,
+    client: &ClientConnection,
+    mut left: UntimedStream<S>,
+    cause: TimedOut,
 ) {
     tracing::debug!(peer = %client.peer.address(), ?cause, "connection timed out");
     match cause {
-        Expired::Head => {
+        TimedOut::Head => {
             let refusal = Refusal::HeadTimeout;
             log_without_request(&worker.engine, client.peer, refusal.status().as_u16());
             let answer = malformed::answer(&worker.engine, refusal, &left.target, client.tls.is_some());
             say_last_words(&mut left.stream, &answer).await;
         }
         // A client that takes nothing would keep what it is turned out for.
-        Expired::TurnedOut => counters::limited(Limit::Strangers),
-        Expired::Idle | Expired::Quiet => say_last_words(&mut left.stream, b"").await,
-        Expired::Write => cut(&left.stream, client),
+        TimedOut::TurnedOut => counters::limited(LimitLabel::Strangers),
+        TimedOut::Idle | TimedOut::Quiet => say_last_words(&mut left.stream, b"").await,
+        TimedOut::Write => cut(&left.stream, client),
     }
 }
 

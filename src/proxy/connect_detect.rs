@@ -8,14 +8,14 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::handler::tunnel;
-use crate::handler::tunnel::{Caller, End};
-use crate::limits::unauthenticated::Stranger;
+use crate::handler::tunnel::{TunnelClient, TunnelEndpoint};
+use crate::limits::unauthenticated::UnauthenticatedConnection;
 use crate::net::acl::PeerIp;
-use crate::proxy::request::Client;
+use crate::proxy::request::ClientConnection;
 use crate::proxy::tls_accept::{TLS_HANDSHAKE, first_byte, note, shake_hands};
-use crate::server::{Worker, WorkerThread};
+use crate::server::{WorkerContext, WorkerThread};
 use crate::state::shared::ListenerRules;
-use crate::tls::{Acceptor, ClientStream as _, TlsStream};
+use crate::tls::{ClientStream as _, TlsAcceptor, TlsStream};
 
 /// What a head begins with that asks for a tunnel (RFC 9110 section 9.3.6).
 const CONNECT: &[u8] = b"CONNECT ";
@@ -25,13 +25,13 @@ const FIRST_READ: usize = 4096;
 /// On the port that serves tunnels alone: the end for one, and when a head has to be there. Where there is no
 /// certificate nobody looks for TLS.
 pub(crate) async fn open(
-    worker: &Worker,
-    acceptor: Option<&Acceptor>,
+    worker: &WorkerContext,
+    acceptor: Option<&TlsAcceptor>,
     rules: &ListenerRules,
     (stream, until): (TcpStream, Instant),
-    (peer, stranger): (PeerIp, &Stranger),
-) -> Option<(End, Instant)> {
-    let Some(acceptor) = acceptor else { return Some((End::plain(stream), until)) };
+    (peer, stranger): (PeerIp, &UnauthenticatedConnection),
+) -> Option<(TunnelEndpoint, Instant)> {
+    let Some(acceptor) = acceptor else { return Some((TunnelEndpoint::plain(stream), until)) };
     let timeouts = worker.engine.config.settings.timeout;
     let patience = timeouts.first_byte.min(timeouts.header);
     match worker.stop.run_until_cancelled(first_byte(&stream, patience)).await? {
@@ -42,7 +42,7 @@ pub(crate) async fn open(
             Some((sealed(stream), Instant::now() + timeouts.header))
         }
         // Who has said nothing is told so as one who has said half.
-        Some(_) | None => Some((End::plain(stream), until)),
+        Some(_) | None => Some((TunnelEndpoint::plain(stream), until)),
     }
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn open(
 pub(crate) async fn serve_if_one(
     thread: Rc<WorkerThread>,
     mut stream: TlsStream,
-    client: Rc<Client>,
+    client: Rc<ClientConnection>,
 ) -> Option<(TlsStream, Bytes)> {
     let until = Instant::now() + thread.worker().engine.config.settings.timeout.header;
     let mut read = BytesMut::with_capacity(FIRST_READ);
@@ -62,12 +62,13 @@ pub(crate) async fn serve_if_one(
         _ = client.clock.expired() => None,
     };
     // The first half of a word is refused as half a head is: with what came behind it, if that is there by now.
-    let begun = begun.unwrap_or(Beginning::Request);
+    let begun = begun.unwrap_or(DetectedProtocol::Request);
     match begun {
-        Beginning::None => None,
-        Beginning::Request => Some((stream, read.freeze())),
-        Beginning::Connect => {
-            let caller = Caller { stream: sealed(stream), early: read.to_vec(), client: &client, until };
+        DetectedProtocol::None => None,
+        DetectedProtocol::Request => Some((stream, read.freeze())),
+        DetectedProtocol::Connect => {
+            let caller =
+                TunnelClient { stream: sealed(stream), early: read.to_vec(), client: &client, until };
             Box::pin(tunnel::serve(&thread, caller)).await;
             None
         }
@@ -76,7 +77,7 @@ pub(crate) async fn serve_if_one(
 
 /// What a client has begun to ask.
 #[derive(Debug, PartialEq)]
-enum Beginning {
+enum DetectedProtocol {
     /// it has closed
     None,
     Connect,
@@ -84,25 +85,25 @@ enum Beginning {
 }
 
 /// What was read stays in `read`, also where nobody waits for the end.
-async fn beginning(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> Beginning {
+async fn beginning(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> DetectedProtocol {
     loop {
         match stream.read_buf(read).await {
             Ok(1..) => (),
-            Ok(0) | Err(_) => return Beginning::None,
+            Ok(0) | Err(_) => return DetectedProtocol::None,
         }
         if read.starts_with(CONNECT) {
-            return Beginning::Connect;
+            return DetectedProtocol::Connect;
         }
         if !CONNECT.starts_with(read) {
-            return Beginning::Request;
+            return DetectedProtocol::Request;
         }
     }
 }
 
-fn sealed(mut stream: TlsStream) -> End {
+fn sealed(mut stream: TlsStream) -> TunnelEndpoint {
     tunnel::keep_alive(stream.socket());
     stream.spare();
-    End::Sealed(Box::new(stream))
+    TunnelEndpoint::Sealed(Box::new(stream))
 }
 
 #[cfg(test)]
@@ -114,12 +115,18 @@ mod tests {
     #[test]
     fn half_a_word_is_kept_until_its_end() {
         let mut read = BytesMut::new();
-        assert_eq!(beginning(&mut &b"CONN"[..], &mut read).now_or_never(), Some(Beginning::None));
+        assert_eq!(beginning(&mut &b"CONN"[..], &mut read).now_or_never(), Some(DetectedProtocol::None));
         assert_eq!(read, "CONN");
-        assert_eq!(beginning(&mut &b"ECT a:1"[..], &mut read).now_or_never(), Some(Beginning::Connect));
+        assert_eq!(
+            beginning(&mut &b"ECT a:1"[..], &mut read).now_or_never(),
+            Some(DetectedProtocol::Connect)
+        );
         assert_eq!(read, "CONNECT a:1");
         let mut read = BytesMut::new();
-        assert_eq!(beginning(&mut &b"CONFIG /"[..], &mut read).now_or_never(), Some(Beginning::Request));
+        assert_eq!(
+            beginning(&mut &b"CONFIG /"[..], &mut read).now_or_never(),
+            Some(DetectedProtocol::Request)
+        );
         assert_eq!(read, "CONFIG /");
     }
 }

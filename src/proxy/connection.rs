@@ -18,60 +18,60 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use crate::handler::console::relay;
-use crate::handler::console::target::Console;
+use crate::handler::console::target::ConnectedConsole;
 use crate::handler::tunnel;
-use crate::handler::tunnel::Caller;
+use crate::handler::tunnel::TunnelClient;
 use crate::http::request_body::RequestBody;
 use crate::metrics::counters;
 use crate::os::memory;
-use crate::proxy::admission::{Entered, log_without_request, turn_away};
+use crate::proxy::admission::{AdmittedConnection, log_without_request, turn_away};
 use crate::proxy::close::{explain, say_last_words, turn_out};
 use crate::proxy::http2;
-use crate::proxy::http2::Ended;
+use crate::proxy::http2::ConnectionEnd;
 use crate::proxy::recheck::until_denied;
 use crate::proxy::request;
-use crate::proxy::request::{Admission, Client, unless_turned_out};
-use crate::proxy::tls_accept::{Opened, note, open};
-use crate::server::{Arrived, WorkerThread};
-use crate::state::shared::Speaks;
-use crate::time::client_timeouts::{Clocked, Expired};
+use crate::proxy::request::{Admission, ClientConnection, unless_turned_out};
+use crate::proxy::tls_accept::{AcceptedStream, note, open};
+use crate::server::{AcceptedConnection, WorkerThread};
+use crate::state::shared::PortProtocol;
+use crate::time::client_timeouts::{TimedOut, TimedStream};
 use crate::tls::{ClientStream, TlsStream};
 
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 72 << 10;
 
 /// Serves one accepted connection until it ends. What only its beginning needs is gone after that.
-pub fn serve(thread: Rc<WorkerThread>, arrived: Arrived) -> impl Future<Output = ()> {
+pub fn serve(thread: Rc<WorkerThread>, arrived: AcceptedConnection) -> impl Future<Output = ()> {
     let beginning = in_a_box(begin(Rc::clone(&thread), arrived));
     async move {
-        let _open = counters::Connection::new();
-        let _guest = memory::Guest::new();
-        let Some(Begun { stream, early, client }) = beginning.await else { return };
+        let _open = counters::ConnectionCount::new();
+        let _guest = memory::ConnectionGuard::new();
+        let Some(OpenConnection { stream, early, client }) = beginning.await else { return };
         serve_opened(thread, stream, early, client).await;
     }
 }
 
 /// A connection on which one HTTP/1 request after the other may come.
-struct Begun {
-    stream: Opened,
+struct OpenConnection {
+    stream: AcceptedStream,
     /// read of the first one already
     early: Bytes,
-    client: Rc<Client>,
+    client: Rc<ClientConnection>,
 }
 
 /// Lets it in, finds out what is spoken on it, and serves all of it that is not one HTTP/1 request after the other.
 async fn begin(
     thread: Rc<WorkerThread>,
-    Arrived { worker, rules, stream, address }: Arrived,
-) -> Option<Begun> {
-    let Entered { stream, who, place, excess } =
+    AcceptedConnection { worker, rules, stream, address }: AcceptedConnection,
+) -> Option<OpenConnection> {
+    let AdmittedConnection { stream, who, place, excess } =
         crate::proxy::admission::enter(&worker, &rules, stream, address).await?;
     let peer = who.peer;
     let engine = &worker.engine;
     let stranger = Arc::new(engine.stranger(&rules, peer, excess.is_none()));
     let acceptor = match &engine.speaks {
-        Speaks::Https(acceptor) => acceptor,
-        Speaks::Connect(acceptor) => {
+        PortProtocol::Https(acceptor) => acceptor,
+        PortProtocol::Connect(acceptor) => {
             let until = Instant::now() + engine.config.settings.timeout.header;
             let opening = crate::proxy::connect_detect::open(
                 &worker,
@@ -82,9 +82,10 @@ async fn begin(
             );
             let (stream, until) = in_a_box(unless_turned_out(&stranger, opening)).await??;
             let client =
-                Client::new(who, None, Admission { place, excess, stranger }, &worker, rules).ok()?;
+                ClientConnection::new(who, None, Admission { place, excess, stranger }, &worker, rules)
+                    .ok()?;
             drop(worker);
-            let caller = Caller { stream, early: Vec::new(), client: &client, until };
+            let caller = TunnelClient { stream, early: Vec::new(), client: &client, until };
             in_a_box(tunnel::serve(&thread, caller)).await;
             return None;
         }
@@ -92,27 +93,30 @@ async fn begin(
     let opening = open(&worker, acceptor, &rules, stream, (peer, &stranger));
     let stream = in_a_box(unless_turned_out(&stranger, opening)).await??;
     let tls = match &stream {
-        Opened::Tls(stream) => Some(stream.session()),
-        Opened::Plain(_) => None,
+        AcceptedStream::Tls(stream) => Some(stream.session()),
+        AcceptedStream::Plain(_) => None,
     };
     if let Some(session) = &tls {
         note(session, peer);
     }
     let has_tunnels = engine.tunnels.is_some() && rules.class.is_none();
-    let client =
-        Client::new(who, tls, Admission { place, excess, stranger }, &worker, rules).map(Rc::new).ok()?;
+    let client = ClientConnection::new(who, tls, Admission { place, excess, stranger }, &worker, rules)
+        .map(Rc::new)
+        .ok()?;
     drop(worker); // a connection may outlive many configurations
     match stream {
-        Opened::Tls(stream) if stream.speaks_http2() => {
+        AcceptedStream::Tls(stream) if stream.speaks_http2() => {
             in_a_box(serve_http2(thread, stream, client)).await;
             None
         }
-        Opened::Tls(stream) if has_tunnels => {
+        AcceptedStream::Tls(stream) if has_tunnels => {
             let serving = crate::proxy::connect_detect::serve_if_one(thread, stream, Rc::clone(&client));
             let (stream, early) = in_a_box(serving).await?;
-            Some(Begun { stream: Opened::Tls(stream), early, client })
+            Some(OpenConnection { stream: AcceptedStream::Tls(stream), early, client })
         }
-        Opened::Tls(_) | Opened::Plain(_) => Some(Begun { stream, early: Bytes::new(), client }),
+        AcceptedStream::Tls(_) | AcceptedStream::Plain(_) => {
+            Some(OpenConnection { stream, early: Bytes::new(), client })
+        }
     }
 }
 
@@ -122,21 +126,21 @@ async fn begin(
 struct TurnedAway;
 
 /// How a stretch of requests ended that could not simply be closed.
-enum Left<S> {
+enum RequestLoopEnd<S> {
     /// nothing was asked for a while; what was read of a next head goes before the stream
     Quiet(S, Bytes),
     /// the connection now belongs to a console; what the client has sent it already goes before the stream
-    Bridged(S, Bytes, Console),
+    Bridged(S, Bytes, ConnectedConsole),
 }
 
 /// Many requests at once; how they end is logged here.
-async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<Client>) {
+async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<ClientConnection>) {
     let ended = http2::serve(&thread, stream, &client).await;
     memory::released();
     match ended {
-        Ended::Closed => (),
-        Ended::NoRequest => log_without_request(&thread.worker().engine, client.peer, 408),
-        Ended::TurnedAway(denied) => {
+        ConnectionEnd::Closed => (),
+        ConnectionEnd::NoRequest => log_without_request(&thread.worker().engine, client.peer, 408),
+        ConnectionEnd::TurnedAway(denied) => {
             turn_away(&thread.worker().engine, client.peer, &client.listener(), denied);
         }
     }
@@ -144,13 +148,13 @@ async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<Cli
 
 fn serve_opened(
     thread: Rc<WorkerThread>,
-    stream: Opened,
+    stream: AcceptedStream,
     early: Bytes,
-    client: Rc<Client>,
+    client: Rc<ClientConnection>,
 ) -> impl Future<Output = ()> {
     match stream {
-        Opened::Tls(stream) => Either::Left(serve_http(thread, stream, early, client)),
-        Opened::Plain(stream) => Either::Right(serve_http(thread, stream, early, client)),
+        AcceptedStream::Tls(stream) => Either::Left(serve_http(thread, stream, early, client)),
+        AcceptedStream::Plain(stream) => Either::Right(serve_http(thread, stream, early, client)),
     }
 }
 
@@ -163,7 +167,7 @@ fn serve_http<S>(
     thread: Rc<WorkerThread>,
     mut stream: S,
     mut early: Bytes,
-    client: Rc<Client>,
+    client: Rc<ClientConnection>,
 ) -> impl Future<Output = ()>
 where
     S: ClientStream + 'static,
@@ -175,8 +179,8 @@ where
                 memory::released();
                 match left {
                     None => return,
-                    Some(Left::Quiet(stream, early)) => (stream, early),
-                    Some(Left::Bridged(mut stream, early, console)) => {
+                    Some(RequestLoopEnd::Quiet(stream, early)) => (stream, early),
+                    Some(RequestLoopEnd::Bridged(mut stream, early, console)) => {
                         stream.spare();
                         let ping = thread.worker().engine.config.settings.console_ping;
                         let denied = until_denied(&thread, &client, console.listed.client);
@@ -214,10 +218,10 @@ pub(crate) fn in_a_box<F: Future>(future: F) -> Pin<Box<F>> {
 /// Requests until the connection ends, is bridged, or its client has nothing to ask for a while.
 async fn serve_requests<S>(
     thread: &Rc<WorkerThread>,
-    client: &Rc<Client>,
+    client: &Rc<ClientConnection>,
     stream: S,
     early: Bytes,
-) -> Option<Left<S>>
+) -> Option<RequestLoopEnd<S>>
 where
     S: ClientStream + 'static,
 {
@@ -236,7 +240,7 @@ where
             Either::Left(request::handle(worker, Rc::clone(&asking), request).map(Ok))
         }
     });
-    let io = TokioIo::new(Clocked::http1(stream, early, Arc::clone(&client.clock)));
+    let io = TokioIo::new(TimedStream::http1(stream, early, Arc::clone(&client.clock)));
     let mut connection = http1::Builder::new()
         .half_close(true)
         .title_case_headers(true)
@@ -259,13 +263,13 @@ where
                 }
                 // After a 101 hyper leaves the stream open; there is a console to bridge it to.
                 let console = *client.console.take()?;
-                return Some(Left::Bridged(left.stream, joined(parts.read_buf, left.early), console));
+                return Some(RequestLoopEnd::Bridged(left.stream, joined(parts.read_buf, left.early), console));
             }
             cause = client.clock.expired_or_quiet() => {
                 let parts = connection.into_parts();
                 let left = parts.io.into_inner().into_parts();
-                if cause == Expired::Quiet {
-                    return Some(Left::Quiet(left.stream, joined(parts.read_buf, left.early)));
+                if cause == TimedOut::Quiet {
+                    return Some(RequestLoopEnd::Quiet(left.stream, joined(parts.read_buf, left.early)));
                 }
                 turn_out(&thread.worker(), client, left, cause).await;
                 return None;

@@ -4,26 +4,26 @@ use http::{Method, Response};
 
 use super::methods::FILE_METHODS;
 use crate::handler::health;
-use crate::handler::page::Served;
+use crate::handler::page::RenderedPage;
 use crate::handler::page::worker::PageRequest;
 use crate::handler::static_file::StaticError;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::error::Refusal;
-use crate::http::logged_body::Record;
+use crate::http::logged_body::RequestRecord;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::proxy::login_guard::page_login;
-use crate::proxy::request::Asked;
+use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
 
 /// What the route says; methods that do not read are refused.
 pub(crate) async fn run(
-    asked: &Asked<'_>,
+    asked: &IncomingRequest<'_>,
     route: Route,
     path: &str,
-    record: &mut Record,
-) -> Result<Response<Body>, Refusal> {
-    let Asked { worker, head, .. } = *asked;
+    record: &mut RequestRecord,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let IncomingRequest { worker, head, .. } = *asked;
     let engine = &worker.engine;
     let is_head = head.method == Method::HEAD;
     if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
@@ -39,7 +39,7 @@ pub(crate) async fn run(
                 StaticError::RangeNotSatisfiable { size } => Refusal::Range { size },
                 StaticError::Unreadable(error) => {
                     let message = format_args!("the static file of '{path}' cannot be read: {error}");
-                    log_limit::warn(Topic::Fault, path, &message);
+                    log_limit::warn(LogTopic::Fault, path, &message);
                     Refusal::Internal("the file cannot be read".to_owned())
                 }
             })
@@ -50,8 +50,8 @@ pub(crate) async fn run(
             record.user = login.as_ref().map(|login| login.user.as_str().into());
             let login = login.as_ref();
             let (cause, draft) = match engine.pages.serve(path, head, login).await {
-                Ok(Served { response, gap: None }) => return Ok(response),
-                Ok(Served { response, gap: Some(gap) }) => (gap, Some(response)),
+                Ok(RenderedPage { response, gap: None }) => return Ok(response),
+                Ok(RenderedPage { response, gap: Some(gap) }) => (gap, Some(response)),
                 Err(cause) => (cause, None),
             };
             let request = PageRequest { head, path, login, client: asked.address };

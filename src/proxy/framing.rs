@@ -5,14 +5,14 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, Version};
 use http_body::Body as _;
 
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::upstream::request::is_from_nodegate;
 
 /// Ends the connection with the body for clients that get no chunks: those of HTTP/1.0, and the originals' proxies on
 /// other nodes. Their client takes the chunks apart, and they pass on `Transfer-Encoding` with what is left.
 ///
 /// The answer is one of HTTP/1.0 then, as RFC 9110 section 6.2 allows for clients with a known fault.
-pub(crate) fn settle(head: &Parts, response: &mut Response<Body>, comes_from_node: bool) {
+pub(crate) fn settle(head: &Parts, response: &mut Response<ResponseBody>, comes_from_node: bool) {
     let takes_chunks = match head.version {
         Version::HTTP_11 => !comes_from_node || is_from_nodegate(&head.headers),
         version => version > Version::HTTP_11,
@@ -25,7 +25,7 @@ pub(crate) fn settle(head: &Parts, response: &mut Response<Body>, comes_from_nod
     }
 }
 
-fn has_known_end(head: &Parts, response: &Response<Body>) -> bool {
+fn has_known_end(head: &Parts, response: &Response<ResponseBody>) -> bool {
     head.method == Method::HEAD
         || response.headers().contains_key(CONTENT_LENGTH)
         || response.body().size_hint().exact().is_some()
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
     use crate::http::body;
 
-    fn is_delimited(version: Version, agent: &str, comes_from_node: bool, body: Body) -> bool {
+    fn is_delimited(version: Version, agent: &str, comes_from_node: bool, body: ResponseBody) -> bool {
         let request = Request::builder().version(version).header(USER_AGENT, agent).body(()).unwrap();
         let mut response = Response::new(body);
         settle(&request.into_parts().0, &mut response, comes_from_node);
@@ -53,8 +53,10 @@ mod tests {
         closes
     }
 
-    fn endless() -> Body {
-        Body::boxed(StreamBody::new(futures_util::stream::pending::<io::Result<http_body::Frame<Bytes>>>()))
+    fn endless() -> ResponseBody {
+        ResponseBody::boxed(StreamBody::new(futures_util::stream::pending::<
+            io::Result<http_body::Frame<Bytes>>,
+        >()))
     }
 
     #[test]

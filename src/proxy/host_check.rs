@@ -7,16 +7,16 @@ use crate::http::error::Refusal;
 use crate::net::allowed_hosts::{AllowedHosts, HostName};
 use crate::net::forwarded_host;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
-use crate::proxy::request::Client;
-use crate::state::shared::Engine;
+use crate::os::log_limit::LogTopic;
+use crate::proxy::request::ClientConnection;
+use crate::state::shared::AppState;
 
 /// Characters of a refused host that the log shows: a name of the DNS has no more.
 const SHOWN: usize = 253;
 
 /// Refuses hosts that the listener does not list. Probes are answered under every name, for load balancers ask by
 /// address, and so is what other nodes pass on: it brings the `Host` of their client.
-pub(crate) fn check(client: &Client, engine: &Engine, head: &Parts) -> Result<(), Refusal> {
+pub(crate) fn check(client: &ClientConnection, engine: &AppState, head: &Parts) -> Result<(), Refusal> {
     let rules = client.rules();
     let is_probe = || engine.routes.probes.find(head.uri.path()).is_some();
     if rules.hosts.is_empty() || is_probe() || comes_from_node(client, engine, head) {
@@ -28,7 +28,7 @@ pub(crate) fn check(client: &Client, engine: &Engine, head: &Parts) -> Result<()
     }
     let host: String = host.unwrap_or_default().chars().take(SHOWN).collect();
     tracing::debug!(peer = %client.peer.address(), host, "a host that is not answered");
-    if log_limit::is_due(Topic::Host, &rules.name).is_some() {
+    if log_limit::is_due(LogTopic::Host, &rules.name).is_some() {
         let (listener, setting) = (&*rules.name, rules.hosts_key.as_str());
         tracing::warn!(
             peer = %client.peer.address(), host, listener,
@@ -39,7 +39,7 @@ pub(crate) fn check(client: &Client, engine: &Engine, head: &Parts) -> Result<()
 }
 
 /// A browser on another node could send that header as well, but it does not come from the node's address by chance.
-fn comes_from_node(client: &Client, engine: &Engine, head: &Parts) -> bool {
+fn comes_from_node(client: &ClientConnection, engine: &AppState, head: &Parts) -> bool {
     engine.backend_headers.is_looped(&head.headers)
         && [client.via(), client.peer].into_iter().any(|peer| engine.other_node(peer).is_some())
 }
@@ -50,7 +50,12 @@ fn is_listed(hosts: &AllowedHosts, host: Option<&str>) -> bool {
 
 /// The names that trusted proxies were called by count as well, for they may write another `Host`. They can only take
 /// away: a proxy that passes `X-Forwarded-Host` on unread passes on what a stranger wrote.
-fn are_forwarded_listed(client: &Client, engine: &Engine, head: &Parts, hosts: &AllowedHosts) -> bool {
+fn are_forwarded_listed(
+    client: &ClientConnection,
+    engine: &AppState,
+    head: &Parts,
+    hosts: &AllowedHosts,
+) -> bool {
     if !engine.is_proxy(client.peer) {
         return true;
     }

@@ -17,46 +17,46 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use outcome::{Outcome, until_proven, verdict};
+use outcome::{AttemptOutcome, until_proven, verdict};
 
-use crate::auth::authenticator::Identity;
-use crate::auth::credential_cache::Known;
-use crate::http::body::Body;
+use crate::auth::authenticator::AuthenticatedUser;
+use crate::auth::credential_cache::CachedCredential;
+use crate::http::body::ResponseBody;
 use crate::http::error::Refusal;
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, query_value};
-use crate::limits::Excess;
-use crate::limits::failure_table::Source;
+use crate::limits::LimitExceeded;
+use crate::limits::failure_table::ClientKey;
 use crate::limits::login_throttle;
-use crate::limits::login_throttle::Attempt;
+use crate::limits::login_throttle::LoginPermit;
 use crate::os::request_context;
 use crate::proxy::buffered_body;
-use crate::proxy::buffered_body::Sender;
+use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_guard::{check_before_body, prove};
-use crate::proxy::request::{Asked, Client, run_api};
+use crate::proxy::request::{ClientConnection, IncomingRequest, run_api};
 use crate::proxy::route_scope::RouteClass;
 use crate::proxy::router::Route;
-use crate::server::Worker;
-use crate::state::shared::Engine;
-use crate::verdict::login::Proof;
+use crate::server::WorkerContext;
+use crate::state::shared::AppState;
+use crate::verdict::login::LoginProof;
 use crate::verdict::token;
 use crate::verdict::token::TokenCheck;
-use crate::verdict::{AnswerView, Verdict};
+use crate::verdict::{AnswerView, CredentialVerdict};
 
 /// A daemon takes 3 s to refuse a credential, and more when it or its directory service is busy. So long the verdict is
 /// waited for after the client has left; without one the guess counts as wrong.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A guess from an address that is counted, with all that its task needs.
-pub(crate) struct Guess {
-    worker: Rc<Worker>,
-    client: Rc<Client>,
+pub(crate) struct LoginAttempt {
+    worker: Rc<WorkerContext>,
+    client: Rc<ClientConnection>,
     class: Option<Arc<RouteClass>>,
     head: Parts,
     real: IpAddr,
     /// the same, as daemons are told it
     told: HeaderValue,
-    identity: Identity,
+    identity: AuthenticatedUser,
     route: Route,
     path: ApiPath,
     /// the address that its failure counts for
@@ -64,17 +64,17 @@ pub(crate) struct Guess {
 }
 
 /// A guess whose call is over.
-struct Judged {
-    answer: Result<Response<Body>, Refusal>,
+struct FinishedAttempt {
+    answer: Result<Response<ResponseBody>, Refusal>,
     /// the part of the request's body that nodegate has not read
     body: Option<RequestBody>,
     is_delayed: bool,
 }
 
-impl Guess {
+impl LoginAttempt {
     pub(crate) fn new(
-        asked: &Asked<'_>,
-        identity: Identity,
+        asked: &IncomingRequest<'_>,
+        identity: AuthenticatedUser,
         route: Route,
         path: &ApiPath,
         counted: IpAddr,
@@ -98,12 +98,12 @@ impl Guess {
         self,
         body: &mut Option<RequestBody>,
         began: Instant,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<ResponseBody>, Refusal> {
         let (worker, counted) = (Rc::clone(&self.worker), self.counted);
         check_before_body(&self.asked(), self.identity.user().as_deref(), body.as_ref())?;
         // A place is not for a body that drips. An upload is judged before its body is read.
         if !matches!(self.route, Route::Upload) {
-            buffered_body::look_into(&self.asked(), Sender::of(&self.identity), body).await?;
+            buffered_body::look_into(&self.asked(), SenderTrust::of(&self.identity), body).await?;
         }
         let logins = &worker.engine.counts.logins;
         let at = worker.engine.at(&self.client.listener());
@@ -112,7 +112,7 @@ impl Guess {
         let attempt = match logins.begin(&at, counted, self.limit(), is_known).await {
             Ok(attempt) => attempt,
             // It was not verified, so fail2ban is to read nothing of it.
-            Err(Excess::LoginQueueTimeout) => return Err(Excess::LoginQueueTimeout.into()),
+            Err(LimitExceeded::LoginQueueTimeout) => return Err(LimitExceeded::LoginQueueTimeout.into()),
             Err(excess) => {
                 login_throttle::tell(counted, self.user(body).await.as_deref(), excess);
                 return Err(excess.into());
@@ -131,9 +131,9 @@ impl Guess {
     /// without one after `VERDICT_TIMEOUT` or when nodegate stops.
     async fn run_in_task(
         self,
-        attempt: Option<Attempt>,
+        attempt: Option<LoginPermit>,
         body: Option<RequestBody>,
-    ) -> Result<Judged, Refusal> {
+    ) -> Result<FinishedAttempt, Refusal> {
         let (client, tasks) = (Rc::clone(&self.client), self.worker.tasks.clone());
         let left = CancellationToken::new();
         let _gone = left.clone().drop_guard();
@@ -156,10 +156,10 @@ impl Guess {
 
     async fn run(
         self,
-        mut attempt: Option<Attempt>,
+        mut attempt: Option<LoginPermit>,
         mut body: Option<RequestBody>,
         left: &CancellationToken,
-    ) -> Judged {
+    ) -> FinishedAttempt {
         let asked = self.asked();
         let call = run_api(&asked, &self.identity, self.route.clone(), &self.path, &mut body);
         let token = self.token().map(AsRef::as_ref);
@@ -173,47 +173,49 @@ impl Guess {
             () = no_verdict => Err(Refusal::ClientLeft),
         };
         let outcome = self.outcome(&answer);
-        if outcome == Outcome::Failed {
+        if outcome == AttemptOutcome::Failed {
             self.tell();
         } else if let Some(attempt) = attempt.take() {
             attempt.passed();
         }
-        Judged { answer, body, is_delayed: outcome != Outcome::Passed }
+        FinishedAttempt { answer, body, is_delayed: outcome != AttemptOutcome::Passed }
     }
 
     /// The API token that is guessed at; none where the call itself is the guess.
-    fn token(&self) -> Option<&Arc<Known>> {
+    fn token(&self) -> Option<&Arc<CachedCredential>> {
         self.identity.client.as_ref().filter(|_| self.proof().is_none())
     }
 
-    fn proof(&self) -> Option<&Proof> {
+    fn proof(&self) -> Option<&LoginProof> {
         self.worker.engine.login_proof(&self.head.method, &self.path)
     }
 
-    fn outcome(&self, answer: &Result<Response<Body>, Refusal>) -> Outcome {
+    fn outcome(&self, answer: &Result<Response<ResponseBody>, Refusal>) -> AttemptOutcome {
         let engine = &self.worker.engine;
         let Some(known) = self.token() else {
             let proof = self.proof();
-            let found = verdict(answer, |view| proof.map_or(Verdict::Unclear, |proof| proof.verdict(view)));
-            let has_failed = found.is_some_and(|found| found != Verdict::Accepted);
-            return if has_failed { Outcome::Failed } else { Outcome::Passed };
+            let found =
+                verdict(answer, |view| proof.map_or(CredentialVerdict::Unclear, |proof| proof.verdict(view)));
+            let has_failed = found.is_some_and(|found| found != CredentialVerdict::Accepted);
+            return if has_failed { AttemptOutcome::Failed } else { AttemptOutcome::Passed };
         };
         let check = token_check(engine, &self.head.method, &self.path, &self.route);
-        let is_new = || engine.gate.as_ref().is_some_and(|gate| gate.doubt(known, Source::of(self.counted)));
+        let is_new =
+            || engine.gate.as_ref().is_some_and(|gate| gate.doubt(known, ClientKey::of(self.counted)));
         match verdict(answer, |view| token::verdict(view, check)) {
-            Some(Verdict::Accepted) => {
+            Some(CredentialVerdict::Accepted) => {
                 prove(engine, known, true);
                 self.client.trust.show();
-                Outcome::Passed
+                AttemptOutcome::Passed
             }
-            Some(Verdict::Refused) => {
+            Some(CredentialVerdict::Refused) => {
                 prove(engine, known, false);
-                if is_new() { Outcome::Failed } else { Outcome::Repeated }
+                if is_new() { AttemptOutcome::Failed } else { AttemptOutcome::Repeated }
             }
             // Another call may have shown in the meantime that it is good. A client whose calls all fail for other reasons
             // repeats no guess.
-            Some(Verdict::Unclear) if known.is_unproven() && is_new() => Outcome::Failed,
-            Some(Verdict::Unclear) | None => Outcome::Passed,
+            Some(CredentialVerdict::Unclear) if known.is_unproven() && is_new() => AttemptOutcome::Failed,
+            Some(CredentialVerdict::Unclear) | None => AttemptOutcome::Passed,
         }
     }
 
@@ -225,8 +227,8 @@ impl Guess {
         }
     }
 
-    fn asked(&self) -> Asked<'_> {
-        Asked {
+    fn asked(&self) -> IncomingRequest<'_> {
+        IncomingRequest {
             worker: &self.worker,
             client: &self.client,
             class: self.class.as_ref(),
@@ -246,7 +248,7 @@ impl Guess {
         if let Some(user) = self.identity.user() {
             return Some(user.to_string());
         }
-        let bytes = buffered_body::read(&self.asked(), Sender::of(&self.identity), body).await.ok()?;
+        let bytes = buffered_body::read(&self.asked(), SenderTrust::of(&self.identity), body).await.ok()?;
         let kind = self.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
             let told: Value = serde_json::from_slice(&bytes).ok()?;
@@ -259,13 +261,13 @@ impl Guess {
 /// Runs a call that takes no place, because it is no guess or its client is not counted. Remembers the verdict on its API
 /// token.
 pub(crate) async fn run_at_once(
-    asked: &Asked<'_>,
-    identity: &Identity,
+    asked: &IncomingRequest<'_>,
+    identity: &AuthenticatedUser,
     route: Route,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
-) -> Result<Response<Body>, Refusal> {
-    let Asked { worker, client, head, .. } = *asked;
+) -> Result<Response<ResponseBody>, Refusal> {
+    let IncomingRequest { worker, client, head, .. } = *asked;
     let engine = &worker.engine;
     let known = identity.client.as_deref();
     let check = token_check(engine, &head.method, path, &route);
@@ -278,18 +280,18 @@ pub(crate) async fn run_at_once(
             token::verdict(&AnswerView { body, ..*view }, check)
         };
         match verdict(&answer, read) {
-            Some(Verdict::Accepted) => {
+            Some(CredentialVerdict::Accepted) => {
                 prove(engine, known, true);
                 client.trust.show();
             }
-            Some(Verdict::Refused) => prove(engine, known, false),
-            Some(Verdict::Unclear) | None => (),
+            Some(CredentialVerdict::Refused) => prove(engine, known, false),
+            Some(CredentialVerdict::Unclear) | None => (),
         }
     }
     answer
 }
 
-fn token_check(engine: &Engine, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
+fn token_check(engine: &AppState, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
     if engine.gate.as_ref().is_some_and(|gate| gate.is_unverified_by_daemon(method, path)) {
         TokenCheck::Skipped
     } else if matches!(route, Route::Node(_) | Route::Master(_)) {

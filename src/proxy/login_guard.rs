@@ -10,28 +10,33 @@ use std::time::SystemTime;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use crate::auth::authenticator::{Denial, Identity, Login, PageVisitor, TicketClient};
-use crate::auth::credential_cache::Known;
+use crate::auth::authenticator::{AuthError, AuthenticatedUser, PageLogin, PageVisitor, TicketClient};
+use crate::auth::credential_cache::CachedCredential;
 use crate::http::error::Refusal;
 use crate::http::request_body::RequestBody;
 use crate::http::target::ApiPath;
-use crate::limits::failure_table::Source;
-use crate::limits::shares::At;
-use crate::limits::{Excess, login_throttle};
+use crate::limits::failure_table::ClientKey;
+use crate::limits::shares::ListenerShare;
+use crate::limits::{LimitExceeded, login_throttle};
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::proxy::buffered_body;
-use crate::proxy::request::Asked;
-use crate::state::shared::Engine;
+use crate::proxy::request::IncomingRequest;
+use crate::state::shared::AppState;
 
 /// Whether the daemon will judge a credential: that in a call, or an API token it has not seen yet.
-pub(crate) fn is_guess(engine: &Engine, method: &Method, path: &ApiPath, identity: &Identity) -> bool {
+pub(crate) fn is_guess(
+    engine: &AppState,
+    method: &Method,
+    path: &ApiPath,
+    identity: &AuthenticatedUser,
+) -> bool {
     engine.login_proof(method, path).is_some()
         || identity.client.as_ref().is_some_and(|known| known.is_unproven())
 }
 
 /// What the daemon says of an API token.
-pub(crate) fn prove(engine: &Engine, known: &Known, good: bool) {
+pub(crate) fn prove(engine: &AppState, known: &CachedCredential, good: bool) {
     if let Some(gate) = &engine.gate {
         gate.prove(known, good);
     }
@@ -40,10 +45,10 @@ pub(crate) fn prove(engine: &Engine, known: &Known, good: bool) {
 /// Refuses an address that is over its limit before a large body is taken in. A small one is, for it says whom the log has
 /// to name.
 pub(crate) fn check_before_body(
-    asked: &Asked<'_>,
+    asked: &IncomingRequest<'_>,
     user: Option<&str>,
     body: Option<&RequestBody>,
-) -> Result<(), Excess> {
+) -> Result<(), LimitExceeded> {
     let engine = &asked.worker.engine;
     let Some(address) =
         engine.counted(asked.client.peer, asked.real).filter(|_| !buffered_body::is_small(body))
@@ -60,8 +65,8 @@ pub(crate) fn check_before_body(
 
 /// The user of a page. A forged ticket counts as a failed login, but the page comes at once: to a browser it is the way to
 /// log in, and the cookie may be one of before a reinstallation.
-pub(crate) fn page_login(asked: &Asked<'_>, query: &str) -> Option<Login> {
-    let Asked { worker, client, class, head, real, .. } = *asked;
+pub(crate) fn page_login(asked: &IncomingRequest<'_>, query: &str) -> Option<PageLogin> {
+    let IncomingRequest { worker, client, class, head, real, .. } = *asked;
     let engine = &worker.engine;
     let counted = engine.counted(client.peer, real);
     let ticket_client = ticket_client(engine, counted);
@@ -80,16 +85,16 @@ pub(crate) fn page_login(asked: &Asked<'_>, query: &str) -> Option<Login> {
 }
 
 /// The client of a ticket, by the address that it is counted for.
-pub(crate) fn ticket_client(engine: &Engine, counted: Option<IpAddr>) -> TicketClient {
+pub(crate) fn ticket_client(engine: &AppState, counted: Option<IpAddr>) -> TicketClient {
     let limit = engine.config.settings.limits.login_failures;
     TicketClient {
-        source: counted.map(Source::of),
+        source: counted.map(ClientKey::of),
         is_refused: counted.is_some_and(|address| engine.counts.logins.check(address, limit).is_err()),
     }
 }
 
 /// Whether the address was over the limit before.
-fn count_forged(engine: &Engine, address: IpAddr) -> Result<(), Excess> {
+fn count_forged(engine: &AppState, address: IpAddr) -> Result<(), LimitExceeded> {
     let failed = engine.counts.logins.failed(address, engine.config.settings.limits.login_failures);
     login_throttle::tell(address, None, "invalid ticket");
     failed
@@ -97,25 +102,31 @@ fn count_forged(engine: &Engine, address: IpAddr) -> Result<(), Excess> {
 
 /// What the client of a denied request is told. A ticket that was forged counts as a failed login; `counted` is the
 /// address it counts for.
-pub(crate) fn denied(engine: &Engine, denial: Denial, counted: impl FnOnce() -> Option<IpAddr>) -> Refusal {
+pub(crate) fn denied(
+    engine: &AppState,
+    denial: AuthError,
+    counted: impl FnOnce() -> Option<IpAddr>,
+) -> Refusal {
     tracing::debug!(%denial, "refused at the gate");
     let excess = match denial {
-        Denial::Ticket(error) if !error.is_guess() => None,
-        Denial::Ticket(_) | Denial::ApiToken => {
+        AuthError::Ticket(error) if !error.is_guess() => None,
+        AuthError::Ticket(_) | AuthError::ApiToken => {
             counted().and_then(|address| count_forged(engine, address).err())
         }
         // It was counted before.
-        Denial::SameTicket(_) | Denial::Unverified => counted().and_then(|address| {
+        AuthError::SameTicket(_) | AuthError::Unverified => counted().and_then(|address| {
             let limit = engine.config.settings.limits.login_failures;
             let excess = engine.counts.logins.check(address, limit).err()?;
             login_throttle::tell(address, None, "invalid ticket");
             Some(excess)
         }),
-        Denial::KeyFile(error) => {
-            log_limit::error(Topic::Fault, "tickets", &format_args!("tickets cannot be judged: {error}"));
-            return Refusal::Denied(Denial::KeyFile(error));
+        AuthError::KeyFile(error) => {
+            log_limit::error(LogTopic::Fault, "tickets", &format_args!("tickets cannot be judged: {error}"));
+            return Refusal::Denied(AuthError::KeyFile(error));
         }
-        Denial::NoCredential | Denial::Csrf | Denial::ForeignPage(_) => return Refusal::Denied(denial),
+        AuthError::NoCredential | AuthError::Csrf | AuthError::ForeignPage(_) => {
+            return Refusal::Denied(denial);
+        }
     };
     if let Some(excess) = excess {
         return excess.into();
@@ -127,13 +138,13 @@ pub(crate) fn denied(engine: &Engine, denial: Denial, counted: impl FnOnce() -> 
 /// Delays a 401, whatever it is for, and the refusal of an address that is over its limit; beyond what may wait, something
 /// else is answered at once.
 pub(crate) async fn hold_back(
-    engine: &Engine,
+    engine: &AppState,
     refusal: Refusal,
-    (at, counted): (&At, impl Fn() -> Option<IpAddr>),
+    (at, counted): (&ListenerShare, impl Fn() -> Option<IpAddr>),
     began: Instant,
 ) -> Refusal {
     let logins = &engine.counts.logins;
-    if let Refusal::Excess(Excess::Failures { .. }) = refusal
+    if let Refusal::Excess(LimitExceeded::Failures { .. }) = refusal
         && let Some(address) = counted()
     {
         let limit = engine.config.settings.limits.login_failures;

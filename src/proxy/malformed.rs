@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, StatusCode};
 
-use crate::config::settings::Limits;
-use crate::http::body::Body;
-use crate::http::error::{Form, Refusal};
-use crate::state::shared::Engine;
+use crate::config::settings::LimitSettings;
+use crate::http::body::ResponseBody;
+use crate::http::error::{ErrorFormat, Refusal};
+use crate::state::shared::AppState;
 
 /// What the HTTP library knew of a head that it refused.
-pub(crate) struct Refused<'a> {
+pub(crate) struct MalformedHead<'a> {
     /// the answer that it would have sent
     pub(crate) own_answer: &'a [u8],
     pub(crate) error: &'a hyper::Error,
@@ -17,9 +17,9 @@ pub(crate) struct Refused<'a> {
     pub(crate) head: &'a [u8],
 }
 
-impl Refused<'_> {
+impl MalformedHead<'_> {
     /// The same with a reason.
-    pub(crate) fn refusal(&self, limits: &Limits) -> Refusal {
+    pub(crate) fn refusal(&self, limits: &LimitSettings) -> Refusal {
         match self.status() {
             StatusCode::URI_TOO_LONG => Refusal::UrlTooLong { limit: limits.url },
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if !self.head.contains(&b'\n') => {
@@ -126,8 +126,8 @@ fn is_token(byte: u8) -> bool {
 
 /// The answer to what was no request, as it goes over the wire; behind it the connection closes. `target` is the beginning
 /// of the target, by which the form is chosen.
-pub(crate) fn answer(engine: &Engine, refusal: Refusal, target: &[u8], over_tls: bool) -> Vec<u8> {
-    let form = Form::of(std::str::from_utf8(target).unwrap_or_default());
+pub(crate) fn answer(engine: &AppState, refusal: Refusal, target: &[u8], over_tls: bool) -> Vec<u8> {
+    let form = ErrorFormat::of(std::str::from_utf8(target).unwrap_or_default());
     let mut response = refusal.into_response(form);
     engine.common.add_to(&mut response, false, false);
     let (head, ()) = Request::new(()).into_parts();
@@ -135,15 +135,15 @@ pub(crate) fn answer(engine: &Engine, refusal: Refusal, target: &[u8], over_tls:
     written(&response)
 }
 
-fn written(response: &Response<Body>) -> Vec<u8> {
+fn written(response: &Response<ResponseBody>) -> Vec<u8> {
     let status = response.status();
     let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
     let reason =
         reason.map_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes(), |it| it.as_bytes());
     let empty = Bytes::new();
     let body = match response.body() {
-        Body::Full(bytes) => bytes,
-        Body::Streamed(_) => &empty,
+        ResponseBody::Full(bytes) => bytes,
+        ResponseBody::Streamed(_) => &empty,
     };
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
     let mut text = [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason, b"\r\n"].concat();

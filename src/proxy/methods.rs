@@ -4,13 +4,13 @@ use http::header::ALLOW;
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::http::body;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::error::Refusal;
 
 pub(crate) const API_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 pub(crate) const FILE_METHODS: &str = "GET, HEAD, OPTIONS";
 
-pub(crate) fn allowed(methods: &'static str) -> Response<Body> {
+pub(crate) fn allowed(methods: &'static str) -> Response<ResponseBody> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));

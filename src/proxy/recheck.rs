@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::proxy::request::Client;
-use crate::server::{Worker, WorkerThread};
+use crate::proxy::request::ClientConnection;
+use crate::server::{WorkerContext, WorkerThread};
 use crate::tls::CertificateFault;
 
 /// Between two looks at the setting, which a reload may change.
@@ -14,7 +14,7 @@ const STEP: Duration = Duration::from_secs(5);
 
 /// Why a client that is connected is no longer admitted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Denied {
+pub enum AdmissionLost {
     #[error("the access list denies its address")]
     AccessList,
     #[error("its listener now asks for TLS, a certificate or a PROXY header that it did not bring")]
@@ -25,7 +25,7 @@ pub enum Denied {
 
 /// Returns once the configuration in effect denies the client; `real` is whom a proxy has named. It looks every
 /// `console.recheck` seconds.
-pub async fn until_denied(thread: &WorkerThread, client: &Client, real: IpAddr) -> Denied {
+pub async fn until_denied(thread: &WorkerThread, client: &ClientConnection, real: IpAddr) -> AdmissionLost {
     let mut checked = Instant::now();
     loop {
         let pause = thread.worker().engine.config.settings.console_recheck;
@@ -46,8 +46,8 @@ pub async fn until_denied(thread: &WorkerThread, client: &Client, real: IpAddr) 
     }
 }
 
-fn denial(worker: &Worker, client: &Client, real: IpAddr) -> Option<Denied> {
+fn denial(worker: &WorkerContext, client: &ClientConnection, real: IpAddr) -> Option<AdmissionLost> {
     let named = client.named(&worker.engine, real);
     let is_real_denied = || !client.is_real_admitted(&worker.engine, named);
-    client.denial(worker).or_else(|| is_real_denied().then_some(Denied::AccessList))
+    client.denial(worker).or_else(|| is_real_denied().then_some(AdmissionLost::AccessList))
 }

@@ -10,60 +10,60 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 
-use crate::proxy::buffered_body::{Sender, Sent};
+use crate::proxy::buffered_body::{PreparedCall, SenderTrust};
 use crate::proxy::call_timeout::{answer_timeout, or_client_left};
-pub use crate::proxy::client::{Admission, Client, Who};
-use crate::proxy::login_attempt::Guess;
+pub use crate::proxy::client::{Admission, ClientAddresses, ClientConnection};
+use crate::proxy::login_attempt::LoginAttempt;
 use crate::proxy::methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 use crate::proxy::response_headers::{complete, refuse};
-pub use crate::proxy::trust::{Trust, unless_turned_out};
+pub use crate::proxy::trust::{ConnectionTrust, unless_turned_out};
 
-use crate::auth::authenticator::Identity;
+use crate::auth::authenticator::AuthenticatedUser;
 use crate::handler::upload;
-use crate::handler::upload::Upload;
+use crate::handler::upload::UploadRequest;
 use crate::handler::{api, console, page_title, redirect};
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::drain;
-use crate::http::error::{Form, Refusal};
-use crate::http::logged_body::{LoggedBody, Record};
+use crate::http::error::{ErrorFormat, Refusal};
+use crate::http::logged_body::{LoggedBody, RequestRecord};
 use crate::http::request_body::RequestBody;
-use crate::http::target::{ApiPath, Target};
+use crate::http::target::{ApiPath, RequestTarget};
 use crate::http::validate;
 use crate::metrics::counters;
-use crate::metrics::labels::Destination;
+use crate::metrics::labels::RequestDestination;
 use crate::os::{fault_injection, request_context};
 use crate::proxy::route_scope::RouteClass;
 use crate::proxy::router::Route;
-use crate::server::Worker;
+use crate::server::WorkerContext;
 use crate::time::recent;
 
 /// Answers one request; cannot fail. What is logged meanwhile names the request.
 pub fn handle(
-    worker: Rc<Worker>,
-    client: Rc<Client>,
+    worker: Rc<WorkerContext>,
+    client: Rc<ClientConnection>,
     request: Request<RequestBody>,
 ) -> impl Future<Output = Response<LoggedBody>> {
     let address = worker.engine.real_ip(client.peer, request.headers());
-    let context = request_context::Context::new(address, worker.engine.log.is_detailed());
+    let context = request_context::LogContext::new(address, worker.engine.log.is_detailed());
     request_context::within(context, answer_in_full(worker, client, request, address))
 }
 
 async fn answer_in_full(
-    worker: Rc<Worker>,
-    client: Rc<Client>,
+    worker: Rc<WorkerContext>,
+    client: Rc<ClientConnection>,
     request: Request<RequestBody>,
     address: IpAddr,
 ) -> Response<LoggedBody> {
     let started = Instant::from_std(recent::now());
     client.clock.asked();
     let engine = &worker.engine;
-    let form = Form::of(request.uri().path());
+    let form = ErrorFormat::of(request.uri().path());
     let (head, body) = request.into_parts();
     let class = client.class();
     fault_injection::injected(&head);
     let named = client.named(engine, address);
     let real = named.unwrap_or(client.peer.address());
-    let mut record = Record {
+    let mut record = RequestRecord {
         started: started.into_std(),
         client: address,
         counted: real,
@@ -71,7 +71,7 @@ async fn answer_in_full(
         request: validate::request_line(&head),
         place: None,
         details: None,
-        destination: Destination::Nowhere,
+        destination: RequestDestination::Nowhere,
     };
     let mut body = Some(body);
     let told = named.and_then(|real| HeaderValue::from_str(&real.to_string()).ok());
@@ -79,7 +79,7 @@ async fn answer_in_full(
         counters::denied();
         Err(Refusal::AddressDenied)
     } else if client.is_served {
-        let asked = Asked {
+        let asked = IncomingRequest {
             worker: &worker,
             client: &client,
             class: class.as_ref(),
@@ -121,9 +121,9 @@ async fn answer_in_full(
 
 /// A request, and what it came by.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    pub(crate) worker: &'a Rc<Worker>,
-    pub(crate) client: &'a Rc<Client>,
+pub(crate) struct IncomingRequest<'a> {
+    pub(crate) worker: &'a Rc<WorkerContext>,
+    pub(crate) client: &'a Rc<ClientConnection>,
     /// what is served there, where that is not all
     pub(crate) class: Option<&'a Arc<RouteClass>>,
     pub(crate) head: &'a Parts,
@@ -136,12 +136,12 @@ pub(crate) struct Asked<'a> {
 }
 
 async fn answer(
-    asked: Asked<'_>,
+    asked: IncomingRequest<'_>,
     body: &mut Option<RequestBody>,
-    record: &mut Record,
+    record: &mut RequestRecord,
     began: Instant,
-) -> Result<Response<Body>, Refusal> {
-    let Asked { worker, client, class, head, .. } = asked;
+) -> Result<Response<ResponseBody>, Refusal> {
+    let IncomingRequest { worker, client, class, head, .. } = asked;
     let engine = &worker.engine;
     validate::check(head, &engine.config.settings.limits)?;
     crate::proxy::host_check::check(client, engine, head)?;
@@ -149,10 +149,10 @@ async fn answer(
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         return Ok(allowed(API_METHODS));
     }
-    let target = Target::parse(head.uri.path())?;
+    let target = RequestTarget::parse(head.uri.path())?;
     let query = head.uri.query().unwrap_or_default();
     match &target {
-        Target::Api(path) => {
+        RequestTarget::Api(path) => {
             if head.method == Method::OPTIONS {
                 return Ok(allowed(API_METHODS));
             }
@@ -168,13 +168,13 @@ async fn answer(
             if crate::proxy::login_guard::is_guess(engine, &head.method, path, &identity)
                 && let Some(address) = engine.counted(client.peer, record.client)
             {
-                let guess = Guess::new(&asked, identity, route, path, address);
+                let guess = LoginAttempt::new(&asked, identity, route, path, address);
                 return Box::pin(guess.judge(body, began)).await;
             }
             crate::proxy::login_attempt::run_at_once(&asked, &identity, route, path, body).await
         }
-        Target::NoSuchUri => Err(Refusal::NoSuchUri),
-        Target::Path(path) => {
+        RequestTarget::NoSuchUri => Err(Refusal::NoSuchUri),
+        RequestTarget::Path(path) => {
             if head.method == Method::OPTIONS {
                 return Ok(allowed(FILE_METHODS));
             }
@@ -190,8 +190,12 @@ async fn answer(
 }
 
 /// Who asks the API for what may be asked here.
-fn pass(asked: &Asked<'_>, path: &ApiPath, record: &mut Record) -> Result<Identity, Refusal> {
-    let Asked { worker, client, class, head, .. } = *asked;
+fn pass(
+    asked: &IncomingRequest<'_>,
+    path: &ApiPath,
+    record: &mut RequestRecord,
+) -> Result<AuthenticatedUser, Refusal> {
+    let IncomingRequest { worker, client, class, head, .. } = *asked;
     let engine = &worker.engine;
     check_api_method(&head.method)?;
     crate::proxy::scope_check::check_call(asked, path)?;
@@ -207,7 +211,7 @@ fn pass(asked: &Asked<'_>, path: &ApiPath, record: &mut Record) -> Result<Identi
         )
         .map_err(|denial| crate::proxy::login_guard::denied(engine, denial, counted))?;
     record.user = identity.user();
-    if matches!(Sender::of(&identity), Sender::User(_)) {
+    if matches!(SenderTrust::of(&identity), SenderTrust::User(_)) {
         client.trust.show();
     }
     request_context::identify(record.user.as_ref());
@@ -218,27 +222,27 @@ fn pass(asked: &Asked<'_>, path: &ApiPath, record: &mut Record) -> Result<Identi
 }
 
 pub(crate) async fn run_api(
-    asked: &Asked<'_>,
-    identity: &Identity,
+    asked: &IncomingRequest<'_>,
+    identity: &AuthenticatedUser,
     route: Route,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
-) -> Result<Response<Body>, Refusal> {
-    let Asked { worker, client, head, address, .. } = *asked;
+) -> Result<Response<ResponseBody>, Refusal> {
+    let IncomingRequest { worker, client, head, address, .. } = *asked;
     let engine = &worker.engine;
     engine.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
     let privileged = matches!(route, Route::Daemon);
     let stands_in = privileged && page_title::differs(engine, &head.method, path);
     let timeout = answer_timeout(engine, &route, &head.method, path);
-    let sender = Sender::of(identity);
+    let sender = SenderTrust::of(identity);
     let clock = (!asked.is_guess).then_some(&*client.clock);
-    let call = |Sent { query, body }| api::Call {
+    let call = |PreparedCall { query, body }| api::ApiCall {
         head,
         target: path.upstream_target(query.as_deref().or(head.uri.query())),
         identity,
         client: address,
         body,
-        place: api::Place { method: &head.method, path, privileged, stands_in },
+        place: api::DownloadSource { method: &head.method, path, privileged, stands_in },
         timeout,
         piece: client.piece,
     };
@@ -260,7 +264,8 @@ pub(crate) async fn run_api(
             Err(Refusal::UnknownNode(nodes.unknown(&node)))
         }
         Route::Upload => {
-            let upload = Upload { head, path, identity, client: address, clock: &client.connection_clock };
+            let upload =
+                UploadRequest { head, path, identity, client: address, clock: &client.connection_clock };
             Box::pin(upload::run(worker, &upload, body)).await
         }
         Route::Websocket => {

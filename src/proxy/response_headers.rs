@@ -5,26 +5,26 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, Version};
 
 use super::framing;
-use crate::auth::authenticator::Denial;
+use crate::auth::authenticator::AuthError;
 use crate::handler::trace_headers;
-use crate::http::access_log::Details;
-use crate::http::body::Body;
+use crate::http::access_log::LogDetails;
+use crate::http::body::ResponseBody;
 use crate::http::error;
-use crate::http::error::{Form, Refusal};
-use crate::http::logged_body::{FileAnswer, Record};
+use crate::http::error::{ErrorFormat, Refusal};
+use crate::http::logged_body::{FileAnswer, RequestRecord};
 use crate::http::reason_phrase;
 use crate::http::validate;
-use crate::metrics::labels::Destination;
+use crate::metrics::labels::RequestDestination;
 use crate::os::request_context;
-use crate::proxy::request::Client;
-use crate::server::Worker;
+use crate::proxy::request::ClientConnection;
+use crate::server::WorkerContext;
 
 /// What every answer gets, and what its line in the log says of it.
 pub(crate) fn complete(
-    (worker, client): (&Worker, &Client),
-    (head, form): (&Parts, Form),
-    response: &mut Response<Body>,
-    record: &mut Record,
+    (worker, client): (&WorkerContext, &ClientConnection),
+    (head, form): (&Parts, ErrorFormat),
+    response: &mut Response<ResponseBody>,
+    record: &mut RequestRecord,
 ) {
     let engine = &worker.engine;
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
@@ -37,7 +37,7 @@ pub(crate) fn complete(
     framing::settle(head, response, engine.backend_headers.is_looped(&head.headers));
     if engine.log.is_detailed() {
         record.details = request_context::current(|context| {
-            Box::new(Details::of(context, client.tls.clone(), client.listener()))
+            Box::new(LogDetails::of(context, client.tls.clone(), client.listener()))
         });
     }
     if head.version == Version::HTTP_2 {
@@ -47,14 +47,18 @@ pub(crate) fn complete(
     let is_file = response.extensions().get::<FileAnswer>().is_some();
     let cacheable = is_file || response.headers().contains_key(ETAG);
     engine.common.add_to(response, cacheable, validate::keeps_alive(head.version, &head.headers));
-    let is_own = matches!(record.destination, Destination::Page | Destination::File);
+    let is_own = matches!(record.destination, RequestDestination::Page | RequestDestination::File);
     engine.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
 }
 
 /// The answer to a refused request.
-pub(crate) fn refuse(refusal: Refusal, form: Form, login_page: Option<&str>) -> Response<Body> {
+pub(crate) fn refuse(
+    refusal: Refusal,
+    form: ErrorFormat,
+    login_page: Option<&str>,
+) -> Response<ResponseBody> {
     tracing::debug!(status = refusal.status().as_u16(), reason = %refusal, "refused");
-    if let (Some(location), Refusal::Denied(Denial::NoCredential) | Refusal::InvalidTicket(_)) =
+    if let (Some(location), Refusal::Denied(AuthError::NoCredential) | Refusal::InvalidTicket(_)) =
         (login_page, &refusal)
     {
         return error::to_login_page(location);

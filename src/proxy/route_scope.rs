@@ -7,28 +7,28 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use http::Method;
 
 use crate::config::product;
-use crate::config::root::Root;
-use crate::http::path_pattern::Pattern;
+use crate::config::root::RootDirectory;
+use crate::http::path_pattern::PathPattern;
 use crate::http::target::{ApiPath, query_parameters};
-pub use login::{Claim, LoginRule};
+pub use login::{LoginClaim, LoginRule};
 
 /// What is served; all else does not exist there.
 pub struct RouteClass {
     pages: Vec<String>,
     pages_without: Vec<String>,
     files: Vec<String>,
-    calls: Vec<Pattern>,
+    calls: Vec<PathPattern>,
     /// kinds of tickets by their place in the profile; `None` takes every credential
     tickets: Option<Vec<usize>>,
     login: Option<LoginRule>,
-    limits: Vec<Limit>,
+    limits: Vec<ScopeLimit>,
 }
 
 #[derive(Debug)]
-struct Limit {
+struct ScopeLimit {
     /// tells its counts from those of other limits, after a reload as well
     number: u64,
-    call: Pattern,
+    call: PathPattern,
     per_minute: usize,
 }
 
@@ -38,7 +38,7 @@ impl RouteClass {
         name: &str,
         rules: &product::RouteClass,
         product: &product::Product,
-        root: &Root,
+        root: &RootDirectory,
     ) -> Result<Self, String> {
         let missing = |what: &str, text: &str| format!("class.{name}: the profile has no {what} '{text}'");
         if let Some(url) = rules.pages.iter().find(|url| !product.page.iter().any(|page| page.url == **url)) {
@@ -59,14 +59,14 @@ impl RouteClass {
         let limits = rules.limit.iter().map(|limit| {
             let mut hasher = DefaultHasher::new();
             (name, &limit.call).hash(&mut hasher);
-            let call = Pattern::parse(&limit.call)?;
-            Ok(Limit { number: hasher.finish(), call, per_minute: limit.per_minute })
+            let call = PathPattern::parse(&limit.call)?;
+            Ok(ScopeLimit { number: hasher.finish(), call, per_minute: limit.per_minute })
         });
         Ok(Self {
             pages: rules.pages.clone(),
             pages_without: rules.pages_without.clone(),
             files: rules.files.clone(),
-            calls: rules.calls.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?,
+            calls: rules.calls.iter().map(|text| PathPattern::parse(text)).collect::<Result<_, _>>()?,
             tickets: Some(tickets).filter(|tickets| !tickets.is_empty()),
             login: login.transpose()?,
             limits: limits.collect::<Result<_, String>>()?,

@@ -6,7 +6,7 @@ use matchit::Router;
 
 /// Which node answers a method.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Home {
+pub enum NodeChoice {
     /// the node that was asked
     #[default]
     Here,
@@ -21,19 +21,19 @@ pub enum Home {
 /// What the table says of one method.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ApiMethod {
-    pub home: Home,
+    pub home: NodeChoice,
     /// needs root: only the daemon can answer it
     pub protected: bool,
     /// needs no login
     pub open: bool,
     /// refuses API tokens
     pub no_token: bool,
-    pub kind: Kind,
+    pub kind: MethodKind,
 }
 
 /// What passes through a method.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Kind {
+pub enum MethodKind {
     #[default]
     Call,
     /// may answer with a file to stream
@@ -44,7 +44,7 @@ pub enum Kind {
 
 /// A method of the table, with what the path says for its `node` parameter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Found<'p> {
+pub struct RouteMatch<'p> {
     pub method: ApiMethod,
     pub node: Option<&'p str>,
 }
@@ -70,10 +70,10 @@ impl RouteTable {
     }
 
     /// The method at a path of decoded segments joined by single slashes, beginning with one.
-    pub fn find<'p>(&self, method: &str, path: &'p str) -> Option<Found<'p>> {
+    pub fn find<'p>(&self, method: &str, path: &'p str) -> Option<RouteMatch<'p>> {
         let matched = self.router.at(path).ok()?;
         let (_, found) = matched.value.iter().find(|(name, _)| name == method)?;
-        Some(Found { method: *found, node: matched.params.get("node") })
+        Some(RouteMatch { method: *found, node: matched.params.get("node") })
     }
 
     /// `template` with each `{name}` replaced by the parameter that a path has for it.
@@ -96,14 +96,14 @@ fn parse_method(word: &str) -> Result<(String, ApiMethod), String> {
     for flag in flags.chars() {
         match flag {
             'p' => method.protected = true,
-            'n' => method.home = Home::Node,
-            'c' => method.home = Home::CheckNode,
-            'm' => method.home = Home::Master,
+            'n' => method.home = NodeChoice::Node,
+            'c' => method.home = NodeChoice::CheckNode,
+            'm' => method.home = NodeChoice::Master,
             'o' => method.open = true,
             't' => method.no_token = true,
-            'd' => method.kind = Kind::Download,
-            'u' => method.kind = Kind::Upload,
-            'w' => method.kind = Kind::Websocket,
+            'd' => method.kind = MethodKind::Download,
+            'u' => method.kind = MethodKind::Upload,
+            'w' => method.kind = MethodKind::Websocket,
             _ => return Err(format!("'{word}': unknown flag '{flag}'")),
         }
     }
@@ -132,10 +132,10 @@ mod tests {
             let path = segments.collect::<Vec<_>>().join("/");
             let Some(found) = table.find(method, &path) else { panic!("{method} {path} is not found") };
             let home = match (columns[3], columns[4]) {
-                ("node", _) => Home::Node,
-                ("master", _) => Home::Master,
-                (_, "1") => Home::CheckNode,
-                _ => Home::Here,
+                ("node", _) => NodeChoice::Node,
+                ("master", _) => NodeChoice::Master,
+                (_, "1") => NodeChoice::CheckNode,
+                _ => NodeChoice::Here,
             };
             let expected = ApiMethod {
                 home,
@@ -143,10 +143,10 @@ mod tests {
                 no_token: columns[5] == "0",
                 open: columns[6] == "world",
                 kind: match (columns[7], columns[8], columns[9]) {
-                    ("1", _, _) => Kind::Download,
-                    (_, "1", _) => Kind::Upload,
-                    (_, _, "1") => Kind::Websocket,
-                    _ => Kind::Call,
+                    ("1", _, _) => MethodKind::Download,
+                    (_, "1", _) => MethodKind::Upload,
+                    (_, _, "1") => MethodKind::Websocket,
+                    _ => MethodKind::Call,
                 },
             };
             assert_eq!(found.method, expected, "{method} {path}");

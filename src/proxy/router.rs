@@ -6,11 +6,11 @@ use std::fmt;
 use http::Method;
 
 use crate::fs::cached_file::FileError;
-use crate::handler::health::{Probe, ProbePaths};
-use crate::handler::static_file::{Located, StaticFiles};
-use crate::http::target::{ApiPath, Target, query_value};
-use crate::metrics::labels::Destination;
-use crate::proxy::route_table::{Home, Kind, RouteTable};
+use crate::handler::health::{HealthProbe, ProbePaths};
+use crate::handler::static_file::{LocatedFile, StaticFiles};
+use crate::http::target::{ApiPath, RequestTarget, query_value};
+use crate::metrics::labels::RequestDestination;
+use crate::proxy::route_table::{MethodKind, NodeChoice, RouteTable};
 use crate::upstream::nodes::NodeFile;
 
 /// Where a request goes.
@@ -32,16 +32,16 @@ pub enum Route {
     Websocket,
     /// a page rendered from a template
     Page,
-    Static(Located),
+    Static(LocatedFile),
     /// a monitor asks how we are
-    Probe(Probe),
+    Probe(HealthProbe),
     /// nothing has this path
     Missing(String),
     NoSuchUri,
 }
 
 /// What a profile says about destinations.
-pub struct Routes {
+pub struct RouteRules {
     pub table: RouteTable,
     pub pages: Vec<String>,
     pub files: StaticFiles,
@@ -52,24 +52,24 @@ pub struct Routes {
     pub has_unprivileged: bool,
 }
 
-impl Routes {
+impl RouteRules {
     /// Chooses by method, decoded path and query alone.
     pub fn resolve(
         &self,
         method: &Method,
-        target: &Target,
+        target: &RequestTarget,
         query: &str,
         nodes: &NodeFile,
     ) -> Result<Route, FileError> {
         Ok(match target {
-            Target::NoSuchUri => Route::NoSuchUri,
-            Target::Path(path) if self.pages.iter().any(|page| page == path) => Route::Page,
-            Target::Path(path) => match (self.probes.find(path), self.files.locate(path)) {
+            RequestTarget::NoSuchUri => Route::NoSuchUri,
+            RequestTarget::Path(path) if self.pages.iter().any(|page| page == path) => Route::Page,
+            RequestTarget::Path(path) => match (self.probes.find(path), self.files.locate(path)) {
                 (Some(probe), _) => Route::Probe(probe),
                 (None, Some(located)) => Route::Static(located),
                 (None, None) => Route::Missing(path.clone()),
             },
-            Target::Api(api) => return self.resolve_api(method, api, query, nodes),
+            RequestTarget::Api(api) => return self.resolve_api(method, api, query, nodes),
         })
     }
 
@@ -84,16 +84,16 @@ impl Routes {
         let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
         let Some(found) = self.table.find(method, &path) else { return self.general_rule(api, nodes) };
         match found.method.kind {
-            Kind::Upload => return Ok(Route::Upload),
-            Kind::Websocket => return Ok(Route::Websocket),
-            Kind::Call | Kind::Download => (),
+            MethodKind::Upload => return Ok(Route::Upload),
+            MethodKind::Websocket => return Ok(Route::Websocket),
+            MethodKind::Call | MethodKind::Download => (),
         }
         let local = self.local(found.method.protected);
         let named = match found.method.home {
-            Home::Here => None,
-            Home::Node => found.node.map(Cow::Borrowed).or_else(|| query_value(query, "node")),
-            Home::CheckNode => query_value(query, "check-node"),
-            Home::Master => {
+            NodeChoice::Here => None,
+            NodeChoice::Node => found.node.map(Cow::Borrowed).or_else(|| query_value(query, "node")),
+            NodeChoice::CheckNode => query_value(query, "check-node"),
+            NodeChoice::Master => {
                 return Ok(match &nodes.current()?.master {
                     Some(master) if !self.is_here(master) => Route::Master(master.clone()),
                     Some(_) | None => local,
@@ -134,17 +134,17 @@ impl Routes {
 
 impl Route {
     /// What a request that goes there counts as.
-    pub fn destination(&self) -> Destination {
+    pub fn destination(&self) -> RequestDestination {
         match self {
-            Self::Daemon => Destination::Daemon,
-            Self::Unprivileged => Destination::Unprivileged,
-            Self::Node(_) | Self::Master(_) => Destination::Node,
-            Self::Upload => Destination::Upload,
-            Self::Websocket => Destination::Console,
-            Self::Page => Destination::Page,
-            Self::Static(_) => Destination::File,
-            Self::Probe(_) => Destination::Probe,
-            Self::UnknownNode(_) | Self::Missing(_) | Self::NoSuchUri => Destination::Nowhere,
+            Self::Daemon => RequestDestination::Daemon,
+            Self::Unprivileged => RequestDestination::Unprivileged,
+            Self::Node(_) | Self::Master(_) => RequestDestination::Node,
+            Self::Upload => RequestDestination::Upload,
+            Self::Websocket => RequestDestination::Console,
+            Self::Page => RequestDestination::Page,
+            Self::Static(_) => RequestDestination::File,
+            Self::Probe(_) => RequestDestination::Probe,
+            Self::UnknownNode(_) | Self::Missing(_) | Self::NoSuchUri => RequestDestination::Nowhere,
         }
     }
 }

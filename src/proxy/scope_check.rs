@@ -6,23 +6,23 @@ use std::time::Instant;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
-use crate::auth::authenticator::Identity;
+use crate::auth::authenticator::AuthenticatedUser;
 use crate::fs::cached_file::FileError;
 use crate::http::error::Refusal;
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, query_parameters};
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::proxy::buffered_body;
-use crate::proxy::buffered_body::Sender;
+use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_guard::check_before_body;
-use crate::proxy::request::Asked;
-use crate::proxy::route_scope::{Claim, RouteClass};
+use crate::proxy::request::IncomingRequest;
+use crate::proxy::route_scope::{LoginClaim, RouteClass};
 use crate::proxy::router::Route;
 
 /// Before anybody is asked who it is: what is not served needs no login.
-pub(crate) fn check_call(asked: &Asked<'_>, path: &ApiPath) -> Result<(), Refusal> {
-    let Asked { worker, client, class, head, .. } = *asked;
+pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), Refusal> {
+    let IncomingRequest { worker, client, class, head, .. } = *asked;
     let method = &head.method;
     if class.is_none_or(|class| class.has_call(method, path)) {
         return Ok(());
@@ -66,9 +66,9 @@ pub(crate) fn check_file(
 /// Whether this kind of ticket is taken, and the call not made too often.
 pub(crate) fn check_client(
     class: &RouteClass,
-    asked: &Asked<'_>,
+    asked: &IncomingRequest<'_>,
     path: &ApiPath,
-    identity: &Identity,
+    identity: &AuthenticatedUser,
     real: IpAddr,
 ) -> Result<(), Refusal> {
     let engine = &asked.worker.engine;
@@ -88,7 +88,7 @@ pub(crate) fn check_client(
 /// Whether whoever wants to log in is of the realm that may. It is said in the body, and nowhere else.
 pub(crate) async fn check_login(
     class: &RouteClass,
-    asked: &Asked<'_>,
+    asked: &IncomingRequest<'_>,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
 ) -> Result<(), Refusal> {
@@ -97,9 +97,11 @@ pub(crate) async fn check_login(
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     check_before_body(asked, None, body.as_ref())?;
-    let whole = buffered_body::look_into(asked, Sender::Stranger, body).await?;
+    let whole = buffered_body::look_into(asked, SenderTrust::Stranger, body).await?;
     let claim = match kind.as_str() {
-        "application/x-www-form-urlencoded" => std::str::from_utf8(&whole).ok().and_then(Claim::from_form),
+        "application/x-www-form-urlencoded" => {
+            std::str::from_utf8(&whole).ok().and_then(LoginClaim::from_form)
+        }
         "application/json" => json_claim(&whole),
         _ => None,
     };
@@ -113,19 +115,19 @@ pub(crate) async fn check_login(
 
 fn realms_unreadable(error: &FileError) -> Refusal {
     let message = format_args!("the list of realms cannot be read; refusing the login: {error}");
-    log_limit::error(Topic::Fault, "realms", &message);
+    log_limit::error(LogTopic::Fault, "realms", &message);
     Refusal::Internal("the list of realms cannot be read".to_owned())
 }
 
 /// A daemon that knows no JSON would read a form: that must claim nothing.
-fn json_claim(whole: &[u8]) -> Option<Claim> {
+fn json_claim(whole: &[u8]) -> Option<LoginClaim> {
     let says = |name: &str| matches!(name, "username" | "realm");
     let text = std::str::from_utf8(whole).ok()?;
     if query_parameters(text).any(|(name, _)| says(&name)) {
         return None;
     }
     let JsonClaim { username, realm } = serde_json::from_str(text).ok()?;
-    Some(Claim { user: username, realm })
+    Some(LoginClaim { user: username, realm })
 }
 
 /// A name that is there twice is an error of serde's.

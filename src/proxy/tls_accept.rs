@@ -7,30 +7,30 @@ use tokio::time::{Instant, timeout};
 
 use super::client_hello;
 use crate::config::settings::{ClientCertificates, ClientDemand};
-use crate::limits::unauthenticated::{Phase, Stranger};
+use crate::limits::unauthenticated::{ConnectionPhase, UnauthenticatedConnection};
 use crate::metrics::counters;
-use crate::metrics::labels::Handshake;
+use crate::metrics::labels::HandshakeResult;
 use crate::net::acl::PeerIp;
-use crate::server::Worker;
+use crate::server::WorkerContext;
 use crate::state::shared::ListenerRules;
-use crate::tls::{Acceptor, HandshakeError, Identity, TlsSession, TlsStream};
+use crate::tls::{ClientIdentity, HandshakeError, TlsAcceptor, TlsSession, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What requests come over.
-pub(crate) enum Opened {
+pub(crate) enum AcceptedStream {
     Tls(TlsStream),
     Plain(TcpStream),
 }
 
 pub(crate) async fn open(
-    worker: &Worker,
-    acceptor: &Acceptor,
+    worker: &WorkerContext,
+    acceptor: &TlsAcceptor,
     rules: &ListenerRules,
     stream: TcpStream,
-    (peer, stranger): (PeerIp, &Stranger),
-) -> Option<Opened> {
+    (peer, stranger): (PeerIp, &UnauthenticatedConnection),
+) -> Option<AcceptedStream> {
     let timeouts = worker.engine.config.settings.timeout;
     let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
     if first == TLS_HANDSHAKE && rules.tls {
@@ -39,27 +39,27 @@ pub(crate) async fn open(
         if shaken.is_none() && demand.mode == ClientCertificates::Required {
             worker.engine.note_refused_node(peer, &rules.name, "it has to show a certificate");
         }
-        return shaken.map(Opened::Tls);
+        return shaken.map(AcceptedStream::Tls);
     }
     if first == TLS_HANDSHAKE {
         worker.engine.note_refused_node(peer, &rules.name, "there is no TLS at this listener");
     }
     if first.is_ascii_alphabetic() {
-        return Some(Opened::Plain(stream));
+        return Some(AcceptedStream::Plain(stream));
     }
     tracing::debug!(peer = %peer.address(), first, listener = &*rules.name, "not what is spoken here");
     None
 }
 
 pub(crate) async fn shake_hands(
-    acceptor: &Acceptor,
+    acceptor: &TlsAcceptor,
     demand: &ClientDemand,
     stream: TcpStream,
     patience: Duration,
-    (peer, stranger): (PeerIp, &Stranger),
+    (peer, stranger): (PeerIp, &UnauthenticatedConnection),
 ) -> Option<TlsStream> {
     let failed = |error: &_| {
-        counters::shook_hands(Handshake::Failed);
+        counters::shook_hands(HandshakeResult::Failed);
         tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
     };
     let began = Instant::now();
@@ -68,7 +68,7 @@ pub(crate) async fn shake_hands(
         Ok(Ok(())) => (),
         Ok(Err(error)) => {
             tracing::debug!(peer = %peer.address(), %error, "no TLS handshake");
-            counters::shook_hands(Handshake::Failed);
+            counters::shook_hands(HandshakeResult::Failed);
             return None;
         }
         Err(_) => {
@@ -76,7 +76,7 @@ pub(crate) async fn shake_hands(
             return None;
         }
     }
-    stranger.reach(Phase::Handshake);
+    stranger.reach(ConnectionPhase::Handshake);
     let left = patience.saturating_sub(began.elapsed());
     acceptor.accept(demand, stream, left).await.inspect_err(failed).ok()
 }
@@ -92,8 +92,8 @@ pub(crate) async fn first_byte(stream: &TcpStream, patience: Duration) -> Option
 
 /// A handshake that has succeeded.
 pub(crate) fn note(session: &TlsSession, peer: PeerIp) {
-    counters::shook_hands(Handshake::of(session.version, session.resumed));
-    if let Some(Identity { subject, fingerprint, .. }) = session.identity.as_deref() {
+    counters::shook_hands(HandshakeResult::of(session.version, session.resumed));
+    if let Some(ClientIdentity { subject, fingerprint, .. }) = session.identity.as_deref() {
         tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
     }
 }

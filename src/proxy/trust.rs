@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::limits::unauthenticated::Stranger;
+use crate::limits::unauthenticated::UnauthenticatedConnection;
 use crate::metrics::counters;
-use crate::metrics::labels::Limit;
+use crate::metrics::labels::LimitLabel;
 
 /// Shared by all requests of a connection.
-pub struct Trust {
+pub struct ConnectionTrust {
     is_shown: Cell<bool>,
     shown: Notify,
-    stranger: Arc<Stranger>,
+    stranger: Arc<UnauthenticatedConnection>,
 }
 
-impl Trust {
-    pub(crate) fn new(stranger: Arc<Stranger>) -> Self {
+impl ConnectionTrust {
+    pub(crate) fn new(stranger: Arc<UnauthenticatedConnection>) -> Self {
         Self { is_shown: Cell::new(false), shown: Notify::new(), stranger }
     }
 
@@ -48,10 +48,13 @@ impl Trust {
 }
 
 /// The same for a connection without requests so far.
-pub async fn unless_turned_out<T>(stranger: &Stranger, future: impl Future<Output = T>) -> Option<T> {
+pub async fn unless_turned_out<T>(
+    stranger: &UnauthenticatedConnection,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     let given = stranger.unless_turned_out(future).await;
     if given.is_none() {
-        counters::limited(Limit::Strangers);
+        counters::limited(LimitLabel::Strangers);
     }
     given
 }

@@ -15,10 +15,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::worker::{Worker, WorkerThread};
+use super::worker::{WorkerContext, WorkerThread};
 use crate::os::listener::ListeningSocket;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::os::readable;
 use crate::proxy::connection;
 use crate::state::shared::ListenerRules;
@@ -34,30 +34,30 @@ const LAST_ONES: usize = 8192;
 
 /// Where connections come from, and the connections of each worker that takes them.
 #[derive(Clone)]
-pub(super) struct Sockets {
+pub(super) struct WorkerSockets {
     pub(super) listeners: Arc<[ListeningSocket]>,
     pub(super) peers: Arc<[TaskTracker]>,
 }
 
 /// The loops of one worker, one a socket.
-pub(super) struct Accepting {
+pub(super) struct AcceptLoops {
     last_ones: CancellationToken,
     loops: Vec<JoinHandle<()>>,
 }
 
-impl Accepting {
+impl AcceptLoops {
     pub(super) fn none() -> Self {
         Self { last_ones: CancellationToken::new(), loops: Vec::new() }
     }
 
-    pub(super) fn start(sockets: &Sockets, thread: &Rc<WorkerThread>) -> Self {
+    pub(super) fn start(sockets: &WorkerSockets, thread: &Rc<WorkerThread>) -> Self {
         let mut accepting = Self::none();
         for ListeningSocket { listener: name, socket } in &*sockets.listeners {
             // Rules come before sockets: whoever is told of a socket knows the listener.
             let Some(rules) = thread.worker().engine.listener(name).cloned() else { continue };
             match socket.try_clone().map(OwnedFd::from).and_then(readable::watch) {
                 Ok(listener) => {
-                    let taking = Taking {
+                    let taking = AcceptLoop {
                         listener,
                         rules,
                         peers: Arc::clone(&sockets.peers),
@@ -82,21 +82,21 @@ impl Accepting {
 }
 
 /// Who was connecting when a socket was given up is still served.
-impl Drop for Accepting {
+impl Drop for AcceptLoops {
     fn drop(&mut self) {
         self.last_ones.cancel();
     }
 }
 
 /// A connection that was accepted, and the rules of the listener that it came by, with the configuration they are of.
-pub struct Arrived {
+pub struct AcceptedConnection {
     pub stream: TcpStream,
     pub address: SocketAddr,
-    pub worker: Rc<Worker>,
+    pub worker: Rc<WorkerContext>,
     pub rules: Arc<ListenerRules>,
 }
 
-struct Taking {
+struct AcceptLoop {
     listener: AsyncFd<OwnedFd>,
     /// of the listener, as they were when somebody came last
     rules: Arc<ListenerRules>,
@@ -104,7 +104,7 @@ struct Taking {
     thread: Rc<WorkerThread>,
 }
 
-impl Taking {
+impl AcceptLoop {
     /// Never ends for a single connection, nor for a lack of descriptors.
     async fn run(mut self, last_ones: CancellationToken) {
         while let Some(ready) = last_ones.run_until_cancelled(self.listener.readable()).await {
@@ -133,7 +133,7 @@ impl Taking {
             self.rules = Arc::clone(rules);
         }
         let tasks = worker.tasks.clone();
-        let arrived = Arrived { stream, address: peer, worker, rules: Arc::clone(&self.rules) };
+        let arrived = AcceptedConnection { stream, address: peer, worker, rules: Arc::clone(&self.rules) };
         tasks.spawn_local(connection::serve(Rc::clone(&self.thread), arrived));
     }
 
@@ -148,7 +148,7 @@ impl Taking {
 
     async fn pause(&self, error: &io::Error) {
         let message = format_args!("cannot accept; trying again ten times a second: {error}");
-        log_limit::warn(Topic::Fault, "accept", &message);
+        log_limit::warn(LogTopic::Fault, "accept", &message);
         sleep(OUT_OF_FILES).await;
     }
 }

@@ -11,33 +11,33 @@ mod worker_pool;
 
 use std::io;
 
-pub use self::accept::Arrived;
-pub use self::worker::{Worker, WorkerThread};
-pub use crate::admin::handle::{Confirmed, Door, HowToReload, Reloaded, Summary};
-pub use crate::server::config_loader::{Loaded, Source};
-pub use crate::server::upgrade::{Met, Predecessor};
+pub use self::accept::AcceptedConnection;
+pub use self::worker::{WorkerContext, WorkerThread};
+pub use crate::admin::handle::{ConfirmOutcome, HowToReload, ReloadResult, ReloadSummary, SupervisorHandle};
+pub use crate::server::config_loader::{ConfigLoader, LoadedConfig};
+pub use crate::server::upgrade::{OldProcess, ReceivedHandoff};
 
 use self::supervisor::Supervisor;
-use crate::os::executable::Binary;
-use crate::os::listener::Listening;
-use crate::state::shared::Lasting;
+use crate::os::executable::ExecutableFile;
+use crate::os::listener::ListenerSet;
+use crate::state::shared::PersistentState;
 
 /// What a process starts to serve with.
-pub struct Start {
-    pub source: Source,
-    pub binary: Binary,
-    pub loaded: Loaded,
-    pub lasting: Lasting,
-    pub listening: Listening,
+pub struct StartState {
+    pub source: ConfigLoader,
+    pub binary: ExecutableFile,
+    pub loaded: LoadedConfig,
+    pub lasting: PersistentState,
+    pub listening: ListenerSet,
     /// whose place it takes, if it was started for that
-    pub predecessor: Option<Predecessor>,
+    pub predecessor: Option<OldProcess>,
 }
 
 /// Serves until SIGTERM or SIGINT, or until a new binary does, then drains.
-pub fn run(start: Start) -> io::Result<()> {
+pub fn run(start: StartState) -> io::Result<()> {
     let runtime = crate::server::worker_pool::runtime()?;
     let ended = runtime.block_on(async {
-        let (door, questions) = Door::new();
+        let (door, questions) = SupervisorHandle::new();
         Supervisor::start(start, door)?.run(questions).await
     });
     runtime.shutdown_timeout(worker::LEFT_BEHIND);

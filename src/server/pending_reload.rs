@@ -7,15 +7,15 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
-use crate::admin::handle::{HowToReload, Reloaded};
-use crate::config::Difference;
-use crate::config::diagnostic::{Origin, Problem};
-use crate::os::executable::Binary;
-use crate::os::listener::Listening;
+use crate::admin::handle::{HowToReload, ReloadResult};
+use crate::config::ConfigDifference;
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::os::executable::ExecutableFile;
+use crate::os::listener::ListenerSet;
 use crate::os::sandbox;
-use crate::server::config_loader::{Loaded, Source};
-use crate::server::upgrade::{Inheritance, Sockets, Successor};
-use crate::state::shared::Lasting;
+use crate::server::config_loader::{ConfigLoader, LoadedConfig};
+use crate::server::upgrade::{HandedSockets, HandoffState, NewProcess};
+use crate::state::shared::PersistentState;
 
 /// A cluster's file system may hang; the configuration in force then stays.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -23,56 +23,56 @@ const LONGEST: Duration = Duration::from_secs(20);
 const LONGEST_START: Duration = Duration::from_mins(1);
 
 /// What came of it.
-pub(super) enum Next {
-    Configuration(Loaded),
-    Process(Successor),
+pub(super) enum ReloadOutcome {
+    Configuration(LoadedConfig),
+    Process(NewProcess),
 }
 
-pub(super) struct Loading {
-    task: JoinHandle<Result<Next, Vec<Problem>>>,
+pub(super) struct PendingReload {
+    task: JoinHandle<Result<ReloadOutcome, Vec<Diagnostic>>>,
     until: Instant,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: ReloadRequest,
 }
 
 /// How it was asked for.
 #[derive(Default)]
-pub(super) struct Wanted {
+pub(super) struct ReloadRequest {
     pub(super) how: HowToReload,
     /// who wants to know; nobody after a signal
-    pub(super) answer: Option<oneshot::Sender<Reloaded>>,
+    pub(super) answer: Option<oneshot::Sender<ReloadResult>>,
 }
 
-impl Loading {
+impl PendingReload {
     /// Refused where the files have all of the `unwanted` values.
     pub(super) fn configuration(
-        source: &Source,
-        lasting: &Lasting,
-        known: &[Problem],
-        unwanted: Option<Difference>,
-        wanted: Wanted,
+        source: &ConfigLoader,
+        lasting: &PersistentState,
+        known: &[Diagnostic],
+        unwanted: Option<ConfigDifference>,
+        wanted: ReloadRequest,
     ) -> Self {
         let (source, lasting, known) = (source.clone(), lasting.clone(), known.to_vec());
         let task = spawn_blocking(move || {
             source.refuse(unwanted.as_ref())?;
-            source.load(&lasting, &known).map(Next::Configuration)
+            source.load(&lasting, &known).map(ReloadOutcome::Configuration)
         });
         Self { task, until: Instant::now() + LONGEST, wanted }
     }
 
     pub(super) fn process(
-        binary: &Arc<Binary>,
-        lasting: &Lasting,
-        known: &[Problem],
-        listening: &Listening,
-        wanted: Wanted,
-        check: impl FnOnce() -> Result<(), Vec<Problem>> + Send + 'static,
+        binary: &Arc<ExecutableFile>,
+        lasting: &PersistentState,
+        known: &[Diagnostic],
+        listening: &ListenerSet,
+        wanted: ReloadRequest,
+        check: impl FnOnce() -> Result<(), Vec<Diagnostic>> + Send + 'static,
     ) -> Self {
         let binary = Arc::clone(binary);
         let (bound_for, first) = listening.first();
         let (others, other_sockets) =
             listening.others().map(|(bound_for, socket)| (bound_for.clone(), Arc::clone(socket))).unzip();
-        let sockets = Sockets { first, others: other_sockets };
-        let inheritance = Inheritance {
+        let sockets = HandedSockets { first, others: other_sockets };
+        let inheritance = HandoffState {
             bound_for,
             others,
             tickets: lasting.tickets.leave(Now::now()),
@@ -81,15 +81,17 @@ impl Loading {
         };
         let task = spawn_blocking(move || {
             check()?;
-            let started = Successor::start(binary.path(), &inheritance, &sockets);
-            started.map(Next::Process).map_err(|why| vec![Problem::file_error(binary.path(), why)])
+            let started = NewProcess::start(binary.path(), &inheritance, &sockets);
+            started
+                .map(ReloadOutcome::Process)
+                .map_err(|why| vec![Diagnostic::file_error(binary.path(), why)])
         });
         Self { task, until: Instant::now() + LONGEST_START, wanted }
     }
 
     /// Waits until it has come to its end; for ever where nothing is on its way.
-    pub(super) async fn done(loading: &mut Option<Self>) -> Result<Next, Vec<Problem>> {
-        let problem = |message: &str| vec![Problem::error(Origin::Profile, "", message)];
+    pub(super) async fn done(loading: &mut Option<Self>) -> Result<ReloadOutcome, Vec<Diagnostic>> {
+        let problem = |message: &str| vec![Diagnostic::error(ValueOrigin::Profile, "", message)];
         let Some(Self { task, until, .. }) = loading else { return std::future::pending().await };
         match timeout_at(*until, task).await {
             Ok(Ok(next)) => next,

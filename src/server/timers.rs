@@ -14,7 +14,7 @@ const STATUS: Duration = Duration::from_secs(5);
 const KEPT_LINES: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Due {
+pub(super) enum DueTimer {
     /// systemd waits for a sign of life
     Watchdog,
     Status,
@@ -25,7 +25,7 @@ pub(super) enum Due {
     KeptLines,
 }
 
-pub(super) struct Timers {
+pub(super) struct SupervisorTimers {
     watchdog: Option<Interval>,
     status: Option<Interval>,
     certificates: Interval,
@@ -33,7 +33,7 @@ pub(super) struct Timers {
     kept_lines: Interval,
 }
 
-impl Timers {
+impl SupervisorTimers {
     pub(super) fn start() -> Self {
         Self {
             watchdog: systemd::watchdog().map(|period| every(period / 2)),
@@ -44,14 +44,14 @@ impl Timers {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Due {
+    pub(super) async fn next(&mut self) -> DueTimer {
         tokio::select! {
             biased;
-            () = tick(&mut self.watchdog) => Due::Watchdog,
-            () = tick(&mut self.status) => Due::Status,
-            _ = self.certificates.tick() => Due::Certificates,
-            _ = self.expiry.tick() => Due::Expiry,
-            _ = self.kept_lines.tick() => Due::KeptLines,
+            () = tick(&mut self.watchdog) => DueTimer::Watchdog,
+            () = tick(&mut self.status) => DueTimer::Status,
+            _ = self.certificates.tick() => DueTimer::Certificates,
+            _ = self.expiry.tick() => DueTimer::Expiry,
+            _ = self.kept_lines.tick() => DueTimer::KeptLines,
         }
     }
 }

@@ -13,28 +13,28 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accept::{Accepting, Sockets};
+use super::accept::{AcceptLoops, WorkerSockets};
 use crate::config::settings::BackendAddress;
 use crate::handler::page::worker::page_worker;
 use crate::http::error::Refusal;
 use crate::metrics::upstreams;
 use crate::os::request_context;
 use crate::proxy::router::Route;
-use crate::state::shared::Engine;
-use crate::upstream::client::{PeerPools, Upstream};
+use crate::state::shared::AppState;
+use crate::upstream::client::{PeerPools, UpstreamClient};
 
 /// For file work that was under way when its connection ended.
 pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// What the connections of one worker thread share under one configuration.
-pub struct Worker {
+pub struct WorkerContext {
     /// counts the configurations of this thread
     pub generation: u64,
-    pub engine: Arc<Engine>,
-    daemon: Upstream,
-    unprivileged: Option<Upstream>,
+    pub engine: Arc<AppState>,
+    daemon: UpstreamClient,
+    unprivileged: Option<UpstreamClient>,
     /// the same address without the daemon as its spare, which serves no pages
-    pages: Option<Upstream>,
+    pages: Option<UpstreamClient>,
     peers: PeerPools,
     /// everything ends now
     pub stop: CancellationToken,
@@ -44,11 +44,11 @@ pub struct Worker {
     pub tasks: TaskTracker,
 }
 
-impl Worker {
-    fn new(engine: Arc<Engine>, ends: Ends) -> Self {
+impl WorkerContext {
+    fn new(engine: Arc<AppState>, ends: WorkerTokens) -> Self {
         let (daemon, unprivileged) = upstreams(&engine);
         let pages = page_worker(&engine.config);
-        let Ends { stop, tasks } = ends;
+        let WorkerTokens { stop, tasks } = ends;
         Self {
             generation: 0,
             engine,
@@ -63,7 +63,7 @@ impl Worker {
     }
 
     /// The same worker under the next configuration.
-    fn with(&self, engine: Arc<Engine>) -> Self {
+    fn with(&self, engine: Arc<AppState>) -> Self {
         let (daemon, unprivileged) = upstreams(&engine);
         let pages = page_worker(&engine.config);
         Self {
@@ -80,7 +80,7 @@ impl Worker {
     }
 
     /// The daemon of this node that answers a route.
-    pub fn local(&self, route: &Route) -> &Upstream {
+    pub fn local(&self, route: &Route) -> &UpstreamClient {
         match (route, &self.unprivileged) {
             (Route::Unprivileged, Some(unprivileged)) => unprivileged,
             _ => &self.daemon,
@@ -88,29 +88,29 @@ impl Worker {
     }
 
     /// What renders pages with the product's own code, where it is set.
-    pub fn page_worker(&self) -> Option<&Upstream> {
+    pub fn page_worker(&self) -> Option<&UpstreamClient> {
         self.pages.as_ref()
     }
 
     /// Another node, ready to be asked for this client.
-    pub fn peer(&self, name: &str, client: IpAddr) -> Result<Upstream, Refusal> {
+    pub fn peer(&self, name: &str, client: IpAddr) -> Result<UpstreamClient, Refusal> {
         let peer = self.engine.peer(name).inspect_err(|refusal| {
             let request = request_context::current_id().map(|id| id.to_string());
             upstreams::node(name).count_failure(&refusal.to_string(), request);
         })?;
         let settings = &self.engine.config.settings;
         Ok(if settings.cluster_proxy_protocol {
-            Upstream::peer_for(peer, settings.timeout, client)
+            UpstreamClient::peer_for(peer, settings.timeout, client)
         } else {
-            Upstream::peer(peer, settings.timeout, &self.peers)
+            UpstreamClient::peer(peer, settings.timeout, &self.peers)
         })
     }
 }
 
-fn upstreams(engine: &Engine) -> (Upstream, Option<Upstream>) {
+fn upstreams(engine: &AppState) -> (UpstreamClient, Option<UpstreamClient>) {
     let settings = &engine.config.settings;
     let to = |address: &BackendAddress, health| {
-        Upstream::local(address.clone(), settings.backend.keepalive, settings.timeout, health)
+        UpstreamClient::local(address.clone(), settings.backend.keepalive, settings.timeout, health)
     };
     // The daemon can answer whatever needs no root.
     let or_daemon = |address: &BackendAddress| {
@@ -121,17 +121,17 @@ fn upstreams(engine: &Engine) -> (Upstream, Option<Upstream>) {
 
 /// A worker thread as its connections know it: the configuration may be another one with each request.
 pub struct WorkerThread {
-    now: RefCell<Rc<Worker>>,
+    now: RefCell<Rc<WorkerContext>>,
     /// everything ends now
     pub stop: CancellationToken,
 }
 
 /// What the main thread tells a worker. Each is in force when a later `Ping` is answered.
-pub(super) enum Order {
+pub(super) enum WorkerCommand {
     /// From the next request on, this is the configuration.
-    Serve(Arc<Engine>),
+    Serve(Arc<AppState>),
     /// Connections come from these sockets. What waits at those of before is still taken.
-    Listen(Sockets),
+    Listen(WorkerSockets),
     Ping(oneshot::Sender<()>),
     /// Take no more connections, and end with the last; cut them off after so long.
     Retire(Duration),
@@ -139,43 +139,43 @@ pub(super) enum Order {
 
 /// The ends of a worker that the main thread holds as well.
 #[derive(Clone)]
-pub(super) struct Ends {
+pub(super) struct WorkerTokens {
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
 
 impl WorkerThread {
     /// What the next request goes by. Whoever waits for long must not keep it: it keeps a whole configuration.
-    pub fn worker(&self) -> Rc<Worker> {
+    pub fn worker(&self) -> Rc<WorkerContext> {
         Rc::clone(&self.now.borrow())
     }
 
-    fn new(engine: Arc<Engine>, ends: Ends) -> Self {
+    fn new(engine: Arc<AppState>, ends: WorkerTokens) -> Self {
         let stop = ends.stop.clone();
-        Self { now: RefCell::new(Rc::new(Worker::new(engine, ends))), stop }
+        Self { now: RefCell::new(Rc::new(WorkerContext::new(engine, ends))), stop }
     }
 
-    fn serve(&self, engine: Arc<Engine>) {
+    fn serve(&self, engine: Arc<AppState>) {
         let next = self.worker().with(engine);
         self.now.replace(Rc::new(next));
     }
 }
 
 /// The life of a worker: orders and connections until it is to retire or to stop, then a drain.
-pub(super) async fn work(engine: Arc<Engine>, ends: Ends, mut orders: Receiver<Order>) {
+pub(super) async fn work(engine: Arc<AppState>, ends: WorkerTokens, mut orders: Receiver<WorkerCommand>) {
     let thread = Rc::new(WorkerThread::new(engine, ends.clone()));
-    let mut accepting = Accepting::none();
+    let mut accepting = AcceptLoops::none();
     let limit = loop {
         tokio::select! {
             biased;
             () = ends.stop.cancelled() => break Duration::ZERO,
             order = orders.recv() => match order {
-                Some(Order::Serve(engine)) => thread.serve(engine),
-                Some(Order::Listen(sockets)) => accepting = Accepting::start(&sockets, &thread),
-                Some(Order::Ping(answer)) => {
+                Some(WorkerCommand::Serve(engine)) => thread.serve(engine),
+                Some(WorkerCommand::Listen(sockets)) => accepting = AcceptLoops::start(&sockets, &thread),
+                Some(WorkerCommand::Ping(answer)) => {
                     let _ = answer.send(());
                 }
-                Some(Order::Retire(limit)) => break limit,
+                Some(WorkerCommand::Retire(limit)) => break limit,
                 None => break Duration::ZERO,
             },
         }
@@ -191,7 +191,7 @@ pub(super) async fn work(engine: Arc<Engine>, ends: Ends, mut orders: Receiver<O
 
 /// Until the last connection has ended by itself, or for so long. The connections that are left go by newer
 /// configurations as well.
-async fn retire(thread: &WorkerThread, orders: &mut Receiver<Order>, limit: Duration) {
+async fn retire(thread: &WorkerThread, orders: &mut Receiver<WorkerCommand>, limit: Duration) {
     let tasks = thread.worker().tasks.clone();
     let mut limit = pin!(sleep(limit));
     loop {
@@ -201,11 +201,11 @@ async fn retire(thread: &WorkerThread, orders: &mut Receiver<Order>, limit: Dura
             () = tasks.wait() => return,
             () = &mut limit => return,
             order = orders.recv() => match order {
-                Some(Order::Serve(engine)) => thread.serve(engine),
-                Some(Order::Ping(answer)) => {
+                Some(WorkerCommand::Serve(engine)) => thread.serve(engine),
+                Some(WorkerCommand::Ping(answer)) => {
                     let _ = answer.send(());
                 }
-                Some(Order::Listen(_) | Order::Retire(_)) => (),
+                Some(WorkerCommand::Listen(_) | WorkerCommand::Retire(_)) => (),
                 None => break,
             },
         }
@@ -219,7 +219,7 @@ async fn retire(thread: &WorkerThread, orders: &mut Receiver<Order>, limit: Dura
 }
 
 /// What runs is finished, what waits is closed, and all that within the time of the settings.
-async fn stop(worker: &Worker) {
+async fn stop(worker: &WorkerContext) {
     worker.stop.cancel();
     let stop_within = worker.engine.config.settings.timeout.stop;
     let patience = stop_within.saturating_sub(LEFT_BEHIND).max(stop_within / 2);

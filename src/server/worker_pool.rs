@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accept::Sockets;
-use super::worker::{self, Ends, LEFT_BEHIND, Order};
+use super::accept::WorkerSockets;
+use super::worker::{self, LEFT_BEHIND, WorkerCommand, WorkerTokens};
 use crate::os::listener::ListeningSocket;
-use crate::state::shared::Engine;
+use crate::state::shared::AppState;
 use crate::time::recent;
 
 /// Orders that may wait for a worker; more only for one that hangs.
@@ -25,26 +25,26 @@ const ORDERS: usize = 64;
 /// A worker that gives no sign for so long hangs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
-pub(super) struct Workers {
-    at_work: Vec<Hand>,
+pub(super) struct WorkerPool {
+    at_work: Vec<WorkerHandle>,
     /// where those at work take connections from
     listeners: Arc<[ListeningSocket]>,
     /// take no more connections, and end by themselves
-    retired: Vec<Hand>,
+    retired: Vec<WorkerHandle>,
     stop: CancellationToken,
     started: usize,
     /// every thread holds the one end, the other end hears of the last thread's end
     living: (Option<Sender<Infallible>>, Receiver<Infallible>),
 }
 
-struct Hand {
+struct WorkerHandle {
     name: String,
-    orders: Sender<Order>,
-    ends: Ends,
+    orders: Sender<WorkerCommand>,
+    ends: WorkerTokens,
     thread: JoinHandle<()>,
 }
 
-impl Workers {
+impl WorkerPool {
     pub(super) fn new() -> Self {
         let (living, last) = channel(1);
         Self {
@@ -61,11 +61,11 @@ impl Workers {
     /// cannot be started is an error only where there is none at all.
     pub(super) fn serve(
         &mut self,
-        engine: &Arc<Engine>,
+        engine: &Arc<AppState>,
         listeners: &Arc<[ListeningSocket]>,
     ) -> io::Result<()> {
         for hand in &self.at_work {
-            hand.tell(Order::Serve(Arc::clone(engine)));
+            hand.tell(WorkerCommand::Serve(Arc::clone(engine)));
         }
         self.tell_retired(engine);
         let wanted = engine.config.settings.workers;
@@ -91,26 +91,26 @@ impl Workers {
 
     fn listen(&self) {
         let peers: Vec<TaskTracker> = self.at_work.iter().map(|hand| hand.ends.tasks.clone()).collect();
-        let sockets = Sockets { listeners: Arc::clone(&self.listeners), peers: peers.into() };
+        let sockets = WorkerSockets { listeners: Arc::clone(&self.listeners), peers: peers.into() };
         for hand in &self.at_work {
-            hand.tell(Order::Listen(sockets.clone()));
+            hand.tell(WorkerCommand::Listen(sockets.clone()));
         }
     }
 
-    fn retire(&mut self, hands: Vec<Hand>, limit: Duration) {
+    fn retire(&mut self, hands: Vec<WorkerHandle>, limit: Duration) {
         for hand in hands {
-            hand.tell(Order::Retire(limit));
+            hand.tell(WorkerCommand::Retire(limit));
             self.retired.push(hand);
         }
         self.forget_ended();
     }
 
     /// The connections of workers that take no more go by this configuration, too.
-    pub(super) fn tell_retired(&mut self, engine: &Arc<Engine>) {
+    pub(super) fn tell_retired(&mut self, engine: &Arc<AppState>) {
         self.forget_ended();
         for hand in &self.retired {
             // One that ends just now takes no orders.
-            let _ = hand.orders.try_send(Order::Serve(Arc::clone(engine)));
+            let _ = hand.orders.try_send(WorkerCommand::Serve(Arc::clone(engine)));
         }
     }
 
@@ -131,9 +131,9 @@ impl Workers {
         let _ = self.living.1.recv().await;
     }
 
-    fn start(&mut self, engine: &Arc<Engine>) -> io::Result<Hand> {
+    fn start(&mut self, engine: &Arc<AppState>) -> io::Result<WorkerHandle> {
         let (orders, received) = channel(ORDERS);
-        let ends = Ends { stop: self.stop.child_token(), tasks: TaskTracker::new() };
+        let ends = WorkerTokens { stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let name = format!("worker-{}", self.started);
         let runtime = runtime()?;
         let (engine, own_ends, living) = (Arc::clone(engine), ends.clone(), self.living.0.clone());
@@ -144,17 +144,17 @@ impl Workers {
             drop(living);
         })?;
         self.started = self.started.wrapping_add(1);
-        Ok(Hand { name, orders, ends, thread })
+        Ok(WorkerHandle { name, orders, ends, thread })
     }
 
     /// Asks every worker for a sign of life; the names of those that gave none.
-    pub(super) fn ask(&self) -> Asked {
+    pub(super) fn ask(&self) -> PendingReplies {
         let asked = self.at_work.iter().map(|hand| {
             let (answer, answered) = oneshot::channel();
-            hand.tell(Order::Ping(answer));
+            hand.tell(WorkerCommand::Ping(answer));
             (hand.name.clone(), answered)
         });
-        Asked(asked.collect())
+        PendingReplies(asked.collect())
     }
 
     /// Waits until every worker has ended; each bounds its own drain.
@@ -166,8 +166,8 @@ impl Workers {
     }
 }
 
-impl Hand {
-    fn tell(&self, order: Order) {
+impl WorkerHandle {
+    fn tell(&self, order: WorkerCommand) {
         if self.orders.try_send(order).is_err() {
             tracing::error!(worker = self.name, "a worker takes no orders");
         }
@@ -175,9 +175,9 @@ impl Hand {
 }
 
 /// A question that every worker answers when it has done what it was told before.
-pub(super) struct Asked(Vec<(String, oneshot::Receiver<()>)>);
+pub(super) struct PendingReplies(Vec<(String, oneshot::Receiver<()>)>);
 
-impl Asked {
+impl PendingReplies {
     /// The names of the workers that gave no sign in time.
     pub(super) async fn silent(self) -> Vec<String> {
         let until = Instant::now() + SIGN_OF_LIFE;

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::limits::Excess;
-use crate::limits::buffer_budget::Budget;
-use crate::limits::concurrency::{Arrival, Place};
-use crate::limits::failure_table::Source;
-use crate::limits::shares::At;
-use crate::limits::unauthenticated::{Origin, Stranger};
+use crate::limits::LimitExceeded;
+use crate::limits::buffer_budget::BufferBudget;
+use crate::limits::concurrency::{ConnectionOrigin, ConnectionPermit};
+use crate::limits::failure_table::ClientKey;
+use crate::limits::shares::ListenerShare;
+use crate::limits::unauthenticated::{StrangerOrigin, UnauthenticatedConnection};
 use crate::net::acl::PeerIp;
 use crate::net::forwarded;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
-use crate::state::shared::{Engine, ListenerRules};
+use crate::os::log_limit::LogTopic;
+use crate::state::shared::{AppState, ListenerRules};
 
-impl Engine {
+impl AppState {
     /// The client as far as a proxy vouches for it. Where no proxies are listed that is for the log alone.
     pub fn real_ip(&self, peer: PeerIp, headers: &HeaderMap) -> IpAddr {
         let settings = &self.config.settings.real_ip;
@@ -37,11 +37,15 @@ impl Engine {
     }
 
     /// A place for a connection; see `Places::connect`.
-    pub fn place(&self, rules: &ListenerRules, peer: PeerIp) -> Result<(Place, Option<Excess>), Excess> {
-        let arrival = Arrival {
+    pub fn place(
+        &self,
+        rules: &ListenerRules,
+        peer: PeerIp,
+    ) -> Result<(ConnectionPermit, Option<LimitExceeded>), LimitExceeded> {
+        let arrival = ConnectionOrigin {
             at: &self.at(&rules.name),
             limit: rules.limits.connections,
-            source: self.accountable(peer, peer.address()).map(Source::of),
+            source: self.accountable(peer, peer.address()).map(ClientKey::of),
             limit_of_source: rules.limits.connections_per_address,
         };
         let place = self.counts.connections.connect(self.capacity, arrival);
@@ -52,21 +56,26 @@ impl Engine {
     }
 
     /// A listener among the others.
-    pub fn at(&self, listener: &Arc<str>) -> At {
-        At { listener: Arc::clone(listener), listeners: self.config.settings.listeners.len() }
+    pub fn at(&self, listener: &Arc<str>) -> ListenerShare {
+        ListenerShare { listener: Arc::clone(listener), listeners: self.config.settings.listeners.len() }
     }
 
     /// A connection whose client has to show yet who it is.
-    pub fn stranger(&self, rules: &ListenerRules, peer: PeerIp, has_place: bool) -> Stranger {
+    pub fn stranger(
+        &self,
+        rules: &ListenerRules,
+        peer: PeerIp,
+        has_place: bool,
+    ) -> UnauthenticatedConnection {
         let room = self.capacity.room_of_strangers(rules.limits.connections);
-        let source = self.accountable(peer, peer.address()).map(Source::of);
-        self.counts.strangers.enter(room, &Origin { listener: &rules.name, source, has_place })
+        let source = self.accountable(peer, peer.address()).map(ClientKey::of);
+        self.counts.strangers.enter(room, &StrangerOrigin { listener: &rules.name, source, has_place })
     }
 
     /// Memory for bodies. One body of the largest size has to fit into the part of one address.
-    pub fn body_budget(&self) -> Budget {
+    pub fn body_budget(&self) -> BufferBudget {
         let settings = &self.config.settings;
-        Budget {
+        BufferBudget {
             bytes: settings.limits.body_budget(),
             listeners: settings.listeners.len(),
             patience: settings.timeout.body,
@@ -91,17 +100,17 @@ impl Engine {
 }
 
 /// Names the limit, because the remedies differ.
-fn warn_of_excess(excess: Excess, listener: &str, peer: PeerIp) {
+fn warn_of_excess(excess: LimitExceeded, listener: &str, peer: PeerIp) {
     let peer = peer.address();
-    if let Excess::ConnectionsOfAddress { limit } = excess {
+    if let LimitExceeded::ConnectionsOfAddress { limit } = excess {
         let site = log_limit::site(peer).to_string();
-        if let Some(left_out) = log_limit::is_due(Topic::Crowd, &site) {
+        if let Some(left_out) = log_limit::is_due(LogTopic::Crowd, &site) {
             tracing::warn!(
                 %peer, listener,
                 "{peer} has all of its {limit} connections (connections_per_address); rejecting more of them{left_out}"
             );
         }
-    } else if let Some(left_out) = log_limit::is_due(Topic::Fault, "connections") {
+    } else if let Some(left_out) = log_limit::is_due(LogTopic::Fault, "connections") {
         tracing::warn!(%peer, listener, "connection limit reached; rejecting new connections{left_out}");
     }
 }

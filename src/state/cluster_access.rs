@@ -4,17 +4,17 @@
 use std::net::{IpAddr, ToSocketAddrs as _};
 
 use crate::config::Config;
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::product::Protocol;
-use crate::config::settings::{ClientCertificates, ListenAddress, Listener};
+use crate::config::settings::{ClientCertificates, ListenAddress, ListenerSettings};
 use crate::net::acl::{AccessRule, PeerIp};
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
-use crate::state::shared::Engine;
+use crate::os::log_limit::LogTopic;
+use crate::state::shared::AppState;
 use crate::upstream::nodes::{NodeFile, NodeTable};
 
 /// An error for each rule that turns other nodes away.
-pub fn problems(config: &Config) -> Vec<Problem> {
+pub fn problems(config: &Config) -> Vec<Diagnostic> {
     let Ok(table) =
         NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name).current()
     else {
@@ -36,7 +36,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     if others.is_empty() {
         return Vec::new();
     }
-    let place = Place { config, number, listener, text: format!("{own} port {port}") };
+    let place = ClusterListener { config, number, listener, text: format!("{own} port {port}") };
     place.problems(&others)
 }
 
@@ -47,7 +47,7 @@ fn others(table: &NodeTable, own: IpAddr) -> Vec<(&str, IpAddr)> {
 }
 
 /// How closely a listener fits a destination, if it takes connections to it; the kernel chooses the closest.
-fn exactness(listener: &Listener, own: IpAddr, port: u16) -> Option<u8> {
+fn exactness(listener: &ListenerSettings, own: IpAddr, port: u16) -> Option<u8> {
     if listener.listen.port != port {
         return None;
     }
@@ -66,15 +66,15 @@ fn exactness(listener: &Listener, own: IpAddr, port: u16) -> Option<u8> {
 }
 
 /// Where other nodes come to.
-struct Place<'a> {
+struct ClusterListener<'a> {
     config: &'a Config,
     number: usize,
-    listener: &'a Listener,
+    listener: &'a ListenerSettings,
     text: String,
 }
 
-impl Place<'_> {
-    fn problems(&self, others: &[(&str, IpAddr)]) -> Vec<Problem> {
+impl ClusterListener<'_> {
+    fn problems(&self, others: &[(&str, IpAddr)]) -> Vec<Diagnostic> {
         let (listener, settings) = (self.listener, &self.config.settings);
         let names = names(others.iter().map(|(name, _)| *name));
         let all = |key: &str, reason: &str| self.problem(key, &names, reason);
@@ -105,7 +105,7 @@ impl Place<'_> {
     }
 
     /// What the access list has against other nodes, a problem for each setting that decides.
-    fn denied(&self, others: &[(&str, IpAddr)]) -> Vec<Problem> {
+    fn denied(&self, others: &[(&str, IpAddr)]) -> Vec<Diagnostic> {
         let mut by_key: Vec<(&str, Vec<String>)> = Vec::new();
         for (name, address) in others {
             let verdict = self.listener.acl.explain(PeerIp::new(*address));
@@ -128,7 +128,7 @@ impl Place<'_> {
         by_key.into_iter().map(problem).collect()
     }
 
-    fn problem(&self, key: &str, nodes: &str, reason: &str) -> Problem {
+    fn problem(&self, key: &str, nodes: &str, reason: &str) -> Diagnostic {
         let (key, origin) = self.config.listener_setting(self.number, key);
         let name = &self.listener.name;
         let place = &self.text;
@@ -136,7 +136,7 @@ impl Place<'_> {
             "the other nodes of the cluster come to {place}, where the listener '{name}' turns them away: {nodes}: \
              {reason}"
         );
-        Problem::error(origin, key, message)
+        Diagnostic::error(origin, key, message)
     }
 }
 
@@ -144,7 +144,7 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-impl Engine {
+impl AppState {
     /// The name of the other node of the cluster that has this address.
     pub fn other_node(&self, peer: PeerIp) -> Option<String> {
         let table = self.nodes.current().ok()?;
@@ -157,7 +157,7 @@ impl Engine {
     pub fn note_refused_node(&self, peer: PeerIp, listener: &str, reason: &str) {
         let Some(node) = self.other_node(peer) else { return };
         let subject = format!("{node} {listener} {reason}");
-        if let Some(left_out) = log_limit::is_due(Topic::Node, &subject) {
+        if let Some(left_out) = log_limit::is_due(LogTopic::Node, &subject) {
             tracing::warn!(
                 peer = %peer.address(), node, listener,
                 "another node of the cluster is turned away: {reason}; what it passes on to this node fails{left_out}"

@@ -7,7 +7,7 @@ use crate::config::settings::{ClientDemand, ListenerLimits};
 use crate::net::acl::AccessList;
 use crate::net::allowed_hosts::AllowedHosts;
 use crate::proxy::route_scope::RouteClass;
-use crate::state::shared::Engine;
+use crate::state::shared::AppState;
 
 /// The rules of one listener. A connection keeps those that it came in by until there are newer ones of that name.
 pub struct ListenerRules {
@@ -50,7 +50,7 @@ impl ListenerRules {
     }
 }
 
-impl Engine {
+impl AppState {
     /// The rules of the listener that has this name now.
     pub fn listener(&self, name: &str) -> Option<&Arc<ListenerRules>> {
         self.listeners.iter().find(|rules| *rules.name == *name)

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::product::Protocol;
-use crate::tls::Acceptor;
+use crate::tls::TlsAcceptor;
 use crate::tls::session_tickets::TicketKeys;
 
 /// What is spoken on the port.
-pub enum Speaks {
-    Https(Acceptor),
+pub enum PortProtocol {
+    Https(TlsAcceptor),
     /// plain, or over TLS as well
-    Connect(Option<Acceptor>),
+    Connect(Option<TlsAcceptor>),
 }
 
-impl Speaks {
-    pub(crate) fn load(config: &Config, tickets: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
-        let load = || Acceptor::load(config, tickets);
+impl PortProtocol {
+    pub(crate) fn load(config: &Config, tickets: &Arc<TicketKeys>) -> (Option<Self>, Vec<Diagnostic>) {
+        let load = || TlsAcceptor::load(config, tickets);
         match config.product.protocol {
             Protocol::Https => {
                 let (acceptor, problems) = load();
@@ -34,7 +34,7 @@ impl Speaks {
     }
 
     /// What makes TLS of connections, where it is spoken.
-    pub fn acceptor(&self) -> Option<&Acceptor> {
+    pub fn acceptor(&self) -> Option<&TlsAcceptor> {
         match self {
             Self::Https(acceptor) => Some(acceptor),
             Self::Connect(acceptor) => acceptor.as_ref(),

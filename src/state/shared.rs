@@ -7,76 +7,76 @@ pub use crate::state::listener_rules::ListenerRules;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use openssl::ssl::SslContext;
 
-pub use crate::state::port_protocol::Speaks;
+pub use crate::state::port_protocol::PortProtocol;
 
-use crate::auth::authenticator::Gate;
+use crate::auth::authenticator::Authenticator;
 use crate::auth::credential_memory::CredentialMemory;
 use crate::config::Config;
-use crate::config::diagnostic::{Origin, Problem};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::product::BackendHeaders;
 use crate::handler::coalesce::SharedCalls;
 use crate::handler::console::target::ConsoleRules;
-use crate::handler::health::{ProbePaths, Readiness};
-use crate::handler::page::Pages;
+use crate::handler::health::{ProbePaths, ReadinessCache};
+use crate::handler::page::PageSet;
 use crate::handler::page_title::PageTitle;
 use crate::handler::spice_proxy_rewrite::PublicProxy;
 use crate::handler::static_file::types::file_types;
-use crate::handler::static_file::{Directory, SingleFile, StaticFiles};
+use crate::handler::static_file::{SingleFile, StaticDirectory, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
-use crate::handler::upload::Uploads;
+use crate::handler::upload::UploadHandler;
 use crate::http::access_log::AccessLog;
 use crate::http::error::Refusal;
 use crate::http::logged_body::CommonHeaders;
 use crate::http::security_headers::BrowserHeaders;
 use crate::http::target::ApiPath;
-use crate::limits::Counts;
-use crate::limits::concurrency::Capacity;
+use crate::limits::Limiters;
+use crate::limits::concurrency::ConnectionCapacity;
 use crate::os::rlimit;
 use crate::proxy::route_table::RouteTable;
-use crate::proxy::router::Routes;
-use crate::time::client_timeouts::Deadlines;
+use crate::proxy::router::RouteRules;
+use crate::time::client_timeouts::ClientTimeouts;
 use crate::tls::session_tickets::TicketKeys;
-use crate::upstream::certificate_pins::Pins;
+use crate::upstream::certificate_pins::CertificatePins;
 use crate::upstream::nodes::NodeFile;
 use crate::upstream::peer;
-use crate::upstream::peer::Peer;
-use crate::verdict::login::Proof;
+use crate::upstream::peer::PeerNode;
+use crate::verdict::login::LoginProof;
 
 /// A product, ready to serve.
-pub struct Engine {
+pub struct AppState {
     pub config: Config,
-    pub speaks: Speaks,
+    pub speaks: PortProtocol,
     /// who gets a tunnel, where there are any
     pub tunnels: Option<Box<TunnelRules>>,
     pub public_proxy: Option<PublicProxy>,
     pub page_title: Option<PageTitle>,
     /// that of `[listen]` first
     pub(crate) listeners: Vec<Arc<ListenerRules>>,
-    pub gate: Option<Gate>,
-    pub routes: Routes,
-    pub pages: Pages,
+    pub gate: Option<Authenticator>,
+    pub routes: RouteRules,
+    pub pages: PageSet,
     pub nodes: Arc<NodeFile>,
-    pub pins: Pins,
+    pub pins: CertificatePins,
     /// for connections to other nodes
     pub client_context: SslContext,
     pub backend_headers: HeaderNames,
     pub consoles: Option<ConsoleRules>,
-    pub uploads: Option<Uploads>,
+    pub uploads: Option<UploadHandler>,
     pub shared_calls: Option<SharedCalls>,
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
-    pub counts: Arc<Counts>,
-    pub capacity: Capacity,
-    pub readiness: Readiness,
-    pub deadlines: Arc<Deadlines>,
+    pub counts: Arc<Limiters>,
+    pub capacity: ConnectionCapacity,
+    pub readiness: ReadinessCache,
+    pub deadlines: Arc<ClientTimeouts>,
 }
 
 /// What lives on when a configuration is replaced by the next.
 #[derive(Clone)]
-pub struct Lasting {
+pub struct PersistentState {
     pub log: Arc<AccessLog>,
     pub tickets: Arc<TicketKeys>,
-    pub counts: Arc<Counts>,
+    pub counts: Arc<Limiters>,
     pub credentials: Arc<CredentialMemory>,
 }
 
@@ -91,10 +91,10 @@ pub struct HeaderNames {
 
 /// What answers, by the profile.
 struct Handlers {
-    routes: Routes,
-    pages: Pages,
+    routes: RouteRules,
+    pages: PageSet,
     consoles: Option<ConsoleRules>,
-    uploads: Option<Uploads>,
+    uploads: Option<UploadHandler>,
     public_proxy: Option<PublicProxy>,
     shared_calls: Option<SharedCalls>,
 }
@@ -103,11 +103,11 @@ impl Handlers {
     /// All of them, or everything that is wrong with any.
     fn new(config: &Config, note: &mut impl FnMut(String)) -> Option<Self> {
         let routes = routes(config).map_err(&mut *note).ok();
-        let pages = Pages::new(config).map_err(&mut *note).ok();
+        let pages = PageSet::new(config).map_err(&mut *note).ok();
         let consoles = ConsoleRules::new(config).map_err(&mut *note).ok();
         let uploads = config.product.upload.clone();
         let uploads =
-            uploads.map(|rules| Uploads::new(rules, &config.root, &config.settings.limits)).transpose();
+            uploads.map(|rules| UploadHandler::new(rules, &config.root, &config.settings.limits)).transpose();
         let uploads = uploads.map_err(&mut *note).ok();
         let public_proxy = PublicProxy::new(config).map_err(&mut *note).ok();
         let shared_calls = SharedCalls::new(config).map_err(&mut *note).ok();
@@ -122,16 +122,16 @@ impl Handlers {
     }
 }
 
-impl Engine {
+impl AppState {
     /// The engine, if it can serve, and everything that is wrong. A problem may be one that it can serve with.
-    pub fn build(mut config: Config, lasting: &Lasting) -> (Result<Self, Config>, Vec<Problem>) {
+    pub fn build(mut config: Config, lasting: &PersistentState) -> (Result<Self, Config>, Vec<Diagnostic>) {
         let mut problems = std::mem::take(&mut config.problems);
-        let fatal = problems.iter().any(Problem::is_error);
+        let fatal = problems.iter().any(Diagnostic::is_error);
         let nodes =
             Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
-        let mut note = |message| problems.push(Problem::error(Origin::Profile, "product", message));
+        let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
         let rules = config.product.gate.clone();
-        let gate = rules.map(|rules| Gate::new(rules, &config.root, Arc::clone(&nodes))).transpose();
+        let gate = rules.map(|rules| Authenticator::new(rules, &config.root, Arc::clone(&nodes))).transpose();
         let shared_with = &config.settings.browser.origins;
         let gate = gate
             .map(|gate| gate.map(|gate| gate.shared_with(shared_with).with_memory(&lasting.credentials)))
@@ -142,7 +142,7 @@ impl Engine {
         let common = CommonHeaders::of(&config).map_err(&mut note).ok();
         let listeners = ListenerRules::all(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
-        let (speaks, more) = Speaks::load(&config, &lasting.tickets);
+        let (speaks, more) = PortProtocol::load(&config, &lasting.tickets);
         problems.extend(more);
         let parts = (gate, handlers, headers, common, client_context, speaks, listeners);
         let (
@@ -162,11 +162,11 @@ impl Engine {
         }
         let Handlers { routes, pages, consoles, uploads, public_proxy, shared_calls } = handlers;
         let engine = Self {
-            pins: Pins::new(config.product.nodes.as_ref(), &config.root),
-            capacity: Capacity::new(config.settings.limits.connections, rlimit::limit()),
+            pins: CertificatePins::new(config.product.nodes.as_ref(), &config.root),
+            capacity: ConnectionCapacity::new(config.settings.limits.connections, rlimit::limit()),
             tunnels: TunnelRules::new(&config).map(Box::new),
             page_title: config.product.page_title.as_ref().map(PageTitle::new),
-            deadlines: Arc::new(Deadlines::new(&config.settings)),
+            deadlines: Arc::new(ClientTimeouts::new(&config.settings)),
             config,
             speaks,
             listeners,
@@ -183,7 +183,7 @@ impl Engine {
             common,
             log: Arc::clone(&lasting.log),
             counts: Arc::clone(&lasting.counts),
-            readiness: Readiness::default(),
+            readiness: ReadinessCache::default(),
         };
         engine.read_ahead();
         (Ok(engine), problems)
@@ -191,35 +191,35 @@ impl Engine {
 
     /// Nobody's first request is to wait for a file that is slow to read.
     fn read_ahead(&self) {
-        self.gate.iter().for_each(Gate::read_ahead);
+        self.gate.iter().for_each(Authenticator::read_ahead);
         self.nodes.read_ahead();
         self.tunnels.iter().for_each(|rules| rules.read_ahead());
     }
 
     /// What shows that a call succeeded, if clients can guess at credentials by it.
-    pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
+    pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&LoginProof> {
         self.gate.as_ref()?.login_proof(method, path)
     }
 
     /// Another node, and what it must show.
-    pub fn peer(&self, name: &str) -> Result<Peer, Refusal> {
+    pub fn peer(&self, name: &str) -> Result<PeerNode, Refusal> {
         let table = self.nodes.current().map_err(|error| Refusal::nodes(&error))?;
-        Ok(Peer::find(name, self.config.settings.cluster_port, &table, &self.pins, &self.client_context)?)
+        Ok(PeerNode::find(name, self.config.settings.cluster_port, &table, &self.pins, &self.client_context)?)
     }
 }
 
 /// The profile's destinations.
-pub fn routes(config: &Config) -> Result<Routes, String> {
+pub fn routes(config: &Config) -> Result<RouteRules, String> {
     let product = &config.product;
     let root = &config.root;
-    let directories = product.directory.iter().map(|directory| Directory {
+    let directories = product.directory.iter().map(|directory| StaticDirectory {
         url: directory.url.clone(),
         path: root.path(&directory.path),
         links: directory.links.iter().map(|link| root.path(link)).collect(),
     });
     let files =
         product.file.iter().map(|file| SingleFile { url: file.url.clone(), path: root.path(&file.path) });
-    Ok(Routes {
+    Ok(RouteRules {
         table: RouteTable::parse(config.route_table.as_deref().unwrap_or_default())
             .map_err(|message| format!("the route table: {message}"))?,
         pages: product.page.iter().map(|page| page.url.clone()).collect(),

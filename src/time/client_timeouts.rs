@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-pub use crate::time::deadlines::Deadlines;
-pub use crate::time::draining::Draining;
+pub use crate::time::deadlines::ClientTimeouts;
+pub use crate::time::draining::DrainGuard;
 use crate::time::request_heads::BodyLength;
-pub use crate::time::timed_stream::{Clocked, Unclocked};
+pub use crate::time::timed_stream::{TimedStream, UntimedStream};
 
-use crate::limits::unauthenticated::{Phase, Stranger};
+use crate::limits::unauthenticated::{ConnectionPhase, UnauthenticatedConnection};
 
 /// Between two requests.
 pub(crate) const IDLE: u8 = 0;
@@ -31,7 +31,7 @@ const CHECK_AFTER: Duration = Duration::from_secs(1);
 
 /// Which wait took too long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Expired {
+pub enum TimedOut {
     /// nothing was asked for a while: keep the connection, but no buffers for it
     Quiet,
     /// nothing was asked: close without a word
@@ -46,13 +46,13 @@ pub enum Expired {
 
 /// What it means that nothing is asked for a while.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Quiet {
+enum IdlePurpose {
     Ends,
     IsFine,
 }
 
 /// Shared between a connection's stream, its requests and the task that waits for deadlines.
-pub struct Clock {
+pub struct TimeoutTracker {
     started: Instant,
     pub(crate) state: AtomicU8,
     /// milliseconds after `started`
@@ -77,9 +77,9 @@ pub struct Clock {
     pub(crate) check_due: AtomicBool,
     /// the client has closed its connection in the middle of a request
     pub(crate) left: AtomicBool,
-    deadlines: Arc<Deadlines>,
+    deadlines: Arc<ClientTimeouts>,
     /// the connection's, unless its client has shown a credential
-    stranger: Option<Arc<Stranger>>,
+    stranger: Option<Arc<UnauthenticatedConnection>>,
 }
 
 /// A body whose length is known when it has ended.
@@ -87,9 +87,9 @@ const UNKNOWN: u64 = u64::MAX;
 /// There was no request since the last head.
 const NO_REQUEST: u64 = u64::MAX - 1;
 
-impl Clock {
+impl TimeoutTracker {
     /// A connection on which a request is awaited. The very first head has the header's time only.
-    pub fn new(deadlines: Arc<Deadlines>) -> Self {
+    pub fn new(deadlines: Arc<ClientTimeouts>) -> Self {
         Self {
             started: crate::time::recent::refresh(),
             state: AtomicU8::new(HEAD),
@@ -110,8 +110,8 @@ impl Clock {
     }
 
     /// The same where the connection counts as one of a stranger.
-    pub fn of_stranger(deadlines: Arc<Deadlines>, stranger: Arc<Stranger>) -> Self {
-        stranger.reach(Phase::Head);
+    pub fn of_stranger(deadlines: Arc<ClientTimeouts>, stranger: Arc<UnauthenticatedConnection>) -> Self {
+        stranger.reach(ConnectionPhase::Head);
         Self { stranger: Some(stranger), ..Self::new(deadlines) }
     }
 
@@ -134,13 +134,13 @@ impl Clock {
         let writes = self.write_waits.load(Ordering::Relaxed) > 0;
         let drains = self.draining.load(Ordering::Relaxed) > 0;
         stranger.reach(match self.multiplexed.load(Ordering::Relaxed) {
-            true if writes => Phase::MultiplexedWriting,
-            true if drains || state == BUSY => Phase::Multiplexed,
-            false if writes => Phase::Writing,
-            false if drains => Phase::Draining,
-            false if state == BUSY => Phase::Busy,
-            false if state == IDLE => Phase::Idle,
-            _ => Phase::Head,
+            true if writes => ConnectionPhase::MultiplexedWriting,
+            true if drains || state == BUSY => ConnectionPhase::Multiplexed,
+            false if writes => ConnectionPhase::Writing,
+            false if drains => ConnectionPhase::Draining,
+            false if state == BUSY => ConnectionPhase::Busy,
+            false if state == IDLE => ConnectionPhase::Idle,
+            _ => ConnectionPhase::Head,
         });
     }
 
@@ -199,10 +199,10 @@ impl Clock {
 
     /// While the guard lives, what arrives belongs to a body and is no head; the wait for the next one begins
     /// when it is dropped.
-    pub fn draining(clock: &Arc<Self>) -> Draining {
+    pub fn draining(clock: &Arc<Self>) -> DrainGuard {
         clock.draining.fetch_add(1, Ordering::Relaxed);
         clock.tell_phase();
-        Draining(Arc::clone(clock))
+        DrainGuard(Arc::clone(clock))
     }
 
     /// The head of a request has been understood; `length` is that of its body, where that is known.
@@ -265,18 +265,18 @@ impl Clock {
     }
 
     /// Returns when the client has kept us waiting too long.
-    pub fn expired(&self) -> impl Future<Output = Expired> {
-        self.expired_or(Quiet::IsFine)
+    pub fn expired(&self) -> impl Future<Output = TimedOut> {
+        self.expired_or(IdlePurpose::IsFine)
     }
 
     /// The same, or when the client has asked nothing for a while.
-    pub fn expired_or_quiet(&self) -> impl Future<Output = Expired> {
-        self.expired_or(Quiet::Ends)
+    pub fn expired_or_quiet(&self) -> impl Future<Output = TimedOut> {
+        self.expired_or(IdlePurpose::Ends)
     }
 
     // An async function would hold its arguments twice, and what it looks at while it sleeps.
     #[expect(clippy::manual_async_fn, reason = "each idle connection holds one")]
-    fn expired_or(&self, quiet: Quiet) -> impl Future<Output = Expired> {
+    fn expired_or(&self, quiet: IdlePurpose) -> impl Future<Output = TimedOut> {
         async move {
             loop {
                 match self.look(quiet) {
@@ -295,22 +295,22 @@ impl Clock {
     }
 
     /// What has taken too long, or how long to wait before looking again.
-    fn look(&self, quiet: Quiet) -> Result<Expired, Duration> {
+    fn look(&self, quiet: IdlePurpose) -> Result<TimedOut, Duration> {
         if self.stranger.as_ref().is_some_and(|stranger| stranger.is_turned_out()) {
-            return Ok(Expired::TurnedOut);
+            return Ok(TimedOut::TurnedOut);
         }
-        let Deadlines { header, idle, write } = &*self.deadlines;
+        let ClientTimeouts { header, idle, write } = &*self.deadlines;
         let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
         let elapsed = self.started.elapsed();
-        let is_new = quiet == Quiet::Ends && self.asks.load(Ordering::Relaxed) <= 1;
+        let is_new = quiet == IdlePurpose::Ends && self.asks.load(Ordering::Relaxed) <= 1;
         let quiet = match quiet {
-            Quiet::Ends if is_new => QUIET_AT_FIRST,
-            Quiet::Ends => QUIET,
-            Quiet::IsFine => Duration::MAX,
+            IdlePurpose::Ends if is_new => QUIET_AT_FIRST,
+            IdlePurpose::Ends => QUIET,
+            IdlePurpose::IsFine => Duration::MAX,
         };
         let (limit, cause) = match self.state.load(Ordering::Relaxed) {
-            IDLE => (*idle, Some(Expired::Idle)),
-            HEAD => (*header, Some(Expired::Head)),
+            IDLE => (*idle, Some(TimedOut::Idle)),
+            HEAD => (*header, Some(TimedOut::Head)),
             _ => (Duration::MAX, None),
         };
         if cause.is_none() && elapsed >= since.saturating_add(CHECK_AFTER) {
@@ -324,11 +324,11 @@ impl Clock {
         {
             return Ok(cause);
         }
-        if cause == Some(Expired::Idle) && waits_for_head && elapsed >= since.saturating_add(quiet) {
-            return Ok(Expired::Quiet);
+        if cause == Some(TimedOut::Idle) && waits_for_head && elapsed >= since.saturating_add(quiet) {
+            return Ok(TimedOut::Quiet);
         }
         if self.is_write_late(elapsed) {
-            return Ok(Expired::Write);
+            return Ok(TimedOut::Write);
         }
         // Never sleep past the shortest deadline, since the state may change while asleep. What takes long from the
         // beginning is looked at more and more seldom.
@@ -349,21 +349,21 @@ fn add(count: &AtomicU64, more: u64) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::limits::min_rate::Pace;
-    use crate::limits::unauthenticated::{Origin, Room, Strangers};
+    use crate::limits::min_rate::MinRate;
+    use crate::limits::unauthenticated::{StrangerLimits, StrangerOrigin, UnauthenticatedConnections};
 
     const SHORT: Duration = Duration::from_millis(30);
     const LONG: Duration = Duration::from_hours(1);
 
-    fn with(header: Duration, idle: Duration, write: Pace) -> Clock {
-        Clock::new(Arc::new(Deadlines { header, idle, write }))
+    fn with(header: Duration, idle: Duration, write: MinRate) -> TimeoutTracker {
+        TimeoutTracker::new(Arc::new(ClientTimeouts { header, idle, write }))
     }
 
-    fn clock(header: Duration, idle: Duration) -> Clock {
-        with(header, idle, Pace { grace: LONG, rate: 0 })
+    fn clock(header: Duration, idle: Duration) -> TimeoutTracker {
+        with(header, idle, MinRate { grace: LONG, rate: 0 })
     }
 
-    fn run(clock: &Clock, prepare: impl FnOnce(&Clock)) -> Option<Expired> {
+    fn run(clock: &TimeoutTracker, prepare: impl FnOnce(&TimeoutTracker)) -> Option<TimedOut> {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
             return None;
         };
@@ -373,24 +373,24 @@ mod tests {
 
     #[test]
     fn each_state_has_its_own_deadline() {
-        assert_eq!(run(&clock(SHORT, LONG), |_| ()), Some(Expired::Head));
-        assert_eq!(run(&clock(SHORT, SHORT), Clock::answered), Some(Expired::Idle));
-        assert_eq!(run(&clock(SHORT, LONG), Clock::answered), None);
-        assert_eq!(run(&clock(SHORT, SHORT), Clock::asked), None);
+        assert_eq!(run(&clock(SHORT, LONG), |_| ()), Some(TimedOut::Head));
+        assert_eq!(run(&clock(SHORT, SHORT), TimeoutTracker::answered), Some(TimedOut::Idle));
+        assert_eq!(run(&clock(SHORT, LONG), TimeoutTracker::answered), None);
+        assert_eq!(run(&clock(SHORT, SHORT), TimeoutTracker::asked), None);
     }
 
     #[test]
     fn only_a_client_that_owes_nothing_is_quiet_and_sooner_one_that_has_asked_once() {
-        let quiet = |prepare: fn(&Clock)| {
+        let quiet = |prepare: fn(&TimeoutTracker)| {
             let clock = clock(LONG, LONG);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             prepare(&clock);
             runtime.block_on(async { tokio::time::timeout(QUIET / 2, clock.expired_or_quiet()).await.ok() })
         };
-        let answered = |clock: &Clock| (clock.asked(), clock.answered()).1;
-        assert_eq!(quiet(answered), Some(Expired::Quiet));
+        let answered = |clock: &TimeoutTracker| (clock.asked(), clock.answered()).1;
+        assert_eq!(quiet(answered), Some(TimedOut::Quiet));
         assert_eq!(quiet(|_| ()), None);
-        assert_eq!(quiet(Clock::asked), None);
+        assert_eq!(quiet(TimeoutTracker::asked), None);
         assert_eq!(quiet(|clock| (clock.asked(), clock.answered(), clock.received()).2), None);
         assert_eq!(quiet(|clock| (clock.asked(), clock.answered(), clock.asked(), clock.answered()).3), None);
     }
@@ -401,15 +401,15 @@ mod tests {
         clock.answered();
         clock.write_waits.store(1, Ordering::Relaxed);
         assert_eq!(run(&clock, |_| ()), None);
-        assert_eq!(run(&clock, |clock| clock.progressed(0)), Some(Expired::Idle));
+        assert_eq!(run(&clock, |clock| clock.progressed(0)), Some(TimedOut::Idle));
     }
 
     #[test]
     fn no_wait_begins_before_it_does_in_a_thread_that_had_no_event_for_long() {
-        let waits: [fn(&Arc<Clock>); 4] = [
+        let waits: [fn(&Arc<TimeoutTracker>); 4] = [
             |_| (),
             |clock| clock.answered(),
-            |clock| drop(Clock::draining(clock)),
+            |clock| drop(TimeoutTracker::draining(clock)),
             |clock| (clock.answered(), clock.write_waits.store(1, Ordering::Relaxed), clock.progressed(0)).2,
         ];
         let thread = std::thread::spawn(move || {
@@ -431,24 +431,24 @@ mod tests {
     fn a_body_that_is_taken_in_is_no_head() {
         let clock = Arc::new(clock(SHORT, SHORT));
         clock.answered();
-        let draining = Clock::draining(&clock);
-        assert_eq!(run(&clock, Clock::received), None);
+        let draining = TimeoutTracker::draining(&clock);
+        assert_eq!(run(&clock, TimeoutTracker::received), None);
         drop(draining);
-        assert_eq!(run(&clock, |_| ()), Some(Expired::Idle));
+        assert_eq!(run(&clock, |_| ()), Some(TimedOut::Idle));
     }
 
     #[test]
     fn a_connection_counts_for_all_that_it_holds() {
-        let strangers = Arc::new(Strangers::default());
-        let room = Room { bytes: usize::MAX, places: usize::MAX, listener_places: usize::MAX };
-        let origin = Origin { listener: &Arc::from("listen"), source: None, has_place: true };
+        let strangers = Arc::new(UnauthenticatedConnections::default());
+        let room = StrangerLimits { bytes: usize::MAX, places: usize::MAX, listener_places: usize::MAX };
+        let origin = StrangerOrigin { listener: &Arc::from("listen"), source: None, has_place: true };
         let stranger = Arc::new(strangers.enter(room, &origin));
-        let deadlines = Deadlines { header: LONG, idle: LONG, write: Pace { grace: LONG, rate: 0 } };
-        let clock = Arc::new(Clock::of_stranger(Arc::new(deadlines), stranger));
+        let deadlines = ClientTimeouts { header: LONG, idle: LONG, write: MinRate { grace: LONG, rate: 0 } };
+        let clock = Arc::new(TimeoutTracker::of_stranger(Arc::new(deadlines), stranger));
         let kilobytes = || strangers.bytes() >> 10;
         clock.asked();
         let busy = kilobytes();
-        let draining = Clock::draining(&clock);
+        let draining = TimeoutTracker::draining(&clock);
         clock.answered();
         clock.received();
         assert!(kilobytes() >= busy, "a body is taken in beside its answer");
@@ -462,7 +462,7 @@ mod tests {
         assert!(kilobytes() > multiplexed, "streams, and what the client does not take");
         clock.progressed(1);
         assert_eq!(kilobytes(), multiplexed);
-        let draining = Clock::draining(&clock);
+        let draining = TimeoutTracker::draining(&clock);
         clock.answered();
         assert_eq!(kilobytes(), multiplexed, "a body is taken in beside its answer");
         drop(draining);
@@ -471,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_client_takes_something_of_its_answer_in_time_and_all_of_it_fast_enough() {
-        let pace = Pace { grace: Duration::from_mins(1), rate: 1000 };
+        let pace = MinRate { grace: Duration::from_mins(1), rate: 1000 };
         let clock = with(LONG, LONG, pace);
         clock.asked();
         let late = |seconds| clock.is_write_late(Duration::from_secs(seconds));

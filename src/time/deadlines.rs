@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use crate::config::settings::Settings;
-use crate::limits::min_rate::Pace;
+use crate::limits::min_rate::MinRate;
 
 /// How long a client may keep us waiting; one for all connections of a configuration.
-pub struct Deadlines {
+pub struct ClientTimeouts {
     pub(crate) header: Duration,
     pub(crate) idle: Duration,
-    pub(crate) write: Pace,
+    pub(crate) write: MinRate,
 }
 
-impl Deadlines {
+impl ClientTimeouts {
     pub fn new(settings: &Settings) -> Self {
-        let write = Pace { grace: settings.timeout.write, rate: settings.limits.answer_rate };
+        let write = MinRate { grace: settings.timeout.write, rate: settings.limits.answer_rate };
         Self { header: settings.timeout.header, idle: settings.timeout.idle, write }
     }
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::recent;
-use crate::time::client_timeouts::{BUSY, Clock, IDLE};
+use crate::time::client_timeouts::{BUSY, IDLE, TimeoutTracker};
 
-/// A body is being taken in; see `Clock::draining`.
-pub struct Draining(pub(crate) Arc<Clock>);
+/// A body is being taken in; see `TimeoutTracker::draining`.
+pub struct DrainGuard(pub(crate) Arc<TimeoutTracker>);
 
-impl Drop for Draining {
+impl Drop for DrainGuard {
     fn drop(&mut self) {
         self.0.draining.fetch_sub(1, Ordering::Relaxed);
         if self.0.state.load(Ordering::Relaxed) != BUSY {

@@ -20,7 +20,7 @@ pub(crate) enum BodyLength {
 
 /// Where the next byte belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Place {
+enum HeadPosition {
     /// empty lines may come before a request
     Start,
     Method,
@@ -38,23 +38,23 @@ enum Place {
 }
 
 /// Follows the bytes of one connection.
-pub(crate) struct Heads {
-    place: Place,
+pub(crate) struct HeadTracker {
+    place: HeadPosition,
     target: [u8; KEPT],
     kept: usize,
 }
 
 /// What may be handed over of some bytes.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Taken {
+pub(crate) struct HeadBytes {
     pub(crate) bytes: usize,
     /// the same with an encoded target, where it was not
     pub(crate) mended: Option<Vec<u8>>,
 }
 
-impl Heads {
+impl HeadTracker {
     pub(crate) fn new() -> Self {
-        Self { place: Place::Start, target: [0; KEPT], kept: 0 }
+        Self { place: HeadPosition::Start, target: [0; KEPT], kept: 0 }
     }
 
     /// The beginning of the last request's target, as it came.
@@ -64,48 +64,48 @@ impl Heads {
 
     /// Bytes up to the end of the head or body that they begin with or go on with. `length` tells of the body behind the
     /// last head.
-    pub(crate) fn take(&mut self, bytes: &[u8], length: impl FnOnce() -> BodyLength) -> Taken {
-        if self.place == Place::Complete {
+    pub(crate) fn take(&mut self, bytes: &[u8], length: impl FnOnce() -> BodyLength) -> HeadBytes {
+        if self.place == HeadPosition::Complete {
             self.place = match length() {
-                BodyLength::Known(0) => Place::Start,
-                BodyLength::Known(length) => Place::Body(length),
-                BodyLength::Unknown | BodyLength::NoRequest => Place::Lost,
+                BodyLength::Known(0) => HeadPosition::Start,
+                BodyLength::Known(length) => HeadPosition::Body(length),
+                BodyLength::Unknown | BodyLength::NoRequest => HeadPosition::Lost,
             };
         }
         match self.place {
-            Place::Lost => Taken { bytes: bytes.len(), mended: None },
-            Place::Body(left) => self.take_body(left, bytes.len()),
-            Place::Start
-            | Place::Method
-            | Place::Target
-            | Place::Version
-            | Place::Fields { .. }
-            | Place::Complete => self.take_head(bytes),
+            HeadPosition::Lost => HeadBytes { bytes: bytes.len(), mended: None },
+            HeadPosition::Body(left) => self.take_body(left, bytes.len()),
+            HeadPosition::Start
+            | HeadPosition::Method
+            | HeadPosition::Target
+            | HeadPosition::Version
+            | HeadPosition::Fields { .. }
+            | HeadPosition::Complete => self.take_head(bytes),
         }
     }
 
-    fn take_body(&mut self, left: u64, there: usize) -> Taken {
+    fn take_body(&mut self, left: u64, there: usize) -> HeadBytes {
         let bytes = usize::try_from(left).map_or(there, |left| left.min(there));
         let left = left.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
-        self.place = if left == 0 { Place::Start } else { Place::Body(left) };
-        Taken { bytes, mended: None }
+        self.place = if left == 0 { HeadPosition::Start } else { HeadPosition::Body(left) };
+        HeadBytes { bytes, mended: None }
     }
 
-    fn take_head(&mut self, bytes: &[u8]) -> Taken {
+    fn take_head(&mut self, bytes: &[u8]) -> HeadBytes {
         let mut at = 0;
         let mut mended = None;
-        if self.place == Place::Start {
+        if self.place == HeadPosition::Start {
             at = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
             if at < bytes.len() {
-                self.place = Place::Method;
+                self.place = HeadPosition::Method;
                 self.kept = 0;
             }
         }
-        if self.place == Place::Method {
-            at += self.skip_to(rest(bytes, at), Place::Target);
+        if self.place == HeadPosition::Method {
+            at += self.skip_to(rest(bytes, at), HeadPosition::Target);
         }
-        if self.place == Place::Target {
-            let length = self.skip_to(rest(bytes, at), Place::Version);
+        if self.place == HeadPosition::Target {
+            let length = self.skip_to(rest(bytes, at), HeadPosition::Version);
             let target = rest(bytes, at).get(..length).unwrap_or_default();
             self.keep(target);
             if target.iter().any(|byte| is_to_encode(*byte)) {
@@ -119,13 +119,13 @@ impl Heads {
             at += length;
         }
         let from = at;
-        if self.place == Place::Version
+        if self.place == HeadPosition::Version
             && let Some(end) = memchr(b'\n', rest(bytes, at))
         {
             at += end + 1;
-            self.place = Place::Fields { blank: true };
+            self.place = HeadPosition::Fields { blank: true };
         }
-        if let Place::Fields { blank } = self.place {
+        if let HeadPosition::Fields { blank } = self.place {
             at += self.take_fields(rest(bytes, at), blank);
         } else {
             at = bytes.len();
@@ -133,19 +133,19 @@ impl Heads {
         if let Some(text) = &mut mended {
             text.extend_from_slice(bytes.get(from..at).unwrap_or_default());
         }
-        Taken { bytes: at, mended }
+        HeadBytes { bytes: at, mended }
     }
 
     /// Bytes before the space, which is the first byte of `next`, or before the end of the line.
-    fn skip_to(&mut self, bytes: &[u8], next: Place) -> usize {
+    fn skip_to(&mut self, bytes: &[u8], next: HeadPosition) -> usize {
         // The target begins behind its space, so that one that is empty ends at once.
         match memchr2(b' ', b'\n', bytes) {
             Some(end) if bytes.get(end) == Some(&b' ') => {
                 self.place = next;
-                if next == Place::Target { end + 1 } else { end }
+                if next == HeadPosition::Target { end + 1 } else { end }
             }
             Some(end) => {
-                self.place = Place::Version;
+                self.place = HeadPosition::Version;
                 end
             }
             None => bytes.len(),
@@ -168,13 +168,13 @@ impl Heads {
         for end in memchr_iter(b'\n', bytes) {
             let text = bytes.get(line..end).unwrap_or_default();
             if blank && matches!(text, b"" | b"\r") {
-                self.place = Place::Complete;
+                self.place = HeadPosition::Complete;
                 return end + 1;
             }
             (line, blank) = (end + 1, true);
         }
         let text = rest(bytes, line);
-        self.place = Place::Fields { blank: blank && matches!(text, b"" | b"\r") };
+        self.place = HeadPosition::Fields { blank: blank && matches!(text, b"" | b"\r") };
         bytes.len()
     }
 }
@@ -204,7 +204,7 @@ mod tests {
 
     /// What is handed over of `bytes` that come in pieces of `size`, and where each time a head or body ended.
     fn handed_over(bytes: &[u8], size: usize, lengths: &[BodyLength]) -> (Vec<u8>, Vec<usize>) {
-        let mut heads = Heads::new();
+        let mut heads = HeadTracker::new();
         let mut lengths = lengths.iter().copied();
         let (mut all, mut ends, mut at) = (Vec::new(), Vec::new(), 0);
         while at < bytes.len() {
@@ -213,7 +213,7 @@ mod tests {
             assert!(taken.bytes > 0, "at {at}");
             all.extend(taken.mended.unwrap_or_else(|| piece[..taken.bytes].to_vec()));
             at += taken.bytes;
-            if heads.place == Place::Complete {
+            if heads.place == HeadPosition::Complete {
                 ends.push(all.len());
             }
         }
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_beginning_of_the_target_is_kept() {
-        let mut heads = Heads::new();
+        let mut heads = HeadTracker::new();
         for piece in [&b"GET /api2/js"[..], b"on/", b"nodes/node1/qemu/100 HTTP/1.1\r\n"] {
             heads.take(piece, || BodyLength::NoRequest);
         }

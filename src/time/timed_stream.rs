@@ -11,23 +11,23 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::recent;
-use crate::time::client_timeouts::Clock;
-use crate::time::request_heads::Heads;
+use crate::time::client_timeouts::TimeoutTracker;
+use crate::time::request_heads::HeadTracker;
 use crate::tls::ClientStream;
 
 /// No answer of the library's own is longer.
 const MAX_OWN_ANSWER: usize = 1024;
 
 /// A stream that tells its clock what happens on it.
-pub struct Clocked<S> {
+pub struct TimedStream<S> {
     stream: S,
-    clock: Arc<Clock>,
+    clock: Arc<TimeoutTracker>,
     /// was read before, and comes first
     early: Bytes,
     /// may be handed over as it is, before that
     ready: Bytes,
     /// where heads begin, if it carries HTTP/1
-    heads: Option<Heads>,
+    heads: Option<HeadTracker>,
     /// what was written without a request: the library's answer to a head that it does not understand
     own_answer: Vec<u8>,
     /// since when no more than so many bytes of an answer have gone out
@@ -35,32 +35,32 @@ pub struct Clocked<S> {
 }
 
 /// What is left of a stream.
-pub struct Unclocked<S> {
+pub struct UntimedStream<S> {
     pub stream: S,
     /// read and not handed over
     pub early: Bytes,
-    /// written and not sent; see `Clocked::http1`
+    /// written and not sent; see `TimedStream::http1`
     pub own_answer: Vec<u8>,
     /// the beginning of the last request's target
     pub target: Vec<u8>,
 }
 
-impl<S> Clocked<S> {
-    pub fn new(stream: S, early: Bytes, clock: Arc<Clock>) -> Self {
+impl<S> TimedStream<S> {
+    pub fn new(stream: S, early: Bytes, clock: Arc<TimeoutTracker>) -> Self {
         Self { stream, clock, early, ready: Bytes::new(), heads: None, own_answer: Vec::new(), still: None }
     }
 
     /// For a library that reads requests of HTTP/1 and answers them. It gets one head at a time, with an encoded target.
     /// What it writes by itself, when a head is malformed, is kept for `into_parts`: it has no body that says why.
-    pub fn http1(stream: S, early: Bytes, clock: Arc<Clock>) -> Self {
-        Self { heads: Some(Heads::new()), ..Self::new(stream, early, clock) }
+    pub fn http1(stream: S, early: Bytes, clock: Arc<TimeoutTracker>) -> Self {
+        Self { heads: Some(HeadTracker::new()), ..Self::new(stream, early, clock) }
     }
 
     /// The stream, no longer watched.
-    pub fn into_parts(self) -> Unclocked<S> {
+    pub fn into_parts(self) -> UntimedStream<S> {
         let early = if self.ready.is_empty() { self.early } else { [self.ready, self.early].concat().into() };
         let target = self.heads.as_ref().map_or_else(Vec::new, |heads| heads.target().to_vec());
-        Unclocked { stream: self.stream, early, own_answer: self.own_answer, target }
+        UntimedStream { stream: self.stream, early, own_answer: self.own_answer, target }
     }
 
     /// Hands over what belongs together of the bytes that `buffer` has from `before` on.
@@ -123,7 +123,7 @@ fn written(polled: &Poll<io::Result<usize>>) -> Poll<usize> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -151,7 +151,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
     }
 }
 
-impl<S: ClientStream> Clocked<S> {
+impl<S: ClientStream> TimedStream<S> {
     /// Finds out whether a client that has waited for long is still there. HTTP/1 clients send nothing meanwhile, so no
     /// read tells.
     fn check_client(&mut self, context: &Context<'_>) {
@@ -172,7 +172,7 @@ impl<S: ClientStream> Clocked<S> {
     }
 }
 
-impl<S: ClientStream> AsyncWrite for Clocked<S> {
+impl<S: ClientStream> AsyncWrite for TimedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -230,17 +230,18 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
-    use crate::limits::min_rate::Pace;
-    use crate::time::client_timeouts::{Deadlines, HEAD};
+    use crate::limits::min_rate::MinRate;
+    use crate::time::client_timeouts::{ClientTimeouts, HEAD};
 
     const LONG: Duration = Duration::from_hours(1);
 
     #[test]
     fn what_was_read_before_comes_first() {
-        let write = Pace { grace: LONG, rate: 0 };
-        let clock = Arc::new(Clock::new(Arc::new(Deadlines { header: LONG, idle: LONG, write })));
+        let write = MinRate { grace: LONG, rate: 0 };
+        let clock =
+            Arc::new(TimeoutTracker::new(Arc::new(ClientTimeouts { header: LONG, idle: LONG, write })));
         clock.answered();
-        let mut stream = Clocked::new(&b"lo"[..], Bytes::from_static(b"hel"), Arc::clone(&clock));
+        let mut stream = TimedStream::new(&b"lo"[..], Bytes::from_static(b"hel"), Arc::clone(&clock));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut text = String::new();
         runtime.block_on(stream.read_to_string(&mut text)).unwrap();

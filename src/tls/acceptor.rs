@@ -12,36 +12,36 @@ use tokio::time::timeout;
 use super::revocation::CertificateFault;
 use super::{TlsStream, build, contexts};
 use crate::config::Config;
-use crate::config::diagnostic::{Origin, Problem, Severity};
+use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
 use crate::config::product::Protocol;
-use crate::config::settings::{ClientDemand, Offers, TlsSettings};
+use crate::config::settings::{ClientDemand, HttpVersions, TlsSettings};
 use crate::metrics::report::ServedCertificate;
-use crate::tls::certificate::Pair;
+use crate::tls::certificate::CertifiedKey;
 use crate::tls::certificate_choice;
 use crate::tls::certificate_files;
-use crate::tls::certificate_files::Contents;
+use crate::tls::certificate_files::FilesDigest;
 use crate::tls::client_auth::ClientTrust;
 use crate::tls::session_tickets::TicketKeys;
 
 /// Accepts TLS connections with certificates that may be renewed.
-pub struct Acceptor {
-    served: RwLock<Served>,
+pub struct TlsAcceptor {
+    served: RwLock<ServedCertificates>,
 }
 
 #[derive(Clone)]
-pub(super) struct Served {
+pub(super) struct ServedCertificates {
     /// for each demand of a listener the one that handshakes begin with; the name that a client asks for may lead to
     /// another one
-    pub(super) contexts: Arc<[Asking]>,
+    pub(super) contexts: Arc<[ClientVerification]>,
     certificates: Arc<[ServedCertificate]>,
     /// what was wrong with these and others
     problems: Arc<[String]>,
     /// of the files that the certificates were chosen from
-    contents: Contents,
+    contents: FilesDigest,
 }
 
 /// What a demand comes to.
-pub(super) struct Asking {
+pub(super) struct ClientVerification {
     demand: ClientDemand,
     pub(super) context: SslContext,
     trust: Option<ClientTrust>,
@@ -64,24 +64,24 @@ pub enum HandshakeError {
     Setup(#[from] ErrorStack),
 }
 
-impl Acceptor {
+impl TlsAcceptor {
     /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
     ///
     /// Tickets are sealed with `keys`, which outlive the acceptor. Where the port is of use without TLS as well, what is
     /// wrong keeps nobody from serving.
-    pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
+    pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Diagnostic>) {
         let (acceptor, problems) = Self::load_strictly(config, keys);
         match (config.product.protocol, &acceptor) {
             (Protocol::Https, _) => (acceptor, problems),
             (Protocol::Connect, None) => (None, vec![without_tls(&problems)]),
             (Protocol::Connect, Some(_)) => {
-                let mild = |problem| Problem { severity: Severity::Warning, ..problem };
+                let mild = |problem| Diagnostic { severity: Severity::Warning, ..problem };
                 (acceptor, problems.into_iter().map(mild).collect())
             }
         }
     }
 
-    fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Problem>) {
+    fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Diagnostic>) {
         let settings = &config.settings.tls;
         let contents = certificate_files::contents(config);
         let unsound = build(settings, None).err().unwrap_or_default();
@@ -90,19 +90,19 @@ impl Acceptor {
         let sound = unsound.is_empty() && of_clients.is_empty();
         problems.extend(unsound.into_iter().chain(of_clients));
         let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
-        let mut by_demand: Vec<Asking> = Vec::new();
+        let mut by_demand: Vec<ClientVerification> = Vec::new();
         let mut complete = true;
         // Where one CONNECT is all that is asked, there is but one version of it.
         let offers = match config.product.protocol {
             Protocol::Https => settings.offers,
-            Protocol::Connect => Offers::Http1,
+            Protocol::Connect => HttpVersions::Http1,
         };
         for (demand, trust) in demands {
             let settings = TlsSettings { clients: demand.clone(), offers, ..settings.clone() };
             match contexts::of(&settings, trust.as_ref(), &pairs, keys) {
                 Ok((context, warnings)) => {
                     problems.extend(warnings.into_iter().filter(|_| by_demand.is_empty()));
-                    by_demand.push(Asking { demand, context, trust });
+                    by_demand.push(ClientVerification { demand, context, trust });
                 }
                 Err(more) => {
                     problems.extend(more);
@@ -110,13 +110,14 @@ impl Acceptor {
                 }
             }
         }
-        let certificates = pairs.iter().map(Pair::described).collect();
+        let certificates = pairs.iter().map(CertifiedKey::described).collect();
         let texts = problems.iter().map(ToString::to_string).collect();
-        let served = Served { contexts: by_demand.into(), certificates, problems: texts, contents };
+        let served =
+            ServedCertificates { contexts: by_demand.into(), certificates, problems: texts, contents };
         (complete.then(|| Self { served: RwLock::new(served) }), problems)
     }
 
-    pub(super) fn served(&self) -> Served {
+    pub(super) fn served(&self) -> ServedCertificates {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -129,11 +130,11 @@ impl Acceptor {
 
     /// What keeps certificates of clients from being taken though nobody has revoked them: a list that has ended. That
     /// comes with time, and keeps nothing from being loaded.
-    pub fn list_problems(&self) -> Vec<Problem> {
+    pub fn list_problems(&self) -> Vec<Diagnostic> {
         let mut problems = Vec::new();
-        for Asking { demand, trust, .. } in self.served().contexts.iter() {
+        for ClientVerification { demand, trust, .. } in self.served().contexts.iter() {
             for fault in trust.iter().flat_map(ClientTrust::faults) {
-                let problem = Problem::error(demand.lists_origin.clone(), demand.lists_key.clone(), fault);
+                let problem = Diagnostic::error(demand.lists_origin.clone(), demand.lists_key.clone(), fault);
                 if !problems.contains(&problem) {
                     problems.push(problem);
                 }
@@ -156,7 +157,7 @@ impl Acceptor {
         if trusts.any(|trust| trust.is_revoked(chain)) { Err(CertificateFault::Revoked) } else { Ok(()) }
     }
 
-    pub(super) fn contents(&self) -> Contents {
+    pub(super) fn contents(&self) -> FilesDigest {
         self.served().contents
     }
 
@@ -197,7 +198,7 @@ impl Acceptor {
 
 /// What listeners ask of clients, each once, with what judges them, and what is wrong with the files. Each file is read
 /// once: what OpenSSL applies and what judges a connection later are the same.
-fn demands(config: &Config) -> (Vec<(ClientDemand, Option<ClientTrust>)>, Vec<Problem>) {
+fn demands(config: &Config) -> (Vec<(ClientDemand, Option<ClientTrust>)>, Vec<Diagnostic>) {
     let (mut demands, mut problems) = (Vec::new(), Vec::new());
     for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
         if demands.iter().any(|(known, _)| known == demand) {
@@ -212,8 +213,8 @@ fn demands(config: &Config) -> (Vec<(ClientDemand, Option<ClientTrust>)>, Vec<Pr
 }
 
 /// What an admin is told where TLS could be spoken.
-fn without_tls(problems: &[Problem]) -> Problem {
+fn without_tls(problems: &[Diagnostic]) -> Diagnostic {
     let reasons: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
     let message = format!("only served without TLS: {}", reasons.join("; "));
-    Problem::warning(Origin::Profile, "product.certificate", message)
+    Diagnostic::warning(ValueOrigin::Profile, "product.certificate", message)
 }

@@ -12,11 +12,11 @@ use openssl::ssl::SslContextBuilder;
 use openssl::x509::{X509, X509Ref};
 use openssl_sys::{SSL_CTRL_CHAIN_CERT, SSL_CTX_ctrl};
 
-use super::pem::{self, Content};
-use crate::config::diagnostic::{Problem, Severity};
+use super::pem::{self, PemContent};
+use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::metrics::report::ServedCertificate;
 use crate::tls::certificate_files::STAPLE;
-use crate::tls::ocsp::Staple;
+use crate::tls::ocsp::OcspStaple;
 
 /// Files beside a certificate that are tried as its key.
 const MAX_KEYS_TRIED: usize = 64;
@@ -24,7 +24,7 @@ const MAX_KEYS_TRIED: usize = 64;
 const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// A certificate, the chain above it, and the key that fits.
-pub(super) struct Pair {
+pub(super) struct CertifiedKey {
     file: PathBuf,
     chain: Vec<X509>,
     key: PKey<Private>,
@@ -62,7 +62,7 @@ pub(super) enum PairError {
     Refused { certificate: PathBuf, reason: String },
 }
 
-impl Pair {
+impl CertifiedKey {
     /// Puts certificate, chain and key into a context, beside those with other kinds of keys.
     pub(super) fn install(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         let mut chain = self.chain.iter();
@@ -104,13 +104,13 @@ impl Pair {
     }
 
     /// The answer of the CA that lies beside the certificate, if it is good for anything.
-    pub(super) fn staple(&self) -> Result<Option<Staple>, Problem> {
+    pub(super) fn staple(&self) -> Result<Option<OcspStaple>, Diagnostic> {
         let file = self.file.with_extension(STAPLE);
         let [leaf, issuer] = [0, 1].map(|at| self.chain.get(at));
-        let staple = leaf.and_then(|leaf| Staple::load(&file, leaf, issuer).transpose()).transpose();
-        staple.map_err(|error| Problem {
+        let staple = leaf.and_then(|leaf| OcspStaple::load(&file, leaf, issuer).transpose()).transpose();
+        staple.map_err(|error| Diagnostic {
             severity: Severity::Warning,
-            ..Problem::file_error(&file, format!("is not stapled: {error}"))
+            ..Diagnostic::file_error(&file, format!("is not stapled: {error}"))
         })
     }
 
@@ -128,7 +128,7 @@ impl Pair {
         let key_pem = if key == certificate { certificate_pem.clone() } else { read(key)? };
         let chain = X509::stack_from_pem(&certificate_pem).unwrap_or_default();
         if chain.is_empty() {
-            let fault = pem::fault(&certificate_pem, Content::Certificate);
+            let fault = pem::fault(&certificate_pem, PemContent::Certificate);
             return Err(PairError::Pem(fault.in_file(certificate)));
         }
         let private = private_key(&key_pem, key)?;
@@ -208,6 +208,6 @@ fn private_key(pem: &[u8], path: &Path) -> Result<PKey<Private>, PairError> {
     match key {
         Ok(key) => Ok(key),
         Err(_) if asked => Err(PairError::PassPhrase(path.to_path_buf())),
-        Err(_) => Err(PairError::Pem(pem::fault(pem, Content::Key).in_file(path))),
+        Err(_) => Err(PairError::Pem(pem::fault(pem, PemContent::Key).in_file(path))),
     }
 }

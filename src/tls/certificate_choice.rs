@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use super::usability::{self, Usability};
+use super::usability::{self, ClientSupport};
 use super::{build, reason};
 use crate::config::Config;
-use crate::config::diagnostic::{Problem, Severity};
+use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::settings::TlsSettings;
-use crate::tls::certificate::{Pair, PairError, fitting_key};
+use crate::tls::certificate::{CertifiedKey, PairError, fitting_key};
 use crate::tls::certificate_files::{files, key_of};
 
 /// A pair that OpenSSL takes, and who can connect with it.
-type Loaded = Result<(Pair, Usability), PairError>;
+type LoadedCertificate = Result<(CertifiedKey, ClientSupport), PairError>;
 
 /// The first pair of the profile whose files exist and fit together and that some client can connect with, then those
 /// that the settings add; each later one of the profile is a fall-back.
@@ -19,9 +19,9 @@ type Loaded = Result<(Pair, Usability), PairError>;
 /// A pair that exists and cannot be served is an error in the list, whatever else is found. A pair of the profile of which
 /// one file is missing is a warning, and an error where its key was named by a setting or no pair is left. Without any
 /// pair of the profile nothing is served.
-pub(super) fn choose(config: &Config) -> (Option<Vec<Pair>>, Vec<Problem>) {
+pub(super) fn choose(config: &Config) -> (Option<Vec<CertifiedKey>>, Vec<Diagnostic>) {
     let mut load = |certificate: &Path, key: &Path| {
-        let pair = Pair::load(certificate, key)?;
+        let pair = CertifiedKey::load(certificate, key)?;
         match try_out(&config.settings.tls, &pair) {
             Ok(usability) => Ok((pair, usability)),
             Err(reason) => Err(PairError::Refused { certificate: certificate.to_path_buf(), reason }),
@@ -33,47 +33,50 @@ pub(super) fn choose(config: &Config) -> (Option<Vec<Pair>>, Vec<Problem>) {
     let Some(own) = own else { return (None, problems) };
     let pairs: Vec<_> = std::iter::once(own).chain(more).collect();
     for pair in &pairs {
-        let notes = pair.notes().iter().map(|note| Problem::file_error(pair.file(), note.clone()));
+        let notes = pair.notes().iter().map(|note| Diagnostic::file_error(pair.file(), note.clone()));
         problems.extend(notes.map(mild));
     }
     (Some(pairs), problems)
 }
 
 /// Why OpenSSL refuses a pair (for a key too short for its security level, say), else who can connect with it.
-fn try_out(settings: &TlsSettings, pair: &Pair) -> Result<Usability, String> {
+fn try_out(settings: &TlsSettings, pair: &CertifiedKey) -> Result<ClientSupport, String> {
     // With unsound settings no pair can be tried out; what is wrong with them is reported once, elsewhere.
     let Ok(mut builder) = build(settings, None) else {
-        return Ok(Usability::Everybody);
+        return Ok(ClientSupport::Everybody);
     };
     pair.install(&mut builder).map_err(|error| reason(&error))?;
     let tried = pair.public_key().and_then(|key| usability::of(&builder.build(), &key));
-    Ok(tried.unwrap_or(Usability::Everybody))
+    Ok(tried.unwrap_or(ClientSupport::Everybody))
 }
 
 /// What is found among the profile's pairs.
 #[derive(Default)]
-struct Search {
-    problems: Vec<Problem>,
+struct CertificateSearch {
+    problems: Vec<Diagnostic>,
     /// for pairs without one of their files: an error if nothing is left to serve
-    missing: Vec<Problem>,
-    half: Vec<Problem>,
+    missing: Vec<Diagnostic>,
+    half: Vec<Diagnostic>,
     /// no ordinary client can connect with it, but it is there
-    last_resort: Option<Pair>,
+    last_resort: Option<CertifiedKey>,
 }
 
-fn own(config: &Config, load: &mut impl FnMut(&Path, &Path) -> Loaded) -> (Option<Pair>, Vec<Problem>) {
-    let mut search = Search::default();
+fn own(
+    config: &Config,
+    load: &mut impl FnMut(&Path, &Path) -> LoadedCertificate,
+) -> (Option<CertifiedKey>, Vec<Diagnostic>) {
+    let mut search = CertificateSearch::default();
     for entry in &config.product.certificate {
         let (certificate, key) = files(entry, config);
         let key_is_named = entry.key_setting && config.settings.tls.key_file.is_some();
-        let problem = |message: String| Problem::file_error(&certificate, message);
+        let problem = |message: String| Diagnostic::file_error(&certificate, message);
         match load(&certificate, &key) {
-            Ok((pair, Usability::Nobody(reason))) => {
+            Ok((pair, ClientSupport::Nobody(reason))) => {
                 search.problems.push(problem(reason));
                 search.last_resort = search.last_resort.or(Some(pair));
             }
             Ok((pair, usability)) => {
-                if let Usability::Few(reason) = usability {
+                if let ClientSupport::Few(reason) = usability {
                     search.problems.push(mild(problem(reason)));
                 }
                 search.problems.extend(search.half);
@@ -100,32 +103,36 @@ fn own(config: &Config, load: &mut impl FnMut(&Path, &Path) -> Loaded) -> (Optio
 }
 
 /// One file of a pair is there without the other.
-fn half(certificate: &Path, key: &Path) -> Problem {
+fn half(certificate: &Path, key: &Path) -> Diagnostic {
     let (there, missing) = if certificate.exists() { (certificate, key) } else { (key, certificate) };
     let fitting = if there == certificate { fitting_key(certificate) } else { None };
     let hint =
         fitting.map(|found| format!("; {} fits: is it misnamed?", found.display())).unwrap_or_default();
     let message = format!("is not served: {} is missing{hint}", missing.display());
-    mild(Problem::file_error(there, message))
+    mild(Diagnostic::file_error(there, message))
 }
 
-fn mild(problem: Problem) -> Problem {
-    Problem { severity: Severity::Warning, ..problem }
+fn mild(problem: Diagnostic) -> Diagnostic {
+    Diagnostic { severity: Severity::Warning, ..problem }
 }
 
 /// The certificates that the settings add.
-fn added(config: &Config, load: &mut impl FnMut(&Path, &Path) -> Loaded) -> (Vec<Pair>, Vec<Problem>) {
+fn added(
+    config: &Config,
+    load: &mut impl FnMut(&Path, &Path) -> LoadedCertificate,
+) -> (Vec<CertifiedKey>, Vec<Diagnostic>) {
     let origin = &config.settings.tls.origins.more_certificates;
-    let problem = |message: String| Problem::error(origin.clone(), "tls.more_certificates", message);
-    let (mut pairs, mut problems): (Vec<(Pair, Option<String>)>, Vec<Problem>) = (Vec::new(), Vec::new());
+    let problem = |message: String| Diagnostic::error(origin.clone(), "tls.more_certificates", message);
+    let (mut pairs, mut problems): (Vec<(CertifiedKey, Option<String>)>, Vec<Diagnostic>) =
+        (Vec::new(), Vec::new());
     for certificate in &config.settings.tls.more_certificates {
         match load(certificate, &key_of(certificate)) {
             Ok((pair, _)) if pair.names().is_empty() => {
                 problems.push(problem(PairError::Nameless(pair.file().to_path_buf()).to_string()));
             }
-            Ok((pair, Usability::Everybody)) => pairs.push((pair, None)),
-            Ok((pair, Usability::Few(reason))) => pairs.push((pair, Some(reason))),
-            Ok((pair, Usability::Nobody(reason))) => {
+            Ok((pair, ClientSupport::Everybody)) => pairs.push((pair, None)),
+            Ok((pair, ClientSupport::Few(reason))) => pairs.push((pair, Some(reason))),
+            Ok((pair, ClientSupport::Nobody(reason))) => {
                 problems.push(problem(format!("{}: {reason}", pair.file().display())));
             }
             Err(error) => problems.push(problem(error.to_string())),

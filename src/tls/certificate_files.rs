@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use openssl::sha::Sha256;
 
 use crate::config::Config;
-use crate::config::product::Certificate;
+use crate::config::product::CertificatePaths;
 
 /// What a file with the CA's answer about a certificate ends with.
 pub(super) const STAPLE: &str = "ocsp";
@@ -44,9 +44,9 @@ pub fn keys(config: &Config) -> Vec<PathBuf> {
 }
 
 /// A sum over the files of all pairs, the clients' CA and its revocation lists, by which a change is seen.
-pub(super) type Contents = [u8; 32];
+pub(super) type FilesDigest = [u8; 32];
 
-pub(super) fn contents(config: &Config) -> Contents {
+pub(super) fn contents(config: &Config) -> FilesDigest {
     let mut sum = Sha256::new();
     for path in files_of_all(config) {
         let bytes = std::fs::read(path).ok();
@@ -57,7 +57,7 @@ pub(super) fn contents(config: &Config) -> Contents {
     sum.finish()
 }
 
-pub(super) fn files(entry: &Certificate, config: &Config) -> (PathBuf, PathBuf) {
+pub(super) fn files(entry: &CertificatePaths, config: &Config) -> (PathBuf, PathBuf) {
     let certificate = config.root.path(&entry.file);
     let named = config.settings.tls.key_file.clone().filter(|_| entry.key_setting);
     let key = named

@@ -3,65 +3,65 @@
 
 use std::sync::Arc;
 
-use super::Acceptor;
+use super::TlsAcceptor;
 use crate::config::Config;
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 use crate::tls::certificate_files;
-use crate::tls::certificate_files::Contents;
+use crate::tls::certificate_files::FilesDigest;
 use crate::tls::session_tickets::TicketKeys;
 
 /// What earlier looks have found.
 #[derive(Default)]
-pub struct Renewals {
+pub struct CertificateReloader {
     /// would be refused, but certificate and key may just be written one after the other
-    suspect: Option<Contents>,
+    suspect: Option<FilesDigest>,
     /// has been complained of
-    refused: Option<Contents>,
+    refused: Option<FilesDigest>,
 }
 
 /// What one look has found.
 #[derive(Debug, PartialEq)]
-pub enum Look {
+pub enum ReloadCheck {
     Unchanged,
     /// with what an admin should know of the new one
-    Renewed(Vec<Problem>),
+    Renewed(Vec<Diagnostic>),
     /// the old one is served; told once for each change
-    Refused(Vec<Problem>),
+    Refused(Vec<Diagnostic>),
 }
 
-impl Renewals {
+impl CertificateReloader {
     /// Looks, and puts a pair without errors in place of the one that is served; errors that are `known` are none.
     pub fn look(
         &mut self,
-        acceptor: &Acceptor,
+        acceptor: &TlsAcceptor,
         config: &Config,
         keys: &Arc<TicketKeys>,
-        known: &[Problem],
-    ) -> Look {
+        known: &[Diagnostic],
+    ) -> ReloadCheck {
         let now = certificate_files::contents(config);
         if now == acceptor.contents() {
             *self = Self::default();
-            return Look::Unchanged;
+            return ReloadCheck::Unchanged;
         }
         if self.refused == Some(now) {
-            return Look::Unchanged;
+            return ReloadCheck::Unchanged;
         }
-        let (next, mut problems) = Acceptor::load(config, keys);
+        let (next, mut problems) = TlsAcceptor::load(config, keys);
         problems.retain(|problem| !known.contains(problem));
-        let (problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
+        let (problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Diagnostic::is_error);
         match next {
             Some(next) if problems.is_empty() => {
                 acceptor.replace(next);
                 *self = Self::default();
-                Look::Renewed(warnings)
+                ReloadCheck::Renewed(warnings)
             }
             Some(_) | None if self.suspect == Some(now) => {
                 *self = Self { suspect: None, refused: Some(now) };
-                Look::Refused(problems)
+                ReloadCheck::Refused(problems)
             }
             Some(_) | None => {
                 self.suspect = Some(now);
-                Look::Unchanged
+                ReloadCheck::Unchanged
             }
         }
     }
@@ -75,8 +75,8 @@ mod tests {
     use nodegate_standin::{Certificate, KeyKind};
 
     use super::*;
-    use crate::config::Options;
-    use crate::config::root::Root;
+    use crate::config::ConfigSources;
+    use crate::config::root::RootDirectory;
 
     fn write(root: &Path, certificate: Option<&Certificate>, key: Option<&Certificate>) {
         let folder = root.join("etc/pve/local");
@@ -98,38 +98,38 @@ mod tests {
         let root = directory.path();
         let [old, new] = [0; 2].map(|_| Certificate::ca().issue("node1.example.com", &[], KeyKind::EcP256));
         write(root, Some(&old), Some(&old));
-        let options = Options { root: Root::new(root.to_owned()), sets: Vec::new() };
+        let options = ConfigSources { root: RootDirectory::new(root.to_owned()), sets: Vec::new() };
         let config = Config::load("pve", &options).unwrap();
         let keys = Arc::default();
-        let acceptor = Acceptor::load(&config, &keys).0.unwrap();
+        let acceptor = TlsAcceptor::load(&config, &keys).0.unwrap();
         let served = || {
             let contexts = acceptor.served().contexts;
             contexts[0].context.certificate().unwrap().serial_number().to_bn().unwrap()
         };
         let first = served();
-        let mut renewals = Renewals::default();
+        let mut renewals = CertificateReloader::default();
         let mut look = || renewals.look(&acceptor, &config, &keys, &[]);
-        assert_eq!(look(), Look::Unchanged);
+        assert_eq!(look(), ReloadCheck::Unchanged);
 
         write(root, Some(&new), Some(&old));
-        assert_eq!(look(), Look::Unchanged, "the key may follow");
+        assert_eq!(look(), ReloadCheck::Unchanged, "the key may follow");
         write(root, Some(&new), Some(&new));
-        assert_eq!(look(), Look::Renewed(Vec::new()));
+        assert_eq!(look(), ReloadCheck::Renewed(Vec::new()));
         assert_ne!(served(), first);
 
         write(root, Some(&old), Some(&new));
-        assert_eq!(look(), Look::Unchanged);
-        let Look::Refused(problems) = look() else { unreachable!() };
+        assert_eq!(look(), ReloadCheck::Unchanged);
+        let ReloadCheck::Refused(problems) = look() else { unreachable!() };
         assert!(problems.first().unwrap().to_string().contains("does not belong"), "{problems:?}");
-        assert_eq!(look(), Look::Unchanged, "it has been said");
+        assert_eq!(look(), ReloadCheck::Unchanged, "it has been said");
         assert_ne!(served(), first);
 
         write(root, None, None);
         assert_eq!(
-            (look(), matches!(look(), Look::Refused(_)), look()),
-            (Look::Unchanged, true, Look::Unchanged)
+            (look(), matches!(look(), ReloadCheck::Refused(_)), look()),
+            (ReloadCheck::Unchanged, true, ReloadCheck::Unchanged)
         );
         write(root, Some(&new), Some(&new));
-        assert_eq!(look(), Look::Unchanged, "that is what is served");
+        assert_eq!(look(), ReloadCheck::Unchanged, "that is what is served");
     }
 }

@@ -13,12 +13,12 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509NameRef, X509Ref, X509VerifyResult};
 
 use super::revocation::{self, CertificateFault, RevocationLists};
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::settings::{ClientCertificates, ClientDemand};
 
 /// Who has shown a certificate that was found good.
 #[derive(Debug)]
-pub struct Identity {
+pub struct ClientIdentity {
     /// `CN=alice,O=Example`, as the certificate has it
     pub subject: String,
     /// SHA-256 of the certificate as `AA:BB:…`
@@ -28,7 +28,7 @@ pub struct Identity {
     pub chain: Vec<X509>,
 }
 
-impl Identity {
+impl ClientIdentity {
     pub(super) fn of(chain: Vec<X509>) -> Option<Self> {
         let certificate = chain.first()?;
         let digest = certificate.digest(MessageDigest::sha256()).ok()?;
@@ -52,17 +52,17 @@ impl ClientTrust {
     ///
     /// # Errors
     /// What is wrong with a file, by the setting that names it.
-    pub(super) fn read(demand: &ClientDemand) -> Result<Option<Self>, Problem> {
+    pub(super) fn read(demand: &ClientDemand) -> Result<Option<Self>, Diagnostic> {
         let mode = match demand.mode {
             ClientCertificates::Off => return Ok(None),
             ClientCertificates::Optional => SslVerifyMode::PEER,
             ClientCertificates::Required => SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT,
         };
         let (authorities, pem) = authorities(demand)
-            .map_err(|message| Problem::error(demand.origin.clone(), demand.key.clone(), message))?;
+            .map_err(|message| Diagnostic::error(demand.origin.clone(), demand.key.clone(), message))?;
         let load = |file: &PathBuf| RevocationLists::load(file, &authorities);
         let lists = demand.revocation_lists.as_ref().map(load).transpose().map_err(|message| {
-            Problem::error(demand.lists_origin.clone(), demand.lists_key.clone(), message)
+            Diagnostic::error(demand.lists_origin.clone(), demand.lists_key.clone(), message)
         })?;
         Ok(Some(Self { mode, authorities, pem, lists }))
     }
@@ -157,7 +157,7 @@ mod tests {
     use openssl::ssl::SslMethod;
 
     use super::*;
-    use crate::config::diagnostic::Origin;
+    use crate::config::diagnostic::ValueOrigin;
 
     const LIST: &str = "-----BEGIN X509 CRL-----
 MIGrMFICAQEwCgYIKoZIzj0EAwIwETEPMA0GA1UEAwwGYSB0ZXN0Fw0yNjExMzAw
@@ -184,7 +184,7 @@ BAMCA0kAMEYCIQDQ2y9HFN/w4KyVy9i7R2JaWj60/JwWJEyjV9+upi05XgIhAI2M
     fn an_identity_is_the_subject_and_the_fingerprint() {
         let issued = Certificate::ca().issue("alice", &[], KeyKind::EcP256);
         let certificate = X509::from_pem(issued.certificate_pem().as_bytes()).unwrap();
-        let identity = Identity::of(vec![certificate]).unwrap();
+        let identity = ClientIdentity::of(vec![certificate]).unwrap();
         assert!(identity.subject.ends_with(",CN=alice"), "{identity:?}");
         assert_eq!(identity.fingerprint, issued.fingerprint());
     }
@@ -199,10 +199,10 @@ BAMCA0kAMEYCIQDQ2y9HFN/w4KyVy9i7R2JaWj60/JwWJEyjV9+upi05XgIhAI2M
             mode: ClientCertificates::Required,
             authorities: Some(ca.clone()),
             key: String::new(),
-            origin: Origin::Profile,
+            origin: ValueOrigin::Profile,
             revocation_lists: Some(list.clone()),
             lists_key: String::new(),
-            lists_origin: Origin::Profile,
+            lists_origin: ValueOrigin::Profile,
         };
         let trust = ClientTrust::read(&demand).unwrap().unwrap();
         for file in [ca, list] {

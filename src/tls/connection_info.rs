@@ -5,7 +5,7 @@ use std::sync::Arc;
 use openssl::ssl::SslRef;
 use openssl::x509::X509;
 
-use crate::tls::client_auth::Identity;
+use crate::tls::client_auth::ClientIdentity;
 
 /// What client and server have agreed on, in OpenSSL's words.
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ pub struct TlsSession {
     pub version: &'static str,
     pub cipher: &'static str,
     /// who has shown a certificate
-    pub identity: Option<Arc<Identity>>,
+    pub identity: Option<Arc<ClientIdentity>>,
     /// whether an earlier session was taken up
     pub resumed: bool,
 }
@@ -23,7 +23,7 @@ impl TlsSession {
         Self {
             version: ssl.version_str(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
-            identity: Identity::of(shown(ssl)).map(Arc::new),
+            identity: ClientIdentity::of(shown(ssl)).map(Arc::new),
             resumed: ssl.session_reused(),
         }
     }

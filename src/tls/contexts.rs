@@ -6,39 +6,39 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{NameType, SniError, SslContext, SslContextBuilder};
 
 use super::{build, reason};
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::settings::TlsSettings;
-use crate::tls::certificate::Pair;
+use crate::tls::certificate::CertifiedKey;
 use crate::tls::client_auth::ClientTrust;
-use crate::tls::ocsp::Staple;
+use crate::tls::ocsp::OcspStaple;
 use crate::tls::session_tickets::TicketKeys;
-use crate::tls::sni::{Candidate, Selection};
+use crate::tls::sni::{SniCandidate, SniResolver};
 
 /// What all contexts have in common.
-struct Making<'a> {
+struct ContextBuilder<'a> {
     settings: &'a TlsSettings,
     trust: Option<&'a ClientTrust>,
-    pairs: &'a [Pair],
+    pairs: &'a [CertifiedKey],
     keys: &'a Arc<TicketKeys>,
-    staples: Arc<[Staple]>,
+    staples: Arc<[OcspStaple]>,
 }
 
 /// The context that every handshake begins with, and what an admin should know. The first pair is the profile's own.
 pub(super) fn of(
     settings: &TlsSettings,
     trust: Option<&ClientTrust>,
-    pairs: &[Pair],
+    pairs: &[CertifiedKey],
     keys: &Arc<TicketKeys>,
-) -> Result<(SslContext, Vec<Problem>), Vec<Problem>> {
+) -> Result<(SslContext, Vec<Diagnostic>), Vec<Diagnostic>> {
     let candidates: Vec<_> =
-        pairs.iter().map(|pair| Candidate { names: pair.names(), kind: pair.kind() }).collect();
-    let selection = Selection::of(&candidates);
+        pairs.iter().map(|pair| SniCandidate { names: pair.names(), kind: pair.kind() }).collect();
+    let selection = SniResolver::of(&candidates);
     let mut warnings = Vec::new();
     for (_, pair) in pairs.iter().enumerate().filter(|(place, _)| !selection.holds(*place)) {
         let message =
             format!("{}: is never served: others have its names and its kind of key", pair.file().display());
         let origin = settings.origins.more_certificates.clone();
-        warnings.push(Problem::warning(origin, "tls.more_certificates", message));
+        warnings.push(Diagnostic::warning(origin, "tls.more_certificates", message));
     }
     let staples = pairs.iter().filter_map(|pair| {
         pair.staple().unwrap_or_else(|warning| {
@@ -47,7 +47,7 @@ pub(super) fn of(
         })
     });
     let staples = staples.collect();
-    let making = Making { settings, trust, pairs, keys, staples };
+    let making = ContextBuilder { settings, trust, pairs, keys, staples };
     let mut sets = selection.sets.iter();
     let mut first = making.context(sets.next().map_or(&[], Vec::as_slice))?;
     let others =
@@ -58,11 +58,11 @@ pub(super) fn of(
     Ok((first.build(), warnings))
 }
 
-impl Making<'_> {
-    fn context(&self, set: &[usize]) -> Result<SslContextBuilder, Vec<Problem>> {
+impl ContextBuilder<'_> {
+    fn context(&self, set: &[usize]) -> Result<SslContextBuilder, Vec<Diagnostic>> {
         let mut builder = build(self.settings, self.trust)?;
         self.fill(&mut builder, set).map_err(|error| {
-            vec![Problem::error(
+            vec![Diagnostic::error(
                 self.settings.origins.ciphers.clone(),
                 "tls",
                 format!("OpenSSL: {}", reason(&error)),
@@ -90,7 +90,7 @@ impl Making<'_> {
 }
 
 /// The name that a client asks for decides; `others` are the sets but the first.
-fn lead_on(first: &mut SslContextBuilder, selection: Selection, others: Vec<SslContext>) {
+fn lead_on(first: &mut SslContextBuilder, selection: SniResolver, others: Vec<SslContext>) {
     first.set_servername_callback(move |ssl, _| {
         let place = ssl.servername(NameType::HOST_NAME).map_or(0, |name| selection.find(name));
         let other = place.checked_sub(1).and_then(|place| others.get(place));

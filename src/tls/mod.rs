@@ -19,10 +19,10 @@ mod sni;
 mod stream;
 mod usability;
 
-pub use self::acceptor::{Acceptor, HandshakeError};
+pub use self::acceptor::{HandshakeError, TlsAcceptor};
 pub use self::revocation::CertificateFault;
 pub use self::stream::{ClientStream, TlsStream};
-pub use crate::tls::client_auth::Identity;
+pub use crate::tls::client_auth::ClientIdentity;
 pub use crate::tls::connection_info::TlsSession;
 
 use std::ffi::c_void;
@@ -34,8 +34,8 @@ use openssl::ssl::{
     select_next_proto,
 };
 
-use crate::config::diagnostic::Problem;
-use crate::config::settings::{Offers, TlsSettings};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::settings::{HttpVersions, TlsSettings};
 use crate::tls::client_auth::ClientTrust;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
@@ -54,15 +54,15 @@ const READ_BUFFER: usize = 33_500;
 
 /// A context with all the settings and no certificate yet, or everything that is wrong with them. It asks clients for
 /// certificates where there is something to judge them by.
-fn build(settings: &TlsSettings, trust: Option<&ClientTrust>) -> Result<SslContextBuilder, Vec<Problem>> {
+fn build(settings: &TlsSettings, trust: Option<&ClientTrust>) -> Result<SslContextBuilder, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut builder = fresh(settings).map_err(|error| {
-        vec![Problem::error(settings.origins.ciphers.clone(), "tls", format!("OpenSSL: {error}"))]
+        vec![Diagnostic::error(settings.origins.ciphers.clone(), "tls", format!("OpenSSL: {error}"))]
     })?;
     let mut check = |result: Result<(), ErrorStack>, origin: &_, key: &str, what: &str| {
         if let Err(error) = result {
             let message = format!("{what}: {}", reason(&error));
-            problems.push(Problem::error(Clone::clone(origin), key, message));
+            problems.push(Diagnostic::error(Clone::clone(origin), key, message));
         }
     };
     let origins = &settings.origins;
@@ -82,7 +82,7 @@ fn build(settings: &TlsSettings, trust: Option<&ClientTrust>) -> Result<SslConte
     let asks = trust.map_or(Ok(()), |trust| trust.install(&mut builder));
     check(asks, &clients.origin, &clients.key, "clients cannot be asked for certificates");
     if let Err(message) = set_dhparams(&mut builder, settings) {
-        problems.push(Problem::error(origins.dhparams.clone(), "tls.dhparams", message));
+        problems.push(Diagnostic::error(origins.dhparams.clone(), "tls.dhparams", message));
     }
     if problems.is_empty() { Ok(builder) } else { Err(problems) }
 }
@@ -113,8 +113,8 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     builder.set_session_id_context(b"nodegate")?;
     let alpn = match settings.offers {
-        Offers::Http1 => ALPN,
-        Offers::Http2AsWell => ALPN_WITH_HTTP2,
+        HttpVersions::Http1 => ALPN,
+        HttpVersions::Http2AsWell => ALPN_WITH_HTTP2,
     };
     builder
         .set_alpn_select_callback(move |_, offered| select_next_proto(alpn, offered).ok_or(AlpnError::NOACK));

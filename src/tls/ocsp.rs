@@ -15,7 +15,7 @@ use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509Ref};
 
 /// An answer, the certificate it is about, and how to find that in it.
-pub(super) struct Staple {
+pub(super) struct OcspStaple {
     leaf: X509,
     der: Vec<u8>,
     answer: OcspBasicResponse,
@@ -43,7 +43,7 @@ pub(super) enum StapleError {
     OutOfTime,
 }
 
-impl Staple {
+impl OcspStaple {
     /// `None` without a file.
     pub(super) fn load(file: &Path, leaf: &X509, issuer: Option<&X509>) -> Result<Option<Self>, StapleError> {
         let der = match std::fs::read(file) {

@@ -14,12 +14,12 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a file is read for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Content {
+pub(super) enum PemContent {
     Certificate,
     Key,
 }
 
-impl Content {
+impl PemContent {
     fn name(self) -> &'static str {
         match self {
             Self::Certificate => "certificate",
@@ -30,12 +30,12 @@ impl Content {
 
 /// What is wrong, and where.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Fault {
+pub(super) struct PemFault {
     line: Option<usize>,
     message: String,
 }
 
-impl Fault {
+impl PemFault {
     fn at(line: usize, message: impl Into<String>) -> Self {
         Self { line: Some(line), message: message.into() }
     }
@@ -52,14 +52,14 @@ impl Fault {
 }
 
 /// A block from its first line to its last.
-struct Block<'a> {
+struct PemBlock<'a> {
     label: &'a str,
     line: usize,
     text: &'a str,
 }
 
 /// Why OpenSSL finds nothing of that kind in the file.
-pub(super) fn fault(bytes: &[u8], wanted: Content) -> Fault {
+pub(super) fn fault(bytes: &[u8], wanted: PemContent) -> PemFault {
     if let Some(fault) = encoding_fault(bytes) {
         return fault;
     }
@@ -67,14 +67,14 @@ pub(super) fn fault(bytes: &[u8], wanted: Content) -> Fault {
     match blocks(&String::from_utf8_lossy(without_mark.unwrap_or(bytes))) {
         Err(fault) => fault,
         Ok(blocks) if without_mark.is_some() && blocks.iter().any(|block| block.is_sound(wanted)) => {
-            Fault::at(1, "a byte order mark stands at the beginning: save the file without it")
+            PemFault::at(1, "a byte order mark stands at the beginning: save the file without it")
         }
         Ok(blocks) => content_fault(&blocks, wanted),
     }
 }
 
 /// What OpenSSL passes over in silence in a file that it can use.
-pub(super) fn skipped(bytes: &[u8]) -> Option<Fault> {
+pub(super) fn skipped(bytes: &[u8]) -> Option<PemFault> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     match blocks(&String::from_utf8_lossy(bytes)) {
         Err(fault) => Some(fault),
@@ -83,13 +83,13 @@ pub(super) fn skipped(bytes: &[u8]) -> Option<Fault> {
 }
 
 /// Files that are no text, or not in ASCII.
-fn encoding_fault(bytes: &[u8]) -> Option<Fault> {
+fn encoding_fault(bytes: &[u8]) -> Option<PemFault> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-            Some(Fault::of_file("is UTF-16 text: save it as ASCII or UTF-8 text"))
+            Some(PemFault::of_file("is UTF-16 text: save it as ASCII or UTF-8 text"))
         }
         [0x30, second, ..] if *second > 0x7f || PKey::private_key_from_der(bytes).is_ok() => {
-            Some(Fault::of_file(binary(bytes)))
+            Some(PemFault::of_file(binary(bytes)))
         }
         _ => None,
     }
@@ -109,7 +109,7 @@ fn binary(bytes: &[u8]) -> &'static str {
 }
 
 /// All blocks, or the first line that breaks them.
-fn blocks(text: &str) -> Result<Vec<Block<'_>>, Fault> {
+fn blocks(text: &str) -> Result<Vec<PemBlock<'_>>, PemFault> {
     let mut blocks = Vec::new();
     let mut open: Option<(&str, usize, usize)> = None;
     let mut offset = 0;
@@ -119,7 +119,7 @@ fn blocks(text: &str) -> Result<Vec<Block<'_>>, Fault> {
         offset += whole.len();
         if let Some(label) = boundary(line, BEGIN, number)? {
             if let Some((label, line, _)) = open {
-                return Err(Fault::at(
+                return Err(PemFault::at(
                     number,
                     format!("the block {label} of line {line} has no {END}{label}{HYPHENS} before this"),
                 ));
@@ -129,36 +129,36 @@ fn blocks(text: &str) -> Result<Vec<Block<'_>>, Fault> {
             match open.take() {
                 Some((begun, line, start)) if begun == label => {
                     let text = text.get(start..offset).unwrap_or_default();
-                    blocks.push(Block { label, line, text });
+                    blocks.push(PemBlock { label, line, text });
                 }
                 Some((begun, line, _)) => {
                     let message =
                         format!("{END}{label}{HYPHENS} cannot end the block {begun} of line {line}");
-                    return Err(Fault::at(number, message));
+                    return Err(PemFault::at(number, message));
                 }
                 None => {
-                    return Err(Fault::at(number, format!("{END}{label}{HYPHENS} without its beginning")));
+                    return Err(PemFault::at(number, format!("{END}{label}{HYPHENS} without its beginning")));
                 }
             }
         } else if open.is_some() && !is_content(line) {
-            return Err(Fault::at(number, "this is neither base64 nor the end of a block"));
+            return Err(PemFault::at(number, "this is neither base64 nor the end of a block"));
         }
     }
     match open {
         Some((label, line, _)) => {
-            Err(Fault::at(line, format!("{END}{label}{HYPHENS} is missing behind this block")))
+            Err(PemFault::at(line, format!("{END}{label}{HYPHENS} is missing behind this block")))
         }
         None => Ok(blocks),
     }
 }
 
 /// The label of a line that begins or ends a block.
-fn boundary<'a>(line: &'a str, mark: &str, number: usize) -> Result<Option<&'a str>, Fault> {
+fn boundary<'a>(line: &'a str, mark: &str, number: usize) -> Result<Option<&'a str>, PemFault> {
     let Some((before, rest)) = line.split_once(mark) else {
         let is_meant = line.contains(mark.trim_matches('-')) && line.contains(['–', '—', '-']);
         let is_broken = is_meant && line.trim_start().starts_with(['–', '—', '-']);
         let message = || format!("write {mark}…{HYPHENS} with five hyphens on either side");
-        return if is_broken { Err(Fault::at(number, message())) } else { Ok(None) };
+        return if is_broken { Err(PemFault::at(number, message())) } else { Ok(None) };
     };
     let label = rest.split(HYPHENS).next().unwrap_or_default();
     if !before.is_empty() {
@@ -169,14 +169,14 @@ fn boundary<'a>(line: &'a str, mark: &str, number: usize) -> Result<Option<&'a s
         } else {
             format!("begin a new line before {mark}{label}{HYPHENS}")
         };
-        return Err(Fault::at(number, message));
+        return Err(PemFault::at(number, message));
     }
     match rest.get(label.len()..) {
         Some(HYPHENS) => Ok(Some(label)),
         Some(after) if after.contains(BEGIN) => {
-            Err(Fault::at(number, "two blocks share this line: begin a new line before -----BEGIN"))
+            Err(PemFault::at(number, "two blocks share this line: begin a new line before -----BEGIN"))
         }
-        _ => Err(Fault::at(number, format!("write {mark}{label}{HYPHENS} and nothing behind it"))),
+        _ => Err(PemFault::at(number, format!("write {mark}{label}{HYPHENS} and nothing behind it"))),
     }
 }
 
@@ -188,24 +188,26 @@ fn is_content(line: &str) -> bool {
 }
 
 /// The file has blocks, and none that can be used.
-fn content_fault(blocks: &[Block<'_>], wanted: Content) -> Fault {
+fn content_fault(blocks: &[PemBlock<'_>], wanted: PemContent) -> PemFault {
     if let Some(fault) = blocks.iter().find_map(foreign_fault) {
         return fault;
     }
     if let Some(broken) =
         blocks.iter().find(|block| block.content() == Some(wanted) && !block.is_sound(wanted))
     {
-        return Fault::at(broken.line, format!("the {} that begins here is damaged", wanted.name()));
+        return PemFault::at(broken.line, format!("the {} that begins here is damaged", wanted.name()));
     }
     let none = format!("holds no {} in PEM form", wanted.name());
     match blocks.first() {
-        Some(first) => Fault::of_file(format!("{none}, but a block {} in line {}", first.label, first.line)),
-        None => Fault::of_file(none),
+        Some(first) => {
+            PemFault::of_file(format!("{none}, but a block {} in line {}", first.label, first.line))
+        }
+        None => PemFault::of_file(none),
     }
 }
 
 /// A block that looks like one of ours and is another form of it.
-fn foreign_fault(block: &Block<'_>) -> Option<Fault> {
+fn foreign_fault(block: &PemBlock<'_>) -> Option<PemFault> {
     let what_to_do = match block.label {
         "TRUSTED CERTIFICATE" => "a form of OpenSSL's own: convert it with `openssl x509 -in FILE`",
         "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
@@ -215,24 +217,24 @@ fn foreign_fault(block: &Block<'_>) -> Option<Fault> {
         "OPENSSH PRIVATE KEY" => "a form of OpenSSH's own: convert it with `ssh-keygen -p -m PEM -f FILE`",
         _ => return None,
     };
-    Some(Fault::at(block.line, format!("{} is not understood, {what_to_do}", block.label)))
+    Some(PemFault::at(block.line, format!("{} is not understood, {what_to_do}", block.label)))
 }
 
-impl Block<'_> {
-    fn content(&self) -> Option<Content> {
+impl PemBlock<'_> {
+    fn content(&self) -> Option<PemContent> {
         match self.label {
-            "CERTIFICATE" | "X509 CERTIFICATE" => Some(Content::Certificate),
-            label if label.ends_with("PRIVATE KEY") => Some(Content::Key),
+            "CERTIFICATE" | "X509 CERTIFICATE" => Some(PemContent::Certificate),
+            label if label.ends_with("PRIVATE KEY") => Some(PemContent::Key),
             _ => None,
         }
     }
 
-    fn is_sound(&self, wanted: Content) -> bool {
+    fn is_sound(&self, wanted: PemContent) -> bool {
         let pem = self.text.as_bytes();
         self.content() == Some(wanted)
             && match wanted {
-                Content::Certificate => X509::from_pem(pem).is_ok(),
-                Content::Key => PKey::private_key_from_pem(pem).is_ok(),
+                PemContent::Certificate => X509::from_pem(pem).is_ok(),
+                PemContent::Key => PKey::private_key_from_pem(pem).is_ok(),
             }
     }
 }
@@ -244,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    fn said(bytes: &[u8], wanted: Content) -> String {
+    fn said(bytes: &[u8], wanted: PemContent) -> String {
         fault(bytes, wanted).in_file(Path::new("f"))
     }
 
@@ -293,7 +295,7 @@ mod tests {
             (String::new(), "f: holds no certificate in PEM form".to_owned()),
         ];
         for (text, expected) in cases {
-            let said = said(text.as_bytes(), Content::Certificate);
+            let said = said(text.as_bytes(), PemContent::Certificate);
             assert!(said.starts_with(&expected), "{expected}\n{said}\n{text}");
         }
     }
@@ -313,11 +315,11 @@ mod tests {
             (vec![0x30, 0x82, 1, 2], "f: is binary"),
         ];
         for (bytes, expected) in cases {
-            assert!(said(&bytes, Content::Certificate).starts_with(expected), "{expected}");
+            assert!(said(&bytes, PemContent::Certificate).starts_with(expected), "{expected}");
         }
         let openssh = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
-        assert!(said(openssh.as_bytes(), Content::Key).contains("ssh-keygen -p -m PEM"));
-        let only = said(issued.certificate_pem().as_bytes(), Content::Key);
+        assert!(said(openssh.as_bytes(), PemContent::Key).contains("ssh-keygen -p -m PEM"));
+        let only = said(issued.certificate_pem().as_bytes(), PemContent::Key);
         assert_eq!(only, "f: holds no private key in PEM form, but a block CERTIFICATE in line 1");
     }
 

@@ -163,11 +163,11 @@ fn signer(list: &X509CrlRef, authorities: &[X509]) -> Result<Option<usize>, Stri
     Err(format!("the list of {} is not signed with the key of that CA", name_text(issuer)))
 }
 
-type Signed = (X509Crl, Option<usize>);
+type SignedList = (X509Crl, Option<usize>);
 
 /// Of lists with the same name and key the one that was made last; more than one where they were made at the same time.
-fn last_of_each(lists: Vec<Signed>) -> Vec<X509Crl> {
-    let is_later = |(other, by): &Signed, (list, signer): &Signed| {
+fn last_of_each(lists: Vec<SignedList>) -> Vec<X509Crl> {
+    let is_later = |(other, by): &SignedList, (list, signer): &SignedList| {
         by == signer
             && other.issuer_name().try_cmp(list.issuer_name()).is_ok_and(Ordering::is_eq)
             && other.last_update().compare(list.last_update()).is_ok_and(Ordering::is_gt)

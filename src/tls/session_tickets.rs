@@ -34,7 +34,7 @@ const KNOWN: c_int = 1;
 /// Take it, and give out a new one.
 const KNOWN_AND_RENEWED: c_int = 2;
 
-type Callback = unsafe extern "C" fn(
+type TicketCallback = unsafe extern "C" fn(
     *mut ffi::SSL,
     *mut c_uchar,
     *mut c_uchar,
@@ -45,23 +45,26 @@ type Callback = unsafe extern "C" fn(
 
 unsafe extern "C" {
     // Of OpenSSL 3; openssl-sys does not have it.
-    fn SSL_CTX_set_tlsext_ticket_key_evp_cb(context: *mut ffi::SSL_CTX, callback: Option<Callback>) -> c_int;
+    fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
+        context: *mut ffi::SSL_CTX,
+        callback: Option<TicketCallback>,
+    ) -> c_int;
 }
 
 /// Seals and opens the tickets of every context that it is installed in. The first key is made for the first ticket.
 #[derive(Default)]
 pub struct TicketKeys {
-    ring: RwLock<Ring>,
+    ring: RwLock<KeyRing>,
 }
 
 #[derive(Default)]
-struct Ring {
-    current: Option<Key>,
-    previous: Option<Key>,
+struct KeyRing {
+    current: Option<SessionTicketKey>,
+    previous: Option<SessionTicketKey>,
 }
 
 #[derive(Clone)]
-struct Key {
+struct SessionTicketKey {
     since: Instant,
     name: [u8; NAME],
     cipher: [u8; 32],
@@ -80,21 +83,21 @@ pub struct TravellingKey {
 impl TicketKeys {
     /// The keys as another process gave them up: the current one first.
     pub fn inherited(keys: Vec<TravellingKey>, now: Instant) -> Self {
-        let mut keys = keys.into_iter().map(|key| Key {
+        let mut keys = keys.into_iter().map(|key| SessionTicketKey {
             since: now.checked_sub(key.age).unwrap_or(now),
             name: key.name,
             cipher: key.cipher,
             mac: key.mac,
         });
         let (current, previous) = (keys.next(), keys.next());
-        Self { ring: RwLock::new(Ring { current, previous }) }
+        Self { ring: RwLock::new(KeyRing { current, previous }) }
     }
 
     /// The keys for another process.
     pub fn leave(&self, now: Instant) -> Vec<TravellingKey> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let keys = ring.current.iter().chain(&ring.previous);
-        let leave = |key: &Key| TravellingKey {
+        let leave = |key: &SessionTicketKey| TravellingKey {
             age: now.saturating_duration_since(key.since),
             name: key.name,
             cipher: key.cipher,
@@ -112,7 +115,7 @@ impl TicketKeys {
     }
 
     /// The key to seal with; a new one when the current has done its time.
-    fn sealing(&self, now: Instant) -> Result<Key, ErrorStack> {
+    fn sealing(&self, now: Instant) -> Result<SessionTicketKey, ErrorStack> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = ring.fresh(now) {
             return Ok(key.clone());
@@ -122,27 +125,27 @@ impl TicketKeys {
         if let Some(key) = ring.fresh(now) {
             return Ok(key.clone());
         }
-        let key = Key::new(now)?;
+        let key = SessionTicketKey::new(now)?;
         ring.previous = ring.current.replace(key.clone());
         Ok(key)
     }
 
     /// The key of that name, and whether it is still the current one.
-    fn opening(&self, name: &[u8]) -> Option<(Key, bool)> {
+    fn opening(&self, name: &[u8]) -> Option<(SessionTicketKey, bool)> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        let named = |key: &Option<Key>| key.as_ref().filter(|key| key.name == name).cloned();
+        let named = |key: &Option<SessionTicketKey>| key.as_ref().filter(|key| key.name == name).cloned();
         named(&ring.current).map(|key| (key, true)).or_else(|| named(&ring.previous).map(|key| (key, false)))
     }
 }
 
-impl Ring {
+impl KeyRing {
     /// The current key, unless it has done its time.
-    fn fresh(&self, now: Instant) -> Option<&Key> {
+    fn fresh(&self, now: Instant) -> Option<&SessionTicketKey> {
         self.current.as_ref().filter(|key| now.saturating_duration_since(key.since) < ROTATION)
     }
 }
 
-impl Key {
+impl SessionTicketKey {
     fn new(since: Instant) -> Result<Self, ErrorStack> {
         let mut key = Self { since, name: [0; NAME], cipher: [0; 32], mac: [0; 32] };
         rand_bytes(&mut key.name)?;
@@ -188,9 +191,14 @@ unsafe extern "C" fn ticket_key(
     }
 }
 
-type Prepared = Result<Option<(Key, c_int)>, ErrorStack>;
+type PreparedCipher = Result<Option<(SessionTicketKey, c_int)>, ErrorStack>;
 
-fn seal(keys: &TicketKeys, name: &mut [u8; NAME], iv: &mut [u8; IV], cipher: &mut CipherCtxRef) -> Prepared {
+fn seal(
+    keys: &TicketKeys,
+    name: &mut [u8; NAME],
+    iv: &mut [u8; IV],
+    cipher: &mut CipherCtxRef,
+) -> PreparedCipher {
     let key = keys.sealing(Instant::now())?;
     rand_bytes(iv)?;
     *name = key.name;
@@ -198,7 +206,7 @@ fn seal(keys: &TicketKeys, name: &mut [u8; NAME], iv: &mut [u8; IV], cipher: &mu
     Ok(Some((key, KNOWN)))
 }
 
-fn open(keys: &TicketKeys, name: &[u8; NAME], iv: &[u8; IV], cipher: &mut CipherCtxRef) -> Prepared {
+fn open(keys: &TicketKeys, name: &[u8; NAME], iv: &[u8; IV], cipher: &mut CipherCtxRef) -> PreparedCipher {
     let Some((key, current)) = keys.opening(name) else { return Ok(None) };
     cipher.decrypt_init(Some(Cipher::aes_256_cbc()), Some(&key.cipher), Some(iv))?;
     Ok(Some((key, if current { KNOWN } else { KNOWN_AND_RENEWED })))

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use openssl::pkey::Id;
 
 /// A certificate as far as it matters here.
-pub(super) struct Candidate {
+pub(super) struct SniCandidate {
     /// in lower case; `*.` in front stands for one label
     pub(super) names: Vec<String>,
     pub(super) kind: Id,
@@ -15,16 +15,16 @@ pub(super) struct Candidate {
 
 /// Sets of certificates, each by its place in the list of all, and which of the sets a name leads to.
 #[derive(Debug)]
-pub(super) struct Selection {
+pub(super) struct SniResolver {
     /// the first is for clients that ask for no name we have
     pub(super) sets: Vec<Vec<usize>>,
     exact: HashMap<String, usize>,
     wildcard: HashMap<String, usize>,
 }
 
-impl Selection {
+impl SniResolver {
     /// The first candidate is the profile's own.
-    pub(super) fn of(candidates: &[Candidate]) -> Self {
+    pub(super) fn of(candidates: &[SniCandidate]) -> Self {
         let mut selection =
             Self { sets: vec![own_set(candidates)], exact: HashMap::new(), wildcard: HashMap::new() };
         for name in candidates.iter().flat_map(|candidate| &candidate.names) {
@@ -60,7 +60,7 @@ impl Selection {
 }
 
 /// The profile's own, and those with other keys that are good for all of its names.
-fn own_set(candidates: &[Candidate]) -> Vec<usize> {
+fn own_set(candidates: &[SniCandidate]) -> Vec<usize> {
     let own: &[String] = candidates.first().map_or(&[], |own| &own.names);
     if own.is_empty() {
         return vec![0];
@@ -68,7 +68,7 @@ fn own_set(candidates: &[Candidate]) -> Vec<usize> {
     one_of_each_kind(candidates, |candidate| own.iter().all(|name| candidate.names.contains(name)))
 }
 
-fn one_of_each_kind(candidates: &[Candidate], fits: impl Fn(&Candidate) -> bool) -> Vec<usize> {
+fn one_of_each_kind(candidates: &[SniCandidate], fits: impl Fn(&SniCandidate) -> bool) -> Vec<usize> {
     let mut kinds = Vec::new();
     let mut set = Vec::new();
     for (place, candidate) in candidates.iter().enumerate() {
@@ -84,13 +84,13 @@ fn one_of_each_kind(candidates: &[Candidate], fits: impl Fn(&Candidate) -> bool)
 mod tests {
     use super::*;
 
-    fn candidate(kind: Id, names: &[&str]) -> Candidate {
-        Candidate { names: names.iter().map(ToString::to_string).collect(), kind }
+    fn candidate(kind: Id, names: &[&str]) -> SniCandidate {
+        SniCandidate { names: names.iter().map(ToString::to_string).collect(), kind }
     }
 
     #[test]
     fn an_exact_name_comes_before_a_wildcard_and_both_before_the_own_certificate() {
-        let selection = Selection::of(&[
+        let selection = SniResolver::of(&[
             candidate(Id::RSA, &["node1.example.com"]),
             candidate(Id::EC, &["*.example.com"]),
             candidate(Id::RSA, &["public.example.com", "example.org"]),
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_certificate_without_names_is_alone() {
-        let selection = Selection::of(&[candidate(Id::RSA, &[]), candidate(Id::EC, &["a.example.com"])]);
+        let selection = SniResolver::of(&[candidate(Id::RSA, &[]), candidate(Id::EC, &["a.example.com"])]);
         assert_eq!(selection.sets, [vec![0], vec![1]]);
     }
 }

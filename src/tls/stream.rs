@@ -30,22 +30,22 @@ const BATCH: usize = 4 * RECORD;
 const SEALED: usize = BATCH + 4096;
 
 thread_local! {
-    static MEMORY: RefCell<Memory> = const { RefCell::new(Memory { plain: Vec::new(), sealed: Vec::new() }) };
+    static MEMORY: RefCell<WriteBuffers> = const { RefCell::new(WriteBuffers { plain: Vec::new(), sealed: Vec::new() }) };
 }
 
 /// What a thread needs to write: one connection at a time does.
-struct Memory {
+struct WriteBuffers {
     /// a record's worth of several slices
     plain: Vec<u8>,
     sealed: Vec<u8>,
 }
 
 /// A TLS connection that a client opened.
-pub struct TlsStream(SslStream<Wire>);
+pub struct TlsStream(SslStream<RecordBuffer>);
 
 impl TlsStream {
     pub(super) fn new(ssl: Ssl, stream: TcpStream) -> Result<Self, openssl::error::ErrorStack> {
-        SslStream::new(ssl, Wire::new(stream)).map(Self)
+        SslStream::new(ssl, RecordBuffer::new(stream)).map(Self)
     }
 
     pub(super) async fn accept(&mut self) -> Result<(), openssl::ssl::Error> {
@@ -196,7 +196,7 @@ impl AsyncWrite for TlsStream {
 }
 
 /// What OpenSSL takes for the connection.
-struct Wire {
+struct RecordBuffer {
     stream: TcpStream,
     /// Whether what OpenSSL writes is added to `left`.
     gathers: bool,
@@ -208,7 +208,7 @@ struct Wire {
     ended: bool,
 }
 
-impl Wire {
+impl RecordBuffer {
     fn new(stream: TcpStream) -> Self {
         Self { stream, gathers: false, left: Vec::new(), sent: 0, ended: false }
     }
@@ -230,7 +230,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for RecordBuffer {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -243,7 +243,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for RecordBuffer {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

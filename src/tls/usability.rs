@@ -28,7 +28,7 @@ const MAX_RSA_BITS: u32 = 8192;
 
 /// Who can connect.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Usability {
+pub(super) enum ClientSupport {
     Everybody,
     /// why not everybody
     Few(String),
@@ -37,31 +37,31 @@ pub(super) enum Usability {
 }
 
 /// Tries a context with one certificate, whose key is of that kind.
-pub(super) fn of(server: &SslContext, key: &PKeyRef<Public>) -> Result<Usability, ErrorStack> {
+pub(super) fn of(server: &SslContext, key: &PKeyRef<Public>) -> Result<ClientSupport, ErrorStack> {
     let browser = shakes_hands(server, &browser()?)?;
     let program = shakes_hands(server, &program()?)?;
     let kind = describe(key);
     let use_instead = "use RSA of 2048 bits or more, or EC on P-256 or P-384";
     let fits = is_usual(key);
     Ok(match (browser, program) {
-        (false, false) if fits => Usability::Nobody(format!(
+        (false, false) if fits => ClientSupport::Nobody(format!(
             "no ordinary client can connect with it ({kind}) and these versions and ciphers: see tls.ciphers, \
              tls.ciphersuites"
         )),
         (false, false) => {
-            Usability::Nobody(format!("no ordinary client can connect with it ({kind}); {use_instead}"))
+            ClientSupport::Nobody(format!("no ordinary client can connect with it ({kind}); {use_instead}"))
         }
-        (false, true) if fits => Usability::Few(format!(
+        (false, true) if fits => ClientSupport::Few(format!(
             "browsers cannot connect with it ({kind}) and these versions and ciphers: see tls.ciphers, \
              tls.ciphersuites"
         )),
         (false, true) => {
-            Usability::Few(format!("most browsers cannot connect with it ({kind}); {use_instead}"))
+            ClientSupport::Few(format!("most browsers cannot connect with it ({kind}); {use_instead}"))
         }
-        (true, false) => Usability::Few(format!(
+        (true, false) => ClientSupport::Few(format!(
             "programs that use OpenSSL, such as curl, cannot connect with it ({kind}); {use_instead}"
         )),
-        (true, true) => size_fault(key).map_or(Usability::Everybody, Usability::Few),
+        (true, true) => size_fault(key).map_or(ClientSupport::Everybody, ClientSupport::Few),
     })
 }
 
@@ -128,7 +128,7 @@ fn program() -> Result<SslContext, ErrorStack> {
 fn shakes_hands(server: &SslContext, client: &SslContext) -> Result<bool, ErrorStack> {
     let [to_server, to_client] = [0; 2].map(|_| Rc::new(RefCell::new(VecDeque::new())));
     let end = |context: &SslContext, from: &Bytes, to: &Bytes| {
-        SslStream::new(Ssl::new(context)?, Wire { from: Rc::clone(from), to: Rc::clone(to) })
+        SslStream::new(Ssl::new(context)?, MemoryPipe { from: Rc::clone(from), to: Rc::clone(to) })
     };
     let mut server = end(server, &to_server, &to_client)?;
     let mut client = end(client, &to_client, &to_server)?;
@@ -155,12 +155,12 @@ fn would_block(error: &openssl::ssl::Error) -> bool {
 type Bytes = Rc<RefCell<VecDeque<u8>>>;
 
 /// One end of a connection in memory.
-struct Wire {
+struct MemoryPipe {
     from: Bytes,
     to: Bytes,
 }
 
-impl Read for Wire {
+impl Read for MemoryPipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.from.borrow_mut().read(buffer)? {
             0 => Err(ErrorKind::WouldBlock.into()),
@@ -169,7 +169,7 @@ impl Read for Wire {
     }
 }
 
-impl Write for Wire {
+impl Write for MemoryPipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.to.borrow_mut().write(bytes)
     }

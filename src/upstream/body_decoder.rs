@@ -4,14 +4,14 @@ use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use crate::upstream::response_head::Framing;
+use crate::upstream::response_head::BodyFraming;
 
 /// A line with the size of a chunk, or a trailer, and its end.
 const LONGEST_LINE: usize = 8 << 10;
 
 /// What is still to come of a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Rest {
+pub enum BodyDecoder {
     Length(u64),
     UntilClose,
     Chunk(u64),
@@ -23,46 +23,46 @@ pub enum Rest {
 
 /// What came of a look into the buffer.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Taken {
+pub enum DecodedPiece {
     Piece(Bytes),
     /// more has to be read first
     Nothing,
     End,
 }
 
-impl From<Framing> for Rest {
-    fn from(framing: Framing) -> Self {
+impl From<BodyFraming> for BodyDecoder {
+    fn from(framing: BodyFraming) -> Self {
         match framing {
-            Framing::Length(length) => Self::Length(length),
-            Framing::Chunked => Self::ChunkSize,
-            Framing::UntilClose => Self::UntilClose,
+            BodyFraming::Length(length) => Self::Length(length),
+            BodyFraming::Chunked => Self::ChunkSize,
+            BodyFraming::UntilClose => Self::UntilClose,
         }
     }
 }
 
-impl Rest {
+impl BodyDecoder {
     /// Takes the next piece from the front of `buffer`.
-    pub fn take(&mut self, buffer: &mut BytesMut) -> io::Result<Taken> {
+    pub fn take(&mut self, buffer: &mut BytesMut) -> io::Result<DecodedPiece> {
         loop {
             match *self {
-                Self::Length(0) => return Ok(Taken::End),
+                Self::Length(0) => return Ok(DecodedPiece::End),
                 Self::Length(_) | Self::UntilClose | Self::Chunk(1..) if buffer.is_empty() => {
-                    return Ok(Taken::Nothing);
+                    return Ok(DecodedPiece::Nothing);
                 }
-                Self::UntilClose => return Ok(Taken::Piece(buffer.split().freeze())),
+                Self::UntilClose => return Ok(DecodedPiece::Piece(buffer.split().freeze())),
                 Self::Length(left) => {
                     let (piece, left) = at_most(buffer, left);
                     *self = Self::Length(left);
-                    return Ok(Taken::Piece(piece));
+                    return Ok(DecodedPiece::Piece(piece));
                 }
                 Self::Chunk(left @ 1..) => {
                     let (piece, left) = at_most(buffer, left);
                     *self = Self::Chunk(left);
-                    return Ok(Taken::Piece(piece));
+                    return Ok(DecodedPiece::Piece(piece));
                 }
                 Self::Chunk(0) => *self = Self::ChunkEnd,
                 Self::ChunkEnd => {
-                    let Some(line) = line(buffer)? else { return Ok(Taken::Nothing) };
+                    let Some(line) = line(buffer)? else { return Ok(DecodedPiece::Nothing) };
                     if line > 0 {
                         return Err(io::ErrorKind::InvalidData.into());
                     }
@@ -70,17 +70,19 @@ impl Rest {
                     *self = Self::ChunkSize;
                 }
                 Self::ChunkSize => {
-                    let Some(line) = line(buffer)? else { return Ok(Taken::Nothing) };
+                    let Some(line) = line(buffer)? else { return Ok(DecodedPiece::Nothing) };
                     let size = httparse::parse_chunk_size(buffer).map_err(|_| io::ErrorKind::InvalidData)?;
-                    let httparse::Status::Complete((_, size)) = size else { return Ok(Taken::Nothing) };
+                    let httparse::Status::Complete((_, size)) = size else {
+                        return Ok(DecodedPiece::Nothing);
+                    };
                     buffer.advance(line + 2);
                     *self = if size == 0 { Self::Trailers } else { Self::Chunk(size) };
                 }
                 Self::Trailers => {
-                    let Some(line) = line(buffer)? else { return Ok(Taken::Nothing) };
+                    let Some(line) = line(buffer)? else { return Ok(DecodedPiece::Nothing) };
                     buffer.advance(line + 2);
                     if line == 0 {
-                        return Ok(Taken::End);
+                        return Ok(DecodedPiece::End);
                     }
                 }
             }

@@ -10,8 +10,8 @@ use openssl::hash::MessageDigest;
 use openssl::x509::{X509, X509Ref};
 
 use super::nodes::NodeTable;
-use crate::config::product::Nodes;
-use crate::config::root::Root;
+use crate::config::product::NodeListRules;
+use crate::config::root::RootDirectory;
 use crate::fs::cached_file::{FileError, WatchedFile};
 
 /// A node publishes a new certificate before it serves it: so long the old one is still good.
@@ -48,12 +48,12 @@ impl fmt::Display for Fingerprint {
 
 /// What a node may show now: the published certificate and, for a minute after a change, the one before.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub struct Expected {
+pub struct ExpectedPins {
     pub current: Fingerprint,
     pub before: Option<Fingerprint>,
 }
 
-impl Expected {
+impl ExpectedPins {
     pub fn admits(&self, seen: Fingerprint) -> bool {
         seen == self.current || Some(seen) == self.before
     }
@@ -69,39 +69,39 @@ pub enum PinError {
 }
 
 /// The pins of all nodes, looked at on each use.
-pub struct Pins {
+pub struct CertificatePins {
     /// one path each, with `{node}` for the name; the first that exists counts
     templates: Vec<PathBuf>,
     files: Mutex<HashMap<String, Arc<[WatchedFile<Fingerprint>]>>>,
-    known: Mutex<HashMap<String, Known>>,
+    known: Mutex<HashMap<String, KnownPin>>,
 }
 
-struct Known {
+struct KnownPin {
     current: Fingerprint,
     before: Option<(Fingerprint, Instant)>,
 }
 
-impl Pins {
-    pub fn new(nodes: Option<&Nodes>, root: &Root) -> Self {
+impl CertificatePins {
+    pub fn new(nodes: Option<&NodeListRules>, root: &RootDirectory) -> Self {
         let templates = nodes.iter().flat_map(|nodes| &nodes.certificates).map(|path| root.path(path));
         Self { templates: templates.collect(), files: Mutex::default(), known: Mutex::default() }
     }
 
     /// What `node`, a name out of `table`, may show at the instant `now`.
-    pub fn expected(&self, node: &str, table: &NodeTable, now: Instant) -> Result<Expected, PinError> {
+    pub fn expected(&self, node: &str, table: &NodeTable, now: Instant) -> Result<ExpectedPins, PinError> {
         let published = match table.fingerprints.get(node) {
             Some(fingerprint) => *fingerprint,
             None => self.published(node)?,
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = known.entry(node.to_owned()).or_insert(Known { current: published, before: None });
+        let entry = known.entry(node.to_owned()).or_insert(KnownPin { current: published, before: None });
         if entry.current != published {
             entry.before = Some((entry.current, now));
             entry.current = published;
         }
         let fresh = |(_, since): &(Fingerprint, Instant)| now.duration_since(*since) < OVERLAP;
         let before = entry.before.filter(fresh).map(|(fingerprint, _)| fingerprint);
-        Ok(Expected { current: published, before })
+        Ok(ExpectedPins { current: published, before })
     }
 
     fn published(&self, node: &str) -> Result<Fingerprint, PinError> {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn after_a_change_both_certificates_are_good_for_a_minute() {
-        let pins = Pins::new(None, &Root::default());
+        let pins = CertificatePins::new(None, &RootDirectory::default());
         let (old, new) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
         let start = Instant::now();
         let first = pins.expected("n2", &table(1), start).unwrap();
@@ -174,8 +174,10 @@ mod tests {
 
     #[test]
     fn a_node_without_certificate_says_where_one_was_looked_for() {
-        let pins =
-            Pins { templates: vec!["/nonexistent/{node}/a.pem".into()], ..Pins::new(None, &Root::default()) };
+        let pins = CertificatePins {
+            templates: vec!["/nonexistent/{node}/a.pem".into()],
+            ..CertificatePins::new(None, &RootDirectory::default())
+        };
         let error = pins.expected("n3", &NodeTable::default(), Instant::now()).err().unwrap();
         assert!(error.to_string().contains("/nonexistent/n3/a.pem"), "{error}");
     }

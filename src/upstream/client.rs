@@ -14,29 +14,29 @@ use http::{Method, Response};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::settings::{BackendAddress, Timeouts};
+use crate::config::settings::{BackendAddress, TimeoutSettings};
 use crate::metrics::counters;
-pub use crate::metrics::labels::Phase;
-use crate::metrics::upstreams::Health;
+pub use crate::metrics::labels::FailurePhase;
+use crate::metrics::upstreams::UpstreamHealth;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::os::request_context;
 use crate::time::recent;
-use crate::upstream::connection::{Connection, ExchangeError, Stream};
+use crate::upstream::connection::{ExchangeError, UpstreamConnection, UpstreamStream};
 pub use crate::upstream::error::{UpstreamError, io_message};
-use crate::upstream::peer::Peer;
+use crate::upstream::peer::PeerNode;
+use crate::upstream::pool::ConnectionPool;
 pub use crate::upstream::pool::PeerPools;
-use crate::upstream::pool::Pool;
-use crate::upstream::request::{Outgoing, Wire};
+use crate::upstream::request::{EncodedRequest, UpstreamRequest};
 pub use crate::upstream::response_body::{AnswerBody, PIECE};
 
 /// Where the connections of an upstream lead.
-enum Destination {
+enum UpstreamDestination {
     Local(BackendAddress),
-    Peer(Peer),
+    Peer(PeerNode),
 }
 
-impl fmt::Display for Destination {
+impl fmt::Display for UpstreamDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(address) => address.fmt(f),
@@ -46,50 +46,56 @@ impl fmt::Display for Destination {
 }
 
 /// The connections of one worker to one backend or node.
-pub struct Upstream {
-    destination: Destination,
-    health: &'static Health,
+pub struct UpstreamClient {
+    destination: UpstreamDestination,
+    health: &'static UpstreamHealth,
     /// where to connect when that is not possible
-    spare: Option<(Destination, &'static Health)>,
-    timeouts: Timeouts,
+    spare: Option<(UpstreamDestination, &'static UpstreamHealth)>,
+    timeouts: TimeoutSettings,
     /// where connections are kept, if they are
-    pool: Option<Rc<Pool>>,
+    pool: Option<Rc<ConnectionPool>>,
 }
 
-impl Upstream {
+impl UpstreamClient {
     /// A daemon of this machine.
     pub fn local(
         address: BackendAddress,
         keepalive: bool,
-        timeouts: Timeouts,
-        health: &'static Health,
+        timeouts: TimeoutSettings,
+        health: &'static UpstreamHealth,
     ) -> Self {
         let pool = keepalive.then(Rc::default);
-        Self { destination: Destination::Local(address), health, spare: None, timeouts, pool }
+        Self { destination: UpstreamDestination::Local(address), health, spare: None, timeouts, pool }
     }
 
     /// Another daemon of this machine takes the requests that cannot be brought to this one.
     #[must_use]
-    pub fn or_else(self, spare: BackendAddress, health: &'static Health) -> Self {
-        Self { spare: Some((Destination::Local(spare), health)), ..self }
+    pub fn or_else(self, spare: BackendAddress, health: &'static UpstreamHealth) -> Self {
+        Self { spare: Some((UpstreamDestination::Local(spare), health)), ..self }
     }
 
     /// Another node, by connections that are kept where its address and certificate stay the same: what a handshake
     /// proves is dear.
-    pub fn peer(peer: Peer, timeouts: Timeouts, kept: &PeerPools) -> Self {
+    pub fn peer(peer: PeerNode, timeouts: TimeoutSettings, kept: &PeerPools) -> Self {
         let (pool, health) = (Some(kept.of(&peer)), peer.health());
-        Self { destination: Destination::Peer(peer), health, spare: None, timeouts, pool }
+        Self { destination: UpstreamDestination::Peer(peer), health, spare: None, timeouts, pool }
     }
 
     /// Another node that is told in a PROXY header whom the connection is for, so that it is for nobody after.
-    pub fn peer_for(peer: Peer, timeouts: Timeouts, client: IpAddr) -> Self {
+    pub fn peer_for(peer: PeerNode, timeouts: TimeoutSettings, client: IpAddr) -> Self {
         let health = peer.health();
-        Self { destination: Destination::Peer(peer.told(client)), health, spare: None, timeouts, pool: None }
+        Self {
+            destination: UpstreamDestination::Peer(peer.told(client)),
+            health,
+            spare: None,
+            timeouts,
+            pool: None,
+        }
     }
 
     /// Whether answers come from a daemon that this machine trusts with its files.
     pub fn is_local(&self) -> bool {
-        matches!(self.destination, Destination::Local(_))
+        matches!(self.destination, UpstreamDestination::Local(_))
     }
 
     /// Whether requests are to ask for a connection that stays open.
@@ -101,14 +107,14 @@ impl Upstream {
     ///
     /// A kept connection is used for GET only, and a GET whose kept connection had died is sent once more on a
     /// fresh one. The connection is kept again when the body of the answer has been read.
-    pub async fn send(&self, request: Outgoing) -> Result<Answer, UpstreamError> {
+    pub async fn send(&self, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
         request_context::asks(&self.destination);
         let mut health = self.health;
         let outcome = self.attempt(request, &mut health).await;
         match outcome {
             Ok(answer) => {
                 health.count_answer();
-                Ok(Answer { body: answer.body.reporting_to(health), ..answer })
+                Ok(UpstreamResponse { body: answer.body.reporting_to(health), ..answer })
             }
             Err(error) => {
                 count_failure(health, &error);
@@ -120,9 +126,9 @@ impl Upstream {
     /// `health` is that of the destination that was asked last.
     async fn attempt(
         &self,
-        request: Outgoing,
-        health: &mut &'static Health,
-    ) -> Result<Answer, UpstreamError> {
+        request: UpstreamRequest,
+        health: &mut &'static UpstreamHealth,
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let started = recent::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
         let answer_timeout = request.timeout();
@@ -130,7 +136,7 @@ impl Upstream {
         crate::upstream::write_batching::after_the_others().await;
         if let Some(connection) = pool.and_then(|pool| pool.take()) {
             match self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await {
-                Err(error) if error.phase == Phase::Answer && started.elapsed() < answer_timeout => (),
+                Err(error) if error.phase == FailurePhase::Answer && started.elapsed() < answer_timeout => (),
                 answered => return answered,
             }
             wire.rewind();
@@ -142,15 +148,15 @@ impl Upstream {
     /// Connects. Some of the request may be on its way then.
     async fn connect(
         &self,
-        wire: &mut Wire,
+        wire: &mut EncodedRequest,
         started: Instant,
-        health: &mut &'static Health,
-    ) -> Result<Connection, UpstreamError> {
+        health: &mut &'static UpstreamHealth,
+    ) -> Result<UpstreamConnection, UpstreamError> {
         match (self.connect_to(&self.destination, wire, started).await, &self.spare) {
             (Err(error), Some((spare, spare_health))) => {
                 count_failure(self.health, &error);
                 let message = format_args!("{error}; asking {spare} instead");
-                log_limit::warn(Topic::Upstream, &error.upstream, &message);
+                log_limit::warn(LogTopic::Upstream, &error.upstream, &message);
                 *health = spare_health;
                 self.connect_to(spare, wire, started).await
             }
@@ -160,49 +166,50 @@ impl Upstream {
 
     async fn connect_to(
         &self,
-        destination: &Destination,
-        wire: &mut Wire,
+        destination: &UpstreamDestination,
+        wire: &mut EncodedRequest,
         started: Instant,
-    ) -> Result<Connection, UpstreamError> {
+    ) -> Result<UpstreamConnection, UpstreamError> {
         let error = |phase, cause| UpstreamError::new(phase, destination, started, cause);
-        let failed = |source: io::Error| error(Phase::Connect, io_message(&source));
+        let failed = |source: io::Error| error(FailurePhase::Connect, io_message(&source));
         let connecting = async {
             Ok(match destination {
-                Destination::Local(BackendAddress::Tcp(address)) => {
+                UpstreamDestination::Local(BackendAddress::Tcp(address)) => {
                     crate::upstream::loopback::connect(address, wire, self.pool.is_none())
                         .await
                         .map_err(failed)?
                 }
-                Destination::Local(BackendAddress::Unix(path)) => {
-                    Stream::Unix(UnixStream::connect(path).await.map_err(failed)?)
+                UpstreamDestination::Local(BackendAddress::Unix(path)) => {
+                    UpstreamStream::Unix(UnixStream::connect(path).await.map_err(failed)?)
                 }
-                Destination::Peer(peer) => {
+                UpstreamDestination::Peer(peer) => {
                     let connected = peer.connect().await.map_err(|(phase, cause)| error(phase, cause))?;
-                    Stream::Tls(Box::new(connected))
+                    UpstreamStream::Tls(Box::new(connected))
                 }
             })
         };
         match timeout(self.timeouts.connect, connecting).await {
-            Ok(connected) => connected.map(Connection::new),
-            Err(_) => Err(error(Phase::Connect, "Connection timed out".to_owned())),
+            Ok(connected) => connected.map(UpstreamConnection::new),
+            Err(_) => Err(error(FailurePhase::Connect, "Connection timed out".to_owned())),
         }
     }
 
     async fn exchange(
         &self,
-        mut connection: Connection,
-        wire: &mut Wire,
-        pool: Option<&Rc<Pool>>,
+        mut connection: UpstreamConnection,
+        wire: &mut EncodedRequest,
+        pool: Option<&Rc<ConnectionPool>>,
         (started, answer_timeout): (Instant, Duration),
-    ) -> Result<Answer, UpstreamError> {
-        let broken = |cause: String| UpstreamError::new(Phase::Answer, &self.destination, started, cause);
+    ) -> Result<UpstreamResponse, UpstreamError> {
+        let broken =
+            |cause: String| UpstreamError::new(FailurePhase::Answer, &self.destination, started, cause);
         match timeout(answer_timeout, connection.exchange(wire)).await {
             Ok(Ok(head)) => {
                 request_context::is_answered();
                 counters::upstream_answered(recent::refresh().saturating_duration_since(started));
                 let pool = pool.filter(|_| head.keeps_alive).cloned();
                 let body = AnswerBody::new(connection, head.framing, pool, answer_timeout);
-                Ok(Answer { response: head.response, body, started })
+                Ok(UpstreamResponse { response: head.response, body, started })
             }
             Ok(Err(ExchangeError::Malformed)) => Err(self.parse_error(started)),
             Ok(Err(ExchangeError::Closed)) => {
@@ -232,7 +239,7 @@ impl Upstream {
             Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => "Broken pipe",
             Ok(Err(_)) | Err(_) => "Connection timed out",
         };
-        let error = UpstreamError::new(Phase::Body, &self.destination, started, cause);
+        let error = UpstreamError::new(FailurePhase::Body, &self.destination, started, cause);
         count_failure(self.health, &error);
         Err(error)
     }
@@ -245,16 +252,16 @@ impl Upstream {
     }
 
     fn parse_error(&self, started: Instant) -> UpstreamError {
-        UpstreamError::new(Phase::Parse, &self.destination, started, "Invalid server response")
+        UpstreamError::new(FailurePhase::Parse, &self.destination, started, "Invalid server response")
     }
 }
 
-fn count_failure(health: &Health, error: &UpstreamError) {
+fn count_failure(health: &UpstreamHealth, error: &UpstreamError) {
     health.count_failure(&error.to_string(), request_context::current_id().map(|id| id.to_string()));
 }
 
 /// The head of an answer, and the body that is still to be read.
-pub struct Answer {
+pub struct UpstreamResponse {
     pub response: Response<()>,
     pub body: AnswerBody,
     pub started: Instant,

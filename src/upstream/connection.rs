@@ -13,15 +13,15 @@ use tokio_openssl::SslStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::receiving::Receiving;
-use crate::upstream::request::Wire;
+use crate::upstream::request::EncodedRequest;
 use crate::upstream::response_head;
-use crate::upstream::response_head::{Head, Malformed};
+use crate::upstream::response_head::{MalformedResponse, ResponseHead};
 
 /// A head, and mostly the body with it.
 const FIRST_READ: usize = 8 << 10;
 
 /// The kinds of connection there are.
-pub(super) enum Stream {
+pub(super) enum UpstreamStream {
     Tcp(TcpStream),
     Receiving(Receiving),
     Unix(UnixStream),
@@ -29,8 +29,8 @@ pub(super) enum Stream {
 }
 
 /// A stream, and what was read of it beyond what was taken.
-pub(super) struct Connection {
-    stream: Stream,
+pub(super) struct UpstreamConnection {
+    stream: UpstreamStream,
     /// a request is out, or on its way, and no head has come
     waits: bool,
     pub(super) buffer: BytesMut,
@@ -45,14 +45,17 @@ pub(super) enum ExchangeError {
     Io(io::Error),
 }
 
-impl Connection {
-    pub(super) fn new(stream: Stream) -> Self {
+impl UpstreamConnection {
+    pub(super) fn new(stream: UpstreamStream) -> Self {
         Self { stream, waits: false, buffer: BytesMut::new() }
     }
 
     /// Sends a request and reads the head of its answer, which may come before the request is out; the connection then
     /// is of no further use.
-    pub(super) async fn exchange(&mut self, unsent: &mut Wire) -> Result<Head, ExchangeError> {
+    pub(super) async fn exchange(
+        &mut self,
+        unsent: &mut EncodedRequest,
+    ) -> Result<ResponseHead, ExchangeError> {
         let mut failed = None;
         self.buffer.reserve(FIRST_READ);
         self.waits = true;
@@ -75,7 +78,7 @@ impl Connection {
                         return Poll::Ready(Ok(head));
                     }
                     Ok(None) => (),
-                    Err(Malformed) => return Poll::Ready(Err(ExchangeError::Malformed)),
+                    Err(MalformedResponse) => return Poll::Ready(Err(ExchangeError::Malformed)),
                 }
                 let read = ready!(self.poll_fill(context, FIRST_READ));
                 match (read, failed.take()) {
@@ -97,10 +100,10 @@ impl Connection {
         self.buffer.reserve(room);
         let buffer = &mut self.buffer;
         match &mut self.stream {
-            Stream::Tcp(stream) => poll_read_buf(Pin::new(stream), context, buffer),
-            Stream::Receiving(stream) => poll_read_buf(Pin::new(stream), context, buffer),
-            Stream::Unix(stream) => poll_read_buf(Pin::new(stream), context, buffer),
-            Stream::Tls(stream) => poll_read_buf(Pin::new(stream.as_mut()), context, buffer),
+            UpstreamStream::Tcp(stream) => poll_read_buf(Pin::new(stream), context, buffer),
+            UpstreamStream::Receiving(stream) => poll_read_buf(Pin::new(stream), context, buffer),
+            UpstreamStream::Unix(stream) => poll_read_buf(Pin::new(stream), context, buffer),
+            UpstreamStream::Tls(stream) => poll_read_buf(Pin::new(stream.as_mut()), context, buffer),
         }
     }
 
@@ -113,10 +116,10 @@ impl Connection {
 
 /// Another node that is still at work on the request learns that nobody waits any more; a plain end would look as if only
 /// nothing else was asked.
-impl Drop for Connection {
+impl Drop for UpstreamConnection {
     fn drop(&mut self) {
         if self.waits
-            && let Stream::Tls(stream) = &self.stream
+            && let UpstreamStream::Tls(stream) = &self.stream
             && let Err(error) = stream.get_ref().set_zero_linger()
         {
             tracing::debug!(%error, "a connection could not be reset");
@@ -139,7 +142,7 @@ fn poll_send<S: AsyncWrite + Unpin>(
     Poll::Ready(Ok(written))
 }
 
-impl Stream {
+impl UpstreamStream {
     fn poll_write(
         &mut self,
         context: &mut Context<'_>,

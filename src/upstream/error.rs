@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use crate::metrics::counters;
-use crate::metrics::labels::Phase;
+use crate::metrics::labels::FailurePhase;
 
 /// Why there is no answer from an upstream: who, doing what, for how long.
 #[derive(Clone, Debug)]
 pub struct UpstreamError {
-    pub phase: Phase,
+    pub phase: FailurePhase,
     /// the address or the node, as the admin knows it
     pub upstream: String,
     pub elapsed: Duration,
@@ -21,7 +21,7 @@ pub struct UpstreamError {
 
 impl UpstreamError {
     pub(super) fn new(
-        phase: Phase,
+        phase: FailurePhase,
         upstream: &impl ToString,
         started: Instant,
         cause: impl Into<String>,
@@ -33,10 +33,10 @@ impl UpstreamError {
     /// The pseudo statuses that clients of the original know.
     pub fn status(&self) -> StatusCode {
         let code = match self.phase {
-            Phase::Connect => 595,
-            Phase::Handshake | Phase::Answer => 596,
-            Phase::Body => 597,
-            Phase::Parse => 599,
+            FailurePhase::Connect => 595,
+            FailurePhase::Handshake | FailurePhase::Answer => 596,
+            FailurePhase::Body => 597,
+            FailurePhase::Parse => 599,
         };
         StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
     }
@@ -45,11 +45,11 @@ impl UpstreamError {
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.phase {
-            Phase::Connect => "connecting",
-            Phase::Handshake => "TLS handshake",
-            Phase::Answer => "waiting for the answer",
-            Phase::Body => "reading the body",
-            Phase::Parse => "reading the answer",
+            FailurePhase::Connect => "connecting",
+            FailurePhase::Handshake => "TLS handshake",
+            FailurePhase::Answer => "waiting for the answer",
+            FailurePhase::Body => "reading the body",
+            FailurePhase::Parse => "reading the answer",
         };
         let seconds = self.elapsed.as_secs_f64();
         write!(f, "{} ({phase}, upstream {}, after {seconds:.3} s)", self.cause, self.upstream)

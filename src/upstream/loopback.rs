@@ -9,7 +9,7 @@ use nix::libc::EINPROGRESS;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
-use super::connection::Stream;
+use super::connection::UpstreamStream;
 use super::receiving::Receiving;
 
 /// Slices of a request: its head and its body.
@@ -17,16 +17,20 @@ const SLICES: usize = 2;
 
 /// Connects to `host:port`, and takes from the front of `first` what is on its way already. A connection that `serves_once`
 /// is watched for the answer alone when all is.
-pub(super) async fn connect(address: &str, first: &mut impl Buf, serves_once: bool) -> io::Result<Stream> {
+pub(super) async fn connect(
+    address: &str,
+    first: &mut impl Buf,
+    serves_once: bool,
+) -> io::Result<UpstreamStream> {
     let Ok(address) = address.parse() else {
         let stream = TcpStream::connect(address).await?;
         let _ = stream.set_nodelay(true);
-        return Ok(Stream::Tcp(stream));
+        return Ok(UpstreamStream::Tcp(stream));
     };
     let stream = begin(address)?;
     let sent = send(&stream, first);
     if serves_once && sent.is_ok() && !first.has_remaining() {
-        return Receiving::new(stream.into()).map(Stream::Receiving);
+        return Receiving::new(stream.into()).map(UpstreamStream::Receiving);
     }
     let stream = TcpStream::from_std(stream.into())?;
     match sent {
@@ -44,7 +48,7 @@ pub(super) async fn connect(address: &str, first: &mut impl Buf, serves_once: bo
         // What is left of a body must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
     }
-    Ok(Stream::Tcp(stream))
+    Ok(UpstreamStream::Tcp(stream))
 }
 
 /// A connection that stands, or is about to.
@@ -84,7 +88,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let mut request = Buf::chain(&b"GET / HTTP/1.1\r\n"[..], &b"body"[..]);
         let stream = connect(&address, &mut request, true).await.unwrap();
-        assert!(matches!(stream, Stream::Receiving(_)));
+        assert!(matches!(stream, UpstreamStream::Receiving(_)));
         assert!(!request.has_remaining());
         drop(stream);
         let (mut accepted, _) = listener.accept().await.unwrap();

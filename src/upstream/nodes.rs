@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::config::product::{Nodes, NodesFormat};
-use crate::config::root::Root;
+use crate::config::product::{NodeListRules, NodesFormat};
+use crate::config::root::RootDirectory;
 use crate::config::section_file;
 use crate::fs::cached_file::{FileError, WatchedFile};
 use crate::upstream::certificate_pins::Fingerprint;
@@ -78,27 +78,27 @@ fn hint(meant: Option<&str>) -> String {
 }
 
 #[derive(Deserialize)]
-struct Members {
+struct MemberList {
     nodename: Option<String>,
-    cluster: Option<Cluster>,
+    cluster: Option<ClusterFile>,
     #[serde(default)]
-    nodelist: BTreeMap<String, Member>,
+    nodelist: BTreeMap<String, MemberEntry>,
 }
 
 #[derive(Deserialize)]
-struct Cluster {
+struct ClusterFile {
     #[serde(default)]
     quorate: u8,
 }
 
 #[derive(Deserialize)]
-struct Member {
+struct MemberEntry {
     ip: Option<IpAddr>,
 }
 
 /// Reads the JSON of `.members`.
 pub fn parse_members(bytes: &[u8]) -> Result<NodeTable, String> {
-    let members: Members = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let members: MemberList = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let mut nodes: BTreeMap<_, _> =
         members.nodelist.into_iter().map(|(name, member)| (name, member.ip)).collect();
     if let Some(own) = members.nodename {
@@ -135,7 +135,7 @@ pub struct NodeFile {
 }
 
 impl NodeFile {
-    pub fn new(nodes: Option<&Nodes>, root: &Root, own_name: &str) -> Self {
+    pub fn new(nodes: Option<&NodeListRules>, root: &RootDirectory, own_name: &str) -> Self {
         let own = BTreeMap::from([(own_name.to_owned(), None)]);
         let alone = Arc::new(NodeTable { nodes: own, quorate: true, ..NodeTable::default() });
         let file = nodes.map(|nodes| {

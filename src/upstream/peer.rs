@@ -14,18 +14,18 @@ use tokio_openssl::SslStream;
 
 use super::nodes::NodeTable;
 use crate::metrics::upstreams;
-use crate::metrics::upstreams::Health;
+use crate::metrics::upstreams::UpstreamHealth;
 use crate::net::proxy_protocol;
 use crate::tls::STREAM_MODE;
-use crate::upstream::certificate_pins::{Expected, Fingerprint, PinError, Pins};
-use crate::upstream::client::{Phase, io_message};
+use crate::upstream::certificate_pins::{CertificatePins, ExpectedPins, Fingerprint, PinError};
+use crate::upstream::client::{FailurePhase, io_message};
 
 /// A node to connect to, and what it must show.
 #[derive(Clone)]
-pub struct Peer {
+pub struct PeerNode {
     node: String,
     address: SocketAddr,
-    expected: Expected,
+    expected: ExpectedPins,
     context: SslContext,
     /// whom a PROXY header names before TLS begins
     client: Option<IpAddr>,
@@ -57,13 +57,13 @@ pub fn client_context() -> Result<SslContext, ErrorStack> {
     Ok(builder.build())
 }
 
-impl Peer {
+impl PeerNode {
     /// The node `name`, which `table` knows, on `port`.
     pub fn find(
         name: &str,
         port: u16,
         table: &NodeTable,
-        pins: &Pins,
+        pins: &CertificatePins,
         context: &SslContext,
     ) -> Result<Self, PeerError> {
         let address = table.nodes.get(name).copied().flatten();
@@ -82,7 +82,7 @@ impl Peer {
     }
 
     /// How the node has answered so far.
-    pub(super) fn health(&self) -> &'static Health {
+    pub(super) fn health(&self) -> &'static UpstreamHealth {
         upstreams::node(&self.node)
     }
 
@@ -96,15 +96,15 @@ impl Peer {
     }
 
     /// Connects and compares the certificate; the caller puts the deadline around it.
-    pub async fn connect(&self) -> Result<SslStream<TcpStream>, (Phase, String)> {
-        let unconnected = |error: io::Error| (Phase::Connect, io_message(&error));
+    pub async fn connect(&self) -> Result<SslStream<TcpStream>, (FailurePhase, String)> {
+        let unconnected = |error: io::Error| (FailurePhase::Connect, io_message(&error));
         let mut stream = TcpStream::connect(self.address).await.map_err(unconnected)?;
         let _ = stream.set_nodelay(true);
         if let Some(client) = self.client {
             let header = proxy_protocol::header(SocketAddr::new(client, 0), self.address);
             stream.write_all(&header).await.map_err(unconnected)?;
         }
-        let failed = |cause: String| (Phase::Handshake, cause);
+        let failed = |cause: String| (FailurePhase::Handshake, cause);
         let ssl = Ssl::new(&self.context).map_err(|error| failed(error.to_string()))?;
         let mut stream = SslStream::new(ssl, stream).map_err(|error| failed(error.to_string()))?;
         Pin::new(&mut stream).connect().await.map_err(|error| failed(handshake_message(error)))?;
@@ -124,7 +124,7 @@ fn handshake_message(error: openssl::ssl::Error) -> String {
     error.into_io_error().map_or_else(|error| error.to_string(), |error: io::Error| io_message(&error))
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for PeerNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node '{}' at {}", self.node, self.address)
     }

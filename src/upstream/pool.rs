@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::connection::Connection;
-use super::peer::Peer;
+use super::connection::UpstreamConnection;
+use super::peer::PeerNode;
 use crate::time::recent;
 
 /// Kept connections of one worker to one backend.
@@ -18,20 +18,20 @@ const SIZE: usize = 256;
 const AGE: Duration = Duration::from_secs(4);
 
 #[derive(Default)]
-pub(super) struct Pool {
+pub(super) struct ConnectionPool {
     /// the one that waited least comes last
-    idle: RefCell<Vec<(Connection, Instant)>>,
+    idle: RefCell<Vec<(UpstreamConnection, Instant)>>,
     /// whether somebody closes what nobody asks for
     tended: Cell<bool>,
 }
 
 /// The kept connections of one worker to other nodes: as many pools as the cluster has nodes.
 #[derive(Default)]
-pub struct PeerPools(RefCell<HashMap<String, (Peer, Rc<Pool>)>>);
+pub struct PeerPools(RefCell<HashMap<String, (PeerNode, Rc<ConnectionPool>)>>);
 
 impl PeerPools {
     /// What is kept to this node. With another address or certificate, nothing is.
-    pub(super) fn of(&self, peer: &Peer) -> Rc<Pool> {
+    pub(super) fn of(&self, peer: &PeerNode) -> Rc<ConnectionPool> {
         let mut pools = self.0.borrow_mut();
         match pools.get(peer.node()) {
             Some((known, pool)) if known.is_same(peer) => Rc::clone(pool),
@@ -44,9 +44,9 @@ impl PeerPools {
     }
 }
 
-impl Pool {
+impl ConnectionPool {
     /// A connection that looks alive.
-    pub(super) fn take(&self) -> Option<Connection> {
+    pub(super) fn take(&self) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((mut connection, since)) = idle.pop() {
             if recent::since(since) > AGE {
@@ -60,7 +60,7 @@ impl Pool {
         None
     }
 
-    pub(super) fn put(self: &Rc<Self>, connection: Connection) {
+    pub(super) fn put(self: &Rc<Self>, connection: UpstreamConnection) {
         let mut idle = self.idle.borrow_mut();
         if connection.buffer.is_empty() && idle.len() < SIZE {
             idle.push((connection, recent::now()));
@@ -80,7 +80,7 @@ impl Pool {
 }
 
 /// Runs as long as the pool lives and holds anything.
-async fn tend(pool: Weak<Pool>) {
+async fn tend(pool: Weak<ConnectionPool>) {
     loop {
         sleep(AGE).await;
         if !pool.upgrade().is_some_and(|pool| pool.close_old()) {

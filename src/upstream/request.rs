@@ -14,7 +14,7 @@ const USUAL: usize = 1000;
 static NODEGATE: HeaderValue = HeaderValue::from_static(concat!("nodegate/", env!("CARGO_PKG_VERSION")));
 
 /// One request with its whole body.
-pub struct Outgoing {
+pub struct UpstreamRequest {
     method: Method,
     /// for the head of the answer, and between two pieces of its body
     timeout: Duration,
@@ -22,7 +22,7 @@ pub struct Outgoing {
     body: Bytes,
 }
 
-impl Outgoing {
+impl UpstreamRequest {
     /// The request line; `None` if `target` could end it early.
     pub fn new(method: Method, target: &str, timeout: Duration) -> Option<Self> {
         if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
@@ -62,9 +62,9 @@ impl Outgoing {
     }
 
     /// What goes over the wire: the head, closed by an empty line, and the body.
-    pub(super) fn into_wire(mut self) -> Wire {
+    pub(super) fn into_wire(mut self) -> EncodedRequest {
         self.head.extend_from_slice(b"\r\n");
-        Wire { head: self.head, body: self.body, sent: 0 }
+        EncodedRequest { head: self.head, body: self.body, sent: 0 }
     }
 }
 
@@ -75,13 +75,13 @@ pub fn is_from_nodegate(headers: &HeaderMap) -> bool {
 }
 
 /// A request on its way, of which some may have been sent.
-pub(super) struct Wire {
+pub(super) struct EncodedRequest {
     head: Vec<u8>,
     body: Bytes,
     sent: usize,
 }
 
-impl Wire {
+impl EncodedRequest {
     /// All of it is to be sent once more.
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
@@ -96,7 +96,7 @@ impl Wire {
     }
 }
 
-impl Buf for Wire {
+impl Buf for EncodedRequest {
     fn remaining(&self) -> usize {
         self.left_of_head().len() + self.left_of_body().len()
     }
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_request_is_written_as_it_is_sent() {
-        let mut request = Outgoing::new(Method::POST, "/api2/json/x?a=b", Duration::ZERO).unwrap();
+        let mut request = UpstreamRequest::new(Method::POST, "/api2/json/x?a=b", Duration::ZERO).unwrap();
         request.header(&http::header::HOST, &HeaderValue::from_static("node"));
         request.body(Bytes::from_static(b"a=1"));
         let mut wire = request.into_wire();
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_target_cannot_end_its_line() {
         for target in ["/a b", "/a\r\nb", "/a\tb", "/\x7f", "/\0"] {
-            assert!(Outgoing::new(Method::GET, target, Duration::ZERO).is_none(), "{target:?}");
+            assert!(UpstreamRequest::new(Method::GET, target, Duration::ZERO).is_none(), "{target:?}");
         }
     }
 }

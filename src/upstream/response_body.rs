@@ -11,39 +11,39 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::connection::Connection;
-use super::pool::Pool;
-use crate::metrics::upstreams::Health;
+use super::connection::UpstreamConnection;
+use super::pool::ConnectionPool;
+use crate::metrics::upstreams::UpstreamHealth;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::os::request_context;
 use crate::os::request_context::RequestId;
-use crate::upstream::body_decoder::{Rest, Taken};
-use crate::upstream::response_head::Framing;
+use crate::upstream::body_decoder::{BodyDecoder, DecodedPiece};
+use crate::upstream::response_head::BodyFraming;
 
 /// Bytes read at once of a body that is passed on.
 pub const PIECE: usize = 64 << 10;
 
 /// What is left of an answer.
 pub struct AnswerBody {
-    connection: Option<Connection>,
-    rest: Rest,
+    connection: Option<UpstreamConnection>,
+    rest: BodyDecoder,
     /// where the connection goes when the body is out
-    pool: Option<Rc<Pool>>,
+    pool: Option<Rc<ConnectionPool>>,
     patience: Duration,
     /// bytes read at once
     piece: usize,
     /// since when the daemon is waited for, once it is
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     /// whose answer it is, and to which request
-    source: Option<(&'static Health, Option<RequestId>)>,
+    source: Option<(&'static UpstreamHealth, Option<RequestId>)>,
 }
 
 impl AnswerBody {
     pub(super) fn new(
-        connection: Connection,
-        framing: Framing,
-        pool: Option<Rc<Pool>>,
+        connection: UpstreamConnection,
+        framing: BodyFraming,
+        pool: Option<Rc<ConnectionPool>>,
         patience: Duration,
     ) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl AnswerBody {
 
     /// A body that breaks off under way counts as a failure of this upstream.
     #[must_use]
-    pub(super) fn reporting_to(self, health: &'static Health) -> Self {
+    pub(super) fn reporting_to(self, health: &'static UpstreamHealth) -> Self {
         Self { source: Some((health, request_context::current_id())), ..self }
     }
 
@@ -76,7 +76,7 @@ impl AnswerBody {
 
     /// Bytes to come, where they are known.
     pub fn length(&self) -> Option<u64> {
-        if let Rest::Length(length) = self.rest { Some(length) } else { None }
+        if let BodyDecoder::Length(length) = self.rest { Some(length) } else { None }
     }
 
     /// Everything, an error beyond `limit` bytes.
@@ -104,17 +104,17 @@ impl AnswerBody {
     pub fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
             match self.take() {
-                Ok(Taken::Piece(piece)) => {
+                Ok(DecodedPiece::Piece(piece)) => {
                     self.waiting = self.waiting.take().map(|(_, sleep)| (Instant::now(), sleep));
                     return Poll::Ready(Some(Ok(piece)));
                 }
-                Ok(Taken::End) => return Poll::Ready(None),
-                Ok(Taken::Nothing) => (),
+                Ok(DecodedPiece::End) => return Poll::Ready(None),
+                Ok(DecodedPiece::Nothing) => (),
                 Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
             }
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
             match connection.poll_fill(context, self.piece) {
-                Poll::Ready(Ok(0)) if self.rest == Rest::UntilClose => {
+                Poll::Ready(Ok(0)) if self.rest == BodyDecoder::UntilClose => {
                     self.connection = None;
                     return Poll::Ready(None);
                 }
@@ -154,7 +154,7 @@ impl AnswerBody {
         let told = request.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
         let message = format!("the answer of {} broke off under way: {error}{told}", health.name());
         health.count_failure(&message, request);
-        log_limit::warn(Topic::Upstream, health.name(), &message);
+        log_limit::warn(LogTopic::Upstream, health.name(), &message);
     }
 
     fn fail(&mut self, error: io::Error) -> io::Error {
@@ -163,10 +163,10 @@ impl AnswerBody {
     }
 
     /// What the buffer holds of the body.
-    fn take(&mut self) -> io::Result<Taken> {
-        let Some(connection) = &mut self.connection else { return Ok(Taken::End) };
+    fn take(&mut self) -> io::Result<DecodedPiece> {
+        let Some(connection) = &mut self.connection else { return Ok(DecodedPiece::End) };
         let taken = self.rest.take(&mut connection.buffer)?;
-        if matches!(taken, Taken::End) {
+        if matches!(taken, DecodedPiece::End) {
             self.end();
         }
         Ok(taken)

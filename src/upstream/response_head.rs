@@ -28,7 +28,7 @@ static OTHERS: [HeaderName; 5] = [
 
 /// How the end of a body is known (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Framing {
+pub enum BodyFraming {
     Length(u64),
     Chunked,
     UntilClose,
@@ -36,23 +36,23 @@ pub enum Framing {
 
 /// An answer whose body is still to come. Of its headers those are there that go further than one connection.
 #[derive(Debug)]
-pub struct Head {
+pub struct ResponseHead {
     pub response: Response<()>,
-    pub framing: Framing,
+    pub framing: BodyFraming,
     /// whether the other side lets the connection open
     pub keeps_alive: bool,
 }
 
 /// It is no answer of HTTP/1.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Malformed;
+pub struct MalformedResponse;
 
 /// Where in the head one line's name and value lie.
-type Place = (Range<usize>, Range<usize>);
+type HeaderSpan = (Range<usize>, Range<usize>);
 
 /// Takes a whole head from the front of `buffer`; `None` while its end has not come. Interim answers but 101 are
 /// skipped.
-pub fn take(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
+pub fn take(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, MalformedResponse> {
     loop {
         if buffer.is_empty() {
             return Ok(None);
@@ -62,12 +62,12 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
         let mut parsed = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
         let status = config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut lines);
-        let length = match status.map_err(|_| Malformed)? {
+        let length = match status.map_err(|_| MalformedResponse)? {
             httparse::Status::Complete(length) => length,
-            httparse::Status::Partial if buffer.len() > LONGEST => return Err(Malformed),
+            httparse::Status::Partial if buffer.len() > LONGEST => return Err(MalformedResponse),
             httparse::Status::Partial => return Ok(None),
         };
-        let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed)?;
+        let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(MalformedResponse)?;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             buffer.advance(length);
             continue;
@@ -79,22 +79,22 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
             let start = text.as_ptr().addr().saturating_sub(buffer.as_ptr().addr());
             start..start + text.len()
         };
-        let places: SmallVec<[Place; USUAL]> =
+        let places: SmallVec<[HeaderSpan; USUAL]> =
             parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))).collect();
         let head = buffer.split_to(length).freeze();
         if let Some(phrase) = status_line::own_phrase(phrase.and_then(|range| head.get(range)), status) {
             response.extensions_mut().insert(phrase);
         }
-        let (headers, hop) = headers_of(&places, &head).ok_or(Malformed)?;
+        let (headers, hop) = headers_of(&places, &head).ok_or(MalformedResponse)?;
         let framing = hop.framing(status, response.version())?;
-        let keeps_alive = hop.keeps_alive(response.version()) && framing != Framing::UntilClose;
+        let keeps_alive = hop.keeps_alive(response.version()) && framing != BodyFraming::UntilClose;
         *response.headers_mut() = headers;
-        return Ok(Some(Head { response, framing, keeps_alive }));
+        return Ok(Some(ResponseHead { response, framing, keeps_alive }));
     }
 }
 
 /// Headers that share the memory of the head; what is between the daemon and us is read and goes no further.
-fn headers_of(places: &[Place], head: &Bytes) -> Option<(HeaderMap, HopByHop)> {
+fn headers_of(places: &[HeaderSpan], head: &Bytes) -> Option<(HeaderMap, HopByHop)> {
     let mut headers = HeaderMap::with_capacity(places.len());
     let mut hop = HopByHop::default();
     for (name, value) in places {
@@ -150,16 +150,16 @@ impl HopByHop {
         true
     }
 
-    fn framing(&self, status: StatusCode, version: Version) -> Result<Framing, Malformed> {
+    fn framing(&self, status: StatusCode, version: Version) -> Result<BodyFraming, MalformedResponse> {
         if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-            return Ok(Framing::Length(0));
+            return Ok(BodyFraming::Length(0));
         }
         match (self.chunked, self.length) {
-            (Some(_), _) if version == Version::HTTP_10 => Err(Malformed),
-            (Some(true), _) => Ok(Framing::Chunked),
-            (None, _) if self.doubtful => Err(Malformed),
-            (None, Some(length)) => Ok(Framing::Length(length)),
-            (Some(false), _) | (None, None) => Ok(Framing::UntilClose),
+            (Some(_), _) if version == Version::HTTP_10 => Err(MalformedResponse),
+            (Some(true), _) => Ok(BodyFraming::Chunked),
+            (None, _) if self.doubtful => Err(MalformedResponse),
+            (None, Some(length)) => Ok(BodyFraming::Length(length)),
+            (Some(false), _) | (None, None) => Ok(BodyFraming::UntilClose),
         }
     }
 
@@ -182,13 +182,13 @@ mod tests {
 
     use super::*;
 
-    fn taken(text: &str) -> (Result<Option<Head>, Malformed>, String) {
+    fn taken(text: &str) -> (Result<Option<ResponseHead>, MalformedResponse>, String) {
         let mut buffer = BytesMut::from(text);
         let head = take(&mut buffer);
         (head, String::from_utf8(buffer.to_vec()).unwrap())
     }
 
-    fn framing_of(lines: &str) -> Option<(Framing, bool)> {
+    fn framing_of(lines: &str) -> Option<(BodyFraming, bool)> {
         let (head, _) = taken(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n"));
         head.ok().map(|head| head.map(|head| (head.framing, head.keeps_alive)).unwrap())
     }
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(head.response.headers().get_all("a").iter().count(), 2);
         let reason = head.response.extensions().get::<ReasonPhrase>().unwrap();
         assert_eq!(reason.as_bytes(), b"Permission check failed");
-        assert_eq!((head.framing, rest.as_str()), (Framing::Length(4), "body"));
+        assert_eq!((head.framing, rest.as_str()), (BodyFraming::Length(4), "body"));
         assert!(taken("HTTP/1.1 200 OK\r\nA: b\r\n").0.unwrap().is_none());
     }
 
@@ -216,18 +216,18 @@ mod tests {
     #[test]
     fn the_end_of_a_body_is_known_without_doubt_or_the_answer_refused() {
         let cases = [
-            ("", Some((Framing::UntilClose, false))),
-            ("Content-Length: 5\r\n", Some((Framing::Length(5), true))),
-            ("Content-Length: 5\r\nConnection: x, Close\r\n", Some((Framing::Length(5), false))),
-            ("Content-Length: 5\r\nContent-Length: 5\r\n", Some((Framing::Length(5), true))),
+            ("", Some((BodyFraming::UntilClose, false))),
+            ("Content-Length: 5\r\n", Some((BodyFraming::Length(5), true))),
+            ("Content-Length: 5\r\nConnection: x, Close\r\n", Some((BodyFraming::Length(5), false))),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", Some((BodyFraming::Length(5), true))),
             ("Content-Length: 5\r\nContent-Length: 6\r\n", None),
             ("Content-Length: +5\r\n", None),
             ("Content-Length: \r\n", None),
             ("Content-Length: 5, 5\r\n", None),
             ("Content-Length: 99999999999999999999\r\n", None),
-            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Some((Framing::Chunked, true))),
-            ("Transfer-Encoding: gzip, Chunked\r\n", Some((Framing::Chunked, true))),
-            ("Transfer-Encoding: chunked, gzip\r\n", Some((Framing::UntilClose, false))),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Some((BodyFraming::Chunked, true))),
+            ("Transfer-Encoding: gzip, Chunked\r\n", Some((BodyFraming::Chunked, true))),
+            ("Transfer-Encoding: chunked, gzip\r\n", Some((BodyFraming::UntilClose, false))),
         ];
         for (lines, expected) in cases {
             assert_eq!(framing_of(lines), expected, "{lines}");
@@ -246,6 +246,6 @@ mod tests {
             assert!(taken(text).0.is_err(), "{text}");
         }
         let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(LONGEST));
-        assert_eq!(taken(&endless).0.unwrap_err(), Malformed);
+        assert_eq!(taken(&endless).0.unwrap_err(), MalformedResponse);
     }
 }

@@ -6,20 +6,20 @@ use percent_encoding::percent_decode_str;
 
 use super::api_answer::ApiAnswer;
 use super::shown::ShownMembers;
-use super::{AnswerView, Verdict};
+use super::{AnswerView, CredentialVerdict};
 use crate::config::product;
-use crate::http::path_pattern::Pattern;
+use crate::http::path_pattern::PathPattern;
 use crate::http::target::ApiPath;
 
 /// The calls of a profile by which clients can guess credentials. Logged-in users count as well: they can guess those of
 /// other users.
 pub struct LoginCalls {
-    guesses: Vec<(Pattern, Proof)>,
-    open: Vec<Pattern>,
+    guesses: Vec<(PathPattern, LoginProof)>,
+    open: Vec<PathPattern>,
 }
 
 /// The proof, in an answer, that a credential was right.
-pub struct Proof {
+pub struct LoginProof {
     members: ShownMembers,
     /// the beginning of a cookie that a page sets after a login
     cookies: Vec<String>,
@@ -29,19 +29,19 @@ impl LoginCalls {
     /// # Errors
     ///
     /// A call is no `METHOD PATTERN`, or a member has no name.
-    pub fn new(gate: &product::Gate) -> Result<Self, String> {
+    pub fn new(gate: &product::AuthRules) -> Result<Self, String> {
         let cookies: Vec<_> =
             gate.ticket.iter().map(|kind| format!("{}={}:", gate.cookie, kind.prefix)).collect();
         let proof = |call: &str, shows: &[String]| {
             let members = ShownMembers::parse(shows)?;
-            Ok((Pattern::parse(call)?, Proof { members, cookies: cookies.clone() }))
+            Ok((PathPattern::parse(call)?, LoginProof { members, cookies: cookies.clone() }))
         };
         let named = gate.login.iter().map(|login| proof(&login.call, &login.shows));
         // Only reading is harmless unless the profile says otherwise.
         let open = gate.open.iter().filter(|call| !call.starts_with("GET ")).map(|call| proof(call, &[]));
         let guesses = named.chain(open).collect::<Result<_, String>>();
         let guesses = guesses.map_err(|what| format!("product.gate.login: {what}"))?;
-        let open = gate.open.iter().map(|call| Pattern::parse(call)).collect::<Result<_, _>>()?;
+        let open = gate.open.iter().map(|call| PathPattern::parse(call)).collect::<Result<_, _>>()?;
         Ok(Self { guesses, open })
     }
 
@@ -52,8 +52,8 @@ impl LoginCalls {
     }
 
     /// The proof that this call succeeded; `None` for a call that guesses nothing.
-    pub fn proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
-        let is_called = |call: &Pattern| call.matches(verb(method), path.segments());
+    pub fn proof(&self, method: &Method, path: &ApiPath) -> Option<&LoginProof> {
+        let is_called = |call: &PathPattern| call.matches(verb(method), path.segments());
         self.guesses.iter().find(|(call, _)| is_called(call)).map(|(_, proof)| proof)
     }
 }
@@ -62,19 +62,19 @@ fn verb(method: &Method) -> &str {
     if *method == Method::HEAD { "GET" } else { method.as_str() }
 }
 
-impl Proof {
-    pub fn verdict(&self, answer: &AnswerView<'_>) -> Verdict {
+impl LoginProof {
+    pub fn verdict(&self, answer: &AnswerView<'_>) -> CredentialVerdict {
         if answer.status == StatusCode::UNAUTHORIZED {
-            return Verdict::Refused;
+            return CredentialVerdict::Refused;
         }
         if answer.is_redirect_or_success() && self.is_in_cookie(answer) {
-            return Verdict::Accepted;
+            return CredentialVerdict::Accepted;
         }
         let read = answer.body.filter(|_| answer.status.is_success());
         match read.and_then(|body| ApiAnswer::read(answer.headers, body)) {
-            Some(read) if read.failure().is_some() => Verdict::Refused,
-            Some(read) if self.members.are_in(&read) => Verdict::Accepted,
-            Some(_) | None => Verdict::Unclear,
+            Some(read) if read.failure().is_some() => CredentialVerdict::Refused,
+            Some(read) if self.members.are_in(&read) => CredentialVerdict::Accepted,
+            Some(_) | None => CredentialVerdict::Unclear,
         }
     }
 
@@ -93,19 +93,19 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::config::{Config, Options};
-    use crate::http::target::Target;
+    use crate::config::{Config, ConfigSources};
+    use crate::http::target::RequestTarget;
     use crate::verdict::api_answer::tests::of_type;
 
     const JSON: &str = "application/json;charset=UTF-8";
     const HTML: &str = "text/html;charset=UTF-8";
 
-    fn proof(shows: &[&str]) -> Proof {
+    fn proof(shows: &[&str]) -> LoginProof {
         let shows: Vec<_> = shows.iter().map(|text| (*text).to_owned()).collect();
-        Proof { members: ShownMembers::parse(&shows).unwrap(), cookies: vec!["Auth=T:".to_owned()] }
+        LoginProof { members: ShownMembers::parse(&shows).unwrap(), cookies: vec!["Auth=T:".to_owned()] }
     }
 
-    fn verdict(shows: &[&str], status: u16, headers: &HeaderMap, body: &str) -> Verdict {
+    fn verdict(shows: &[&str], status: u16, headers: &HeaderMap, body: &str) -> CredentialVerdict {
         let status = StatusCode::from_u16(status).unwrap();
         proof(shows).verdict(&AnswerView { status, headers, body: Some(body.as_bytes()) })
     }
@@ -119,7 +119,7 @@ mod tests {
             (HTML, "{&quot;success&quot;:1,&quot;data&quot;:{&quot;ticket&quot;:&quot;T&quot;}}"),
         ] {
             let verdict = verdict(&["data.ticket", "data.user"], 200, &of_type(kind), body);
-            assert_eq!(verdict, Verdict::Accepted, "{body}");
+            assert_eq!(verdict, CredentialVerdict::Accepted, "{body}");
         }
     }
 
@@ -143,10 +143,10 @@ mod tests {
             (200, "application/x-virt-viewer", "[virt-viewer]\nticket=T:x\n"),
         ] {
             let verdict = verdict(&["data.ticket"], status, &of_type(kind), body);
-            assert_ne!(verdict, Verdict::Accepted, "{status} {body}");
+            assert_ne!(verdict, CredentialVerdict::Accepted, "{status} {body}");
         }
         let view = AnswerView { status: StatusCode::OK, headers: &of_type(JSON), body: None };
-        assert_eq!(proof(&[]).verdict(&view), Verdict::Unclear, "a body that is not held");
+        assert_eq!(proof(&[]).verdict(&view), CredentialVerdict::Unclear, "a body that is not held");
     }
 
     #[test]
@@ -158,32 +158,32 @@ mod tests {
             headers
         };
         let verdict = |status, cookie| verdict(&["data.ticket"], status, &with(cookie), "");
-        assert_eq!(verdict(301, "Auth=T%3Aroot; path=/; secure"), Verdict::Accepted);
-        assert_eq!(verdict(200, "Auth=T:root"), Verdict::Accepted);
+        assert_eq!(verdict(301, "Auth=T%3Aroot; path=/; secure"), CredentialVerdict::Accepted);
+        assert_eq!(verdict(200, "Auth=T:root"), CredentialVerdict::Accepted);
         for cookie in ["Auth=; path=/", "Auth=X:root", "xAuth=T:root", "Auth=T"] {
-            assert_ne!(verdict(301, cookie), Verdict::Accepted, "{cookie}");
+            assert_ne!(verdict(301, cookie), CredentialVerdict::Accepted, "{cookie}");
         }
-        assert_ne!(verdict(401, "Auth=T:root"), Verdict::Accepted);
+        assert_ne!(verdict(401, "Auth=T:root"), CredentialVerdict::Accepted);
     }
 
     #[test]
     fn the_status_is_enough_where_nothing_is_shown() {
         let verdict = |status, body| verdict(&[], status, &of_type(JSON), body);
-        assert_eq!(verdict(200, r#"{"data":null}"#), Verdict::Accepted);
-        assert_eq!(verdict(200, r#"{"data":null,"success":1}"#), Verdict::Accepted);
-        assert_eq!(verdict(200, r#"{"data":null,"success":0}"#), Verdict::Refused);
-        assert_eq!(verdict(200, "ok"), Verdict::Unclear);
-        assert_eq!(verdict(501, r#"{"data":null}"#), Verdict::Unclear);
+        assert_eq!(verdict(200, r#"{"data":null}"#), CredentialVerdict::Accepted);
+        assert_eq!(verdict(200, r#"{"data":null,"success":1}"#), CredentialVerdict::Accepted);
+        assert_eq!(verdict(200, r#"{"data":null,"success":0}"#), CredentialVerdict::Refused);
+        assert_eq!(verdict(200, "ok"), CredentialVerdict::Unclear);
+        assert_eq!(verdict(501, r#"{"data":null}"#), CredentialVerdict::Unclear);
     }
 
     #[test]
     fn reading_is_no_guess_unless_the_profile_says_so() {
-        let call = |text| (Pattern::parse(text).unwrap(), proof(&["data"]));
+        let call = |text| (PathPattern::parse(text).unwrap(), proof(&["data"]));
         let guesses = vec![call("GET /login"), call("POST /realms")];
         let calls = LoginCalls { guesses, open: Vec::new() };
-        let is_guess = |method, path| match Target::parse(path).unwrap() {
-            Target::Api(path) => calls.proof(&method, &path).is_some(),
-            Target::NoSuchUri | Target::Path(_) => false,
+        let is_guess = |method, path| match RequestTarget::parse(path).unwrap() {
+            RequestTarget::Api(path) => calls.proof(&method, &path).is_some(),
+            RequestTarget::NoSuchUri | RequestTarget::Path(_) => false,
         };
         let (login, realms) = ("/api2/json/login", "/api2/json/realms");
         assert!(is_guess(Method::GET, login) && is_guess(Method::HEAD, login));
@@ -194,12 +194,12 @@ mod tests {
     #[test]
     fn a_call_is_open_as_it_is_sent() {
         for profile in ["pve", "pmg"] {
-            let config = Config::load(profile, &Options::default()).unwrap();
+            let config = Config::load(profile, &ConfigSources::default()).unwrap();
             let gate = config.product.gate.unwrap();
             let calls = LoginCalls::new(&gate).unwrap();
-            let is_open = |method: &Method, path: &str| match Target::parse(path).unwrap() {
-                Target::Api(path) => calls.is_open(method, &path),
-                Target::NoSuchUri | Target::Path(_) => false,
+            let is_open = |method: &Method, path: &str| match RequestTarget::parse(path).unwrap() {
+                RequestTarget::Api(path) => calls.is_open(method, &path),
+                RequestTarget::NoSuchUri | RequestTarget::Path(_) => false,
             };
             for (method, path) in gate.open.iter().map(|call| call.split_once(' ').unwrap()) {
                 let (verb, inner) = (method.parse().unwrap(), path.trim_start_matches('/'));
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn built_in_profiles_list_each_open_call() {
         for profile in ["pve", "pmg"] {
-            let config = Config::load(profile, &Options::default()).unwrap();
+            let config = Config::load(profile, &ConfigSources::default()).unwrap();
             let gate = config.product.gate.unwrap();
             for call in gate.open.iter().filter(|call| !call.starts_with("GET ")) {
                 assert!(gate.login.iter().any(|login| login.call == *call), "{profile}: {call}");

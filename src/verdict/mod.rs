@@ -22,7 +22,7 @@ pub struct AnswerView<'a> {
 
 /// The verdict of an answer on the credential of its request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum CredentialVerdict {
     Accepted,
     Refused,
     /// neither; it counts as a failure

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::api_answer::ApiAnswer;
-use super::{AnswerView, Verdict};
+use super::{AnswerView, CredentialVerdict};
 
 /// The verification of a token that stands behind an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,24 +18,24 @@ pub enum TokenCheck {
 
 /// The verdict on the token of a call. In a format for pages the daemon redirects clients with a bad token to the login
 /// page.
-pub fn verdict(answer: &AnswerView<'_>, check: TokenCheck) -> Verdict {
-    let read = answer.body.filter(|_| of_status(answer.status) == Verdict::Accepted);
+pub fn verdict(answer: &AnswerView<'_>, check: TokenCheck) -> CredentialVerdict {
+    let read = answer.body.filter(|_| of_status(answer.status) == CredentialVerdict::Accepted);
     let failure = read.and_then(|body| ApiAnswer::read(answer.headers, body)).and_then(|read| read.failure());
     let status = failure.unwrap_or(answer.status);
     match check {
-        TokenCheck::Skipped => Verdict::Unclear,
-        TokenCheck::Peer if status == StatusCode::FORBIDDEN => Verdict::Unclear,
+        TokenCheck::Skipped => CredentialVerdict::Unclear,
+        TokenCheck::Peer if status == StatusCode::FORBIDDEN => CredentialVerdict::Unclear,
         TokenCheck::Peer | TokenCheck::Daemon => of_status(status),
     }
 }
 
-fn of_status(status: StatusCode) -> Verdict {
+fn of_status(status: StatusCode) -> CredentialVerdict {
     match status {
-        StatusCode::UNAUTHORIZED => Verdict::Refused,
-        StatusCode::FORBIDDEN | StatusCode::SWITCHING_PROTOCOLS => Verdict::Accepted,
-        status if status.is_redirection() => Verdict::Refused,
-        status if status.is_success() => Verdict::Accepted,
-        _ => Verdict::Unclear,
+        StatusCode::UNAUTHORIZED => CredentialVerdict::Refused,
+        StatusCode::FORBIDDEN | StatusCode::SWITCHING_PROTOCOLS => CredentialVerdict::Accepted,
+        status if status.is_redirection() => CredentialVerdict::Refused,
+        status if status.is_success() => CredentialVerdict::Accepted,
+        _ => CredentialVerdict::Unclear,
     }
 }
 
@@ -46,51 +46,51 @@ mod tests {
 
     use super::*;
 
-    fn checked(check: TokenCheck, status: u16, body: Option<&str>) -> Verdict {
+    fn checked(check: TokenCheck, status: u16, body: Option<&str>) -> CredentialVerdict {
         let status = StatusCode::from_u16(status).unwrap();
         verdict(&AnswerView { status, headers: &HeaderMap::new(), body: body.map(str::as_bytes) }, check)
     }
 
-    fn of(status: u16, body: Option<&str>) -> Verdict {
+    fn of(status: u16, body: Option<&str>) -> CredentialVerdict {
         checked(TokenCheck::Daemon, status, body)
     }
 
     #[test]
     fn another_nodes_403_proves_no_token() {
         let of = |status, body| checked(TokenCheck::Peer, status, body);
-        assert_eq!(of(403, None), Verdict::Unclear);
-        assert_eq!(of(200, Some("{\"success\":0,\"status\":403}")), Verdict::Unclear);
-        assert_eq!(of(200, Some("{\"data\":1}")), Verdict::Accepted);
-        assert_eq!(of(401, None), Verdict::Refused);
+        assert_eq!(of(403, None), CredentialVerdict::Unclear);
+        assert_eq!(of(200, Some("{\"success\":0,\"status\":403}")), CredentialVerdict::Unclear);
+        assert_eq!(of(200, Some("{\"data\":1}")), CredentialVerdict::Accepted);
+        assert_eq!(of(401, None), CredentialVerdict::Refused);
     }
 
     #[test]
     fn an_open_call_proves_no_token() {
         for status in [101, 200, 204, 301, 401, 403, 500] {
-            assert_eq!(checked(TokenCheck::Skipped, status, None), Verdict::Unclear, "{status}");
+            assert_eq!(checked(TokenCheck::Skipped, status, None), CredentialVerdict::Unclear, "{status}");
         }
     }
 
     #[test]
     fn a_token_is_good_where_the_call_was_reached() {
         for status in [101, 200, 204, 403] {
-            assert_eq!(of(status, None), Verdict::Accepted, "{status}");
+            assert_eq!(of(status, None), CredentialVerdict::Accepted, "{status}");
         }
         for status in [301, 302, 401] {
-            assert_eq!(of(status, Some("{}")), Verdict::Refused, "{status}");
+            assert_eq!(of(status, Some("{}")), CredentialVerdict::Refused, "{status}");
         }
         for status in [400, 404, 500, 501, 596] {
-            assert_eq!(of(status, None), Verdict::Unclear, "{status}");
+            assert_eq!(of(status, None), CredentialVerdict::Unclear, "{status}");
         }
     }
 
     #[test]
     fn the_body_may_say_less_than_the_status() {
         let of = |body| of(200, Some(body));
-        assert_eq!(of("{\"data\":1}"), Verdict::Accepted);
-        assert_eq!(of("no JSON"), Verdict::Accepted);
-        assert_eq!(of("{\"success\":0,\"status\":401}"), Verdict::Refused);
-        assert_eq!(of("{\"success\":0,\"status\":403}"), Verdict::Accepted);
-        assert_eq!(of("{\"success\":0}"), Verdict::Unclear);
+        assert_eq!(of("{\"data\":1}"), CredentialVerdict::Accepted);
+        assert_eq!(of("no JSON"), CredentialVerdict::Accepted);
+        assert_eq!(of("{\"success\":0,\"status\":401}"), CredentialVerdict::Refused);
+        assert_eq!(of("{\"success\":0,\"status\":403}"), CredentialVerdict::Accepted);
+        assert_eq!(of("{\"success\":0}"), CredentialVerdict::Unclear);
     }
 }

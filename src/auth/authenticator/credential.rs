@@ -14,7 +14,7 @@ pub enum Credential {
 
 /// Names under which a product's clients send credentials.
 #[derive(Clone, Copy)]
-pub struct Names<'a> {
+pub struct CredentialNames<'a> {
     pub cookie: &'a str,
     pub api_token: Option<&'a str>,
 }
@@ -23,7 +23,7 @@ pub struct Names<'a> {
 /// with the name of API tokens. An empty value, or `0`, counts as none.
 ///
 /// `cookie` is every `Cookie` line joined by `; `, as RFC 9113 section 8.2.3 joins them.
-pub fn take(names: Names<'_>, cookie: &str, authorization: &str) -> Option<Credential> {
+pub fn take(names: CredentialNames<'_>, cookie: &str, authorization: &str) -> Option<Credential> {
     value_of(names.cookie, cookie)
         .or_else(|| value_of(names.cookie, authorization))
         .map(Credential::Ticket)
@@ -83,7 +83,7 @@ pub fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
 mod tests {
     use super::*;
 
-    const NAMES: Names<'_> = Names { cookie: "AuthCookie", api_token: Some("APIToken") };
+    const NAMES: CredentialNames<'_> = CredentialNames { cookie: "AuthCookie", api_token: Some("APIToken") };
 
     fn ticket(text: &str) -> Credential {
         Credential::Ticket(text.to_owned())
@@ -121,7 +121,7 @@ mod tests {
         assert!(take(NAMES, "AuthCookie=a", token) == Some(ticket("a")));
         assert!(take(NAMES, "", token) == Some(Credential::ApiToken("u@pam!t=1-2".into())));
         assert!(take(NAMES, "", "APIToken u@pam!t=1-2") == Some(Credential::ApiToken("u@pam!t=1-2".into())));
-        assert!(take(Names { api_token: None, ..NAMES }, "", token).is_none());
+        assert!(take(CredentialNames { api_token: None, ..NAMES }, "", token).is_none());
     }
 
     #[test]

@@ -9,62 +9,62 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::auth::credential_cache::{Clients, Known, Ticket};
+use crate::auth::credential_cache::{CachedCredential, CachedTicket, CredentialCache};
 use crate::auth::credential_memory::CredentialMemory;
 use crate::auth::fetch_site::ForeignPage;
-pub use crate::auth::page_login::{Login, PageVisitor, TicketClient};
+pub use crate::auth::page_login::{PageLogin, PageVisitor, TicketClient};
 use crate::auth::ticket::TicketError;
-use crate::auth::ticket_verifier::{Moment, TicketFiles};
+use crate::auth::ticket_verifier::{TicketFiles, VerifyContext};
 use crate::config::product;
-use crate::config::root::Root;
-use crate::config::settings::Origins;
+use crate::config::root::RootDirectory;
+use crate::config::settings::AllowedOrigins;
 use crate::fs::cached_file::{FileError, WatchedFile};
-use crate::http::path_pattern::Pattern;
+use crate::http::path_pattern::PathPattern;
 use crate::http::target::ApiPath;
-use crate::limits::failure_table::Source;
+use crate::limits::failure_table::ClientKey;
 use crate::upstream::nodes::NodeFile;
-use crate::verdict::login::{LoginCalls, Proof};
+use crate::verdict::login::{LoginCalls, LoginProof};
 pub use credential::joined;
-use credential::{Credential, Names, sensitive};
+use credential::{Credential, CredentialNames, sensitive};
 
 /// What `uri_escape` of the original leaves alone.
 const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The rules of a profile, with the files they need.
-pub struct Gate {
-    pub(crate) rules: product::Gate,
+pub struct Authenticator {
+    pub(crate) rules: product::AuthRules,
     /// method and path of the calls that need no login
     open: Vec<(String, String)>,
     pub(crate) csrf_header: HeaderName,
-    pub(crate) csrf_exempt: Vec<Pattern>,
+    pub(crate) csrf_exempt: Vec<PathPattern>,
     pub(crate) csrf_secret: WatchedFile<String>,
     /// whose pages may write where no CSRF token is needed
-    pub(crate) shared_with: Origins,
+    pub(crate) shared_with: AllowedOrigins,
     pub(crate) tickets: Vec<TicketFiles>,
     nodes: Arc<NodeFile>,
-    pub(crate) clients: Clients,
+    pub(crate) clients: CredentialCache,
     logins: LoginCalls,
     pub(crate) memory: Arc<CredentialMemory>,
 }
 
 /// Who asks: what is written to the log, and what is sent on.
 #[derive(Clone, Default)]
-pub struct Identity {
+pub struct AuthenticatedUser {
     /// nobody where no login is needed
-    pub client: Option<Arc<Known>>,
+    pub client: Option<Arc<CachedCredential>>,
     /// the CSRF token that came with a ticket, as it came
     pub csrf_token: Option<HeaderValue>,
 }
 
-impl Identity {
+impl AuthenticatedUser {
     pub fn user(&self) -> Option<Arc<str>> {
         self.client.as_ref().map(|known| Arc::clone(&known.user))
     }
 }
 
-/// Why a request does not pass. `Ticket` says to the log what the client is not told.
+/// Why a request does not pass. `CachedTicket` says to the log what the client is not told.
 #[derive(Debug, thiserror::Error)]
-pub enum Denial {
+pub enum AuthError {
     #[error("No ticket")]
     NoCredential,
     #[error("ticket refused: {0}")]
@@ -83,22 +83,26 @@ pub enum Denial {
     KeyFile(#[from] FileError),
 }
 
-impl Gate {
-    pub fn new(rules: product::Gate, root: &Root, nodes: Arc<NodeFile>) -> Result<Self, String> {
+impl Authenticator {
+    pub fn new(
+        rules: product::AuthRules,
+        root: &RootDirectory,
+        nodes: Arc<NodeFile>,
+    ) -> Result<Self, String> {
         let csrf_header = rules
             .csrf_header
             .parse()
             .map_err(|_| format!("product.gate.csrf_header: '{}' is no header name", rules.csrf_header))?;
         let csrf_exempt =
-            rules.csrf_exempt.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
+            rules.csrf_exempt.iter().map(|text| PathPattern::parse(text)).collect::<Result<_, _>>()?;
         let tickets = rules.ticket.iter().map(|kind| TicketFiles::new(kind.clone(), root)).collect();
         let csrf_secret =
             WatchedFile::new(root.path(&rules.csrf_secret), crate::auth::csrf::secret_of).once_a_second();
         let split =
             |text: &String| text.split_once(' ').map(|(verb, path)| (verb.to_owned(), path.to_owned()));
         let open = rules.open.iter().filter_map(split).collect();
-        let clients = Clients::new();
-        let shared_with = Origins::default();
+        let clients = CredentialCache::new();
+        let shared_with = AllowedOrigins::default();
         let logins = LoginCalls::new(&rules)?;
         let memory = Arc::default();
         Ok(Self {
@@ -118,7 +122,7 @@ impl Gate {
 
     /// Lets pages of these origins write where no CSRF token is needed.
     #[must_use]
-    pub fn shared_with(self, origins: &Origins) -> Self {
+    pub fn shared_with(self, origins: &AllowedOrigins) -> Self {
         Self { shared_with: origins.clone(), ..self }
     }
 
@@ -140,7 +144,7 @@ impl Gate {
     }
 
     /// What shows that a call succeeded, where one can guess at credentials by it.
-    pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&Proof> {
+    pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&LoginProof> {
         self.logins.proof(method, path)
     }
 
@@ -152,10 +156,10 @@ impl Gate {
         headers: &HeaderMap,
         client: impl FnOnce() -> TicketClient,
         now: SystemTime,
-    ) -> Result<Identity, Denial> {
+    ) -> Result<AuthenticatedUser, AuthError> {
         if self.is_open(method, path) {
             self.check_page_of_login(method, path, headers)?;
-            return Ok(Identity::default());
+            return Ok(AuthenticatedUser::default());
         }
         let known = self.clients.find(headers).filter(|known| self.is_still_good(known, now));
         let client = known.map_or_else(|| self.judge(headers, client, now), Ok)?;
@@ -163,11 +167,11 @@ impl Gate {
             Some(_) => self.check_csrf(method, path, headers, &client.user, now)?,
             None => None,
         };
-        Ok(Identity { client: Some(client), csrf_token })
+        Ok(AuthenticatedUser { client: Some(client), csrf_token })
     }
 
     /// Whether the credential that was taken is the cookie, which a browser adds whatever page asks.
-    pub fn is_by_cookie(&self, identity: &Identity, headers: &HeaderMap) -> bool {
+    pub fn is_by_cookie(&self, identity: &AuthenticatedUser, headers: &HeaderMap) -> bool {
         identity.client.as_ref().is_some_and(|known| known.ticket.is_some()) && self.has_cookie(headers)
     }
 
@@ -175,7 +179,7 @@ impl Gate {
         credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE)).is_some()
     }
 
-    pub(crate) fn is_still_good(&self, known: &Known, now: SystemTime) -> bool {
+    pub(crate) fn is_still_good(&self, known: &CachedCredential, now: SystemTime) -> bool {
         let Some(ticket) = &known.ticket else { return true };
         self.tickets.get(ticket.kind).is_some_and(|files| files.is_still_good(&ticket.signed, self.at(now)))
     }
@@ -185,40 +189,42 @@ impl Gate {
         headers: &HeaderMap,
         client: impl FnOnce() -> TicketClient,
         now: SystemTime,
-    ) -> Result<Arc<Known>, Denial> {
-        let names = Names { cookie: &self.rules.cookie, api_token: self.rules.api_token.as_deref() };
+    ) -> Result<Arc<CachedCredential>, AuthError> {
+        let names =
+            CredentialNames { cookie: &self.rules.cookie, api_token: self.rules.api_token.as_deref() };
         let cookies = joined(headers, &COOKIE);
         let known = match credential::take(names, &cookies, &joined(headers, &AUTHORIZATION)) {
-            None => return Err(Denial::NoCredential),
+            None => return Err(AuthError::NoCredential),
             Some(Credential::ApiToken(token)) => {
                 if !credential::is_api_token(&token) {
-                    return Err(Denial::ApiToken);
+                    return Err(AuthError::ApiToken);
                 }
                 let scheme = names.api_token.unwrap_or_default();
                 let value = sensitive(&format!("{scheme} {}", utf8_percent_encode(&token, COOKIE_VALUE)));
-                let value = value.ok_or(Denial::ApiToken)?;
+                let value = value.ok_or(AuthError::ApiToken)?;
                 let is_good = self.memory.has_good_token(value.as_bytes());
-                let known = Known::new(credential::api_token_id(&token), (AUTHORIZATION, value), None);
+                let known =
+                    CachedCredential::new(credential::api_token_id(&token), (AUTHORIZATION, value), None);
                 known.set_proven(is_good);
                 known
             }
             Some(Credential::Ticket(text)) => {
                 let (user, ticket) = self.verified(&text, client(), now)?;
                 let value = format!("{}={}", names.cookie, utf8_percent_encode(&text, COOKIE_VALUE));
-                let value = sensitive(&value).ok_or(Denial::Ticket(TicketError::Form))?;
-                Known::new(&user, (COOKIE, value), Some(ticket))
+                let value = sensitive(&value).ok_or(AuthError::Ticket(TicketError::Form))?;
+                CachedCredential::new(&user, (COOKIE, value), Some(ticket))
             }
         };
         self.clients.remember(headers, &known);
         Ok(known)
     }
 
-    fn at(&self, now: SystemTime) -> Moment<'_> {
-        Moment { rules: &self.rules, nodes: &self.nodes, now }
+    fn at(&self, now: SystemTime) -> VerifyContext<'_> {
+        VerifyContext { rules: &self.rules, nodes: &self.nodes, now }
     }
 
     /// What the daemon thinks of an API token.
-    pub fn prove(&self, known: &Known, good: bool) {
+    pub fn prove(&self, known: &CachedCredential, good: bool) {
         if known.ticket.is_some() || known.is_unproven() != good {
             return;
         }
@@ -228,7 +234,7 @@ impl Gate {
 
     /// Remembers that this client guessed at an API token. Returns whether it is the first time: the same token is the same
     /// guess.
-    pub fn doubt(&self, known: &Known, by: Source) -> bool {
+    pub fn doubt(&self, known: &CachedCredential, by: ClientKey) -> bool {
         self.memory.doubt_token(known.header.1.as_bytes(), by)
     }
 
@@ -263,7 +269,7 @@ impl Gate {
         }
     }
 
-    pub(crate) fn user_of(&self, ticket: &str, now: SystemTime) -> Result<(String, Ticket), Denial> {
+    pub(crate) fn user_of(&self, ticket: &str, now: SystemTime) -> Result<(String, CachedTicket), AuthError> {
         let mut failure = TicketError::Form;
         for (kind, files) in self.tickets.iter().enumerate() {
             let named = ticket.strip_prefix(&files.kind.prefix).is_some_and(|rest| rest.starts_with(':'));
@@ -271,11 +277,11 @@ impl Gate {
                 continue;
             }
             match files.verify(ticket, self.at(now))? {
-                Ok((user, signed)) => return Ok((user, Ticket { kind, signed })),
+                Ok((user, signed)) => return Ok((user, CachedTicket { kind, signed })),
                 Err(error) => failure = error,
             }
         }
-        Err(Denial::Ticket(failure))
+        Err(AuthError::Ticket(failure))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::sys::statvfs::{Statvfs, statvfs};
 
 use crate::config::Config;
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 
 /// A file system with less than both is nearly full.
 const LEAST_PERCENT: u64 = 10;
@@ -15,12 +15,12 @@ const LEAST_INODES: u64 = 10_000;
 const MIB: u64 = 1 << 20;
 
 /// Warnings about the file system that the log lies on, or will.
-pub(crate) fn problems(config: &Config) -> Vec<Problem> {
+pub(crate) fn problems(config: &Config) -> Vec<Diagnostic> {
     let Some(log) = config.settings.access_log.as_deref() else { return Vec::new() };
     let Some((place, disk)) = log.ancestors().find_map(|place| Some((place, statvfs(place).ok()?))) else {
         return Vec::new();
     };
-    let warning = |message| Problem::warning(config.origin("log.access"), "log.access", message);
+    let warning = |message| Diagnostic::warning(config.origin("log.access"), "log.access", message);
     room(place, &disk).into_iter().chain(inodes(place, &disk)).map(warning).collect()
 }
 

@@ -6,12 +6,12 @@ use std::path::Path;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use crate::config::Config;
-use crate::config::diagnostic::Problem;
-use crate::config::root::Root;
-use crate::config::settings::Offers;
-use crate::limits::concurrency::Capacity;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::root::RootDirectory;
+use crate::config::settings::HttpVersions;
+use crate::limits::concurrency::ConnectionCapacity;
 use crate::limits::memory_estimate;
-use crate::os::daemon_process::Running;
+use crate::os::daemon_process::DaemonProcess;
 use crate::os::rlimit;
 
 const MIB: u64 = 1 << 20;
@@ -19,17 +19,17 @@ const MIB: u64 = 1 << 20;
 const NO_LIMIT: u64 = 1 << 60;
 
 /// Warnings where the limit is too low, of the process that serves, or of this one.
-pub(crate) fn problems(config: &Config) -> Vec<Problem> {
-    let running = Running::find(config).map(|running| running.pid.to_string());
+pub(crate) fn problems(config: &Config) -> Vec<Diagnostic> {
+    let running = DaemonProcess::find(config).map(|running| running.pid.to_string());
     let Some(limit) = limit(&config.root, running.as_deref().unwrap_or("self")) else { return Vec::new() };
     let limits = &config.settings.limits;
-    let capacity = Capacity::new(limits.connections, rlimit::limit());
-    let speaks_http2 = config.settings.tls.offers == Offers::Http2AsWell;
+    let capacity = ConnectionCapacity::new(limits.connections, rlimit::limit());
+    let speaks_http2 = config.settings.tls.offers == HttpVersions::Http2AsWell;
     let allowed = memory_estimate::allowed(capacity, speaks_http2, limits.body_budget(), limits.uploads);
     [of_settings(config, allowed, limit), of_spool(config, allowed, limit)].into_iter().flatten().collect()
 }
 
-fn of_settings(config: &Config, allowed: u64, limit: u64) -> Option<Problem> {
+fn of_settings(config: &Config, allowed: u64, limit: u64) -> Option<Diagnostic> {
     (allowed > limit).then(|| {
         let message = format!(
             "the settings allow {} MiB of memory, and the service has {} MiB (MemoryMax=): raise it, or lower \
@@ -37,12 +37,12 @@ fn of_settings(config: &Config, allowed: u64, limit: u64) -> Option<Problem> {
             allowed / MIB,
             limit / MIB
         );
-        Problem::warning(config.origin("limits.connections"), "limits.connections", message)
+        Diagnostic::warning(config.origin("limits.connections"), "limits.connections", message)
     })
 }
 
 /// Files on a tmpfs are memory of whoever writes them.
-fn of_spool(config: &Config, allowed: u64, limit: u64) -> Option<Problem> {
+fn of_spool(config: &Config, allowed: u64, limit: u64) -> Option<Diagnostic> {
     let spool = config.root.path(&config.product.upload.as_ref()?.spool);
     let directory = spool.parent()?;
     if statfs(directory).ok()?.filesystem_type() != TMPFS_MAGIC {
@@ -58,11 +58,11 @@ fn of_spool(config: &Config, allowed: u64, limit: u64) -> Option<Problem> {
         directory.display(),
         limit / MIB
     );
-    Some(Problem::warning(config.origin("limits.spool"), "limits.spool", message))
+    Some(Diagnostic::warning(config.origin("limits.spool"), "limits.spool", message))
 }
 
 /// The least limit of the control group of a process and of those around it (cgroups(7)), in bytes.
-fn limit(root: &Root, process: &str) -> Option<u64> {
+fn limit(root: &RootDirectory, process: &str) -> Option<u64> {
     let groups = fs::read_to_string(root.path(format!("/proc/{process}/cgroup"))).ok()?;
     let limits = groups.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);

@@ -12,23 +12,23 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::{complain, say};
-use crate::auth::authenticator::Gate;
-use crate::config::diagnostic::{Origin, Problem, Severity};
+use crate::auth::authenticator::Authenticator;
+use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
 use crate::config::keys;
-use crate::config::keys::Kind;
-use crate::config::layers::Found;
-use crate::config::settings::{Listen, ListenAddress};
-use crate::config::{Config, Options};
-use crate::handler::upload::Uploads;
+use crate::config::keys::ValueKind;
+use crate::config::layers::ResolvedValue;
+use crate::config::settings::{ListenAddress, ListenSettings};
+use crate::config::{Config, ConfigSources};
+use crate::handler::upload::UploadHandler;
 use crate::http::access_log::AccessLog;
 use crate::metrics::report::{ServedCertificate, seconds_since_1970};
 use crate::os::listener;
 use crate::state::cluster_access;
-use crate::state::shared::{Engine, Lasting};
-use crate::tls::Acceptor;
+use crate::state::shared::{AppState, PersistentState};
+use crate::tls::TlsAcceptor;
 use crate::upstream::nodes::NodeFile;
 
-pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
+pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
     let config = match Config::load(profile, options) {
         Ok(config) => config,
         Err(problems) => {
@@ -47,7 +47,7 @@ pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
     problems.extend(certificates.iter().filter_map(|certificate| expiry(certificate, seconds_since_1970())));
     problems.extend(serving_user::problems(&config, &served));
     problems.extend(log_disk::problems(&config));
-    let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
+    let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Diagnostic::is_error);
     if json {
         let of_listeners = config.listener_keys.iter();
         let settings: Map<_, _> = (config.effective.iter())
@@ -75,22 +75,23 @@ pub fn run(profile: &str, options: &Options, json: bool) -> ExitCode {
 }
 
 /// Builds all that `run` would build, with an access log that writes nowhere.
-fn build(config: Config) -> (Config, Vec<ServedCertificate>, Vec<Problem>) {
+fn build(config: Config) -> (Config, Vec<ServedCertificate>, Vec<Diagnostic>) {
     let log = match AccessLog::start(None) {
         Ok(log) => Arc::new(log),
         Err(error) => {
-            let problem = Problem::error(Origin::Profile, "", format!("cannot start a thread: {error}"));
+            let problem =
+                Diagnostic::error(ValueOrigin::Profile, "", format!("cannot start a thread: {error}"));
             return (config, Vec::new(), vec![problem]);
         }
     };
     let lasting =
-        Lasting { log, tickets: Arc::default(), counts: Arc::default(), credentials: Arc::default() };
-    let (engine, mut problems) = Engine::build(config, &lasting);
+        PersistentState { log, tickets: Arc::default(), counts: Arc::default(), credentials: Arc::default() };
+    let (engine, mut problems) = AppState::build(config, &lasting);
     match engine {
         Ok(engine) => {
             problems.extend(missing_files(&engine));
-            problems.extend(engine.speaks.acceptor().map(Acceptor::list_problems).unwrap_or_default());
-            let certificates = engine.speaks.acceptor().map(Acceptor::certificates).unwrap_or_default();
+            problems.extend(engine.speaks.acceptor().map(TlsAcceptor::list_problems).unwrap_or_default());
+            let certificates = engine.speaks.acceptor().map(TlsAcceptor::certificates).unwrap_or_default();
             (engine.config, certificates, problems)
         }
         Err(config) => (config, Vec::new(), problems),
@@ -98,31 +99,33 @@ fn build(config: Config) -> (Config, Vec<ServedCertificate>, Vec<Problem>) {
 }
 
 /// What `run` can start without, but an admin wants to know.
-fn missing_files(engine: &Engine) -> Vec<Problem> {
+fn missing_files(engine: &AppState) -> Vec<Diagnostic> {
     let product = &engine.config.product;
-    let keys = engine.gate.iter().flat_map(Gate::file_errors);
+    let keys = engine.gate.iter().flat_map(Authenticator::file_errors);
     let secret = engine.tunnels.iter().filter_map(|rules| rules.file_error());
     let mut problems: Vec<_> = keys
         .chain(secret)
-        .map(|error| Problem::warning(Origin::Profile, "product", format!("no login is possible: {error}")))
+        .map(|error| {
+            Diagnostic::warning(ValueOrigin::Profile, "product", format!("no login is possible: {error}"))
+        })
         .collect();
     for directory in &product.directory {
         let path = engine.config.root.path(&directory.path);
         if !path.is_dir() {
             let message = format!("{} is served from {}, which is missing", directory.url, path.display());
-            problems.push(Problem::warning(Origin::Profile, "product.directory", message));
+            problems.push(Diagnostic::warning(ValueOrigin::Profile, "product.directory", message));
         }
     }
     problems.extend(page_problems(engine));
-    if let Some(error) = engine.uploads.as_ref().and_then(Uploads::problem) {
+    if let Some(error) = engine.uploads.as_ref().and_then(UploadHandler::problem) {
         let message = format!("no upload is possible: {error}");
-        problems.push(Problem::warning(Origin::Profile, "product.upload.spool", message));
+        problems.push(Diagnostic::warning(ValueOrigin::Profile, "product.upload.spool", message));
     }
     problems
 }
 
 /// Pages that fail for users: the worker is asked for what nodegate cannot render.
-fn page_problems(engine: &Engine) -> Vec<Problem> {
+fn page_problems(engine: &AppState) -> Vec<Diagnostic> {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(engine.pages.tried_problems(engine)),
         Err(_) => engine.pages.problems(),
@@ -130,14 +133,14 @@ fn page_problems(engine: &Engine) -> Vec<Problem> {
 }
 
 /// Whether the addresses to listen on are those of this machine; a port may be in use by the running daemon.
-fn listen_problems(config: &Config) -> Vec<Problem> {
+fn listen_problems(config: &Config) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     for (number, listener) in config.settings.listeners.iter().enumerate() {
         let address = listener.listen.address.clone();
         if matches!(address, ListenAddress::Any | ListenAddress::AnyV6) {
             continue;
         }
-        if let Err(error) = listener::bind(&Listen { address, port: 0 }) {
+        if let Err(error) = listener::bind(&ListenSettings { address, port: 0 }) {
             problems.push(config.listener_problem(number, error.to_string()));
         }
     }
@@ -145,12 +148,12 @@ fn listen_problems(config: &Config) -> Vec<Problem> {
 }
 
 /// What the manuals warn of, and what cuts this node off from others; `run` logs it as well.
-pub fn advice(config: &Config) -> Vec<Problem> {
+pub fn advice(config: &Config) -> Vec<Diagnostic> {
     let mut problems = cluster_access::problems(config);
     problems.extend(memory::problems(config));
     let origin = config.origin("listen.address");
     let mut advise = |message: &str| {
-        problems.push(Problem::warning(origin.clone(), "listen.address", message));
+        problems.push(Diagnostic::warning(origin.clone(), "listen.address", message));
     };
     let clustered = NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name)
         .current()
@@ -173,24 +176,25 @@ pub fn advice(config: &Config) -> Vec<Problem> {
         );
     }
     let log = config.origin("log.access");
-    if config.is_trial() && config.settings.listen.port > 0 && log == Origin::Profile {
+    if config.is_trial() && config.settings.listen.port > 0 && log == ValueOrigin::Profile {
         let message = "a trial on another port writes into the log of the daemon beside it: give it one of its own, \
                        such as --set log.access=/var/log/trial.log";
-        problems.push(Problem::warning(log, "log.access", message));
+        problems.push(Diagnostic::warning(log, "log.access", message));
     }
     problems
 }
 
 /// The log of `run` says the same each day.
-fn expiry(certificate: &ServedCertificate, now: u64) -> Option<Problem> {
+fn expiry(certificate: &ServedCertificate, now: u64) -> Option<Diagnostic> {
     let left = certificate.expires - i64::try_from(now).unwrap_or_default();
     if left < 0 {
         let message = "this certificate has ended, so that clients refuse it: renew it";
-        return Some(Problem::file_error(&certificate.file, message));
+        return Some(Diagnostic::file_error(&certificate.file, message));
     }
     let days = (left + 86_399) / 86_400;
     let message = format!("this certificate ends within {days} days: renew it");
-    let warning = Problem { severity: Severity::Warning, ..Problem::file_error(&certificate.file, message) };
+    let warning =
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::file_error(&certificate.file, message) };
     certificate.ends_soon(now).then_some(warning)
 }
 
@@ -198,22 +202,24 @@ fn bind_v6_only() -> bool {
     std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|text| text.trim() == "1")
 }
 
-fn kind(key: &str) -> Option<Kind> {
+fn kind(key: &str) -> Option<ValueKind> {
     keys::find(key).map(|key| key.kind)
 }
 
 /// `listener[1].port`.
-fn kind_in_listener(key: &str) -> Option<Kind> {
+fn kind_in_listener(key: &str) -> Option<ValueKind> {
     let (_, key) = key.rsplit_once('.')?;
     keys::LISTENER_KEYS.iter().find(|known| known.name == key).map(|key| key.kind)
 }
 
-fn as_json(kind: Option<Kind>, found: &Found) -> Value {
+fn as_json(kind: Option<ValueKind>, found: &ResolvedValue) -> Value {
     let text = found.text.as_str();
     let value = match kind {
-        Some(Kind::Bool) => json!(matches!(text, "1" | "true")),
-        Some(Kind::Number(..)) => text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)),
-        Some(Kind::Text | Kind::List) | None => json!(text),
+        Some(ValueKind::Bool) => json!(matches!(text, "1" | "true")),
+        Some(ValueKind::Number(..)) => {
+            text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number))
+        }
+        Some(ValueKind::Text | ValueKind::List) | None => json!(text),
     };
     let (file, line) = found.origin.place();
     json!({ "value": value, "layer": found.origin.to_string(), "file": file, "line": line })

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::config::diagnostic::{Problem, Severity};
-use crate::config::page::{Match, SectionValue, Source};
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::page::{SectionValue, VariableMatch, VariableSource};
 use crate::config::product::Product;
 use crate::os::other_user::{OtherUser, is_public};
 use crate::tls::certificate_files;
@@ -13,7 +13,7 @@ use crate::upstream::nodes::NodeFile;
 
 /// What follows where a file cannot be read.
 #[derive(Clone, Copy)]
-enum Use {
+enum FileUse {
     Settings,
     /// keys, secrets and lists that are read while serving
     Requests,
@@ -32,7 +32,7 @@ enum Use {
     Spare,
 }
 
-impl Use {
+impl FileUse {
     fn consequence(self) -> &'static str {
         match self {
             Self::Settings => "a reload is refused",
@@ -60,16 +60,16 @@ impl Use {
 }
 
 /// `served` are the certificates in use. Nothing with `--root`, where `user` counts for nothing.
-pub(crate) fn problems(config: &Config, served: &[PathBuf]) -> Vec<Problem> {
+pub(crate) fn problems(config: &Config, served: &[PathBuf]) -> Vec<Diagnostic> {
     let public = certificate_files::keys(config).into_iter().filter(|path| is_public(path)).map(|path| {
         let message = "everybody on this machine can read this private key: chmod o-r it";
-        Problem { severity: Severity::Warning, ..Problem::file_error(path, message) }
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::file_error(path, message) }
     });
     let unreadable = unreadable(config, served);
     unreadable.into_iter().chain(public).collect()
 }
 
-fn unreadable(config: &Config, served: &[PathBuf]) -> Vec<Problem> {
+fn unreadable(config: &Config, served: &[PathBuf]) -> Vec<Diagnostic> {
     let Some(user) = OtherUser::find(&config.settings.user).filter(|_| config.root.is_system()) else {
         return Vec::new();
     };
@@ -78,33 +78,33 @@ fn unreadable(config: &Config, served: &[PathBuf]) -> Vec<Problem> {
     let unreadable = user.unreadable(&paths).into_iter().filter_map(|(path, reason)| {
         let (_, what) = files.iter().find(|(known, _)| *known == path)?;
         let message = format!("user '{}' cannot read it{reason}: {}", user.name, what.consequence());
-        Some(Problem { severity: what.severity(), ..Problem::file_error(path, message) })
+        Some(Diagnostic { severity: what.severity(), ..Diagnostic::file_error(path, message) })
     });
     unreadable.collect()
 }
 
 /// Each once, with the most important of its uses.
-fn files(config: &Config, served: &[PathBuf]) -> Vec<(PathBuf, Use)> {
+fn files(config: &Config, served: &[PathBuf]) -> Vec<(PathBuf, FileUse)> {
     let product = &config.product;
     let connect = product.connect.iter().map(|connect| &connect.secret);
     let nodes = product.nodes.iter().map(|nodes| &nodes.file);
     let requests = gate_files(product).into_iter().chain(connect).chain(nodes);
     let templates = product.page.iter().flat_map(|page| &page.template).map(|choice| &choice.file);
     let single = product.file.iter().map(|file| &file.path);
-    let of_product = (requests.map(|path| (path, Use::Requests)))
-        .chain(realm_files(config).map(|path| (path, Use::Realms)))
-        .chain(templates.map(|path| (path, Use::Page)))
-        .chain(value_files(product).map(|path| (path, Use::Values)))
-        .chain(single.map(|path| (path, Use::Static)));
+    let of_product = (requests.map(|path| (path, FileUse::Requests)))
+        .chain(realm_files(config).map(|path| (path, FileUse::Realms)))
+        .chain(templates.map(|path| (path, FileUse::Page)))
+        .chain(value_files(product).map(|path| (path, FileUse::Values)))
+        .chain(single.map(|path| (path, FileUse::Static)));
     let tls = certificate_files::files_in_use(config, served)
         .into_iter()
         .chain(config.settings.tls.dhparams.clone());
-    let all = (config.files.iter().cloned().map(|path| (path, Use::Settings)))
-        .chain(tls.map(|path| (path, Use::Tls)))
+    let all = (config.files.iter().cloned().map(|path| (path, FileUse::Settings)))
+        .chain(tls.map(|path| (path, FileUse::Tls)))
         .chain(of_product.map(|(path, what)| (config.root.path(path), what)))
-        .chain(node_certificates(config).into_iter().map(|path| (path, Use::Node)))
-        .chain(certificate_files::files_of_all(config).into_iter().map(|path| (path, Use::Spare)));
-    let mut files: Vec<(PathBuf, Use)> = Vec::new();
+        .chain(node_certificates(config).into_iter().map(|path| (path, FileUse::Node)))
+        .chain(certificate_files::files_of_all(config).into_iter().map(|path| (path, FileUse::Spare)));
+    let mut files: Vec<(PathBuf, FileUse)> = Vec::new();
     for (path, what) in all {
         if !files.iter().any(|(known, _)| *known == path) {
             files.push((path, what));
@@ -134,7 +134,9 @@ fn realm_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
 
 fn value_files(product: &Product) -> impl Iterator<Item = &PathBuf> {
     product.variable.values().flat_map(|variable| &variable.from).filter_map(|source| {
-        if let Source::Match(Match { file, .. }) | Source::Section(SectionValue { file, .. }) = source {
+        if let VariableSource::Match(VariableMatch { file, .. })
+        | VariableSource::Section(SectionValue { file, .. }) = source
+        {
             Some(file)
         } else {
             None

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
-use super::content::{Content, Reader};
+use super::content::{BodyReader, ComparedBody};
 use super::status_line::StatusLine;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,10 +28,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 const MAX_BODY_BYTES: u64 = 4 << 30;
 
 /// A header to send, such as one to log in by.
-pub(in crate::cli) type Header = (HeaderName, HeaderValue);
+pub(in crate::cli) type RequestHeader = (HeaderName, HeaderValue);
 
 /// A server to be asked.
-pub(in crate::cli) struct Server {
+pub(in crate::cli) struct ComparedServer {
     host: String,
     port: u16,
     /// none for a server in the clear
@@ -40,14 +40,14 @@ pub(in crate::cli) struct Server {
 
 /// An answer.
 #[derive(Debug)]
-pub(in crate::cli) struct Answer {
+pub(in crate::cli) struct ComparedResponse {
     pub(in crate::cli) status: u16,
     pub(in crate::cli) reason: String,
     pub(in crate::cli) headers: HeaderMap,
-    pub(in crate::cli) content: Content,
+    pub(in crate::cli) content: ComparedBody,
 }
 
-impl Server {
+impl ComparedServer {
     /// Reads `https://HOST:PORT`.
     pub(in crate::cli) fn parse(url: &str) -> Result<Self, String> {
         let wrong = || format!("'{url}': write https://HOST:PORT");
@@ -80,8 +80,8 @@ impl Server {
         &self,
         target: &str,
         authority: &str,
-        header: Option<&Header>,
-    ) -> io::Result<Answer> {
+        header: Option<&RequestHeader>,
+    ) -> io::Result<ComparedResponse> {
         let mut request = Request::get(target)
             .header(HOST, authority)
             .header(ACCEPT_ENCODING, "identity")
@@ -91,24 +91,24 @@ impl Server {
         request.headers_mut().extend(header.cloned());
         let exchanging = async {
             match timeout(CONNECT_TIMEOUT, self.connect()).await?? {
-                Connected::Clear(stream) => exchange(stream, request).await,
-                Connected::Tls(stream) => exchange(*stream, request).await,
+                OpenStream::Clear(stream) => exchange(stream, request).await,
+                OpenStream::Tls(stream) => exchange(*stream, request).await,
             }
         };
         timeout(ANSWER_TIMEOUT, exchanging).await?
     }
 
-    async fn connect(&self) -> io::Result<Connected> {
+    async fn connect(&self) -> io::Result<OpenStream> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        let Some(connector) = &self.tls else { return Ok(Connected::Clear(stream)) };
+        let Some(connector) = &self.tls else { return Ok(OpenStream::Clear(stream)) };
         let ssl = connector.configure()?.into_ssl(&self.host)?;
         let mut stream = SslStream::new(ssl, stream)?;
         Pin::new(&mut stream).connect().await.map_err(io::Error::other)?;
-        Ok(Connected::Tls(Box::new(stream)))
+        Ok(OpenStream::Tls(Box::new(stream)))
     }
 }
 
-enum Connected {
+enum OpenStream {
     Clear(TcpStream),
     Tls(Box<SslStream<TcpStream>>),
 }
@@ -126,7 +126,7 @@ fn connector(is_here: bool) -> Result<SslConnector, String> {
     Ok(builder.build())
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> io::Result<Answer>
+async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> io::Result<ComparedResponse>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -136,7 +136,12 @@ where
     let sending = async {
         let (head, body) = sender.send_request(request).await.map_err(reason)?.into_parts();
         let content = read(body, &head.headers).await?;
-        Ok(Answer { status: head.status.as_u16(), reason: line.reason(), headers: head.headers, content })
+        Ok(ComparedResponse {
+            status: head.status.as_u16(),
+            reason: line.reason(),
+            headers: head.headers,
+            content,
+        })
     };
     let mut sending = std::pin::pin!(sending);
     tokio::select! {
@@ -147,8 +152,8 @@ where
     }
 }
 
-async fn read(mut body: Incoming, headers: &HeaderMap) -> io::Result<Content> {
-    let mut reader = Reader::new(headers);
+async fn read(mut body: Incoming, headers: &HeaderMap) -> io::Result<ComparedBody> {
+    let mut reader = BodyReader::new(headers);
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         if let Ok(data) = frame.map_err(reason)?.into_data() {
             reader.add(&data);
@@ -167,7 +172,7 @@ fn reason(error: hyper::Error) -> io::Error {
     io::Error::other(format!("{error}{}", source.unwrap_or_default()))
 }
 
-impl Answer {
+impl ComparedResponse {
     /// All values of a header, joined.
     pub(in crate::cli) fn header(&self, name: &str) -> Option<String> {
         let values = self.headers.get_all(name).iter();
@@ -189,9 +194,9 @@ mod tests {
 
     use super::*;
 
-    async fn answer(bytes: &'static [u8]) -> io::Result<Answer> {
+    async fn answer(bytes: &'static [u8]) -> io::Result<ComparedResponse> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Server::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let server = ComparedServer::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let serving = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = [0; 1024];
@@ -211,7 +216,7 @@ mod tests {
         ] {
             let seen = answer(bytes).await.unwrap();
             assert_eq!(seen.status_text(), "595 no such é");
-            assert!(matches!(seen.content, Content::Opaque { length: 5, .. }), "{seen:?}");
+            assert!(matches!(seen.content, ComparedBody::Opaque { length: 5, .. }), "{seen:?}");
         }
     }
 
@@ -230,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_server_is_named_by_a_url() {
-        let authority = |url| Server::parse(url).map(|server| server.authority());
+        let authority = |url| ComparedServer::parse(url).map(|server| server.authority());
         assert_eq!(authority("https://[::1]:8006"), Ok("[::1]:8006".to_owned()));
         assert_eq!(authority("http://node1"), Ok("node1:80".to_owned()));
         for url in ["node1:8006", "ftp://node1", "/x", ""] {

@@ -15,7 +15,7 @@ const DIGEST_BYTES: usize = 6;
 const START_BYTES: usize = 4096;
 
 #[derive(Debug)]
-pub(in crate::cli) enum Content {
+pub(in crate::cli) enum ComparedBody {
     Json(Value),
     /// the text of a page
     Html(String),
@@ -27,7 +27,7 @@ pub(in crate::cli) enum Content {
     },
 }
 
-impl Content {
+impl ComparedBody {
     /// Whether the body reports a failure. The HTTP status may be 200.
     pub(crate) fn tells_of_failure(&self) -> bool {
         match self {
@@ -39,30 +39,30 @@ impl Content {
 
 /// What the head says of the body.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Kind {
+enum ComparedKind {
     Json,
     Html,
     Other,
 }
 
 /// Takes a body piece by piece.
-pub(crate) struct Reader {
-    kind: Kind,
+pub(crate) struct BodyReader {
+    kind: ComparedKind,
     /// the body so far; cut once it is too long to be read
     held: Vec<u8>,
     digest: Sha256,
     length: u64,
 }
 
-impl Reader {
+impl BodyReader {
     pub(crate) fn new(headers: &HeaderMap) -> Self {
         let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let kind = match essence.as_str() {
-            _ if headers.contains_key(CONTENT_ENCODING) => Kind::Other,
-            "application/json" => Kind::Json,
-            "text/html" => Kind::Html,
-            _ => Kind::Other,
+            _ if headers.contains_key(CONTENT_ENCODING) => ComparedKind::Other,
+            "application/json" => ComparedKind::Json,
+            "text/html" => ComparedKind::Html,
+            _ => ComparedKind::Other,
         };
         Self { kind, held: Vec::new(), digest: Sha256::new(), length: 0 }
     }
@@ -70,11 +70,11 @@ impl Reader {
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.digest.update(bytes);
         self.length += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if self.kind != Kind::Other || self.held.len() < START_BYTES {
+        if self.kind != ComparedKind::Other || self.held.len() < START_BYTES {
             self.held.extend_from_slice(bytes);
         }
-        if self.kind != Kind::Other && self.held.len() > MAX_STRUCTURED_BYTES {
-            self.kind = Kind::Other;
+        if self.kind != ComparedKind::Other && self.held.len() > MAX_STRUCTURED_BYTES {
+            self.kind = ComparedKind::Other;
             self.held.truncate(START_BYTES);
             self.held.shrink_to_fit();
         }
@@ -84,20 +84,24 @@ impl Reader {
         self.length
     }
 
-    pub(crate) fn finish(self) -> Content {
+    pub(crate) fn finish(self) -> ComparedBody {
         let Self { kind, held, digest, length } = self;
         match kind {
-            Kind::Json if let Ok(value) = serde_json::from_slice(&held) => return Content::Json(value),
-            Kind::Html if let Ok(text) = std::str::from_utf8(&held) => return Content::Html(text.to_owned()),
-            Kind::Json | Kind::Html | Kind::Other => (),
+            ComparedKind::Json if let Ok(value) = serde_json::from_slice(&held) => {
+                return ComparedBody::Json(value);
+            }
+            ComparedKind::Html if let Ok(text) = std::str::from_utf8(&held) => {
+                return ComparedBody::Html(text.to_owned());
+            }
+            ComparedKind::Json | ComparedKind::Html | ComparedKind::Other => (),
         }
         let mut start = held;
         start.truncate(START_BYTES);
-        Content::Opaque { length, digest: digest.finish(), start }
+        ComparedBody::Opaque { length, digest: digest.finish(), start }
     }
 }
 
-impl Content {
+impl ComparedBody {
     /// For one that is not compared by its structure.
     pub(in crate::cli) fn summary(&self) -> String {
         match self {
@@ -138,9 +142,9 @@ mod tests {
         }
     }
 
-    fn read(kind: &str, body: &[u8]) -> Content {
+    fn read(kind: &str, body: &[u8]) -> ComparedBody {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
-        let mut reader = Reader::new(&headers);
+        let mut reader = BodyReader::new(&headers);
         for piece in body.chunks(4096) {
             reader.add(piece);
         }
@@ -149,8 +153,8 @@ mod tests {
 
     #[test]
     fn a_body_is_read_by_its_type() {
-        assert!(matches!(read("application/json;charset=UTF-8", b"{\"a\":1}"), Content::Json(_)));
-        assert!(matches!(read("Text/HTML; charset=UTF-8", b"<p>"), Content::Html(_)));
+        assert!(matches!(read("application/json;charset=UTF-8", b"{\"a\":1}"), ComparedBody::Json(_)));
+        assert!(matches!(read("Text/HTML; charset=UTF-8", b"<p>"), ComparedBody::Html(_)));
         assert!(read("application/json", b"{\"a\":").is_opaque(), "what is malformed has no structure");
         assert!(read("text/html", b"\xff").is_opaque());
         assert!(read("application/json", &vec![b' '; MAX_STRUCTURED_BYTES + 1]).is_opaque());

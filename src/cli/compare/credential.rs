@@ -4,10 +4,10 @@ use std::path::Path;
 
 use http::{HeaderName, HeaderValue};
 
-use super::client::Header;
+use super::client::RequestHeader;
 
 /// Error texts do not repeat what was read.
-pub(crate) fn read(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Header>, String> {
+pub(crate) fn read(file: Option<&Path>, variable: Option<&str>) -> Result<Option<RequestHeader>, String> {
     let (text, place) = match (file, variable) {
         (Some(path), _) => {
             let place = path.display().to_string();
@@ -22,7 +22,7 @@ pub(crate) fn read(file: Option<&Path>, variable: Option<&str>) -> Result<Option
     known.map(Some).ok_or_else(|| format!("{place}: must hold one line, `Authorization: …` or `Cookie: …`"))
 }
 
-fn parse(line: &str) -> Option<Header> {
+fn parse(line: &str) -> Option<RequestHeader> {
     let (name, value) = line.split_once(':')?;
     let name: HeaderName = name.parse().ok()?;
     let value = HeaderValue::try_from(value.trim()).ok()?;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::client::Answer;
-use super::content::Content;
+use super::client::ComparedResponse;
+use super::content::ComparedBody;
 use super::html;
-use super::secrets::Secrets;
-use super::structure::{self, Difference, UnorderedLists};
+use super::secrets::SecretMask;
+use super::structure::{self, UnorderedLists, ValueDifference};
 
 /// The other headers tell of the connection, the time, or the server's own name.
 const HEADERS: [&str; 9] = [
@@ -27,13 +27,13 @@ const BODY: &str = "HTTP body";
 
 /// What came of two answers to the same request.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum ComparisonResult {
     Equal,
     /// both refuse this client, so neither shows what it would answer
     Refused,
     /// both have nobody behind them who answers
     Unserved,
-    Differ(Vec<Difference>),
+    Differ(Vec<ValueDifference>),
 }
 
 /// How the answers to one call are compared.
@@ -41,30 +41,38 @@ pub(crate) struct CallRules<'a> {
     pub(crate) unordered: UnorderedLists,
     /// where a refused client is sent to
     pub(crate) login_page: Option<&'a str>,
-    pub(crate) secrets: &'a Secrets,
+    pub(crate) secrets: &'a SecretMask,
 }
 
 impl CallRules<'_> {
-    pub(crate) fn compare(&self, original: &Answer, ours: &Answer) -> Verdict {
+    pub(crate) fn compare(&self, original: &ComparedResponse, ours: &ComparedResponse) -> ComparisonResult {
         if original.status == ours.status {
             let (theirs, own) = (self.effective_status(original), self.effective_status(ours));
             match (theirs, own) {
-                (401 | 403 | 407 | 429, 401 | 403 | 407 | 429) if theirs == own => return Verdict::Refused,
-                (502..=504 | 595..=599, 502..=504 | 595..=599) if theirs == own => return Verdict::Unserved,
+                (401 | 403 | 407 | 429, 401 | 403 | 407 | 429) if theirs == own => {
+                    return ComparisonResult::Refused;
+                }
+                (502..=504 | 595..=599, 502..=504 | 595..=599) if theirs == own => {
+                    return ComparisonResult::Unserved;
+                }
                 (_, _) => (),
             }
         }
         let found = self.differences(original, ours);
-        if found.is_empty() { Verdict::Equal } else { Verdict::Differ(found) }
+        if found.is_empty() { ComparisonResult::Equal } else { ComparisonResult::Differ(found) }
     }
 
     /// Where the status is another, so is everything else.
-    pub(crate) fn differences(&self, original: &Answer, ours: &Answer) -> Vec<Difference> {
+    pub(crate) fn differences(
+        &self,
+        original: &ComparedResponse,
+        ours: &ComparedResponse,
+    ) -> Vec<ValueDifference> {
         let mut found = Vec::new();
         let mut note = |path: &str, original: Option<String>, ours: Option<String>| {
             if original != ours {
                 let (original, ours) = (original.map(Value::from), ours.map(Value::from));
-                found.push(Difference { path: path.to_owned(), original, ours });
+                found.push(ValueDifference { path: path.to_owned(), original, ours });
             }
         };
         note(STATUS, Some(original.status_text()), Some(ours.status_text()));
@@ -75,10 +83,10 @@ impl CallRules<'_> {
             return found;
         }
         match (&original.content, &ours.content) {
-            (Content::Json(original), Content::Json(ours)) => {
+            (ComparedBody::Json(original), ComparedBody::Json(ours)) => {
                 found.extend(structure::differences(original, ours, &self.unordered));
             }
-            (Content::Html(original), Content::Html(ours)) => {
+            (ComparedBody::Html(original), ComparedBody::Html(ours)) => {
                 let (original, ours) = (html::page(original, self.secrets), html::page(ours, self.secrets));
                 // Where the list has no order, neither have the elements that show it.
                 let is_list = !self.unordered.is_empty();
@@ -92,12 +100,12 @@ impl CallRules<'_> {
     }
 
     /// A refusal may be a success of HTTP: with the status in the body, or by way of the page to log in at.
-    fn effective_status(&self, answer: &Answer) -> u16 {
+    fn effective_status(&self, answer: &ComparedResponse) -> u16 {
         let is_login = |location: String| self.login_page.is_some_and(|page| location.ends_with(page));
         if (300..400).contains(&answer.status) && answer.header("location").is_some_and(is_login) {
             return 401;
         }
-        let Content::Json(body) = &answer.content else { return answer.status };
+        let ComparedBody::Json(body) = &answer.content else { return answer.status };
         let has_failed = body.get("success").is_some_and(|success| success == 0);
         let told = body.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
         told.filter(|_| has_failed).unwrap_or(answer.status)
@@ -107,10 +115,10 @@ impl CallRules<'_> {
 /// Of what differs at first, that which a second look shows as well. What either server answers differently by then
 /// changes by itself.
 pub(crate) fn lasting(
-    first: Vec<Difference>,
-    second: &[Difference],
-    changed: &[Difference],
-) -> Vec<Difference> {
+    first: Vec<ValueDifference>,
+    second: &[ValueDifference],
+    changed: &[ValueDifference],
+) -> Vec<ValueDifference> {
     let again: BTreeSet<&str> = second.iter().map(|it| it.path.as_str()).collect();
     let is_volatile =
         |path: &str| changed.iter().any(|it| is_within(path, &it.path) || is_within(&it.path, path));
@@ -121,7 +129,7 @@ fn is_within(path: &str, whole: &str) -> bool {
     path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-fn header(answer: &Answer, name: &str) -> Option<String> {
+fn header(answer: &ComparedResponse, name: &str) -> Option<String> {
     let value = answer.header(name)?;
     // RFC 9110, 8.3.1: white space and case of a media type mean nothing.
     let is_type = name == "content-type";
@@ -133,26 +141,26 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use http::{HeaderMap, HeaderName};
 
-    use super::super::content::Reader;
+    use super::super::content::BodyReader;
     use super::*;
 
-    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> ComparedResponse {
         let pair =
             |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         let headers: HeaderMap = headers.iter().map(pair).collect();
-        let mut reader = Reader::new(&headers);
+        let mut reader = BodyReader::new(&headers);
         reader.add(body.as_bytes());
-        Answer { status, reason: "OK".to_owned(), headers, content: reader.finish() }
+        ComparedResponse { status, reason: "OK".to_owned(), headers, content: reader.finish() }
     }
 
-    fn compare(original: &Answer, ours: &Answer) -> Verdict {
-        let secrets = Secrets::new().unwrap();
+    fn compare(original: &ComparedResponse, ours: &ComparedResponse) -> ComparisonResult {
+        let secrets = SecretMask::new().unwrap();
         let login_page = Some("/api2/html/access/ticket");
         CallRules { unordered: UnorderedLists::new(), login_page, secrets: &secrets }.compare(original, ours)
     }
 
-    fn paths(verdict: Verdict) -> Vec<String> {
-        let Verdict::Differ(found) = verdict else { panic!("{verdict:?}") };
+    fn paths(verdict: ComparisonResult) -> Vec<String> {
+        let ComparisonResult::Differ(found) = verdict else { panic!("{verdict:?}") };
         found.into_iter().map(|it| it.path).collect()
     }
 
@@ -163,7 +171,7 @@ mod tests {
         let one = answer(200, &[("Date", "Mon"), ("Content-Type", "text/css;charset=UTF-8")], "a");
         let same =
             answer(200, &[("Date", "Tue"), ("Content-Type", "text/css; charset=utf-8"), ("ETag", "x")], "a");
-        assert!(matches!(compare(&one, &same), Verdict::Equal));
+        assert!(matches!(compare(&one, &same), ComparisonResult::Equal));
         let other = answer(404, &[("Content-Type", "text/plain")], "b");
         assert_eq!(paths(compare(&one, &other)), [STATUS, "HTTP header content-type"]);
         let longer = answer(200, &[("Content-Type", "text/css;charset=UTF-8")], "bb");
@@ -186,21 +194,21 @@ mod tests {
                 answer(301, &[("Location", "https://node:8006/api2/html/access/ticket")], ""),
             ),
         ] {
-            assert!(matches!(compare(&original, &ours), Verdict::Refused), "{original:?}");
+            assert!(matches!(compare(&original, &ours), ComparisonResult::Refused), "{original:?}");
         }
         let (down, out) = (answer(595, &[], ""), answer(503, &[], ""));
-        assert!(matches!(compare(&down, &down), Verdict::Unserved));
+        assert!(matches!(compare(&down, &down), ComparisonResult::Unserved));
         assert_eq!(paths(compare(&down, &out)), [STATUS]);
         assert_eq!(paths(compare(&answer(401, &[], ""), &answer(200, &[], ""))), [STATUS]);
         let missing = answer(404, &[], "x");
-        assert!(matches!(compare(&missing, &missing), Verdict::Equal), "that is an answer");
+        assert!(matches!(compare(&missing, &missing), ComparisonResult::Equal), "that is an answer");
     }
 
     #[test]
     fn only_what_lasts_is_a_difference() {
-        let found = |paths: &[&str]| -> Vec<Difference> {
+        let found = |paths: &[&str]| -> Vec<ValueDifference> {
             let difference =
-                |path: &&str| Difference { path: (*path).to_owned(), original: None, ours: None };
+                |path: &&str| ValueDifference { path: (*path).to_owned(), original: None, ours: None };
             paths.iter().map(difference).collect()
         };
         let first = found(&["data.uptime", "data.name", "data.once", "data.disks[3].used", "data.diskspace"]);

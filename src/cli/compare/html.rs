@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
 use serde_json::{Map, Value};
 
-use super::secrets::Secrets;
+use super::secrets::SecretMask;
 
 /// Elements within elements; those that lie deeper count as siblings.
 const MAX_DEPTH: usize = 100;
@@ -17,17 +17,17 @@ const VOID: [&str; 14] = [
 
 /// An element whose end has not come.
 #[derive(Default)]
-struct Element {
+struct OpenElement {
     name: String,
     contents: Map<String, Value>,
     counts: HashMap<String, usize>,
 }
 
 /// Secrets are masked before the comparison: a page holds tokens that are made for each request.
-pub(crate) fn page(text: &str, secrets: &Secrets) -> Value {
+pub(crate) fn page(text: &str, secrets: &SecretMask) -> Value {
     let mut emitter = DefaultEmitter::default();
     emitter.naively_switch_states(true);
-    let mut open = vec![Element::default()];
+    let mut open = vec![OpenElement::default()];
     let mut words = String::new();
     for token in Tokenizer::new_with_emitter(text, emitter) {
         let Ok(token) = token;
@@ -74,7 +74,7 @@ pub(crate) fn words(page: &Value) -> Vec<String> {
     words
 }
 
-fn start(open: &mut Vec<Element>, tag: &StartTag<()>, secrets: &Secrets) {
+fn start(open: &mut Vec<OpenElement>, tag: &StartTag<()>, secrets: &SecretMask) {
     let name = String::from_utf8_lossy(&tag.name).into_owned();
     let attributes = tag.attributes.iter().map(|(name, value)| {
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
@@ -82,14 +82,14 @@ fn start(open: &mut Vec<Element>, tag: &StartTag<()>, secrets: &Secrets) {
         (format!("@{name}"), value)
     });
     let is_void = tag.self_closing || VOID.contains(&name.as_str());
-    open.push(Element { contents: attributes.collect(), name, counts: HashMap::new() });
+    open.push(OpenElement { contents: attributes.collect(), name, counts: HashMap::new() });
     if is_void || open.len() > MAX_DEPTH {
         close(open);
     }
 }
 
 /// An end that closes nothing is passed over.
-fn end(open: &mut Vec<Element>, name: &str) {
+fn end(open: &mut Vec<OpenElement>, name: &str) {
     if let Some(depth) = open.iter().skip(1).rposition(|element| element.name == name) {
         while open.len() > depth + 1 {
             close(open);
@@ -97,20 +97,20 @@ fn end(open: &mut Vec<Element>, name: &str) {
     }
 }
 
-fn close(open: &mut Vec<Element>) {
+fn close(open: &mut Vec<OpenElement>) {
     if let Some(element) = open.pop() {
         add(open, &element.name, Value::Object(element.contents));
     }
 }
 
-fn add_text(open: &mut [Element], text: &str, secrets: &Secrets) {
+fn add_text(open: &mut [OpenElement], text: &str, secrets: &SecretMask) {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if !text.is_empty() {
         add(open, "text", masked(&text, secrets));
     }
 }
 
-fn add(open: &mut [Element], name: &str, value: Value) {
+fn add(open: &mut [OpenElement], name: &str, value: Value) {
     if let Some(parent) = open.last_mut() {
         let count = parent.counts.entry(name.to_owned()).or_default();
         parent.contents.insert(format!("{name}[{count}]"), value);
@@ -118,7 +118,7 @@ fn add(open: &mut [Element], name: &str, value: Value) {
     }
 }
 
-fn masked(text: &str, secrets: &Secrets) -> Value {
+fn masked(text: &str, secrets: &SecretMask) -> Value {
     Value::from(secrets.mask(text))
 }
 
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Value {
-        page(text, &Secrets::new().unwrap())
+        page(text, &SecretMask::new().unwrap())
     }
 
     #[test]

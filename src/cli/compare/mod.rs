@@ -24,21 +24,21 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use self::client::Server;
-use self::pair::Pair;
-use self::requests::{Requests, Rules};
-use self::secrets::Secrets;
-use self::summary::{Outcome, Summary};
+use self::client::ComparedServer;
+use self::pair::ServerPair;
+use self::requests::{LoggedRequests, RepeatRules};
+use self::secrets::SecretMask;
+use self::summary::{CallOutcome, ComparisonSummary};
 use super::{fail, load, say};
-use crate::cli::compare::rate::Pace;
-use crate::config::{Config, Options};
+use crate::cli::compare::rate::RequestRate;
+use crate::config::{Config, ConfigSources};
 
 /// Calls under way at the same time, so that slow ones do not slow the others down.
 const CALLS_AT_ONCE: usize = 8;
 
 /// What is compared, and how fast.
 #[derive(Args, Debug)]
-pub struct Comparison {
+pub struct ComparisonOptions {
     /// Access log to take GETs from, the newest first [default: that of the profile]
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub struct Comparison {
     credential_variable: Option<String>,
 }
 
-pub fn run(profile: &str, options: &Options, comparison: &Comparison) -> ExitCode {
+pub fn run(profile: &str, options: &ConfigSources, comparison: &ComparisonOptions) -> ExitCode {
     let config = match load(profile, options) {
         Ok(config) => config,
         Err(code) => return code,
@@ -75,10 +75,13 @@ pub fn run(profile: &str, options: &Options, comparison: &Comparison) -> ExitCod
     }
 }
 
-fn read_requests(config: &Config, comparison: &Comparison) -> Result<(Requests, Rules), String> {
+fn read_requests(
+    config: &Config,
+    comparison: &ComparisonOptions,
+) -> Result<(LoggedRequests, RepeatRules), String> {
     let log = comparison.log.clone().or_else(|| config.settings.access_log.clone());
     let log = log.ok_or("the profile names no access log: give one with --log")?;
-    let rules = Rules::new(config)?;
+    let rules = RepeatRules::new(config)?;
     let requests = requests::read_log(&log, &rules).map_err(|error| format!("{}: {error}", log.display()))?;
     if requests.targets.is_empty() {
         return Err(format!("{}: holds no GET that may be asked again", log.display()));
@@ -86,7 +89,7 @@ fn read_requests(config: &Config, comparison: &Comparison) -> Result<(Requests, 
     Ok((requests, rules))
 }
 
-fn pair(config: &Config, comparison: &Comparison, rules: Rules) -> Result<Pair, String> {
+fn pair(config: &Config, comparison: &ComparisonOptions, rules: RepeatRules) -> Result<ServerPair, String> {
     let port = config.settings.listen.port;
     if comparison.against.is_none() && port == config.own_port {
         return Err(format!(
@@ -97,22 +100,26 @@ fn pair(config: &Config, comparison: &Comparison, rules: Rules) -> Result<Pair, 
     let own = || format!("https://127.0.0.1:{}", config.own_port);
     let original = comparison.against.clone().unwrap_or_else(own);
     let product = &config.product;
-    Ok(Pair {
-        original: Server::parse(&original)?,
-        ours: Server::parse(&format!("https://127.0.0.1:{port}"))?,
+    Ok(ServerPair {
+        original: ComparedServer::parse(&original)?,
+        ours: ComparedServer::parse(&format!("https://127.0.0.1:{port}"))?,
         credential: credential::read(
             comparison.credential_file.as_deref(),
             comparison.credential_variable.as_deref(),
         )?,
         login: product.compare.login.clone(),
         login_page: product.gate.as_ref().and_then(|gate| gate.login_page.clone()),
-        pace: Pace::new(comparison.rate),
+        pace: RequestRate::new(comparison.rate),
         rules,
-        secrets: Secrets::new()?,
+        secrets: SecretMask::new()?,
     })
 }
 
-async fn compare(pair: &Arc<Pair>, requests: &Requests, comparison: &Comparison) -> ExitCode {
+async fn compare(
+    pair: &Arc<ServerPair>,
+    requests: &LoggedRequests,
+    comparison: &ComparisonOptions,
+) -> ExitCode {
     let began = Instant::now();
     let until = began + Duration::from_secs(comparison.seconds);
     match timeout_at(until, pair.try_credential()).await {
@@ -120,8 +127,8 @@ async fn compare(pair: &Arc<Pair>, requests: &Requests, comparison: &Comparison)
         Ok(Err(message)) => return cannot_begin(&message),
         Err(_) => return cannot_begin("the servers did not answer the first call in the time of --seconds"),
     }
-    let mut summary = Summary::default();
-    let mut calls: JoinSet<(String, Outcome)> = JoinSet::new();
+    let mut summary = ComparisonSummary::default();
+    let mut calls: JoinSet<(String, CallOutcome)> = JoinSet::new();
     let permits = Arc::new(Semaphore::new(CALLS_AT_ONCE));
     let mut targets = requests.targets.iter();
     let mut next = targets.next();
@@ -161,12 +168,12 @@ fn cannot_begin(message: &str) -> ExitCode {
     summary::nothing_compared()
 }
 
-fn show(target: &str, outcome: &Outcome, secrets: &Secrets) {
+fn show(target: &str, outcome: &CallOutcome, secrets: &SecretMask) {
     match outcome {
-        Outcome::Differs(found) => say(&summary::block(target, found, secrets)),
-        Outcome::Failed(cause) => {
+        CallOutcome::Differs(found) => say(&summary::block(target, found, secrets)),
+        CallOutcome::Failed(cause) => {
             let _ = writeln!(io::stderr(), "GET {}: {cause}", secrets.mask(target));
         }
-        Outcome::Equal(_) | Outcome::Changes | Outcome::Refused | Outcome::Unserved => (),
+        CallOutcome::Equal(_) | CallOutcome::Changes | CallOutcome::Refused | CallOutcome::Unserved => (),
     }
 }

@@ -6,36 +6,36 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::client::{Answer, Header, Server};
-use super::content::Content;
-use super::difference::{self, CallRules, Verdict};
-use super::requests::Rules;
-use super::secrets::Secrets;
-use super::summary::Outcome;
-use crate::cli::compare::rate::Pace;
+use super::client::{ComparedResponse, ComparedServer, RequestHeader};
+use super::content::ComparedBody;
+use super::difference::{self, CallRules, ComparisonResult};
+use super::requests::RepeatRules;
+use super::secrets::SecretMask;
+use super::summary::CallOutcome;
+use crate::cli::compare::rate::RequestRate;
 
 /// What changes by itself may do so once a second.
 const CHANGE: Duration = Duration::from_millis(1100);
 
-pub(crate) struct Pair {
-    pub(crate) original: Server,
-    pub(crate) ours: Server,
-    pub(crate) credential: Option<Header>,
+pub(crate) struct ServerPair {
+    pub(crate) original: ComparedServer,
+    pub(crate) ours: ComparedServer,
+    pub(crate) credential: Option<RequestHeader>,
     /// what only users may ask
     pub(crate) login: Option<String>,
     pub(crate) login_page: Option<String>,
-    pub(crate) pace: Pace,
-    pub(crate) rules: Rules,
-    pub(crate) secrets: Secrets,
+    pub(crate) pace: RequestRate,
+    pub(crate) rules: RepeatRules,
+    pub(crate) secrets: SecretMask,
 }
 
 /// Answers to the same request.
-struct Answers {
-    original: Answer,
-    ours: Answer,
+struct ResponsePair {
+    original: ComparedResponse,
+    ours: ComparedResponse,
 }
 
-impl Pair {
+impl ServerPair {
     /// Nothing is worth asking by a credential that one of the two does not take.
     pub(crate) async fn try_credential(&self) -> Result<(), String> {
         let Some(target) = &self.login else { return Ok(()) };
@@ -62,14 +62,14 @@ impl Pair {
         if refusals.is_empty() { Ok(()) } else { Err(refusals.join("\n")) }
     }
 
-    pub(crate) async fn check(&self, target: &str) -> Outcome {
+    pub(crate) async fn check(&self, target: &str) -> CallOutcome {
         match self.compare(target).await {
             Ok(outcome) => outcome,
-            Err(cause) => Outcome::Failed(cause),
+            Err(cause) => CallOutcome::Failed(cause),
         }
     }
 
-    async fn compare(&self, target: &str) -> Result<Outcome, String> {
+    async fn compare(&self, target: &str) -> Result<CallOutcome, String> {
         let rules = CallRules {
             unordered: self.rules.unordered(target),
             login_page: self.login_page.as_deref(),
@@ -77,13 +77,13 @@ impl Pair {
         };
         let first = self.both(target).await?;
         let found = match rules.compare(&first.original, &first.ours) {
-            Verdict::Equal => return Ok(Outcome::Equal(0)),
-            Verdict::Refused => return Ok(Outcome::Refused),
-            Verdict::Unserved => return Ok(Outcome::Unserved),
-            Verdict::Differ(found) => found,
+            ComparisonResult::Equal => return Ok(CallOutcome::Equal(0)),
+            ComparisonResult::Refused => return Ok(CallOutcome::Refused),
+            ComparisonResult::Unserved => return Ok(CallOutcome::Unserved),
+            ComparisonResult::Differ(found) => found,
         };
         if found.iter().any(|it| it.path == difference::STATUS) {
-            return Ok(Outcome::Differs(with_message(found, &first)));
+            return Ok(CallOutcome::Differs(with_message(found, &first)));
         }
         sleep(CHANGE).await;
         let second = self.both(target).await?;
@@ -93,23 +93,23 @@ impl Pair {
         let (count, is_opaque) = (found.len(), first.original.content.is_opaque());
         let lasting = difference::lasting(found, &again, &changed);
         Ok(match lasting.is_empty() {
-            false => Outcome::Differs(lasting),
-            true if is_opaque => Outcome::Changes,
-            true => Outcome::Equal(count),
+            false => CallOutcome::Differs(lasting),
+            true if is_opaque => CallOutcome::Changes,
+            true => CallOutcome::Equal(count),
         })
     }
 
     /// Both are asked at the same time, by the original's name, which may stand in the answer.
-    async fn both(&self, target: &str) -> Result<Answers, String> {
+    async fn both(&self, target: &str) -> Result<ResponsePair, String> {
         self.pace.turn().await;
         let authority = self.original.authority();
-        let ask = async |server: &Server, who: &str| {
+        let ask = async |server: &ComparedServer, who: &str| {
             let answer = server.get(target, &authority, self.credential.as_ref()).await;
             answer.map_err(|error| format!("{who} ({}): {error}", server.authority()))
         };
         let (original, ours) = tokio::join!(ask(&self.original, "the original"), ask(&self.ours, "nodegate"));
         match (original, ours) {
-            (Ok(original), Ok(ours)) => Ok(Answers { original, ours }),
+            (Ok(original), Ok(ours)) => Ok(ResponsePair { original, ours }),
             (Err(one), Err(other)) => Err(format!("{one}; {other}")),
             (Err(cause), _) | (_, Err(cause)) => Err(cause),
         }
@@ -118,19 +118,19 @@ impl Pair {
 
 /// An error of nodegate's own says in the body what its reason phrase may be too short for.
 fn with_message(
-    mut found: Vec<super::structure::Difference>,
-    answers: &Answers,
-) -> Vec<super::structure::Difference> {
-    let message = |answer: &Answer| match &answer.content {
-        Content::Json(body) => body.get("message").cloned(),
-        Content::Html(_) | Content::Opaque { .. } => None,
+    mut found: Vec<super::structure::ValueDifference>,
+    answers: &ResponsePair,
+) -> Vec<super::structure::ValueDifference> {
+    let message = |answer: &ComparedResponse| match &answer.content {
+        ComparedBody::Json(body) => body.get("message").cloned(),
+        ComparedBody::Html(_) | ComparedBody::Opaque { .. } => None,
     };
     let (original, ours) = (message(&answers.original), message(&answers.ours));
     if original != ours {
         let trimmed =
             |value: Value| value.as_str().map_or(value.clone(), |text| Value::from(text.trim_end()));
         let (original, ours) = (original.map(trimmed), ours.map(trimmed));
-        found.push(super::structure::Difference { path: "message".to_owned(), original, ours });
+        found.push(super::structure::ValueDifference { path: "message".to_owned(), original, ours });
     }
     found
 }

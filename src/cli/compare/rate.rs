@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-pub(crate) struct Pace {
+pub(crate) struct RequestRate {
     interval: Duration,
     next: Mutex<Instant>,
 }
 
-impl Pace {
+impl RequestRate {
     pub(crate) fn new(per_second: u32) -> Self {
         Self { interval: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(Instant::now()) }
     }
@@ -29,7 +29,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_are_an_interval_apart() {
-        let (pace, interval) = (Pace::new(20), Duration::from_millis(50));
+        let (pace, interval) = (RequestRate::new(20), Duration::from_millis(50));
         let began = Instant::now();
         for _ in 0..4 {
             pace.turn().await;

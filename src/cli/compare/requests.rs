@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use super::structure::UnorderedLists;
 use crate::config::Config;
-use crate::http::path_pattern::Pattern;
-use crate::http::target::Target;
+use crate::http::path_pattern::PathPattern;
+use crate::http::target::RequestTarget;
 use crate::os::log_text;
-use crate::proxy::route_table::Kind;
-use crate::proxy::router::Routes;
+use crate::proxy::route_table::MethodKind;
+use crate::proxy::router::RouteRules;
 use crate::state::shared;
 
 /// Bytes of a log that are read, from its end.
@@ -50,24 +50,27 @@ impl LeftOut {
 }
 
 /// What the profile says of calls that are repeated.
-pub(crate) struct Rules {
-    routes: Routes,
-    side_effects: Vec<Pattern>,
-    unordered: Vec<(Pattern, Vec<String>)>,
+pub(crate) struct RepeatRules {
+    routes: RouteRules,
+    side_effects: Vec<PathPattern>,
+    unordered: Vec<(PathPattern, Vec<String>)>,
 }
 
 /// The targets to ask for, the newest first, and how many lines were left out for each reason.
-pub(crate) struct Requests {
+pub(crate) struct LoggedRequests {
     pub(crate) targets: Vec<String>,
     pub(crate) left_out: BTreeMap<LeftOut, usize>,
 }
 
-impl Rules {
+impl RepeatRules {
     pub(crate) fn new(config: &Config) -> Result<Self, String> {
         let product = &config.product;
-        let patterns = product.side_effects.iter().map(|text| Pattern::parse(text));
-        let unordered =
-            product.compare.unordered.iter().map(|(call, lists)| Ok((Pattern::parse(call)?, lists.clone())));
+        let patterns = product.side_effects.iter().map(|text| PathPattern::parse(text));
+        let unordered = product
+            .compare
+            .unordered
+            .iter()
+            .map(|(call, lists)| Ok((PathPattern::parse(call)?, lists.clone())));
         Ok(Self {
             routes: shared::routes(config)?,
             side_effects: patterns.collect::<Result<_, _>>()?,
@@ -78,7 +81,7 @@ impl Rules {
     /// The lists without order in the answer to this target.
     pub(crate) fn unordered(&self, target: &str) -> UnorderedLists {
         let path = target.split('?').next().unwrap_or_default();
-        let Ok(Target::Api(api)) = Target::parse(path) else { return UnorderedLists::new() };
+        let Ok(RequestTarget::Api(api)) = RequestTarget::parse(path) else { return UnorderedLists::new() };
         let matching = self.unordered.iter().filter(|(pattern, _)| pattern.matches("GET", api.segments()));
         matching.flat_map(|(_, lists)| lists.iter().cloned()).collect()
     }
@@ -91,18 +94,20 @@ impl Rules {
         if log_text::is_shortened(target) {
             return Err(LeftOut::Cut);
         }
-        let Target::Api(api) = Target::parse(path).map_err(|_| LeftOut::Unreadable)? else { return Ok(()) };
+        let RequestTarget::Api(api) = RequestTarget::parse(path).map_err(|_| LeftOut::Unreadable)? else {
+            return Ok(());
+        };
         if self.side_effects.iter().any(|it| it.matches("GET", api.segments())) {
             return Err(LeftOut::SideEffect);
         }
         match self.routes.table.find("GET", &api.joined()).map(|found| found.method.kind) {
-            Some(Kind::Websocket | Kind::Upload) => Err(LeftOut::Console),
-            Some(Kind::Call | Kind::Download) | None => Ok(()),
+            Some(MethodKind::Websocket | MethodKind::Upload) => Err(LeftOut::Console),
+            Some(MethodKind::Call | MethodKind::Download) | None => Ok(()),
         }
     }
 }
 
-pub(crate) fn read_log(path: &Path, rules: &Rules) -> io::Result<Requests> {
+pub(crate) fn read_log(path: &Path, rules: &RepeatRules) -> io::Result<LoggedRequests> {
     let mut file = File::open(path)?;
     let start = file.metadata()?.len().saturating_sub(TAIL);
     file.seek(SeekFrom::Start(start))?;
@@ -111,9 +116,9 @@ pub(crate) fn read_log(path: &Path, rules: &Rules) -> io::Result<Requests> {
     Ok(select(&String::from_utf8_lossy(&bytes), rules))
 }
 
-fn select(text: &str, rules: &Rules) -> Requests {
+fn select(text: &str, rules: &RepeatRules) -> LoggedRequests {
     let mut seen = HashSet::new();
-    let mut requests = Requests { targets: Vec::new(), left_out: BTreeMap::new() };
+    let mut requests = LoggedRequests { targets: Vec::new(), left_out: BTreeMap::new() };
     for request in text.lines().rev().filter_map(request) {
         let admitted = match target(&request) {
             None => Err(LeftOut::NoGet),
@@ -148,10 +153,10 @@ fn target(request: &str) -> Option<&str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::Options;
+    use crate::config::ConfigSources;
 
-    fn rules(profile: &str) -> Rules {
-        Rules::new(&Config::load(profile, &Options::default()).unwrap()).unwrap()
+    fn rules(profile: &str) -> RepeatRules {
+        RepeatRules::new(&Config::load(profile, &ConfigSources::default()).unwrap()).unwrap()
     }
 
     #[test]
@@ -212,7 +217,7 @@ mod tests {
         for (profile, calls) in [("pve", 60), ("pmg", 25)] {
             let rules = rules(profile);
             assert!(rules.unordered.len() >= calls, "{profile}: {}", rules.unordered.len());
-            let config = Config::load(profile, &Options::default()).unwrap();
+            let config = Config::load(profile, &ConfigSources::default()).unwrap();
             for call in config.product.compare.unordered.keys() {
                 let path = call.strip_prefix("GET ").unwrap();
                 assert!(rules.routes.table.find("GET", path).is_some(), "{call} is no call of {profile}");

@@ -13,7 +13,7 @@ const WORDS: &str = "ticket|token|csrf|passw|passphrase|secret|credential|priv(?
 const KEY: &str = "[-_]key";
 
 /// Finds secrets by the names before them and by their forms.
-pub(crate) struct Secrets {
+pub(crate) struct SecretMask {
     name: Regex,
     key: Regex,
     /// each keeps its groups and loses the rest
@@ -24,7 +24,7 @@ pub(crate) struct Secrets {
     next: Regex,
 }
 
-impl Secrets {
+impl SecretMask {
     pub(crate) fn new() -> Result<Self, String> {
         let pattern = |text: &str| Regex::new(text).map_err(|error| error.to_string());
         let values = [
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_wherever_they_stand() {
-        let secrets = Secrets::new().unwrap();
+        let secrets = SecretMask::new().unwrap();
         for text in [
             "PVE:root@pam:65F0AAAA::c2VjcmV0",
             "see PMGQUAR:user%40example.com:65F0AAAA::c2VjcmV0 there",
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn no_word_of_a_secret_is_left() {
-        let secrets = Secrets::new().unwrap();
+        let secrets = SecretMask::new().unwrap();
         for (text, wanted) in [
             ("password: correct horse, battery staple", "password: ***"),
             ("a\npassword: correct horse\nuser: root\n", "a\npassword: ***\nuser: root\n"),
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn fields_are_secret_by_their_names() {
-        let secrets = Secrets::new().unwrap();
+        let secrets = SecretMask::new().unwrap();
         for name in [
             "ticket",
             "CSRFPreventionToken",

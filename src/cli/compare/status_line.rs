@@ -13,14 +13,14 @@ const MAX_BYTES: usize = 4096;
 #[derive(Clone, Default)]
 pub(crate) struct StatusLine(Arc<Mutex<Vec<u8>>>);
 
-pub(crate) struct Recorded<S> {
+pub(crate) struct RecordedStream<S> {
     stream: S,
     line: StatusLine,
 }
 
 impl StatusLine {
-    pub(crate) fn record<S>(&self, stream: S) -> Recorded<S> {
-        Recorded { stream, line: self.clone() }
+    pub(crate) fn record<S>(&self, stream: S) -> RecordedStream<S> {
+        RecordedStream { stream, line: self.clone() }
     }
 
     /// What stands behind `HTTP/1.1 200 `.
@@ -39,7 +39,7 @@ impl StatusLine {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Recorded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for RecordedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -52,7 +52,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Recorded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Recorded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RecordedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

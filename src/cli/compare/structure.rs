@@ -11,7 +11,7 @@ const MAX_DIFFERENCES: usize = 1000;
 
 /// One place where two answers differ; `None` where one has nothing there.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Difference {
+pub(crate) struct ValueDifference {
     pub(crate) path: String,
     pub(crate) original: Option<Value>,
     pub(crate) ours: Option<Value>,
@@ -21,27 +21,31 @@ pub(crate) struct Difference {
 pub(crate) type UnorderedLists = BTreeSet<String>;
 
 /// Every difference, in the order of the paths.
-pub(crate) fn differences(original: &Value, ours: &Value, unordered: &UnorderedLists) -> Vec<Difference> {
-    let mut comparison = Comparison { unordered, found: Vec::new() };
-    comparison.values(&Place::default(), original, ours);
+pub(crate) fn differences(
+    original: &Value,
+    ours: &Value,
+    unordered: &UnorderedLists,
+) -> Vec<ValueDifference> {
+    let mut comparison = StructureComparison { unordered, found: Vec::new() };
+    comparison.values(&ValuePath::default(), original, ours);
     comparison.found
 }
 
 /// Where in a value the comparison is.
 #[derive(Clone, Default)]
-struct Place {
+struct ValuePath {
     /// `data[3].name`
     path: String,
     /// the same as a profile writes it: `data[].name`
     pattern: String,
 }
 
-struct Comparison<'a> {
+struct StructureComparison<'a> {
     unordered: &'a UnorderedLists,
-    found: Vec<Difference>,
+    found: Vec<ValueDifference>,
 }
 
-impl Place {
+impl ValuePath {
     fn field(&self, name: &str) -> Self {
         let join = |path: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         Self { path: join(&self.path), pattern: join(&self.pattern) }
@@ -52,8 +56,8 @@ impl Place {
     }
 }
 
-impl Comparison<'_> {
-    fn values(&mut self, place: &Place, original: &Value, ours: &Value) {
+impl StructureComparison<'_> {
+    fn values(&mut self, place: &ValuePath, original: &Value, ours: &Value) {
         match (original, ours) {
             (Value::Object(original), Value::Object(ours)) => self.objects(place, original, ours),
             (Value::Array(original), Value::Array(ours)) if self.unordered.contains(&place.pattern) => {
@@ -65,21 +69,21 @@ impl Comparison<'_> {
         }
     }
 
-    fn objects(&mut self, place: &Place, original: &Map<String, Value>, ours: &Map<String, Value>) {
+    fn objects(&mut self, place: &ValuePath, original: &Map<String, Value>, ours: &Map<String, Value>) {
         let names: BTreeSet<&String> = original.keys().chain(ours.keys()).collect();
         for name in names {
             self.either(&place.field(name), original.get(name), ours.get(name));
         }
     }
 
-    fn lists(&mut self, place: &Place, original: &[Value], ours: &[Value]) {
+    fn lists(&mut self, place: &ValuePath, original: &[Value], ours: &[Value]) {
         for index in 0..original.len().max(ours.len()) {
             self.either(&place.item(&index.to_string()), original.get(index), ours.get(index));
         }
     }
 
     /// Equal items cancel out. The others are paired by the field that names them.
-    fn sets(&mut self, place: &Place, original: &[Value], ours: &[Value]) {
+    fn sets(&mut self, place: &ValuePath, original: &[Value], ours: &[Value]) {
         let pattern = format!("{}[]", place.pattern);
         let key = naming_field(original, ours);
         let (original, ours) = self.unequal(&pattern, original, ours);
@@ -141,17 +145,17 @@ impl Comparison<'_> {
         }
     }
 
-    fn either(&mut self, place: &Place, original: Option<&Value>, ours: Option<&Value>) {
+    fn either(&mut self, place: &ValuePath, original: Option<&Value>, ours: Option<&Value>) {
         match (original, ours) {
             (Some(original), Some(ours)) => self.values(place, original, ours),
             (original, ours) => self.note(place, original, ours),
         }
     }
 
-    fn note(&mut self, place: &Place, original: Option<&Value>, ours: Option<&Value>) {
+    fn note(&mut self, place: &ValuePath, original: Option<&Value>, ours: Option<&Value>) {
         if self.found.len() < MAX_DIFFERENCES {
             let path = place.path.clone();
-            self.found.push(Difference { path, original: original.cloned(), ours: ours.cloned() });
+            self.found.push(ValueDifference { path, original: original.cloned(), ours: ours.cloned() });
         }
     }
 }

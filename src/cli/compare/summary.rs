@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::requests::{LeftOut, Requests};
-use super::secrets::Secrets;
-use super::structure::Difference;
+use super::requests::{LeftOut, LoggedRequests};
+use super::secrets::SecretMask;
+use super::structure::ValueDifference;
 
 /// Lines for one call.
 const MAX_LINES: usize = 20;
@@ -21,10 +21,10 @@ const TOO_LITTLE: u8 = 2;
 
 /// What came of one call.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum CallOutcome {
     /// with so many values that change by themselves
     Equal(usize),
-    Differs(Vec<Difference>),
+    Differs(Vec<ValueDifference>),
     /// the whole of it changes by itself
     Changes,
     Refused,
@@ -35,7 +35,7 @@ pub(crate) enum Outcome {
 
 /// The counts.
 #[derive(Debug, Default)]
-pub(crate) struct Summary {
+pub(crate) struct ComparisonSummary {
     equal: usize,
     differing: usize,
     changing: usize,
@@ -46,18 +46,18 @@ pub(crate) struct Summary {
     changing_values: usize,
 }
 
-impl Summary {
-    pub(crate) fn add(&mut self, outcome: &Outcome) {
+impl ComparisonSummary {
+    pub(crate) fn add(&mut self, outcome: &CallOutcome) {
         match outcome {
-            Outcome::Equal(changing) => {
+            CallOutcome::Equal(changing) => {
                 self.equal += 1;
                 self.changing_values += changing;
             }
-            Outcome::Differs(_) => self.differing += 1,
-            Outcome::Changes => self.changing += 1,
-            Outcome::Refused => self.refused += 1,
-            Outcome::Unserved => self.unserved += 1,
-            Outcome::Failed(_) => self.failed += 1,
+            CallOutcome::Differs(_) => self.differing += 1,
+            CallOutcome::Changes => self.changing += 1,
+            CallOutcome::Refused => self.refused += 1,
+            CallOutcome::Unserved => self.unserved += 1,
+            CallOutcome::Failed(_) => self.failed += 1,
         }
     }
 
@@ -70,11 +70,11 @@ impl Summary {
     }
 
     /// Whether less than half of what the log held was compared.
-    fn is_too_little(&self, requests: &Requests) -> bool {
+    fn is_too_little(&self, requests: &LoggedRequests) -> bool {
         self.compared() == 0 || self.compared() * 2 < requests.targets.len()
     }
 
-    pub(crate) fn text(&self, requests: &Requests, took: Duration) -> String {
+    pub(crate) fn text(&self, requests: &LoggedRequests, took: Duration) -> String {
         let all = requests.targets.len();
         let mut text = format!(
             "{} of {all} calls compared in {:.1} s: {} equal, {} differ (original != nodegate)",
@@ -111,7 +111,7 @@ impl Summary {
     }
 
     /// What is missing to a comparison, if it is too little.
-    pub(crate) fn warning(&self, requests: &Requests) -> Option<String> {
+    pub(crate) fn warning(&self, requests: &LoggedRequests) -> Option<String> {
         self.is_too_little(requests).then(|| {
             format!(
                 "too little was compared: {} of {} calls; see above what kept the others from it",
@@ -121,7 +121,7 @@ impl Summary {
         })
     }
 
-    pub(crate) fn exit_code(&self, requests: &Requests) -> ExitCode {
+    pub(crate) fn exit_code(&self, requests: &LoggedRequests) -> ExitCode {
         match () {
             () if self.differing + self.failed > 0 => ExitCode::FAILURE,
             () if self.is_too_little(requests) => ExitCode::from(TOO_LITTLE),
@@ -136,7 +136,7 @@ pub(crate) fn nothing_compared() -> ExitCode {
 }
 
 /// `GET /x`, and a line for each difference.
-pub(crate) fn block(target: &str, found: &[Difference], secrets: &Secrets) -> String {
+pub(crate) fn block(target: &str, found: &[ValueDifference], secrets: &SecretMask) -> String {
     let mut text = format!("GET {}", secrets.mask(target));
     for difference in found.iter().take(MAX_LINES) {
         let _ = write!(text, "\n    {}", line(difference, secrets));
@@ -147,8 +147,8 @@ pub(crate) fn block(target: &str, found: &[Difference], secrets: &Secrets) -> St
     text
 }
 
-fn line(difference: &Difference, secrets: &Secrets) -> String {
-    let Difference { path, original, ours } = difference;
+fn line(difference: &ValueDifference, secrets: &SecretMask) -> String {
+    let ValueDifference { path, original, ours } = difference;
     let is_secret = path.split(['.', '[', ']']).any(|name| secrets.is_secret_name(name));
     // Of HTTP's own texts, there is no type to tell.
     let is_plain = path.starts_with("HTTP ");
@@ -167,7 +167,7 @@ fn line(difference: &Difference, secrets: &Secrets) -> String {
     format!("{}: {original} != {ours}{hint}", secrets.mask(path))
 }
 
-fn masked(value: &Value, secrets: &Secrets) -> Value {
+fn masked(value: &Value, secrets: &SecretMask) -> Value {
     match value {
         Value::String(text) => Value::from(secrets.mask(text)),
         Value::Array(items) => items.iter().map(|item| masked(item, secrets)).collect(),
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     fn shown(path: &str, original: Option<Value>, ours: Option<Value>) -> String {
-        line(&Difference { path: path.to_owned(), original, ours }, &Secrets::new().unwrap())
+        line(&ValueDifference { path: path.to_owned(), original, ours }, &SecretMask::new().unwrap())
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
             shown("data", Some(json!({"password": "c2VjcmV0", "x": [{"csrf": "c2VjcmV0"}]})), None),
             shown("data[0]", Some(json!(ticket)), Some(json!(format!("{ticket}x")))),
             shown("HTTP header set-cookie", Some(json!("PVEAuthCookie=c2VjcmV0; path=/")), None),
-            block("/x?vncticket=c2VjcmV0&a=1", &[], &Secrets::new().unwrap()),
+            block("/x?vncticket=c2VjcmV0&a=1", &[], &SecretMask::new().unwrap()),
         ] {
             assert!(line.contains("***") && !line.contains("c2VjcmV0"), "{line}");
         }
@@ -251,26 +251,29 @@ mod tests {
 
     #[test]
     fn the_exit_code_tells_what_was_compared() {
-        let requests =
-            Requests { targets: vec![String::new(); 4], left_out: BTreeMap::from([(LeftOut::Masked, 2)]) };
-        let summary = |outcomes: &[Outcome]| {
-            let mut summary = Summary::default();
+        let requests = LoggedRequests {
+            targets: vec![String::new(); 4],
+            left_out: BTreeMap::from([(LeftOut::Masked, 2)]),
+        };
+        let summary = |outcomes: &[CallOutcome]| {
+            let mut summary = ComparisonSummary::default();
             for outcome in outcomes {
                 summary.add(outcome);
             }
             summary
         };
-        let code = |outcomes: &[Outcome]| format!("{:?}", summary(outcomes).exit_code(&requests));
+        let code = |outcomes: &[CallOutcome]| format!("{:?}", summary(outcomes).exit_code(&requests));
         let expected = |code: u8| format!("{:?}", ExitCode::from(code));
-        assert_eq!(code(&[Outcome::Equal(0), Outcome::Equal(1)]), expected(0));
+        assert_eq!(code(&[CallOutcome::Equal(0), CallOutcome::Equal(1)]), expected(0));
         assert_eq!(
-            code(&[Outcome::Equal(0), Outcome::Refused, Outcome::Refused, Outcome::Refused]),
+            code(&[CallOutcome::Equal(0), CallOutcome::Refused, CallOutcome::Refused, CallOutcome::Refused]),
             expected(2)
         );
         assert_eq!(code(&[]), expected(2));
-        assert_eq!(code(&[Outcome::Differs(Vec::new())]), expected(1));
-        assert_eq!(code(&[Outcome::Failed(String::new())]), expected(1));
-        let text = summary(&[Outcome::Equal(3), Outcome::Refused]).text(&requests, Duration::from_secs(2));
+        assert_eq!(code(&[CallOutcome::Differs(Vec::new())]), expected(1));
+        assert_eq!(code(&[CallOutcome::Failed(String::new())]), expected(1));
+        let text =
+            summary(&[CallOutcome::Equal(3), CallOutcome::Refused]).text(&requests, Duration::from_secs(2));
         assert_eq!(
             text,
             "1 of 4 calls compared in 2.0 s: 1 equal, 0 differ (original != nodegate)\n\

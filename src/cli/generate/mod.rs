@@ -12,12 +12,12 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 use clap_complete::aot::generate_to;
 
-use crate::cli::arguments::{Arguments, Generated};
+use crate::cli::arguments::{Arguments, GeneratedFiles};
 
-pub fn run(what: Generated, directory: &Path) -> ExitCode {
+pub fn run(what: GeneratedFiles, directory: &Path) -> ExitCode {
     let written = fs::create_dir_all(directory).and_then(|()| match what {
-        Generated::Man => manual_pages(directory),
-        Generated::Completions => completions(directory),
+        GeneratedFiles::Man => manual_pages(directory),
+        GeneratedFiles::Completions => completions(directory),
     });
     match written {
         Ok(()) => ExitCode::SUCCESS,

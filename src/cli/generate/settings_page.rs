@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use super::man;
-use crate::config::keys::{KEYS, Key, Kind, LISTENER_KEYS};
+use crate::config::keys::{KEYS, LISTENER_KEYS, SettingKey, ValueKind};
 
 const TABLE: &str = include_str!("../../../docs/reference/profile.md");
 const INTRODUCTION: &str = include_str!("../../../docs/man/nodegate.toml.txt");
@@ -44,7 +44,7 @@ fn listeners(text: &str) -> &str {
     behind.split("\n#").next().unwrap_or_default()
 }
 
-fn describe(roff: &mut Roff, table: &str, key: &Key) {
+fn describe(roff: &mut Roff, table: &str, key: &SettingKey) {
     let (default, meaning) = row(table, key.name).unwrap_or_default();
     let legacy = key.legacy.map(|name| format!(" ({name})")).unwrap_or_default();
     roff.control("TP", []);
@@ -54,12 +54,12 @@ fn describe(roff: &mut Roff, table: &str, key: &Key) {
     roff.text([roman("Default: "), roman(without_marks(&default)), roman(".")]);
 }
 
-fn kind(kind: Kind) -> String {
+fn kind(kind: ValueKind) -> String {
     match kind {
-        Kind::Text => "text".to_owned(),
-        Kind::List => "list".to_owned(),
-        Kind::Bool => "boolean".to_owned(),
-        Kind::Number(least, most) => format!("{least} to {most}"),
+        ValueKind::Text => "text".to_owned(),
+        ValueKind::List => "list".to_owned(),
+        ValueKind::Bool => "boolean".to_owned(),
+        ValueKind::Number(least, most) => format!("{least} to {most}"),
     }
 }
 

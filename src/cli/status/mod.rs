@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::text::Paint;
+use self::text::TextStyle;
 use super::{NOT_RUNNING, fail, locate, say};
-use crate::admin::client::Asker;
+use crate::admin::client::ControlClient;
 use crate::admin::protocol;
-use crate::admin::protocol::{Answer, Question};
-use crate::config::{Config, Options};
-use crate::metrics::report::Report;
-use crate::os::daemon_process::Running;
+use crate::admin::protocol::{ControlRequest, ControlResponse};
+use crate::config::{Config, ConfigSources};
+use crate::metrics::report::StatusReport;
+use crate::os::daemon_process::DaemonProcess;
 use crate::upstream::client::io_message;
 
 /// Between two looks of `--watch`.
@@ -25,12 +25,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const CLEAR: &str = "\x1b[H\x1b[J";
 
 #[derive(Clone, Copy)]
-pub struct Style {
+pub struct StatusStyle {
     pub watch: bool,
     pub json: bool,
 }
 
-pub fn run(profile: &str, options: &Options, style: Style) -> ExitCode {
+pub fn run(profile: &str, options: &ConfigSources, style: StatusStyle) -> ExitCode {
     let config = match locate(profile, options) {
         Ok(config) => config,
         Err(code) => return code,
@@ -42,18 +42,18 @@ pub fn run(profile: &str, options: &Options, style: Style) -> ExitCode {
 }
 
 /// Why the socket does not answer is told where there is nothing else to tell.
-fn connect(config: &Config) -> Result<Asker, String> {
+fn connect(config: &Config) -> Result<ControlClient, String> {
     let path = protocol::place(config, config.settings.listen.port).ok_or("the profile has no pid file")?;
-    Asker::connect(&path).map_err(|error| format!("{}: {}", path.display(), io_message(&error)))
+    ControlClient::connect(&path).map_err(|error| format!("{}: {}", path.display(), io_message(&error)))
 }
 
-fn show(mut asker: Asker, style: Style) -> ExitCode {
+fn show(mut asker: ControlClient, style: StatusStyle) -> ExitCode {
     let on_terminal = io::stdout().is_terminal();
-    let paint = Paint::new(on_terminal && std::env::var_os("NO_COLOR").is_none());
-    let mut before: Option<(Instant, Report)> = None;
+    let paint = TextStyle::new(on_terminal && std::env::var_os("NO_COLOR").is_none());
+    let mut before: Option<(Instant, StatusReport)> = None;
     loop {
-        let report = match asker.ask(Question::Status) {
-            Ok(Answer::Status(report)) => *report,
+        let report = match asker.ask(ControlRequest::Status) {
+            Ok(ControlResponse::Status(report)) => *report,
             Ok(other) => return fail(&format!("unexpected answer: {other:?}")),
             Err(_) if before.is_some() => return ended(style),
             Err(error) => return fail(&format!("no answer: {error}")),
@@ -70,12 +70,12 @@ fn show(mut asker: Asker, style: Style) -> ExitCode {
     }
 }
 
-fn per_second(before: &Report, after: &Report, passed: Duration) -> f64 {
+fn per_second(before: &StatusReport, after: &StatusReport, passed: Duration) -> f64 {
     let answered = after.requests.total.saturating_sub(before.requests.total);
     f64::from(u32::try_from(answered).unwrap_or(u32::MAX)) / passed.as_secs_f64()
 }
 
-fn as_json(report: &Report, rate: Option<f64>) -> String {
+fn as_json(report: &StatusReport, rate: Option<f64>) -> String {
     let mut value = json!(report);
     if let (Some(rate), Value::Object(fields)) = (rate, &mut value) {
         fields.insert("requests_per_second".to_owned(), json!(rate));
@@ -83,20 +83,20 @@ fn as_json(report: &Report, rate: Option<f64>) -> String {
     value.to_string()
 }
 
-fn ended(style: Style) -> ExitCode {
+fn ended(style: StatusStyle) -> ExitCode {
     say(if style.json { r#"{"running":false}"# } else { "it has ended" });
     ExitCode::from(NOT_RUNNING)
 }
 
 /// Without the socket: what the pid file tells.
-fn show_little(config: &Config, reason: &str, style: Style) -> ExitCode {
-    let running = Running::find(config);
+fn show_little(config: &Config, reason: &str, style: StatusStyle) -> ExitCode {
+    let running = DaemonProcess::find(config);
     let name = &config.product.name;
     let shown = match running {
-        Some(Running { pid }) if style.json => {
+        Some(DaemonProcess { pid }) if style.json => {
             json!({ "running": true, "profile": name, "pid": pid.as_raw() }).to_string()
         }
-        Some(Running { pid }) => format!("{name} is running (pid {pid}), and tells no more: {reason}"),
+        Some(DaemonProcess { pid }) => format!("{name} is running (pid {pid}), and tells no more: {reason}"),
         None if style.json => json!({ "running": false, "profile": name }).to_string(),
         None => format!("{name} is not running ({reason})"),
     };

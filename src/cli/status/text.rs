@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Local};
 
-use crate::metrics::report::{LastReload, OpenBridge, Report, ServedCertificate, seconds_since_1970};
+use crate::metrics::report::{LastReload, OpenBridge, ServedCertificate, StatusReport, seconds_since_1970};
 use crate::metrics::upstreams::UpstreamReport;
 
 const MINUTE: u64 = 60;
@@ -13,9 +13,9 @@ const DAY: u64 = 24 * HOUR;
 
 /// Puts words in colours, or leaves them as they are.
 #[derive(Clone, Copy)]
-pub(crate) struct Paint(bool);
+pub(crate) struct TextStyle(bool);
 
-impl Paint {
+impl TextStyle {
     pub(crate) fn new(colours: bool) -> Self {
         Self(colours)
     }
@@ -37,7 +37,7 @@ impl Paint {
     }
 }
 
-pub(crate) fn of(report: &Report, rate: Option<f64>, paint: Paint) -> String {
+pub(crate) fn of(report: &StatusReport, rate: Option<f64>, paint: TextStyle) -> String {
     let mut text = format!(
         "{} is {} (pid {}, version {}) since {}, {}\n",
         paint.bold(&report.profile),
@@ -77,7 +77,7 @@ pub(crate) fn of(report: &Report, rate: Option<f64>, paint: Paint) -> String {
     text + &open(&report.open, paint)
 }
 
-fn health(upstream: &UpstreamReport, paint: Paint) -> String {
+fn health(upstream: &UpstreamReport, paint: TextStyle) -> String {
     let address = upstream.address.as_deref().unwrap_or("no address");
     let mut text = match &upstream.unreachable {
         Some(cause) => paint.red(&format!("not reachable at {address}: {cause}")),
@@ -100,7 +100,7 @@ fn health(upstream: &UpstreamReport, paint: Paint) -> String {
     text
 }
 
-fn requests(report: &Report, rate: Option<f64>) -> String {
+fn requests(report: &StatusReport, rate: Option<f64>) -> String {
     let mut text = format!("{} answered", report.requests.total);
     for (class, count) in (1..).zip(report.requests.classes).filter(|(_, count)| *count > 0) {
         let _ = write!(text, ", {class}xx {count}");
@@ -112,7 +112,7 @@ fn requests(report: &Report, rate: Option<f64>) -> String {
     text
 }
 
-fn latency(report: &Report) -> String {
+fn latency(report: &StatusReport) -> String {
     match &report.latency {
         None => "nothing was answered within the last minute".to_owned(),
         Some(latency) => format!(
@@ -122,7 +122,7 @@ fn latency(report: &Report) -> String {
     }
 }
 
-fn certificate(served: &ServedCertificate, paint: Paint) -> String {
+fn certificate(served: &ServedCertificate, paint: TextStyle) -> String {
     let (end, now) = (served.expires, seconds_since_1970());
     let left = end - i64::try_from(now).unwrap_or_default();
     let until = match u64::try_from(left) {
@@ -132,7 +132,7 @@ fn certificate(served: &ServedCertificate, paint: Paint) -> String {
     if served.ends_soon(now) { paint.red(&until) } else { until }
 }
 
-fn reload(last: &LastReload, paint: Paint) -> String {
+fn reload(last: &LastReload, paint: TextStyle) -> String {
     let at = date(i64::try_from(last.at).unwrap_or_default());
     if let Some(first) = last.problems.first() {
         let more = match last.problems.len() {
@@ -151,7 +151,7 @@ fn reload(last: &LastReload, paint: Paint) -> String {
 }
 
 /// The consoles and tunnels as a table.
-fn open(bridges: &[OpenBridge], paint: Paint) -> String {
+fn open(bridges: &[OpenBridge], paint: TextStyle) -> String {
     if bridges.is_empty() {
         return String::new();
     }
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn colours_come_only_where_they_are_wanted() {
-        assert_eq!(Paint::new(false).red("x"), "x");
-        assert_eq!(Paint::new(true).red("x"), "\x1b[31mx\x1b[0m");
+        assert_eq!(TextStyle::new(false).red("x"), "x");
+        assert_eq!(TextStyle::new(true).red("x"), "\x1b[31mx\x1b[0m");
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
             down: 2000,
             age: 3,
         };
-        let text = open(&[bridge("192.0.2.7", "/a"), bridge("::1", "/longer")], Paint::new(false));
+        let text = open(&[bridge("192.0.2.7", "/a"), bridge("::1", "/longer")], TextStyle::new(false));
         let lines: Vec<_> = text.lines().skip(1).collect();
         assert_eq!(lines.first(), Some(&"  KIND     CLIENT     USER  TARGET   UP   DOWN    AGE"));
         assert_eq!(lines.get(2), Some(&"  console  ::1        -     /longer  1 B  2.0 kB  3 s"));

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::Layers;
-use crate::config::diagnostic::{Origin, Problem};
+use super::SettingsLayers;
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::keys;
-use crate::config::keys::{KEYS, Key, Kind};
+use crate::config::keys::{KEYS, SettingKey, ValueKind};
 use crate::config::shell;
 
 /// Names that guides and other programs have for a setting.
@@ -28,14 +28,14 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("log.access", &["ACCESS_LOG", "LOG_FILE", "LOGFILE"]),
 ];
 
-impl Layers {
+impl SettingsLayers {
     /// Reads the file, which may be missing. `site_file` takes the settings that this file has no name for.
     pub fn legacy_file(&mut self, path: &Path, site_file: &Path) {
         let Some(bytes) = self.read(path) else { return };
         let (assignments, errors) = shell::parse(&bytes);
-        let place = |line| Origin::File { path: path.to_path_buf(), line: Some(line) };
+        let place = |line| ValueOrigin::File { path: path.to_path_buf(), line: Some(line) };
         for error in errors {
-            self.problems.push(Problem::error(place(error.line), "", error.message));
+            self.problems.push(Diagnostic::error(place(error.line), "", error.message));
         }
         // As in a shell, only the last assignment of a name counts.
         for (index, assignment) in assignments.iter().enumerate() {
@@ -46,15 +46,15 @@ impl Layers {
             let Some(key) = keys::find_legacy(&assignment.name) else {
                 let hint = hint(&assignment.name, site_file);
                 let message = format!("unknown key, ignored{hint}");
-                self.problems.push(Problem::warning(origin, &assignment.name, message));
+                self.problems.push(Diagnostic::warning(origin, &assignment.name, message));
                 continue;
             };
-            if key.kind != Kind::Bool && assignment.value.trim().is_empty() {
+            if key.kind != ValueKind::Bool && assignment.value.trim().is_empty() {
                 continue; // the originals take an empty value for an unset one
             }
-            if key.kind == Kind::Bool && !matches!(assignment.value.as_str(), "0" | "1") {
+            if key.kind == ValueKind::Bool && !matches!(assignment.value.as_str(), "0" | "1") {
                 let message = format!("must be 0 or 1, not '{}' ({})", assignment.value, key.name);
-                self.problems.push(Problem::error(origin, &assignment.name, message));
+                self.problems.push(Diagnostic::error(origin, &assignment.name, message));
                 continue;
             }
             self.merge(key, assignment.value.clone(), origin);
@@ -65,8 +65,8 @@ impl Layers {
 /// What was probably meant by an unknown name.
 fn hint(name: &str, site_file: &Path) -> String {
     match meant(name) {
-        Some(Key { legacy: Some(legacy), .. }) => format!("; the key here is {legacy}"),
-        Some(Key { name, .. }) => format!("; set {name} in {}", site_file.display()),
+        Some(SettingKey { legacy: Some(legacy), .. }) => format!("; the key here is {legacy}"),
+        Some(SettingKey { name, .. }) => format!("; set {name} in {}", site_file.display()),
         None => {
             let like = keys::most_like_of_legacy(name);
             like.map(|legacy| format!("; did you mean {legacy}?")).unwrap_or_default()
@@ -75,7 +75,7 @@ fn hint(name: &str, site_file: &Path) -> String {
 }
 
 /// The setting that other programs, or nodegate's own files and environment, call by such a name.
-fn meant(name: &str) -> Option<&'static Key> {
+fn meant(name: &str) -> Option<&'static SettingKey> {
     let plain = name.to_uppercase();
     let plain = plain.strip_prefix("NODEGATE_").unwrap_or(&plain).replace("__", "_");
     let own = KEYS.iter().find(|key| key.name.to_uppercase().replace('.', "_") == plain);

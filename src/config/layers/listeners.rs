@@ -3,23 +3,23 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Found, Layers, TomlSource, plain_text};
-use crate::config::diagnostic::{Origin, Problem};
+use super::{ResolvedValue, SettingsLayers, TomlSource, plain_text};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::keys;
-use crate::config::keys::{Key, LISTENER_KEYS};
+use crate::config::keys::{LISTENER_KEYS, SettingKey};
 
 pub(super) const NAME: &str = "listener";
 
 /// One table as it was written. Every key in it is one of `keys::LISTENER_KEYS`.
 pub struct ListenerTable {
     /// where it begins
-    pub origin: Origin,
-    values: Vec<(&'static Key, Found)>,
+    pub origin: ValueOrigin,
+    values: Vec<(&'static SettingKey, ResolvedValue)>,
 }
 
 impl ListenerTable {
     /// What the table itself says.
-    pub fn given(&self, key: &str) -> Option<&Found> {
+    pub fn given(&self, key: &str) -> Option<&ResolvedValue> {
         self.values.iter().find(|(known, _)| known.name == key).map(|(_, found)| found)
     }
 
@@ -28,19 +28,19 @@ impl ListenerTable {
     }
 
     /// What counts: the table's own value, else that of a setting, else the default.
-    pub fn find(&self, key: &str, layers: &Layers) -> Found {
+    pub fn find(&self, key: &str, layers: &SettingsLayers) -> ResolvedValue {
         let default = || {
             let known = LISTENER_KEYS.iter().find(|known| known.name == key);
             let text = known.map_or("", |known| known.default).to_owned();
-            Found { text, origin: Origin::Profile }
+            ResolvedValue { text, origin: ValueOrigin::Profile }
         };
         let inherited = || keys::inherited(key).map(|setting| layers.find(setting));
-        let of_class = |found: &Found| {
-            key == "connections_per_address" && found.origin == Origin::Profile && self.has_class()
+        let of_class = |found: &ResolvedValue| {
+            key == "connections_per_address" && found.origin == ValueOrigin::Profile && self.has_class()
         };
         let inherited = inherited().map(|found| {
             let text = keys::CONNECTIONS_PER_ADDRESS_OF_CLASS.to_owned();
-            if of_class(&found) { Found { text, ..found } } else { found }
+            if of_class(&found) { ResolvedValue { text, ..found } } else { found }
         });
         self.given(key).cloned().or(inherited).unwrap_or_else(default)
     }
@@ -51,11 +51,11 @@ pub fn written(number: usize, key: &str) -> String {
     if key.is_empty() { format!("{NAME}[{number}]") } else { format!("{NAME}[{number}].{key}") }
 }
 
-impl Layers {
+impl SettingsLayers {
     pub(super) fn read_listeners(&mut self, value: &Spanned<DeValue<'_>>, source: &TomlSource<'_>) {
         let place = source.place(value.span().start);
         let DeValue::Array(items) = value.get_ref() else {
-            self.problems.push(Problem::error(place, NAME, "write [[listener]], once for each"));
+            self.problems.push(Diagnostic::error(place, NAME, "write [[listener]], once for each"));
             return;
         };
         self.drop_weaker_listeners(&place);
@@ -68,19 +68,19 @@ impl Layers {
                 self.listeners.push(ListenerTable { origin, values });
             } else {
                 let message = "must be a table: write [[listener]], then its keys";
-                self.problems.push(Problem::error(place, written(number, ""), message));
+                self.problems.push(Diagnostic::error(place, written(number, ""), message));
             }
         }
     }
 
     /// The tables of a weaker file do not count beside those of a stronger one.
-    fn drop_weaker_listeners(&mut self, stronger: &Origin) {
+    fn drop_weaker_listeners(&mut self, stronger: &ValueOrigin) {
         let weaker = self.listeners.first().map(|table| table.origin.clone());
         self.listeners.clear();
-        if let Some(weaker) = weaker.filter(|weaker| *weaker != Origin::Profile) {
+        if let Some(weaker) = weaker.filter(|weaker| *weaker != ValueOrigin::Profile) {
             let message =
                 format!("the [[listener]] tables of this file are overridden by those of {stronger}");
-            self.problems.push(Problem::warning(weaker, NAME, message));
+            self.problems.push(Diagnostic::warning(weaker, NAME, message));
         }
     }
 
@@ -89,7 +89,7 @@ impl Layers {
         table: &DeTable<'_>,
         number: usize,
         source: &TomlSource<'_>,
-    ) -> Vec<(&'static Key, Found)> {
+    ) -> Vec<(&'static SettingKey, ResolvedValue)> {
         let mut values = Vec::new();
         for (name, value) in table {
             let place = source.place(name.span().start);
@@ -99,13 +99,13 @@ impl Layers {
                     let hint = keys::most_like_of_listener(name.get_ref());
                     let hint = hint.map(|key| format!("; did you mean {key}?")).unwrap_or_default();
                     let message = format!("unknown key{hint}");
-                    self.problems.push(Problem::error(place, written(number, name.get_ref()), message));
+                    self.problems.push(Diagnostic::error(place, written(number, name.get_ref()), message));
                 }
                 (Some(key), Some(text)) => {
                     let origin = source.layer.clone().unwrap_or(place);
-                    values.push((key, Found { text, origin }));
+                    values.push((key, ResolvedValue { text, origin }));
                 }
-                (Some(key), None) => self.problems.push(Problem::error(
+                (Some(key), None) => self.problems.push(Diagnostic::error(
                     place,
                     written(number, key.name),
                     "must be a text, a number, a truth value, or an array of texts",

@@ -1,17 +1,17 @@
 //! Values that a stronger layer overrides with another value. An admin who changes the weaker one sees no effect.
 
-use super::{Found, Layers};
-use crate::config::diagnostic::{Origin, Problem};
+use super::{ResolvedValue, SettingsLayers};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::keys;
-use crate::config::keys::{Key, Kind};
+use crate::config::keys::{SettingKey, ValueKind};
 
 /// Characters of a value in a message; lists of addresses may be long.
 const SHOWN_CHARACTERS: usize = 100;
 
-impl Layers {
+impl SettingsLayers {
     /// A warning for each such value, at its own place. The profile's values are defaults and not among them.
-    pub fn overridden(&self) -> Vec<Problem> {
-        let warn = |(key, found): &(&'static Key, Found)| {
+    pub fn overridden(&self) -> Vec<Diagnostic> {
+        let warn = |(key, found): &(&'static SettingKey, ResolvedValue)| {
             let winner = self.find(key.name);
             let differs = !same_layer(&found.origin, &winner.origin)
                 && meaning(key.kind, &found.text) != meaning(key.kind, &winner.text);
@@ -19,7 +19,7 @@ impl Layers {
                 let (weaker, stronger) = (shortened(&found.text), shortened(&winner.text));
                 let message =
                     format!("'{weaker}' is overridden by {}, which says '{stronger}'", winner.origin);
-                Problem::warning(found.origin.clone(), keys::written(key.name, &found.origin), message)
+                Diagnostic::warning(found.origin.clone(), keys::written(key.name, &found.origin), message)
             })
         };
         self.given.iter().filter_map(warn).collect()
@@ -27,28 +27,30 @@ impl Layers {
 }
 
 /// Within a layer the last value counts, as in a shell and on a command line.
-pub(super) fn same_layer(one: &Origin, other: &Origin) -> bool {
+pub(super) fn same_layer(one: &ValueOrigin, other: &ValueOrigin) -> bool {
     match (one, other) {
-        (Origin::File { path: one, .. }, Origin::File { path: other, .. }) => one == other,
-        (Origin::Environment(_), Origin::Environment(_))
-        | (Origin::CommandLine, Origin::CommandLine)
-        | (Origin::Profile, Origin::Profile) => true,
+        (ValueOrigin::File { path: one, .. }, ValueOrigin::File { path: other, .. }) => one == other,
+        (ValueOrigin::Environment(_), ValueOrigin::Environment(_))
+        | (ValueOrigin::CommandLine, ValueOrigin::CommandLine)
+        | (ValueOrigin::Profile, ValueOrigin::Profile) => true,
         _ => false,
     }
 }
 
 /// What two spellings of the same value have in common.
-fn meaning(kind: Kind, text: &str) -> String {
+fn meaning(kind: ValueKind, text: &str) -> String {
     let text = text.trim();
     match kind {
-        Kind::Bool if text == "1" => "true".to_owned(),
-        Kind::Bool if text == "0" => "false".to_owned(),
-        Kind::List => {
+        ValueKind::Bool if text == "1" => "true".to_owned(),
+        ValueKind::Bool if text == "0" => "false".to_owned(),
+        ValueKind::List => {
             let entries: Vec<_> = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
             entries.join(",")
         }
-        Kind::Number(..) => text.parse::<u64>().map_or_else(|_| text.to_owned(), |number| number.to_string()),
-        Kind::Bool | Kind::Text => text.to_owned(),
+        ValueKind::Number(..) => {
+            text.parse::<u64>().map_or_else(|_| text.to_owned(), |number| number.to_string())
+        }
+        ValueKind::Bool | ValueKind::Text => text.to_owned(),
     }
 }
 
@@ -67,17 +69,17 @@ mod tests {
     #[test]
     fn spellings_of_one_value_mean_the_same() {
         let same = [
-            (Kind::Bool, "1", "true"),
-            (Kind::Bool, "0", " false"),
-            (Kind::List, "10/8, 11/8,", "10/8,11/8"),
-            (Kind::Number(0, 9), "07", "7"),
-            (Kind::Text, "x ", "x"),
+            (ValueKind::Bool, "1", "true"),
+            (ValueKind::Bool, "0", " false"),
+            (ValueKind::List, "10/8, 11/8,", "10/8,11/8"),
+            (ValueKind::Number(0, 9), "07", "7"),
+            (ValueKind::Text, "x ", "x"),
         ];
         for (kind, one, other) in same {
             assert_eq!(meaning(kind, one), meaning(kind, other), "{one} {other}");
         }
-        assert_ne!(meaning(Kind::List, "10/8,11/8"), meaning(Kind::List, "11/8,10/8"));
-        assert_ne!(meaning(Kind::Text, "1"), meaning(Kind::Text, "true"));
+        assert_ne!(meaning(ValueKind::List, "10/8,11/8"), meaning(ValueKind::List, "11/8,10/8"));
+        assert_ne!(meaning(ValueKind::Text, "1"), meaning(ValueKind::Text, "true"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ClientCertificates;
-use crate::config::diagnostic::Origin;
+use crate::config::diagnostic::ValueOrigin;
 use crate::net::acl::AccessList;
 use crate::net::allowed_hosts::AllowedHosts;
 
@@ -15,10 +15,10 @@ pub const FIRST: &str = "listen";
 
 /// A place that connections are taken from, and its rules.
 #[derive(Clone, Debug)]
-pub struct Listener {
+pub struct ListenerSettings {
     /// unique; what a listener is known by from one configuration to the next
     pub name: Arc<str>,
-    pub listen: Listen,
+    pub listen: ListenSettings,
     pub acl: AccessList,
     /// without it, clear HTTP is served as it comes
     pub tls: bool,
@@ -32,8 +32,8 @@ pub struct Listener {
     pub class: Option<String>,
     pub limits: ListenerLimits,
     /// where the address, and the class, were written
-    pub origin: Origin,
-    pub class_origin: Origin,
+    pub origin: ValueOrigin,
+    pub class_origin: ValueOrigin,
 }
 
 /// What a listener may hold, and each of its clients. 0 is no limit of the listener's own.
@@ -53,11 +53,11 @@ pub struct ClientDemand {
     pub authorities: Option<PathBuf>,
     /// how the key that names them is written, and where
     pub key: String,
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// certificates that the CAs have revoked; the same for its key
     pub revocation_lists: Option<PathBuf>,
     pub lists_key: String,
-    pub lists_origin: Origin,
+    pub lists_origin: ValueOrigin,
 }
 
 impl ClientDemand {
@@ -87,7 +87,7 @@ impl PartialEq for ClientDemand {
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listen {
+pub struct ListenSettings {
     pub address: ListenAddress,
     /// 0 takes a free one
     pub port: u16,
@@ -148,7 +148,7 @@ pub(super) fn is_host_name(text: &str) -> bool {
         && !text.starts_with(['-', '.'])
 }
 
-impl Listen {
+impl ListenSettings {
     /// Whether it is for programs of this machine alone.
     pub fn is_loopback(&self) -> bool {
         match &self.address {

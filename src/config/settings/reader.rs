@@ -12,29 +12,32 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Backend, BackendAddress, Limits, Listen, ListenAddress, LogForm, Origins, Settings, Timeouts};
-use crate::config::diagnostic::{Origin, Problem};
+use super::{
+    AllowedOrigins, BackendAddress, BackendSettings, LimitSettings, ListenAddress, ListenSettings, LogForm,
+    Settings, TimeoutSettings,
+};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::keys;
-use crate::config::keys::Kind;
-use crate::config::layers::{Found, Layers};
-use crate::config::root::Root;
-use crate::net::acl::{AccessList, AddressList, Policy};
+use crate::config::keys::ValueKind;
+use crate::config::layers::{ResolvedValue, SettingsLayers};
+use crate::config::root::RootDirectory;
+use crate::net::acl::{AccessList, AclPolicy, AddressList};
 use crate::net::allowed_hosts::AllowedHosts;
 use crate::net::ip_range;
 
 /// Reads keys one by one and collects what is wrong.
-pub(super) struct Reader<'a> {
-    layers: &'a Layers,
-    root: &'a Root,
-    problems: Vec<Problem>,
+pub(super) struct SettingsReader<'a> {
+    layers: &'a SettingsLayers,
+    root: &'a RootDirectory,
+    problems: Vec<Diagnostic>,
 }
 
 impl Settings {
     /// Every setting parsed, and every problem found on the way; a value with a problem falls back to its default.
-    pub fn resolve(layers: &Layers, root: &Root) -> (Self, Vec<Problem>) {
-        let mut reader = Reader { layers, root, problems: Vec::new() };
+    pub fn resolve(layers: &SettingsLayers, root: &RootDirectory) -> (Self, Vec<Diagnostic>) {
+        let mut reader = SettingsReader { layers, root, problems: Vec::new() };
         let settings = Self {
-            listen: Listen {
+            listen: ListenSettings {
                 address: reader.parsed("listen.address", ListenAddress::parse).unwrap_or(ListenAddress::Any),
                 port: reader.number("listen.port"),
             },
@@ -42,7 +45,7 @@ impl Settings {
             acl: AccessList::new(
                 reader.addresses("acl.allow_from"),
                 reader.addresses("acl.deny_from"),
-                reader.parsed("acl.policy", policy).unwrap_or(Policy::Allow),
+                reader.parsed("acl.policy", policy).unwrap_or(AclPolicy::Allow),
             ),
             listeners: reader.listeners(),
             tls: reader.tls(),
@@ -61,7 +64,9 @@ impl Settings {
             limits: reader.limits(),
             console_ping: Some(reader.seconds("console.ping")).filter(|pause| !pause.is_zero()),
             console_recheck: Some(reader.seconds("console.recheck")).filter(|pause| !pause.is_zero()),
-            console_origins: reader.parsed("console.origins", Origins::parse_listed).unwrap_or_default(),
+            console_origins: reader
+                .parsed("console.origins", AllowedOrigins::parse_listed)
+                .unwrap_or_default(),
             browser: reader.browser(),
             monitoring: reader.monitoring(),
             tracing: reader.tracing(),
@@ -73,13 +78,13 @@ impl Settings {
     }
 }
 
-impl Reader<'_> {
-    fn text(&self, key: &str) -> Found {
+impl SettingsReader<'_> {
+    fn text(&self, key: &str) -> ResolvedValue {
         self.layers.find(key)
     }
 
-    fn problem(&mut self, key: &str, origin: &Origin, message: impl Into<String>) {
-        self.problems.push(Problem::error(origin.clone(), keys::written(key, origin), message));
+    fn problem(&mut self, key: &str, origin: &ValueOrigin, message: impl Into<String>) {
+        self.problems.push(Diagnostic::error(origin.clone(), keys::written(key, origin), message));
     }
 
     fn parsed<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
@@ -87,7 +92,11 @@ impl Reader<'_> {
         parse(&found.text).map_err(|message| self.problem(key, &found.origin, message)).ok()
     }
 
-    fn optional<T>(&mut self, key: &str, parse: impl Fn(&str, &Root) -> Result<T, String>) -> Option<T> {
+    fn optional<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str, &RootDirectory) -> Result<T, String>,
+    ) -> Option<T> {
         let root = self.root;
         if self.text(key).text.is_empty() { None } else { self.parsed(key, |text| parse(text, root)) }
     }
@@ -97,7 +106,7 @@ impl Reader<'_> {
     }
 
     fn paths(&mut self, key: &str) -> Vec<PathBuf> {
-        let named = |text: &str, root: &Root| {
+        let named = |text: &str, root: &RootDirectory| {
             let paths = text.split(',').map(str::trim).filter(|path| !path.is_empty());
             paths.map(|path| absolute(path, root)).collect()
         };
@@ -106,7 +115,7 @@ impl Reader<'_> {
 
     fn number<T: TryFrom<u64> + FromStr + Default>(&mut self, key: &str) -> T {
         let (least, most) = match keys::find(key).map(|key| key.kind) {
-            Some(Kind::Number(least, most)) => (least, most),
+            Some(ValueKind::Number(least, most)) => (least, most),
             _ => (0, u64::MAX),
         };
         let parse = |text: &str| match text.trim().parse::<u64>() {
@@ -123,11 +132,11 @@ impl Reader<'_> {
         Duration::from_secs(self.number(key))
     }
 
-    fn timeouts(&mut self) -> Timeouts {
+    fn timeouts(&mut self) -> TimeoutSettings {
         let header = self.seconds("timeout.header");
         let mut or_header = |key| Some(self.seconds(key)).filter(|time| !time.is_zero()).unwrap_or(header);
         let (first_byte, handshake) = (or_header("timeout.first_byte"), or_header("timeout.handshake"));
-        Timeouts {
+        TimeoutSettings {
             connect: self.seconds("timeout.connect"),
             answer: self.seconds("timeout.answer"),
             answer_unprivileged: self.seconds("timeout.answer_unprivileged"),
@@ -144,8 +153,8 @@ impl Reader<'_> {
         }
     }
 
-    fn limits(&mut self) -> Limits {
-        Limits {
+    fn limits(&mut self) -> LimitSettings {
+        LimitSettings {
             body: self.number("limits.body"),
             login_body: self.number("limits.login_body"),
             buffered: self.number("limits.buffered"),
@@ -184,16 +193,16 @@ impl Reader<'_> {
         }
         let message = format!("'{}' is not from 1 to 127; using {DEFAULT_WORKERS}", found.text);
         let key = keys::written("workers", &found.origin);
-        self.problems.push(Problem::warning(found.origin, key, message));
+        self.problems.push(Diagnostic::warning(found.origin, key, message));
         DEFAULT_WORKERS
     }
 
-    fn backend(&mut self) -> Backend {
+    fn backend(&mut self) -> BackendSettings {
         let root = self.root;
         let address = self
             .parsed("backend.address", |text| BackendAddress::parse(text, root))
             .unwrap_or_else(|| BackendAddress::Tcp("127.0.0.1:85".to_owned()));
-        Backend {
+        BackendSettings {
             address,
             keepalive: self.truth("backend.keepalive"),
             coalesce: self.truth("backend.coalesce"),
@@ -213,7 +222,7 @@ impl Reader<'_> {
 
 const DEFAULT_WORKERS: usize = 3;
 
-fn absolute(text: &str, root: &Root) -> Result<PathBuf, String> {
+fn absolute(text: &str, root: &RootDirectory) -> Result<PathBuf, String> {
     if text.starts_with('/') { Ok(root.path(text)) } else { Err(format!("'{text}' is no absolute path")) }
 }
 
@@ -225,7 +234,7 @@ fn truth(text: &str) -> Result<bool, String> {
     }
 }
 
-fn policy(text: &str) -> Result<Policy, String> {
+fn policy(text: &str) -> Result<AclPolicy, String> {
     text.trim().parse().map_err(|_| format!("must be allow or deny, not '{text}'"))
 }
 

@@ -6,21 +6,21 @@ pub struct BrowserSettings {
     pub nosniff: bool,
     /// seconds; `None`: browsers are not told to stay with TLS
     pub hsts: Option<u64>,
-    pub frames: Option<Frames>,
+    pub frames: Option<FramePolicy>,
     pub referrer: Option<&'static str>,
     /// whether pages get the policy of the profile
     pub policy: bool,
-    pub origins: Origins,
+    pub origins: AllowedOrigins,
 }
 
 /// Who may show our pages in a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Frames {
+pub enum FramePolicy {
     Deny,
     SameOrigin,
 }
 
-impl Frames {
+impl FramePolicy {
     pub fn name(self) -> &'static str {
         match self {
             Self::Deny => "DENY",
@@ -61,13 +61,13 @@ pub(super) fn referrer(text: &str) -> Result<Option<&'static str>, String> {
 
 /// Origins whose pages may ask the API and read its answers.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Origins {
+pub struct AllowedOrigins {
     listed: Vec<String>,
     /// all others may as well, but without a login
     pub any: bool,
 }
 
-impl Origins {
+impl AllowedOrigins {
     pub fn is_empty(&self) -> bool {
         self.listed.is_empty() && !self.any
     }
@@ -153,13 +153,13 @@ mod tests {
 
     #[test]
     fn an_origin_is_compared_to_the_letter() {
-        let origins = Origins::parse("https://a.example, http://b.example:81").unwrap_or_default();
+        let origins = AllowedOrigins::parse("https://a.example, http://b.example:81").unwrap_or_default();
         assert!(origins.holds(b"https://a.example") && origins.holds(b"http://b.example:81"));
         assert!(!origins.holds(b"https://a.example.evil") && !origins.holds(b"null") && !origins.any);
-        assert!(Origins::parse("*").is_ok_and(|origins| origins.any && !origins.holds(b"*")));
-        assert!(Origins::parse("").is_ok_and(|origins| origins.is_empty()));
-        assert!(Origins::parse("https://a.example/x").is_err());
-        assert!(Origins::parse_listed("https://a.example").is_ok());
-        assert!(Origins::parse_listed("https://a.example, *").is_err());
+        assert!(AllowedOrigins::parse("*").is_ok_and(|origins| origins.any && !origins.holds(b"*")));
+        assert!(AllowedOrigins::parse("").is_ok_and(|origins| origins.is_empty()));
+        assert!(AllowedOrigins::parse("https://a.example/x").is_err());
+        assert!(AllowedOrigins::parse_listed("https://a.example").is_ok());
+        assert!(AllowedOrigins::parse_listed("https://a.example, *").is_err());
     }
 }

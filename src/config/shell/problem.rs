@@ -1,7 +1,7 @@
 //! What a shell file may not contain, and what to write instead.
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Problem {
+pub(super) enum ShellProblem {
     #[error("blanks around '=' are not supported; write NAME=\"value\"")]
     BlanksAroundEquals,
     #[error("'{0}' follows an assignment; quote a value that holds blanks: NAME=\"one two\"")]

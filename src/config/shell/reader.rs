@@ -2,14 +2,14 @@
 
 /// The rest of the file. A copy is a bookmark.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(super) struct ShellReader<'a> {
     rest: &'a str,
     line: usize,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(text: &'a str) -> Reader<'a> {
-        Reader { rest: text, line: 1 }
+impl<'a> ShellReader<'a> {
+    pub(super) fn new(text: &'a str) -> ShellReader<'a> {
+        ShellReader { rest: text, line: 1 }
     }
 
     /// The line of the next character; the first line is 1.

@@ -6,31 +6,31 @@
 use std::ops::Range;
 
 use super::frame::{
-    Control, FINAL, Fault, LENGTH, LENGTH_16, LENGTH_64, LONGEST_PAYLOAD, MASKED, Opcode, RESERVED,
-    close_code, unmask,
+    ControlPayload, FINAL, LENGTH, LENGTH_16, LENGTH_64, LONGEST_PAYLOAD, MASKED, Opcode, ProtocolError,
+    RESERVED, close_code, unmask,
 };
 
 /// How a client ended the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
+pub enum StreamEnd {
     /// a close frame with its code, if it had one
     Closed(Option<u16>),
-    Fault(Fault),
+    Fault(ProtocolError),
 }
 
 /// What some bytes held beside payload.
 #[derive(Debug, Default, PartialEq)]
-pub struct Found {
+pub struct DecodedFrames {
     /// the latest ping; earlier ones need no answer (RFC 6455 section 5.5.3)
-    pub ping: Option<Control>,
+    pub ping: Option<ControlPayload>,
     /// nothing after it counts
-    pub end: Option<End>,
+    pub end: Option<StreamEnd>,
 }
 
 /// Reads what a client sends, in pieces of any size.
 #[derive(Default)]
-pub struct Decoder {
-    state: State,
+pub struct FrameDecoder {
+    state: DecoderState,
     /// a message has begun and not yet ended
     in_message: bool,
     head: [u8; 14],
@@ -38,7 +38,7 @@ pub struct Decoder {
 }
 
 #[derive(Default)]
-enum State {
+enum DecoderState {
     #[default]
     Head,
     Payload {
@@ -49,21 +49,21 @@ enum State {
         opcode: Opcode,
         left: u64,
         mask: [u8; 4],
-        payload: Control,
+        payload: ControlPayload,
     },
     Ended,
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// Takes all of `bytes`. The unmasked payload of data frames is left in them, in one piece.
-    pub fn decode(&mut self, bytes: &mut [u8]) -> (Found, Range<usize>) {
-        let (mut found, mut payload) = (Found::default(), 0..0);
+    pub fn decode(&mut self, bytes: &mut [u8]) -> (DecodedFrames, Range<usize>) {
+        let (mut found, mut payload) = (DecodedFrames::default(), 0..0);
         let mut at = 0;
         while at < bytes.len() {
             match self.step(bytes, at, &mut payload, &mut found) {
                 Ok(taken) => at += taken,
                 Err(end) => {
-                    self.state = State::Ended;
+                    self.state = DecoderState::Ended;
                     found.end = Some(end);
                     break;
                 }
@@ -78,28 +78,28 @@ impl Decoder {
         bytes: &mut [u8],
         at: usize,
         data: &mut Range<usize>,
-        found: &mut Found,
-    ) -> Result<usize, End> {
+        found: &mut DecodedFrames,
+    ) -> Result<usize, StreamEnd> {
         let rest = bytes.get_mut(at..).unwrap_or_default();
         match &mut self.state {
-            State::Head => {
-                self.take_head(rest.first().copied().unwrap_or_default()).map_err(End::Fault)?;
+            DecoderState::Head => {
+                self.take_head(rest.first().copied().unwrap_or_default()).map_err(StreamEnd::Fault)?;
                 // A control frame without payload is complete with its head.
                 self.finish(found)?;
                 Ok(1)
             }
-            State::Payload { left, mask } => {
+            DecoderState::Payload { left, mask } => {
                 let length = at_most(rest, *left).len();
                 unmask(rest.get_mut(..length).unwrap_or_default(), *mask);
                 mask.rotate_left(length % 4);
                 *left = left.saturating_sub(u64::try_from(length).unwrap_or(u64::MAX));
                 if *left == 0 {
-                    self.state = State::Head;
+                    self.state = DecoderState::Head;
                 }
                 append(bytes, data, at..at + length);
                 Ok(length)
             }
-            State::Control { left, mask, payload, .. } => {
+            DecoderState::Control { left, mask, payload, .. } => {
                 let part = at_most(rest, *left);
                 payload.push_masked(part, *mask);
                 mask.rotate_left(part.len() % 4);
@@ -108,12 +108,12 @@ impl Decoder {
                 self.finish(found)?;
                 Ok(taken)
             }
-            State::Ended => Ok(rest.len()),
+            DecoderState::Ended => Ok(rest.len()),
         }
     }
 
     /// One more byte of a head; the state changes when it is complete.
-    fn take_head(&mut self, byte: u8) -> Result<(), Fault> {
+    fn take_head(&mut self, byte: u8) -> Result<(), ProtocolError> {
         if let Some(place) = self.head.get_mut(self.head_length) {
             *place = byte;
         }
@@ -139,32 +139,36 @@ impl Decoder {
         let left = self.payload_length()?;
         let opcode = Opcode::of(first).ok_or(RESERVED_OPCODE)?;
         if opcode.is_control() {
-            self.state = State::Control { opcode, left, mask, payload: Control::EMPTY };
+            self.state = DecoderState::Control { opcode, left, mask, payload: ControlPayload::EMPTY };
         } else {
             self.in_message = first & FINAL == 0;
-            self.state = if left == 0 { State::Head } else { State::Payload { left, mask } };
+            self.state = if left == 0 { DecoderState::Head } else { DecoderState::Payload { left, mask } };
         }
         Ok(())
     }
 
     /// What the first two bytes give away.
-    fn check(&self, first: u8, second: u8) -> Result<(), Fault> {
+    fn check(&self, first: u8, second: u8) -> Result<(), ProtocolError> {
         let opcode = Opcode::of(first).ok_or(RESERVED_OPCODE)?;
         if first & RESERVED != 0 {
-            return Err(Fault::Protocol("a reserved bit is set"));
+            return Err(ProtocolError::Protocol("a reserved bit is set"));
         }
         if second & MASKED == 0 {
-            return Err(Fault::Protocol("a frame is not masked"));
+            return Err(ProtocolError::Protocol("a frame is not masked"));
         }
         if opcode.is_control() && first & FINAL == 0 {
-            return Err(Fault::Protocol("a control frame is fragmented"));
+            return Err(ProtocolError::Protocol("a control frame is fragmented"));
         }
         if opcode.is_control() && second & LENGTH >= LENGTH_16 {
-            return Err(Fault::Protocol("a control frame is too long"));
+            return Err(ProtocolError::Protocol("a control frame is too long"));
         }
         match (opcode, self.in_message) {
-            (Opcode::Continuation, false) => Err(Fault::Protocol("a continuation without a beginning")),
-            (Opcode::Text | Opcode::Binary, true) => Err(Fault::Protocol("a message within a message")),
+            (Opcode::Continuation, false) => {
+                Err(ProtocolError::Protocol("a continuation without a beginning"))
+            }
+            (Opcode::Text | Opcode::Binary, true) => {
+                Err(ProtocolError::Protocol("a message within a message"))
+            }
             (Opcode::Continuation, true)
             | (Opcode::Text | Opcode::Binary, false)
             | (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => Ok(()),
@@ -172,7 +176,7 @@ impl Decoder {
     }
 
     /// The length in a complete head, which must have its shortest form (RFC 6455 section 5.2).
-    fn payload_length(&self) -> Result<u64, Fault> {
+    fn payload_length(&self) -> Result<u64, ProtocolError> {
         let [_, second, high, low, ..] = self.head;
         let eight = self.head.get(2..).and_then(|rest| rest.first_chunk::<8>()).copied().unwrap_or_default();
         let (length, shortest) = match second & LENGTH {
@@ -181,30 +185,30 @@ impl Decoder {
             short => (u64::from(short), 0),
         };
         if length < shortest || length >> 63 != 0 {
-            return Err(Fault::Protocol("a length is malformed"));
+            return Err(ProtocolError::Protocol("a length is malformed"));
         }
-        if length > LONGEST_PAYLOAD { Err(Fault::TooLong) } else { Ok(length) }
+        if length > LONGEST_PAYLOAD { Err(ProtocolError::TooLong) } else { Ok(length) }
     }
 
     /// Handles a control frame whose payload is complete.
-    fn finish(&mut self, found: &mut Found) -> Result<(), End> {
-        let State::Control { opcode, left: 0, payload, .. } = &self.state else { return Ok(()) };
+    fn finish(&mut self, found: &mut DecodedFrames) -> Result<(), StreamEnd> {
+        let DecoderState::Control { opcode, left: 0, payload, .. } = &self.state else { return Ok(()) };
         match opcode {
             Opcode::Close => {
                 return Err(match close_code(payload.as_slice()) {
-                    Ok(code) => End::Closed(code),
-                    Err(fault) => End::Fault(fault),
+                    Ok(code) => StreamEnd::Closed(code),
+                    Err(fault) => StreamEnd::Fault(fault),
                 });
             }
             Opcode::Ping => found.ping = Some(payload.clone()),
             Opcode::Pong | Opcode::Continuation | Opcode::Text | Opcode::Binary => (),
         }
-        self.state = State::Head;
+        self.state = DecoderState::Head;
         Ok(())
     }
 }
 
-const RESERVED_OPCODE: Fault = Fault::Protocol("a reserved opcode");
+const RESERVED_OPCODE: ProtocolError = ProtocolError::Protocol("a reserved opcode");
 
 fn at_most(bytes: &[u8], left: u64) -> &[u8] {
     let left = usize::try_from(left).unwrap_or(usize::MAX);

@@ -59,7 +59,7 @@ impl Opcode {
 
 /// What a client did wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Fault {
+pub enum ProtocolError {
     #[error("{0}")]
     Protocol(&'static str),
     #[error("the reason of a close frame is not UTF-8")]
@@ -68,7 +68,7 @@ pub enum Fault {
     TooLong,
 }
 
-impl Fault {
+impl ProtocolError {
     /// RFC 6455 section 7.4.1.
     pub fn code(self) -> u16 {
         match self {
@@ -81,12 +81,12 @@ impl Fault {
 
 /// The payload of a control frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Control {
+pub struct ControlPayload {
     bytes: [u8; LONGEST_CONTROL],
     length: usize,
 }
 
-impl Control {
+impl ControlPayload {
     pub const EMPTY: Self = Self { bytes: [0; LONGEST_CONTROL], length: 0 };
 
     /// A code and as much of the reason as fits.
@@ -125,16 +125,16 @@ impl Control {
 }
 
 /// The code of a close frame (RFC 6455 section 7.4, and what IANA has registered since).
-pub(crate) fn close_code(payload: &[u8]) -> Result<Option<u16>, Fault> {
+pub(crate) fn close_code(payload: &[u8]) -> Result<Option<u16>, ProtocolError> {
     let (code, reason) = match payload {
         [] => return Ok(None),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
-        [_] => return Err(Fault::Protocol("half a close code")),
+        [_] => return Err(ProtocolError::Protocol("half a close code")),
     };
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(Fault::Protocol("a close code that nobody may send"));
+        return Err(ProtocolError::Protocol("a close code that nobody may send"));
     }
-    std::str::from_utf8(reason).map(|_| Some(code)).map_err(|_| Fault::NotText)
+    std::str::from_utf8(reason).map(|_| Some(code)).map_err(|_| ProtocolError::NotText)
 }
 
 /// Eight bytes at a time; the compiler makes more of it.

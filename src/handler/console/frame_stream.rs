@@ -11,9 +11,9 @@ use bytes::Bytes;
 use nodegate_spice::Meter;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::decoder::{Decoder, Found};
-use super::frame::{Control, LONGEST_OWN_HEAD, Opcode, own_head};
-use crate::handler::console::keepalive::Pulse;
+use super::decoder::{DecodedFrames, FrameDecoder};
+use super::frame::{ControlPayload, LONGEST_OWN_HEAD, Opcode, own_head};
+use crate::handler::console::keepalive::KeepAlive;
 
 /// The longest plain text of a TLS record (RFC 8446 section 5.1).
 const RECORD: usize = 16 << 10;
@@ -29,21 +29,21 @@ thread_local! {
 }
 
 /// The client's frames, unpacked.
-pub(crate) struct Inbox<'a, R> {
+pub(crate) struct FrameReader<'a, R> {
     source: R,
     meter: &'a Meter,
-    pub(crate) decoder: Decoder,
+    pub(crate) decoder: FrameDecoder,
     /// What the console has not taken yet.
     pub(crate) payload: Vec<u8>,
 }
 
-impl<'a, R: AsyncRead + Unpin> Inbox<'a, R> {
+impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     pub(crate) fn new(source: R, meter: &'a Meter) -> Self {
-        Self { source, meter, decoder: Decoder::default(), payload: Vec::new() }
+        Self { source, meter, decoder: FrameDecoder::default(), payload: Vec::new() }
     }
 
     /// What was read before the handshake was over; its payload is for the console.
-    pub(crate) fn take_early(&mut self, early: Bytes) -> Found {
+    pub(crate) fn take_early(&mut self, early: Bytes) -> DecodedFrames {
         let mut early = Vec::from(early);
         let (found, payload) = self.decoder.decode(&mut early);
         self.payload = early.get(payload).unwrap_or_default().to_vec();
@@ -52,7 +52,7 @@ impl<'a, R: AsyncRead + Unpin> Inbox<'a, R> {
     }
 
     /// Reads what there is, and gives the console what it takes at once; the rest, or all if it fails, is `payload`.
-    pub(crate) async fn read<C>(&mut self, console: &mut C, pulse: &Pulse) -> io::Result<Found>
+    pub(crate) async fn read<C>(&mut self, console: &mut C, pulse: &KeepAlive) -> io::Result<DecodedFrames>
     where
         C: AsyncWrite + Unpin,
     {
@@ -68,7 +68,7 @@ impl<'a, R: AsyncRead + Unpin> Inbox<'a, R> {
         console: &mut C,
         input: &mut Vec<u8>,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<Found>> {
+    ) -> Poll<io::Result<DecodedFrames>> {
         input.resize(FROM_CLIENT, 0);
         let length = ready!(poll_read_records(&mut self.source, input, context))?;
         if length == 0 {
@@ -114,14 +114,14 @@ fn poll_read_records<R: AsyncRead + Unpin>(
 }
 
 /// What is on its way to the client. Whatever future is dropped in the middle, the rest of a frame is kept.
-pub(crate) struct Outbox<'a, W> {
+pub(crate) struct FrameWriter<'a, W> {
     pub(crate) sink: W,
     meter: &'a Meter,
     rest: Vec<u8>,
     start: usize,
 }
 
-impl<'a, W: AsyncWrite + Unpin> Outbox<'a, W> {
+impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
     pub(crate) fn new(sink: W, meter: &'a Meter) -> Self {
         Self { sink, meter, rest: Vec::new(), start: 0 }
     }
@@ -165,7 +165,7 @@ impl<'a, W: AsyncWrite + Unpin> Outbox<'a, W> {
         Poll::Ready(Ok(length))
     }
 
-    pub(crate) fn control(&mut self, opcode: Opcode, control: &Control) {
+    pub(crate) fn control(&mut self, opcode: Opcode, control: &ControlPayload) {
         let payload = control.as_slice();
         let (head, head_length) = own_head(opcode, u16::try_from(payload.len()).unwrap_or(u16::MAX));
         self.rest.extend_from_slice(head.get(..head_length).unwrap_or_default());
@@ -173,7 +173,7 @@ impl<'a, W: AsyncWrite + Unpin> Outbox<'a, W> {
     }
 
     /// Sends what has begun, or what is left of it.
-    pub(crate) async fn flush(&mut self, pulse: &Pulse) -> io::Result<()> {
+    pub(crate) async fn flush(&mut self, pulse: &KeepAlive) -> io::Result<()> {
         while let Some(rest) = self.rest.get(self.start..).filter(|rest| !rest.is_empty()) {
             let sink = &mut self.sink;
             let written = poll_fn(|context| {

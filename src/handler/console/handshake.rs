@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::http::body;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -64,7 +64,7 @@ impl HandshakeError {
 
 /// What the answer to a good handshake holds.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Handshake {
+pub struct WebSocketHandshake {
     accept: String,
     subprotocol: Option<String>,
 }
@@ -74,7 +74,7 @@ pub fn is_asked_for(headers: &HeaderMap) -> bool {
     headers.contains_key(UPGRADE)
 }
 
-impl Handshake {
+impl WebSocketHandshake {
     pub fn check(head: &Parts) -> Result<Self, HandshakeError> {
         let headers = &head.headers;
         if !tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket")) {
@@ -94,7 +94,7 @@ impl Handshake {
     }
 
     /// `101 Switching Protocols`.
-    pub fn response(self) -> Response<Body> {
+    pub fn response(self) -> Response<ResponseBody> {
         let mut response = Response::new(body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -149,12 +149,12 @@ mod tests {
     ];
 
     /// The good request with other or further lines; an empty value takes one out.
-    fn checked(changes: &[(&str, &str)]) -> Result<Handshake, HandshakeError> {
+    fn checked(changes: &[(&str, &str)]) -> Result<WebSocketHandshake, HandshakeError> {
         let kept = GOOD.iter().filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
         let lines = kept.chain(changes.iter().filter(|(_, value)| !value.is_empty()));
         let request =
             lines.fold(http::Request::get("/"), |request, (name, value)| request.header(*name, *value));
-        Handshake::check(&request.body(()).unwrap().into_parts().0)
+        WebSocketHandshake::check(&request.body(()).unwrap().into_parts().0)
     }
 
     #[test]

@@ -13,21 +13,21 @@ pub mod target;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 
-use super::api::{self, Call};
-use crate::handler::console::target::{Console, ConsoleRules, PlaceError};
+use super::api::{self, ApiCall};
+use crate::handler::console::target::{ConnectedConsole, ConsoleRules, PlaceError};
 use crate::http::body;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::error::Refusal;
-use crate::metrics::sessions::{Bridge, Kind};
+use crate::metrics::sessions::{SessionInfo, SessionKind};
 use crate::net::forwarded_host;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::os::log_text::shortened;
-use crate::proxy::request::Client;
-use crate::state::shared::Engine;
-use crate::upstream::client::{Answer, Upstream};
+use crate::proxy::request::ClientConnection;
+use crate::state::shared::AppState;
+use crate::upstream::client::{UpstreamClient, UpstreamResponse};
 use crate::verdict::api_answer::ApiAnswer;
-use handshake::{Handshake, HandshakeError};
+use handshake::{HandshakeError, WebSocketHandshake};
 use origin::{ConsoleCall, ForeignOrigin};
 
 /// The daemon's answer is one port or path.
@@ -65,13 +65,13 @@ impl ConsoleError {
 /// Asks the daemon where the console is, connects to it, and agrees to the websocket. Whatever else the daemon says
 /// is passed on.
 pub async fn open(
-    engine: &Engine,
-    upstream: &Upstream,
-    client: &Client,
-    call: Call<'_>,
-) -> Result<Response<Body>, Refusal> {
+    engine: &AppState,
+    upstream: &UpstreamClient,
+    client: &ClientConnection,
+    call: ApiCall<'_>,
+) -> Result<Response<ResponseBody>, Refusal> {
     let rules = engine.consoles.as_ref().ok_or(ConsoleError::None)?;
-    let handshake = Handshake::check(call.head).map_err(ConsoleError::from)?;
+    let handshake = WebSocketHandshake::check(call.head).map_err(ConsoleError::from)?;
     let foreign = check_origin(engine, rules, client, &call)?;
     let asked = call.place;
     let named = call.client.to_str().ok().and_then(|address| address.parse().ok());
@@ -80,7 +80,7 @@ pub async fn open(
     if answer.response.status() != StatusCode::OK {
         return api::pass_on(engine, upstream, asked, answer).await;
     }
-    let Answer { response, mut body, started } = answer;
+    let UpstreamResponse { response, mut body, started } = answer;
     let (head, ()) = response.into_parts();
     let invalid = || upstream.senseless(started);
     let body = upstream.whole(&mut body, ANSWER, started).await?;
@@ -90,11 +90,12 @@ pub async fn open(
             let place = place.map_err(ConsoleError::from)?;
             let stream = rules.connect(&place, engine.config.settings.timeout.connect).await?;
             let listed =
-                Bridge::new(Kind::Console, named.unwrap_or(client.peer.address()), user, target).open();
+                SessionInfo::new(SessionKind::Console, named.unwrap_or(client.peer.address()), user, target)
+                    .open();
             if let Some(foreign) = foreign {
                 log_foreign_origin(&foreign);
             }
-            client.console.set(Some(Box::new(Console { stream, listed })));
+            client.console.set(Some(Box::new(ConnectedConsole { stream, listed })));
             Ok(handshake.response())
         }
         // In the extjs form an error is a success of HTTP.
@@ -111,10 +112,10 @@ pub async fn open(
 
 /// Whether the page that asks may; `Some`: only because of the console's own ticket.
 fn check_origin(
-    engine: &Engine,
+    engine: &AppState,
     rules: &ConsoleRules,
-    client: &Client,
-    call: &Call<'_>,
+    client: &ClientConnection,
+    call: &ApiCall<'_>,
 ) -> Result<Option<ForeignOrigin>, ConsoleError> {
     let (headers, settings) = (&call.head.headers, &engine.config.settings);
     let forwarded = if engine.is_proxy(client.peer) {
@@ -128,7 +129,7 @@ fn check_origin(
     let call = ConsoleCall { headers, by_cookie, has_own_ticket, forwarded };
     origin::check(&settings.console_origins, &call).map_err(|foreign| {
         // A page shows its user no more than that the connection failed.
-        if let Some(left_out) = log_limit::is_due(Topic::Origin, &format!("refused {}", foreign.origin)) {
+        if let Some(left_out) = log_limit::is_due(LogTopic::Origin, &format!("refused {}", foreign.origin)) {
             let foreign = foreign.to_string();
             let foreign = shortened(&foreign, 2 * log_limit::MAX_CLIENT_TEXT_BYTES);
             tracing::warn!("console refused: {foreign}{left_out}");
@@ -139,7 +140,7 @@ fn check_origin(
 
 fn log_foreign_origin(foreign: &ForeignOrigin) {
     let ForeignOrigin { origin, own } = foreign;
-    if log_limit::is_due(Topic::Origin, origin).is_some() {
+    if log_limit::is_due(LogTopic::Origin, origin).is_some() {
         let origin = shortened(origin, log_limit::MAX_CLIENT_TEXT_BYTES);
         tracing::info!(
             ?origin,

@@ -8,7 +8,7 @@ use std::fmt;
 use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
 
-use crate::config::settings::Origins;
+use crate::config::settings::AllowedOrigins;
 use crate::net::web_origin::{HostPort, WebOrigin};
 
 /// Longer ones are cut off in messages.
@@ -42,13 +42,16 @@ impl fmt::Display for ForeignOrigin {
 
 /// Decides by the listed origins (`console.origins`). `Ok(Some(…))`: the origin is foreign, and the console's own ticket
 /// stands in for it.
-pub fn check(listed: &Origins, call: &ConsoleCall<'_>) -> Result<Option<ForeignOrigin>, ForeignOrigin> {
+pub fn check(
+    listed: &AllowedOrigins,
+    call: &ConsoleCall<'_>,
+) -> Result<Option<ForeignOrigin>, ForeignOrigin> {
     // Only cookies are added by the browser itself; a page that knows another credential needs no browser.
     let Some(foreign) = foreign_origin(listed, call).filter(|_| call.by_cookie) else { return Ok(None) };
     if call.has_own_ticket && listed.is_empty() { Ok(Some(foreign)) } else { Err(foreign) }
 }
 
-fn foreign_origin(listed: &Origins, call: &ConsoleCall<'_>) -> Option<ForeignOrigin> {
+fn foreign_origin(listed: &AllowedOrigins, call: &ConsoleCall<'_>) -> Option<ForeignOrigin> {
     let mut lines = call.headers.get_all(ORIGIN).iter();
     let origin = lines.next()?;
     let host = call.headers.get(HOST).and_then(|host| HostPort::parse(host.to_str().ok()?));
@@ -83,13 +86,13 @@ mod tests {
     const EVIL: &str = "https://evil.example.com";
 
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-    enum Verdict {
+    enum OriginVerdict {
         Opens,
         Logged,
         Refused,
     }
 
-    fn verdict(list: &str, origins: &[&str], by_cookie: bool, has_own_ticket: bool) -> Verdict {
+    fn verdict(list: &str, origins: &[&str], by_cookie: bool, has_own_ticket: bool) -> OriginVerdict {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("node1:8006"));
         for origin in origins {
@@ -97,16 +100,16 @@ mod tests {
         }
         let forwarded = vec![HostPort::parse("front.example.com").unwrap()];
         let call = ConsoleCall { headers: &headers, by_cookie, has_own_ticket, forwarded };
-        match check(&Origins::parse(list).unwrap(), &call) {
-            Ok(None) => Verdict::Opens,
-            Ok(Some(_)) => Verdict::Logged,
-            Err(_) => Verdict::Refused,
+        match check(&AllowedOrigins::parse(list).unwrap(), &call) {
+            Ok(None) => OriginVerdict::Opens,
+            Ok(Some(_)) => OriginVerdict::Logged,
+            Err(_) => OriginVerdict::Refused,
         }
     }
 
     #[test]
     fn credential_ticket_and_list_decide() {
-        use Verdict::{Logged, Opens, Refused};
+        use OriginVerdict::{Logged, Opens, Refused};
         // origin; with a cookie: own ticket and no list, own ticket and a list, no ticket and no list, no ticket and a list
         let cases = [
             (&[][..], [Opens; 4]),
@@ -139,13 +142,13 @@ mod tests {
         headers.insert(ORIGIN, HeaderValue::from_static(EVIL));
         let forwarded = vec![HostPort::parse("front.example.com").unwrap()];
         let call = ConsoleCall { headers: &headers, by_cookie: true, has_own_ticket: false, forwarded };
-        let text = check(&Origins::default(), &call).unwrap_err().to_string();
+        let text = check(&AllowedOrigins::default(), &call).unwrap_err().to_string();
         for part in [EVIL, OWN, "https://front.example.com", "console.origins"] {
             assert!(text.contains(part), "{text}");
         }
         headers.insert(ORIGIN, HeaderValue::from_str(&format!("https://{}", "a".repeat(5000))).unwrap());
         let call =
             ConsoleCall { headers: &headers, by_cookie: true, has_own_ticket: false, forwarded: vec![] };
-        assert!(check(&Origins::default(), &call).unwrap_err().to_string().len() < 600);
+        assert!(check(&AllowedOrigins::default(), &call).unwrap_err().to_string().len() < 600);
     }
 }

@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::decoder::{End, Found};
-use super::frame::{Control, Fault, Opcode};
-use crate::handler::console::frame_stream::{Inbox, Outbox};
-use crate::handler::console::keepalive::{Due, Pulse};
-use crate::handler::console::target::{Console, ConsoleStream};
-use crate::proxy::recheck::Denied;
+use super::decoder::{DecodedFrames, StreamEnd};
+use super::frame::{ControlPayload, Opcode, ProtocolError};
+use crate::handler::console::frame_stream::{FrameReader, FrameWriter};
+use crate::handler::console::keepalive::{DueFrame, KeepAlive};
+use crate::handler::console::target::{ConnectedConsole, ConsoleStream};
+use crate::proxy::recheck::AdmissionLost;
 
 /// For a close frame to go out and to be answered.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -25,30 +25,30 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const LAST_WORDS_ON_STOP: Duration = Duration::from_millis(900);
 
 /// Why a bridge ends.
-enum Ending {
+enum CloseReason {
     Stopped,
-    Denied(Denied),
+    Denied(AdmissionLost),
     ClientClosed(Option<u16>),
     ClientGone,
     ClientSilent,
-    Fault(Fault),
+    Fault(ProtocolError),
     ConsoleEnded,
     ConsoleFailed(io::Error),
 }
 
-impl Ending {
+impl CloseReason {
     /// What the client is told, if it can be told anything.
-    fn close_frame(&self) -> Option<Control> {
+    fn close_frame(&self) -> Option<ControlPayload> {
         Some(match self {
             Self::ClientGone => return None,
-            Self::ClientClosed(None) => Control::EMPTY,
-            Self::ClientClosed(Some(code)) => Control::close(*code, ""),
-            Self::ConsoleEnded => Control::close(1000, ""),
-            Self::Stopped => Control::close(1001, "the proxy stops"),
-            Self::Denied(_) => Control::close(1001, "this client is no longer admitted"),
-            Self::Fault(fault) => Control::close(fault.code(), &fault.to_string()),
-            Self::ClientSilent => Control::close(1011, "no answer to a ping"),
-            Self::ConsoleFailed(_) => Control::close(1011, "the console failed"),
+            Self::ClientClosed(None) => ControlPayload::EMPTY,
+            Self::ClientClosed(Some(code)) => ControlPayload::close(*code, ""),
+            Self::ConsoleEnded => ControlPayload::close(1000, ""),
+            Self::Stopped => ControlPayload::close(1001, "the proxy stops"),
+            Self::Denied(_) => ControlPayload::close(1001, "this client is no longer admitted"),
+            Self::Fault(fault) => ControlPayload::close(fault.code(), &fault.to_string()),
+            Self::ClientSilent => ControlPayload::close(1011, "no answer to a ping"),
+            Self::ConsoleFailed(_) => ControlPayload::close(1011, "the console failed"),
         })
     }
 
@@ -58,7 +58,7 @@ impl Ending {
     }
 }
 
-impl fmt::Display for Ending {
+impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped => f.write_str("stopped"),
@@ -77,40 +77,40 @@ impl fmt::Display for Ending {
 pub async fn run<S>(
     client: S,
     early: Bytes,
-    console: Console,
+    console: ConnectedConsole,
     ping: Option<Duration>,
-    (stop, denied): (&CancellationToken, impl Future<Output = Denied>),
+    (stop, denied): (&CancellationToken, impl Future<Output = AdmissionLost>),
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let over = async {
         tokio::select! {
-            () = stop.cancelled() => Ending::Stopped,
-            denied = denied => Ending::Denied(denied),
+            () = stop.cancelled() => CloseReason::Stopped,
+            denied = denied => CloseReason::Denied(denied),
         }
     };
     let (source, sink) = split(client);
     let meter = &console.listed.meter;
-    let mut client = (Inbox::new(source, meter), Outbox::new(sink, meter));
-    let pulse = Pulse::new(ping);
+    let mut client = (FrameReader::new(source, meter), FrameWriter::new(sink, meter));
+    let pulse = KeepAlive::new(ping);
     let ending = match console.stream {
         ConsoleStream::Tcp(stream) => between(&mut client, early, split(stream), &pulse, over).await,
         ConsoleStream::Unix(stream) => between(&mut client, early, split(stream), &pulse, over).await,
     };
     tracing::debug!(%ending, "console closed");
-    let patience = if matches!(ending, Ending::Stopped) { LAST_WORDS_ON_STOP } else { LAST_WORDS };
+    let patience = if matches!(ending, CloseReason::Stopped) { LAST_WORDS_ON_STOP } else { LAST_WORDS };
     let (mut inbox, mut outbox) = client;
     let _ = timeout(patience, say_goodbye(&ending, &mut inbox, &mut outbox, &pulse)).await;
 }
 
 /// The console is shut when this returns: its own end is done, or it will hear no more.
 async fn between<S, C>(
-    client: &mut (Inbox<'_, ReadHalf<S>>, Outbox<'_, WriteHalf<S>>),
+    client: &mut (FrameReader<'_, ReadHalf<S>>, FrameWriter<'_, WriteHalf<S>>),
     early: Bytes,
     (mut from_console, mut to_console): (ReadHalf<C>, WriteHalf<C>),
-    pulse: &Pulse,
-    over: impl Future<Output = Ending>,
-) -> Ending
+    pulse: &KeepAlive,
+    over: impl Future<Output = CloseReason>,
+) -> CloseReason
 where
     S: AsyncRead + AsyncWrite,
     C: AsyncRead + AsyncWrite,
@@ -121,14 +121,19 @@ where
         ending = over => ending,
         ending = up(inbox, early, &mut to_console, pulse) => ending,
         ending = down(&mut from_console, outbox, pulse) => ending,
-        () = pulse.watch() => Ending::ClientSilent,
+        () = pulse.watch() => CloseReason::ClientSilent,
     };
     let _ = timeout(LAST_WORDS, to_console.shutdown()).await;
     ending
 }
 
 /// From the client to the console.
-async fn up<R, C>(inbox: &mut Inbox<'_, R>, early: Bytes, console: &mut C, pulse: &Pulse) -> Ending
+async fn up<R, C>(
+    inbox: &mut FrameReader<'_, R>,
+    early: Bytes,
+    console: &mut C,
+    pulse: &KeepAlive,
+) -> CloseReason
 where
     R: AsyncRead + Unpin,
     C: AsyncWrite + Unpin,
@@ -138,7 +143,7 @@ where
         return ending;
     }
     loop {
-        let Ok(found) = inbox.read(console, pulse).await else { return Ending::ClientGone };
+        let Ok(found) = inbox.read(console, pulse).await else { return CloseReason::ClientGone };
         if let Some(ending) = pass_up(found, &mut inbox.payload, console, pulse).await {
             return ending;
         }
@@ -147,11 +152,11 @@ where
 
 /// What was found in some bytes: payload first, since it came before the end.
 async fn pass_up<C: AsyncWrite + Unpin>(
-    found: Found,
+    found: DecodedFrames,
     payload: &mut Vec<u8>,
     console: &mut C,
-    pulse: &Pulse,
-) -> Option<Ending> {
+    pulse: &KeepAlive,
+) -> Option<CloseReason> {
     if let Some(ping) = found.ping {
         pulse.answer(ping);
     }
@@ -167,28 +172,28 @@ async fn pass_up<C: AsyncWrite + Unpin>(
         if let Err(error) = written {
             // What the console has sent before is still on its way down, and its end ends the bridge.
             sleep(LAST_WORDS).await;
-            return Some(Ending::ConsoleFailed(error));
+            return Some(CloseReason::ConsoleFailed(error));
         }
     }
     match found.end? {
-        End::Closed(code) => Some(Ending::ClientClosed(code)),
-        End::Fault(fault) => Some(Ending::Fault(fault)),
+        StreamEnd::Closed(code) => Some(CloseReason::ClientClosed(code)),
+        StreamEnd::Fault(fault) => Some(CloseReason::Fault(fault)),
     }
 }
 
 /// From the console to the client, with the control frames between.
-async fn down<C, W>(console: &mut C, outbox: &mut Outbox<'_, W>, pulse: &Pulse) -> Ending
+async fn down<C, W>(console: &mut C, outbox: &mut FrameWriter<'_, W>, pulse: &KeepAlive) -> CloseReason
 where
     C: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     loop {
         match pulse.take_due() {
-            Some(Due::Pong(ping)) => outbox.control(Opcode::Pong, &ping),
-            Some(Due::Ping) => {
-                outbox.control(Opcode::Ping, &Control::EMPTY);
+            Some(DueFrame::Pong(ping)) => outbox.control(Opcode::Pong, &ping),
+            Some(DueFrame::Ping) => {
+                outbox.control(Opcode::Ping, &ControlPayload::EMPTY);
                 if outbox.flush(pulse).await.is_err() {
-                    return Ending::ClientGone;
+                    return CloseReason::ClientGone;
                 }
                 pulse.ping_sent();
             }
@@ -196,24 +201,24 @@ where
                 biased;
                 () = pulse.due() => (),
                 read = outbox.relay(console) => match read {
-                    Ok(0) => return Ending::ConsoleEnded,
+                    Ok(0) => return CloseReason::ConsoleEnded,
                     Ok(_) => (),
-                    Err(error) => return Ending::ConsoleFailed(error),
+                    Err(error) => return CloseReason::ConsoleFailed(error),
                 },
             },
         }
         if outbox.flush(pulse).await.is_err() {
-            return Ending::ClientGone;
+            return CloseReason::ClientGone;
         }
     }
 }
 
 /// The closing handshake, as far as the ending still has one.
 async fn say_goodbye<R, W>(
-    ending: &Ending,
-    inbox: &mut Inbox<'_, R>,
-    outbox: &mut Outbox<'_, W>,
-    pulse: &Pulse,
+    ending: &CloseReason,
+    inbox: &mut FrameReader<'_, R>,
+    outbox: &mut FrameWriter<'_, W>,
+    pulse: &KeepAlive,
 ) -> io::Result<()>
 where
     R: AsyncRead + Unpin,

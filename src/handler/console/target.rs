@@ -10,12 +10,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::config::root::Root;
+use crate::config::root::RootDirectory;
 use crate::config::settings::port_range;
-use crate::http::path_pattern::Pattern;
+use crate::http::path_pattern::PathPattern;
 use crate::http::target::{ApiPath, query_value};
-use crate::metrics::sessions::Listed;
-use crate::upstream::client::{Phase, UpstreamError, io_message};
+use crate::metrics::sessions::SessionGuard;
+use crate::upstream::client::{FailurePhase, UpstreamError, io_message};
 use crate::verdict::api_answer::ApiAnswer;
 use crate::verdict::console::{NamedPlace, named_place};
 
@@ -24,13 +24,13 @@ pub struct ConsoleRules {
     ports: RangeInclusive<u16>,
     sockets: Vec<PathBuf>,
     /// calls, and the parameter in which each brings the console's own ticket
-    tickets: Vec<(Pattern, String)>,
-    root: Root,
+    tickets: Vec<(PathPattern, String)>,
+    root: RootDirectory,
 }
 
 /// What a daemon named.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum ConsoleTarget {
     Port(u16),
     Socket(PathBuf),
 }
@@ -45,9 +45,9 @@ pub enum PlaceError {
 }
 
 /// A connected console, and that it is open.
-pub struct Console {
+pub struct ConnectedConsole {
     pub stream: ConsoleStream,
-    pub listed: Listed,
+    pub listed: SessionGuard,
 }
 
 pub enum ConsoleStream {
@@ -63,7 +63,8 @@ impl ConsoleRules {
         let mut tickets = Vec::new();
         for ticket in &console.ticket {
             for call in &ticket.calls {
-                let call = Pattern::parse(call).map_err(|what| format!("product.console.ticket: {what}"))?;
+                let call =
+                    PathPattern::parse(call).map_err(|what| format!("product.console.ticket: {what}"))?;
                 tickets.push((call, ticket.parameter.clone()));
             }
         }
@@ -79,21 +80,21 @@ impl ConsoleRules {
     }
 
     /// The place in a daemon's answer: `{"data":{"port":…}}` or `{"data":{"socket":…}}`, if it is one.
-    pub fn place(&self, answer: &ApiAnswer) -> Option<Result<Place, PlaceError>> {
+    pub fn place(&self, answer: &ApiAnswer) -> Option<Result<ConsoleTarget, PlaceError>> {
         Some(match named_place(answer)? {
             NamedPlace::Socket(name) => self.socket(name),
             NamedPlace::Port(port) => {
                 let allowed = u16::try_from(port).ok().filter(|port| self.ports.contains(port));
-                allowed.map(Place::Port).ok_or(PlaceError::Port(port))
+                allowed.map(ConsoleTarget::Port).ok_or(PlaceError::Port(port))
             }
         })
     }
 
-    fn socket(&self, name: &str) -> Result<Place, PlaceError> {
+    fn socket(&self, name: &str) -> Result<ConsoleTarget, PlaceError> {
         let path = Path::new(name);
         let is_plain = !path.components().any(|part| part == Component::ParentDir);
         if is_plain && self.sockets.iter().any(|prefix| path.starts_with(prefix) && path != prefix) {
-            Ok(Place::Socket(path.to_owned()))
+            Ok(ConsoleTarget::Socket(path.to_owned()))
         } else {
             Err(PlaceError::Socket(name.to_owned()))
         }
@@ -111,12 +112,16 @@ impl ConsoleRules {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the allowed directories"))
     }
 
-    pub async fn connect(&self, place: &Place, patience: Duration) -> Result<ConsoleStream, UpstreamError> {
+    pub async fn connect(
+        &self,
+        place: &ConsoleTarget,
+        patience: Duration,
+    ) -> Result<ConsoleStream, UpstreamError> {
         let started = Instant::now();
         let connecting = async {
             match place {
-                Place::Port(port) => connect_here(*port).await.map(ConsoleStream::Tcp),
-                Place::Socket(path) => {
+                ConsoleTarget::Port(port) => connect_here(*port).await.map(ConsoleStream::Tcp),
+                ConsoleTarget::Socket(path) => {
                     let path = self.real_socket(path).await?;
                     UnixStream::connect(path).await.map(ConsoleStream::Unix)
                 }
@@ -128,10 +133,10 @@ impl ConsoleRules {
             Err(_) => "Connection timed out".to_owned(),
         };
         let upstream = match place {
-            Place::Port(port) => format!("console port {port}"),
-            Place::Socket(path) => format!("console socket {}", path.display()),
+            ConsoleTarget::Port(port) => format!("console port {port}"),
+            ConsoleTarget::Socket(path) => format!("console socket {}", path.display()),
         };
-        Err(UpstreamError { phase: Phase::Connect, upstream, elapsed: started.elapsed(), cause })
+        Err(UpstreamError { phase: FailurePhase::Connect, upstream, elapsed: started.elapsed(), cause })
     }
 }
 
@@ -154,14 +159,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::http::target::Target;
+    use crate::http::target::RequestTarget;
 
     fn rules() -> ConsoleRules {
         ConsoleRules {
             ports: 5900..=5999,
             sockets: vec!["/run/qemu-server/".into(), "/run/machines/".into()],
-            tickets: vec![(Pattern::parse("GET /machines/{machine}/screen").unwrap(), "seal".to_owned())],
-            root: Root::default(),
+            tickets: vec![(PathPattern::parse("GET /machines/{machine}/screen").unwrap(), "seal".to_owned())],
+            root: RootDirectory::default(),
         }
     }
 
@@ -171,9 +176,9 @@ mod tests {
 
     #[test]
     fn the_profile_says_where_a_ticket_is() {
-        let has = |path: &str, query: &str| match Target::parse(path).unwrap() {
-            Target::Api(path) => rules().has_own_ticket(&path, query),
-            Target::NoSuchUri | Target::Path(_) => false,
+        let has = |path: &str, query: &str| match RequestTarget::parse(path).unwrap() {
+            RequestTarget::Api(path) => rules().has_own_ticket(&path, query),
+            RequestTarget::NoSuchUri | RequestTarget::Path(_) => false,
         };
         let screen = "/api2/json/machines/a/screen";
         assert!(has(screen, "port=1&seal=x") && has("/api2/json//machines/a//screen", "se%61l=%3A"));
@@ -186,8 +191,8 @@ mod tests {
     #[test]
     fn ports_are_numbers_or_text_within_the_range() {
         let place = |port| rules().place(&answer(&json!({ "data": { "port": port } })));
-        assert_eq!(place(json!(5900)), Some(Ok(Place::Port(5900))));
-        assert_eq!(place(json!("5999")), Some(Ok(Place::Port(5999))));
+        assert_eq!(place(json!(5900)), Some(Ok(ConsoleTarget::Port(5900))));
+        assert_eq!(place(json!("5999")), Some(Ok(ConsoleTarget::Port(5999))));
         for port in [0_u64, 22, 5899, 6000, 65_535, 65_536 + 5900, u64::MAX] {
             assert_eq!(place(json!(port)), Some(Err(PlaceError::Port(port))));
             assert_eq!(place(json!(port.to_string())), Some(Err(PlaceError::Port(port))));
@@ -201,7 +206,7 @@ mod tests {
     fn sockets_lie_below_the_prefixes() {
         let place = |socket: &str| rules().place(&answer(&json!({ "data": { "socket": socket } }))).unwrap();
         for good in ["/run/qemu-server/100.mtunnel", "/run/machines/ct-100.mtunnel", "/run/machines/a/b"] {
-            assert_eq!(place(good), Ok(Place::Socket(good.into())));
+            assert_eq!(place(good), Ok(ConsoleTarget::Socket(good.into())));
         }
         for bad in [
             "/run/qemu-server/../systemd/private",

@@ -22,40 +22,41 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
-use self::template::{RenderError, Rendered, Template};
-use self::variables::{Circumstances, Variables};
-use crate::auth::authenticator::{Login, joined};
+use self::template::{RenderError, RenderedTemplate, Template};
+use self::variables::{ProfileVariables, VariableContext};
+use crate::auth::authenticator::{PageLogin, joined};
 use crate::config::Config;
-use crate::config::page::Condition;
+use crate::config::page::TemplateCondition;
 use crate::fs::cached_file::{FileError, WatchedFile};
 use crate::http::body;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::compression;
-use crate::http::compression::Coding;
+use crate::http::compression::ContentCoding;
 use crate::os::log_limit;
-use crate::os::log_limit::{LeftOut, Topic};
+use crate::os::log_limit::{LeftOut, LogTopic};
 
 /// Codings in the order of preference.
-const OFFERED: [Coding; 4] = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Deflate];
+const OFFERED: [ContentCoding; 4] =
+    [ContentCoding::Brotli, ContentCoding::Zstd, ContentCoding::Gzip, ContentCoding::Deflate];
 
 /// Bytes up to which compressing saves next to nothing.
 const TOO_SMALL_TO_COMPRESS: usize = 1024;
 
 /// All pages of a product.
-pub struct Pages {
-    all: Vec<Page>,
-    variables: Variables,
+pub struct PageSet {
+    all: Vec<ProfilePage>,
+    variables: ProfileVariables,
     compression_enabled: bool,
     worker: worker::PageWorker,
 }
 
-struct Page {
+struct ProfilePage {
     url: String,
-    choices: Vec<Choice>,
+    choices: Vec<ParsedChoice>,
 }
 
-struct Choice {
-    when: Vec<Condition>,
+struct ParsedChoice {
+    when: Vec<TemplateCondition>,
     /// a request that this template is for
     target: Option<String>,
     template: Arc<TemplateFile>,
@@ -86,22 +87,22 @@ pub enum PageError {
 }
 
 /// A page that was rendered here.
-pub struct Served {
-    pub response: Response<Body>,
+pub struct RenderedPage {
+    pub response: Response<ResponseBody>,
     /// what may be missing in it: a worker that knows more is asked first
     pub gap: Option<PageError>,
 }
 
-impl Pages {
+impl PageSet {
     pub fn new(config: &Config) -> Result<Self, String> {
         let product = &config.product;
-        let variables = Variables::new(&product.variable, &config.settings.node_name, &config.root)?;
+        let variables = ProfileVariables::new(&product.variable, &config.settings.node_name, &config.root)?;
         let mut templates: BTreeMap<&Path, Arc<TemplateFile>> = BTreeMap::new();
         let mut pages = Vec::new();
         for page in &product.page {
             let mut choices = Vec::new();
             for choice in &page.template {
-                let mut names = choice.when.iter().map(Condition::variable);
+                let mut names = choice.when.iter().map(TemplateCondition::variable);
                 if let Some(name) = names.find(|name| !variables.is_declared(name)) {
                     return Err(format!("page {}: the variable '{name}' is not declared", page.url));
                 }
@@ -109,19 +110,28 @@ impl Pages {
                     .entry(&choice.file)
                     .or_insert_with(|| Arc::new(TemplateFile::new(config.root.path(&choice.file))));
                 let target = choice.target(&page.url, &product.variable);
-                choices.push(Choice { when: choice.when.clone(), target, template: Arc::clone(template) });
+                choices.push(ParsedChoice {
+                    when: choice.when.clone(),
+                    target,
+                    template: Arc::clone(template),
+                });
             }
-            pages.push(Page { url: page.url.clone(), choices });
+            pages.push(ProfilePage { url: page.url.clone(), choices });
         }
         let worker = worker::PageWorker::new(config);
         Ok(Self { all: pages, variables, compression_enabled: config.settings.compression, worker })
     }
 
     /// The answer to a GET or HEAD for the page at `path`.
-    pub async fn serve(&self, path: &str, head: &Parts, login: Option<&Login>) -> Result<Served, PageError> {
+    pub async fn serve(
+        &self,
+        path: &str,
+        head: &Parts,
+        login: Option<&PageLogin>,
+    ) -> Result<RenderedPage, PageError> {
         let cookies = joined(&head.headers, &COOKIE);
         let user_agent = joined(&head.headers, &USER_AGENT);
-        let circumstances = Circumstances {
+        let circumstances = VariableContext {
             cookies: &cookies,
             query: head.uri.query().unwrap_or_default(),
             user_agent: &user_agent,
@@ -130,16 +140,16 @@ impl Pages {
         let (page, gap) = self.render(path, &circumstances)?;
         let content_type = HeaderValue::from_static("text/html; charset=UTF-8");
         let response = self.response(Bytes::from(page), content_type, head).await;
-        Ok(Served { response, gap })
+        Ok(RenderedPage { response, gap })
     }
 
     fn render(
         &self,
         path: &str,
-        circumstances: &Circumstances<'_>,
+        circumstances: &VariableContext<'_>,
     ) -> Result<(String, Option<PageError>), PageError> {
         let page = self.all.iter().find(|page| page.url == path).ok_or(PageError::NoTemplate)?;
-        let holds = |condition: &Condition| self.variables.holds(condition, circumstances);
+        let holds = |condition: &TemplateCondition| self.variables.holds(condition, circumstances);
         let choice =
             page.choices.iter().find(|choice| choice.when.iter().all(holds)).ok_or(PageError::NoTemplate)?;
         let template = choice.template.file.current().map_err(|error| {
@@ -162,7 +172,7 @@ impl Pages {
     }
 
     /// Variables that a newer product may set, and the profile does not know.
-    fn undeclared(&self, rendered: &Rendered) -> Option<String> {
+    fn undeclared(&self, rendered: &RenderedTemplate) -> Option<String> {
         let names = rendered.missing.iter().filter(|name| !self.variables.is_declared(name));
         let names: Vec<_> = names.map(String::as_str).collect();
         if names.is_empty() { None } else { Some(names.join(", ")) }
@@ -171,8 +181,8 @@ impl Pages {
     fn render_template(
         &self,
         template: &Template,
-        circumstances: &Circumstances<'_>,
-    ) -> Result<Rendered, RenderError> {
+        circumstances: &VariableContext<'_>,
+    ) -> Result<RenderedTemplate, RenderError> {
         let value = |name: &str| self.variables.value(name, circumstances);
         template.render(&value, SystemTime::now())
     }
@@ -187,7 +197,7 @@ impl Pages {
         }
     }
 
-    async fn response(&self, page: Bytes, content_type: HeaderValue, head: &Parts) -> Response<Body> {
+    async fn response(&self, page: Bytes, content_type: HeaderValue, head: &Parts) -> Response<ResponseBody> {
         let coded = match self.coding(&page, &head.headers) {
             Some(coding) => {
                 compression::compress(coding, page.clone()).await.ok().map(|bytes| (coding, bytes))
@@ -211,7 +221,7 @@ impl Pages {
         response
     }
 
-    fn coding(&self, page: &Bytes, headers: &HeaderMap) -> Option<Coding> {
+    fn coding(&self, page: &Bytes, headers: &HeaderMap) -> Option<ContentCoding> {
         if !self.compression_enabled || page.len() <= TOO_SMALL_TO_COMPRESS {
             return None;
         }
@@ -228,7 +238,7 @@ impl TemplateFile {
 
     /// Anybody may ask for a broken page, as often as they like.
     fn log_line_due(&self, cause: &dyn Display) -> Option<LeftOut> {
-        log_limit::is_due(Topic::Page, &format!("{}: {cause}", self.file.path().display()))
+        log_limit::is_due(LogTopic::Page, &format!("{}: {cause}", self.file.path().display()))
     }
 
     /// The file's name without its directory.

@@ -7,14 +7,14 @@
 
 use std::fmt::Write as _;
 
-use crate::config::page::Kind;
+use crate::config::page::VariableKind;
 
 /// Longest word, token or number. A longer value counts as absent.
 const MAX_WORD_BYTES: usize = 256;
 
 /// Where a character of a page came from, and so how it is escaped.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Origin {
+pub enum CharacterOrigin {
     /// written in the template: goes into the page as it is
     Template,
     /// a word, a token, or text that was percent-encoded
@@ -25,36 +25,40 @@ pub enum Origin {
 
 /// A value that fits its kind. It is escaped when it is written into the page.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Sanitized {
+pub struct SanitizedValue {
     text: String,
-    origin: Origin,
+    origin: CharacterOrigin,
 }
 
-impl Sanitized {
+impl SanitizedValue {
     /// `None` where `raw` does not fit the kind.
-    pub fn new(kind: Kind, raw: &str) -> Option<Self> {
+    pub fn new(kind: VariableKind, raw: &str) -> Option<Self> {
         let checked = |fits: fn(u8) -> bool| {
             let good = !raw.is_empty() && raw.len() <= MAX_WORD_BYTES && raw.bytes().all(fits);
             good.then(|| raw.to_owned())
         };
         let text = match kind {
-            Kind::Flag => Some(if is_true(raw) { "1" } else { "0" }.to_owned()),
-            Kind::Number => checked(|byte| byte.is_ascii_digit()),
-            Kind::Word => checked(is_word_byte),
-            Kind::Token => checked(|byte| is_word_byte(byte) || b"/:=".contains(&byte)),
-            Kind::User => Some(raw.to_owned()),
-            Kind::Encoded => Some(percent_encoded(raw)),
+            VariableKind::Flag => Some(if is_true(raw) { "1" } else { "0" }.to_owned()),
+            VariableKind::Number => checked(|byte| byte.is_ascii_digit()),
+            VariableKind::Word => checked(is_word_byte),
+            VariableKind::Token => checked(|byte| is_word_byte(byte) || b"/:=".contains(&byte)),
+            VariableKind::User => Some(raw.to_owned()),
+            VariableKind::Encoded => Some(percent_encoded(raw)),
         }?;
         let origin = match kind {
-            Kind::User => Origin::User,
-            Kind::Flag | Kind::Number | Kind::Word | Kind::Token | Kind::Encoded => Origin::Encoded,
+            VariableKind::User => CharacterOrigin::User,
+            VariableKind::Flag
+            | VariableKind::Number
+            | VariableKind::Word
+            | VariableKind::Token
+            | VariableKind::Encoded => CharacterOrigin::Encoded,
         };
         Some(Self { text, origin })
     }
 
     /// A parameter that is there without a value: defined, and not true.
     pub fn empty() -> Self {
-        Self { text: String::new(), origin: Origin::Encoded }
+        Self { text: String::new(), origin: CharacterOrigin::Encoded }
     }
 
     /// The text before it is escaped.
@@ -62,7 +66,7 @@ impl Sanitized {
         &self.text
     }
 
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> CharacterOrigin {
         self.origin
     }
 
@@ -84,11 +88,11 @@ fn is_word_byte(byte: u8) -> bool {
 ///
 /// What is escaped is exact inside a JavaScript or JSON string of any quotes. In HTML an odd character shows its
 /// escape, and nothing worse.
-pub fn write_piece(piece: &str, origin: Origin, page: &mut String) {
+pub fn write_piece(piece: &str, origin: CharacterOrigin, page: &mut String) {
     let harmless = match origin {
-        Origin::Template => return page.push_str(piece),
-        Origin::Encoded => |byte| is_word_byte(byte) || b"%/:=".contains(&byte),
-        Origin::User => |byte: u8| byte.is_ascii_alphanumeric() || b"@._-".contains(&byte),
+        CharacterOrigin::Template => return page.push_str(piece),
+        CharacterOrigin::Encoded => |byte| is_word_byte(byte) || b"%/:=".contains(&byte),
+        CharacterOrigin::User => |byte: u8| byte.is_ascii_alphanumeric() || b"@._-".contains(&byte),
     };
     for character in piece.chars() {
         if u8::try_from(character).is_ok_and(harmless) {
@@ -118,10 +122,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const KINDS: [Kind; 6] = [Kind::Flag, Kind::Number, Kind::Word, Kind::Token, Kind::User, Kind::Encoded];
+    const KINDS: [VariableKind; 6] = [
+        VariableKind::Flag,
+        VariableKind::Number,
+        VariableKind::Word,
+        VariableKind::Token,
+        VariableKind::User,
+        VariableKind::Encoded,
+    ];
 
-    fn written(kind: Kind, raw: &str) -> Option<String> {
-        let value = Sanitized::new(kind, raw)?;
+    fn written(kind: VariableKind, raw: &str) -> Option<String> {
+        let value = SanitizedValue::new(kind, raw)?;
         let mut page = String::new();
         write_piece(value.raw(), value.origin(), &mut page);
         Some(page)
@@ -130,19 +141,19 @@ mod tests {
     #[test]
     fn fitting_values_stay_unchanged() {
         let cases = [
-            (Kind::Flag, "1", "1"),
-            (Kind::Flag, "0", "0"),
-            (Kind::Flag, "", "0"),
-            (Kind::Flag, "on", "1"),
-            (Kind::Number, "1735689600", "1735689600"),
-            (Kind::Word, "zh_CN", "zh_CN"),
-            (Kind::Word, "9.2.11~rc+1-2", "9.2.11~rc+1-2"),
-            (Kind::Token, "6B024400:ab+/c=", "6B024400:ab+/c="),
-            (Kind::Token, "/mobile", "/mobile"),
-            (Kind::User, "root@pam", "root@pam"),
-            (Kind::User, "a.b_c-d@x", "a.b_c-d@x"),
-            (Kind::Encoded, "a%20b%0A", "a%20b%0A"),
-            (Kind::Encoded, "TWFu+/8=", "TWFu+/8="),
+            (VariableKind::Flag, "1", "1"),
+            (VariableKind::Flag, "0", "0"),
+            (VariableKind::Flag, "", "0"),
+            (VariableKind::Flag, "on", "1"),
+            (VariableKind::Number, "1735689600", "1735689600"),
+            (VariableKind::Word, "zh_CN", "zh_CN"),
+            (VariableKind::Word, "9.2.11~rc+1-2", "9.2.11~rc+1-2"),
+            (VariableKind::Token, "6B024400:ab+/c=", "6B024400:ab+/c="),
+            (VariableKind::Token, "/mobile", "/mobile"),
+            (VariableKind::User, "root@pam", "root@pam"),
+            (VariableKind::User, "a.b_c-d@x", "a.b_c-d@x"),
+            (VariableKind::Encoded, "a%20b%0A", "a%20b%0A"),
+            (VariableKind::Encoded, "TWFu+/8=", "TWFu+/8="),
         ];
         for (kind, raw, text) in cases {
             assert_eq!(written(kind, raw).as_deref(), Some(text), "{kind:?} {raw}");
@@ -151,26 +162,26 @@ mod tests {
 
     #[test]
     fn other_values_are_encoded_or_absent() {
-        assert_eq!(written(Kind::User, "o'brien@ad").unwrap(), r"o\u0027brien@ad");
-        assert_eq!(written(Kind::User, "a\\b%27@ad").unwrap(), r"a\u005cb\u002527@ad");
-        assert_eq!(written(Kind::User, "ü\u{2028}😀").unwrap(), r"\u00fc\u2028\ud83d\ude00");
-        assert_eq!(written(Kind::Encoded, "it's <b>\n").unwrap(), "it%27s%20%3Cb%3E%0A");
-        assert_eq!(written(Kind::Encoded, "ü\u{2028}").unwrap(), "%C3%BC%E2%80%A8");
+        assert_eq!(written(VariableKind::User, "o'brien@ad").unwrap(), r"o\u0027brien@ad");
+        assert_eq!(written(VariableKind::User, "a\\b%27@ad").unwrap(), r"a\u005cb\u002527@ad");
+        assert_eq!(written(VariableKind::User, "ü\u{2028}😀").unwrap(), r"\u00fc\u2028\ud83d\ude00");
+        assert_eq!(written(VariableKind::Encoded, "it's <b>\n").unwrap(), "it%27s%20%3Cb%3E%0A");
+        assert_eq!(written(VariableKind::Encoded, "ü\u{2028}").unwrap(), "%C3%BC%E2%80%A8");
         for (kind, raw) in [
-            (Kind::Word, "a b"),
-            (Kind::Word, "a/b"),
-            (Kind::Word, "a:b"),
-            (Kind::Word, "a%27"),
-            (Kind::Word, ""),
-            (Kind::Number, "-1"),
-            (Kind::Number, "1e3"),
-            (Kind::Number, "٣"),
-            (Kind::Token, "a b"),
-            (Kind::Token, "ü"),
+            (VariableKind::Word, "a b"),
+            (VariableKind::Word, "a/b"),
+            (VariableKind::Word, "a:b"),
+            (VariableKind::Word, "a%27"),
+            (VariableKind::Word, ""),
+            (VariableKind::Number, "-1"),
+            (VariableKind::Number, "1e3"),
+            (VariableKind::Number, "٣"),
+            (VariableKind::Token, "a b"),
+            (VariableKind::Token, "ü"),
         ] {
             assert_eq!(written(kind, raw), None, "{kind:?} {raw}");
         }
-        assert_eq!(written(Kind::Word, &"a".repeat(257)), None);
+        assert_eq!(written(VariableKind::Word, &"a".repeat(257)), None);
     }
 
     #[test]

@@ -6,14 +6,14 @@ use regex::{Regex, RegexBuilder};
 
 use crate::config::page;
 use crate::config::page::BareQuery;
-use crate::config::root::Root;
+use crate::config::root::RootDirectory;
 use crate::fs::cached_file::WatchedFile;
 
 /// Memory that a compiled pattern of a profile may take.
 const PATTERN_SIZE: usize = 1 << 20;
 
 /// As in the profile, with patterns compiled and files opened under the root.
-pub(super) enum Source {
+pub(super) enum OpenedSource {
     Cookie(String),
     Query(String),
     BareQuery(BareQuery),
@@ -21,7 +21,7 @@ pub(super) enum Source {
     Match { file: WatchedFile<String>, pattern: Regex },
     Section { file: WatchedFile<String>, section: String, key: String },
     Modified(PathBuf),
-    Exists(Vec<Part>),
+    Exists(Vec<PathPart>),
     Text(String),
     NodeName,
     Architecture,
@@ -31,43 +31,43 @@ pub(super) enum Source {
 }
 
 /// A piece of a path.
-pub(super) enum Part {
+pub(super) enum PathPart {
     Literal(String),
     Variable(String),
 }
 
-impl Source {
-    pub(super) fn new(source: &page::Source, root: &Root) -> Result<Self, String> {
+impl OpenedSource {
+    pub(super) fn new(source: &page::VariableSource, root: &RootDirectory) -> Result<Self, String> {
         let all = |patterns: &[String]| -> Result<Vec<Regex>, String> {
             patterns.iter().map(|text| pattern(text)).collect()
         };
         Ok(match source {
-            page::Source::Cookie(name) => Self::Cookie(name.clone()),
-            page::Source::Query(name) => Self::Query(name.clone()),
-            page::Source::BareQuery(bare) => Self::BareQuery(bare.clone()),
-            page::Source::UserAgent(agent) => {
+            page::VariableSource::Cookie(name) => Self::Cookie(name.clone()),
+            page::VariableSource::Query(name) => Self::Query(name.clone()),
+            page::VariableSource::BareQuery(bare) => Self::BareQuery(bare.clone()),
+            page::VariableSource::UserAgent(agent) => {
                 Self::UserAgent { all: all(&agent.all)?, none: all(&agent.none)? }
             }
-            page::Source::Match(found) => {
+            page::VariableSource::Match(found) => {
                 let pattern = pattern(&found.pattern)?;
                 if pattern.captures_len() != 2 {
                     return Err(format!("'{}' must have exactly one group", found.pattern));
                 }
                 Self::Match { file: text_file(root, &found.file), pattern }
             }
-            page::Source::Section(value) => Self::Section {
+            page::VariableSource::Section(value) => Self::Section {
                 file: text_file(root, &value.file),
                 section: value.section.clone(),
                 key: value.key.clone(),
             },
-            page::Source::Modified(path) => Self::Modified(root.path(path)),
-            page::Source::Exists(path) => Self::Exists(parts(path)?),
-            page::Source::Text(text) => Self::Text(text.clone()),
-            page::Source::NodeName => Self::NodeName,
-            page::Source::Architecture => Self::Architecture,
-            page::Source::User => Self::User,
-            page::Source::CsrfToken => Self::CsrfToken,
-            page::Source::Debug => Self::Debug,
+            page::VariableSource::Modified(path) => Self::Modified(root.path(path)),
+            page::VariableSource::Exists(path) => Self::Exists(parts(path)?),
+            page::VariableSource::Text(text) => Self::Text(text.clone()),
+            page::VariableSource::NodeName => Self::NodeName,
+            page::VariableSource::Architecture => Self::Architecture,
+            page::VariableSource::User => Self::User,
+            page::VariableSource::CsrfToken => Self::CsrfToken,
+            page::VariableSource::Debug => Self::Debug,
         })
     }
 }
@@ -90,19 +90,19 @@ pub(super) fn whole_pattern(text: &str) -> Result<Regex, String> {
 }
 
 /// Cuts `/path/{name}.js`.
-pub(super) fn parts(path: &str) -> Result<Vec<Part>, String> {
+pub(super) fn parts(path: &str) -> Result<Vec<PathPart>, String> {
     let mut parts = Vec::new();
     let mut rest = path;
     while let Some((literal, behind)) = rest.split_once('{') {
         let (name, after) = behind.split_once('}').ok_or_else(|| format!("'{path}': }} is missing"))?;
-        parts.extend([Part::Literal(literal.to_owned()), Part::Variable(name.to_owned())]);
+        parts.extend([PathPart::Literal(literal.to_owned()), PathPart::Variable(name.to_owned())]);
         rest = after;
     }
-    parts.push(Part::Literal(rest.to_owned()));
+    parts.push(PathPart::Literal(rest.to_owned()));
     Ok(parts)
 }
 
-fn text_file(root: &Root, path: &Path) -> WatchedFile<String> {
+fn text_file(root: &RootDirectory, path: &Path) -> WatchedFile<String> {
     #[expect(clippy::unnecessary_wraps, reason = "a parser of WatchedFile may fail")]
     fn text(bytes: &[u8]) -> Result<String, String> {
         Ok(String::from_utf8_lossy(bytes).into_owned())

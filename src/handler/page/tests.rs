@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::sanitized::{Sanitized, write_piece};
+use super::sanitized::{SanitizedValue, write_piece};
 use super::template::Template;
-use super::variables::{Circumstances, Variables};
-use crate::auth::authenticator::Login;
-use crate::config::page::{Condition, Defined, Kind, Variable};
-use crate::config::root::Root;
+use super::variables::{ProfileVariables, VariableContext};
+use crate::auth::authenticator::PageLogin;
+use crate::config::page::{DefinedVariable, TemplateCondition, VariableKind, VariableRules};
+use crate::config::root::RootDirectory;
 
 /// A value as it stands in a page.
-fn written(value: Option<&Sanitized>) -> String {
+fn written(value: Option<&SanitizedValue>) -> String {
     let mut page = String::new();
     if let Some(value) = value {
         write_piece(value.raw(), value.origin(), &mut page);
@@ -46,10 +46,18 @@ fn no_value_ends_the_place_it_stands_in() {
     ];
     for (before, after) in places {
         for attack in attacks {
-            for kind in [Kind::Flag, Kind::Number, Kind::Word, Kind::Token, Kind::User, Kind::Encoded] {
+            for kind in [
+                VariableKind::Flag,
+                VariableKind::Number,
+                VariableKind::Word,
+                VariableKind::Token,
+                VariableKind::User,
+                VariableKind::Encoded,
+            ] {
                 for filter in ["", " | html", " | uri", " || 'none'", " _ x"] {
                     let template = format!("{before}[% x{filter} %]{after}");
-                    let value = |name: &str| (name == "x").then(|| Sanitized::new(kind, attack)).flatten();
+                    let value =
+                        |name: &str| (name == "x").then(|| SanitizedValue::new(kind, attack)).flatten();
                     let parsed = Template::parse(template.as_bytes()).unwrap();
                     let page = parsed.render(&value, SystemTime::UNIX_EPOCH).unwrap().page;
                     let inside = page.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).unwrap();
@@ -66,9 +74,10 @@ fn no_value_ends_the_place_it_stands_in() {
     }
 }
 
-fn variables(toml: &str) -> Result<Variables, String> {
-    let declared: BTreeMap<String, Variable> = toml::from_str(toml).map_err(|error| error.to_string())?;
-    Variables::new(&declared, "node1", &Root::default())
+fn variables(toml: &str) -> Result<ProfileVariables, String> {
+    let declared: BTreeMap<String, VariableRules> =
+        toml::from_str(toml).map_err(|error| error.to_string())?;
+    ProfileVariables::new(&declared, "node1", &RootDirectory::default())
 }
 
 #[test]
@@ -105,7 +114,7 @@ fn the_first_source_that_fits_gives_the_value() {
          node = { kind = 'word', from = ['node_name'] }",
     )
     .unwrap();
-    let login = Login { user: "u@r".into(), csrf_token: "6B024400:a+/".into() };
+    let login = PageLogin { user: "u@r".into(), csrf_token: "6B024400:a+/".into() };
     let cases = [
         ("word", "C=aa", "q=bb", "", "aa"),
         ("word", "C=aaa", "q=bb", "", "bb"),
@@ -124,11 +133,11 @@ fn the_first_source_that_fits_gives_the_value() {
         ("undeclared", "undeclared=x", "undeclared=x", "", ""),
     ];
     for (name, cookies, query, user_agent, value) in cases {
-        let circumstances = Circumstances { cookies, query, user_agent, login: Some(&login) };
+        let circumstances = VariableContext { cookies, query, user_agent, login: Some(&login) };
         let found = declared.value(name, &circumstances);
         assert_eq!(written(found.as_ref()), value, "{name} {cookies} {query} {user_agent}");
     }
-    let nobody = Circumstances { cookies: "", query: "", user_agent: "", login: None };
+    let nobody = VariableContext { cookies: "", query: "", user_agent: "", login: None };
     assert_eq!(declared.value("user", &nobody), None);
     assert_eq!(written(declared.value("token", &nobody).as_ref()), "null");
 }
@@ -150,10 +159,10 @@ fn a_condition_can_be_that_a_value_is_defined() {
         ("b=1", "bare", true, true),
     ];
     for (query, name, is_defined, is_true) in cases {
-        let circumstances = Circumstances { cookies: "", query, user_agent: "", login: None };
-        let defined = Condition::IsDefined(Defined { defined: name.to_owned() });
+        let circumstances = VariableContext { cookies: "", query, user_agent: "", login: None };
+        let defined = TemplateCondition::IsDefined(DefinedVariable { defined: name.to_owned() });
         assert_eq!(declared.holds(&defined, &circumstances), is_defined, "{query}");
-        let condition = Condition::IsTrue(name.to_owned());
+        let condition = TemplateCondition::IsTrue(name.to_owned());
         assert_eq!(declared.holds(&condition, &circumstances), is_true, "{query}");
     }
 }

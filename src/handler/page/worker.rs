@@ -10,19 +10,19 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{PageError, Pages};
-use crate::auth::authenticator::{Login, credential, joined};
+use super::{PageError, PageSet};
+use crate::auth::authenticator::{PageLogin, credential, joined};
 use crate::config::Config;
-use crate::config::page::Source;
+use crate::config::page::VariableSource;
 use crate::handler::trace_headers;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::target::query_parameters;
 use crate::metrics::upstreams;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
-use crate::state::shared::Engine;
-use crate::upstream::client::{Answer, Upstream, UpstreamError};
-use crate::upstream::request::Outgoing;
+use crate::os::log_limit::LogTopic;
+use crate::state::shared::AppState;
+use crate::upstream::client::{UpstreamClient, UpstreamError, UpstreamResponse};
+use crate::upstream::request::UpstreamRequest;
 
 /// Bytes of a page that is passed on.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -56,7 +56,7 @@ pub struct PageRequest<'a> {
     /// the decoded path
     pub path: &'a str,
     /// of the ticket that nodegate verified for this listener
-    pub login: Option<&'a Login>,
+    pub login: Option<&'a PageLogin>,
     /// the client's address, as daemons are told it
     pub client: &'a HeaderValue,
 }
@@ -93,7 +93,9 @@ impl PageWorker {
         let product = &config.product;
         let sources = product.variable.values().flat_map(|variable| &variable.from);
         let mut cookies: Vec<_> = sources
-            .filter_map(|source| if let Source::Cookie(name) = source { Some(name.clone()) } else { None })
+            .filter_map(
+                |source| if let VariableSource::Cookie(name) = source { Some(name.clone()) } else { None },
+            )
             .collect();
         cookies.sort();
         cookies.dedup();
@@ -156,22 +158,22 @@ impl PageWorker {
 }
 
 /// The worker that renders pages, where one is set. The daemon is no spare of it, for it serves no pages.
-pub fn page_worker(config: &Config) -> Option<Upstream> {
+pub fn page_worker(config: &Config) -> Option<UpstreamClient> {
     let address = config.settings.unprivileged.clone()?;
-    Some(Upstream::local(address, false, config.settings.timeout, upstreams::worker()))
+    Some(UpstreamClient::local(address, false, config.settings.timeout, upstreams::worker()))
 }
 
-impl Pages {
+impl PageSet {
     /// The answer of the worker to a page that failed here because of `cause`. Without one it is `draft`, a page with a
     /// gap, where there is that.
     pub async fn from_worker(
         &self,
-        engine: &Engine,
-        upstream: Option<&Upstream>,
+        engine: &AppState,
+        upstream: Option<&UpstreamClient>,
         asked: &PageRequest<'_>,
         cause: PageError,
-        draft: Option<Response<Body>>,
-    ) -> Result<Response<Body>, PageUnavailable> {
+        draft: Option<Response<ResponseBody>>,
+    ) -> Result<Response<ResponseBody>, PageUnavailable> {
         let Some(upstream) = upstream else {
             return draft.ok_or_else(|| PageUnavailable { cause, remedy: self.worker.remedy.clone() });
         };
@@ -187,12 +189,12 @@ impl Pages {
 
     pub(super) async fn ask(
         &self,
-        engine: &Engine,
-        upstream: &Upstream,
+        engine: &AppState,
+        upstream: &UpstreamClient,
         asked: &PageRequest<'_>,
     ) -> Result<(Bytes, HeaderValue), WorkerError> {
         let request = self.request(engine, asked).ok_or(WorkerError::Target)?;
-        let Answer { response, mut body, started } = upstream.send(request).await?;
+        let UpstreamResponse { response, mut body, started } = upstream.send(request).await?;
         let (head, ()) = response.into_parts();
         if head.status != StatusCode::OK {
             let reason = head.extensions.get::<ReasonPhrase>();
@@ -214,10 +216,10 @@ impl Pages {
     }
 
     /// A plain GET, also for HEAD, which the worker's server does not know. Nothing else of the client goes along.
-    fn request(&self, engine: &Engine, asked: &PageRequest<'_>) -> Option<Outgoing> {
+    fn request(&self, engine: &AppState, asked: &PageRequest<'_>) -> Option<UpstreamRequest> {
         let headers = &asked.head.headers;
         let timeout = engine.config.settings.timeout.answer;
-        let mut request = Outgoing::new(Method::GET, &self.worker.target(asked), timeout)?;
+        let mut request = UpstreamRequest::new(Method::GET, &self.worker.target(asked), timeout)?;
         if let Some(host) = headers.get(HOST) {
             request.header(&HOST, host);
         }
@@ -243,7 +245,7 @@ impl Pages {
 
     /// The client is told less: what the product's code says may name files.
     fn log_worker_error(&self, error: &WorkerError) {
-        let Some(left_out) = log_limit::is_due(Topic::Page, &format!("worker: {error}")) else { return };
+        let Some(left_out) = log_limit::is_due(LogTopic::Page, &format!("worker: {error}")) else { return };
         let worker = self.worker.address.as_deref().unwrap_or_default();
         let reason = if let WorkerError::Status { reason, .. } = error { reason } else { "" };
         tracing::error!(%worker, reason, "the worker does not render a page: {error}{left_out}");

@@ -12,16 +12,17 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::conditional::{Extent, Validators};
-use super::contents::Contents;
+use super::conditional::{ByteExtent, Validators};
+use super::contents::ContentCache;
 use super::open::FoundFile;
 use super::stream::FileBody;
-use super::{Located, StaticError};
-use crate::http::body::{Body, empty, full};
-use crate::http::compression::{Coding, negotiate};
+use super::{LocatedFile, StaticError};
+use crate::http::body::{ResponseBody, empty, full};
+use crate::http::compression::{ContentCoding, negotiate};
 
 /// Codings in the order of preference.
-const OFFERED: [Coding; 4] = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Deflate];
+const OFFERED: [ContentCoding; 4] =
+    [ContentCoding::Brotli, ContentCoding::Zstd, ContentCoding::Gzip, ContentCoding::Deflate];
 
 /// Bytes up to which a compressed file would save next to nothing.
 const TOO_SMALL_TO_COMPRESS: u64 = 1024;
@@ -33,17 +34,20 @@ const MOST_TO_COMPRESS: u64 = 32 << 20;
 const MOST_TO_KEEP: u64 = 1 << 20;
 
 /// One request for a file that was found.
-pub(super) struct Exchange<'r> {
-    pub(super) located: &'r Located,
+pub(super) struct FileExchange<'r> {
+    pub(super) located: &'r LocatedFile,
     pub(super) found: FoundFile,
     pub(super) method_is_head: bool,
     pub(super) headers: &'r HeaderMap,
     pub(super) now: SystemTime,
 }
 
-impl Exchange<'_> {
+impl FileExchange<'_> {
     /// A range is sent of the file as it is (and means something for GET only; RFC 9110, section 14.2).
-    pub(super) async fn answer(&self, contents: &Contents) -> Result<Response<Body>, StaticError> {
+    pub(super) async fn answer(
+        &self,
+        contents: &ContentCache,
+    ) -> Result<Response<ResponseBody>, StaticError> {
         let is_ranged = !self.method_is_head && self.headers.contains_key(RANGE);
         if !is_ranged
             && let Some(coding) = self.coding()
@@ -55,7 +59,7 @@ impl Exchange<'_> {
     }
 
     /// The coding to try.
-    fn coding(&self) -> Option<Coding> {
+    fn coding(&self) -> Option<ContentCoding> {
         let size = self.found.version.size;
         if !self.located.varies || size <= TOO_SMALL_TO_COMPRESS || size > MOST_TO_COMPRESS {
             return None;
@@ -68,9 +72,9 @@ impl Exchange<'_> {
     /// `None` if the file is no smaller in this coding.
     async fn coded(
         &self,
-        coding: Coding,
-        contents: &Contents,
-    ) -> Result<Option<Response<Body>>, StaticError> {
+        coding: ContentCoding,
+        contents: &ContentCache,
+    ) -> Result<Option<Response<ResponseBody>>, StaticError> {
         let validators = self.validators(Some(coding));
         // A client that knows this tag once got this coding: no need to compress in order to say so.
         if validators.are_listed(self.headers) {
@@ -90,7 +94,7 @@ impl Exchange<'_> {
         Ok(Some(response))
     }
 
-    async fn plain(&self, contents: &Contents) -> Result<Response<Body>, StaticError> {
+    async fn plain(&self, contents: &ContentCache) -> Result<Response<ResponseBody>, StaticError> {
         let validators = self.validators(None);
         if validators.satisfy(self.headers) {
             return Ok(self.not_modified(&validators));
@@ -101,11 +105,11 @@ impl Exchange<'_> {
             return Ok(self.found(StatusCode::OK, &validators, size.into(), empty()));
         }
         match validators.extent(self.headers, size) {
-            Extent::Whole => {
+            ByteExtent::Whole => {
                 let body = self.body(whole, contents).await.map_err(StaticError::Unreadable)?;
                 Ok(self.found(StatusCode::OK, &validators, size.into(), body))
             }
-            Extent::Part(Range { start, end }) => {
+            ByteExtent::Part(Range { start, end }) => {
                 let body = self.body(start..end, contents).await.map_err(StaticError::Unreadable)?;
                 let length = (end - start).into();
                 let mut response = self.found(StatusCode::PARTIAL_CONTENT, &validators, length, body);
@@ -113,20 +117,20 @@ impl Exchange<'_> {
                 set(response.headers_mut(), CONTENT_RANGE, &range);
                 Ok(response)
             }
-            Extent::Unsatisfiable => Err(StaticError::RangeNotSatisfiable { size }),
+            ByteExtent::Unsatisfiable => Err(StaticError::RangeNotSatisfiable { size }),
         }
     }
 
     /// The bytes of `range`, which lies within the file.
-    async fn body(&self, range: Range<u64>, contents: &Contents) -> io::Result<Body> {
+    async fn body(&self, range: Range<u64>, contents: &ContentCache) -> io::Result<ResponseBody> {
         if self.found.version.size > MOST_TO_KEEP {
-            return Ok(Body::boxed(FileBody::new(Arc::clone(self.found.file()?), range)));
+            return Ok(ResponseBody::boxed(FileBody::new(Arc::clone(self.found.file()?), range)));
         }
         let kept = contents.plain(&self.found).await?;
         slice(&kept, &range).map(full)
     }
 
-    fn validators(&self, coding: Option<Coding>) -> Validators {
+    fn validators(&self, coding: Option<ContentCoding>) -> Validators {
         Validators::new(&self.found.version, coding, self.now)
     }
 
@@ -135,8 +139,8 @@ impl Exchange<'_> {
         status: StatusCode,
         validators: &Validators,
         length: HeaderValue,
-        body: Body,
-    ) -> Response<Body> {
+        body: ResponseBody,
+    ) -> Response<ResponseBody> {
         let mut response = self.respond(status, validators, body);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, self.located.content_type.clone());
@@ -146,11 +150,16 @@ impl Exchange<'_> {
     }
 
     /// RFC 9110, section 15.4.5.
-    fn not_modified(&self, validators: &Validators) -> Response<Body> {
+    fn not_modified(&self, validators: &Validators) -> Response<ResponseBody> {
         self.respond(StatusCode::NOT_MODIFIED, validators, empty())
     }
 
-    fn respond(&self, status: StatusCode, validators: &Validators, body: Body) -> Response<Body> {
+    fn respond(
+        &self,
+        status: StatusCode,
+        validators: &Validators,
+        body: ResponseBody,
+    ) -> Response<ResponseBody> {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::HeaderMap;
 use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 
-use super::open::Version;
-use crate::http::compression::Coding;
+use super::open::FileVersion;
+use crate::http::compression::ContentCoding;
 
 /// The validators of one representation (RFC 9110, section 8.8).
 pub(super) struct Validators {
@@ -20,7 +20,7 @@ pub(super) struct Validators {
 }
 
 impl Validators {
-    pub(super) fn new(version: &Version, coding: Option<Coding>, now: SystemTime) -> Self {
+    pub(super) fn new(version: &FileVersion, coding: Option<ContentCoding>, now: SystemTime) -> Self {
         let modified = version.modified;
         let nanoseconds = i128::from(modified.seconds) * 1_000_000_000 + i128::from(modified.nanoseconds);
         let size = version.size;
@@ -50,7 +50,7 @@ impl Validators {
 
     /// The bytes that the request wants of `size`, if this representation is the one it has a part of
     /// (`If-Range`; RFC 9110, sections 13.1.5 and 14.2).
-    pub(super) fn extent(&self, headers: &HeaderMap, size: u64) -> Extent {
+    pub(super) fn extent(&self, headers: &HeaderMap, size: u64) -> ByteExtent {
         let is_same = match single(headers, &IF_RANGE) {
             None => !headers.contains_key(IF_RANGE),
             // A weak tag never matches here, and a date only exactly.
@@ -59,14 +59,14 @@ impl Validators {
         };
         match single(headers, &RANGE) {
             Some(range) if is_same => extent(range, size),
-            Some(_) | None => Extent::Whole,
+            Some(_) | None => ByteExtent::Whole,
         }
     }
 }
 
 /// Which bytes to send.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum ByteExtent {
     Whole,
     /// Not empty, and within the representation.
     Part(Range<u64>),
@@ -75,26 +75,26 @@ pub(super) enum Extent {
 }
 
 /// A single byte range; whatever else the field holds asks for the whole (RFC 9110, section 14.2).
-fn extent(range: &str, size: u64) -> Extent {
+fn extent(range: &str, size: u64) -> ByteExtent {
     let Some((unit, spec)) = range.split_once('=') else {
-        return Extent::Whole;
+        return ByteExtent::Whole;
     };
     let Some((first, last)) = spec.trim_matches([' ', '\t']).split_once('-') else {
-        return Extent::Whole;
+        return ByteExtent::Whole;
     };
     if !unit.eq_ignore_ascii_case("bytes") {
-        return Extent::Whole;
+        return ByteExtent::Whole;
     }
     match (first, position(first), last, position(last)) {
         // The last N bytes. Nothing can be said about a part of an empty file, so that goes out whole.
-        ("", _, _, Some(0)) => Extent::Unsatisfiable,
-        ("", _, _, Some(_)) if size == 0 => Extent::Whole,
-        ("", _, _, Some(length)) => Extent::Part(size.saturating_sub(length)..size),
-        (_, Some(first), _, Some(last)) if last < first => Extent::Whole,
-        (_, Some(first), _, Some(_)) | (_, Some(first), "", _) if first >= size => Extent::Unsatisfiable,
-        (_, Some(first), _, Some(last)) => Extent::Part(first..last.saturating_add(1).min(size)),
-        (_, Some(first), "", _) => Extent::Part(first..size),
-        _ => Extent::Whole,
+        ("", _, _, Some(0)) => ByteExtent::Unsatisfiable,
+        ("", _, _, Some(_)) if size == 0 => ByteExtent::Whole,
+        ("", _, _, Some(length)) => ByteExtent::Part(size.saturating_sub(length)..size),
+        (_, Some(first), _, Some(last)) if last < first => ByteExtent::Whole,
+        (_, Some(first), _, Some(_)) | (_, Some(first), "", _) if first >= size => ByteExtent::Unsatisfiable,
+        (_, Some(first), _, Some(last)) => ByteExtent::Part(first..last.saturating_add(1).min(size)),
+        (_, Some(first), "", _) => ByteExtent::Part(first..size),
+        _ => ByteExtent::Whole,
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn ranges_are_cut_to_the_file() {
-        let part = Extent::Part;
+        let part = ByteExtent::Part;
         let cases = [
             ("bytes=0-0", part(0..1)),
             ("bytes=0-99", part(0..100)),
@@ -208,34 +208,34 @@ mod tests {
             ("bytes=-1", part(99..100)),
             ("bytes=-1000", part(0..100)),
             ("bytes=-99999999999999999999999", part(0..100)),
-            ("bytes=100-", Extent::Unsatisfiable),
-            ("bytes=100-200", Extent::Unsatisfiable),
-            ("bytes=99999999999999999999999-", Extent::Unsatisfiable),
-            ("bytes=-0", Extent::Unsatisfiable),
-            ("bytes=0-1,5-6", Extent::Whole),
-            ("bytes=0-1,", Extent::Whole),
-            ("bytes=9-8", Extent::Whole),
-            ("bytes=200-100", Extent::Whole),
-            ("bytes=-", Extent::Whole),
-            ("bytes=", Extent::Whole),
-            ("bytes=a-b", Extent::Whole),
-            ("bytes=1-b", Extent::Whole),
-            ("bytes=a-1", Extent::Whole),
-            ("bytes=+1-2", Extent::Whole),
-            ("bytes=--1", Extent::Whole),
-            ("bytes=1 - 2", Extent::Whole),
-            ("bytes 0-1", Extent::Whole),
-            ("lines=0-1", Extent::Whole),
-            ("0-1", Extent::Whole),
+            ("bytes=100-", ByteExtent::Unsatisfiable),
+            ("bytes=100-200", ByteExtent::Unsatisfiable),
+            ("bytes=99999999999999999999999-", ByteExtent::Unsatisfiable),
+            ("bytes=-0", ByteExtent::Unsatisfiable),
+            ("bytes=0-1,5-6", ByteExtent::Whole),
+            ("bytes=0-1,", ByteExtent::Whole),
+            ("bytes=9-8", ByteExtent::Whole),
+            ("bytes=200-100", ByteExtent::Whole),
+            ("bytes=-", ByteExtent::Whole),
+            ("bytes=", ByteExtent::Whole),
+            ("bytes=a-b", ByteExtent::Whole),
+            ("bytes=1-b", ByteExtent::Whole),
+            ("bytes=a-1", ByteExtent::Whole),
+            ("bytes=+1-2", ByteExtent::Whole),
+            ("bytes=--1", ByteExtent::Whole),
+            ("bytes=1 - 2", ByteExtent::Whole),
+            ("bytes 0-1", ByteExtent::Whole),
+            ("lines=0-1", ByteExtent::Whole),
+            ("0-1", ByteExtent::Whole),
         ];
         for (range, expected) in cases {
             let found = validators().extent(&headers(&[(RANGE, range)]), 100);
             assert_eq!(found, expected, "{range:?}");
         }
-        assert_eq!(extent("bytes=0-", 0), Extent::Unsatisfiable);
-        assert_eq!(extent("bytes=-5", 0), Extent::Whole);
+        assert_eq!(extent("bytes=0-", 0), ByteExtent::Unsatisfiable);
+        assert_eq!(extent("bytes=-5", 0), ByteExtent::Whole);
         let twice = headers(&[(RANGE, "bytes=0-0"), (RANGE, "bytes=1-1")]);
-        assert_eq!(validators().extent(&twice, 100), Extent::Whole);
+        assert_eq!(validators().extent(&twice, 100), ByteExtent::Whole);
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         ];
         for (condition, is_part) in cases {
             let fields = headers(&[(RANGE, "bytes=0-0"), (IF_RANGE, condition)]);
-            let expected = if is_part { Extent::Part(0..1) } else { Extent::Whole };
+            let expected = if is_part { ByteExtent::Part(0..1) } else { ByteExtent::Whole };
             assert_eq!(validators().extent(&fields, 100), expected, "{condition:?}");
         }
     }

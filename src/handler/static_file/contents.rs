@@ -11,8 +11,8 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::open::{FoundFile, Version};
-use crate::http::compression::{Coding, compress};
+use super::open::{FileVersion, FoundFile};
+use crate::http::compression::{ContentCoding, compress};
 
 /// Bytes of all that is kept, plus [`ENTRY`] for each.
 const CAPACITY: u64 = 64 << 20;
@@ -28,33 +28,33 @@ const EXPECTED_ENTRIES: usize = 32;
 const COMPRESSIONS: usize = 2;
 
 /// Shared by all workers.
-pub(super) struct Contents(Arc<Shared>);
+pub(super) struct ContentCache(Arc<SharedContent>);
 
-struct Shared {
-    kept: Cache<Form, Option<Bytes>, ByBytes>,
+struct SharedContent {
+    kept: Cache<CachedForm, Option<Bytes>, ByBytes>,
     compressions: Semaphore,
 }
 
 /// What is kept: the file as it is (`None`), or in a coding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Form {
-    version: Version,
-    coding: Option<Coding>,
+struct CachedForm {
+    version: FileVersion,
+    coding: Option<ContentCoding>,
 }
 
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<Form, Option<Bytes>> for ByBytes {
-    fn weight(&self, _: &Form, contents: &Option<Bytes>) -> u64 {
+impl Weighter<CachedForm, Option<Bytes>> for ByBytes {
+    fn weight(&self, _: &CachedForm, contents: &Option<Bytes>) -> u64 {
         let length = contents.as_ref().map_or(0, Bytes::len);
         u64::try_from(length).unwrap_or(CAPACITY).saturating_add(ENTRY)
     }
 }
 
-impl Contents {
+impl ContentCache {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedContent {
             kept: Cache::with_weighter(EXPECTED_ENTRIES, CAPACITY, ByBytes),
             compressions: Semaphore::new(COMPRESSIONS),
         }))
@@ -67,14 +67,14 @@ impl Contents {
     }
 
     /// The file in `coding`; `None` if that makes it no smaller.
-    pub(super) async fn coded(&self, found: &FoundFile, coding: Coding) -> io::Result<Option<Bytes>> {
+    pub(super) async fn coded(&self, found: &FoundFile, coding: ContentCoding) -> io::Result<Option<Bytes>> {
         self.load(found, Some(coding)).await
     }
 
     /// Of several requests for something that is not kept yet, one does the work and the others wait. The work
     /// is a task of its own: a client that leaves does not undo it, and cannot make it start over by returning.
-    async fn load(&self, found: &FoundFile, coding: Option<Coding>) -> io::Result<Option<Bytes>> {
-        let form = Form { version: found.version, coding };
+    async fn load(&self, found: &FoundFile, coding: Option<ContentCoding>) -> io::Result<Option<Bytes>> {
+        let form = CachedForm { version: found.version, coding };
         if let Some(contents) = self.0.kept.get(&form) {
             return Ok(contents);
         }
@@ -88,7 +88,7 @@ impl Contents {
     }
 }
 
-async fn make(form: Form, file: Arc<File>, slots: &Semaphore) -> io::Result<Option<Bytes>> {
+async fn make(form: CachedForm, file: Arc<File>, slots: &Semaphore) -> io::Result<Option<Bytes>> {
     let Some(coding) = form.coding else {
         return read(form.version, file).await.map(Some);
     };
@@ -99,7 +99,7 @@ async fn make(form: Form, file: Arc<File>, slots: &Semaphore) -> io::Result<Opti
 }
 
 /// The whole file. It is an error if somebody writes to it meanwhile: half of each state must not be kept.
-async fn read(version: Version, file: Arc<File>) -> io::Result<Bytes> {
+async fn read(version: FileVersion, file: Arc<File>) -> io::Result<Bytes> {
     let work = spawn_blocking(move || {
         let size = usize::try_from(version.size).map_err(io::Error::other)?;
         let mut contents = vec![0; size];
@@ -120,7 +120,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
-    use super::super::{Origin, SingleFile};
+    use super::super::{FileOrigin, SingleFile};
     use super::*;
 
     #[tokio::test]
@@ -128,13 +128,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "var answer = 42;\n".repeat(10_000)).unwrap();
         let path = file.path().to_owned();
-        let opened = FoundFile::open(&Origin::File(SingleFile { url: String::new(), path }), "").unwrap();
-        let contents = Contents::new();
+        let opened = FoundFile::open(&FileOrigin::File(SingleFile { url: String::new(), path }), "").unwrap();
+        let contents = ContentCache::new();
         {
-            let asked = pin!(contents.coded(&opened, Coding::Gzip));
+            let asked = pin!(contents.coded(&opened, ContentCoding::Gzip));
             assert!(matches!(asked.poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
         }
-        let form = Form { version: opened.version, coding: Some(Coding::Gzip) };
+        let form = CachedForm { version: opened.version, coding: Some(ContentCoding::Gzip) };
         let is_kept = async {
             while contents.0.kept.get(&form).is_none() {
                 tokio::task::yield_now().await;
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn one_entry_may_be_as_big_as_the_biggest_file() {
-        let contents = Contents::new();
+        let contents = ContentCache::new();
         assert_eq!(contents.0.kept.num_shards(), 1);
         assert_eq!(contents.0.kept.capacity(), CAPACITY);
     }

@@ -21,14 +21,14 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderValue, Response};
 use quick_cache::sync::Cache;
 
-use self::answer::Exchange;
-use self::contents::Contents;
+use self::answer::FileExchange;
+use self::contents::ContentCache;
 use self::open::{FoundFile, SeenFile};
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 
 /// A URL prefix and the directory whose files it stands for, those of subdirectories included.
 #[derive(Clone, Debug)]
-pub struct Directory {
+pub struct StaticDirectory {
     /// Begins and ends with `/`.
     pub url: String,
     /// On disk, as seen by this process.
@@ -70,9 +70,9 @@ pub enum StaticError {
 
 /// A file that may exist, and how to send it.
 #[derive(Clone, Debug)]
-pub struct Located {
-    origin: Arc<Origin>,
-    name: Name,
+pub struct LocatedFile {
+    origin: Arc<FileOrigin>,
+    name: FileName,
     content_type: HeaderValue,
     /// Whether the answer depends on what codings the client accepts.
     varies: bool,
@@ -80,7 +80,7 @@ pub struct Located {
 
 /// Which file of which origin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Name {
+struct FileName {
     /// Its place among the origins.
     origin: usize,
     /// Below the directory; empty for a single file.
@@ -88,12 +88,12 @@ struct Name {
 }
 
 #[derive(Debug)]
-enum Origin {
-    Directory(Directory),
+enum FileOrigin {
+    Directory(StaticDirectory),
     File(SingleFile),
 }
 
-impl Located {
+impl LocatedFile {
     /// The URL of the directory it lies in, or its own, as the profile has it.
     pub fn url(&self) -> &str {
         self.origin.url()
@@ -102,8 +102,8 @@ impl Located {
     /// Where the file would lie on disk.
     pub fn path(&self) -> PathBuf {
         match &*self.origin {
-            Origin::Directory(directory) => directory.path.join(&self.name.relative),
-            Origin::File(file) => file.path.clone(),
+            FileOrigin::Directory(directory) => directory.path.join(&self.name.relative),
+            FileOrigin::File(file) => file.path.clone(),
         }
     }
 }
@@ -111,11 +111,11 @@ impl Located {
 /// All files that a product serves, and the memory of those sent lately.
 pub struct StaticFiles {
     /// The longest URL first.
-    origins: Vec<Arc<Origin>>,
+    origins: Vec<Arc<FileOrigin>>,
     types: Vec<FileType>,
     compression_enabled: bool,
-    seen: Cache<Name, Arc<SeenFile>>,
-    contents: Contents,
+    seen: Cache<FileName, Arc<SeenFile>>,
+    contents: ContentCache,
 }
 
 /// Files whose state is looked at before they are opened.
@@ -123,35 +123,35 @@ const SEEN: usize = 1024;
 
 impl StaticFiles {
     pub fn new(
-        directories: Vec<Directory>,
+        directories: Vec<StaticDirectory>,
         files: Vec<SingleFile>,
         types: Vec<FileType>,
         compression_enabled: bool,
     ) -> Self {
-        let files = files.into_iter().map(Origin::File);
-        let origins = files.chain(directories.into_iter().map(Origin::Directory));
+        let files = files.into_iter().map(FileOrigin::File);
+        let origins = files.chain(directories.into_iter().map(FileOrigin::Directory));
         let mut origins: Vec<_> = origins.map(Arc::new).collect();
         origins.sort_by_key(|origin| Reverse(origin.url().len()));
-        let (seen, contents) = (Cache::new(SEEN), Contents::new());
+        let (seen, contents) = (Cache::new(SEEN), ContentCache::new());
         Self { origins, types, compression_enabled, seen, contents }
     }
 
     /// The file that `path` means, by the longest URL that it begins with. Looks at no disk.
     ///
     /// `path` has been percent-decoded once and may hold anything. `None`: it is no static file's, 404.
-    pub fn locate(&self, path: &str) -> Option<Located> {
+    pub fn locate(&self, path: &str) -> Option<LocatedFile> {
         let mut origins = self.origins.iter().enumerate();
         let (index, origin, relative) =
             origins.find_map(|(index, origin)| origin.relative(path).map(|rest| (index, origin, rest)))?;
         let name = match &**origin {
-            Origin::Directory(_) => relative.split('/').all(is_simple_name).then_some(relative)?,
-            Origin::File(_) => path,
+            FileOrigin::Directory(_) => relative.split('/').all(is_simple_name).then_some(relative)?,
+            FileOrigin::File(_) => path,
         };
         let file_type = self.file_type(name);
         let octets = || HeaderValue::from_static("application/octet-stream");
-        Some(Located {
+        Some(LocatedFile {
             origin: Arc::clone(origin),
-            name: Name { origin: index, relative: relative.to_owned() },
+            name: FileName { origin: index, relative: relative.to_owned() },
             content_type: file_type.map_or_else(octets, |known| known.content_type.clone()),
             varies: self.compression_enabled && file_type.is_some_and(|known| known.compress),
         })
@@ -167,13 +167,13 @@ impl StaticFiles {
     /// The caller adds what all answers have, and answers the errors.
     pub async fn serve(
         &self,
-        located: &Located,
+        located: &LocatedFile,
         method_is_head: bool,
         headers: &HeaderMap,
-    ) -> Result<Response<Body>, StaticError> {
+    ) -> Result<Response<ResponseBody>, StaticError> {
         let now = SystemTime::now();
         let answer = async |found| {
-            Exchange { located, found, method_is_head, headers, now }.answer(&self.contents).await
+            FileExchange { located, found, method_is_head, headers, now }.answer(&self.contents).await
         };
         // A file that is the same as before needs opening only if its contents are not kept.
         if let Some(found) = self.seen.get(&located.name).and_then(|seen| seen.find_again())
@@ -187,7 +187,7 @@ impl StaticFiles {
     }
 }
 
-impl Origin {
+impl FileOrigin {
     /// What follows this origin's URL in `path`; `None` if `path` lies elsewhere.
     fn relative<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self {

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{self, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::Mode;
 
-use super::{Directory, Origin, StaticError};
+use super::{FileOrigin, StaticDirectory, StaticError};
 
 /// Without `O_NONBLOCK`, opening a FIFO would wait for a writer.
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
@@ -31,13 +31,13 @@ const ABSENT: [Errno; 7] = [
 pub(super) struct FoundFile {
     /// Open for reading; `None` if only its state was looked at.
     pub(super) file: Option<Arc<File>>,
-    pub(super) version: Version,
+    pub(super) version: FileVersion,
 }
 
 /// A file that could be opened once, by its path.
 pub(super) struct SeenFile {
     path: PathBuf,
-    version: Version,
+    version: FileVersion,
 }
 
 /// One state of one file: two equal versions have the same contents.
@@ -45,28 +45,28 @@ pub(super) struct SeenFile {
 /// The change time tells apart what the modification time cannot: packages built reproducibly give files of
 /// different releases the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Version {
+pub(super) struct FileVersion {
     /// Bytes.
     pub(super) size: u64,
-    pub(super) modified: Timestamp,
-    changed: Timestamp,
+    pub(super) modified: FileTime,
+    changed: FileTime,
     device: u64,
     inode: u64,
 }
 
 /// Seconds and nanoseconds since 1970; seconds may be negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Timestamp {
+pub(super) struct FileTime {
     pub(super) seconds: i64,
     pub(super) nanoseconds: i64,
 }
 
-impl Version {
+impl FileVersion {
     fn of(metadata: &Metadata) -> Self {
         Self {
             size: metadata.size(),
-            modified: Timestamp { seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() },
-            changed: Timestamp { seconds: metadata.ctime(), nanoseconds: metadata.ctime_nsec() },
+            modified: FileTime { seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() },
+            changed: FileTime { seconds: metadata.ctime(), nanoseconds: metadata.ctime_nsec() },
             device: metadata.dev(),
             inode: metadata.ino(),
         }
@@ -80,14 +80,14 @@ impl Version {
 }
 
 impl SeenFile {
-    pub(super) fn new(path: PathBuf, version: Version) -> Self {
+    pub(super) fn new(path: PathBuf, version: FileVersion) -> Self {
         Self { path, version }
     }
 
     /// The file, if its path still leads to it and nobody has touched it. Whatever way there is now, these contents
     /// were this path's before.
     pub(super) fn find_again(&self) -> Option<FoundFile> {
-        let version = Version::of(&fs::metadata(&self.path).ok()?);
+        let version = FileVersion::of(&fs::metadata(&self.path).ok()?);
         (version == self.version).then_some(FoundFile { file: None, version })
     }
 }
@@ -101,10 +101,10 @@ impl FoundFile {
     /// `relative` consists of simple names, or is empty where the origin is a file itself.
     ///
     /// Blocks for the few system calls that opening takes.
-    pub(super) fn open(origin: &Origin, relative: &str) -> Result<Self, StaticError> {
+    pub(super) fn open(origin: &FileOrigin, relative: &str) -> Result<Self, StaticError> {
         let opened = match origin {
-            Origin::Directory(directory) => open_beneath(directory, relative),
-            Origin::File(single) => open_plainly(&single.path, OFlag::empty()),
+            FileOrigin::Directory(directory) => open_beneath(directory, relative),
+            FileOrigin::File(single) => open_plainly(&single.path, OFlag::empty()),
         };
         let file = opened.map_err(|error| {
             if ABSENT.contains(&error) {
@@ -117,13 +117,13 @@ impl FoundFile {
         if !metadata.is_file() {
             return Err(StaticError::NotFound);
         }
-        let version = Version::of(&metadata);
+        let version = FileVersion::of(&metadata);
         Ok(Self { file: Some(Arc::new(file)), version })
     }
 }
 
 /// The directory is opened anew each time, so that replacing it takes effect.
-fn open_beneath(directory: &Directory, relative: &str) -> nix::Result<File> {
+fn open_beneath(directory: &StaticDirectory, relative: &str) -> nix::Result<File> {
     let path_only = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = fcntl::open(&directory.path, path_only, Mode::empty())?;
     let inside = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
@@ -142,7 +142,7 @@ fn open_beneath(directory: &Directory, relative: &str) -> nix::Result<File> {
 ///
 /// Between the two somebody who may write there could exchange a directory: only root may, in the directories
 /// that packages install.
-fn open_resolved(directory: &Directory, relative: &str) -> nix::Result<File> {
+fn open_resolved(directory: &StaticDirectory, relative: &str) -> nix::Result<File> {
     let target = directory.path.join(relative).canonicalize().map_err(errno)?;
     let mut allowed = iter::once(&directory.path).chain(&directory.links);
     let is_inside = |root: &Path| root.canonicalize().is_ok_and(|root| target.starts_with(root));
@@ -178,7 +178,7 @@ mod tests {
         fs::write(tree.path().join("secret"), "x").unwrap();
         symlink("real.js", path.join("inside.js")).unwrap();
         symlink("../secret", path.join("outside.js")).unwrap();
-        let directory = Directory { url: "/x/".to_owned(), path, links: Vec::new() };
+        let directory = StaticDirectory { url: "/x/".to_owned(), path, links: Vec::new() };
 
         for open in [open_beneath, open_resolved] {
             assert!(open(&directory, "real.js").is_ok());

@@ -21,12 +21,12 @@ use super::*;
 
 type Fields<'a> = &'a [(HeaderName, &'a str)];
 
-struct Site {
+struct TestSite {
     tree: TempDir,
     files: StaticFiles,
 }
 
-impl Site {
+impl TestSite {
     /// `/x/` is `root` below `tree`, `/x/deep/` is `deep`, `/one.js` is `one.js`; links may lead into `fonts`.
     fn new(compression_enabled: bool) -> Self {
         let tree = TempDir::new().unwrap();
@@ -35,8 +35,8 @@ impl Site {
             fs::create_dir(path(name)).unwrap();
         }
         let directories = vec![
-            Directory { url: "/x/".to_owned(), path: path("root"), links: vec![path("fonts")] },
-            Directory { url: "/x/deep/".to_owned(), path: path("deep"), links: Vec::new() },
+            StaticDirectory { url: "/x/".to_owned(), path: path("root"), links: vec![path("fonts")] },
+            StaticDirectory { url: "/x/deep/".to_owned(), path: path("deep"), links: Vec::new() },
         ];
         let single = vec![SingleFile { url: "/one.js".to_owned(), path: path("one.js") }];
         let file_type = |ending: &str, content_type, compress| FileType {
@@ -63,7 +63,7 @@ impl Site {
         url: &str,
         method_is_head: bool,
         fields: Fields<'_>,
-    ) -> Result<Response<Body>, StaticError> {
+    ) -> Result<Response<ResponseBody>, StaticError> {
         let located = self.files.locate(url).ok_or(StaticError::NotFound)?;
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
@@ -72,12 +72,12 @@ impl Site {
         self.files.serve(&located, method_is_head, &headers).await
     }
 
-    async fn get(&self, url: &str, fields: Fields<'_>) -> Answer {
-        Answer::of(self.ask(url, false, fields).await.unwrap()).await
+    async fn get(&self, url: &str, fields: Fields<'_>) -> TestResponse {
+        TestResponse::of(self.ask(url, false, fields).await.unwrap()).await
     }
 
-    async fn head(&self, url: &str, fields: Fields<'_>) -> Answer {
-        Answer::of(self.ask(url, true, fields).await.unwrap()).await
+    async fn head(&self, url: &str, fields: Fields<'_>) -> TestResponse {
+        TestResponse::of(self.ask(url, true, fields).await.unwrap()).await
     }
 
     async fn error(&self, url: &str, fields: Fields<'_>) -> StaticError {
@@ -89,14 +89,14 @@ impl Site {
     }
 }
 
-struct Answer {
+struct TestResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
 }
 
-impl Answer {
-    async fn of(response: Response<Body>) -> Self {
+impl TestResponse {
+    async fn of(response: Response<ResponseBody>) -> Self {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Self { status: parts.status, headers: parts.headers, body }
@@ -119,7 +119,7 @@ fn set_modified(path: &Path, seconds: u64) {
 
 #[test]
 fn only_simple_names_below_the_longest_url_are_located() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     let relative = |url: &str| site.files.locate(url).map(|located| located.name.relative);
     assert_eq!(relative("/x/a.js").as_deref(), Some("a.js"));
     assert_eq!(relative("/x/sub/A-b_c.9").as_deref(), Some("sub/A-b_c.9"));
@@ -184,7 +184,7 @@ fn only_simple_names_below_the_longest_url_are_located() {
 
 #[tokio::test]
 async fn links_are_followed_inside_and_where_allowed() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/real.js", "real");
     site.write("root/sub/low.js", "low");
     site.write("fonts/font.png", "font");
@@ -233,7 +233,7 @@ async fn links_are_followed_inside_and_where_allowed() {
 
 #[tokio::test]
 async fn a_link_that_comes_to_lead_out_is_refused() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/real.js", "real");
     site.write("secret", "secret");
     let link = |target: &str| {
@@ -255,7 +255,7 @@ async fn a_link_that_comes_to_lead_out_is_refused() {
 
 #[tokio::test]
 async fn only_regular_files_are_served() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     mkfifo(&site.path("root/fifo"), Mode::S_IRWXU).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(site.path("root/socket")).unwrap();
     symlink("/dev/null", site.path("root/null")).unwrap();
@@ -270,7 +270,7 @@ async fn only_regular_files_are_served() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_no_missing_file() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/closed.js", "x");
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o0);
     fs::set_permissions(site.path("root/closed.js"), closed).unwrap();
@@ -282,7 +282,7 @@ async fn a_file_that_cannot_be_read_is_no_missing_file() {
 
 #[tokio::test]
 async fn an_answer_tells_type_length_and_age() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/a.js", "12345");
     site.write("root/A.JS", "12345");
     site.write("root/a.png", "");
@@ -315,7 +315,7 @@ async fn an_answer_tells_type_length_and_age() {
 
 #[tokio::test]
 async fn a_date_that_must_not_be_sent_is_left_out() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/future.js", "x");
     site.write("root/past.js", "x");
     set_modified(&site.path("root/future.js"), 300_000_000_000);
@@ -331,7 +331,7 @@ async fn a_date_that_must_not_be_sent_is_left_out() {
 
 #[tokio::test]
 async fn compression_starts_above_1024_bytes() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/small.js", script(1024));
     site.write("root/big.js", script(1025));
     site.write("root/big.png", script(5000));
@@ -345,7 +345,7 @@ async fn compression_starts_above_1024_bytes() {
 
 #[tokio::test]
 async fn the_best_coding_of_all_header_lines_is_sent() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/a.js", script(5000));
     let mut tags = vec![site.get("/x/a.js", &[]).await.field(&ETAG).to_owned()];
     for coding in ["br", "zstd", "gzip", "deflate"] {
@@ -364,7 +364,7 @@ async fn the_best_coding_of_all_header_lines_is_sent() {
 
 #[tokio::test]
 async fn a_file_is_read_and_compressed_once() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/a.js", script(500_000));
     let gzip = [(ACCEPT_ENCODING, "gzip")];
     for fields in [&gzip[..], &[]] {
@@ -382,7 +382,7 @@ async fn a_file_is_read_and_compressed_once() {
 
 #[tokio::test]
 async fn what_does_not_shrink_is_sent_as_it_is() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     let mut state = 1_u32;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -402,7 +402,7 @@ async fn what_does_not_shrink_is_sent_as_it_is() {
 
 #[tokio::test]
 async fn a_changed_file_is_read_again() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     let gzip = [(ACCEPT_ENCODING, "gzip")];
     site.write("root/a.js", script(2000));
     set_modified(&site.path("root/a.js"), 1_000_000_000);
@@ -422,7 +422,7 @@ async fn a_changed_file_is_read_again() {
 
 #[tokio::test]
 async fn without_compression_nothing_is_coded() {
-    let site = Site::new(false);
+    let site = TestSite::new(false);
     site.write("root/a.js", script(5000));
     let answer = site.get("/x/a.js", &[(ACCEPT_ENCODING, "gzip, br")]).await;
     assert_eq!(answer.field(&CONTENT_ENCODING), "");
@@ -431,7 +431,7 @@ async fn without_compression_nothing_is_coded() {
 
 #[tokio::test]
 async fn head_tells_what_get_would_send() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/a.js", script(5000));
     site.write("root/large.png", vec![7; 3 << 20]);
     let gzip: Fields = &[(ACCEPT_ENCODING, "gzip")];
@@ -446,7 +446,7 @@ async fn head_tells_what_get_would_send() {
 
 #[tokio::test]
 async fn what_the_client_has_is_not_sent_again() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/a.js", script(5000));
     let gzip = (ACCEPT_ENCODING, "gzip");
     let plain = site.get("/x/a.js", &[]).await;
@@ -481,7 +481,7 @@ async fn what_the_client_has_is_not_sent_again() {
 
 #[tokio::test]
 async fn ranges_of_kept_and_of_streamed_files() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     for (name, size) in [("kept.js", 100_000), ("streamed.js", 3_000_000)] {
         let contents = script(size);
         site.write(&format!("root/{name}"), &contents);
@@ -509,7 +509,7 @@ async fn ranges_of_kept_and_of_streamed_files() {
 
 #[tokio::test]
 async fn a_file_that_shrinks_while_it_is_sent_breaks_the_body() {
-    let site = Site::new(true);
+    let site = TestSite::new(true);
     site.write("root/a.png", vec![7; 3 << 20]);
     let mut body = site.ask("/x/a.png", false, &[]).await.unwrap().into_body();
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -524,7 +524,7 @@ fn one_store_serves_several_workers() {
     fn is_shared<T: Send + Sync>(value: T) -> T {
         value
     }
-    let site = Arc::new(is_shared(Site::new(true)));
+    let site = Arc::new(is_shared(TestSite::new(true)));
     site.write("root/a.js", script(200_000));
     let workers: Vec<_> = std::iter::repeat_with(|| {
         let site = Arc::clone(&site);

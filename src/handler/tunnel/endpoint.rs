@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::sessions::{Bridge, Kind};
-use crate::proxy::recheck::Denied;
+use crate::metrics::sessions::{SessionInfo, SessionKind};
+use crate::proxy::recheck::AdmissionLost;
 
 /// Between two looks at a tunnel that is nearly unused long enough.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -22,19 +22,19 @@ const MOMENT: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_millis(900);
 
 /// A stream both ways that is more than a TCP connection.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+pub trait DuplexStream: AsyncRead + AsyncWrite + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin> DuplexStream for S {}
 
 /// What a tunnel ends in.
-pub enum End {
+pub enum TunnelEndpoint {
     /// between two of these, bytes stay within the kernel
     Plain(TcpStream),
     /// TLS
-    Sealed(Box<dyn Duplex>),
+    Sealed(Box<dyn DuplexStream>),
 }
 
-impl End {
+impl TunnelEndpoint {
     /// A TCP connection; a viewer may sit idle for hours, and only a dead one is to be noticed.
     pub fn plain(stream: TcpStream) -> Self {
         keep_alive(&stream);
@@ -56,20 +56,20 @@ fn unsent_at_most_a_piece(stream: &TcpStream) {
 pub(super) struct FarEnd {
     /// for people
     pub(super) name: String,
-    pub(super) stream: End,
+    pub(super) stream: TunnelEndpoint,
     pub(super) early: Vec<u8>,
 }
 
 /// Bytes both ways until both ends are done, one fails, nothing has moved for `idle`, the client is `denied`, or nodegate
 /// stops.
 pub(super) async fn run(
-    (client, early): (&mut End, &[u8]),
+    (client, early): (&mut TunnelEndpoint, &[u8]),
     server: &mut FarEnd,
     (peer, idle): (IpAddr, Option<Duration>),
-    (stop, denied): (&CancellationToken, impl Future<Output = Denied>),
+    (stop, denied): (&CancellationToken, impl Future<Output = AdmissionLost>),
 ) {
     let name = std::mem::take(&mut server.name);
-    let bridge = Bridge::new(Kind::Tunnel, peer, None, name).open();
+    let bridge = SessionInfo::new(SessionKind::Tunnel, peer, None, name).open();
     let meter = &bridge.meter;
     let ended = tokio::select! {
         biased;
@@ -87,14 +87,14 @@ pub(super) async fn run(
 }
 
 async fn relay(
-    client: &mut End,
-    server: &mut End,
+    client: &mut TunnelEndpoint,
+    server: &mut TunnelEndpoint,
     early_up: &[u8],
     early_down: &[u8],
     meter: &Meter,
 ) -> io::Result<()> {
     match (client, server) {
-        (End::Plain(client), End::Plain(server)) => {
+        (TunnelEndpoint::Plain(client), TunnelEndpoint::Plain(server)) => {
             unsent_at_most_a_piece(client);
             unsent_at_most_a_piece(server);
             tunnel::run(client, server, early_up, early_down, meter).await
@@ -116,7 +116,7 @@ async fn unused(meter: &Meter, idle: Option<Duration>) {
     }
 }
 
-impl End {
+impl TunnelEndpoint {
     /// Who speaks TLS can tell an end from a cut.
     async fn say_farewell(&mut self) {
         if let Self::Sealed(stream) = self {
@@ -125,7 +125,7 @@ impl End {
     }
 }
 
-impl AsyncRead for End {
+impl AsyncRead for TunnelEndpoint {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -138,7 +138,7 @@ impl AsyncRead for End {
     }
 }
 
-impl AsyncWrite for End {
+impl AsyncWrite for TunnelEndpoint {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),

@@ -7,13 +7,13 @@ use nodegate_spice::{HeadError, TicketError};
 
 use crate::fs::cached_file::FileError;
 use crate::http::reason_phrase;
-use crate::limits::Excess;
+use crate::limits::LimitExceeded;
 use crate::upstream::nodes::UnknownNode;
 use crate::upstream::peer::PeerError;
 
 /// Why there is no tunnel. The client is told no more than the text.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum TunnelError {
     #[error("malformed request: {0}")]
     Malformed(&'static str),
     #[error("the request head did not arrive in time")]
@@ -27,7 +27,7 @@ pub(super) enum Refusal {
     #[error("invalid ticket")]
     Ticket(#[source] TicketError),
     #[error("{0}")]
-    Excess(Excess),
+    Excess(LimitExceeded),
     #[error("port {0} is not in the allowed range")]
     Port(u16),
     #[error("tickets cannot be judged: the secret cannot be read")]
@@ -73,7 +73,7 @@ fn detail(status: u16, reason: &str, body: &str) -> String {
     }
 }
 
-impl Refusal {
+impl TunnelError {
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::Malformed(_) | Self::HostDiffers => 400,
@@ -121,7 +121,9 @@ impl Refusal {
         self.is_guess()
             || matches!(
                 self,
-                Self::Excess(Excess::Failures { .. } | Excess::LoginsOfAddress | Excess::Waiting)
+                Self::Excess(
+                    LimitExceeded::Failures { .. } | LimitExceeded::LoginsOfAddress | LimitExceeded::Waiting
+                )
             )
     }
 

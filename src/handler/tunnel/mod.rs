@@ -17,38 +17,38 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::rules::TunnelRules;
 use crate::handler::tunnel::endpoint::FarEnd;
-pub use crate::handler::tunnel::endpoint::{End, keep_alive};
-use crate::handler::tunnel::error::Refusal;
-use crate::http::access_log::Entry;
+pub use crate::handler::tunnel::endpoint::{TunnelEndpoint, keep_alive};
+use crate::handler::tunnel::error::TunnelError;
+use crate::http::access_log::LogEntry;
 use crate::metrics::counters;
-use crate::metrics::counters::Answered;
-use crate::metrics::labels::Destination;
+use crate::metrics::counters::FinishedResponse;
+use crate::metrics::labels::RequestDestination;
 use crate::net::acl::PeerIp;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 use crate::os::log_text::shortened;
 use crate::proxy::recheck::until_denied;
-use crate::proxy::request::Client;
+use crate::proxy::request::ClientConnection;
 use crate::server::WorkerThread;
-use crate::state::shared::Engine;
+use crate::state::shared::AppState;
 use crate::time::recent;
 
 /// For a client to take a refusal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A connection on which a tunnel may be asked for.
-pub struct Caller<'a> {
-    pub stream: End,
+pub struct TunnelClient<'a> {
+    pub stream: TunnelEndpoint,
     /// what was read of it before
     pub early: Vec<u8>,
-    pub client: &'a Client,
+    pub client: &'a ClientConnection,
     /// when its head has to be there
     pub until: Instant,
 }
 
 /// Serves one connection: head, ticket, far end, then bytes both ways until both ends are done, the client is no longer
 /// admitted, or nodegate stops.
-pub async fn serve(thread: &WorkerThread, mut caller: Caller<'_>) {
+pub async fn serve(thread: &WorkerThread, mut caller: TunnelClient<'_>) {
     let worker = thread.worker();
     let idle = worker.engine.config.settings.timeout.tunnel;
     let trust = Rc::clone(&caller.client.trust);
@@ -65,19 +65,19 @@ pub async fn serve(thread: &WorkerThread, mut caller: Caller<'_>) {
 }
 
 /// The far end, once the client has been told that it is there, and what the client has sent it already.
-async fn open(engine: &Engine, caller: &mut Caller<'_>) -> Option<(FarEnd, Vec<u8>)> {
+async fn open(engine: &AppState, caller: &mut TunnelClient<'_>) -> Option<(FarEnd, Vec<u8>)> {
     let rules = engine.tunnels.as_deref()?;
     let head = match timeout_at(caller.until, head_of(caller, rules)).await {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed | HeadError::Io(_))) => return None,
-        Ok(Err(error)) => return refuse(engine, caller, "-", 0, Refusal::of_head(&error)).await,
-        Err(_) => return refuse(engine, caller, "-", 0, Refusal::HeadTimeout).await,
+        Ok(Err(error)) => return refuse(engine, caller, "-", 0, TunnelError::of_head(&error)).await,
+        Err(_) => return refuse(engine, caller, "-", 0, TunnelError::HeadTimeout).await,
     };
     recent::refresh();
     let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
     let version = head.minor_version;
     let far_end = match caller.client.excess() {
-        Some(excess) => Err(Refusal::Excess(excess)),
+        Some(excess) => Err(TunnelError::Excess(excess)),
         None => crate::handler::tunnel::upstream_endpoint::reach(engine, rules, &head, caller.client).await,
     };
     match far_end {
@@ -93,7 +93,7 @@ async fn open(engine: &Engine, caller: &mut Caller<'_>) -> Option<(FarEnd, Vec<u
 }
 
 /// What was read before goes first.
-async fn head_of(caller: &mut Caller<'_>, rules: &TunnelRules) -> Result<ConnectHead, HeadError> {
+async fn head_of(caller: &mut TunnelClient<'_>, rules: &TunnelRules) -> Result<ConnectHead, HeadError> {
     let mut before = caller.early.as_slice();
     let mut reader = (&mut before).chain(&mut caller.stream);
     let mut head = read_head(&mut reader, &rules.limits, &rules.names).await?;
@@ -103,25 +103,25 @@ async fn head_of(caller: &mut Caller<'_>, rules: &TunnelRules) -> Result<Connect
 
 /// Says no; there is no tunnel.
 async fn refuse<T>(
-    engine: &Engine,
-    caller: &mut Caller<'_>,
+    engine: &AppState,
+    caller: &mut TunnelClient<'_>,
     line: &str,
     version: u8,
-    refusal: Refusal,
+    refusal: TunnelError,
 ) -> Option<T> {
     use std::error::Error as _;
     let cause = refusal.source().map_or_else(String::new, |cause| format!(": {cause}"));
     let status = refusal.status();
-    if let Refusal::Excess(excess) = refusal {
+    if let TunnelError::Excess(excess) = refusal {
         counters::limited(excess.limit());
     }
-    let Caller { stream, client, .. } = caller;
+    let TunnelClient { stream, client, .. } = caller;
     let peer = client.peer;
     let address = peer.address();
     if !(refusal.is_failed_login() && engine.counted(peer, address).is_some()) {
         let message = format!("tunnel refused to {address} with {status}: {refusal}{cause}");
         let message = shortened(&message, 2 * log_limit::MAX_CLIENT_TEXT_BYTES);
-        log_limit::warn(Topic::Tunnel, &log_limit::site(address).to_string(), &message);
+        log_limit::warn(LogTopic::Tunnel, &log_limit::site(address).to_string(), &message);
     }
     log(engine, peer, line, status, u64::try_from(refusal.to_string().len()).ok());
     let _ = timeout(LAST_WORDS, async {
@@ -136,8 +136,9 @@ async fn refuse<T>(
     None
 }
 
-fn log(engine: &Engine, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
-    let answer = Answered { destination: Destination::Tunnel, status, bytes: 0, started: None };
+fn log(engine: &AppState, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
+    let answer =
+        FinishedResponse { destination: RequestDestination::Tunnel, status, bytes: 0, started: None };
     counters::answered(answer, recent::now());
-    engine.log.write(&Entry { bytes, ..Entry::new(peer.address(), line, status) });
+    engine.log.write(&LogEntry { bytes, ..LogEntry::new(peer.address(), line, status) });
 }

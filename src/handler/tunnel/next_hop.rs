@@ -16,12 +16,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::rules::TunnelRules;
-use crate::handler::tunnel::endpoint::{End, FarEnd, keep_alive};
-use crate::handler::tunnel::error::Refusal;
+use crate::handler::tunnel::endpoint::{FarEnd, TunnelEndpoint, keep_alive};
+use crate::handler::tunnel::error::TunnelError;
 use crate::net::acl::PeerIp;
-use crate::state::shared::Engine;
+use crate::state::shared::AppState;
 use crate::upstream::nodes::NodeTable;
-use crate::upstream::peer::Peer;
+use crate::upstream::peer::PeerNode;
 
 /// A node that has taken no CONNECT over TLS is not asked for it again.
 const REMEMBERED: Duration = Duration::from_mins(5);
@@ -47,8 +47,8 @@ impl InTheClear {
 }
 
 /// The way to another node.
-pub(super) struct Hop<'a> {
-    pub(super) engine: &'a Engine,
+pub(super) struct NextHop<'a> {
+    pub(super) engine: &'a AppState,
     pub(super) rules: &'a TunnelRules,
     pub(super) nodes: &'a NodeTable,
     /// as the cluster spells it
@@ -57,18 +57,19 @@ pub(super) struct Hop<'a> {
     pub(super) there: SocketAddr,
 }
 
-impl Hop<'_> {
+impl NextHop<'_> {
     /// For people.
     pub(super) fn place(&self) -> String {
         format!("node '{}' at {}", self.node, self.there)
     }
 
     /// The caller puts the deadline around it.
-    pub(super) async fn connect(&self, head: &ConnectHead, peer: PeerIp) -> Result<FarEnd, Refusal> {
+    pub(super) async fn connect(&self, head: &ConnectHead, peer: PeerIp) -> Result<FarEnd, TunnelError> {
         let names = &self.rules.names;
         let client = peer.address().to_string();
         let headers = [(names.loop_header.as_str(), "true"), (names.client_header.as_str(), &client)];
-        let request = connect_request(&head.target, &headers).map_err(|error| Refusal::of_head(&error))?;
+        let request =
+            connect_request(&head.target, &headers).map_err(|error| TunnelError::of_head(&error))?;
         let in_the_clear = &self.rules.in_the_clear;
         if self.rules.peer_tls && !in_the_clear.holds(self.node, Instant::now()) {
             if let Some(far_end) = self.connect_sealed(&request, peer).await? {
@@ -83,27 +84,27 @@ impl Hop<'_> {
         let place = self.place();
         let stream = TcpStream::connect(self.there).await.map_err(|error| failed(&place, &error))?;
         let _ = stream.set_nodelay(true);
-        match self.ask(End::plain(stream), &request, &place).await? {
+        match self.ask(TunnelEndpoint::plain(stream), &request, &place).await? {
             (ResponseHead { status: 200, .. }, far_end) => Ok(far_end),
             (head, far_end) => Err(self.refused(head, far_end).await),
         }
     }
 
     /// `None` where the node knows no CONNECT there. Whatever else goes wrong is an error.
-    async fn connect_sealed(&self, request: &[u8], client: PeerIp) -> Result<Option<FarEnd>, Refusal> {
+    async fn connect_sealed(&self, request: &[u8], client: PeerIp) -> Result<Option<FarEnd>, TunnelError> {
         let settings = &self.engine.config.settings;
         let (pins, context) = (&self.engine.pins, &self.engine.client_context);
-        let there = Peer::find(self.node, settings.cluster_port, self.nodes, pins, context)
-            .map_err(|cause| Refusal::Pin { node: self.node.to_owned(), cause })?;
+        let there = PeerNode::find(self.node, settings.cluster_port, self.nodes, pins, context)
+            .map_err(|cause| TunnelError::Pin { node: self.node.to_owned(), cause })?;
         let there = if settings.cluster_proxy_protocol { there.told(client.address()) } else { there };
         let (place, limit) = (there.to_string(), settings.timeout.connect);
         let stream = match timeout(limit, there.connect()).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err((_, cause))) => return Err(Refusal::Connect { to: place, cause }),
-            Err(_) => return Err(Refusal::ConnectTimeout { to: place, limit }),
+            Ok(Err((_, cause))) => return Err(TunnelError::Connect { to: place, cause }),
+            Err(_) => return Err(TunnelError::ConnectTimeout { to: place, limit }),
         };
         keep_alive(stream.get_ref());
-        match self.ask(End::Sealed(Box::new(stream)), request, &place).await? {
+        match self.ask(TunnelEndpoint::Sealed(Box::new(stream)), request, &place).await? {
             (ResponseHead { status: 200, .. }, far_end) => Ok(Some(far_end)),
             (ResponseHead { status: 400 | 405 | 501, .. }, _) => Ok(None),
             (head, far_end) => Err(self.refused(head, far_end).await),
@@ -112,10 +113,10 @@ impl Hop<'_> {
 
     async fn ask(
         &self,
-        mut stream: End,
+        mut stream: TunnelEndpoint,
         request: &[u8],
         place: &str,
-    ) -> Result<(ResponseHead, FarEnd), Refusal> {
+    ) -> Result<(ResponseHead, FarEnd), TunnelError> {
         let sent = async {
             stream.write_all(request).await?;
             stream.flush().await
@@ -125,22 +126,22 @@ impl Hop<'_> {
             Ok((head, early)) => {
                 Ok((head, FarEnd { name: format!("a machine of node {}", self.node), stream, early }))
             }
-            Err(error) => Err(Refusal::Connect { to: place.to_owned(), cause: error.to_string() }),
+            Err(error) => Err(TunnelError::Connect { to: place.to_owned(), cause: error.to_string() }),
         }
     }
 
     /// What the node says in its phrase and its body.
-    async fn refused(&self, head: ResponseHead, mut far_end: FarEnd) -> Refusal {
+    async fn refused(&self, head: ResponseHead, mut far_end: FarEnd) -> TunnelError {
         let early = std::mem::take(&mut far_end.early);
         let reading = read_refusal(&mut far_end.stream, &head, early, MAX_REFUSAL_BYTES);
         let body = timeout(REFUSAL_TIMEOUT, reading).await.unwrap_or_default();
         let ResponseHead { status, reason, .. } = head;
-        Refusal::NextHop { node: self.node.to_owned(), status, reason, body }
+        TunnelError::NextHop { node: self.node.to_owned(), status, reason, body }
     }
 }
 
-fn failed(place: &str, error: &io::Error) -> Refusal {
-    Refusal::Connect { to: place.to_owned(), cause: error.kind().to_string() }
+fn failed(place: &str, error: &io::Error) -> TunnelError {
+    TunnelError::Connect { to: place.to_owned(), cause: error.kind().to_string() }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::auth::csrf;
 use crate::config::Config;
 use crate::config::product::Protocol;
 use crate::fs::cached_file::{FileError, WatchedFile};
-use crate::handler::tunnel::error::Refusal;
+use crate::handler::tunnel::error::TunnelError;
 use crate::handler::tunnel::next_hop::InTheClear;
 
 /// What the profile says, with the file that holds the secret.
@@ -64,24 +64,24 @@ impl TunnelRules {
     }
 
     /// A target that the secret of the last look does not fit may be signed with a newer one.
-    pub(super) fn judge(&self, target: &str) -> Result<Target, Refusal> {
+    pub(super) fn judge(&self, target: &str) -> Result<Target, TunnelError> {
         match self.judge_once(target) {
             Err(_) if self.secret.has_changed() => self.judge_once(target),
             judged => judged,
         }
     }
 
-    fn judge_once(&self, target: &str) -> Result<Target, Refusal> {
-        let secret = self.secret.current().map_err(Refusal::Secret)?.value;
+    fn judge_once(&self, target: &str) -> Result<Target, TunnelError> {
+        let secret = self.secret.current().map_err(TunnelError::Secret)?.value;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         ticket::verify(target, &self.ticket, &secret, now).map_err(|error| match error {
-            TicketError::Port(port) => Refusal::Port(port),
+            TicketError::Port(port) => TunnelError::Port(port),
             TicketError::Malformed
             | TicketError::Signature
             | TicketError::OtherPort
             | TicketError::Expired
-            | TicketError::Future => Refusal::Ticket(error),
+            | TicketError::Future => TunnelError::Ticket(error),
         })
     }
 

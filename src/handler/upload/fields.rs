@@ -10,13 +10,13 @@ const NAME: usize = 64;
 
 /// Names and values, from query and form alike.
 #[derive(Clone, Debug)]
-pub struct Fields {
+pub struct FormFields {
     /// the field that only nodegate may set
     reserved: String,
     pairs: Vec<(String, String)>,
 }
 
-impl Fields {
+impl FormFields {
     /// The parameters of the query. They go to the daemon in the body, so that nothing there is read twice.
     pub fn of_query(query: &str, reserved: &str) -> Result<Self, UploadError> {
         let mut fields = Self { reserved: reserved.to_owned(), pairs: Vec::new() };
@@ -89,9 +89,9 @@ mod tests {
             "=x",
         ];
         for query in refused {
-            assert!(Fields::of_query(query, "spool").is_err(), "{query}");
+            assert!(FormFields::of_query(query, "spool").is_err(), "{query}");
         }
-        let fields = Fields::of_query("content=iso&note=a%26spool%3Dx;x=+1&&", "spool").unwrap();
+        let fields = FormFields::of_query("content=iso&note=a%26spool%3Dx;x=+1&&", "spool").unwrap();
         assert_eq!(fields.encode("/v/1"), "content=iso&note=a%26spool%3Dx&x=%201&spool=%2Fv%2F1");
     }
 }

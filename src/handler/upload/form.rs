@@ -15,10 +15,10 @@ use multer::{Field, Multipart};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::UploadError;
-use super::fields::Fields;
-use super::parameters::Parameters;
-use super::spool::{Room, Spool, SpoolFile};
-use crate::limits::min_rate::Pace;
+use super::fields::FormFields;
+use super::parameters::HeaderParameters;
+use super::spool::{SpaceClaim, SpoolFile, SpoolWriter};
+use crate::limits::min_rate::MinRate;
 
 const PARTS: usize = 32;
 /// Bytes of a field's value.
@@ -30,7 +30,7 @@ const EPILOGUE: usize = 64 << 10;
 
 /// Why there are no more pieces of the body. Travels through the parser's own error.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-enum Interrupted {
+enum BodyInterrupted {
     #[error("nothing came for {0:?}")]
     Stalled(Duration),
     #[error("less than {0} bytes a second came")]
@@ -44,13 +44,13 @@ enum Interrupted {
 impl From<multer::Error> for UploadError {
     fn from(error: multer::Error) -> Self {
         if let multer::Error::StreamReadFailed(cause) = &error
-            && let Some(interrupted) = cause.downcast_ref::<Interrupted>()
+            && let Some(interrupted) = cause.downcast_ref::<BodyInterrupted>()
         {
             return match interrupted {
-                Interrupted::Stalled(patience) => Self::Stalled(patience.as_secs()),
-                Interrupted::Slow(rate) => Self::Slow(*rate),
-                Interrupted::Broken => Self::Broken,
-                Interrupted::Unparsed => Self::Form("is no multipart form".to_owned()),
+                BodyInterrupted::Stalled(patience) => Self::Stalled(patience.as_secs()),
+                BodyInterrupted::Slow(rate) => Self::Slow(*rate),
+                BodyInterrupted::Broken => Self::Broken,
+                BodyInterrupted::Unparsed => Self::Form("is no multipart form".to_owned()),
             };
         }
         tracing::debug!(%error, "a form cannot be read");
@@ -60,38 +60,39 @@ impl From<multer::Error> for UploadError {
 
 /// The boundary that `Content-Type` names.
 pub fn boundary(content_type: Option<&[u8]>) -> Result<String, UploadError> {
-    let parameters = content_type.and_then(Parameters::parse).filter(|it| it.word == "multipart/form-data");
+    let parameters =
+        content_type.and_then(HeaderParameters::parse).filter(|it| it.word == "multipart/form-data");
     let parameters = parameters.ok_or(UploadError::NotMultipart)?;
     let boundary = parameters.value("boundary").filter(|it| (1..=200).contains(&it.len()));
     Ok(boundary.ok_or(UploadError::NotMultipart)?.to_owned())
 }
 
 /// What is to be read, and where the file goes.
-pub struct Reader<'r, B> {
+pub struct FormReader<'r, B> {
     pub body: &'r mut B,
     pub boundary: String,
     /// the part with the file
     pub file_part: &'r str,
-    pub fields: Fields,
-    pub room: Room,
+    pub fields: FormFields,
+    pub room: SpaceClaim,
     /// bytes of the file, where the profile limits them
     pub limit: Option<u64>,
     /// how long the client may send nothing, and how fast it must be on the whole
-    pub pace: Pace,
+    pub pace: MinRate,
 }
 
 /// A whole form; its fields have the client's file name under the name of the file part.
-pub struct Form {
-    pub fields: Fields,
+pub struct UploadForm {
+    pub fields: FormFields,
     pub file: SpoolFile,
 }
 
-impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Reader<'_, B> {
+impl<B: http_body::Body<Data = Bytes> + Send + Unpin> FormReader<'_, B> {
     /// Reads the body to its end.
-    pub async fn read(self) -> Result<Form, UploadError> {
+    pub async fn read(self) -> Result<UploadForm, UploadError> {
         let Self { body, boundary, file_part, mut fields, room, limit, pace } = self;
         let unparsed = Arc::new(AtomicUsize::new(0));
-        let mut parts = Multipart::new(Pieces::new(body, Arc::clone(&unparsed), pace), boundary);
+        let mut parts = Multipart::new(BodyPieces::new(body, Arc::clone(&unparsed), pace), boundary);
         let mut room = Some(room);
         let mut file = None;
         let mut count = 0;
@@ -107,29 +108,29 @@ impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Reader<'_, B> {
                 fields.add(name, &file_name(&disposition)?)?;
                 // Not there any more only for a name that came twice, which `add` has refused.
                 let room = room.take().ok_or(UploadError::Broken)?;
-                let spool = Spool::create(room, limit)?;
+                let spool = SpoolWriter::create(room, limit)?;
                 file = Some(store(&mut part, spool, &unparsed).await?);
             } else {
-                Fields::check_name(name, &fields)?;
+                FormFields::check_name(name, &fields)?;
                 fields.add(name, &value(&mut part, name, &unparsed).await?)?;
             }
         }
         drop(parts);
         read_epilogue(body, pace.grace).await?;
         let file = file.ok_or_else(|| UploadError::Form(format!("has no file in a part '{file_part}'")))?;
-        Ok(Form { fields, file })
+        Ok(UploadForm { fields, file })
     }
 }
 
-fn disposition(headers: &HeaderMap) -> Result<Parameters, UploadError> {
+fn disposition(headers: &HeaderMap) -> Result<HeaderParameters, UploadError> {
     headers
         .get(CONTENT_DISPOSITION)
-        .and_then(|value| Parameters::parse(value.as_bytes()))
+        .and_then(|value| HeaderParameters::parse(value.as_bytes()))
         .filter(|disposition| disposition.word == "form-data")
         .ok_or_else(|| UploadError::Form("has a part without a clear Content-Disposition".to_owned()))
 }
 
-fn file_name(disposition: &Parameters) -> Result<String, UploadError> {
+fn file_name(disposition: &HeaderParameters) -> Result<String, UploadError> {
     let name = disposition.extended("filename").filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| UploadError::Form("gives the file no readable name".to_owned()))?;
     if name.contains(char::is_control) {
@@ -140,7 +141,7 @@ fn file_name(disposition: &Parameters) -> Result<String, UploadError> {
 
 async fn store(
     part: &mut Field<'_>,
-    mut spool: Spool,
+    mut spool: SpoolWriter,
     unparsed: &AtomicUsize,
 ) -> Result<SpoolFile, UploadError> {
     while let Some(piece) = part.chunk().await? {
@@ -184,7 +185,7 @@ where
 }
 
 /// The body, one piece at a time: the parser takes in all that it is given before it looks at it.
-struct Pieces<'b, B> {
+struct BodyPieces<'b, B> {
     body: &'b mut B,
     unparsed: Arc<AtomicUsize>,
     /// the last poll gave a piece; the next one gives none
@@ -194,18 +195,18 @@ struct Pieces<'b, B> {
     /// what all waits before took together
     waited: Duration,
     received: u64,
-    pace: Pace,
+    pace: MinRate,
     deadline: Pin<Box<Sleep>>,
 }
 
-impl<'b, B> Pieces<'b, B> {
-    fn new(body: &'b mut B, unparsed: Arc<AtomicUsize>, pace: Pace) -> Self {
+impl<'b, B> BodyPieces<'b, B> {
+    fn new(body: &'b mut B, unparsed: Arc<AtomicUsize>, pace: MinRate) -> Self {
         let deadline = Box::pin(sleep(pace.grace));
         Self { body, unparsed, gave: false, waits: None, waited: Duration::ZERO, received: 0, pace, deadline }
     }
 
     /// Time counts from the first poll that finds nothing, so that a slow disk is not the client's fault.
-    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Interrupted>>> {
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyInterrupted>>> {
         let left = self.pace.time_for(self.received).map(|time| time.saturating_sub(self.waited));
         let left = left.unwrap_or(Duration::MAX);
         if self.waits.is_none() {
@@ -215,9 +216,9 @@ impl<'b, B> Pieces<'b, B> {
         }
         match self.deadline.as_mut().poll(context) {
             Poll::Ready(()) if left < self.pace.grace => {
-                Poll::Ready(Some(Err(Interrupted::Slow(self.pace.rate))))
+                Poll::Ready(Some(Err(BodyInterrupted::Slow(self.pace.rate))))
             }
-            Poll::Ready(()) => Poll::Ready(Some(Err(Interrupted::Stalled(self.pace.grace)))),
+            Poll::Ready(()) => Poll::Ready(Some(Err(BodyInterrupted::Stalled(self.pace.grace)))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -230,8 +231,8 @@ impl<'b, B> Pieces<'b, B> {
     }
 }
 
-impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Stream for Pieces<'_, B> {
-    type Item = Result<Bytes, Interrupted>;
+impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Stream for BodyPieces<'_, B> {
+    type Item = Result<Bytes, BodyInterrupted>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if std::mem::take(&mut self.gave) {
@@ -241,7 +242,7 @@ impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Stream for Pieces<'_, B> {
         let frame = match Pin::new(&mut *self.body).poll_frame(context) {
             Poll::Pending => return self.poll_deadline(context),
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Interrupted::Broken))),
+            Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(BodyInterrupted::Broken))),
             Poll::Ready(Some(Ok(frame))) => frame,
         };
         self.gave = true;
@@ -249,7 +250,7 @@ impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Stream for Pieces<'_, B> {
         let Ok(piece) = frame.into_data() else { return Poll::Ready(None) };
         self.note(&piece);
         if self.unparsed.fetch_add(piece.len(), Ordering::Relaxed) > UNPARSED {
-            return Poll::Ready(Some(Err(Interrupted::Unparsed)));
+            return Poll::Ready(Some(Err(BodyInterrupted::Unparsed)));
         }
         Poll::Ready(Some(Ok(piece)))
     }

@@ -21,29 +21,29 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::timeout;
 
-use self::fields::Fields;
-use self::form::{Form, Reader};
-use self::spool::{Bounds, Directory, Room};
-use super::api::{self, Call, Place};
-use crate::auth::authenticator::Identity;
+use self::fields::FormFields;
+use self::form::{FormReader, UploadForm};
+use self::spool::{SpaceClaim, SpoolBounds, SpoolDirectory};
+use super::api::{self, ApiCall, DownloadSource};
+use crate::auth::authenticator::AuthenticatedUser;
 use crate::config::product;
-use crate::config::root::Root;
-use crate::config::settings::Limits;
+use crate::config::root::RootDirectory;
+use crate::config::settings::LimitSettings;
 use crate::http::body;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::drain;
 use crate::http::error::Refusal;
 use crate::http::request_body::RequestBody;
 use crate::http::reserved_field::ReservedField;
 use crate::http::target::ApiPath;
-use crate::limits::Excess;
-use crate::limits::min_rate::Pace;
+use crate::limits::LimitExceeded;
+use crate::limits::min_rate::MinRate;
 use crate::proxy::router::Route;
-use crate::server::Worker;
-use crate::state::shared::Engine;
-use crate::time::client_timeouts::Clock;
+use crate::server::WorkerContext;
+use crate::state::shared::AppState;
+use crate::time::client_timeouts::TimeoutTracker;
 use crate::upstream::client::PIECE;
-use crate::upstream::request::Outgoing;
+use crate::upstream::request::UpstreamRequest;
 use crate::verdict::AnswerView;
 use crate::verdict::shown::ShownMembers;
 use crate::verdict::upload::is_taken;
@@ -77,7 +77,7 @@ pub enum UploadError {
     #[error("the upload ended early")]
     Broken,
     #[error("{0}")]
-    Excess(#[from] Excess),
+    Excess(#[from] LimitExceeded),
     #[error("the upload cannot be stored: {0}")]
     Spool(#[source] io::Error),
 }
@@ -114,22 +114,26 @@ impl UploadError {
 }
 
 /// What a profile says of uploads, ready to use.
-pub struct Uploads {
-    rules: product::Upload,
+pub struct UploadHandler {
+    rules: product::UploadRules,
     reserved: ReservedField,
     /// in the answer of a daemon that has taken a file
     shows: ShownMembers,
-    directory: Arc<Directory>,
+    directory: Arc<SpoolDirectory>,
 }
 
-impl Uploads {
-    pub fn new(rules: product::Upload, root: &Root, limits: &Limits) -> Result<Self, String> {
+impl UploadHandler {
+    pub fn new(
+        rules: product::UploadRules,
+        root: &RootDirectory,
+        limits: &LimitSettings,
+    ) -> Result<Self, String> {
         let named = |path: &Path| Some((path.parent()?.to_owned(), path.file_name()?.to_str()?.to_owned()));
         let (directory, prefix) = named(&root.path(&rules.spool))
             .ok_or_else(|| format!("product.upload.spool: '{}' has no directory and prefix", rules.spool))?;
         let uploads = u64::try_from(limits.uploads).unwrap_or(u64::MAX);
-        let bounds = Bounds { reserve: rules.reserve, uploads, bytes: limits.spool };
-        let directory = Arc::new(Directory::new(directory, prefix, bounds));
+        let bounds = SpoolBounds { reserve: rules.reserve, uploads, bytes: limits.spool };
+        let directory = Arc::new(SpoolDirectory::new(directory, prefix, bounds));
         let shows =
             ShownMembers::parse(&rules.shows).map_err(|what| format!("product.upload.shows: {what}"))?;
         let reserved = ReservedField::new(&rules.spool_field);
@@ -159,30 +163,37 @@ impl Uploads {
 }
 
 /// An upload that has passed the gate.
-pub struct Upload<'a> {
+pub struct UploadRequest<'a> {
     pub head: &'a Parts,
     pub path: &'a ApiPath,
-    pub identity: &'a Identity,
+    pub identity: &'a AuthenticatedUser,
     /// who the daemon is told the client is
     pub client: &'a HeaderValue,
-    pub clock: &'a Arc<Clock>,
+    pub clock: &'a Arc<TimeoutTracker>,
 }
 
 /// Takes the file in and hands it to the daemon of this node, whatever node the path names: it copies to others itself.
 pub async fn run(
-    worker: &Rc<Worker>,
-    upload: &Upload<'_>,
+    worker: &Rc<WorkerContext>,
+    upload: &UploadRequest<'_>,
     body: &mut Option<RequestBody>,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<ResponseBody>, Refusal> {
     let uploads = worker.engine.uploads.as_ref().ok_or(Refusal::NotServed("uploads are"))?;
     let rules = &uploads.rules;
     let announced = body.as_ref().and_then(|body| body.size_hint().exact());
-    let Prepared { boundary, fields, room } = prepare(worker, upload, uploads, announced).await?;
+    let PreparedUpload { boundary, fields, room } = prepare(worker, upload, uploads, announced).await?;
     let rate = worker.engine.config.settings.limits.body_rate;
-    let pace = Pace { grace: Duration::from_secs(rules.patience), rate };
+    let pace = MinRate { grace: Duration::from_secs(rules.patience), rate };
     let incoming = body.as_mut().ok_or(UploadError::Broken)?;
-    let reader =
-        Reader { body: incoming, boundary, file_part: &rules.file, fields, room, limit: rules.limit, pace };
+    let reader = FormReader {
+        body: incoming,
+        boundary,
+        file_part: &rules.file,
+        fields,
+        room,
+        limit: rules.limit,
+        pace,
+    };
     match reader.read().await {
         Ok(form) => hand_over(worker, upload, rules, form).await,
         Err(error) => {
@@ -193,18 +204,18 @@ pub async fn run(
 }
 
 /// What is known before the body is read.
-struct Prepared {
+struct PreparedUpload {
     boundary: String,
-    fields: Fields,
-    room: Room,
+    fields: FormFields,
+    room: SpaceClaim,
 }
 
 async fn prepare(
-    worker: &Rc<Worker>,
-    upload: &Upload<'_>,
-    uploads: &Uploads,
+    worker: &Rc<WorkerContext>,
+    upload: &UploadRequest<'_>,
+    uploads: &UploadHandler,
     announced: Option<u64>,
-) -> Result<Prepared, Refusal> {
+) -> Result<PreparedUpload, Refusal> {
     let rules = &uploads.rules;
     let format = upload.path.format();
     if !rules.formats.is_empty() && !rules.formats.iter().any(|known| known == format) {
@@ -212,23 +223,23 @@ async fn prepare(
     }
     let content_type = upload.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let boundary = form::boundary(content_type)?;
-    let fields = Fields::of_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;
+    let fields = FormFields::of_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;
     permission::check(worker, upload, rules).await?;
     if let Some(limit) = rules.limit.filter(|limit| announced.is_some_and(|length| length > *limit)) {
         return Err(UploadError::TooLarge { limit }.into());
     }
     let room = uploads.directory.room(announced)?;
-    Ok(Prepared { boundary, fields, room })
+    Ok(PreparedUpload { boundary, fields, room })
 }
 
 /// Tells the daemon where the file lies. The task is not the connection's: a client that leaves now must not leave
 /// the question open whose the file is.
 async fn hand_over(
-    worker: &Rc<Worker>,
-    upload: &Upload<'_>,
-    rules: &product::Upload,
-    form: Form,
-) -> Result<Response<Body>, Refusal> {
+    worker: &Rc<WorkerContext>,
+    upload: &UploadRequest<'_>,
+    rules: &product::UploadRules,
+    form: UploadForm,
+) -> Result<Response<ResponseBody>, Refusal> {
     let engine = &worker.engine;
     let text = form.fields.encode(&format!("{}{}", rules.spool, form.file.digits));
     let limit = engine.config.settings.limits.body;
@@ -237,13 +248,13 @@ async fn hand_over(
     }
     let mut head = upload.head.clone();
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    let call = Call {
+    let call = ApiCall {
         head: &head,
         target: upload.path.upstream_target(None),
         identity: upload.identity,
         client: upload.client,
         body: Bytes::from(text),
-        place: Place::of_call(&head.method, upload.path),
+        place: DownloadSource::of_call(&head.method, upload.path),
         timeout: engine.config.settings.timeout.answer,
         piece: PIECE,
     };
@@ -258,14 +269,14 @@ async fn hand_over(
 }
 
 async fn ask_to_take(
-    worker: &Worker,
+    worker: &WorkerContext,
     path: &ApiPath,
-    request: Outgoing,
-    form: Form,
-) -> Result<Response<Body>, Refusal> {
+    request: UpstreamRequest,
+    form: UploadForm,
+) -> Result<Response<ResponseBody>, Refusal> {
     let (engine, daemon) = (&worker.engine, worker.local(&Route::Daemon));
     let answer = daemon.send(request).await?;
-    let place = Place::of_call(&Method::POST, path);
+    let place = DownloadSource::of_call(&Method::POST, path);
     let (head, body) = api::pass_on(engine, daemon, place, answer).await?.into_parts();
     if !head.status.is_success() {
         return Ok(Response::from_parts(head, body));
@@ -282,7 +293,7 @@ async fn ask_to_take(
     Ok(Response::from_parts(head, body::full(bytes)))
 }
 
-async fn collect<B>(engine: &Engine, body: B) -> Option<Bytes>
+async fn collect<B>(engine: &AppState, body: B) -> Option<Bytes>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -6,12 +6,12 @@ use percent_encoding::percent_decode_str;
 
 /// The first word of a header value and its parameters, names in lower case.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Parameters {
+pub(super) struct HeaderParameters {
     pub(super) word: String,
     named: Vec<(String, String)>,
 }
 
-impl Parameters {
+impl HeaderParameters {
     /// `None` where a quote is not closed, a parameter has no value, or comes twice: two readers could understand it
     /// in two ways.
     pub(super) fn parse(value: &[u8]) -> Option<Self> {
@@ -106,7 +106,7 @@ mod tests {
             (b"form-data", None, None),
         ];
         for (value, name, file) in cases {
-            let parsed = Parameters::parse(value).unwrap();
+            let parsed = HeaderParameters::parse(value).unwrap();
             assert_eq!(parsed.word, "form-data");
             assert_eq!(parsed.value("name"), *name, "{}", text(value));
             assert_eq!(parsed.extended("filename").as_deref(), *file, "{}", text(value));
@@ -122,7 +122,7 @@ mod tests {
             br"form-data; name=a; NAME=b",
             br"form-data; name",
         ] {
-            assert_eq!(Parameters::parse(value), None, "{}", text(value));
+            assert_eq!(HeaderParameters::parse(value), None, "{}", text(value));
         }
     }
 }

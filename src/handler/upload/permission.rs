@@ -7,23 +7,23 @@ use http::{Method, StatusCode, response};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Upload, UploadError, collect};
+use super::{UploadError, UploadRequest, collect};
 use crate::config::product;
 use crate::handler::api;
-use crate::handler::api::{Call, Place};
+use crate::handler::api::{ApiCall, DownloadSource};
 use crate::http::error::Refusal;
 use crate::http::reason_phrase::text_of;
 use crate::proxy::router::Route;
-use crate::server::Worker;
+use crate::server::WorkerContext;
 use crate::upstream::client::PIECE;
 use crate::verdict::AnswerView;
 use crate::verdict::permission::is_granted;
 
 /// Passes where the user has the profile's privilege.
 pub(super) async fn check(
-    worker: &Rc<Worker>,
-    upload: &Upload<'_>,
-    rules: &product::Upload,
+    worker: &Rc<WorkerContext>,
+    upload: &UploadRequest<'_>,
+    rules: &product::UploadRules,
 ) -> Result<(), Refusal> {
     let engine = &worker.engine;
     let object = engine.routes.table.fill(&rules.permission_path, &upload.path.joined());
@@ -31,13 +31,13 @@ pub(super) async fn check(
     let query = utf8_percent_encode(&object, NON_ALPHANUMERIC);
     let mut head = upload.head.clone();
     head.method = Method::GET;
-    let call = Call {
+    let call = ApiCall {
         head: &head,
         target: format!("/api2/json{}?path={query}", rules.permissions),
         identity: upload.identity,
         client: upload.client,
         body: Bytes::new(),
-        place: Place::of_call(&head.method, upload.path),
+        place: DownloadSource::of_call(&head.method, upload.path),
         timeout: engine.config.settings.timeout.answer,
         piece: PIECE,
     };

@@ -14,10 +14,10 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::UploadError;
-use crate::limits::Excess;
+use crate::limits::LimitExceeded;
 use crate::metrics::counters;
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 
 /// Bytes collected before they are written; two such pieces are all that an upload holds.
 const PIECE: usize = 512 << 10;
@@ -27,11 +27,11 @@ const MARGIN: usize = 128 << 10;
 const LOOK: u64 = 64 << 20;
 
 /// The directory of the spool files and its free space.
-pub struct Directory {
+pub struct SpoolDirectory {
     path: PathBuf,
     /// name of a spool file up to its digits
     prefix: String,
-    bounds: Bounds,
+    bounds: SpoolBounds,
     /// bytes announced by running uploads and not yet written
     announced: AtomicU64,
     running: AtomicU64,
@@ -41,7 +41,7 @@ pub struct Directory {
 
 /// What uploads may take together.
 #[derive(Clone, Copy)]
-pub struct Bounds {
+pub struct SpoolBounds {
     /// bytes that they leave free
     pub reserve: u64,
     /// at the same time
@@ -50,8 +50,8 @@ pub struct Bounds {
     pub bytes: u64,
 }
 
-impl Directory {
-    pub fn new(path: PathBuf, prefix: String, bounds: Bounds) -> Self {
+impl SpoolDirectory {
+    pub fn new(path: PathBuf, prefix: String, bounds: SpoolBounds) -> Self {
         Self {
             path,
             prefix,
@@ -63,7 +63,7 @@ impl Directory {
     }
 
     /// Room for an upload of `length` bytes, or at least for a beginning where the length is not known.
-    pub fn room(self: &Arc<Self>, length: Option<u64>) -> Result<Room, UploadError> {
+    pub fn room(self: &Arc<Self>, length: Option<u64>) -> Result<SpaceClaim, UploadError> {
         let wanted = length.unwrap_or_default();
         let free = self.free()?;
         if free <= wanted {
@@ -72,9 +72,9 @@ impl Directory {
         self.running.fetch_add(1, Ordering::Relaxed);
         counters::upload_began();
         self.announced.fetch_add(wanted, Ordering::Relaxed);
-        let mut room = Room { directory: Arc::clone(self), announced: wanted, held: 0 };
+        let mut room = SpaceClaim { directory: Arc::clone(self), announced: wanted, held: 0 };
         if self.running.load(Ordering::Relaxed) > self.bounds.uploads {
-            return Err(Excess::Uploads { limit: self.bounds.uploads }.into());
+            return Err(LimitExceeded::Uploads { limit: self.bounds.uploads }.into());
         }
         room.hold(wanted)?;
         Ok(room)
@@ -89,13 +89,13 @@ impl Directory {
 }
 
 /// A claim on free space; what was not used is given back when dropped.
-pub struct Room {
-    directory: Arc<Directory>,
+pub struct SpaceClaim {
+    directory: Arc<SpoolDirectory>,
     announced: u64,
     held: u64,
 }
 
-impl Room {
+impl SpaceClaim {
     /// For an upload of so many bytes, or that has grown to so many.
     fn hold(&mut self, length: u64) -> Result<(), UploadError> {
         let more = length.saturating_sub(self.held);
@@ -104,7 +104,7 @@ impl Room {
         let held = self.directory.held.fetch_add(more, Ordering::Relaxed).saturating_add(more);
         match self.directory.bounds.bytes {
             limit if limit > 0 && length > limit => Err(UploadError::TooLarge { limit }),
-            limit if limit > 0 && held > limit => Err(Excess::Spool { limit }.into()),
+            limit if limit > 0 && held > limit => Err(LimitExceeded::Spool { limit }.into()),
             _ => Ok(()),
         }
     }
@@ -116,7 +116,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for SpaceClaim {
     fn drop(&mut self) {
         self.use_up(self.announced);
         self.directory.held.fetch_sub(self.held, Ordering::Relaxed);
@@ -132,7 +132,7 @@ pub struct SpoolFile {
     pub(super) digits: String,
     given: bool,
     file: Option<Arc<File>>,
-    room: Room,
+    room: SpaceClaim,
 }
 
 impl SpoolFile {
@@ -151,7 +151,7 @@ impl Drop for SpoolFile {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let file = self.path.display();
                 let message = format_args!("the spool file {file} cannot be removed: {error}");
-                log_limit::error(Topic::Fault, "spool", &message);
+                log_limit::error(LogTopic::Fault, "spool", &message);
             }
             Ok(()) | Err(_) => (),
         }
@@ -163,7 +163,7 @@ impl Drop for SpoolFile {
 }
 
 /// A spool file while it is written, off the reactor and piece by piece.
-pub(super) struct Spool {
+pub(super) struct SpoolWriter {
     file: Arc<File>,
     kept: SpoolFile,
     filling: Vec<u8>,
@@ -175,9 +175,9 @@ pub(super) struct Spool {
     length: u64,
 }
 
-impl Spool {
+impl SpoolWriter {
     /// A new file that nobody else could name, or read.
-    pub(super) fn create(room: Room, limit: Option<u64>) -> Result<Self, UploadError> {
+    pub(super) fn create(room: SpaceClaim, limit: Option<u64>) -> Result<Self, UploadError> {
         let digits = random_digits()?;
         let path = room.directory.path.join(format!("{}{digits}", room.directory.prefix));
         let file = Arc::new(create_file(&path)?);
@@ -265,20 +265,20 @@ mod tests {
 
     use super::*;
 
-    fn directory(path: &Path, reserve: u64) -> Arc<Directory> {
-        bounded(path, Bounds { reserve, uploads: 10, bytes: 0 })
+    fn directory(path: &Path, reserve: u64) -> Arc<SpoolDirectory> {
+        bounded(path, SpoolBounds { reserve, uploads: 10, bytes: 0 })
     }
 
-    fn bounded(path: &Path, bounds: Bounds) -> Arc<Directory> {
-        Arc::new(Directory::new(path.to_owned(), "up-".to_owned(), bounds))
+    fn bounded(path: &Path, bounds: SpoolBounds) -> Arc<SpoolDirectory> {
+        Arc::new(SpoolDirectory::new(path.to_owned(), "up-".to_owned(), bounds))
     }
 
     #[test]
     fn a_file_is_private_and_gone_unless_given_away() {
         let temporary = tempfile::tempdir().unwrap();
         let directory = directory(temporary.path(), 0);
-        let first = Spool::create(directory.room(Some(5)).unwrap(), None).unwrap();
-        let second = Spool::create(directory.room(None).unwrap(), None).unwrap();
+        let first = SpoolWriter::create(directory.room(Some(5)).unwrap(), None).unwrap();
+        let second = SpoolWriter::create(directory.room(None).unwrap(), None).unwrap();
         let path = second.kept.path.clone();
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("up-") && name.len() == 35);
@@ -306,16 +306,22 @@ mod tests {
     #[test]
     fn uploads_are_bounded_in_number_and_in_bytes_until_the_last_is_gone() {
         let temporary = tempfile::tempdir().unwrap();
-        let directory = bounded(temporary.path(), Bounds { reserve: 0, uploads: 2, bytes: 100 });
+        let directory = bounded(temporary.path(), SpoolBounds { reserve: 0, uploads: 2, bytes: 100 });
         let first = directory.room(Some(60)).unwrap();
         let is_over = |length| {
-            matches!(directory.room(Some(length)), Err(UploadError::Excess(Excess::Spool { limit: 100 })))
+            matches!(
+                directory.room(Some(length)),
+                Err(UploadError::Excess(LimitExceeded::Spool { limit: 100 }))
+            )
         };
         assert!(is_over(41));
         assert!(matches!(directory.room(Some(101)), Err(UploadError::TooLarge { limit: 100 })));
         let mut second = directory.room(None).unwrap();
         assert!(second.hold(40).is_ok());
-        assert!(matches!(directory.room(None), Err(UploadError::Excess(Excess::Uploads { limit: 2 }))));
+        assert!(matches!(
+            directory.room(None),
+            Err(UploadError::Excess(LimitExceeded::Uploads { limit: 2 }))
+        ));
         assert!(second.hold(41).is_err());
         drop(first);
         assert!(second.hold(90).is_ok() && !is_over(10));

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use chrono::{DateTime, Local, SecondsFormat};
 use serde::Serialize;
 
-use super::{Entry, request_text};
+use super::{LogEntry, request_text};
 use crate::os::log_text::shortened;
 
 /// What is not known is null.
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     time: String,
     client: String,
     user: Option<Cow<'a, str>>,
@@ -32,12 +32,12 @@ struct Line<'a> {
     listener: Option<&'a str>,
 }
 
-pub(crate) fn line_into(line: &mut String, entry: &Entry<'_>, limit: usize, now: DateTime<Local>) {
+pub(crate) fn line_into(line: &mut String, entry: &LogEntry<'_>, limit: usize, now: DateTime<Local>) {
     let details = entry.details;
     let upstream = details.and_then(|details| details.upstream.as_ref());
     let tls = details.and_then(|details| details.tls.as_ref());
     let identity = tls.and_then(|tls| tls.identity.as_deref());
-    let told = Line {
+    let told = JsonLine {
         time: now.to_rfc3339_opts(SecondsFormat::Millis, false),
         client: entry.client.to_string(),
         user: entry.user.map(|user| shortened(user, limit)),

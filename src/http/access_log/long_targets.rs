@@ -12,14 +12,14 @@ const TOTAL_BYTES_PER_SECOND: usize = 1 << 20;
 
 /// What strangers have written in the current second.
 #[derive(Default)]
-pub(crate) struct Allowance {
+pub(crate) struct LongTargetAllowance {
     second: i64,
     total: usize,
     /// At most `TOTAL_BYTES_PER_SECOND / SHORT_TARGET_BYTES` networks: each has written more than a short target.
     used: HashMap<IpAddr, usize>,
 }
 
-impl Allowance {
+impl LongTargetAllowance {
     /// How much of a target of so many bytes is logged for an address, if it is `limit` at most.
     pub(crate) fn take(&mut self, address: IpAddr, bytes: usize, limit: usize, second: i64) -> usize {
         let wanted = bytes.min(limit);
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_long_targets_a_second() {
-        let (mut allowance, address) = (Allowance::default(), "192.0.2.1".parse().unwrap());
+        let (mut allowance, address) = (LongTargetAllowance::default(), "192.0.2.1".parse().unwrap());
         for _ in 0..64 {
             assert_eq!(allowance.take(address, 8000, 1024, 1), 1024);
         }
@@ -72,8 +72,8 @@ mod tests {
 
     #[test]
     fn all_addresses_together_have_a_bound() {
-        let mut allowance = Allowance::default();
-        let long = |allowance: &mut Allowance, second| {
+        let mut allowance = LongTargetAllowance::default();
+        let long = |allowance: &mut LongTargetAllowance, second| {
             let addresses = (0..5000_u32).map(std::net::Ipv4Addr::from);
             addresses.filter(|it| allowance.take((*it).into(), 8000, 1024, second) == 1024).count()
         };
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_site_has_one_allowance() {
-        let mut allowance = Allowance::default();
+        let mut allowance = LongTargetAllowance::default();
         let address = |site: u16, number: u16| Ipv6Addr::new(0x2001, 0xdb8, site, number, 0, 0, 0, 1).into();
         let long = (0..5000).filter(|number| allowance.take(address(1, *number), 8000, 1024, 1) == 1024);
         assert_eq!(long.count(), 64);

@@ -5,7 +5,7 @@ use std::io::{self, Seek as _, Write as _};
 
 /// Why not all lines were written.
 #[derive(Debug)]
-pub(crate) struct Incomplete {
+pub(crate) struct IncompleteWrite {
     pub(crate) error: io::Error,
     /// lines that are not in the file
     pub(crate) lost: usize,
@@ -14,7 +14,7 @@ pub(crate) struct Incomplete {
 }
 
 /// Appends whole lines to a file that was opened to append.
-pub(crate) fn write(file: &mut File, lines: &str) -> Result<(), Incomplete> {
+pub(crate) fn write(file: &mut File, lines: &str) -> Result<(), IncompleteWrite> {
     let bytes = lines.as_bytes();
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -28,12 +28,12 @@ pub(crate) fn write(file: &mut File, lines: &str) -> Result<(), Incomplete> {
     Ok(())
 }
 
-fn incomplete(file: &mut File, bytes: &[u8], written: usize, error: io::Error) -> Incomplete {
+fn incomplete(file: &mut File, bytes: &[u8], written: usize, error: io::Error) -> IncompleteWrite {
     let (done, _) = bytes.split_at(written.min(bytes.len()));
     let whole = memchr::memrchr(b'\n', done).map_or(0, |end| end + 1);
     let half = u64::try_from(done.len() - whole).unwrap_or_default();
     let lost = memchr::memchr_iter(b'\n', bytes.get(whole..).unwrap_or_default()).count();
-    Incomplete { error, lost, is_mid_line: half > 0 && !cut_back(file, half) }
+    IncompleteWrite { error, lost, is_mid_line: half > 0 && !cut_back(file, half) }
 }
 
 /// Removes what was appended last, unless another process has appended behind it. Whether that was possible.

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::whole_lines::{self, Incomplete};
+use super::whole_lines::{self, IncompleteWrite};
 use crate::os::log_limit;
-use crate::os::log_limit::Topic;
+use crate::os::log_limit::LogTopic;
 
 /// Bytes that may wait for a slow disk; lines beyond are lost rather than holding up an answer.
 const WAITING: usize = 8 << 20;
@@ -25,27 +25,27 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What waits for the writer.
 #[derive(Default)]
-pub(crate) struct Queue {
-    waiting: Mutex<Waiting>,
+pub(crate) struct LogQueue {
+    waiting: Mutex<WaitingLines>,
     /// there is something, or enough of it
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingLines {
     lines: String,
     /// from each of these places on, lines belong into the file that is then at this path
     cuts: Vec<(usize, Option<PathBuf>)>,
     stop: bool,
 }
 
-impl Waiting {
+impl WaitingLines {
     fn is_told(&self) -> bool {
         !self.cuts.is_empty() || self.stop
     }
 }
 
-impl Queue {
+impl LogQueue {
     /// Appends a line by `write`; `false` if too much waits already.
     pub(crate) fn push(&self, write: impl FnOnce(&mut String)) -> bool {
         let mut waiting = self.lock();
@@ -74,24 +74,24 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, WaitingLines> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for lines and takes all; `spare` is an empty text to go on with. A line after a pause is taken at once,
     /// one that comes right after others waits for more.
-    fn take(&self, spare: String) -> Waiting {
-        let few = |waiting: &mut Waiting| waiting.lines.len() < ENOUGH && !waiting.is_told();
-        let none = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.is_told();
+    fn take(&self, spare: String) -> WaitingLines {
+        let few = |waiting: &mut WaitingLines| waiting.lines.len() < ENOUGH && !waiting.is_told();
+        let none = |waiting: &mut WaitingLines| waiting.lines.is_empty() && !waiting.is_told();
         let gathered = self.changed.wait_timeout_while(self.lock(), GATHER, few);
         let (waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         let mut waiting = self.changed.wait_while(waiting, none).unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *waiting, Waiting { lines: spare, ..Waiting::default() })
+        std::mem::replace(&mut *waiting, WaitingLines { lines: spare, ..WaitingLines::default() })
     }
 }
 
 /// An open file, or the time of the last attempt to open it.
-pub(crate) struct Writer {
+pub(crate) struct LogWriter {
     path: Option<PathBuf>,
     file: Option<File>,
     /// when it was last seen to be the one at `path`
@@ -103,14 +103,14 @@ pub(crate) struct Writer {
     is_mid_line: bool,
 }
 
-impl Writer {
+impl LogWriter {
     pub(crate) fn new(path: Option<PathBuf>) -> Self {
         let looked_at = Instant::now();
         Self { path, file: None, looked_at, failed_at: None, lost: 0, is_mid_line: false }
     }
 
     /// The thread; the receiver hears when it has ended.
-    pub(crate) fn start(self, queue: Arc<Queue>) -> io::Result<Receiver<()>> {
+    pub(crate) fn start(self, queue: Arc<LogQueue>) -> io::Result<Receiver<()>> {
         let (ending, ended) = sync_channel(0);
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             let _ending: SyncSender<()> = ending;
@@ -119,10 +119,10 @@ impl Writer {
         Ok(ended)
     }
 
-    fn run(mut self, queue: &Queue) {
+    fn run(mut self, queue: &LogQueue) {
         let mut spare = String::new();
         loop {
-            let Waiting { mut lines, cuts, stop } = queue.take(spare);
+            let WaitingLines { mut lines, cuts, stop } = queue.take(spare);
             let mut written = 0;
             for (cut, path) in cuts {
                 self.append(lines.get(written..cut).unwrap_or_default());
@@ -156,7 +156,7 @@ impl Writer {
         self.is_mid_line = false;
         match ended.and_then(|()| whole_lines::write(file, lines)) {
             Ok(()) => self.succeed(),
-            Err(Incomplete { error, lost, is_mid_line }) => {
+            Err(IncompleteWrite { error, lost, is_mid_line }) => {
                 self.lost += lost;
                 self.is_mid_line = is_mid_line;
                 self.fail(&error);
@@ -201,14 +201,14 @@ impl Writer {
         let is_new = self.failed_at.replace(Instant::now()).is_none();
         self.file = None;
         let path = self.name();
-        if is_new && let Some(left_out) = log_limit::is_due(Topic::Fault, &format!("access log {path}")) {
+        if is_new && let Some(left_out) = log_limit::is_due(LogTopic::Fault, &format!("access log {path}")) {
             tracing::warn!("access log {path} cannot be written: {error}; serving without it{left_out}");
         }
     }
 
     fn succeed(&mut self) {
         self.failed_at = None;
-        if self.lost > 0 && log_limit::is_due(Topic::Fault, "access log, lost lines").is_some() {
+        if self.lost > 0 && log_limit::is_due(LogTopic::Fault, "access log, lost lines").is_some() {
             self.report_lost();
         }
     }

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use crate::limits::failure_table::Source;
+use crate::limits::failure_table::ClientKey;
 
 /// `None` for all addresses that are not counted.
-type Network = Option<Source>;
+type AddressNetwork = Option<ClientKey>;
 
 /// Widest first: the /48 of an IPv6 address or the /24 of an IPv4 one, the /56, the client itself.
 const LEVELS: usize = 3;
@@ -19,23 +19,23 @@ const CLIENTS_BEHIND_UNCOUNTED: usize = 64;
 
 /// Connections by their networks.
 #[derive(Default)]
-pub(crate) struct Networks {
-    sources: HashMap<u64, Network>,
+pub(crate) struct NetworkOrder {
+    sources: HashMap<u64, AddressNetwork>,
     /// connections of each network, the oldest first
-    members: HashMap<(usize, Network), BTreeSet<u64>>,
-    ranking: BTreeSet<Rank>,
+    members: HashMap<(usize, AddressNetwork), BTreeSet<u64>>,
+    ranking: BTreeSet<EvictionRank>,
 }
 
 /// Level, the network around, size in steps, oldest connection. The last one of a level gives way first.
-type Rank = (usize, Network, usize, Reverse<u64>);
+type EvictionRank = (usize, AddressNetwork, usize, Reverse<u64>);
 
-impl Networks {
+impl NetworkOrder {
     pub(crate) fn len(&self) -> usize {
         self.sources.len()
     }
 
     /// `number` is greater than that of any older connection.
-    pub(crate) fn enter(&mut self, number: u64, source: Option<Source>) {
+    pub(crate) fn enter(&mut self, number: u64, source: Option<ClientKey>) {
         self.sources.insert(number, source);
         self.change(source, |members| members.insert(number));
     }
@@ -59,7 +59,7 @@ impl Networks {
         oldest
     }
 
-    fn change(&mut self, source: Network, change: impl Fn(&mut BTreeSet<u64>) -> bool) {
+    fn change(&mut self, source: AddressNetwork, change: impl Fn(&mut BTreeSet<u64>) -> bool) {
         let mut around = None;
         for (level, network) in networks(source).into_iter().enumerate() {
             let members = self.members.entry((level, network)).or_default();
@@ -77,20 +77,25 @@ impl Networks {
     }
 }
 
-fn rank(level: usize, around: Network, network: Network, members: &BTreeSet<u64>) -> Option<Rank> {
+fn rank(
+    level: usize,
+    around: AddressNetwork,
+    network: AddressNetwork,
+    members: &BTreeSet<u64>,
+) -> Option<EvictionRank> {
     let step = if network.is_some() { STEP } else { STEP * CLIENTS_BEHIND_UNCOUNTED };
     Some((level, around, members.len() / step, Reverse(*members.first()?)))
 }
 
-fn networks(source: Network) -> [Network; LEVELS] {
+fn networks(source: AddressNetwork) -> [AddressNetwork; LEVELS] {
     match source {
         None => [None; LEVELS],
-        Some(Source::V4(address)) => {
+        Some(ClientKey::V4(address)) => {
             let [a, b, c, _] = address.octets();
-            [Some(Source::V4(Ipv4Addr::new(a, b, c, 0))), source, source]
+            [Some(ClientKey::V4(Ipv4Addr::new(a, b, c, 0))), source, source]
         }
-        Some(Source::V6([a, b, c, d])) => {
-            [Some(Source::V6([a, b, c, 0])), Some(Source::V6([a, b, c, d & 0xff00])), source]
+        Some(ClientKey::V6([a, b, c, d])) => {
+            [Some(ClientKey::V6([a, b, c, 0])), Some(ClientKey::V6([a, b, c, d & 0xff00])), source]
         }
     }
 }
@@ -100,13 +105,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn source(text: &str) -> Source {
-        Source::of(text.parse().unwrap())
+    fn source(text: &str) -> ClientKey {
+        ClientKey::of(text.parse().unwrap())
     }
 
     /// Those that go first of connections from these addresses, in this order.
-    fn first<S: Into<Option<Source>>>(addresses: impl IntoIterator<Item = S>, count: usize) -> Vec<u64> {
-        let mut networks = Networks::default();
+    fn first<S: Into<Option<ClientKey>>>(addresses: impl IntoIterator<Item = S>, count: usize) -> Vec<u64> {
+        let mut networks = NetworkOrder::default();
         for (number, address) in (0..).zip(addresses) {
             networks.enter(number, address.into());
         }
@@ -126,7 +131,7 @@ mod tests {
     fn the_oldest_goes_first_where_no_network_is_large() {
         let few = ["192.0.2.1", "2001:db8::1", "192.0.2.1", "2001:db8:1::1", "198.51.100.1"].map(source);
         assert_eq!(first(few, 9), [0, 1, 2, 3, 4]);
-        assert!(first(None::<Option<Source>>, 9).is_empty());
+        assert!(first(None::<Option<ClientKey>>, 9).is_empty());
     }
 
     #[test]

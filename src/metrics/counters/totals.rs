@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::labels::{Destination, Handshake, Limit, Phase};
+use super::super::labels::{FailurePhase, HandshakeResult, LimitLabel, RequestDestination};
 use super::{BEGAN, TABLE};
-use crate::metrics::histogram::Times;
-use crate::metrics::latency_window::Histogram;
+use crate::metrics::histogram::HistogramTotals;
+use crate::metrics::latency_window::LatencyHistogram;
 
 /// What all threads have counted since the start.
 #[derive(Clone, Debug, Default)]
-pub struct Totals {
+pub struct CounterTotals {
     pub open: u64,
     pub connections: u64,
     pub denied: u64,
@@ -17,15 +17,15 @@ pub struct Totals {
     /// 1xx to 5xx
     pub classes: [u64; 5],
     /// of the last minute
-    pub latencies: Histogram,
-    /// as `Destination::ALL`, each 1xx to 5xx
-    pub answers: [[u64; 5]; Destination::COUNT],
-    pub times: [Times; Destination::COUNT],
+    pub latencies: LatencyHistogram,
+    /// as `RequestDestination::ALL`, each 1xx to 5xx
+    pub answers: [[u64; 5]; RequestDestination::COUNT],
+    pub times: [HistogramTotals; RequestDestination::COUNT],
     pub bytes: u64,
-    pub handshakes: [u64; Handshake::COUNT],
-    pub limits: [u64; Limit::COUNT],
-    pub upstream_errors: [u64; Phase::COUNT],
-    pub upstream_times: Times,
+    pub handshakes: [u64; HandshakeResult::COUNT],
+    pub limits: [u64; LimitLabel::COUNT],
+    pub upstream_errors: [u64; FailurePhase::COUNT],
+    pub upstream_times: HistogramTotals,
     /// requests that shared the answer to another
     pub coalesced: u64,
     /// running now
@@ -34,8 +34,8 @@ pub struct Totals {
     pub spool: u64,
 }
 
-pub fn totals() -> Totals {
-    let mut totals = Totals::default();
+pub fn totals() -> CounterTotals {
+    let mut totals = CounterTotals::default();
     let now = BEGAN.elapsed();
     let (mut closed, mut ended, mut given_back) = (0, 0, 0);
     for row in &TABLE {

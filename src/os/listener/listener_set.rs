@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use super::{BindError, bind, bind_with, prepare};
-use crate::config::settings::{FIRST, Listener};
+use crate::config::settings::{FIRST, ListenerSettings};
 
 /// A socket, and the name of the listener whose rules hold for whoever comes by it.
 #[derive(Clone)]
@@ -18,15 +18,15 @@ pub struct ListeningSocket {
 }
 
 /// The sockets in use, and the settings that they were bound for.
-pub struct Listening {
+pub struct ListenerSet {
     /// those of `[listen]` first
     pub sockets: Arc<[ListeningSocket]>,
-    places: Vec<Place>,
+    places: Vec<ListenerSockets>,
 }
 
 /// What one listener has.
 #[derive(Clone)]
-struct Place {
+struct ListenerSockets {
     bound_for: BoundFor,
     sockets: Vec<Arc<TcpListener>>,
 }
@@ -51,21 +51,21 @@ fn first() -> String {
 /// Why one of the listeners has no socket.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
-pub struct Unbound {
+pub struct UnboundListener {
     /// its place among the listeners of the settings
     pub number: usize,
     pub error: BindError,
 }
 
-impl Listening {
+impl ListenerSet {
     /// Everything that the settings name.
-    pub fn open(listeners: &[Listener]) -> Result<Self, Unbound> {
+    pub fn open(listeners: &[ListenerSettings]) -> Result<Self, UnboundListener> {
         let none = Self::of(Vec::new());
         Ok(none.moved_to(listeners)?.unwrap_or(none))
     }
 
     /// Sockets that systemd has bound, in place of that of `[listen]`.
-    pub fn given(sockets: Vec<TcpListener>, first: &Listener) -> io::Result<Self> {
+    pub fn given(sockets: Vec<TcpListener>, first: &ListenerSettings) -> io::Result<Self> {
         for socket in &sockets {
             prepare(&SockRef::from(socket))?;
         }
@@ -79,14 +79,14 @@ impl Listening {
         bound_for: BoundFor,
         others: Vec<(TcpListener, BoundFor)>,
     ) -> Self {
-        let first = Place { bound_for, sockets: sockets.into_iter().map(Arc::new).collect() };
+        let first = ListenerSockets { bound_for, sockets: sockets.into_iter().map(Arc::new).collect() };
         let others = others
             .into_iter()
-            .map(|(socket, bound_for)| Place { bound_for, sockets: vec![Arc::new(socket)] });
+            .map(|(socket, bound_for)| ListenerSockets { bound_for, sockets: vec![Arc::new(socket)] });
         Self::of(std::iter::once(first).chain(others).collect())
     }
 
-    fn of(places: Vec<Place>) -> Self {
+    fn of(places: Vec<ListenerSockets>) -> Self {
         let sockets = places.iter().flat_map(|place| {
             let name: Arc<str> = Arc::from(place.bound_for.name.as_str());
             let of_place =
@@ -125,12 +125,12 @@ impl Listening {
     /// An address may overlap with another one in use (`::` and an IPv4 address, both on the same port), which the kernel
     /// allows to sockets of one user that ask for it. They ask no longer than this call takes: else any process of the
     /// user could take connections beside them.
-    pub fn moved_to(&self, listeners: &[Listener]) -> Result<Option<Self>, Unbound> {
+    pub fn moved_to(&self, listeners: &[ListenerSettings]) -> Result<Option<Self>, UnboundListener> {
         let mut next = Vec::new();
         for (number, listener) in listeners.iter().enumerate() {
             let place = match self.known(listener, listeners) {
                 Some(known) => known,
-                None => self.opened(listener, &next).map_err(|error| Unbound { number, error })?,
+                None => self.opened(listener, &next).map_err(|error| UnboundListener { number, error })?,
             };
             next.push(place);
         }
@@ -140,20 +140,25 @@ impl Listening {
     }
 
     /// Sockets that are bound already: its own, or those of a listener that is called otherwise now.
-    fn known(&self, listener: &Listener, all: &[Listener]) -> Option<Place> {
+    fn known(&self, listener: &ListenerSettings, all: &[ListenerSettings]) -> Option<ListenerSockets> {
         let wanted = BoundFor::settings(listener);
-        let is_given = |place: &Place| place.bound_for.given && wanted.name == FIRST;
-        let is_free = |place: &Place| !all.iter().any(|other| *other.name == *place.bound_for.name);
-        let same = |place: &&Place| place.bound_for == wanted || is_given(place);
-        let renamed = |place: &&Place| place.bound_for.is_at_the_place_of(&wanted) && is_free(place);
+        let is_given = |place: &ListenerSockets| place.bound_for.given && wanted.name == FIRST;
+        let is_free = |place: &ListenerSockets| !all.iter().any(|other| *other.name == *place.bound_for.name);
+        let same = |place: &&ListenerSockets| place.bound_for == wanted || is_given(place);
+        let renamed =
+            |place: &&ListenerSockets| place.bound_for.is_at_the_place_of(&wanted) && is_free(place);
         let place = self.places.iter().find(same).or_else(|| self.places.iter().find(renamed))?;
         let bound_for = BoundFor { name: wanted.name.clone(), ..place.bound_for.clone() };
-        Some(Place { bound_for, ..place.clone() })
+        Some(ListenerSockets { bound_for, ..place.clone() })
     }
 
-    fn opened(&self, listener: &Listener, beside: &[Place]) -> Result<Place, BindError> {
+    fn opened(
+        &self,
+        listener: &ListenerSettings,
+        beside: &[ListenerSockets],
+    ) -> Result<ListenerSockets, BindError> {
         let bound_for = BoundFor::settings(listener);
-        let place = |socket| Place { bound_for, sockets: vec![Arc::new(socket)] };
+        let place = |socket| ListenerSockets { bound_for, sockets: vec![Arc::new(socket)] };
         match bind(&listener.listen) {
             Err(BindError::Taken(_)) => (),
             bound => return bound.map(place),
@@ -180,7 +185,7 @@ impl Listening {
 }
 
 impl BoundFor {
-    fn settings(listener: &Listener) -> Self {
+    fn settings(listener: &ListenerSettings) -> Self {
         Self {
             address: listener.listen.address.to_string(),
             port: listener.listen.port,

@@ -25,7 +25,7 @@ const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 
 /// What one client has left, and where in its frames it is.
-pub(crate) struct Account {
+pub(crate) struct FrameBudget {
     left: u64,
     /// how many clients it is for
     clients: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Account {
     skip: usize,
 }
 
-impl Account {
+impl FrameBudget {
     pub(crate) fn new() -> Self {
         Self::of_clients(1)
     }
@@ -127,7 +127,7 @@ mod tests {
 
     /// How many of a kind a client may send at once.
     fn at_once(kind: u8, length: u8) -> usize {
-        let mut account = Account::new();
+        let mut account = FrameBudget::new();
         assert!(account.received(&[0; PREFACE], Duration::ZERO));
         (0..10_000).take_while(|_| account.received(&frame(kind, length), Duration::ZERO)).count()
     }
@@ -143,7 +143,7 @@ mod tests {
     fn frames_are_told_apart_however_they_are_cut() {
         let all = [vec![0; PREFACE], frame(DATA, 200), frame(PING, 8), frame(RST_STREAM, 4)].concat();
         for size in 1..all.len() {
-            let mut account = Account::new();
+            let mut account = FrameBudget::new();
             assert!(all.chunks(size).all(|piece| account.received(piece, Duration::ZERO)));
             assert_eq!((account.left, account.known, account.skip), (FULL - 14, 0, 0), "{size}");
         }
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn time_and_answers_are_earned() {
-        let mut account = Account::new();
+        let mut account = FrameBudget::new();
         assert!(account.received(&[0; PREFACE], Duration::ZERO));
         while account.received(&frame(PING, 8), Duration::ZERO) {}
         assert_eq!(account.left, 0);

@@ -11,7 +11,7 @@
 
 mod text;
 
-use text::{Name, TextCheck};
+use text::{FieldName, TextCheck};
 
 /// Bytes that begin a connection before its first frame.
 const PREFACE: usize = 24;
@@ -28,7 +28,7 @@ const PRIORITY_BYTES: usize = 5;
 const MOST: usize = 1024;
 
 /// Follows the frames of one connection.
-pub(crate) struct Mender {
+pub(crate) struct HeaderBlockMender {
     header: [u8; HEADER],
     known: usize,
     /// bytes that are no header block's, then bytes of one, then its padding
@@ -41,11 +41,11 @@ pub(crate) struct Mender {
     stream: u32,
     highest: u32,
     is_front: bool,
-    block: Block,
+    block: HeaderBlock,
     malformed: Vec<u32>,
 }
 
-impl Mender {
+impl HeaderBlockMender {
     pub(crate) fn new(is_front: bool) -> Self {
         Self {
             header: [0; HEADER],
@@ -58,7 +58,7 @@ impl Mender {
             stream: 0,
             highest: 0,
             is_front,
-            block: Block::default(),
+            block: HeaderBlock::default(),
             malformed: Vec::new(),
         }
     }
@@ -146,7 +146,7 @@ impl Mender {
             HEADERS => {
                 self.stream = u32::from_be_bytes([first & 0x7f, second, third, fourth]);
                 self.highest = self.highest.max(self.stream);
-                self.block = Block::default();
+                self.block = HeaderBlock::default();
                 self.has_priority = flags & PRIORITY != 0;
                 self.wants_padding = flags & PADDED != 0 && self.length() > 0;
                 if !self.wants_padding {
@@ -176,14 +176,14 @@ impl Mender {
 
 /// Where in a header block the next byte is (RFC 7541 section 6).
 #[derive(Default)]
-enum Step {
+enum HpackState {
     #[default]
     Field,
     /// the rest of a number
     Number {
         value: usize,
         shift: u32,
-        of: Number,
+        of: IntegerState,
     },
     NameLength,
     ValueLength,
@@ -196,7 +196,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy)]
-enum Number {
+enum IntegerState {
     /// of a field that is in a table, or a size of the table
     Whole,
     NameIndex,
@@ -205,84 +205,88 @@ enum Number {
 }
 
 #[derive(Default)]
-struct Block {
-    step: Step,
+struct HeaderBlock {
+    step: HpackState,
     /// the table keeps the field
     is_kept: bool,
     is_huffman: bool,
-    name: Name,
+    name: FieldName,
     check: TextCheck,
 }
 
-impl Block {
+impl HeaderBlock {
     /// Whether the byte shows that the request is malformed.
     fn mend(&mut self, byte: &mut u8) -> bool {
         match std::mem::take(&mut self.step) {
-            Step::Field => return self.begin_field(byte),
-            Step::Number { value, shift, of } => {
+            HpackState::Field => return self.begin_field(byte),
+            HpackState::Number { value, shift, of } => {
                 let value = value.saturating_add(usize::from(*byte & 0x7f) << shift);
                 self.step = match (*byte & 0x80 != 0, shift) {
-                    (true, 28..) => Step::Lost,
-                    (true, _) => Step::Number { value, shift: shift + 7, of },
+                    (true, 28..) => HpackState::Lost,
+                    (true, _) => HpackState::Number { value, shift: shift + 7, of },
                     (false, _) => self.known(value, of),
                 };
             }
-            Step::NameLength => self.step = self.length(*byte, Number::NameLength),
-            Step::ValueLength => self.step = self.length(*byte, Number::ValueLength),
-            Step::Text { left, is_name } => return self.mend_text(byte, left, is_name),
-            Step::Lost => self.step = Step::Lost,
+            HpackState::NameLength => self.step = self.length(*byte, IntegerState::NameLength),
+            HpackState::ValueLength => self.step = self.length(*byte, IntegerState::ValueLength),
+            HpackState::Text { left, is_name } => return self.mend_text(byte, left, is_name),
+            HpackState::Lost => self.step = HpackState::Lost,
         }
         false
     }
 
     fn begin_field(&mut self, byte: &mut u8) -> bool {
         let (mask, of) = match *byte {
-            0x80.. => (0x7f, Number::Whole),
-            0x40.. => (0x3f, Number::NameIndex),
-            0x20.. => (0x1f, Number::Whole),
-            _ => (0x0f, Number::NameIndex),
+            0x80.. => (0x7f, IntegerState::Whole),
+            0x40.. => (0x3f, IntegerState::NameIndex),
+            0x20.. => (0x1f, IntegerState::Whole),
+            _ => (0x0f, IntegerState::NameIndex),
         };
         self.is_kept = *byte & 0x40 != 0;
         let mut index = *byte & mask;
         // `:status` is no request's.
         let is_malformed = (8..=14).contains(&index) && *byte & 0xe0 != 0x20;
-        if is_malformed && matches!(of, Number::NameIndex) && !self.is_kept {
+        if is_malformed && matches!(of, IntegerState::NameIndex) && !self.is_kept {
             index = PATH_INDEX;
             *byte = *byte & !mask | index;
         }
         self.step = if index == mask {
-            Step::Number { value: mask.into(), shift: 0, of }
+            HpackState::Number { value: mask.into(), shift: 0, of }
         } else {
             self.known(index.into(), of)
         };
         is_malformed
     }
 
-    fn length(&mut self, byte: u8, of: Number) -> Step {
+    fn length(&mut self, byte: u8, of: IntegerState) -> HpackState {
         self.is_huffman = byte & 0x80 != 0;
         match byte & 0x7f {
-            0x7f => Step::Number { value: 0x7f, shift: 0, of },
+            0x7f => HpackState::Number { value: 0x7f, shift: 0, of },
             length => self.known(length.into(), of),
         }
     }
 
     /// What comes behind a number.
-    fn known(&mut self, value: usize, of: Number) -> Step {
+    fn known(&mut self, value: usize, of: IntegerState) -> HpackState {
         match of {
-            Number::Whole => Step::Field,
-            Number::NameIndex if value == 0 => Step::NameLength,
-            Number::NameIndex => {
-                self.name = Name::of_index(value);
-                Step::ValueLength
+            IntegerState::Whole => HpackState::Field,
+            IntegerState::NameIndex if value == 0 => HpackState::NameLength,
+            IntegerState::NameIndex => {
+                self.name = FieldName::of_index(value);
+                HpackState::ValueLength
             }
-            Number::NameLength => {
-                self.name = Name::Regular; // until it is read
+            IntegerState::NameLength => {
+                self.name = FieldName::Regular; // until it is read
                 self.check = TextCheck::name(value);
-                if value == 0 { Step::ValueLength } else { Step::Text { left: value, is_name: true } }
+                if value == 0 {
+                    HpackState::ValueLength
+                } else {
+                    HpackState::Text { left: value, is_name: true }
+                }
             }
-            Number::ValueLength => {
+            IntegerState::ValueLength => {
                 self.check = TextCheck::value(self.name);
-                if value == 0 { Step::Field } else { Step::Text { left: value, is_name: false } }
+                if value == 0 { HpackState::Field } else { HpackState::Text { left: value, is_name: false } }
             }
         }
     }
@@ -292,11 +296,11 @@ impl Block {
         let is_malformed = is_checked && self.check.mend(byte, left - 1);
         self.step = match left - 1 {
             0 if is_name => {
-                self.name = if is_checked { self.check.name_read() } else { Name::Regular };
-                Step::ValueLength
+                self.name = if is_checked { self.check.name_read() } else { FieldName::Regular };
+                HpackState::ValueLength
             }
-            0 => Step::Field,
-            left => Step::Text { left, is_name },
+            0 => HpackState::Field,
+            left => HpackState::Text { left, is_name },
         };
         is_malformed
     }
@@ -323,7 +327,7 @@ mod tests {
 
     fn mended(frames: &[u8], size: usize) -> (Vec<u8>, Vec<u32>) {
         let mut bytes = [&[0; PREFACE], frames].concat();
-        let mut mender = Mender::new(false);
+        let mut mender = HeaderBlockMender::new(false);
         for piece in bytes.chunks_mut(size) {
             mender.mend(piece);
         }
@@ -359,7 +363,7 @@ mod tests {
 
     #[test]
     fn more_malformed_streams_than_are_noted_end_the_connection() {
-        let mut mender = Mender::new(true);
+        let mut mender = HeaderBlockMender::new(true);
         mender.mend(&mut [0; PREFACE]);
         let mut send = |number: usize| {
             let mut bad = frame(HEADERS, 4, 0, &line(0, b"x-a", b"\0"));
@@ -403,7 +407,7 @@ mod tests {
 
     #[test]
     fn each_malformed_stream_is_told_once() {
-        let mut mender = Mender::new(false);
+        let mut mender = HeaderBlockMender::new(false);
         mender.malformed = vec![3, 7, 9];
         assert!(!mender.is_malformed(1) && mender.is_malformed(3) && !mender.is_malformed(8));
         assert!(mender.is_malformed(9) && mender.malformed.is_empty());
@@ -418,7 +422,7 @@ mod tests {
         };
         for (is_front, kind) in [(true, UNKNOWN), (false, RST_STREAM)] {
             let mut bytes = [vec![0; PREFACE], frames(RST_STREAM)].concat();
-            Mender::new(is_front).mend(&mut bytes);
+            HeaderBlockMender::new(is_front).mend(&mut bytes);
             assert_eq!(bytes[PREFACE..], frames(kind));
         }
     }

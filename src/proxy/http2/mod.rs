@@ -24,14 +24,14 @@ use http::Request;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::config::settings::Limits;
+use crate::config::settings::LimitSettings;
 use crate::metrics::counters;
-use crate::metrics::labels::Limit;
-use crate::proxy::http2::watched_stream::{Watch, Watched};
-use crate::proxy::recheck::Denied;
-use crate::proxy::request::{Client, Trust};
+use crate::metrics::labels::LimitLabel;
+use crate::proxy::http2::watched_stream::{FloodWatch, WatchedStream};
+use crate::proxy::recheck::AdmissionLost;
+use crate::proxy::request::{ClientConnection, ConnectionTrust};
 use crate::server::WorkerThread;
-use crate::time::client_timeouts::{Clock, Clocked, Expired};
+use crate::time::client_timeouts::{TimedOut, TimedStream, TimeoutTracker};
 use crate::tls::ClientStream;
 
 /// Requests of one connection that are answered at the same time: more than browsers open connections of HTTP/1.1, and
@@ -59,35 +59,43 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How a connection came to its end.
-pub enum Ended {
+pub enum ConnectionEnd {
     /// by itself
     Closed,
     /// the client has kept us waiting for its first request
     NoRequest,
     /// it is no longer admitted
-    TurnedAway(Denied),
+    TurnedAway(AdmissionLost),
 }
 
-type Served<S> = Connection<Watched<Clocked<S>>, Bytes>;
+type Served<S> = Connection<WatchedStream<TimedStream<S>>, Bytes>;
 
 /// Requests until the connection ends.
-pub async fn serve<S: ClientStream>(thread: &Rc<WorkerThread>, stream: S, client: &Rc<Client>) -> Ended {
+pub async fn serve<S: ClientStream>(
+    thread: &Rc<WorkerThread>,
+    stream: S,
+    client: &Rc<ClientConnection>,
+) -> ConnectionEnd {
     client.clock.multiplex();
     let is_front = thread.worker().engine.is_proxy(client.peer);
-    let watch = Watch::new(is_front);
-    let io = Watched::new(Clocked::new(stream, Bytes::new(), Arc::clone(&client.clock)), watch.clone());
+    let watch = FloodWatch::new(is_front);
+    let io =
+        WatchedStream::new(TimedStream::new(stream, Bytes::new(), Arc::clone(&client.clock)), watch.clone());
     let builder = builder(&thread.worker().engine.config.settings.limits, is_front);
     let greeting = builder.handshake::<_, Bytes>(io);
     let connection = tokio::select! {
         biased;
-        () = thread.stop.cancelled() => return Ended::Closed,
-        _ = client.clock.expired() => return Ended::NoRequest,
+        () = thread.stop.cancelled() => return ConnectionEnd::Closed,
+        _ = client.clock.expired() => return ConnectionEnd::NoRequest,
         greeted = greeting => greeted,
     };
     match connection {
         Ok(connection) => {
-            let mut open =
-                Open { client: Rc::clone(client), streams: JoinSet::new(), busy: Rc::new(Busy::new(client)) };
+            let mut open = OpenStreams {
+                client: Rc::clone(client),
+                streams: JoinSet::new(),
+                busy: Rc::new(InFlight::new(client)),
+            };
             let ended = open.run(thread, connection, watch).await;
             // Their clients have left. A guess is still judged, and keeps the place of its connection until then.
             while open.streams.join_next().await.is_some() {}
@@ -95,12 +103,12 @@ pub async fn serve<S: ClientStream>(thread: &Rc<WorkerThread>, stream: S, client
         }
         Err(error) => {
             tracing::debug!(peer = %client.peer.address(), %error, "no HTTP/2");
-            Ended::Closed
+            ConnectionEnd::Closed
         }
     }
 }
 
-fn builder(limits: &Limits, is_front: bool) -> Builder {
+fn builder(limits: &LimitSettings, is_front: bool) -> Builder {
     let head = u32::try_from(limits.url + limits.header + MORE_HEAD).unwrap_or(u32::MAX);
     let mut builder = h2::server::Builder::new();
     builder
@@ -114,20 +122,20 @@ fn builder(limits: &Limits, is_front: bool) -> Builder {
     builder
 }
 
-struct Open {
-    client: Rc<Client>,
+struct OpenStreams {
+    client: Rc<ClientConnection>,
     /// each tells whether the connection is to take no more
     streams: JoinSet<bool>,
-    busy: Rc<Busy>,
+    busy: Rc<InFlight>,
 }
 
-impl Open {
+impl OpenStreams {
     async fn run<S: ClientStream>(
         &mut self,
         thread: &Rc<WorkerThread>,
         mut connection: Served<S>,
-        watch: Watch,
-    ) -> Ended {
+        watch: FloodWatch,
+    ) -> ConnectionEnd {
         let retiring = thread.worker().retiring.clone();
         let clock = Arc::clone(&self.client.clock);
         let mut expired = pin!(clock.expired());
@@ -137,32 +145,32 @@ impl Open {
         loop {
             tokio::select! {
                 biased;
-                () = thread.stop.cancelled(), if leaving.is_none() => leaving = Some(Leaving::now()),
-                () = retiring.cancelled(), if leaving.is_none() => leaving = Some(Leaving::now()),
+                () = thread.stop.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
+                () = retiring.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
                 () = watch.flooded.cancelled() => {
                     tracing::debug!(peer = %self.client.peer.address(), "flooded with frames");
-                    counters::limited(Limit::Frames);
-                    return self.end(connection, Reason::ENHANCE_YOUR_CALM, Ended::Closed).await;
+                    counters::limited(LimitLabel::Frames);
+                    return self.end(connection, Reason::ENHANCE_YOUR_CALM, ConnectionEnd::Closed).await;
                 }
                 cause = &mut expired => {
                     tracing::debug!(peer = %self.client.peer.address(), ?cause, "connection timed out");
                     return match cause {
-                        Expired::Head => self.end(connection, Reason::NO_ERROR, Ended::NoRequest).await,
-                        Expired::TurnedOut => {
-                            counters::limited(Limit::Strangers);
-                            Ended::Closed
+                        TimedOut::Head => self.end(connection, Reason::NO_ERROR, ConnectionEnd::NoRequest).await,
+                        TimedOut::TurnedOut => {
+                            counters::limited(LimitLabel::Strangers);
+                            ConnectionEnd::Closed
                         }
-                        Expired::Idle | Expired::Quiet => self.end(connection, Reason::NO_ERROR, Ended::Closed).await,
-                        Expired::Write => Ended::Closed,
+                        TimedOut::Idle | TimedOut::Quiet => self.end(connection, Reason::NO_ERROR, ConnectionEnd::Closed).await,
+                        TimedOut::Write => ConnectionEnd::Closed,
                     };
                 }
                 () = trusted(&trust, is_wide.is_some()), if is_wide != Some(true) => is_wide = Some(widen(&mut connection)),
-                () = Leaving::done(leaving.as_ref()), if self.streams.is_empty() => {
-                    return self.end(connection, Reason::NO_ERROR, Ended::Closed).await;
+                () = GracefulShutdown::done(leaving.as_ref()), if self.streams.is_empty() => {
+                    return self.end(connection, Reason::NO_ERROR, ConnectionEnd::Closed).await;
                 }
                 Some(closes) = self.streams.join_next() => {
-                    leaving = leaving.or_else(|| closes.unwrap_or_default().then(Leaving::now));
-                    leaving.iter_mut().for_each(Leaving::answered);
+                    leaving = leaving.or_else(|| closes.unwrap_or_default().then(GracefulShutdown::now));
+                    leaving.iter_mut().for_each(GracefulShutdown::answered);
                 }
                 asked = connection.accept() => match asked {
                     Some(Ok((_, mut respond))) if watch.is_malformed(respond.stream_id().as_u32()) => {
@@ -170,20 +178,20 @@ impl Open {
                         respond.send_reset(Reason::PROTOCOL_ERROR);
                     }
                     Some(Ok((_, mut respond)))
-                        if leaving.as_ref().is_some_and(Leaving::is_over) || self.streams.len() >= RUNNING =>
+                        if leaving.as_ref().is_some_and(GracefulShutdown::is_over) || self.streams.len() >= RUNNING =>
                     {
                         respond.send_reset(Reason::REFUSED_STREAM);
                     }
                     Some(Ok((request, respond))) => {
                         if let Some(denied) = self.begin(thread, request, respond) {
-                            return self.end(connection, Reason::NO_ERROR, Ended::TurnedAway(denied)).await;
+                            return self.end(connection, Reason::NO_ERROR, ConnectionEnd::TurnedAway(denied)).await;
                         }
                     }
                     Some(Err(error)) => {
                         tracing::debug!(peer = %self.client.peer.address(), %error, "connection ended");
-                        return Ended::Closed;
+                        return ConnectionEnd::Closed;
                     }
-                    None => return Ended::Closed,
+                    None => return ConnectionEnd::Closed,
                 },
             }
             if leaving.is_some() {
@@ -199,12 +207,12 @@ impl Open {
         thread: &Rc<WorkerThread>,
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
-    ) -> Option<Denied> {
+    ) -> Option<AdmissionLost> {
         let worker = thread.worker();
         if let Some(denied) = self.client.denial(&worker) {
             return Some(denied);
         }
-        let busy = Busy::begin(&self.busy);
+        let busy = InFlight::begin(&self.busy);
         let asking = Rc::new(self.client.for_stream(&worker, stream::PIECE));
         self.streams.spawn_local(async move {
             let _busy = busy;
@@ -214,7 +222,12 @@ impl Open {
     }
 
     /// Says why, and closes.
-    async fn end<S: ClientStream>(&self, mut connection: Served<S>, reason: Reason, ended: Ended) -> Ended {
+    async fn end<S: ClientStream>(
+        &self,
+        mut connection: Served<S>,
+        reason: Reason,
+        ended: ConnectionEnd,
+    ) -> ConnectionEnd {
         connection.abrupt_shutdown(reason);
         let _ = timeout(LAST_WORDS, poll_fn(|context| connection.poll_closed(context))).await;
         ended
@@ -222,7 +235,7 @@ impl Open {
 }
 
 /// Returns when the windows are to be widened, a little later where that was tried already.
-async fn trusted(trust: &Trust, is_tried: bool) {
+async fn trusted(trust: &ConnectionTrust, is_tried: bool) {
     if is_tried {
         sleep(WIDEN_AGAIN).await;
     }
@@ -236,13 +249,13 @@ fn widen<S: ClientStream>(connection: &mut Served<S>) -> bool {
 }
 
 /// The client was asked to send no more. One that does not listen keeps nothing open.
-struct Leaving {
+struct GracefulShutdown {
     since: Instant,
     /// when the last answer was there
     answered: Instant,
 }
 
-impl Leaving {
+impl GracefulShutdown {
     fn now() -> Self {
         let now = Instant::now();
         Self { since: now, answered: now }
@@ -266,28 +279,28 @@ impl Leaving {
 }
 
 /// Tells the connection's clock whether any of its requests is being answered.
-struct Busy {
-    clock: Arc<Clock>,
+struct InFlight {
+    clock: Arc<TimeoutTracker>,
     running: Cell<usize>,
 }
 
-impl Busy {
-    fn new(client: &Client) -> Self {
+impl InFlight {
+    fn new(client: &ClientConnection) -> Self {
         Self { clock: Arc::clone(&client.clock), running: Cell::new(0) }
     }
 
-    fn begin(busy: &Rc<Self>) -> Answering {
+    fn begin(busy: &Rc<Self>) -> StreamTask {
         if busy.running.replace(busy.running.get() + 1) == 0 {
             busy.clock.asked();
         }
-        Answering(Rc::clone(busy))
+        StreamTask(Rc::clone(busy))
     }
 }
 
 /// One request that is being answered.
-struct Answering(Rc<Busy>);
+struct StreamTask(Rc<InFlight>);
 
-impl Drop for Answering {
+impl Drop for StreamTask {
     fn drop(&mut self) {
         let running = self.0.running.get().saturating_sub(1);
         self.0.running.set(running);

@@ -18,17 +18,17 @@ use tokio::time::{Instant, timeout};
 use super::head;
 use crate::http::logged_body::LoggedBody;
 use crate::http::request_body::{RequestBody, StreamBody};
-use crate::limits::min_rate::Pace;
+use crate::limits::min_rate::MinRate;
 use crate::proxy::request;
-use crate::proxy::request::Client;
-use crate::server::Worker;
-use crate::time::client_timeouts::Clock;
+use crate::proxy::request::ClientConnection;
+use crate::server::WorkerContext;
+use crate::time::client_timeouts::TimeoutTracker;
 
 /// Bytes of an answer that are handed over at once.
 pub(crate) const PIECE: usize = 16 << 10;
 
 /// Why an answer ends early.
-enum Broken {
+enum SendError {
     /// the client has given it up, or its connection has ended
     Left,
     /// the client takes nothing, or too little
@@ -39,14 +39,14 @@ enum Broken {
 
 /// Answers one request. Whether the connection is to take no more.
 pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    client: Rc<Client>,
+    worker: Rc<WorkerContext>,
+    client: Rc<ClientConnection>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> bool {
     let is_head = request.method() == Method::HEAD;
     let settings = &worker.engine.config.settings;
-    let pace = Pace { grace: settings.timeout.write, rate: settings.limits.answer_rate };
+    let pace = MinRate { grace: settings.timeout.write, rate: settings.limits.answer_rate };
     let (mut parts, body) = request.into_parts();
     head::request(&mut parts);
     let length = head::length(&parts.headers);
@@ -59,14 +59,14 @@ pub(crate) async fn serve(
     let (closes, answer, body) = prepare(answer, is_head);
     let Ok(stream) = respond.send_response(answer, body.is_none()) else { return closes };
     if let Some(body) = body {
-        let mut sending = Sending { stream, pace, waited: Duration::ZERO, written: 0 };
+        let mut sending = ResponseSender { stream, pace, waited: Duration::ZERO, written: 0 };
         match sending.send(body).await {
-            Ok(()) | Err(Broken::Left) => (),
-            Err(Broken::Late) => {
+            Ok(()) | Err(SendError::Left) => (),
+            Err(SendError::Late) => {
                 tracing::debug!("an answer was given up: its client takes too little of it");
                 sending.stream.send_reset(Reason::CANCEL);
             }
-            Err(Broken::Short) => sending.stream.send_reset(Reason::INTERNAL_ERROR),
+            Err(SendError::Short) => sending.stream.send_reset(Reason::INTERNAL_ERROR),
         }
     }
     closes
@@ -79,7 +79,7 @@ async fn answered<A>(
     respond: &mut SendResponse<Bytes>,
     mut handling: Pin<Box<impl Future<Output = A>>>,
     mut wanted: Option<Arc<AtomicBool>>,
-    clock: &Clock,
+    clock: &TimeoutTracker,
 ) -> Option<A> {
     let mut has_begun = false;
     let answer = poll_fn(|context| {
@@ -115,29 +115,29 @@ fn prepare(answer: Response<LoggedBody>, is_head: bool) -> (bool, Response<()>, 
 }
 
 /// An answer on its way.
-struct Sending {
+struct ResponseSender {
     stream: SendStream<Bytes>,
-    pace: Pace,
+    pace: MinRate,
     /// for the client
     waited: Duration,
     written: u64,
 }
 
-impl Sending {
+impl ResponseSender {
     /// Nothing is asked of the body before the client has room for some of it.
-    async fn send(&mut self, body: LoggedBody) -> Result<(), Broken> {
+    async fn send(&mut self, body: LoggedBody) -> Result<(), SendError> {
         let mut body = pin!(body);
         loop {
             self.room(1).await?;
             let frame = tokio::select! {
                 biased;
-                _ = poll_fn(|context| self.stream.poll_reset(context)) => return Err(Broken::Left),
+                _ = poll_fn(|context| self.stream.poll_reset(context)) => return Err(SendError::Left),
                 frame = poll_fn(|context| body.as_mut().poll_frame(context)) => frame,
             };
             let Some(frame) = frame else {
-                return self.stream.send_data(Bytes::new(), true).map_err(|_| Broken::Left);
+                return self.stream.send_data(Bytes::new(), true).map_err(|_| SendError::Left);
             };
-            let mut data = frame.map_err(|_| Broken::Short)?.into_data().unwrap_or_default();
+            let mut data = frame.map_err(|_| SendError::Short)?.into_data().unwrap_or_default();
             let is_last = body.as_ref().get_ref().is_end_stream();
             while !data.is_empty() {
                 self.send_some(&mut data, is_last).await?;
@@ -149,15 +149,15 @@ impl Sending {
     }
 
     /// As much of `data` as the client has room for.
-    async fn send_some(&mut self, data: &mut Bytes, is_last: bool) -> Result<(), Broken> {
+    async fn send_some(&mut self, data: &mut Bytes, is_last: bool) -> Result<(), SendError> {
         let room = self.room(data.len().min(PIECE)).await?;
         let piece = data.split_to(room.min(data.len()));
         self.written = self.written.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-        self.stream.send_data(piece, is_last && data.is_empty()).map_err(|_| Broken::Left)
+        self.stream.send_data(piece, is_last && data.is_empty()).map_err(|_| SendError::Left)
     }
 
     /// Bytes that the client has room for: one at least, `wanted` at most.
-    async fn room(&mut self, wanted: usize) -> Result<usize, Broken> {
+    async fn room(&mut self, wanted: usize) -> Result<usize, SendError> {
         self.stream.reserve_capacity(wanted);
         let began = Instant::now();
         let until = self.pace.time_for(self.written).map(|all| all.saturating_sub(self.waited));
@@ -170,11 +170,11 @@ impl Sending {
                 }
                 match poll_fn(|context| self.stream.poll_capacity(context)).await {
                     Some(Ok(_)) => (),
-                    Some(Err(_)) | None => return Err(Broken::Left),
+                    Some(Err(_)) | None => return Err(SendError::Left),
                 }
             }
         };
-        let room = timeout(patience, waiting).await.map_err(|_| Broken::Late)?;
+        let room = timeout(patience, waiting).await.map_err(|_| SendError::Late)?;
         self.waited += began.elapsed();
         room
     }

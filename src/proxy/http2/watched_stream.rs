@@ -10,25 +10,25 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
-use crate::proxy::http2::frame_budget::Account;
-use crate::proxy::http2::malformed::Mender;
+use crate::proxy::http2::frame_budget::FrameBudget;
+use crate::proxy::http2::malformed::HeaderBlockMender;
 
 /// Tells who serves the connection that its client floods it.
 #[derive(Clone)]
-pub(crate) struct Watch {
-    account: Rc<RefCell<Account>>,
-    mender: Rc<RefCell<Mender>>,
+pub(crate) struct FloodWatch {
+    account: Rc<RefCell<FrameBudget>>,
+    mender: Rc<RefCell<HeaderBlockMender>>,
     began: Instant,
     pub(crate) flooded: CancellationToken,
 }
 
-impl Watch {
+impl FloodWatch {
     /// A front that is trusted sends what many clients cause.
     pub(crate) fn new(is_front: bool) -> Self {
-        let account = if is_front { Account::of_front() } else { Account::new() };
+        let account = if is_front { FrameBudget::of_front() } else { FrameBudget::new() };
         Self {
             account: Rc::new(RefCell::new(account)),
-            mender: Rc::new(RefCell::new(Mender::new(is_front))),
+            mender: Rc::new(RefCell::new(HeaderBlockMender::new(is_front))),
             began: Instant::now(),
             flooded: CancellationToken::new(),
         }
@@ -47,13 +47,13 @@ impl Watch {
     }
 }
 
-pub(crate) struct Watched<S> {
+pub(crate) struct WatchedStream<S> {
     stream: S,
-    watch: Watch,
+    watch: FloodWatch,
 }
 
-impl<S> Watched<S> {
-    pub(crate) fn new(stream: S, watch: Watch) -> Self {
+impl<S> WatchedStream<S> {
+    pub(crate) fn new(stream: S, watch: FloodWatch) -> Self {
         Self { stream, watch }
     }
 
@@ -64,7 +64,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -5,18 +5,18 @@ use std::pin::pin;
 
 use http::Response;
 
-use crate::auth::credential_cache::Known;
+use crate::auth::credential_cache::CachedCredential;
 use crate::handler::console::ConsoleError;
 use crate::handler::upload::UploadError;
-use crate::http::body::Body;
+use crate::http::body::ResponseBody;
 use crate::http::error::Refusal;
-use crate::limits::login_throttle::Attempt;
-use crate::proxy::request::Trust;
-use crate::verdict::{AnswerView, Verdict};
+use crate::limits::login_throttle::LoginPermit;
+use crate::proxy::request::ConnectionTrust;
+use crate::verdict::{AnswerView, CredentialVerdict};
 
 /// The effect of a guess on its client.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) enum Outcome {
+pub(crate) enum AttemptOutcome {
     Passed,
     /// a wrong token that this client has shown before: delayed, but not counted again
     Repeated,
@@ -25,27 +25,27 @@ pub(crate) enum Outcome {
 
 /// The verdict on a guess; `None` if no daemon has seen it. An answer that cannot be read, or never came, shows no success.
 pub(crate) fn verdict(
-    answer: &Result<Response<Body>, Refusal>,
-    read: impl FnOnce(&AnswerView<'_>) -> Verdict,
-) -> Option<Verdict> {
+    answer: &Result<Response<ResponseBody>, Refusal>,
+    read: impl FnOnce(&AnswerView<'_>) -> CredentialVerdict,
+) -> Option<CredentialVerdict> {
     match answer {
         Ok(answer) => {
             let body = match answer.body() {
-                Body::Full(bytes) => Some(bytes.as_ref()),
-                Body::Streamed(_) => None,
+                ResponseBody::Full(bytes) => Some(bytes.as_ref()),
+                ResponseBody::Streamed(_) => None,
             };
             Some(read(&AnswerView { status: answer.status(), headers: answer.headers(), body }))
         }
-        Err(Refusal::Upstream(error)) => error.phase.is_asked().then_some(Verdict::Unclear),
+        Err(Refusal::Upstream(error)) => error.phase.is_asked().then_some(CredentialVerdict::Unclear),
         // An upload asks with the same credential for the permission first.
-        Err(Refusal::InvalidTicket(_)) => Some(Verdict::Refused),
+        Err(Refusal::InvalidTicket(_)) => Some(CredentialVerdict::Refused),
         Err(
             Refusal::ClientLeft
             | Refusal::ForeignStream
             | Refusal::StreamDenied
             | Refusal::Console(ConsoleError::Place(_))
             | Refusal::Upload(UploadError::PermissionsUnknown { .. }),
-        ) => Some(Verdict::Unclear),
+        ) => Some(CredentialVerdict::Unclear),
         Err(_) => None,
     }
 }
@@ -54,9 +54,9 @@ pub(crate) fn verdict(
 /// the client is no stranger: an upload by the token may take long.
 pub(crate) async fn until_proven<T>(
     call: impl Future<Output = T>,
-    known: Option<&Known>,
-    attempt: &mut Option<Attempt>,
-    trust: &Trust,
+    known: Option<&CachedCredential>,
+    attempt: &mut Option<LoginPermit>,
+    trust: &ConnectionTrust,
 ) -> T {
     let mut call = pin!(call);
     poll_fn(|context| {
@@ -64,7 +64,7 @@ pub(crate) async fn until_proven<T>(
         let is_proven = polled.is_pending() && known.is_some_and(|known| !known.is_unproven());
         if is_proven {
             trust.show();
-            attempt.take().into_iter().for_each(Attempt::passed);
+            attempt.take().into_iter().for_each(LoginPermit::passed);
         }
         polled
     })

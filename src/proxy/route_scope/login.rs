@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use crate::config::product::ClassLogin;
-use crate::config::root::Root;
+use crate::config::root::RootDirectory;
 use crate::config::section_file;
 use crate::fs::cached_file::{FileError, WatchedFile};
-use crate::http::path_pattern::Pattern;
+use crate::http::path_pattern::PathPattern;
 use crate::http::target::query_parameters;
 
 /// The call by which users of one realm log in, and how that realm is told from the others.
 pub struct LoginRule {
-    pub(crate) call: Pattern,
+    pub(crate) call: PathPattern,
     pub realm: String,
     is_default: bool,
     others: OtherRealms,
@@ -26,15 +26,15 @@ struct OtherRealms {
 
 /// What a login says of its user.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub struct Claim {
+pub struct LoginClaim {
     pub user: String,
     pub realm: Option<String>,
 }
 
 impl LoginRule {
-    pub(crate) fn new(login: &ClassLogin, root: &Root) -> Result<Self, String> {
+    pub(crate) fn new(login: &ClassLogin, root: &RootDirectory) -> Result<Self, String> {
         Ok(Self {
-            call: Pattern::parse(&login.call)?,
+            call: PathPattern::parse(&login.call)?,
             realm: login.realm.clone(),
             is_default: login.is_default,
             others: OtherRealms {
@@ -50,7 +50,7 @@ impl LoginRule {
     /// # Errors
     ///
     /// The file that lists the realms cannot be read, and the name cannot be told without it.
-    pub fn admits(&self, claim: &Claim) -> Result<bool, FileError> {
+    pub fn admits(&self, claim: &LoginClaim) -> Result<bool, FileError> {
         // A pattern of the daemon's may let a line end pass behind a realm's name.
         let is_plain =
             !claim.user.is_empty() && !claim.user.contains(|c: char| c.is_whitespace() || c.is_control());
@@ -91,7 +91,7 @@ fn realm_names(bytes: &[u8]) -> Result<BTreeSet<String>, String> {
     Ok(section_file::parse(text).into_iter().map(|section| section.id.to_ascii_lowercase()).collect())
 }
 
-impl Claim {
+impl LoginClaim {
     /// From a form. A daemon may read a form that says something twice, with `;` between its parts, or with a second `=`
     /// in one of them, where some end the value, otherwise than we do: then there is no claim to trust.
     pub fn from_form(form: &str) -> Option<Self> {
@@ -130,16 +130,19 @@ mod tests {
         }
     }
 
-    fn claim(user: &str, realm: Option<&str>) -> Claim {
-        Claim { user: user.to_owned(), realm: realm.map(str::to_owned) }
+    fn claim(user: &str, realm: Option<&str>) -> LoginClaim {
+        LoginClaim { user: user.to_owned(), realm: realm.map(str::to_owned) }
     }
 
     #[test]
     fn a_form_that_could_be_read_in_two_ways_claims_nothing() {
-        let read = Claim::from_form("username=a%40b.example%40quarantine&password=x%3By").unwrap();
+        let read = LoginClaim::from_form("username=a%40b.example%40quarantine&password=x%3By").unwrap();
         assert_eq!(read, claim("a@b.example@quarantine", None));
-        assert_eq!(Claim::from_form("realm=quarantine&username=a").unwrap().realm.unwrap(), "quarantine");
-        let read = Claim::from_form("username=a%3Db%40quarantine&password=c=").unwrap();
+        assert_eq!(
+            LoginClaim::from_form("realm=quarantine&username=a").unwrap().realm.unwrap(),
+            "quarantine"
+        );
+        let read = LoginClaim::from_form("username=a%3Db%40quarantine&password=c=").unwrap();
         assert_eq!(read.user, "a=b@quarantine", "what is encoded is no end, and a password no claim");
         for form in [
             "",
@@ -152,13 +155,13 @@ mod tests {
             "username=a%40b.example&realm==quarantine",
             "username",
         ] {
-            assert_eq!(Claim::from_form(form), None, "{form}");
+            assert_eq!(LoginClaim::from_form(form), None, "{form}");
         }
     }
 
     #[test]
     fn only_users_of_the_realm_log_in() {
-        let rule = LoginRule::new(&login(false, &[], None), &Root::default()).unwrap();
+        let rule = LoginRule::new(&login(false, &[], None), &RootDirectory::default()).unwrap();
         for (user, realm) in [
             ("a@b.example@quarantine", None),
             ("a@b.example", Some("quarantine")),
@@ -183,7 +186,7 @@ mod tests {
     #[test]
     fn a_login_without_realm_is_of_the_default() {
         let directory = tempfile::tempdir().unwrap();
-        let root = Root::new(directory.path().to_owned());
+        let root = RootDirectory::new(directory.path().to_owned());
         let rule = LoginRule::new(&login(true, &["pam", "pmg"], Some("/realms.conf")), &root).unwrap();
         let admits = |user: &str, realm| rule.admits(&claim(user, realm)).unwrap();
         assert!(admits("a@corp.example", None), "without a file there are the built-in realms");
@@ -221,7 +224,7 @@ mod tests {
     #[test]
     fn unreadable_realms_admit_only_full_names() {
         let directory = tempfile::tempdir().unwrap();
-        let root = Root::new(directory.path().to_owned());
+        let root = RootDirectory::new(directory.path().to_owned());
         std::fs::write(directory.path().join("realms.conf"), b"\xff").unwrap();
         let rule = LoginRule::new(&login(true, &["pam"], Some("/realms.conf")), &root).unwrap();
         assert!(rule.admits(&claim("a@b.example", None)).is_err());

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::spawn_blocking;
 
 use super::Supervisor;
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 use crate::metrics::report;
-use crate::tls::certificate_reloader::Look;
+use crate::tls::certificate_reloader::ReloadCheck;
 
 impl Supervisor {
     pub(super) fn warn_of_expiry(&self) {
@@ -42,14 +42,14 @@ impl Supervisor {
             let Some(acceptor) = running.engine.speaks.acceptor() else { return };
             let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
             match renewals.look(acceptor, &running.engine.config, &tickets, &running.problems) {
-                Look::Unchanged => (),
-                Look::Renewed(warnings) => {
+                ReloadCheck::Unchanged => (),
+                ReloadCheck::Renewed(warnings) => {
                     tracing::info!("a renewed certificate is served");
                     for warning in warnings {
                         tracing::warn!("{warning}");
                     }
                 }
-                Look::Refused(problems) => {
+                ReloadCheck::Refused(problems) => {
                     for problem in problems {
                         tracing::error!(
                             "the certificate on disk cannot be served, serving the one of before: {problem}"
@@ -63,7 +63,7 @@ impl Supervisor {
 }
 
 /// Each problem is logged when it comes up.
-fn tell_once(told: &Mutex<Vec<Problem>>, problems: Vec<Problem>) {
+fn tell_once(told: &Mutex<Vec<Diagnostic>>, problems: Vec<Diagnostic>) {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     for problem in problems.iter().filter(|problem| !told.contains(problem)) {
         tracing::error!("{problem}");

@@ -11,90 +11,90 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
-use super::Start;
-use super::timers::{Due, Timers};
-use crate::admin::handle::{Confirmed, Door, Question};
-use crate::admin::metrics_server::Monitor;
-use crate::admin::protocol::Control;
-use crate::config::Difference;
-use crate::config::diagnostic::Problem;
+use super::StartState;
+use super::timers::{DueTimer, SupervisorTimers};
+use crate::admin::handle::{ConfirmOutcome, SupervisorCommand, SupervisorHandle};
+use crate::admin::metrics_server::MetricsServer;
+use crate::admin::protocol::ControlServer;
+use crate::config::ConfigDifference;
+use crate::config::diagnostic::Diagnostic;
 use crate::metrics::{counters, report};
-use crate::os::executable::Binary;
-use crate::os::listener::Listening;
+use crate::os::executable::ExecutableFile;
+use crate::os::listener::ListenerSet;
 use crate::os::log_limit;
 use crate::os::pid_file::PidFile;
 use crate::os::systemd;
-use crate::server::config_loader::{Loaded, Source};
-use crate::server::pending_reload::{Loading, Next, Wanted};
-use crate::server::upgrade::Predecessor;
-use crate::server::worker_pool::Workers;
-use crate::state::shared::Lasting;
-use crate::tls::certificate_reloader::Renewals;
+use crate::server::config_loader::{ConfigLoader, LoadedConfig};
+use crate::server::pending_reload::{PendingReload, ReloadOutcome, ReloadRequest};
+use crate::server::upgrade::OldProcess;
+use crate::server::worker_pool::WorkerPool;
+use crate::state::shared::PersistentState;
+use crate::tls::certificate_reloader::CertificateReloader;
 
 pub(super) struct Supervisor {
-    source: Source,
-    binary: Arc<Binary>,
-    lasting: Lasting,
-    running: Loaded,
-    listening: Listening,
-    workers: Workers,
-    signals: Signals,
-    control: Control,
-    monitor: Monitor,
-    timers: Timers,
-    predecessor: Option<Predecessor>,
+    source: ConfigLoader,
+    binary: Arc<ExecutableFile>,
+    lasting: PersistentState,
+    running: LoadedConfig,
+    listening: ListenerSet,
+    workers: WorkerPool,
+    signals: SignalStreams,
+    control: ControlServer,
+    monitor: MetricsServer,
+    timers: SupervisorTimers,
+    predecessor: Option<OldProcess>,
     pid_file: Option<PidFile>,
-    renewals: Arc<Mutex<Renewals>>,
+    renewals: Arc<Mutex<CertificateReloader>>,
     looking: Option<JoinHandle<()>>,
     /// what the log has said of lists of revoked certificates
-    list_problems: Arc<Mutex<Vec<Problem>>>,
+    list_problems: Arc<Mutex<Vec<Diagnostic>>>,
     /// what systemd was told last
     status: String,
-    loading: Option<Loading>,
-    fallback: Option<Fallback>,
+    loading: Option<PendingReload>,
+    fallback: Option<RevertState>,
     /// what nobody confirmed: a reload does not put exactly this in effect again
-    taken_back: Option<Difference>,
+    taken_back: Option<ConfigDifference>,
 }
 
 /// What is taken up again, unless somebody confirms in time what replaced it.
-struct Fallback {
-    loaded: Loaded,
+struct RevertState {
+    loaded: LoadedConfig,
     until: Instant,
 }
 
-struct Signals {
+struct SignalStreams {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
 /// What the main thread wakes up for.
-enum Event {
+enum SupervisorEvent {
     Stop,
     Hangup,
-    Asked(Question),
-    Loaded(Result<Next, Vec<Problem>>),
+    Asked(SupervisorCommand),
+    Loaded(Result<ReloadOutcome, Vec<Diagnostic>>),
     TakeBack,
-    Due(Due),
+    Due(DueTimer),
 }
 
 impl Supervisor {
-    pub(super) fn start(start: Start, door: Door) -> io::Result<Self> {
-        let Start { source, binary, loaded, lasting, listening, mut predecessor } = start;
+    pub(super) fn start(start: StartState, door: SupervisorHandle) -> io::Result<Self> {
+        let StartState { source, binary, loaded, lasting, listening, mut predecessor } = start;
         // Whoever reads the pid may signal at once.
-        let signals = Signals::new()?;
-        let mut workers = Workers::new();
+        let signals = SignalStreams::new()?;
+        let mut workers = WorkerPool::new();
         workers.serve(&loaded.engine, &listening.sockets)?;
         if let Some(predecessor) = &mut predecessor {
             predecessor.take_over()?;
         }
         let pid_file = PidFile::write(&loaded.engine.config);
-        let control = Control::open(door, &loaded.engine.config, &listening.sockets);
+        let control = ControlServer::open(door, &loaded.engine.config, &listening.sockets);
         control.serves(&loaded.engine, &listening.sockets);
         if let Some(predecessor) = &predecessor {
             predecessor.serves();
         }
-        let monitor = Monitor::new(control.facts(), Arc::clone(&loaded.engine));
+        let monitor = MetricsServer::new(control.facts(), Arc::clone(&loaded.engine));
         Ok(Self {
             source,
             binary: Arc::new(binary),
@@ -105,7 +105,7 @@ impl Supervisor {
             signals,
             control,
             monitor,
-            timers: Timers::start(),
+            timers: SupervisorTimers::start(),
             predecessor,
             pid_file,
             renewals: Arc::default(),
@@ -119,23 +119,23 @@ impl Supervisor {
     }
 
     /// Until a signal asks to stop, or a successor serves and the last client here has gone.
-    pub(super) async fn run(mut self, mut questions: Receiver<Question>) -> io::Result<()> {
+    pub(super) async fn run(mut self, mut questions: Receiver<SupervisorCommand>) -> io::Result<()> {
         systemd::ready();
         self.listening.say_where()?;
         let successor = loop {
             match self.next(&mut questions).await {
-                Event::Stop => break None,
-                Event::Hangup => self.reload(Wanted::default()),
-                Event::Asked(question) => self.answer(question).await,
-                Event::Loaded(next) => {
+                SupervisorEvent::Stop => break None,
+                SupervisorEvent::Hangup => self.reload(ReloadRequest::default()),
+                SupervisorEvent::Asked(question) => self.answer(question).await,
+                SupervisorEvent::Loaded(next) => {
                     if let Some(successor) = self.loaded(next).await {
                         break Some(successor);
                     }
                 }
-                Event::TakeBack => {
+                SupervisorEvent::TakeBack => {
                     let _ = self.take_back().await;
                 }
-                Event::Due(due) => self.do_due(due),
+                SupervisorEvent::Due(due) => self.do_due(due),
             }
         };
         drop(questions); // nobody is answered any more
@@ -159,48 +159,50 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn next(&mut self, questions: &mut Receiver<Question>) -> Event {
+    async fn next(&mut self, questions: &mut Receiver<SupervisorCommand>) -> SupervisorEvent {
         let idle = self.loading.is_none();
         let until = self.fallback.as_ref().map(|fallback| fallback.until);
         tokio::select! {
             biased;
-            _ = self.signals.terminate.recv() => Event::Stop,
-            _ = self.signals.interrupt.recv() => Event::Stop,
-            next = Loading::done(&mut self.loading), if !idle => Event::Loaded(next),
-            _ = self.signals.hangup.recv(), if idle => Event::Hangup,
-            Some(question) = questions.recv(), if idle => Event::Asked(question),
-            () = due(until), if idle => Event::TakeBack,
-            due = self.timers.next() => Event::Due(due),
+            _ = self.signals.terminate.recv() => SupervisorEvent::Stop,
+            _ = self.signals.interrupt.recv() => SupervisorEvent::Stop,
+            next = PendingReload::done(&mut self.loading), if !idle => SupervisorEvent::Loaded(next),
+            _ = self.signals.hangup.recv(), if idle => SupervisorEvent::Hangup,
+            Some(question) = questions.recv(), if idle => SupervisorEvent::Asked(question),
+            () = due(until), if idle => SupervisorEvent::TakeBack,
+            due = self.timers.next() => SupervisorEvent::Due(due),
         }
     }
 
-    async fn answer(&mut self, question: Question) {
+    async fn answer(&mut self, question: SupervisorCommand) {
         match question {
-            Question::Reload { how, answer } => self.reload(Wanted { how, answer: Some(answer) }),
-            Question::Confirm(answer) => {
+            SupervisorCommand::Reload { how, answer } => {
+                self.reload(ReloadRequest { how, answer: Some(answer) })
+            }
+            SupervisorCommand::Confirm(answer) => {
                 let _ = answer.send(self.confirm());
             }
-            Question::Revert(answer) => {
+            SupervisorCommand::Revert(answer) => {
                 let _ = answer.send(self.take_back().await);
             }
         }
     }
 
-    fn confirm(&mut self) -> Confirmed {
+    fn confirm(&mut self) -> ConfirmOutcome {
         if self.fallback.take().is_some() {
             self.control.confirmed();
             self.forget_taken_back();
-            return Confirmed::Kept;
+            return ConfirmOutcome::Kept;
         }
         match &self.taken_back {
-            Some(difference) => Confirmed::TakenBack(difference.places()),
-            None => Confirmed::NothingWaits,
+            Some(difference) => ConfirmOutcome::TakenBack(difference.places()),
+            None => ConfirmOutcome::NothingWaits,
         }
     }
 
-    fn do_due(&mut self, due: Due) {
+    fn do_due(&mut self, due: DueTimer) {
         match due {
-            Due::Watchdog => {
+            DueTimer::Watchdog => {
                 let asked = self.workers.ask();
                 tokio::spawn(async move {
                     let silent = asked.silent().await;
@@ -210,10 +212,10 @@ impl Supervisor {
                     complain_of(&silent);
                 });
             }
-            Due::Status => self.tell_status(),
-            Due::Certificates => self.look_at_certificates(),
-            Due::Expiry => self.warn_of_expiry(),
-            Due::KeptLines => log_limit::log_kept(),
+            DueTimer::Status => self.tell_status(),
+            DueTimer::Certificates => self.look_at_certificates(),
+            DueTimer::Expiry => self.warn_of_expiry(),
+            DueTimer::KeptLines => log_limit::log_kept(),
         }
     }
 
@@ -233,7 +235,7 @@ fn complain_of(silent: &[String]) {
     }
 }
 
-impl Signals {
+impl SignalStreams {
     fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval, sleep_until};
 
-use super::{Fallback, Supervisor, complain_of};
-use crate::admin::handle::{HowToReload, Reloaded, Summary};
-use crate::config::diagnostic::{Origin, Problem};
+use super::{RevertState, Supervisor, complain_of};
+use crate::admin::handle::{HowToReload, ReloadResult, ReloadSummary};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::os::pid_file::PidFile;
 use crate::os::{log_limit, memory, systemd};
-use crate::server::config_loader::Loaded;
-use crate::server::pending_reload::{Loading, Next, Wanted};
-use crate::server::timers::Due;
-use crate::server::upgrade::{Successor, Told};
+use crate::server::config_loader::LoadedConfig;
+use crate::server::pending_reload::{PendingReload, ReloadOutcome, ReloadRequest};
+use crate::server::timers::DueTimer;
+use crate::server::upgrade::{NewProcess, UpgradeMessage};
 
 /// Within which a successor that has been left to can be asked; one of an older version does not tell.
 const CAN_BE_ASKED: Duration = Duration::from_secs(3);
@@ -22,7 +22,7 @@ const CAN_BE_ASKED: Duration = Duration::from_secs(3);
 impl Supervisor {
     /// Begins to load the configuration, or to start the binary that has replaced ours. What may be taken back stays in
     /// this process. The log is opened again in any case: that is what most reloads are for.
-    pub(super) fn reload(&mut self, wanted: Wanted) {
+    pub(super) fn reload(&mut self, wanted: ReloadRequest) {
         systemd::reloading();
         self.reopen_log();
         let HowToReload { confirm, force } = wanted.how;
@@ -33,9 +33,9 @@ impl Supervisor {
             tracing::info!("{} was replaced; starting it", self.binary.path().display());
             let source = self.source.clone();
             let check = move || source.refuse(unwanted.as_ref());
-            Loading::process(&self.binary, &self.lasting, known, &self.listening, wanted, check)
+            PendingReload::process(&self.binary, &self.lasting, known, &self.listening, wanted, check)
         } else {
-            Loading::configuration(&self.source, &self.lasting, known, unwanted, wanted)
+            PendingReload::configuration(&self.source, &self.lasting, known, unwanted, wanted)
         };
         self.loading = Some(loading);
     }
@@ -57,21 +57,25 @@ impl Supervisor {
     }
 
     /// What was loaded is put in force; or there is a successor to leave to.
-    pub(super) async fn loaded(&mut self, next: Result<Next, Vec<Problem>>) -> Option<Successor> {
-        let Wanted { how: HowToReload { confirm, .. }, answer } = self.loading.take()?.wanted;
+    pub(super) async fn loaded(
+        &mut self,
+        next: Result<ReloadOutcome, Vec<Diagnostic>>,
+    ) -> Option<NewProcess> {
+        let ReloadRequest { how: HowToReload { confirm, .. }, answer } = self.loading.take()?.wanted;
         let before = self.running.clone();
         let (reloaded, successor) = match next {
-            Ok(Next::Configuration(loaded)) => (self.put_in_force(loaded).await, None),
-            Ok(Next::Process(successor)) => {
-                (Ok(Summary { successor: Some(successor.pid), ..Summary::default() }), Some(successor))
-            }
+            Ok(ReloadOutcome::Configuration(loaded)) => (self.put_in_force(loaded).await, None),
+            Ok(ReloadOutcome::Process(successor)) => (
+                Ok(ReloadSummary { successor: Some(successor.pid), ..ReloadSummary::default() }),
+                Some(successor),
+            ),
             Err(problems) => (Err(problems), None),
         };
         tell(&reloaded);
         match (&reloaded, confirm) {
             (Ok(_), Some(patience)) => {
                 let loaded = self.fallback.take().map_or(before, |fallback| fallback.loaded);
-                self.fallback = Some(Fallback { loaded, until: Instant::now() + patience });
+                self.fallback = Some(RevertState { loaded, until: Instant::now() + patience });
             }
             (Ok(_), None) => self.forget_taken_back(),
             (Err(_), _) => (),
@@ -93,9 +97,9 @@ impl Supervisor {
     }
 
     /// Back to what was in effect before a reload that nobody has confirmed.
-    pub(super) async fn take_back(&mut self) -> Reloaded {
-        let Some(Fallback { loaded, .. }) = self.fallback.take() else {
-            return Err(vec![Problem::error(Origin::Profile, "", "nothing waits to be confirmed")]);
+    pub(super) async fn take_back(&mut self) -> ReloadResult {
+        let Some(RevertState { loaded, .. }) = self.fallback.take() else {
+            return Err(vec![Diagnostic::error(ValueOrigin::Profile, "", "nothing waits to be confirmed")]);
         };
         let difference = self.running.engine.config.difference(&loaded.engine.config);
         let taken_back = self.put_in_force(loaded).await;
@@ -118,16 +122,16 @@ impl Supervisor {
 
     /// From now on everybody goes by this configuration. New sockets are bound before the old ones are given up, and
     /// where that fails nothing has changed.
-    async fn put_in_force(&mut self, loaded: Loaded) -> Reloaded {
+    async fn put_in_force(&mut self, loaded: LoadedConfig) -> ReloadResult {
         let config = &loaded.engine.config;
         let moved = self
             .listening
             .moved_to(&config.settings.listeners)
             .map_err(|unbound| vec![config.listener_problem(unbound.number, unbound.error.to_string())])?;
         let sockets = moved.as_ref().map_or(&self.listening.sockets, |moved| &moved.sockets);
-        self.workers
-            .serve(&loaded.engine, sockets)
-            .map_err(|error| vec![Problem::error(config.origin("workers"), "workers", error.to_string())])?;
+        self.workers.serve(&loaded.engine, sockets).map_err(|error| {
+            vec![Diagnostic::error(config.origin("workers"), "workers", error.to_string())]
+        })?;
         self.lasting.log.take_form(config.settings.log_form, config.settings.log_target);
         if config.settings.access_log != self.running.engine.config.settings.access_log {
             self.lasting.log.reopen(config.settings.access_log.clone());
@@ -144,11 +148,11 @@ impl Supervisor {
         self.control.serves(&self.running.engine, &self.listening.sockets);
         self.monitor.serves(Arc::clone(&self.running.engine));
         memory::give_back();
-        Ok(Summary { changed, warnings, successor: None })
+        Ok(ReloadSummary { changed, warnings, successor: None })
     }
 
     /// The successor serves: no more connections here, and an end with the last one. Whether it was told to stop before.
-    pub(super) async fn leave_to(&mut self, successor: Successor) -> io::Result<bool> {
+    pub(super) async fn leave_to(&mut self, successor: NewProcess) -> io::Result<bool> {
         systemd::main_pid(successor.pid);
         let mut link = successor.go()?;
         self.monitor.close();
@@ -167,18 +171,18 @@ impl Supervisor {
                     loading = Some(self.load_for_the_rest());
                 }
                 told = link.next() => match told {
-                    Told::Serves => serves = true,
-                    Told::Reopen => {
+                    UpgradeMessage::Serves => serves = true,
+                    UpgradeMessage::Reopen => {
                         self.reopen_log();
                         loading = Some(self.load_for_the_rest());
                     }
-                    Told::Stop => return Ok(true),
+                    UpgradeMessage::Stop => return Ok(true),
                 },
-                next = Loading::done(&mut loading) => {
+                next = PendingReload::done(&mut loading) => {
                     loading = None;
                     self.serve_the_rest(next);
                 }
-                due = self.timers.next() => if due == Due::Certificates {
+                due = self.timers.next() => if due == DueTimer::Certificates {
                     self.look_at_certificate_files();
                 },
                 () = sleep_until(until), if !serves => serves = true,
@@ -190,18 +194,24 @@ impl Supervisor {
 
     /// The clients that are left here go by the access lists that the successor has read, as far as this version can read
     /// them.
-    fn load_for_the_rest(&self) -> Loading {
-        Loading::configuration(&self.source, &self.lasting, &self.running.problems, None, Wanted::default())
+    fn load_for_the_rest(&self) -> PendingReload {
+        PendingReload::configuration(
+            &self.source,
+            &self.lasting,
+            &self.running.problems,
+            None,
+            ReloadRequest::default(),
+        )
     }
 
-    fn serve_the_rest(&mut self, next: Result<Next, Vec<Problem>>) {
+    fn serve_the_rest(&mut self, next: Result<ReloadOutcome, Vec<Diagnostic>>) {
         match next {
-            Ok(Next::Configuration(loaded)) => {
+            Ok(ReloadOutcome::Configuration(loaded)) => {
                 self.workers.tell_retired(&loaded.engine);
                 self.running = loaded;
                 tracing::debug!("the clients that are left go by the settings of the successor");
             }
-            Ok(Next::Process(_)) => (),
+            Ok(ReloadOutcome::Process(_)) => (),
             Err(problems) => {
                 for problem in problems {
                     tracing::warn!(
@@ -231,9 +241,9 @@ fn still_held(places: &[String]) -> String {
     )
 }
 
-fn tell(reloaded: &Reloaded) {
+fn tell(reloaded: &ReloadResult) {
     match reloaded {
-        Ok(Summary { successor: Some(pid), .. }) => {
+        Ok(ReloadSummary { successor: Some(pid), .. }) => {
             tracing::info!(pid, "the successor serves; ending with the last connection");
         }
         Ok(summary) => {

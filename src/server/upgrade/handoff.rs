@@ -14,7 +14,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::config::diagnostic::Problem;
+use crate::config::diagnostic::Diagnostic;
 use crate::os::listener::BoundFor;
 use crate::tls::session_tickets::TravellingKey;
 
@@ -25,7 +25,7 @@ const LONGEST: usize = 64 << 10;
 
 /// Versions of nodegate differ in what they leave: an unknown part is ignored, a missing one has a default.
 #[derive(Deserialize, Serialize)]
-pub struct Inheritance {
+pub struct HandoffState {
     /// what the sockets beside the line were bound for
     pub bound_for: BoundFor,
     /// the same for one socket each, which come when they are asked for: a version that does not know of other
@@ -43,13 +43,13 @@ pub struct Inheritance {
     pub confined_to: Option<Vec<PathBuf>>,
 }
 
-impl Inheritance {
+impl HandoffState {
     pub fn take_tickets(&mut self) -> Vec<TravellingKey> {
         std::mem::take(&mut self.tickets)
     }
 
     /// Whether the predecessor has been serving with this problem.
-    pub fn knows(&self, problem: &Problem) -> bool {
+    pub fn knows(&self, problem: &Diagnostic) -> bool {
         self.known.contains(&problem.to_string())
     }
 
@@ -117,9 +117,9 @@ mod tests {
         let socket = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
         let text =
             r#"{"bound_for":{"address":"fe80::1%2","port":8006,"given":false},"tickets":[],"later":1}"#;
-        let inheritance: Inheritance = serde_json::from_str(text).unwrap();
+        let inheritance: HandoffState = serde_json::from_str(text).unwrap();
         inheritance.send(&ours, std::slice::from_ref(&socket)).unwrap();
-        let (received, sockets) = Inheritance::receive(&theirs).unwrap();
+        let (received, sockets) = HandoffState::receive(&theirs).unwrap();
         assert_eq!(sockets.len(), 1);
         assert_eq!(sockets.first().unwrap().local_addr().unwrap(), socket.local_addr().unwrap());
         assert_eq!(received.bound_for, inheritance.bound_for);

@@ -14,9 +14,9 @@ mod handoff;
 mod new_process;
 mod old_process;
 
-pub(super) use crate::server::upgrade::handoff::Inheritance;
-pub use crate::server::upgrade::new_process::{Met, Predecessor};
-pub(super) use crate::server::upgrade::old_process::{Sockets, Successor, Told};
+pub(super) use crate::server::upgrade::handoff::HandoffState;
+pub use crate::server::upgrade::new_process::{OldProcess, ReceivedHandoff};
+pub(super) use crate::server::upgrade::old_process::{HandedSockets, NewProcess, UpgradeMessage};
 
 /// Set for a process whose stdin leads to its predecessor.
 const VARIABLE: &str = "SUCCESSOR_OF";

@@ -8,35 +8,35 @@ use std::time::Duration;
 
 use nix::unistd::dup2_stdin;
 
-use super::{DOORS, GO, Inheritance, READY, REOPEN, SERVES, STOP, VARIABLE};
+use super::{DOORS, GO, HandoffState, READY, REOPEN, SERVES, STOP, VARIABLE};
 use crate::server::upgrade::handoff::receive_others;
 
 /// For what the predecessor has only to write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The process whose place is taken. It may have ended at any time.
-pub struct Predecessor(UnixStream);
+pub struct OldProcess(UnixStream);
 
 /// The predecessor, and what it leaves.
-pub struct Met {
-    pub predecessor: Predecessor,
-    pub inheritance: Inheritance,
+pub struct ReceivedHandoff {
+    pub predecessor: OldProcess,
+    pub inheritance: HandoffState,
     /// of the listener that there always is
     pub sockets: Vec<TcpListener>,
     /// one for each of the others
     pub others: Vec<TcpListener>,
 }
 
-impl Predecessor {
+impl OldProcess {
     /// Who started this process to take its place; `None` for every other start.
-    pub fn meet() -> io::Result<Option<Met>> {
+    pub fn meet() -> io::Result<Option<ReceivedHandoff>> {
         if std::env::var_os(VARIABLE).is_none() {
             return Ok(None);
         }
         let link = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         dup2_stdin(std::fs::File::open("/dev/null")?)?;
         link.set_read_timeout(Some(PATIENCE))?;
-        let (inheritance, sockets) = Inheritance::receive(&link)?;
+        let (inheritance, sockets) = HandoffState::receive(&link)?;
         let mut others = Vec::new();
         if !inheritance.others.is_empty() {
             (&link).write_all(DOORS.as_bytes())?;
@@ -45,7 +45,7 @@ impl Predecessor {
         if others.len() != inheritance.others.len() {
             return Err(io::Error::other("the predecessor has left other sockets than it said"));
         }
-        Ok(Some(Met { predecessor: Self(link), inheritance, sockets, others }))
+        Ok(Some(ReceivedHandoff { predecessor: Self(link), inheritance, sockets, others }))
     }
 
     /// Says that this process serves, and returns when it may call itself the service. A predecessor that is gone by

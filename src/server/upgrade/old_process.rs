@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 
-use super::{DOORS, GO, Inheritance, READY, REOPEN, SERVES, STOP, VARIABLE};
+use super::{DOORS, GO, HandoffState, READY, REOPEN, SERVES, STOP, VARIABLE};
 use crate::os::systemd::FOR_ONE_PROCESS;
 use crate::server::upgrade::handoff::send_others;
 
@@ -24,13 +24,13 @@ const LOOKS: usize = 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A process that serves in our place.
-pub(in crate::server) struct Successor {
+pub(in crate::server) struct NewProcess {
     pub(in crate::server) pid: u32,
     link: UnixStream,
 }
 
 /// The listening sockets that are left to it.
-pub(in crate::server) struct Sockets {
+pub(in crate::server) struct HandedSockets {
     pub(in crate::server) first: Vec<Arc<TcpListener>>,
     /// one for each other listener
     pub(in crate::server) others: Vec<Arc<TcpListener>>,
@@ -38,19 +38,19 @@ pub(in crate::server) struct Sockets {
 
 /// What a successor tells a process that drains.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::server) enum Told {
+pub(in crate::server) enum UpgradeMessage {
     /// it can be asked
     Serves,
     Reopen,
     Stop,
 }
 
-impl Successor {
+impl NewProcess {
     /// Starts the binary as this process was started, and waits until it serves. Blocks.
     pub(in crate::server) fn start(
         binary: &Path,
-        inheritance: &Inheritance,
-        sockets: &Sockets,
+        inheritance: &HandoffState,
+        sockets: &HandedSockets,
     ) -> Result<Self, String> {
         let place = binary.display();
         let failed = |error: io::Error| format!("{place} cannot be started: {error}");
@@ -63,25 +63,25 @@ impl Successor {
     }
 
     /// From now on it is the service. What is left of it here tells what it wants of this process.
-    pub(in crate::server) fn go(mut self) -> io::Result<Link> {
+    pub(in crate::server) fn go(mut self) -> io::Result<NewProcessLink> {
         self.link.write_all(GO.as_bytes())?;
         self.link.set_read_timeout(None)?;
         self.link.set_nonblocking(true)?;
-        Ok(Link(BufReader::new(tokio::net::UnixStream::from_std(self.link)?).lines()))
+        Ok(NewProcessLink(BufReader::new(tokio::net::UnixStream::from_std(self.link)?).lines()))
     }
 }
 
 /// Leads to a successor that serves.
-pub(in crate::server) struct Link(Lines<BufReader<tokio::net::UnixStream>>);
+pub(in crate::server) struct NewProcessLink(Lines<BufReader<tokio::net::UnixStream>>);
 
-impl Link {
+impl NewProcessLink {
     /// For ever, where it has ended: then nobody wants anything any more.
-    pub(in crate::server) async fn next(&mut self) -> Told {
+    pub(in crate::server) async fn next(&mut self) -> UpgradeMessage {
         loop {
             match self.0.next_line().await {
-                Ok(Some(line)) if line == SERVES.trim_end() => return Told::Serves,
-                Ok(Some(line)) if line == REOPEN.trim_end() => return Told::Reopen,
-                Ok(Some(line)) if line == STOP.trim_end() => return Told::Stop,
+                Ok(Some(line)) if line == SERVES.trim_end() => return UpgradeMessage::Serves,
+                Ok(Some(line)) if line == REOPEN.trim_end() => return UpgradeMessage::Reopen,
+                Ok(Some(line)) if line == STOP.trim_end() => return UpgradeMessage::Stop,
                 Ok(Some(_)) => (), // of a later version
                 Ok(None) | Err(_) => std::future::pending().await,
             }
@@ -103,7 +103,7 @@ fn spawn(binary: &Path, link: UnixStream) -> io::Result<Child> {
     command.stdin(Stdio::from(OwnedFd::from(link))).spawn()
 }
 
-fn wait(link: &mut UnixStream, inheritance: &Inheritance, sockets: &Sockets) -> io::Result<()> {
+fn wait(link: &mut UnixStream, inheritance: &HandoffState, sockets: &HandedSockets) -> io::Result<()> {
     link.set_write_timeout(Some(PATIENCE))?;
     link.set_read_timeout(Some(PATIENCE))?;
     inheritance.send(link, &sockets.first)?;

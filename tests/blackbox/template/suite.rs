@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use nodegate::handler::page::template::{Syntax, Template};
+use nodegate::handler::page::template::{Template, TemplateSyntax};
 use serde_json::Value;
 
 use super::data;
@@ -104,7 +104,7 @@ fn files(suite: &Path) -> Vec<String> {
 
 fn page(case: &Value, part: &str) -> Option<String> {
     let has = |option: &str| case["options"].as_array().unwrap().iter().any(|known| known == option);
-    let syntax = Syntax {
+    let syntax = TemplateSyntax {
         interpolate: has("INTERPOLATE"),
         any_case: has("ANYCASE"),
         plain_dollar: has("V1DOLLAR"),

@@ -1,8 +1,8 @@
 //! Every API method of both products goes where the reference tables say, from whichever node it is asked.
 
 use http::Method;
-use nodegate::config::{Config, Options, root::Root};
-use nodegate::http::target::Target;
+use nodegate::config::{Config, ConfigSources, root::RootDirectory};
+use nodegate::http::target::RequestTarget;
 use nodegate::proxy::router::Route;
 use nodegate::state::shared;
 use nodegate::upstream::nodes::NodeFile;
@@ -59,7 +59,7 @@ fn walk(profile: &str, node_file: (&str, &str)) -> usize {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, node_file.1).unwrap();
     let sets = ["node.name=node1", "backend.unprivileged=127.0.0.1:86"].map(str::to_owned).to_vec();
-    let options = Options { root: Root::new(root.path().to_path_buf()), sets };
+    let options = ConfigSources { root: RootDirectory::new(root.path().to_path_buf()), sets };
     let config = Config::load(profile, &options).unwrap();
     let routes = shared::routes(&config).unwrap();
     let nodes = NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name);
@@ -70,7 +70,7 @@ fn walk(profile: &str, node_file: (&str, &str)) -> usize {
         let columns: Vec<_> = line.split('\t').collect();
         let row = Row { method: columns[0].parse().unwrap(), template: columns[1], columns };
         for node in ["node1", "node2", "localhost"] {
-            let target = Target::parse(&row.path(node)).unwrap();
+            let target = RequestTarget::parse(&row.path(node)).unwrap();
             let query = format!("node={node}&check-node={node}");
             let route: Route = routes.resolve(&row.method, &target, &query, &nodes).unwrap();
             assert_eq!(route.to_string(), row.expected(node), "{} {} {query}", row.method, row.path(node));

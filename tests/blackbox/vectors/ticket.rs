@@ -1,22 +1,23 @@
 //! Login tickets, judged by the vectors that the originals' own libraries made.
 
 use nodegate::auth::ticket;
-use nodegate::auth::ticket::{DatedKey, Rules, TicketError, TicketKey, judge_again};
-use nodegate::config::product::Scheme;
+use nodegate::auth::ticket::{DatedKey, TicketError, TicketKey, TicketRules, judge_again};
+use nodegate::config::product::SignatureScheme;
 use openssl::pkey::PKey;
 
 const KEY: &[u8] = include_bytes!("../../data/vectors/authkey.pub");
 const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");
 const MADE: i64 = 0x6B02_4400;
 const DAY: i64 = 86_400;
-const ALL: &[Scheme] = &[Scheme::Pkcs1Sha1, Scheme::Pkcs1Sha256, Scheme::PssSha256];
+const ALL: &[SignatureScheme] =
+    &[SignatureScheme::Pkcs1Sha1, SignatureScheme::Pkcs1Sha256, SignatureScheme::PssSha256];
 
 fn key() -> TicketKey {
     TicketKey::from_pem(KEY).unwrap()
 }
 
 /// The user, and that a second look at a good ticket finds it good as well.
-fn verify(ticket: &str, rules: &Rules<'_>, now: i64) -> Result<String, TicketError> {
+fn verify(ticket: &str, rules: &TicketRules<'_>, now: i64) -> Result<String, TicketError> {
     let (user, signed) = ticket::verify(ticket, rules, now)?;
     assert_eq!(judge_again(&signed, rules, now), Some(Ok(())));
     Ok(user)
@@ -29,8 +30,8 @@ fn other_key() -> TicketKey {
 }
 
 /// Rules with a current key of that age.
-fn rules<'a>(prefix: &'a str, key: &'a TicketKey, age: i64) -> Rules<'a> {
-    Rules {
+fn rules<'a>(prefix: &'a str, key: &'a TicketKey, age: i64) -> TicketRules<'a> {
+    TicketRules {
         prefix,
         schemes: ALL,
         current: DatedKey { key, age },
@@ -70,7 +71,7 @@ fn tickets_of_the_original_name_their_user() {
         }
         assert_eq!(verify(ticket, &rules, MADE), expected, "{data}");
         let wanted = if prefix == "PVE" { "PMG" } else { "PVE" };
-        assert_eq!(verify(ticket, &Rules { prefix: wanted, ..rules }, MADE), Err(TicketError::Form));
+        assert_eq!(verify(ticket, &TicketRules { prefix: wanted, ..rules }, MADE), Err(TicketError::Form));
     }
 }
 
@@ -96,8 +97,8 @@ fn no_byte_of_a_ticket_can_be_changed() {
 #[test]
 fn only_the_schemes_of_the_profile_count() {
     let key = key();
-    let schemes = &[Scheme::Pkcs1Sha256, Scheme::PssSha256];
-    let rules = Rules { schemes, ..rules("PVE", &key, 10_000) };
+    let schemes = &[SignatureScheme::Pkcs1Sha256, SignatureScheme::PssSha256];
+    let rules = TicketRules { schemes, ..rules("PVE", &key, 10_000) };
     assert_eq!(verify(ticket_of_root(), &rules, MADE), Err(TicketError::Signature));
 }
 
@@ -126,7 +127,7 @@ fn the_age_of_the_current_key_narrows_the_age_of_its_tickets() {
         (DAY * 9, true, None, (-299, 7199)),
     ];
     for (age, quorate, key_lifetime, (first, last)) in cases {
-        let rules = Rules { key_lifetime, quorate, ..rules("PVE", &key, age) };
+        let rules = TicketRules { key_lifetime, quorate, ..rules("PVE", &key, age) };
         let judge = |age: i64| verify(ticket_of_root(), &rules, MADE + age);
         for (age, good) in [(first - 1, false), (first, true), (last, true), (last + 1, false)] {
             let expected = if good { Ok("root@pam".to_owned()) } else { Err(TicketError::Age) };
@@ -140,7 +141,7 @@ fn the_old_key_is_good_for_what_it_signed_before_the_rotation() {
     let (key, other) = (key(), other_key());
     let judge = |old_age: i64, age: i64| {
         let old = Some(DatedKey { key: &key, age: old_age });
-        verify(ticket_of_root(), &Rules { old, ..rules("PVE", &other, 10_000) }, MADE + age)
+        verify(ticket_of_root(), &TicketRules { old, ..rules("PVE", &other, 10_000) }, MADE + age)
     };
     for (old_age, first) in [(0, -299), (3600, 3301), (7400, 7101)] {
         for (age, good) in [(first - 1, false), (first, true), (7199, true), (7200, false)] {
@@ -156,13 +157,13 @@ fn the_old_key_is_good_for_what_it_signed_before_the_rotation() {
 fn a_ticket_that_was_good_grows_old_and_its_key_goes() {
     let (key, other) = (key(), other_key());
     let (_, signed) = ticket::verify(ticket_of_root(), &rules("PVE", &key, 10_000), MADE).unwrap();
-    let after = |rules: &Rules<'_>, seconds| judge_again(&signed, rules, MADE + seconds);
+    let after = |rules: &TicketRules<'_>, seconds| judge_again(&signed, rules, MADE + seconds);
     assert_eq!(after(&rules("PVE", &key, 10_000), 7199), Some(Ok(())));
     assert_eq!(after(&rules("PVE", &key, 10_000), 7200), Some(Err(TicketError::Age)));
     assert_eq!(after(&rules("PVE", &other, 0), 60), None);
-    let rotated = Rules { old: Some(DatedKey { key: &key, age: 60 }), ..rules("PVE", &other, 60) };
+    let rotated = TicketRules { old: Some(DatedKey { key: &key, age: 60 }), ..rules("PVE", &other, 60) };
     assert_eq!(after(&rotated, 60), Some(Ok(())));
-    let younger_than_the_rotation = Rules { old: Some(DatedKey { key: &key, age: 1000 }), ..rotated };
+    let younger_than_the_rotation = TicketRules { old: Some(DatedKey { key: &key, age: 1000 }), ..rotated };
     assert_eq!(after(&younger_than_the_rotation, 60), Some(Err(TicketError::Age)));
 }
 
@@ -170,8 +171,10 @@ fn a_ticket_that_was_good_grows_old_and_its_key_goes() {
 #[test]
 fn an_expired_ticket_is_no_guess_beside_other_keys() {
     let (key, [first, second]) = (key(), [other_key(), other_key()]);
-    let pair =
-        |current, old| Rules { old: Some(DatedKey { key: old, age: 9000 }), ..rules("PVE", current, 9000) };
+    let pair = |current, old| TicketRules {
+        old: Some(DatedKey { key: old, age: 9000 }),
+        ..rules("PVE", current, 9000)
+    };
     let cases = [
         ("signed by the current key", pair(&key, &first)),
         ("by the old one", pair(&first, &key)),
@@ -187,7 +190,7 @@ fn an_expired_ticket_is_no_guess_beside_other_keys() {
     let forged = verify(ticket_of_root(), &pair(&first, &second), MADE + 60).unwrap_err();
     assert!(forged == TicketError::Signature && forged.is_guess(), "{forged}");
     // The current key signed it too late, the old one did not sign it.
-    let overdue = Rules { current: DatedKey { key: &key, age: DAY + 3600 }, ..pair(&key, &first) };
-    let overdue = Rules { old: Some(DatedKey { key: &first, age: 300 }), ..overdue };
+    let overdue = TicketRules { current: DatedKey { key: &key, age: DAY + 3600 }, ..pair(&key, &first) };
+    let overdue = TicketRules { old: Some(DatedKey { key: &first, age: 300 }), ..overdue };
     assert_eq!(verify(ticket_of_root(), &overdue, MADE + 60), Err(TicketError::Age));
 }

@@ -1,9 +1,9 @@
 //! What a daemon or another node answers.
 
 use bytes::BytesMut;
-use nodegate::upstream::body_decoder::{Rest, Taken};
+use nodegate::upstream::body_decoder::{BodyDecoder, DecodedPiece};
 use nodegate::upstream::response_head;
-use nodegate::upstream::response_head::Head;
+use nodegate::upstream::response_head::ResponseHead;
 
 /// How an answer was read: status, body, whether it came to its end, and what was left unread.
 #[derive(Debug, Eq, PartialEq)]
@@ -39,8 +39,8 @@ pub(crate) fn answer(bytes: &[u8]) {
 
 fn read(bytes: &[u8], size: usize) -> Outcome {
     let mut buffer = BytesMut::new();
-    let mut head: Option<Head> = None;
-    let mut rest = Rest::UntilClose;
+    let mut head: Option<ResponseHead> = None;
+    let mut rest = BodyDecoder::UntilClose;
     let mut body = Vec::new();
     let mut pieces = bytes.chunks(size);
     loop {
@@ -63,13 +63,13 @@ fn read(bytes: &[u8], size: usize) -> Outcome {
         let status = known.response.status().as_u16();
         let more = match rest.take(&mut buffer) {
             Err(_) => return Outcome::BadBody { status },
-            Ok(Taken::Piece(piece)) => {
+            Ok(DecodedPiece::Piece(piece)) => {
                 assert!(!piece.is_empty());
                 body.extend_from_slice(&piece);
                 continue;
             }
-            Ok(Taken::Nothing) => pieces.next(),
-            Ok(Taken::End) => {
+            Ok(DecodedPiece::Nothing) => pieces.next(),
+            Ok(DecodedPiece::End) => {
                 let behind = [&buffer[..], &pieces.collect::<Vec<_>>().concat()].concat();
                 return Outcome::Whole { status, body, ended: true, behind };
             }

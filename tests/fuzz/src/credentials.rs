@@ -5,40 +5,41 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use nodegate::auth::authenticator::{Gate, TicketClient};
+use nodegate::auth::authenticator::{Authenticator, TicketClient};
 use nodegate::auth::csrf;
 use nodegate::auth::ticket;
-use nodegate::auth::ticket::{DatedKey, Rules, judge_again};
-use nodegate::config::product::Scheme;
-use nodegate::config::root::Root;
-use nodegate::config::{Config, Options};
-use nodegate::http::target::{ApiPath, Target};
+use nodegate::auth::ticket::{DatedKey, TicketRules, judge_again};
+use nodegate::config::product::SignatureScheme;
+use nodegate::config::root::RootDirectory;
+use nodegate::config::{Config, ConfigSources};
+use nodegate::http::target::{ApiPath, RequestTarget};
 use nodegate::upstream::nodes::NodeFile;
 use tempfile::TempDir;
 
 use crate::vectors::{KEY, MADE, PUBLIC_KEY, SECRET_FILE, rows};
 
-const SCHEMES: &[Scheme] = &[Scheme::Pkcs1Sha1, Scheme::Pkcs1Sha256, Scheme::PssSha256];
+const SCHEMES: &[SignatureScheme] =
+    &[SignatureScheme::Pkcs1Sha1, SignatureScheme::Pkcs1Sha256, SignatureScheme::PssSha256];
 const USER: &str = "root@pam";
 
 /// A gate with the keys of the vectors, and the directory they lie in.
-static GATE: LazyLock<(Gate, TempDir)> = LazyLock::new(|| {
+static GATE: LazyLock<(Authenticator, TempDir)> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path().join("etc/pve");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("authkey.pub"), PUBLIC_KEY).unwrap();
     std::fs::write(folder.join("pve-www.key"), SECRET_FILE).unwrap();
-    let root = Root::new(directory.path().to_owned());
-    let options = Options { root: root.clone(), sets: Vec::new() };
+    let root = RootDirectory::new(directory.path().to_owned());
+    let options = ConfigSources { root: root.clone(), sets: Vec::new() };
     let product = Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile")).product;
     let nodes = Arc::new(NodeFile::new(product.nodes.as_ref(), &root, "node1"));
-    (Gate::new(product.gate.unwrap(), &root, nodes).unwrap(), directory)
+    (Authenticator::new(product.gate.unwrap(), &root, nodes).unwrap(), directory)
 });
 
 static CALL: LazyLock<ApiPath> =
-    LazyLock::new(|| match Target::parse("/api2/json/cluster/options").unwrap() {
-        Target::Api(path) => path,
-        Target::NoSuchUri | Target::Path(_) => panic!("it is a call"),
+    LazyLock::new(|| match RequestTarget::parse("/api2/json/cluster/options").unwrap() {
+        RequestTarget::Api(path) => path,
+        RequestTarget::NoSuchUri | RequestTarget::Path(_) => panic!("it is a call"),
     });
 
 /// Lines `Cookie`, `Authorization`, CSRF token, told apart by their first letter.
@@ -73,7 +74,7 @@ pub(crate) fn credentials(bytes: &[u8]) {
 pub(crate) fn ticket(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for prefix in ["PVE", "PMG", "PMGQUAR"] {
-        let rules = Rules {
+        let rules = TicketRules {
             prefix,
             schemes: SCHEMES,
             current: DatedKey { key: &KEY, age: 50_000 },

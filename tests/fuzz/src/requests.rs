@@ -11,21 +11,21 @@ use bytes::Bytes;
 use http::header::ACCEPT_ENCODING;
 use http::{Method, Request, Version};
 use http_body::{Body, Frame};
-use nodegate::config::root::Root;
+use nodegate::config::root::RootDirectory;
 use nodegate::config::settings::Settings;
-use nodegate::config::{Config, Options};
-use nodegate::handler::console::decoder::{Decoder, End};
-use nodegate::handler::console::handshake::Handshake;
+use nodegate::config::{Config, ConfigSources};
+use nodegate::handler::console::decoder::{FrameDecoder, StreamEnd};
+use nodegate::handler::console::handshake::WebSocketHandshake;
 use nodegate::handler::upload::UploadError;
-use nodegate::handler::upload::fields::Fields;
+use nodegate::handler::upload::fields::FormFields;
 use nodegate::handler::upload::form;
-use nodegate::handler::upload::form::Reader;
-use nodegate::handler::upload::spool::{Bounds, Directory};
-use nodegate::http::compression::{Coding, negotiate};
-use nodegate::http::target::{Target, query_parameters, query_value};
+use nodegate::handler::upload::form::FormReader;
+use nodegate::handler::upload::spool::{SpoolBounds, SpoolDirectory};
+use nodegate::http::compression::{ContentCoding, negotiate};
+use nodegate::http::target::{RequestTarget, query_parameters, query_value};
 use nodegate::http::validate;
-use nodegate::limits::min_rate::Pace;
-use nodegate::proxy::router::Routes;
+use nodegate::limits::min_rate::MinRate;
+use nodegate::proxy::router::RouteRules;
 use nodegate::state::shared::{HeaderNames, routes};
 use nodegate::upstream::nodes::NodeFile;
 use nodegate_spice::head::{connect_request, parse_request_head};
@@ -38,7 +38,7 @@ use crate::vectors::{MADE, rows};
 
 /// A product, on a machine with a node list of its own.
 struct Machine {
-    routes: Routes,
+    routes: RouteRules,
     nodes: NodeFile,
     settings: Settings,
     _directory: TempDir,
@@ -60,8 +60,8 @@ impl Machine {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let options = Options {
-            root: Root::new(directory.path().to_owned()),
+        let options = ConfigSources {
+            root: RootDirectory::new(directory.path().to_owned()),
             sets: vec!["node.name=node1".to_owned()],
         };
         let config = Config::load(profile, &options).unwrap_or_else(|_| panic!("the profile"));
@@ -83,18 +83,18 @@ pub(crate) fn request_target(bytes: &[u8]) {
     for (name, value) in query_parameters(query) {
         assert!(value.is_none() || query_value(query, &name).is_some());
     }
-    let Ok(parsed) = Target::parse(path) else { return };
-    let goes = |target: &Target| -> Vec<String> {
+    let Ok(parsed) = RequestTarget::parse(path) else { return };
+    let goes = |target: &RequestTarget| -> Vec<String> {
         let route = |machine: &Machine| machine.routes.resolve(&method, target, query, &machine.nodes);
         MACHINES.iter().map(|machine| route(machine).unwrap().to_string()).collect()
     };
     let before = goes(&parsed);
-    let Target::Api(api) = &parsed else { return };
+    let RequestTarget::Api(api) = &parsed else { return };
     let sent = api.upstream_target(None);
     assert!(sent.bytes().all(|byte| byte.is_ascii_graphic() || !byte.is_ascii()), "{sent}");
     assert!(!sent.contains(['?', '#']) && !sent.contains("//"), "{sent}");
-    let again = Target::parse(&sent).unwrap();
-    let Target::Api(read) = &again else { panic!("{sent} is no call any more") };
+    let again = RequestTarget::parse(&sent).unwrap();
+    let RequestTarget::Api(read) = &again else { panic!("{sent} is no call any more") };
     assert_eq!(read.format(), api.format());
     assert!(read.segments().eq(api.segments()), "{sent}");
     assert_eq!(goes(&again), before);
@@ -117,12 +117,12 @@ pub(crate) fn request_head(bytes: &[u8]) {
     let (head, ()) = request.into_parts();
     let _ = HeaderNames::default().is_looped(&head.headers);
     let _ = validate::keeps_alive(head.version, &head.headers);
-    if let Ok(handshake) = Handshake::check(&head) {
+    if let Ok(handshake) = WebSocketHandshake::check(&head) {
         assert_eq!(handshake.response().status(), 101);
     }
     let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
-    let coding = negotiate(accepted, &[Coding::Gzip, Coding::Brotli]);
-    assert!(coding.is_none_or(|coding| matches!(coding, Coding::Gzip | Coding::Brotli)));
+    let coding = negotiate(accepted, &[ContentCoding::Gzip, ContentCoding::Brotli]);
+    assert!(coding.is_none_or(|coding| matches!(coding, ContentCoding::Gzip | ContentCoding::Brotli)));
     if validate::check(&head, &MACHINES[0].settings.limits).is_ok() {
         let hosts = head.headers.get_all("host").iter().count();
         assert!(hosts == 1 || (hosts == 0 && version == Version::HTTP_10));
@@ -175,8 +175,8 @@ fn check_spice_ticket(target: &str) {
 /// The first byte says in what pieces the frames arrive: payload and end are the same.
 pub(crate) fn websocket(bytes: &[u8]) {
     let Some((size, bytes)) = bytes.split_first() else { return };
-    let decode = |size: usize| -> (Vec<u8>, Option<End>) {
-        let (mut decoder, mut payload) = (Decoder::default(), Vec::new());
+    let decode = |size: usize| -> (Vec<u8>, Option<StreamEnd>) {
+        let (mut decoder, mut payload) = (FrameDecoder::default(), Vec::new());
         for piece in bytes.chunks(size.max(1)) {
             let mut piece = piece.to_vec();
             let (found, data) = decoder.decode(&mut piece);
@@ -192,11 +192,11 @@ pub(crate) fn websocket(bytes: &[u8]) {
     assert_eq!(at_once, decode(usize::from(*size)));
 }
 
-static SPOOL: LazyLock<(Runtime, Arc<Directory>, TempDir)> = LazyLock::new(|| {
+static SPOOL: LazyLock<(Runtime, Arc<SpoolDirectory>, TempDir)> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let bounds = Bounds { reserve: 0, uploads: 1, bytes: 0 };
-    let spool = Arc::new(Directory::new(directory.path().to_owned(), "spool-".to_owned(), bounds));
+    let bounds = SpoolBounds { reserve: 0, uploads: 1, bytes: 0 };
+    let spool = Arc::new(SpoolDirectory::new(directory.path().to_owned(), "spool-".to_owned(), bounds));
     (runtime, spool, directory)
 });
 
@@ -220,13 +220,20 @@ pub(crate) fn multipart(bytes: &[u8]) {
 
 fn read_form(content_type: &[u8], query: &str, body: &[u8], size: usize) -> Result<String, UploadError> {
     let boundary = form::boundary(Some(content_type))?;
-    let fields = Fields::of_query(query, "tmpfilename")?;
+    let fields = FormFields::of_query(query, "tmpfilename")?;
     let (runtime, spool, _) = &*SPOOL;
     let room = spool.room(None)?;
     let mut body = Pieces(body.chunks(size.max(1)).map(Bytes::copy_from_slice).collect());
-    let pace = Pace { grace: Duration::from_mins(1), rate: 0 };
-    let reader =
-        Reader { body: &mut body, boundary, file_part: "filename", fields, room, limit: Some(1 << 20), pace };
+    let pace = MinRate { grace: Duration::from_mins(1), rate: 0 };
+    let reader = FormReader {
+        body: &mut body,
+        boundary,
+        file_part: "filename",
+        fields,
+        room,
+        limit: Some(1 << 20),
+        pace,
+    };
     let form = runtime.block_on(reader.read())?;
     let encoded = form.fields.encode("ours");
     assert_eq!(encoded.matches("tmpfilename=").count(), 1, "{encoded}");

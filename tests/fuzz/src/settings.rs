@@ -26,7 +26,7 @@ pub(crate) fn env_file(bytes: &[u8]) {
     }
     let (again, errors) = shell::parse(text.as_bytes());
     assert!(errors.is_empty(), "{errors:?} in {text}");
-    let pairs = |all: &[shell::Assignment]| -> Vec<(String, String)> {
+    let pairs = |all: &[shell::ShellAssignment]| -> Vec<(String, String)> {
         all.iter().map(|one| (one.name.clone(), one.value.clone())).collect()
     };
     assert_eq!(pairs(&assignments), pairs(&again));

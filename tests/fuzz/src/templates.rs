@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use nodegate::config::page::Kind;
-use nodegate::handler::page::sanitized::Sanitized;
-use nodegate::handler::page::template::{RenderError, Rendered, Template};
+use nodegate::config::page::VariableKind;
+use nodegate::handler::page::sanitized::SanitizedValue;
+use nodegate::handler::page::template::{RenderError, RenderedTemplate, Template};
 
 /// Bytes of a page that is rendered.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -17,21 +17,21 @@ const FOREIGN: [char; 3] = ['\u{2028}', '\u{1f600}', '\u{7f}'];
 const MARKUP: &str = "'\"<>&`\\\n\r";
 
 /// A value between foreign characters, so that a page shows where the value went.
-fn hostile(name: &str, kind: usize) -> Option<Sanitized> {
+fn hostile(name: &str, kind: usize) -> Option<SanitizedValue> {
     let [first, second, third] = FOREIGN;
     let raw = format!("{first}{MARKUP}{second}${{x}}[% y %]{MARKUP}{third}{name}");
     match kind {
-        0 => Sanitized::new(Kind::User, &raw),
-        1 => Sanitized::new(Kind::Encoded, &raw),
-        2 => Sanitized::new(Kind::Word, "a.b_c~d+e-f"),
-        3 => Sanitized::new(Kind::Token, "6B02:ab+/c="),
-        4 => Some(Sanitized::empty()),
+        0 => SanitizedValue::new(VariableKind::User, &raw),
+        1 => SanitizedValue::new(VariableKind::Encoded, &raw),
+        2 => SanitizedValue::new(VariableKind::Word, "a.b_c~d+e-f"),
+        3 => SanitizedValue::new(VariableKind::Token, "6B02:ab+/c="),
+        4 => Some(SanitizedValue::empty()),
         _ => None,
     }
 }
 
 /// The kinds of values that variables have; each by the length of its name, so that a case has several.
-fn render(template: &Template, shift: usize) -> Result<Rendered, RenderError> {
+fn render(template: &Template, shift: usize) -> Result<RenderedTemplate, RenderError> {
     template.render(&|name| hostile(name, (name.len() + shift) % 6), SystemTime::UNIX_EPOCH)
 }
 

@@ -7,31 +7,31 @@ use std::sync::LazyLock;
 
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use nodegate::config::root::Root;
-use nodegate::config::{Config, Options};
-use nodegate::handler::console::target::{ConsoleRules, Place};
-use nodegate::http::target::{ApiPath, Target};
+use nodegate::config::root::RootDirectory;
+use nodegate::config::{Config, ConfigSources};
+use nodegate::handler::console::target::{ConsoleRules, ConsoleTarget};
+use nodegate::http::target::{ApiPath, RequestTarget};
 use nodegate::verdict::api_answer::ApiAnswer;
 use nodegate::verdict::login::LoginCalls;
 use nodegate::verdict::shown::ShownMembers;
 use nodegate::verdict::token::TokenCheck;
-use nodegate::verdict::{AnswerView, Verdict, permission, token, upload};
+use nodegate::verdict::{AnswerView, CredentialVerdict, permission, token, upload};
 use serde_json::Value;
 
 const OBJECT: &str = "/storage/a.b";
 const PRIVILEGE: &str = "Datastore.AllocateTemplate";
 
 static PROFILE: LazyLock<Config> = LazyLock::new(|| {
-    let options = Options { root: Root::new("/".into()), sets: Vec::new() };
+    let options = ConfigSources { root: RootDirectory::new("/".into()), sets: Vec::new() };
     Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile"))
 });
 static LOGINS: LazyLock<LoginCalls> =
     LazyLock::new(|| LoginCalls::new(PROFILE.product.gate.as_ref().unwrap()).unwrap());
 static CONSOLES: LazyLock<ConsoleRules> = LazyLock::new(|| ConsoleRules::new(&PROFILE).unwrap().unwrap());
 static TICKET: LazyLock<ApiPath> =
-    LazyLock::new(|| match Target::parse("/api2/json/access/ticket").unwrap() {
-        Target::Api(path) => path,
-        Target::NoSuchUri | Target::Path(_) => panic!("it is a call"),
+    LazyLock::new(|| match RequestTarget::parse("/api2/json/access/ticket").unwrap() {
+        RequestTarget::Api(path) => path,
+        RequestTarget::NoSuchUri | RequestTarget::Path(_) => panic!("it is a call"),
     });
 
 struct Answer<'a> {
@@ -133,17 +133,17 @@ pub(crate) fn login(bytes: &[u8]) {
             let cookie = percent_encoding::percent_decode_str(it).decode_utf8_lossy();
             cookie.strip_prefix("PVEAuthCookie=").is_some_and(|it| it.starts_with("PVE:"))
         });
-    assert_eq!(verdict == Verdict::Accepted, in_body || in_cookie, "{verdict:?}");
+    assert_eq!(verdict == CredentialVerdict::Accepted, in_body || in_cookie, "{verdict:?}");
     let unread = AnswerView { body: None, ..answer.view() };
     assert_eq!(
-        proof.verdict(&unread) == Verdict::Accepted,
+        proof.verdict(&unread) == CredentialVerdict::Accepted,
         in_cookie,
         "a body that is not held shows nothing"
     );
     if in_body && !in_cookie {
         let cut = answer.body.trim_ascii_end();
         let cut = AnswerView { body: cut.split_last().map(|(_, rest)| rest), ..answer.view() };
-        assert_ne!(proof.verdict(&cut), Verdict::Accepted, "an answer that broke off");
+        assert_ne!(proof.verdict(&cut), CredentialVerdict::Accepted, "an answer that broke off");
     }
 }
 
@@ -152,10 +152,15 @@ pub(crate) fn api_token(bytes: &[u8]) {
     let Some(answer) = Answer::read(bytes) else { return };
     let [verdict, of_peer, of_open_call] = [TokenCheck::Daemon, TokenCheck::Peer, TokenCheck::Skipped]
         .map(|check| token::verdict(&answer.view(), check));
-    assert_eq!(of_open_call, Verdict::Unclear, "an open call proves nothing");
-    assert!(of_peer == verdict || of_peer == Verdict::Unclear && verdict == Verdict::Accepted);
-    assert!(answer.status != StatusCode::FORBIDDEN || of_peer != Verdict::Accepted, "403 of a peer");
-    if verdict == Verdict::Accepted {
+    assert_eq!(of_open_call, CredentialVerdict::Unclear, "an open call proves nothing");
+    assert!(
+        of_peer == verdict || of_peer == CredentialVerdict::Unclear && verdict == CredentialVerdict::Accepted
+    );
+    assert!(
+        answer.status != StatusCode::FORBIDDEN || of_peer != CredentialVerdict::Accepted,
+        "403 of a peer"
+    );
+    if verdict == CredentialVerdict::Accepted {
         assert!(
             answer.status.is_success() || matches!(answer.status.as_u16(), 101 | 403),
             "{} is no success",
@@ -166,7 +171,7 @@ pub(crate) fn api_token(bytes: &[u8]) {
         assert_ne!(told, Some(401), "the body refuses it");
     }
     if answer.status == StatusCode::UNAUTHORIZED {
-        assert_eq!(verdict, Verdict::Refused);
+        assert_eq!(verdict, CredentialVerdict::Refused);
     }
 }
 
@@ -204,7 +209,7 @@ pub(crate) fn console_place(bytes: &[u8]) {
             let said = answer.success().expect("an answer that tells of a failure names no place");
             let data = said.get("data").unwrap();
             match place {
-                Place::Port(port) => {
+                ConsoleTarget::Port(port) => {
                     let (first, last) = allowed.ports.split_once('-').unwrap();
                     let (first, last): (u16, u16) = (first.parse().unwrap(), last.parse().unwrap());
                     assert!((first..=last).contains(&port), "{port}");
@@ -214,7 +219,7 @@ pub(crate) fn console_place(bytes: &[u8]) {
                         port.to_string()
                     );
                 }
-                Place::Socket(path) => {
+                ConsoleTarget::Socket(path) => {
                     assert!(path.components().all(|part| part != Component::ParentDir), "{}", path.display());
                     let below = |directory: &Path| path.starts_with(directory) && path != directory;
                     assert!(allowed.sockets.iter().any(|it| below(it)), "{}", path.display());

@@ -4,8 +4,8 @@
 use std::cell::Cell;
 use std::time::SystemTime;
 
-use nodegate::config::page::Kind;
-use nodegate::handler::page::sanitized::Sanitized;
+use nodegate::config::page::VariableKind;
+use nodegate::handler::page::sanitized::SanitizedValue;
 use nodegate::handler::page::template::Template;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -211,8 +211,8 @@ fn unescaped(page: &str) -> String {
 
 fn rendered(template: &Template, user: &str) -> Option<String> {
     let value = |name: &str| match name {
-        "x" => Sanitized::new(Kind::User, user),
-        "w" => Sanitized::new(Kind::Word, "de_DE"),
+        "x" => SanitizedValue::new(VariableKind::User, user),
+        "w" => SanitizedValue::new(VariableKind::Word, "de_DE"),
         _ => None,
     };
     template.render(&value, SystemTime::UNIX_EPOCH).map(|rendered| rendered.page).ok()

@@ -4,15 +4,15 @@ use std::str::FromStr as _;
 
 use http::HeaderName;
 
-use super::Reader;
-use crate::config::diagnostic::Problem;
+use super::SettingsReader;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::keys;
 use crate::config::settings::RealIp;
 
 const UNLISTED: &str = "every client can write any address into the access log, and nothing else goes by it: \
     list the proxies in PROXY_REAL_IP_ALLOW_FROM (real_ip.allow_from)";
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     pub(super) fn real_ip(&mut self) -> RealIp {
         let header = self.optional("real_ip.header", |text, _| {
             HeaderName::from_str(text).map_err(|_| format!("'{text}' is no header name"))
@@ -42,7 +42,7 @@ impl Reader<'_> {
     fn warning(&mut self, key: &str, message: &str) {
         let origin = self.text(key).origin;
         let key = keys::written(key, &origin);
-        self.problems.push(Problem::warning(origin, key, message));
+        self.problems.push(Diagnostic::warning(origin, key, message));
     }
 }
 

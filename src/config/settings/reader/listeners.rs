@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Reader, absolute, policy, truth};
-use crate::config::diagnostic::{Origin, Problem, Severity};
+use super::{SettingsReader, absolute, policy, truth};
+use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
 use crate::config::keys;
-use crate::config::layers::{Found, ListenerTable, written};
+use crate::config::layers::{ListenerTable, ResolvedValue, written};
 use crate::config::settings::reader::forwarded::NO_PROXIES;
 use crate::config::settings::{
-    ClientCertificates, ClientDemand, FIRST, Listen, ListenAddress, Listener, ListenerLimits,
+    ClientCertificates, ClientDemand, FIRST, ListenAddress, ListenSettings, ListenerLimits, ListenerSettings,
 };
-use crate::net::acl::{AccessList, AddressList, Policy};
+use crate::net::acl::{AccessList, AclPolicy, AddressList};
 use crate::net::allowed_hosts::AllowedHosts;
 use crate::net::ip_range;
 
@@ -22,23 +22,23 @@ const MOST_CONNECTIONS: usize = 1 << 20;
 const NAME: usize = 32;
 
 /// Reads one table and notes what is wrong with it.
-struct Table<'t, 'r, 'l> {
-    reader: &'t mut Reader<'r>,
+struct ListenerTableReader<'t, 'r, 'l> {
+    reader: &'t mut SettingsReader<'r>,
     written: &'l ListenerTable,
     number: usize,
 }
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     /// A listener with a problem is left out, or has a default: nothing is served with an error.
-    pub(super) fn listeners(&mut self) -> Vec<Listener> {
+    pub(super) fn listeners(&mut self) -> Vec<ListenerSettings> {
         let layers = self.layers;
         let mut listeners = vec![self.first_listener()];
         if let Some(table) = layers.listeners.get(MOST) {
             let message = format!("there can be {MOST} at most");
-            self.problems.push(Problem::error(table.origin.clone(), written(MOST + 1, ""), message));
+            self.problems.push(Diagnostic::error(table.origin.clone(), written(MOST + 1, ""), message));
         }
         for (index, table) in layers.listeners.iter().take(MOST).enumerate() {
-            let mut table = Table { reader: self, written: table, number: index + 1 };
+            let mut table = ListenerTableReader { reader: self, written: table, number: index + 1 };
             let listener = table.listener();
             if let Some(listener) = listener {
                 table.compare(&listener, &listeners);
@@ -50,15 +50,18 @@ impl Reader<'_> {
     }
 
     /// What is wrong with its settings is noted where the settings themselves are read.
-    fn first_listener(&self) -> Listener {
+    fn first_listener(&self) -> ListenerSettings {
         let text = |key| self.layers.find(key);
         let address = ListenAddress::parse(&text("listen.address").text).unwrap_or(ListenAddress::Any);
         let list = |key| AddressList::new(ip_range::parse_list(&text(key).text).0);
-        let policy = policy(&text("acl.policy").text).unwrap_or(Policy::Allow);
+        let policy = policy(&text("acl.policy").text).unwrap_or(AclPolicy::Allow);
         let (authorities, lists) = (text("tls.client_ca"), text("tls.client_crl"));
-        Listener {
+        ListenerSettings {
             name: Arc::from(FIRST),
-            listen: Listen { address, port: text("listen.port").text.trim().parse().unwrap_or_default() },
+            listen: ListenSettings {
+                address,
+                port: text("listen.port").text.trim().parse().unwrap_or_default(),
+            },
             acl: AccessList::new(list("acl.allow_from"), list("acl.deny_from"), policy),
             tls: true,
             proxy_protocol: truth(&text("listen.proxy_protocol").text).unwrap_or(false),
@@ -82,13 +85,13 @@ impl Reader<'_> {
                 requests_per_address: number(&text("limits.requests_per_address").text).unwrap_or_default(),
             },
             origin: text("listen.address").origin,
-            class_origin: Origin::Profile,
+            class_origin: ValueOrigin::Profile,
         }
     }
 }
 
-impl Table<'_, '_, '_> {
-    fn listener(&mut self) -> Option<Listener> {
+impl ListenerTableReader<'_, '_, '_> {
+    fn listener(&mut self) -> Option<ListenerSettings> {
         let name = self.parsed("name", name);
         let address = self.parsed("address", ListenAddress::parse).unwrap_or(ListenAddress::Any);
         let port = self.parsed("port", port);
@@ -100,7 +103,7 @@ impl Table<'_, '_, '_> {
         let acl = AccessList::new(
             self.addresses("allow_from"),
             self.addresses("deny_from"),
-            self.parsed("policy", policy).unwrap_or(Policy::Allow),
+            self.parsed("policy", policy).unwrap_or(AclPolicy::Allow),
         );
         let clients = self.clients();
         if !tls && clients.mode != ClientCertificates::Off {
@@ -113,9 +116,9 @@ impl Table<'_, '_, '_> {
             requests_per_address: self.parsed("requests_per_address", number).unwrap_or_default(),
         };
         let class = self.find("routes");
-        let listener = Listener {
+        let listener = ListenerSettings {
             name: Arc::from(name?.as_str()),
-            listen: Listen { address, port: port? },
+            listen: ListenSettings { address, port: port? },
             acl,
             tls,
             proxy_protocol,
@@ -136,7 +139,7 @@ impl Table<'_, '_, '_> {
         if self.written.given(key).is_some() { written(self.number, key) } else { setting.to_owned() }
     }
 
-    fn find(&self, key: &str) -> Found {
+    fn find(&self, key: &str) -> ResolvedValue {
         self.written.find(key, self.reader.layers)
     }
 
@@ -192,7 +195,7 @@ impl Table<'_, '_, '_> {
         demand
     }
 
-    fn warn_of_clear_text(&mut self, listener: &Listener) {
+    fn warn_of_clear_text(&mut self, listener: &ListenerSettings) {
         let is_restricted = ["allow_from", "deny_from", "policy"].into_iter().any(|key| {
             let found = self.find(key);
             !found.text.trim().is_empty() && found.text.trim() != "allow"
@@ -205,7 +208,7 @@ impl Table<'_, '_, '_> {
     }
 
     /// With those before it.
-    fn compare(&mut self, listener: &Listener, others: &[Listener]) {
+    fn compare(&mut self, listener: &ListenerSettings, others: &[ListenerSettings]) {
         if let Some(number) = others.iter().position(|other| other.name == listener.name) {
             let origin = self.find("name").origin;
             let taken =
@@ -215,32 +218,32 @@ impl Table<'_, '_, '_> {
         let twin = others.iter().find(|other| listener.listen.port > 0 && other.listen == listener.listen);
         if let Some(twin) = twin {
             let origin = self.find("port").origin;
-            let Listen { address, port } = &listener.listen;
+            let ListenSettings { address, port } = &listener.listen;
             let message =
                 format!("address {address} with port {port} is taken by the listener '{}'", twin.name);
             self.problem("port", origin, message);
         }
     }
 
-    fn problem(&mut self, key: &str, origin: Origin, message: impl Into<String>) {
-        let problem = Problem::error(origin, written(self.number, key), message);
+    fn problem(&mut self, key: &str, origin: ValueOrigin, message: impl Into<String>) {
+        let problem = Diagnostic::error(origin, written(self.number, key), message);
         self.reader.problems.push(problem);
     }
 
-    fn warning(&mut self, key: &str, origin: Origin, message: &str) {
-        let problem = Problem::error(origin, written(self.number, key), message);
-        self.reader.problems.push(Problem { severity: Severity::Warning, ..problem });
+    fn warning(&mut self, key: &str, origin: ValueOrigin, message: &str) {
+        let problem = Diagnostic::error(origin, written(self.number, key), message);
+        self.reader.problems.push(Diagnostic { severity: Severity::Warning, ..problem });
     }
 }
 
 /// `::` is for IPv6 alone where another listener takes all IPv4 addresses of its port.
-fn leave_v4_to_others(listeners: &mut [Listener]) {
+fn leave_v4_to_others(listeners: &mut [ListenerSettings]) {
     let ports: Vec<_> = listeners
         .iter()
         .filter(|listener| listener.listen.is_any_v4())
         .map(|listener| listener.listen.port)
         .collect();
-    for Listener { listen, .. } in listeners {
+    for ListenerSettings { listen, .. } in listeners {
         if listen.address == ListenAddress::Any && listen.port > 0 && ports.contains(&listen.port) {
             listen.address = ListenAddress::AnyV6;
         }

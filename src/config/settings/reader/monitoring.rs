@@ -4,13 +4,13 @@ use std::str::FromStr as _;
 
 use http::HeaderName;
 
-use super::Reader;
-use crate::config::settings::{BackendAddress, Monitoring, Tracing};
+use super::SettingsReader;
+use crate::config::settings::{BackendAddress, MonitoringSettings, TraceSettings};
 use crate::net::allowed_hosts::AllowedHosts;
 
-impl Reader<'_> {
-    pub(super) fn monitoring(&mut self) -> Monitoring {
-        Monitoring {
+impl SettingsReader<'_> {
+    pub(super) fn monitoring(&mut self) -> MonitoringSettings {
+        MonitoringSettings {
             listen: self.optional("metrics.listen", BackendAddress::parse),
             allow_from: self.addresses("metrics.allow_from"),
             hosts: self.parsed("metrics.hosts", AllowedHosts::parse).unwrap_or_default(),
@@ -19,9 +19,9 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn tracing(&mut self) -> Tracing {
+    pub(super) fn tracing(&mut self) -> TraceSettings {
         let number = self.optional("trace.request_id_header", |text, _| own_header(text));
-        Tracing { number, parent: self.truth("trace.parent") }
+        TraceSettings { number, parent: self.truth("trace.parent") }
     }
 }
 

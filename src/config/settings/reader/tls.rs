@@ -1,9 +1,9 @@
 //! Settings for TLS.
 
-use super::Reader;
-use crate::config::settings::{ClientCertificates, ClientDemand, Offers, TlsOrigins, TlsSettings};
+use super::SettingsReader;
+use crate::config::settings::{ClientCertificates, ClientDemand, HttpVersions, TlsOrigins, TlsSettings};
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     pub(super) fn tls(&mut self) -> TlsSettings {
         let settings = TlsSettings {
             ciphers: self.text("tls.ciphers").text,
@@ -25,7 +25,7 @@ impl Reader<'_> {
                 lists_key: "tls.client_crl".to_owned(),
                 lists_origin: self.text("tls.client_crl").origin,
             },
-            offers: if self.truth("http2") { Offers::Http2AsWell } else { Offers::Http1 },
+            offers: if self.truth("http2") { HttpVersions::Http2AsWell } else { HttpVersions::Http1 },
             origins: TlsOrigins {
                 ciphers: self.text("tls.ciphers").origin,
                 ciphersuites: self.text("tls.ciphersuites").origin,

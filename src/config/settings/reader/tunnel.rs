@@ -1,10 +1,10 @@
 //! Settings of tunnels and of the doors to them.
 
-use super::{Reader, port_range};
+use super::{SettingsReader, port_range};
 use crate::config::settings::TunnelSettings;
 use crate::config::settings::tunnel::proxy_url;
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     pub(super) fn tunnel(&mut self) -> TunnelSettings {
         TunnelSettings {
             peer_port: self.number("tunnel.peer_port"),

@@ -28,7 +28,7 @@ fn content(length: usize) -> Vec<u8> {
 }
 
 /// One piece more; its payload is appended.
-fn decode(decoder: &mut Decoder, bytes: &[u8], payload: &mut Vec<u8>) -> Found {
+fn decode(decoder: &mut FrameDecoder, bytes: &[u8], payload: &mut Vec<u8>) -> DecodedFrames {
     let mut bytes = bytes.to_vec();
     let (found, data) = decoder.decode(&mut bytes);
     payload.extend_from_slice(&bytes[data]);
@@ -36,24 +36,24 @@ fn decode(decoder: &mut Decoder, bytes: &[u8], payload: &mut Vec<u8>) -> Found {
 }
 
 /// Everything in one piece.
-fn decoded(bytes: &[u8]) -> (Vec<u8>, Found) {
+fn decoded(bytes: &[u8]) -> (Vec<u8>, DecodedFrames) {
     let mut payload = Vec::new();
-    let found = decode(&mut Decoder::default(), bytes, &mut payload);
+    let found = decode(&mut FrameDecoder::default(), bytes, &mut payload);
     (payload, found)
 }
 
-fn end(bytes: &[u8]) -> Option<End> {
+fn end(bytes: &[u8]) -> Option<StreamEnd> {
     decoded(bytes).1.end
 }
 
 fn protocol_error(bytes: &[u8]) -> bool {
-    matches!(end(bytes), Some(End::Fault(Fault::Protocol(_))))
+    matches!(end(bytes), Some(StreamEnd::Fault(ProtocolError::Protocol(_))))
 }
 
 #[test]
 fn the_example_of_the_rfc_is_read() {
     let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
-    assert_eq!(decoded(&hello), (b"Hello".to_vec(), Found::default()));
+    assert_eq!(decoded(&hello), (b"Hello".to_vec(), DecodedFrames::default()));
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn every_length_arrives_whatever_its_pieces() {
         let bytes = frame(0x82, &content(length));
         for piece in [1, 2, 3, 5, 7, 13, 16_384, usize::MAX] {
             let mut payload = Vec::new();
-            let mut decoder = Decoder::default();
+            let mut decoder = FrameDecoder::default();
             for part in bytes.chunks(piece) {
-                assert_eq!(decode(&mut decoder, part, &mut payload), Found::default());
+                assert_eq!(decode(&mut decoder, part, &mut payload), DecodedFrames::default());
             }
             assert!(payload == content(length), "{length} bytes in pieces of {piece}");
-            assert!(matches!(decoder.state, State::Head) && !decoder.in_message);
+            assert!(matches!(decoder.state, DecoderState::Head) && !decoder.in_message);
         }
     }
 }
@@ -92,7 +92,7 @@ fn fragments_are_passed_on_with_control_frames_between_them() {
 
 #[test]
 fn a_message_that_never_ends_is_handed_out_as_it_comes() {
-    let mut decoder = Decoder::default();
+    let mut decoder = FrameDecoder::default();
     let mut payload = Vec::with_capacity(1 << 16);
     let (mut total, mut first) = (0, 0x02);
     for _ in 0..50 {
@@ -141,10 +141,16 @@ fn lengths_have_their_shortest_form_and_a_limit() {
     assert!(protocol_error(&head(127, &65_535_u64.to_be_bytes())));
     assert_eq!(end(&head(127, &65_536_u64.to_be_bytes())), None);
     assert_eq!(end(&head(127, &LONGEST_PAYLOAD.to_be_bytes())), None);
-    assert_eq!(end(&head(127, &(LONGEST_PAYLOAD + 1).to_be_bytes())), Some(End::Fault(Fault::TooLong)));
-    assert_eq!(end(&head(127, &(u64::MAX >> 1).to_be_bytes())), Some(End::Fault(Fault::TooLong)));
+    assert_eq!(
+        end(&head(127, &(LONGEST_PAYLOAD + 1).to_be_bytes())),
+        Some(StreamEnd::Fault(ProtocolError::TooLong))
+    );
+    assert_eq!(
+        end(&head(127, &(u64::MAX >> 1).to_be_bytes())),
+        Some(StreamEnd::Fault(ProtocolError::TooLong))
+    );
     assert!(protocol_error(&head(127, &u64::MAX.to_be_bytes())));
-    assert_eq!(Fault::TooLong.code(), 1009);
+    assert_eq!(ProtocolError::TooLong.code(), 1009);
     assert_eq!(RESERVED_OPCODE.code(), 1002);
 }
 
@@ -159,7 +165,7 @@ fn control_frames_are_short() {
 
 #[test]
 fn a_ping_in_single_bytes_is_answered_whole() {
-    let mut decoder = Decoder::default();
+    let mut decoder = FrameDecoder::default();
     let mut pings = Vec::new();
     for byte in frame(0x89, b"payload of a ping") {
         pings.extend(decode(&mut decoder, &[byte], &mut Vec::new()).ping);
@@ -174,24 +180,24 @@ fn close_codes_are_those_that_may_be_sent() {
         let may_be_sent = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
         let ended = end(&frame(0x88, &code.to_be_bytes())).unwrap();
         if may_be_sent {
-            assert_eq!(ended, End::Closed(Some(code)));
+            assert_eq!(ended, StreamEnd::Closed(Some(code)));
         } else {
-            assert!(matches!(ended, End::Fault(Fault::Protocol(_))), "{code}");
+            assert!(matches!(ended, StreamEnd::Fault(ProtocolError::Protocol(_))), "{code}");
         }
     }
-    assert_eq!(end(&frame(0x88, b"")), Some(End::Closed(None)));
+    assert_eq!(end(&frame(0x88, b"")), Some(StreamEnd::Closed(None)));
     assert!(protocol_error(&frame(0x88, b"\x03")));
-    assert_eq!(end(&frame(0x88, b"\x03\xe8bye \xc3\xbc")), Some(End::Closed(Some(1000))));
-    assert_eq!(end(&frame(0x88, b"\x03\xe8\xff\xfe")), Some(End::Fault(Fault::NotText)));
+    assert_eq!(end(&frame(0x88, b"\x03\xe8bye \xc3\xbc")), Some(StreamEnd::Closed(Some(1000))));
+    assert_eq!(end(&frame(0x88, b"\x03\xe8\xff\xfe")), Some(StreamEnd::Fault(ProtocolError::NotText)));
 }
 
 #[test]
 fn nothing_counts_after_the_end() {
-    let mut decoder = Decoder::default();
+    let mut decoder = FrameDecoder::default();
     let mut payload = Vec::new();
     let bytes = [frame(0x82, b"before"), frame(0x88, b""), frame(0x82, b"after")].concat();
-    assert_eq!(decode(&mut decoder, &bytes, &mut payload).end, Some(End::Closed(None)));
-    assert_eq!(decode(&mut decoder, &frame(0x82, b"later"), &mut payload), Found::default());
+    assert_eq!(decode(&mut decoder, &bytes, &mut payload).end, Some(StreamEnd::Closed(None)));
+    assert_eq!(decode(&mut decoder, &frame(0x82, b"later"), &mut payload), DecodedFrames::default());
     assert_eq!(payload, b"before");
 }
 
@@ -212,7 +218,7 @@ fn rubbish_never_panics() {
             (*first, *second) = (0x82 & *first | 0x02, *second | MASKED);
         }
         let mut payload = Vec::new();
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         let cut = usize::try_from(next()).unwrap_or(0) % (bytes.len() + 1);
         decode(&mut decoder, &bytes[..cut], &mut payload);
         decode(&mut decoder, &bytes[cut..], &mut payload);
@@ -226,6 +232,6 @@ fn own_frames_have_the_shortest_head() {
     assert_eq!(own_head(Opcode::Binary, 126), ([0x82, 126, 0, 126], 4));
     assert_eq!(own_head(Opcode::Binary, 65_535), ([0x82, 126, 255, 255], 4));
     assert_eq!(own_head(Opcode::Close, 0), ([0x88, 0, 0, 0], 2));
-    let close = Control::close(1011, &"\u{fc}".repeat(100));
+    let close = ControlPayload::close(1011, &"\u{fc}".repeat(100));
     assert!(std::str::from_utf8(&close.as_slice()[2..]).is_ok_and(|reason| reason.chars().count() == 61));
 }

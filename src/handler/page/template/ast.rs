@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::number::Number;
-use super::text::Text;
+use super::text::TaintedText;
 
 /// Statements one after the other.
 pub(super) type Body = Vec<Statement>;
@@ -14,7 +14,7 @@ pub(super) type Body = Vec<Statement>;
 pub(super) struct Program {
     pub(super) body: Body,
     pub(super) blocks: BTreeMap<String, Body>,
-    pub(super) metadata: Vec<(String, Text)>,
+    pub(super) metadata: Vec<(String, TaintedText)>,
     /// names that the template gives to filters
     pub(super) aliases: BTreeSet<String>,
     /// names that the template sets itself, whether or not it gets there
@@ -29,7 +29,7 @@ pub(super) struct Statement {
 
 #[derive(Debug)]
 pub(super) enum Action {
-    Text(Text),
+    Text(TaintedText),
     Output(Expression),
     Call(Expression),
     Assign(Vec<Assignment>),
@@ -37,8 +37,8 @@ pub(super) enum Action {
     Default(Vec<Assignment>),
     /// a variable gets what a statement writes
     Capture(Path, Body),
-    If(Branches),
-    Switch(Expression, Cases),
+    If(ConditionBranches),
+    Switch(Expression, SwitchCases),
     For(Loop),
     While(Expression, Body),
     Next,
@@ -69,13 +69,13 @@ pub(super) struct Assignment {
 }
 
 #[derive(Debug)]
-pub(super) struct Branches {
+pub(super) struct ConditionBranches {
     pub(super) conditions: Vec<(Expression, Body)>,
     pub(super) otherwise: Body,
 }
 
 #[derive(Debug)]
-pub(super) struct Cases {
+pub(super) struct SwitchCases {
     pub(super) cases: Vec<(Expression, Body)>,
     pub(super) otherwise: Body,
 }
@@ -136,7 +136,7 @@ pub(super) struct Element {
 
 #[derive(Debug)]
 pub(super) enum Expression {
-    Literal(Arc<Text>),
+    Literal(Arc<TaintedText>),
     Number(Number),
     Variable(Path),
     Quoted(Vec<Expression>),

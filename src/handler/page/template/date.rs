@@ -5,8 +5,8 @@ use std::time::UNIX_EPOCH;
 
 use chrono::{DateTime, FixedOffset, Local, NaiveDate, NaiveDateTime, Offset as _, TimeZone as _, Utc};
 
-use super::interpreter::{Interpreter, Interrupt, Outcome};
-use super::text::Text;
+use super::interpreter::{ControlFlow, Interpreter, Outcome};
+use super::text::TaintedText;
 use super::value::{HashId, Value};
 
 const FORMAT: &str = "%H:%M:%S %d-%b-%Y";
@@ -27,7 +27,7 @@ pub(super) fn call(
         "now" => Ok(now(interpreter)),
         "format" => format(interpreter, id, arguments),
         "calc" | "manip" | "new" | "load" | "throw" | "error" => {
-            Err(Interrupt::failed(format!("the method '{name}' of a date is not supported")))
+            Err(ControlFlow::failed(format!("the method '{name}' of a date is not supported")))
         }
         _ => Ok(interpreter.heap.hash_value(id, name).cloned().unwrap_or(Value::Undefined)),
     }
@@ -51,27 +51,28 @@ fn format(interpreter: &mut Interpreter<'_>, id: HashId, arguments: &[Value]) ->
     };
     let argument = |at: usize, name: &str| positional.get(at).cloned().or_else(|| by_name(name));
     let time = positional.first().filter(|time| time.is_true()).cloned().or_else(|| by_name("time"));
-    let format = argument(1, "format").map_or_else(|| Text::literal(FORMAT).into(), |value| value.to_text());
+    let format =
+        argument(1, "format").map_or_else(|| TaintedText::literal(FORMAT).into(), |value| value.to_text());
     if argument(2, "locale").is_some_and(|locale| locale.is_true()) {
-        return Err(Interrupt::failed("the locale of a date is not supported"));
+        return Err(ControlFlow::failed("the locale of a date is not supported"));
     }
     let is_utc = argument(3, "gmt").is_some_and(|gmt| gmt.is_true());
     let time = time.unwrap_or_else(|| now(interpreter)).to_text();
     let time = parse(&time, is_utc)?;
     interpreter.spend(format.len() / 2)?;
-    let mut text = Text::default();
+    let mut text = TaintedText::default();
     text.push(&print(format.as_str(), &time, is_utc)?, format.origin());
     interpreter.spend_text(&text)?;
     Ok(Value::text(text))
 }
 
 /// Seconds since 1970, or `h:m:s d:m:y`, or `y:m:d h:m:s`, with anything between the numbers.
-fn parse(given: &Text, is_utc: bool) -> Outcome<DateTime<FixedOffset>> {
+fn parse(given: &TaintedText, is_utc: bool) -> Outcome<DateTime<FixedOffset>> {
     let bad = || {
-        let mut message = Text::literal("bad time/date string:  expects 'h:m:s d:m:y'  got: '");
+        let mut message = TaintedText::literal("bad time/date string:  expects 'h:m:s d:m:y'  got: '");
         message.push_text(&given.slice(0..given.position(MAX_TIME)));
         message.push_literal("'");
-        Interrupt::thrown("date", message)
+        ControlFlow::thrown("date", message)
     };
     let time = given.as_str();
     if time.len() > MAX_TIME {
@@ -108,7 +109,7 @@ fn print(format: &str, time: &DateTime<FixedOffset>, is_utc: bool) -> Outcome<St
         let is_zone = letter == 'Z' && !(is_utc || time.offset().fix().local_minus_utc() == 0);
         if !LETTERS.contains(letter) || is_zone {
             let message = format!("the date format '%{}' is not supported", letter.escape_debug());
-            return Err(Interrupt::failed(message));
+            return Err(ControlFlow::failed(message));
         }
         if letter == 'Z' {
             text.push_str(if is_utc { "GMT" } else { "UTC" });

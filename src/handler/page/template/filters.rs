@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::interpreter::{Interpreter, Outcome, argument_text};
-use super::text::Text;
+use super::text::TaintedText;
 use super::value::Value;
 use super::{format, lines};
-use crate::handler::page::sanitized::{Origin, write_piece};
+use crate::handler::page::sanitized::{CharacterOrigin, write_piece};
 
 /// Filters without arguments.
 const SIMPLE: &[&str] = &[
@@ -50,7 +50,11 @@ impl Filter {
         is_known(name).then(|| Self { name: name.to_owned(), arguments })
     }
 
-    pub(super) fn apply(&self, text: &Text, interpreter: &mut Interpreter<'_>) -> Outcome<Text> {
+    pub(super) fn apply(
+        &self,
+        text: &TaintedText,
+        interpreter: &mut Interpreter<'_>,
+    ) -> Outcome<TaintedText> {
         interpreter.spend_text(text)?;
         let filtered = match simple(&self.name, text) {
             Some(filtered) => filtered,
@@ -60,12 +64,12 @@ impl Filter {
         Ok(filtered)
     }
 
-    fn apply_dynamic(&self, text: &Text, interpreter: &mut Interpreter<'_>) -> Outcome<Text> {
+    fn apply_dynamic(&self, text: &TaintedText, interpreter: &mut Interpreter<'_>) -> Outcome<TaintedText> {
         let argument = |number| argument_text(&self.arguments, number);
         match self.name.as_str() {
             "indent" => self.indent(text, interpreter),
             "format" => {
-                let format = argument(0).unwrap_or_else(|| Text::literal("%s").into());
+                let format = argument(0).unwrap_or_else(|| TaintedText::literal("%s").into());
                 let beside = text.origin();
                 lines::each(text, interpreter, |line, interpreter| {
                     format::print(&format, line, beside, interpreter)
@@ -84,22 +88,22 @@ impl Filter {
             }
             _ => {
                 let pattern = argument(0).unwrap_or_default();
-                interpreter.replace(text, pattern.as_str(), &Text::default(), true, false)
+                interpreter.replace(text, pattern.as_str(), &TaintedText::default(), true, false)
             }
         }
     }
 
     /// A number of blanks, or a text, before each line.
-    fn indent(&self, text: &Text, interpreter: &mut Interpreter<'_>) -> Outcome<Text> {
-        let pad = argument_text(&self.arguments, 0).unwrap_or_else(|| Text::literal("4").into());
+    fn indent(&self, text: &TaintedText, interpreter: &mut Interpreter<'_>) -> Outcome<TaintedText> {
+        let pad = argument_text(&self.arguments, 0).unwrap_or_else(|| TaintedText::literal("4").into());
         let is_number = !pad.is_empty() && pad.as_str().bytes().all(|byte| byte.is_ascii_digit());
         let pad = if is_number {
             let count = Value::Text(pad).to_number().as_whole();
-            repeated(interpreter, &Text::literal(" "), usize::try_from(count).unwrap_or_default())?
+            repeated(interpreter, &TaintedText::literal(" "), usize::try_from(count).unwrap_or_default())?
         } else {
-            Text::clone(&pad)
+            TaintedText::clone(&pad)
         };
-        let mut indented = Text::default();
+        let mut indented = TaintedText::default();
         let mut start = 0_usize;
         for line in text.as_str().split_inclusive('\n') {
             interpreter.spend(1 + pad.steps())?;
@@ -115,12 +119,13 @@ impl Filter {
         Ok(indented)
     }
 
-    fn truncate(&self, text: &Text) -> Text {
-        let mut end = argument_text(&self.arguments, 1).unwrap_or_else(|| Text::literal(TRUNCATED.1).into());
+    fn truncate(&self, text: &TaintedText) -> TaintedText {
+        let mut end =
+            argument_text(&self.arguments, 1).unwrap_or_else(|| TaintedText::literal(TRUNCATED.1).into());
         let length = self.arguments.first().filter(|value| value.is_defined());
         let length = length.map_or(TRUNCATED.0, |value| value.to_number().as_whole());
         let length = usize::try_from(length).unwrap_or_default();
-        let count = |text: &Text| text.as_str().chars().count();
+        let count = |text: &TaintedText| text.as_str().chars().count();
         if count(&end) > length {
             end = end.slice(0..end.position(length)).into();
         }
@@ -136,7 +141,7 @@ impl Filter {
 }
 
 /// Filters without arguments, which are methods as well; nothing for any other name.
-pub(super) fn simple(name: &str, text: &Text) -> Option<Text> {
+pub(super) fn simple(name: &str, text: &TaintedText) -> Option<TaintedText> {
     Some(match name {
         "html" => text.map(html),
         "html_entity" => text.map(|piece| html(piece).replace('\'', "&#39;")),
@@ -149,7 +154,7 @@ pub(super) fn simple(name: &str, text: &Text) -> Option<Text> {
         "lcfirst" => first_letter(text, str::to_lowercase),
         "trim" => trimmed(text),
         "collapse" => collapsed(text),
-        "null" => Text::default(),
+        "null" => TaintedText::default(),
         "html_para" => lines::paragraphs(text),
         "html_break" | "html_para_break" => lines::breaks(text, true),
         "html_line_break" => lines::breaks(text, false),
@@ -163,13 +168,13 @@ fn html(piece: &str) -> String {
 
 /// Percent-encoding. What came from outside as any text keeps its guarantee where the URL is decoded: a character that
 /// could mean something is escaped first.
-fn encoded(text: &Text, allowed: &str) -> Text {
-    let mut result = Text::default();
+fn encoded(text: &TaintedText, allowed: &str) -> TaintedText {
+    let mut result = TaintedText::default();
     for (piece, origin) in text.pieces() {
         let mut percent = String::new();
         for character in piece.chars() {
             let is_allowed = character.is_ascii_alphanumeric() || allowed.contains(character);
-            let is_harmless = origin == Origin::Template
+            let is_harmless = origin == CharacterOrigin::Template
                 || character.is_alphanumeric()
                 || " @._-~+/:=%".contains(character);
             if is_allowed && is_harmless {
@@ -179,7 +184,7 @@ fn encoded(text: &Text, allowed: &str) -> Text {
             let mut escaped = character.to_string();
             if !is_harmless {
                 escaped.clear();
-                write_piece(&character.to_string(), Origin::User, &mut escaped);
+                write_piece(&character.to_string(), CharacterOrigin::User, &mut escaped);
             }
             for byte in escaped.bytes() {
                 if byte.is_ascii_alphanumeric() || "-_.~".contains(char::from(byte)) {
@@ -189,27 +194,27 @@ fn encoded(text: &Text, allowed: &str) -> Text {
                 }
             }
         }
-        result.push(&percent, origin.min(Origin::Encoded));
+        result.push(&percent, origin.min(CharacterOrigin::Encoded));
     }
     result
 }
 
-fn first_letter(text: &Text, change: fn(&str) -> String) -> Text {
+fn first_letter(text: &TaintedText, change: fn(&str) -> String) -> TaintedText {
     let first = text.slice(0..text.position(1));
     let mut result = first.map(change);
     result.push_text(&text.slice(first.len()..text.len()));
     result
 }
 
-fn trimmed(text: &Text) -> Text {
+fn trimmed(text: &TaintedText) -> TaintedText {
     let start = text.len() - text.as_str().trim_start().len();
     let end = text.as_str().trim_end().len();
-    if start < end { text.slice(start..end) } else { Text::default() }
+    if start < end { text.slice(start..end) } else { TaintedText::default() }
 }
 
 /// White space at the ends goes, elsewhere it is one space.
-fn collapsed(text: &Text) -> Text {
-    let mut result = Text::default();
+fn collapsed(text: &TaintedText) -> TaintedText {
+    let mut result = TaintedText::default();
     let mut start = 0;
     for word in trimmed(text).as_str().split_whitespace() {
         let Some(at) = text.as_str().get(start..).and_then(|rest| rest.find(word)) else { break };
@@ -223,8 +228,12 @@ fn collapsed(text: &Text) -> Text {
     result
 }
 
-pub(super) fn repeated(interpreter: &mut Interpreter<'_>, text: &Text, count: usize) -> Outcome<Text> {
-    let mut result = Text::default();
+pub(super) fn repeated(
+    interpreter: &mut Interpreter<'_>,
+    text: &TaintedText,
+    count: usize,
+) -> Outcome<TaintedText> {
+    let mut result = TaintedText::default();
     if text.is_empty() {
         return Ok(result);
     }

@@ -1,15 +1,15 @@
 //! `printf` as Perl has it. Pure.
 
-use super::interpreter::{Interpreter, Interrupt, Outcome};
+use super::interpreter::{ControlFlow, Interpreter, Outcome};
 use super::number::{Number, exponent_text, general};
-use super::text::Text;
-use crate::handler::page::sanitized::Origin;
+use super::text::TaintedText;
+use crate::handler::page::sanitized::CharacterOrigin;
 
 /// Widest field, and most digits.
 const MAX_WIDTH: usize = 4096;
 
 /// Flags and sizes between `%` and the letter.
-struct Directive {
+struct FormatDirective {
     flags: String,
     width: usize,
     precision: Option<usize>,
@@ -17,35 +17,35 @@ struct Directive {
 
 /// The format with one value; a second directive gets none.
 pub(super) fn print(
-    format: &Text,
-    value: &Text,
-    beside: Origin,
+    format: &TaintedText,
+    value: &TaintedText,
+    beside: CharacterOrigin,
     interpreter: &mut Interpreter<'_>,
-) -> Outcome<Text> {
+) -> Outcome<TaintedText> {
     interpreter.spend(format.steps() + value.steps())?;
-    let mut result = Text::default();
+    let mut result = TaintedText::default();
     let mut value = Some(value);
     let origin = format.origin();
     let mut rest = format.as_str();
     while let Some((plain, behind)) = rest.split_once('%') {
-        result.insert(&Text::new(plain, origin), beside);
-        let (directive, length) = Directive::parse(behind)?;
+        result.insert(&TaintedText::new(plain, origin), beside);
+        let (directive, length) = FormatDirective::parse(behind)?;
         interpreter.spend(1 + (directive.width + directive.precision.unwrap_or_default()) / 32)?;
         let letter = behind.get(length..).and_then(|rest| rest.chars().next());
-        let letter = letter.ok_or_else(|| Interrupt::failed("a format ends with '%'"))?;
+        let letter = letter.ok_or_else(|| ControlFlow::failed("a format ends with '%'"))?;
         rest = behind.get(length + letter.len_utf8()..).unwrap_or_default();
         if letter == '%' {
-            result.insert(&Text::new("%", origin), beside);
+            result.insert(&TaintedText::new("%", origin), beside);
             continue;
         }
-        let empty = Text::default();
+        let empty = TaintedText::default();
         directive.print(letter, value.take().unwrap_or(&empty), &mut result)?;
     }
-    result.insert(&Text::new(rest, origin), beside);
+    result.insert(&TaintedText::new(rest, origin), beside);
     Ok(result)
 }
 
-impl Directive {
+impl FormatDirective {
     fn parse(text: &str) -> Outcome<(Self, usize)> {
         let flags = text.len() - text.trim_start_matches(['-', '0', '+', ' ', '#']).len();
         let (width, mut end) = number(text, flags)?;
@@ -62,7 +62,7 @@ impl Directive {
         self.flags.contains(flag)
     }
 
-    fn print(&self, letter: char, value: &Text, result: &mut Text) -> Outcome<()> {
+    fn print(&self, letter: char, value: &TaintedText, result: &mut TaintedText) -> Outcome<()> {
         if letter == 's' {
             let end = self.precision.map_or(value.len(), |precision| value.position(precision));
             self.pad(&value.slice(0..end), result);
@@ -84,15 +84,15 @@ impl Directive {
             'b' => self.digits(format!("{}{:b}", self.prefix("0b", number), number.as_whole())),
             'e' | 'f' | 'g' | 'E' | 'F' | 'G' => self.float(letter, number.as_float()),
             _ => {
-                return Err(Interrupt::failed(format!(
+                return Err(ControlFlow::failed(format!(
                     "the format '%{}' is not supported",
                     letter.escape_debug()
                 )));
             }
         };
         // a number that came from outside has lost its origin, and may be any character
-        let origin = if letter == 'c' { Origin::User } else { Origin::Template };
-        self.pad(&Text::new(&text, origin), result);
+        let origin = if letter == 'c' { CharacterOrigin::User } else { CharacterOrigin::Template };
+        self.pad(&TaintedText::new(&text, origin), result);
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl Directive {
     }
 
     /// Up to the width: blanks, or zeros behind the sign.
-    fn pad(&self, text: &Text, result: &mut Text) {
+    fn pad(&self, text: &TaintedText, result: &mut TaintedText) {
         let missing = self.width.saturating_sub(text.as_str().chars().count());
         let blanks = " ".repeat(missing);
         if self.has('-') {
@@ -158,6 +158,6 @@ fn number(text: &str, from: usize) -> Outcome<(usize, usize)> {
     let number = if digits.is_empty() { Some(0) } else { digits.parse().ok() };
     match number.filter(|number| *number <= MAX_WIDTH) {
         Some(number) => Ok((number, from + length)),
-        None => Err(Interrupt::failed(format!("a field is wider than {MAX_WIDTH}"))),
+        None => Err(ControlFlow::failed(format!("a field is wider than {MAX_WIDTH}"))),
     }
 }

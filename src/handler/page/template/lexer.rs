@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::number::is_space;
 use super::quoted::{interpolated, unescape_double, unescape_single};
-use super::{Syntax, TemplateError};
+use super::{TemplateError, TemplateSyntax};
 
 /// A token and its line.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +104,7 @@ const SYMBOLS: &[(&str, &str)] = &[
 const SPACED_SYMBOLS: [&str; 2] = ["?", "%"];
 
 /// All tokens of a tag.
-pub(super) fn tokens(text: &str, line: usize, syntax: Syntax) -> Result<Vec<Lexeme>, TemplateError> {
+pub(super) fn tokens(text: &str, line: usize, syntax: TemplateSyntax) -> Result<Vec<Lexeme>, TemplateError> {
     let mut lexer = Lexer { rest: text, line, syntax, is_member: false };
     let mut lexemes = Vec::new();
     loop {
@@ -123,7 +123,7 @@ pub(super) fn tokens(text: &str, line: usize, syntax: Syntax) -> Result<Vec<Lexe
 struct Lexer<'t> {
     rest: &'t str,
     line: usize,
-    syntax: Syntax,
+    syntax: TemplateSyntax,
     /// a dot stands before: what follows is no keyword of another case
     is_member: bool,
 }

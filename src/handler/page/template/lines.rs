@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::interpreter::{Interpreter, Outcome};
-use super::text::Text;
+use super::text::TaintedText;
 
 /// Ranges of line ends: of two or more one after the other, or of each.
 fn line_ends(text: &str, is_paragraph: bool) -> Vec<Range<usize>> {
@@ -26,8 +26,8 @@ fn line_ends(text: &str, is_paragraph: bool) -> Vec<Range<usize>> {
     found.into_iter().zip(counts).filter(|(_, count)| *count >= least).map(|(range, _)| range).collect()
 }
 
-pub(super) fn paragraphs(text: &Text) -> Text {
-    let mut result = Text::literal("<p>\n");
+pub(super) fn paragraphs(text: &TaintedText) -> TaintedText {
+    let mut result = TaintedText::literal("<p>\n");
     let ends = line_ends(text.as_str(), true);
     let mut start = 0;
     for range in &ends {
@@ -46,8 +46,8 @@ pub(super) fn paragraphs(text: &Text) -> Text {
 }
 
 /// `<br />` for each line end, or two of them for an empty line.
-pub(super) fn breaks(text: &Text, is_paragraph: bool) -> Text {
-    let mut result = Text::default();
+pub(super) fn breaks(text: &TaintedText, is_paragraph: bool) -> TaintedText {
+    let mut result = TaintedText::default();
     let mut start = 0;
     for range in line_ends(text.as_str(), is_paragraph) {
         result.push_text(&text.slice(start..range.start));
@@ -70,11 +70,11 @@ pub(super) fn breaks(text: &Text, is_paragraph: bool) -> Text {
 
 /// Each line by itself; empty lines at the end go, as in the original.
 pub(super) fn each(
-    text: &Text,
+    text: &TaintedText,
     interpreter: &mut Interpreter<'_>,
-    change: impl Fn(&Text, &mut Interpreter<'_>) -> Outcome<Text>,
-) -> Outcome<Text> {
-    let mut result = Text::default();
+    change: impl Fn(&TaintedText, &mut Interpreter<'_>) -> Outcome<TaintedText>,
+) -> Outcome<TaintedText> {
+    let mut result = TaintedText::default();
     let mut start = 0;
     let end = text.as_str().trim_end_matches('\n').len();
     for (number, line) in text.as_str().get(..end).unwrap_or_default().split('\n').enumerate() {

@@ -26,7 +26,7 @@ use std::time::SystemTime;
 
 use self::ast::Program;
 use self::interpreter::Interpreter;
-use super::sanitized::Sanitized;
+use super::sanitized::SanitizedValue;
 
 /// Bytes of a template.
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
@@ -66,7 +66,7 @@ pub enum RenderError {
 
 /// A page, and what it lacks.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Rendered {
+pub struct RenderedTemplate {
     pub page: String,
     /// variables that the template read and neither sets anywhere nor was given a value for; not those of `DEFAULT`
     pub missing: BTreeSet<String>,
@@ -74,7 +74,7 @@ pub struct Rendered {
 
 /// How a processor of templates is set up. The products' pages use the default.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Syntax {
+pub struct TemplateSyntax {
     /// variables in plain text are replaced: `$name`
     pub interpolate: bool,
     /// keywords may be in lower case
@@ -87,10 +87,10 @@ pub struct Syntax {
 
 impl Template {
     pub fn parse(bytes: &[u8]) -> Result<Self, TemplateError> {
-        Self::parse_with(bytes, Syntax::default())
+        Self::parse_with(bytes, TemplateSyntax::default())
     }
 
-    pub fn parse_with(bytes: &[u8], syntax: Syntax) -> Result<Self, TemplateError> {
+    pub fn parse_with(bytes: &[u8], syntax: TemplateSyntax) -> Result<Self, TemplateError> {
         let whole = |message: &str| TemplateError::new(1, message);
         if bytes.len() >= MAX_TEMPLATE_BYTES {
             return Err(whole("the template is larger than 1 MiB"));
@@ -102,9 +102,9 @@ impl Template {
     /// A variable without a value is empty.
     pub fn render(
         &self,
-        values: &dyn Fn(&str) -> Option<Sanitized>,
+        values: &dyn Fn(&str) -> Option<SanitizedValue>,
         now: SystemTime,
-    ) -> Result<Rendered, RenderError> {
+    ) -> Result<RenderedTemplate, RenderError> {
         Interpreter::new(&self.program, values, now).render()
     }
 }

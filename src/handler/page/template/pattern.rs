@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use fancy_regex::{Regex, RegexBuilder};
 
-use super::interpreter::{Interpreter, Interrupt, Outcome};
-use super::text::Text;
-use crate::handler::page::sanitized::Origin;
+use super::interpreter::{ControlFlow, Interpreter, Outcome};
+use super::text::TaintedText;
+use crate::handler::page::sanitized::CharacterOrigin;
 
 /// Bytes of a pattern.
 const MAX_PATTERN_BYTES: usize = 1024;
@@ -22,7 +22,7 @@ const MAX_TRIES: usize = 10_000;
 const STEPS_TO_TRY: (usize, usize) = (1000, 8);
 
 /// The patterns of a page.
-pub(super) type Patterns = BTreeMap<String, Arc<Pattern>>;
+pub(super) type PatternCache = BTreeMap<String, Arc<Pattern>>;
 
 pub(super) struct Pattern {
     regex: Regex,
@@ -41,7 +41,7 @@ impl Pattern {
 }
 
 /// Where a pattern and its groups were found.
-pub(super) struct Found {
+pub(super) struct PatternMatch {
     pub(super) whole: Range<usize>,
     /// the first group is the first in brackets
     pub(super) groups: Vec<Option<Range<usize>>>,
@@ -54,14 +54,14 @@ impl Interpreter<'_> {
         }
         self.spend(STEPS_TO_COMPILE)?;
         if pattern.len() > MAX_PATTERN_BYTES {
-            return Err(Interrupt::failed(format!("a pattern is longer than {MAX_PATTERN_BYTES} bytes")));
+            return Err(ControlFlow::failed(format!("a pattern is longer than {MAX_PATTERN_BYTES} bytes")));
         }
         let regex = RegexBuilder::new(pattern)
             .delegate_size_limit(COMPILED_BYTES)
             .delegate_dfa_size_limit(COMPILED_BYTES)
             .backtrack_limit(MAX_TRIES)
             .build()
-            .map_err(|_| Interrupt::failed("a pattern is not supported"))?;
+            .map_err(|_| ControlFlow::failed("a pattern is not supported"))?;
         let linear = regex::RegexBuilder::new(pattern).size_limit(COMPILED_BYTES).build();
         let weight = if pattern.contains('{') { 16 } else { 1 };
         let compiled = Arc::new(Pattern { regex, has_choices: linear.is_err(), weight });
@@ -70,7 +70,12 @@ impl Interpreter<'_> {
     }
 
     /// The first place, or all of them, as Perl goes through a text.
-    pub(super) fn search(&mut self, pattern: &str, text: &str, is_global: bool) -> Outcome<Vec<Found>> {
+    pub(super) fn search(
+        &mut self,
+        pattern: &str,
+        text: &str,
+        is_global: bool,
+    ) -> Outcome<Vec<PatternMatch>> {
         let pattern = self.pattern(pattern)?;
         let mut found = Vec::new();
         let mut from = 0;
@@ -80,7 +85,7 @@ impl Interpreter<'_> {
             let captures = pattern
                 .regex
                 .captures_from_pos(text, from)
-                .map_err(|_| Interrupt::failed("a pattern takes too long"))?;
+                .map_err(|_| ControlFlow::failed("a pattern takes too long"))?;
             let Some(whole) = captures.as_ref().and_then(|captures| captures.get(0)) else { break };
             if whole.start() == whole.end() && empty_at == Some(whole.end()) {
                 from += text.get(from..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8);
@@ -90,7 +95,7 @@ impl Interpreter<'_> {
             let groups: Vec<_> = captures.iter().flat_map(|captures| captures.iter().skip(1)).collect();
             let (scanned, matched) = (whole.end() - from, whole.end() - whole.start());
             self.spend(1 + pattern.weight * (scanned / 64 + matched / 8) + groups.len())?;
-            found.push(Found {
+            found.push(PatternMatch {
                 whole: whole.start()..whole.end(),
                 groups: groups
                     .into_iter()
@@ -109,14 +114,14 @@ impl Interpreter<'_> {
     /// Each place replaced. What is put there counts as outside text where anything beside it is.
     pub(super) fn replace(
         &mut self,
-        text: &Text,
+        text: &TaintedText,
         pattern: &str,
-        replacement: &Text,
+        replacement: &TaintedText,
         is_global: bool,
         has_groups: bool,
-    ) -> Outcome<Text> {
+    ) -> Outcome<TaintedText> {
         let found = self.search(pattern, text.as_str(), is_global)?;
-        let mut replaced = Text::default();
+        let mut replaced = TaintedText::default();
         let mut end = 0;
         self.spend(text.steps())?;
         for place in &found {
@@ -142,10 +147,10 @@ impl Interpreter<'_> {
     fn expand(
         &mut self,
         piece: &str,
-        origin: Origin,
-        place: &Found,
-        text: &Text,
-        replaced: &mut Text,
+        origin: CharacterOrigin,
+        place: &PatternMatch,
+        text: &TaintedText,
+        replaced: &mut TaintedText,
     ) -> Outcome<()> {
         let mut rest = piece;
         while let Some(character) = rest.chars().next() {

@@ -1,7 +1,7 @@
 //! Escapes and variables in quoted texts. Pure.
 
 use super::lexer::{QuotedPart, is_word, tokens};
-use super::{Syntax, TemplateError};
+use super::{TemplateError, TemplateSyntax};
 
 /// In `'…'` only `\'` and `\\` are escapes.
 pub(super) fn unescape_single(text: &str) -> String {
@@ -30,7 +30,7 @@ pub(super) fn unescape_double(text: &str) -> String {
 pub(super) fn interpolated(
     text: &str,
     line: usize,
-    syntax: Syntax,
+    syntax: TemplateSyntax,
 ) -> Result<Vec<QuotedPart>, TemplateError> {
     let mut parts = Vec::new();
     let mut plain = String::new();

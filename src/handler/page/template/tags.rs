@@ -4,7 +4,7 @@ use super::number::is_space;
 
 /// A piece of a template.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Piece<'t> {
+pub(super) enum TemplatePiece<'t> {
     /// what stands outside of tags, chomped
     Text { line: usize, text: String },
     /// the inside of a tag without its flags, and the line on which it begins
@@ -13,7 +13,7 @@ pub(super) enum Piece<'t> {
 
 /// What a tag does to the white space beside it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Chomp {
+enum ChompMode {
     Nothing,
     /// blanks and one line end
     Line,
@@ -23,7 +23,7 @@ enum Chomp {
     Greedy,
 }
 
-impl Chomp {
+impl ChompMode {
     fn from_flag(flag: char) -> Option<Self> {
         match flag {
             '+' => Some(Self::Nothing),
@@ -115,13 +115,13 @@ fn split_outline<'t>(text: &'t str, mark: &str) -> Option<(&'t str, &'t str, &'t
 }
 
 /// Cuts a whole template.
-pub(super) fn pieces(text: &str, defaults: [Option<char>; 2]) -> Vec<Piece<'_>> {
-    let defaults = defaults.map(|flag| flag.and_then(Chomp::from_flag).unwrap_or(Chomp::Nothing));
+pub(super) fn pieces(text: &str, defaults: [Option<char>; 2]) -> Vec<TemplatePiece<'_>> {
+    let defaults = defaults.map(|flag| flag.and_then(ChompMode::from_flag).unwrap_or(ChompMode::Nothing));
     let mut style = TagStyle::new(&["[%"], &["%]"], None);
     let mut pieces = Vec::new();
     let mut rest = text;
     let mut line = 1;
-    let mut chomp = Chomp::Nothing;
+    let mut chomp = ChompMode::Nothing;
     while let Some((before, inside, after)) = style.split(rest) {
         let text_line = line;
         line += lines(before);
@@ -132,7 +132,7 @@ pub(super) fn pieces(text: &str, defaults: [Option<char>; 2]) -> Vec<Piece<'_>> 
         if let Some(words) = tag.inside.strip_prefix("TAGS").filter(|words| words.starts_with(is_space)) {
             style.change(words.trim_start().lines().next().unwrap_or_default());
         } else if !tag.inside.is_empty() {
-            pieces.push(Piece::Directive { line: first_line, inside: tag.inside });
+            pieces.push(TemplatePiece::Directive { line: first_line, inside: tag.inside });
         }
         line += text_lines_between(before, rest, after);
         chomp = tag.after;
@@ -147,9 +147,9 @@ fn text_lines_between(before: &str, rest: &str, after: &str) -> usize {
     lines(rest.get(before.len()..rest.len() - after.len()).unwrap_or_default())
 }
 
-fn push_text(pieces: &mut Vec<Piece<'_>>, line: usize, text: &str) {
+fn push_text(pieces: &mut Vec<TemplatePiece<'_>>, line: usize, text: &str) {
     if !text.is_empty() {
-        pieces.push(Piece::Text { line, text: text.to_owned() });
+        pieces.push(TemplatePiece::Text { line, text: text.to_owned() });
     }
 }
 
@@ -158,22 +158,22 @@ fn lines(text: &str) -> usize {
 }
 
 struct Tag<'t> {
-    before: Chomp,
+    before: ChompMode,
     inside: &'t str,
-    after: Chomp,
+    after: ChompMode,
 }
 
 impl<'t> Tag<'t> {
     /// `[%# … %]` is a comment as a whole, but its last flag counts.
-    fn read(inside: &'t str, [default_before, default_after]: [Chomp; 2]) -> Self {
+    fn read(inside: &'t str, [default_before, default_after]: [ChompMode; 2]) -> Self {
         let is_comment = inside.starts_with('#');
-        let (before, inside) = match inside.chars().next().and_then(Chomp::from_flag) {
+        let (before, inside) = match inside.chars().next().and_then(ChompMode::from_flag) {
             Some(chomp) => (chomp, inside.get(1..).unwrap_or_default()),
-            None if is_comment => (Chomp::Nothing, inside),
+            None if is_comment => (ChompMode::Nothing, inside),
             None => (default_before, inside),
         };
         let inside = inside.trim_matches(is_space);
-        let (inside, after) = match inside.chars().next_back().and_then(Chomp::from_flag) {
+        let (inside, after) = match inside.chars().next_back().and_then(ChompMode::from_flag) {
             Some(chomp) => (inside.get(..inside.len() - 1).unwrap_or_default(), chomp),
             None => (inside, default_after),
         };
@@ -186,22 +186,22 @@ fn is_blank(character: char) -> bool {
 }
 
 /// The text behind a tag.
-fn chomp_start(text: &str, chomp: Chomp) -> String {
+fn chomp_start(text: &str, chomp: ChompMode) -> String {
     let trimmed = text.trim_start_matches(is_space);
     match chomp {
-        Chomp::Nothing => text.to_owned(),
-        Chomp::Line => text.trim_start_matches(is_blank).strip_prefix('\n').unwrap_or(text).to_owned(),
-        Chomp::Collapse if trimmed.len() < text.len() => format!(" {trimmed}"),
-        Chomp::Collapse | Chomp::Greedy => trimmed.to_owned(),
+        ChompMode::Nothing => text.to_owned(),
+        ChompMode::Line => text.trim_start_matches(is_blank).strip_prefix('\n').unwrap_or(text).to_owned(),
+        ChompMode::Collapse if trimmed.len() < text.len() => format!(" {trimmed}"),
+        ChompMode::Collapse | ChompMode::Greedy => trimmed.to_owned(),
     }
 }
 
 /// The text before a tag.
-fn chomp_end(text: &str, chomp: Chomp) -> String {
+fn chomp_end(text: &str, chomp: ChompMode) -> String {
     let trimmed = text.trim_end_matches(is_space);
     match chomp {
-        Chomp::Nothing => text.to_owned(),
-        Chomp::Line => {
+        ChompMode::Nothing => text.to_owned(),
+        ChompMode::Line => {
             let line = text.trim_end_matches(is_blank);
             match line.strip_suffix('\n') {
                 Some(kept) => kept.strip_suffix('\r').unwrap_or(kept),
@@ -210,7 +210,7 @@ fn chomp_end(text: &str, chomp: Chomp) -> String {
             }
             .to_owned()
         }
-        Chomp::Collapse if trimmed.len() < text.len() => format!("{trimmed} "),
-        Chomp::Collapse | Chomp::Greedy => trimmed.to_owned(),
+        ChompMode::Collapse if trimmed.len() < text.len() => format!("{trimmed} "),
+        ChompMode::Collapse | ChompMode::Greedy => trimmed.to_owned(),
     }
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::Template;
-use crate::config::page::Kind;
-use crate::handler::page::sanitized::Sanitized;
+use crate::config::page::VariableKind;
+use crate::handler::page::sanitized::SanitizedValue;
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
@@ -19,7 +19,7 @@ fn try_render(template: &str, pairs: &[(&str, &str)]) -> Result<String, String> 
     let parsed = Template::parse(template.as_bytes()).map_err(|error| error.to_string())?;
     let value = |name: &str| {
         let (_, value) = pairs.iter().find(|(known, _)| *known == name)?;
-        Sanitized::new(Kind::Token, value)
+        SanitizedValue::new(VariableKind::Token, value)
     };
     parsed.render(&value, now()).map(|rendered| rendered.page).map_err(|error| error.to_string())
 }
@@ -27,7 +27,8 @@ fn try_render(template: &str, pairs: &[(&str, &str)]) -> Result<String, String> 
 /// The page with `x` and `q` as any text from outside.
 fn user_page(template: &str, value: &str) -> Result<String, String> {
     let parsed = Template::parse(template.as_bytes()).map_err(|error| error.to_string())?;
-    let value = |name: &str| if "xq".contains(name) { Sanitized::new(Kind::User, value) } else { None };
+    let value =
+        |name: &str| if "xq".contains(name) { SanitizedValue::new(VariableKind::User, value) } else { None };
     parsed.render(&value, now()).map(|rendered| rendered.page).map_err(|error| error.to_string())
 }
 

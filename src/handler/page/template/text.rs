@@ -5,35 +5,35 @@
 
 use std::ops::Range;
 
-use crate::handler::page::sanitized::{Origin, Sanitized, write_piece};
+use crate::handler::page::sanitized::{CharacterOrigin, SanitizedValue, write_piece};
 
 /// Bytes of text that count for one step.
 const BYTES_PER_STEP: usize = 64;
 
 /// Characters and their origins.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Text {
+pub(super) struct TaintedText {
     characters: String,
     /// the end of each run of one origin; the last one is the text's end
-    runs: Vec<(usize, Origin)>,
+    runs: Vec<(usize, CharacterOrigin)>,
 }
 
-impl Text {
-    pub(super) fn new(characters: &str, origin: Origin) -> Self {
+impl TaintedText {
+    pub(super) fn new(characters: &str, origin: CharacterOrigin) -> Self {
         let mut text = Self::default();
         text.push(characters, origin);
         text
     }
 
     pub(super) fn literal(characters: &str) -> Self {
-        Self::new(characters, Origin::Template)
+        Self::new(characters, CharacterOrigin::Template)
     }
 
     pub(super) fn as_str(&self) -> &str {
         &self.characters
     }
 
-    pub(super) fn from_value(value: &Sanitized) -> Self {
+    pub(super) fn from_value(value: &SanitizedValue) -> Self {
         Self::new(value.raw(), value.origin())
     }
 
@@ -44,7 +44,7 @@ impl Text {
 
     /// Bytes that came from outside of the template.
     pub(super) fn outside_len(&self) -> usize {
-        let outside = self.pieces().filter(|(_, origin)| *origin != Origin::Template);
+        let outside = self.pieces().filter(|(_, origin)| *origin != CharacterOrigin::Template);
         outside.map(|(piece, _)| piece.len()).sum()
     }
 
@@ -66,7 +66,7 @@ impl Text {
         self.runs.clear();
     }
 
-    pub(super) fn push(&mut self, characters: &str, origin: Origin) {
+    pub(super) fn push(&mut self, characters: &str, origin: CharacterOrigin) {
         if characters.is_empty() {
             return;
         }
@@ -79,7 +79,7 @@ impl Text {
     }
 
     pub(super) fn push_literal(&mut self, characters: &str) {
-        self.push(characters, Origin::Template);
+        self.push(characters, CharacterOrigin::Template);
     }
 
     pub(super) fn push_text(&mut self, other: &Self) {
@@ -90,7 +90,7 @@ impl Text {
 
     /// Text that a filter or method puts in. Characters that may mean something count as outside where those beside
     /// them are: whether they are there, and how often, may depend on them.
-    pub(super) fn insert(&mut self, inserted: &Self, beside: Origin) {
+    pub(super) fn insert(&mut self, inserted: &Self, beside: CharacterOrigin) {
         for (piece, origin) in inserted.pieces() {
             let is_plain = piece.chars().all(|it| it.is_ascii_alphanumeric() || " ,._-".contains(it));
             self.push(piece, if is_plain { origin } else { origin.max(beside) });
@@ -98,7 +98,7 @@ impl Text {
     }
 
     /// Longest stretches of one origin, in order.
-    pub(super) fn pieces(&self) -> impl Iterator<Item = (&str, Origin)> {
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (&str, CharacterOrigin)> {
         let mut start = 0;
         self.runs.iter().map(move |(end, origin)| {
             let piece = self.characters.get(start..*end).unwrap_or_default();
@@ -124,15 +124,15 @@ impl Text {
     }
 
     /// The run that a position is in, and those behind it.
-    fn runs_from(&self, position: usize) -> &[(usize, Origin)] {
+    fn runs_from(&self, position: usize) -> &[(usize, CharacterOrigin)] {
         let first = self.runs.partition_point(|(end, _)| *end <= position);
         self.runs.get(first..).unwrap_or_default()
     }
 
     /// The strictest origin of the characters at and beside a range: what is put there may depend on them.
-    pub(super) fn origin_around(&self, range: &Range<usize>) -> Origin {
+    pub(super) fn origin_around(&self, range: &Range<usize>) -> CharacterOrigin {
         let (mut start, to) = (range.start.saturating_sub(1), range.end.saturating_add(1));
-        let mut strictest = Origin::Template;
+        let mut strictest = CharacterOrigin::Template;
         for (end, origin) in self.runs_from(start) {
             if start >= to {
                 break;
@@ -144,8 +144,8 @@ impl Text {
     }
 
     /// The strictest origin of all characters.
-    pub(super) fn origin(&self) -> Origin {
-        self.runs.iter().map(|(_, origin)| *origin).max().unwrap_or(Origin::Template)
+    pub(super) fn origin(&self) -> CharacterOrigin {
+        self.runs.iter().map(|(_, origin)| *origin).max().unwrap_or(CharacterOrigin::Template)
     }
 
     /// Each piece changed by itself; it keeps its origin.
@@ -165,7 +165,7 @@ impl Text {
 
     /// For a message, which may reach a log: what came from outside is left out.
     pub(super) fn to_message(&self) -> String {
-        let shown = |(piece, origin)| if origin == Origin::Template { piece } else { "…" };
+        let shown = |(piece, origin)| if origin == CharacterOrigin::Template { piece } else { "…" };
         self.pieces().map(shown).collect()
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::ast::Macro;
 use super::number::Number;
-use super::text::Text;
+use super::text::TaintedText;
 
 /// Lists and hashes are shared, as in Perl: two variables may name the same one.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Undefined,
     Number(Number),
-    Text(Arc<Text>),
+    Text(Arc<TaintedText>),
     List(ListId),
     Hash(HashId),
     /// the variable `loop`
@@ -20,7 +20,7 @@ pub(super) enum Value {
     /// `USE date`, with what it was given
     Date(HashId),
     Macro(Arc<Macro>),
-    Error(Arc<Exception>),
+    Error(Arc<ThrownException>),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,15 +32,15 @@ pub(super) struct IteratorId(usize);
 
 /// What `THROW` throws.
 #[derive(Debug)]
-pub(super) struct Exception {
-    pub(super) kind: Text,
+pub(super) struct ThrownException {
+    pub(super) kind: TaintedText,
     pub(super) info: Value,
-    text: Arc<Text>,
+    text: Arc<TaintedText>,
 }
 
-impl Exception {
+impl ThrownException {
     /// An error within an error becomes its text: no chain of them is as deep as a loop is long.
-    pub(super) fn new(kind: Text, info: Value) -> Self {
+    pub(super) fn new(kind: TaintedText, info: Value) -> Self {
         let info = if let Value::Error(inner) = info { Value::Text(Arc::clone(&inner.text)) } else { info };
         let mut text = kind.clone();
         text.push_literal(" error - ");
@@ -55,13 +55,13 @@ pub(super) type Hash = BTreeMap<Arc<str>, Entry>;
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     /// the key with its origin
-    pub(super) key: Arc<Text>,
+    pub(super) key: Arc<TaintedText>,
     pub(super) value: Value,
 }
 
 /// Where a loop is.
 #[derive(Clone, Debug)]
-pub(super) struct Iteration {
+pub(super) struct LoopIteration {
     pub(super) list: ListId,
     pub(super) index: usize,
     pub(super) size: usize,
@@ -69,13 +69,13 @@ pub(super) struct Iteration {
 
 /// All lists and hashes of one page. They go when the page is done, also those that name one another.
 #[derive(Default)]
-pub(super) struct Heap {
+pub(super) struct ValueHeap {
     lists: Vec<Vec<Value>>,
     hashes: Vec<Hash>,
-    iterators: Vec<Iteration>,
+    iterators: Vec<LoopIteration>,
 }
 
-impl Heap {
+impl ValueHeap {
     pub(super) fn add_list(&mut self, items: Vec<Value>) -> ListId {
         self.lists.push(items);
         ListId(self.lists.len() - 1)
@@ -86,7 +86,7 @@ impl Heap {
         HashId(self.hashes.len() - 1)
     }
 
-    pub(super) fn add_iterator(&mut self, iteration: Iteration) -> IteratorId {
+    pub(super) fn add_iterator(&mut self, iteration: LoopIteration) -> IteratorId {
         self.iterators.push(iteration);
         IteratorId(self.iterators.len() - 1)
     }
@@ -112,29 +112,30 @@ impl Heap {
         self.hash(id)?.get(key).map(|entry| &entry.value).filter(|value| value.is_defined())
     }
 
-    pub(super) fn iteration(&self, id: IteratorId) -> Option<&Iteration> {
+    pub(super) fn iteration(&self, id: IteratorId) -> Option<&LoopIteration> {
         self.iterators.get(id.0)
     }
 
-    pub(super) fn iteration_mut(&mut self, id: IteratorId) -> Option<&mut Iteration> {
+    pub(super) fn iteration_mut(&mut self, id: IteratorId) -> Option<&mut LoopIteration> {
         self.iterators.get_mut(id.0)
     }
 
     /// A hash with a few keys of the language's own.
     pub(super) fn add_pairs(&mut self, pairs: Vec<(&str, Value)>) -> Value {
-        let entry =
-            |(key, value): (&str, Value)| (key.into(), Entry { key: Text::literal(key).into(), value });
+        let entry = |(key, value): (&str, Value)| {
+            (key.into(), Entry { key: TaintedText::literal(key).into(), value })
+        };
         Value::Hash(self.add_hash(pairs.into_iter().map(entry).collect()))
     }
 }
 
 impl Value {
-    pub(super) fn text(text: Text) -> Self {
+    pub(super) fn text(text: TaintedText) -> Self {
         Self::Text(Arc::new(text))
     }
 
     pub(super) fn literal(text: &str) -> Self {
-        Self::text(Text::literal(text))
+        Self::text(TaintedText::literal(text))
     }
 
     pub(super) fn count(number: usize) -> Self {
@@ -165,17 +166,18 @@ impl Value {
     }
 
     /// As a page shows it. Lists and hashes have no text of their own; Perl names where they are.
-    pub(super) fn to_text(&self) -> Arc<Text> {
-        let named = |kind: &str, id: usize| Arc::new(Text::literal(&format!("{kind}(0x{:x})", id + 1)));
+    pub(super) fn to_text(&self) -> Arc<TaintedText> {
+        let named =
+            |kind: &str, id: usize| Arc::new(TaintedText::literal(&format!("{kind}(0x{:x})", id + 1)));
         match self {
             Self::Undefined => Arc::default(),
-            Self::Number(number) => Arc::new(Text::literal(&number.to_string())),
+            Self::Number(number) => Arc::new(TaintedText::literal(&number.to_string())),
             Self::Text(text) => Arc::clone(text),
             Self::List(id) => named("ARRAY", id.0),
             Self::Hash(id) => named("HASH", id.0),
             Self::Iterator(id) => named("Template::Iterator=HASH", id.0),
             Self::Date(id) => named("Template::Plugin::Date=HASH", id.0),
-            Self::Macro(_) => Arc::new(Text::literal("CODE(0x1)")),
+            Self::Macro(_) => Arc::new(TaintedText::literal("CODE(0x1)")),
             Self::Error(error) => Arc::clone(&error.text),
         }
     }

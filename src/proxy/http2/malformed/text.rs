@@ -5,7 +5,7 @@ const PSEUDO_HEADERS: [&[u8]; 5] = [b":authority", b":method", b":scheme", b":pa
 
 /// By which rule the value of a field is judged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Name {
+pub(crate) enum FieldName {
     #[default]
     Regular,
     Method,
@@ -13,7 +13,7 @@ pub(crate) enum Name {
     Text,
 }
 
-impl Name {
+impl FieldName {
     /// Of the static table (RFC 7541 appendix A). What a client has put into the other one is unknown here.
     pub(crate) fn of_index(index: usize) -> Self {
         match index {
@@ -27,12 +27,12 @@ impl Name {
 /// One text on its way.
 #[derive(Default)]
 pub(crate) struct TextCheck {
-    rule: Rule,
+    rule: ValueRule,
     at: usize,
 }
 
 #[derive(Default)]
-enum Rule {
+enum ValueRule {
     /// of so many bytes; the pseudo-header that it is, or is made to be
     Name(usize, Option<&'static [u8]>),
     #[default]
@@ -44,46 +44,48 @@ enum Rule {
 
 impl TextCheck {
     pub(crate) fn name(length: usize) -> Self {
-        Self { rule: Rule::Name(length, None), at: 0 }
+        Self { rule: ValueRule::Name(length, None), at: 0 }
     }
 
-    pub(crate) fn value(name: Name) -> Self {
+    pub(crate) fn value(name: FieldName) -> Self {
         let rule = match name {
-            Name::Regular => Rule::Value,
-            Name::Method => Rule::Method,
-            Name::Text => Rule::Utf8(0, 0, 0),
+            FieldName::Regular => ValueRule::Value,
+            FieldName::Method => ValueRule::Method,
+            FieldName::Text => ValueRule::Utf8(0, 0, 0),
         };
         Self { rule, at: 0 }
     }
 
     /// What the name was.
-    pub(crate) fn name_read(&self) -> Name {
+    pub(crate) fn name_read(&self) -> FieldName {
         match self.rule {
-            Rule::Name(_, Some(b":method")) => Name::Method,
-            Rule::Name(_, Some(_)) => Name::Text,
-            Rule::Name(_, None) | Rule::Value | Rule::Method | Rule::Utf8(..) => Name::Regular,
+            ValueRule::Name(_, Some(b":method")) => FieldName::Method,
+            ValueRule::Name(_, Some(_)) => FieldName::Text,
+            ValueRule::Name(_, None) | ValueRule::Value | ValueRule::Method | ValueRule::Utf8(..) => {
+                FieldName::Regular
+            }
         }
     }
 
     /// Whether the byte had to be replaced; `left` come behind it.
     pub(crate) fn mend(&mut self, byte: &mut u8, left: usize) -> bool {
         let good = match &mut self.rule {
-            Rule::Name(length, known) => name_byte(*byte, self.at, *length, known),
-            Rule::Value => {
+            ValueRule::Name(length, known) => name_byte(*byte, self.at, *length, known),
+            ValueRule::Value => {
                 if is_of_value(*byte) {
                     *byte
                 } else {
                     b'_'
                 }
             }
-            Rule::Method => {
+            ValueRule::Method => {
                 if is_token(*byte) {
                     *byte
                 } else {
                     b'X'
                 }
             }
-            Rule::Utf8(more, least, most) => utf8_byte(*byte, left, (more, least, most)),
+            ValueRule::Utf8(more, least, most) => utf8_byte(*byte, left, (more, least, most)),
         };
         self.at += 1;
         let is_bad = *byte != good;

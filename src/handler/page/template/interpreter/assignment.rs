@@ -1,9 +1,9 @@
 //! What `=` does.
 
 use super::variable::{is_private, position};
-use super::{Interpreter, Interrupt, Outcome};
+use super::{ControlFlow, Interpreter, Outcome};
 use crate::handler::page::template::ast::{Assignment, Element, Path};
-use crate::handler::page::template::text::Text;
+use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{Hash, ListId, Value};
 
 /// A list that is set beyond its end grows up to this.
@@ -46,7 +46,7 @@ impl Interpreter<'_> {
                 self.assign_item(id, index, value, is_default)
             }
             Value::Date(_) | Value::Iterator(_) | Value::Error(_) => {
-                Err(Interrupt::failed("a value of the language's own cannot be set"))
+                Err(ControlFlow::failed("a value of the language's own cannot be set"))
             }
             Value::List(_) | Value::Undefined | Value::Number(_) | Value::Text(_) | Value::Macro(_) => {
                 Ok(Value::literal(""))
@@ -54,7 +54,7 @@ impl Interpreter<'_> {
         }
     }
 
-    fn assign_variable(&mut self, name: &Text, value: Value, is_default: bool) -> Value {
+    fn assign_variable(&mut self, name: &TaintedText, value: Value, is_default: bool) -> Value {
         if is_default && self.variable(name.as_str()).is_true() {
             return Value::literal("");
         }
@@ -65,7 +65,7 @@ impl Interpreter<'_> {
     fn assign_item(&mut self, id: ListId, index: i64, value: Value, is_default: bool) -> Outcome<Value> {
         let length = self.heap.list(id).len();
         let Some(index) = position(index, length).filter(|index| *index < MAX_LIST) else {
-            return Err(Interrupt::failed("the list has no such item"));
+            return Err(ControlFlow::failed("the list has no such item"));
         };
         let is_set = self.heap.list(id).get(index).is_some_and(Value::is_true);
         if is_default && is_set {
@@ -104,7 +104,7 @@ impl Interpreter<'_> {
         Ok(value)
     }
 
-    fn child(&mut self, value: &Value, name: &Text) -> Outcome<Value> {
+    fn child(&mut self, value: &Value, name: &TaintedText) -> Outcome<Value> {
         self.spend(1)?;
         match value {
             Value::Hash(id) => {

@@ -1,8 +1,8 @@
 //! What a page may cost. Steps pay for time and for memory: values stay until the page is done, so there is no other
 //! count of bytes.
 
-use super::{Interpreter, Interrupt, Outcome};
-use crate::handler::page::template::text::Text;
+use super::{ControlFlow, Interpreter, Outcome};
+use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{Entry, Hash, ListId, Value};
 use crate::handler::page::template::{MAX_PAGE_BYTES, RenderError};
 
@@ -17,13 +17,13 @@ impl Interpreter<'_> {
     pub(in crate::handler::page::template) fn spend(&mut self, steps: usize) -> Outcome<()> {
         self.work = self.work.saturating_add(steps);
         if self.work > MAX_WORK {
-            return Err(Interrupt::Failed(RenderError::TooMuchWork { line: self.line }));
+            return Err(ControlFlow::Failed(RenderError::TooMuchWork { line: self.line }));
         }
         Ok(())
     }
 
     /// Counts a text that was made, or is gone through.
-    pub(in crate::handler::page::template) fn spend_text(&mut self, text: &Text) -> Outcome<()> {
+    pub(in crate::handler::page::template) fn spend_text(&mut self, text: &TaintedText) -> Outcome<()> {
         self.spend(text.steps())?;
         self.check_length(text.len())
     }
@@ -37,13 +37,17 @@ impl Interpreter<'_> {
     /// No text is longer than a page.
     pub(in crate::handler::page::template) fn check_length(&self, bytes: usize) -> Outcome<()> {
         if bytes > MAX_PAGE_BYTES {
-            return Err(Interrupt::Failed(RenderError::TooLong { line: self.line }));
+            return Err(ControlFlow::Failed(RenderError::TooLong { line: self.line }));
         }
         Ok(())
     }
 
     /// Puts a text behind another.
-    pub(in crate::handler::page::template) fn append(&mut self, text: &mut Text, more: &Text) -> Outcome<()> {
+    pub(in crate::handler::page::template) fn append(
+        &mut self,
+        text: &mut TaintedText,
+        more: &TaintedText,
+    ) -> Outcome<()> {
         self.check_length(text.len() + more.len())?;
         self.spend(more.steps())?;
         text.push_text(more);
@@ -75,7 +79,7 @@ impl Interpreter<'_> {
     pub(in crate::handler::page::template) fn insert(
         &mut self,
         hash: &mut Hash,
-        key: &Text,
+        key: &TaintedText,
         value: Value,
     ) -> Outcome<()> {
         let entry = self.entry(key, value)?;
@@ -84,14 +88,14 @@ impl Interpreter<'_> {
     }
 
     /// The value of a key, which is copied twice.
-    pub(super) fn entry(&mut self, key: &Text, value: Value) -> Outcome<Entry> {
+    pub(super) fn entry(&mut self, key: &TaintedText, value: Value) -> Outcome<Entry> {
         self.spend(2 * key.steps())?;
         Ok(Entry { key: key.clone().into(), value })
     }
 
     pub(super) fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
         if self.depth == MAX_DEPTH {
-            return Err(Interrupt::failed(format!("more than {MAX_DEPTH} calls within one another")));
+            return Err(ControlFlow::failed(format!("more than {MAX_DEPTH} calls within one another")));
         }
         self.depth += 1;
         let result = run(self);

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Interpreter, Interrupt, Outcome};
+use super::{ControlFlow, Interpreter, Outcome};
 use crate::handler::page::template::ast::{Arguments, Body, Expression, FilterCall, NameWithArguments};
 use crate::handler::page::template::filters::Filter;
-use crate::handler::page::template::text::Text;
+use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{Hash, HashId, Value};
 
 impl Interpreter<'_> {
@@ -33,7 +33,7 @@ impl Interpreter<'_> {
         for assignment in &arguments.assigned {
             let value = self.evaluate(&assignment.value)?;
             let value = self.assign(&assignment.target, value, false)?;
-            self.insert(&mut named, &Text::default(), value)?;
+            self.insert(&mut named, &TaintedText::default(), value)?;
         }
         Ok(named)
     }
@@ -55,7 +55,7 @@ impl Interpreter<'_> {
         &mut self,
         call: &NameWithArguments,
         is_local: bool,
-        output: &mut Text,
+        output: &mut TaintedText,
     ) -> Outcome<()> {
         let names = self.block_names(call)?;
         self.within_scope(is_local, |interpreter| {
@@ -74,7 +74,7 @@ impl Interpreter<'_> {
         result
     }
 
-    fn block_names(&mut self, call: &NameWithArguments) -> Outcome<Vec<Arc<Text>>> {
+    fn block_names(&mut self, call: &NameWithArguments) -> Outcome<Vec<Arc<TaintedText>>> {
         let mut names = Vec::new();
         for name in &call.names {
             let name = self.evaluate(name)?;
@@ -85,34 +85,41 @@ impl Interpreter<'_> {
         Ok(names)
     }
 
-    fn run_named_block(&mut self, name: &Text, output: &mut Text) -> Outcome<()> {
+    fn run_named_block(&mut self, name: &TaintedText, output: &mut TaintedText) -> Outcome<()> {
         let program = self.program;
         let Some(body) = program.blocks.get(name.as_str()) else {
             let name = name.slice(0..name.position(64)).to_message();
             let message = format!("'{}' is no block of this file", name.escape_debug());
-            return Err(Interrupt::failed(message));
+            return Err(ControlFlow::failed(message));
         };
         self.run_block(body, output)
     }
 
     /// `RETURN` leaves a block, and only that.
-    pub(super) fn run_block(&mut self, body: &Body, output: &mut Text) -> Outcome<()> {
-        let mut text = Text::default();
+    pub(super) fn run_block(&mut self, body: &Body, output: &mut TaintedText) -> Outcome<()> {
+        let mut text = TaintedText::default();
         match self.run(body, &mut text) {
-            Ok(()) | Err(Interrupt::Return) => self.write(&text, output),
-            Err(interrupt @ (Interrupt::Stop | Interrupt::Thrown(_))) => {
+            Ok(()) | Err(ControlFlow::Return) => self.write(&text, output),
+            Err(interrupt @ (ControlFlow::Stop | ControlFlow::Thrown(_))) => {
                 self.write(&text, output)?;
                 Err(interrupt)
             }
-            Err(interrupt @ (Interrupt::Next | Interrupt::Last | Interrupt::Failed(_))) => Err(interrupt),
+            Err(interrupt @ (ControlFlow::Next | ControlFlow::Last | ControlFlow::Failed(_))) => {
+                Err(interrupt)
+            }
         }
     }
 
     /// The block's variable `content` is what was written; of several names the last is the innermost.
-    pub(super) fn wrap(&mut self, call: &NameWithArguments, body: &Body, output: &mut Text) -> Outcome<()> {
+    pub(super) fn wrap(
+        &mut self,
+        call: &NameWithArguments,
+        body: &Body,
+        output: &mut TaintedText,
+    ) -> Outcome<()> {
         let mut content = self.written_into(body, output)?;
         for name in self.block_names(call)?.iter().rev() {
-            let mut wrapped = Text::default();
+            let mut wrapped = TaintedText::default();
             self.spend_text(&content)?;
             let result = self.within_scope(true, |interpreter| {
                 interpreter.set_named(&call.arguments)?;
@@ -128,7 +135,7 @@ impl Interpreter<'_> {
         self.write(&content, output)
     }
 
-    pub(super) fn filter(&mut self, call: &FilterCall, body: &Body, output: &mut Text) -> Outcome<()> {
+    pub(super) fn filter(&mut self, call: &FilterCall, body: &Body, output: &mut TaintedText) -> Outcome<()> {
         let filter = self.prepared_filter(call)?;
         let text = self.written_into(body, output)?;
         let filtered = filter.apply(&text, self)?;
@@ -143,7 +150,7 @@ impl Interpreter<'_> {
         let filter = match known {
             Some(filter) => filter,
             None => Filter::new(name.as_str(), arguments).ok_or_else(|| {
-                Interrupt::failed(format!("the filter '{}' is not supported", name.to_message()))
+                ControlFlow::failed(format!("the filter '{}' is not supported", name.to_message()))
             })?,
         };
         if let Some(alias) = &call.alias {
@@ -169,6 +176,6 @@ impl Interpreter<'_> {
 pub(in crate::handler::page::template) fn argument_text(
     arguments: &[Value],
     number: usize,
-) -> Option<Arc<Text>> {
+) -> Option<Arc<TaintedText>> {
     arguments.get(number).filter(|value| value.is_defined()).map(Value::to_text)
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Interpreter, Interrupt, Outcome};
+use super::{ControlFlow, Interpreter, Outcome};
 use crate::handler::page::template::ast::{Comparison, Expression, Operator};
-use crate::handler::page::template::text::Text;
+use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{Hash, Value};
 
 impl Interpreter<'_> {
@@ -63,7 +63,7 @@ impl Interpreter<'_> {
     }
 
     fn join(&mut self, parts: &[Expression]) -> Outcome<Value> {
-        let mut text = Text::default();
+        let mut text = TaintedText::default();
         for part in parts {
             let part = self.evaluate(part)?.to_text();
             self.append(&mut text, &part)?;
@@ -102,11 +102,13 @@ impl Interpreter<'_> {
     fn compute(&mut self, operator: Operator, left: &Value, right: &Value) -> Outcome<Value> {
         let (a, b) = (left.to_number(), right.to_number());
         let divided = |result: Option<_>, name: &str| {
-            result.ok_or_else(|| Interrupt::thrown("undef", Text::literal(&format!("Illegal {name} zero"))))
+            result.ok_or_else(|| {
+                ControlFlow::thrown("undef", TaintedText::literal(&format!("Illegal {name} zero")))
+            })
         };
         Ok(Value::Number(match operator {
             Operator::Join => {
-                let mut text = Text::default();
+                let mut text = TaintedText::default();
                 for part in [left, right].map(Value::to_text) {
                     self.append(&mut text, &part)?;
                 }

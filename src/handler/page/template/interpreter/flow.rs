@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{Interpreter, Interrupt, Outcome};
-use crate::handler::page::template::ast::{Body, Branches, Cases, Expression, Loop, NameWithArguments, Try};
-use crate::handler::page::template::text::Text;
-use crate::handler::page::template::value::{Entry, Exception, Hash, HashId, Iteration, ListId, Value};
+use super::{ControlFlow, Interpreter, Outcome};
+use crate::handler::page::template::ast::{
+    Body, ConditionBranches, Expression, Loop, NameWithArguments, SwitchCases, Try,
+};
+use crate::handler::page::template::text::TaintedText;
+use crate::handler::page::template::value::{
+    Entry, Hash, HashId, ListId, LoopIteration, ThrownException, Value,
+};
 
 /// Turns of a `WHILE`, as in the original.
 const MAX_TURNS: usize = 1000;
 
 impl Interpreter<'_> {
-    pub(super) fn branch(&mut self, branches: &Branches, output: &mut Text) -> Outcome<()> {
+    pub(super) fn branch(&mut self, branches: &ConditionBranches, output: &mut TaintedText) -> Outcome<()> {
         for (condition, body) in &branches.conditions {
             if self.evaluate(condition)?.is_true() {
                 return self.run(body, output);
@@ -21,7 +25,12 @@ impl Interpreter<'_> {
     }
 
     /// A case is a value or a list of them. A line end behind the value does not count.
-    pub(super) fn switch(&mut self, value: &Expression, cases: &Cases, output: &mut Text) -> Outcome<()> {
+    pub(super) fn switch(
+        &mut self,
+        value: &Expression,
+        cases: &SwitchCases,
+        output: &mut TaintedText,
+    ) -> Outcome<()> {
         let value = self.evaluate(value)?.to_text();
         for (case, body) in &cases.cases {
             let case = self.evaluate(case)?;
@@ -39,14 +48,14 @@ impl Interpreter<'_> {
         self.run(&cases.otherwise, output)
     }
 
-    pub(super) fn for_each(&mut self, each: &Loop, output: &mut Text) -> Outcome<()> {
+    pub(super) fn for_each(&mut self, each: &Loop, output: &mut TaintedText) -> Outcome<()> {
         let list = self.evaluate(&each.list)?;
         if let Value::Iterator(_) = list {
-            return Err(Interrupt::failed("a loop over 'loop' is not supported"));
+            return Err(ControlFlow::failed("a loop over 'loop' is not supported"));
         }
         let list = self.items_of(list)?;
         let size = self.heap.list(list).len();
-        let iterator = self.heap.add_iterator(Iteration { list, index: 0, size });
+        let iterator = self.heap.add_iterator(LoopIteration { list, index: 0, size });
         let outer = self.variable("loop");
         if each.variable.is_none() {
             self.open_scope();
@@ -65,12 +74,14 @@ impl Interpreter<'_> {
             }
             result = self.run(&each.body, output);
             match result {
-                Ok(()) | Err(Interrupt::Next) => result = Ok(()),
-                Err(Interrupt::Last) => {
+                Ok(()) | Err(ControlFlow::Next) => result = Ok(()),
+                Err(ControlFlow::Last) => {
                     result = Ok(());
                     break;
                 }
-                Err(Interrupt::Return | Interrupt::Stop | Interrupt::Thrown(_) | Interrupt::Failed(_)) => {
+                Err(
+                    ControlFlow::Return | ControlFlow::Stop | ControlFlow::Thrown(_) | ControlFlow::Failed(_),
+                ) => {
                     break;
                 }
             }
@@ -117,26 +128,26 @@ impl Interpreter<'_> {
         &mut self,
         condition: &Expression,
         body: &Body,
-        output: &mut Text,
+        output: &mut TaintedText,
     ) -> Outcome<()> {
         for _ in 1..MAX_TURNS {
             if !self.evaluate(condition)?.is_true() {
                 return Ok(());
             }
             match self.run(body, output) {
-                Ok(()) | Err(Interrupt::Next) => (),
-                Err(Interrupt::Last) => return Ok(()),
+                Ok(()) | Err(ControlFlow::Next) => (),
+                Err(ControlFlow::Last) => return Ok(()),
                 Err(other) => return Err(other),
             }
         }
         let message = format!("WHILE loop terminated (> {MAX_TURNS} iterations)\n");
-        Err(Interrupt::thrown("undef", Text::literal(&message)))
+        Err(ControlFlow::thrown("undef", TaintedText::literal(&message)))
     }
 
-    pub(super) fn attempt(&mut self, attempt: &Try, output: &mut Text) -> Outcome<()> {
-        let mut text = Text::default();
+    pub(super) fn attempt(&mut self, attempt: &Try, output: &mut TaintedText) -> Outcome<()> {
+        let mut text = TaintedText::default();
         let mut result = self.run(&attempt.body, &mut text);
-        if let Err(Interrupt::Thrown(error)) = &result {
+        if let Err(ControlFlow::Thrown(error)) = &result {
             let error = Arc::clone(error);
             if let Some(handler) = handler_for(attempt, error.kind.as_str()) {
                 self.set_variable("error", Value::Error(Arc::clone(&error)));
@@ -144,13 +155,13 @@ impl Interpreter<'_> {
                 result = self.run(handler, &mut text);
             }
         }
-        if matches!(result, Ok(()) | Err(Interrupt::Thrown(_))) {
+        if matches!(result, Ok(()) | Err(ControlFlow::Thrown(_))) {
             let last = self.run(&attempt.last, &mut text);
             if result.is_ok() {
                 result = last;
             }
         }
-        if !matches!(result, Err(Interrupt::Next | Interrupt::Last | Interrupt::Failed(_))) {
+        if !matches!(result, Err(ControlFlow::Next | ControlFlow::Last | ControlFlow::Failed(_))) {
             self.write(&text, output)?;
         }
         result
@@ -163,24 +174,24 @@ impl Interpreter<'_> {
             None => Value::Undefined,
         };
         if let Value::Error(error) = kind {
-            return Err(Interrupt::Thrown(error));
+            return Err(ControlFlow::Thrown(error));
         }
         let arguments = &call.arguments;
         let mut values = self.arguments(Some(arguments))?;
         if arguments.positional.is_empty() {
-            return Err(self.thrown(Text::literal("undef"), kind));
+            return Err(self.thrown(TaintedText::literal("undef"), kind));
         }
         let has_one = arguments.positional.len() == 1 && values.len() == 1;
         let info =
             if has_one { values.pop().unwrap_or(Value::Undefined) } else { self.error_details(values)? };
         let kind = kind.to_text();
         self.spend_text(&kind)?;
-        Err(self.thrown(Text::clone(&kind), info))
+        Err(self.thrown(TaintedText::clone(&kind), info))
     }
 
-    fn thrown(&mut self, kind: Text, info: Value) -> Interrupt {
+    fn thrown(&mut self, kind: TaintedText, info: Value) -> ControlFlow {
         match self.spend_text(&info.to_text()) {
-            Ok(()) => Interrupt::Thrown(Arc::new(Exception::new(kind, info))),
+            Ok(()) => ControlFlow::Thrown(Arc::new(ThrownException::new(kind, info))),
             Err(interrupt) => interrupt,
         }
     }
@@ -197,10 +208,10 @@ impl Interpreter<'_> {
         let mut details = named.unwrap_or_default();
         self.spend(details.len())?;
         for (number, value) in values.iter().enumerate() {
-            self.insert(&mut details, &Text::literal(&number.to_string()), value.clone())?;
+            self.insert(&mut details, &TaintedText::literal(&number.to_string()), value.clone())?;
         }
         let list = self.add_list(values)?;
-        self.insert(&mut details, &Text::literal("args"), list)?;
+        self.insert(&mut details, &TaintedText::literal("args"), list)?;
         Ok(Value::Hash(self.heap.add_hash(details)))
     }
 }

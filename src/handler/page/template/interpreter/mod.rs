@@ -14,53 +14,53 @@ use std::time::SystemTime;
 
 use super::ast::{Action, Body, Program, Statement};
 use super::filters::Filter;
-use super::pattern::Patterns;
-use super::text::Text;
-use super::value::{Exception, Heap, Value};
-use super::{RenderError, Rendered};
-use crate::handler::page::sanitized::Sanitized;
+use super::pattern::PatternCache;
+use super::text::TaintedText;
+use super::value::{ThrownException, Value, ValueHeap};
+use super::{RenderError, RenderedTemplate};
+use crate::handler::page::sanitized::SanitizedValue;
 
 /// Bytes from outside, each of which may be escaped, that count for one step.
 const OUTSIDE_BYTES_PER_STEP: usize = 8;
 
 /// What ends a statement before its end.
 #[derive(Debug)]
-pub(super) enum Interrupt {
+pub(super) enum ControlFlow {
     Next,
     Last,
     Return,
     Stop,
-    Thrown(Arc<Exception>),
+    Thrown(Arc<ThrownException>),
     Failed(RenderError),
 }
 
-impl Interrupt {
+impl ControlFlow {
     /// What the template cannot catch.
     pub(super) fn failed(message: impl Into<String>) -> Self {
         Self::Failed(RenderError::Failed { line: 0, message: message.into() })
     }
 
     /// What `TRY` can catch.
-    pub(super) fn thrown(kind: &str, info: Text) -> Self {
-        Self::Thrown(Arc::new(Exception::new(Text::literal(kind), Value::text(info))))
+    pub(super) fn thrown(kind: &str, info: TaintedText) -> Self {
+        Self::Thrown(Arc::new(ThrownException::new(TaintedText::literal(kind), Value::text(info))))
     }
 }
 
-pub(super) type Outcome<T> = Result<T, Interrupt>;
+pub(super) type Outcome<T> = Result<T, ControlFlow>;
 
 /// One page in the making.
 pub(super) struct Interpreter<'t> {
     program: &'t Program,
-    values: &'t dyn Fn(&str) -> Option<Sanitized>,
+    values: &'t dyn Fn(&str) -> Option<SanitizedValue>,
     pub(super) now: SystemTime,
-    pub(super) heap: Heap,
+    pub(super) heap: ValueHeap,
     /// the variables of the template, and of each `INCLUDE`, `MACRO` and loop within it
     scopes: Vec<BTreeMap<Arc<str>, Value>>,
     /// what the profile gave
     given: BTreeMap<Arc<str>, Value>,
     missing: BTreeSet<String>,
     filters: BTreeMap<String, Filter>,
-    pub(super) patterns: Patterns,
+    pub(super) patterns: PatternCache,
     work: usize,
     depth: usize,
     line: usize,
@@ -69,10 +69,10 @@ pub(super) struct Interpreter<'t> {
 impl<'t> Interpreter<'t> {
     pub(super) fn new(
         program: &'t Program,
-        values: &'t dyn Fn(&str) -> Option<Sanitized>,
+        values: &'t dyn Fn(&str) -> Option<SanitizedValue>,
         now: SystemTime,
     ) -> Self {
-        let mut heap = Heap::default();
+        let mut heap = ValueHeap::default();
         let metadata = program.metadata.iter().map(|(name, text)| (name.as_str(), Value::text(text.clone())));
         let template = heap.add_pairs(metadata.collect());
         let global = heap.add_pairs(Vec::new());
@@ -88,23 +88,24 @@ impl<'t> Interpreter<'t> {
             given: BTreeMap::new(),
             missing: BTreeSet::new(),
             filters: BTreeMap::new(),
-            patterns: Patterns::default(),
+            patterns: PatternCache::default(),
             work: 0,
             depth: 0,
             line: 1,
         }
     }
 
-    pub(super) fn render(mut self) -> Result<Rendered, RenderError> {
-        let mut page = Text::default();
+    pub(super) fn render(mut self) -> Result<RenderedTemplate, RenderError> {
+        let mut page = TaintedText::default();
         let program = self.program;
         match self.run(&program.body, &mut page) {
-            Ok(()) | Err(Interrupt::Return | Interrupt::Stop | Interrupt::Next | Interrupt::Last) => {}
-            Err(Interrupt::Thrown(error)) => {
+            Ok(()) | Err(ControlFlow::Return | ControlFlow::Stop | ControlFlow::Next | ControlFlow::Last) => {
+            }
+            Err(ControlFlow::Thrown(error)) => {
                 let message = Value::Error(error).to_text().to_message();
                 return Err(RenderError::Failed { line: self.line, message });
             }
-            Err(Interrupt::Failed(error)) => return Err(error),
+            Err(ControlFlow::Failed(error)) => return Err(error),
         }
         let escaped = page.outside_len();
         let checked = self
@@ -113,33 +114,33 @@ impl<'t> Interpreter<'t> {
             .map(|()| page.to_page())
             .and_then(|page| self.check_length(page.len()).map(|()| page));
         match checked {
-            Ok(page) => Ok(Rendered { page, missing: self.missing }),
-            Err(Interrupt::Failed(error)) => Err(error),
+            Ok(page) => Ok(RenderedTemplate { page, missing: self.missing }),
+            Err(ControlFlow::Failed(error)) => Err(error),
             Err(_) => Err(RenderError::TooMuchWork { line: self.line }),
         }
     }
 
-    fn run(&mut self, body: &Body, output: &mut Text) -> Outcome<()> {
+    fn run(&mut self, body: &Body, output: &mut TaintedText) -> Outcome<()> {
         self.deeper(|interpreter| {
             body.iter().try_for_each(|statement| interpreter.run_statement(statement, output))
         })
     }
 
     /// A failure without a line gets the statement's.
-    fn run_statement(&mut self, statement: &Statement, output: &mut Text) -> Outcome<()> {
+    fn run_statement(&mut self, statement: &Statement, output: &mut TaintedText) -> Outcome<()> {
         if !matches!(statement.action, Action::Text(_)) {
             self.line = statement.line;
         }
         self.spend(1)?;
         match self.act(&statement.action, output) {
-            Err(Interrupt::Failed(RenderError::Failed { line: 0, message })) => {
-                Err(Interrupt::Failed(RenderError::Failed { line: statement.line, message }))
+            Err(ControlFlow::Failed(RenderError::Failed { line: 0, message })) => {
+                Err(ControlFlow::Failed(RenderError::Failed { line: statement.line, message }))
             }
             other => other,
         }
     }
 
-    fn act(&mut self, action: &Action, output: &mut Text) -> Outcome<()> {
+    fn act(&mut self, action: &Action, output: &mut TaintedText) -> Outcome<()> {
         match action {
             Action::Text(text) => self.write(text, output),
             Action::Output(expression) => {
@@ -157,10 +158,10 @@ impl<'t> Interpreter<'t> {
             Action::Switch(value, cases) => self.switch(value, cases, output),
             Action::For(each) => self.for_each(each, output),
             Action::While(condition, body) => self.repeat_while(condition, body, output),
-            Action::Next => Err(Interrupt::Next),
-            Action::Last => Err(Interrupt::Last),
-            Action::Return => Err(Interrupt::Return),
-            Action::Stop => Err(Interrupt::Stop),
+            Action::Next => Err(ControlFlow::Next),
+            Action::Last => Err(ControlFlow::Last),
+            Action::Return => Err(ControlFlow::Return),
+            Action::Stop => Err(ControlFlow::Stop),
             Action::Clear => {
                 output.clear();
                 Ok(())
@@ -180,27 +181,29 @@ impl<'t> Interpreter<'t> {
         }
     }
 
-    fn write(&mut self, text: &Text, output: &mut Text) -> Outcome<()> {
+    fn write(&mut self, text: &TaintedText, output: &mut TaintedText) -> Outcome<()> {
         self.append(output, text)
     }
 
     /// What statements write, by itself.
-    fn written(&mut self, body: &Body) -> Outcome<Text> {
-        let mut text = Text::default();
+    fn written(&mut self, body: &Body) -> Outcome<TaintedText> {
+        let mut text = TaintedText::default();
         self.run(body, &mut text)?;
         Ok(text)
     }
 
     /// What was written before an error, `RETURN` or `STOP` is kept, as in the original.
-    fn written_into(&mut self, body: &Body, output: &mut Text) -> Outcome<Text> {
-        let mut text = Text::default();
+    fn written_into(&mut self, body: &Body, output: &mut TaintedText) -> Outcome<TaintedText> {
+        let mut text = TaintedText::default();
         match self.run(body, &mut text) {
             Ok(()) => Ok(text),
-            Err(interrupt @ (Interrupt::Return | Interrupt::Stop | Interrupt::Thrown(_))) => {
+            Err(interrupt @ (ControlFlow::Return | ControlFlow::Stop | ControlFlow::Thrown(_))) => {
                 self.write(&text, output)?;
                 Err(interrupt)
             }
-            Err(interrupt @ (Interrupt::Next | Interrupt::Last | Interrupt::Failed(_))) => Err(interrupt),
+            Err(interrupt @ (ControlFlow::Next | ControlFlow::Last | ControlFlow::Failed(_))) => {
+                Err(interrupt)
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `[a..b]`, for numbers and for texts that count as Perl counts them.
 
-use super::{Interpreter, Interrupt, Outcome};
+use super::{ControlFlow, Interpreter, Outcome};
 use crate::handler::page::template::number::Number;
-use crate::handler::page::template::text::Text;
+use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::Value;
 
 /// Items of a range.
@@ -23,12 +23,12 @@ impl Interpreter<'_> {
     }
 
     /// Up to the last text, or until one is longer than it.
-    fn texts(&mut self, first: &Text, last: &Text) -> Outcome<Vec<Value>> {
+    fn texts(&mut self, first: &TaintedText, last: &TaintedText) -> Outcome<Vec<Value>> {
         let origin = first.origin().max(last.origin());
         let mut items = Vec::new();
         let mut current = first.as_str().to_owned();
         while current.len() <= last.len() {
-            let item = Text::new(&current, origin);
+            let item = TaintedText::new(&current, origin);
             self.spend(1 + 4 * item.steps())?;
             items.push(Value::text(item));
             if items.len() > MAX_ITEMS {
@@ -54,8 +54,8 @@ fn is_textual(first: &Value, last: &Value) -> bool {
     !is_number(first) && !is_number(last) && (is_padded || !is_numeric)
 }
 
-fn too_many() -> Interrupt {
-    Interrupt::failed(format!("a range has more than {MAX_ITEMS} items"))
+fn too_many() -> ControlFlow {
+    ControlFlow::failed(format!("a range has more than {MAX_ITEMS} items"))
 }
 
 /// `az` → `ba`, `Zz` → `AAa`, `a9` → `b0`; nothing for texts of another form.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Interpreter, Interrupt, Outcome};
+use super::{ControlFlow, Interpreter, Outcome};
 use crate::handler::page::template::ast::{Element, Expression, Macro, Path};
 use crate::handler::page::template::number::Number;
-use crate::handler::page::template::text::Text;
+use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{HashId, IteratorId, ListId, Value};
 use crate::handler::page::template::{date, methods};
 
@@ -44,7 +44,7 @@ impl Interpreter<'_> {
             return value.clone();
         }
         let value = match (self.values)(name) {
-            Some(value) => Value::text(Text::from_value(&value)),
+            Some(value) => Value::text(TaintedText::from_value(&value)),
             None => Value::Undefined,
         };
         self.given.insert(name.into(), value.clone());
@@ -52,7 +52,7 @@ impl Interpreter<'_> {
     }
 
     /// The name of a variable or of what a dot stands before.
-    pub(super) fn name(&mut self, name: &Expression) -> Outcome<Arc<Text>> {
+    pub(super) fn name(&mut self, name: &Expression) -> Outcome<Arc<TaintedText>> {
         let name = self.evaluate(name)?.to_text();
         self.spend(name.len() / 64 + self.scopes.len() / 4)?;
         Ok(name)
@@ -165,7 +165,13 @@ impl Interpreter<'_> {
         }
     }
 
-    fn hash_item(&mut self, id: HashId, name: &Value, text: &Text, arguments: Vec<Value>) -> Outcome<Value> {
+    fn hash_item(
+        &mut self,
+        id: HashId,
+        name: &Value,
+        text: &TaintedText,
+        arguments: Vec<Value>,
+    ) -> Outcome<Value> {
         if let Some(value) = self.heap.hash_value(id, text.as_str()).cloned() {
             if let Value::Macro(definition) = value {
                 return self.call_macro(&definition, arguments);
@@ -185,7 +191,13 @@ impl Interpreter<'_> {
         methods::of_hash(self, id, text.as_str(), &arguments)
     }
 
-    fn list_item(&mut self, id: ListId, name: &Value, text: &Text, arguments: &[Value]) -> Outcome<Value> {
+    fn list_item(
+        &mut self,
+        id: ListId,
+        name: &Value,
+        text: &TaintedText,
+        arguments: &[Value],
+    ) -> Outcome<Value> {
         if let Some(value) = methods::of_list(self, id, text.as_str(), arguments)? {
             return Ok(value);
         }
@@ -226,7 +238,7 @@ impl Interpreter<'_> {
             "even" => flag(count % 2 == 0),
             "parity" => Value::literal(if count % 2 == 1 { "odd" } else { "even" }),
             "get_first" | "get_next" | "get_all" => {
-                return Err(Interrupt::failed(format!("'loop.{name}' is not supported")));
+                return Err(ControlFlow::failed(format!("'loop.{name}' is not supported")));
             }
             _ => Value::Undefined,
         })

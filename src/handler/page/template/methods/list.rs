@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::order;
-use crate::handler::page::sanitized::Origin;
-use crate::handler::page::template::interpreter::{Interpreter, Interrupt, Outcome, argument_text, position};
+use crate::handler::page::sanitized::CharacterOrigin;
+use crate::handler::page::template::interpreter::{
+    ControlFlow, Interpreter, Outcome, argument_text, position,
+};
 use crate::handler::page::template::number::Number;
-use crate::handler::page::template::text::Text;
+use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{Hash, ListId, Value};
 
 const METHODS: &[&str] = &[
@@ -109,7 +111,7 @@ fn read(
 /// That many items from a position; nothing where there are none.
 fn part(interpreter: &mut Interpreter<'_>, id: ListId, from: i64, count: i64) -> Outcome<Value> {
     let count = usize::try_from(count).ok().filter(|count| *count <= MAX_PART);
-    let count = count.ok_or_else(|| Interrupt::failed(format!("a list has more than {MAX_PART} items")))?;
+    let count = count.ok_or_else(|| ControlFlow::failed(format!("a list has more than {MAX_PART} items")))?;
     interpreter.spend(count)?;
     let items = interpreter.heap.list(id);
     let item = |at: i64| usize::try_from(at).ok().and_then(|at| items.get(at)).cloned();
@@ -191,7 +193,7 @@ fn hash(interpreter: &mut Interpreter<'_>, items: Vec<Value>, arguments: &[Value
         let first = first.to_number().as_whole();
         for (number, item) in (0..).zip(items) {
             let number = Number::Whole(first).add(Number::Whole(number));
-            interpreter.insert(&mut made, &Text::literal(&number.to_string()), item)?;
+            interpreter.insert(&mut made, &TaintedText::literal(&number.to_string()), item)?;
         }
     } else {
         for pair in items.chunks(2) {
@@ -204,11 +206,11 @@ fn hash(interpreter: &mut Interpreter<'_>, items: Vec<Value>, arguments: &[Value
 
 /// How many joints there are may depend on what came from outside, so in such a list they count as outside.
 fn join(interpreter: &mut Interpreter<'_>, items: &[Value], arguments: &[Value]) -> Outcome<Value> {
-    let joint = argument_text(arguments, 0).unwrap_or_else(|| Text::literal(" ").into());
-    let mut text = Text::default();
+    let joint = argument_text(arguments, 0).unwrap_or_else(|| TaintedText::literal(" ").into());
+    let mut text = TaintedText::default();
     let items: Vec<_> = items.iter().map(Value::to_text).collect();
     interpreter.spend(items.iter().map(|item| item.steps()).sum())?;
-    let strictest = items.iter().map(|item| item.origin()).max().unwrap_or(Origin::Template);
+    let strictest = items.iter().map(|item| item.origin()).max().unwrap_or(CharacterOrigin::Template);
     for (number, item) in items.iter().enumerate() {
         if number > 0 {
             interpreter.spend(joint.steps())?;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::handler::page::template::filters;
 use crate::handler::page::template::interpreter::{Interpreter, Outcome, argument_text};
-use crate::handler::page::template::pattern::{Found, names_groups};
-use crate::handler::page::template::text::Text;
+use crate::handler::page::template::pattern::{PatternMatch, names_groups};
+use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::Value;
 
 /// Nothing where a text has no such method.
 pub(super) fn call(
     interpreter: &mut Interpreter<'_>,
-    text: &Arc<Text>,
+    text: &Arc<TaintedText>,
     name: &str,
     arguments: &[Value],
 ) -> Outcome<Option<Value>> {
@@ -46,7 +46,8 @@ pub(super) fn call(
         "replace" => replace(interpreter, text, arguments)?,
         "remove" => match argument_text(arguments, 0) {
             Some(pattern) => {
-                let replaced = interpreter.replace(text, pattern.as_str(), &Text::default(), true, false)?;
+                let replaced =
+                    interpreter.replace(text, pattern.as_str(), &TaintedText::default(), true, false)?;
                 Value::text(replaced)
             }
             None => whole(),
@@ -68,13 +69,17 @@ fn number(arguments: &[Value], at: usize) -> Option<i64> {
     arguments.get(at).filter(|value| value.is_defined()).map(|value| value.to_number().as_whole())
 }
 
-fn repeat(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) -> Outcome<Value> {
+fn repeat(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[Value]) -> Outcome<Value> {
     let count = usize::try_from(number(arguments, 0).unwrap_or_default()).unwrap_or_default();
     filters::repeated(interpreter, text, count).map(Value::text)
 }
 
 /// The groups, or 1 where the pattern has none; an empty text where it is not found.
-fn matched(interpreter: &mut Interpreter<'_>, text: &Arc<Text>, arguments: &[Value]) -> Outcome<Value> {
+fn matched(
+    interpreter: &mut Interpreter<'_>,
+    text: &Arc<TaintedText>,
+    arguments: &[Value],
+) -> Outcome<Value> {
     let Some(pattern) = argument_text(arguments, 0) else { return Ok(Value::Text(Arc::clone(text))) };
     let is_global = arguments.get(1).is_some_and(Value::is_true);
     let found = interpreter.search(pattern.as_str(), text.as_str(), is_global)?;
@@ -94,7 +99,7 @@ fn matched(interpreter: &mut Interpreter<'_>, text: &Arc<Text>, arguments: &[Val
     interpreter.add_list(items)
 }
 
-fn replace(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) -> Outcome<Value> {
+fn replace(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[Value]) -> Outcome<Value> {
     let pattern = argument_text(arguments, 0).unwrap_or_default();
     let replacement = argument_text(arguments, 1).unwrap_or_default();
     let is_global = arguments.get(2).is_none_or(|value| !value.is_defined() || value.is_true());
@@ -104,7 +109,7 @@ fn replace(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) 
 }
 
 /// As Perl's `split`: without a pattern by white space; empty parts at the end go.
-fn split(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) -> Outcome<Value> {
+fn split(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[Value]) -> Outcome<Value> {
     let limit = number(arguments, 1).unwrap_or_default();
     let most = usize::try_from(limit).ok().filter(|most| *most > 0);
     let pattern = argument_text(arguments, 0);
@@ -143,7 +148,7 @@ fn split(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) ->
 }
 
 /// The parts of a text that were found, and those between them.
-fn spend_parts(interpreter: &mut Interpreter<'_>, found: &[Found], text: &Text) -> Outcome<()> {
+fn spend_parts(interpreter: &mut Interpreter<'_>, found: &[PatternMatch], text: &TaintedText) -> Outcome<()> {
     interpreter.spend(text.steps())?;
     for place in found {
         let groups = place.groups.iter().flatten().map(|group| 2 + group.len() / 16).sum::<usize>();
@@ -153,7 +158,7 @@ fn spend_parts(interpreter: &mut Interpreter<'_>, found: &[Found], text: &Text) 
 }
 
 /// Parts of that length; a negative one counts from the end. A line end is in no part.
-fn chunk(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) -> Outcome<Value> {
+fn chunk(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[Value]) -> Outcome<Value> {
     let size = number(arguments, 0).filter(|size| *size != 0).unwrap_or(1);
     let length = usize::try_from(size.unsigned_abs()).unwrap_or(usize::MAX);
     let mut parts = Vec::new();
@@ -179,7 +184,7 @@ fn chunk(interpreter: &mut Interpreter<'_>, text: &Text, arguments: &[Value]) ->
 }
 
 /// As Perl's `substr`: negative numbers count from the end; with a fourth argument the part is replaced.
-fn substring(text: &Text, arguments: &[Value]) -> Value {
+fn substring(text: &TaintedText, arguments: &[Value]) -> Value {
     let length = i64::try_from(text.as_str().chars().count()).unwrap_or(i64::MAX);
     let offset = number(arguments, 0).unwrap_or_default();
     let start = if offset < 0 { length.saturating_add(offset) } else { offset };

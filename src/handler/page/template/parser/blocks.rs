@@ -3,17 +3,17 @@
 use super::Parser;
 use crate::handler::page::template::TemplateError;
 use crate::handler::page::template::ast::{
-    Action, Body, Branches, Cases, Expression, Loop, Program, Statement, Try,
+    Action, Body, ConditionBranches, Expression, Loop, Program, Statement, SwitchCases, Try,
 };
 use crate::handler::page::template::lexer::{QuotedPart, Token};
-use crate::handler::page::template::text::Text;
+use crate::handler::page::template::text::TaintedText;
 
 /// How a statement with a block is parsed behind its word.
-type Rule = fn(&mut Parser) -> Result<Action, TemplateError>;
+type BlockRule = fn(&mut Parser) -> Result<Action, TemplateError>;
 
 impl Parser {
     pub(super) fn block_directive(&mut self) -> Result<Option<Action>, TemplateError> {
-        let kinds: [(&str, Rule); 8] = [
+        let kinds: [(&str, BlockRule); 8] = [
             ("IF", |parser| parser.branches(false)),
             ("UNLESS", |parser| parser.branches(true)),
             ("SWITCH", Self::switch),
@@ -52,7 +52,7 @@ impl Parser {
             otherwise = self.body()?;
         }
         self.end_of_block()?;
-        Ok(Action::If(Branches { conditions, otherwise }))
+        Ok(Action::If(ConditionBranches { conditions, otherwise }))
     }
 
     /// What stands before the first `CASE` is dropped, as in the original.
@@ -73,7 +73,7 @@ impl Parser {
             cases.push((case, self.body()?));
         }
         self.end_of_block()?;
-        Ok(Action::Switch(value, Cases { cases, otherwise }))
+        Ok(Action::Switch(value, SwitchCases { cases, otherwise }))
     }
 
     fn for_loop(&mut self) -> Result<Action, TemplateError> {
@@ -181,7 +181,7 @@ impl Parser {
     }
 
     /// `name = 'text', name = 42`
-    fn metadata_pairs(&mut self) -> Result<Vec<(String, Text)>, TemplateError> {
+    fn metadata_pairs(&mut self) -> Result<Vec<(String, TaintedText)>, TemplateError> {
         let mut pairs = Vec::new();
         while let Some(name) = self.takes_name() {
             self.expect("=")?;
@@ -196,7 +196,7 @@ impl Parser {
             } else {
                 return Err(self.error("a text without variables is needed here"));
             };
-            pairs.push((name, Text::literal(&text)));
+            pairs.push((name, TaintedText::literal(&text)));
             while self.takes(",") {}
         }
         if pairs.is_empty() { Err(self.unexpected()) } else { Ok(pairs) }
@@ -245,10 +245,10 @@ impl Action {
             | Self::Wrapper(_, body)
             | Self::Filter(_, body)
             | Self::For(Loop { body, .. }) => vec![body],
-            Self::If(Branches { conditions, otherwise }) => {
+            Self::If(ConditionBranches { conditions, otherwise }) => {
                 conditions.iter().map(|(_, body)| body).chain([otherwise]).collect()
             }
-            Self::Switch(_, Cases { cases, otherwise }) => {
+            Self::Switch(_, SwitchCases { cases, otherwise }) => {
                 cases.iter().map(|(_, body)| body).chain([otherwise]).collect()
             }
             Self::Macro(_, definition) => vec![&definition.body],

@@ -5,7 +5,7 @@ use crate::handler::page::template::TemplateError;
 use crate::handler::page::template::ast::{Assignment, Comparison, Element, Expression, Operator, Path};
 
 /// An operand, and the operators and operands that follow it.
-type Chain = (Expression, Vec<(Operator, Expression)>);
+type OperandChain = (Expression, Vec<(Operator, Expression)>);
 
 fn computed(first: Expression, rest: Vec<(Operator, Expression)>) -> Expression {
     if rest.is_empty() { first } else { Expression::Compute(Box::new(first), rest) }
@@ -103,7 +103,7 @@ impl Parser {
     }
 
     /// `DIV` is a function of its own in Perl. Its operands are what stands beside it, with their `MOD`s.
-    fn quotient(&mut self) -> Result<Chain, TemplateError> {
+    fn quotient(&mut self) -> Result<OperandChain, TemplateError> {
         let (first, mut rest) = self.modulos()?;
         let mut divided = Vec::new();
         while self.takes("DIV") {
@@ -115,7 +115,7 @@ impl Parser {
         Ok((computed(first, divided), rest))
     }
 
-    fn modulos(&mut self) -> Result<Chain, TemplateError> {
+    fn modulos(&mut self) -> Result<OperandChain, TemplateError> {
         let first = self.negation()?;
         let mut rest = Vec::new();
         while self.takes("MOD") {

@@ -13,19 +13,19 @@ use std::vec;
 use super::ast::{Body, Expression, Program};
 use super::lexer::{Lexeme, QuotedPart, Token, tokens};
 use super::quoted::interpolated;
-use super::tags::{Piece, pieces};
-use super::text::Text;
-use super::{Syntax, TemplateError};
+use super::tags::{TemplatePiece, pieces};
+use super::text::TaintedText;
+use super::{TemplateError, TemplateSyntax};
 
 /// Blocks and brackets within one another.
 const MAX_DEPTH: usize = 32;
 
 /// Parses a whole template.
-pub(super) fn parse(text: &str, syntax: Syntax) -> Result<Program, TemplateError> {
+pub(super) fn parse(text: &str, syntax: TemplateSyntax) -> Result<Program, TemplateError> {
     let mut lexemes = Vec::new();
     for piece in pieces(text, syntax.chomp) {
         match piece {
-            Piece::Text { line, text } if syntax.interpolate => {
+            TemplatePiece::Text { line, text } if syntax.interpolate => {
                 for part in interpolated(&text, line, syntax)? {
                     match part {
                         QuotedPart::Text(text) => lexemes.push(Lexeme { line: 0, token: Token::Text(text) }),
@@ -33,8 +33,8 @@ pub(super) fn parse(text: &str, syntax: Syntax) -> Result<Program, TemplateError
                     }
                 }
             }
-            Piece::Text { text, .. } => lexemes.push(Lexeme { line: 0, token: Token::Text(text) }),
-            Piece::Directive { line, inside } => {
+            TemplatePiece::Text { text, .. } => lexemes.push(Lexeme { line: 0, token: Token::Text(text) }),
+            TemplatePiece::Directive { line, inside } => {
                 push_directive(tokens(inside, line, syntax)?, line, &mut lexemes);
             }
         }
@@ -58,7 +58,7 @@ fn push_directive(directive: Vec<Lexeme>, line: usize, lexemes: &mut Vec<Lexeme>
 }
 
 struct Parser {
-    syntax: Syntax,
+    syntax: TemplateSyntax,
     lexemes: Peekable<vec::IntoIter<Lexeme>>,
     line: usize,
     depth: usize,
@@ -70,7 +70,7 @@ struct Parser {
 }
 
 impl Parser {
-    fn new(lexemes: Vec<Lexeme>, syntax: Syntax) -> Self {
+    fn new(lexemes: Vec<Lexeme>, syntax: TemplateSyntax) -> Self {
         Self {
             syntax,
             lexemes: lexemes.into_iter().peekable(),
@@ -176,5 +176,5 @@ impl Parser {
 }
 
 fn literal(text: &str) -> Expression {
-    Expression::Literal(Arc::new(Text::literal(text)))
+    Expression::Literal(Arc::new(TaintedText::literal(text)))
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::Parser;
 use crate::handler::page::template::TemplateError;
 use crate::handler::page::template::ast::{
-    Action, Assignment, Body, Branches, Expression, FilterCall, Loop, Macro, NameWithArguments, Statement,
+    Action, Assignment, Body, ConditionBranches, Expression, FilterCall, Loop, Macro, NameWithArguments,
+    Statement,
 };
 use crate::handler::page::template::filters;
 use crate::handler::page::template::lexer::{Lexeme, Token};
-use crate::handler::page::template::text::Text;
+use crate::handler::page::template::text::TaintedText;
 
 /// Statements that run code or read files, or that serve their developers.
 const REFUSED: &[(&str, &str)] = &[
@@ -26,7 +27,7 @@ impl Parser {
     /// One statement with its end; nothing for what only declares.
     pub(super) fn statement(&mut self) -> Result<Option<Statement>, TemplateError> {
         if let Some(Token::Text(text)) = self.next_if(|token| matches!(token, Token::Text(_))) {
-            return Ok(Some(self.made(Action::Text(Text::literal(&text)))));
+            return Ok(Some(self.made(Action::Text(TaintedText::literal(&text)))));
         }
         self.line = self.lexemes.peek().map_or(self.line, |lexeme| lexeme.line);
         let line = self.line;
@@ -198,10 +199,13 @@ impl Parser {
         let body = |parser: &Self, action| vec![parser.made(action)];
         Ok(if self.takes("IF") {
             let conditions = vec![(self.expression()?, body(self, action))];
-            Action::If(Branches { conditions, otherwise: Body::new() })
+            Action::If(ConditionBranches { conditions, otherwise: Body::new() })
         } else if self.takes("UNLESS") {
             let condition = Expression::Not(Box::new(self.expression()?));
-            Action::If(Branches { conditions: vec![(condition, body(self, action))], otherwise: Body::new() })
+            Action::If(ConditionBranches {
+                conditions: vec![(condition, body(self, action))],
+                otherwise: Body::new(),
+            })
         } else if self.takes("FOR") {
             let (variable, list) = self.loop_head()?;
             Action::For(Loop { variable, list, body: body(self, action) })
