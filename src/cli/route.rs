@@ -47,7 +47,7 @@ pub fn run(profile: &str, options: &ConfigSources, method: &str, path: &str) -> 
 fn is_for_tunnels(protocol: Protocol, config: &Config, method: &Method) -> bool {
     match protocol {
         Protocol::Connect => true,
-        Protocol::Https => config.settings.tunnel.on_https && *method == Method::CONNECT,
+        Protocol::Https => config.settings.tunnel.connect_on_https && *method == Method::CONNECT,
     }
 }
 

@@ -59,7 +59,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     privileges::become_user(user.as_ref(), &listening.sockets)?;
     request_context::name_node(&engine.config.settings.node_name);
     let settings = &engine.config.settings;
-    log.take_form(settings.log_form, settings.log_target);
+    log.take_form(settings.log_format, settings.log_target);
     log.reopen(engine.config.settings.access_log.clone());
     memory::forget_start();
     let source = ConfigLoader { profile: profile.to_owned(), options: options.clone() };

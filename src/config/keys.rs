@@ -21,6 +21,8 @@ pub enum ValueKind {
 #[derive(Debug)]
 pub struct SettingKey {
     pub name: &'static str,
+    /// the key of earlier releases, which is still read
+    pub deprecated: Option<&'static str>,
     pub legacy: Option<&'static str>,
     pub kind: ValueKind,
     pub default: &'static str,
@@ -32,7 +34,26 @@ const fn key(
     kind: ValueKind,
     default: &'static str,
 ) -> SettingKey {
-    SettingKey { name, legacy, kind, default }
+    SettingKey { name, deprecated: None, legacy, kind, default }
+}
+
+impl SettingKey {
+    const fn renamed_from(self, deprecated: &'static str) -> Self {
+        Self { deprecated: Some(deprecated), ..self }
+    }
+
+    /// Whether this is the key or its deprecated name.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.deprecated == Some(name)
+    }
+}
+
+/// The value that took the place of a deprecated one: key, deprecated value, new value.
+const RENAMED_VALUES: &[(&str, &str, &str)] = &[("log.format", "classic", "text")];
+
+/// The new name of a deprecated value.
+pub fn renamed_value(key: &SettingKey, text: &str) -> Option<&'static str> {
+    RENAMED_VALUES.iter().find(|(name, old, _)| *name == key.name && *old == text).map(|(.., new)| *new)
 }
 
 const SECONDS: ValueKind = ValueKind::Number(1, 86_400);
@@ -54,7 +75,7 @@ pub const KEYS: &[SettingKey] = &[
     key("tls.disable_tls_1_3", Some("DISABLE_TLS_1_3"), ValueKind::Bool, "0"),
     key("tls.dhparams", Some("DHPARAMS"), ValueKind::Text, ""),
     key("tls.key_file", Some("TLS_KEY_FILE"), ValueKind::Text, ""),
-    key("tls.more_certificates", None, ValueKind::List, ""),
+    key("tls.additional_certificates", None, ValueKind::List, "").renamed_from("tls.more_certificates"),
     key("tls.client_certificates", None, ValueKind::Text, "off"),
     key("tls.client_ca", None, ValueKind::Text, ""),
     key("tls.client_crl", None, ValueKind::Text, ""),
@@ -63,7 +84,7 @@ pub const KEYS: &[SettingKey] = &[
     key("compression.api", None, ValueKind::Bool, "false"),
     key("real_ip.header", Some("PROXY_REAL_IP_HEADER"), ValueKind::Text, ""),
     key("real_ip.allow_from", Some("PROXY_REAL_IP_ALLOW_FROM"), ValueKind::List, ""),
-    key("real_ip.acl", None, ValueKind::Bool, "false"),
+    key("real_ip.apply_acl", None, ValueKind::Bool, "false").renamed_from("real_ip.acl"),
     key("workers", Some("MAX_WORKERS"), ValueKind::Number(1, 127), "3"),
     key("backend.address", None, ValueKind::Text, "127.0.0.1:85"),
     key("backend.unprivileged", None, ValueKind::Text, ""),
@@ -74,8 +95,8 @@ pub const KEYS: &[SettingKey] = &[
     key("cluster.proxy_protocol", None, ValueKind::Bool, "false"),
     key("tunnel.peer_port", None, ValueKind::Number(1, 65_535), "3128"),
     key("tunnel.ports", None, ValueKind::Text, "61000-61999"),
-    key("tunnel.on_https", None, ValueKind::Bool, "false"),
-    key("tunnel.public", None, ValueKind::Text, ""),
+    key("tunnel.connect_on_https", None, ValueKind::Bool, "false").renamed_from("tunnel.on_https"),
+    key("tunnel.advertised_proxy", None, ValueKind::Text, "").renamed_from("tunnel.public"),
     key("tunnel.peer_tls", None, ValueKind::Bool, "false"),
     key("user", None, ValueKind::Text, "www-data"),
     key("timeout.connect", None, SECONDS, "10"),
@@ -94,16 +115,18 @@ pub const KEYS: &[SettingKey] = &[
     key("limits.body", None, ValueKind::Number(0, 1 << 30), "524288"),
     key("limits.login_body", None, ValueKind::Number(256, 1 << 30), "16384"),
     key("limits.buffered", None, ValueKind::Number(1 << 20, 1 << 40), "67108864"),
-    key("limits.body_rate", None, ValueKind::Number(0, 1 << 30), "1000"),
-    key("limits.answer_rate", None, ValueKind::Number(0, 1 << 30), "250"),
-    key("limits.url", None, ValueKind::Number(256, 65_534), "32768"),
+    key("limits.request_body_min_rate", None, ValueKind::Number(0, 1 << 30), "1000")
+        .renamed_from("limits.body_rate"),
+    key("limits.response_min_rate", None, ValueKind::Number(0, 1 << 30), "250")
+        .renamed_from("limits.answer_rate"),
+    key("limits.uri_bytes", None, ValueKind::Number(256, 65_534), "32768").renamed_from("limits.url"),
     key("limits.header", None, ValueKind::Number(256, 1 << 16), "8192"),
     key("limits.headers", None, ValueKind::Number(1, 100), "64"),
     key("limits.connections", None, ValueKind::Number(0, 1 << 20), "0"),
     key("limits.connections_per_address", None, ValueKind::Number(0, 1 << 20), "0"),
     key("limits.requests_per_address", None, ValueKind::Number(0, 1 << 20), "0"),
     key("limits.uploads", None, ValueKind::Number(1, 1 << 16), "64"),
-    key("limits.spool", None, ValueKind::Number(0, 1 << 50), "0"),
+    key("limits.upload_bytes_total", None, ValueKind::Number(0, 1 << 50), "0").renamed_from("limits.spool"),
     key("limits.login_failures", None, ValueKind::Number(0, 1 << 20), "20"),
     key("console.ping", None, SECONDS_OR_OFF, "30"),
     key("console.origins", None, ValueKind::List, ""),
@@ -120,9 +143,9 @@ pub const KEYS: &[SettingKey] = &[
     key("health.live", None, ValueKind::Text, "/-/health"),
     key("health.ready", None, ValueKind::Text, "/-/ready"),
     key("trace.request_id_header", None, ValueKind::Text, ""),
-    key("trace.parent", None, ValueKind::Bool, "true"),
+    key("trace.traceparent", None, ValueKind::Bool, "true").renamed_from("trace.parent"),
     key("log.access", None, ValueKind::Text, ""),
-    key("log.format", None, ValueKind::Text, "classic"),
+    key("log.format", None, ValueKind::Text, "text"),
     key("log.target", None, ValueKind::Number(128, 65_534), "1024"),
 ];
 
@@ -140,14 +163,14 @@ pub const LISTENER_KEYS: &[SettingKey] = &[
     key("client_certificates", None, ValueKind::Text, ""),
     key("client_ca", None, ValueKind::Text, ""),
     key("client_crl", None, ValueKind::Text, ""),
-    key("routes", None, ValueKind::Text, ""),
+    key("route_scope", None, ValueKind::Text, "").renamed_from("routes"),
     key("connections", None, ValueKind::Number(0, 1 << 20), "0"),
     key("connections_per_address", None, ValueKind::Number(0, 1 << 20), ""),
     key("requests_per_address", None, ValueKind::Number(0, 1 << 20), ""),
 ];
 
-/// `connections_per_address` of a listener with a class of routes, unless a setting says something else.
-pub const CONNECTIONS_PER_ADDRESS_OF_CLASS: &str = "64";
+/// `connections_per_address` of a listener with a route scope, if no setting gives it.
+pub const SCOPED_CONNECTIONS_PER_ADDRESS: &str = "64";
 
 /// The setting that a key of a `[[listener]]` table has its value from where the table does not give one.
 pub fn inherited(listener_key: &str) -> Option<&'static str> {
@@ -172,9 +195,9 @@ ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256";
 const DEFAULT_CIPHERSUITES: &str =
     "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
 
-/// The setting of that name.
+/// The setting with this key, or with this deprecated key.
 pub fn find(name: &str) -> Option<&'static SettingKey> {
-    KEYS.iter().find(|key| key.name == name)
+    KEYS.iter().find(|key| key.is_named(name))
 }
 
 /// The setting that the products' own file calls `legacy`.

@@ -1,6 +1,7 @@
 //! The layers of settings, weakest first: defaults and profile, a package's file, the product's own file, the site's
 //! file, environment, command line. Each single value is a figment provider of its own, so that its metadata tells file and line.
 
+mod deprecated;
 mod legacy;
 mod listeners;
 mod overridden;
@@ -14,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, KEYS, SettingKey};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use deprecated::WrittenName;
 pub use listeners::{ListenerTable, written};
 
 /// All layers merged, and what was wrong with reading them.
@@ -21,6 +23,8 @@ pub struct SettingsLayers {
     figment: Figment,
     /// every value above the profile, in the order of the layers
     given: Vec<(&'static SettingKey, ResolvedValue)>,
+    /// each key that was written, by the name and the place it was written with
+    names: Vec<WrittenName>,
     /// the `[[listener]]` tables of the strongest file that has any
     pub listeners: Vec<ListenerTable>,
     pub problems: Vec<Diagnostic>,
@@ -72,8 +76,13 @@ fn origin_of(metadata: &Metadata) -> ValueOrigin {
 impl SettingsLayers {
     /// The defaults, and the settings of the profile on top of them.
     pub fn new(profile: &DeTable<'_>, profile_text: &str, profile_path: Option<&Path>) -> Self {
-        let mut layers =
-            Self { figment: Figment::new(), given: Vec::new(), listeners: Vec::new(), problems: Vec::new() };
+        let mut layers = Self {
+            figment: Figment::new(),
+            given: Vec::new(),
+            names: Vec::new(),
+            listeners: Vec::new(),
+            problems: Vec::new(),
+        };
         for key in KEYS {
             layers.merge(key, key.default.to_owned(), ValueOrigin::Profile);
         }
@@ -126,7 +135,8 @@ impl SettingsLayers {
             match (keys::find(&dotted), plain_text(value.get_ref())) {
                 (None, _) => self.problems.push(unknown_key(place, &dotted)),
                 (Some(key), Some(text)) => {
-                    let origin = source.layer.clone().unwrap_or(place);
+                    let origin = source.layer.clone().unwrap_or_else(|| place.clone());
+                    let text = self.check_names(key, &dotted, text, place);
                     self.merge(key, text, origin);
                 }
                 (Some(_), None) => self.problems.push(Diagnostic::error(
@@ -146,7 +156,10 @@ impl SettingsLayers {
             let dotted = rest.to_lowercase().replace("__", ".");
             let origin = ValueOrigin::Environment(name.clone().into_owned());
             match (keys::find(&dotted), value.into_string()) {
-                (Some(key), Ok(value)) => self.merge(key, value, origin),
+                (Some(key), Ok(value)) => {
+                    let value = self.check_names(key, &dotted, value, origin.clone());
+                    self.merge(key, value, origin);
+                }
                 (Some(_), Err(_)) => {
                     self.problems.push(Diagnostic::error(origin, dotted, "is not UTF-8 text"));
                 }
@@ -161,7 +174,9 @@ impl SettingsLayers {
             let (name, value) = set.split_once('=').unwrap_or((set, ""));
             match keys::find(name.trim()) {
                 Some(key) if set.contains('=') => {
-                    self.merge(key, value.to_owned(), ValueOrigin::CommandLine);
+                    let origin = ValueOrigin::CommandLine;
+                    let value = self.check_names(key, name.trim(), value.to_owned(), origin.clone());
+                    self.merge(key, value, origin);
                 }
                 Some(_) => {
                     self.problems.push(Diagnostic::error(ValueOrigin::CommandLine, name, "write KEY=VALUE"));

@@ -8,7 +8,7 @@ use serde::Deserialize;
 pub use super::compare::CompareRules;
 use super::page::{PageRules, VariableRules};
 pub use crate::config::auth::{AuthRules, LifetimeSource, LoginCall, SignatureScheme, TicketKind};
-pub use crate::config::route_scope::{CallLimit, ClassLogin, RouteClass};
+pub use crate::config::route_scope::{CallLimit, RouteScope, ScopeLogin};
 
 /// What a profile says of its product. Paths are absolute and still without `--root`.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,7 +60,7 @@ pub struct Product {
     pub file: Vec<SingleFile>,
     /// parts of all this that a listener may be restricted to
     #[serde(default)]
-    pub class: BTreeMap<String, RouteClass>,
+    pub class: BTreeMap<String, RouteScope>,
 }
 
 /// What is spoken on the listening port.

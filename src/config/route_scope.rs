@@ -1,4 +1,4 @@
-//! A class of routes: the part of a product that a listener serves, where it does not serve all.
+//! A route scope: the part of a product that a listener serves, where it does not serve all.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// What is not named here does not exist at such a listener.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RouteClass {
+pub struct RouteScope {
     /// URLs of pages
     #[serde(default)]
     pub pages: Vec<String>,
@@ -23,7 +23,7 @@ pub struct RouteClass {
     /// prefixes of the tickets that are taken; all credentials where there are none
     #[serde(default)]
     pub tickets: Vec<String>,
-    pub login: Option<ClassLogin>,
+    pub login: Option<ScopeLogin>,
     #[serde(default)]
     pub limit: Vec<CallLimit>,
 }
@@ -31,7 +31,7 @@ pub struct RouteClass {
 /// Who may log in: users of one realm alone.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClassLogin {
+pub struct ScopeLogin {
     /// `METHOD PATTERN`; one of the calls
     pub call: String,
     pub realm: String,

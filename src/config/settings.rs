@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 pub use crate::config::settings::security_headers::{AllowedOrigins, BrowserSettings, FramePolicy};
-pub use listen::{ClientDemand, FIRST, ListenAddress, ListenSettings, ListenerLimits, ListenerSettings};
+pub use listen::{ClientAuthPolicy, FIRST, ListenAddress, ListenSettings, ListenerLimits, ListenerSettings};
 pub use reader::port_range;
 pub use tunnel::TunnelSettings;
 
@@ -57,7 +57,7 @@ pub struct Settings {
     pub monitoring: MonitoringSettings,
     pub tracing: TraceSettings,
     pub access_log: Option<PathBuf>,
-    pub log_form: LogForm,
+    pub log_format: LogFormat,
     /// bytes of a request target in a line
     pub log_target: usize,
 }
@@ -72,8 +72,8 @@ pub struct TlsSettings {
     pub dhparams: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
     /// beside the profile's own: each with its chain, the key in it or beside it
-    pub more_certificates: Vec<PathBuf>,
-    pub clients: ClientDemand,
+    pub additional_certificates: Vec<PathBuf>,
+    pub clients: ClientAuthPolicy,
     pub offers: HttpVersions,
     /// for problems that only OpenSSL can find: where each of these settings came from
     pub origins: TlsOrigins,
@@ -85,7 +85,7 @@ pub struct TlsOrigins {
     pub ciphersuites: ValueOrigin,
     pub dhparams: ValueOrigin,
     pub key_file: ValueOrigin,
-    pub more_certificates: ValueOrigin,
+    pub additional_certificates: ValueOrigin,
 }
 
 /// The versions of HTTP that clients may choose from.
@@ -123,7 +123,7 @@ pub struct RealIp {
     /// who is believed; without a list every peer is, as the manual says, but for the log alone
     pub proxies: Option<AddressList>,
     /// whether access lists judge the real client as well
-    pub judged: bool,
+    pub apply_acl: bool,
 }
 
 impl RealIp {
@@ -197,23 +197,23 @@ pub struct TraceSettings {
     /// the header that tells the daemon and the client the number of a request
     pub number: Option<HeaderName>,
     /// whether the client's `traceparent` goes to the daemon
-    pub parent: bool,
+    pub traceparent: bool,
 }
 
 /// What a line of the access log looks like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogForm {
+pub enum LogFormat {
     /// as the originals write it
-    Classic,
+    Text,
     Json,
 }
 
-impl LogForm {
+impl LogFormat {
     fn parse(text: &str) -> Result<Self, String> {
         match text {
-            "classic" => Ok(Self::Classic),
+            "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(format!("must be classic or json, not '{text}'")),
+            _ => Err(format!("must be text or json, not '{text}'")),
         }
     }
 }
@@ -251,11 +251,11 @@ pub struct LimitSettings {
     /// bytes of all bodies that are held at the same time
     pub buffered: usize,
     /// bytes a second that a body must have
-    pub body_rate: u64,
+    pub request_body_min_rate: u64,
     /// bytes a second that a client must take
-    pub answer_rate: u64,
+    pub response_min_rate: u64,
     /// bytes of path and query
-    pub url: usize,
+    pub uri_bytes: usize,
     /// bytes
     pub header: usize,
     /// lines
@@ -268,7 +268,7 @@ pub struct LimitSettings {
     /// at the same time
     pub uploads: usize,
     /// bytes of all running uploads
-    pub spool: u64,
+    pub upload_bytes_total: u64,
     /// of an address within a minute
     pub login_failures: usize,
 }

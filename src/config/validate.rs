@@ -38,13 +38,13 @@ pub(super) fn out_of_place(
     let problem = |key, message| Diagnostic::error(layers.find(key).origin, key, message);
     let tunnel = &settings.tunnel;
     let answers = product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
-    let no_tickets = (tunnel.on_https && product.connect.is_none()).then(|| {
+    let no_tickets = (tunnel.connect_on_https && product.connect.is_none()).then(|| {
         let message = "this profile has no [product.connect], by which tickets for tunnels are judged";
-        problem("tunnel.on_https", message)
+        problem("tunnel.connect_on_https", message)
     });
-    let no_answers = (tunnel.public.is_some() && answers.is_none()).then(|| {
+    let no_answers = (tunnel.advertised_proxy.is_some() && answers.is_none()).then(|| {
         let message = "this profile has no [product.connect.answers] that name a proxy to viewers";
-        problem("tunnel.public", message)
+        problem("tunnel.advertised_proxy", message)
     });
     let asks = settings.tls.clients.mode != ClientCertificates::Off;
     let no_demand = (asks && product.protocol == Protocol::Connect).then(|| {
@@ -86,23 +86,24 @@ pub(super) fn listener_problems(
             }
         };
         if product.protocol == Protocol::Connect {
-            for key in ["tls", "hosts", "client_certificates", "client_ca", "client_crl", "routes"] {
+            for key in ["tls", "hosts", "client_certificates", "client_ca", "client_crl", "route_scope"] {
                 refuse(key, format!("means nothing to the profile {}, which tunnels", product.name));
             }
         }
     }
-    let classes = || product.class.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let scopes = || product.class.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     for (number, listener) in settings.listeners.iter().enumerate() {
-        let Some(name) = listener.class.as_ref().filter(|name| !product.class.contains_key(*name)) else {
+        let Some(name) = listener.route_scope.as_ref().filter(|name| !product.class.contains_key(*name))
+        else {
             continue;
         };
-        let known = match classes() {
+        let known = match scopes() {
             none if none.is_empty() => "it has none".to_owned(),
             known => format!("it has {known}"),
         };
-        let message = format!("'{name}' is no class of routes of this profile; {known}");
-        let key = layers::written(number, "routes");
-        problems.push(Diagnostic::error(listener.class_origin.clone(), key, message));
+        let message = format!("'{name}' is no route scope of this profile; {known}");
+        let key = layers::written(number, "route_scope");
+        problems.push(Diagnostic::error(listener.route_scope_origin.clone(), key, message));
     }
     problems
 }

@@ -22,7 +22,9 @@ impl PublicProxy {
     /// `None` where the settings name no proxy, or the profile no calls.
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let answers = config.product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
-        let (Some(url), Some(answers)) = (&config.settings.tunnel.public, answers) else { return Ok(None) };
+        let (Some(url), Some(answers)) = (&config.settings.tunnel.advertised_proxy, answers) else {
+            return Ok(None);
+        };
         let calls = answers.calls.iter().map(|call| PathPattern::parse(call)).collect::<Result<_, _>>()?;
         Ok(Some(Self { calls, field: answers.field.clone(), url: url.clone() }))
     }

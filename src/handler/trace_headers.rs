@@ -14,7 +14,7 @@ pub fn headers(
     tracing: &TraceSettings,
     client: &HeaderMap,
 ) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    let parent = if tracing.parent { parent(client) } else { None };
+    let parent = if tracing.traceparent { parent(client) } else { None };
     let parent = parent.map(|value| (TRACEPARENT, value.clone()));
     number(tracing).into_iter().chain(parent)
 }

@@ -23,7 +23,7 @@ use crate::http::access_log::long_targets::{LongTargetAllowance, SHORT_TARGET_BY
 use chrono::{DateTime, Local};
 use writer::{LogQueue, LogWriter};
 
-use crate::config::settings::LogForm;
+use crate::config::settings::LogFormat;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 use crate::os::log_text::shortened;
@@ -110,8 +110,8 @@ impl AccessLog {
     }
 
     /// The form of lines from now on, and the bytes of a target in one.
-    pub fn take_form(&self, form: LogForm, max_target_bytes: usize) {
-        self.detailed.store(form == LogForm::Json, Ordering::Relaxed);
+    pub fn take_form(&self, form: LogFormat, max_target_bytes: usize) {
+        self.detailed.store(form == LogFormat::Json, Ordering::Relaxed);
         self.max_target_bytes.store(max_target_bytes, Ordering::Relaxed);
     }
 

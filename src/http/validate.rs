@@ -36,7 +36,9 @@ pub fn request_line(head: &Parts) -> String {
 /// Path and query.
 fn check_target(head: &Parts, limits: &LimitSettings) -> Result<(), Refusal> {
     match head.uri.path_and_query() {
-        Some(target) if target.as_str().len() > limits.url => Err(Refusal::UrlTooLong { limit: limits.url }),
+        Some(target) if target.as_str().len() > limits.uri_bytes => {
+            Err(Refusal::UrlTooLong { limit: limits.uri_bytes })
+        }
         Some(_) | None => Ok(()),
     }
 }

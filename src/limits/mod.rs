@@ -32,7 +32,7 @@ pub struct Limiters {
     pub strangers: Arc<UnauthenticatedConnections>,
     /// bodies
     pub buffered: Arc<BufferLedger>,
-    /// that a class of routes limits
+    /// that a route scope limits
     pub calls: CallRates,
 }
 

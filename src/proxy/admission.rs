@@ -44,7 +44,7 @@ pub(crate) async fn enter(
     let mut who = ClientAddresses { peer: via, via };
     if rules.proxy_protocol {
         who.peer = in_a_box(named(worker, rules, &mut stream, via)).await?;
-        if !who.is_admitted(rules, engine.config.settings.real_ip.judged) {
+        if !who.is_admitted(rules, engine.config.settings.real_ip.apply_acl) {
             turn_away(engine, who.peer, &rules.name, AdmissionLost::AccessList);
             return None;
         }

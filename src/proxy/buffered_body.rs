@@ -89,7 +89,7 @@ pub(crate) async fn read_for_daemon(
     let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let kind = BodyKind::of(kind).ok_or_else(|| Refusal::UnexpectedContent(head.method.clone()))?;
     let query = body_parameters::into_query(head.uri.query().unwrap_or_default(), kind, &body)?;
-    let limit = asked.worker.engine.config.settings.limits.url;
+    let limit = asked.worker.engine.config.settings.limits.uri_bytes;
     if head.uri.path().len() + 1 + query.len() > limit {
         return Err(ParameterError::TooLong { limit }.into());
     }
@@ -151,9 +151,10 @@ impl BodyBounds {
                 Self { limit, pace: whole_within(timeout.login_body) }
             }
             SenderTrust::UnprovenToken => Self { limit: limits.body, pace: whole_within(timeout.body) },
-            SenderTrust::User(_) => {
-                Self { limit: limits.body, pace: MinRate { grace: timeout.body, rate: limits.body_rate } }
-            }
+            SenderTrust::User(_) => Self {
+                limit: limits.body,
+                pace: MinRate { grace: timeout.body, rate: limits.request_body_min_rate },
+            },
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::limits::concurrency::ConnectionPermit;
 use crate::limits::failure_table::ClientKey;
 use crate::limits::unauthenticated::UnauthenticatedConnection;
 use crate::net::acl::PeerIp;
-use crate::proxy::route_scope::RouteClass;
+use crate::proxy::route_scope::RouteScope;
 use crate::server::WorkerContext;
 use crate::state::shared::{AppState, ListenerRules, PortProtocol};
 use crate::time::client_timeouts::TimeoutTracker;
@@ -163,7 +163,7 @@ impl ClientConnection {
             *rules = next;
         }
         let who = ClientAddresses { peer: self.peer, via: self.via };
-        let judges_real = engine.config.settings.real_ip.judged;
+        let judges_real = engine.config.settings.real_ip.apply_acl;
         // Where its listener is gone, the list that is left decides as well.
         let general = engine.listener(FIRST).filter(|_| self.is_orphan.get());
         let lists = [Some(&**rules), general.map(|general| &**general)];
@@ -189,7 +189,7 @@ impl ClientConnection {
     /// Whether whom a proxy names may be served, where that is asked for.
     pub fn is_real_admitted(&self, engine: &AppState, named: Option<IpAddr>) -> bool {
         let admits = |real| self.rules.borrow().acl.admits(PeerIp::new(real));
-        !engine.config.settings.real_ip.judged || named.is_none_or(admits)
+        !engine.config.settings.real_ip.apply_acl || named.is_none_or(admits)
     }
 
     /// Whether its listener is gone, so that it ends with the answer to its next request.
@@ -213,7 +213,7 @@ impl ClientConnection {
     }
 
     /// What is served on it, where that is not all.
-    pub(crate) fn class(&self) -> Option<Arc<RouteClass>> {
+    pub(crate) fn class(&self) -> Option<Arc<RouteScope>> {
         self.rules.borrow().class.clone()
     }
 

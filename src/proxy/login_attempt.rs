@@ -34,7 +34,7 @@ use crate::proxy::buffered_body;
 use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_guard::{check_before_body, prove};
 use crate::proxy::request::{ClientConnection, IncomingRequest, run_api};
-use crate::proxy::route_scope::RouteClass;
+use crate::proxy::route_scope::RouteScope;
 use crate::proxy::router::Route;
 use crate::server::WorkerContext;
 use crate::state::shared::AppState;
@@ -51,7 +51,7 @@ const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct LoginAttempt {
     worker: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
-    class: Option<Arc<RouteClass>>,
+    class: Option<Arc<RouteScope>>,
     head: Parts,
     real: IpAddr,
     /// the same, as daemons are told it

@@ -21,9 +21,9 @@ impl MalformedHead<'_> {
     /// The same with a reason.
     pub(crate) fn refusal(&self, limits: &LimitSettings) -> Refusal {
         match self.status() {
-            StatusCode::URI_TOO_LONG => Refusal::UrlTooLong { limit: limits.url },
+            StatusCode::URI_TOO_LONG => Refusal::UrlTooLong { limit: limits.uri_bytes },
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if !self.head.contains(&b'\n') => {
-                Refusal::UrlTooLong { limit: limits.url }
+                Refusal::UrlTooLong { limit: limits.uri_bytes }
             }
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 Refusal::HeaderTooLarge { what: "too many bytes or lines", limit: limits.header }

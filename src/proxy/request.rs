@@ -32,7 +32,7 @@ use crate::http::validate;
 use crate::metrics::counters;
 use crate::metrics::labels::RequestDestination;
 use crate::os::{fault_injection, request_context};
-use crate::proxy::route_scope::RouteClass;
+use crate::proxy::route_scope::RouteScope;
 use crate::proxy::router::Route;
 use crate::server::WorkerContext;
 use crate::time::recent;
@@ -125,7 +125,7 @@ pub(crate) struct IncomingRequest<'a> {
     pub(crate) worker: &'a Rc<WorkerContext>,
     pub(crate) client: &'a Rc<ClientConnection>,
     /// what is served there, where that is not all
-    pub(crate) class: Option<&'a Arc<RouteClass>>,
+    pub(crate) class: Option<&'a Arc<RouteScope>>,
     pub(crate) head: &'a Parts,
     /// who it comes from
     pub(crate) real: IpAddr,

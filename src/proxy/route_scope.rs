@@ -1,4 +1,4 @@
-//! A class of routes: whether a request belongs to the part of a product that its listener serves.
+//! A route scope: whether a request belongs to the part of a product that its listener serves.
 
 mod login;
 
@@ -13,7 +13,7 @@ use crate::http::target::{ApiPath, query_parameters};
 pub use login::{LoginClaim, LoginRule};
 
 /// What is served; all else does not exist there.
-pub struct RouteClass {
+pub struct RouteScope {
     pages: Vec<String>,
     pages_without: Vec<String>,
     files: Vec<String>,
@@ -32,11 +32,11 @@ struct ScopeLimit {
     per_minute: usize,
 }
 
-impl RouteClass {
+impl RouteScope {
     /// Everything that the class names must be in the profile.
     pub fn new(
         name: &str,
-        rules: &product::RouteClass,
+        rules: &product::RouteScope,
         product: &product::Product,
         root: &RootDirectory,
     ) -> Result<Self, String> {

@@ -17,7 +17,7 @@ use crate::proxy::buffered_body;
 use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_guard::check_before_body;
 use crate::proxy::request::IncomingRequest;
-use crate::proxy::route_scope::{LoginClaim, RouteClass};
+use crate::proxy::route_scope::{LoginClaim, RouteScope};
 use crate::proxy::router::Route;
 
 /// Before anybody is asked who it is: what is not served needs no login.
@@ -32,7 +32,7 @@ pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<
         engine.note_refused_node(
             client.peer,
             &client.listener(),
-            "the listener serves a class of routes only",
+            "the listener serves a route scope only",
         );
     }
     Err(Refusal::NotHere(format!("{method} {}", path.joined())))
@@ -40,7 +40,7 @@ pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<
 
 /// A page, a file: what is not served is not there.
 pub(crate) fn check_file(
-    class: Option<&RouteClass>,
+    class: Option<&RouteScope>,
     route: &Route,
     path: &str,
     query: &str,
@@ -65,7 +65,7 @@ pub(crate) fn check_file(
 
 /// Whether this kind of ticket is taken, and the call not made too often.
 pub(crate) fn check_client(
-    class: &RouteClass,
+    class: &RouteScope,
     asked: &IncomingRequest<'_>,
     path: &ApiPath,
     identity: &AuthenticatedUser,
@@ -87,7 +87,7 @@ pub(crate) fn check_client(
 
 /// Whether whoever wants to log in is of the realm that may. It is said in the body, and nowhere else.
 pub(crate) async fn check_login(
-    class: &RouteClass,
+    class: &RouteScope,
     asked: &IncomingRequest<'_>,
     path: &ApiPath,
     body: &mut Option<RequestBody>,

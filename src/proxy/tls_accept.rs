@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::client_hello;
-use crate::config::settings::{ClientCertificates, ClientDemand};
+use crate::config::settings::{ClientAuthPolicy, ClientCertificates};
 use crate::limits::unauthenticated::{ConnectionPhase, UnauthenticatedConnection};
 use crate::metrics::counters;
 use crate::metrics::labels::HandshakeResult;
@@ -53,7 +53,7 @@ pub(crate) async fn open(
 
 pub(crate) async fn shake_hands(
     acceptor: &TlsAcceptor,
-    demand: &ClientDemand,
+    demand: &ClientAuthPolicy,
     stream: TcpStream,
     patience: Duration,
     (peer, stranger): (PeerIp, &UnauthenticatedConnection),

@@ -85,9 +85,11 @@ impl ClusterListener<'_> {
         if !listener.tls {
             problems.push(all("tls", "they speak TLS only"));
         }
-        if let Some(class) = &listener.class {
-            problems
-                .push(all("routes", &format!("the class '{class}' has none of the calls that they pass on")));
+        if let Some(scope) = &listener.route_scope {
+            problems.push(all(
+                "route_scope",
+                &format!("the route scope '{scope}' has none of the calls that they pass on"),
+            ));
         }
         if listener.proxy_protocol {
             let key = "proxy_protocol";

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::config::settings::{ClientDemand, ListenerLimits};
+use crate::config::settings::{ClientAuthPolicy, ListenerLimits};
 use crate::net::acl::AccessList;
 use crate::net::allowed_hosts::AllowedHosts;
-use crate::proxy::route_scope::RouteClass;
+use crate::proxy::route_scope::RouteScope;
 use crate::state::shared::AppState;
 
 /// The rules of one listener. A connection keeps those that it came in by until there are newer ones of that name.
@@ -20,10 +20,10 @@ pub struct ListenerRules {
     /// Host names that are answered, and the setting that lists them
     pub hosts: AllowedHosts,
     pub hosts_key: String,
-    pub clients: ClientDemand,
+    pub clients: ClientAuthPolicy,
     pub limits: ListenerLimits,
     /// what is served here; `None` for all
-    pub class: Option<Arc<RouteClass>>,
+    pub class: Option<Arc<RouteScope>>,
 }
 
 impl ListenerRules {
@@ -31,9 +31,9 @@ impl ListenerRules {
     pub(crate) fn all(config: &Config) -> Result<Vec<Arc<Self>>, String> {
         let classes = &config.product.class;
         let rules = config.settings.listeners.iter().map(|listener| {
-            let class = listener.class.as_ref().and_then(|name| classes.get_key_value(name));
+            let class = listener.route_scope.as_ref().and_then(|name| classes.get_key_value(name));
             let class =
-                class.map(|(name, class)| RouteClass::new(name, class, &config.product, &config.root));
+                class.map(|(name, class)| RouteScope::new(name, class, &config.product, &config.root));
             Ok(Arc::new(Self {
                 name: Arc::clone(&listener.name),
                 acl: listener.acl.clone(),

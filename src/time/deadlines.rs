@@ -14,7 +14,7 @@ pub struct ClientTimeouts {
 
 impl ClientTimeouts {
     pub fn new(settings: &Settings) -> Self {
-        let write = MinRate { grace: settings.timeout.write, rate: settings.limits.answer_rate };
+        let write = MinRate { grace: settings.timeout.write, rate: settings.limits.response_min_rate };
         Self { header: settings.timeout.header, idle: settings.timeout.idle, write }
     }
 }

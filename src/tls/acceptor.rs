@@ -14,7 +14,7 @@ use super::{TlsStream, build, contexts};
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
 use crate::config::product::Protocol;
-use crate::config::settings::{ClientDemand, HttpVersions, TlsSettings};
+use crate::config::settings::{ClientAuthPolicy, HttpVersions, TlsSettings};
 use crate::metrics::report::ServedCertificate;
 use crate::tls::certificate::CertifiedKey;
 use crate::tls::certificate_choice;
@@ -42,7 +42,7 @@ pub(super) struct ServedCertificates {
 
 /// What a demand comes to.
 pub(super) struct ClientVerification {
-    demand: ClientDemand,
+    demand: ClientAuthPolicy,
     pub(super) context: SslContext,
     trust: Option<ClientTrust>,
 }
@@ -147,7 +147,7 @@ impl TlsAcceptor {
     ///
     /// # Errors
     /// Why they are good no longer.
-    pub fn judge(&self, demand: &ClientDemand, chain: &[X509]) -> Result<(), CertificateFault> {
+    pub fn judge(&self, demand: &ClientAuthPolicy, chain: &[X509]) -> Result<(), CertificateFault> {
         let contexts = self.served().contexts;
         if let Some(known) = contexts.iter().find(|known| known.demand == *demand) {
             return known.trust.as_ref().map_or(Ok(()), |trust| trust.judge(chain));
@@ -175,7 +175,7 @@ impl TlsAcceptor {
     /// Performs the handshake within `deadline`, and asks of the client what the listener demands.
     pub async fn accept(
         &self,
-        demand: &ClientDemand,
+        demand: &ClientAuthPolicy,
         stream: TcpStream,
         deadline: Duration,
     ) -> Result<TlsStream, HandshakeError> {
@@ -198,7 +198,7 @@ impl TlsAcceptor {
 
 /// What listeners ask of clients, each once, with what judges them, and what is wrong with the files. Each file is read
 /// once: what OpenSSL applies and what judges a connection later are the same.
-fn demands(config: &Config) -> (Vec<(ClientDemand, Option<ClientTrust>)>, Vec<Diagnostic>) {
+fn demands(config: &Config) -> (Vec<(ClientAuthPolicy, Option<ClientTrust>)>, Vec<Diagnostic>) {
     let (mut demands, mut problems) = (Vec::new(), Vec::new());
     for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
         if demands.iter().any(|(known, _)| known == demand) {

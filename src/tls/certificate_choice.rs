@@ -121,11 +121,11 @@ fn added(
     config: &Config,
     load: &mut impl FnMut(&Path, &Path) -> LoadedCertificate,
 ) -> (Vec<CertifiedKey>, Vec<Diagnostic>) {
-    let origin = &config.settings.tls.origins.more_certificates;
-    let problem = |message: String| Diagnostic::error(origin.clone(), "tls.more_certificates", message);
+    let origin = &config.settings.tls.origins.additional_certificates;
+    let problem = |message: String| Diagnostic::error(origin.clone(), "tls.additional_certificates", message);
     let (mut pairs, mut problems): (Vec<(CertifiedKey, Option<String>)>, Vec<Diagnostic>) =
         (Vec::new(), Vec::new());
-    for certificate in &config.settings.tls.more_certificates {
+    for certificate in &config.settings.tls.additional_certificates {
         match load(certificate, &key_of(certificate)) {
             Ok((pair, _)) if pair.names().is_empty() => {
                 problems.push(problem(PairError::Nameless(pair.file().to_path_buf()).to_string()));

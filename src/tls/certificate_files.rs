@@ -14,7 +14,7 @@ const KEY_MARK: &[u8] = b"PRIVATE KEY-----";
 /// All files that certificates are chosen, shown and judged by, whether they exist or not.
 pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| files(entry, config));
-    let more = config.settings.tls.more_certificates.iter().map(|file| (file.clone(), beside(file)));
+    let more = config.settings.tls.additional_certificates.iter().map(|file| (file.clone(), beside(file)));
     let of_pairs = own.chain(more).flat_map(|(certificate, key)| {
         let staple = certificate.with_extension(STAPLE);
         [certificate, key, staple]
@@ -31,7 +31,7 @@ pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
 /// Those that the served certificates, and certificates of clients, need.
 pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| files(entry, config));
-    let more = config.settings.tls.more_certificates.iter().map(|file| (file.clone(), key_of(file)));
+    let more = config.settings.tls.additional_certificates.iter().map(|file| (file.clone(), key_of(file)));
     let pairs = own.chain(more).filter(|(certificate, _)| served.contains(certificate));
     let of_clients = config.settings.listeners.iter().flat_map(|it| it.clients.files().cloned());
     pairs.flat_map(|(certificate, key)| [certificate, key]).chain(of_clients).collect()
@@ -40,7 +40,7 @@ pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
 /// Those with a private key.
 pub fn keys(config: &Config) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| files(entry, config).1);
-    own.chain(config.settings.tls.more_certificates.iter().map(|file| key_of(file))).collect()
+    own.chain(config.settings.tls.additional_certificates.iter().map(|file| key_of(file))).collect()
 }
 
 /// A sum over the files of all pairs, the clients' CA and its revocation lists, by which a change is seen.

@@ -14,7 +14,7 @@ use openssl::x509::{X509, X509NameRef, X509Ref, X509VerifyResult};
 
 use super::revocation::{self, CertificateFault, RevocationLists};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::settings::{ClientCertificates, ClientDemand};
+use crate::config::settings::{ClientAuthPolicy, ClientCertificates};
 
 /// Who has shown a certificate that was found good.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl ClientTrust {
     ///
     /// # Errors
     /// What is wrong with a file, by the setting that names it.
-    pub(super) fn read(demand: &ClientDemand) -> Result<Option<Self>, Diagnostic> {
+    pub(super) fn read(demand: &ClientAuthPolicy) -> Result<Option<Self>, Diagnostic> {
         let mode = match demand.mode {
             ClientCertificates::Off => return Ok(None),
             ClientCertificates::Optional => SslVerifyMode::PEER,
@@ -122,7 +122,7 @@ impl ClientTrust {
 }
 
 /// The CAs that judge certificates of clients, and the file as it was read.
-fn authorities(demand: &ClientDemand) -> Result<(Vec<X509>, Vec<u8>), String> {
+fn authorities(demand: &ClientAuthPolicy) -> Result<(Vec<X509>, Vec<u8>), String> {
     let Some(file) = &demand.authorities else { return Err("is not set".to_owned()) };
     let place = file.display();
     let pem = std::fs::read(file).map_err(|error| format!("{place}: cannot be read: {error}"))?;
@@ -195,7 +195,7 @@ BAMCA0kAMEYCIQDQ2y9HFN/w4KyVy9i7R2JaWj60/JwWJEyjV9+upi05XgIhAI2M
         let [ca, list] = ["ca", "list"].map(|name| folder.path().join(name));
         std::fs::write(&ca, Certificate::ca().certificate_pem()).unwrap();
         std::fs::write(&list, LIST).unwrap();
-        let demand = ClientDemand {
+        let demand = ClientAuthPolicy {
             mode: ClientCertificates::Required,
             authorities: Some(ca.clone()),
             key: String::new(),

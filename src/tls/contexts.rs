@@ -37,8 +37,8 @@ pub(super) fn of(
     for (_, pair) in pairs.iter().enumerate().filter(|(place, _)| !selection.holds(*place)) {
         let message =
             format!("{}: is never served: others have its names and its kind of key", pair.file().display());
-        let origin = settings.origins.more_certificates.clone();
-        warnings.push(Diagnostic::warning(origin, "tls.more_certificates", message));
+        let origin = settings.origins.additional_certificates.clone();
+        warnings.push(Diagnostic::warning(origin, "tls.additional_certificates", message));
     }
     let staples = pairs.iter().filter_map(|pair| {
         pair.staple().unwrap_or_else(|warning| {

@@ -296,7 +296,7 @@ fn another_nodes_403_proves_no_token() {
     let denies = [
         "real_ip.header=PVEClientIP",
         "real_ip.allow_from=127.0.0.1",
-        "real_ip.acl=true",
+        "real_ip.apply_acl=true",
         "acl.deny_from=192.0.2.7",
         "acl.policy=allow",
     ];

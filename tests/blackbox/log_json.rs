@@ -91,7 +91,7 @@ fn the_form_can_be_changed_by_a_reload() {
     assert!(first.ends_with("\"GET /first HTTP/1.1\" 404 22"), "{first}");
     assert!(second.starts_with('{'), "{second}");
     let wrong = Outcome::check(&site, &["log.format=xml"]);
-    wrong.complains("--set: log.format: must be classic or json, not 'xml'");
+    wrong.complains("--set: log.format: must be text or json, not 'xml'");
 }
 
 #[test]

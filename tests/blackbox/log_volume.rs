@@ -12,7 +12,7 @@ use crate::support::{Nodegate, Outcome, Session, Site, all_at_once};
 
 const VERSION: &str = "/api2/json/version";
 const QUARANTINE: &str =
-    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
 const LINE: &str = r#"^127\.0\.0\.1 - - \[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "(\S+ \S+ HTTP/[12]\.[01])" \d{3} (?:\d+|-)$"#;
 
 /// The request of each line, once there are so many; each line has the form that filters know, or is an object.
@@ -51,7 +51,7 @@ fn long_targets_are_cut_in_both_forms() {
         format!("/?vncticket={}&y=1", "SECRET3".repeat(1000)),
         format!("/?x={}&password=SECRET4", "c".repeat(1000)),
     ];
-    for (format, site) in [("classic", Site::pve()), ("json", Site::pve()), ("classic", Site::pmg())] {
+    for (format, site) in [("text", Site::pve()), ("json", Site::pve()), ("text", Site::pmg())] {
         let has_classes = site.profile() == "pmg";
         if has_classes {
             site.write("/etc/nodegate/pmg.toml", QUARANTINE);

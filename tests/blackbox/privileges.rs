@@ -205,7 +205,7 @@ fn check_names_the_keys_that_the_user_cannot_read() {
     assert!(outcome.stderr.contains("etc/pve is closed to it)"), "{outcome:?}");
 }
 
-/// A file that is read while serving, besides keys: with the class of routes that a listener serves.
+/// A file that is read while serving, besides keys: with the route scope that a listener serves.
 #[test]
 fn check_names_product_files_that_the_user_cannot_read() {
     if !is_root() {
@@ -242,8 +242,7 @@ fn check_names_product_files_that_the_user_cannot_read() {
     );
     let member = r#"{"nodename":"node1","nodelist":{"node1":{"id":1},"node2":{"id":2}}}"#;
     site.write("/etc/members", member);
-    let listener =
-        "\n[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+    let listener = "\n[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
     let check = |listener: &str| {
         std::fs::write(&profile, format!("{text}{more}{listener}")).unwrap();
         Outcome::of(&mut command(&["check", &profile, "--set", "user=nobody"]))
@@ -253,7 +252,7 @@ fn check_names_product_files_that_the_user_cannot_read() {
         (
             realms,
             true,
-            "logins at a listener with a class of routes fail unless the user name ends in the realm",
+            "logins at a listener with a route scope fail unless the user name ends in the realm",
         ),
         ("/product.conf", true, "requests fail within a minute of the start"),
         ("/etc/node2/ssl.pem", true, "requests to this node fail"),

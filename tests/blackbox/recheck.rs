@@ -162,14 +162,14 @@ fn a_tunnel_ends_once_its_client_is_denied() {
 #[test]
 fn a_tunnel_on_the_https_port_ends_as_well() {
     let (site, machine) = (Site::pve(), echoing_machine());
-    site.write(PVE, format!("tunnel.on_https = true\n{RECHECK}"));
+    site.write(PVE, format!("tunnel.connect_on_https = true\n{RECHECK}"));
     let gate = Nodegate::start(&site, &[]);
     let target = target(&site, machine.address().port());
     let mut viewer = Session::tls_behind(b"", "127.0.0.2", gate.address()).unwrap();
     viewer.send(format!("CONNECT {target} HTTP/1.0\r\nHost: {target}\r\n\r\nearly"));
     let welcome = b"HTTP/1.0 200 OK\r\n\r\nearly";
     assert_eq!(viewer.take(welcome.len()), welcome);
-    site.write(PVE, format!("tunnel.on_https = true\n{RECHECK}[acl]\ndeny_from = \"127.0.0.2\"\n"));
+    site.write(PVE, format!("tunnel.connect_on_https = true\n{RECHECK}[acl]\ndeny_from = \"127.0.0.2\"\n"));
     reload(&gate, "reloaded changed=\"acl.deny_from\"");
     assert_eq!(viewer.rest(), b"");
     assert!(viewer.was_closed_cleanly());

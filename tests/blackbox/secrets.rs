@@ -24,7 +24,7 @@ fn assert_hidden(log: &str, secrets: &[String]) {
 
 #[test]
 fn no_credential_of_the_api_is_in_a_log() {
-    for format in ["classic", "json"] {
+    for format in ["text", "json"] {
         let site = Site::pve();
         let gate = Nodegate::start(&site, &[&format!("log.format={format}"), "limits.login_failures=0"]);
         let (ticket, csrf) = (site.ticket("root@pam"), site.keys.csrf("root@pam", now()));
@@ -74,7 +74,7 @@ fn no_credential_of_the_api_is_in_a_log() {
 
 #[test]
 fn no_spice_ticket_is_in_a_log() {
-    for format in ["classic", "json"] {
+    for format in ["text", "json"] {
         let site = Site::pve();
         let gate = Nodegate::start_profile(&site, "spice", &[&format!("log.format={format}")]);
         let good = site.keys.spice_target("node1", 100, 61_999, now());

@@ -48,17 +48,21 @@ fn of_spool(config: &Config, allowed: u64, limit: u64) -> Option<Diagnostic> {
     if statfs(directory).ok()?.filesystem_type() != TMPFS_MAGIC {
         return None;
     }
-    let most = config.settings.limits.spool;
+    let most = config.settings.limits.upload_bytes_total;
     if most > 0 && allowed.saturating_add(most) <= limit {
         return None;
     }
     let message = format!(
         "uploads wait in {}, which is a tmpfs: they count for the {} MiB of memory that the service has \
-         (MemoryMax=), and a large one ends it. Mount a disk there, or set limits.spool",
+         (MemoryMax=), and a large one ends it. Mount a disk there, or set limits.upload_bytes_total",
         directory.display(),
         limit / MIB
     );
-    Some(Diagnostic::warning(config.origin("limits.spool"), "limits.spool", message))
+    Some(Diagnostic::warning(
+        config.origin("limits.upload_bytes_total"),
+        "limits.upload_bytes_total",
+        message,
+    ))
 }
 
 /// The least limit of the control group of a process and of those around it (cgroups(7)), in bytes.

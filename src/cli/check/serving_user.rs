@@ -18,7 +18,7 @@ enum FileUse {
     /// keys, secrets and lists that are read while serving
     Requests,
     Page,
-    /// the realms that a listener with a class of routes tells apart
+    /// the realms that a listener with a route scope tells apart
     Realms,
     /// another node's certificate
     Node,
@@ -39,7 +39,7 @@ impl FileUse {
             Self::Requests => "requests fail within a minute of the start",
             Self::Page => "the page cannot be rendered",
             Self::Realms => {
-                "logins at a listener with a class of routes fail unless the user name ends in the realm"
+                "logins at a listener with a route scope fail unless the user name ends in the realm"
             }
             Self::Node => "requests to this node fail",
             Self::Tls => "a reload is refused, and a renewed file is not served",
@@ -127,7 +127,8 @@ fn gate_files(product: &Product) -> Vec<&PathBuf> {
 
 /// Only of classes that a listener serves: the file of another class is never read.
 fn realm_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
-    let is_served = |name: &str| config.settings.listeners.iter().any(|it| it.class.as_deref() == Some(name));
+    let is_served =
+        |name: &str| config.settings.listeners.iter().any(|it| it.route_scope.as_deref() == Some(name));
     let served = config.product.class.iter().filter(move |(name, _)| is_served(name));
     served.filter_map(|(_, class)| class.login.as_ref()?.realm_file.as_ref())
 }

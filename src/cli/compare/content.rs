@@ -84,7 +84,7 @@ impl BodyReader {
         self.length
     }
 
-    pub(crate) fn finish(self) -> ComparedBody {
+    pub(in crate::cli) fn finish(self) -> ComparedBody {
         let Self { kind, held, digest, length } = self;
         match kind {
             ComparedKind::Json if let Ok(value) = serde_json::from_slice(&held) => {

@@ -107,7 +107,11 @@ mod tests {
     fn every_setting_has_a_row_in_the_documentation() {
         for key in KEYS {
             let (default, meaning) = row(TABLE, key.name).unwrap_or_default();
-            assert!(!default.is_empty() && !meaning.is_empty(), "{} is not in docs/reference/profile.md", key.name);
+            assert!(
+                !default.is_empty() && !meaning.is_empty(),
+                "{} is not in docs/reference/profile.md",
+                key.name
+            );
         }
         for key in LISTENER_KEYS {
             let (default, meaning) = row(listeners(TABLE), key.name).unwrap_or_default();

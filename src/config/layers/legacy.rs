@@ -21,7 +21,7 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("tls.ciphers", &["SSL_CIPHERS", "SSL_CIPHER_SUITE", "CIPHER_LIST"]),
     ("tls.key_file", &["KEY_FILE", "SSL_KEY_FILE", "SSL_KEY", "TLS_KEY", "SSL_CERTIFICATE_KEY"]),
     (
-        "tls.more_certificates",
+        "tls.additional_certificates",
         &["CERT_FILE", "SSL_CERT_FILE", "SSL_CERT", "TLS_CERT_FILE", "TLS_CERT", "SSL_CERTIFICATE"],
     ),
     ("real_ip.allow_from", &["TRUSTED_PROXIES", "PROXY_ALLOW_FROM"]),
@@ -78,7 +78,10 @@ fn hint(name: &str, site_file: &Path) -> String {
 fn meant(name: &str) -> Option<&'static SettingKey> {
     let plain = name.to_uppercase();
     let plain = plain.strip_prefix("NODEGATE_").unwrap_or(&plain).replace("__", "_");
-    let own = KEYS.iter().find(|key| key.name.to_uppercase().replace('.', "_") == plain);
+    let own = KEYS.iter().find(|key| {
+        let names = [Some(key.name), key.deprecated];
+        names.into_iter().flatten().any(|name| name.to_uppercase().replace('.', "_") == plain)
+    });
     own.or_else(|| {
         let (key, _) = ALIASES.iter().find(|(_, aliases)| aliases.contains(&plain.as_str()))?;
         keys::find(key)
@@ -100,7 +103,8 @@ mod tests {
             ("LISTEN_ADDRESS", "; the key here is LISTEN_IP"),
             ("TLS_CIPHERS", "; the key here is CIPHERS"),
             ("HTTP2", "; set http2 in /etc/nodegate/x.toml"),
-            ("CERT_FILE", "; set tls.more_certificates in /etc/nodegate/x.toml"),
+            ("CERT_FILE", "; set tls.additional_certificates in /etc/nodegate/x.toml"),
+            ("LIMITS_URL", "; set limits.uri_bytes in /etc/nodegate/x.toml"),
             ("ALOW_FROM", "; did you mean ALLOW_FROM?"),
             ("NET", ""),
             ("OFFICE", ""),

@@ -3,6 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::deprecated::{given_twice, renamed_key};
 use super::{ResolvedValue, SettingsLayers, TomlSource, plain_text};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::keys;
@@ -23,8 +24,8 @@ impl ListenerTable {
         self.values.iter().find(|(known, _)| known.name == key).map(|(_, found)| found)
     }
 
-    fn has_class(&self) -> bool {
-        self.given("routes").is_some_and(|routes| !routes.text.is_empty())
+    fn has_scope(&self) -> bool {
+        self.given("route_scope").is_some_and(|scope| !scope.text.is_empty())
     }
 
     /// What counts: the table's own value, else that of a setting, else the default.
@@ -35,12 +36,12 @@ impl ListenerTable {
             ResolvedValue { text, origin: ValueOrigin::Profile }
         };
         let inherited = || keys::inherited(key).map(|setting| layers.find(setting));
-        let of_class = |found: &ResolvedValue| {
-            key == "connections_per_address" && found.origin == ValueOrigin::Profile && self.has_class()
+        let is_scoped = |found: &ResolvedValue| {
+            key == "connections_per_address" && found.origin == ValueOrigin::Profile && self.has_scope()
         };
         let inherited = inherited().map(|found| {
-            let text = keys::CONNECTIONS_PER_ADDRESS_OF_CLASS.to_owned();
-            if of_class(&found) { ResolvedValue { text, ..found } } else { found }
+            let text = keys::SCOPED_CONNECTIONS_PER_ADDRESS.to_owned();
+            if is_scoped(&found) { ResolvedValue { text, ..found } } else { found }
         });
         self.given(key).cloned().or(inherited).unwrap_or_else(default)
     }
@@ -90,10 +91,10 @@ impl SettingsLayers {
         number: usize,
         source: &TomlSource<'_>,
     ) -> Vec<(&'static SettingKey, ResolvedValue)> {
-        let mut values = Vec::new();
+        let mut values: Vec<(&SettingKey, ResolvedValue)> = Vec::new();
         for (name, value) in table {
             let place = source.place(name.span().start);
-            let key = LISTENER_KEYS.iter().find(|key| key.name == *name.get_ref());
+            let key = LISTENER_KEYS.iter().find(|key| key.is_named(name.get_ref()));
             match (key, plain_text(value.get_ref())) {
                 (None, _) => {
                     let hint = keys::most_like_of_listener(name.get_ref());
@@ -102,7 +103,13 @@ impl SettingsLayers {
                     self.problems.push(Diagnostic::error(place, written(number, name.get_ref()), message));
                 }
                 (Some(key), Some(text)) => {
-                    let origin = source.layer.clone().unwrap_or(place);
+                    let origin = source.layer.clone().unwrap_or_else(|| place.clone());
+                    let shown = written(number, name.get_ref());
+                    if let Some((_, twin)) = values.iter().find(|(known, _)| known.name == key.name) {
+                        self.problems.push(given_twice(key, shown, place, &twin.origin));
+                    } else if *name.get_ref() != key.name {
+                        self.problems.push(renamed_key(key, shown, place));
+                    }
                     values.push((key, ResolvedValue { text, origin }));
                 }
                 (Some(key), None) => self.problems.push(Diagnostic::error(

@@ -27,13 +27,13 @@ pub struct ListenerSettings {
     /// Host names that are answered, and the setting that lists them
     pub hosts: AllowedHosts,
     pub hosts_key: String,
-    pub clients: ClientDemand,
-    /// the class of routes that is served here; `None` for all
-    pub class: Option<String>,
+    pub clients: ClientAuthPolicy,
+    /// the route scope of this listener; `None` serves all routes
+    pub route_scope: Option<String>,
     pub limits: ListenerLimits,
-    /// where the address, and the class, were written
+    /// where the address, and the route scope, were written
     pub origin: ValueOrigin,
-    pub class_origin: ValueOrigin,
+    pub route_scope_origin: ValueOrigin,
 }
 
 /// What a listener may hold, and each of its clients. 0 is no limit of the listener's own.
@@ -47,7 +47,7 @@ pub struct ListenerLimits {
 
 /// What clients have to show of certificates.
 #[derive(Clone, Debug)]
-pub struct ClientDemand {
+pub struct ClientAuthPolicy {
     pub mode: ClientCertificates,
     /// there where certificates are asked for
     pub authorities: Option<PathBuf>,
@@ -60,7 +60,7 @@ pub struct ClientDemand {
     pub lists_origin: ValueOrigin,
 }
 
-impl ClientDemand {
+impl ClientAuthPolicy {
     /// Certificates are asked for, and nothing could judge them.
     pub(super) fn is_without_authorities(&self) -> bool {
         self.mode != ClientCertificates::Off && self.authorities.is_none()
@@ -79,7 +79,7 @@ impl ClientDemand {
 }
 
 /// Whether the same is asked of clients, whoever asks it.
-impl PartialEq for ClientDemand {
+impl PartialEq for ClientAuthPolicy {
     fn eq(&self, other: &Self) -> bool {
         self.takes_certificates_of(other)
             && (self.mode == ClientCertificates::Off || self.revocation_lists == other.revocation_lists)

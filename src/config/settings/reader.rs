@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{
-    AllowedOrigins, BackendAddress, BackendSettings, LimitSettings, ListenAddress, ListenSettings, LogForm,
+    AllowedOrigins, BackendAddress, BackendSettings, LimitSettings, ListenAddress, ListenSettings, LogFormat,
     Settings, TimeoutSettings,
 };
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
@@ -71,7 +71,7 @@ impl Settings {
             monitoring: reader.monitoring(),
             tracing: reader.tracing(),
             access_log: reader.path("log.access"),
-            log_form: reader.parsed("log.format", LogForm::parse).unwrap_or(LogForm::Classic),
+            log_format: reader.parsed("log.format", LogFormat::parse).unwrap_or(LogFormat::Text),
             log_target: reader.number("log.target"),
         };
         (settings, reader.problems)
@@ -158,16 +158,16 @@ impl SettingsReader<'_> {
             body: self.number("limits.body"),
             login_body: self.number("limits.login_body"),
             buffered: self.number("limits.buffered"),
-            body_rate: self.number("limits.body_rate"),
-            answer_rate: self.number("limits.answer_rate"),
-            url: self.number("limits.url"),
+            request_body_min_rate: self.number("limits.request_body_min_rate"),
+            response_min_rate: self.number("limits.response_min_rate"),
+            uri_bytes: self.number("limits.uri_bytes"),
             header: self.number("limits.header"),
             headers: self.number("limits.headers"),
             connections: self.number("limits.connections"),
             connections_per_address: self.number("limits.connections_per_address"),
             requests_per_address: self.number("limits.requests_per_address"),
             uploads: self.number("limits.uploads"),
-            spool: self.number("limits.spool"),
+            upload_bytes_total: self.number("limits.upload_bytes_total"),
             login_failures: self.number("limits.login_failures"),
         }
     }

@@ -11,9 +11,9 @@ pub struct TunnelSettings {
     pub peer_port: u16,
     pub ports: RangeInclusive<u16>,
     /// whether the port for HTTPS takes CONNECT as well
-    pub on_https: bool,
+    pub connect_on_https: bool,
     /// the proxy that viewers are told to come by, as a URL; `None`: whatever the daemon says
-    pub public: Option<String>,
+    pub advertised_proxy: Option<String>,
     /// whether other nodes are asked over TLS first
     pub peer_tls: bool,
 }

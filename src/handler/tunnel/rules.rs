@@ -28,7 +28,7 @@ impl TunnelRules {
     pub fn new(config: &Config) -> Option<Self> {
         let settings = &config.settings;
         let taken = match config.product.protocol {
-            Protocol::Https => settings.tunnel.on_https,
+            Protocol::Https => settings.tunnel.connect_on_https,
             Protocol::Connect => true,
         };
         let connect = config.product.connect.as_ref().filter(|_| taken)?;

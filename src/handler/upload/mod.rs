@@ -132,7 +132,7 @@ impl UploadHandler {
         let (directory, prefix) = named(&root.path(&rules.spool))
             .ok_or_else(|| format!("product.upload.spool: '{}' has no directory and prefix", rules.spool))?;
         let uploads = u64::try_from(limits.uploads).unwrap_or(u64::MAX);
-        let bounds = SpoolBounds { reserve: rules.reserve, uploads, bytes: limits.spool };
+        let bounds = SpoolBounds { reserve: rules.reserve, uploads, bytes: limits.upload_bytes_total };
         let directory = Arc::new(SpoolDirectory::new(directory, prefix, bounds));
         let shows =
             ShownMembers::parse(&rules.shows).map_err(|what| format!("product.upload.shows: {what}"))?;
@@ -182,7 +182,7 @@ pub async fn run(
     let rules = &uploads.rules;
     let announced = body.as_ref().and_then(|body| body.size_hint().exact());
     let PreparedUpload { boundary, fields, room } = prepare(worker, upload, uploads, announced).await?;
-    let rate = worker.engine.config.settings.limits.body_rate;
+    let rate = worker.engine.config.settings.limits.request_body_min_rate;
     let pace = MinRate { grace: Duration::from_secs(rules.patience), rate };
     let incoming = body.as_mut().ok_or(UploadError::Broken)?;
     let reader = FormReader {

@@ -109,7 +109,7 @@ pub async fn serve<S: ClientStream>(
 }
 
 fn builder(limits: &LimitSettings, is_front: bool) -> Builder {
-    let head = u32::try_from(limits.url + limits.header + MORE_HEAD).unwrap_or(u32::MAX);
+    let head = u32::try_from(limits.uri_bytes + limits.header + MORE_HEAD).unwrap_or(u32::MAX);
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(STREAMS)

@@ -46,7 +46,7 @@ pub(crate) async fn serve(
 ) -> bool {
     let is_head = request.method() == Method::HEAD;
     let settings = &worker.engine.config.settings;
-    let pace = MinRate { grace: settings.timeout.write, rate: settings.limits.answer_rate };
+    let pace = MinRate { grace: settings.timeout.write, rate: settings.limits.response_min_rate };
     let (mut parts, body) = request.into_parts();
     head::request(&mut parts);
     let length = head::length(&parts.headers);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::product::ClassLogin;
+use crate::config::product::ScopeLogin;
 use crate::config::root::RootDirectory;
 use crate::config::section_file;
 use crate::fs::cached_file::{FileError, WatchedFile};
@@ -32,7 +32,7 @@ pub struct LoginClaim {
 }
 
 impl LoginRule {
-    pub(crate) fn new(login: &ClassLogin, root: &RootDirectory) -> Result<Self, String> {
+    pub(crate) fn new(login: &ScopeLogin, root: &RootDirectory) -> Result<Self, String> {
         Ok(Self {
             call: PathPattern::parse(&login.call)?,
             realm: login.realm.clone(),
@@ -120,8 +120,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn login(is_default: bool, realms: &[&str], realm_file: Option<&str>) -> ClassLogin {
-        ClassLogin {
+    fn login(is_default: bool, realms: &[&str], realm_file: Option<&str>) -> ScopeLogin {
+        ScopeLogin {
             call: "POST /access/ticket".to_owned(),
             realm: "quarantine".to_owned(),
             is_default,

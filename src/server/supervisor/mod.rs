@@ -177,7 +177,7 @@ impl Supervisor {
     async fn answer(&mut self, question: SupervisorCommand) {
         match question {
             SupervisorCommand::Reload { how, answer } => {
-                self.reload(ReloadRequest { how, answer: Some(answer) })
+                self.reload(ReloadRequest { how, answer: Some(answer) });
             }
             SupervisorCommand::Confirm(answer) => {
                 let _ = answer.send(self.confirm());

@@ -132,7 +132,7 @@ impl Supervisor {
         self.workers.serve(&loaded.engine, sockets).map_err(|error| {
             vec![Diagnostic::error(config.origin("workers"), "workers", error.to_string())]
         })?;
-        self.lasting.log.take_form(config.settings.log_form, config.settings.log_target);
+        self.lasting.log.take_form(config.settings.log_format, config.settings.log_target);
         if config.settings.access_log != self.running.engine.config.settings.access_log {
             self.lasting.log.reopen(config.settings.access_log.clone());
         }

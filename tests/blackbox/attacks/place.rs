@@ -14,7 +14,7 @@ use crate::listening::namespace::Namespace;
 use crate::support::{Nodegate, Reply, Session, Site, all_at_once};
 
 const PUBLIC: &str =
-    "[[listener]]\nname = \"public\"\naddress = \"192.0.2.1\"\nport = 0\nroutes = \"quarantine\"\n";
+    "[[listener]]\nname = \"public\"\naddress = \"192.0.2.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
 const MAIL: &str = "user@example.com";
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
 

@@ -168,7 +168,7 @@ fn remote_viewer_comes_to_the_tunnels_own_port_by_tls() {
 #[test]
 fn remote_viewer_comes_to_the_port_of_the_api() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["tunnel.on_https=true"]);
+    let gate = Nodegate::start(&site, &["tunnel.connect_on_https=true"]);
     shows_the_guest_through(&format!("https://{}", gate.local()), &site, &gate);
 }
 
@@ -177,7 +177,7 @@ fn remote_viewer_comes_to_the_port_of_the_api() {
 fn remote_viewer_sees_a_guest_of_another_node_by_tls_between_them() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::pve(2);
-    let there = cluster.start(1, &["tunnel.on_https=true"]);
+    let there = cluster.start(1, &["tunnel.connect_on_https=true"]);
     let (cluster_port, site) = (format!("cluster.port={}", cluster.port), &cluster.nodes[1].site);
     let own = ["node.name=node2", "listen.address=127.0.0.2", "tunnel.peer_tls=true", "tunnel.peer_port=1"];
     let here = Nodegate::start_profile(site, "spice", &[&own[..], &[&cluster_port]].concat());

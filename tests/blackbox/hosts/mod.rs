@@ -141,7 +141,7 @@ fn without_a_list_every_host_is_answered() {
 fn a_listener_has_hosts_of_its_own() {
     let site = Site::pmg();
     let tables = "[listen]\nhosts = \"pmg.example.com\"\n\
-        [[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n\
+        [[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n\
         hosts = [\"mail.example.com\", \"192.0.2.9\"]\n\
         [[listener]]\nname = \"same\"\naddress = \"127.0.0.1\"\nport = 0\n\
         [[listener]]\nname = \"all\"\naddress = \"127.0.0.1\"\nport = 0\nhosts = \"\"\n";

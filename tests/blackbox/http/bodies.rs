@@ -164,7 +164,7 @@ fn a_body_where_none_belongs_is_refused() {
 #[test]
 fn a_body_that_does_not_come_is_waited_for_in_vain() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["timeout.body=1", "limits.body_rate=100"]);
+    let gate = Nodegate::start(&site, &["timeout.body=1", "limits.request_body_min_rate=100"]);
     let mut session = gate.connect();
     post(&site, &mut session, "Content-Length: 10\r\n");
     session.send("a=1");

@@ -175,7 +175,7 @@ fn an_answer_that_is_not_taken_is_given_up_and_the_others_of_the_connection_go_o
 #[test]
 fn a_drip_is_too_slow_even_if_it_never_stops() {
     let site = Site::pve();
-    let gate = start(&site, &["timeout.write=2", "limits.answer_rate=1000"]);
+    let gate = start(&site, &["timeout.write=2", "limits.response_min_rate=1000"]);
     let value = site.cookie("root@pam").trim_end().trim_start_matches("Cookie: ").to_owned();
     let mut wire = Wire::connect(&gate, &[(WINDOW, 0)]);
     wire.get(1, "/api2/json/standin/big?size=1000000", &[("cookie", &value)]);

@@ -114,7 +114,7 @@ fn fault(wire: &mut Wire, stream: u32, block: &[u8], with_body: bool) -> Option<
 fn a_malformed_request_ends_its_stream_alone() {
     let (pve, pmg) = (Site::pve(), Site::pmg());
     let public =
-        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
     pmg.write("/etc/nodegate/pmg.toml", public);
     for (site, listener) in [(&pve, None), (&pmg, Some("public"))] {
         let gate = start(site, &[]);

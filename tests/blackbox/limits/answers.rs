@@ -13,7 +13,7 @@ const ONE: &str = "limits.login_failures=1";
 const THREE: &str = "limits.login_failures=3";
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 const PUBLIC: &str =
-    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
 
 /// Sends a POST of the client by curl's HTTP/2 library, and returns the status.
 fn post_by_http2(port: u16, path: &str, client: &str, form: &str) -> u16 {

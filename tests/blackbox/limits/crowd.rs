@@ -191,7 +191,7 @@ fn uploads_are_bounded_in_number() {
 #[test]
 fn uploads_are_bounded_in_bytes_together_and_each_by_what_is_announced() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["limits.spool=1000000"]);
+    let gate = Nodegate::start(&site, &["limits.upload_bytes_total=1000000"]);
     let running = begun(&site, &gate, 999_990);
     eventually("it has begun", || spooled(&site) == 1);
     let reply = small_upload(&site, &gate);
@@ -205,7 +205,7 @@ fn uploads_are_bounded_in_bytes_together_and_each_by_what_is_announced() {
 #[test]
 fn a_chunked_upload_is_bounded_as_it_grows() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["limits.spool=1000000"]);
+    let gate = Nodegate::start(&site, &["limits.upload_bytes_total=1000000"]);
     let mut session = gate.connect();
     let cookie = site.cookie("root@pam");
     session.send(format!(

@@ -77,7 +77,7 @@ fn half_heads_of_tunnels_give_way_to_viewers() {
         let gate = if profile == "spice" {
             Nodegate::start_profile(&site, profile, &sets)
         } else {
-            Nodegate::start(&site, &[&sets[..], &["tunnel.on_https=true"]].concat())
+            Nodegate::start(&site, &[&sets[..], &["tunnel.connect_on_https=true"]].concat())
         };
         let begin = |_: usize| {
             let mut session = Session::try_tls(gate.local()).ok()?;

@@ -61,7 +61,7 @@ fn images_of_foreign_pages_show_no_tickets() {
     let (site, foreign) = (Site::pmg(), Keys::fresh());
     site.write("/usr/share/javascript/pmg-gui/pmg-index.html.tt", "user '[% username %]'");
     let listener =
-        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
     site.write("/etc/nodegate/pmg.toml", listener);
     let gate = Nodegate::start(&site, &[&BEHIND_A_PROXY[..], &[THREE]].concat());
     let public = gate.listener("public");

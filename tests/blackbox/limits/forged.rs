@@ -164,7 +164,7 @@ fn beyond_the_limit_refused_tickets_are_not_remembered() {
 }
 
 const QUARANTINE: &str =
-    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
 
 /// A Mail Gateway with a listener of the quarantine, behind a proxy.
 fn mail_gateway() -> (Site, Nodegate) {

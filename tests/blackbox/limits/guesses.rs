@@ -37,8 +37,7 @@ impl Listener {
 
     fn quarantine(sets: &[&str]) -> Self {
         let site = Site::pmg();
-        let settings =
-            "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+        let settings = "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
         site.write("/etc/nodegate/pmg.toml", settings);
         let gate = Nodegate::start(&site, &[&BEHIND_A_PROXY, sets].concat());
         let address = gate.listener("public");

@@ -6,7 +6,7 @@ use crate::support::{Nodegate, Outcome, Site};
 #[test]
 fn a_url_has_so_many_bytes_and_no_more() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["limits.url=300"]);
+    let gate = Nodegate::start(&site, &["limits.uri_bytes=300"]);
     let url = |length: usize| format!("{VERSION}?{}", "x".repeat(length - VERSION.len() - 1));
     assert_eq!(gate.get(&url(300), &site.cookie("root@pam")).status, 200);
     let reply = gate.get(&url(301), &site.cookie("root@pam"));
@@ -30,10 +30,10 @@ fn what_is_no_limit_is_said_with_its_key() {
         ("timeout.write=x", "timeout.write: must be a whole number from 1 to 86400, not 'x'"),
         ("timeout.first_byte=-1", "timeout.first_byte: must be a whole number from 0 to 86400, not '-1'"),
         ("timeout.handshake=1d", "timeout.handshake: must be a whole number from 0 to 86400, not '1d'"),
-        ("limits.url=100", "limits.url: must be a whole number from 256 to 65534, not '100'"),
+        ("limits.uri_bytes=100", "limits.uri_bytes: must be a whole number from 256 to 65534, not '100'"),
         (
-            "limits.body_rate=fast",
-            "limits.body_rate: must be a whole number from 0 to 1073741824, not 'fast'",
+            "limits.request_body_min_rate=fast",
+            "limits.request_body_min_rate: must be a whole number from 0 to 1073741824, not 'fast'",
         ),
         ("limits.uploads=0", "limits.uploads: must be a whole number from 1 to 65536, not '0'"),
         ("limits.connections=-5", "limits.connections: must be a whole number from 0 to 1048576, not '-5'"),

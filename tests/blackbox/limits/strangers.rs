@@ -16,7 +16,7 @@ fn two_listeners(sets: &[&str]) -> (Site, Nodegate, [SocketAddr; 2]) {
     let site = Site::pmg();
     site.write(
         "/etc/nodegate/pmg.toml",
-        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n",
+        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n",
     );
     let gate = Nodegate::start(&site, &[&["http2=true"], sets].concat());
     let addresses = [gate.address(), gate.listener("public")];

@@ -31,7 +31,7 @@ fn drip(session: &mut Session, from: Instant) {
 #[test]
 fn a_body_that_drips_is_given_up_though_it_never_stops() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["timeout.body=1", "limits.body_rate=1000"]);
+    let gate = Nodegate::start(&site, &["timeout.body=1", "limits.request_body_min_rate=1000"]);
     let began = Instant::now();
     let mut session = begin(&site, &gate, ECHO, "Content-Length: 500000\r\n");
     drip(&mut session, began);
@@ -44,7 +44,7 @@ fn a_body_that_drips_is_given_up_though_it_never_stops() {
 #[test]
 fn a_body_that_comes_slowly_but_steadily_has_all_the_time_it_needs() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["timeout.body=1", "limits.body_rate=100"]);
+    let gate = Nodegate::start(&site, &["timeout.body=1", "limits.request_body_min_rate=100"]);
     let mut session = begin(&site, &gate, ECHO, "Content-Length: 2000\r\n");
     for _ in 0..10 {
         session.send([b'x'; 200]);
@@ -61,7 +61,8 @@ fn an_upload_that_drips_is_given_up_and_its_file_removed() {
     site.write("/mine.toml", profile.replace("[product.upload]", "[product.upload]\npatience = 1"));
     site.write("/pve.routes", include_str!("../../../profiles/pve.routes"));
     let profile = site.path("/mine.toml");
-    let gate = Nodegate::start_profile(&site, profile.to_str().unwrap(), &["limits.body_rate=1000"]);
+    let gate =
+        Nodegate::start_profile(&site, profile.to_str().unwrap(), &["limits.request_body_min_rate=1000"]);
     let began = Instant::now();
     let form = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 500000\r\n";
     let mut session = begin(&site, &gate, "/api2/json/nodes/node1/storage/local/upload", form);
@@ -98,7 +99,7 @@ fn a_client_that_reads_nothing_is_cut_off() {
 #[test]
 fn a_client_that_reads_too_slowly_is_cut_off_though_it_never_stops() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["timeout.write=3", "limits.answer_rate=20000000"]);
+    let gate = Nodegate::start(&site, &["timeout.write=3", "limits.response_min_rate=20000000"]);
     let mut session = big_answer(&site, &gate);
     let began = Instant::now();
     let mut read = 0;
@@ -109,7 +110,7 @@ fn a_client_that_reads_too_slowly_is_cut_off_though_it_never_stops() {
     }
     assert!(began.elapsed() >= Duration::from_secs(3) && read < 90_000_000, "{:?} {read}", began.elapsed());
     // Who reads as fast gets all of it.
-    let patient = Nodegate::start(&site, &["timeout.write=3", "limits.answer_rate=1000"]);
+    let patient = Nodegate::start(&site, &["timeout.write=3", "limits.response_min_rate=1000"]);
     assert!(big_answer(&site, &patient).reply(false).body.len() >= 100_000_000);
 }
 

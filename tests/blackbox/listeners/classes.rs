@@ -10,7 +10,7 @@ use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Reply, Session, Site, all_at_once};
 
 const PUBLIC: &str =
-    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n";
+    "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
 const MAIL: &str = "user@example.com";
 const LOGIN: &str = "/api2/json/access/ticket";
 

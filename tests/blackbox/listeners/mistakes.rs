@@ -26,7 +26,7 @@ client_certificates = \"required\"
 [[listener]]
 name = \"listen\"
 port = 1.5
-routes = \"quarantine\"
+route_scope = \"quarantine\"
 
 [[listener]]
 address = \"10.0.0.1\"
@@ -74,8 +74,8 @@ fn names_are_unique_and_classes_of_routes_exist() {
         (table("a", "") + &table("a", ""), "5: listener[2].name: 'a' is the name of another listener"),
         (table("a b", ""), "2: listener[1].name: must be 1 to 32 letters"),
         (
-            table("a", "routes = \"none\"\n"),
-            "4: listener[1].routes: 'none' is no class of routes of this profile",
+            table("a", "route_scope = \"none\"\n"),
+            "4: listener[1].route_scope: 'none' is no route scope of this profile",
         ),
         ("[listener]\nname = \"a\"\n".to_owned(), "1: listener: write [[listener]], once for each"),
         (

@@ -97,10 +97,11 @@ fn rules_elsewhere_harm_no_node() {
 fn a_class_and_tunnels_are_checked_as_well() {
     let pmg = Cluster::pmg(2);
     let site = &pmg.nodes[0].site;
-    let class = listener("127.0.0.1", 8006, "routes = \"quarantine\"");
+    let class = listener("127.0.0.1", 8006, "route_scope = \"quarantine\"");
     site.write("/etc/nodegate/pmg.toml", class);
     let outcome = Outcome::check(site, &["node.name=node1"]);
-    let reason = "turns them away: node2: the class 'quarantine' has none of the calls that they pass on";
+    let reason =
+        "turns them away: node2: the route scope 'quarantine' has none of the calls that they pass on";
     assert_eq!((outcome.code, outcome.stderr.contains(reason)), (1, true), "{outcome:?}");
 
     let site = self::site();
@@ -171,11 +172,11 @@ fn other_clients_of_such_listeners_are_no_news() {
         cluster.nodes[1].site.write("/etc/nodegate/pmg.toml", listener("127.0.0.2", cluster.port, rules));
         cluster.start(2, &[&elsewhere])
     };
-    let gate = second("routes = \"quarantine\"");
+    let gate = second("route_scope = \"quarantine\"");
     let reply = Session::tls(gate.listener("inside")).request("GET", "/api2/json/nodes", "", b"");
     assert_eq!(reply.status, 403);
     assert!(!gate.stderr().contains("another node"), "a browser on that node: {}", gate.stderr());
-    refused(&cluster, &gate, "the listener serves a class of routes only");
+    refused(&cluster, &gate, "the listener serves a route scope only");
     drop(gate);
     refused(&cluster, &second("tls = false"), "there is no TLS at this listener");
 }

@@ -11,7 +11,7 @@ const PMG: &str = "/etc/nodegate/pmg.toml";
 
 fn public(more: &str) -> String {
     format!(
-        "[[listener]]\nname = \"public\"\naddress = \"0.0.0.0\"\nport = 0\nroutes = \"quarantine\"\n{more}"
+        "[[listener]]\nname = \"public\"\naddress = \"0.0.0.0\"\nport = 0\nroute_scope = \"quarantine\"\n{more}"
     )
 }
 

@@ -38,7 +38,7 @@ fn a_valid_traceparent_reaches_the_daemon_and_no_other() {
     assert_eq!(seen(&format!("{PARENT}-x")), None);
     assert_eq!(seen("00-0"), None);
     drop(gate);
-    let gate = Nodegate::start(&site, &["trace.parent=0"]);
+    let gate = Nodegate::start(&site, &["trace.traceparent=0"]);
     let headers = format!("{}traceparent: {PARENT}\r\n", site.cookie("root@pam"));
     assert_eq!(gate.get(VERSION, &headers).status, 200);
     assert_eq!(site.daemon.last().header("traceparent"), None);

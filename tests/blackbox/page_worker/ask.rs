@@ -71,7 +71,7 @@ fn only_verified_link_tickets_reach_the_worker() {
     site.write("/usr/share/javascript/pmg-gui/pmg-index.html.tt", TOMORROW);
     site.write(
         "/etc/nodegate/pmg.toml",
-        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroutes = \"quarantine\"\n",
+        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n",
     );
     let worker = Worker::start(page("x"));
     let gate = start(&site, &worker, &[]);

@@ -66,7 +66,7 @@ fn a_forged_header_from_a_peer_that_is_not_listed_changes_nothing() {
     let site = Site::pve();
     let forged = "X-Forwarded-For: 192.0.2.7\r\n";
     let elsewhere = "real_ip.allow_from=10.0.0.0/8";
-    let sets = [HEADER, elsewhere, "real_ip.acl=1", "acl.deny_from=192.0.2.0/24"];
+    let sets = [HEADER, elsewhere, "real_ip.apply_acl=1", "acl.deny_from=192.0.2.0/24"];
     let gate = Nodegate::start(&site, &sets);
     assert_eq!(told(&site, &gate, forged), both("127.0.0.1"));
     let unlisted = Nodegate::start(&site, &[HEADER]);
@@ -84,7 +84,7 @@ fn the_access_list_judges_the_real_client_where_that_is_asked_for() {
     };
     let open = Nodegate::start(&site, &[HEADER, LIST, deny]);
     assert_eq!(status(&open, "192.0.2.7"), 200);
-    let gate = Nodegate::start(&site, &[HEADER, LIST, deny, "real_ip.acl=1"]);
+    let gate = Nodegate::start(&site, &[HEADER, LIST, deny, "real_ip.apply_acl=1"]);
     let mut session = gate.connect();
     for (client, expected) in [("198.51.100.1", 200), ("192.0.2.7", 403), ("198.51.100.1", 200)] {
         let headers = format!("{cookie}X-Forwarded-For: {client}\r\n");
@@ -106,10 +106,10 @@ fn what_needs_a_list_of_proxies_is_an_error_without_one() {
     let site = Site::pve();
     let file = "/etc/nodegate/pve.toml";
     site.write(file, "[[listener]]\nname = \"a\"\nport = 0\nproxy_protocol = true\n");
-    let outcome = Outcome::check(&site, &["real_ip.acl=1", "listen.proxy_protocol=1"]);
+    let outcome = Outcome::check(&site, &["real_ip.apply_acl=1", "listen.proxy_protocol=1"]);
     assert_eq!(outcome.code, 1);
     let why = "nobody is believed: list the proxies in real_ip.allow_from";
-    outcome.complains(&format!("--set: real_ip.acl: {why}"));
+    outcome.complains(&format!("--set: real_ip.apply_acl: {why}"));
     outcome.complains(&format!("--set: listen.proxy_protocol: {why}"));
     outcome.complains(&format!("{}:4: listener[1].proxy_protocol: {why}", site.path(file).display()));
 }

@@ -68,8 +68,13 @@ fn who_is_no_listed_proxy_or_says_nothing_is_not_served() {
 #[test]
 fn the_access_list_and_the_limits_know_whom_the_proxy_names() {
     let site = Site::pve();
-    let sets =
-        [ON, LISTED, "real_ip.acl=1", "acl.deny_from=198.51.100.0/24", "limits.connections_per_address=1"];
+    let sets = [
+        ON,
+        LISTED,
+        "real_ip.apply_acl=1",
+        "acl.deny_from=198.51.100.0/24",
+        "limits.connections_per_address=1",
+    ];
     let gate = Nodegate::start(&site, &sets);
     let open = |client: &str| {
         let header = format!("PROXY TCP4 {client} 10.0.0.1 1 2\r\n");

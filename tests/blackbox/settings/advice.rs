@@ -151,6 +151,6 @@ fn a_spool_in_limited_memory_is_warned_of() {
     assert!(!warns(&[]), "no limit is known");
     site.write("/sys/fs/cgroup/system.slice/pveproxy.service/memory.max", "5234491392\n");
     assert!(warns(&["limits.connections=1000"]));
-    assert!(!warns(&["limits.connections=1000", "limits.spool=1073741824"]), "it all fits");
-    assert!(warns(&["limits.connections=1000", "limits.spool=10737418240"]));
+    assert!(!warns(&["limits.connections=1000", "limits.upload_bytes_total=1073741824"]), "it all fits");
+    assert!(warns(&["limits.connections=1000", "limits.upload_bytes_total=10737418240"]));
 }

@@ -11,7 +11,7 @@ use crate::support::{Nodegate, Outcome, Session, Site};
 const VERSION: &str = "/api2/json/version";
 
 fn both(site: &Site, sets: &[&str]) -> Nodegate {
-    Nodegate::start(site, &[&["tunnel.on_https=true"], sets].concat())
+    Nodegate::start(site, &[&["tunnel.connect_on_https=true"], sets].concat())
 }
 
 #[test]
@@ -144,7 +144,9 @@ fn route_tells_where_a_ticket_leads() {
     let site = Site::pve();
     let root = site.root().to_str().unwrap();
     let target = target(&site, 61_000);
-    for (set, line) in [("tunnel.on_https=1", "tunnel login"), ("tunnel.on_https=0", "refused:400")] {
+    for (set, line) in
+        [("tunnel.connect_on_https=1", "tunnel login"), ("tunnel.connect_on_https=0", "refused:400")]
+    {
         let outcome =
             Outcome::of(&mut command(&["--root", root, "--set", set, "route", "pve", "CONNECT", &target]));
         assert!(outcome.stdout.starts_with(line), "{outcome:?}");
@@ -158,10 +160,13 @@ fn route_tells_where_a_ticket_leads() {
 fn a_product_without_tickets_for_viewers_cannot_let_them_in() {
     let site = Site::pmg();
     let root = site.root().to_str().unwrap();
-    let set = ["--root", root, "--set", "tunnel.on_https=1", "check", "pmg"];
+    let set = ["--root", root, "--set", "tunnel.connect_on_https=1", "check", "pmg"];
     let outcome = Outcome::of(&mut command(&set));
     assert_eq!(outcome.code, 1);
-    assert!(outcome.stderr.contains("tunnel.on_https: this profile has no [product.connect]"), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("tunnel.connect_on_https: this profile has no [product.connect]"),
+        "{outcome:?}"
+    );
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn refused(gate: &Nodegate, cluster: &Cluster) -> Reply {
 #[test]
 fn two_nodegates_make_one_tunnel_by_tls_and_none_in_the_clear() {
     let (cluster, clear, machine) = (Cluster::pve(2), ClearPort::of_node2(), echoing_machine());
-    let second = cluster.start(2, &["tunnel.on_https=true"]);
+    let second = cluster.start(2, &["tunnel.connect_on_https=true"]);
     let first = first(&cluster, &clear, &[]);
     for _ in 0..2 {
         let mut viewer = Viewer::connect(&first);
@@ -91,7 +91,7 @@ fn two_nodegates_make_one_tunnel_by_tls_and_none_in_the_clear() {
 #[test]
 fn megabytes_go_both_ways_by_tls_between_nodes() {
     let (cluster, clear, machine) = (Cluster::pve(2), ClearPort::of_node2(), echoing_machine());
-    let _second = cluster.start(2, &["tunnel.on_https=true"]);
+    let _second = cluster.start(2, &["tunnel.connect_on_https=true"]);
     let first = first(&cluster, &clear, &[]);
     let mut viewer = Viewer::tunnel(&first, &target(&cluster, machine.address().port()));
     let sent = super::bytes::pattern(8_000_001);
@@ -108,9 +108,9 @@ fn megabytes_go_both_ways_by_tls_between_nodes() {
 #[test]
 fn a_viewer_at_the_port_of_the_api_gets_there_by_tls_as_well() {
     let (cluster, clear, machine) = (Cluster::pve(2), ClearPort::of_node2(), echoing_machine());
-    let _second = cluster.start(2, &["tunnel.on_https=true"]);
+    let _second = cluster.start(2, &["tunnel.connect_on_https=true"]);
     let peer_port = format!("tunnel.peer_port={}", clear.address.port());
-    let sets = ["tunnel.on_https=true", "tunnel.peer_tls=true", &peer_port];
+    let sets = ["tunnel.connect_on_https=true", "tunnel.peer_tls=true", &peer_port];
     let first = cluster.start(1, &sets);
     let mut viewer = super::over_tls::sealed(&first, &target(&cluster, machine.address().port()));
     viewer.send("hello");

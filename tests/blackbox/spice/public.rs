@@ -16,7 +16,7 @@ fn post(gate: &Nodegate, site: &Site, path: &str, headers: &str, body: &str) -> 
 }
 
 fn public(site: &Site) -> Nodegate {
-    Nodegate::start(site, &[&format!("tunnel.public={PUBLIC}")])
+    Nodegate::start(site, &[&format!("tunnel.advertised_proxy={PUBLIC}")])
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn without_the_setting_the_daemon_has_its_say() {
 #[test]
 fn a_name_and_a_port_are_a_proxy_without_tls() {
     let site = Site::pve();
-    let gate = Nodegate::start(&site, &["tunnel.public=spice.example.com:8128"]);
+    let gate = Nodegate::start(&site, &["tunnel.advertised_proxy=spice.example.com:8128"]);
     let told = post(&gate, &site, "/api2/json/nodes/node1/spiceshell", "", "");
     assert_eq!(told.json()["data"]["proxy"], "http://spice.example.com:8128");
 }
@@ -87,7 +87,7 @@ fn answers_that_name_no_proxy_or_too_much_pass_unchanged() {
 #[test]
 fn what_another_node_answers_is_told_with_the_proxy_of_the_one_that_was_asked() {
     let cluster = Cluster::pve(2);
-    let first = cluster.start(1, &[&format!("tunnel.public={PUBLIC}")]);
+    let first = cluster.start(1, &[&format!("tunnel.advertised_proxy={PUBLIC}")]);
     let _second = cluster.start(2, &[]);
     let site = &cluster.nodes[0].site;
     let told = post(&first, site, "/api2/json/nodes/node2/qemu/100/spiceproxy", "", "");
@@ -103,13 +103,16 @@ fn a_public_proxy_that_is_none_or_of_no_use_is_an_error() {
         Outcome::of(&mut command(&["--root", root, "--set", set, "check", profile]))
     };
     for (set, profile, message) in [
-        ("tunnel.public=spice.example.com", "pve", "write NAME:PORT"),
-        ("tunnel.public=socks5://spice.example.com:1080", "pve", "not socks5://"),
-        ("tunnel.public=spice.example.com:3128", "spice", "no [product.connect.answers]"),
+        ("tunnel.advertised_proxy=spice.example.com", "pve", "write NAME:PORT"),
+        ("tunnel.advertised_proxy=socks5://spice.example.com:1080", "pve", "not socks5://"),
+        ("tunnel.advertised_proxy=spice.example.com:3128", "spice", "no [product.connect.answers]"),
     ] {
         let outcome = check(set, profile);
         assert_eq!(outcome.code, 1, "{outcome:?}");
-        assert!(outcome.stderr.contains("tunnel.public") && outcome.stderr.contains(message), "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("tunnel.advertised_proxy") && outcome.stderr.contains(message),
+            "{outcome:?}"
+        );
     }
-    assert_eq!(check("tunnel.public=https://[2001:db8::1]:8006", "pve").code, 0);
+    assert_eq!(check("tunnel.advertised_proxy=https://[2001:db8::1]:8006", "pve").code, 0);
 }

@@ -158,7 +158,8 @@ fn template_toolkits_suite_passes_but_for_listed_cases() {
     assert!(unlisted.is_empty(), "cases that fail and are not listed: {unlisted:#?}");
     let needless: Vec<_> = passed.iter().filter(|name| listed.contains_key(name.as_str())).collect();
     assert!(needless.is_empty(), "cases that pass and are listed: {needless:#?}");
-    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/templates.md")).unwrap();
+    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/templates.md"))
+        .unwrap();
     let share = format!("{} of {count} cases", passed.len());
     assert!(docs.contains(&share), "docs/reference/templates.md must say: {share}");
 }

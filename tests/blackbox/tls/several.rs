@@ -12,7 +12,7 @@ use crate::status::report;
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Outcome, Site};
 
-const MORE: &str = "tls.more_certificates=/etc/nodegate/first.pem,/etc/nodegate/second.pem";
+const MORE: &str = "tls.additional_certificates=/etc/nodegate/first.pem,/etc/nodegate/second.pem";
 
 /// Beside the node's own RSA certificate: one file with its key, and one with the key beside it.
 fn site(first: &Certificate, second: &Certificate) -> Site {
@@ -100,7 +100,7 @@ fn a_broken_pair_is_told_once_and_the_others_are_served() {
     assert_eq!(check.code, 1);
     let key = site.path("/etc/nodegate/first.key").display().to_string();
     assert!(
-        check.stderr.contains(&format!("--set: tls.more_certificates: {key}: the key does not")),
+        check.stderr.contains(&format!("--set: tls.additional_certificates: {key}: the key does not")),
         "{check:?}"
     );
 }

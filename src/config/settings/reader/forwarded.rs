@@ -19,19 +19,19 @@ impl SettingsReader<'_> {
         });
         let list = self.addresses("real_ip.allow_from");
         let is_listed = !self.text("real_ip.allow_from").text.trim().is_empty();
-        let judged = self.truth("real_ip.acl");
+        let apply_acl = self.truth("real_ip.apply_acl");
         if !is_listed {
             if header.is_some() {
                 self.warning("real_ip.header", UNLISTED);
             }
-            if judged {
-                self.needs_proxies("real_ip.acl");
+            if apply_acl {
+                self.needs_proxies("real_ip.apply_acl");
             }
             if self.truth("listen.proxy_protocol") {
                 self.needs_proxies("listen.proxy_protocol");
             }
         }
-        RealIp { header, proxies: is_listed.then_some(list), judged }
+        RealIp { header, proxies: is_listed.then_some(list), apply_acl }
     }
 
     fn needs_proxies(&mut self, key: &str) {

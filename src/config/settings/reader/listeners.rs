@@ -8,7 +8,8 @@ use crate::config::keys;
 use crate::config::layers::{ListenerTable, ResolvedValue, written};
 use crate::config::settings::reader::forwarded::NO_PROXIES;
 use crate::config::settings::{
-    ClientCertificates, ClientDemand, FIRST, ListenAddress, ListenSettings, ListenerLimits, ListenerSettings,
+    ClientAuthPolicy, ClientCertificates, FIRST, ListenAddress, ListenSettings, ListenerLimits,
+    ListenerSettings,
 };
 use crate::net::acl::{AccessList, AclPolicy, AddressList};
 use crate::net::allowed_hosts::AllowedHosts;
@@ -67,7 +68,7 @@ impl SettingsReader<'_> {
             proxy_protocol: truth(&text("listen.proxy_protocol").text).unwrap_or(false),
             hosts: AllowedHosts::parse(&text("listen.hosts").text).unwrap_or_default(),
             hosts_key: "listen.hosts".to_owned(),
-            clients: ClientDemand {
+            clients: ClientAuthPolicy {
                 mode: ClientCertificates::parse(&text("tls.client_certificates").text)
                     .unwrap_or(ClientCertificates::Off),
                 authorities: absolute(&authorities.text, self.root).ok(),
@@ -77,7 +78,7 @@ impl SettingsReader<'_> {
                 lists_key: "tls.client_crl".to_owned(),
                 lists_origin: lists.origin,
             },
-            class: None,
+            route_scope: None,
             limits: ListenerLimits {
                 connections: 0,
                 connections_per_address: number(&text("limits.connections_per_address").text)
@@ -85,7 +86,7 @@ impl SettingsReader<'_> {
                 requests_per_address: number(&text("limits.requests_per_address").text).unwrap_or_default(),
             },
             origin: text("listen.address").origin,
-            class_origin: ValueOrigin::Profile,
+            route_scope_origin: ValueOrigin::Profile,
         }
     }
 }
@@ -115,7 +116,7 @@ impl ListenerTableReader<'_, '_, '_> {
             connections_per_address: self.parsed("connections_per_address", number).unwrap_or_default(),
             requests_per_address: self.parsed("requests_per_address", number).unwrap_or_default(),
         };
-        let class = self.find("routes");
+        let route_scope = self.find("route_scope");
         let listener = ListenerSettings {
             name: Arc::from(name?.as_str()),
             listen: ListenSettings { address, port: port? },
@@ -125,10 +126,10 @@ impl ListenerTableReader<'_, '_, '_> {
             hosts: self.parsed("hosts", AllowedHosts::parse).unwrap_or_default(),
             hosts_key: self.key_of("hosts", "listen.hosts"),
             clients,
-            class: Some(class.text).filter(|name| !name.is_empty()),
+            route_scope: Some(route_scope.text).filter(|name| !name.is_empty()),
             limits,
             origin: self.written.origin.clone(),
-            class_origin: class.origin,
+            route_scope_origin: route_scope.origin,
         };
         self.warn_of_clear_text(&listener);
         Some(listener)
@@ -170,7 +171,7 @@ impl ListenerTableReader<'_, '_, '_> {
         AddressList::new(entries)
     }
 
-    fn clients(&mut self) -> ClientDemand {
+    fn clients(&mut self) -> ClientAuthPolicy {
         let mode = self.parsed("client_certificates", ClientCertificates::parse);
         let root = self.reader.root;
         let mut path = |key: &str| {
@@ -178,7 +179,7 @@ impl ListenerTableReader<'_, '_, '_> {
             is_there.then(|| self.parsed(key, |text| absolute(text, root))).flatten()
         };
         let (authorities, revocation_lists) = (path("client_ca"), path("client_crl"));
-        let demand = ClientDemand {
+        let demand = ClientAuthPolicy {
             mode: mode.unwrap_or(ClientCertificates::Off),
             authorities,
             key: self.key_of("client_ca", "tls.client_ca"),

@@ -21,7 +21,7 @@ impl SettingsReader<'_> {
 
     pub(super) fn tracing(&mut self) -> TraceSettings {
         let number = self.optional("trace.request_id_header", |text, _| own_header(text));
-        TraceSettings { number, parent: self.truth("trace.parent") }
+        TraceSettings { number, traceparent: self.truth("trace.traceparent") }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Settings for TLS.
 
 use super::SettingsReader;
-use crate::config::settings::{ClientCertificates, ClientDemand, HttpVersions, TlsOrigins, TlsSettings};
+use crate::config::settings::{ClientAuthPolicy, ClientCertificates, HttpVersions, TlsOrigins, TlsSettings};
 
 impl SettingsReader<'_> {
     pub(super) fn tls(&mut self) -> TlsSettings {
@@ -13,8 +13,8 @@ impl SettingsReader<'_> {
             disable_tls_1_3: self.truth("tls.disable_tls_1_3"),
             dhparams: self.path("tls.dhparams"),
             key_file: self.path("tls.key_file"),
-            more_certificates: self.paths("tls.more_certificates"),
-            clients: ClientDemand {
+            additional_certificates: self.paths("tls.additional_certificates"),
+            clients: ClientAuthPolicy {
                 mode: self
                     .parsed("tls.client_certificates", ClientCertificates::parse)
                     .unwrap_or(ClientCertificates::Off),
@@ -31,7 +31,7 @@ impl SettingsReader<'_> {
                 ciphersuites: self.text("tls.ciphersuites").origin,
                 dhparams: self.text("tls.dhparams").origin,
                 key_file: self.text("tls.key_file").origin,
-                more_certificates: self.text("tls.more_certificates").origin,
+                additional_certificates: self.text("tls.additional_certificates").origin,
             },
         };
         if settings.disable_tls_1_2 && settings.disable_tls_1_3 {

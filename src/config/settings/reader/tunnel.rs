@@ -9,8 +9,8 @@ impl SettingsReader<'_> {
         TunnelSettings {
             peer_port: self.number("tunnel.peer_port"),
             ports: self.parsed("tunnel.ports", port_range).unwrap_or(61_000..=61_999),
-            on_https: self.truth("tunnel.on_https"),
-            public: self.optional("tunnel.public", |text, _| proxy_url(text)),
+            connect_on_https: self.truth("tunnel.connect_on_https"),
+            advertised_proxy: self.optional("tunnel.advertised_proxy", |text, _| proxy_url(text)),
             peer_tls: self.truth("tunnel.peer_tls"),
         }
     }
