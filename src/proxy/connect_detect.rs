@@ -101,9 +101,9 @@ async fn beginning(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -
 }
 
 fn sealed(mut stream: TlsStream) -> TunnelEndpoint {
-    tunnel::keep_alive(stream.socket());
+    tunnel::enable_keepalive(stream.socket());
     stream.spare();
-    TunnelEndpoint::Sealed(Box::new(stream))
+    TunnelEndpoint::Tls(Box::new(stream))
 }
 
 #[cfg(test)]

@@ -271,7 +271,7 @@ pub(crate) async fn run_api(
         Route::Websocket => {
             let body = crate::proxy::buffered_body::read_for_daemon(asked, sender, body).await?;
             let upstream = worker.local(&Route::Unprivileged);
-            if console::handshake::is_asked_for(&head.headers) {
+            if console::handshake::requests_upgrade(&head.headers) {
                 or_client_left(clock, Box::pin(console::open(engine, upstream, client, call(body)))).await
             } else {
                 or_client_left(clock, api::call(engine, upstream, call(body))).await

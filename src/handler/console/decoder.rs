@@ -1,37 +1,37 @@
-//! Reads a client's frames without waiting for a whole one.
+//! Decodes a client's frames without waiting for a whole frame.
 //!
-//! A codec of our own, since the kept crates collect a frame or a message before they hand it out: two hundred
-//! consoles with frames of a megabyte would then need hundreds of megabytes.
+//! This codec exists because the maintained crates buffer a frame or a message before they return it. Two hundred
+//! consoles with frames of one megabyte would need hundreds of megabytes.
 
 use std::ops::Range;
 
 use super::frame::{
-    ControlPayload, FINAL, LENGTH, LENGTH_16, LENGTH_64, LONGEST_PAYLOAD, MASKED, Opcode, ProtocolError,
-    RESERVED, close_code, unmask,
+    ControlPayload, FIN_BIT, LENGTH_BITS, LENGTH_IS_U16, LENGTH_IS_U64, MASK_BIT, MAX_PAYLOAD_BYTES, Opcode,
+    ProtocolError, RESERVED_BITS, parse_close_code, unmask,
 };
 
-/// How a client ended the connection.
+/// The reason why nothing of the client counts any more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StreamEnd {
     /// a close frame with its code, if it had one
     Closed(Option<u16>),
-    Fault(ProtocolError),
+    Invalid(ProtocolError),
 }
 
-/// What some bytes held beside payload.
+/// The control frames among some decoded bytes.
 #[derive(Debug, Default, PartialEq)]
 pub struct DecodedFrames {
     /// the latest ping; earlier ones need no answer (RFC 6455 section 5.5.3)
     pub ping: Option<ControlPayload>,
-    /// nothing after it counts
+    /// bytes after it are ignored
     pub end: Option<StreamEnd>,
 }
 
-/// Reads what a client sends, in pieces of any size.
+/// Decodes the bytes of a client, in pieces of any size.
 #[derive(Default)]
 pub struct FrameDecoder {
     state: DecoderState,
-    /// a message has begun and not yet ended
+    /// a message has begun and has not ended
     in_message: bool,
     head: [u8; 14],
     head_length: usize,
@@ -55,7 +55,7 @@ enum DecoderState {
 }
 
 impl FrameDecoder {
-    /// Takes all of `bytes`. The unmasked payload of data frames is left in them, in one piece.
+    /// Decodes all of `bytes` in place. The range is the unmasked payload of the data frames, in one piece.
     pub fn decode(&mut self, bytes: &mut [u8]) -> (DecodedFrames, Range<usize>) {
         let (mut found, mut payload) = (DecodedFrames::default(), 0..0);
         let mut at = 0;
@@ -72,7 +72,7 @@ impl FrameDecoder {
         (found, payload)
     }
 
-    /// How many bytes it has used.
+    /// Decodes one part of a frame. Returns the number of bytes of it.
     fn step(
         &mut self,
         bytes: &mut [u8],
@@ -83,7 +83,7 @@ impl FrameDecoder {
         let rest = bytes.get_mut(at..).unwrap_or_default();
         match &mut self.state {
             DecoderState::Head => {
-                self.take_head(rest.first().copied().unwrap_or_default()).map_err(StreamEnd::Fault)?;
+                self.take_head(rest.first().copied().unwrap_or_default()).map_err(StreamEnd::Invalid)?;
                 // A control frame without payload is complete with its head.
                 self.finish(found)?;
                 Ok(1)
@@ -112,7 +112,7 @@ impl FrameDecoder {
         }
     }
 
-    /// One more byte of a head; the state changes when it is complete.
+    /// Adds a byte of a header. The state changes when the header is complete.
     fn take_head(&mut self, byte: u8) -> Result<(), ProtocolError> {
         if let Some(place) = self.head.get_mut(self.head_length) {
             *place = byte;
@@ -125,9 +125,9 @@ impl FrameDecoder {
         if self.head_length == 2 {
             self.check(first, second)?;
         }
-        let extended = match second & LENGTH {
-            LENGTH_16 => 2,
-            LENGTH_64 => 8,
+        let extended = match second & LENGTH_BITS {
+            LENGTH_IS_U16 => 2,
+            LENGTH_IS_U64 => 8,
             _ => 0,
         };
         if self.head_length < 2 + extended + 4 {
@@ -137,37 +137,37 @@ impl FrameDecoder {
         let mut mask = [0; 4];
         mask.copy_from_slice(self.head.get(2 + extended..2 + extended + 4).unwrap_or(&[0; 4]));
         let left = self.payload_length()?;
-        let opcode = Opcode::of(first).ok_or(RESERVED_OPCODE)?;
+        let opcode = Opcode::from_byte(first).ok_or(UNKNOWN_OPCODE)?;
         if opcode.is_control() {
             self.state = DecoderState::Control { opcode, left, mask, payload: ControlPayload::EMPTY };
         } else {
-            self.in_message = first & FINAL == 0;
+            self.in_message = first & FIN_BIT == 0;
             self.state = if left == 0 { DecoderState::Head } else { DecoderState::Payload { left, mask } };
         }
         Ok(())
     }
 
-    /// What the first two bytes give away.
+    /// Verifies the first two bytes of a header.
     fn check(&self, first: u8, second: u8) -> Result<(), ProtocolError> {
-        let opcode = Opcode::of(first).ok_or(RESERVED_OPCODE)?;
-        if first & RESERVED != 0 {
-            return Err(ProtocolError::Protocol("a reserved bit is set"));
+        let opcode = Opcode::from_byte(first).ok_or(UNKNOWN_OPCODE)?;
+        if first & RESERVED_BITS != 0 {
+            return Err(ProtocolError::Violation("a reserved bit is set"));
         }
-        if second & MASKED == 0 {
-            return Err(ProtocolError::Protocol("a frame is not masked"));
+        if second & MASK_BIT == 0 {
+            return Err(ProtocolError::Violation("a frame is not masked"));
         }
-        if opcode.is_control() && first & FINAL == 0 {
-            return Err(ProtocolError::Protocol("a control frame is fragmented"));
+        if opcode.is_control() && first & FIN_BIT == 0 {
+            return Err(ProtocolError::Violation("a control frame is fragmented"));
         }
-        if opcode.is_control() && second & LENGTH >= LENGTH_16 {
-            return Err(ProtocolError::Protocol("a control frame is too long"));
+        if opcode.is_control() && second & LENGTH_BITS >= LENGTH_IS_U16 {
+            return Err(ProtocolError::Violation("a control frame is too long"));
         }
         match (opcode, self.in_message) {
             (Opcode::Continuation, false) => {
-                Err(ProtocolError::Protocol("a continuation without a beginning"))
+                Err(ProtocolError::Violation("a continuation without a beginning"))
             }
             (Opcode::Text | Opcode::Binary, true) => {
-                Err(ProtocolError::Protocol("a message within a message"))
+                Err(ProtocolError::Violation("a message within a message"))
             }
             (Opcode::Continuation, true)
             | (Opcode::Text | Opcode::Binary, false)
@@ -175,19 +175,19 @@ impl FrameDecoder {
         }
     }
 
-    /// The length in a complete head, which must have its shortest form (RFC 6455 section 5.2).
+    /// The length in a complete header. It must have its shortest form (RFC 6455 section 5.2).
     fn payload_length(&self) -> Result<u64, ProtocolError> {
         let [_, second, high, low, ..] = self.head;
         let eight = self.head.get(2..).and_then(|rest| rest.first_chunk::<8>()).copied().unwrap_or_default();
-        let (length, shortest) = match second & LENGTH {
-            LENGTH_16 => (u64::from(u16::from_be_bytes([high, low])), u64::from(LENGTH_16)),
-            LENGTH_64 => (u64::from_be_bytes(eight), 1 << 16),
+        let (length, shortest) = match second & LENGTH_BITS {
+            LENGTH_IS_U16 => (u64::from(u16::from_be_bytes([high, low])), u64::from(LENGTH_IS_U16)),
+            LENGTH_IS_U64 => (u64::from_be_bytes(eight), 1 << 16),
             short => (u64::from(short), 0),
         };
         if length < shortest || length >> 63 != 0 {
-            return Err(ProtocolError::Protocol("a length is malformed"));
+            return Err(ProtocolError::Violation("a length is malformed"));
         }
-        if length > LONGEST_PAYLOAD { Err(ProtocolError::TooLong) } else { Ok(length) }
+        if length > MAX_PAYLOAD_BYTES { Err(ProtocolError::TooLong) } else { Ok(length) }
     }
 
     /// Handles a control frame whose payload is complete.
@@ -195,9 +195,9 @@ impl FrameDecoder {
         let DecoderState::Control { opcode, left: 0, payload, .. } = &self.state else { return Ok(()) };
         match opcode {
             Opcode::Close => {
-                return Err(match close_code(payload.as_slice()) {
+                return Err(match parse_close_code(payload.as_slice()) {
                     Ok(code) => StreamEnd::Closed(code),
-                    Err(fault) => StreamEnd::Fault(fault),
+                    Err(error) => StreamEnd::Invalid(error),
                 });
             }
             Opcode::Ping => found.ping = Some(payload.clone()),
@@ -208,14 +208,14 @@ impl FrameDecoder {
     }
 }
 
-const RESERVED_OPCODE: ProtocolError = ProtocolError::Protocol("a reserved opcode");
+const UNKNOWN_OPCODE: ProtocolError = ProtocolError::Violation("a reserved opcode");
 
 fn at_most(bytes: &[u8], left: u64) -> &[u8] {
     let left = usize::try_from(left).unwrap_or(usize::MAX);
     bytes.get(..left).unwrap_or(bytes)
 }
 
-/// Brings `part` to the end of `data`, which lies before it. The first part, often the only one, stays where it is.
+/// Moves `part` to the end of `data`, which is before it. The first part stays in place, and often it is the only one.
 fn append(bytes: &mut [u8], data: &mut Range<usize>, part: Range<usize>) {
     if data.start == data.end {
         *data = part;

@@ -1,23 +1,23 @@
-//! WebSocket frames (RFC 6455 section 5): what they are made of.
+//! The parts of WebSocket frames (RFC 6455 section 5).
 
-/// A longer payload of one frame ends the connection. Messages may be of any length.
-pub const LONGEST_PAYLOAD: u64 = 8 * 128 * 1024;
+/// A frame with a longer payload ends the connection. Messages may be of any length.
+pub const MAX_PAYLOAD_BYTES: u64 = 8 * 128 * 1024;
 /// The longest payload of a control frame.
-pub const LONGEST_CONTROL: usize = 125;
-/// The head of the frames that we send with up to 65,535 bytes.
-pub const LONGEST_OWN_HEAD: usize = 4;
+pub const MAX_CONTROL_BYTES: usize = 125;
+/// The longest header of a frame that nodegate sends. Its payload has at most 65,535 bytes.
+pub const MAX_HEADER_BYTES: usize = 4;
 
-/// In the first byte of a head: the last frame of its message, bits without a meaning, what it is.
-pub(crate) const FINAL: u8 = 0x80;
-pub(crate) const RESERVED: u8 = 0x70;
-pub(crate) const OPCODE: u8 = 0x0f;
-/// In the second byte: whether a mask follows, and the length or where it is.
-pub(crate) const MASKED: u8 = 0x80;
-pub(crate) const LENGTH: u8 = 0x7f;
-pub(crate) const LENGTH_16: u8 = 126;
-pub(crate) const LENGTH_64: u8 = 127;
+/// The first byte of a header: last frame of its message, reserved bits, opcode.
+pub(crate) const FIN_BIT: u8 = 0x80;
+pub(crate) const RESERVED_BITS: u8 = 0x70;
+pub(crate) const OPCODE_BITS: u8 = 0x0f;
+/// The second byte of a header: whether a mask follows, and the length or the size of its field.
+pub(crate) const MASK_BIT: u8 = 0x80;
+pub(crate) const LENGTH_BITS: u8 = 0x7f;
+pub(crate) const LENGTH_IS_U16: u8 = 126;
+pub(crate) const LENGTH_IS_U64: u8 = 127;
 
-/// What a frame is. Text and binary are the same to a console.
+/// The kind of a frame. Text and binary are the same to a console.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Opcode {
     Continuation,
@@ -29,8 +29,8 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    pub(crate) fn of(byte: u8) -> Option<Self> {
-        Some(match byte & OPCODE {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte & OPCODE_BITS {
             0x0 => Self::Continuation,
             0x1 => Self::Text,
             0x2 => Self::Binary,
@@ -41,7 +41,7 @@ impl Opcode {
         })
     }
 
-    fn byte(self) -> u8 {
+    fn to_byte(self) -> u8 {
         match self {
             Self::Continuation => 0x0,
             Self::Text => 0x1,
@@ -57,22 +57,22 @@ impl Opcode {
     }
 }
 
-/// What a client did wrong.
+/// A violation of RFC 6455 by the client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ProtocolError {
     #[error("{0}")]
-    Protocol(&'static str),
+    Violation(&'static str),
     #[error("the reason of a close frame is not UTF-8")]
     NotText,
-    #[error("a frame may have {LONGEST_PAYLOAD} bytes")]
+    #[error("a frame may have {MAX_PAYLOAD_BYTES} bytes")]
     TooLong,
 }
 
 impl ProtocolError {
-    /// RFC 6455 section 7.4.1.
-    pub fn code(self) -> u16 {
+    /// The code of the close frame (RFC 6455 section 7.4.1).
+    pub fn close_code(self) -> u16 {
         match self {
-            Self::Protocol(_) => 1002,
+            Self::Violation(_) => 1002,
             Self::NotText => 1007,
             Self::TooLong => 1009,
         }
@@ -82,12 +82,12 @@ impl ProtocolError {
 /// The payload of a control frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ControlPayload {
-    bytes: [u8; LONGEST_CONTROL],
+    bytes: [u8; MAX_CONTROL_BYTES],
     length: usize,
 }
 
 impl ControlPayload {
-    pub const EMPTY: Self = Self { bytes: [0; LONGEST_CONTROL], length: 0 };
+    pub const EMPTY: Self = Self { bytes: [0; MAX_CONTROL_BYTES], length: 0 };
 
     /// A code and as much of the reason as fits.
     pub fn close(code: u16, reason: &str) -> Self {
@@ -106,7 +106,7 @@ impl ControlPayload {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// Adds what a client has masked.
+    /// Appends masked bytes of a client.
     pub(crate) fn push_masked(&mut self, more: &[u8], mask: [u8; 4]) {
         let start = self.length;
         if self.push(more) {
@@ -114,7 +114,7 @@ impl ControlPayload {
         }
     }
 
-    /// Whether it fitted; nothing is taken when it does not.
+    /// Appends all of `more`, or nothing if there is no room. Returns whether there was room.
     fn push(&mut self, more: &[u8]) -> bool {
         let end = self.length + more.len();
         let Some(room) = self.bytes.get_mut(self.length..end) else { return false };
@@ -124,20 +124,20 @@ impl ControlPayload {
     }
 }
 
-/// The code of a close frame (RFC 6455 section 7.4, and what IANA has registered since).
-pub(crate) fn close_code(payload: &[u8]) -> Result<Option<u16>, ProtocolError> {
+/// The code of a close frame (RFC 6455 section 7.4, and the codes that IANA registered later).
+pub(crate) fn parse_close_code(payload: &[u8]) -> Result<Option<u16>, ProtocolError> {
     let (code, reason) = match payload {
         [] => return Ok(None),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
-        [_] => return Err(ProtocolError::Protocol("half a close code")),
+        [_] => return Err(ProtocolError::Violation("half a close code")),
     };
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(ProtocolError::Protocol("a close code that nobody may send"));
+        return Err(ProtocolError::Violation("a close code that must not be sent"));
     }
     std::str::from_utf8(reason).map(|_| Some(code)).map_err(|_| ProtocolError::NotText)
 }
 
-/// Eight bytes at a time; the compiler makes more of it.
+/// Removes the mask. The loop handles eight bytes at a time, and the compiler vectorizes it.
 pub(crate) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -150,14 +150,14 @@ pub(crate) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// The head of a whole message of ours, and how many of its bytes count. Servers do not mask.
-pub fn own_head(opcode: Opcode, length: u16) -> ([u8; LONGEST_OWN_HEAD], usize) {
-    let first = FINAL | opcode.byte();
+/// The header of a whole message, and its length in bytes. Servers do not mask.
+pub fn encode_header(opcode: Opcode, length: u16) -> ([u8; MAX_HEADER_BYTES], usize) {
+    let first = FIN_BIT | opcode.to_byte();
     match u8::try_from(length) {
-        Ok(short) if short < LENGTH_16 => ([first, short, 0, 0], 2),
+        Ok(short) if short < LENGTH_IS_U16 => ([first, short, 0, 0], 2),
         _ => {
             let [high, low] = length.to_be_bytes();
-            ([first, LENGTH_16, high, low], 4)
+            ([first, LENGTH_IS_U16, high, low], 4)
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The client's end of a bridge. Both directions go through buffers that all consoles of a thread share; a console has
-//! bytes of its own only while an end does not take them.
+//! The client's end of a console. All consoles of a thread share one buffer for each direction. A console keeps bytes in
+//! its own memory only while the receiving end does not take them.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -12,28 +12,28 @@ use nodegate_spice::Meter;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::decoder::{DecodedFrames, FrameDecoder};
-use super::frame::{ControlPayload, LONGEST_OWN_HEAD, Opcode, own_head};
+use super::frame::{ControlPayload, MAX_HEADER_BYTES, Opcode, encode_header};
 use crate::handler::console::keepalive::KeepAlive;
 
 /// The longest plain text of a TLS record (RFC 8446 section 5.1).
-const RECORD: usize = 16 << 10;
-/// Read at most before the console gets it: two frames of 64 kB.
-const FROM_CLIENT: usize = 8 * RECORD;
-/// A whole frame with its head.
-const TO_CLIENT: usize = 4 * RECORD;
+const TLS_RECORD_BYTES: usize = 16 << 10;
+/// Bytes that are read before the console gets them: two frames of 64 kB.
+const READ_BUFFER_BYTES: usize = 8 * TLS_RECORD_BYTES;
+/// A whole frame with its header.
+const FRAME_BUFFER_BYTES: usize = 4 * TLS_RECORD_BYTES;
 
 thread_local! {
-    /// What is in them is used or copied before anything waits.
+    /// Shared between the consoles of a thread. Their contents are used or copied within one poll.
     static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static FRAME: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The client's frames, unpacked.
+/// Decodes the client's frames.
 pub(crate) struct FrameReader<'a, R> {
     source: R,
     meter: &'a Meter,
     pub(crate) decoder: FrameDecoder,
-    /// What the console has not taken yet.
+    /// the payload that the console has not taken yet
     pub(crate) payload: Vec<u8>,
 }
 
@@ -42,8 +42,8 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         Self { source, meter, decoder: FrameDecoder::default(), payload: Vec::new() }
     }
 
-    /// What was read before the handshake was over; its payload is for the console.
-    pub(crate) fn take_early(&mut self, early: Bytes) -> DecodedFrames {
+    /// Decodes the bytes that arrived before the handshake was complete. Their payload is for the console.
+    pub(crate) fn decode_early(&mut self, early: Bytes) -> DecodedFrames {
         let mut early = Vec::from(early);
         let (found, payload) = self.decoder.decode(&mut early);
         self.payload = early.get(payload).unwrap_or_default().to_vec();
@@ -51,15 +51,19 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         found
     }
 
-    /// Reads what there is, and gives the console what it takes at once; the rest, or all if it fails, is `payload`.
-    pub(crate) async fn read<C>(&mut self, console: &mut C, pulse: &KeepAlive) -> io::Result<DecodedFrames>
+    /// Reads the available bytes and writes as much to the console as it takes at once. The rest is in `payload`.
+    pub(crate) async fn read<C>(
+        &mut self,
+        console: &mut C,
+        keep_alive: &KeepAlive,
+    ) -> io::Result<DecodedFrames>
     where
         C: AsyncWrite + Unpin,
     {
         let relayed =
             poll_fn(|context| INPUT.with_borrow_mut(|input| self.poll_relay(console, input, context)));
         let found = relayed.await?;
-        pulse.heard();
+        keep_alive.record_received();
         Ok(found)
     }
 
@@ -69,7 +73,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         input: &mut Vec<u8>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<DecodedFrames>> {
-        input.resize(FROM_CLIENT, 0);
+        input.resize(READ_BUFFER_BYTES, 0);
         let length = ready!(poll_read_records(&mut self.source, input, context))?;
         if length == 0 {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
@@ -87,14 +91,15 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         Poll::Ready(Ok(found))
     }
 
-    pub(crate) async fn discard(&mut self) -> io::Result<()> {
-        let mut rest = vec![0; RECORD];
+    pub(crate) async fn drain(&mut self) -> io::Result<()> {
+        let mut rest = vec![0; TLS_RECORD_BYTES];
         while self.source.read(&mut rest).await? > 0 {}
         Ok(())
     }
 }
 
-/// Reads on once it has got a whole record; 0 at the end. What goes wrong after the first will go wrong again.
+/// Reads more after each whole record. 0 at the end. An error after the first record is ignored, because the next read
+/// meets it again.
 fn poll_read_records<R: AsyncRead + Unpin>(
     source: &mut R,
     buffer: &mut [u8],
@@ -102,8 +107,8 @@ fn poll_read_records<R: AsyncRead + Unpin>(
 ) -> Poll<io::Result<usize>> {
     let mut buffer = ReadBuf::new(buffer);
     ready!(Pin::new(&mut *source).poll_read(context, &mut buffer))?;
-    // After a short record, which may end a frame, comes the next one.
-    while buffer.filled().len() >= RECORD && buffer.remaining() >= RECORD {
+    // A short record may end a frame, so only a whole one is followed by another read.
+    while buffer.filled().len() >= TLS_RECORD_BYTES && buffer.remaining() >= TLS_RECORD_BYTES {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut *source).poll_read(context, &mut buffer);
         if !matches!(polled, Poll::Ready(Ok(()))) || buffer.filled().len() == before {
@@ -113,7 +118,7 @@ fn poll_read_records<R: AsyncRead + Unpin>(
     Poll::Ready(Ok(buffer.filled().len()))
 }
 
-/// What is on its way to the client. Whatever future is dropped in the middle, the rest of a frame is kept.
+/// Encodes frames for the client. If a future is dropped in the middle, the rest of the frame is kept.
 pub(crate) struct FrameWriter<'a, W> {
     pub(crate) sink: W,
     meter: &'a Meter,
@@ -126,8 +131,8 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
         Self { sink, meter, rest: Vec::new(), start: 0 }
     }
 
-    /// Makes a binary frame of what the console has said and sends as much of it as the client takes at once; `flush`
-    /// sends the rest. 0 at the console's end.
+    /// Reads from the console, and sends as much of a binary frame as the client takes at once. `flush` sends the rest.
+    /// Returns the length of the payload, 0 at the console's end.
     pub(crate) async fn relay<C: AsyncRead + Unpin>(&mut self, console: &mut C) -> io::Result<usize> {
         poll_fn(|context| FRAME.with_borrow_mut(|frame| self.poll_relay(console, frame, context))).await
     }
@@ -138,26 +143,26 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
         frame: &mut Vec<u8>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        frame.resize(TO_CLIENT, 0);
-        let mut room = ReadBuf::new(frame.get_mut(LONGEST_OWN_HEAD..).unwrap_or_default());
+        frame.resize(FRAME_BUFFER_BYTES, 0);
+        let mut room = ReadBuf::new(frame.get_mut(MAX_HEADER_BYTES..).unwrap_or_default());
         ready!(Pin::new(console).poll_read(context, &mut room))?;
         let length = room.filled().len();
         if length == 0 {
             return Poll::Ready(Ok(0));
         }
         self.meter.add_down(length);
-        // The head goes right before the payload.
-        let (head, head_length) = own_head(Opcode::Binary, u16::try_from(length).unwrap_or(u16::MAX));
-        let mut start = LONGEST_OWN_HEAD - head_length;
-        if let Some(place) = frame.get_mut(start..LONGEST_OWN_HEAD) {
+        // The header is placed right before the payload.
+        let (head, head_length) = encode_header(Opcode::Binary, u16::try_from(length).unwrap_or(u16::MAX));
+        let mut start = MAX_HEADER_BYTES - head_length;
+        if let Some(place) = frame.get_mut(start..MAX_HEADER_BYTES) {
             place.copy_from_slice(head.get(..head_length).unwrap_or_default());
         }
-        let end = LONGEST_OWN_HEAD + length;
+        let end = MAX_HEADER_BYTES + length;
         while start < end {
             let bytes = frame.get(start..end).unwrap_or_default();
             match Pin::new(&mut self.sink).poll_write(context, bytes) {
                 Poll::Ready(Ok(written @ 1..)) => start += written,
-                // `flush` meets it again.
+                // `flush` meets the error again.
                 Poll::Ready(Ok(0) | Err(_)) | Poll::Pending => break,
             }
         }
@@ -165,20 +170,20 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
         Poll::Ready(Ok(length))
     }
 
-    pub(crate) fn control(&mut self, opcode: Opcode, control: &ControlPayload) {
+    pub(crate) fn queue_control(&mut self, opcode: Opcode, control: &ControlPayload) {
         let payload = control.as_slice();
-        let (head, head_length) = own_head(opcode, u16::try_from(payload.len()).unwrap_or(u16::MAX));
+        let (head, head_length) = encode_header(opcode, u16::try_from(payload.len()).unwrap_or(u16::MAX));
         self.rest.extend_from_slice(head.get(..head_length).unwrap_or_default());
         self.rest.extend_from_slice(payload);
     }
 
-    /// Sends what has begun, or what is left of it.
-    pub(crate) async fn flush(&mut self, pulse: &KeepAlive) -> io::Result<()> {
+    /// Sends the rest of all frames.
+    pub(crate) async fn flush(&mut self, keep_alive: &KeepAlive) -> io::Result<()> {
         while let Some(rest) = self.rest.get(self.start..).filter(|rest| !rest.is_empty()) {
             let sink = &mut self.sink;
             let written = poll_fn(|context| {
                 let polled = Pin::new(&mut *sink).poll_write(context, rest);
-                pulse.client_full(polled.is_pending());
+                keep_alive.set_client_blocked(polled.is_pending());
                 polled
             });
             match written.await? {
@@ -190,7 +195,7 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
         let sink = &mut self.sink;
         let flushed = poll_fn(|context| {
             let polled = Pin::new(&mut *sink).poll_flush(context);
-            pulse.client_full(polled.is_pending());
+            keep_alive.set_client_blocked(polled.is_pending());
             polled
         });
         flushed.await
@@ -205,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    /// Records of these lengths, one for each read; then nothing yet.
+    /// Gives records of these lengths, one for each read, and is pending afterwards.
     struct Records(VecDeque<usize>);
 
     impl AsyncRead for Records {
@@ -221,19 +226,20 @@ mod tests {
     }
 
     #[test]
-    fn records_that_are_there_are_read_together_and_a_short_message_waits_for_nothing() {
-        const FRAME: [usize; 5] = [RECORD, RECORD, RECORD, RECORD, 14];
+    fn available_records_are_read_together() {
+        const FRAME: [usize; 5] =
+            [TLS_RECORD_BYTES, TLS_RECORD_BYTES, TLS_RECORD_BYTES, TLS_RECORD_BYTES, 14];
         let read = |records: &[usize]| {
             let mut source = Records(records.iter().copied().collect());
-            let mut buffer = vec![0; FROM_CLIENT];
+            let mut buffer = vec![0; READ_BUFFER_BYTES];
             let polled = poll_read_records(&mut source, &mut buffer, &mut Context::from_waker(Waker::noop()));
             (polled.map(Result::unwrap), source.0.len())
         };
         assert_eq!(read(&[]), (Poll::Pending, 0));
         assert_eq!(read(&[64, 64]), (Poll::Ready(64), 1));
-        assert_eq!(read(&[RECORD, 0, 64]), (Poll::Ready(RECORD), 1));
-        assert_eq!(read(&[RECORD; 9]), (Poll::Ready(FROM_CLIENT), 1));
+        assert_eq!(read(&[TLS_RECORD_BYTES, 0, 64]), (Poll::Ready(TLS_RECORD_BYTES), 1));
+        assert_eq!(read(&[TLS_RECORD_BYTES; 9]), (Poll::Ready(READ_BUFFER_BYTES), 1));
         let two = [FRAME, FRAME].concat();
-        assert_eq!(read(&two), (Poll::Ready(7 * RECORD + 14), 2));
+        assert_eq!(read(&two), (Poll::Ready(7 * TLS_RECORD_BYTES + 14), 2));
     }
 }

@@ -1,4 +1,4 @@
-//! The opening handshake of a websocket (RFC 6455 section 4.2), from the head of a request alone.
+//! The opening handshake of a WebSocket (RFC 6455 section 4.2). It needs only the head of a request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +15,7 @@ use crate::http::body::ResponseBody;
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Why a request opens no websocket.
+/// The reason why a request opens no WebSocket.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub enum HandshakeError {
     #[error("unable to upgrade to protocol '{0}', only to websocket")]
@@ -50,7 +50,7 @@ impl HandshakeError {
         }
     }
 
-    /// What a client is told beside the reason.
+    /// Adds the headers that tell the client the supported protocol and version.
     pub fn add_headers(&self, headers: &mut HeaderMap) {
         if matches!(self, Self::NoVersion | Self::Version(_)) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -62,15 +62,15 @@ impl HandshakeError {
     }
 }
 
-/// What the answer to a good handshake holds.
+/// A verified handshake, and the values of its answer.
 #[derive(Debug, Eq, PartialEq)]
 pub struct WebSocketHandshake {
     accept: String,
     subprotocol: Option<String>,
 }
 
-/// Whether the client asks for another protocol at all.
-pub fn is_asked_for(headers: &HeaderMap) -> bool {
+/// Whether the client asks for another protocol.
+pub fn requests_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(UPGRADE)
 }
 
@@ -127,7 +127,8 @@ fn accept(headers: &HeaderMap) -> Result<String, HandshakeError> {
     Ok(STANDARD.encode(openssl::sha::sha1(&[key, GUID].concat())))
 }
 
-/// The first that the client offers: consoles have `binary` and nothing else, and a browser gives up without it.
+/// The first subprotocol that the client offers. Consoles offer only `binary`, and a browser closes the connection if
+/// the answer has none.
 fn subprotocol(headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
     let Some(first) = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).next() else { return Ok(None) };
     let is_token =
@@ -148,7 +149,7 @@ mod tests {
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
 
-    /// The good request with other or further lines; an empty value takes one out.
+    /// The good request with changed or added lines. An empty value removes a line.
     fn checked(changes: &[(&str, &str)]) -> Result<WebSocketHandshake, HandshakeError> {
         let kept = GOOD.iter().filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
         let lines = kept.chain(changes.iter().filter(|(_, value)| !value.is_empty()));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named() {
+    fn errors_name_the_bad_header() {
         let cases = [
             (("Upgrade", "h2c"), HandshakeError::Protocol("h2c".to_owned())),
             (("Connection", "keep-alive"), HandshakeError::Connection),

@@ -1,5 +1,5 @@
-//! Whether the client still lives: when it is pinged, and when it is given up. What the two directions of a bridge
-//! tell each other.
+//! Keep-alive of a console: nodegate pings a quiet client, and closes the session of a client that is gone. The two
+//! directions of a relay share this state.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::frame::ControlPayload;
 
-/// A client that takes not one byte for this long is gone, whatever its system says.
-const STALLED: Duration = Duration::from_mins(10);
+/// A client that reads no byte for this long is gone, even if its kernel still answers.
+const STALL_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Shared by the two directions.
+/// The keep-alive of one console, shared by its two directions.
 pub(crate) struct KeepAlive {
     state: Cell<KeepAliveState>,
     pong: RefCell<Option<ControlPayload>>,
@@ -20,20 +20,20 @@ pub(crate) struct KeepAlive {
     due: Notify,
 }
 
-/// What is known, and until when to wait for more.
+/// The times from which the next step follows.
 #[derive(Clone, Copy, Debug)]
 struct KeepAliveState {
     interval: Option<Duration>,
-    /// the last sign of life
-    alive: Instant,
-    /// the last time a ping was asked for
+    /// the time of the last byte from the client
+    received: Instant,
+    /// the time of the last queued ping
     pinged: Instant,
-    /// when the oldest ping without an answer was sent
+    /// the time of the oldest ping without an answer
     unanswered: Option<Instant>,
-    /// since when the client takes nothing
-    client_full: Option<Instant>,
-    /// the console takes nothing, so the client is not read from: its answers cannot be seen
-    console_full: bool,
+    /// the time since which writes to the client block
+    client_blocked_since: Option<Instant>,
+    /// writes to the console block, so nodegate reads no answers of the client
+    console_blocked: bool,
 }
 
 #[derive(Debug, Eq, PartialEq)]
@@ -43,14 +43,14 @@ enum NextStep {
     Wait(Instant),
 }
 
-/// A control frame that is to be sent now.
+/// A control frame that has to be sent now.
 pub(crate) enum DueFrame {
     Pong(ControlPayload),
     Ping,
 }
 
 impl KeepAlive {
-    /// Without an interval nothing is pinged.
+    /// Without an interval there are no pings.
     pub(crate) fn new(interval: Option<Duration>) -> Self {
         Self {
             state: Cell::new(KeepAliveState::new(interval, Instant::now())),
@@ -60,68 +60,67 @@ impl KeepAlive {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut KeepAliveState)) {
+    fn update(&self, update: impl FnOnce(&mut KeepAliveState)) {
         let mut state = self.state.get();
-        change(&mut state);
+        update(&mut state);
         self.state.set(state);
     }
 
-    /// The client has sent something.
-    pub(crate) fn heard(&self) {
-        self.change(|state| state.heard(Instant::now()));
+    pub(crate) fn record_received(&self) {
+        self.update(|state| state.record_received(Instant::now()));
     }
 
-    pub(crate) fn ping_sent(&self) {
-        self.change(|state| state.unanswered = state.unanswered.or(Some(Instant::now())));
+    pub(crate) fn record_ping_sent(&self) {
+        self.update(|state| state.unanswered = state.unanswered.or(Some(Instant::now())));
     }
 
-    /// Whether a write to the client has to wait.
-    pub(crate) fn client_full(&self, full: bool) {
-        self.change(|state| match (state.client_full, full) {
-            (None, true) => state.client_full = Some(Instant::now()),
+    /// Records whether a write to the client blocks.
+    pub(crate) fn set_client_blocked(&self, blocked: bool) {
+        self.update(|state| match (state.client_blocked_since, blocked) {
+            (None, true) => state.client_blocked_since = Some(Instant::now()),
             (Some(_), false) => {
-                state.client_full = None;
-                state.heard(Instant::now()); // what takes bytes lives
+                state.client_blocked_since = None;
+                state.record_received(Instant::now()); // a client that reads is alive
             }
             (Some(_), true) | (None, false) => (),
         });
     }
 
-    /// Whether a write to the console has to wait.
-    pub(crate) fn console_full(&self, full: bool) {
-        self.change(|state| {
-            state.console_full = full;
-            if !full {
+    /// Records whether a write to the console blocks.
+    pub(crate) fn set_console_blocked(&self, blocked: bool) {
+        self.update(|state| {
+            state.console_blocked = blocked;
+            if !blocked {
                 state.unanswered = state.unanswered.map(|_| Instant::now());
             }
         });
     }
 
-    /// A ping of the client wants an answer; an older one does not any more.
-    pub(crate) fn answer(&self, ping: ControlPayload) {
+    /// Queues the answer to a ping. It replaces the answer to an older one.
+    pub(crate) fn queue_pong(&self, ping: ControlPayload) {
         self.pong.replace(Some(ping));
         self.due.notify_one();
     }
 
-    pub(crate) fn take_due(&self) -> Option<DueFrame> {
+    pub(crate) fn take_due_frame(&self) -> Option<DueFrame> {
         let pong = self.pong.take().map(DueFrame::Pong);
         pong.or_else(|| self.ping_due.replace(false).then_some(DueFrame::Ping))
     }
 
-    /// Returns when there may be something due.
-    pub(crate) async fn due(&self) {
+    /// Returns when a control frame may be due.
+    pub(crate) async fn wait_until_due(&self) {
         self.due.notified().await;
     }
 
-    /// Asks for pings; returns when the client is given up.
-    pub(crate) async fn watch(&self) {
+    /// Queues pings. Returns when the client is gone.
+    pub(crate) async fn run_until_dead(&self) {
         loop {
             let now = Instant::now();
-            match self.state.get().next(now) {
+            match self.state.get().next_step(now) {
                 NextStep::GiveUp => return,
                 NextStep::Wait(until) => sleep_until(until).await,
                 NextStep::Ping => {
-                    self.change(|state| state.pinged = now);
+                    self.update(|state| state.pinged = now);
                     self.ping_due.set(true);
                     self.due.notify_one();
                 }
@@ -132,27 +131,34 @@ impl KeepAlive {
 
 impl KeepAliveState {
     fn new(interval: Option<Duration>, now: Instant) -> Self {
-        Self { interval, alive: now, pinged: now, unanswered: None, client_full: None, console_full: false }
+        Self {
+            interval,
+            received: now,
+            pinged: now,
+            unanswered: None,
+            client_blocked_since: None,
+            console_blocked: false,
+        }
     }
 
-    fn heard(&mut self, now: Instant) {
-        self.alive = now;
+    fn record_received(&mut self, now: Instant) {
+        self.received = now;
         self.unanswered = None;
     }
 
-    fn next(&self, now: Instant) -> NextStep {
-        if let Some(since) = self.client_full {
-            let end = since + STALLED;
-            // No ping gets through either; look again when one would be due.
-            let pause = self.interval.unwrap_or(STALLED);
+    fn next_step(&self, now: Instant) -> NextStep {
+        if let Some(since) = self.client_blocked_since {
+            let end = since + STALL_TIMEOUT;
+            // A ping would block as well. Check again when one would be due.
+            let pause = self.interval.unwrap_or(STALL_TIMEOUT);
             return if now >= end { NextStep::GiveUp } else { NextStep::Wait(end.min(now + pause)) };
         }
-        let Some(interval) = self.interval else { return NextStep::Wait(now + STALLED) };
-        let due = self.alive.max(self.pinged) + interval;
-        let end = self.unanswered.filter(|_| !self.console_full).map(|since| since + 2 * interval);
+        let Some(interval) = self.interval else { return NextStep::Wait(now + STALL_TIMEOUT) };
+        let due = self.received.max(self.pinged) + interval;
+        let end = self.unanswered.filter(|_| !self.console_blocked).map(|since| since + 2 * interval);
         match end {
             Some(end) if now >= end => NextStep::GiveUp,
-            // The answer to a ping so late would come too late.
+            // The answer to a ping this late would arrive after the end.
             Some(end) if due + interval / 2 > end => NextStep::Wait(end),
             _ if now >= due => NextStep::Ping,
             _ => NextStep::Wait(due),
@@ -172,45 +178,45 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_client_is_pinged_and_given_up_two_intervals_later() {
+    fn a_quiet_client_is_pinged_then_closed() {
         let (mut state, now) = state();
-        assert_eq!(state.next(now), NextStep::Wait(now + 10 * SECOND));
-        state.heard(now + 5 * SECOND);
-        assert_eq!(state.next(now + 10 * SECOND), NextStep::Wait(now + 15 * SECOND));
-        assert_eq!(state.next(now + 15 * SECOND), NextStep::Ping);
+        assert_eq!(state.next_step(now), NextStep::Wait(now + 10 * SECOND));
+        state.record_received(now + 5 * SECOND);
+        assert_eq!(state.next_step(now + 10 * SECOND), NextStep::Wait(now + 15 * SECOND));
+        assert_eq!(state.next_step(now + 15 * SECOND), NextStep::Ping);
         (state.pinged, state.unanswered) = (now + 15 * SECOND, Some(now + 15 * SECOND));
-        assert_eq!(state.next(now + 25 * SECOND), NextStep::Ping);
+        assert_eq!(state.next_step(now + 25 * SECOND), NextStep::Ping);
         state.pinged = now + 25 * SECOND;
-        assert_eq!(state.next(now + 34 * SECOND), NextStep::Wait(now + 35 * SECOND));
-        // The first ping went out a moment after it was due; no third one goes before the end.
+        assert_eq!(state.next_step(now + 34 * SECOND), NextStep::Wait(now + 35 * SECOND));
+        // The first ping left a little late. There is no third one before the end.
         let late = KeepAliveState { unanswered: Some(now + 16 * SECOND), ..state };
-        assert_eq!(late.next(now + 35 * SECOND), NextStep::Wait(now + 36 * SECOND));
-        assert_eq!(state.next(now + 35 * SECOND), NextStep::GiveUp);
-        state.heard(now + 34 * SECOND);
-        assert_eq!(state.next(now + 35 * SECOND), NextStep::Wait(now + 44 * SECOND));
+        assert_eq!(late.next_step(now + 35 * SECOND), NextStep::Wait(now + 36 * SECOND));
+        assert_eq!(state.next_step(now + 35 * SECOND), NextStep::GiveUp);
+        state.record_received(now + 34 * SECOND);
+        assert_eq!(state.next_step(now + 35 * SECOND), NextStep::Wait(now + 44 * SECOND));
     }
 
     #[test]
-    fn a_client_that_cannot_be_read_is_pinged_but_not_given_up() {
+    fn a_blocked_console_delays_the_end() {
         let (mut state, now) = state();
-        (state.unanswered, state.pinged, state.console_full) = (Some(now), now, true);
-        assert_eq!(state.next(now + 100 * SECOND), NextStep::Ping);
+        (state.unanswered, state.pinged, state.console_blocked) = (Some(now), now, true);
+        assert_eq!(state.next_step(now + 100 * SECOND), NextStep::Ping);
     }
 
     #[test]
-    fn a_client_that_takes_nothing_is_not_pinged_and_given_up_late() {
+    fn a_blocked_client_gets_the_stall_timeout() {
         let (mut state, now) = state();
-        (state.unanswered, state.client_full) = (Some(now), Some(now));
-        assert_eq!(state.next(now + 100 * SECOND), NextStep::Wait(now + 110 * SECOND));
-        assert_eq!(state.next(now + STALLED), NextStep::GiveUp);
+        (state.unanswered, state.client_blocked_since) = (Some(now), Some(now));
+        assert_eq!(state.next_step(now + 100 * SECOND), NextStep::Wait(now + 110 * SECOND));
+        assert_eq!(state.next_step(now + STALL_TIMEOUT), NextStep::GiveUp);
     }
 
     #[test]
-    fn without_an_interval_only_a_stall_ends_it() {
+    fn without_an_interval_only_a_stall_ends_the_session() {
         let (mut state, now) = state();
         state.interval = None;
-        assert_eq!(state.next(now + 1000 * SECOND), NextStep::Wait(now + 1000 * SECOND + STALLED));
-        state.client_full = Some(now);
-        assert_eq!(state.next(now + STALLED), NextStep::GiveUp);
+        assert_eq!(state.next_step(now + 1000 * SECOND), NextStep::Wait(now + 1000 * SECOND + STALL_TIMEOUT));
+        state.client_blocked_since = Some(now);
+        assert_eq!(state.next_step(now + STALL_TIMEOUT), NextStep::GiveUp);
     }
 }

@@ -1,5 +1,5 @@
-//! Consoles: a websocket whose frames are unpacked here, and a plain stream to the port or socket that the daemon
-//! names. `open` answers the request; the connection then becomes the bridge.
+//! Consoles: nodegate decodes the client's WebSocket frames and relays their payload to the port or socket that the
+//! daemon names. [`open`] answers the request; afterwards [`relay`] owns the connection.
 
 pub mod decoder;
 pub mod frame;
@@ -14,7 +14,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 
 use super::api::{self, ApiCall};
-use crate::handler::console::target::{ConnectedConsole, ConsoleRules, PlaceError};
+use crate::handler::console::target::{ConnectedConsole, ConsoleRules, ConsoleTargetError};
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::error::Refusal;
@@ -31,27 +31,27 @@ use handshake::{HandshakeError, WebSocketHandshake};
 use origin::{ConsoleCall, ForeignOrigin};
 
 /// The daemon's answer is one port or path.
-const ANSWER: usize = 16 << 10;
+const MAX_ANSWER_BYTES: usize = 16 << 10;
 
-/// Why a client gets no console.
+/// The reason why a client gets no console.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsoleError {
-    #[error("{0}")]
+    #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    #[error("{0}")]
-    Place(#[from] PlaceError),
-    #[error("{0}")]
-    Origin(ForeignOrigin),
+    #[error(transparent)]
+    Target(#[from] ConsoleTargetError),
+    #[error(transparent)]
+    Origin(#[from] ForeignOrigin),
     #[error("this product has no consoles")]
-    None,
+    Unsupported,
 }
 
 impl ConsoleError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Handshake(error) => error.status(),
-            Self::Place(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
-            Self::None => StatusCode::NOT_IMPLEMENTED,
+            Self::Target(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
         }
     }
 
@@ -62,15 +62,15 @@ impl ConsoleError {
     }
 }
 
-/// Asks the daemon where the console is, connects to it, and agrees to the websocket. Whatever else the daemon says
-/// is passed on.
+/// Asks the daemon for the console's target, connects to it and accepts the WebSocket. Any other answer of the daemon
+/// goes to the client.
 pub async fn open(
     engine: &AppState,
     upstream: &UpstreamClient,
     client: &ClientConnection,
     call: ApiCall<'_>,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let rules = engine.consoles.as_ref().ok_or(ConsoleError::None)?;
+    let rules = engine.consoles.as_ref().ok_or(ConsoleError::Unsupported)?;
     let handshake = WebSocketHandshake::check(call.head).map_err(ConsoleError::from)?;
     let foreign = check_origin(engine, rules, client, &call)?;
     let asked = call.place;
@@ -83,12 +83,11 @@ pub async fn open(
     let UpstreamResponse { response, mut body, started } = answer;
     let (head, ()) = response.into_parts();
     let invalid = || upstream.senseless(started);
-    let body = upstream.whole(&mut body, ANSWER, started).await?;
+    let body = upstream.whole(&mut body, MAX_ANSWER_BYTES, started).await?;
     let told = ApiAnswer::read(&head.headers, &body).ok_or_else(invalid)?;
-    match rules.place(&told) {
-        Some(place) => {
-            let place = place.map_err(ConsoleError::from)?;
-            let stream = rules.connect(&place, engine.config.settings.timeout.connect).await?;
+    match rules.find_target(&told).map_err(ConsoleError::from)? {
+        Some(target_address) => {
+            let stream = rules.connect(&target_address, engine.config.settings.timeout.connect).await?;
             let listed =
                 SessionInfo::new(SessionKind::Console, named.unwrap_or(client.peer.address()), user, target)
                     .open();
@@ -98,7 +97,7 @@ pub async fn open(
             client.console.set(Some(Box::new(ConnectedConsole { stream, listed })));
             Ok(handshake.response())
         }
-        // In the extjs form an error is a success of HTTP.
+        // In the extjs format an error has HTTP status 200.
         None if told.data().is_some_and(serde_json::Value::is_null) => {
             let mut response = Response::new(body::full(body));
             response
@@ -110,7 +109,7 @@ pub async fn open(
     }
 }
 
-/// Whether the page that asks may; `Some`: only because of the console's own ticket.
+/// Verifies the page's origin. `Some` is a foreign origin that is accepted because the call has the console's own ticket.
 fn check_origin(
     engine: &AppState,
     rules: &ConsoleRules,
@@ -127,8 +126,8 @@ fn check_origin(
     let by_cookie = engine.gate.as_ref().is_some_and(|gate| gate.is_by_cookie(call.identity, headers));
     let has_own_ticket = rules.has_own_ticket(call.place.path, query);
     let call = ConsoleCall { headers, by_cookie, has_own_ticket, forwarded };
-    origin::check(&settings.console_origins, &call).map_err(|foreign| {
-        // A page shows its user no more than that the connection failed.
+    origin::check_origin(&settings.console_origins, &call).map_err(|foreign| {
+        // Browsers show only that the connection failed, so the reason goes to the log.
         if let Some(left_out) = log_limit::is_due(LogTopic::Origin, &format!("refused {}", foreign.origin)) {
             let foreign = foreign.to_string();
             let foreign = shortened(&foreign, 2 * log_limit::MAX_CLIENT_TEXT_BYTES);

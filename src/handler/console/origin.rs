@@ -1,7 +1,8 @@
-//! Whether the page that opens a console may: browsers name its origin, and add the cookie whatever page asks.
+//! Verifies the origin of the page that opens a console. A browser adds the cookie to the calls of any page, and names
+//! the page's origin.
 //!
-//! A ticket in the call that only the console's own page knows, and that the daemon verifies, proves more than an origin
-//! does. So by default it is enough, as it is for the originals.
+//! Only the console's own page knows the console's ticket, and the daemon verifies it. That proves more than an origin.
+//! So by default the ticket is enough, as it is for the original proxies.
 
 use std::fmt;
 
@@ -11,21 +12,21 @@ use http::header::{HOST, ORIGIN};
 use crate::config::settings::AllowedOrigins;
 use crate::net::web_origin::{HostPort, WebOrigin};
 
-/// Longer ones are cut off in messages.
-const MAX_SHOWN: usize = 200;
+/// Characters of an origin in a message.
+const MAX_SHOWN_CHARS: usize = 200;
 
-/// A call for a console, as far as its origin matters.
+/// The parts of a console call that decide on its origin.
 pub struct ConsoleCall<'a> {
     pub headers: &'a HeaderMap,
     /// whether the credential is a cookie
     pub by_cookie: bool,
     /// whether the call brings a ticket for this console
     pub has_own_ticket: bool,
-    /// what trusted proxies say that clients call them
+    /// the hosts that trusted proxies report
     pub forwarded: Vec<HostPort>,
 }
 
-/// An origin that is not ours, and which ones would be.
+/// An origin that is not ours, and the origins that would be.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ForeignOrigin {
     pub origin: String,
@@ -40,13 +41,15 @@ impl fmt::Display for ForeignOrigin {
     }
 }
 
-/// Decides by the listed origins (`console.origins`). `Ok(Some(…))`: the origin is foreign, and the console's own ticket
-/// stands in for it.
-pub fn check(
+impl std::error::Error for ForeignOrigin {}
+
+/// Decides by the listed origins (`console.origins`). `Ok(Some(…))` is a foreign origin that is accepted because the
+/// call has the console's own ticket.
+pub fn check_origin(
     listed: &AllowedOrigins,
     call: &ConsoleCall<'_>,
 ) -> Result<Option<ForeignOrigin>, ForeignOrigin> {
-    // Only cookies are added by the browser itself; a page that knows another credential needs no browser.
+    // A browser adds only cookies by itself. A page that has another credential can send it without a browser.
     let Some(foreign) = foreign_origin(listed, call).filter(|_| call.by_cookie) else { return Ok(None) };
     if call.has_own_ticket && listed.is_empty() { Ok(Some(foreign)) } else { Err(foreign) }
 }
@@ -65,13 +68,13 @@ fn foreign_origin(listed: &AllowedOrigins, call: &ConsoleCall<'_>) -> Option<For
     }
     let own: Vec<_> = own.iter().map(|place| format!("https://{place}")).collect();
     Some(ForeignOrigin {
-        origin: shown(&String::from_utf8_lossy(origin.as_bytes())),
-        own: shown(&own.join(" or ")),
+        origin: truncate(&String::from_utf8_lossy(origin.as_bytes())),
+        own: truncate(&own.join(" or ")),
     })
 }
 
-fn shown(text: &str) -> String {
-    text.chars().take(MAX_SHOWN).collect()
+fn truncate(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -100,7 +103,7 @@ mod tests {
         }
         let forwarded = vec![HostPort::parse("front.example.com").unwrap()];
         let call = ConsoleCall { headers: &headers, by_cookie, has_own_ticket, forwarded };
-        match check(&AllowedOrigins::parse(list).unwrap(), &call) {
+        match check_origin(&AllowedOrigins::parse(list).unwrap(), &call) {
             Ok(None) => OriginVerdict::Opens,
             Ok(Some(_)) => OriginVerdict::Logged,
             Err(_) => OriginVerdict::Refused,
@@ -142,13 +145,13 @@ mod tests {
         headers.insert(ORIGIN, HeaderValue::from_static(EVIL));
         let forwarded = vec![HostPort::parse("front.example.com").unwrap()];
         let call = ConsoleCall { headers: &headers, by_cookie: true, has_own_ticket: false, forwarded };
-        let text = check(&AllowedOrigins::default(), &call).unwrap_err().to_string();
+        let text = check_origin(&AllowedOrigins::default(), &call).unwrap_err().to_string();
         for part in [EVIL, OWN, "https://front.example.com", "console.origins"] {
             assert!(text.contains(part), "{text}");
         }
         headers.insert(ORIGIN, HeaderValue::from_str(&format!("https://{}", "a".repeat(5000))).unwrap());
         let call =
             ConsoleCall { headers: &headers, by_cookie: true, has_own_ticket: false, forwarded: vec![] };
-        assert!(check(&AllowedOrigins::default(), &call).unwrap_err().to_string().len() < 600);
+        assert!(check_origin(&AllowedOrigins::default(), &call).unwrap_err().to_string().len() < 600);
     }
 }

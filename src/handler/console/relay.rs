@@ -1,7 +1,7 @@
-//! The bridge itself: frames of the client become bytes of the console, bytes of the console become frames.
+//! Relays a console: frames of the client become bytes of the console, bytes of the console become frames.
 //!
-//! A direction reads nothing while the other end has not taken what was read before, so a slow end slows the other down
-//! instead of filling memory.
+//! A direction reads again only when the other end has taken everything that was read before. This back-pressure slows
+//! the sender down instead of filling memory.
 
 use std::fmt;
 use std::io;
@@ -19,25 +19,25 @@ use crate::handler::console::keepalive::{DueFrame, KeepAlive};
 use crate::handler::console::target::{ConnectedConsole, ConsoleStream};
 use crate::proxy::recheck::AdmissionLost;
 
-/// For a close frame to go out and to be answered.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-/// The same when nodegate stops.
-const LAST_WORDS_ON_STOP: Duration = Duration::from_millis(900);
+/// For a close frame to be sent and answered.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// For the same when nodegate stops.
+const SHUTDOWN_CLOSE_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// Why a bridge ends.
+/// The reason why a console session ends.
 enum CloseReason {
     Stopped,
     Denied(AdmissionLost),
     ClientClosed(Option<u16>),
     ClientGone,
     ClientSilent,
-    Fault(ProtocolError),
+    ProtocolError(ProtocolError),
     ConsoleEnded,
     ConsoleFailed(io::Error),
 }
 
 impl CloseReason {
-    /// What the client is told, if it can be told anything.
+    /// The close frame for the client. `None` if the client is gone.
     fn close_frame(&self) -> Option<ControlPayload> {
         Some(match self {
             Self::ClientGone => return None,
@@ -46,14 +46,14 @@ impl CloseReason {
             Self::ConsoleEnded => ControlPayload::close(1000, ""),
             Self::Stopped => ControlPayload::close(1001, "the proxy stops"),
             Self::Denied(_) => ControlPayload::close(1001, "this client is no longer admitted"),
-            Self::Fault(fault) => ControlPayload::close(fault.code(), &fault.to_string()),
-            Self::ClientSilent => ControlPayload::close(1011, "no answer to a ping"),
+            Self::ProtocolError(error) => ControlPayload::close(error.close_code(), &error.to_string()),
+            Self::ClientSilent => ControlPayload::close(1011, "no queue_pong to a ping"),
             Self::ConsoleFailed(_) => ControlPayload::close(1011, "the console failed"),
         })
     }
 
-    /// Whether the client's own close frame is still to come, and could be understood.
-    fn awaits_answer(&self) -> bool {
+    /// Whether the client still has to send its close frame.
+    fn expects_close_frame(&self) -> bool {
         matches!(self, Self::ConsoleEnded | Self::ConsoleFailed(_) | Self::Stopped | Self::Denied(_))
     }
 }
@@ -65,15 +65,16 @@ impl fmt::Display for CloseReason {
             Self::Denied(denied) => write!(f, "the client is no longer admitted: {denied}"),
             Self::ClientClosed(code) => write!(f, "closed by the client, code {code:?}"),
             Self::ClientGone => f.write_str("the client is gone"),
-            Self::ClientSilent => f.write_str("the client answers no ping, or takes nothing"),
-            Self::Fault(fault) => write!(f, "the client broke the protocol: {fault}"),
+            Self::ClientSilent => f.write_str("the client answers no ping, or reads nothing"),
+            Self::ProtocolError(error) => write!(f, "the client broke the protocol: {error}"),
             Self::ConsoleEnded => f.write_str("ended by the console"),
             Self::ConsoleFailed(error) => write!(f, "the console failed: {error}"),
         }
     }
 }
 
-/// Runs until one end is done, `stop` is, or the client is denied. `early` was read before the handshake was over.
+/// Relays until one end closes, `stop` is cancelled, or the client is no longer admitted. `early` holds the bytes that
+/// the client sent before the handshake was complete.
 pub async fn run<S>(
     client: S,
     early: Bytes,
@@ -92,146 +93,153 @@ pub async fn run<S>(
     let (source, sink) = split(client);
     let meter = &console.listed.meter;
     let mut client = (FrameReader::new(source, meter), FrameWriter::new(sink, meter));
-    let pulse = KeepAlive::new(ping);
-    let ending = match console.stream {
-        ConsoleStream::Tcp(stream) => between(&mut client, early, split(stream), &pulse, over).await,
-        ConsoleStream::Unix(stream) => between(&mut client, early, split(stream), &pulse, over).await,
+    let keep_alive = KeepAlive::new(ping);
+    let reason = match console.stream {
+        ConsoleStream::Tcp(stream) => {
+            relay_frames(&mut client, early, split(stream), &keep_alive, over).await
+        }
+        ConsoleStream::Unix(stream) => {
+            relay_frames(&mut client, early, split(stream), &keep_alive, over).await
+        }
     };
-    tracing::debug!(%ending, "console closed");
-    let patience = if matches!(ending, CloseReason::Stopped) { LAST_WORDS_ON_STOP } else { LAST_WORDS };
-    let (mut inbox, mut outbox) = client;
-    let _ = timeout(patience, say_goodbye(&ending, &mut inbox, &mut outbox, &pulse)).await;
+    tracing::debug!(%reason, "console closed");
+    let limit = if matches!(reason, CloseReason::Stopped) { SHUTDOWN_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
+    let (mut reader, mut writer) = client;
+    let _ = timeout(limit, close_handshake(&reason, &mut reader, &mut writer, &keep_alive)).await;
 }
 
-/// The console is shut when this returns: its own end is done, or it will hear no more.
-async fn between<S, C>(
+/// Relays both directions until one ends, then shuts the console's stream down.
+async fn relay_frames<S, C>(
     client: &mut (FrameReader<'_, ReadHalf<S>>, FrameWriter<'_, WriteHalf<S>>),
     early: Bytes,
     (mut from_console, mut to_console): (ReadHalf<C>, WriteHalf<C>),
-    pulse: &KeepAlive,
+    keep_alive: &KeepAlive,
     over: impl Future<Output = CloseReason>,
 ) -> CloseReason
 where
     S: AsyncRead + AsyncWrite,
     C: AsyncRead + AsyncWrite,
 {
-    let (inbox, outbox) = client;
-    // In no fixed order: with one, a flood in one direction would use up the task's turn each time.
-    let ending = tokio::select! {
-        ending = over => ending,
-        ending = up(inbox, early, &mut to_console, pulse) => ending,
-        ending = down(&mut from_console, outbox, pulse) => ending,
-        () = pulse.watch() => CloseReason::ClientSilent,
+    let (reader, writer) = client;
+    // Unbiased: with a fixed order, a flood in one direction would use up the task's budget each time.
+    let reason = tokio::select! {
+        reason = over => reason,
+        reason = relay_to_console(reader, early, &mut to_console, keep_alive) => reason,
+        reason = relay_to_client(&mut from_console, writer, keep_alive) => reason,
+        () = keep_alive.run_until_dead() => CloseReason::ClientSilent,
     };
-    let _ = timeout(LAST_WORDS, to_console.shutdown()).await;
-    ending
+    let _ = timeout(CLOSE_TIMEOUT, to_console.shutdown()).await;
+    reason
 }
 
-/// From the client to the console.
-async fn up<R, C>(
-    inbox: &mut FrameReader<'_, R>,
+async fn relay_to_console<R, C>(
+    reader: &mut FrameReader<'_, R>,
     early: Bytes,
     console: &mut C,
-    pulse: &KeepAlive,
+    keep_alive: &KeepAlive,
 ) -> CloseReason
 where
     R: AsyncRead + Unpin,
     C: AsyncWrite + Unpin,
 {
-    let found = inbox.take_early(early);
-    if let Some(ending) = pass_up(found, &mut inbox.payload, console, pulse).await {
-        return ending;
+    let found = reader.decode_early(early);
+    if let Some(reason) = forward_decoded(found, &mut reader.payload, console, keep_alive).await {
+        return reason;
     }
     loop {
-        let Ok(found) = inbox.read(console, pulse).await else { return CloseReason::ClientGone };
-        if let Some(ending) = pass_up(found, &mut inbox.payload, console, pulse).await {
-            return ending;
+        let Ok(found) = reader.read(console, keep_alive).await else { return CloseReason::ClientGone };
+        if let Some(reason) = forward_decoded(found, &mut reader.payload, console, keep_alive).await {
+            return reason;
         }
     }
 }
 
-/// What was found in some bytes: payload first, since it came before the end.
-async fn pass_up<C: AsyncWrite + Unpin>(
+/// Forwards decoded frames: payload first, because the client sent it before the end.
+async fn forward_decoded<C: AsyncWrite + Unpin>(
     found: DecodedFrames,
     payload: &mut Vec<u8>,
     console: &mut C,
-    pulse: &KeepAlive,
+    keep_alive: &KeepAlive,
 ) -> Option<CloseReason> {
     if let Some(ping) = found.ping {
-        pulse.answer(ping);
+        keep_alive.queue_pong(ping);
     }
     if !payload.is_empty() {
-        pulse.console_full(true);
+        keep_alive.set_console_blocked(true);
         let written = async {
             console.write_all(payload).await?;
             console.flush().await
         };
         let written = written.await;
-        pulse.console_full(false);
+        keep_alive.set_console_blocked(false);
         *payload = Vec::new();
         if let Err(error) = written {
-            // What the console has sent before is still on its way down, and its end ends the bridge.
-            sleep(LAST_WORDS).await;
+            // Bytes that the console sent before may still be on their way to the client. They get this time.
+            sleep(CLOSE_TIMEOUT).await;
             return Some(CloseReason::ConsoleFailed(error));
         }
     }
     match found.end? {
         StreamEnd::Closed(code) => Some(CloseReason::ClientClosed(code)),
-        StreamEnd::Fault(fault) => Some(CloseReason::Fault(fault)),
+        StreamEnd::Invalid(error) => Some(CloseReason::ProtocolError(error)),
     }
 }
 
-/// From the console to the client, with the control frames between.
-async fn down<C, W>(console: &mut C, outbox: &mut FrameWriter<'_, W>, pulse: &KeepAlive) -> CloseReason
+/// Relays the console's bytes, and sends the pings and pongs that are due.
+async fn relay_to_client<C, W>(
+    console: &mut C,
+    writer: &mut FrameWriter<'_, W>,
+    keep_alive: &KeepAlive,
+) -> CloseReason
 where
     C: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     loop {
-        match pulse.take_due() {
-            Some(DueFrame::Pong(ping)) => outbox.control(Opcode::Pong, &ping),
+        match keep_alive.take_due_frame() {
+            Some(DueFrame::Pong(ping)) => writer.queue_control(Opcode::Pong, &ping),
             Some(DueFrame::Ping) => {
-                outbox.control(Opcode::Ping, &ControlPayload::EMPTY);
-                if outbox.flush(pulse).await.is_err() {
+                writer.queue_control(Opcode::Ping, &ControlPayload::EMPTY);
+                if writer.flush(keep_alive).await.is_err() {
                     return CloseReason::ClientGone;
                 }
-                pulse.ping_sent();
+                keep_alive.record_ping_sent();
             }
             None => tokio::select! {
                 biased;
-                () = pulse.due() => (),
-                read = outbox.relay(console) => match read {
+                () = keep_alive.wait_until_due() => (),
+                read = writer.relay(console) => match read {
                     Ok(0) => return CloseReason::ConsoleEnded,
                     Ok(_) => (),
                     Err(error) => return CloseReason::ConsoleFailed(error),
                 },
             },
         }
-        if outbox.flush(pulse).await.is_err() {
+        if writer.flush(keep_alive).await.is_err() {
             return CloseReason::ClientGone;
         }
     }
 }
 
-/// The closing handshake, as far as the ending still has one.
-async fn say_goodbye<R, W>(
-    ending: &CloseReason,
-    inbox: &mut FrameReader<'_, R>,
-    outbox: &mut FrameWriter<'_, W>,
-    pulse: &KeepAlive,
+/// Performs the closing handshake, as far as the reason allows one.
+async fn close_handshake<R, W>(
+    reason: &CloseReason,
+    reader: &mut FrameReader<'_, R>,
+    writer: &mut FrameWriter<'_, W>,
+    keep_alive: &KeepAlive,
 ) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let Some(close) = ending.close_frame() else { return Ok(()) };
-    outbox.flush(pulse).await?; // the rest of a frame that has begun
-    outbox.control(Opcode::Close, &close);
-    outbox.flush(pulse).await?;
-    if ending.awaits_answer() {
-        while inbox.read(&mut sink(), pulse).await?.end.is_none() {}
+    let Some(close) = reason.close_frame() else { return Ok(()) };
+    writer.flush(keep_alive).await?; // the rest of a started frame
+    writer.queue_control(Opcode::Close, &close);
+    writer.flush(keep_alive).await?;
+    if reason.expects_close_frame() {
+        while reader.read(&mut sink(), keep_alive).await?.end.is_none() {}
     }
-    outbox.sink.shutdown().await?;
-    // Bytes that nobody reads would make the system throw the close frame away.
-    inbox.discard().await
+    writer.sink.shutdown().await?;
+    // Unread bytes would make the kernel reset the connection and lose the close frame.
+    reader.drain().await
 }

@@ -1,4 +1,4 @@
-//! Where a console is: what the daemon answers, whether it may be connected to, and the connection.
+//! The target of a console: the port or socket that the daemon names, whether the profile allows it, and the connection.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,32 +19,32 @@ use crate::upstream::client::{FailurePhase, UpstreamError, io_message};
 use crate::verdict::api_answer::ApiAnswer;
 use crate::verdict::console::{NamedPlace, named_place};
 
-/// What the profile allows. Without it there are no consoles.
+/// The ports and sockets that the profile allows. Without a `console` section the product has no consoles.
 pub struct ConsoleRules {
     ports: RangeInclusive<u16>,
     sockets: Vec<PathBuf>,
-    /// calls, and the parameter in which each brings the console's own ticket
+    /// calls, and the parameter of each that holds the console's own ticket
     tickets: Vec<(PathPattern, String)>,
     root: RootDirectory,
 }
 
-/// What a daemon named.
+/// The port or socket that a daemon names.
 #[derive(Debug, Eq, PartialEq)]
 pub enum ConsoleTarget {
     Port(u16),
     Socket(PathBuf),
 }
 
-/// Why a console is not connected to.
+/// The reason why nodegate does not connect to a console.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
-pub enum PlaceError {
+pub enum ConsoleTargetError {
     #[error("port {0} is no console port")]
     Port(u64),
     #[error("'{0}' is no socket of a console")]
     Socket(String),
 }
 
-/// A connected console, and that it is open.
+/// A connected console and its entry in the list of open sessions.
 pub struct ConnectedConsole {
     pub stream: ConsoleStream,
     pub listed: SessionGuard,
@@ -71,7 +71,7 @@ impl ConsoleRules {
         Ok(Some(Self { ports, sockets: console.sockets.clone(), tickets, root: config.root.clone() }))
     }
 
-    /// Whether a call brings a ticket for the console itself. Only the daemon can verify it.
+    /// Whether a call has a ticket for the console itself. Only the daemon can verify it.
     pub fn has_own_ticket(&self, path: &ApiPath, query: &str) -> bool {
         let mut tickets = self.tickets.iter();
         let parameter = tickets.find(|(call, _)| call.matches("GET", path.segments()));
@@ -79,29 +79,33 @@ impl ConsoleRules {
         value.is_some_and(|ticket| !ticket.is_empty())
     }
 
-    /// The place in a daemon's answer: `{"data":{"port":…}}` or `{"data":{"socket":…}}`, if it is one.
-    pub fn place(&self, answer: &ApiAnswer) -> Option<Result<ConsoleTarget, PlaceError>> {
-        Some(match named_place(answer)? {
-            NamedPlace::Socket(name) => self.socket(name),
+    /// The target in a daemon's answer, `{"data":{"port":…}}` or `{"data":{"socket":…}}`. `None` if it names none.
+    ///
+    /// # Errors
+    /// The profile does not allow this port or socket.
+    pub fn find_target(&self, answer: &ApiAnswer) -> Result<Option<ConsoleTarget>, ConsoleTargetError> {
+        let target = named_place(answer).map(|named| match named {
+            NamedPlace::Socket(name) => self.check_socket(name),
             NamedPlace::Port(port) => {
                 let allowed = u16::try_from(port).ok().filter(|port| self.ports.contains(port));
-                allowed.map(ConsoleTarget::Port).ok_or(PlaceError::Port(port))
+                allowed.map(ConsoleTarget::Port).ok_or(ConsoleTargetError::Port(port))
             }
-        })
+        });
+        target.transpose()
     }
 
-    fn socket(&self, name: &str) -> Result<ConsoleTarget, PlaceError> {
+    fn check_socket(&self, name: &str) -> Result<ConsoleTarget, ConsoleTargetError> {
         let path = Path::new(name);
         let is_plain = !path.components().any(|part| part == Component::ParentDir);
         if is_plain && self.sockets.iter().any(|prefix| path.starts_with(prefix) && path != prefix) {
             Ok(ConsoleTarget::Socket(path.to_owned()))
         } else {
-            Err(PlaceError::Socket(name.to_owned()))
+            Err(ConsoleTargetError::Socket(name.to_owned()))
         }
     }
 
-    /// Where a socket really lies, if that is allowed as well: links must not lead out.
-    async fn real_socket(&self, path: &Path) -> io::Result<PathBuf> {
+    /// The socket's path without symbolic links, if the profile allows that path as well.
+    async fn resolve_socket(&self, path: &Path) -> io::Result<PathBuf> {
         let real = tokio::fs::canonicalize(self.root.path(path)).await?;
         for prefix in &self.sockets {
             let prefix = tokio::fs::canonicalize(self.root.path(prefix)).await;
@@ -114,25 +118,25 @@ impl ConsoleRules {
 
     pub async fn connect(
         &self,
-        place: &ConsoleTarget,
-        patience: Duration,
+        target: &ConsoleTarget,
+        limit: Duration,
     ) -> Result<ConsoleStream, UpstreamError> {
         let started = Instant::now();
         let connecting = async {
-            match place {
+            match target {
                 ConsoleTarget::Port(port) => connect_here(*port).await.map(ConsoleStream::Tcp),
                 ConsoleTarget::Socket(path) => {
-                    let path = self.real_socket(path).await?;
+                    let path = self.resolve_socket(path).await?;
                     UnixStream::connect(path).await.map(ConsoleStream::Unix)
                 }
             }
         };
-        let cause = match timeout(patience, connecting).await {
+        let cause = match timeout(limit, connecting).await {
             Ok(Ok(console)) => return Ok(console),
             Ok(Err(error)) => io_message(&error),
             Err(_) => "Connection timed out".to_owned(),
         };
-        let upstream = match place {
+        let upstream = match target {
             ConsoleTarget::Port(port) => format!("console port {port}"),
             ConsoleTarget::Socket(path) => format!("console socket {}", path.display()),
         };
@@ -170,12 +174,12 @@ mod tests {
         }
     }
 
-    fn answer(told: &serde_json::Value) -> ApiAnswer {
-        ApiAnswer::read(&http::HeaderMap::new(), told.to_string().as_bytes()).unwrap()
+    fn answer(json: &serde_json::Value) -> ApiAnswer {
+        ApiAnswer::read(&http::HeaderMap::new(), json.to_string().as_bytes()).unwrap()
     }
 
     #[test]
-    fn the_profile_says_where_a_ticket_is() {
+    fn profile_names_the_ticket_parameter() {
         let has = |path: &str, query: &str| match RequestTarget::parse(path).unwrap() {
             RequestTarget::Api(path) => rules().has_own_ticket(&path, query),
             RequestTarget::NoSuchUri | RequestTarget::Path(_) => false,
@@ -190,23 +194,23 @@ mod tests {
 
     #[test]
     fn ports_are_numbers_or_text_within_the_range() {
-        let place = |port| rules().place(&answer(&json!({ "data": { "port": port } })));
-        assert_eq!(place(json!(5900)), Some(Ok(ConsoleTarget::Port(5900))));
-        assert_eq!(place(json!("5999")), Some(Ok(ConsoleTarget::Port(5999))));
+        let target = |port| rules().find_target(&answer(&json!({ "data": { "port": port } })));
+        assert_eq!(target(json!(5900)), Ok(Some(ConsoleTarget::Port(5900))));
+        assert_eq!(target(json!("5999")), Ok(Some(ConsoleTarget::Port(5999))));
         for port in [0_u64, 22, 5899, 6000, 65_535, 65_536 + 5900, u64::MAX] {
-            assert_eq!(place(json!(port)), Some(Err(PlaceError::Port(port))));
-            assert_eq!(place(json!(port.to_string())), Some(Err(PlaceError::Port(port))));
+            assert_eq!(target(json!(port)), Err(ConsoleTargetError::Port(port)));
+            assert_eq!(target(json!(port.to_string())), Err(ConsoleTargetError::Port(port)));
         }
         for port in [json!(null), json!(-5900), json!(5900.5), json!("x"), json!([5900]), json!("")] {
-            assert_eq!(place(port), None);
+            assert_eq!(target(port), Ok(None));
         }
     }
 
     #[test]
     fn sockets_lie_below_the_prefixes() {
-        let place = |socket: &str| rules().place(&answer(&json!({ "data": { "socket": socket } }))).unwrap();
+        let target = |socket: &str| rules().find_target(&answer(&json!({ "data": { "socket": socket } })));
         for good in ["/run/qemu-server/100.mtunnel", "/run/machines/ct-100.mtunnel", "/run/machines/a/b"] {
-            assert_eq!(place(good), Ok(ConsoleTarget::Socket(good.into())));
+            assert_eq!(target(good), Ok(Some(ConsoleTarget::Socket(good.into()))));
         }
         for bad in [
             "/run/qemu-server/../systemd/private",
@@ -218,20 +222,20 @@ mod tests {
             "/var/run/machines/x",
             "",
         ] {
-            assert_eq!(place(bad), Err(PlaceError::Socket(bad.to_owned())), "{bad}");
+            assert_eq!(target(bad), Err(ConsoleTargetError::Socket(bad.to_owned())), "{bad}");
         }
     }
 
     #[test]
-    fn other_answers_name_no_place() {
-        for told in [
+    fn other_answers_name_no_target() {
+        for json in [
             json!({}),
             json!({ "data": null }),
             json!({ "data": "5900" }),
             json!({ "data": { "port": 5900 }, "success": 0 }),
             json!({ "data": { "socket": "/run/machines/a" }, "success": false, "status": 403 }),
         ] {
-            assert_eq!(rules().place(&answer(&told)), None, "{told}");
+            assert_eq!(rules().find_target(&answer(&json)), Ok(None), "{json}");
         }
     }
 }

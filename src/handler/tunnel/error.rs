@@ -1,4 +1,4 @@
-//! Why there is no tunnel, and how the client is told.
+//! The errors of a tunnel, and their answers.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::limits::LimitExceeded;
 use crate::upstream::nodes::UnknownNode;
 use crate::upstream::peer::PeerError;
 
-/// Why there is no tunnel. The client is told no more than the text.
+/// The reason why there is no tunnel. The client gets the text, without its source.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TunnelError {
     #[error("malformed request: {0}")]
@@ -26,23 +26,23 @@ pub(super) enum TunnelError {
     HostDiffers,
     #[error("invalid ticket")]
     Ticket(#[source] TicketError),
-    #[error("{0}")]
-    Excess(LimitExceeded),
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
     #[error("port {0} is not in the allowed range")]
     Port(u16),
-    #[error("tickets cannot be judged: the secret cannot be read")]
+    #[error("tickets cannot be verified: the secret cannot be read")]
     Secret(#[source] FileError),
     #[error("the list of nodes cannot be read")]
     Nodes(#[source] FileError),
     #[error("proxy loop detected")]
     Loop,
-    #[error("{0}")]
-    UnknownNode(UnknownNode),
+    #[error(transparent)]
+    UnknownNode(#[from] UnknownNode),
     #[error("node '{0}' has no address yet")]
     NoAddress(String),
     #[error("cannot connect to {to}: {cause}")]
     Connect { to: String, cause: String },
-    #[error("no connection to {to} within {} s", limit.as_secs())]
+    #[error("no connection to {to} with_timeout {} s", limit.as_secs())]
     ConnectTimeout { to: String, limit: Duration },
     #[error("no certificate of node '{node}' is known that it could be asked with over TLS")]
     Pin {
@@ -54,21 +54,21 @@ pub(super) enum TunnelError {
     NextHop { node: String, status: u16, reason: String, body: String },
 }
 
-/// Whether a phrase says no more than its status.
-fn is_usual(status: u16, phrase: &str) -> bool {
-    phrase.is_empty() || usual(status) == Some(phrase)
+/// Whether a phrase is empty or the usual one of its status.
+fn is_canonical(status: u16, phrase: &str) -> bool {
+    phrase.is_empty() || canonical_reason(status) == Some(phrase)
 }
 
-fn usual(status: u16) -> Option<&'static str> {
+fn canonical_reason(status: u16) -> Option<&'static str> {
     StatusCode::from_u16(status).ok()?.canonical_reason()
 }
 
-/// Behind a colon, what another node said: its phrase, its body, or both where each says something of its own.
+/// `: PHRASE: BODY` of another node's answer, without the part that the other one contains.
 fn detail(status: u16, reason: &str, body: &str) -> String {
     match (reason, body) {
         ("", "") => String::new(),
         (reason, "") => format!(": {reason}"),
-        (reason, body) if is_usual(status, reason) || body.contains(reason) => format!(": {body}"),
+        (reason, body) if is_canonical(status, reason) || body.contains(reason) => format!(": {body}"),
         (reason, body) => format!(": {reason}: {body}"),
     }
 }
@@ -79,13 +79,13 @@ impl TunnelError {
             Self::Malformed(_) | Self::HostDiffers => 400,
             Self::Ticket(_) => 401,
             Self::Port(_) => 403,
-            Self::Excess(excess) => excess.status().as_u16(),
+            Self::Limit(exceeded) => exceeded.status().as_u16(),
             Self::Method(_) => 405,
             Self::HeadTimeout => 408,
             Self::HeadTooLarge => 431,
             Self::Loop | Self::Secret(_) | Self::Nodes(_) => 500,
             Self::ConnectTimeout { .. } => 504,
-            // Statuses below 400 are no refusal.
+            // A status below 400 is no error status.
             Self::NextHop { status: status @ 400..=599, .. } => *status,
             Self::UnknownNode(_)
             | Self::NoAddress(_)
@@ -95,39 +95,41 @@ impl TunnelError {
         }
     }
 
-    /// The phrases that the original has, else the usual one of the status. What another node said comes through: its
-    /// phrase, or its body where the phrase says no more than the status.
+    /// The phrases of the original proxy, otherwise the usual one of the status. From another node's answer it is the
+    /// phrase, or the body if the phrase is the usual one.
     fn reason(&self) -> Vec<u8> {
         let status = self.status();
         let text = if let Self::NextHop { reason, body, .. } = self {
-            let body = Some(body).filter(|body| is_usual(status, reason) && !body.is_empty());
+            let body = Some(body).filter(|body| is_canonical(status, reason) && !body.is_empty());
             body.unwrap_or(reason).clone()
         } else if matches!(self, Self::Ticket(_) | Self::Loop) {
             self.to_string()
         } else {
             String::new()
         };
-        reason_phrase::reason_phrase(&text)
-            .map_or_else(|| usual(status).unwrap_or("Refused").into(), |phrase| phrase.as_bytes().to_vec())
+        reason_phrase::reason_phrase(&text).map_or_else(
+            || canonical_reason(status).unwrap_or("Refused").into(),
+            |phrase| phrase.as_bytes().to_vec(),
+        )
     }
 
-    /// Whether somebody tried a ticket that was never made: not one that is too old.
-    pub(super) fn is_guess(&self) -> bool {
+    /// Whether the ticket was never valid. An expired ticket is not forged.
+    pub(super) fn is_forged_ticket(&self) -> bool {
         matches!(self, Self::Ticket(TicketError::Malformed | TicketError::Signature | TicketError::OtherPort))
     }
 
-    /// Whether the log has a line of it as a failed login, where the address is counted.
+    /// Whether this error is logged as a failed login, if the address is subject to the login limit.
     pub(super) fn is_failed_login(&self) -> bool {
-        self.is_guess()
+        self.is_forged_ticket()
             || matches!(
                 self,
-                Self::Excess(
+                Self::Limit(
                     LimitExceeded::Failures { .. } | LimitExceeded::LoginsOfAddress | LimitExceeded::Waiting
                 )
             )
     }
 
-    pub(super) fn of_head(error: &HeadError) -> Self {
+    pub(super) fn from_head_error(error: &HeadError) -> Self {
         match error {
             HeadError::TooLarge | HeadError::TooManyHeaders => Self::HeadTooLarge,
             HeadError::Malformed(what) => Self::Malformed(what),
@@ -135,13 +137,13 @@ impl TunnelError {
         }
     }
 
-    /// The whole answer, in the version of the request.
-    pub(super) fn answer(&self, version: u8) -> Vec<u8> {
+    /// Encodes the whole answer, in the HTTP/1 minor version of the request.
+    pub(super) fn encode_response(&self, version: u8) -> Vec<u8> {
         let status = self.status();
         let body = self.to_string();
         let allow = if status == 405 { "Allow: CONNECT\r\n" } else { "" };
-        let retry = if let Self::Excess(excess) = self {
-            format!("Retry-After: {}\r\n", excess.retry_after())
+        let retry = if let Self::Limit(exceeded) = self {
+            format!("Retry-After: {}\r\n", exceeded.retry_after())
         } else {
             String::new()
         };

@@ -1,7 +1,7 @@
-//! The same CONNECT, repeated to the node that has the machine: over TLS to its HTTPS port, or in the clear.
+//! Sends the same CONNECT to the node that has the guest: over TLS to its HTTPS port, or in plaintext.
 //!
-//! In the clear goes what the settings do not want over TLS, and what a node has refused over TLS: the certificate that is
-//! pinned for it vouches for the refusal, so that nobody between the nodes can bring that about.
+//! nodegate uses plaintext if the settings say so, or if the node rejects CONNECT over TLS. That answer comes over a
+//! connection with the node's pinned certificate, so an attacker between the nodes cannot cause the fallback.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,132 +16,143 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::rules::TunnelRules;
-use crate::handler::tunnel::endpoint::{FarEnd, TunnelEndpoint, keep_alive};
+use crate::handler::tunnel::endpoint::{TunnelEndpoint, UpstreamEndpoint, enable_keepalive};
 use crate::handler::tunnel::error::TunnelError;
 use crate::net::acl::PeerIp;
 use crate::state::shared::AppState;
 use crate::upstream::nodes::NodeTable;
 use crate::upstream::peer::PeerNode;
 
-/// A node that has taken no CONNECT over TLS is not asked for it again.
-const REMEMBERED: Duration = Duration::from_mins(5);
+/// A node that rejected CONNECT over TLS gets plaintext requests for this time.
+const FALLBACK_TTL: Duration = Duration::from_mins(5);
 
-/// Bytes of the body of a refusal that are read for the viewer.
+/// Bytes of an error body that are read for the viewer.
 const MAX_REFUSAL_BYTES: usize = 2048;
-/// For that body; the head has told the most important already.
+/// For that body. It is optional, because the head has the status and the reason.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Nodes that take no CONNECT on their HTTPS port, and since when that is known.
+/// Nodes that do not accept CONNECT over TLS, with the time of their answer.
 #[derive(Default)]
-pub(super) struct InTheClear(Mutex<HashMap<String, Instant>>);
+pub(super) struct PlaintextFallbackCache(Mutex<HashMap<String, Instant>>);
 
-impl InTheClear {
-    fn holds(&self, node: &str, now: Instant) -> bool {
+impl PlaintextFallbackCache {
+    fn contains(&self, node: &str, now: Instant) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(node).is_some_and(|since| now.saturating_duration_since(*since) < REMEMBERED)
+        known.get(node).is_some_and(|since| now.saturating_duration_since(*since) < FALLBACK_TTL)
     }
 
-    fn note(&self, node: &str, now: Instant) {
+    fn insert(&self, node: &str, now: Instant) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node.to_owned(), now);
     }
 }
 
-/// The way to another node.
+/// Another node, as the next hop of a tunnel.
 pub(super) struct NextHop<'a> {
     pub(super) engine: &'a AppState,
     pub(super) rules: &'a TunnelRules,
     pub(super) nodes: &'a NodeTable,
     /// as the cluster spells it
     pub(super) node: &'a str,
-    /// its port for tunnels alone
-    pub(super) there: SocketAddr,
+    /// its plaintext listener for tunnels
+    pub(super) plaintext_address: SocketAddr,
 }
 
 impl NextHop<'_> {
-    /// For people.
-    pub(super) fn place(&self) -> String {
-        format!("node '{}' at {}", self.node, self.there)
+    /// The node's name and address, for messages.
+    pub(super) fn describe(&self) -> String {
+        format!("node '{}' at {}", self.node, self.plaintext_address)
     }
 
-    /// The caller puts the deadline around it.
-    pub(super) async fn connect(&self, head: &ConnectHead, peer: PeerIp) -> Result<FarEnd, TunnelError> {
+    /// Sends `CONNECT` over TLS, or in plaintext to a node that does not accept that. The caller sets the deadline.
+    pub(super) async fn connect(
+        &self,
+        head: &ConnectHead,
+        peer: PeerIp,
+    ) -> Result<UpstreamEndpoint, TunnelError> {
         let names = &self.rules.names;
         let client = peer.address().to_string();
         let headers = [(names.loop_header.as_str(), "true"), (names.client_header.as_str(), &client)];
         let request =
-            connect_request(&head.target, &headers).map_err(|error| TunnelError::of_head(&error))?;
-        let in_the_clear = &self.rules.in_the_clear;
-        if self.rules.peer_tls && !in_the_clear.holds(self.node, Instant::now()) {
-            if let Some(far_end) = self.connect_sealed(&request, peer).await? {
-                return Ok(far_end);
+            connect_request(&head.target, &headers).map_err(|error| TunnelError::from_head_error(&error))?;
+        let plaintext_nodes = &self.rules.plaintext_nodes;
+        if self.rules.peer_tls && !plaintext_nodes.contains(self.node, Instant::now()) {
+            if let Some(upstream) = self.connect_tls(&request, peer).await? {
+                return Ok(upstream);
             }
-            in_the_clear.note(self.node, Instant::now());
+            plaintext_nodes.insert(self.node, Instant::now());
             tracing::info!(
-                node = self.node,
-                "it takes no CONNECT on its HTTPS port: asked in the clear for a while"
+                "node '{}' does not accept CONNECT over TLS; using plaintext for {} minutes",
+                self.node,
+                FALLBACK_TTL.as_secs() / 60
             );
         }
-        let place = self.place();
-        let stream = TcpStream::connect(self.there).await.map_err(|error| failed(&place, &error))?;
+        let peer_name = self.describe();
+        let connected = TcpStream::connect(self.plaintext_address).await;
+        let stream = connected.map_err(|error| connect_error(&peer_name, &error))?;
         let _ = stream.set_nodelay(true);
-        match self.ask(TunnelEndpoint::plain(stream), &request, &place).await? {
-            (ResponseHead { status: 200, .. }, far_end) => Ok(far_end),
-            (head, far_end) => Err(self.refused(head, far_end).await),
+        match self.send_connect(TunnelEndpoint::plain(stream), &request, &peer_name).await? {
+            (ResponseHead { status: 200, .. }, upstream) => Ok(upstream),
+            (head, upstream) => Err(self.read_error(head, upstream).await),
         }
     }
 
-    /// `None` where the node knows no CONNECT there. Whatever else goes wrong is an error.
-    async fn connect_sealed(&self, request: &[u8], client: PeerIp) -> Result<Option<FarEnd>, TunnelError> {
+    /// `None` if the node does not accept CONNECT over TLS. Every other failure is an error.
+    async fn connect_tls(
+        &self,
+        request: &[u8],
+        client: PeerIp,
+    ) -> Result<Option<UpstreamEndpoint>, TunnelError> {
         let settings = &self.engine.config.settings;
         let (pins, context) = (&self.engine.pins, &self.engine.client_context);
-        let there = PeerNode::find(self.node, settings.cluster_port, self.nodes, pins, context)
+        let peer = PeerNode::find(self.node, settings.cluster_port, self.nodes, pins, context)
             .map_err(|cause| TunnelError::Pin { node: self.node.to_owned(), cause })?;
-        let there = if settings.cluster_proxy_protocol { there.told(client.address()) } else { there };
-        let (place, limit) = (there.to_string(), settings.timeout.connect);
-        let stream = match timeout(limit, there.connect()).await {
+        let peer = if settings.cluster_proxy_protocol { peer.told(client.address()) } else { peer };
+        let (peer_name, limit) = (peer.to_string(), settings.timeout.connect);
+        let stream = match timeout(limit, peer.connect()).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err((_, cause))) => return Err(TunnelError::Connect { to: place, cause }),
-            Err(_) => return Err(TunnelError::ConnectTimeout { to: place, limit }),
+            Ok(Err((_, cause))) => return Err(TunnelError::Connect { to: peer_name, cause }),
+            Err(_) => return Err(TunnelError::ConnectTimeout { to: peer_name, limit }),
         };
-        keep_alive(stream.get_ref());
-        match self.ask(TunnelEndpoint::Sealed(Box::new(stream)), request, &place).await? {
-            (ResponseHead { status: 200, .. }, far_end) => Ok(Some(far_end)),
+        enable_keepalive(stream.get_ref());
+        match self.send_connect(TunnelEndpoint::Tls(Box::new(stream)), request, &peer_name).await? {
+            (ResponseHead { status: 200, .. }, upstream) => Ok(Some(upstream)),
             (ResponseHead { status: 400 | 405 | 501, .. }, _) => Ok(None),
-            (head, far_end) => Err(self.refused(head, far_end).await),
+            (head, upstream) => Err(self.read_error(head, upstream).await),
         }
     }
 
-    async fn ask(
+    async fn send_connect(
         &self,
         mut stream: TunnelEndpoint,
         request: &[u8],
-        place: &str,
-    ) -> Result<(ResponseHead, FarEnd), TunnelError> {
+        peer_name: &str,
+    ) -> Result<(ResponseHead, UpstreamEndpoint), TunnelError> {
         let sent = async {
             stream.write_all(request).await?;
             stream.flush().await
         };
-        sent.await.map_err(|error| failed(place, &error))?;
+        sent.await.map_err(|error| connect_error(peer_name, &error))?;
         match read_response(&mut stream, &self.rules.limits).await {
-            Ok((head, early)) => {
-                Ok((head, FarEnd { name: format!("a machine of node {}", self.node), stream, early }))
-            }
-            Err(error) => Err(TunnelError::Connect { to: place.to_owned(), cause: error.to_string() }),
+            Ok((head, early)) => Ok((
+                head,
+                UpstreamEndpoint { name: format!("a machine of node {}", self.node), stream, early },
+            )),
+            Err(error) => Err(TunnelError::Connect { to: peer_name.to_owned(), cause: error.to_string() }),
         }
     }
 
-    /// What the node says in its phrase and its body.
-    async fn refused(&self, head: ResponseHead, mut far_end: FarEnd) -> TunnelError {
-        let early = std::mem::take(&mut far_end.early);
-        let reading = read_refusal(&mut far_end.stream, &head, early, MAX_REFUSAL_BYTES);
+    /// The node's reason phrase and body as an error.
+    async fn read_error(&self, head: ResponseHead, mut upstream: UpstreamEndpoint) -> TunnelError {
+        let early = std::mem::take(&mut upstream.early);
+        let reading = read_refusal(&mut upstream.stream, &head, early, MAX_REFUSAL_BYTES);
         let body = timeout(REFUSAL_TIMEOUT, reading).await.unwrap_or_default();
         let ResponseHead { status, reason, .. } = head;
         TunnelError::NextHop { node: self.node.to_owned(), status, reason, body }
     }
 }
 
-fn failed(place: &str, error: &io::Error) -> TunnelError {
-    TunnelError::Connect { to: place.to_owned(), cause: error.kind().to_string() }
+fn connect_error(peer_name: &str, error: &io::Error) -> TunnelError {
+    TunnelError::Connect { to: peer_name.to_owned(), cause: error.kind().to_string() }
 }
 
 #[cfg(test)]
@@ -149,12 +160,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_asked_in_the_clear_for_some_minutes_only() {
-        let (known, now) = (InTheClear::default(), Instant::now());
-        assert!(!known.holds("n2", now));
-        known.note("n2", now);
-        assert!(known.holds("n2", now + REMEMBERED.saturating_sub(Duration::from_secs(1))));
-        assert!(!known.holds("n3", now));
-        assert!(!known.holds("n2", now + REMEMBERED));
+    fn plaintext_fallback_lasts_some_minutes() {
+        let (known, now) = (PlaintextFallbackCache::default(), Instant::now());
+        assert!(!known.contains("n2", now));
+        known.insert("n2", now);
+        assert!(known.contains("n2", now + FALLBACK_TTL.saturating_sub(Duration::from_secs(1))));
+        assert!(!known.contains("n3", now));
+        assert!(!known.contains("n2", now + FALLBACK_TTL));
     }
 }

@@ -1,4 +1,4 @@
-//! Which tickets open a tunnel, and where this node is.
+//! The rules for tickets, and the names of this node.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,9 +9,9 @@ use crate::config::Config;
 use crate::config::product::Protocol;
 use crate::fs::cached_file::{FileError, WatchedFile};
 use crate::handler::tunnel::error::TunnelError;
-use crate::handler::tunnel::next_hop::InTheClear;
+use crate::handler::tunnel::next_hop::PlaintextFallbackCache;
 
-/// What the profile says, with the file that holds the secret.
+/// The tunnel rules of profile and settings, with the file that holds the secret.
 pub struct TunnelRules {
     ticket: TicketRules,
     secret: WatchedFile<String>,
@@ -20,18 +20,18 @@ pub struct TunnelRules {
     node_name: String,
     pub(super) peer_port: u16,
     pub(super) peer_tls: bool,
-    pub(super) in_the_clear: InTheClear,
+    pub(super) plaintext_nodes: PlaintextFallbackCache,
 }
 
 impl TunnelRules {
-    /// `None` where no port takes `CONNECT`.
+    /// `None` if no listener accepts `CONNECT`.
     pub fn new(config: &Config) -> Option<Self> {
         let settings = &config.settings;
-        let taken = match config.product.protocol {
+        let accepts_connect = match config.product.protocol {
             Protocol::Https => settings.tunnel.connect_on_https,
             Protocol::Connect => true,
         };
-        let connect = config.product.connect.as_ref().filter(|_| taken)?;
+        let connect = config.product.connect.as_ref().filter(|_| accepts_connect)?;
         let names = &config.product.backend;
         Some(Self {
             ticket: TicketRules {
@@ -49,11 +49,11 @@ impl TunnelRules {
             node_name: settings.node_name.clone(),
             peer_port: settings.tunnel.peer_port,
             peer_tls: settings.tunnel.peer_tls,
-            in_the_clear: InTheClear::default(),
+            plaintext_nodes: PlaintextFallbackCache::default(),
         })
     }
 
-    /// Looks at the secret once, for `check`.
+    /// Reads the secret, for `check` and the readiness probe.
     pub fn file_error(&self) -> Option<FileError> {
         self.secret.current().err()
     }
@@ -63,15 +63,16 @@ impl TunnelRules {
         self.secret.read_ahead();
     }
 
-    /// A target that the secret of the last look does not fit may be signed with a newer one.
-    pub(super) fn judge(&self, target: &str) -> Result<Target, TunnelError> {
-        match self.judge_once(target) {
-            Err(_) if self.secret.has_changed() => self.judge_once(target),
-            judged => judged,
+    /// Verifies a ticket. If the cached secret does not fit, nodegate reads the file again: the ticket may be signed with
+    /// a newer secret.
+    pub(super) fn verify(&self, target: &str) -> Result<Target, TunnelError> {
+        match self.verify_once(target) {
+            Err(_) if self.secret.has_changed() => self.verify_once(target),
+            verified => verified,
         }
     }
 
-    fn judge_once(&self, target: &str) -> Result<Target, TunnelError> {
+    fn verify_once(&self, target: &str) -> Result<Target, TunnelError> {
         let secret = self.secret.current().map_err(TunnelError::Secret)?.value;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! Where a ticket leads: a port of this node, or the same door of another one.
+//! Connects the upstream that a ticket names: a port of this node, or the tunnel listener of another node.
 
 use std::error::Error as _;
 use std::io;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::rules::TunnelRules;
-use crate::handler::tunnel::endpoint::{FarEnd, TunnelEndpoint};
+use crate::handler::tunnel::endpoint::{TunnelEndpoint, UpstreamEndpoint};
 use crate::handler::tunnel::error::TunnelError;
 use crate::handler::tunnel::next_hop::NextHop;
 use crate::limits::login_throttle;
@@ -20,19 +20,19 @@ use crate::os::log_text::shortened;
 use crate::proxy::request::ClientConnection;
 use crate::state::shared::AppState;
 
-/// Viewers give up after 10 s; a hop behind another one must be done before that one gives up.
-const FIRST_HOP: Duration = Duration::from_secs(8);
-const SECOND_HOP: Duration = Duration::from_secs(5);
-/// In an answer and in the log; a client may send thousands.
+/// Viewers time out after 10 s. The second hop must answer before the first hop's timeout.
+const FIRST_HOP_TIMEOUT: Duration = Duration::from_secs(8);
+const SECOND_HOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a method in an answer and in the log.
 const MAX_METHOD_BYTES: usize = 32;
 
-/// Judges what was asked for, and connects to where it leads.
-pub(super) async fn reach(
+/// Verifies the request and its ticket, and connects to the ticket's target.
+pub(super) async fn connect_upstream(
     engine: &AppState,
     rules: &TunnelRules,
     head: &ConnectHead,
     client: &ClientConnection,
-) -> Result<FarEnd, TunnelError> {
+) -> Result<UpstreamEndpoint, TunnelError> {
     let peer = client.peer;
     if head.method != "CONNECT" {
         return Err(TunnelError::Method(shortened(&head.method, MAX_METHOD_BYTES).into_owned()));
@@ -40,16 +40,16 @@ pub(super) async fn reach(
     if head.host.as_deref() != Some(&head.target) {
         return Err(TunnelError::HostDiffers);
     }
-    let target = match rules.judge(&head.target) {
-        Err(refusal) if refusal.is_guess() => {
-            return Err(held_back(engine, peer, &engine.at(&client.listener()), refusal).await);
+    let target = match rules.verify(&head.target) {
+        Err(refusal) if refusal.is_forged_ticket() => {
+            return Err(delay_failed_login(engine, peer, &engine.at(&client.listener()), refusal).await);
         }
-        judged => judged?,
+        verified => verified?,
     };
     client.trust.show();
     if rules.is_here(&target.node) {
-        let limit = if head.looped { SECOND_HOP } else { FIRST_HOP };
-        return within(limit, &format!("port {}", target.port), connect_here(&target)).await;
+        let limit = if head.looped { SECOND_HOP_TIMEOUT } else { FIRST_HOP_TIMEOUT };
+        return with_timeout(limit, &format!("port {}", target.port), connect_local(&target)).await;
     }
     if head.looped {
         return Err(TunnelError::Loop);
@@ -61,14 +61,24 @@ pub(super) async fn reach(
     let (node, address) =
         nodes.find(&target.node).ok_or_else(|| TunnelError::UnknownNode(nodes.unknown(&target.node)))?;
     let address = address.ok_or_else(|| TunnelError::NoAddress(node.to_owned()))?;
-    let hop =
-        NextHop { engine, rules, nodes: &nodes, node, there: SocketAddr::new(address, rules.peer_port) };
-    let place = if rules.peer_tls { format!("node '{node}'") } else { hop.place() };
-    within(FIRST_HOP, &place, hop.connect(head, peer)).await
+    let hop = NextHop {
+        engine,
+        rules,
+        nodes: &nodes,
+        node,
+        plaintext_address: SocketAddr::new(address, rules.peer_port),
+    };
+    let place = if rules.peer_tls { format!("node '{node}'") } else { hop.describe() };
+    with_timeout(FIRST_HOP_TIMEOUT, &place, hop.connect(head, peer)).await
 }
 
-/// A forged ticket is a failed login of its address: the first few are answered at once, as viewers expect it.
-async fn held_back(engine: &AppState, peer: PeerIp, at: &ListenerShare, refusal: TunnelError) -> TunnelError {
+/// Counts a forged ticket as a failed login of its address. The first few are answered at once, as viewers expect it.
+async fn delay_failed_login(
+    engine: &AppState,
+    peer: PeerIp,
+    at: &ListenerShare,
+    refusal: TunnelError,
+) -> TunnelError {
     let Some(address) = engine.counted(peer, peer.address()) else { return refusal };
     let limit = engine.config.settings.limits.login_failures;
     let (began, logins) = (Instant::now(), &engine.counts.logins);
@@ -79,20 +89,20 @@ async fn held_back(engine: &AppState, peer: PeerIp, at: &ListenerShare, refusal:
         Ok(()) => logins.hold_back_repeated(at, address, began).await,
         Err(_) => Err(logins.hold_back_refused(at, address, limit, began).await),
     };
-    held.map_or_else(TunnelError::Excess, |()| refusal)
+    held.map_or_else(TunnelError::Limit, |()| refusal)
 }
 
-async fn within<F>(limit: Duration, to: &str, connecting: F) -> Result<FarEnd, TunnelError>
+async fn with_timeout<F>(limit: Duration, to: &str, connecting: F) -> Result<UpstreamEndpoint, TunnelError>
 where
-    F: Future<Output = Result<FarEnd, TunnelError>>,
+    F: Future<Output = Result<UpstreamEndpoint, TunnelError>>,
 {
     timeout(limit, connecting)
         .await
         .unwrap_or_else(|_| Err(TunnelError::ConnectTimeout { to: to.to_owned(), limit }))
 }
 
-/// The machine listens on the loopback address of the node's family: IPv4 first, then IPv6.
-async fn connect_here(target: &Target) -> Result<FarEnd, TunnelError> {
+/// The guest listens on the loopback address of the node's family: IPv4 first, then IPv6.
+async fn connect_local(target: &Target) -> Result<UpstreamEndpoint, TunnelError> {
     let Target { vmid, port, .. } = *target;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
@@ -100,7 +110,11 @@ async fn connect_here(target: &Target) -> Result<FarEnd, TunnelError> {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
                 let name = format!("machine {vmid}, port {port}");
-                return Ok(FarEnd { name, stream: TunnelEndpoint::plain(stream), early: Vec::new() });
+                return Ok(UpstreamEndpoint {
+                    name,
+                    stream: TunnelEndpoint::plain(stream),
+                    early: Vec::new(),
+                });
             }
             Err(error) => last = error,
         }

@@ -43,7 +43,7 @@ pub(crate) fn verdict(
             Refusal::ClientLeft
             | Refusal::ForeignStream
             | Refusal::StreamDenied
-            | Refusal::Console(ConsoleError::Place(_))
+            | Refusal::Console(ConsoleError::Target(_))
             | Refusal::Upload(UploadError::PermissionsUnknown { .. }),
         ) => Some(CredentialVerdict::Unclear),
         Err(_) => None,

@@ -203,12 +203,12 @@ pub(crate) fn console_place(bytes: &[u8]) {
     let Some(answer) = Answer::read(bytes) else { return };
     let Some(read) = ApiAnswer::read(&answer.headers, answer.body) else { return };
     let allowed = PROFILE.product.console.as_ref().unwrap();
-    match CONSOLES.place(&read) {
-        None | Some(Err(_)) => (),
-        Some(Ok(place)) => {
+    match CONSOLES.find_target(&read) {
+        Ok(None) | Err(_) => (),
+        Ok(Some(target)) => {
             let said = answer.success().expect("an answer that tells of a failure names no place");
             let data = said.get("data").unwrap();
-            match place {
+            match target {
                 ConsoleTarget::Port(port) => {
                     let (first, last) = allowed.ports.split_once('-').unwrap();
                     let (first, last): (u16, u16) = (first.parse().unwrap(), last.parse().unwrap());

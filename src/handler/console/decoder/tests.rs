@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-use super::super::frame::own_head;
+use super::super::frame::encode_header;
 use super::*;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -8,13 +8,13 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
-        short @ 0..126 => bytes.push(MASKED | u8::try_from(short).unwrap()),
+        short @ 0..126 => bytes.push(MASK_BIT | u8::try_from(short).unwrap()),
         middle @ 126..65_536 => {
-            bytes.push(MASKED | LENGTH_16);
+            bytes.push(MASK_BIT | LENGTH_IS_U16);
             bytes.extend(u16::try_from(middle).unwrap().to_be_bytes());
         }
         long => {
-            bytes.push(MASKED | LENGTH_64);
+            bytes.push(MASK_BIT | LENGTH_IS_U64);
             bytes.extend(u64::try_from(long).unwrap().to_be_bytes());
         }
     }
@@ -27,7 +27,7 @@ fn content(length: usize) -> Vec<u8> {
     (0..251).cycle().take(length).collect()
 }
 
-/// One piece more; its payload is appended.
+/// Decodes one more piece and appends its payload.
 fn decode(decoder: &mut FrameDecoder, bytes: &[u8], payload: &mut Vec<u8>) -> DecodedFrames {
     let mut bytes = bytes.to_vec();
     let (found, data) = decoder.decode(&mut bytes);
@@ -35,7 +35,7 @@ fn decode(decoder: &mut FrameDecoder, bytes: &[u8], payload: &mut Vec<u8>) -> De
     found
 }
 
-/// Everything in one piece.
+/// Decodes all bytes in one piece.
 fn decoded(bytes: &[u8]) -> (Vec<u8>, DecodedFrames) {
     let mut payload = Vec::new();
     let found = decode(&mut FrameDecoder::default(), bytes, &mut payload);
@@ -47,7 +47,7 @@ fn end(bytes: &[u8]) -> Option<StreamEnd> {
 }
 
 fn protocol_error(bytes: &[u8]) -> bool {
-    matches!(end(bytes), Some(StreamEnd::Fault(ProtocolError::Protocol(_))))
+    matches!(end(bytes), Some(StreamEnd::Invalid(ProtocolError::Violation(_))))
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn the_example_of_the_rfc_is_read() {
 }
 
 #[test]
-fn every_length_arrives_whatever_its_pieces() {
+fn every_length_arrives_in_pieces_of_any_size() {
     for length in [0, 1, 3, 4, 7, 8, 9, 124, 125, 126, 127, 128, 65_534, 65_535, 65_536, 65_537, 100_000] {
         let bytes = frame(0x82, &content(length));
         for piece in [1, 2, 3, 5, 7, 13, 16_384, usize::MAX] {
@@ -73,7 +73,7 @@ fn every_length_arrives_whatever_its_pieces() {
 }
 
 #[test]
-fn fragments_are_passed_on_with_control_frames_between_them() {
+fn control_frames_may_stand_between_fragments() {
     let parts = [
         frame(0x01, b"one "),
         frame(0x89, b"are you there"),
@@ -91,7 +91,7 @@ fn fragments_are_passed_on_with_control_frames_between_them() {
 }
 
 #[test]
-fn a_message_that_never_ends_is_handed_out_as_it_comes() {
+fn an_endless_message_is_not_buffered() {
     let mut decoder = FrameDecoder::default();
     let mut payload = Vec::with_capacity(1 << 16);
     let (mut total, mut first) = (0, 0x02);
@@ -108,10 +108,10 @@ fn a_message_that_never_ends_is_handed_out_as_it_comes() {
 }
 
 #[test]
-fn every_first_byte_is_taken_or_refused_as_the_rfc_says() {
+fn every_first_byte_is_accepted_or_rejected() {
     for first in 0..=u8::MAX {
         let fine = matches!(first, 0x01 | 0x02 | 0x81 | 0x82 | 0x88 | 0x89 | 0x8a);
-        assert_eq!(protocol_error(&frame(first, b"")), !fine, "{first:#x} alone");
+        assert_eq!(protocol_error(&frame(first, b"")), !fine, "{first:#x} outside of a message");
         let fine = matches!(first, 0x00 | 0x80 | 0x88 | 0x89 | 0x8a);
         let within = [frame(0x02, b"x"), frame(first, b"")].concat();
         assert_eq!(protocol_error(&within), !fine, "{first:#x} within a message");
@@ -119,7 +119,7 @@ fn every_first_byte_is_taken_or_refused_as_the_rfc_says() {
 }
 
 #[test]
-fn an_unmasked_frame_is_refused_before_its_payload_comes() {
+fn unmasked_frames_are_rejected_before_their_payload() {
     assert!(protocol_error(&[0x82, 0x05]));
     assert!(protocol_error(&[0x82, 0x00]));
     assert!(protocol_error(&[0x88, 0x00]));
@@ -135,23 +135,23 @@ fn a_null_mask_is_a_mask() {
 
 #[test]
 fn lengths_have_their_shortest_form_and_a_limit() {
-    let head = |marker: u8, length: &[u8]| [&[0x82, MASKED | marker], length, &MASK].concat();
+    let head = |marker: u8, length: &[u8]| [&[0x82, MASK_BIT | marker], length, &MASK].concat();
     assert!(protocol_error(&head(126, &125_u16.to_be_bytes())));
     assert_eq!(end(&head(126, &126_u16.to_be_bytes())), None);
     assert!(protocol_error(&head(127, &65_535_u64.to_be_bytes())));
     assert_eq!(end(&head(127, &65_536_u64.to_be_bytes())), None);
-    assert_eq!(end(&head(127, &LONGEST_PAYLOAD.to_be_bytes())), None);
+    assert_eq!(end(&head(127, &MAX_PAYLOAD_BYTES.to_be_bytes())), None);
     assert_eq!(
-        end(&head(127, &(LONGEST_PAYLOAD + 1).to_be_bytes())),
-        Some(StreamEnd::Fault(ProtocolError::TooLong))
+        end(&head(127, &(MAX_PAYLOAD_BYTES + 1).to_be_bytes())),
+        Some(StreamEnd::Invalid(ProtocolError::TooLong))
     );
     assert_eq!(
         end(&head(127, &(u64::MAX >> 1).to_be_bytes())),
-        Some(StreamEnd::Fault(ProtocolError::TooLong))
+        Some(StreamEnd::Invalid(ProtocolError::TooLong))
     );
     assert!(protocol_error(&head(127, &u64::MAX.to_be_bytes())));
-    assert_eq!(ProtocolError::TooLong.code(), 1009);
-    assert_eq!(RESERVED_OPCODE.code(), 1002);
+    assert_eq!(ProtocolError::TooLong.close_code(), 1009);
+    assert_eq!(UNKNOWN_OPCODE.close_code(), 1002);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn control_frames_are_short() {
     assert_eq!(decoded(&frame(0x89, &content(125))).1.ping.unwrap().as_slice(), content(125));
     for first in [0x88, 0x89, 0x8a] {
         assert!(protocol_error(&frame(first, &content(126))));
-        assert!(protocol_error(&[first, MASKED | LENGTH_64]));
+        assert!(protocol_error(&[first, MASK_BIT | LENGTH_IS_U64]));
     }
 }
 
@@ -182,17 +182,17 @@ fn close_codes_are_those_that_may_be_sent() {
         if may_be_sent {
             assert_eq!(ended, StreamEnd::Closed(Some(code)));
         } else {
-            assert!(matches!(ended, StreamEnd::Fault(ProtocolError::Protocol(_))), "{code}");
+            assert!(matches!(ended, StreamEnd::Invalid(ProtocolError::Violation(_))), "{code}");
         }
     }
     assert_eq!(end(&frame(0x88, b"")), Some(StreamEnd::Closed(None)));
     assert!(protocol_error(&frame(0x88, b"\x03")));
     assert_eq!(end(&frame(0x88, b"\x03\xe8bye \xc3\xbc")), Some(StreamEnd::Closed(Some(1000))));
-    assert_eq!(end(&frame(0x88, b"\x03\xe8\xff\xfe")), Some(StreamEnd::Fault(ProtocolError::NotText)));
+    assert_eq!(end(&frame(0x88, b"\x03\xe8\xff\xfe")), Some(StreamEnd::Invalid(ProtocolError::NotText)));
 }
 
 #[test]
-fn nothing_counts_after_the_end() {
+fn bytes_after_the_end_are_ignored() {
     let mut decoder = FrameDecoder::default();
     let mut payload = Vec::new();
     let bytes = [frame(0x82, b"before"), frame(0x88, b""), frame(0x82, b"after")].concat();
@@ -201,9 +201,9 @@ fn nothing_counts_after_the_end() {
     assert_eq!(payload, b"before");
 }
 
-/// Not a proof, but a lot of rubbish: all of it is taken, nothing panics, no payload longer than its input.
+/// Random bytes: the decoder takes all of them, does not panic, and returns no more payload than input.
 #[test]
-fn rubbish_never_panics() {
+fn random_bytes_never_panic() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {
         seed ^= seed << 13;
@@ -213,9 +213,9 @@ fn rubbish_never_panics() {
     };
     for _ in 0..5000 {
         let mut bytes: Vec<u8> = (0..next() % 64).flat_map(|_| next().to_le_bytes()).collect();
-        // Half of it begins like a frame, so that it gets somewhere.
+        // Half of the inputs begin like a frame, to reach the states behind the header.
         if let ([first, second, ..], true) = (bytes.as_mut_slice(), next() % 2 == 0) {
-            (*first, *second) = (0x82 & *first | 0x02, *second | MASKED);
+            (*first, *second) = (0x82 & *first | 0x02, *second | MASK_BIT);
         }
         let mut payload = Vec::new();
         let mut decoder = FrameDecoder::default();
@@ -228,10 +228,10 @@ fn rubbish_never_panics() {
 
 #[test]
 fn own_frames_have_the_shortest_head() {
-    assert_eq!(own_head(Opcode::Binary, 125), ([0x82, 125, 0, 0], 2));
-    assert_eq!(own_head(Opcode::Binary, 126), ([0x82, 126, 0, 126], 4));
-    assert_eq!(own_head(Opcode::Binary, 65_535), ([0x82, 126, 255, 255], 4));
-    assert_eq!(own_head(Opcode::Close, 0), ([0x88, 0, 0, 0], 2));
+    assert_eq!(encode_header(Opcode::Binary, 125), ([0x82, 125, 0, 0], 2));
+    assert_eq!(encode_header(Opcode::Binary, 126), ([0x82, 126, 0, 126], 4));
+    assert_eq!(encode_header(Opcode::Binary, 65_535), ([0x82, 126, 255, 255], 4));
+    assert_eq!(encode_header(Opcode::Close, 0), ([0x88, 0, 0, 0], 2));
     let close = ControlPayload::close(1011, &"\u{fc}".repeat(100));
     assert!(std::str::from_utf8(&close.as_slice()[2..]).is_ok_and(|reason| reason.chars().count() == 61));
 }
