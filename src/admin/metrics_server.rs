@@ -226,7 +226,7 @@ async fn answer(
         }
         _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned()),
         Some(probe) => {
-            let (status, text) = health::judge(&engine, probe).await;
+            let (status, text) = health::run_probe(&engine, probe).await;
             (status, PLAIN, text)
         }
         None if path == "/metrics" => (StatusCode::OK, EXPOSITION, prometheus::text(&state.facts)),

@@ -1,5 +1,4 @@
-//! API calls to this node's daemon. The request is built anew: nothing of the client's head goes along but what is
-//! named here.
+//! API calls to a daemon. nodegate builds a new request, and copies only the headers that are named here from the client.
 
 use std::time::Duration;
 
@@ -30,107 +29,107 @@ use super::page_title::PageTitle;
 use crate::handler::spice_proxy_rewrite::PublicProxy;
 use crate::handler::{coalesce, trace_headers};
 
-/// Said anew in every answer by ourselves.
-static SAID_ANEW: [HeaderName; 5] = [DATE, SERVER, EXPIRES, CACHE_CONTROL, PRAGMA];
+/// Headers that nodegate sets itself in every answer.
+static REPLACED_HEADERS: [HeaderName; 5] = [DATE, SERVER, EXPIRES, CACHE_CONTROL, PRAGMA];
 
-/// A call that has passed the gate.
+/// An authenticated call.
 pub struct ApiCall<'a> {
     pub head: &'a Parts,
-    /// path and query as they are sent on
+    /// path and query for the daemon
     pub target: String,
     pub identity: &'a AuthenticatedUser,
-    /// who the daemon is told the client is
+    /// the client's address for the daemon
     pub client: &'a HeaderValue,
     pub body: Bytes,
-    pub place: DownloadSource<'a>,
+    pub source: DownloadSource<'a>,
     /// for the head of the answer, and between two pieces of its body
     pub timeout: Duration,
-    /// bytes of the answer that are held for its client
+    /// bytes of the answer that are buffered for its client
     pub piece: usize,
 }
 
-/// What an answer may name a file for (`download.rs`).
+/// The origin of an answer. It decides whether the answer may name a file (`download.rs`).
 #[derive(Clone, Copy)]
 pub struct DownloadSource<'a> {
     pub method: &'a Method,
     pub path: &'a ApiPath,
-    /// the daemon that answers may read every file anyway
+    /// the daemon that answers runs as root
     pub privileged: bool,
-    /// the answer is a page of the daemon with root, which stands in for another
+    /// the answer is a page of the privileged daemon instead of the unprivileged one
     pub stands_in: bool,
 }
 
-/// No answer to a login is longer. It is read whole, whatever its framing, so that it can be judged.
-const LONGEST_LOGIN_ANSWER: usize = 64 << 10;
+/// The answer to a login is read whole, because its verdict is in the body.
+const MAX_LOGIN_ANSWER_BYTES: usize = 64 << 10;
 
-/// How much of an answer is held, in bytes.
+/// Bytes of an answer that are buffered.
 #[derive(Clone, Copy)]
 struct ResponseBounds {
-    /// an answer of known length up to this is read whole before its head goes out, so that a daemon that dies in the
-    /// middle gives a clean error
+    /// An answer up to this length is read whole before its head is sent. If the daemon fails in the middle, the client
+    /// gets a clean error.
     whole: usize,
-    /// of others
+    /// for longer answers
     piece: usize,
-    /// a longer one is an error
+    /// an answer longer than `whole` is an error
     is_limit: bool,
 }
 
 impl ResponseBounds {
-    fn take_whole(self, length: Option<u64>) -> bool {
+    fn reads_whole(self, length: Option<u64>) -> bool {
         let fits = |length| usize::try_from(length).is_ok_and(|length| length <= self.whole);
         self.is_limit || length.is_some_and(fits)
     }
 }
 
 impl<'a> DownloadSource<'a> {
-    /// A call whose answer names no file, whoever answers.
-    pub fn of_call(method: &'a Method, path: &'a ApiPath) -> Self {
+    /// A call whose answer may not name a file.
+    pub fn without_files(method: &'a Method, path: &'a ApiPath) -> Self {
         Self { method, path, privileged: false, stands_in: false }
     }
 }
 
-/// Asks the daemon and passes its answer on.
-pub async fn call(
+/// Sends a call to the daemon and forwards its answer.
+pub async fn forward_call(
     engine: &AppState,
     upstream: &UpstreamClient,
     call: ApiCall<'_>,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let is_login = engine.login_proof(call.place.method, call.place.path).is_some();
-    // What is looked into must not be compressed.
-    let coding = coding(engine, upstream, call.head).filter(|_| !is_login);
-    let is_changed = named_proxy(engine, call.place).is_some() || page_title(engine, call.place).is_some();
+    let is_login = engine.login_proof(call.source.method, call.source.path).is_some();
+    // An answer that nodegate reads or rewrites must not be compressed.
+    let coding = negotiate_coding(engine, upstream, call.head).filter(|_| !is_login);
+    let is_changed = find_proxy(engine, call.source).is_some() || find_title(engine, call.source).is_some();
     let by_daemon = coding.filter(|coding| *coding != ContentCoding::Zstd && !is_changed);
     let shared = engine.shared_calls.as_ref().filter(|_| upstream.is_local());
     let key = shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?)));
-    let whole = if key.is_some() { coalesce::LARGEST } else { call.piece };
-    let whole = if is_login { LONGEST_LOGIN_ANSWER } else { whole };
+    let whole = if key.is_some() { coalesce::MAX_SHARED_BYTES } else { call.piece };
+    let whole = if is_login { MAX_LOGIN_ANSWER_BYTES } else { whole };
     let bounds = ResponseBounds { whole, piece: call.piece, is_limit: is_login };
     let answer = if let Some((shared, key)) = key {
-        // One that leads may take so long: to connect, for the head, and for the body.
-        let longest = engine.config.settings.timeout.connect + call.timeout * 2;
-        let ask = async || ask(engine, upstream, call, by_daemon, bounds).await;
-        Box::pin(shared.ask(key, longest, ask)).await
+        // The leader's longest time: to connect, for the head, and for the body.
+        let limit = engine.config.settings.timeout.connect + call.timeout * 2;
+        let send = async || send(engine, upstream, call, by_daemon, bounds).await;
+        Box::pin(shared.send_once(key, limit, send)).await
     } else {
-        ask(engine, upstream, call, by_daemon, bounds).await
+        send(engine, upstream, call, by_daemon, bounds).await
     }?;
     Ok(if coding == Some(ContentCoding::Zstd) { zstd::zstd(answer) } else { answer })
 }
 
-async fn ask(
+async fn send(
     engine: &AppState,
     upstream: &UpstreamClient,
     call: ApiCall<'_>,
     coding: Option<ContentCoding>,
     bounds: ResponseBounds,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let place = call.place;
-    let answer = upstream.send(request(engine, upstream, call, coding)?).await?;
-    pass_on_within(engine, upstream, place, answer, bounds).await
+    let source = call.source;
+    let answer = upstream.send(build_request(engine, upstream, call, coding)?).await?;
+    forward_within(engine, upstream, source, answer, bounds).await
 }
 
-/// What the answer is to be compressed with. Gzip and deflate are the daemon's, and come through as they are; zstd, where
-/// it is offered, is our own: a daemon does not know it, and between nodes bytes are dearer than processors.
-fn coding(engine: &AppState, upstream: &UpstreamClient, head: &Parts) -> Option<ContentCoding> {
+/// The content coding of the answer. The daemon compresses with gzip or deflate. nodegate itself compresses with zstd,
+/// which no daemon supports. Between nodes the daemon compresses, because bandwidth costs more there than CPU time.
+fn negotiate_coding(engine: &AppState, upstream: &UpstreamClient, head: &Parts) -> Option<ContentCoding> {
     let settings = &engine.config.settings;
     let accepted = head.headers.get(ACCEPT_ENCODING).filter(|_| settings.compression)?;
     let offered: &[ContentCoding] = if settings.compression_api && upstream.is_local() {
@@ -141,8 +140,8 @@ fn coding(engine: &AppState, upstream: &UpstreamClient, head: &Parts) -> Option<
     compression::negotiate(accepted.to_str().ok(), offered)
 }
 
-/// The request as the daemon gets it.
-pub(super) fn request(
+/// The request for the daemon.
+pub(super) fn build_request(
     engine: &AppState,
     upstream: &UpstreamClient,
     call: ApiCall<'_>,
@@ -168,7 +167,7 @@ pub(super) fn request(
     for (name, value) in trace_headers::headers(&engine.config.settings.tracing, &call.head.headers) {
         request.header(&name, &value);
     }
-    // Exactly the one credential that was judged, built anew.
+    // Only the one credential that was verified, encoded again.
     if let Some(client) = &call.identity.client {
         let (name, value) = &client.header;
         request.header(name, value);
@@ -193,28 +192,21 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// The answer as the client gets it.
-pub(super) async fn pass_on(
+/// The daemon's answer as the client gets it.
+pub(super) async fn forward_answer(
     engine: &AppState,
     upstream: &UpstreamClient,
-    place: DownloadSource<'_>,
+    source: DownloadSource<'_>,
     answer: UpstreamResponse,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    pass_on_within(
-        engine,
-        upstream,
-        place,
-        answer,
-        ResponseBounds { whole: PIECE, piece: PIECE, is_limit: false },
-    )
-    .await
+    let bounds = ResponseBounds { whole: PIECE, piece: PIECE, is_limit: false };
+    forward_within(engine, upstream, source, answer, bounds).await
 }
 
-/// The same within other bounds.
-async fn pass_on_within(
+async fn forward_within(
     engine: &AppState,
     upstream: &UpstreamClient,
-    place: DownloadSource<'_>,
+    source: DownloadSource<'_>,
     answer: UpstreamResponse,
     bounds: ResponseBounds,
 ) -> Result<Response<ResponseBody>, Refusal> {
@@ -226,59 +218,57 @@ async fn pass_on_within(
     if head.status.is_informational() {
         return Err(upstream.senseless(started).into());
     }
-    let named = download::body(engine, place, &mut head)?;
-    if named.is_some() || is_file(engine, place, &head.headers) {
+    let named = download::open_named_file(engine, source, &mut head)?;
+    if named.is_some() || is_file(engine, source, &head.headers) {
         head.extensions.insert(FileAnswer);
     }
-    clean(engine, &mut head.headers);
+    remove_own_headers(engine, &mut head.headers);
     let plain = !head.headers.contains_key(CONTENT_ENCODING);
-    let title = page_title(engine, place).filter(|_| plain);
+    let title = find_title(engine, source).filter(|_| plain);
     let body = match (named, incoming.length()) {
         (Some(named), _) => named,
-        (None, length) if bounds.take_whole(length) => {
+        (None, length) if bounds.reads_whole(length) => {
             let whole = upstream.whole(&mut incoming, bounds.whole, started).await?;
-            let proxy = named_proxy(engine, place).filter(|_| plain && head.status.is_success());
+            let proxy = find_proxy(engine, source).filter(|_| plain && head.status.is_success());
             let whole = match proxy {
-                Some(proxy) => proxy.put(whole),
+                Some(proxy) => proxy.rewrite(whole),
                 None => whole,
             };
             body::full(match title {
-                Some(title) => title.put(whole),
+                Some(title) => title.rewrite(whole),
                 None => whole,
             })
         }
         _ if let Some(title) = title => {
-            ResponseBody::boxed(title.put_in_stream(incoming.in_pieces_of(bounds.piece)))
+            ResponseBody::boxed(title.rewrite_stream(incoming.in_pieces_of(bounds.piece)))
         }
         _ => ResponseBody::boxed(incoming.in_pieces_of(bounds.piece)),
     };
-    head.version = Version::default(); // the daemon's is between it and us
+    head.version = Version::default(); // not the daemon's version
     Ok(Response::from_parts(head, body))
 }
 
-/// Whether the daemon sends a file rather than data: of a method that may, without the headers against caches that
-/// data has, or as an attachment.
-fn is_file(engine: &AppState, place: DownloadSource<'_>, headers: &HeaderMap) -> bool {
-    let looks_like_one = !headers.contains_key(CACHE_CONTROL) || headers.contains_key(CONTENT_DISPOSITION);
-    looks_like_one && download::may_send_file(engine, place)
+/// Whether the daemon sends a file: the method may send files, and the answer is an attachment or lacks the headers
+/// against caches.
+fn is_file(engine: &AppState, source: DownloadSource<'_>, headers: &HeaderMap) -> bool {
+    let looks_like_file = !headers.contains_key(CACHE_CONTROL) || headers.contains_key(CONTENT_DISPOSITION);
+    looks_like_file && download::may_send_file(engine, source)
 }
 
-/// What is put into an answer that names a proxy.
-fn named_proxy<'e>(engine: &'e AppState, place: DownloadSource<'_>) -> Option<&'e PublicProxy> {
-    engine.public_proxy.as_ref().filter(|proxy| proxy.is_named_by(place.method, place.path))
+fn find_proxy<'e>(engine: &'e AppState, source: DownloadSource<'_>) -> Option<&'e PublicProxy> {
+    engine.public_proxy.as_ref().filter(|proxy| proxy.is_named_by(source.method, source.path))
 }
 
-/// What an answer that is a page is called.
-fn page_title<'e>(engine: &'e AppState, place: DownloadSource<'_>) -> Option<&'e PageTitle> {
-    engine.page_title.as_ref().filter(|_| place.stands_in)
+fn find_title<'e>(engine: &'e AppState, source: DownloadSource<'_>) -> Option<&'e PageTitle> {
+    engine.page_title.as_ref().filter(|_| source.stands_in)
 }
 
-/// Takes out what we say ourselves, and the daemon's own address.
-fn clean(engine: &AppState, headers: &mut HeaderMap) {
-    // Few of them are there; to look for each would cost more.
-    let there: SmallVec<[_; 5]> =
-        SAID_ANEW.iter().filter(|name| headers.keys().any(|known| known == *name)).collect();
-    for name in there {
+/// Removes the headers that nodegate sets itself, and the daemon's own address.
+fn remove_own_headers(engine: &AppState, headers: &mut HeaderMap) {
+    // Most are absent, and one pass over the names costs less than five look-ups.
+    let present: SmallVec<[_; 5]> =
+        REPLACED_HEADERS.iter().filter(|name| headers.keys().any(|known| known == *name)).collect();
+    for name in present {
         headers.remove(name);
     }
     if let Some(name) = &engine.backend_headers.stream {

@@ -1,5 +1,5 @@
-//! Calls that one client asks several times at once, as the windows of its GUI do, answered by the daemon once. Only an
-//! answer on its way is shared: who asks when it is there makes the daemon answer anew.
+//! Single flight: if one client sends the same call several times at once, as the windows of its GUI do, the daemon
+//! answers it once. Only an answer on its way is shared. A call after that answer goes to the daemon again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -23,17 +23,17 @@ use crate::http::path_pattern::PathPattern;
 use crate::metrics::counters;
 use crate::upstream::client::UpstreamError;
 
-/// Bytes of an answer that is shared, and held until the slowest who shares it has taken it.
-pub(super) const LARGEST: usize = 256 << 10;
+/// Bytes of a shared answer. It stays in memory until its slowest client has read it.
+pub(super) const MAX_SHARED_BYTES: usize = 256 << 10;
 
-/// The calls of a profile that may be shared, and those of all workers that are under way.
+/// The calls of a profile that may be shared, and the running calls of all workers.
 pub struct SharedCalls {
     patterns: Vec<PathPattern>,
     running: Mutex<HashMap<CoalesceKey, watch::Receiver<CoalescedOutcome>>>,
 }
 
-/// All that the daemon is told but the number of the request, and the CSRF token, which no GET needs: calls that agree in it
-/// have the same answer.
+/// Everything that decides on the daemon's answer. The request's number and the CSRF token do not, because no GET needs
+/// them.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub(super) struct CoalesceKey {
     target: String,
@@ -43,23 +43,23 @@ pub(super) struct CoalesceKey {
     coding: Option<ContentCoding>,
 }
 
-/// What came of a call.
+/// The outcome of a call, for its followers.
 #[derive(Clone)]
 enum CoalescedOutcome {
     Running,
     Answer(Arc<(response::Parts, Bytes)>),
     Failed(UpstreamError),
-    /// everybody has to ask
+    /// every follower has to send its own call
     Unshared,
 }
 
-/// What a call is among those that agree with it.
+/// The role of a call among the calls with its key.
 enum CoalesceRole<'a> {
     Leads(Box<LeaderGuard<'a>>),
     Follows(watch::Receiver<CoalescedOutcome>),
 }
 
-/// Asks for all; when it is dropped the others are told.
+/// Guard of the leader. Dropping it publishes the outcome to the followers.
 struct LeaderGuard<'a> {
     calls: &'a SharedCalls,
     key: CoalesceKey,
@@ -68,7 +68,7 @@ struct LeaderGuard<'a> {
 }
 
 impl SharedCalls {
-    /// `None` where nothing is shared.
+    /// `None` if the settings disable sharing.
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let parse = |text: &String| match text.split_once(' ') {
             Some(("GET", _)) => PathPattern::parse(text),
@@ -79,9 +79,9 @@ impl SharedCalls {
         Ok(config.settings.backend.coalesce.then_some(calls))
     }
 
-    /// What tells a call from others, if it is one that is shared: of somebody who is known to be good.
+    /// The key of a call. `None` if it is not shared: the profile does not list it, or its credential is unverified.
     pub(super) fn key(&self, call: &ApiCall<'_>, coding: Option<ContentCoding>) -> Option<CoalesceKey> {
-        let matches = |pattern: &PathPattern| pattern.matches("GET", call.place.path.segments());
+        let matches = |pattern: &PathPattern| pattern.matches("GET", call.source.path.segments());
         if call.head.method != Method::GET || !self.patterns.iter().any(matches) {
             return None;
         }
@@ -95,27 +95,27 @@ impl SharedCalls {
         })
     }
 
-    /// The answer of the same call that is under way already, or else of `call`. Waits for others `patience` at most.
-    pub(super) async fn ask(
+    /// The answer of the running call with this key, otherwise of `call`. Waits at most `limit` for the running call.
+    pub(super) async fn send_once(
         &self,
         key: CoalesceKey,
-        patience: Duration,
+        limit: Duration,
         call: impl AsyncFnOnce() -> Result<Response<ResponseBody>, Refusal>,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        let until = Instant::now() + patience;
+        let until = Instant::now() + limit;
         loop {
             let mut answer = match self.join(&key) {
-                CoalesceRole::Leads(mut lead) => {
+                CoalesceRole::Leads(mut leader) => {
                     let answer = call().await;
-                    lead.outcome = Some(CoalescedOutcome::of(&answer));
+                    leader.outcome = Some(CoalescedOutcome::from_answer(&answer));
                     return answer;
                 }
                 CoalesceRole::Follows(answer) => answer,
             };
-            let is_there = |outcome: &CoalescedOutcome| !matches!(outcome, CoalescedOutcome::Running);
-            let outcome = match timeout_at(until, answer.wait_for(is_there)).await {
+            let is_done = |outcome: &CoalescedOutcome| !matches!(outcome, CoalescedOutcome::Running);
+            let outcome = match timeout_at(until, answer.wait_for(is_done)).await {
                 Ok(Ok(outcome)) => outcome.clone(),
-                // The client that asked has left, or its worker has ended: somebody else asks.
+                // The leader's client has left, or its worker has ended. One of the followers becomes the leader.
                 Ok(Err(_)) => continue,
                 Err(_) => CoalescedOutcome::Unshared,
             };
@@ -153,7 +153,6 @@ impl SharedCalls {
     }
 }
 
-/// From now on the next one asks anew.
 impl Drop for LeaderGuard<'_> {
     fn drop(&mut self) {
         self.calls.running().remove(&self.key);
@@ -164,8 +163,8 @@ impl Drop for LeaderGuard<'_> {
 }
 
 impl CoalescedOutcome {
-    /// An answer that is there as a whole, and sets no cookie, or a daemon that gave none.
-    fn of(answer: &Result<Response<ResponseBody>, Refusal>) -> Self {
+    /// A whole answer that sets no cookie is shared, and so is a daemon's failure.
+    fn from_answer(answer: &Result<Response<ResponseBody>, Refusal>) -> Self {
         match answer {
             Ok(response) => match response.body() {
                 ResponseBody::Full(bytes) if !response.headers().contains_key(SET_COOKIE) => {
@@ -194,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const LIMIT: Duration = Duration::from_secs(30);
 
     fn calls() -> SharedCalls {
         SharedCalls { patterns: Vec::new(), running: Mutex::default() }
@@ -217,7 +216,7 @@ mod tests {
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
-    /// An answer that takes a while, and says how many came before it.
+    /// A slow answer with the number of answers before it.
     async fn number(asked: &Cell<usize>) -> Result<Response<ResponseBody>, Refusal> {
         let number = asked.replace(asked.get() + 1);
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -225,9 +224,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_call_is_made_once_and_another_by_itself() {
+    async fn equal_calls_are_sent_once() {
         let (calls, asked) = (calls(), Cell::new(0));
-        let ask = |target| calls.ask(key(target), PATIENCE, async || number(&asked).await);
+        let ask = |target| calls.send_once(key(target), LIMIT, async || number(&asked).await);
         let (first, second, other) = tokio::join!(ask("/a"), ask("/a"), ask("/b"));
         assert_eq!(
             (text(first).await, text(second).await, text(other).await),
@@ -238,36 +237,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_follows_one_that_leaves_asks_itself() {
+    async fn a_follower_takes_over_from_a_lost_leader() {
         let (calls, asked) = (calls(), Cell::new(0));
-        let leaves = calls.ask(key("/a"), PATIENCE, async || pending().await);
+        let leaves = calls.send_once(key("/a"), LIMIT, async || pending().await);
         let stays = async {
             tokio::task::yield_now().await;
-            calls.ask(key("/a"), PATIENCE, async || number(&asked).await).await
+            calls.send_once(key("/a"), LIMIT, async || number(&asked).await).await
         };
         let leaves = tokio::time::timeout(Duration::from_millis(50), leaves);
         let (left, first, second) = tokio::join!(leaves, stays, async {
             tokio::task::yield_now().await;
-            calls.ask(key("/a"), PATIENCE, async || number(&asked).await).await
+            calls.send_once(key("/a"), LIMIT, async || number(&asked).await).await
         });
         assert!(left.is_err());
         assert_eq!((text(first).await, text(second).await, asked.get()), ("0".into(), "0".into(), 1));
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_others_for_ever() {
+    async fn waiting_for_the_leader_has_a_limit() {
         let (calls, asked) = (calls(), Cell::new(0));
         let CoalesceRole::Leads(_stuck) = calls.join(&key("/a")) else { unreachable!() };
-        let answer = calls.ask(key("/a"), Duration::from_millis(20), async || number(&asked).await).await;
+        let answer =
+            calls.send_once(key("/a"), Duration::from_millis(20), async || number(&asked).await).await;
         assert_eq!(text(answer).await, "0");
     }
 
     #[tokio::test]
-    async fn a_shared_answer_has_its_phrase() {
+    async fn a_shared_answer_keeps_its_reason_phrase() {
         let calls = calls();
         let phrase = "no such user ('m\u{fc}ller')".as_bytes();
         let ask = || {
-            calls.ask(key("/a"), PATIENCE, async || {
+            calls.send_once(key("/a"), LIMIT, async || {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 let mut answer = Response::new(body::full("x"));
                 answer.extensions_mut().insert(ReasonPhrase::try_from(phrase).unwrap());
@@ -281,10 +281,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_sets_a_cookie_is_for_one_client() {
+    async fn an_answer_with_a_cookie_is_not_shared() {
         let (calls, asked) = (calls(), Cell::new(0));
         let ask = || {
-            calls.ask(key("/a"), PATIENCE, async || {
+            calls.send_once(key("/a"), LIMIT, async || {
                 let mut answer = number(&asked).await?;
                 answer.headers_mut().insert(SET_COOKIE, HeaderValue::from_static("a=c"));
                 Ok(answer)

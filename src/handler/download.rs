@@ -1,8 +1,8 @@
 //! A file or a pipe that the privileged daemon names instead of sending its contents.
 //!
-//! What a daemon's answer says must never pick a file by itself (CVE-2022-35508, CVE-2024-21545): only the daemon with
-//! the rights to read everything anyway, only for methods of the route table that are flagged, only below the
-//! profile's directories, and without following a link.
+//! An answer must not be able to name any file (CVE-2022-35508, CVE-2024-21545). nodegate accepts a name only from the
+//! privileged daemon, only for flagged methods of the route table, and only below the profile's directories. It follows
+//! no symbolic link.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -36,10 +36,10 @@ use crate::os::log_limit::LogTopic;
 use crate::proxy::route_table::MethodKind;
 use crate::state::shared::AppState;
 
-/// Bytes read from a pipe at once.
-const PIECE: usize = 128 << 10;
+/// Bytes of one read from a pipe.
+const PIPE_READ_BYTES: usize = 128 << 10;
 
-/// Why a file that the daemon named is not sent.
+/// The reason why a named file is not sent.
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
     #[error("not for {0} {1}")]
@@ -48,19 +48,18 @@ enum StreamError {
     Unprivileged,
     #[error("several files are named")]
     Several,
-    #[error("its place is not one of the profile's stream_paths")]
-    Place,
+    #[error("it is not below the profile's stream_paths")]
+    Directory,
     #[error("it is neither a file nor a pipe")]
     Type,
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// The body that belongs to an answer of a local daemon which names a file; `None` where the answer is to be passed
-/// on as it is.
-pub(super) fn body(
+/// The contents of the file that an answer names. `None` if the answer names no file.
+pub(super) fn open_named_file(
     engine: &AppState,
-    place: DownloadSource<'_>,
+    source: DownloadSource<'_>,
     head: &mut response::Parts,
 ) -> Result<Option<ResponseBody>, Refusal> {
     let Some(name) = &engine.backend_headers.stream else { return Ok(None) };
@@ -72,9 +71,9 @@ pub(super) fn body(
     let path = PathBuf::from(OsStr::from_bytes(first.as_bytes()));
     let opened = match more {
         Some(_) => Err(StreamError::Several),
-        None => check(engine, place).and_then(|()| match place.method {
+        None => check_source(engine, source).and_then(|()| match source.method {
             &Method::HEAD => Ok(body::empty()),
-            _ => stream(engine, &path),
+            _ => open_stream(engine, &path),
         }),
     };
     head.headers.remove(CONTENT_LENGTH);
@@ -87,19 +86,19 @@ pub(super) fn body(
 }
 
 /// Whether the route table flags the method as one that answers with files.
-pub(super) fn may_send_file(engine: &AppState, place: DownloadSource<'_>) -> bool {
-    let found = engine.routes.table.find("GET", &place.path.joined()).map(|found| found.method.kind);
-    matches!(*place.method, Method::GET | Method::HEAD) && found == Some(MethodKind::Download)
+pub(super) fn may_send_file(engine: &AppState, source: DownloadSource<'_>) -> bool {
+    let found = engine.routes.table.find("GET", &source.path.joined()).map(|found| found.method.kind);
+    matches!(*source.method, Method::GET | Method::HEAD) && found == Some(MethodKind::Download)
 }
 
-fn check(engine: &AppState, place: DownloadSource<'_>) -> Result<(), StreamError> {
-    if !may_send_file(engine, place) {
-        return Err(StreamError::Method(place.method.clone(), place.path.joined().into_owned()));
+fn check_source(engine: &AppState, source: DownloadSource<'_>) -> Result<(), StreamError> {
+    if !may_send_file(engine, source) {
+        return Err(StreamError::Method(source.method.clone(), source.path.joined().into_owned()));
     }
-    if place.privileged { Ok(()) } else { Err(StreamError::Unprivileged) }
+    if source.privileged { Ok(()) } else { Err(StreamError::Unprivileged) }
 }
 
-fn stream(engine: &AppState, path: &Path) -> Result<ResponseBody, StreamError> {
+fn open_stream(engine: &AppState, path: &Path) -> Result<ResponseBody, StreamError> {
     let file = open_beneath(engine, path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() {
@@ -108,25 +107,22 @@ fn stream(engine: &AppState, path: &Path) -> Result<ResponseBody, StreamError> {
     if !metadata.file_type().is_fifo() {
         return Err(StreamError::Type);
     }
-    // The original's proxy reads such a pipe itself, for as long as it takes.
-    let patience = engine.config.settings.timeout.answer_unprivileged;
+    // The original proxy reads such a pipe itself, so its timeout is that of calls without root.
+    let timeout = engine.config.settings.timeout.answer_unprivileged;
     let pipe = Receiver::from_file(file)?;
-    Ok(ResponseBody::boxed(PipeBody {
-        pipe,
-        piece: BytesMut::new(),
-        patience,
-        deadline: Box::pin(sleep(patience)),
-    }))
+    let deadline = Box::pin(sleep(timeout));
+    Ok(ResponseBody::boxed(PipeBody { pipe, buffer: BytesMut::new(), timeout, deadline }))
 }
 
-/// No link is followed below the profile's directory. Where the kernel lacks the call, nothing is opened.
+/// Opens a file below one of the profile's directories, without following links. If the kernel lacks `openat2`, nothing
+/// is opened.
 fn open_beneath(engine: &AppState, path: &Path) -> Result<File, StreamError> {
     let allowed = &engine.config.product.backend.stream_paths;
     let found = allowed.iter().find_map(|base| Some((base, path.strip_prefix(base).ok()?)));
-    let (base, relative) = found.ok_or(StreamError::Place)?;
+    let (base, relative) = found.ok_or(StreamError::Directory)?;
     let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
     if !plain || relative.as_os_str().is_empty() {
-        return Err(StreamError::Place);
+        return Err(StreamError::Directory);
     }
     let path_only = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let base = open(&engine.config.root.path(base), path_only, Mode::empty()).map_err(io::Error::from)?;
@@ -138,12 +134,12 @@ fn open_beneath(engine: &AppState, path: &Path) -> Result<File, StreamError> {
     Ok(File::from(file.map_err(io::Error::from)?))
 }
 
-/// What comes out of a pipe. Before the first writer has come a read would say that the end is reached; the reactor
-/// reports no readiness until then, and nothing is read without. An error where it pauses for too long.
+/// The bytes of a pipe. A read before the first writer would return the end of file, but the reactor reports no readiness
+/// until then. A pause longer than `timeout` is an error.
 struct PipeBody {
     pipe: Receiver,
-    piece: BytesMut,
-    patience: Duration,
+    buffer: BytesMut,
+    timeout: Duration,
     deadline: Pin<Box<Sleep>>,
 }
 
@@ -155,18 +151,18 @@ impl http_body::Body for PipeBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Self { pipe, piece, patience, deadline } = &mut *self;
-        piece.resize(PIECE, 0);
-        let mut buffer = ReadBuf::new(piece);
-        if Pin::new(pipe).poll_read(context, &mut buffer)?.is_pending() {
+        let Self { pipe, buffer, timeout, deadline } = &mut *self;
+        buffer.resize(PIPE_READ_BYTES, 0);
+        let mut unfilled = ReadBuf::new(buffer);
+        if Pin::new(pipe).poll_read(context, &mut unfilled)?.is_pending() {
             ready!(deadline.as_mut().poll(context));
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         }
-        let length = buffer.filled().len();
+        let length = unfilled.filled().len();
         if length == 0 {
             return Poll::Ready(None);
         }
-        deadline.as_mut().reset(Instant::now() + *patience);
-        Poll::Ready(Some(Ok(Frame::data(piece.split_to(length).freeze()))))
+        deadline.as_mut().reset(Instant::now() + *timeout);
+        Poll::Ready(Some(Ok(Frame::data(buffer.split_to(length).freeze()))))
     }
 }

@@ -1,5 +1,5 @@
-//! Whether the process is up, and whether it can serve: for load balancers and monitors, without login. The answers
-//! name no file, no address and no user.
+//! Health and readiness probes for load balancers and monitors. They need no login, so their answers name no file, no
+//! address and no user.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -16,21 +16,21 @@ use crate::metrics::counters;
 use crate::state::shared::AppState;
 use crate::upstream::client;
 
-/// So long one judgment is good: many monitors cost no more than one.
-const LIFE: Duration = Duration::from_secs(1);
-/// A monitor waits no longer for a daemon.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A result is reused for this time, so many monitors cost as much as one.
+const RESULT_TTL: Duration = Duration::from_secs(1);
+/// Longest time to connect to a daemon for a probe.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is asked.
+/// The question of a probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HealthProbe {
-    /// whether the process answers
+    /// the process answers
     Health,
-    /// whether it can serve
+    /// the process can serve requests
     Ready,
 }
 
-/// The paths of probes, by the settings; one that is empty there is none.
+/// The paths of the probes in the settings. An empty path disables its probe.
 #[derive(Clone, Debug)]
 pub struct ProbePaths {
     pub health: String,
@@ -49,29 +49,26 @@ impl ProbePaths {
     }
 }
 
-/// The last judgment. Who asks meanwhile waits for the one that is being made.
+/// The last result. Concurrent probes wait for one check.
 #[derive(Default)]
 pub struct ReadinessCache(Mutex<Option<(Instant, Result<String, String>)>>);
 
 /// Status and text of the answer.
-pub async fn judge(engine: &AppState, probe: HealthProbe) -> (StatusCode, String) {
-    let judged = match probe {
-        HealthProbe::Health => Ok(String::new()),
+pub async fn run_probe(engine: &AppState, probe: HealthProbe) -> (StatusCode, String) {
+    let ready = match probe {
+        HealthProbe::Health => return (StatusCode::OK, "ok\n".to_owned()),
         HealthProbe::Ready if counters::is_draining() => Err("draining".to_owned()),
-        HealthProbe::Ready => engine.readiness.current(engine).await,
+        HealthProbe::Ready => engine.readiness.get_or_check(engine).await,
     };
-    match (judged, probe) {
-        (Ok(_), HealthProbe::Health) => (StatusCode::OK, "ok\n".to_owned()),
-        (Ok(notes), HealthProbe::Ready) => (StatusCode::OK, format!("ready\n{notes}")),
-        (Err(why), HealthProbe::Health | HealthProbe::Ready) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
-        }
+    match ready {
+        Ok(notes) => (StatusCode::OK, format!("ready\n{notes}")),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 
 /// The answer to a GET or HEAD.
 pub async fn serve(engine: &AppState, probe: HealthProbe, method: &Method) -> Response<ResponseBody> {
-    let (status, text) = judge(engine, probe).await;
+    let (status, text) = run_probe(engine, probe).await;
     let length = HeaderValue::from(text.len());
     let is_head = *method == Method::HEAD;
     let mut response = Response::new(if is_head { body::empty() } else { body::full(Bytes::from(text)) });
@@ -82,22 +79,24 @@ pub async fn serve(engine: &AppState, probe: HealthProbe, method: &Method) -> Re
 }
 
 impl ReadinessCache {
-    async fn current(&self, engine: &AppState) -> Result<String, String> {
+    async fn get_or_check(&self, engine: &AppState) -> Result<String, String> {
         let mut last = self.0.lock().await;
-        if let Some((at, judged)) = &*last
-            && at.elapsed() < LIFE
+        if let Some((at, result)) = &*last
+            && at.elapsed() < RESULT_TTL
         {
-            return judged.clone();
+            return result.clone();
         }
-        let judged = look(engine).await;
-        *last = Some((Instant::now(), judged.clone()));
-        judged
+        let result = check_readiness(engine).await;
+        *last = Some((Instant::now(), result.clone()));
+        result
     }
 }
 
-/// Everything that keeps requests from being answered, a line each; else the pages that fail, a line each. The API
-/// is served in spite of those, so they take no node out of a load balancer.
-async fn look(engine: &AppState) -> Result<String, String> {
+/// `Ok` has a line for each page that fails. Failing pages take no node out of a load balancer, because its API works.
+///
+/// # Errors
+/// A line for each reason that keeps nodegate from answering requests, then the lines of failing pages.
+async fn check_readiness(engine: &AppState) -> Result<String, String> {
     let mut reasons = Vec::new();
     let unreadable = engine.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty())
         || engine.tunnels.as_ref().is_some_and(|rules| rules.file_error().is_some());
@@ -105,14 +104,14 @@ async fn look(engine: &AppState) -> Result<String, String> {
         reasons.push("a key file cannot be read".to_owned());
     }
     let settings = &engine.config.settings;
-    let patience = settings.timeout.connect.min(PATIENCE);
+    let limit = settings.timeout.connect.min(CONNECT_TIMEOUT);
     if engine.config.product.protocol == Protocol::Https
-        && let Err(cause) = client::reach(&settings.backend.address, patience).await
+        && let Err(cause) = client::reach(&settings.backend.address, limit).await
     {
         reasons.push(format!("the daemon cannot be connected to: {cause}"));
     }
     let mut notes = String::new();
-    for page in failing_pages(engine, patience).await {
+    for page in failing_pages(engine, limit).await {
         let _ = writeln!(notes, "page {page} cannot be rendered");
     }
     if reasons.is_empty() {
@@ -122,11 +121,11 @@ async fn look(engine: &AppState) -> Result<String, String> {
     Err(lines.join("\n"))
 }
 
-/// Pages that need a worker, where there is none or it cannot be connected to.
-async fn failing_pages(engine: &AppState, patience: Duration) -> Vec<String> {
-    let pages = engine.pages.beyond_reader();
+/// Pages that need a worker, if no worker is set or nodegate cannot connect to it.
+async fn failing_pages(engine: &AppState, limit: Duration) -> Vec<String> {
+    let pages = engine.pages.pages_for_worker();
     match &engine.config.settings.unprivileged {
-        Some(worker) if !pages.is_empty() && client::reach(worker, patience).await.is_ok() => Vec::new(),
+        Some(worker) if !pages.is_empty() && client::reach(worker, limit).await.is_ok() => Vec::new(),
         Some(_) | None => pages,
     }
 }
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_is_empty_in_the_settings_is_none() {
+    fn an_empty_path_disables_its_probe() {
         let paths = ProbePaths { health: "/-/health".to_owned(), ready: String::new() };
         let found = ["/-/health", "/-/ready", "/-/health/", "/"].map(|path| paths.find(path));
         assert_eq!(found, [Some(HealthProbe::Health), None, None, None]);

@@ -1,5 +1,5 @@
-//! The title of API answers that are pages. In the original the proxy answers what needs no root by itself, under its own
-//! title. Where the privileged daemon answers instead, its pages get that title.
+//! The title of API answers that are pages. The original proxy answers unprivileged calls itself, with its own title. If
+//! the privileged daemon answers instead, nodegate gives its pages that title.
 
 use std::io;
 use std::pin::Pin;
@@ -14,11 +14,11 @@ use crate::http::target::ApiPath;
 use crate::state::shared::AppState;
 use crate::upstream::client::AnswerBody;
 
-/// Bytes of a page within which its title stands.
-const LOOKED_INTO: usize = 16 << 10;
+/// Bytes at the beginning of a page that are searched for the title.
+const SEARCHED_BYTES: usize = 16 << 10;
 const TITLE: (&[u8], &[u8]) = (b"<title>", b"</title>");
 
-/// What pages are called.
+/// The title of pages.
 pub struct PageTitle {
     format: String,
     /// the class of the element that repeats the title
@@ -26,7 +26,7 @@ pub struct PageTitle {
     html: Vec<u8>,
 }
 
-/// Whether the answer to a call has another title in the original than the daemon with root gives it.
+/// Whether the original proxy answers this call with another title than the privileged daemon.
 pub fn differs(engine: &AppState, method: &Method, path: &ApiPath) -> bool {
     let is_page = engine.page_title.as_ref().is_some_and(|title| title.format == path.format());
     is_page && !engine.routes.needs_root(method, path)
@@ -35,13 +35,13 @@ pub fn differs(engine: &AppState, method: &Method, path: &ApiPath) -> bool {
 impl PageTitle {
     pub fn new(rules: &product::PageTitle) -> Self {
         let class = format!("class=\"{}\"", rules.class).into_bytes();
-        Self { format: rules.format.clone(), class, html: escaped(&rules.text) }
+        Self { format: rules.format.clone(), class, html: escape_html(&rules.text) }
     }
 
-    /// The page with this title, or as it is where it has none.
-    pub(super) fn put(&self, page: Bytes) -> Bytes {
-        let (beginning, rest) = page.split_at(page.len().min(LOOKED_INTO));
-        match self.put_in(beginning) {
+    /// The page with this title. A page without a title stays unchanged.
+    pub(super) fn rewrite(&self, page: Bytes) -> Bytes {
+        let (beginning, rest) = page.split_at(page.len().min(SEARCHED_BYTES));
+        match self.rewrite_beginning(beginning) {
             Some(mut beginning) => {
                 beginning.extend_from_slice(rest);
                 beginning.into()
@@ -50,19 +50,19 @@ impl PageTitle {
         }
     }
 
-    /// The same of a page that is still to come.
-    pub(super) fn put_in_stream(&self, page: AnswerBody) -> TitledBody {
+    /// The same for a streamed page.
+    pub(super) fn rewrite_stream(&self, page: AnswerBody) -> TitledBody {
         let title = Self { format: String::new(), class: self.class.clone(), html: self.html.clone() };
         TitledBody { title: Some(title), held: BytesMut::new(), page }
     }
 
-    fn put_in(&self, page: &[u8]) -> Option<Vec<u8>> {
+    fn rewrite_beginning(&self, page: &[u8]) -> Option<Vec<u8>> {
         let start = find(page, TITLE.0)? + TITLE.0.len();
         let end = start + find(page.get(start..)?, TITLE.1)?;
         let old = page.get(start..end)?;
         let mut titled = [page.get(..start)?, &self.html].concat();
         let rest = page.get(end..)?;
-        // The second place is text, too: what stands there is the title as a text, or nothing is changed.
+        // The second title is replaced only if it equals the first one.
         let second = find(rest, &self.class).and_then(|class| {
             let text = class + find(rest.get(class..)?, b">")? + 1;
             rest.get(text..)?.strip_prefix(old)?.starts_with(b"<").then_some(text)
@@ -83,12 +83,12 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     memchr::memmem::find(text, part)
 }
 
-fn escaped(text: &str) -> Vec<u8> {
+fn escape_html(text: &str) -> Vec<u8> {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").into_bytes()
 }
 
-/// A page on its way, of which the beginning is held until it is titled.
+/// A streamed page. Its beginning is buffered until its title is replaced.
 pub(super) struct TitledBody {
     title: Option<PageTitle>,
     held: BytesMut,
@@ -111,8 +111,8 @@ impl Body for TitledBody {
             };
             let is_last = piece.is_none();
             this.held.extend_from_slice(&piece.unwrap_or_default());
-            if is_last || this.held.len() >= LOOKED_INTO {
-                let beginning = title.put(this.held.split().freeze());
+            if is_last || this.held.len() >= SEARCHED_BYTES {
+                let beginning = title.rewrite(this.held.split().freeze());
                 this.title = None;
                 let frame = (!beginning.is_empty()).then(|| Ok(Frame::data(beginning)));
                 return Poll::Ready(frame);
@@ -126,18 +126,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn put(page: &str) -> String {
+    fn rewrite(page: &str) -> String {
         let rules = product::PageTitle {
             format: "html".to_owned(),
             text: "A & B".to_owned(),
             class: "navbar-brand".to_owned(),
         };
-        let page = PageTitle::new(&rules).put(Bytes::copy_from_slice(page.as_bytes()));
+        let page = PageTitle::new(&rules).rewrite(Bytes::copy_from_slice(page.as_bytes()));
         String::from_utf8(page.to_vec()).unwrap()
     }
 
     #[test]
-    fn the_title_is_replaced_where_it_stands() {
+    fn the_title_is_replaced() {
         let cases = [
             (
                 "<title>old</title><a href=\"/x\" class=\"navbar-brand\" id=1>old</a><p>old</p>",
@@ -154,12 +154,12 @@ mod tests {
             ),
         ];
         for (page, titled) in cases {
-            assert_eq!(put(page), titled);
+            assert_eq!(rewrite(page), titled);
         }
         for page in ["", "<p>no title</p>", "<title>no end", "\u{fc}<pre>&lt;title&gt;</pre>"] {
-            assert_eq!(put(page), page);
+            assert_eq!(rewrite(page), page);
         }
-        let far = format!("{}<title>old</title>", " ".repeat(LOOKED_INTO));
-        assert_eq!(put(&far), far);
+        let far = format!("{}<title>old</title>", " ".repeat(SEARCHED_BYTES));
+        assert_eq!(rewrite(&far), far);
     }
 }

@@ -1,4 +1,4 @@
-//! Plain HTTP on the TLS port: the client is sent to `https://`.
+//! Plain HTTP on the TLS port gets a redirect to `https://`.
 
 use http::header::HOST;
 use http::request::Parts;
@@ -8,7 +8,7 @@ use crate::http::body::ResponseBody;
 use crate::http::error;
 use crate::http::error::Refusal;
 
-/// Redirects to the same path and query on the host that the client named.
+/// Redirects to the same path and query on the request's `Host`.
 pub fn to_https(head: &Parts) -> Result<Response<ResponseBody>, Refusal> {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if host.is_empty() {

@@ -1,5 +1,5 @@
-//! The proxy that viewers come by: daemons name the node itself, which is no name for those who are elsewhere. In the
-//! answers of the profile's calls another one is put in its place.
+//! Replaces the SPICE proxy in API answers. Daemons name the node itself, which viewers outside of its network cannot
+//! resolve, so `tunnel.public` names another proxy.
 
 use bytes::Bytes;
 use http::Method;
@@ -9,17 +9,16 @@ use crate::config::Config;
 use crate::http::path_pattern::PathPattern;
 use crate::http::target::ApiPath;
 
-/// What is put where.
+/// The proxy that viewers can reach, and the answers that name one.
 pub struct PublicProxy {
-    /// whose answers name a proxy
     calls: Vec<PathPattern>,
-    /// of the answer's data, and of a file for viewers
+    /// the field's name in JSON data and in a file for viewers
     field: String,
     url: String,
 }
 
 impl PublicProxy {
-    /// `None` where the settings name no proxy, or the profile no calls.
+    /// `None` if the settings name no proxy, or the profile names no calls.
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let answers = config.product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
         let (Some(url), Some(answers)) = (&config.settings.tunnel.advertised_proxy, answers) else {
@@ -34,21 +33,21 @@ impl PublicProxy {
         self.calls.iter().any(|call| call.matches(method.as_str(), path.segments()))
     }
 
-    /// The answer with the public proxy in it; as it is where it names none.
-    pub(super) fn put(&self, answer: Bytes) -> Bytes {
-        self.put_in_json(&answer).or_else(|| self.put_in_file(&answer)).map_or(answer, Bytes::from)
+    /// The answer with the public proxy in it. An answer that names no proxy stays unchanged.
+    pub(super) fn rewrite(&self, answer: Bytes) -> Bytes {
+        self.rewrite_json(&answer).or_else(|| self.rewrite_file(&answer)).map_or(answer, Bytes::from)
     }
 
     /// `{"data":{FIELD:…}}`
-    fn put_in_json(&self, answer: &[u8]) -> Option<Vec<u8>> {
-        let mut told: Value = serde_json::from_slice(answer).ok()?;
-        let place = told.get_mut("data")?.get_mut(&self.field).filter(|place| place.is_string())?;
-        *place = Value::String(self.url.clone());
-        serde_json::to_vec(&told).ok()
+    fn rewrite_json(&self, answer: &[u8]) -> Option<Vec<u8>> {
+        let mut json: Value = serde_json::from_slice(answer).ok()?;
+        let field = json.get_mut("data")?.get_mut(&self.field).filter(|field| field.is_string())?;
+        *field = Value::String(self.url.clone());
+        serde_json::to_vec(&json).ok()
     }
 
     /// A section of lines `FIELD=…`, as viewers read them from a file.
-    fn put_in_file(&self, answer: &[u8]) -> Option<Vec<u8>> {
+    fn rewrite_file(&self, answer: &[u8]) -> Option<Vec<u8>> {
         let text = std::str::from_utf8(answer).ok().filter(|text| text.starts_with('['))?;
         let names = |line: &str| line.strip_prefix(&self.field).is_some_and(|rest| rest.starts_with('='));
         if !text.lines().any(names) {
@@ -70,14 +69,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn put(answer: &'static str) -> String {
+    fn rewrite(answer: &'static str) -> String {
         let calls = vec![PathPattern::parse("POST /nodes/{node}/shell").unwrap()];
         let proxy = PublicProxy { calls, field: "proxy".to_owned(), url: "https://a.example:443".to_owned() };
-        String::from_utf8(proxy.put(Bytes::from_static(answer.as_bytes())).to_vec()).unwrap()
+        String::from_utf8(proxy.rewrite(Bytes::from_static(answer.as_bytes())).to_vec()).unwrap()
     }
 
     #[test]
-    fn a_proxy_that_is_named_is_replaced_and_nothing_else() {
+    fn only_a_named_proxy_is_replaced() {
         for (answer, expected) in [
             (
                 r#"{"data":{"host":"t:1","proxy":"http://n1:3128","tls-port":61000}}"#,
@@ -89,13 +88,13 @@ mod tests {
             ),
             ("[a]\r\nproxy=x\r\nb=c", "[a]\r\nproxy=https://a.example:443\r\nb=c"),
         ] {
-            assert_eq!(put(answer), expected);
+            assert_eq!(rewrite(answer), expected);
         }
-        assert!(put(r#"{"success":1,"data":{"proxy":"x"}}"#).contains("https://a.example:443"));
+        assert!(rewrite(r#"{"success":1,"data":{"proxy":"x"}}"#).contains("https://a.example:443"));
     }
 
     #[test]
-    fn whatever_names_none_is_left_as_it_is() {
+    fn answers_without_a_proxy_stay_unchanged() {
         for answer in [
             r#"{"data":null,"message":"proxy"}"#,
             r#"{"data":{"proxy":3128}}"#,
@@ -107,7 +106,7 @@ mod tests {
             "[virt-viewer]\nproxyx=y\n#proxy=x\n",
             "",
         ] {
-            assert_eq!(put(answer), answer);
+            assert_eq!(rewrite(answer), answer);
         }
     }
 }

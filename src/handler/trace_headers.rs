@@ -1,5 +1,5 @@
-//! What leads from a request to what others log of it: our number in a header, where the settings name one, and the
-//! client's `traceparent`.
+//! Headers that connect a request with the logs of other systems: nodegate's request number and the client's
+//! `traceparent`.
 
 use http::header::HeaderMap;
 use http::{HeaderName, HeaderValue, Response};
@@ -19,8 +19,8 @@ pub fn headers(
     number(tracing).into_iter().chain(parent)
 }
 
-/// Tells the client the number of its request.
-pub fn tell<B>(tracing: &TraceSettings, response: &mut Response<B>) {
+/// Adds the request's number to the client's answer.
+pub fn add_request_number<B>(tracing: &TraceSettings, response: &mut Response<B>) {
     if let Some((name, value)) = number(tracing) {
         response.headers_mut().insert(name, value);
     }
@@ -32,15 +32,15 @@ fn number(tracing: &TraceSettings) -> Option<(HeaderName, HeaderValue)> {
     Some((name, HeaderValue::try_from(id.to_string()).ok()?))
 }
 
-/// The one valid value; with several nobody knows which is meant.
+/// The valid value. Several values are ambiguous, so none of them counts.
 fn parent(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let value = values.next().filter(|value| is_parent(value.as_bytes()))?;
     values.next().is_none().then_some(value)
 }
 
-/// W3C Trace Context level 1, section 3.2: `00-<32 hex>-<16 hex>-<2 hex>` in small letters, no part of zeros alone. Later
-/// versions may be longer; of them we know nothing.
+/// W3C Trace Context level 1, section 3.2: `00-<32 hex>-<16 hex>-<2 hex>` in lower case, with neither part all zeros.
+/// Later versions may have more fields, and are rejected.
 fn is_parent(value: &[u8]) -> bool {
     let mut parts = value.split(|byte| *byte == b'-');
     let mut hex = |length: usize| {
@@ -48,10 +48,10 @@ fn is_parent(value: &[u8]) -> bool {
             part.len() == length && part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         })
     };
-    let is_something = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
+    let is_nonzero = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
     let version = hex(2) == Some(b"00");
-    let trace = hex(32).is_some_and(is_something);
-    let span = hex(16).is_some_and(is_something);
+    let trace = hex(32).is_some_and(is_nonzero);
+    let span = hex(16).is_some_and(is_nonzero);
     let flags = hex(2).is_some();
     version && trace && span && flags && parts.next().is_none()
 }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_standard_allows_is_a_parent() {
+    fn only_valid_values_are_a_parent() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert!(is_parent(good.as_bytes()));
         for bad in [
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_parents_none_is_passed_on() {
+    fn two_parents_are_ambiguous() {
         let good = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let mut headers = HeaderMap::new();
         headers.append(TRACEPARENT, good.clone());

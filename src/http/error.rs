@@ -188,7 +188,7 @@ impl Refusal {
     /// What there was too much of.
     fn limit(&self) -> Option<LimitLabel> {
         Some(match self {
-            Self::Excess(excess) | Self::Upload(UploadError::Excess(excess)) => excess.limit(),
+            Self::Excess(excess) | Self::Upload(UploadError::Limit(excess)) => excess.limit(),
             Self::BodyTooLarge { .. } => LimitLabel::Body,
             Self::BodyTimeout { .. } => LimitLabel::BodyTime,
             Self::HeaderTooLarge { .. } => LimitLabel::Head,
@@ -253,7 +253,7 @@ impl Refusal {
         if let Self::Console(error) = &self {
             error.add_headers(headers);
         }
-        if let Self::Excess(excess) | Self::Upload(UploadError::Excess(excess)) = &self {
+        if let Self::Excess(excess) | Self::Upload(UploadError::Limit(excess)) = &self {
             headers.insert(RETRY_AFTER, excess.retry_after().into());
         }
         if let Self::Range { size } = &self {

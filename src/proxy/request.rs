@@ -242,7 +242,7 @@ pub(crate) async fn run_api(
         identity,
         client: address,
         body,
-        place: api::DownloadSource { method: &head.method, path, privileged, stands_in },
+        source: api::DownloadSource { method: &head.method, path, privileged, stands_in },
         timeout,
         piece: client.piece,
     };
@@ -253,11 +253,11 @@ pub(crate) async fn run_api(
         Route::Node(name) | Route::Master(name) => {
             let upstream = worker.peer(&name, asked.real)?;
             let body = crate::proxy::buffered_body::read_for_daemon(asked, sender, body).await?;
-            or_client_left(clock, api::call(engine, &upstream, call(body))).await
+            or_client_left(clock, api::forward_call(engine, &upstream, call(body))).await
         }
         Route::Daemon | Route::Unprivileged => {
             let body = crate::proxy::buffered_body::read_for_daemon(asked, sender, body).await?;
-            or_client_left(clock, api::call(engine, worker.local(&route), call(body))).await
+            or_client_left(clock, api::forward_call(engine, worker.local(&route), call(body))).await
         }
         Route::UnknownNode(node) => {
             let nodes = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?;
@@ -266,7 +266,7 @@ pub(crate) async fn run_api(
         Route::Upload => {
             let upload =
                 UploadRequest { head, path, identity, client: address, clock: &client.connection_clock };
-            Box::pin(upload::run(worker, &upload, body)).await
+            Box::pin(upload::handle_upload(worker, &upload, body)).await
         }
         Route::Websocket => {
             let body = crate::proxy::buffered_body::read_for_daemon(asked, sender, body).await?;
@@ -274,7 +274,7 @@ pub(crate) async fn run_api(
             if console::handshake::requests_upgrade(&head.headers) {
                 or_client_left(clock, Box::pin(console::open(engine, upstream, client, call(body)))).await
             } else {
-                or_client_left(clock, api::call(engine, upstream, call(body))).await
+                or_client_left(clock, api::forward_call(engine, upstream, call(body))).await
             }
         }
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {

@@ -43,7 +43,7 @@ pub(crate) fn complete(
     if head.version == Version::HTTP_2 {
         reason_phrase::tell(response, &head.method, form);
     }
-    trace_headers::tell(&engine.config.settings.tracing, response);
+    trace_headers::add_request_number(&engine.config.settings.tracing, response);
     let is_file = response.extensions().get::<FileAnswer>().is_some();
     let cacheable = is_file || response.headers().contains_key(ETAG);
     engine.common.add_to(response, cacheable, validate::keeps_alive(head.version, &head.headers));

@@ -73,12 +73,12 @@ pub async fn open(
     let rules = engine.consoles.as_ref().ok_or(ConsoleError::Unsupported)?;
     let handshake = WebSocketHandshake::check(call.head).map_err(ConsoleError::from)?;
     let foreign = check_origin(engine, rules, client, &call)?;
-    let asked = call.place;
+    let source = call.source;
     let named = call.client.to_str().ok().and_then(|address| address.parse().ok());
-    let (user, target) = (call.identity.user(), asked.path.joined().into_owned());
-    let answer = upstream.send(api::request(engine, upstream, call, None)?).await?;
+    let (user, target) = (call.identity.user(), source.path.joined().into_owned());
+    let answer = upstream.send(api::build_request(engine, upstream, call, None)?).await?;
     if answer.response.status() != StatusCode::OK {
-        return api::pass_on(engine, upstream, asked, answer).await;
+        return api::forward_answer(engine, upstream, source, answer).await;
     }
     let UpstreamResponse { response, mut body, started } = answer;
     let (head, ()) = response.into_parts();
@@ -124,7 +124,7 @@ fn check_origin(
     };
     let query = call.head.uri.query().unwrap_or_default();
     let by_cookie = engine.gate.as_ref().is_some_and(|gate| gate.is_by_cookie(call.identity, headers));
-    let has_own_ticket = rules.has_own_ticket(call.place.path, query);
+    let has_own_ticket = rules.has_own_ticket(call.source.path, query);
     let call = ConsoleCall { headers, by_cookie, has_own_ticket, forwarded };
     origin::check_origin(&settings.console_origins, &call).map_err(|foreign| {
         // Browsers show only that the connection failed, so the reason goes to the log.

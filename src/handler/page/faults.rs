@@ -161,7 +161,7 @@ impl PageSet {
     }
 
     /// The pages that need a worker, such as `/ (console, novnc)`. Names no file.
-    pub fn beyond_reader(&self) -> Vec<String> {
+    pub fn pages_for_worker(&self) -> Vec<String> {
         self.faults(CheckDepth::Parse)
             .into_iter()
             .filter(|fault| fault.installed)

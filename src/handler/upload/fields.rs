@@ -1,4 +1,5 @@
-//! The fields of an upload on their way to the daemon: each once, under a plain name, none that only nodegate may set.
+//! The fields of an upload for the daemon. Each occurs once, has a plain name, and is not the field that only nodegate
+//! may set.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -6,9 +7,9 @@ use super::UploadError;
 use crate::http::target::query_parameters;
 
 /// Bytes of a field's name.
-const NAME: usize = 64;
+const MAX_NAME_BYTES: usize = 64;
 
-/// Names and values, from query and form alike.
+/// Names and values from the query and the form.
 #[derive(Clone, Debug)]
 pub struct FormFields {
     /// the field that only nodegate may set
@@ -17,8 +18,8 @@ pub struct FormFields {
 }
 
 impl FormFields {
-    /// The parameters of the query. They go to the daemon in the body, so that nothing there is read twice.
-    pub fn of_query(query: &str, reserved: &str) -> Result<Self, UploadError> {
+    /// The parameters of the query. nodegate sends them in the body, so that the daemon has only one place to read.
+    pub fn from_query(query: &str, reserved: &str) -> Result<Self, UploadError> {
         let mut fields = Self { reserved: reserved.to_owned(), pairs: Vec::new() };
         for (name, value) in query_parameters(query) {
             fields.add(&name, &value.unwrap_or_default())?;
@@ -26,29 +27,28 @@ impl FormFields {
         Ok(fields)
     }
 
-    /// Whether a field may have that name. Escapes of every kind are refused with it: no two readers can
-    /// disagree on what a plain name means.
-    pub fn check_name(name: &str, fields: &Self) -> Result<(), UploadError> {
-        if name.eq_ignore_ascii_case(&fields.reserved) {
-            return Err(UploadError::Reserved(fields.reserved.clone()));
+    /// Accepts only plain names, without escapes, because no two parsers read a plain name differently.
+    pub fn check_name(&self, name: &str) -> Result<(), UploadError> {
+        if name.eq_ignore_ascii_case(&self.reserved) {
+            return Err(UploadError::Reserved(self.reserved.clone()));
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if !(1..=NAME).contains(&name.len()) || !name.bytes().all(plain) {
+        if !(1..=MAX_NAME_BYTES).contains(&name.len()) || !name.bytes().all(plain) {
             return Err(UploadError::Form("has a part with a strange name, or with none".to_owned()));
         }
-        if fields.pairs.iter().any(|(known, _)| known == name) {
+        if self.pairs.iter().any(|(known, _)| known == name) {
             return Err(UploadError::Form(format!("has '{name}' twice")));
         }
         Ok(())
     }
 
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), UploadError> {
-        Self::check_name(name, self)?;
+        self.check_name(name)?;
         self.pairs.push((name.to_owned(), value.to_owned()));
         Ok(())
     }
 
-    /// `application/x-www-form-urlencoded`, with the reserved field at the end.
+    /// Encodes as `application/x-www-form-urlencoded`, with the reserved field at the end.
     pub fn encode(&self, reserved_value: &str) -> String {
         let reserved = std::iter::once((self.reserved.as_str(), reserved_value));
         let pairs = self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reserved_field_is_refused_however_it_is_written() {
+    fn every_spelling_of_the_reserved_field_is_rejected() {
         let refused = [
             "spool=x",
             "a=1&spool=x",
@@ -89,9 +89,9 @@ mod tests {
             "=x",
         ];
         for query in refused {
-            assert!(FormFields::of_query(query, "spool").is_err(), "{query}");
+            assert!(FormFields::from_query(query, "spool").is_err(), "{query}");
         }
-        let fields = FormFields::of_query("content=iso&note=a%26spool%3Dx;x=+1&&", "spool").unwrap();
+        let fields = FormFields::from_query("content=iso&note=a%26spool%3Dx;x=+1&&", "spool").unwrap();
         assert_eq!(fields.encode("/v/1"), "content=iso&note=a%26spool%3Dx&x=%201&spool=%2Fv%2F1");
     }
 }

@@ -1,4 +1,4 @@
-//! `multipart/form-data` as it arrives: small fields are kept, the file goes to the spool.
+//! Reads streamed `multipart/form-data`: small fields stay in memory, the file goes to the spool.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use super::parameters::HeaderParameters;
 use super::spool::{SpaceClaim, SpoolFile, SpoolWriter};
 use crate::limits::min_rate::MinRate;
 
-const PARTS: usize = 32;
+const MAX_PARTS: usize = 32;
 /// Bytes of a field's value.
-const VALUE: usize = 64 << 10;
-/// Bytes that may pass without the parser getting anywhere: before the first boundary, in the head of a part.
-const UNPARSED: usize = 128 << 10;
+const MAX_VALUE_BYTES: usize = 64 << 10;
+/// Bytes without progress of the parser: before the first boundary, or in the head of a part.
+const MAX_UNPARSED_BYTES: usize = 128 << 10;
 /// Bytes behind the end of the form.
-const EPILOGUE: usize = 64 << 10;
+const MAX_EPILOGUE_BYTES: usize = 64 << 10;
 
-/// Why there are no more pieces of the body. Travels through the parser's own error.
+/// The reason why the body ends. It is passed through the parser's error.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 enum BodyInterrupted {
-    #[error("nothing came for {0:?}")]
+    #[error("no byte arrived for {0:?}")]
     Stalled(Duration),
-    #[error("less than {0} bytes a second came")]
+    #[error("fewer than {0} bytes a second arrived")]
     Slow(u64),
     #[error("the body ended early")]
     Broken,
@@ -47,7 +47,7 @@ impl From<multer::Error> for UploadError {
             && let Some(interrupted) = cause.downcast_ref::<BodyInterrupted>()
         {
             return match interrupted {
-                BodyInterrupted::Stalled(patience) => Self::Stalled(patience.as_secs()),
+                BodyInterrupted::Stalled(grace) => Self::Stalled(grace.as_secs()),
                 BodyInterrupted::Slow(rate) => Self::Slow(*rate),
                 BodyInterrupted::Broken => Self::Broken,
                 BodyInterrupted::Unparsed => Self::Form("is no multipart form".to_owned()),
@@ -58,8 +58,8 @@ impl From<multer::Error> for UploadError {
     }
 }
 
-/// The boundary that `Content-Type` names.
-pub fn boundary(content_type: Option<&[u8]>) -> Result<String, UploadError> {
+/// The boundary in `Content-Type`.
+pub fn find_boundary(content_type: Option<&[u8]>) -> Result<String, UploadError> {
     let parameters =
         content_type.and_then(HeaderParameters::parse).filter(|it| it.word == "multipart/form-data");
     let parameters = parameters.ok_or(UploadError::NotMultipart)?;
@@ -67,21 +67,21 @@ pub fn boundary(content_type: Option<&[u8]>) -> Result<String, UploadError> {
     Ok(boundary.ok_or(UploadError::NotMultipart)?.to_owned())
 }
 
-/// What is to be read, and where the file goes.
+/// The body of an upload, and the space for its file.
 pub struct FormReader<'r, B> {
     pub body: &'r mut B,
     pub boundary: String,
-    /// the part with the file
+    /// the name of the part with the file
     pub file_part: &'r str,
     pub fields: FormFields,
-    pub room: SpaceClaim,
-    /// bytes of the file, where the profile limits them
+    pub space: SpaceClaim,
+    /// bytes of the file, if the profile limits them
     pub limit: Option<u64>,
-    /// how long the client may send nothing, and how fast it must be on the whole
-    pub pace: MinRate,
+    /// longest pause of the client, and its minimum rate
+    pub min_rate: MinRate,
 }
 
-/// A whole form; its fields have the client's file name under the name of the file part.
+/// A complete form. Its fields contain the client's file name under the name of the file part.
 pub struct UploadForm {
     pub fields: FormFields,
     pub file: SpoolFile,
@@ -90,39 +90,39 @@ pub struct UploadForm {
 impl<B: http_body::Body<Data = Bytes> + Send + Unpin> FormReader<'_, B> {
     /// Reads the body to its end.
     pub async fn read(self) -> Result<UploadForm, UploadError> {
-        let Self { body, boundary, file_part, mut fields, room, limit, pace } = self;
+        let Self { body, boundary, file_part, mut fields, space, limit, min_rate } = self;
         let unparsed = Arc::new(AtomicUsize::new(0));
-        let mut parts = Multipart::new(BodyPieces::new(body, Arc::clone(&unparsed), pace), boundary);
-        let mut room = Some(room);
+        let mut parts = Multipart::new(BodyPieces::new(body, Arc::clone(&unparsed), min_rate), boundary);
+        let mut space = Some(space);
         let mut file = None;
         let mut count = 0;
         while let Some(mut part) = parts.next_field().await? {
             unparsed.store(0, Ordering::Relaxed);
             count += 1;
-            if count > PARTS {
-                return Err(UploadError::Form(format!("has more than {PARTS} parts")));
+            if count > MAX_PARTS {
+                return Err(UploadError::Form(format!("has more than {MAX_PARTS} parts")));
             }
-            let disposition = disposition(part.headers())?;
+            let disposition = parse_disposition(part.headers())?;
             let name = disposition.value("name").unwrap_or_default();
             if name == file_part {
                 fields.add(name, &file_name(&disposition)?)?;
-                // Not there any more only for a name that came twice, which `add` has refused.
-                let room = room.take().ok_or(UploadError::Broken)?;
-                let spool = SpoolWriter::create(room, limit)?;
-                file = Some(store(&mut part, spool, &unparsed).await?);
+                // A second part of this name has no space left, but `add` has rejected it before.
+                let space = space.take().ok_or(UploadError::Broken)?;
+                let spool = SpoolWriter::create(space, limit)?;
+                file = Some(store_file(&mut part, spool, &unparsed).await?);
             } else {
-                FormFields::check_name(name, &fields)?;
-                fields.add(name, &value(&mut part, name, &unparsed).await?)?;
+                fields.check_name(name)?;
+                fields.add(name, &read_value(&mut part, name, &unparsed).await?)?;
             }
         }
         drop(parts);
-        read_epilogue(body, pace.grace).await?;
+        read_epilogue(body, min_rate.grace).await?;
         let file = file.ok_or_else(|| UploadError::Form(format!("has no file in a part '{file_part}'")))?;
         Ok(UploadForm { fields, file })
     }
 }
 
-fn disposition(headers: &HeaderMap) -> Result<HeaderParameters, UploadError> {
+fn parse_disposition(headers: &HeaderMap) -> Result<HeaderParameters, UploadError> {
     headers
         .get(CONTENT_DISPOSITION)
         .and_then(|value| HeaderParameters::parse(value.as_bytes()))
@@ -139,7 +139,7 @@ fn file_name(disposition: &HeaderParameters) -> Result<String, UploadError> {
     Ok(name.into_owned())
 }
 
-async fn store(
+async fn store_file(
     part: &mut Field<'_>,
     mut spool: SpoolWriter,
     unparsed: &AtomicUsize,
@@ -151,26 +151,27 @@ async fn store(
     spool.finish().await
 }
 
-async fn value(part: &mut Field<'_>, name: &str, unparsed: &AtomicUsize) -> Result<String, UploadError> {
+async fn read_value(part: &mut Field<'_>, name: &str, unparsed: &AtomicUsize) -> Result<String, UploadError> {
     let mut value = Vec::new();
     while let Some(piece) = part.chunk().await? {
         unparsed.store(0, Ordering::Relaxed);
         value.extend_from_slice(&piece);
-        if value.len() > VALUE {
-            return Err(UploadError::Form(format!("has more than {VALUE} bytes in the field '{name}'")));
+        if value.len() > MAX_VALUE_BYTES {
+            let message = format!("has more than {MAX_VALUE_BYTES} bytes in the field '{name}'");
+            return Err(UploadError::Form(message));
         }
     }
     String::from_utf8(value).map_err(|_| UploadError::Form(format!("has no UTF-8 in the field '{name}'")))
 }
 
-/// What may stand behind the last boundary means nothing, but a body that ends early there is one given up.
-async fn read_epilogue<B>(body: &mut B, patience: Duration) -> Result<(), UploadError>
+/// Discards the bytes behind the last boundary. A body that ends early there is an aborted upload.
+async fn read_epilogue<B>(body: &mut B, grace: Duration) -> Result<(), UploadError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let mut left = EPILOGUE;
+    let mut left = MAX_EPILOGUE_BYTES;
     loop {
-        match timeout(patience, body.frame()).await {
+        match timeout(grace, body.frame()).await {
             Ok(None) => return Ok(()),
             Ok(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
@@ -179,54 +180,63 @@ where
                     .ok_or_else(|| UploadError::Form("goes on behind its end".to_owned()))?;
             }
             Ok(Some(Err(_))) => return Err(UploadError::Broken),
-            Err(_) => return Err(UploadError::Stalled(patience.as_secs())),
+            Err(_) => return Err(UploadError::Stalled(grace.as_secs())),
         }
     }
 }
 
-/// The body, one piece at a time: the parser takes in all that it is given before it looks at it.
+/// The body in single pieces, because the parser buffers all available pieces before it parses them.
 struct BodyPieces<'b, B> {
     body: &'b mut B,
     unparsed: Arc<AtomicUsize>,
-    /// the last poll gave a piece; the next one gives none
-    gave: bool,
-    /// since when nothing has come
-    waits: Option<Instant>,
-    /// what all waits before took together
-    waited: Duration,
-    received: u64,
-    pace: MinRate,
+    /// the last poll returned a piece, so the next one is pending
+    gave_piece: bool,
+    /// begin of the current pause
+    paused_since: Option<Instant>,
+    /// total of all earlier pauses
+    paused: Duration,
+    received_bytes: u64,
+    min_rate: MinRate,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl<'b, B> BodyPieces<'b, B> {
-    fn new(body: &'b mut B, unparsed: Arc<AtomicUsize>, pace: MinRate) -> Self {
-        let deadline = Box::pin(sleep(pace.grace));
-        Self { body, unparsed, gave: false, waits: None, waited: Duration::ZERO, received: 0, pace, deadline }
+    fn new(body: &'b mut B, unparsed: Arc<AtomicUsize>, min_rate: MinRate) -> Self {
+        Self {
+            body,
+            unparsed,
+            gave_piece: false,
+            paused_since: None,
+            paused: Duration::ZERO,
+            received_bytes: 0,
+            min_rate,
+            deadline: Box::pin(sleep(min_rate.grace)),
+        }
     }
 
-    /// Time counts from the first poll that finds nothing, so that a slow disk is not the client's fault.
+    /// A pause begins with the first pending poll, so the time of a slow disk does not count.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyInterrupted>>> {
-        let left = self.pace.time_for(self.received).map(|time| time.saturating_sub(self.waited));
+        let MinRate { grace, rate } = self.min_rate;
+        let left = self.min_rate.time_for(self.received_bytes).map(|time| time.saturating_sub(self.paused));
         let left = left.unwrap_or(Duration::MAX);
-        if self.waits.is_none() {
+        if self.paused_since.is_none() {
             let now = Instant::now();
-            self.waits = Some(now);
-            self.deadline.as_mut().reset(now + left.min(self.pace.grace));
+            self.paused_since = Some(now);
+            self.deadline.as_mut().reset(now + left.min(grace));
         }
-        match self.deadline.as_mut().poll(context) {
-            Poll::Ready(()) if left < self.pace.grace => {
-                Poll::Ready(Some(Err(BodyInterrupted::Slow(self.pace.rate))))
-            }
-            Poll::Ready(()) => Poll::Ready(Some(Err(BodyInterrupted::Stalled(self.pace.grace)))),
-            Poll::Pending => Poll::Pending,
-        }
+        self.deadline.as_mut().poll(context).map(|()| {
+            Some(Err(if left < grace {
+                BodyInterrupted::Slow(rate)
+            } else {
+                BodyInterrupted::Stalled(grace)
+            }))
+        })
     }
 
-    fn note(&mut self, piece: &Bytes) {
-        self.received += u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        if let Some(since) = self.waits.take() {
-            self.waited += since.elapsed();
+    fn record_piece(&mut self, piece: &Bytes) {
+        self.received_bytes += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        if let Some(since) = self.paused_since.take() {
+            self.paused += since.elapsed();
         }
     }
 }
@@ -235,7 +245,7 @@ impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Stream for BodyPieces<'_, 
     type Item = Result<Bytes, BodyInterrupted>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if std::mem::take(&mut self.gave) {
+        if std::mem::take(&mut self.gave_piece) {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -245,11 +255,11 @@ impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Stream for BodyPieces<'_, 
             Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(BodyInterrupted::Broken))),
             Poll::Ready(Some(Ok(frame))) => frame,
         };
-        self.gave = true;
-        // Trailers come last and mean nothing here.
+        self.gave_piece = true;
+        // Trailers are the last frame, and are dropped.
         let Ok(piece) = frame.into_data() else { return Poll::Ready(None) };
-        self.note(&piece);
-        if self.unparsed.fetch_add(piece.len(), Ordering::Relaxed) > UNPARSED {
+        self.record_piece(&piece);
+        if self.unparsed.fetch_add(piece.len(), Ordering::Relaxed) > MAX_UNPARSED_BYTES {
             return Poll::Ready(Some(Err(BodyInterrupted::Unparsed)));
         }
         Poll::Ready(Some(Ok(piece)))

@@ -1,5 +1,5 @@
-//! A file for a storage: `multipart/form-data` from the client, kept in a spool file, then an ordinary call that tells
-//! the daemon where it lies. The daemon reads no multipart itself and believes whoever names a spool file to it.
+//! Uploads to a storage. nodegate reads the client's `multipart/form-data`, writes the file to a spool file, and sends the
+//! daemon an ordinary call that names it. The daemon reads no multipart, and trusts any call that names a spool file.
 
 pub mod fields;
 pub mod form;
@@ -48,10 +48,10 @@ use crate::verdict::AnswerView;
 use crate::verdict::shown::ShownMembers;
 use crate::verdict::upload::is_taken;
 
-/// More than the daemon ever answers here.
-const ANSWER: usize = 64 << 10;
+/// The daemon's answers to permission checks and uploads are shorter.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// Why an upload is refused.
+/// The reason why an upload fails.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     #[error("an upload must be multipart/form-data with a boundary")]
@@ -60,24 +60,24 @@ pub enum UploadError {
     Form(String),
     #[error("an upload is not answered in the format '{0}'")]
     Format(String),
-    #[error("parameter '{0}' is set by the server alone")]
+    #[error("parameter '{0}' is set only by the server")]
     Reserved(String),
     #[error("Permission check failed ({path}, {privilege})")]
     Denied { path: String, privilege: String },
-    #[error("the daemon does not tell the permissions: {reason}")]
+    #[error("the daemon did not return the permissions: {reason}")]
     PermissionsUnknown { status: StatusCode, reason: String },
     #[error("upload too large: {limit} bytes are allowed")]
     TooLarge { limit: u64 },
     #[error("not enough space for the upload: {free} bytes are free{}", wanted_text(*.wanted))]
     NoSpace { wanted: Option<u64>, free: u64 },
-    #[error("the upload stopped: nothing came for {0} s")]
+    #[error("the upload stopped: no byte arrived for {0} s")]
     Stalled(u64),
-    #[error("the upload is too slow: less than {0} bytes a second came")]
+    #[error("the upload is too slow: fewer than {0} bytes a second arrived")]
     Slow(u64),
     #[error("the upload ended early")]
     Broken,
-    #[error("{0}")]
-    Excess(#[from] LimitExceeded),
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
     #[error("the upload cannot be stored: {0}")]
     Spool(#[source] io::Error),
 }
@@ -103,21 +103,21 @@ impl UploadError {
             Self::Format(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::PermissionsUnknown { status, .. } => *status,
-            // What was announced is refused before it is sent.
+            // A client that announced the length gets the error before it sends the body.
             Self::TooLarge { .. } | Self::NoSpace { wanted: Some(_), .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoSpace { wanted: None, .. } => StatusCode::INSUFFICIENT_STORAGE,
             Self::Stalled(_) | Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Excess(excess) => excess.status(),
+            Self::Limit(exceeded) => exceeded.status(),
             Self::Spool(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
 
-/// What a profile says of uploads, ready to use.
+/// The upload rules of a profile, parsed.
 pub struct UploadHandler {
     rules: product::UploadRules,
     reserved: ReservedField,
-    /// in the answer of a daemon that has taken a file
+    /// the members of an answer that accepts a file
     shows: ShownMembers,
     directory: Arc<SpoolDirectory>,
 }
@@ -140,40 +140,40 @@ impl UploadHandler {
         Ok(Self { rules, reserved, shows, directory })
     }
 
-    /// Refuses a call whose query names a spool file.
+    /// Rejects a call whose query names a spool file.
     pub fn check_query(&self, head: &Parts) -> Result<(), UploadError> {
         let query = head.uri.query().unwrap_or_default();
-        self.check(self.reserved.is_in_form(query.as_bytes()))
+        self.reject_if(self.reserved.is_in_form(query.as_bytes()))
     }
 
-    /// The same of a body that goes to a daemon.
+    /// Rejects a body for a daemon that names a spool file.
     pub fn check_body(&self, head: &Parts, body: &[u8]) -> Result<(), UploadError> {
         let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        self.check(self.reserved.is_in_body(kind, body))
+        self.reject_if(self.reserved.is_in_body(kind, body))
     }
 
-    fn check(&self, names_file: bool) -> Result<(), UploadError> {
+    fn reject_if(&self, names_file: bool) -> Result<(), UploadError> {
         if names_file { Err(UploadError::Reserved(self.reserved.name().to_owned())) } else { Ok(()) }
     }
 
-    /// Why no upload would succeed now.
+    /// The reason why every upload would fail now.
     pub fn problem(&self) -> Option<UploadError> {
-        self.directory.room(None).err()
+        self.directory.claim_space(None).err()
     }
 }
 
-/// An upload that has passed the gate.
+/// An authenticated upload.
 pub struct UploadRequest<'a> {
     pub head: &'a Parts,
     pub path: &'a ApiPath,
     pub identity: &'a AuthenticatedUser,
-    /// who the daemon is told the client is
+    /// the client's address for the daemon
     pub client: &'a HeaderValue,
     pub clock: &'a Arc<TimeoutTracker>,
 }
 
-/// Takes the file in and hands it to the daemon of this node, whatever node the path names: it copies to others itself.
-pub async fn run(
+/// Receives the file and gives it to this node's daemon, even if the path names another node: the daemon copies it there.
+pub async fn handle_upload(
     worker: &Rc<WorkerContext>,
     upload: &UploadRequest<'_>,
     body: &mut Option<RequestBody>,
@@ -181,18 +181,16 @@ pub async fn run(
     let uploads = worker.engine.uploads.as_ref().ok_or(Refusal::NotServed("uploads are"))?;
     let rules = &uploads.rules;
     let announced = body.as_ref().and_then(|body| body.size_hint().exact());
-    let PreparedUpload { boundary, fields, room } = prepare(worker, upload, uploads, announced).await?;
+    let PreparedUpload { boundary, fields, space } = prepare(worker, upload, uploads, announced).await?;
     let rate = worker.engine.config.settings.limits.request_body_min_rate;
-    let pace = MinRate { grace: Duration::from_secs(rules.patience), rate };
-    let incoming = body.as_mut().ok_or(UploadError::Broken)?;
     let reader = FormReader {
-        body: incoming,
+        body: body.as_mut().ok_or(UploadError::Broken)?,
         boundary,
         file_part: &rules.file,
         fields,
-        room,
+        space,
         limit: rules.limit,
-        pace,
+        min_rate: MinRate { grace: Duration::from_secs(rules.patience), rate },
     };
     match reader.read().await {
         Ok(form) => hand_over(worker, upload, rules, form).await,
@@ -203,11 +201,11 @@ pub async fn run(
     }
 }
 
-/// What is known before the body is read.
+/// An upload whose head was accepted.
 struct PreparedUpload {
     boundary: String,
     fields: FormFields,
-    room: SpaceClaim,
+    space: SpaceClaim,
 }
 
 async fn prepare(
@@ -222,18 +220,18 @@ async fn prepare(
         return Err(UploadError::Format(format.to_owned()).into());
     }
     let content_type = upload.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let boundary = form::boundary(content_type)?;
-    let fields = FormFields::of_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;
-    permission::check(worker, upload, rules).await?;
+    let boundary = form::find_boundary(content_type)?;
+    let fields = FormFields::from_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;
+    permission::check_permission(worker, upload, rules).await?;
     if let Some(limit) = rules.limit.filter(|limit| announced.is_some_and(|length| length > *limit)) {
         return Err(UploadError::TooLarge { limit }.into());
     }
-    let room = uploads.directory.room(announced)?;
-    Ok(PreparedUpload { boundary, fields, room })
+    let space = uploads.directory.claim_space(announced)?;
+    Ok(PreparedUpload { boundary, fields, space })
 }
 
-/// Tells the daemon where the file lies. The task is not the connection's: a client that leaves now must not leave
-/// the question open whose the file is.
+/// Sends the daemon the spool file's path, in a task that outlives the connection. Otherwise a client that disconnects
+/// now would leave it open whether the daemon or nodegate removes the file.
 async fn hand_over(
     worker: &Rc<WorkerContext>,
     upload: &UploadRequest<'_>,
@@ -254,21 +252,21 @@ async fn hand_over(
         identity: upload.identity,
         client: upload.client,
         body: Bytes::from(text),
-        place: DownloadSource::of_call(&head.method, upload.path),
+        source: DownloadSource::without_files(&head.method, upload.path),
         timeout: engine.config.settings.timeout.answer,
         piece: PIECE,
     };
-    let request = api::request(engine, worker.local(&Route::Daemon), call, None)?;
+    let request = api::build_request(engine, worker.local(&Route::Daemon), call, None)?;
     let (worker, path) = (Rc::clone(worker), upload.path.clone());
     worker
         .tasks
         .clone()
-        .spawn_local(async move { ask_to_take(&worker, &path, request, form).await })
+        .spawn_local(async move { send_to_daemon(&worker, &path, request, form).await })
         .await
-        .map_err(|_| Refusal::Internal("the upload was cut off".to_owned()))?
+        .map_err(|_| Refusal::Internal("the upload was aborted".to_owned()))?
 }
 
-async fn ask_to_take(
+async fn send_to_daemon(
     worker: &WorkerContext,
     path: &ApiPath,
     request: UpstreamRequest,
@@ -276,29 +274,28 @@ async fn ask_to_take(
 ) -> Result<Response<ResponseBody>, Refusal> {
     let (engine, daemon) = (&worker.engine, worker.local(&Route::Daemon));
     let answer = daemon.send(request).await?;
-    let place = DownloadSource::of_call(&Method::POST, path);
-    let (head, body) = api::pass_on(engine, daemon, place, answer).await?.into_parts();
+    let source = DownloadSource::without_files(&Method::POST, path);
+    let (head, body) = api::forward_answer(engine, daemon, source, answer).await?.into_parts();
     if !head.status.is_success() {
         return Ok(Response::from_parts(head, body));
     }
-    // What the answer says decides, so it is read before the file is given away; a broken one leaves it ours.
-    let bytes = collect(engine, body)
+    // The answer decides whether the daemon removes the file. If it cannot be read, nodegate does.
+    let bytes = read_answer(engine, body)
         .await
         .ok_or_else(|| Refusal::Internal("the daemon's answer to the upload cannot be read".to_owned()))?;
     let view = AnswerView { status: head.status, headers: &head.headers, body: Some(&bytes) };
-    let taken = engine.uploads.as_ref().is_some_and(|uploads| is_taken(&view, &uploads.shows));
-    if taken {
-        form.file.give_away();
+    if engine.uploads.as_ref().is_some_and(|uploads| is_taken(&view, &uploads.shows)) {
+        form.file.hand_over();
     }
     Ok(Response::from_parts(head, body::full(bytes)))
 }
 
-async fn collect<B>(engine: &AppState, body: B) -> Option<Bytes>
+async fn read_answer<B>(engine: &AppState, body: B) -> Option<Bytes>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let patience = engine.config.settings.timeout.answer;
-    let collected = timeout(patience, Limited::new(body, ANSWER).collect()).await.ok()?.ok()?;
+    let limit = engine.config.settings.timeout.answer;
+    let collected = timeout(limit, Limited::new(body, MAX_ANSWER_BYTES).collect()).await.ok()?.ok()?;
     Some(collected.to_bytes())
 }

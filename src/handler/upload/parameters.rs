@@ -1,4 +1,4 @@
-//! Values with parameters, as in `multipart/form-data; boundary=x` and `form-data; name="a"; filename="b.iso"`.
+//! Header values with parameters: `multipart/form-data; boundary=x` or `form-data; name="a"; filename="b.iso"`.
 
 use std::borrow::Cow;
 
@@ -12,8 +12,8 @@ pub(super) struct HeaderParameters {
 }
 
 impl HeaderParameters {
-    /// `None` where a quote is not closed, a parameter has no value, or comes twice: two readers could understand it
-    /// in two ways.
+    /// `None` for an open quote, a parameter without a value, or one that occurs twice. Two parsers could read such a
+    /// value differently.
     pub(super) fn parse(value: &[u8]) -> Option<Self> {
         let text = text(value);
         let (word, mut rest) = text.split_once(';').unwrap_or((&text, ""));
@@ -38,7 +38,7 @@ impl HeaderParameters {
         self.named.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// `NAME*=charset'language'percent-encoded` (RFC 8187), else `NAME`.
+    /// `NAME*=charset'language'percent-encoded` (RFC 8187), otherwise `NAME`.
     pub(super) fn extended(&self, name: &str) -> Option<Cow<'_, str>> {
         let Some(extended) = self.value(&format!("{name}*")) else { return self.value(name).map(Cow::from) };
         let mut parts = extended.splitn(3, '\'');
@@ -52,7 +52,7 @@ impl HeaderParameters {
     }
 }
 
-/// Browsers send UTF-8, some old clients Latin-1.
+/// Browsers send UTF-8, some old clients send Latin-1.
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| Cow::from(latin(bytes)), Cow::from)
 }
@@ -61,7 +61,7 @@ fn latin(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// One value and what follows it.
+/// A parameter's value, and the text behind it.
 fn value_at(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(';').unwrap_or(text.len());
@@ -73,7 +73,7 @@ fn value_at(text: &str) -> Option<(String, &str)> {
     loop {
         match characters.next()? {
             '"' => break,
-            // Only what clients escape: a path of another system has plain backslashes.
+            // Clients escape only these two. A Windows path has plain backslashes.
             '\\' if characters.as_str().starts_with(['"', '\\']) => value.extend(characters.next()),
             other => value.push(other),
         }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_file_names_are_read_in_every_form_that_clients_send() {
+    fn every_client_form_of_a_name_is_read() {
         let cases: &[(&[u8], Option<&str>, Option<&str>)] = &[
             (br#"form-data; name="filename"; filename="a.iso""#, Some("filename"), Some("a.iso")),
             (br#"form-data; filename="a.iso"; name="filename""#, Some("filename"), Some("a.iso")),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_understood_in_two_ways_is_refused() {
+    fn ambiguous_values_are_rejected() {
         for value in [
             &br#"form-data; name="a"#[..],
             br#"form-data; name="a"b; filename=x"#,

@@ -1,4 +1,4 @@
-//! May this user store files here? Asked of the daemon before a byte of the body is read.
+//! The permission to upload. nodegate asks the daemon before it reads a byte of the body.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use http::{Method, StatusCode, response};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{UploadError, UploadRequest, collect};
+use super::{UploadError, UploadRequest, read_answer};
 use crate::config::product;
 use crate::handler::api;
 use crate::handler::api::{ApiCall, DownloadSource};
@@ -19,8 +19,8 @@ use crate::upstream::client::PIECE;
 use crate::verdict::AnswerView;
 use crate::verdict::permission::is_granted;
 
-/// Passes where the user has the profile's privilege.
-pub(super) async fn check(
+/// Succeeds if the user has the profile's privilege.
+pub(super) async fn check_permission(
     worker: &Rc<WorkerContext>,
     upload: &UploadRequest<'_>,
     rules: &product::UploadRules,
@@ -37,21 +37,21 @@ pub(super) async fn check(
         identity: upload.identity,
         client: upload.client,
         body: Bytes::new(),
-        place: DownloadSource::of_call(&head.method, upload.path),
+        source: DownloadSource::without_files(&head.method, upload.path),
         timeout: engine.config.settings.timeout.answer,
         piece: PIECE,
     };
     let daemon = worker.local(&Route::Daemon);
-    let answer = daemon.send(api::request(engine, daemon, call, None)?).await?;
+    let answer = daemon.send(api::build_request(engine, daemon, call, None)?).await?;
     let (head, ()) = answer.response.into_parts();
-    let body = collect(engine, answer.body).await.unwrap_or_default();
+    let body = read_answer(engine, answer.body).await.unwrap_or_default();
     if head.status != StatusCode::OK {
-        return Err(permissions_unknown(&head));
+        return Err(permissions_error(&head));
     }
     let answer = AnswerView { status: head.status, headers: &head.headers, body: Some(&body) };
     if is_granted(&answer, &object, &rules.privilege) {
         if let (Some(gate), Some(known)) = (&engine.gate, &upload.identity.client) {
-            // The file may take long, but the verdict on an API token is here.
+            // This answer verifies an API token. The file may take long, so the result is stored now.
             gate.prove(known, true);
         }
         return Ok(());
@@ -59,8 +59,8 @@ pub(super) async fn check(
     Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into())
 }
 
-/// A bad login is one here as well, so that clients log in again.
-fn permissions_unknown(head: &response::Parts) -> Refusal {
+/// A login that the daemon rejects gets 401, so that clients log in again.
+fn permissions_error(head: &response::Parts) -> Refusal {
     let phrase = head.extensions.get::<ReasonPhrase>().map(text_of);
     let phrase = phrase.unwrap_or_else(|| head.status.canonical_reason().unwrap_or_default().into());
     let reason = phrase.into_owned();

@@ -1,4 +1,4 @@
-//! Where an upload waits for the daemon: a file that is gone unless the daemon has taken it over.
+//! Spool files: an upload waits in one for the daemon. nodegate removes it unless the daemon has taken it over.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -19,34 +19,34 @@ use crate::metrics::counters;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 
-/// Bytes collected before they are written; two such pieces are all that an upload holds.
-const PIECE: usize = 512 << 10;
-/// More than one piece of a body, so that collecting does not grow the buffer.
-const MARGIN: usize = 128 << 10;
-/// Bytes between two looks at the free space, for uploads that did not say how long they are.
-const LOOK: u64 = 64 << 20;
+/// Bytes of one write. An upload buffers at most two such pieces.
+const WRITE_BYTES: usize = 512 << 10;
+/// More than one frame of a body, so that the buffer does not grow.
+const BUFFER_MARGIN_BYTES: usize = 128 << 10;
+/// Bytes between two checks of the free space, for uploads of unknown length.
+const SPACE_CHECK_BYTES: u64 = 64 << 20;
 
-/// The directory of the spool files and its free space.
+/// The directory of the spool files, and the space that running uploads use or claim.
 pub struct SpoolDirectory {
     path: PathBuf,
     /// name of a spool file up to its digits
     prefix: String,
     bounds: SpoolBounds,
-    /// bytes announced by running uploads and not yet written
+    /// bytes that running uploads have announced and not yet written
     announced: AtomicU64,
     running: AtomicU64,
     /// bytes that running uploads have announced or written
     held: AtomicU64,
 }
 
-/// What uploads may take together.
+/// The limits of all uploads together.
 #[derive(Clone, Copy)]
 pub struct SpoolBounds {
-    /// bytes that they leave free
+    /// bytes of the file system that stay free
     pub reserve: u64,
-    /// at the same time
+    /// concurrent uploads
     pub uploads: u64,
-    /// of all that run; 0: as many as there is room for
+    /// bytes of all running uploads; 0 means no limit
     pub bytes: u64,
 }
 
@@ -62,8 +62,8 @@ impl SpoolDirectory {
         }
     }
 
-    /// Room for an upload of `length` bytes, or at least for a beginning where the length is not known.
-    pub fn room(self: &Arc<Self>, length: Option<u64>) -> Result<SpaceClaim, UploadError> {
+    /// Claims space for an upload of `length` bytes. For an unknown length some space must be free.
+    pub fn claim_space(self: &Arc<Self>, length: Option<u64>) -> Result<SpaceClaim, UploadError> {
         let wanted = length.unwrap_or_default();
         let free = self.free()?;
         if free <= wanted {
@@ -72,15 +72,15 @@ impl SpoolDirectory {
         self.running.fetch_add(1, Ordering::Relaxed);
         counters::upload_began();
         self.announced.fetch_add(wanted, Ordering::Relaxed);
-        let mut room = SpaceClaim { directory: Arc::clone(self), announced: wanted, held: 0 };
+        let mut space = SpaceClaim { directory: Arc::clone(self), announced: wanted, held: 0 };
         if self.running.load(Ordering::Relaxed) > self.bounds.uploads {
             return Err(LimitExceeded::Uploads { limit: self.bounds.uploads }.into());
         }
-        room.hold(wanted)?;
-        Ok(room)
+        space.extend_to(wanted)?;
+        Ok(space)
     }
 
-    /// What nobody has a claim on.
+    /// Free bytes without those that are reserved or announced.
     fn free(&self) -> Result<u64, UploadError> {
         let space = statvfs(&self.path).map_err(io::Error::from)?;
         let free = space.blocks_available().saturating_mul(space.fragment_size());
@@ -88,7 +88,7 @@ impl SpoolDirectory {
     }
 }
 
-/// A claim on free space; what was not used is given back when dropped.
+/// A claim on space in the spool directory. Dropping it releases the space.
 pub struct SpaceClaim {
     directory: Arc<SpoolDirectory>,
     announced: u64,
@@ -96,8 +96,8 @@ pub struct SpaceClaim {
 }
 
 impl SpaceClaim {
-    /// For an upload of so many bytes, or that has grown to so many.
-    fn hold(&mut self, length: u64) -> Result<(), UploadError> {
+    /// Extends the claim to `length` bytes.
+    fn extend_to(&mut self, length: u64) -> Result<(), UploadError> {
         let more = length.saturating_sub(self.held);
         self.held += more;
         counters::spooled(more);
@@ -109,7 +109,7 @@ impl SpaceClaim {
         }
     }
 
-    fn use_up(&mut self, bytes: u64) {
+    fn record_written(&mut self, bytes: u64) {
         let used = bytes.min(self.announced);
         self.announced -= used;
         self.directory.announced.fetch_sub(used, Ordering::Relaxed);
@@ -118,33 +118,33 @@ impl SpaceClaim {
 
 impl Drop for SpaceClaim {
     fn drop(&mut self) {
-        self.use_up(self.announced);
+        self.record_written(self.announced);
         self.directory.held.fetch_sub(self.held, Ordering::Relaxed);
         counters::upload_ended(self.held);
         self.directory.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A file of ours: removed when dropped, unless given away.
+/// A spool file. Dropping it removes it, unless it was handed over.
 pub struct SpoolFile {
     path: PathBuf,
     /// its name in the directory, without the prefix
     pub(super) digits: String,
-    given: bool,
+    is_handed_over: bool,
     file: Option<Arc<File>>,
-    room: SpaceClaim,
+    space: SpaceClaim,
 }
 
 impl SpoolFile {
-    /// The daemon's worker removes it from now on.
-    pub(super) fn give_away(mut self) {
-        self.given = true;
+    /// From now on the daemon's worker removes the file.
+    pub(super) fn hand_over(mut self) {
+        self.is_handed_over = true;
     }
 }
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        if self.given {
+        if self.is_handed_over {
             return;
         }
         match std::fs::remove_file(&self.path) {
@@ -155,90 +155,92 @@ impl Drop for SpoolFile {
             }
             Ok(()) | Err(_) => (),
         }
-        // Giving back the blocks of a large file takes time; it happens with the last close, elsewhere.
+        // The last close frees the blocks of a large file, which takes time, so it runs on the blocking pool.
         if let (Ok(runtime), Some(file)) = (Handle::try_current(), self.file.take()) {
             runtime.spawn_blocking(move || drop(file));
         }
     }
 }
 
-/// A spool file while it is written, off the reactor and piece by piece.
+/// Writes a spool file piece by piece, on the blocking pool.
 pub(super) struct SpoolWriter {
     file: Arc<File>,
-    kept: SpoolFile,
-    filling: Vec<u8>,
-    /// gives its buffer back
-    writing: Option<JoinHandle<io::Result<Vec<u8>>>>,
-    unlooked: u64,
-    /// of the file, where the profile sets one
+    spool_file: SpoolFile,
+    buffer: Vec<u8>,
+    /// the running write, which returns its buffer
+    write: Option<JoinHandle<io::Result<Vec<u8>>>>,
+    /// bytes since the last check of the free space
+    unchecked_bytes: u64,
+    /// bytes of the file, if the profile limits them
     limit: Option<u64>,
     length: u64,
 }
 
 impl SpoolWriter {
-    /// A new file that nobody else could name, or read.
-    pub(super) fn create(room: SpaceClaim, limit: Option<u64>) -> Result<Self, UploadError> {
+    /// Creates a private file with an unpredictable name.
+    pub(super) fn create(space: SpaceClaim, limit: Option<u64>) -> Result<Self, UploadError> {
         let digits = random_digits()?;
-        let path = room.directory.path.join(format!("{}{digits}", room.directory.prefix));
+        let path = space.directory.path.join(format!("{}{digits}", space.directory.prefix));
         let file = Arc::new(create_file(&path)?);
+        let kept_open = Some(Arc::clone(&file));
         Ok(Self {
-            kept: SpoolFile { path, digits, given: false, file: Some(Arc::clone(&file)), room },
+            spool_file: SpoolFile { path, digits, is_handed_over: false, file: kept_open, space },
             file,
-            filling: Vec::with_capacity(PIECE + MARGIN),
-            writing: None,
-            unlooked: 0,
+            buffer: new_buffer(),
+            write: None,
+            unchecked_bytes: 0,
             limit,
             length: 0,
         })
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        self.filling.extend_from_slice(bytes);
-        if self.filling.len() >= PIECE {
-            self.write_piece().await?;
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= WRITE_BYTES {
+            self.start_write().await?;
         }
         Ok(())
     }
 
-    /// Writes what is left.
+    /// Writes the rest of the file.
     pub(super) async fn finish(mut self) -> Result<SpoolFile, UploadError> {
-        self.write_piece().await?;
-        self.written().await?;
-        Ok(self.kept)
+        self.start_write().await?;
+        self.wait_for_write().await?;
+        Ok(self.spool_file)
     }
 
-    async fn write_piece(&mut self) -> Result<(), UploadError> {
-        let mut empty = self.written().await?.unwrap_or_else(|| Vec::with_capacity(PIECE + MARGIN));
-        empty.clear();
-        let piece = std::mem::replace(&mut self.filling, empty);
-        self.account_for(u64::try_from(piece.len()).unwrap_or(u64::MAX))?;
+    async fn start_write(&mut self) -> Result<(), UploadError> {
+        let empty = self.wait_for_write().await?;
+        let piece = std::mem::replace(&mut self.buffer, empty);
+        self.check_limits(u64::try_from(piece.len()).unwrap_or(u64::MAX))?;
         let file = Arc::clone(&self.file);
-        self.writing = Some(spawn_blocking(move || {
+        self.write = Some(spawn_blocking(move || {
             (&*file).write_all(&piece)?;
             Ok(piece)
         }));
         Ok(())
     }
 
-    /// Waits for the piece that is being written.
-    async fn written(&mut self) -> Result<Option<Vec<u8>>, UploadError> {
-        let Some(writing) = self.writing.take() else { return Ok(None) };
-        let outcome = writing.await.map_err(io::Error::other).flatten();
-        Ok(Some(outcome?))
+    /// Waits for the running write. Returns an empty buffer.
+    async fn wait_for_write(&mut self) -> Result<Vec<u8>, UploadError> {
+        let Some(write) = self.write.take() else { return Ok(new_buffer()) };
+        let mut buffer = write.await.map_err(io::Error::other).flatten()?;
+        buffer.clear();
+        Ok(buffer)
     }
 
-    fn account_for(&mut self, bytes: u64) -> Result<(), UploadError> {
+    fn check_limits(&mut self, bytes: u64) -> Result<(), UploadError> {
         self.length += bytes;
         if let Some(limit) = self.limit.filter(|limit| self.length > *limit) {
             return Err(UploadError::TooLarge { limit });
         }
-        let room = &mut self.kept.room;
-        room.hold(self.length)?;
-        room.use_up(bytes);
-        self.unlooked += bytes;
-        if self.unlooked >= LOOK && room.announced == 0 {
-            self.unlooked = 0;
-            if room.directory.free()? == 0 {
+        let space = &mut self.spool_file.space;
+        space.extend_to(self.length)?;
+        space.record_written(bytes);
+        self.unchecked_bytes += bytes;
+        if self.unchecked_bytes >= SPACE_CHECK_BYTES && space.announced == 0 {
+            self.unchecked_bytes = 0;
+            if space.directory.free()? == 0 {
                 return Err(UploadError::NoSpace { wanted: None, free: 0 });
             }
         }
@@ -246,7 +248,11 @@ impl SpoolWriter {
     }
 }
 
-/// 128 bits from the system's random numbers, in hexadecimal digits.
+fn new_buffer() -> Vec<u8> {
+    Vec::with_capacity(WRITE_BYTES + BUFFER_MARGIN_BYTES)
+}
+
+/// 128 random bits in hexadecimal digits.
 fn random_digits() -> Result<String, UploadError> {
     let mut bytes = [0; 16];
     rand_bytes(&mut bytes).map_err(io::Error::other)?;
@@ -274,16 +280,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_private_and_gone_unless_given_away() {
+    fn a_file_is_private_and_removed_on_drop() {
         let temporary = tempfile::tempdir().unwrap();
         let directory = directory(temporary.path(), 0);
-        let first = SpoolWriter::create(directory.room(Some(5)).unwrap(), None).unwrap();
-        let second = SpoolWriter::create(directory.room(None).unwrap(), None).unwrap();
-        let path = second.kept.path.clone();
+        let first = SpoolWriter::create(directory.claim_space(Some(5)).unwrap(), None).unwrap();
+        let second = SpoolWriter::create(directory.claim_space(None).unwrap(), None).unwrap();
+        let path = second.spool_file.path.clone();
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("up-") && name.len() == 35);
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
-        second.kept.give_away();
+        second.spool_file.hand_over();
         drop(first);
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
         assert!(path.exists());
@@ -292,39 +298,39 @@ mod tests {
     }
 
     #[test]
-    fn announced_bytes_are_no_longer_free_for_others() {
+    fn announced_bytes_are_not_free_for_others() {
         let temporary = tempfile::tempdir().unwrap();
         let whole = directory(temporary.path(), 0);
         let free = whole.free().unwrap();
-        let room = whole.room(Some(free / 4 * 3)).unwrap();
-        assert!(matches!(whole.room(Some(free / 2)), Err(UploadError::NoSpace { .. })));
-        drop(room);
-        assert!(whole.room(Some(free / 2)).is_ok());
-        assert!(directory(temporary.path(), u64::MAX).room(None).is_err());
+        let space = whole.claim_space(Some(free / 4 * 3)).unwrap();
+        assert!(matches!(whole.claim_space(Some(free / 2)), Err(UploadError::NoSpace { .. })));
+        drop(space);
+        assert!(whole.claim_space(Some(free / 2)).is_ok());
+        assert!(directory(temporary.path(), u64::MAX).claim_space(None).is_err());
     }
 
     #[test]
-    fn uploads_are_bounded_in_number_and_in_bytes_until_the_last_is_gone() {
+    fn uploads_are_limited_in_number_and_bytes() {
         let temporary = tempfile::tempdir().unwrap();
         let directory = bounded(temporary.path(), SpoolBounds { reserve: 0, uploads: 2, bytes: 100 });
-        let first = directory.room(Some(60)).unwrap();
+        let first = directory.claim_space(Some(60)).unwrap();
         let is_over = |length| {
             matches!(
-                directory.room(Some(length)),
-                Err(UploadError::Excess(LimitExceeded::Spool { limit: 100 }))
+                directory.claim_space(Some(length)),
+                Err(UploadError::Limit(LimitExceeded::Spool { limit: 100 }))
             )
         };
         assert!(is_over(41));
-        assert!(matches!(directory.room(Some(101)), Err(UploadError::TooLarge { limit: 100 })));
-        let mut second = directory.room(None).unwrap();
-        assert!(second.hold(40).is_ok());
+        assert!(matches!(directory.claim_space(Some(101)), Err(UploadError::TooLarge { limit: 100 })));
+        let mut second = directory.claim_space(None).unwrap();
+        assert!(second.extend_to(40).is_ok());
         assert!(matches!(
-            directory.room(None),
-            Err(UploadError::Excess(LimitExceeded::Uploads { limit: 2 }))
+            directory.claim_space(None),
+            Err(UploadError::Limit(LimitExceeded::Uploads { limit: 2 }))
         ));
-        assert!(second.hold(41).is_err());
+        assert!(second.extend_to(41).is_err());
         drop(first);
-        assert!(second.hold(90).is_ok() && !is_over(10));
+        assert!(second.extend_to(90).is_ok() && !is_over(10));
         drop(second);
         assert_eq!(directory.held.load(Ordering::Relaxed), 0);
         assert_eq!(directory.running.load(Ordering::Relaxed), 0);

@@ -69,7 +69,7 @@ fn an_upload_that_drips_is_given_up_and_its_file_removed() {
     session.send("--b\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"x.iso\"\r\n\r\n");
     drip(&mut session, began);
     let reply = session.reply(false);
-    let reason = "the upload is too slow: less than 1000 bytes a second came";
+    let reason = "the upload is too slow: fewer than 1000 bytes a second arrived";
     assert_eq!((reply.status, reply.reason.as_str()), (408, reason));
     assert!(began.elapsed() >= Duration::from_secs(1) && began.elapsed() < Duration::from_secs(15));
     let left = || std::fs::read_dir(site.path("/var/tmp")).unwrap().count();

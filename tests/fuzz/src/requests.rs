@@ -219,20 +219,20 @@ pub(crate) fn multipart(bytes: &[u8]) {
 }
 
 fn read_form(content_type: &[u8], query: &str, body: &[u8], size: usize) -> Result<String, UploadError> {
-    let boundary = form::boundary(Some(content_type))?;
-    let fields = FormFields::of_query(query, "tmpfilename")?;
+    let boundary = form::find_boundary(Some(content_type))?;
+    let fields = FormFields::from_query(query, "tmpfilename")?;
     let (runtime, spool, _) = &*SPOOL;
-    let room = spool.room(None)?;
+    let space = spool.claim_space(None)?;
     let mut body = Pieces(body.chunks(size.max(1)).map(Bytes::copy_from_slice).collect());
-    let pace = MinRate { grace: Duration::from_mins(1), rate: 0 };
+    let min_rate = MinRate { grace: Duration::from_mins(1), rate: 0 };
     let reader = FormReader {
         body: &mut body,
         boundary,
         file_part: "filename",
         fields,
-        room,
+        space,
         limit: Some(1 << 20),
-        pace,
+        min_rate,
     };
     let form = runtime.block_on(reader.read())?;
     let encoded = form.fields.encode("ours");
