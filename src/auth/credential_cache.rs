@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
 
 use super::ticket::VerifiedTicket;
-use crate::time::recent;
 
 /// Clients that are remembered for each way to send a credential; the least seen go first.
 const CLIENTS: usize = 2048;
@@ -65,7 +64,7 @@ impl CachedCredential {
 
     /// An API token is judged by the daemon each time.
     fn is_fresh(&self) -> bool {
-        self.ticket.is_none() || recent::since(self.since) < LIFE
+        self.ticket.is_none() || self.since.elapsed() < LIFE
     }
 }
 

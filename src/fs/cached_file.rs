@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::fs::blocking_worker::BlockingWorker;
-use crate::time::recent;
 
 /// A cluster's file system asks another process for each look: so long one is good for all requests.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -132,7 +131,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     pub fn current(&self) -> Result<FileSnapshot<T>, FileError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, outcome)) = &seen.last
-            && recent::since(*at) < self.life
+            && at.elapsed() < self.life
         {
             return outcome.clone();
         }

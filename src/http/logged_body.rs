@@ -21,7 +21,6 @@ use crate::metrics::counters;
 use crate::metrics::counters::FinishedResponse;
 use crate::metrics::labels::RequestDestination;
 use crate::time::client_timeouts::TimeoutTracker;
-use crate::time::recent;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -131,7 +130,7 @@ impl Drop for LoggedBody {
             bytes: self.bytes,
             started: Some(self.record.started),
         };
-        counters::answered(answer, recent::now());
+        counters::answered(answer, Instant::now());
         self.log.write(&LogEntry {
             client: self.record.client,
             counted: self.record.counted,

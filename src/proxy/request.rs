@@ -35,7 +35,6 @@ use crate::os::{fault_injection, request_context};
 use crate::proxy::route_scope::RouteScope;
 use crate::proxy::router::Route;
 use crate::server::WorkerContext;
-use crate::time::recent;
 
 /// Answers one request; cannot fail. What is logged meanwhile names the request.
 pub fn handle(
@@ -54,7 +53,7 @@ async fn answer_in_full(
     request: Request<RequestBody>,
     address: IpAddr,
 ) -> Response<LoggedBody> {
-    let started = Instant::from_std(recent::now());
+    let started = Instant::now();
     client.clock.asked();
     let engine = &worker.engine;
     let form = ErrorFormat::of(request.uri().path());

@@ -18,7 +18,6 @@ use super::accept::WorkerSockets;
 use super::worker::{self, LEFT_BEHIND, WorkerCommand, WorkerTokens};
 use crate::os::listener::ListeningSocket;
 use crate::state::shared::AppState;
-use crate::time::recent;
 
 /// Orders that may wait for a worker; more only for one that hangs.
 const ORDERS: usize = 64;
@@ -138,7 +137,6 @@ impl WorkerPool {
         let runtime = runtime()?;
         let (engine, own_ends, living) = (Arc::clone(engine), ends.clone(), self.living.0.clone());
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
-            recent::begin();
             LocalSet::new().block_on(&runtime, worker::work(engine, own_ends, received));
             runtime.shutdown_timeout(LEFT_BEHIND);
             drop(living);
@@ -192,8 +190,5 @@ impl PendingReplies {
 }
 
 pub(super) fn runtime() -> io::Result<Runtime> {
-    let woken = || {
-        recent::refresh();
-    };
-    Builder::new_current_thread().enable_all().on_thread_unpark(woken).build()
+    Builder::new_current_thread().enable_all().build()
 }

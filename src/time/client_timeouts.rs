@@ -91,7 +91,7 @@ impl TimeoutTracker {
     /// A connection on which a request is awaited. The very first head has the header's time only.
     pub fn new(deadlines: Arc<ClientTimeouts>) -> Self {
         Self {
-            started: crate::time::recent::refresh(),
+            started: Instant::now(),
             state: AtomicU8::new(HEAD),
             since: AtomicU64::new(0),
             write_waits: AtomicU64::new(0),
@@ -115,10 +115,9 @@ impl TimeoutTracker {
         Self { stranger: Some(stranger), ..Self::new(deadlines) }
     }
 
-    /// Milliseconds. No deadline may begin earlier than it does: whoever calls this has just seen to it that the last event
-    /// is this one. A worker that has much to do does not sleep for minutes.
+    /// Milliseconds after `started`.
     fn now(&self) -> u64 {
-        u64::try_from(crate::time::recent::since(self.started).as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn enter(&self, state: u8) {
@@ -174,7 +173,6 @@ impl TimeoutTracker {
     pub(crate) fn progressed(&self, bytes: usize) {
         let since = self.write_waits.load(Ordering::Relaxed);
         if since > 0 {
-            crate::time::recent::refresh();
             self.write_waits.store(0, Ordering::Relaxed);
             add(&self.waited, self.now().saturating_sub(since - 1));
             self.tell_phase();
@@ -260,7 +258,6 @@ impl TimeoutTracker {
 
     /// The last byte of an answer has been handed over.
     pub fn answered(&self) {
-        crate::time::recent::refresh();
         self.enter(IDLE);
     }
 
@@ -402,29 +399,6 @@ mod tests {
         clock.write_waits.store(1, Ordering::Relaxed);
         assert_eq!(run(&clock, |_| ()), None);
         assert_eq!(run(&clock, |clock| clock.progressed(0)), Some(TimedOut::Idle));
-    }
-
-    #[test]
-    fn no_wait_begins_before_it_does_in_a_thread_that_had_no_event_for_long() {
-        let waits: [fn(&Arc<TimeoutTracker>); 4] = [
-            |_| (),
-            |clock| clock.answered(),
-            |clock| drop(TimeoutTracker::draining(clock)),
-            |clock| (clock.answered(), clock.write_waits.store(1, Ordering::Relaxed), clock.progressed(0)).2,
-        ];
-        let thread = std::thread::spawn(move || {
-            crate::time::recent::begin();
-            for prepare in waits {
-                std::thread::sleep(SHORT * 2);
-                let clock = Arc::new(clock(SHORT, SHORT));
-                std::thread::sleep(SHORT / 2);
-                prepare(&clock);
-                let began = Instant::now();
-                assert!(run(&clock, |_| ()).is_some());
-                assert!(began.elapsed() >= SHORT / 3, "{:?}", began.elapsed());
-            }
-        });
-        thread.join().unwrap();
     }
 
     #[test]

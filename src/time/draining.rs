@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::recent;
 use crate::time::client_timeouts::{BUSY, IDLE, TimeoutTracker};
 
 /// A body is being taken in; see `TimeoutTracker::draining`.
@@ -13,7 +12,6 @@ impl Drop for DrainGuard {
     fn drop(&mut self) {
         self.0.draining.fetch_sub(1, Ordering::Relaxed);
         if self.0.state.load(Ordering::Relaxed) != BUSY {
-            recent::refresh();
             self.0.enter(IDLE);
         }
     }

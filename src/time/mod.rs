@@ -3,6 +3,5 @@
 pub mod client_timeouts;
 pub(crate) mod deadlines;
 pub(crate) mod draining;
-pub mod recent;
 pub(crate) mod request_heads;
 pub(crate) mod timed_stream;

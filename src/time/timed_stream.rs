@@ -10,7 +10,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::recent;
 use crate::time::client_timeouts::TimeoutTracker;
 use crate::time::request_heads::HeadTracker;
 use crate::tls::ClientStream;
@@ -103,7 +102,6 @@ impl<S> TimedStream<S> {
         if let Poll::Ready(bytes) = written {
             self.clock.progressed(bytes);
         } else if self.clock.write_waits.load(Ordering::Relaxed) == 0 {
-            recent::refresh();
             self.clock.stalled();
         }
     }
@@ -136,14 +134,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
             } else {
                 put(buffer, &mut this.ready);
             }
-            recent::refresh();
             this.clock.received();
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            recent::refresh();
             self.clock.received();
             self.hand_over(buffer, before);
         }

@@ -21,7 +21,6 @@ use crate::metrics::upstreams::UpstreamHealth;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 use crate::os::request_context;
-use crate::time::recent;
 use crate::upstream::connection::{ExchangeError, UpstreamConnection, UpstreamStream};
 pub use crate::upstream::error::{UpstreamError, io_message};
 use crate::upstream::peer::PeerNode;
@@ -129,7 +128,7 @@ impl UpstreamClient {
         request: UpstreamRequest,
         health: &mut &'static UpstreamHealth,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let started = recent::now();
+        let started = Instant::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
         let answer_timeout = request.timeout();
         let mut wire = request.into_wire();
@@ -206,7 +205,7 @@ impl UpstreamClient {
         match timeout(answer_timeout, connection.exchange(wire)).await {
             Ok(Ok(head)) => {
                 request_context::is_answered();
-                counters::upstream_answered(recent::refresh().saturating_duration_since(started));
+                counters::upstream_answered(started.elapsed());
                 let pool = pool.filter(|_| head.keeps_alive).cloned();
                 let body = AnswerBody::new(connection, head.framing, pool, answer_timeout);
                 Ok(UpstreamResponse { response: head.response, body, started })

@@ -10,7 +10,6 @@ use tokio::time::sleep;
 
 use super::connection::UpstreamConnection;
 use super::peer::PeerNode;
-use crate::time::recent;
 
 /// Kept connections of one worker to one backend.
 const SIZE: usize = 256;
@@ -49,7 +48,7 @@ impl ConnectionPool {
     pub(super) fn take(&self) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((mut connection, since)) = idle.pop() {
-            if recent::since(since) > AGE {
+            if since.elapsed() > AGE {
                 idle.clear(); // the others are older still
                 return None;
             }
@@ -63,7 +62,7 @@ impl ConnectionPool {
     pub(super) fn put(self: &Rc<Self>, connection: UpstreamConnection) {
         let mut idle = self.idle.borrow_mut();
         if connection.buffer.is_empty() && idle.len() < SIZE {
-            idle.push((connection, recent::now()));
+            idle.push((connection, Instant::now()));
             if !self.tended.replace(true) {
                 spawn_local(tend(Rc::downgrade(self)));
             }

@@ -32,7 +32,6 @@ use crate::proxy::recheck::until_denied;
 use crate::proxy::request::ClientConnection;
 use crate::server::WorkerThread;
 use crate::state::shared::AppState;
-use crate::time::recent;
 
 /// For a client to read the error.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,7 +71,6 @@ async fn open(engine: &AppState, caller: &mut TunnelClient<'_>) -> Option<(Upstr
         Ok(Err(error)) => return refuse(engine, caller, "-", 0, TunnelError::from_head_error(&error)).await,
         Err(_) => return refuse(engine, caller, "-", 0, TunnelError::HeadTimeout).await,
     };
-    recent::refresh();
     let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
     let version = head.minor_version;
     let upstream = match caller.client.excess() {
@@ -140,6 +138,6 @@ async fn refuse<T>(
 fn log_request(engine: &AppState, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
     let answer =
         FinishedResponse { destination: RequestDestination::Tunnel, status, bytes: 0, started: None };
-    counters::answered(answer, recent::now());
+    counters::answered(answer, Instant::now().into_std());
     engine.log.write(&LogEntry { bytes, ..LogEntry::new(peer.address(), line, status) });
 }
