@@ -61,7 +61,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     let settings = &engine.config.settings;
     log.take_form(settings.log_format, settings.log_target);
     log.reopen(engine.config.settings.access_log.clone());
-    memory::forget_start();
+    memory::trim_heap();
     let source = ConfigLoader { profile: profile.to_owned(), options: options.clone() };
     let loaded = LoadedConfig { engine, problems };
     let served = server::run(StartState { source, binary, loaded, lasting, listening, predecessor });

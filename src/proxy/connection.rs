@@ -45,7 +45,6 @@ pub fn serve(thread: Rc<WorkerThread>, arrived: AcceptedConnection) -> impl Futu
     let beginning = in_a_box(begin(Rc::clone(&thread), arrived));
     async move {
         let _open = counters::ConnectionCount::new();
-        let _guest = memory::ConnectionGuard::new();
         let Some(OpenConnection { stream, early, client }) = beginning.await else { return };
         serve_opened(thread, stream, early, client).await;
     }
@@ -136,7 +135,7 @@ enum RequestLoopEnd<S> {
 /// Many requests at once; how they end is logged here.
 async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<ClientConnection>) {
     let ended = http2::serve(&thread, stream, &client).await;
-    memory::released();
+    memory::count_released_connection();
     match ended {
         ConnectionEnd::Closed => (),
         ConnectionEnd::NoRequest => log_without_request(&thread.worker().engine, client.peer, 408),
@@ -176,7 +175,7 @@ where
         let bridge = loop {
             (stream, early) = {
                 let left = in_a_box(serve_requests(&thread, &client, stream, early)).await;
-                memory::released();
+                memory::count_released_connection();
                 match left {
                     None => return,
                     Some(RequestLoopEnd::Quiet(stream, early)) => (stream, early),

@@ -147,7 +147,7 @@ impl Supervisor {
         }
         self.control.serves(&self.running.engine, &self.listening.sockets);
         self.monitor.serves(Arc::clone(&self.running.engine));
-        memory::give_back();
+        memory::trim_heap();
         Ok(ReloadSummary { changed, warnings, successor: None })
     }
 
