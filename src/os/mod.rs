@@ -14,7 +14,6 @@ pub mod memory;
 pub mod other_user;
 pub mod pid_file;
 pub mod privileges;
-pub mod readable;
 pub mod request_context;
 pub mod rlimit;
 pub mod sandbox;

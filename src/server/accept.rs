@@ -1,15 +1,15 @@
 //! Workers take connections by themselves: each polls the same listening sockets.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::ready;
 use std::time::Duration;
 
-use rustix::net::{SocketFlags, acceptfrom_with};
-use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,6 @@ use super::worker::{WorkerContext, WorkerThread};
 use crate::os::listener::ListeningSocket;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
-use crate::os::readable;
 use crate::proxy::connection;
 use crate::state::shared::ListenerRules;
 
@@ -55,16 +54,12 @@ impl AcceptLoops {
         for ListeningSocket { listener: name, socket } in &*sockets.listeners {
             // Rules come before sockets: whoever is told of a socket knows the listener.
             let Some(rules) = thread.worker().engine.listener(name).cloned() else { continue };
-            match socket.try_clone().map(OwnedFd::from).and_then(readable::watch) {
+            match socket.try_clone().and_then(TcpListener::from_std) {
                 Ok(listener) => {
-                    let taking = AcceptLoop {
-                        listener,
-                        rules,
-                        peers: Arc::clone(&sockets.peers),
-                        thread: Rc::clone(thread),
-                    };
+                    let taking =
+                        AcceptLoop { rules, peers: Arc::clone(&sockets.peers), thread: Rc::clone(thread) };
                     let last_ones = accepting.last_ones.clone();
-                    accepting.loops.push(tokio::task::spawn_local(taking.run(last_ones)));
+                    accepting.loops.push(tokio::task::spawn_local(taking.run(listener, last_ones)));
                 }
                 Err(error) => tracing::error!(%error, "a listening socket cannot be watched by this worker"),
             }
@@ -97,7 +92,6 @@ pub struct AcceptedConnection {
 }
 
 struct AcceptLoop {
-    listener: AsyncFd<OwnedFd>,
     /// of the listener, as they were when somebody came last
     rules: Arc<ListenerRules>,
     peers: Arc<[TaskTracker]>,
@@ -106,25 +100,38 @@ struct AcceptLoop {
 
 impl AcceptLoop {
     /// Never ends for a single connection, nor for a lack of descriptors.
-    async fn run(mut self, last_ones: CancellationToken) {
-        while let Some(ready) = last_ones.run_until_cancelled(self.listener.readable()).await {
-            let Ok(mut ready) = ready else { return };
-            if self.is_ahead() {
-                sleep(ASIDE).await;
+    async fn run(mut self, listener: TcpListener, last_ones: CancellationToken) {
+        while let Some(accepted) = last_ones.run_until_cancelled(self.accept(&listener)).await {
+            match accepted {
+                Ok((stream, peer)) => self.serve(stream, peer),
+                Err(error) if is_of_one_connection(&error) => (),
+                Err(error) => self.pause(&error).await,
             }
-            match ready.try_io(|listener| accept(listener.get_ref())) {
-                Ok(Ok((stream, peer))) => self.serve(stream, peer),
-                Ok(Err(error)) if is_of_one_connection(&error) => (),
-                Ok(Err(error)) => self.pause(&error).await,
-                Err(_) => continue, // another worker was faster
-            }
-            // One at a time: what else waits is for the others, if they have nothing to do.
+            // One at a time: the other connections are for workers that are idle.
             tokio::task::yield_now().await;
         }
+        // The event loop may not know yet of the last connections, so the socket itself is asked.
+        let Ok(listener) = listener.into_std() else { return };
         for _ in 0..LAST_ONES {
-            let Ok((stream, peer)) = accept(self.listener.get_ref()) else { return };
+            let Ok((stream, peer)) = accept_waiting(&listener) else { return };
             self.serve(stream, peer);
         }
+    }
+
+    /// Accepts the next connection. The busiest worker first waits, so that the other workers can accept it.
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        let mut delay = pin!(None);
+        poll_fn(|context| {
+            if delay.is_none() && self.is_ahead() {
+                delay.set(Some(sleep(ASIDE)));
+            }
+            if let Some(sleep) = delay.as_mut().as_pin_mut() {
+                ready!(sleep.poll(context));
+            }
+            delay.set(None);
+            listener.poll_accept(context)
+        })
+        .await
     }
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
@@ -153,12 +160,11 @@ impl AcceptLoop {
     }
 }
 
-/// `accept4`, so that the stream needs no further call before it can be watched.
-fn accept(listener: impl AsFd) -> io::Result<(TcpStream, SocketAddr)> {
-    let (stream, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-    let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
-    Ok((TcpStream::from_std(stream.into())?, peer))
+/// Accepts a connection that is already in the queue of a socket that does not block.
+fn accept_waiting(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(stream)?, peer))
 }
 
 /// The client was gone before it was accepted.

@@ -23,6 +23,7 @@ use crate::os::log_limit::LogTopic;
 use crate::os::request_context;
 use crate::upstream::connection::{ExchangeError, UpstreamConnection, UpstreamStream};
 pub use crate::upstream::error::{UpstreamError, io_message};
+use crate::upstream::loopback;
 use crate::upstream::peer::PeerNode;
 use crate::upstream::pool::ConnectionPool;
 pub use crate::upstream::pool::PeerPools;
@@ -174,9 +175,7 @@ impl UpstreamClient {
         let connecting = async {
             Ok(match destination {
                 UpstreamDestination::Local(BackendAddress::Tcp(address)) => {
-                    crate::upstream::loopback::connect(address, wire, self.pool.is_none())
-                        .await
-                        .map_err(failed)?
+                    UpstreamStream::Tcp(loopback::connect(address, wire).await.map_err(failed)?)
                 }
                 UpstreamDestination::Local(BackendAddress::Unix(path)) => {
                     UpstreamStream::Unix(UnixStream::connect(path).await.map_err(failed)?)

@@ -12,7 +12,6 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_openssl::SslStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use super::receiving::Receiving;
 use crate::upstream::request::EncodedRequest;
 use crate::upstream::response_head;
 use crate::upstream::response_head::{MalformedResponse, ResponseHead};
@@ -23,7 +22,6 @@ const FIRST_READ: usize = 8 << 10;
 /// The kinds of connection there are.
 pub(super) enum UpstreamStream {
     Tcp(TcpStream),
-    Receiving(Receiving),
     Unix(UnixStream),
     Tls(Box<SslStream<TcpStream>>),
 }
@@ -101,7 +99,6 @@ impl UpstreamConnection {
         let buffer = &mut self.buffer;
         match &mut self.stream {
             UpstreamStream::Tcp(stream) => poll_read_buf(Pin::new(stream), context, buffer),
-            UpstreamStream::Receiving(stream) => poll_read_buf(Pin::new(stream), context, buffer),
             UpstreamStream::Unix(stream) => poll_read_buf(Pin::new(stream), context, buffer),
             UpstreamStream::Tls(stream) => poll_read_buf(Pin::new(stream.as_mut()), context, buffer),
         }
@@ -150,12 +147,6 @@ impl UpstreamStream {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => poll_send(stream, context, bytes),
-            Self::Receiving(stream) => {
-                let mut stream = stream.both_ways()?;
-                let written = poll_send(&mut stream, context, bytes);
-                *self = Self::Tcp(stream);
-                written
-            }
             Self::Unix(stream) => poll_send(stream, context, bytes),
             Self::Tls(stream) => poll_send(stream.as_mut(), context, bytes),
         }
@@ -164,7 +155,6 @@ impl UpstreamStream {
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Self::Receiving(_) => Poll::Ready(Ok(())),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
         }

@@ -1,5 +1,5 @@
-//! A fresh connection to a daemon of this machine. Between two ends of one machine a connection stands as soon as it is
-//! asked for, so the request leaves at once: nobody waits to hear that it may, and the event loop turns once less.
+//! A fresh connection to a daemon of this machine. A loopback `connect()` completes synchronously, so the request is
+//! written in the same poll and the event loop turns once less.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -9,29 +9,18 @@ use nix::libc::EINPROGRESS;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
-use super::connection::UpstreamStream;
-use super::receiving::Receiving;
-
 /// Slices of a request: its head and its body.
 const SLICES: usize = 2;
 
-/// Connects to `host:port`, and takes from the front of `first` what is on its way already. A connection that `serves_once`
-/// is watched for the answer alone when all is.
-pub(super) async fn connect(
-    address: &str,
-    first: &mut impl Buf,
-    serves_once: bool,
-) -> io::Result<UpstreamStream> {
+/// Connects to `host:port` and removes from the front of `first` the bytes that it sent.
+pub(super) async fn connect(address: &str, first: &mut impl Buf) -> io::Result<TcpStream> {
     let Ok(address) = address.parse() else {
         let stream = TcpStream::connect(address).await?;
         let _ = stream.set_nodelay(true);
-        return Ok(UpstreamStream::Tcp(stream));
+        return Ok(stream);
     };
     let stream = begin(address)?;
     let sent = send(&stream, first);
-    if serves_once && sent.is_ok() && !first.has_remaining() {
-        return Receiving::new(stream.into()).map(UpstreamStream::Receiving);
-    }
     let stream = TcpStream::from_std(stream.into())?;
     match sent {
         Ok(()) => (),
@@ -48,7 +37,7 @@ pub(super) async fn connect(
         // What is left of a body must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
     }
-    Ok(UpstreamStream::Tcp(stream))
+    Ok(stream)
 }
 
 /// A connection that stands, or is about to.
@@ -87,8 +76,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mut request = Buf::chain(&b"GET / HTTP/1.1\r\n"[..], &b"body"[..]);
-        let stream = connect(&address, &mut request, true).await.unwrap();
-        assert!(matches!(stream, UpstreamStream::Receiving(_)));
+        let stream = connect(&address, &mut request).await.unwrap();
         assert!(!request.has_remaining());
         drop(stream);
         let (mut accepted, _) = listener.accept().await.unwrap();
@@ -101,10 +89,10 @@ mod tests {
     async fn nobody_listening_is_said_at_once_and_names_are_looked_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(connect(&format!("localhost:{port}"), &mut &b"x"[..], true).await.is_ok());
+        assert!(connect(&format!("localhost:{port}"), &mut &b"x"[..]).await.is_ok());
         drop(listener);
         for address in [format!("127.0.0.1:{port}"), format!("localhost:{port}")] {
-            let refused = connect(&address, &mut &b"x"[..], true).await;
+            let refused = connect(&address, &mut &b"x"[..]).await;
             let error = refused.err().unwrap();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{address}");
         }

@@ -9,7 +9,6 @@ pub(crate) mod loopback;
 pub mod nodes;
 pub mod peer;
 pub(crate) mod pool;
-pub(crate) mod receiving;
 pub mod request;
 pub(crate) mod response_body;
 pub mod response_head;

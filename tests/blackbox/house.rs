@@ -175,7 +175,6 @@ fn the_leaf_crate_knows_nothing_of_the_engine() {
 const UNSAFE: &[(&str, usize, &str)] = &[
     ("os/daemonize.rs", 1, "between fork and exec"),
     ("os/memory.rs", 1, "returns free memory to the kernel"),
-    ("os/readable.rs", 1, "a descriptor that is watched for reading alone"),
     ("os/systemd.rs", 1, "sockets that systemd hands over as numbers"),
     ("tls/mod.rs", 1, "an OpenSSL call that rust-openssl does not have"),
     ("tls/certificate.rs", 1, "an OpenSSL call that rust-openssl does not have"),
