@@ -1,6 +1,6 @@
 //! Every setting there is: its name, the name it has in the products' own file, its kind and its default.
 //!
-//! The names are fixed (`docs/reference/profile.md`); a profile may give another default for any of them.
+//! The names are fixed (`docs/reference/settings.md`); a profile may give another default for any of them.
 
 use crate::config::diagnostic::ValueOrigin;
 

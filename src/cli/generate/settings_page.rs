@@ -1,4 +1,4 @@
-//! The manual page nodegate.toml(5): every setting, with the meaning that the table of `docs/reference/profile.md` gives it.
+//! The manual page nodegate.toml(5): every setting, with the meaning that `docs/reference/settings.md` gives it.
 
 use std::io::{self, Write as _};
 
@@ -7,7 +7,7 @@ use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use super::man;
 use crate::config::keys::{KEYS, LISTENER_KEYS, SettingKey, ValueKind};
 
-const TABLE: &str = include_str!("../../../docs/reference/profile.md");
+const DOCUMENT: &str = include_str!("../../../docs/reference/settings.md");
 const INTRODUCTION: &str = include_str!("../../../docs/man/nodegate.toml.txt");
 
 pub(crate) fn page() -> io::Result<Vec<u8>> {
@@ -22,7 +22,7 @@ pub(crate) fn page() -> io::Result<Vec<u8>> {
     let mut settings = Roff::new();
     settings.control("SH", ["SETTINGS"]);
     for key in KEYS {
-        describe(&mut settings, TABLE, key);
+        describe(&mut settings, settings_of(DOCUMENT), key);
     }
     settings.control("SH", ["LISTENERS"]);
     settings.text([
@@ -31,27 +31,39 @@ pub(crate) fn page() -> io::Result<Vec<u8>> {
         roman(" is one more place to listen on, with these keys:"),
     ]);
     for key in LISTENER_KEYS {
-        describe(&mut settings, listeners(TABLE), key);
+        describe(&mut settings, listeners(DOCUMENT), key);
     }
     settings.to_writer(&mut page)?;
     man::see_also("nodegate", "1").to_writer(&mut page)?;
     Ok(page)
 }
 
-/// The part of the documentation that is about listeners.
-fn listeners(text: &str) -> &str {
-    let behind = text.split_once("\n### Listeners").map_or("", |(_, behind)| behind);
-    behind.split("\n#").next().unwrap_or_default()
+const LISTENERS: &str = "\n## Listeners\n";
+
+/// The part of the documentation before the keys of listeners.
+fn settings_of(document: &str) -> &str {
+    document.split(LISTENERS).next().unwrap_or_default()
 }
 
-fn describe(roff: &mut Roff, table: &str, key: &SettingKey) {
-    let (default, meaning) = row(table, key.name).unwrap_or_default();
+/// The part of the documentation that is about listeners.
+fn listeners(document: &str) -> &str {
+    let behind = document.split_once(LISTENERS).map_or("", |(_, behind)| behind);
+    behind.split("\n## ").next().unwrap_or_default()
+}
+
+fn describe(roff: &mut Roff, part: &str, key: &SettingKey) {
+    let (default, meaning) = row(part, key.name).unwrap_or_default();
     let legacy = key.legacy.map(|name| format!(" ({name})")).unwrap_or_default();
     roff.control("TP", []);
     roff.text([bold(key.name), roman(legacy), roman(", "), italic(kind(key.kind))]);
     roff.text(inlines(&meaning));
     roff.control("br", []);
     roff.text([roman("Default: "), roman(without_marks(&default)), roman(".")]);
+    for paragraph in section(part, key.name) {
+        // Keeps the indentation of the setting.
+        roff.control("IP", []);
+        roff.text(inlines(&paragraph));
+    }
 }
 
 fn kind(kind: ValueKind) -> String {
@@ -64,14 +76,23 @@ fn kind(kind: ValueKind) -> String {
 }
 
 /// Default and meaning of a key; several keys may share a row.
-fn row(table: &str, key: &str) -> Option<(String, String)> {
+fn row(part: &str, key: &str) -> Option<(String, String)> {
     let quoted = format!("`{key}`");
-    table.lines().find_map(|line| {
+    part.lines().find_map(|line| {
         let mut cells = line.strip_prefix('|')?.split(" | ").map(str::trim);
         cells.next().filter(|keys| keys.split(", ").any(|known| known == quoted))?;
-        let (default, meaning) = (cells.nth(1)?, cells.next()?);
+        let (default, meaning) = (cells.next()?, cells.next()?);
         Some((default.to_owned(), meaning.trim_end_matches('|').trim().to_owned()))
     })
+}
+
+/// The paragraphs of the section that a key has where a row says too little.
+fn section(part: &str, key: &str) -> Vec<String> {
+    let heading = format!("\n### `{key}`\n");
+    let behind = part.split_once(&heading).map_or("", |(_, behind)| behind);
+    let text = behind.split("\n#").next().unwrap_or_default();
+    let paragraphs = text.split("\n\n").map(|paragraph| paragraph.trim().replace('\n', " "));
+    paragraphs.filter(|paragraph| !paragraph.is_empty()).collect()
 }
 
 /// Markdown's code becomes bold, a link its text; a section that is named is one of the same page.
@@ -101,39 +122,58 @@ fn without_links(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn every_setting_has_a_row_in_the_documentation() {
         for key in KEYS {
-            let (default, meaning) = row(TABLE, key.name).unwrap_or_default();
-            assert!(
-                !default.is_empty() && !meaning.is_empty(),
-                "{} is not in docs/reference/profile.md",
-                key.name
-            );
+            let (default, meaning) = row(settings_of(DOCUMENT), key.name).unwrap_or_default();
+            assert!(!default.is_empty() && !meaning.is_empty(), "{} is not in the document", key.name);
         }
         for key in LISTENER_KEYS {
-            let (default, meaning) = row(listeners(TABLE), key.name).unwrap_or_default();
+            let (default, meaning) = row(listeners(DOCUMENT), key.name).unwrap_or_default();
             assert!(!default.is_empty() && !meaning.is_empty(), "listener.{} is not described", key.name);
         }
     }
 
+    /// The keys that rows and section headings of a part name.
+    fn named(part: &str) -> (Vec<String>, Vec<String>) {
+        let bare = |key: &str| key.trim_matches(['|', ' ', '`']).to_owned();
+        let rows = part.lines().filter(|line| line.starts_with("| `"));
+        let keys = rows.filter_map(|row| row.split(" | ").next()).flat_map(|keys| keys.split(", "));
+        let headings = part.lines().filter_map(|line| line.strip_prefix("### `"));
+        (keys.map(bare).collect(), headings.map(bare).collect())
+    }
+
     #[test]
     fn the_documentation_names_no_setting_that_does_not_exist() {
-        let settings = TABLE.split("\n## ").find(|part| part.starts_with("Settings")).unwrap_or_default();
-        let settings = settings.split("\n### ").next().unwrap_or_default();
-        let rows = settings.lines().filter(|line| line.starts_with("| `"));
-        let mut count = 0;
-        for key in rows.filter_map(|row| row.split(" | ").next()).flat_map(|keys| keys.split(", ")) {
-            let key = key.trim_matches(['|', ' ', '`']);
-            assert!(KEYS.iter().any(|known| known.name == key), "'{key}' is no setting");
-            count += 1;
+        for (part, known) in [(settings_of(DOCUMENT), KEYS), (listeners(DOCUMENT), LISTENER_KEYS)] {
+            let (rows, headings) = named(part);
+            for key in rows.iter().chain(&headings) {
+                assert!(known.iter().any(|known| known.name == key), "'{key}' is no setting");
+            }
+            assert_eq!(rows.len(), known.len());
+            assert!(headings.iter().all(|key| !section(part, key).is_empty()));
         }
-        assert_eq!(count, KEYS.len());
-        let rows = listeners(TABLE).lines().filter(|line| line.starts_with("| `"));
-        let keys = rows.filter_map(|row| row.split(" | ").next()).flat_map(|keys| keys.split(", "));
-        assert_eq!(keys.count(), LISTENER_KEYS.len());
+    }
+
+    #[test]
+    fn every_name_in_the_products_own_file_is_listed() {
+        let names = DOCUMENT.split_once("\n## Names in the product's own file\n").unwrap().1;
+        let rows = names.lines().filter_map(|line| line.strip_prefix("| `"));
+        let pairs = rows.map(|row| row.trim_end_matches("` |").split_once("` | `").unwrap());
+        let listed: Vec<_> = pairs.map(|(name, key)| (Some(name), key)).collect();
+        let known = KEYS.iter().filter(|key| key.legacy.is_some()).map(|key| (key.legacy, key.name));
+        assert_eq!(listed, known.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_section_follows_the_row_of_its_setting() {
+        let part = "| `a.b` | 1 | c |\n\n### `a.b`\n\nd\ne.\n\nf.\n\n## g\n\nh.\n";
+        assert_eq!(row(part, "a.b"), Some(("1".to_owned(), "c".to_owned())));
+        assert_eq!(section(part, "a.b"), ["d e.", "f."]);
+        assert!(section(part, "a").is_empty());
     }
 
     #[test]
