@@ -53,6 +53,31 @@ fn prometheus_reads_every_metric_and_nothing_secret_is_in_them() {
     }
 }
 
+/// The rows that `docs/reference/metrics.md` has to have: name, type and labels of each family.
+fn rows(text: &str) -> BTreeSet<String> {
+    let families = text.split("# TYPE ").skip(1).map(|family| {
+        let (first, samples) = family.split_once('\n').unwrap();
+        let (name, kind) = first.split_once(' ').unwrap();
+        let sample = samples.lines().find(|line| line.starts_with(name)).unwrap();
+        let (_, labels) = sample.split(' ').next().unwrap().split_once('{').unwrap_or_default();
+        let labels = labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label);
+        let labels = labels.filter(|label| *label != "le").map(|label| format!("`{label}`"));
+        let labels = labels.collect::<Vec<_>>().join(", ");
+        format!("| `{name}` | {kind} | {labels} |").replace("|  |", "| |")
+    });
+    families.collect()
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let site = Site::pve();
+    let monitored = Monitored::start(&site, &[]);
+    let text = curl(&[&format!("http://127.0.0.1:{}/metrics", monitored.port)]);
+    let page = include_str!("../../../docs/reference/metrics.md");
+    let documented = page.lines().filter(|line| line.starts_with("| `nodegate_")).map(str::to_owned);
+    assert_eq!(rows(&text), documented.collect::<BTreeSet<_>>());
+}
+
 #[test]
 fn what_happens_is_counted_by_route_and_status() {
     let site = Site::pve();
