@@ -1,5 +1,8 @@
 //! Rules of the house that the compiler does not know.
 
+mod documented_tests;
+mod links;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -203,35 +206,5 @@ fn what_the_compiler_cannot_check_is_listed_and_gives_its_reason() {
                 "{folder}/{name}: correct the list"
             );
         }
-    }
-}
-
-/// The tests that a document names in back quotes: `gate::login::a_name`, or a name of five words or more.
-fn named_tests(document: &str) -> Vec<&str> {
-    let words = document.split('`').skip(1).step_by(2);
-    let words = words.filter(|word| {
-        word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_: ".contains(&byte))
-    });
-    words
-        .map(|word| word.strip_prefix("unit: ").or(word.strip_prefix("spice: ")).unwrap_or(word))
-        .filter_map(|word| match word.rsplit_once("::") {
-            Some((_, name)) => (name.matches('_').count() >= 2).then_some(name),
-            None => (word.matches('_').count() >= 4).then_some(word),
-        })
-        .collect()
-}
-
-#[test]
-fn every_test_that_a_document_names_is_there() {
-    let folders = ["tests", "src", "spice/src"];
-    let code: String = folders.iter().flat_map(|folder| sources(folder)).map(|(_, text)| text).collect();
-    for (document, least) in
-        [("docs/compatibility.md", 10), ("docs/security.md", 60), ("docs/reference/comparison.md", 15)]
-    {
-        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
-        let named = named_tests(&text);
-        assert!(named.len() > least, "{document} names hardly any test");
-        let lost: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
-        assert!(lost.is_empty(), "{document} names tests that are not there: {lost:#?}");
     }
 }

@@ -161,11 +161,22 @@ mod tests {
     #[test]
     fn every_name_in_the_products_own_file_is_listed() {
         let names = DOCUMENT.split_once("\n## Names in the product's own file\n").unwrap().1;
+        let names = names.split("\n## ").next().unwrap_or_default();
         let rows = names.lines().filter_map(|line| line.strip_prefix("| `"));
         let pairs = rows.map(|row| row.trim_end_matches("` |").split_once("` | `").unwrap());
         let listed: Vec<_> = pairs.map(|(name, key)| (Some(name), key)).collect();
         let known = KEYS.iter().filter(|key| key.legacy.is_some()).map(|key| (key.legacy, key.name));
         assert_eq!(listed, known.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_old_name_is_listed() {
+        let names = DOCUMENT.split_once("\n## Old names\n").unwrap().1;
+        let rows = names.lines().filter_map(|line| line.strip_prefix("| `"));
+        let pairs = rows.map(|row| row.trim_end_matches("` |").split_once(" | `").unwrap());
+        let listed: Vec<_> = pairs.map(|(old, key)| (old.split('`').next(), key)).collect();
+        let known = KEYS.iter().chain(LISTENER_KEYS).filter(|key| key.deprecated.is_some());
+        assert_eq!(listed, known.map(|key| (key.deprecated, key.name)).collect::<Vec<_>>());
     }
 
     #[test]
