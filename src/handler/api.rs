@@ -16,7 +16,7 @@ use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::compression;
 use crate::http::compression::ContentCoding;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::logged_body::FileAnswer;
 use crate::http::target::ApiPath;
 use crate::http::zstd;
@@ -93,7 +93,7 @@ pub async fn forward_call(
     engine: &AppState,
     upstream: &UpstreamClient,
     call: ApiCall<'_>,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let is_login = engine.login_proof(call.source.method, call.source.path).is_some();
     // An answer that nodegate reads or rewrites must not be compressed.
     let coding = negotiate_coding(engine, upstream, call.head).filter(|_| !is_login);
@@ -121,7 +121,7 @@ async fn send(
     call: ApiCall<'_>,
     coding: Option<ContentCoding>,
     bounds: ResponseBounds,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let source = call.source;
     let answer = upstream.send(build_request(engine, upstream, call, coding)?).await?;
     forward_within(engine, upstream, source, answer, bounds).await
@@ -146,11 +146,11 @@ pub(super) fn build_request(
     upstream: &UpstreamClient,
     call: ApiCall<'_>,
     coding: Option<ContentCoding>,
-) -> Result<UpstreamRequest, Refusal> {
+) -> Result<UpstreamRequest, ResponseError> {
     let method = if call.head.method == Method::HEAD { Method::GET } else { call.head.method.clone() };
     let has_body = matches!(method, Method::POST | Method::PUT);
     let closes = !upstream.keeps(&method);
-    let malformed = Refusal::BadRequest("malformed request target");
+    let malformed = ResponseError::BadRequest("malformed request target");
     let mut request = UpstreamRequest::new(method, &call.target, call.timeout).ok_or(malformed)?;
     if let Some(host) = call.head.headers.get(HOST) {
         request.header(&HOST, host);
@@ -198,7 +198,7 @@ pub(super) async fn forward_answer(
     upstream: &UpstreamClient,
     source: DownloadSource<'_>,
     answer: UpstreamResponse,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let bounds = ResponseBounds { whole: PIECE, piece: PIECE, is_limit: false };
     forward_within(engine, upstream, source, answer, bounds).await
 }
@@ -209,11 +209,11 @@ async fn forward_within(
     source: DownloadSource<'_>,
     answer: UpstreamResponse,
     bounds: ResponseBounds,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let UpstreamResponse { response, body: mut incoming, started } = answer;
     let (mut head, ()) = response.into_parts();
     if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
-        return Err(Refusal::ForeignStream);
+        return Err(ResponseError::ForeignStream);
     }
     if head.status.is_informational() {
         return Err(upstream.senseless(started).into());

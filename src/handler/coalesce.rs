@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::compression::ContentCoding;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::path_pattern::PathPattern;
 use crate::metrics::counters;
 use crate::upstream::client::UpstreamError;
@@ -100,8 +100,8 @@ impl SharedCalls {
         &self,
         key: CoalesceKey,
         limit: Duration,
-        call: impl AsyncFnOnce() -> Result<Response<ResponseBody>, Refusal>,
-    ) -> Result<Response<ResponseBody>, Refusal> {
+        call: impl AsyncFnOnce() -> Result<Response<ResponseBody>, ResponseError>,
+    ) -> Result<Response<ResponseBody>, ResponseError> {
         let until = Instant::now() + limit;
         loop {
             let mut answer = match self.join(&key) {
@@ -164,7 +164,7 @@ impl Drop for LeaderGuard<'_> {
 
 impl CoalescedOutcome {
     /// A whole answer that sets no cookie is shared, and so is a daemon's failure.
-    fn from_answer(answer: &Result<Response<ResponseBody>, Refusal>) -> Self {
+    fn from_answer(answer: &Result<Response<ResponseBody>, ResponseError>) -> Self {
         match answer {
             Ok(response) => match response.body() {
                 ResponseBody::Full(bytes) if !response.headers().contains_key(SET_COOKIE) => {
@@ -177,7 +177,7 @@ impl CoalescedOutcome {
                 }
                 ResponseBody::Full(_) | ResponseBody::Streamed(_) => Self::Unshared,
             },
-            Err(Refusal::Upstream(error)) => Self::Failed(error.clone()),
+            Err(ResponseError::Upstream(error)) => Self::Failed(error.clone()),
             Err(_) => Self::Unshared,
         }
     }
@@ -211,13 +211,13 @@ mod tests {
         }
     }
 
-    async fn text(answer: Result<Response<ResponseBody>, Refusal>) -> String {
+    async fn text(answer: Result<Response<ResponseBody>, ResponseError>) -> String {
         let bytes = answer.unwrap().into_body().collect().await.unwrap().to_bytes();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     /// A slow answer with the number of answers before it.
-    async fn number(asked: &Cell<usize>) -> Result<Response<ResponseBody>, Refusal> {
+    async fn number(asked: &Cell<usize>) -> Result<Response<ResponseBody>, ResponseError> {
         let number = asked.replace(asked.get() + 1);
         tokio::time::sleep(Duration::from_millis(50)).await;
         Ok(Response::new(body::full(number.to_string())))

@@ -30,7 +30,7 @@ use super::api::DownloadSource;
 use super::static_file::stream::FileBody;
 use crate::http::body;
 use crate::http::body::ResponseBody;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 use crate::proxy::route_table::MethodKind;
@@ -61,7 +61,7 @@ pub(super) fn open_named_file(
     engine: &AppState,
     source: DownloadSource<'_>,
     head: &mut response::Parts,
-) -> Result<Option<ResponseBody>, Refusal> {
+) -> Result<Option<ResponseBody>, ResponseError> {
     let Some(name) = &engine.backend_headers.stream else { return Ok(None) };
     let mut named = head.headers.get_all(name).iter();
     let (Some(first), more) = (named.next(), named.next()) else { return Ok(None) };
@@ -81,7 +81,7 @@ pub(super) fn open_named_file(
     opened.map(Some).map_err(|error| {
         let message = format_args!("streaming of {} denied: {error}", path.display());
         log_limit::error(LogTopic::Fault, "stream", &message);
-        Refusal::StreamDenied
+        ResponseError::StreamDenied
     })
 }
 

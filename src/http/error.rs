@@ -26,7 +26,7 @@ use crate::upstream::peer::PeerError;
 
 /// Everything that keeps a request from its answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum ResponseError {
     #[error("{0}")]
     BadRequest(&'static str),
     /// what came is no request; the connection closes
@@ -110,7 +110,7 @@ fn rate_text(rate: u64) -> String {
     if rate == 0 { String::new() } else { format!(", or with less than {rate} bytes a second") }
 }
 
-impl Refusal {
+impl ResponseError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::Target(_) | Self::BodyBroken | Self::Parameters(_) => {
@@ -305,11 +305,11 @@ mod tests {
     #[test]
     fn extjs_keeps_only_the_statuses_its_clients_know() {
         let cases = [
-            (Refusal::NotFound("/x".into()), 200),
-            (Refusal::BodyTooLarge { limit: 1 }, 413),
-            (Refusal::InvalidTicket("x".into()), 401),
-            (Refusal::BadRequest("x"), 400),
-            (Refusal::NoSuchUri, 200),
+            (ResponseError::NotFound("/x".into()), 200),
+            (ResponseError::BodyTooLarge { limit: 1 }, 413),
+            (ResponseError::InvalidTicket("x".into()), 401),
+            (ResponseError::BadRequest("x"), 400),
+            (ResponseError::NoSuchUri, 200),
         ];
         for (refusal, status) in cases {
             assert_eq!(refusal.into_response(ErrorFormat::ExtJs).status().as_u16(), status);

@@ -6,13 +6,13 @@ use http::uri::Authority;
 use http::{HeaderMap, Version};
 
 use crate::config::settings::LimitSettings;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 
 /// `: ` and the line end.
 const AROUND_A_HEADER: usize = 4;
 
 /// Everything that hyper lets through and we do not.
-pub fn check(head: &Parts, limits: &LimitSettings) -> Result<(), Refusal> {
+pub fn check(head: &Parts, limits: &LimitSettings) -> Result<(), ResponseError> {
     check_target(head, limits)?;
     check_size(&head.headers, limits)?;
     check_host(head)?;
@@ -34,45 +34,45 @@ pub fn request_line(head: &Parts) -> String {
 }
 
 /// Path and query.
-fn check_target(head: &Parts, limits: &LimitSettings) -> Result<(), Refusal> {
+fn check_target(head: &Parts, limits: &LimitSettings) -> Result<(), ResponseError> {
     match head.uri.path_and_query() {
         Some(target) if target.as_str().len() > limits.uri_bytes => {
-            Err(Refusal::UrlTooLong { limit: limits.uri_bytes })
+            Err(ResponseError::UrlTooLong { limit: limits.uri_bytes })
         }
         Some(_) | None => Ok(()),
     }
 }
 
 /// Lines and bytes of the header block, the request line not counted.
-fn check_size(headers: &HeaderMap, limits: &LimitSettings) -> Result<(), Refusal> {
+fn check_size(headers: &HeaderMap, limits: &LimitSettings) -> Result<(), ResponseError> {
     if headers.len() > limits.headers {
-        return Err(Refusal::HeaderTooLarge { what: "too many lines", limit: limits.headers });
+        return Err(ResponseError::HeaderTooLarge { what: "too many lines", limit: limits.headers });
     }
     let bytes: usize =
         headers.iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND_A_HEADER).sum();
     if bytes > limits.header {
-        return Err(Refusal::HeaderTooLarge { what: "too many bytes", limit: limits.header });
+        return Err(ResponseError::HeaderTooLarge { what: "too many bytes", limit: limits.header });
     }
     Ok(())
 }
 
 /// Exactly one Host, and the one of an absolute target (RFC 9112 section 3.2). HTTP/1.0 may come without.
-fn check_host(head: &Parts) -> Result<(), Refusal> {
+fn check_host(head: &Parts) -> Result<(), ResponseError> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => return Err(Refusal::BadRequest("more than one Host header")),
+        (Some(_), Some(_)) => return Err(ResponseError::BadRequest("more than one Host header")),
         (Some(host), None) => host.to_str().unwrap_or_default(),
         (None, _) if head.version == Version::HTTP_10 => return Ok(()),
-        (None, _) => return Err(Refusal::BadRequest("Host header missing")),
+        (None, _) => return Err(ResponseError::BadRequest("Host header missing")),
     };
     match host.parse::<Authority>() {
         Ok(authority) if !host.contains('@') && has_good_port(&authority) => match head.uri.authority() {
             Some(target) if !target.as_str().eq_ignore_ascii_case(authority.as_str()) => {
-                Err(Refusal::BadRequest("Host header and request target disagree"))
+                Err(ResponseError::BadRequest("Host header and request target disagree"))
             }
             Some(_) | None => Ok(()),
         },
-        _ => Err(Refusal::BadRequest("malformed Host header")),
+        _ => Err(ResponseError::BadRequest("malformed Host header")),
     }
 }
 
@@ -97,11 +97,13 @@ pub fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
 }
 
 /// One transfer coding, `chunked`, applied once (RFC 9112 section 6.1). Another one would reach the daemon undecoded.
-fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_framing(headers: &HeaderMap) -> Result<(), ResponseError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Refusal::BadRequest("only the transfer coding 'chunked' is understood, and only once")),
+        _ => {
+            Err(ResponseError::BadRequest("only the transfer coding 'chunked' is understood, and only once"))
+        }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::auth::authenticator::AuthenticatedUser;
 use crate::http::body_parameters;
 use crate::http::body_parameters::{BodyKind, ParameterError};
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::limits::buffer_budget::{BufferOwner, BufferPermit, UNCOUNTED};
 use crate::limits::failure_table::ClientKey;
@@ -59,7 +59,7 @@ pub(crate) async fn look_into(
     asked: &IncomingRequest<'_>,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
-) -> Result<Bytes, Refusal> {
+) -> Result<Bytes, ResponseError> {
     let whole = read(asked, sender, body).await?;
     *body = Some(RequestBody::Whole(whole.clone().into()));
     Ok(whole)
@@ -77,7 +77,7 @@ pub(crate) async fn read_for_daemon(
     asked: &IncomingRequest<'_>,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
-) -> Result<PreparedCall, Refusal> {
+) -> Result<PreparedCall, ResponseError> {
     let body = read(asked, sender, body).await?;
     let head = asked.head;
     if let Some(uploads) = &asked.worker.engine.uploads {
@@ -87,7 +87,7 @@ pub(crate) async fn read_for_daemon(
         return Ok(PreparedCall { query: None, body });
     }
     let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let kind = BodyKind::of(kind).ok_or_else(|| Refusal::UnexpectedContent(head.method.clone()))?;
+    let kind = BodyKind::of(kind).ok_or_else(|| ResponseError::UnexpectedContent(head.method.clone()))?;
     let query = body_parameters::into_query(head.uri.query().unwrap_or_default(), kind, &body)?;
     let limit = asked.worker.engine.config.settings.limits.uri_bytes;
     if head.uri.path().len() + 1 + query.len() > limit {
@@ -101,7 +101,7 @@ pub(crate) async fn read(
     asked: &IncomingRequest<'_>,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
-) -> Result<Bytes, Refusal> {
+) -> Result<Bytes, ResponseError> {
     let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else {
         return Ok(Bytes::new());
     };
@@ -111,10 +111,10 @@ pub(crate) async fn read(
     let announced = incoming.size_hint();
     let least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
     if least > bounds.limit {
-        return Err(Refusal::BodyTooLarge { limit: bounds.limit });
+        return Err(ResponseError::BodyTooLarge { limit: bounds.limit });
     }
     if least > 0 && !takes_one {
-        return Err(Refusal::UnexpectedContent(method.clone()));
+        return Err(ResponseError::UnexpectedContent(method.clone()));
     }
     // What was taken in before has its room already.
     let mut room = (!matches!(incoming, RequestBody::Whole(_))).then(|| room(asked, &sender));
@@ -122,12 +122,12 @@ pub(crate) async fn read(
     let size = BodySize { most, at_once: sender.user().is_some() };
     let collected = collect(incoming, room.as_mut(), size, bounds).await;
     // What there is no room for is left where it is, to be drained.
-    if !matches!(collected, Err(Refusal::BodyTooLarge { .. } | Refusal::Excess(_))) {
+    if !matches!(collected, Err(ResponseError::BodyTooLarge { .. } | ResponseError::Excess(_))) {
         *body = None;
     }
     let whole = collected?;
     if !whole.is_empty() && !takes_one {
-        return Err(Refusal::UnexpectedContent(method.clone()));
+        return Err(ResponseError::UnexpectedContent(method.clone()));
     }
     Ok(held(whole, room))
 }
@@ -209,11 +209,11 @@ async fn collect(
     mut room: Option<&mut BufferPermit>,
     size: BodySize,
     bounds: BodyBounds,
-) -> Result<Bytes, Refusal> {
+) -> Result<Bytes, ResponseError> {
     let BodyBounds { limit, pace } = bounds;
     let mut began = Instant::now();
     let mut whole = Vec::new();
-    let late = || Refusal::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };
+    let late = || ResponseError::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };
     loop {
         let received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
         let until = began + pace.time_for(received).unwrap_or(pace.grace);
@@ -222,10 +222,10 @@ async fn collect(
             whole.shrink_to_fit();
             return Ok(whole.into());
         };
-        let data = frame.map_err(|_| Refusal::BodyBroken)?.into_data().unwrap_or_default();
+        let data = frame.map_err(|_| ResponseError::BodyBroken)?.into_data().unwrap_or_default();
         let needed = whole.len() + data.len();
         if needed > limit {
-            return Err(Refusal::BodyTooLarge { limit });
+            return Err(ResponseError::BodyTooLarge { limit });
         }
         let Some(room) = room.as_deref_mut() else {
             if incoming.is_end_stream() && whole.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Method, Response};
 
 use crate::http::body::ResponseBody;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::target::ApiPath;
 use crate::proxy::router::Route;
 use crate::state::shared::AppState;
@@ -24,8 +24,8 @@ pub(crate) fn answer_timeout(engine: &AppState, route: &Route, method: &Method, 
 /// The answer, unless its client leaves before it comes. Without a clock nobody can leave.
 pub(crate) async fn or_client_left(
     clock: Option<&TimeoutTracker>,
-    answer: impl Future<Output = Result<Response<ResponseBody>, Refusal>>,
-) -> Result<Response<ResponseBody>, Refusal> {
+    answer: impl Future<Output = Result<Response<ResponseBody>, ResponseError>>,
+) -> Result<Response<ResponseBody>, ResponseError> {
     let left = async {
         match clock {
             Some(clock) => clock.client_left().await,
@@ -35,6 +35,6 @@ pub(crate) async fn or_client_left(
     tokio::select! {
         biased;
         answer = answer => answer,
-        () = left => Err(Refusal::ClientLeft),
+        () = left => Err(ResponseError::ClientLeft),
     }
 }

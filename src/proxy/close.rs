@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::malformed::{self, MalformedHead};
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::metrics::counters;
 use crate::metrics::labels::LimitLabel;
 use crate::proxy::admission::log_without_request;
@@ -66,7 +66,7 @@ pub(crate) async fn turn_out<S: ClientStream>(
     tracing::debug!(peer = %client.peer.address(), ?cause, "connection timed out");
     match cause {
         TimedOut::Head => {
-            let refusal = Refusal::HeadTimeout;
+            let refusal = ResponseError::HeadTimeout;
             log_without_request(&worker.engine, client.peer, refusal.status().as_u16());
             let answer = malformed::answer(&worker.engine, refusal, &left.target, client.tls.is_some());
             say_last_words(&mut left.stream, &answer).await;

@@ -8,7 +8,7 @@ use crate::handler::page::RenderedPage;
 use crate::handler::page::worker::PageRequest;
 use crate::handler::static_file::StaticError;
 use crate::http::body::ResponseBody;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::logged_body::RequestRecord;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
@@ -22,7 +22,7 @@ pub(crate) async fn run(
     route: Route,
     path: &str,
     record: &mut RequestRecord,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let IncomingRequest { worker, head, .. } = *asked;
     let engine = &worker.engine;
     let is_head = head.method == Method::HEAD;
@@ -30,17 +30,17 @@ pub(crate) async fn run(
         && !is_head
         && head.method != Method::GET
     {
-        return Err(Refusal::MethodNotAllowed { method: head.method.clone(), allow: FILE_METHODS });
+        return Err(ResponseError::MethodNotAllowed { method: head.method.clone(), allow: FILE_METHODS });
     }
     match route {
         Route::Static(located) => {
             engine.routes.files.serve(&located, is_head, &head.headers).await.map_err(|error| match error {
-                StaticError::NotFound => Refusal::NotFound(path.to_owned()),
-                StaticError::RangeNotSatisfiable { size } => Refusal::Range { size },
+                StaticError::NotFound => ResponseError::NotFound(path.to_owned()),
+                StaticError::RangeNotSatisfiable { size } => ResponseError::Range { size },
                 StaticError::Unreadable(error) => {
                     let message = format_args!("the static file of '{path}' cannot be read: {error}");
                     log_limit::warn(LogTopic::Fault, path, &message);
-                    Refusal::Internal("the file cannot be read".to_owned())
+                    ResponseError::Internal("the file cannot be read".to_owned())
                 }
             })
         }
@@ -59,7 +59,7 @@ pub(crate) async fn run(
             Ok(Box::pin(asking).await?)
         }
         Route::Probe(probe) => Ok(health::serve(engine, probe, &head.method).await),
-        Route::Missing(path) => Err(Refusal::NotFound(path)),
+        Route::Missing(path) => Err(ResponseError::NotFound(path)),
         Route::Daemon
         | Route::Unprivileged
         | Route::Node(_)
@@ -67,6 +67,6 @@ pub(crate) async fn run(
         | Route::UnknownNode(_)
         | Route::Upload
         | Route::Websocket
-        | Route::NoSuchUri => Err(Refusal::NoSuchUri),
+        | Route::NoSuchUri => Err(ResponseError::NoSuchUri),
     }
 }

@@ -3,7 +3,7 @@
 use http::header::HOST;
 use http::request::Parts;
 
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::net::allowed_hosts::{AllowedHosts, HostName};
 use crate::net::forwarded_host;
 use crate::os::log_limit;
@@ -16,7 +16,7 @@ const SHOWN: usize = 253;
 
 /// Refuses hosts that the listener does not list. Probes are answered under every name, for load balancers ask by
 /// address, and so is what other nodes pass on: it brings the `Host` of their client.
-pub(crate) fn check(client: &ClientConnection, engine: &AppState, head: &Parts) -> Result<(), Refusal> {
+pub(crate) fn check(client: &ClientConnection, engine: &AppState, head: &Parts) -> Result<(), ResponseError> {
     let rules = client.rules();
     let is_probe = || engine.routes.probes.find(head.uri.path()).is_some();
     if rules.hosts.is_empty() || is_probe() || comes_from_node(client, engine, head) {
@@ -35,7 +35,7 @@ pub(crate) fn check(client: &ClientConnection, engine: &AppState, head: &Parts) 
             "a request names a host that {setting} does not list; more of them are not logged for an hour"
         );
     }
-    Err(Refusal::OtherHost { setting: rules.hosts_key.clone() })
+    Err(ResponseError::OtherHost { setting: rules.hosts_key.clone() })
 }
 
 /// A browser on another node could send that header as well, but it does not come from the node's address by chance.

@@ -22,7 +22,7 @@ use outcome::{AttemptOutcome, until_proven, verdict};
 use crate::auth::authenticator::AuthenticatedUser;
 use crate::auth::credential_cache::CachedCredential;
 use crate::http::body::ResponseBody;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, query_value};
 use crate::limits::LimitExceeded;
@@ -65,7 +65,7 @@ pub(crate) struct LoginAttempt {
 
 /// A guess whose call is over.
 struct FinishedAttempt {
-    answer: Result<Response<ResponseBody>, Refusal>,
+    answer: Result<Response<ResponseBody>, ResponseError>,
     /// the part of the request's body that nodegate has not read
     body: Option<RequestBody>,
     is_delayed: bool,
@@ -98,7 +98,7 @@ impl LoginAttempt {
         self,
         body: &mut Option<RequestBody>,
         began: Instant,
-    ) -> Result<Response<ResponseBody>, Refusal> {
+    ) -> Result<Response<ResponseBody>, ResponseError> {
         let (worker, counted) = (Rc::clone(&self.worker), self.counted);
         check_before_body(&self.asked(), self.identity.user().as_deref(), body.as_ref())?;
         // A place is not for a body that drips. An upload is judged before its body is read.
@@ -133,7 +133,7 @@ impl LoginAttempt {
         self,
         attempt: Option<LoginPermit>,
         body: Option<RequestBody>,
-    ) -> Result<FinishedAttempt, Refusal> {
+    ) -> Result<FinishedAttempt, ResponseError> {
         let (client, tasks) = (Rc::clone(&self.client), self.worker.tasks.clone());
         let left = CancellationToken::new();
         let _gone = left.clone().drop_guard();
@@ -144,7 +144,7 @@ impl LoginAttempt {
             let judged = Box::pin(self.run(attempt, body, &has_left)).await;
             let _ = sender.send(judged);
         }));
-        let cut_off = |_| Refusal::Internal("the login was cut off".to_owned());
+        let cut_off = |_| ResponseError::Internal("the login was cut off".to_owned());
         tokio::select! {
             biased;
             judged = &mut receiver => return judged.map_err(cut_off),
@@ -170,7 +170,7 @@ impl LoginAttempt {
         let answer = tokio::select! {
             biased;
             answer = until_proven(call, token, &mut attempt, &self.client.trust) => answer,
-            () = no_verdict => Err(Refusal::ClientLeft),
+            () = no_verdict => Err(ResponseError::ClientLeft),
         };
         let outcome = self.outcome(&answer);
         if outcome == AttemptOutcome::Failed {
@@ -190,7 +190,7 @@ impl LoginAttempt {
         self.worker.engine.login_proof(&self.head.method, &self.path)
     }
 
-    fn outcome(&self, answer: &Result<Response<ResponseBody>, Refusal>) -> AttemptOutcome {
+    fn outcome(&self, answer: &Result<Response<ResponseBody>, ResponseError>) -> AttemptOutcome {
         let engine = &self.worker.engine;
         let Some(known) = self.token() else {
             let proof = self.proof();
@@ -266,7 +266,7 @@ pub(crate) async fn run_at_once(
     route: Route,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let IncomingRequest { worker, client, head, .. } = *asked;
     let engine = &worker.engine;
     let known = identity.client.as_deref();

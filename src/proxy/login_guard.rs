@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::auth::authenticator::{AuthError, AuthenticatedUser, PageLogin, PageVisitor, TicketClient};
 use crate::auth::credential_cache::CachedCredential;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::target::ApiPath;
 use crate::limits::failure_table::ClientKey;
@@ -106,7 +106,7 @@ pub(crate) fn denied(
     engine: &AppState,
     denial: AuthError,
     counted: impl FnOnce() -> Option<IpAddr>,
-) -> Refusal {
+) -> ResponseError {
     tracing::debug!(%denial, "refused at the gate");
     let excess = match denial {
         AuthError::Ticket(error) if !error.is_guess() => None,
@@ -122,29 +122,29 @@ pub(crate) fn denied(
         }),
         AuthError::KeyFile(error) => {
             log_limit::error(LogTopic::Fault, "tickets", &format_args!("tickets cannot be judged: {error}"));
-            return Refusal::Denied(AuthError::KeyFile(error));
+            return ResponseError::Denied(AuthError::KeyFile(error));
         }
         AuthError::NoCredential | AuthError::Csrf | AuthError::ForeignPage(_) => {
-            return Refusal::Denied(denial);
+            return ResponseError::Denied(denial);
         }
     };
     if let Some(excess) = excess {
         return excess.into();
     }
     let reason = engine.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
-    Refusal::InvalidTicket(reason)
+    ResponseError::InvalidTicket(reason)
 }
 
 /// Delays a 401, whatever it is for, and the refusal of an address that is over its limit; beyond what may wait, something
 /// else is answered at once.
 pub(crate) async fn hold_back(
     engine: &AppState,
-    refusal: Refusal,
+    refusal: ResponseError,
     (at, counted): (&ListenerShare, impl Fn() -> Option<IpAddr>),
     began: Instant,
-) -> Refusal {
+) -> ResponseError {
     let logins = &engine.counts.logins;
-    if let Refusal::Excess(LimitExceeded::Failures { .. }) = refusal
+    if let ResponseError::Excess(LimitExceeded::Failures { .. }) = refusal
         && let Some(address) = counted()
     {
         let limit = engine.config.settings.limits.login_failures;
@@ -154,5 +154,5 @@ pub(crate) async fn hold_back(
         return refusal;
     }
     let held = logins.hold_back(at, counted(), began).await;
-    held.map_or_else(Refusal::Excess, |()| refusal)
+    held.map_or_else(ResponseError::Excess, |()| refusal)
 }

@@ -5,7 +5,7 @@ use http::{HeaderName, Request, Response, StatusCode};
 
 use crate::config::settings::LimitSettings;
 use crate::http::body::ResponseBody;
-use crate::http::error::{ErrorFormat, Refusal};
+use crate::http::error::{ErrorFormat, ResponseError};
 use crate::state::shared::AppState;
 
 /// What the HTTP library knew of a head that it refused.
@@ -19,21 +19,21 @@ pub(crate) struct MalformedHead<'a> {
 
 impl MalformedHead<'_> {
     /// The same with a reason.
-    pub(crate) fn refusal(&self, limits: &LimitSettings) -> Refusal {
+    pub(crate) fn refusal(&self, limits: &LimitSettings) -> ResponseError {
         match self.status() {
-            StatusCode::URI_TOO_LONG => Refusal::UrlTooLong { limit: limits.uri_bytes },
+            StatusCode::URI_TOO_LONG => ResponseError::UrlTooLong { limit: limits.uri_bytes },
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if !self.head.contains(&b'\n') => {
-                Refusal::UrlTooLong { limit: limits.uri_bytes }
+                ResponseError::UrlTooLong { limit: limits.uri_bytes }
             }
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                Refusal::HeaderTooLarge { what: "too many bytes or lines", limit: limits.header }
+                ResponseError::HeaderTooLarge { what: "too many bytes or lines", limit: limits.header }
             }
             _ => self.fault(),
         }
     }
 
     /// A head that was taken apart before it was refused is well-formed.
-    fn fault(&self) -> Refusal {
+    fn fault(&self) -> ResponseError {
         let told = self.error.to_string();
         let of_length = || malformed(fault_of_length(&told).unwrap_or("malformed request target"));
         if self.head.is_empty() || fault_of_length(&told).is_some() {
@@ -48,8 +48,8 @@ impl MalformedHead<'_> {
     }
 }
 
-fn malformed(reason: impl Into<String>) -> Refusal {
-    Refusal::Malformed { status: StatusCode::BAD_REQUEST, reason: reason.into() }
+fn malformed(reason: impl Into<String>) -> ResponseError {
+    ResponseError::Malformed { status: StatusCode::BAD_REQUEST, reason: reason.into() }
 }
 
 /// What the library says of a body's length that it does not understand.
@@ -65,14 +65,14 @@ fn fault_of_length(told: &str) -> Option<&'static str> {
 }
 
 /// The first fault of a head. Its bytes are named, its text is not repeated.
-fn fault_of_head(head: &[u8]) -> Option<Refusal> {
+fn fault_of_head(head: &[u8]) -> Option<ResponseError> {
     let head = head.trim_ascii_start();
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     fault_of_request_line(lines.next()?)
         .or_else(|| lines.take_while(|line| !line.is_empty()).enumerate().find_map(fault_of_field))
 }
 
-fn fault_of_request_line(line: &[u8]) -> Option<Refusal> {
+fn fault_of_request_line(line: &[u8]) -> Option<ResponseError> {
     let mut words = line.splitn(3, |byte| *byte == b' ');
     let (method, target, version) = (words.next()?, words.next(), words.next());
     if let Some(byte) = method.iter().find(|byte| !is_token(**byte)) {
@@ -92,7 +92,7 @@ fn fault_of_request_line(line: &[u8]) -> Option<Refusal> {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() && *major != b'1' =>
         {
-            Some(Refusal::Malformed {
+            Some(ResponseError::Malformed {
                 status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 reason: "HTTP/1.1 is spoken on this connection".to_owned(),
             })
@@ -102,7 +102,7 @@ fn fault_of_request_line(line: &[u8]) -> Option<Refusal> {
 }
 
 /// `index` counts from the line behind the request line.
-fn fault_of_field((index, line): (usize, &[u8])) -> Option<Refusal> {
+fn fault_of_field((index, line): (usize, &[u8])) -> Option<ResponseError> {
     let number = index + 1;
     if line.starts_with(b" ") || line.starts_with(b"\t") {
         return Some(malformed(format!("header line {number} begins with white space")));
@@ -126,7 +126,7 @@ fn is_token(byte: u8) -> bool {
 
 /// The answer to what was no request, as it goes over the wire; behind it the connection closes. `target` is the beginning
 /// of the target, by which the form is chosen.
-pub(crate) fn answer(engine: &AppState, refusal: Refusal, target: &[u8], over_tls: bool) -> Vec<u8> {
+pub(crate) fn answer(engine: &AppState, refusal: ResponseError, target: &[u8], over_tls: bool) -> Vec<u8> {
     let form = ErrorFormat::of(std::str::from_utf8(target).unwrap_or_default());
     let mut response = refusal.into_response(form);
     engine.common.add_to(&mut response, false, false);

@@ -5,7 +5,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::http::body;
 use crate::http::body::ResponseBody;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 
 pub(crate) const API_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 pub(crate) const FILE_METHODS: &str = "GET, HEAD, OPTIONS";
@@ -17,9 +17,9 @@ pub(crate) fn allowed(methods: &'static str) -> Response<ResponseBody> {
     response
 }
 
-pub(crate) fn check_api_method(method: &Method) -> Result<(), Refusal> {
+pub(crate) fn check_api_method(method: &Method) -> Result<(), ResponseError> {
     match *method {
         Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE => Ok(()),
-        _ => Err(Refusal::MethodUnknown(method.clone())),
+        _ => Err(ResponseError::MethodUnknown(method.clone())),
     }
 }

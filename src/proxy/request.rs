@@ -24,7 +24,7 @@ use crate::handler::upload::UploadRequest;
 use crate::handler::{api, console, page_title, redirect};
 use crate::http::body::ResponseBody;
 use crate::http::drain;
-use crate::http::error::{ErrorFormat, Refusal};
+use crate::http::error::{ErrorFormat, ResponseError};
 use crate::http::logged_body::{LoggedBody, RequestRecord};
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, RequestTarget};
@@ -76,7 +76,7 @@ async fn answer_in_full(
     let told = named.and_then(|real| HeaderValue::from_str(&real.to_string()).ok());
     let outcome = if !client.is_real_admitted(engine, named) {
         counters::denied();
-        Err(Refusal::AddressDenied)
+        Err(ResponseError::AddressDenied)
     } else if client.is_served {
         let asked = IncomingRequest {
             worker: &worker,
@@ -139,7 +139,7 @@ async fn answer(
     body: &mut Option<RequestBody>,
     record: &mut RequestRecord,
     began: Instant,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let IncomingRequest { worker, client, class, head, .. } = asked;
     let engine = &worker.engine;
     validate::check(head, &engine.config.settings.limits)?;
@@ -162,7 +162,7 @@ async fn answer(
             let route = engine
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
-                .map_err(|error| Refusal::nodes(&error))?;
+                .map_err(|error| ResponseError::nodes(&error))?;
             record.destination = route.destination();
             if crate::proxy::login_guard::is_guess(engine, &head.method, path, &identity)
                 && let Some(address) = engine.counted(client.peer, record.client)
@@ -172,7 +172,7 @@ async fn answer(
             }
             crate::proxy::login_attempt::run_at_once(&asked, &identity, route, path, body).await
         }
-        RequestTarget::NoSuchUri => Err(Refusal::NoSuchUri),
+        RequestTarget::NoSuchUri => Err(ResponseError::NoSuchUri),
         RequestTarget::Path(path) => {
             if head.method == Method::OPTIONS {
                 return Ok(allowed(FILE_METHODS));
@@ -180,7 +180,7 @@ async fn answer(
             let route = engine
                 .routes
                 .resolve(&head.method, &target, query, &engine.nodes)
-                .map_err(|error| Refusal::nodes(&error))?;
+                .map_err(|error| ResponseError::nodes(&error))?;
             crate::proxy::scope_check::check_file(class.map(Arc::as_ref), &route, path, query)?;
             record.destination = route.destination();
             crate::proxy::files::run(&asked, route, path, record).await
@@ -193,12 +193,12 @@ fn pass(
     asked: &IncomingRequest<'_>,
     path: &ApiPath,
     record: &mut RequestRecord,
-) -> Result<AuthenticatedUser, Refusal> {
+) -> Result<AuthenticatedUser, ResponseError> {
     let IncomingRequest { worker, client, class, head, .. } = *asked;
     let engine = &worker.engine;
     check_api_method(&head.method)?;
     crate::proxy::scope_check::check_call(asked, path)?;
-    let gate = engine.gate.as_ref().ok_or(Refusal::NoSuchUri)?;
+    let gate = engine.gate.as_ref().ok_or(ResponseError::NoSuchUri)?;
     let counted = || engine.counted(client.peer, asked.real);
     let identity = gate
         .pass(
@@ -226,7 +226,7 @@ pub(crate) async fn run_api(
     route: Route,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let IncomingRequest { worker, client, head, address, .. } = *asked;
     let engine = &worker.engine;
     engine.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
@@ -247,7 +247,7 @@ pub(crate) async fn run_api(
     };
     match route {
         Route::Node(_) | Route::Master(_) if engine.backend_headers.is_looped(&head.headers) => {
-            Err(Refusal::Loop)
+            Err(ResponseError::Loop)
         }
         Route::Node(name) | Route::Master(name) => {
             let upstream = worker.peer(&name, asked.real)?;
@@ -259,8 +259,8 @@ pub(crate) async fn run_api(
             or_client_left(clock, api::forward_call(engine, worker.local(&route), call(body))).await
         }
         Route::UnknownNode(node) => {
-            let nodes = engine.nodes.current().map_err(|error| Refusal::nodes(&error))?;
-            Err(Refusal::UnknownNode(nodes.unknown(&node)))
+            let nodes = engine.nodes.current().map_err(|error| ResponseError::nodes(&error))?;
+            Err(ResponseError::UnknownNode(nodes.unknown(&node)))
         }
         Route::Upload => {
             let upload =
@@ -277,7 +277,7 @@ pub(crate) async fn run_api(
             }
         }
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {
-            Err(Refusal::NoSuchUri)
+            Err(ResponseError::NoSuchUri)
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::handler::trace_headers;
 use crate::http::access_log::LogDetails;
 use crate::http::body::ResponseBody;
 use crate::http::error;
-use crate::http::error::{ErrorFormat, Refusal};
+use crate::http::error::{ErrorFormat, ResponseError};
 use crate::http::logged_body::{FileAnswer, RequestRecord};
 use crate::http::reason_phrase;
 use crate::http::validate;
@@ -53,13 +53,15 @@ pub(crate) fn complete(
 
 /// The answer to a refused request.
 pub(crate) fn refuse(
-    refusal: Refusal,
+    refusal: ResponseError,
     form: ErrorFormat,
     login_page: Option<&str>,
 ) -> Response<ResponseBody> {
     tracing::debug!(status = refusal.status().as_u16(), reason = %refusal, "refused");
-    if let (Some(location), Refusal::Denied(AuthError::NoCredential) | Refusal::InvalidTicket(_)) =
-        (login_page, &refusal)
+    if let (
+        Some(location),
+        ResponseError::Denied(AuthError::NoCredential) | ResponseError::InvalidTicket(_),
+    ) = (login_page, &refusal)
     {
         return error::to_login_page(location);
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::auth::authenticator::AuthenticatedUser;
 use crate::fs::cached_file::FileError;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, query_parameters};
 use crate::os::log_limit;
@@ -21,7 +21,7 @@ use crate::proxy::route_scope::{LoginClaim, RouteScope};
 use crate::proxy::router::Route;
 
 /// Before anybody is asked who it is: what is not served needs no login.
-pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), Refusal> {
+pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {
     let IncomingRequest { worker, client, class, head, .. } = *asked;
     let method = &head.method;
     if class.is_none_or(|class| class.has_call(method, path)) {
@@ -35,7 +35,7 @@ pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<
             "the listener serves a route scope only",
         );
     }
-    Err(Refusal::NotHere(format!("{method} {}", path.joined())))
+    Err(ResponseError::NotHere(format!("{method} {}", path.joined())))
 }
 
 /// A page, a file: what is not served is not there.
@@ -44,7 +44,7 @@ pub(crate) fn check_file(
     route: &Route,
     path: &str,
     query: &str,
-) -> Result<(), Refusal> {
+) -> Result<(), ResponseError> {
     let Some(class) = class else { return Ok(()) };
     let belongs = match route {
         Route::Page => class.has_page(path, query),
@@ -60,7 +60,7 @@ pub(crate) fn check_file(
         | Route::Missing(_)
         | Route::NoSuchUri => false,
     };
-    if belongs { Ok(()) } else { Err(Refusal::NotFound(path.to_owned())) }
+    if belongs { Ok(()) } else { Err(ResponseError::NotFound(path.to_owned())) }
 }
 
 /// Whether this kind of ticket is taken, and the call not made too often.
@@ -70,12 +70,12 @@ pub(crate) fn check_client(
     path: &ApiPath,
     identity: &AuthenticatedUser,
     real: IpAddr,
-) -> Result<(), Refusal> {
+) -> Result<(), ResponseError> {
     let engine = &asked.worker.engine;
     if let Some(known) = identity.client.as_ref().filter(|known| !class.takes(known.kind())) {
         tracing::debug!(user = &*known.user, "a credential that is not taken at this listener");
         let reason = engine.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
-        return Err(Refusal::InvalidTicket(reason));
+        return Err(ResponseError::InvalidTicket(reason));
     }
     if let Some((call, limit)) = class.limit(&asked.head.method, path)
         && let Some(address) = engine.accountable(asked.client.peer, real)
@@ -91,7 +91,7 @@ pub(crate) async fn check_login(
     asked: &IncomingRequest<'_>,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
-) -> Result<(), Refusal> {
+) -> Result<(), ResponseError> {
     let head = asked.head;
     let Some(rule) = class.login_rule(&head.method, path) else { return Ok(()) };
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -110,13 +110,13 @@ pub(crate) async fn check_login(
         Some(claim) if !has_query => rule.admits(&claim).map_err(|error| realms_unreadable(&error))?,
         Some(_) | None => false,
     };
-    if admitted { Ok(()) } else { Err(Refusal::OtherRealm { realm: rule.realm.clone() }) }
+    if admitted { Ok(()) } else { Err(ResponseError::OtherRealm { realm: rule.realm.clone() }) }
 }
 
-fn realms_unreadable(error: &FileError) -> Refusal {
+fn realms_unreadable(error: &FileError) -> ResponseError {
     let message = format_args!("the list of realms cannot be read; refusing the login: {error}");
     log_limit::error(LogTopic::Fault, "realms", &message);
-    Refusal::Internal("the list of realms cannot be read".to_owned())
+    ResponseError::Internal("the list of realms cannot be read".to_owned())
 }
 
 /// A daemon that knows no JSON would read a form: that must claim nothing.

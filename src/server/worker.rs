@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::accept::{AcceptLoops, WorkerSockets};
 use crate::config::settings::BackendAddress;
 use crate::handler::page::worker::page_worker;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::metrics::upstreams;
 use crate::os::request_context;
 use crate::proxy::router::Route;
@@ -93,7 +93,7 @@ impl WorkerContext {
     }
 
     /// Another node, ready to be asked for this client.
-    pub fn peer(&self, name: &str, client: IpAddr) -> Result<UpstreamClient, Refusal> {
+    pub fn peer(&self, name: &str, client: IpAddr) -> Result<UpstreamClient, ResponseError> {
         let peer = self.engine.peer(name).inspect_err(|refusal| {
             let request = request_context::current_id().map(|id| id.to_string());
             upstreams::node(name).count_failure(&refusal.to_string(), request);

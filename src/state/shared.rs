@@ -25,7 +25,7 @@ use crate::handler::static_file::{SingleFile, StaticDirectory, StaticFiles};
 use crate::handler::tunnel::TunnelRules;
 use crate::handler::upload::UploadHandler;
 use crate::http::access_log::AccessLog;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::logged_body::CommonHeaders;
 use crate::http::security_headers::BrowserHeaders;
 use crate::http::target::ApiPath;
@@ -202,8 +202,8 @@ impl AppState {
     }
 
     /// Another node, and what it must show.
-    pub fn peer(&self, name: &str) -> Result<PeerNode, Refusal> {
-        let table = self.nodes.current().map_err(|error| Refusal::nodes(&error))?;
+    pub fn peer(&self, name: &str) -> Result<PeerNode, ResponseError> {
+        let table = self.nodes.current().map_err(|error| ResponseError::nodes(&error))?;
         Ok(PeerNode::find(name, self.config.settings.cluster_port, &table, &self.pins, &self.client_context)?)
     }
 }

@@ -17,7 +17,7 @@ use super::api::{self, ApiCall};
 use crate::handler::console::target::{ConnectedConsole, ConsoleRules, ConsoleTargetError};
 use crate::http::body;
 use crate::http::body::ResponseBody;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::metrics::sessions::{SessionInfo, SessionKind};
 use crate::net::forwarded_host;
 use crate::os::log_limit;
@@ -69,7 +69,7 @@ pub async fn open(
     upstream: &UpstreamClient,
     client: &ClientConnection,
     call: ApiCall<'_>,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let rules = engine.consoles.as_ref().ok_or(ConsoleError::Unsupported)?;
     let handshake = WebSocketHandshake::check(call.head).map_err(ConsoleError::from)?;
     let foreign = check_origin(engine, rules, client, &call)?;

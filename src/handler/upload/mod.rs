@@ -32,7 +32,7 @@ use crate::config::settings::LimitSettings;
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::drain;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::reserved_field::ReservedField;
 use crate::http::target::ApiPath;
@@ -177,8 +177,8 @@ pub async fn handle_upload(
     worker: &Rc<WorkerContext>,
     upload: &UploadRequest<'_>,
     body: &mut Option<RequestBody>,
-) -> Result<Response<ResponseBody>, Refusal> {
-    let uploads = worker.engine.uploads.as_ref().ok_or(Refusal::NotServed("uploads are"))?;
+) -> Result<Response<ResponseBody>, ResponseError> {
+    let uploads = worker.engine.uploads.as_ref().ok_or(ResponseError::NotServed("uploads are"))?;
     let rules = &uploads.rules;
     let announced = body.as_ref().and_then(|body| body.size_hint().exact());
     let PreparedUpload { boundary, fields, space } = prepare(worker, upload, uploads, announced).await?;
@@ -213,7 +213,7 @@ async fn prepare(
     upload: &UploadRequest<'_>,
     uploads: &UploadHandler,
     announced: Option<u64>,
-) -> Result<PreparedUpload, Refusal> {
+) -> Result<PreparedUpload, ResponseError> {
     let rules = &uploads.rules;
     let format = upload.path.format();
     if !rules.formats.is_empty() && !rules.formats.iter().any(|known| known == format) {
@@ -237,12 +237,12 @@ async fn hand_over(
     upload: &UploadRequest<'_>,
     rules: &product::UploadRules,
     form: UploadForm,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let engine = &worker.engine;
     let text = form.fields.encode(&format!("{}{}", rules.spool, form.file.digits));
     let limit = engine.config.settings.limits.body;
     if text.len() > limit {
-        return Err(Refusal::BodyTooLarge { limit });
+        return Err(ResponseError::BodyTooLarge { limit });
     }
     let mut head = upload.head.clone();
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -263,7 +263,7 @@ async fn hand_over(
         .clone()
         .spawn_local(async move { send_to_daemon(&worker, &path, request, form).await })
         .await
-        .map_err(|_| Refusal::Internal("the upload was aborted".to_owned()))?
+        .map_err(|_| ResponseError::Internal("the upload was aborted".to_owned()))?
 }
 
 async fn send_to_daemon(
@@ -271,7 +271,7 @@ async fn send_to_daemon(
     path: &ApiPath,
     request: UpstreamRequest,
     form: UploadForm,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ResponseError> {
     let (engine, daemon) = (&worker.engine, worker.local(&Route::Daemon));
     let answer = daemon.send(request).await?;
     let source = DownloadSource::without_files(&Method::POST, path);
@@ -282,7 +282,7 @@ async fn send_to_daemon(
     // The answer decides whether the daemon removes the file. If it cannot be read, nodegate does.
     let bytes = read_answer(engine, body)
         .await
-        .ok_or_else(|| Refusal::Internal("the daemon's answer to the upload cannot be read".to_owned()))?;
+        .ok_or_else(|| ResponseError::Internal("the daemon's answer to the upload cannot be read".to_owned()))?;
     let view = AnswerView { status: head.status, headers: &head.headers, body: Some(&bytes) };
     if engine.uploads.as_ref().is_some_and(|uploads| is_taken(&view, &uploads.shows)) {
         form.file.hand_over();

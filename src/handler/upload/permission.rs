@@ -11,7 +11,7 @@ use super::{UploadError, UploadRequest, read_answer};
 use crate::config::product;
 use crate::handler::api;
 use crate::handler::api::{ApiCall, DownloadSource};
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::http::reason_phrase::text_of;
 use crate::proxy::router::Route;
 use crate::server::WorkerContext;
@@ -24,10 +24,10 @@ pub(super) async fn check_permission(
     worker: &Rc<WorkerContext>,
     upload: &UploadRequest<'_>,
     rules: &product::UploadRules,
-) -> Result<(), Refusal> {
+) -> Result<(), ResponseError> {
     let engine = &worker.engine;
     let object = engine.routes.table.fill(&rules.permission_path, &upload.path.joined());
-    let object = object.ok_or(Refusal::NoSuchUri)?;
+    let object = object.ok_or(ResponseError::NoSuchUri)?;
     let query = utf8_percent_encode(&object, NON_ALPHANUMERIC);
     let mut head = upload.head.clone();
     head.method = Method::GET;
@@ -60,12 +60,12 @@ pub(super) async fn check_permission(
 }
 
 /// A login that the daemon rejects gets 401, so that clients log in again.
-fn permissions_error(head: &response::Parts) -> Refusal {
+fn permissions_error(head: &response::Parts) -> ResponseError {
     let phrase = head.extensions.get::<ReasonPhrase>().map(text_of);
     let phrase = phrase.unwrap_or_else(|| head.status.canonical_reason().unwrap_or_default().into());
     let reason = phrase.into_owned();
     if head.status == StatusCode::UNAUTHORIZED {
-        return Refusal::InvalidTicket(reason);
+        return ResponseError::InvalidTicket(reason);
     }
     let is_error = head.status.is_client_error() || head.status.is_server_error();
     let status = if is_error { head.status } else { StatusCode::BAD_GATEWAY };

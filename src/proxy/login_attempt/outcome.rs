@@ -9,7 +9,7 @@ use crate::auth::credential_cache::CachedCredential;
 use crate::handler::console::ConsoleError;
 use crate::handler::upload::UploadError;
 use crate::http::body::ResponseBody;
-use crate::http::error::Refusal;
+use crate::http::error::ResponseError;
 use crate::limits::login_throttle::LoginPermit;
 use crate::proxy::request::ConnectionTrust;
 use crate::verdict::{AnswerView, CredentialVerdict};
@@ -25,7 +25,7 @@ pub(crate) enum AttemptOutcome {
 
 /// The verdict on a guess; `None` if no daemon has seen it. An answer that cannot be read, or never came, shows no success.
 pub(crate) fn verdict(
-    answer: &Result<Response<ResponseBody>, Refusal>,
+    answer: &Result<Response<ResponseBody>, ResponseError>,
     read: impl FnOnce(&AnswerView<'_>) -> CredentialVerdict,
 ) -> Option<CredentialVerdict> {
     match answer {
@@ -36,15 +36,15 @@ pub(crate) fn verdict(
             };
             Some(read(&AnswerView { status: answer.status(), headers: answer.headers(), body }))
         }
-        Err(Refusal::Upstream(error)) => error.phase.is_asked().then_some(CredentialVerdict::Unclear),
+        Err(ResponseError::Upstream(error)) => error.phase.is_asked().then_some(CredentialVerdict::Unclear),
         // An upload asks with the same credential for the permission first.
-        Err(Refusal::InvalidTicket(_)) => Some(CredentialVerdict::Refused),
+        Err(ResponseError::InvalidTicket(_)) => Some(CredentialVerdict::Refused),
         Err(
-            Refusal::ClientLeft
-            | Refusal::ForeignStream
-            | Refusal::StreamDenied
-            | Refusal::Console(ConsoleError::Target(_))
-            | Refusal::Upload(UploadError::PermissionsUnknown { .. }),
+            ResponseError::ClientLeft
+            | ResponseError::ForeignStream
+            | ResponseError::StreamDenied
+            | ResponseError::Console(ConsoleError::Target(_))
+            | ResponseError::Upload(UploadError::PermissionsUnknown { .. }),
         ) => Some(CredentialVerdict::Unclear),
         Err(_) => None,
     }
