@@ -15,6 +15,7 @@ mod answers;
 mod credentials;
 mod proxies;
 mod requests;
+mod reserved;
 mod settings;
 mod templates;
 mod vectors;
@@ -47,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "real-ip", run: proxies::real_ip },
     Target { name: "request-head", run: requests::request_head },
     Target { name: "request-target", run: requests::request_target },
+    Target { name: "reserved-field", run: reserved::reserved_field },
     Target { name: "template", run: templates::template },
     Target { name: "ticket", run: credentials::ticket },
     Target { name: "websocket", run: requests::websocket },
