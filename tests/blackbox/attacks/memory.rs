@@ -66,6 +66,21 @@ fn bodies_of_many_strangers_have_a_budget() {
     }
 }
 
+/// Only bytes that have come count, so announced bodies take nothing of the budget.
+#[test]
+fn bodies_only_announced_take_no_room() {
+    let each_way =
+        Place::visit_each_way("", &["limits.buffered=1048576", "timeout.login_body=4"], |place, way| {
+            let held = way.job(vec![unfinished(way.guess("json", 0), 16_384, 0); CALLS]).hold();
+            let other = place.way(way.protocol, way.listener).honest_login();
+            (held.release(CALLS), other)
+        });
+    for (answers, other) in each_way {
+        assert_eq!(other.status, 200, "{}", other.text());
+        assert_eq!(count(&answers, 408), CALLS, "{answers:?}");
+    }
+}
+
 #[test]
 fn unfinished_heads_hold_little() {
     let each_way = Place::visit_each_way("", &[], |place, way| {
