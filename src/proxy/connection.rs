@@ -285,18 +285,3 @@ fn joined(first: Bytes, second: Bytes) -> Bytes {
         (false, false) => [first, second].concat().into(),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Bytes of what a function gives back.
-    fn given<A, B, R>(_: impl FnOnce(A, B) -> R) -> usize {
-        size_of::<R>()
-    }
-
-    #[test]
-    fn an_idle_connection_is_little_more_than_its_stream_and_its_deadline() {
-        assert!(given(serve) <= 408, "{}", given(serve));
-    }
-}
