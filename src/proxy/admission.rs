@@ -11,7 +11,6 @@ use crate::limits::concurrency::ConnectionPermit;
 use crate::metrics::counters;
 use crate::net::acl::PeerIp;
 use crate::net::proxy_protocol;
-use crate::proxy::connection::in_a_box;
 use crate::proxy::recheck::AdmissionLost;
 use crate::proxy::request::ClientAddresses;
 use crate::server::WorkerContext;
@@ -43,7 +42,7 @@ pub(crate) async fn enter(
     let mut place = find_place(engine, rules, via)?;
     let mut who = ClientAddresses { peer: via, via };
     if rules.proxy_protocol {
-        who.peer = in_a_box(named(worker, rules, &mut stream, via)).await?;
+        who.peer = named(worker, rules, &mut stream, via).await?;
         if !who.is_admitted(rules, engine.config.settings.real_ip.apply_acl) {
             turn_away(engine, who.peer, &rules.name, AdmissionLost::AccessList);
             return None;

@@ -69,7 +69,7 @@ pub(crate) async fn serve_if_one(
         DetectedProtocol::Connect => {
             let caller =
                 TunnelClient { stream: sealed(stream), early: read.to_vec(), client: &client, until };
-            Box::pin(tunnel::serve(&thread, caller)).await;
+            tunnel::serve(&thread, caller).await;
             None
         }
     }

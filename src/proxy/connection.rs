@@ -1,14 +1,11 @@
 //! One connection, top to bottom: may this address connect, TLS or not, then request after request.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::{Either, ready};
 use http::Request;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -40,13 +37,17 @@ use crate::tls::{ClientStream, TlsStream};
 /// More than any head we accept, so that it can be refused with a reason.
 const READ_BUFFER: usize = 72 << 10;
 
-/// Serves one accepted connection until it ends. What only its beginning needs is gone after that.
-pub fn serve(thread: Rc<WorkerThread>, arrived: AcceptedConnection) -> impl Future<Output = ()> {
-    let beginning = in_a_box(begin(Rc::clone(&thread), arrived));
-    async move {
-        let _open = counters::ConnectionCount::new();
-        let Some(OpenConnection { stream, early, client }) = beginning.await else { return };
-        serve_opened(thread, stream, early, client).await;
+/// Serves one accepted connection until it ends.
+///
+/// Three boxes release at rest what an idle connection does not need: its opening, each stretch of requests, and a
+/// console. Between them the task holds the stream, the client and one deadline.
+pub async fn serve(thread: Rc<WorkerThread>, arrived: AcceptedConnection) {
+    let _open = counters::ConnectionCount::new();
+    let opening = Box::pin(begin(Rc::clone(&thread), arrived));
+    let Some(OpenConnection { stream, early, client }) = opening.await else { return };
+    match stream {
+        AcceptedStream::Tls(stream) => serve_http(thread, stream, early, client).await,
+        AcceptedStream::Plain(stream) => serve_http(thread, stream, early, client).await,
     }
 }
 
@@ -79,18 +80,18 @@ async fn begin(
                 (stream, until),
                 (peer, &stranger),
             );
-            let (stream, until) = in_a_box(unless_turned_out(&stranger, opening)).await??;
+            let (stream, until) = unless_turned_out(&stranger, opening).await??;
             let client =
                 ClientConnection::new(who, None, Admission { place, excess, stranger }, &worker, rules)
                     .ok()?;
             drop(worker);
             let caller = TunnelClient { stream, early: Vec::new(), client: &client, until };
-            in_a_box(tunnel::serve(&thread, caller)).await;
+            tunnel::serve(&thread, caller).await;
             return None;
         }
     };
     let opening = open(&worker, acceptor, &rules, stream, (peer, &stranger));
-    let stream = in_a_box(unless_turned_out(&stranger, opening)).await??;
+    let stream = unless_turned_out(&stranger, opening).await??;
     let tls = match &stream {
         AcceptedStream::Tls(stream) => Some(stream.session()),
         AcceptedStream::Plain(_) => None,
@@ -105,12 +106,12 @@ async fn begin(
     drop(worker); // a connection may outlive many configurations
     match stream {
         AcceptedStream::Tls(stream) if stream.speaks_http2() => {
-            in_a_box(serve_http2(thread, stream, client)).await;
+            serve_http2(thread, stream, client).await;
             None
         }
         AcceptedStream::Tls(stream) if has_tunnels => {
             let serving = crate::proxy::connect_detect::serve_if_one(thread, stream, Rc::clone(&client));
-            let (stream, early) = in_a_box(serving).await?;
+            let (stream, early) = serving.await?;
             Some(OpenConnection { stream: AcceptedStream::Tls(stream), early, client })
         }
         AcceptedStream::Tls(_) | AcceptedStream::Plain(_) => {
@@ -145,73 +146,49 @@ async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<Cli
     }
 }
 
-fn serve_opened(
-    thread: Rc<WorkerThread>,
-    stream: AcceptedStream,
-    early: Bytes,
-    client: Rc<ClientConnection>,
-) -> impl Future<Output = ()> {
-    match stream {
-        AcceptedStream::Tls(stream) => Either::Left(serve_http(thread, stream, early, client)),
-        AcceptedStream::Plain(stream) => Either::Right(serve_http(thread, stream, early, client)),
-    }
-}
-
-/// Requests until the connection ends. What was read of it before goes first.
-///
-/// Each stretch of requests lives in a box of its own: between two of them, and for a console, nothing is held but
-/// the stream.
-#[expect(clippy::manual_async_fn, reason = "an async function would hold its arguments twice")]
-fn serve_http<S>(
+/// Serves requests until the connection ends. `early` was read before and goes first.
+async fn serve_http<S>(
     thread: Rc<WorkerThread>,
     mut stream: S,
     mut early: Bytes,
     client: Rc<ClientConnection>,
-) -> impl Future<Output = ()>
-where
+) where
     S: ClientStream + 'static,
 {
-    async move {
-        let bridge = loop {
-            (stream, early) = {
-                let left = in_a_box(serve_requests(&thread, &client, stream, early)).await;
-                memory::count_released_connection();
-                match left {
-                    None => return,
-                    Some(RequestLoopEnd::Quiet(stream, early)) => (stream, early),
-                    Some(RequestLoopEnd::Bridged(mut stream, early, console)) => {
-                        stream.spare();
-                        let ping = thread.worker().engine.config.settings.console_ping;
-                        let denied = until_denied(&thread, &client, console.listed.client);
-                        break in_a_box(relay::run(stream, early, console, ping, (&thread.stop, denied)));
-                    }
+    let bridge = loop {
+        (stream, early) = {
+            let left = Box::pin(serve_requests(&thread, &client, stream, early)).await;
+            memory::count_released_connection();
+            match left {
+                None => return,
+                Some(RequestLoopEnd::Quiet(stream, early)) => (stream, early),
+                Some(RequestLoopEnd::Bridged(mut stream, early, console)) => {
+                    stream.spare();
+                    let ping = thread.worker().engine.config.settings.console_ping;
+                    let denied = until_denied(&thread, &client, console.listed.client);
+                    break Box::pin(relay::run(stream, early, console, ping, (&thread.stop, denied)));
                 }
-            };
-            stream.rest();
-            if early.is_empty() {
-                early = Bytes::new(); // else it keeps its memory
-            }
-            let asks_again = poll_fn(|context| {
-                if early.is_empty() { stream.socket().poll_read_ready(context) } else { Poll::Ready(Ok(())) }
-            });
-            let asks_again = tokio::select! {
-                biased;
-                () = thread.stop.cancelled() => false,
-                asks_again = asks_again => asks_again.is_ok(),
-                _ = client.clock.expired() => false,
-            };
-            if !asks_again {
-                tracing::debug!(peer = %client.peer.address(), "quiet connection closed");
-                return in_a_box(say_last_words(&mut stream, b"")).await;
             }
         };
-        bridge.await;
-    }
-}
-
-/// What a connection needs only for a while takes no room of its own the rest of the time.
-pub(crate) fn in_a_box<F: Future>(future: F) -> Pin<Box<F>> {
-    Box::pin(future)
+        stream.rest();
+        if early.is_empty() {
+            early = Bytes::new(); // else it keeps its memory
+        }
+        let asks_again = poll_fn(|context| {
+            if early.is_empty() { stream.socket().poll_read_ready(context) } else { Poll::Ready(Ok(())) }
+        });
+        let asks_again = tokio::select! {
+            biased;
+            () = thread.stop.cancelled() => false,
+            asks_again = asks_again => asks_again.is_ok(),
+            _ = client.clock.expired() => false,
+        };
+        if !asks_again {
+            tracing::debug!(peer = %client.peer.address(), "quiet connection closed");
+            return say_last_words(&mut stream, b"").await;
+        }
+    };
+    bridge.await;
 }
 
 /// Requests until the connection ends, is bridged, or its client has nothing to ask for a while.
@@ -227,16 +204,14 @@ where
     let (asking, serving) = (Rc::clone(client), Rc::clone(thread));
     // Each request goes by the configuration of its moment, which may be a newer one than the connection's.
     let service = service_fn(move |request: Request<Incoming>| {
-        let worker = serving.worker();
-        let length = request.body().size_hint().exact();
-        asking.clock.understood(length);
-        // An async block would hold the answer's future three times over.
-        if let Some(denied) = asking.denial(&worker) {
-            turn_away(&worker.engine, asking.peer, &asking.listener(), denied);
-            Either::Right(ready(Err(TurnedAway)))
-        } else {
-            let request = request.map(RequestBody::Http1);
-            Either::Left(request::handle(worker, Rc::clone(&asking), request).map(Ok))
+        let (worker, client) = (serving.worker(), Rc::clone(&asking));
+        client.clock.understood(request.body().size_hint().exact());
+        async move {
+            if let Some(denied) = client.denial(&worker) {
+                turn_away(&worker.engine, client.peer, &client.listener(), denied);
+                return Err(TurnedAway);
+            }
+            Ok(request::handle(worker, client, request.map(RequestBody::Http1)).await)
         }
     });
     let io = TokioIo::new(TimedStream::http1(stream, early, Arc::clone(&client.clock)));

@@ -141,7 +141,7 @@ impl LoginAttempt {
         let context = request_context::share();
         let has_left = left.clone();
         tasks.spawn_local(request_context::shared(context, async move {
-            let judged = Box::pin(self.run(attempt, body, &has_left)).await;
+            let judged = self.run(attempt, body, &has_left).await;
             let _ = sender.send(judged);
         }));
         let cut_off = |_| ResponseError::Internal("the login was cut off".to_owned());

@@ -37,14 +37,14 @@ use crate::proxy::router::Route;
 use crate::server::WorkerContext;
 
 /// Answers one request; cannot fail. What is logged meanwhile names the request.
-pub fn handle(
+pub async fn handle(
     worker: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
     request: Request<RequestBody>,
-) -> impl Future<Output = Response<LoggedBody>> {
+) -> Response<LoggedBody> {
     let address = worker.engine.real_ip(client.peer, request.headers());
     let context = request_context::LogContext::new(address, worker.engine.log.is_detailed());
-    request_context::within(context, answer_in_full(worker, client, request, address))
+    request_context::within(context, answer_in_full(worker, client, request, address)).await
 }
 
 async fn answer_in_full(

@@ -29,11 +29,7 @@ pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<
     }
     let engine = &worker.engine;
     if engine.backend_headers.is_looped(&head.headers) {
-        engine.note_refused_node(
-            client.peer,
-            &client.listener(),
-            "the listener serves a route scope only",
-        );
+        engine.note_refused_node(client.peer, &client.listener(), "the listener serves a route scope only");
     }
     Err(ResponseError::NotHere(format!("{method} {}", path.joined())))
 }

@@ -1,7 +1,6 @@
 //! What a client is keeping us waiting for, and since when: one deadline for each state of a connection.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -252,8 +251,8 @@ impl TimeoutTracker {
 
     /// Returns when the client has left. For a future within the connection's own task, which the deadlines wake at least
     /// once a second.
-    pub fn client_left(&self) -> impl Future<Output = ()> {
-        poll_fn(|_| if self.has_left() { Poll::Ready(()) } else { Poll::Pending })
+    pub async fn client_left(&self) {
+        poll_fn(|_| if self.has_left() { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     /// The last byte of an answer has been handed over.
@@ -262,29 +261,24 @@ impl TimeoutTracker {
     }
 
     /// Returns when the client has kept us waiting too long.
-    pub fn expired(&self) -> impl Future<Output = TimedOut> {
-        self.expired_or(IdlePurpose::IsFine)
+    pub async fn expired(&self) -> TimedOut {
+        self.expired_or(IdlePurpose::IsFine).await
     }
 
     /// The same, or when the client has asked nothing for a while.
-    pub fn expired_or_quiet(&self) -> impl Future<Output = TimedOut> {
-        self.expired_or(IdlePurpose::Ends)
+    pub async fn expired_or_quiet(&self) -> TimedOut {
+        self.expired_or(IdlePurpose::Ends).await
     }
 
-    // An async function would hold its arguments twice, and what it looks at while it sleeps.
-    #[expect(clippy::manual_async_fn, reason = "each idle connection holds one")]
-    fn expired_or(&self, quiet: IdlePurpose) -> impl Future<Output = TimedOut> {
-        async move {
-            loop {
-                match self.look(quiet) {
-                    Ok(expired) => return expired,
-                    Err(wait) => {
-                        let mut sleep = pin!(tokio::time::sleep(wait));
-                        poll_fn(|context| match self.poll_turned_out(context) {
-                            Poll::Ready(()) => Poll::Ready(()),
-                            Poll::Pending => sleep.as_mut().poll(context),
-                        })
-                        .await;
+    async fn expired_or(&self, quiet: IdlePurpose) -> TimedOut {
+        loop {
+            match self.look(quiet) {
+                Ok(expired) => return expired,
+                Err(wait) => {
+                    tokio::select! {
+                        biased;
+                        () = poll_fn(|context| self.poll_turned_out(context)) => (),
+                        () = tokio::time::sleep(wait) => (),
                     }
                 }
             }

@@ -249,11 +249,7 @@ fn check_names_product_files_that_the_user_cannot_read() {
     };
     let realms = "/realms.conf";
     for (file, is_error, consequence) in [
-        (
-            realms,
-            true,
-            "logins at a listener with a route scope fail unless the user name ends in the realm",
-        ),
+        (realms, true, "logins at a listener with a route scope fail unless the user name ends in the realm"),
         ("/product.conf", true, "requests fail within a minute of the start"),
         ("/etc/node2/ssl.pem", true, "requests to this node fail"),
         ("/consent.conf", false, "pages are rendered without the values in it"),

@@ -104,7 +104,7 @@ async fn relay(
             limit_unsent_bytes(server);
             tunnel::run(client, server, early_up, early_down, meter).await
         }
-        (client, server) => Box::pin(tunnel::relay(client, server, early_up, early_down, meter)).await,
+        (client, server) => tunnel::relay(client, server, early_up, early_down, meter).await,
     }
 }
 
