@@ -29,6 +29,7 @@ use crate::upstream::pool::ConnectionPool;
 pub use crate::upstream::pool::PeerPools;
 use crate::upstream::request::{EncodedRequest, UpstreamRequest};
 pub use crate::upstream::response_body::{AnswerBody, PIECE};
+use crate::upstream::write_batching;
 
 /// Where the connections of an upstream lead.
 enum UpstreamDestination {
@@ -133,7 +134,7 @@ impl UpstreamClient {
         let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
         let answer_timeout = request.timeout();
         let mut wire = request.into_wire();
-        crate::upstream::write_batching::after_the_others().await;
+        write_batching::yield_to_ready_tasks().await;
         if let Some(connection) = pool.and_then(|pool| pool.take()) {
             match self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await {
                 Err(error) if error.phase == FailurePhase::Answer && started.elapsed() < answer_timeout => (),

@@ -1,18 +1,18 @@
-//! Requests leave in bursts: first all clients that have sent one are heard, then their requests go out together. One
-//! at a time they would wake a daemon that has just gone to sleep again, each of them.
+//! Requests leave in batches. A task that has read its request yields once, so that the other ready tasks read theirs
+//! before any of them is sent. Sent one by one, each request wakes a daemon that has just gone to sleep.
 
 use std::future::poll_fn;
 use std::task::Poll;
 
-/// Lets the tasks of this thread that are ready go first, those that become ready meanwhile not.
-pub(super) async fn after_the_others() {
-    let mut waited = false;
+/// Lets the tasks run that are ready now, but not those that become ready in the meantime.
+pub(super) async fn yield_to_ready_tasks() {
+    let mut has_yielded = false;
     poll_fn(|context| {
-        if waited {
+        if has_yielded {
             return Poll::Ready(());
         }
-        waited = true;
-        // Not `yield_now`, which would ask for events as well.
+        has_yielded = true;
+        // tokio's `yield_now` would also poll the event loop.
         context.waker().wake_by_ref();
         Poll::Pending
     })
@@ -21,6 +21,7 @@ pub(super) async fn after_the_others() {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::cell::RefCell;
     use std::rc::Rc;
 
@@ -29,18 +30,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_are_heard_before_the_first_request_leaves() {
+    fn all_requests_are_read_before_one_is_sent() {
         let order = Rc::new(RefCell::new(String::new()));
         let tasks = LocalSet::new();
         for name in ["a", "b", "c"] {
             let order = Rc::clone(&order);
             tasks.spawn_local(async move {
                 order.borrow_mut().push_str(name);
-                after_the_others().await;
+                yield_to_ready_tasks().await;
                 order.borrow_mut().push_str(&name.to_uppercase());
             });
         }
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(tasks);
         assert_eq!(order.take(), "abcABC");
     }
