@@ -130,7 +130,7 @@ impl Drop for LoggedBody {
             bytes: self.bytes,
             started: Some(self.record.started),
         };
-        counters::answered(answer, Instant::now());
+        counters::answered(answer);
         self.log.write(&LogEntry {
             client: self.record.client,
             counted: self.record.counted,

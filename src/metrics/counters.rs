@@ -2,7 +2,6 @@
 
 mod totals;
 
-use std::cell::Cell;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -24,8 +23,6 @@ static DRAINING: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static ROW: Option<&'static CounterShard> = TABLE.get(NEXT.fetch_add(1, Ordering::Relaxed) % ROWS);
-    /// the ten seconds that it is, and their end: to compare costs less than to subtract
-    static SPAN_NOW: Cell<(u64, Instant)> = Cell::new((0, *BEGAN));
 }
 
 /// On cache lines of its own.
@@ -118,8 +115,9 @@ pub struct FinishedResponse {
     pub started: Option<Instant>,
 }
 
-/// Counts it as of `now`. How long a refused login took is our own doing, and no latency.
-pub fn answered(answer: FinishedResponse, now: Instant) {
+/// Counts it. How long a refused login took is our own doing, and no latency.
+pub fn answered(answer: FinishedResponse) {
+    let now = Instant::now();
     let class = usize::from(answer.status / 100).saturating_sub(1);
     let destination = index(&RequestDestination::ALL, answer.destination);
     with_row(|row| {
@@ -131,7 +129,7 @@ pub fn answered(answer: FinishedResponse, now: Instant) {
             row.refused.fetch_add(1, Ordering::Relaxed);
         } else if let Some(started) = answer.started {
             let latency = now.duration_since(started);
-            row.latencies.add(span_number(now), latency);
+            row.latencies.add(latency_window::span_at(now.duration_since(*BEGAN)), latency);
             if let Some(times) = row.times.get(destination) {
                 times.add(latency);
             }
@@ -201,18 +199,6 @@ pub fn uptime() -> Duration {
     BEGAN.elapsed()
 }
 
-fn span_number(now: Instant) -> u64 {
-    SPAN_NOW.with(|span| {
-        let (number, end) = span.get();
-        if now < end {
-            return number;
-        }
-        let number = latency_window::span_at(now.duration_since(*BEGAN));
-        span.set((number, *BEGAN + Duration::from_secs(number * latency_window::SPAN)));
-        number
-    })
-}
-
 fn add(count: impl FnOnce(&CounterShard) -> &AtomicU64) {
     with_row(|row| {
         count(row).fetch_add(1, Ordering::Relaxed);
@@ -242,7 +228,7 @@ mod tests {
 
     fn answer(status: u16, started: Option<Instant>) {
         let answer = FinishedResponse { destination: RequestDestination::File, status, bytes: 7, started };
-        answered(answer, Instant::now());
+        answered(answer);
     }
 
     #[test]

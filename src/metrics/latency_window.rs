@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Seconds of one histogram.
-pub(crate) const SPAN: u64 = 10;
+const SPAN: u64 = 10;
 /// A minute, and the one being filled.
 const SPANS: usize = 7;
 /// Each doubling of the time is cut in eight, so that a value is known to an eighth.

@@ -138,6 +138,6 @@ async fn refuse<T>(
 fn log_request(engine: &AppState, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
     let answer =
         FinishedResponse { destination: RequestDestination::Tunnel, status, bytes: 0, started: None };
-    counters::answered(answer, Instant::now().into_std());
+    counters::answered(answer);
     engine.log.write(&LogEntry { bytes, ..LogEntry::new(peer.address(), line, status) });
 }
