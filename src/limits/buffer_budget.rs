@@ -1,9 +1,8 @@
-//! Memory for request bodies that nodegate holds as a whole: one budget for all worker threads, shared between strangers
-//! and users, between listeners, between addresses and networks, and between users.
+//! Memory for request bodies that nodegate buffers as a whole. All worker threads share one budget. It is divided
+//! between strangers and users, between listeners, between addresses and networks, and between users.
 //!
-//! The first bytes of each body are not counted: the memory for connections holds them. So a login finds room however much
-//! the others hold. Of more, a holder may take a fraction of what is still free, not of the whole: the more is taken, the
-//! less each one gets.
+//! The first bytes of each body are not counted, because the memory for connections holds them. So a login finds room
+//! even if the budget is used up. Beyond them an owner may take a fraction of what is still free, not of the whole.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,39 +15,39 @@ use tokio::time::{Instant, timeout_at};
 use super::LimitExceeded;
 use crate::limits::failure_table::ClientKey;
 
-/// So much of each body is not counted.
+/// The first bytes of each body, which are not counted.
 pub const UNCOUNTED: usize = 4 << 10;
-/// Requests of users that wait at the same time.
+/// Limit of users' requests that wait at the same time.
 const MAX_WAITING: usize = 256;
-/// Of what is free for a listener, one address of strangers gets at most the first part of these, a /56 the second, a /48
-/// the third.
+/// Divisors of the bytes that are free for a listener: one address of strangers gets at most 1/5, a /56 1/3, a /48
+/// 1/2.
 const STRANGER_PARTS: [usize; 3] = [5, 3, 2];
-/// The same of users, and of one user at all addresses.
+/// The same for users, and for one user at all addresses.
 const USER_PARTS: [usize; 3] = [2, 2, 2];
 const ONE_USER_PARTS: usize = 2;
 
-/// Whether somebody has shown who it is.
+/// Whether the client has shown a good credential.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OwnerTrust {
     Stranger,
     User,
 }
 
-/// The budget, as the settings have it now.
+/// The budget by the current settings.
 #[derive(Clone, Copy, Debug)]
 pub struct BufferBudget {
     pub bytes: usize,
-    /// with one listener there is nothing to share between them
+    /// with one listener nothing is divided between listeners
     pub listeners: usize,
-    /// for which users wait for room; strangers do not
+    /// how long a user waits for room; strangers do not wait
     pub patience: Duration,
 }
 
-/// For whom a body is held.
+/// The client that a body is buffered for.
 pub struct BufferOwner {
     standing: OwnerTrust,
     listener: Arc<str>,
-    /// who it is counted for, and what part of the free bytes that one gets at most
+    /// the parts that the bytes are counted for, each with the divisor of the free bytes
     parts: Vec<(BudgetPart, usize)>,
 }
 
@@ -60,8 +59,8 @@ enum BudgetPart {
 }
 
 impl BufferOwner {
-    /// `user` is a name that somebody has proven; without one it is a stranger. There is no `source` for addresses behind
-    /// which there may be many clients.
+    /// `user` is a verified name; without one the owner is a stranger. `source` is `None` for an address that may
+    /// stand for many clients.
     pub fn new(listener: Arc<str>, source: Option<ClientKey>, user: Option<Arc<str>>) -> Self {
         let (standing, parts) = match user {
             None => (OwnerTrust::Stranger, STRANGER_PARTS),
@@ -75,7 +74,7 @@ impl BufferOwner {
     }
 }
 
-/// What is held now.
+/// The bytes that are taken now.
 #[derive(Default)]
 pub struct BufferLedger {
     held: Mutex<HeldBuffers>,
@@ -90,7 +89,7 @@ struct HeldBuffers {
     waiting: BufferShare,
 }
 
-/// What is taken of something, and by whom.
+/// The amount that is taken, by listener and by part.
 #[derive(Default)]
 struct BufferShare {
     taken: usize,
@@ -98,22 +97,22 @@ struct BufferShare {
     by_part: HashMap<(Arc<str>, BudgetPart), usize>,
 }
 
-/// Room for one body; given back when dropped.
+/// Room for one body. Dropping it gives the bytes back.
 pub struct BufferPermit {
     buffered: Arc<BufferLedger>,
     budget: BufferBudget,
     holder: BufferOwner,
-    /// those that are counted
+    /// only the counted bytes
     bytes: usize,
 }
 
 impl BufferLedger {
-    /// Room for the bytes that are not counted.
+    /// A permit for the bytes that are not counted.
     pub fn room(self: &Arc<Self>, budget: BufferBudget, holder: BufferOwner) -> BufferPermit {
         BufferPermit { buffered: Arc::clone(self), budget, holder, bytes: 0 }
     }
 
-    /// Takes so many bytes more. A user waits for them for a while.
+    /// Takes more bytes. A user waits for them for at most `BufferBudget::patience`.
     async fn take(
         &self,
         budget: BufferBudget,
@@ -129,7 +128,7 @@ impl BufferLedger {
                 if held.take(budget, holder, bytes) {
                     return Ok(());
                 }
-                // What is given back from here on wakes this request.
+                // Bytes that are given back from here on wake this request.
                 if waiting.is_none() {
                     if !held.begin_waiting(budget.listeners, holder) {
                         return Err(LimitExceeded::Buffered);
@@ -147,10 +146,10 @@ impl BufferLedger {
 }
 
 impl BufferPermit {
-    /// Makes it large enough for so many bytes. A user waits for that for a while.
+    /// Makes room for a body of `bytes`. A user waits for that for at most `BufferBudget::patience`.
     ///
     /// # Errors
-    /// [`LimitExceeded::BufferLedger`] if there is no room.
+    /// [`LimitExceeded::Buffered`] if there is no room.
     pub async fn grow_to(&mut self, bytes: usize) -> Result<(), LimitExceeded> {
         let more = bytes.saturating_sub(UNCOUNTED).saturating_sub(self.bytes);
         if more > 0 {
@@ -160,7 +159,7 @@ impl BufferPermit {
         Ok(())
     }
 
-    /// The body has come, and is shorter than it could have been.
+    /// Gives back the room that the body did not need.
     pub fn shrink_to(&mut self, bytes: usize) {
         let more = self.bytes.saturating_sub(bytes.saturating_sub(UNCOUNTED));
         self.bytes -= more;
@@ -205,13 +204,13 @@ impl HeldBuffers {
         self.share(holder.standing).take(free, budget.listeners, holder, bytes)
     }
 
-    /// Whether this request may wait for room.
+    /// Registers a waiting request, if this owner may wait.
     fn begin_waiting(&mut self, listeners: usize, holder: &BufferOwner) -> bool {
         let free = MAX_WAITING - self.waiting.taken;
         holder.standing == OwnerTrust::User && self.waiting.take(free, listeners, holder, 1)
     }
 
-    /// Strangers have half of the budget at most, users all of it but an eighth.
+    /// Strangers get at most half of the budget, users all of it but an eighth.
     fn free_for(&self, all: usize, standing: OwnerTrust) -> usize {
         let (strangers, users) = (self.strangers.taken, self.users.taken);
         let left = all.saturating_sub(strangers + users);
@@ -230,7 +229,7 @@ impl HeldBuffers {
 }
 
 impl BufferShare {
-    /// The most that this holder may take now.
+    /// The most that this owner may take now.
     fn room(&self, free: usize, listeners: usize, holder: &BufferOwner) -> usize {
         let held = self.by_listener.get(&holder.listener).copied().unwrap_or_default();
         // One listener holds at most three times what it leaves to the others.
@@ -239,13 +238,13 @@ impl BufferShare {
         let of_part = |(part, parts): &(BudgetPart, usize)| {
             let key = (Arc::clone(&holder.listener), part.clone());
             let held = self.by_part.get(&key).copied().unwrap_or_default();
-            // `held` and what is taken now are at most a `parts - 1`th of what is left then.
+            // With the amount taken now, `held` is at most 1/(`parts` - 1) of what is left.
             of_listener.saturating_sub(held.saturating_mul(parts - 1)) / parts
         };
         holder.parts.iter().map(of_part).fold(of_listener, usize::min)
     }
 
-    /// Takes so much of what is free, if this holder may have it.
+    /// Takes `amount` of what is free, if this owner may have it.
     fn take(&mut self, free: usize, listeners: usize, holder: &BufferOwner, amount: usize) -> bool {
         if self.room(free, listeners, holder) < amount {
             return false;
@@ -290,13 +289,13 @@ mod tests {
         BufferOwner::new(listener.into(), segments.map(address), user)
     }
 
-    /// One of another /48, and another user.
+    /// An owner in a /48 and of a user that `number` chooses.
     fn holder(standing: OwnerTrust, listener: &str, number: Option<u16>) -> BufferOwner {
         let user = number.map_or_else(String::new, |number| number.to_string());
         at(standing, listener, number.map(|number| [0x2001, 0xdb8, number, 0]), &user)
     }
 
-    /// Takes pieces until there is no more room: how many bytes were taken.
+    /// Takes pieces until there is no more room, and returns the bytes taken.
     fn fill(held: &mut HeldBuffers, listeners: usize, holder: &BufferOwner, piece: usize) -> usize {
         let budget = BufferBudget { bytes: ALL, listeners, patience: Duration::ZERO };
         (0..ALL).take_while(|_| held.take(budget, holder, piece)).count() * piece

@@ -1,4 +1,4 @@
-//! Calls that a client may make so many times a minute, counted by its address. Addresses and times come in as values.
+//! A limit of calls per minute, counted by client address. Addresses and times come in as values.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +10,10 @@ use super::LimitExceeded;
 use crate::limits::failure_table::ClientKey;
 
 const WINDOW: Duration = Duration::from_mins(1);
-/// Clients that are remembered; those that were seen least go first.
+/// Limit of remembered clients; the least recently seen go first.
 const SOURCES: usize = 16_384;
 
-/// The calls of the last minute. A call is known by a number.
+/// The calls of the last minute. A number stands for a call.
 pub struct CallRates {
     records: Mutex<Cache<(u64, ClientKey), CallRecord>>,
 }
@@ -31,7 +31,7 @@ impl Default for CallRates {
 }
 
 impl CallRates {
-    /// Counts one more, unless there were `limit` within the minute that began with the first of them.
+    /// Counts a call, unless the minute that began with the first one has `limit` calls already.
     pub fn count(&self, call: u64, address: IpAddr, limit: usize, now: Instant) -> Result<(), LimitExceeded> {
         let place = (call, ClientKey::of(address));
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);

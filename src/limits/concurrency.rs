@@ -1,6 +1,5 @@
-//! Places for connections: so many in all, a part of them for each listener, some more for clients that are only told
-//! which limit is reached, and, where the settings say so, so many for one address of a listener. Numbers come in as
-//! values.
+//! Permits for connections. There is a limit in all, a part for each listener, a reserve for clients that only get
+//! the reason of their rejection, and an optional limit for one address of a listener. Numbers come in as values.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,31 +9,31 @@ use super::shares::{ListenerShare, ListenerShares, decrement};
 use crate::limits::failure_table::ClientKey;
 use crate::limits::unauthenticated::StrangerLimits;
 
-/// Descriptors that are no client's: log, listeners, event loops, uploads' files.
+/// Descriptors that belong to no client: log, listeners, event loops, uploads' files.
 const OWN_DESCRIPTORS: usize = 128;
-/// A client's, and one to a daemon or a machine for it.
+/// The client's descriptor, and one for the daemon or a machine.
 const DESCRIPTORS: usize = 2;
-/// More than these are allowed by the settings alone: each one costs memory, too.
+/// The highest limit without a setting, because each connection costs memory too.
 const MOST_BY_ITSELF: usize = 16_384;
-/// One address gets this part of the reserve.
+/// One address gets at most 1/8 of the reserve.
 const TOLD_PART: usize = 8;
 
-/// Bytes for each connection that there may be, for those of strangers together.
+/// Bytes for the connections of strangers, per permitted connection.
 const STRANGER: usize = 12 << 10;
 const MIN_STRANGERS: usize = 16 << 20;
-/// One of so many places is for clients that have shown a credential.
+/// One permit of four is for clients that have shown a credential.
 const KNOWN: usize = 4;
 
-/// How many may be open at the same time.
+/// The limit of open connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ConnectionCapacity {
     pub connections: usize,
-    /// beyond these, for clients that are told why they are not served
+    /// beyond `connections`, for clients that get the reason why nodegate rejects them
     pub reserve: usize,
 }
 
 impl ConnectionCapacity {
-    /// By the setting, or by the descriptors that the process may have: they are never used up first.
+    /// `setting`, or with 0 the number that the descriptors of the process allow. They are never used up first.
     pub fn new(setting: usize, descriptors: u64) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
         let usable = descriptors.saturating_sub(OWN_DESCRIPTORS.min(descriptors / 4));
@@ -51,7 +50,7 @@ impl ConnectionCapacity {
         self.connections.saturating_mul(STRANGER).max(MIN_STRANGERS)
     }
 
-    /// What the connections of these clients may take, so that they never take all places. `limit` is that of the
+    /// The limits for the connections of strangers, so that these never take all permits. `limit` is that of the
     /// listener, 0 for none.
     pub fn room_of_strangers(self, limit: usize) -> StrangerLimits {
         let most = |places: usize| places - places / KNOWN;
@@ -62,25 +61,25 @@ impl ConnectionCapacity {
         }
     }
 
-    /// Descriptors that may be in use when all places are taken.
+    /// Descriptors that may be open when all permits are taken.
     pub fn descriptors(self) -> usize {
         self.connections.saturating_mul(DESCRIPTORS).saturating_add(self.reserve + OWN_DESCRIPTORS)
     }
 }
 
-/// Where a connection comes from, and how many may come from there.
+/// The origin of a connection, with the limits for it.
 #[derive(Clone, Copy)]
 pub struct ConnectionOrigin<'a> {
     pub at: &'a ListenerShare,
-    /// at this listener; 0 for no limit of its own
+    /// for this listener; 0 for none
     pub limit: usize,
-    /// the address, where it stands for one client
+    /// the address, if it stands for one client
     pub source: Option<ClientKey>,
-    /// of one address at this listener; 0 for no limit
+    /// for one address at this listener; 0 for none
     pub limit_of_source: usize,
 }
 
-/// How many are taken.
+/// The permits that are taken.
 #[derive(Default)]
 pub struct ConnectionCounts {
     taken: Mutex<TakenPermits>,
@@ -91,12 +90,12 @@ struct TakenPermits {
     by_listener: ListenerShares,
     /// only those that are counted by address
     by_source: HashMap<(Arc<str>, ClientKey), usize>,
-    /// clients that are told why they are not served
+    /// clients that get the reason why nodegate rejects them
     told: usize,
     told_by_source: HashMap<ClientKey, usize>,
 }
 
-/// A place at the table; free again when dropped.
+/// A permit for one connection or request. Dropping it frees the permit.
 pub struct ConnectionPermit {
     places: Arc<ConnectionCounts>,
     listener: Arc<str>,
@@ -105,10 +104,11 @@ pub struct ConnectionPermit {
 }
 
 impl ConnectionCounts {
-    /// A place for a connection, with the limit that keeps it from being served, if there is one.
+    /// Acquires a permit for a connection. With it comes the limit that keeps nodegate from serving the connection,
+    /// if there is one.
     ///
     /// # Errors
-    /// The limit that is reached, if there is no room left to tell the client about it.
+    /// The limit that is reached, if there is no room left to send the client the reason.
     pub fn connect(
         self: &Arc<Self>,
         capacity: ConnectionCapacity,
@@ -129,7 +129,7 @@ impl ConnectionCounts {
         Ok((place, excess))
     }
 
-    /// A place for a request, where they are counted by address.
+    /// Acquires a permit for a request, where requests are counted by address.
     ///
     /// # Errors
     /// [`LimitExceeded::RequestsOfAddress`] if the address has as many already.
@@ -169,7 +169,8 @@ impl TakenPermits {
         (!self.has_room(capacity, arrival)).then_some(LimitExceeded::Connections)
     }
 
-    /// One address must not fill the reserve: the clients of others would be closed without a reason.
+    /// One address must not fill the reserve, or nodegate would close the connections of other clients without a
+    /// reason.
     fn has_room_to_tell(&self, capacity: ConnectionCapacity, source: Option<ClientKey>) -> bool {
         let told = source.and_then(|source| self.told_by_source.get(&source)).copied().unwrap_or_default();
         self.told < capacity.reserve && told < (capacity.reserve / TOLD_PART).max(1)

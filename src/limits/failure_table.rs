@@ -1,5 +1,5 @@
-//! Failed logins by where they came from: how long answers are delayed, and which clients are refused. Addresses and
-//! times come in as values. Nothing is ever counted by user name: anybody could lock out anybody.
+//! Failed logins by client address: the delay of answers, and the clients that nodegate rejects. Addresses and times
+//! come in as values. User names are never counted, because with them one client could lock out every user.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -8,19 +8,19 @@ use quick_cache::unsync::Cache;
 
 use super::shares::{ListenerShare, ListenerShares};
 
-/// What the answer to a failed login waits for at least, from the beginning of its request.
+/// Minimum delay of the answer to a failed login, from the beginning of its request.
 pub const FIRST_DELAY: Duration = Duration::from_secs(3);
-/// After each so many failures the answers wait for another `FIRST_DELAY`.
+/// Each further 5 failures add `FIRST_DELAY` to the delay.
 const STEP: u32 = 5;
 const LONGEST_DELAY: Duration = Duration::from_secs(15);
-/// What is counted is forgotten after this.
+/// Failures are forgotten after this time.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Sources that are remembered (about a megabyte); those that were seen least go first.
+/// Limit of remembered clients (about a megabyte); the least recently seen go first.
 const SOURCES: usize = 16_384;
-/// Requests that wait at the same time, of all clients.
+/// Limit of requests of all clients that wait at the same time.
 const SEATS: usize = 4096;
 
-/// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that a site is given.
+/// The key of one client: an IPv4 address, or the /64 that a site gets.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum ClientKey {
     V4(Ipv4Addr),
@@ -38,7 +38,7 @@ impl ClientKey {
         }
     }
 
-    /// The client itself, and the /56 and the /48 of an IPv6 one, which are often given to a single site. The
+    /// The client itself, and the /56 and the /48 of an IPv6 address: often a single site has the whole of them. The
     /// addresses of an IPv4 /24 mostly belong to different customers, so they are not counted together.
     pub(super) fn levels(self) -> [Option<Self>; LEVELS.len()] {
         match self {
@@ -50,14 +50,14 @@ impl ClientKey {
     }
 }
 
-/// What a client, or one of the wider networks that hold it, may do.
+/// The limits of a client, or of a wider network that holds it.
 struct AddressLevel {
     /// the limit of failures, as a multiple of the setting
     factor: usize,
-    /// failures beyond this multiple do not count for the next wider network, so that no network alone locks out its
+    /// failures beyond this multiple do not count for the next wider network, so one network cannot lock out its
     /// neighbours
     share: usize,
-    /// requests that wait at the same time
+    /// limit of requests that wait at the same time
     seats: usize,
 }
 
@@ -68,12 +68,12 @@ const LEVELS: [AddressLevel; 3] = [
     AddressLevel { factor: 10, share: 10, seats: 1024 },
 ];
 
-/// What becomes of an attempt that the daemon would judge.
+/// The admission of an attempt that the daemon would verify.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AttemptVerdict {
-    /// it may; `end` has to follow
+    /// the attempt may begin; `end` has to follow
     Go,
-    /// so many are being judged that all of them failing would be the limit
+    /// if all the running attempts failed, the limit would be reached
     Wait,
     Refused {
         retry_after: Duration,
@@ -84,14 +84,14 @@ pub enum AttemptVerdict {
 struct FailureRecord {
     since: Instant,
     failed: usize,
-    /// attempts that are being judged
+    /// attempts that the daemon is verifying
     running: usize,
     seated: usize,
 }
 
 /// The failures of the last minute.
 pub struct FailureTable {
-    /// one for each level, so that a flood of clients displaces no network
+    /// one cache for each level, so that a flood of clients evicts no network
     records: [Cache<ClientKey, FailureRecord>; LEVELS.len()],
     seated: ListenerShares,
 }
@@ -103,7 +103,7 @@ impl Default for FailureTable {
 }
 
 impl FailureTable {
-    /// An attempt begins, unless `limit` others failed in the last minute.
+    /// Begins an attempt, unless `limit` others failed in the last minute.
     pub fn begin(&mut self, source: ClientKey, limit: usize, now: Instant) -> AttemptVerdict {
         if let Some(retry_after) = self.refused(source, limit, now) {
             return AttemptVerdict::Refused { retry_after };
@@ -123,7 +123,7 @@ impl FailureTable {
         AttemptVerdict::Go
     }
 
-    /// An attempt has been judged, or was given up.
+    /// Ends an attempt that was verified or given up.
     pub fn end(&mut self, source: ClientKey, now: Instant) {
         self.each(source, now, |_, record| {
             record.running = record.running.saturating_sub(1);
@@ -131,7 +131,7 @@ impl FailureTable {
         });
     }
 
-    /// One more failure.
+    /// Counts a failure.
     pub fn failed(&mut self, source: ClientKey, limit: usize, now: Instant) {
         self.each(source, now, |level, record| {
             record.failed += 1;
@@ -139,7 +139,7 @@ impl FailureTable {
         });
     }
 
-    /// How long a source is refused, if it or a network that holds it is over the limit.
+    /// How long nodegate rejects a source, if it or a network that holds it is over the limit.
     pub fn refused(&mut self, source: ClientKey, limit: usize, now: Instant) -> Option<Duration> {
         let mut rest = None;
         self.each(source, now, |level, record| {
@@ -151,7 +151,7 @@ impl FailureTable {
         rest
     }
 
-    /// What the answer to a failed attempt waits for, from the beginning of its request.
+    /// Minimum delay of the answer to a failed attempt, from the beginning of its request.
     pub fn delay(&mut self, source: ClientKey, now: Instant) -> Duration {
         let mut failed = 0;
         self.each(source, now, |_, record| {
@@ -162,11 +162,10 @@ impl FailureTable {
         FIRST_DELAY.saturating_mul(steps.saturating_add(1)).min(LONGEST_DELAY)
     }
 
-    /// Room for one more request that waits. `None` stands for clients that are not counted.
+    /// Registers a request that waits. `None` stands for clients that are not counted.
     ///
     /// # Errors
-    ///
-    /// Too many wait already.
+    /// [`TooManyWaiting`] if the limit of waiting requests is reached.
     pub fn take_seat(
         &mut self,
         source: Option<ClientKey>,
@@ -204,7 +203,7 @@ impl FailureTable {
         }
     }
 
-    /// Changes the record of a client, then those of the wider networks as long as `change` says so.
+    /// Changes the record of a client, then those of the wider networks while `change` returns `WidenStep::Wider`.
     fn each(
         &mut self,
         source: ClientKey,
@@ -230,7 +229,7 @@ impl FailureTable {
     }
 }
 
-/// Whether a change concerns the next wider network as well.
+/// Whether a change concerns the next wider network too.
 enum WidenStep {
     Wider,
     Stop,
@@ -242,7 +241,7 @@ impl FailureRecord {
     }
 }
 
-/// Too many wait already.
+/// The limit of waiting requests is reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NoSeat {
     ForSource,
@@ -383,7 +382,7 @@ mod tests {
         assert!(failures.refused(bad, 20, now).is_some());
     }
 
-    /// A /64, of which there are 256 in each of the 256 /56 of the /48.
+    /// One of the 256 /64 in each of the 256 /56 of the /48.
     fn site(network: u8, site: u8) -> ClientKey {
         source(&format!("2001:db8:1:{network:02x}{site:02x}::1"))
     }

@@ -1,4 +1,5 @@
-//! Attempts to log in: counted for all workers together, kept waiting without holding a worker, and told to the log.
+//! Limits login attempts: counts them for all workers, delays their answers without blocking a worker, and logs
+//! failures.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,23 +14,23 @@ use crate::limits::failure_table::{AttemptVerdict, ClientKey, FIRST_DELAY, Failu
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 
-/// How long an attempt waits for those before it: as long as the daemon may take for one. A directory service can take
-/// 8 s for each, while a whole office logs in.
+/// How long an attempt waits for earlier ones. The daemon may take as long for one: a directory service can need 8 s
+/// for each while a whole office logs in.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Characters of a user name in the log.
+/// Most characters of a user name in the log.
 const NAME: usize = 64;
 
-/// Who tried to log in, and how that went.
+/// Login failures, and the requests that wait because of them.
 #[derive(Default)]
 pub struct LoginThrottle {
     failures: Mutex<FailureTable>,
-    /// an attempt has been judged
+    /// notified when an attempt has ended
     judged: Notify,
 }
 
 impl LoginThrottle {
-    /// An attempt that the daemon will judge. Where many come at once, some wait for the others; `None` where `is_known`
-    /// finds in the meantime that there is nothing left to judge.
+    /// Begins an attempt that the daemon will verify. If many come at once, some wait for the others. Returns `None`
+    /// if `is_known` finds during the wait that there is nothing left to verify.
     pub async fn begin(
         self: &Arc<Self>,
         at: &ListenerShare,
@@ -58,7 +59,10 @@ impl LoginThrottle {
         }
     }
 
-    /// What was judged on the spot has failed; whether it was one too many.
+    /// Counts a failure that nodegate verified itself.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`] if it was one too many.
     pub fn failed(&self, address: IpAddr, limit: usize) -> Result<(), LimitExceeded> {
         let (source, now) = (ClientKey::of(address), std::time::Instant::now());
         let mut failures = self.failures();
@@ -67,14 +71,17 @@ impl LoginThrottle {
         refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
     }
 
-    /// Whether anything of this address is still judged.
+    /// Checks whether nodegate still accepts attempts of this address.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`] if it does not.
     pub fn check(&self, address: IpAddr, limit: usize) -> Result<(), LimitExceeded> {
         let refused = self.failures().refused(ClientKey::of(address), limit, std::time::Instant::now());
         refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
     }
 
-    /// Delays the answer to a failed attempt, counted from the beginning of its request. Nothing is known of an address
-    /// that is not counted.
+    /// Delays the answer to a failed attempt, from the beginning of its request. An address that is not counted gets
+    /// no more than the first delay.
     pub async fn hold_back(
         &self,
         at: &ListenerShare,
@@ -87,7 +94,7 @@ impl LoginThrottle {
         Ok(())
     }
 
-    /// The same where a first failure is answered at once.
+    /// The same, but a first failure is answered at once.
     pub async fn hold_back_repeated(
         &self,
         at: &ListenerShare,
@@ -100,8 +107,8 @@ impl LoginThrottle {
         Ok(())
     }
 
-    /// The same for an address that is refused, so that a client cannot ask again and again without a pause. What its
-    /// client is told is as of the end of the delay.
+    /// The same for an address that nodegate rejects, so its client cannot try again without a pause. The result is
+    /// that at the end of the delay.
     pub async fn hold_back_refused(
         &self,
         at: &ListenerShare,
@@ -142,7 +149,7 @@ fn not_before(retry_after: Duration) -> LimitExceeded {
     LimitExceeded::Failures { seconds: retry_after.as_secs() + 1 }
 }
 
-/// One login that is being judged. It counts as failed unless it is told otherwise: its task may be cut off.
+/// One login that the daemon is verifying. Dropped, it counts as a failure, because its task may be cut off.
 pub struct LoginPermit {
     logins: Arc<LoginThrottle>,
     source: ClientKey,
@@ -151,7 +158,7 @@ pub struct LoginPermit {
 }
 
 impl LoginPermit {
-    /// It was no failure: the login is good, or the daemon has not judged it.
+    /// Ends the attempt without a failure: the login is good, or the daemon has not verified it.
     pub fn passed(mut self) {
         self.failed = false;
     }
@@ -183,8 +190,9 @@ impl Drop for WaitSlot<'_> {
     }
 }
 
-/// Writes the line that the daemons write, for what no daemon has seen under that address: fail2ban and others read it.
-/// The user is whoever the client says, so it holds nothing that could be taken for another part of the line.
+/// Logs a failed login that no daemon has seen under that address. The line has the daemons' own form for fail2ban
+/// and others. The client chooses the user name, so characters that could pass for another part of the line are
+/// replaced.
 pub fn tell(address: IpAddr, user: Option<&str>, why: impl std::fmt::Display) {
     let user = plain(user.filter(|user| !user.is_empty()).unwrap_or("unknown"));
     let line = format_args!("authentication failure; rhost={address} user={user} msg={why}");

@@ -1,19 +1,19 @@
-//! How much memory the settings allow. The packages' units and `docs/operate/limits.md` have the same formula.
+//! Memory that the settings allow. The packages' units and `docs/operate/limits.md` have the same formula.
 
 use crate::limits::concurrency::ConnectionCapacity;
 
 const MIB: u64 = 1 << 20;
-/// The program itself, its caches and tables, and what the allocator keeps.
+/// The program itself, its caches and tables, and the memory that the allocator keeps.
 const BASE: u64 = 128 * MIB;
-/// For each connection whose client takes nothing of its answers, logged in or not: TLS, a request, pieces of an answer.
-/// Strangers have less.
+/// Bytes for a connection whose client does not read its responses, logged in or not: TLS, a request, pieces of a
+/// response. Strangers have less.
 const HTTP1: u64 = 192 << 10;
-/// The same with streams that all have an answer waiting.
+/// The same, if every stream of HTTP/2 has a response waiting.
 const HTTP2: u64 = 448 << 10;
-/// Two pieces of a file.
+/// Two pieces of an uploaded file.
 const UPLOAD: u64 = MIB;
 
-/// Bytes that one process takes when everything is taken that may be. `buffered` is for all bodies.
+/// Bytes that one process takes when all limits are reached. `buffered` is for all bodies.
 pub fn allowed(capacity: ConnectionCapacity, speaks_http2: bool, buffered: usize, uploads: usize) -> u64 {
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let connection = if speaks_http2 { HTTP2 } else { HTTP1 };
@@ -30,7 +30,7 @@ mod tests {
     fn the_units_have_what_the_defaults_allow() {
         let capacity = ConnectionCapacity::new(0, 65_536);
         let allowed = allowed(capacity, false, 64 << 20, 64) / MIB;
-        // A process that drains after an upgrade lies in the same group.
+        // After an upgrade the draining process is in the same group.
         let (high, most) = (format!("MemoryHigh={allowed}M"), format!("MemoryMax={}M", allowed / 2 * 3));
         for unit in [
             include_str!("../../debian/units/nodegate@.service"),

@@ -1,18 +1,18 @@
-//! How long bytes may take: a time for the first of them, and for the others a least rate. A deadline alone would cut off
-//! big bodies of slow lines, a pause between two bytes alone would let a drip go on for ever.
+//! Deadline for bytes: a time for the first of them, and a minimum rate for the others. A fixed deadline would cut
+//! off large bodies on slow lines; a limit of the pause between two bytes would let a client trickle for ever.
 
 use std::time::Duration;
 
-/// A rate of 0 is none.
+/// With a rate of 0 there is no minimum.
 #[derive(Clone, Copy, Debug)]
 pub struct MinRate {
     pub grace: Duration,
-    /// bytes a second
+    /// bytes per second
     pub rate: u64,
 }
 
 impl MinRate {
-    /// How long so many bytes may have kept us waiting; `None` for ever, as long as some come.
+    /// How long the peer may take for `bytes`; `None` for no limit.
     pub fn time_for(self, bytes: u64) -> Option<Duration> {
         let milliseconds = bytes.saturating_mul(1000).checked_div(self.rate)?;
         Some(self.grace.saturating_add(Duration::from_millis(milliseconds)))

@@ -1,5 +1,5 @@
-//! What nobody may have too much of: failed logins, connections, requests at once, uploads. Counted for the whole
-//! process, so that it outlives a reload of the settings.
+//! Limits of failed logins, connections, concurrent requests and uploads. The counts belong to the process, so a
+//! reload of the settings keeps them.
 
 pub mod buffer_budget;
 pub mod call_rate;
@@ -22,21 +22,21 @@ use crate::limits::login_throttle::LoginThrottle;
 use crate::limits::unauthenticated::UnauthenticatedConnections;
 use crate::metrics::labels::LimitLabel;
 
-/// All that is counted.
+/// The counts of the process.
 #[derive(Default)]
 pub struct Limiters {
     pub logins: Arc<LoginThrottle>,
     pub connections: Arc<ConnectionCounts>,
-    /// in flight, where they are counted by address
+    /// requests in flight, where they are counted by address
     pub requests: Arc<ConnectionCounts>,
     pub strangers: Arc<UnauthenticatedConnections>,
-    /// bodies
+    /// buffered bodies
     pub buffered: Arc<BufferLedger>,
-    /// that a route scope limits
+    /// calls that a route scope limits
     pub calls: CallRates,
 }
 
-/// Which limit a client, or all clients together, are over.
+/// The limit that a client, or all clients together, exceeded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LimitExceeded {
     #[error("too many failed logins from this address; try again in {seconds} s")]
@@ -64,7 +64,7 @@ pub enum LimitExceeded {
 }
 
 impl LimitExceeded {
-    /// Whose fault it is: of this client, or of the crowd.
+    /// Says whether this client or the sum of all clients exceeded the limit.
     pub fn status(self) -> StatusCode {
         match self {
             Self::Failures { .. }
@@ -81,7 +81,7 @@ impl LimitExceeded {
         }
     }
 
-    /// What it is counted as.
+    /// The metric label of the limit.
     pub fn limit(self) -> LimitLabel {
         match self {
             Self::Failures { .. } => LimitLabel::LoginFailures,
@@ -97,8 +97,9 @@ impl LimitExceeded {
         }
     }
 
-    /// Whether nothing more is served on that connection: where it may not be there at all, and after a login that is
-    /// refused without a look at it, which a client could try again without a pause. One that has waited in vain has paused.
+    /// Whether nodegate closes the connection after the response. It does if the connection is over a limit, and
+    /// after a login that was rejected at once, because the client could try again without a pause. A request that
+    /// waited in vain has paused already.
     pub fn ends_connection(self) -> bool {
         match self {
             Self::Failures { .. }
@@ -115,7 +116,7 @@ impl LimitExceeded {
         }
     }
 
-    /// Seconds after which another try makes sense.
+    /// Seconds after which another attempt makes sense.
     pub fn retry_after(self) -> u64 {
         match self {
             Self::Failures { seconds } | Self::Calls { seconds, .. } => seconds,

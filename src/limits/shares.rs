@@ -1,10 +1,10 @@
-//! Places that all listeners share, of which each has a part that no other one can take.
+//! Permits that all listeners share. Each listener has a part that no other one can take.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// So much of all places is divided between the listeners; the rest is for whichever needs it.
+/// A quarter of all permits is divided between the listeners; the rest is for any of them.
 const DIVIDED: usize = 4;
 
 /// A listener, and how many there are.
@@ -14,7 +14,7 @@ pub struct ListenerShare {
     pub listeners: usize,
 }
 
-/// Places taken at each listener.
+/// Permits taken at each listener.
 #[derive(Default)]
 pub struct ListenerShares {
     taken: HashMap<Arc<str>, usize>,
@@ -25,7 +25,7 @@ impl ListenerShares {
         self.taken.get(listener).copied().unwrap_or_default()
     }
 
-    /// Whether the listener may take one more of `all` places.
+    /// Whether the listener may take one more of `all` permits.
     pub fn has_room(&self, at: &ListenerShare, all: usize) -> bool {
         let own = if at.listeners < 2 { 0 } else { all / DIVIDED / at.listeners };
         let common = all.saturating_sub(own * at.listeners);
@@ -46,7 +46,7 @@ impl ListenerShares {
     }
 }
 
-/// One fewer; what is 0 is forgotten.
+/// Subtracts one, and removes a count that reaches 0.
 pub(super) fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;

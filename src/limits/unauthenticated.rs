@@ -1,6 +1,6 @@
-//! Connections whose clients have shown no good credential, and what they take together. If it is more than strangers
-//! may have, a connection is closed at the listener that holds most: the oldest one of the network that has most
-//! connections there. So a newcomer finds room, also among many addresses with one connection each.
+//! Connections of strangers (clients that have shown no good credential), and their memory. If they hold more than
+//! they may, nodegate closes a connection at the listener that holds most: the oldest one of the network with most
+//! connections there. So a new connection finds room, even among many addresses with one connection each.
 
 mod networks;
 
@@ -15,28 +15,28 @@ use futures_util::task::AtomicWaker;
 use crate::limits::failure_table::ClientKey;
 use networks::NetworkOrder;
 
-/// What a connection is at, which says how much memory it takes.
+/// The phase of a connection, which says how much memory it takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ConnectionPhase {
-    /// no whole `ClientHello` has come
+    /// no whole `ClientHello` was read
     Opening,
     Handshake,
-    /// a head is awaited, or a part of it has come
+    /// nodegate waits for a head, or has a part of it
     Head,
     Busy,
-    /// the client takes nothing of its answer
+    /// the client does not read its response
     Writing,
-    /// a body that nobody wants is taken in
+    /// nodegate drains a body that it does not use
     Draining,
     /// HTTP/2, with a request
     Multiplexed,
-    /// HTTP/2, and the client takes nothing of its answers
+    /// HTTP/2, and the client does not read its responses
     MultiplexedWriting,
     /// between two requests
     Idle,
 }
 
-/// [`UnauthenticatedConnection::phase`] of one that is no stranger any more.
+/// [`UnauthenticatedConnection::phase`] of a client that has shown a credential.
 const KNOWN: u8 = u8::MAX;
 
 impl ConnectionPhase {
@@ -67,26 +67,26 @@ impl ConnectionPhase {
     }
 }
 
-/// What strangers may take.
+/// The limits for all strangers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StrangerLimits {
     pub bytes: usize,
-    /// of all listeners
+    /// at all listeners
     pub places: usize,
-    /// of the connection's listener
+    /// at the connection's listener
     pub listener_places: usize,
 }
 
-/// Where a connection comes from.
+/// The origin of a connection.
 pub struct StrangerOrigin<'a> {
     pub listener: &'a Arc<str>,
-    /// where its address is counted
+    /// if the address is counted
     pub source: Option<ClientKey>,
-    /// or its client is only told that there is none
+    /// false for a client that only gets the reason of its rejection
     pub has_place: bool,
 }
 
-/// All of them.
+/// The connections of all strangers.
 #[derive(Default)]
 pub struct UnauthenticatedConnections {
     held: Mutex<HeldMemory>,
@@ -115,14 +115,14 @@ struct ListenerUsage {
     networks: NetworkOrder,
 }
 
-/// Tells a connection that it has to end.
+/// Wakes a connection that has to end.
 #[derive(Default)]
 struct EvictionSignal {
     has_come: AtomicBool,
     waker: AtomicWaker,
 }
 
-/// One connection, for as long as it lives.
+/// One connection. Dropping it removes it from the count.
 pub struct UnauthenticatedConnection {
     strangers: Arc<UnauthenticatedConnections>,
     room: StrangerLimits,
@@ -133,7 +133,7 @@ pub struct UnauthenticatedConnection {
 }
 
 impl UnauthenticatedConnections {
-    /// A connection that has been accepted.
+    /// Registers an accepted connection.
     pub fn enter(
         self: &Arc<Self>,
         room: StrangerLimits,
@@ -148,7 +148,7 @@ impl UnauthenticatedConnections {
         UnauthenticatedConnection { strangers, room, listener, number, phase, end }
     }
 
-    /// What all of them count as.
+    /// The sum of all connections.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.held().bytes
@@ -160,7 +160,7 @@ impl UnauthenticatedConnections {
 }
 
 impl UnauthenticatedConnection {
-    /// What the connection is at now.
+    /// Sets the phase of the connection.
     pub fn reach(&self, phase: ConnectionPhase) {
         let before = self.phase.load(Ordering::Relaxed);
         if before == phase.code() || before == KNOWN {
@@ -184,7 +184,7 @@ impl UnauthenticatedConnection {
         self.end.has_come.load(Ordering::Relaxed)
     }
 
-    /// Ready once the connection has to end. One task waits for that.
+    /// Ready once the connection has to end. Only one task may wait for that.
     pub fn poll_turned_out(&self, context: &Context<'_>) -> Poll<()> {
         if self.phase.load(Ordering::Relaxed) == KNOWN {
             return Poll::Pending;
@@ -193,7 +193,7 @@ impl UnauthenticatedConnection {
         if self.is_turned_out() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// What a future gives, unless the connection has to end before.
+    /// The output of `future`, or `None` if the connection has to end first.
     pub async fn unless_turned_out<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -249,7 +249,7 @@ impl HeldMemory {
         Some(connection.end)
     }
 
-    /// Ends connections until strangers hold no more than they may.
+    /// Ends connections until strangers are within their limits.
     fn turn_out(&mut self, room: &StrangerLimits, listener: &Arc<str>) {
         while let Some(largest) = self.too_large(room, listener)
             && let Some(end) = largest.networks.first_to_go().and_then(|number| self.remove(number))
@@ -340,7 +340,7 @@ mod tests {
                         newcomer
                     })
                     .collect();
-                // Whoever is closed comes again.
+                // A client whose connection was closed comes again.
                 for each in 0..150 {
                     attackers.push(attack(each));
                     for it in &browser {

@@ -1,4 +1,5 @@
-//! Accepts TLS connections: with which certificate, by what each listener asks of clients, and by the lists of revoked ones.
+//! Accepts TLS connections with the served certificates, the client certificate policy of each listener, and the
+//! revocation lists.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -23,31 +24,30 @@ use crate::tls::certificate_files::FilesDigest;
 use crate::tls::client_auth::ClientTrust;
 use crate::tls::session_tickets::TicketKeys;
 
-/// Accepts TLS connections with certificates that may be renewed.
+/// Accepts TLS connections. Its certificates can be replaced.
 pub struct TlsAcceptor {
     served: RwLock<ServedCertificates>,
 }
 
 #[derive(Clone)]
 pub(super) struct ServedCertificates {
-    /// for each demand of a listener the one that handshakes begin with; the name that a client asks for may lead to
-    /// another one
+    /// for each policy of a listener the context that handshakes begin with; SNI may select another one
     pub(super) contexts: Arc<[ClientVerification]>,
     certificates: Arc<[ServedCertificate]>,
-    /// what was wrong with these and others
+    /// problems with these and other certificates
     problems: Arc<[String]>,
     /// of the files that the certificates were chosen from
     contents: FilesDigest,
 }
 
-/// What a demand comes to.
+/// A policy with the context and the CAs that apply it.
 pub(super) struct ClientVerification {
     demand: ClientAuthPolicy,
     pub(super) context: SslContext,
     trust: Option<ClientTrust>,
 }
 
-/// Why a handshake came to nothing.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     #[error("no handshake within {} s", .0.as_secs())]
@@ -65,10 +65,10 @@ pub enum HandshakeError {
 }
 
 impl TlsAcceptor {
-    /// The acceptor, if any pair can be served, and everything that was wrong on the way there.
+    /// The acceptor, if any pair can be served, and all problems found on the way.
     ///
-    /// Tickets are sealed with `keys`, which outlive the acceptor. Where the port is of use without TLS as well, what is
-    /// wrong keeps nobody from serving.
+    /// `keys` encrypt the session tickets and outlive the acceptor. On a CONNECT port TLS is optional, so certificate
+    /// errors are warnings there.
     pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Diagnostic>) {
         let (acceptor, problems) = Self::load_strictly(config, keys);
         match (config.product.protocol, &acceptor) {
@@ -92,7 +92,7 @@ impl TlsAcceptor {
         let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
         let mut by_demand: Vec<ClientVerification> = Vec::new();
         let mut complete = true;
-        // Where one CONNECT is all that is asked, there is but one version of it.
+        // CONNECT exists only in HTTP/1.1 here.
         let offers = match config.product.protocol {
             Protocol::Https => settings.offers,
             Protocol::Connect => HttpVersions::Http1,
@@ -121,15 +121,15 @@ impl TlsAcceptor {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What is wrong with certificates and keys, though something is served; of the last time that they were loaded.
+    /// Problems with certificates and keys that were found when they were last loaded, though something is served.
     pub fn problems(&self) -> Vec<String> {
         let served = self.served();
         let of_lists = self.list_problems().into_iter().map(|problem| problem.to_string());
         served.problems.iter().cloned().chain(of_lists).collect()
     }
 
-    /// What keeps certificates of clients from being taken though nobody has revoked them: a list that has ended. That
-    /// comes with time, and keeps nothing from being loaded.
+    /// Expired revocation lists: they make nodegate reject client certificates that are not revoked. A list expires
+    /// with time, so this does not prevent a load.
     pub fn list_problems(&self) -> Vec<Diagnostic> {
         let mut problems = Vec::new();
         for ClientVerification { demand, trust, .. } in self.served().contexts.iter() {
@@ -143,16 +143,16 @@ impl TlsAcceptor {
         problems
     }
 
-    /// Judges the certificates of a connection again, the client's own first, by the lists that are in effect now.
+    /// Verifies the certificates of an open connection again, the client's own first, by the current lists.
     ///
     /// # Errors
-    /// Why they are good no longer.
+    /// Why they are no longer good.
     pub fn judge(&self, demand: &ClientAuthPolicy, chain: &[X509]) -> Result<(), CertificateFault> {
         let contexts = self.served().contexts;
         if let Some(known) = contexts.iter().find(|known| known.demand == *demand) {
             return known.trust.as_ref().map_or(Ok(()), |trust| trust.judge(chain));
         }
-        // Its listener is gone. What any list says of the certificates counts all the same.
+        // The listener is gone, but a revocation by any list still counts.
         let mut trusts = contexts.iter().filter_map(|it| it.trust.as_ref());
         if trusts.any(|trust| trust.is_revoked(chain)) { Err(CertificateFault::Revoked) } else { Ok(()) }
     }
@@ -161,18 +161,21 @@ impl TlsAcceptor {
         self.served().contents
     }
 
-    /// From the next connection on, what the other one would serve.
+    /// Serves the contexts of `other` from the next connection on.
     pub(super) fn replace(&self, other: Self) {
         let next = other.served.into_inner().unwrap_or_else(PoisonError::into_inner);
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// The profile's own first.
+    /// The served certificates, the profile's own first.
     pub fn certificates(&self) -> Vec<ServedCertificate> {
         self.served().certificates.to_vec()
     }
 
-    /// Performs the handshake within `deadline`, and asks of the client what the listener demands.
+    /// Performs the handshake within `deadline`, by the client certificate policy of the listener.
+    ///
+    /// # Errors
+    /// [`HandshakeError`], also if a resumed session brings a certificate that is no longer good.
     pub async fn accept(
         &self,
         demand: &ClientAuthPolicy,
@@ -196,8 +199,8 @@ impl TlsAcceptor {
     }
 }
 
-/// What listeners ask of clients, each once, with what judges them, and what is wrong with the files. Each file is read
-/// once: what OpenSSL applies and what judges a connection later are the same.
+/// Each distinct policy of the listeners with its CAs, and the problems with the files. Each file is read once, so
+/// OpenSSL and later checks use the same content.
 fn demands(config: &Config) -> (Vec<(ClientAuthPolicy, Option<ClientTrust>)>, Vec<Diagnostic>) {
     let (mut demands, mut problems) = (Vec::new(), Vec::new());
     for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
@@ -212,7 +215,7 @@ fn demands(config: &Config) -> (Vec<(ClientAuthPolicy, Option<ClientTrust>)>, Ve
     (demands, problems)
 }
 
-/// What an admin is told where TLS could be spoken.
+/// The warning of a port that is served without TLS.
 fn without_tls(problems: &[Diagnostic]) -> Diagnostic {
     let reasons: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
     let message = format!("only served without TLS: {}", reasons.join("; "));

@@ -18,9 +18,9 @@ use crate::metrics::report::ServedCertificate;
 use crate::tls::certificate_files::STAPLE;
 use crate::tls::ocsp::OcspStaple;
 
-/// Files beside a certificate that are tried as its key.
+/// Limit of files beside a certificate that are tried as its key.
 const MAX_KEYS_TRIED: usize = 64;
-/// Bytes of such a file.
+/// Limit of bytes of such a file.
 const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// A certificate, the chain above it, and the key that fits.
@@ -28,7 +28,7 @@ pub(super) struct CertifiedKey {
     file: PathBuf,
     chain: Vec<X509>,
     key: PKey<Private>,
-    /// what an admin should know of it
+    /// hints for the admin
     notes: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum PairError {
     Missing(PathBuf),
     #[error("{}: cannot be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// file, line, and what is wrong there
+    /// file, line and fault
     #[error("{0}")]
     Pem(String),
     #[error(
@@ -63,7 +63,7 @@ pub(super) enum PairError {
 }
 
 impl CertifiedKey {
-    /// Puts certificate, chain and key into a context, beside those with other kinds of keys.
+    /// Puts certificate, chain and key into a context, beside certificates with other kinds of keys.
     pub(super) fn install(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         let mut chain = self.chain.iter();
         if let Some(leaf) = chain.next() {
@@ -80,12 +80,12 @@ impl CertifiedKey {
         &self.file
     }
 
-    /// What a context holds one of.
+    /// The kind of key; a context holds one certificate of each.
     pub(super) fn kind(&self) -> Id {
         self.key.id()
     }
 
-    /// The hosts that it is for, in lower case; the common name counts where there are no others.
+    /// The hosts of the certificate in lower case. The common name counts only if there are no alternative names.
     pub(super) fn names(&self) -> Vec<String> {
         let Some(leaf) = self.chain.first() else { return Vec::new() };
         let alternatives = leaf.subject_alt_names();
@@ -103,7 +103,7 @@ impl CertifiedKey {
         ServedCertificate { file: self.file.display().to_string(), names: self.names(), expires }
     }
 
-    /// The answer of the CA that lies beside the certificate, if it is good for anything.
+    /// The OCSP response beside the certificate, if it is usable.
     pub(super) fn staple(&self) -> Result<Option<OcspStaple>, Diagnostic> {
         let file = self.file.with_extension(STAPLE);
         let [leaf, issuer] = [0, 1].map(|at| self.chain.get(at));
@@ -118,7 +118,7 @@ impl CertifiedKey {
         &self.notes
     }
 
-    /// The key that the certificate is for.
+    /// The public key in the certificate.
     pub(super) fn public_key(&self) -> Result<PKey<Public>, ErrorStack> {
         self.chain.first().map_or_else(|| Err(ErrorStack::get()), |leaf| leaf.public_key())
     }
@@ -151,7 +151,7 @@ impl CertifiedKey {
     }
 }
 
-/// Whether a certificate is for the key.
+/// Whether a certificate belongs to the key.
 fn is_for<K: HasPublic>(certificate: &X509Ref, key: &PKeyRef<K>) -> bool {
     certificate.public_key().is_ok_and(|public| public.public_eq(key))
 }
@@ -180,7 +180,7 @@ fn ends(leaf: &X509) -> Option<i64> {
     Some(i64::from(left.days) * 86_400 + i64::from(left.secs))
 }
 
-/// Above the certificate that was set last: `add_extra_chain_cert` would put it above all.
+/// Adds an issuer to the certificate that was set last; `add_extra_chain_cert` would add it to all of them.
 fn add_to_chain(builder: &mut SslContextBuilder, issuer: &X509Ref) -> Result<(), ErrorStack> {
     // SAFETY: both pointers are those of live values, and with the 1 OpenSSL takes a reference of its own
     // (SSL_CTX_add1_chain_cert(3)).

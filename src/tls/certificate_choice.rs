@@ -1,4 +1,4 @@
-//! Which of the profile's pairs is served, and what the settings add to it.
+//! Chooses the served pair of the profile, and adds the certificates of the settings.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use crate::config::settings::TlsSettings;
 use crate::tls::certificate::{CertifiedKey, PairError, fitting_key};
 use crate::tls::certificate_files::{files, key_of};
 
-/// A pair that OpenSSL takes, and who can connect with it.
+/// A pair that OpenSSL accepts, and the clients that can connect with it.
 type LoadedCertificate = Result<(CertifiedKey, ClientSupport), PairError>;
 
-/// The first pair of the profile whose files exist and fit together and that some client can connect with, then those
-/// that the settings add; each later one of the profile is a fall-back.
+/// The first pair of the profile that exists, fits together and lets some client connect. Then follow the pairs that
+/// the settings add. Later pairs of the profile are fallbacks.
 ///
-/// A pair that exists and cannot be served is an error in the list, whatever else is found. A pair of the profile of which
-/// one file is missing is a warning, and an error where its key was named by a setting or no pair is left. Without any
-/// pair of the profile nothing is served.
+/// A pair that exists and cannot be served is an error in the list, even if another pair is served. A pair of the
+/// profile with one file missing is a warning. It is an error if a setting names its key or if no pair is left.
+/// Without a pair of the profile nothing is served.
 pub(super) fn choose(config: &Config) -> (Option<Vec<CertifiedKey>>, Vec<Diagnostic>) {
     let mut load = |certificate: &Path, key: &Path| {
         let pair = CertifiedKey::load(certificate, key)?;
@@ -39,9 +39,10 @@ pub(super) fn choose(config: &Config) -> (Option<Vec<CertifiedKey>>, Vec<Diagnos
     (Some(pairs), problems)
 }
 
-/// Why OpenSSL refuses a pair (for a key too short for its security level, say), else who can connect with it.
+/// The clients that can connect with a pair, or why OpenSSL rejects it (for example a key too short for the security
+/// level).
 fn try_out(settings: &TlsSettings, pair: &CertifiedKey) -> Result<ClientSupport, String> {
-    // With unsound settings no pair can be tried out; what is wrong with them is reported once, elsewhere.
+    // Without sound settings no pair can be tried; the settings' errors are already in the list of the acceptor.
     let Ok(mut builder) = build(settings, None) else {
         return Ok(ClientSupport::Everybody);
     };
@@ -50,14 +51,14 @@ fn try_out(settings: &TlsSettings, pair: &CertifiedKey) -> Result<ClientSupport,
     Ok(tried.unwrap_or(ClientSupport::Everybody))
 }
 
-/// What is found among the profile's pairs.
+/// The pairs of the profile.
 #[derive(Default)]
 struct CertificateSearch {
     problems: Vec<Diagnostic>,
-    /// for pairs without one of their files: an error if nothing is left to serve
+    /// for pairs with one file missing: an error if nothing is left to serve
     missing: Vec<Diagnostic>,
     half: Vec<Diagnostic>,
-    /// no ordinary client can connect with it, but it is there
+    /// a pair that no ordinary client can connect with
     last_resort: Option<CertifiedKey>,
 }
 
@@ -102,7 +103,7 @@ fn own(
     (search.last_resort, search.problems)
 }
 
-/// One file of a pair is there without the other.
+/// The warning about a pair with one file missing.
 fn half(certificate: &Path, key: &Path) -> Diagnostic {
     let (there, missing) = if certificate.exists() { (certificate, key) } else { (key, certificate) };
     let fitting = if there == certificate { fitting_key(certificate) } else { None };
@@ -138,7 +139,7 @@ fn added(
             Err(error) => problems.push(problem(error.to_string())),
         }
     }
-    // With several kinds of keys for a name each client gets the one that it can use.
+    // With several kinds of keys for a name, each client gets the one that it supports.
     for (pair, reason) in &pairs {
         let is_beside_another = pairs.iter().any(|(other, reason)| {
             reason.is_none() && pair.names().iter().all(|name| other.names().contains(name))

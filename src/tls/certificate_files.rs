@@ -1,4 +1,4 @@
-//! The files that certificates and their keys lie in.
+//! The files of certificates and their keys.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use openssl::sha::Sha256;
 use crate::config::Config;
 use crate::config::product::CertificatePaths;
 
-/// What a file with the CA's answer about a certificate ends with.
+/// Suffix of a file with the OCSP response for a certificate.
 pub(super) const STAPLE: &str = "ocsp";
 const KEY_MARK: &[u8] = b"PRIVATE KEY-----";
 
-/// All files that certificates are chosen, shown and judged by, whether they exist or not.
+/// All files that certificates are chosen, served and verified by, whether they exist or not.
 pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| files(entry, config));
     let more = config.settings.tls.additional_certificates.iter().map(|file| (file.clone(), beside(file)));
@@ -28,7 +28,7 @@ pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
     files
 }
 
-/// Those that the served certificates, and certificates of clients, need.
+/// The files behind the served certificates and the verification of client certificates.
 pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| files(entry, config));
     let more = config.settings.tls.additional_certificates.iter().map(|file| (file.clone(), key_of(file)));
@@ -37,20 +37,20 @@ pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
     pairs.flat_map(|(certificate, key)| [certificate, key]).chain(of_clients).collect()
 }
 
-/// Those with a private key.
+/// The files with a private key.
 pub fn keys(config: &Config) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| files(entry, config).1);
     own.chain(config.settings.tls.additional_certificates.iter().map(|file| key_of(file))).collect()
 }
 
-/// A sum over the files of all pairs, the clients' CA and its revocation lists, by which a change is seen.
+/// A digest over the files of all pairs, the clients' CA and its revocation lists. It shows a change.
 pub(super) type FilesDigest = [u8; 32];
 
 pub(super) fn contents(config: &Config) -> FilesDigest {
     let mut sum = Sha256::new();
     for path in files_of_all(config) {
         let bytes = std::fs::read(path).ok();
-        // The length tells where one file ends, and a missing one from an empty one.
+        // The length separates the files, and a missing one from an empty one.
         sum.update(&bytes.as_ref().map_or(usize::MAX, Vec::len).to_be_bytes());
         sum.update(&bytes.unwrap_or_default());
     }
@@ -66,7 +66,7 @@ pub(super) fn files(entry: &CertificatePaths, config: &Config) -> (PathBuf, Path
     (certificate, key)
 }
 
-/// A certificate that a setting names has its key in the same file, or beside it.
+/// The file of the key for a certificate that a setting names: the same file, or one beside it.
 pub(super) fn key_of(certificate: &Path) -> PathBuf {
     let holds_key = |pem: Vec<u8>| pem.windows(KEY_MARK.len()).any(|text| text == KEY_MARK);
     if std::fs::read(certificate).is_ok_and(holds_key) {

@@ -1,5 +1,5 @@
-//! Certificates that are renewed on disk are served without being told: every look compares what the files hold, since
-//! their times of change lie on a cluster's file system.
+//! Serves certificates that were renewed on disk without a reload. It compares the contents of the files, because
+//! modification times on a cluster's file system are not reliable.
 
 use std::sync::Arc;
 
@@ -10,27 +10,27 @@ use crate::tls::certificate_files;
 use crate::tls::certificate_files::FilesDigest;
 use crate::tls::session_tickets::TicketKeys;
 
-/// What earlier looks have found.
+/// The results of earlier checks.
 #[derive(Default)]
 pub struct CertificateReloader {
-    /// would be refused, but certificate and key may just be written one after the other
+    /// rejected by the last check; certificate and key may just be written one after the other
     suspect: Option<FilesDigest>,
-    /// has been complained of
+    /// already reported as an error
     refused: Option<FilesDigest>,
 }
 
-/// What one look has found.
+/// The result of one check.
 #[derive(Debug, PartialEq)]
 pub enum ReloadCheck {
     Unchanged,
-    /// with what an admin should know of the new one
+    /// with hints about the new certificate
     Renewed(Vec<Diagnostic>),
-    /// the old one is served; told once for each change
+    /// the old certificate stays; reported once for each change
     Refused(Vec<Diagnostic>),
 }
 
 impl CertificateReloader {
-    /// Looks, and puts a pair without errors in place of the one that is served; errors that are `known` are none.
+    /// Reads the files, and replaces the served pair by one without errors. Errors that are `known` do not count.
     pub fn look(
         &mut self,
         acceptor: &TlsAcceptor,

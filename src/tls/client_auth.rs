@@ -1,5 +1,5 @@
-//! Certificates that clients show: asked for where the settings say so, judged by the CAs of one file. Who was judged
-//! good is told to the log, and to nobody else.
+//! Client certificates: nodegate asks for them where the settings say so, and verifies them by the CAs of one file.
+//! Only the log records the subject of a verified certificate.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use super::revocation::{self, CertificateFault, RevocationLists};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::settings::{ClientAuthPolicy, ClientCertificates};
 
-/// Who has shown a certificate that was found good.
+/// A client certificate that was verified.
 #[derive(Debug)]
 pub struct ClientIdentity {
     /// `CN=alice,O=Example`, as the certificate has it
     pub subject: String,
     /// SHA-256 of the certificate as `AA:BB:…`
     pub fingerprint: String,
-    /// What was shown, and the CAs above it as far as they are known: a resumed session brings none. For lists of
-    /// revoked certificates that come later.
+    /// the certificate and the CAs above it, as far as they are known: a resumed session brings no CAs. Later
+    /// revocation lists are applied to it.
     pub chain: Vec<X509>,
 }
 
@@ -38,20 +38,20 @@ impl ClientIdentity {
     }
 }
 
-/// What judges certificates of clients, as the files were when they were read.
+/// The CAs and lists that verify client certificates, as the files were when they were read.
 pub(super) struct ClientTrust {
     mode: SslVerifyMode,
     authorities: Vec<X509>,
-    /// the file of the CAs
+    /// content of the CA file
     pem: Vec<u8>,
     lists: Option<RevocationLists>,
 }
 
 impl ClientTrust {
-    /// `None` where no certificates are asked for.
+    /// `None` if the policy asks for no certificates.
     ///
     /// # Errors
-    /// What is wrong with a file, by the setting that names it.
+    /// The problem with a file, by the setting that names it.
     pub(super) fn read(demand: &ClientAuthPolicy) -> Result<Option<Self>, Diagnostic> {
         let mode = match demand.mode {
             ClientCertificates::Off => return Ok(None),
@@ -67,10 +67,10 @@ impl ClientTrust {
         Ok(Some(Self { mode, authorities, pem, lists }))
     }
 
-    /// Has a context ask for certificates.
+    /// Makes a context ask for certificates.
     ///
-    /// A session ticket holds what was judged once. So its context is named by mode, CAs and revocation lists: with
-    /// others of these, the client has to show its certificate again.
+    /// A session ticket holds a verified certificate. So the context's id is derived from mode, CAs and revocation
+    /// lists: after a change of these the client has to send its certificate again.
     pub(super) fn install(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         let mut store = X509StoreBuilder::new()?;
         for authority in &self.authorities {
@@ -92,12 +92,12 @@ impl ClientTrust {
         builder.set_session_id_context(&context.finish())
     }
 
-    /// What keeps certificates from being taken that nobody has revoked.
+    /// Faults of the lists that make nodegate reject certificates that are not revoked.
     pub(super) fn faults(&self) -> Vec<String> {
         self.lists.as_ref().map(|lists| lists.faults(&self.authorities)).unwrap_or_default()
     }
 
-    /// Judges a chain that was good before, a client's certificate first, by the lists as they are now.
+    /// Verifies a chain that was good before, the client's certificate first, by the current lists.
     pub(super) fn judge(&self, chain: &[X509]) -> Result<(), CertificateFault> {
         self.lists.as_ref().map_or(Ok(()), |lists| lists.judge(&self.completed(chain)))
     }
@@ -106,7 +106,7 @@ impl ClientTrust {
         self.lists.as_ref().is_some_and(|lists| lists.is_revoked(&self.completed(chain)))
     }
 
-    /// With the CAs of the settings above it.
+    /// The chain, completed with the CAs of the settings.
     fn completed(&self, chain: &[X509]) -> Vec<X509> {
         let mut chain = chain.to_vec();
         for _ in &self.authorities {
@@ -121,7 +121,7 @@ impl ClientTrust {
     }
 }
 
-/// The CAs that judge certificates of clients, and the file as it was read.
+/// The CAs that verify client certificates, and the content of their file.
 fn authorities(demand: &ClientAuthPolicy) -> Result<(Vec<X509>, Vec<u8>), String> {
     let Some(file) = &demand.authorities else { return Err("is not set".to_owned()) };
     let place = file.display();
@@ -133,7 +133,7 @@ fn authorities(demand: &ClientAuthPolicy) -> Result<(Vec<X509>, Vec<u8>), String
     Ok((authorities, pem))
 }
 
-/// Whether it is over with a certificate that was good before.
+/// Whether a certificate that was good before has expired.
 pub(super) fn has_ended(certificate: &X509Ref) -> bool {
     Asn1Time::days_from_now(0).is_ok_and(|now| certificate.not_after() < &*now)
 }

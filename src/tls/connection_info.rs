@@ -1,4 +1,4 @@
-//! What a handshake came to: for logs and counters.
+//! The result of a handshake, for logs and metrics.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use openssl::x509::X509;
 
 use crate::tls::client_auth::ClientIdentity;
 
-/// What client and server have agreed on, in OpenSSL's words.
+/// The parameters that client and server negotiated, in OpenSSL's words.
 #[derive(Clone, Debug)]
 pub struct TlsSession {
     pub version: &'static str,
     pub cipher: &'static str,
-    /// who has shown a certificate
+    /// the verified client certificate
     pub identity: Option<Arc<ClientIdentity>>,
-    /// whether an earlier session was taken up
+    /// whether the session was resumed
     pub resumed: bool,
 }
 

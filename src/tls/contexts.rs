@@ -1,4 +1,5 @@
-//! From pairs to OpenSSL contexts: one for each set that some client is offered, and the one that leads to the others.
+//! Makes OpenSSL contexts from pairs: one for each set of certificates that a client may be offered, and one that SNI
+//! selects the others from.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::tls::ocsp::OcspStaple;
 use crate::tls::session_tickets::TicketKeys;
 use crate::tls::sni::{SniCandidate, SniResolver};
 
-/// What all contexts have in common.
+/// The common input of all contexts.
 struct ContextBuilder<'a> {
     settings: &'a TlsSettings,
     trust: Option<&'a ClientTrust>,
@@ -23,7 +24,7 @@ struct ContextBuilder<'a> {
     staples: Arc<[OcspStaple]>,
 }
 
-/// The context that every handshake begins with, and what an admin should know. The first pair is the profile's own.
+/// The context that every handshake begins with, and hints for the admin. The first pair is the profile's own.
 pub(super) fn of(
     settings: &TlsSettings,
     trust: Option<&ClientTrust>,
@@ -89,7 +90,7 @@ impl ContextBuilder<'_> {
     }
 }
 
-/// The name that a client asks for decides; `others` are the sets but the first.
+/// Selects a context by SNI; `others` are all sets but the first.
 fn lead_on(first: &mut SslContextBuilder, selection: SniResolver, others: Vec<SslContext>) {
     first.set_servername_callback(move |ssl, _| {
         let place = ssl.servername(NameType::HOST_NAME).map_or(0, |name| selection.find(name));

@@ -1,7 +1,7 @@
-//! The TLS side of the listening port: OpenSSL contexts from settings and certificates, one for each set of these.
+//! The TLS side of the listening port: OpenSSL contexts from settings and certificates.
 //!
-//! The context starts from OpenSSL's own defaults, so that `/etc/ssl/openssl.cnf` stays in force; only what the
-//! settings name is changed (manual, "SSL Cipher Suite" and following sections).
+//! A context starts from OpenSSL's own defaults, so `/etc/ssl/openssl.cnf` stays in effect. nodegate changes only
+//! what the settings name (manual, "SSL Cipher Suite" and following sections).
 
 mod acceptor;
 mod certificate;
@@ -41,19 +41,19 @@ use crate::tls::client_auth::ClientTrust;
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
 const SKIP_2048: &[u8] = include_bytes!("skip2048.pem");
 
-/// What ALPN offers: HTTP/2 has no reason phrase, and clients read it.
+/// The protocols in ALPN by default. HTTP/2 has no reason phrase, and clients read the phrase.
 const ALPN: &[u8] = b"\x08http/1.1";
-/// The same where HTTP/2 is switched on.
+/// The same with HTTP/2 switched on.
 const ALPN_WITH_HTTP2: &[u8] = b"\x02h2\x08http/1.1";
 
-/// What an asynchronous stream needs: a write that waits may come back from another place in memory.
+/// An asynchronous stream needs it: a pending write may be repeated from another place in memory.
 pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::ACCEPT_MOVING_WRITE_BUFFER);
 
-/// Bytes of two full records with what TLS adds; there only while something is being read.
+/// Bytes of two full records with the overhead of TLS. The buffer exists only during a read.
 const READ_BUFFER: usize = 33_500;
 
-/// A context with all the settings and no certificate yet, or everything that is wrong with them. It asks clients for
-/// certificates where there is something to judge them by.
+/// A context with all the settings and no certificate yet, or all errors in the settings. With `trust` it asks
+/// clients for certificates.
 fn build(settings: &TlsSettings, trust: Option<&ClientTrust>) -> Result<SslContextBuilder, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut builder = fresh(settings).map_err(|error| {
@@ -99,17 +99,18 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     options.set(SslOptions::NO_TLSV1_3, settings.disable_tls_1_3);
     builder.set_options(options);
     if settings.disable_tls_1_2 {
-        // As an option it would leave a gap above TLS 1.1, and OpenSSL takes what is above a gap for disabled.
+        // An option would leave a gap above TLS 1.1, and OpenSSL disables all versions above a gap.
         builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
     }
     if !settings.honor_cipher_order {
         builder.clear_options(SslOptions::CIPHER_SERVER_PREFERENCE);
     }
-    // Buffers are given back when a connection rests: with RELEASE_BUFFERS each request would allocate them anew.
+    // nodegate releases the buffers of an idle connection; RELEASE_BUFFERS would allocate them again for each
+    // request.
     builder.set_mode(STREAM_MODE);
     builder.set_read_ahead(true);
     read_more_at_once(&mut builder);
-    // Sessions travel in tickets; a cache here would only grow.
+    // Session state is in tickets; a cache here would only grow.
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     builder.set_session_id_context(b"nodegate")?;
     let alpn = match settings.offers {
@@ -121,7 +122,7 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     Ok(builder)
 }
 
-/// Two records a read where a client sends as much: an upload needs a third fewer reads.
+/// Reads two records at once if the client has sent as much: an upload needs a third fewer reads.
 fn read_more_at_once(builder: &mut SslContextBuilder) {
     unsafe extern "C" {
         fn SSL_CTX_set_default_read_buffer_len(context: *mut c_void, length: usize);
@@ -141,7 +142,7 @@ fn set_dhparams(builder: &mut SslContextBuilder, settings: &TlsSettings) -> Resu
     builder.set_tmp_dh(&dh).map_err(|error| format!("{place}: {}", reason(&error)))
 }
 
-/// The human half of an OpenSSL error.
+/// The readable part of an OpenSSL error.
 fn reason(error: &ErrorStack) -> String {
     error.errors().iter().rev().find_map(openssl::error::Error::reason).unwrap_or("unknown error").to_owned()
 }

@@ -1,5 +1,5 @@
-//! What a CA says of a certificate (OCSP, RFC 6960), read from a file beside it and shown to clients that ask for it.
-//! It is never fetched: that is for whoever renews the certificate.
+//! OCSP stapling (RFC 6960): a file beside a certificate holds the response of the CA, and clients that ask for it
+//! get it. nodegate never fetches a response; the tool that renews the certificate does.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +14,7 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509Ref};
 
-/// An answer, the certificate it is about, and how to find that in it.
+/// A response, its certificate, and the id of the certificate within the response.
 pub(super) struct OcspStaple {
     leaf: X509,
     der: Vec<u8>,
@@ -22,7 +22,7 @@ pub(super) struct OcspStaple {
     id: OcspCertId,
 }
 
-/// Why an answer is good for nothing.
+/// Why a response cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StapleError {
     #[error("cannot be read: {0}")]
@@ -44,7 +44,7 @@ pub(super) enum StapleError {
 }
 
 impl OcspStaple {
-    /// `None` without a file.
+    /// `None` if there is no file.
     pub(super) fn load(file: &Path, leaf: &X509, issuer: Option<&X509>) -> Result<Option<Self>, StapleError> {
         let der = match std::fs::read(file) {
             Ok(der) => der,
@@ -67,7 +67,7 @@ impl OcspStaple {
         Ok(Some(staple))
     }
 
-    /// What to send with that certificate now.
+    /// The response to send with `leaf` now.
     pub(super) fn about(&self, leaf: &X509Ref) -> Option<&[u8]> {
         let is_good = self.leaf == *leaf && self.status()?.check_validity(0, None).is_ok();
         is_good.then_some(&self.der)
@@ -83,14 +83,14 @@ fn successful(der: &[u8]) -> Option<OcspBasicResponse> {
     if response.status() == OcspResponseStatus::SUCCESSFUL { response.basic().ok() } else { None }
 }
 
-/// Most name the certificate by SHA-1 sums of its issuer's name and key; RFC 5019 has them all do so.
+/// Most responses identify the certificate by SHA-1 digests of its issuer's name and key, as RFC 5019 requires.
 fn id_within(answer: &OcspBasicResponse, leaf: &X509, issuer: &X509) -> Option<OcspCertId> {
     let digests = [MessageDigest::sha1(), MessageDigest::sha256()];
     let mut ids = digests.into_iter().filter_map(|digest| OcspCertId::from_cert(digest, leaf, issuer).ok());
     ids.find(|id| answer.find_status(id).is_some())
 }
 
-/// By the issuer, or by whom the issuer has charged with that.
+/// Verifies the signature of the issuer, or of a responder that the issuer authorized.
 fn is_signed(answer: &OcspBasicResponse, issuer: &X509) -> Result<(), ErrorStack> {
     let mut certificates = Stack::new()?;
     certificates.push(issuer.clone())?;
@@ -98,7 +98,7 @@ fn is_signed(answer: &OcspBasicResponse, issuer: &X509) -> Result<(), ErrorStack
     answer.verify(&certificates, &store, OcspFlag::TRUST_OTHER)
 }
 
-/// The issuer is to be trusted though it may be no root.
+/// A store that trusts the issuer, which may be no root.
 fn trusting(issuer: &X509) -> Result<X509Store, ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
     store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;

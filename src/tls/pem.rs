@@ -1,4 +1,4 @@
-//! What is wrong with a file that should hold certificates or a key in PEM form (RFC 7468): in which line, and what to do.
+//! Finds the fault in a file that should hold certificates or a key in PEM form (RFC 7468): the line, and the remedy.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use openssl::x509::X509;
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const HYPHENS: &str = "-----";
-/// OpenSSL passes over it since version 3.
+/// OpenSSL ignores it since version 3.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What a file is read for.
+/// The content that a file should have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum PemContent {
     Certificate,
@@ -28,7 +28,7 @@ impl PemContent {
     }
 }
 
-/// What is wrong, and where.
+/// The fault and its line.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct PemFault {
     line: Option<usize>,
@@ -58,7 +58,7 @@ struct PemBlock<'a> {
     text: &'a str,
 }
 
-/// Why OpenSSL finds nothing of that kind in the file.
+/// Why OpenSSL finds no `wanted` content in the file.
 pub(super) fn fault(bytes: &[u8], wanted: PemContent) -> PemFault {
     if let Some(fault) = encoding_fault(bytes) {
         return fault;
@@ -73,7 +73,7 @@ pub(super) fn fault(bytes: &[u8], wanted: PemContent) -> PemFault {
     }
 }
 
-/// What OpenSSL passes over in silence in a file that it can use.
+/// The content that OpenSSL ignores without an error in a usable file.
 pub(super) fn skipped(bytes: &[u8]) -> Option<PemFault> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     match blocks(&String::from_utf8_lossy(bytes)) {
@@ -82,7 +82,7 @@ pub(super) fn skipped(bytes: &[u8]) -> Option<PemFault> {
     }
 }
 
-/// Files that are no text, or not in ASCII.
+/// The fault of a file that is binary, or not in ASCII.
 fn encoding_fault(bytes: &[u8]) -> Option<PemFault> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
@@ -95,7 +95,7 @@ fn encoding_fault(bytes: &[u8]) -> Option<PemFault> {
     }
 }
 
-/// DER in its three usual uses.
+/// The three usual forms of DER.
 fn binary(bytes: &[u8]) -> &'static str {
     if Pkcs12::from_der(bytes).is_ok() {
         "is a PKCS#12 archive: take certificates and key out with `openssl pkcs12 -in FILE -nodes`"
@@ -187,7 +187,7 @@ fn is_content(line: &str) -> bool {
     line.bytes().all(is_base64) || line.contains(": ")
 }
 
-/// The file has blocks, and none that can be used.
+/// The fault of a file with blocks of which none can be used.
 fn content_fault(blocks: &[PemBlock<'_>], wanted: PemContent) -> PemFault {
     if let Some(fault) = blocks.iter().find_map(foreign_fault) {
         return fault;
@@ -206,7 +206,7 @@ fn content_fault(blocks: &[PemBlock<'_>], wanted: PemContent) -> PemFault {
     }
 }
 
-/// A block that looks like one of ours and is another form of it.
+/// The fault of a block that is another form of the wanted content.
 fn foreign_fault(block: &PemBlock<'_>) -> Option<PemFault> {
     let what_to_do = match block.label {
         "TRUSTED CERTIFICATE" => "a form of OpenSSL's own: convert it with `openssl x509 -in FILE`",

@@ -1,7 +1,7 @@
-//! Lists of revoked certificates (RFC 5280 section 5), by which certificates of clients are judged.
+//! Certificate revocation lists (RFC 5280 section 5) for client certificates.
 //!
-//! OpenSSL applies them in a full handshake, with everything that a list can say. Here the last of each CA is kept as
-//! well: for sessions that are resumed and connections that stay, where nothing is shown again.
+//! OpenSSL applies them in a full handshake. The newest list of each CA is kept here as well, for resumed sessions
+//! and open connections: their clients send no certificate again.
 
 use std::cmp::Ordering;
 use std::ffi::{c_int, c_void};
@@ -21,7 +21,7 @@ const PEM_END: &str = "-----END X509 CRL-----";
 /// `X509_V_ERR_UNABLE_TO_GET_CRL` of `openssl/x509_vfy.h`.
 const NO_LIST: i32 = 3;
 
-/// Why a certificate that was good at its handshake is good no longer.
+/// Why a certificate that was good at its handshake is no longer good.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CertificateFault {
     #[error("its certificate is revoked")]
@@ -34,13 +34,13 @@ pub enum CertificateFault {
 pub(super) struct RevocationLists {
     file: PathBuf,
     bytes: Vec<u8>,
-    /// the last of each CA, and of each key of a CA
+    /// the newest list of each CA, and of each key of a CA
     lists: Vec<X509Crl>,
 }
 
 impl RevocationLists {
     /// # Errors
-    /// What is wrong with the file: it cannot be read, holds no list, or one that its CA has not signed.
+    /// The file cannot be read, holds no list, or holds one that its CA has not signed.
     pub(super) fn load(file: &Path, authorities: &[X509]) -> Result<Self, String> {
         let place = file.display();
         let bytes = std::fs::read(file).map_err(|error| format!("{place}: cannot be read: {error}"))?;
@@ -54,19 +54,19 @@ impl RevocationLists {
         Ok(Self { file: file.to_path_buf(), bytes, lists })
     }
 
-    /// The file as it was read.
+    /// The content of the file.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Has a store apply the lists to each certificate of a chain. They come from the bytes that were read, because the
+    /// Makes a store apply the lists to each certificate of a chain. It uses the bytes that were read, because the
     /// file may have changed since.
     pub(super) fn apply(&self, store: &mut X509StoreBuilder) -> Result<(), ErrorStack> {
         parse(&self.bytes).iter().try_for_each(|list| add_list(store, list))?;
         store.set_flags(X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL)
     }
 
-    /// Judges a chain that was good before, a client's certificate first, by the lists as they are now.
+    /// Verifies a chain that was good before, the client's certificate first, by the current lists.
     pub(super) fn judge(&self, chain: &[X509]) -> Result<(), CertificateFault> {
         if self.is_revoked(chain) {
             return Err(CertificateFault::Revoked);
@@ -74,7 +74,7 @@ impl RevocationLists {
         let mut places = chain.iter().enumerate();
         let is_covered = places.all(|(depth, certificate)| {
             let mut lists = self.of_issuer(certificate).peekable();
-            // As `forgives` has it in a handshake.
+            // A handshake has the same exception: see `forgives`.
             (depth > 0 && lists.peek().is_none()) || lists.any(|list| is_in_time(list))
         });
         if is_covered { Ok(()) } else { Err(CertificateFault::NoList) }
@@ -90,7 +90,7 @@ impl RevocationLists {
         self.lists.iter().filter(|list| is_by(list, certificate))
     }
 
-    /// What keeps certificates from being taken that nobody has revoked.
+    /// Faults of the lists that make nodegate reject certificates that are not revoked.
     pub(super) fn faults(&self, authorities: &[X509]) -> Vec<String> {
         let place = self.file.display();
         let late = self.lists.iter().filter(|list| !is_in_time(list)).map(|list| {
@@ -115,7 +115,7 @@ impl RevocationLists {
     }
 }
 
-/// Lets a chain pass in which a CA above the first has no list: only certificates of clients need one.
+/// Accepts a chain in which a CA above the first has no list: only client certificates need one.
 pub(super) fn forgives(context: &mut X509StoreContextRef) -> bool {
     let forgives = context.error().as_raw() == NO_LIST && context.error_depth() > 0;
     if forgives {
@@ -124,7 +124,7 @@ pub(super) fn forgives(context: &mut X509StoreContextRef) -> bool {
     forgives
 }
 
-/// All lists of a file in PEM or DER form; none where any of them is broken.
+/// All lists of a file in PEM or DER form; none if any of them is broken.
 fn parse(bytes: &[u8]) -> Vec<X509Crl> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.contains("-----BEGIN "));
     let lists = match text {
@@ -143,14 +143,13 @@ fn add_list(store: &mut X509StoreBuilder, list: &X509CrlRef) -> Result<(), Error
     if added == 1 { Ok(()) } else { Err(ErrorStack::get()) }
 }
 
-/// Every list of a file that may hold other things as well.
+/// Every list of a file that may hold other PEM blocks as well.
 fn from_pem(text: &str) -> Result<Vec<X509Crl>, ErrorStack> {
     let blocks = text.split(PEM_BEGIN).skip(1).filter_map(|rest| rest.split_once(PEM_END));
     blocks.map(|(body, _)| X509Crl::from_pem([PEM_BEGIN, body, PEM_END, "\n"].concat().as_bytes())).collect()
 }
 
-/// The place of the CA that has signed a list. A CA that the settings do not know is judged with the chain that a client
-/// shows.
+/// The index of the CA that signed a list. A CA that the settings do not have is verified with the client's chain.
 fn signer(list: &X509CrlRef, authorities: &[X509]) -> Result<Option<usize>, String> {
     let issuer = list.issuer_name();
     let is_issuer = |authority: &X509| authority.subject_name().try_cmp(issuer).is_ok_and(Ordering::is_eq);
@@ -165,7 +164,7 @@ fn signer(list: &X509CrlRef, authorities: &[X509]) -> Result<Option<usize>, Stri
 
 type SignedList = (X509Crl, Option<usize>);
 
-/// Of lists with the same name and key the one that was made last; more than one where they were made at the same time.
+/// The newest of the lists with the same name and key, or several that were made at the same time.
 fn last_of_each(lists: Vec<SignedList>) -> Vec<X509Crl> {
     let is_later = |(other, by): &SignedList, (list, signer): &SignedList| {
         by == signer

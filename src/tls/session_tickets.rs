@@ -1,8 +1,8 @@
-//! The keys that session tickets are sealed with (RFC 5077 section 4): a value of their own, so that a client comes
-//! back with its ticket whichever worker it meets, and to a context that was built after its ticket was given out.
+//! The keys that encrypt session tickets (RFC 5077 section 4). All workers and all contexts share them, so a client
+//! can resume its session with any worker and with a context that is newer than its ticket.
 //!
-//! OpenSSL keeps such keys in each context, for good. Here they change every few hours, and those of before are
-//! still taken.
+//! OpenSSL would keep such keys in each context for good. Here they change every few hours, and the previous ones
+//! still decrypt.
 
 use std::ffi::{CStr, c_int, c_uchar, c_uint};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
@@ -18,7 +18,7 @@ use openssl::ssl::{SslContext, SslContextBuilder, SslRef, SslVersion};
 use openssl_sys as ffi;
 use serde::{Deserialize, Serialize};
 
-/// Longer than any ticket is good for: OpenSSL's are for two hours.
+/// Longer than the lifetime of a ticket, which is two hours in OpenSSL.
 const ROTATION: Duration = Duration::from_hours(12);
 
 const NAME: usize = 16;
@@ -27,11 +27,11 @@ const IV: usize = 16;
 /// `OSSL_PARAM_UTF8_STRING` of `openssl/core.h`.
 const UTF8_STRING: c_uint = 4;
 
-/// What the callback answers (`SSL_CTX_set_tlsext_ticket_key_evp_cb(3)`).
+/// The callback's return values (`SSL_CTX_set_tlsext_ticket_key_evp_cb(3)`).
 const FAILED: c_int = -1;
 const UNKNOWN: c_int = 0;
 const KNOWN: c_int = 1;
-/// Take it, and give out a new one.
+/// The ticket is good, and the client gets a new one.
 const KNOWN_AND_RENEWED: c_int = 2;
 
 type TicketCallback = unsafe extern "C" fn(
@@ -44,14 +44,14 @@ type TicketCallback = unsafe extern "C" fn(
 ) -> c_int;
 
 unsafe extern "C" {
-    // Of OpenSSL 3; openssl-sys does not have it.
+    // Part of OpenSSL 3; openssl-sys does not have it.
     fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
         context: *mut ffi::SSL_CTX,
         callback: Option<TicketCallback>,
     ) -> c_int;
 }
 
-/// Seals and opens the tickets of every context that it is installed in. The first key is made for the first ticket.
+/// Encrypts and decrypts the tickets of every context that it is installed in. The first ticket makes the first key.
 #[derive(Default)]
 pub struct TicketKeys {
     ring: RwLock<KeyRing>,
@@ -71,7 +71,7 @@ struct SessionTicketKey {
     mac: [u8; 32],
 }
 
-/// A key on its way to the process that takes over.
+/// A key that is handed to the process that takes over.
 #[derive(Deserialize, Serialize)]
 pub struct TravellingKey {
     age: Duration,
@@ -81,7 +81,7 @@ pub struct TravellingKey {
 }
 
 impl TicketKeys {
-    /// The keys as another process gave them up: the current one first.
+    /// The keys that another process exported, the current one first.
     pub fn inherited(keys: Vec<TravellingKey>, now: Instant) -> Self {
         let mut keys = keys.into_iter().map(|key| SessionTicketKey {
             since: now.checked_sub(key.age).unwrap_or(now),
@@ -106,7 +106,7 @@ impl TicketKeys {
         keys.map(leave).collect()
     }
 
-    /// From now on the context's tickets are sealed and opened with these keys.
+    /// Makes the context use these keys for its tickets.
     pub fn install(self: &Arc<Self>, context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         context.set_ex_data(INDEX.clone()?, Arc::clone(self));
         // SAFETY: the builder's pointer is that of a live context, and the callback has the type that OpenSSL asks for.
@@ -114,7 +114,7 @@ impl TicketKeys {
         if set == 1 { Ok(()) } else { Err(ErrorStack::get()) }
     }
 
-    /// The key to seal with; a new one when the current has done its time.
+    /// The current key; a new one if the current one is due for rotation.
     fn sealing(&self, now: Instant) -> Result<SessionTicketKey, ErrorStack> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = ring.fresh(now) {
@@ -130,7 +130,7 @@ impl TicketKeys {
         Ok(key)
     }
 
-    /// The key of that name, and whether it is still the current one.
+    /// The key with that name, and whether it is still the current one.
     fn opening(&self, name: &[u8]) -> Option<(SessionTicketKey, bool)> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let named = |key: &Option<SessionTicketKey>| key.as_ref().filter(|key| key.name == name).cloned();
@@ -139,7 +139,7 @@ impl TicketKeys {
 }
 
 impl KeyRing {
-    /// The current key, unless it has done its time.
+    /// The current key, unless it is due for rotation.
     fn fresh(&self, now: Instant) -> Option<&SessionTicketKey> {
         self.current.as_ref().filter(|key| now.saturating_duration_since(key.since) < ROTATION)
     }
@@ -155,11 +155,11 @@ impl SessionTicketKey {
     }
 }
 
-/// Where a context keeps its `TicketKeys`.
+/// The slot of a context for its `TicketKeys`. OpenSSL hands out such a slot once for the whole process.
 static INDEX: LazyLock<Result<Index<SslContext, Arc<TicketKeys>>, ErrorStack>> =
     LazyLock::new(SslContext::new_ex_index);
 
-/// OpenSSL asks for the key of a ticket to come (`sealing`), or of one that a client shows.
+/// OpenSSL calls it for the key of a new ticket (`sealing`), or of one that a client shows.
 unsafe extern "C" fn ticket_key(
     ssl: *mut ffi::SSL,
     name: *mut c_uchar,
@@ -181,7 +181,7 @@ unsafe extern "C" fn ticket_key(
     let keys = INDEX.as_ref().ok().and_then(|index| ssl.ssl_context().ex_data(*index));
     let Some(keys) = keys else { return FAILED };
     let prepared = if sealing == 1 { seal(keys, name, iv, cipher) } else { open(keys, name, iv, cipher) };
-    // With TLS 1.3 a ticket is for one use, and a client that gets no new one comes back without (RFC 8446, C.4).
+    // With TLS 1.3 a ticket is for one use, and a client without a new one cannot resume again (RFC 8446, C.4).
     let renew = sealing == 0 && ssl.version2() == Some(SslVersion::TLS1_3);
     match prepared {
         Ok(Some((key, _))) if renew && set_mac_key(mac, &key.mac) => KNOWN_AND_RENEWED,
@@ -212,7 +212,7 @@ fn open(keys: &TicketKeys, name: &[u8; NAME], iv: &[u8; IV], cipher: &mut Cipher
     Ok(Some((key, if current { KNOWN } else { KNOWN_AND_RENEWED })))
 }
 
-/// HMAC-SHA256 with this key.
+/// Sets up HMAC-SHA256 with this key.
 fn set_mac_key(mac: *mut ffi::EVP_MAC_CTX, key: &[u8; 32]) -> bool {
     const SHA256: &CStr = c"SHA256";
     let digest = ffi::OSSL_PARAM {

@@ -1,22 +1,22 @@
-//! Which certificates a client is offered, by the name that it asks for (SNI, RFC 6066 section 3): the exact one, else
-//! a wildcard, else the profile's own. Of each kind of key there is one; which of them is used, the handshake settles
-//! by what the client can do.
+//! Selects the certificates that a client is offered by SNI (RFC 6066 section 3): the exact name, otherwise a
+//! wildcard, otherwise the profile's own. A set has one certificate for each kind of key; the handshake selects the
+//! one that the client supports.
 
 use std::collections::HashMap;
 
 use openssl::pkey::Id;
 
-/// A certificate as far as it matters here.
+/// The names and the kind of key of a certificate.
 pub(super) struct SniCandidate {
-    /// in lower case; `*.` in front stands for one label
+    /// in lower case; a leading `*.` stands for one label
     pub(super) names: Vec<String>,
     pub(super) kind: Id,
 }
 
-/// Sets of certificates, each by its place in the list of all, and which of the sets a name leads to.
+/// Sets of certificates, as indexes into the list of all, and the set for each name.
 #[derive(Debug)]
 pub(super) struct SniResolver {
-    /// the first is for clients that ask for no name we have
+    /// the first set is for unknown names and clients without SNI
     pub(super) sets: Vec<Vec<usize>>,
     exact: HashMap<String, usize>,
     wildcard: HashMap<String, usize>,
@@ -38,14 +38,14 @@ impl SniResolver {
         selection
     }
 
-    /// The set for a client that asks for `name`; 0 where nothing fits.
+    /// The index of the set for `name`; 0 if no name matches.
     pub(super) fn find(&self, name: &str) -> usize {
         let name = name.to_ascii_lowercase();
         let wildcard = || self.wildcard.get(name.split_once('.')?.1);
         self.exact.get(&name).or_else(wildcard).copied().unwrap_or_default()
     }
 
-    /// Whether a certificate is offered to anybody.
+    /// Whether any set has the certificate.
     pub(super) fn holds(&self, place: usize) -> bool {
         self.sets.iter().any(|set| set.contains(&place))
     }
@@ -59,7 +59,7 @@ impl SniResolver {
     }
 }
 
-/// The profile's own, and those with other keys that are good for all of its names.
+/// The profile's own, and those with other kinds of keys that cover all of its names.
 fn own_set(candidates: &[SniCandidate]) -> Vec<usize> {
     let own: &[String] = candidates.first().map_or(&[], |own| &own.names);
     if own.is_empty() {

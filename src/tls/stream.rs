@@ -1,7 +1,7 @@
-//! The client's end of a TLS connection. Many records leave in one write: OpenSSL alone makes a system call for each.
+//! The client's end of a TLS connection. It sends many records in one write; OpenSSL makes a system call for each.
 //!
-//! Records are gathered in memory that belongs to the thread, and sent before `poll_write` returns. Only what the
-//! system does not take stays with the connection, until it is taken: see `poll_flush`.
+//! Records are gathered in memory of the thread, and sent before `poll_write` returns. Only bytes that the socket
+//! does not take stay with the connection: see `poll_flush`.
 
 mod client_stream;
 
@@ -24,16 +24,16 @@ use crate::tls::connection_info::TlsSession;
 
 /// Bytes of plain text in a full record (RFC 8446, section 5.1).
 const RECORD: usize = 16 << 10;
-/// Bytes of plain text that are gathered at most: as much as is encrypted and kept for a client that takes nothing.
+/// Most bytes of plain text that are gathered. As much is encrypted and kept for a client that does not read.
 const BATCH: usize = 4 * RECORD;
-/// The same with what TLS adds.
+/// `BATCH` with the overhead of TLS.
 const SEALED: usize = BATCH + 4096;
 
 thread_local! {
     static MEMORY: RefCell<WriteBuffers> = const { RefCell::new(WriteBuffers { plain: Vec::new(), sealed: Vec::new() }) };
 }
 
-/// What a thread needs to write: one connection at a time does.
+/// Scratch buffers of a thread. One connection at a time writes, and `poll_write` leaves nothing in them.
 struct WriteBuffers {
     /// a record's worth of several slices
     plain: Vec<u8>,
@@ -52,12 +52,12 @@ impl TlsStream {
         Pin::new(&mut self.0).accept().await
     }
 
-    /// A session that was resumed brings the client's certificate along, which may have run out meanwhile.
+    /// Whether the client certificate of a resumed session has expired since its handshake.
     pub(super) fn is_outdated(&self) -> bool {
         self.resumed_certificate().is_some_and(|shown| client_auth::has_ended(&shown))
     }
 
-    /// The certificate that a resumed session brings along.
+    /// The client certificate of a resumed session.
     pub(super) fn resumed_certificate(&self) -> Option<X509> {
         let ssl = self.0.ssl();
         ssl.peer_certificate().filter(|_| ssl.session_reused())
@@ -72,7 +72,7 @@ impl TlsStream {
         TlsSession::of(self.0.ssl())
     }
 
-    /// Encrypts the beginning of `slices`, in full records as far as there is enough.
+    /// Encrypts the beginning of `slices`, in full records if there are enough bytes.
     fn poll_seal(
         &mut self,
         context: &mut Context<'_>,
@@ -116,7 +116,7 @@ impl TlsStream {
         Poll::Ready(Ok(sealed))
     }
 
-    /// All of `record`, in smaller ones if the client wants those.
+    /// Encrypts all of `record`, in smaller records if the client negotiated those.
     fn poll_encrypt(&mut self, context: &mut Context<'_>, record: &[u8]) -> Poll<io::Result<usize>> {
         let mut done = 0;
         while let Some(rest) = record.get(done..).filter(|rest| !rest.is_empty()) {
@@ -130,7 +130,7 @@ impl TlsStream {
         Poll::Ready(Ok(done))
     }
 
-    /// Sends what is left; the memory it was in is the next write's.
+    /// Sends the bytes that are left. Their buffer goes back to the thread for the next write.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = self.0.get_mut();
         ready!(wire.poll_send(context))?;
@@ -171,7 +171,7 @@ impl AsyncWrite for TlsStream {
         let written = self.poll_seal(context, slices, &mut plain);
         self.0.get_mut().gathers = false;
         MEMORY.with_borrow_mut(|kept| kept.plain = plain);
-        // What the system does not take now goes with the next write or flush.
+        // Bytes that the socket does not take now go with the next write or flush.
         match self.poll_send(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) | Poll::Pending => written,
@@ -195,16 +195,16 @@ impl AsyncWrite for TlsStream {
     }
 }
 
-/// What OpenSSL takes for the connection.
+/// The stream that OpenSSL reads and writes.
 struct RecordBuffer {
     stream: TcpStream,
-    /// Whether what OpenSSL writes is added to `left`.
+    /// Whether OpenSSL's output is appended to `left`.
     gathers: bool,
-    /// Records that are still to be sent, from `sent` on.
+    /// Records that are not sent yet, from `sent` on.
     left: Vec<u8>,
     sent: usize,
-    /// The client's end was read where its farewell should have been, and nothing was sent since: one from here would be
-    /// answered by a reset. A client that has closed one half only, after the answer, cannot be told from one that is gone.
+    /// The TCP stream ended without a `close_notify`, and nothing was sent since: a `close_notify` would be answered
+    /// by a reset. A client that closes only its sending half after the response looks the same.
     ended: bool,
 }
 
@@ -213,7 +213,7 @@ impl RecordBuffer {
         Self { stream, gathers: false, left: Vec::new(), sent: 0, ended: false }
     }
 
-    /// Sends what is left.
+    /// Sends the bytes that are left.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.left.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
@@ -254,12 +254,12 @@ impl AsyncWrite for RecordBuffer {
             self.left.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
-        // Handshakes, alerts, answers to key updates.
+        // Handshakes, alerts, responses to key updates.
         ready!(self.poll_send(context))?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
-    /// Called by OpenSSL, which takes a wait here for an error. What is left is sent by `TlsStream`.
+    /// OpenSSL calls it and takes a pending result for an error, so `TlsStream` sends what is left.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -346,7 +346,7 @@ mod tests {
         assert!(reader.join().unwrap() == sent);
     }
 
-    /// What a client that closes its half without a farewell still gets: the bytes of the records that come.
+    /// The bytes of records that reach a client which closes its half without `close_notify`.
     fn left_to_read(listener: &TcpListener) -> thread::JoinHandle<usize> {
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! Which clients can connect with a certificate: found out by handshakes with it, in memory, as the usual clients make
-//! them. A key on an unusual curve, or ciphers that do not fit the key, would else be noticed by users alone.
+//! Finds out which clients can connect with a certificate, by handshakes in memory as the usual clients make them.
+//! Otherwise only users would notice a key on an unusual curve, or ciphers that do not fit the key.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use openssl::error::ErrorStack;
 use openssl::pkey::{Id, PKeyRef, Public};
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslStream, SslVerifyMode, SslVersion};
 
-/// What Chromium offers; Firefox and Safari take all of it too.
+/// Chromium's list; Firefox and Safari accept all of it too.
 const BROWSER_CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:\
 ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:\
 ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES256-SHA:AES128-GCM-SHA256:AES256-GCM-SHA384:\
@@ -19,24 +19,24 @@ const BROWSER_GROUPS: &str = "X25519:P-256:P-384";
 const BROWSER_SIGNATURES: &str = "ecdsa_secp256r1_sha256:rsa_pss_rsae_sha256:rsa_pkcs1_sha256:\
 ecdsa_secp384r1_sha384:rsa_pss_rsae_sha384:rsa_pkcs1_sha384:rsa_pss_rsae_sha512:rsa_pkcs1_sha512";
 
-/// A handshake takes three flights at most, and one more for a group that was not guessed.
+/// A handshake takes at most three flights, and one more for another group.
 const MAX_FLIGHTS: usize = 10;
-/// Programs with OpenSSL's usual security level refuse less.
+/// Programs with OpenSSL's usual security level reject shorter keys.
 const MIN_RSA_BITS: u32 = 2048;
-/// Programs written in Go refuse more.
+/// Programs written in Go reject longer keys.
 const MAX_RSA_BITS: u32 = 8192;
 
-/// Who can connect.
+/// The clients that can connect with a certificate.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum ClientSupport {
     Everybody,
-    /// why not everybody
+    /// why some cannot
     Few(String),
-    /// why not
+    /// why none can
     Nobody(String),
 }
 
-/// Tries a context with one certificate, whose key is of that kind.
+/// Tries a context with one certificate and its `key`.
 pub(super) fn of(server: &SslContext, key: &PKeyRef<Public>) -> Result<ClientSupport, ErrorStack> {
     let browser = shakes_hands(server, &browser()?)?;
     let program = shakes_hands(server, &program()?)?;
@@ -65,7 +65,7 @@ pub(super) fn of(server: &SslContext, key: &PKeyRef<Public>) -> Result<ClientSup
     })
 }
 
-/// What handshakes that do not verify do not show.
+/// Sizes that some clients reject only when they verify, which these handshakes do not do.
 fn size_fault(key: &PKeyRef<Public>) -> Option<String> {
     let kind = describe(key);
     match key.bits() {
@@ -120,7 +120,7 @@ fn browser() -> Result<SslContext, ErrorStack> {
     Ok(builder.build())
 }
 
-/// As OpenSSL does by itself.
+/// A client with OpenSSL's defaults.
 fn program() -> Result<SslContext, ErrorStack> {
     client().map(SslContextBuilder::build)
 }

@@ -1,4 +1,5 @@
-//! The order in which strangers' connections at one listener give way: by the network that has most of them, then by age.
+//! The order in which strangers' connections at one listener are evicted: by the network with most connections, then
+//! by age.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -6,15 +7,15 @@ use std::net::Ipv4Addr;
 
 use crate::limits::failure_table::ClientKey;
 
-/// `None` for all addresses that are not counted.
+/// `None` stands for all addresses that are not counted.
 type AddressNetwork = Option<ClientKey>;
 
 /// Widest first: the /48 of an IPv6 address or the /24 of an IPv4 one, the /56, the client itself.
 const LEVELS: usize = 3;
-/// Sizes of networks count in steps of so many connections. A browser opens six at once, and must not give way to many
-/// addresses with one each.
+/// The size of a network counts in steps of this many connections. A browser opens six at once; addresses with one
+/// connection each must not evict it.
 const STEP: usize = 8;
-/// Behind an address that is not counted there may be many clients.
+/// An address that is not counted may stand for many clients.
 const CLIENTS_BEHIND_UNCOUNTED: usize = 64;
 
 /// Connections by their networks.
@@ -26,7 +27,7 @@ pub(crate) struct NetworkOrder {
     ranking: BTreeSet<EvictionRank>,
 }
 
-/// Level, the network around, size in steps, oldest connection. The last one of a level gives way first.
+/// Level, the network around, size in steps, oldest connection. The last one of a level is evicted first.
 type EvictionRank = (usize, AddressNetwork, usize, Reverse<u64>);
 
 impl NetworkOrder {
@@ -109,7 +110,7 @@ mod tests {
         ClientKey::of(text.parse().unwrap())
     }
 
-    /// Those that go first of connections from these addresses, in this order.
+    /// The connections from `addresses` that are evicted first, in this order.
     fn first<S: Into<Option<ClientKey>>>(addresses: impl IntoIterator<Item = S>, count: usize) -> Vec<u64> {
         let mut networks = NetworkOrder::default();
         for (number, address) in (0..).zip(addresses) {

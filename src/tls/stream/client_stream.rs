@@ -1,4 +1,4 @@
-//! What requests and consoles ask of a client's stream beyond reading and writing.
+//! The methods that requests and consoles need of a client's stream beyond reading and writing.
 
 use std::ffi::c_int;
 use std::ptr::null_mut;
@@ -13,21 +13,21 @@ use tokio::net::TcpStream;
 
 use super::TlsStream;
 
-/// A client without TLS that has closed its sending half is waited with for so long.
+/// How long a client without TLS that closed its sending half may wait for its response.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
 
-/// What a client is connected by.
+/// A client's connection, with or without TLS.
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
-    /// What bytes come from and go to in the end.
+    /// The TCP socket below.
     fn socket(&self) -> &TcpStream;
 
-    /// Whether the client has gone that has waited for an answer for so long.
+    /// Whether the client left, after it has waited for its response for so long.
     fn has_left(&self, waited: Duration) -> bool;
 
-    /// Gives back what is only needed while bytes come and go.
+    /// Releases the buffers that are needed only while bytes come and go.
     fn rest(&mut self);
 
-    /// From now on it gives that back after each use: a console is quiet most of the time.
+    /// Releases the buffers after each use from now on: a console is quiet most of the time.
     fn spare(&mut self);
 }
 
@@ -36,7 +36,7 @@ impl ClientStream for TcpStream {
         self
     }
 
-    /// A client may close its sending half alone, which looks the same.
+    /// A client that closes only its sending half looks the same.
     fn has_left(&self, waited: Duration) -> bool {
         is_closed(self, PollFlags::empty()) || (waited >= HALF_CLOSED && is_closed(self, PollFlags::RDHUP))
     }
@@ -51,7 +51,7 @@ impl ClientStream for TlsStream {
         &self.0.get_ref().stream
     }
 
-    /// In TLS a sending half is closed by an alert. The end of the TCP stream below it is that of a client that left.
+    /// In TLS an alert closes a sending half. If the TCP stream below ends, the client left.
     fn has_left(&self, _waited: Duration) -> bool {
         is_closed(self.socket(), PollFlags::RDHUP)
     }
@@ -69,7 +69,7 @@ impl ClientStream for TlsStream {
     }
 }
 
-/// Whether the connection has failed, or one of these events has come.
+/// Whether the connection failed, or one of these events is pending.
 fn is_closed(socket: &TcpStream, events: PollFlags) -> bool {
     let mut sockets = [PollFd::new(socket, events)];
     let polled = rustix::event::poll(&mut sockets, Some(&Timespec::default()));
