@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_methods_bare_line_feeds_and_no_host_are_left_to_the_caller() {
+    async fn unusual_heads_are_left_to_the_caller() {
         let head = read("GET / HTTP/1.1\nAccept: */*\n\n").await.unwrap();
         assert_eq!((head.method.as_str(), head.target.as_str()), ("GET", "/"));
         assert_eq!(head.host, None);
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_body_of_a_refusal_is_text_of_bounded_length() {
+    async fn refusal_body_is_bounded_text() {
         for (length, sent, expected) in [
             ("Content-Length: 7\r\n", "no\r\nway and more", "no  way"),
             ("Content-Length: 99\r\n", "cut", "cut"),
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_request_for_the_next_hop_is_read_back_there() {
+    async fn next_hop_reads_the_request_back() {
         let headers = [("PVEDisableProxy", "true"), ("PVEClientIP", "2001:db8::1")];
         let head = read(connect_request(TARGET, &headers).unwrap()).await.unwrap();
         assert_eq!((head.method.as_str(), head.target.as_str()), ("CONNECT", TARGET));

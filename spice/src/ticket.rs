@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_ticket_is_never_read_as_an_old_one() {
+    fn new_ticket_never_reads_as_old() {
         // By the old pattern these are a correctly signed node `node1:61000` and so on.
         let signed = |node: &str| format!("pvespiceproxy:6b024400:100:{node}");
         let judged = |node: &str, port: &str| judge(&sign(&signed(node), port));

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_known_by_the_same_words_alone() {
+    fn only_identical_credentials_hit_the_cache() {
         let clients = CredentialCache::new();
         let sent = headers(&[(COOKIE, "c=1")]);
         let known = CachedCredential::new("a@b", (COOKIE, HeaderValue::from_static("c=1")), None);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn long_headers_and_too_many_clients_are_not_kept() {
+    fn the_cache_bounds_header_length_and_clients() {
         let clients = CredentialCache::new();
         let known = CachedCredential::new("a@b", (COOKIE, HeaderValue::from_static("c=1")), None);
         let long = headers(&[(COOKIE, &"c".repeat(LONGEST + 1))]);

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_ticket_is_known_by_client_and_keys() {
+    fn refused_tickets_are_remembered_by_client_and_keys() {
         let memory = CredentialMemory::default();
         let shown = |ticket, by, key_versions| ShownTicket { ticket, by, key_versions };
         let first = shown("T:a", Some(client("192.0.2.1")), b"1");

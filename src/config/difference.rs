@@ -78,7 +78,7 @@ mod tests {
     use crate::config::root::RootDirectory;
 
     #[test]
-    fn a_configuration_has_values_only_if_it_has_all() {
+    fn a_configuration_has_all_values_or_none() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("etc/nodegate/pve.toml");
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn assignments_come_in_order_with_the_line_they_start_on() {
+    fn assignments_keep_their_order_and_line() {
         let text = "\u{feff}# comment\r\nA=1\r\n\r\nexport B='x\r\ny' C=\\\r\nz; D=${A}2\r\nA+=3 # more\r";
         let (assignments, errors) = parse(text.as_bytes());
         let found: Vec<_> = assignments.iter().map(|a| (a.name.as_str(), a.value.as_str(), a.line)).collect();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_manual_of_the_original_shows_is_read() {
+    fn examples_of_the_original_manual_parse() {
         let text = "ALLOW_FROM=\"10.0.0.1-10.0.0.5,192.168.0.0/22\"\nDENY_FROM=\"all\"\n\
             POLICY=\"allow\"\nMAX_WORKERS=5\n";
         let expected = [
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_shell_is_refused_with_a_hint() {
+    fn shell_constructs_are_rejected_with_a_hint() {
         let table = [
             ("A = b", "blanks around '='"),
             ("A =b", "blanks around '='"),
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_reported_and_reading_goes_on_with_the_next_line() {
+    fn parsing_continues_after_each_reported_problem() {
         let text = b"A=$(x\nB=2\nC=3 run \\\n  it\nD='\xe4'\n# caf\xe9\nE=\"open\nF=6\n";
         let (assignments, errors) = parse(text);
         let names: Vec<&str> = assignments.iter().map(|assignment| assignment.name.as_str()).collect();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_in_a_long_value_is_reported_on_its_own_line() {
+    fn a_problem_names_its_line_within_values() {
         for (text, hint) in [(&b"A=\"one\ntwo `x`\"\n"[..], "are not run"), (b"A='one\n\xff'\n", "not UTF-8")]
         {
             let (assignments, errors) = parse(text);
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn bash_agrees_on_whatever_is_accepted_of_random_text() {
+    fn bash_agrees_on_accepted_random_text() {
         const PIECES: &[&str] = &[
             "A=", "B=", "A+=", "export ", " ", "\n", ";", "\\", "\\\n", "'", "\"", "$", "${A}", "$B", "#",
             "~", ":", "x", "7", "=", "{", "}", ",", "!", "\t", "A", "é", "$A", "\n", "B=", "+", "*",

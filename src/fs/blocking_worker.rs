@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_come_back_is_waited_for_once() {
+    fn a_hung_call_is_awaited_only_once() {
         let deputy = BlockingWorker::default();
         let (release, wait) = sync_channel::<()>(0);
         assert_eq!(deputy.send(Duration::from_millis(10), move || wait.recv().unwrap()), None);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_work_that_did_not_come_back() {
+    fn a_panic_counts_as_a_hung_call() {
         let deputy = BlockingWorker::default();
         assert_eq!(deputy.send(LONG, || panic!("on purpose")), None::<()>);
         while deputy.send(LONG, || 5) != Some(5) {}

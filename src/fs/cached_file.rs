@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_does_not_answer_is_not_waited_for() {
+    fn a_hung_file_system_blocks_no_reader() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         std::fs::write(&path, "one").unwrap();

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phrase_goes_into_a_header_and_into_an_empty_body() {
+    fn a_phrase_fills_header_and_empty_body() {
         let response = told(595, b"no route", &Method::GET, "");
         assert_eq!(response.headers()[STATUS_MESSAGE], "no route");
         assert_eq!(text(&response), br#"{"data":null,"message":"no route"}"#);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_has_a_phrase_in_percent_encoded_utf8() {
+    fn the_phrase_header_is_percent_encoded_utf8() {
         for (phrase, encoded, body) in [
             (
                 "no such user ('m\u{fc}ller@pve')".as_bytes(),

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_has_the_field_however_it_is_written() {
+    fn the_field_is_found_in_every_spelling() {
         for form in [
             "spoolfile=x",
             "spoolfile",

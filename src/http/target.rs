@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_only_look_like_the_api_are_named_so() {
+    fn api_lookalike_paths_are_classified() {
         for path in ["/api2", "/api2/", "/api2x", "/api2/JSON/version", "/api2/j", "/api2/js%6fn!/x"] {
             assert_eq!(RequestTarget::parse(path).unwrap(), RequestTarget::NoSuchUri, "{path}");
         }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn query_parameters_are_read_as_the_daemon_reads_them() {
+    fn query_parameters_match_the_daemon() {
         let cases = [
             ("node=n2", Some("n2")),
             ("a=1&node=n2&node=n3", Some("n2")),

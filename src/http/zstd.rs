@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_come_goes_out_when_the_daemon_pauses() {
+    async fn received_bytes_are_flushed_when_the_daemon_pauses() {
         let (mut daemon, stream) = Channel::<Bytes, io::Error>::new(1);
         let mut packed = zstd(json(ResponseBody::boxed(stream))).into_body();
         let mut decoder = zstd::stream::write::Decoder::new(Vec::new()).unwrap();

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_one_user_leaves_places_to_wait() {
+    fn one_users_requests_leave_wait_slots() {
         let mut held = HeldBuffers::default();
         for low in 0..1000 {
             held.begin_waiting(1, &at(OwnerTrust::User, "a", Some([0x2001, 0xdb8, low, 0]), "one"));
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_user_waits_for_room_and_a_stranger_does_not() {
+    async fn only_authenticated_clients_wait_for_room() {
         let (buffered, budget) = (
             Arc::new(BufferLedger::default()),
             BufferBudget { bytes: ALL, listeners: 1, patience: Duration::from_mins(1) },

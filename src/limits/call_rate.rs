@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_has_so_many_calls_for_each_client_and_call() {
+    fn calls_are_limited_per_client_and_minute() {
         let calls = CallRates::default();
         let begin = Instant::now();
         let [one, two] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn by_itself_it_opens_no_more_than_there_are_descriptors_for() {
+    fn the_default_limit_follows_the_descriptors() {
         for descriptors in [64, 256, 1024, 20_000, 524_288] {
             let capacity = ConnectionCapacity::new(0, descriptors);
             let own = 128.min(usize::try_from(descriptors).unwrap() / 4);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_house_has_room_for_telling_so_and_then_for_nobody() {
+    fn the_reserve_answers_503_until_exhausted() {
         let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
         let capacity = ConnectionCapacity { connections: 2, reserve: 1 };
         let enter = || places.connect(capacity, arrival(&listener, None));
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_places_and_gets_them_back() {
+    fn permits_per_address_are_limited_and_returned() {
         let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
         let capacity = ConnectionCapacity { connections: 10, reserve: 1 };
         let enter = |last| places.connect(capacity, arrival(&listener, Some((source(last), 1)))).unwrap();

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_an_ipv4_address_or_a_64_of_ipv6() {
+    fn clients_group_by_ipv4_or_ipv6_64() {
         assert_eq!(source("2001:db8:0:1::1"), source("2001:db8:0:1:ffff::2"));
         assert_ne!(source("2001:db8:0:1::1"), source("2001:db8:0:2::1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_a_minute_is_refused_until_the_minute_is_over() {
+    fn the_limit_holds_until_the_minute_ends() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let (bad, other) = (source("192.0.2.1"), source("192.0.2.2"));
         for _ in 0..3 {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_into_the_next_minute_still_counts_as_running() {
+    fn running_attempts_count_in_the_next_minute() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = source("192.0.2.1");
         assert_eq!(failures.begin(client, 1, now), AttemptVerdict::Go);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_requests_of_a_listener_leave_seats_to_others() {
+    fn one_listener_cannot_take_all_wait_slots() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let [public, own] = ["public", "listen"].map(|name| ListenerShare { listeners: 2, ..at(name) });
         let mut seated =
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_sources_takes_no_more_memory_and_hides_nobody_who_comes_again() {
+    fn many_sources_stay_bounded_and_hide_none() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let bad = source("192.0.2.1");
         for number in 0..200_000_u32 {

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_known_while_it_waited_is_no_attempt() {
+    fn credentials_verified_during_the_wait_count_not() {
         let (logins, is_known) = (Arc::new(LoginThrottle::default()), std::cell::Cell::new(false));
         run(async {
             let first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap().unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_while_it_waits_gives_its_seat_back() {
+    fn a_cancelled_wait_returns_its_slot() {
         let logins = Arc::new(LoginThrottle::default());
         run(async {
             let _first = logins.begin(&AT, CLIENT, 1, || false).await.unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_name_cannot_look_like_another_part_of_the_line() {
+    fn user_names_cannot_forge_log_fields() {
         assert_eq!(plain("root@pam"), "root@pam");
         assert_eq!(plain("x msg=1; rhost=192.0.2.9\n"), "x?msg?1??rhost?192.0.2.9?");
         assert_eq!(plain(&"u".repeat(500)).len(), 64);

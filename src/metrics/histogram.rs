@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_in_the_first_bucket_whose_end_it_does_not_exceed() {
+    fn a_time_counts_in_its_smallest_bucket() {
         let buckets = HistogramShard::new();
         for micros in [0, 1_000, 1_001, 30_000_000, 30_000_001] {
             buckets.add(Duration::from_micros(micros));

@@ -196,7 +196,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_member_is_called_by_a_name_of_its_own() {
+    fn every_label_value_is_unique() {
         let destinations: BTreeSet<_> = RequestDestination::ALL.iter().map(|it| it.name()).collect();
         let limits: BTreeSet<_> = LimitLabel::ALL.iter().map(|it| it.name()).collect();
         let phases: BTreeSet<_> = FailurePhase::ALL.iter().map(|it| it.name()).collect();

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_truth_table_of_two_lists_and_a_policy() {
+    fn lists_and_policy_match_the_truth_table() {
         type RuleUnder = fn(AclPolicy) -> AccessRule<'static>;
         let both: RuleUnder = |policy| AccessRule::PolicyOfBoth { allow: "10/8", deny: "all", policy };
         let neither: RuleUnder = AccessRule::PolicyOfNeither;
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_entry_that_holds_an_address_explains_it() {
+    fn the_first_matching_entry_explains_the_verdict() {
         let list = list("192.168.0, 10.0.0.0/8, all");
         assert_eq!(list.entry_for("10.0.0.1".parse().unwrap()), Some("10.0.0.0/8"));
         assert_eq!(list.entry_for("192.168.0.1".parse().unwrap()), Some("all"));
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_entries_stay_sorted_and_apart_for_binary_search() {
+    fn ten_thousand_entries_stay_sorted_and_disjoint() {
         let entry = |index: u32| Ipv4Addr::from_bits(index * 4);
         let entries: Vec<String> = (0..10_000).rev().map(|index| entry(index).to_string()).collect();
         let list = list(&entries.join(","));

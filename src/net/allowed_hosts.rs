@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_compared_without_port_case_and_dot() {
+    fn hosts_compare_without_port_case_and_dot() {
         let list = "pve.example.com, Node1, 192.0.2.7, 2001:db8::7, [::ffff:192.0.2.8], *.lab.example.com., xn--bcher-kva.example";
         let hosts = AllowedHosts::parse(list).unwrap();
         for (host, expected) in [

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_from_the_right_through_trusted_proxies() {
+    fn lists_resolve_rightmost_through_trusted_proxies() {
         let cases: &[(&[&str], &str)] = &[
             (&["192.0.2.7"], "192.0.2.7"),
             (&["6.6.6.6, 192.0.2.7"], "192.0.2.7"),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_only_a_single_address_is_taken() {
+    fn without_a_list_one_address_is_accepted() {
         for (line, expected) in
             [("192.0.2.7", Some("192.0.2.7")), ("192.0.2.7, 192.0.2.8", None), ("rubbish", None), ("", None)]
         {

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_specification_is_read_as_perl_reads_it() {
+    fn every_specification_row_matches_perl() {
         let mut rows = 0;
         for row in SPECIFICATION.lines().skip(1) {
             let columns: Vec<&str> = row.split('\t').collect();
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_ignores_blanks_and_empty_entries_and_reports_every_bad_one() {
+    fn lists_skip_blanks_and_report_bad_entries() {
         let (entries, errors) = parse_list(" 10/8 ,,localhost,\tall\n, 1.2.3.4 - 1.2.3.5,300.1,");
         let texts: Vec<&str> = entries.iter().map(|(text, _)| text.as_str()).collect();
         assert_eq!(texts, ["10/8", "all", "1.2.3.4 - 1.2.3.5"]);

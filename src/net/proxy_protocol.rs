@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_either_version_names_the_client_and_nothing_more_is_read() {
+    fn both_versions_name_the_client_exactly() {
         let v4 = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0x1f, 0x90];
         let mut v6 = [0; 36];
         v6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);

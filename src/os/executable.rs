@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_file_in_its_place_is_seen_and_a_missing_one_is_none() {
+    fn replaced_and_missing_executables_are_detected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("program");
         std::fs::write(&path, "one").unwrap();

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_addresses_of_an_ipv6_site_are_one_subject() {
+    fn addresses_of_one_ipv6_site_share_a_subject() {
         let subject = |text: &str| site(text.parse().unwrap()).to_string();
         assert_eq!(subject("2001:db8:0:1::7"), "2001:db8:0:1::");
         assert_eq!(subject("2001:db8:0:1:ffff::8"), "2001:db8:0:1::");

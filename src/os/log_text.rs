@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_is_cut_between_characters_and_escapes() {
+    fn long_text_is_cut_at_character_boundaries() {
         let cases = [
             ("0123456789", 10, "0123456789"),
             ("0123456789abcdef", 12, "0123...<+12>"),

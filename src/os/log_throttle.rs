@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_has_a_few_lines_at_once_then_one_an_interval() {
+    fn a_subject_gets_a_burst_then_intervals() {
         let (mut throttle, now) = (LogThrottle::new(RATE), Instant::now());
         let at = |milliseconds| now + Duration::from_millis(milliseconds);
         for number in 0..3 {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_left_out_comes_when_it_is_due() {
+    fn suppressed_lines_are_logged_when_due() {
         let (mut throttle, now) = (LogThrottle::new(RATE), Instant::now());
         for _ in 0..10 {
             admit(&mut throttle, "a", now);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_of_an_hour_names_a_subject_once() {
+    fn an_hourly_interval_logs_a_subject_once() {
         let hourly = LineRate { burst: 1, interval: Duration::from_hours(1), ..RATE };
         let (mut throttle, begin) = (LogThrottle::new(hourly), Instant::now());
         let mut is_due = |subject: &str, minute| {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn many_subjects_share_a_bound_and_each_has_its_turn() {
+    fn subjects_share_a_bound_in_turn() {
         let (mut throttle, now) = (LogThrottle::new(RATE), Instant::now());
         let names: Vec<_> = (0..1000).map(|number| format!("{number:04}")).collect();
         let later = names.iter().filter(|name| admit(&mut throttle, name, now).is_none());
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_subjects_is_counted_in_bounded_memory() {
+    fn many_subjects_are_counted_in_bounded_memory() {
         let (mut throttle, now) = (LogThrottle::new(RATE), Instant::now());
         let mut logged = 0;
         let (mut told, mut lost) = (0, 0);

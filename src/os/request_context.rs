@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_known_of_a_request_is_known_within_it_alone() {
+    async fn request_context_stays_within_its_request() {
         let client = "192.0.2.7".parse().unwrap();
         let seen = within(LogContext::new(client, true), async {
             identify(Some(&Arc::from("root@pam")));

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn all_methods_of_the_built_in_profiles_are_found_as_the_reference_has_them() {
+    fn built_in_methods_match_the_reference() {
         let rows: Vec<_> = crate::config::built_in_profiles()
             .iter()
             .filter_map(|name| {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_table_does_not_have_is_not_found() {
+    fn unlisted_routes_are_not_found() {
         let table = RouteTable::parse("# comment\n/a/{x} GET PUT:p\n\n/a/{x}/rest/{*more} GET\n").unwrap();
         assert!(table.find("GET", "/a/1").is_some());
         assert!(table.find("POST", "/a/1").is_none());

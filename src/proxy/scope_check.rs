@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_that_is_a_form_as_well_claims_nothing() {
+    fn json_readable_as_a_form_claims_nothing() {
         let claim = |text: &str| json_claim(text.as_bytes()).map(|claim| claim.user);
         assert_eq!(claim(r#"{"username":"a@quarantine","password":"x&y"}"#), Some("a@quarantine".to_owned()));
         for text in [

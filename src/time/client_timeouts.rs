@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_client_that_owes_nothing_is_quiet_and_sooner_one_that_has_asked_once() {
+    fn only_clients_without_pending_data_hibernate() {
         let quiet = |prepare: fn(&TimeoutTracker)| {
             let clock = clock(LONG, LONG);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_still_going_out_is_no_idleness() {
+    fn a_response_in_flight_is_not_idle() {
         let clock = clock(SHORT, SHORT);
         clock.answered();
         clock.write_waits.store(1, Ordering::Relaxed);
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_taken_in_is_no_head() {
+    fn a_body_uses_no_head_timeout() {
         let clock = Arc::new(clock(SHORT, SHORT));
         clock.answered();
         let draining = TimeoutTracker::draining(&clock);
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_takes_something_of_its_answer_in_time_and_all_of_it_fast_enough() {
+    fn clients_must_read_responses_fast_enough() {
         let pace = MinRate { grace: Duration::from_mins(1), rate: 1000 };
         let clock = with(LONG, LONG, pace);
         clock.asked();

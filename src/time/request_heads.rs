@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_body_of_unknown_length_nothing_is_mended() {
+    fn unknown_body_lengths_stop_head_repair() {
         for length in [BodyLength::Unknown, BodyLength::NoRequest] {
             let sent = b"PUT /< HTTP/1.1\r\n\r\nGET /< HTTP/1.1\r\n\r\n";
             let (all, _) = handed_over(sent, 7, &[length]);

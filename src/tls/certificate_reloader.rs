@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_renewed_once_both_files_fit_and_complained_of_once_if_they_never_do() {
+    fn renewal_waits_for_pairs_and_warns_once() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         let [old, new] = [0; 2].map(|_| Certificate::ca().issue("node1.example.com", &[], KeyKind::EcP256));

@@ -172,7 +172,7 @@ BAMCA0kAMEYCIQDQ2y9HFN/w4KyVy9i7R2JaWj60/JwWJEyjV9+upi05XgIhAI2M
     }
 
     #[test]
-    fn a_certificate_of_a_resumed_session_may_have_ended() {
+    fn resumed_sessions_recheck_certificate_expiry() {
         for (days, ended) in [((-10, -1), true), ((-10, 1), false)] {
             let issued = Certificate::ca().issue_for_days("alice", &[], KeyKind::EcP256, days);
             let certificate = X509::from_pem(issued.certificate_pem().as_bytes()).unwrap();
@@ -190,7 +190,7 @@ BAMCA0kAMEYCIQDQ2y9HFN/w4KyVy9i7R2JaWj60/JwWJEyjV9+upi05XgIhAI2M
     }
 
     #[test]
-    fn what_was_read_counts_after_a_file_is_emptied() {
+    fn an_emptied_file_keeps_the_old_contents() {
         let folder = tempfile::tempdir().unwrap();
         let [ca, list] = ["ca", "list"].map(|name| folder.path().join(name));
         std::fs::write(&ca, Certificate::ca().certificate_pem()).unwrap();

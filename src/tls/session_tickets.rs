@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_go_on_in_another_process_at_their_age() {
+    fn imported_keys_keep_their_age() {
         let keys = TicketKeys::default();
         let start = Instant::now();
         let later = |hours| start + Duration::from_hours(hours);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_of_before_are_taken_until_the_next_rotation() {
+    fn old_tickets_resume_until_the_next_rotation() {
         let keys = TicketKeys::default();
         let start = Instant::now();
         let name = |hours: u64| keys.sealing(start + Duration::from_hours(hours)).unwrap().name;

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_name_comes_before_a_wildcard_and_both_before_the_own_certificate() {
+    fn exact_names_precede_wildcards_and_the_default() {
         let selection = SniResolver::of(&[
             candidate(Id::RSA, &["node1.example.com"]),
             candidate(Id::EC, &["*.example.com"]),

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slices_of_every_length_arrive_in_order_and_leave_no_memory_behind() {
+    async fn slices_arrive_in_order_and_buffers_shrink() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let reader = late_reader(&listener);
         let mut stream = accepted(&listener).await;
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_has_gone_is_bidden_no_farewell_unless_it_was_sent_more() {
+    async fn gone_clients_get_no_unneeded_close_notify() {
         const OVERHEAD: usize = 5 + 1 + 16; // RFC 8446, section 5.2
         for (more, expected) in [("", 0), ("more", OVERHEAD + 4 + OVERHEAD + 2)] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();

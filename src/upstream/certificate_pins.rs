@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_change_both_certificates_are_good_for_a_minute() {
+    fn old_and_new_certificates_overlap_one_minute() {
         let pins = CertificatePins::new(None, &RootDirectory::default());
         let (old, new) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
         let start = Instant::now();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_certificate_says_where_one_was_looked_for() {
+    fn a_missing_certificate_names_the_searched_paths() {
         let pins = CertificatePins {
             templates: vec!["/nonexistent/{node}/a.pem".into()],
             ..CertificatePins::new(None, &RootDirectory::default())

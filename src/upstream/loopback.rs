@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_request_is_on_its_way_when_the_connection_stands() {
+    async fn loopback_connect_completes_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mut request = Buf::chain(&b"GET / HTTP/1.1\r\n"[..], &b"body"[..]);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_listening_is_said_at_once_and_names_are_looked_up() {
+    async fn refused_connections_fail_fast_and_names_resolve() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(connect(&format!("localhost:{port}"), &mut &b"x"[..]).await.is_ok());

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_body_is_known_without_doubt_or_the_answer_refused() {
+    fn ambiguous_body_lengths_are_rejected() {
         let cases = [
             ("", Some((BodyFraming::UntilClose, false))),
             ("Content-Length: 5\r\n", Some((BodyFraming::Length(5), true))),

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_is_no_guess_unless_the_profile_says_so() {
+    fn reads_are_attempts_only_by_profile() {
         let call = |text| (PathPattern::parse(text).unwrap(), proof(&["data"]));
         let guesses = vec![call("GET /login"), call("POST /realms")];
         let calls = LoginCalls { guesses, open: Vec::new() };

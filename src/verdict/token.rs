@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_where_the_call_was_reached() {
+    fn a_reached_call_verifies_its_token() {
         for status in [101, 200, 204, 403] {
             assert_eq!(of(status, None), CredentialVerdict::Accepted, "{status}");
         }

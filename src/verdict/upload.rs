@@ -19,7 +19,7 @@ mod tests {
     use crate::verdict::api_answer::tests::of_type;
 
     #[test]
-    fn a_file_is_taken_where_the_task_is_named() {
+    fn a_named_task_means_the_file_was_taken() {
         let shows = ShownMembers::parse(&["data".to_owned()]).unwrap();
         let taken = |status: u16, kind, body: &str| {
             let status = StatusCode::from_u16(status).unwrap();

@@ -85,7 +85,7 @@ async fn an_echo_comes_back_whole() {
 }
 
 #[tokio::test]
-async fn after_the_client_ends_the_server_may_go_on() {
+async fn server_continues_after_the_client_ends() {
     let (mut client, mut server, task) = tunnel(b"", b"").await;
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();
@@ -101,7 +101,7 @@ async fn after_the_client_ends_the_server_may_go_on() {
 }
 
 #[tokio::test]
-async fn after_the_server_ends_the_client_may_go_on() {
+async fn client_continues_after_the_server_ends() {
     let (mut client, mut server, task) = tunnel(b"", b"").await;
     server.write_all(b"bye").await.unwrap();
     server.shutdown().await.unwrap();
@@ -200,7 +200,7 @@ async fn a_stalled_reader_stops_its_writer_only() {
 }
 
 #[tokio::test]
-async fn a_flood_that_breaks_off_is_counted_as_far_as_it_went() {
+async fn a_broken_flood_counts_its_relayed_bytes() {
     let (mut client, mut server, task) = tunnel(b"", b"ab").await;
     let received = tokio::spawn(async move {
         let mut received = vec![0; 3_000_002];

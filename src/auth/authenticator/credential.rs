@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_comes_before_authorization_and_the_ticket_before_the_token() {
+    fn cookie_precedes_authorization_and_ticket_precedes_token() {
         let token = "APIToken=u@pam!t=1-2";
         assert!(take(NAMES, "AuthCookie=a", "AuthCookie=b") == Some(ticket("a")));
         assert!(take(NAMES, "AuthCookie=", "AuthCookie=b") == Some(ticket("b")));

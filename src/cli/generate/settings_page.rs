@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_names_no_setting_that_does_not_exist() {
+    fn the_documentation_names_only_existing_settings() {
         for (part, known) in [(settings_of(DOCUMENT), KEYS), (listeners(DOCUMENT), LISTENER_KEYS)] {
             let (rows, headings) = named(part);
             for key in rows.iter().chain(&headings) {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_in_the_products_own_file_is_listed() {
+    fn every_legacy_name_is_listed() {
         let names = DOCUMENT.split_once("\n## Names in the product's own file\n").unwrap().1;
         let names = names.split("\n## ").next().unwrap_or_default();
         let rows = names.lines().filter_map(|line| line.strip_prefix("| `"));

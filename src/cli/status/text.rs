@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_sizes_are_told_in_units_of_their_own() {
+    fn times_and_sizes_have_units() {
         let spans = [(0, "0 s"), (61, "1 min 1 s"), (7_260, "2 h 1 min"), (90_000, "1 d 1 h")];
         for (seconds, text) in spans {
             assert_eq!(span(seconds), text);

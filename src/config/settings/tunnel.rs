@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_has_a_scheme_a_host_and_a_port() {
+    fn a_proxy_has_scheme_host_and_port() {
         for (text, url) in [
             ("spice.example.com:443", "http://spice.example.com:443"),
             ("https://spice.example.com:443", "https://spice.example.com:443"),

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_interval_only_a_stall_ends_the_session() {
+    fn without_an_interval_only_stalls_end_sessions() {
         let (mut state, now) = state();
         state.interval = None;
         assert_eq!(state.next_step(now + 1000 * SECOND), NextStep::Wait(now + 1000 * SECOND + STALL_TIMEOUT));

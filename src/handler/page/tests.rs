@@ -143,7 +143,7 @@ fn the_first_source_that_fits_gives_the_value() {
 }
 
 #[test]
-fn a_condition_can_be_that_a_value_is_defined() {
+fn a_condition_can_test_for_a_value() {
     let declared = variables(
         "word = { kind = 'word', pattern = '[a-z]+', from = [{ query = 'w' }] }\n\
          bare = { kind = 'flag', from = [{ query = 'b' }, { bare_query = { name = 'b', value = '0' } }] }",

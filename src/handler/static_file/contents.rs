@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_client_that_leaves_does_not_undo_the_work() {
+    async fn a_leaving_client_keeps_the_shared_work() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "var answer = 42;\n".repeat(10_000)).unwrap();
         let path = file.path().to_owned();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn one_entry_may_be_as_big_as_the_biggest_file() {
+    fn one_entry_holds_the_biggest_file() {
         let contents = ContentCache::new();
         assert_eq!(contents.0.kept.num_shards(), 1);
         assert_eq!(contents.0.kept.capacity(), CAPACITY);

@@ -118,7 +118,7 @@ fn set_modified(path: &Path, seconds: u64) {
 }
 
 #[test]
-fn only_simple_names_below_the_longest_url_are_located() {
+fn only_simple_names_below_the_url_match() {
     let site = TestSite::new(true);
     let relative = |url: &str| site.files.locate(url).map(|located| located.name.relative);
     assert_eq!(relative("/x/a.js").as_deref(), Some("a.js"));
@@ -232,7 +232,7 @@ async fn links_are_followed_inside_and_where_allowed() {
 }
 
 #[tokio::test]
-async fn a_link_that_comes_to_lead_out_is_refused() {
+async fn a_link_leading_outside_is_rejected() {
     let site = TestSite::new(true);
     site.write("root/real.js", "real");
     site.write("secret", "secret");
@@ -269,7 +269,7 @@ async fn only_regular_files_are_served() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_is_no_missing_file() {
+async fn an_unreadable_file_is_not_missing() {
     let site = TestSite::new(true);
     site.write("root/closed.js", "x");
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o0);
@@ -314,7 +314,7 @@ async fn an_answer_tells_type_length_and_age() {
 }
 
 #[tokio::test]
-async fn a_date_that_must_not_be_sent_is_left_out() {
+async fn an_invalid_date_is_omitted() {
     let site = TestSite::new(true);
     site.write("root/future.js", "x");
     site.write("root/past.js", "x");
@@ -344,7 +344,7 @@ async fn compression_starts_above_1024_bytes() {
 }
 
 #[tokio::test]
-async fn the_best_coding_of_all_header_lines_is_sent() {
+async fn the_best_coding_of_all_lines_wins() {
     let site = TestSite::new(true);
     site.write("root/a.js", script(5000));
     let mut tags = vec![site.get("/x/a.js", &[]).await.field(&ETAG).to_owned()];
@@ -381,7 +381,7 @@ async fn a_file_is_read_and_compressed_once() {
 }
 
 #[tokio::test]
-async fn what_does_not_shrink_is_sent_as_it_is() {
+async fn incompressible_files_are_sent_unchanged() {
     let site = TestSite::new(true);
     let mut state = 1_u32;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
@@ -508,7 +508,7 @@ async fn ranges_of_kept_and_of_streamed_files() {
 }
 
 #[tokio::test]
-async fn a_file_that_shrinks_while_it_is_sent_breaks_the_body() {
+async fn a_shrinking_file_breaks_the_body() {
     let site = TestSite::new(true);
     site.write("root/a.png", vec![7; 3 << 20]);
     let mut body = site.ask("/x/a.png", false, &[]).await.unwrap().into_body();

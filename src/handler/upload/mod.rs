@@ -280,9 +280,9 @@ async fn send_to_daemon(
         return Ok(Response::from_parts(head, body));
     }
     // The answer decides whether the daemon removes the file. If it cannot be read, nodegate does.
-    let bytes = read_answer(engine, body)
-        .await
-        .ok_or_else(|| ResponseError::Internal("the daemon's answer to the upload cannot be read".to_owned()))?;
+    let bytes = read_answer(engine, body).await.ok_or_else(|| {
+        ResponseError::Internal("the daemon's answer to the upload cannot be read".to_owned())
+    })?;
     let view = AnswerView { status: head.status, headers: &head.headers, body: Some(&bytes) };
     if engine.uploads.as_ref().is_some_and(|uploads| is_taken(&view, &uploads.shows)) {
         form.file.hand_over();

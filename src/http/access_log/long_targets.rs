@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_so_many_long_targets_a_second() {
+    fn long_targets_are_limited_per_address_and_second() {
         let (mut allowance, address) = (LongTargetAllowance::default(), "192.0.2.1".parse().unwrap());
         for _ in 0..64 {
             assert_eq!(allowance.take(address, 8000, 1024, 1), 1024);

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_is_removed_unless_others_are_behind_it() {
+    fn only_a_trailing_partial_line_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let open = || std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();

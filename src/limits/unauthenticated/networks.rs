@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_first_where_no_network_is_large() {
+    fn without_large_networks_the_oldest_is_evicted() {
         let few = ["192.0.2.1", "2001:db8::1", "192.0.2.1", "2001:db8:1::1", "198.51.100.1"].map(source);
         assert_eq!(first(few, 9), [0, 1, 2, 3, 4]);
         assert!(first(None::<Option<ClientKey>>, 9).is_empty());

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn good_blocks_stay_as_they_are_however_they_are_cut() {
+    fn valid_blocks_pass_unchanged_in_any_split() {
         let block = [
             &[0x82, 0x87, 0x84][..],
             &line(0, b":path", "/\u{fc}?a=\u{20ac}".as_bytes()),
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn more_malformed_streams_than_are_noted_end_the_connection() {
+    fn too_many_malformed_streams_end_the_connection() {
         let mut mender = HeaderBlockMender::new(true);
         mender.mend(&mut [0; PREFACE]);
         let mut send = |number: usize| {
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_front_may_reset_what_it_has_not_opened() {
+    fn a_proxy_may_reset_unopened_streams() {
         let frames = |kind: u8| {
             let reset = |kind, stream| frame(kind, 0, stream, &[0, 0, 0, 8]);
             [frame(HEADERS, 5, 3, &[0x82]), reset(RST_STREAM, 3), reset(RST_STREAM, 1), reset(kind, 5)]

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_could_be_read_in_two_ways_claims_nothing() {
+    fn an_ambiguous_form_claims_nothing() {
         let read = LoginClaim::from_form("username=a%40b.example%40quarantine&password=x%3By").unwrap();
         assert_eq!(read, claim("a@b.example@quarantine", None));
         assert_eq!(

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_and_keys_arrive_and_unknown_parts_are_ignored() {
+    fn handoff_delivers_sockets_keys_and_ignores_unknowns() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let socket = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
         let text =

@@ -34,7 +34,7 @@ async fn read_all(stream: &mut DuplexStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_end_is_passed_on_alone_and_early_bytes_go_first() {
+async fn half_closes_pass_and_early_bytes_go_first() {
     let (mut client, mut server, task) = tunnel(16, b"early up, ", b"early down, ");
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();
@@ -48,7 +48,7 @@ async fn each_end_is_passed_on_alone_and_early_bytes_go_first() {
 }
 
 #[tokio::test]
-async fn an_echo_comes_back_whole_through_narrow_and_wide_ends() {
+async fn an_echo_survives_narrow_and_wide_streams() {
     for room in [1000, 300_000] {
         let (client, server, task) = tunnel(room, b"", b"");
         let sent: Vec<u8> = (0_u8..251).cycle().take(1_000_001).collect();
@@ -75,7 +75,7 @@ async fn an_echo_comes_back_whole_through_narrow_and_wide_ends() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stalls_holds_its_writer_back_and_nobody_else() {
+async fn a_stalled_reader_blocks_only_its_writer() {
     let (mut client, mut server, task) = tunnel(1000, b"", b"");
     let mut pushed = 0;
     while let Ok(written) = timeout(Duration::from_millis(200), server.write(&[7; 1000])).await {
