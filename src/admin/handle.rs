@@ -23,7 +23,7 @@ pub struct ReloadSummary {
 }
 
 /// Why nothing was changed: everything that is wrong.
-pub type ReloadResult = Result<ReloadSummary, Vec<Diagnostic>>;
+pub(crate) type ReloadResult = Result<ReloadSummary, Vec<Diagnostic>>;
 
 /// How a reload is asked for.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin::handle::{ReloadResult, SupervisorHandle};
 use crate::admin::socket::ControlSocket;
 use crate::admin::upstream_report::UpstreamReporter;
 use crate::config::Config;
 use crate::metrics::counters;
 use crate::metrics::report::{LastReload, ProcessInfo, StatusReport, seconds_since_1970};
 use crate::os::listener::ListeningSocket;
-use crate::server::{ReloadResult, SupervisorHandle};
 use crate::state::shared::AppState;
 use crate::tls::TlsAcceptor;
 

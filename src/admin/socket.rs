@@ -13,11 +13,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::admin::handle::{ConfirmOutcome, HowToReload, SupervisorHandle};
 use crate::admin::protocol::{ControlRequest, ControlResponse, LONGEST_CONFIRM, LONGEST_QUESTION};
 use crate::admin::upstream_report::UpstreamReporter;
 use crate::config::diagnostic::Diagnostic;
 use crate::metrics::report::{ProcessInfo, StatusReport};
-use crate::server::{ConfirmOutcome, HowToReload, SupervisorHandle};
 
 /// Askers at the same time.
 const ASKERS: usize = 8;

@@ -10,6 +10,7 @@ pub mod page;
 pub mod product;
 pub mod root;
 pub mod route_scope;
+pub mod route_table;
 pub mod section_file;
 pub mod settings;
 pub mod shell;

@@ -28,12 +28,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::api::DownloadSource;
 use super::static_file::stream::FileBody;
+use crate::config::route_table::MethodKind;
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
-use crate::proxy::route_table::MethodKind;
 use crate::state::shared::AppState;
 
 /// Bytes of one read from a pipe.

@@ -19,8 +19,6 @@ pub(crate) mod methods;
 pub mod recheck;
 pub mod request;
 pub(crate) mod response_headers;
-pub mod route_scope;
-pub mod route_table;
 pub mod router;
 pub(crate) mod scope_check;
 pub(crate) mod tls_accept;

@@ -32,7 +32,7 @@ use crate::http::validate;
 use crate::metrics::counters;
 use crate::metrics::labels::RequestDestination;
 use crate::os::{fault_injection, request_context};
-use crate::proxy::route_scope::RouteScope;
+use crate::state::route_scope::RouteScope;
 use crate::proxy::router::Route;
 use crate::server::WorkerContext;
 

@@ -5,12 +5,12 @@ use std::fmt;
 
 use http::Method;
 
+use crate::config::route_table::{MethodKind, NodeChoice, RouteTable};
 use crate::fs::cached_file::FileError;
 use crate::handler::health::{HealthProbe, ProbePaths};
 use crate::handler::static_file::{LocatedFile, StaticFiles};
 use crate::http::target::{ApiPath, RequestTarget, query_value};
 use crate::metrics::labels::RequestDestination;
-use crate::proxy::route_table::{MethodKind, NodeChoice, RouteTable};
 use crate::upstream::nodes::NodeFile;
 
 /// Where a request goes.

@@ -17,8 +17,9 @@ use crate::proxy::buffered_body;
 use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_guard::check_before_body;
 use crate::proxy::request::IncomingRequest;
-use crate::proxy::route_scope::{LoginClaim, RouteScope};
 use crate::proxy::router::Route;
+use crate::state::route_scope::{LoginClaim, RouteClass};
+use crate::state::route_scope::{LoginClaim, RouteScope};
 
 /// Before anybody is asked who it is: what is not served needs no login.
 pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {

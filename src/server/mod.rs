@@ -13,11 +13,12 @@ use std::io;
 
 pub use self::accept::AcceptedConnection;
 pub use self::worker::{WorkerContext, WorkerThread};
-pub use crate::admin::handle::{ConfirmOutcome, HowToReload, ReloadResult, ReloadSummary, SupervisorHandle};
+
 pub use crate::server::config_loader::{ConfigLoader, LoadedConfig};
 pub use crate::server::upgrade::{OldProcess, ReceivedHandoff};
 
 use self::supervisor::Supervisor;
+use crate::admin::handle::SupervisorHandle;
 use crate::os::executable::ExecutableFile;
 use crate::os::listener::ListenerSet;
 use crate::state::shared::PersistentState;

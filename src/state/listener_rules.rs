@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::config::settings::{ClientAuthPolicy, ListenerLimits};
 use crate::net::acl::AccessList;
 use crate::net::allowed_hosts::AllowedHosts;
-use crate::proxy::route_scope::RouteScope;
+use crate::state::route_scope::RouteScope;
 use crate::state::shared::AppState;
 
 /// The rules of one listener. A connection keeps those that it came in by until there are newer ones of that name.

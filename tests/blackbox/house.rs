@@ -84,7 +84,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("net/web_origin.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("net/forwarded.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("net/proxy_protocol.rs", &["hyper", "std::fs", "crate::"]),
-    ("proxy/route_scope.rs", &["tokio", "hyper", "std::fs", "crate::auth", "crate::proxy::request"]),
+    ("state/route_scope.rs", &["tokio", "hyper", "std::fs", "crate::auth", "crate::proxy::request"]),
     ("http/target.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("http/path_pattern.rs", &["tokio", "hyper", "std::fs", "crate::"]),
     ("proxy/router.rs", &["tokio", "hyper", "crate::auth", "crate::server"]),

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::structure::UnorderedLists;
 use crate::config::Config;
+use crate::config::route_table::MethodKind;
 use crate::http::path_pattern::PathPattern;
 use crate::http::target::RequestTarget;
 use crate::os::log_text;
-use crate::proxy::route_table::MethodKind;
 use crate::proxy::router::RouteRules;
 use crate::state::shared;
 
