@@ -25,10 +25,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::config::settings::BackendAddress;
-use crate::handler::health;
 use crate::metrics::prometheus;
 use crate::metrics::report::ProcessInfo;
 use crate::net::allowed_hosts::HostName;
+use crate::proxy::handlers::App;
 use crate::state::shared::AppState;
 
 /// Askers at the same time.
@@ -48,23 +48,23 @@ pub struct MetricsServer {
 
 struct MetricsServerState {
     facts: Arc<ProcessInfo>,
-    engine: Mutex<Arc<AppState>>,
+    app: Mutex<App>,
 }
 
 impl MetricsServer {
-    pub fn new(facts: Arc<ProcessInfo>, engine: Arc<AppState>) -> Self {
+    pub fn new(facts: Arc<ProcessInfo>, app: App) -> Self {
         let mut monitor = Self {
-            state: Arc::new(MetricsServerState { facts, engine: Mutex::new(Arc::clone(&engine)) }),
+            state: Arc::new(MetricsServerState { facts, app: Mutex::new(app.clone()) }),
             listening: None,
         };
-        monitor.serves(engine);
+        monitor.serves(app);
         monitor
     }
 
     /// What is in force now; the listener moves where the settings say so.
-    pub fn serves(&mut self, engine: Arc<AppState>) {
-        let wanted = engine.config.settings.monitoring.listen.clone();
-        *self.state.engine.lock().unwrap_or_else(PoisonError::into_inner) = engine;
+    pub fn serves(&mut self, app: App) {
+        let wanted = app.state.config.settings.monitoring.listen.clone();
+        *self.state.app.lock().unwrap_or_else(PoisonError::into_inner) = app;
         if self.listening.as_ref().map(|(address, _)| address) == wanted.as_ref() {
             return;
         }
@@ -88,12 +88,12 @@ impl Drop for MetricsServer {
 }
 
 impl MetricsServerState {
-    fn engine(&self) -> Arc<AppState> {
-        Arc::clone(&self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+    fn app(&self) -> App {
+        self.app.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn admits(&self, address: IpAddr) -> bool {
-        self.engine().config.settings.monitoring.allow_from.contains(address.to_canonical())
+        self.app().state.config.settings.monitoring.allow_from.contains(address.to_canonical())
     }
 }
 
@@ -217,16 +217,16 @@ async fn answer(
     local: Option<IpAddr>,
     state: &MetricsServerState,
 ) -> Response<Full<Bytes>> {
-    let (engine, path) = (state.engine(), request.uri().path());
-    let probe = engine.routes.probes.find(path);
+    let (app, path) = (state.app(), request.uri().path());
+    let probe = app.handlers.routes.probes.find(path);
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let (status, kind, text) = match probe {
-        _ if !local.is_none_or(|local| is_host_answered(&request, local, &engine)) => {
+        _ if !local.is_none_or(|local| is_host_answered(&request, local, &app.state)) => {
             (StatusCode::MISDIRECTED_REQUEST, PLAIN, OTHER_HOST.to_owned())
         }
         _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned()),
         Some(probe) => {
-            let (status, text) = health::run_probe(&engine, probe).await;
+            let (status, text) = app.handlers.probe(&app.state, probe).await;
             (status, PLAIN, text)
         }
         None if path == "/metrics" => (StatusCode::OK, EXPOSITION, prometheus::text(&state.facts)),

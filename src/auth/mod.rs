@@ -4,6 +4,7 @@ pub mod authenticator;
 pub mod credential_cache;
 pub mod credential_memory;
 pub mod csrf;
+pub mod error;
 pub mod fetch_site;
 pub mod page_login;
 pub mod ticket;

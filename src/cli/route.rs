@@ -12,8 +12,7 @@ use crate::config::product::{ConnectRules, Product, Protocol};
 use crate::config::{Config, ConfigSources};
 use crate::handler::health::HealthProbe;
 use crate::http::target::RequestTarget;
-use crate::proxy::router::Route;
-use crate::state::shared;
+use crate::proxy::router::{Route, RouteRules};
 use crate::upstream::nodes::NodeFile;
 
 pub fn run(profile: &str, options: &ConfigSources, method: &str, path: &str) -> ExitCode {
@@ -65,7 +64,7 @@ fn explain_connect(connect: &ConnectRules, method: &Method, target: &str) -> Str
 fn explain(config: &Config, method: &Method, path: &str) -> Result<String, String> {
     let nodes =
         Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
-    let routes = shared::routes(config)?;
+    let routes = RouteRules::new(config)?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let target = match RequestTarget::parse(path) {
         Ok(target) => target,

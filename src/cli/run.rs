@@ -12,9 +12,10 @@ use crate::limits::concurrency::ConnectionCapacity;
 use crate::os::executable::ExecutableFile;
 use crate::os::listener::{ListenerSet, UnboundListener};
 use crate::os::{memory, privileges, request_context, rlimit, sandbox, systemd};
+use crate::proxy::handlers::App;
 use crate::server;
 use crate::server::{ConfigLoader, LoadedConfig, OldProcess, ReceivedHandoff, StartState};
-use crate::state::shared::{AppState, PersistentState};
+use crate::state::shared::PersistentState;
 use crate::tls::session_tickets::TicketKeys;
 
 pub fn run(profile: &str, options: &ConfigSources) -> ExitCode {
@@ -51,19 +52,19 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
         counts: Arc::default(),
         credentials: Arc::default(),
     };
-    let LoadedConfig { engine, problems } = build(config, &lasting, met.as_ref())?;
+    let LoadedConfig { app, problems } = build(config, &lasting, met.as_ref())?;
     for problem in problems.iter().chain(&advice) {
         if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
-    let (listening, predecessor) = listen(&engine.config, met)?;
+    let (listening, predecessor) = listen(&app.state.config, met)?;
     privileges::become_user(user.as_ref(), &listening.sockets)?;
-    request_context::name_node(&engine.config.settings.node_name);
-    let settings = &engine.config.settings;
+    request_context::name_node(&app.state.config.settings.node_name);
+    let settings = &app.state.config.settings;
     log.take_form(settings.log_format, settings.log_target);
-    log.reopen(engine.config.settings.access_log.clone());
+    log.reopen(app.state.config.settings.access_log.clone());
     memory::trim_heap();
     let source = ConfigLoader { profile: profile.to_owned(), options: options.clone() };
-    let loaded = LoadedConfig { engine, problems };
+    let loaded = LoadedConfig { app, problems };
     let served = server::run(StartState { source, binary, loaded, lasting, listening, predecessor });
     log.close();
     served.map_err(|error| system_error(&error))
@@ -75,12 +76,12 @@ fn build(
     lasting: &PersistentState,
     met: Option<&ReceivedHandoff>,
 ) -> Result<LoadedConfig, Vec<Diagnostic>> {
-    let (engine, problems) = AppState::build(config, lasting);
+    let (app, problems) = App::build(config, lasting);
     let errors = || problems.iter().filter(|problem| problem.is_error());
-    let engine = engine.map_err(|_| errors().cloned().collect::<Vec<_>>())?;
+    let app = app.map_err(|_| errors().cloned().collect::<Vec<_>>())?;
     let is_new = |problem: &&Diagnostic| met.is_some_and(|met| !met.inheritance.knows(problem));
     let refused: Vec<_> = errors().filter(is_new).cloned().collect();
-    if refused.is_empty() { Ok(LoadedConfig::new(engine, problems)) } else { Err(refused) }
+    if refused.is_empty() { Ok(LoadedConfig::new(app, problems)) } else { Err(refused) }
 }
 
 /// The sockets of the predecessor, those that systemd has opened, or our own.

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
 use smallvec::SmallVec;
 
 use crate::auth::authenticator::AuthenticatedUser;
+use crate::config::Config;
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::compression;
@@ -26,6 +27,7 @@ use crate::upstream::request::UpstreamRequest;
 
 use super::download;
 use super::page_title::PageTitle;
+use crate::handler::coalesce::SharedCalls;
 use crate::handler::spice_proxy_rewrite::PublicProxy;
 use crate::handler::{coalesce, trace_headers};
 
@@ -53,6 +55,8 @@ pub struct ApiCall<'a> {
 pub struct DownloadSource<'a> {
     pub method: &'a Method,
     pub path: &'a ApiPath,
+    /// the route table flags the method as one that answers with files
+    pub sends_files: bool,
     /// the daemon that answers runs as root
     pub privileged: bool,
     /// the answer is a page of the privileged daemon instead of the unprivileged one
@@ -84,47 +88,136 @@ impl ResponseBounds {
 impl<'a> DownloadSource<'a> {
     /// A call whose answer may not name a file.
     pub fn without_files(method: &'a Method, path: &'a ApiPath) -> Self {
-        Self { method, path, privileged: false, stands_in: false }
+        Self { method, path, sends_files: false, privileged: false, stands_in: false }
     }
 }
 
-/// Sends a call to the daemon and forwards its answer.
-pub async fn forward_call(
-    engine: &AppState,
-    upstream: &UpstreamClient,
-    call: ApiCall<'_>,
-) -> Result<Response<ResponseBody>, ResponseError> {
-    let is_login = engine.login_proof(call.source.method, call.source.path).is_some();
-    // An answer that nodegate reads or rewrites must not be compressed.
-    let coding = negotiate_coding(engine, upstream, call.head).filter(|_| !is_login);
-    let is_changed = find_proxy(engine, call.source).is_some() || find_title(engine, call.source).is_some();
-    let by_daemon = coding.filter(|coding| *coding != ContentCoding::Zstd && !is_changed);
-    let shared = engine.shared_calls.as_ref().filter(|_| upstream.is_local());
-    let key = shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?)));
-    let whole = if key.is_some() { coalesce::MAX_SHARED_BYTES } else { call.piece };
-    let whole = if is_login { MAX_LOGIN_ANSWER_BYTES } else { whole };
-    let bounds = ResponseBounds { whole, piece: call.piece, is_limit: is_login };
-    let answer = if let Some((shared, key)) = key {
-        // The leader's longest time: to connect, for the head, and for the body.
-        let limit = engine.config.settings.timeout.connect + call.timeout * 2;
-        let send = async || send(engine, upstream, call, by_daemon, bounds).await;
-        Box::pin(shared.send_once(key, limit, send)).await
-    } else {
-        send(engine, upstream, call, by_daemon, bounds).await
-    }?;
-    Ok(if coding == Some(ContentCoding::Zstd) { zstd::zstd(answer) } else { answer })
+/// What the profile and the settings say of API calls.
+pub struct ApiHandler {
+    shared_calls: Option<SharedCalls>,
+    public_proxy: Option<PublicProxy>,
+    page_title: Option<PageTitle>,
 }
 
-async fn send(
-    engine: &AppState,
-    upstream: &UpstreamClient,
-    call: ApiCall<'_>,
+impl ApiHandler {
+    pub fn new(config: &Config) -> Result<Self, String> {
+        Ok(Self {
+            shared_calls: SharedCalls::new(config)?,
+            public_proxy: PublicProxy::new(config)?,
+            page_title: config.product.page_title.as_ref().map(PageTitle::new),
+        })
+    }
+
+    /// Whether answers in the format of `path` are pages with a title.
+    pub fn has_title(&self, path: &ApiPath) -> bool {
+        self.page_title.as_ref().is_some_and(|title| title.is_for(path))
+    }
+
+    /// Sends a call to the daemon and forwards its answer.
+    pub async fn forward_call(
+        &self,
+        engine: &AppState,
+        upstream: &UpstreamClient,
+        call: ApiCall<'_>,
+    ) -> Result<Response<ResponseBody>, ResponseError> {
+        let is_login = engine.login_proof(call.source.method, call.source.path).is_some();
+        // An answer that nodegate reads or rewrites must not be compressed.
+        let coding = negotiate_coding(engine, upstream, call.head).filter(|_| !is_login);
+        let rewrites = self.rewrites(call.source);
+        let is_changed = rewrites.proxy.is_some() || rewrites.title.is_some();
+        let by_daemon = coding.filter(|coding| *coding != ContentCoding::Zstd && !is_changed);
+        let shared = self.shared_calls.as_ref().filter(|_| upstream.is_local());
+        let key = shared.and_then(|shared| Some((shared, shared.key(&call, by_daemon)?)));
+        let whole = if key.is_some() { coalesce::MAX_SHARED_BYTES } else { call.piece };
+        let whole = if is_login { MAX_LOGIN_ANSWER_BYTES } else { whole };
+        let bounds = ResponseBounds { whole, piece: call.piece, is_limit: is_login };
+        let forwarder = Forwarder { engine, upstream, coding: by_daemon, rewrites, bounds };
+        let answer = if let Some((shared, key)) = key {
+            // The leader's longest time: to connect, for the head, and for the body.
+            let limit = engine.config.settings.timeout.connect + call.timeout * 2;
+            Box::pin(shared.send_once(key, limit, async || forwarder.send(call).await)).await
+        } else {
+            forwarder.send(call).await
+        }?;
+        Ok(if coding == Some(ContentCoding::Zstd) { zstd::zstd(answer) } else { answer })
+    }
+
+    fn rewrites(&self, source: DownloadSource<'_>) -> ResponseRewrites<'_> {
+        ResponseRewrites {
+            proxy: self.public_proxy.as_ref().filter(|proxy| proxy.is_named_by(source.method, source.path)),
+            title: self.page_title.as_ref().filter(|_| source.stands_in),
+        }
+    }
+}
+
+/// What is rewritten in an answer.
+#[derive(Clone, Copy, Default)]
+struct ResponseRewrites<'h> {
+    proxy: Option<&'h PublicProxy>,
+    title: Option<&'h PageTitle>,
+}
+
+/// Sends one call, and forwards its answer within bounds.
+#[derive(Clone, Copy)]
+struct Forwarder<'a> {
+    engine: &'a AppState,
+    upstream: &'a UpstreamClient,
     coding: Option<ContentCoding>,
+    rewrites: ResponseRewrites<'a>,
     bounds: ResponseBounds,
-) -> Result<Response<ResponseBody>, ResponseError> {
-    let source = call.source;
-    let answer = upstream.send(build_request(engine, upstream, call, coding)?).await?;
-    forward_within(engine, upstream, source, answer, bounds).await
+}
+
+impl Forwarder<'_> {
+    async fn send(self, call: ApiCall<'_>) -> Result<Response<ResponseBody>, ResponseError> {
+        let source = call.source;
+        let request = build_request(self.engine, self.upstream, call, self.coding)?;
+        let answer = self.upstream.send(request).await?;
+        self.forward_answer(source, answer).await
+    }
+
+    async fn forward_answer(
+        self,
+        source: DownloadSource<'_>,
+        answer: UpstreamResponse,
+    ) -> Result<Response<ResponseBody>, ResponseError> {
+        let Self { engine, upstream, rewrites, bounds, .. } = self;
+        let UpstreamResponse { response, body: mut incoming, started } = answer;
+        let (mut head, ()) = response.into_parts();
+        if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
+            return Err(ResponseError::ForeignStream);
+        }
+        if head.status.is_informational() {
+            return Err(upstream.senseless(started).into());
+        }
+        let named = download::open_named_file(engine, source, &mut head)?;
+        if named.is_some() || is_file(source, &head.headers) {
+            head.extensions.insert(FileAnswer);
+        }
+        remove_own_headers(engine, &mut head.headers);
+        let plain = !head.headers.contains_key(CONTENT_ENCODING);
+        let title = rewrites.title.filter(|_| plain);
+        let body = match (named, incoming.length()) {
+            (Some(named), _) => named,
+            (None, length) if bounds.reads_whole(length) => {
+                let whole = upstream.whole(&mut incoming, bounds.whole, started).await?;
+                let proxy = rewrites.proxy.filter(|_| plain && head.status.is_success());
+                let whole = match proxy {
+                    Some(proxy) => proxy.rewrite(whole),
+                    None => whole,
+                };
+                body::full(match title {
+                    Some(title) => title.rewrite(whole),
+                    None => whole,
+                })
+            }
+            _ if let Some(title) = title => {
+                ResponseBody::boxed(title.rewrite_stream(incoming.in_pieces_of(bounds.piece)))
+            }
+            _ => ResponseBody::boxed(incoming.in_pieces_of(bounds.piece)),
+        };
+        head.version = Version::default(); // not the daemon's version
+        Ok(Response::from_parts(head, body))
+    }
 }
 
 /// The content coding of the answer. The daemon compresses with gzip or deflate. nodegate itself compresses with zstd,
@@ -200,67 +293,15 @@ pub(super) async fn forward_answer(
     answer: UpstreamResponse,
 ) -> Result<Response<ResponseBody>, ResponseError> {
     let bounds = ResponseBounds { whole: PIECE, piece: PIECE, is_limit: false };
-    forward_within(engine, upstream, source, answer, bounds).await
-}
-
-async fn forward_within(
-    engine: &AppState,
-    upstream: &UpstreamClient,
-    source: DownloadSource<'_>,
-    answer: UpstreamResponse,
-    bounds: ResponseBounds,
-) -> Result<Response<ResponseBody>, ResponseError> {
-    let UpstreamResponse { response, body: mut incoming, started } = answer;
-    let (mut head, ()) = response.into_parts();
-    if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
-        return Err(ResponseError::ForeignStream);
-    }
-    if head.status.is_informational() {
-        return Err(upstream.senseless(started).into());
-    }
-    let named = download::open_named_file(engine, source, &mut head)?;
-    if named.is_some() || is_file(engine, source, &head.headers) {
-        head.extensions.insert(FileAnswer);
-    }
-    remove_own_headers(engine, &mut head.headers);
-    let plain = !head.headers.contains_key(CONTENT_ENCODING);
-    let title = find_title(engine, source).filter(|_| plain);
-    let body = match (named, incoming.length()) {
-        (Some(named), _) => named,
-        (None, length) if bounds.reads_whole(length) => {
-            let whole = upstream.whole(&mut incoming, bounds.whole, started).await?;
-            let proxy = find_proxy(engine, source).filter(|_| plain && head.status.is_success());
-            let whole = match proxy {
-                Some(proxy) => proxy.rewrite(whole),
-                None => whole,
-            };
-            body::full(match title {
-                Some(title) => title.rewrite(whole),
-                None => whole,
-            })
-        }
-        _ if let Some(title) = title => {
-            ResponseBody::boxed(title.rewrite_stream(incoming.in_pieces_of(bounds.piece)))
-        }
-        _ => ResponseBody::boxed(incoming.in_pieces_of(bounds.piece)),
-    };
-    head.version = Version::default(); // not the daemon's version
-    Ok(Response::from_parts(head, body))
+    let rewrites = ResponseRewrites::default();
+    Forwarder { engine, upstream, coding: None, rewrites, bounds }.forward_answer(source, answer).await
 }
 
 /// Whether the daemon sends a file: the method may send files, and the answer is an attachment or lacks the headers
 /// against caches.
-fn is_file(engine: &AppState, source: DownloadSource<'_>, headers: &HeaderMap) -> bool {
+fn is_file(source: DownloadSource<'_>, headers: &HeaderMap) -> bool {
     let looks_like_file = !headers.contains_key(CACHE_CONTROL) || headers.contains_key(CONTENT_DISPOSITION);
-    looks_like_file && download::may_send_file(engine, source)
-}
-
-fn find_proxy<'e>(engine: &'e AppState, source: DownloadSource<'_>) -> Option<&'e PublicProxy> {
-    engine.public_proxy.as_ref().filter(|proxy| proxy.is_named_by(source.method, source.path))
-}
-
-fn find_title<'e>(engine: &'e AppState, source: DownloadSource<'_>) -> Option<&'e PageTitle> {
-    engine.page_title.as_ref().filter(|_| source.stands_in)
+    looks_like_file && source.sends_files
 }
 
 /// Removes the headers that nodegate sets itself, and the daemon's own address.

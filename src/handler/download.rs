@@ -28,7 +28,6 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::api::DownloadSource;
 use super::static_file::stream::FileBody;
-use crate::config::route_table::MethodKind;
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
@@ -71,7 +70,7 @@ pub(super) fn open_named_file(
     let path = PathBuf::from(OsStr::from_bytes(first.as_bytes()));
     let opened = match more {
         Some(_) => Err(StreamError::Several),
-        None => check_source(engine, source).and_then(|()| match source.method {
+        None => check_source(source).and_then(|()| match source.method {
             &Method::HEAD => Ok(body::empty()),
             _ => open_stream(engine, &path),
         }),
@@ -85,14 +84,8 @@ pub(super) fn open_named_file(
     })
 }
 
-/// Whether the route table flags the method as one that answers with files.
-pub(super) fn may_send_file(engine: &AppState, source: DownloadSource<'_>) -> bool {
-    let found = engine.routes.table.find("GET", &source.path.joined()).map(|found| found.method.kind);
-    matches!(*source.method, Method::GET | Method::HEAD) && found == Some(MethodKind::Download)
-}
-
-fn check_source(engine: &AppState, source: DownloadSource<'_>) -> Result<(), StreamError> {
-    if !may_send_file(engine, source) {
+fn check_source(source: DownloadSource<'_>) -> Result<(), StreamError> {
+    if !source.sends_files {
         return Err(StreamError::Method(source.method.clone(), source.path.joined().into_owned()));
     }
     if source.privileged { Ok(()) } else { Err(StreamError::Unprivileged) }

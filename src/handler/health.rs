@@ -10,6 +10,8 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::sync::Mutex;
 
 use crate::config::product::Protocol;
+use crate::handler::page::PageSet;
+use crate::handler::tunnel::TunnelRules;
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::metrics::counters;
@@ -53,12 +55,23 @@ impl ProbePaths {
 #[derive(Default)]
 pub struct ReadinessCache(Mutex<Option<(Instant, Result<String, String>)>>);
 
+/// What a readiness check reads.
+pub struct ReadinessInputs<'a> {
+    pub state: &'a AppState,
+    pub tunnels: Option<&'a TunnelRules>,
+    pub pages: &'a PageSet,
+}
+
 /// Status and text of the answer.
-pub async fn run_probe(engine: &AppState, probe: HealthProbe) -> (StatusCode, String) {
+pub async fn run_probe(
+    cache: &ReadinessCache,
+    inputs: &ReadinessInputs<'_>,
+    probe: HealthProbe,
+) -> (StatusCode, String) {
     let ready = match probe {
         HealthProbe::Health => return (StatusCode::OK, "ok\n".to_owned()),
         HealthProbe::Ready if counters::is_draining() => Err("draining".to_owned()),
-        HealthProbe::Ready => engine.readiness.get_or_check(engine).await,
+        HealthProbe::Ready => cache.get_or_check(inputs).await,
     };
     match ready {
         Ok(notes) => (StatusCode::OK, format!("ready\n{notes}")),
@@ -66,9 +79,8 @@ pub async fn run_probe(engine: &AppState, probe: HealthProbe) -> (StatusCode, St
     }
 }
 
-/// The answer to a GET or HEAD.
-pub async fn serve(engine: &AppState, probe: HealthProbe, method: &Method) -> Response<ResponseBody> {
-    let (status, text) = run_probe(engine, probe).await;
+/// The answer to a GET or HEAD, from status and text.
+pub fn response(status: StatusCode, text: String, method: &Method) -> Response<ResponseBody> {
     let length = HeaderValue::from(text.len());
     let is_head = *method == Method::HEAD;
     let mut response = Response::new(if is_head { body::empty() } else { body::full(Bytes::from(text)) });
@@ -79,14 +91,14 @@ pub async fn serve(engine: &AppState, probe: HealthProbe, method: &Method) -> Re
 }
 
 impl ReadinessCache {
-    async fn get_or_check(&self, engine: &AppState) -> Result<String, String> {
+    async fn get_or_check(&self, inputs: &ReadinessInputs<'_>) -> Result<String, String> {
         let mut last = self.0.lock().await;
         if let Some((at, result)) = &*last
             && at.elapsed() < RESULT_TTL
         {
             return result.clone();
         }
-        let result = check_readiness(engine).await;
+        let result = check_readiness(inputs).await;
         *last = Some((Instant::now(), result.clone()));
         result
     }
@@ -96,10 +108,11 @@ impl ReadinessCache {
 ///
 /// # Errors
 /// A line for each reason that keeps nodegate from answering requests, then the lines of failing pages.
-async fn check_readiness(engine: &AppState) -> Result<String, String> {
+async fn check_readiness(inputs: &ReadinessInputs<'_>) -> Result<String, String> {
+    let engine = inputs.state;
     let mut reasons = Vec::new();
     let unreadable = engine.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty())
-        || engine.tunnels.as_ref().is_some_and(|rules| rules.file_error().is_some());
+        || inputs.tunnels.is_some_and(|rules| rules.file_error().is_some());
     if unreadable {
         reasons.push("a key file cannot be read".to_owned());
     }
@@ -111,7 +124,7 @@ async fn check_readiness(engine: &AppState) -> Result<String, String> {
         reasons.push(format!("the daemon cannot be connected to: {cause}"));
     }
     let mut notes = String::new();
-    for page in failing_pages(engine, limit).await {
+    for page in failing_pages(inputs, limit).await {
         let _ = writeln!(notes, "page {page} cannot be rendered");
     }
     if reasons.is_empty() {
@@ -122,9 +135,9 @@ async fn check_readiness(engine: &AppState) -> Result<String, String> {
 }
 
 /// Pages that need a worker, if no worker is set or nodegate cannot connect to it.
-async fn failing_pages(engine: &AppState, limit: Duration) -> Vec<String> {
-    let pages = engine.pages.pages_for_worker();
-    match &engine.config.settings.unprivileged {
+async fn failing_pages(inputs: &ReadinessInputs<'_>, limit: Duration) -> Vec<String> {
+    let pages = inputs.pages.pages_for_worker();
+    match &inputs.state.config.settings.unprivileged {
         Some(worker) if !pages.is_empty() && client::reach(worker, limit).await.is_ok() => Vec::new(),
         Some(_) | None => pages,
     }

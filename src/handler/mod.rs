@@ -1,4 +1,4 @@
-//! Step 7: one file per destination.
+//! The handlers: API calls, and one file or folder for each other destination.
 
 pub mod api;
 pub mod coalesce;
@@ -13,3 +13,21 @@ pub mod static_file;
 pub mod trace_headers;
 pub mod tunnel;
 pub mod upload;
+
+use http::Response;
+
+use self::console::target::ConnectedConsole;
+use crate::http::body::ResponseBody;
+
+/// The answer of a handler, and what its connection becomes after that.
+pub struct HandlerAnswer {
+    pub response: Response<ResponseBody>,
+    /// the console that the connection is relayed to
+    pub upgrade: Option<Box<ConnectedConsole>>,
+}
+
+impl From<Response<ResponseBody>> for HandlerAnswer {
+    fn from(response: Response<ResponseBody>) -> Self {
+        Self { response, upgrade: None }
+    }
+}

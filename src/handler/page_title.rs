@@ -6,12 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
 use http_body::{Body, Frame};
 
 use crate::config::product;
 use crate::http::target::ApiPath;
-use crate::state::shared::AppState;
 use crate::upstream::client::AnswerBody;
 
 /// Bytes at the beginning of a page that are searched for the title.
@@ -26,16 +24,15 @@ pub struct PageTitle {
     html: Vec<u8>,
 }
 
-/// Whether the original proxy answers this call with another title than the privileged daemon.
-pub fn differs(engine: &AppState, method: &Method, path: &ApiPath) -> bool {
-    let is_page = engine.page_title.as_ref().is_some_and(|title| title.format == path.format());
-    is_page && !engine.routes.needs_root(method, path)
-}
-
 impl PageTitle {
     pub fn new(rules: &product::PageTitle) -> Self {
         let class = format!("class=\"{}\"", rules.class).into_bytes();
         Self { format: rules.format.clone(), class, html: escape_html(&rules.text) }
+    }
+
+    /// Whether answers in the format of this call are pages.
+    pub(super) fn is_for(&self, path: &ApiPath) -> bool {
+        self.format == path.format()
     }
 
     /// The page with this title. A page without a title stays unchanged.

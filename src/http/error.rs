@@ -1,16 +1,16 @@
 //! The only place where an error becomes an answer.
+//!
+//! Modules above convert their own errors into `ResponseError`, each in its own module.
+
+use std::error::Error;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::body::{self, ResponseBody};
 pub use super::error_format::ErrorFormat;
-use crate::auth::authenticator::AuthError;
 use crate::fs::cached_file::FileError;
-use crate::handler::console::ConsoleError;
-use crate::handler::page::worker::PageUnavailable;
-use crate::handler::upload::UploadError;
 use crate::http::body_parameters::ParameterError;
 use crate::http::reason_phrase;
 use crate::http::target::TargetError;
@@ -34,7 +34,7 @@ pub enum ResponseError {
     Malformed { status: StatusCode, reason: String },
     #[error("the request head did not arrive in time")]
     HeadTimeout,
-    #[error("{0}")]
+    #[error(transparent)]
     Target(#[from] TargetError),
     #[error("no such file '{0}'")]
     NotFound(String),
@@ -59,7 +59,7 @@ pub enum ResponseError {
     BodyTimeout { seconds: u64, rate: u64 },
     #[error("the body ended early or is malformed")]
     BodyBroken,
-    #[error("{0}")]
+    #[error(transparent)]
     Parameters(#[from] ParameterError),
     #[error("requested range not satisfiable")]
     Range { size: u64 },
@@ -74,8 +74,9 @@ pub enum ResponseError {
     OtherHost { setting: String },
     #[error("only users of the realm {realm} may log in at this address and port")]
     OtherRealm { realm: String },
-    #[error("{0}")]
-    Denied(#[from] AuthError),
+    /// clients that show pages go to the login page
+    #[error("No ticket")]
+    NoCredential,
     /// the text that every refused ticket gets
     #[error("{0}")]
     InvalidTicket(String),
@@ -83,27 +84,40 @@ pub enum ResponseError {
     UnknownNode(UnknownNode),
     #[error("proxy loop detected")]
     Loop,
-    #[error("{0}")]
-    Page(#[from] PageUnavailable),
-    #[error("{0}")]
+    #[error(transparent)]
     Peer(#[from] PeerError),
     #[error("streaming denied: another node may not name a file of this one")]
     ForeignStream,
     #[error("streaming denied")]
     StreamDenied,
-    #[error("{0}")]
-    Upload(#[from] UploadError),
-    #[error("{0}")]
+    #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    #[error("{0}")]
-    Console(#[from] ConsoleError),
+    #[error(transparent)]
+    Handler(#[from] HandlerError),
     /// nobody reads this answer; the access log has its status
     #[error("the client has left")]
     ClientLeft,
-    #[error("{0}")]
+    #[error(transparent)]
     Excess(#[from] LimitExceeded),
     #[error("{0}")]
     Internal(String),
+}
+
+/// An error of a module above this one, with what its answer needs.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct HandlerError {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// whether a daemon had answered before
+    pub is_after_upstream: bool,
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+impl HandlerError {
+    pub fn new(status: StatusCode, error: impl Error + Send + Sync + 'static) -> Self {
+        Self { status, headers: HeaderMap::new(), is_after_upstream: false, source: Box::new(error) }
+    }
 }
 
 fn rate_text(rate: u64) -> String {
@@ -127,24 +141,18 @@ impl ResponseError {
             Self::UrlTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::BodyTimeout { .. } | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Denied(AuthError::KeyFile(_))
-            | Self::UnknownNode(_)
-            | Self::Loop
-            | Self::Page(_)
-            | Self::Internal(_)
-            | Self::StreamDenied => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Upload(error) => error.status(),
-            Self::ForeignStream
-            | Self::AddressDenied
-            | Self::NotHere(_)
-            | Self::OtherRealm { .. }
-            | Self::Denied(AuthError::ForeignPage(_)) => StatusCode::FORBIDDEN,
+            Self::UnknownNode(_) | Self::Loop | Self::Internal(_) | Self::StreamDenied => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Self::ForeignStream | Self::AddressDenied | Self::NotHere(_) | Self::OtherRealm { .. } => {
+                StatusCode::FORBIDDEN
+            }
             Self::OtherHost { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::Denied(_) | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
+            Self::NoCredential | Self::InvalidTicket(_) => StatusCode::UNAUTHORIZED,
             Self::ClientLeft => StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
-            Self::Console(error) => error.status(),
+            Self::Handler(error) => error.status,
             Self::Excess(excess) => excess.status(),
         }
     }
@@ -167,9 +175,6 @@ impl ResponseError {
 
     /// What the client is told. The log may be told more.
     fn message(&self) -> String {
-        if let Self::Denied(AuthError::KeyFile(_)) = self {
-            return "cannot judge tickets: a key file cannot be read".to_owned();
-        }
         let request = request_context::current_id().filter(|_| self.failed_upstream().is_some());
         match request {
             Some(id) => format!("{self}, request {id}"), // by which the log is searched
@@ -188,7 +193,7 @@ impl ResponseError {
     /// What there was too much of.
     fn limit(&self) -> Option<LimitLabel> {
         Some(match self {
-            Self::Excess(excess) | Self::Upload(UploadError::Limit(excess)) => excess.limit(),
+            Self::Excess(excess) => excess.limit(),
             Self::BodyTooLarge { .. } => LimitLabel::Body,
             Self::BodyTimeout { .. } => LimitLabel::BodyTime,
             Self::HeaderTooLarge { .. } => LimitLabel::Head,
@@ -206,11 +211,10 @@ impl ResponseError {
             | Self::BodyBroken
             | Self::Parameters(_)
             | Self::Range { .. }
-            | Self::Denied(_)
+            | Self::NoCredential
             | Self::InvalidTicket(_)
             | Self::UnknownNode(_)
             | Self::Loop
-            | Self::Page(_)
             | Self::Peer(_)
             | Self::ForeignStream
             | Self::AddressDenied
@@ -218,9 +222,8 @@ impl ResponseError {
             | Self::OtherHost { .. }
             | Self::OtherRealm { .. }
             | Self::StreamDenied
-            | Self::Upload(_)
             | Self::Upstream(_)
-            | Self::Console(_)
+            | Self::Handler(_)
             | Self::ClientLeft
             | Self::Internal(_) => return None,
         })
@@ -250,10 +253,7 @@ impl ResponseError {
         if let Self::MethodNotAllowed { allow, .. } = &self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if let Self::Console(error) = &self {
-            error.add_headers(headers);
-        }
-        if let Self::Excess(excess) | Self::Upload(UploadError::Limit(excess)) = &self {
+        if let Self::Excess(excess) = &self {
             headers.insert(RETRY_AFTER, excess.retry_after().into());
         }
         if let Self::Range { size } = &self {
@@ -262,6 +262,9 @@ impl ResponseError {
         }
         if code == status {
             set_reason(&mut response, &message);
+        }
+        if let Self::Handler(error) = self {
+            response.headers_mut().extend(error.headers);
         }
         response
     }

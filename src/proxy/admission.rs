@@ -1,6 +1,8 @@
-//! May this address connect, and who is behind it?
+//! Admission of a connection: its address, its permit, and the client that a PROXY header names.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -11,105 +13,109 @@ use crate::limits::concurrency::ConnectionPermit;
 use crate::metrics::counters;
 use crate::net::acl::PeerIp;
 use crate::net::proxy_protocol;
-use crate::proxy::recheck::AdmissionLost;
-use crate::proxy::request::ClientAddresses;
-use crate::server::WorkerContext;
+use crate::proxy::worker_context::WorkerContext;
+use crate::state::client_connection::{Admission, AdmissionLost, ClientAddresses};
 use crate::state::shared::{AppState, ListenerRules};
 
-/// A connection that may go on.
-pub(crate) struct AdmittedConnection {
-    pub(crate) stream: TcpStream,
-    pub(crate) who: ClientAddresses,
-    /// dropped with the connection
-    pub(crate) place: ConnectionPermit,
-    /// why nothing is served on it
-    pub(crate) excess: Option<LimitExceeded>,
+/// A connection of a listener, with the listener's rules and the configuration in effect.
+pub struct AcceptedConnection {
+    pub stream: TcpStream,
+    pub address: SocketAddr,
+    pub context: Rc<WorkerContext>,
+    pub rules: Arc<ListenerRules>,
 }
 
-/// Judges the address, and finds a place. Who gets none is not even told so.
-pub(crate) async fn enter(
-    worker: &WorkerContext,
-    rules: &ListenerRules,
-    mut stream: TcpStream,
-    address: SocketAddr,
-) -> Option<AdmittedConnection> {
-    let engine = &worker.engine;
+/// A connection that nodegate serves, or answers with the limit that it exceeds.
+pub(crate) struct AdmittedConnection {
+    pub(crate) context: Rc<WorkerContext>,
+    pub(crate) rules: Arc<ListenerRules>,
+    pub(crate) stream: TcpStream,
+    pub(crate) addresses: ClientAddresses,
+    pub(crate) admission: Admission,
+}
+
+/// Verifies the address and takes a permit. A connection without a permit closes without an answer.
+pub(crate) async fn admit(accepted: AcceptedConnection) -> Option<AdmittedConnection> {
+    let AcceptedConnection { mut stream, address, context, rules } = accepted;
+    let state = &context.state;
     let via = PeerIp::new(address.ip());
     if !rules.acl.admits(via) {
-        turn_away(engine, via, &rules.name, AdmissionLost::AccessList);
+        reject_client(state, via, &rules.name, AdmissionLost::AccessList);
         return None;
     }
-    let mut place = find_place(engine, rules, via)?;
-    let mut who = ClientAddresses { peer: via, via };
+    let mut place = find_place(state, &rules, via)?;
+    let mut addresses = ClientAddresses { peer: via, via };
     if rules.proxy_protocol {
-        who.peer = named(worker, rules, &mut stream, via).await?;
-        if !who.is_admitted(rules, engine.config.settings.real_ip.apply_acl) {
-            turn_away(engine, who.peer, &rules.name, AdmissionLost::AccessList);
+        addresses.peer = read_proxy_header(&context, &rules, &mut stream, via).await?;
+        if !addresses.is_admitted(&rules, state.config.settings.real_ip.apply_acl) {
+            reject_client(state, addresses.peer, &rules.name, AdmissionLost::AccessList);
             return None;
         }
-        if who.peer != via {
+        if addresses.peer != via {
             drop(place);
-            place = find_place(engine, rules, who.peer)?;
+            place = find_place(state, &rules, addresses.peer)?;
         }
     }
     let (place, excess) = place;
-    Some(AdmittedConnection { stream, who, place, excess })
+    let stranger = Arc::new(state.stranger(&rules, addresses.peer, excess.is_none()));
+    let admission = Admission { place, excess, stranger, generation: context.generation };
+    Some(AdmittedConnection { context, rules, stream, addresses, admission })
 }
 
 fn find_place(
-    engine: &AppState,
+    state: &AppState,
     rules: &ListenerRules,
     peer: PeerIp,
 ) -> Option<(ConnectionPermit, Option<LimitExceeded>)> {
-    engine.place(rules, peer).inspect_err(|excess| counters::limited(excess.limit())).ok()
+    state.place(rules, peer).inspect_err(|excess| counters::limited(excess.limit())).ok()
 }
 
-/// Whom a proxy connects for. Only those that are listed may say so, and have to.
-async fn named(
-    worker: &WorkerContext,
+/// The client that a trusted proxy connects for. Every connection of such a listener begins with a PROXY header.
+async fn read_proxy_header(
+    context: &WorkerContext,
     rules: &ListenerRules,
     stream: &mut TcpStream,
     via: PeerIp,
 ) -> Option<PeerIp> {
-    let engine = &worker.engine;
-    if !engine.is_proxy(via) {
+    let state = &context.state;
+    if !state.is_proxy(via) {
         tracing::debug!(peer = %via.address(), "not a listed proxy");
-        engine.note_refused_node(via, &rules.name, "it is no listed proxy (real_ip.allow_from)");
-        refuse(engine, via);
+        state.note_refused_node(via, &rules.name, "it is no listed proxy (real_ip.allow_from)");
+        log_denied(state, via);
         return None;
     }
-    let patience = engine.config.settings.timeout.first_byte;
-    let reading = timeout(patience, proxy_protocol::read(stream));
-    match worker.stop.run_until_cancelled(reading).await? {
-        Ok(Ok(told)) => Some(told.map_or(via, |client| PeerIp::new(client.ip()))),
+    let limit = state.config.settings.timeout.first_byte;
+    let reading = timeout(limit, proxy_protocol::read(stream));
+    match context.stop.run_until_cancelled(reading).await? {
+        Ok(Ok(client)) => Some(client.map_or(via, |client| PeerIp::new(client.ip()))),
         Ok(Err(error)) => {
-            tracing::debug!(peer = %via.address(), %error, "a proxy named nobody");
-            engine.note_refused_node(via, &rules.name, "it sends no PROXY header");
-            log_without_request(engine, via, 400);
+            tracing::debug!(peer = %via.address(), %error, "no valid PROXY header");
+            state.note_refused_node(via, &rules.name, "it sends no PROXY header");
+            log_without_request(state, via, 400);
             None
         }
         Err(_) => {
-            tracing::debug!(peer = %via.address(), "no PROXY header came in time");
-            log_without_request(engine, via, 408);
+            tracing::debug!(peer = %via.address(), "no PROXY header before the deadline");
+            log_without_request(state, via, 408);
             None
         }
     }
 }
 
-/// A listener does not admit it: its connection closes without a word.
-pub(crate) fn turn_away(engine: &AppState, peer: PeerIp, listener: &str, denied: AdmissionLost) {
-    let reason = denied.to_string();
-    tracing::debug!(peer = %peer.address(), listener, reason, "turned away");
-    engine.note_refused_node(peer, listener, &reason);
-    refuse(engine, peer);
+/// Logs and counts a client that a listener does not admit. Its connection closes without an answer.
+pub(crate) fn reject_client(state: &AppState, peer: PeerIp, listener: &str, lost: AdmissionLost) {
+    let reason = lost.to_string();
+    tracing::debug!(peer = %peer.address(), listener, reason, "connection rejected");
+    state.note_refused_node(peer, listener, &reason);
+    log_denied(state, peer);
 }
 
-fn refuse(engine: &AppState, peer: PeerIp) {
+fn log_denied(state: &AppState, peer: PeerIp) {
     counters::denied();
-    log_without_request(engine, peer, 403);
+    log_without_request(state, peer, 403);
 }
 
-/// For what was answered before there was a request.
-pub(crate) fn log_without_request(engine: &AppState, peer: PeerIp, status: u16) {
-    engine.log.write(&LogEntry::new(peer.address(), "-", status));
+/// The access log's line for a connection that ends before a request.
+pub(crate) fn log_without_request(state: &AppState, peer: PeerIp, status: u16) {
+    state.log.write(&LogEntry::new(peer.address(), "-", status));
 }

@@ -80,7 +80,7 @@ pub(crate) async fn read_for_daemon(
 ) -> Result<PreparedCall, ResponseError> {
     let body = read(asked, sender, body).await?;
     let head = asked.head;
-    if let Some(uploads) = &asked.worker.engine.uploads {
+    if let Some(uploads) = &asked.context.handlers.uploads {
         uploads.check_body(head, &body)?;
     }
     if head.method != Method::DELETE || body.is_empty() {
@@ -89,7 +89,7 @@ pub(crate) async fn read_for_daemon(
     let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let kind = BodyKind::of(kind).ok_or_else(|| ResponseError::UnexpectedContent(head.method.clone()))?;
     let query = body_parameters::into_query(head.uri.query().unwrap_or_default(), kind, &body)?;
-    let limit = asked.worker.engine.config.settings.limits.uri_bytes;
+    let limit = asked.context.state.config.settings.limits.uri_bytes;
     if head.uri.path().len() + 1 + query.len() > limit {
         return Err(ParameterError::TooLong { limit }.into());
     }
@@ -141,7 +141,7 @@ struct BodyBounds {
 
 impl BodyBounds {
     fn of(asked: &IncomingRequest<'_>, sender: &SenderTrust) -> Self {
-        let settings = &asked.worker.engine.config.settings;
+        let settings = &asked.context.state.config.settings;
         let (limits, timeout) = (&settings.limits, &settings.timeout);
         // Without a rate the time is that of the whole body, however it drips.
         let whole_within = |grace: Duration| MinRate { grace, rate: 0 };
@@ -160,10 +160,10 @@ impl BodyBounds {
 }
 
 fn room(asked: &IncomingRequest<'_>, sender: &SenderTrust) -> BufferPermit {
-    let engine = &asked.worker.engine;
-    let source = engine.accountable(asked.client.peer, asked.real).map(ClientKey::of);
+    let state = &asked.context.state;
+    let source = state.accountable(asked.client.peer, asked.real).map(ClientKey::of);
     let holder = BufferOwner::new(asked.client.listener(), source, sender.user().cloned());
-    engine.counts.buffered.room(engine.body_budget(), holder)
+    state.counts.buffered.room(state.body_budget(), holder)
 }
 
 /// How much room a body may come to need.

@@ -12,37 +12,38 @@ use crate::http::error::ResponseError;
 use crate::metrics::counters;
 use crate::metrics::labels::LimitLabel;
 use crate::proxy::admission::log_without_request;
-use crate::proxy::request::ClientConnection;
-use crate::server::WorkerContext;
+use crate::proxy::worker_context::WorkerContext;
+use crate::state::client_connection::ClientConnection;
 use crate::time::client_timeouts::{TimedOut, UntimedStream};
 use crate::tls::ClientStream;
 
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection that hyper has given up. Where a head was malformed, the client is told why.
-pub(crate) async fn explain<S: ClientStream>(
-    worker: &WorkerContext,
+pub(crate) async fn close_after_error<S: ClientStream>(
+    context: &WorkerContext,
     client: &ClientConnection,
     error: &hyper::Error,
-    (left, head): (UntimedStream<S>, &[u8]),
+    left: UntimedStream<S>,
+    head: &[u8],
 ) {
     tracing::debug!(peer = %client.peer.address(), %error, "connection ended");
     let mut stream = left.stream;
     if error.is_parse() {
-        let engine = &worker.engine;
+        let state = &context.state;
         let refused = MalformedHead { own_answer: &left.own_answer, error, head };
-        let refusal = refused.refusal(&engine.config.settings.limits);
-        log_without_request(engine, client.peer, refusal.status().as_u16());
+        let refusal = refused.refusal(&state.config.settings.limits);
+        log_without_request(state, client.peer, refusal.status().as_u16());
         // Behind an answer that was still going out, the library's own has gone out as well.
         if !left.own_answer.is_empty() {
-            let answer = malformed::answer(engine, refusal, &left.target, client.tls.is_some());
-            write_last_words(&mut stream, &answer).await;
+            let answer = malformed::answer(state, refusal, &left.target, client.tls.is_some());
+            write_briefly(&mut stream, &answer).await;
         }
     }
     if is_body_broken(error) {
         cut(&stream, client);
     } else {
-        linger(stream).await;
+        lingering_close(stream).await;
     }
 }
 
@@ -57,8 +58,8 @@ fn cut<S: ClientStream>(stream: &S, client: &ClientConnection) {
 }
 
 /// A client that kept us waiting.
-pub(crate) async fn turn_out<S: ClientStream>(
-    worker: &WorkerContext,
+pub(crate) async fn close_after_timeout<S: ClientStream>(
+    context: &WorkerContext,
     client: &ClientConnection,
     mut left: UntimedStream<S>,
     cause: TimedOut,
@@ -67,13 +68,13 @@ pub(crate) async fn turn_out<S: ClientStream>(
     match cause {
         TimedOut::Head => {
             let refusal = ResponseError::HeadTimeout;
-            log_without_request(&worker.engine, client.peer, refusal.status().as_u16());
-            let answer = malformed::answer(&worker.engine, refusal, &left.target, client.tls.is_some());
-            say_last_words(&mut left.stream, &answer).await;
+            log_without_request(&context.state, client.peer, refusal.status().as_u16());
+            let answer = malformed::answer(&context.state, refusal, &left.target, client.tls.is_some());
+            write_and_close(&mut left.stream, &answer).await;
         }
         // A client that takes nothing would keep what it is turned out for.
         TimedOut::TurnedOut => counters::limited(LimitLabel::Strangers),
-        TimedOut::Idle | TimedOut::Quiet => say_last_words(&mut left.stream, b"").await,
+        TimedOut::Idle | TimedOut::Quiet => write_and_close(&mut left.stream, b"").await,
         TimedOut::Write => cut(&left.stream, client),
     }
 }
@@ -86,8 +87,8 @@ fn is_body_broken(error: &hyper::Error) -> bool {
 
 /// Closes, but takes in what is still being sent: else the client's system would throw away the answer that says
 /// what was wrong with it.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let _ = timeout(LAST_WORDS, async {
+async fn lingering_close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let _ = timeout(CLOSE_TIMEOUT, async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     })
@@ -95,8 +96,8 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
 }
 
 /// Writes, for as long as that may take at most.
-async fn write_last_words<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
-    let _ = timeout(LAST_WORDS, async {
+async fn write_briefly<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
+    let _ = timeout(CLOSE_TIMEOUT, async {
         stream.write_all(words).await?;
         stream.flush().await
     })
@@ -104,8 +105,8 @@ async fn write_last_words<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
 }
 
 /// Writes and closes, for as long as that may take at most.
-pub(crate) async fn say_last_words<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
-    let _ = timeout(LAST_WORDS, async {
+pub(crate) async fn write_and_close<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
+    let _ = timeout(CLOSE_TIMEOUT, async {
         stream.write_all(words).await?;
         stream.shutdown().await
     })

@@ -1,4 +1,4 @@
-//! A connection that may become a tunnel: which of its bytes tell so, and whether they come over TLS.
+//! Detection of `CONNECT` on a connection, with or without TLS, and the tunnel that follows.
 
 use std::rc::Rc;
 
@@ -9,82 +9,99 @@ use tokio::time::Instant;
 
 use crate::handler::tunnel;
 use crate::handler::tunnel::{TunnelClient, TunnelEndpoint};
-use crate::limits::unauthenticated::UnauthenticatedConnection;
-use crate::net::acl::PeerIp;
-use crate::proxy::request::ClientConnection;
-use crate::proxy::tls_accept::{TLS_HANDSHAKE, first_byte, note, shake_hands};
-use crate::server::{WorkerContext, WorkerThread};
-use crate::state::shared::ListenerRules;
+use crate::proxy::recheck::until_denied;
+use crate::proxy::tls_accept::{
+    ConnectionSetup, TLS_HANDSHAKE, count_handshake, peek_first_byte, shake_hands,
+};
+use crate::proxy::worker_context::Worker;
+use crate::state::client_connection::ClientConnection;
 use crate::tls::{ClientStream as _, TlsAcceptor, TlsStream};
 
-/// What a head begins with that asks for a tunnel (RFC 9110 section 9.3.6).
+/// The beginning of a head that asks for a tunnel (RFC 9110 section 9.3.6).
 const CONNECT: &[u8] = b"CONNECT ";
-/// Read at once of a first head.
-const FIRST_READ: usize = 4096;
+const FIRST_READ_BYTES: usize = 4096;
 
-/// On the port that serves tunnels alone: the end for one, and when a head has to be there. Where there is no
-/// certificate nobody looks for TLS.
+/// The stream of a port that serves only tunnels, and the deadline of the request head. Without an acceptor nodegate
+/// does not look for TLS.
 pub(crate) async fn open(
-    worker: &WorkerContext,
+    setup: ConnectionSetup<'_>,
     acceptor: Option<&TlsAcceptor>,
-    rules: &ListenerRules,
-    (stream, until): (TcpStream, Instant),
-    (peer, stranger): (PeerIp, &UnauthenticatedConnection),
+    stream: TcpStream,
+    until: Instant,
 ) -> Option<(TunnelEndpoint, Instant)> {
     let Some(acceptor) = acceptor else { return Some((TunnelEndpoint::plain(stream), until)) };
-    let timeouts = worker.engine.config.settings.timeout;
-    let patience = timeouts.first_byte.min(timeouts.header);
-    match worker.stop.run_until_cancelled(first_byte(&stream, patience)).await? {
+    let stop = &setup.context.stop;
+    let timeouts = setup.context.state.config.settings.timeout;
+    let first_byte = peek_first_byte(&stream, timeouts.first_byte.min(timeouts.header));
+    match stop.run_until_cancelled(first_byte).await? {
         Some(TLS_HANDSHAKE) => {
-            let shaking = shake_hands(acceptor, &rules.clients, stream, timeouts.handshake, (peer, stranger));
-            let stream = worker.stop.run_until_cancelled(shaking).await??;
-            note(&stream.session(), peer);
-            Some((sealed(stream), Instant::now() + timeouts.header))
+            let stream = stop.run_until_cancelled(shake_hands(setup, acceptor, stream)).await??;
+            count_handshake(&stream.session(), setup.peer);
+            Some((tls_endpoint(stream), Instant::now() + timeouts.header))
         }
-        // Who has said nothing is told so as one who has said half.
+        // A client that sent nothing before the deadline gets the same 408 as one that sent half a head.
         Some(_) | None => Some((TunnelEndpoint::plain(stream), until)),
     }
 }
 
-/// On the port for HTTPS: a tunnel where the first head asks for one, else the stream comes back with what was read of
-/// it. The library for requests would refuse that head: a ticket is no host (RFC 9112 section 3.2.3).
-pub(crate) async fn serve_if_one(
-    thread: Rc<WorkerThread>,
+/// The protocol of the first request of a TLS connection.
+pub(crate) enum DetectedStream<'a> {
+    Tunnel(TunnelClient<'a>),
+    /// HTTP requests, and the bytes that were already read
+    Requests(TlsStream, Bytes),
+}
+
+/// Reads the beginning of the first head. `None` if the connection has to close.
+///
+/// hyper would reject the head of a tunnel: a ticket is no valid authority (RFC 9112 section 3.2.3).
+pub(crate) async fn detect<'a>(
+    worker: &Worker,
     mut stream: TlsStream,
-    client: Rc<ClientConnection>,
-) -> Option<(TlsStream, Bytes)> {
-    let until = Instant::now() + thread.worker().engine.config.settings.timeout.header;
-    let mut read = BytesMut::with_capacity(FIRST_READ);
+    client: &'a ClientConnection,
+) -> Option<DetectedStream<'a>> {
+    let until = Instant::now() + worker.context().state.config.settings.timeout.header;
+    let mut read = BytesMut::with_capacity(FIRST_READ_BYTES);
     let begun = tokio::select! {
         biased;
-        () = thread.stop.cancelled() => return None,
-        begun = beginning(&mut stream, &mut read) => Some(begun),
-        _ = client.clock.expired() => None,
+        () = worker.stop.cancelled() => return None,
+        begun = beginning(&mut stream, &mut read) => begun,
+        // Half a method is refused like half a head.
+        _ = client.clock.expired() => DetectedProtocol::Request,
     };
-    // The first half of a word is refused as half a head is: with what came behind it, if that is there by now.
-    let begun = begun.unwrap_or(DetectedProtocol::Request);
     match begun {
         DetectedProtocol::None => None,
-        DetectedProtocol::Request => Some((stream, read.freeze())),
+        DetectedProtocol::Request => Some(DetectedStream::Requests(stream, read.freeze())),
         DetectedProtocol::Connect => {
-            let caller =
-                TunnelClient { stream: sealed(stream), early: read.to_vec(), client: &client, until };
-            tunnel::serve(&thread, caller).await;
-            None
+            let stream = tls_endpoint(stream);
+            Some(DetectedStream::Tunnel(TunnelClient { stream, early: read.to_vec(), client, until }))
         }
     }
 }
 
-/// What a client has begun to ask.
+/// Opens the tunnel that a client requests, and relays it until it ends.
+pub(crate) async fn serve_tunnel(worker: &Worker, mut client: TunnelClient<'_>) {
+    let context = worker.context();
+    let Some(rules) = &context.handlers.tunnels else { return };
+    let trust = Rc::clone(&client.client.trust);
+    let opening = trust.unless_turned_out(tunnel::open(&context.state, rules, &mut client));
+    let opened = worker.stop.run_until_cancelled(opening).await.flatten().flatten();
+    drop(context); // a tunnel may outlive many configurations
+    if let Some(tunnel) = opened {
+        let denied = until_denied(worker, client.client, client.client.peer.address());
+        tunnel.relay(client, &worker.stop, denied).await;
+    }
+}
+
+/// The protocol by the first bytes of a client.
 #[derive(Debug, PartialEq)]
 enum DetectedProtocol {
-    /// it has closed
+    /// the client closed the connection
     None,
     Connect,
     Request,
 }
 
-/// What was read stays in `read`, also where nobody waits for the end.
+/// Cancel safe: `read` keeps what was read.
 async fn beginning(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> DetectedProtocol {
     loop {
         match stream.read_buf(read).await {
@@ -100,7 +117,7 @@ async fn beginning(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -
     }
 }
 
-fn sealed(mut stream: TlsStream) -> TunnelEndpoint {
+fn tls_endpoint(mut stream: TlsStream) -> TunnelEndpoint {
     tunnel::enable_keepalive(stream.socket());
     stream.spare();
     TunnelEndpoint::Tls(Box::new(stream))

@@ -1,12 +1,13 @@
-//! One connection, top to bottom: may this address connect, TLS or not, then request after request.
+//! One connection, from top to bottom: admission, TLS, then request after request.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,103 +17,101 @@ use tokio::time::Instant;
 
 use crate::handler::console::relay;
 use crate::handler::console::target::ConnectedConsole;
-use crate::handler::tunnel;
 use crate::handler::tunnel::TunnelClient;
+use crate::http::logged_body::LoggedBody;
 use crate::http::request_body::RequestBody;
 use crate::metrics::counters;
 use crate::os::memory;
-use crate::proxy::admission::{AdmittedConnection, log_without_request, turn_away};
-use crate::proxy::close::{explain, say_last_words, turn_out};
+use crate::proxy::admission::{
+    AcceptedConnection, AdmittedConnection, admit, log_without_request, reject_client,
+};
+use crate::proxy::close::{close_after_error, close_after_timeout, write_and_close};
+use crate::proxy::connect_detect::{self, DetectedStream};
 use crate::proxy::http2;
 use crate::proxy::http2::ConnectionEnd;
 use crate::proxy::recheck::until_denied;
 use crate::proxy::request;
-use crate::proxy::request::{Admission, ClientConnection, unless_turned_out};
-use crate::proxy::tls_accept::{AcceptedStream, note, open};
-use crate::server::{AcceptedConnection, WorkerThread};
+use crate::proxy::tls_accept::{self, AcceptedStream};
+use crate::proxy::worker_context::Worker;
+use crate::state::client_connection::ClientConnection;
+use crate::state::connection_trust::unless_turned_out;
 use crate::state::shared::PortProtocol;
 use crate::time::client_timeouts::{TimedOut, TimedStream};
 use crate::tls::{ClientStream, TlsStream};
 
-/// More than any head we accept, so that it can be refused with a reason.
-const READ_BUFFER: usize = 72 << 10;
+/// Larger than every head that nodegate accepts, so that it can reject a larger one with a reason.
+const READ_BUFFER_BYTES: usize = 72 << 10;
 
 /// Serves one accepted connection until it ends.
 ///
-/// Three boxes release at rest what an idle connection does not need: its opening, each stretch of requests, and a
+/// Three boxes release at rest what an idle connection does not need: its opening, each series of requests, and a
 /// console. Between them the task holds the stream, the client and one deadline.
-pub async fn serve(thread: Rc<WorkerThread>, arrived: AcceptedConnection) {
+pub async fn serve(worker: Rc<Worker>, accepted: AcceptedConnection) {
     let _open = counters::ConnectionCount::new();
-    let opening = Box::pin(begin(Rc::clone(&thread), arrived));
+    let opening = Box::pin(open(&worker, accepted));
     let Some(OpenConnection { stream, early, client }) = opening.await else { return };
     match stream {
-        AcceptedStream::Tls(stream) => serve_http(thread, stream, early, client).await,
-        AcceptedStream::Plain(stream) => serve_http(thread, stream, early, client).await,
+        AcceptedStream::Tls(stream) => serve_http1(worker, client, stream, early).await,
+        AcceptedStream::Plain(stream) => serve_http1(worker, client, stream, early).await,
     }
 }
 
-/// A connection on which one HTTP/1 request after the other may come.
+/// A connection for HTTP/1 requests.
 struct OpenConnection {
     stream: AcceptedStream,
-    /// read of the first one already
+    /// bytes of the first request that were already read
     early: Bytes,
     client: Rc<ClientConnection>,
 }
 
-/// Lets it in, finds out what is spoken on it, and serves all of it that is not one HTTP/1 request after the other.
-async fn begin(
-    thread: Rc<WorkerThread>,
-    AcceptedConnection { worker, rules, stream, address }: AcceptedConnection,
-) -> Option<OpenConnection> {
-    let AdmittedConnection { stream, who, place, excess } =
-        crate::proxy::admission::enter(&worker, &rules, stream, address).await?;
-    let peer = who.peer;
-    let engine = &worker.engine;
-    let stranger = Arc::new(engine.stranger(&rules, peer, excess.is_none()));
-    let acceptor = match &engine.speaks {
+/// Admits the client, accepts TLS and detects the protocol. Tunnels and HTTP/2 are served here to their end.
+async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenConnection> {
+    let AdmittedConnection { context, rules, stream, addresses, admission } = admit(accepted).await?;
+    let peer = addresses.peer;
+    let state = &context.state;
+    let stranger = Arc::clone(&admission.stranger);
+    let setup = tls_accept::ConnectionSetup { context: &context, rules: &rules, peer, stranger: &stranger };
+    let acceptor = match &state.speaks {
         PortProtocol::Https(acceptor) => acceptor,
         PortProtocol::Connect(acceptor) => {
-            let until = Instant::now() + engine.config.settings.timeout.header;
-            let opening = crate::proxy::connect_detect::open(
-                &worker,
-                acceptor.as_ref(),
-                &rules,
-                (stream, until),
-                (peer, &stranger),
-            );
+            let until = Instant::now() + state.config.settings.timeout.header;
+            let opening = connect_detect::open(setup, acceptor.as_ref(), stream, until);
             let (stream, until) = unless_turned_out(&stranger, opening).await??;
-            let client =
-                ClientConnection::new(who, None, Admission { place, excess, stranger }, &worker, rules)
-                    .ok()?;
-            drop(worker);
-            let caller = TunnelClient { stream, early: Vec::new(), client: &client, until };
-            tunnel::serve(&thread, caller).await;
+            let client = ClientConnection::new(addresses, None, admission, state, rules).ok()?;
+            drop(context); // a tunnel may outlive many configurations
+            let tunnel = TunnelClient { stream, early: Vec::new(), client: &client, until };
+            connect_detect::serve_tunnel(worker, tunnel).await;
             return None;
         }
     };
-    let opening = open(&worker, acceptor, &rules, stream, (peer, &stranger));
+    let opening = tls_accept::open(setup, acceptor, stream);
     let stream = unless_turned_out(&stranger, opening).await??;
-    let tls = match &stream {
+    let session = match &stream {
         AcceptedStream::Tls(stream) => Some(stream.session()),
         AcceptedStream::Plain(_) => None,
     };
-    if let Some(session) = &tls {
-        note(session, peer);
+    if let Some(session) = &session {
+        tls_accept::count_handshake(session, peer);
     }
-    let has_tunnels = engine.tunnels.is_some() && rules.class.is_none();
-    let client = ClientConnection::new(who, tls, Admission { place, excess, stranger }, &worker, rules)
-        .map(Rc::new)
-        .ok()?;
-    drop(worker); // a connection may outlive many configurations
+    let has_tunnels = context.handlers.tunnels.is_some() && rules.class.is_none();
+    let client = Rc::new(ClientConnection::new(addresses, session, admission, state, rules).ok()?);
+    drop(context); // a connection may outlive many configurations
     match stream {
         AcceptedStream::Tls(stream) if stream.speaks_http2() => {
-            serve_http2(thread, stream, client).await;
+            serve_http2(worker, stream, client).await;
             None
         }
         AcceptedStream::Tls(stream) if has_tunnels => {
-            let serving = crate::proxy::connect_detect::serve_if_one(thread, stream, Rc::clone(&client));
-            let (stream, early) = serving.await?;
-            Some(OpenConnection { stream: AcceptedStream::Tls(stream), early, client })
+            let detected = connect_detect::detect(worker, stream, &client).await?;
+            match detected {
+                DetectedStream::Tunnel(tunnel) => {
+                    connect_detect::serve_tunnel(worker, tunnel).await;
+                    None
+                }
+                DetectedStream::Requests(stream, early) => {
+                    Some(OpenConnection { stream: AcceptedStream::Tls(stream), early, client })
+                }
+            }
         }
         AcceptedStream::Tls(_) | AcceptedStream::Plain(_) => {
             Some(OpenConnection { stream, early: Bytes::new(), client })
@@ -120,139 +119,164 @@ async fn begin(
     }
 }
 
-/// The access list has changed, and admits this client no longer: the connection closes before its request is read.
-#[derive(Debug, thiserror::Error)]
-#[error("turned away: no longer admitted")]
-struct TurnedAway;
-
-/// How a stretch of requests ended that could not simply be closed.
-enum RequestLoopEnd<S> {
-    /// nothing was asked for a while; what was read of a next head goes before the stream
-    Quiet(S, Bytes),
-    /// the connection now belongs to a console; what the client has sent it already goes before the stream
-    Bridged(S, Bytes, ConnectedConsole),
-}
-
-/// Many requests at once; how they end is logged here.
-async fn serve_http2(thread: Rc<WorkerThread>, stream: TlsStream, client: Rc<ClientConnection>) {
-    let ended = http2::serve(&thread, stream, &client).await;
+/// Serves HTTP/2 until the connection ends, and logs an end without a request.
+async fn serve_http2(worker: &Rc<Worker>, stream: TlsStream, client: Rc<ClientConnection>) {
+    let ended = http2::serve(worker, stream, &client).await;
     memory::count_released_connection();
+    let state = Arc::clone(&worker.context().state);
     match ended {
         ConnectionEnd::Closed => (),
-        ConnectionEnd::NoRequest => log_without_request(&thread.worker().engine, client.peer, 408),
+        ConnectionEnd::NoRequest => log_without_request(&state, client.peer, 408),
         ConnectionEnd::TurnedAway(denied) => {
-            turn_away(&thread.worker().engine, client.peer, &client.listener(), denied);
+            reject_client(&state, client.peer, &client.listener(), denied);
         }
     }
 }
 
-/// Serves requests until the connection ends. `early` was read before and goes first.
-async fn serve_http<S>(
-    thread: Rc<WorkerThread>,
-    mut stream: S,
-    mut early: Bytes,
-    client: Rc<ClientConnection>,
-) where
+/// Serves HTTP/1 requests until the connection ends. `early` was read from the stream before.
+async fn serve_http1<S>(worker: Rc<Worker>, client: Rc<ClientConnection>, mut stream: S, mut early: Bytes)
+where
     S: ClientStream + 'static,
 {
-    let bridge = loop {
-        (stream, early) = {
-            let left = Box::pin(serve_requests(&thread, &client, stream, early)).await;
-            memory::count_released_connection();
-            match left {
-                None => return,
-                Some(RequestLoopEnd::Quiet(stream, early)) => (stream, early),
-                Some(RequestLoopEnd::Bridged(mut stream, early, console)) => {
-                    stream.spare();
-                    let ping = thread.worker().engine.config.settings.console_ping;
-                    let denied = until_denied(&thread, &client, console.listed.client);
-                    break Box::pin(relay::run(stream, early, console, ping, (&thread.stop, denied)));
-                }
+    loop {
+        let end = Box::pin(serve_requests(&worker, &client, stream, early)).await;
+        memory::count_released_connection();
+        (stream, early) = match end {
+            RequestLoopEnd::Closed => return,
+            RequestLoopEnd::Idle(stream, early) => (stream, early),
+            RequestLoopEnd::Upgraded(stream, early, console) => {
+                return Box::pin(relay_console(&worker, &client, stream, early, *console)).await;
             }
         };
         stream.rest();
         if early.is_empty() {
-            early = Bytes::new(); // else it keeps its memory
+            early = Bytes::new(); // an empty slice keeps its buffer alive
         }
-        let asks_again = poll_fn(|context| {
-            if early.is_empty() { stream.socket().poll_read_ready(context) } else { Poll::Ready(Ok(())) }
-        });
-        let asks_again = tokio::select! {
-            biased;
-            () = thread.stop.cancelled() => false,
-            asks_again = asks_again => asks_again.is_ok(),
-            _ = client.clock.expired() => false,
-        };
-        if !asks_again {
-            tracing::debug!(peer = %client.peer.address(), "quiet connection closed");
-            return say_last_words(&mut stream, b"").await;
-        }
-    };
-    bridge.await;
-}
-
-/// Requests until the connection ends, is bridged, or its client has nothing to ask for a while.
-async fn serve_requests<S>(
-    thread: &Rc<WorkerThread>,
-    client: &Rc<ClientConnection>,
-    stream: S,
-    early: Bytes,
-) -> Option<RequestLoopEnd<S>>
-where
-    S: ClientStream + 'static,
-{
-    let (asking, serving) = (Rc::clone(client), Rc::clone(thread));
-    // Each request goes by the configuration of its moment, which may be a newer one than the connection's.
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, client) = (serving.worker(), Rc::clone(&asking));
-        client.clock.understood(request.body().size_hint().exact());
-        async move {
-            if let Some(denied) = client.denial(&worker) {
-                turn_away(&worker.engine, client.peer, &client.listener(), denied);
-                return Err(TurnedAway);
-            }
-            Ok(request::handle(worker, client, request.map(RequestBody::Http1)).await)
-        }
-    });
-    let io = TokioIo::new(TimedStream::http1(stream, early, Arc::clone(&client.clock)));
-    let mut connection = http1::Builder::new()
-        .half_close(true)
-        .title_case_headers(true)
-        .max_buf_size(READ_BUFFER)
-        .serve_connection(io, service);
-    let mut stopping = false;
-    loop {
-        tokio::select! {
-            biased;
-            () = thread.stop.cancelled(), if !stopping => {
-                stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            ended = &mut connection => {
-                let parts = connection.into_parts();
-                let left = parts.io.into_inner().into_parts();
-                if let Err(error) = ended {
-                    explain(&thread.worker(), client, &error, (left, &parts.read_buf)).await;
-                    return None;
-                }
-                // After a 101 hyper leaves the stream open; there is a console to bridge it to.
-                let console = *client.console.take()?;
-                return Some(RequestLoopEnd::Bridged(left.stream, joined(parts.read_buf, left.early), console));
-            }
-            cause = client.clock.expired_or_quiet() => {
-                let parts = connection.into_parts();
-                let left = parts.io.into_inner().into_parts();
-                if cause == TimedOut::Quiet {
-                    return Some(RequestLoopEnd::Quiet(left.stream, joined(parts.read_buf, left.early)));
-                }
-                turn_out(&thread.worker(), client, left, cause).await;
-                return None;
-            }
+        if !next_request_begins(&worker, &client, &mut stream, &early).await {
+            tracing::debug!(peer = %client.peer.address(), "idle connection closed");
+            return write_and_close(&mut stream, b"").await;
         }
     }
 }
 
-/// What was read, in its order.
+/// How a series of requests ended.
+enum RequestLoopEnd<S> {
+    Closed,
+    /// no request for a while; the bytes of a next head were read before the stream
+    Idle(S, Bytes),
+    /// the connection belongs to a console; the bytes were read before the stream
+    Upgraded(S, Bytes, Box<ConnectedConsole>),
+}
+
+/// The client is no longer admitted. hyper closes the connection before it answers.
+#[derive(Debug, thiserror::Error)]
+#[error("the client is no longer admitted")]
+struct NoLongerAdmitted;
+
+/// Serves requests until the connection ends, is upgraded, or is idle for a while.
+async fn serve_requests<S>(
+    worker: &Rc<Worker>,
+    client: &Rc<ClientConnection>,
+    stream: S,
+    early: Bytes,
+) -> RequestLoopEnd<S>
+where
+    S: ClientStream + 'static,
+{
+    // hyper takes only the response of a service, so the upgrade stays here.
+    let upgrade = Cell::new(None);
+    let service = service_fn(|request| serve_request(worker, client, request, &upgrade));
+    let io = TokioIo::new(TimedStream::http1(stream, early, Arc::clone(&client.clock)));
+    let mut connection = http1::Builder::new()
+        .half_close(true)
+        .title_case_headers(true)
+        .max_buf_size(READ_BUFFER_BYTES)
+        .serve_connection(io, service);
+    let mut stopping = false;
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            () = worker.stop.cancelled(), if !stopping => {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            ended = &mut connection => break Ok(ended),
+            cause = client.clock.expired_or_quiet() => break Err(cause),
+        }
+    };
+    let parts = connection.into_parts();
+    let left = parts.io.into_inner().into_parts();
+    match outcome {
+        // After a 101 hyper leaves the stream open.
+        Ok(Ok(())) => match upgrade.take() {
+            Some(console) => {
+                RequestLoopEnd::Upgraded(left.stream, joined(parts.read_buf, left.early), console)
+            }
+            None => RequestLoopEnd::Closed,
+        },
+        Ok(Err(error)) => {
+            close_after_error(&worker.context(), client, &error, left, &parts.read_buf).await;
+            RequestLoopEnd::Closed
+        }
+        Err(TimedOut::Quiet) => RequestLoopEnd::Idle(left.stream, joined(parts.read_buf, left.early)),
+        Err(cause) => {
+            close_after_timeout(&worker.context(), client, left, cause).await;
+            RequestLoopEnd::Closed
+        }
+    }
+}
+
+/// Answers one request under the configuration in effect, which may be newer than the connection.
+async fn serve_request(
+    worker: &Worker,
+    client: &Rc<ClientConnection>,
+    request: Request<Incoming>,
+    upgrade: &Cell<Option<Box<ConnectedConsole>>>,
+) -> Result<Response<LoggedBody>, NoLongerAdmitted> {
+    let context = worker.context();
+    client.clock.understood(request.body().size_hint().exact());
+    if let Some(lost) = client.admission_lost(&context.state, context.generation) {
+        reject_client(&context.state, client.peer, &client.listener(), lost);
+        return Err(NoLongerAdmitted);
+    }
+    let answer = request::handle(context, Rc::clone(client), request.map(RequestBody::Http1)).await;
+    upgrade.set(answer.upgrade);
+    Ok(answer.response)
+}
+
+/// Whether the client sends another request before the idle timeout.
+async fn next_request_begins<S: ClientStream>(
+    worker: &Worker,
+    client: &ClientConnection,
+    stream: &mut S,
+    early: &Bytes,
+) -> bool {
+    let readable = poll_fn(|context| {
+        if early.is_empty() { stream.socket().poll_read_ready(context) } else { Poll::Ready(Ok(())) }
+    });
+    tokio::select! {
+        biased;
+        () = worker.stop.cancelled() => false,
+        readable = readable => readable.is_ok(),
+        _ = client.clock.expired() => false,
+    }
+}
+
+/// Relays a console until one end closes, the client is no longer admitted, or nodegate stops.
+async fn relay_console<S: ClientStream>(
+    worker: &Worker,
+    client: &ClientConnection,
+    mut stream: S,
+    early: Bytes,
+    console: ConnectedConsole,
+) {
+    stream.spare();
+    let ping = worker.context().state.config.settings.console_ping;
+    let denied = until_denied(worker, client, console.listed.client);
+    relay::run(stream, early, console, ping, (&worker.stop, denied)).await;
+}
+
+/// The bytes of both, in the order in which they were read.
 fn joined(first: Bytes, second: Bytes) -> Bytes {
     match (first.is_empty(), second.is_empty()) {
         (_, true) => first,

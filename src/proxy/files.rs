@@ -23,8 +23,8 @@ pub(crate) async fn run(
     path: &str,
     record: &mut RequestRecord,
 ) -> Result<Response<ResponseBody>, ResponseError> {
-    let IncomingRequest { worker, head, .. } = *asked;
-    let engine = &worker.engine;
+    let IncomingRequest { context, head, .. } = *asked;
+    let (state, handlers) = (&context.state, &context.handlers);
     let is_head = head.method == Method::HEAD;
     if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
         && !is_head
@@ -34,7 +34,7 @@ pub(crate) async fn run(
     }
     match route {
         Route::Static(located) => {
-            engine.routes.files.serve(&located, is_head, &head.headers).await.map_err(|error| match error {
+            handlers.routes.files.serve(&located, is_head, &head.headers).await.map_err(|error| match error {
                 StaticError::NotFound => ResponseError::NotFound(path.to_owned()),
                 StaticError::RangeNotSatisfiable { size } => ResponseError::Range { size },
                 StaticError::Unreadable(error) => {
@@ -49,16 +49,19 @@ pub(crate) async fn run(
             let login = page_login(asked, query);
             record.user = login.as_ref().map(|login| login.user.as_str().into());
             let login = login.as_ref();
-            let (cause, draft) = match engine.pages.serve(path, head, login).await {
+            let (cause, draft) = match handlers.pages.serve(path, head, login).await {
                 Ok(RenderedPage { response, gap: None }) => return Ok(response),
                 Ok(RenderedPage { response, gap: Some(gap) }) => (gap, Some(response)),
                 Err(cause) => (cause, None),
             };
-            let request = PageRequest { head, path, login, client: asked.address };
-            let asking = engine.pages.from_worker(engine, worker.page_worker(), &request, cause, draft);
+            let page = PageRequest { head, path, login, client: asked.address };
+            let asking = handlers.pages.from_worker(state, context.upstreams.pages(), &page, cause, draft);
             Ok(Box::pin(asking).await?)
         }
-        Route::Probe(probe) => Ok(health::serve(engine, probe, &head.method).await),
+        Route::Probe(probe) => {
+            let (status, text) = handlers.probe(state, probe).await;
+            Ok(health::response(status, text, &head.method))
+        }
         Route::Missing(path) => Err(ResponseError::NotFound(path)),
         Route::Daemon
         | Route::Unprivileged

@@ -8,7 +8,8 @@ use crate::net::allowed_hosts::{AllowedHosts, HostName};
 use crate::net::forwarded_host;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
-use crate::proxy::request::ClientConnection;
+use crate::proxy::worker_context::WorkerContext;
+use crate::state::client_connection::ClientConnection;
 use crate::state::shared::AppState;
 
 /// Characters of a refused host that the log shows: a name of the DNS has no more.
@@ -16,14 +17,19 @@ const SHOWN: usize = 253;
 
 /// Refuses hosts that the listener does not list. Probes are answered under every name, for load balancers ask by
 /// address, and so is what other nodes pass on: it brings the `Host` of their client.
-pub(crate) fn check(client: &ClientConnection, engine: &AppState, head: &Parts) -> Result<(), ResponseError> {
+pub(crate) fn check(
+    client: &ClientConnection,
+    context: &WorkerContext,
+    head: &Parts,
+) -> Result<(), ResponseError> {
+    let state = &context.state;
     let rules = client.rules();
-    let is_probe = || engine.routes.probes.find(head.uri.path()).is_some();
-    if rules.hosts.is_empty() || is_probe() || comes_from_node(client, engine, head) {
+    let is_probe = || context.handlers.routes.probes.find(head.uri.path()).is_some();
+    if rules.hosts.is_empty() || is_probe() || comes_from_node(client, state, head) {
         return Ok(());
     }
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-    if is_listed(&rules.hosts, host) && are_forwarded_listed(client, engine, head, &rules.hosts) {
+    if is_listed(&rules.hosts, host) && are_forwarded_listed(client, state, head, &rules.hosts) {
         return Ok(());
     }
     let host: String = host.unwrap_or_default().chars().take(SHOWN).collect();
@@ -39,9 +45,9 @@ pub(crate) fn check(client: &ClientConnection, engine: &AppState, head: &Parts) 
 }
 
 /// A browser on another node could send that header as well, but it does not come from the node's address by chance.
-fn comes_from_node(client: &ClientConnection, engine: &AppState, head: &Parts) -> bool {
-    engine.backend_headers.is_looped(&head.headers)
-        && [client.via(), client.peer].into_iter().any(|peer| engine.other_node(peer).is_some())
+fn comes_from_node(client: &ClientConnection, state: &AppState, head: &Parts) -> bool {
+    state.backend_headers.is_looped(&head.headers)
+        && [client.via(), client.peer].into_iter().any(|peer| state.other_node(peer).is_some())
 }
 
 fn is_listed(hosts: &AllowedHosts, host: Option<&str>) -> bool {
@@ -52,14 +58,14 @@ fn is_listed(hosts: &AllowedHosts, host: Option<&str>) -> bool {
 /// away: a proxy that passes `X-Forwarded-Host` on unread passes on what a stranger wrote.
 fn are_forwarded_listed(
     client: &ClientConnection,
-    engine: &AppState,
+    state: &AppState,
     head: &Parts,
     hosts: &AllowedHosts,
 ) -> bool {
-    if !engine.is_proxy(client.peer) {
+    if !state.is_proxy(client.peer) {
         return true;
     }
-    let proxies = &engine.config.settings.real_ip;
+    let proxies = &state.config.settings.real_ip;
     let named = forwarded_host::named(&head.headers, |address| proxies.is_proxy(address));
     named.iter().all(|place| hosts.holds(&HostName::of(place)))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Method};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -21,7 +21,7 @@ use outcome::{AttemptOutcome, until_proven, verdict};
 
 use crate::auth::authenticator::AuthenticatedUser;
 use crate::auth::credential_cache::CachedCredential;
-use crate::http::body::ResponseBody;
+use crate::handler::HandlerAnswer;
 use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, query_value};
@@ -33,10 +33,10 @@ use crate::os::request_context;
 use crate::proxy::buffered_body;
 use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_guard::{check_before_body, prove};
-use crate::proxy::request::{ClientConnection, IncomingRequest, run_api};
+use crate::proxy::request::{IncomingRequest, run_api};
 use crate::proxy::router::Route;
-use crate::server::WorkerContext;
-use crate::state::route_scope::RouteClass;
+use crate::proxy::worker_context::WorkerContext;
+use crate::state::client_connection::ClientConnection;
 use crate::state::route_scope::RouteScope;
 use crate::state::shared::AppState;
 use crate::verdict::login::LoginProof;
@@ -50,7 +50,7 @@ const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A guess from an address that is counted, with all that its task needs.
 pub(crate) struct LoginAttempt {
-    worker: Rc<WorkerContext>,
+    context: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
     class: Option<Arc<RouteScope>>,
     head: Parts,
@@ -66,7 +66,7 @@ pub(crate) struct LoginAttempt {
 
 /// A guess whose call is over.
 struct FinishedAttempt {
-    answer: Result<Response<ResponseBody>, ResponseError>,
+    answer: Result<HandlerAnswer, ResponseError>,
     /// the part of the request's body that nodegate has not read
     body: Option<RequestBody>,
     is_delayed: bool,
@@ -81,7 +81,7 @@ impl LoginAttempt {
         counted: IpAddr,
     ) -> Self {
         Self {
-            worker: Rc::clone(asked.worker),
+            context: Rc::clone(asked.context),
             client: Rc::clone(asked.client),
             class: asked.class.cloned(),
             head: asked.head.clone(),
@@ -99,15 +99,15 @@ impl LoginAttempt {
         self,
         body: &mut Option<RequestBody>,
         began: Instant,
-    ) -> Result<Response<ResponseBody>, ResponseError> {
-        let (worker, counted) = (Rc::clone(&self.worker), self.counted);
+    ) -> Result<HandlerAnswer, ResponseError> {
+        let (context, counted) = (Rc::clone(&self.context), self.counted);
         check_before_body(&self.asked(), self.identity.user().as_deref(), body.as_ref())?;
         // A place is not for a body that drips. An upload is judged before its body is read.
         if !matches!(self.route, Route::Upload) {
             buffered_body::look_into(&self.asked(), SenderTrust::of(&self.identity), body).await?;
         }
-        let logins = &worker.engine.counts.logins;
-        let at = worker.engine.at(&self.client.listener());
+        let logins = &context.state.counts.logins;
+        let at = context.state.at(&self.client.listener());
         let token = self.token().cloned();
         let is_known = || token.as_ref().is_some_and(|token| !token.is_unproven());
         let attempt = match logins.begin(&at, counted, self.limit(), is_known).await {
@@ -128,14 +128,14 @@ impl LoginAttempt {
         Ok(answer)
     }
 
-    /// The task belongs to the worker, which waits for it before it ends. With a client it ends by the timeouts of the call,
+    /// The task belongs to the context, which waits for it before it ends. With a client it ends by the timeouts of the call,
     /// without one after `VERDICT_TIMEOUT` or when nodegate stops.
     async fn run_in_task(
         self,
         attempt: Option<LoginPermit>,
         body: Option<RequestBody>,
     ) -> Result<FinishedAttempt, ResponseError> {
-        let (client, tasks) = (Rc::clone(&self.client), self.worker.tasks.clone());
+        let (client, tasks) = (Rc::clone(&self.client), self.context.tasks.clone());
         let left = CancellationToken::new();
         let _gone = left.clone().drop_guard();
         let (sender, mut receiver) = oneshot::channel();
@@ -166,7 +166,7 @@ impl LoginAttempt {
         let token = self.token().map(AsRef::as_ref);
         let no_verdict = async {
             left.cancelled().await;
-            let _ = timeout(VERDICT_TIMEOUT, self.worker.stop.cancelled()).await;
+            let _ = timeout(VERDICT_TIMEOUT, self.context.stop.cancelled()).await;
         };
         let answer = tokio::select! {
             biased;
@@ -188,11 +188,11 @@ impl LoginAttempt {
     }
 
     fn proof(&self) -> Option<&LoginProof> {
-        self.worker.engine.login_proof(&self.head.method, &self.path)
+        self.context.state.login_proof(&self.head.method, &self.path)
     }
 
-    fn outcome(&self, answer: &Result<Response<ResponseBody>, ResponseError>) -> AttemptOutcome {
-        let engine = &self.worker.engine;
+    fn outcome(&self, answer: &Result<HandlerAnswer, ResponseError>) -> AttemptOutcome {
+        let state = &self.context.state;
         let Some(known) = self.token() else {
             let proof = self.proof();
             let found =
@@ -200,17 +200,17 @@ impl LoginAttempt {
             let has_failed = found.is_some_and(|found| found != CredentialVerdict::Accepted);
             return if has_failed { AttemptOutcome::Failed } else { AttemptOutcome::Passed };
         };
-        let check = token_check(engine, &self.head.method, &self.path, &self.route);
+        let check = token_check(state, &self.head.method, &self.path, &self.route);
         let is_new =
-            || engine.gate.as_ref().is_some_and(|gate| gate.doubt(known, ClientKey::of(self.counted)));
+            || state.gate.as_ref().is_some_and(|gate| gate.doubt(known, ClientKey::of(self.counted)));
         match verdict(answer, |view| token::verdict(view, check)) {
             Some(CredentialVerdict::Accepted) => {
-                prove(engine, known, true);
+                prove(state, known, true);
                 self.client.trust.show();
                 AttemptOutcome::Passed
             }
             Some(CredentialVerdict::Refused) => {
-                prove(engine, known, false);
+                prove(state, known, false);
                 if is_new() { AttemptOutcome::Failed } else { AttemptOutcome::Repeated }
             }
             // Another call may have shown in the meantime that it is good. A client whose calls all fail for other reasons
@@ -222,15 +222,15 @@ impl LoginAttempt {
 
     /// The daemon has named the proxy in its log, where it was not told the client.
     fn tell(&self) {
-        let engine = &self.worker.engine;
-        if self.client.peer.address() != self.counted && engine.backend_headers.client.is_none() {
+        let state = &self.context.state;
+        if self.client.peer.address() != self.counted && state.backend_headers.client.is_none() {
             login_throttle::tell(self.counted, self.identity.user().as_deref(), "refused by the daemon");
         }
     }
 
     fn asked(&self) -> IncomingRequest<'_> {
         IncomingRequest {
-            worker: &self.worker,
+            context: &self.context,
             client: &self.client,
             class: self.class.as_ref(),
             head: &self.head,
@@ -241,7 +241,7 @@ impl LoginAttempt {
     }
 
     fn limit(&self) -> usize {
-        self.worker.engine.config.settings.limits.login_failures
+        self.context.state.config.settings.limits.login_failures
     }
 
     /// The user that the client names: nobody has judged that.
@@ -267,11 +267,11 @@ pub(crate) async fn run_at_once(
     route: Route,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
-) -> Result<Response<ResponseBody>, ResponseError> {
-    let IncomingRequest { worker, client, head, .. } = *asked;
-    let engine = &worker.engine;
+) -> Result<HandlerAnswer, ResponseError> {
+    let IncomingRequest { context, client, head, .. } = *asked;
+    let state = &context.state;
     let known = identity.client.as_deref();
-    let check = token_check(engine, &head.method, path, &route);
+    let check = token_check(state, &head.method, path, &route);
     let call = run_api(asked, identity, route, path, body);
     let answer = until_proven(call, known, &mut None, &client.trust).await;
     if let Some(known) = known {
@@ -282,18 +282,18 @@ pub(crate) async fn run_at_once(
         };
         match verdict(&answer, read) {
             Some(CredentialVerdict::Accepted) => {
-                prove(engine, known, true);
+                prove(state, known, true);
                 client.trust.show();
             }
-            Some(CredentialVerdict::Refused) => prove(engine, known, false),
+            Some(CredentialVerdict::Refused) => prove(state, known, false),
             Some(CredentialVerdict::Unclear) | None => (),
         }
     }
     answer
 }
 
-fn token_check(engine: &AppState, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
-    if engine.gate.as_ref().is_some_and(|gate| gate.is_unverified_by_daemon(method, path)) {
+fn token_check(state: &AppState, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
+    if state.gate.as_ref().is_some_and(|gate| gate.is_unverified_by_daemon(method, path)) {
         TokenCheck::Skipped
     } else if matches!(route, Route::Node(_) | Route::Master(_)) {
         TokenCheck::Peer

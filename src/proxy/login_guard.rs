@@ -16,7 +16,6 @@ use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::target::ApiPath;
 use crate::limits::failure_table::ClientKey;
-use crate::limits::shares::ListenerShare;
 use crate::limits::{LimitExceeded, login_throttle};
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
@@ -26,18 +25,18 @@ use crate::state::shared::AppState;
 
 /// Whether the daemon will judge a credential: that in a call, or an API token it has not seen yet.
 pub(crate) fn is_guess(
-    engine: &AppState,
+    state: &AppState,
     method: &Method,
     path: &ApiPath,
     identity: &AuthenticatedUser,
 ) -> bool {
-    engine.login_proof(method, path).is_some()
+    state.login_proof(method, path).is_some()
         || identity.client.as_ref().is_some_and(|known| known.is_unproven())
 }
 
 /// What the daemon says of an API token.
-pub(crate) fn prove(engine: &AppState, known: &CachedCredential, good: bool) {
-    if let Some(gate) = &engine.gate {
+pub(crate) fn prove(state: &AppState, known: &CachedCredential, good: bool) {
+    if let Some(gate) = &state.gate {
         gate.prove(known, good);
     }
 }
@@ -49,14 +48,14 @@ pub(crate) fn check_before_body(
     user: Option<&str>,
     body: Option<&RequestBody>,
 ) -> Result<(), LimitExceeded> {
-    let engine = &asked.worker.engine;
+    let state = &asked.context.state;
     let Some(address) =
-        engine.counted(asked.client.peer, asked.real).filter(|_| !buffered_body::is_small(body))
+        state.counted(asked.client.peer, asked.real).filter(|_| !buffered_body::is_small(body))
     else {
         return Ok(());
     };
-    let limit = engine.config.settings.limits.login_failures;
-    engine
+    let limit = state.config.settings.limits.login_failures;
+    state
         .counts
         .logins
         .check(address, limit)
@@ -66,18 +65,18 @@ pub(crate) fn check_before_body(
 /// The user of a page. A forged ticket counts as a failed login, but the page comes at once: to a browser it is the way to
 /// log in, and the cookie may be one of before a reinstallation.
 pub(crate) fn page_login(asked: &IncomingRequest<'_>, query: &str) -> Option<PageLogin> {
-    let IncomingRequest { worker, client, class, head, real, .. } = *asked;
-    let engine = &worker.engine;
-    let counted = engine.counted(client.peer, real);
-    let ticket_client = ticket_client(engine, counted);
+    let IncomingRequest { context, client, class, head, real, .. } = *asked;
+    let state = &context.state;
+    let counted = state.counted(client.peer, real);
+    let ticket_client = ticket_client(state, counted);
     let takes = |kind| class.is_none_or(|class| class.takes(kind));
     let now = SystemTime::now();
-    match engine.gate.as_ref()?.page_visitor(&head.headers, query, ticket_client, now, takes) {
+    match state.gate.as_ref()?.page_visitor(&head.headers, query, ticket_client, now, takes) {
         PageVisitor::User(login) => return Some(login),
         PageVisitor::Nobody => (),
         PageVisitor::Forger => {
             if let Some(address) = counted {
-                let _ = count_forged(engine, address);
+                let _ = count_forged(state, address);
             }
         }
     }
@@ -85,17 +84,17 @@ pub(crate) fn page_login(asked: &IncomingRequest<'_>, query: &str) -> Option<Pag
 }
 
 /// The client of a ticket, by the address that it is counted for.
-pub(crate) fn ticket_client(engine: &AppState, counted: Option<IpAddr>) -> TicketClient {
-    let limit = engine.config.settings.limits.login_failures;
+pub(crate) fn ticket_client(state: &AppState, counted: Option<IpAddr>) -> TicketClient {
+    let limit = state.config.settings.limits.login_failures;
     TicketClient {
         source: counted.map(ClientKey::of),
-        is_refused: counted.is_some_and(|address| engine.counts.logins.check(address, limit).is_err()),
+        is_refused: counted.is_some_and(|address| state.counts.logins.check(address, limit).is_err()),
     }
 }
 
 /// Whether the address was over the limit before.
-fn count_forged(engine: &AppState, address: IpAddr) -> Result<(), LimitExceeded> {
-    let failed = engine.counts.logins.failed(address, engine.config.settings.limits.login_failures);
+fn count_forged(state: &AppState, address: IpAddr) -> Result<(), LimitExceeded> {
+    let failed = state.counts.logins.failed(address, state.config.settings.limits.login_failures);
     login_throttle::tell(address, None, "invalid ticket");
     failed
 }
@@ -103,7 +102,7 @@ fn count_forged(engine: &AppState, address: IpAddr) -> Result<(), LimitExceeded>
 /// What the client of a denied request is told. A ticket that was forged counts as a failed login; `counted` is the
 /// address it counts for.
 pub(crate) fn denied(
-    engine: &AppState,
+    state: &AppState,
     denial: AuthError,
     counted: impl FnOnce() -> Option<IpAddr>,
 ) -> ResponseError {
@@ -111,48 +110,52 @@ pub(crate) fn denied(
     let excess = match denial {
         AuthError::Ticket(error) if !error.is_guess() => None,
         AuthError::Ticket(_) | AuthError::ApiToken => {
-            counted().and_then(|address| count_forged(engine, address).err())
+            counted().and_then(|address| count_forged(state, address).err())
         }
         // It was counted before.
         AuthError::SameTicket(_) | AuthError::Unverified => counted().and_then(|address| {
-            let limit = engine.config.settings.limits.login_failures;
-            let excess = engine.counts.logins.check(address, limit).err()?;
+            let limit = state.config.settings.limits.login_failures;
+            let excess = state.counts.logins.check(address, limit).err()?;
             login_throttle::tell(address, None, "invalid ticket");
             Some(excess)
         }),
         AuthError::KeyFile(error) => {
             log_limit::error(LogTopic::Fault, "tickets", &format_args!("tickets cannot be judged: {error}"));
-            return ResponseError::Denied(AuthError::KeyFile(error));
+            return AuthError::KeyFile(error).into();
         }
         AuthError::NoCredential | AuthError::Csrf | AuthError::ForeignPage(_) => {
-            return ResponseError::Denied(denial);
+            return denial.into();
         }
     };
     if let Some(excess) = excess {
         return excess.into();
     }
-    let reason = engine.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
+    let reason = state.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
     ResponseError::InvalidTicket(reason)
 }
 
 /// Delays a 401, whatever it is for, and the refusal of an address that is over its limit; beyond what may wait, something
 /// else is answered at once.
 pub(crate) async fn hold_back(
-    engine: &AppState,
-    refusal: ResponseError,
-    (at, counted): (&ListenerShare, impl Fn() -> Option<IpAddr>),
+    request: IncomingRequest<'_>,
+    error: ResponseError,
+    address: IpAddr,
     began: Instant,
 ) -> ResponseError {
-    let logins = &engine.counts.logins;
-    if let ResponseError::Excess(LimitExceeded::Failures { .. }) = refusal
+    let IncomingRequest { context, client, .. } = request;
+    let state = &context.state;
+    let logins = &state.counts.logins;
+    let at = &state.at(&client.listener());
+    let counted = || state.counted(client.peer, address);
+    if let ResponseError::Excess(LimitExceeded::Failures { .. }) = error
         && let Some(address) = counted()
     {
-        let limit = engine.config.settings.limits.login_failures;
+        let limit = state.config.settings.limits.login_failures;
         return logins.hold_back_refused(at, address, limit, began).await.into();
     }
-    if refusal.status() != StatusCode::UNAUTHORIZED {
-        return refusal;
+    if error.status() != StatusCode::UNAUTHORIZED {
+        return error;
     }
     let held = logins.hold_back(at, counted(), began).await;
-    held.map_or_else(ResponseError::Excess, |()| refusal)
+    held.map_or_else(ResponseError::Excess, |()| error)
 }

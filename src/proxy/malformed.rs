@@ -126,12 +126,12 @@ fn is_token(byte: u8) -> bool {
 
 /// The answer to what was no request, as it goes over the wire; behind it the connection closes. `target` is the beginning
 /// of the target, by which the form is chosen.
-pub(crate) fn answer(engine: &AppState, refusal: ResponseError, target: &[u8], over_tls: bool) -> Vec<u8> {
+pub(crate) fn answer(state: &AppState, refusal: ResponseError, target: &[u8], over_tls: bool) -> Vec<u8> {
     let form = ErrorFormat::of(std::str::from_utf8(target).unwrap_or_default());
     let mut response = refusal.into_response(form);
-    engine.common.add_to(&mut response, false, false);
+    state.common.add_to(&mut response, false, false);
     let (head, ()) = Request::new(()).into_parts();
-    engine.common.browser.add_to(response.headers_mut(), &head, over_tls, true);
+    state.common.browser.add_to(response.headers_mut(), &head, over_tls, true);
     written(&response)
 }
 

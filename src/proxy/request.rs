@@ -1,4 +1,4 @@
-//! Step 4: one request, from its head to its answer. Read `answer` top to bottom: every `?` is a refusal.
+//! One request, from its head to its answer. Read `answer` from top to bottom: each `?` ends it with an error.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -10,19 +10,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 
-use crate::proxy::buffered_body::{PreparedCall, SenderTrust};
-use crate::proxy::call_timeout::{answer_timeout, or_client_left};
-pub use crate::proxy::client::{Admission, ClientAddresses, ClientConnection};
-use crate::proxy::login_attempt::LoginAttempt;
-use crate::proxy::methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
-use crate::proxy::response_headers::{complete, refuse};
-pub use crate::proxy::trust::{ConnectionTrust, unless_turned_out};
-
 use crate::auth::authenticator::AuthenticatedUser;
-use crate::handler::upload;
+use crate::handler::console::ConsoleError;
 use crate::handler::upload::UploadRequest;
-use crate::handler::{api, console, page_title, redirect};
-use crate::http::body::ResponseBody;
+use crate::handler::{HandlerAnswer, api, console, redirect, upload};
 use crate::http::drain;
 use crate::http::error::{ErrorFormat, ResponseError};
 use crate::http::logged_body::{LoggedBody, RequestRecord};
@@ -32,35 +23,63 @@ use crate::http::validate;
 use crate::metrics::counters;
 use crate::metrics::labels::RequestDestination;
 use crate::os::{fault_injection, request_context};
-use crate::state::route_scope::RouteScope;
+use crate::proxy::buffered_body::{self, PreparedCall, SenderTrust};
+use crate::proxy::call_timeout::{answer_timeout, or_client_left};
+use crate::proxy::login_attempt::{self, LoginAttempt};
+use crate::proxy::methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
+use crate::proxy::response_headers::{complete, refuse};
 use crate::proxy::router::Route;
-use crate::server::WorkerContext;
+use crate::proxy::worker_context::WorkerContext;
+use crate::proxy::{files, host_check, login_guard, scope_check};
+use crate::state::client_connection::ClientConnection;
+use crate::state::route_scope::RouteScope;
 
-/// Answers one request; cannot fail. What is logged meanwhile names the request.
-pub async fn handle(
-    worker: Rc<WorkerContext>,
-    client: Rc<ClientConnection>,
-    request: Request<RequestBody>,
-) -> Response<LoggedBody> {
-    let address = worker.engine.real_ip(client.peer, request.headers());
-    let context = request_context::LogContext::new(address, worker.engine.log.is_detailed());
-    request_context::within(context, answer_in_full(worker, client, request, address)).await
+/// A request, and the connection and configuration that it came by.
+#[derive(Clone, Copy)]
+pub(crate) struct IncomingRequest<'a> {
+    pub(crate) context: &'a Rc<WorkerContext>,
+    pub(crate) client: &'a Rc<ClientConnection>,
+    /// the part of the product that the listener serves; `None` if it serves all
+    pub(crate) class: Option<&'a Arc<RouteScope>>,
+    pub(crate) head: &'a Parts,
+    /// the client's address
+    pub(crate) real: IpAddr,
+    /// the same as a header for daemons
+    pub(crate) address: &'a HeaderValue,
+    /// the call goes on if its client leaves
+    pub(crate) is_guess: bool,
 }
 
-async fn answer_in_full(
-    worker: Rc<WorkerContext>,
+/// The response to a request, and the console that its connection is relayed to.
+pub struct RequestAnswer {
+    pub response: Response<LoggedBody>,
+    pub upgrade: Option<Box<console::target::ConnectedConsole>>,
+}
+
+/// Answers one request, whatever goes wrong. Log lines in between name the request.
+pub async fn handle(
+    context: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
     request: Request<RequestBody>,
+) -> RequestAnswer {
+    let address = context.state.real_ip(client.peer, request.headers());
+    let log_context = request_context::LogContext::new(address, context.state.log.is_detailed());
+    request_context::within(log_context, answer_and_log(&context, &client, request, address)).await
+}
+
+async fn answer_and_log(
+    context: &Rc<WorkerContext>,
+    client: &Rc<ClientConnection>,
+    request: Request<RequestBody>,
     address: IpAddr,
-) -> Response<LoggedBody> {
+) -> RequestAnswer {
     let started = Instant::now();
     client.clock.asked();
-    let engine = &worker.engine;
+    let state = &context.state;
     let form = ErrorFormat::of(request.uri().path());
     let (head, body) = request.into_parts();
-    let class = client.class();
     fault_injection::injected(&head);
-    let named = client.named(engine, address);
+    let named = client.named(state, address);
     let real = named.unwrap_or(client.peer.address());
     let mut record = RequestRecord {
         started: started.into_std(),
@@ -73,39 +92,29 @@ async fn answer_in_full(
         destination: RequestDestination::Nowhere,
     };
     let mut body = Some(body);
-    let told = named.and_then(|real| HeaderValue::from_str(&real.to_string()).ok());
-    let outcome = if !client.is_real_admitted(engine, named) {
+    let named_header = named.and_then(|real| HeaderValue::from_str(&real.to_string()).ok());
+    let class = client.class();
+    let request = IncomingRequest {
+        context,
+        client,
+        class: class.as_ref(),
+        head: &head,
+        real,
+        address: named_header.as_ref().unwrap_or(&client.address),
+        is_guess: false,
+    };
+    let outcome = if !client.is_real_admitted(state, named) {
         counters::denied();
         Err(ResponseError::AddressDenied)
     } else if client.is_served {
-        let asked = IncomingRequest {
-            worker: &worker,
-            client: &client,
-            class: class.as_ref(),
-            head: &head,
-            real,
-            address: told.as_ref().unwrap_or(&client.address),
-            is_guess: false,
-        };
-        answer(asked, &mut body, &mut record, started).await
+        answer(request, &mut body, &mut record, started).await
     } else {
-        validate::check(&head, &engine.config.settings.limits)
-            .and_then(|()| crate::proxy::host_check::check(&client, engine, &head))
-            .and_then(|()| redirect::to_https(&head))
+        redirect_to_https(request)
     };
-    let mut response = match outcome {
-        Ok(response) => response,
-        Err(refusal) => {
-            let counted = || engine.counted(client.peer, record.client);
-            let refusal = crate::proxy::login_guard::hold_back(
-                engine,
-                refusal,
-                (&engine.at(&client.listener()), counted),
-                started,
-            )
-            .await;
-            let login_page = engine.gate.as_ref().and_then(|gate| gate.login_page(head.uri.path()));
-            refuse(refusal, form, login_page)
+    let HandlerAnswer { mut response, upgrade } = match outcome {
+        Ok(answer) => answer,
+        Err(error) => {
+            refuse(login_guard::hold_back(request, error, address, started).await, request, form).into()
         }
     };
     let waits = head.headers.contains_key(EXPECT);
@@ -114,170 +123,183 @@ async fn answer_in_full(
         // Neither side can tell whether the body or the next request comes.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    complete((&worker, &client), (&head, form), &mut response, &mut record);
-    LoggedBody::wrap(response, record, Arc::clone(&engine.log), Arc::clone(&client.clock), unread)
+    complete(request, form, &mut response, &mut record);
+    let log = Arc::clone(&state.log);
+    let response = LoggedBody::wrap(response, record, log, Arc::clone(&client.clock), unread);
+    RequestAnswer { response, upgrade }
 }
 
-/// A request, and what it came by.
-#[derive(Clone, Copy)]
-pub(crate) struct IncomingRequest<'a> {
-    pub(crate) worker: &'a Rc<WorkerContext>,
-    pub(crate) client: &'a Rc<ClientConnection>,
-    /// what is served there, where that is not all
-    pub(crate) class: Option<&'a Arc<RouteScope>>,
-    pub(crate) head: &'a Parts,
-    /// who it comes from
-    pub(crate) real: IpAddr,
-    /// the same, as daemons are told it
-    pub(crate) address: &'a HeaderValue,
-    /// its call goes on without its client
-    pub(crate) is_guess: bool,
+/// The answer to a request in clear text on a port for HTTPS.
+fn redirect_to_https(request: IncomingRequest<'_>) -> Result<HandlerAnswer, ResponseError> {
+    let IncomingRequest { context, client, head, .. } = request;
+    validate::check(head, &context.state.config.settings.limits)?;
+    host_check::check(client, context, head)?;
+    Ok(redirect::to_https(head)?.into())
 }
 
 async fn answer(
-    asked: IncomingRequest<'_>,
+    request: IncomingRequest<'_>,
     body: &mut Option<RequestBody>,
     record: &mut RequestRecord,
     began: Instant,
-) -> Result<Response<ResponseBody>, ResponseError> {
-    let IncomingRequest { worker, client, class, head, .. } = asked;
-    let engine = &worker.engine;
-    validate::check(head, &engine.config.settings.limits)?;
-    crate::proxy::host_check::check(client, engine, head)?;
-    record.place = client.place(engine, record.client)?;
+) -> Result<HandlerAnswer, ResponseError> {
+    let IncomingRequest { context, client, class, head, .. } = request;
+    let state = &context.state;
+    validate::check(head, &state.config.settings.limits)?;
+    host_check::check(client, context, head)?;
+    record.place = client.place(state, record.client)?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
-        return Ok(allowed(API_METHODS));
+        return Ok(allowed(API_METHODS).into());
     }
     let target = RequestTarget::parse(head.uri.path())?;
-    let query = head.uri.query().unwrap_or_default();
     match &target {
         RequestTarget::Api(path) => {
             if head.method == Method::OPTIONS {
-                return Ok(allowed(API_METHODS));
+                return Ok(allowed(API_METHODS).into());
             }
-            let identity = pass(&asked, path, record)?;
+            let identity = authenticate(&request, path, record)?;
             if let Some(class) = class {
-                crate::proxy::scope_check::check_login(class, &asked, path, body).await?;
+                scope_check::check_login(class, &request, path, body).await?;
             }
-            let route = engine
-                .routes
-                .resolve(&head.method, &target, query, &engine.nodes)
-                .map_err(|error| ResponseError::nodes(&error))?;
+            let route = resolve(request, &target)?;
             record.destination = route.destination();
-            if crate::proxy::login_guard::is_guess(engine, &head.method, path, &identity)
-                && let Some(address) = engine.counted(client.peer, record.client)
+            if login_guard::is_guess(state, &head.method, path, &identity)
+                && let Some(address) = state.counted(client.peer, record.client)
             {
-                let guess = LoginAttempt::new(&asked, identity, route, path, address);
-                return Box::pin(guess.judge(body, began)).await;
+                let attempt = LoginAttempt::new(&request, identity, route, path, address);
+                return Box::pin(attempt.judge(body, began)).await;
             }
-            crate::proxy::login_attempt::run_at_once(&asked, &identity, route, path, body).await
+            login_attempt::run_at_once(&request, &identity, route, path, body).await
         }
         RequestTarget::NoSuchUri => Err(ResponseError::NoSuchUri),
         RequestTarget::Path(path) => {
             if head.method == Method::OPTIONS {
-                return Ok(allowed(FILE_METHODS));
+                return Ok(allowed(FILE_METHODS).into());
             }
-            let route = engine
-                .routes
-                .resolve(&head.method, &target, query, &engine.nodes)
-                .map_err(|error| ResponseError::nodes(&error))?;
-            crate::proxy::scope_check::check_file(class.map(Arc::as_ref), &route, path, query)?;
+            let route = resolve(request, &target)?;
+            let query = head.uri.query().unwrap_or_default();
+            scope_check::check_file(class.map(Arc::as_ref), &route, path, query)?;
             record.destination = route.destination();
-            crate::proxy::files::run(&asked, route, path, record).await
+            Ok(files::run(&request, route, path, record).await?.into())
         }
     }
 }
 
-/// Who asks the API for what may be asked here.
-fn pass(
-    asked: &IncomingRequest<'_>,
+fn resolve(request: IncomingRequest<'_>, target: &RequestTarget) -> Result<Route, ResponseError> {
+    let IncomingRequest { context, head, .. } = request;
+    let query = head.uri.query().unwrap_or_default();
+    let route = context.handlers.routes.resolve(&head.method, target, query, &context.state.nodes);
+    route.map_err(|error| ResponseError::nodes(&error))
+}
+
+/// The user of an API call that the listener serves.
+fn authenticate(
+    request: &IncomingRequest<'_>,
     path: &ApiPath,
     record: &mut RequestRecord,
 ) -> Result<AuthenticatedUser, ResponseError> {
-    let IncomingRequest { worker, client, class, head, .. } = *asked;
-    let engine = &worker.engine;
+    let IncomingRequest { context, client, class, head, .. } = *request;
+    let state = &context.state;
     check_api_method(&head.method)?;
-    crate::proxy::scope_check::check_call(asked, path)?;
-    let gate = engine.gate.as_ref().ok_or(ResponseError::NoSuchUri)?;
-    let counted = || engine.counted(client.peer, asked.real);
+    scope_check::check_call(request, path)?;
+    let gate = state.gate.as_ref().ok_or(ResponseError::NoSuchUri)?;
+    let counted = || state.counted(client.peer, request.real);
+    let ticket_client = || login_guard::ticket_client(state, counted());
     let identity = gate
-        .pass(
-            &head.method,
-            path,
-            &head.headers,
-            || crate::proxy::login_guard::ticket_client(engine, counted()),
-            SystemTime::now(),
-        )
-        .map_err(|denial| crate::proxy::login_guard::denied(engine, denial, counted))?;
+        .pass(&head.method, path, &head.headers, ticket_client, SystemTime::now())
+        .map_err(|denial| login_guard::denied(state, denial, counted))?;
     record.user = identity.user();
     if matches!(SenderTrust::of(&identity), SenderTrust::User(_)) {
         client.trust.show();
     }
     request_context::identify(record.user.as_ref());
     if let Some(class) = class {
-        crate::proxy::scope_check::check_client(class, asked, path, &identity, record.client)?;
+        scope_check::check_client(class, request, path, &identity, record.client)?;
     }
     Ok(identity)
 }
 
+/// Sends an API call to where its route leads.
 pub(crate) async fn run_api(
-    asked: &IncomingRequest<'_>,
+    request: &IncomingRequest<'_>,
     identity: &AuthenticatedUser,
     route: Route,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
-) -> Result<Response<ResponseBody>, ResponseError> {
-    let IncomingRequest { worker, client, head, address, .. } = *asked;
-    let engine = &worker.engine;
-    engine.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
-    let privileged = matches!(route, Route::Daemon);
-    let stands_in = privileged && page_title::differs(engine, &head.method, path);
-    let timeout = answer_timeout(engine, &route, &head.method, path);
+) -> Result<HandlerAnswer, ResponseError> {
+    let IncomingRequest { context, client, head, address, .. } = *request;
+    let (state, handlers) = (&context.state, &context.handlers);
+    handlers.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
     let sender = SenderTrust::of(identity);
-    let clock = (!asked.is_guess).then_some(&*client.clock);
+    let clock = (!request.is_guess).then_some(&*client.clock);
     let call = |PreparedCall { query, body }| api::ApiCall {
         head,
         target: path.upstream_target(query.as_deref().or(head.uri.query())),
         identity,
         client: address,
         body,
-        source: api::DownloadSource { method: &head.method, path, privileged, stands_in },
-        timeout,
+        source: download_source(request, &route, path),
+        timeout: answer_timeout(context, &route, &head.method, path),
         piece: client.piece,
     };
     match route {
-        Route::Node(_) | Route::Master(_) if engine.backend_headers.is_looped(&head.headers) => {
+        Route::Node(_) | Route::Master(_) if state.backend_headers.is_looped(&head.headers) => {
             Err(ResponseError::Loop)
         }
-        Route::Node(name) | Route::Master(name) => {
-            let upstream = worker.peer(&name, asked.real)?;
-            let body = crate::proxy::buffered_body::read_for_daemon(asked, sender, body).await?;
-            or_client_left(clock, api::forward_call(engine, &upstream, call(body))).await
+        Route::Node(ref name) | Route::Master(ref name) => {
+            let upstream = context.upstreams.peer(state, name, request.real)?;
+            let body = buffered_body::read_for_daemon(request, sender, body).await?;
+            Ok(or_client_left(clock, handlers.api.forward_call(state, &upstream, call(body))).await?.into())
         }
         Route::Daemon | Route::Unprivileged => {
-            let body = crate::proxy::buffered_body::read_for_daemon(asked, sender, body).await?;
-            or_client_left(clock, api::forward_call(engine, worker.local(&route), call(body))).await
+            let body = buffered_body::read_for_daemon(request, sender, body).await?;
+            let upstream = context.local_upstream(&route);
+            Ok(or_client_left(clock, handlers.api.forward_call(state, upstream, call(body))).await?.into())
         }
         Route::UnknownNode(node) => {
-            let nodes = engine.nodes.current().map_err(|error| ResponseError::nodes(&error))?;
+            let nodes = state.nodes.current().map_err(|error| ResponseError::nodes(&error))?;
             Err(ResponseError::UnknownNode(nodes.unknown(&node)))
         }
         Route::Upload => {
+            let uploads = handlers.uploads.as_ref().ok_or(ResponseError::NotServed("uploads are"))?;
+            let (upstreams, tasks, clock) = (&context.upstreams, &context.tasks, &client.connection_clock);
             let upload =
-                UploadRequest { head, path, identity, client: address, clock: &client.connection_clock };
-            Box::pin(upload::handle_upload(worker, &upload, body)).await
+                UploadRequest { state, upstreams, tasks, head, path, identity, client: address, clock };
+            Ok(Box::pin(upload::handle_upload(uploads, &upload, body)).await?.into())
         }
         Route::Websocket => {
-            let body = crate::proxy::buffered_body::read_for_daemon(asked, sender, body).await?;
-            let upstream = worker.local(&Route::Unprivileged);
-            if console::handshake::requests_upgrade(&head.headers) {
-                or_client_left(clock, Box::pin(console::open(engine, upstream, client, call(body)))).await
-            } else {
-                or_client_left(clock, api::forward_call(engine, upstream, call(body))).await
+            let body = buffered_body::read_for_daemon(request, sender, body).await?;
+            let upstream = context.upstreams.unprivileged();
+            if !console::handshake::requests_upgrade(&head.headers) {
+                return Ok(or_client_left(clock, handlers.api.forward_call(state, upstream, call(body)))
+                    .await?
+                    .into());
             }
+            let consoles = handlers.consoles.as_ref().ok_or(ConsoleError::Unsupported)?;
+            or_client_left(clock, Box::pin(console::open(consoles, state, upstream, client, call(body))))
+                .await
         }
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {
             Err(ResponseError::NoSuchUri)
         }
+    }
+}
+
+/// What the answer to a call may name a file for.
+fn download_source<'a>(
+    request: &IncomingRequest<'a>,
+    route: &Route,
+    path: &'a ApiPath,
+) -> api::DownloadSource<'a> {
+    let IncomingRequest { context, head, .. } = *request;
+    let (method, routes) = (&head.method, &context.handlers.routes);
+    let privileged = matches!(route, Route::Daemon);
+    api::DownloadSource {
+        method,
+        path,
+        sends_files: routes.sends_files(method, path),
+        privileged,
+        // The original answers a page that needs no root under a title of its own.
+        stands_in: privileged && context.handlers.api.has_title(path) && !routes.needs_root(method, path),
     }
 }

@@ -2,13 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use http::Method;
 
+use crate::config::Config;
+use crate::config::product;
 use crate::config::route_table::{MethodKind, NodeChoice, RouteTable};
 use crate::fs::cached_file::FileError;
 use crate::handler::health::{HealthProbe, ProbePaths};
-use crate::handler::static_file::{LocatedFile, StaticFiles};
+use crate::handler::static_file::types::file_types;
+use crate::handler::static_file::{LocatedFile, SingleFile, StaticDirectory, StaticFiles};
 use crate::http::target::{ApiPath, RequestTarget, query_value};
 use crate::metrics::labels::RequestDestination;
 use crate::upstream::nodes::NodeFile;
@@ -42,7 +46,7 @@ pub enum Route {
 
 /// What a profile says about destinations.
 pub struct RouteRules {
-    pub table: RouteTable,
+    pub table: Arc<RouteTable>,
     pub pages: Vec<String>,
     pub files: StaticFiles,
     pub probes: ProbePaths,
@@ -53,6 +57,31 @@ pub struct RouteRules {
 }
 
 impl RouteRules {
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let (product, settings, root) = (&config.product, &config.settings, &config.root);
+        let table = RouteTable::parse(config.route_table.as_deref().unwrap_or_default())
+            .map_err(|message| format!("the route table: {message}"))?;
+        let directories = product.directory.iter().map(|directory| StaticDirectory {
+            url: directory.url.clone(),
+            path: root.path(&directory.path),
+            links: directory.links.iter().map(|link| root.path(link)).collect(),
+        });
+        let file =
+            |file: &product::SingleFile| SingleFile { url: file.url.clone(), path: root.path(&file.path) };
+        let files = product.file.iter().map(file).collect();
+        Ok(Self {
+            table: Arc::new(table),
+            pages: product.page.iter().map(|page| page.url.clone()).collect(),
+            files: StaticFiles::new(directories.collect(), files, file_types(), settings.compression),
+            probes: ProbePaths {
+                health: settings.monitoring.health.clone(),
+                ready: settings.monitoring.ready.clone(),
+            },
+            node_name: settings.node_name.clone(),
+            has_unprivileged: settings.unprivileged.is_some(),
+        })
+    }
+
     /// Chooses by method, decoded path and query alone.
     pub fn resolve(
         &self,
@@ -114,6 +143,15 @@ impl RouteRules {
             (Some("nodes"), Some(name), Some(_)) if !self.is_here(name) => there(name, nodes),
             _ => Ok(self.local(false)),
         }
+    }
+
+    /// Whether the method answers with files.
+    pub fn sends_files(&self, method: &Method, api: &ApiPath) -> bool {
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let is_flagged = |path: &str| {
+            self.table.find("GET", path).is_some_and(|found| found.method.kind == MethodKind::Download)
+        };
+        is_read && is_flagged(&api.joined())
     }
 
     /// Whether the daemon with root has to answer. A method that the table does not know asks for no more than it must.

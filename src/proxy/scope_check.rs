@@ -18,19 +18,18 @@ use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_guard::check_before_body;
 use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
-use crate::state::route_scope::{LoginClaim, RouteClass};
 use crate::state::route_scope::{LoginClaim, RouteScope};
 
 /// Before anybody is asked who it is: what is not served needs no login.
 pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {
-    let IncomingRequest { worker, client, class, head, .. } = *asked;
+    let IncomingRequest { context, client, class, head, .. } = *asked;
     let method = &head.method;
     if class.is_none_or(|class| class.has_call(method, path)) {
         return Ok(());
     }
-    let engine = &worker.engine;
-    if engine.backend_headers.is_looped(&head.headers) {
-        engine.note_refused_node(client.peer, &client.listener(), "the listener serves a route scope only");
+    let state = &context.state;
+    if state.backend_headers.is_looped(&head.headers) {
+        state.note_refused_node(client.peer, &client.listener(), "the listener serves a route scope only");
     }
     Err(ResponseError::NotHere(format!("{method} {}", path.joined())))
 }
@@ -68,16 +67,16 @@ pub(crate) fn check_client(
     identity: &AuthenticatedUser,
     real: IpAddr,
 ) -> Result<(), ResponseError> {
-    let engine = &asked.worker.engine;
+    let state = &asked.context.state;
     if let Some(known) = identity.client.as_ref().filter(|known| !class.takes(known.kind())) {
         tracing::debug!(user = &*known.user, "a credential that is not taken at this listener");
-        let reason = engine.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
+        let reason = state.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
         return Err(ResponseError::InvalidTicket(reason));
     }
     if let Some((call, limit)) = class.limit(&asked.head.method, path)
-        && let Some(address) = engine.accountable(asked.client.peer, real)
+        && let Some(address) = state.accountable(asked.client.peer, real)
     {
-        engine.counts.calls.count(call, address, limit, Instant::now())?;
+        state.counts.calls.count(call, address, limit, Instant::now())?;
     }
     Ok(())
 }

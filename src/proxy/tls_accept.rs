@@ -1,97 +1,106 @@
-//! How a connection begins: its first byte, and TLS where that says so.
+//! The first byte of a connection, and the TLS handshake.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client_hello;
-use crate::config::settings::{ClientAuthPolicy, ClientCertificates};
+use crate::config::settings::ClientCertificates;
 use crate::limits::unauthenticated::{ConnectionPhase, UnauthenticatedConnection};
 use crate::metrics::counters;
 use crate::metrics::labels::HandshakeResult;
 use crate::net::acl::PeerIp;
-use crate::server::WorkerContext;
+use crate::proxy::worker_context::WorkerContext;
 use crate::state::shared::ListenerRules;
 use crate::tls::{ClientIdentity, HandshakeError, TlsAcceptor, TlsSession, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 
-/// What requests come over.
+/// The stream of HTTP requests.
 pub(crate) enum AcceptedStream {
     Tls(TlsStream),
     Plain(TcpStream),
 }
 
+/// A connection while it is set up.
+#[derive(Clone, Copy)]
+pub(crate) struct ConnectionSetup<'a> {
+    pub(crate) context: &'a WorkerContext,
+    pub(crate) rules: &'a ListenerRules,
+    pub(crate) peer: PeerIp,
+    pub(crate) stranger: &'a UnauthenticatedConnection,
+}
+
+/// Accepts TLS if the client begins with it. `None` if the connection has to close.
 pub(crate) async fn open(
-    worker: &WorkerContext,
+    setup: ConnectionSetup<'_>,
     acceptor: &TlsAcceptor,
-    rules: &ListenerRules,
     stream: TcpStream,
-    (peer, stranger): (PeerIp, &UnauthenticatedConnection),
 ) -> Option<AcceptedStream> {
-    let timeouts = worker.engine.config.settings.timeout;
-    let first = worker.stop.run_until_cancelled(first_byte(&stream, timeouts.first_byte)).await??;
+    let ConnectionSetup { context, rules, peer, .. } = setup;
+    let limit = context.state.config.settings.timeout.first_byte;
+    let first = context.stop.run_until_cancelled(peek_first_byte(&stream, limit)).await??;
     if first == TLS_HANDSHAKE && rules.tls {
-        let demand = &rules.clients;
-        let shaken = shake_hands(acceptor, demand, stream, timeouts.handshake, (peer, stranger)).await;
-        if shaken.is_none() && demand.mode == ClientCertificates::Required {
-            worker.engine.note_refused_node(peer, &rules.name, "it has to show a certificate");
+        let stream = shake_hands(setup, acceptor, stream).await;
+        if stream.is_none() && rules.clients.mode == ClientCertificates::Required {
+            context.state.note_refused_node(peer, &rules.name, "it has to show a certificate");
         }
-        return shaken.map(AcceptedStream::Tls);
+        return stream.map(AcceptedStream::Tls);
     }
     if first == TLS_HANDSHAKE {
-        worker.engine.note_refused_node(peer, &rules.name, "there is no TLS at this listener");
+        context.state.note_refused_node(peer, &rules.name, "there is no TLS at this listener");
     }
     if first.is_ascii_alphabetic() {
         return Some(AcceptedStream::Plain(stream));
     }
-    tracing::debug!(peer = %peer.address(), first, listener = &*rules.name, "not what is spoken here");
+    tracing::debug!(peer = %peer.address(), first, listener = &*rules.name, "neither TLS nor HTTP");
     None
 }
 
+/// Accepts TLS before the deadline. A failure is counted.
 pub(crate) async fn shake_hands(
+    setup: ConnectionSetup<'_>,
     acceptor: &TlsAcceptor,
-    demand: &ClientAuthPolicy,
     stream: TcpStream,
-    patience: Duration,
-    (peer, stranger): (PeerIp, &UnauthenticatedConnection),
 ) -> Option<TlsStream> {
-    let failed = |error: &_| {
+    let limit = setup.context.state.config.settings.timeout.handshake;
+    let failed = |error: &dyn Display| {
         counters::shook_hands(HandshakeResult::Failed);
-        tracing::debug!(peer = %peer.address(), %error, "TLS handshake failed");
+        tracing::debug!(peer = %setup.peer.address(), %error, "TLS handshake failed");
     };
-    let began = Instant::now();
-    // A few bytes are to cost no more than their socket.
-    match timeout(patience, client_hello::arrived(&stream)).await {
+    let deadline = Instant::now() + limit;
+    // A client that sent no whole ClientHello costs no TLS state.
+    match timeout_at(deadline, client_hello::arrived(&stream)).await {
         Ok(Ok(())) => (),
         Ok(Err(error)) => {
-            tracing::debug!(peer = %peer.address(), %error, "no TLS handshake");
-            counters::shook_hands(HandshakeResult::Failed);
+            failed(&error);
             return None;
         }
         Err(_) => {
-            failed(&HandshakeError::Deadline(patience));
+            failed(&HandshakeError::Deadline(limit));
             return None;
         }
     }
-    stranger.reach(ConnectionPhase::Handshake);
-    let left = patience.saturating_sub(began.elapsed());
-    acceptor.accept(demand, stream, left).await.inspect_err(failed).ok()
+    setup.stranger.reach(ConnectionPhase::Handshake);
+    let left = deadline.saturating_duration_since(Instant::now());
+    let accepted = acceptor.accept(&setup.rules.clients, stream, left).await;
+    accepted.inspect_err(|error| failed(error)).ok()
 }
 
-/// The byte that tells TLS from plain HTTP, left where it is.
-pub(crate) async fn first_byte(stream: &TcpStream, patience: Duration) -> Option<u8> {
+/// The byte that tells TLS from plain HTTP. It stays in the socket.
+pub(crate) async fn peek_first_byte(stream: &TcpStream, limit: Duration) -> Option<u8> {
     let mut byte = [0];
-    match timeout(patience, stream.peek(&mut byte)).await {
+    match timeout(limit, stream.peek(&mut byte)).await {
         Ok(Ok(1)) => byte.first().copied(),
         Ok(_) | Err(_) => None,
     }
 }
 
-/// A handshake that has succeeded.
-pub(crate) fn note(session: &TlsSession, peer: PeerIp) {
+/// Counts a successful handshake.
+pub(crate) fn count_handshake(session: &TlsSession, peer: PeerIp) {
     counters::shook_hands(HandshakeResult::of(session.version, session.resumed));
     if let Some(ClientIdentity { subject, fingerprint, .. }) = session.identity.as_deref() {
         tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");

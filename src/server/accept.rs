@@ -15,11 +15,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::worker::{WorkerContext, WorkerThread};
 use crate::os::listener::ListeningSocket;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
+use crate::proxy::admission::AcceptedConnection;
 use crate::proxy::connection;
+use crate::proxy::worker_context::Worker;
 use crate::state::shared::ListenerRules;
 
 /// Pause when the process or the system is out of descriptors.
@@ -49,15 +50,15 @@ impl AcceptLoops {
         Self { last_ones: CancellationToken::new(), loops: Vec::new() }
     }
 
-    pub(super) fn start(sockets: &WorkerSockets, thread: &Rc<WorkerThread>) -> Self {
+    pub(super) fn start(sockets: &WorkerSockets, worker: &Rc<Worker>) -> Self {
         let mut accepting = Self::none();
         for ListeningSocket { listener: name, socket } in &*sockets.listeners {
             // Rules come before sockets: whoever is told of a socket knows the listener.
-            let Some(rules) = thread.worker().engine.listener(name).cloned() else { continue };
+            let Some(rules) = worker.context().state.listener(name).cloned() else { continue };
             match socket.try_clone().and_then(TcpListener::from_std) {
                 Ok(listener) => {
                     let taking =
-                        AcceptLoop { rules, peers: Arc::clone(&sockets.peers), thread: Rc::clone(thread) };
+                        AcceptLoop { rules, peers: Arc::clone(&sockets.peers), worker: Rc::clone(worker) };
                     let last_ones = accepting.last_ones.clone();
                     accepting.loops.push(tokio::task::spawn_local(taking.run(listener, last_ones)));
                 }
@@ -83,19 +84,11 @@ impl Drop for AcceptLoops {
     }
 }
 
-/// A connection that was accepted, and the rules of the listener that it came by, with the configuration they are of.
-pub struct AcceptedConnection {
-    pub stream: TcpStream,
-    pub address: SocketAddr,
-    pub worker: Rc<WorkerContext>,
-    pub rules: Arc<ListenerRules>,
-}
-
 struct AcceptLoop {
     /// of the listener, as they were when somebody came last
     rules: Arc<ListenerRules>,
     peers: Arc<[TaskTracker]>,
-    thread: Rc<WorkerThread>,
+    worker: Rc<Worker>,
 }
 
 impl AcceptLoop {
@@ -135,13 +128,13 @@ impl AcceptLoop {
     }
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let worker = self.thread.worker();
-        if let Some(rules) = worker.engine.listener(&self.rules.name) {
+        let context = self.worker.context();
+        if let Some(rules) = context.state.listener(&self.rules.name) {
             self.rules = Arc::clone(rules);
         }
-        let tasks = worker.tasks.clone();
-        let arrived = AcceptedConnection { stream, address: peer, worker, rules: Arc::clone(&self.rules) };
-        tasks.spawn_local(connection::serve(Rc::clone(&self.thread), arrived));
+        let tasks = context.tasks.clone();
+        let arrived = AcceptedConnection { stream, address: peer, context, rules: Arc::clone(&self.rules) };
+        tasks.spawn_local(connection::serve(Rc::clone(&self.worker), arrived));
     }
 
     /// Whether another worker has fewer connections. Whichever woke first would else take all that come one by one.
@@ -150,7 +143,7 @@ impl AcceptLoop {
             return false;
         }
         let fewest = self.peers.iter().map(TaskTracker::len).min().unwrap_or_default();
-        self.thread.worker().tasks.len() > fewest.saturating_add(SLACK)
+        self.worker.context().tasks.len() > fewest.saturating_add(SLACK)
     }
 
     async fn pause(&self, error: &io::Error) {

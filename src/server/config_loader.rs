@@ -1,12 +1,11 @@
 //! Where the configuration comes from, so that it can be loaded again.
 
-use std::sync::Arc;
-
 use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
 use crate::config::{Config, ConfigDifference, ConfigSources};
 use crate::os::sandbox;
+use crate::proxy::handlers::App;
 use crate::state::cluster_access;
-use crate::state::shared::{AppState, PersistentState};
+use crate::state::shared::PersistentState;
 
 /// What the command line said.
 #[derive(Clone)]
@@ -15,18 +14,18 @@ pub struct ConfigLoader {
     pub options: ConfigSources,
 }
 
-/// An engine, and what is wrong with its configuration though it can serve.
+/// An application, and the problems that it can serve with.
 #[derive(Clone)]
 pub struct LoadedConfig {
-    pub engine: Arc<AppState>,
+    pub app: App,
     pub problems: Vec<Diagnostic>,
 }
 
 impl LoadedConfig {
     /// A page that fails is logged like any other problem, and keeps nobody from serving: so it is added last.
-    pub fn new(engine: AppState, mut problems: Vec<Diagnostic>) -> Self {
-        problems.extend(engine.pages.problems());
-        Self { engine: Arc::new(engine), problems }
+    pub fn new(app: App, mut problems: Vec<Diagnostic>) -> Self {
+        problems.extend(app.handlers.pages.problems());
+        Self { app, problems }
     }
 }
 
@@ -39,16 +38,16 @@ impl ConfigLoader {
     ) -> Result<LoadedConfig, Vec<Diagnostic>> {
         let mut config = Config::load(&self.profile, &self.options)?;
         config.problems.extend(sandbox::problem(&config));
-        let (engine, mut problems) = AppState::build(config, lasting);
+        let (app, mut problems) = App::build(config, lasting);
         let is_known = |problem: &Diagnostic| known.iter().any(|known| known == problem);
         let errors: Vec<_> =
             problems.iter().filter(|problem| problem.is_error() && !is_known(problem)).cloned().collect();
-        if let Ok(engine) = &engine {
+        if let Ok(app) = &app {
             let mild = |problem| Diagnostic { severity: Severity::Warning, ..problem };
-            problems.extend(cluster_access::problems(&engine.config).into_iter().map(mild));
+            problems.extend(cluster_access::problems(&app.state.config).into_iter().map(mild));
         }
-        match engine {
-            Ok(engine) if errors.is_empty() => Ok(LoadedConfig::new(engine, problems)),
+        match app {
+            Ok(app) if errors.is_empty() => Ok(LoadedConfig::new(app, problems)),
             Err(_) if errors.is_empty() => {
                 Err(vec![Diagnostic::error(ValueOrigin::Profile, "", "the configuration cannot be served")])
             }

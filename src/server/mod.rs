@@ -11,9 +11,6 @@ mod worker_pool;
 
 use std::io;
 
-pub use self::accept::AcceptedConnection;
-pub use self::worker::{WorkerContext, WorkerThread};
-
 pub use crate::server::config_loader::{ConfigLoader, LoadedConfig};
 pub use crate::server::upgrade::{OldProcess, ReceivedHandoff};
 

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::accept::WorkerSockets;
-use super::worker::{self, LEFT_BEHIND, WorkerCommand, WorkerTokens};
+use super::worker::{self, LEFT_BEHIND, WorkerCommand};
 use crate::os::listener::ListeningSocket;
-use crate::state::shared::AppState;
+use crate::proxy::handlers::App;
+use crate::proxy::worker_context::WorkerTokens;
 
 /// Orders that may wait for a worker; more only for one that hangs.
 const ORDERS: usize = 64;
@@ -58,19 +59,15 @@ impl WorkerPool {
 
     /// As many workers as the configuration says, all with this configuration and these sockets. A thread that
     /// cannot be started is an error only where there is none at all.
-    pub(super) fn serve(
-        &mut self,
-        engine: &Arc<AppState>,
-        listeners: &Arc<[ListeningSocket]>,
-    ) -> io::Result<()> {
+    pub(super) fn serve(&mut self, app: &App, listeners: &Arc<[ListeningSocket]>) -> io::Result<()> {
         for hand in &self.at_work {
-            hand.tell(WorkerCommand::Serve(Arc::clone(engine)));
+            hand.tell(WorkerCommand::Serve(app.clone()));
         }
-        self.tell_retired(engine);
-        let wanted = engine.config.settings.workers;
+        self.tell_retired(app);
+        let wanted = app.state.config.settings.workers;
         let before = self.at_work.len();
         while self.at_work.len() < wanted {
-            match self.start(engine) {
+            match self.start(app) {
                 Ok(hand) => self.at_work.push(hand),
                 Err(error) if self.at_work.is_empty() => return Err(error),
                 Err(error) => {
@@ -84,7 +81,7 @@ impl WorkerPool {
             self.listeners = Arc::clone(listeners);
             self.listen();
         }
-        self.retire(surplus, engine.config.settings.timeout.drain);
+        self.retire(surplus, app.state.config.settings.timeout.drain);
         Ok(())
     }
 
@@ -105,11 +102,11 @@ impl WorkerPool {
     }
 
     /// The connections of workers that take no more go by this configuration, too.
-    pub(super) fn tell_retired(&mut self, engine: &Arc<AppState>) {
+    pub(super) fn tell_retired(&mut self, app: &App) {
         self.forget_ended();
         for hand in &self.retired {
             // One that ends just now takes no orders.
-            let _ = hand.orders.try_send(WorkerCommand::Serve(Arc::clone(engine)));
+            let _ = hand.orders.try_send(WorkerCommand::Serve(app.clone()));
         }
     }
 
@@ -130,14 +127,14 @@ impl WorkerPool {
         let _ = self.living.1.recv().await;
     }
 
-    fn start(&mut self, engine: &Arc<AppState>) -> io::Result<WorkerHandle> {
+    fn start(&mut self, app: &App) -> io::Result<WorkerHandle> {
         let (orders, received) = channel(ORDERS);
         let ends = WorkerTokens { stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let name = format!("worker-{}", self.started);
         let runtime = runtime()?;
-        let (engine, own_ends, living) = (Arc::clone(engine), ends.clone(), self.living.0.clone());
+        let (app, own_ends, living) = (app.clone(), ends.clone(), self.living.0.clone());
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
-            LocalSet::new().block_on(&runtime, worker::work(engine, own_ends, received));
+            LocalSet::new().block_on(&runtime, worker::run(app, own_ends, received));
             runtime.shutdown_timeout(LEFT_BEHIND);
             drop(living);
         })?;

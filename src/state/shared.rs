@@ -1,12 +1,11 @@
-//! Everything a connection needs, made once from the configuration and shared by all workers.
+//! The state of the application: what handlers may see, built once from the configuration and shared by all workers.
 
 use std::sync::Arc;
-
-pub use crate::state::listener_rules::ListenerRules;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use openssl::ssl::SslContext;
 
+pub use crate::state::listener_rules::ListenerRules;
 pub use crate::state::port_protocol::PortProtocol;
 
 use crate::auth::authenticator::Authenticator;
@@ -14,17 +13,6 @@ use crate::auth::credential_memory::CredentialMemory;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::product::BackendHeaders;
-use crate::config::route_table::RouteTable;
-use crate::handler::coalesce::SharedCalls;
-use crate::handler::console::target::ConsoleRules;
-use crate::handler::health::{ProbePaths, ReadinessCache};
-use crate::handler::page::PageSet;
-use crate::handler::page_title::PageTitle;
-use crate::handler::spice_proxy_rewrite::PublicProxy;
-use crate::handler::static_file::types::file_types;
-use crate::handler::static_file::{SingleFile, StaticDirectory, StaticFiles};
-use crate::handler::tunnel::TunnelRules;
-use crate::handler::upload::UploadHandler;
 use crate::http::access_log::AccessLog;
 use crate::http::error::ResponseError;
 use crate::http::logged_body::CommonHeaders;
@@ -33,7 +21,6 @@ use crate::http::target::ApiPath;
 use crate::limits::Limiters;
 use crate::limits::concurrency::ConnectionCapacity;
 use crate::os::rlimit;
-use crate::proxy::router::RouteRules;
 use crate::time::client_timeouts::ClientTimeouts;
 use crate::tls::session_tickets::TicketKeys;
 use crate::upstream::certificate_pins::CertificatePins;
@@ -42,36 +29,26 @@ use crate::upstream::peer;
 use crate::upstream::peer::PeerNode;
 use crate::verdict::login::LoginProof;
 
-/// A product, ready to serve.
+/// The configuration in effect, and everything that is derived from it and that handlers use.
 pub struct AppState {
     pub config: Config,
     pub speaks: PortProtocol,
-    /// who gets a tunnel, where there are any
-    pub tunnels: Option<Box<TunnelRules>>,
-    pub public_proxy: Option<PublicProxy>,
-    pub page_title: Option<PageTitle>,
-    /// that of `[listen]` first
+    /// in the order of the settings; `[listen]` is the first
     pub(crate) listeners: Vec<Arc<ListenerRules>>,
     pub gate: Option<Authenticator>,
-    pub routes: RouteRules,
-    pub pages: PageSet,
     pub nodes: Arc<NodeFile>,
     pub pins: CertificatePins,
     /// for connections to other nodes
     pub client_context: SslContext,
     pub backend_headers: HeaderNames,
-    pub consoles: Option<ConsoleRules>,
-    pub uploads: Option<UploadHandler>,
-    pub shared_calls: Option<SharedCalls>,
     pub common: CommonHeaders,
     pub log: Arc<AccessLog>,
     pub counts: Arc<Limiters>,
     pub capacity: ConnectionCapacity,
-    pub readiness: ReadinessCache,
     pub deadlines: Arc<ClientTimeouts>,
 }
 
-/// What lives on when a configuration is replaced by the next.
+/// What a reload of the configuration keeps.
 #[derive(Clone)]
 pub struct PersistentState {
     pub log: Arc<AccessLog>,
@@ -89,162 +66,87 @@ pub struct HeaderNames {
     pub location_prefix: Option<String>,
 }
 
-/// What answers, by the profile.
-struct Handlers {
-    routes: RouteRules,
-    pages: PageSet,
-    consoles: Option<ConsoleRules>,
-    uploads: Option<UploadHandler>,
-    public_proxy: Option<PublicProxy>,
-    shared_calls: Option<SharedCalls>,
-}
-
-impl Handlers {
-    /// All of them, or everything that is wrong with any.
-    fn new(config: &Config, note: &mut impl FnMut(String)) -> Option<Self> {
-        let routes = routes(config).map_err(&mut *note).ok();
-        let pages = PageSet::new(config).map_err(&mut *note).ok();
-        let consoles = ConsoleRules::new(config).map_err(&mut *note).ok();
-        let uploads = config.product.upload.clone();
-        let uploads =
-            uploads.map(|rules| UploadHandler::new(rules, &config.root, &config.settings.limits)).transpose();
-        let uploads = uploads.map_err(&mut *note).ok();
-        let public_proxy = PublicProxy::new(config).map_err(&mut *note).ok();
-        let shared_calls = SharedCalls::new(config).map_err(&mut *note).ok();
-        Some(Self {
-            routes: routes?,
-            pages: pages?,
-            consoles: consoles?,
-            uploads: uploads?,
-            public_proxy: public_proxy?,
-            shared_calls: shared_calls?,
-        })
-    }
-}
-
 impl AppState {
-    /// The engine, if it can serve, and everything that is wrong. A problem may be one that it can serve with.
-    pub fn build(mut config: Config, lasting: &PersistentState) -> (Result<Self, Config>, Vec<Diagnostic>) {
-        let mut problems = std::mem::take(&mut config.problems);
-        let fatal = problems.iter().any(Diagnostic::is_error);
+    /// The state if it can be built, else the configuration, and all problems.
+    pub fn build(config: Config, persistent: &PersistentState) -> (Result<Self, Config>, Vec<Diagnostic>) {
+        let (port_protocol, mut problems) = PortProtocol::load(&config, &persistent.tickets);
+        let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
         let nodes =
             Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
-        let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
-        let rules = config.product.gate.clone();
-        let gate = rules.map(|rules| Authenticator::new(rules, &config.root, Arc::clone(&nodes))).transpose();
-        let shared_with = &config.settings.browser.origins;
-        let gate = gate
-            .map(|gate| gate.map(|gate| gate.shared_with(shared_with).with_memory(&lasting.credentials)))
-            .map_err(&mut note)
-            .ok();
-        let headers = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
-        let handlers = Handlers::new(&config, &mut note);
-        let common = CommonHeaders::of(&config).map_err(&mut note).ok();
+        let authenticator =
+            build_authenticator(&config, &nodes, &persistent.credentials).map_err(&mut note).ok();
+        let header_names = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
+        let common_headers = CommonHeaders::from_config(&config).map_err(&mut note).ok();
         let listeners = ListenerRules::all(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
-        let (speaks, more) = PortProtocol::load(&config, &lasting.tickets);
-        problems.extend(more);
-        let parts = (gate, handlers, headers, common, client_context, speaks, listeners);
         let (
             Some(gate),
-            Some(handlers),
             Some(backend_headers),
             Some(common),
             Some(client_context),
             Some(speaks),
             Some(listeners),
-        ) = parts
+        ) = (authenticator, header_names, common_headers, client_context, port_protocol, listeners)
         else {
             return (Err(config), problems);
         };
-        if fatal {
-            return (Err(config), problems);
-        }
-        let Handlers { routes, pages, consoles, uploads, public_proxy, shared_calls } = handlers;
-        let engine = Self {
+        let state = Self {
             pins: CertificatePins::new(config.product.nodes.as_ref(), &config.root),
             capacity: ConnectionCapacity::new(config.settings.limits.connections, rlimit::limit()),
-            tunnels: TunnelRules::new(&config).map(Box::new),
-            page_title: config.product.page_title.as_ref().map(PageTitle::new),
             deadlines: Arc::new(ClientTimeouts::new(&config.settings)),
             config,
             speaks,
             listeners,
             gate,
-            routes,
-            pages,
             nodes,
             client_context,
             backend_headers,
-            consoles,
-            uploads,
-            public_proxy,
-            shared_calls,
             common,
-            log: Arc::clone(&lasting.log),
-            counts: Arc::clone(&lasting.counts),
-            readiness: ReadinessCache::default(),
+            log: Arc::clone(&persistent.log),
+            counts: Arc::clone(&persistent.counts),
         };
-        engine.read_ahead();
-        (Ok(engine), problems)
+        (Ok(state), problems)
     }
 
-    /// Nobody's first request is to wait for a file that is slow to read.
-    fn read_ahead(&self) {
+    /// Reads key files and the list of nodes, so that the first request does not wait for a slow file system.
+    pub fn preload(&self) {
         self.gate.iter().for_each(Authenticator::read_ahead);
         self.nodes.read_ahead();
-        self.tunnels.iter().for_each(|rules| rules.read_ahead());
     }
 
-    /// What shows that a call succeeded, if clients can guess at credentials by it.
+    /// How the daemon's answer to a call shows that a login succeeded. `None` if the call is no login.
     pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&LoginProof> {
         self.gate.as_ref()?.login_proof(method, path)
     }
 
-    /// Another node, and what it must show.
+    /// The address of another node, and the certificate that it has to show.
+    ///
+    /// # Errors
+    /// The list of nodes cannot be read, or the node is unknown, or no certificate of it is known.
     pub fn peer(&self, name: &str) -> Result<PeerNode, ResponseError> {
         let table = self.nodes.current().map_err(|error| ResponseError::nodes(&error))?;
         Ok(PeerNode::find(name, self.config.settings.cluster_port, &table, &self.pins, &self.client_context)?)
     }
 }
 
-/// The profile's destinations.
-pub fn routes(config: &Config) -> Result<RouteRules, String> {
-    let product = &config.product;
-    let root = &config.root;
-    let directories = product.directory.iter().map(|directory| StaticDirectory {
-        url: directory.url.clone(),
-        path: root.path(&directory.path),
-        links: directory.links.iter().map(|link| root.path(link)).collect(),
-    });
-    let files =
-        product.file.iter().map(|file| SingleFile { url: file.url.clone(), path: root.path(&file.path) });
-    Ok(RouteRules {
-        table: RouteTable::parse(config.route_table.as_deref().unwrap_or_default())
-            .map_err(|message| format!("the route table: {message}"))?,
-        pages: product.page.iter().map(|page| page.url.clone()).collect(),
-        files: StaticFiles::new(
-            directories.collect(),
-            files.collect(),
-            file_types(),
-            config.settings.compression,
-        ),
-        probes: ProbePaths {
-            health: config.settings.monitoring.health.clone(),
-            ready: config.settings.monitoring.ready.clone(),
-        },
-        node_name: config.settings.node_name.clone(),
-        has_unprivileged: config.settings.unprivileged.is_some(),
-    })
+/// The authenticator of a profile that has one.
+fn build_authenticator(
+    config: &Config,
+    nodes: &Arc<NodeFile>,
+    credentials: &Arc<CredentialMemory>,
+) -> Result<Option<Authenticator>, String> {
+    let Some(rules) = config.product.gate.clone() else { return Ok(None) };
+    let authenticator = Authenticator::new(rules, &config.root, Arc::clone(nodes))?;
+    Ok(Some(authenticator.shared_with(&config.settings.browser.origins).with_memory(credentials)))
 }
 
 impl HeaderNames {
-    /// Whether another node has sent the request on already.
+    /// Whether another node has forwarded the request.
     pub fn is_looped(&self, headers: &HeaderMap) -> bool {
         self.looped.as_ref().is_some_and(|name| headers.contains_key(name))
     }
 
-    /// Whether the answer of a daemon names a file to stream.
+    /// Whether a daemon's answer names a file to stream.
     pub fn is_stream(&self, headers: &HeaderMap) -> bool {
         self.stream.as_ref().is_some_and(|name| headers.contains_key(name))
     }
@@ -265,7 +167,7 @@ impl HeaderNames {
 }
 
 impl CommonHeaders {
-    fn of(config: &Config) -> Result<Self, String> {
+    fn from_config(config: &Config) -> Result<Self, String> {
         let value =
             |text: &str| HeaderValue::try_from(text).map_err(|_| format!("'{text}' is no header value"));
         let product = &config.product;

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::auth::credential_cache::{CachedCredential, CachedTicket, CredentialCache};
 use crate::auth::credential_memory::CredentialMemory;
-use crate::auth::fetch_site::ForeignPage;
+pub use crate::auth::error::AuthError;
 pub use crate::auth::page_login::{PageLogin, PageVisitor, TicketClient};
 use crate::auth::ticket::TicketError;
 use crate::auth::ticket_verifier::{TicketFiles, VerifyContext};
@@ -60,27 +60,6 @@ impl AuthenticatedUser {
     pub fn user(&self) -> Option<Arc<str>> {
         self.client.as_ref().map(|known| Arc::clone(&known.user))
     }
-}
-
-/// Why a request does not pass. `CachedTicket` says to the log what the client is not told.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthError {
-    #[error("No ticket")]
-    NoCredential,
-    #[error("ticket refused: {0}")]
-    Ticket(TicketError),
-    #[error("ticket refused again: {0}")]
-    SameTicket(TicketError),
-    #[error("ticket not verified: its client is over the limit of failed logins")]
-    Unverified,
-    #[error("the API token has no valid form")]
-    ApiToken,
-    #[error("Permission denied - invalid csrf token")]
-    Csrf,
-    #[error("{0}")]
-    ForeignPage(#[from] ForeignPage),
-    #[error("cannot judge tickets: {0}")]
-    KeyFile(#[from] FileError),
 }
 
 impl Authenticator {

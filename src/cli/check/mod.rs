@@ -19,12 +19,12 @@ use crate::config::keys::ValueKind;
 use crate::config::layers::ResolvedValue;
 use crate::config::settings::{ListenAddress, ListenSettings};
 use crate::config::{Config, ConfigSources};
-use crate::handler::upload::UploadHandler;
 use crate::http::access_log::AccessLog;
 use crate::metrics::report::{ServedCertificate, seconds_since_1970};
 use crate::os::listener;
+use crate::proxy::handlers::App;
 use crate::state::cluster_access;
-use crate::state::shared::{AppState, PersistentState};
+use crate::state::shared::PersistentState;
 use crate::tls::TlsAcceptor;
 use crate::upstream::nodes::NodeFile;
 
@@ -41,12 +41,16 @@ pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
     };
     let mut advice = advice(&config);
     advice.extend(listen_problems(&config));
-    let (config, certificates, mut problems) = build(config);
+    let (app, certificates, mut problems) = build(config);
+    let config = match &app {
+        Ok(app) => &app.state.config,
+        Err(config) => config,
+    };
     let served: Vec<_> = certificates.iter().map(|certificate| PathBuf::from(&certificate.file)).collect();
     problems.extend(advice);
     problems.extend(certificates.iter().filter_map(|certificate| expiry(certificate, seconds_since_1970())));
-    problems.extend(serving_user::problems(&config, &served));
-    problems.extend(log_disk::problems(&config));
+    problems.extend(serving_user::problems(config, &served));
+    problems.extend(log_disk::problems(config));
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Diagnostic::is_error);
     if json {
         let of_listeners = config.listener_keys.iter();
@@ -75,34 +79,34 @@ pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
 }
 
 /// Builds all that `run` would build, with an access log that writes nowhere.
-fn build(config: Config) -> (Config, Vec<ServedCertificate>, Vec<Diagnostic>) {
+fn build(config: Config) -> (Result<App, Config>, Vec<ServedCertificate>, Vec<Diagnostic>) {
     let log = match AccessLog::start(None) {
         Ok(log) => Arc::new(log),
         Err(error) => {
             let problem =
                 Diagnostic::error(ValueOrigin::Profile, "", format!("cannot start a thread: {error}"));
-            return (config, Vec::new(), vec![problem]);
+            return (Err(config), Vec::new(), vec![problem]);
         }
     };
     let lasting =
         PersistentState { log, tickets: Arc::default(), counts: Arc::default(), credentials: Arc::default() };
-    let (engine, mut problems) = AppState::build(config, &lasting);
-    match engine {
-        Ok(engine) => {
-            problems.extend(missing_files(&engine));
-            problems.extend(engine.speaks.acceptor().map(TlsAcceptor::list_problems).unwrap_or_default());
-            let certificates = engine.speaks.acceptor().map(TlsAcceptor::certificates).unwrap_or_default();
-            (engine.config, certificates, problems)
-        }
-        Err(config) => (config, Vec::new(), problems),
+    let (app, mut problems) = App::build(config, &lasting);
+    let mut certificates = Vec::new();
+    if let Ok(app) = &app {
+        let acceptor = app.state.speaks.acceptor();
+        problems.extend(missing_files(app));
+        problems.extend(acceptor.map(TlsAcceptor::list_problems).unwrap_or_default());
+        certificates = acceptor.map(TlsAcceptor::certificates).unwrap_or_default();
     }
+    (app, certificates, problems)
 }
 
 /// What `run` can start without, but an admin wants to know.
-fn missing_files(engine: &AppState) -> Vec<Diagnostic> {
+fn missing_files(app: &App) -> Vec<Diagnostic> {
+    let engine = &app.state;
     let product = &engine.config.product;
     let keys = engine.gate.iter().flat_map(Authenticator::file_errors);
-    let secret = engine.tunnels.iter().filter_map(|rules| rules.file_error());
+    let secret = app.handlers.tunnels.iter().filter_map(|rules| rules.file_error());
     let mut problems: Vec<_> = keys
         .chain(secret)
         .map(|error| {
@@ -116,8 +120,8 @@ fn missing_files(engine: &AppState) -> Vec<Diagnostic> {
             problems.push(Diagnostic::warning(ValueOrigin::Profile, "product.directory", message));
         }
     }
-    problems.extend(page_problems(engine));
-    if let Some(error) = engine.uploads.as_ref().and_then(UploadHandler::problem) {
+    problems.extend(page_problems(app));
+    if let Some(error) = app.handlers.uploads.as_ref().and_then(|uploads| uploads.problem()) {
         let message = format!("no upload is possible: {error}");
         problems.push(Diagnostic::warning(ValueOrigin::Profile, "product.upload.spool", message));
     }
@@ -125,10 +129,10 @@ fn missing_files(engine: &AppState) -> Vec<Diagnostic> {
 }
 
 /// Pages that fail for users: the worker is asked for what nodegate cannot render.
-fn page_problems(engine: &AppState) -> Vec<Diagnostic> {
+fn page_problems(app: &App) -> Vec<Diagnostic> {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(engine.pages.tried_problems(engine)),
-        Err(_) => engine.pages.problems(),
+        Ok(runtime) => runtime.block_on(app.handlers.pages.tried_problems(&app.state)),
+        Err(_) => app.handlers.pages.problems(),
     }
 }
 

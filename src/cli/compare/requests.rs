@@ -14,7 +14,6 @@ use crate::http::path_pattern::PathPattern;
 use crate::http::target::RequestTarget;
 use crate::os::log_text;
 use crate::proxy::router::RouteRules;
-use crate::state::shared;
 
 /// Bytes of a log that are read, from its end.
 const TAIL: u64 = 16 << 20;
@@ -72,7 +71,7 @@ impl RepeatRules {
             .iter()
             .map(|(call, lists)| Ok((PathPattern::parse(call)?, lists.clone())));
         Ok(Self {
-            routes: shared::routes(config)?,
+            routes: RouteRules::new(config)?,
             side_effects: patterns.collect::<Result<_, _>>()?,
             unordered: unordered.collect::<Result<_, String>>()?,
         })

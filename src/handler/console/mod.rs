@@ -13,17 +13,17 @@ pub mod target;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 
+use super::HandlerAnswer;
 use super::api::{self, ApiCall};
 use crate::handler::console::target::{ConnectedConsole, ConsoleRules, ConsoleTargetError};
 use crate::http::body;
-use crate::http::body::ResponseBody;
-use crate::http::error::ResponseError;
+use crate::http::error::{HandlerError, ResponseError};
 use crate::metrics::sessions::{SessionInfo, SessionKind};
 use crate::net::forwarded_host;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 use crate::os::log_text::shortened;
-use crate::proxy::request::ClientConnection;
+use crate::state::client_connection::ClientConnection;
 use crate::state::shared::AppState;
 use crate::upstream::client::{UpstreamClient, UpstreamResponse};
 use crate::verdict::api_answer::ApiAnswer;
@@ -46,31 +46,31 @@ pub enum ConsoleError {
     Unsupported,
 }
 
-impl ConsoleError {
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::Handshake(error) => error.status(),
-            Self::Target(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
-            Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
+impl From<ConsoleError> for ResponseError {
+    fn from(error: ConsoleError) -> Self {
+        let status = match &error {
+            ConsoleError::Handshake(error) => error.status(),
+            ConsoleError::Target(_) | ConsoleError::Origin(_) => StatusCode::FORBIDDEN,
+            ConsoleError::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        };
+        let is_after_upstream = matches!(error, ConsoleError::Target(_));
+        let mut headers = HeaderMap::new();
+        if let ConsoleError::Handshake(error) = &error {
+            error.add_headers(&mut headers);
         }
-    }
-
-    pub fn add_headers(&self, headers: &mut HeaderMap) {
-        if let Self::Handshake(error) = self {
-            error.add_headers(headers);
-        }
+        HandlerError { headers, is_after_upstream, ..HandlerError::new(status, error) }.into()
     }
 }
 
 /// Asks the daemon for the console's target, connects to it and accepts the WebSocket. Any other answer of the daemon
 /// goes to the client.
 pub async fn open(
+    rules: &ConsoleRules,
     engine: &AppState,
     upstream: &UpstreamClient,
     client: &ClientConnection,
     call: ApiCall<'_>,
-) -> Result<Response<ResponseBody>, ResponseError> {
-    let rules = engine.consoles.as_ref().ok_or(ConsoleError::Unsupported)?;
+) -> Result<HandlerAnswer, ResponseError> {
     let handshake = WebSocketHandshake::check(call.head).map_err(ConsoleError::from)?;
     let foreign = check_origin(engine, rules, client, &call)?;
     let source = call.source;
@@ -78,7 +78,7 @@ pub async fn open(
     let (user, target) = (call.identity.user(), source.path.joined().into_owned());
     let answer = upstream.send(api::build_request(engine, upstream, call, None)?).await?;
     if answer.response.status() != StatusCode::OK {
-        return api::forward_answer(engine, upstream, source, answer).await;
+        return Ok(api::forward_answer(engine, upstream, source, answer).await?.into());
     }
     let UpstreamResponse { response, mut body, started } = answer;
     let (head, ()) = response.into_parts();
@@ -94,8 +94,8 @@ pub async fn open(
             if let Some(foreign) = foreign {
                 log_foreign_origin(&foreign);
             }
-            client.console.set(Some(Box::new(ConnectedConsole { stream, listed })));
-            Ok(handshake.response())
+            let upgrade = Some(Box::new(ConnectedConsole { stream, listed }));
+            Ok(HandlerAnswer { response: handshake.response(), upgrade })
         }
         // In the extjs format an error has HTTP status 200.
         None if told.data().is_some_and(serde_json::Value::is_null) => {
@@ -103,7 +103,7 @@ pub async fn open(
             response
                 .headers_mut()
                 .extend(head.headers.get(CONTENT_TYPE).map(|kind| (CONTENT_TYPE, kind.clone())));
-            Ok(response)
+            Ok(response.into())
         }
         None => Err(invalid().into()),
     }

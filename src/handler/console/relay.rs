@@ -17,7 +17,7 @@ use super::frame::{ControlPayload, Opcode, ProtocolError};
 use crate::handler::console::frame_stream::{FrameReader, FrameWriter};
 use crate::handler::console::keepalive::{DueFrame, KeepAlive};
 use crate::handler::console::target::{ConnectedConsole, ConsoleStream};
-use crate::proxy::recheck::AdmissionLost;
+use crate::state::client_connection::AdmissionLost;
 
 /// For a close frame to be sent and answered.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

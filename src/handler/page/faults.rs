@@ -9,11 +9,12 @@ use http::{HeaderValue, Request};
 use tokio::time::timeout;
 
 use super::variables::VariableContext;
-use super::worker::{PageRequest, WorkerError, page_worker};
+use super::worker::{PageRequest, WorkerError};
 use super::{PageSet, ParsedChoice, ProfilePage};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::page::TemplateCondition;
 use crate::state::shared::AppState;
+use crate::state::upstreams::page_client;
 use crate::upstream::client::{FailurePhase, UpstreamClient};
 
 /// For a page from the worker, which `check` waits for. A request starts the worker, and that loads the product's modules.
@@ -54,7 +55,7 @@ impl PageSet {
 
     /// The same, where the worker is asked for each page: one that it does not render either is an error.
     pub async fn tried_problems(&self, engine: &AppState) -> Vec<Diagnostic> {
-        let Some(upstream) = page_worker(&engine.config) else { return self.problems() };
+        let Some(upstream) = page_client(&engine.config) else { return self.problems() };
         let mut problems = Vec::new();
         // A worker that is away is waited for once.
         let mut away = None;

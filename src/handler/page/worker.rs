@@ -16,8 +16,8 @@ use crate::config::Config;
 use crate::config::page::VariableSource;
 use crate::handler::trace_headers;
 use crate::http::body::ResponseBody;
+use crate::http::error::{HandlerError, ResponseError};
 use crate::http::target::query_parameters;
-use crate::metrics::upstreams;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 use crate::state::shared::AppState;
@@ -67,6 +67,12 @@ pub struct PageRequest<'a> {
 pub struct PageUnavailable {
     cause: PageError,
     remedy: String,
+}
+
+impl From<PageUnavailable> for ResponseError {
+    fn from(error: PageUnavailable) -> Self {
+        HandlerError::new(StatusCode::INTERNAL_SERVER_ERROR, error).into()
+    }
 }
 
 /// Why there is no page from the worker.
@@ -155,12 +161,6 @@ impl PageWorker {
         }
         target
     }
-}
-
-/// The worker that renders pages, where one is set. The daemon is no spare of it, for it serves no pages.
-pub fn page_worker(config: &Config) -> Option<UpstreamClient> {
-    let address = config.settings.unprivileged.clone()?;
-    Some(UpstreamClient::local(address, false, config.settings.timeout, upstreams::worker()))
 }
 
 impl PageSet {

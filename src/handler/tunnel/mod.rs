@@ -8,13 +8,13 @@ mod upstream_endpoint;
 
 use std::error::Error as _;
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
 use nodegate_spice::head::read_head;
 use nodegate_spice::{ConnectHead, HeadError, ticket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use self::endpoint::{ConnectedTunnel, UpstreamEndpoint};
 pub use self::endpoint::{TunnelEndpoint, enable_keepalive};
@@ -28,9 +28,7 @@ use crate::net::acl::PeerIp;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 use crate::os::log_text::shortened;
-use crate::proxy::recheck::until_denied;
-use crate::proxy::request::ClientConnection;
-use crate::server::WorkerThread;
+use crate::state::client_connection::ClientConnection;
 use crate::state::shared::AppState;
 
 /// For a client to read the error.
@@ -46,25 +44,32 @@ pub struct TunnelClient<'a> {
     pub until: Instant,
 }
 
-/// Serves one connection: request head, ticket, upstream, then the relay of bytes in both directions.
-pub async fn serve(thread: &WorkerThread, mut caller: TunnelClient<'_>) {
-    let worker = thread.worker();
-    let idle = worker.engine.config.settings.timeout.tunnel;
-    let trust = Rc::clone(&caller.client.trust);
-    let opening = Box::pin(trust.unless_turned_out(open(&worker.engine, &mut caller)));
-    let opened = thread.stop.run_until_cancelled(opening).await.flatten().flatten();
-    drop(worker); // a tunnel may outlive many configurations
-    if let Some((upstream, early)) = opened {
-        let peer = caller.client.peer.address();
-        let denied = until_denied(thread, caller.client, peer);
-        let client = &mut caller.stream;
-        ConnectedTunnel { client, early: &early, upstream, peer, idle }.relay(&thread.stop, denied).await;
+/// A tunnel whose upstream is connected and whose client has its 200.
+pub struct OpenTunnel {
+    upstream: UpstreamEndpoint,
+    /// bytes that the client has sent for the upstream already
+    early: Vec<u8>,
+    idle: Option<Duration>,
+}
+
+impl OpenTunnel {
+    /// Relays until both ends close, one fails, the tunnel is idle, the client is no longer admitted, or nodegate stops.
+    pub async fn relay(self, client: TunnelClient<'_>, stop: &CancellationToken, denied: impl Future) {
+        let Self { upstream, early, idle } = self;
+        let TunnelClient { mut stream, client, .. } = client;
+        let peer = client.peer.address();
+        ConnectedTunnel { client: &mut stream, early: &early, upstream, peer, idle }
+            .relay(stop, denied)
+            .await;
     }
 }
 
-/// Connects the upstream and answers 200. Returns the upstream, and the bytes that the client has sent for it already.
-async fn open(engine: &AppState, caller: &mut TunnelClient<'_>) -> Option<(UpstreamEndpoint, Vec<u8>)> {
-    let rules = engine.tunnels.as_deref()?;
+/// Reads the request head, connects the upstream and answers 200. `None` if there is no tunnel; the client has its answer.
+pub async fn open(
+    engine: &AppState,
+    rules: &TunnelRules,
+    caller: &mut TunnelClient<'_>,
+) -> Option<OpenTunnel> {
     let head = match timeout_at(caller.until, read_connect_head(caller, rules)).await {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed | HeadError::Io(_))) => return None,
@@ -83,7 +88,7 @@ async fn open(engine: &AppState, caller: &mut TunnelClient<'_>) -> Option<(Upstr
             let accepted = format!("HTTP/1.{version} 200 OK\r\n\r\n");
             caller.stream.write_all(accepted.as_bytes()).await.ok()?;
             caller.stream.flush().await.ok()?;
-            Some((upstream, head.early))
+            Some(OpenTunnel { upstream, early: head.early, idle: engine.config.settings.timeout.tunnel })
         }
         Err(error) => refuse(engine, caller, &line, version, error).await,
     }

@@ -17,7 +17,7 @@ use crate::limits::login_throttle;
 use crate::limits::shares::ListenerShare;
 use crate::net::acl::PeerIp;
 use crate::os::log_text::shortened;
-use crate::proxy::request::ClientConnection;
+use crate::state::client_connection::ClientConnection;
 use crate::state::shared::AppState;
 
 /// Viewers time out after 10 s. The second hop must answer before the first hop's timeout.

@@ -20,27 +20,27 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use self::fields::FormFields;
 use self::form::{FormReader, UploadForm};
 use self::spool::{SpaceClaim, SpoolBounds, SpoolDirectory};
 use super::api::{self, ApiCall, DownloadSource};
 use crate::auth::authenticator::AuthenticatedUser;
+use crate::config::Config;
 use crate::config::product;
-use crate::config::root::RootDirectory;
-use crate::config::settings::LimitSettings;
+use crate::config::route_table::RouteTable;
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::drain;
-use crate::http::error::ResponseError;
+use crate::http::error::{HandlerError, ResponseError};
 use crate::http::request_body::RequestBody;
 use crate::http::reserved_field::ReservedField;
 use crate::http::target::ApiPath;
 use crate::limits::LimitExceeded;
 use crate::limits::min_rate::MinRate;
-use crate::proxy::router::Route;
-use crate::server::WorkerContext;
 use crate::state::shared::AppState;
+use crate::state::upstreams::Upstreams;
 use crate::time::client_timeouts::TimeoutTracker;
 use crate::upstream::client::PIECE;
 use crate::upstream::request::UpstreamRequest;
@@ -97,7 +97,7 @@ impl From<io::Error> for UploadError {
 }
 
 impl UploadError {
-    pub fn status(&self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
             Self::NotMultipart | Self::Form(_) | Self::Reserved(_) | Self::Broken => StatusCode::BAD_REQUEST,
             Self::Format(_) => StatusCode::NOT_IMPLEMENTED,
@@ -113,6 +113,16 @@ impl UploadError {
     }
 }
 
+impl From<UploadError> for ResponseError {
+    fn from(error: UploadError) -> Self {
+        if let UploadError::Limit(exceeded) = error {
+            return Self::Excess(exceeded);
+        }
+        let is_after_upstream = matches!(error, UploadError::PermissionsUnknown { .. });
+        HandlerError { is_after_upstream, ..HandlerError::new(error.status(), error) }.into()
+    }
+}
+
 /// The upload rules of a profile, parsed.
 pub struct UploadHandler {
     rules: product::UploadRules,
@@ -120,16 +130,16 @@ pub struct UploadHandler {
     /// the members of an answer that accepts a file
     shows: ShownMembers,
     directory: Arc<SpoolDirectory>,
+    routes: Arc<RouteTable>,
 }
 
 impl UploadHandler {
-    pub fn new(
-        rules: product::UploadRules,
-        root: &RootDirectory,
-        limits: &LimitSettings,
-    ) -> Result<Self, String> {
+    /// `None` if the product has no uploads.
+    pub fn new(config: &Config, routes: Arc<RouteTable>) -> Result<Option<Self>, String> {
+        let Some(rules) = config.product.upload.clone() else { return Ok(None) };
+        let limits = &config.settings.limits;
         let named = |path: &Path| Some((path.parent()?.to_owned(), path.file_name()?.to_str()?.to_owned()));
-        let (directory, prefix) = named(&root.path(&rules.spool))
+        let (directory, prefix) = named(&config.root.path(&rules.spool))
             .ok_or_else(|| format!("product.upload.spool: '{}' has no directory and prefix", rules.spool))?;
         let uploads = u64::try_from(limits.uploads).unwrap_or(u64::MAX);
         let bounds = SpoolBounds { reserve: rules.reserve, uploads, bytes: limits.upload_bytes_total };
@@ -137,7 +147,7 @@ impl UploadHandler {
         let shows =
             ShownMembers::parse(&rules.shows).map_err(|what| format!("product.upload.shows: {what}"))?;
         let reserved = ReservedField::new(&rules.spool_field);
-        Ok(Self { rules, reserved, shows, directory })
+        Ok(Some(Self { rules, reserved, shows, directory, routes }))
     }
 
     /// Rejects a call whose query names a spool file.
@@ -164,6 +174,10 @@ impl UploadHandler {
 
 /// An authenticated upload.
 pub struct UploadRequest<'a> {
+    pub state: &'a Arc<AppState>,
+    pub upstreams: &'a Rc<Upstreams>,
+    /// tasks that the worker waits for
+    pub tasks: &'a TaskTracker,
     pub head: &'a Parts,
     pub path: &'a ApiPath,
     pub identity: &'a AuthenticatedUser,
@@ -174,15 +188,14 @@ pub struct UploadRequest<'a> {
 
 /// Receives the file and gives it to this node's daemon, even if the path names another node: the daemon copies it there.
 pub async fn handle_upload(
-    worker: &Rc<WorkerContext>,
+    uploads: &Arc<UploadHandler>,
     upload: &UploadRequest<'_>,
     body: &mut Option<RequestBody>,
 ) -> Result<Response<ResponseBody>, ResponseError> {
-    let uploads = worker.engine.uploads.as_ref().ok_or(ResponseError::NotServed("uploads are"))?;
     let rules = &uploads.rules;
     let announced = body.as_ref().and_then(|body| body.size_hint().exact());
-    let PreparedUpload { boundary, fields, space } = prepare(worker, upload, uploads, announced).await?;
-    let rate = worker.engine.config.settings.limits.request_body_min_rate;
+    let PreparedUpload { boundary, fields, space } = prepare(uploads, upload, announced).await?;
+    let rate = upload.state.config.settings.limits.request_body_min_rate;
     let reader = FormReader {
         body: body.as_mut().ok_or(UploadError::Broken)?,
         boundary,
@@ -193,7 +206,7 @@ pub async fn handle_upload(
         min_rate: MinRate { grace: Duration::from_secs(rules.patience), rate },
     };
     match reader.read().await {
-        Ok(form) => hand_over(worker, upload, rules, form).await,
+        Ok(form) => hand_over(uploads, upload, form).await,
         Err(error) => {
             drain::start(body.take(), false, upload.clock);
             Err(error.into())
@@ -209,9 +222,8 @@ struct PreparedUpload {
 }
 
 async fn prepare(
-    worker: &Rc<WorkerContext>,
-    upload: &UploadRequest<'_>,
     uploads: &UploadHandler,
+    upload: &UploadRequest<'_>,
     announced: Option<u64>,
 ) -> Result<PreparedUpload, ResponseError> {
     let rules = &uploads.rules;
@@ -222,7 +234,7 @@ async fn prepare(
     let content_type = upload.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let boundary = form::find_boundary(content_type)?;
     let fields = FormFields::from_query(upload.head.uri.query().unwrap_or_default(), &rules.spool_field)?;
-    permission::check_permission(worker, upload, rules).await?;
+    permission::check_permission(uploads, upload).await?;
     if let Some(limit) = rules.limit.filter(|limit| announced.is_some_and(|length| length > *limit)) {
         return Err(UploadError::TooLarge { limit }.into());
     }
@@ -233,13 +245,12 @@ async fn prepare(
 /// Sends the daemon the spool file's path, in a task that outlives the connection. Otherwise a client that disconnects
 /// now would leave it open whether the daemon or nodegate removes the file.
 async fn hand_over(
-    worker: &Rc<WorkerContext>,
+    uploads: &Arc<UploadHandler>,
     upload: &UploadRequest<'_>,
-    rules: &product::UploadRules,
     form: UploadForm,
 ) -> Result<Response<ResponseBody>, ResponseError> {
-    let engine = &worker.engine;
-    let text = form.fields.encode(&format!("{}{}", rules.spool, form.file.digits));
+    let engine = upload.state;
+    let text = form.fields.encode(&format!("{}{}", uploads.rules.spool, form.file.digits));
     let limit = engine.config.settings.limits.body;
     if text.len() > limit {
         return Err(ResponseError::BodyTooLarge { limit });
@@ -256,38 +267,51 @@ async fn hand_over(
         timeout: engine.config.settings.timeout.answer,
         piece: PIECE,
     };
-    let request = api::build_request(engine, worker.local(&Route::Daemon), call, None)?;
-    let (worker, path) = (Rc::clone(worker), upload.path.clone());
-    worker
+    let request = api::build_request(engine, &upload.upstreams.daemon, call, None)?;
+    let hand_over = HandOver {
+        uploads: Arc::clone(uploads),
+        state: Arc::clone(engine),
+        upstreams: Rc::clone(upload.upstreams),
+        path: upload.path.clone(),
+    };
+    upload
         .tasks
-        .clone()
-        .spawn_local(async move { send_to_daemon(&worker, &path, request, form).await })
+        .spawn_local(hand_over.send(request, form))
         .await
         .map_err(|_| ResponseError::Internal("the upload was aborted".to_owned()))?
 }
 
-async fn send_to_daemon(
-    worker: &WorkerContext,
-    path: &ApiPath,
-    request: UpstreamRequest,
-    form: UploadForm,
-) -> Result<Response<ResponseBody>, ResponseError> {
-    let (engine, daemon) = (&worker.engine, worker.local(&Route::Daemon));
-    let answer = daemon.send(request).await?;
-    let source = DownloadSource::without_files(&Method::POST, path);
-    let (head, body) = api::forward_answer(engine, daemon, source, answer).await?.into_parts();
-    if !head.status.is_success() {
-        return Ok(Response::from_parts(head, body));
+/// The call that hands a file over. It outlives its connection.
+struct HandOver {
+    uploads: Arc<UploadHandler>,
+    state: Arc<AppState>,
+    upstreams: Rc<Upstreams>,
+    path: ApiPath,
+}
+
+impl HandOver {
+    async fn send(
+        self,
+        request: UpstreamRequest,
+        form: UploadForm,
+    ) -> Result<Response<ResponseBody>, ResponseError> {
+        let (state, daemon) = (&self.state, &self.upstreams.daemon);
+        let answer = daemon.send(request).await?;
+        let source = DownloadSource::without_files(&Method::POST, &self.path);
+        let (head, body) = api::forward_answer(state, daemon, source, answer).await?.into_parts();
+        if !head.status.is_success() {
+            return Ok(Response::from_parts(head, body));
+        }
+        // The answer decides whether the daemon removes the file. If it cannot be read, nodegate does.
+        let bytes = read_answer(state, body).await.ok_or_else(|| {
+            ResponseError::Internal("the daemon's answer to the upload cannot be read".to_owned())
+        })?;
+        let view = AnswerView { status: head.status, headers: &head.headers, body: Some(&bytes) };
+        if is_taken(&view, &self.uploads.shows) {
+            form.file.hand_over();
+        }
+        Ok(Response::from_parts(head, body::full(bytes)))
     }
-    // The answer decides whether the daemon removes the file. If it cannot be read, nodegate does.
-    let bytes = read_answer(engine, body).await.ok_or_else(|| {
-        ResponseError::Internal("the daemon's answer to the upload cannot be read".to_owned())
-    })?;
-    let view = AnswerView { status: head.status, headers: &head.headers, body: Some(&bytes) };
-    if engine.uploads.as_ref().is_some_and(|uploads| is_taken(&view, &uploads.shows)) {
-        form.file.hand_over();
-    }
-    Ok(Response::from_parts(head, body::full(bytes)))
 }
 
 async fn read_answer<B>(engine: &AppState, body: B) -> Option<Bytes>

@@ -1,32 +1,26 @@
 //! The permission to upload. nodegate asks the daemon before it reads a byte of the body.
 
-use std::rc::Rc;
-
 use bytes::Bytes;
 use http::{Method, StatusCode, response};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{UploadError, UploadRequest, read_answer};
-use crate::config::product;
+use super::{UploadError, UploadHandler, UploadRequest, read_answer};
 use crate::handler::api;
 use crate::handler::api::{ApiCall, DownloadSource};
 use crate::http::error::ResponseError;
 use crate::http::reason_phrase::text_of;
-use crate::proxy::router::Route;
-use crate::server::WorkerContext;
 use crate::upstream::client::PIECE;
 use crate::verdict::AnswerView;
 use crate::verdict::permission::is_granted;
 
 /// Succeeds if the user has the profile's privilege.
 pub(super) async fn check_permission(
-    worker: &Rc<WorkerContext>,
+    uploads: &UploadHandler,
     upload: &UploadRequest<'_>,
-    rules: &product::UploadRules,
 ) -> Result<(), ResponseError> {
-    let engine = &worker.engine;
-    let object = engine.routes.table.fill(&rules.permission_path, &upload.path.joined());
+    let (engine, rules) = (upload.state, &uploads.rules);
+    let object = uploads.routes.fill(&rules.permission_path, &upload.path.joined());
     let object = object.ok_or(ResponseError::NoSuchUri)?;
     let query = utf8_percent_encode(&object, NON_ALPHANUMERIC);
     let mut head = upload.head.clone();
@@ -41,7 +35,7 @@ pub(super) async fn check_permission(
         timeout: engine.config.settings.timeout.answer,
         piece: PIECE,
     };
-    let daemon = worker.local(&Route::Daemon);
+    let daemon = &upload.upstreams.daemon;
     let answer = daemon.send(api::build_request(engine, daemon, call, None)?).await?;
     let (head, ()) = answer.response.into_parts();
     let body = read_answer(engine, answer.body).await.unwrap_or_default();

@@ -28,9 +28,9 @@ use crate::config::settings::LimitSettings;
 use crate::metrics::counters;
 use crate::metrics::labels::LimitLabel;
 use crate::proxy::http2::watched_stream::{FloodWatch, WatchedStream};
-use crate::proxy::recheck::AdmissionLost;
-use crate::proxy::request::{ClientConnection, ConnectionTrust};
-use crate::server::WorkerThread;
+use crate::proxy::worker_context::Worker;
+use crate::state::client_connection::{AdmissionLost, ClientConnection};
+use crate::state::connection_trust::ConnectionTrust;
 use crate::time::client_timeouts::{TimedOut, TimedStream, TimeoutTracker};
 use crate::tls::ClientStream;
 
@@ -72,20 +72,20 @@ type Served<S> = Connection<WatchedStream<TimedStream<S>>, Bytes>;
 
 /// Requests until the connection ends.
 pub async fn serve<S: ClientStream>(
-    thread: &Rc<WorkerThread>,
+    worker: &Rc<Worker>,
     stream: S,
     client: &Rc<ClientConnection>,
 ) -> ConnectionEnd {
     client.clock.multiplex();
-    let is_front = thread.worker().engine.is_proxy(client.peer);
+    let is_front = worker.context().state.is_proxy(client.peer);
     let watch = FloodWatch::new(is_front);
     let io =
         WatchedStream::new(TimedStream::new(stream, Bytes::new(), Arc::clone(&client.clock)), watch.clone());
-    let builder = builder(&thread.worker().engine.config.settings.limits, is_front);
+    let builder = builder(&worker.context().state.config.settings.limits, is_front);
     let greeting = builder.handshake::<_, Bytes>(io);
     let connection = tokio::select! {
         biased;
-        () = thread.stop.cancelled() => return ConnectionEnd::Closed,
+        () = worker.stop.cancelled() => return ConnectionEnd::Closed,
         _ = client.clock.expired() => return ConnectionEnd::NoRequest,
         greeted = greeting => greeted,
     };
@@ -96,7 +96,7 @@ pub async fn serve<S: ClientStream>(
                 streams: JoinSet::new(),
                 busy: Rc::new(InFlight::new(client)),
             };
-            let ended = open.run(thread, connection, watch).await;
+            let ended = open.run(worker, connection, watch).await;
             // Their clients have left. A guess is still judged, and keeps the place of its connection until then.
             while open.streams.join_next().await.is_some() {}
             ended
@@ -132,11 +132,11 @@ struct OpenStreams {
 impl OpenStreams {
     async fn run<S: ClientStream>(
         &mut self,
-        thread: &Rc<WorkerThread>,
+        worker: &Rc<Worker>,
         mut connection: Served<S>,
         watch: FloodWatch,
     ) -> ConnectionEnd {
-        let retiring = thread.worker().retiring.clone();
+        let draining = worker.context().draining.clone();
         let clock = Arc::clone(&self.client.clock);
         let mut expired = pin!(clock.expired());
         let mut leaving = None;
@@ -145,8 +145,8 @@ impl OpenStreams {
         loop {
             tokio::select! {
                 biased;
-                () = thread.stop.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
-                () = retiring.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
+                () = worker.stop.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
+                () = draining.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
                 () = watch.flooded.cancelled() => {
                     tracing::debug!(peer = %self.client.peer.address(), "flooded with frames");
                     counters::limited(LimitLabel::Frames);
@@ -183,7 +183,7 @@ impl OpenStreams {
                         respond.send_reset(Reason::REFUSED_STREAM);
                     }
                     Some(Ok((request, respond))) => {
-                        if let Some(denied) = self.begin(thread, request, respond) {
+                        if let Some(denied) = self.begin(worker, request, respond) {
                             return self.end(connection, Reason::NO_ERROR, ConnectionEnd::TurnedAway(denied)).await;
                         }
                     }
@@ -204,19 +204,19 @@ impl OpenStreams {
     /// Answers in a task of its own, unless the client may ask no longer: the reason.
     fn begin(
         &mut self,
-        thread: &Rc<WorkerThread>,
+        worker: &Rc<Worker>,
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
     ) -> Option<AdmissionLost> {
-        let worker = thread.worker();
-        if let Some(denied) = self.client.denial(&worker) {
+        let context = worker.context();
+        if let Some(denied) = self.client.admission_lost(&context.state, context.generation) {
             return Some(denied);
         }
         let busy = InFlight::begin(&self.busy);
-        let asking = Rc::new(self.client.for_stream(&worker, stream::PIECE));
+        let asking = Rc::new(self.client.for_stream(&context.state, stream::PIECE));
         self.streams.spawn_local(async move {
             let _busy = busy;
-            stream::serve(worker, asking, request, respond).await
+            stream::serve(context, asking, request, respond).await
         });
         None
     }

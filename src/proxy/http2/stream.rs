@@ -20,8 +20,8 @@ use crate::http::logged_body::LoggedBody;
 use crate::http::request_body::{RequestBody, StreamBody};
 use crate::limits::min_rate::MinRate;
 use crate::proxy::request;
-use crate::proxy::request::ClientConnection;
-use crate::server::WorkerContext;
+use crate::proxy::worker_context::WorkerContext;
+use crate::state::client_connection::ClientConnection;
 use crate::time::client_timeouts::TimeoutTracker;
 
 /// Bytes of an answer that are handed over at once.
@@ -39,13 +39,13 @@ enum SendError {
 
 /// Answers one request. Whether the connection is to take no more.
 pub(crate) async fn serve(
-    worker: Rc<WorkerContext>,
+    context: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> bool {
     let is_head = request.method() == Method::HEAD;
-    let settings = &worker.engine.config.settings;
+    let settings = &context.state.config.settings;
     let pace = MinRate { grace: settings.timeout.write, rate: settings.limits.response_min_rate };
     let (mut parts, body) = request.into_parts();
     head::request(&mut parts);
@@ -54,9 +54,9 @@ pub(crate) async fn serve(
     let body = StreamBody::new(body, length, wanted.clone());
     let request = Request::from_parts(parts, RequestBody::Http2(body));
     let clock = Arc::clone(&client.clock);
-    let handling = Box::pin(request::handle(worker, client, request));
+    let handling = Box::pin(request::handle(context, client, request));
     let Some(answer) = answered(&mut respond, handling, wanted, &clock).await else { return false };
-    let (closes, answer, body) = prepare(answer, is_head);
+    let (closes, answer, body) = prepare(answer.response, is_head);
     let Ok(stream) = respond.send_response(answer, body.is_none()) else { return closes };
     if let Some(body) = body {
         let mut sending = ResponseSender { stream, pace, waited: Duration::ZERO, written: 0 };

@@ -3,15 +3,12 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
-use http::Response;
-
 use crate::auth::credential_cache::CachedCredential;
-use crate::handler::console::ConsoleError;
-use crate::handler::upload::UploadError;
+use crate::handler::HandlerAnswer;
 use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
 use crate::limits::login_throttle::LoginPermit;
-use crate::proxy::request::ConnectionTrust;
+use crate::state::connection_trust::ConnectionTrust;
 use crate::verdict::{AnswerView, CredentialVerdict};
 
 /// The effect of a guess on its client.
@@ -25,11 +22,11 @@ pub(crate) enum AttemptOutcome {
 
 /// The verdict on a guess; `None` if no daemon has seen it. An answer that cannot be read, or never came, shows no success.
 pub(crate) fn verdict(
-    answer: &Result<Response<ResponseBody>, ResponseError>,
+    answer: &Result<HandlerAnswer, ResponseError>,
     read: impl FnOnce(&AnswerView<'_>) -> CredentialVerdict,
 ) -> Option<CredentialVerdict> {
     match answer {
-        Ok(answer) => {
+        Ok(HandlerAnswer { response: answer, .. }) => {
             let body = match answer.body() {
                 ResponseBody::Full(bytes) => Some(bytes.as_ref()),
                 ResponseBody::Streamed(_) => None,
@@ -39,13 +36,10 @@ pub(crate) fn verdict(
         Err(ResponseError::Upstream(error)) => error.phase.is_asked().then_some(CredentialVerdict::Unclear),
         // An upload asks with the same credential for the permission first.
         Err(ResponseError::InvalidTicket(_)) => Some(CredentialVerdict::Refused),
-        Err(
-            ResponseError::ClientLeft
-            | ResponseError::ForeignStream
-            | ResponseError::StreamDenied
-            | ResponseError::Console(ConsoleError::Target(_))
-            | ResponseError::Upload(UploadError::PermissionsUnknown { .. }),
-        ) => Some(CredentialVerdict::Unclear),
+        Err(ResponseError::ClientLeft | ResponseError::ForeignStream | ResponseError::StreamDenied) => {
+            Some(CredentialVerdict::Unclear)
+        }
+        Err(ResponseError::Handler(error)) if error.is_after_upstream => Some(CredentialVerdict::Unclear),
         Err(_) => None,
     }
 }

@@ -84,17 +84,17 @@ impl Supervisor {
         // Whoever reads the pid may signal at once.
         let signals = SignalStreams::new()?;
         let mut workers = WorkerPool::new();
-        workers.serve(&loaded.engine, &listening.sockets)?;
+        workers.serve(&loaded.app, &listening.sockets)?;
         if let Some(predecessor) = &mut predecessor {
             predecessor.take_over()?;
         }
-        let pid_file = PidFile::write(&loaded.engine.config);
-        let control = ControlServer::open(door, &loaded.engine.config, &listening.sockets);
-        control.serves(&loaded.engine, &listening.sockets);
+        let pid_file = PidFile::write(&loaded.app.state.config);
+        let control = ControlServer::open(door, &loaded.app.state.config, &listening.sockets);
+        control.serves(&loaded.app.state, &listening.sockets);
         if let Some(predecessor) = &predecessor {
             predecessor.serves();
         }
-        let monitor = MetricsServer::new(control.facts(), Arc::clone(&loaded.engine));
+        let monitor = MetricsServer::new(control.facts(), loaded.app.clone());
         Ok(Self {
             source,
             binary: Arc::new(binary),

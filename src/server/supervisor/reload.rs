@@ -1,7 +1,6 @@
 //! How a configuration is replaced by the next, and taken back; and when another process is to take over.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, interval, sleep_until};
@@ -50,7 +49,7 @@ impl Supervisor {
     }
 
     pub(super) fn reopen_log(&self) {
-        self.lasting.log.reopen(self.running.engine.config.settings.access_log.clone());
+        self.lasting.log.reopen(self.running.app.state.config.settings.access_log.clone());
         if let Some(predecessor) = &self.predecessor {
             predecessor.reopen();
         }
@@ -101,7 +100,7 @@ impl Supervisor {
         let Some(RevertState { loaded, .. }) = self.fallback.take() else {
             return Err(vec![Diagnostic::error(ValueOrigin::Profile, "", "nothing waits to be confirmed")]);
         };
-        let difference = self.running.engine.config.difference(&loaded.engine.config);
+        let difference = self.running.app.state.config.difference(&loaded.app.state.config);
         let taken_back = self.put_in_force(loaded).await;
         match &taken_back {
             Ok(summary) => {
@@ -123,20 +122,20 @@ impl Supervisor {
     /// From now on everybody goes by this configuration. New sockets are bound before the old ones are given up, and
     /// where that fails nothing has changed.
     async fn put_in_force(&mut self, loaded: LoadedConfig) -> ReloadResult {
-        let config = &loaded.engine.config;
+        let config = &loaded.app.state.config;
         let moved = self
             .listening
             .moved_to(&config.settings.listeners)
             .map_err(|unbound| vec![config.listener_problem(unbound.number, unbound.error.to_string())])?;
         let sockets = moved.as_ref().map_or(&self.listening.sockets, |moved| &moved.sockets);
-        self.workers.serve(&loaded.engine, sockets).map_err(|error| {
+        self.workers.serve(&loaded.app, sockets).map_err(|error| {
             vec![Diagnostic::error(config.origin("workers"), "workers", error.to_string())]
         })?;
         self.lasting.log.take_form(config.settings.log_format, config.settings.log_target);
-        if config.settings.access_log != self.running.engine.config.settings.access_log {
+        if config.settings.access_log != self.running.app.state.config.settings.access_log {
             self.lasting.log.reopen(config.settings.access_log.clone());
         }
-        let changed = config.differences(&self.running.engine.config);
+        let changed = config.differences(&self.running.app.state.config);
         let warnings = loaded.problems.clone();
         self.running = loaded;
         self.move_pid_file();
@@ -145,8 +144,8 @@ impl Supervisor {
             self.listening = moved;
             let _ = self.listening.say_where();
         }
-        self.control.serves(&self.running.engine, &self.listening.sockets);
-        self.monitor.serves(Arc::clone(&self.running.engine));
+        self.control.serves(&self.running.app.state, &self.listening.sockets);
+        self.monitor.serves(self.running.app.clone());
         memory::trim_heap();
         Ok(ReloadSummary { changed, warnings, successor: None })
     }
@@ -156,7 +155,7 @@ impl Supervisor {
         systemd::main_pid(successor.pid);
         let mut link = successor.go()?;
         self.monitor.close();
-        self.workers.retire_all(self.running.engine.config.settings.timeout.drain);
+        self.workers.retire_all(self.running.app.state.config.settings.timeout.drain);
         // Until then somebody who asks is to find one of the two.
         let (mut serves, until) = (false, Instant::now() + CAN_BE_ASKED);
         let mut every_second = interval(Duration::from_secs(1));
@@ -207,7 +206,7 @@ impl Supervisor {
     fn serve_the_rest(&mut self, next: Result<ReloadOutcome, Vec<Diagnostic>>) {
         match next {
             Ok(ReloadOutcome::Configuration(loaded)) => {
-                self.workers.tell_retired(&loaded.engine);
+                self.workers.tell_retired(&loaded.app);
                 self.running = loaded;
                 tracing::debug!("the clients that are left go by the settings of the successor");
             }
@@ -224,7 +223,7 @@ impl Supervisor {
     }
 
     fn move_pid_file(&mut self) {
-        let config = &self.running.engine.config;
+        let config = &self.running.app.state.config;
         let place = PidFile::place(config);
         if self.pid_file.as_ref().map(PidFile::path) != place.as_deref() {
             self.pid_file = None;

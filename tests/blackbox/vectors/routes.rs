@@ -4,7 +4,7 @@ use http::Method;
 use nodegate::config::{Config, ConfigSources, root::RootDirectory};
 use nodegate::http::target::RequestTarget;
 use nodegate::proxy::router::Route;
-use nodegate::state::shared;
+use nodegate::proxy::router::RouteRules;
 use nodegate::upstream::nodes::NodeFile;
 
 const MEMBERS: &str = r#"{"nodename":"node1","version":1,"cluster":{"name":"c","version":1,"nodes":2,"quorate":1},
@@ -61,7 +61,7 @@ fn walk(profile: &str, node_file: (&str, &str)) -> usize {
     let sets = ["node.name=node1", "backend.unprivileged=127.0.0.1:86"].map(str::to_owned).to_vec();
     let options = ConfigSources { root: RootDirectory::new(root.path().to_path_buf()), sets };
     let config = Config::load(profile, &options).unwrap();
-    let routes = shared::routes(&config).unwrap();
+    let routes = RouteRules::new(&config).unwrap();
     let nodes = NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name);
     let table = format!("{}/tests/data/routes/{profile}.tsv", env!("CARGO_MANIFEST_DIR"));
     let table = std::fs::read_to_string(table).unwrap();

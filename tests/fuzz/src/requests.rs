@@ -26,7 +26,7 @@ use nodegate::http::target::{RequestTarget, query_parameters, query_value};
 use nodegate::http::validate;
 use nodegate::limits::min_rate::MinRate;
 use nodegate::proxy::router::RouteRules;
-use nodegate::state::shared::{HeaderNames, routes};
+use nodegate::state::shared::HeaderNames;
 use nodegate::upstream::nodes::NodeFile;
 use nodegate_spice::head::{connect_request, parse_request_head};
 use nodegate_spice::ticket::{mask, verify};
@@ -66,7 +66,7 @@ impl Machine {
         };
         let config = Config::load(profile, &options).unwrap_or_else(|_| panic!("the profile"));
         Self {
-            routes: routes(&config).unwrap(),
+            routes: RouteRules::new(&config).unwrap(),
             nodes: NodeFile::new(config.product.nodes.as_ref(), &options.root, &config.settings.node_name),
             settings: config.settings,
             _directory: directory,

@@ -8,17 +8,13 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
-use super::recheck::AdmissionLost;
-use super::trust::ConnectionTrust;
 use crate::config::settings::{ClientCertificates, FIRST};
-use crate::handler::console::target::ConnectedConsole;
 use crate::limits::LimitExceeded;
 use crate::limits::concurrency::ConnectionPermit;
 use crate::limits::failure_table::ClientKey;
 use crate::limits::unauthenticated::UnauthenticatedConnection;
 use crate::net::acl::PeerIp;
-use crate::server::WorkerContext;
-use crate::state::route_scope::RouteClass;
+use crate::state::connection_trust::ConnectionTrust;
 use crate::state::route_scope::RouteScope;
 use crate::state::shared::{AppState, ListenerRules, PortProtocol};
 use crate::time::client_timeouts::TimeoutTracker;
@@ -47,6 +43,19 @@ pub struct Admission {
     /// why nothing is served on it
     pub excess: Option<LimitExceeded>,
     pub stranger: Arc<UnauthenticatedConnection>,
+    /// the configuration whose access list admitted it
+    pub generation: u64,
+}
+
+/// Why a client that is connected is no longer admitted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum AdmissionLost {
+    #[error("the access list denies its address")]
+    AccessList,
+    #[error("its listener now asks for TLS, a certificate or a PROXY header that it did not bring")]
+    Listener,
+    #[error("{0}")]
+    Certificate(CertificateFault),
 }
 
 /// One connection.
@@ -65,8 +74,6 @@ pub struct ClientConnection {
     pub connection_clock: Arc<TimeoutTracker>,
     /// bytes of an answer that are held for it
     pub piece: usize,
-    /// what the connection is bridged to once the answer is out
-    pub console: Cell<Option<Box<ConnectedConsole>>>,
     pub trust: Rc<ConnectionTrust>,
     /// why nothing is served on it
     excess: Option<LimitExceeded>,
@@ -74,7 +81,7 @@ pub struct ClientConnection {
     admitted: Cell<u64>,
     rules: RefCell<Arc<ListenerRules>>,
     /// no listener of that name is there any more
-    is_orphan: Cell<bool>,
+    listener_removed: Cell<bool>,
     /// until the connection has ended, and with it every guess that was made on it
     place: Rc<ConnectionPermit>,
 }
@@ -84,14 +91,12 @@ impl ClientConnection {
         who: ClientAddresses,
         tls: Option<TlsSession>,
         admission: Admission,
-        worker: &WorkerContext,
+        state: &AppState,
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
-        let Admission { place, excess, stranger } = admission;
-        let clock = Arc::new(TimeoutTracker::of_stranger(
-            Arc::clone(&worker.engine.deadlines),
-            Arc::clone(&stranger),
-        ));
+        let Admission { place, excess, stranger, generation } = admission;
+        let clock =
+            Arc::new(TimeoutTracker::of_stranger(Arc::clone(&state.deadlines), Arc::clone(&stranger)));
         Ok(Self {
             peer: who.peer,
             via: who.via,
@@ -101,12 +106,11 @@ impl ClientConnection {
             connection_clock: Arc::clone(&clock),
             clock,
             piece: PIECE,
-            console: Cell::new(None),
             trust: Rc::new(ConnectionTrust::new(stranger)),
             excess,
-            admitted: Cell::new(worker.generation),
+            admitted: Cell::new(generation),
             rules: RefCell::new(rules),
-            is_orphan: Cell::new(false),
+            listener_removed: Cell::new(false),
             place: Rc::new(place),
         })
     }
@@ -118,45 +122,43 @@ impl ClientConnection {
 
     /// The same client for one of several requests at once, with a clock of its own.
     #[must_use]
-    pub fn for_stream(&self, worker: &WorkerContext, piece: usize) -> Self {
+    pub fn for_stream(&self, state: &AppState, piece: usize) -> Self {
         Self {
             peer: self.peer,
             via: self.via,
             address: self.address.clone(),
             is_served: self.is_served,
             tls: self.tls.clone(),
-            clock: Arc::new(TimeoutTracker::new(Arc::clone(&worker.engine.deadlines))),
+            clock: Arc::new(TimeoutTracker::new(Arc::clone(&state.deadlines))),
             connection_clock: Arc::clone(&self.connection_clock),
             piece,
-            console: Cell::new(None),
             trust: Rc::clone(&self.trust),
             excess: self.excess,
             admitted: Cell::new(self.admitted.get()),
             rules: RefCell::new(Arc::clone(&self.rules.borrow())),
-            is_orphan: Cell::new(self.is_orphan.get()),
+            listener_removed: Cell::new(self.listener_removed.get()),
             place: Rc::clone(&self.place),
         }
     }
 
     /// Why it may no longer connect, if that is so; the access list is asked once by each configuration.
-    pub fn denial(&self, worker: &WorkerContext) -> Option<AdmissionLost> {
-        let is_judged = self.admitted.replace(worker.generation) == worker.generation;
-        let by_rules = if is_judged { None } else { self.denial_by_rules(worker) };
-        by_rules.or_else(|| self.certificate_fault(&worker.engine).map(AdmissionLost::Certificate))
+    pub fn admission_lost(&self, state: &AppState, generation: u64) -> Option<AdmissionLost> {
+        let is_judged = self.admitted.replace(generation) == generation;
+        let by_rules = if is_judged { None } else { self.lost_by_rules(state) };
+        by_rules.or_else(|| self.certificate_fault(state).map(AdmissionLost::Certificate))
     }
 
     /// What lists of revoked certificates have against it.
-    fn certificate_fault(&self, engine: &AppState) -> Option<CertificateFault> {
+    fn certificate_fault(&self, state: &AppState) -> Option<CertificateFault> {
         let shown = &self.tls.as_ref()?.identity.as_ref()?.chain;
-        engine.speaks.acceptor()?.judge(&self.rules.borrow().clients, shown).err()
+        state.speaks.acceptor()?.judge(&self.rules.borrow().clients, shown).err()
     }
 
-    fn denial_by_rules(&self, worker: &WorkerContext) -> Option<AdmissionLost> {
-        let engine = &worker.engine;
+    fn lost_by_rules(&self, state: &AppState) -> Option<AdmissionLost> {
         let mut rules = self.rules.borrow_mut();
-        let next = engine.listener(&rules.name).map(Arc::clone);
-        self.is_orphan.set(next.is_none());
-        let has_shown = |next: &Arc<ListenerRules>| self.has_shown(&engine.speaks, &rules, next);
+        let next = state.listener(&rules.name).map(Arc::clone);
+        self.listener_removed.set(next.is_none());
+        let has_shown = |next: &Arc<ListenerRules>| self.has_shown(&state.speaks, &rules, next);
         if next.as_ref().is_some_and(|next| !has_shown(next)) {
             return Some(AdmissionLost::Listener);
         }
@@ -164,9 +166,9 @@ impl ClientConnection {
             *rules = next;
         }
         let who = ClientAddresses { peer: self.peer, via: self.via };
-        let judges_real = engine.config.settings.real_ip.apply_acl;
+        let judges_real = state.config.settings.real_ip.apply_acl;
         // Where its listener is gone, the list that is left decides as well.
-        let general = engine.listener(FIRST).filter(|_| self.is_orphan.get());
+        let general = state.listener(FIRST).filter(|_| self.listener_removed.get());
         let lists = [Some(&**rules), general.map(|general| &**general)];
         let admits = |rules: &ListenerRules| who.is_admitted(rules, judges_real);
         (!lists.into_iter().flatten().all(admits)).then_some(AdmissionLost::AccessList)
@@ -183,19 +185,19 @@ impl ClientConnection {
     }
 
     /// Who a request comes from, where a listed proxy names somebody else than who has connected.
-    pub fn named(&self, engine: &AppState, real: IpAddr) -> Option<IpAddr> {
-        (real != self.peer.address() && engine.is_proxy(self.peer)).then_some(real)
+    pub fn named(&self, state: &AppState, real: IpAddr) -> Option<IpAddr> {
+        (real != self.peer.address() && state.is_proxy(self.peer)).then_some(real)
     }
 
     /// Whether whom a proxy names may be served, where that is asked for.
-    pub fn is_real_admitted(&self, engine: &AppState, named: Option<IpAddr>) -> bool {
+    pub fn is_real_admitted(&self, state: &AppState, named: Option<IpAddr>) -> bool {
         let admits = |real| self.rules.borrow().acl.admits(PeerIp::new(real));
-        !engine.config.settings.real_ip.apply_acl || named.is_none_or(admits)
+        !state.config.settings.real_ip.apply_acl || named.is_none_or(admits)
     }
 
     /// Whether its listener is gone, so that it ends with the answer to its next request.
-    pub(crate) fn is_orphan(&self) -> bool {
-        self.is_orphan.get()
+    pub(crate) fn listener_removed(&self) -> bool {
+        self.listener_removed.get()
     }
 
     /// Who has connected.
@@ -221,7 +223,7 @@ impl ClientConnection {
     /// A place for one of its requests, where they are counted by address.
     pub(crate) fn place(
         &self,
-        engine: &AppState,
+        state: &AppState,
         real: IpAddr,
     ) -> Result<Option<ConnectionPermit>, LimitExceeded> {
         if let Some(excess) = self.excess {
@@ -232,7 +234,7 @@ impl ClientConnection {
         if limit == 0 {
             return Ok(None);
         }
-        let Some(address) = engine.accountable(self.peer, real) else { return Ok(None) };
-        engine.counts.requests.ask(&rules.name, ClientKey::of(address), limit).map(Some)
+        let Some(address) = state.accountable(self.peer, real) else { return Ok(None) };
+        state.counts.requests.ask(&rules.name, ClientKey::of(address), limit).map(Some)
     }
 }

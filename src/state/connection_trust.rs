@@ -48,7 +48,7 @@ impl ConnectionTrust {
 }
 
 /// The same for a connection without requests so far.
-pub async fn unless_turned_out<T>(
+pub(crate) async fn unless_turned_out<T>(
     stranger: &UnauthenticatedConnection,
     future: impl Future<Output = T>,
 ) -> Option<T> {

@@ -1,0 +1,87 @@
+//! The handlers of a product, built once for each configuration and shared by all workers.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::config::Config;
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::handler::api::ApiHandler;
+use crate::handler::console::target::ConsoleRules;
+use crate::handler::health::{self, HealthProbe, ReadinessCache, ReadinessInputs};
+use crate::handler::page::PageSet;
+use crate::handler::tunnel::TunnelRules;
+use crate::handler::upload::UploadHandler;
+use crate::proxy::router::RouteRules;
+use crate::state::shared::{AppState, PersistentState};
+
+/// A product, ready to serve.
+#[derive(Clone)]
+pub struct App {
+    pub state: Arc<AppState>,
+    pub handlers: Arc<Handlers>,
+}
+
+/// The handlers that the profile and the settings ask for.
+pub struct Handlers {
+    pub routes: RouteRules,
+    pub api: ApiHandler,
+    pub pages: PageSet,
+    pub consoles: Option<ConsoleRules>,
+    pub uploads: Option<Arc<UploadHandler>>,
+    /// for `CONNECT`, if the port accepts it
+    pub tunnels: Option<TunnelRules>,
+    readiness: ReadinessCache,
+}
+
+impl App {
+    /// The product if it can serve, else its configuration, and all problems. It serves in spite of some.
+    pub fn build(
+        mut config: Config,
+        persistent: &PersistentState,
+    ) -> (Result<Self, Config>, Vec<Diagnostic>) {
+        let mut problems = std::mem::take(&mut config.problems);
+        let is_broken = problems.iter().any(Diagnostic::is_error);
+        let handlers = Handlers::new(&config, &mut problems);
+        let (state, more) = AppState::build(config, persistent);
+        problems.extend(more);
+        let app = match (state, handlers) {
+            (Ok(state), Some(handlers)) if !is_broken => {
+                state.preload();
+                handlers.tunnels.iter().for_each(TunnelRules::read_ahead);
+                Ok(Self { state: Arc::new(state), handlers: Arc::new(handlers) })
+            }
+            (Ok(state), _) => Err(state.config),
+            (Err(config), _) => Err(config),
+        };
+        (app, problems)
+    }
+}
+
+impl Handlers {
+    /// All handlers, or every problem of any.
+    fn new(config: &Config, problems: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
+        let routes = RouteRules::new(config).map_err(&mut note).ok();
+        let pages = PageSet::new(config).map_err(&mut note).ok();
+        let consoles = ConsoleRules::new(config).map_err(&mut note).ok();
+        let table = routes.as_ref().map(|routes| Arc::clone(&routes.table)).unwrap_or_default();
+        let uploads = UploadHandler::new(config, table).map_err(&mut note).ok();
+        let api = ApiHandler::new(config).map_err(&mut note).ok();
+        Some(Self {
+            routes: routes?,
+            api: api?,
+            pages: pages?,
+            consoles: consoles?,
+            uploads: uploads?.map(Arc::new),
+            tunnels: TunnelRules::new(config),
+            readiness: ReadinessCache::default(),
+        })
+    }
+
+    /// Status and text of the answer to a probe.
+    pub async fn probe(&self, state: &AppState, probe: HealthProbe) -> (StatusCode, String) {
+        let inputs = ReadinessInputs { state, tunnels: self.tunnels.as_ref(), pages: &self.pages };
+        health::run_probe(&self.readiness, &inputs, probe).await
+    }
+}
