@@ -1,4 +1,4 @@
-//! Asks a running nodegate at its control socket.
+//! A client of the control socket.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::admin::protocol::{ControlRequest, ControlResponse};
 
-/// For what is answered at once.
+/// Timeout of commands that are answered at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longer than a reload takes.
 const RELOAD: Duration = Duration::from_mins(3);
-/// Bytes of an answer.
+/// Limit of bytes of a response.
 const LONGEST_ANSWER: u64 = 16 << 20;
 
-/// A connection for one question after the other.
+/// A connection for one command after the other.
 pub struct ControlClient(BufReader<UnixStream>);
 
 impl ControlClient {

@@ -1,4 +1,4 @@
-//! The door to the running process: what can be asked of it beside signals. Cloned freely; each question has an answer.
+//! A handle to the running process, for commands beyond signals. It is cheap to clone; each command has a response.
 
 use std::time::Duration;
 
@@ -8,49 +8,49 @@ use tokio::sync::oneshot;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::diagnostic::ValueOrigin;
 
-/// Questions that may wait while a reload is under way.
+/// Limit of commands that wait during a reload.
 const WAITING: usize = 16;
 
-/// What came of a reload.
+/// The result of a successful reload.
 #[derive(Clone, Debug, Default)]
 pub struct ReloadSummary {
-    /// keys whose value in force is another one now
+    /// keys whose value in effect has changed
     pub changed: Vec<&'static str>,
-    /// what is wrong, but can be served with
+    /// problems that do not prevent serving
     pub warnings: Vec<Diagnostic>,
-    /// the process that took over, where the binary was replaced
+    /// the process that took over, if the binary was replaced
     pub successor: Option<u32>,
 }
 
-/// Why nothing was changed: everything that is wrong.
+/// The errors if nothing was changed.
 pub(crate) type ReloadResult = Result<ReloadSummary, Vec<Diagnostic>>;
 
-/// How a reload is asked for.
+/// The options of a reload.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HowToReload {
-    /// taken back after so long, unless it is confirmed
+    /// the reload is reverted after this time, unless it is confirmed
     pub confirm: Option<Duration>,
-    /// also settings that were taken back before
+    /// accepts settings that were reverted before
     pub force: bool,
 }
 
-/// What came of a confirmation.
+/// The result of a confirmation.
 #[derive(Clone, Debug)]
 pub enum ConfirmOutcome {
     Kept,
     NothingWaits,
-    /// too late: what the files still hold, each with its place
+    /// too late: the settings that the files still have, each with its origin
     TakenBack(Vec<String>),
 }
 
-/// A question on its way to the main thread.
+/// A command on its way to the main thread.
 pub(crate) enum SupervisorCommand {
     Reload { how: HowToReload, answer: oneshot::Sender<ReloadResult> },
     Confirm(oneshot::Sender<ConfirmOutcome>),
     Revert(oneshot::Sender<ReloadResult>),
 }
 
-/// Asks the main thread.
+/// Sends commands to the main thread.
 #[derive(Clone)]
 pub struct SupervisorHandle(Sender<SupervisorCommand>);
 
@@ -60,23 +60,23 @@ impl SupervisorHandle {
         (Self(sender), receiver)
     }
 
-    /// Loads the whole configuration again, and puts it in effect if nothing is wrong with it. With `confirm` it is
-    /// taken back after so long, unless `confirm` is called before; it then never starts a new binary.
+    /// Loads the whole configuration again, and puts it in effect if it has no errors. With `confirm` the reload
+    /// never starts a new binary, and it is reverted after that time unless `confirm` is called before.
     pub async fn reload(&self, how: HowToReload) -> ReloadResult {
         self.ask(|answer| SupervisorCommand::Reload { how, answer }).await.unwrap_or_else(|| Err(gone()))
     }
 
-    /// Keeps what a reload with `confirm` has put in effect.
+    /// Keeps the result of a reload with `confirm`.
     pub async fn confirm(&self) -> ConfirmOutcome {
         self.ask(SupervisorCommand::Confirm).await.unwrap_or(ConfirmOutcome::NothingWaits)
     }
 
-    /// Takes back what waits for `confirm`, now.
+    /// Reverts an unconfirmed reload now.
     pub async fn revert(&self) -> ReloadResult {
         self.ask(SupervisorCommand::Revert).await.unwrap_or_else(|| Err(gone()))
     }
 
-    /// `None` where the process ends before it answers.
+    /// `None` if the process ends before it responds.
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> SupervisorCommand) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         self.0.send(question(answer)).await.ok()?;

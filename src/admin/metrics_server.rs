@@ -1,5 +1,5 @@
-//! The listener for monitors: metrics, and the probes of the port. In tasks of the main thread, never in the way of
-//! serving.
+//! The listener for monitors: metrics, and the health checks of the port. It runs in tasks of the main thread, so it
+//! does not delay requests.
 
 use std::convert::Infallible;
 use std::fs;
@@ -31,16 +31,16 @@ use crate::net::allowed_hosts::HostName;
 use crate::proxy::handlers::App;
 use crate::state::shared::AppState;
 
-/// Askers at the same time.
+/// Limit of concurrent clients.
 const ASKERS: usize = 16;
-/// For one asker, from the connection to its end.
+/// Deadline of one client, from the connection to its end.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// After which an address that is in use, maybe by the process before this one, is tried again.
+/// Delay before the bind of an address in use is tried again; the predecessor may still have it.
 const AGAIN: Duration = Duration::from_secs(1);
 const OTHER_HOST: &str = "the host that this request names is not answered here (setting metrics.hosts)\n";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The listener while it is open, by the settings in force.
+/// The listener while it is open, by the current settings.
 pub struct MetricsServer {
     state: Arc<MetricsServerState>,
     listening: Option<(BackendAddress, JoinHandle<()>)>,
@@ -61,7 +61,7 @@ impl MetricsServer {
         monitor
     }
 
-    /// What is in force now; the listener moves where the settings say so.
+    /// Takes the current configuration. The listener moves if the settings say so.
     pub fn serves(&mut self, app: App) {
         let wanted = app.state.config.settings.monitoring.listen.clone();
         *self.state.app.lock().unwrap_or_else(PoisonError::into_inner) = app;
@@ -73,7 +73,7 @@ impl MetricsServer {
             wanted.map(|address| (address.clone(), tokio::spawn(listen(address, Arc::clone(&self.state)))));
     }
 
-    /// The address is free for another process.
+    /// Closes the listener, so the address is free for another process.
     pub fn close(&mut self) {
         if let Some((_, task)) = self.listening.take() {
             task.abort();
@@ -97,7 +97,7 @@ impl MetricsServerState {
     }
 }
 
-/// Until it is aborted. Without the listener everything else works.
+/// Runs until it is aborted. Without this listener the process still serves.
 async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
     let mut told = false;
     loop {
@@ -118,7 +118,7 @@ async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
     }
 }
 
-/// A socket of ours at a path. Dropped, it is removed, unless another is there by now.
+/// A socket file. Dropping removes the file, unless another process has replaced it.
 struct OwnSocket {
     listener: UnixListener,
     path: PathBuf,
@@ -126,7 +126,7 @@ struct OwnSocket {
 }
 
 impl OwnSocket {
-    /// One that nobody listens at any more is replaced; anything else is left alone.
+    /// Replaces a socket without a listener; an existing listener or other file stays.
     fn bind(path: &Path) -> io::Result<Self> {
         let is_left = fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
             && std::os::unix::net::UnixStream::connect(path).is_err();
@@ -177,7 +177,7 @@ async fn serve_unix(listener: &UnixListener, state: &Arc<MetricsServerState>) ->
     }
 }
 
-/// One request, by one of the places. `local` is the address that it came to, unless that is a path, where no browser comes.
+/// Serves one request. `local` is the address of the listener; a Unix socket has none, and browsers cannot reach it.
 async fn converse<S>(
     stream: S,
     local: Option<IpAddr>,
@@ -194,8 +194,8 @@ async fn converse<S>(
     let _ = timeout(PATIENCE, connection).await;
 }
 
-/// Whether the request comes by a name that no stranger can have made up: else a page could read the answer by DNS
-/// rebinding. Without `Host` it is no browser's.
+/// Whether the `Host` is a name that an attacker cannot choose. Otherwise a page could read the response by DNS
+/// rebinding. A request without `Host` is not from a browser.
 fn is_host_answered(request: &Request<Incoming>, local: IpAddr, engine: &AppState) -> bool {
     let settings = &engine.config.settings;
     let is_answered = |text: &str| {

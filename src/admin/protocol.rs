@@ -1,4 +1,4 @@
-//! The control socket of a running nodegate: what can be asked there, and where it is. One JSON object a line.
+//! The control socket of a running nodegate: its commands and its path. Each message is one JSON object on a line.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::os::listener::ListeningSocket;
 use crate::state::shared::AppState;
 use crate::tls::TlsAcceptor;
 
-/// Bytes of a question.
+/// Limit of bytes of a command.
 pub(crate) const LONGEST_QUESTION: u64 = 1024;
-/// Seconds that a reload may wait to be confirmed.
+/// Limit of seconds that a reload may wait for its confirmation.
 pub const LONGEST_CONFIRM: u64 = 86_400;
 
 /// `{"command":"reload","confirm":60}`.
@@ -27,9 +27,9 @@ pub const LONGEST_CONFIRM: u64 = 86_400;
 pub enum ControlRequest {
     Status,
     Reload {
-        /// seconds after which it is taken back
+        /// seconds after which it is reverted
         confirm: Option<u64>,
-        /// also what was taken back before; absent unless true, since an older process does not know it
+        /// accepts settings that were reverted before; absent unless true, because an older process does not know it
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         force: bool,
     },
@@ -41,21 +41,21 @@ pub enum ControlRequest {
 pub enum ControlResponse {
     Status(Box<StatusReport>),
     Reloaded {
-        /// keys whose value is another one now
+        /// keys whose value has changed
         changed: Vec<String>,
         warnings: Vec<String>,
         /// the process that took over
         successor: Option<u32>,
     },
-    /// nothing was changed; why
+    /// nothing was changed, for these reasons
     Refused(Vec<String>),
-    /// whether there was something to confirm
+    /// whether a reload was waiting for its confirmation
     Confirmed(bool),
-    /// the question was none
+    /// the command cannot be parsed
     Malformed(String),
 }
 
-/// Beside the pid file. A trial has its port in the name.
+/// The path beside the pid file. A trial has its port in the name.
 pub fn place(config: &Config, port: u16) -> Option<PathBuf> {
     let directory = config.root.path(config.product.pid_file.as_ref()?.parent()?);
     let name = &config.product.name;
@@ -63,7 +63,7 @@ pub fn place(config: &Config, port: u16) -> Option<PathBuf> {
     Some(directory.join(format!("nodegate-{name}{trial}.sock")))
 }
 
-/// The main thread's side: what it tells of itself, and the socket while it is open.
+/// The main thread's side: the state that it reports, and the socket while it is open.
 pub struct ControlServer {
     facts: Arc<ProcessInfo>,
     upstreams: Arc<UpstreamReporter>,
@@ -71,7 +71,7 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// Without the socket everything works but to be asked.
+    /// Opens the socket. Without it the process serves, but accepts no commands.
     pub fn open(door: SupervisorHandle, config: &Config, sockets: &[ListeningSocket]) -> Self {
         counters::begin();
         let facts = Arc::new(ProcessInfo::default());
@@ -88,12 +88,12 @@ impl ControlServer {
         Self { facts, upstreams, _socket: socket }
     }
 
-    /// What is known of the process, for those who ask elsewhere.
+    /// The state of the process, for the metrics listener.
     pub fn facts(&self) -> Arc<ProcessInfo> {
         Arc::clone(&self.facts)
     }
 
-    /// What is in force now.
+    /// Reports the configuration that is in effect now.
     pub fn serves(&self, engine: &AppState, sockets: &[ListeningSocket]) {
         let addresses = sockets.iter().filter_map(|it| it.socket.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
@@ -109,7 +109,7 @@ impl ControlServer {
         });
     }
 
-    /// What came of a reload, and how long it waits to be confirmed.
+    /// Reports the result of a reload, and how long it waits for its confirmation.
     pub fn reloaded(&self, reloaded: &ReloadResult, confirm: Option<Duration>) {
         let at = seconds_since_1970();
         let problems =
@@ -126,7 +126,7 @@ impl ControlServer {
         });
     }
 
-    /// What waited to be confirmed is confirmed.
+    /// Reports that the reload is confirmed.
     pub fn confirmed(&self) {
         self.facts.change(|known| {
             if let Some(last) = &mut known.last_reload {
@@ -135,7 +135,8 @@ impl ControlServer {
         });
     }
 
-    /// Nobody confirmed in time: what the files still hold, each with its place.
+    /// Reports that an unconfirmed reload was reverted: `places` are the settings that the files still have, with
+    /// their origins.
     pub fn taken_back(&self, places: Vec<String>) {
         let problems = vec!["taken back: it was not confirmed".to_owned()];
         let last = LastReload { at: seconds_since_1970(), problems, unconfirmed_until: None };
@@ -146,7 +147,7 @@ impl ControlServer {
         });
     }
 
-    /// The files do not hold it any more, or it is in effect.
+    /// Reports that the files no longer have the reverted settings, or that these are in effect.
     pub fn forget_taken_back(&self) {
         self.facts.change(|known| known.taken_back.clear());
     }

@@ -1,4 +1,4 @@
-//! Answers at the control socket, in tasks of the main thread: never in the way of serving.
+//! Serves the control socket in tasks of the main thread, so it does not delay requests.
 
 use std::fs;
 use std::io;
@@ -19,15 +19,15 @@ use crate::admin::upstream_report::UpstreamReporter;
 use crate::config::diagnostic::Diagnostic;
 use crate::metrics::report::{ProcessInfo, StatusReport};
 
-/// Askers at the same time.
+/// Limit of concurrent clients.
 const ASKERS: usize = 8;
-/// For a question to come, and for an answer to be taken.
+/// Timeout for a command to arrive, and for a response to be read.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For a reload that waits for a successor.
+/// Timeout of a reload, which may wait for a successor.
 const RELOAD: Duration = Duration::from_mins(2);
 const OUT_OF_FILES: Duration = Duration::from_millis(500);
 
-/// The socket while it is open. Dropped, it is removed, unless a successor has taken its place.
+/// The open socket. Dropping it removes the file, unless a successor has replaced it.
 pub(crate) struct ControlSocket {
     path: PathBuf,
     inode: u64,
@@ -35,7 +35,7 @@ pub(crate) struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Opens it at `path`, in the place of one that was there: who serves the port is the one to be asked.
+    /// Opens it at `path` and replaces an existing socket: the process that serves the port owns the path.
     pub(crate) fn open(
         path: PathBuf,
         door: SupervisorHandle,
@@ -57,7 +57,7 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Under another name until it is closed to others; then it takes the place at once.
+/// Binds under another name and restricts the permissions, then renames the socket to its path.
 fn bind(path: &Path) -> io::Result<(UnixListener, u64)> {
     let new = path.with_extension(format!("{}.new", std::process::id()));
     let _ = fs::remove_file(&new);
@@ -99,7 +99,7 @@ async fn serve(
     }
 }
 
-/// Question after question, until the asker has no more.
+/// Serves one command after the other until the client closes.
 async fn converse(
     stream: UnixStream,
     door: &SupervisorHandle,

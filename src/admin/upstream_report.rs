@@ -1,4 +1,4 @@
-//! The lines of `nodegate status` for the daemons and the other nodes: what was counted, and whether each takes a
+//! The lines of `nodegate status` for the daemons and the other nodes: their counts, and whether each accepts a
 //! connection now.
 
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ use crate::upstream::client::reach;
 use crate::upstream::nodes::NodeFile;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// `status --watch` asks once a second; the nodes notice less of it.
+/// `status --watch` polls once a second; the nodes see fewer connections.
 const TTL: Duration = Duration::from_secs(5);
 const CONNECTS_AT_ONCE: usize = 16;
-/// Nodes beyond are not listed.
+/// Further nodes are not listed.
 const MAX_NODES: usize = 64;
 
-/// Where requests go under the current configuration.
+/// The upstream addresses of the current configuration.
 struct UpstreamAddresses {
     daemon: BackendAddress,
     worker: Option<BackendAddress>,
@@ -32,23 +32,23 @@ struct UpstreamAddresses {
     node_port: u16,
 }
 
-/// What the control socket knows of the upstreams.
+/// The upstreams, as the control socket reports them.
 #[derive(Default)]
 pub(crate) struct UpstreamReporter {
     places: Mutex<Option<Arc<UpstreamAddresses>>>,
     last: tokio::sync::Mutex<Option<(Instant, Vec<UpstreamReport>)>>,
 }
 
-/// One that is to be tried.
+/// An upstream to connect to.
 struct ProbeCandidate {
     name: String,
-    /// none for a node that has not been seen yet
+    /// `None` for a node without a known address
     address: Option<BackendAddress>,
     health: HealthReport,
 }
 
 impl UpstreamReporter {
-    /// A profile without an API has none.
+    /// Takes the current configuration. A profile without an API has no upstreams.
     pub(crate) fn serve(&self, engine: &AppState) {
         let settings = &engine.config.settings;
         let places = UpstreamAddresses {
@@ -62,7 +62,8 @@ impl UpstreamReporter {
         *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
-    /// The daemon first, then the worker, then the nodes by name. Counts are of now, connections of a moment ago.
+    /// The daemon first, then the worker, then the nodes by name. The counts are current, the connections up to `TTL`
+    /// old.
     pub(crate) async fn report(&self) -> Vec<UpstreamReport> {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(places) = places else { return Vec::new() };
@@ -113,7 +114,7 @@ fn with_counts(known: Vec<UpstreamReport>, candidates: Vec<ProbeCandidate>) -> V
     pairs.map(|(known, candidate)| UpstreamReport { health: candidate.health, ..known }).collect()
 }
 
-/// All at the same time, a few connections at once.
+/// Connects to all of them, a few at once.
 async fn try_all(candidates: Vec<ProbeCandidate>) -> Vec<UpstreamReport> {
     let permits = Arc::new(Semaphore::new(CONNECTS_AT_ONCE));
     let mut tasks = JoinSet::new();

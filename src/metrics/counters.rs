@@ -1,4 +1,4 @@
-//! What is counted. Each thread adds to a row of its own, so that threads do not take it from each other.
+//! The counters. Each thread adds to its own shard, so threads do not share cache lines.
 
 mod totals;
 
@@ -12,7 +12,7 @@ use crate::metrics::latency_window;
 use crate::metrics::latency_window::LatencyShard;
 pub use totals::{CounterTotals, totals};
 
-/// Threads beyond share the rows; as many as there may be workers.
+/// Further threads share the shards; there are at most as many workers.
 const ROWS: usize = 128;
 const UNAUTHORIZED: u16 = 401;
 
@@ -25,18 +25,18 @@ thread_local! {
     static ROW: Option<&'static CounterShard> = TABLE.get(NEXT.fetch_add(1, Ordering::Relaxed) % ROWS);
 }
 
-/// On cache lines of its own.
+/// Aligned, so that it shares no cache line.
 #[repr(align(128))]
 struct CounterShard {
     opened: AtomicU64,
     closed: AtomicU64,
     denied: AtomicU64,
     refused: AtomicU64,
-    /// answers by where their requests went and the first digit of their status: 1xx to 5xx
+    /// responses by destination and first digit of the status: 1xx to 5xx
     answers: [[AtomicU64; 5]; RequestDestination::COUNT],
-    /// what of them has a latency
+    /// durations of the responses with a latency
     times: [HistogramShard; RequestDestination::COUNT],
-    /// of the answers' bodies
+    /// bytes of response bodies
     bytes: AtomicU64,
     handshakes: [AtomicU64; HandshakeResult::COUNT],
     limits: [AtomicU64; LimitLabel::COUNT],
@@ -70,7 +70,7 @@ impl CounterShard {
     }
 }
 
-/// What comes and goes, maybe in different threads.
+/// A number that grows and shrinks, perhaps in different threads.
 struct UpDownCounter {
     taken: AtomicU64,
     given_back: AtomicU64,
@@ -82,7 +82,7 @@ impl UpDownCounter {
     }
 }
 
-/// Counts a connection for as long as it lives.
+/// Counts a connection. Dropping it ends the count.
 pub struct ConnectionCount(());
 
 impl ConnectionCount {
@@ -99,23 +99,23 @@ impl Drop for ConnectionCount {
     }
 }
 
-/// The access list has turned a client away.
+/// Counts a client that the access list rejected.
 pub fn denied() {
     add(|row| &row.denied);
 }
 
-/// An answer that is out.
+/// A response that was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct FinishedResponse {
     pub destination: RequestDestination,
     pub status: u16,
-    /// of its body
+    /// of the body
     pub bytes: u64,
-    /// when its request began, where it has a latency
+    /// when its request began; `None` if it has no latency
     pub started: Option<Instant>,
 }
 
-/// Counts it. How long a refused login took is our own doing, and no latency.
+/// Counts a response. nodegate itself delays a rejected login, so that time is no latency.
 pub fn answered(answer: FinishedResponse) {
     let now = Instant::now();
     let class = usize::from(answer.status / 100).saturating_sub(1);
@@ -141,22 +141,22 @@ pub fn shook_hands(handshake: HandshakeResult) {
     add_at(|row| &row.handshakes, index(&HandshakeResult::ALL, handshake));
 }
 
-/// Somebody was told that there is too much of something.
+/// Counts a request or connection over a limit.
 pub fn limited(limit: LimitLabel) {
     add_at(|row| &row.limits, index(&LimitLabel::ALL, limit));
 }
 
-/// An attempt to get an answer from a daemon or a node has failed.
+/// Counts a failed request to a daemon or a node.
 pub fn upstream_failed(phase: FailurePhase) {
     add_at(|row| &row.upstream_errors, index(&FailurePhase::ALL, phase));
 }
 
-/// The head of a daemon's or a node's answer is there.
+/// Counts the head of an upstream's response.
 pub fn upstream_answered(after: Duration) {
     with_row(|row| row.upstream_times.add(after));
 }
 
-/// A request was answered with the answer to another.
+/// Counts a request that shared the response to another.
 pub fn coalesced() {
     add(|row| &row.coalesced);
 }
@@ -165,7 +165,7 @@ pub fn upload_began() {
     add(|row| &row.uploads.taken);
 }
 
-/// An upload has ended that held so many bytes.
+/// Counts the end of an upload that held so many bytes.
 pub fn upload_ended(held: u64) {
     with_row(|row| {
         row.uploads.given_back.fetch_add(1, Ordering::Relaxed);
@@ -173,14 +173,14 @@ pub fn upload_ended(held: u64) {
     });
 }
 
-/// An upload holds so many bytes more.
+/// Adds bytes that an upload holds.
 pub fn spooled(bytes: u64) {
     with_row(|row| {
         row.spool.taken.fetch_add(bytes, Ordering::Relaxed);
     });
 }
 
-/// This process takes no new connections any more.
+/// Marks this process as draining.
 pub fn drains() {
     DRAINING.store(true, Ordering::Relaxed);
 }
@@ -189,12 +189,12 @@ pub fn is_draining() -> bool {
     DRAINING.load(Ordering::Relaxed)
 }
 
-/// From now on, that is from the start.
+/// Starts the uptime.
 pub fn begin() {
     LazyLock::force(&BEGAN);
 }
 
-/// How long this process has been counting.
+/// The time since `begin`.
 pub fn uptime() -> Duration {
     BEGAN.elapsed()
 }
@@ -217,7 +217,7 @@ fn index<T: Copy + PartialEq>(all: &[T], one: T) -> usize {
     all.iter().position(|known| *known == one).unwrap_or(all.len())
 }
 
-/// A thread that is about to end may count no more.
+/// A thread that is about to end may have no shard any more; its count is lost.
 fn with_row(work: impl FnOnce(&CounterShard)) {
     let _ = ROW.try_with(|row| row.map(work));
 }

@@ -1,9 +1,9 @@
-//! Times since the start in the buckets that a Prometheus histogram has.
+//! Durations since the start, in the buckets of a Prometheus histogram.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The upper ends of the buckets but the last, which has none: microseconds, and the seconds as they are written.
+/// The upper bounds of all buckets but the last, which has none: microseconds, and the seconds as text.
 pub(crate) const ENDS: [(u64, &str); 12] = [
     (1_000, "0.001"),
     (2_500, "0.0025"),
@@ -20,7 +20,7 @@ pub(crate) const ENDS: [(u64, &str); 12] = [
 ];
 const BUCKETS: usize = ENDS.len() + 1;
 
-/// One thread's times.
+/// The durations of one thread.
 pub(crate) struct HistogramShard {
     counts: [AtomicU64; BUCKETS],
     micros: AtomicU64,
@@ -48,10 +48,10 @@ impl HistogramShard {
     }
 }
 
-/// The times of all threads.
+/// The durations of all threads.
 #[derive(Clone, Debug, Default)]
 pub struct HistogramTotals {
-    /// in each bucket alone
+    /// of each bucket, not cumulative
     pub(crate) counts: [u64; BUCKETS],
     pub(crate) micros: u64,
 }

@@ -1,9 +1,9 @@
-//! The closed sets that counts are told apart by, and what each member is called in a metric.
+//! The closed label sets of the metrics, and the label of each member.
 
-/// Where a request went.
+/// The destination of a request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum RequestDestination {
-    /// refused before that was known, or to a path that there is not
+    /// rejected before the destination was known, or no such path
     #[default]
     Nowhere,
     Daemon,
@@ -49,7 +49,7 @@ impl RequestDestination {
     }
 }
 
-/// What there was too much of.
+/// The limit that was exceeded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LimitLabel {
     LoginFailures,
@@ -114,7 +114,7 @@ impl LimitLabel {
     }
 }
 
-/// What an upstream was doing when it failed.
+/// The phase in which an upstream failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FailurePhase {
     Connect,
@@ -149,14 +149,14 @@ impl FailurePhase {
     }
 }
 
-/// How a connection with TLS began.
+/// The first flight of a TLS connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HandshakeResult {
     Tls12,
     Tls12Resumed,
     Tls13,
     Tls13Resumed,
-    /// older ones, where the system's settings allow them
+    /// older versions, if the system's settings allow them
     Other,
     Failed,
 }
@@ -177,7 +177,7 @@ impl HandshakeResult {
         }
     }
 
-    /// The version, and whether an earlier session was taken up.
+    /// The version, and whether the session was resumed.
     pub fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Tls12 => ("1.2", "false"),

@@ -1,24 +1,24 @@
-//! How long answers took within the last minute: histograms of ten seconds each, the oldest of which is used again.
+//! Latencies of the last minute: histograms of ten seconds each, of which the oldest is reused.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Seconds of one histogram.
 const SPAN: u64 = 10;
-/// A minute, and the one being filled.
+/// A minute, and the one that is being filled.
 const SPANS: usize = 7;
-/// Each doubling of the time is cut in eight, so that a value is known to an eighth.
+/// Each doubling of the time has eight buckets, so a value is exact to an eighth.
 const CUTS: u32 = 8;
-/// Powers of two of microseconds: below the first all is one, beyond the last as well.
+/// Exponents of microseconds: one bucket below the first, and one beyond the last.
 const FIRST: u32 = 5;
 const LAST: u32 = 26;
 const BINS: usize = 176;
 
-/// One thread's answers.
+/// The responses of one thread.
 pub(crate) struct LatencyShard([LatencySpan; SPANS]);
 
 struct LatencySpan {
-    /// which ten seconds since the start, counted from one; 0 is none yet
+    /// the number of its ten seconds since the start, from one; 0 before the first use
     number: AtomicU64,
     bins: [AtomicU32; BINS],
 }
@@ -31,7 +31,7 @@ impl LatencyShard {
         )
     }
 
-    /// An answer went out that took `latency`, in the ten seconds of this number.
+    /// Counts a response with `latency` in the ten seconds of this number.
     pub(crate) fn add(&self, number: u64, latency: Duration) {
         let Some(span) = self.0.get(usize::try_from(number).unwrap_or_default() % SPANS) else { return };
         if span.number.load(Ordering::Relaxed) != number {
@@ -43,7 +43,7 @@ impl LatencyShard {
         }
     }
 
-    /// Adds what is not older than a minute.
+    /// Adds the histograms of the last minute.
     pub(crate) fn read_into(&self, histogram: &mut LatencyHistogram, now: Duration) {
         let newest = span_at(now);
         for span in &self.0 {
@@ -63,7 +63,7 @@ pub(crate) fn span_at(now: Duration) -> u64 {
     now.as_secs() / SPAN + 1
 }
 
-/// The answers of all threads.
+/// The responses of all threads.
 #[derive(Clone, Debug)]
 pub struct LatencyHistogram([u64; BINS]);
 
@@ -78,7 +78,7 @@ impl LatencyHistogram {
         self.0.iter().sum()
     }
 
-    /// The time within which so many of a hundred answers were out; `None` where there were none.
+    /// The time within which `percent` of the responses were sent; `None` if there were none.
     pub fn percentile(&self, percent: u64) -> Option<Duration> {
         let wanted = (self.count() * percent).div_ceil(100).max(1);
         let mut seen = 0;

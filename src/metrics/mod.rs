@@ -1,5 +1,4 @@
-//! What the process knows of itself while it serves: counts, latencies, the consoles and tunnels that are open, and the
-//! report that is made of them.
+//! Metrics of the process: counters, latencies, open consoles and tunnels, and the report made of them.
 
 pub mod counters;
 mod histogram;

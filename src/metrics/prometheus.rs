@@ -1,4 +1,4 @@
-//! The counts as Prometheus reads them: text, a line a sample. No name of a user, no path and nothing secret is in it.
+//! The metrics in Prometheus text format, one sample per line. They hold no user name, no path and no secret.
 
 use std::fmt::{Display, Write as _};
 
@@ -9,7 +9,7 @@ use crate::metrics::histogram::{ENDS, HistogramTotals};
 use crate::metrics::sessions;
 use crate::metrics::sessions::SessionKind;
 
-/// What a metric does with time.
+/// The type of a metric.
 #[derive(Clone, Copy)]
 enum MetricType {
     Counter,
@@ -17,7 +17,7 @@ enum MetricType {
     Histogram,
 }
 
-/// The whole text, with the counts of this moment.
+/// The whole text with the current values.
 pub fn text(facts: &ProcessInfo) -> String {
     let (totals, known) = (counters::totals(), facts.known());
     let mut page = MetricsPage(String::with_capacity(16_384));
@@ -159,7 +159,7 @@ impl MetricsPage {
         );
     }
 
-    /// A metric of one sample.
+    /// A metric with one sample.
     fn one(&mut self, name: &str, kind: MetricType, help: &str, value: impl Display) {
         self.metric(name, kind, help);
         self.sample(name, &[], value);

@@ -1,4 +1,4 @@
-//! The whole state as `nodegate status` shows it.
+//! The state of the process for `nodegate status`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,12 +10,12 @@ use super::upstreams::UpstreamReport;
 use crate::metrics::sessions;
 use crate::metrics::sessions::{SessionInfo, SessionKind};
 
-/// Consoles and tunnels that are told one by one; the others are only counted.
+/// Limit of listed consoles and tunnels; further ones are only counted.
 const LISTED: usize = 1000;
-/// A certificate that ends within so many seconds is warned of.
+/// A certificate that expires within so many seconds gets a warning.
 const SOON: i64 = 14 * 86_400;
 
-/// What only the main thread knows.
+/// State that only the main thread has.
 #[derive(Debug, Default)]
 pub struct ProcessInfo(Mutex<ReportInputs>);
 
@@ -25,15 +25,15 @@ pub struct ReportInputs {
     pub listening: Vec<String>,
     /// the profile's own first
     pub certificates: Vec<ServedCertificate>,
-    /// what is wrong with certificates and keys
+    /// problems with certificates and keys
     pub certificate_problems: Vec<String>,
     pub last_reload: Option<LastReload>,
     pub reloads: ReloadReport,
-    /// settings that a reload has put in effect, that were taken back, and that the files still hold; with their places
+    /// settings that a reload put in effect, that were reverted, and that the files still have; with their origins
     pub taken_back: Vec<String>,
 }
 
-/// How often the configuration was to be loaded anew.
+/// The number of reloads by result.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReloadReport {
     pub done: u64,
@@ -41,14 +41,14 @@ pub struct ReloadReport {
     pub taken_back: u64,
 }
 
-/// When it was, and what came of it.
+/// The last reload and its result.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LastReload {
     /// seconds since 1970
     pub at: u64,
-    /// what kept it from being put in force; empty when nothing did
+    /// why it was not put in effect; empty if it was
     pub problems: Vec<String>,
-    /// seconds since 1970; until then it waits to be confirmed
+    /// seconds since 1970; until then it waits for its confirmation
     pub unconfirmed_until: Option<u64>,
 }
 
@@ -77,39 +77,39 @@ pub struct StatusReport {
     pub listening: Vec<String>,
     pub connections: ConnectionReport,
     pub requests: RequestReport,
-    /// of the last minute; none when nothing was answered
+    /// of the last minute; `None` if there were no responses
     pub latency: Option<LatencyReport>,
     pub consoles: usize,
     pub tunnels: usize,
-    /// the oldest first, and at most a thousand
+    /// the oldest first, at most a thousand
     pub open: Vec<OpenBridge>,
     /// of the profile's own
     pub certificate_expires: Option<i64>,
     pub certificates: Vec<ServedCertificate>,
     pub last_reload: Option<LastReload>,
-    /// the daemons and the other nodes; an older process tells of none
+    /// the daemons and the other nodes; an older process reports none
     #[serde(default)]
     pub upstreams: Vec<UpstreamReport>,
-    /// settings of the files that were taken back, each with its place
+    /// settings of the files that were reverted, each with its origin
     #[serde(default)]
     pub taken_back: Vec<String>,
-    /// what is wrong with certificates and keys
+    /// problems with certificates and keys
     #[serde(default)]
     pub certificate_problems: Vec<String>,
 }
 
-/// A certificate as an admin knows it.
+/// A certificate as the admin sees it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ServedCertificate {
     pub file: String,
-    /// of hosts, as clients ask for them
+    /// host names, as in SNI
     pub names: Vec<String>,
     /// seconds since 1970
     pub expires: i64,
 }
 
 impl ServedCertificate {
-    /// Whether it is time to renew it, or past it.
+    /// Whether it expires soon, or has expired.
     pub fn ends_soon(&self, now: u64) -> bool {
         self.expires - i64::try_from(now).unwrap_or(i64::MAX) < SOON
     }
@@ -119,7 +119,7 @@ impl ServedCertificate {
 pub struct ConnectionReport {
     pub open: u64,
     pub total: u64,
-    /// turned away by the access list
+    /// rejected by the access list
     pub denied: u64,
 }
 
@@ -219,7 +219,7 @@ impl OpenBridge {
     }
 }
 
-/// For one line of `systemctl status`.
+/// One line for `systemctl status`.
 pub fn status_line() -> String {
     let all = sessions::all();
     let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();

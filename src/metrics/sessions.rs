@@ -1,4 +1,4 @@
-//! The consoles and tunnels that are open: who, where to, how much. One is listed for as long as its owner keeps it.
+//! The open consoles and tunnels: user, target and bytes. A guard keeps each one listed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ struct OpenSession {
     tunnels: SessionTotals,
 }
 
-/// Some bridges, and what has moved over them.
+/// The number of some sessions, and the bytes they moved.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionTotals {
     pub count: u64,
@@ -58,13 +58,13 @@ impl fmt::Display for SessionKind {
     }
 }
 
-/// A connection that has become a way through.
+/// A connection that is relayed both ways.
 #[derive(Debug)]
 pub struct SessionInfo {
     pub kind: SessionKind,
     pub client: IpAddr,
     pub user: Option<Arc<str>>,
-    /// as an admin knows it, without anything secret
+    /// in the admin's words, without secrets
     pub target: String,
     pub since: Instant,
     pub meter: Meter,
@@ -75,7 +75,7 @@ impl SessionInfo {
         Self { kind, client, user, target, since: Instant::now(), meter: Meter::default() }
     }
 
-    /// Puts it on the list.
+    /// Adds it to the list.
     pub fn open(self) -> SessionGuard {
         let bridge = Arc::new(self);
         let mut open = lock();
@@ -86,7 +86,7 @@ impl SessionInfo {
     }
 }
 
-/// Takes it off the list when dropped.
+/// Dropping it removes the session from the list.
 #[derive(Debug)]
 pub struct SessionGuard {
     number: u64,
@@ -112,12 +112,12 @@ impl Drop for SessionGuard {
     }
 }
 
-/// All of them, the oldest first.
+/// All open sessions, the oldest first.
 pub fn all() -> Vec<Arc<SessionInfo>> {
     lock().bridges.values().map(Arc::clone).collect()
 }
 
-/// Those of a kind since the start, and how many of them are open.
+/// The sum of a kind since the start, and how many are open.
 pub fn sum(kind: SessionKind) -> (SessionTotals, u64) {
     let open = lock();
     let mut sum = match kind {

@@ -1,4 +1,5 @@
-//! How the daemons of this machine and the other nodes answer: counts, the last answer and the last failure of each.
+//! The health of this machine's daemons and of the other nodes: counts, the last response and the last failure of
+//! each.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::report::seconds_since_1970;
 
-/// Nodes beyond share one record. Their names come from the cluster's own list.
+/// Further nodes share one record. Their names come from the cluster's own list.
 const MAX_NODES: usize = 256;
-/// Bytes of a failure's text.
+/// Limit of bytes of a failure's text.
 const MAX_CAUSE: usize = 300;
 
 static DAEMON: UpstreamHealth = UpstreamHealth::new("the daemon");
@@ -29,17 +30,17 @@ pub struct UpstreamHealth {
     last_failure: Mutex<Option<UpstreamFailure>>,
 }
 
-/// A request that got no answer.
+/// A request without a response.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct UpstreamFailure {
     /// seconds since 1970
     pub at: u64,
     pub cause: String,
-    /// the number under which the log has it
+    /// the request's number in the log
     pub request: Option<String>,
 }
 
-/// What the record holds now.
+/// The current values of a record.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct HealthReport {
     pub answered: u64,
@@ -55,7 +56,7 @@ pub struct UpstreamReport {
     /// `daemon`, `worker`, or `node NAME`
     pub name: String,
     pub address: Option<String>,
-    /// why no connection is possible now; none where one is
+    /// why no connection is possible now; `None` if one is
     pub unreachable: Option<String>,
     #[serde(flatten)]
     pub health: HealthReport,
@@ -65,12 +66,12 @@ pub fn daemon() -> &'static UpstreamHealth {
     &DAEMON
 }
 
-/// The daemon that answers what needs no root.
+/// The daemon for requests that need no root.
 pub fn worker() -> &'static UpstreamHealth {
     &WORKER
 }
 
-/// The record of a node; its name must come from the list of nodes. A record lives as long as the process.
+/// The record of a node. Its name must come from the list of nodes, because a record lives as long as the process.
 pub fn node(name: &str) -> &'static UpstreamHealth {
     let mut nodes = NODES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = nodes.get(name) {
@@ -100,17 +101,17 @@ impl UpstreamHealth {
         self.name
     }
 
-    /// The head of an answer is there.
+    /// Counts the head of a response.
     pub fn count_answer(&self) {
         self.answered.fetch_add(1, Ordering::Relaxed);
         let now = seconds_since_1970();
-        // Most answers come in the second of the one before: then the line of the cache stays shared.
+        // Most responses come in the same second as the one before, so the cache line stays shared.
         if self.last_answer.load(Ordering::Relaxed) != now {
             self.last_answer.store(now, Ordering::Relaxed);
         }
     }
 
-    /// A request has failed, for good.
+    /// Counts a failed request that is not tried again.
     pub fn count_failure(&self, cause: &str, request: Option<String>) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         let cause = cause.chars().take(MAX_CAUSE).collect();

@@ -1,7 +1,7 @@
-//! Step 2 of the path: may this address connect?
+//! The access list: two lists and a policy.
 //!
-//! Two lists and a policy. An address on the allow list only is let in, one on the deny list only is turned
-//! away, and the policy decides for one that is on both or on neither. An empty list holds nobody.
+//! An address only on the allow list is admitted, one only on the deny list is rejected. The policy decides if an
+//! address is on both or on neither. An empty list holds no address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,7 @@ use ipnet::{Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
 use crate::net::ip_range::AddressRange;
 
-/// The address of the TCP peer, an IPv4 address in IPv6 clothing made plain: what the access list judges.
+/// The address of the TCP peer, with an IPv4-mapped IPv6 address converted to IPv4. The access list checks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerIp(IpAddr);
 
@@ -32,7 +32,7 @@ impl fmt::Display for PeerIp {
     }
 }
 
-/// What happens to a peer on both lists or on neither.
+/// The decision for a peer on both lists or on neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AclPolicy {
     #[default]
@@ -74,7 +74,7 @@ pub struct AccessList {
     policy: AclPolicy,
 }
 
-/// The answer for one peer, and what led to it.
+/// The decision for one peer, and its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AclVerdict<'a> {
     pub allowed: bool,
@@ -99,7 +99,7 @@ impl AccessList {
         AccessList { allow, deny, policy }
     }
 
-    /// May the peer connect? Takes logarithmic time and allocates nothing.
+    /// Whether the peer may connect. Takes logarithmic time and allocates nothing.
     pub fn admits(&self, peer: PeerIp) -> bool {
         match (self.allow.contains(peer.address()), self.deny.contains(peer.address())) {
             (true, false) => true,
@@ -108,8 +108,7 @@ impl AccessList {
         }
     }
 
-    /// The same answer as [`admits`](Self::admits) with the entries that led to it, for people; walks both
-    /// lists.
+    /// The same decision as [`admits`](Self::admits) with the entries behind it; walks both lists.
     pub fn explain(&self, peer: PeerIp) -> AclVerdict<'_> {
         let policy = self.policy;
         let rule = match (self.allow.entry_for(peer.address()), self.deny.entry_for(peer.address())) {
@@ -122,7 +121,7 @@ impl AccessList {
     }
 }
 
-/// A list as it was written: the set to look up in, and the text of each entry for explanations.
+/// A list with its lookup set, and the text of each entry for explanations.
 #[derive(Debug, Clone, Default)]
 pub struct AddressList {
     entries: Vec<(String, Vec<AddressRange>)>,
@@ -130,7 +129,7 @@ pub struct AddressList {
 }
 
 impl AddressList {
-    /// Takes what [`parse_list`](crate::net::ip_range::parse_list) gives.
+    /// Takes the entries of [`parse_list`](crate::net::ip_range::parse_list).
     pub fn new(entries: Vec<(String, Vec<AddressRange>)>) -> AddressList {
         let set = NetworkSet::new(entries.iter().flat_map(|(_, ranges)| ranges.iter().copied()));
         AddressList { entries, set }
@@ -150,8 +149,8 @@ impl AddressList {
 
 /// A set of networks with lookup by binary search.
 ///
-/// Both vectors are sorted and free of overlap, because `aggregate` leaves them so. An IPv4 address in IPv6
-/// clothing is IPv4 on both sides, therefore `::/0` holds no IPv4 client.
+/// Both vectors are sorted and free of overlap, because `aggregate` leaves them so. An IPv4-mapped address is IPv4 on
+/// both sides, therefore `::/0` holds no IPv4 client.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkSet {
     v4: Vec<Ipv4Net>,

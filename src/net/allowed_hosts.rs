@@ -1,13 +1,13 @@
-//! Host names that are answered (`listen.hosts`, `metrics.hosts`).
+//! Host names that nodegate answers to (`listen.hosts`, `metrics.hosts`).
 //!
-//! A page gets around the same-origin policy by DNS rebinding: its own name begins to lead to a server of the user's
-//! network. The browser then sends that name as `Host`, which tells such requests from all others.
+//! With DNS rebinding a page evades the same-origin policy: its own name resolves to a server in the user's network.
+//! The browser then sends that name as `Host`, which identifies such requests.
 
 use std::net::IpAddr;
 
 use crate::net::web_origin::HostPort;
 
-/// Names of the loopback addresses: of RFC 6761 section 6.3, and those that Debian's `/etc/hosts` has.
+/// Names of the loopback addresses: those of RFC 6761 section 6.3 and of Debian's `/etc/hosts`.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "ip6-localhost", "ip6-loopback"];
 
 /// The host that a request names, without its port.
@@ -29,12 +29,12 @@ impl HostName {
         }
     }
 
-    /// The host of a `Host` header or of an authority. A wildcard is one of lists only.
+    /// The host of a `Host` header or of an authority. Only lists may have wildcards.
     pub fn parse(text: &str) -> Option<Self> {
         HostPort::parse(text).as_ref().map(Self::of).filter(|_| !text.contains('*'))
     }
 
-    /// Whether only programs of the machine itself come by that name.
+    /// Whether only programs of this machine use that name.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Address(address) => address.is_loopback(),

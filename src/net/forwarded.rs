@@ -1,14 +1,13 @@
-//! Which client a request comes from, by the headers of proxies: one address, a list of them (`X-Forwarded-For`), or
-//! `Forwarded` (RFC 7239).
+//! The client behind proxies, by their headers: one address, a list (`X-Forwarded-For`), or `Forwarded` (RFC 7239).
 //!
-//! Each proxy adds the address that it saw to the right end. So a list is read from there, through the proxies that are
-//! trusted; what stands left of the first other address may be anybody's invention.
+//! Each proxy appends the address that it saw. So a list is read from the right, through the trusted proxies. Any
+//! client can invent the entries left of the first other address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderMap, HeaderName};
 
-/// What a header says that nobody vouches for: one line with one address, or nothing.
+/// The untrusted address of a header: one line with one address, or nothing.
 pub fn said(header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
     let is_forwarded = is_forwarded(header);
     let mut elements = ReverseParts::elements(headers.get(header)?.as_bytes(), is_forwarded);
@@ -16,8 +15,8 @@ pub fn said(header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
     if elements.next().is_some() { None } else { address(only, is_forwarded) }
 }
 
-/// The client that `peer`, which is trusted, vouches for: itself, or whom the nearest trusted proxy names that names
-/// anybody. Lines of the same name are one list (RFC 9110 section 5.3).
+/// The client address that a trusted `peer` reports: that of the nearest trusted proxy which names one, or `peer`
+/// itself. Lines of the same name are one list (RFC 9110 section 5.3).
 pub fn vouched(
     header: &HeaderName,
     headers: &HeaderMap,
@@ -38,7 +37,7 @@ pub fn vouched(
     nearest
 }
 
-/// The entries of a list that proxies add to, the nearest proxy's first, as far as they are text.
+/// The entries of a list that proxies append to, the nearest proxy's first, as far as they are text.
 pub fn entries<'h>(header: &HeaderName, headers: &'h HeaderMap) -> impl Iterator<Item = &'h str> + use<'h> {
     let is_forwarded = is_forwarded(header);
     let lines = headers.get_all(header).iter().rev();
@@ -46,7 +45,7 @@ pub fn entries<'h>(header: &HeaderName, headers: &'h HeaderMap) -> impl Iterator
     entries.map_while(|entry| std::str::from_utf8(entry).ok())
 }
 
-/// How many entries of such a list were added by a trusted peer and the trusted proxies before it: at least the peer's.
+/// The number of entries that a trusted peer and the trusted proxies before it appended: at least the peer's.
 pub fn trusted_entries(
     header: &HeaderName,
     headers: &HeaderMap,
@@ -61,9 +60,9 @@ fn is_forwarded(header: &HeaderName) -> bool {
     *header == http::header::FORWARDED
 }
 
-/// Parts of a text from right to left, without empty ones. A separator within quotes ends none; quotes are counted from the
-/// right as well, and one behind a backslash is none (RFC 9110 section 5.6.4). So nothing that a client has sent, be it an
-/// open quote or bytes that are no text, spoils what a proxy has added to it.
+/// Parts of a text from right to left, without empty ones. A separator within quotes ends no part. Quotes are counted
+/// from the right as well, and an escaped one does not count (RFC 9110 section 5.6.4). So a client cannot spoil the
+/// entry of a proxy with an open quote or with bytes that are no text.
 struct ReverseParts<'t> {
     separator: u8,
     has_quotes: bool,
@@ -85,7 +84,7 @@ impl<'t> ReverseParts<'t> {
     }
 }
 
-/// Whether what follows is the second half of a quoted pair.
+/// Whether the next byte is the second half of a quoted pair.
 fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
@@ -115,7 +114,7 @@ fn address(element: &[u8], is_forwarded: bool) -> Option<IpAddr> {
     node_address(node).map(|address| address.to_canonical())
 }
 
-/// The value of a parameter that an element has once, such as `for`; its quotes removed.
+/// The value of a parameter that an element has once, such as `for`, without its quotes.
 pub fn forwarded_parameter<'e>(element: &'e str, name: &str) -> Option<&'e str> {
     let pairs = ReverseParts { separator: b';', has_quotes: true, rest: element.as_bytes() };
     let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
@@ -166,7 +165,7 @@ mod tests {
         (name.clone(), lines.collect())
     }
 
-    /// As `10.0.0.0/8`, which is trusted, vouches for it.
+    /// The client by the headers of a peer in `10.0.0.0/8`, which is trusted.
     fn client(name: &str, lines: &[&str]) -> String {
         let (name, headers) = headers(name, lines);
         let is_trusted = |address: IpAddr| address.to_string().starts_with("10.");
@@ -213,7 +212,7 @@ mod tests {
             (&["for=6.6.6.6, for=_hidden, for=10.0.0.7"], "10.0.0.7"),
             (&["for=6.6.6.6, proto=https"], "10.0.0.1"),
             (&["for=192.0.2.1;for=192.0.2.2"], "10.0.0.1"),
-            // What a client calls the host may look like more.
+            // The client's name for the host may contain other parameters.
             (&["for=192.0.2.43;host=\"a;for=6.6.6.6\""], "192.0.2.43"),
             (&["for=6.6.6.6;x=\", for=192.0.2.43;host=\"a;for=6.6.6.6\""], "192.0.2.43"),
             (&["for=192.0.2.43;host=\"a\\\",for=6.6.6.6;x=\\\"\""], "192.0.2.43"),

@@ -1,8 +1,8 @@
-//! The names by which clients call the proxies in front: `X-Forwarded-Host` with `X-Forwarded-Port`, and the `host` of
+//! The names that clients use for the proxies in front: `X-Forwarded-Host` with `X-Forwarded-Port`, and the `host` of
 //! `Forwarded` (RFC 7239 section 5.3).
 //!
-//! Each proxy adds the name that its client used to the right end, as it does with the client's address. So only as many
-//! entries count as there are trusted proxies.
+//! Each proxy appends the name that its client used, as it does with the client's address. So the number of trusted
+//! proxies limits the number of entries that count.
 
 use std::net::IpAddr;
 
@@ -16,10 +16,10 @@ static FORWARDED: HeaderName = http::header::FORWARDED;
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// More proxies in a row are not looked at.
+/// Further proxies in a row are ignored.
 const MAX_PROXIES: usize = 8;
 
-/// What the trusted peer of a connection, and trusted proxies before it, say that clients call them.
+/// The names that the trusted peer of a connection, and trusted proxies before it, report.
 pub fn named(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Vec<HostPort> {
     let vouched = |header| forwarded::trusted_entries(header, headers, &is_trusted).min(MAX_PROXIES);
     let port = forwarded::entries(&X_FORWARDED_PORT, headers).next().and_then(parse_port);
@@ -30,7 +30,7 @@ pub fn named(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Vec<Ho
     let hosts = forwarded::entries(&X_FORWARDED_HOST, headers).take(vouched(&X_FORWARDED_FOR));
     let mut named: Vec<_> = hosts.filter_map(HostPort::parse).map(complete).collect();
     if let (Some(port), Some(host)) = (port, headers.get(HOST)) {
-        // A front that passes on the client's `Host` without the port names the port alone.
+        // A front that passes on the client's `Host` without the port reports the port separately.
         let host = host.to_str().ok().and_then(HostPort::parse);
         named.extend(host.map(|host| host.with_port(port)));
     }
@@ -49,7 +49,7 @@ mod tests {
 
     type Line = (&'static str, &'static str);
 
-    /// As told by a trusted peer; `10.0.0.0/8` is trusted as well.
+    /// The names reported by a trusted peer; `10.0.0.0/8` is trusted as well.
     fn told(lines: &[(&str, &str)]) -> Vec<String> {
         let line = |(name, value): &(&str, &str)| {
             let name: HeaderName = name.parse().unwrap();
@@ -72,11 +72,11 @@ mod tests {
             (&[(host, "pve.example.com"), (port, "x")], &["pve.example.com"]),
             (&[("Host", "pve.example.com"), (port, "8443")], &["pve.example.com:8443"]),
             (&[("Host", "a:8006"), (host, "b"), (port, "443")], &["b:443", "a:443"]),
-            // What stands left of the nearest one may be the client's.
+            // An entry left of the nearest one may be the client's.
             (&[(host, "evil, pve.example.com")], &["pve.example.com"]),
             (&[(host, "evil"), (host, "pve.example.com")], &["pve.example.com"]),
             (&[(host, "evil, pve.example.com"), (client, "192.0.2.7")], &["pve.example.com"]),
-            // A trusted proxy before the nearest one vouches for one more.
+            // A trusted proxy before the nearest one adds one more trusted entry.
             (&[(host, "evil, pve, inner"), (client, "192.0.2.7, 10.0.0.2")], &["inner", "pve"]),
             (&[(host, "a b")], &[]),
             (&[("Forwarded", "for=192.0.2.7;host=pve.example.com;proto=https")], &["pve.example.com"]),

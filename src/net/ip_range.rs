@@ -1,10 +1,9 @@
-//! Address lists as the settings files write them: everything Perl's `Net::IP` reads, and nothing it silently
-//! misreads.
+//! Address lists of the settings files: everything that Perl's `Net::IP` reads, except for its silent misreadings.
 //!
-//! Single addresses, networks (`10/8`), ranges (`a-b`) and offsets (`a + n`). Habits of `Net::IP` that are
-//! kept: missing IPv4 octets are zero, an octet with leading zeros is decimal, at most seven colons make an
-//! IPv6 address. What it accepts without a word and turns into something else (`10.0.0.0/8x`) is refused
-//! here. Names are never looked up.
+//! An entry is a single address, a network (`10/8`), a range (`a-b`) or an offset (`a + n`). These habits of
+//! `Net::IP` are kept: missing IPv4 octets are zero, an octet with leading zeros is decimal, at most seven colons
+//! make an IPv6 address. `Net::IP` silently turns an entry such as `10.0.0.0/8x` into another one; nodegate rejects
+//! it. Names are never resolved.
 
 mod mistakes;
 
@@ -38,13 +37,13 @@ impl AddressRange {
         self.last
     }
 
-    /// Is `address` in the range, of the same family and without any conversion?
+    /// Whether `address` is in the range, of the same family and without any conversion.
     pub fn contains(self, address: IpAddr) -> bool {
         // IpAddr orders every IPv4 address before every IPv6 one, so a range never holds the other family.
         (self.first..=self.last).contains(&address)
     }
 
-    /// The range as a connection shows it: wholly inside `::ffff:0:0/96` it becomes the IPv4 range, else it
+    /// The range as a connection shows it: wholly inside `::ffff:0:0/96` it becomes the IPv4 range, otherwise it
     /// stays.
     #[must_use]
     pub fn canonical(self) -> AddressRange {
@@ -55,8 +54,7 @@ impl AddressRange {
     }
 }
 
-/// Why an entry of an address list is refused. Names the entry and, where one can guess, what to write
-/// instead.
+/// Why nodegate rejects an entry of an address list. Names the entry and, if possible, the correction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     #[error("'{entry}': '{part}' is not an IPv4 or IPv6 address (names are not looked up)")]
@@ -95,8 +93,8 @@ fn instead(suggestion: Option<&String>) -> String {
     suggestion.map(|text| format!("; write {text}")).unwrap_or_default()
 }
 
-/// Reads a comma-separated list: the text and the ranges of every good entry, and every bad entry's error.
-/// White space around commas and empty entries mean nothing.
+/// Reads a comma-separated list: the text and the ranges of every good entry, and the error of every bad one. White
+/// space around commas and empty entries are ignored.
 pub fn parse_list(text: &str) -> (Vec<(String, Vec<AddressRange>)>, Vec<AddressError>) {
     let (mut entries, mut errors) = (Vec::new(), Vec::new());
     for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
@@ -108,7 +106,7 @@ pub fn parse_list(text: &str) -> (Vec<(String, Vec<AddressRange>)>, Vec<AddressE
     (entries, errors)
 }
 
-/// Reads one entry. `all` gives two ranges (`0/0` and `::/0`), everything else gives one.
+/// Reads one entry. `all` gives two ranges (`0/0` and `::/0`), every other entry gives one.
 pub fn parse_entry(text: &str) -> Result<Vec<AddressRange>, AddressError> {
     if text.eq_ignore_ascii_case("all") {
         return Ok(vec![AddressRange::ALL_V4, AddressRange::ALL_V6]);
@@ -223,7 +221,7 @@ fn address_after(start: IpAddr, count: u128) -> Option<IpAddr> {
     }
 }
 
-/// What `10.0.0.1-9` was meant to say, whose end reads as 9.0.0.0: the same network with another last octet.
+/// The probable meaning of `10.0.0.1-9`, whose end reads as 9.0.0.0: the same network with another last octet.
 fn same_network(first: IpAddr, last: &str) -> Option<String> {
     let IpAddr::V4(first) = first else { return None };
     let [a, b, c, d] = first.octets();

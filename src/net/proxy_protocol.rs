@@ -1,8 +1,8 @@
-//! The PROXY protocol (versions 1 and 2, haproxy.org/download/2.8/doc/proxy-protocol.txt): a header before everything
-//! else on a connection, by which a proxy says whom it connects for.
+//! The PROXY protocol (versions 1 and 2, haproxy.org/download/2.8/doc/proxy-protocol.txt): with a header at the
+//! beginning of a connection a proxy names its client.
 //!
-//! The header alone is read, so that what follows it is left for TLS. What version 2 adds to addresses (TLVs, a checksum
-//! among them) is skipped: TCP has checksums of its own.
+//! Only the header is read, so TLS gets the bytes after it. Additions of version 2 (TLVs, among them a checksum) are
+//! skipped, because TCP has its own checksums.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,20 +11,20 @@ use proxy_header::{ParseConfig, Protocol, ProxiedAddress, ProxyHeader};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-/// How version 2 begins; no shorter than what version 1 begins with.
+/// The beginning of version 2; no shorter than that of version 1.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Bytes of version 2 before those that its length counts.
+/// Bytes of version 2 before those that its length field counts.
 const FIXED: usize = SIGNATURE.len() + 4;
 /// Bytes of a whole header of version 1, by the specification.
 const LONGEST_V1: usize = 107;
-/// Bytes that the length of version 2 may count.
+/// Limit of the length field of version 2.
 const LONGEST_V2: usize = 4096;
-/// The command of version 2 by which a proxy connects for itself.
+/// The command of version 2 for a connection of the proxy itself.
 const LOCAL: u8 = 0x20;
-/// Bytes of a header of ours.
+/// Bytes of a header that nodegate sends.
 const OWN: usize = FIXED + 36;
 
-/// Why a header says nothing.
+/// Why a header cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     #[error("the connection does not begin with a PROXY header")]
@@ -37,8 +37,8 @@ pub enum ProxyError {
     Io(#[from] io::Error),
 }
 
-/// Whom the peer connects for: `None` for itself (`LOCAL`, `UNKNOWN`), or for whom it cannot tell. The caller puts the
-/// deadline around it.
+/// The client that the peer connects for; `None` for the peer itself (`LOCAL`, `UNKNOWN`) or an unknown client. The
+/// caller adds the deadline.
 pub async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyError> {
     let mut header = vec![0; SIGNATURE.len()];
     stream.read_exact(&mut header).await?;
@@ -62,7 +62,7 @@ async fn read_v2(stream: &mut TcpStream, header: &mut Vec<u8>) -> Result<(), Pro
     append(stream, header, length).await
 }
 
-/// Up to the end of the line, and no byte further.
+/// Reads up to the end of the line, and no byte further.
 async fn read_v1(stream: &mut TcpStream, header: &mut Vec<u8>) -> Result<(), ProxyError> {
     let mut ahead = [0; LONGEST_V1];
     while !header.ends_with(b"\n") {
@@ -88,7 +88,7 @@ async fn append(stream: &mut TcpStream, header: &mut Vec<u8>, length: usize) -> 
     Ok(())
 }
 
-/// What a whole header says.
+/// The client in a whole header.
 pub fn client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     if header.starts_with(SIGNATURE) && header.get(SIGNATURE.len()) == Some(&LOCAL) {
         return Ok(None);
@@ -104,13 +104,13 @@ pub fn client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     }
 }
 
-/// A header of version 2 that says who connects to where. Addresses of two families are both told as IPv6.
+/// A header of version 2 with source and destination. Addresses of two families are both written as IPv6.
 pub fn header(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let is_mixed = source.is_ipv4() != destination.is_ipv4();
     let [source, destination] =
         [source, destination].map(|address| if is_mixed { as_v6(address) } else { address });
     let mut header = Vec::with_capacity(OWN);
-    // Two addresses of one family can always be told.
+    // Two addresses of one family always fit.
     let _ = ProxyHeader::with_address(ProxiedAddress::stream(source, destination)).encode_v2(&mut header);
     header
 }
@@ -135,7 +135,7 @@ mod tests {
         [SIGNATURE.as_slice(), &[command, family], &length.to_be_bytes(), rest].concat()
     }
 
-    /// Sends this, then `after`; what was read of it, and whether `after` was left.
+    /// Sends `sent` and then `after`. Returns the client that was read, and whether `after` was left.
     fn read_from(sent: &[u8], piecewise: bool) -> Result<Option<SocketAddr>, ProxyError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -1,9 +1,9 @@
-//! Origins of web pages (RFC 6454), and the hosts that requests name: parsed, so that they can be compared.
+//! Origins of web pages (RFC 6454) and the hosts of requests, parsed for comparison.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 
-/// Host and port of a `Host` header, an origin, or the word of a proxy. The host is in small letters.
+/// Host and port of a `Host` header, an origin, or a proxy's header. The host is in lower case.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HostPort {
     host: String,
@@ -54,18 +54,19 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Digits only: `u16::from_str` takes a sign as well.
+/// Digits only: `u16::from_str` accepts a sign as well.
 pub fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Schemes that clients of HTTP and of websockets write into `Origin`, what a browser would write, and their port.
+/// Schemes that HTTP and websocket clients write into `Origin`, the scheme of a browser for the same, and the default
+/// port.
 const SCHEMES: [(&str, &str, u16); 4] =
     [("https", "https", 443), ("http", "http", 80), ("wss", "https", 443), ("ws", "http", 80)];
 /// The port of a `Host` without one: nodegate, or the front before it, speaks TLS.
 const TLS_PORT: u16 = 443;
 
-/// An origin as an `Origin` header names it.
+/// The origin in an `Origin` header.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WebOrigin {
     scheme: &'static str,
@@ -74,7 +75,7 @@ pub struct WebOrigin {
 }
 
 impl WebOrigin {
-    /// `SCHEME://HOST` or `SCHEME://HOST:PORT`; `null` is none.
+    /// `SCHEME://HOST` or `SCHEME://HOST:PORT`; `null` is no origin.
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.trim().split_once("://")?;
         let known = SCHEMES.iter().find(|(name, ..)| name.eq_ignore_ascii_case(scheme));
@@ -82,8 +83,8 @@ impl WebOrigin {
         Some(Self { scheme, scheme_port, place: HostPort::parse(rest)? })
     }
 
-    /// Whether it is the origin of that host, whichever scheme it names: clients that are no browsers write `http` or
-    /// `wss` where they speak TLS. A port that is missing is the scheme's own, on either side.
+    /// Whether it is the origin of `host`. The scheme is ignored, because clients that are no browsers write `http`
+    /// or `wss` with TLS. A missing port is the scheme's default, on either side.
     pub fn is_at(&self, host: &HostPort) -> bool {
         let port = self.place.port.unwrap_or(self.scheme_port);
         let same_port = match host.port {
@@ -93,7 +94,7 @@ impl WebOrigin {
         self.place.host == host.host && same_port
     }
 
-    /// As a browser would write it.
+    /// The form that a browser would write.
     pub fn canonical(&self) -> String {
         let port = self.place.port.filter(|port| *port != self.scheme_port);
         let place = HostPort { host: self.place.host.clone(), port };

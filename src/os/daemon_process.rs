@@ -1,4 +1,4 @@
-//! The daemon that is running already: found by its pid file, told to reload or to end.
+//! The daemon that is already running: found by its pid file, and signalled to reload or to end.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use crate::config::Config;
 
-/// Between two looks at a process that is to end.
+/// Interval between two checks of a process that is to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A process that serves the product, nodegate or the original.
@@ -18,7 +18,7 @@ pub struct DaemonProcess {
 }
 
 impl DaemonProcess {
-    /// The one that the pid file names. A file that was left behind may name a number that is somebody else's by now.
+    /// The process that the pid file names. A stale file may name a number that another program has by now.
     pub fn find(config: &Config) -> Option<Self> {
         if config.settings.listen.port != config.own_port {
             return None;
@@ -32,7 +32,7 @@ impl DaemonProcess {
         (running.lives() && own.iter().any(|name| command.contains(name))).then_some(running)
     }
 
-    /// A process that has ended and waits for its parent to notice does not live.
+    /// A zombie is not alive.
     pub fn lives(self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
@@ -43,7 +43,7 @@ impl DaemonProcess {
         kill(self.pid, signal)
     }
 
-    /// Whether it has ended within `patience`.
+    /// Waits for its end; false if that takes longer than `patience`.
     pub fn ends_within(self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         while self.lives() {

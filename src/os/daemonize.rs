@@ -1,4 +1,4 @@
-//! A copy of this program that goes on alone: in a session of its own, with nobody at its standard streams.
+//! Starts a detached copy of this program: in its own session, with closed standard streams.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -14,15 +14,15 @@ use crate::config::ConfigSources;
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// How a start went.
+/// The result of a start.
 pub enum StartOutcome {
     Serves,
-    /// it has said why on stderr
+    /// its stderr has the reason
     Ended(ExitStatus),
     TooSlow,
 }
 
-/// Runs `nodegate run PROFILE` and waits until it serves, by `serves`. What it says until then goes to our stderr.
+/// Runs `nodegate run PROFILE` and waits until `serves`. Its stderr until then goes to our stderr.
 pub fn run(profile: &str, options: &ConfigSources, serves: impl Fn(Pid) -> bool) -> io::Result<StartOutcome> {
     let mut child = spawn(profile, options)?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
@@ -47,7 +47,7 @@ pub fn run(profile: &str, options: &ConfigSources, serves: impl Fn(Pid) -> bool)
 
 fn spawn(profile: &str, options: &ConfigSources) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    // The name it is called by decides what the arguments mean.
+    // The meaning of the arguments depends on the program's name.
     command.arg0(env!("CARGO_PKG_NAME"));
     command.arg("--root").arg(std::path::absolute(options.root.directory())?);
     for set in &options.sets {

@@ -1,4 +1,4 @@
-//! The program file of this process, and whether another one lies in its place by now.
+//! The program file of this process, and whether it was replaced.
 
 use std::fs::Metadata;
 use std::io;
@@ -10,7 +10,7 @@ pub struct ExecutableFile {
     stamp: ExecutableStamp,
 }
 
-/// What tells one file from another without reading it.
+/// Identifies a file without reading it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct ExecutableStamp {
     device: u64,
@@ -20,7 +20,7 @@ struct ExecutableStamp {
 }
 
 impl ExecutableFile {
-    /// To be asked at the start: the system tells what runs, but not what it was like.
+    /// Call it at the start: the kernel knows the path of the running program, but not its size and time.
     pub fn of_this_process() -> io::Result<Self> {
         let path = std::env::current_exe()?;
         Self::new(path, Path::new("/proc/self/exe"))
@@ -34,7 +34,7 @@ impl ExecutableFile {
         &self.path
     }
 
-    /// A file that is missing replaces nothing.
+    /// Whether another file has its path. A missing file is no replacement.
     pub fn is_replaced(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|metadata| ExecutableStamp::of(&metadata) != self.stamp)
     }

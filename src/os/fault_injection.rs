@@ -1,12 +1,12 @@
-//! A panic on demand, for a test to see what one costs. Release builds know nothing of it.
+//! A panic on demand, so that a test can see its effect. Release builds do not have it.
 
 use http::request::Parts;
 
-/// For a request to the path that the environment names.
+/// For a request to the path in the environment.
 ///
 /// # Panics
 ///
-/// Then.
+/// If the paths are equal.
 #[cfg(debug_assertions)]
 pub fn injected(head: &Parts) {
     static PATH: std::sync::LazyLock<Option<std::ffi::OsString>> =

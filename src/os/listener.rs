@@ -1,4 +1,4 @@
-//! Step 1: the listening sockets, from `LISTEN_IP` and the port, or from a `[[listener]]` table.
+//! The listening sockets, from `LISTEN_IP` and the port, or from a `[[listener]]` table.
 
 mod listener_set;
 
@@ -10,12 +10,12 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::config::settings::{ListenAddress, ListenSettings};
 pub use crate::os::listener::listener_set::{BoundFor, ListenerSet, ListeningSocket, UnboundListener};
 
-/// Bytes that the kernel may hold for a client beyond what is under way.
+/// Bytes that the kernel may buffer for a client beyond the bytes in flight.
 const UNSENT: u32 = 128 << 10;
 /// The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Why nothing could be bound; each message says what to look at.
+/// Why a socket cannot be bound; each message says what to check.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error("{0} is not an address of this machine")]
@@ -36,8 +36,8 @@ pub enum BindError {
     Other { address: SocketAddr, source: io::Error },
 }
 
-/// Binds and listens. `::` takes both families, whatever `net.ipv6.bindv6only` says, and IPv4 alone where the
-/// kernel has no IPv6.
+/// Binds and listens. `::` accepts both families, independent of `net.ipv6.bindv6only`, and only IPv4 if the kernel
+/// has no IPv6.
 pub fn bind(listen: &ListenSettings) -> Result<TcpListener, BindError> {
     bind_with(listen, false)
 }
@@ -60,7 +60,7 @@ fn bind_with(listen: &ListenSettings, shared: bool) -> Result<TcpListener, BindE
     }
 }
 
-/// The first address of the name that can be bound, as `IO::Socket::IP` takes it.
+/// The first address of the name that can be bound, as `IO::Socket::IP` does it.
 fn bind_name(name: &str, port: u16, manner: BindOptions) -> Result<TcpListener, BindError> {
     let no_such_name = |source| BindError::NoSuchName { name: name.to_owned(), source };
     let mut failed = None;
@@ -88,15 +88,15 @@ fn zone_index(zone: &str) -> Option<u32> {
     let by_name = nix::net::if_::if_nametoindex(zone).ok();
     by_name.or_else(|| {
         let index = zone.parse().ok()?;
-        // For an index that is not there nix 0.31 gives an empty name, no error.
+        // For an unknown index nix 0.31 returns an empty name and no error.
         nix::net::if_::if_indextoname(index).is_ok_and(|name| !name.is_empty()).then_some(index)
     })
 }
 
-/// How a socket is bound.
+/// The options of a bind.
 #[derive(Clone, Copy)]
 struct BindOptions {
-    /// beside others of this process at the same place
+    /// with other sockets of this process at the same address
     shared: bool,
     only_v6: bool,
 }
@@ -129,8 +129,8 @@ fn listen_on(address: SocketAddr, manner: BindOptions) -> io::Result<TcpListener
     Ok(socket.into())
 }
 
-/// Accepted sockets inherit these: no delay for small answers, a client that vanished is noticed, and a slow one shows
-/// that it takes bytes long before a third of a large send buffer is free.
+/// Accepted sockets inherit these options: small responses go out at once, a vanished client is noticed, and a slow
+/// one shows progress long before a third of a large send buffer is free.
 fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;

@@ -1,4 +1,5 @@
-//! The log lines that clients can cause: for each topic, so many of a subject and so many of all, then a count.
+//! Limits the log lines that clients can cause. Each topic has a limit of lines for one subject and one for all;
+//! further lines are counted.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,37 +12,38 @@ use super::log_text::shortened;
 use crate::os::log_throttle::{LineRate, LogThrottle};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Bytes of a text that a client chose, such as a method or an origin.
+/// Limit of bytes of a text that a client chose, such as a method or an origin.
 pub const MAX_CLIENT_TEXT_BYTES: usize = 256;
-/// Bytes of a line that is kept for later.
+/// Limit of bytes of a line that is kept for later.
 const MAX_KEPT_BYTES: usize = 512;
 
-/// What lines are about.
+/// The topic of a line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogTopic {
     /// failed logins of an IPv4 address; fail2ban reads these lines
     Login,
-    /// those of a /64: who owns many of these must not crowd out IPv4 addresses
+    /// those of a /64: an owner of many of these must not crowd out IPv4 addresses
     LoginIpv6,
-    /// refused tunnels of an address
+    /// rejected tunnels of an address
     Tunnel,
-    /// a daemon or a node that gives no answer
+    /// a daemon or a node that does not respond
     Upstream,
     /// a file that cannot be read, or any other fault of this machine
     Fault,
-    /// a page that is not rendered
+    /// a page that cannot be rendered
     Page,
     /// the origin of a page that asked for a console
     Origin,
-    /// another node that is turned away
+    /// another node that is rejected
     Node,
-    /// a host that a listener does not answer
+    /// a host that a listener does not serve
     Host,
-    /// an address that has all of its connections
+    /// an address that has reached its connection limit
     Crowd,
 }
 
-/// An IPv4 address, or the /64 of an IPv6 one: an attacker with a /64 would else have a line for each of its addresses.
+/// An IPv4 address, or the /64 of an IPv6 one. Otherwise an attacker with a /64 would get a line for each of its
+/// addresses.
 pub fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -68,7 +70,7 @@ impl LogTopic {
 
     fn rate(self) -> LineRate {
         let (burst, interval, per_second, subjects) = match self {
-            // As many as fail2ban's own `maxretry`. The journal takes 10,000 lines of a service in 30 s by default.
+            // As many as fail2ban's own `maxretry`. By default the journal accepts 10,000 lines of a service in 30 s.
             Self::Login => (5, SECOND, 50, 4096),
             Self::LoginIpv6 | Self::Tunnel => (5, SECOND, 25, 4096),
             Self::Upstream => (10, SECOND, 25, 256),
@@ -78,7 +80,7 @@ impl LogTopic {
         LineRate { burst, interval, per_second, subjects }
     }
 
-    /// What was left out when there are more subjects than are remembered.
+    /// The summary if there are more subjects than are remembered.
     fn lost_text(self) -> &'static str {
         match self {
             Self::Login => "failed logins of too many addresses",
@@ -114,7 +116,7 @@ impl LogTopic {
     }
 }
 
-/// Behind a line, how many others were left out.
+/// The count of suppressed lines, at the end of a line.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LeftOut(u64);
 
@@ -127,17 +129,17 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// Whether a line with fields of its own may be logged now. The caller writes it, with what was left out behind it.
+/// Whether a line with its own fields may be logged now. The caller logs it with the returned count.
 pub fn is_due(topic: LogTopic, subject: &str) -> Option<LeftOut> {
     topic.throttle().admit(subject, Instant::now(), || None).map(LeftOut)
 }
 
-/// Logs a warning, or keeps it for `log_kept` where its subject has had its lines for the moment.
+/// Logs a warning, or keeps it for `log_kept` if its subject has reached the limit.
 pub fn warn(topic: LogTopic, subject: &str, message: &dyn fmt::Display) {
     log(topic, subject, Level::WARN, message);
 }
 
-/// The same at the level of errors; what is kept becomes a warning.
+/// The same with the level of errors; a kept line becomes a warning.
 pub fn error(topic: LogTopic, subject: &str, message: &dyn fmt::Display) {
     log(topic, subject, Level::ERROR, message);
 }
@@ -152,12 +154,12 @@ fn log(topic: LogTopic, subject: &str, level: Level, message: &dyn fmt::Display)
     }
 }
 
-/// Logs what was kept and is due. To be called once a second.
+/// Logs the kept lines that are due. Call it once a second.
 pub fn log_kept() {
     log_due(Instant::now());
 }
 
-/// Logs what is still kept when the process ends.
+/// Logs the lines that are still kept when the process ends.
 pub fn log_rest() {
     log_due(Instant::now() + 3600 * SECOND);
 }

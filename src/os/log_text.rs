@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The beginning of a text that is longer than `limit` bytes, and how many were cut: `/path...<+7168>`. Neither a
-/// character nor an escape (`%41`) is split.
+/// The beginning of a text that is longer than `limit` bytes, and the number of bytes that were cut:
+/// `/path...<+7168>`. Neither a character nor an escape (`%41`) is split.
 pub fn shortened(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {
         return text.into();
@@ -18,7 +18,7 @@ pub fn shortened(text: &str, limit: usize) -> Cow<'_, str> {
     format!("{kept}...<+{}>", text.len() - kept.len()).into()
 }
 
-/// Whether a logged text is only the beginning of one.
+/// Whether a logged text was shortened.
 pub fn is_shortened(text: &str) -> bool {
     let mark = text.strip_suffix('>').and_then(|text| text.rsplit_once("...<+"));
     mark.is_some_and(|(_, count)| !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()))

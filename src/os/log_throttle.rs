@@ -1,38 +1,38 @@
-//! How often the log names one thing that clients can cause. Each subject, such as an address, has a token bucket of
-//! lines, all subjects together have a bound, and lines left out are counted. Times come in as values.
+//! Limits the lines about one topic. Each subject, such as an address, has a token bucket, all subjects together have
+//! a limit, and suppressed lines are counted. Times come in as values.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// In which the lines of all subjects are counted.
+/// The lines of all subjects are counted in this interval.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// How many lines there may be.
+/// The limits of a topic.
 #[derive(Clone, Copy, Debug)]
 pub struct LineRate {
-    /// lines of one subject without a pause
+    /// lines of one subject in a burst
     pub burst: u32,
-    /// until the same subject has another line
+    /// until the same subject may have another line
     pub interval: Duration,
     /// lines of all subjects in a second; kept lines have as many again
     pub per_second: u32,
-    /// subjects that are remembered
+    /// limit of remembered subjects
     pub subjects: usize,
 }
 
-/// A line that was left out, and is due now.
+/// A suppressed line that is due now.
 #[derive(Debug, Eq, PartialEq)]
 pub struct KeptLine {
     pub text: Box<str>,
-    /// lines of the same subject that were left out behind it
+    /// further suppressed lines of the same subject
     pub left_out: u64,
 }
 
-/// What may be logged now.
+/// The lines that may be logged now.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub struct DueLines {
     pub lines: Vec<KeptLine>,
-    /// lines of subjects that nothing is remembered of
+    /// suppressed lines of subjects that are not remembered
     pub lost: u64,
 }
 
@@ -46,10 +46,10 @@ pub struct LogThrottle {
 }
 
 struct ThrottledSubject {
-    /// when its bucket is full again
+    /// the time when its bucket is full again
     full_at: Instant,
     left_out: u64,
-    /// the first line that was left out, and when
+    /// the first suppressed line and its time
     kept: Option<(Instant, Box<str>)>,
 }
 
@@ -58,8 +58,8 @@ impl LogThrottle {
         Self { rate, subjects: HashMap::new(), window: None, swept: None, lost: 0, lost_told: None }
     }
 
-    /// How many lines of this subject were left out before, if one may be logged now. Otherwise `line` gives what is
-    /// kept for later, if anything.
+    /// The number of lines of this subject that were suppressed before, if one may be logged now. Otherwise `line`
+    /// returns the text to keep for later, if any.
     pub fn admit(
         &mut self,
         subject: &str,
@@ -89,8 +89,7 @@ impl LogThrottle {
         None
     }
 
-    /// Takes the kept lines that may be logged now, the oldest first, and forgets subjects that have all their lines
-    /// again.
+    /// Takes the kept lines that may be logged now, the oldest first, and forgets subjects with full buckets.
     pub fn due(&mut self, now: Instant) -> DueLines {
         let rate = self.rate;
         let mut waiting: Vec<_> = self
@@ -136,8 +135,8 @@ impl LogThrottle {
         }
     }
 
-    /// Makes room for a subject, at most once a second: a flood of subjects must not cost a walk each. Whether there is
-    /// some.
+    /// Makes room for a subject, at most once a second, because a flood of subjects must not cost a walk each.
+    /// Returns whether there is room.
     fn sweep(&mut self, now: Instant) -> bool {
         if self.swept.is_some_and(|before| now.saturating_duration_since(before) < WINDOW) {
             return false;

@@ -1,4 +1,4 @@
-//! The log: the journal where this process belongs to it, else lines on stderr. Both name the request at hand.
+//! The log: the journal if this process belongs to it, otherwise lines on stderr. Both name the current request.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -20,19 +20,19 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::os::request_context;
 
-/// Who reads what is written to stderr.
+/// The reader of stderr.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StderrReader {
-    /// somebody, or the journal
+    /// a terminal, a file, or the journal
     Stderr,
-    /// the process was left alone
+    /// the process is detached
     Nobody,
 }
 
-/// Starts logging. The journal gets fields; where it cannot be reached, lines do.
+/// Starts logging. The journal gets fields. If it cannot be reached, stderr gets lines.
 pub fn start(debug: bool, reader: StderrReader) {
     let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    // It tells of each frame, and of paths that are malformed, in which there may be secrets.
+    // It logs each frame, and malformed paths, which may hold secrets.
     let shown = Targets::new().with_default(level).with_target("h2", LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(shown);
     let wants_journal = reader == StderrReader::Nobody || stderr_is_the_journal();
@@ -50,20 +50,20 @@ pub fn start(debug: bool, reader: StderrReader) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(debug)
-        // The library would tell of a stderr that is closed on stderr, and panic.
+        // If stderr is closed, the library would report that on stderr and panic.
         .log_internal_errors(false);
     registry.with(lines).init();
 }
 
-/// Whether `JOURNAL_STREAM` (systemd.exec(5)) names the file behind stderr: it is inherited by programs whose stderr
-/// goes elsewhere.
+/// Whether `JOURNAL_STREAM` (systemd.exec(5)) names the file behind stderr. Programs inherit the variable even if
+/// their stderr leads to another file.
 fn stderr_is_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = fstat(std::io::stderr()) else { return false };
     stream == format!("{}:{}", stderr.st_dev, stderr.st_ino)
 }
 
-/// The fields of a line, and the request behind them.
+/// Formats the fields of a line, and the request after them.
 struct LineFields;
 
 impl<'writer> FormatFields<'writer> for LineFields {
@@ -76,8 +76,8 @@ impl<'writer> FormatFields<'writer> for LineFields {
     }
 }
 
-/// The journal's layer takes fields from events and from the spans around them. A span around each request would cost
-/// every request; one around each event costs those that are logged.
+/// The journal's layer takes fields from events and from their spans. A span around each request would cost time in
+/// every request; a span around each event costs time only in those that log.
 struct JournalLayer(tracing_journald::Layer);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JournalLayer {

@@ -1,4 +1,4 @@
-//! The process itself: its log, its pid file, its privileges; and the one that runs already.
+//! The process: its log, pid file, privileges and limits; and the daemon that is already running.
 
 pub mod listener;
 pub mod log_throttle;

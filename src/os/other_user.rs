@@ -1,5 +1,5 @@
-//! Whether another user can read a file. Root tries it as that user, so that access lists, mount options and security
-//! modules count as well; everybody else goes by owner, group and mode.
+//! Whether another user can read a file. Root tries it as that user, so access lists, mount options and security
+//! modules count. Without root, owner, group and mode decide.
 
 use std::ffi::CString;
 use std::fs::{File, Metadata};
@@ -32,7 +32,7 @@ impl OtherUser {
         Some(Self { name: name.to_owned(), user: user.uid.as_raw(), group: user.gid.as_raw(), groups })
     }
 
-    /// Those of the files that exist and that the user cannot read, each with the reason.
+    /// The existing files that the user cannot read, each with the reason.
     pub fn unreadable(&self, files: &[PathBuf]) -> Vec<(PathBuf, String)> {
         let tried = if geteuid().is_root() { self.try_all(files) } else { None };
         let reasons = files.iter().enumerate().map(|(place, file)| match tried.as_ref() {
@@ -46,7 +46,7 @@ impl OtherUser {
         unreadable.filter_map(|(file, reason)| Some((file.clone(), reason?))).collect()
     }
 
-    /// What stands against each file, tried in a thread that becomes the user and ends. `None` where no thread can.
+    /// The error of each file, tried in a thread that becomes the user and ends. `None` if no thread can do that.
     fn try_all(&self, files: &[PathBuf]) -> Option<Vec<Option<io::Error>>> {
         let (user, files) = (self.clone(), files.to_vec());
         let reader = thread::spawn(move || {
@@ -56,7 +56,8 @@ impl OtherUser {
         reader.join().ok().flatten()
     }
 
-    /// The kernel keeps users by thread; only the C library spreads a change to the others.
+    /// Changes the user of this thread only. The kernel keeps users by thread; the C library would change all
+    /// threads.
     fn become_in_this_thread(&self) -> io::Result<()> {
         let groups: Vec<_> = self.groups.iter().map(|group| Gid::from_raw(*group)).collect();
         let (user, group) = (Uid::from_raw(self.user), Gid::from_raw(self.group));
@@ -66,7 +67,7 @@ impl OtherUser {
         Ok(())
     }
 
-    /// By owner, group and mode.
+    /// The reason by owner, group and mode.
     fn obstacle(&self, path: &Path) -> Option<String> {
         let file = std::fs::metadata(path).ok()?;
         let is_closed = |directory: &&Path| {
@@ -92,7 +93,7 @@ impl OtherUser {
     }
 }
 
-/// A directory in the place of a file, or a file that is missing, is no matter of rights.
+/// A directory instead of a file, or a missing file, is not a matter of rights.
 fn read_some(path: &Path) -> io::Result<()> {
     match File::open(path).and_then(|mut file| file.read(&mut [0])) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error),

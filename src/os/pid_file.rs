@@ -1,4 +1,4 @@
-//! The pid file, written only on the product's own port so that a trial on another port disturbs nothing.
+//! The pid file. It is written only on the product's own port, so a trial on another port disturbs nothing.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -20,7 +20,7 @@ impl PidFile {
         }
     }
 
-    /// Where it belongs, if anywhere.
+    /// The path of the file; `None` on another port.
     pub fn place(config: &Config) -> Option<PathBuf> {
         let is_own_port = config.settings.listen.port == config.own_port;
         config.product.pid_file.as_ref().filter(|_| is_own_port).map(|path| config.root.path(path))
@@ -31,7 +31,7 @@ impl PidFile {
     }
 }
 
-/// A new file in the place of one that another daemon left behind, which may be root's: only the directory is ours.
+/// Writes a new file in place of a stale one, which may belong to root: this user owns only the directory.
 fn put(path: &Path) -> io::Result<()> {
     let new = path.with_extension("pid.new");
     fs::write(&new, format!("{}\n", std::process::id()))?;

@@ -1,4 +1,4 @@
-//! From root to the user of the settings, for all threads, once everything that needs root is open.
+//! Changes from root to the user of the settings in all threads, after everything that needs root is open.
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
 use crate::os::listener::ListeningSocket;
 
-/// The user to serve as: none when not started as root, or with `--root`.
+/// The user to serve as; `None` if not started as root, or with `--root`.
 pub fn user_to_become(config: &Config) -> Result<Option<User>, Vec<Diagnostic>> {
     if !geteuid().is_root() || !config.root.is_system() {
         return Ok(None);
@@ -26,8 +26,8 @@ pub fn user_to_become(config: &Config) -> Result<Option<User>, Vec<Diagnostic>> 
     }
 }
 
-/// Makes the directories of log and pid file, and the log itself, owned by the user that will write there: the log is
-/// opened again after each rotation.
+/// Makes the directories of log and pid file, and the log itself, owned by the user. The user opens the log again
+/// after each rotation.
 pub fn hand_over_files(config: &Config, user: Option<&User>) {
     let log = config.settings.access_log.as_deref();
     let pid_file = config.product.pid_file.as_ref().map(|path| config.root.path(path));
@@ -48,8 +48,8 @@ pub fn hand_over_files(config: &Config, user: Option<&User>) {
     }
 }
 
-/// A new file for the user. One that is there already, or a link, is not touched: its directory belongs to the user,
-/// who could have made root give anything away.
+/// Makes a new file for the user. It does not touch an existing file or link: the directory belongs to the user, who
+/// could otherwise make root give away any file.
 fn make_for(path: &Path, user: &User) -> io::Result<()> {
     let file = OpenOptions::new().append(true).create_new(true).mode(0o640).open(path)?;
     fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
@@ -63,7 +63,8 @@ fn give(directory: &Path, user: &User) {
 
 /// Gives root up for good. The C library does so in every thread.
 ///
-/// The listening sockets go to the user as well: others may be bound beside them on a reload only by their owner.
+/// The user also becomes the owner of the listening sockets, because only the owner may bind others beside them on a
+/// reload.
 pub fn become_user(user: Option<&User>, sockets: &[ListeningSocket]) -> Result<(), Vec<Diagnostic>> {
     let Some(user) = user else { return Ok(()) };
     for ListeningSocket { socket, .. } in sockets {

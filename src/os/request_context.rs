@@ -1,4 +1,4 @@
-//! Which request the running task works for, so that every line it logs can tell.
+//! The request that the running task works for. Every line that the task logs names it.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -17,7 +17,7 @@ tokio::task_local! {
 static NEXT: AtomicU64 = AtomicU64::new(1);
 static NODE: OnceLock<String> = OnceLock::new();
 
-/// A number of this process, and what tells processes apart.
+/// A request number of this process, and an id of the process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RequestId(u64);
 
@@ -33,7 +33,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Seconds of the start and the process id, mixed: two processes of a day have the same in one case of a million.
+/// Seconds of the start mixed with the process id. Two processes of a day have the same value in one case of a
+/// million.
 fn process() -> u64 {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     *PROCESS.get_or_init(|| {
@@ -42,16 +43,16 @@ fn process() -> u64 {
     })
 }
 
-/// A request as log lines name it.
+/// The fields of a request in log lines.
 pub struct LogContext {
     pub id: RequestId,
     pub client: IpAddr,
     user: OnceCell<Arc<str>>,
-    /// kept only for a log that tells of it
+    /// only if the log records it
     upstream: Option<Box<Cell<UpstreamCall>>>,
 }
 
-/// Who was asked for the answer, and when.
+/// The upstream of a call and the time of the call.
 #[derive(Default)]
 struct UpstreamCall {
     name: String,
@@ -60,7 +61,7 @@ struct UpstreamCall {
 }
 
 impl LogContext {
-    /// With `upstream` it is kept who is asked for the answer.
+    /// With `upstream` it records the upstream of each call.
     pub fn new(client: IpAddr, upstream: bool) -> Self {
         let upstream = upstream.then(Box::default);
         Self { id: RequestId::next(), client, user: OnceCell::new(), upstream }
@@ -70,7 +71,7 @@ impl LogContext {
         self.user.get().map(AsRef::as_ref)
     }
 
-    /// The last that was asked, and how long the head of its answer took, or has taken by now.
+    /// The upstream of the last call, and the time until the head of its response, or until now.
     pub fn upstream(&self) -> Option<(String, Duration)> {
         let UpstreamCall { name, began, answered } = self.upstream.as_ref()?.take();
         let took = answered.unwrap_or_else(Instant::now).duration_since(began?);
@@ -86,12 +87,12 @@ impl LogContext {
     }
 }
 
-/// Whatever `work` logs is about that request.
+/// Runs `work`; every line that it logs names the request.
 pub fn within<F: Future>(context: LogContext, work: F) -> TaskLocalFuture<Rc<LogContext>, F> {
     CURRENT.scope(Rc::new(context), work)
 }
 
-/// `work` in a task of its own, for the request that the running task works for.
+/// Runs `work` in another task for the request of `share`.
 pub async fn shared<F: Future>(context: Option<Rc<LogContext>>, work: F) -> F::Output {
     match context {
         Some(context) => CURRENT.scope(context, work).await,
@@ -99,19 +100,19 @@ pub async fn shared<F: Future>(context: Option<Rc<LogContext>>, work: F) -> F::O
     }
 }
 
-/// For `shared`.
+/// The current request, for `shared`.
 pub fn share() -> Option<Rc<LogContext>> {
     CURRENT.try_with(Rc::clone).ok()
 }
 
-/// From now on it is known who asks.
+/// Sets the user of the current request.
 pub fn identify(user: Option<&Arc<str>>) {
     if let Some(user) = user {
         let _ = CURRENT.try_with(|context| context.user.set(Arc::clone(user)));
     }
 }
 
-/// From now on this one is waited for.
+/// Records that the current request waits for this upstream.
 pub fn asks(upstream: &impl fmt::Display) {
     current(|context| {
         context.change_upstream(|asked| {
@@ -120,12 +121,12 @@ pub fn asks(upstream: &impl fmt::Display) {
     });
 }
 
-/// The head of its answer is there.
+/// Records that the head of the upstream's response was read.
 pub fn is_answered() {
     current(|context| context.change_upstream(|asked| asked.answered = Some(Instant::now())));
 }
 
-/// The request being worked for, if one is.
+/// Calls `work` with the current request, if there is one.
 pub fn current<T>(work: impl FnOnce(&LogContext) -> T) -> Option<T> {
     CURRENT.try_with(|context| work(context)).ok()
 }
@@ -134,7 +135,7 @@ pub fn current_id() -> Option<RequestId> {
     current(|context| context.id)
 }
 
-/// How this node is called, for the journal.
+/// Sets the name of this node for the journal.
 pub fn name_node(name: &str) {
     let _ = NODE.set(name.to_owned());
 }

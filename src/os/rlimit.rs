@@ -1,11 +1,11 @@
-//! How many descriptors the process may have: as many as the system lets it, whatever it was started with.
+//! The limit of descriptors: as high as the system allows, independent of the soft limit at the start.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What a system gives at the least (POSIX `_POSIX_OPEN_MAX` is 20, Linux starts with more).
+/// Used if the limit cannot be read (POSIX `_POSIX_OPEN_MAX` is 20, Linux starts with more).
 const FEW: u64 = 256;
 
-/// Raises the soft limit to the hard one, and tells it. Nothing here uses `select`, for which the soft one is low.
+/// Raises the soft limit to the hard one, and returns it. The soft limit is low only for programs with `select`.
 pub fn raise() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return FEW };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -14,7 +14,7 @@ pub fn raise() -> u64 {
     }
 }
 
-/// The limit in force.
+/// The current limit.
 pub fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(FEW, |(soft, _)| soft)
 }

@@ -1,9 +1,8 @@
-//! What the process gives up for good before it serves: new privileges, capabilities, and with landlock, where the
-//! kernel has it, to write and to run programs outside of a few directories. Best effort: what the kernel cannot do is
-//! said in the log.
+//! Gives up rights for good before the process serves: new privileges, capabilities, and with landlock the right to
+//! write and to run programs outside of a few directories. If the kernel cannot do something, the log says so.
 //!
-//! Rules stand on directories that never go away (one on a cluster's file system would die with each remount), and
-//! reading is not restricted: a reload may name other certificates, keys and pages.
+//! The rules name directories that never go away, because a rule for one on a cluster's file system would die with
+//! each remount. Reading is not restricted: a reload may name other certificates, keys and pages.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -18,17 +17,17 @@ use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set, set_no_
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
 
-/// Below these, and beside the files that the configuration names at the start, the process may write.
+/// The process may write below these, and beside the files that the configuration names at the start.
 const WRITABLE: [&str; 4] = ["/dev", "/run", "/tmp", "/var"];
-/// Below these, and beside its own binary, it may run programs: its successor.
+/// The process may run programs below these, and beside its own binary: its successor is there.
 const EXECUTABLE: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/opt", "/sbin", "/usr"];
-/// What landlock knows since Linux 6.2; files, directories and sockets are made and removed, nothing else.
+/// Landlock's features since Linux 6.2. Only making and removing files, directories and sockets is restricted.
 const KNOWN: ABI = ABI::V3;
 
-/// Where this process may write, once it is confined.
+/// Writable directories of a confined process. Landlock confines the process for good.
 static CONFINED_TO: OnceLock<Vec<PathBuf>> = OnceLock::new();
 
-/// To be called before there is a second thread: each thread goes by what its parent has given up. Not with `--root`.
+/// Call it before the second thread starts: a thread inherits the restrictions of its parent. Not with `--root`.
 pub fn confine(config: &Config, becomes_user: bool) {
     if let Err(error) = set_no_new_privs(true) {
         tracing::warn!(%error, "programs that this process starts could gain privileges");
@@ -50,17 +49,17 @@ pub fn confine(config: &Config, becomes_user: bool) {
     }
 }
 
-/// A predecessor has done so already, and what it gave up cannot be had again.
+/// The predecessor confined itself, and this process inherits the restrictions.
 pub fn inherit(writable: Vec<PathBuf>) {
     let _ = CONFINED_TO.set(writable);
 }
 
-/// Where this process may write; `None` for anywhere.
+/// The writable directories; `None` without a restriction.
 pub fn confined_to() -> Option<&'static [PathBuf]> {
     CONFINED_TO.get().map(Vec::as_slice)
 }
 
-/// A log that a confined process could not write.
+/// The problem of a log that a confined process cannot write.
 pub fn problem(config: &Config) -> Option<Diagnostic> {
     let log = config.settings.access_log.as_deref()?;
     let writable = confined_to()?;
@@ -76,7 +75,7 @@ pub fn problem(config: &Config) -> Option<Diagnostic> {
     Some(Diagnostic::error(config.origin("log.access"), "log.access", message))
 }
 
-/// No program that is started from here can have a capability again.
+/// Programs that this process starts cannot get a capability either.
 fn drop_capabilities() {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);

@@ -1,5 +1,5 @@
-//! What systemd tells us and wants to hear (`sd_notify(3)`, `sd_listen_fds(3)`, `sd_watchdog_enabled(3)`). Without
-//! systemd all of it says and does nothing.
+//! Notifications to systemd and its variables (`sd_notify(3)`, `sd_listen_fds(3)`, `sd_watchdog_enabled(3)`). Without
+//! systemd all of it does nothing.
 
 use std::net::TcpListener;
 use std::os::fd::FromRawFd as _;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use socket2::{Domain, SockRef};
 
-/// Variables that are meant for one process alone.
+/// Variables for a single process.
 pub const FOR_ONE_PROCESS: &[&str] = &["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
 pub fn ready() {
@@ -25,7 +25,7 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Another process is the service from now on.
+/// Reports that another process is the service from now on.
 pub fn main_pid(pid: u32) {
     tell(&[NotifyState::MainPid(pid)]);
 }
@@ -38,13 +38,13 @@ pub fn status(text: &str) {
     tell(&[NotifyState::Status(text)]);
 }
 
-/// Whether anybody listens.
+/// Whether systemd listens for notifications.
 pub fn is_there() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// How often `alive` is waited for. A successor is asked in place of the process that systemd has started: it gets no
-/// `WATCHDOG_PID`.
+/// The interval of `alive`. A successor gets no `WATCHDOG_PID`: it reports in place of the process that systemd has
+/// started.
 pub fn watchdog() -> Option<Duration> {
     let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
     let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
@@ -52,9 +52,9 @@ pub fn watchdog() -> Option<Duration> {
     Some(Duration::from_micros(period))
 }
 
-/// Sockets that systemd has opened for us; none where it has not.
+/// The sockets that systemd has opened, if any.
 pub fn sockets() -> Result<Vec<TcpListener>, String> {
-    // The variables stay: other threads may read the environment, and a successor does not get them.
+    // The variables stay set: other threads may read the environment. A successor does not get them.
     let given = sd_notify::listen_fds_with_names(false).map_err(|error| format!("LISTEN_FDS: {error}"))?;
     let mut sockets = Vec::new();
     for (descriptor, _) in given {

@@ -1,4 +1,4 @@
-//! Workers take connections by themselves: each polls the same listening sockets.
+//! Each worker accepts connections itself: all of them poll the same listening sockets.
 
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -23,23 +23,23 @@ use crate::proxy::connection;
 use crate::proxy::worker_context::Worker;
 use crate::state::shared::ListenerRules;
 
-/// Pause when the process or the system is out of descriptors.
+/// Pause after the process or the system ran out of descriptors.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
-/// How long a worker that has more connections than another lets the others go first.
+/// How long the busiest worker waits before it accepts.
 const ASIDE: Duration = Duration::from_millis(1);
-/// So many connections more than another worker are no reason to step aside.
+/// A worker with at most this many connections more than another does not wait.
 const SLACK: usize = 1;
-/// Taken at most from a socket that is given up; more than can wait at one.
+/// Limit of connections accepted from a socket before it is closed; more than its backlog.
 const LAST_ONES: usize = 8192;
 
-/// Where connections come from, and the connections of each worker that takes them.
+/// The sockets, and the number of connections of each worker.
 #[derive(Clone)]
 pub(super) struct WorkerSockets {
     pub(super) listeners: Arc<[ListeningSocket]>,
     pub(super) peers: Arc<[TaskTracker]>,
 }
 
-/// The loops of one worker, one a socket.
+/// The loops of one worker, one for each socket.
 pub(super) struct AcceptLoops {
     last_ones: CancellationToken,
     loops: Vec<JoinHandle<()>>,
@@ -53,7 +53,7 @@ impl AcceptLoops {
     pub(super) fn start(sockets: &WorkerSockets, worker: &Rc<Worker>) -> Self {
         let mut accepting = Self::none();
         for ListeningSocket { listener: name, socket } in &*sockets.listeners {
-            // Rules come before sockets: whoever is told of a socket knows the listener.
+            // The rules are installed before the sockets, so the listener of a socket is known.
             let Some(rules) = worker.context().state.listener(name).cloned() else { continue };
             match socket.try_clone().and_then(TcpListener::from_std) {
                 Ok(listener) => {
@@ -68,7 +68,7 @@ impl AcceptLoops {
         accepting
     }
 
-    /// Takes who is connecting already, and nobody after.
+    /// Accepts the connections that are already in the backlog, and no later ones.
     pub(super) async fn finish(mut self) {
         self.last_ones.cancel();
         for taking in std::mem::take(&mut self.loops) {
@@ -77,7 +77,7 @@ impl AcceptLoops {
     }
 }
 
-/// Who was connecting when a socket was given up is still served.
+/// Connections in the backlog of a closed socket are still served.
 impl Drop for AcceptLoops {
     fn drop(&mut self) {
         self.last_ones.cancel();
@@ -85,14 +85,14 @@ impl Drop for AcceptLoops {
 }
 
 struct AcceptLoop {
-    /// of the listener, as they were when somebody came last
+    /// the listener's rules at its latest connection
     rules: Arc<ListenerRules>,
     peers: Arc<[TaskTracker]>,
     worker: Rc<Worker>,
 }
 
 impl AcceptLoop {
-    /// Never ends for a single connection, nor for a lack of descriptors.
+    /// Does not end because of one connection, nor because descriptors ran out.
     async fn run(mut self, listener: TcpListener, last_ones: CancellationToken) {
         while let Some(accepted) = last_ones.run_until_cancelled(self.accept(&listener)).await {
             match accepted {
@@ -100,10 +100,10 @@ impl AcceptLoop {
                 Err(error) if is_of_one_connection(&error) => (),
                 Err(error) => self.pause(&error).await,
             }
-            // One at a time: the other connections are for workers that are idle.
+            // One at a time: the other connections are for idle workers.
             tokio::task::yield_now().await;
         }
-        // The event loop may not know yet of the last connections, so the socket itself is asked.
+        // The event loop may not have seen the last connections, so the socket itself is polled.
         let Ok(listener) = listener.into_std() else { return };
         for _ in 0..LAST_ONES {
             let Ok((stream, peer)) = accept_waiting(&listener) else { return };
@@ -137,7 +137,8 @@ impl AcceptLoop {
         tasks.spawn_local(connection::serve(Rc::clone(&self.worker), arrived));
     }
 
-    /// Whether another worker has fewer connections. Whichever woke first would else take all that come one by one.
+    /// Whether another worker has fewer connections. Without it the worker that wakes first would accept all
+    /// connections that come one by one.
     fn is_ahead(&self) -> bool {
         if self.peers.len() < 2 {
             return false;
@@ -160,7 +161,7 @@ fn accept_waiting(listener: &std::net::TcpListener) -> io::Result<(TcpStream, So
     Ok((TcpStream::from_std(stream)?, peer))
 }
 
-/// The client was gone before it was accepted.
+/// Whether only this connection failed: the client left before it was accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind;
     matches!(

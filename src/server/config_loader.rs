@@ -1,4 +1,4 @@
-//! Where the configuration comes from, so that it can be loaded again.
+//! The sources of the configuration, so that it can be loaded again.
 
 use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
 use crate::config::{Config, ConfigDifference, ConfigSources};
@@ -7,14 +7,14 @@ use crate::proxy::handlers::App;
 use crate::state::cluster_access;
 use crate::state::shared::PersistentState;
 
-/// What the command line said.
+/// The options of the command line.
 #[derive(Clone)]
 pub struct ConfigLoader {
     pub profile: String,
     pub options: ConfigSources,
 }
 
-/// An application, and the problems that it can serve with.
+/// The state of a configuration, and its problems that do not prevent serving.
 #[derive(Clone)]
 pub struct LoadedConfig {
     pub app: App,
@@ -22,7 +22,7 @@ pub struct LoadedConfig {
 }
 
 impl LoadedConfig {
-    /// A page that fails is logged like any other problem, and keeps nobody from serving: so it is added last.
+    /// A page that fails is logged like any other problem and does not prevent serving, so it is added last.
     pub fn new(app: App, mut problems: Vec<Diagnostic>) -> Self {
         problems.extend(app.handlers.pages.problems());
         Self { app, problems }
@@ -30,7 +30,7 @@ impl LoadedConfig {
 }
 
 impl ConfigLoader {
-    /// Loads everything again. An error refuses it all, but one that the process has been serving with already.
+    /// Loads the configuration again. Any error rejects it, except for errors that the process already serves with.
     pub(super) fn load(
         &self,
         lasting: &PersistentState,
@@ -55,7 +55,7 @@ impl ConfigLoader {
         }
     }
 
-    /// Refuses a configuration that has all of the `unwanted` values, which were taken back before.
+    /// Rejects a configuration that has all of the `unwanted` values, which were reverted before.
     pub(super) fn refuse(&self, unwanted: Option<&ConfigDifference>) -> Result<(), Vec<Diagnostic>> {
         let Some(unwanted) = unwanted else { return Ok(()) };
         if !Config::load(&self.profile, &self.options)?.has_all_of(unwanted) {

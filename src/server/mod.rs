@@ -1,4 +1,4 @@
-//! The process at work: worker threads that accept and serve, and the main thread that looks after them.
+//! The serving process: worker threads that accept and serve, and the main thread that supervises them.
 
 mod accept;
 mod config_loader;
@@ -20,18 +20,18 @@ use crate::os::executable::ExecutableFile;
 use crate::os::listener::ListenerSet;
 use crate::state::shared::PersistentState;
 
-/// What a process starts to serve with.
+/// The input of a process that starts to serve.
 pub struct StartState {
     pub source: ConfigLoader,
     pub binary: ExecutableFile,
     pub loaded: LoadedConfig,
     pub lasting: PersistentState,
     pub listening: ListenerSet,
-    /// whose place it takes, if it was started for that
+    /// the process that it takes over from, if any
     pub predecessor: Option<OldProcess>,
 }
 
-/// Serves until SIGTERM or SIGINT, or until a new binary does, then drains.
+/// Serves until SIGTERM, SIGINT or the takeover by a new binary, then drains.
 pub fn run(start: StartState) -> io::Result<()> {
     let runtime = crate::server::worker_pool::runtime()?;
     let ended = runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! The next configuration on its way, or the next binary: away from the main thread, and not for ever.
+//! Loads the next configuration or starts the next binary, off the main thread and with a deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant as Now};
@@ -17,12 +17,12 @@ use crate::server::config_loader::{ConfigLoader, LoadedConfig};
 use crate::server::upgrade::{HandedSockets, HandoffState, NewProcess};
 use crate::state::shared::PersistentState;
 
-/// A cluster's file system may hang; the configuration in force then stays.
+/// A cluster's file system may hang; the current configuration then stays in effect.
 const LONGEST: Duration = Duration::from_secs(20);
-/// A successor has its own deadline, which ends before.
+/// A successor has its own deadline, which ends before this one.
 const LONGEST_START: Duration = Duration::from_mins(1);
 
-/// What came of it.
+/// The result of a reload.
 pub(super) enum ReloadOutcome {
     Configuration(LoadedConfig),
     Process(NewProcess),
@@ -34,16 +34,16 @@ pub(super) struct PendingReload {
     pub(super) wanted: ReloadRequest,
 }
 
-/// How it was asked for.
+/// The origin of a reload.
 #[derive(Default)]
 pub(super) struct ReloadRequest {
     pub(super) how: HowToReload,
-    /// who wants to know; nobody after a signal
+    /// gets the result; `None` after a signal
     pub(super) answer: Option<oneshot::Sender<ReloadResult>>,
 }
 
 impl PendingReload {
-    /// Refused where the files have all of the `unwanted` values.
+    /// Loads the configuration. Rejects it if the files have all of the `unwanted` values.
     pub(super) fn configuration(
         source: &ConfigLoader,
         lasting: &PersistentState,
@@ -89,7 +89,7 @@ impl PendingReload {
         Self { task, until: Instant::now() + LONGEST_START, wanted }
     }
 
-    /// Waits until it has come to its end; for ever where nothing is on its way.
+    /// Waits for the result; for ever if no reload is pending.
     pub(super) async fn done(loading: &mut Option<Self>) -> Result<ReloadOutcome, Vec<Diagnostic>> {
         let problem = |message: &str| vec![Diagnostic::error(ValueOrigin::Profile, "", message)];
         let Some(Self { task, until, .. }) = loading else { return std::future::pending().await };

@@ -1,4 +1,4 @@
-//! What the main thread does from time to time.
+//! Periodic work of the main thread.
 
 use std::future::pending;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::os::systemd;
 
-/// Certificates are picked up within a minute, of two looks if need be.
+/// New certificates are in use within a minute, even if it takes two checks.
 const CERTIFICATES: Duration = Duration::from_secs(15);
 const EXPIRY: Duration = Duration::from_hours(24);
 const STATUS: Duration = Duration::from_secs(5);
@@ -15,13 +15,13 @@ const KEPT_LINES: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum DueTimer {
-    /// systemd waits for a sign of life
+    /// systemd waits for a keep-alive
     Watchdog,
     Status,
     Certificates,
-    /// certificates that end soon are told each day
+    /// certificates that expire soon are logged each day
     Expiry,
-    /// log lines that were kept because there were too many
+    /// log lines that were kept because of the limit
     KeptLines,
 }
 

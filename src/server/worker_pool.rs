@@ -1,4 +1,4 @@
-//! The worker threads as the main thread sees them.
+//! The worker threads, as the main thread sees them.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,20 +20,20 @@ use crate::os::listener::ListeningSocket;
 use crate::proxy::handlers::App;
 use crate::proxy::worker_context::WorkerTokens;
 
-/// Orders that may wait for a worker; more only for one that hangs.
+/// Limit of queued commands for a worker; only a hanging one reaches it.
 const ORDERS: usize = 64;
-/// A worker that gives no sign for so long hangs.
+/// A worker without an answer for so long hangs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 pub(super) struct WorkerPool {
     at_work: Vec<WorkerHandle>,
-    /// where those at work take connections from
+    /// the sockets that working workers accept from
     listeners: Arc<[ListeningSocket]>,
-    /// take no more connections, and end by themselves
+    /// workers that accept no more connections, and end by themselves
     retired: Vec<WorkerHandle>,
     stop: CancellationToken,
     started: usize,
-    /// every thread holds the one end, the other end hears of the last thread's end
+    /// every thread holds a clone of the sender; the receiver sees the end of the last thread
     living: (Option<Sender<Infallible>>, Receiver<Infallible>),
 }
 
@@ -57,8 +57,8 @@ impl WorkerPool {
         }
     }
 
-    /// As many workers as the configuration says, all with this configuration and these sockets. A thread that
-    /// cannot be started is an error only where there is none at all.
+    /// Starts the workers of the configuration with these sockets. If a thread cannot be started, that is an error
+    /// only if no worker runs.
     pub(super) fn serve(&mut self, app: &App, listeners: &Arc<[ListeningSocket]>) -> io::Result<()> {
         for hand in &self.at_work {
             hand.tell(WorkerCommand::Serve(app.clone()));
@@ -101,11 +101,11 @@ impl WorkerPool {
         self.forget_ended();
     }
 
-    /// The connections of workers that take no more go by this configuration, too.
+    /// Gives the configuration to the draining workers, too.
     pub(super) fn tell_retired(&mut self, app: &App) {
         self.forget_ended();
         for hand in &self.retired {
-            // One that ends just now takes no orders.
+            // A worker that ends just now receives no commands.
             let _ = hand.orders.try_send(WorkerCommand::Serve(app.clone()));
         }
     }
@@ -114,7 +114,7 @@ impl WorkerPool {
         self.retired.retain(|hand| !hand.thread.is_finished());
     }
 
-    /// Somebody else takes the connections from now on: all end with their last one, or are cut off after so long.
+    /// Another process accepts from now on: each worker ends with its last connection, or is cut off after `limit`.
     pub(super) fn retire_all(&mut self, limit: Duration) {
         let hands = std::mem::take(&mut self.at_work);
         self.retire(hands, limit);
@@ -122,7 +122,7 @@ impl WorkerPool {
         self.living.0 = None;
     }
 
-    /// After `retire_all`: until the last worker has ended.
+    /// Waits until the last worker has ended, after `retire_all`.
     pub(super) async fn ended(&mut self) {
         let _ = self.living.1.recv().await;
     }
@@ -142,7 +142,7 @@ impl WorkerPool {
         Ok(WorkerHandle { name, orders, ends, thread })
     }
 
-    /// Asks every worker for a sign of life; the names of those that gave none.
+    /// Sends a ping to every worker.
     pub(super) fn ask(&self) -> PendingReplies {
         let asked = self.at_work.iter().map(|hand| {
             let (answer, answered) = oneshot::channel();
@@ -152,7 +152,7 @@ impl WorkerPool {
         PendingReplies(asked.collect())
     }
 
-    /// Waits until every worker has ended; each bounds its own drain.
+    /// Waits until every worker has ended; each limits its own drain.
     pub(super) fn stop(self) {
         self.stop.cancel();
         for hand in self.at_work.into_iter().chain(self.retired) {
@@ -169,11 +169,11 @@ impl WorkerHandle {
     }
 }
 
-/// A question that every worker answers when it has done what it was told before.
+/// Replies of the workers, which come after all earlier commands are done.
 pub(super) struct PendingReplies(Vec<(String, oneshot::Receiver<()>)>);
 
 impl PendingReplies {
-    /// The names of the workers that gave no sign in time.
+    /// The names of the workers that did not reply in time.
     pub(super) async fn silent(self) -> Vec<String> {
         let until = Instant::now() + SIGN_OF_LIFE;
         let mut silent = Vec::new();

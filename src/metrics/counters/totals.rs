@@ -1,4 +1,4 @@
-//! The counts of all threads, added up.
+//! The sums over the counters of all threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use super::{BEGAN, TABLE};
 use crate::metrics::histogram::HistogramTotals;
 use crate::metrics::latency_window::LatencyHistogram;
 
-/// What all threads have counted since the start.
+/// The counts of all threads since the start.
 #[derive(Clone, Debug, Default)]
 pub struct CounterTotals {
     pub open: u64,
@@ -18,7 +18,7 @@ pub struct CounterTotals {
     pub classes: [u64; 5],
     /// of the last minute
     pub latencies: LatencyHistogram,
-    /// as `RequestDestination::ALL`, each 1xx to 5xx
+    /// by `RequestDestination::ALL`, each 1xx to 5xx
     pub answers: [[u64; 5]; RequestDestination::COUNT],
     pub times: [HistogramTotals; RequestDestination::COUNT],
     pub bytes: u64,
@@ -26,7 +26,7 @@ pub struct CounterTotals {
     pub limits: [u64; LimitLabel::COUNT],
     pub upstream_errors: [u64; FailurePhase::COUNT],
     pub upstream_times: HistogramTotals,
-    /// requests that shared the answer to another
+    /// requests that shared the response to another
     pub coalesced: u64,
     /// running now
     pub uploads: u64,
@@ -64,7 +64,7 @@ pub fn totals() -> CounterTotals {
     for answers in &totals.answers {
         totals.classes.iter_mut().zip(answers).for_each(|(total, count)| *total += count);
     }
-    // One that closed in the meantime may have been seen to close but not to open.
+    // A connection that closed during the read may be counted as closed but not as opened.
     totals.open = totals.connections.saturating_sub(closed);
     totals.uploads = totals.uploads.saturating_sub(ended);
     totals.spool = totals.spool.saturating_sub(given_back);

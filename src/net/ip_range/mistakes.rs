@@ -1,4 +1,4 @@
-//! Entries that are several, or carry more than an address: what was probably meant.
+//! Explains entries that are several, or carry more than an address: the probable meaning.
 
 use std::net::Ipv4Addr;
 
@@ -8,10 +8,10 @@ use super::{AddressError, parse_entry};
 
 const SEPARATORS: &[char] = &[';', '|'];
 const OPERATORS: &[char] = &['/', '-', '+'];
-/// Also those that word processors and web pages make of straight ones.
+/// Includes the quotes that word processors and web pages make of straight ones.
 const QUOTES: &[char] = &['"', '\'', '`', '“', '”', '„', '‘', '’', '«', '»'];
 
-/// A better error than the one of the first part that cannot be read.
+/// A better error than that of the first part that cannot be read.
 pub(crate) fn explain(entry: &str) -> Option<AddressError> {
     let text = || entry.split_whitespace().collect::<Vec<_>>().join(" ");
     let parts: Vec<_> = entry

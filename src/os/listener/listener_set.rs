@@ -1,4 +1,4 @@
-//! The sockets in use: which listener each belongs to, and what it was bound for.
+//! The open sockets, the listener of each, and the settings that each was bound for.
 
 use std::io;
 use std::net::TcpListener;
@@ -10,34 +10,34 @@ use socket2::SockRef;
 use super::{BindError, bind, bind_with, prepare};
 use crate::config::settings::{FIRST, ListenerSettings};
 
-/// A socket, and the name of the listener whose rules hold for whoever comes by it.
+/// A socket, and the name of the listener whose rules apply to its connections.
 #[derive(Clone)]
 pub struct ListeningSocket {
     pub listener: Arc<str>,
     pub socket: Arc<TcpListener>,
 }
 
-/// The sockets in use, and the settings that they were bound for.
+/// The open sockets, and the settings that they were bound for.
 pub struct ListenerSet {
     /// those of `[listen]` first
     pub sockets: Arc<[ListeningSocket]>,
     places: Vec<ListenerSockets>,
 }
 
-/// What one listener has.
+/// The sockets of one listener.
 #[derive(Clone)]
 struct ListenerSockets {
     bound_for: BoundFor,
     sockets: Vec<Arc<TcpListener>>,
 }
 
-/// What sockets were bound for, as it travels to a successor.
+/// The settings that sockets were bound for, in the form that a successor gets.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct BoundFor {
-    /// as the settings say it
+    /// as in the settings
     address: String,
     port: u16,
-    /// by systemd, which has settings of its own
+    /// by systemd, which has its own settings for it
     given: bool,
     /// of the listener
     #[serde(default = "first")]
@@ -48,23 +48,23 @@ fn first() -> String {
     FIRST.to_owned()
 }
 
-/// Why one of the listeners has no socket.
+/// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct UnboundListener {
-    /// its place among the listeners of the settings
+    /// its index among the listeners of the settings
     pub number: usize,
     pub error: BindError,
 }
 
 impl ListenerSet {
-    /// Everything that the settings name.
+    /// Binds all listeners of the settings.
     pub fn open(listeners: &[ListenerSettings]) -> Result<Self, UnboundListener> {
         let none = Self::of(Vec::new());
         Ok(none.moved_to(listeners)?.unwrap_or(none))
     }
 
-    /// Sockets that systemd has bound, in place of that of `[listen]`.
+    /// Uses sockets that systemd has bound for `[listen]`.
     pub fn given(sockets: Vec<TcpListener>, first: &ListenerSettings) -> io::Result<Self> {
         for socket in &sockets {
             prepare(&SockRef::from(socket))?;
@@ -73,7 +73,7 @@ impl ListenerSet {
         Ok(Self::inherited(sockets, bound_for, Vec::new()))
     }
 
-    /// Sockets of a process that this one takes the place of: those of `[listen]`, and one for each other listener.
+    /// Uses the sockets of the predecessor: those of `[listen]`, and one for each other listener.
     pub fn inherited(
         sockets: Vec<TcpListener>,
         bound_for: BoundFor,
@@ -96,7 +96,7 @@ impl ListenerSet {
         Self { sockets: sockets.collect(), places }
     }
 
-    /// What `[listen]` was bound for, and its sockets.
+    /// The sockets of `[listen]`, and the settings that they were bound for.
     pub fn first(&self) -> (BoundFor, Vec<Arc<TcpListener>>) {
         let first = self.places.first().cloned();
         first.map(|place| (place.bound_for, place.sockets)).unwrap_or_default()
@@ -108,7 +108,7 @@ impl ListenerSet {
         others.filter_map(|place| Some((&place.bound_for, place.sockets.first()?)))
     }
 
-    /// To the log.
+    /// Logs the addresses.
     pub fn say_where(&self) -> io::Result<()> {
         for ListeningSocket { listener, socket } in &*self.sockets {
             match (&**listener, socket.local_addr()?) {
@@ -119,12 +119,12 @@ impl ListenerSet {
         Ok(())
     }
 
-    /// What to listen on by other settings; `None` where that is the same. A listener that only has another name keeps
-    /// its socket, and what systemd has bound stays that of `[listen]`.
+    /// The sockets for other settings; `None` if nothing changes. A listener with a new name keeps its socket, and a
+    /// socket from systemd stays that of `[listen]`.
     ///
-    /// An address may overlap with another one in use (`::` and an IPv4 address, both on the same port), which the kernel
-    /// allows to sockets of one user that ask for it. They ask no longer than this call takes: else any process of the
-    /// user could take connections beside them.
+    /// An address may overlap with another one in use, such as `::` and an IPv4 address on the same port. The kernel
+    /// allows this if the sockets of one user set `SO_REUSEPORT`. They have the option only during this call;
+    /// otherwise any process of the user could accept connections beside them.
     pub fn moved_to(&self, listeners: &[ListenerSettings]) -> Result<Option<Self>, UnboundListener> {
         let mut next = Vec::new();
         for (number, listener) in listeners.iter().enumerate() {
@@ -139,7 +139,7 @@ impl ListenerSet {
         Ok((!is_same).then(|| Self::of(next)))
     }
 
-    /// Sockets that are bound already: its own, or those of a listener that is called otherwise now.
+    /// Sockets that are bound already, for this listener or for one that has another name now.
     fn known(&self, listener: &ListenerSettings, all: &[ListenerSettings]) -> Option<ListenerSockets> {
         let wanted = BoundFor::settings(listener);
         let is_given = |place: &ListenerSockets| place.bound_for.given && wanted.name == FIRST;

@@ -1,4 +1,4 @@
-//! Certificates and lists of revoked ones while the process serves: what has changed in the files, and what ends with time.
+//! Certificates and revocation lists while the process serves: changes of the files, and expiry.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +25,7 @@ impl Supervisor {
         }
     }
 
-    /// In a thread of its own; one that hangs is not joined by another.
+    /// Runs in its own thread. As long as one hangs, no other is started.
     pub(super) fn look_at_certificates(&mut self) {
         self.control.serves(&self.running.app.state, &self.listening.sockets);
         self.look_at_certificate_files();
@@ -62,7 +62,7 @@ impl Supervisor {
     }
 }
 
-/// Each problem is logged when it comes up.
+/// Logs each problem when it first appears.
 fn tell_once(told: &Mutex<Vec<Diagnostic>>, problems: Vec<Diagnostic>) {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     for problem in problems.iter().filter(|problem| !told.contains(problem)) {

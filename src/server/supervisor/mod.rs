@@ -1,4 +1,4 @@
-//! The main thread: signals, questions at the door, and the configuration that the workers go by.
+//! The main thread: signals, commands of the control socket, and the current configuration.
 
 mod certificates;
 mod reload;
@@ -46,17 +46,17 @@ pub(super) struct Supervisor {
     pid_file: Option<PidFile>,
     renewals: Arc<Mutex<CertificateReloader>>,
     looking: Option<JoinHandle<()>>,
-    /// what the log has said of lists of revoked certificates
+    /// problems of revocation lists that were logged
     list_problems: Arc<Mutex<Vec<Diagnostic>>>,
-    /// what systemd was told last
+    /// the last status that systemd got
     status: String,
     loading: Option<PendingReload>,
     fallback: Option<RevertState>,
-    /// what nobody confirmed: a reload does not put exactly this in effect again
+    /// a reverted configuration: a reload does not put exactly this in effect again
     taken_back: Option<ConfigDifference>,
 }
 
-/// What is taken up again, unless somebody confirms in time what replaced it.
+/// The configuration that nodegate restores unless the reload is confirmed in time.
 struct RevertState {
     loaded: LoadedConfig,
     until: Instant,
@@ -68,7 +68,7 @@ struct SignalStreams {
     hangup: Signal,
 }
 
-/// What the main thread wakes up for.
+/// Events that wake the main thread.
 enum SupervisorEvent {
     Stop,
     Hangup,
@@ -81,7 +81,7 @@ enum SupervisorEvent {
 impl Supervisor {
     pub(super) fn start(start: StartState, door: SupervisorHandle) -> io::Result<Self> {
         let StartState { source, binary, loaded, lasting, listening, mut predecessor } = start;
-        // Whoever reads the pid may signal at once.
+        // A reader of the pid file may send a signal at once.
         let signals = SignalStreams::new()?;
         let mut workers = WorkerPool::new();
         workers.serve(&loaded.app, &listening.sockets)?;
@@ -118,7 +118,7 @@ impl Supervisor {
         })
     }
 
-    /// Until a signal asks to stop, or a successor serves and the last client here has gone.
+    /// Runs until a signal, or until a successor serves and the last client here has left.
     pub(super) async fn run(mut self, mut questions: Receiver<SupervisorCommand>) -> io::Result<()> {
         systemd::ready();
         self.listening.say_where()?;
@@ -151,7 +151,7 @@ impl Supervisor {
             predecessor.stop();
         }
         drop(self.control);
-        // Monitors are told meanwhile that it drains.
+        // During the drain the metrics listener reports it.
         let workers = self.workers;
         let _ = spawn_blocking(move || workers.stop()).await;
         drop(self.monitor);
@@ -219,7 +219,7 @@ impl Supervisor {
         }
     }
 
-    /// What `systemctl status` shows, when it has changed.
+    /// Sends the text of `systemctl status` if it has changed.
     fn tell_status(&mut self) {
         let status = report::status_line();
         if status != self.status {

@@ -1,4 +1,4 @@
-//! How a configuration is replaced by the next, and taken back; and when another process is to take over.
+//! Replaces the configuration by the next, reverts it, and hands over to another process.
 
 use std::io;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::server::pending_reload::{PendingReload, ReloadOutcome, ReloadRequest}
 use crate::server::timers::DueTimer;
 use crate::server::upgrade::{NewProcess, UpgradeMessage};
 
-/// Within which a successor that has been left to can be asked; one of an older version does not tell.
+/// A successor must answer at the control socket within this time; an older version does not report it.
 const CAN_BE_ASKED: Duration = Duration::from_secs(3);
 
 impl Supervisor {
-    /// Begins to load the configuration, or to start the binary that has replaced ours. What may be taken back stays in
-    /// this process. The log is opened again in any case: that is what most reloads are for.
+    /// Starts to load the configuration, or starts the replaced binary. A reload that may be reverted stays in this
+    /// process. The log is opened again in any case, because most reloads are for that.
     pub(super) fn reload(&mut self, wanted: ReloadRequest) {
         systemd::reloading();
         self.reopen_log();
@@ -55,7 +55,7 @@ impl Supervisor {
         }
     }
 
-    /// What was loaded is put in force; or there is a successor to leave to.
+    /// Puts the loaded configuration in effect, or hands over to the successor.
     pub(super) async fn loaded(
         &mut self,
         next: Result<ReloadOutcome, Vec<Diagnostic>>,
@@ -89,13 +89,13 @@ impl Supervisor {
         successor
     }
 
-    /// What was taken back is no longer in the files, or is in effect for good.
+    /// Forgets a reverted configuration that is no longer in the files, or is in effect for good.
     pub(super) fn forget_taken_back(&mut self) {
         self.taken_back = None;
         self.control.forget_taken_back();
     }
 
-    /// Back to what was in effect before a reload that nobody has confirmed.
+    /// Restores the configuration from before an unconfirmed reload.
     pub(super) async fn take_back(&mut self) -> ReloadResult {
         let Some(RevertState { loaded, .. }) = self.fallback.take() else {
             return Err(vec![Diagnostic::error(ValueOrigin::Profile, "", "nothing waits to be confirmed")]);
@@ -119,8 +119,8 @@ impl Supervisor {
         taken_back
     }
 
-    /// From now on everybody goes by this configuration. New sockets are bound before the old ones are given up, and
-    /// where that fails nothing has changed.
+    /// Makes all threads use this configuration. It binds new sockets before it closes the old ones; if that fails,
+    /// nothing has changed.
     async fn put_in_force(&mut self, loaded: LoadedConfig) -> ReloadResult {
         let config = &loaded.app.state.config;
         let moved = self
@@ -150,13 +150,14 @@ impl Supervisor {
         Ok(ReloadSummary { changed, warnings, successor: None })
     }
 
-    /// The successor serves: no more connections here, and an end with the last one. Whether it was told to stop before.
+    /// The successor serves: stops accepting and ends with the last connection. Returns whether a stop was requested
+    /// before.
     pub(super) async fn leave_to(&mut self, successor: NewProcess) -> io::Result<bool> {
         systemd::main_pid(successor.pid);
         let mut link = successor.go()?;
         self.monitor.close();
         self.workers.retire_all(self.running.app.state.config.settings.timeout.drain);
-        // Until then somebody who asks is to find one of the two.
+        // Until then a client of the control socket must reach one of the two.
         let (mut serves, until) = (false, Instant::now() + CAN_BE_ASKED);
         let mut every_second = interval(Duration::from_secs(1));
         let mut loading = Some(self.load_for_the_rest());
@@ -191,8 +192,7 @@ impl Supervisor {
         }
     }
 
-    /// The clients that are left here go by the access lists that the successor has read, as far as this version can read
-    /// them.
+    /// The remaining clients use the access lists that the successor has read, as far as this version can read them.
     fn load_for_the_rest(&self) -> PendingReload {
         PendingReload::configuration(
             &self.source,

@@ -1,4 +1,4 @@
-//! What a process leaves to the next one: a line of JSON, with the listening sockets beside its first byte.
+//! The data for the next process: a line of JSON, with the listening sockets beside its first byte.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -18,27 +18,27 @@ use crate::config::diagnostic::Diagnostic;
 use crate::os::listener::BoundFor;
 use crate::tls::session_tickets::TravellingKey;
 
-/// Sockets that can be left; systemd hands over one or two.
+/// Limit of sockets; systemd hands over one or two.
 const SOCKETS: usize = 64;
-/// Bytes of the line.
+/// Limit of bytes of the line.
 const LONGEST: usize = 64 << 10;
 
-/// Versions of nodegate differ in what they leave: an unknown part is ignored, a missing one has a default.
+/// Versions of nodegate differ in their data: an unknown part is ignored, a missing one has a default.
 #[derive(Deserialize, Serialize)]
 pub struct HandoffState {
-    /// what the sockets beside the line were bound for
+    /// the settings that the sockets beside the line were bound for
     pub bound_for: BoundFor,
-    /// the same for one socket each, which come when they are asked for: a version that does not know of other
-    /// listeners would serve them as it serves the first
+    /// the same for one socket each, which are sent on request: a version without other listeners would serve them
+    /// like the first
     #[serde(default)]
     pub others: Vec<BoundFor>,
-    /// what session tickets are sealed with: only ever in memory
+    /// the encryption keys of session tickets: kept only in memory
     #[serde(default)]
     pub tickets: Vec<TravellingKey>,
-    /// errors in the configuration that the process serves with, as they are said
+    /// errors in the configuration that the process serves with, as logged
     #[serde(default)]
     pub known: Vec<String>,
-    /// where a confined process may write, and whoever it starts
+    /// where a confined process and its children may write
     #[serde(default)]
     pub confined_to: Option<Vec<PathBuf>>,
 }
@@ -48,7 +48,7 @@ impl HandoffState {
         std::mem::take(&mut self.tickets)
     }
 
-    /// Whether the predecessor has been serving with this problem.
+    /// Whether the predecessor serves with this problem.
     pub fn knows(&self, problem: &Diagnostic) -> bool {
         self.known.contains(&problem.to_string())
     }
@@ -73,7 +73,7 @@ impl HandoffState {
     }
 }
 
-/// The sockets of the other listeners, beside a byte that means nothing.
+/// The sockets of the other listeners, beside a byte without a meaning.
 pub(crate) fn send_others(to: &UnixStream, sockets: &[Arc<TcpListener>]) -> io::Result<()> {
     send(to, b"\n", sockets)
 }
@@ -93,7 +93,7 @@ fn send(mut to: &UnixStream, line: &[u8], sockets: &[Arc<TcpListener>]) -> io::R
     to.write_all(line.get(sent..).unwrap_or_default())
 }
 
-/// The first bytes of a line, as far as they have come, and the sockets beside them.
+/// The first bytes of a line, as far as they have arrived, and the sockets beside them.
 fn receive(from: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Vec<TcpListener>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

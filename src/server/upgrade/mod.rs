@@ -1,12 +1,12 @@
-//! A new binary takes over: it is started with the listening sockets, and the process before it drains.
+//! The upgrade of the binary: the old process starts the new one with the listening sockets, and drains.
 //!
 //! ```text
 //! predecessor                                  successor (its stdin is the other end)
-//!   inheritance, with the sockets   ───────►   loads, binds what has changed, accepts
+//!   handoff, with the sockets       ───────►   loads, binds changed addresses, accepts
 //!   [sockets of other listeners]    ◄──────►   [doors]
-//!   retires                         ◄───────   ready
+//!   drains                          ◄───────   ready
 //!   MAINPID to systemd, go          ───────►   pid file, READY to systemd
-//!   may end                         ◄───────   serves, once it can be asked in its place
+//!   may end                         ◄───────   serves, once its control socket is open
 //!   opens its log, or ends          ◄───────   reopen, stop
 //! ```
 
@@ -22,7 +22,7 @@ pub(super) use crate::server::upgrade::old_process::{HandedSockets, NewProcess, 
 const VARIABLE: &str = "SUCCESSOR_OF";
 
 const READY: &str = "ready\n";
-/// Asks for the sockets of the other listeners; as long as `READY`, in whose place it comes.
+/// Requests the sockets of the other listeners; as long as `READY`, which it replaces.
 const DOORS: &str = "doors\n";
 const GO: &str = "go\n";
 const SERVES: &str = "serves\n";

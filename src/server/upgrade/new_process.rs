@@ -1,4 +1,4 @@
-//! The successor's side: it was started by a process that serves, and takes its place.
+//! The successor's side: a serving process started it, and it takes over.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpListener;
@@ -11,24 +11,24 @@ use nix::unistd::dup2_stdin;
 use super::{DOORS, GO, HandoffState, READY, REOPEN, SERVES, STOP, VARIABLE};
 use crate::server::upgrade::handoff::receive_others;
 
-/// For what the predecessor has only to write.
+/// Timeout for messages that the predecessor only has to write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The process whose place is taken. It may have ended at any time.
+/// The process to take over from. It may have ended at any time.
 pub struct OldProcess(UnixStream);
 
-/// The predecessor, and what it leaves.
+/// The predecessor, and its handoff.
 pub struct ReceivedHandoff {
     pub predecessor: OldProcess,
     pub inheritance: HandoffState,
-    /// of the listener that there always is
+    /// of the listener `[listen]`, which always exists
     pub sockets: Vec<TcpListener>,
-    /// one for each of the others
+    /// one for each other listener
     pub others: Vec<TcpListener>,
 }
 
 impl OldProcess {
-    /// Who started this process to take its place; `None` for every other start.
+    /// The predecessor that started this process; `None` after every other start.
     pub fn meet() -> io::Result<Option<ReceivedHandoff>> {
         if std::env::var_os(VARIABLE).is_none() {
             return Ok(None);
@@ -48,8 +48,8 @@ impl OldProcess {
         Ok(Some(ReceivedHandoff { predecessor: Self(link), inheritance, sockets, others }))
     }
 
-    /// Says that this process serves, and returns when it may call itself the service. A predecessor that is gone by
-    /// then has nothing against it.
+    /// Reports that this process serves, and returns when it may call itself the service. If the predecessor has
+    /// ended by then, the successor goes on.
     pub(in crate::server) fn take_over(&mut self) -> io::Result<()> {
         self.0.write_all(READY.as_bytes())?;
         let mut answer = [0; GO.len()];
@@ -59,17 +59,17 @@ impl OldProcess {
         }
     }
 
-    /// From now on this process answers whoever asks the service.
+    /// Reports that this process answers at the control socket.
     pub(in crate::server) fn serves(&self) {
         let _ = (&self.0).write(SERVES.as_bytes());
     }
 
-    /// The log has been rotated.
+    /// Reports that the log was rotated.
     pub(in crate::server) fn reopen(&self) {
         let _ = (&self.0).write(REOPEN.as_bytes());
     }
 
-    /// The service ends, with all of its processes.
+    /// Reports that the service stops with all of its processes.
     pub(in crate::server) fn stop(&self) {
         let _ = (&self.0).write(STOP.as_bytes());
     }

@@ -16,10 +16,10 @@ use super::{DOORS, GO, HandoffState, READY, REOPEN, SERVES, STOP, VARIABLE};
 use crate::os::systemd::FOR_ONE_PROCESS;
 use crate::server::upgrade::handoff::send_others;
 
-/// Within which a successor must serve.
+/// A successor must serve within this time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// At a process that is to end, before it is killed.
+/// Number of checks of a process that is to end, before it is killed.
 const LOOKS: usize = 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -29,24 +29,24 @@ pub(in crate::server) struct NewProcess {
     link: UnixStream,
 }
 
-/// The listening sockets that are left to it.
+/// The listening sockets that it gets.
 pub(in crate::server) struct HandedSockets {
     pub(in crate::server) first: Vec<Arc<TcpListener>>,
     /// one for each other listener
     pub(in crate::server) others: Vec<Arc<TcpListener>>,
 }
 
-/// What a successor tells a process that drains.
+/// The messages of a successor to a draining process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::server) enum UpgradeMessage {
-    /// it can be asked
+    /// it answers at the control socket
     Serves,
     Reopen,
     Stop,
 }
 
 impl NewProcess {
-    /// Starts the binary as this process was started, and waits until it serves. Blocks.
+    /// Starts the binary with this process's arguments, and waits until it serves. Blocks.
     pub(in crate::server) fn start(
         binary: &Path,
         inheritance: &HandoffState,
@@ -62,7 +62,7 @@ impl NewProcess {
         }
     }
 
-    /// From now on it is the service. What is left of it here tells what it wants of this process.
+    /// Tells the successor that it is the service. The link carries its later messages.
     pub(in crate::server) fn go(mut self) -> io::Result<NewProcessLink> {
         self.link.write_all(GO.as_bytes())?;
         self.link.set_read_timeout(None)?;
@@ -71,11 +71,11 @@ impl NewProcess {
     }
 }
 
-/// Leads to a successor that serves.
+/// The link to a successor that serves.
 pub(in crate::server) struct NewProcessLink(Lines<BufReader<tokio::net::UnixStream>>);
 
 impl NewProcessLink {
-    /// For ever, where it has ended: then nobody wants anything any more.
+    /// Waits for ever if the successor has ended.
     pub(in crate::server) async fn next(&mut self) -> UpgradeMessage {
         loop {
             match self.0.next_line().await {
@@ -89,7 +89,7 @@ impl NewProcessLink {
     }
 }
 
-/// With nothing of ours but stderr and the link, which is its stdin.
+/// It inherits only stderr, and the link as its stdin.
 fn spawn(binary: &Path, link: UnixStream) -> io::Result<Child> {
     let mut arguments = std::env::args_os();
     let mut command = Command::new(binary);
