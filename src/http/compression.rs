@@ -5,6 +5,8 @@ use std::io;
 use async_compression::Level;
 use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::ACCEPT_ENCODING;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -62,6 +64,14 @@ pub fn negotiate(accept_encoding: Option<&str>, offered: &[ContentCoding]) -> Op
         }
     }
     best.map(|(coding, _)| coding)
+}
+
+/// The coding for contents that nodegate compresses itself, by all lines of `Accept-Encoding`.
+pub fn negotiate_own(headers: &HeaderMap) -> Option<ContentCoding> {
+    use ContentCoding::{Brotli, Deflate, Gzip, Zstd};
+    let lines = headers.get_all(ACCEPT_ENCODING).iter();
+    let lines: Option<Vec<_>> = lines.map(|line| line.to_str().ok()).collect();
+    negotiate(Some(&lines?.join(", ")), &[Brotli, Zstd, Gzip, Deflate])
 }
 
 /// Names and qualities in the order of the field; `None` if any element is malformed.

@@ -131,7 +131,7 @@ fn missing_files(app: &App) -> Vec<Diagnostic> {
 /// Pages that fail for users: the worker is asked for what nodegate cannot render.
 fn page_problems(app: &App) -> Vec<Diagnostic> {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(app.handlers.pages.tried_problems(&app.state)),
+        Ok(runtime) => runtime.block_on(app.handlers.pages.problems_with_worker(&app.state)),
         Err(_) => app.handlers.pages.problems(),
     }
 }

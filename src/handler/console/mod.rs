@@ -84,8 +84,8 @@ pub async fn open(
     let (head, ()) = response.into_parts();
     let invalid = || upstream.senseless(started);
     let body = upstream.whole(&mut body, MAX_ANSWER_BYTES, started).await?;
-    let told = ApiAnswer::read(&head.headers, &body).ok_or_else(invalid)?;
-    match rules.find_target(&told).map_err(ConsoleError::from)? {
+    let answer = ApiAnswer::read(&head.headers, &body).ok_or_else(invalid)?;
+    match rules.find_target(&answer).map_err(ConsoleError::from)? {
         Some(target_address) => {
             let stream = rules.connect(&target_address, engine.config.settings.timeout.connect).await?;
             let listed =
@@ -98,7 +98,7 @@ pub async fn open(
             Ok(HandlerAnswer { response: handshake.response(), upgrade })
         }
         // In the extjs format an error has HTTP status 200.
-        None if told.data().is_some_and(serde_json::Value::is_null) => {
+        None if answer.data().is_some_and(serde_json::Value::is_null) => {
             let mut response = Response::new(body::full(body));
             response
                 .headers_mut()

@@ -17,23 +17,23 @@ use crate::state::shared::AppState;
 use crate::state::upstreams::page_client;
 use crate::upstream::client::{FailurePhase, UpstreamClient};
 
-/// For a page from the worker, which `check` waits for. A request starts the worker, and that loads the product's modules.
+/// For a page of the worker in `check`. The first request starts the worker, which loads the product's modules.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(10);
 const USER_AGENT_VALUE: &str = concat!("nodegate/", env!("CARGO_PKG_VERSION"));
 
 /// A template that cannot be rendered.
 struct TemplateFault {
-    /// the pages that need it, such as `/ (console, novnc)`
+    /// the pages that use it, for example `/ (console, novnc)`
     pages: String,
     /// requests for these pages
     targets: Vec<String>,
     /// with the file's path
     error: String,
-    /// whether its package seems to be there
+    /// whether its package seems to be installed
     installed: bool,
 }
 
-/// What is known of the worker where nodegate cannot render a page.
+/// The worker's result for a page that nodegate cannot render.
 enum WorkerFallback {
     /// no worker is set
     None,
@@ -44,8 +44,8 @@ enum WorkerFallback {
 }
 
 impl PageSet {
-    /// What is wrong with the templates, each named once. It is an error where users get a page that fails: no worker
-    /// is set, and the template's package is installed. The worker is not asked: nodegate starts without it.
+    /// The problems of the templates, each once. It is an error if no worker is set and the template's package is
+    /// installed, because then users get a failing page. No request goes to the worker: nodegate starts without it.
     pub fn problems(&self) -> Vec<Diagnostic> {
         let remedy =
             || if self.worker.address.is_some() { WorkerFallback::Untried } else { WorkerFallback::None };
@@ -53,11 +53,12 @@ impl PageSet {
         faults.iter().map(|fault| self.problem(fault, &remedy())).chain(self.gaps()).collect()
     }
 
-    /// The same, where the worker is asked for each page: one that it does not render either is an error.
-    pub async fn tried_problems(&self, engine: &AppState) -> Vec<Diagnostic> {
+    /// The problems of the templates, with a request to the worker for each page. A page that the worker does not render
+    /// either is an error.
+    pub async fn problems_with_worker(&self, engine: &AppState) -> Vec<Diagnostic> {
         let Some(upstream) = page_client(&engine.config) else { return self.problems() };
         let mut problems = Vec::new();
-        // A worker that is away is waited for once.
+        // An unreachable worker costs one timeout.
         let mut away = None;
         for fault in self.faults(CheckDepth::Render) {
             let remedy = match &away {
@@ -71,13 +72,13 @@ impl PageSet {
         problems
     }
 
-    /// Templates that use variables beyond the profile's, as far as a first visit shows it.
+    /// Templates that use undeclared variables when a client without cookies requests them.
     fn gaps(&self) -> Vec<Diagnostic> {
         let choices = self.all.iter().flat_map(|page| &page.choices);
         let templates: BTreeMap<_, _> =
             choices.map(|choice| (choice.template.file.path(), &choice.template)).collect();
         let gaps = templates.into_iter().filter_map(|(path, template)| {
-            let rendered = self.render_template(&template.file.current().ok()?.value, &NOBODY).ok()?;
+            let rendered = self.render_template(&template.file.current().ok()?.value, &FIRST_VISIT).ok()?;
             let variables = self.undeclared(&rendered)?;
             let then = match &self.worker.address {
                 Some(worker) => format!("the worker at {worker} is asked for the page"),
@@ -105,7 +106,7 @@ impl PageSet {
         }
     }
 
-    /// Asks the worker for the pages of a template. A cause that holds for all pages is put into `away`.
+    /// Requests the pages of a template from the worker. A failure that holds for all pages is stored in `away`.
     async fn try_worker(
         &self,
         engine: &AppState,
@@ -117,8 +118,8 @@ impl PageSet {
             return WorkerFallback::Untried;
         }
         for target in targets {
-            let asking = self.ask_for(engine, upstream, target);
-            let cause = match timeout(WORKER_TIMEOUT, asking).await {
+            let fetching = self.fetch_target(engine, upstream, target);
+            let cause = match timeout(WORKER_TIMEOUT, fetching).await {
                 Ok(Ok(())) => continue,
                 Ok(Err(WorkerError::Upstream(error))) if error.phase == FailurePhase::Connect => {
                     let cause = error.cause;
@@ -127,18 +128,18 @@ impl PageSet {
                     )
                 }
                 Ok(Err(error)) => {
-                    let told = if let WorkerError::Status { status, reason } = &error {
+                    let answer = if let WorkerError::Status { status, reason } = &error {
                         format!("it answered {status} {reason}").trim_end().to_owned()
                     } else {
                         error.to_string()
                     };
                     return WorkerFallback::Failed(format!(
-                        "does not render GET {target} either: {told}; its log tells more"
+                        "does not render GET {target} either: {answer}; see its log"
                     ));
                 }
                 Err(_) => {
                     let seconds = WORKER_TIMEOUT.as_secs();
-                    format!("does not answer GET {target} within {seconds} s; its log tells more")
+                    format!("does not answer GET {target} within {seconds} s; see its log")
                 }
             };
             *away = Some(cause.clone());
@@ -147,8 +148,8 @@ impl PageSet {
         WorkerFallback::Rendered
     }
 
-    /// As a browser that is not logged in.
-    async fn ask_for(
+    /// Requests a page like a browser that is not logged in.
+    async fn fetch_target(
         &self,
         engine: &AppState,
         upstream: &UpstreamClient,
@@ -158,10 +159,10 @@ impl PageSet {
         let (head, ()) = request.body(()).map_err(|_| WorkerError::Target)?.into_parts();
         let client = HeaderValue::from_static("127.0.0.1");
         let asked = PageRequest { path: head.uri.path(), head: &head, login: None, client: &client };
-        self.ask(engine, upstream, &asked).await.map(drop)
+        self.fetch_page(engine, upstream, &asked).await.map(drop)
     }
 
-    /// The pages that need a worker, such as `/ (console, novnc)`. Names no file.
+    /// The pages that need a worker, for example `/ (console, novnc)`, without file names.
     pub fn pages_for_worker(&self) -> Vec<String> {
         self.faults(CheckDepth::Parse)
             .into_iter()
@@ -182,7 +183,7 @@ impl PageSet {
             let (error, is_missing) = match choice.template.file.current() {
                 Err(error) => (error.to_string(), error.is_missing()),
                 Ok(template) if depth == CheckDepth::Render => {
-                    let error = self.render_template(&template.value, &NOBODY).err()?;
+                    let error = self.render_template(&template.value, &FIRST_VISIT).err()?;
                     (format!("{}: {error}", path.display()), false)
                 }
                 Ok(_) => return None,
@@ -196,15 +197,15 @@ impl PageSet {
     }
 }
 
-/// How far a template is tried.
+/// The depth of a check of a template.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum CheckDepth {
     Parse,
     Render,
 }
 
-/// A first visit.
-const NOBODY: VariableContext<'static> =
+/// A request without cookies and login.
+const FIRST_VISIT: VariableContext<'static> =
     VariableContext { cookies: "", query: "", user_agent: "", login: None };
 
 const KEY: &str = "product.page";

@@ -1,4 +1,4 @@
-//! Pages rendered from the product's own templates. Which template, and what its variables are, says the profile.
+//! Pages that nodegate renders from the product's own templates. The profile names the templates and their variables.
 
 mod faults;
 pub mod sanitized;
@@ -16,11 +16,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, USER_AGENT, VARY,
-};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, USER_AGENT, VARY};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderValue, Method, Response};
 
 use self::template::{RenderError, RenderedTemplate, Template};
 use self::variables::{ProfileVariables, VariableContext};
@@ -31,16 +29,11 @@ use crate::fs::cached_file::{FileError, WatchedFile};
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::compression;
-use crate::http::compression::ContentCoding;
 use crate::os::log_limit;
 use crate::os::log_limit::{LeftOut, LogTopic};
 
-/// Codings in the order of preference.
-const OFFERED: [ContentCoding; 4] =
-    [ContentCoding::Brotli, ContentCoding::Zstd, ContentCoding::Gzip, ContentCoding::Deflate];
-
-/// Bytes up to which compressing saves next to nothing.
-const TOO_SMALL_TO_COMPRESS: usize = 1024;
+/// Compression of a smaller page saves almost nothing.
+const MIN_COMPRESSED_BYTES: usize = 1025;
 
 /// All pages of a product.
 pub struct PageSet {
@@ -57,7 +50,7 @@ struct ProfilePage {
 
 struct ParsedChoice {
     when: Vec<TemplateCondition>,
-    /// a request that this template is for
+    /// a request that uses this template
     target: Option<String>,
     template: Arc<TemplateFile>,
 }
@@ -67,7 +60,7 @@ struct TemplateFile {
     file: WatchedFile<Template>,
 }
 
-/// Why there is no page to send. Names no path, so it may be shown.
+/// The reason why there is no page. It names no path, so the client may see it.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
     #[error("no template of the profile is for this request")]
@@ -86,10 +79,10 @@ pub enum PageError {
     Undeclared { name: String, variables: String },
 }
 
-/// A page that was rendered here.
+/// A page that nodegate rendered.
 pub struct RenderedPage {
     pub response: Response<ResponseBody>,
-    /// what may be missing in it: a worker that knows more is asked first
+    /// undeclared variables that the page lacks; if a worker is set, it renders the page instead
     pub gap: Option<PageError>,
 }
 
@@ -131,13 +124,13 @@ impl PageSet {
     ) -> Result<RenderedPage, PageError> {
         let cookies = joined(&head.headers, &COOKIE);
         let user_agent = joined(&head.headers, &USER_AGENT);
-        let circumstances = VariableContext {
+        let context = VariableContext {
             cookies: &cookies,
             query: head.uri.query().unwrap_or_default(),
             user_agent: &user_agent,
             login,
         };
-        let (page, gap) = self.render(path, &circumstances)?;
+        let (page, gap) = self.render(path, &context)?;
         let content_type = HeaderValue::from_static("text/html; charset=UTF-8");
         let response = self.response(Bytes::from(page), content_type, head).await;
         Ok(RenderedPage { response, gap })
@@ -146,17 +139,17 @@ impl PageSet {
     fn render(
         &self,
         path: &str,
-        circumstances: &VariableContext<'_>,
+        context: &VariableContext<'_>,
     ) -> Result<(String, Option<PageError>), PageError> {
         let page = self.all.iter().find(|page| page.url == path).ok_or(PageError::NoTemplate)?;
-        let holds = |condition: &TemplateCondition| self.variables.holds(condition, circumstances);
+        let holds = |condition: &TemplateCondition| self.variables.holds(condition, context);
         let choice =
             page.choices.iter().find(|choice| choice.when.iter().all(holds)).ok_or(PageError::NoTemplate)?;
         let template = choice.template.file.current().map_err(|error| {
             self.log_failure(&choice.template, &error);
             choice.template.error(error)
         })?;
-        let rendered = self.render_template(&template.value, circumstances).map_err(|error| {
+        let rendered = self.render_template(&template.value, context).map_err(|error| {
             self.log_failure(&choice.template, &error);
             choice.template.render_error(&error)
         })?;
@@ -171,7 +164,7 @@ impl PageSet {
         Ok((rendered.page, gap))
     }
 
-    /// Variables that a newer product may set, and the profile does not know.
+    /// Variables of the template that the profile does not declare. A newer product may set them.
     fn undeclared(&self, rendered: &RenderedTemplate) -> Option<String> {
         let names = rendered.missing.iter().filter(|name| !self.variables.is_declared(name));
         let names: Vec<_> = names.map(String::as_str).collect();
@@ -181,9 +174,9 @@ impl PageSet {
     fn render_template(
         &self,
         template: &Template,
-        circumstances: &VariableContext<'_>,
+        context: &VariableContext<'_>,
     ) -> Result<RenderedTemplate, RenderError> {
-        let value = |name: &str| self.variables.value(name, circumstances);
+        let value = |name: &str| self.variables.value(name, context);
         template.render(&value, SystemTime::now())
     }
 
@@ -198,16 +191,15 @@ impl PageSet {
     }
 
     async fn response(&self, page: Bytes, content_type: HeaderValue, head: &Parts) -> Response<ResponseBody> {
-        let coded = match self.coding(&page, &head.headers) {
-            Some(coding) => {
-                compression::compress(coding, page.clone()).await.ok().map(|bytes| (coding, bytes))
+        let compresses = self.compression_enabled && page.len() >= MIN_COMPRESSED_BYTES;
+        let mut coding = if compresses { compression::negotiate_own(&head.headers) } else { None };
+        let mut bytes = page;
+        if let Some(wanted) = coding {
+            match compression::compress(wanted, bytes.clone()).await {
+                Ok(compressed) => bytes = compressed,
+                Err(_) => coding = None,
             }
-            None => None,
-        };
-        let (bytes, coding) = match coded {
-            Some((coding, bytes)) => (bytes, Some(coding)),
-            None => (page, None),
-        };
+        }
         let length = HeaderValue::from(bytes.len());
         let is_head = head.method == Method::HEAD;
         let mut response = Response::new(if is_head { body::empty() } else { body::full(bytes) });
@@ -220,15 +212,6 @@ impl PageSet {
         }
         response
     }
-
-    fn coding(&self, page: &Bytes, headers: &HeaderMap) -> Option<ContentCoding> {
-        if !self.compression_enabled || page.len() <= TOO_SMALL_TO_COMPRESS {
-            return None;
-        }
-        let lines: Option<Vec<_>> =
-            headers.get_all(ACCEPT_ENCODING).iter().map(|line| line.to_str().ok()).collect();
-        compression::negotiate(Some(&lines?.join(", ")), &OFFERED)
-    }
 }
 
 impl TemplateFile {
@@ -236,7 +219,7 @@ impl TemplateFile {
         Self { file: WatchedFile::new(path, parse) }
     }
 
-    /// Anybody may ask for a broken page, as often as they like.
+    /// Limits the log lines, because unauthenticated clients can request a broken page as often as they like.
     fn log_line_due(&self, cause: &dyn Display) -> Option<LeftOut> {
         log_limit::is_due(LogTopic::Page, &format!("{}: {cause}", self.file.path().display()))
     }

@@ -1,21 +1,20 @@
-//! Values that mean nothing but text wherever they land in a page. Pure.
+//! Values that are only text in every context of a page. Pure.
 //!
 //! The products' templates put their variables into JavaScript strings, attribute values, URLs and plain HTML without
-//! escaping, and a template does not say which of them it is. So a value is made harmless in all of them at once: in
-//! the page it has no quote of any kind, no `<`, `>`, `&`, `\` (but for `\uXXXX`), no line end and no other control
-//! character.
+//! escaping, and a template does not name the context. So a written value is harmless in all of them. It has no quotes,
+//! no `<`, `>` or `&`, no `\` except in `\uXXXX`, no line end and no other control character.
 
 use std::fmt::Write as _;
 
 use crate::config::page::VariableKind;
 
-/// Longest word, token or number. A longer value counts as absent.
+/// Bytes of a word, token or number. A longer value counts as absent.
 const MAX_WORD_BYTES: usize = 256;
 
-/// Where a character of a page came from, and so how it is escaped.
+/// The origin of a character, which decides on its escaping.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum CharacterOrigin {
-    /// written in the template: goes into the page as it is
+    /// written in the template, and not escaped
     Template,
     /// a word, a token, or text that was percent-encoded
     Encoded,
@@ -23,7 +22,7 @@ pub enum CharacterOrigin {
     User,
 }
 
-/// A value that fits its kind. It is escaped when it is written into the page.
+/// A value that fits its kind. [`write_piece`] escapes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SanitizedValue {
     text: String,
@@ -31,7 +30,7 @@ pub struct SanitizedValue {
 }
 
 impl SanitizedValue {
-    /// `None` where `raw` does not fit the kind.
+    /// `None` if `raw` does not fit the kind.
     pub fn new(kind: VariableKind, raw: &str) -> Option<Self> {
         let checked = |fits: fn(u8) -> bool| {
             let good = !raw.is_empty() && raw.len() <= MAX_WORD_BYTES && raw.bytes().all(fits);
@@ -56,7 +55,7 @@ impl SanitizedValue {
         Some(Self { text, origin })
     }
 
-    /// A parameter that is there without a value: defined, and not true.
+    /// A parameter with an empty value: defined, and not true.
     pub fn empty() -> Self {
         Self { text: String::new(), origin: CharacterOrigin::Encoded }
     }
@@ -75,7 +74,7 @@ impl SanitizedValue {
     }
 }
 
-/// What templates take for true.
+/// Whether templates treat a text as true.
 pub fn is_true(text: &str) -> bool {
     !matches!(text, "" | "0")
 }
@@ -86,8 +85,7 @@ fn is_word_byte(byte: u8) -> bool {
 
 /// Writes a piece of a page.
 ///
-/// What is escaped is exact inside a JavaScript or JSON string of any quotes. In HTML an odd character shows its
-/// escape, and nothing worse.
+/// Inside a JavaScript or JSON string the escapes give the exact value. In HTML a special character shows its escape.
 pub fn write_piece(piece: &str, origin: CharacterOrigin, page: &mut String) {
     let harmless = match origin {
         CharacterOrigin::Template => return page.push_str(piece),
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn no_kind_lets_anything_through_that_means_something() {
+    fn no_kind_lets_special_characters_through() {
         let attacks = [
             "'\"</script><svg onload=alert(1)>",
             "';alert(1)//",

@@ -1,4 +1,4 @@
-//! Sources of variables, with patterns compiled and files opened under the root.
+//! Sources of variables, with compiled patterns and files opened under the root.
 
 use std::path::{Path, PathBuf};
 
@@ -10,9 +10,9 @@ use crate::config::root::RootDirectory;
 use crate::fs::cached_file::WatchedFile;
 
 /// Memory that a compiled pattern of a profile may take.
-const PATTERN_SIZE: usize = 1 << 20;
+const MAX_PATTERN_BYTES: usize = 1 << 20;
 
-/// As in the profile, with patterns compiled and files opened under the root.
+/// A source of the profile.
 pub(super) enum OpenedSource {
     Cookie(String),
     Query(String),
@@ -75,21 +75,21 @@ impl OpenedSource {
 fn pattern(text: &str) -> Result<Regex, String> {
     RegexBuilder::new(text)
         .multi_line(true)
-        .size_limit(PATTERN_SIZE)
+        .size_limit(MAX_PATTERN_BYTES)
         .build()
         .map_err(|error| format!("'{text}': {error}"))
 }
 
-/// Anchored at both ends, whatever the profile says.
+/// A pattern that is anchored at both ends.
 pub(super) fn whole_pattern(text: &str) -> Result<Regex, String> {
     pattern(text)?;
     RegexBuilder::new(&format!(r"\A(?:{text})\z"))
-        .size_limit(PATTERN_SIZE)
+        .size_limit(MAX_PATTERN_BYTES)
         .build()
         .map_err(|error| format!("'{text}': {error}"))
 }
 
-/// Cuts `/path/{name}.js`.
+/// Splits `/path/{name}.js`.
 pub(super) fn parts(path: &str) -> Result<Vec<PathPart>, String> {
     let mut parts = Vec::new();
     let mut rest = path;

@@ -10,7 +10,7 @@ use crate::auth::authenticator::PageLogin;
 use crate::config::page::{DefinedVariable, TemplateCondition, VariableKind, VariableRules};
 use crate::config::root::RootDirectory;
 
-/// A value as it stands in a page.
+/// A value as the page has it.
 fn written(value: Option<&SanitizedValue>) -> String {
     let mut page = String::new();
     if let Some(value) = value {
@@ -19,9 +19,9 @@ fn written(value: Option<&SanitizedValue>) -> String {
     page
 }
 
-/// Every value in every place where the products' pages put one: no character of it ends its place.
+/// Every value in every context of the products' pages: no character of it ends the context.
 #[test]
-fn no_value_ends_the_place_it_stands_in() {
+fn no_value_ends_its_context() {
     let places = [
         ("<title>", "</title>"),
         ("<script>x = '", "';</script>"),
@@ -133,13 +133,13 @@ fn the_first_source_that_fits_gives_the_value() {
         ("undeclared", "undeclared=x", "undeclared=x", "", ""),
     ];
     for (name, cookies, query, user_agent, value) in cases {
-        let circumstances = VariableContext { cookies, query, user_agent, login: Some(&login) };
-        let found = declared.value(name, &circumstances);
+        let context = VariableContext { cookies, query, user_agent, login: Some(&login) };
+        let found = declared.value(name, &context);
         assert_eq!(written(found.as_ref()), value, "{name} {cookies} {query} {user_agent}");
     }
-    let nobody = VariableContext { cookies: "", query: "", user_agent: "", login: None };
-    assert_eq!(declared.value("user", &nobody), None);
-    assert_eq!(written(declared.value("token", &nobody).as_ref()), "null");
+    let first_visit = VariableContext { cookies: "", query: "", user_agent: "", login: None };
+    assert_eq!(declared.value("user", &first_visit), None);
+    assert_eq!(written(declared.value("token", &first_visit).as_ref()), "null");
 }
 
 #[test]
@@ -159,10 +159,10 @@ fn a_condition_can_test_for_a_value() {
         ("b=1", "bare", true, true),
     ];
     for (query, name, is_defined, is_true) in cases {
-        let circumstances = VariableContext { cookies: "", query, user_agent: "", login: None };
+        let context = VariableContext { cookies: "", query, user_agent: "", login: None };
         let defined = TemplateCondition::IsDefined(DefinedVariable { defined: name.to_owned() });
-        assert_eq!(declared.holds(&defined, &circumstances), is_defined, "{query}");
+        assert_eq!(declared.holds(&defined, &context), is_defined, "{query}");
         let condition = TemplateCondition::IsTrue(name.to_owned());
-        assert_eq!(declared.holds(&condition, &circumstances), is_true, "{query}");
+        assert_eq!(declared.holds(&condition, &context), is_true, "{query}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a template's variables are worth for one request.
+//! The values of a template's variables for one request.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::config::section_file;
 use crate::fs::cached_file::WatchedFile;
 use crate::http::target::query_parameters;
 
-/// What a request brings for the variables.
+/// The parts of a request from which variables get values.
 pub(super) struct VariableContext<'r> {
     /// every `Cookie` line joined by `; `
     pub cookies: &'r str,
@@ -26,7 +26,7 @@ pub(super) struct VariableContext<'r> {
     pub login: Option<&'r PageLogin>,
 }
 
-/// The variables of a profile, ready to be looked up.
+/// The variables of a profile, with compiled patterns and opened files.
 pub(super) struct ProfileVariables {
     declared: BTreeMap<String, ProfileVariable>,
     node_name: String,
@@ -46,8 +46,8 @@ enum QueryParameter {
     Bare,
 }
 
-fn parameter(circumstances: &VariableContext<'_>, name: &str) -> Option<QueryParameter> {
-    let mut parameters = query_parameters(circumstances.query);
+fn parameter(context: &VariableContext<'_>, name: &str) -> Option<QueryParameter> {
+    let mut parameters = query_parameters(context.query);
     let (_, value) = parameters.find(|(known, _)| known == name)?;
     Some(value.map_or(QueryParameter::Bare, |value| QueryParameter::Valued(value.into_owned())))
 }
@@ -72,11 +72,11 @@ impl ProfileVariables {
         self.declared.contains_key(name)
     }
 
-    /// The value of the first source that has one that fits. An empty query parameter is a value.
-    pub(super) fn value(&self, name: &str, circumstances: &VariableContext<'_>) -> Option<SanitizedValue> {
+    /// The value of the first source whose value fits the kind and the pattern. An empty query parameter is a value.
+    pub(super) fn value(&self, name: &str, context: &VariableContext<'_>) -> Option<SanitizedValue> {
         let variable = self.declared.get(name)?;
         variable.from.iter().find_map(|source| {
-            let raw = self.raw(source, circumstances)?;
+            let raw = self.raw(source, context)?;
             if raw.is_empty() && variable.kind != VariableKind::Flag {
                 return matches!(source, OpenedSource::Query(_)).then(SanitizedValue::empty);
             }
@@ -86,33 +86,31 @@ impl ProfileVariables {
     }
 
     /// Whether a page's condition holds.
-    pub(super) fn holds(&self, condition: &TemplateCondition, circumstances: &VariableContext<'_>) -> bool {
+    pub(super) fn holds(&self, condition: &TemplateCondition, context: &VariableContext<'_>) -> bool {
         match condition {
-            TemplateCondition::IsTrue(name) => {
-                self.value(name, circumstances).is_some_and(|value| value.is_true())
-            }
+            TemplateCondition::IsTrue(name) => self.value(name, context).is_some_and(|value| value.is_true()),
             TemplateCondition::IsDefined(condition) => {
                 self.declared.get(&condition.defined).is_some_and(|variable| {
-                    variable.from.iter().any(|source| self.raw(source, circumstances).is_some())
+                    variable.from.iter().any(|source| self.raw(source, context).is_some())
                 })
             }
         }
     }
 
-    fn raw(&self, source: &OpenedSource, circumstances: &VariableContext<'_>) -> Option<String> {
+    fn raw(&self, source: &OpenedSource, context: &VariableContext<'_>) -> Option<String> {
         let yes = |holds: bool| holds.then(|| "1".to_owned());
         match source {
-            OpenedSource::Cookie(name) => value_of(name, circumstances.cookies),
-            OpenedSource::Query(name) => match parameter(circumstances, name)? {
+            OpenedSource::Cookie(name) => value_of(name, context.cookies),
+            OpenedSource::Query(name) => match parameter(context, name)? {
                 QueryParameter::Valued(value) => Some(value),
                 QueryParameter::Bare => None,
             },
-            OpenedSource::BareQuery(bare) => match parameter(circumstances, &bare.name)? {
+            OpenedSource::BareQuery(bare) => match parameter(context, &bare.name)? {
                 QueryParameter::Valued(_) => None,
                 QueryParameter::Bare => Some(bare.value.clone()),
             },
             OpenedSource::UserAgent { all, none } => {
-                let matches = |pattern: &Regex| pattern.is_match(circumstances.user_agent);
+                let matches = |pattern: &Regex| pattern.is_match(context.user_agent);
                 yes(all.iter().all(matches) && !none.iter().any(matches))
             }
             OpenedSource::Match { file, pattern } => {
@@ -124,31 +122,30 @@ impl ProfileVariables {
                 .find(|found| found.kind == "section" && found.id == *section)
                 .and_then(|found| found.value(key).map(str::to_owned)),
             OpenedSource::Modified(path) => modified(path),
-            OpenedSource::Exists(parts) => {
-                self.path(parts, circumstances).and_then(|path| yes(path.exists()))
-            }
+            OpenedSource::Exists(parts) => self.path(parts, context).and_then(|path| yes(path.exists())),
             OpenedSource::Text(text) => Some(text.clone()),
             OpenedSource::NodeName => Some(self.node_name.clone()),
             OpenedSource::Architecture => Some(architecture().to_owned()),
-            OpenedSource::User => circumstances.login.map(|login| login.user.clone()),
-            OpenedSource::CsrfToken => circumstances.login.map(|login| login.csrf_token.clone()),
+            OpenedSource::User => context.login.map(|login| login.user.clone()),
+            OpenedSource::CsrfToken => context.login.map(|login| login.csrf_token.clone()),
             OpenedSource::Debug => yes(tracing::enabled!(tracing::Level::DEBUG)),
         }
     }
 
-    fn path(&self, parts: &[PathPart], circumstances: &VariableContext<'_>) -> Option<PathBuf> {
+    fn path(&self, parts: &[PathPart], context: &VariableContext<'_>) -> Option<PathBuf> {
         let mut path = String::new();
         for part in parts {
             match part {
                 PathPart::Literal(text) => path.push_str(text),
-                PathPart::Variable(name) => path.push_str(self.value(name, circumstances)?.raw()),
+                PathPart::Variable(name) => path.push_str(self.value(name, context)?.raw()),
             }
         }
         Some(self.root.path(path))
     }
 }
 
-/// What no type can say: a path is made of words that need no path themselves, and a text fits its variable.
+/// Verifies rules that types cannot express: the variables of a path are words without a path, and a text fits its
+/// variable.
 fn check(
     variable: &page::VariableRules,
     declared: &BTreeMap<String, page::VariableRules>,
@@ -191,7 +188,7 @@ impl ProfileVariable {
     }
 }
 
-/// Nothing where there is no such file: the next source is asked.
+/// The file's contents. Without the file, the next source is used.
 fn contents(file: &WatchedFile<String>) -> Option<std::sync::Arc<String>> {
     match file.current() {
         Ok(snapshot) => Some(snapshot.value),

@@ -1,5 +1,5 @@
-//! The second line: a page that the built-in reader cannot render is asked of the unprivileged worker, which renders it
-//! with the installed product's own code.
+//! The fallback for pages that nodegate cannot render: the unprivileged worker renders them with the installed product's
+//! own code.
 
 use std::fmt::Write as _;
 
@@ -24,44 +24,44 @@ use crate::state::shared::AppState;
 use crate::upstream::client::{UpstreamClient, UpstreamError, UpstreamResponse};
 use crate::upstream::request::UpstreamRequest;
 
-/// Bytes of a page that is passed on.
+/// Bytes of a worker's page.
 const MAX_PAGE_BYTES: usize = 4 << 20;
-/// Bytes of a cookie's value; the values that templates take are words.
+/// Bytes of a cookie's value. Templates use only words.
 const MAX_COOKIE_BYTES: usize = 256;
-/// Bytes of the browser's name. The worker's server gives no answer to a head over 8 KiB.
+/// Bytes of `User-Agent`. The worker's server does not answer a head over 8 KiB.
 const MAX_USER_AGENT_BYTES: usize = 1024;
 
-/// What a path may not hold as it is (RFC 3986, section 3.3).
+/// Characters that are escaped in a path (RFC 3986, section 3.3).
 const PATH: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
-/// What a cookie's value holds as it is: the same characters as in a credential that is sent to a daemon.
+/// Characters that are escaped in a cookie's value. They are the same as in a credential for a daemon.
 const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What the profile and the settings say of the worker.
+/// The worker, from profile and settings.
 pub(super) struct PageWorker {
-    /// as the settings have it; `None` without a worker
+    /// as in the settings; `None` without a worker
     pub(super) address: Option<String>,
-    /// what an admin does about a page that has no worker
+    /// advice to the admin for a page without a worker
     pub(super) remedy: String,
-    /// cookies that the templates' variables come from
+    /// cookies from which the templates' variables get values
     cookies: Vec<String>,
     ticket_cookie: Option<String>,
-    /// query parameters that bring a ticket
+    /// query parameters that hold a ticket
     link_parameters: Vec<String>,
 }
 
-/// A page that is asked of the worker.
+/// A request for a page of the worker.
 pub struct PageRequest<'a> {
     pub head: &'a Parts,
     /// the decoded path
     pub path: &'a str,
-    /// of the ticket that nodegate verified for this listener
+    /// the login of a ticket that nodegate verified for this listener
     pub login: Option<&'a PageLogin>,
-    /// the client's address, as daemons are told it
+    /// the client's address for daemons
     pub client: &'a HeaderValue,
 }
 
-/// A page that neither nodegate nor a worker renders. Names no path, so it may be shown.
+/// A page that neither nodegate nor a worker renders. It names no path, so the client may see it.
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}; {remedy}")]
 pub struct PageUnavailable {
@@ -75,18 +75,18 @@ impl From<PageUnavailable> for ResponseError {
     }
 }
 
-/// Why there is no page from the worker.
+/// The reason why there is no page from the worker.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WorkerError {
     #[error("the request target is malformed")]
     Target,
-    #[error("{0}")]
+    #[error(transparent)]
     Upstream(#[from] UpstreamError),
     #[error("it answered {status}")]
     Status { status: u16, reason: String },
     #[error("its answer is not text/html")]
     ContentType,
-    #[error("its answer is compressed, which was not asked for")]
+    #[error("its answer is compressed, which nodegate did not request")]
     Compressed,
     #[error("its answer is empty")]
     Empty,
@@ -125,9 +125,8 @@ impl PageWorker {
         }
     }
 
-    /// The cookies that go along, built anew: those of the templates, and a ticket that nodegate found good. The
-    /// worker verifies it again.
-    fn cookies(&self, asked: &PageRequest<'_>) -> Option<HeaderValue> {
+    /// Encodes the cookies of the templates' variables, and a ticket that nodegate verified. The worker verifies it again.
+    fn encode_cookies(&self, asked: &PageRequest<'_>) -> Option<HeaderValue> {
         let given = joined(&asked.head.headers, &COOKIE);
         let ticket = self.ticket_cookie.as_ref().filter(|_| asked.login.is_some());
         let mut line = String::new();
@@ -144,18 +143,18 @@ impl PageWorker {
         Some(value)
     }
 
-    /// Path and query as they came, but for a ticket in a link that nodegate did not take. Where the request has a
-    /// cookie no link is looked at, and the worker may not see that there was one.
-    fn target(&self, asked: &PageRequest<'_>) -> String {
+    /// Path and query of the request, without a ticket in a link that nodegate did not verify. nodegate ignores a link if
+    /// the request has a cookie, and then the worker must not see it either.
+    fn encode_target(&self, asked: &PageRequest<'_>) -> String {
         let query = asked.head.uri.query().unwrap_or_default();
         let by_link = asked.login.is_some() && !asked.head.headers.contains_key(COOKIE);
-        let goes_along = |parameter: &&str| {
+        let is_sent = |parameter: &&str| {
             by_link
                 || query_parameters(parameter)
                     .all(|(name, _)| !self.link_parameters.iter().any(|link| *link == name))
         };
         let mut target = utf8_percent_encode(asked.path, PATH).to_string();
-        let parameters: Vec<_> = query.split(['&', ';']).filter(goes_along).collect();
+        let parameters: Vec<_> = query.split(['&', ';']).filter(is_sent).collect();
         if !query.is_empty() {
             let _ = write!(target, "?{}", parameters.join("&"));
         }
@@ -164,9 +163,9 @@ impl PageWorker {
 }
 
 impl PageSet {
-    /// The answer of the worker to a page that failed here because of `cause`. Without one it is `draft`, a page with a
-    /// gap, where there is that.
-    pub async fn from_worker(
+    /// Requests a page that nodegate could not render because of `cause`. If the worker fails, the answer is `draft`, a
+    /// page with a gap.
+    pub async fn fetch_from_worker(
         &self,
         engine: &AppState,
         upstream: Option<&UpstreamClient>,
@@ -177,23 +176,23 @@ impl PageSet {
         let Some(upstream) = upstream else {
             return draft.ok_or_else(|| PageUnavailable { cause, remedy: self.worker.remedy.clone() });
         };
-        match self.ask(engine, upstream, asked).await {
+        match self.fetch_page(engine, upstream, asked).await {
             Ok((page, content_type)) => Ok(self.response(page, content_type, asked.head).await),
             Err(error) => {
                 self.log_worker_error(&error);
-                let remedy = format!("the worker does not render it either: {error}; its log tells more");
+                let remedy = format!("the worker does not render it either: {error}; see its log");
                 draft.ok_or(PageUnavailable { cause, remedy })
             }
         }
     }
 
-    pub(super) async fn ask(
+    pub(super) async fn fetch_page(
         &self,
         engine: &AppState,
         upstream: &UpstreamClient,
         asked: &PageRequest<'_>,
     ) -> Result<(Bytes, HeaderValue), WorkerError> {
-        let request = self.request(engine, asked).ok_or(WorkerError::Target)?;
+        let request = self.build_request(engine, asked).ok_or(WorkerError::Target)?;
         let UpstreamResponse { response, mut body, started } = upstream.send(request).await?;
         let (head, ()) = response.into_parts();
         if head.status != StatusCode::OK {
@@ -215,11 +214,11 @@ impl PageSet {
         if page.is_empty() { Err(WorkerError::Empty) } else { Ok((page, content_type)) }
     }
 
-    /// A plain GET, also for HEAD, which the worker's server does not know. Nothing else of the client goes along.
-    fn request(&self, engine: &AppState, asked: &PageRequest<'_>) -> Option<UpstreamRequest> {
+    /// A plain GET with only these headers of the client. HEAD becomes GET, because the worker's server lacks HEAD.
+    fn build_request(&self, engine: &AppState, asked: &PageRequest<'_>) -> Option<UpstreamRequest> {
         let headers = &asked.head.headers;
         let timeout = engine.config.settings.timeout.answer;
-        let mut request = UpstreamRequest::new(Method::GET, &self.worker.target(asked), timeout)?;
+        let mut request = UpstreamRequest::new(Method::GET, &self.worker.encode_target(asked), timeout)?;
         if let Some(host) = headers.get(HOST) {
             request.header(&HOST, host);
         }
@@ -232,7 +231,7 @@ impl PageSet {
         for (name, value) in trace_headers::headers(&engine.config.settings.tracing, headers) {
             request.header(&name, &value);
         }
-        if let Some(cookies) = self.worker.cookies(asked) {
+        if let Some(cookies) = self.worker.encode_cookies(asked) {
             request.header(&COOKIE, &cookies);
         }
         let user_agent = headers.get(USER_AGENT).filter(|value| value.len() <= MAX_USER_AGENT_BYTES);
@@ -243,7 +242,7 @@ impl PageSet {
         Some(request)
     }
 
-    /// The client is told less: what the product's code says may name files.
+    /// The client gets less detail, because the reason phrase of the product's code may name files.
     fn log_worker_error(&self, error: &WorkerError) {
         let Some(left_out) = log_limit::is_due(LogTopic::Page, &format!("worker: {error}")) else { return };
         let worker = self.worker.address.as_deref().unwrap_or_default();

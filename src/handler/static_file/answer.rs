@@ -1,4 +1,4 @@
-//! From an open file to the answer: which coding, which part, or nothing new.
+//! The answer with a file: its coding, its range, or 304.
 
 use std::io;
 use std::ops::Range;
@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    HeaderName, LAST_MODIFIED, RANGE, VARY,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
+    LAST_MODIFIED, RANGE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
@@ -18,22 +18,18 @@ use super::open::FoundFile;
 use super::stream::FileBody;
 use super::{LocatedFile, StaticError};
 use crate::http::body::{ResponseBody, empty, full};
-use crate::http::compression::{ContentCoding, negotiate};
+use crate::http::compression::{ContentCoding, negotiate_own};
 
-/// Codings in the order of preference.
-const OFFERED: [ContentCoding; 4] =
-    [ContentCoding::Brotli, ContentCoding::Zstd, ContentCoding::Gzip, ContentCoding::Deflate];
+/// Compression of a smaller file saves almost nothing.
+const MIN_COMPRESSED_BYTES: u64 = 1025;
 
-/// Bytes up to which a compressed file would save next to nothing.
-const TOO_SMALL_TO_COMPRESS: u64 = 1024;
+/// Compression of a larger file takes too much time, and too much memory of the content cache.
+const MAX_COMPRESSED_BYTES: u64 = 32 << 20;
 
-/// Bytes; compressing more takes too long and too much of the memory for kept contents.
-const MOST_TO_COMPRESS: u64 = 32 << 20;
+/// Larger files are streamed instead of cached.
+const MAX_CACHED_BYTES: u64 = 1 << 20;
 
-/// Bytes; bigger files are streamed instead of kept in memory.
-const MOST_TO_KEEP: u64 = 1 << 20;
-
-/// One request for a file that was found.
+/// One request for an existing file.
 pub(super) struct FileExchange<'r> {
     pub(super) located: &'r LocatedFile,
     pub(super) found: FoundFile,
@@ -43,40 +39,34 @@ pub(super) struct FileExchange<'r> {
 }
 
 impl FileExchange<'_> {
-    /// A range is sent of the file as it is (and means something for GET only; RFC 9110, section 14.2).
+    /// A range is a part of the uncompressed file, and only GET has one (RFC 9110, section 14.2).
     pub(super) async fn answer(
         &self,
         contents: &ContentCache,
     ) -> Result<Response<ResponseBody>, StaticError> {
         let is_ranged = !self.method_is_head && self.headers.contains_key(RANGE);
         if !is_ranged
-            && let Some(coding) = self.coding()
-            && let Some(response) = self.coded(coding, contents).await?
+            && let Some(coding) = self.negotiate_coding()
+            && let Some(response) = self.answer_coded(coding, contents).await?
         {
             return Ok(response);
         }
-        self.plain(contents).await
+        self.answer_plain(contents).await
     }
 
-    /// The coding to try.
-    fn coding(&self) -> Option<ContentCoding> {
-        let size = self.found.version.size;
-        if !self.located.varies || size <= TOO_SMALL_TO_COMPRESS || size > MOST_TO_COMPRESS {
-            return None;
-        }
-        let lines = self.headers.get_all(ACCEPT_ENCODING).iter();
-        let lines: Option<Vec<_>> = lines.map(|line| line.to_str().ok()).collect();
-        negotiate(Some(&lines?.join(", ")), &OFFERED)
+    fn negotiate_coding(&self) -> Option<ContentCoding> {
+        let is_size = (MIN_COMPRESSED_BYTES..=MAX_COMPRESSED_BYTES).contains(&self.found.version.size);
+        if self.located.varies && is_size { negotiate_own(self.headers) } else { None }
     }
 
     /// `None` if the file is no smaller in this coding.
-    async fn coded(
+    async fn answer_coded(
         &self,
         coding: ContentCoding,
         contents: &ContentCache,
     ) -> Result<Option<Response<ResponseBody>>, StaticError> {
         let validators = self.validators(Some(coding));
-        // A client that knows this tag once got this coding: no need to compress in order to say so.
+        // A client with this tag got this coding before, so 304 needs no compression.
         if validators.are_listed(self.headers) {
             return Ok(Some(self.not_modified(&validators)));
         }
@@ -94,19 +84,18 @@ impl FileExchange<'_> {
         Ok(Some(response))
     }
 
-    async fn plain(&self, contents: &ContentCache) -> Result<Response<ResponseBody>, StaticError> {
+    async fn answer_plain(&self, contents: &ContentCache) -> Result<Response<ResponseBody>, StaticError> {
         let validators = self.validators(None);
         if validators.satisfy(self.headers) {
             return Ok(self.not_modified(&validators));
         }
         let size = self.found.version.size;
-        let whole = 0..size;
         if self.method_is_head {
             return Ok(self.found(StatusCode::OK, &validators, size.into(), empty()));
         }
-        match validators.extent(self.headers, size) {
+        match validators.find_extent(self.headers, size) {
             ByteExtent::Whole => {
-                let body = self.body(whole, contents).await.map_err(StaticError::Unreadable)?;
+                let body = self.body(0..size, contents).await.map_err(StaticError::Unreadable)?;
                 Ok(self.found(StatusCode::OK, &validators, size.into(), body))
             }
             ByteExtent::Part(Range { start, end }) => {
@@ -121,9 +110,9 @@ impl FileExchange<'_> {
         }
     }
 
-    /// The bytes of `range`, which lies within the file.
+    /// The bytes of `range`, which is within the file.
     async fn body(&self, range: Range<u64>, contents: &ContentCache) -> io::Result<ResponseBody> {
-        if self.found.version.size > MOST_TO_KEEP {
+        if self.found.version.size > MAX_CACHED_BYTES {
             return Ok(ResponseBody::boxed(FileBody::new(Arc::clone(self.found.file()?), range)));
         }
         let kept = contents.plain(&self.found).await?;
@@ -174,14 +163,14 @@ impl FileExchange<'_> {
     }
 }
 
-/// `text` is made here, of visible ASCII: it always is a valid value.
+/// The callers format `text` from visible ASCII, so it is always a valid value.
 fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(name, value);
     }
 }
 
-/// Shares the memory of `bytes`.
+/// A part of `bytes`, in shared memory.
 fn slice(bytes: &Bytes, range: &Range<u64>) -> io::Result<Bytes> {
     let start = usize::try_from(range.start).map_err(io::Error::other)?;
     let end = usize::try_from(range.end).map_err(io::Error::other)?;

@@ -1,12 +1,14 @@
-//! Conditional and range requests: what a client has already, and which part it wants. Pure.
+//! Conditional and range requests (RFC 9110, sections 13 and 14). Pure.
 //!
-//! Missing on purpose: `If-Match` and `If-Unmodified-Since` (nothing here can be written), several ranges.
+//! Deliberately missing: `If-Match` and `If-Unmodified-Since`, because clients cannot write these files, and multiple
+//! ranges. ADR 0037 says which fields a crate parses, and why the others are parsed here.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http_range_header::parse_range_header;
 
 use super::open::FileVersion;
 use crate::http::compression::ContentCoding;
@@ -15,7 +17,7 @@ use crate::http::compression::ContentCoding;
 pub(super) struct Validators {
     /// With its quotes, e.g. `"186a7f31c0de4000-1a2b-br"`: nanoseconds, bytes, coding.
     pub(super) tag: String,
-    /// In whole seconds. `None` for a date in the future or before 1970, which must not be sent.
+    /// In whole seconds. `None` for a date that must not be sent: in the future, or before 1970.
     pub(super) modified: Option<SystemTime>,
 }
 
@@ -33,7 +35,7 @@ impl Validators {
         Self { tag, modified: modified.filter(|modified| *modified <= now) }
     }
 
-    /// Whether 304 is the answer to this GET or HEAD (RFC 9110, section 13.2.2, steps 3 and 4).
+    /// Whether the answer to this GET or HEAD is 304 (RFC 9110, section 13.2.2, steps 3 and 4).
     pub(super) fn satisfy(&self, headers: &HeaderMap) -> bool {
         if headers.contains_key(IF_NONE_MATCH) {
             return self.are_listed(headers);
@@ -42,23 +44,23 @@ impl Validators {
         since.zip(self.modified).is_some_and(|(since, modified)| modified <= since)
     }
 
-    /// Whether `If-None-Match` names this representation, compared weakly (RFC 9110, section 13.1.2).
+    /// Whether `If-None-Match` lists this tag, by weak comparison (RFC 9110, section 13.1.2).
     pub(super) fn are_listed(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(IF_NONE_MATCH).iter();
         lines.filter_map(|line| line.to_str().ok()).any(|line| lists(line, &self.tag))
     }
 
-    /// The bytes that the request wants of `size`, if this representation is the one it has a part of
-    /// (`If-Range`; RFC 9110, sections 13.1.5 and 14.2).
-    pub(super) fn extent(&self, headers: &HeaderMap, size: u64) -> ByteExtent {
+    /// The requested bytes of `size`. If `If-Range` names another version, it is the whole (RFC 9110, sections 13.1.5
+    /// and 14.2).
+    pub(super) fn find_extent(&self, headers: &HeaderMap, size: u64) -> ByteExtent {
         let is_same = match single(headers, &IF_RANGE) {
             None => !headers.contains_key(IF_RANGE),
-            // A weak tag never matches here, and a date only exactly.
+            // A weak tag never matches here, and a date must be equal.
             Some(tag) if tag.ends_with('"') => tag == self.tag,
             Some(date) => parse_date(date).is_some_and(|date| self.modified == Some(date)),
         };
         match single(headers, &RANGE) {
-            Some(range) if is_same => extent(range, size),
+            Some(range) if is_same => parse_range(range, size),
             Some(_) | None => ByteExtent::Whole,
         }
     }
@@ -70,42 +72,27 @@ pub(super) enum ByteExtent {
     Whole,
     /// Not empty, and within the representation.
     Part(Range<u64>),
-    /// Starts behind the end, or asks for no bytes.
+    /// It starts behind the end, or has no bytes.
     Unsatisfiable,
 }
 
-/// A single byte range; whatever else the field holds asks for the whole (RFC 9110, section 14.2).
-fn extent(range: &str, size: u64) -> ByteExtent {
-    let Some((unit, spec)) = range.split_once('=') else {
-        return ByteExtent::Whole;
-    };
-    let Some((first, last)) = spec.trim_matches([' ', '\t']).split_once('-') else {
-        return ByteExtent::Whole;
-    };
-    if !unit.eq_ignore_ascii_case("bytes") {
-        return ByteExtent::Whole;
-    }
-    match (first, position(first), last, position(last)) {
-        // The last N bytes. Nothing can be said about a part of an empty file, so that goes out whole.
-        ("", _, _, Some(0)) => ByteExtent::Unsatisfiable,
-        ("", _, _, Some(_)) if size == 0 => ByteExtent::Whole,
-        ("", _, _, Some(length)) => ByteExtent::Part(size.saturating_sub(length)..size),
-        (_, Some(first), _, Some(last)) if last < first => ByteExtent::Whole,
-        (_, Some(first), _, Some(_)) | (_, Some(first), "", _) if first >= size => ByteExtent::Unsatisfiable,
-        (_, Some(first), _, Some(last)) => ByteExtent::Part(first..last.saturating_add(1).min(size)),
-        (_, Some(first), "", _) => ByteExtent::Part(first..size),
-        _ => ByteExtent::Whole,
+/// Parses a single byte range. Every other field value means the whole (RFC 9110, section 14.2).
+fn parse_range(range: &str, size: u64) -> ByteExtent {
+    // Some clients write blanks around the range, which the parser rejects.
+    let (unit, ranges) = range.split_once('=').unwrap_or((range, ""));
+    let plain = format!("{unit}={}", ranges.trim_matches([' ', '\t']));
+    match parse_range_header(&plain) {
+        Ok(parsed) if !ranges.contains(',') => match parsed.validate(size).as_deref() {
+            Ok([part]) => ByteExtent::Part(*part.start()..part.end().saturating_add(1)),
+            // A suffix of an empty file: `Content-Range` cannot describe it.
+            Ok(_) => ByteExtent::Whole,
+            Err(_) => ByteExtent::Unsatisfiable,
+        },
+        Ok(_) | Err(_) => ByteExtent::Whole,
     }
 }
 
-/// Digits only; a number too big for any file counts as the biggest.
-fn position(text: &str) -> Option<u64> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().unwrap_or(u64::MAX))
-}
-
-/// Whether a line of `If-None-Match` is `*` or lists `wanted`, a tag with its quotes. Reads up to the first
-/// malformed element.
+/// Whether a line of `If-None-Match` is `*` or lists the tag `wanted`. A malformed element ends the list.
 fn lists(line: &str, wanted: &str) -> bool {
     let separators = [' ', '\t', ','];
     let mut rest = line.trim_matches(separators);
@@ -127,7 +114,7 @@ fn lists(line: &str, wanted: &str) -> bool {
     }
 }
 
-/// The value of a field that may occur once; `None` also if it occurs more often.
+/// The value of a field that occurs once. `None` if it is missing or occurs more often.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next()?;
@@ -195,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_cut_to_the_file() {
+    fn ranges_are_limited_to_the_file() {
         let part = ByteExtent::Part;
         let cases = [
             ("bytes=0-0", part(0..1)),
@@ -229,13 +216,13 @@ mod tests {
             ("0-1", ByteExtent::Whole),
         ];
         for (range, expected) in cases {
-            let found = validators().extent(&headers(&[(RANGE, range)]), 100);
+            let found = validators().find_extent(&headers(&[(RANGE, range)]), 100);
             assert_eq!(found, expected, "{range:?}");
         }
-        assert_eq!(extent("bytes=0-", 0), ByteExtent::Unsatisfiable);
-        assert_eq!(extent("bytes=-5", 0), ByteExtent::Whole);
+        assert_eq!(parse_range("bytes=0-", 0), ByteExtent::Unsatisfiable);
+        assert_eq!(parse_range("bytes=-5", 0), ByteExtent::Whole);
         let twice = headers(&[(RANGE, "bytes=0-0"), (RANGE, "bytes=1-1")]);
-        assert_eq!(validators().extent(&twice, 100), ByteExtent::Whole);
+        assert_eq!(validators().find_extent(&twice, 100), ByteExtent::Whole);
     }
 
     #[test]
@@ -253,7 +240,7 @@ mod tests {
         for (condition, is_part) in cases {
             let fields = headers(&[(RANGE, "bytes=0-0"), (IF_RANGE, condition)]);
             let expected = if is_part { ByteExtent::Part(0..1) } else { ByteExtent::Whole };
-            assert_eq!(validators().extent(&fields, 100), expected, "{condition:?}");
+            assert_eq!(validators().find_extent(&fields, 100), expected, "{condition:?}");
         }
     }
 }

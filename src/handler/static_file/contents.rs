@@ -1,4 +1,4 @@
-//! Contents of small and of compressed files, read and compressed once, kept in bounded memory.
+//! A bounded cache of small files and of compressed files.
 
 use std::fs::File;
 use std::io;
@@ -14,18 +14,18 @@ use tokio::task::spawn_blocking;
 use super::open::{FileVersion, FoundFile};
 use crate::http::compression::{ContentCoding, compress};
 
-/// Bytes of all that is kept, plus [`ENTRY`] for each.
-const CAPACITY: u64 = 64 << 20;
+/// Bytes of all entries together.
+const CAPACITY_BYTES: u64 = 64 << 20;
 
-/// Bytes that an entry takes beside its contents, roughly.
-const ENTRY: u64 = 256;
+/// Estimated bytes of an entry besides its contents.
+const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
-/// Below 64, so that the cache stays in one piece: each of several would hold a share of `CAPACITY` only and
-/// reject bigger files for ever.
+/// Below 64, so that the cache has one shard. A shard of several would hold only a part of the capacity, and never accept
+/// larger files.
 const EXPECTED_ENTRIES: usize = 32;
 
-/// Compressions at a time, so that a cold start leaves processors to everybody else.
-const COMPRESSIONS: usize = 2;
+/// Concurrent compressions. A cold start must leave CPU time for requests.
+const MAX_COMPRESSIONS: usize = 2;
 
 /// Shared by all workers.
 pub(super) struct ContentCache(Arc<SharedContent>);
@@ -35,7 +35,7 @@ struct SharedContent {
     compressions: Semaphore,
 }
 
-/// What is kept: the file as it is (`None`), or in a coding.
+/// The key of an entry: a version of a file, plain (`None`) or in a coding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct CachedForm {
     version: FileVersion,
@@ -48,31 +48,31 @@ struct ByBytes;
 impl Weighter<CachedForm, Option<Bytes>> for ByBytes {
     fn weight(&self, _: &CachedForm, contents: &Option<Bytes>) -> u64 {
         let length = contents.as_ref().map_or(0, Bytes::len);
-        u64::try_from(length).unwrap_or(CAPACITY).saturating_add(ENTRY)
+        u64::try_from(length).unwrap_or(CAPACITY_BYTES).saturating_add(ENTRY_OVERHEAD_BYTES)
     }
 }
 
 impl ContentCache {
     pub(super) fn new() -> Self {
         Self(Arc::new(SharedContent {
-            kept: Cache::with_weighter(EXPECTED_ENTRIES, CAPACITY, ByBytes),
-            compressions: Semaphore::new(COMPRESSIONS),
+            kept: Cache::with_weighter(EXPECTED_ENTRIES, CAPACITY_BYTES, ByBytes),
+            compressions: Semaphore::new(MAX_COMPRESSIONS),
         }))
     }
 
-    /// The file as it is.
+    /// The uncompressed file.
     pub(super) async fn plain(&self, found: &FoundFile) -> io::Result<Bytes> {
         let contents = self.load(found, None).await?;
         contents.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The file in `coding`; `None` if that makes it no smaller.
+    /// The file in `coding`. `None` if it is not smaller then.
     pub(super) async fn coded(&self, found: &FoundFile, coding: ContentCoding) -> io::Result<Option<Bytes>> {
         self.load(found, Some(coding)).await
     }
 
-    /// Of several requests for something that is not kept yet, one does the work and the others wait. The work
-    /// is a task of its own: a client that leaves does not undo it, and cannot make it start over by returning.
+    /// Loads a missing entry once, while other requests for it wait. The load runs in its own task, so a client that
+    /// disconnects cannot cancel it and start it again.
     async fn load(&self, found: &FoundFile, coding: Option<ContentCoding>) -> io::Result<Option<Bytes>> {
         let form = CachedForm { version: found.version, coding };
         if let Some(contents) = self.0.kept.get(&form) {
@@ -98,7 +98,10 @@ async fn make(form: CachedForm, file: Arc<File>, slots: &Semaphore) -> io::Resul
     Ok((packed.len() < plain.len()).then_some(packed))
 }
 
-/// The whole file. It is an error if somebody writes to it meanwhile: half of each state must not be kept.
+/// Reads the whole file.
+///
+/// # Errors
+/// The file changed during the read. A mixture of two versions must not be cached.
 async fn read(version: FileVersion, file: Arc<File>) -> io::Result<Bytes> {
     let work = spawn_blocking(move || {
         let size = usize::try_from(version.size).map_err(io::Error::other)?;
@@ -147,6 +150,6 @@ mod tests {
     fn one_entry_holds_the_biggest_file() {
         let contents = ContentCache::new();
         assert_eq!(contents.0.kept.num_shards(), 1);
-        assert_eq!(contents.0.kept.capacity(), CAPACITY);
+        assert_eq!(contents.0.kept.capacity(), CAPACITY_BYTES);
     }
 }

@@ -1,7 +1,7 @@
-//! Files from disk: which one a path means, and the answer with it.
+//! Static files: the file that a path means, and the answer with it.
 //!
-//! What a request can name is limited twice: [`StaticFiles::locate`] takes only simple names, and opening
-//! refuses whatever leads out of the directory.
+//! Two checks limit the files that a request can name. [`StaticFiles::locate`] accepts only simple names, and opening
+//! rejects every path that leads out of the directory.
 
 mod answer;
 mod conditional;
@@ -26,41 +26,41 @@ use self::contents::ContentCache;
 use self::open::{FoundFile, SeenFile};
 use crate::http::body::ResponseBody;
 
-/// A URL prefix and the directory whose files it stands for, those of subdirectories included.
+/// A URL prefix and its directory, subdirectories included.
 #[derive(Clone, Debug)]
 pub struct StaticDirectory {
     /// Begins and ends with `/`.
     pub url: String,
     /// On disk, as seen by this process.
     pub path: PathBuf,
-    /// Other directories into which symbolic links may lead out of `path`.
+    /// Other directories into which symbolic links of `path` may lead.
     pub links: Vec<PathBuf>,
 }
 
-/// One URL and the file that it stands for; links on its way are followed, wherever they lead.
+/// One URL and its file. All symbolic links of its path are followed.
 #[derive(Clone, Debug)]
 pub struct SingleFile {
     pub url: String,
     pub path: PathBuf,
 }
 
-/// What the ending of a name says about a file.
+/// The type of files whose name has an ending.
 #[derive(Clone, Debug)]
 pub struct FileType {
-    /// Without the dot; compared without regard to case.
+    /// Without the dot, in any case.
     pub ending: String,
     pub content_type: HeaderValue,
-    /// Whether compressing such files pays.
+    /// Whether compression makes such files smaller.
     pub compress: bool,
 }
 
-/// Why there is no file to send. Names no path, so it may be shown.
+/// The reason why there is no file. It names no path, so the client may see it.
 #[derive(Debug, thiserror::Error)]
 pub enum StaticError {
-    /// Missing, a directory, something special, or a link that leads out: 404.
+    /// Missing, no regular file, or a link that leads out: 404.
     #[error("no such file")]
     NotFound,
-    /// There, but it could not be read: 500.
+    /// It exists and cannot be read: 500.
     #[error("unable to read file")]
     Unreadable(#[source] io::Error),
     /// 416, with `Content-Range: bytes */SIZE` (RFC 9110, section 15.5.17).
@@ -74,14 +74,14 @@ pub struct LocatedFile {
     origin: Arc<FileOrigin>,
     name: FileName,
     content_type: HeaderValue,
-    /// Whether the answer depends on what codings the client accepts.
+    /// Whether the answer depends on `Accept-Encoding`.
     varies: bool,
 }
 
-/// Which file of which origin.
+/// The key of a file in the caches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct FileName {
-    /// Its place among the origins.
+    /// Index of its origin.
     origin: usize,
     /// Below the directory; empty for a single file.
     relative: String,
@@ -94,12 +94,12 @@ enum FileOrigin {
 }
 
 impl LocatedFile {
-    /// The URL of the directory it lies in, or its own, as the profile has it.
+    /// The URL of its directory or of itself, as in the profile.
     pub fn url(&self) -> &str {
         self.origin.url()
     }
 
-    /// Where the file would lie on disk.
+    /// The file's path on disk.
     pub fn path(&self) -> PathBuf {
         match &*self.origin {
             FileOrigin::Directory(directory) => directory.path.join(&self.name.relative),
@@ -108,7 +108,7 @@ impl LocatedFile {
     }
 }
 
-/// All files that a product serves, and the memory of those sent lately.
+/// All files that a product serves, with the caches of their states and contents.
 pub struct StaticFiles {
     /// The longest URL first.
     origins: Vec<Arc<FileOrigin>>,
@@ -118,8 +118,8 @@ pub struct StaticFiles {
     contents: ContentCache,
 }
 
-/// Files whose state is looked at before they are opened.
-const SEEN: usize = 1024;
+/// Files whose last state is cached.
+const MAX_SEEN_FILES: usize = 1024;
 
 impl StaticFiles {
     pub fn new(
@@ -132,13 +132,13 @@ impl StaticFiles {
         let origins = files.chain(directories.into_iter().map(FileOrigin::Directory));
         let mut origins: Vec<_> = origins.map(Arc::new).collect();
         origins.sort_by_key(|origin| Reverse(origin.url().len()));
-        let (seen, contents) = (Cache::new(SEEN), ContentCache::new());
+        let (seen, contents) = (Cache::new(MAX_SEEN_FILES), ContentCache::new());
         Self { origins, types, compression_enabled, seen, contents }
     }
 
-    /// The file that `path` means, by the longest URL that it begins with. Looks at no disk.
+    /// The file of the longest URL with which `path` begins. Reads no disk.
     ///
-    /// `path` has been percent-decoded once and may hold anything. `None`: it is no static file's, 404.
+    /// `path` was percent-decoded once and is not trusted. `None` is no static file: 404.
     pub fn locate(&self, path: &str) -> Option<LocatedFile> {
         let mut origins = self.origins.iter().enumerate();
         let (index, origin, relative) =
@@ -162,9 +162,7 @@ impl StaticFiles {
         self.types.iter().find(|known| known.ending.eq_ignore_ascii_case(ending))
     }
 
-    /// The answer to a GET or HEAD for `located`: 200, 206 or 304.
-    ///
-    /// The caller adds what all answers have, and answers the errors.
+    /// The answer to a GET or HEAD for `located`: 200, 206 or 304. The caller adds the headers of all answers.
     pub async fn serve(
         &self,
         located: &LocatedFile,
@@ -175,8 +173,8 @@ impl StaticFiles {
         let answer = async |found| {
             FileExchange { located, found, method_is_head, headers, now }.answer(&self.contents).await
         };
-        // A file that is the same as before needs opening only if its contents are not kept.
-        if let Some(found) = self.seen.get(&located.name).and_then(|seen| seen.find_again())
+        // An unchanged file is opened only if its contents are not cached.
+        if let Some(found) = self.seen.get(&located.name).and_then(|seen| seen.find_unchanged())
             && let Ok(response) = answer(found).await
         {
             return Ok(response);
@@ -188,7 +186,7 @@ impl StaticFiles {
 }
 
 impl FileOrigin {
-    /// What follows this origin's URL in `path`; `None` if `path` lies elsewhere.
+    /// The part of `path` behind this origin's URL. `None` if `path` has another URL.
     fn relative<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self {
             Self::Directory(directory) => path.strip_prefix(directory.url.as_str()),
@@ -204,7 +202,7 @@ impl FileOrigin {
     }
 }
 
-/// Letters, digits, `.`, `_`, `-`; no hidden file, hence neither `.` nor `..`.
+/// Letters, digits, `.`, `_`, `-`, without a leading dot: no hidden file, no `.` and no `..`.
 fn is_simple_name(name: &str) -> bool {
     let is_simple = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_simple)

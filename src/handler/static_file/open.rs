@@ -1,4 +1,4 @@
-//! Opens a file that a request names, without ever leaving the directories that were set up for it.
+//! Opens a file that a request names, only inside of the profile's directories.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -16,7 +16,7 @@ use super::{FileOrigin, StaticDirectory, StaticError};
 /// Without `O_NONBLOCK`, opening a FIFO would wait for a writer.
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
 
-/// What the client is told does not exist: names that lead nowhere, out, or to something that is no file.
+/// Errors that mean 404: no such file, a path that leads out, or no regular file.
 const ABSENT: [Errno; 7] = [
     Errno::ENOENT,
     Errno::ENOTDIR,
@@ -27,23 +27,23 @@ const ABSENT: [Errno; 7] = [
     Errno::ENODEV,
 ];
 
-/// A regular file that a request may have, in the state in which it was found.
+/// A regular file that a request may read, and its version.
 pub(super) struct FoundFile {
-    /// Open for reading; `None` if only its state was looked at.
+    /// Open for reading. `None` if only its version was read.
     pub(super) file: Option<Arc<File>>,
     pub(super) version: FileVersion,
 }
 
-/// A file that could be opened once, by its path.
+/// A file that was opened before, by its path.
 pub(super) struct SeenFile {
     path: PathBuf,
     version: FileVersion,
 }
 
-/// One state of one file: two equal versions have the same contents.
+/// A version of a file. Equal versions have the same contents.
 ///
-/// The change time tells apart what the modification time cannot: packages built reproducibly give files of
-/// different releases the same one.
+/// It contains the change time, because reproducible packages give files of different releases the same modification
+/// time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FileVersion {
     /// Bytes.
@@ -62,7 +62,7 @@ pub(super) struct FileTime {
 }
 
 impl FileVersion {
-    fn of(metadata: &Metadata) -> Self {
+    fn from_metadata(metadata: &Metadata) -> Self {
         Self {
             size: metadata.size(),
             modified: FileTime { seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() },
@@ -72,9 +72,9 @@ impl FileVersion {
         }
     }
 
-    /// Whether `file` has not been written to since. (A new link changes its change time, not its contents.)
+    /// Whether the file's contents are unchanged. A new hard link changes the change time, so that is not compared.
     pub(super) fn is_current(&self, file: &File) -> io::Result<bool> {
-        let now = Self::of(&file.metadata()?);
+        let now = Self::from_metadata(&file.metadata()?);
         Ok(now.size == self.size && now.modified == self.modified)
     }
 }
@@ -84,23 +84,26 @@ impl SeenFile {
         Self { path, version }
     }
 
-    /// The file, if its path still leads to it and nobody has touched it. Whatever way there is now, these contents
-    /// were this path's before.
-    pub(super) fn find_again(&self) -> Option<FoundFile> {
-        let version = FileVersion::of(&fs::metadata(&self.path).ok()?);
+    /// The file, if its path still leads to this version. The symbolic links may have changed, but a check has allowed
+    /// these contents for this path before.
+    pub(super) fn find_unchanged(&self) -> Option<FoundFile> {
+        let version = FileVersion::from_metadata(&fs::metadata(&self.path).ok()?);
         (version == self.version).then_some(FoundFile { file: None, version })
     }
 }
 
 impl FoundFile {
-    /// The open file; an error if it is not.
+    /// The open file.
+    ///
+    /// # Errors
+    /// The file is not open.
     pub(super) fn file(&self) -> io::Result<&Arc<File>> {
         self.file.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// `relative` consists of simple names, or is empty where the origin is a file itself.
+    /// Opens a file. `relative` has only simple names, or is empty if the origin is a single file.
     ///
-    /// Blocks for the few system calls that opening takes.
+    /// Blocks for a few system calls.
     pub(super) fn open(origin: &FileOrigin, relative: &str) -> Result<Self, StaticError> {
         let opened = match origin {
             FileOrigin::Directory(directory) => open_beneath(directory, relative),
@@ -117,20 +120,20 @@ impl FoundFile {
         if !metadata.is_file() {
             return Err(StaticError::NotFound);
         }
-        let version = FileVersion::of(&metadata);
+        let version = FileVersion::from_metadata(&metadata);
         Ok(Self { file: Some(Arc::new(file)), version })
     }
 }
 
-/// The directory is opened anew each time, so that replacing it takes effect.
+/// Opens the directory for each file, so that a replaced directory takes effect.
 fn open_beneath(directory: &StaticDirectory, relative: &str) -> nix::Result<File> {
     let path_only = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = fcntl::open(&directory.path, path_only, Mode::empty())?;
     let inside = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     match fcntl::openat2(&root, relative, OpenHow::new().flags(READ).resolve(inside)) {
         Ok(file) => Ok(File::from(file)),
-        // A link that leads out or is absolute; a rename while `..` of a link was resolved; a kernel without
-        // the call, or a container that forbids it.
+        // EXDEV: a link leads out or is absolute. EAGAIN: a rename while `..` was resolved. Otherwise the kernel lacks
+        // the call, or a container forbids it.
         Err(Errno::EXDEV | Errno::EAGAIN | Errno::ENOSYS | Errno::EPERM) => {
             open_resolved(directory, relative)
         }
@@ -138,10 +141,10 @@ fn open_beneath(directory: &StaticDirectory, relative: &str) -> nix::Result<File
     }
 }
 
-/// Follows every link first, then asks whether the end lies where it may; `EXDEV` if not.
+/// Resolves all links, then checks that the target is in an allowed directory. The error is `EXDEV` otherwise.
 ///
-/// Between the two somebody who may write there could exchange a directory: only root may, in the directories
-/// that packages install.
+/// A process with write access could replace a directory between these two steps. In the directories of packages only
+/// root has that access.
 fn open_resolved(directory: &StaticDirectory, relative: &str) -> nix::Result<File> {
     let target = directory.path.join(relative).canonicalize().map_err(errno)?;
     let mut allowed = iter::once(&directory.path).chain(&directory.links);

@@ -1,6 +1,6 @@
-//! The body of a file too big to keep: read piece by piece, at the pace of the client.
+//! The body of a file that is too large to cache. It is read piece by piece, as fast as the client reads.
 //!
-//! What the page cache holds is read at once; what has to come from a disk, off the reactor.
+//! Bytes in the page cache are read at once. Bytes on disk are read on the blocking pool.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -15,35 +15,35 @@ use hyper::body::{Body, Frame, SizeHint};
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// Bytes per read from a disk, and the most that one body holds in memory.
-const PIECE: u64 = 256 << 10;
-/// Bytes per read from the page cache: few enough to be still in the processor's when they are encrypted, and not
-/// many for a client that takes none of them.
-const CACHED_PIECE: u64 = 32 << 10;
-/// Reads from the page cache in a row, before other connections have their turn.
-const CACHED_IN_A_ROW: u8 = 16;
+/// Bytes of one read from a disk. One body buffers no more.
+const DISK_READ_BYTES: u64 = 256 << 10;
+/// Bytes of one read from the page cache. They fit into the CPU's cache until they are encrypted, and a client that stops
+/// reading holds only this much.
+const CACHED_READ_BYTES: u64 = 32 << 10;
+/// Consecutive reads from the page cache before the task yields to other connections.
+const MAX_CONSECUTIVE_READS: u8 = 16;
 
-/// Yields exactly the bytes of `remaining`; ends in `UnexpectedEof` if the file has become shorter.
+/// Yields exactly the bytes of `remaining`. The error is `UnexpectedEof` if the file has become shorter.
 pub(in crate::handler) struct FileBody {
     file: Arc<File>,
     remaining: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
-    in_a_row: u8,
+    consecutive_reads: u8,
 }
 
 impl FileBody {
     pub(in crate::handler) fn new(file: Arc<File>, range: Range<u64>) -> Self {
-        Self { file, remaining: range, reading: None, in_a_row: 0 }
+        Self { file, remaining: range, reading: None, consecutive_reads: 0 }
     }
 
     fn piece_end(&self) -> u64 {
-        self.remaining.end.min(self.remaining.start.saturating_add(PIECE))
+        self.remaining.end.min(self.remaining.start.saturating_add(DISK_READ_BYTES))
     }
 
-    /// What can be had without waiting for a disk; `None` if that is nothing, or the file system cannot tell.
+    /// Reads without waiting for a disk. `None` if nothing is cached, or the file system does not support it.
     fn read_cached(&self) -> Option<Bytes> {
         let left = self.remaining.end.saturating_sub(self.remaining.start);
-        let mut contents = vec![0; usize::try_from(left.min(CACHED_PIECE)).ok()?];
+        let mut contents = vec![0; usize::try_from(left.min(CACHED_READ_BYTES)).ok()?];
         let mut slices = [IoSliceMut::new(&mut contents)];
         let length = preadv2(&self.file, &mut slices, self.remaining.start, ReadWriteFlags::NOWAIT).ok()?;
         contents.truncate(length);
@@ -70,8 +70,8 @@ impl Body for FileBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.in_a_row >= CACHED_IN_A_ROW {
-            self.in_a_row = 0;
+        if self.consecutive_reads >= MAX_CONSECUTIVE_READS {
+            self.consecutive_reads = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -80,7 +80,7 @@ impl Body for FileBody {
             None if self.remaining.is_empty() => return Poll::Ready(None),
             None => {
                 if let Some(piece) = self.read_cached() {
-                    self.in_a_row += 1;
+                    self.consecutive_reads += 1;
                     self.remaining.start += u64::try_from(piece.len()).unwrap_or(u64::MAX);
                     return Poll::Ready(Some(Ok(Frame::data(piece))));
                 }

@@ -73,11 +73,11 @@ impl TestSite {
     }
 
     async fn get(&self, url: &str, fields: Fields<'_>) -> TestResponse {
-        TestResponse::of(self.ask(url, false, fields).await.unwrap()).await
+        TestResponse::read(self.ask(url, false, fields).await.unwrap()).await
     }
 
     async fn head(&self, url: &str, fields: Fields<'_>) -> TestResponse {
-        TestResponse::of(self.ask(url, true, fields).await.unwrap()).await
+        TestResponse::read(self.ask(url, true, fields).await.unwrap()).await
     }
 
     async fn error(&self, url: &str, fields: Fields<'_>) -> StaticError {
@@ -96,7 +96,7 @@ struct TestResponse {
 }
 
 impl TestResponse {
-    async fn of(response: Response<ResponseBody>) -> Self {
+    async fn read(response: Response<ResponseBody>) -> Self {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Self { status: parts.status, headers: parts.headers, body }

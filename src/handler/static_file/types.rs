@@ -31,7 +31,7 @@ const TYPES: &[(&[&str], &str, bool)] = &[
     (&["gz"], "application/gzip", false),
 ];
 
-/// Every known ending. What is not listed is served as `application/octet-stream`.
+/// Every known ending. Other files are served as `application/octet-stream`.
 pub fn file_types() -> Vec<FileType> {
     TYPES
         .iter()

@@ -1,4 +1,4 @@
-//! What a parsed template consists of.
+//! The syntax tree of a template.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::number::Number;
 use super::text::TaintedText;
 
-/// Statements one after the other.
+/// Consecutive statements.
 pub(super) type Body = Vec<Statement>;
 
 /// A whole template.
@@ -15,9 +15,9 @@ pub(super) struct Program {
     pub(super) body: Body,
     pub(super) blocks: BTreeMap<String, Body>,
     pub(super) metadata: Vec<(String, TaintedText)>,
-    /// names that the template gives to filters
+    /// names that the template defines for filters
     pub(super) aliases: BTreeSet<String>,
-    /// names that the template sets itself, whether or not it gets there
+    /// names that the template assigns anywhere
     pub(super) assigned: BTreeSet<String>,
 }
 
@@ -33,9 +33,9 @@ pub(super) enum Action {
     Output(Expression),
     Call(Expression),
     Assign(Vec<Assignment>),
-    /// only what is not true yet
+    /// assigns only to variables that are not true
     Default(Vec<Assignment>),
-    /// a variable gets what a statement writes
+    /// assigns the output of statements to a variable
     Capture(Path, Body),
     If(ConditionBranches),
     Switch(Expression, SwitchCases),
@@ -48,7 +48,7 @@ pub(super) enum Action {
     Clear,
     /// a block without a name
     Block(Body),
-    /// `INCLUDE`: the block's variables are its own
+    /// `INCLUDE`: the block has its own scope
     Include(NameWithArguments),
     Process(NameWithArguments),
     Wrapper(NameWithArguments, Body),
@@ -98,7 +98,7 @@ pub(super) struct NameWithArguments {
 pub(super) struct FilterCall {
     pub(super) name: Expression,
     pub(super) arguments: Arguments,
-    /// a name under which the filter can be used again
+    /// a second name for the filter with its arguments
     pub(super) alias: Option<Expression>,
 }
 
@@ -111,17 +111,17 @@ pub(super) struct Macro {
 #[derive(Debug)]
 pub(super) struct Try {
     pub(super) body: Body,
-    /// kinds of errors; `None` catches all
+    /// types of errors; `None` catches all
     pub(super) handlers: Vec<(Option<String>, Body)>,
     pub(super) last: Body,
 }
 
-/// Arguments in brackets, or behind a name.
+/// Arguments in brackets, or after a name.
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
     pub(super) positional: Vec<Expression>,
     pub(super) named: Vec<(Expression, Expression)>,
-    /// `a.b = c`: an assignment on the way
+    /// `a.b = c` assigns during the call
     pub(super) assigned: Vec<Assignment>,
 }
 
@@ -145,12 +145,12 @@ pub(super) enum Expression {
     Hash(Vec<(Expression, Expression)>),
     Assign(Box<Assignment>),
     Not(Box<Expression>),
-    /// the last value that decides, as in Perl
+    /// the last evaluated value, as in Perl
     And(Vec<Expression>),
     Or(Vec<Expression>),
-    /// `a < b <= c`, each beside the next
+    /// `a < b <= c` compares neighbours
     Compare(Box<Expression>, Vec<(Comparison, Expression)>),
-    /// operators of one rank, from left to right
+    /// operators of one precedence, from left to right
     Compute(Box<Expression>, Vec<(Operator, Expression)>),
     Choice(Box<[Expression; 3]>),
 }
@@ -172,7 +172,7 @@ pub(super) enum Operator {
     Subtract,
     Multiply,
     Divide,
-    /// without a fraction
+    /// integer division
     DivideWhole,
     Modulo,
 }

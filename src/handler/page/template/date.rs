@@ -1,4 +1,4 @@
-//! `USE date`: the time, and times as text.
+//! `USE date`: the time, and formatted times.
 
 use std::fmt::Write as _;
 use std::time::UNIX_EPOCH;
@@ -11,10 +11,10 @@ use super::value::{HashId, Value};
 
 const FORMAT: &str = "%H:%M:%S %d-%b-%Y";
 
-/// Bytes of a time as text.
+/// Bytes of a formatted time.
 const MAX_TIME: usize = 64;
 
-/// What C's `strftime` knows and chrono writes alike.
+/// Directives of C's `strftime` that chrono formats in the same way.
 const LETTERS: &str = "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%";
 
 pub(super) fn call(
@@ -38,7 +38,7 @@ fn now(interpreter: &Interpreter<'_>) -> Value {
     Value::count(usize::try_from(seconds).unwrap_or(usize::MAX))
 }
 
-/// `format(time, format, locale, gmt)`; each also by its name, there or at `USE`.
+/// `format(time, format, locale, gmt)`. Each argument may be named, here or at `USE`.
 fn format(interpreter: &mut Interpreter<'_>, id: HashId, arguments: &[Value]) -> Outcome<Value> {
     let (named, positional) = match arguments.split_last() {
         Some((Value::Hash(named), positional)) => (Some(*named), positional),
@@ -66,7 +66,7 @@ fn format(interpreter: &mut Interpreter<'_>, id: HashId, arguments: &[Value]) ->
     Ok(Value::text(text))
 }
 
-/// Seconds since 1970, or `h:m:s d:m:y`, or `y:m:d h:m:s`, with anything between the numbers.
+/// Parses seconds since 1970, `h:m:s d:m:y` or `y:m:d h:m:s`, with any separators.
 fn parse(given: &TaintedText, is_utc: bool) -> Outcome<DateTime<FixedOffset>> {
     let bad = || {
         let mut message = TaintedText::literal("bad time/date string:  expects 'h:m:s d:m:y'  got: '");
@@ -98,7 +98,7 @@ fn parse(given: &TaintedText, is_utc: bool) -> Outcome<DateTime<FixedOffset>> {
     Ok(local.map_or_else(|| Utc.from_utc_datetime(&date).fixed_offset(), |local| local.fixed_offset()))
 }
 
-/// chrono knows more letters than C, so only C's are handed over.
+/// chrono has more directives than C, so only those of C are passed to it.
 fn print(format: &str, time: &DateTime<FixedOffset>, is_utc: bool) -> Outcome<String> {
     let mut text = String::new();
     let mut rest = format;

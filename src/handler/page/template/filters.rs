@@ -1,4 +1,4 @@
-//! The filters of texts.
+//! The filters of text.
 
 use std::fmt::Write as _;
 
@@ -30,10 +30,10 @@ const SIMPLE: &[&str] = &[
 /// Filters with arguments.
 const DYNAMIC: &[&str] = &["indent", "format", "truncate", "repeat", "replace", "remove"];
 
-/// Characters of a text that `truncate` leaves, and what it puts behind them.
+/// The default length of `truncate`, and its suffix.
 const TRUNCATED: (i64, &str) = (32, "...");
 
-/// Whether there is a filter of that name.
+/// Whether a filter of this name exists.
 pub(super) fn is_known(name: &str) -> bool {
     SIMPLE.contains(&name) || DYNAMIC.contains(&name)
 }
@@ -93,7 +93,7 @@ impl Filter {
         }
     }
 
-    /// A number of blanks, or a text, before each line.
+    /// Inserts a number of blanks, or a text, before each line.
     fn indent(&self, text: &TaintedText, interpreter: &mut Interpreter<'_>) -> Outcome<TaintedText> {
         let pad = argument_text(&self.arguments, 0).unwrap_or_else(|| TaintedText::literal("4").into());
         let is_number = !pad.is_empty() && pad.as_str().bytes().all(|byte| byte.is_ascii_digit());
@@ -140,7 +140,7 @@ impl Filter {
     }
 }
 
-/// Filters without arguments, which are methods as well; nothing for any other name.
+/// Applies a filter without arguments, which is a method as well. `None` for any other name.
 pub(super) fn simple(name: &str, text: &TaintedText) -> Option<TaintedText> {
     Some(match name {
         "html" => text.map(html),
@@ -166,8 +166,8 @@ fn html(piece: &str) -> String {
     piece.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Percent-encoding. What came from outside as any text keeps its guarantee where the URL is decoded: a character that
-/// could mean something is escaped first.
+/// Percent-encodes a text. Special characters of user text are escaped first, so that decoding the URL does not bring
+/// them back.
 fn encoded(text: &TaintedText, allowed: &str) -> TaintedText {
     let mut result = TaintedText::default();
     for (piece, origin) in text.pieces() {
@@ -212,7 +212,7 @@ fn trimmed(text: &TaintedText) -> TaintedText {
     if start < end { text.slice(start..end) } else { TaintedText::default() }
 }
 
-/// White space at the ends goes, elsewhere it is one space.
+/// Trims both ends, and replaces each other white space by one blank.
 fn collapsed(text: &TaintedText) -> TaintedText {
     let mut result = TaintedText::default();
     let mut start = 0;

@@ -1,21 +1,21 @@
-//! `printf` as Perl has it. Pure.
+//! `printf` with Perl's semantics. Pure.
 
 use super::interpreter::{ControlFlow, Interpreter, Outcome};
 use super::number::{Number, exponent_text, general};
 use super::text::TaintedText;
 use crate::handler::page::sanitized::CharacterOrigin;
 
-/// Widest field, and most digits.
+/// The widest field, and most digits.
 const MAX_WIDTH: usize = 4096;
 
-/// Flags and sizes between `%` and the letter.
+/// Characters of flags and sizes in a directive.
 struct FormatDirective {
     flags: String,
     width: usize,
     precision: Option<usize>,
 }
 
-/// The format with one value; a second directive gets none.
+/// Formats one value. A second directive gets no value.
 pub(super) fn print(
     format: &TaintedText,
     value: &TaintedText,
@@ -90,7 +90,7 @@ impl FormatDirective {
                 )));
             }
         };
-        // a number that came from outside has lost its origin, and may be any character
+        // a number has no origin, and may stand for any character, so the character counts as outside text
         let origin = if letter == 'c' { CharacterOrigin::User } else { CharacterOrigin::Template };
         self.pad(&TaintedText::new(&text, origin), result);
         Ok(())
@@ -131,7 +131,7 @@ impl FormatDirective {
         if letter.is_ascii_uppercase() { signed.to_uppercase() } else { signed }
     }
 
-    /// Up to the width: blanks, or zeros behind the sign.
+    /// Pads to the width, with blanks, or with zeros behind the sign.
     fn pad(&self, text: &TaintedText, result: &mut TaintedText) {
         let missing = self.width.saturating_sub(text.as_str().chars().count());
         let blanks = " ".repeat(missing);
@@ -150,7 +150,7 @@ impl FormatDirective {
     }
 }
 
-/// Digits from a position, and where they end.
+/// The digits from a position, and their end.
 fn number(text: &str, from: usize) -> Outcome<(usize, usize)> {
     let rest = text.get(from..).unwrap_or_default();
     let length = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();

@@ -1,4 +1,4 @@
-//! The inside of a tag cut into tokens. Pure.
+//! Splits the inside of a tag into tokens. Pure.
 
 use std::fmt;
 
@@ -15,17 +15,17 @@ pub(super) struct Lexeme {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
-    /// what stands outside of tags
+    /// text outside of tags
     Text(String),
     Name(String),
-    /// a word or symbol of the language; words of one meaning are one
+    /// a keyword or symbol; synonyms become one keyword
     Keyword(&'static str),
-    /// a text in single quotes, or in double quotes without anything to replace
+    /// text in single quotes, or in double quotes without variables
     Literal(String),
-    /// a text in double quotes with variables in it
+    /// text in double quotes with variables
     Quoted(Vec<QuotedPart>),
     Number(String),
-    /// several words joined by `/` or `::`
+    /// words joined by `/` or `::`
     FileName(String),
     /// anything else
     Unknown(String),
@@ -50,7 +50,7 @@ impl fmt::Display for Token {
     }
 }
 
-/// Words that are no names, and what they mean.
+/// Keywords, and the keyword that each means.
 const WORDS: &[(&str, &str)] = &[
     ("FOREACH", "FOR"),
     ("BREAK", "LAST"),
@@ -67,7 +67,7 @@ const RESERVED: &[&str] = &[
     "UNLESS", "ELSE", "ELSIF", "FOR", "NEXT", "WHILE", "SWITCH", "CASE", "META", "IN", "TRY", "THROW",
     "CATCH", "FINAL", "LAST", "RETURN", "STOP", "CLEAR", "VIEW", "DEBUG",
 ];
-/// The longest that fits is taken.
+/// Symbols. The longest match counts.
 const SYMBOLS: &[(&str, &str)] = &[
     ("${", "${"),
     ("=>", "="),
@@ -100,10 +100,10 @@ const SYMBOLS: &[(&str, &str)] = &[
     ("|", "FILTER"),
     (".", "."),
 ];
-/// Symbols that count only where white space follows, or the end.
+/// Symbols that need white space, or the end, behind them.
 const SPACED_SYMBOLS: [&str; 2] = ["?", "%"];
 
-/// All tokens of a tag.
+/// Splits a tag into tokens.
 pub(super) fn tokens(text: &str, line: usize, syntax: TemplateSyntax) -> Result<Vec<Lexeme>, TemplateError> {
     let mut lexer = Lexer { rest: text, line, syntax, is_member: false };
     let mut lexemes = Vec::new();
@@ -124,7 +124,7 @@ struct Lexer<'t> {
     rest: &'t str,
     line: usize,
     syntax: TemplateSyntax,
-    /// a dot stands before: what follows is no keyword of another case
+    /// a dot precedes, so the next word is no keyword in lower case
     is_member: bool,
 }
 
@@ -133,7 +133,7 @@ pub(super) fn is_word(character: char) -> bool {
 }
 
 impl<'t> Lexer<'t> {
-    /// White space, and comments up to their line's end.
+    /// Skips white space, and comments up to the end of their line.
     fn skip_blanks(&mut self) {
         loop {
             let trimmed = self.rest.trim_start_matches(is_space);
@@ -208,7 +208,7 @@ impl<'t> Lexer<'t> {
 }
 
 impl Token {
-    /// The name as it was written, where the word is no keyword.
+    /// A word in its own spelling, if it is no keyword.
     fn unless_name(self, written: &str) -> Self {
         if matches!(self, Self::Name(_)) { Self::Name(written.to_owned()) } else { self }
     }
@@ -220,7 +220,7 @@ fn word(text: &str) -> Token {
     keyword.map_or_else(|| Token::Name(text.to_owned()), Token::Keyword)
 }
 
-/// `-?DIGITS` and perhaps `.DIGITS`.
+/// The length of `-?DIGITS`, optionally with `.DIGITS`.
 fn number_length(text: &str) -> Option<usize> {
     let digits = |from: usize| {
         let rest = text.get(from..).unwrap_or_default();
@@ -236,7 +236,7 @@ fn number_length(text: &str) -> Option<usize> {
     Some(if fraction > 0 { end + 1 + fraction } else { end })
 }
 
-/// Words joined by `/`, `:` or `::`, or a `/` before a word.
+/// The length of words joined by `/`, `:` or `::`, or of a `/` before a word.
 fn file_name_length(text: &str) -> Option<usize> {
     let words = |from: usize| {
         let rest = text.get(from..).unwrap_or_default();

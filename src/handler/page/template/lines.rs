@@ -1,11 +1,11 @@
-//! What filters do to the lines of a text.
+//! Filters that work on the lines of a text.
 
 use std::ops::Range;
 
 use super::interpreter::{Interpreter, Outcome};
 use super::text::TaintedText;
 
-/// Ranges of line ends: of two or more one after the other, or of each.
+/// The ranges of single line ends, or of two or more consecutive ones.
 fn line_ends(text: &str, is_paragraph: bool) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut counts = Vec::new();
@@ -31,7 +31,7 @@ pub(super) fn paragraphs(text: &TaintedText) -> TaintedText {
     let ends = line_ends(text.as_str(), true);
     let mut start = 0;
     for range in &ends {
-        // as Perl's `split`, which drops what is empty at the end
+        // Perl's `split` drops empty parts at the end
         if range.end < text.len() {
             result.push_text(&text.slice(start..range.start));
             result.push("\n</p>\n\n<p>\n", text.slice(range.clone()).origin());
@@ -45,7 +45,7 @@ pub(super) fn paragraphs(text: &TaintedText) -> TaintedText {
     result
 }
 
-/// `<br />` for each line end, or two of them for an empty line.
+/// Inserts `<br />` at each line end, or two of them at an empty line.
 pub(super) fn breaks(text: &TaintedText, is_paragraph: bool) -> TaintedText {
     let mut result = TaintedText::default();
     let mut start = 0;
@@ -68,7 +68,7 @@ pub(super) fn breaks(text: &TaintedText, is_paragraph: bool) -> TaintedText {
     result
 }
 
-/// Each line by itself; empty lines at the end go, as in the original.
+/// Changes each line. Empty lines at the end are removed, as in Template Toolkit.
 pub(super) fn each(
     text: &TaintedText,
     interpreter: &mut Interpreter<'_>,

@@ -1,7 +1,8 @@
-//! Template Toolkit's language, but for what runs Perl or reads files. Pure.
+//! The language of Template Toolkit, without directives that run Perl or read files. Pure.
 //!
-//! `tags` cuts a template into text and tags, `lexer` the tags into tokens, `parser` makes statements of them, and
-//! `interpreter` writes the page. A [`text::Text`] knows which of its characters came from outside.
+//! `tags` splits a template into text and tags, `lexer` splits a tag into tokens, `parser` builds statements, and
+//! `interpreter` writes the page. A [`text::TaintedText`] knows which of its characters come from outside of the
+//! template.
 
 mod ast;
 mod date;
@@ -39,7 +40,7 @@ pub struct Template {
     program: Program,
 }
 
-/// What cannot be parsed, and where. Names no file.
+/// A syntax error and its line. It names no file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct TemplateError {
@@ -53,7 +54,7 @@ impl TemplateError {
     }
 }
 
-/// Why a parsed template gives no page. Names no file.
+/// The reason why a parsed template gives no page. It names no file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RenderError {
     #[error("line {line}: the page would be longer than {MAX_PAGE_BYTES} bytes")]
@@ -64,24 +65,24 @@ pub enum RenderError {
     Failed { line: usize, message: String },
 }
 
-/// A page, and what it lacks.
+/// A page, and the variables that it lacks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RenderedTemplate {
     pub page: String,
-    /// variables that the template read and neither sets anywhere nor was given a value for; not those of `DEFAULT`
+    /// variables that the template reads without a value, except those of `DEFAULT`
     pub missing: BTreeSet<String>,
 }
 
-/// How a processor of templates is set up. The products' pages use the default.
+/// The options of Template Toolkit. The products' pages use the defaults.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TemplateSyntax {
-    /// variables in plain text are replaced: `$name`
+    /// plain text may contain variables: `$name`
     pub interpolate: bool,
     /// keywords may be in lower case
     pub any_case: bool,
-    /// `$` before a name means nothing
+    /// `$` before a name is ignored
     pub plain_dollar: bool,
-    /// what a tag does to white space before and behind it where it has no flag of its own: `-`, `+`, `=` or `~`
+    /// the default chomping before and behind a tag: `-`, `+`, `=` or `~`
     pub chomp: [Option<char>; 2],
 }
 
@@ -99,7 +100,7 @@ impl Template {
         Ok(Self { program: parser::parse(text, syntax)? })
     }
 
-    /// A variable without a value is empty.
+    /// Renders a page. A variable without a value is empty.
     pub fn render(
         &self,
         values: &dyn Fn(&str) -> Option<SanitizedValue>,

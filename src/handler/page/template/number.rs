@@ -1,29 +1,29 @@
-//! Numbers as Perl has them. Pure.
+//! Numbers with Perl's semantics. Pure.
 
 use std::fmt;
 
-/// A whole number, as long as it fits, or a floating one.
+/// An integer if it fits, otherwise a float.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Number {
     Whole(i64),
     Float(f64),
 }
 
-/// Beyond this a floating number is not exact.
+/// A float above this is not exact.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Bytes of a text that may be a number; more digits change nothing.
+/// Bytes of a text that are parsed as a number. More digits change nothing.
 const MAX_BYTES: usize = 1024;
 
 impl Number {
-    /// The number that a text begins with; 0 where it begins with none.
+    /// The number at the start of a text, or 0.
     pub(super) fn from_text(text: &str) -> Self {
         let text = text.get(..text.floor_char_boundary(MAX_BYTES)).unwrap_or_default();
         let trimmed = text.trim_start_matches(is_space);
         Self::parse(trimmed.get(..number_length(trimmed)).unwrap_or_default())
     }
 
-    /// A text that is a number as a whole; Perl allows white space around it.
+    /// The number that the whole text is. Perl allows white space around it.
     pub(super) fn from_whole_text(text: &str) -> Option<Self> {
         let trimmed = if text.len() > MAX_BYTES { "" } else { text.trim_matches(is_space) };
         (!trimmed.is_empty() && number_length(trimmed) == trimmed.len()).then(|| Self::parse(trimmed))
@@ -44,7 +44,7 @@ impl Number {
         }
     }
 
-    /// Towards zero; the nearest that fits.
+    /// Rounds towards zero, to the nearest value that fits.
     #[expect(clippy::cast_possible_truncation, clippy::as_conversions, reason = "`as` saturates")]
     pub(super) fn as_whole(self) -> i64 {
         match self {
@@ -90,7 +90,7 @@ impl Number {
         other.is_true().then(|| Self::from_float(self.as_float() / other.as_float()))
     }
 
-    /// With the sign of the divisor; `None` where that is zero.
+    /// The remainder with the sign of the divisor. `None` for a divisor of zero.
     pub(super) fn modulo(self, other: Self) -> Option<Self> {
         let (left, right) = (self.as_whole(), other.as_whole());
         let rest = left.checked_rem(right).or((right == -1).then_some(0))?;
@@ -134,7 +134,7 @@ fn number_length(text: &str) -> usize {
     end
 }
 
-/// Perl's `\s` for ASCII.
+/// ASCII characters of Perl's `\s`.
 pub(super) fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }
@@ -149,7 +149,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// C's `%.{precision}g`; `is_full` keeps zeros at the end.
+/// C's `%.{precision}g`. `is_full` keeps zeros at the end.
 pub(super) fn general(float: f64, precision: usize, is_full: bool) -> String {
     if float.is_nan() {
         return "NaN".to_owned();
@@ -175,7 +175,7 @@ pub(super) fn general(float: f64, precision: usize, is_full: bool) -> String {
     strip(&format!("{float:.decimals$}"))
 }
 
-/// At least two digits and a sign.
+/// An exponent with a sign and at least two digits.
 pub(super) fn exponent_text(exponent: i32) -> String {
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{sign}{:02}", exponent.unsigned_abs())

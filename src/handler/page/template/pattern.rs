@@ -1,4 +1,4 @@
-//! Perl's regular expressions in filters and methods. Each is compiled once a page, and gives up after a time.
+//! Perl's regular expressions in filters and methods. A page compiles each pattern once, and each search has a limit.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,13 +12,13 @@ use crate::handler::page::sanitized::CharacterOrigin;
 
 /// Bytes of a pattern.
 const MAX_PATTERN_BYTES: usize = 1024;
-/// Memory that a compiled pattern may take.
+/// Memory of a compiled pattern.
 const COMPILED_BYTES: usize = 1 << 20;
-/// Work that a new pattern counts for.
+/// Steps for a new pattern.
 const STEPS_TO_COMPILE: usize = 3000;
-/// Steps of a search that has to try several ways.
+/// Backtracking steps of one search.
 const MAX_TRIES: usize = 10_000;
-/// Work that such a search counts for, and each byte of it.
+/// Steps for a search with backtracking, and for each of its bytes.
 const STEPS_TO_TRY: (usize, usize) = (1000, 8);
 
 /// The patterns of a page.
@@ -26,24 +26,24 @@ pub(super) type PatternCache = BTreeMap<String, Arc<Pattern>>;
 
 pub(super) struct Pattern {
     regex: Regex,
-    /// look-around or back references: a search may try many ways
+    /// look-around or back references, which need backtracking
     has_choices: bool,
     /// states that a search keeps for each byte
     weight: usize,
 }
 
 impl Pattern {
-    /// Work of a search, whether it finds something or not.
+    /// The steps of a search, with or without a match.
     fn steps(&self, bytes: usize) -> usize {
         let (search, byte) = STEPS_TO_TRY;
         if self.has_choices { search + byte * bytes } else { 1 + self.weight * bytes / 2048 }
     }
 }
 
-/// Where a pattern and its groups were found.
+/// A match and its groups.
 pub(super) struct PatternMatch {
     pub(super) whole: Range<usize>,
-    /// the first group is the first in brackets
+    /// without group 0, the whole match
     pub(super) groups: Vec<Option<Range<usize>>>,
 }
 
@@ -69,7 +69,7 @@ impl Interpreter<'_> {
         Ok(compiled)
     }
 
-    /// The first place, or all of them, as Perl goes through a text.
+    /// The first match, or all of them in Perl's order.
     pub(super) fn search(
         &mut self,
         pattern: &str,
@@ -111,7 +111,7 @@ impl Interpreter<'_> {
         Ok(found)
     }
 
-    /// Each place replaced. What is put there counts as outside text where anything beside it is.
+    /// Replaces each match. The replacement counts as outside text if its neighbours do.
     pub(super) fn replace(
         &mut self,
         text: &TaintedText,
@@ -143,7 +143,7 @@ impl Interpreter<'_> {
         Ok(replaced)
     }
 
-    /// `$1` stands for a group, `\$` and `\\` for the character itself.
+    /// Expands `$1` to a group, and `\$` and `\\` to the character itself.
     fn expand(
         &mut self,
         piece: &str,
@@ -176,7 +176,7 @@ impl Interpreter<'_> {
     }
 }
 
-/// Whether a replacement names groups.
+/// Whether a replacement refers to groups.
 pub(super) fn names_groups(replacement: &str) -> bool {
     replacement.split('$').skip(1).any(|behind| behind.starts_with(|c: char| c.is_ascii_digit()))
 }

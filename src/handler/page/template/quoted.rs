@@ -1,9 +1,9 @@
-//! Escapes and variables in quoted texts. Pure.
+//! Escapes and variables in quoted text. Pure.
 
 use super::lexer::{QuotedPart, is_word, tokens};
 use super::{TemplateError, TemplateSyntax};
 
-/// In `'…'` only `\'` and `\\` are escapes.
+/// Unescapes `'…'`, where only `\'` and `\\` are escapes.
 pub(super) fn unescape_single(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
@@ -15,7 +15,9 @@ pub(super) fn unescape_single(text: &str) -> String {
     plain
 }
 
-/// In `"…"` a backslash goes, but for `\$`; then `\n`, `\r` and `\t` are replaced, also those that came of `\\n`.
+/// Unescapes `"…"`: removes each backslash except in `\$`, then replaces `
+/// `, `\r` and `\t`, also those from `\
+/// `.
 pub(super) fn unescape_double(text: &str) -> String {
     let mut once = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
@@ -26,7 +28,7 @@ pub(super) fn unescape_double(text: &str) -> String {
     once.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t")
 }
 
-/// `$name.name` and `${ … }`; a `$` before anything else goes.
+/// Splits a text at `$name.name` and `${ … }`. Any other `$` is removed.
 pub(super) fn interpolated(
     text: &str,
     line: usize,

@@ -1,25 +1,25 @@
-//! A template cut into plain text and the insides of its tags. Pure.
+//! Splits a template into text and the insides of tags. Pure.
 
 use super::number::is_space;
 
 /// A piece of a template.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum TemplatePiece<'t> {
-    /// what stands outside of tags, chomped
+    /// text outside of tags, after chomping
     Text { line: usize, text: String },
-    /// the inside of a tag without its flags, and the line on which it begins
+    /// the inside of a tag without flags, and its first line
     Directive { line: usize, inside: &'t str },
 }
 
-/// What a tag does to the white space beside it.
+/// The effect of a tag on the white space beside it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ChompMode {
     Nothing,
-    /// blanks and one line end
+    /// removes blanks and one line end
     Line,
-    /// all of it becomes one space
+    /// replaces all white space by one blank
     Collapse,
-    /// all of it
+    /// removes all white space
     Greedy,
 }
 
@@ -35,11 +35,11 @@ impl ChompMode {
     }
 }
 
-/// The marks of tags. `TAGS` changes them for the rest of the template.
+/// The delimiters of tags. `TAGS` changes them for the rest of the template.
 struct TagStyle {
     start: Vec<String>,
     end: Vec<String>,
-    /// what makes a line one directive
+    /// the prefix of a line that is one directive
     outline: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl TagStyle {
         })
     }
 
-    /// From what follows `TAGS`. An unknown name changes nothing.
+    /// Changes the delimiters by the words of `TAGS`. An unknown name changes nothing.
     fn change(&mut self, words: &str) {
         let words: Vec<_> = words.split(is_space).filter(|word| !word.is_empty()).collect();
         match words.as_slice() {
@@ -79,7 +79,7 @@ impl TagStyle {
         }
     }
 
-    /// The text before the next tag, its inside, and what follows. A tag that does not end is text.
+    /// The text before the next tag, its inside, and the rest. A tag without an end is text.
     fn split<'t>(&self, text: &'t str) -> Option<(&'t str, &'t str, &'t str)> {
         let outline = self.outline.as_deref().and_then(|mark| split_outline(text, mark));
         let tag = self.split_tag(text);
@@ -96,7 +96,7 @@ impl TagStyle {
     }
 }
 
-/// The text before the first of the marks, and behind it.
+/// The text before and behind the first of the marks.
 fn earliest<'t>(text: &'t str, marks: &[String]) -> Option<(&'t str, &'t str)> {
     let found = marks.iter().filter_map(|mark| text.split_once(mark.as_str()));
     found.min_by_key(|(before, _)| before.len())
@@ -114,7 +114,7 @@ fn split_outline<'t>(text: &'t str, mark: &str) -> Option<(&'t str, &'t str, &'t
     None
 }
 
-/// Cuts a whole template.
+/// Splits a whole template.
 pub(super) fn pieces(text: &str, defaults: [Option<char>; 2]) -> Vec<TemplatePiece<'_>> {
     let defaults = defaults.map(|flag| flag.and_then(ChompMode::from_flag).unwrap_or(ChompMode::Nothing));
     let mut style = TagStyle::new(&["[%"], &["%]"], None);
@@ -142,7 +142,7 @@ pub(super) fn pieces(text: &str, defaults: [Option<char>; 2]) -> Vec<TemplatePie
     pieces
 }
 
-/// Line ends of a tag itself.
+/// The number of line ends in a tag.
 fn text_lines_between(before: &str, rest: &str, after: &str) -> usize {
     lines(rest.get(before.len()..rest.len() - after.len()).unwrap_or_default())
 }
@@ -164,7 +164,7 @@ struct Tag<'t> {
 }
 
 impl<'t> Tag<'t> {
-    /// `[%# … %]` is a comment as a whole, but its last flag counts.
+    /// Reads the flags of a tag. `[%# … %]` is a comment, but its last flag counts.
     fn read(inside: &'t str, [default_before, default_after]: [ChompMode; 2]) -> Self {
         let is_comment = inside.starts_with('#');
         let (before, inside) = match inside.chars().next().and_then(ChompMode::from_flag) {
@@ -185,7 +185,7 @@ fn is_blank(character: char) -> bool {
     is_space(character) && character != '\n'
 }
 
-/// The text behind a tag.
+/// Chomps the text behind a tag.
 fn chomp_start(text: &str, chomp: ChompMode) -> String {
     let trimmed = text.trim_start_matches(is_space);
     match chomp {
@@ -196,7 +196,7 @@ fn chomp_start(text: &str, chomp: ChompMode) -> String {
     }
 }
 
-/// The text before a tag.
+/// Chomps the text before a tag.
 fn chomp_end(text: &str, chomp: ChompMode) -> String {
     let trimmed = text.trim_end_matches(is_space);
     match chomp {

@@ -1,20 +1,20 @@
-//! A text that knows which of its characters came from outside of the template. Pure.
+//! Text that knows the origin of each of its characters. Pure.
 //!
-//! Outside characters keep their origin through every construct of the language. They are escaped when the page is
-//! written, never before: a filter or method sees the real text, and nothing that it does can undo the escaping.
+//! Outside characters keep their origin through every construct of the language. They are escaped only when the page
+//! is written. Filters and methods see the real text, and cannot undo the escaping.
 
 use std::ops::Range;
 
 use crate::handler::page::sanitized::{CharacterOrigin, SanitizedValue, write_piece};
 
-/// Bytes of text that count for one step.
+/// Bytes of text for one step.
 const BYTES_PER_STEP: usize = 64;
 
 /// Characters and their origins.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct TaintedText {
     characters: String,
-    /// the end of each run of one origin; the last one is the text's end
+    /// the end of each run of one origin; the last one is the end of the text
     runs: Vec<(usize, CharacterOrigin)>,
 }
 
@@ -37,12 +37,12 @@ impl TaintedText {
         Self::new(value.raw(), value.origin())
     }
 
-    /// Steps that a copy of the text counts for: its bytes, and its runs of one origin.
+    /// Steps for a copy of the text: its bytes, and its runs of one origin.
     pub(super) fn steps(&self) -> usize {
         1 + self.len() / BYTES_PER_STEP + self.runs.len() / 2
     }
 
-    /// Bytes that came from outside of the template.
+    /// Bytes from outside of the template.
     pub(super) fn outside_len(&self) -> usize {
         let outside = self.pieces().filter(|(_, origin)| *origin != CharacterOrigin::Template);
         outside.map(|(piece, _)| piece.len()).sum()
@@ -56,7 +56,7 @@ impl TaintedText {
         self.characters.is_empty()
     }
 
-    /// What Perl takes for true.
+    /// Whether Perl treats the text as true.
     pub(super) fn is_true(&self) -> bool {
         !matches!(self.as_str(), "" | "0")
     }
@@ -88,8 +88,8 @@ impl TaintedText {
         }
     }
 
-    /// Text that a filter or method puts in. Characters that may mean something count as outside where those beside
-    /// them are: whether they are there, and how often, may depend on them.
+    /// Inserts text of a filter or method. Its special characters count as outside text if their neighbours do,
+    /// because an outside value may decide whether and how often they are there.
     pub(super) fn insert(&mut self, inserted: &Self, beside: CharacterOrigin) {
         for (piece, origin) in inserted.pieces() {
             let is_plain = piece.chars().all(|it| it.is_ascii_alphanumeric() || " ,._-".contains(it));
@@ -97,7 +97,7 @@ impl TaintedText {
         }
     }
 
-    /// Longest stretches of one origin, in order.
+    /// The runs of one origin, in order.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (&str, CharacterOrigin)> {
         let mut start = 0;
         self.runs.iter().map(move |(end, origin)| {
@@ -107,7 +107,7 @@ impl TaintedText {
         })
     }
 
-    /// The part between two byte positions at the boundaries of characters.
+    /// The part between two byte positions, which are character boundaries.
     #[must_use]
     pub(super) fn slice(&self, range: Range<usize>) -> Self {
         let mut text = Self::default();
@@ -123,13 +123,13 @@ impl TaintedText {
         text
     }
 
-    /// The run that a position is in, and those behind it.
+    /// The run of a position, and the runs behind it.
     fn runs_from(&self, position: usize) -> &[(usize, CharacterOrigin)] {
         let first = self.runs.partition_point(|(end, _)| *end <= position);
         self.runs.get(first..).unwrap_or_default()
     }
 
-    /// The strictest origin of the characters at and beside a range: what is put there may depend on them.
+    /// The strictest origin at and beside a range, because inserted text may depend on all of them.
     pub(super) fn origin_around(&self, range: &Range<usize>) -> CharacterOrigin {
         let (mut start, to) = (range.start.saturating_sub(1), range.end.saturating_add(1));
         let mut strictest = CharacterOrigin::Template;
@@ -148,7 +148,7 @@ impl TaintedText {
         self.runs.iter().map(|(_, origin)| *origin).max().unwrap_or(CharacterOrigin::Template)
     }
 
-    /// Each piece changed by itself; it keeps its origin.
+    /// Changes each run. The result keeps its origin.
     #[must_use]
     pub(super) fn map(&self, change: impl Fn(&str) -> String) -> Self {
         let mut text = Self::default();
@@ -158,18 +158,18 @@ impl TaintedText {
         text
     }
 
-    /// The byte position of the character with that number, or the text's end.
+    /// The byte position of a character, or the end of the text.
     pub(super) fn position(&self, number: usize) -> usize {
         self.characters.char_indices().nth(number).map_or(self.len(), |(at, _)| at)
     }
 
-    /// For a message, which may reach a log: what came from outside is left out.
+    /// The text for a log message, without outside text.
     pub(super) fn to_message(&self) -> String {
         let shown = |(piece, origin)| if origin == CharacterOrigin::Template { piece } else { "…" };
         self.pieces().map(shown).collect()
     }
 
-    /// As it goes into the page: no character from outside ends a string, an attribute or an element.
+    /// The text in a page. No outside character ends a string, an attribute or an element.
     pub(super) fn to_page(&self) -> String {
         let mut page = String::with_capacity(self.len());
         for (piece, origin) in self.pieces() {

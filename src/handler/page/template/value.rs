@@ -1,4 +1,4 @@
-//! What a template's variables may hold while a page is rendered.
+//! The values of a template's variables.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::ast::Macro;
 use super::number::Number;
 use super::text::TaintedText;
 
-/// Lists and hashes are shared, as in Perl: two variables may name the same one.
+/// Lists and hashes are shared, as in Perl: two variables may refer to the same one.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Undefined,
@@ -17,7 +17,7 @@ pub(super) enum Value {
     Hash(HashId),
     /// the variable `loop`
     Iterator(IteratorId),
-    /// `USE date`, with what it was given
+    /// `USE date`, with its arguments
     Date(HashId),
     Macro(Arc<Macro>),
     Error(Arc<ThrownException>),
@@ -30,7 +30,7 @@ pub(super) struct HashId(usize);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct IteratorId(usize);
 
-/// What `THROW` throws.
+/// The exception of `THROW`.
 #[derive(Debug)]
 pub(super) struct ThrownException {
     pub(super) kind: TaintedText,
@@ -39,7 +39,7 @@ pub(super) struct ThrownException {
 }
 
 impl ThrownException {
-    /// An error within an error becomes its text: no chain of them is as deep as a loop is long.
+    /// A nested exception becomes its text, so a loop cannot build a deep chain.
     pub(super) fn new(kind: TaintedText, info: Value) -> Self {
         let info = if let Value::Error(inner) = info { Value::Text(Arc::clone(&inner.text)) } else { info };
         let mut text = kind.clone();
@@ -49,7 +49,7 @@ impl ThrownException {
     }
 }
 
-/// Sorted by key: Perl's own order is random, so no template can rely on it.
+/// Sorted by key. Perl's order is random, so no template can depend on it.
 pub(super) type Hash = BTreeMap<Arc<str>, Entry>;
 
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub(super) struct Entry {
     pub(super) value: Value,
 }
 
-/// Where a loop is.
+/// The position of a loop.
 #[derive(Clone, Debug)]
 pub(super) struct LoopIteration {
     pub(super) list: ListId,
@@ -67,7 +67,7 @@ pub(super) struct LoopIteration {
     pub(super) size: usize,
 }
 
-/// All lists and hashes of one page. They go when the page is done, also those that name one another.
+/// All lists and hashes of one page. They are freed with the page, even in reference cycles.
 #[derive(Default)]
 pub(super) struct ValueHeap {
     lists: Vec<Vec<Value>>,
@@ -95,7 +95,7 @@ impl ValueHeap {
         self.lists.get(id.0).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Every id was given by `add_list`, so there is always a list.
+    /// `add_list` has created every id, so the list always exists.
     pub(super) fn list_mut(&mut self, id: ListId) -> Option<&mut Vec<Value>> {
         self.lists.get_mut(id.0)
     }
@@ -120,7 +120,7 @@ impl ValueHeap {
         self.iterators.get_mut(id.0)
     }
 
-    /// A hash with a few keys of the language's own.
+    /// Adds a hash whose keys are literals.
     pub(super) fn add_pairs(&mut self, pairs: Vec<(&str, Value)>) -> Value {
         let entry = |(key, value): (&str, Value)| {
             (key.into(), Entry { key: TaintedText::literal(key).into(), value })
@@ -165,7 +165,7 @@ impl Value {
         }
     }
 
-    /// As a page shows it. Lists and hashes have no text of their own; Perl names where they are.
+    /// The text in a page. Perl prints the address of a list or hash.
     pub(super) fn to_text(&self) -> Arc<TaintedText> {
         let named =
             |kind: &str, id: usize| Arc::new(TaintedText::literal(&format!("{kind}(0x{:x})", id + 1)));
@@ -196,7 +196,7 @@ impl Value {
         }
     }
 
-    /// A number, or a text that is one as a whole.
+    /// Whether the value is a number, or a text that is a number.
     pub(super) fn looks_like_number(&self) -> bool {
         match self {
             Self::Number(_) => true,

@@ -1,4 +1,4 @@
-//! What `=` does.
+//! Assignments.
 
 use super::variable::{is_private, position};
 use super::{ControlFlow, Interpreter, Outcome};
@@ -6,7 +6,7 @@ use crate::handler::page::template::ast::{Assignment, Element, Path};
 use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{Hash, ListId, Value};
 
-/// A list that is set beyond its end grows up to this.
+/// Longest list that grows by an assignment beyond its end.
 const MAX_LIST: usize = 1 << 16;
 
 impl Interpreter<'_> {
@@ -18,7 +18,7 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// The value, or an empty text where nothing was set. As a default it is set only where nothing true is.
+    /// Assigns and returns the value, or an empty text if nothing was assigned. A default keeps a value that is true.
     pub(super) fn assign(&mut self, target: &Path, value: Value, is_default: bool) -> Outcome<Value> {
         let Some((last, parents)) = target.split_last() else { return Ok(Value::literal("")) };
         let name = self.name(&last.name)?;
@@ -83,7 +83,7 @@ impl Interpreter<'_> {
         Ok(value)
     }
 
-    /// What stands before the last dot; hashes are made where there is nothing.
+    /// The parent of the last element. Missing parents become hashes.
     fn parent(&mut self, first: &Element, rest: &[Element]) -> Outcome<Value> {
         let name = self.name(&first.name)?;
         if is_private(name.as_str()) {

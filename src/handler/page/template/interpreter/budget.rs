@@ -1,19 +1,22 @@
-//! What a page may cost. Steps pay for time and for memory: values stay until the page is done, so there is no other
-//! count of bytes.
+//! The budget of a page. Steps limit time and memory: values live until the page is done, so bytes need no other
+//! limit.
 
 use super::{ControlFlow, Interpreter, Outcome};
 use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{Entry, Hash, ListId, Value};
 use crate::handler::page::template::{MAX_PAGE_BYTES, RenderError};
 
-/// Steps of one page: a statement, an expression, a list's item, or 64 bytes of text. A page is rendered on a thread
-/// that serves other requests as well, so the most expensive one must not take long.
+/// Steps of one page: a statement, an expression, a list item, or 64 bytes of text. A worker thread that renders a
+/// page serves other requests as well, so the most expensive page must be short.
 const MAX_WORK: usize = 300_000;
-/// Statements, expressions and calls within one another.
+/// Nested statements, expressions and calls.
 const MAX_DEPTH: usize = 200;
 
 impl Interpreter<'_> {
-    /// Counts steps before they are taken; a page that takes too many is given up.
+    /// Spends steps before the work is done.
+    ///
+    /// # Errors
+    /// The page has no steps left.
     pub(in crate::handler::page::template) fn spend(&mut self, steps: usize) -> Outcome<()> {
         self.work = self.work.saturating_add(steps);
         if self.work > MAX_WORK {
@@ -22,7 +25,7 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// Counts a text that was made, or is gone through.
+    /// Spends the steps of a new or scanned text.
     pub(in crate::handler::page::template) fn spend_text(&mut self, text: &TaintedText) -> Outcome<()> {
         self.spend(text.steps())?;
         self.check_length(text.len())
@@ -34,7 +37,7 @@ impl Interpreter<'_> {
         })
     }
 
-    /// No text is longer than a page.
+    /// Limits a text to the length of a page.
     pub(in crate::handler::page::template) fn check_length(&self, bytes: usize) -> Outcome<()> {
         if bytes > MAX_PAGE_BYTES {
             return Err(ControlFlow::Failed(RenderError::TooLong { line: self.line }));
@@ -42,7 +45,7 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// Puts a text behind another.
+    /// Appends a text.
     pub(in crate::handler::page::template) fn append(
         &mut self,
         text: &mut TaintedText,
@@ -75,7 +78,7 @@ impl Interpreter<'_> {
         Ok(self.heap.list(id).to_vec())
     }
 
-    /// One more value of a hash.
+    /// Inserts a value into a hash.
     pub(in crate::handler::page::template) fn insert(
         &mut self,
         hash: &mut Hash,
@@ -87,7 +90,7 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// The value of a key, which is copied twice.
+    /// An entry of a hash. The key is copied twice.
     pub(super) fn entry(&mut self, key: &TaintedText, value: Value) -> Outcome<Entry> {
         self.spend(2 * key.steps())?;
         Ok(Entry { key: key.clone().into(), value })

@@ -1,4 +1,4 @@
-//! Blocks, wrappers, filters and the plugin for dates.
+//! Blocks, wrappers, filters and the date plugin.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{Hash, HashId, Value};
 
 impl Interpreter<'_> {
-    /// The values of arguments; named ones are a hash at the end.
+    /// The values of arguments. Named ones become a hash at the end.
     pub(super) fn arguments(&mut self, arguments: Option<&Arguments>) -> Outcome<Vec<Value>> {
         let Some(arguments) = arguments else { return Ok(Vec::new()) };
         let mut values = Vec::new();
@@ -38,7 +38,7 @@ impl Interpreter<'_> {
         Ok(named)
     }
 
-    /// Variables of a block: in a scope of its own, or in the one that is open.
+    /// Sets the variables of a block in the current scope.
     fn set_named(&mut self, arguments: &Arguments) -> Outcome<()> {
         let mut named = self.named(arguments)?;
         if let Some(Value::Hash(id)) = named.get("import").map(|entry| entry.value.clone()) {
@@ -95,7 +95,7 @@ impl Interpreter<'_> {
         self.run_block(body, output)
     }
 
-    /// `RETURN` leaves a block, and only that.
+    /// Runs a block. `RETURN` leaves only this block.
     pub(super) fn run_block(&mut self, body: &Body, output: &mut TaintedText) -> Outcome<()> {
         let mut text = TaintedText::default();
         match self.run(body, &mut text) {
@@ -110,7 +110,7 @@ impl Interpreter<'_> {
         }
     }
 
-    /// The block's variable `content` is what was written; of several names the last is the innermost.
+    /// Runs a wrapper. Its variable `content` is the output of `body`; the last of several names is the innermost.
     pub(super) fn wrap(
         &mut self,
         call: &NameWithArguments,
@@ -142,7 +142,7 @@ impl Interpreter<'_> {
         self.write(&filtered, output)
     }
 
-    /// A name that the template gave stands for the filter with its arguments.
+    /// The filter of a call. An alias stands for a filter with its arguments.
     fn prepared_filter(&mut self, call: &FilterCall) -> Outcome<Filter> {
         let name = self.name(&call.name)?;
         let arguments = self.arguments(Some(&call.arguments))?;
@@ -172,7 +172,7 @@ impl Interpreter<'_> {
     }
 }
 
-/// What a filter and a method get where an argument is missing.
+/// The value of an argument as text. `None` if it is missing.
 pub(in crate::handler::page::template) fn argument_text(
     arguments: &[Value],
     number: usize,

@@ -1,4 +1,4 @@
-//! What expressions are worth.
+//! Evaluates expressions.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl Interpreter<'_> {
         Ok(Value::text(text))
     }
 
-    /// The first value that decides, else the last one.
+    /// The first value that decides the result, otherwise the last one.
     fn first_that(&mut self, operands: &[Expression], decides: fn(&Value) -> bool) -> Outcome<Value> {
         let mut value = Value::Undefined;
         for operand in operands {
@@ -83,7 +83,7 @@ impl Interpreter<'_> {
         Ok(value)
     }
 
-    /// Each value is compared with the next, up to the first comparison that does not hold.
+    /// Compares each value with the next, up to the first comparison that is false.
     fn compare(&mut self, first: &Expression, rest: &[(Comparison, Expression)]) -> Outcome<Value> {
         let mut left = self.evaluate(first)?;
         for (comparison, right) in rest {
@@ -124,7 +124,7 @@ impl Interpreter<'_> {
     }
 }
 
-/// `==` and `!=` compare texts, the others numbers, as in the original.
+/// `==` and `!=` compare texts, the others numbers, as in Template Toolkit.
 fn holds(comparison: Comparison, left: &Value, right: &Value) -> bool {
     let numbers = || (left.to_number().as_float(), right.to_number().as_float());
     let is_equal = || left.to_text().as_str() == right.to_text().as_str();

@@ -11,7 +11,7 @@ use crate::handler::page::template::value::{
     Entry, Hash, HashId, ListId, LoopIteration, ThrownException, Value,
 };
 
-/// Turns of a `WHILE`, as in the original.
+/// Iterations of a `WHILE`, as in Template Toolkit.
 const MAX_TURNS: usize = 1000;
 
 impl Interpreter<'_> {
@@ -24,7 +24,7 @@ impl Interpreter<'_> {
         self.run(&branches.otherwise, output)
     }
 
-    /// A case is a value or a list of them. A line end behind the value does not count.
+    /// Compares with a case, a value or a list of values. A line end behind the value is ignored.
     pub(super) fn switch(
         &mut self,
         value: &Expression,
@@ -95,7 +95,7 @@ impl Interpreter<'_> {
         result
     }
 
-    /// A hash is gone through by its pairs, a false value not at all, any other once.
+    /// The items of a loop: the pairs of a hash, no item for a false value, one item for any other.
     fn items_of(&mut self, value: Value) -> Outcome<ListId> {
         let items = if let Value::List(id) = value {
             return Ok(id);
@@ -167,7 +167,7 @@ impl Interpreter<'_> {
         result
     }
 
-    /// An error that is thrown again stays as it is. A single word is no kind, but what there is to say.
+    /// Throws an error. A caught error is thrown again unchanged. A single word is the message, not the type.
     pub(super) fn throw(&mut self, call: &NameWithArguments) -> Outcome<()> {
         let kind = match call.names.first() {
             Some(name) => self.evaluate(name)?,
@@ -196,7 +196,7 @@ impl Interpreter<'_> {
         }
     }
 
-    /// Several arguments: by their numbers, as the list `args`, and by their names.
+    /// The arguments of `THROW`: by number, as the list `args`, and by name.
     fn error_details(&mut self, mut values: Vec<Value>) -> Outcome<Value> {
         let named = match values.last() {
             Some(Value::Hash(id)) => self.heap.hash(*id).cloned(),
@@ -216,7 +216,7 @@ impl Interpreter<'_> {
     }
 }
 
-/// `a.b` is handled by `a.b`, else by `a`, else by what catches all.
+/// Finds the handler of `a.b`: `a.b`, then `a`, then the one that catches all.
 fn handler_for<'a>(attempt: &'a Try, kind: &str) -> Option<&'a Body> {
     let named = |kind: &str| {
         let found = attempt.handlers.iter().find(|(name, _)| name.as_deref() == Some(kind));

@@ -20,10 +20,10 @@ use super::value::{ThrownException, Value, ValueHeap};
 use super::{RenderError, RenderedTemplate};
 use crate::handler::page::sanitized::SanitizedValue;
 
-/// Bytes from outside, each of which may be escaped, that count for one step.
+/// Bytes of outside text for one step. Each may be escaped.
 const OUTSIDE_BYTES_PER_STEP: usize = 8;
 
-/// What ends a statement before its end.
+/// The reason why a statement ends early.
 #[derive(Debug)]
 pub(super) enum ControlFlow {
     Next,
@@ -35,12 +35,12 @@ pub(super) enum ControlFlow {
 }
 
 impl ControlFlow {
-    /// What the template cannot catch.
+    /// an error that the template cannot catch
     pub(super) fn failed(message: impl Into<String>) -> Self {
         Self::Failed(RenderError::Failed { line: 0, message: message.into() })
     }
 
-    /// What `TRY` can catch.
+    /// an error that `TRY` can catch
     pub(super) fn thrown(kind: &str, info: TaintedText) -> Self {
         Self::Thrown(Arc::new(ThrownException::new(TaintedText::literal(kind), Value::text(info))))
     }
@@ -48,15 +48,15 @@ impl ControlFlow {
 
 pub(super) type Outcome<T> = Result<T, ControlFlow>;
 
-/// One page in the making.
+/// The state of one page.
 pub(super) struct Interpreter<'t> {
     program: &'t Program,
     values: &'t dyn Fn(&str) -> Option<SanitizedValue>,
     pub(super) now: SystemTime,
     pub(super) heap: ValueHeap,
-    /// the variables of the template, and of each `INCLUDE`, `MACRO` and loop within it
+    /// the variables of the template, and of each `INCLUDE`, `MACRO` and loop inside
     scopes: Vec<BTreeMap<Arc<str>, Value>>,
-    /// what the profile gave
+    /// values of the profile
     given: BTreeMap<Arc<str>, Value>,
     missing: BTreeSet<String>,
     filters: BTreeMap<String, Filter>,
@@ -126,7 +126,7 @@ impl<'t> Interpreter<'t> {
         })
     }
 
-    /// A failure without a line gets the statement's.
+    /// Adds the statement's line to a failure without a line.
     fn run_statement(&mut self, statement: &Statement, output: &mut TaintedText) -> Outcome<()> {
         if !matches!(statement.action, Action::Text(_)) {
             self.line = statement.line;
@@ -185,14 +185,14 @@ impl<'t> Interpreter<'t> {
         self.append(output, text)
     }
 
-    /// What statements write, by itself.
+    /// The output of statements as a text.
     fn written(&mut self, body: &Body) -> Outcome<TaintedText> {
         let mut text = TaintedText::default();
         self.run(body, &mut text)?;
         Ok(text)
     }
 
-    /// What was written before an error, `RETURN` or `STOP` is kept, as in the original.
+    /// The output of a body. Output before an error, `RETURN` or `STOP` is kept, as in Template Toolkit.
     fn written_into(&mut self, body: &Body, output: &mut TaintedText) -> Outcome<TaintedText> {
         let mut text = TaintedText::default();
         match self.run(body, &mut text) {

@@ -1,4 +1,4 @@
-//! `[a..b]`, for numbers and for texts that count as Perl counts them.
+//! `[a..b]`, for numbers and for texts that increment as in Perl.
 
 use super::{ControlFlow, Interpreter, Outcome};
 use crate::handler::page::template::number::Number;
@@ -22,7 +22,7 @@ impl Interpreter<'_> {
         self.add_list(items)
     }
 
-    /// Up to the last text, or until one is longer than it.
+    /// The texts up to the last one, or until one is longer than it.
     fn texts(&mut self, first: &TaintedText, last: &TaintedText) -> Outcome<Vec<Value>> {
         let origin = first.origin().max(last.origin());
         let mut items = Vec::new();
@@ -46,7 +46,8 @@ impl Interpreter<'_> {
     }
 }
 
-/// Texts count as texts, unless both are numbers and the first begins with no 0.
+/// Whether a range counts texts: neither end is a number, and the ends do not both look like numbers, or the first
+/// begins with 0.
 fn is_textual(first: &Value, last: &Value) -> bool {
     let is_number = |value: &Value| matches!(value, Value::Number(_));
     let is_numeric = first.looks_like_number() && last.looks_like_number();
@@ -58,7 +59,7 @@ fn too_many() -> ControlFlow {
     ControlFlow::failed(format!("a range has more than {MAX_ITEMS} items"))
 }
 
-/// `az` → `ba`, `Zz` → `AAa`, `a9` → `b0`; nothing for texts of another form.
+/// Increments a text: `az` → `ba`, `Zz` → `AAa`, `a9` → `b0`. `None` for any other form.
 fn successor(text: &str) -> Option<String> {
     let letters = text.trim_start_matches(|c: char| c.is_ascii_alphabetic());
     if !letters.bytes().all(|byte| byte.is_ascii_digit()) {

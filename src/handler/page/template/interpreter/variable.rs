@@ -1,4 +1,4 @@
-//! What a name stands for: variables, items of lists and hashes, and methods.
+//! Resolves names: variables, items of lists and hashes, and methods.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{HashId, IteratorId, ListId, Value};
 use crate::handler::page::template::{date, methods};
 
-/// Variables that the language itself sets in some places.
+/// Variables of the language itself.
 const OWN_NAMES: [&str; 5] = ["component", "content", "error", "import", "loop"];
-/// Names that are noted as missing.
+/// Missing names that are recorded.
 const MAX_MISSING: usize = 32;
 
-/// Names that templates may neither read nor write.
+/// Whether templates may neither read nor write a name.
 pub(super) fn is_private(name: &str) -> bool {
     name.starts_with(['_', '.'])
 }
@@ -35,7 +35,7 @@ impl Interpreter<'_> {
         }
     }
 
-    /// What the template set, else what the profile gives.
+    /// The template's value, otherwise the profile's.
     pub(super) fn variable(&mut self, name: &str) -> Value {
         if let Some(value) = self.scopes.iter().rev().find_map(|scope| scope.get(name)) {
             return value.clone();
@@ -51,14 +51,14 @@ impl Interpreter<'_> {
         value
     }
 
-    /// The name of a variable or of what a dot stands before.
+    /// The name of a variable or of an element behind a dot.
     pub(super) fn name(&mut self, name: &Expression) -> Outcome<Arc<TaintedText>> {
         let name = self.evaluate(name)?.to_text();
         self.spend(name.len() / 64 + self.scopes.len() / 4)?;
         Ok(name)
     }
 
-    /// A hash's keys become variables.
+    /// Imports a hash: its keys become variables.
     pub(super) fn import(&mut self, id: HashId) -> Outcome<()> {
         for entry in self.entries(id)? {
             self.spend(entry.key.len() / 64)?;
@@ -67,7 +67,7 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// The value of `a.b(c).d`; an empty text where there is none.
+    /// The value of `a.b(c).d`. An undefined value is an empty text.
     pub(super) fn read(&mut self, path: &Path) -> Outcome<Value> {
         let mut value = match path.as_slice() {
             [only] => return self.read_single(only),
@@ -85,7 +85,7 @@ impl Interpreter<'_> {
         Ok(if value.is_defined() { value } else { Value::literal("") })
     }
 
-    /// A name that is itself made of names (`${'a.b'}`) is gone through as `a.b`.
+    /// Resolves a computed name with dots (`${'a.b'}`) like `a.b`.
     fn read_single(&mut self, element: &Element) -> Outcome<Value> {
         let is_fixed = matches!(element.name, Expression::Literal(_)) || element.arguments.is_some();
         let mut value = if is_fixed {
@@ -142,7 +142,7 @@ impl Interpreter<'_> {
         }
     }
 
-    /// What stands behind a dot.
+    /// Resolves the element behind a dot.
     fn item(&mut self, value: &Value, name: &Value, arguments: Vec<Value>) -> Outcome<Value> {
         let text = name.to_text();
         self.spend(1 + text.len() / 64)?;
@@ -211,7 +211,7 @@ impl Interpreter<'_> {
         Ok(value.unwrap_or(Value::Undefined))
     }
 
-    /// A negative number counts from the end.
+    /// An item of a list. A negative index counts from the end.
     fn list_value(&self, id: ListId, index: &Value) -> Option<Value> {
         let list = self.heap.list(id);
         list.get(position(index.to_number().as_whole(), list.len())?).cloned()
@@ -244,7 +244,7 @@ impl Interpreter<'_> {
         })
     }
 
-    /// A macro's parameters are its own variables; a hash as the last argument gives them by name.
+    /// Calls a macro. Its parameters are its own variables. A hash as the last argument sets them by name.
     fn call_macro(&mut self, definition: &Arc<Macro>, arguments: Vec<Value>) -> Outcome<Value> {
         let mut given = arguments.into_iter();
         let mut variables = BTreeMap::new();
@@ -263,7 +263,7 @@ impl Interpreter<'_> {
     }
 }
 
-/// The position of an item in a list of that length; a negative number counts from the end.
+/// The index of an item in a list. A negative index counts from the end.
 pub(in crate::handler::page::template) fn position(index: i64, length: usize) -> Option<usize> {
     if index >= 0 {
         return usize::try_from(index).ok();

@@ -1,4 +1,4 @@
-//! Methods of hashes. Wherever Perl's order is random, keys are sorted here.
+//! Methods of hashes. Keys are sorted, because Perl's order is random.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::order;
 use crate::handler::page::template::interpreter::{Interpreter, Outcome, argument_text};
 use crate::handler::page::template::value::{Entry, HashId, ListId, Value};
 
-/// Nothing where a hash has no such method.
+/// Calls a method. `None` if hashes lack it.
 pub(super) fn call(
     interpreter: &mut Interpreter<'_>,
     id: HashId,
@@ -36,7 +36,7 @@ pub(super) fn call(
     }))
 }
 
-/// Keys, values, or both; by default as pairs.
+/// Keys, values, or both. The default is pairs.
 fn list(interpreter: &mut Interpreter<'_>, id: HashId, what: &str) -> Outcome<ListId> {
     let entries = interpreter.entries(id)?;
     let values = || entries.iter().map(|entry| entry.value.clone()).collect::<Vec<_>>();

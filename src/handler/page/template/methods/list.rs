@@ -16,14 +16,14 @@ const METHODS: &[&str] = &[
     "last", "reverse", "grep", "join", "sort", "nsort", "unique", "import", "merge", "slice", "splice",
 ];
 
-/// Items of a part of a list, with those that are not there.
+/// Items of a part of a list, including missing ones.
 const MAX_PART: usize = 1 << 16;
 
 pub(super) fn is_method(name: &str) -> bool {
     METHODS.contains(&name)
 }
 
-/// Nothing where a list has no such method.
+/// Calls a method. `None` if lists lack it.
 pub(super) fn call(
     interpreter: &mut Interpreter<'_>,
     id: ListId,
@@ -69,7 +69,7 @@ pub(super) fn call(
     interpreter.add_list(made).map(Some)
 }
 
-/// Single items, and what there is to know of all.
+/// Methods that return single items or facts about the list.
 fn read(
     interpreter: &mut Interpreter<'_>,
     id: ListId,
@@ -108,7 +108,7 @@ fn read(
     }))
 }
 
-/// That many items from a position; nothing where there are none.
+/// The items from a position. Empty if there are none.
 fn part(interpreter: &mut Interpreter<'_>, id: ListId, from: i64, count: i64) -> Outcome<Value> {
     let count = usize::try_from(count).ok().filter(|count| *count <= MAX_PART);
     let count = count.ok_or_else(|| ControlFlow::failed(format!("a list has more than {MAX_PART} items")))?;
@@ -167,7 +167,7 @@ fn change(
     interpreter.add_list(taken).map(Some)
 }
 
-/// What `splice` puts in: its further arguments, or the items of one list.
+/// The items that `splice` inserts: its further arguments, or the items of one list.
 fn splice_values(interpreter: &mut Interpreter<'_>, arguments: &[Value]) -> Outcome<Vec<Value>> {
     match arguments.get(2..).unwrap_or_default() {
         [Value::List(only)] => interpreter.list_items(*only),
@@ -186,7 +186,7 @@ fn lists(interpreter: &mut Interpreter<'_>, arguments: &[Value]) -> Outcome<Vec<
     Ok(items)
 }
 
-/// Pairs of a list become keys and values; with an argument, its items get numbers from there.
+/// Converts pairs to keys and values. With an argument, the keys are numbers from there.
 fn hash(interpreter: &mut Interpreter<'_>, items: Vec<Value>, arguments: &[Value]) -> Outcome<Value> {
     let mut made = Hash::new();
     if let Some(first) = arguments.first() {
@@ -204,7 +204,8 @@ fn hash(interpreter: &mut Interpreter<'_>, items: Vec<Value>, arguments: &[Value
     Ok(Value::Hash(interpreter.heap.add_hash(made)))
 }
 
-/// How many joints there are may depend on what came from outside, so in such a list they count as outside.
+/// Joins items. The number of separators may depend on outside text, so in such a list the separators count as
+/// outside.
 fn join(interpreter: &mut Interpreter<'_>, items: &[Value], arguments: &[Value]) -> Outcome<Value> {
     let joint = argument_text(arguments, 0).unwrap_or_else(|| TaintedText::literal(" ").into());
     let mut text = TaintedText::default();
@@ -238,7 +239,7 @@ fn unique(items: Vec<Value>) -> Vec<Value> {
     items.into_iter().filter(|item| known.insert(item.to_text().as_str().to_owned())).collect()
 }
 
-/// From one number to another; negative ones count from the end.
+/// The items between two indices. Negative ones count from the end.
 fn slice(interpreter: &mut Interpreter<'_>, id: ListId, arguments: &[Value]) -> Outcome<Value> {
     let length = i64::try_from(interpreter.heap.list(id).len()).unwrap_or(i64::MAX);
     let end = |at: usize, missing: i64| {
@@ -263,7 +264,7 @@ fn spend_keys(interpreter: &mut Interpreter<'_>, items: &[Value], fields: &[Valu
     Ok(())
 }
 
-/// What an item is sorted by: itself, or the named values of a hash.
+/// The sort keys of an item: itself, or the named values of a hash.
 fn keys(interpreter: &Interpreter<'_>, item: &Value, fields: &[Value]) -> Vec<String> {
     let Value::Hash(id) = item else { return vec![item.to_text().as_str().to_owned()] };
     if fields.is_empty() {

@@ -8,7 +8,7 @@ mod text;
 use super::interpreter::{Interpreter, Outcome};
 use super::value::{HashId, ListId, Value};
 
-/// A text has its own methods, and those of a list of itself.
+/// Calls a method of a text: its own, or that of a list with this text.
 pub(super) fn of_text(
     interpreter: &mut Interpreter<'_>,
     value: &Value,
@@ -21,7 +21,7 @@ pub(super) fn of_text(
     of_single(interpreter, value, name, arguments)
 }
 
-/// A hash has its own methods, and those of a list of itself.
+/// Calls a method of a hash: its own, or that of a list with this hash.
 pub(super) fn of_hash(
     interpreter: &mut Interpreter<'_>,
     id: HashId,
@@ -34,7 +34,7 @@ pub(super) fn of_hash(
     of_single(interpreter, &Value::Hash(id), name, arguments)
 }
 
-/// Nothing where a list has no such method.
+/// Calls a method of a list. `None` if lists lack it.
 pub(super) fn of_list(
     interpreter: &mut Interpreter<'_>,
     id: ListId,

@@ -1,11 +1,11 @@
-//! Sorting of lists, by what it sorts.
+//! Sorts lists.
 
 use std::cmp::Ordering;
 
 use crate::handler::page::template::interpreter::{Interpreter, Outcome};
 use crate::handler::page::template::value::Value;
 
-/// Counts what sorting compares and copies.
+/// Spends the steps of comparing and copying.
 pub(super) fn spend(interpreter: &mut Interpreter<'_>, values: &[Value]) -> Outcome<()> {
     let rounds = 1 + usize::try_from(values.len().checked_ilog2().unwrap_or_default()).unwrap_or_default();
     for value in values {
@@ -24,7 +24,7 @@ pub(super) fn by_number<T>(items: Vec<T>, key: impl Fn(&T) -> f64) -> Vec<T> {
     by_numbers(items, |item| vec![key(item)])
 }
 
-/// By the first number that differs. What is no number is equal to all.
+/// Sorts by the first number that differs. NaN equals every number.
 pub(super) fn by_numbers<T>(items: Vec<T>, keys: impl Fn(&T) -> Vec<f64>) -> Vec<T> {
     let mut keyed: Vec<_> = items.into_iter().map(|item| (keys(&item), item)).collect();
     keyed.sort_by(|(left, _), (right, _)| {

@@ -8,7 +8,7 @@ use crate::handler::page::template::pattern::{PatternMatch, names_groups};
 use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::Value;
 
-/// Nothing where a text has no such method.
+/// Calls a method. `None` if texts lack it.
 pub(super) fn call(
     interpreter: &mut Interpreter<'_>,
     text: &Arc<TaintedText>,
@@ -74,7 +74,7 @@ fn repeat(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[Va
     filters::repeated(interpreter, text, count).map(Value::text)
 }
 
-/// The groups, or 1 where the pattern has none; an empty text where it is not found.
+/// `match`: the groups, or 1 if the pattern has none. An empty text without a match.
 fn matched(
     interpreter: &mut Interpreter<'_>,
     text: &Arc<TaintedText>,
@@ -108,7 +108,7 @@ fn replace(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[V
     Ok(Value::text(replaced))
 }
 
-/// As Perl's `split`: without a pattern by white space; empty parts at the end go.
+/// `split` with Perl's semantics: the default pattern is white space, and empty parts at the end are dropped.
 fn split(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[Value]) -> Outcome<Value> {
     let limit = number(arguments, 1).unwrap_or_default();
     let most = usize::try_from(limit).ok().filter(|most| *most > 0);
@@ -147,7 +147,7 @@ fn split(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[Val
     interpreter.add_list(parts)
 }
 
-/// The parts of a text that were found, and those between them.
+/// Spends the steps of the matches and the parts between them.
 fn spend_parts(interpreter: &mut Interpreter<'_>, found: &[PatternMatch], text: &TaintedText) -> Outcome<()> {
     interpreter.spend(text.steps())?;
     for place in found {
@@ -157,7 +157,7 @@ fn spend_parts(interpreter: &mut Interpreter<'_>, found: &[PatternMatch], text: 
     Ok(())
 }
 
-/// Parts of that length; a negative one counts from the end. A line end is in no part.
+/// `chunk`: parts of a length. A negative one counts from the end. Line ends belong to no part.
 fn chunk(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[Value]) -> Outcome<Value> {
     let size = number(arguments, 0).filter(|size| *size != 0).unwrap_or(1);
     let length = usize::try_from(size.unsigned_abs()).unwrap_or(usize::MAX);
@@ -183,7 +183,7 @@ fn chunk(interpreter: &mut Interpreter<'_>, text: &TaintedText, arguments: &[Val
     interpreter.add_list(parts)
 }
 
-/// As Perl's `substr`: negative numbers count from the end; with a fourth argument the part is replaced.
+/// `substr` with Perl's semantics: negative numbers count from the end, and a third argument replaces the part.
 fn substring(text: &TaintedText, arguments: &[Value]) -> Value {
     let length = i64::try_from(text.as_str().chars().count()).unwrap_or(i64::MAX);
     let offset = number(arguments, 0).unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::handler::page::template::ast::{Arguments, Assignment, Expression, Nam
 use crate::handler::page::template::lexer::{Lexeme, Token};
 
 impl Parser {
-    /// As many as there are, with commas or without.
+    /// Parses all arguments, with or without commas.
     pub(super) fn arguments(&mut self) -> Result<Arguments, TemplateError> {
         let mut arguments = Arguments::default();
         loop {
@@ -24,7 +24,7 @@ impl Parser {
         }
     }
 
-    /// `name = value`, or `a.b = value`, which is an assignment.
+    /// Adds `name = value`, or `a.b = value`, which is an assignment.
     fn named_argument(
         &mut self,
         name: Expression,
@@ -65,51 +65,45 @@ impl Parser {
             }
             names
         };
-        let arguments = if self.takes("(") {
-            self.deeper(|parser| {
-                let arguments = parser.arguments()?;
-                parser.expect(")")?;
-                Ok(arguments)
-            })?
-        } else {
-            self.arguments()?
-        };
-        Ok(NameWithArguments { names, arguments })
+        Ok(NameWithArguments { names, arguments: self.call_arguments()? })
     }
 
-    /// A name before a `=`, as in `FILTER alias = name`.
+    /// `(arguments)`. `None` if no bracket follows.
+    pub(super) fn bracketed_arguments(&mut self) -> Result<Option<Arguments>, TemplateError> {
+        if !self.takes("(") {
+            return Ok(None);
+        }
+        self.with_depth(|parser| {
+            let arguments = parser.arguments()?;
+            parser.expect(")")?;
+            Ok(Some(arguments))
+        })
+    }
+
+    fn call_arguments(&mut self) -> Result<Arguments, TemplateError> {
+        match self.bracketed_arguments()? {
+            Some(arguments) => Ok(arguments),
+            None => self.arguments(),
+        }
+    }
+
+    /// Parses a call with an optional alias, as in `FILTER alias = name`.
     pub(super) fn with_alias(&mut self) -> Result<(Option<Expression>, NameWithArguments), TemplateError> {
-        let is_dollar = self.is_next("$") || self.is_next("${");
-        let name = if is_dollar { None } else { Some(self.bare_name()?) };
-        let Some(name) = name else { return Ok((None, self.name_with_arguments()?)) };
+        if self.is_next("$") || self.is_next("${") {
+            return Ok((None, self.name_with_arguments()?));
+        }
+        let name = self.bare_name()?;
         if self.takes("=") {
             return Ok((Some(name), self.name_with_arguments()?));
         }
-        let arguments = if self.takes("(") {
-            self.deeper(|parser| {
-                let arguments = parser.arguments()?;
-                parser.expect(")")?;
-                Ok(arguments)
-            })?
-        } else {
-            self.arguments()?
-        };
-        Ok((None, NameWithArguments { names: vec![name], arguments }))
+        Ok((None, NameWithArguments { names: vec![name], arguments: self.call_arguments()? }))
     }
 
     fn bare_name(&mut self) -> Result<Expression, TemplateError> {
         match self.next_if(|token| matches!(token, Token::Literal(_) | Token::Quoted(_))) {
             Some(Token::Quoted(parts)) => self.quoted(parts),
             Some(Token::Literal(text)) => Ok(literal(&text)),
-            Some(
-                Token::Text(_)
-                | Token::Name(_)
-                | Token::Keyword(_)
-                | Token::Number(_)
-                | Token::FileName(_)
-                | Token::Unknown(_),
-            )
-            | None => self.file_name().map(|name| literal(&name)),
+            Some(_) | None => self.file_name().map(|name| literal(&name)),
         }
     }
 
@@ -128,10 +122,7 @@ impl Parser {
             self.next_if(|token| matches!(token, Token::Name(_) | Token::Number(_) | Token::FileName(_)));
         match part {
             Some(Token::Name(part) | Token::Number(part) | Token::FileName(part)) => Ok(part),
-            Some(
-                Token::Text(_) | Token::Keyword(_) | Token::Literal(_) | Token::Quoted(_) | Token::Unknown(_),
-            )
-            | None => Err(self.unexpected()),
+            Some(_) | None => Err(self.unexpected()),
         }
     }
 }

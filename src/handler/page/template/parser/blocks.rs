@@ -1,4 +1,4 @@
-//! Statements with a block: conditions, loops, filters, and blocks with names.
+//! Statements with a block: conditions, loops, filters, and named blocks.
 
 use super::Parser;
 use crate::handler::page::template::TemplateError;
@@ -8,7 +8,7 @@ use crate::handler::page::template::ast::{
 use crate::handler::page::template::lexer::{QuotedPart, Token};
 use crate::handler::page::template::text::TaintedText;
 
-/// How a statement with a block is parsed behind its word.
+/// Parses a block statement after its keyword.
 type BlockRule = fn(&mut Parser) -> Result<Action, TemplateError>;
 
 impl Parser {
@@ -26,16 +26,16 @@ impl Parser {
         match kinds.iter().find(|(word, _)| self.is_next(word)) {
             Some((_, parse)) => {
                 self.next();
-                let action = self.deeper(parse)?;
-                // a block may be filtered as a whole
+                let action = self.with_depth(parse)?;
+                // a block may be followed by a filter
                 let may_go_on = matches!(action, Action::Wrapper(..) | Action::Filter(..));
-                if may_go_on { self.behind(action).map(Some) } else { Ok(Some(action)) }
+                if may_go_on { self.parse_modifiers(action).map(Some) } else { Ok(Some(action)) }
             }
             None => Ok(None),
         }
     }
 
-    /// What follows `IF`, or `UNLESS`, up to and with its `END`.
+    /// Parses `IF` or `UNLESS` up to its `END`.
     fn branches(&mut self, is_negated: bool) -> Result<Action, TemplateError> {
         let condition = self.expression()?;
         let condition = if is_negated { Expression::Not(Box::new(condition)) } else { condition };
@@ -55,7 +55,7 @@ impl Parser {
         Ok(Action::If(ConditionBranches { conditions, otherwise }))
     }
 
-    /// What stands before the first `CASE` is dropped, as in the original.
+    /// Text before the first `CASE` is dropped, as in Template Toolkit.
     fn switch(&mut self) -> Result<Action, TemplateError> {
         let value = self.expression()?;
         self.end_of_statement()?;
@@ -90,7 +90,7 @@ impl Parser {
     }
 
     fn loop_body(&mut self) -> Result<Body, TemplateError> {
-        // A named block within that ends in an error leaves another count behind.
+        // The body may contain a named block that fails, which leaves another count.
         let loops = self.loops;
         self.loops += 1;
         let body = self.body_and_end();
@@ -98,7 +98,7 @@ impl Parser {
         body
     }
 
-    /// `name IN list`, `name = list`, or only a list. Arguments behind it count for nothing, as in the original.
+    /// Parses `name IN list`, `name = list`, or only a list. Arguments behind it are ignored, as in Template Toolkit.
     pub(super) fn loop_head(&mut self) -> Result<(Option<String>, Expression), TemplateError> {
         let first = self.term()?;
         let is_assigned = self.takes("=") || self.takes("IN");
@@ -147,7 +147,7 @@ impl Parser {
         Ok(Action::Try(Try { body, handlers, last }))
     }
 
-    /// `BLOCK name`, which is kept for later, or a block without a name, which is shown where it stands.
+    /// Parses `BLOCK name`, which is stored, or a block without a name, which is printed in place.
     pub(super) fn block(&mut self) -> Result<Option<Statement>, TemplateError> {
         self.next();
         let name = match self.next_if(|token| matches!(token, Token::Literal(_))) {
@@ -160,13 +160,13 @@ impl Parser {
         }
         self.end_of_statement()?;
         let Some(name) = name else {
-            let body = self.deeper(Self::body_and_end)?;
+            let body = self.with_depth(Self::body_and_end)?;
             self.end_of_statement()?;
-            return Ok(Some(self.made(Action::Block(body))));
+            return Ok(Some(self.new_statement(Action::Block(body))));
         };
         let loops = std::mem::take(&mut self.loops);
         self.block_names.push(name);
-        let body = self.deeper(Self::body_and_end)?;
+        let body = self.with_depth(Self::body_and_end)?;
         self.end_of_statement()?;
         self.program.blocks.insert(self.block_names.join("/"), body);
         self.block_names.pop();
@@ -204,7 +204,7 @@ impl Parser {
 }
 
 impl Program {
-    /// Blocks that are named and not there would be files.
+    /// Rejects names of missing blocks, which would be files.
     pub(super) fn check_names(&self) -> Result<(), TemplateError> {
         let mut bodies: Vec<&Body> = self.blocks.values().chain([&self.body]).collect();
         while let Some(body) = bodies.pop() {
@@ -224,7 +224,7 @@ impl Program {
 }
 
 impl Action {
-    /// The blocks that are named in the template's own words.
+    /// The block names that are literals.
     fn block_names(&self) -> Vec<&str> {
         let names = if let Self::Include(call) | Self::Process(call) | Self::Wrapper(call, _) = self {
             call.names.as_slice()

@@ -1,11 +1,15 @@
-//! Expressions. Operators bind as in Perl, which Template Toolkit turns them into; `DIV` binds as its grammar says.
+//! Expressions. Operators have Perl's precedence, because Template Toolkit translates them to Perl; `DIV` has that of
+//! its grammar.
 
 use super::Parser;
 use crate::handler::page::template::TemplateError;
 use crate::handler::page::template::ast::{Assignment, Comparison, Element, Expression, Operator, Path};
 
-/// An operand, and the operators and operands that follow it.
-type OperandChain = (Expression, Vec<(Operator, Expression)>);
+/// Parses one operand.
+type OperandRule = fn(&mut Parser) -> Result<Expression, TemplateError>;
+
+/// An operand, and the following operators and operands.
+type OperandChain<T> = (Expression, Vec<(T, Expression)>);
 
 fn computed(first: Expression, rest: Vec<(Operator, Expression)>) -> Expression {
     if rest.is_empty() { first } else { Expression::Compute(Box::new(first), rest) }
@@ -17,7 +21,7 @@ impl Parser {
         if !self.takes("?") {
             return Ok(condition);
         }
-        self.deeper(|parser| {
+        self.with_depth(|parser| {
             let yes = parser.expression()?;
             parser.expect(":")?;
             Ok(Expression::Choice(Box::new([condition, yes, parser.expression()?])))
@@ -32,26 +36,42 @@ impl Parser {
         self.list_of("AND", Self::equality, Expression::And)
     }
 
-    /// `operand operator operand …` of one operator
+    /// Parses `operand operator operand …` of one operator.
     fn list_of(
         &mut self,
         operator: &str,
-        operand: fn(&mut Self) -> Result<Expression, TemplateError>,
+        operand: OperandRule,
         combine: fn(Vec<Expression>) -> Expression,
     ) -> Result<Expression, TemplateError> {
         let first = operand(self)?;
+        if !self.is_next(operator) {
+            return Ok(first);
+        }
         let mut operands = vec![first];
         while self.takes(operator) {
             operands.push(operand(self)?);
         }
-        Ok(match operands.pop() {
-            Some(only) if operands.is_empty() => only,
-            Some(last) => {
-                operands.push(last);
-                combine(operands)
-            }
-            None => combine(operands),
-        })
+        Ok(combine(operands))
+    }
+
+    /// Parses `operand operator operand …` of several operators with one precedence.
+    fn chain<T: Copy>(
+        &mut self,
+        operators: &[(&str, T)],
+        operand: OperandRule,
+    ) -> Result<OperandChain<T>, TemplateError> {
+        let first = operand(self)?;
+        let mut rest = Vec::new();
+        while let Some(operator) = self.take_operator(operators) {
+            rest.push((operator, operand(self)?));
+        }
+        Ok((first, rest))
+    }
+
+    fn take_operator<T: Copy>(&mut self, operators: &[(&str, T)]) -> Option<T> {
+        let (_, operator) = operators.iter().find(|(symbol, _)| self.is_next(symbol))?;
+        self.next();
+        Some(*operator)
     }
 
     fn equality(&mut self) -> Result<Expression, TemplateError> {
@@ -72,38 +92,33 @@ impl Parser {
     fn comparison(
         &mut self,
         comparisons: &[(&str, Comparison)],
-        operand: fn(&mut Self) -> Result<Expression, TemplateError>,
+        operand: OperandRule,
     ) -> Result<Expression, TemplateError> {
-        let first = operand(self)?;
-        let mut rest = Vec::new();
-        while let Some((_, comparison)) = comparisons.iter().find(|(symbol, _)| self.is_next(symbol)) {
-            self.next();
-            rest.push((*comparison, operand(self)?));
-        }
+        let (first, rest) = self.chain(comparisons, operand)?;
         Ok(if rest.is_empty() { first } else { Expression::Compare(Box::new(first), rest) })
     }
 
     fn sum(&mut self) -> Result<Expression, TemplateError> {
         const OPERATORS: [(&str, Operator); 3] =
             [("+", Operator::Add), ("-", Operator::Subtract), ("_", Operator::Join)];
-        self.chain(&OPERATORS, Self::product)
+        let (first, rest) = self.chain(&OPERATORS, Self::product)?;
+        Ok(computed(first, rest))
     }
 
     fn product(&mut self) -> Result<Expression, TemplateError> {
         const OPERATORS: [(&str, Operator); 3] =
             [("*", Operator::Multiply), ("/", Operator::Divide), ("%", Operator::Modulo)];
         let (first, mut rest) = self.quotient()?;
-        while let Some((_, operator)) = OPERATORS.iter().find(|(symbol, _)| self.is_next(symbol)) {
-            self.next();
+        while let Some(operator) = self.take_operator(&OPERATORS) {
             let (operand, more) = self.quotient()?;
-            rest.push((*operator, operand));
+            rest.push((operator, operand));
             rest.extend(more);
         }
         Ok(computed(first, rest))
     }
 
-    /// `DIV` is a function of its own in Perl. Its operands are what stands beside it, with their `MOD`s.
-    fn quotient(&mut self) -> Result<OperandChain, TemplateError> {
+    /// `DIV` is a function in Perl. Its operands are its neighbours with their `MOD`s.
+    fn quotient(&mut self) -> Result<OperandChain<Operator>, TemplateError> {
         let (first, mut rest) = self.modulos()?;
         let mut divided = Vec::new();
         while self.takes("DIV") {
@@ -115,35 +130,16 @@ impl Parser {
         Ok((computed(first, divided), rest))
     }
 
-    fn modulos(&mut self) -> Result<OperandChain, TemplateError> {
-        let first = self.negation()?;
-        let mut rest = Vec::new();
-        while self.takes("MOD") {
-            rest.push((Operator::Modulo, self.negation()?));
-        }
-        Ok((first, rest))
-    }
-
-    fn chain(
-        &mut self,
-        operators: &[(&str, Operator)],
-        operand: fn(&mut Self) -> Result<Expression, TemplateError>,
-    ) -> Result<Expression, TemplateError> {
-        let first = operand(self)?;
-        let mut rest = Vec::new();
-        while let Some((_, operator)) = operators.iter().find(|(symbol, _)| self.is_next(symbol)) {
-            self.next();
-            rest.push((*operator, operand(self)?));
-        }
-        Ok(computed(first, rest))
+    fn modulos(&mut self) -> Result<OperandChain<Operator>, TemplateError> {
+        self.chain(&[("MOD", Operator::Modulo)], Self::negation)
     }
 
     fn negation(&mut self) -> Result<Expression, TemplateError> {
         if self.takes("NOT") {
-            return self.deeper(|parser| Ok(Expression::Not(Box::new(parser.negation()?))));
+            return self.with_depth(|parser| Ok(Expression::Not(Box::new(parser.negation()?))));
         }
         if self.takes("(") {
-            return self.deeper(|parser| {
+            return self.with_depth(|parser| {
                 let inner = parser.assignment_or_expression()?;
                 parser.expect(")")?;
                 Ok(inner)
@@ -162,7 +158,7 @@ impl Parser {
         Ok(Expression::Assign(Box::new(Assignment { target, value })))
     }
 
-    /// What stands left of `=`.
+    /// The left side of `=`.
     pub(super) fn target(&mut self, expression: Expression) -> Result<Path, TemplateError> {
         let path = if let Expression::Variable(path) = expression {
             path

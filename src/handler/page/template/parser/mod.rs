@@ -1,4 +1,4 @@
-//! From tokens to statements and expressions. Pure.
+//! Parses tokens into statements and expressions. Pure.
 
 mod arguments;
 mod blocks;
@@ -17,7 +17,7 @@ use super::tags::{TemplatePiece, pieces};
 use super::text::TaintedText;
 use super::{TemplateError, TemplateSyntax};
 
-/// Blocks and brackets within one another.
+/// Nested blocks and brackets.
 const MAX_DEPTH: usize = 32;
 
 /// Parses a whole template.
@@ -50,7 +50,7 @@ pub(super) fn parse(text: &str, syntax: TemplateSyntax) -> Result<Program, Templ
     Ok(program)
 }
 
-/// Each tag ends with a `;` of its own.
+/// Ends each tag with a `;`.
 fn push_directive(directive: Vec<Lexeme>, line: usize, lexemes: &mut Vec<Lexeme>) {
     let line = directive.last().map_or(line, |last| last.line);
     lexemes.extend(directive);
@@ -64,7 +64,7 @@ struct Parser {
     depth: usize,
     /// loops that `NEXT` and `LAST` may leave
     loops: usize,
-    /// names of the blocks around
+    /// names of the enclosing blocks
     block_names: Vec<String>,
     program: Program,
 }
@@ -82,7 +82,7 @@ impl Parser {
         }
     }
 
-    fn deeper<T>(
+    fn with_depth<T>(
         &mut self,
         parse: impl FnOnce(&mut Self) -> Result<T, TemplateError>,
     ) -> Result<T, TemplateError> {
@@ -95,7 +95,7 @@ impl Parser {
         parsed
     }
 
-    /// Up to the end of the template or to the word that ends the block, which is left for the caller.
+    /// Parses statements up to the end of the template or the keyword that ends the block, which the caller takes.
     fn body(&mut self) -> Result<Body, TemplateError> {
         let mut body = Body::new();
         loop {
@@ -112,7 +112,7 @@ impl Parser {
         }
     }
 
-    /// Every tag ends with a `;` of its own; several may follow one another.
+    /// Every tag ends with its own `;`. Empty statements are allowed.
     fn end_of_statement(&mut self) -> Result<(), TemplateError> {
         if self.takes(";") { Ok(()) } else { Err(self.unexpected()) }
     }
@@ -146,16 +146,8 @@ impl Parser {
     }
 
     fn takes_name(&mut self) -> Option<String> {
-        match self.next_if(|token| matches!(token, Token::Name(_)))? {
-            Token::Name(name) => Some(name),
-            Token::Text(_)
-            | Token::Keyword(_)
-            | Token::Literal(_)
-            | Token::Quoted(_)
-            | Token::Number(_)
-            | Token::FileName(_)
-            | Token::Unknown(_) => None,
-        }
+        let token = self.next_if(|token| matches!(token, Token::Name(_)))?;
+        if let Token::Name(name) = token { Some(name) } else { None }
     }
 
     fn unexpected(&mut self) -> TemplateError {

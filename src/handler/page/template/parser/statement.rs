@@ -1,4 +1,4 @@
-//! Statements, and what may stand behind them.
+//! Statements, and the modifiers behind them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::handler::page::template::filters;
 use crate::handler::page::template::lexer::{Lexeme, Token};
 use crate::handler::page::template::text::TaintedText;
 
-/// Statements that run code or read files, or that serve their developers.
+/// Statements that run code, read files, or only help developers.
 const REFUSED: &[(&str, &str)] = &[
     ("PERL", "runs Perl"),
     ("RAWPERL", "runs Perl"),
@@ -24,10 +24,10 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 impl Parser {
-    /// One statement with its end; nothing for what only declares.
+    /// Parses a statement with its end. `None` for a declaration.
     pub(super) fn statement(&mut self) -> Result<Option<Statement>, TemplateError> {
         if let Some(Token::Text(text)) = self.next_if(|token| matches!(token, Token::Text(_))) {
-            return Ok(Some(self.made(Action::Text(TaintedText::literal(&text)))));
+            return Ok(Some(self.new_statement(Action::Text(TaintedText::literal(&text)))));
         }
         self.line = self.lexemes.peek().map_or(self.line, |lexeme| lexeme.line);
         let line = self.line;
@@ -44,7 +44,7 @@ impl Parser {
         Ok(Some(Statement { line, action }))
     }
 
-    pub(super) fn made(&self, action: Action) -> Statement {
+    pub(super) fn new_statement(&self, action: Action) -> Statement {
         Statement { line: self.line, action }
     }
 
@@ -60,25 +60,25 @@ impl Parser {
             return Ok(action);
         }
         if let Some(action) = self.simple_directive()? {
-            return self.behind(action);
+            return self.parse_modifiers(action);
         }
         let expression = self.expression()?;
         if !self.takes("=") {
-            return self.behind(Action::Output(expression));
+            return self.parse_modifiers(Action::Output(expression));
         }
         let target = self.target(expression)?;
         if let Some(body) = self.captured()? {
             return Ok(Action::Capture(target, body));
         }
         let value = self.expression()?;
-        if self.is_behind() {
-            let written = self.behind(Action::Output(value))?;
-            return Ok(Action::Capture(target, vec![self.made(written)]));
+        if self.has_modifier() {
+            let written = self.parse_modifiers(Action::Output(value))?;
+            return Ok(Action::Capture(target, vec![self.new_statement(written)]));
         }
         if self.takes("=") {
-            // `a = b = c` sets b, and a to what that writes
+            // `a = b = c` sets b, and sets a to the output of that assignment
             let inner = Assignment { target: self.target(value)?, value: self.expression()? };
-            return Ok(Action::Capture(target, vec![self.made(Action::Assign(vec![inner]))]));
+            return Ok(Action::Capture(target, vec![self.new_statement(Action::Assign(vec![inner]))]));
         }
         let first = Assignment { target, value };
         Ok(Action::Assign(self.assignments(vec![first])?))
@@ -94,21 +94,21 @@ impl Parser {
         }
     }
 
-    /// What a variable gets that is set to a statement; nothing where an expression follows.
+    /// Parses the statement whose output is assigned. `None` if an expression follows.
     fn captured(&mut self) -> Result<Option<Body>, TemplateError> {
         self.refuse()?;
         if self.takes("BLOCK") {
             self.end_of_statement()?;
-            return self.deeper(Self::body_and_end).map(Some);
+            return self.with_depth(Self::body_and_end).map(Some);
         }
         let action = match self.block_directive()? {
             Some(action) => Some(action),
             None => match self.simple_directive()? {
-                Some(action) => Some(self.behind(action)?),
+                Some(action) => Some(self.parse_modifiers(action)?),
                 None => None,
             },
         };
-        Ok(action.map(|action| vec![self.made(action)]))
+        Ok(action.map(|action| vec![self.new_statement(action)]))
     }
 
     pub(super) fn body_and_end(&mut self) -> Result<Body, TemplateError> {
@@ -117,7 +117,7 @@ impl Parser {
         Ok(body)
     }
 
-    /// Statements that have no block, and may have a condition behind them.
+    /// Statements without a block, which may have a modifier.
     fn simple_directive(&mut self) -> Result<Option<Action>, TemplateError> {
         Ok(Some(if self.takes("GET") {
             Action::Output(self.expression()?)
@@ -171,12 +171,12 @@ impl Parser {
         matches!(self.lexemes.peek(), Some(Lexeme { token: Token::Name(_) | Token::Keyword("$" | "${"), .. }))
     }
 
-    fn is_behind(&mut self) -> bool {
+    fn has_modifier(&mut self) -> bool {
         ["FILTER", "WRAPPER", "IF", "UNLESS", "FOR", "WHILE"].iter().any(|word| self.is_next(word))
     }
 
-    /// Filters and wrappers behind a statement, then one condition or loop.
-    pub(super) fn behind(&mut self, mut action: Action) -> Result<Action, TemplateError> {
+    /// Parses filters and wrappers behind a statement, then one condition or loop.
+    pub(super) fn parse_modifiers(&mut self, mut action: Action) -> Result<Action, TemplateError> {
         let mut count = 0;
         while self.is_next("FILTER") || self.is_next("WRAPPER") {
             count += 1;
@@ -184,7 +184,7 @@ impl Parser {
                 let message = format!("more than {} filters on one expression", super::MAX_DEPTH);
                 return Err(self.error(message));
             }
-            let body = vec![self.made(action)];
+            let body = vec![self.new_statement(action)];
             action = if self.takes("FILTER") {
                 Action::Filter(self.filter()?, body)
             } else {
@@ -196,7 +196,7 @@ impl Parser {
         if is_exit && self.loops == 0 && !self.is_next("FOR") && !self.is_next("WHILE") {
             return Err(self.error("'NEXT' and 'LAST' belong into a loop"));
         }
-        let body = |parser: &Self, action| vec![parser.made(action)];
+        let body = |parser: &Self, action| vec![parser.new_statement(action)];
         Ok(if self.takes("IF") {
             let conditions = vec![(self.expression()?, body(self, action))];
             Action::If(ConditionBranches { conditions, otherwise: Body::new() })
@@ -254,8 +254,8 @@ impl Parser {
             body
         } else {
             let output = Action::Output(self.expression()?);
-            let action = self.behind(output)?;
-            vec![self.made(action)]
+            let action = self.parse_modifiers(output)?;
+            vec![self.new_statement(action)]
         };
         self.loops = loops;
         self.program.assigned.extend(parameters.iter().flatten().chain([&name]).cloned());

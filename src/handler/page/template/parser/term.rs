@@ -10,10 +10,10 @@ impl Parser {
     /// A value without operators.
     pub(super) fn term(&mut self) -> Result<Expression, TemplateError> {
         if self.takes("[") {
-            return self.deeper(Self::list);
+            return self.with_depth(Self::list);
         }
         if self.takes("{") {
-            return self.deeper(Self::hash);
+            return self.with_depth(Self::hash);
         }
         self.simple_term()
     }
@@ -26,14 +26,11 @@ impl Parser {
             Some(Token::Literal(text)) => Ok(literal(&text)),
             Some(Token::Quoted(parts)) => self.quoted(parts),
             Some(Token::Number(digits)) => Ok(Expression::Number(self.number(&digits)?)),
-            Some(
-                Token::Text(_) | Token::Name(_) | Token::Keyword(_) | Token::FileName(_) | Token::Unknown(_),
-            )
-            | None => Ok(Expression::Variable(self.path()?)),
+            Some(_) | None => Ok(Expression::Variable(self.path()?)),
         }
     }
 
-    /// A 0 before other digits means octal in Perl.
+    /// Rejects octal numbers: a 0 before other digits.
     fn number(&self, digits: &str) -> Result<Number, TemplateError> {
         let bare = digits.trim_start_matches('-');
         let is_octal = bare.len() > 1 && bare.starts_with('0') && !bare.starts_with("0.");
@@ -49,14 +46,14 @@ impl Parser {
             match part {
                 QuotedPart::Text(text) => expressions.push(literal(&text)),
                 QuotedPart::Variable(lexemes) => {
-                    self.deeper(|parser| parser.within(lexemes, &mut expressions))?;
+                    self.with_depth(|parser| parser.within(lexemes, &mut expressions))?;
                 }
             }
         }
         Ok(Expression::Quoted(expressions))
     }
 
-    /// The variables in a quoted text, by a parser of their own.
+    /// Parses the variables in a quoted text with a nested parser.
     fn within(
         &mut self,
         lexemes: Vec<Lexeme>,
@@ -70,7 +67,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Behind `[`.
+    /// Parses a list after `[`.
     fn list(&mut self) -> Result<Expression, TemplateError> {
         let mut items = Vec::new();
         loop {
@@ -88,7 +85,7 @@ impl Parser {
         }
     }
 
-    /// Behind `{`.
+    /// Parses a hash after `{`.
     fn hash(&mut self) -> Result<Expression, TemplateError> {
         let mut pairs = Vec::new();
         loop {
@@ -122,16 +119,7 @@ impl Parser {
 
     fn element(&mut self) -> Result<Element, TemplateError> {
         let name = self.item()?;
-        let arguments = if self.takes("(") {
-            Some(self.deeper(|parser| {
-                let arguments = parser.arguments()?;
-                parser.expect(")")?;
-                Ok(arguments)
-            })?)
-        } else {
-            None
-        };
-        Ok(Element { name, arguments })
+        Ok(Element { name, arguments: self.bracketed_arguments()? })
     }
 
     /// A name, `${ … }`, or `$name`.
@@ -140,7 +128,7 @@ impl Parser {
             return Ok(literal(&name));
         }
         if self.takes("${") {
-            return self.deeper(|parser| {
+            return self.with_depth(|parser| {
                 let name = parser.simple_term()?;
                 parser.expect("}")?;
                 Ok(name)
