@@ -55,7 +55,8 @@ pub(crate) async fn run(
                 Err(cause) => (cause, None),
             };
             let page = PageRequest { head, path, login, client: asked.address };
-            let asking = handlers.pages.fetch_from_worker(state, context.upstreams.pages(), &page, cause, draft);
+            let asking =
+                handlers.pages.fetch_from_worker(state, context.upstreams.pages(), &page, cause, draft);
             Ok(Box::pin(asking).await?)
         }
         Route::Probe(probe) => {
