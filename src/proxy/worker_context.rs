@@ -67,10 +67,8 @@ impl WorkerContext {
 
     /// The daemon of this node that answers a route.
     pub fn local_upstream(&self, route: &Route) -> &UpstreamClient {
-        match route {
-            Route::Unprivileged => self.upstreams.unprivileged(),
-            _ => &self.upstreams.daemon,
-        }
+        let needs_root = !matches!(route, Route::Unprivileged);
+        if needs_root { &self.upstreams.daemon } else { self.upstreams.unprivileged() }
     }
 }
 

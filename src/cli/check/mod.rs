@@ -19,6 +19,7 @@ use crate::config::keys::ValueKind;
 use crate::config::layers::ResolvedValue;
 use crate::config::settings::{ListenAddress, ListenSettings};
 use crate::config::{Config, ConfigSources};
+use crate::handler::tunnel::TunnelRules;
 use crate::http::access_log::AccessLog;
 use crate::metrics::report::{ServedCertificate, seconds_since_1970};
 use crate::os::listener;
@@ -106,7 +107,7 @@ fn missing_files(app: &App) -> Vec<Diagnostic> {
     let engine = &app.state;
     let product = &engine.config.product;
     let keys = engine.gate.iter().flat_map(Authenticator::file_errors);
-    let secret = app.handlers.tunnels.iter().filter_map(|rules| rules.file_error());
+    let secret = app.handlers.tunnels.iter().filter_map(TunnelRules::file_error);
     let mut problems: Vec<_> = keys
         .chain(secret)
         .map(|error| {
