@@ -47,7 +47,7 @@ fn on(address: &str, gate: &Nodegate) -> SocketAddr {
 }
 
 #[test]
-fn a_denied_client_is_turned_away_before_it_says_anything() {
+fn a_denied_client_is_rejected_before_it_sends() {
     let site = Site::pve();
     site.legacy("DENY_FROM=127.0.0.9\n");
     let gate = Nodegate::start(&site, &["timeout.header=3600"]);
@@ -84,7 +84,7 @@ fn the_truth_table_holds_for_real_connections() {
 }
 
 #[test]
-fn the_examples_of_the_manual_do_what_it_says() {
+fn examples_of_the_manual_behave_as_described() {
     let site = Site::pve();
     site.legacy("ALLOW_FROM=\"127.0.0.1-127.0.0.5,127.0.4.0/22\"\nDENY_FROM=\"all\"\nPOLICY=\"allow\"\n");
     let gate = Nodegate::start(&site, &["acl.policy=deny"]);
@@ -99,8 +99,9 @@ fn the_examples_of_the_manual_do_what_it_says() {
     }
 }
 
+/// nodegate verifies and logs an IPv4 client of a dual-stack socket as IPv4.
 #[test]
-fn an_ipv4_client_of_a_dual_stack_socket_is_judged_and_logged_as_ipv4() {
+fn dual_stack_ipv4_clients_count_as_ipv4() {
     let site = Site::pve();
     for (index, list) in ["127.0.0.9", "::ffff:127.0.0.9", "127.0.0.8 + 1"].into_iter().enumerate() {
         let gate = Nodegate::start(&site, &["listen.address=::", &format!("acl.deny_from={list}")]);

@@ -12,7 +12,7 @@ const VERSION: &str = "/api2/json/version";
 
 /// The request target became part of the address that was asked, and the answer from there named a local file.
 #[test]
-fn cve_2022_35508_a_target_never_chooses_who_is_asked() {
+fn cve_2022_35508_targets_never_choose_the_upstream() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -39,7 +39,7 @@ fn cve_2022_35508_a_target_never_chooses_who_is_asked() {
 
 /// A line end from the target came back in the head of the answer.
 #[test]
-fn cve_2022_35507_what_a_client_writes_cannot_split_the_head_of_its_answer() {
+fn cve_2022_35507_requests_cannot_split_response_heads() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -57,7 +57,7 @@ fn cve_2022_35507_what_a_client_writes_cannot_split_the_head_of_its_answer() {
 
 /// A path came back as part of a page.
 #[test]
-fn cve_2022_31358_what_a_client_writes_is_never_shown_as_a_page() {
+fn cve_2022_31358_requests_are_never_rendered() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     for path in ["/<script>alert(1)</script>", "/%3Cscript%3E", "/api2/html/%3Cscript%3E", "/api2/%3Cb%3E/x"]
@@ -71,7 +71,7 @@ fn cve_2022_31358_what_a_client_writes_is_never_shown_as_a_page() {
 
 /// Any answer of the API that held the name of a file was answered with that file.
 #[test]
-fn cve_2024_21545_what_an_answer_holds_never_chooses_a_file() {
+fn cve_2024_21545_responses_never_choose_a_file() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     site.write("/etc/shadow", "canary");
@@ -86,7 +86,7 @@ fn cve_2024_21545_what_an_answer_holds_never_chooses_a_file() {
 
 /// Any second factor did instead of a password. The daemon judges both; guesses at them are few here.
 #[test]
-fn cve_2023_54391_a_made_up_second_factor_counts_as_a_failed_login() {
+fn cve_2023_54391_forged_second_factors_count() {
     let site = Site::pve();
     let sets = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1", "limits.login_failures=2"];
     let gate = Nodegate::start(&site, &sets);
@@ -98,7 +98,7 @@ fn cve_2023_54391_a_made_up_second_factor_counts_as_a_failed_login() {
 
 /// Each connection from a denied address took a place for ever (c82d170).
 #[test]
-fn a_flood_from_a_denied_address_takes_no_place() {
+fn a_denied_flood_takes_no_permits() {
     let site = Site::pve();
     let sets = ["acl.deny_from=127.0.0.2", "acl.policy=allow", "limits.connections=5"];
     let gate = Nodegate::start(&site, &sets);
@@ -116,7 +116,7 @@ fn a_flood_from_a_denied_address_takes_no_place() {
 
 /// A request without a path ended the process (5eb5fa23).
 #[test]
-fn a_request_without_a_path_is_answered_and_ends_nothing() {
+fn a_request_without_path_is_answered() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     for line in

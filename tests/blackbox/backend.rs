@@ -33,7 +33,7 @@ fn statuses_and_phrases_of_the_daemon_pass() {
 }
 
 #[test]
-fn bodies_arrive_as_they_were_sent_however_they_are_framed() {
+fn bodies_arrive_unchanged_in_every_framing() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -60,7 +60,7 @@ fn peak(gate: &Nodegate) -> u64 {
 }
 
 #[test]
-fn a_big_answer_is_passed_on_without_being_collected() {
+fn a_big_response_is_streamed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -88,8 +88,9 @@ fn a_slow_reader_does_not_fill_our_memory() {
     assert!(session.reply(false).body == content(50_000_000));
 }
 
+/// The client lists codings; nodegate asks the daemon for one of them.
 #[test]
-fn the_client_names_a_coding_and_the_daemon_is_asked_for_one() {
+fn the_daemon_is_asked_for_one_coding() {
     let site = Site::pve();
     let cases = [
         ("gzip, deflate, br, zstd", Some("gzip")),

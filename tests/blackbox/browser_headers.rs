@@ -22,8 +22,9 @@ fn told(reply: &Reply) -> [Option<&str>; 5] {
     NAMES.map(|name| reply.header(name))
 }
 
+/// Settings enable the other headers.
 #[test]
-fn nosniff_is_always_said_and_the_rest_where_a_setting_says_so() {
+fn nosniff_is_always_sent() {
     let site = Site::pve();
     site.write("/usr/share/pve-manager/index.html.tpl", "<!doctype html><title>[% nodename %]</title>");
     let gate = Nodegate::start(&site, &[]);
@@ -51,7 +52,7 @@ fn sharing(reply: &Reply) -> [Option<&str>; 3] {
 }
 
 #[test]
-fn a_listed_origin_may_ask_the_api_and_no_other() {
+fn only_a_listed_origin_may_call_the_api() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[&format!("cors.origins={PANEL}")]);
     let ask = "Access-Control-Request-Method: DELETE\r\n";
@@ -85,7 +86,7 @@ fn a_listed_origin_may_ask_the_api_and_no_other() {
 }
 
 #[test]
-fn chromium_reads_the_api_from_a_listed_origin_and_from_no_other() {
+fn chromium_reads_from_listed_origins_only() {
     let site = Site::pve();
     site.write("/usr/share/pve-manager/js/other.html", "<!doctype html><title>other</title>");
     let other = Nodegate::start(&site, &[]);

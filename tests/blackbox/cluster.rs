@@ -16,8 +16,9 @@ use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Site};
 use machines::{Cluster, ca};
 
+/// nodegate forwards a call to another node with the headers that it verified, and no others.
 #[test]
-fn a_call_for_another_node_goes_there_with_nothing_but_what_was_judged() {
+fn another_node_gets_only_verified_headers() {
     let cluster = Cluster::pve(3);
     let first = cluster.start(1, &[]);
     let _second = cluster.start(2, &[]);
@@ -35,8 +36,9 @@ fn a_call_for_another_node_goes_there_with_nothing_but_what_was_judged() {
     assert!(cluster.nodes[0].site.daemon.requests().is_empty());
 }
 
+/// The own name and localhost stay here; the error for an unknown name lists the known ones.
 #[test]
-fn the_own_name_and_localhost_stay_here_and_a_wrong_name_lists_the_right_ones() {
+fn own_names_stay_local() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &[]);
     let site = &cluster.nodes[0].site;
@@ -61,7 +63,7 @@ fn the_own_name_and_localhost_stay_here_and_a_wrong_name_lists_the_right_ones() 
 }
 
 #[test]
-fn a_machine_without_cluster_file_is_its_only_node() {
+fn without_cluster_file_there_is_one_node() {
     for site in [Site::pve(), Site::pmg()] {
         let _ = fs::remove_file(site.path("/etc/pve/.members"));
         let gate = Nodegate::start(&site, &[]);
@@ -73,8 +75,9 @@ fn a_machine_without_cluster_file_is_its_only_node() {
     }
 }
 
+/// The error has the node's name and address; calls for other nodes succeed.
 #[test]
-fn a_node_that_is_down_fails_with_its_name_and_address_and_nothing_else_does() {
+fn a_failed_node_is_named() {
     let cluster = Cluster::pve(3);
     let first = cluster.start(1, &[]);
     let _third = cluster.start(3, &[]);
@@ -89,8 +92,9 @@ fn a_node_that_is_down_fails_with_its_name_and_address_and_nothing_else_does() {
     assert_eq!(first.get("/api2/json/nodes/node1/status", &cookie).status, 200);
 }
 
+/// The message has both fingerprints.
 #[test]
-fn another_certificate_than_the_published_one_is_refused_with_both_fingerprints() {
+fn a_foreign_node_certificate_is_rejected() {
     let cluster = Cluster::pve(2);
     let stranger = ca().issue("node2", &[], KeyKind::EcP256);
     let second = &cluster.nodes[1];
@@ -108,8 +112,9 @@ fn another_certificate_than_the_published_one_is_refused_with_both_fingerprints(
     assert!(second.site.daemon.requests().is_empty());
 }
 
+/// A new certificate is accepted before and after the node serves it.
 #[test]
-fn a_custom_certificate_comes_first_and_a_new_one_is_good_before_and_after_it_is_served() {
+fn custom_node_certificates_come_first() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &[]);
     let second = cluster.start(2, &[]);
@@ -129,8 +134,9 @@ fn a_custom_certificate_comes_first_and_a_new_one_is_good_before_and_after_it_is
     assert_eq!(status(&first), 200);
 }
 
+/// The connection closes after its last reader.
 #[test]
-fn reads_for_another_node_share_a_connection_that_ends_when_nobody_reads() {
+fn reads_share_a_connection_to_another_node() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &["workers=1"]);
     let second = cluster.start(2, &[]);
@@ -152,7 +158,7 @@ fn reads_for_another_node_share_a_connection_that_ends_when_nobody_reads() {
 }
 
 #[test]
-fn a_request_that_was_sent_on_already_is_not_sent_on_again() {
+fn a_forwarded_request_is_not_forwarded_again() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &[]);
     let cookie = cluster.nodes[0].site.cookie("root@pam");
@@ -162,8 +168,9 @@ fn a_request_that_was_sent_on_already_is_not_sent_on_again() {
     assert_eq!(reply.status, 200);
 }
 
+/// Only its own calls time out.
 #[test]
-fn a_slow_node_slows_no_other_and_times_out_by_itself() {
+fn a_slow_node_delays_no_other() {
     let cluster = Cluster::pve(3);
     let first = cluster.start(1, &["timeout.answer=2"]);
     let _second = cluster.start(2, &[]);
@@ -183,7 +190,7 @@ fn a_slow_node_slows_no_other_and_times_out_by_itself() {
 }
 
 #[test]
-fn another_node_may_not_name_a_file_of_this_one() {
+fn another_node_cannot_name_a_local_file() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &[]);
     let cookie = cluster.nodes[0].site.cookie("root@pam");
@@ -224,7 +231,7 @@ fn a_node_with_an_ipv6_address_is_reached() {
 }
 
 #[test]
-fn what_only_the_master_answers_goes_to_the_master() {
+fn calls_for_the_master_go_there() {
     let cluster = Cluster::pmg(2);
     let master = cluster.start(1, &[]);
     let second = cluster.start(2, &[]);
@@ -244,7 +251,7 @@ fn what_only_the_master_answers_goes_to_the_master() {
 }
 
 #[test]
-fn calls_that_need_no_root_go_to_the_daemon_without_it() {
+fn unprivileged_calls_go_to_the_unprivileged_daemon() {
     let site = Site::pve();
     let unprivileged = Site::pve();
     let set = format!("backend.unprivileged={}", unprivileged.daemon.address());
@@ -263,8 +270,9 @@ fn calls_that_need_no_root_go_to_the_daemon_without_it() {
     }
 }
 
+/// If the unprivileged daemon cannot be reached, the one with root answers.
 #[test]
-fn the_daemon_with_root_answers_what_cannot_be_brought_to_the_one_without() {
+fn the_privileged_daemon_answers_as_fallback() {
     let site = Site::pve();
     let gone = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let gate = Nodegate::start(&site, &[&format!("backend.unprivileged={gone}")]);
@@ -274,7 +282,7 @@ fn the_daemon_with_root_answers_what_cannot_be_brought_to_the_one_without() {
 }
 
 #[test]
-fn a_query_does_not_lead_a_call_to_another_node_than_its_path() {
+fn only_the_path_chooses_the_node() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &[]);
     let site = &cluster.nodes[0].site;

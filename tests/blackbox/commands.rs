@@ -59,7 +59,7 @@ fn acl_answers_for_each_listener() {
 }
 
 #[test]
-fn acl_reads_addresses_from_stdin_and_says_which_are_none() {
+fn acl_reads_stdin_and_names_bad_addresses() {
     let site = Site::pve();
     let mut acl = command(&["--root", site.root().to_str().unwrap(), "acl", "pve", "127.0.0.1", "-", "::1"]);
     let outcome = Outcome::with_input(&mut acl, b"10.0.0.1\r\n\n  10.0.0.2  \n");
@@ -158,8 +158,9 @@ fn route_knows_the_differences_between_the_products() {
     routes(&site, "spice", &cases);
 }
 
+/// `nodegate` lists its profiles and prints each; it also serves the printed one.
 #[test]
-fn profiles_are_listed_and_printed_and_what_is_printed_can_be_served() {
+fn printed_profiles_can_be_served() {
     let site = Site::pve();
     let outcome = Outcome::ask(&site, &["profiles"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "pmg\npve\nspice\n"));
@@ -176,7 +177,7 @@ fn profiles_are_listed_and_printed_and_what_is_printed_can_be_served() {
 }
 
 #[test]
-fn exit_codes_tell_wrong_usage_from_a_wrong_setup() {
+fn exit_codes_separate_usage_from_setup() {
     let site = Site::pve();
     for wrong in [
         &[][..],

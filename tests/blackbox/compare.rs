@@ -163,8 +163,9 @@ fn ask_daemon(address: &str, target: &str, cookie: &str) -> Vec<u8> {
     reply
 }
 
+/// A thousand calls are compared.
 #[test]
-fn random_order_is_no_difference_in_a_thousand_calls() {
+fn random_member_order_is_no_difference() {
     let trial = Trial::start(Site::pve());
     let original = trial.original_daemon();
     let calls = [
@@ -199,7 +200,7 @@ fn the_mail_gateways_lists_have_no_order() {
 }
 
 #[test]
-fn a_real_difference_is_shown_as_path_and_values() {
+fn differences_are_shown_as_path_and_values() {
     let trial = Trial::start(Site::pve());
     let keys = Arc::clone(&trial.site.keys);
     let original = Daemon::start(Config { keys, node: "other".to_owned(), ..Config::new(Product::Pve) });

@@ -15,8 +15,9 @@ fn quoted(place: usize) -> Vec<&'static str> {
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
 }
 
+/// Each program knows the words that its column quotes.
 #[test]
-fn what_is_said_to_do_it_is_known_to_who_does_it() {
+fn peers_know_the_quoted_words() {
     for (place, program) in PEERS {
         let words = quoted(*place);
         assert!(words.len() > 5, "{program}: {words:?}");
@@ -35,7 +36,7 @@ fn what_is_said_to_do_it_is_known_to_who_does_it() {
 }
 
 #[test]
-fn every_setting_and_every_command_that_is_named_exists() {
+fn every_named_setting_and_command_exists() {
     let help = |arguments: &[&str]| {
         let output = command(arguments).output().unwrap();
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()

@@ -128,7 +128,7 @@ fn verdict(reply: &Reply) -> (u16, &str) {
 }
 
 #[test]
-fn a_product_of_your_own_is_served_end_to_end() {
+fn a_custom_product_is_served_end_to_end() {
     let (site, profile, requests) = acme();
     let gate = start(&site, &profile);
     let asset = gate.get("/assets/app.js", "");
@@ -176,7 +176,7 @@ fn tickets_of_another_product_are_foreign_to_it() {
 }
 
 #[test]
-fn its_site_file_its_own_defaults_and_its_pid_file_are_used() {
+fn its_site_file_defaults_and_pid_file_apply() {
     let (site, profile, _requests) = acme();
     site.write("/etc/nodegate/acme.toml", "workers = 2\n");
     site.write("/srv/acme/defaults", "POLICY=deny\n");
@@ -197,7 +197,7 @@ fn its_site_file_its_own_defaults_and_its_pid_file_are_used() {
 }
 
 #[test]
-fn what_is_wrong_in_the_profile_names_its_file_and_key() {
+fn profile_errors_name_file_and_key() {
     let (site, profile, _requests) = acme();
     let text = std::fs::read_to_string(&profile).unwrap();
     site.write("/srv/acme/profile.toml", format!("limits.bodyy = 3\n{text}"));

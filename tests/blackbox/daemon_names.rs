@@ -118,7 +118,7 @@ fn start_with_debug_stays_in_the_foreground() {
 }
 
 #[test]
-fn a_pid_that_is_somebody_elses_by_now_does_not_run() {
+fn a_reused_pid_does_not_count_as_running() {
     let machine = Machine::new(5);
     let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
     machine.site.write(PID_FILE, format!("{}\n", sleeper.id()));

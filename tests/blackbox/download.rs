@@ -31,8 +31,9 @@ fn fifo(path: &Path) {
     mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
 }
 
+/// The daemon names the file and its type.
 #[test]
-fn a_named_file_is_sent_whole_with_the_daemons_type() {
+fn named_files_are_sent_with_their_type() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let content = noise(1_000_000);
@@ -50,8 +51,9 @@ fn a_named_file_is_sent_whole_with_the_daemons_type() {
     assert_eq!((head.status, head.header("pvestreamfile")), (200, None));
 }
 
+/// The writer may open it late.
 #[test]
-fn a_pipe_is_sent_as_it_is_written_however_late_the_writer_comes() {
+fn a_pipe_is_sent_while_written() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let path = site.path("/tmp/pipe");
@@ -74,8 +76,9 @@ fn a_pipe_is_sent_as_it_is_written_however_late_the_writer_comes() {
     assert!(reply.body == content);
 }
 
+/// The writer notices that the client is gone; the client of a pipe without writer gets an error.
 #[test]
-fn a_writer_learns_that_the_client_has_gone_and_a_client_that_nobody_writes() {
+fn pipe_ends_learn_of_each_other() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.answer_unprivileged=1"]);
     let path = site.path("/tmp/pipe");
@@ -177,7 +180,7 @@ fn other_node(site: &Site, head: &'static str) -> u16 {
 }
 
 #[test]
-fn another_node_cannot_name_a_file_of_this_one() {
+fn another_node_cannot_name_local_files() {
     let site = Site::pve();
     site.write("/tmp/file", "content");
     let answer = "HTTP/1.1 200 OK\r\npvestreamfile: /tmp/file\r\nContent-Length: 12\r\n\r\nerror canary";

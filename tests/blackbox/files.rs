@@ -165,7 +165,7 @@ fn a_file_has_a_type_and_no_login() {
 }
 
 #[test]
-fn what_a_client_has_already_is_not_sent_again() {
+fn cached_files_are_not_sent_again() {
     let site = Site::pve();
     site.write(JS, script());
     site.age(JS, 5000);
@@ -193,7 +193,7 @@ fn what_a_client_has_already_is_not_sent_again() {
 }
 
 #[test]
-fn a_part_of_a_file_can_be_asked_for() {
+fn a_range_of_a_file_is_served() {
     let site = Site::pve();
     site.write(JS, "0123456789");
     let gate = Nodegate::start(&site, &[]);

@@ -7,7 +7,7 @@ use crate::support::nodegate::command;
 use crate::support::{Outcome, Site};
 
 #[test]
-fn help_tells_of_settings_exit_codes_and_gives_examples() {
+fn help_shows_settings_exit_codes_and_examples() {
     let help = Outcome::of(&mut command(&["--help"]));
     assert_eq!(help.code, 0);
     for text in ["/etc/nodegate/NAME.toml", "NODEGATE_LISTEN__PORT", "wrong usage", "nodegate check pve"] {
@@ -32,8 +32,9 @@ fn what_was_probably_meant_is_named() {
     assert!(outcome.stderr.contains("'check'"), "{outcome:?}");
 }
 
+/// They render without a warning.
 #[test]
-fn manual_pages_render_without_a_warning_and_name_every_setting() {
+fn manual_pages_name_every_setting() {
     let folder = tempfile::tempdir().unwrap();
     let made = Outcome::of(&mut command(&["generate", "man", folder.path().to_str().unwrap()]));
     assert_eq!(made.code, 0, "{made:?}");

@@ -280,7 +280,7 @@ const UNSAFE: &[(&str, usize, &str)] = &[
 ];
 
 #[test]
-fn what_the_compiler_cannot_check_is_listed_and_gives_its_reason() {
+fn unsafe_blocks_are_listed_with_reasons() {
     for folder in ["src", "spice/src"] {
         for (name, text) in sources(folder) {
             let lines: Vec<_> = shipped(&text).lines().collect();

@@ -60,7 +60,7 @@ fn a_client_that_wants_to_close_is_closed() {
 }
 
 #[test]
-fn an_answer_without_length_closes_in_http_1_0() {
+fn http_1_0_responses_without_length_close() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -88,7 +88,7 @@ fn an_answer_without_length_closes_in_http_1_0() {
 }
 
 #[test]
-fn a_head_request_is_a_get_without_the_body() {
+fn head_is_get_without_body() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -138,7 +138,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_client_may_stop_sending_and_still_read_its_answer() {
+fn a_half_closed_client_reads_its_response() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");

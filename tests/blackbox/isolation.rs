@@ -40,8 +40,9 @@ fn assert_built_anew(site: &Site, seen: &Recorded, what: &str) {
     assert!(!text.contains("6.6.6.6") && !text.contains("evil"), "{what}: {text}");
 }
 
+/// A header that only nodegate may set does not get through in any spelling.
 #[test]
-fn no_header_of_the_client_reaches_the_daemon_by_any_spelling() {
+fn no_client_spelling_reaches_the_daemon() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let spellings = [
@@ -80,7 +81,7 @@ fn no_header_of_the_client_reaches_the_daemon_by_any_spelling() {
 }
 
 #[test]
-fn a_head_that_two_parties_could_read_differently_reaches_nobody() {
+fn ambiguous_heads_are_not_forwarded() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -205,7 +206,7 @@ fn a_path_cannot_end_the_request_line() {
 }
 
 #[test]
-fn what_the_daemon_says_to_a_proxy_is_not_passed_on() {
+fn the_daemons_proxy_headers_are_removed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -227,7 +228,7 @@ fn what_the_daemon_says_to_a_proxy_is_not_passed_on() {
 }
 
 #[test]
-fn what_is_between_the_daemon_and_us_stays_there() {
+fn hop_by_hop_headers_are_removed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -247,7 +248,7 @@ fn raw_answer(gate: &Nodegate, cookie: &str, raw: &str) -> crate::support::Reply
 }
 
 #[test]
-fn an_answer_that_could_be_read_in_two_ways_is_read_in_one() {
+fn ambiguous_responses_have_one_reading() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");

@@ -25,8 +25,9 @@ journalctl --sync 2>/dev/null || sleep 1
 journalctl -o json --no-pager _COMM=nodegate
 "#;
 
+/// The fields lead from a request to its client and user.
 #[test]
-fn the_journal_gets_fields_that_lead_from_a_request_to_its_client_and_user() {
+fn journal_fields_name_client_and_user() {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: only root can mount");
         return;

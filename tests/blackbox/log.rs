@@ -11,7 +11,7 @@ const VERSION: &str = "/api2/json/version";
 const LOG: &str = "/var/log/pveproxy/access.log";
 
 #[test]
-fn nobody_can_write_a_user_of_his_own_into_the_log() {
+fn clients_cannot_forge_the_logged_user() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let forged = "Authorization: PVEAPIToken=root@pam!fake=00000000\r\n";
@@ -82,7 +82,7 @@ fn each_answer_is_a_line_that_filters_know() {
 }
 
 #[test]
-fn a_client_that_is_turned_away_leaves_a_line_without_a_request() {
+fn a_rejected_client_logs_without_request() {
     let site = Site::pve();
     site.legacy("DENY_FROM=\"all\"\nPOLICY=\"deny\"\n");
     let gate = Nodegate::start(&site, &[]);
@@ -102,7 +102,7 @@ fn logged(site: &Site, sets: &[&str], headers: &str) -> String {
 }
 
 #[test]
-fn a_proxy_names_the_real_client_for_the_log() {
+fn trusted_proxies_name_the_logged_client() {
     let site = Site::pve();
     let header = "X-Forwarded-For: 192.0.2.7\r\n";
     let named = "real_ip.header=X-Forwarded-For";
@@ -124,14 +124,14 @@ fn a_proxy_names_the_real_client_for_the_log() {
 }
 
 #[test]
-fn a_list_of_trusted_proxies_that_is_missing_is_warned_about() {
+fn a_missing_trusted_proxy_list_is_warned_about() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["real_ip.header=X-Real"]);
     eventually("a warning", || gate.stderr().contains("real_ip") || gate.stderr().contains("PROXY_REAL_IP"));
 }
 
 #[test]
-fn secrets_and_line_ends_do_not_get_into_the_log() {
+fn secrets_and_line_ends_stay_unlogged() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -149,8 +149,9 @@ fn secrets_and_line_ends_do_not_get_into_the_log() {
     assert_eq!(log.lines().count(), 3, "{log}");
 }
 
+/// nodegate goes on.
 #[test]
-fn a_log_that_cannot_be_written_is_warned_about_once_and_stops_nothing() {
+fn an_unwritable_log_warns_once() {
     let site = Site::pve();
     fs::create_dir(site.path(LOG)).unwrap();
     let gate = Nodegate::start(&site, &[]);
@@ -176,7 +177,7 @@ fn a_full_disk_stops_nothing() {
 }
 
 #[test]
-fn a_log_that_was_moved_away_is_opened_again_on_sighup() {
+fn sighup_reopens_a_moved_log() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     gate.get("/before", "");

@@ -42,8 +42,9 @@ fn fill(path: &Path) {
     }
 }
 
+/// nodegate logs the full disk once.
 #[test]
-fn a_full_disk_leaves_no_half_lines_and_is_told_once() {
+fn a_full_disk_leaves_no_half_lines() {
     if !can_mount() {
         return;
     }
@@ -95,7 +96,7 @@ fn checked(site: &Site, options: &str, script: &str, sets: &[&str]) -> String {
 }
 
 #[test]
-fn check_warns_of_a_disk_that_is_nearly_full() {
+fn check_warns_of_a_nearly_full_disk() {
     if !can_mount() {
         return;
     }
@@ -140,8 +141,9 @@ fn rotate(directory: &Path, log: &Path, pid: u32) -> Outcome {
     Outcome::of(command.args(["--force", "--state"]).arg(directory.join("state")).arg(conf))
 }
 
+/// The directory is writable for its group.
 #[test]
-fn logrotate_takes_the_example_where_the_group_may_write() {
+fn logrotate_accepts_the_example() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
     let Some(user) = nix::unistd::User::from_name("www-data").unwrap() else {
         println!("skipped: there is no user www-data");

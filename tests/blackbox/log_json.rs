@@ -18,7 +18,7 @@ fn lines(site: &Site, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn a_json_line_tells_who_was_asked_how_long_it_took_and_over_what() {
+fn json_lines_name_upstream_time_and_protocol() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[JSON]);
     let reply = gate.get(&format!("{VERSION}?vncticket=SECRET"), &site.cookie("root@pam"));
@@ -58,7 +58,7 @@ fn what_is_not_known_is_null() {
 }
 
 #[test]
-fn an_error_of_the_daemon_has_the_number_that_the_logs_have() {
+fn daemon_errors_carry_the_logged_request_number() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[JSON, "backend.address=127.0.0.1:1"]);
     let reply = gate.get(VERSION, &site.cookie("root@pam"));
@@ -95,7 +95,7 @@ fn the_form_can_be_changed_by_a_reload() {
 }
 
 #[test]
-fn a_log_that_was_moved_away_is_opened_again_without_a_signal() {
+fn a_moved_log_reopens_without_signal() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let log = site.path("/var/log/pveproxy/access.log");

@@ -214,7 +214,7 @@ fn flood(gate: &Nodegate, (port, path, cookie): (u16, &str, &str), http2: bool) 
 }
 
 #[test]
-fn forged_tickets_in_a_row_warn_once_a_second() {
+fn forged_tickets_warn_once_a_second() {
     let sets = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1", "limits.login_failures=1"];
     let sets = [&sets[..], &["http2=true"]].concat();
     all_at_once(&[false, true], |http2| {

@@ -106,7 +106,7 @@ fn touch(site: &Site, path: &str, seconds: u64) {
 }
 
 #[test]
-fn the_virtual_environments_page_has_the_values_it_had() {
+fn virtual_environment_page_keeps_its_values() {
     let site = pve();
     site.write(
         "/etc/pve/datacenter.cfg",
@@ -184,7 +184,7 @@ fn the_virtual_environments_page_has_the_values_it_had() {
 }
 
 #[test]
-fn the_mail_gateways_page_has_the_values_it_had() {
+fn mail_gateway_page_keeps_its_values() {
     let site = pmg();
     let config = "section: admin\n\tconsent-text TWFu+/8=\n\nsection: spamquar\n\tquarantinelink 1\n";
     site.write("/etc/pmg/pmg.conf", config);
@@ -280,7 +280,7 @@ fn the_template_follows_query_path_and_browser() {
 }
 
 #[test]
-fn a_page_knows_only_who_brings_a_good_ticket_in_the_cookie() {
+fn pages_know_users_by_valid_cookies_only() {
     let site = pve();
     let gate = Nodegate::start(&site, &[]);
     let ticket = site.ticket("root@pam");
@@ -339,8 +339,9 @@ fn the_quarantines_link_logs_in_without_a_cookie() {
     assert!(!site.access_log().contains("PMGQUAR"), "{}", site.access_log());
 }
 
+/// Values of clients and files have no meaning in a page.
 #[test]
-fn nothing_that_a_client_or_file_says_means_anything_in_a_page() {
+fn page_values_are_escaped() {
     let site = pve();
     site.write(PVE_INDEX, REAL);
     site.write(NOVNC, REAL);
@@ -379,8 +380,9 @@ fn nothing_that_a_client_or_file_says_means_anything_in_a_page() {
     assert!(page.contains(r"UserName: 'o\u0027br\u0022\u003cb\u003e\u005c\u00fc@ad',"), "{page}");
 }
 
+/// They answer HEAD as well.
 #[test]
-fn pages_are_compressed_answer_head_and_take_no_post() {
+fn pages_compress_and_reject_post() {
     let site = pve();
     site.write(PVE_INDEX, format!("{REAL}<!-- {} -->", "more of it ".repeat(50)));
     let gate = Nodegate::start(&site, &[]);
@@ -422,7 +424,7 @@ fn a_broken_template_is_named_without_its_path() {
 }
 
 #[test]
-fn a_refused_login_for_html_is_sent_to_the_login_page() {
+fn html_login_failures_redirect_to_the_page() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     std::thread::scope(|scope| {

@@ -69,8 +69,9 @@ fn users(pid: u32) -> Vec<String> {
     threads.filter_map(|thread| line(status(&thread.unwrap().path()))).collect()
 }
 
+/// The files and sockets that needed root are open by then.
 #[test]
-fn root_is_given_up_in_every_thread_and_what_needed_it_is_open() {
+fn every_thread_gives_up_root() {
     if !is_root() {
         return;
     }
@@ -110,8 +111,9 @@ fn of_each_thread(pid: u32, field: &str) -> Vec<String> {
     threads.filter_map(|thread| value(status(&thread.unwrap().path()))).collect()
 }
 
+/// A reload and an upgrade need none of them.
 #[test]
-fn nothing_can_be_had_back_and_a_reload_and_a_new_binary_need_nothing_of_it() {
+fn dropped_privileges_never_return() {
     if !is_root() {
         return;
     }
@@ -154,7 +156,7 @@ fn nothing_can_be_had_back_and_a_reload_and_a_new_binary_need_nothing_of_it() {
 }
 
 #[test]
-fn a_user_that_does_not_exist_is_said_so() {
+fn an_unknown_user_is_reported() {
     if !is_root() {
         return;
     }
@@ -169,7 +171,7 @@ fn a_user_that_does_not_exist_is_said_so() {
 }
 
 #[test]
-fn check_names_the_keys_that_the_user_cannot_read() {
+fn check_names_keys_the_user_cannot_read() {
     if !is_root() {
         return;
     }
@@ -207,7 +209,7 @@ fn check_names_the_keys_that_the_user_cannot_read() {
 
 /// A file that is read while serving, besides keys: with the route scope that a listener serves.
 #[test]
-fn check_names_product_files_that_the_user_cannot_read() {
+fn check_names_product_files_the_user_cannot_read() {
     if !is_root() {
         return;
     }

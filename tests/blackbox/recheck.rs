@@ -62,7 +62,7 @@ fn a_console_ends_once_its_client_is_denied() {
 }
 
 #[test]
-fn a_console_ends_by_the_list_of_its_listener() {
+fn a_listeners_access_list_ends_consoles() {
     let site = Site::pve();
     let (port, gone) = (free_port(), free_port());
     let table = |name: &str, port: u16, rules: &str| {
@@ -160,7 +160,7 @@ fn a_tunnel_ends_once_its_client_is_denied() {
 }
 
 #[test]
-fn a_tunnel_on_the_https_port_ends_as_well() {
+fn a_tunnel_on_https_ends_too() {
     let (site, machine) = (Site::pve(), echoing_machine());
     site.write(PVE, format!("tunnel.connect_on_https = true\n{RECHECK}"));
     let gate = Nodegate::start(&site, &[]);

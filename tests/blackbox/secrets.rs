@@ -23,7 +23,7 @@ fn assert_hidden(log: &str, secrets: &[String]) {
 }
 
 #[test]
-fn no_credential_of_the_api_is_in_a_log() {
+fn api_credentials_are_in_no_log() {
     for format in ["text", "json"] {
         let site = Site::pve();
         let gate = Nodegate::start(&site, &[&format!("log.format={format}"), "limits.login_failures=0"]);

@@ -92,7 +92,7 @@ fn clients_that_the_access_list_denies_are_counted() {
 }
 
 #[test]
-fn what_does_not_run_is_told_with_exit_code_3() {
+fn status_of_a_stopped_service_exits_3() {
     let site = Site::pve();
     let status = Outcome::ask(&site, &["status", "pve"]);
     assert_eq!(status.code, 3);
@@ -107,7 +107,7 @@ fn what_does_not_run_is_told_with_exit_code_3() {
 }
 
 #[test]
-fn status_is_shown_again_and_again_until_the_end() {
+fn status_repeats_until_the_end() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut watch = command_for(&site, &gate, "pve", &["status", "--watch", "--json"]);
@@ -127,8 +127,9 @@ fn status_is_shown_again_and_again_until_the_end() {
     assert_eq!(child.wait().unwrap().code(), Some(3));
 }
 
+/// It is removed with its process.
 #[test]
-fn the_control_socket_is_closed_to_others_and_goes_with_its_owner() {
+fn the_control_socket_is_private() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let other = Nodegate::start(&site, &[]);
@@ -142,8 +143,9 @@ fn the_control_socket_is_closed_to_others_and_goes_with_its_owner() {
     assert_eq!(report(&site, &other, "pve")["pid"], other.pid());
 }
 
+/// The socket of a new process stays.
 #[test]
-fn a_socket_that_was_left_behind_is_replaced_and_that_of_a_successor_stays() {
+fn stale_control_sockets_are_replaced() {
     let site = Site::pve();
     let first = Nodegate::start(&site, &[]);
     let (port, path) = (first.port(), socket_of(&site, &first));
@@ -159,8 +161,9 @@ fn a_socket_that_was_left_behind_is_replaced_and_that_of_a_successor_stays() {
     drop(successor);
 }
 
+/// Their number is bounded, and so is the length of their requests.
 #[test]
-fn askers_are_bounded_in_number_and_in_what_they_say() {
+fn control_clients_are_bounded() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let path = socket_of(&site, &gate);
@@ -191,7 +194,7 @@ fn askers_are_bounded_in_number_and_in_what_they_say() {
 }
 
 #[test]
-fn reload_puts_new_settings_in_force_and_says_which() {
+fn reload_applies_and_names_new_settings() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let same = ask(&site, &gate, &["reload"]);

@@ -58,8 +58,9 @@ fn a_request_that_never_ends_is_cut_off() {
     eventually("a warning", || gate.stderr().contains("cut off"));
 }
 
+/// Its log is complete.
 #[test]
-fn an_idle_service_stops_at_once_and_its_log_is_complete() {
+fn an_idle_service_stops_at_once() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut session = gate.connect();
@@ -76,7 +77,7 @@ fn an_idle_service_stops_at_once_and_its_log_is_complete() {
 }
 
 #[test]
-fn systemd_is_told_when_it_serves_and_when_it_stops() {
+fn systemd_hears_of_start_and_stop() {
     let site = Site::pve();
     let path = site.path("/run/notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -98,7 +99,7 @@ fn systemd_is_told_when_it_serves_and_when_it_stops() {
 }
 
 #[test]
-fn the_pid_file_belongs_to_the_products_own_port() {
+fn the_pid_file_needs_the_products_port() {
     let site = Site::pve();
     let port = free_port();
     let own = site.own_profile(port);

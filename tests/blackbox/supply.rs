@@ -34,7 +34,7 @@ fn packages() -> Vec<Value> {
 }
 
 #[test]
-fn every_licence_is_one_of_those_that_are_allowed() {
+fn every_licence_is_allowed() {
     let allowed = toml(".cargo/deny.toml")["licenses"]["allow"].as_array().unwrap().clone();
     let allowed: Vec<_> = allowed.iter().map(|name| name.as_str().unwrap()).collect();
     let packages = packages();
@@ -50,8 +50,9 @@ fn every_licence_is_one_of_those_that_are_allowed() {
     }
 }
 
+/// None comes from a repository.
 #[test]
-fn everything_comes_from_one_registry_and_nothing_from_a_repository() {
+fn all_crates_come_from_one_registry() {
     let packages = packages();
     let sources: BTreeSet<_> = packages.iter().filter_map(|package| package["source"].as_str()).collect();
     assert!(
@@ -65,7 +66,7 @@ fn everything_comes_from_one_registry_and_nothing_from_a_repository() {
 }
 
 #[test]
-fn no_crate_is_built_in_twice_but_those_that_are_listed() {
+fn only_listed_crates_are_duplicated() {
     let options = ["tree", "--locked", "-p", "nodegate", "--edges", "normal,build", "--prefix", "none"];
     let tree = output("cargo", &[&options[..], &["--format", "{p}"]].concat());
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -82,7 +83,7 @@ fn no_crate_is_built_in_twice_but_those_that_are_listed() {
 }
 
 #[test]
-fn it_is_built_by_the_oldest_toolchain_it_names() {
+fn the_oldest_named_toolchain_builds_it() {
     let named = toml("Cargo.toml")["workspace"]["package"]["rust-version"].as_str().unwrap().to_owned();
     let used = output("rustc", &["--version"]);
     assert!(used.starts_with(&format!("rustc {named}.")), "{used} is not the {named} of Cargo.toml");

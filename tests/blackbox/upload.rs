@@ -70,7 +70,7 @@ fn value(body: &[u8], name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_file_reaches_the_daemon_with_every_field_and_by_the_same_credential() {
+fn uploads_arrive_with_fields_and_credential() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let content = noise(300_000);
@@ -107,7 +107,7 @@ impl MapOwned for Vec<(&str, &str)> {
 }
 
 #[test]
-fn every_shape_of_form_that_clients_send_is_read_to_the_byte() {
+fn every_client_form_is_read_exactly() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let plain = "Content-Disposition: form-data; name=\"filename\"; filename=\"x.iso\"";
@@ -138,7 +138,7 @@ fn every_shape_of_form_that_clients_send_is_read_to_the_byte() {
 }
 
 #[test]
-fn chunked_bodies_are_taken_in_pieces_of_any_size() {
+fn chunked_bodies_are_accepted_in_any_split() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let content = noise(5_000);
@@ -244,8 +244,9 @@ fn a_client_cannot_name_a_spool_file() {
     assert_eq!(spool_files(&site), 1);
 }
 
+/// They leave no file.
 #[test]
-fn malformed_forms_are_refused_with_a_reason_and_leave_nothing() {
+fn malformed_forms_are_rejected_with_a_reason() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let big = "v".repeat(70_000);
@@ -283,7 +284,7 @@ fn malformed_forms_are_refused_with_a_reason_and_leave_nothing() {
 }
 
 #[test]
-fn when_the_daemon_does_not_take_the_file_it_is_removed() {
+fn a_file_the_daemon_rejects_is_removed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.answer=1"]);
     let body = form(&[file("x.iso", &noise(2_000_000))]);
@@ -337,8 +338,9 @@ fn a_client_that_goes_away_leaves_nothing() {
     assert!(site.daemon.requests().iter().all(|request| request.method == "GET"));
 }
 
+/// The client leaves while the daemon answers.
 #[test]
-fn a_client_that_goes_away_while_the_daemon_answers_changes_nothing() {
+fn a_late_disconnect_changes_no_upload() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut session = gate.connect();
@@ -358,7 +360,7 @@ fn a_client_that_goes_away_while_the_daemon_answers_changes_nothing() {
 }
 
 #[test]
-fn a_stop_in_the_middle_of_an_upload_leaves_nothing() {
+fn a_stop_during_an_upload_leaves_nothing() {
     let site = Site::pve();
     let mut gate = Nodegate::start(&site, &["timeout.stop=1"]);
     let _session = begun(&site, &gate);
@@ -370,7 +372,7 @@ fn a_stop_in_the_middle_of_an_upload_leaves_nothing() {
 }
 
 #[test]
-fn a_stop_lets_an_upload_that_is_quick_enough_finish() {
+fn a_stop_lets_fast_uploads_finish() {
     let site = Site::pve();
     let mut gate = Nodegate::start(&site, &[]);
     let body = form(&[file("x.iso", &noise(1_000_000))]);
@@ -388,7 +390,7 @@ fn a_stop_lets_an_upload_that_is_quick_enough_finish() {
 }
 
 #[test]
-fn too_large_is_said_before_a_byte_is_read() {
+fn an_oversized_upload_is_rejected_before_reading() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     for expect in ["", "Expect: 100-continue\r\n"] {
@@ -418,8 +420,9 @@ fn too_large_is_said_before_a_byte_is_read() {
     assert_eq!(post(&gate, PATH, &(site.cookie("root@pam") + &kind()), &small).status, 200);
 }
 
+/// The client waits for it; a rejected upload gets none.
 #[test]
-fn an_upload_waits_for_100_continue_and_gets_it_only_when_it_is_wanted() {
+fn an_accepted_upload_gets_100_continue() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let body = form(&[file("x.iso", &noise(100_000))]);
@@ -465,7 +468,7 @@ fn a_client_that_stops_sending_is_told_so() {
 }
 
 #[test]
-fn a_body_that_is_not_read_costs_no_memory() {
+fn an_unread_body_costs_no_memory() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let most = || gate.kilobytes("VmHWM");

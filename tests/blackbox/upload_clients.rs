@@ -59,7 +59,7 @@ fn curl_uploads_files_small_and_large() {
 }
 
 #[test]
-fn curl_sends_a_ready_made_body_chunked_from_a_pipe() {
+fn curl_sends_a_chunked_body_from_pipes() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let content = noise(15_000_000);
@@ -75,7 +75,7 @@ fn curl_sends_a_ready_made_body_chunked_from_a_pipe() {
 }
 
 #[test]
-fn curl_reads_the_reason_of_a_refusal_in_the_middle_of_a_large_upload() {
+fn curl_reads_a_rejection_during_an_upload() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let path = local_file(&site, "x.iso", &noise(15_000_000));
@@ -158,7 +158,7 @@ fn sha256(path: &Path) -> [u8; 32] {
 
 /// `NODEGATE_TEST_UPLOAD_MB` changes the size; 1024 by default.
 #[test]
-fn a_large_upload_costs_little_memory_and_keeps_its_checksum() {
+fn a_large_upload_needs_little_memory() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let megabytes = std::env::var("NODEGATE_TEST_UPLOAD_MB").map_or(1024, |text| text.parse().unwrap());

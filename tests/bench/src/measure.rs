@@ -109,8 +109,9 @@ mod tests {
         assert_eq!(Spread::of(vec![]), None);
     }
 
+    /// Each ratio compares with the competitor of the best median, within the same repeat.
     #[test]
-    fn ratios_are_taken_within_a_repeat_against_the_one_with_the_best_median() {
+    fn ratios_compare_within_a_repeat() {
         let ours = series("a", &[10.0, 20.0, 30.0]);
         let (slow, fast) = (series("b", &[1.0, 1.0, 90.0]), series("c", &[10.0, 10.0, 10.0]));
         let of = [&slow, &fast];

@@ -39,7 +39,7 @@ fn a_crowd_crowds_out_nobody_elsewhere() {
 }
 
 #[test]
-fn an_address_has_64_connections_at_the_public_listener() {
+fn public_listeners_allow_64_connections_per_address() {
     for protocol in BOTH {
         Place::visit(Product::Pmg, "", &[HELD], |place| {
             let way = place.way(protocol, Listener::Quarantine);

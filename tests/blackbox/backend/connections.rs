@@ -25,7 +25,7 @@ fn each_request_has_a_connection_of_its_own() {
 }
 
 #[test]
-fn a_kept_connection_is_used_again_for_reading_only() {
+fn only_reads_reuse_kept_connections() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["backend.keepalive=true", "workers=1"]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");
@@ -48,8 +48,9 @@ fn daemon(site: &Site, listen: Listen) -> Daemon {
     Daemon::start(Config { keys: Arc::clone(&site.keys), listen, idle, ..Config::new(site.product) })
 }
 
+/// The daemon had closed the kept connection; nodegate sends the read once more.
 #[test]
-fn a_read_whose_kept_connection_had_died_is_sent_once_more() {
+fn a_read_on_a_dead_connection_is_retried() {
     let site = Site::pve();
     let own = daemon(&site, Listen::Free);
     let address = own.address().parse().unwrap();

@@ -34,7 +34,7 @@ fn a_daemon_that_is_not_there_is_595() {
 }
 
 #[test]
-fn a_daemon_that_takes_no_connection_is_595_after_the_time_to_connect() {
+fn a_connect_timeout_is_a_595() {
     let site = Site::pve();
     let daemon = Deaf::listen(std::iter::once(0));
     let address = daemon.address;
@@ -46,7 +46,7 @@ fn a_daemon_that_takes_no_connection_is_595_after_the_time_to_connect() {
 }
 
 #[test]
-fn a_unix_socket_that_is_not_there_is_595() {
+fn a_missing_unix_socket_is_a_595() {
     let site = Site::pve();
     let path = site.path("/run/no-such-socket");
     let gate = Nodegate::start(&site, &["backend.address=unix:/run/no-such-socket"]);
@@ -55,7 +55,7 @@ fn a_unix_socket_that_is_not_there_is_595() {
 }
 
 #[test]
-fn a_daemon_that_closes_or_is_silent_is_596() {
+fn a_closing_or_silent_daemon_is_a_596() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.answer_unprivileged=1"]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");
@@ -94,8 +94,9 @@ fn a_daemon_that_talks_rubbish_is_599() {
     }
 }
 
+/// A response body that ends early is a 597 if the head was not sent yet; otherwise the body breaks off.
 #[test]
-fn a_body_that_ends_early_is_597_as_long_as_that_can_be_said() {
+fn an_early_end_is_a_597() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.answer_unprivileged=1"]);
     let cookie = site.cookie("root@pam");
@@ -114,7 +115,7 @@ fn a_body_that_ends_early_is_597_as_long_as_that_can_be_said() {
 }
 
 #[test]
-fn a_failing_daemon_leaves_the_clients_connection_in_use() {
+fn a_failing_daemon_keeps_the_client_connection() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -125,8 +126,9 @@ fn a_failing_daemon_leaves_the_clients_connection_in_use() {
     }
 }
 
+/// The daemon answers before it has read the whole request.
 #[test]
-fn a_daemon_that_answers_before_it_has_read_everything_is_heard() {
+fn an_early_response_reaches_the_client() {
     let site = Site::pve();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let gate = Nodegate::start(&site, &[&format!("backend.address={}", listener.local_addr().unwrap())]);
@@ -150,7 +152,7 @@ fn a_daemon_that_answers_before_it_has_read_everything_is_heard() {
 }
 
 #[test]
-fn an_answer_may_take_longer_than_any_pause_in_it() {
+fn the_timeout_bounds_pauses_not_the_response() {
     let site = Site::pve();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let backend = format!("backend.address={}", listener.local_addr().unwrap());

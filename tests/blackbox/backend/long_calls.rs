@@ -50,8 +50,9 @@ fn curl_waits_33_seconds_for_statistics() {
     assert_eq!(got.stdout, br#"{"data":[]}"#);
 }
 
+/// A slow API call does not get its longer timeout on another node.
 #[test]
-fn another_node_has_the_short_time_whatever_the_call_needs() {
+fn another_node_has_the_short_timeout() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &["timeout.answer=1"]);
     let _second = cluster.start(2, &[]);
@@ -66,7 +67,7 @@ fn another_node_has_the_short_time_whatever_the_call_needs() {
 }
 
 #[test]
-fn pauses_within_an_answer_are_as_long_as_its_call_may_take() {
+fn pauses_may_last_as_long_as_calls() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.answer=1"]);
     let reply = gate.get("/api2/json/standin/drip?pieces=3&ms=1500", &site.cookie("root@pam"));
@@ -103,7 +104,7 @@ fn a_client_that_leaves_ends_the_wait() {
 
 /// A process that is killed ends its TCP stream without a word of TLS.
 #[test]
-fn the_end_of_the_tcp_stream_ends_the_wait() {
+fn a_tcp_end_ends_the_wait() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut session = begin(&gate, &site, HANG);
@@ -116,7 +117,7 @@ fn the_end_of_the_tcp_stream_ends_the_wait() {
 }
 
 #[test]
-fn a_client_that_only_stops_sending_gets_its_long_answer() {
+fn a_half_closed_client_gets_its_long_response() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut session = begin(&gate, &site, "/api2/json/cluster/options?standin-wait=4000");
@@ -139,7 +140,7 @@ fn a_client_that_only_stops_sending_gets_its_long_answer() {
 
 /// Whether an API token is good is found out first, so that guesses are counted.
 #[test]
-fn a_token_that_leaves_ends_its_wait_after_the_verdict() {
+fn a_leaving_token_waits_for_the_verdict() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1"]);
     let mut session = gate.connect();

@@ -22,8 +22,9 @@ fn unzstd(packed: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
+/// nodegate compresses by itself and asks the daemon for no coding.
 #[test]
-fn a_client_that_takes_zstd_gets_it_and_the_daemon_is_asked_for_nothing() {
+fn zstd_clients_get_zstd() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["compression.api=true"]);
     let cookie = site.cookie("root@pam");
@@ -59,8 +60,9 @@ fn a_client_that_takes_zstd_gets_it_and_the_daemon_is_asked_for_nothing() {
     });
 }
 
+/// It is also off for responses that are never compressed.
 #[test]
-fn it_is_off_by_default_and_where_nothing_is_compressed() {
+fn zstd_is_off_by_default() {
     let site = Site::pve();
     let headers = format!("{}Accept-Encoding: gzip, zstd\r\n", site.cookie("root@pam"));
     for (sets, asked) in

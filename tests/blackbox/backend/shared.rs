@@ -40,8 +40,9 @@ fn ask(gate: &Nodegate, requests: &[(&str, String)]) -> Vec<Reply> {
 
 const SLOW: &str = "/api2/json/standin/slow?ms=1500";
 
+/// Several workers get the same call of the same client; the daemon sees one.
 #[test]
-fn the_same_call_of_the_same_client_is_made_once_for_all_workers() {
+fn all_workers_share_a_clients_call() {
     let site = Site::pve();
     let port = free_port();
     let gate = start(&site, &["workers=3", &format!("metrics.listen=127.0.0.1:{port}")]);
@@ -138,7 +139,7 @@ fn a_client_that_leaves_takes_nobody_with_it() {
 
 /// What `docs/performance.md` says of fifty windows, ten times as fast.
 #[test]
-fn fifty_windows_with_one_login_cost_the_daemon_less() {
+fn fifty_windows_share_their_calls() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let path = "/api2/json/standin/slow?ms=100";

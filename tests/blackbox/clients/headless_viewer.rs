@@ -19,8 +19,9 @@ fn view(guest: &Guest, site: &Site, gate: &Nodegate, age: i64, typing: &str) -> 
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}\n{}", text(&output.stderr)))
 }
 
+/// Each channel of the viewer makes a CONNECT of its own.
 #[test]
-fn a_viewer_sees_the_guest_and_types_into_it_each_channel_through_its_own_connect() {
+fn a_viewer_shows_and_controls_the_guest() {
     let (site, folder) = (Site::pve(), tempfile::tempdir().unwrap());
     let gate = Nodegate::start_profile(&site, "spice", &[]);
     let guest = Guest::start(folder.path());
@@ -42,7 +43,7 @@ fn a_viewer_sees_the_guest_and_types_into_it_each_channel_through_its_own_connec
 }
 
 #[test]
-fn a_viewer_with_a_ticket_of_yesterday_is_told_401() {
+fn a_viewer_with_an_old_ticket_gets_401() {
     let (site, folder) = (Site::pve(), tempfile::tempdir().unwrap());
     let gate = Nodegate::start_profile(&site, "spice", &[]);
     let guest = Guest::start(folder.path());

@@ -97,7 +97,7 @@ fn type_until_heard(viewer: &RemoteViewer, gate: &Nodegate, guest: &Guest, scree
 }
 
 #[test]
-fn remote_viewer_shows_the_guest_and_types_into_it() {
+fn remote_viewer_shows_and_controls_the_guest() {
     let (site, folder) = (Site::pve(), tempfile::tempdir().unwrap());
     let gate = Nodegate::start_profile(&site, "spice", &[]);
     let guest = Guest::start(folder.path());
@@ -115,8 +115,9 @@ fn remote_viewer_shows_the_guest_and_types_into_it() {
     every_channel_is_logged(&site);
 }
 
+/// The ticket is expired, or forged.
 #[test]
-fn remote_viewer_with_an_expired_or_a_forged_ticket_reports_401() {
+fn remote_viewer_reports_401_for_bad_tickets() {
     let (site, folder) = (Site::pve(), tempfile::tempdir().unwrap());
     let gate = Nodegate::start_profile(&site, "spice", &[]);
     let guest = Guest::start(folder.path());
@@ -159,14 +160,14 @@ fn shows_the_guest_through(proxy: &str, site: &Site, gate: &Nodegate) {
 }
 
 #[test]
-fn remote_viewer_comes_to_the_tunnels_own_port_by_tls() {
+fn remote_viewer_connects_to_the_tunnel_over_tls() {
     let site = Site::pve();
     let gate = Nodegate::start_profile(&site, "spice", &[]);
     shows_the_guest_through(&format!("https://{}", gate.local()), &site, &gate);
 }
 
 #[test]
-fn remote_viewer_comes_to_the_port_of_the_api() {
+fn remote_viewer_connects_to_the_api_port() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["tunnel.connect_on_https=true"]);
     shows_the_guest_through(&format!("https://{}", gate.local()), &site, &gate);
@@ -174,7 +175,7 @@ fn remote_viewer_comes_to_the_port_of_the_api() {
 
 /// The viewer comes to node2 in the clear; from there to node1, where the guest is, all goes by TLS.
 #[test]
-fn remote_viewer_sees_a_guest_of_another_node_by_tls_between_them() {
+fn remote_viewer_reaches_another_node_over_tls() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::pve(2);
     let there = cluster.start(1, &["tunnel.connect_on_https=true"]);

@@ -77,7 +77,7 @@ fn statuses(told: &Value) -> Vec<u64> {
 }
 
 #[test]
-fn a_browser_works_on_a_cluster_and_goes_on_when_a_node_stops() {
+fn a_browser_survives_a_stopping_node() {
     let mut cluster = Cluster::pve(3);
     let first = &mut cluster.nodes[0].site;
     first.write("/usr/share/pve-manager/index.html.tpl", PAGE);

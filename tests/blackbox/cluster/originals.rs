@@ -146,7 +146,7 @@ fn whatever_has_no_length_ends_with_the_connection() {
 }
 
 #[test]
-fn clients_of_http_1_0_are_told_that_the_connection_closes() {
+fn http_1_0_clients_see_connection_close() {
     let node = Node::start(Product::Pve, &[]);
     let cookie = node.site.cookie("root@pam");
     for (path, size) in [("until-close", 70_000), ("big", 70_000)] {
@@ -191,7 +191,7 @@ fn a_stream_that_breaks_off_looks_broken() {
 }
 
 #[test]
-fn a_stream_that_breaks_off_without_tls_is_reset() {
+fn a_broken_plaintext_stream_is_reset() {
     let site = Site::pve();
     let clear = "[[listener]]\nname = \"clear\"\naddress = \"127.0.0.1\"\nport = 0\ntls = false\n";
     site.write("/etc/nodegate/pve.toml", clear);
@@ -235,7 +235,7 @@ fn a_length_that_is_known_reaches_browsers() {
 }
 
 #[test]
-fn files_of_the_daemon_may_be_kept_and_data_may_not() {
+fn daemon_files_are_cacheable_and_data_not() {
     for product in [Product::Pve, Product::Pmg] {
         let node = Node::start(product, &[]);
         node.site.write("/tmp/file", content(SIZE));
@@ -261,7 +261,7 @@ fn files_of_the_daemon_may_be_kept_and_data_may_not() {
 
 /// curl is the client of a node that runs the original.
 #[test]
-fn curl_reads_the_journal_through_a_node_of_the_original() {
+fn curl_reads_the_journal_through_an_original() {
     let node = Node::start(Product::Pve, &[]);
     let other = OriginalNode::any_event(node.gate.local());
     let cookie = node.site.cookie("root@pam");

@@ -104,7 +104,7 @@ fn xterm_types_and_pastes_a_megabyte() {
 }
 
 #[test]
-fn a_browser_that_speaks_http_2_opens_its_console_with_http_1() {
+fn http_2_browsers_open_consoles_over_http_1() {
     let console = Console::listen();
     let site = site(console.port);
     install(&site, "@xterm/xterm/lib", "/usr/share/pve-xtermjs");

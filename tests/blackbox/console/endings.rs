@@ -10,8 +10,9 @@ use socket2::SockRef;
 use super::client::{BINARY, CLOSE, FINAL, content, opened, read, read_to_end};
 use crate::support::{Nodegate, Site};
 
+/// The console's connection is closed as well.
 #[test]
-fn a_client_that_closes_gets_its_code_back_and_the_console_is_shut() {
+fn a_clients_close_code_is_echoed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     for (payload, code) in [(&b"\x03\xe8bye"[..], 1000), (b"\x03\xe9", 1001), (b"\x0f\xa0", 4000), (b"", 0)] {
@@ -25,7 +26,7 @@ fn a_client_that_closes_gets_its_code_back_and_the_console_is_shut() {
 }
 
 #[test]
-fn a_console_that_ends_is_heard_to_its_end() {
+fn all_output_of_an_ending_console_arrives() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (mut socket, mut server) = opened(&site, &gate);
@@ -60,7 +61,7 @@ fn a_console_that_breaks_off_is_an_error() {
 }
 
 #[test]
-fn a_client_that_never_answers_a_close_is_left() {
+fn a_missing_close_reply_times_out() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (mut socket, server) = opened(&site, &gate);
@@ -87,7 +88,7 @@ fn a_client_that_vanishes_shuts_its_console() {
 }
 
 #[test]
-fn a_stop_closes_every_console_and_waits_for_none() {
+fn a_stop_closes_consoles_without_waiting() {
     let site = Site::pve();
     let mut gate = Nodegate::start(&site, &[]);
     let (mut quiet, mut quiet_server) = opened(&site, &gate);

@@ -67,7 +67,7 @@ fn without_upgrade_it_is_an_ordinary_call() {
 }
 
 #[test]
-fn frames_that_come_with_the_handshake_are_not_lost() {
+fn frames_behind_the_handshake_are_kept() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let console = Console::listen();
@@ -100,8 +100,9 @@ fn a_migration_tunnel_leads_to_a_unix_socket() {
     server.join().unwrap();
 }
 
+/// Where there is one, nodegate opens the console through it.
 #[test]
-fn the_worker_without_root_is_asked_where_there_is_one() {
+fn the_unprivileged_worker_gets_the_call() {
     use nodegate_standin::{Config, Daemon, Product};
     let site = Site::pve();
     let keys = std::sync::Arc::clone(&site.keys);

@@ -59,7 +59,7 @@ fn a_client_that_answers_no_ping_is_closed() {
 }
 
 #[test]
-fn a_client_that_reads_late_gets_everything_in_order() {
+fn a_late_reading_client_gets_everything() {
     let sent = content(251 * 120_000); // takes its time, so before there is a console
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["console.ping=2"]);
@@ -79,8 +79,9 @@ fn a_client_that_reads_late_gets_everything_in_order() {
     assert_eq!(socket.receive().opcode, PING);
 }
 
+/// Its client stays connected.
 #[test]
-fn a_console_that_reads_late_gets_everything_and_its_client_is_kept() {
+fn a_late_reading_console_gets_everything() {
     let sent = content(30_000_000);
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["console.ping=2"]);

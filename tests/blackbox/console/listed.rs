@@ -7,8 +7,9 @@ use crate::status::report;
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site};
 
+/// The list shows client, user, target and bytes.
 #[test]
-fn an_open_console_is_listed_with_client_user_target_and_bytes() {
+fn an_open_console_is_listed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (mut socket, mut server) = opened(&site, &gate);

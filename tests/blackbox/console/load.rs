@@ -10,8 +10,9 @@ use crate::support::{Nodegate, Session, Site};
 
 const CONSOLES: usize = 200;
 
+/// Two hundred consoles whose clients do not read.
 #[test]
-fn two_hundred_consoles_whose_clients_do_not_read_fit_into_64_megabytes() {
+fn stalled_consoles_fit_into_64_megabytes() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let console = Console::listen();

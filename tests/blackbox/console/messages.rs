@@ -9,7 +9,7 @@ use super::client::{
 use crate::support::{Nodegate, Site};
 
 #[test]
-fn a_paste_of_a_megabyte_in_fragments_arrives_whole() {
+fn a_fragmented_megabyte_paste_arrives_whole() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (mut socket, mut server) = opened(&site, &gate);
@@ -49,8 +49,9 @@ fn frames_in_the_record_of_the_handshake_arrive() {
     assert_eq!(read(&mut console.accept(), 11), b"firstsecond");
 }
 
+/// Its frames have a megabyte each.
 #[test]
-fn an_endless_message_of_frames_of_a_megabyte_is_passed_on() {
+fn an_endless_fragmented_message_is_relayed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (mut socket, mut server) = opened(&site, &gate);
@@ -83,7 +84,7 @@ fn small_messages_leave_at_once_and_in_order() {
 }
 
 #[test]
-fn what_is_sent_to_the_client_is_binary_and_bounded() {
+fn frames_to_the_client_are_binary_and_bounded() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (mut socket, mut server) = opened(&site, &gate);
@@ -113,8 +114,9 @@ fn pings_are_answered_with_what_they_brought() {
     assert_eq!(socket.receive().payload, b"and on");
 }
 
+/// The bytes before it arrive first.
 #[test]
-fn a_broken_frame_closes_with_its_code_after_what_came_before() {
+fn a_broken_frame_closes_with_its_code() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let code = |code: u16| frame(FINAL | CLOSE, &code.to_be_bytes());

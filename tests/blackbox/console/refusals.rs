@@ -67,8 +67,9 @@ fn what_the_daemon_refuses_is_passed_on() {
     assert_eq!((reply.status, reply.json()["status"].as_u64()), (200, Some(401)));
 }
 
+/// The sockets of consoles are allowed as well.
 #[test]
-fn only_console_ports_and_their_sockets_are_connected_to() {
+fn only_console_ports_are_connected_to() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");

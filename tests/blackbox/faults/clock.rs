@@ -57,7 +57,7 @@ fn library() -> PathBuf {
 }
 
 #[test]
-fn tickets_are_judged_by_the_clock_as_it_is_wherever_it_jumps() {
+fn tickets_follow_the_clock_when_it_jumps() {
     let shifted = Shifted::start();
     for (clock, good, bad) in [(0, 0, [-3, 3]), (3, 3, [0, 6]), (-3, -3, [0, 1]), (0, 0, [-3, 3])] {
         shifted.set(clock);
@@ -75,7 +75,7 @@ fn tickets_are_judged_by_the_clock_as_it_is_wherever_it_jumps() {
 }
 
 #[test]
-fn no_wait_is_longer_or_shorter_because_the_clock_jumps() {
+fn clock_jumps_change_no_timeout() {
     let shifted = Shifted::start();
     let cookie = shifted.site.cookie("root@pam");
     let mut session = shifted.gate.connect();

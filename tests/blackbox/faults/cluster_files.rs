@@ -60,7 +60,7 @@ fn passes(site: &Site, gate: &Nodegate, headers: &str) -> bool {
 }
 
 #[test]
-fn a_cluster_file_system_that_hangs_holds_up_nobody() {
+fn a_hung_cluster_file_system_delays_no_request() {
     if !is_root() {
         return;
     }
@@ -100,8 +100,9 @@ fn a_cluster_file_system_that_hangs_holds_up_nobody() {
     assert!(gate.stop().success());
 }
 
+/// The cluster file system hangs; nodegate logs it and serves.
 #[test]
-fn a_start_beside_a_cluster_file_system_that_hangs_says_so_and_goes_on() {
+fn a_start_survives_a_hung_cluster_fs() {
     if !is_root() {
         return;
     }
@@ -124,8 +125,9 @@ fn a_start_beside_a_cluster_file_system_that_hangs_says_so_and_goes_on() {
     eventually("it serves", || gate.get(VERSION, &site.cookie("root@pam")).status == 200);
 }
 
+/// Once the keys are back in place their tickets are valid again.
 #[test]
-fn keys_that_changed_places_let_nobody_in_and_come_back() {
+fn swapped_keys_reject_every_ticket() {
     let site = Site::pve();
     let old = site.keys.old();
     old.write_pve_old(site.root());
@@ -150,7 +152,7 @@ fn keys_that_changed_places_let_nobody_in_and_come_back() {
 }
 
 #[test]
-fn half_a_list_of_nodes_stops_what_needs_it_and_nothing_else() {
+fn a_truncated_node_list_fails_forwarding_only() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");

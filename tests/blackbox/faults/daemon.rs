@@ -56,8 +56,9 @@ impl Drop for Process {
     }
 }
 
+/// Once the daemon is back, calls succeed again.
 #[test]
-fn a_daemon_killed_in_the_middle_of_answers_ends_them_short_and_serves_again_when_it_is_back() {
+fn a_killed_daemon_cuts_its_responses_short() {
     let site = Site::pve();
     let mut daemon = Process::start(0);
     let backend = format!("backend.address=127.0.0.1:{}", daemon.port);

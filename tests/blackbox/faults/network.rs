@@ -27,8 +27,9 @@ fn heal() {
     nft("delete table inet cut");
 }
 
+/// They end with a timeout.
 #[test]
-fn a_node_that_is_cut_off_costs_its_own_calls_a_timeout_and_others_nothing() {
+fn an_unreachable_node_delays_only_its_calls() {
     let Some(space) = Namespace::new() else { return };
     space.inside(|| {
         let cluster = Cluster::pve(2);
@@ -48,7 +49,7 @@ fn a_node_that_is_cut_off_costs_its_own_calls_a_timeout_and_others_nothing() {
 }
 
 #[test]
-fn a_node_cut_off_in_the_middle_of_an_answer_ends_that_answer_alone() {
+fn a_node_lost_mid_response_ends_only_it() {
     let Some(space) = Namespace::new() else { return };
     space.inside(|| {
         let cluster = Cluster::pve(2);

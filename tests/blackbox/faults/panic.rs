@@ -6,7 +6,7 @@ use crate::support::{Nodegate, Site, all_at_once};
 const VERSION: &str = "/api2/json/version";
 
 #[test]
-fn a_panic_takes_one_connection_with_it_and_nothing_else() {
+fn a_panic_ends_only_its_connection() {
     let site = Site::pve();
     let mut command = Nodegate::prepared(&site, "pve", &["workers=1"]);
     let gate = Nodegate::spawn(command.env("FAULT_PANIC_AT", "/panic"));

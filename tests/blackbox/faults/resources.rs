@@ -106,8 +106,9 @@ fn form(size: usize) -> Vec<u8> {
     [head.as_bytes(), &vec![b'x'; size], b"\r\n--b--\r\n"].concat()
 }
 
+/// It leaves no file behind.
 #[test]
-fn a_spool_that_fills_up_is_a_507_that_leaves_nothing_behind() {
+fn a_full_spool_is_a_507() {
     if !is_root() {
         return;
     }
@@ -148,7 +149,7 @@ fn a_spool_that_fills_up_is_a_507_that_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_log_on_a_read_only_disk_stops_nothing() {
+fn a_read_only_log_disk_stops_nothing() {
     if !is_root() {
         return;
     }

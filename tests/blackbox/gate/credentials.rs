@@ -10,8 +10,9 @@ fn escaped(ticket: &str) -> String {
     percent_encoding::utf8_percent_encode(ticket, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
+/// Clients send the ticket in many forms.
 #[test]
-fn a_ticket_comes_in_many_forms_and_goes_on_in_one() {
+fn tickets_are_forwarded_in_one_form() {
     let site = settled();
     let gate = Nodegate::start(&site, &[]);
     let ticket = site.ticket("root@pam");
@@ -49,7 +50,7 @@ fn a_ticket_comes_in_many_forms_and_goes_on_in_one() {
 }
 
 #[test]
-fn what_is_no_credential_is_not_taken_for_one() {
+fn malformed_credentials_are_ignored() {
     let site = settled();
     let gate = Nodegate::start(&site, &[]);
     let ticket = site.ticket("root@pam");
@@ -78,8 +79,9 @@ fn what_is_no_credential_is_not_taken_for_one() {
     });
 }
 
+/// The daemon verifies the API token.
 #[test]
-fn an_api_token_passes_without_csrf_token_and_is_judged_by_the_daemon() {
+fn api_tokens_need_no_csrf_token() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let escaped_token = escaped(API_TOKEN);

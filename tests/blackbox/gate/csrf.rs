@@ -9,8 +9,9 @@ fn line(token: &str) -> String {
     format!("CSRFPreventionToken: {token}\r\n")
 }
 
+/// The token has to belong to the ticket's user.
 #[test]
-fn every_write_needs_a_fresh_token_of_the_tickets_user() {
+fn writes_need_a_fresh_csrf_token() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let user = "root@pam";
@@ -46,8 +47,9 @@ fn every_write_needs_a_fresh_token_of_the_tickets_user() {
     });
 }
 
+/// They are forwarded unchanged.
 #[test]
-fn the_token_goes_on_as_it_came_and_only_with_a_ticket() {
+fn csrf_tokens_are_forwarded_only_with_tickets() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let token = site.keys.csrf("root@pam", now());
@@ -59,7 +61,7 @@ fn the_token_goes_on_as_it_came_and_only_with_a_ticket() {
 }
 
 #[test]
-fn every_method_but_get_and_head_is_a_write() {
+fn all_methods_but_get_and_head_write() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -74,8 +76,9 @@ fn every_method_but_get_and_head_is_a_write() {
     }
 }
 
+/// An upload is a native form of the browser.
 #[test]
-fn an_upload_is_a_native_form_and_brings_no_token_but_a_login() {
+fn uploads_are_authenticated_without_csrf_token() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let upload = "/api2/json/nodes/node1/storage/local/upload";

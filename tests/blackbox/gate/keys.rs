@@ -46,7 +46,7 @@ fn an_overdue_key_makes_no_new_tickets() {
 }
 
 #[test]
-fn the_old_key_is_good_for_tickets_from_before_the_rotation() {
+fn the_old_key_verifies_tickets_before_rotation() {
     let site = settled();
     let old = site.keys.old();
     let gate = Nodegate::start(&site, &[]);
@@ -86,7 +86,7 @@ fn assert_cannot_judge(attempt: &Attempt, what: &str) {
 }
 
 #[test]
-fn a_key_that_cannot_be_read_is_our_fault_and_not_the_clients() {
+fn an_unreadable_key_is_a_server_error() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -107,7 +107,7 @@ fn a_key_that_cannot_be_read_is_our_fault_and_not_the_clients() {
 }
 
 #[test]
-fn a_damaged_old_key_holds_up_no_ticket_of_the_current_one() {
+fn a_damaged_old_key_affects_no_current_ticket() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     site.write(OLD_KEY, "rubbish");
@@ -117,7 +117,7 @@ fn a_damaged_old_key_holds_up_no_ticket_of_the_current_one() {
 }
 
 #[test]
-fn the_cluster_file_system_may_vanish_and_come_back_with_other_keys() {
+fn a_returning_cluster_fs_brings_new_keys() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (here, away) = (site.path("/etc/pve"), site.path("/etc/pve.away"));
@@ -136,7 +136,7 @@ fn the_cluster_file_system_may_vanish_and_come_back_with_other_keys() {
 }
 
 #[test]
-fn without_the_csrf_secret_one_can_read_but_not_write() {
+fn without_the_csrf_secret_only_reads_pass() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");

@@ -22,7 +22,7 @@ fn session(site: &Site, reply: &Reply) -> String {
 }
 
 #[test]
-fn a_password_opens_a_session_that_reads_and_writes() {
+fn a_password_login_reads_and_writes() {
     for site in [Site::pve(), Site::pmg()] {
         let gate = Nodegate::start(&site, &[]);
         let reply = login(&gate, &[("username", "root@pam"), ("password", "demo")]);
@@ -35,7 +35,7 @@ fn a_password_opens_a_session_that_reads_and_writes() {
 }
 
 #[test]
-fn a_wrong_password_is_refused_by_the_daemon_in_its_own_words() {
+fn a_wrong_password_shows_the_daemons_message() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let reply = login(&gate, &[("username", "root@pam"), ("password", "guess")]);
@@ -60,7 +60,7 @@ fn a_second_factor_makes_half_a_login_whole() {
 }
 
 #[test]
-fn the_log_names_who_asked_once_that_is_known() {
+fn the_log_names_the_user_once_known() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("bob@pve");

@@ -10,8 +10,9 @@ use crate::support::{Nodegate, Site, all_at_once};
 const DAY: i64 = 86_400;
 const MAIL: &str = "user@example.com";
 
+/// The age of their key does not matter.
 #[test]
-fn tickets_of_the_mail_gateway_live_two_hours_whatever_their_key_is_aged() {
+fn mail_gateway_tickets_live_two_hours() {
     let site = Site::pmg();
     let gate = Nodegate::start(&site, &[]);
     let aged = |age: i64| site.keys.ticket("PMG", "root@pam", now() - age);
@@ -57,8 +58,9 @@ fn judge(site: &Site, gate: &Nodegate, cases: &[(i64, bool)]) {
     });
 }
 
+/// The lifetime is the one for which the quarantine keeps mail.
 #[test]
-fn a_quarantine_ticket_lives_as_long_as_the_quarantine_keeps_mail() {
+fn quarantine_tickets_live_as_long_as_mail() {
     let site = Site::pmg();
     let gate = Nodegate::start(&site, &[]);
     let configuration = "/etc/pmg/pmg.conf";
@@ -74,7 +76,7 @@ fn a_quarantine_ticket_lives_as_long_as_the_quarantine_keeps_mail() {
 }
 
 #[test]
-fn the_link_in_the_report_opens_a_session_of_the_mail_address() {
+fn a_report_link_opens_its_quarantine_session() {
     let site = Site::pmg();
     let gate = Nodegate::start(&site, &[]);
     let user = format!("{MAIL}@quarantine");
@@ -107,7 +109,7 @@ fn the_link_in_the_report_opens_a_session_of_the_mail_address() {
 }
 
 #[test]
-fn a_key_that_cannot_be_read_is_our_fault_and_not_the_clients() {
+fn an_unreadable_key_is_a_server_error() {
     let site = Site::pmg();
     let gate = Nodegate::start(&site, &[]);
     site.write("/etc/pmg/pmg-authkey.pub", "rubbish");

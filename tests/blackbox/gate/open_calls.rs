@@ -42,7 +42,7 @@ fn open_calls_pass_and_their_credential_is_dropped() {
 }
 
 #[test]
-fn a_path_that_only_looks_like_an_open_one_needs_a_login() {
+fn paths_similar_to_open_ones_need_login() {
     let pve = [
         ("POST", "/access/ticket/"),
         ("POST", "//access/ticket"),

@@ -6,7 +6,7 @@ use super::{BAD_CSRF, INVALID_PVE};
 use crate::support::{Nodegate, Site, all_at_once};
 
 #[test]
-fn a_ticket_reads_and_only_with_its_csrf_token_writes() {
+fn a_ticket_writes_only_with_csrf_token() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -71,7 +71,7 @@ fn each_format_is_told_in_its_own_form() {
 }
 
 #[test]
-fn what_the_daemon_refuses_is_not_held_up_once_more() {
+fn daemon_rejections_are_not_delayed_again() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let asked = Instant::now();

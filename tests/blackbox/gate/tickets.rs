@@ -13,8 +13,9 @@ fn judge(site: &Site, gate: &Nodegate, reason: &str, cases: &[(String, bool, &st
     });
 }
 
+/// A ticket is valid from five minutes before its time until it is two hours old.
 #[test]
-fn a_ticket_is_good_from_five_minutes_early_until_two_hours_old() {
+fn tickets_are_valid_from_minus_300_to_7200() {
     let site = settled();
     let gate = Nodegate::start(&site, &[]);
     let aged = |age: i64| site.keys.ticket("PVE", "root@pam", now() - age);
@@ -34,7 +35,7 @@ fn a_ticket_is_good_from_five_minutes_early_until_two_hours_old() {
 }
 
 #[test]
-fn a_ticket_that_is_not_as_it_was_made_is_refused() {
+fn an_altered_ticket_is_rejected() {
     let site = settled();
     let gate = Nodegate::start(&site, &[]);
     let good = site.ticket("root@pam");

@@ -169,7 +169,7 @@ fn a_listener_has_hosts_of_its_own() {
 }
 
 #[test]
-fn other_nodes_pass_on_hosts_that_are_not_listed() {
+fn other_nodes_may_forward_unlisted_hosts() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &["listen.hosts=pve.example.com"]);
     let second = cluster.start(2, &["listen.hosts=elsewhere.example.com"]);
@@ -181,7 +181,7 @@ fn other_nodes_pass_on_hosts_that_are_not_listed() {
 }
 
 #[test]
-fn names_that_a_trusted_proxy_tells_count_as_well() {
+fn forwarded_hosts_of_trusted_proxies_count() {
     let site = Site::pve();
     let proxies = ["real_ip.header=X-Forwarded-For", "real_ip.allow_from=127.0.0.1"];
     let gate = Nodegate::start(&site, &[&[LISTED], &proxies[..]].concat());
@@ -208,7 +208,7 @@ fn a_reload_changes_the_list_for_open_connections() {
 }
 
 #[test]
-fn what_is_no_host_is_an_error_of_its_line() {
+fn an_invalid_host_names_its_line() {
     let site = Site::pve();
     site.write(
         "/etc/nodegate/pve.toml",

@@ -29,7 +29,7 @@ fn a_chunked_body_goes_on_with_its_length() {
 }
 
 #[test]
-fn a_body_has_a_type_when_it_reaches_the_daemon() {
+fn forwarded_bodies_have_a_content_type() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");
@@ -52,7 +52,7 @@ fn a_body_has_a_type_when_it_reaches_the_daemon() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_told_to_go_on() {
+fn expect_100_continue_gets_100() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut session = gate.connect();
@@ -65,7 +65,7 @@ fn a_client_that_asks_first_is_told_to_go_on() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_told_no_at_once() {
+fn expect_100_continue_is_rejected_at_once() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut session = gate.connect();
@@ -80,7 +80,7 @@ fn a_client_that_asks_first_is_told_no_at_once() {
 
 /// RFC 9110 section 10.1.1 lets a client send its body before it is told to.
 #[test]
-fn a_client_that_does_not_wait_reads_its_refusal() {
+fn a_client_that_sends_early_reads_its_rejection() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut session = gate.connect();
@@ -98,7 +98,7 @@ fn a_client_that_does_not_wait_reads_its_refusal() {
 }
 
 #[test]
-fn a_body_may_have_512_kib_and_no_byte_more() {
+fn bodies_have_512_kib_at_most() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");
@@ -114,7 +114,7 @@ fn a_body_may_have_512_kib_and_no_byte_more() {
 }
 
 #[test]
-fn a_client_that_sends_far_too_much_reads_the_answer_all_the_same() {
+fn an_oversized_sender_still_reads_its_response() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let piece = vec![b'x'; 1 << 20];
@@ -162,7 +162,7 @@ fn a_body_where_none_belongs_is_refused() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_waited_for_in_vain() {
+fn a_missing_body_times_out() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.body=1", "limits.request_body_min_rate=100"]);
     let mut session = gate.connect();
@@ -198,8 +198,9 @@ fn a_body_that_breaks_off_reaches_nobody() {
     assert!(site.daemon.requests().is_empty());
 }
 
+/// The body arrives after nodegate rejected its request.
 #[test]
-fn a_body_that_comes_behind_its_refusal_is_no_head_of_another_request() {
+fn a_late_body_is_no_next_request() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.header=1", "timeout.idle=1"]);
     let cookie = site.cookie("root@pam") + &site.csrf("root@pam");

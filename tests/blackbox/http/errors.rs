@@ -4,7 +4,7 @@ use super::VERSION;
 use crate::support::{Nodegate, Site, all_at_once};
 
 #[test]
-fn each_form_of_an_error_is_as_its_clients_know_it() {
+fn errors_keep_the_form_clients_expect() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -41,7 +41,7 @@ fn what_is_not_there_is_not_found() {
 }
 
 #[test]
-fn what_only_looks_like_the_api_has_no_uri() {
+fn api_lookalike_errors_have_no_uri() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     for path in ["/api2", "/api2/", "/api2x", "/api2/JSON/version", "/api2/j", "/api2/9x/version"] {
@@ -76,8 +76,9 @@ fn methods_that_do_not_belong_are_refused() {
     assert!(site.daemon.requests().is_empty());
 }
 
+/// No other part of the daemon's response gets through.
 #[test]
-fn the_daemons_words_come_through_and_nothing_behind_them() {
+fn only_the_daemons_message_is_passed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -122,7 +123,7 @@ fn a_path_cannot_write_into_the_answer() {
 }
 
 #[test]
-fn a_node_that_nobody_knows_is_answered_with_those_that_are_known() {
+fn an_unknown_node_lists_the_known_ones() {
     let site = Site::pve();
     let members = r#"{"nodename":"node1","version":1,"cluster":{"name":"c","version":1,"nodes":2,"quorate":1},
         "nodelist":{"node1":{"id":1,"online":1,"ip":"127.0.0.1"},"node2":{"id":2,"online":1,"ip":"127.0.0.2"}}}"#;

@@ -89,7 +89,7 @@ fn a_request_line_has_one_form() {
 }
 
 #[test]
-fn a_head_has_64_lines_of_8192_bytes_in_all() {
+fn a_head_has_64_lines_and_8192_bytes() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let head = |more: &str| format!("GET /api2/json/access/domains HTTP/1.1\r\nHost: node1\r\n{more}\r\n");
@@ -121,8 +121,9 @@ fn the_limits_are_settings() {
     assert_eq!(gate.request("POST", open, "", b"a=123456789").status, 413);
 }
 
+/// An idle connection closes without a response.
 #[test]
-fn half_a_head_is_told_so_and_an_idle_connection_closes_without_a_word() {
+fn half_a_head_gets_a_408() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.header=3", "timeout.idle=5"]);
     let cookie = site.cookie("root@pam");

@@ -27,7 +27,7 @@ fn finished(command: &mut Command) -> Output {
 }
 
 #[test]
-fn curl_shows_the_phrase_as_the_daemon_wrote_it() {
+fn curl_shows_the_daemons_phrase() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["http2=1"]);
     let cookie = site.cookie("root@pam");
@@ -66,7 +66,7 @@ fn both_generations_of_proxmoxer_show_the_phrase() {
 
 /// As a GUI reads it: the bytes of the phrase as Latin-1.
 #[test]
-fn a_browser_reads_the_phrase_as_its_status_text() {
+fn a_browser_reads_the_phrase_as_status() {
     let site = Site::pve();
     site.write("/usr/share/pve-manager/index.html.tpl", "<!doctype html><title>[% nodename %]</title>");
     let gate = Nodegate::start(&site, &[]);

@@ -193,7 +193,7 @@ fn each_refusal_has_a_body_that_says_why() {
 }
 
 #[test]
-fn a_bad_head_behind_good_ones_is_answered_last() {
+fn bad_pipelined_heads_are_answered_last() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");

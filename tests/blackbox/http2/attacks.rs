@@ -58,7 +58,7 @@ fn get(stream: u32, site: &Site) -> Vec<u8> {
 }
 
 #[test]
-fn requests_that_are_given_up_at_once_end_the_connection() {
+fn rapid_resets_end_the_connection() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let pieces = (0..100_000_u32).map(|number| {
@@ -150,8 +150,9 @@ fn has_status(block: &[u8], status: &str) -> bool {
             || block.get(1) == Some(&0x83))
 }
 
+/// The reason is sent as far as the head can be read.
 #[test]
-fn a_head_that_is_too_large_is_refused_with_a_reason_as_far_as_it_can_be_read() {
+fn an_oversized_head_is_rejected_with_reason() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -171,8 +172,9 @@ fn a_head_that_is_too_large_is_refused_with_a_reason_as_far_as_it_can_be_read() 
     assert_eq!(site.daemon.requests().len(), 0);
 }
 
+/// The streams within the limit are answered.
 #[test]
-fn more_streams_than_may_be_are_refused_and_the_others_are_answered() {
+fn excess_streams_are_refused() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let mut wire = Wire::connect(&gate, &[]);

@@ -15,8 +15,9 @@ fn login(site: &Site) -> [String; 2] {
     [site.cookie("root@pam"), site.csrf("root@pam")].map(|line| line.trim_end().to_owned())
 }
 
+/// curl falls back to HTTP/1.1.
 #[test]
-fn it_is_off_by_default_and_curl_falls_back() {
+fn http_2_is_off_by_default() {
     let site = Site::pve();
     let [cookie, _] = login(&site);
     let gate = Nodegate::start(&site, &[]);
@@ -89,7 +90,7 @@ fn bodies_of_every_size_arrive_whole() {
 }
 
 #[test]
-fn a_reason_is_told_in_a_header_and_in_a_body_that_is_empty() {
+fn reasons_travel_in_header_or_empty_body() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let [cookie, _] = login(&site);
@@ -111,8 +112,9 @@ fn a_reason_is_told_in_a_header_and_in_a_body_that_is_empty() {
     assert_eq!(got.body, r#"{"data":null,"message":"not here"}"#);
 }
 
+/// The log names the version.
 #[test]
-fn nothing_of_the_connection_is_in_an_answer_and_the_log_names_the_version() {
+fn responses_have_no_connection_headers() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let [cookie, _] = login(&site);
@@ -126,8 +128,9 @@ fn nothing_of_the_connection_is_in_an_answer_and_the_log_names_the_version() {
     eventually("the log has it", || site.access_log().contains("\"GET /api2/json/version HTTP/2.0\" 200 "));
 }
 
+/// The host has to be the authority.
 #[test]
-fn cookies_in_crumbs_are_one_and_the_host_has_to_be_the_authority() {
+fn cookie_crumbs_are_joined() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let ticket = format!("PVEAuthCookie={}", site.ticket("root@pam"));

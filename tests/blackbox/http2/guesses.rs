@@ -60,7 +60,7 @@ fn resets_gain_no_guesses() {
 
 /// By the end of the connection with and without a goodbye.
 #[test]
-fn a_right_password_whose_stream_ended_is_no_failure() {
+fn correct_passwords_on_ended_streams_count_not() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     let path = format!("{LOGIN}?standin-wait=12000");

@@ -19,7 +19,7 @@ const CANCEL: [u8; 4] = [0, 0, 0, 8];
 const STREAMS: usize = 8;
 
 #[test]
-fn a_request_that_runs_is_answered_when_nodegate_stops() {
+fn running_requests_are_answered_during_a_stop() {
     let site = Site::pve();
     let mut gate = start(&site, &[]);
     let cookie = site.cookie("root@pam").trim_end().to_owned();
@@ -54,7 +54,7 @@ fn a_stream_that_is_reset_leaves_a_line() {
 
 /// By a reset of the stream, and by the end of the connection.
 #[test]
-fn a_guess_on_a_stream_that_is_reset_counts() {
+fn guesses_on_reset_streams_count() {
     let site = Site::pve();
     let proxied = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1", "limits.login_failures=2"];
     let gate = start(&site, &proxied);
@@ -80,7 +80,7 @@ fn a_guess_on_a_stream_that_is_reset_counts() {
 }
 
 #[test]
-fn a_client_that_goes_on_asking_keeps_no_connection_open() {
+fn new_requests_do_not_prolong_draining() {
     let site = Site::pve();
     let mut gate = start(&site, &["timeout.stop=60"]);
     let mut wire = Wire::connect(&gate, &[]);
@@ -101,7 +101,7 @@ fn a_client_that_goes_on_asking_keeps_no_connection_open() {
 }
 
 #[test]
-fn after_a_reload_with_fewer_workers_connections_are_told_to_end() {
+fn removed_workers_send_goaway() {
     let site = Site::pve();
     site.write("/etc/nodegate/pve.toml", "workers = 3\n");
     let gate = start(&site, &[]);
@@ -130,8 +130,9 @@ fn after_a_reload_with_fewer_workers_connections_are_told_to_end() {
     assert!((1..6).contains(&retired), "{retired} of 6");
 }
 
+/// The first request has the time of a head; a quiet connection ends.
 #[test]
-fn the_first_request_has_the_time_of_a_head_and_a_quiet_connection_ends() {
+fn head_and_idle_timeouts_apply() {
     let site = Site::pve();
     let gate = start(&site, &["timeout.header=1", "timeout.idle=2"]);
     let began = Instant::now();
@@ -156,7 +157,7 @@ fn the_first_request_has_the_time_of_a_head_and_a_quiet_connection_ends() {
 }
 
 #[test]
-fn an_answer_that_is_not_taken_is_given_up_and_the_others_of_the_connection_go_on() {
+fn an_unread_response_ends_its_stream_only() {
     let site = Site::pve();
     let gate = start(&site, &["timeout.write=2"]);
     let value = site.cookie("root@pam").trim_end().trim_start_matches("Cookie: ").to_owned();
@@ -173,7 +174,7 @@ fn an_answer_that_is_not_taken_is_given_up_and_the_others_of_the_connection_go_o
 }
 
 #[test]
-fn a_drip_is_too_slow_even_if_it_never_stops() {
+fn a_dripping_body_is_too_slow() {
     let site = Site::pve();
     let gate = start(&site, &["timeout.write=2", "limits.response_min_rate=1000"]);
     let value = site.cookie("root@pam").trim_end().trim_start_matches("Cookie: ").to_owned();

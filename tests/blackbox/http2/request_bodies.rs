@@ -97,7 +97,7 @@ fn nghttp(gate: &Nodegate, path: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_client_that_waits_is_told_to_go_on() {
+fn a_waiting_client_gets_100() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let [cookie, token] = login(&site, "root@pam");

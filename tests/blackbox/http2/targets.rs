@@ -32,7 +32,7 @@ fn asked(wire: &mut Wire, stream: u32, path: &[u8], cookie: &str) -> Outcome {
 }
 
 #[test]
-fn each_byte_is_sent_on_or_resets_its_stream() {
+fn each_byte_is_forwarded_or_resets_its_stream() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let line = site.cookie("root@pam");

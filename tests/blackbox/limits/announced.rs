@@ -68,7 +68,7 @@ fn bodies_of_one_user_leave_room_to_others() {
 }
 
 #[test]
-fn the_first_call_of_a_token_may_be_large() {
+fn a_tokens_first_call_may_be_large() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &BEHIND_A_PROXY);
     let headers = from("192.0.2.1") + FORM + &format!("Authorization: PVEAPIToken={API_TOKEN}\r\n");

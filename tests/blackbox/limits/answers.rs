@@ -67,7 +67,7 @@ fn wrong_passwords_count_in_every_format() {
 }
 
 #[test]
-fn wrong_passwords_at_a_quarantine_count_in_every_format() {
+fn quarantine_login_failures_count_in_every_format() {
     let site = Site::pmg();
     let proxy = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1"];
     let gate = crate::listeners::start(&site, PUBLIC, &[&proxy[..], &[THREE, "http2=true"]].concat());

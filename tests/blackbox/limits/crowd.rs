@@ -16,8 +16,9 @@ fn is_told(reply: &Reply, status: u16, reason: &str) -> bool {
     reply.status == status && seconds > 0 && reply.json()["message"].as_str().unwrap().starts_with(reason)
 }
 
+/// Connections that are open already are served on.
 #[test]
-fn a_full_house_says_so_within_tls_and_goes_on_serving_who_is_inside() {
+fn the_connection_limit_answers_503_within_tls() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["limits.connections=3"]);
     let cookie = site.cookie("root@pam");
@@ -57,7 +58,7 @@ fn a_full_tunnel_door_says_so_too() {
 }
 
 #[test]
-fn beyond_the_reserve_connections_close_and_nothing_else_happens() {
+fn beyond_the_reserve_connections_close() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["limits.connections=1"]);
     let cookie = site.cookie("root@pam");
@@ -103,7 +104,7 @@ fn descriptors_are_never_used_up_first() {
 }
 
 #[test]
-fn an_address_may_have_so_many_connections_and_another_one_its_own() {
+fn connections_are_limited_per_address() {
     let Some(space) = Namespace::new() else { return };
     for address in ["192.0.2.50/32", "192.0.2.51/32"] {
         space.ip(&["addr", "add", address, "dev", "lo"]);
@@ -135,7 +136,7 @@ fn an_address_may_have_so_many_connections_and_another_one_its_own() {
 }
 
 #[test]
-fn a_client_behind_a_proxy_may_have_so_many_requests_in_flight() {
+fn requests_in_flight_are_limited_behind_proxies() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.requests_per_address=2"]);
     let headers = |client: &str| site.cookie("root@pam") + &from(client);
@@ -188,8 +189,9 @@ fn uploads_are_bounded_in_number() {
     eventually("there is a place again", || small_upload(&site, &gate).status == 200);
 }
 
+/// All uploads share a limit of bytes; each counts as what it announces.
 #[test]
-fn uploads_are_bounded_in_bytes_together_and_each_by_what_is_announced() {
+fn uploads_are_bounded_together_and_each() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["limits.upload_bytes_total=1000000"]);
     let running = begun(&site, &gate, 999_990);
@@ -230,8 +232,9 @@ pub fn descriptors(gate: &Nodegate) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", gate.pid())).unwrap().count()
 }
 
+/// The kernel loads it again.
 #[test]
-fn where_nobody_is_connected_code_is_let_go_and_comes_back() {
+fn an_idle_process_releases_its_code() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");

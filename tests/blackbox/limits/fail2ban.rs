@@ -28,7 +28,7 @@ fn found(lines: &str) -> Vec<String> {
 }
 
 #[test]
-fn fail2ban_finds_the_addresses_that_nodegate_names_and_no_other() {
+fn fail2ban_bans_only_the_logged_addresses() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     assert_eq!(login(&gate, "192.0.2.7", "root@pam", "x").status, 401);
@@ -59,7 +59,7 @@ fn as_the_journal_shows(stderr: &str) -> String {
 }
 
 #[test]
-fn a_flood_is_banned_and_hides_no_other_address() {
+fn a_banned_flood_hides_no_other_address() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     let mut number = 1000;

@@ -80,7 +80,7 @@ fn the_same_forged_ticket_counts_once() {
 
 /// What a key does not fit today it may fit when another one is there.
 #[test]
-fn a_refused_ticket_is_good_once_its_key_is_there() {
+fn a_rejected_ticket_passes_once_its_key_exists() {
     let (site, other) = (with_page(), Keys::fresh());
     let gate = behind_a_proxy(&site, &[THREE]);
     let ticket = cookie(&other, "root@pam");
@@ -93,8 +93,9 @@ fn a_refused_ticket_is_good_once_its_key_is_there() {
     assert!(page(&gate, CLIENT, &ticket).text().contains("root@pam"));
 }
 
+/// Neither are tickets whose second factor is missing.
 #[test]
-fn expired_and_half_tickets_at_pages_are_no_guesses() {
+fn expired_tickets_at_pages_are_no_guesses() {
     let site = with_page();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     let expired = site.keys.ticket("PVE", "root@pam", now() - 9000);

@@ -100,8 +100,9 @@ fn bodies_that_drip_at_the_quarantine_take_none() {
     dripping_bodies_take_no_place(&Listener::quarantine(&[THREE]));
 }
 
+/// The client left before the answer.
 #[test]
-fn a_right_password_whose_client_left_is_no_failure() {
+fn a_correct_password_without_client_is_no_failure() {
     let listener = Listener::full(&["limits.login_failures=1"]);
     let session = listener.send(&listener.right, 12_000);
     session.reset();
@@ -161,7 +162,7 @@ fn token(secret: usize) -> String {
 }
 
 #[test]
-fn tokens_at_once_are_judged_up_to_the_limit() {
+fn concurrent_tokens_are_verified_up_to_the_limit() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &[THREE]);
     let refused = AtomicUsize::new(0);
@@ -242,7 +243,7 @@ fn tokens_of_uploads_are_counted() {
 }
 
 #[test]
-fn a_new_good_token_serves_many_calls_at_once() {
+fn a_new_valid_token_serves_concurrent_calls() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &[THREE]);
     let cases = [0; 64];
@@ -266,7 +267,7 @@ fn errors_of_a_new_token_count_once() {
 
 /// Neither a reload nor other tokens make a token that was good a guess again.
 #[test]
-fn a_token_that_was_good_is_none_after_a_reload() {
+fn a_revoked_token_fails_after_a_reload() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &[THREE]);
     let good = from(CLIENT) + &format!("Authorization: PVEAPIToken={API_TOKEN}\r\n");

@@ -30,8 +30,9 @@ fn forged() -> String {
     format!("Cookie: PVEAuthCookie={}\r\n", forged_ticket("PVE", "root@pam", 0))
 }
 
+/// Other addresses still log in.
 #[test]
-fn after_the_limit_an_address_is_not_heard_for_a_minute_and_others_are() {
+fn the_login_limit_blocks_an_address_a_minute() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &[THREE]);
     use_up(&gate, CLIENT);
@@ -85,8 +86,9 @@ fn the_reason_comes_in_the_clients_form() {
     assert!(is_refused(&text) && text.text().starts_with(reason), "{text:?}");
 }
 
+/// The browser's form gets its failure with status 200.
 #[test]
-fn a_login_that_the_browsers_form_tells_of_with_200_counts_as_well() {
+fn a_failed_login_answered_200_counts() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=2"]);
     all_at_once(&["a", "b"], |password| {
@@ -114,7 +116,7 @@ fn second_factors_are_guessed_no_faster_than_passwords() {
 }
 
 #[test]
-fn guesses_at_once_are_judged_up_to_the_limit_and_no_further() {
+fn concurrent_guesses_stop_at_the_limit() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &[THREE, "workers=2"]);
     let cases: Vec<_> = (0..40).collect();
@@ -137,7 +139,7 @@ fn good_logins_at_once_all_succeed_however_many() {
 }
 
 #[test]
-fn forged_tickets_count_and_those_that_are_merely_old_do_not() {
+fn forged_tickets_count_and_expired_do_not() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &[THREE]);
     let old = format!("Cookie: PVEAuthCookie={}\r\n", site.keys.ticket("PVE", "root@pam", now() - 9000));
@@ -166,8 +168,9 @@ fn what_guesses_at_nothing_is_not_counted() {
     assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 200);
 }
 
+/// A valid API token of the same address still passes.
 #[test]
-fn api_tokens_that_the_daemon_refuses_count_and_a_good_one_goes_on() {
+fn rejected_api_tokens_count() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &[THREE]);
     let token = |text: &str| from(CLIENT) + &format!("Authorization: PVEAPIToken={text}\r\n");
@@ -243,8 +246,9 @@ fn delays_grow_and_hold_up_no_worker() {
     assert!(slowest >= Duration::from_secs(9), "the last of twelve came after {slowest:?}");
 }
 
+/// nodegate logs them in the words of the daemon.
 #[test]
-fn what_no_daemon_sees_is_told_to_the_log_in_the_daemons_words() {
+fn failures_no_daemon_sees_reach_fail2ban() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     assert_eq!(login(&gate, CLIENT, "root@pam", "secret-guess").status, 401);

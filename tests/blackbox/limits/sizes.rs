@@ -4,7 +4,7 @@ use super::{LOGIN, VERSION, judged};
 use crate::support::{Nodegate, Outcome, Site};
 
 #[test]
-fn a_url_has_so_many_bytes_and_no_more() {
+fn a_url_has_a_maximum_length() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["limits.uri_bytes=300"]);
     let url = |length: usize| format!("{VERSION}?{}", "x".repeat(length - VERSION.len() - 1));
@@ -23,7 +23,7 @@ fn a_url_has_so_many_bytes_and_no_more() {
 }
 
 #[test]
-fn what_is_no_limit_is_said_with_its_key() {
+fn an_invalid_limit_names_its_key() {
     let site = Site::pve();
     for (set, message) in [
         ("timeout.body=0", "timeout.body: must be a whole number from 1 to 86400, not '0'"),

@@ -29,7 +29,7 @@ fn drip(session: &mut Session, from: Instant) {
 }
 
 #[test]
-fn a_body_that_drips_is_given_up_though_it_never_stops() {
+fn a_dripping_body_is_rejected() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.body=1", "limits.request_body_min_rate=1000"]);
     let began = Instant::now();
@@ -42,7 +42,7 @@ fn a_body_that_drips_is_given_up_though_it_never_stops() {
 }
 
 #[test]
-fn a_body_that_comes_slowly_but_steadily_has_all_the_time_it_needs() {
+fn a_slow_steady_body_is_read_whole() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.body=1", "limits.request_body_min_rate=100"]);
     let mut session = begin(&site, &gate, ECHO, "Content-Length: 2000\r\n");
@@ -55,7 +55,7 @@ fn a_body_that_comes_slowly_but_steadily_has_all_the_time_it_needs() {
 }
 
 #[test]
-fn an_upload_that_drips_is_given_up_and_its_file_removed() {
+fn a_dripping_upload_is_removed() {
     let site = Site::pve();
     let profile = include_str!("../../../profiles/pve.toml");
     site.write("/mine.toml", profile.replace("[product.upload]", "[product.upload]\npatience = 1"));
@@ -97,7 +97,7 @@ fn a_client_that_reads_nothing_is_cut_off() {
 }
 
 #[test]
-fn a_client_that_reads_too_slowly_is_cut_off_though_it_never_stops() {
+fn a_client_that_reads_too_slowly_is_closed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.write=3", "limits.response_min_rate=20000000"]);
     let mut session = big_answer(&site, &gate);
@@ -115,7 +115,7 @@ fn a_client_that_reads_too_slowly_is_cut_off_though_it_never_stops() {
 }
 
 #[test]
-fn first_byte_and_handshake_have_times_of_their_own() {
+fn first_byte_and_handshake_have_separate_timeouts() {
     let site = Site::pve();
     let sets = ["timeout.first_byte=1", "timeout.handshake=4", "timeout.header=20"];
     let gate = Nodegate::start(&site, &sets);

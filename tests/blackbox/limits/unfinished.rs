@@ -178,7 +178,7 @@ fn idle_strangers_never_take_all_places() {
 }
 
 #[test]
-fn a_large_address_gives_way_to_a_small_one() {
+fn the_largest_address_is_evicted_first() {
     let site = Site::pve();
     let sets = [&BEHIND_A_PROXY[..], &["listen.proxy_protocol=true", "limits.connections=1000"]].concat();
     let gate = Nodegate::start(&site, &[&sets[..], &["timeout.header=60", "timeout.handshake=60"]].concat());

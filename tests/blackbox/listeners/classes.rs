@@ -55,8 +55,9 @@ fn escape(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
+/// Its files are served as well.
 #[test]
-fn the_page_and_its_files_are_there_and_no_others() {
+fn a_quarantine_listener_serves_only_its_page() {
     let public = Public::start(&[]);
     let cases = [
         ("/quarantine", 200, 200),
@@ -77,7 +78,7 @@ fn the_page_and_its_files_are_there_and_no_others() {
 }
 
 #[test]
-fn a_page_is_for_users_of_the_quarantine_alone() {
+fn only_quarantine_users_get_the_page() {
     let public = Public::start(&[]);
     let page = |headers: &str, path: &str| public.request("GET", path, headers, "").text();
     let user = format!("{MAIL}@quarantine");
@@ -89,8 +90,9 @@ fn a_page_is_for_users_of_the_quarantine_alone() {
     assert!(public.gate.get("/quarantine", &admin).text().contains("user root@pam"));
 }
 
+/// The others are rejected with a reason.
 #[test]
-fn calls_of_the_quarantine_are_answered_and_all_others_refused_with_a_reason() {
+fn only_quarantine_calls_are_answered() {
     let public = Public::start(&[]);
     let (own, admin) = (public.cookie(), public.site.cookie("root@pam"));
     let version = public.request("GET", "/api2/json/version", &own, "");
@@ -119,8 +121,9 @@ fn calls_of_the_quarantine_are_answered_and_all_others_refused_with_a_reason() {
     assert_eq!((extjs.status, &extjs.json()["status"]), (200, &serde_json::json!(403)));
 }
 
+/// They stay valid at the other listeners.
 #[test]
-fn the_ticket_of_an_administrator_is_refused_there_and_good_elsewhere() {
+fn administrator_tickets_fail_at_the_quarantine() {
     let public = Public::start(&[]);
     let admin = public.site.cookie("root@pam");
     let reply = public.request("GET", "/api2/json/version", &admin, "");
@@ -131,7 +134,7 @@ fn the_ticket_of_an_administrator_is_refused_there_and_good_elsewhere() {
 }
 
 #[test]
-fn nobody_but_users_of_the_quarantine_logs_in_there() {
+fn only_quarantine_users_log_in_there() {
     let public = Public::start(&[]);
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let json = "Content-Type: application/json\r\n";
@@ -249,7 +252,7 @@ fn a_login_without_realm_is_the_quarantines() {
 }
 
 #[test]
-fn a_link_may_be_asked_for_a_few_times_a_minute_by_each_address() {
+fn quarantine_links_are_limited_per_address() {
     let proxy = ["real_ip.header=X-Real-IP", "real_ip.allow_from=127.0.0.1"];
     let public = Public::start(&proxy);
     let ask = |from: &str| {

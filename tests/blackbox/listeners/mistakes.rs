@@ -38,7 +38,7 @@ fn complains(outcome: &Outcome, start: &str) {
 }
 
 #[test]
-fn everything_that_is_wrong_with_listeners_is_named_with_its_place() {
+fn listener_mistakes_are_all_named() {
     let site = Site::pve();
     site.write(PVE, WRONG);
     let file = site.path(PVE).display().to_string();
@@ -93,7 +93,7 @@ fn names_are_unique_and_classes_of_routes_exist() {
 }
 
 #[test]
-fn what_means_nothing_to_tunnels_is_an_error_of_their_listeners() {
+fn useless_settings_of_tunnel_listeners_are_errors() {
     let site = Site::pve();
     site.write("/etc/nodegate/spice.toml", "[[listener]]\nname = \"a\"\nport = 0\ntls = true\n");
     let file = site.path("/etc/nodegate/spice.toml").display().to_string();
@@ -102,8 +102,9 @@ fn what_means_nothing_to_tunnels_is_an_error_of_their_listeners() {
         .complains(&format!("{file}:4: listener[1].tls: means nothing to the profile spice, which tunnels"));
 }
 
+/// A listener that no client can show a certificate to asks for none.
 #[test]
-fn where_no_client_can_show_a_certificate_none_is_asked_for() {
+fn client_certificates_need_a_tls_listener() {
     let site = Site::pve();
     site.write("/etc/nodegate/clients.pem", nodegate_standin::Certificate::ca().certificate_pem());
     let file = site.path(PVE).display().to_string();
@@ -128,7 +129,7 @@ fn where_no_client_can_show_a_certificate_none_is_asked_for() {
 }
 
 #[test]
-fn check_prints_what_each_listener_has_and_where_it_comes_from() {
+fn check_prints_each_listeners_settings_and_origins() {
     let site = Site::pve();
     site.write(
         PVE,

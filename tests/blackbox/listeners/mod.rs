@@ -37,7 +37,7 @@ fn curl_from(from: &str, url: &str) -> String {
 }
 
 #[test]
-fn each_listener_has_an_access_list_of_its_own() {
+fn each_listener_has_its_access_list() {
     let site = Site::pve();
     let settings = "[acl]\ndeny_from = \"127.0.0.3\"\n\
         [[listener]]\nname = \"inside\"\naddress = \"127.0.0.1\"\nport = 0\nallow_from = [\"127.0.0.2\"]\npolicy = \"deny\"\n\
@@ -60,7 +60,7 @@ fn each_listener_has_an_access_list_of_its_own() {
 }
 
 #[test]
-fn a_listener_without_tls_serves_clear_http_and_nothing_else() {
+fn a_plaintext_listener_serves_only_http() {
     let site = Site::pve();
     let settings = "[[listener]]\nname = \"clear\"\naddress = \"127.0.0.1\"\nport = 0\ntls = false\n";
     let gate = start(&site, settings, &["headers.hsts=1000"]);
@@ -76,7 +76,7 @@ fn a_listener_without_tls_serves_clear_http_and_nothing_else() {
 }
 
 #[test]
-fn certificates_of_clients_are_asked_for_at_one_listener_alone() {
+fn one_listener_requests_client_certificates() {
     let people = People::new();
     let site = &people.site;
     let [file, key] = people.person("alice", "ca");
@@ -98,7 +98,7 @@ fn certificates_of_clients_are_asked_for_at_one_listener_alone() {
 }
 
 #[test]
-fn ipv4_and_ipv6_of_a_port_can_have_rules_of_their_own() {
+fn ipv4_and_ipv6_have_separate_rules() {
     let site = Site::pve();
     let port = free_port();
     let settings = format!(
@@ -111,7 +111,7 @@ fn ipv4_and_ipv6_of_a_port_can_have_rules_of_their_own() {
 }
 
 #[test]
-fn an_address_beside_the_wildcard_of_its_port_has_rules_of_its_own() {
+fn an_address_beside_a_wildcard_has_rules() {
     let site = Site::pve();
     let port = free_port();
     let settings = format!(

@@ -51,7 +51,7 @@ fn what_cannot_be_bound_changes_nothing() {
 }
 
 #[test]
-fn connections_go_by_the_rules_that_their_listener_has_now() {
+fn connections_follow_their_listeners_current_rules() {
     let site = Site::pve();
     let [kept, closed, gone] = [free_port(), free_port(), free_port()];
     let tables = |more: &str| table("kept", kept, "") + &table("closed", closed, more);
@@ -73,8 +73,9 @@ fn connections_go_by_the_rules_that_their_listener_has_now() {
     assert!(gone.is_closed());
 }
 
+/// After a reload a client shows what its listener now requires, or its connection closes.
 #[test]
-fn who_is_connected_shows_what_the_listener_now_asks_for_or_goes() {
+fn connected_clients_must_meet_new_rules() {
     let site = Site::pve();
     site.write("/etc/nodegate/clients.pem", Certificate::ca().certificate_pem());
     let [badge, clear, named] = [free_port(), free_port(), free_port()];
@@ -97,8 +98,9 @@ fn who_is_connected_shows_what_the_listener_now_asks_for_or_goes() {
     }
 }
 
+/// The new process rejects no connection.
 #[test]
-fn a_successor_takes_all_listeners_over_and_turns_nobody_away() {
+fn an_upgrade_keeps_all_listeners_open() {
     let site = Site::pve();
     let port = free_port();
     site.write(PVE, table("other", port, "deny_from = \"127.0.0.2\"\n"));

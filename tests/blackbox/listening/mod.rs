@@ -52,7 +52,7 @@ fn one_address_serves_that_family_alone() {
 }
 
 #[test]
-fn listen_ip_of_the_products_own_file_is_used() {
+fn legacy_listen_ip_is_used() {
     let site = Site::pve();
     site.legacy("LISTEN_IP=\"127.0.0.6\"\n");
     assert_eq!(Nodegate::start(&site, &[]).address().ip(), Ipv4Addr::new(127, 0, 0, 6));
@@ -107,7 +107,7 @@ fn a_port_that_is_taken_says_so() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_by_run_and_check() {
+fn run_and_check_reject_an_invalid_address() {
     let site = Site::pve();
     for (wrong, reason) in [
         ("127.0.0.1%lo", "'127.0.0.1%lo': only an IPv6 address takes a %zone"),

@@ -7,7 +7,7 @@ use super::{on, refused, serves};
 use crate::support::{Nodegate, Outcome, Site};
 
 #[test]
-fn a_link_local_address_is_served_on_its_interface() {
+fn link_local_addresses_are_served_on_their_interface() {
     let Some(space) = Namespace::new() else { return };
     let site = Site::pve();
     space.inside(|| {
@@ -25,7 +25,7 @@ fn a_link_local_address_is_served_on_its_interface() {
 }
 
 #[test]
-fn a_zone_that_is_wrong_or_missing_says_so() {
+fn wrong_or_missing_zones_are_reported() {
     let Some(space) = Namespace::new() else { return };
     let site = Site::pve();
     space.inside(|| {

@@ -34,8 +34,9 @@ fn families(text: &str) -> BTreeSet<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
+/// The metrics contain no secret.
 #[test]
-fn prometheus_reads_every_metric_and_nothing_secret_is_in_them() {
+fn prometheus_reads_every_metric() {
     let site = Site::pve();
     let monitored = Monitored::start(&site, &[]);
     let ticket = site.ticket("root@pam");
@@ -115,7 +116,7 @@ fn what_happens_is_counted_by_route_and_status() {
 }
 
 #[test]
-fn a_daemon_that_is_down_is_an_error_of_its_phase() {
+fn a_stopped_daemon_counts_in_its_phase() {
     let site = Site::pve();
     let monitored = Monitored::start(&site, &["backend.address=127.0.0.1:1"]);
     assert_eq!(monitored.gate.get(VERSION, &site.cookie("root@pam")).status, 595);
@@ -125,8 +126,9 @@ fn a_daemon_that_is_down_is_an_error_of_its_phase() {
     assert_eq!(monitored.sample("nodegate_upstream_errors_total{phase=\"connect\"}"), 1);
 }
 
+/// A reload also moves the metrics listener.
 #[test]
-fn reloads_are_counted_by_their_outcome_and_move_the_listener() {
+fn reloads_are_counted_by_outcome() {
     let site = Site::pve();
     let mut monitored = Monitored::start(&site, &[]);
     let port = format!("listen.port={}", monitored.gate.port());
@@ -149,8 +151,9 @@ fn reloads_are_counted_by_their_outcome_and_move_the_listener() {
     eventually("it has moved", || is_there(second) && !is_there(first));
 }
 
+/// Methods that write are rejected.
 #[test]
-fn only_listed_addresses_see_metrics_and_only_by_reading() {
+fn only_listed_addresses_read_metrics() {
     let site = Site::pve();
     let monitored = Monitored::start(&site, &["metrics.allow_from=192.0.2.1"]);
     let mut turned_away = Session::plain(([127, 0, 0, 1], monitored.port).into());
@@ -168,7 +171,7 @@ fn only_listed_addresses_see_metrics_and_only_by_reading() {
 }
 
 #[test]
-fn a_unix_socket_serves_curl_and_is_removed_at_the_end() {
+fn metrics_socket_serves_curl_and_is_removed() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["metrics.listen=unix:/run/metrics.sock"]);
     let socket = site.path("/run/metrics.sock");
@@ -201,7 +204,7 @@ fn the_dashboard_shows_only_metrics_that_there_are() {
 }
 
 #[test]
-fn a_file_in_the_way_of_the_socket_is_left_alone() {
+fn a_file_at_the_sockets_path_stays() {
     let site = Site::pve();
     site.write("/run/metrics.sock", "mine");
     let gate = Nodegate::start(&site, &["metrics.listen=unix:/run/metrics.sock"]);

@@ -11,8 +11,9 @@ fn plain(port: u16, path: &str) -> (u16, String) {
     (reply.status, reply.text())
 }
 
+/// A process that is up answers ok; one that can serve answers ready.
 #[test]
-fn a_process_that_is_up_says_ok_and_one_that_can_serve_says_ready() {
+fn health_and_readiness_are_separate() {
     let site = Site::pve();
     let monitored = Monitored::start(&site, &[]);
     let mut session = monitored.gate.connect();
@@ -33,8 +34,9 @@ fn a_process_that_is_up_says_ok_and_one_that_can_serve_says_ready() {
     }
 }
 
+/// The daemon or a key is missing; the answer has no path.
 #[test]
-fn without_a_daemon_or_a_key_it_is_not_ready_and_says_why_without_a_path() {
+fn an_unready_process_gives_its_reason() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["backend.address=127.0.0.1:1"]);
     let reply = gate.get("/-/ready", "");
@@ -57,7 +59,7 @@ fn without_a_daemon_or_a_key_it_is_not_ready_and_says_why_without_a_path() {
 }
 
 #[test]
-fn many_monitors_cost_the_daemon_one_connection_a_second() {
+fn monitors_share_one_probe_a_second() {
     let site = Site::pve();
     let daemon = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     daemon.set_nonblocking(true).unwrap();
@@ -73,7 +75,7 @@ fn many_monitors_cost_the_daemon_one_connection_a_second() {
 }
 
 #[test]
-fn a_process_that_drains_is_up_but_not_ready() {
+fn a_draining_process_is_not_ready() {
     let site = Site::pve();
     let monitored = Monitored::start(&site, &[]);
     // A request that is still being answered keeps it from ending.

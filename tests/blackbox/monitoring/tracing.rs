@@ -5,8 +5,9 @@ use crate::support::{Nodegate, Site};
 const VERSION: &str = "/api2/json/version";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
+/// A setting names the header for the daemon and the client.
 #[test]
-fn the_number_of_a_request_goes_to_daemon_and_client_where_a_setting_names_the_header() {
+fn request_numbers_are_sent_by_setting() {
     let site = Site::pve();
     let cookie = format!("{}X-Request-Id: forged\r\n", site.cookie("root@pam"));
     let gate = Nodegate::start(&site, &[]);
@@ -23,7 +24,7 @@ fn the_number_of_a_request_goes_to_daemon_and_client_where_a_setting_names_the_h
 }
 
 #[test]
-fn a_valid_traceparent_reaches_the_daemon_and_no_other() {
+fn only_valid_traceparents_reach_the_daemon() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let seen = |value: &str| {

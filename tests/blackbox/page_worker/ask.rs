@@ -161,7 +161,7 @@ fn only_a_whole_html_page_is_passed_on() {
 }
 
 #[test]
-fn the_daemon_with_root_is_never_asked_for_pages() {
+fn pages_never_come_from_the_privileged_daemon() {
     let site = site();
     let gone = format!("backend.unprivileged=127.0.0.1:{}", free_port());
     let gate = Nodegate::start(&site, &[&gone]);

@@ -11,7 +11,7 @@ const REMEDY: &str =
     "install nodegate-pve, whose worker renders it with the product's own code, or report it";
 
 #[test]
-fn without_a_worker_the_page_says_what_to_do() {
+fn without_a_worker_the_page_gives_instructions() {
     let site = site();
     let gate = Nodegate::start(&site, &[]);
     let reply = gate.get("/", "");

@@ -183,15 +183,17 @@ fn through(front: &Front) -> impl Fn() -> Session {
     move || Session::tls_behind(b"", CLIENT, address).unwrap()
 }
 
+/// The daemon sees the client's address at logins, consoles and uploads.
 #[test]
-fn behind_nginx_the_daemon_knows_who_logs_in_has_a_console_and_uploads() {
+fn nginx_passes_the_client_to_the_daemon() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[HEADER, LIST]);
     all(&site, &clear(&Front::nginx(&gate)));
 }
 
+/// The daemon sees the client's address at logins, consoles and uploads.
 #[test]
-fn behind_caddy_the_daemon_knows_who_logs_in_has_a_console_and_uploads() {
+fn caddy_passes_the_client_to_the_daemon() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[HEADER, LIST]);
     let front = Front::caddy(&gate);
@@ -199,8 +201,9 @@ fn behind_caddy_the_daemon_knows_who_logs_in_has_a_console_and_uploads() {
     assert!(front.log().contains("serving"), "{}", front.log());
 }
 
+/// The daemon sees the client's address at logins, consoles and uploads.
 #[test]
-fn behind_haproxy_with_a_header_the_daemon_knows_who_logs_in_has_a_console_and_uploads() {
+fn haproxy_header_passes_the_client_on() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[HEADER, LIST]);
     let server = format!("{} ssl verify none", gate.address());
@@ -211,8 +214,9 @@ fn behind_haproxy_with_a_header_the_daemon_knows_who_logs_in_has_a_console_and_u
     all(&site, &clear(&Front::haproxy("http", adds, &server)));
 }
 
+/// The daemon sees the client's address at logins, consoles and uploads.
 #[test]
-fn behind_haproxy_with_the_proxy_protocol_the_daemon_knows_who_logs_in_has_a_console_and_uploads() {
+fn haproxy_proxy_protocol_passes_the_client_on() {
     let site = Site::pve();
     for version in ["send-proxy", "send-proxy-v2"] {
         let gate = Nodegate::start(&site, &["listen.proxy_protocol=1", LIST]);
@@ -222,8 +226,9 @@ fn behind_haproxy_with_the_proxy_protocol_the_daemon_knows_who_logs_in_has_a_con
     }
 }
 
+/// The daemon sees the client's address at logins, consoles and uploads.
 #[test]
-fn behind_haproxy_in_clear_the_daemon_knows_who_logs_in_has_a_console_and_uploads() {
+fn haproxy_over_plaintext_passes_the_client_on() {
     let site = Site::pve();
     let table = "[[listener]]\nname = \"clear\"\naddress = \"127.0.0.1\"\nport = 0\ntls = false\nproxy_protocol = true\n";
     site.write("/etc/nodegate/pve.toml", table);
@@ -233,7 +238,7 @@ fn behind_haproxy_in_clear_the_daemon_knows_who_logs_in_has_a_console_and_upload
 }
 
 #[test]
-fn tunnels_behind_haproxy_are_logged_with_the_viewers_address() {
+fn tunnels_behind_haproxy_log_the_viewer() {
     let site = Site::pve();
     let machine = echoing_machine();
     let gate = crate::spice::gate(&site, &["listen.proxy_protocol=1", LIST]);

@@ -27,8 +27,9 @@ fn both(address: &str) -> (String, String) {
     (address.to_owned(), address.to_owned())
 }
 
+/// The daemon and the log get that address.
 #[test]
-fn a_listed_proxy_names_the_client_to_the_daemon_and_the_log() {
+fn a_listed_proxy_names_the_client() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[HEADER, LIST]);
     let line = "X-Forwarded-For";
@@ -62,7 +63,7 @@ fn the_standard_header_is_understood() {
 }
 
 #[test]
-fn a_forged_header_from_a_peer_that_is_not_listed_changes_nothing() {
+fn unlisted_peers_cannot_forge_the_client() {
     let site = Site::pve();
     let forged = "X-Forwarded-For: 192.0.2.7\r\n";
     let elsewhere = "real_ip.allow_from=10.0.0.0/8";
@@ -74,8 +75,9 @@ fn a_forged_header_from_a_peer_that_is_not_listed_changes_nothing() {
     assert_eq!(told(&site, &unlisted, forged), expected, "without a list it is for the log alone");
 }
 
+/// A setting asks for it.
 #[test]
-fn the_access_list_judges_the_real_client_where_that_is_asked_for() {
+fn access_lists_apply_to_the_real_client() {
     let site = Site::pve();
     let deny = "acl.deny_from=192.0.2.0/24";
     let cookie = site.cookie("root@pam");
@@ -102,7 +104,7 @@ fn the_access_list_judges_the_real_client_where_that_is_asked_for() {
 }
 
 #[test]
-fn what_needs_a_list_of_proxies_is_an_error_without_one() {
+fn proxy_settings_need_a_list_of_proxies() {
     let site = Site::pve();
     let file = "/etc/nodegate/pve.toml";
     site.write(file, "[[listener]]\nname = \"a\"\nport = 0\nproxy_protocol = true\n");

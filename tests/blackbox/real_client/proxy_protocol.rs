@@ -25,7 +25,7 @@ fn told(site: &Site, gate: &Nodegate, header: &[u8], more: &str) -> String {
 }
 
 #[test]
-fn a_header_of_a_listed_proxy_says_whose_connection_it_is() {
+fn proxy_headers_of_listed_proxies_count() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[ON, LISTED, "real_ip.header=X-Forwarded-For"]);
     let v4 = [192, 0, 2, 8, 10, 0, 0, 1, 1, 2, 3, 4];
@@ -49,7 +49,7 @@ fn a_header_of_a_listed_proxy_says_whose_connection_it_is() {
 }
 
 #[test]
-fn who_is_no_listed_proxy_or_says_nothing_is_not_served() {
+fn unlisted_or_headerless_peers_are_rejected() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[ON, LISTED, "timeout.first_byte=1"]);
     let refused = |from: &str, header: &[u8]| Session::tls_behind(header, from, gate.address()).is_err();
@@ -66,7 +66,7 @@ fn who_is_no_listed_proxy_or_says_nothing_is_not_served() {
 }
 
 #[test]
-fn the_access_list_and_the_limits_know_whom_the_proxy_names() {
+fn access_list_and_limits_use_proxied_addresses() {
     let site = Site::pve();
     let sets = [
         ON,
@@ -96,7 +96,7 @@ fn the_access_list_and_the_limits_know_whom_the_proxy_names() {
 }
 
 #[test]
-fn a_listener_takes_headers_where_the_other_does_not() {
+fn each_listener_has_its_proxy_protocol() {
     let site = Site::pve();
     site.write(
         "/etc/nodegate/pve.toml",

@@ -17,7 +17,7 @@ fn workers(gate: &Nodegate) -> usize {
 }
 
 #[test]
-fn the_next_request_of_a_kept_connection_goes_by_the_new_settings() {
+fn kept_connections_follow_new_settings() {
     let site = Site::pve();
     let gate = start(&site, "");
     let mut kept = gate.connect();
@@ -33,7 +33,7 @@ fn the_next_request_of_a_kept_connection_goes_by_the_new_settings() {
 }
 
 #[test]
-fn a_client_that_the_new_list_denies_gets_no_further_answer() {
+fn newly_denied_clients_get_no_more_responses() {
     let site = Site::pve();
     let gate = start(&site, "");
     let cookie = site.cookie("root@pam");
@@ -56,8 +56,9 @@ fn a_client_that_the_new_list_denies_gets_no_further_answer() {
     assert_eq!(gate.get(VERSION, &cookie).status, 200);
 }
 
+/// The message has every reason, and the old configuration stays.
 #[test]
-fn a_broken_configuration_is_refused_with_each_reason_and_the_old_one_goes_on() {
+fn a_broken_configuration_is_rejected() {
     let site = Site::pve();
     let gate = start(&site, "");
     let other = Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048);
@@ -88,7 +89,7 @@ fn a_broken_configuration_is_refused_with_each_reason_and_the_old_one_goes_on() 
 }
 
 #[test]
-fn new_connections_get_the_new_certificate_and_old_tickets_still_resume() {
+fn reloads_switch_certificates_and_keep_sessions() {
     let site = Site::pve();
     let gate = start(&site, "");
     let serial = || {
@@ -119,7 +120,7 @@ fn new_connections_get_the_new_certificate_and_old_tickets_still_resume() {
 }
 
 #[test]
-fn a_renewed_certificate_is_picked_up_without_a_word() {
+fn renewed_certificates_need_no_reload() {
     let site = Site::pve();
     let gate = start(&site, "");
     let other = Certificate::ca().issue("node1.example.com", &[], KeyKind::Rsa2048);
@@ -135,7 +136,7 @@ fn a_renewed_certificate_is_picked_up_without_a_word() {
 }
 
 #[test]
-fn the_log_moves_and_the_number_of_workers_changes() {
+fn a_reload_moves_log_and_resizes_workers() {
     let site = Site::pve();
     let gate = start(&site, "workers = 3\n");
     eventually("three workers have their names", || workers(&gate) == 3);
@@ -182,7 +183,7 @@ fn answers(site: &Site, address: SocketAddr) -> bool {
 }
 
 #[test]
-fn address_and_port_change_and_the_old_ones_are_given_up() {
+fn a_reload_moves_address_and_port() {
     let site = Site::pve();
     let (first, second) = (free_port(), free_port());
     let gate = start_by_file(&site, &format!("address = \"127.0.0.1\"\nport = {first}\n"));

@@ -47,7 +47,7 @@ impl Manager {
 }
 
 #[test]
-fn a_reload_is_announced_and_its_end_as_well() {
+fn systemd_hears_of_a_reload_and_its_end() {
     let site = Site::pve();
     let mut command = Nodegate::prepared(&site, "pve", &[]);
     let mut manager = Manager::new(&site, &mut command);
@@ -66,7 +66,7 @@ fn a_reload_is_announced_and_its_end_as_well() {
 }
 
 #[test]
-fn the_status_line_tells_of_connections_when_that_changes() {
+fn the_status_line_shows_connections() {
     let site = Site::pve();
     let mut command = Nodegate::prepared(&site, "pve", &[]);
     let mut manager = Manager::new(&site, &mut command);
@@ -78,7 +78,7 @@ fn the_status_line_tells_of_connections_when_that_changes() {
 }
 
 #[test]
-fn the_watchdog_hears_from_us_only_while_every_worker_answers() {
+fn the_watchdog_needs_every_worker() {
     let site = Site::pve();
     let mut command = Nodegate::prepared(&site, "pve", &["workers=2"]);
     let mut manager = Manager::new(&site, &mut command);
@@ -174,7 +174,7 @@ fn activate(command: &mut Command, sockets: &[&TcpListener]) -> Nodegate {
 }
 
 #[test]
-fn sockets_that_systemd_has_opened_are_served_and_go_to_the_successor() {
+fn systemd_sockets_survive_an_upgrade() {
     let site = Site::pve();
     let mut installed = Installed::new(&site);
     let sockets = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.2:0").unwrap()];
@@ -196,7 +196,7 @@ fn sockets_that_systemd_has_opened_are_served_and_go_to_the_successor() {
 }
 
 #[test]
-fn beside_sockets_of_systemd_other_listeners_keep_their_own_rules() {
+fn listeners_beside_systemd_sockets_keep_rules() {
     let site = Site::pve();
     let port = free_port();
     let table = format!(

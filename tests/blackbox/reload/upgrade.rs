@@ -84,8 +84,9 @@ fn lives(pid: Pid) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// It ends with its last connection.
 #[test]
-fn a_successor_takes_over_and_the_one_before_ends_with_its_last_connection() {
+fn an_upgrade_drains_the_old_process() {
     let site = Site::pve();
     let mut installed = Installed::new(&site);
     let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
@@ -125,8 +126,9 @@ fn a_successor_takes_over_and_the_one_before_ends_with_its_last_connection() {
     assert!(Session::try_tls(gate.local()).is_err());
 }
 
+/// Later commands ask the new process.
 #[test]
-fn the_command_that_asks_for_a_reload_is_told_the_successor_who_is_asked_from_then_on() {
+fn reload_command_learns_of_the_new_process() {
     let site = Site::pve();
     let mut installed = Installed::new(&site);
     let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
@@ -146,7 +148,7 @@ fn the_command_that_asks_for_a_reload_is_told_the_successor_who_is_asked_from_th
 }
 
 #[test]
-fn what_cannot_take_over_is_said_and_the_old_one_goes_on() {
+fn a_failed_upgrade_keeps_the_old_process() {
     let site = Site::pve();
     let installed = Installed::new(&site);
     let gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
@@ -218,7 +220,7 @@ fn a_stop_reaches_those_that_drain_as_well() {
 }
 
 #[test]
-fn the_first_goes_on_when_the_second_has_ended_before_it() {
+fn first_process_survives_an_ended_second() {
     let site = Site::pve();
     let mut installed = Installed::new(&site);
     let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));

@@ -8,7 +8,7 @@ const CLUSTER: &str = r#"{"nodename":"node1","version":3,"cluster":{"name":"c","
 const CLUSTERED: &str = "warning: LISTEN_IP is set on a clustered system, which is not recommended";
 
 #[test]
-fn listen_ip_on_a_clustered_node_is_warned_of() {
+fn listen_ip_on_a_cluster_is_warned_about() {
     let site = Site::pve();
     site.legacy("LISTEN_IP=127.0.0.1\n");
     let gate = Nodegate::start(&site, &[]);
@@ -25,8 +25,9 @@ fn listen_ip_on_a_clustered_node_is_warned_of() {
     assert!(!everywhere.stderr.contains(CLUSTERED), "{everywhere:?}");
 }
 
+/// nodegate warns of it.
 #[test]
-fn a_number_of_workers_out_of_range_is_warned_of_and_three_are_used() {
+fn an_invalid_worker_count_becomes_three() {
     let site = Site::pve();
     for wrong in ["0", "128", "-1", "many"] {
         site.legacy(&format!("MAX_WORKERS={wrong}\n"));
@@ -58,7 +59,7 @@ fn workers(gate: &Nodegate) -> usize {
 }
 
 #[test]
-fn a_real_ip_header_without_a_list_is_warned_of() {
+fn a_real_ip_header_needs_a_list() {
     let warning = "warning: every client can write any address into the access log";
     let site = Site::pve();
     site.legacy("PROXY_REAL_IP_HEADER=X-Real-IP\n");
@@ -77,7 +78,7 @@ fn a_real_ip_header_without_a_list_is_warned_of() {
 }
 
 #[test]
-fn what_is_missing_on_disk_is_said_by_check_without_failing() {
+fn check_names_missing_files_without_failing() {
     let site = Site::pve();
     std::fs::remove_file(site.path("/etc/pve/authkey.pub")).unwrap();
     let outcome = Outcome::check(&site, &[]);
@@ -91,7 +92,7 @@ fn what_is_missing_on_disk_is_said_by_check_without_failing() {
 }
 
 #[test]
-fn a_trial_that_writes_into_the_running_daemons_log_is_warned_of() {
+fn check_warns_of_a_shared_log() {
     let site = Site::pve();
     let is_warned =
         |sets: &[&str]| Outcome::check(&site, sets).stderr.contains("log.access: warning: a trial");

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use crate::support::nodegate::command;
 use crate::support::{Nodegate, Outcome, Site};
 
+/// `check` names the layer of each value.
 #[test]
-fn each_layer_beats_the_one_below_and_check_says_which_one_won() {
+fn each_layer_overrides_the_one_below() {
     let site = Site::pve();
     let key = "acl.deny_from";
     let setting = |outcome: &Outcome| outcome.setting(key).to_owned();
@@ -88,7 +89,7 @@ fn an_overridden_value_is_named_with_both_places() {
 }
 
 #[test]
-fn tables_of_listeners_that_do_not_count_are_named() {
+fn ignored_listener_tables_are_named() {
     let site = Site::pve();
     let table = |name: &str| format!("\n[[listener]]\nname = \"{name}\"\nport = 0\n");
     site.write("/usr/lib/nodegate/pve.toml", table("package"));
@@ -103,8 +104,9 @@ fn tables_of_listeners_that_do_not_count_are_named() {
     assert!(outcome.stdout.contains("listener[1].name = own"), "{outcome:?}");
 }
 
+/// The origin is a layer, a file and a line.
 #[test]
-fn json_gives_value_layer_file_and_line_of_every_setting() {
+fn json_gives_every_value_and_its_origin() {
     let site = Site::pve();
     site.legacy("DENY_FROM=10.2.0.0/16\n");
     site.write("/etc/nodegate/pve.toml", "limits.body = 1000\n");
@@ -131,7 +133,7 @@ fn json_gives_value_layer_file_and_line_of_every_setting() {
 }
 
 #[test]
-fn json_names_every_problem_with_file_line_and_key() {
+fn json_names_problems_with_file_line_key() {
     let site = Site::pve();
     site.legacy("\nCOMPRESSION=yes\n");
     let (code, answer) = Outcome::check_json(&site, &["listen.port=none"]);
@@ -146,8 +148,9 @@ fn json_names_every_problem_with_file_line_and_key() {
     assert_eq!((&wrong["file"], &wrong["line"]), (&Value::Null, &Value::Null));
 }
 
+/// Numbers, truth values, arrays and texts.
 #[test]
-fn numbers_truths_arrays_and_texts_mean_the_same_in_every_layer() {
+fn values_mean_the_same_in_every_layer() {
     let same = [
         ("limits.body", json!(1000), vec!["1000", "\"1000\""], "1000"),
         ("compression.enabled", json!(false), vec!["false", "0", "\"0\"", "\"false\""], "0"),
@@ -180,7 +183,7 @@ fn numbers_truths_arrays_and_texts_mean_the_same_in_every_layer() {
 
 /// The defaults of the contract, for each profile where they differ.
 #[test]
-fn without_any_file_every_setting_has_its_documented_default() {
+fn without_files_settings_have_documented_defaults() {
     let site = Site::pve();
     let outcome = Outcome::check(&site, &[]);
     let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
@@ -293,7 +296,7 @@ fn an_environment_that_is_no_unicode_harms_nothing() {
 }
 
 #[test]
-fn the_site_file_of_a_profile_is_read_by_that_profile_alone() {
+fn site_files_are_read_by_their_profile() {
     let site = Site::pve();
     site.write("/etc/nodegate/spice.toml", "workers = 7\n");
     assert_eq!(Outcome::check(&site, &[]).setting("workers"), "workers = 3  (profile)");
@@ -303,7 +306,7 @@ fn the_site_file_of_a_profile_is_read_by_that_profile_alone() {
 }
 
 #[test]
-fn settings_of_the_site_file_are_in_force_when_serving() {
+fn settings_of_the_site_file_take_effect() {
     let site = Site::pve();
     site.write("/etc/nodegate/pve.toml", "[limits]\nbody = 4\n");
     let gate = Nodegate::start(&site, &[]);

@@ -8,7 +8,7 @@ fn place(site: &Site, line: usize) -> String {
 }
 
 #[test]
-fn every_documented_key_of_the_products_own_file_sets_its_setting() {
+fn every_documented_legacy_key_sets_its_setting() {
     let keys = [
         ("LISTEN_IP", "listen.address", "127.0.0.1"),
         ("ALLOW_FROM", "acl.allow_from", "10.0.0.1-10.0.0.5,192.168.0.0/22"),
@@ -38,7 +38,7 @@ fn every_documented_key_of_the_products_own_file_sets_its_setting() {
 }
 
 #[test]
-fn the_tunnel_reads_the_file_of_the_api_proxy() {
+fn tunnels_read_the_api_proxys_file() {
     let site = Site::pve();
     site.legacy("DENY_FROM=10.0.0.0/8\n");
     let outcome = Outcome::ask(&site, &["check", "spice"]);
@@ -62,7 +62,7 @@ fn dhparams_names_a_file() {
 }
 
 #[test]
-fn assignments_are_read_as_a_shell_would_read_them() {
+fn assignments_are_read_like_a_shell() {
     let site = Site::pve();
     site.legacy(
         "# comment\nNET='10.0.0.0/8' # mine\nexport ALLOW_FROM=\"$NET,\\\n192.168.0.0/16\"\n\
@@ -77,7 +77,7 @@ fn assignments_are_read_as_a_shell_would_read_them() {
 }
 
 #[test]
-fn a_file_with_line_ends_of_windows_is_read() {
+fn windows_line_ends_are_read() {
     let site = Site::pve();
     site.legacy("POLICY=\"deny\"\r\nCOMPRESSION=0\r\nALLOW_FROM=127.0.0.1\r\n");
     let outcome = Outcome::check(&site, &[]);
@@ -124,8 +124,9 @@ fn keys_of_guides_lead_to_the_right_ones() {
     }
 }
 
+/// Only 0 and 1 are valid.
 #[test]
-fn a_truth_other_than_0_and_1_names_file_line_and_key() {
+fn invalid_truth_values_name_file_line_key() {
     let keys = ["COMPRESSION", "HONOR_CIPHER_ORDER", "DISABLE_TLS_1_2", "DISABLE_TLS_1_3"];
     let site = Site::pve();
     for wrong in ["yes", "true", "2", "on", "", " 1"] {
@@ -163,8 +164,9 @@ fn nothing_in_the_file_is_ever_run() {
     }
 }
 
+/// A missing file is no error.
 #[test]
-fn an_empty_value_means_the_default_and_a_missing_file_is_fine() {
+fn an_empty_value_means_the_default() {
     let site = Site::pve();
     let outcome = Outcome::check(&site, &[]);
     assert_eq!(outcome.code, 0, "{outcome:?}");

@@ -4,7 +4,7 @@ use crate::support::nodegate::command;
 use crate::support::{Nodegate, Outcome, Site};
 
 #[test]
-fn an_unknown_key_is_an_error_with_its_place_and_a_hint() {
+fn an_unknown_key_has_place_and_hint() {
     let site = Site::pve();
     site.write(
         "/etc/nodegate/pve.toml",
@@ -36,7 +36,7 @@ fn an_unknown_key_is_an_error_with_its_place_and_a_hint() {
 }
 
 #[test]
-fn a_legacy_name_where_a_key_belongs_says_what_to_write() {
+fn a_misplaced_legacy_name_gets_a_hint() {
     let site = Site::pve();
     let outcome = Outcome::check(&site, &["ALLOW_FROM=10.0.0.0/8"]);
     assert_eq!(outcome.code, 1);
@@ -44,7 +44,7 @@ fn a_legacy_name_where_a_key_belongs_says_what_to_write() {
 }
 
 #[test]
-fn every_problem_is_named_at_once_by_check_and_by_run() {
+fn check_and_run_name_every_problem() {
     let site = Site::pve();
     site.legacy("ALLOW_FROM=10.0.0.1/8,10.0.0.300\nPOLICY=maybe\nDISABLE_TLS_1_2=no\n");
     site.write(

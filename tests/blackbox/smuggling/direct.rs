@@ -36,8 +36,9 @@ fn fault(site: &Site, gate: &Nodegate, case: &Case) -> Option<String> {
     })
 }
 
+/// Other programs read these bytes as a part of the first request.
 #[test]
-fn no_byte_is_read_as_a_second_request_that_others_read_as_part_of_the_first() {
+fn no_body_byte_becomes_a_second_request() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let faults: Vec<_> = CASES.iter().filter_map(|case| fault(&site, &gate, case)).collect();
@@ -46,7 +47,7 @@ fn no_byte_is_read_as_a_second_request_that_others_read_as_part_of_the_first() {
 }
 
 #[test]
-fn every_case_arriving_byte_by_byte_is_read_the_same() {
+fn cases_read_the_same_byte_by_byte() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     for name in ["CL.TE", "TE.CL", "TE in capitals", "a request as the body of a POST", "bare LF line ends"] {

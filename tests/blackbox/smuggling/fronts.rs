@@ -193,21 +193,21 @@ fn agreed(site: &Site, front: &Front) -> Result<(), (Vec<String>, Vec<String>)> 
 }
 
 #[test]
-fn nginx_in_front_reads_no_other_requests_than_nodegate() {
+fn nginx_and_nodegate_read_the_same_requests() {
     let (site, directory) = (Site::pve(), tempfile::tempdir().unwrap());
     let gate = Nodegate::start(&site, &["timeout.header=5"]);
     goes_through(&Front::nginx(directory.path(), &gate), &site);
 }
 
 #[test]
-fn haproxy_in_front_reads_no_other_requests_than_nodegate() {
+fn haproxy_and_nodegate_read_the_same_requests() {
     let (site, directory) = (Site::pve(), tempfile::tempdir().unwrap());
     let gate = Nodegate::start(&site, &["timeout.header=5"]);
     goes_through(&Front::haproxy(directory.path(), &gate, ""), &site);
 }
 
 #[test]
-fn haproxy_in_front_that_makes_http_2_of_it_reads_no_other_requests_than_nodegate() {
+fn haproxy_to_http_2_reads_the_same_requests() {
     let (site, directory) = (Site::pve(), tempfile::tempdir().unwrap());
     let trusted = ["real_ip.header=X-Forwarded-For", "real_ip.allow_from=127.0.0.1"];
     let gate = Nodegate::start(&site, &[&["timeout.header=5", "http2=true"], &trusted[..]].concat());

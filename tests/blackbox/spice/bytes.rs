@@ -81,8 +81,9 @@ fn a_machine_that_has_said_all_still_hears() {
     assert_eq!(heard, "one more thing");
 }
 
+/// Back-pressure: nodegate's memory does not grow.
 #[test]
-fn a_side_that_does_not_read_stops_the_other_and_costs_no_memory() {
+fn a_stalled_side_stops_the_other() {
     let (site, machine) = (Site::pve(), scripted_machine());
     let gate = gate(&site, &[]);
     let mut viewer = Viewer::tunnel(&gate, &target(&site, machine.local_addr().unwrap().port()));

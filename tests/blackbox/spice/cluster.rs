@@ -62,8 +62,9 @@ fn two_nodegates_make_one_tunnel() {
     }
 }
 
+/// It is told the client's address and that it is the last hop.
 #[test]
-fn the_next_hop_is_told_who_asks_and_that_it_is_the_last() {
+fn the_next_hop_learns_client_and_limit() {
     let (port, node) = scripted_node(b"HTTP/1.0 200 OK\r\n\r\nwelcome");
     let (site, gate) = first_hop(port);
     let target = target_on(&site, "node2", 61_000);
@@ -140,7 +141,7 @@ fn the_second_nodegates_reason_reaches_the_viewer() {
 }
 
 #[test]
-fn a_node_that_is_down_is_a_502_that_names_it() {
+fn a_stopped_node_is_a_named_502() {
     let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     held.bind(&"127.0.0.2:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     let port = held.local_addr().unwrap().as_socket().unwrap().port();
@@ -150,8 +151,9 @@ fn a_node_that_is_down_is_a_502_that_names_it() {
     assert!(reply.text().contains(&format!("'Node2' at 127.0.0.2:{port}")), "{}", reply.text());
 }
 
+/// It is sent before the viewer gives up.
 #[test]
-fn a_node_that_hangs_is_a_504_before_the_viewer_gives_up() {
+fn a_hanging_node_is_an_early_504() {
     let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     let (site, gate) = first_hop(listener.local_addr().unwrap().port());
     let started = Instant::now();
@@ -160,8 +162,9 @@ fn a_node_that_hangs_is_a_504_before_the_viewer_gives_up() {
     assert!((Duration::from_secs(7)..Duration::from_secs(10)).contains(&took), "{took:?}");
 }
 
+/// Behind another hop it comes sooner.
 #[test]
-fn a_machine_that_does_not_accept_is_a_504_and_sooner_behind_another_hop() {
+fn an_unresponsive_machine_is_a_504() {
     let machine = Deaf::listen(ports());
     let (site, gate) = first_hop(1);
     let target = target_on(&site, "node1", machine.address.port());
@@ -183,7 +186,7 @@ fn a_machine_that_does_not_accept_is_a_504_and_sooner_behind_another_hop() {
 }
 
 #[test]
-fn a_request_that_has_made_its_hop_makes_no_other() {
+fn a_forwarded_tunnel_makes_no_second_hop() {
     let (site, gate) = first_hop(1);
     let head = viewer_head(&target_on(&site, "node2", 61_000));
     for line in ["PVEDisableProxy: true", "pvedisableproxy: 1"] {
@@ -193,7 +196,7 @@ fn a_request_that_has_made_its_hop_makes_no_other() {
 }
 
 #[test]
-fn nodes_that_are_not_known_or_not_seen_are_a_502() {
+fn unknown_and_offline_nodes_are_a_502() {
     let (site, gate) = first_hop(1);
     let reply = refusal_to(&gate, viewer_head(&target_on(&site, "elsewhere", 61_000)));
     assert_eq!(reply.status, 502);
@@ -209,8 +212,9 @@ fn nodes_that_are_not_known_or_not_seen_are_a_502() {
     assert!(reply.text().contains("nodes"), "{}", reply.text());
 }
 
+/// The case of the letters does not matter.
 #[test]
-fn localhost_and_the_own_name_in_any_case_are_here() {
+fn localhost_and_own_name_are_local() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = gate(&site, &["node.name=NodeOne"]);
     let port = machine.address().port();

@@ -15,7 +15,7 @@ fn both(site: &Site, sets: &[&str]) -> Nodegate {
 }
 
 #[test]
-fn the_port_of_the_api_takes_viewers_where_the_settings_say_so() {
+fn the_api_port_accepts_viewers_by_setting() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = both(&site, &[]);
     let port = machine.address().port();
@@ -87,7 +87,7 @@ fn by_default_that_port_takes_no_viewers() {
 }
 
 #[test]
-fn a_tunnel_is_only_asked_for_at_the_beginning() {
+fn a_connect_must_be_the_first_request() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = both(&site, &[]);
     let mut client = Session::tls(gate.local());
@@ -99,8 +99,9 @@ fn a_tunnel_is_only_asked_for_at_the_beginning() {
     assert_eq!(plain.reply(false).status, 400);
 }
 
+/// It rejects them as the tunnel's own port does.
 #[test]
-fn viewers_are_refused_there_as_at_their_own_port() {
+fn the_api_port_rejects_viewers_equally() {
     let site = Site::pve();
     let gate = both(&site, &[]);
     let expired = site.keys.spice_target("node1", 100, 61_000, nodegate_standin::now() - 100);
@@ -119,7 +120,7 @@ fn viewers_are_refused_there_as_at_their_own_port() {
 }
 
 #[test]
-fn half_a_head_is_told_so_whatever_it_begins_with() {
+fn any_half_head_gets_a_408() {
     let site = Site::pve();
     let gate = both(&site, &["timeout.header=2"]);
     for sent in ["", "CONN", "CONNECT pvespiceproxy:", "GET /"] {
@@ -157,7 +158,7 @@ fn route_tells_where_a_ticket_leads() {
 }
 
 #[test]
-fn a_product_without_tickets_for_viewers_cannot_let_them_in() {
+fn viewers_need_a_product_with_tickets() {
     let site = Site::pmg();
     let root = site.root().to_str().unwrap();
     let set = ["--root", root, "--set", "tunnel.connect_on_https=1", "check", "pmg"];

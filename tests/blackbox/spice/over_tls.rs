@@ -72,7 +72,7 @@ fn megabytes_and_ends_go_through_tls_unchanged() {
 }
 
 #[test]
-fn a_viewer_that_has_said_all_by_tls_still_hears() {
+fn a_half_closed_tls_viewer_still_reads() {
     let (site, machine) = (Site::pve(), scripted_machine());
     let gate = gate(&site, &[]);
     let mut viewer = sealed(&gate, &target(&site, machine.local_addr().unwrap().port()));
@@ -88,8 +88,9 @@ fn a_viewer_that_has_said_all_by_tls_still_hears() {
     assert_eq!(viewer.rest(), b"");
 }
 
+/// Back-pressure: nodegate's memory does not grow.
 #[test]
-fn a_viewer_by_tls_that_does_not_read_stops_the_machine_and_costs_no_memory() {
+fn a_stalled_tls_viewer_stops_the_machine() {
     let (site, machine) = (Site::pve(), scripted_machine());
     let gate = gate(&site, &[]);
     let mut viewer = sealed(&gate, &target(&site, machine.local_addr().unwrap().port()));
@@ -107,7 +108,7 @@ fn a_viewer_by_tls_that_does_not_read_stops_the_machine_and_costs_no_memory() {
 }
 
 #[test]
-fn a_refusal_by_tls_is_the_same_as_without() {
+fn tls_rejections_equal_plaintext_ones() {
     let site = Site::pve();
     let gate = gate(&site, &["timeout.header=1"]);
     let expired = site.keys.spice_target("node1", 100, 61_000, now() - 100);
@@ -129,7 +130,7 @@ fn a_refusal_by_tls_is_the_same_as_without() {
 }
 
 #[test]
-fn curl_is_refused_through_a_proxy_by_https_as_by_http() {
+fn curl_is_rejected_equally_over_https() {
     let site = Site::pve();
     let gate = gate(&site, &[]);
     for scheme in ["https", "http"] {
@@ -148,8 +149,9 @@ fn curl_is_refused_through_a_proxy_by_https_as_by_http() {
     }
 }
 
+/// nodegate warns of it once.
 #[test]
-fn without_a_certificate_the_port_is_served_plain_and_says_so_once() {
+fn without_certificate_the_port_serves_plaintext() {
     let (site, machine) = (Site::pve(), echoing_machine());
     std::fs::remove_file(site.path("/etc/pve/local/pve-ssl.key")).unwrap();
     let gate = gate(&site, &[]);
@@ -165,7 +167,7 @@ fn without_a_certificate_the_port_is_served_plain_and_says_so_once() {
 }
 
 #[test]
-fn a_tunnel_by_tls_is_listed_and_a_stop_ends_it_in_order() {
+fn a_tls_tunnel_is_listed_and_stops() {
     let (site, machine) = (Site::pve(), scripted_machine());
     let mut gate = gate(&site, &["timeout.stop=5"]);
     let port = machine.local_addr().unwrap().port();
@@ -188,7 +190,7 @@ fn a_tunnel_by_tls_is_listed_and_a_stop_ends_it_in_order() {
 }
 
 #[test]
-fn a_tunnel_by_tls_in_which_nothing_moves_ends_where_the_settings_say_so() {
+fn idle_tls_tunnels_end_by_setting() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = gate(&site, &["timeout.tunnel=1"]);
     let mut viewer = sealed(&gate, &target(&site, machine.address().port()));

@@ -66,7 +66,7 @@ fn refused(gate: &Nodegate, cluster: &Cluster) -> Reply {
 }
 
 #[test]
-fn two_nodegates_make_one_tunnel_by_tls_and_none_in_the_clear() {
+fn two_nodegates_tunnel_over_tls_only() {
     let (cluster, clear, machine) = (Cluster::pve(2), ClearPort::of_node2(), echoing_machine());
     let second = cluster.start(2, &["tunnel.connect_on_https=true"]);
     let first = first(&cluster, &clear, &[]);
@@ -106,7 +106,7 @@ fn megabytes_go_both_ways_by_tls_between_nodes() {
 }
 
 #[test]
-fn a_viewer_at_the_port_of_the_api_gets_there_by_tls_as_well() {
+fn an_api_port_viewer_forwards_over_tls() {
     let (cluster, clear, machine) = (Cluster::pve(2), ClearPort::of_node2(), echoing_machine());
     let _second = cluster.start(2, &["tunnel.connect_on_https=true"]);
     let peer_port = format!("tunnel.peer_port={}", clear.address.port());
@@ -118,8 +118,9 @@ fn a_viewer_at_the_port_of_the_api_gets_there_by_tls_as_well() {
     assert_eq!(clear.came(), 0);
 }
 
+/// A node that does not accept CONNECT over TLS gets the request in plaintext; the next one goes there at once.
 #[test]
-fn a_node_that_knows_no_connect_by_https_is_asked_in_the_clear_and_not_again() {
+fn plaintext_fallback_is_remembered() {
     for answer in [
         "HTTP/1.1 501 method 'CONNECT' not available\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n",
@@ -140,7 +141,7 @@ fn a_node_that_knows_no_connect_by_https_is_asked_in_the_clear_and_not_again() {
 }
 
 #[test]
-fn a_nodegate_that_lets_no_viewers_in_by_https_is_asked_in_the_clear() {
+fn nodegate_without_https_tunnels_gets_plaintext() {
     let (cluster, machine) = (Cluster::pve(2), echoing_machine());
     let _second = cluster.start(2, &[]);
     let site = &cluster.nodes[1].site;
@@ -174,7 +175,7 @@ fn any_other_refusal_is_one() {
 
 /// Whoever is between the nodes can break TLS, or answer by it with a certificate of their own: neither gets a ticket to read.
 #[test]
-fn nobody_between_the_nodes_can_bring_about_that_they_talk_in_the_clear() {
+fn an_attacker_cannot_force_plaintext() {
     let (cluster, clear) = (Cluster::pve(2), ClearPort::of_node2());
     let first = first(&cluster, &clear, &["timeout.connect=2"]);
     let reply = refused(&first, &cluster);
@@ -207,7 +208,7 @@ fn nobody_between_the_nodes_can_bring_about_that_they_talk_in_the_clear() {
 }
 
 #[test]
-fn a_node_that_says_nothing_is_given_up_in_time() {
+fn a_silent_node_times_out() {
     let (mut cluster, clear) = (Cluster::pve(2), ClearPort::of_node2());
     let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     cluster.port = listener.local_addr().unwrap().port();
@@ -220,7 +221,7 @@ fn a_node_that_says_nothing_is_given_up_in_time() {
 }
 
 #[test]
-fn a_node_without_a_known_certificate_is_not_asked_at_all() {
+fn a_node_without_certificate_gets_no_request() {
     let (cluster, clear) = (Cluster::pve(2), ClearPort::of_node2());
     std::fs::remove_file(cluster.nodes[0].site.path("/etc/pve/nodes/node2/pve-ssl.pem")).unwrap();
     let first = first(&cluster, &clear, &[]);

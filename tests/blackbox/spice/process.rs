@@ -15,7 +15,7 @@ use crate::support::nodegate::{PATIENCE, eventually};
 use crate::support::{Nodegate, Site};
 
 #[test]
-fn every_connect_is_a_line_of_the_log_without_its_signature() {
+fn connects_are_logged_without_signature() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = gate(&site, &[]);
     let port = machine.address().port();
@@ -37,7 +37,7 @@ fn every_connect_is_a_line_of_the_log_without_its_signature() {
 }
 
 #[test]
-fn the_access_list_of_the_product_holds_for_viewers() {
+fn the_access_list_applies_to_viewers() {
     let (site, machine) = (Site::pve(), echoing_machine());
     site.legacy("DENY_FROM=\"127.0.0.9\"\n");
     let gate = gate(&site, &[]);
@@ -63,7 +63,7 @@ fn connect_from(own: &str, gate: &Nodegate) -> TcpStream {
 }
 
 #[test]
-fn a_stop_ends_tunnels_at_both_ends_and_the_process_with_0() {
+fn a_stop_ends_tunnels_and_exits_0() {
     let (site, machine) = (Site::pve(), scripted_machine());
     let mut gate = gate(&site, &["timeout.stop=5"]);
     let mut viewer = Viewer::tunnel(&gate, &target(&site, machine.local_addr().unwrap().port()));
@@ -81,7 +81,7 @@ fn a_stop_ends_tunnels_at_both_ends_and_the_process_with_0() {
 }
 
 #[test]
-fn a_stop_waits_for_nobody_who_does_not_read() {
+fn a_stop_waits_for_no_stalled_viewer() {
     let (site, machine) = (Site::pve(), scripted_machine());
     let mut gate = gate(&site, &["timeout.stop=5"]);
     let viewer = Viewer::tunnel(&gate, &target(&site, machine.local_addr().unwrap().port()));
@@ -95,8 +95,9 @@ fn a_stop_waits_for_nobody_who_does_not_read() {
     let _ = viewer.0.shutdown(Shutdown::Both);
 }
 
+/// The list shows client, target and bytes.
 #[test]
-fn an_open_tunnel_is_listed_with_client_target_and_bytes() {
+fn an_open_tunnel_is_listed() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = gate(&site, &[]);
     let port = machine.address().port();
@@ -115,7 +116,7 @@ fn an_open_tunnel_is_listed_with_client_target_and_bytes() {
 }
 
 #[test]
-fn a_tunnel_in_which_nothing_moves_ends_only_where_the_settings_say_so() {
+fn idle_tunnels_end_only_by_setting() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = gate(&site, &["timeout.tunnel=4"]);
     let mut used = Viewer::tunnel(&gate, &target(&site, machine.address().port()));

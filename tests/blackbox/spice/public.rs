@@ -20,7 +20,7 @@ fn public(site: &Site) -> Nodegate {
 }
 
 #[test]
-fn viewers_are_told_the_public_proxy_in_every_form_of_an_answer() {
+fn every_response_format_names_the_advertised_proxy() {
     let site = Site::pve();
     let gate = public(&site);
     for call in
@@ -54,7 +54,7 @@ fn without_the_setting_the_daemon_has_its_say() {
 }
 
 #[test]
-fn a_name_and_a_port_are_a_proxy_without_tls() {
+fn name_and_port_mean_a_plaintext_proxy() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["tunnel.advertised_proxy=spice.example.com:8128"]);
     let told = post(&gate, &site, "/api2/json/nodes/node1/spiceshell", "", "");
@@ -62,7 +62,7 @@ fn a_name_and_a_port_are_a_proxy_without_tls() {
 }
 
 #[test]
-fn answers_that_name_no_proxy_or_too_much_pass_unchanged() {
+fn responses_without_one_proxy_pass_unchanged() {
     let site = Site::pve();
     let gate = public(&site);
     let told = post(&gate, &site, "/api2/json/nodes/node1/qemu/100/vncproxy", "", "");
@@ -85,7 +85,7 @@ fn answers_that_name_no_proxy_or_too_much_pass_unchanged() {
 }
 
 #[test]
-fn what_another_node_answers_is_told_with_the_proxy_of_the_one_that_was_asked() {
+fn forwarded_responses_name_this_nodes_proxy() {
     let cluster = Cluster::pve(2);
     let first = cluster.start(1, &[&format!("tunnel.advertised_proxy={PUBLIC}")]);
     let _second = cluster.start(2, &[]);
@@ -96,7 +96,7 @@ fn what_another_node_answers_is_told_with_the_proxy_of_the_one_that_was_asked() 
 }
 
 #[test]
-fn a_public_proxy_that_is_none_or_of_no_use_is_an_error() {
+fn an_unusable_advertised_proxy_is_an_error() {
     let site = Site::pve();
     let check = |set: &str, profile: &str| {
         let root = site.root().to_str().unwrap();

@@ -34,7 +34,7 @@ fn the_answer_has_the_version_of_the_request() {
 }
 
 #[test]
-fn a_ticket_that_is_wrong_in_any_way_gets_401_at_once() {
+fn any_invalid_ticket_gets_401_at_once() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = gate(&site, &[]);
     let port = machine.address().port();
@@ -174,7 +174,7 @@ fn a_head_that_is_too_large_gets_431() {
 }
 
 #[test]
-fn a_machine_that_does_not_listen_is_a_502_that_names_the_port() {
+fn a_closed_machine_port_is_a_502() {
     let (site, silent) = (Site::pve(), silent_port());
     let gate = gate(&site, &[]);
     let reply = refusal_to(&gate, viewer_head(&target(&site, silent.port)));
@@ -183,8 +183,9 @@ fn a_machine_that_does_not_listen_is_a_502_that_names_the_port() {
     assert!(text.contains(&silent.port.to_string()) && text.contains("refused"), "{text}");
 }
 
+/// A missing one is a 500.
 #[test]
-fn a_secret_that_is_replaced_counts_at_once_and_one_that_is_missing_is_a_500() {
+fn replaced_secrets_take_effect_at_once() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = gate(&site, &[]);
     let port = machine.address().port();

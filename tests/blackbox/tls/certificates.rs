@@ -6,7 +6,7 @@ use super::{certificate, s_client, served_name, upload};
 use crate::support::{Nodegate, Outcome, Site};
 
 #[test]
-fn the_uploaded_pair_is_served_before_the_nodes_own() {
+fn the_uploaded_pair_comes_first() {
     let site = Site::pve();
     assert_eq!(served_name(Nodegate::start(&site, &[]).address()), "node1.example.com");
     upload(&site, &certificate("uploaded.example.com"));
@@ -26,7 +26,7 @@ fn half_an_uploaded_pair_does_not_count() {
 }
 
 #[test]
-fn tls_key_file_replaces_the_key_of_the_uploaded_pair_alone() {
+fn tls_key_file_replaces_the_uploaded_key_only() {
     let site = Site::pve();
     site.legacy("TLS_KEY_FILE=/etc/pve/local/elsewhere.key\n");
     assert_eq!(served_name(Nodegate::start(&site, &[]).address()), "node1.example.com");
@@ -46,8 +46,9 @@ fn assert_told(site: &Site, gate: &Nodegate, message: &str) {
     assert!(outcome.stderr.contains(message), "{outcome:?}");
 }
 
+/// nodegate logs it and serves the node's own pair.
 #[test]
-fn a_named_key_that_is_missing_is_told_and_the_nodes_own_pair_is_served() {
+fn a_missing_named_key_falls_back() {
     let site = Site::pve();
     upload(&site, &certificate("uploaded.example.com"));
     site.legacy("TLS_KEY_FILE=/etc/pve/local/elsewhere.key\n");
@@ -59,7 +60,7 @@ fn a_named_key_that_is_missing_is_told_and_the_nodes_own_pair_is_served() {
 
 /// The ACME integration renews the certificate and its key, but never looks at `TLS_KEY_FILE`.
 #[test]
-fn a_renewed_certificate_that_no_longer_fits_its_key_is_told_and_the_fall_back_is_served() {
+fn a_mismatched_renewal_falls_back() {
     let site = Site::pve();
     upload(&site, &certificate("renewed.example.com"));
     site.write("/etc/pve/local/elsewhere.key", certificate("before.example.com").key_pem());
@@ -72,8 +73,9 @@ fn a_renewed_certificate_that_no_longer_fits_its_key_is_told_and_the_fall_back_i
     assert_told(&site, &gate, &message);
 }
 
+/// nodegate names each pair that it cannot serve.
 #[test]
-fn what_cannot_be_served_is_named_and_never_refuses_a_start_while_a_pair_is_left() {
+fn one_valid_pair_is_enough_to_start() {
     let good = certificate("uploaded.example.com");
     let weak = super::keys::weak_pair();
     let cases = [
@@ -104,8 +106,9 @@ fn what_cannot_be_served_is_named_and_never_refuses_a_start_while_a_pair_is_left
     }
 }
 
+/// The message has every reason.
 #[test]
-fn without_any_valid_pair_it_does_not_start_and_gives_every_reason() {
+fn without_valid_pair_the_start_fails() {
     let site = Site::pve();
     let pair = certificate("uploaded.example.com");
     site.write("/etc/pve/local/pveproxy-ssl.pem", pair.chain_pem());
@@ -143,7 +146,7 @@ fn the_whole_chain_is_sent() {
 }
 
 #[test]
-fn the_mail_gateways_one_file_holds_key_and_certificate() {
+fn mail_gateway_file_holds_key_and_certificate() {
     let site = Site::pmg();
     let ca = Certificate::ca();
     let pair = ca.issue("mail.example.com", &[], KeyKind::Rsa2048);

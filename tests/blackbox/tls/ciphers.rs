@@ -87,7 +87,7 @@ fn messages(said: &str) -> String {
 const DHE: [&str; 4] = ["-tls1_2", "-msg", "-cipher", "DHE-RSA-AES256-GCM-SHA384"];
 
 #[test]
-fn dhe_ciphers_use_the_built_in_parameters_or_those_of_a_file() {
+fn dhe_uses_built_in_or_file_parameters() {
     let site = Site::pve();
     let ciphers = "tls.ciphers=DHE-RSA-AES256-GCM-SHA384";
     let built_in = Dh::params_from_pem(include_bytes!("../../../src/tls/skip2048.pem")).unwrap();

@@ -97,8 +97,9 @@ pub(super) fn curl(gate: &Nodegate, options: &[&str]) -> String {
     Outcome::of(&mut command).stdout
 }
 
+/// Only those of the CA are accepted, and the log names them.
 #[test]
-fn where_certificates_are_required_only_those_of_the_ca_are_served_and_the_log_names_them() {
+fn required_client_certificates_are_enforced() {
     let people = People::new();
     people.authority("other");
     let [alice, mallory] = [people.person("alice", "ca"), people.person("mallory", "other")];
@@ -121,8 +122,9 @@ fn where_certificates_are_required_only_those_of_the_ca_are_served_and_the_log_n
     assert_eq!(redirected, format!("301 https://{}/x", gate.address()));
 }
 
+/// A client without certificate is served.
 #[test]
-fn where_certificates_are_optional_who_has_none_is_served_and_a_bad_one_is_not() {
+fn optional_certificates_still_have_to_verify() {
     let people = People::new();
     people.authority("other");
     let [alice, mallory] = [people.person("alice", "ca"), people.person("mallory", "other")];
@@ -134,8 +136,9 @@ fn where_certificates_are_optional_who_has_none_is_served_and_a_bad_one_is_not()
     assert_eq!(curl(&gate, &["--cert", &mallory[0], "--key", &mallory[1]]), "000");
 }
 
+/// Until then a session resumes with its certificate.
 #[test]
-fn a_session_is_resumed_with_its_certificate_and_not_once_the_cas_have_changed() {
+fn changed_cas_invalidate_resumed_sessions() {
     let people = People::new();
     let [certificate, key] = people.person("alice", "ca");
     let gate = Nodegate::start(&people.site, &[CA, REQUIRED, "log.format=json"]);
@@ -156,7 +159,7 @@ fn a_session_is_resumed_with_its_certificate_and_not_once_the_cas_have_changed()
 }
 
 #[test]
-fn no_client_is_asked_where_nothing_judges_its_certificate() {
+fn without_cas_no_certificate_is_requested() {
     let people = People::new();
     let check = Outcome::check(&people.site, &[REQUIRED]);
     assert_eq!(check.code, 1);

@@ -43,7 +43,7 @@ fn plain_http_without_one_sound_host_is_refused() {
 }
 
 #[test]
-fn an_absolute_target_over_plain_http_gives_a_sound_location() {
+fn absolute_plaintext_targets_redirect_correctly() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let ask = |target: &str| Session::plain(gate.address()).request("GET", target, "", b"");
@@ -53,7 +53,7 @@ fn an_absolute_target_over_plain_http_gives_a_sound_location() {
 }
 
 #[test]
-fn a_ticket_over_plain_http_gets_nothing_but_the_redirect() {
+fn a_plaintext_ticket_gets_only_the_redirect() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let reply =
@@ -86,8 +86,9 @@ fn time_to_the_end(gate: &Nodegate, sent: &[u8]) -> (Duration, Vec<u8>) {
     }
 }
 
+/// The time is that for a request head.
 #[test]
-fn silent_clients_and_half_handshakes_are_closed_after_the_headers_time() {
+fn silent_clients_and_half_handshakes_time_out() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.header=1"]);
     let half_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";

@@ -11,7 +11,7 @@ use crate::support::{Nodegate, Outcome, Site};
 const OLD: [&str; 2] = ["-cipher", "ALL:@SECLEVEL=0"];
 
 #[test]
-fn only_tls_1_2_and_1_3_are_spoken() {
+fn only_tls_1_2_and_1_3() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     for good in ["-tls1_2", "-tls1_3"] {
@@ -22,8 +22,9 @@ fn only_tls_1_2_and_1_3_are_spoken() {
     }
 }
 
+/// Both cannot.
 #[test]
-fn each_version_can_be_switched_off_but_not_both() {
+fn one_tls_version_can_be_disabled() {
     let site = Site::pve();
     for (key, gone, left) in
         [("DISABLE_TLS_1_2", "-tls1_2", "-tls1_3"), ("DISABLE_TLS_1_3", "-tls1_3", "-tls1_2")]
@@ -100,7 +101,7 @@ fn sessions_are_resumed_in_both_versions() {
 
 /// A ticket of TLS 1.3 is for one use: each connection gives one for the next.
 #[test]
-fn a_client_that_comes_back_can_come_back_again() {
+fn a_resumed_session_can_resume_again() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let file = |number: i32| site.path(&format!("/session{number}")).display().to_string();

@@ -102,7 +102,7 @@ fn a_revoked_certificate_opens_no_connection() {
 }
 
 #[test]
-fn a_list_may_be_der_and_a_file_may_hold_several() {
+fn lists_may_be_der_or_several() {
     let people = People::new();
     let other = people.authority("other");
     let both = std::fs::read_to_string(people.site.path("/etc/nodegate/clients.pem")).unwrap();
@@ -177,7 +177,7 @@ fn a_ca_without_list_is_named_and_refused() {
 }
 
 #[test]
-fn what_is_no_list_is_an_error_of_its_setting() {
+fn an_invalid_list_names_its_setting() {
     let people = People::new();
     let place = people.place();
     let failed = |message: &str| {

@@ -35,8 +35,9 @@ fn shown(address: SocketAddr, options: &[&str]) -> (String, &'static str) {
     (subject.rsplit("CN = ").next().unwrap().trim().to_owned(), kind)
 }
 
+/// Without a match the client gets the profile's own.
 #[test]
-fn a_client_gets_the_certificate_of_the_name_it_asks_for_else_the_profiles_own() {
+fn sni_selects_the_certificate() {
     let site = site(&issue("public.example.org", KeyKind::EcP256), &issue("*.example.net", KeyKind::EcP256));
     let gate = Nodegate::start(&site, &[MORE]);
     let cases = [
@@ -57,7 +58,7 @@ fn a_client_gets_the_certificate_of_the_name_it_asks_for_else_the_profiles_own()
 }
 
 #[test]
-fn of_one_name_each_client_gets_the_kind_of_key_that_it_can_use() {
+fn clients_get_a_usable_key_type() {
     let [first, second] = [KeyKind::Rsa2048, KeyKind::EcP256].map(|kind| issue("public.example.org", kind));
     let site = site(&first, &second);
     let gate = Nodegate::start(&site, &[MORE]);
@@ -72,8 +73,9 @@ fn of_one_name_each_client_gets_the_kind_of_key_that_it_can_use() {
     assert_eq!(chain.matches("-----BEGIN CERTIFICATE-----").count(), 2, "each has its own chain: {chain}");
 }
 
+/// It is for the same names, and served to clients without SNI as well.
 #[test]
-fn an_ecdsa_certificate_for_the_names_of_the_own_one_is_served_beside_it_without_a_name() {
+fn ecdsa_beside_the_profiles_certificate_is_served() {
     let own = issue("node1.example.com", KeyKind::EcP256);
     let site = site(&own, &issue("public.example.org", KeyKind::EcP256));
     let gate = Nodegate::start(&site, &[MORE]);
@@ -85,8 +87,9 @@ fn an_ecdsa_certificate_for_the_names_of_the_own_one_is_served_beside_it_without
     }
 }
 
+/// The others are served.
 #[test]
-fn a_broken_pair_is_told_once_and_the_others_are_served() {
+fn a_broken_pair_is_logged_once() {
     let site = site(&issue("public.example.org", KeyKind::EcP256), &issue("b.example.org", KeyKind::EcP256));
     site.write("/etc/nodegate/first.pem", issue("public.example.org", KeyKind::EcP256).chain_pem());
     site.write("/etc/nodegate/first.key", issue("c.example.org", KeyKind::EcP256).key_pem());
@@ -105,8 +108,9 @@ fn a_broken_pair_is_told_once_and_the_others_are_served() {
     );
 }
 
+/// Status names the end of each certificate.
 #[test]
-fn a_pair_that_is_renewed_is_served_after_a_reload_and_the_ends_of_all_are_told() {
+fn a_reload_serves_a_renewed_pair() {
     let first = Certificate::ca().issue_for_days("public.example.org", &[], KeyKind::EcP256, (-80, 10));
     let site = site(&first, &issue("b.example.org", KeyKind::EcP256));
     let gate = Nodegate::start(&site, &[MORE]);
@@ -154,7 +158,7 @@ fn ocsp_answer(folder: &Path, ca: &Certificate, about: &Certificate, then: &str)
 }
 
 #[test]
-fn what_the_ca_says_is_stapled_where_it_is_about_the_certificate_and_in_time() {
+fn matching_current_ocsp_responses_are_stapled() {
     let (ca, folder) = (Certificate::ca(), tempfile::tempdir().unwrap());
     let [first, other] =
         ["public.example.org", "b.example.org"].map(|name| ca.issue(name, &[], KeyKind::EcP256));

@@ -48,7 +48,7 @@ fn as_a_browser(gate: &Nodegate) -> bool {
 }
 
 #[test]
-fn a_key_that_no_client_takes_is_a_problem() {
+fn a_key_no_client_accepts_is_a_problem() {
     for (genpkey, kind) in [
         ("-algorithm EC -pkeyopt ec_paramgen_curve:secp256k1", "EC on secp256k1"),
         ("-algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP256r1", "EC on brainpoolP256r1"),
@@ -75,7 +75,7 @@ fn a_key_that_no_client_takes_is_a_problem() {
 }
 
 #[test]
-fn a_key_that_few_clients_take_is_a_warning() {
+fn a_key_few_clients_accept_is_a_warning() {
     for (genpkey, kind) in [
         ("-algorithm ED25519", "Ed25519"),
         ("-algorithm ED448", "Ed448"),
@@ -94,7 +94,7 @@ fn a_key_that_few_clients_take_is_a_warning() {
 }
 
 #[test]
-fn usual_keys_are_no_news_and_their_size_may_be() {
+fn usual_keys_are_silent_unless_small() {
     for (genpkey, warning) in [
         ("-algorithm RSA -pkeyopt rsa_keygen_bits:2048", ""),
         ("-algorithm EC -pkeyopt ec_paramgen_curve:P-256", ""),
@@ -117,7 +117,7 @@ fn usual_keys_are_no_news_and_their_size_may_be() {
 }
 
 #[test]
-fn ciphers_that_do_not_fit_the_key_are_named() {
+fn ciphers_unfit_for_the_key_are_named() {
     let site = Site::pve();
     upload(&site, &Certificate::ca().issue("ec.example.com", &[], KeyKind::EcP256));
     let sets = ["tls.ciphers=ECDHE-RSA-AES128-GCM-SHA256", "tls.disable_tls_1_3=1"];
@@ -130,7 +130,7 @@ fn ciphers_that_do_not_fit_the_key_are_named() {
 }
 
 #[test]
-fn half_a_pair_is_named_by_check_log_and_status() {
+fn check_log_and_status_name_half_pairs() {
     let cases = [(KEY, PEM, ""), (PEM, KEY, ""), (KEY, PEM, "/etc/pve/local/pveproxy.key")];
     for (missing, there, misnamed) in cases {
         let site = Site::pve();
@@ -160,8 +160,9 @@ fn half_a_pair_is_named_by_check_log_and_status() {
     }
 }
 
+/// nodegate serves the pair then.
 #[test]
-fn a_key_that_follows_is_served_and_the_warning_ends() {
+fn a_key_that_follows_ends_the_warning() {
     let site = Site::pve();
     let pair = certificate("uploaded.example.com");
     site.write(PEM, pair.chain_pem());

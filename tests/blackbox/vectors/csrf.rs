@@ -17,7 +17,7 @@ fn the_secret_is_the_text_of_an_hmac() {
 }
 
 #[test]
-fn tokens_of_the_original_are_good_until_they_are_two_hours_old() {
+fn original_tokens_are_valid_two_hours() {
     let secret = secret_of(FILE).unwrap();
     assert_eq!(rows().count(), 4);
     for (user, token) in rows() {
@@ -28,15 +28,16 @@ fn tokens_of_the_original_are_good_until_they_are_two_hours_old() {
 }
 
 #[test]
-fn a_minted_token_is_the_one_the_original_makes() {
+fn minted_tokens_equal_the_originals() {
     let secret = secret_of(FILE).unwrap();
     for (user, token) in rows() {
         assert_eq!(mint(user, &secret, MADE).unwrap(), token);
     }
 }
 
+/// An altered one does not verify.
 #[test]
-fn a_token_is_good_for_its_user_alone_and_as_it_was_made() {
+fn a_token_verifies_only_for_its_user() {
     let secret = secret_of(FILE).unwrap();
     let (user, token) = rows().next().unwrap();
     assert!(!is_valid(token, "other@pam", &secret, MADE));

@@ -103,7 +103,7 @@ fn only_the_schemes_of_the_profile_count() {
 }
 
 #[test]
-fn the_ends_of_an_age_do_not_belong_to_it() {
+fn age_limits_are_exclusive() {
     let key = key();
     let rules = rules("PVE", &key, 10_000);
     for (age, good) in [(-300, false), (-299, true), (0, true), (7199, true), (7200, false)] {
@@ -112,7 +112,7 @@ fn the_ends_of_an_age_do_not_belong_to_it() {
 }
 
 #[test]
-fn the_age_of_the_current_key_narrows_the_age_of_its_tickets() {
+fn a_younger_key_limits_its_tickets_age() {
     let key = key();
     // key age, quorate, key lifetime, first and last good age
     let cases = [
@@ -137,7 +137,7 @@ fn the_age_of_the_current_key_narrows_the_age_of_its_tickets() {
 }
 
 #[test]
-fn the_old_key_is_good_for_what_it_signed_before_the_rotation() {
+fn the_old_key_verifies_pre_rotation_tickets() {
     let (key, other) = (key(), other_key());
     let judge = |old_age: i64, age: i64| {
         let old = Some(DatedKey { key: &key, age: old_age });
@@ -154,7 +154,7 @@ fn the_old_key_is_good_for_what_it_signed_before_the_rotation() {
 }
 
 #[test]
-fn a_ticket_that_was_good_grows_old_and_its_key_goes() {
+fn a_valid_ticket_ends_with_age_or_key() {
     let (key, other) = (key(), other_key());
     let (_, signed) = ticket::verify(ticket_of_root(), &rules("PVE", &key, 10_000), MADE).unwrap();
     let after = |rules: &TicketRules<'_>, seconds| judge_again(&signed, rules, MADE + seconds);
@@ -169,7 +169,7 @@ fn a_ticket_that_was_good_grows_old_and_its_key_goes() {
 
 /// On a node that has rotated its key, a browser that kept its cookie overnight guesses at nothing.
 #[test]
-fn an_expired_ticket_is_no_guess_beside_other_keys() {
+fn expired_tickets_of_other_keys_count_not() {
     let (key, [first, second]) = (key(), [other_key(), other_key()]);
     let pair = |current, old| TicketRules {
         old: Some(DatedKey { key: old, age: 9000 }),

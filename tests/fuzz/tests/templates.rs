@@ -239,11 +239,11 @@ fn no_character_gets_through(alphabets: &'static Alphabets) {
 }
 
 #[test]
-fn no_quote_of_a_value_gets_into_a_page() {
+fn quotes_in_values_stay_out_of_pages() {
     no_character_gets_through(&QUOTES);
 }
 
 #[test]
-fn no_markup_of_a_value_gets_into_a_page() {
+fn markup_in_values_stays_out_of_pages() {
     no_character_gets_through(&MARKUP);
 }

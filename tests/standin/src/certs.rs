@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn issued_certificates_are_signed_by_the_ca_and_name_this_host() {
+    fn issued_certificates_verify_and_name_this_host() {
         let ca = Certificate::ca();
         for kind in [KeyKind::Rsa2048, KeyKind::EcP256] {
             let node = ca.issue("node1.example.com", &["192.0.2.1"], kind);

@@ -186,8 +186,9 @@ mod tests {
         }
     }
 
+    /// In every scheme.
     #[test]
-    fn verifies_its_own_tickets_in_every_scheme_and_no_others() {
+    fn verifies_only_its_own_tickets() {
         let keys = Keys::generate();
         for scheme in Scheme::ALL {
             let ticket = keys.ticket_with("PVE", "root@pam", TIME, scheme);

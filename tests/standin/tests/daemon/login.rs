@@ -14,7 +14,7 @@ fn post(daemon: &Daemon, kind: &str, form: &str) -> String {
 }
 
 #[test]
-fn a_login_gives_a_ticket_that_opens_the_rest() {
+fn a_login_returns_a_valid_ticket() {
     let daemon = Daemon::start(Config::new(Product::Pve));
     let answer = post(&daemon, FORM, "username=root%40pam&password=demo");
     let data = &body(&answer)["data"];

@@ -60,7 +60,7 @@ fn a_console_opens_for_its_own_ticket_only() {
 }
 
 #[test]
-fn an_upload_is_kept_and_its_file_taken_away() {
+fn uploads_are_stored_and_their_files_removed() {
     let root = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(Config { root: root.path().to_owned(), ..Config::new(Product::Pve) });
     let file = root.path().join("var/tmp/pveupload-0123456789abcdef0123456789abcdef");
