@@ -33,7 +33,7 @@ pub struct HopHeaders {
 pub struct ConnectHead {
     /// As sent; methods are case-sensitive (RFC 9110 section 9.1).
     pub method: String,
-    /// `TICKET:PORT` for a viewer, else whatever was sent.
+    /// `TICKET:PORT` for a viewer; otherwise the text that was sent.
     pub target: String,
     /// 0 or 1, of HTTP/1.
     pub minor_version: u8,
@@ -300,7 +300,7 @@ mod tests {
         )
     }
 
-    /// What `read_head` makes of these pieces followed by the end of the stream.
+    /// The result of `read_head` for these pieces followed by the end of the stream.
     async fn read_pieces(pieces: &[&[u8]]) -> Result<ConnectHead, HeadError> {
         let (mut near, mut far) = tokio::io::duplex(16);
         let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
@@ -340,7 +340,7 @@ mod tests {
         for size in [1, 2, 3, 7, 100] {
             let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
             let mut head = read_pieces(&pieces).await.unwrap();
-            // What came later than the head is still in the stream.
+            // Bytes behind the head are still in the stream.
             assert!(b"early".starts_with(&head.early));
             head.early = whole.early.clone();
             assert!(head == whole, "{size}");

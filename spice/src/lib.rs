@@ -1,5 +1,5 @@
-//! What differs as code when a profile serves SPICE: the connect ticket, the CONNECT head around it, and
-//! the tunnel of bytes behind it.
+//! The code for profiles that serve SPICE: the connect ticket, the CONNECT head around it, and the tunnel of bytes
+//! behind it.
 //!
 //! Names, ports and ages come in as values; nothing here knows a product, a file or the clock.
 

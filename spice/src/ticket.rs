@@ -10,7 +10,7 @@ const SIGNATURE_DIGITS: usize = 40;
 const NODE_BYTES: usize = 253;
 const HIDDEN: &str = "***";
 
-/// What the profile says about tickets.
+/// Ticket settings of the profile.
 #[derive(Clone, Debug)]
 pub struct TicketRules {
     /// First field of every ticket, lower case: viewers send the whole ticket in lower case.
@@ -46,7 +46,7 @@ pub enum TicketError {
     Expired,
     #[error("the ticket is from the future")]
     Future,
-    /// Everything else was right: an answer of its own (403), the others are all 401.
+    /// Everything else is valid. The response is a 403; all other errors are a 401.
     #[error("port {0} is not in the allowed range")]
     Port(u16),
 }
@@ -164,7 +164,7 @@ fn is_node(text: &str) -> bool {
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
 }
 
-/// Digits only: `parse` alone would take a leading `+`.
+/// Digits only: `parse` by itself accepts a leading `+`.
 fn number<T: FromStr>(text: &str) -> Option<T> {
     let digits = text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()

@@ -1,5 +1,5 @@
-//! Published flaws of the originals that a proxy could have, or could let through. Those whose class has a test of its
-//! own elsewhere are listed in `docs/security.md`.
+//! Published flaws of the originals that a proxy could have, or could let through. `docs/security.md` lists the
+//! classes that other tests cover.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 

@@ -1,4 +1,4 @@
-//! What answers tell browsers: headers for safety, and origins that may ask the API.
+//! Response headers for browsers: headers for safety, and origins that may call the API.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Several nodes on one machine: each a nodegate of its own with a stand-in daemon of its own, on 127.0.0.1, .2 and .3.
+//! Several nodes on one machine: each a nodegate with a stand-in daemon, on 127.0.0.1, .2 and .3.
 
 mod browser;
 mod clients;
@@ -149,7 +149,7 @@ fn reads_share_a_connection_to_another_node() {
     }
     let connections = || report(&cluster.nodes[1].site, &second, "pve")["connections"].clone();
     assert_eq!(connections()["total"], 1);
-    // Whatever changes something is sent once, on a connection that nobody can have closed meanwhile.
+    // A write is sent once, on a connection that the node cannot have closed since.
     let headers = cookie + &site.csrf("root@pam");
     let path = "/api2/json/nodes/node2/standin/echo";
     assert_eq!(session.request("PUT", path, &headers, b"a=1").status, 200);

@@ -17,7 +17,7 @@ use crate::support::{Nodegate, Outcome, Site};
 const LOG: &str = "/log";
 const VERSION: &str = "/api2/json/version";
 
-/// The trial: a nodegate with a daemon of its own, and the log that is read.
+/// The trial: a nodegate with a separate daemon, and the log that is read.
 struct Trial {
     site: Site,
     gate: Nodegate,
@@ -327,7 +327,7 @@ fn what_changes_by_itself_is_left_out() {
     let left_out =
         ["not compared: 1 change by themselves", "left out of answers: 1 values that change by themselves"];
     assert_eq!(told[1..], left_out);
-    // What lasts beside it is a difference.
+    // A lasting value beside it is a difference.
     trial.log_gets(&["/api2/json/nodes/node1/status?changed=1"]);
     let outcome = trial.compare(&original.url(), Some(&trial.cookie()));
     let told: Vec<_> = outcome.stdout.lines().take(2).collect();

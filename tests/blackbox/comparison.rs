@@ -8,7 +8,7 @@ const DOCUMENT: &str = include_str!("../../docs/reference/comparison.md");
 /// The columns whose programs can be had here, by their place in a row.
 const PEERS: &[(usize, &str)] = &[(3, "/usr/sbin/nginx"), (4, "/usr/sbin/haproxy"), (5, "/usr/bin/caddy")];
 
-/// What column `place` of all tables has in back quotes.
+/// The words of column `place` of all tables that are in back quotes.
 fn quoted(place: usize) -> Vec<&'static str> {
     let rows = DOCUMENT.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |"));
     let cells = rows.map(|row| row.split(" | ").nth(place).unwrap_or_else(|| panic!("{row}")));

@@ -92,7 +92,7 @@ fn pipe_ends_learn_of_each_other() {
     eventually("the writer is told", || pipe.write_all(&[0; 4096]).is_err());
     let mut session = gate.connect();
     session.send(format!("GET {FLAGGED}?path=/tmp/pipe HTTP/1.1\r\nHost: x\r\n{cookie}\r\n"));
-    // Nobody writes: the connection ends in the middle of the body.
+    // The pipe has no writer: the connection ends in the middle of the body.
     let text = String::from_utf8(session.rest()).unwrap();
     assert!(text.starts_with("HTTP/1.1 200") && !text.ends_with("0\r\n\r\n"), "{text}");
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::nodegate::{command, eventually, free_port};
 use crate::support::{Session, Site};
 
-/// A journal of its own under a `/run` that nobody else sees. Ends when its input does, and prints the journal.
+/// A separate journal under a private `/run`. Ends when its input does, and prints the journal.
 const MACHINE: &str = r#"
 set -eu
 mount -t tmpfs tmpfs /run

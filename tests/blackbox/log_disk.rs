@@ -11,7 +11,7 @@ use crate::support::{Nodegate, Outcome, Site};
 const LOGS: &str = "/var/log/pveproxy";
 const EXAMPLE: &str = include_str!("../../debian/examples/logrotate");
 
-/// Runs a command with a small file system of its own at the site's logs, prepared by a script.
+/// Runs a command with a small file system at the site's logs, prepared by a script.
 fn with_small_disk(site: &Site, options: &str, script: &str, inner: &Command) -> Command {
     let mut outer = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {
@@ -85,7 +85,7 @@ fn a_full_disk_leaves_no_half_lines() {
     assert!(gate.stop().success());
 }
 
-/// What `check` says of the log, whose file system a script has prepared.
+/// The lines of `check` on the log, whose file system a script has prepared.
 fn checked(site: &Site, options: &str, script: &str, sets: &[&str]) -> String {
     let mut inner = command(&["--root", site.root().to_str().unwrap(), "check", "pve"]);
     inner.args(sets.iter().flat_map(|set| ["--set", set]));

@@ -136,7 +136,7 @@ fn the_limit_of_targets_is_checked_and_reloaded() {
     assert_eq!(lengths, [501 + around, 200 + around]);
 }
 
-/// What three connections without a login write in a second, each a full target.
+/// The log of three connections without a login in one second, each with a full target.
 #[test]
 fn a_stranger_fills_little_of_the_log() {
     let few_bytes = |sets: &[&str], claimed: bool| {
@@ -197,7 +197,7 @@ fn flood(gate: &Nodegate, (port, path, cookie): (u16, &str, &str), http2: bool) 
         let refused = load.stdout.split(" 3xx, ").nth(1).and_then(|rest| rest.split(" 4xx").next());
         refused.unwrap().parse().unwrap()
     } else {
-        // The answers come later: nobody waits for them.
+        // The responses come later: the clients do not wait for them.
         for number in 1000..1300 {
             let mut session = Session::tls(address);
             session.send(format!("GET {path} HTTP/1.1\r\nHost: node1\r\n{client}{cookie}{number}\r\n\r\n"));

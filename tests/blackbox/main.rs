@@ -1,4 +1,4 @@
-//! Black-box tests: the real binary on a free port, real sockets, files in a directory of its own.
+//! Black-box tests: the real binary on a free port, real sockets, files in a temporary directory.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,

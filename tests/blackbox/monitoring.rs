@@ -1,4 +1,4 @@
-//! What monitors see: metrics, probes, and what leads from one log to another.
+//! Monitoring: metrics, probes, and the fields that connect one log with another.
 
 mod metrics;
 mod probes;
@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::support::nodegate::free_port;
 use crate::support::{Nodegate, Reply, Session, Site};
 
-/// A nodegate with metrics on a port of their own.
+/// A nodegate with metrics on a separate port.
 struct Monitored {
     gate: Nodegate,
     port: u16,
@@ -44,7 +44,7 @@ impl Monitored {
     }
 }
 
-/// What curl prints for these arguments.
+/// The output of curl for these arguments.
 fn curl(arguments: &[&str]) -> String {
     let output = Command::new("curl").args(["-sS", "--max-time", "30"]).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");

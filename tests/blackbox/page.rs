@@ -69,7 +69,7 @@ const REAL: &str = r#"<!DOCTYPE html>
 </html>
 "#;
 
-/// A template that names itself and shows every variable on a line of its own.
+/// A template that names itself and shows every variable on a separate line.
 fn listing(name: &str, variables: &[&str]) -> String {
     let lines: Vec<_> = variables.iter().map(|name| format!("{name}=[% {name} %]|\n")).collect();
     format!("template={name}|\n{}", lines.concat())

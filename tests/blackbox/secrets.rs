@@ -8,7 +8,7 @@ use crate::support::{Nodegate, Session, Site};
 const VERSION: &str = "/api2/json/version";
 const PASSWORD: &str = "correct-horse-battery";
 
-/// A text as it is, percent-encoded, and its telling end: whatever of it would be enough to use it.
+/// A text as it is, percent-encoded, and its last characters: any part that would be enough to use it.
 fn forms(secret: &str) -> Vec<String> {
     let encoded = secret.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace(':', "%3A");
     let end = secret.get(secret.len().saturating_sub(24)..).unwrap_or(secret);

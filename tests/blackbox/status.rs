@@ -184,7 +184,7 @@ fn control_clients_are_bounded() {
     let mut answer = Vec::new();
     let _ = long.read_to_end(&mut answer);
     assert!(answer.starts_with(b"{\"malformed\":"), "{}", String::from_utf8_lossy(&answer));
-    // Those that say nothing are let go after a while, and meanwhile nobody who wants to be served waits for them.
+    // Silent clients are closed after a while, and no other client waits for them.
     let silent: Vec<_> = (0..20).map(|_| connect()).collect();
     assert_eq!(gate.get("/nope", "").status, 404);
     for mut stream in silent {
@@ -242,7 +242,7 @@ fn a_reload_that_nobody_confirms_is_taken_back() {
     assert!(status.stdout.contains("refused: taken back: it was not confirmed"), "{status:?}");
 }
 
-/// `reload --confirm` was taken back; the files still deny everybody. Whatever comes next must not lock out.
+/// `reload --confirm` was reverted; the files still deny all clients. The next reload must not lock them out.
 #[test]
 fn what_was_taken_back_stays_out() {
     let site = Site::pve();

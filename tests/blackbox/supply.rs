@@ -1,4 +1,5 @@
-//! What is built in: by licences, sources and versions, as `.cargo/deny.toml` says; and the toolchain it is built by.
+//! Licences, sources and versions of the built-in crates, as `.cargo/deny.toml` says; and the toolchain that builds
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -305,7 +305,7 @@ fn a_file_the_daemon_rejects_is_removed() {
     }
     assert_eq!(to(&(PATH.replace("local", "slow") + "?ms=5000")).status, 596);
     assert_eq!(spool_files(&site), 0);
-    // What it has taken stays where it is.
+    // A file that the daemon has taken stays where it is.
     for format in ["json", "extjs", "htmljs"] {
         assert_eq!(to(&PATH.replace("local", "kept").replace("json", format)).status, 200);
     }

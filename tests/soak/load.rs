@@ -11,7 +11,7 @@ use crate::strangers::strangers;
 use crate::support::nodegate::PATIENCE;
 use crate::support::{Nodegate, Session, Site};
 
-/// Who is there.
+/// The clients of the run.
 pub struct Scene {
     pub site: Site,
     pub gate: Nodegate,

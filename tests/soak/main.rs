@@ -40,12 +40,12 @@ use load::Scene;
 use rest::Rest;
 
 const USUAL: u64 = 60;
-/// The configuration is loaded anew so often, at most.
+/// The configuration is reloaded so often, at most.
 const RELOAD: Duration = Duration::from_mins(1);
-/// What the allocator may keep beyond what it kept after the first part, in kilobytes.
+/// The memory that the allocator may keep beyond that of the first part, in kilobytes.
 const KEPT: u64 = 16 << 10;
 
-/// Strangers are named by a header, for loopback itself is not counted; whoever names nobody is.
+/// Strangers are named by a header, because loopback itself is not counted; a client without the header is loopback.
 const SETTINGS: [&str; 6] = [
     "http2=true",
     "timeout.header=5",

@@ -1,4 +1,4 @@
-//! What a process holds when nothing is asked of it.
+//! The memory and descriptors of a process at rest.
 
 use std::fs;
 use std::time::{Duration, Instant};

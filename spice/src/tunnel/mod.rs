@@ -1,7 +1,7 @@
 //! Bytes both ways between two TCP connections, unread.
 //!
-//! Small messages are copied through a buffer that all tunnels of a thread share. What comes in floods is moved through
-//! a pipe within the kernel, without being copied. A tunnel in which nothing waits holds neither.
+//! Small messages are copied through a buffer that all tunnels of a thread share. Bulk data is moved through a pipe
+//! within the kernel, without being copied. A tunnel in which nothing waits holds neither.
 
 mod pipe;
 mod relay;
@@ -42,7 +42,7 @@ pub struct Moved {
     pub down: u64,
 }
 
-/// Counts what has been moved, to be read by others meanwhile.
+/// Counts the moved bytes; other threads may read it during the transfer.
 #[derive(Debug, Default)]
 pub struct Meter {
     up: AtomicU64,
@@ -65,9 +65,9 @@ impl Meter {
 
 /// Moves bytes until both directions have ended, or one has failed: then the other is given up as well.
 ///
-/// `early_up` and `early_down` were read before and go first. The end of one direction is passed on as the
-/// end of that direction only; the other goes on for as long as its source likes, so a deadline is the
-/// caller's. tokio's `copy_bidirectional` loses the counts on an error, hence a loop of its own.
+/// `early_up` and `early_down` were read before and go first. The end of one direction is passed on as the end of
+/// that direction only. The other goes on for as long as its source likes, so the caller sets a deadline. tokio's
+/// `copy_bidirectional` loses the counts on an error, hence this loop.
 pub async fn run(
     client: &mut TcpStream,
     server: &mut TcpStream,

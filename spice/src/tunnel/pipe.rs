@@ -73,7 +73,7 @@ impl Ends {
 impl Drop for Pipe {
     fn drop(&mut self) {
         let Some(ends) = self.ends.take().filter(|_| self.length == 0) else { return };
-        // When the thread ends there is nobody to keep it for.
+        // When the thread ends, nothing uses the pipe any more.
         let _ = SPARES.try_with(|spares| {
             let mut spares = spares.borrow_mut();
             if spares.len() < SPARE {

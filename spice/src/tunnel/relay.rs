@@ -67,7 +67,7 @@ where
     }
 }
 
-/// What was read at once.
+/// The bytes of one read.
 struct Piece {
     length: usize,
     /// what of it did not go out at once

@@ -25,7 +25,7 @@ struct Answers {
 }
 
 impl Backend {
-    /// Runs in a thread of its own as long as the process. Consoles are on `console_port`.
+    /// Runs in its thread as long as the process. Consoles are on `console_port`.
     pub(crate) fn start(console_port: u16) -> Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;

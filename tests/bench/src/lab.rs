@@ -1,4 +1,5 @@
-//! What all proxies share: a root directory, one certificate, files to serve, tickets; and where each process runs.
+//! The parts that all proxies share: a root directory, one certificate, files to serve, tickets; and where each
+//! process runs.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ const SCRIPT_BYTES: usize = 100_000;
 const SCRIPT: &str = "usr/share/pve-manager/js/bench.js";
 /// Its URL at every proxy.
 pub(crate) const SCRIPT_URL: &str = "/pve2/js/bench.js";
-/// A file too big for anybody's cache of contents, for clients that do not read.
+/// A file too big for any cache of contents, for clients that do not read.
 pub(crate) const BIG_URL: &str = "/pve2/js/big.js";
 const BIG_BYTES: usize = 64 << 20;
 const FILES: u64 = 65_536;

@@ -40,7 +40,7 @@ struct Options {
     /// Measures nothing: does each kind of work for a while, for a build that a profile guides
     #[arg(long, conflicts_with_all = ["rows", "write", "beside"])]
     train: bool,
-    /// Writes the tables between the marks of this file, and the plot beside it; else they are printed alone
+    /// Writes the tables between the marks of this file, and the plot beside it; without it they are printed only
     #[arg(long)]
     write: Option<PathBuf>,
     /// Keeps each row's figures here, and takes rows that are not measured now from there

@@ -76,7 +76,7 @@ impl Spread {
     }
 }
 
-/// The one of them with the best median. Not the best of each repeat: that would be whoever had the most luck.
+/// The one of them with the best median. The best of each repeat would be the luckiest one.
 pub(crate) fn best<'s>(figure: &str, better: Better, of: &[&'s Series]) -> Option<&'s Series> {
     let ranked = of.iter().filter_map(|one| Some((Spread::of(one.values(figure))?.median, *one)));
     ranked

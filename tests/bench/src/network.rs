@@ -1,4 +1,4 @@
-//! A network for the bench alone, with the congestion control that Debian has. A host may have chosen another one; BBR
+//! A network for the bench only, with the congestion control that Debian has. A host may have chosen another one; BBR
 //! holds segments back by the time, on loopback as well, and whether it does decides how fast a proxy is.
 
 use std::process::Command;
@@ -10,8 +10,9 @@ use nix::sched::{CloneFlags, unshare};
 const CHOICE: [&str; 2] = ["cubic", "reno"];
 const CHOSEN: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
-/// Takes this process, which must have one thread still, and all that it starts into a network of its own. Whoever may not
-/// do that measures in the host's, and whoever may choose none with what there is: the tables say which it was.
+/// Moves this process, which must still have one thread, and all that it starts into a separate network. Without the
+/// privilege the bench measures in the host's network, and with the host's congestion control if it can choose none.
+/// The tables name the one that was used.
 pub(crate) fn enter() -> Result<()> {
     if unshare(CloneFlags::CLONE_NEWNET).is_err() {
         return Ok(());
@@ -25,7 +26,7 @@ pub(crate) fn enter() -> Result<()> {
     Ok(())
 }
 
-/// What is in force, for the tables.
+/// The congestion control in effect, for the tables.
 pub(crate) fn congestion_control() -> String {
     let chosen = std::fs::read_to_string(CHOSEN).unwrap_or_default();
     format!("TCP {}", chosen.trim())

@@ -44,7 +44,7 @@ impl Proxy {
         self.child.id()
     }
 
-    /// nodegate's settings anew, from their files.
+    /// Reloads nodegate's settings from their files.
     pub(crate) fn reload(&self) -> Result<()> {
         kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGHUP)?;
         std::thread::sleep(RELOAD);
@@ -52,8 +52,8 @@ impl Proxy {
     }
 }
 
-/// Starts a proxy, anew for each run: where a process's memory happens to lie makes it faster or slower by some percent
-/// for as long as it lives.
+/// Starts a proxy, again for each run: where a process's memory happens to lie makes it faster or slower by some
+/// percent for as long as it lives.
 pub(crate) type Start<'a> = Box<dyn Fn() -> Result<Proxy> + 'a>;
 
 impl Drop for Proxy {
@@ -76,7 +76,7 @@ pub(crate) fn end(child: &mut Child) {
     }
 }
 
-/// A port that nobody has at the moment.
+/// A port that is free at the moment.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -92,7 +92,7 @@ pub(crate) enum Upstream {
     Kept,
 }
 
-/// What the proxies are to do, alike for all.
+/// The configuration that all proxies share.
 #[derive(Clone, Copy)]
 pub(crate) struct Job {
     pub backend: SocketAddr,

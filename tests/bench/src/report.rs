@@ -1,4 +1,4 @@
-//! Rows as Markdown: each is kept as a file when it has been measured, so that one row can be measured anew.
+//! Rows as Markdown: each measured row is kept as a file, so that one row can be measured again.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -184,7 +184,7 @@ fn print(row: &Value) {
     }
 }
 
-/// What was measured where.
+/// Machine and versions of the measurement.
 fn machine() -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -1,5 +1,5 @@
-//! One of everything that is done a thousand times a second, for a build that a profile guides: `make train`. Nothing is
-//! measured. What is not done here is compiled as without a profile.
+//! One of everything that is done a thousand times a second, for a build that a profile guides: `make train`. Nothing
+//! is measured. Code that does not run here is compiled as without a profile.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

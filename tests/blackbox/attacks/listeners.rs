@@ -7,11 +7,11 @@ use super::place::{Listener, Place};
 use super::stranger::{Protocol, request};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
-/// However slow the machine is, nobody is turned out meanwhile.
+/// Long enough that a slow machine ends no connection during the test.
 const HELD: &str = "timeout.header=300";
 const VERSION: &str = "/api2/json/version";
 
-/// A head without an end, on a connection of its own.
+/// A head without an end, on a separate connection.
 fn connection(from: Option<&str>) -> Value {
     let mut request = request("GET", "/quarantine", &[], "");
     request["head_only"] = true.into();

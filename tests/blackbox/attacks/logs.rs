@@ -1,4 +1,4 @@
-//! What strangers can have written to the logs.
+//! Lines that strangers can have written to the logs.
 
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ fn long_targets_are_cut_in_the_log() {
     });
 }
 
-/// A ticket that nobody signed.
+/// A ticket without a valid signature.
 fn forged(way: &Way, number: usize) -> Value {
     let path = if way.listener == Listener::Full { "version" } else { "quarantine/spam" };
     let cookie = format!("PMGAuthCookie={}", forged_ticket("PMG", "root@pam", number));

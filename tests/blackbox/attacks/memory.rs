@@ -1,4 +1,4 @@
-//! What strangers can have nodegate hold for them.
+//! Memory that strangers can have nodegate hold for them.
 
 use nodegate_standin::Product;
 
@@ -13,7 +13,8 @@ const CALLS: usize = 24;
 /// Kilobytes that each of the calls may hold: TLS in a debug build, mostly. A body that was kept would be 512 more.
 const KILOBYTES: u64 = 250;
 
-/// What each of so many requests makes the process hold, and the answers to them, some of which come. An honest user is served beside them.
+/// The memory that each of so many requests makes the process hold, and the responses to them, some of which come. An
+/// honest user is served beside them.
 fn held_for(place: &Place, way: &Way, request: &Value, count: usize, answered: usize) -> (u64, Vec<Answer>) {
     let cookie = place.site.cookie("root@pam");
     assert_eq!(place.gate.get("/api2/json/version", &cookie).status, 200);
@@ -25,7 +26,7 @@ fn held_for(place: &Place, way: &Way, request: &Value, count: usize, answered: u
     (each, held.release(answered))
 }
 
-/// What a call without login may send is much less than what a user may.
+/// A call without login may send much less than a user may.
 #[test]
 fn large_bodies_of_strangers_are_not_kept() {
     let each_way = Place::visit_each_way("", &[], |place, way| {

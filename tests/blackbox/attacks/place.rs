@@ -21,7 +21,7 @@ const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded")
 pub struct Place {
     pub site: Site,
     pub gate: Nodegate,
-    /// the last number of the address of whoever comes next
+    /// the last number of the address of the next client
     next: AtomicU8,
 }
 
@@ -40,7 +40,7 @@ pub struct Way<'a> {
 }
 
 impl Place {
-    /// Runs the test there. `None` where nobody may make a namespace.
+    /// Runs the test there. `None` if the machine allows no namespace and tests may be skipped.
     ///
     /// A wrong password takes the daemon three seconds, as it does the originals.
     pub fn visit<T: Send>(
@@ -74,12 +74,12 @@ impl Place {
         Self { site, gate, next: AtomicU8::new(10) }
     }
 
-    /// A stranger from an address where nobody was before.
+    /// A stranger from an unused address.
     pub fn way(&self, protocol: Protocol, listener: Listener) -> Way<'_> {
         Way { place: self, protocol, listener, client: self.next_client() }
     }
 
-    /// An address where nobody was before.
+    /// An unused address.
     pub fn next_client(&self) -> String {
         format!("192.0.2.{}", self.next.fetch_add(1, Ordering::Relaxed))
     }
@@ -90,12 +90,12 @@ impl Place {
         requests.iter().filter(|request| request.header("PVEClientIP") == Some(client)).count()
     }
 
-    /// The attack in both protocols on all listeners, at the same time, each from an address of its own.
+    /// The attack in both protocols on all listeners, at the same time, each from a separate address.
     pub fn everywhere(&self, attack: impl Fn(&Way) + Sync) {
         all_at_once(&self.ways(), |way| attack(way));
     }
 
-    /// The attack in each of the ways on a nodegate of its own, where what is measured is of the whole process.
+    /// The attack in each of the ways on a separate nodegate, where the measurement is of the whole process.
     pub fn visit_each_way<T: Send>(
         settings: &str,
         sets: &[&str],

@@ -1,4 +1,4 @@
-//! What a stranger sends, and what came back: `strangers.py` does it, in either protocol.
+//! The requests of a stranger and their responses: `strangers.py` sends them, in either protocol.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -100,7 +100,7 @@ impl Held {
         Self { child, input, output: BufReader::new(output) }
     }
 
-    /// What has come, once so many answers are there; the connections close.
+    /// The responses so far, once so many are there; the connections close.
     pub fn release(mut self, wanted: usize) -> Vec<Answer> {
         writeln!(self.input, "{wanted}").unwrap();
         self.answers()

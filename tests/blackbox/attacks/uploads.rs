@@ -49,7 +49,7 @@ fn a_refused_upload_leaves_no_spool_file() {
     });
 }
 
-/// The daemon moves away the file that the field names, whoever wrote the name.
+/// The daemon moves away the file that the field names, even if a client wrote the name.
 #[test]
 fn the_spool_field_is_refused_on_every_call() {
     Place::visit(Product::Pve, "", &[], |place| {

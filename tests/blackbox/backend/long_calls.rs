@@ -61,7 +61,7 @@ fn another_node_has_the_short_timeout() {
     let reply = first.get("/api2/json/nodes/node2/status?standin-wait=20000", &cookie);
     assert_eq!(reply.status, 596);
     assert!(started.elapsed() < Duration::from_secs(10));
-    // That node's nodegate would wait for ten minutes: it learns that nobody does any more.
+    // That node's nodegate would wait for ten minutes: it learns that its client has gone.
     let log = || cluster.nodes[1].site.access_log();
     eventually("the second node gives up", || log().contains("\" 499 "));
 }
@@ -74,7 +74,7 @@ fn pauses_may_last_as_long_as_calls() {
     assert!(reply.body == content(10).repeat(3), "{}", reply.text());
 }
 
-/// A long call begun on a connection of its own.
+/// A long call begun on a separate connection.
 fn begin(gate: &Nodegate, site: &Site, path: &str) -> Session {
     let mut session = gate.connect();
     let cookie = site.cookie("root@pam");
@@ -154,7 +154,7 @@ fn a_leaving_token_waits_for_the_verdict() {
     eventually("the daemon's connection ends", || site.daemon.open() == 0);
 }
 
-/// The wait of whoever asks the same goes on.
+/// The other client that sent the same call still waits.
 #[test]
 fn a_leader_that_leaves_is_replaced() {
     let site = Site::pve();

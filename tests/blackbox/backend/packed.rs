@@ -9,7 +9,7 @@ use crate::support::{Nodegate, Site};
 
 const BIG: &str = "/api2/json/standin/big?type=application/json&size=";
 
-/// What the command of the name prints of it.
+/// The output of the command of that name for it.
 fn unzstd(packed: &[u8]) -> Vec<u8> {
     let mut child =
         Command::new("zstd").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -20,7 +20,7 @@ fn start(site: &Site, sets: &[&str]) -> Nodegate {
     Nodegate::start_profile(site, &profile(site), &[&["backend.coalesce=true"], sets].concat())
 }
 
-/// Asks all at the same time, each on a connection of its own.
+/// Sends all requests at the same time, each on a separate connection.
 fn ask(gate: &Nodegate, requests: &[(&str, String)]) -> Vec<Reply> {
     let barrier = Arc::new(Barrier::new(requests.len()));
     std::thread::scope(|scope| {
@@ -137,7 +137,7 @@ fn a_client_that_leaves_takes_nobody_with_it() {
     assert!(site.daemon.requests().len() <= 2, "{}", site.daemon.requests().len());
 }
 
-/// What `docs/performance.md` says of fifty windows, ten times as fast.
+/// The statement of `docs/performance.md` on fifty windows, ten times as fast.
 #[test]
 fn fifty_windows_share_their_calls() {
     let site = Site::pve();

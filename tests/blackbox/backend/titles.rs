@@ -21,10 +21,10 @@ fn unprotected_calls_have_the_proxys_title() {
         assert_eq!(title(&gate, "/api2/html/version", &cookie), name);
         assert!(site.daemon.last().header("accept-encoding").is_none(), "what is changed is not compressed");
         assert_eq!(title(&gate, "/api2/html/access/ticket", ""), name);
-        // A call that needs root keeps what the daemon calls it, whatever it answers.
+        // A call that needs root keeps the daemon's title in every response.
         let kept = title(&gate, protected, &cookie);
         assert!(["Error", "Standin API"].contains(&kept.as_str()), "{kept}");
-        // Other formats are left alone.
+        // Other formats stay unchanged.
         assert!(gate.get("/api2/json/version", &cookie).text().contains("\"version\""));
         let backend = format!("backend.unprivileged={}", site.daemon.address());
         let gate = Nodegate::start(&site, &[&backend]);

@@ -17,7 +17,7 @@ struct Call<'a> {
     token: Option<&'a str>,
 }
 
-/// What a command-line client is given: the URL and the CA it has to trust.
+/// The arguments of a command-line client: the URL and the CA it has to trust.
 struct Door<'a> {
     gate: &'a Nodegate,
     ca: &'a Path,

@@ -55,7 +55,7 @@ impl Guest {
         text(&fs::read(self.folder.join("serial")).unwrap_or_default())
     }
 
-    /// What was typed.
+    /// The typed keys.
     pub fn typed(&self) -> String {
         self.heard().strip_prefix(BANNER).unwrap_or_default().to_owned()
     }
@@ -115,7 +115,7 @@ fn qemu(folder: &Path, port: u16) -> Child {
 }
 
 /// From the far end: the tests with stand-ins for machines begin at the near one. QEMU binds it only later, so no two
-/// guests of this process are given the same, and those of another begin elsewhere.
+/// guests of this process are given the same, and those of another process begin at another port.
 fn free_port() -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 400).unwrap();

@@ -18,7 +18,7 @@ fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Runs a client to its end, as if nobody had configured anything for it.
+/// Runs a client to its end, without any configuration of the user.
 fn run(command: &mut Command) -> Output {
     undisturbed(command).stdin(Stdio::null()).output().unwrap_or_else(|error| missing(command, &error))
 }

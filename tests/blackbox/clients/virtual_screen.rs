@@ -28,7 +28,7 @@ impl Screen {
         Self { server, display, picture: folder.join("Xvfb_screen0") }
     }
 
-    /// A command that shows itself here, with a home of its own.
+    /// A command that shows itself here, with a separate home.
     pub fn command(&self, program: &str, home: &Path) -> Command {
         let mut command = Command::new(program);
         undisturbed(&mut command)

@@ -184,7 +184,7 @@ pub fn echo(mut stream: impl Read + Write) {
     }
 }
 
-/// Sends as fast as it can until nobody listens any more; returns how much went out.
+/// Sends as fast as it can until the other end closes; returns how much went out.
 pub fn flood(mut stream: &TcpStream) -> usize {
     let piece = content(65_536);
     let mut sent = 0;

@@ -1,4 +1,4 @@
-//! Who ends a console, and what the other end is told.
+//! The end of a console: either side closes, and the other end gets the code.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;

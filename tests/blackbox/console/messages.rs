@@ -1,4 +1,4 @@
-//! What travels: fragments, pings, and what is no frame.
+//! Messages of consoles: fragments, pings, and bytes that are no frame.
 
 use std::io::Write as _;
 
@@ -147,7 +147,7 @@ fn a_broken_frame_closes_with_its_code() {
     for (what, bytes, expected) in cases {
         let (mut socket, mut server) = opened(&site, &gate);
         socket.send(FINAL | BINARY, b"before");
-        // More follows, which nobody reads as frames any more.
+        // More follows, which nodegate does not read as frames any more.
         socket.send_raw(&[bytes, frame(FINAL | BINARY, b"after")].concat());
         assert_eq!(socket.receive().code(), expected, "{what}");
         socket.assert_ended();

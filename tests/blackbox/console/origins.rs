@@ -1,4 +1,4 @@
-//! Whose pages open consoles: real clients and fronts name origins that are not the Host.
+//! Origins of pages that open consoles: real clients and fronts name origins that are not the Host.
 
 use std::io::{Read as _, Write as _};
 use std::process::Command;
@@ -184,7 +184,7 @@ fn debians_websocket_client_opens_a_console() {
     let cookie = site.cookie("root@pam");
     let token = format!("Authorization: PVEAPIToken={API_TOKEN}");
     for gate in &gates {
-        // What it says by itself, with a login; what the backend of a panel says, with a token.
+        // The client's own request, with a login; and that of a panel's backend, with a token.
         for (user, header, from) in [
             ("root@pam", cookie.trim_end(), ""),
             ("root@pam!t", token.as_str(), "https://elsewhere.example.com"),

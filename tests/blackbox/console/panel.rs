@@ -41,7 +41,7 @@ impl Stage {
         format!("https://{host}:{}", self.pages.port())
     }
 
-    /// What came of it: `console`, and the statuses that the access log has for the console and the upload.
+    /// The result: `console`, and the statuses that the access log has for the console and the upload.
     fn act(&self, host: &str, credential: &str, sets: &[&str]) -> Value {
         let (site, panel) = (&self.site, self.origin(host));
         let sets: Vec<_> = sets.iter().map(|set| set.replace("{panel}", &panel)).collect();

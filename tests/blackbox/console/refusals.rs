@@ -1,4 +1,4 @@
-//! What is refused before a console opens, and in which words.
+//! Requests that are rejected before a console opens, and their messages.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -116,7 +116,7 @@ fn a_console_that_nobody_serves_is_named() {
     assert!(reply.reason.starts_with(&expected), "{}", reply.reason);
 }
 
-/// A console port that nobody listens on, and nobody else can take meanwhile.
+/// A console port without a listener, which no other process can take during the test.
 fn bound_but_deaf() -> (Socket, u16) {
     for port in (5900..6000).rev() {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

@@ -10,7 +10,7 @@ use crate::support::{Nodegate, Site, all_at_once};
 const VERSION: &str = "/api2/json/version";
 const HOUR: i64 = 3600;
 
-/// nodegate by a clock of its own, which starts right.
+/// nodegate with a separate clock, which starts right.
 struct Shifted {
     site: Site,
     gate: Nodegate,

@@ -47,12 +47,12 @@ impl Drop for ClusterFiles {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        // Whoever still asks gets an error now.
+        // Reads that still wait get an error now.
         let _ = Command::new("umount").arg("-l").arg(&self.mounted).status();
     }
 }
 
-/// Whether the daemon sees the request; it has keys of its own and may answer what it likes.
+/// Whether the daemon sees the request. It has separate keys, and its response does not matter.
 fn passes(site: &Site, gate: &Nodegate, headers: &str) -> bool {
     site.daemon.clear();
     let _ = gate.get(VERSION, headers);
@@ -107,7 +107,7 @@ fn a_start_survives_a_hung_cluster_fs() {
         return;
     }
     let site = Site::pve();
-    // The certificate lies elsewhere; without one there is nothing to serve.
+    // The certificate is outside of that file system; without one there is nothing to serve.
     let pair = ["pem", "key"].map(|end| format!("/etc/pve/local/pve-ssl.{end}"));
     let [certificate, key] = pair.each_ref().map(|path| fs::read_to_string(site.path(path)).unwrap());
     let profile = include_str!("../../../profiles/pve.toml").replace("/etc/pve/local/", "/etc/local/");

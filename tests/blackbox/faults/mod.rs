@@ -1,4 +1,4 @@
-//! A broken world: what happens to everybody else when one thing fails.
+//! Faults of the machine: if one part fails, all others go on.
 
 mod clock;
 mod cluster_files;

@@ -1,4 +1,4 @@
-//! Nodes whose packets are lost: in a network namespace of the test's own, so that nobody else loses any.
+//! Nodes whose packets are lost: in a network namespace, so that no other test loses any.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

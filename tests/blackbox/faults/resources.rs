@@ -1,4 +1,4 @@
-//! What runs out: descriptors, memory, the spool's disk; and a log on a disk that takes nothing.
+//! Resources that run out: descriptors, memory, the spool's disk; and a log on a disk that takes nothing.
 
 use std::fs;
 use std::net::TcpStream;
@@ -94,7 +94,7 @@ fn many_big_requests_fit_into_a_little_memory() {
     assert!(gate.stop().success());
 }
 
-/// Runs in a mount namespace of its own, in which something small or read-only lies over one directory.
+/// Runs in a separate mount namespace, in which something small or read-only lies over one directory.
 fn with_mount(site: &Site, over: &str, options: &str, profile: &str, sets: &[&str]) -> Nodegate {
     let mount = format!("mount -t tmpfs -o {options} none {} && exec \"$@\"", site.path(over).display());
     let plain = Nodegate::prepared(site, profile, sets);
@@ -125,7 +125,7 @@ fn a_full_spool_is_a_507() {
     for _ in 0..3 {
         let reply = gate.request("POST", UPLOAD, &headers, &form(5_000_000));
         assert_eq!(reply.status, 413, "told before: {}", reply.text());
-        // Nobody knows how long it will be: the disk fills while it comes.
+        // The length is not announced: the disk fills while the body comes.
         let mut session = gate.connect();
         session.send(format!(
             "POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{headers}\r\n"

@@ -1,4 +1,4 @@
-//! Who passes, and who does not.
+//! Authentication: requests that pass, and requests that do not.
 
 mod credentials;
 mod csrf;
@@ -69,7 +69,7 @@ fn cookie(site: &Site, ticket: &str) -> String {
     }
 }
 
-/// A machine whose key is three hours old: the plain ages are in force.
+/// A machine whose key is three hours old: the plain ages are in effect.
 fn settled() -> Site {
     let site = Site::pve();
     site.age("/etc/pve/authkey.pub", 3 * HOUR);

@@ -1,4 +1,4 @@
-//! A refusal takes three seconds of the one who is refused, and of nobody else.
+//! A rejection takes three seconds of the rejected client, and of no other.
 
 use std::time::{Duration, Instant};
 

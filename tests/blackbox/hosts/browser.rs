@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Site};
 
-/// Reads what its own origin has at /metrics until somebody else than its own server answers.
+/// Reads /metrics of its origin until another server than its own answers.
 const PAGE: &str = "<body>waits<script>\n\
     async function read() {\n\
       try {\n\

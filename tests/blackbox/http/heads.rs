@@ -8,7 +8,7 @@ use crate::support::{Nodegate, Site};
 /// Sends a head and expects an answer; whether the connection closed behind it.
 fn answer(gate: &Nodegate, head: &str) -> (u16, String, bool) {
     let mut session = gate.connect();
-    // What is refused before its end may be cut off; the answer is there all the same.
+    // A rejected request may be cut off before its end; the response is there all the same.
     let _ = session.try_send(head);
     let reply = session.reply(false);
     let closes = reply.header("connection") == Some("close");

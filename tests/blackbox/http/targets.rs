@@ -38,7 +38,7 @@ fn each_byte_is_sent_on_or_named() {
                 assert_eq!((reply.status, reply.header("connection")), (400, Some("close")), "{what}");
                 let message = reply.json()["message"].as_str().unwrap_or_default().to_owned();
                 let named = format!("the byte {byte:#04X}");
-                // What ends a word or a line is no byte of the target any more.
+                // A byte that ends a word or a line is no part of the target.
                 let is_named = message.contains(&named) || matches!(byte, b' ' | b'\n' | b'\r');
                 assert!(is_named && !message.is_empty(), "{what}");
                 session = gate.connect();

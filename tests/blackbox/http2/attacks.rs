@@ -1,5 +1,5 @@
-//! Frames by which HTTP/2 servers were brought down: each attack ends with its connection, in bounded memory, and others are served
-//! meanwhile.
+//! Frames by which HTTP/2 servers were brought down: each attack ends with its connection, in bounded memory, and
+//! other clients are served during it.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::support::{Nodegate, Site};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// What one attack came to.
+/// The result of one attack.
 struct Outcome {
     /// of the last GOAWAY
     code: Option<u32>,
@@ -22,7 +22,7 @@ struct Outcome {
     grown: u64,
 }
 
-/// Sends pieces until the connection breaks or there are no more, while somebody else asks.
+/// Sends pieces until the connection breaks or there are no more, while another client sends requests.
 fn attack(site: &Site, gate: &Nodegate, first: &[u8], pieces: impl Iterator<Item = Vec<u8>>) -> Outcome {
     let cookie = site.cookie("root@pam");
     assert_eq!(gate.get(VERSION, &cookie).status, 200);

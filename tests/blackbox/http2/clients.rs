@@ -178,7 +178,7 @@ fn nothing_is_bridged_over_it() {
         }
     };
     assert!(refused);
-    // What makes a websocket of HTTP/1.1 may not be said at all.
+    // The headers that open a websocket over HTTP/1.1 are not allowed at all.
     let mut wire = Wire::connect(&gate, &[]);
     let path = "/api2/json/nodes/node1/qemu/100/vncwebsocket?port=5900&vncticket=x";
     wire.get(1, path, &[("cookie", &ticket), ("connection", "upgrade"), ("upgrade", "websocket")]);

@@ -143,7 +143,7 @@ fn head_and_idle_timeouts_apply() {
     let mut wire = Wire::connect(&gate, &[]);
     wire.get(1, "/nowhere", &[]);
     wire.wait_for(HEADERS, 1);
-    // What belongs to no request keeps no connection open.
+    // A frame that belongs to no request keeps no connection open.
     let answered = Instant::now();
     while wire.try_send(&super::wire::frame(PING, 0, 0, &[0; 8])).is_ok()
         && answered.elapsed() < Duration::from_secs(20)

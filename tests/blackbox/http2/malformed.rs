@@ -26,7 +26,7 @@ fn get(path: &[u8]) -> Vec<u8> {
     request_for("GET", path, &[])
 }
 
-/// What becomes of a stream: the code that it was reset with, or `None` for an answer; `Err` where the connection ended.
+/// The end of a stream: the code that it was reset with, or `None` for a response; `Err` where the connection ended.
 fn outcome(wire: &mut Wire, stream: u32) -> Result<Option<u32>, u32> {
     loop {
         let frame = wire.next().ok_or(u32::MAX)?;
@@ -90,7 +90,7 @@ fn blocks() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What is wrong with a connection on which a request is malformed, and the next one is somebody else's.
+/// The error of a connection on which one request is malformed and the next one is another client's.
 fn fault(wire: &mut Wire, stream: u32, block: &[u8], with_body: bool) -> Option<String> {
     if with_body {
         let _ = wire.try_send(&frame(HEADERS, END_HEADERS, stream, block));
@@ -152,7 +152,7 @@ fn a_malformed_block_may_come_in_pieces() {
     }
 }
 
-/// What only senders with a table of their own, or with Huffman's code, can bring about. Fronts that check what they send do not.
+/// Only senders with their own table, or with Huffman's code, can send these. Fronts that verify their output do not.
 #[test]
 fn what_the_table_keeps_still_ends_the_connection() {
     let site = Site::pve();

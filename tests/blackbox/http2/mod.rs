@@ -19,7 +19,7 @@ fn start(site: &Site, sets: &[&str]) -> Nodegate {
     Nodegate::start(site, &[&["http2=true"], sets].concat())
 }
 
-/// What curl got: the status, the version of HTTP, the head and the body.
+/// The output of curl: the status, the version of HTTP, the head and the body.
 #[derive(Debug)]
 struct Got {
     status: String,

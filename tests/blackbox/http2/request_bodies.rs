@@ -1,4 +1,4 @@
-//! Bodies of requests over HTTP/2: those that wait to be asked for, and those that nobody wants.
+//! Bodies of requests over HTTP/2: those that wait for a 100, and those that nodegate does not read.
 
 use std::process::{Command, Output};
 
@@ -110,7 +110,7 @@ fn a_waiting_client_gets_100() {
     assert!(place("send DATA frame") < place(":status: 200"), "{said}");
     assert_eq!(site.daemon.last().text(), "a=1");
     assert!(site.daemon.last().header("expect").is_none());
-    // What is refused is refused at once, and nothing is asked for.
+    // A rejected request is rejected at once, without a 100.
     let said = nghttp(&gate, ECHO, &["--expect-continue", "-d", &small]);
     assert!(said.contains(":status: 401") && !said.contains(":status: 100"), "{said}");
 }

@@ -4,11 +4,11 @@ use super::wire::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Wire, re
 use super::{VERSION, start};
 use crate::support::Site;
 
-/// What comes of a stream.
+/// The result of a stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Outcome {
     Answered,
-    /// this stream alone, with `PROTOCOL_ERROR`
+    /// only this stream, with `PROTOCOL_ERROR`
     Reset,
     /// the whole connection
     Ended,

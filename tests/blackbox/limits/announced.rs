@@ -1,4 +1,4 @@
-//! Bodies that are announced and do not come, or come slowly: they take no room from anybody else.
+//! Bodies that are announced and do not come, or come slowly: they take no room from other clients.
 
 use nodegate_standin::API_TOKEN;
 

@@ -51,7 +51,7 @@ fn fail2ban_bans_only_the_logged_addresses() {
     assert!(found(&told.replace("nodegate[", "sshd[")).is_empty());
 }
 
-/// What fail2ban reads of a log that nodegate wrote to stderr.
+/// The lines that fail2ban reads of a log that nodegate wrote to stderr.
 fn as_the_journal_shows(stderr: &str) -> String {
     let warnings = stderr.lines().filter(|line| line.contains(" WARN "));
     let shown = warnings.map(|line| format!("Nov 25 21:00:00 node1 nodegate[4711]: {line}\n"));
@@ -70,7 +70,7 @@ fn a_banned_flood_hides_no_other_address() {
         session.send(format!("GET {VERSION} HTTP/1.1\r\nHost: node1\r\n{}{ticket}\r\n", from(client)));
         session
     };
-    // Nobody waits for the answers.
+    // The clients do not wait for the responses.
     let mut waiting: Vec<_> = (0..20).map(|_| guess("192.0.2.66")).collect();
     waiting.push(guess("192.0.2.7"));
     let is_line = |line: &&str| line.contains(" WARN ") && line.contains("failure; rhost=192.0.2.66 ");

@@ -44,7 +44,7 @@ fn logins_of_foreign_pages_are_refused_unheard() {
     }
 }
 
-/// What another origin may read by `cors.origins` it may ask with a login as well. Its wrong passwords count.
+/// An origin of `cors.origins` may also send logins. Its wrong passwords count.
 #[test]
 fn listed_panels_log_in() {
     let site = Site::pve();

@@ -48,7 +48,7 @@ fn pages_count_forged_tickets_and_are_not_delayed() {
     assert_eq!(gate.get(VERSION, &(from(CLIENT) + &good)).status, 200);
 }
 
-/// A ticket that nobody has shown yet is good as well, but is not verified for a page.
+/// A ticket that no client has shown yet is valid as well, but is not verified for a page.
 #[test]
 fn beyond_the_limit_pages_verify_no_new_ticket() {
     let (site, foreign) = (with_page(), Keys::fresh());
@@ -78,7 +78,7 @@ fn the_same_forged_ticket_counts_once() {
     assert!(!gate.stderr().contains("PVE:root@pam"));
 }
 
-/// What a key does not fit today it may fit when another one is there.
+/// A key that does not fit today may fit after a rotation.
 #[test]
 fn a_rejected_ticket_passes_once_its_key_exists() {
     let (site, other) = (with_page(), Keys::fresh());

@@ -1,4 +1,5 @@
-//! A guess costs its address a place from when its body is there until the daemon's verdict, whatever its client does.
+//! A guess takes a permit of its address from when its body is there until the daemon's verdict, even if its client
+//! leaves.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -297,7 +298,7 @@ fn a_new_tokens_upload_holds_no_place() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
-/// A directory service that is slow for everybody: no password was wrong.
+/// A directory service that is slow for all users: no password was wrong.
 #[test]
 fn waiting_in_vain_is_no_guess() {
     let listener = Listener::full(&["limits.login_failures=1", "timeout.answer=90"]);

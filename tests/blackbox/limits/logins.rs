@@ -211,7 +211,7 @@ fn loopback_nodes_and_proxies_are_never_counted() {
     }
     assert_eq!(login(&gate, CLIENT, "root@pam", "x").status, 401);
     assert_eq!(login(&gate, CLIENT, "root@pam", "x").status, 429);
-    // Without a list of proxies anybody could write any address there, to be somebody else or to lock one out.
+    // Without a list of proxies any client could write any address there, to hide its own or to lock another one out.
     let open = Nodegate::start(&site, &["real_ip.header=X-Real-IP", one]);
     let off = behind_a_proxy(&site, &["limits.login_failures=0"]);
     for _ in 0..3 {

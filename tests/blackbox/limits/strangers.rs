@@ -1,4 +1,4 @@
-//! What clients that nobody has logged in may hold: little of each body, little of all bodies together, and not for long.
+//! Bounds of clients without login: little of each body, little of all bodies together, and not for long.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::support::{Nodegate, Reply, Session, Site};
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 const OPTIONS: &str = "/api2/json/cluster/options";
 
-/// The Mail Gateway with a listener for everybody and one for the quarantine.
+/// The Mail Gateway with a general listener and one for the quarantine.
 fn two_listeners(sets: &[&str]) -> (Site, Nodegate, [SocketAddr; 2]) {
     let site = Site::pmg();
     site.write(
@@ -28,7 +28,7 @@ fn begin_login(address: SocketAddr, headers: &str, announced: usize, sent: usize
     let mut session = Session::tls(address);
     let head =
         format!("POST {LOGIN} HTTP/1.1\r\nHost: a\r\n{FORM}Content-Length: {announced}\r\n{headers}\r\n");
-    // What is refused may close before all of it is sent.
+    // A rejected connection may close before all of it is sent.
     let _ = session.try_send([head.as_bytes(), &vec![b'x'; sent]].concat());
     session
 }
@@ -88,7 +88,7 @@ fn begin_stream(stream: u32, announced: usize) -> Vec<u8> {
 fn grown<T>(gate: &Nodegate, count: usize, begin: impl Fn() -> T) -> u64 {
     let before = gate.kilobytes("VmRSS");
     let held: Vec<T> = (0..count).map(|_| begin()).collect();
-    // What is sent arrives, and what is refused is answered.
+    // An accepted request arrives, and a rejected one is answered.
     std::thread::sleep(Duration::from_secs(1));
     let grown = gate.kilobytes("VmRSS").saturating_sub(before);
     drop(held);

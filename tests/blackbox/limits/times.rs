@@ -109,7 +109,7 @@ fn a_client_that_reads_too_slowly_is_closed() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(began.elapsed() >= Duration::from_secs(3) && read < 90_000_000, "{:?} {read}", began.elapsed());
-    // Who reads as fast gets all of it.
+    // A client that reads fast enough gets all of it.
     let patient = Nodegate::start(&site, &["timeout.write=3", "limits.response_min_rate=1000"]);
     assert!(big_answer(&site, &patient).reply(false).body.len() >= 100_000_000);
 }

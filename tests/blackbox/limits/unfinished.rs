@@ -113,7 +113,7 @@ fn half_handshakes_give_way_to_newcomers() {
     let each = cost(&gate, &held, before);
     println!("half a handshake: {each} kB a connection that was begun");
     assert_eq!(gate.get(VERSION, &cookie).status, 200);
-    // What was answered is still to be read.
+    // The response is still to be read.
     let left = held.iter_mut().map(stays_open).filter(|open| *open).count();
     assert!((100..400).contains(&left), "{left} are left");
 }

@@ -45,7 +45,7 @@ impl Public {
         format!("Cookie: PMGAuthCookie={}\r\n", self.link())
     }
 
-    /// What the daemon was asked to do about logins.
+    /// The login requests that the daemon got.
     fn logins(&self) -> usize {
         self.site.daemon.requests().iter().filter(|request| request.path().contains("/access/ticket")).count()
     }

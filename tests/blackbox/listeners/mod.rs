@@ -1,4 +1,4 @@
-//! More than one place to listen on: each with rules of its own.
+//! Several listeners, each with separate rules.
 
 mod classes;
 mod mistakes;

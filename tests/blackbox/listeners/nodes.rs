@@ -1,4 +1,4 @@
-//! The other nodes of a cluster come by a listener as well: one with rules of its own must not cut this node off.
+//! The other nodes of a cluster connect to a listener as well: one with separate rules must not cut this node off.
 
 use nodegate_standin::Certificate;
 
@@ -129,7 +129,7 @@ fn a_start_and_a_reload_name_it_too() {
     );
 }
 
-/// What node 2 logs when node 1 asks it.
+/// The lines that node 2 logs for a request of node 1.
 fn refused(cluster: &Cluster, second: &Nodegate, reason: &str) {
     let first = cluster.start(1, &[]);
     let cookie = cluster.nodes[0].site.cookie("root@pam");

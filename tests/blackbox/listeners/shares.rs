@@ -1,4 +1,5 @@
-//! What strangers at one listener cannot take from the others: connections, requests, places for refused logins.
+//! Shares that strangers at one listener cannot take from the others: connections, requests, slots for rejected
+//! logins.
 
 use std::net::{SocketAddr, TcpStream};
 

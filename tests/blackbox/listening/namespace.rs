@@ -27,7 +27,7 @@ impl Namespace {
         for interface in ["gate0", "gate1"] {
             space.ip(&["link", "set", interface, "up"]);
         }
-        // Without duplicate address detection, during which nobody may bind to it.
+        // Without duplicate address detection, during which a bind fails.
         space.ip(&["addr", "add", "fe80::1/64", "dev", "gate0", "nodad"]);
         Some(space)
     }
@@ -36,7 +36,7 @@ impl Namespace {
         ip(&[&["-n", &self.name], arguments].concat());
     }
 
-    /// Runs in a thread of its own inside the namespace; what it starts lives there as well.
+    /// Runs in a new thread inside the namespace; processes that it starts live there as well.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
         std::thread::scope(|scope| {

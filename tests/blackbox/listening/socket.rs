@@ -1,4 +1,4 @@
-//! What the sockets are like.
+//! Options of the listening sockets.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
@@ -109,7 +109,7 @@ fn many_connections_may_wait_to_be_accepted() {
 #[test]
 fn a_restart_can_listen_while_old_connections_linger() {
     let site = Site::pve();
-    // An address of its own, so that no other test's client takes the port in between.
+    // A separate address, so that no other test's client takes the port in between.
     let gate = Nodegate::start(&site, &["listen.address=127.0.0.77"]);
     let address = gate.address();
     let mut session = Session::tls(address);

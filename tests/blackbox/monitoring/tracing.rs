@@ -1,4 +1,4 @@
-//! What leads from a request to the logs of others.
+//! Fields that lead from a request to the logs of others.
 
 use crate::support::{Nodegate, Site};
 

@@ -1,4 +1,4 @@
-//! What the worker is asked, and what of its answer is passed on.
+//! The worker's request, and the parts of its response that are passed on.
 
 use std::time::{Duration, Instant};
 

@@ -18,7 +18,7 @@ const MOBILE: &str = "/usr/share/pve-yew-mobile-gui/index.html.tpl";
 /// A template of tomorrow: no reader without Perl renders it.
 const TOMORROW: &str = "<html>\n[% PERL %] print 1; [% END %]\n</html>\n";
 
-/// What the product's server answers with a page.
+/// The response of the product's server for a page.
 fn page(body: &str) -> Vec<u8> {
     answer("200 OK", "text/html; charset=utf-8", body)
 }

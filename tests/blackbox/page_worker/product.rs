@@ -188,5 +188,5 @@ fn loading_the_service_changes_nothing_of_the_worker() {
     let task = format!("/proc/{}", worker.child.id());
     let name = fs::read(format!("{task}/cmdline")).unwrap();
     assert!(name.starts_with(b"nodegate-pve-worker"), "{}", String::from_utf8_lossy(&name));
-    // It ends at SIGTERM although the module has set a handler of its own; its drop waits for that.
+    // It ends at SIGTERM although the module has set a handler; its drop waits for that.
 }

@@ -1,4 +1,4 @@
-//! Who is told of a page that cannot be rendered: the client, `check`, the log, and monitors.
+//! Reports of a page that cannot be rendered: to the client, `check`, the log, and monitors.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn without_a_worker_the_page_gives_instructions() {
     }
     assert!(!text.contains("/usr/share"), "{text}");
     assert!(reply.reason.contains("line 2"), "{}", reply.reason);
-    // The log has it once, however often somebody asks.
+    // The log has it once, however often a client requests the page.
     for _ in 0..5 {
         assert_eq!(gate.get("/", "").status, 500);
     }
@@ -132,7 +132,7 @@ fn a_missing_template_counts_where_its_package_is() {
     let worker = Worker::start(page("x"));
     let outcome = Outcome::check(&site, &[&worker.setting()]);
     assert_eq!(outcome.code, 0, "{outcome:?}");
-    // What is not installed, the worker does not have either.
+    // A page that is not installed is not in the worker either.
     assert!(worker.head().starts_with("GET /?mobile=1 "));
 }
 

@@ -12,7 +12,7 @@ use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Session, Site};
 use crate::upload::{PATH, field, file, form, kind, noise};
 
-/// Who asks, at the proxy.
+/// The client's address, at the proxy.
 const CLIENT: &str = "127.0.0.55";
 const FORGED: &str = "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n";
 
@@ -220,7 +220,7 @@ fn haproxy_proxy_protocol_passes_the_client_on() {
     let site = Site::pve();
     for version in ["send-proxy", "send-proxy-v2"] {
         let gate = Nodegate::start(&site, &["listen.proxy_protocol=1", LIST]);
-        // Its checks come with a header that names nobody.
+        // Its checks come with a header without an address.
         let server = format!("{} {version} check inter 200 check-ssl verify none", gate.address());
         all(&site, &through(&Front::haproxy("tcp", "", &server)));
     }

@@ -1,4 +1,4 @@
-//! Who is behind a proxy: for the log, the daemon, the limits and, where that is asked for, the access list.
+//! The client behind a proxy: for the log, the daemon, the limits and, by setting, the access list.
 
 mod fronts;
 mod proxy_protocol;
@@ -12,7 +12,7 @@ const LIST: &str = "real_ip.allow_from=127.0.0.1,10.0.0.0/8";
 const HEADER: &str = "real_ip.header=X-Forwarded-For";
 const ECHO: &str = "/api2/json/standin/echo";
 
-/// Whom the daemon was told, and whom the log names, for a request with these headers.
+/// The address that the daemon gets, and the one that the log names, for a request with these headers.
 fn told(site: &Site, gate: &Nodegate, headers: &str) -> (String, String) {
     let lines = site.access_log().lines().count();
     let reply = gate.get(ECHO, &(site.cookie("root@pam") + headers));

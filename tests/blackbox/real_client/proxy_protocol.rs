@@ -1,4 +1,4 @@
-//! The PROXY protocol on the way in: versions 1 and 2, from listed proxies alone, before anything else.
+//! The PROXY protocol on incoming connections: versions 1 and 2, only from listed proxies, before anything else.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use crate::upload::{PATH, field, file, form, kind, noise};
 
 const DOCUMENT: &str = include_str!("../../../docs/operate/reverse-proxies.md");
 const NAME: &str = "pve.example.com";
-/// Ends a line that is there for `console.origins` alone.
+/// Ends a line that is there only for `console.origins`.
 const FOR_ORIGINS: &str = "# for console.origins";
 
 /// The fenced block whose info string ends with that name.
@@ -31,7 +31,7 @@ fn recipe(name: &str, for_origins: bool) -> String {
     lines.map(|line| line.to_owned() + "\n").collect()
 }
 
-/// What a recipe calls by the reader's names, under the names of the test.
+/// The names of the reader in a recipe, under the names of the test.
 struct Names<'a> {
     run: &'a Path,
     port: u16,
@@ -203,7 +203,7 @@ impl Browser<'_> {
     }
 }
 
-/// What `console.origins` makes of a recipe.
+/// The value of `console.origins` for a recipe.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Strict {
     /// it works as it is

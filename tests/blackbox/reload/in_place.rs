@@ -204,7 +204,7 @@ fn a_reload_moves_address_and_port() {
         eventually("the old one refuses", || TcpStream::connect(gone).is_err());
     }
     assert_eq!(kept.request("GET", VERSION, &site.cookie("root@pam"), b"").status, 200);
-    // Nobody else may share the port.
+    // No other process may share the port.
     let intruder = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
     intruder.set_reuse_port(true).unwrap();
     assert!(intruder.bind(&at("::1", first).into()).and_then(|()| intruder.listen(1)).is_err());

@@ -1,4 +1,4 @@
-//! What systemd is told, and what it may hand over.
+//! Notifications to systemd, and sockets from it.
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
@@ -109,7 +109,7 @@ fn worker(gate: &Nodegate, name: &str) -> i32 {
     path.file_name().unwrap().to_str().unwrap().parse().unwrap()
 }
 
-/// Holds one thread alone, as a debugger does, until the test ends.
+/// Holds only one thread, as a debugger does, until the test ends.
 fn stop(gate: &Nodegate, thread: i32) {
     let (told, done) = std::sync::mpsc::channel();
     let pid = gate.pid();
@@ -119,7 +119,7 @@ fn stop(gate: &Nodegate, thread: i32) {
         nix::sys::ptrace::interrupt(thread).unwrap();
         nix::sys::wait::waitpid(thread, Some(nix::sys::wait::WaitPidFlag::__WALL)).unwrap();
         told.send(()).unwrap();
-        // Whoever traces must live: its end would let the thread go.
+        // The tracer must live: its end would let the thread go.
         while std::path::Path::new(&format!("/proc/{pid}/exe")).exists() {
             std::thread::sleep(Duration::from_millis(20));
         }

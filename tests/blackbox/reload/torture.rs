@@ -22,12 +22,12 @@ const TUNNELS: usize = 200;
 const ASKERS: usize = 4;
 const RELOADS: usize = 20;
 const VERSION: &str = "/api2/json/version";
-/// Between two messages of a client, as somebody types or a picture changes.
+/// Between two messages of a client, such as keystrokes or changes of a picture.
 const PACE: Duration = Duration::from_millis(150);
 /// A round trip that takes longer has stalled.
 const STALL: Duration = Duration::from_secs(10);
 
-/// What all clients count and heed.
+/// The counters and the stop flag that all clients share.
 #[derive(Default)]
 struct Crowd {
     over: AtomicBool,
@@ -65,7 +65,7 @@ impl Crowd {
     }
 }
 
-/// Up to 8 kB that are this client's and this round's alone.
+/// Up to 8 kB that only this client sends in this round.
 fn message(client: usize, round: usize) -> Vec<u8> {
     let mut state = u64::try_from(client * 1_000_003 + round * 7919 + 1).unwrap();
     let length = 1 + (client * 31 + round * 977) % 8192;

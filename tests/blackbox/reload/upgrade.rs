@@ -1,4 +1,4 @@
-//! The binary is replaced: a successor takes over, and nobody who is connected notices.
+//! The binary is replaced: the new process takes over, and connected clients do not notice.
 
 use std::fs;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ impl Installed {
         installed
     }
 
-    /// What `Nodegate::prepared` would run, from the copy.
+    /// The command of `Nodegate::prepared`, from the copy.
     pub(crate) fn command(&self, prepared: &Command) -> Command {
         let mut command = Command::new(&self.path);
         command.args(prepared.get_args());
@@ -255,7 +255,7 @@ fn the_pid_file_names_the_successor() {
     eventually("the successor has written it", || pid_file().trim() == successor.to_string());
 }
 
-/// A package's upgrade reloads as well, and must not bring back what locked everybody out.
+/// A package's upgrade reloads as well, and must not bring back a configuration that locked all clients out.
 #[test]
 fn a_new_binary_waits_for_corrected_settings() {
     let site = Site::pve();

@@ -1,4 +1,4 @@
-//! What is no error, but an admin should know: in `check` and in the log of `run`.
+//! Settings that are no error, but that an admin should know of: in `check` and in the log of `run`.
 
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Outcome, Site};

@@ -44,7 +44,7 @@ fn deprecated_keys_work_in_every_layer() {
     }
 }
 
-/// The warnings alone do not fail `check`, and a profile of one's own may have deprecated keys too.
+/// Warnings by themselves do not fail `check`, and a custom profile may have deprecated keys too.
 #[test]
 fn deprecated_keys_of_a_profile_are_warnings() {
     let site = Site::pve();

@@ -2,14 +2,14 @@
 //!
 //! `{login}` stands for header lines, `{second}` for a whole request, `{second-length}` and `{second-hex}` for its length.
 
-/// What becomes of the bytes when they come without anybody in between.
+/// The result for the bytes without a proxy in between.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reading {
     /// a refusal, or not even that, and the end; the daemon sees nothing
     Refused,
     /// one answer and the end; if the daemon sees anything, it is one request with this body
     Once(&'static str),
-    /// two requests, as everybody reads it who knows RFC 9112; the first has this body
+    /// two requests, as RFC 9112 reads it; the first has this body
     Twice(&'static str),
 }
 
@@ -55,7 +55,7 @@ pub(super) const CASES: &[Case] = &[
         post!("Content-Length: 3\r\nContent-Length: 3\r\n", "a=1{second}"),
         Twice("a=1"),
     ),
-    // Lengths that are no numbers to everybody.
+    // Lengths that some parsers do not read as numbers.
     case("CL hexadecimal, 0 to the original", post!("Content-Length: 0x3\r\n", "a=1{second}"), Refused),
     case("CL negative", post!("Content-Length: -1\r\n", "{second}"), Refused),
     case("CL with a plus", post!("Content-Length: +3\r\n", "a=1{second}"), Refused),

@@ -11,7 +11,7 @@ fn answers(said: &str) -> (usize, u16) {
     (statuses.len(), statuses.first().copied().unwrap_or_default())
 }
 
-/// What is wrong with how the case was read.
+/// The error in how the case was read.
 fn fault(site: &Site, gate: &Nodegate, case: &Case) -> Option<String> {
     site.daemon.clear();
     let sent = bytes(case, &login(site));

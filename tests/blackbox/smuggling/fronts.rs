@@ -1,5 +1,5 @@
-//! The corpus through nginx and HAProxy, which keep connections to nodegate for everybody: what nodegate reads as a
-//! request is one that the front has sent as one, and the next client gets its own answer.
+//! The corpus through nginx and HAProxy, which share connections to nodegate between clients: each request that
+//! nodegate reads is one that the front sent as one, and the next client gets its own response.
 
 use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use super::{bytes, login};
 use crate::support::nodegate::{PATIENCE, eventually, free_port};
 use crate::support::{Nodegate, Site};
 
-/// How HAProxy begins an answer of its own where a server has given none. nodegate never says `Bad Gateway`.
+/// The beginning of HAProxy's response if a server has given none. nodegate never says `Bad Gateway`.
 const FRONTS_OWN_502: &str = "HTTP/1.1 502 Bad Gateway\r\n";
 
 /// A proxy in front, ended when dropped, and what it says it has sent on: a line of method and target each.
@@ -129,7 +129,7 @@ fn written(directory: &Path, name: &str, text: &str) -> PathBuf {
     file
 }
 
-/// Somebody else's request, on whatever connection the front has: it gets the answer to what it asked.
+/// The request of another client, on any connection of the front: it gets the response to its request.
 fn next_client_is_unharmed(front: &Front, login: &str, number: usize) -> Result<(), String> {
     let target = format!("/api2/json/standin/echo?next={number}");
     let request = format!("GET {target} HTTP/1.1\r\nHost: node1\r\nConnection: close\r\n{login}\r\n");

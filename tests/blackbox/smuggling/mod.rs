@@ -1,5 +1,5 @@
-//! Bytes that two parties could read differently. Whatever nodegate reads as one request, nobody in front may have
-//! read as two, or as a part of one.
+//! Bytes that two parties could read differently. If nodegate reads them as one request, no front may have read them
+//! as two, or as a part of one.
 
 mod cases;
 mod direct;
@@ -9,7 +9,7 @@ use cases::Case;
 
 use crate::support::Site;
 
-/// The lines of a good login, so that whatever is read as a request reaches the daemon.
+/// The lines of a valid login, so that each request that nodegate reads reaches the daemon.
 fn login(site: &Site) -> String {
     site.cookie("root@pam") + &site.csrf("root@pam")
 }

@@ -1,4 +1,4 @@
-//! What goes through a tunnel, and what it costs.
+//! The bytes of a tunnel, and their cost.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
@@ -132,7 +132,7 @@ fn a_machine_on_ipv6_only_is_found() {
     viewer.expect(b"six");
 }
 
-/// The same port of 127.0.0.1 is held, so that nobody else listens there.
+/// The same port of 127.0.0.1 is held, so that no other process listens there.
 fn machine_on_ipv6() -> (Echo, Socket) {
     let found = ports().find_map(|port| {
         let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

@@ -69,7 +69,7 @@ fn the_next_hop_learns_client_and_limit() {
     let (site, gate) = first_hop(port);
     let target = target_on(&site, "node2", 61_000);
     let mut viewer = Viewer::connect(&gate);
-    // What a viewer claims about itself goes no further.
+    // A viewer's claims about itself go no further.
     let claims = "PVEClientIP: 192.0.2.66\r\nCookie: PVEAuthCookie=x\r\n\r\n";
     viewer.send(viewer_head(&target).trim_end().to_owned() + "\r\n" + claims);
     viewer.expect(b"HTTP/1.0 200 OK\r\n\r\nwelcome");

@@ -37,7 +37,7 @@ fn scripted_machine() -> TcpListener {
     ports().find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()).unwrap()
 }
 
-/// A port where nobody listens, and nobody else will: held in both families.
+/// A port without a listener, and without a later one: held in both families.
 struct SilentPort {
     port: u16,
     _held: [Socket; 2],
@@ -119,7 +119,7 @@ impl Viewer {
         assert_eq!(String::from_utf8_lossy(&received), String::from_utf8_lossy(bytes));
     }
 
-    /// So many bytes, whatever they are.
+    /// So many arbitrary bytes.
     pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {
         let mut received = vec![0; length];
         self.0.read_exact(&mut received).unwrap();

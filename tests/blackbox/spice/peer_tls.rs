@@ -13,14 +13,14 @@ use crate::cluster::machines::{Cluster, ca};
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Reply, tls_server};
 
-/// The port for tunnels alone of node2, and how many have come there.
+/// The tunnel-only port of node2, and how many connections have come there.
 struct ClearPort {
     address: SocketAddr,
     came: Arc<AtomicUsize>,
 }
 
 impl ClearPort {
-    /// Welcomes whoever comes, and says back what is said after the head.
+    /// Accepts every client, and echoes the bytes behind the head.
     fn of_node2() -> Self {
         let listener = TcpListener::bind("127.0.0.2:0").unwrap();
         let (address, came) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -173,7 +173,8 @@ fn any_other_refusal_is_one() {
     }
 }
 
-/// Whoever is between the nodes can break TLS, or answer by it with a certificate of their own: neither gets a ticket to read.
+/// An attacker between the nodes can break TLS, or answer by it with another certificate: neither gets a ticket to
+/// read.
 #[test]
 fn an_attacker_cannot_force_plaintext() {
     let (cluster, clear) = (Cluster::pve(2), ClearPort::of_node2());

@@ -1,4 +1,4 @@
-//! A listener that takes nobody: its queue is full and it never accepts, so that the kernel drops what else comes.
+//! A listener that accepts no connection: its queue is full, so that the kernel drops all others.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;

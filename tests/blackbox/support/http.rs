@@ -208,7 +208,7 @@ impl Session {
         }
     }
 
-    /// So many bytes, whatever they are.
+    /// So many arbitrary bytes.
     pub fn take(&mut self, length: usize) -> Vec<u8> {
         while self.buffer.len() < length {
             assert!(self.fill() > 0, "the connection closed {} bytes early", length - self.buffer.len());

@@ -1,4 +1,4 @@
-//! What the tests share: a prepared root, a running nodegate, and a client that shows everything it received.
+//! Helpers of the tests: a prepared root, a running nodegate, and a client that shows everything it received.
 
 pub mod crowd;
 pub mod deaf;

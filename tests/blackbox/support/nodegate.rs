@@ -126,7 +126,7 @@ impl Nodegate {
         SocketAddr::new(ip, self.port())
     }
 
-    /// One request on a connection of its own; `headers` are whole lines with `\r\n`.
+    /// One request on a new connection; `headers` are whole lines with `\r\n`.
     pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
         self.connect().request(method, path, headers, body)
     }
@@ -213,8 +213,8 @@ impl PortBlock {
     }
 }
 
-/// A port that nobody listens on, given out once. The system does not give it out by itself, nor does another process of
-/// these tests: a proxy that shares its ports would get half of its connections.
+/// A free port, given out once. The system does not give it out by itself, nor does another process of these tests: a
+/// proxy that shares its ports would get half of its connections.
 pub fn free_port() -> u16 {
     static BLOCKS_HELD: Mutex<Vec<PortBlock>> = Mutex::new(Vec::new());
     let mut held = BLOCKS_HELD.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use super::http::{Reply, Session};
 
-/// What the originals' client library says of itself.
+/// The user agent of the originals' client library.
 pub const ANY_EVENT: &str = "Referer: https://peer/\r\nTe: trailers\r\nConnection: close, Te\r\n\
     User-agent: Mozilla/5.0 (compatible; U; AnyEvent-HTTP/2.25; +http://software.schmorp.de/pkg/AnyEvent)\r\n";
-/// What the originals' proxies add.
+/// The headers that the originals' proxies add.
 pub const FROM_NODE: &str = "PVEDisableProxy: true\r\nPVEClientIP: 192.0.2.7\r\n";
 
 /// Listens in clear HTTP. Stops when dropped.
@@ -48,7 +48,7 @@ impl OriginalNode {
         Self { address: SocketAddr::from(([127, 0, 0, 1], port)), process: Some(process) }
     }
 
-    /// What a client of that node gets.
+    /// The response that a client of that node gets.
     pub fn get(&self, path: &str, headers: &str) -> Reply {
         let head = format!("GET {path} HTTP/1.1\r\nHost: node1:8006\r\n{headers}\r\n");
         let mut session = Session::plain(self.address);

@@ -103,7 +103,7 @@ impl Site {
         }
     }
 
-    /// The built-in profile with another port of its own.
+    /// The built-in profile with another port.
     pub fn own_profile(&self, port: u16) -> String {
         let text = nodegate::config::built_in_profile(self.profile()).unwrap();
         self.write("/own.toml", text.replace("port = 8006", &format!("port = {port}")));

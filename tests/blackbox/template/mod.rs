@@ -13,7 +13,7 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/templates").join(name)
 }
 
-/// What a program makes of JSON on its stdin.
+/// The output of a program for JSON on its stdin.
 fn run(command: &mut Command, input: &Value) -> Value {
     let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = process.stdin.take().unwrap();

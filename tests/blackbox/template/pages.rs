@@ -141,7 +141,7 @@ fn pages_of_both_products_are_template_toolkits() {
     }
 }
 
-/// What Chromium sees of pages.
+/// Chromium's view of pages.
 fn browse(gate: &Nodegate, requests: &Value) -> Vec<Value> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/pages.mjs");
     let origin = format!("https://127.0.0.1:{}", gate.port());

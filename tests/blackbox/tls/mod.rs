@@ -21,7 +21,7 @@ use crate::support::{Outcome, Site};
 
 const REQUEST: &[u8] = b"GET /x HTTP/1.1\r\nHost: node1\r\nConnection: close\r\n\r\n";
 
-/// What `openssl s_client` prints about a connection on which one request is answered.
+/// The output of `openssl s_client` about a connection on which one request is answered.
 fn s_client(address: SocketAddr, options: &[&str]) -> String {
     let mut command = Command::new("timeout");
     command.args(["60", "openssl", "s_client", "-ign_eof", "-connect", &address.to_string()]).args(options);
@@ -38,7 +38,7 @@ fn shakes_hands(address: SocketAddr, options: &[&str]) -> bool {
     answered
 }
 
-/// Another certificate of a CA of its own, under a name to know it by.
+/// Another certificate of a separate CA, under a name to know it by.
 fn certificate(name: &str) -> Certificate {
     Certificate::ca().issue(name, &[], KeyKind::EcP256)
 }

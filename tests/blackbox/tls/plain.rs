@@ -1,4 +1,4 @@
-//! What is no TLS on the TLS port, and clients that keep silent.
+//! Bytes that are no TLS on the TLS port, and clients that keep silent.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

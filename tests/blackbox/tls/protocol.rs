@@ -113,7 +113,7 @@ fn a_resumed_session_can_resume_again() {
     }
 }
 
-/// What is sent before the handshake is over could be sent again by anybody who saw it.
+/// An attacker who saw bytes sent before the end of the handshake could send them again.
 #[test]
 fn early_data_is_not_taken() {
     let site = Site::pve();

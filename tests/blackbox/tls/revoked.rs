@@ -28,7 +28,7 @@ impl People {
         assert_eq!(outcome.code, 0, "{outcome:?}");
     }
 
-    /// What `openssl ca` keeps of each CA, where it is not there yet.
+    /// The files that `openssl ca` keeps of each CA, if they are not there yet.
     fn register(&self, authority: &str) -> String {
         let settings = format!("{authority}.cnf");
         if !self.path(&settings).exists() {
@@ -78,7 +78,7 @@ fn await_next_list(gate: &Nodegate) {
     }
 }
 
-/// What nodegate answers whoever shows that certificate, over both versions of TLS and of HTTP.
+/// The response to a client that shows that certificate, over both versions of TLS and of HTTP.
 fn answers(gate: &Nodegate, [certificate, key]: &[String; 2]) -> Vec<String> {
     let shown = ["--cert", certificate, "--key", key];
     let versions: [&[&str]; 3] =

@@ -1,4 +1,4 @@
-//! What independent scanners say.
+//! Reports of independent scanners.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -115,7 +115,7 @@ fn testssl_finds_no_more_than_with_nginx() {
     assert!(pairs >= 40, "only {pairs} findings of both");
 }
 
-/// What sslyze found, in words to compare: suites and curves that are accepted, and every yes and no.
+/// The report of sslyze, in words to compare: suites and curves that are accepted, and every yes and no.
 fn sslyze(address: SocketAddr, report: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/bin/python");
     let scans = "sslv2 sslv3 tlsv1 tlsv1_1 tlsv1_2 tlsv1_3 reneg resum early_data compression heartbleed openssl_ccs \

@@ -134,7 +134,8 @@ fn a_reload_serves_a_renewed_pair() {
     });
 }
 
-/// What a CA says of a certificate by `openssl ocsp`, good for an hour from then: `+0` is now, `-1d` was yesterday.
+/// The response of a CA on a certificate by `openssl ocsp`, good for an hour from then: `+0` is now, `-1d` was
+/// yesterday.
 fn ocsp_answer(folder: &Path, ca: &Certificate, about: &Certificate, then: &str) -> Vec<u8> {
     std::fs::write(folder.join("ca.pem"), ca.certificate_pem()).unwrap();
     std::fs::write(folder.join("ca.key"), ca.key_pem()).unwrap();

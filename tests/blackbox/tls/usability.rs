@@ -1,4 +1,4 @@
-//! Certificates that are complete and that ordinary clients cannot use, and files that are wrong in a way of their own.
+//! Certificates that are complete and that ordinary clients cannot use, and files with unusual errors.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What a daemon or another node answers.
+//! Responses of a daemon or of another node.
 
 use bytes::BytesMut;
 use nodegate::upstream::body_decoder::{BodyDecoder, DecodedPiece};

@@ -1,4 +1,4 @@
-//! Who asks: nothing passes that nobody signed.
+//! Credentials: nothing passes without a valid signature.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};

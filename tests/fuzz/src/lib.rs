@@ -1,5 +1,5 @@
-//! One function for each thing that is read from somebody else. It takes any bytes, and panics when the reader does what
-//! it must not: accepts what nobody signed, reads the same in two ways, takes more than there is.
+//! One function for each kind of input from others. It takes any bytes, and panics when the reader does what it must
+//! not: accepts a credential without a valid signature, reads the same in two ways, takes more than there is.
 
 #![allow(
     clippy::unwrap_used,
@@ -54,7 +54,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "websocket", run: requests::websocket },
 ];
 
-/// What `bytes` are to be given to, by its name.
+/// The target for `bytes`, by its name.
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }

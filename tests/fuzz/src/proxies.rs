@@ -1,4 +1,4 @@
-//! What proxies say of their clients.
+//! Statements of proxies about their clients.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -21,8 +21,8 @@ pub(crate) fn proxy_header(bytes: &[u8]) {
     assert_eq!((again.ip().to_canonical(), again.port()), (told.ip().to_canonical(), told.port()));
 }
 
-/// Lines of a header, as a client has sent them. Whatever they are, a proxy that adds the client's address to them is
-/// heard, be it in a line of its own or behind the last one.
+/// Lines of a header, as a client has sent them. A proxy that adds the client's address to any such lines is read
+/// correctly, be it in a separate line or behind the last one.
 pub(crate) fn real_ip(bytes: &[u8]) {
     forwarded_host(bytes);
     for (name, added) in

@@ -1,4 +1,4 @@
-//! What clients send.
+//! Requests of clients.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -36,7 +36,7 @@ use tokio::runtime::Runtime;
 
 use crate::vectors::{MADE, rows};
 
-/// A product, on a machine with a node list of its own.
+/// A product, on a machine with a separate node list.
 struct Machine {
     routes: RouteRules,
     nodes: NodeFile,
@@ -200,8 +200,8 @@ static SPOOL: LazyLock<(Runtime, Arc<SpoolDirectory>, TempDir)> = LazyLock::new(
     (runtime, spool, directory)
 });
 
-/// `CONTENT-TYPE \n QUERY \n BODY`: the form is the same in whatever pieces it arrives, only we name the spool file,
-/// and nothing is left behind.
+/// `CONTENT-TYPE \n QUERY \n BODY`: the form is the same in all splits, only we name the spool file, and nothing is
+/// left behind.
 pub(crate) fn multipart(bytes: &[u8]) {
     let mut parts = bytes.splitn(3, |byte| *byte == b'\n');
     let (Some(content_type), Some(query), Some(body)) = (parts.next(), parts.next(), parts.next()) else {

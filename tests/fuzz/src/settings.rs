@@ -7,7 +7,7 @@ use nodegate::net::acl::{AddressList, NetworkSet};
 use nodegate::net::ip_range::{parse_entry, parse_list};
 use nodegate::upstream::nodes::{NodeTable, parse_members, parse_sections};
 
-/// What was read, written down as plain quotes, is read again as the same.
+/// A value that was read, written down as plain quotes, is read again as the same.
 pub(crate) fn env_file(bytes: &[u8]) {
     let lines = bytes.split(|byte| *byte == b'\n').count();
     let (assignments, errors) = shell::parse(bytes);

@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Characters that no template of a case has, so each one in a page came from a value.
 const FOREIGN: [char; 3] = ['\u{2028}', '\u{1f600}', '\u{7f}'];
-/// What ends a string, an attribute or an element.
+/// Characters that end a string, an attribute or an element.
 const MARKUP: &str = "'\"<>&`\\\n\r";
 
 /// A value between foreign characters, so that a page shows where the value went.
@@ -57,8 +57,8 @@ pub(crate) fn template(bytes: &[u8]) {
     as_markup(&template, &source);
 }
 
-/// A character of markup that the template has not is in no page, whatever the values are. A template may make characters
-/// by number, so one that can is not looked at.
+/// A character of markup that the template has not is in no page, for any values. A template may make characters by
+/// number, so such a template is not verified.
 fn as_markup(template: &Template, source: &str) {
     let makes_characters = ["format", "%", "uri", "url", "chr", "repeat"];
     let source_has = |it: char| source.contains(it);

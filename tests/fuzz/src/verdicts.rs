@@ -62,7 +62,7 @@ impl<'a> Answer<'a> {
         self.headers.get(SET_COOKIE)?.to_str().ok()
     }
 
-    /// What the answer says, read by another reader: an object without a failure.
+    /// The content of the response, read by another reader: an object without a failure.
     fn success(&self) -> Option<Value> {
         let value = self.value()?;
         let is_success = match value.as_object()?.get("success") {
@@ -123,7 +123,7 @@ pub(crate) fn login(bytes: &[u8]) {
     let proof = LOGINS.proof(&Method::POST, &TICKET).unwrap();
     let verdict = proof.verdict(&answer.view());
     let (success, redirect) = (answer.status.is_success(), answer.status.is_redirection());
-    // The daemon verifies a privilege without a ticket; then it names the user alone.
+    // The daemon verifies a privilege without a ticket; then it names only the user.
     let shown = |it: &Value| {
         ["ticket", "username"].iter().any(|name| is_text(it.get("data").and_then(|data| data.get(name))))
     };

@@ -68,7 +68,7 @@ fn hex(text: &str) -> String {
     })
 }
 
-/// What the reader makes of a file, in the words of the script above; `None` where it refuses something.
+/// The reader's result for a file, in the words of the script above; `None` where it rejects something.
 fn as_bash_says(text: &str) -> Option<String> {
     let (assignments, errors) = shell::parse(text.as_bytes());
     let last: BTreeMap<_, _> =

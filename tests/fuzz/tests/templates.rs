@@ -10,7 +10,7 @@ use nodegate::handler::page::template::Template;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-/// What values are made of, and what templates put in (`Q`). Both sets mean something in a page and share no
+/// The characters of values, and those that templates put in (`Q`). Both sets mean something in a page and share no
 /// character, so a page that holds one of the first set unescaped got it from a value.
 struct Alphabets {
     hostile: &'static [&'static str],
@@ -145,7 +145,7 @@ fn expression() -> impl Strategy<Value = String> {
     })
 }
 
-/// What a template writes of a value.
+/// The text that a template writes for a value.
 fn output() -> impl Strategy<Value = String> {
     let methods = prop::collection::vec(prop::sample::select(METHODS), 0..4);
     let filters = prop::collection::vec(prop::sample::select(FILTERS), 0..3);

@@ -1,4 +1,4 @@
-//! What goes back over the wire, in the original's form.
+//! Responses over the wire, in the original's form.
 
 use std::time::{Duration, SystemTime};
 
@@ -73,7 +73,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) reason: String,
     pub(crate) content_type: Option<String>,
-    /// What this answer has beyond the usual block.
+    /// The members of this response beyond the usual block.
     pub(crate) extra: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     /// A file from the disk: nothing in its head forbids to keep it.

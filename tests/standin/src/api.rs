@@ -305,7 +305,7 @@ fn permissions(call: &Call) -> Value {
     }
 }
 
-/// What a SPICE viewer needs: by default it is to come by the node itself.
+/// The values that a SPICE viewer needs: by default it is to connect to the node itself.
 fn viewer(call: &Call) -> Value {
     let node = call.config.node.as_str();
     let target = call.config.keys.spice_target(node, 100, 61_000, now());

@@ -1,4 +1,4 @@
-//! A server in a thread and runtime of its own, so that plain `#[test]` functions can use it.
+//! A server in a separate thread and runtime, so that plain `#[test]` functions can use it.
 
 use std::future::Future;
 use std::thread::JoinHandle;

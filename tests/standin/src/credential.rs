@@ -1,4 +1,4 @@
-//! Who asks? The daemon judges the credential again, whatever the proxy said.
+//! The client's credential. The daemon verifies it again and does not rely on the proxy.
 
 use percent_encoding::percent_decode_str;
 

@@ -298,8 +298,8 @@ impl Shared {
         }
     }
 
-    /// The worker behind an upload moves the file away, but not on the storages `broken`, `slow` and `kept`. Nothing but a spool file is ever touched:
-    /// this happens before anybody is asked who they are.
+    /// The worker behind an upload moves the file away, but not on the storages `broken`, `slow` and `kept`. Nothing
+    /// but a spool file is ever touched: this happens before the credential is verified.
     fn take_upload(&self, request: &mut Recorded) {
         let params = Params::of(request).unwrap_or_default();
         let name = params.value("tmpfilename").unwrap_or_default();

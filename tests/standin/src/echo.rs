@@ -1,4 +1,4 @@
-//! A TCP port that says back whatever it hears: stands in for a virtual machine's SPICE or VNC port.
+//! A TCP port that echoes all bytes: stands in for a virtual machine's SPICE or VNC port.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;

@@ -27,7 +27,7 @@ impl Keys {
         CURRENT.get_or_init(Self::fresh).clone()
     }
 
-    /// Another pair beside the same secret: the one before the last rotation, or one that nobody knows.
+    /// Another pair beside the same secret: the one before the last rotation, or an unknown one.
     #[must_use]
     pub fn old(&self) -> Self {
         static OLD: OnceLock<PKey<Private>> = OnceLock::new();

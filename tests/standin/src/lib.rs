@@ -1,5 +1,5 @@
-//! What black-box tests and the demo put behind nodegate: a stand-in for the privileged daemon,
-//! with keys, tickets and certificates to throw away.
+//! The back ends of black-box tests and of the demo: a stand-in for the privileged daemon, with keys, tickets and
+//! certificates to throw away.
 
 #![allow(
     clippy::unwrap_used,

@@ -14,7 +14,7 @@ pub fn content(size: usize) -> Vec<u8> {
     (0..251).cycle().take(size).collect()
 }
 
-/// `name` is what follows `/standin/`; whatever stands before it does not matter.
+/// `name` is the text behind `/standin/`; the part before it does not matter.
 pub(crate) fn handle(name: &str, call: &Call) -> Option<Handled> {
     let text = |name| call.params.value(name).unwrap_or_default();
     let number = |name, default| call.params.number(name, default);

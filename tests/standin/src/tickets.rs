@@ -123,8 +123,8 @@ fn signature_fits(key: &PKeyRef<Public>, signature: &[u8], signed: &[u8], scheme
     verifier.verify_oneshot(signature, signed).unwrap_or(false)
 }
 
-/// A ticket of this moment that nobody signed; another one for each number below 10,000. It must not be old: an expired
-/// ticket is no guess.
+/// A ticket of this moment without a valid signature; another one for each number below 10,000. It must not be old:
+/// an expired ticket is no guess.
 pub fn forged_ticket(prefix: &str, data: &str, number: usize) -> String {
     format!("{prefix}:{data}:{:08X}::Zm9yZ2Vk{number:04}", now())
 }

@@ -95,7 +95,7 @@ pub(crate) async fn ask(stream: &mut Stream, request: &str) -> Result<u16> {
     .await
 }
 
-/// Sends a request and takes in an answer, whatever it is, with a length or in chunks.
+/// Sends a request and reads any response, with a length or in chunks.
 pub(crate) async fn ask_anything(stream: &mut Stream, request: &str) -> Result<()> {
     within("answer", async {
         stream.write_all(request.as_bytes()).await?;

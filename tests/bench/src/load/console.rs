@@ -38,7 +38,7 @@ pub(crate) fn context() -> Result<SslContext> {
     Ok(builder.build())
 }
 
-/// What a viewer writes leaves when it is flushed: OpenSSL alone makes a system call for each record.
+/// Bytes of a viewer leave when it flushes: OpenSSL by itself makes a system call for each record.
 pub(crate) struct Gathered {
     stream: TcpStream,
     records: Vec<u8>,
@@ -79,7 +79,7 @@ pub(crate) fn open(path: &Path<'_>, context: &SslContext) -> Result<(SslStream<G
     Ok((viewer, console))
 }
 
-/// A whole binary message, masked; without framing the payload alone.
+/// A whole binary message, masked; without framing only the payload.
 fn frame(path: &Path<'_>, payload: &[u8]) -> Result<Vec<u8>> {
     if path.websocket.is_none() {
         return Ok(payload.to_vec());
@@ -121,7 +121,7 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
         });
         let measured = measure(path.pid, duration, &mut |until| discard(&sink, until));
         ended.store(true, Ordering::Relaxed);
-        // Whatever waits is let go.
+        // Waiting clients are let go.
         let _ = sink.shutdown(Shutdown::Both);
         let _ = source.shutdown(Shutdown::Both);
         joined(sending)?;

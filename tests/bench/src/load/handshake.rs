@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 
 use super::client;
 
-/// What is measured.
+/// The kind of handshake to measure.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan<'a> {
     pub(crate) address: SocketAddr,
@@ -26,7 +26,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) resume: bool,
 }
 
-/// What came out.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rate {
     pub(crate) per_second: f64,
@@ -130,7 +130,7 @@ impl Client {
             bail!("answered with {status}");
         }
         let resumed = stream.ssl().session_reused();
-        // OpenSSL lets nobody come back with the ticket of a connection that was not closed in order.
+        // OpenSSL resumes no session of a connection that was not closed in order.
         let _ = stream.shutdown().await;
         Ok(resumed)
     }

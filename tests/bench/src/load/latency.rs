@@ -1,4 +1,4 @@
-//! What a few well-behaved clients see, one request at a time each on a kept connection.
+//! Latency of a few well-behaved clients, one request at a time each on a kept connection.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

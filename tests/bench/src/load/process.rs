@@ -1,4 +1,4 @@
-//! What the kernel says of a process and its children: memory, CPU seconds.
+//! Figures of the kernel on a process and its children: memory, CPU seconds.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ pub(crate) struct Memory {
     pub(crate) rss: u64,
 }
 
-/// Processes that end meanwhile count nothing.
+/// Processes that end during the count add nothing.
 pub(crate) fn memory(pid: u32) -> Result<Memory> {
     let rollup = |pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
     rollup(pid).with_context(|| format!("memory of process {pid}"))?;

@@ -31,7 +31,7 @@ impl Drop for Started {
     }
 }
 
-/// Spawns `command` and asks `request` at `address` until there is an answer. Nobody else may listen there.
+/// Spawns `command` and sends `request` to `address` until there is a response. No other process may listen there.
 pub(crate) fn first_answer(command: &mut Command, address: SocketAddr, request: &str) -> Result<Started> {
     let runtime = client::runtime()?;
     let context = client::context()?;
@@ -59,7 +59,7 @@ pub(crate) fn first_answer(command: &mut Command, address: SocketAddr, request: 
     Ok(started)
 }
 
-/// False while nobody listens.
+/// False while no process listens.
 async fn attempt(address: SocketAddr, context: &SslContext, request: &str) -> Result<bool> {
     let Ok(stream) = TcpStream::connect(address).await else { return Ok(false) };
     stream.set_nodelay(true)?;

@@ -1,4 +1,4 @@
-//! Clients without a login that attack, from addresses of their own.
+//! Clients without a login that attack, each from a separate address.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const AWAY: Duration = Duration::from_secs(1);
 /// Until a connection that is held or asks nothing more is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What one client does, again and again.
+/// The action that one client repeats.
 #[derive(Clone)]
 pub(crate) enum Attack {
     /// Sends this and holds the connection as long as the server lets it.

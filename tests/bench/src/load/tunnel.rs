@@ -1,7 +1,7 @@
 //! Tunnels: bulk and echo through CONNECT, or through a plain TCP proxy.
 //!
-//! Whoever sends has the kernel send pages of one small file (`sendfile`); whoever reads lets the kernel throw the bytes
-//! away (`MSG_TRUNC`), and wants to be woken for many of them at once: the generator must cost much less than the proxy.
+//! The sender has the kernel send pages of one small file (`sendfile`). The reader lets the kernel throw the bytes
+//! away (`MSG_TRUNC`), and wakes up for many of them at once: the generator must cost much less than the proxy.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,7 +20,7 @@ use super::process;
 
 /// Of one write.
 const PIECE: usize = 256 << 10;
-/// Whoever reads is woken for as many.
+/// The reader wakes up for as many bytes.
 static AT_ONCE: c_int = 256 << 10;
 const MESSAGE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub(crate) struct Path<'a> {
     pub(crate) pid: Option<u32>,
 }
 
-/// Who sends.
+/// The end that sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     ToViewer,
@@ -115,7 +115,7 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
         let sending = scope.spawn(|| send(&source, &ended));
         let measured = measure(path.pid, duration, &mut |until| discard(&sink, until));
         ended.store(true, Ordering::Relaxed);
-        // Whatever waits is let go.
+        // Waiting clients are let go.
         let _ = sink.shutdown(Shutdown::Both);
         let _ = source.shutdown(Shutdown::Both);
         joined(sending)?;
@@ -123,12 +123,12 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
     })
 }
 
-/// What the thread that sends has come to.
+/// The state of the thread that sends.
 pub(super) fn joined(sending: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
     sending.join().unwrap_or_else(|_| bail!("the sender has panicked"))
 }
 
-/// What `take` gives back as taken until an instant, and what the proxy needed for it.
+/// The bytes that `take` returns as taken until an instant, and the proxy's cost for them.
 pub(super) fn measure(
     pid: Option<u32>,
     duration: Duration,
@@ -191,7 +191,7 @@ pub(super) fn discard(sink: &TcpStream, until: Instant) -> Result<u64> {
     Ok(taken)
 }
 
-/// One small message there and back, again and again. One thread is both ends, so none of its own wakes another.
+/// One small message there and back, again and again. One thread is both ends, so it never wakes another.
 pub(crate) fn echo(path: &Path<'_>, rounds: usize) -> Result<Latency> {
     let (mut viewer, mut machine) = open(path)?;
     let mut message = [0x5a; MESSAGE];

@@ -214,7 +214,7 @@ pub(crate) fn url(port: u16) -> String {
     format!("/api2/json/nodes/{}/qemu/100/vncwebsocket?port={port}&vncticket=PVEVNC%3Ax", demo::node_name())
 }
 
-/// The header of somebody who is logged in.
+/// The header of a logged-in client.
 pub(crate) fn cookie(lab: &Lab) -> String {
     format!("Cookie: PVEAuthCookie={}\r\n", lab.tickets(0, 1).concat().replace(':', "%3A"))
 }

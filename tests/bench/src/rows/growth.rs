@@ -1,4 +1,4 @@
-//! What changes when there is more of something: cores, connections, ACL entries, nodes.
+//! How costs grow with cores, connections, ACL entries and nodes.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,8 +42,8 @@ fn load(lab: &Lab, path: &str) -> Result<Load> {
     Load::new(&lab.path(""), "growth", &requests)
 }
 
-/// The generator needs one of the two cores, so what is compared is the CPU time of a request. One of two workers has to
-/// share that core and its caches: what sharing costs by itself is seen with one worker there alone.
+/// The generator needs one of the two cores, so the row compares the CPU time of a request. One of two workers has to
+/// share that core and its caches. One worker there shows the cost of sharing.
 fn cores(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
     let load = load(lab, PATH)?;
     let two = proxy::nodegate(lab, job, "0,1", &["workers=2"])?;
@@ -112,8 +112,8 @@ fn connections(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
     })
 }
 
-/// Looked at once a connection: every request of this row has one of its own. One process that gets its list by a reload:
-/// two processes would differ by more than the list costs.
+/// Each request of this row has its own connection, because the list is read once a connection. One process gets its
+/// list by a reload: two processes would differ by more than the list costs.
 pub(crate) fn acl(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
     let job = Job { backend: backend.address, upstream: Upstream::Kept, key: KeyKind::Rsa2048 };
@@ -148,7 +148,7 @@ pub(crate) fn acl(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     }])
 }
 
-/// The methods of both products in one table against the method alone that is asked for: two profiles that differ in nothing
+/// The methods of both products in one table against only the requested method: two profiles that differ in nothing
 /// else.
 pub(crate) fn routes(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;

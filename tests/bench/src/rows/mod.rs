@@ -15,7 +15,7 @@ use crate::Plan;
 use crate::lab::Lab;
 use crate::measure::{Better, Series, Spread, best, ratio};
 
-/// What a row is to reach.
+/// The goal of a row.
 pub(crate) struct Goal {
     pub figure: &'static str,
     pub better: Better,
@@ -27,7 +27,7 @@ pub(crate) struct Goal {
 /// How the names of other builds of nodegate begin.
 pub(crate) const BUILD: &str = "build ";
 
-/// Whom a goal compares with.
+/// The competitor of a goal.
 pub(crate) enum Against {
     /// the best of all the others that are not nodegate
     Best,

@@ -1,4 +1,4 @@
-//! Honest clients beside each attack of strangers: what a user with a ticket sees, and somebody who logs in.
+//! Honest clients beside each attack of strangers: the latency of a user with a ticket, and of a login.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +85,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     }])
 }
 
-/// What everybody else sees meanwhile.
+/// The latency of all other clients during the attack.
 fn honest(lab: &Lab, proxy: &Proxy, seconds: f64) -> Result<Sample> {
     let asked = get(VERSION, &lab.tickets(0, 1).concat());
     let login = post("json", "username=root%40pam&password=demo");
@@ -107,7 +107,7 @@ fn honest(lab: &Lab, proxy: &Proxy, seconds: f64) -> Result<Sample> {
     ]))
 }
 
-/// Adds to each sample how it compares with nodegate alone in the same repeat.
+/// Adds to each sample its ratio to nodegate without attack in the same repeat.
 fn compare(series: &mut [Series]) {
     let Some((alone, others)) = series.split_first_mut() else { return };
     for one in others {

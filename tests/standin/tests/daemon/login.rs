@@ -1,4 +1,4 @@
-//! Who gets in, and how.
+//! Logins that succeed, and their ways.
 
 use nodegate_standin::{API_TOKEN, Config, Daemon, Keys, Product, now};
 use serde_json::Value;

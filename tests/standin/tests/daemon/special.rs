@@ -1,4 +1,4 @@
-//! What lies below `/standin/`, consoles and uploads.
+//! The paths below `/standin/`, consoles and uploads.
 
 use nodegate_standin::{API_TOKEN, Config, Daemon, Keys, Product, content, now};
 use serde_json::Value;
