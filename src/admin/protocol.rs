@@ -98,7 +98,7 @@ impl ControlServer {
         let addresses = sockets.iter().filter_map(|it| it.socket.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
         self.upstreams.serve(engine);
-        let acceptor = engine.speaks.acceptor();
+        let acceptor = engine.port_protocol.acceptor();
         let certificates = acceptor.map(TlsAcceptor::certificates).unwrap_or_default();
         let certificate_problems = acceptor.map(TlsAcceptor::problems).unwrap_or_default();
         self.facts.change(|known| {

@@ -49,7 +49,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     let lasting = PersistentState {
         log: Arc::clone(&log),
         tickets,
-        counts: Arc::default(),
+        limiters: Arc::default(),
         credentials: Arc::default(),
     };
     let LoadedConfig { app, problems } = build(config, &lasting, met.as_ref())?;

@@ -183,7 +183,7 @@ impl Forwarder<'_> {
         let Self { engine, upstream, rewrites, bounds, .. } = self;
         let UpstreamResponse { response, body: mut incoming, started } = answer;
         let (mut head, ()) = response.into_parts();
-        if !upstream.is_local() && engine.backend_headers.is_stream(&head.headers) {
+        if !upstream.is_local() && engine.header_names.is_stream(&head.headers) {
             return Err(ResponseError::ForeignStream);
         }
         if head.status.is_informational() {
@@ -248,10 +248,10 @@ pub(super) fn build_request(
     if let Some(host) = call.head.headers.get(HOST) {
         request.header(&HOST, host);
     }
-    if let Some(name) = &engine.backend_headers.looped {
+    if let Some(name) = &engine.header_names.looped {
         request.header(name, &HeaderValue::from_static("true"));
     }
-    if let Some(name) = &engine.backend_headers.client {
+    if let Some(name) = &engine.header_names.client {
         request.header(name, call.client);
     }
     if !upstream.is_local() {
@@ -312,13 +312,13 @@ fn remove_own_headers(engine: &AppState, headers: &mut HeaderMap) {
     for name in present {
         headers.remove(name);
     }
-    if let Some(name) = &engine.backend_headers.stream {
+    if let Some(name) = &engine.header_names.stream {
         headers.remove(name);
     }
     let stripped = headers
         .get(LOCATION)
         .and_then(|location| location.to_str().ok())
-        .zip(engine.backend_headers.location_prefix.as_deref())
+        .zip(engine.header_names.location_prefix.as_deref())
         .and_then(|(location, prefix)| location.strip_prefix(prefix))
         .filter(|rest| rest.starts_with('/'))
         .and_then(|rest| HeaderValue::try_from(rest).ok());

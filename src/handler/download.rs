@@ -61,7 +61,7 @@ pub(super) fn open_named_file(
     source: DownloadSource<'_>,
     head: &mut response::Parts,
 ) -> Result<Option<ResponseBody>, ResponseError> {
-    let Some(name) = &engine.backend_headers.stream else { return Ok(None) };
+    let Some(name) = &engine.header_names.stream else { return Ok(None) };
     let mut named = head.headers.get_all(name).iter();
     let (Some(first), more) = (named.next(), named.next()) else { return Ok(None) };
     if head.status != StatusCode::OK {

@@ -57,7 +57,7 @@ pub(crate) async fn admit(accepted: AcceptedConnection) -> Option<AdmittedConnec
         }
     }
     let (place, excess) = place;
-    let stranger = Arc::new(state.stranger(&rules, addresses.peer, excess.is_none()));
+    let stranger = Arc::new(state.register_unauthenticated(&rules, addresses.peer, excess.is_none()));
     let admission = Admission { place, excess, stranger, generation: context.generation };
     Some(AdmittedConnection { context, rules, stream, addresses, admission })
 }
@@ -67,7 +67,7 @@ fn find_place(
     rules: &ListenerRules,
     peer: PeerIp,
 ) -> Option<(ConnectionPermit, Option<LimitExceeded>)> {
-    state.place(rules, peer).inspect_err(|excess| counters::limited(excess.limit())).ok()
+    state.acquire_connection(rules, peer).inspect_err(|excess| counters::limited(excess.limit())).ok()
 }
 
 /// The client that a trusted proxy connects for. Every connection of such a listener begins with a PROXY header.

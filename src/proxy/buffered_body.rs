@@ -1,4 +1,4 @@
-//! The body of an API call, taken in whole.
+//! The body of an API call, read whole.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::limits::failure_table::ClientKey;
 use crate::limits::min_rate::MinRate;
 use crate::proxy::request::IncomingRequest;
 
-/// How far the sender of a body is known.
+/// How much nodegate trusts the sender of a body.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum SenderTrust {
     /// without a login
     Stranger,
-    /// with an API token that the daemon has not accepted yet; anybody can make one up
+    /// with an API token that the daemon has not accepted yet
     UnprovenToken,
     User(Arc<str>),
 }
@@ -39,7 +39,7 @@ impl SenderTrust {
         }
     }
 
-    /// Whose name is proven.
+    /// A user with a verified credential.
     fn user(&self) -> Option<&Arc<str>> {
         match self {
             Self::Stranger | Self::UnprovenToken => None,
@@ -48,13 +48,13 @@ impl SenderTrust {
     }
 }
 
-/// Whether a body is announced that is held for nothing: the connection counts for it.
+/// Whether the body is so small that the connection's memory covers it.
 pub(crate) fn is_small(body: Option<&RequestBody>) -> bool {
     let upper = body.map_or(Some(0), |body| body.size_hint().upper());
     upper.and_then(|bytes| usize::try_from(bytes).ok()).is_some_and(|bytes| bytes <= UNCOUNTED)
 }
 
-/// Takes in the whole body, and puts it back for whoever reads it next.
+/// Reads the whole body, and puts it back for the next reader.
 pub(crate) async fn look_into(
     asked: &IncomingRequest<'_>,
     sender: SenderTrust,
@@ -65,14 +65,14 @@ pub(crate) async fn look_into(
     Ok(whole)
 }
 
-/// What a call is sent on with.
+/// A call's query and body for the daemon.
 pub(crate) struct PreparedCall {
     /// instead of the client's own
     pub(crate) query: Option<String>,
     pub(crate) body: Bytes,
 }
 
-/// The whole body. That of a DELETE becomes a part of the query: the daemon behind takes none with that method.
+/// The whole body. The body of a DELETE becomes part of the query, because the daemon reads none with this method.
 pub(crate) async fn read_for_daemon(
     asked: &IncomingRequest<'_>,
     sender: SenderTrust,
@@ -96,7 +96,7 @@ pub(crate) async fn read_for_daemon(
     Ok(PreparedCall { query: (!query.is_empty()).then_some(query), body: Bytes::new() })
 }
 
-/// The whole body, up to the limit: the daemon behind takes no chunks.
+/// The whole body, up to the limit. The daemon does not accept chunks.
 pub(crate) async fn read(
     asked: &IncomingRequest<'_>,
     sender: SenderTrust,
@@ -116,12 +116,12 @@ pub(crate) async fn read(
     if least > 0 && !takes_one {
         return Err(ResponseError::UnexpectedContent(method.clone()));
     }
-    // What was taken in before has its room already.
+    // A body that was read before has its room already.
     let mut room = (!matches!(incoming, RequestBody::Whole(_))).then(|| room(asked, &sender));
     let most = if announced.exact().is_some() { least } else { bounds.limit };
     let size = BodySize { most, at_once: sender.user().is_some() };
     let collected = collect(incoming, room.as_mut(), size, bounds).await;
-    // What there is no room for is left where it is, to be drained.
+    // A body without room stays unread, to be drained.
     if !matches!(collected, Err(ResponseError::BodyTooLarge { .. } | ResponseError::Excess(_))) {
         *body = None;
     }
@@ -132,7 +132,7 @@ pub(crate) async fn read(
     Ok(held(whole, room))
 }
 
-/// How much of a body is taken in, and how long that may take.
+/// The size limit and the rate for a body.
 #[derive(Clone, Copy)]
 struct BodyBounds {
     limit: usize,
@@ -143,7 +143,7 @@ impl BodyBounds {
     fn of(asked: &IncomingRequest<'_>, sender: &SenderTrust) -> Self {
         let settings = &asked.context.state.config.settings;
         let (limits, timeout) = (&settings.limits, &settings.timeout);
-        // Without a rate the time is that of the whole body, however it drips.
+        // Without a rate the deadline covers the whole body.
         let whole_within = |grace: Duration| MinRate { grace, rate: 0 };
         match sender {
             SenderTrust::Stranger => {
@@ -161,22 +161,23 @@ impl BodyBounds {
 
 fn room(asked: &IncomingRequest<'_>, sender: &SenderTrust) -> BufferPermit {
     let state = &asked.context.state;
-    let source = state.accountable(asked.client.peer, asked.real).map(ClientKey::of);
+    let source = state.rate_limit_key(asked.client.peer, asked.real).map(ClientKey::of);
     let holder = BufferOwner::new(asked.client.listener(), source, sender.user().cloned());
-    state.counts.buffered.room(state.body_budget(), holder)
+    state.limiters.buffered.room(state.body_budget(), holder)
 }
 
-/// How much room a body may come to need.
+/// The room that a body may need.
 #[derive(Clone, Copy)]
 struct BodySize {
     most: usize,
-    /// Whether it is taken for the whole body, once more has come than is not counted. Users wait for room: bodies that
-    /// each hold a part of it while they wait for the rest would wait for each other.
+    /// Whether room is claimed for the whole body once it exceeds `UNCOUNTED`. Users wait for room, and bodies that
+    /// each held a part would block each other.
     at_once: bool,
 }
 
 impl BodySize {
-    /// For what `needed` bytes get room. Others get it for at most twice what has come, whatever they announce.
+    /// The room to claim for `needed` bytes. A stranger gets at most twice the bytes that arrived, whatever it
+    /// announces.
     fn step(self, needed: usize) -> usize {
         let step = match self.at_once {
             _ if needed <= UNCOUNTED => UNCOUNTED,
@@ -187,7 +188,7 @@ impl BodySize {
     }
 }
 
-/// Bytes that give their room back with the last of them.
+/// Bytes that release their room when they are dropped.
 fn held(whole: Bytes, room: Option<BufferPermit>) -> Bytes {
     struct BufferedBody {
         bytes: Bytes,
@@ -203,7 +204,7 @@ fn held(whole: Bytes, room: Option<BufferPermit>) -> Bytes {
     Bytes::from_owner(BufferedBody { bytes: whole, _room: room })
 }
 
-/// Trailers are dropped.
+/// Reads a body to its end. Trailers are dropped.
 async fn collect(
     incoming: &mut RequestBody,
     mut room: Option<&mut BufferPermit>,
@@ -238,9 +239,9 @@ async fn collect(
             let step = size.step(needed);
             let waits = Instant::now();
             room.grow_to(step).await?;
-            // A client is not late because it had to wait.
+            // The wait for room does not count as the client's delay.
             began += waits.elapsed();
-            // By itself it would grow to more than there is room for.
+            // `Vec` would grow to more than the claimed room.
             whole.reserve_exact(step - whole.len());
         }
         whole.extend_from_slice(&data);

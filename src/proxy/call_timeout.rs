@@ -1,4 +1,4 @@
-//! How long a call waits for its answer.
+//! The timeout of a call's answer.
 
 use std::future::pending;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
 use crate::time::client_timeouts::TimeoutTracker;
 
-/// The originals' proxies answer calls that need no root themselves, without a limit. The 30 s are theirs for what they
-/// pass on, to the daemon with root or to another node.
+/// The timeout of an answer. The original proxies answer calls that need no root themselves, without a limit. Their
+/// 30 s apply to calls that they forward to the privileged daemon or to another node.
 pub(crate) fn answer_timeout(
     context: &WorkerContext,
     route: &Route,
@@ -25,7 +25,7 @@ pub(crate) fn answer_timeout(
     if needs_no_root { timeouts.answer_unprivileged } else { timeouts.answer }
 }
 
-/// The answer, unless its client leaves before it comes. Without a clock nobody can leave.
+/// The answer, unless the client disconnects before. Without a tracker the answer comes in any case.
 pub(crate) async fn or_client_left<T>(
     clock: Option<&TimeoutTracker>,
     answer: impl Future<Output = Result<T, ResponseError>>,

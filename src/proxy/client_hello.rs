@@ -1,4 +1,4 @@
-//! The first record of a TLS connection, awaited before memory is spent on a handshake.
+//! The first record of a TLS connection. nodegate waits for it before a handshake costs memory.
 
 use std::io;
 
@@ -9,12 +9,12 @@ use tokio::net::TcpStream;
 
 /// Type, version and length (RFC 8446 section 5.1).
 const HEADER: usize = 5;
-/// More than a record may have. Whatever announces more is for the library to refuse.
+/// Larger than any valid record. OpenSSL rejects a larger one.
 const MAX_RECORD: usize = (16 << 10) + 256;
 
-/// Returns once the whole first record has come, and leaves it where it is.
+/// Returns once the whole first record has arrived. It stays in the socket.
 pub(crate) async fn arrived(stream: &TcpStream) -> io::Result<()> {
-    // A look that would block is repeated when more has come.
+    // `async_io` repeats the check when more bytes arrive.
     stream
         .async_io(Interest::READABLE, || {
             if is_complete(stream)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
@@ -34,7 +34,7 @@ fn is_complete(stream: &TcpStream) -> io::Result<bool> {
     if seen == HEADER && (length > HEADER + MAX_RECORD || there >= length) {
         return Ok(true);
     }
-    // What stays readable for ever must not be looked at for ever.
+    // A socket at its end stays readable, so the check would repeat for ever.
     if has_ended(stream)? { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(false) }
 }
 

@@ -1,4 +1,4 @@
-//! How a connection is closed so that its client hears why.
+//! The close of a connection, so that the client can read why.
 
 use std::error::Error;
 use std::io;
@@ -19,7 +19,7 @@ use crate::tls::ClientStream;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that hyper has given up. Where a head was malformed, the client is told why.
+/// Closes a connection after an error of hyper. If the head was malformed, the client gets the reason.
 pub(crate) async fn close_after_error<S: ClientStream>(
     context: &WorkerContext,
     client: &ClientConnection,
@@ -34,7 +34,7 @@ pub(crate) async fn close_after_error<S: ClientStream>(
         let refused = MalformedHead { own_answer: &left.own_answer, error, head };
         let refusal = refused.refusal(&state.config.settings.limits);
         log_without_request(state, client.peer, refusal.status().as_u16());
-        // Behind an answer that was still going out, the library's own has gone out as well.
+        // hyper has sent its own answer if another one was still being sent.
         if !left.own_answer.is_empty() {
             let answer = malformed::answer(state, refusal, &left.target, client.tls.is_some());
             write_briefly(&mut stream, &answer).await;
@@ -47,8 +47,8 @@ pub(crate) async fn close_after_error<S: ClientStream>(
     }
 }
 
-/// Where the end of the connection is the end of the body, an answer that breaks off must not look complete. TLS shows it
-/// by itself: nothing says there that the end is meant.
+/// Resets a connection without TLS. If the end of the connection marks the end of the body, a clean close would make
+/// an incomplete body look complete. TLS shows an incomplete body by its missing close_notify.
 fn cut<S: ClientStream>(stream: &S, client: &ClientConnection) {
     if client.tls.is_none()
         && let Err(error) = stream.socket().set_zero_linger()
@@ -57,7 +57,7 @@ fn cut<S: ClientStream>(stream: &S, client: &ClientConnection) {
     }
 }
 
-/// A client that kept us waiting.
+/// Closes a connection after a timeout.
 pub(crate) async fn close_after_timeout<S: ClientStream>(
     context: &WorkerContext,
     client: &ClientConnection,
@@ -72,21 +72,20 @@ pub(crate) async fn close_after_timeout<S: ClientStream>(
             let answer = malformed::answer(&context.state, refusal, &left.target, client.tls.is_some());
             write_and_close(&mut left.stream, &answer).await;
         }
-        // A client that takes nothing would keep what it is turned out for.
+        // No answer: a client that reads nothing would keep the memory that the close has to release.
         TimedOut::TurnedOut => counters::limited(LimitLabel::Strangers),
         TimedOut::Idle | TimedOut::Quiet => write_and_close(&mut left.stream, b"").await,
         TimedOut::Write => cut(&left.stream, client),
     }
 }
 
-/// Whether a body broke off. Where the end of the connection is the end of the body, a clean close would make what
-/// was sent look complete.
+/// Whether a body ended early.
 fn is_body_broken(error: &hyper::Error) -> bool {
     error.is_user() && error.source().is_some_and(<dyn Error>::is::<io::Error>)
 }
 
-/// Closes, but takes in what is still being sent: else the client's system would throw away the answer that says
-/// what was wrong with it.
+/// Closes, and reads until the client closes. Otherwise unread bytes would reset the connection before the client
+/// reads the answer.
 async fn lingering_close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let _ = timeout(CLOSE_TIMEOUT, async {
         stream.shutdown().await?;
@@ -95,7 +94,7 @@ async fn lingering_close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     .await;
 }
 
-/// Writes, for as long as that may take at most.
+/// Writes within `CLOSE_TIMEOUT`.
 async fn write_briefly<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
     let _ = timeout(CLOSE_TIMEOUT, async {
         stream.write_all(words).await?;
@@ -104,7 +103,7 @@ async fn write_briefly<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
     .await;
 }
 
-/// Writes and closes, for as long as that may take at most.
+/// Writes and closes within `CLOSE_TIMEOUT`.
 pub(crate) async fn write_and_close<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
     let _ = timeout(CLOSE_TIMEOUT, async {
         stream.write_all(words).await?;

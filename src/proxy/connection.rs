@@ -71,7 +71,7 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
     let state = &context.state;
     let stranger = Arc::clone(&admission.stranger);
     let setup = tls_accept::ConnectionSetup { context: &context, rules: &rules, peer, stranger: &stranger };
-    let acceptor = match &state.speaks {
+    let acceptor = match &state.port_protocol {
         PortProtocol::Https(acceptor) => acceptor,
         PortProtocol::Connect(acceptor) => {
             let until = Instant::now() + state.config.settings.timeout.header;

@@ -16,7 +16,7 @@ use crate::proxy::login_guard::page_login;
 use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
 
-/// What the route says; methods that do not read are refused.
+/// Serves a page, a file or a probe. Other methods than GET and HEAD are rejected.
 pub(crate) async fn run(
     asked: &IncomingRequest<'_>,
     route: Route,

@@ -1,4 +1,4 @@
-//! How a client learns where the body of an answer ends, where its length is not known.
+//! The end of a body whose length is unknown.
 
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
@@ -8,10 +8,10 @@ use http_body::Body as _;
 use crate::http::body::ResponseBody;
 use crate::upstream::request::is_from_nodegate;
 
-/// Ends the connection with the body for clients that get no chunks: those of HTTP/1.0, and the originals' proxies on
-/// other nodes. Their client takes the chunks apart, and they pass on `Transfer-Encoding` with what is left.
+/// Closes the connection after the body for clients that get no chunks: clients with HTTP/1.0, and the original
+/// proxies on other nodes, which decode the chunks and still forward `Transfer-Encoding`.
 ///
-/// The answer is one of HTTP/1.0 then, as RFC 9110 section 6.2 allows for clients with a known fault.
+/// Such an answer has HTTP/1.0, as RFC 9110 section 6.2 allows for clients with a known fault.
 pub(crate) fn settle(head: &Parts, response: &mut Response<ResponseBody>, comes_from_node: bool) {
     let takes_chunks = match head.version {
         Version::HTTP_11 => !comes_from_node || is_from_nodegate(&head.headers),

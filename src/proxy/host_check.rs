@@ -1,4 +1,4 @@
-//! Whether the host that a request names is answered (`listen.hosts`).
+//! Verifies the host that a request names (`listen.hosts`).
 
 use http::header::HOST;
 use http::request::Parts;
@@ -12,11 +12,11 @@ use crate::proxy::worker_context::WorkerContext;
 use crate::state::client_connection::ClientConnection;
 use crate::state::shared::AppState;
 
-/// Characters of a refused host that the log shows: a name of the DNS has no more.
+/// Characters of a rejected host in the log. A DNS name has at most so many.
 const SHOWN: usize = 253;
 
-/// Refuses hosts that the listener does not list. Probes are answered under every name, for load balancers ask by
-/// address, and so is what other nodes pass on: it brings the `Host` of their client.
+/// Rejects hosts that the listener does not list. Probes are exempt, because load balancers use addresses. Requests
+/// of other nodes are exempt, because they bring the `Host` of their client.
 pub(crate) fn check(
     client: &ClientConnection,
     context: &WorkerContext,
@@ -44,9 +44,9 @@ pub(crate) fn check(
     Err(ResponseError::OtherHost { setting: rules.hosts_key.clone() })
 }
 
-/// A browser on another node could send that header as well, but it does not come from the node's address by chance.
+/// Both the header and the address must be those of another node.
 fn comes_from_node(client: &ClientConnection, state: &AppState, head: &Parts) -> bool {
-    state.backend_headers.is_looped(&head.headers)
+    state.header_names.is_looped(&head.headers)
         && [client.via(), client.peer].into_iter().any(|peer| state.other_node(peer).is_some())
 }
 
@@ -54,8 +54,8 @@ fn is_listed(hosts: &AllowedHosts, host: Option<&str>) -> bool {
     host.and_then(HostName::parse).is_some_and(|host| hosts.holds(&host))
 }
 
-/// The names that trusted proxies were called by count as well, for they may write another `Host`. They can only take
-/// away: a proxy that passes `X-Forwarded-Host` on unread passes on what a stranger wrote.
+/// Whether the names in `X-Forwarded-Host` and `Forwarded` of a trusted proxy are listed, because the proxy may
+/// rewrite `Host`. They can only reject a request: some proxies forward these headers unverified.
 fn are_forwarded_listed(
     client: &ClientConnection,
     state: &AppState,

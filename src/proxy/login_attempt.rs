@@ -1,6 +1,6 @@
-//! A call that guesses at a credential. Once it is sent, it runs in a task of its own and counts by the daemon's verdict,
-//! whatever its client does: a right password is answered at once and a wrong one late, so a client that leaves early
-//! must not free its place, and must not be taken for one that guessed wrong.
+//! A call whose credential the daemon verifies. It runs in a task of its own and counts by the daemon's verdict, even
+//! if the client disconnects. The daemon accepts a password at once and rejects one late, so an early disconnect must
+//! neither free the permit nor count as a failure.
 
 mod outcome;
 
@@ -44,18 +44,18 @@ use crate::verdict::token;
 use crate::verdict::token::TokenCheck;
 use crate::verdict::{AnswerView, CredentialVerdict};
 
-/// A daemon takes 3 s to refuse a credential, and more when it or its directory service is busy. So long the verdict is
-/// waited for after the client has left; without one the guess counts as wrong.
+/// How long nodegate waits for the verdict after the client disconnects. A daemon takes 3 s to reject a credential,
+/// and more under load. Without a verdict the attempt counts as failed.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A guess from an address that is counted, with all that its task needs.
+/// An attempt from an address that is counted, with everything that its task needs.
 pub(crate) struct LoginAttempt {
     context: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
     class: Option<Arc<RouteScope>>,
     head: Parts,
     real: IpAddr,
-    /// the same, as daemons are told it
+    /// the same as a header for daemons
     told: HeaderValue,
     identity: AuthenticatedUser,
     route: Route,
@@ -64,7 +64,7 @@ pub(crate) struct LoginAttempt {
     counted: IpAddr,
 }
 
-/// A guess whose call is over.
+/// An attempt whose call has ended.
 struct FinishedAttempt {
     answer: Result<HandlerAnswer, ResponseError>,
     /// the part of the request's body that nodegate has not read
@@ -94,7 +94,8 @@ impl LoginAttempt {
         }
     }
 
-    /// Lets the daemon judge, unless the address is over its limit. `began` is the beginning of the request.
+    /// Lets the daemon verify the credential, unless the address is over its limit. `began` is the start of the
+    /// request.
     pub(crate) async fn judge(
         self,
         body: &mut Option<RequestBody>,
@@ -102,17 +103,17 @@ impl LoginAttempt {
     ) -> Result<HandlerAnswer, ResponseError> {
         let (context, counted) = (Rc::clone(&self.context), self.counted);
         check_before_body(&self.asked(), self.identity.user().as_deref(), body.as_ref())?;
-        // A place is not for a body that drips. An upload is judged before its body is read.
+        // A slow body must not hold a permit. An upload is verified before its body is read.
         if !matches!(self.route, Route::Upload) {
             buffered_body::look_into(&self.asked(), SenderTrust::of(&self.identity), body).await?;
         }
-        let logins = &context.state.counts.logins;
-        let at = context.state.at(&self.client.listener());
+        let logins = &context.state.limiters.logins;
+        let at = context.state.listener_share(&self.client.listener());
         let token = self.token().cloned();
         let is_known = || token.as_ref().is_some_and(|token| !token.is_unproven());
         let attempt = match logins.begin(&at, counted, self.limit(), is_known).await {
             Ok(attempt) => attempt,
-            // It was not verified, so fail2ban is to read nothing of it.
+            // It was not verified, so fail2ban must not read a line of it.
             Err(LimitExceeded::LoginQueueTimeout) => return Err(LimitExceeded::LoginQueueTimeout.into()),
             Err(excess) => {
                 login_throttle::tell(counted, self.user(body).await.as_deref(), excess);
@@ -128,8 +129,8 @@ impl LoginAttempt {
         Ok(answer)
     }
 
-    /// The task belongs to the context, which waits for it before it ends. With a client it ends by the timeouts of the call,
-    /// without one after `VERDICT_TIMEOUT` or when nodegate stops.
+    /// Runs the call in a task that the worker waits for. Without a client it ends after `VERDICT_TIMEOUT` or when
+    /// nodegate stops.
     async fn run_in_task(
         self,
         attempt: Option<LoginPermit>,
@@ -151,7 +152,7 @@ impl LoginAttempt {
             judged = &mut receiver => return judged.map_err(cut_off),
             () = client.clock.client_left() => left.cancel(),
         }
-        // The access log is to have the verdict.
+        // The access log needs the verdict.
         receiver.await.map_err(cut_off)
     }
 
@@ -182,7 +183,7 @@ impl LoginAttempt {
         FinishedAttempt { answer, body, is_delayed: outcome != AttemptOutcome::Passed }
     }
 
-    /// The API token that is guessed at; none where the call itself is the guess.
+    /// The API token that the daemon verifies. `None` if the call itself is the login.
     fn token(&self) -> Option<&Arc<CachedCredential>> {
         self.identity.client.as_ref().filter(|_| self.proof().is_none())
     }
@@ -213,17 +214,17 @@ impl LoginAttempt {
                 prove(state, known, false);
                 if is_new() { AttemptOutcome::Failed } else { AttemptOutcome::Repeated }
             }
-            // Another call may have shown in the meantime that it is good. A client whose calls all fail for other reasons
+            // Another call may have verified the token by now. A client whose calls all fail for other reasons
             // repeats no guess.
             Some(CredentialVerdict::Unclear) if known.is_unproven() && is_new() => AttemptOutcome::Failed,
             Some(CredentialVerdict::Unclear) | None => AttemptOutcome::Passed,
         }
     }
 
-    /// The daemon has named the proxy in its log, where it was not told the client.
+    /// Logs a failure under the client's address if the daemon's log has only that of the proxy.
     fn tell(&self) {
         let state = &self.context.state;
-        if self.client.peer.address() != self.counted && state.backend_headers.client.is_none() {
+        if self.client.peer.address() != self.counted && state.header_names.client.is_none() {
             login_throttle::tell(self.counted, self.identity.user().as_deref(), "refused by the daemon");
         }
     }
@@ -244,7 +245,7 @@ impl LoginAttempt {
         self.context.state.config.settings.limits.login_failures
     }
 
-    /// The user that the client names: nobody has judged that.
+    /// The user that the client claims, unverified.
     async fn user(&self, body: &mut Option<RequestBody>) -> Option<String> {
         if let Some(user) = self.identity.user() {
             return Some(user.to_string());
@@ -259,8 +260,8 @@ impl LoginAttempt {
     }
 }
 
-/// Runs a call that takes no place, because it is no guess or its client is not counted. Remembers the verdict on its API
-/// token.
+/// Runs a call without a permit: it has no unverified credential, or its client is not counted. Caches the verdict on
+/// its API token.
 pub(crate) async fn run_at_once(
     asked: &IncomingRequest<'_>,
     identity: &AuthenticatedUser,
@@ -275,7 +276,7 @@ pub(crate) async fn run_at_once(
     let call = run_api(asked, identity, route, path, body);
     let answer = until_proven(call, known, &mut None, &client.trust).await;
     if let Some(known) = known {
-        // For a token that was good the status is enough.
+        // For a verified token the status is enough.
         let read = |view: &AnswerView<'_>| {
             let body = view.body.filter(|_| known.is_unproven());
             token::verdict(&AnswerView { body, ..*view }, check)

@@ -1,8 +1,9 @@
-//! Requests that may be guesses: at a password, a second factor, an API token, a ticket. Failures are counted for the
-//! client's address; its answers come ever later, and at last nothing is judged any more.
+//! Requests that may be login attempts: by a password, a second factor, an API token or a ticket. Failures are
+//! counted for the client's address. Its answers are delayed more and more, and in the end its credentials are no
+//! longer verified.
 //!
-//! A wrong CSRF token guesses at nothing, for its client has shown a good ticket. Neither does an expired ticket: browsers
-//! that are opened in the morning send the cookies of the evening.
+//! A wrong CSRF token is no attempt, because its client has a valid ticket. Neither is an expired ticket: browsers
+//! keep sending yesterday's cookie.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -23,7 +24,7 @@ use crate::proxy::buffered_body;
 use crate::proxy::request::IncomingRequest;
 use crate::state::shared::AppState;
 
-/// Whether the daemon will judge a credential: that in a call, or an API token it has not seen yet.
+/// Whether the daemon verifies the credential: a login call, or an API token that it has not seen yet.
 pub(crate) fn is_guess(
     state: &AppState,
     method: &Method,
@@ -34,15 +35,15 @@ pub(crate) fn is_guess(
         || identity.client.as_ref().is_some_and(|known| known.is_unproven())
 }
 
-/// What the daemon says of an API token.
+/// Caches the daemon's verdict on an API token.
 pub(crate) fn prove(state: &AppState, known: &CachedCredential, good: bool) {
     if let Some(gate) = &state.gate {
         gate.prove(known, good);
     }
 }
 
-/// Refuses an address that is over its limit before a large body is taken in. A small one is, for it says whom the log has
-/// to name.
+/// Rejects an address over its limit before a large body is read. A small body is read, because it names the user for
+/// the log.
 pub(crate) fn check_before_body(
     asked: &IncomingRequest<'_>,
     user: Option<&str>,
@@ -50,24 +51,24 @@ pub(crate) fn check_before_body(
 ) -> Result<(), LimitExceeded> {
     let state = &asked.context.state;
     let Some(address) =
-        state.counted(asked.client.peer, asked.real).filter(|_| !buffered_body::is_small(body))
+        state.login_limit_key(asked.client.peer, asked.real).filter(|_| !buffered_body::is_small(body))
     else {
         return Ok(());
     };
     let limit = state.config.settings.limits.login_failures;
     state
-        .counts
+        .limiters
         .logins
         .check(address, limit)
         .inspect_err(|excess| login_throttle::tell(address, user, excess))
 }
 
-/// The user of a page. A forged ticket counts as a failed login, but the page comes at once: to a browser it is the way to
-/// log in, and the cookie may be one of before a reinstallation.
+/// The user of a page. A forged ticket counts as a failed login, but the page is answered at once: the browser needs
+/// it to log in, and the cookie may be older than a reinstallation.
 pub(crate) fn page_login(asked: &IncomingRequest<'_>, query: &str) -> Option<PageLogin> {
     let IncomingRequest { context, client, class, head, real, .. } = *asked;
     let state = &context.state;
-    let counted = state.counted(client.peer, real);
+    let counted = state.login_limit_key(client.peer, real);
     let ticket_client = ticket_client(state, counted);
     let takes = |kind| class.is_none_or(|class| class.takes(kind));
     let now = SystemTime::now();
@@ -83,24 +84,27 @@ pub(crate) fn page_login(asked: &IncomingRequest<'_>, query: &str) -> Option<Pag
     None
 }
 
-/// The client of a ticket, by the address that it is counted for.
+/// The client of a ticket, by the address that its failures count for.
 pub(crate) fn ticket_client(state: &AppState, counted: Option<IpAddr>) -> TicketClient {
     let limit = state.config.settings.limits.login_failures;
     TicketClient {
         source: counted.map(ClientKey::of),
-        is_refused: counted.is_some_and(|address| state.counts.logins.check(address, limit).is_err()),
+        is_refused: counted.is_some_and(|address| state.limiters.logins.check(address, limit).is_err()),
     }
 }
 
-/// Whether the address was over the limit before.
+/// Counts a forged ticket.
+///
+/// # Errors
+/// The address was over the limit before.
 fn count_forged(state: &AppState, address: IpAddr) -> Result<(), LimitExceeded> {
-    let failed = state.counts.logins.failed(address, state.config.settings.limits.login_failures);
+    let failed = state.limiters.logins.failed(address, state.config.settings.limits.login_failures);
     login_throttle::tell(address, None, "invalid ticket");
     failed
 }
 
-/// What the client of a denied request is told. A ticket that was forged counts as a failed login; `counted` is the
-/// address it counts for.
+/// The error for a client that is not authenticated. A forged ticket counts as a failed login of the address
+/// `counted`.
 pub(crate) fn denied(
     state: &AppState,
     denial: AuthError,
@@ -115,7 +119,7 @@ pub(crate) fn denied(
         // It was counted before.
         AuthError::SameTicket(_) | AuthError::Unverified => counted().and_then(|address| {
             let limit = state.config.settings.limits.login_failures;
-            let excess = state.counts.logins.check(address, limit).err()?;
+            let excess = state.limiters.logins.check(address, limit).err()?;
             login_throttle::tell(address, None, "invalid ticket");
             Some(excess)
         }),
@@ -134,8 +138,8 @@ pub(crate) fn denied(
     ResponseError::InvalidTicket(reason)
 }
 
-/// Delays a 401, whatever it is for, and the refusal of an address that is over its limit; beyond what may wait, something
-/// else is answered at once.
+/// Delays a 401, and the answer to an address that is over its limit. If too many answers are delayed, the client
+/// gets another error at once.
 pub(crate) async fn hold_back(
     request: IncomingRequest<'_>,
     error: ResponseError,
@@ -144,9 +148,9 @@ pub(crate) async fn hold_back(
 ) -> ResponseError {
     let IncomingRequest { context, client, .. } = request;
     let state = &context.state;
-    let logins = &state.counts.logins;
-    let at = &state.at(&client.listener());
-    let counted = || state.counted(client.peer, address);
+    let logins = &state.limiters.logins;
+    let at = &state.listener_share(&client.listener());
+    let counted = || state.login_limit_key(client.peer, address);
     if let ResponseError::Excess(LimitExceeded::Failures { .. }) = error
         && let Some(address) = counted()
     {

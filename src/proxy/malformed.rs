@@ -1,4 +1,4 @@
-//! Heads that are no requests: what is wrong with them, and the answer that says so.
+//! Malformed request heads, and the answer to them.
 
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, StatusCode};
@@ -8,12 +8,12 @@ use crate::http::body::ResponseBody;
 use crate::http::error::{ErrorFormat, ResponseError};
 use crate::state::shared::AppState;
 
-/// What the HTTP library knew of a head that it refused.
+/// A head that hyper rejected.
 pub(crate) struct MalformedHead<'a> {
-    /// the answer that it would have sent
+    /// hyper's own answer
     pub(crate) own_answer: &'a [u8],
     pub(crate) error: &'a hyper::Error,
-    /// the head, unless it was refused after it had been taken apart
+    /// the head; empty if it was rejected after it was parsed
     pub(crate) head: &'a [u8],
 }
 
@@ -32,7 +32,7 @@ impl MalformedHead<'_> {
         }
     }
 
-    /// A head that was taken apart before it was refused is well-formed.
+    /// A head that was rejected after it was parsed is well-formed.
     fn fault(&self) -> ResponseError {
         let told = self.error.to_string();
         let of_length = || malformed(fault_of_length(&told).unwrap_or("malformed request target"));
@@ -52,7 +52,7 @@ fn malformed(reason: impl Into<String>) -> ResponseError {
     ResponseError::Malformed { status: StatusCode::BAD_REQUEST, reason: reason.into() }
 }
 
-/// What the library says of a body's length that it does not understand.
+/// hyper's message for a body length that it does not understand.
 fn fault_of_length(told: &str) -> Option<&'static str> {
     match told {
         "invalid content-length parsed" => Some("Content-Length is no number, or there are two that differ"),
@@ -64,7 +64,7 @@ fn fault_of_length(told: &str) -> Option<&'static str> {
     }
 }
 
-/// The first fault of a head. Its bytes are named, its text is not repeated.
+/// The first fault of a head. The message names bytes, and repeats no text of the client.
 fn fault_of_head(head: &[u8]) -> Option<ResponseError> {
     let head = head.trim_ascii_start();
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -124,14 +124,14 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The answer to what was no request, as it goes over the wire; behind it the connection closes. `target` is the beginning
-/// of the target, by which the form is chosen.
+/// The answer to a malformed head in bytes; the connection closes after it. `target` is the beginning of the target,
+/// which decides the format.
 pub(crate) fn answer(state: &AppState, refusal: ResponseError, target: &[u8], over_tls: bool) -> Vec<u8> {
     let form = ErrorFormat::of(std::str::from_utf8(target).unwrap_or_default());
     let mut response = refusal.into_response(form);
-    state.common.add_to(&mut response, false, false);
+    state.common_headers.add_to(&mut response, false, false);
     let (head, ()) = Request::new(()).into_parts();
-    state.common.browser.add_to(response.headers_mut(), &head, over_tls, true);
+    state.common_headers.browser.add_to(response.headers_mut(), &head, over_tls, true);
     written(&response)
 }
 
@@ -159,7 +159,7 @@ fn written(response: &Response<ResponseBody>) -> Vec<u8> {
     text
 }
 
-/// As in every other answer.
+/// The same headers as in every other answer.
 fn title_case(name: &HeaderName) -> Vec<u8> {
     let mut starts = true;
     let letters = name.as_str().bytes().map(|byte| {

@@ -1,4 +1,4 @@
-//! Methods that there are, for calls and for files.
+//! The methods of API calls and of files.
 
 use http::header::ALLOW;
 use http::{HeaderValue, Method, Response, StatusCode};

@@ -56,13 +56,13 @@ pub struct RequestAnswer {
     pub upgrade: Option<Box<console::target::ConnectedConsole>>,
 }
 
-/// Answers one request, whatever goes wrong. Log lines in between name the request.
+/// Answers one request. Log lines of its handlers name the request.
 pub async fn handle(
     context: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
     request: Request<RequestBody>,
 ) -> RequestAnswer {
-    let address = context.state.real_ip(client.peer, request.headers());
+    let address = context.state.client_address(client.peer, request.headers());
     let log_context = request_context::LogContext::new(address, context.state.log.is_detailed());
     request_context::within(log_context, answer_and_log(&context, &client, request, address)).await
 }
@@ -120,7 +120,7 @@ async fn answer_and_log(
     let waits = head.headers.contains_key(EXPECT);
     let unread = drain::start(body, waits, &client.connection_clock);
     if unread.is_some() && !response.headers().contains_key(CONNECTION) {
-        // Neither side can tell whether the body or the next request comes.
+        // Neither side can tell whether the body or the next request follows.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     complete(request, form, &mut response, &mut record);
@@ -164,7 +164,7 @@ async fn answer(
             let route = resolve(request, &target)?;
             record.destination = route.destination();
             if login_guard::is_guess(state, &head.method, path, &identity)
-                && let Some(address) = state.counted(client.peer, record.client)
+                && let Some(address) = state.login_limit_key(client.peer, record.client)
             {
                 let attempt = LoginAttempt::new(&request, identity, route, path, address);
                 return Box::pin(attempt.judge(body, began)).await;
@@ -203,7 +203,7 @@ fn authenticate(
     check_api_method(&head.method)?;
     scope_check::check_call(request, path)?;
     let gate = state.gate.as_ref().ok_or(ResponseError::NoSuchUri)?;
-    let counted = || state.counted(client.peer, request.real);
+    let counted = || state.login_limit_key(client.peer, request.real);
     let ticket_client = || login_guard::ticket_client(state, counted());
     let identity = gate
         .pass(&head.method, path, &head.headers, ticket_client, SystemTime::now())
@@ -219,7 +219,7 @@ fn authenticate(
     Ok(identity)
 }
 
-/// Sends an API call to where its route leads.
+/// Sends an API call to its destination.
 pub(crate) async fn run_api(
     request: &IncomingRequest<'_>,
     identity: &AuthenticatedUser,
@@ -243,7 +243,7 @@ pub(crate) async fn run_api(
         piece: client.piece,
     };
     match route {
-        Route::Node(_) | Route::Master(_) if state.backend_headers.is_looped(&head.headers) => {
+        Route::Node(_) | Route::Master(_) if state.header_names.is_looped(&head.headers) => {
             Err(ResponseError::Loop)
         }
         Route::Node(ref name) | Route::Master(ref name) => {
@@ -285,7 +285,7 @@ pub(crate) async fn run_api(
     }
 }
 
-/// What the answer to a call may name a file for.
+/// The origin of an answer, which decides whether it may name a file.
 fn download_source<'a>(
     request: &IncomingRequest<'a>,
     route: &Route,
@@ -299,7 +299,7 @@ fn download_source<'a>(
         path,
         sends_files: routes.sends_files(method, path),
         privileged,
-        // The original answers a page that needs no root under a title of its own.
+        // The original proxy answers a page that needs no root with a title of its own.
         stands_in: privileged && context.handlers.api.has_title(path) && !routes.needs_root(method, path),
     }
 }

@@ -1,4 +1,4 @@
-//! What every answer gets, whoever gave it.
+//! The headers of every answer.
 
 use http::header::{CONNECTION, ETAG};
 use http::{HeaderValue, Response, StatusCode, Version};
@@ -16,7 +16,7 @@ use crate::metrics::labels::RequestDestination;
 use crate::os::request_context;
 use crate::proxy::request::IncomingRequest;
 
-/// What every answer gets, and what its line in the log says of it.
+/// Adds the headers of every answer, and fills in the log record.
 pub(crate) fn complete(
     request: IncomingRequest<'_>,
     form: ErrorFormat,
@@ -32,7 +32,7 @@ pub(crate) fn complete(
     if ends && !response.headers().contains_key(CONNECTION) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    framing::settle(head, response, state.backend_headers.is_looped(&head.headers));
+    framing::settle(head, response, state.header_names.is_looped(&head.headers));
     if state.log.is_detailed() {
         record.details = request_context::current(|context| {
             Box::new(LogDetails::of(context, client.tls.clone(), client.listener()))
@@ -44,12 +44,12 @@ pub(crate) fn complete(
     trace_headers::add_request_number(&state.config.settings.tracing, response);
     let is_file = response.extensions().get::<FileAnswer>().is_some();
     let cacheable = is_file || response.headers().contains_key(ETAG);
-    state.common.add_to(response, cacheable, validate::keeps_alive(head.version, &head.headers));
+    state.common_headers.add_to(response, cacheable, validate::keeps_alive(head.version, &head.headers));
     let is_own = matches!(record.destination, RequestDestination::Page | RequestDestination::File);
-    state.common.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
+    state.common_headers.browser.add_to(response.headers_mut(), head, client.tls.is_some(), is_own);
 }
 
-/// The answer to a refused request.
+/// The response to an error: a redirect to the login page for browsers without a valid login, else the error.
 pub(crate) fn refuse(
     error: ResponseError,
     request: IncomingRequest<'_>,

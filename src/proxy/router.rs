@@ -1,4 +1,4 @@
-//! Step 6: where a request goes. A closed set of destinations, and how one is chosen.
+//! The destination of a request: a closed set, and how one is selected.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,18 +17,18 @@ use crate::http::target::{ApiPath, RequestTarget, query_value};
 use crate::metrics::labels::RequestDestination;
 use crate::upstream::nodes::NodeFile;
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Clone, Debug)]
 pub enum Route {
     /// this node's daemon
     Daemon,
-    /// this node's daemon for what needs no root
+    /// this node's daemon for calls that need no root
     Unprivileged,
     /// another node of the cluster
     Node(String),
     /// the master of the cluster, which is another node
     Master(String),
-    /// a node that the cluster does not know
+    /// a node that is unknown in the cluster
     UnknownNode(String),
     /// a file for a storage
     Upload,
@@ -37,22 +37,22 @@ pub enum Route {
     /// a page rendered from a template
     Page,
     Static(LocatedFile),
-    /// a monitor asks how we are
+    /// a health or readiness probe
     Probe(HealthProbe),
-    /// nothing has this path
+    /// no page or file has this path
     Missing(String),
     NoSuchUri,
 }
 
-/// What a profile says about destinations.
+/// The destinations of a profile.
 pub struct RouteRules {
     pub table: Arc<RouteTable>,
     pub pages: Vec<String>,
     pub files: StaticFiles,
     pub probes: ProbePaths,
-    /// the own name; `localhost` is here as well
+    /// the node's own name; `localhost` is here as well
     pub node_name: String,
-    /// whether a daemon without root answers what needs none
+    /// whether an unprivileged daemon answers calls that need no root
     pub has_unprivileged: bool,
 }
 
@@ -82,7 +82,10 @@ impl RouteRules {
         })
     }
 
-    /// Chooses by method, decoded path and query alone.
+    /// Selects the destination by method, decoded path and query.
+    ///
+    /// # Errors
+    /// The list of nodes cannot be read.
     pub fn resolve(
         &self,
         method: &Method,
@@ -135,8 +138,8 @@ impl RouteRules {
         }
     }
 
-    /// For a path that the table does not know, since the installed packages are newer: a path under another node's
-    /// name goes there, all else to the daemon with the fewest rights, which says itself what it does not know.
+    /// Routes a path that the table does not have, because the installed packages are newer. A path of another node
+    /// goes there. Any other path goes to the daemon with the fewest privileges, which rejects unknown paths.
     fn general_rule(&self, api: &ApiPath, nodes: &NodeFile) -> Result<Route, FileError> {
         let mut segments = api.segments();
         match (segments.next(), segments.next(), segments.next()) {
@@ -154,7 +157,7 @@ impl RouteRules {
         is_read && is_flagged(&api.joined())
     }
 
-    /// Whether the daemon with root has to answer. A method that the table does not know asks for no more than it must.
+    /// Whether only the privileged daemon answers the method. A method that the table does not have needs no root.
     pub fn needs_root(&self, method: &Method, api: &ApiPath) -> bool {
         let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
         self.table.find(method, &api.joined()).is_some_and(|found| found.method.protected)
@@ -164,14 +167,14 @@ impl RouteRules {
         if self.has_unprivileged && !protected { Route::Unprivileged } else { Route::Daemon }
     }
 
-    /// As the daemon compares: another case is another node.
+    /// Compares names like the daemon, case sensitive.
     fn is_here(&self, name: &str) -> bool {
         name == "localhost" || name == self.node_name
     }
 }
 
 impl Route {
-    /// What a request that goes there counts as.
+    /// The label of the destination in the metrics.
     pub fn destination(&self) -> RequestDestination {
         match self {
             Self::Daemon => RequestDestination::Daemon,
@@ -193,7 +196,7 @@ fn there(name: &str, nodes: &NodeFile) -> Result<Route, FileError> {
     Ok(if known { Route::Node(name.to_owned()) } else { Route::UnknownNode(name.to_owned()) })
 }
 
-/// As `nodegate route` prints it.
+/// The format of `nodegate route`.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! A request at a listener that serves a part of the product: whether it belongs there, and who may ask.
+//! Checks of a request at a listener with a route scope: what it serves, and who may log in.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
 use crate::state::route_scope::{LoginClaim, RouteScope};
 
-/// Before anybody is asked who it is: what is not served needs no login.
+/// Rejects a call outside of the route scope, before authentication.
 pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {
     let IncomingRequest { context, client, class, head, .. } = *asked;
     let method = &head.method;
@@ -28,13 +28,13 @@ pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<
         return Ok(());
     }
     let state = &context.state;
-    if state.backend_headers.is_looped(&head.headers) {
+    if state.header_names.is_looped(&head.headers) {
         state.note_refused_node(client.peer, &client.listener(), "the listener serves a route scope only");
     }
     Err(ResponseError::NotHere(format!("{method} {}", path.joined())))
 }
 
-/// A page, a file: what is not served is not there.
+/// Rejects a page or file outside of the route scope as missing.
 pub(crate) fn check_file(
     class: Option<&RouteScope>,
     route: &Route,
@@ -59,7 +59,7 @@ pub(crate) fn check_file(
     if belongs { Ok(()) } else { Err(ResponseError::NotFound(path.to_owned())) }
 }
 
-/// Whether this kind of ticket is taken, and the call not made too often.
+/// Verifies the kind of ticket and the rate of the call.
 pub(crate) fn check_client(
     class: &RouteScope,
     asked: &IncomingRequest<'_>,
@@ -74,14 +74,14 @@ pub(crate) fn check_client(
         return Err(ResponseError::InvalidTicket(reason));
     }
     if let Some((call, limit)) = class.limit(&asked.head.method, path)
-        && let Some(address) = state.accountable(asked.client.peer, real)
+        && let Some(address) = state.rate_limit_key(asked.client.peer, real)
     {
-        state.counts.calls.count(call, address, limit, Instant::now())?;
+        state.limiters.calls.count(call, address, limit, Instant::now())?;
     }
     Ok(())
 }
 
-/// Whether whoever wants to log in is of the realm that may. It is said in the body, and nowhere else.
+/// Verifies that the user of a login belongs to the scope's realm. Only the body names the realm.
 pub(crate) async fn check_login(
     class: &RouteScope,
     asked: &IncomingRequest<'_>,
@@ -115,7 +115,7 @@ fn realms_unreadable(error: &FileError) -> ResponseError {
     ResponseError::Internal("the list of realms cannot be read".to_owned())
 }
 
-/// A daemon that knows no JSON would read a form: that must claim nothing.
+/// The user that JSON names. A daemon without JSON would parse a form instead, which must name no user.
 fn json_claim(whole: &[u8]) -> Option<LoginClaim> {
     let says = |name: &str| matches!(name, "username" | "realm");
     let text = std::str::from_utf8(whole).ok()?;
@@ -126,7 +126,7 @@ fn json_claim(whole: &[u8]) -> Option<LoginClaim> {
     Some(LoginClaim { user: username, realm })
 }
 
-/// A name that is there twice is an error of serde's.
+/// serde rejects a name that occurs twice.
 #[derive(Deserialize)]
 struct JsonClaim {
     username: String,

@@ -1,4 +1,4 @@
-//! Which address a client has: for the log, for daemons, and for what is counted.
+//! The address of a client: for the log, for daemons, and for limits.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use crate::os::log_limit::LogTopic;
 use crate::state::shared::{AppState, ListenerRules};
 
 impl AppState {
-    /// The client as far as a proxy vouches for it. Where no proxies are listed that is for the log alone.
-    pub fn real_ip(&self, peer: PeerIp, headers: &HeaderMap) -> IpAddr {
+    /// The client's address that a trusted proxy reports. Without a list of proxies any report counts, but only for
+    /// the log.
+    pub fn client_address(&self, peer: PeerIp, headers: &HeaderMap) -> IpAddr {
         let settings = &self.config.settings.real_ip;
         let Some(header) = &settings.header else { return peer.address() };
         match &settings.proxies {
@@ -31,48 +32,48 @@ impl AppState {
         }
     }
 
-    /// Whether what a peer says of its clients counts for more than the log.
+    /// Whether the peer is a trusted proxy.
     pub fn is_proxy(&self, peer: PeerIp) -> bool {
         self.config.settings.real_ip.is_proxy(peer.address())
     }
 
-    /// A place for a connection; see `Places::connect`.
-    pub fn place(
+    /// A permit for a connection, or the limit that it exceeds. See `ConnectionCounts::connect`.
+    pub fn acquire_connection(
         &self,
         rules: &ListenerRules,
         peer: PeerIp,
     ) -> Result<(ConnectionPermit, Option<LimitExceeded>), LimitExceeded> {
         let arrival = ConnectionOrigin {
-            at: &self.at(&rules.name),
+            at: &self.listener_share(&rules.name),
             limit: rules.limits.connections,
-            source: self.accountable(peer, peer.address()).map(ClientKey::of),
+            source: self.rate_limit_key(peer, peer.address()).map(ClientKey::of),
             limit_of_source: rules.limits.connections_per_address,
         };
-        let place = self.counts.connections.connect(self.capacity, arrival);
+        let place = self.limiters.connections.connect(self.capacity, arrival);
         if let Ok((_, Some(excess))) | Err(excess) = &place {
             warn_of_excess(*excess, &rules.name, peer);
         }
         place
     }
 
-    /// A listener among the others.
-    pub fn at(&self, listener: &Arc<str>) -> ListenerShare {
+    /// The listener's share of a limit.
+    pub fn listener_share(&self, listener: &Arc<str>) -> ListenerShare {
         ListenerShare { listener: Arc::clone(listener), listeners: self.config.settings.listeners.len() }
     }
 
-    /// A connection whose client has to show yet who it is.
-    pub fn stranger(
+    /// Registers a connection whose client is not authenticated yet.
+    pub fn register_unauthenticated(
         &self,
         rules: &ListenerRules,
         peer: PeerIp,
         has_place: bool,
     ) -> UnauthenticatedConnection {
         let room = self.capacity.room_of_strangers(rules.limits.connections);
-        let source = self.accountable(peer, peer.address()).map(ClientKey::of);
-        self.counts.strangers.enter(room, &StrangerOrigin { listener: &rules.name, source, has_place })
+        let source = self.rate_limit_key(peer, peer.address()).map(ClientKey::of);
+        self.limiters.strangers.enter(room, &StrangerOrigin { listener: &rules.name, source, has_place })
     }
 
-    /// Memory for bodies. One body of the largest size has to fit into the part of one address.
+    /// The memory for request bodies. One body of the largest size fits into the share of one address.
     pub fn body_budget(&self) -> BufferBudget {
         let settings = &self.config.settings;
         BufferBudget {
@@ -82,9 +83,9 @@ impl AppState {
         }
     }
 
-    /// The address that something is counted for: the peer, or the one that a listed proxy names. Loopback, other
-    /// nodes, and listed proxies that name nobody are not counted: many users may be behind them.
-    pub fn accountable(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
+    /// The address that limits count: the peer, or the client that a trusted proxy reports. Loopback, other nodes,
+    /// and trusted proxies without a report are not counted, because many users may be behind them.
+    pub fn rate_limit_key(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
         let is_proxy = self.is_proxy(peer);
         let address = if is_proxy { real } else { peer.address() };
         let exempt = address.is_loopback()
@@ -93,13 +94,13 @@ impl AppState {
         (!exempt).then_some(address)
     }
 
-    /// The address that failed logins are counted for, where they are counted at all.
-    pub fn counted(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
-        if self.config.settings.limits.login_failures == 0 { None } else { self.accountable(peer, real) }
+    /// The address that failed logins count for. `None` if they are not counted.
+    pub fn login_limit_key(&self, peer: PeerIp, real: IpAddr) -> Option<IpAddr> {
+        if self.config.settings.limits.login_failures == 0 { None } else { self.rate_limit_key(peer, real) }
     }
 }
 
-/// Names the limit, because the remedies differ.
+/// Logs which limit is reached, because the remedies differ.
 fn warn_of_excess(excess: LimitExceeded, listener: &str, peer: PeerIp) {
     let peer = peer.address();
     if let LimitExceeded::ConnectionsOfAddress { limit } = excess {

@@ -1,4 +1,4 @@
-//! The connection that a request came on: whose it is, and what its requests share.
+//! The connection of a client, and the state that its requests share.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -21,29 +21,29 @@ use crate::time::client_timeouts::TimeoutTracker;
 use crate::tls::{CertificateFault, TlsSession};
 use crate::upstream::client::PIECE;
 
-/// Whose connection it is.
+/// The addresses of a connection.
 #[derive(Clone, Copy)]
 pub struct ClientAddresses {
-    /// who it is for: the one that has connected, or whom a listed proxy named in a PROXY header
+    /// the client: the TCP peer, or the address in a trusted proxy's PROXY header
     pub peer: PeerIp,
-    /// who has connected
+    /// the TCP peer
     pub via: PeerIp,
 }
 
 impl ClientAddresses {
-    /// Whether an access list lets it in: who has connected and, where that is asked for, who is behind it.
+    /// Whether an access list admits the TCP peer and, if `real_ip.apply_acl` is set, the client behind it.
     pub fn is_admitted(self, rules: &ListenerRules, judges_real: bool) -> bool {
         rules.acl.admits(self.via) && (!judges_real || self.via == self.peer || rules.acl.admits(self.peer))
     }
 }
 
-/// What a connection was let in with.
+/// The permits of an admitted connection.
 pub struct Admission {
     pub place: ConnectionPermit,
-    /// why nothing is served on it
+    /// the limit that it exceeds; its requests get an error
     pub excess: Option<LimitExceeded>,
     pub stranger: Arc<UnauthenticatedConnection>,
-    /// the configuration whose access list admitted it
+    /// generation of the configuration whose access list admitted it
     pub generation: u64,
 }
 
@@ -60,29 +60,29 @@ pub enum AdmissionLost {
 
 /// One connection.
 pub struct ClientConnection {
-    /// who it is for
+    /// the client
     pub peer: PeerIp,
-    /// who has connected
+    /// the TCP peer
     via: PeerIp,
-    /// its address, as daemons are told it unless a request comes from somebody else
+    /// the client's address for daemons, unless a proxy reports another one for a request
     pub address: HeaderValue,
     pub tls: Option<TlsSession>,
-    /// without TLS requests are redirected, unless the listener speaks clear HTTP
+    /// false for plaintext on a TLS listener: its requests are redirected
     pub is_served: bool,
     pub clock: Arc<TimeoutTracker>,
-    /// the same, but of the whole connection where several requests share it
+    /// the same tracker, but of the whole connection if several requests share it
     pub connection_clock: Arc<TimeoutTracker>,
-    /// bytes of an answer that are held for it
+    /// bytes of an answer that are buffered
     pub piece: usize,
     pub trust: Rc<ConnectionTrust>,
-    /// why nothing is served on it
+    /// the limit that it exceeds; its requests get an error
     excess: Option<LimitExceeded>,
-    /// the configuration whose access list admits it
+    /// generation of the configuration whose access list admits it
     admitted: Cell<u64>,
     rules: RefCell<Arc<ListenerRules>>,
-    /// no listener of that name is there any more
+    /// a reload removed the listener
     listener_removed: Cell<bool>,
-    /// until the connection has ended, and with it every guess that was made on it
+    /// held until the connection and every login attempt on it have ended
     place: Rc<ConnectionPermit>,
 }
 
@@ -96,7 +96,7 @@ impl ClientConnection {
     ) -> Result<Self, InvalidHeaderValue> {
         let Admission { place, excess, stranger, generation } = admission;
         let clock =
-            Arc::new(TimeoutTracker::of_stranger(Arc::clone(&state.deadlines), Arc::clone(&stranger)));
+            Arc::new(TimeoutTracker::of_stranger(Arc::clone(&state.client_timeouts), Arc::clone(&stranger)));
         Ok(Self {
             peer: who.peer,
             via: who.via,
@@ -115,12 +115,12 @@ impl ClientConnection {
         })
     }
 
-    /// Why nothing is served on it, where that is so.
+    /// The limit that the connection exceeds.
     pub fn excess(&self) -> Option<LimitExceeded> {
         self.excess
     }
 
-    /// The same client for one of several requests at once, with a clock of its own.
+    /// The same client for one stream of the connection, with a timeout tracker of its own.
     #[must_use]
     pub fn for_stream(&self, state: &AppState, piece: usize) -> Self {
         Self {
@@ -129,7 +129,7 @@ impl ClientConnection {
             address: self.address.clone(),
             is_served: self.is_served,
             tls: self.tls.clone(),
-            clock: Arc::new(TimeoutTracker::new(Arc::clone(&state.deadlines))),
+            clock: Arc::new(TimeoutTracker::new(Arc::clone(&state.client_timeouts))),
             connection_clock: Arc::clone(&self.connection_clock),
             piece,
             trust: Rc::clone(&self.trust),
@@ -141,24 +141,24 @@ impl ClientConnection {
         }
     }
 
-    /// Why it may no longer connect, if that is so; the access list is asked once by each configuration.
+    /// The reason why the client is no longer admitted. The access list is checked once for each configuration.
     pub fn admission_lost(&self, state: &AppState, generation: u64) -> Option<AdmissionLost> {
         let is_judged = self.admitted.replace(generation) == generation;
         let by_rules = if is_judged { None } else { self.lost_by_rules(state) };
         by_rules.or_else(|| self.certificate_fault(state).map(AdmissionLost::Certificate))
     }
 
-    /// What lists of revoked certificates have against it.
+    /// The fault of the client's certificate, such as a revocation.
     fn certificate_fault(&self, state: &AppState) -> Option<CertificateFault> {
         let shown = &self.tls.as_ref()?.identity.as_ref()?.chain;
-        state.speaks.acceptor()?.judge(&self.rules.borrow().clients, shown).err()
+        state.port_protocol.acceptor()?.judge(&self.rules.borrow().clients, shown).err()
     }
 
     fn lost_by_rules(&self, state: &AppState) -> Option<AdmissionLost> {
         let mut rules = self.rules.borrow_mut();
         let next = state.listener(&rules.name).map(Arc::clone);
         self.listener_removed.set(next.is_none());
-        let has_shown = |next: &Arc<ListenerRules>| self.has_shown(&state.speaks, &rules, next);
+        let has_shown = |next: &Arc<ListenerRules>| self.has_shown(&state.port_protocol, &rules, next);
         if next.as_ref().is_some_and(|next| !has_shown(next)) {
             return Some(AdmissionLost::Listener);
         }
@@ -167,14 +167,14 @@ impl ClientConnection {
         }
         let who = ClientAddresses { peer: self.peer, via: self.via };
         let judges_real = state.config.settings.real_ip.apply_acl;
-        // Where its listener is gone, the list that is left decides as well.
+        // The first listener's access list applies if the connection's listener was removed.
         let general = state.listener(FIRST).filter(|_| self.listener_removed.get());
         let lists = [Some(&**rules), general.map(|general| &**general)];
         let admits = |rules: &ListenerRules| who.is_admitted(rules, judges_real);
         (!lists.into_iter().flatten().all(admits)).then_some(AdmissionLost::AccessList)
     }
 
-    /// Whether it has connected as its listener asks of others `now`: with TLS, a certificate, a PROXY header.
+    /// Whether the connection has the TLS, certificate and PROXY header that its listener requires now.
     fn has_shown(&self, speaks: &PortProtocol, before: &ListenerRules, now: &ListenerRules) -> bool {
         let needs_tls = now.tls && matches!(speaks, PortProtocol::Https(_));
         let has_tls = self.tls.is_some() || !needs_tls;
@@ -184,43 +184,43 @@ impl ClientConnection {
         has_tls && is_known && is_named
     }
 
-    /// Who a request comes from, where a listed proxy names somebody else than who has connected.
+    /// The client that a trusted proxy reports for a request, if it differs from the connection's client.
     pub fn named(&self, state: &AppState, real: IpAddr) -> Option<IpAddr> {
         (real != self.peer.address() && state.is_proxy(self.peer)).then_some(real)
     }
 
-    /// Whether whom a proxy names may be served, where that is asked for.
+    /// Whether the access list admits the client that a proxy reports, if `real_ip.apply_acl` is set.
     pub fn is_real_admitted(&self, state: &AppState, named: Option<IpAddr>) -> bool {
         let admits = |real| self.rules.borrow().acl.admits(PeerIp::new(real));
         !state.config.settings.real_ip.apply_acl || named.is_none_or(admits)
     }
 
-    /// Whether its listener is gone, so that it ends with the answer to its next request.
+    /// Whether a reload removed the listener. The connection closes after its next answer.
     pub(crate) fn listener_removed(&self) -> bool {
         self.listener_removed.get()
     }
 
-    /// Who has connected.
+    /// The TCP peer.
     pub(crate) fn via(&self) -> PeerIp {
         self.via
     }
 
-    /// What holds at its listener.
+    /// The rules of its listener.
     pub(crate) fn rules(&self) -> Arc<ListenerRules> {
         Arc::clone(&self.rules.borrow())
     }
 
-    /// The name of the listener that it came by.
+    /// The name of its listener.
     pub fn listener(&self) -> Arc<str> {
         Arc::clone(&self.rules.borrow().name)
     }
 
-    /// What is served on it, where that is not all.
+    /// The part of the product that is served on it. `None` serves all.
     pub(crate) fn class(&self) -> Option<Arc<RouteScope>> {
         self.rules.borrow().class.clone()
     }
 
-    /// A place for one of its requests, where they are counted by address.
+    /// A permit for one request, if the listener limits requests for each address.
     pub(crate) fn place(
         &self,
         state: &AppState,
@@ -234,7 +234,7 @@ impl ClientConnection {
         if limit == 0 {
             return Ok(None);
         }
-        let Some(address) = state.accountable(self.peer, real) else { return Ok(None) };
-        state.counts.requests.ask(&rules.name, ClientKey::of(address), limit).map(Some)
+        let Some(address) = state.rate_limit_key(self.peer, real) else { return Ok(None) };
+        state.limiters.requests.ask(&rules.name, ClientKey::of(address), limit).map(Some)
     }
 }

@@ -1,5 +1,5 @@
-//! Whether the other nodes of the cluster are served where they come to: at this node's address in the cluster file, on
-//! the port that all nodes have. A listener with rules of its own there cuts this node off.
+//! Verifies that the other nodes of the cluster can connect: to this node's address in the cluster file, on the port
+//! that all nodes share. A listener with rules of its own at this address may cut the node off.
 
 use std::net::{IpAddr, ToSocketAddrs as _};
 
@@ -13,7 +13,7 @@ use crate::os::log_limit::LogTopic;
 use crate::state::shared::AppState;
 use crate::upstream::nodes::{NodeFile, NodeTable};
 
-/// An error for each rule that turns other nodes away.
+/// An error for each rule that rejects other nodes.
 pub fn problems(config: &Config) -> Vec<Diagnostic> {
     let Ok(table) =
         NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name).current()
@@ -40,13 +40,13 @@ pub fn problems(config: &Config) -> Vec<Diagnostic> {
     place.problems(&others)
 }
 
-/// The other nodes whose address is known.
+/// The other nodes with a known address.
 fn others(table: &NodeTable, own: IpAddr) -> Vec<(&str, IpAddr)> {
     let known = table.nodes.iter().filter_map(|(name, address)| Some((name.as_str(), (*address)?)));
     known.filter(|(_, address)| *address != own).collect()
 }
 
-/// How closely a listener fits a destination, if it takes connections to it; the kernel chooses the closest.
+/// How specifically a listener is bound to a destination. The kernel selects the most specific one.
 fn exactness(listener: &ListenerSettings, own: IpAddr, port: u16) -> Option<u8> {
     if listener.listen.port != port {
         return None;
@@ -65,7 +65,7 @@ fn exactness(listener: &ListenerSettings, own: IpAddr, port: u16) -> Option<u8> 
     }
 }
 
-/// Where other nodes come to.
+/// The listener that other nodes connect to.
 struct ClusterListener<'a> {
     config: &'a Config,
     number: usize,
@@ -106,7 +106,7 @@ impl ClusterListener<'_> {
         problems
     }
 
-    /// What the access list has against other nodes, a problem for each setting that decides.
+    /// A problem for each setting of the access list that denies other nodes.
     fn denied(&self, others: &[(&str, IpAddr)]) -> Vec<Diagnostic> {
         let mut by_key: Vec<(&str, Vec<String>)> = Vec::new();
         for (name, address) in others {
@@ -147,7 +147,7 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 impl AppState {
-    /// The name of the other node of the cluster that has this address.
+    /// The name of the other node with this address.
     pub fn other_node(&self, peer: PeerIp) -> Option<String> {
         let table = self.nodes.current().ok()?;
         let node = table.name_of(peer.address())?;
@@ -155,7 +155,7 @@ impl AppState {
         (!is_own).then(|| node.to_owned())
     }
 
-    /// A connection or call was refused: where it is another node's, the log names it, once an hour for each reason.
+    /// Logs a rejected connection or call of another node, once an hour for each reason.
     pub fn note_refused_node(&self, peer: PeerIp, listener: &str, reason: &str) {
         let Some(node) = self.other_node(peer) else { return };
         let subject = format!("{node} {listener} {reason}");

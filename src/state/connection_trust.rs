@@ -1,4 +1,4 @@
-//! Whether anybody has shown a good credential on a connection. Until then its client is a stranger, and gets less room.
+//! Whether a connection is authenticated. Until its client sends a valid credential, less memory is available to it.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::limits::unauthenticated::UnauthenticatedConnection;
 use crate::metrics::counters;
 use crate::metrics::labels::LimitLabel;
 
-/// Shared by all requests of a connection.
+/// The trust in one connection, shared by all its requests.
 pub struct ConnectionTrust {
     is_shown: Cell<bool>,
     shown: Notify,
@@ -21,7 +21,7 @@ impl ConnectionTrust {
         Self { is_shown: Cell::new(false), shown: Notify::new(), stranger }
     }
 
-    /// A good credential has come.
+    /// Records a valid credential.
     pub fn show(&self) {
         if !self.is_shown.replace(true) {
             self.stranger.is_known();
@@ -29,7 +29,7 @@ impl ConnectionTrust {
         }
     }
 
-    /// What a future gives, unless the connection of a stranger has to end before, for others to have room.
+    /// The output of a future. `None` if an unauthenticated connection has to close before, to make room for others.
     pub async fn unless_turned_out<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         unless_turned_out(&self.stranger, future).await
     }
@@ -38,7 +38,7 @@ impl ConnectionTrust {
         self.is_shown.get()
     }
 
-    /// Returns once a good credential has come.
+    /// Returns once a valid credential was sent.
     pub async fn shown(&self) {
         let shown = self.shown.notified();
         if !self.is_shown() {
@@ -47,7 +47,7 @@ impl ConnectionTrust {
     }
 }
 
-/// The same for a connection without requests so far.
+/// The same for a connection before its first request.
 pub(crate) async fn unless_turned_out<T>(
     stranger: &UnauthenticatedConnection,
     future: impl Future<Output = T>,

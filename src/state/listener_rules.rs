@@ -1,4 +1,4 @@
-//! What holds for the connections of each listener.
+//! The rules for the connections of each listener.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use crate::net::allowed_hosts::AllowedHosts;
 use crate::state::route_scope::RouteScope;
 use crate::state::shared::AppState;
 
-/// The rules of one listener. A connection keeps those that it came in by until there are newer ones of that name.
+/// The rules of one listener. A connection keeps its rules until a reload brings newer ones for the same name.
 pub struct ListenerRules {
     pub name: Arc<str>,
     pub acl: AccessList,
-    /// without it, clear HTTP is served as it comes
+    /// without TLS, plain HTTP is served
     pub tls: bool,
-    /// every connection begins with a PROXY header of a listed proxy
+    /// every connection begins with the PROXY header of a trusted proxy
     pub proxy_protocol: bool,
-    /// Host names that are answered, and the setting that lists them
+    /// the accepted host names, and the setting that lists them
     pub hosts: AllowedHosts,
     pub hosts_key: String,
     pub clients: ClientAuthPolicy,
     pub limits: ListenerLimits,
-    /// what is served here; `None` for all
+    /// the part of the product that is served here; `None` serves all
     pub class: Option<Arc<RouteScope>>,
 }
 
 impl ListenerRules {
-    /// In the order of the settings.
+    /// The rules of all listeners, in the order of the settings.
     pub(crate) fn all(config: &Config) -> Result<Vec<Arc<Self>>, String> {
         let classes = &config.product.class;
         let rules = config.settings.listeners.iter().map(|listener| {
@@ -51,7 +51,7 @@ impl ListenerRules {
 }
 
 impl AppState {
-    /// The rules of the listener that has this name now.
+    /// The rules of the listener with this name.
     pub fn listener(&self, name: &str) -> Option<&Arc<ListenerRules>> {
         self.listeners.iter().find(|rules| *rules.name == *name)
     }

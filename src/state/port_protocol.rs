@@ -1,4 +1,4 @@
-//! What is spoken on the port, by the profile.
+//! The protocol of the port, from the profile.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::config::product::Protocol;
 use crate::tls::TlsAcceptor;
 use crate::tls::session_tickets::TicketKeys;
 
-/// What is spoken on the port.
+/// The protocol of the port.
 pub enum PortProtocol {
     Https(TlsAcceptor),
-    /// plain, or over TLS as well
+    /// plaintext, and TLS if there is an acceptor
     Connect(Option<TlsAcceptor>),
 }
 
@@ -33,7 +33,7 @@ impl PortProtocol {
         }
     }
 
-    /// What makes TLS of connections, where it is spoken.
+    /// The TLS acceptor, if the port accepts TLS.
     pub fn acceptor(&self) -> Option<&TlsAcceptor> {
         match self {
             Self::Https(acceptor) => Some(acceptor),

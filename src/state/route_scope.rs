@@ -12,7 +12,7 @@ use crate::http::path_pattern::PathPattern;
 use crate::http::target::{ApiPath, query_parameters};
 pub use login::{LoginClaim, LoginRule};
 
-/// What is served; all else does not exist there.
+/// The part of the product that a listener serves. Everything outside of it is answered as missing.
 pub struct RouteScope {
     pages: Vec<String>,
     pages_without: Vec<String>,
@@ -26,14 +26,17 @@ pub struct RouteScope {
 
 #[derive(Debug)]
 struct ScopeLimit {
-    /// tells its counts from those of other limits, after a reload as well
+    /// identifies the counts of this limit, after a reload as well
     number: u64,
     call: PathPattern,
     per_minute: usize,
 }
 
 impl RouteScope {
-    /// Everything that the class names must be in the profile.
+    /// Builds the scope.
+    ///
+    /// # Errors
+    /// The scope names something that the profile does not have.
     pub fn new(
         name: &str,
         rules: &product::RouteScope,
@@ -79,7 +82,7 @@ impl RouteScope {
         self.pages.iter().any(|page| page == path) && !is_other()
     }
 
-    /// By the URL that the profile gives the file, or the directory it lies in.
+    /// Whether a file is served, by its URL in the profile or that of its directory.
     pub fn has_file(&self, url: &str) -> bool {
         self.files.iter().any(|file| file == url)
     }
@@ -88,18 +91,18 @@ impl RouteScope {
         self.calls.iter().any(|call| call.matches(verb(method), path.segments()))
     }
 
-    /// Whether a credential is taken: a ticket by its kind, `None` for one that is no ticket.
+    /// Whether a credential is accepted: a ticket by its kind, `None` for any other.
     pub fn takes(&self, kind: Option<usize>) -> bool {
         let Some(tickets) = &self.tickets else { return true };
         kind.is_some_and(|kind| tickets.contains(&kind))
     }
 
-    /// Who may log in by this call, where it is one for logins.
+    /// The users who may log in by this call, if it is a login.
     pub fn login_rule(&self, method: &Method, path: &ApiPath) -> Option<&LoginRule> {
         self.login.as_ref().filter(|login| login.call.matches(verb(method), path.segments()))
     }
 
-    /// How often a minute a client may make this call, behind the number of that limit.
+    /// The number of this call's limit, and how often a client may make it in a minute.
     pub fn limit(&self, method: &Method, path: &ApiPath) -> Option<(u64, usize)> {
         let limit = self.limits.iter().find(|limit| limit.call.matches(verb(method), path.segments()))?;
         Some((limit.number, limit.per_minute))

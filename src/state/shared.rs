@@ -32,7 +32,7 @@ use crate::verdict::login::LoginProof;
 /// The configuration in effect, and everything that is derived from it and that handlers use.
 pub struct AppState {
     pub config: Config,
-    pub speaks: PortProtocol,
+    pub port_protocol: PortProtocol,
     /// in the order of the settings; `[listen]` is the first
     pub(crate) listeners: Vec<Arc<ListenerRules>>,
     pub gate: Option<Authenticator>,
@@ -40,12 +40,12 @@ pub struct AppState {
     pub pins: CertificatePins,
     /// for connections to other nodes
     pub client_context: SslContext,
-    pub backend_headers: HeaderNames,
-    pub common: CommonHeaders,
+    pub header_names: HeaderNames,
+    pub common_headers: CommonHeaders,
     pub log: Arc<AccessLog>,
-    pub counts: Arc<Limiters>,
+    pub limiters: Arc<Limiters>,
     pub capacity: ConnectionCapacity,
-    pub deadlines: Arc<ClientTimeouts>,
+    pub client_timeouts: Arc<ClientTimeouts>,
 }
 
 /// What a reload of the configuration keeps.
@@ -53,7 +53,7 @@ pub struct AppState {
 pub struct PersistentState {
     pub log: Arc<AccessLog>,
     pub tickets: Arc<TicketKeys>,
-    pub counts: Arc<Limiters>,
+    pub limiters: Arc<Limiters>,
     pub credentials: Arc<CredentialMemory>,
 }
 
@@ -81,10 +81,10 @@ impl AppState {
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let (
             Some(gate),
-            Some(backend_headers),
-            Some(common),
+            Some(header_names),
+            Some(common_headers),
             Some(client_context),
-            Some(speaks),
+            Some(port_protocol),
             Some(listeners),
         ) = (authenticator, header_names, common_headers, client_context, port_protocol, listeners)
         else {
@@ -93,17 +93,17 @@ impl AppState {
         let state = Self {
             pins: CertificatePins::new(config.product.nodes.as_ref(), &config.root),
             capacity: ConnectionCapacity::new(config.settings.limits.connections, rlimit::limit()),
-            deadlines: Arc::new(ClientTimeouts::new(&config.settings)),
+            client_timeouts: Arc::new(ClientTimeouts::new(&config.settings)),
             config,
-            speaks,
+            port_protocol,
             listeners,
             gate,
             nodes,
             client_context,
-            backend_headers,
-            common,
+            header_names,
+            common_headers,
             log: Arc::clone(&persistent.log),
-            counts: Arc::clone(&persistent.counts),
+            limiters: Arc::clone(&persistent.limiters),
         };
         (Ok(state), problems)
     }

@@ -89,12 +89,16 @@ fn build(config: Config) -> (Result<App, Config>, Vec<ServedCertificate>, Vec<Di
             return (Err(config), Vec::new(), vec![problem]);
         }
     };
-    let lasting =
-        PersistentState { log, tickets: Arc::default(), counts: Arc::default(), credentials: Arc::default() };
+    let lasting = PersistentState {
+        log,
+        tickets: Arc::default(),
+        limiters: Arc::default(),
+        credentials: Arc::default(),
+    };
     let (app, mut problems) = App::build(config, &lasting);
     let mut certificates = Vec::new();
     if let Ok(app) = &app {
-        let acceptor = app.state.speaks.acceptor();
+        let acceptor = app.state.port_protocol.acceptor();
         problems.extend(missing_files(app));
         problems.extend(acceptor.map(TlsAcceptor::list_problems).unwrap_or_default());
         certificates = acceptor.map(TlsAcceptor::certificates).unwrap_or_default();

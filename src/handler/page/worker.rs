@@ -222,10 +222,10 @@ impl PageSet {
         if let Some(host) = headers.get(HOST) {
             request.header(&HOST, host);
         }
-        if let Some(name) = &engine.backend_headers.looped {
+        if let Some(name) = &engine.header_names.looped {
             request.header(name, &HeaderValue::from_static("true"));
         }
-        if let Some(name) = &engine.backend_headers.client {
+        if let Some(name) = &engine.header_names.client {
             request.header(name, asked.client);
         }
         for (name, value) in trace_headers::headers(&engine.config.settings.tracing, headers) {

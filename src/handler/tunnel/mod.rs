@@ -122,7 +122,7 @@ async fn refuse<T>(
     let TunnelClient { stream, client, .. } = caller;
     let peer = client.peer;
     let address = peer.address();
-    if !(error.is_failed_login() && engine.counted(peer, address).is_some()) {
+    if !(error.is_failed_login() && engine.login_limit_key(peer, address).is_some()) {
         let message = format!("tunnel refused to {address} with {status}: {error}{cause}");
         let message = shortened(&message, 2 * log_limit::MAX_CLIENT_TEXT_BYTES);
         log_limit::warn(LogTopic::Tunnel, &log_limit::site(address).to_string(), &message);

@@ -42,7 +42,13 @@ pub(super) async fn connect_upstream(
     }
     let target = match rules.verify(&head.target) {
         Err(refusal) if refusal.is_forged_ticket() => {
-            return Err(delay_failed_login(engine, peer, &engine.at(&client.listener()), refusal).await);
+            return Err(delay_failed_login(
+                engine,
+                peer,
+                &engine.listener_share(&client.listener()),
+                refusal,
+            )
+            .await);
         }
         verified => verified?,
     };
@@ -79,9 +85,9 @@ async fn delay_failed_login(
     at: &ListenerShare,
     refusal: TunnelError,
 ) -> TunnelError {
-    let Some(address) = engine.counted(peer, peer.address()) else { return refusal };
+    let Some(address) = engine.login_limit_key(peer, peer.address()) else { return refusal };
     let limit = engine.config.settings.limits.login_failures;
-    let (began, logins) = (Instant::now(), &engine.counts.logins);
+    let (began, logins) = (Instant::now(), &engine.limiters.logins);
     let failed = logins.failed(address, limit);
     let cause = refusal.source().map_or_else(String::new, |cause| format!(": {cause}"));
     login_throttle::tell(address, None, format_args!("{refusal}{cause}"));

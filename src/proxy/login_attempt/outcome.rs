@@ -1,4 +1,4 @@
-//! The outcome of a guess, from the answer to its call.
+//! The outcome of a login attempt, from the answer to its call.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -11,16 +11,16 @@ use crate::limits::login_throttle::LoginPermit;
 use crate::state::connection_trust::ConnectionTrust;
 use crate::verdict::{AnswerView, CredentialVerdict};
 
-/// The effect of a guess on its client.
+/// The effect of an attempt on its client.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum AttemptOutcome {
     Passed,
-    /// a wrong token that this client has shown before: delayed, but not counted again
+    /// a rejected token that this client sent before: delayed, but not counted again
     Repeated,
     Failed,
 }
 
-/// The verdict on a guess; `None` if no daemon has seen it. An answer that cannot be read, or never came, shows no success.
+/// The verdict on an attempt. `None` if no daemon verified it. An answer that is unreadable or missing is no success.
 pub(crate) fn verdict(
     answer: &Result<HandlerAnswer, ResponseError>,
     read: impl FnOnce(&AnswerView<'_>) -> CredentialVerdict,
@@ -34,7 +34,7 @@ pub(crate) fn verdict(
             Some(read(&AnswerView { status: answer.status(), headers: answer.headers(), body }))
         }
         Err(ResponseError::Upstream(error)) => error.phase.is_asked().then_some(CredentialVerdict::Unclear),
-        // An upload asks with the same credential for the permission first.
+        // An upload sends the same credential for its permission check first.
         Err(ResponseError::InvalidTicket(_)) => Some(CredentialVerdict::Refused),
         Err(ResponseError::ClientLeft | ResponseError::ForeignStream | ResponseError::StreamDenied) => {
             Some(CredentialVerdict::Unclear)
@@ -44,8 +44,8 @@ pub(crate) fn verdict(
     }
 }
 
-/// The outcome of `call`. As soon as an API token is found to be good, by this call or another one, the place is free and
-/// the client is no stranger: an upload by the token may take long.
+/// The output of `call`. As soon as an API token is verified, by this call or another one, the permit is released and
+/// the client is trusted: an upload with the token may take long.
 pub(crate) async fn until_proven<T>(
     call: impl Future<Output = T>,
     known: Option<&CachedCredential>,

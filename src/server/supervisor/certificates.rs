@@ -11,7 +11,7 @@ use crate::tls::certificate_reloader::ReloadCheck;
 
 impl Supervisor {
     pub(super) fn warn_of_expiry(&self) {
-        let Some(acceptor) = self.running.app.state.speaks.acceptor() else { return };
+        let Some(acceptor) = self.running.app.state.port_protocol.acceptor() else { return };
         let now = report::seconds_since_1970();
         for certificate in acceptor.certificates().iter().filter(|served| served.ends_soon(now)) {
             let left = certificate.expires - i64::try_from(now).unwrap_or_default();
@@ -39,7 +39,7 @@ impl Supervisor {
         let tickets = Arc::clone(&self.lasting.tickets);
         let told = Arc::clone(&self.list_problems);
         self.looking = Some(spawn_blocking(move || {
-            let Some(acceptor) = running.app.state.speaks.acceptor() else { return };
+            let Some(acceptor) = running.app.state.port_protocol.acceptor() else { return };
             let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
             match renewals.look(acceptor, &running.app.state.config, &tickets, &running.problems) {
                 ReloadCheck::Unchanged => (),

@@ -24,7 +24,7 @@ struct OtherRealms {
     file: Option<WatchedFile<BTreeSet<String>>>,
 }
 
-/// What a login says of its user.
+/// The user that a login names.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub struct LoginClaim {
     pub user: String,
