@@ -55,12 +55,12 @@ pub(crate) fn is_small(body: Option<&RequestBody>) -> bool {
 }
 
 /// Reads the whole body, and puts it back for the next reader.
-pub(crate) async fn look_into(
-    asked: &IncomingRequest<'_>,
+pub(crate) async fn peek(
+    request: &IncomingRequest<'_>,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
 ) -> Result<Bytes, ResponseError> {
-    let whole = read(asked, sender, body).await?;
+    let whole = read(request, sender, body).await?;
     *body = Some(RequestBody::Whole(whole.clone().into()));
     Ok(whole)
 }
@@ -74,13 +74,13 @@ pub(crate) struct PreparedCall {
 
 /// The whole body. The body of a DELETE becomes part of the query, because the daemon reads none with this method.
 pub(crate) async fn read_for_daemon(
-    asked: &IncomingRequest<'_>,
+    request: &IncomingRequest<'_>,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
 ) -> Result<PreparedCall, ResponseError> {
-    let body = read(asked, sender, body).await?;
-    let head = asked.head;
-    if let Some(uploads) = &asked.context.handlers.uploads {
+    let body = read(request, sender, body).await?;
+    let head = request.head;
+    if let Some(uploads) = &request.context.handlers.uploads {
         uploads.check_body(head, &body)?;
     }
     if head.method != Method::DELETE || body.is_empty() {
@@ -89,7 +89,7 @@ pub(crate) async fn read_for_daemon(
     let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let kind = BodyKind::of(kind).ok_or_else(|| ResponseError::UnexpectedContent(head.method.clone()))?;
     let query = body_parameters::into_query(head.uri.query().unwrap_or_default(), kind, &body)?;
-    let limit = asked.context.state.config.settings.limits.uri_bytes;
+    let limit = request.context.state.config.settings.limits.uri_bytes;
     if head.uri.path().len() + 1 + query.len() > limit {
         return Err(ParameterError::TooLong { limit }.into());
     }
@@ -98,15 +98,15 @@ pub(crate) async fn read_for_daemon(
 
 /// The whole body, up to the limit. The daemon does not accept chunks.
 pub(crate) async fn read(
-    asked: &IncomingRequest<'_>,
+    request: &IncomingRequest<'_>,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
 ) -> Result<Bytes, ResponseError> {
     let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else {
         return Ok(Bytes::new());
     };
-    let bounds = BodyBounds::of(asked, &sender);
-    let method = &asked.head.method;
+    let bounds = BodyBounds::of(request, &sender);
+    let method = &request.head.method;
     let takes_one = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
     let announced = incoming.size_hint();
     let least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
@@ -117,7 +117,7 @@ pub(crate) async fn read(
         return Err(ResponseError::UnexpectedContent(method.clone()));
     }
     // A body that was read before has its room already.
-    let mut room = (!matches!(incoming, RequestBody::Whole(_))).then(|| room(asked, &sender));
+    let mut room = (!matches!(incoming, RequestBody::Whole(_))).then(|| room(request, &sender));
     let most = if announced.exact().is_some() { least } else { bounds.limit };
     let size = BodySize { most, at_once: sender.user().is_some() };
     let collected = collect(incoming, room.as_mut(), size, bounds).await;
@@ -140,8 +140,8 @@ struct BodyBounds {
 }
 
 impl BodyBounds {
-    fn of(asked: &IncomingRequest<'_>, sender: &SenderTrust) -> Self {
-        let settings = &asked.context.state.config.settings;
+    fn of(request: &IncomingRequest<'_>, sender: &SenderTrust) -> Self {
+        let settings = &request.context.state.config.settings;
         let (limits, timeout) = (&settings.limits, &settings.timeout);
         // Without a rate the deadline covers the whole body.
         let whole_within = |grace: Duration| MinRate { grace, rate: 0 };
@@ -159,10 +159,10 @@ impl BodyBounds {
     }
 }
 
-fn room(asked: &IncomingRequest<'_>, sender: &SenderTrust) -> BufferPermit {
-    let state = &asked.context.state;
-    let source = state.rate_limit_key(asked.client.peer, asked.real).map(ClientKey::of);
-    let holder = BufferOwner::new(asked.client.listener(), source, sender.user().cloned());
+fn room(request: &IncomingRequest<'_>, sender: &SenderTrust) -> BufferPermit {
+    let state = &request.context.state;
+    let source = state.rate_limit_key(request.client.peer, request.real).map(ClientKey::of);
+    let holder = BufferOwner::new(request.client.listener(), source, sender.user().cloned());
     state.limiters.buffered.room(state.body_budget(), holder)
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn close_after_error<S: ClientStream>(
 }
 
 /// Resets a connection without TLS. If the end of the connection marks the end of the body, a clean close would make
-/// an incomplete body look complete. TLS shows an incomplete body by its missing close_notify.
+/// an incomplete body look complete. TLS shows an incomplete body by its missing `close_notify`.
 fn cut<S: ClientStream>(stream: &S, client: &ClientConnection) {
     if client.tls.is_none()
         && let Err(error) = stream.socket().set_zero_linger()

@@ -18,12 +18,12 @@ use crate::proxy::router::Route;
 
 /// Serves a page, a file or a probe. Other methods than GET and HEAD are rejected.
 pub(crate) async fn run(
-    asked: &IncomingRequest<'_>,
+    request: &IncomingRequest<'_>,
     route: Route,
     path: &str,
     record: &mut RequestRecord,
 ) -> Result<Response<ResponseBody>, ResponseError> {
-    let IncomingRequest { context, head, .. } = *asked;
+    let IncomingRequest { context, head, .. } = *request;
     let (state, handlers) = (&context.state, &context.handlers);
     let is_head = head.method == Method::HEAD;
     if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
@@ -46,7 +46,7 @@ pub(crate) async fn run(
         }
         Route::Page => {
             let query = head.uri.query().unwrap_or_default();
-            let login = page_login(asked, query);
+            let login = page_login(request, query);
             record.user = login.as_ref().map(|login| login.user.as_str().into());
             let login = login.as_ref();
             let (cause, draft) = match handlers.pages.serve(path, head, login).await {
@@ -54,7 +54,7 @@ pub(crate) async fn run(
                 Ok(RenderedPage { response, gap: Some(gap) }) => (gap, Some(response)),
                 Err(cause) => (cause, None),
             };
-            let page = PageRequest { head, path, login, client: asked.address };
+            let page = PageRequest { head, path, login, client: request.address };
             let asking =
                 handlers.pages.fetch_from_worker(state, context.upstreams.pages(), &page, cause, draft);
             Ok(Box::pin(asking).await?)

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use outcome::{AttemptOutcome, until_proven, verdict};
+use outcome::{AttemptOutcome, verdict, watch_credential};
 
 use crate::auth::authenticator::AuthenticatedUser;
 use crate::auth::credential_cache::CachedCredential;
@@ -32,7 +32,7 @@ use crate::limits::login_throttle::LoginPermit;
 use crate::os::request_context;
 use crate::proxy::buffered_body;
 use crate::proxy::buffered_body::SenderTrust;
-use crate::proxy::login_guard::{check_before_body, prove};
+use crate::proxy::login_guard::{check_limit_before_body, prove};
 use crate::proxy::request::{IncomingRequest, run_api};
 use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
@@ -74,19 +74,19 @@ struct FinishedAttempt {
 
 impl LoginAttempt {
     pub(crate) fn new(
-        asked: &IncomingRequest<'_>,
+        request: &IncomingRequest<'_>,
         identity: AuthenticatedUser,
         route: Route,
         path: &ApiPath,
         counted: IpAddr,
     ) -> Self {
         Self {
-            context: Rc::clone(asked.context),
-            client: Rc::clone(asked.client),
-            class: asked.class.cloned(),
-            head: asked.head.clone(),
-            real: asked.real,
-            told: asked.address.clone(),
+            context: Rc::clone(request.context),
+            client: Rc::clone(request.client),
+            class: request.class.cloned(),
+            head: request.head.clone(),
+            real: request.real,
+            told: request.address.clone(),
             identity,
             route,
             path: path.clone(),
@@ -96,16 +96,16 @@ impl LoginAttempt {
 
     /// Lets the daemon verify the credential, unless the address is over its limit. `began` is the start of the
     /// request.
-    pub(crate) async fn judge(
+    pub(crate) async fn verify(
         self,
         body: &mut Option<RequestBody>,
         began: Instant,
     ) -> Result<HandlerAnswer, ResponseError> {
         let (context, counted) = (Rc::clone(&self.context), self.counted);
-        check_before_body(&self.asked(), self.identity.user().as_deref(), body.as_ref())?;
+        check_limit_before_body(&self.as_request(), self.identity.user().as_deref(), body.as_ref())?;
         // A slow body must not hold a permit. An upload is verified before its body is read.
         if !matches!(self.route, Route::Upload) {
-            buffered_body::look_into(&self.asked(), SenderTrust::of(&self.identity), body).await?;
+            buffered_body::peek(&self.as_request(), SenderTrust::of(&self.identity), body).await?;
         }
         let logins = &context.state.limiters.logins;
         let at = context.state.listener_share(&self.client.listener());
@@ -162,8 +162,8 @@ impl LoginAttempt {
         mut body: Option<RequestBody>,
         left: &CancellationToken,
     ) -> FinishedAttempt {
-        let asked = self.asked();
-        let call = run_api(&asked, &self.identity, self.route.clone(), &self.path, &mut body);
+        let request = self.as_request();
+        let call = run_api(&request, &self.identity, self.route.clone(), &self.path, &mut body);
         let token = self.token().map(AsRef::as_ref);
         let no_verdict = async {
             left.cancelled().await;
@@ -171,12 +171,12 @@ impl LoginAttempt {
         };
         let answer = tokio::select! {
             biased;
-            answer = until_proven(call, token, &mut attempt, &self.client.trust) => answer,
+            answer = watch_credential(call, token, &mut attempt, &self.client.trust) => answer,
             () = no_verdict => Err(ResponseError::ClientLeft),
         };
         let outcome = self.outcome(&answer);
         if outcome == AttemptOutcome::Failed {
-            self.tell();
+            self.log_failure();
         } else if let Some(attempt) = attempt.take() {
             attempt.passed();
         }
@@ -222,14 +222,14 @@ impl LoginAttempt {
     }
 
     /// Logs a failure under the client's address if the daemon's log has only that of the proxy.
-    fn tell(&self) {
+    fn log_failure(&self) {
         let state = &self.context.state;
         if self.client.peer.address() != self.counted && state.header_names.client.is_none() {
             login_throttle::tell(self.counted, self.identity.user().as_deref(), "refused by the daemon");
         }
     }
 
-    fn asked(&self) -> IncomingRequest<'_> {
+    fn as_request(&self) -> IncomingRequest<'_> {
         IncomingRequest {
             context: &self.context,
             client: &self.client,
@@ -237,7 +237,7 @@ impl LoginAttempt {
             head: &self.head,
             real: self.real,
             address: &self.told,
-            is_guess: true,
+            outlives_client: true,
         }
     }
 
@@ -250,7 +250,8 @@ impl LoginAttempt {
         if let Some(user) = self.identity.user() {
             return Some(user.to_string());
         }
-        let bytes = buffered_body::read(&self.asked(), SenderTrust::of(&self.identity), body).await.ok()?;
+        let bytes =
+            buffered_body::read(&self.as_request(), SenderTrust::of(&self.identity), body).await.ok()?;
         let kind = self.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
             let told: Value = serde_json::from_slice(&bytes).ok()?;
@@ -263,18 +264,18 @@ impl LoginAttempt {
 /// Runs a call without a permit: it has no unverified credential, or its client is not counted. Caches the verdict on
 /// its API token.
 pub(crate) async fn run_at_once(
-    asked: &IncomingRequest<'_>,
+    request: &IncomingRequest<'_>,
     identity: &AuthenticatedUser,
     route: Route,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
 ) -> Result<HandlerAnswer, ResponseError> {
-    let IncomingRequest { context, client, head, .. } = *asked;
+    let IncomingRequest { context, client, head, .. } = *request;
     let state = &context.state;
     let known = identity.client.as_deref();
     let check = token_check(state, &head.method, path, &route);
-    let call = run_api(asked, identity, route, path, body);
-    let answer = until_proven(call, known, &mut None, &client.trust).await;
+    let call = run_api(request, identity, route, path, body);
+    let answer = watch_credential(call, known, &mut None, &client.trust).await;
     if let Some(known) = known {
         // For a verified token the status is enough.
         let read = |view: &AnswerView<'_>| {

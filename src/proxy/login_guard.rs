@@ -25,7 +25,7 @@ use crate::proxy::request::IncomingRequest;
 use crate::state::shared::AppState;
 
 /// Whether the daemon verifies the credential: a login call, or an API token that it has not seen yet.
-pub(crate) fn is_guess(
+pub(crate) fn is_login_attempt(
     state: &AppState,
     method: &Method,
     path: &ApiPath,
@@ -44,14 +44,14 @@ pub(crate) fn prove(state: &AppState, known: &CachedCredential, good: bool) {
 
 /// Rejects an address over its limit before a large body is read. A small body is read, because it names the user for
 /// the log.
-pub(crate) fn check_before_body(
-    asked: &IncomingRequest<'_>,
+pub(crate) fn check_limit_before_body(
+    request: &IncomingRequest<'_>,
     user: Option<&str>,
     body: Option<&RequestBody>,
 ) -> Result<(), LimitExceeded> {
-    let state = &asked.context.state;
+    let state = &request.context.state;
     let Some(address) =
-        state.login_limit_key(asked.client.peer, asked.real).filter(|_| !buffered_body::is_small(body))
+        state.login_limit_key(request.client.peer, request.real).filter(|_| !buffered_body::is_small(body))
     else {
         return Ok(());
     };
@@ -65,8 +65,8 @@ pub(crate) fn check_before_body(
 
 /// The user of a page. A forged ticket counts as a failed login, but the page is answered at once: the browser needs
 /// it to log in, and the cookie may be older than a reinstallation.
-pub(crate) fn page_login(asked: &IncomingRequest<'_>, query: &str) -> Option<PageLogin> {
-    let IncomingRequest { context, client, class, head, real, .. } = *asked;
+pub(crate) fn page_login(request: &IncomingRequest<'_>, query: &str) -> Option<PageLogin> {
+    let IncomingRequest { context, client, class, head, real, .. } = *request;
     let state = &context.state;
     let counted = state.login_limit_key(client.peer, real);
     let ticket_client = ticket_client(state, counted);
@@ -105,7 +105,7 @@ fn count_forged(state: &AppState, address: IpAddr) -> Result<(), LimitExceeded> 
 
 /// The error for a client that is not authenticated. A forged ticket counts as a failed login of the address
 /// `counted`.
-pub(crate) fn denied(
+pub(crate) fn auth_error(
     state: &AppState,
     denial: AuthError,
     counted: impl FnOnce() -> Option<IpAddr>,
@@ -140,7 +140,7 @@ pub(crate) fn denied(
 
 /// Delays a 401, and the answer to an address that is over its limit. If too many answers are delayed, the client
 /// gets another error at once.
-pub(crate) async fn hold_back(
+pub(crate) async fn delay_error(
     request: IncomingRequest<'_>,
     error: ResponseError,
     address: IpAddr,

@@ -36,8 +36,8 @@ pub async fn until_denied(worker: &Worker, client: &ClientConnection, real: IpAd
 
 fn admission_lost(context: &WorkerContext, client: &ClientConnection, real: IpAddr) -> Option<AdmissionLost> {
     let state = &context.state;
-    let named = client.named(state, real);
-    let is_real_denied = || !client.is_real_admitted(state, named);
+    let named = client.reported_client(state, real);
+    let is_real_denied = || !client.admits_reported_client(state, named);
     let lost = client.admission_lost(state, context.generation);
     lost.or_else(|| is_real_denied().then_some(AdmissionLost::AccessList))
 }

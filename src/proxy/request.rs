@@ -47,7 +47,7 @@ pub(crate) struct IncomingRequest<'a> {
     /// the same as a header for daemons
     pub(crate) address: &'a HeaderValue,
     /// the call goes on if its client leaves
-    pub(crate) is_guess: bool,
+    pub(crate) outlives_client: bool,
 }
 
 /// The response to a request, and the console that its connection is relayed to.
@@ -79,7 +79,7 @@ async fn answer_and_log(
     let form = ErrorFormat::of(request.uri().path());
     let (head, body) = request.into_parts();
     fault_injection::injected(&head);
-    let named = client.named(state, address);
+    let named = client.reported_client(state, address);
     let real = named.unwrap_or(client.peer.address());
     let mut record = RequestRecord {
         started: started.into_std(),
@@ -101,9 +101,9 @@ async fn answer_and_log(
         head: &head,
         real,
         address: named_header.as_ref().unwrap_or(&client.address),
-        is_guess: false,
+        outlives_client: false,
     };
-    let outcome = if !client.is_real_admitted(state, named) {
+    let outcome = if !client.admits_reported_client(state, named) {
         counters::denied();
         Err(ResponseError::AddressDenied)
     } else if client.is_served {
@@ -114,7 +114,7 @@ async fn answer_and_log(
     let HandlerAnswer { mut response, upgrade } = match outcome {
         Ok(answer) => answer,
         Err(error) => {
-            refuse(login_guard::hold_back(request, error, address, started).await, request, form).into()
+            refuse(login_guard::delay_error(request, error, address, started).await, request, form).into()
         }
     };
     let waits = head.headers.contains_key(EXPECT);
@@ -163,11 +163,11 @@ async fn answer(
             }
             let route = resolve(request, &target)?;
             record.destination = route.destination();
-            if login_guard::is_guess(state, &head.method, path, &identity)
+            if login_guard::is_login_attempt(state, &head.method, path, &identity)
                 && let Some(address) = state.login_limit_key(client.peer, record.client)
             {
                 let attempt = LoginAttempt::new(&request, identity, route, path, address);
-                return Box::pin(attempt.judge(body, began)).await;
+                return Box::pin(attempt.verify(body, began)).await;
             }
             login_attempt::run_at_once(&request, &identity, route, path, body).await
         }
@@ -207,7 +207,7 @@ fn authenticate(
     let ticket_client = || login_guard::ticket_client(state, counted());
     let identity = gate
         .pass(&head.method, path, &head.headers, ticket_client, SystemTime::now())
-        .map_err(|denial| login_guard::denied(state, denial, counted))?;
+        .map_err(|denial| login_guard::auth_error(state, denial, counted))?;
     record.user = identity.user();
     if matches!(SenderTrust::of(&identity), SenderTrust::User(_)) {
         client.trust.show();
@@ -231,7 +231,7 @@ pub(crate) async fn run_api(
     let (state, handlers) = (&context.state, &context.handlers);
     handlers.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
     let sender = SenderTrust::of(identity);
-    let clock = (!request.is_guess).then_some(&*client.clock);
+    let clock = (!request.outlives_client).then_some(&*client.clock);
     let call = |PreparedCall { query, body }| api::ApiCall {
         head,
         target: path.upstream_target(query.as_deref().or(head.uri.query())),

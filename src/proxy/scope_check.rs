@@ -15,14 +15,14 @@ use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 use crate::proxy::buffered_body;
 use crate::proxy::buffered_body::SenderTrust;
-use crate::proxy::login_guard::check_before_body;
+use crate::proxy::login_guard::check_limit_before_body;
 use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
 use crate::state::route_scope::{LoginClaim, RouteScope};
 
 /// Rejects a call outside of the route scope, before authentication.
-pub(crate) fn check_call(asked: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {
-    let IncomingRequest { context, client, class, head, .. } = *asked;
+pub(crate) fn check_call(request: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {
+    let IncomingRequest { context, client, class, head, .. } = *request;
     let method = &head.method;
     if class.is_none_or(|class| class.has_call(method, path)) {
         return Ok(());
@@ -62,19 +62,19 @@ pub(crate) fn check_file(
 /// Verifies the kind of ticket and the rate of the call.
 pub(crate) fn check_client(
     class: &RouteScope,
-    asked: &IncomingRequest<'_>,
+    request: &IncomingRequest<'_>,
     path: &ApiPath,
     identity: &AuthenticatedUser,
     real: IpAddr,
 ) -> Result<(), ResponseError> {
-    let state = &asked.context.state;
+    let state = &request.context.state;
     if let Some(known) = identity.client.as_ref().filter(|known| !class.takes(known.kind())) {
         tracing::debug!(user = &*known.user, "a credential that is not taken at this listener");
         let reason = state.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
         return Err(ResponseError::InvalidTicket(reason));
     }
-    if let Some((call, limit)) = class.limit(&asked.head.method, path)
-        && let Some(address) = state.rate_limit_key(asked.client.peer, real)
+    if let Some((call, limit)) = class.limit(&request.head.method, path)
+        && let Some(address) = state.rate_limit_key(request.client.peer, real)
     {
         state.limiters.calls.count(call, address, limit, Instant::now())?;
     }
@@ -84,16 +84,16 @@ pub(crate) fn check_client(
 /// Verifies that the user of a login belongs to the scope's realm. Only the body names the realm.
 pub(crate) async fn check_login(
     class: &RouteScope,
-    asked: &IncomingRequest<'_>,
+    request: &IncomingRequest<'_>,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
 ) -> Result<(), ResponseError> {
-    let head = asked.head;
+    let head = request.head;
     let Some(rule) = class.login_rule(&head.method, path) else { return Ok(()) };
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    check_before_body(asked, None, body.as_ref())?;
-    let whole = buffered_body::look_into(asked, SenderTrust::Stranger, body).await?;
+    check_limit_before_body(request, None, body.as_ref())?;
+    let whole = buffered_body::peek(request, SenderTrust::Stranger, body).await?;
     let claim = match kind.as_str() {
         "application/x-www-form-urlencoded" => {
             std::str::from_utf8(&whole).ok().and_then(LoginClaim::from_form)

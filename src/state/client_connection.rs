@@ -185,12 +185,12 @@ impl ClientConnection {
     }
 
     /// The client that a trusted proxy reports for a request, if it differs from the connection's client.
-    pub fn named(&self, state: &AppState, real: IpAddr) -> Option<IpAddr> {
+    pub fn reported_client(&self, state: &AppState, real: IpAddr) -> Option<IpAddr> {
         (real != self.peer.address() && state.is_proxy(self.peer)).then_some(real)
     }
 
     /// Whether the access list admits the client that a proxy reports, if `real_ip.apply_acl` is set.
-    pub fn is_real_admitted(&self, state: &AppState, named: Option<IpAddr>) -> bool {
+    pub fn admits_reported_client(&self, state: &AppState, named: Option<IpAddr>) -> bool {
         let admits = |real| self.rules.borrow().acl.admits(PeerIp::new(real));
         !state.config.settings.real_ip.apply_acl || named.is_none_or(admits)
     }

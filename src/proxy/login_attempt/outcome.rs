@@ -46,7 +46,7 @@ pub(crate) fn verdict(
 
 /// The output of `call`. As soon as an API token is verified, by this call or another one, the permit is released and
 /// the client is trusted: an upload with the token may take long.
-pub(crate) async fn until_proven<T>(
+pub(crate) async fn watch_credential<T>(
     call: impl Future<Output = T>,
     known: Option<&CachedCredential>,
     attempt: &mut Option<LoginPermit>,
