@@ -191,8 +191,8 @@ impl PageSet {
     }
 
     async fn response(&self, page: Bytes, content_type: HeaderValue, head: &Parts) -> Response<ResponseBody> {
-        let compresses = self.compression_enabled && page.len() >= MIN_COMPRESSED_BYTES;
-        let mut coding = if compresses { compression::negotiate_own(&head.headers) } else { None };
+        let is_large_enough = self.compression_enabled && page.len() >= MIN_COMPRESSED_BYTES;
+        let mut coding = if is_large_enough { compression::negotiate_own(&head.headers) } else { None };
         let mut bytes = page;
         if let Some(wanted) = coding {
             match compression::compress(wanted, bytes.clone()).await {
