@@ -92,7 +92,7 @@ impl<'a> DownloadSource<'a> {
     }
 }
 
-/// What the profile and the settings say of API calls.
+/// Single flight and the rewrites of answers, from profile and settings.
 pub struct ApiHandler {
     shared_calls: Option<SharedCalls>,
     public_proxy: Option<PublicProxy>,
@@ -150,7 +150,7 @@ impl ApiHandler {
     }
 }
 
-/// What is rewritten in an answer.
+/// The rewrites of one answer.
 #[derive(Clone, Copy, Default)]
 struct ResponseRewrites<'h> {
     proxy: Option<&'h PublicProxy>,

@@ -55,7 +55,7 @@ impl ProbePaths {
 #[derive(Default)]
 pub struct ReadinessCache(Mutex<Option<(Instant, Result<String, String>)>>);
 
-/// What a readiness check reads.
+/// The state that a readiness check reads.
 pub struct ReadinessInputs<'a> {
     pub state: &'a AppState,
     pub tunnels: Option<&'a TunnelRules>,

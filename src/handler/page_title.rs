@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 
+use super::page::sanitized::escape_html;
 use crate::config::product;
 use crate::http::target::ApiPath;
 use crate::upstream::client::AnswerBody;
@@ -27,7 +28,7 @@ pub struct PageTitle {
 impl PageTitle {
     pub fn new(rules: &product::PageTitle) -> Self {
         let class = format!("class=\"{}\"", rules.class).into_bytes();
-        Self { format: rules.format.clone(), class, html: escape_html(&rules.text) }
+        Self { format: rules.format.clone(), class, html: escape_html(&rules.text).into_bytes() }
     }
 
     /// Whether answers in the format of this call are pages.
@@ -78,11 +79,6 @@ impl PageTitle {
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     memchr::memmem::find(text, part)
-}
-
-fn escape_html(text: &str) -> Vec<u8> {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    text.replace('"', "&quot;").into_bytes()
 }
 
 /// A streamed page. Its beginning is buffered until its title is replaced.

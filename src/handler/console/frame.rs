@@ -8,14 +8,14 @@ pub const MAX_CONTROL_BYTES: usize = 125;
 pub const MAX_HEADER_BYTES: usize = 4;
 
 /// The first byte of a header: last frame of its message, reserved bits, opcode.
-pub(crate) const FIN_BIT: u8 = 0x80;
-pub(crate) const RESERVED_BITS: u8 = 0x70;
-pub(crate) const OPCODE_BITS: u8 = 0x0f;
+pub(super) const FIN_BIT: u8 = 0x80;
+pub(super) const RESERVED_BITS: u8 = 0x70;
+pub(super) const OPCODE_BITS: u8 = 0x0f;
 /// The second byte of a header: whether a mask follows, and the length or the size of its field.
-pub(crate) const MASK_BIT: u8 = 0x80;
-pub(crate) const LENGTH_BITS: u8 = 0x7f;
-pub(crate) const LENGTH_IS_U16: u8 = 126;
-pub(crate) const LENGTH_IS_U64: u8 = 127;
+pub(super) const MASK_BIT: u8 = 0x80;
+pub(super) const LENGTH_BITS: u8 = 0x7f;
+pub(super) const LENGTH_IS_U16: u8 = 126;
+pub(super) const LENGTH_IS_U64: u8 = 127;
 
 /// The kind of a frame. Text and binary are the same to a console.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,7 +29,7 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte & OPCODE_BITS {
             0x0 => Self::Continuation,
             0x1 => Self::Text,
@@ -52,7 +52,7 @@ impl Opcode {
         }
     }
 
-    pub(crate) fn is_control(self) -> bool {
+    pub(super) fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
@@ -107,7 +107,7 @@ impl ControlPayload {
     }
 
     /// Appends masked bytes of a client.
-    pub(crate) fn push_masked(&mut self, more: &[u8], mask: [u8; 4]) {
+    pub(super) fn push_masked(&mut self, more: &[u8], mask: [u8; 4]) {
         let start = self.length;
         if self.push(more) {
             unmask(self.bytes.get_mut(start..self.length).unwrap_or_default(), mask);
@@ -125,7 +125,7 @@ impl ControlPayload {
 }
 
 /// The code of a close frame (RFC 6455 section 7.4, and the codes that IANA registered later).
-pub(crate) fn parse_close_code(payload: &[u8]) -> Result<Option<u16>, ProtocolError> {
+pub(super) fn parse_close_code(payload: &[u8]) -> Result<Option<u16>, ProtocolError> {
     let (code, reason) = match payload {
         [] => return Ok(None),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
@@ -138,7 +138,7 @@ pub(crate) fn parse_close_code(payload: &[u8]) -> Result<Option<u16>, ProtocolEr
 }
 
 /// Removes the mask. The loop handles eight bytes at a time, and the compiler vectorizes it.
-pub(crate) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (chunks, rest) = bytes.as_chunks_mut::<8>();

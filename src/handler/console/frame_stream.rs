@@ -29,21 +29,21 @@ thread_local! {
 }
 
 /// Decodes the client's frames.
-pub(crate) struct FrameReader<'a, R> {
+pub(super) struct FrameReader<'a, R> {
     source: R,
     meter: &'a Meter,
-    pub(crate) decoder: FrameDecoder,
+    pub(super) decoder: FrameDecoder,
     /// the payload that the console has not taken yet
-    pub(crate) payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
 }
 
 impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
-    pub(crate) fn new(source: R, meter: &'a Meter) -> Self {
+    pub(super) fn new(source: R, meter: &'a Meter) -> Self {
         Self { source, meter, decoder: FrameDecoder::default(), payload: Vec::new() }
     }
 
     /// Decodes the bytes that arrived before the handshake was complete. Their payload is for the console.
-    pub(crate) fn decode_early(&mut self, early: Bytes) -> DecodedFrames {
+    pub(super) fn decode_early(&mut self, early: Bytes) -> DecodedFrames {
         let mut early = Vec::from(early);
         let (found, payload) = self.decoder.decode(&mut early);
         self.payload = early.get(payload).unwrap_or_default().to_vec();
@@ -52,7 +52,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     }
 
     /// Reads the available bytes and writes as much to the console as it takes at once. The rest is in `payload`.
-    pub(crate) async fn read<C>(
+    pub(super) async fn read<C>(
         &mut self,
         console: &mut C,
         keep_alive: &KeepAlive,
@@ -91,7 +91,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         Poll::Ready(Ok(found))
     }
 
-    pub(crate) async fn drain(&mut self) -> io::Result<()> {
+    pub(super) async fn drain(&mut self) -> io::Result<()> {
         let mut rest = vec![0; TLS_RECORD_BYTES];
         while self.source.read(&mut rest).await? > 0 {}
         Ok(())
@@ -119,21 +119,21 @@ fn poll_read_records<R: AsyncRead + Unpin>(
 }
 
 /// Encodes frames for the client. If a future is dropped in the middle, the rest of the frame is kept.
-pub(crate) struct FrameWriter<'a, W> {
-    pub(crate) sink: W,
+pub(super) struct FrameWriter<'a, W> {
+    pub(super) sink: W,
     meter: &'a Meter,
     rest: Vec<u8>,
     start: usize,
 }
 
 impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
-    pub(crate) fn new(sink: W, meter: &'a Meter) -> Self {
+    pub(super) fn new(sink: W, meter: &'a Meter) -> Self {
         Self { sink, meter, rest: Vec::new(), start: 0 }
     }
 
     /// Reads from the console, and sends as much of a binary frame as the client takes at once. `flush` sends the rest.
     /// Returns the length of the payload, 0 at the console's end.
-    pub(crate) async fn relay<C: AsyncRead + Unpin>(&mut self, console: &mut C) -> io::Result<usize> {
+    pub(super) async fn relay<C: AsyncRead + Unpin>(&mut self, console: &mut C) -> io::Result<usize> {
         poll_fn(|context| FRAME.with_borrow_mut(|frame| self.poll_relay(console, frame, context))).await
     }
 
@@ -170,7 +170,7 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
         Poll::Ready(Ok(length))
     }
 
-    pub(crate) fn queue_control(&mut self, opcode: Opcode, control: &ControlPayload) {
+    pub(super) fn queue_control(&mut self, opcode: Opcode, control: &ControlPayload) {
         let payload = control.as_slice();
         let (head, head_length) = encode_header(opcode, u16::try_from(payload.len()).unwrap_or(u16::MAX));
         self.rest.extend_from_slice(head.get(..head_length).unwrap_or_default());
@@ -178,7 +178,7 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
     }
 
     /// Sends the rest of all frames.
-    pub(crate) async fn flush(&mut self, keep_alive: &KeepAlive) -> io::Result<()> {
+    pub(super) async fn flush(&mut self, keep_alive: &KeepAlive) -> io::Result<()> {
         while let Some(rest) = self.rest.get(self.start..).filter(|rest| !rest.is_empty()) {
             let sink = &mut self.sink;
             let written = poll_fn(|context| {

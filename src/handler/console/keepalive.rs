@@ -13,7 +13,7 @@ use super::frame::ControlPayload;
 const STALL_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// The keep-alive of one console, shared by its two directions.
-pub(crate) struct KeepAlive {
+pub(super) struct KeepAlive {
     state: Cell<KeepAliveState>,
     pong: RefCell<Option<ControlPayload>>,
     ping_due: Cell<bool>,
@@ -44,14 +44,14 @@ enum NextStep {
 }
 
 /// A control frame that has to be sent now.
-pub(crate) enum DueFrame {
+pub(super) enum DueFrame {
     Pong(ControlPayload),
     Ping,
 }
 
 impl KeepAlive {
     /// Without an interval there are no pings.
-    pub(crate) fn new(interval: Option<Duration>) -> Self {
+    pub(super) fn new(interval: Option<Duration>) -> Self {
         Self {
             state: Cell::new(KeepAliveState::new(interval, Instant::now())),
             pong: RefCell::new(None),
@@ -66,16 +66,16 @@ impl KeepAlive {
         self.state.set(state);
     }
 
-    pub(crate) fn record_received(&self) {
+    pub(super) fn record_received(&self) {
         self.update(|state| state.record_received(Instant::now()));
     }
 
-    pub(crate) fn record_ping_sent(&self) {
+    pub(super) fn record_ping_sent(&self) {
         self.update(|state| state.unanswered = state.unanswered.or(Some(Instant::now())));
     }
 
     /// Records whether a write to the client blocks.
-    pub(crate) fn set_client_blocked(&self, blocked: bool) {
+    pub(super) fn set_client_blocked(&self, blocked: bool) {
         self.update(|state| match (state.client_blocked_since, blocked) {
             (None, true) => state.client_blocked_since = Some(Instant::now()),
             (Some(_), false) => {
@@ -87,7 +87,7 @@ impl KeepAlive {
     }
 
     /// Records whether a write to the console blocks.
-    pub(crate) fn set_console_blocked(&self, blocked: bool) {
+    pub(super) fn set_console_blocked(&self, blocked: bool) {
         self.update(|state| {
             state.console_blocked = blocked;
             if !blocked {
@@ -97,23 +97,23 @@ impl KeepAlive {
     }
 
     /// Queues the answer to a ping. It replaces the answer to an older one.
-    pub(crate) fn queue_pong(&self, ping: ControlPayload) {
+    pub(super) fn queue_pong(&self, ping: ControlPayload) {
         self.pong.replace(Some(ping));
         self.due.notify_one();
     }
 
-    pub(crate) fn take_due_frame(&self) -> Option<DueFrame> {
+    pub(super) fn take_due_frame(&self) -> Option<DueFrame> {
         let pong = self.pong.take().map(DueFrame::Pong);
         pong.or_else(|| self.ping_due.replace(false).then_some(DueFrame::Ping))
     }
 
     /// Returns when a control frame may be due.
-    pub(crate) async fn wait_until_due(&self) {
+    pub(super) async fn wait_until_due(&self) {
         self.due.notified().await;
     }
 
     /// Queues pings. Returns when the client is gone.
-    pub(crate) async fn run_until_dead(&self) {
+    pub(super) async fn run_until_dead(&self) {
         loop {
             let now = Instant::now();
             match self.state.get().next_step(now) {

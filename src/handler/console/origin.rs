@@ -4,8 +4,6 @@
 //! Only the console's own page knows the console's ticket, and the daemon verifies it. That proves more than an origin.
 //! So by default the ticket is enough, as it is for the original proxies.
 
-use std::fmt;
-
 use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
 
@@ -27,21 +25,16 @@ pub struct ConsoleCall<'a> {
 }
 
 /// An origin that is not ours, and the origins that would be.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "a page of another origin may not open a console: Origin is {}, this is {own}; \
+     allow it with console.origins",
+    origin.escape_debug()
+)]
 pub struct ForeignOrigin {
     pub origin: String,
     pub own: String,
 }
-
-impl fmt::Display for ForeignOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin, own } = self;
-        let what = "a page of another origin may not open a console";
-        write!(f, "{what}: Origin is {}, this is {own}; allow it with console.origins", origin.escape_debug())
-    }
-}
-
-impl std::error::Error for ForeignOrigin {}
 
 /// Decides by the listed origins (`console.origins`). `Ok(Some(…))` is a foreign origin that is accepted because the
 /// call has the console's own ticket.

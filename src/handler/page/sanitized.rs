@@ -103,6 +103,11 @@ pub fn write_piece(piece: &str, origin: CharacterOrigin, page: &mut String) {
     }
 }
 
+/// Escapes text for HTML contents and attributes.
+pub fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
 fn percent_encoded(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     for byte in raw.bytes() {

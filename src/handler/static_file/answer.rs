@@ -93,21 +93,17 @@ impl FileExchange<'_> {
         if self.method_is_head {
             return Ok(self.found(StatusCode::OK, &validators, size.into(), empty()));
         }
-        match validators.find_extent(self.headers, size) {
-            ByteExtent::Whole => {
-                let body = self.body(0..size, contents).await.map_err(StaticError::Unreadable)?;
-                Ok(self.found(StatusCode::OK, &validators, size.into(), body))
-            }
-            ByteExtent::Part(Range { start, end }) => {
-                let body = self.body(start..end, contents).await.map_err(StaticError::Unreadable)?;
-                let length = (end - start).into();
-                let mut response = self.found(StatusCode::PARTIAL_CONTENT, &validators, length, body);
-                let range = format!("bytes {start}-{}/{size}", end - 1);
-                set(response.headers_mut(), CONTENT_RANGE, &range);
-                Ok(response)
-            }
-            ByteExtent::Unsatisfiable => Err(StaticError::RangeNotSatisfiable { size }),
+        let (status, Range { start, end }) = match validators.find_extent(self.headers, size) {
+            ByteExtent::Whole => (StatusCode::OK, 0..size),
+            ByteExtent::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+            ByteExtent::Unsatisfiable => return Err(StaticError::RangeNotSatisfiable { size }),
+        };
+        let body = self.body(start..end, contents).await.map_err(StaticError::Unreadable)?;
+        let mut response = self.found(status, &validators, (end - start).into(), body);
+        if status == StatusCode::PARTIAL_CONTENT {
+            set(response.headers_mut(), CONTENT_RANGE, &format!("bytes {start}-{}/{size}", end - 1));
         }
+        Ok(response)
     }
 
     /// The bytes of `range`, which is within the file.

@@ -6,7 +6,7 @@ use super::interpreter::{Interpreter, Outcome, argument_text};
 use super::text::TaintedText;
 use super::value::Value;
 use super::{format, lines};
-use crate::handler::page::sanitized::{CharacterOrigin, write_piece};
+use crate::handler::page::sanitized::{CharacterOrigin, escape_html, write_piece};
 
 /// Filters without arguments.
 const SIMPLE: &[&str] = &[
@@ -143,9 +143,9 @@ impl Filter {
 /// Applies a filter without arguments, which is a method as well. `None` for any other name.
 pub(super) fn simple(name: &str, text: &TaintedText) -> Option<TaintedText> {
     Some(match name {
-        "html" => text.map(html),
-        "html_entity" => text.map(|piece| html(piece).replace('\'', "&#39;")),
-        "xml" => text.map(|piece| html(piece).replace('\'', "&apos;")),
+        "html" => text.map(escape_html),
+        "html_entity" => text.map(|piece| escape_html(piece).replace('\'', "&#39;")),
+        "xml" => text.map(|piece| escape_html(piece).replace('\'', "&apos;")),
         "uri" => encoded(text, "-_.!~*'()"),
         "url" => encoded(text, "-_.!~*'();/?:@&=+$,"),
         "upper" => text.map(str::to_uppercase),
@@ -160,10 +160,6 @@ pub(super) fn simple(name: &str, text: &TaintedText) -> Option<TaintedText> {
         "html_line_break" => lines::breaks(text, false),
         _ => return None,
     })
-}
-
-fn html(piece: &str) -> String {
-    piece.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Percent-encodes a text. Special characters of user text are escaped first, so that decoding the URL does not bring

@@ -152,17 +152,7 @@ impl Value {
     }
 
     pub(super) fn is_true(&self) -> bool {
-        match self {
-            Self::Undefined => false,
-            Self::Number(number) => number.is_true(),
-            Self::Text(text) => text.is_true(),
-            Self::List(_)
-            | Self::Hash(_)
-            | Self::Iterator(_)
-            | Self::Date(_)
-            | Self::Macro(_)
-            | Self::Error(_) => true,
-        }
+        if let Self::Text(text) = self { text.is_true() } else { self.to_number().is_true() }
     }
 
     /// The text in a page. Perl prints the address of a list or hash.
@@ -198,16 +188,7 @@ impl Value {
 
     /// Whether the value is a number, or a text that is a number.
     pub(super) fn looks_like_number(&self) -> bool {
-        match self {
-            Self::Number(_) => true,
-            Self::Text(text) => Number::from_whole_text(text.as_str()).is_some(),
-            Self::Undefined
-            | Self::List(_)
-            | Self::Hash(_)
-            | Self::Iterator(_)
-            | Self::Date(_)
-            | Self::Macro(_)
-            | Self::Error(_) => false,
-        }
+        let is_numeric_text = |text: &TaintedText| Number::from_whole_text(text.as_str()).is_some();
+        matches!(self, Self::Number(_)) || matches!(self, Self::Text(text) if is_numeric_text(text))
     }
 }
