@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use crate::handler::console::relay;
+use crate::handler::console::relay::ConsoleRelay;
 use crate::handler::console::target::ConnectedConsole;
 use crate::handler::tunnel::TunnelClient;
 use crate::http::logged_body::LoggedBody;
@@ -273,7 +274,8 @@ async fn relay_console<S: ClientStream>(
     stream.spare();
     let ping = worker.context().state.config.settings.console_ping;
     let denied = until_denied(worker, client, console.listed.client);
-    relay::run(stream, early, console, ping, (&worker.stop, denied)).await;
+    let console = ConsoleRelay { console, early, ping, buffers: &worker.relay_buffers };
+    relay::run(stream, console, &worker.stop, denied).await;
 }
 
 /// The bytes of both, in the order in which they were read.

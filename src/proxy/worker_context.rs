@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::handler::console::relay::RelayBuffers;
 use crate::proxy::handlers::{App, Handlers};
 use crate::proxy::router::Route;
 use crate::state::shared::AppState;
@@ -38,6 +39,7 @@ pub struct WorkerTokens {
 /// A worker as its connections see it. Each request reads the context in effect.
 pub struct Worker {
     context: RefCell<Rc<WorkerContext>>,
+    pub relay_buffers: RelayBuffers,
     /// cancelled when everything has to end
     pub stop: CancellationToken,
 }
@@ -75,7 +77,8 @@ impl WorkerContext {
 impl Worker {
     pub fn new(app: App, tokens: WorkerTokens) -> Self {
         let stop = tokens.stop.clone();
-        Self { context: RefCell::new(Rc::new(WorkerContext::new(app, tokens))), stop }
+        let context = RefCell::new(Rc::new(WorkerContext::new(app, tokens)));
+        Self { context, relay_buffers: RelayBuffers::default(), stop }
     }
 
     /// The context for the next request. Do not hold it across a long await: it keeps an old configuration alive.

@@ -1,4 +1,4 @@
-//! The client's end of a console. All consoles of a thread share one buffer for each direction. A console keeps bytes in
+//! The client's end of a console. All consoles of a worker share one buffer for each direction. A console keeps bytes in
 //! its own memory only while the receiving end does not take them.
 
 use std::cell::RefCell;
@@ -22,24 +22,27 @@ const READ_BUFFER_BYTES: usize = 8 * TLS_RECORD_BYTES;
 /// A whole frame with its header.
 const FRAME_BUFFER_BYTES: usize = 4 * TLS_RECORD_BYTES;
 
-thread_local! {
-    /// Shared between the consoles of a thread. Their contents are used or copied within one poll.
-    static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static FRAME: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+/// Buffers that all consoles of a worker share. Their contents are used or copied within one poll.
+#[derive(Default)]
+pub struct RelayBuffers {
+    input: RefCell<Vec<u8>>,
+    frame: RefCell<Vec<u8>>,
 }
 
 /// Decodes the client's frames.
 pub(super) struct FrameReader<'a, R> {
     source: R,
     meter: &'a Meter,
+    input: &'a RefCell<Vec<u8>>,
     pub(super) decoder: FrameDecoder,
     /// the payload that the console has not taken yet
     pub(super) payload: Vec<u8>,
 }
 
 impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
-    pub(super) fn new(source: R, meter: &'a Meter) -> Self {
-        Self { source, meter, decoder: FrameDecoder::default(), payload: Vec::new() }
+    pub(super) fn new(source: R, meter: &'a Meter, buffers: &'a RelayBuffers) -> Self {
+        let input = &buffers.input;
+        Self { source, meter, input, decoder: FrameDecoder::default(), payload: Vec::new() }
     }
 
     /// Decodes the bytes that arrived before the handshake was complete. Their payload is for the console.
@@ -60,9 +63,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     where
         C: AsyncWrite + Unpin,
     {
-        let relayed =
-            poll_fn(|context| INPUT.with_borrow_mut(|input| self.poll_relay(console, input, context)));
-        let found = relayed.await?;
+        let found = poll_fn(|context| self.poll_relay(console, context)).await?;
         keep_alive.record_received();
         Ok(found)
     }
@@ -70,11 +71,11 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     fn poll_relay<C: AsyncWrite + Unpin>(
         &mut self,
         console: &mut C,
-        input: &mut Vec<u8>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<DecodedFrames>> {
+        let mut input = self.input.borrow_mut();
         input.resize(READ_BUFFER_BYTES, 0);
-        let length = ready!(poll_read_records(&mut self.source, input, context))?;
+        let length = ready!(poll_read_records(&mut self.source, &mut input, context))?;
         if length == 0 {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -122,27 +123,28 @@ fn poll_read_records<R: AsyncRead + Unpin>(
 pub(super) struct FrameWriter<'a, W> {
     pub(super) sink: W,
     meter: &'a Meter,
+    frame: &'a RefCell<Vec<u8>>,
     rest: Vec<u8>,
     start: usize,
 }
 
 impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
-    pub(super) fn new(sink: W, meter: &'a Meter) -> Self {
-        Self { sink, meter, rest: Vec::new(), start: 0 }
+    pub(super) fn new(sink: W, meter: &'a Meter, buffers: &'a RelayBuffers) -> Self {
+        Self { sink, meter, frame: &buffers.frame, rest: Vec::new(), start: 0 }
     }
 
     /// Reads from the console, and sends as much of a binary frame as the client takes at once. `flush` sends the rest.
     /// Returns the length of the payload, 0 at the console's end.
     pub(super) async fn relay<C: AsyncRead + Unpin>(&mut self, console: &mut C) -> io::Result<usize> {
-        poll_fn(|context| FRAME.with_borrow_mut(|frame| self.poll_relay(console, frame, context))).await
+        poll_fn(|context| self.poll_relay(console, context)).await
     }
 
     fn poll_relay<C: AsyncRead + Unpin>(
         &mut self,
         console: &mut C,
-        frame: &mut Vec<u8>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        let mut frame = self.frame.borrow_mut();
         frame.resize(FRAME_BUFFER_BYTES, 0);
         let mut room = ReadBuf::new(frame.get_mut(MAX_HEADER_BYTES..).unwrap_or_default());
         ready!(Pin::new(console).poll_read(context, &mut room))?;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decoder::{DecodedFrames, StreamEnd};
 use super::frame::{ControlPayload, Opcode, ProtocolError};
+pub use crate::handler::console::frame_stream::RelayBuffers;
 use crate::handler::console::frame_stream::{FrameReader, FrameWriter};
 use crate::handler::console::keepalive::{DueFrame, KeepAlive};
 use crate::handler::console::target::{ConnectedConsole, ConsoleStream};
@@ -73,17 +74,26 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// Relays until one end closes, `stop` is cancelled, or the client is no longer admitted. `early` holds the bytes that
-/// the client sent before the handshake was complete.
+/// A console whose client has completed the handshake.
+pub struct ConsoleRelay<'a> {
+    pub console: ConnectedConsole,
+    /// bytes that the client sent before the handshake was complete
+    pub early: Bytes,
+    /// the interval of pings
+    pub ping: Option<Duration>,
+    pub buffers: &'a RelayBuffers,
+}
+
+/// Relays until one end closes, `stop` is cancelled, or the client is no longer admitted.
 pub async fn run<S>(
     client: S,
-    early: Bytes,
-    console: ConnectedConsole,
-    ping: Option<Duration>,
-    (stop, denied): (&CancellationToken, impl Future<Output = AdmissionLost>),
+    relay: ConsoleRelay<'_>,
+    stop: &CancellationToken,
+    denied: impl Future<Output = AdmissionLost>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let ConsoleRelay { console, early, ping, buffers } = relay;
     let over = async {
         tokio::select! {
             () = stop.cancelled() => CloseReason::Stopped,
@@ -92,7 +102,7 @@ pub async fn run<S>(
     };
     let (source, sink) = split(client);
     let meter = &console.listed.meter;
-    let mut client = (FrameReader::new(source, meter), FrameWriter::new(sink, meter));
+    let mut client = (FrameReader::new(source, meter, buffers), FrameWriter::new(sink, meter, buffers));
     let keep_alive = KeepAlive::new(ping);
     let reason = match console.stream {
         ConsoleStream::Tcp(stream) => {
