@@ -1,4 +1,4 @@
-//! nodegate: one proxy engine that loads a product profile. Read `connection.rs` and `request.rs` first.
+//! nodegate: one proxy engine that loads a product profile. Read `proxy/connection.rs` and `proxy/request.rs` first.
 
 pub mod admin;
 pub mod auth;

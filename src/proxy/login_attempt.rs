@@ -9,15 +9,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, Method};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use outcome::{AttemptOutcome, verdict, watch_credential};
+use outcome::{AttemptOutcome, token_check, verdict, watch_credential};
 
 use crate::auth::authenticator::AuthenticatedUser;
 use crate::auth::credential_cache::CachedCredential;
@@ -30,18 +30,17 @@ use crate::limits::failure_table::ClientKey;
 use crate::limits::login_throttle;
 use crate::limits::login_throttle::LoginPermit;
 use crate::os::request_context;
+use crate::proxy::api_call::run_api;
 use crate::proxy::buffered_body;
 use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_guard::{check_limit_before_body, prove};
-use crate::proxy::request::{IncomingRequest, run_api};
+use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
 use crate::state::client_connection::ClientConnection;
 use crate::state::route_scope::RouteScope;
-use crate::state::shared::AppState;
 use crate::verdict::login::LoginProof;
 use crate::verdict::token;
-use crate::verdict::token::TokenCheck;
 use crate::verdict::{AnswerView, CredentialVerdict};
 
 /// How long nodegate waits for the verdict after the client disconnects. A daemon takes 3 s to reject a credential,
@@ -292,14 +291,4 @@ pub(crate) async fn run_at_once(
         }
     }
     answer
-}
-
-fn token_check(state: &AppState, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
-    if state.gate.as_ref().is_some_and(|gate| gate.is_unverified_by_daemon(method, path)) {
-        TokenCheck::Skipped
-    } else if matches!(route, Route::Node(_) | Route::Master(_)) {
-        TokenCheck::Peer
-    } else {
-        TokenCheck::Daemon
-    }
 }

@@ -1,6 +1,7 @@
 //! One connection and one request, top to bottom.
 
 pub(crate) mod admission;
+pub(crate) mod api_call;
 pub(crate) mod buffered_body;
 pub(crate) mod call_timeout;
 pub(crate) mod client_hello;

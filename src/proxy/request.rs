@@ -11,9 +11,8 @@ use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 
 use crate::auth::authenticator::AuthenticatedUser;
-use crate::handler::console::ConsoleError;
-use crate::handler::upload::UploadRequest;
-use crate::handler::{HandlerAnswer, api, console, redirect, upload};
+use crate::handler::console::target::ConnectedConsole;
+use crate::handler::{HandlerAnswer, redirect};
 use crate::http::drain;
 use crate::http::error::{ErrorFormat, ResponseError};
 use crate::http::logged_body::{LoggedBody, RequestRecord};
@@ -23,8 +22,7 @@ use crate::http::validate;
 use crate::metrics::counters;
 use crate::metrics::labels::RequestDestination;
 use crate::os::{fault_injection, request_context};
-use crate::proxy::buffered_body::{self, PreparedCall, SenderTrust};
-use crate::proxy::call_timeout::{answer_timeout, or_client_left};
+use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_attempt::{self, LoginAttempt};
 use crate::proxy::methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 use crate::proxy::response_headers::{complete, refuse};
@@ -53,7 +51,7 @@ pub(crate) struct IncomingRequest<'a> {
 /// The response to a request, and the console that its connection is relayed to.
 pub struct RequestAnswer {
     pub response: Response<LoggedBody>,
-    pub upgrade: Option<Box<console::target::ConnectedConsole>>,
+    pub upgrade: Option<Box<ConnectedConsole>>,
 }
 
 /// Answers one request. Log lines of its handlers name the request.
@@ -81,16 +79,7 @@ async fn answer_and_log(
     fault_injection::injected(&head);
     let named = client.reported_client(state, address);
     let real = named.unwrap_or(client.peer.address());
-    let mut record = RequestRecord {
-        started: started.into_std(),
-        client: address,
-        counted: real,
-        user: None,
-        request: validate::request_line(&head),
-        place: None,
-        details: None,
-        destination: RequestDestination::Nowhere,
-    };
+    let mut record = new_record(&head, started, address, real);
     let mut body = Some(body);
     let named_header = named.and_then(|real| HeaderValue::from_str(&real.to_string()).ok());
     let class = client.class();
@@ -127,6 +116,19 @@ async fn answer_and_log(
     let log = Arc::clone(&state.log);
     let response = LoggedBody::wrap(response, record, log, Arc::clone(&client.clock), unread);
     RequestAnswer { response, upgrade }
+}
+
+fn new_record(head: &Parts, started: Instant, client: IpAddr, counted: IpAddr) -> RequestRecord {
+    RequestRecord {
+        started: started.into_std(),
+        client,
+        counted,
+        user: None,
+        request: validate::request_line(head),
+        place: None,
+        details: None,
+        destination: RequestDestination::Nowhere,
+    }
 }
 
 /// The answer to a request in clear text on a port for HTTPS.
@@ -217,89 +219,4 @@ fn authenticate(
         scope_check::check_client(class, request, path, &identity, record.client)?;
     }
     Ok(identity)
-}
-
-/// Sends an API call to its destination.
-pub(crate) async fn run_api(
-    request: &IncomingRequest<'_>,
-    identity: &AuthenticatedUser,
-    route: Route,
-    path: &ApiPath,
-    body: &mut Option<RequestBody>,
-) -> Result<HandlerAnswer, ResponseError> {
-    let IncomingRequest { context, client, head, address, .. } = *request;
-    let (state, handlers) = (&context.state, &context.handlers);
-    handlers.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
-    let sender = SenderTrust::of(identity);
-    let clock = (!request.outlives_client).then_some(&*client.clock);
-    let call = |PreparedCall { query, body }| api::ApiCall {
-        head,
-        target: path.upstream_target(query.as_deref().or(head.uri.query())),
-        identity,
-        client: address,
-        body,
-        source: download_source(request, &route, path),
-        timeout: answer_timeout(context, &route, &head.method, path),
-        piece: client.piece,
-    };
-    match route {
-        Route::Node(_) | Route::Master(_) if state.header_names.is_looped(&head.headers) => {
-            Err(ResponseError::Loop)
-        }
-        Route::Node(ref name) | Route::Master(ref name) => {
-            let upstream = context.upstreams.peer(state, name, request.real)?;
-            let body = buffered_body::read_for_daemon(request, sender, body).await?;
-            Ok(or_client_left(clock, handlers.api.forward_call(state, &upstream, call(body))).await?.into())
-        }
-        Route::Daemon | Route::Unprivileged => {
-            let body = buffered_body::read_for_daemon(request, sender, body).await?;
-            let upstream = context.local_upstream(&route);
-            Ok(or_client_left(clock, handlers.api.forward_call(state, upstream, call(body))).await?.into())
-        }
-        Route::UnknownNode(node) => {
-            let nodes = state.nodes.current().map_err(|error| ResponseError::nodes(&error))?;
-            Err(ResponseError::UnknownNode(nodes.unknown(&node)))
-        }
-        Route::Upload => {
-            let uploads = handlers.uploads.as_ref().ok_or(ResponseError::NotServed("uploads are"))?;
-            let (upstreams, tasks, clock) = (&context.upstreams, &context.tasks, &client.connection_clock);
-            let upload =
-                UploadRequest { state, upstreams, tasks, head, path, identity, client: address, clock };
-            Ok(Box::pin(upload::handle_upload(uploads, &upload, body)).await?.into())
-        }
-        Route::Websocket => {
-            let body = buffered_body::read_for_daemon(request, sender, body).await?;
-            let upstream = context.upstreams.unprivileged();
-            if !console::handshake::requests_upgrade(&head.headers) {
-                return Ok(or_client_left(clock, handlers.api.forward_call(state, upstream, call(body)))
-                    .await?
-                    .into());
-            }
-            let consoles = handlers.consoles.as_ref().ok_or(ConsoleError::Unsupported)?;
-            or_client_left(clock, Box::pin(console::open(consoles, state, upstream, client, call(body))))
-                .await
-        }
-        Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {
-            Err(ResponseError::NoSuchUri)
-        }
-    }
-}
-
-/// The origin of an answer, which decides whether it may name a file.
-fn download_source<'a>(
-    request: &IncomingRequest<'a>,
-    route: &Route,
-    path: &'a ApiPath,
-) -> api::DownloadSource<'a> {
-    let IncomingRequest { context, head, .. } = *request;
-    let (method, routes) = (&head.method, &context.handlers.routes);
-    let privileged = matches!(route, Route::Daemon);
-    api::DownloadSource {
-        method,
-        path,
-        sends_files: routes.sends_files(method, path),
-        privileged,
-        // The original proxy answers a page that needs no root with a title of its own.
-        stands_in: privileged && context.handlers.api.has_title(path) && !routes.needs_root(method, path),
-    }
 }

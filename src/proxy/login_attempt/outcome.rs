@@ -3,12 +3,18 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
+use http::Method;
+
 use crate::auth::credential_cache::CachedCredential;
 use crate::handler::HandlerAnswer;
 use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
+use crate::http::target::ApiPath;
 use crate::limits::login_throttle::LoginPermit;
+use crate::proxy::router::Route;
 use crate::state::connection_trust::ConnectionTrust;
+use crate::state::shared::AppState;
+use crate::verdict::token::TokenCheck;
 use crate::verdict::{AnswerView, CredentialVerdict};
 
 /// The effect of an attempt on its client.
@@ -63,4 +69,15 @@ pub(crate) async fn watch_credential<T>(
         polled
     })
     .await
+}
+
+/// What the answer to a call says about its API token.
+pub(crate) fn token_check(state: &AppState, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
+    if state.gate.as_ref().is_some_and(|gate| gate.is_unverified_by_daemon(method, path)) {
+        TokenCheck::Skipped
+    } else if matches!(route, Route::Node(_) | Route::Master(_)) {
+        TokenCheck::Peer
+    } else {
+        TokenCheck::Daemon
+    }
 }
