@@ -1,11 +1,10 @@
-//! A connection that keeps the first line of what comes: hyper gives no reason phrase that holds bytes beyond ASCII.
+//! The reason phrase of a response, read beside hyper: its client drops a phrase with bytes beyond ASCII, and such a
+//! phrase carries the message of a failed call.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::InspectReader;
 
 const MAX_BYTES: usize = 4096;
 
@@ -13,17 +12,17 @@ const MAX_BYTES: usize = 4096;
 #[derive(Clone, Default)]
 pub(crate) struct StatusLine(Arc<Mutex<Vec<u8>>>);
 
-pub(crate) struct RecordedStream<S> {
-    stream: S,
-    line: StatusLine,
-}
-
 impl StatusLine {
-    pub(crate) fn record<S>(&self, stream: S) -> RecordedStream<S> {
-        RecordedStream { stream, line: self.clone() }
+    /// The stream, which copies its first line here.
+    pub(crate) fn record<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> impl AsyncRead + AsyncWrite + Unpin + use<S> {
+        let line = self.clone();
+        InspectReader::new(stream, move |bytes: &[u8]| line.add(bytes))
     }
 
-    /// What stands behind `HTTP/1.1 200 `.
+    /// The text behind `HTTP/1.1 200 `.
     pub(crate) fn reason(&self) -> String {
         let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -36,37 +35,6 @@ impl StatusLine {
         if !line.contains(&b'\n') && line.len() < MAX_BYTES {
             line.extend_from_slice(bytes.get(..MAX_BYTES).unwrap_or(bytes));
         }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for RecordedStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.line.add(buffer.filled().get(before..).unwrap_or_default());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for RecordedStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
