@@ -45,7 +45,7 @@ pub enum Command {
     Run {
         /// Name of a built-in profile, or the path of a .toml file
         profile: String,
-        /// There is nobody to read stderr: log to the journal where there is one
+        /// Log to the journal if there is one, because no terminal reads stderr
         #[arg(long, hide = true)]
         background: bool,
     },
@@ -80,17 +80,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Ask the running one to take its settings, certificates and keys anew
+    /// Make the running process read its settings, certificates and keys again
     Reload {
         profile: String,
-        /// Take it back after so many seconds unless `confirm` comes
+        /// Revert after so many seconds unless you run `confirm`
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=LONGEST_CONFIRM))]
         confirm: Option<u64>,
         /// Put settings in effect that were taken back before, and that the files still hold
         #[arg(long)]
         force: bool,
     },
-    /// Keep what `reload --confirm` has put in force
+    /// Keep the settings of `reload --confirm`
     Confirm { profile: String },
     /// Ask the original and a trial beside it the same, and show what differs
     #[command(alias = "shadow")]
@@ -112,7 +112,7 @@ pub enum Command {
     },
 }
 
-/// What comes out of the command line's own definition.
+/// Files generated from the definition of the command line.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum GeneratedFiles {
     Man,

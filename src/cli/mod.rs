@@ -1,4 +1,4 @@
-//! What each command does; the exit codes are those of `docs/operate/commands.md`.
+//! The commands; their exit codes are those of `docs/operate/commands.md`.
 
 pub mod arguments;
 

@@ -1,4 +1,4 @@
-//! `nodegate pages PROFILE`: asks whatever serves the profile's port on this machine for each page of the profile.
+//! `nodegate pages PROFILE`: requests each page of the profile from the server on the profile's port.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};

@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
 use crate::upstream::client::io_message;
 
-/// Reloads; with `confirm` for so many seconds, unless they are confirmed; with `force` also what was taken back before.
+/// Reloads. `confirm` reverts the reload after so many seconds; `force` also takes settings that were reverted before.
 pub fn run(profile: &str, options: &ConfigSources, confirm: Option<u64>, force: bool) -> ExitCode {
     ask(profile, options, ControlRequest::Reload { confirm, force })
 }
@@ -72,7 +72,7 @@ fn tell(profile: &str, question: ControlRequest, answer: ControlResponse) -> Exi
     }
 }
 
-/// What a signal can do is done, though it tells no outcome.
+/// Falls back to a signal, which reports no outcome.
 fn without_socket(config: &Config, question: ControlRequest, reason: &str) -> ExitCode {
     let name = &config.product.name;
     let Some(running) = DaemonProcess::find(config) else {

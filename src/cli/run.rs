@@ -112,7 +112,7 @@ fn listen(
     }
 }
 
-/// What was asked for by the settings needs more descriptors than the process may have.
+/// Warns if the settings need more descriptors than the process may have.
 fn too_few_descriptors(config: &Config, descriptors: u64) -> Option<Diagnostic> {
     let key = "limits.connections";
     let wanted = ConnectionCapacity::new(config.settings.limits.connections, descriptors).descriptors();

@@ -41,7 +41,7 @@ fn of_settings(config: &Config, allowed: u64, limit: u64) -> Option<Diagnostic> 
     })
 }
 
-/// Files on a tmpfs are memory of whoever writes them.
+/// Files on a tmpfs count as memory of the process that writes them.
 fn of_spool(config: &Config, allowed: u64, limit: u64) -> Option<Diagnostic> {
     let spool = config.root.path(&config.product.upload.as_ref()?.spool);
     let directory = spool.parent()?;

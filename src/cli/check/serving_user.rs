@@ -11,7 +11,7 @@ use crate::os::other_user::{OtherUser, is_public};
 use crate::tls::certificate_files;
 use crate::upstream::nodes::NodeFile;
 
-/// What follows where a file cannot be read.
+/// The consequence of an unreadable file.
 #[derive(Clone, Copy)]
 enum FileUse {
     Settings,
@@ -22,7 +22,7 @@ enum FileUse {
     Realms,
     /// another node's certificate
     Node,
-    /// what TLS is set up with
+    /// certificates and keys
     Tls,
     /// values of a page
     Values,
@@ -145,7 +145,7 @@ fn value_files(product: &Product) -> impl Iterator<Item = &PathBuf> {
     })
 }
 
-/// For each other node the first certificate that exists, which nodegate compares with what the node shows.
+/// For each other node the first certificate that exists: nodegate pins it.
 fn node_certificates(config: &Config) -> Vec<PathBuf> {
     let Some(nodes) = &config.product.nodes else { return Vec::new() };
     let own = &config.settings.node_name;

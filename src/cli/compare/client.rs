@@ -117,7 +117,7 @@ fn is_here(host: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// A server elsewhere has to prove itself before it gets a credential; on this machine its name would not fit.
+/// Verifies the certificate of a remote server before it gets a credential. On this machine the name would not match.
 fn connector(is_here: bool) -> Result<SslConnector, String> {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(|error| error.to_string())?;
     if is_here {
@@ -165,7 +165,7 @@ async fn read(mut body: Incoming, headers: &HeaderMap) -> io::Result<ComparedBod
     Ok(reader.finish())
 }
 
-/// hyper's own text says less than what it wraps.
+/// hyper's own text says less than its source.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn reason(error: hyper::Error) -> io::Error {
     let source = std::error::Error::source(&error).map(|source| format!(": {source}"));

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::verdict::api_answer::ApiAnswer;
 
-/// Longer bodies are compared by length and digest, whatever they hold.
+/// Longer bodies are compared by length and digest, of any type.
 const MAX_STRUCTURED_BYTES: usize = 16 << 20;
 /// Bytes of a digest that are shown.
 const DIGEST_BYTES: usize = 6;
-/// What is kept of others.
+/// Bytes kept of a body that is compared by its digest.
 const START_BYTES: usize = 4096;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl ComparedBody {
     }
 }
 
-/// What the head says of the body.
+/// The type of a body, from its head.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum ComparedKind {
     Json,

@@ -1,4 +1,4 @@
-//! The header to log in by, from where nobody who lists processes sees it.
+//! The header to log in by, from a file or a variable: a list of processes does not show it.
 
 use std::path::Path;
 

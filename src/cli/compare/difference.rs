@@ -1,4 +1,4 @@
-//! What differs between two answers, as far as a client would notice, and what says nothing of either server.
+//! Differences between two answers that a client would notice.
 
 use std::collections::BTreeSet;
 
@@ -25,13 +25,13 @@ const HEADERS: [&str; 9] = [
 pub(crate) const STATUS: &str = "HTTP status";
 const BODY: &str = "HTTP body";
 
-/// What came of two answers to the same request.
+/// The result of two answers to the same request.
 #[derive(Debug)]
 pub(crate) enum ComparisonResult {
     Equal,
     /// both refuse this client, so neither shows what it would answer
     Refused,
-    /// both have nobody behind them who answers
+    /// neither reaches a daemon
     Unserved,
     Differ(Vec<ValueDifference>),
 }
@@ -62,7 +62,7 @@ impl CallRules<'_> {
         if found.is_empty() { ComparisonResult::Equal } else { ComparisonResult::Differ(found) }
     }
 
-    /// Where the status is another, so is everything else.
+    /// If the status differs, the rest differs too.
     pub(crate) fn differences(
         &self,
         original: &ComparedResponse,
@@ -112,7 +112,7 @@ impl CallRules<'_> {
     }
 }
 
-/// Of what differs at first, that which a second look shows as well. What either server answers differently by then
+/// The first differences that the second answers have as well. A value that one server answers differently by then
 /// changes by itself.
 pub(crate) fn lasting(
     first: Vec<ValueDifference>,

@@ -1,4 +1,4 @@
-//! `nodegate compare PROFILE`: asks the original and a nodegate beside it the same, and shows what differs.
+//! `nodegate compare PROFILE`: sends the same requests to the original and to a trial, and shows the differences.
 
 pub(crate) mod client;
 pub(crate) mod content;
@@ -36,7 +36,7 @@ use crate::config::{Config, ConfigSources};
 /// Calls under way at the same time, so that slow ones do not slow the others down.
 const CALLS_AT_ONCE: usize = 8;
 
-/// What is compared, and how fast.
+/// The requests to compare, and their rate.
 #[derive(Args, Debug)]
 pub struct ComparisonOptions {
     /// Access log to take GETs from, the newest first [default: that of the profile]

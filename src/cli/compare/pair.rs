@@ -14,14 +14,14 @@ use super::secrets::SecretMask;
 use super::summary::CallOutcome;
 use crate::cli::compare::rate::RequestRate;
 
-/// What changes by itself may do so once a second.
+/// Values that change by themselves may change once a second.
 const CHANGE: Duration = Duration::from_millis(1100);
 
 pub(crate) struct ServerPair {
     pub(crate) original: ComparedServer,
     pub(crate) ours: ComparedServer,
     pub(crate) credential: Option<RequestHeader>,
-    /// what only users may ask
+    /// a target that needs a login
     pub(crate) login: Option<String>,
     pub(crate) login_page: Option<String>,
     pub(crate) pace: RequestRate,
@@ -40,9 +40,9 @@ impl ServerPair {
     pub(crate) async fn try_credential(&self) -> Result<(), String> {
         let Some(target) = &self.login else { return Ok(()) };
         if self.credential.is_none() {
-            let told =
+            let message =
                 "no credential was given (--credential-file): calls that need a login are not compared";
-            let _ = io::Write::write_all(&mut io::stderr(), format!("{told}\n").as_bytes());
+            let _ = io::Write::write_all(&mut io::stderr(), format!("{message}\n").as_bytes());
             return Ok(());
         }
         let answers = self.both(target).await?;
@@ -116,7 +116,7 @@ impl ServerPair {
     }
 }
 
-/// An error of nodegate's own says in the body what its reason phrase may be too short for.
+/// nodegate's own errors have the whole message in the body: the reason phrase may be too short for it.
 fn with_message(
     mut found: Vec<super::structure::ValueDifference>,
     answers: &ResponsePair,

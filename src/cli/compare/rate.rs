@@ -15,7 +15,7 @@ impl RequestRate {
         Self { interval: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(Instant::now()) }
     }
 
-    /// Turns are at least an interval apart. Time in which nobody waited is not made up for.
+    /// Turns are at least an interval apart. Idle time allows no burst.
     pub(crate) async fn turn(&self) {
         let mut next = self.next.lock().await;
         sleep_until(*next).await;

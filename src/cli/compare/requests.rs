@@ -48,7 +48,7 @@ impl LeftOut {
     }
 }
 
-/// What the profile says of calls that are repeated.
+/// The rules of the profile for calls that are repeated.
 pub(crate) struct RepeatRules {
     routes: RouteRules,
     side_effects: Vec<PathPattern>,

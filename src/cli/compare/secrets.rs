@@ -1,4 +1,4 @@
-//! What a comparison prints holds no tickets, tokens or passwords.
+//! Masks tickets, tokens and passwords in the output of a comparison.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,9 +18,9 @@ pub(crate) struct SecretMask {
     key: Regex,
     /// each keeps its groups and loses the rest
     values: Vec<Regex>,
-    /// a name that is probably one of a secret, and what stands between the name and the value
+    /// a name that probably belongs to a secret, and the text between the name and the value
     named: Regex,
-    /// what ends a value in a query, a form or a line of cookies: the beginning of the next one
+    /// the end of a value in a query, a form or a line of cookies: the beginning of the next one
     next: Regex,
 }
 

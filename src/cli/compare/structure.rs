@@ -119,7 +119,7 @@ impl StructureComparison<'_> {
             count.map(|count| *count -= 1).is_some()
         };
         let left: Vec<_> = original.iter().filter(|item| !take(item)).collect();
-        // What is left of each count is what the original does not have.
+        // The rest of each count is missing in the original.
         let right = ours.iter().filter(|item| take(item)).collect();
         (left, right)
     }

@@ -1,4 +1,4 @@
-//! What is printed: a block for each call that differs, and the counts at the end.
+//! The output: a block for each call that differs, and the counts at the end.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ const CONTEXT: usize = 20;
 /// The exit code where nothing differs and most was not compared.
 const TOO_LITTLE: u8 = 2;
 
-/// What came of one call.
+/// The outcome of one call.
 #[derive(Debug)]
 pub(crate) enum CallOutcome {
     /// with so many values that change by themselves
@@ -69,7 +69,7 @@ impl ComparisonSummary {
         self.compared() + self.changing + self.refused + self.unserved + self.failed
     }
 
-    /// Whether less than half of what the log held was compared.
+    /// Whether less than half of the calls in the log were compared.
     fn is_too_little(&self, requests: &LoggedRequests) -> bool {
         self.compared() == 0 || self.compared() * 2 < requests.targets.len()
     }
@@ -110,7 +110,7 @@ impl ComparisonSummary {
         text
     }
 
-    /// What is missing to a comparison, if it is too little.
+    /// A warning if too little was compared.
     pub(crate) fn warning(&self, requests: &LoggedRequests) -> Option<String> {
         self.is_too_little(requests).then(|| {
             format!(

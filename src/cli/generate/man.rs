@@ -31,7 +31,7 @@ fn synopsis() -> Roff {
     roff
 }
 
-/// Each command with what it takes.
+/// Each command with its arguments.
 fn commands(command: &Command) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["COMMANDS"]);
@@ -65,7 +65,7 @@ fn is_own_option(argument: &Arg) -> bool {
         && argument.get_id() != "help"
 }
 
-/// Headings begin a line, terms two blanks in, what is said of a term six.
+/// Headings begin a line, terms have two blanks before them, their explanations six.
 pub(crate) fn notes(text: &str) -> Roff {
     let mut roff = Roff::new();
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! `nodegate generate man|completions DIR`: what a package ships beside the binary.
+//! `nodegate generate man|completions DIR`: the files that a package has besides the binary.
 
 mod man;
 mod settings_page;

@@ -1,4 +1,4 @@
-//! `nodegate status PROFILE`: what the running one does, once or again and again.
+//! `nodegate status PROFILE`: the state of the running process, once or every second.
 
 mod text;
 
@@ -41,7 +41,7 @@ pub fn run(profile: &str, options: &ConfigSources, style: StatusStyle) -> ExitCo
     }
 }
 
-/// Why the socket does not answer is told where there is nothing else to tell.
+/// The reason why the socket does not answer is shown only if there is no other answer.
 fn connect(config: &Config) -> Result<ControlClient, String> {
     let path = protocol::place(config, config.settings.listen.port).ok_or("the profile has no pid file")?;
     ControlClient::connect(&path).map_err(|error| format!("{}: {}", path.display(), io_message(&error)))
@@ -88,7 +88,7 @@ fn ended(style: StatusStyle) -> ExitCode {
     ExitCode::from(NOT_RUNNING)
 }
 
-/// Without the socket: what the pid file tells.
+/// Without the socket: the state by the pid file.
 fn show_little(config: &Config, reason: &str, style: StatusStyle) -> ExitCode {
     let running = DaemonProcess::find(config);
     let name = &config.product.name;
