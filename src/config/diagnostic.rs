@@ -1,4 +1,4 @@
-//! What is wrong with the settings, said with file, line and key.
+//! Problems of the settings, with file, line and key.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 /// Where a value came from.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ValueOrigin {
     /// the profile, or the default that every profile starts from
+    #[default]
     Profile,
     /// a file, with the line when the format tells it
     File { path: PathBuf, line: Option<usize> },

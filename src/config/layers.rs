@@ -1,5 +1,5 @@
 //! The layers of settings, weakest first: defaults and profile, a package's file, the product's own file, the site's
-//! file, environment, command line. Each single value is a figment provider of its own, so that its metadata tells file and line.
+//! file, environment, command line. Of the values of a key the last one counts.
 
 mod deprecated;
 mod legacy;
@@ -9,98 +9,63 @@ mod overridden;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider, Source};
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, KEYS, SettingKey};
+use super::setting::{self, Setting};
+use super::settings::{self, Settings};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
-use deprecated::WrittenName;
 pub use listeners::{ListenerTable, written};
 
-/// All layers merged, and what was wrong with reading them.
+const NO_VALUE: &str = "must be a text, a number, a truth value, or an array of texts";
+
+/// All layers, and the problems of reading them.
+#[derive(Default)]
 pub struct SettingsLayers {
-    figment: Figment,
-    /// every value above the profile, in the order of the layers
-    given: Vec<(&'static SettingKey, ResolvedValue)>,
-    /// each key that was written, by the name and the place it was written with
-    names: Vec<WrittenName>,
+    /// weakest first; the defaults are not among them
+    values: Vec<AssignedValue>,
     /// the `[[listener]]` tables of the strongest file that has any
     pub listeners: Vec<ListenerTable>,
     pub problems: Vec<Diagnostic>,
 }
 
-/// A value that won, as text, and the layer that gave it.
-#[derive(Clone, Debug)]
+/// The value that counts, as text, and the layer that gave it.
+#[derive(Clone, Debug, Default)]
 pub struct ResolvedValue {
     pub text: String,
     pub origin: ValueOrigin,
 }
 
-/// One value from one place.
-struct SingleValue {
-    key: &'static str,
-    text: String,
-    origin: ValueOrigin,
-}
-
-impl Provider for SingleValue {
-    fn metadata(&self) -> Metadata {
-        match &self.origin {
-            ValueOrigin::Profile => Metadata::named("profile"),
-            ValueOrigin::CommandLine => Metadata::named("--set"),
-            ValueOrigin::Environment(name) => Metadata::named(format!("environment {name}")),
-            ValueOrigin::File { path, line } => {
-                Metadata::from(line.map_or(String::new(), |line| line.to_string()), path.as_path())
-            }
-        }
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        let nested = figment::util::nest(self.key, Value::from(self.text.as_str()));
-        Ok(nested.into_dict().map(|dict| Profile::Default.collect(dict)).unwrap_or_default())
-    }
-}
-
-fn origin_of(metadata: &Metadata) -> ValueOrigin {
-    if let Some(Source::File(path)) = &metadata.source {
-        return ValueOrigin::File { path: path.clone(), line: metadata.name.parse().ok() };
-    }
-    match metadata.name.strip_prefix("environment ") {
-        Some(name) => ValueOrigin::Environment(name.to_owned()),
-        None if metadata.name == "--set" => ValueOrigin::CommandLine,
-        None => ValueOrigin::Profile,
-    }
+/// A value as it was written.
+struct AssignedValue {
+    row: &'static Setting<Settings>,
+    /// the key or its deprecated name
+    name: String,
+    /// where it was written; the file of a profile too
+    place: ValueOrigin,
+    value: ResolvedValue,
 }
 
 impl SettingsLayers {
-    /// The defaults, and the settings of the profile on top of them.
+    /// The settings of the profile.
     pub fn new(profile: &DeTable<'_>, profile_text: &str, profile_path: Option<&Path>) -> Self {
-        let mut layers = Self {
-            figment: Figment::new(),
-            given: Vec::new(),
-            names: Vec::new(),
-            listeners: Vec::new(),
-            problems: Vec::new(),
-        };
-        for key in KEYS {
-            layers.merge(key, key.default.to_owned(), ValueOrigin::Profile);
-        }
-        let file = profile_path.map_or_else(|| PathBuf::from("profile"), Path::to_path_buf);
-        layers.table(
-            profile,
-            &[],
-            &TomlSource { path: &file, text: profile_text, layer: Some(ValueOrigin::Profile) },
-        );
+        let mut layers = Self::default();
+        let path = profile_path.unwrap_or(Path::new("profile"));
+        let layer = Some(ValueOrigin::Profile);
+        layers.table(profile, &[], &TomlSource { path, text: profile_text, layer });
         layers
     }
 
-    fn merge(&mut self, key: &'static SettingKey, text: String, origin: ValueOrigin) {
-        if origin != ValueOrigin::Profile {
-            self.given.push((key, ResolvedValue { text: text.clone(), origin: origin.clone() }));
+    /// Takes a value if its key is known.
+    fn assign(&mut self, name: &str, text: Option<String>, place: ValueOrigin, origin: ValueOrigin) {
+        match (find(name), text) {
+            (None, _) => self.problems.push(unknown_key(place, name)),
+            (Some(_), None) => self.problems.push(Diagnostic::error(place, name, NO_VALUE)),
+            (Some(row), Some(text)) => {
+                let text = self.replace_deprecated(row, name, text, &place);
+                let value = ResolvedValue { text, origin };
+                self.values.push(AssignedValue { row, name: name.to_owned(), place, value });
+            }
         }
-        let single = SingleValue { key: key.name, text, origin };
-        self.figment = std::mem::take(&mut self.figment).merge(single);
     }
 
     /// `/etc/nodegate/NAME.toml` and the like; may be missing.
@@ -124,26 +89,12 @@ impl SettingsLayers {
             names.push(name.get_ref());
             if parents.is_empty() && *name.get_ref() == listeners::NAME {
                 self.read_listeners(value, source);
-                continue;
-            }
-            if let DeValue::Table(inner) = value.get_ref() {
+            } else if let DeValue::Table(inner) = value.get_ref() {
                 self.table(inner, &names, source);
-                continue;
-            }
-            let dotted = names.join(".");
-            let place = source.place(name.span().start);
-            match (keys::find(&dotted), plain_text(value.get_ref())) {
-                (None, _) => self.problems.push(unknown_key(place, &dotted)),
-                (Some(key), Some(text)) => {
-                    let origin = source.layer.clone().unwrap_or_else(|| place.clone());
-                    let text = self.check_names(key, &dotted, text, place);
-                    self.merge(key, text, origin);
-                }
-                (Some(_), None) => self.problems.push(Diagnostic::error(
-                    place,
-                    dotted,
-                    "must be a text, a number, a truth value, or an array of texts",
-                )),
+            } else {
+                let place = source.place(name.span().start);
+                let origin = source.layer.clone().unwrap_or_else(|| place.clone());
+                self.assign(&names.join("."), plain_text(value.get_ref()), place, origin);
             }
         }
     }
@@ -155,46 +106,36 @@ impl SettingsLayers {
             let Some(rest) = name.strip_prefix("NODEGATE_") else { continue };
             let dotted = rest.to_lowercase().replace("__", ".");
             let origin = ValueOrigin::Environment(name.clone().into_owned());
-            match (keys::find(&dotted), value.into_string()) {
-                (Some(key), Ok(value)) => {
-                    let value = self.check_names(key, &dotted, value, origin.clone());
-                    self.merge(key, value, origin);
-                }
-                (Some(_), Err(_)) => {
+            match value.into_string() {
+                Err(_) if find(&dotted).is_some() => {
                     self.problems.push(Diagnostic::error(origin, dotted, "is not UTF-8 text"));
                 }
-                (None, _) => self.problems.push(unknown_key(origin, &dotted)),
+                value => self.assign(&dotted, value.ok(), origin.clone(), origin),
             }
         }
     }
 
     /// `--set KEY=VALUE`.
     pub fn command_line(&mut self, sets: &[String]) {
+        let origin = || ValueOrigin::CommandLine;
         for set in sets {
-            let (name, value) = set.split_once('=').unwrap_or((set, ""));
-            match keys::find(name.trim()) {
-                Some(key) if set.contains('=') => {
-                    let origin = ValueOrigin::CommandLine;
-                    let value = self.check_names(key, name.trim(), value.to_owned(), origin.clone());
-                    self.merge(key, value, origin);
+            match set.split_once('=') {
+                Some((name, value)) => self.assign(name.trim(), Some(value.to_owned()), origin(), origin()),
+                None if find(set.trim()).is_some() => {
+                    self.problems.push(Diagnostic::error(origin(), set, "write KEY=VALUE"));
                 }
-                Some(_) => {
-                    self.problems.push(Diagnostic::error(ValueOrigin::CommandLine, name, "write KEY=VALUE"));
-                }
-                None => self.problems.push(unknown_key(ValueOrigin::CommandLine, name)),
+                None => self.problems.push(unknown_key(origin(), set)),
             }
         }
     }
 
-    /// The winning value of a key. Every key of `KEYS` has one, since the defaults are the lowest layer.
+    /// The value of a key that counts: the strongest one, or the default.
     pub fn find(&self, key: &str) -> ResolvedValue {
-        let value = self.figment.find_value(key).ok();
-        let origin = value
-            .as_ref()
-            .and_then(|value| self.figment.get_metadata(value.tag()))
-            .map_or(ValueOrigin::Profile, origin_of);
-        let text = value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
-        ResolvedValue { text, origin }
+        let given = self.values.iter().rev().find(|value| value.row.key == key).map(|value| &value.value);
+        given.cloned().unwrap_or_else(|| {
+            let default = find(key).map_or("", |row| row.default).to_owned();
+            ResolvedValue { text: default, origin: ValueOrigin::Profile }
+        })
     }
 
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
@@ -215,7 +156,7 @@ impl SettingsLayers {
     }
 }
 
-/// A TOML text being walked: `layer` overrides what each value reports as its origin.
+/// A TOML text and the layer of its values; `None` makes each value's place its layer.
 struct TomlSource<'a> {
     path: &'a Path,
     text: &'a str,
@@ -224,7 +165,7 @@ struct TomlSource<'a> {
 
 impl TomlSource<'_> {
     fn place(&self, offset: usize) -> ValueOrigin {
-        ValueOrigin::File { path: self.path.to_path_buf(), line: Some(line_at(self.text, offset)) }
+        ValueOrigin::File { path: PathBuf::from(self.path), line: Some(line_at(self.text, offset)) }
     }
 }
 
@@ -233,12 +174,29 @@ pub(super) fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
+/// The setting with this key, or with this deprecated key.
+fn find(name: &str) -> Option<&'static Setting<Settings>> {
+    settings::rows().find(|row| row.is_named(name))
+}
+
+/// The key as the layer has it: the product's own file has other names.
+pub(super) fn shown(key: &str, origin: &ValueOrigin) -> String {
+    find(key).map_or_else(|| key.to_owned(), |row| row.written(origin))
+}
+
+/// The setting that the product's own file calls so.
+fn find_legacy(name: &str) -> Option<&'static Setting<Settings>> {
+    settings::rows().find(|row| row.legacy == Some(name))
+}
+
 fn unknown_key(origin: ValueOrigin, name: &str) -> Diagnostic {
-    let hint = keys::most_like(name).map(|key| format!("; did you mean {key}?")).unwrap_or_default();
+    let legacy = find_legacy(&name.to_uppercase()).map(|row| row.key);
+    let meant = legacy.or_else(|| setting::most_like(settings::rows(), |row| Some(row.key), name));
+    let hint = meant.map(|key| format!("; did you mean {key}?")).unwrap_or_default();
     Diagnostic::error(origin, name, format!("unknown key{hint}"))
 }
 
-/// The value as the text that `--set` would take: the same in every layer.
+/// The value as the text that `--set` takes.
 fn plain_text(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),

@@ -1,10 +1,9 @@
-//! Files to types, once: the profile, the layers of settings on top of it, and what is wrong with them.
+//! Reads files into types once: the profile, the layers of settings on top of it, and their problems.
 
 mod auth;
 mod compare;
 pub mod diagnostic;
 mod difference;
-pub mod keys;
 pub mod layers;
 pub mod page;
 pub mod product;
@@ -12,6 +11,7 @@ pub mod root;
 pub mod route_scope;
 pub mod route_table;
 pub mod section_file;
+pub mod setting;
 pub mod settings;
 pub mod shell;
 mod validate;
@@ -24,11 +24,11 @@ use toml::de::DeTable;
 
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 pub use difference::ConfigDifference;
-use keys::SettingKey;
 use layers::{ResolvedValue, SettingsLayers};
 use product::Product;
 use root::RootDirectory;
-use settings::Settings;
+use setting::Setting;
+use settings::{LISTENER_ROWS, Settings};
 
 static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/profiles");
 
@@ -37,7 +37,7 @@ const PACKAGE_SETTINGS: &str = "/usr/lib/nodegate";
 /// The admin's settings. Stronger than the product's own file.
 const SITE_SETTINGS: &str = "/etc/nodegate";
 
-/// What the command line says about where settings come from.
+/// The sources of settings that the command line gives.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSources {
     pub root: RootDirectory,
@@ -53,12 +53,12 @@ pub struct Config {
     pub root: RootDirectory,
     /// the text of the profile's route table
     pub route_table: Option<String>,
-    /// the port that the profile alone would listen on
+    /// the port of the profile without other layers
     pub own_port: u16,
     pub problems: Vec<Diagnostic>,
     /// all files that settings and routes are read from, whether they exist or not
     pub files: Vec<PathBuf>,
-    /// each key of `keys::KEYS` with its winning value and layer
+    /// each setting with the value that counts and its layer
     pub effective: Vec<(&'static str, ResolvedValue)>,
     /// the same for each `[[listener]]` table: `listener[1].port`
     pub listener_keys: Vec<(String, ResolvedValue)>,
@@ -115,15 +115,16 @@ impl Config {
         let mut problems = std::mem::take(&mut layers.problems);
         problems.extend(layers.overridden());
         problems.extend(more);
-        problems.extend(crate::config::validate::product_problems(&product));
-        problems.extend(crate::config::validate::out_of_place(&product, &settings, &layers));
-        problems.extend(crate::config::validate::listener_problems(&product, &settings, &layers));
+        problems.extend(validate::settings_problems(&settings, &layers));
+        problems.extend(validate::product_problems(&product));
+        problems.extend(validate::out_of_place(&product, &settings, &layers));
+        problems.extend(validate::listener_problems(&product, &settings, &layers));
         if let Some(path) = &path {
             name_the_profile(path, &mut problems);
         }
         let files = [path, table_file, Some(package_file), legacy_file, Some(site_file)];
         let files = files.into_iter().flatten().collect();
-        let effective = keys::KEYS.iter().map(|key| (key.name, effective(key, &layers, &settings))).collect();
+        let effective = settings::rows().map(|row| (row.key, effective(row, &layers, &settings))).collect();
         let root = root.clone();
         let listener_keys = listener_keys(&layers);
         Ok(Self { product, settings, root, route_table, own_port, problems, files, effective, listener_keys })
@@ -138,7 +139,9 @@ impl Config {
     /// The setting that a key of a listener, such as `allow_from`, has its value from, and the layer that gave it.
     /// `[listen]` is number 0, and has the `listen.`, `acl.` and `tls.` settings.
     pub fn listener_setting(&self, number: usize, key: &str) -> (String, ValueOrigin) {
-        let inherited = keys::inherited(key).map(|setting| (setting.to_owned(), self.origin(setting)));
+        let row = LISTENER_ROWS.iter().find(|row| row.key == key);
+        let inherited = row.and_then(|row| row.inherits);
+        let inherited = inherited.map(|setting| (setting.to_owned(), self.origin(setting)));
         let own = layers::written(number, key);
         let own = self.listener_keys.iter().find(|(known, _)| *known == own);
         let own = own.map(|(key, found)| (key.clone(), found.origin.clone()));
@@ -154,7 +157,7 @@ impl Config {
         }
     }
 
-    /// What is wrong with the address of a listener, by its place among those of the settings.
+    /// A problem with the address of a listener, by its number.
     pub fn listener_problem(&self, number: usize, message: String) -> Diagnostic {
         let key = if number == 0 { "listen.address".to_owned() } else { layers::written(number, "address") };
         let listener = self.settings.listeners.get(number);
@@ -178,19 +181,19 @@ impl Config {
     }
 }
 
-/// What is wrong in a profile of one's own is found in its file.
+/// Problems of a profile file name the file.
 fn name_the_profile(path: &Path, problems: &mut [Diagnostic]) {
     for problem in problems.iter_mut().filter(|problem| problem.origin == ValueOrigin::Profile) {
         problem.origin = ValueOrigin::File { path: path.to_path_buf(), line: None };
     }
 }
 
-/// What is in force, where that is not the value as it was written.
-fn effective(key: &SettingKey, layers: &SettingsLayers, settings: &Settings) -> ResolvedValue {
-    let found = layers.find(key.name);
-    match key.name {
+/// The value in effect, which may differ from the text of the setting.
+fn effective(row: &Setting<Settings>, layers: &SettingsLayers, settings: &Settings) -> ResolvedValue {
+    let found = layers.find(row.key);
+    match row.key {
         "listen.address" if found.text.trim().is_empty() => {
-            ResolvedValue { text: key.default.to_owned(), ..found }
+            ResolvedValue { text: row.default.to_owned(), ..found }
         }
         "node.name" => ResolvedValue { text: settings.node_name.clone(), ..found },
         "workers" if found.text.trim() != settings.workers.to_string() => {
@@ -203,8 +206,8 @@ fn effective(key: &SettingKey, layers: &SettingsLayers, settings: &Settings) -> 
 fn listener_keys(layers: &SettingsLayers) -> Vec<(String, ResolvedValue)> {
     let mut all = Vec::new();
     for (index, table) in layers.listeners.iter().enumerate() {
-        let found = |key: &SettingKey| (layers::written(index + 1, key.name), table.find(key.name, layers));
-        all.extend(keys::LISTENER_KEYS.iter().map(found));
+        let rows = LISTENER_ROWS.iter();
+        all.extend(rows.map(|row| (layers::written(index + 1, row.key), table.find(row, layers))));
     }
     all
 }

@@ -14,7 +14,7 @@ pub struct PageRules {
     pub template: Vec<TemplateChoice>,
 }
 
-/// A template file, and what must all hold for it.
+/// A template file and its conditions.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateChoice {
@@ -25,7 +25,7 @@ pub struct TemplateChoice {
 
 impl TemplateChoice {
     /// The request that gets this template from the page at `url`: with the query that its conditions ask for. `None`
-    /// where only something else fulfils them, such as a cookie.
+    /// where only another source fulfils them, such as a cookie.
     pub fn target(&self, url: &str, variables: &BTreeMap<String, VariableRules>) -> Option<String> {
         let parameter = |condition: &TemplateCondition| {
             let sources = &variables.get(condition.variable())?.from;
@@ -39,7 +39,7 @@ impl TemplateChoice {
     }
 }
 
-/// What a variable must be for a template.
+/// The condition of a template about a variable.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum TemplateCondition {
@@ -63,17 +63,17 @@ impl TemplateCondition {
     }
 }
 
-/// A variable of the templates: the first source with a value that fits gives it; else it is empty.
+/// A variable of the templates: the first source with a matching value gives it; otherwise it is empty.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariableRules {
     pub kind: VariableKind,
-    /// what a value must match as a whole, beside what its kind asks
+    /// the pattern of a whole value, besides the rule of its kind
     pub pattern: Option<String>,
     pub from: Vec<VariableSource>,
 }
 
-/// What a variable may hold. A profile may narrow it by a pattern; nothing widens it.
+/// The values that a variable may hold. A profile may narrow them by a pattern, and cannot widen them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum VariableKind {
@@ -87,7 +87,7 @@ pub enum VariableKind {
     Token,
     /// any text, as the inside of a JavaScript string: all but letters, digits, `@`, `.`, `_`, `-` becomes `\uXXXX`
     User,
-    /// text that is percent- or base64-encoded already; whatever is not gets percent-encoded
+    /// text that is percent- or base64-encoded already; other text gets percent-encoded
     Encoded,
 }
 
@@ -103,7 +103,7 @@ pub enum VariableSource {
     BareQuery(BareQuery),
     /// `1` when the browser's name for itself matches
     UserAgent(UserAgent),
-    /// what the first group of a pattern matches in a text file
+    /// the match of the first group of a pattern in a text file
     Match(VariableMatch),
     /// a line of a file of sections
     Section(SectionValue),
@@ -116,9 +116,9 @@ pub enum VariableSource {
     NodeName,
     /// Debian's name for this machine's architecture
     Architecture,
-    /// who is logged in
+    /// the user who is logged in
     User,
-    /// a fresh CSRF token of who is logged in
+    /// a fresh CSRF token of the user who is logged in
     CsrfToken,
     /// `1` when nodegate runs with `--debug`
     Debug,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// What is not named here does not exist at such a listener.
+/// A listener with a route scope serves nothing outside it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteScope {
@@ -28,7 +28,7 @@ pub struct RouteScope {
     pub limit: Vec<CallLimit>,
 }
 
-/// Who may log in: users of one realm alone.
+/// The only realm whose users may log in.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScopeLogin {

@@ -15,7 +15,7 @@ impl Section {
 }
 
 /// Reads every section. Comments (`#`) and blank lines are skipped; a line that fits nowhere is skipped as well,
-/// since newer products add what older readers do not know.
+/// since newer products add lines that older readers do not know.
 pub fn parse(text: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for line in text.lines() {

@@ -1,39 +1,70 @@
-//! Settings as the engine uses them: parsed once, so that afterwards no text is looked at again.
+//! Settings as the process uses them: each row reads its text into its field once.
 
+mod backend;
+mod limits;
 mod listen;
-mod reader;
+mod listener;
+mod listener_tables;
+mod monitoring;
+mod real_ip;
 mod security_headers;
+mod timeouts;
+mod tls;
 mod tunnel;
 
-use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderName;
+pub use backend::{BackendAddress, BackendSettings};
+pub use limits::LimitSettings;
+pub use listen::{ListenAddress, ListenSettings};
+pub(super) use listener::SCOPED_CONNECTIONS_PER_ADDRESS;
+pub use listener::{ClientAuthPolicy, FIRST, LISTENER_ROWS, ListenerLimits, ListenerSettings};
+pub use monitoring::{LogFormat, MonitoringSettings, TraceSettings};
+pub use real_ip::RealIp;
+pub use security_headers::{AllowedOrigins, BrowserSettings, FramePolicy};
+pub use timeouts::TimeoutSettings;
+pub use tls::{ClientCertificates, HttpVersions, TlsSettings};
+pub use tunnel::{TunnelSettings, port_range};
 
-pub use crate::config::settings::security_headers::{AllowedOrigins, BrowserSettings, FramePolicy};
-pub use listen::{ClientAuthPolicy, FIRST, ListenAddress, ListenSettings, ListenerLimits, ListenerSettings};
-pub use reader::port_range;
-pub use tunnel::TunnelSettings;
-
+use super::layers::SettingsLayers;
 use super::root::RootDirectory;
-use crate::config::diagnostic::ValueOrigin;
-use crate::net::acl::{AccessList, AddressList};
+use super::setting::Setting;
+use crate::config::diagnostic::Diagnostic;
 use crate::net::allowed_hosts::AllowedHosts;
 
-/// Every setting, in the order of `keys::KEYS`.
-#[derive(Debug)]
+/// A setting of `[table]` and `key`, as opposed to a key of a `[[listener]]` table.
+type Row = Setting<Settings>;
+
+/// Every setting, in the order in which `nodegate check` prints them.
+pub fn rows() -> impl Iterator<Item = &'static Setting<Settings>> {
+    let groups = [
+        listen::ROWS,
+        tls::ROWS,
+        real_ip::ROWS,
+        backend::ROWS,
+        tunnel::ROWS,
+        timeouts::ROWS,
+        limits::ROWS,
+        security_headers::ROWS,
+        monitoring::ROWS,
+    ];
+    groups.into_iter().flatten()
+}
+
+/// The value of every setting.
+#[derive(Debug, Default)]
 pub struct Settings {
     pub listen: ListenSettings,
-    /// Host names that are answered
+    /// that of `[listen]`, until it joins `listeners`
+    first: ListenerSettings,
+    /// accepted host names
     pub hosts: AllowedHosts,
-    pub acl: AccessList,
     /// that of `[listen]` first
     pub listeners: Vec<ListenerSettings>,
     pub tls: TlsSettings,
     pub compression: bool,
-    /// daemons' answers are packed here, for who takes zstd
+    /// whether nodegate compresses the daemons' answers with zstd
     pub compression_api: bool,
     pub real_ip: RealIp,
     pub workers: usize,
@@ -41,15 +72,15 @@ pub struct Settings {
     pub unprivileged: Option<BackendAddress>,
     pub node_name: String,
     pub cluster_port: u16,
-    /// whether other nodes are told the client's address in a PROXY header
+    /// whether other nodes get the client's address in a PROXY header
     pub cluster_proxy_protocol: bool,
     pub tunnel: TunnelSettings,
     pub user: String,
     pub timeout: TimeoutSettings,
     pub limits: LimitSettings,
-    /// seconds between two pings of a console; `None` sends none
+    /// between two pings of a console
     pub console_ping: Option<Duration>,
-    /// seconds between two checks whether the clients of consoles and tunnels are still admitted; `None` checks never
+    /// between two checks whether the clients of consoles and tunnels are still admitted
     pub console_recheck: Option<Duration>,
     /// further origins whose pages may open consoles; empty: a console's own ticket is enough
     pub console_origins: AllowedOrigins,
@@ -58,224 +89,71 @@ pub struct Settings {
     pub tracing: TraceSettings,
     pub access_log: Option<PathBuf>,
     pub log_format: LogFormat,
-    /// bytes of a request target in a line
+    /// bytes of a request target in a log line
     pub log_target: usize,
 }
 
-#[derive(Clone, Debug)]
-pub struct TlsSettings {
-    pub ciphers: String,
-    pub ciphersuites: String,
-    pub honor_cipher_order: bool,
-    pub disable_tls_1_2: bool,
-    pub disable_tls_1_3: bool,
-    pub dhparams: Option<PathBuf>,
-    pub key_file: Option<PathBuf>,
-    /// beside the profile's own: each with its chain, the key in it or beside it
-    pub additional_certificates: Vec<PathBuf>,
-    pub clients: ClientAuthPolicy,
-    pub offers: HttpVersions,
-    /// for problems that only OpenSSL can find: where each of these settings came from
-    pub origins: TlsOrigins,
-}
-
-#[derive(Clone, Debug)]
-pub struct TlsOrigins {
-    pub ciphers: ValueOrigin,
-    pub ciphersuites: ValueOrigin,
-    pub dhparams: ValueOrigin,
-    pub key_file: ValueOrigin,
-    pub additional_certificates: ValueOrigin,
-}
-
-/// The versions of HTTP that clients may choose from.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum HttpVersions {
-    Http1,
-    Http2AsWell,
-}
-
-/// Whether clients are asked for a certificate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ClientCertificates {
-    Off,
-    /// who has none is served as well
-    Optional,
-    Required,
-}
-
-impl ClientCertificates {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            "optional" => Ok(Self::Optional),
-            "required" => Ok(Self::Required),
-            _ => Err(format!("must be off, optional or required, not '{text}'")),
+impl Settings {
+    /// Reads every setting and finds every mistake. A value with a mistake leaves the default.
+    pub fn resolve(layers: &SettingsLayers, root: &RootDirectory) -> (Self, Vec<Diagnostic>) {
+        let (mut settings, mut problems) = (Self::default(), Vec::new());
+        for row in rows() {
+            let found = layers.find(row.key);
+            let key = row.written(&found.origin);
+            problems.extend(row.apply(&mut settings, &found.text, root).into_iter().map(|message| {
+                if row.is_lenient {
+                    let message = format!("{message}; using {}", row.default);
+                    Diagnostic::warning(found.origin.clone(), &key, message)
+                } else {
+                    Diagnostic::error(found.origin.clone(), &key, message)
+                }
+            }));
         }
+        settings.tls.set_origins(layers);
+        let header = settings.timeout.header;
+        for timeout in [&mut settings.timeout.first_byte, &mut settings.timeout.handshake] {
+            *timeout = Some(*timeout).filter(|time| !time.is_zero()).unwrap_or(header);
+        }
+        if settings.node_name.is_empty() {
+            settings.node_name = short_host_name();
+        }
+        problems.extend(settings.read_listeners(layers, root));
+        (settings, problems)
     }
 }
 
-/// Who names the real client, how, and what that counts for.
-#[derive(Debug)]
-pub struct RealIp {
-    /// `None`: no header does
-    pub header: Option<HeaderName>,
-    /// who is believed; without a list every peer is, as the manual says, but for the log alone
-    pub proxies: Option<AddressList>,
-    /// whether access lists judge the real client as well
-    pub apply_acl: bool,
+fn short_host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    name.split('.').next().unwrap_or_default().to_owned()
 }
 
-impl RealIp {
-    /// Whether a peer is one of the proxies that are listed.
-    pub fn is_proxy(&self, address: IpAddr) -> bool {
-        self.proxies.as_ref().is_some_and(|proxies| proxies.contains(address))
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_defaults_are_valid() {
+        let names = rows().flat_map(|row| [Some(row.key), row.deprecated]).flatten();
+        let mut seen = HashSet::new();
+        assert_eq!(names.filter(|name| !seen.insert(*name)).collect::<Vec<_>>(), [""; 0]);
+        let (settings, problems) = Settings::resolve(&SettingsLayers::default(), &RootDirectory::default());
+        assert_eq!(problems, []);
+        assert_eq!((settings.listen.port, settings.limits.headers), (8006, 64));
     }
-}
 
-#[derive(Clone, Debug)]
-pub struct BackendSettings {
-    pub address: BackendAddress,
-    pub keepalive: bool,
-    /// the same call, asked several times at once, is made once
-    pub coalesce: bool,
-}
-
-/// Where a daemon listens, or nodegate for monitors.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum BackendAddress {
-    /// `host:port`
-    Tcp(String),
-    /// `unix:/path`
-    Unix(PathBuf),
-}
-
-impl BackendAddress {
-    fn parse(text: &str, root: &RootDirectory) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.starts_with('/') {
-                Ok(Self::Unix(root.path(path)))
-            } else {
-                Err(format!("'{text}': write unix:/absolute/path"))
-            };
-        }
-        match text.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
-                Ok(Self::Tcp(text.to_owned()))
-            }
-            _ => Err(format!("'{text}': write ADDRESS:PORT, [IPv6]:PORT or unix:/path")),
-        }
-    }
-}
-
-impl fmt::Display for BackendAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => f.write_str(address),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// Who may look at what the process does, and where.
-#[derive(Debug)]
-pub struct MonitoringSettings {
-    /// where metrics are; `None`: nowhere
-    pub listen: Option<BackendAddress>,
-    /// who may ask there
-    pub allow_from: AddressList,
-    /// names that it is asked by, beside loopback and its own address
-    pub hosts: AllowedHosts,
-    /// paths of the probes; empty: none
-    pub health: String,
-    pub ready: String,
-}
-
-/// What leads from a request to what others log of it.
-#[derive(Clone, Debug)]
-pub struct TraceSettings {
-    /// the header that tells the daemon and the client the number of a request
-    pub number: Option<HeaderName>,
-    /// whether the client's `traceparent` goes to the daemon
-    pub traceparent: bool,
-}
-
-/// What a line of the access log looks like.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    /// as the originals write it
-    Text,
-    Json,
-}
-
-impl LogFormat {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("must be text or json, not '{text}'")),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct TimeoutSettings {
-    pub connect: Duration,
-    /// of a call that needs root, or that another node answers
-    pub answer: Duration,
-    /// of a call that needs no root, whichever daemon of this machine answers it
-    pub answer_unprivileged: Duration,
-    pub first_byte: Duration,
-    pub handshake: Duration,
-    pub header: Duration,
-    /// for a body, before its rate counts
-    pub body: Duration,
-    /// for the whole body of a call without login
-    pub login_body: Duration,
-    /// for a client that takes no byte of its answer
-    pub write: Duration,
-    pub idle: Duration,
-    /// for a tunnel in which no byte moves; `None` keeps it
-    pub tunnel: Option<Duration>,
-    pub stop: Duration,
-    pub drain: Duration,
-}
-
-/// How much is too much. 0 is no limit where a limit can be off.
-#[derive(Clone, Copy, Debug)]
-pub struct LimitSettings {
-    /// bytes
-    pub body: usize,
-    /// bytes of a call without login
-    pub login_body: usize,
-    /// bytes of all bodies that are held at the same time
-    pub buffered: usize,
-    /// bytes a second that a body must have
-    pub request_body_min_rate: u64,
-    /// bytes a second that a client must take
-    pub response_min_rate: u64,
-    /// bytes of path and query
-    pub uri_bytes: usize,
-    /// bytes
-    pub header: usize,
-    /// lines
-    pub headers: usize,
-    /// 0: as many as there are descriptors for
-    pub connections: usize,
-    pub connections_per_address: usize,
-    /// in flight
-    pub requests_per_address: usize,
-    /// at the same time
-    pub uploads: usize,
-    /// bytes of all running uploads
-    pub upload_bytes_total: u64,
-    /// of an address within a minute
-    pub login_failures: usize,
-}
-
-impl LimitSettings {
-    /// Bytes for all bodies together. A body of the largest size has to fit into the part of one client.
-    pub fn body_budget(&self) -> usize {
-        self.buffered.max(self.body.saturating_mul(4)).max(self.login_body.saturating_mul(16))
+    #[test]
+    fn a_value_with_a_mistake_leaves_the_default() {
+        let mut layers = SettingsLayers::default();
+        layers.command_line(&["limits.headers=many".to_owned(), "workers=0".to_owned()]);
+        let (settings, problems) = Settings::resolve(&layers, &RootDirectory::default());
+        assert_eq!((settings.limits.headers, settings.workers), (64, 3));
+        let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let expected = [
+            "--set: workers: warning: must be a whole number from 1 to 127, not '0'; using 3",
+            "--set: limits.headers: must be a whole number from 1 to 100, not 'many'",
+        ];
+        assert_eq!(texts, expected);
     }
 }

@@ -1,9 +1,8 @@
 //! Reads `/etc/default` files, which are shell assignments, without a shell.
 //!
-//! What bash (the manual's "Shell Parameters", "Quoting" and "Shell Expansions") makes of assignments in an
-//! empty environment is what comes out here: quotes, escapes, continued lines, `export`, `NAME+=`, `$NAME`
-//! and `${NAME}`. Nothing is ever run. Whatever would need a shell is an error that says what to write
-//! instead.
+//! The result is that of bash in an empty environment (its manual: "Shell Parameters", "Quoting", "Shell
+//! Expansions"): quotes, escapes, continued lines, `export`, `NAME+=`, `$NAME` and `${NAME}`. nodegate runs no
+//! command. Text that needs a shell is an error that says what to write instead.
 
 mod problem;
 mod reader;
@@ -20,7 +19,7 @@ pub struct ShellAssignment {
     pub line: usize,
 }
 
-/// Something the file may not contain; the message says what, and what to write instead.
+/// Text that the file may not contain. The message names it and says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ShellError {
@@ -50,7 +49,7 @@ pub fn parse(text: &[u8]) -> (Vec<ShellAssignment>, Vec<ShellError>) {
 
 /// A variable may not grow beyond this by naming others, so that a few lines of `A=$A$A` cannot exhaust
 /// memory.
-const LONGEST_EXPANSION: usize = 64 * 1024;
+const MAX_EXPANSION_BYTES: usize = 64 * 1024;
 
 /// Variables that bash sets by itself; taking them for empty would be a silent difference. `BASH…` is tested
 /// apart.
@@ -114,7 +113,7 @@ impl ShellParser<'_> {
         Ok(())
     }
 
-    /// The word at the reader is no assignment: guesses what was meant.
+    /// The word at the reader is no assignment: guesses the intention.
     fn why_not_an_assignment(&self, first: bool) -> ShellProblem {
         let mut ahead = self.reader;
         let word = ahead.bare_word();
@@ -233,7 +232,7 @@ impl ShellParser<'_> {
     fn expand(&self, name: String, value: &mut String) -> Result<(), ShellProblem> {
         let visible = if self.exporting { self.command_start } else { self.assignments.len() };
         match lookup(self.assignments.get(..visible).unwrap_or_default(), &name) {
-            Some(expansion) if value.len() + expansion.len() > LONGEST_EXPANSION => {
+            Some(expansion) if value.len() + expansion.len() > MAX_EXPANSION_BYTES => {
                 Err(ShellProblem::TooLong(name))
             }
             Some(expansion) => {
@@ -388,7 +387,7 @@ mod tests {
         let text = format!("A={}\n{}", "x".repeat(1000), "A=$A$A\n".repeat(60));
         let (assignments, errors) = parse(text.as_bytes());
         assert!(errors[0].message.contains("too long"));
-        assert!(assignments.iter().all(|assignment| assignment.value.len() <= LONGEST_EXPANSION));
+        assert!(assignments.iter().all(|assignment| assignment.value.len() <= MAX_EXPANSION_BYTES));
     }
 
     /// What bash has in its variables after it has read each of the files, in an empty environment.

@@ -1,11 +1,55 @@
-//! What belongs together: parts of a profile, its product and the settings, its product and the listeners.
+//! Values that have to fit together: parts of a profile, its product and the settings, its product and the listeners.
 
 use super::layers::{self, SettingsLayers};
 use super::product::{Product, Protocol};
 use super::settings::{ClientCertificates, Settings};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 
-/// What no type can say: which parts belong together, and what a pattern looks like.
+const UNLISTED: &str = "every client can write any address into the access log, and nothing else uses it: \
+    list the proxies in PROXY_REAL_IP_ALLOW_FROM (real_ip.allow_from)";
+pub(super) const NO_PROXIES: &str = "no proxy is trusted: list the proxies in real_ip.allow_from";
+
+/// Settings that do not fit together.
+pub(super) fn settings_problems(settings: &Settings, layers: &SettingsLayers) -> Vec<Diagnostic> {
+    let place = |key: &str| {
+        let origin = layers.find(key).origin;
+        (layers::shown(key, &origin), origin)
+    };
+    let error = |key: &str, message: &str| {
+        let (key, origin) = place(key);
+        Diagnostic::error(origin, key, message)
+    };
+    let mut problems = Vec::new();
+    if settings.real_ip.proxies.is_none() {
+        if settings.real_ip.header.is_some() {
+            let (key, origin) = place("real_ip.header");
+            problems.push(Diagnostic::warning(origin, key, UNLISTED));
+        }
+        let takes_proxies = settings.listeners.first().is_some_and(|first| first.proxy_protocol);
+        let keys =
+            [("real_ip.apply_acl", settings.real_ip.apply_acl), ("listen.proxy_protocol", takes_proxies)];
+        problems.extend(keys.into_iter().filter(|(_, is_on)| *is_on).map(|(key, _)| error(key, NO_PROXIES)));
+    }
+    if settings.tls.disable_tls_1_2 && settings.tls.disable_tls_1_3 {
+        let message = "TLS 1.2 and TLS 1.3 are both disabled: no client could connect";
+        problems.push(error("tls.disable_tls_1_3", message));
+    }
+    if settings.tls.clients.is_without_authorities() {
+        let message = "without tls.client_ca no certificate of a client can be verified";
+        problems.push(error("tls.client_certificates", message));
+    }
+    let (buffered, budget) = (settings.limits.buffered, settings.limits.body_budget());
+    if buffered < budget {
+        let message = format!(
+            "{buffered} bytes are less than four bodies of limits.body or sixteen of limits.login_body; using {budget}"
+        );
+        let (key, origin) = place("limits.buffered");
+        problems.push(Diagnostic::warning(origin, key, message));
+    }
+    problems
+}
+
+/// Parts of a product that do not fit together.
 pub(super) fn product_problems(product: &Product) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     let mut require = |present: bool, what: &str| {
@@ -29,49 +73,48 @@ pub(super) fn product_problems(product: &Product) -> Vec<Diagnostic> {
     problems
 }
 
-/// Settings that the profile has no use for, and that somebody counts on.
+/// Settings that have no effect in this profile. They are errors, because an admin relies on them.
 pub(super) fn out_of_place(
     product: &Product,
     settings: &Settings,
     layers: &SettingsLayers,
 ) -> Vec<Diagnostic> {
-    let problem = |key, message| Diagnostic::error(layers.find(key).origin, key, message);
     let tunnel = &settings.tunnel;
     let answers = product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
-    let no_tickets = (tunnel.connect_on_https && product.connect.is_none()).then(|| {
-        let message = "this profile has no [product.connect], by which tickets for tunnels are judged";
-        problem("tunnel.connect_on_https", message)
-    });
-    let no_answers = (tunnel.advertised_proxy.is_some() && answers.is_none()).then(|| {
-        let message = "this profile has no [product.connect.answers] that name a proxy to viewers";
-        problem("tunnel.advertised_proxy", message)
-    });
-    let asks = settings.tls.clients.mode != ClientCertificates::Off;
-    let no_demand = (asks && product.protocol == Protocol::Connect).then(|| {
-        let message = "means nothing to a profile that tunnels: viewers may come without TLS";
-        problem("tls.client_certificates", message)
-    });
-    let no_hosts = (!settings.hosts.is_empty() && product.protocol == Protocol::Connect).then(|| {
-        let message = "means nothing to a profile that tunnels: clients name a ticket there, and no host";
-        problem("listen.hosts", message)
-    });
-    let no_consoles = (!settings.console_origins.is_empty() && product.console.is_none()).then(|| {
-        let message = "this profile has no [product.console]";
-        problem("console.origins", message)
-    });
-    let limits = &settings.limits;
-    let too_small = (limits.buffered < limits.body_budget()).then(|| {
-        let message = format!(
-            "{} bytes are less than four bodies of limits.body or sixteen of limits.login_body; using {}",
-            limits.buffered,
-            limits.body_budget()
-        );
-        Diagnostic::warning(layers.find("limits.buffered").origin, "limits.buffered", message)
-    });
-    [no_tickets, no_answers, no_demand, no_hosts, no_consoles, too_small].into_iter().flatten().collect()
+    let (tunnels, asks) =
+        (product.protocol == Protocol::Connect, settings.tls.clients.mode != ClientCertificates::Off);
+    let out_of_place = [
+        (
+            "tunnel.connect_on_https",
+            tunnel.connect_on_https && product.connect.is_none(),
+            "this profile has no [product.connect], which verifies tickets for tunnels",
+        ),
+        (
+            "tunnel.advertised_proxy",
+            tunnel.advertised_proxy.is_some() && answers.is_none(),
+            "this profile has no [product.connect.answers] that name a proxy to viewers",
+        ),
+        (
+            "tls.client_certificates",
+            asks && tunnels,
+            "means nothing to a profile that tunnels: viewers may come without TLS",
+        ),
+        (
+            "listen.hosts",
+            !settings.hosts.is_empty() && tunnels,
+            "means nothing to a profile that tunnels: clients name a ticket there, and no host",
+        ),
+        (
+            "console.origins",
+            !settings.console_origins.is_empty() && product.console.is_none(),
+            "this profile has no [product.console]",
+        ),
+    ];
+    let out_of_place = out_of_place.into_iter().filter(|(_, is_wrong, _)| *is_wrong);
+    out_of_place.map(|(key, _, message)| Diagnostic::error(layers.find(key).origin, key, message)).collect()
 }
 
-/// What of a listener fits the product.
+/// Keys of listeners that do not fit the product.
 pub(super) fn listener_problems(
     product: &Product,
     settings: &Settings,

@@ -69,9 +69,9 @@ impl fmt::Display for AclPolicy {
 /// The two lists and the policy between them.
 #[derive(Debug, Clone, Default)]
 pub struct AccessList {
-    allow: AddressList,
-    deny: AddressList,
-    policy: AclPolicy,
+    pub(crate) allow: AddressList,
+    pub(crate) deny: AddressList,
+    pub(crate) policy: AclPolicy,
 }
 
 /// The decision for one peer, and its reason.

@@ -52,8 +52,8 @@ fn manual_pages_name_every_setting() {
     for text in ["nodegate - ", "SYNOPSIS", "check PROFILE", "--root", "EXIT CODES", "nodegate.toml(5)"] {
         assert!(rendered[0].contains(text), "{text} is missing in {}", rendered[0]);
     }
-    for key in nodegate::config::keys::KEYS {
-        assert!(rendered[1].contains(key.name), "{} is missing", key.name);
+    for row in nodegate::config::settings::rows() {
+        assert!(rendered[1].contains(row.key), "{} is missing", row.key);
     }
     assert!(rendered[1].contains("ALLOW_FROM"), "{}", rendered[1]);
 }

@@ -14,10 +14,9 @@ use serde_json::{Map, Value, json};
 use super::{complain, say};
 use crate::auth::authenticator::Authenticator;
 use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
-use crate::config::keys;
-use crate::config::keys::ValueKind;
 use crate::config::layers::ResolvedValue;
-use crate::config::settings::{ListenAddress, ListenSettings};
+use crate::config::setting::ValueKind;
+use crate::config::settings::{self, LISTENER_ROWS, ListenAddress, ListenSettings};
 use crate::config::{Config, ConfigSources};
 use crate::handler::tunnel::TunnelRules;
 use crate::http::access_log::AccessLog;
@@ -53,21 +52,17 @@ pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
     problems.extend(serving_user::problems(config, &served));
     problems.extend(log_disk::problems(config));
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Diagnostic::is_error);
+    let of_listeners = config.listener_keys.iter().map(|(key, found)| (key.as_str(), found));
+    let values = config.effective.iter().map(|(key, found)| (*key, found)).chain(of_listeners);
     if json {
-        let of_listeners = config.listener_keys.iter();
-        let settings: Map<_, _> = (config.effective.iter())
-            .map(|(key, found)| ((*key).to_owned(), as_json(kind(key), found)))
-            .chain(of_listeners.map(|(key, found)| (key.clone(), as_json(kind_in_listener(key), found))))
-            .collect();
+        let settings: Map<_, _> =
+            values.map(|(key, found)| (key.to_owned(), as_json(kind(key), found))).collect();
         let told = json!({
             "settings": settings, "certificates": certificates, "problems": errors, "warnings": warnings,
         });
         say(&told.to_string());
     } else {
-        for (key, found) in &config.effective {
-            say(&format!("{key} = {}  ({})", found.text, found.origin));
-        }
-        for (key, found) in &config.listener_keys {
+        for (key, found) in values {
             say(&format!("{key} = {}  ({})", found.text, found.origin));
         }
         for certificate in certificates.iter().filter(|_| certificates.len() > 1) {
@@ -106,7 +101,7 @@ fn build(config: Config) -> (Result<App, Config>, Vec<ServedCertificate>, Vec<Di
     (app, certificates, problems)
 }
 
-/// What `run` can start without, but an admin wants to know.
+/// Problems that do not keep `run` from starting.
 fn missing_files(app: &App) -> Vec<Diagnostic> {
     let engine = &app.state;
     let product = &engine.config.product;
@@ -156,7 +151,7 @@ fn listen_problems(config: &Config) -> Vec<Diagnostic> {
     problems
 }
 
-/// What the manuals warn of, and what cuts this node off from others; `run` logs it as well.
+/// Settings that the manuals warn of or that cut this node off from others. `run` logs them as well.
 pub fn advice(config: &Config) -> Vec<Diagnostic> {
     let mut problems = cluster_access::problems(config);
     problems.extend(memory::problems(config));
@@ -211,14 +206,12 @@ fn bind_v6_only() -> bool {
     std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|text| text.trim() == "1")
 }
 
+/// Of `limits.body`, or of `listener[1].port`.
 fn kind(key: &str) -> Option<ValueKind> {
-    keys::find(key).map(|key| key.kind)
-}
-
-/// `listener[1].port`.
-fn kind_in_listener(key: &str) -> Option<ValueKind> {
-    let (_, key) = key.rsplit_once('.')?;
-    keys::LISTENER_KEYS.iter().find(|known| known.name == key).map(|key| key.kind)
+    match key.split_once("].") {
+        Some((_, key)) => LISTENER_ROWS.iter().find(|row| row.key == key).map(|row| row.kind),
+        None => settings::rows().find(|row| row.key == key).map(|row| row.kind),
+    }
 }
 
 fn as_json(kind: Option<ValueKind>, found: &ResolvedValue) -> Value {

@@ -1,11 +1,12 @@
-//! The manual page nodegate.toml(5): every setting, with the meaning that `docs/reference/settings.md` gives it.
+//! The manual page nodegate.toml(5): every setting from its row, with the section that `docs/reference/settings.md` adds.
 
 use std::io::{self, Write as _};
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use super::man;
-use crate::config::keys::{KEYS, LISTENER_KEYS, SettingKey, ValueKind};
+use crate::config::setting::{Setting, ValueKind};
+use crate::config::settings::{self, LISTENER_ROWS};
 
 const DOCUMENT: &str = include_str!("../../../docs/reference/settings.md");
 const INTRODUCTION: &str = include_str!("../../../docs/man/nodegate.toml.txt");
@@ -21,8 +22,8 @@ pub(crate) fn page() -> io::Result<Vec<u8>> {
     man::notes(INTRODUCTION).to_writer(&mut page)?;
     let mut settings = Roff::new();
     settings.control("SH", ["SETTINGS"]);
-    for key in KEYS {
-        describe(&mut settings, settings_of(DOCUMENT), key);
+    for row in settings::rows() {
+        describe(&mut settings, settings_of(DOCUMENT), row);
     }
     settings.control("SH", ["LISTENERS"]);
     settings.text([
@@ -30,8 +31,8 @@ pub(crate) fn page() -> io::Result<Vec<u8>> {
         bold("[[listener]]"),
         roman(" is one more place to listen on, with these keys:"),
     ]);
-    for key in LISTENER_KEYS {
-        describe(&mut settings, listeners(DOCUMENT), key);
+    for row in LISTENER_ROWS {
+        describe(&mut settings, listeners(DOCUMENT), row);
     }
     settings.to_writer(&mut page)?;
     man::see_also("nodegate", "1").to_writer(&mut page)?;
@@ -51,18 +52,27 @@ fn listeners(document: &str) -> &str {
     behind.split("\n## ").next().unwrap_or_default()
 }
 
-fn describe(roff: &mut Roff, part: &str, key: &SettingKey) {
-    let (default, meaning) = row(part, key.name).unwrap_or_default();
-    let legacy = key.legacy.map(|name| format!(" ({name})")).unwrap_or_default();
+fn describe<T>(roff: &mut Roff, part: &str, row: &Setting<T>) {
+    let legacy = row.legacy.map(|name| format!(" ({name})")).unwrap_or_default();
     roff.control("TP", []);
-    roff.text([bold(key.name), roman(legacy), roman(", "), italic(kind(key.kind))]);
-    roff.text(inlines(&meaning));
+    roff.text([bold(row.key), roman(legacy), roman(", "), italic(kind(row.kind))]);
+    roff.text(inlines(row.documentation));
     roff.control("br", []);
-    roff.text([roman("Default: "), roman(without_marks(&default)), roman(".")]);
-    for paragraph in section(part, key.name) {
+    roff.text([roman(format!("Default: {}.", default(row)))]);
+    for paragraph in section(part, row.key) {
         // Keeps the indentation of the setting.
         roff.control("IP", []);
         roff.text(inlines(&paragraph));
+    }
+}
+
+fn default<T>(row: &Setting<T>) -> String {
+    match row.inherits {
+        Some(setting) => format!("that of {setting}"),
+        None if row.default.is_empty() => "empty".to_owned(),
+        // A line of the page cannot break in a list of ciphers.
+        None if row.default.len() >= 40 => "the list that nodegate check prints".to_owned(),
+        None => row.default.to_owned(),
     }
 }
 
@@ -73,17 +83,6 @@ fn kind(kind: ValueKind) -> String {
         ValueKind::Bool => "boolean".to_owned(),
         ValueKind::Number(least, most) => format!("{least} to {most}"),
     }
-}
-
-/// Default and meaning of a key; several keys may share a row.
-fn row(part: &str, key: &str) -> Option<(String, String)> {
-    let quoted = format!("`{key}`");
-    part.lines().find_map(|line| {
-        let mut cells = line.strip_prefix('|')?.split(" | ").map(str::trim);
-        cells.next().filter(|keys| keys.split(", ").any(|known| known == quoted))?;
-        let (default, meaning) = (cells.next()?, cells.next()?);
-        Some((default.to_owned(), meaning.trim_end_matches('|').trim().to_owned()))
-    })
 }
 
 /// The paragraphs of the section that a key has where a row says too little.
@@ -100,10 +99,6 @@ fn inlines(text: &str) -> Vec<Inline> {
     let text = without_links(text).replace('*', "\"");
     let pieces = text.split('`').enumerate();
     pieces.map(|(number, piece)| if number % 2 == 1 { bold(piece) } else { roman(piece) }).collect()
-}
-
-fn without_marks(text: &str) -> String {
-    without_links(text).replace('`', "")
 }
 
 fn without_links(text: &str) -> String {
@@ -125,15 +120,33 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// Default and meaning of a key; several keys may share a row.
+    fn row(part: &str, key: &str) -> Option<(String, String)> {
+        let quoted = format!("`{key}`");
+        part.lines().find_map(|line| {
+            let mut cells = line.strip_prefix('|')?.split(" | ").map(str::trim);
+            cells.next().filter(|keys| keys.split(", ").any(|known| known == quoted))?;
+            let (default, meaning) = (cells.next()?, cells.next()?);
+            Some((default.to_owned(), meaning.trim_end_matches('|').trim().to_owned()))
+        })
+    }
+
+    /// The table of the page says what the row says. A long default and an empty one have words of their own there.
+    fn verify_row<T>(part: &str, setting: &Setting<T>) {
+        let (default, meaning) = row(part, setting.key).unwrap_or_default();
+        assert_eq!(meaning, setting.documentation, "{} in docs/reference/settings.md", setting.key);
+        let is_shown = setting.inherits.is_none() && setting.default.len() < 40;
+        assert!(!is_shown || default.contains(setting.default), "{}: {default}", setting.key);
+        assert!(!default.is_empty());
+    }
+
     #[test]
-    fn every_setting_has_a_row_in_the_documentation() {
-        for key in KEYS {
-            let (default, meaning) = row(settings_of(DOCUMENT), key.name).unwrap_or_default();
-            assert!(!default.is_empty() && !meaning.is_empty(), "{} is not in the document", key.name);
+    fn the_page_has_the_row_of_each_setting() {
+        for setting in settings::rows() {
+            verify_row(settings_of(DOCUMENT), setting);
         }
-        for key in LISTENER_KEYS {
-            let (default, meaning) = row(listeners(DOCUMENT), key.name).unwrap_or_default();
-            assert!(!default.is_empty() && !meaning.is_empty(), "listener.{} is not described", key.name);
+        for setting in LISTENER_ROWS {
+            verify_row(listeners(DOCUMENT), setting);
         }
     }
 
@@ -148,10 +161,14 @@ mod tests {
 
     #[test]
     fn the_documentation_names_only_existing_settings() {
-        for (part, known) in [(settings_of(DOCUMENT), KEYS), (listeners(DOCUMENT), LISTENER_KEYS)] {
+        let known = settings::rows().map(|row| row.key).collect();
+        let of_listeners = LISTENER_ROWS.iter().map(|row| row.key).collect();
+        let parts: [(&str, Vec<&str>); 2] =
+            [(settings_of(DOCUMENT), known), (listeners(DOCUMENT), of_listeners)];
+        for (part, known) in parts {
             let (rows, headings) = named(part);
             for key in rows.iter().chain(&headings) {
-                assert!(known.iter().any(|known| known.name == key), "'{key}' is no setting");
+                assert!(known.contains(&key.as_str()), "'{key}' is no setting");
             }
             assert_eq!(rows.len(), known.len());
             assert!(headings.iter().all(|key| !section(part, key).is_empty()));
@@ -165,7 +182,7 @@ mod tests {
         let rows = names.lines().filter_map(|line| line.strip_prefix("| `"));
         let pairs = rows.map(|row| row.trim_end_matches("` |").split_once("` | `").unwrap());
         let listed: Vec<_> = pairs.map(|(name, key)| (Some(name), key)).collect();
-        let known = KEYS.iter().filter(|key| key.legacy.is_some()).map(|key| (key.legacy, key.name));
+        let known = settings::rows().filter(|row| row.legacy.is_some()).map(|row| (row.legacy, row.key));
         assert_eq!(listed, known.collect::<Vec<_>>());
     }
 
@@ -175,8 +192,9 @@ mod tests {
         let rows = names.lines().filter_map(|line| line.strip_prefix("| `"));
         let pairs = rows.map(|row| row.trim_end_matches("` |").split_once(" | `").unwrap());
         let listed: Vec<_> = pairs.map(|(old, key)| (old.split('`').next(), key)).collect();
-        let known = KEYS.iter().chain(LISTENER_KEYS).filter(|key| key.deprecated.is_some());
-        assert_eq!(listed, known.map(|key| (key.deprecated, key.name)).collect::<Vec<_>>());
+        let known = settings::rows().map(|row| (row.deprecated, row.key));
+        let known = known.chain(LISTENER_ROWS.iter().map(|row| (row.deprecated, row.key)));
+        assert_eq!(listed, known.filter(|(old, _)| old.is_some()).collect::<Vec<_>>());
     }
 
     #[test]

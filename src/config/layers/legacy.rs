@@ -1,11 +1,11 @@
-//! The product's own `/etc/default/…` file, and what to write in place of names that it does not know.
+//! The product's own `/etc/default/…` file, and hints for names that it does not know.
 
 use std::path::Path;
 
-use super::SettingsLayers;
+use super::{SettingsLayers, find, find_legacy};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
-use crate::config::keys;
-use crate::config::keys::{KEYS, SettingKey, ValueKind};
+use crate::config::setting::{Setting, ValueKind, most_like};
+use crate::config::settings::{self, Settings};
 use crate::config::shell;
 
 /// Names that guides and other programs have for a setting.
@@ -43,7 +43,7 @@ impl SettingsLayers {
                 continue;
             }
             let origin = place(assignment.line);
-            let Some(key) = keys::find_legacy(&assignment.name) else {
+            let Some(key) = find_legacy(&assignment.name) else {
                 let hint = hint(&assignment.name, site_file);
                 let message = format!("unknown key, ignored{hint}");
                 self.problems.push(Diagnostic::warning(origin, &assignment.name, message));
@@ -53,38 +53,38 @@ impl SettingsLayers {
                 continue; // the originals take an empty value for an unset one
             }
             if key.kind == ValueKind::Bool && !matches!(assignment.value.as_str(), "0" | "1") {
-                let message = format!("must be 0 or 1, not '{}' ({})", assignment.value, key.name);
+                let message = format!("must be 0 or 1, not '{}' ({})", assignment.value, key.key);
                 self.problems.push(Diagnostic::error(origin, &assignment.name, message));
                 continue;
             }
-            self.merge(key, assignment.value.clone(), origin);
+            self.assign(key.key, Some(assignment.value.clone()), origin.clone(), origin);
         }
     }
 }
 
-/// What was probably meant by an unknown name.
+/// A hint for an unknown name.
 fn hint(name: &str, site_file: &Path) -> String {
     match meant(name) {
-        Some(SettingKey { legacy: Some(legacy), .. }) => format!("; the key here is {legacy}"),
-        Some(SettingKey { name, .. }) => format!("; set {name} in {}", site_file.display()),
+        Some(Setting { legacy: Some(legacy), .. }) => format!("; the key here is {legacy}"),
+        Some(Setting { key, .. }) => format!("; set {key} in {}", site_file.display()),
         None => {
-            let like = keys::most_like_of_legacy(name);
+            let like = most_like(settings::rows(), |row| row.legacy, &name.to_uppercase());
             like.map(|legacy| format!("; did you mean {legacy}?")).unwrap_or_default()
         }
     }
 }
 
 /// The setting that other programs, or nodegate's own files and environment, call by such a name.
-fn meant(name: &str) -> Option<&'static SettingKey> {
+fn meant(name: &str) -> Option<&'static Setting<Settings>> {
     let plain = name.to_uppercase();
     let plain = plain.strip_prefix("NODEGATE_").unwrap_or(&plain).replace("__", "_");
-    let own = KEYS.iter().find(|key| {
-        let names = [Some(key.name), key.deprecated];
+    let own = settings::rows().find(|key| {
+        let names = [Some(key.key), key.deprecated];
         names.into_iter().flatten().any(|name| name.to_uppercase().replace('.', "_") == plain)
     });
     own.or_else(|| {
         let (key, _) = ALIASES.iter().find(|(_, aliases)| aliases.contains(&plain.as_str()))?;
-        keys::find(key)
+        find(key)
     })
 }
 
@@ -118,9 +118,9 @@ mod tests {
     fn every_alias_is_unique_and_means_a_setting() {
         let mut seen = Vec::new();
         for (key, aliases) in ALIASES {
-            assert!(keys::find(key).is_some(), "{key}");
+            assert!(find(key).is_some(), "{key}");
             for alias in *aliases {
-                assert!(keys::find_legacy(alias).is_none() && !seen.contains(alias), "{alias}");
+                assert!(find_legacy(alias).is_none() && !seen.contains(alias), "{alias}");
                 seen.push(alias);
             }
         }

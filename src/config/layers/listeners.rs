@@ -1,49 +1,42 @@
-//! `[[listener]]` tables: more places to take connections from, beside that of `[listen]`.
+//! `[[listener]]` tables: listeners besides that of `[listen]`.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::deprecated::{given_twice, renamed_key};
-use super::{ResolvedValue, SettingsLayers, TomlSource, plain_text};
+use super::deprecated::deprecated_key;
+use super::{NO_VALUE, ResolvedValue, SettingsLayers, TomlSource, plain_text};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
-use crate::config::keys;
-use crate::config::keys::{LISTENER_KEYS, SettingKey};
+use crate::config::setting::{Setting, most_like};
+use crate::config::settings::{LISTENER_ROWS, ListenerSettings, SCOPED_CONNECTIONS_PER_ADDRESS};
 
 pub(super) const NAME: &str = "listener";
 
-/// One table as it was written. Every key in it is one of `keys::LISTENER_KEYS`.
+/// One table as it was written.
 pub struct ListenerTable {
     /// where it begins
     pub origin: ValueOrigin,
-    values: Vec<(&'static SettingKey, ResolvedValue)>,
+    values: Vec<(&'static Setting<ListenerSettings>, ResolvedValue)>,
 }
 
 impl ListenerTable {
-    /// What the table itself says.
+    /// The table's own value.
     pub fn given(&self, key: &str) -> Option<&ResolvedValue> {
-        self.values.iter().find(|(known, _)| known.name == key).map(|(_, found)| found)
+        self.values.iter().find(|(row, _)| row.key == key).map(|(_, found)| found)
     }
 
-    fn has_scope(&self) -> bool {
-        self.given("route_scope").is_some_and(|scope| !scope.text.is_empty())
-    }
-
-    /// What counts: the table's own value, else that of a setting, else the default.
-    pub fn find(&self, key: &str, layers: &SettingsLayers) -> ResolvedValue {
-        let default = || {
-            let known = LISTENER_KEYS.iter().find(|known| known.name == key);
-            let text = known.map_or("", |known| known.default).to_owned();
-            ResolvedValue { text, origin: ValueOrigin::Profile }
-        };
-        let inherited = || keys::inherited(key).map(|setting| layers.find(setting));
-        let is_scoped = |found: &ResolvedValue| {
-            key == "connections_per_address" && found.origin == ValueOrigin::Profile && self.has_scope()
-        };
-        let inherited = inherited().map(|found| {
-            let text = keys::SCOPED_CONNECTIONS_PER_ADDRESS.to_owned();
-            if is_scoped(&found) { ResolvedValue { text, ..found } } else { found }
-        });
-        self.given(key).cloned().or(inherited).unwrap_or_else(default)
+    /// The value that counts: the table's own one, that of the inherited setting, or the default.
+    pub fn find(&self, row: &Setting<ListenerSettings>, layers: &SettingsLayers) -> ResolvedValue {
+        if let Some(given) = self.given(row.key) {
+            return given.clone();
+        }
+        let inherited = row.inherits.map(|setting| layers.find(setting));
+        let found = inherited
+            .unwrap_or_else(|| ResolvedValue { text: row.default.to_owned(), origin: ValueOrigin::Profile });
+        let is_scoped = self.given("route_scope").is_some_and(|scope| !scope.text.is_empty());
+        if is_scoped && row.key == "connections_per_address" && found.origin == ValueOrigin::Profile {
+            return ResolvedValue { text: SCOPED_CONNECTIONS_PER_ADDRESS.to_owned(), ..found };
+        }
+        found
     }
 }
 
@@ -90,34 +83,26 @@ impl SettingsLayers {
         table: &DeTable<'_>,
         number: usize,
         source: &TomlSource<'_>,
-    ) -> Vec<(&'static SettingKey, ResolvedValue)> {
-        let mut values: Vec<(&SettingKey, ResolvedValue)> = Vec::new();
+    ) -> Vec<(&'static Setting<ListenerSettings>, ResolvedValue)> {
+        let mut values: Vec<(&Setting<ListenerSettings>, ResolvedValue)> = Vec::new();
         for (name, value) in table {
+            let name_text: &str = name.get_ref();
             let place = source.place(name.span().start);
-            let key = LISTENER_KEYS.iter().find(|key| key.is_named(name.get_ref()));
-            match (key, plain_text(value.get_ref())) {
-                (None, _) => {
-                    let hint = keys::most_like_of_listener(name.get_ref());
-                    let hint = hint.map(|key| format!("; did you mean {key}?")).unwrap_or_default();
-                    let message = format!("unknown key{hint}");
-                    self.problems.push(Diagnostic::error(place, written(number, name.get_ref()), message));
-                }
-                (Some(key), Some(text)) => {
-                    let origin = source.layer.clone().unwrap_or_else(|| place.clone());
-                    let shown = written(number, name.get_ref());
-                    if let Some((_, twin)) = values.iter().find(|(known, _)| known.name == key.name) {
-                        self.problems.push(given_twice(key, shown, place, &twin.origin));
-                    } else if *name.get_ref() != key.name {
-                        self.problems.push(renamed_key(key, shown, place));
-                    }
-                    values.push((key, ResolvedValue { text, origin }));
-                }
-                (Some(key), None) => self.problems.push(Diagnostic::error(
-                    place,
-                    written(number, key.name),
-                    "must be a text, a number, a truth value, or an array of texts",
-                )),
-            }
+            let shown = written(number, name_text);
+            let Some(row) = LISTENER_ROWS.iter().find(|row| row.is_named(name_text)) else {
+                let hint = most_like(LISTENER_ROWS.iter(), |row| Some(row.key), name_text);
+                let hint = hint.map(|key| format!("; did you mean {key}?")).unwrap_or_default();
+                self.problems.push(Diagnostic::error(place, shown, format!("unknown key{hint}")));
+                continue;
+            };
+            let Some(text) = plain_text(value.get_ref()) else {
+                self.problems.push(Diagnostic::error(place, shown, NO_VALUE));
+                continue;
+            };
+            let twin = values.iter().find(|(other, _)| other.key == row.key).map(|(_, twin)| &twin.origin);
+            self.problems.extend(deprecated_key(row, name_text, &shown, &place, twin));
+            let origin = source.layer.clone().unwrap_or(place);
+            values.push((row, ResolvedValue { text, origin }));
         }
         values
     }

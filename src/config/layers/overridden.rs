@@ -1,9 +1,8 @@
 //! Values that a stronger layer overrides with another value. An admin who changes the weaker one sees no effect.
 
-use super::{ResolvedValue, SettingsLayers};
+use super::{AssignedValue, SettingsLayers};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
-use crate::config::keys;
-use crate::config::keys::{SettingKey, ValueKind};
+use crate::config::setting::ValueKind;
 
 /// Characters of a value in a message; lists of addresses may be long.
 const SHOWN_CHARACTERS: usize = 100;
@@ -11,18 +10,19 @@ const SHOWN_CHARACTERS: usize = 100;
 impl SettingsLayers {
     /// A warning for each such value, at its own place. The profile's values are defaults and not among them.
     pub fn overridden(&self) -> Vec<Diagnostic> {
-        let warn = |(key, found): &(&'static SettingKey, ResolvedValue)| {
-            let winner = self.find(key.name);
-            let differs = !same_layer(&found.origin, &winner.origin)
-                && meaning(key.kind, &found.text) != meaning(key.kind, &winner.text);
+        let warn = |AssignedValue { row, value: found, .. }: &AssignedValue| {
+            let winner = self.find(row.key);
+            let differs = found.origin != ValueOrigin::Profile
+                && !same_layer(&found.origin, &winner.origin)
+                && meaning(row.kind, &found.text) != meaning(row.kind, &winner.text);
             differs.then(|| {
                 let (weaker, stronger) = (shortened(&found.text), shortened(&winner.text));
                 let message =
                     format!("'{weaker}' is overridden by {}, which says '{stronger}'", winner.origin);
-                Diagnostic::warning(found.origin.clone(), keys::written(key.name, &found.origin), message)
+                Diagnostic::warning(found.origin.clone(), row.written(&found.origin), message)
             })
         };
-        self.given.iter().filter_map(warn).collect()
+        self.values.iter().filter_map(warn).collect()
     }
 }
 
@@ -37,7 +37,7 @@ pub(super) fn same_layer(one: &ValueOrigin, other: &ValueOrigin) -> bool {
     }
 }
 
-/// What two spellings of the same value have in common.
+/// The common form of different spellings of a value.
 fn meaning(kind: ValueKind, text: &str) -> String {
     let text = text.trim();
     match kind {

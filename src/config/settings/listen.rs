@@ -1,108 +1,57 @@
-//! Places that connections are taken from, and what holds at each.
+//! Settings of `[listen]` and `[acl]`, and the addresses that nodegate listens on.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
-use std::sync::Arc;
 
-use super::ClientCertificates;
-use crate::config::diagnostic::ValueOrigin;
-use crate::net::acl::AccessList;
+use super::Row;
+use crate::config::setting::PORT_OR_ANY;
+use crate::config::setting::ValueKind::{Bool, List, Text};
+use crate::net::acl::AclPolicy;
 use crate::net::allowed_hosts::AllowedHosts;
 
-/// The name of the listener that `[listen]` describes.
-pub const FIRST: &str = "listen";
+pub(super) const ROWS: &[Row] = &[
+    Row::new("listen.address", "::", Text, |s, v| v.parsed(&mut s.listen.address, ListenAddress::parse))
+        .legacy("LISTEN_IP")
+        .doc("the address on which nodegate listens"),
+    Row::new("listen.port", "8006", PORT_OR_ANY, |s, v| v.number(&mut s.listen.port))
+        .doc("the TCP port; 0 takes a free one and logs it"),
+    Row::new("listen.proxy_protocol", "false", Bool, |s, v| v.truth(&mut s.first.proxy_protocol))
+        .doc("every connection begins with a PROXY header"),
+    Row::new("listen.hosts", "", List, |s, v| v.parsed(&mut s.hosts, AllowedHosts::parse))
+        .doc("names and addresses that requests may have in `Host`"),
+    Row::new("acl.allow_from", "", List, |s, v| v.addresses(&mut s.first.acl.allow))
+        .legacy("ALLOW_FROM")
+        .doc("see *Address lists*"),
+    Row::new("acl.deny_from", "", List, |s, v| v.addresses(&mut s.first.acl.deny))
+        .legacy("DENY_FROM")
+        .doc("see *Address lists*"),
+    Row::new("acl.policy", "allow", Text, |s, v| v.parsed(&mut s.first.acl.policy, policy))
+        .legacy("POLICY")
+        .doc("what happens to an address in both lists or in none"),
+];
 
-/// A place that connections are taken from, and its rules.
-#[derive(Clone, Debug)]
-pub struct ListenerSettings {
-    /// unique; what a listener is known by from one configuration to the next
-    pub name: Arc<str>,
-    pub listen: ListenSettings,
-    pub acl: AccessList,
-    /// without it, clear HTTP is served as it comes
-    pub tls: bool,
-    /// every connection begins with a PROXY header, and only listed proxies connect
-    pub proxy_protocol: bool,
-    /// Host names that are answered, and the setting that lists them
-    pub hosts: AllowedHosts,
-    pub hosts_key: String,
-    pub clients: ClientAuthPolicy,
-    /// the route scope of this listener; `None` serves all routes
-    pub route_scope: Option<String>,
-    pub limits: ListenerLimits,
-    /// where the address, and the route scope, were written
-    pub origin: ValueOrigin,
-    pub route_scope_origin: ValueOrigin,
+pub(super) fn policy(text: &str) -> Result<AclPolicy, String> {
+    text.trim().parse().map_err(|_| format!("must be allow or deny, not '{text}'"))
 }
 
-/// What a listener may hold, and each of its clients. 0 is no limit of the listener's own.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct ListenerLimits {
-    pub connections: usize,
-    pub connections_per_address: usize,
-    /// in flight
-    pub requests_per_address: usize,
-}
-
-/// What clients have to show of certificates.
-#[derive(Clone, Debug)]
-pub struct ClientAuthPolicy {
-    pub mode: ClientCertificates,
-    /// there where certificates are asked for
-    pub authorities: Option<PathBuf>,
-    /// how the key that names them is written, and where
-    pub key: String,
-    pub origin: ValueOrigin,
-    /// certificates that the CAs have revoked; the same for its key
-    pub revocation_lists: Option<PathBuf>,
-    pub lists_key: String,
-    pub lists_origin: ValueOrigin,
-}
-
-impl ClientAuthPolicy {
-    /// Certificates are asked for, and nothing could judge them.
-    pub(super) fn is_without_authorities(&self) -> bool {
-        self.mode != ClientCertificates::Off && self.authorities.is_none()
-    }
-
-    /// What certificates are judged by.
-    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        self.authorities.iter().chain(&self.revocation_lists)
-    }
-
-    /// Whether a certificate that one asks for is what the other asks for. Lists of revoked ones judge it all the time.
-    pub fn takes_certificates_of(&self, other: &Self) -> bool {
-        self.mode == other.mode
-            && (self.mode == ClientCertificates::Off || self.authorities == other.authorities)
-    }
-}
-
-/// Whether the same is asked of clients, whoever asks it.
-impl PartialEq for ClientAuthPolicy {
-    fn eq(&self, other: &Self) -> bool {
-        self.takes_certificates_of(other)
-            && (self.mode == ClientCertificates::Off || self.revocation_lists == other.revocation_lists)
-    }
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ListenSettings {
     pub address: ListenAddress,
     /// 0 takes a free one
     pub port: u16,
 }
 
-/// `LISTEN_IP`: what to bind to.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// The address that a listener binds.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ListenAddress {
-    /// both families; IPv4 alone where IPv6 is off
+    /// both families; only IPv4 if IPv6 is off
+    #[default]
     Any,
     /// one address, with the zone of a link-local one (interface name or index)
     Literal { address: IpAddr, zone: Option<String> },
     /// a name to be resolved when binding
     Name(String),
-    /// IPv6 alone, for another listener takes IPv4 on the same port
+    /// only IPv6, because another listener has IPv4 on the same port
     AnyV6,
 }
 
@@ -133,7 +82,7 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("::"),
-            Self::AnyV6 => f.write_str(":: for IPv6 alone"),
+            Self::AnyV6 => f.write_str(":: for IPv6 only"),
             Self::Literal { address, zone: Some(zone) } => write!(f, "{address}%{zone}"),
             Self::Literal { address, zone: None } => address.fmt(f),
             Self::Name(name) => f.write_str(name),
@@ -149,7 +98,7 @@ pub(super) fn is_host_name(text: &str) -> bool {
 }
 
 impl ListenSettings {
-    /// Whether it is for programs of this machine alone.
+    /// Whether only programs of this machine can connect.
     pub fn is_loopback(&self) -> bool {
         match &self.address {
             ListenAddress::Literal { address, .. } => address.is_loopback(),

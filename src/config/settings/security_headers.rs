@@ -1,10 +1,37 @@
-//! Settings for what answers tell browsers.
+//! Settings of consoles, and of headers for browsers.
 
-/// Headers that say how far a page may be trusted, and who may read answers.
-#[derive(Clone, Debug)]
+use super::Row;
+use crate::config::setting::SECONDS_OR_OFF;
+use crate::config::setting::ValueKind::{Bool, List, Number, Text};
+
+pub(super) const ROWS: &[Row] = &[
+    Row::new("console.ping", "30", SECONDS_OR_OFF, |s, v| v.seconds_or_off(&mut s.console_ping))
+        .doc("seconds of silence after which nodegate pings a console; 0: never"),
+    Row::new("console.recheck", "30", SECONDS_OR_OFF, |s, v| v.seconds_or_off(&mut s.console_recheck))
+        .doc("seconds between two checks of an open session's client; 0: never"),
+    Row::new("console.origins", "", List, |s, v| {
+        v.parsed(&mut s.console_origins, AllowedOrigins::parse_listed)
+    })
+    .doc("origins whose pages may open consoles"),
+    Row::new("headers.nosniff", "true", Bool, |s, v| v.truth(&mut s.browser.nosniff))
+        .doc("`X-Content-Type-Options: nosniff` in every answer"),
+    Row::new("headers.hsts", "0", Number(0, 157_680_000), |s, v| v.number_or_off(&mut s.browser.hsts))
+        .doc("seconds for `Strict-Transport-Security`; 0: off"),
+    Row::new("headers.frames", "", Text, |s, v| v.parsed(&mut s.browser.frames, FramePolicy::parse))
+        .doc("`sameorigin` or `deny`: pages that may show yours in a frame"),
+    Row::new("headers.referrer", "", Text, |s, v| v.parsed(&mut s.browser.referrer, referrer))
+        .doc("the `Referrer-Policy` of every answer, such as `same-origin`"),
+    Row::new("headers.csp", "false", Bool, |s, v| v.truth(&mut s.browser.policy))
+        .doc("sends the profile's `page_policy` as `Content-Security-Policy`"),
+    Row::new("cors.origins", "", List, |s, v| v.parsed(&mut s.browser.origins, AllowedOrigins::parse))
+        .doc("origins whose pages may call the API with a login"),
+];
+
+/// Headers that restrict what browsers do with a page, and the origins that may read answers.
+#[derive(Clone, Debug, Default)]
 pub struct BrowserSettings {
     pub nosniff: bool,
-    /// seconds; `None`: browsers are not told to stay with TLS
+    /// seconds; `None` sends no header
     pub hsts: Option<u64>,
     pub frames: Option<FramePolicy>,
     pub referrer: Option<&'static str>,
@@ -13,7 +40,7 @@ pub struct BrowserSettings {
     pub origins: AllowedOrigins,
 }
 
-/// Who may show our pages in a frame.
+/// The pages that may show ours in a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FramePolicy {
     Deny,
@@ -28,7 +55,7 @@ impl FramePolicy {
         }
     }
 
-    pub(super) fn parse(text: &str) -> Result<Option<Self>, String> {
+    fn parse(text: &str) -> Result<Option<Self>, String> {
         match text.to_ascii_lowercase().as_str() {
             "" => Ok(None),
             "deny" => Ok(Some(Self::Deny)),
@@ -50,7 +77,7 @@ const REFERRERS: [&str; 8] = [
     "unsafe-url",
 ];
 
-pub(super) fn referrer(text: &str) -> Result<Option<&'static str>, String> {
+fn referrer(text: &str) -> Result<Option<&'static str>, String> {
     let known = REFERRERS.into_iter().find(|known| *known == text);
     if known.is_some() || text.is_empty() {
         Ok(known)
@@ -72,13 +99,13 @@ impl AllowedOrigins {
         self.listed.is_empty() && !self.any
     }
 
-    /// Whether it is listed, to the letter: browsers send origins in one form alone.
+    /// Whether the list has it, to the letter: browsers send origins in one form only.
     pub fn holds(&self, origin: &[u8]) -> bool {
         self.listed.iter().any(|listed| listed.as_bytes() == origin)
     }
 
     /// A list in which each origin is named.
-    pub(super) fn parse_listed(text: &str) -> Result<Self, String> {
+    fn parse_listed(text: &str) -> Result<Self, String> {
         Self::read(text, false)
     }
 

@@ -1,25 +1,64 @@
-//! Where tunnels may lead to, and by which doors viewers come.
+//! Settings of SPICE tunnels.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use super::Row;
 use super::listen::is_host_name;
+use crate::config::setting::PORT;
+use crate::config::setting::ValueKind::{Bool, Text};
+
+pub(super) const ROWS: &[Row] = &[
+    Row::new("tunnel.peer_port", "3128", PORT, |s, v| v.number(&mut s.tunnel.peer_port))
+        .doc("the SPICE port of the other nodes"),
+    Row::new("tunnel.ports", "61000-61999", Text, |s, v| v.parsed(&mut s.tunnel.ports, port_range))
+        .doc("ports to which a SPICE ticket may lead"),
+    Row::new("tunnel.connect_on_https", "false", Bool, |s, v| v.truth(&mut s.tunnel.connect_on_https))
+        .renamed_from("tunnel.on_https")
+        .doc("accepts `CONNECT` of SPICE viewers on the HTTPS port too"),
+    Row::new("tunnel.advertised_proxy", "", Text, |s, v| {
+        v.optional(&mut s.tunnel.advertised_proxy, proxy_url)
+    })
+    .renamed_from("tunnel.public")
+    .doc("the proxy address that SPICE viewers get"),
+    Row::new("tunnel.peer_tls", "false", Bool, |s, v| v.truth(&mut s.tunnel.peer_tls))
+        .doc("asks another node for a tunnel over TLS"),
+];
 
 #[derive(Clone, Debug)]
 pub struct TunnelSettings {
     /// of the other nodes
     pub peer_port: u16,
     pub ports: RangeInclusive<u16>,
-    /// whether the port for HTTPS takes CONNECT as well
+    /// whether the HTTPS port accepts CONNECT as well
     pub connect_on_https: bool,
-    /// the proxy that viewers are told to come by, as a URL; `None`: whatever the daemon says
+    /// the URL of the proxy that viewers get; `None` leaves the daemon's
     pub advertised_proxy: Option<String>,
-    /// whether other nodes are asked over TLS first
+    /// whether nodegate asks other nodes over TLS first
     pub peer_tls: bool,
 }
 
+/// A range has no default of its own.
+impl Default for TunnelSettings {
+    fn default() -> Self {
+        let ports = 0..=0;
+        Self { peer_port: 0, ports, connect_on_https: false, advertised_proxy: None, peer_tls: false }
+    }
+}
+
+/// `FIRST-LAST`.
+pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let parsed = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+    match parsed {
+        Some((first, last)) if first <= last && first > 0 => Ok(first..=last),
+        _ => Err(format!("must be FIRST-LAST, such as 61000-61999, not '{text}'")),
+    }
+}
+
 /// `NAME:PORT`, `http://NAME:PORT` or `https://NAME:PORT` as a URL; an IPv6 address stands in brackets.
-pub(super) fn proxy_url(text: &str) -> Result<String, String> {
+fn proxy_url(text: &str) -> Result<String, String> {
     let (scheme, place) = match text.split_once("://") {
         Some((scheme @ ("http" | "https"), place)) => (scheme, place),
         Some((scheme, _)) => {

@@ -1,4 +1,4 @@
-//! What a shell file may not contain, and what to write instead.
+//! Text that a shell file may not contain, with the text to write instead.
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ShellProblem {

@@ -17,7 +17,7 @@ impl<'a> ShellReader<'a> {
         self.line
     }
 
-    /// The next character, whatever it is.
+    /// The next character, of any kind.
     pub(super) fn peek_raw(&self) -> Option<char> {
         self.rest.chars().next()
     }
@@ -31,7 +31,7 @@ impl<'a> ShellReader<'a> {
         self.peek_raw()
     }
 
-    /// Leaves the next character behind, whatever it is.
+    /// Skips the next character.
     pub(super) fn bump(&mut self) {
         let mut characters = self.rest.chars();
         if characters.next() == Some('\n') {
@@ -96,7 +96,7 @@ impl<'a> ShellReader<'a> {
         self.rest = self.rest.find('\n').and_then(|end| self.rest.get(end..)).unwrap_or_default();
     }
 
-    /// Leaves the logical line behind, whatever it holds.
+    /// Skips the logical line.
     pub(super) fn skip_line(&mut self) {
         while let Some(character) = self.peek() {
             self.bump();

@@ -110,7 +110,7 @@ fn proxy_settings_need_a_list_of_proxies() {
     site.write(file, "[[listener]]\nname = \"a\"\nport = 0\nproxy_protocol = true\n");
     let outcome = Outcome::check(&site, &["real_ip.apply_acl=1", "listen.proxy_protocol=1"]);
     assert_eq!(outcome.code, 1);
-    let why = "nobody is believed: list the proxies in real_ip.allow_from";
+    let why = "no proxy is trusted: list the proxies in real_ip.allow_from";
     outcome.complains(&format!("--set: real_ip.apply_acl: {why}"));
     outcome.complains(&format!("--set: listen.proxy_protocol: {why}"));
     outcome.complains(&format!("{}:4: listener[1].proxy_protocol: {why}", site.path(file).display()));

@@ -34,13 +34,18 @@ fn an_invalid_worker_count_becomes_three() {
         let outcome = Outcome::check(&site, &[]);
         assert_eq!(outcome.code, 0, "{outcome:?}");
         let place = site.path("/etc/default/pveproxy").display().to_string();
-        let line =
-            format!("{place}:1: MAX_WORKERS (workers): warning: '{wrong}' is not from 1 to 127; using 3");
+        let line = format!(
+            "{place}:1: MAX_WORKERS (workers): warning: must be a whole number from 1 to 127, not '{wrong}'; using 3"
+        );
         outcome.complains(&line);
         assert_eq!(outcome.setting("workers"), "workers = 3  (profile)");
     }
     let gate = Nodegate::start(&site, &[]);
-    assert!(gate.stderr().contains("'many' is not from 1 to 127; using 3"), "{}", gate.stderr());
+    assert!(
+        gate.stderr().contains("must be a whole number from 1 to 127, not 'many'; using 3"),
+        "{}",
+        gate.stderr()
+    );
     eventually("three workers", || workers(&gate) == 3);
     for right in [1, 127] {
         let gate = Nodegate::start(&site, &[&format!("workers={right}")]);

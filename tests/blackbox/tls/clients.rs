@@ -164,7 +164,7 @@ fn without_cas_no_certificate_is_requested() {
     let check = Outcome::check(&people.site, &[REQUIRED]);
     assert_eq!(check.code, 1);
     check.complains(
-        "--set: tls.client_certificates: without tls.client_ca no certificate of a client can be judged",
+        "--set: tls.client_certificates: without tls.client_ca no certificate of a client can be verified",
     );
     people.site.write("/etc/nodegate/clients.pem", "nonsense");
     let check = Outcome::check(&people.site, &[REQUIRED, CA]);
