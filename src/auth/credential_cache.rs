@@ -27,7 +27,7 @@ pub struct CachedCredential {
     /// none for an API token, which only the daemon can judge
     pub(crate) ticket: Option<CachedTicket>,
     /// an API token that the daemon has not refused the last time
-    proven: AtomicBool,
+    verified: AtomicBool,
     since: Instant,
 }
 
@@ -43,8 +43,8 @@ impl CachedCredential {
         header: (HeaderName, HeaderValue),
         ticket: Option<CachedTicket>,
     ) -> Arc<Self> {
-        let proven = AtomicBool::new(false);
-        Arc::new(Self { user: user.into(), header, ticket, proven, since: Instant::now() })
+        let verified = AtomicBool::new(false);
+        Arc::new(Self { user: user.into(), header, ticket, verified, since: Instant::now() })
     }
 
     /// The kind of ticket, by its place in the profile; `None` for an API token.
@@ -53,13 +53,13 @@ impl CachedCredential {
     }
 
     /// Whether nobody has said yet that the credential is good.
-    pub fn is_unproven(&self) -> bool {
-        self.ticket.is_none() && !self.proven.load(Ordering::Relaxed)
+    pub fn is_unverified(&self) -> bool {
+        self.ticket.is_none() && !self.verified.load(Ordering::Relaxed)
     }
 
     /// What the daemon thinks of an API token; for all clients by `Gate::prove`.
-    pub(crate) fn set_proven(&self, good: bool) {
-        self.proven.store(good, Ordering::Relaxed);
+    pub(crate) fn set_verified(&self, good: bool) {
+        self.verified.store(good, Ordering::Relaxed);
     }
 
     /// An API token is judged by the daemon each time.

@@ -76,7 +76,7 @@ impl CredentialMemory {
         self.digest(&[token]).is_some_and(|digest| self.good_tokens.get(&digest).is_some())
     }
 
-    pub(crate) fn judge_token(&self, token: &[u8], good: bool) {
+    pub(crate) fn remember_token(&self, token: &[u8], good: bool) {
         let Some(digest) = self.digest(&[token]) else { return };
         if good {
             self.good_tokens.insert(digest, ());
@@ -86,7 +86,7 @@ impl CredentialMemory {
     }
 
     /// Remembers that an answer did not show this API token to be good. Returns whether that is new of this client.
-    pub(crate) fn doubt_token(&self, token: &[u8], by: ClientKey) -> bool {
+    pub(crate) fn mark_token_unverified(&self, token: &[u8], by: ClientKey) -> bool {
         let Some(digest) = self.digest(&[&bytes_of(Some(by)), token]) else { return true };
         let is_new = self.doubtful_tokens.get(&digest).is_none();
         self.doubtful_tokens.insert(digest, ());
@@ -161,7 +161,7 @@ mod tests {
     fn a_flood_of_refused_tickets_is_bounded() {
         let memory = CredentialMemory::default();
         memory.remember_good("T:good");
-        memory.judge_token(b"good", true);
+        memory.remember_token(b"good", true);
         for number in 0..3 * ENTRIES {
             let ticket = number.to_string();
             let shown = ShownTicket { ticket: &ticket, by: Some(client("192.0.2.1")), key_versions: b"1" };
@@ -172,8 +172,11 @@ mod tests {
         assert!(memory.has_good_token(b"good") && !memory.has_good_token(b"other"));
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(client);
         let doubts = [(b"a", one), (b"a", one), (b"a", other), (b"b", one)];
-        assert_eq!(doubts.map(|(token, by)| memory.doubt_token(token, by)), [true, false, true, true]);
-        memory.judge_token(b"good", false);
+        assert_eq!(
+            doubts.map(|(token, by)| memory.mark_token_unverified(token, by)),
+            [true, false, true, true]
+        );
+        memory.remember_token(b"good", false);
         assert!(!memory.has_good_token(b"good"));
     }
 }

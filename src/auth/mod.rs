@@ -1,4 +1,4 @@
-//! Who sends a request, and whether it may pass.
+//! Authentication: tickets, API tokens, CSRF tokens.
 
 pub mod authenticator;
 pub mod credential_cache;
@@ -7,6 +7,8 @@ pub mod csrf;
 pub mod error;
 pub mod fetch_site;
 pub mod page_login;
+mod rule_check;
+mod text_forms;
 pub mod ticket;
 pub(crate) mod ticket_verifier;
 pub(crate) mod write_check;

@@ -82,7 +82,7 @@ impl Authenticator {
             log_limit::error(LogTopic::Fault, "csrf", &format_args!("no CSRF token: {error}"));
         });
         let secret = secret.ok()?;
-        let csrf_token = csrf::mint(&user, &secret.value, unix(now)).ok()?;
+        let csrf_token = csrf::mint(&user, &secret.value, &self.rules.csrf, unix(now)).ok()?;
         Some(PageLogin { user, csrf_token })
     }
 
@@ -111,7 +111,7 @@ impl Authenticator {
             // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
             Some((kind, ticket.replace(' ', "+")))
         })?;
-        let ticket = if ticket.contains("::") {
+        let ticket = if ticket.contains(&self.rules.ticket_form.signature_separator) {
             ticket
         } else {
             // Mail programs encode links that are encoded already.

@@ -1,19 +1,18 @@
-//! Login tickets `PREFIX:DATA:HHHHHHHH::SIGNATURE`: form, signature, age.
+//! Login tickets: form, signature, age.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
-use openssl::pkey::{PKey, Public};
+use openssl::pkey::{Id, PKey, Public};
 use openssl::rsa::Padding;
 use openssl::sign::{RsaPssSaltlen, Verifier};
 use percent_encoding::percent_decode_str;
 
-use crate::config::product::SignatureScheme;
+use super::text_forms::{decode_signature, read_time};
+use crate::config::grammar::{SignatureScheme, TicketField, TicketForm};
 
-/// A public key, and what tells it from every other one.
+/// A public key and the hash by which it is recognised.
 pub struct TicketKey {
-    public: PKey<Public>,
+    pub(super) public: PKey<Public>,
     version: [u8; 32],
 }
 
@@ -22,7 +21,7 @@ impl TicketKey {
         Ok(Self { public: PKey::public_key_from_pem(pem)?, version: openssl::sha::sha256(pem) })
     }
 
-    /// The same for the same key only.
+    /// Equal only for the same key.
     pub fn version(&self) -> &[u8; 32] {
         &self.version
     }
@@ -35,8 +34,9 @@ pub struct DatedKey<'a> {
     pub age: i64,
 }
 
-/// What one kind of ticket must satisfy, with the keys as they are now.
+/// The rules for one kind of ticket, with the keys of this moment.
 pub struct TicketRules<'a> {
+    pub form: &'a TicketForm,
     pub prefix: &'a str,
     pub schemes: &'a [SignatureScheme],
     pub current: DatedKey<'a>,
@@ -46,7 +46,7 @@ pub struct TicketRules<'a> {
     pub max_age: i64,
     /// seconds after which a key is due for rotation
     pub key_lifetime: Option<i64>,
-    /// a cluster without quorum cannot rotate its key; looked at only when the key is overdue
+    /// a cluster without quorum cannot rotate its key; only read when the key is overdue
     pub quorate: bool,
     /// the ticket names a mail address, not a user
     pub realm: Option<&'a str>,
@@ -54,13 +54,13 @@ pub struct TicketRules<'a> {
     pub user_length: usize,
 }
 
-/// Why a ticket is no good. The client is told none of this.
+/// Why a ticket is rejected. The client does not learn the reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TicketError {
     #[error("it does not have the form of a ticket")]
     Form,
     #[error("it is half a login: the second factor is missing")]
-    Half,
+    SecondFactorMissing,
     #[error("its user name is not valid")]
     User,
     #[error("its signature fits no key")]
@@ -77,12 +77,12 @@ impl TicketError {
     pub fn is_guess(self) -> bool {
         match self {
             Self::Form | Self::User | Self::Signature => true,
-            Self::Half | Self::Age | Self::KeyReplaced => false,
+            Self::SecondFactorMissing | Self::Age | Self::KeyReplaced => false,
         }
     }
 }
 
-/// The parts of a ticket before anything is believed.
+/// The parts of a ticket before it is verified.
 struct TicketParts<'a> {
     signed: &'a str,
     data: &'a str,
@@ -90,7 +90,7 @@ struct TicketParts<'a> {
     signature: Vec<u8>,
 }
 
-/// What stays true of a good ticket: only its age has to be judged again.
+/// A ticket whose signature was verified. Later requests only check its age.
 #[derive(Clone, Copy)]
 pub struct VerifiedTicket {
     time: i64,
@@ -98,7 +98,7 @@ pub struct VerifiedTicket {
 }
 
 /// Clocks of nodes may differ by this much, and the file of a rotated key is this late.
-const SLACK: i64 = 300;
+const SLACK_SECONDS: i64 = 300;
 
 /// The user that the ticket was given to, at Unix time `now`.
 ///
@@ -109,7 +109,7 @@ pub fn verify(
     rules: &TicketRules<'_>,
     now: i64,
 ) -> Result<(String, VerifiedTicket), TicketError> {
-    let parts = split(ticket, rules.prefix).ok_or(TicketError::Form)?;
+    let parts = split(ticket, rules.prefix, rules.form).ok_or(TicketError::Form)?;
     let user = user_of(parts.data, rules)?;
     let age = now - parts.time;
     let current = (rules.current.key, current_ages(rules));
@@ -130,8 +130,8 @@ pub fn verify(
     Err(failure)
 }
 
-/// Whether a ticket that `verify` found good still is. `None`: it has to be verified anew, for the keys are others.
-pub fn judge_again(
+/// Checks the age of a ticket that `verify` accepted. `None`: its key is not in use any more, so verify it again.
+pub fn recheck_age(
     signed: &VerifiedTicket,
     rules: &TicketRules<'_>,
     now: i64,
@@ -151,52 +151,68 @@ fn current_ages(rules: &TicketRules<'_>) -> (i64, i64) {
     let key_age = rules.current.age;
     let overdue = key_age > lifetime && rules.quorate;
     let min = if overdue { key_age - lifetime } else { rules.min_age };
-    let max = if key_age < rules.max_age { key_age + SLACK } else { rules.max_age };
+    let max = if key_age < rules.max_age { key_age + SLACK_SECONDS } else { rules.max_age };
     (min, max)
 }
 
 /// A ticket of the key before the last rotation must be older than that.
 fn old_ages(rules: &TicketRules<'_>, old: DatedKey<'_>) -> (i64, i64) {
-    (old.age - SLACK, rules.max_age)
+    (old.age - SLACK_SECONDS, rules.max_age)
 }
 
 fn check_age(age: i64, (min, max): (i64, i64)) -> Result<(), TicketError> {
     if min < age && age < max { Ok(()) } else { Err(TicketError::Age) }
 }
 
-/// `PREFIX:DATA:HHHHHHHH::SIGNATURE`, the signature covering everything before `::`.
-fn split<'a>(ticket: &'a str, prefix: &str) -> Option<TicketParts<'a>> {
-    let (signed, signature) = ticket.rsplit_once("::")?;
-    let inner = signed.strip_prefix(prefix)?.strip_prefix(':')?;
-    let (data, time) = inner.rsplit_once(':')?;
-    let is_time = time.len() == 8 && time.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
-    if !is_time || ticket.contains(char::is_whitespace) || signature.contains(':') {
+/// The signature covers everything before its separator.
+fn split<'a>(ticket: &'a str, prefix: &str, form: &TicketForm) -> Option<TicketParts<'a>> {
+    if ticket.contains(char::is_whitespace) {
         return None;
     }
-    let time = i64::from_str_radix(time, 16).ok()?;
-    Some(TicketParts { signed, data, time, signature: STANDARD.decode(signature).ok()? })
+    let separator = form.separator.as_str();
+    let (signed, signature) = ticket.rsplit_once(form.signature_separator.as_str())?;
+    let inner = signed.strip_prefix(prefix)?.strip_prefix(separator)?;
+    let (data, time) = match form.fields.as_slice() {
+        [TicketField::Prefix, TicketField::User, TicketField::Time] => inner.rsplit_once(separator)?,
+        [TicketField::Prefix, TicketField::Time, TicketField::User] => {
+            let (time, data) = inner.split_once(separator)?;
+            (data, time)
+        }
+        _ => return None,
+    };
+    let signature = decode_signature(form.signature, signature)?;
+    Some(TicketParts { signed, data, time: read_time(form.time, time)?, signature })
 }
 
+/// A scheme verifies only with a key of its own type: OpenSSL would take another scheme for another key.
 fn is_signed(
     parts: &TicketParts<'_>,
     key: &PKey<Public>,
     scheme: SignatureScheme,
 ) -> Result<bool, ErrorStack> {
-    let digest = match scheme {
-        SignatureScheme::Pkcs1Sha1 => MessageDigest::sha1(),
-        SignatureScheme::Pkcs1Sha256 | SignatureScheme::PssSha256 => MessageDigest::sha256(),
+    let (id, digest) = match scheme {
+        SignatureScheme::Pkcs1Sha1 => (Id::RSA, MessageDigest::sha1()),
+        SignatureScheme::Pkcs1Sha256 | SignatureScheme::PssSha256 => (Id::RSA, MessageDigest::sha256()),
+        SignatureScheme::Ed25519 => (Id::ED25519, MessageDigest::null()),
     };
+    if key.id() != id {
+        return Ok(false);
+    }
+    if scheme == SignatureScheme::Ed25519 {
+        let mut verifier = Verifier::new_without_digest(key)?;
+        return verifier.verify_oneshot(&parts.signature, parts.signed.as_bytes());
+    }
     let mut verifier = Verifier::new(digest, key)?;
     if scheme == SignatureScheme::PssSha256 {
         verifier.set_rsa_padding(Padding::PKCS1_PSS)?;
-        // Verifying, OpenSSL takes this value for "as long as the signature says".
+        // When verifying, OpenSSL takes this value for the salt length of the signature.
         verifier.set_rsa_pss_saltlen(RsaPssSaltlen::MAXIMUM_LENGTH)?;
     }
     verifier.update(parts.signed.as_bytes())?;
     verifier.verify(&parts.signature)
 }
 
-/// `USER@REALM`; `u2f!USER!verified` is a full login as well; every other form with `!` is half a one.
+/// The user of a ticket's data. Half a login names a user too, but proves only the first factor.
 fn user_of(data: &str, rules: &TicketRules<'_>) -> Result<String, TicketError> {
     let data = percent_decode_str(data).decode_utf8().map_err(|_| TicketError::Form)?;
     if let Some(realm) = rules.realm {
@@ -204,15 +220,21 @@ fn user_of(data: &str, rules: &TicketRules<'_>) -> Result<String, TicketError> {
         let plain = !data.is_empty() && !data.contains(|c: char| c.is_whitespace() || c.is_control());
         return if plain { Ok(user) } else { Err(TicketError::User) };
     }
-    if data.starts_with("!tfa!") || data.starts_with("tfa!") {
-        return Err(TicketError::Half);
+    let mut user = &*data;
+    for half in &rules.form.half_logins {
+        let Some(rest) = data.strip_prefix(&half.prefix) else { continue };
+        let complete = half.complete.as_deref().and_then(|end| completed_user(rest, end));
+        user = complete.ok_or(TicketError::SecondFactorMissing)?;
+        break;
     }
-    let user = match data.strip_prefix("u2f!").map(|rest| rest.split_once('!')) {
-        Some(Some((user, "verified"))) => user,
-        Some(_) => return Err(TicketError::Half),
-        None => &data,
-    };
     if is_user(user, rules.user_length) { Ok(user.to_owned()) } else { Err(TicketError::User) }
+}
+
+/// The text before `end`, if `end` begins nowhere earlier.
+fn completed_user<'a>(rest: &'a str, end: &str) -> Option<&'a str> {
+    let user = rest.strip_suffix(end)?;
+    let mark = end.chars().next()?;
+    (!user.contains(mark)).then_some(user)
 }
 
 /// `USER@REALM`, USER without white space, `:` and `/`, REALM a letter and more of `[A-Za-z0-9.\-_]`.

@@ -1,10 +1,14 @@
-//! One kind of ticket with the files that decide on it.
+//! One kind of ticket, with the key files that verify it.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use openssl::pkey::Id;
+
+use super::rule_check::KeyTypes;
 use super::ticket::{self, DatedKey, TicketError, TicketKey, TicketRules, VerifiedTicket};
 use crate::auth::authenticator::unix;
+use crate::config::grammar::SignatureScheme;
 use crate::config::product;
 use crate::config::root::RootDirectory;
 use crate::config::section_file;
@@ -30,8 +34,9 @@ pub(crate) struct TicketFiles {
 }
 
 impl TicketFiles {
-    pub(crate) fn new(kind: product::TicketKind, root: &RootDirectory) -> Self {
-        let key = |path: &PathBuf| WatchedFile::new(root.path(path), public_key).once_a_second();
+    pub(crate) fn new(kind: product::TicketKind, schemes: &[SignatureScheme], root: &RootDirectory) -> Self {
+        let parser = key_parser(schemes);
+        let key = |path: &PathBuf| WatchedFile::new(root.path(path), parser).once_a_second();
         let lifetime = kind.lifetime.as_ref().map(|at| WatchedFile::new(root.path(&at.file), plain_text));
         Self {
             key: key(&kind.key),
@@ -58,7 +63,7 @@ impl TicketFiles {
     /// Whether a ticket that was verified a moment ago is good without a second verification.
     pub(crate) fn is_still_good(&self, signed: &VerifiedTicket, at: VerifyContext<'_>) -> bool {
         let judged = self.judged(at, |rules, now| {
-            ticket::judge_again(signed, rules, now).unwrap_or(Err(TicketError::Signature))
+            ticket::recheck_age(signed, rules, now).unwrap_or(Err(TicketError::Signature))
         });
         matches!(judged, Ok(Ok(())))
     }
@@ -96,6 +101,7 @@ impl TicketFiles {
         let current = dated(&current, at.now);
         let overdue = self.kind.key_lifetime.is_some_and(|lifetime| current.age > lifetime);
         let rules = TicketRules {
+            form: &at.rules.ticket_form,
             prefix: &self.kind.prefix,
             schemes: &at.rules.schemes,
             current,
@@ -117,7 +123,8 @@ impl TicketFiles {
     /// Seconds; from the file of sections where the profile names one.
     fn max_age(&self) -> Result<i64, FileError> {
         let (Some(at), Some(file)) = (&self.kind.lifetime, &self.lifetime) else {
-            return Ok(self.kind.max_age);
+            // Without a bound no ticket is young enough; `rule_check` reports such a profile.
+            return Ok(self.kind.max_age.unwrap_or(0));
         };
         let text = match file.current() {
             Ok(snapshot) => snapshot.value,
@@ -138,8 +145,22 @@ fn dated(snapshot: &FileSnapshot<TicketKey>, now: SystemTime) -> DatedKey<'_> {
     DatedKey { key: &snapshot.value, age: i64::try_from(age).unwrap_or(i64::MAX / 2) }
 }
 
-fn public_key(pem: &[u8]) -> Result<TicketKey, String> {
-    TicketKey::from_pem(pem).map_err(|_| "holds no public key in PEM form".to_owned())
+/// A key that no scheme of the profile can use is a fault of its file, not of the tickets.
+fn key_parser(schemes: &[SignatureScheme]) -> fn(&[u8]) -> Result<TicketKey, String> {
+    match KeyTypes::new(schemes) {
+        KeyTypes { rsa: true, ed25519: false } => |pem| public_key(pem, &[Id::RSA]),
+        KeyTypes { rsa: false, ed25519: true } => |pem| public_key(pem, &[Id::ED25519]),
+        KeyTypes { .. } => |pem| public_key(pem, &[Id::RSA, Id::ED25519]),
+    }
+}
+
+fn public_key(pem: &[u8], types: &[Id]) -> Result<TicketKey, String> {
+    let key = TicketKey::from_pem(pem).map_err(|_| "holds no public key in PEM form".to_owned())?;
+    if types.contains(&key.public.id()) {
+        Ok(key)
+    } else {
+        Err("holds a key of a type that no scheme in product.gate.schemes uses".to_owned())
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a parser of WatchedFile may fail")]

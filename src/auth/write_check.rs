@@ -29,7 +29,7 @@ impl Authenticator {
             return page.map_or(Ok(token.cloned()), |page| Err(page.into()));
         }
         let is_valid = |token: &str| -> Result<bool, FileError> {
-            Ok(csrf::is_valid(token, user, &self.csrf_secret.current()?.value, unix(now)))
+            Ok(csrf::is_valid(token, user, &self.csrf_secret.current()?.value, &self.rules.csrf, unix(now)))
         };
         let Some(token) = token.filter(|_| tokens.next().is_none()) else { return Err(AuthError::Csrf) };
         let text = token.to_str().unwrap_or_default();

@@ -11,6 +11,7 @@ use crate::auth::authenticator::Authenticator;
 use crate::config::product::{ConnectRules, Product, Protocol};
 use crate::config::{Config, ConfigSources};
 use crate::handler::health::HealthProbe;
+use crate::http::api_grammar::ApiGrammar;
 use crate::http::target::RequestTarget;
 use crate::proxy::router::{Route, RouteRules};
 use crate::upstream::nodes::NodeFile;
@@ -65,8 +66,9 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
     let nodes =
         Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
     let routes = RouteRules::new(config)?;
+    let api = ApiGrammar::new(&config.product)?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let target = match RequestTarget::parse(path) {
+    let target = match RequestTarget::parse(path, &api) {
         Ok(target) => target,
         Err(error) => return Ok(format!("refused:400 open {error}")),
     };
@@ -84,7 +86,7 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
         return Ok(format!("{route} open OPTIONS is answered at once, with the methods that there are"));
     }
     let access = if needs_login { "login" } else { "open" };
-    Ok(format!("{route} {access} {}", reason(&route)))
+    Ok(format!("{route} {access} {}", reason(&route, &api)))
 }
 
 fn refused_method(method: &Method, target: &RequestTarget, route: &Route) -> Option<String> {
@@ -101,7 +103,7 @@ fn refused_method(method: &Method, target: &RequestTarget, route: &Route) -> Opt
     }
 }
 
-fn reason(route: &Route) -> String {
+fn reason(route: &Route, api: &ApiGrammar) -> String {
     match route {
         Route::Daemon => "answered by the daemon of this node".to_owned(),
         Route::Unprivileged => "answered by this node, without root".to_owned(),
@@ -115,6 +117,6 @@ fn reason(route: &Route) -> String {
         Route::Probe(HealthProbe::Health) => "answered here: whether the process is up".to_owned(),
         Route::Probe(HealthProbe::Ready) => "answered here: whether the process can serve".to_owned(),
         Route::Missing(_) => "no page, file or directory of the profile has this path".to_owned(),
-        Route::NoSuchUri => "write /api2/FORMAT/PATH".to_owned(),
+        Route::NoSuchUri => format!("write {}", api.outline()),
     }
 }

@@ -60,7 +60,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     privileges::become_user(user.as_ref(), &listening.sockets)?;
     request_context::name_node(&app.state.config.settings.node_name);
     let settings = &app.state.config.settings;
-    log.take_form(settings.log_format, settings.log_target);
+    log.take_form(settings.log_format, settings.log_target, app.state.config.product.masked_parameters());
     log.reopen(app.state.config.settings.access_log.clone());
     memory::trim_heap();
     let source = ConfigLoader { profile: profile.to_owned(), options: options.clone() };

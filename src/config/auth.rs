@@ -4,18 +4,19 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::grammar::{CsrfRules, SignatureScheme, TicketForm};
+
 /// Who may pass (`gate/`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthRules {
     pub cookie: String,
     pub api_token: Option<String>,
-    pub csrf_header: String,
-    pub csrf_secret: PathBuf,
+    pub csrf: CsrfRules,
     /// the reason given for every ticket that is refused, whatever is wrong with it
     pub invalid: String,
     pub schemes: Vec<SignatureScheme>,
-    /// where a refused login under the same `/api2/FORMAT/` is sent to
+    /// the page for a refused login in the same format of the API
     pub login_page: Option<String>,
     /// longest `USER@REALM`, in bytes
     pub user_length: usize,
@@ -27,6 +28,7 @@ pub struct AuthRules {
     /// calls at which credentials can be guessed, and what shows that one was right
     #[serde(default)]
     pub login: Vec<LoginCall>,
+    pub ticket_form: TicketForm,
     pub ticket: Vec<TicketKind>,
 }
 
@@ -41,15 +43,6 @@ pub struct LoginCall {
     pub shows: Vec<String>,
 }
 
-/// Signature schemes, tried in the profile's order.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "kebab-case")]
-pub enum SignatureScheme {
-    Pkcs1Sha1,
-    Pkcs1Sha256,
-    PssSha256,
-}
-
 /// One kind of login ticket. Ages in seconds, both ends exclusive.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,26 +53,15 @@ pub struct TicketKind {
     pub old_key: Option<PathBuf>,
     /// seconds after which a key is due for rotation; limits how old a ticket of it may be
     pub key_lifetime: Option<i64>,
-    #[serde(default = "TicketKind::default_min_age")]
     pub min_age: i64,
-    #[serde(default = "TicketKind::default_max_age")]
-    pub max_age: i64,
+    /// needed without `lifetime`
+    pub max_age: Option<i64>,
     /// the ticket names a mail address; its user is `ADDRESS@REALM`
     pub realm: Option<String>,
     /// read `max_age` in days from a file of sections
     pub lifetime: Option<LifetimeSource>,
     /// the query parameter of a page that may bring such a ticket, where the request has no cookie
     pub link: Option<String>,
-}
-
-impl TicketKind {
-    fn default_min_age() -> i64 {
-        -300
-    }
-
-    fn default_max_age() -> i64 {
-        7200
-    }
 }
 
 /// `key` of the first `section` in `file`, in days.

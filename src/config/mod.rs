@@ -4,6 +4,7 @@ mod auth;
 mod compare;
 pub mod diagnostic;
 mod difference;
+pub mod grammar;
 pub mod layers;
 pub mod page;
 pub mod product;
@@ -118,6 +119,7 @@ impl Config {
         problems.extend(validate::settings_problems(&settings, &layers));
         problems.extend(validate::product_problems(&product));
         problems.extend(validate::out_of_place(&product, &settings, &layers));
+        problems.extend(validate::probes_in_api(&product, &settings, &layers));
         problems.extend(validate::listener_problems(&product, &settings, &layers));
         if let Some(path) = &path {
             name_the_profile(path, &mut problems);

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 pub use super::compare::CompareRules;
 use super::page::{PageRules, VariableRules};
-pub use crate::config::auth::{AuthRules, LifetimeSource, LoginCall, SignatureScheme, TicketKind};
+pub use crate::config::auth::{AuthRules, LifetimeSource, LoginCall, TicketKind};
+pub use crate::config::grammar::{ApiRules, SignatureScheme, UpgradeProtocol};
 pub use crate::config::route_scope::{CallLimit, RouteScope, ScopeLogin};
 
 /// What a profile says of its product. Paths are absolute and still without `--root`.
@@ -40,6 +41,10 @@ pub struct Product {
     pub nodes: Option<NodeListRules>,
     #[serde(default)]
     pub backend: BackendHeaders,
+    pub api: Option<ApiRules>,
+    /// query parameters whose values the log masks, beside those that bring tickets
+    #[serde(default)]
+    pub secret_parameters: Vec<String>,
     pub page_title: Option<PageTitle>,
     pub gate: Option<AuthRules>,
     pub upload: Option<UploadRules>,
@@ -61,6 +66,16 @@ pub struct Product {
     /// parts of all this that a listener may be restricted to
     #[serde(default)]
     pub class: BTreeMap<String, RouteScope>,
+}
+
+impl Product {
+    /// The query parameters whose values the log masks. A parameter that brings a ticket is one, listed or not.
+    pub fn masked_parameters(&self) -> Vec<String> {
+        let links = self.gate.iter().flat_map(|gate| &gate.ticket).filter_map(|kind| kind.link.clone());
+        let consoles = self.console.iter().flat_map(|console| &console.ticket);
+        let tickets = links.chain(consoles.map(|ticket| ticket.parameter.clone()));
+        self.secret_parameters.iter().cloned().chain(tickets).collect()
+    }
 }
 
 /// What is spoken on the listening port.
@@ -201,6 +216,7 @@ pub struct ProxyAnswers {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleAnswerRules {
+    pub upgrade: UpgradeProtocol,
     /// `FIRST-LAST` on the loopback address
     pub ports: String,
     /// directories of unix sockets

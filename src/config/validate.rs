@@ -73,6 +73,22 @@ pub(super) fn product_problems(product: &Product) -> Vec<Diagnostic> {
     problems
 }
 
+/// Probes whose paths are calls of the API, so that they would never be answered.
+pub(super) fn probes_in_api(
+    product: &Product,
+    settings: &Settings,
+    layers: &SettingsLayers,
+) -> Vec<Diagnostic> {
+    let Some(api) = &product.api else { return Vec::new() };
+    let probes = [("health.live", &settings.monitoring.health), ("health.ready", &settings.monitoring.ready)];
+    let in_api = probes.into_iter().filter(|(_, path)| path.starts_with(&api.prefix));
+    let problem = |(key, path): (&str, &String)| {
+        let message = format!("'{path}' lies in the API of this profile, {}", api.prefix);
+        Diagnostic::error(layers.find(key).origin, key, message)
+    };
+    in_api.map(problem).collect()
+}
+
 /// Settings that have no effect in this profile. They are errors, because an admin relies on them.
 pub(super) fn out_of_place(
     product: &Product,

@@ -85,7 +85,7 @@ impl SharedCalls {
         if call.head.method != Method::GET || !self.patterns.iter().any(matches) {
             return None;
         }
-        let known = call.identity.client.as_ref().filter(|known| !known.is_unproven())?;
+        let known = call.identity.client.as_ref().filter(|known| !known.is_unverified())?;
         Some(CoalesceKey {
             target: call.target.clone(),
             host: call.head.headers.get(HOST).cloned(),

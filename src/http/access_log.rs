@@ -16,11 +16,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::http::access_log::long_targets::{LongTargetAllowance, SHORT_TARGET_BYTES};
 use chrono::{DateTime, Local};
+use request_text::TextRules;
 use writer::{LogQueue, LogWriter};
 
 use crate::config::settings::LogFormat;
@@ -89,6 +90,7 @@ pub struct AccessLog {
     /// in JSON, with all details
     detailed: AtomicBool,
     max_target_bytes: AtomicUsize,
+    masked: RwLock<Arc<[String]>>,
     allowance: Mutex<LongTargetAllowance>,
     /// closes when the writer has ended
     ended: Mutex<Receiver<()>>,
@@ -104,13 +106,15 @@ impl AccessLog {
             queue,
             detailed: AtomicBool::new(false),
             max_target_bytes: AtomicUsize::new(MAX_TARGET_BYTES),
+            masked: RwLock::new(Arc::default()),
             allowance: Mutex::default(),
             ended: Mutex::new(ended),
         })
     }
 
-    /// The form of lines from now on, and the bytes of a target in one.
-    pub fn take_form(&self, form: LogFormat, max_target_bytes: usize) {
+    /// Sets the form of the lines that follow, the bytes of a target in one, and the query parameters to mask.
+    pub fn take_form(&self, form: LogFormat, max_target_bytes: usize, masked: Vec<String>) {
+        *self.masked.write().unwrap_or_else(PoisonError::into_inner) = masked.into();
         self.detailed.store(form == LogFormat::Json, Ordering::Relaxed);
         self.max_target_bytes.store(max_target_bytes, Ordering::Relaxed);
     }
@@ -125,7 +129,9 @@ impl AccessLog {
         let now = Local::now();
         let form = if self.is_detailed() { json::line_into } else { line_into };
         let limit = self.limit(entry, now);
-        if !self.queue.push(|text| form(text, entry, limit, now)) {
+        let masked = Arc::clone(&self.masked.read().unwrap_or_else(PoisonError::into_inner));
+        let rules = TextRules { limit, masked: &masked };
+        if !self.queue.push(|line| form(line, entry, rules, now)) {
             log_limit::warn(
                 LogTopic::Fault,
                 "access log, queue",
@@ -159,15 +165,15 @@ impl AccessLog {
 }
 
 /// The line with its end. The request line's quotes and secrets are made harmless.
-fn line_into(line: &mut String, entry: &LogEntry<'_>, limit: usize, now: DateTime<Local>) {
+fn line_into(line: &mut String, entry: &LogEntry<'_>, text: TextRules<'_>, now: DateTime<Local>) {
     let user = entry.user.unwrap_or("-");
     push_client(line, entry.client);
     line.push_str(" - ");
-    escape_into(line, &shortened(user, limit));
+    escape_into(line, &shortened(user, text.limit));
     line.push_str(" [");
     push_time(line, now);
     line.push_str("] \"");
-    line.push_str(&request_text::shown_escaped(entry.request, limit));
+    line.push_str(&request_text::shown_escaped(entry.request, text));
     let mut digits = itoa::Buffer::new();
     line.push_str("\" ");
     line.push_str(digits.format(entry.status));
@@ -217,7 +223,7 @@ mod tests {
 
     fn line(entry: &LogEntry<'_>, now: DateTime<Local>) -> String {
         let mut line = String::new();
-        line_into(&mut line, entry, 1024, now);
+        line_into(&mut line, entry, TextRules { limit: 1024, masked: &[] }, now);
         line
     }
 

@@ -241,7 +241,7 @@ impl ResponseError {
         }
         let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 421 | 429 | 431)
             || matches!(self, Self::Malformed { .. } | Self::HeadTimeout);
-        let code = if form == ErrorFormat::ExtJs && !keeps_status { StatusCode::OK } else { status };
+        let code = if form == ErrorFormat::StatusInBody && !keeps_status { StatusCode::OK } else { status };
         let (content_type, text) = form.failure(status, &message);
         let mut response = Response::new(body::full(Bytes::from(text)));
         *response.status_mut() = code;
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extjs_keeps_only_the_statuses_its_clients_know() {
+    fn a_status_in_the_body_leaves_only_known_http_statuses() {
         let cases = [
             (ResponseError::NotFound("/x".into()), 200),
             (ResponseError::BodyTooLarge { limit: 1 }, 413),
@@ -315,7 +315,7 @@ mod tests {
             (ResponseError::NoSuchUri, 200),
         ];
         for (refusal, status) in cases {
-            assert_eq!(refusal.into_response(ErrorFormat::ExtJs).status().as_u16(), status);
+            assert_eq!(refusal.into_response(ErrorFormat::StatusInBody).status().as_u16(), status);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The HTTP pieces that all handlers share.
 
 pub mod access_log;
+pub mod api_grammar;
 pub mod body;
 pub mod body_parameters;
 pub mod compression;

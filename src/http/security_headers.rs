@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method};
 
 use crate::config::settings::{AllowedOrigins, BrowserSettings, FramePolicy};
+use crate::http::api_grammar::ApiGrammar;
 
 const PREFLIGHT_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
 /// Seconds that a browser need not ask again.
@@ -27,6 +28,7 @@ pub struct BrowserHeaders {
     /// for pages, the part about frames included
     policy: Option<HeaderValue>,
     origins: AllowedOrigins,
+    api: ApiGrammar,
     /// what a page of another origin may send
     request_headers: HeaderValue,
 }
@@ -37,6 +39,7 @@ impl BrowserHeaders {
         settings: &BrowserSettings,
         policy: Option<&str>,
         csrf_header: Option<&str>,
+        api: ApiGrammar,
     ) -> Result<Self, InvalidHeaderValue> {
         let ancestors = settings.frames.map(|frames| match frames {
             FramePolicy::Deny => "frame-ancestors 'none'",
@@ -56,6 +59,7 @@ impl BrowserHeaders {
             referrer: settings.referrer.map(HeaderValue::from_static),
             policy,
             origins: settings.origins.clone(),
+            api,
             request_headers: HeaderValue::try_from(headers.join(", "))?,
         })
     }
@@ -77,7 +81,7 @@ impl BrowserHeaders {
         if let Some(policy) = self.policy.as_ref().filter(|_| is_own && is_page(headers)) {
             headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
         }
-        if over_tls && request.uri.path().starts_with("/api2/") {
+        if over_tls && self.api.is_in_api(request.uri.path()) {
             self.share(headers, request);
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-const API: &str = "/api2";
+use super::api_grammar::{ApiGrammar, PathKind};
 
 /// Everything that RFC 3986 does not allow plainly in a path segment.
 const SEGMENT: &AsciiSet = &CONTROLS
@@ -33,18 +33,18 @@ const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RequestTarget {
     Api(ApiPath),
-    /// under `/api2`, but with no or with a malformed format
+    /// below the prefix of the API, but with no format or with one that it does not have
     NoSuchUri,
     /// a page or a file; percent-decoded once
     Path(String),
 }
 
-/// `/api2/FORMAT/PATH`. What is judged is what is sent on: the path is built anew from its decoded segments.
+/// `/PREFIX/FORMAT/PATH`. nodegate sends on what it verified: the path is built again from its decoded segments.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiPath {
     /// the whole path, decoded
     text: String,
-    /// where in it the format stands; behind that the path of the call begins
+    /// the range of the format in it, empty in an API without formats; the path of the call begins behind it
     format: Range<usize>,
 }
 
@@ -61,7 +61,7 @@ pub enum TargetError {
 
 impl RequestTarget {
     /// Reads the path of a request (without query), percent-decoding it once as a whole.
-    pub fn parse(path: &str) -> Result<Self, TargetError> {
+    pub fn parse(path: &str, api: &ApiGrammar) -> Result<Self, TargetError> {
         if !path.starts_with('/') {
             return Err(TargetError::Relative);
         }
@@ -71,38 +71,21 @@ impl RequestTarget {
         if let Some(control) = decoded.chars().find(|c| c.is_control()) {
             return Err(TargetError::Control(control));
         }
-        match format_of(&decoded) {
-            Ok(format) => Ok(Self::Api(ApiPath { text: decoded.into_owned(), format })),
-            // `/api2x` is a slip of the API's, as it was for the original.
-            Err(is_api) if is_api || decoded.starts_with(API) => Ok(Self::NoSuchUri),
-            Err(_) => Ok(Self::Path(decoded.into_owned())),
-        }
+        Ok(match api.classify(&decoded) {
+            PathKind::Call(format) => Self::Api(ApiPath { text: decoded.into_owned(), format }),
+            PathKind::NoCall => Self::NoSuchUri,
+            PathKind::Other => Self::Path(decoded.into_owned()),
+        })
     }
 }
 
-/// Where in a path of the API its format stands; without one, whether it is a path of the API.
-fn format_of(decoded: &str) -> Result<Range<usize>, bool> {
-    let mut segments = segments_of(decoded);
-    if segments.next() != Some("api2") {
-        return Err(false);
-    }
-    let format = segments.next().filter(|format| is_format(format)).ok_or(true)?;
-    let start = format.as_ptr().addr().saturating_sub(decoded.as_ptr().addr());
-    Ok(start..start + format.len())
-}
-
-/// What stands between slashes, as far as anything does.
-fn segments_of(path: &str) -> impl Iterator<Item = &str> {
+/// The parts between slashes, empty ones dropped.
+pub(super) fn segments_of(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|part| !part.is_empty())
 }
 
-fn is_format(text: &str) -> bool {
-    text.len() > 1
-        && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-}
-
 impl ApiPath {
+    /// Empty in an API without formats.
     pub fn format(&self) -> &str {
         self.text.get(self.format.clone()).unwrap_or_default()
     }
@@ -128,10 +111,12 @@ impl ApiPath {
 
     /// The target that is sent on, with the query as it came but for bytes that no query may hold.
     pub fn upstream_target(&self, query: Option<&str>) -> String {
-        let mut target = String::with_capacity(self.text.len() + query.map_or(0, str::len) + API.len());
-        for part in [API, "/", self.format(), "/"] {
-            target.push_str(part);
+        let mut target = String::with_capacity(self.text.len() + query.map_or(0, str::len) + 1);
+        for segment in segments_of(self.text.get(..self.format.end).unwrap_or_default()) {
+            target.push('/');
+            target.push_str(segment);
         }
+        target.push('/');
         for (index, segment) in self.segments().enumerate() {
             if index > 0 {
                 target.push('/');
@@ -175,9 +160,14 @@ fn decode(text: &str) -> Cow<'_, str> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use crate::http::api_grammar::tests::{named_formats, one_format};
+
+    fn parse(path: &str) -> Result<RequestTarget, TargetError> {
+        RequestTarget::parse(path, &named_formats())
+    }
 
     fn api(path: &str) -> ApiPath {
-        match RequestTarget::parse(path).unwrap() {
+        match parse(path).unwrap() {
             RequestTarget::Api(api) => api,
             other @ (RequestTarget::NoSuchUri | RequestTarget::Path(_)) => panic!("{path}: {other:?}"),
         }
@@ -209,12 +199,31 @@ mod tests {
     }
 
     #[test]
+    fn an_api_with_one_format_needs_no_segment_for_it() {
+        let parse = |path| RequestTarget::parse(path, &one_format()).unwrap();
+        for (path, decoded, upstream) in [
+            ("/rest/v1/things", "/things", "/rest/v1/things"),
+            ("//rest/%761//things/", "//things/", "/rest/v1/things"),
+            ("/rest/v1/json/x", "/json/x", "/rest/v1/json/x"),
+            ("/rest/v1", "", "/rest/v1/"),
+        ] {
+            let RequestTarget::Api(api) = parse(path) else { panic!("{path}") };
+            assert_eq!((api.decoded(), api.format()), (decoded, ""), "{path}");
+            assert_eq!(api.upstream_target(None), upstream, "{path}");
+        }
+        assert_eq!(parse("/rest/v1x"), RequestTarget::NoSuchUri);
+        for path in ["/rest", "/rest/v2/things", "/api2/json/things"] {
+            assert_eq!(parse(path), RequestTarget::Path(path.into()));
+        }
+    }
+
+    #[test]
     fn api_lookalike_paths_are_classified() {
         for path in ["/api2", "/api2/", "/api2x", "/api2/JSON/version", "/api2/j", "/api2/js%6fn!/x"] {
-            assert_eq!(RequestTarget::parse(path).unwrap(), RequestTarget::NoSuchUri, "{path}");
+            assert_eq!(parse(path).unwrap(), RequestTarget::NoSuchUri, "{path}");
         }
-        assert_eq!(RequestTarget::parse("/js/a%20b.js").unwrap(), RequestTarget::Path("/js/a b.js".into()));
-        assert_eq!(RequestTarget::parse("/").unwrap(), RequestTarget::Path("/".into()));
+        assert_eq!(parse("/js/a%20b.js").unwrap(), RequestTarget::Path("/js/a b.js".into()));
+        assert_eq!(parse("/").unwrap(), RequestTarget::Path("/".into()));
     }
 
     #[test]
@@ -235,11 +244,11 @@ mod tests {
 
     #[test]
     fn control_characters_and_broken_text_are_refused() {
-        let refused = |path| RequestTarget::parse(path).unwrap_err().to_string();
+        let refused = |path| parse(path).unwrap_err().to_string();
         assert_eq!(refused("/api2/json/a%0d%0ab"), "the path holds the control character 0x0D");
         assert_eq!(refused("/x%00y"), "the path holds the control character 0x00");
         assert_eq!(refused("/x%C2%85"), "the path holds the control character 0x85");
         assert_eq!(refused("/x%fc%"), "the path holds the byte 0xFC, which is not UTF-8");
-        assert_eq!(RequestTarget::parse("x"), Err(TargetError::Relative));
+        assert_eq!(parse("x"), Err(TargetError::Relative));
     }
 }

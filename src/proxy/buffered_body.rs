@@ -26,7 +26,7 @@ pub(crate) enum SenderTrust {
     /// without a login
     Stranger,
     /// with an API token that the daemon has not accepted yet
-    UnprovenToken,
+    UnverifiedToken,
     User(Arc<str>),
 }
 
@@ -34,7 +34,7 @@ impl SenderTrust {
     pub(crate) fn of(identity: &AuthenticatedUser) -> Self {
         match &identity.client {
             None => Self::Stranger,
-            Some(known) if known.is_unproven() => Self::UnprovenToken,
+            Some(known) if known.is_unverified() => Self::UnverifiedToken,
             Some(known) => Self::User(Arc::clone(&known.user)),
         }
     }
@@ -42,7 +42,7 @@ impl SenderTrust {
     /// A user with a verified credential.
     fn user(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Stranger | Self::UnprovenToken => None,
+            Self::Stranger | Self::UnverifiedToken => None,
             Self::User(name) => Some(name),
         }
     }
@@ -150,7 +150,7 @@ impl BodyBounds {
                 let limit = limits.login_body.min(limits.body);
                 Self { limit, pace: whole_within(timeout.login_body) }
             }
-            SenderTrust::UnprovenToken => Self { limit: limits.body, pace: whole_within(timeout.body) },
+            SenderTrust::UnverifiedToken => Self { limit: limits.body, pace: whole_within(timeout.body) },
             SenderTrust::User(_) => Self {
                 limit: limits.body,
                 pace: MinRate { grace: timeout.body, rate: limits.request_body_min_rate },

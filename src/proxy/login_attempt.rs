@@ -109,7 +109,7 @@ impl LoginAttempt {
         let logins = &context.state.limiters.logins;
         let at = context.state.listener_share(&self.client.listener());
         let token = self.token().cloned();
-        let is_known = || token.as_ref().is_some_and(|token| !token.is_unproven());
+        let is_known = || token.as_ref().is_some_and(|token| !token.is_unverified());
         let attempt = match logins.begin(&at, counted, self.limit(), is_known).await {
             Ok(attempt) => attempt,
             // It was not verified, so fail2ban must not read a line of it.
@@ -201,8 +201,9 @@ impl LoginAttempt {
             return if has_failed { AttemptOutcome::Failed } else { AttemptOutcome::Passed };
         };
         let check = token_check(state, &self.head.method, &self.path, &self.route);
-        let is_new =
-            || state.gate.as_ref().is_some_and(|gate| gate.doubt(known, ClientKey::of(self.counted)));
+        let is_new = || {
+            state.gate.as_ref().is_some_and(|gate| gate.mark_unverified(known, ClientKey::of(self.counted)))
+        };
         match verdict(answer, |view| token::verdict(view, check)) {
             Some(CredentialVerdict::Accepted) => {
                 prove(state, known, true);
@@ -215,7 +216,7 @@ impl LoginAttempt {
             }
             // Another call may have verified the token by now. A client whose calls all fail for other reasons
             // repeats no guess.
-            Some(CredentialVerdict::Unclear) if known.is_unproven() && is_new() => AttemptOutcome::Failed,
+            Some(CredentialVerdict::Unclear) if known.is_unverified() && is_new() => AttemptOutcome::Failed,
             Some(CredentialVerdict::Unclear) | None => AttemptOutcome::Passed,
         }
     }
@@ -278,7 +279,7 @@ pub(crate) async fn run_at_once(
     if let Some(known) = known {
         // For a verified token the status is enough.
         let read = |view: &AnswerView<'_>| {
-            let body = view.body.filter(|_| known.is_unproven());
+            let body = view.body.filter(|_| known.is_unverified());
             token::verdict(&AnswerView { body, ..*view }, check)
         };
         match verdict(&answer, read) {

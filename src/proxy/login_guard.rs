@@ -32,13 +32,13 @@ pub(crate) fn is_login_attempt(
     identity: &AuthenticatedUser,
 ) -> bool {
     state.login_proof(method, path).is_some()
-        || identity.client.as_ref().is_some_and(|known| known.is_unproven())
+        || identity.client.as_ref().is_some_and(|known| known.is_unverified())
 }
 
 /// Caches the daemon's verdict on an API token.
 pub(crate) fn prove(state: &AppState, known: &CachedCredential, good: bool) {
     if let Some(gate) = &state.gate {
-        gate.prove(known, good);
+        gate.set_verified(known, good);
     }
 }
 

@@ -5,7 +5,7 @@ use http::{HeaderName, Request, Response, StatusCode};
 
 use crate::config::settings::LimitSettings;
 use crate::http::body::ResponseBody;
-use crate::http::error::{ErrorFormat, ResponseError};
+use crate::http::error::ResponseError;
 use crate::state::shared::AppState;
 
 /// A head that hyper rejected.
@@ -127,7 +127,7 @@ fn is_token(byte: u8) -> bool {
 /// The answer to a malformed head in bytes; the connection closes after it. `target` is the beginning of the target,
 /// which decides the format.
 pub(crate) fn answer(state: &AppState, refusal: ResponseError, target: &[u8], over_tls: bool) -> Vec<u8> {
-    let form = ErrorFormat::of(std::str::from_utf8(target).unwrap_or_default());
+    let form = state.api.error_format(std::str::from_utf8(target).unwrap_or_default());
     let mut response = refusal.into_response(form);
     state.common_headers.add_to(&mut response, false, false);
     let (head, ()) = Request::new(()).into_parts();

@@ -14,7 +14,7 @@ use crate::auth::authenticator::AuthenticatedUser;
 use crate::handler::console::target::ConnectedConsole;
 use crate::handler::{HandlerAnswer, redirect};
 use crate::http::drain;
-use crate::http::error::{ErrorFormat, ResponseError};
+use crate::http::error::ResponseError;
 use crate::http::logged_body::{LoggedBody, RequestRecord};
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, RequestTarget};
@@ -74,7 +74,7 @@ async fn answer_and_log(
     let started = Instant::now();
     client.clock.asked();
     let state = &context.state;
-    let form = ErrorFormat::of(request.uri().path());
+    let form = state.api.error_format(request.uri().path());
     let (head, body) = request.into_parts();
     fault_injection::injected(&head);
     let named = client.reported_client(state, address);
@@ -153,7 +153,7 @@ async fn answer(
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         return Ok(allowed(API_METHODS).into());
     }
-    let target = RequestTarget::parse(head.uri.path())?;
+    let target = RequestTarget::parse(head.uri.path(), &state.api)?;
     match &target {
         RequestTarget::Api(path) => {
             if head.method == Method::OPTIONS {
@@ -208,7 +208,7 @@ fn authenticate(
     let counted = || state.login_limit_key(client.peer, request.real);
     let ticket_client = || login_guard::ticket_client(state, counted());
     let identity = gate
-        .pass(&head.method, path, &head.headers, ticket_client, SystemTime::now())
+        .authenticate(&head.method, path, &head.headers, ticket_client, SystemTime::now())
         .map_err(|denial| login_guard::auth_error(state, denial, counted))?;
     record.user = identity.user();
     if matches!(SenderTrust::of(&identity), SenderTrust::User(_)) {

@@ -57,7 +57,8 @@ pub(crate) fn refuse(
 ) -> Response<ResponseBody> {
     tracing::debug!(status = error.status().as_u16(), reason = %error, "request failed");
     let gate = request.context.state.gate.as_ref();
-    match (gate.and_then(|gate| gate.login_page(request.head.uri.path())), &error) {
+    match (gate.and_then(|gate| gate.login_page(&request.context.state.api, request.head.uri.path())), &error)
+    {
         (Some(location), ResponseError::NoCredential | ResponseError::InvalidTicket(_)) => {
             error::to_login_page(location)
         }

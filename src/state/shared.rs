@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::product::BackendHeaders;
 use crate::http::access_log::AccessLog;
+use crate::http::api_grammar::ApiGrammar;
 use crate::http::error::ResponseError;
 use crate::http::logged_body::CommonHeaders;
 use crate::http::security_headers::BrowserHeaders;
@@ -32,6 +33,7 @@ use crate::verdict::login::LoginProof;
 /// The configuration in effect, and everything that is derived from it and that handlers use.
 pub struct AppState {
     pub config: Config,
+    pub api: ApiGrammar,
     pub port_protocol: PortProtocol,
     /// in the order of the settings; `[listen]` is the first
     pub(crate) listeners: Vec<Arc<ListenerRules>>,
@@ -76,17 +78,19 @@ impl AppState {
         let authenticator =
             build_authenticator(&config, &nodes, &persistent.credentials).map_err(&mut note).ok();
         let header_names = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
-        let common_headers = CommonHeaders::from_config(&config).map_err(&mut note).ok();
+        let api = ApiGrammar::new(&config.product).map_err(&mut note).ok();
+        let common_headers = CommonHeaders::new(&config, api.as_ref()).map_err(&mut note).ok();
         let listeners = ListenerRules::all(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let (
             Some(gate),
+            Some(api),
             Some(header_names),
             Some(common_headers),
             Some(client_context),
             Some(port_protocol),
             Some(listeners),
-        ) = (authenticator, header_names, common_headers, client_context, port_protocol, listeners)
+        ) = (authenticator, api, header_names, common_headers, client_context, port_protocol, listeners)
         else {
             return (Err(config), problems);
         };
@@ -95,6 +99,7 @@ impl AppState {
             capacity: ConnectionCapacity::new(config.settings.limits.connections, rlimit::limit()),
             client_timeouts: Arc::new(ClientTimeouts::new(&config.settings)),
             config,
+            api,
             port_protocol,
             listeners,
             gate,
@@ -167,13 +172,18 @@ impl HeaderNames {
 }
 
 impl CommonHeaders {
-    fn from_config(config: &Config) -> Result<Self, String> {
+    fn new(config: &Config, api: Option<&ApiGrammar>) -> Result<Self, String> {
         let value =
             |text: &str| HeaderValue::try_from(text).map_err(|_| format!("'{text}' is no header value"));
         let product = &config.product;
         let policy = product.page_policy.as_deref();
-        let csrf_header = product.gate.as_ref().map(|gate| gate.csrf_header.as_str());
-        let browser = BrowserHeaders::new(&config.settings.browser, policy, csrf_header);
+        let csrf_header = product.gate.as_ref().map(|gate| gate.csrf.header.as_str());
+        let browser = BrowserHeaders::new(
+            &config.settings.browser,
+            policy,
+            csrf_header,
+            api.cloned().unwrap_or_default(),
+        );
         Ok(Self {
             browser: browser.map_err(|_| "page_policy is no header value".to_owned())?,
             server: value(&product.server)?,

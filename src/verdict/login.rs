@@ -30,8 +30,9 @@ impl LoginCalls {
     ///
     /// A call is no `METHOD PATTERN`, or a member has no name.
     pub fn new(gate: &product::AuthRules) -> Result<Self, String> {
+        let separator = &gate.ticket_form.separator;
         let cookies: Vec<_> =
-            gate.ticket.iter().map(|kind| format!("{}={}:", gate.cookie, kind.prefix)).collect();
+            gate.ticket.iter().map(|kind| format!("{}={}{separator}", gate.cookie, kind.prefix)).collect();
         let proof = |call: &str, shows: &[String]| {
             let members = ShownMembers::parse(shows)?;
             Ok((PathPattern::parse(call)?, LoginProof { members, cookies: cookies.clone() }))
@@ -94,6 +95,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, ConfigSources};
+    use crate::http::api_grammar::tests::named_formats;
     use crate::http::target::RequestTarget;
     use crate::verdict::api_answer::tests::of_type;
 
@@ -181,7 +183,7 @@ mod tests {
         let call = |text| (PathPattern::parse(text).unwrap(), proof(&["data"]));
         let guesses = vec![call("GET /login"), call("POST /realms")];
         let calls = LoginCalls { guesses, open: Vec::new() };
-        let is_guess = |method, path| match RequestTarget::parse(path).unwrap() {
+        let is_guess = |method, path| match RequestTarget::parse(path, &named_formats()).unwrap() {
             RequestTarget::Api(path) => calls.proof(&method, &path).is_some(),
             RequestTarget::NoSuchUri | RequestTarget::Path(_) => false,
         };
@@ -197,10 +199,11 @@ mod tests {
             let config = Config::load(profile, &ConfigSources::default()).unwrap();
             let gate = config.product.gate.unwrap();
             let calls = LoginCalls::new(&gate).unwrap();
-            let is_open = |method: &Method, path: &str| match RequestTarget::parse(path).unwrap() {
-                RequestTarget::Api(path) => calls.is_open(method, &path),
-                RequestTarget::NoSuchUri | RequestTarget::Path(_) => false,
-            };
+            let is_open =
+                |method: &Method, path: &str| match RequestTarget::parse(path, &named_formats()).unwrap() {
+                    RequestTarget::Api(path) => calls.is_open(method, &path),
+                    RequestTarget::NoSuchUri | RequestTarget::Path(_) => false,
+                };
             for (method, path) in gate.open.iter().map(|call| call.split_once(' ').unwrap()) {
                 let (verb, inner) = (method.parse().unwrap(), path.trim_start_matches('/'));
                 for sent in [

@@ -40,18 +40,41 @@ key = "/srv/acme/tls.key"
 client_header = "X-Acme-Client"
 loop_header = "X-Acme-Local"
 
+[product.api]
+prefix = "/api2"
+formats = { json = "json" }
+
 [product.gate]
 cookie = "AcmeSession"
-csrf_header = "X-Acme-Token"
-csrf_secret = "/srv/acme/csrf.key"
 invalid = "acme does not know you"
 schemes = ["pkcs1-sha1"]
 user_length = 64
 open = ["POST /login"]
 
+[product.gate.ticket_form]
+fields = ["prefix", "user", "time"]
+separator = ":"
+time = "hex8"
+signature_separator = "::"
+signature = "base64"
+half_logins = []
+
+[product.gate.csrf]
+header = "X-Acme-Token"
+secret = "/srv/acme/csrf.key"
+key = "hmac-of-file"
+mac = "hmac-sha256"
+encoding = "base64"
+separator = ":"
+time = "hex8"
+min_age = -300
+max_age = 7200
+
 [[product.gate.ticket]]
 prefix = "ACME"
 key = "/srv/acme/ticket.pub"
+min_age = -300
+max_age = 7200
 
 [[product.page]]
 url = "/"

@@ -29,17 +29,37 @@ fn profile(site: &Site) -> String {
         [[product.certificate]]
         file = "{root}/etc/pve/local/pve-ssl.pem"
         key = "{root}/etc/pve/local/pve-ssl.key"
+        [product.api]
+        prefix = "/api2"
+        formats = {{ json = "json" }}
         [product.gate]
         cookie = "PVEAuthCookie"
-        csrf_header = "CSRFPreventionToken"
-        csrf_secret = "{root}/etc/pve/pve-www.key"
         invalid = "no"
         schemes = ["pkcs1-sha1"]
         user_length = 64
         open = []
+        [product.gate.ticket_form]
+        fields = ["prefix", "user", "time"]
+        separator = ":"
+        time = "hex8"
+        signature_separator = "::"
+        signature = "base64"
+        half_logins = []
+        [product.gate.csrf]
+        header = "CSRFPreventionToken"
+        secret = "{root}/etc/pve/pve-www.key"
+        key = "hmac-of-file"
+        mac = "hmac-sha256"
+        encoding = "base64"
+        separator = ":"
+        time = "hex8"
+        min_age = -300
+        max_age = 7200
         [[product.gate.ticket]]
         prefix = "PVE"
         key = "{root}/etc/pve/authkey.pub"
+        min_age = -300
+        max_age = 7200
         "#,
         site.daemon.address()
     );
@@ -223,6 +243,7 @@ fn check_names_product_files_the_user_cannot_read() {
         [[product.gate.ticket]]
         prefix = "QUAR"
         key = "{root}/etc/pve/authkey.pub"
+        min_age = -20
         lifetime = {{ file = "{root}/product.conf", section = "spam", key = "lifetime", default = 7 }}
         [product.nodes]
         file = "{root}/etc/members"

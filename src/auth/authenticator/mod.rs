@@ -11,14 +11,17 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::auth::credential_cache::{CachedCredential, CachedTicket, CredentialCache};
 use crate::auth::credential_memory::CredentialMemory;
+use crate::auth::csrf;
 pub use crate::auth::error::AuthError;
 pub use crate::auth::page_login::{PageLogin, PageVisitor, TicketClient};
+use crate::auth::rule_check;
 use crate::auth::ticket::TicketError;
 use crate::auth::ticket_verifier::{TicketFiles, VerifyContext};
 use crate::config::product;
 use crate::config::root::RootDirectory;
 use crate::config::settings::AllowedOrigins;
 use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::http::api_grammar::ApiGrammar;
 use crate::http::path_pattern::PathPattern;
 use crate::http::target::ApiPath;
 use crate::limits::failure_table::ClientKey;
@@ -37,7 +40,7 @@ pub struct Authenticator {
     open: Vec<(String, String)>,
     pub(crate) csrf_header: HeaderName,
     pub(crate) csrf_exempt: Vec<PathPattern>,
-    pub(crate) csrf_secret: WatchedFile<String>,
+    pub(crate) csrf_secret: WatchedFile<Vec<u8>>,
     /// whose pages may write where no CSRF token is needed
     pub(crate) shared_with: AllowedOrigins,
     pub(crate) tickets: Vec<TicketFiles>,
@@ -68,15 +71,13 @@ impl Authenticator {
         root: &RootDirectory,
         nodes: Arc<NodeFile>,
     ) -> Result<Self, String> {
-        let csrf_header = rules
-            .csrf_header
-            .parse()
-            .map_err(|_| format!("product.gate.csrf_header: '{}' is no header name", rules.csrf_header))?;
+        let csrf_header = rule_check::check(&rules)?;
         let csrf_exempt =
             rules.csrf_exempt.iter().map(|text| PathPattern::parse(text)).collect::<Result<_, _>>()?;
-        let tickets = rules.ticket.iter().map(|kind| TicketFiles::new(kind.clone(), root)).collect();
+        let tickets =
+            rules.ticket.iter().map(|kind| TicketFiles::new(kind.clone(), &rules.schemes, root)).collect();
         let csrf_secret =
-            WatchedFile::new(root.path(&rules.csrf_secret), crate::auth::csrf::secret_of).once_a_second();
+            WatchedFile::new(root.path(&rules.csrf.secret), csrf::key_parser(rules.csrf.key)).once_a_second();
         let split =
             |text: &String| text.split_once(' ').map(|(verb, path)| (verb.to_owned(), path.to_owned()));
         let open = rules.open.iter().filter_map(split).collect();
@@ -128,7 +129,7 @@ impl Authenticator {
     }
 
     /// Judges the one credential of the request.
-    pub fn pass(
+    pub fn authenticate(
         &self,
         method: &Method,
         path: &ApiPath,
@@ -141,7 +142,7 @@ impl Authenticator {
             return Ok(AuthenticatedUser::default());
         }
         let known = self.clients.find(headers).filter(|known| self.is_still_good(known, now));
-        let client = known.map_or_else(|| self.judge(headers, client, now), Ok)?;
+        let client = known.map_or_else(|| self.verify_credential(headers, client, now), Ok)?;
         let csrf_token = match client.ticket {
             Some(_) => self.check_csrf(method, path, headers, &client.user, now)?,
             None => None,
@@ -163,7 +164,7 @@ impl Authenticator {
         self.tickets.get(ticket.kind).is_some_and(|files| files.is_still_good(&ticket.signed, self.at(now)))
     }
 
-    fn judge(
+    fn verify_credential(
         &self,
         headers: &HeaderMap,
         client: impl FnOnce() -> TicketClient,
@@ -184,7 +185,7 @@ impl Authenticator {
                 let is_good = self.memory.has_good_token(value.as_bytes());
                 let known =
                     CachedCredential::new(credential::api_token_id(&token), (AUTHORIZATION, value), None);
-                known.set_proven(is_good);
+                known.set_verified(is_good);
                 known
             }
             Some(Credential::Ticket(text)) => {
@@ -203,25 +204,24 @@ impl Authenticator {
     }
 
     /// What the daemon thinks of an API token.
-    pub fn prove(&self, known: &CachedCredential, good: bool) {
-        if known.ticket.is_some() || known.is_unproven() != good {
+    pub fn set_verified(&self, known: &CachedCredential, good: bool) {
+        if known.ticket.is_some() || known.is_unverified() != good {
             return;
         }
-        known.set_proven(good);
-        self.memory.judge_token(known.header.1.as_bytes(), good);
+        known.set_verified(good);
+        self.memory.remember_token(known.header.1.as_bytes(), good);
     }
 
     /// Remembers that this client guessed at an API token. Returns whether it is the first time: the same token is the same
     /// guess.
-    pub fn doubt(&self, known: &CachedCredential, by: ClientKey) -> bool {
-        self.memory.doubt_token(known.header.1.as_bytes(), by)
+    pub fn mark_unverified(&self, known: &CachedCredential, by: ClientKey) -> bool {
+        self.memory.mark_token_unverified(known.header.1.as_bytes(), by)
     }
 
     /// Where a refused login of this (raw) path is sent instead.
-    pub fn login_page(&self, path: &str) -> Option<&str> {
+    pub fn login_page(&self, api: &ApiGrammar, path: &str) -> Option<&str> {
         let page = self.rules.login_page.as_deref()?;
-        let format = |path: &str| path.strip_prefix("/api2/")?.split('/').next().map(str::to_owned);
-        (format(path)? == format(page)?).then_some(page)
+        (api.format_of_raw(path)? == api.format_of_raw(page)?).then_some(page)
     }
 
     /// The reason that every refused ticket gets.
@@ -251,7 +251,9 @@ impl Authenticator {
     pub(crate) fn user_of(&self, ticket: &str, now: SystemTime) -> Result<(String, CachedTicket), AuthError> {
         let mut failure = TicketError::Form;
         for (kind, files) in self.tickets.iter().enumerate() {
-            let named = ticket.strip_prefix(&files.kind.prefix).is_some_and(|rest| rest.starts_with(':'));
+            let separator = &self.rules.ticket_form.separator;
+            let named =
+                ticket.strip_prefix(&files.kind.prefix).is_some_and(|rest| rest.starts_with(separator));
             if !named {
                 continue;
             }

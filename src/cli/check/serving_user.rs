@@ -120,7 +120,7 @@ fn gate_files(product: &Product) -> Vec<&PathBuf> {
             let lifetime = kind.lifetime.as_ref().map(|lifetime| &lifetime.file);
             [Some(&kind.key), kind.old_key.as_ref(), lifetime]
         });
-        tickets.flatten().chain([&gate.csrf_secret])
+        tickets.flatten().chain([&gate.csrf.secret])
     });
     of_gate.collect()
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::structure::UnorderedLists;
 use crate::config::Config;
 use crate::config::route_table::MethodKind;
+use crate::http::api_grammar::ApiGrammar;
 use crate::http::path_pattern::PathPattern;
 use crate::http::target::RequestTarget;
 use crate::os::log_text;
@@ -50,6 +51,7 @@ impl LeftOut {
 
 /// The rules of the profile for calls that are repeated.
 pub(crate) struct RepeatRules {
+    api: ApiGrammar,
     routes: RouteRules,
     side_effects: Vec<PathPattern>,
     unordered: Vec<(PathPattern, Vec<String>)>,
@@ -71,6 +73,7 @@ impl RepeatRules {
             .iter()
             .map(|(call, lists)| Ok((PathPattern::parse(call)?, lists.clone())));
         Ok(Self {
+            api: ApiGrammar::new(product)?,
             routes: RouteRules::new(config)?,
             side_effects: patterns.collect::<Result<_, _>>()?,
             unordered: unordered.collect::<Result<_, String>>()?,
@@ -80,7 +83,9 @@ impl RepeatRules {
     /// The lists without order in the answer to this target.
     pub(crate) fn unordered(&self, target: &str) -> UnorderedLists {
         let path = target.split('?').next().unwrap_or_default();
-        let Ok(RequestTarget::Api(api)) = RequestTarget::parse(path) else { return UnorderedLists::new() };
+        let Ok(RequestTarget::Api(api)) = RequestTarget::parse(path, &self.api) else {
+            return UnorderedLists::new();
+        };
         let matching = self.unordered.iter().filter(|(pattern, _)| pattern.matches("GET", api.segments()));
         matching.flat_map(|(_, lists)| lists.iter().cloned()).collect()
     }
@@ -93,7 +98,9 @@ impl RepeatRules {
         if log_text::is_shortened(target) {
             return Err(LeftOut::Cut);
         }
-        let RequestTarget::Api(api) = RequestTarget::parse(path).map_err(|_| LeftOut::Unreadable)? else {
+        let RequestTarget::Api(api) =
+            RequestTarget::parse(path, &self.api).map_err(|_| LeftOut::Unreadable)?
+        else {
             return Ok(());
         };
         if self.side_effects.iter().any(|it| it.matches("GET", api.segments())) {

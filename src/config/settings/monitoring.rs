@@ -75,11 +75,11 @@ impl LogFormat {
 
 fn probe_path(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.');
-    let is_path = text.starts_with('/') && !text.starts_with("/api2") && text.bytes().all(is_plain);
+    let is_path = text.starts_with('/') && text.bytes().all(is_plain);
     if is_path || text.is_empty() {
         Ok(text.to_owned())
     } else {
-        Err(format!("'{text}' is no path of letters, digits, '-', '_', '.' outside /api2"))
+        Err(format!("'{text}' is no path of letters, digits, '-', '_', '.'"))
     }
 }
 

@@ -97,7 +97,7 @@ pub async fn open(
             let upgrade = Some(Box::new(ConnectedConsole { stream, listed }));
             Ok(HandlerAnswer { response: handshake.response(), upgrade })
         }
-        // In the extjs format an error has HTTP status 200.
+        // Where the status is in the body, an error has HTTP status 200.
         None if answer.data().is_some_and(serde_json::Value::is_null) => {
             let mut response = Response::new(body::full(body));
             response

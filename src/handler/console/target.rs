@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::config::product::UpgradeProtocol;
 use crate::config::root::RootDirectory;
 use crate::config::settings::port_range;
 use crate::http::path_pattern::PathPattern;
@@ -58,6 +59,8 @@ pub enum ConsoleStream {
 impl ConsoleRules {
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let Some(console) = &config.product.console else { return Ok(None) };
+        // The relay knows this protocol only; another one in the profile's set would need its own relay here.
+        let UpgradeProtocol::Websocket = console.upgrade;
         let ports =
             port_range(&console.ports).map_err(|message| format!("product.console.ports: {message}"))?;
         let mut tickets = Vec::new();
@@ -163,6 +166,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::http::api_grammar::tests::named_formats;
     use crate::http::target::RequestTarget;
 
     fn rules() -> ConsoleRules {
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn profile_names_the_ticket_parameter() {
-        let has = |path: &str, query: &str| match RequestTarget::parse(path).unwrap() {
+        let has = |path: &str, query: &str| match RequestTarget::parse(path, &named_formats()).unwrap() {
             RequestTarget::Api(path) => rules().has_own_ticket(&path, query),
             RequestTarget::NoSuchUri | RequestTarget::Path(_) => false,
         };

@@ -23,7 +23,7 @@ const USER_AGENT_VALUE: &str = concat!("nodegate/", env!("CARGO_PKG_VERSION"));
 
 /// A template that cannot be rendered.
 struct TemplateFault {
-    /// the pages that use it, for example `/ (console, novnc)`
+    /// the pages that use it, for example `/ (console, viewer)`
     pages: String,
     /// requests for these pages
     targets: Vec<String>,
@@ -162,7 +162,7 @@ impl PageSet {
         self.fetch_page(engine, upstream, &asked).await.map(drop)
     }
 
-    /// The pages that need a worker, for example `/ (console, novnc)`, without file names.
+    /// The pages that need a worker, for example `/ (console, viewer)`, without file names.
     pub fn pages_for_worker(&self) -> Vec<String> {
         self.faults(CheckDepth::Parse)
             .into_iter()

@@ -40,7 +40,7 @@ impl TunnelRules {
                 max_age: connect.max_age,
                 max_future: connect.max_future,
             },
-            secret: WatchedFile::new(config.root.path(&connect.secret), csrf::secret_of),
+            secret: WatchedFile::new(config.root.path(&connect.secret), csrf::secret_text),
             limits: HeadLimits { bytes: settings.limits.header, headers: settings.limits.headers },
             names: HopHeaders {
                 loop_header: names.loop_header.clone().unwrap_or_default(),

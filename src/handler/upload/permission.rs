@@ -23,11 +23,12 @@ pub(super) async fn check_permission(
     let object = uploads.routes.fill(&rules.permission_path, &upload.path.joined());
     let object = object.ok_or(ResponseError::NoSuchUri)?;
     let query = utf8_percent_encode(&object, NON_ALPHANUMERIC);
+    let target = engine.api.json_target(&rules.permissions).ok_or(ResponseError::NoSuchUri)?;
     let mut head = upload.head.clone();
     head.method = Method::GET;
     let call = ApiCall {
         head: &head,
-        target: format!("/api2/json{}?path={query}", rules.permissions),
+        target: format!("{target}?path={query}"),
         identity: upload.identity,
         client: upload.client,
         body: Bytes::new(),
@@ -46,7 +47,7 @@ pub(super) async fn check_permission(
     if is_granted(&answer, &object, &rules.privilege) {
         if let (Some(gate), Some(known)) = (&engine.gate, &upload.identity.client) {
             // This answer verifies an API token. The file may take long, so the result is stored now.
-            gate.prove(known, true);
+            gate.set_verified(known, true);
         }
         return Ok(());
     }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use chrono::{DateTime, Local, SecondsFormat};
 use serde::Serialize;
 
-use super::{LogEntry, request_text};
+use super::LogEntry;
+use super::request_text::{self, TextRules};
 use crate::os::log_text::shortened;
 
 /// What is not known is null.
@@ -32,7 +33,7 @@ struct JsonLine<'a> {
     listener: Option<&'a str>,
 }
 
-pub(crate) fn line_into(line: &mut String, entry: &LogEntry<'_>, limit: usize, now: DateTime<Local>) {
+pub(crate) fn line_into(line: &mut String, entry: &LogEntry<'_>, text: TextRules<'_>, now: DateTime<Local>) {
     let details = entry.details;
     let upstream = details.and_then(|details| details.upstream.as_ref());
     let tls = details.and_then(|details| details.tls.as_ref());
@@ -40,8 +41,8 @@ pub(crate) fn line_into(line: &mut String, entry: &LogEntry<'_>, limit: usize, n
     let told = JsonLine {
         time: now.to_rfc3339_opts(SecondsFormat::Millis, false),
         client: entry.client.to_string(),
-        user: entry.user.map(|user| shortened(user, limit)),
-        request: request_text::shown(entry.request, limit),
+        user: entry.user.map(|user| shortened(user, text.limit)),
+        request: request_text::shown(entry.request, text),
         status: entry.status,
         bytes: entry.bytes.unwrap_or_default(),
         latency: entry.started.map(|started| started.elapsed().as_secs_f64()),
@@ -49,7 +50,7 @@ pub(crate) fn line_into(line: &mut String, entry: &LogEntry<'_>, limit: usize, n
         upstream_latency: upstream.map(|(_, took)| took.as_secs_f64()),
         tls: tls.map(|tls| tls.version),
         cipher: tls.map(|tls| tls.cipher),
-        client_subject: identity.map(|identity| shortened(&identity.subject, limit)),
+        client_subject: identity.map(|identity| shortened(&identity.subject, text.limit)),
         client_fingerprint: identity.map(|identity| identity.fingerprint.as_str()),
         request_id: details.map(|details| details.id.to_string()),
         listener: details.map(|details| &*details.listener),

@@ -5,20 +5,27 @@ use std::fmt::Write as _;
 
 use crate::os::log_text::shortened;
 
-/// Values of these query parameters are secrets.
-const SECRET_PARAMETERS: &[&str] = &["vncticket", "ticket", "password"];
-/// More than any method has that somebody serves.
-const MAX_METHOD_BYTES: usize = 32;
-
-/// `METHOD TARGET HTTP/1.1`, with at most `limit` bytes of target.
-pub(crate) fn shown(request: &str, limit: usize) -> Cow<'_, str> {
-    cut(mask_secrets(request), limit)
+/// The rules for a request's text in a line.
+#[derive(Clone, Copy)]
+pub(crate) struct TextRules<'a> {
+    /// bytes of the target
+    pub(crate) limit: usize,
+    /// query parameters whose values are masked
+    pub(crate) masked: &'a [String],
 }
 
-/// The same with quotes and control characters escaped, which counts.
-pub(crate) fn shown_escaped(request: &str, limit: usize) -> Cow<'_, str> {
-    let masked = mask_secrets(request);
-    if is_plain(&masked) { cut(masked, limit) } else { cut(escaped(&masked).into(), limit) }
+/// Longer than the name of any method in use.
+const MAX_METHOD_BYTES: usize = 32;
+
+/// `METHOD TARGET HTTP/1.1`, masked and then cut.
+pub(crate) fn shown<'r>(request: &'r str, rules: TextRules<'_>) -> Cow<'r, str> {
+    cut(mask_secrets(request, rules.masked), rules.limit)
+}
+
+/// The same with quotes and control characters escaped; the limit counts the escapes.
+pub(crate) fn shown_escaped<'r>(request: &'r str, rules: TextRules<'_>) -> Cow<'r, str> {
+    let masked = mask_secrets(request, rules.masked);
+    if is_plain(&masked) { cut(masked, rules.limit) } else { cut(escaped(&masked).into(), rules.limit) }
 }
 
 pub(crate) fn is_plain(text: &str) -> bool {
@@ -52,8 +59,8 @@ fn cut(request: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
     [&method, " ", &target, " ", version].concat().into()
 }
 
-/// `…?port=5900&vncticket=***`.
-fn mask_secrets(request: &str) -> Cow<'_, str> {
+/// `…?port=5900&secret=***`.
+fn mask_secrets<'r>(request: &'r str, secrets: &[String]) -> Cow<'r, str> {
     let Some((path, rest)) = request.split_once('?') else { return request.into() };
     let (query, version) = rest.rsplit_once(' ').unwrap_or((rest, ""));
     let mut masked = format!("{path}?");
@@ -61,7 +68,7 @@ fn mask_secrets(request: &str) -> Cow<'_, str> {
         let separator = parameter.chars().next_back().filter(|c| matches!(c, '&' | ';'));
         let name = parameter.split(['=', '&', ';']).next().unwrap_or_default();
         let plain = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
-        if SECRET_PARAMETERS.contains(&plain.as_ref()) && parameter.contains('=') {
+        if secrets.iter().any(|secret| *secret == plain) && parameter.contains('=') {
             let _ = write!(masked, "{name}=***");
             masked.extend(separator);
         } else {
@@ -78,6 +85,18 @@ fn mask_secrets(request: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
+    fn secrets() -> Vec<String> {
+        ["vncticket", "ticket", "password"].map(str::to_owned).to_vec()
+    }
+
+    fn shown(request: &str, limit: usize) -> String {
+        super::shown(request, TextRules { limit, masked: &secrets() }).into_owned()
+    }
+
+    fn shown_escaped(request: &str, limit: usize) -> String {
+        super::shown_escaped(request, TextRules { limit, masked: &secrets() }).into_owned()
+    }
+
     #[test]
     fn secrets_in_the_query_are_masked() {
         let cases = [
@@ -88,7 +107,7 @@ mod tests {
             ("GET /x HTTP/1.1", "GET /x HTTP/1.1"),
         ];
         for (request, masked) in cases {
-            assert_eq!(mask_secrets(request), masked);
+            assert_eq!(mask_secrets(request, &secrets()), masked);
         }
     }
 
@@ -114,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_method_is_cut_and_nothing_stays_nothing() {
-        let text = shown(&format!("{} /x HTTP/1.1", "M".repeat(500)), 128).into_owned();
+        let text = shown(&format!("{} /x HTTP/1.1", "M".repeat(500)), 128);
         assert!(text.len() < 50 && text.ends_with("> /x HTTP/1.1"), "{text}");
         assert_eq!(shown("-", 128), "-");
     }

@@ -61,7 +61,7 @@ pub(crate) async fn watch_credential<T>(
     let mut call = pin!(call);
     poll_fn(|context| {
         let polled = call.as_mut().poll(context);
-        let is_proven = polled.is_pending() && known.is_some_and(|known| !known.is_unproven());
+        let is_proven = polled.is_pending() && known.is_some_and(|known| !known.is_unverified());
         if is_proven {
             trust.show();
             attempt.take().into_iter().for_each(LoginPermit::passed);

@@ -131,7 +131,8 @@ impl Supervisor {
         self.workers.serve(&loaded.app, sockets).map_err(|error| {
             vec![Diagnostic::error(config.origin("workers"), "workers", error.to_string())]
         })?;
-        self.lasting.log.take_form(config.settings.log_format, config.settings.log_target);
+        let masked = config.product.masked_parameters();
+        self.lasting.log.take_form(config.settings.log_format, config.settings.log_target, masked);
         if config.settings.access_log != self.running.app.state.config.settings.access_log {
             self.lasting.log.reopen(config.settings.access_log.clone());
         }

@@ -1,10 +1,23 @@
 //! CSRF tokens, judged by the vectors that the originals' own libraries made.
 
-use nodegate::auth::csrf::{is_valid, mint, secret_of};
+use nodegate::auth::csrf;
+use nodegate::auth::csrf::secret_text;
+use nodegate::config::grammar::CsrfRules;
+
+use super::gate_rules;
 
 const FILE: &[u8] = include_bytes!("../../data/vectors/pve-www.key");
 const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");
 const MADE: i64 = 0x6B02_4400;
+
+/// The scheme of the built-in profile.
+fn scheme() -> CsrfRules {
+    gate_rules("pve").csrf
+}
+
+fn is_valid(token: &str, user: &str, secret: &str, now: i64) -> bool {
+    csrf::is_valid(token, user, secret.as_bytes(), &scheme(), now)
+}
 
 fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
     VECTORS.lines().filter_map(|line| line.strip_prefix("csrf\t")?.split_once('\t'))
@@ -13,12 +26,12 @@ fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
 #[test]
 fn the_secret_is_the_text_of_an_hmac() {
     let expected = VECTORS.lines().find_map(|line| line.strip_prefix("csrf_secret\t")).unwrap();
-    assert_eq!(secret_of(FILE).unwrap(), expected);
+    assert_eq!(secret_text(FILE).unwrap(), expected);
 }
 
 #[test]
 fn original_tokens_are_valid_two_hours() {
-    let secret = secret_of(FILE).unwrap();
+    let secret = secret_text(FILE).unwrap();
     assert_eq!(rows().count(), 4);
     for (user, token) in rows() {
         for (age, good) in [(-300, false), (-299, true), (0, true), (7199, true), (7200, false)] {
@@ -29,16 +42,16 @@ fn original_tokens_are_valid_two_hours() {
 
 #[test]
 fn minted_tokens_equal_the_originals() {
-    let secret = secret_of(FILE).unwrap();
+    let secret = secret_text(FILE).unwrap();
     for (user, token) in rows() {
-        assert_eq!(mint(user, &secret, MADE).unwrap(), token);
+        assert_eq!(csrf::mint(user, secret.as_bytes(), &scheme(), MADE).unwrap(), token);
     }
 }
 
 /// An altered one does not verify.
 #[test]
 fn a_token_verifies_only_for_its_user() {
-    let secret = secret_of(FILE).unwrap();
+    let secret = secret_text(FILE).unwrap();
     let (user, token) = rows().next().unwrap();
     assert!(!is_valid(token, "other@pam", &secret, MADE));
     assert!(!is_valid(token, user, "another secret", MADE));

@@ -3,3 +3,13 @@
 mod csrf;
 mod routes;
 mod ticket;
+
+use nodegate::config::product::AuthRules;
+use nodegate::config::root::RootDirectory;
+use nodegate::config::{Config, ConfigSources};
+
+/// `[product.gate]` of a built-in profile.
+fn gate_rules(profile: &str) -> AuthRules {
+    let options = ConfigSources { root: RootDirectory::new("/".into()), sets: Vec::new() };
+    Config::load(profile, &options).unwrap().product.gate.unwrap()
+}

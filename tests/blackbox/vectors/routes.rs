@@ -2,6 +2,7 @@
 
 use http::Method;
 use nodegate::config::{Config, ConfigSources, root::RootDirectory};
+use nodegate::http::api_grammar::ApiGrammar;
 use nodegate::http::target::RequestTarget;
 use nodegate::proxy::router::Route;
 use nodegate::proxy::router::RouteRules;
@@ -61,6 +62,7 @@ fn walk(profile: &str, node_file: (&str, &str)) -> usize {
     let sets = ["node.name=node1", "backend.unprivileged=127.0.0.1:86"].map(str::to_owned).to_vec();
     let options = ConfigSources { root: RootDirectory::new(root.path().to_path_buf()), sets };
     let config = Config::load(profile, &options).unwrap();
+    let api = ApiGrammar::new(&config.product).unwrap();
     let routes = RouteRules::new(&config).unwrap();
     let nodes = NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name);
     let table = format!("{}/tests/data/routes/{profile}.tsv", env!("CARGO_MANIFEST_DIR"));
@@ -70,7 +72,7 @@ fn walk(profile: &str, node_file: (&str, &str)) -> usize {
         let columns: Vec<_> = line.split('\t').collect();
         let row = Row { method: columns[0].parse().unwrap(), template: columns[1], columns };
         for node in ["node1", "node2", "localhost"] {
-            let target = RequestTarget::parse(&row.path(node)).unwrap();
+            let target = RequestTarget::parse(&row.path(node), &api).unwrap();
             let query = format!("node={node}&check-node={node}");
             let route: Route = routes.resolve(&row.method, &target, &query, &nodes).unwrap();
             assert_eq!(route.to_string(), row.expected(node), "{} {} {query}", row.method, row.path(node));

@@ -1,10 +1,16 @@
 //! Login tickets, judged by the vectors that the originals' own libraries made.
 
+use std::sync::LazyLock;
+
 use nodegate::auth::ticket;
-use nodegate::auth::ticket::{DatedKey, TicketError, TicketKey, TicketRules, judge_again};
-use nodegate::config::product::SignatureScheme;
+use nodegate::auth::ticket::{DatedKey, TicketError, TicketKey, TicketRules, recheck_age};
+use nodegate::config::grammar::{SignatureScheme, TicketForm};
 use openssl::pkey::PKey;
 
+use super::gate_rules;
+
+/// How the built-in profiles write a ticket.
+static FORM: LazyLock<TicketForm> = LazyLock::new(|| gate_rules("pve").ticket_form);
 const KEY: &[u8] = include_bytes!("../../data/vectors/authkey.pub");
 const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");
 const MADE: i64 = 0x6B02_4400;
@@ -19,7 +25,7 @@ fn key() -> TicketKey {
 /// The user, and that a second look at a good ticket finds it good as well.
 fn verify(ticket: &str, rules: &TicketRules<'_>, now: i64) -> Result<String, TicketError> {
     let (user, signed) = ticket::verify(ticket, rules, now)?;
-    assert_eq!(judge_again(&signed, rules, now), Some(Ok(())));
+    assert_eq!(recheck_age(&signed, rules, now), Some(Ok(())));
     Ok(user)
 }
 
@@ -32,6 +38,7 @@ fn other_key() -> TicketKey {
 /// Rules with a current key of that age.
 fn rules<'a>(prefix: &'a str, key: &'a TicketKey, age: i64) -> TicketRules<'a> {
     TicketRules {
+        form: &FORM,
         prefix,
         schemes: ALL,
         current: DatedKey { key, age },
@@ -67,7 +74,7 @@ fn tickets_of_the_original_name_their_user() {
             rules.realm = Some("quarantine");
             expected = Ok(format!("{data}@quarantine"));
         } else if data.starts_with('!') {
-            expected = Err(TicketError::Half);
+            expected = Err(TicketError::SecondFactorMissing);
         }
         assert_eq!(verify(ticket, &rules, MADE), expected, "{data}");
         let wanted = if prefix == "PVE" { "PMG" } else { "PVE" };
@@ -157,7 +164,7 @@ fn the_old_key_verifies_pre_rotation_tickets() {
 fn a_valid_ticket_ends_with_age_or_key() {
     let (key, other) = (key(), other_key());
     let (_, signed) = ticket::verify(ticket_of_root(), &rules("PVE", &key, 10_000), MADE).unwrap();
-    let after = |rules: &TicketRules<'_>, seconds| judge_again(&signed, rules, MADE + seconds);
+    let after = |rules: &TicketRules<'_>, seconds| recheck_age(&signed, rules, MADE + seconds);
     assert_eq!(after(&rules("PVE", &key, 10_000), 7199), Some(Ok(())));
     assert_eq!(after(&rules("PVE", &key, 10_000), 7200), Some(Err(TicketError::Age)));
     assert_eq!(after(&rules("PVE", &other, 0), 60), None);

@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use nodegate::auth::authenticator::{Authenticator, TicketClient};
 use nodegate::auth::csrf;
 use nodegate::auth::ticket;
-use nodegate::auth::ticket::{DatedKey, TicketRules, judge_again};
-use nodegate::config::product::SignatureScheme;
+use nodegate::auth::ticket::{DatedKey, TicketRules, recheck_age};
+use nodegate::config::product::{AuthRules, Product, SignatureScheme};
 use nodegate::config::root::RootDirectory;
 use nodegate::config::{Config, ConfigSources};
+use nodegate::http::api_grammar::ApiGrammar;
 use nodegate::http::target::{ApiPath, RequestTarget};
 use nodegate::upstream::nodes::NodeFile;
 use tempfile::TempDir;
@@ -22,6 +23,12 @@ const SCHEMES: &[SignatureScheme] =
     &[SignatureScheme::Pkcs1Sha1, SignatureScheme::Pkcs1Sha256, SignatureScheme::PssSha256];
 const USER: &str = "root@pam";
 
+static PRODUCT: LazyLock<Product> = LazyLock::new(|| {
+    let options = ConfigSources { root: RootDirectory::new("/".into()), sets: Vec::new() };
+    Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile")).product
+});
+static RULES: LazyLock<AuthRules> = LazyLock::new(|| PRODUCT.gate.clone().unwrap());
+
 /// A gate with the keys of the vectors, and the directory they lie in.
 static GATE: LazyLock<(Authenticator, TempDir)> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
@@ -30,17 +37,16 @@ static GATE: LazyLock<(Authenticator, TempDir)> = LazyLock::new(|| {
     std::fs::write(folder.join("authkey.pub"), PUBLIC_KEY).unwrap();
     std::fs::write(folder.join("pve-www.key"), SECRET_FILE).unwrap();
     let root = RootDirectory::new(directory.path().to_owned());
-    let options = ConfigSources { root: root.clone(), sets: Vec::new() };
-    let product = Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile")).product;
-    let nodes = Arc::new(NodeFile::new(product.nodes.as_ref(), &root, "node1"));
-    (Authenticator::new(product.gate.unwrap(), &root, nodes).unwrap(), directory)
+    let nodes = Arc::new(NodeFile::new(PRODUCT.nodes.as_ref(), &root, "node1"));
+    (Authenticator::new(RULES.clone(), &root, nodes).unwrap(), directory)
 });
 
-static CALL: LazyLock<ApiPath> =
-    LazyLock::new(|| match RequestTarget::parse("/api2/json/cluster/options").unwrap() {
+static CALL: LazyLock<ApiPath> = LazyLock::new(|| {
+    match RequestTarget::parse("/api2/json/cluster/options", &ApiGrammar::new(&PRODUCT).unwrap()).unwrap() {
         RequestTarget::Api(path) => path,
         RequestTarget::NoSuchUri | RequestTarget::Path(_) => panic!("it is a call"),
-    });
+    }
+});
 
 /// Lines `Cookie`, `Authorization`, CSRF token, told apart by their first letter.
 pub(crate) fn credentials(bytes: &[u8]) {
@@ -60,7 +66,9 @@ pub(crate) fn credentials(bytes: &[u8]) {
     // No key file is as old as the tickets; what is signed is judged by its age, and refused.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(MADE.unsigned_abs() + 400_000_000);
     for method in [Method::GET, Method::PUT] {
-        let Ok(identity) = gate.pass(&method, &CALL, &headers, TicketClient::default, now) else { continue };
+        let Ok(identity) = gate.authenticate(&method, &CALL, &headers, TicketClient::default, now) else {
+            continue;
+        };
         let known = identity.client.expect("the call needs a login");
         let (name, value) = &known.header;
         assert_eq!(name, AUTHORIZATION, "an old ticket passes");
@@ -75,6 +83,7 @@ pub(crate) fn ticket(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for prefix in ["PVE", "PMG", "PMGQUAR"] {
         let rules = TicketRules {
+            form: &RULES.ticket_form,
             prefix,
             schemes: SCHEMES,
             current: DatedKey { key: &KEY, age: 50_000 },
@@ -89,21 +98,21 @@ pub(crate) fn ticket(bytes: &[u8]) {
         let Ok((_, signed)) = ticket::verify(&text, &rules, MADE + 5) else { continue };
         let part = |ticket: &str| ticket.rsplit_once("::").unwrap().0.to_owned();
         assert!(rows("ticket").any(|good| part(good) == part(&text)), "forged: {text}");
-        assert_eq!(judge_again(&signed, &rules, MADE + 5), Some(Ok(())));
-        assert!(judge_again(&signed, &rules, MADE + 7200).unwrap().is_err());
+        assert_eq!(recheck_age(&signed, &rules, MADE + 5), Some(Ok(())));
+        assert!(recheck_age(&signed, &rules, MADE + 7200).unwrap().is_err());
     }
 }
 
 /// A CSRF token: it is good only as it was made.
 pub(crate) fn csrf(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let secret = csrf::secret_of(SECRET_FILE).unwrap();
-    if csrf::is_valid(&text, USER, &secret, MADE + 5) {
+    let secret = csrf::secret_text(SECRET_FILE).unwrap().into_bytes();
+    if csrf::is_valid(&text, USER, &secret, &RULES.csrf, MADE + 5) {
         assert!(rows("csrf").any(|good| good == text), "forged: {text}");
     }
     let time = text.split(':').next().and_then(|time| i64::from_str_radix(time, 16).ok());
     let now = time.unwrap_or(MADE).clamp(0, i64::from(u32::MAX));
-    let made = csrf::mint(&text, &secret, now).unwrap();
-    assert!(csrf::is_valid(&made, &text, &secret, now));
-    assert!(!csrf::is_valid(&made, USER, &secret, now) || text == USER);
+    let made = csrf::mint(&text, &secret, &RULES.csrf, now).unwrap();
+    assert!(csrf::is_valid(&made, &text, &secret, &RULES.csrf, now));
+    assert!(!csrf::is_valid(&made, USER, &secret, &RULES.csrf, now) || text == USER);
 }

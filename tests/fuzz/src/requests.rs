@@ -21,6 +21,7 @@ use nodegate::handler::upload::fields::FormFields;
 use nodegate::handler::upload::form;
 use nodegate::handler::upload::form::FormReader;
 use nodegate::handler::upload::spool::{SpoolBounds, SpoolDirectory};
+use nodegate::http::api_grammar::ApiGrammar;
 use nodegate::http::compression::{ContentCoding, negotiate};
 use nodegate::http::target::{RequestTarget, query_parameters, query_value};
 use nodegate::http::validate;
@@ -38,6 +39,7 @@ use crate::vectors::{MADE, rows};
 
 /// A product, on a machine with a separate node list.
 struct Machine {
+    api: ApiGrammar,
     routes: RouteRules,
     nodes: NodeFile,
     settings: Settings,
@@ -66,6 +68,7 @@ impl Machine {
         };
         let config = Config::load(profile, &options).unwrap_or_else(|_| panic!("the profile"));
         Self {
+            api: ApiGrammar::new(&config.product).unwrap(),
             routes: RouteRules::new(&config).unwrap(),
             nodes: NodeFile::new(config.product.nodes.as_ref(), &options.root, &config.settings.node_name),
             settings: config.settings,
@@ -83,7 +86,8 @@ pub(crate) fn request_target(bytes: &[u8]) {
     for (name, value) in query_parameters(query) {
         assert!(value.is_none() || query_value(query, &name).is_some());
     }
-    let Ok(parsed) = RequestTarget::parse(path) else { return };
+    let api_grammar = &MACHINES[0].api;
+    let Ok(parsed) = RequestTarget::parse(path, api_grammar) else { return };
     let goes = |target: &RequestTarget| -> Vec<String> {
         let route = |machine: &Machine| machine.routes.resolve(&method, target, query, &machine.nodes);
         MACHINES.iter().map(|machine| route(machine).unwrap().to_string()).collect()
@@ -93,7 +97,7 @@ pub(crate) fn request_target(bytes: &[u8]) {
     let sent = api.upstream_target(None);
     assert!(sent.bytes().all(|byte| byte.is_ascii_graphic() || !byte.is_ascii()), "{sent}");
     assert!(!sent.contains(['?', '#']) && !sent.contains("//"), "{sent}");
-    let again = RequestTarget::parse(&sent).unwrap();
+    let again = RequestTarget::parse(&sent, api_grammar).unwrap();
     let RequestTarget::Api(read) = &again else { panic!("{sent} is no call any more") };
     assert_eq!(read.format(), api.format());
     assert!(read.segments().eq(api.segments()), "{sent}");

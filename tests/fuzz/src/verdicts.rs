@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nodegate::config::root::RootDirectory;
 use nodegate::config::{Config, ConfigSources};
 use nodegate::handler::console::target::{ConsoleRules, ConsoleTarget};
+use nodegate::http::api_grammar::ApiGrammar;
 use nodegate::http::target::{ApiPath, RequestTarget};
 use nodegate::verdict::api_answer::ApiAnswer;
 use nodegate::verdict::login::LoginCalls;
@@ -28,11 +29,14 @@ static PROFILE: LazyLock<Config> = LazyLock::new(|| {
 static LOGINS: LazyLock<LoginCalls> =
     LazyLock::new(|| LoginCalls::new(PROFILE.product.gate.as_ref().unwrap()).unwrap());
 static CONSOLES: LazyLock<ConsoleRules> = LazyLock::new(|| ConsoleRules::new(&PROFILE).unwrap().unwrap());
-static TICKET: LazyLock<ApiPath> =
-    LazyLock::new(|| match RequestTarget::parse("/api2/json/access/ticket").unwrap() {
+static TICKET: LazyLock<ApiPath> = LazyLock::new(|| {
+    match RequestTarget::parse("/api2/json/access/ticket", &ApiGrammar::new(&PROFILE.product).unwrap())
+        .unwrap()
+    {
         RequestTarget::Api(path) => path,
         RequestTarget::NoSuchUri | RequestTarget::Path(_) => panic!("it is a call"),
-    });
+    }
+});
 
 struct Answer<'a> {
     status: StatusCode,
