@@ -219,6 +219,16 @@ fn tests_below(folder: &str) -> HashSet<String> {
     tests
 }
 
+/// A name fits on one line of a test report; the test's comment has the sentence.
+#[test]
+fn test_names_have_eight_words_at_most() {
+    for folder in ["src", "spice/src", "tests"] {
+        for name in tests_below(folder) {
+            assert!(name.split('_').count() <= 8, "{folder}: shorten {name}");
+        }
+    }
+}
+
 #[test]
 fn every_documented_test_is_there() {
     let folders = [("unit: ", "src"), ("spice: ", "spice/src"), ("", "tests")];
