@@ -84,7 +84,7 @@ fn cve_2024_21545_responses_never_choose_a_file() {
     assert!(reply.status == 500 && !reply.text().contains("canary"), "{reply:?}");
 }
 
-/// Any second factor did instead of a password. The daemon judges both; guesses at them are few here.
+/// Any second factor did instead of a password. The daemon verifies both; nodegate limits guesses at them.
 #[test]
 fn cve_2023_54391_forged_second_factors_count() {
     let site = Site::pve();
@@ -131,7 +131,7 @@ fn a_request_without_path_is_answered() {
     assert!(!gate.stderr().contains("panicked"), "{}", gate.stderr());
 }
 
-/// The answer told why a login was refused (26c10a2e).
+/// The response had the reason of a failed login (26c10a2e).
 #[test]
 fn every_refused_ticket_gets_the_same_answer() {
     let site = Site::pve();

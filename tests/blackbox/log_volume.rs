@@ -88,7 +88,7 @@ fn methods_and_users_of_any_length_are_cut() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["log.target=256", "backend.address=127.0.0.1:1"]);
     assert_eq!(gate.request(&"M".repeat(4000), "/x", "", b"").status, 404);
-    // No daemon has judged the token when the line is written.
+    // No daemon has verified the token when the line is written.
     let token = format!("Authorization: PVEAPIToken={}@pam!x=00000000\r\n", "u".repeat(4000));
     gate.get(VERSION, &token);
     eventually("both are there", || site.access_log().lines().count() == 2);

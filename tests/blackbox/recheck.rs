@@ -27,7 +27,7 @@ fn opened(site: &Site, address: SocketAddr, from: &str, headers: &str) -> (WebSo
     (WebSocket::of(session), console.accept())
 }
 
-/// The client is told, and the console is shut.
+/// The client gets a close code, and the console is closed.
 fn assert_denied(socket: &mut WebSocket, server: &mut TcpStream) {
     let frame = socket.receive();
     assert_eq!((frame.code(), &frame.payload[2..]), (1001, &b"this client is no longer admitted"[..]));

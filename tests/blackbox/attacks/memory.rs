@@ -49,7 +49,7 @@ fn bodies_that_stop_are_given_up_soon() {
     });
 }
 
-/// All bodies together have a budget; beyond it, clients are told to come back.
+/// All bodies together have a budget; beyond it, nodegate asks clients to retry.
 #[test]
 fn bodies_of_many_strangers_have_a_budget() {
     let each_way =

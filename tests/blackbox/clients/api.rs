@@ -29,7 +29,7 @@ impl Door<'_> {
     }
 }
 
-/// A site whose certificate comes from a CA that the client can be told of.
+/// A site whose certificate comes from a CA that the client can trust.
 pub fn site_with_ca(product: Product) -> (Site, std::path::PathBuf) {
     let site = Site::of(product);
     let ca = Certificate::ca();

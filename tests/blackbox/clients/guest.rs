@@ -1,4 +1,4 @@
-//! A virtual machine with a SPICE door: its guest says on the serial port what was typed into it.
+//! A virtual machine with a SPICE port: its guest echoes typed keys on the serial port.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,4 +1,4 @@
-//! Client libraries from npm: they log in, read, write, and are told when they may not.
+//! Client libraries from npm: they log in, read, write, and get an error if they may not.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! A websocket client that sends any frame it is told, and the consoles that it is bridged to.
+//! A websocket client that sends any given frame, and the consoles that it is bridged to.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

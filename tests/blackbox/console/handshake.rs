@@ -1,4 +1,4 @@
-//! How a console is opened, and by whom.
+//! The handshake of a console, and its authentication.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;

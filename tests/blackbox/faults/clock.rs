@@ -43,7 +43,7 @@ impl Shifted {
         self.gate.get(VERSION, &format!("Cookie: PVEAuthCookie={ticket}\r\n")).status
     }
 
-    /// How many the daemon has seen; it judges tickets as well, by the clock that is right.
+    /// The number that the daemon has seen; it verifies tickets as well, by the clock that is right.
     fn passed(&self) -> usize {
         self.site.daemon.requests().len()
     }

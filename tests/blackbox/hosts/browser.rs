@@ -56,7 +56,7 @@ impl Drop for Browser {
     }
 }
 
-/// The stranger's own server, until it is told to leave its address to another one.
+/// The attacker's server, until it leaves its address to another one.
 fn serve_page(address: SocketAddr, leaves: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     let listener = TcpListener::bind(address).unwrap();
     listener.set_nonblocking(true).unwrap();

@@ -78,7 +78,7 @@ fn expect_100_continue_is_rejected_at_once() {
     assert_eq!(session.reply(false).status, 401);
 }
 
-/// RFC 9110 section 10.1.1 lets a client send its body before it is told to.
+/// RFC 9110 section 10.1.1 lets a client send its body before the 100.
 #[test]
 fn a_client_that_sends_early_reads_its_rejection() {
     let site = Site::pve();

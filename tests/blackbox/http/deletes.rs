@@ -89,7 +89,7 @@ fn secrets_of_a_body_stay_out_of_logs() {
     assert!(!log.contains("hunter2") && !said.contains("hunter2"), "{log}{said}");
 }
 
-/// Runs a client, which is told the address, a cookie and a token, and gives the query that the daemon has seen.
+/// Runs a client with the address, a cookie and a token, and returns the query that the daemon has seen.
 fn deleted_by(program: &Path, arguments: &[&str]) -> String {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);

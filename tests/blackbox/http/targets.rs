@@ -170,7 +170,7 @@ fn each_refusal_has_a_body_that_says_why() {
             let head = head.replacen('@', path, 1);
             let (reply, mut session) = answer(&gate, head.as_bytes());
             let what = format!("{head:.60}: {} {}", reply.status, reply.text());
-            // A 414 is told to these clients as every failure is.
+            // These clients report a 414 like every failure.
             let is_inside = form == "extjs" && status == 414;
             assert_eq!(reply.status, if is_inside { 200 } else { status }, "{what}");
             assert!(is_inside || reply.reason.contains(reason), "{what}: {}", reply.reason);

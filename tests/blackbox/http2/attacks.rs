@@ -43,7 +43,7 @@ fn attack(site: &Site, gate: &Nodegate, first: &[u8], pieces: impl Iterator<Item
 }
 
 impl Outcome {
-    /// The connection has ended, and the client was told why where there was time for it.
+    /// The connection has ended. The client got the reason if there was time for it.
     fn is_calm(&self, what: &str) {
         println!("{what}: {:?} after {} pieces, {} kB", self.code, self.sent, self.grown);
         assert!(matches!(self.code, None | Some(ENHANCE_YOUR_CALM)), "{what}: {:?}", self.code);

@@ -1,4 +1,4 @@
-//! A client that sends frames as it is told, and shows those that come back (RFC 9113 section 4.1).
+//! A client that sends the given frames, and shows those that come back (RFC 9113 section 4.1).
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -48,7 +48,7 @@ fn the_login_limit_blocks_an_address_a_minute() {
     assert!(is_refused(&login(&gate, CLIENT, "root@pam", "demo")), "a good ticket has lifted the limit");
 }
 
-/// The daemon may have judged what it does not answer in time.
+/// The daemon may have verified a login that it does not answer in time.
 #[test]
 fn a_login_that_nobody_waits_for_counts() {
     let site = Site::pve();

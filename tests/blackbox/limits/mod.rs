@@ -41,7 +41,7 @@ fn login_at(gate: &Nodegate, path: &str, client: &str, form: &str) -> Reply {
     gate.request("POST", path, &headers, form.as_bytes())
 }
 
-/// Logins that the daemon has judged.
+/// Logins that the daemon has verified.
 fn judged(site: &Site) -> usize {
     site.daemon.requests().iter().filter(|request| request.method == "POST").count()
 }

@@ -1,4 +1,4 @@
-//! Sizes that are settings, and what is told of them.
+//! Sizes that are settings, and their messages.
 
 use super::{LOGIN, VERSION, judged};
 use crate::support::{Nodegate, Outcome, Site};

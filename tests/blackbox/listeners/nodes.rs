@@ -120,7 +120,7 @@ fn a_start_and_a_reload_name_it_too() {
     assert!(!gate.stderr().contains("turns them away"));
     site.write(PVE, "[acl]\ndeny_from = \"127.0.0.2\"\n");
     reload(&gate, "turns them away: node2 (127.0.0.2)");
-    // It is told and not refused.
+    // It is logged and not rejected.
     eventually("the reload is over", || gate.stderr().contains(" reloaded "));
     drop(gate);
     let gate = cluster.start(1, &[]);

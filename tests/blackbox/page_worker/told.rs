@@ -78,7 +78,7 @@ fn check_asks_the_worker_for_failing_pages() {
         assert!(failed.contains(" does not render GET / either: ") && failed.contains(cause), "{failed}");
         assert!(!failed.contains("warning"), "{failed}");
     }
-    // Each page of a template is asked for, with the query that leads to it.
+    // Each page of a template is requested, with the query that leads to it.
     worker.heads();
     worker.answers(page("rendered"));
     site.write(INDEX, "good");

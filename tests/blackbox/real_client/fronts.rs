@@ -31,7 +31,7 @@ impl Drop for Front {
 }
 
 impl Front {
-    /// Writes its configuration, for which it is told its directory and its port, and waits until it listens.
+    /// Writes its configuration with its directory and its port, and waits until it listens.
     pub(super) fn start(
         program: &str,
         arguments: &[&str],

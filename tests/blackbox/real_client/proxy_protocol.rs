@@ -16,7 +16,7 @@ fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[command, family], &length, rest].concat()
 }
 
-/// The client that the daemon is told of.
+/// The client address that the daemon gets.
 fn told(site: &Site, gate: &Nodegate, header: &[u8], more: &str) -> String {
     let mut session = Session::tls_behind(header, PROXY, gate.address()).unwrap();
     let reply = session.request("GET", ECHO, &(site.cookie("root@pam") + more), b"");

@@ -152,7 +152,7 @@ fn a_reload_moves_log_and_resizes_workers() {
         std::fs::read_to_string(&elsewhere).unwrap_or_default().contains("/second")
     });
     assert!(!site.access_log().contains("/second"));
-    // Those that the leaving workers serve are told to come back, none is cut off.
+    // Connections of the removed workers get a `Connection: close`; none is cut off.
     let mut closing = 0;
     for session in &mut kept {
         let reply = session.request("GET", "/third", "", b"");

@@ -117,7 +117,7 @@ fn an_upgrade_drains_the_old_process() {
     assert!(gate.wait().success());
     assert_eq!(gate.get(VERSION, &cookie).status, 200);
 
-    // The successor is a whole one: it reloads, and stops when it is told to.
+    // The new process is complete: it reloads, and stops on request.
     site.write(SETTINGS, "[limits]\nbody = 1000\n");
     kill(successor, Signal::SIGHUP).unwrap();
     eventually("it reloads in place", || gate.stderr().contains("changed=\"limits.body\""));

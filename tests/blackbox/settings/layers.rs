@@ -1,4 +1,4 @@
-//! Which layer wins, and how `check` says so.
+//! The layer that wins, and its name in `check`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

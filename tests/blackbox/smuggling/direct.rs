@@ -1,4 +1,4 @@
-//! The corpus over a raw TLS connection: what was judged is what the daemon saw, and nothing else was read.
+//! The corpus over a raw TLS connection: nodegate verified what the daemon saw, and read nothing else.
 
 use super::cases::{CASES, Case, Reading};
 use super::{bytes, login};

@@ -62,7 +62,7 @@ fn two_nodegates_make_one_tunnel() {
     }
 }
 
-/// It is told the client's address and that it is the last hop.
+/// It gets the client's address, and learns that it is the last hop.
 #[test]
 fn the_next_hop_learns_client_and_limit() {
     let (port, node) = scripted_node(b"HTTP/1.0 200 OK\r\n\r\nwelcome");

@@ -1,4 +1,4 @@
-//! The proxy that viewers are told to come by.
+//! The advertised proxy for viewers.
 
 use crate::cluster::machines::Cluster;
 use crate::support::nodegate::command;

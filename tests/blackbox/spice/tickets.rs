@@ -1,4 +1,4 @@
-//! Which requests open a tunnel, and how the others are told.
+//! Requests that open a tunnel, and the responses to the others.
 
 use std::time::{Duration, Instant};
 

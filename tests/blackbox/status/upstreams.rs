@@ -15,7 +15,7 @@ fn request_number(reply: &Reply) -> String {
     json["message"].as_str().unwrap().split(", request ").nth(1).unwrap().to_owned()
 }
 
-/// The warnings that hold a text; the debug log is told as well.
+/// The warnings that hold a text; the debug log has more lines.
 fn warnings(gate: &Nodegate, text: &str) -> Vec<String> {
     gate.stderr()
         .lines()

@@ -1,4 +1,4 @@
-//! A client that sends what it is told, byte for byte, and shows what came back.
+//! A client that sends the given bytes unchanged, and shows the response.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

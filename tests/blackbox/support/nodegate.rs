@@ -197,7 +197,7 @@ const FIRST_PORT: u16 = 20_000;
 const PORTS_OF_BLOCK: u16 = 500;
 const BLOCKS: u16 = 24;
 
-/// A block of ports that belongs to this process while it runs. A UDP socket on its first port says so to others.
+/// A block of ports that belongs to this process while it runs. A UDP socket on its first port marks it for others.
 struct PortBlock {
     _held: UdpSocket,
     ports: std::ops::Range<u16>,

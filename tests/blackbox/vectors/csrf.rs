@@ -1,4 +1,4 @@
-//! CSRF tokens, judged by the vectors that the originals' own libraries made.
+//! CSRF tokens, verified with the vectors that the originals' own libraries made.
 
 use nodegate::auth::csrf;
 use nodegate::auth::csrf::secret_text;

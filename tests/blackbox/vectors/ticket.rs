@@ -1,4 +1,4 @@
-//! Login tickets, judged by the vectors that the originals' own libraries made.
+//! Login tickets, verified with the vectors that the originals' own libraries made.
 
 use std::sync::LazyLock;
 

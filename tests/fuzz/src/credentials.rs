@@ -48,7 +48,7 @@ static CALL: LazyLock<ApiPath> = LazyLock::new(|| {
     }
 });
 
-/// Lines `Cookie`, `Authorization`, CSRF token, told apart by their first letter.
+/// Lines `Cookie`, `Authorization`, CSRF token, distinguished by their first letter.
 pub(crate) fn credentials(bytes: &[u8]) {
     let gate = &GATE.0;
     let mut headers = HeaderMap::new();
@@ -63,7 +63,7 @@ pub(crate) fn credentials(bytes: &[u8]) {
         let Ok(value) = HeaderValue::from_bytes(value) else { continue };
         headers.append(name, value);
     }
-    // No key file is as old as the tickets; what is signed is judged by its age, and refused.
+    // No key file is as old as the tickets; signed tickets are rejected by their age.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(MADE.unsigned_abs() + 400_000_000);
     for method in [Method::GET, Method::PUT] {
         let Ok(identity) = gate.authenticate(&method, &CALL, &headers, TicketClient::default, now) else {

@@ -10,7 +10,7 @@ use nodegate::net::proxy_protocol::{client, header};
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: &str = "192.0.2.7";
 
-/// A PROXY header, whole: whom it names is whom one of ours would name.
+/// A whole PROXY header: one that nodegate writes for its client names the same client.
 pub(crate) fn proxy_header(bytes: &[u8]) {
     let Ok(Some(told)) = client(bytes) else { return };
     for cut in 0..bytes.len() {

@@ -77,7 +77,7 @@ impl Machine {
     }
 }
 
-/// `METHOD TARGET`: what is sent on is read as what was judged, and goes the same way.
+/// `METHOD TARGET`: the forwarded request is read like the verified one, and takes the same route.
 pub(crate) fn request_target(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (method, target) = text.split_once(' ').unwrap_or(("GET", &text));

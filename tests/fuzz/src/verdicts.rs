@@ -151,7 +151,7 @@ pub(crate) fn login(bytes: &[u8]) {
     }
 }
 
-/// Only 401, redirects and a body that says so refuse a token, and 5xx never accepts one.
+/// Only 401, redirects and a body with a failure reject a token, and 5xx never accepts one.
 pub(crate) fn api_token(bytes: &[u8]) {
     let Some(answer) = Answer::read(bytes) else { return };
     let [verdict, of_peer, of_open_call] = [TokenCheck::Daemon, TokenCheck::Peer, TokenCheck::Skipped]

@@ -12,7 +12,7 @@ use crate::{console, credential, download, special};
 
 pub(crate) enum Handled {
     Answer(Answer),
-    /// Its length is not told.
+    /// Its length is not announced.
     Stream(Answer),
     /// For what no well-formed answer can say.
     Script(Reply),

@@ -117,7 +117,7 @@ fn cookies(call: &Call) -> Answer {
     }
 }
 
-/// As a file-restore download: only a proxy that announced itself is told to open the file.
+/// As a file-restore download: only a proxy that announced itself gets the name of the file.
 fn streamfile(call: &Call) -> Answer {
     let file = call.params.value("path").unwrap_or("/etc/passwd");
     if call.request.header("PVEDisableProxy").is_some() {

@@ -41,7 +41,7 @@ impl Keys {
         self.signed(&format!("{prefix}:{data}:{time:08X}"), "", scheme)
     }
 
-    /// A half login: the signature covers the user as well, so only the daemon can judge it.
+    /// A half login: the signature covers the user as well, so only the daemon can verify it.
     pub fn half_ticket(&self, prefix: &str, user: &str, time: i64) -> String {
         let plain = format!(r#"{prefix}:!tfa!{{"totp"%3Atrue}}:{time:08X}"#);
         self.signed(&plain, &format!(":{user}"), Scheme::Pkcs1Sha1)
@@ -96,7 +96,7 @@ pub(crate) struct Verified {
     pub(crate) time: i64,
 }
 
-/// Judges form and signature; the age is for the caller to judge.
+/// Verifies form and signature; the caller verifies the age.
 pub(crate) fn verify(key: &PKeyRef<Public>, ticket: &str, prefix: &str, extra: &str) -> Option<Verified> {
     let (plain, signature) = ticket.rsplit_once("::")?;
     let inner = plain.strip_prefix(prefix)?.strip_prefix(':')?;

@@ -59,7 +59,7 @@ pub(crate) fn all(lab: &Lab, job: Job) -> Vec<(&'static str, Start<'_>)> {
     proxies
 }
 
-/// A thousand users, a tenth of whom a proxy has not seen before: what it is warmed up with, and what is measured.
+/// A thousand users, a tenth of them new to the proxy: the requests to warm up with, and those to measure.
 fn loads(lab: &Lab, path: &str) -> Result<[Load; 2]> {
     let [known, new] = [lab.tickets(0, TICKETS * 9 / 10), lab.tickets(TICKETS, TICKETS / 10)];
     let requests = |tickets: &mut dyn Iterator<Item = &String>| -> Vec<_> {
