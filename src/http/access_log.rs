@@ -252,9 +252,15 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_written_stops_nothing() {
-        let log = AccessLog::start(Some(PathBuf::from("/nonexistent/access.log"))).unwrap();
-        log.write(&entry("GET / HTTP/1.1"));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let log = AccessLog::start(Some(directory.path().join("missing/access.log"))).unwrap();
+        log.write(&entry("GET /lost HTTP/1.1"));
+        log.reopen(Some(path.clone()));
+        log.write(&entry("GET /kept HTTP/1.1"));
         log.close();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("/kept") && !text.contains("/lost"), "{text}");
     }
 
     #[test]

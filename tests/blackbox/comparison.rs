@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::support::nodegate::command;
+use crate::support::require;
 
 const DOCUMENT: &str = include_str!("../../docs/reference/comparison.md");
 /// The columns whose programs can be had here, by their place in a row.
@@ -21,8 +22,7 @@ fn peers_know_the_quoted_words() {
     for (place, program) in PEERS {
         let words = quoted(*place);
         assert!(words.len() > 5, "{program}: {words:?}");
-        if !Path::new(program).exists() {
-            println!("skipped: {program} is missing");
+        if !require(Path::new(program).exists(), program) {
             continue;
         }
         let bytes = std::fs::read(program).unwrap();

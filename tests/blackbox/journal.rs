@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::support::nodegate::{command, eventually, free_port};
-use crate::support::{Session, Site};
+use crate::support::{Session, Site, require_root};
 
 /// A separate journal under a private `/run`. Ends when its input does, and prints the journal.
 const MACHINE: &str = r#"
@@ -28,8 +28,7 @@ journalctl -o json --no-pager _COMM=nodegate
 /// The fields lead from a request to its client and user.
 #[test]
 fn journal_fields_name_client_and_user() {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can mount");
+    if !require_root("mount") {
         return;
     }
     let site = Site::pve();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::nodegate::{command, eventually};
-use crate::support::{Nodegate, Outcome, Site};
+use crate::support::{Nodegate, Outcome, Site, require, require_root};
 
 const LOGS: &str = "/var/log/pveproxy";
 const EXAMPLE: &str = include_str!("../../debian/examples/logrotate");
@@ -24,14 +24,11 @@ fn with_small_disk(site: &Site, options: &str, script: &str, inner: &Command) ->
     outer
 }
 
-/// Whether this machine lets the tests mount.
+/// Whether this machine lets the tests mount. If not, the test fails or is skipped.
 fn can_mount() -> bool {
     let inner = Command::new("true");
-    let can = Outcome::of(&mut with_small_disk(&Site::pve(), "size=64k", "", &inner)).code == 0;
-    if !can {
-        println!("skipped: nothing can be mounted");
-    }
-    can
+    let mounted = Outcome::of(&mut with_small_disk(&Site::pve(), "size=64k", "", &inner));
+    require(mounted.code == 0, "a machine that allows mounts in a new namespace")
 }
 
 /// Writes as much as there is room for, and more.
@@ -145,14 +142,10 @@ fn rotate(directory: &Path, log: &Path, pid: u32) -> Outcome {
 #[test]
 fn logrotate_accepts_the_example() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-    let Some(user) = nix::unistd::User::from_name("www-data").unwrap() else {
-        println!("skipped: there is no user www-data");
-        return;
-    };
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root gives files away");
+    if !require_root("give files away") {
         return;
     }
+    let user = nix::unistd::User::from_name("www-data").unwrap().expect("Debian has the user www-data");
     let site = Site::pve();
     // The user who rotates has to reach the log.
     fs::set_permissions(site.root(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::reload::reload;
 use crate::reload::upgrade::Installed;
 use crate::support::nodegate::{command, eventually};
-use crate::support::{Nodegate, Outcome, Site};
+use crate::support::{Nodegate, Outcome, Site, require, require_root};
 
 /// A profile whose absolute paths lie below the site's directory, so that no `--root` is needed.
 fn profile(site: &Site) -> String {
@@ -67,14 +67,6 @@ fn profile(site: &Site) -> String {
     site.path("/trial.toml").to_str().unwrap().to_owned()
 }
 
-fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: only root can become somebody else");
-    }
-    root
-}
-
 fn run(site: &Site, user: &str) -> Command {
     let mut command = command(&["--debug", "run", &profile(site), "--set", &format!("user={user}")]);
     command.current_dir("/");
@@ -92,7 +84,7 @@ fn users(pid: u32) -> Vec<String> {
 /// The files and sockets that needed root are open by then.
 #[test]
 fn every_thread_gives_up_root() {
-    if !is_root() {
+    if !require_root("become another user") {
         return;
     }
     let site = Site::pve();
@@ -134,7 +126,7 @@ fn of_each_thread(pid: u32, field: &str) -> Vec<String> {
 /// A reload and an upgrade need none of them.
 #[test]
 fn dropped_privileges_never_return() {
-    if !is_root() {
+    if !require_root("become another user") {
         return;
     }
     let site = Site::pve();
@@ -152,8 +144,7 @@ fn dropped_privileges_never_return() {
         let all = of_each_thread(gate.pid(), field);
         assert!(all.len() >= 4 && all.iter().all(|own| own == value), "{field}: {all:?}");
     }
-    if !gate.stderr().contains("landlock: confined") {
-        println!("not looked at: this kernel has no landlock");
+    if !require(gate.stderr().contains("landlock: confined"), "a kernel with landlock") {
         return;
     }
     let text = std::fs::read_to_string(&settings).unwrap();
@@ -177,7 +168,7 @@ fn dropped_privileges_never_return() {
 
 #[test]
 fn an_unknown_user_is_reported() {
-    if !is_root() {
+    if !require_root("become another user") {
         return;
     }
     let site = Site::pve();
@@ -192,7 +183,7 @@ fn an_unknown_user_is_reported() {
 
 #[test]
 fn check_names_keys_the_user_cannot_read() {
-    if !is_root() {
+    if !require_root("become another user") {
         return;
     }
     let site = Site::pve();
@@ -230,7 +221,7 @@ fn check_names_keys_the_user_cannot_read() {
 /// A file that is read while serving, besides keys: with the route scope that a listener serves.
 #[test]
 fn check_names_product_files_the_user_cannot_read() {
-    if !is_root() {
+    if !require_root("become another user") {
         return;
     }
     let site = Site::pve();
@@ -303,7 +294,7 @@ fn check_names_product_files_the_user_cannot_read() {
 /// Root reads them at the start; the user that serves reads them at each reload.
 #[test]
 fn check_names_settings_that_the_user_cannot_read() {
-    if !is_root() {
+    if !require_root("become another user") {
         return;
     }
     let site = Site::pve();

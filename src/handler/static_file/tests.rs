@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a failing test may panic")]
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Uid, mkfifo, setfsuid};
 use tempfile::TempDir;
 
 use super::*;
@@ -268,16 +268,25 @@ async fn only_regular_files_are_served() {
     }
 }
 
-#[tokio::test]
-async fn an_unreadable_file_is_not_missing() {
+#[test]
+fn an_unreadable_file_is_not_missing() {
     let site = TestSite::new(true);
     site.write("root/closed.js", "x");
-    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o0);
-    fs::set_permissions(site.path("root/closed.js"), closed).unwrap();
-    if File::open(site.path("root/closed.js")).is_ok() {
-        return; // Root reads everything.
+    for (name, mode) in [("", 0o755), ("root", 0o755), ("root/closed.js", 0o0)] {
+        fs::set_permissions(site.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-    assert!(matches!(site.error("/x/closed.js", &[]).await, StaticError::Unreadable(_)));
+    let open = |url| {
+        let located = site.files.locate(url).unwrap();
+        open::FoundFile::open(&located.origin, &located.name.relative).map(|_| ())
+    };
+    // Root reads every file, so this thread gives up its file system user for good.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            setfsuid(Uid::from_raw(65534));
+            assert!(matches!(open("/x/closed.js"), Err(StaticError::Unreadable(_))));
+            assert!(matches!(open("/x/missing.js"), Err(StaticError::NotFound)));
+        });
+    });
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub struct Way<'a> {
 }
 
 impl Place {
-    /// Runs the test there. `None` if the machine allows no namespace and tests may be skipped.
+    /// Runs the test there. `None` if the test is skipped.
     ///
     /// A wrong password takes the daemon three seconds, as it does the originals.
     pub fn visit<T: Send>(

@@ -12,7 +12,7 @@ use super::virtual_screen::Screen;
 use super::{missing, run, text};
 use crate::cluster::machines::Cluster;
 use crate::support::nodegate::eventually;
-use crate::support::{Nodegate, Site};
+use crate::support::{Nodegate, Site, require_root};
 
 /// Text of a PC's firmware and of our guest.
 const TEXT_COLOUR: u32 = 0xA8_A8A8;
@@ -146,8 +146,7 @@ fn bundle(site: &Site, folder: &Path) -> PathBuf {
 
 /// The guest's text comes through a proxy with this URL, in a tunnel for each channel.
 fn shows_the_guest_through(proxy: &str, site: &Site, gate: &Nodegate) {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can give a viewer other CAs");
+    if !require_root("give a viewer other CAs") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

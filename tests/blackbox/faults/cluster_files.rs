@@ -9,9 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nodegate_standin::{Keys, now};
 
-use super::is_root;
 use crate::support::nodegate::{eventually, looked_again};
-use crate::support::{Nodegate, Site, all_at_once};
+use crate::support::{Nodegate, Site, all_at_once, require_root};
 
 const VERSION: &str = "/api2/json/version";
 const OTHER_NODE: &str = "/api2/json/nodes/node2/status";
@@ -61,7 +60,7 @@ fn passes(site: &Site, gate: &Nodegate, headers: &str) -> bool {
 
 #[test]
 fn a_hung_cluster_file_system_delays_no_request() {
-    if !is_root() {
+    if !require_root("mount a file system that hangs") {
         return;
     }
     let site = Site::pve();
@@ -103,7 +102,7 @@ fn a_hung_cluster_file_system_delays_no_request() {
 /// The cluster file system hangs; nodegate logs it and serves.
 #[test]
 fn a_start_survives_a_hung_cluster_fs() {
-    if !is_root() {
+    if !require_root("mount a file system that hangs") {
         return;
     }
     let site = Site::pve();

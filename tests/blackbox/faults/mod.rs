@@ -21,12 +21,3 @@ fn within(outer: &[&str], inner: &Command) -> Command {
     }
     command
 }
-
-/// Says why a test does nothing where it may not do what it needs.
-fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: only root can break a machine like that");
-    }
-    root
-}

@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{is_root, within};
+use super::within;
 use crate::support::nodegate::eventually;
-use crate::support::{Nodegate, Session, Site, all_at_once};
+use crate::support::{Nodegate, Session, Site, all_at_once, require, require_root};
 
 const VERSION: &str = "/api2/json/version";
 const UPLOAD: &str = "/api2/json/nodes/node1/storage/local/upload";
@@ -46,11 +46,13 @@ fn cpu_ticks(gate: &Nodegate) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
+const CONTROLLER: &str = "the memory controller of cgroups";
+
 /// A memory cgroup; removed with its last process.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// `None`, with a note, where there is no such controller.
+    /// `None` if the machine has no such controller and the test is skipped.
     fn of(bytes: u64) -> Option<Self> {
         let name = format!("nodegate-test-{}", std::process::id());
         let (first, second) = (PathBuf::from("/sys/fs/cgroup/memory"), PathBuf::from("/sys/fs/cgroup"));
@@ -59,13 +61,12 @@ impl Cgroup {
         } else {
             (second.join(name), "memory.max")
         };
-        fs::create_dir(&folder).ok()?;
-        let group = Self(folder);
-        if fs::write(group.0.join(limit), bytes.to_string()).is_err() {
-            println!("skipped: this machine has no memory cgroups");
+        if !require(fs::create_dir(&folder).is_ok(), CONTROLLER) {
             return None;
         }
-        Some(group)
+        let group = Self(folder);
+        let is_limited = fs::write(group.0.join(limit), bytes.to_string()).is_ok();
+        require(is_limited, CONTROLLER).then_some(group)
     }
 }
 
@@ -77,7 +78,10 @@ impl Drop for Cgroup {
 
 #[test]
 fn many_big_requests_fit_into_a_little_memory() {
-    let Some(group) = is_root().then(|| Cgroup::of(192 << 20)).flatten() else { return };
+    if !require_root("limit the memory of a cgroup") {
+        return;
+    }
+    let Some(group) = Cgroup::of(192 << 20) else { return };
     let site = Site::pve();
     let joins = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.0.display());
     let plain = Nodegate::prepared(&site, "pve", &[]);
@@ -109,7 +113,7 @@ fn form(size: usize) -> Vec<u8> {
 /// It leaves no file behind.
 #[test]
 fn a_full_spool_is_a_507() {
-    if !is_root() {
+    if !require_root("mount") {
         return;
     }
     let site = Site::pve();
@@ -150,7 +154,7 @@ fn a_full_spool_is_a_507() {
 
 #[test]
 fn a_read_only_log_disk_stops_nothing() {
-    if !is_root() {
+    if !require_root("mount") {
         return;
     }
     let site = Site::pve();

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::support::require_root;
+
 /// Removed when dropped.
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// With `lo` up and an interface `gate0`, `fe80::1` on it. `None`, with a note, when the test may not make one.
+    /// With `lo` up and an interface `gate0`, `fe80::1` on it. `None` if the test is skipped.
     pub fn new() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: only root can make network namespaces");
+        if !require_root("make network namespaces") {
             return None;
         }
         let number = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use super::upgrade::Installed;
 use super::{SETTINGS, reload};
 use crate::support::nodegate::{PATIENCE, eventually, free_port};
-use crate::support::{Nodegate, Session, Site};
+use crate::support::{Nodegate, Session, Site, require};
 
 /// Stands in for systemd's end of `NOTIFY_SOCKET`.
 struct Manager {
@@ -225,8 +225,7 @@ fn listeners_beside_systemd_sockets_keep_rules() {
 #[test]
 fn systemd_itself_hands_over_a_socket() {
     let tool = "/usr/bin/systemd-socket-activate";
-    if !std::path::Path::new(tool).exists() {
-        println!("skipped: {tool} is missing");
+    if !require(std::path::Path::new(tool).exists(), tool) {
         return;
     }
     let site = Site::pve();

@@ -7,6 +7,7 @@ pub mod nodegate;
 pub mod original;
 pub mod outcome;
 pub mod peer;
+pub mod requirement;
 pub mod site;
 
 pub use crowd::all_at_once;
@@ -15,4 +16,5 @@ pub use http::{Reply, Session};
 pub use nodegate::Nodegate;
 pub use outcome::Outcome;
 pub use peer::tls_server;
+pub use requirement::{require, require_root};
 pub use site::Site;
