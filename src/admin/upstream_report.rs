@@ -13,7 +13,7 @@ use crate::config::settings::BackendAddress;
 use crate::metrics::upstreams;
 use crate::metrics::upstreams::{HealthReport, UpstreamReport};
 use crate::state::shared::AppState;
-use crate::upstream::client::reach;
+use crate::upstream::client::check_reachable;
 use crate::upstream::nodes::NodeFile;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -86,7 +86,7 @@ impl UpstreamAddresses {
         };
         let mut all = vec![candidate("daemon", &self.daemon, upstreams::daemon())];
         all.extend(self.worker.iter().map(|worker| candidate("worker", worker, upstreams::worker())));
-        let table = self.nodes.current().unwrap_or_default();
+        let table = self.nodes.get().unwrap_or_default();
         let others = table.nodes.iter().filter(|(name, _)| **name != self.own_node);
         all.extend(others.take(MAX_NODES).map(|(name, address)| {
             ProbeCandidate {
@@ -123,7 +123,7 @@ async fn try_all(candidates: Vec<ProbeCandidate>) -> Vec<UpstreamReport> {
         tasks.spawn(async move {
             let _permit = permits.acquire().await;
             let reached = match &candidate.address {
-                Some(address) => reach(address, CONNECT_TIMEOUT).await,
+                Some(address) => check_reachable(address, CONNECT_TIMEOUT).await,
                 None => Err("it has no address yet: it has not been seen in the cluster".to_owned()),
             };
             let report = UpstreamReport {

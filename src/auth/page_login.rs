@@ -78,7 +78,7 @@ impl Authenticator {
     }
 
     fn login(&self, user: String, now: SystemTime) -> Option<PageLogin> {
-        let secret = self.csrf_secret.current().map_err(|error| {
+        let secret = self.csrf_secret.get().map_err(|error| {
             log_limit::error(LogTopic::Fault, "csrf", &format_args!("no CSRF token: {error}"));
         });
         let secret = secret.ok()?;

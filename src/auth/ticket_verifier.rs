@@ -12,7 +12,7 @@ use crate::config::grammar::SignatureScheme;
 use crate::config::product;
 use crate::config::root::RootDirectory;
 use crate::config::section_file;
-use crate::fs::cached_file::{FileError, FileSnapshot, WatchedFile};
+use crate::fs::cached_file::{CachedFile, FileError, FileSnapshot, POLL_INTERVAL};
 use crate::upstream::nodes::NodeFile;
 
 const DAY: i64 = 86_400;
@@ -28,20 +28,20 @@ pub(crate) struct VerifyContext<'a> {
 /// One kind of ticket and the files that decide on it.
 pub(crate) struct TicketFiles {
     pub(crate) kind: product::TicketKind,
-    pub(crate) key: WatchedFile<TicketKey>,
-    old_key: Option<WatchedFile<TicketKey>>,
-    lifetime: Option<WatchedFile<String>>,
+    pub(crate) key: CachedFile<TicketKey>,
+    old_key: Option<CachedFile<TicketKey>>,
+    lifetime: Option<CachedFile<String>>,
 }
 
 impl TicketFiles {
     pub(crate) fn new(kind: product::TicketKind, schemes: &[SignatureScheme], root: &RootDirectory) -> Self {
         let parser = key_parser(schemes);
-        let key = |path: &PathBuf| WatchedFile::new(root.path(path), parser).once_a_second();
-        let lifetime = kind.lifetime.as_ref().map(|at| WatchedFile::new(root.path(&at.file), plain_text));
+        let key = |path: &PathBuf| CachedFile::new(root.path(path), parser).with_ttl(POLL_INTERVAL);
+        let lifetime = kind.lifetime.as_ref().map(|at| CachedFile::new(root.path(&at.file), plain_text));
         Self {
             key: key(&kind.key),
             old_key: kind.old_key.as_ref().map(key),
-            lifetime: lifetime.map(WatchedFile::once_a_second),
+            lifetime: lifetime.map(|file| file.with_ttl(POLL_INTERVAL)),
             kind,
         }
     }
@@ -70,8 +70,8 @@ impl TicketFiles {
 
     /// What tells the keys from those of another time. `None` where they cannot be read.
     pub(crate) fn add_key_versions(&self, versions: &mut Vec<u8>) -> Option<()> {
-        versions.extend(self.key.current().ok()?.value.version());
-        match self.old_key.as_ref().map(WatchedFile::current).transpose() {
+        versions.extend(self.key.get().ok()?.value.version());
+        match self.old_key.as_ref().map(CachedFile::get).transpose() {
             Ok(Some(old)) => versions.extend(old.value.version()),
             Ok(None) => (),
             Err(error) if error.is_missing() => (),
@@ -81,9 +81,9 @@ impl TicketFiles {
     }
 
     fn have_changed(&self) -> bool {
-        let key = self.key.has_changed();
-        let old_key = self.old_key.as_ref().is_some_and(WatchedFile::has_changed);
-        let lifetime = self.lifetime.as_ref().is_some_and(WatchedFile::has_changed);
+        let key = self.key.refresh();
+        let old_key = self.old_key.as_ref().is_some_and(CachedFile::refresh);
+        let lifetime = self.lifetime.as_ref().is_some_and(CachedFile::refresh);
         key || old_key || lifetime
     }
 
@@ -93,8 +93,8 @@ impl TicketFiles {
         at: VerifyContext<'_>,
         judge: impl FnOnce(&TicketRules<'_>, i64) -> Result<T, TicketError>,
     ) -> Result<Result<T, TicketError>, FileError> {
-        let current = self.key.current()?;
-        let old = match self.old_key.as_ref().map(WatchedFile::current).transpose() {
+        let current = self.key.get()?;
+        let old = match self.old_key.as_ref().map(CachedFile::get).transpose() {
             Err(error) if error.is_missing() => Ok(None),
             read => read,
         };
@@ -109,7 +109,7 @@ impl TicketFiles {
             min_age: self.kind.min_age,
             max_age: self.max_age()?,
             key_lifetime: self.kind.key_lifetime,
-            quorate: overdue && at.nodes.current().is_ok_and(|table| table.quorate),
+            quorate: overdue && at.nodes.get().is_ok_and(|table| table.quorate),
             realm: self.kind.realm.as_deref(),
             user_length: at.rules.user_length,
         };
@@ -126,7 +126,7 @@ impl TicketFiles {
             // Without a bound no ticket is young enough; `rule_check` reports such a profile.
             return Ok(self.kind.max_age.unwrap_or(0));
         };
-        let text = match file.current() {
+        let text = match file.get() {
             Ok(snapshot) => snapshot.value,
             Err(error) if error.is_missing() => return Ok(at.default * DAY),
             Err(error) => return Err(error),
@@ -163,7 +163,7 @@ fn public_key(pem: &[u8], types: &[Id]) -> Result<TicketKey, String> {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "a parser of WatchedFile may fail")]
+#[expect(clippy::unnecessary_wraps, reason = "a parser of CachedFile may fail")]
 fn plain_text(bytes: &[u8]) -> Result<String, String> {
     Ok(String::from_utf8_lossy(bytes).into_owned())
 }

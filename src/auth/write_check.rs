@@ -29,15 +29,13 @@ impl Authenticator {
             return page.map_or(Ok(token.cloned()), |page| Err(page.into()));
         }
         let is_valid = |token: &str| -> Result<bool, FileError> {
-            Ok(csrf::is_valid(token, user, &self.csrf_secret.current()?.value, &self.rules.csrf, unix(now)))
+            Ok(csrf::is_valid(token, user, &self.csrf_secret.get()?.value, &self.rules.csrf, unix(now)))
         };
         let Some(token) = token.filter(|_| tokens.next().is_none()) else { return Err(AuthError::Csrf) };
         let text = token.to_str().unwrap_or_default();
         match is_valid(text) {
             Ok(true) => Ok(Some(token.clone())),
-            Ok(false) | Err(_) if self.csrf_secret.has_changed() && is_valid(text)? => {
-                Ok(Some(token.clone()))
-            }
+            Ok(false) | Err(_) if self.csrf_secret.refresh() && is_valid(text)? => Ok(Some(token.clone())),
             Ok(false) => Err(AuthError::Csrf),
             Err(error) => Err(error.into()),
         }

@@ -1,5 +1,5 @@
-//! A thread for work that may never come back, as a look into a cluster's file system: it is waited for no longer than
-//! a moment, and not begun again before it has come back.
+//! A thread for work that may block for ever, such as a read from a cluster's file system. The caller waits for a short
+//! time, and new work is rejected while the thread is busy.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
@@ -9,50 +9,50 @@ use std::time::Duration;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 
-/// After so long without work the thread ends; the next work starts another.
-const IDLE: Duration = Duration::from_secs(5);
+/// Without work for this time the thread ends. The next work starts another.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Enough for a parser with bounded nesting.
-const STACK: usize = 512 << 10;
+const STACK_BYTES: usize = 512 << 10;
 
 type BlockingTask = Box<dyn FnOnce() + Send>;
 
-/// Does one thing at a time.
+/// Runs one task at a time.
 #[derive(Default)]
 pub struct BlockingWorker {
     thread: Mutex<Option<SyncSender<BlockingTask>>>,
-    is_away: Arc<AtomicBool>,
+    busy: Arc<AtomicBool>,
 }
 
 impl BlockingWorker {
-    /// What comes of `work`; `None` when it, or earlier work, has not come back within `patience`.
-    pub fn send<T: Send + 'static>(
+    /// Returns the result of `work`, or `None` if it or earlier work has not returned within `timeout`.
+    pub fn run_with_timeout<T: Send + 'static>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_away.swap(true, Ordering::Acquire) {
+        if self.busy.swap(true, Ordering::Acquire) {
             return None;
         }
-        let (result, came_back) = sync_channel(1);
-        let is_away = BusyGuard(Arc::clone(&self.is_away));
+        let (result, returned) = sync_channel(1);
+        let busy = BusyGuard(Arc::clone(&self.busy));
         let work: BlockingTask = Box::new(move || {
             let done = work();
-            drop(is_away);
+            drop(busy);
             let _ = result.send(done);
         });
-        let refused = match thread.as_ref() {
+        let rejected = match thread.as_ref() {
             Some(sender) => sender.send(work).err().map(|SendError(work)| work),
             None => Some(work),
         };
-        if let Some(work) = refused {
+        if let Some(work) = rejected {
             *thread = start(work);
         }
-        came_back.recv_timeout(patience).ok()
+        returned.recv_timeout(timeout).ok()
     }
 }
 
-/// Back again, even if by a panic.
+/// Clears the flag when the work returns or panics.
 struct BusyGuard(Arc<AtomicBool>);
 
 impl Drop for BusyGuard {
@@ -61,19 +61,24 @@ impl Drop for BusyGuard {
     }
 }
 
-/// Hands work over from hand to hand, so that a thread about to end loses none. Without one more thread in the system
-/// the work is dropped, which is the same as one that does not come back.
+/// Starts the thread with its first work. The channel has no buffer, so a thread that is about to end loses no work. If
+/// the system has no thread left, the work is dropped, as if it did not return.
 fn start(first: BlockingTask) -> Option<SyncSender<BlockingTask>> {
     let (sender, receiver): (_, Receiver<BlockingTask>) = sync_channel(0);
     let serve = move || {
         first();
-        while let Ok(work) = receiver.recv_timeout(IDLE) {
+        while let Ok(work) = receiver.recv_timeout(IDLE_TIMEOUT) {
             work();
         }
     };
-    let started = std::thread::Builder::new().name("deputy".to_owned()).stack_size(STACK).spawn(serve);
+    let started =
+        std::thread::Builder::new().name("file-reader".to_owned()).stack_size(STACK_BYTES).spawn(serve);
     let log = |error: &_| {
-        log_limit::error(LogTopic::Fault, "thread", &format_args!("no thread to look at files: {error}"));
+        log_limit::error(
+            LogTopic::Fault,
+            "thread",
+            &format_args!("cannot start a thread that reads files: {error}"),
+        );
     };
     started.inspect_err(log).ok()?;
     Some(sender)
@@ -87,27 +92,27 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     #[test]
-    fn what_comes_back_is_given_back() {
-        let deputy = BlockingWorker::default();
+    fn the_result_of_the_work_is_returned() {
+        let worker = BlockingWorker::default();
         for number in 0..100 {
-            assert_eq!(deputy.send(LONG, move || number + 1), Some(number + 1));
+            assert_eq!(worker.run_with_timeout(LONG, move || number + 1), Some(number + 1));
         }
     }
 
     #[test]
     fn a_hung_call_is_awaited_only_once() {
-        let deputy = BlockingWorker::default();
+        let worker = BlockingWorker::default();
         let (release, wait) = sync_channel::<()>(0);
-        assert_eq!(deputy.send(Duration::from_millis(10), move || wait.recv().unwrap()), None);
-        assert_eq!(deputy.send(LONG, || ()), None, "at once, for the first is still away");
+        assert_eq!(worker.run_with_timeout(Duration::from_millis(10), move || wait.recv().unwrap()), None);
+        assert_eq!(worker.run_with_timeout(LONG, || ()), None, "at once: the first is still running");
         release.send(()).unwrap();
-        while deputy.send(LONG, || 5) != Some(5) {}
+        while worker.run_with_timeout(LONG, || 5) != Some(5) {}
     }
 
     #[test]
     fn a_panic_counts_as_a_hung_call() {
-        let deputy = BlockingWorker::default();
-        assert_eq!(deputy.send(LONG, || panic!("on purpose")), None::<()>);
-        while deputy.send(LONG, || 5) != Some(5) {}
+        let worker = BlockingWorker::default();
+        assert_eq!(worker.run_with_timeout(LONG, || panic!("on purpose")), None::<()>);
+        while worker.run_with_timeout(LONG, || 5) != Some(5) {}
     }
 }

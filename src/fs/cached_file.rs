@@ -1,75 +1,66 @@
-//! A small file that others rewrite while we run (keys, secrets, the list of nodes, templates): looked at on each use,
-//! or once a second where every request needs it; parsed again only when it changed.
+//! A small file that other programs rewrite (keys, secrets, the list of nodes, templates). It is polled on each use, or
+//! once a second if every request needs it, and parsed again only after a change.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::fs::blocking_worker::BlockingWorker;
+use crate::os::file_version::FileVersion;
 
-/// A cluster's file system asks another process for each look: so long one is good for all requests.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A file system's clock may tick this coarsely: a file changed so recently may change again unseen.
+/// TTL for files that every request needs: on a cluster's file system each poll asks another process.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Coarsest clock tick of a file system. A file that changed within it may change again with the same times.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
-/// A busy machine answers by then; a file system that hangs holds up a start or a reload no longer than so many moments.
-const LOOKS_AHEAD: usize = 10;
-/// So long a stamp stands for the contents: on a cluster's file system the time of change is another node's word.
-const STAMP_COUNTS: Duration = Duration::from_secs(30);
-/// So long a look is waited for.
-const MOMENT: Duration = Duration::from_millis(300);
-/// So long what was last seen counts when the file system does not answer.
-const GRACE: Duration = Duration::from_mins(1);
-/// None of these files is larger; more is not read.
-const SIZE_LIMIT: u64 = 1 << 20;
+/// A busy machine answers within this many polls. A file system that hangs delays a start or a reload no longer.
+const PRELOAD_ATTEMPTS: usize = 10;
+/// After this time the file is read again even if its version is the same: on a cluster's file system another node sets
+/// the times.
+const VERSION_TTL: Duration = Duration::from_secs(30);
+/// Longest wait for one poll.
+const POLL_TIMEOUT: Duration = Duration::from_millis(300);
+/// If the file system does not answer, the last contents stay valid for this time.
+const STALE_IF_ERROR: Duration = Duration::from_mins(1);
+/// Bytes beyond this are not read.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The contents of one file as of a moment ago.
-pub struct WatchedFile<T> {
+/// The parsed contents of one file.
+pub struct CachedFile<T> {
     path: Arc<Path>,
     parse: fn(&[u8]) -> Result<T, String>,
     always_read: bool,
-    /// how long one look is good
-    life: Duration,
+    /// how long one poll is valid
+    ttl: Duration,
     seen: Mutex<LastSeen<T>>,
     progress: Arc<ReadProgress<T>>,
-    /// who looks: a cluster's file system may never answer
-    deputy: BlockingWorker,
+    /// polls in a thread, because a cluster's file system may never answer
+    worker: BlockingWorker,
 }
 
-/// What the deputy has done, also where nobody waited for it: contents that take long are parsed once, not for each look.
+/// The last read of the thread, also if its caller stopped waiting: contents that parse slowly are parsed once.
 struct ReadProgress<T> {
     last: Mutex<Option<Arc<PendingRead<T>>>>,
     is_parsing: AtomicBool,
 }
 
 struct LastSeen<T> {
-    /// what counts since the last look, and when that was
+    /// time and outcome of the last poll
     last: Option<(Instant, Result<FileSnapshot<T>, FileError>)>,
-    /// when the file system last answered
+    /// time of the last answer of the file system
     answered: Option<Instant>,
 }
 
 struct PendingRead<T> {
-    stamp: FileStamp,
+    version: FileVersion,
     bytes: Vec<u8>,
-    /// or what is wrong with the bytes, which is remembered alike: anybody may ask for a broken page
+    /// an error is kept as well, because any client may request a broken page
     parsed: Result<Arc<T>, Arc<str>>,
-    /// whether the stamp can be trusted
+    /// whether a later change must change the version
     settled: bool,
     modified: SystemTime,
     read_at: Instant,
-}
-
-/// What tells one version of a file from another without reading it.
-#[derive(Clone, Copy, Eq, PartialEq)]
-struct FileStamp {
-    seconds: i64,
-    nanoseconds: i64,
-    size: u64,
-    inode: u64,
 }
 
 /// Parsed contents, and when the file was last written.
@@ -84,7 +75,7 @@ impl<T> Clone for FileSnapshot<T> {
     }
 }
 
-/// Why the file is of no use now. Never holds any of its contents.
+/// Why the contents are not available. Holds no part of them.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FileError {
     #[error("{}: {source}", path.display())]
@@ -93,7 +84,7 @@ pub enum FileError {
     Malformed { path: Arc<Path>, message: Arc<str> },
     #[error("{}: the file system does not answer", path.display())]
     Silent { path: Arc<Path> },
-    #[error("{}: parsing it takes longer than {} ms", path.display(), MOMENT.as_millis())]
+    #[error("{}: parsing it takes longer than {} ms", path.display(), POLL_TIMEOUT.as_millis())]
     Slow { path: Arc<Path> },
 }
 
@@ -103,60 +94,60 @@ impl FileError {
     }
 }
 
-impl<T: Send + Sync + 'static> WatchedFile<T> {
-    /// Parses again when size, inode or time of change differ.
+impl<T: Send + Sync + 'static> CachedFile<T> {
+    /// Parses again if the version of the file differs.
     pub fn new(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {
         let seen = Mutex::new(LastSeen { last: None, answered: None });
         let progress = Arc::new(ReadProgress { last: Mutex::new(None), is_parsing: AtomicBool::new(false) });
-        let deputy = BlockingWorker::default();
-        Self { path: path.into(), parse, always_read: false, life: Duration::ZERO, seen, progress, deputy }
+        let worker = BlockingWorker::default();
+        Self { path: path.into(), parse, always_read: false, ttl: Duration::ZERO, seen, progress, worker }
     }
 
-    /// Parses again when the bytes differ: for files whose time of change lies.
+    /// Parses again if the bytes differ: for files whose times are wrong.
     pub fn by_content(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {
         Self { always_read: true, ..Self::new(path, parse) }
     }
 
-    /// For what every request needs: one look is good for a second. Ask `has_changed` before refusing anybody.
+    /// One poll is valid for `ttl`. Call `refresh` before you reject a request.
     #[must_use]
-    pub fn once_a_second(self) -> Self {
-        Self { life: LOOK_AGAIN, ..self }
+    pub fn with_ttl(self, ttl: Duration) -> Self {
+        Self { ttl, ..self }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The contents as of now, or of the last look that is still good.
-    pub fn current(&self) -> Result<FileSnapshot<T>, FileError> {
+    /// The contents as of now, or of the last poll within the TTL.
+    pub fn get(&self) -> Result<FileSnapshot<T>, FileError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, outcome)) = &seen.last
-            && at.elapsed() < self.life
+            && at.elapsed() < self.ttl
         {
             return outcome.clone();
         }
-        self.look(&mut seen)
+        self.poll(&mut seen)
     }
 
-    /// Looks before anybody waits for it, so that there is something to remember; a few times where it takes long. The
-    /// first use looks all the same.
-    pub fn read_ahead(&self) {
+    /// Polls at the start, so that a later poll without an answer can return these contents. Tries a few times if a poll
+    /// takes long. The first use polls again.
+    pub fn preload(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..LOOKS_AHEAD {
-            if !matches!(self.look(&mut seen), Err(FileError::Silent { .. } | FileError::Slow { .. })) {
+        for _ in 0..PRELOAD_ATTEMPTS {
+            if !matches!(self.poll(&mut seen), Err(FileError::Silent { .. } | FileError::Slow { .. })) {
                 break;
             }
         }
         if let Some((at, _)) = &mut seen.last {
-            *at = at.checked_sub(self.life).unwrap_or(*at);
+            *at = at.checked_sub(self.ttl).unwrap_or(*at);
         }
     }
 
-    /// Looks now, before something is refused because of what the file says. Whether it says something else.
-    pub fn has_changed(&self) -> bool {
+    /// Polls now, before nodegate rejects something because of the contents. Returns whether they have changed.
+    pub fn refresh(&self) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = seen.last.as_ref().and_then(|(_, outcome)| outcome.as_ref().ok().cloned());
-        let now = self.look(&mut seen).ok();
+        let now = self.poll(&mut seen).ok();
         match (before, now) {
             (Some(before), Some(now)) => {
                 !Arc::ptr_eq(&before.value, &now.value) || before.modified != now.modified
@@ -166,19 +157,19 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         }
     }
 
-    fn look(&self, seen: &mut LastSeen<T>) -> Result<FileSnapshot<T>, FileError> {
-        let look = FileRead {
+    fn poll(&self, seen: &mut LastSeen<T>) -> Result<FileSnapshot<T>, FileError> {
+        let read = FileRead {
             path: Arc::clone(&self.path),
             parse: self.parse,
-            trusts_stamp: !self.always_read,
+            trusts_version: !self.always_read,
             progress: Arc::clone(&self.progress),
         };
-        let outcome = match self.deputy.send(MOMENT, move || look.run()) {
+        let outcome = match self.worker.run_with_timeout(POLL_TIMEOUT, move || read.run()) {
             Some(outcome) => {
                 seen.answered = Some(Instant::now());
                 outcome.and_then(|reading| self.snapshot(&reading))
             }
-            None => self.remembered(seen),
+            None => self.last_outcome(seen),
         };
         seen.last = Some((Instant::now(), outcome.clone()));
         outcome
@@ -193,8 +184,8 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         }
     }
 
-    /// What counts while a look does not come back: for a while, the outcome of the last one that did.
-    fn remembered(&self, seen: &LastSeen<T>) -> Result<FileSnapshot<T>, FileError> {
+    /// The outcome while a poll does not return: for a while, the outcome of the last poll that did.
+    fn last_outcome(&self, seen: &LastSeen<T>) -> Result<FileSnapshot<T>, FileError> {
         let path = Arc::clone(&self.path);
         let error = if self.progress.is_parsing.load(Ordering::Acquire) {
             FileError::Slow { path }
@@ -203,18 +194,20 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         };
         tracing::debug!("{error}");
         match &seen.last {
-            Some((_, outcome)) if seen.answered.is_some_and(|at| at.elapsed() < GRACE) => outcome.clone(),
+            Some((_, outcome)) if seen.answered.is_some_and(|at| at.elapsed() < STALE_IF_ERROR) => {
+                outcome.clone()
+            }
             Some(_) | None => Err(error),
         }
     }
 }
 
-/// One look at a file, for a thread of its own.
+/// One poll of a file, run in the thread.
 struct FileRead<T> {
     path: Arc<Path>,
     parse: fn(&[u8]) -> Result<T, String>,
-    /// whether the last reading is good as long as the stamp is the same; else as long as the bytes are
-    trusts_stamp: bool,
+    /// whether the same version means the same contents; otherwise the bytes are compared
+    trusts_version: bool,
     progress: Arc<ReadProgress<T>>,
 }
 
@@ -224,12 +217,12 @@ impl<T> FileRead<T> {
             |source| FileError::Unreadable { path: Arc::clone(&self.path), source: Arc::new(source) };
         let last = self.progress.last();
         let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
-        let stamp = FileStamp::of(&metadata);
+        let version = FileVersion::new(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
         let is_fresh = |reading: &&Arc<PendingRead<T>>| {
-            reading.settled && reading.stamp == stamp && reading.read_at.elapsed() < STAMP_COUNTS
+            reading.settled && reading.version == version && reading.read_at.elapsed() < VERSION_TTL
         };
-        if let Some(reading) = last.as_ref().filter(|_| self.trusts_stamp).filter(is_fresh) {
+        if let Some(reading) = last.as_ref().filter(|_| self.trusts_version).filter(is_fresh) {
             return Ok(Arc::clone(reading));
         }
         let bytes = read_bounded(&self.path).map_err(unreadable)?;
@@ -239,7 +232,7 @@ impl<T> FileRead<T> {
         };
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > CLOCK_TICK);
         let reading =
-            Arc::new(PendingRead { stamp, bytes, parsed, settled, modified, read_at: Instant::now() });
+            Arc::new(PendingRead { version, bytes, parsed, settled, modified, read_at: Instant::now() });
         *self.progress.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&reading));
         Ok(reading)
     }
@@ -258,21 +251,10 @@ impl<T> ReadProgress<T> {
     }
 }
 
-impl FileStamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            seconds: metadata.mtime(),
-            nanoseconds: metadata.mtime_nsec(),
-            size: metadata.size(),
-            inode: metadata.ino(),
-        }
-    }
-}
-
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     use io::Read as _;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(SIZE_LIMIT).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -291,28 +273,28 @@ mod tests {
     fn a_change_of_the_same_size_is_seen() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
-        let file = WatchedFile::new(path.clone(), length);
+        let file = CachedFile::new(path.clone(), length);
         for contents in ["one", "two", "six"] {
             std::fs::write(&path, contents).unwrap();
-            assert!(file.has_changed());
-            assert_eq!(*file.current().unwrap().value, contents);
+            assert!(file.refresh());
+            assert_eq!(*file.get().unwrap().value, contents);
         }
-        assert!(!file.has_changed());
+        assert!(!file.refresh());
     }
 
     #[test]
-    fn one_look_is_good_for_a_second() {
+    fn one_poll_is_valid_for_its_ttl() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         std::fs::write(&path, "one").unwrap();
-        let file = WatchedFile::by_content(path.clone(), length).once_a_second();
+        let file = CachedFile::by_content(path.clone(), length).with_ttl(POLL_INTERVAL);
         let looked = Instant::now();
-        assert_eq!(*file.current().unwrap().value, "one");
+        assert_eq!(*file.get().unwrap().value, "one");
         std::fs::write(&path, "two").unwrap();
-        while *file.current().unwrap().value == "one" {
-            assert!(looked.elapsed() < LOOK_AGAIN * 20);
+        while *file.get().unwrap().value == "one" {
+            assert!(looked.elapsed() < POLL_INTERVAL * 20);
         }
-        assert!(looked.elapsed() >= LOOK_AGAIN);
+        assert!(looked.elapsed() >= POLL_INTERVAL);
     }
 
     #[test]
@@ -322,9 +304,9 @@ mod tests {
         std::fs::write(&path, "one").unwrap();
         let old = SystemTime::now() - Duration::from_hours(1);
         std::fs::File::open(&path).unwrap().set_modified(old).unwrap();
-        let file = WatchedFile::new(path, length);
-        let first = file.current().unwrap().value;
-        assert!(Arc::ptr_eq(&first, &file.current().unwrap().value));
+        let file = CachedFile::new(path, length);
+        let first = file.get().unwrap().value;
+        assert!(Arc::ptr_eq(&first, &file.get().unwrap().value));
     }
 
     #[test]
@@ -340,16 +322,16 @@ mod tests {
             std::fs::write(&path, contents).unwrap();
             let old = SystemTime::now() - Duration::from_hours(1);
             std::fs::File::open(&path).unwrap().set_modified(old).unwrap();
-            let file = WatchedFile::new(path.clone(), broken);
-            let again = WatchedFile::by_content(path.clone(), broken);
+            let file = CachedFile::new(path.clone(), broken);
+            let again = CachedFile::by_content(path.clone(), broken);
             PARSED.store(0, Ordering::Relaxed);
             for _ in 0..20 {
-                let error = file.current().err().unwrap();
+                let error = file.get().err().unwrap();
                 assert!(error.to_string().ends_with(": broken"), "{error}");
             }
             assert_eq!(PARSED.load(Ordering::Relaxed), 1, "{contents}");
             for _ in 0..20 {
-                assert!(again.current().is_err());
+                assert!(again.get().is_err());
             }
             assert_eq!(PARSED.load(Ordering::Relaxed), 2, "{contents}");
         }
@@ -360,12 +342,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("template");
         std::fs::write(&path, "").unwrap();
-        let file = WatchedFile::new(path.clone(), length);
-        assert!(matches!(file.current(), Err(FileError::Malformed { .. })));
+        let file = CachedFile::new(path.clone(), length);
+        assert!(matches!(file.get(), Err(FileError::Malformed { .. })));
         std::fs::write(&path, "good").unwrap();
-        assert_eq!(*file.current().unwrap().value, "good");
+        assert_eq!(*file.get().unwrap().value, "good");
         std::fs::write(&path, "").unwrap();
-        assert!(matches!(file.current(), Err(FileError::Malformed { .. })));
+        assert!(matches!(file.get(), Err(FileError::Malformed { .. })));
     }
 
     #[test]
@@ -373,19 +355,19 @@ mod tests {
         static PARSED: AtomicUsize = AtomicUsize::new(0);
         fn slow(bytes: &[u8]) -> Result<String, String> {
             PARSED.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(MOMENT * 3);
+            std::thread::sleep(POLL_TIMEOUT * 3);
             length(bytes)
         }
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("template");
         std::fs::write(&path, "one").unwrap();
-        let file = WatchedFile::new(path, slow);
-        let error = file.current().err().unwrap();
+        let file = CachedFile::new(path, slow);
+        let error = file.get().err().unwrap();
         assert!(matches!(error, FileError::Slow { .. }), "{error}");
         assert!(error.to_string().ends_with("/template: parsing it takes longer than 300 ms"), "{error}");
         let asked = Instant::now();
-        while file.current().map_or(true, |snapshot| *snapshot.value != "one") {
-            assert!(asked.elapsed() < GRACE);
+        while file.get().map_or(true, |snapshot| *snapshot.value != "one") {
+            assert!(asked.elapsed() < STALE_IF_ERROR);
             std::thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(PARSED.load(Ordering::Relaxed), 1);
@@ -396,25 +378,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         std::fs::write(&path, "one").unwrap();
-        let file = WatchedFile::new(path.clone(), length);
-        assert_eq!(*file.current().unwrap().value, "one");
+        let file = CachedFile::new(path.clone(), length);
+        assert_eq!(*file.get().unwrap().value, "one");
         std::fs::remove_file(&path).unwrap();
         // Opening it waits for somebody who writes.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let asked = Instant::now();
         for _ in 0..100 {
-            assert_eq!(*file.current().unwrap().value, "one");
+            assert_eq!(*file.get().unwrap().value, "one");
         }
-        assert!(!file.has_changed());
-        assert!(asked.elapsed() < MOMENT * 10, "{:?}", asked.elapsed());
-        file.seen.lock().unwrap().answered = Instant::now().checked_sub(GRACE);
-        assert!(matches!(file.current(), Err(FileError::Silent { .. })), "not for ever");
+        assert!(!file.refresh());
+        assert!(asked.elapsed() < POLL_TIMEOUT * 10, "{:?}", asked.elapsed());
+        file.seen.lock().unwrap().answered = Instant::now().checked_sub(STALE_IF_ERROR);
+        assert!(matches!(file.get(), Err(FileError::Silent { .. })), "not for ever");
         std::fs::write(&path, "").unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "two").unwrap();
         let asked = Instant::now();
-        while file.current().map_or(true, |snapshot| *snapshot.value != "two") {
-            assert!(asked.elapsed() < GRACE);
+        while file.get().map_or(true, |snapshot| *snapshot.value != "two") {
+            assert!(asked.elapsed() < STALE_IF_ERROR);
         }
     }
 
@@ -422,10 +404,10 @@ mod tests {
     fn missing_and_malformed_files_are_told_apart() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
-        let file = WatchedFile::new(path.clone(), length);
-        assert!(file.current().err().unwrap().is_missing());
+        let file = CachedFile::new(path.clone(), length);
+        assert!(file.get().err().unwrap().is_missing());
         std::fs::write(&path, "").unwrap();
-        assert!(!file.has_changed(), "no use before, no use now");
-        assert!(!file.current().err().unwrap().is_missing());
+        assert!(!file.refresh(), "no use before, no use now");
+        assert!(!file.get().err().unwrap().is_missing());
     }
 }

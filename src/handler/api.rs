@@ -22,7 +22,7 @@ use crate::http::logged_body::FileAnswer;
 use crate::http::target::ApiPath;
 use crate::http::zstd;
 use crate::state::shared::AppState;
-use crate::upstream::client::{PIECE, UpstreamClient, UpstreamResponse};
+use crate::upstream::client::{READ_BYTES, UpstreamClient, UpstreamResponse};
 use crate::upstream::request::UpstreamRequest;
 
 use super::download;
@@ -187,7 +187,7 @@ impl Forwarder<'_> {
             return Err(ResponseError::ForeignStream);
         }
         if head.status.is_informational() {
-            return Err(upstream.senseless(started).into());
+            return Err(upstream.invalid_response(started).into());
         }
         let named = download::open_named_file(engine, source, &mut head)?;
         if named.is_some() || is_file(source, &head.headers) {
@@ -199,7 +199,7 @@ impl Forwarder<'_> {
         let body = match (named, incoming.length()) {
             (Some(named), _) => named,
             (None, length) if bounds.reads_whole(length) => {
-                let whole = upstream.whole(&mut incoming, bounds.whole, started).await?;
+                let whole = upstream.read_whole(&mut incoming, bounds.whole, started).await?;
                 let proxy = rewrites.proxy.filter(|_| plain && head.status.is_success());
                 let whole = match proxy {
                     Some(proxy) => proxy.rewrite(whole),
@@ -211,9 +211,9 @@ impl Forwarder<'_> {
                 })
             }
             _ if let Some(title) = title => {
-                ResponseBody::boxed(title.rewrite_stream(incoming.in_pieces_of(bounds.piece)))
+                ResponseBody::boxed(title.rewrite_stream(incoming.with_read_bytes(bounds.piece)))
             }
-            _ => ResponseBody::boxed(incoming.in_pieces_of(bounds.piece)),
+            _ => ResponseBody::boxed(incoming.with_read_bytes(bounds.piece)),
         };
         head.version = Version::default(); // not the daemon's version
         Ok(Response::from_parts(head, body))
@@ -242,7 +242,7 @@ pub(super) fn build_request(
 ) -> Result<UpstreamRequest, ResponseError> {
     let method = if call.head.method == Method::HEAD { Method::GET } else { call.head.method.clone() };
     let has_body = matches!(method, Method::POST | Method::PUT);
-    let closes = !upstream.keeps(&method);
+    let closes = !upstream.keeps_alive(&method);
     let malformed = ResponseError::BadRequest("malformed request target");
     let mut request = UpstreamRequest::new(method, &call.target, call.timeout).ok_or(malformed)?;
     if let Some(host) = call.head.headers.get(HOST) {
@@ -255,7 +255,7 @@ pub(super) fn build_request(
         request.header(name, call.client);
     }
     if !upstream.is_local() {
-        request.identify();
+        request.add_user_agent();
     }
     for (name, value) in trace_headers::headers(&engine.config.settings.tracing, &call.head.headers) {
         request.header(&name, &value);
@@ -292,7 +292,7 @@ pub(super) async fn forward_answer(
     source: DownloadSource<'_>,
     answer: UpstreamResponse,
 ) -> Result<Response<ResponseBody>, ResponseError> {
-    let bounds = ResponseBounds { whole: PIECE, piece: PIECE, is_limit: false };
+    let bounds = ResponseBounds { whole: READ_BYTES, piece: READ_BYTES, is_limit: false };
     let rewrites = ResponseRewrites::default();
     Forwarder { engine, upstream, coding: None, rewrites, bounds }.forward_answer(source, answer).await
 }

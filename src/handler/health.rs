@@ -119,7 +119,7 @@ async fn check_readiness(inputs: &ReadinessInputs<'_>) -> Result<String, String>
     let settings = &engine.config.settings;
     let limit = settings.timeout.connect.min(CONNECT_TIMEOUT);
     if engine.config.product.protocol == Protocol::Https
-        && let Err(cause) = client::reach(&settings.backend.address, limit).await
+        && let Err(cause) = client::check_reachable(&settings.backend.address, limit).await
     {
         reasons.push(format!("the daemon cannot be connected to: {cause}"));
     }
@@ -138,7 +138,9 @@ async fn check_readiness(inputs: &ReadinessInputs<'_>) -> Result<String, String>
 async fn failing_pages(inputs: &ReadinessInputs<'_>, limit: Duration) -> Vec<String> {
     let pages = inputs.pages.pages_for_worker();
     match &inputs.state.config.settings.unprivileged {
-        Some(worker) if !pages.is_empty() && client::reach(worker, limit).await.is_ok() => Vec::new(),
+        Some(worker) if !pages.is_empty() && client::check_reachable(worker, limit).await.is_ok() => {
+            Vec::new()
+        }
         Some(_) | None => pages,
     }
 }

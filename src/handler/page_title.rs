@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use super::page::sanitized::escape_html;
 use crate::config::product;
 use crate::http::target::ApiPath;
-use crate::upstream::client::AnswerBody;
+use crate::upstream::client::UpstreamBody;
 
 /// Bytes at the beginning of a page that are searched for the title.
 const SEARCHED_BYTES: usize = 16 << 10;
@@ -49,7 +49,7 @@ impl PageTitle {
     }
 
     /// The same for a streamed page.
-    pub(super) fn rewrite_stream(&self, page: AnswerBody) -> TitledBody {
+    pub(super) fn rewrite_stream(&self, page: UpstreamBody) -> TitledBody {
         let title = Self { format: String::new(), class: self.class.clone(), html: self.html.clone() };
         TitledBody { title: Some(title), held: BytesMut::new(), page }
     }
@@ -85,7 +85,7 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 pub(super) struct TitledBody {
     title: Option<PageTitle>,
     held: BytesMut,
-    page: AnswerBody,
+    page: UpstreamBody,
 }
 
 impl Body for TitledBody {

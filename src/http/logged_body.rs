@@ -123,7 +123,7 @@ impl http_body::Body for LoggedBody {
 
 impl Drop for LoggedBody {
     fn drop(&mut self) {
-        self.clock.answered();
+        self.clock.end_response();
         let answer = FinishedResponse {
             destination: self.record.destination,
             status: self.status,

@@ -1,22 +1,13 @@
 //! The program file of this process, and whether it was replaced.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::os::file_version::FileVersion;
 
 pub struct ExecutableFile {
     path: PathBuf,
-    stamp: ExecutableStamp,
-}
-
-/// Identifies a file without reading it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct ExecutableStamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
+    version: FileVersion,
 }
 
 impl ExecutableFile {
@@ -27,7 +18,7 @@ impl ExecutableFile {
     }
 
     fn new(path: PathBuf, running: &Path) -> io::Result<Self> {
-        Ok(Self { path, stamp: ExecutableStamp::of(&std::fs::metadata(running)?) })
+        Ok(Self { path, version: FileVersion::new(&std::fs::metadata(running)?) })
     }
 
     pub fn path(&self) -> &Path {
@@ -36,18 +27,7 @@ impl ExecutableFile {
 
     /// Whether another file has its path. A missing file is no replacement.
     pub fn is_replaced(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|metadata| ExecutableStamp::of(&metadata) != self.stamp)
-    }
-}
-
-impl ExecutableStamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
+        std::fs::metadata(&self.path).is_ok_and(|metadata| FileVersion::new(&metadata) != self.version)
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) async fn run_api(
             Ok(or_client_left(clock, handlers.api.forward_call(state, upstream, call(body))).await?.into())
         }
         Route::UnknownNode(node) => {
-            let nodes = state.nodes.current().map_err(|error| ResponseError::nodes(&error))?;
+            let nodes = state.nodes.get().map_err(|error| ResponseError::nodes(&error))?;
             Err(ResponseError::UnknownNode(nodes.unknown(&node)))
         }
         Route::Upload => run_upload(request, identity, path, body).await,

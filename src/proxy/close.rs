@@ -31,11 +31,11 @@ pub(crate) async fn close_after_error<S: ClientStream>(
     let mut stream = left.stream;
     if error.is_parse() {
         let state = &context.state;
-        let refused = MalformedHead { own_answer: &left.own_answer, error, head };
+        let refused = MalformedHead { own_response: &left.own_response, error, head };
         let refusal = refused.refusal(&state.config.settings.limits);
         log_without_request(state, client.peer, refusal.status().as_u16());
         // hyper has sent its own answer if another one was still being sent.
-        if !left.own_answer.is_empty() {
+        if !left.own_response.is_empty() {
             let answer = malformed::answer(state, refusal, &left.target, client.tls.is_some());
             write_briefly(&mut stream, &answer).await;
         }
@@ -73,8 +73,8 @@ pub(crate) async fn close_after_timeout<S: ClientStream>(
             write_and_close(&mut left.stream, &answer).await;
         }
         // No answer: a client that reads nothing would keep the memory that the close has to release.
-        TimedOut::TurnedOut => counters::limited(LimitLabel::Strangers),
-        TimedOut::Idle | TimedOut::Quiet => write_and_close(&mut left.stream, b"").await,
+        TimedOut::Evicted => counters::limited(LimitLabel::Strangers),
+        TimedOut::Idle | TimedOut::Hibernate => write_and_close(&mut left.stream, b"").await,
         TimedOut::Write => cut(&left.stream, client),
     }
 }

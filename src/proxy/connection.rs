@@ -202,7 +202,7 @@ where
                 Pin::new(&mut connection).graceful_shutdown();
             }
             ended = &mut connection => break Ok(ended),
-            cause = client.clock.expired_or_quiet() => break Err(cause),
+            cause = client.clock.expired_or_hibernate() => break Err(cause),
         }
     };
     let parts = connection.into_parts();
@@ -219,7 +219,7 @@ where
             close_after_error(&worker.context(), client, &error, left, &parts.read_buf).await;
             RequestLoopEnd::Closed
         }
-        Err(TimedOut::Quiet) => RequestLoopEnd::Idle(left.stream, joined(parts.read_buf, left.early)),
+        Err(TimedOut::Hibernate) => RequestLoopEnd::Idle(left.stream, joined(parts.read_buf, left.early)),
         Err(cause) => {
             close_after_timeout(&worker.context(), client, left, cause).await;
             RequestLoopEnd::Closed
@@ -235,7 +235,7 @@ async fn serve_request(
     upgrade: &Cell<Option<Box<ConnectedConsole>>>,
 ) -> Result<Response<LoggedBody>, NoLongerAdmitted> {
     let context = worker.context();
-    client.clock.understood(request.body().size_hint().exact());
+    client.clock.set_body_length(request.body().size_hint().exact());
     if let Some(lost) = client.admission_lost(&context.state, context.generation) {
         reject_client(&context.state, client.peer, &client.listener(), lost);
         return Err(NoLongerAdmitted);

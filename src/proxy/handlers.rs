@@ -48,7 +48,7 @@ impl App {
         let app = match (state, handlers) {
             (Ok(state), Some(handlers)) if !is_broken => {
                 state.preload();
-                handlers.tunnels.iter().for_each(TunnelRules::read_ahead);
+                handlers.tunnels.iter().for_each(TunnelRules::preload);
                 Ok(Self { state: Arc::new(state), handlers: Arc::new(handlers) })
             }
             (Ok(state), _) => Err(state.config),

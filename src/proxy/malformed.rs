@@ -11,7 +11,7 @@ use crate::state::shared::AppState;
 /// A head that hyper rejected.
 pub(crate) struct MalformedHead<'a> {
     /// hyper's own answer
-    pub(crate) own_answer: &'a [u8],
+    pub(crate) own_response: &'a [u8],
     pub(crate) error: &'a hyper::Error,
     /// the head; empty if it was rejected after it was parsed
     pub(crate) head: &'a [u8],
@@ -43,7 +43,7 @@ impl MalformedHead<'_> {
     }
 
     fn status(&self) -> StatusCode {
-        let digits = self.own_answer.get(9..12);
+        let digits = self.own_response.get(9..12);
         digits.and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::BAD_REQUEST)
     }
 }

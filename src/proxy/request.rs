@@ -72,7 +72,7 @@ async fn answer_and_log(
     address: IpAddr,
 ) -> RequestAnswer {
     let started = Instant::now();
-    client.clock.asked();
+    client.clock.begin_request();
     let state = &context.state;
     let form = state.api.error_format(request.uri().path());
     let (head, body) = request.into_parts();

@@ -126,7 +126,7 @@ impl RouteRules {
             NodeChoice::Node => found.node.map(Cow::Borrowed).or_else(|| query_value(query, "node")),
             NodeChoice::CheckNode => query_value(query, "check-node"),
             NodeChoice::Master => {
-                return Ok(match &nodes.current()?.master {
+                return Ok(match &nodes.get()?.master {
                     Some(master) if !self.is_here(master) => Route::Master(master.clone()),
                     Some(_) | None => local,
                 });
@@ -191,8 +191,8 @@ impl Route {
 }
 
 fn there(name: &str, nodes: &NodeFile) -> Result<Route, FileError> {
-    let is_known = || Ok::<_, FileError>(nodes.current()?.nodes.contains_key(name));
-    let known = is_known()? || (nodes.has_changed() && is_known()?);
+    let is_known = || Ok::<_, FileError>(nodes.get()?.nodes.contains_key(name));
+    let known = is_known()? || (nodes.refresh() && is_known()?);
     Ok(if known { Route::Node(name.to_owned()) } else { Route::UnknownNode(name.to_owned()) })
 }
 

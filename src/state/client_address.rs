@@ -90,7 +90,7 @@ impl AppState {
         let address = if is_proxy { real } else { peer.address() };
         let exempt = address.is_loopback()
             || (is_proxy && self.config.settings.real_ip.is_proxy(real))
-            || self.nodes.current().is_ok_and(|table| table.holds(address));
+            || self.nodes.get().is_ok_and(|table| table.holds(address));
         (!exempt).then_some(address)
     }
 

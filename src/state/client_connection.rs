@@ -19,7 +19,7 @@ use crate::state::route_scope::RouteScope;
 use crate::state::shared::{AppState, ListenerRules, PortProtocol};
 use crate::time::client_timeouts::TimeoutTracker;
 use crate::tls::{CertificateFault, TlsSession};
-use crate::upstream::client::PIECE;
+use crate::upstream::client::READ_BYTES;
 
 /// The addresses of a connection.
 #[derive(Clone, Copy)]
@@ -95,8 +95,10 @@ impl ClientConnection {
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
         let Admission { place, excess, stranger, generation } = admission;
-        let clock =
-            Arc::new(TimeoutTracker::of_stranger(Arc::clone(&state.client_timeouts), Arc::clone(&stranger)));
+        let clock = Arc::new(TimeoutTracker::for_unauthenticated(
+            Arc::clone(&state.client_timeouts),
+            Arc::clone(&stranger),
+        ));
         Ok(Self {
             peer: who.peer,
             via: who.via,
@@ -105,7 +107,7 @@ impl ClientConnection {
             tls,
             connection_clock: Arc::clone(&clock),
             clock,
-            piece: PIECE,
+            piece: READ_BYTES,
             trust: Rc::new(ConnectionTrust::new(stranger)),
             excess,
             admitted: Cell::new(generation),

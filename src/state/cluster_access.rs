@@ -16,7 +16,7 @@ use crate::upstream::nodes::{NodeFile, NodeTable};
 /// An error for each rule that rejects other nodes.
 pub fn problems(config: &Config) -> Vec<Diagnostic> {
     let Ok(table) =
-        NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name).current()
+        NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name).get()
     else {
         return Vec::new();
     };
@@ -149,7 +149,7 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 impl AppState {
     /// The name of the other node with this address.
     pub fn other_node(&self, peer: PeerIp) -> Option<String> {
-        let table = self.nodes.current().ok()?;
+        let table = self.nodes.get().ok()?;
         let node = table.name_of(peer.address())?;
         let is_own = table.find(&self.config.settings.node_name).is_some_and(|(own, _)| own == node);
         (!is_own).then(|| node.to_owned())

@@ -115,8 +115,8 @@ impl AppState {
 
     /// Reads key files and the list of nodes, so that the first request does not wait for a slow file system.
     pub fn preload(&self) {
-        self.gate.iter().for_each(Authenticator::read_ahead);
-        self.nodes.read_ahead();
+        self.gate.iter().for_each(Authenticator::preload);
+        self.nodes.preload();
     }
 
     /// How the daemon's answer to a call shows that a login succeeded. `None` if the call is no login.
@@ -129,7 +129,7 @@ impl AppState {
     /// # Errors
     /// The list of nodes cannot be read, or the node is unknown, or no certificate of it is known.
     pub fn peer(&self, name: &str) -> Result<PeerNode, ResponseError> {
-        let table = self.nodes.current().map_err(|error| ResponseError::nodes(&error))?;
+        let table = self.nodes.get().map_err(|error| ResponseError::nodes(&error))?;
         Ok(PeerNode::find(name, self.config.settings.cluster_port, &table, &self.pins, &self.client_context)?)
     }
 }

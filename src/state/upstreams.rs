@@ -27,7 +27,7 @@ impl Upstreams {
         // The daemon answers every call, so it stands in for the unprivileged one.
         let with_fallback = |address: &BackendAddress| {
             client(address, upstreams::worker())
-                .or_else(settings.backend.address.clone(), upstreams::daemon())
+                .with_fallback(settings.backend.address.clone(), upstreams::daemon())
         };
         Self {
             daemon: client(&settings.backend.address, upstreams::daemon()),

@@ -1,11 +1,11 @@
-//! How long a client may take.
+//! The timeouts that the settings give a client.
 
 use std::time::Duration;
 
 use crate::config::settings::Settings;
 use crate::limits::min_rate::MinRate;
 
-/// How long a client may keep us waiting; one for all connections of a configuration.
+/// The timeouts of a client. All connections of a configuration share them.
 pub struct ClientTimeouts {
     pub(crate) header: Duration,
     pub(crate) idle: Duration,

@@ -1,11 +1,11 @@
-//! A body that is taken in beside its answer.
+//! A request body that is drained beside its response.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::time::client_timeouts::{BUSY, IDLE, TimeoutTracker};
 
-/// A body is being taken in; see `TimeoutTracker::draining`.
+/// Guard of a body that is drained; see `TimeoutTracker::draining`.
 pub struct DrainGuard(pub(crate) Arc<TimeoutTracker>);
 
 impl Drop for DrainGuard {

@@ -1,33 +1,33 @@
-//! Where the heads of HTTP/1 requests begin and end in what a client sends. A request line is mended here before it is
-//! parsed: bytes that belong percent-encoded into a target, and that many clients send as they are, are encoded.
+//! Finds the heads of HTTP/1 requests in the bytes of a client, and percent-encodes bytes of a target that many clients
+//! send as they are.
 //!
-//! The bodies between two heads are measured by the library that reads them, not here: two parties that measure could
-//! disagree. Where the library cannot tell a length in advance, nothing is mended behind that request.
+//! The library that reads bodies reports their length. A second parser here could disagree with it. If the library does
+//! not know the length in advance, later requests of the connection are not changed.
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-/// Bytes of a target that are kept, enough for the format of an API call.
-const KEPT: usize = 24;
+/// Bytes of a target that are kept: enough for the format of an API call.
+const KEPT_TARGET_BYTES: usize = 24;
 
-/// How long the body of the request is whose head has just been read.
+/// Length of the body that follows the last head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum BodyLength {
     Known(u64),
     Unknown,
-    /// the head was not understood, or not completely
+    /// the head was not parsed as a whole
     NoRequest,
 }
 
-/// Where the next byte belongs to.
+/// Position of the next byte.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum HeadPosition {
-    /// empty lines may come before a request
+    /// empty lines may precede a request
     Start,
     Method,
     Target,
     /// the rest of the request line
     Version,
-    /// `blank` says that the current line has no byte yet, or `\r` alone
+    /// `blank`: the current line has no byte yet, or only `\r`
     Fields {
         blank: bool,
     },
@@ -37,33 +37,32 @@ enum HeadPosition {
     Lost,
 }
 
-/// Follows the bytes of one connection.
+/// Follows the requests of one connection.
 pub(crate) struct HeadTracker {
     place: HeadPosition,
-    target: [u8; KEPT],
+    target: [u8; KEPT_TARGET_BYTES],
     kept: usize,
 }
 
-/// What may be handed over of some bytes.
+/// The bytes that the library may read now.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct HeadBytes {
     pub(crate) bytes: usize,
-    /// the same with an encoded target, where it was not
+    /// the same bytes with an encoded target, if it was not encoded
     pub(crate) mended: Option<Vec<u8>>,
 }
 
 impl HeadTracker {
     pub(crate) fn new() -> Self {
-        Self { place: HeadPosition::Start, target: [0; KEPT], kept: 0 }
+        Self { place: HeadPosition::Start, target: [0; KEPT_TARGET_BYTES], kept: 0 }
     }
 
-    /// The beginning of the last request's target, as it came.
+    /// The first bytes of the last target, not encoded.
     pub(crate) fn target(&self) -> &[u8] {
         self.target.get(..self.kept).unwrap_or_default()
     }
 
-    /// Bytes up to the end of the head or body that they begin with or go on with. `length` tells of the body behind the
-    /// last head.
+    /// Takes bytes up to the end of the current head or body. `length` returns the length of the body of the last head.
     pub(crate) fn take(&mut self, bytes: &[u8], length: impl FnOnce() -> BodyLength) -> HeadBytes {
         if self.place == HeadPosition::Complete {
             self.place = match length() {
@@ -136,9 +135,9 @@ impl HeadTracker {
         HeadBytes { bytes: at, mended }
     }
 
-    /// Bytes before the space, which is the first byte of `next`, or before the end of the line.
+    /// The number of bytes before the space that starts `next`, or before the end of the line.
     fn skip_to(&mut self, bytes: &[u8], next: HeadPosition) -> usize {
-        // The target begins behind its space, so that one that is empty ends at once.
+        // The target begins after its space, so that an empty target ends at once.
         match memchr2(b' ', b'\n', bytes) {
             Some(end) if bytes.get(end) == Some(&b' ') => {
                 self.place = next;
@@ -161,7 +160,7 @@ impl HeadTracker {
         self.kept += count;
     }
 
-    /// Bytes up to the empty line that ends a head.
+    /// The number of bytes up to the end of the head.
     fn take_fields(&mut self, bytes: &[u8], blank: bool) -> usize {
         let mut line = 0;
         let mut blank = blank;
@@ -183,8 +182,8 @@ fn rest(bytes: &[u8], from: usize) -> &[u8] {
     bytes.get(from..).unwrap_or_default()
 }
 
-/// What RFC 3986 allows nowhere in a target, and the parser behind refuses in some place or other. Control characters are
-/// left as they are, and refused.
+/// Bytes that RFC 3986 forbids in a target and that the library rejects. Control characters are not encoded, so the
+/// library rejects them.
 fn is_to_encode(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`' | 0x80..)
 }
@@ -202,7 +201,7 @@ mod tests {
     #![allow(clippy::indexing_slicing)]
     use super::*;
 
-    /// What is handed over of `bytes` that come in pieces of `size`, and where each time a head or body ended.
+    /// The bytes handed over from `bytes` in pieces of `size`, and the end of each head or body.
     fn handed_over(bytes: &[u8], size: usize, lengths: &[BodyLength]) -> (Vec<u8>, Vec<usize>) {
         let mut heads = HeadTracker::new();
         let mut lengths = lengths.iter().copied();

@@ -1,4 +1,4 @@
-//! A client's stream whose clock hears of every byte.
+//! A client's stream that reports each read and write to its timeouts.
 
 use std::io;
 use std::pin::Pin;
@@ -14,55 +14,63 @@ use crate::time::client_timeouts::TimeoutTracker;
 use crate::time::request_heads::HeadTracker;
 use crate::tls::ClientStream;
 
-/// No answer of the library's own is longer.
-const MAX_OWN_ANSWER: usize = 1024;
+/// The longest response that the library writes by itself is shorter.
+const MAX_OWN_RESPONSE_BYTES: usize = 1024;
 
-/// A stream that tells its clock what happens on it.
+/// A stream that reports to its timeout tracker.
 pub struct TimedStream<S> {
     stream: S,
     clock: Arc<TimeoutTracker>,
-    /// was read before, and comes first
+    /// read before, returned first
     early: Bytes,
-    /// may be handed over as it is, before that
+    /// ready to be returned, before `early`
     ready: Bytes,
-    /// where heads begin, if it carries HTTP/1
+    /// for HTTP/1 only
     heads: Option<HeadTracker>,
-    /// what was written without a request: the library's answer to a head that it does not understand
-    own_answer: Vec<u8>,
-    /// since when no more than so many bytes of an answer have gone out
-    still: Option<(u64, Instant)>,
+    /// the library's response to a head that it cannot parse
+    own_response: Vec<u8>,
+    /// bytes sent at the last progress of a response, and its time
+    last_progress: Option<(u64, Instant)>,
 }
 
-/// What is left of a stream.
+/// The parts of a `TimedStream`.
 pub struct UntimedStream<S> {
     pub stream: S,
-    /// read and not handed over
+    /// read, not yet returned
     pub early: Bytes,
-    /// written and not sent; see `TimedStream::http1`
-    pub own_answer: Vec<u8>,
-    /// the beginning of the last request's target
+    /// written by the library, not sent; see `TimedStream::http1`
+    pub own_response: Vec<u8>,
+    /// the first bytes of the last target
     pub target: Vec<u8>,
 }
 
 impl<S> TimedStream<S> {
     pub fn new(stream: S, early: Bytes, clock: Arc<TimeoutTracker>) -> Self {
-        Self { stream, clock, early, ready: Bytes::new(), heads: None, own_answer: Vec::new(), still: None }
+        Self {
+            stream,
+            clock,
+            early,
+            ready: Bytes::new(),
+            heads: None,
+            own_response: Vec::new(),
+            last_progress: None,
+        }
     }
 
-    /// For a library that reads requests of HTTP/1 and answers them. It gets one head at a time, with an encoded target.
-    /// What it writes by itself, when a head is malformed, is kept for `into_parts`: it has no body that says why.
+    /// For a library that serves HTTP/1. It reads one head at a time, with an encoded target. If a head is malformed, the
+    /// response of the library is kept for `into_parts`, because it has no body that says why.
     pub fn http1(stream: S, early: Bytes, clock: Arc<TimeoutTracker>) -> Self {
         Self { heads: Some(HeadTracker::new()), ..Self::new(stream, early, clock) }
     }
 
-    /// The stream, no longer watched.
+    /// Ends the reports to the timeout tracker.
     pub fn into_parts(self) -> UntimedStream<S> {
         let early = if self.ready.is_empty() { self.early } else { [self.ready, self.early].concat().into() };
         let target = self.heads.as_ref().map_or_else(Vec::new, |heads| heads.target().to_vec());
-        UntimedStream { stream: self.stream, early, own_answer: self.own_answer, target }
+        UntimedStream { stream: self.stream, early, own_response: self.own_response, target }
     }
 
-    /// Hands over what belongs together of the bytes that `buffer` has from `before` on.
+    /// Limits the bytes of `buffer` after `before` to one head or body.
     fn hand_over(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
         let Some(heads) = &mut self.heads else { return };
         let read = buffer.filled().get(before..).unwrap_or_default();
@@ -77,7 +85,7 @@ impl<S> TimedStream<S> {
         put(buffer, &mut self.ready);
     }
 
-    /// The same of what was read before.
+    /// The same for bytes that were read before.
     fn hand_over_early(&mut self, buffer: &mut ReadBuf<'_>) {
         let there = self.early.len().min(buffer.remaining());
         let Some(heads) = &mut self.heads else { return put(buffer, &mut self.early) };
@@ -88,26 +96,26 @@ impl<S> TimedStream<S> {
         put(buffer, &mut self.ready);
     }
 
-    /// Keeps what the library answers by itself: nobody has been asked anything.
-    fn keeps(&mut self, bytes: &[u8]) -> bool {
+    /// Keeps a response that the library writes without a request. Returns whether it did.
+    fn keep_own_response(&mut self, bytes: &[u8]) -> bool {
         let is_own = self.heads.is_some() && self.clock.settled.load(Ordering::Relaxed);
-        if !is_own || self.own_answer.len() + bytes.len() > MAX_OWN_ANSWER {
+        if !is_own || self.own_response.len() + bytes.len() > MAX_OWN_RESPONSE_BYTES {
             return false;
         }
-        self.own_answer.extend_from_slice(bytes);
+        self.own_response.extend_from_slice(bytes);
         true
     }
 
     fn note_write(&self, written: Poll<usize>) {
         if let Poll::Ready(bytes) = written {
-            self.clock.progressed(bytes);
+            self.clock.note_written(bytes);
         } else if self.clock.write_waits.load(Ordering::Relaxed) == 0 {
-            self.clock.stalled();
+            self.clock.note_write_blocked();
         }
     }
 }
 
-/// As much as there is room for.
+/// Moves as many bytes as the buffer has room for.
 fn put(buffer: &mut ReadBuf<'_>, bytes: &mut Bytes) {
     let count = bytes.len().min(buffer.remaining());
     buffer.put_slice(&bytes.split_to(count));
@@ -134,13 +142,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
             } else {
                 put(buffer, &mut this.ready);
             }
-            this.clock.received();
+            this.clock.note_read();
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.clock.received();
+            self.clock.note_read();
             self.hand_over(buffer, before);
         }
         polled
@@ -148,15 +156,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
 }
 
 impl<S: ClientStream> TimedStream<S> {
-    /// Finds out whether a client that has waited for long is still there. HTTP/1 clients send nothing meanwhile, so no
-    /// read tells.
+    /// Checks whether the client of a long request is still connected. An HTTP/1 client sends nothing in that time, so a
+    /// read does not show it.
     fn check_client(&mut self, context: &Context<'_>) {
         let due = &self.clock.check_due;
         if !(due.load(Ordering::Relaxed) && due.swap(false, Ordering::Relaxed)) {
             return;
         }
         let (written, now) = (self.clock.written.load(Ordering::Relaxed), Instant::now());
-        let (_, since) = *self.still.insert(match self.still {
+        let (_, since) = *self.last_progress.insert(match self.last_progress {
             Some((before, since)) if before == written => (before, since),
             Some(_) | None => (written, now),
         });
@@ -174,7 +182,7 @@ impl<S: ClientStream> AsyncWrite for TimedStream<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.keeps(bytes) {
+        if self.keep_own_response(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
@@ -183,10 +191,10 @@ impl<S: ClientStream> AsyncWrite for TimedStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.clock.flushed();
+        self.clock.note_flush();
         self.check_client(context);
         let polled = Pin::new(&mut self.stream).poll_flush(context);
-        // Without a wait before or now nothing went out.
+        // A flush that waits neither now nor before has sent nothing.
         if polled.is_pending() || self.clock.write_waits.load(Ordering::Relaxed) > 0 {
             self.note_write(if polled.is_ready() { Poll::Ready(0) } else { Poll::Pending });
         }
@@ -194,8 +202,8 @@ impl<S: ClientStream> AsyncWrite for TimedStream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.own_answer.is_empty() {
-            return Poll::Ready(Ok(())); // a better answer follows
+        if !self.own_response.is_empty() {
+            return Poll::Ready(Ok(())); // a response with a body follows
         }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
@@ -205,7 +213,7 @@ impl<S: ClientStream> AsyncWrite for TimedStream<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(first) = slices.first().filter(|first| self.keeps(first)) {
+        if let Some(first) = slices.first().filter(|first| self.keep_own_response(first)) {
             return Poll::Ready(Ok(first.len()));
         }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
@@ -236,7 +244,7 @@ mod tests {
         let write = MinRate { grace: LONG, rate: 0 };
         let clock =
             Arc::new(TimeoutTracker::new(Arc::new(ClientTimeouts { header: LONG, idle: LONG, write })));
-        clock.answered();
+        clock.end_response();
         let mut stream = TimedStream::new(&b"lo"[..], Bytes::from_static(b"hel"), Arc::clone(&clock));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut text = String::new();

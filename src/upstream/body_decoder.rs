@@ -1,4 +1,4 @@
-//! What a buffer holds of an answer's body (RFC 9112 section 7.1). Trailers end here.
+//! Decodes the body of a response from a buffer (RFC 9112 section 7.1). Trailers are dropped.
 
 use std::io;
 
@@ -6,26 +6,26 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::upstream::response_head::BodyFraming;
 
-/// A line with the size of a chunk, or a trailer, and its end.
-const LONGEST_LINE: usize = 8 << 10;
+/// Longest line with a chunk size or a trailer, without its end.
+const MAX_LINE_BYTES: usize = 8 << 10;
 
-/// What is still to come of a body.
+/// The part of a body that has not been read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyDecoder {
     Length(u64),
     UntilClose,
     Chunk(u64),
-    /// the line end behind a chunk's data
+    /// the line end after the data of a chunk
     ChunkEnd,
     ChunkSize,
     Trailers,
 }
 
-/// What came of a look into the buffer.
+/// The next part of a body.
 #[derive(Debug, Eq, PartialEq)]
 pub enum DecodedPiece {
     Piece(Bytes),
-    /// more has to be read first
+    /// the buffer needs more bytes
     Nothing,
     End,
 }
@@ -90,17 +90,17 @@ impl BodyDecoder {
     }
 }
 
-/// As much of the buffer as is wanted, and how much is wanted then.
+/// Takes up to `wanted` bytes. Returns them and the rest of `wanted`.
 fn at_most(buffer: &mut BytesMut, wanted: u64) -> (Bytes, u64) {
     let size = usize::try_from(wanted).unwrap_or(usize::MAX).min(buffer.len());
     let left = wanted - u64::try_from(size).unwrap_or(wanted);
     (buffer.split_to(size).freeze(), left)
 }
 
-/// The length of the line at the front, its end not counted; `None` while that has not come.
+/// The length of the first line without its end; `None` if the end has not arrived.
 fn line(buffer: &[u8]) -> io::Result<Option<usize>> {
     match buffer.windows(2).position(|end| end == b"\r\n") {
-        None if buffer.len() > LONGEST_LINE => Err(io::ErrorKind::InvalidData.into()),
+        None if buffer.len() > MAX_LINE_BYTES => Err(io::ErrorKind::InvalidData.into()),
         found => Ok(found),
     }
 }

@@ -1,4 +1,4 @@
-//! Which certificate another node must show: pinned by SHA-256 fingerprint, and nothing else is trusted.
+//! The certificate that another node must present, pinned by its SHA-256 fingerprint.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,9 +12,9 @@ use openssl::x509::{X509, X509Ref};
 use super::nodes::NodeTable;
 use crate::config::product::NodeListRules;
 use crate::config::root::RootDirectory;
-use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::fs::cached_file::{CachedFile, FileError};
 
-/// A node publishes a new certificate before it serves it: so long the old one is still good.
+/// A node publishes a new certificate before it serves it, so the old one stays valid for this time.
 const OVERLAP: Duration = Duration::from_mins(1);
 
 /// SHA-256 of a certificate in DER form.
@@ -46,7 +46,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// What a node may show now: the published certificate and, for a minute after a change, the one before.
+/// The certificates that a node may present: the published one and, for a minute after a change, the previous one.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct ExpectedPins {
     pub current: Fingerprint,
@@ -68,11 +68,11 @@ pub enum PinError {
     File(#[from] FileError),
 }
 
-/// The pins of all nodes, looked at on each use.
+/// The pins of all nodes, polled on each use.
 pub struct CertificatePins {
-    /// one path each, with `{node}` for the name; the first that exists counts
+    /// paths with `{node}` for the name; the first that exists is used
     templates: Vec<PathBuf>,
-    files: Mutex<HashMap<String, Arc<[WatchedFile<Fingerprint>]>>>,
+    files: Mutex<HashMap<String, Arc<[CachedFile<Fingerprint>]>>>,
     known: Mutex<HashMap<String, KnownPin>>,
 }
 
@@ -87,7 +87,7 @@ impl CertificatePins {
         Self { templates: templates.collect(), files: Mutex::default(), known: Mutex::default() }
     }
 
-    /// What `node`, a name out of `table`, may show at the instant `now`.
+    /// The certificates that `node`, a name from `table`, may present at the instant `now`.
     pub fn expected(&self, node: &str, table: &NodeTable, now: Instant) -> Result<ExpectedPins, PinError> {
         let published = match table.fingerprints.get(node) {
             Some(fingerprint) => *fingerprint,
@@ -107,7 +107,7 @@ impl CertificatePins {
     fn published(&self, node: &str) -> Result<Fingerprint, PinError> {
         let files = self.files(node);
         for file in files.iter() {
-            match file.current() {
+            match file.get() {
                 Ok(snapshot) => return Ok(*snapshot.value),
                 Err(FileError::Unreadable { .. }) => (),
                 Err(
@@ -121,10 +121,10 @@ impl CertificatePins {
         Err(PinError::Missing(looked_for.join(", ")))
     }
 
-    fn files(&self, node: &str) -> Arc<[WatchedFile<Fingerprint>]> {
+    fn files(&self, node: &str) -> Arc<[CachedFile<Fingerprint>]> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let watch = |template: &PathBuf| {
-            WatchedFile::new(template.to_string_lossy().replace("{node}", node).into(), fingerprint)
+            CachedFile::new(template.to_string_lossy().replace("{node}", node).into(), fingerprint)
         };
         let known =
             files.entry(node.to_owned()).or_insert_with(|| self.templates.iter().map(watch).collect());

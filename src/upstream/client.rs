@@ -1,4 +1,4 @@
-//! Connections that we open: to a local daemon, fresh for each request or kept.
+//! Requests to a local daemon or another node, over fresh or pooled connections.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -28,10 +28,10 @@ use crate::upstream::peer::PeerNode;
 use crate::upstream::pool::ConnectionPool;
 pub use crate::upstream::pool::PeerPools;
 use crate::upstream::request::{EncodedRequest, UpstreamRequest};
-pub use crate::upstream::response_body::{AnswerBody, PIECE};
+pub use crate::upstream::response_body::{READ_BYTES, UpstreamBody};
 use crate::upstream::write_batching;
 
-/// Where the connections of an upstream lead.
+/// The address of an upstream.
 enum UpstreamDestination {
     Local(BackendAddress),
     Peer(PeerNode),
@@ -50,10 +50,10 @@ impl fmt::Display for UpstreamDestination {
 pub struct UpstreamClient {
     destination: UpstreamDestination,
     health: &'static UpstreamHealth,
-    /// where to connect when that is not possible
-    spare: Option<(UpstreamDestination, &'static UpstreamHealth)>,
+    /// used if the destination does not accept connections
+    fallback: Option<(UpstreamDestination, &'static UpstreamHealth)>,
     timeouts: TimeoutSettings,
-    /// where connections are kept, if they are
+    /// idle connections, if they are kept
     pool: Option<Rc<ConnectionPool>>,
 }
 
@@ -66,48 +66,48 @@ impl UpstreamClient {
         health: &'static UpstreamHealth,
     ) -> Self {
         let pool = keepalive.then(Rc::default);
-        Self { destination: UpstreamDestination::Local(address), health, spare: None, timeouts, pool }
+        Self { destination: UpstreamDestination::Local(address), health, fallback: None, timeouts, pool }
     }
 
-    /// Another daemon of this machine takes the requests that cannot be brought to this one.
+    /// Sets a daemon of this machine that gets the requests if this one does not accept connections.
     #[must_use]
-    pub fn or_else(self, spare: BackendAddress, health: &'static UpstreamHealth) -> Self {
-        Self { spare: Some((UpstreamDestination::Local(spare), health)), ..self }
+    pub fn with_fallback(self, fallback: BackendAddress, health: &'static UpstreamHealth) -> Self {
+        Self { fallback: Some((UpstreamDestination::Local(fallback), health)), ..self }
     }
 
-    /// Another node, by connections that are kept where its address and certificate stay the same: what a handshake
-    /// proves is dear.
-    pub fn peer(peer: PeerNode, timeouts: TimeoutSettings, kept: &PeerPools) -> Self {
-        let (pool, health) = (Some(kept.of(&peer)), peer.health());
-        Self { destination: UpstreamDestination::Peer(peer), health, spare: None, timeouts, pool }
+    /// Another node. Connections are kept while its address and certificate stay the same, because handshakes are
+    /// expensive.
+    pub fn peer(peer: PeerNode, timeouts: TimeoutSettings, pools: &PeerPools) -> Self {
+        let (pool, health) = (Some(pools.get_or_create(&peer)), peer.health());
+        Self { destination: UpstreamDestination::Peer(peer), health, fallback: None, timeouts, pool }
     }
 
-    /// Another node that is told in a PROXY header whom the connection is for, so that it is for nobody after.
+    /// Another node that gets the client in a PROXY header. Such a connection cannot be kept.
     pub fn peer_for(peer: PeerNode, timeouts: TimeoutSettings, client: IpAddr) -> Self {
         let health = peer.health();
         Self {
-            destination: UpstreamDestination::Peer(peer.told(client)),
+            destination: UpstreamDestination::Peer(peer.with_proxy_header(client)),
             health,
-            spare: None,
+            fallback: None,
             timeouts,
             pool: None,
         }
     }
 
-    /// Whether answers come from a daemon that this machine trusts with its files.
+    /// Whether the upstream is a daemon of this machine, which may name files to send.
     pub fn is_local(&self) -> bool {
         matches!(self.destination, UpstreamDestination::Local(_))
     }
 
-    /// Whether requests are to ask for a connection that stays open.
-    pub fn keeps(&self, method: &Method) -> bool {
+    /// Whether a request asks to keep its connection open.
+    pub fn keeps_alive(&self, method: &Method) -> bool {
         self.pool.is_some() && *method == Method::GET
     }
 
-    /// Sends one request and waits for the head of the answer.
+    /// Sends one request and waits for the head of the response.
     ///
-    /// A kept connection is used for GET only, and a GET whose kept connection had died is sent once more on a
-    /// fresh one. The connection is kept again when the body of the answer has been read.
+    /// Only a GET uses a pooled connection. If the server had closed it, the GET is sent again on a fresh connection. The
+    /// connection returns to the pool after the last byte of the body.
     pub async fn send(&self, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
         request_context::asks(&self.destination);
         let mut health = self.health;
@@ -124,16 +124,16 @@ impl UpstreamClient {
         }
     }
 
-    /// `health` is that of the destination that was asked last.
+    /// Sets `health` to the counters of the destination that was tried last.
     async fn attempt(
         &self,
         request: UpstreamRequest,
         health: &mut &'static UpstreamHealth,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let started = Instant::now();
-        let pool = self.pool.as_ref().filter(|_| self.keeps(request.method()));
+        let pool = self.pool.as_ref().filter(|_| self.keeps_alive(request.method()));
         let answer_timeout = request.timeout();
-        let mut wire = request.into_wire();
+        let mut wire = request.encode();
         write_batching::yield_to_ready_tasks().await;
         if let Some(connection) = pool.and_then(|pool| pool.take()) {
             match self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await {
@@ -146,20 +146,20 @@ impl UpstreamClient {
         self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await
     }
 
-    /// Connects. Some of the request may be on its way then.
+    /// Connects, and may already send a part of the request.
     async fn connect(
         &self,
         wire: &mut EncodedRequest,
         started: Instant,
         health: &mut &'static UpstreamHealth,
     ) -> Result<UpstreamConnection, UpstreamError> {
-        match (self.connect_to(&self.destination, wire, started).await, &self.spare) {
-            (Err(error), Some((spare, spare_health))) => {
+        match (self.connect_to(&self.destination, wire, started).await, &self.fallback) {
+            (Err(error), Some((fallback, fallback_health))) => {
                 count_failure(self.health, &error);
-                let message = format_args!("{error}; asking {spare} instead");
+                let message = format_args!("{error}; using {fallback} instead");
                 log_limit::warn(LogTopic::Upstream, &error.upstream, &message);
-                *health = spare_health;
-                self.connect_to(spare, wire, started).await
+                *health = fallback_health;
+                self.connect_to(fallback, wire, started).await
             }
             (connected, _) => connected,
         }
@@ -207,27 +207,27 @@ impl UpstreamClient {
                 request_context::is_answered();
                 counters::upstream_answered(started.elapsed());
                 let pool = pool.filter(|_| head.keeps_alive).cloned();
-                let body = AnswerBody::new(connection, head.framing, pool, answer_timeout);
+                let body = UpstreamBody::new(connection, head.framing, pool, answer_timeout);
                 Ok(UpstreamResponse { response: head.response, body, started })
             }
             Ok(Err(ExchangeError::Malformed)) => Err(self.parse_error(started)),
             Ok(Err(ExchangeError::Closed)) => {
-                Err(broken("Broken pipe: connection closed before an answer came".to_owned()))
+                Err(broken("Broken pipe: connection closed before a response".to_owned()))
             }
             Ok(Err(ExchangeError::Io(error))) => Err(broken(format!("Broken pipe: {}", io_message(&error)))),
             Err(_) => Err(broken("Connection timed out".to_owned())),
         }
     }
 
-    /// The whole body, up to `limit` bytes. What came with the head costs no wait and no timer.
-    pub async fn whole(
+    /// Reads the whole body, up to `limit` bytes. A body that arrived with the head needs no timer.
+    pub async fn read_whole(
         &self,
-        body: &mut AnswerBody,
+        body: &mut UpstreamBody,
         limit: usize,
         started: Instant,
     ) -> Result<Bytes, UpstreamError> {
-        let answer_timeout = body.patience();
-        let mut reading = pin!(body.whole(limit));
+        let answer_timeout = body.timeout();
+        let mut reading = pin!(body.read_whole(limit));
         let at_once = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
         let read = match at_once {
             Poll::Ready(read) => Ok(read),
@@ -243,8 +243,8 @@ impl UpstreamClient {
         Err(error)
     }
 
-    /// An answer that makes no sense here, although it is one of HTTP.
-    pub fn senseless(&self, started: Instant) -> UpstreamError {
+    /// Counts a response that is valid HTTP, but not what the caller expects.
+    pub fn invalid_response(&self, started: Instant) -> UpstreamError {
         let error = self.parse_error(started);
         count_failure(self.health, &error);
         error
@@ -259,22 +259,22 @@ fn count_failure(health: &UpstreamHealth, error: &UpstreamError) {
     health.count_failure(&error.to_string(), request_context::current_id().map(|id| id.to_string()));
 }
 
-/// The head of an answer, and the body that is still to be read.
+/// The head of a response, and its unread body.
 pub struct UpstreamResponse {
     pub response: Response<()>,
-    pub body: AnswerBody,
+    pub body: UpstreamBody,
     pub started: Instant,
 }
 
-/// Whether a daemon takes connections, and if not, why.
-pub async fn reach(address: &BackendAddress, patience: Duration) -> Result<(), String> {
+/// Connects to a daemon and closes. Returns why it does not accept connections.
+pub async fn check_reachable(address: &BackendAddress, limit: Duration) -> Result<(), String> {
     let connecting = async {
         match address {
             BackendAddress::Tcp(address) => TcpStream::connect(address).await.map(drop),
             BackendAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
         }
     };
-    match timeout(patience, connecting).await {
+    match timeout(limit, connecting).await {
         Ok(connected) => connected.map_err(|error| io_message(&error)),
         Err(_) => Err("Connection timed out".to_owned()),
     }

@@ -1,5 +1,5 @@
-//! One connection to a daemon: a request out, the head of the answer in, its body piece by piece. The connection
-//! belongs to whoever asks, so that no other task has to be woken on the way.
+//! One connection to a daemon. It sends a request, then reads the head of the response and its body. The connection
+//! belongs to the task of the request, so no other task has to be woken.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,52 +16,52 @@ use crate::upstream::request::EncodedRequest;
 use crate::upstream::response_head;
 use crate::upstream::response_head::{MalformedResponse, ResponseHead};
 
-/// A head, and mostly the body with it.
-const FIRST_READ: usize = 8 << 10;
+/// Enough for a head and most bodies.
+const HEAD_READ_BYTES: usize = 8 << 10;
 
-/// The kinds of connection there are.
+/// The stream of a connection.
 pub(super) enum UpstreamStream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<SslStream<TcpStream>>),
 }
 
-/// A stream, and what was read of it beyond what was taken.
+/// A stream and the bytes that were read but not used.
 pub(super) struct UpstreamConnection {
     stream: UpstreamStream,
-    /// a request is out, or on its way, and no head has come
-    waits: bool,
+    /// a request was sent, at least in part, and no head has arrived
+    awaits_head: bool,
     pub(super) buffer: BytesMut,
 }
 
-/// Why there is no head.
+/// Why no head was read.
 #[derive(Debug)]
 pub(super) enum ExchangeError {
     Malformed,
-    /// the connection ended first
+    /// the connection ended before a head
     Closed,
     Io(io::Error),
 }
 
 impl UpstreamConnection {
     pub(super) fn new(stream: UpstreamStream) -> Self {
-        Self { stream, waits: false, buffer: BytesMut::new() }
+        Self { stream, awaits_head: false, buffer: BytesMut::new() }
     }
 
-    /// Sends a request and reads the head of its answer, which may come before the request is out; the connection then
-    /// is of no further use.
+    /// Sends a request and reads the head of its response. If the head arrives before the request is sent, the connection
+    /// is not kept.
     pub(super) async fn exchange(
         &mut self,
         unsent: &mut EncodedRequest,
     ) -> Result<ResponseHead, ExchangeError> {
         let mut failed = None;
-        self.buffer.reserve(FIRST_READ);
-        self.waits = true;
+        self.buffer.reserve(HEAD_READ_BYTES);
+        self.awaits_head = true;
         let head = poll_fn(|context| {
             while failed.is_none() && unsent.has_remaining() {
                 match self.stream.poll_write(context, unsent) {
                     Poll::Ready(Ok(_)) => (),
-                    // What the other side said before it closed is still to be read.
+                    // The server may have sent a response before it closed.
                     Poll::Ready(Err(error)) => failed = Some(error),
                     Poll::Pending => break,
                 }
@@ -78,7 +78,7 @@ impl UpstreamConnection {
                     Ok(None) => (),
                     Err(MalformedResponse) => return Poll::Ready(Err(ExchangeError::Malformed)),
                 }
-                let read = ready!(self.poll_fill(context, FIRST_READ));
+                let read = ready!(self.poll_fill(context, HEAD_READ_BYTES));
                 match (read, failed.take()) {
                     (Ok(1..), write) => failed = write,
                     (Ok(0), None) => return Poll::Ready(Err(ExchangeError::Closed)),
@@ -89,11 +89,11 @@ impl UpstreamConnection {
             }
         })
         .await;
-        self.waits = false;
+        self.awaits_head = false;
         head
     }
 
-    /// Reads more into the buffer, at least `room` bytes of which are made free; 0 at the end.
+    /// Reads into the buffer, which gets room for at least `room` bytes; 0 at the end.
     pub(super) fn poll_fill(&mut self, context: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
         self.buffer.reserve(room);
         let buffer = &mut self.buffer;
@@ -104,18 +104,18 @@ impl UpstreamConnection {
         }
     }
 
-    /// Whether nothing has come since the last answer, neither bytes nor an end.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    /// Whether the connection is open and no byte has arrived since the last response.
+    pub(super) fn is_idle(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         self.buffer.is_empty() && self.poll_fill(&mut context, 1).is_pending()
     }
 }
 
-/// Another node that is still at work on the request learns that nobody waits any more; a plain end would look as if only
-/// nothing else was asked.
+/// Resets a TLS connection that awaits a head, so that the other node cancels the request. A clean close would look like
+/// the end of a keep-alive connection.
 impl Drop for UpstreamConnection {
     fn drop(&mut self) {
-        if self.waits
+        if self.awaits_head
             && let UpstreamStream::Tls(stream) = &self.stream
             && let Err(error) = stream.get_ref().set_zero_linger()
         {
@@ -124,7 +124,7 @@ impl Drop for UpstreamConnection {
     }
 }
 
-/// A request without a body is one piece, for which the system needs no list of pieces.
+/// A request without a body is one slice and needs no vectored write.
 fn poll_send<S: AsyncWrite + Unpin>(
     stream: &mut S,
     context: &mut Context<'_>,

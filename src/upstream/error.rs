@@ -1,4 +1,4 @@
-//! Why an upstream gave no answer.
+//! Why an upstream sent no response.
 
 use std::fmt;
 use std::io;
@@ -9,11 +9,11 @@ use http::StatusCode;
 use crate::metrics::counters;
 use crate::metrics::labels::FailurePhase;
 
-/// Why there is no answer from an upstream: who, doing what, for how long.
+/// A failed upstream call: the upstream, the phase, the time and the cause.
 #[derive(Clone, Debug)]
 pub struct UpstreamError {
     pub phase: FailurePhase,
-    /// the address or the node, as the admin knows it
+    /// the address or the node
     pub upstream: String,
     pub elapsed: Duration,
     pub cause: String,
@@ -30,7 +30,7 @@ impl UpstreamError {
         Self { phase, upstream: upstream.to_string(), elapsed: started.elapsed(), cause: cause.into() }
     }
 
-    /// The pseudo statuses that clients of the original know.
+    /// The pseudo status codes that the clients know (595 to 599).
     pub fn status(&self) -> StatusCode {
         let code = match self.phase {
             FailurePhase::Connect => 595,
@@ -58,7 +58,7 @@ impl fmt::Display for UpstreamError {
 
 impl std::error::Error for UpstreamError {}
 
-/// The system's words without Rust's "(os error N)".
+/// The message of the system, without "(os error N)".
 pub fn io_message(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()

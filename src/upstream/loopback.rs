@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
 /// Slices of a request: its head and its body.
-const SLICES: usize = 2;
+const MAX_SLICES: usize = 2;
 
 /// Connects to `host:port` and removes from the front of `first` the bytes that it sent.
 pub(super) async fn connect(address: &str, first: &mut impl Buf) -> io::Result<TcpStream> {
@@ -19,12 +19,12 @@ pub(super) async fn connect(address: &str, first: &mut impl Buf) -> io::Result<T
         let _ = stream.set_nodelay(true);
         return Ok(stream);
     };
-    let stream = begin(address)?;
+    let stream = start(address)?;
     let sent = send(&stream, first);
     let stream = TcpStream::from_std(stream.into())?;
     match sent {
         Ok(()) => (),
-        // Not yet connected.
+        // The connection is not established yet.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             stream.writable().await?;
             if let Some(error) = stream.take_error()? {
@@ -34,14 +34,14 @@ pub(super) async fn connect(address: &str, first: &mut impl Buf) -> io::Result<T
         Err(error) => return Err(error),
     }
     if first.has_remaining() {
-        // What is left of a body must not wait for an acknowledgement.
+        // The rest of a body must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
     }
     Ok(stream)
 }
 
-/// A connection that stands, or is about to.
-fn begin(address: SocketAddr) -> io::Result<Socket> {
+/// Starts a connection, which mostly completes at once.
+fn start(address: SocketAddr) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     match socket.connect(&address.into()) {
@@ -55,7 +55,7 @@ fn send(socket: &Socket, first: &mut impl Buf) -> io::Result<()> {
     let sent = if piece.len() == first.remaining() {
         socket.send(piece)
     } else {
-        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let count = first.chunks_vectored(&mut slices);
         socket.send_vectored(slices.get(..count).unwrap_or_default())
     }?;

@@ -9,21 +9,21 @@ use serde::Deserialize;
 use crate::config::product::{NodeListRules, NodesFormat};
 use crate::config::root::RootDirectory;
 use crate::config::section_file;
-use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::fs::cached_file::{CachedFile, FileError, POLL_INTERVAL};
 use crate::upstream::certificate_pins::Fingerprint;
 
-/// What the cluster file says right now.
+/// The contents of the cluster file.
 #[derive(Clone, Default)]
 pub struct NodeTable {
     /// node name → address; `None` for a node that has not been seen yet
     pub nodes: BTreeMap<String, Option<IpAddr>>,
     /// certificates that the list itself names
     pub fingerprints: BTreeMap<String, Fingerprint>,
-    /// the node that answers for the whole cluster, where there is one
+    /// the node that serves the whole cluster, if there is one
     pub master: Option<String>,
     /// whether this machine is in a cluster at all
     pub clustered: bool,
-    /// a machine without cluster is quorate
+    /// also set on a machine without a cluster
     pub quorate: bool,
 }
 
@@ -46,7 +46,7 @@ impl NodeTable {
         self.nodes.values().any(|known| *known == Some(address))
     }
 
-    /// What a client is told that asks for a node which is not there.
+    /// The error for a node that does not exist.
     pub fn unknown(&self, name: &str) -> UnknownNode {
         let known = self.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         UnknownNode { node: name.to_owned(), meant: self.probably_meant(name).map(str::to_owned), known }
@@ -129,7 +129,7 @@ pub fn parse_sections(bytes: &[u8]) -> Result<NodeTable, String> {
 
 /// The cluster file.
 pub struct NodeFile {
-    file: Option<WatchedFile<NodeTable>>,
+    file: Option<CachedFile<NodeTable>>,
     /// without the file this machine is the only node
     alone: Arc<NodeTable>,
 }
@@ -144,26 +144,26 @@ impl NodeFile {
                 NodesFormat::Sections => parse_sections,
             };
             // The file's time of change is no guide on a cluster file system.
-            WatchedFile::by_content(root.path(&nodes.file), parse).once_a_second()
+            CachedFile::by_content(root.path(&nodes.file), parse).with_ttl(POLL_INTERVAL)
         });
         Self { file, alone }
     }
 
-    /// See `WatchedFile::read_ahead`.
-    pub fn read_ahead(&self) {
-        self.file.iter().for_each(WatchedFile::read_ahead);
+    /// See `CachedFile::preload`.
+    pub fn preload(&self) {
+        self.file.iter().for_each(CachedFile::preload);
     }
 
     /// Looks now; whether the nodes are others than at the last look.
-    pub fn has_changed(&self) -> bool {
-        self.file.as_ref().is_some_and(WatchedFile::has_changed)
+    pub fn refresh(&self) -> bool {
+        self.file.as_ref().is_some_and(CachedFile::refresh)
     }
 
     /// A machine without the file stands alone.
-    pub fn current(&self) -> Result<Arc<NodeTable>, FileError> {
+    pub fn get(&self) -> Result<Arc<NodeTable>, FileError> {
         let alone = || Arc::clone(&self.alone);
         let Some(file) = &self.file else { return Ok(alone()) };
-        match file.current() {
+        match file.get() {
             Ok(snapshot) => Ok(snapshot.value),
             Err(error) if error.is_missing() => Ok(alone()),
             Err(error) => Err(error),

@@ -1,4 +1,4 @@
-//! Another node of the cluster: HTTPS to its own door, its certificate pinned.
+//! Another node of the cluster: HTTPS to its own port, with a pinned certificate.
 
 use std::fmt;
 use std::io;
@@ -20,18 +20,18 @@ use crate::tls::STREAM_MODE;
 use crate::upstream::certificate_pins::{CertificatePins, ExpectedPins, Fingerprint, PinError};
 use crate::upstream::client::{FailurePhase, io_message};
 
-/// A node to connect to, and what it must show.
+/// A node to connect to, and the certificates that it may present.
 #[derive(Clone)]
 pub struct PeerNode {
     node: String,
     address: SocketAddr,
     expected: ExpectedPins,
     context: SslContext,
-    /// whom a PROXY header names before TLS begins
+    /// the client in a PROXY header before TLS
     client: Option<IpAddr>,
 }
 
-/// Why a node cannot even be tried.
+/// Why nodegate cannot connect to a node.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
     #[error("node '{0}' has no address yet: it has not been seen in the cluster")]
@@ -48,8 +48,8 @@ impl PeerError {
     }
 }
 
-/// A context for connections to other nodes. Nothing is verified by chain or name: only the fingerprint counts, and it
-/// is compared before a byte is sent.
+/// A context for connections to other nodes. It verifies neither chain nor name: `connect` compares the fingerprint
+/// before the first byte of a request.
 pub fn client_context() -> Result<SslContext, ErrorStack> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::NONE);
@@ -75,13 +75,13 @@ impl PeerNode {
         Ok(Self { node: name.to_owned(), address, expected, context: context.clone(), client: None })
     }
 
-    /// The same, for this client.
+    /// Sends a PROXY header with this client first.
     #[must_use]
-    pub fn told(self, client: IpAddr) -> Self {
+    pub fn with_proxy_header(self, client: IpAddr) -> Self {
         Self { client: Some(client), ..self }
     }
 
-    /// How the node has answered so far.
+    /// The counters of this node.
     pub(super) fn health(&self) -> &'static UpstreamHealth {
         upstreams::node(&self.node)
     }
@@ -90,12 +90,12 @@ impl PeerNode {
         &self.node
     }
 
-    /// Whether a connection to one is a connection to the other.
+    /// Whether a connection to one node can serve the other.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.address == other.address && self.expected == other.expected
     }
 
-    /// Connects and compares the certificate; the caller puts the deadline around it.
+    /// Connects and verifies the certificate. The caller sets the deadline.
     pub async fn connect(&self) -> Result<SslStream<TcpStream>, (FailurePhase, String)> {
         let unconnected = |error: io::Error| (FailurePhase::Connect, io_message(&error));
         let mut stream = TcpStream::connect(self.address).await.map_err(unconnected)?;

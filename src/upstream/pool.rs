@@ -1,4 +1,4 @@
-//! Connections that wait for another request: of one worker, to one backend or node.
+//! Idle connections of one worker to one backend or node.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,26 +11,26 @@ use tokio::time::sleep;
 use super::connection::UpstreamConnection;
 use super::peer::PeerNode;
 
-/// Kept connections of one worker to one backend.
-const SIZE: usize = 256;
-/// A kept connection may be closed by the other side at any time after this.
-const AGE: Duration = Duration::from_secs(4);
+/// Idle connections of one worker to one backend.
+const MAX_CONNECTIONS: usize = 256;
+/// After this time the server may close an idle connection.
+const MAX_IDLE: Duration = Duration::from_secs(4);
 
 #[derive(Default)]
 pub(super) struct ConnectionPool {
-    /// the one that waited least comes last
+    /// sorted: the one that waited least is last
     idle: RefCell<Vec<(UpstreamConnection, Instant)>>,
-    /// whether somebody closes what nobody asks for
-    tended: Cell<bool>,
+    /// whether the task that closes expired connections runs
+    has_evictor: Cell<bool>,
 }
 
-/// The kept connections of one worker to other nodes: as many pools as the cluster has nodes.
+/// The idle connections of one worker to other nodes: one pool for each node.
 #[derive(Default)]
 pub struct PeerPools(RefCell<HashMap<String, (PeerNode, Rc<ConnectionPool>)>>);
 
 impl PeerPools {
-    /// What is kept to this node. With another address or certificate, nothing is.
-    pub(super) fn of(&self, peer: &PeerNode) -> Rc<ConnectionPool> {
+    /// The pool of this node. If its address or certificate has changed, the pool is new.
+    pub(super) fn get_or_create(&self, peer: &PeerNode) -> Rc<ConnectionPool> {
         let mut pools = self.0.borrow_mut();
         match pools.get(peer.node()) {
             Some((known, pool)) if known.is_same(peer) => Rc::clone(pool),
@@ -44,15 +44,15 @@ impl PeerPools {
 }
 
 impl ConnectionPool {
-    /// A connection that looks alive.
+    /// Takes a connection that the server has not closed.
     pub(super) fn take(&self) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((mut connection, since)) = idle.pop() {
-            if since.elapsed() > AGE {
-                idle.clear(); // the others are older still
+            if since.elapsed() > MAX_IDLE {
+                idle.clear(); // the other connections are older
                 return None;
             }
-            if connection.is_quiet() {
+            if connection.is_idle() {
                 return Some(connection);
             }
         }
@@ -61,28 +61,28 @@ impl ConnectionPool {
 
     pub(super) fn put(self: &Rc<Self>, connection: UpstreamConnection) {
         let mut idle = self.idle.borrow_mut();
-        if connection.buffer.is_empty() && idle.len() < SIZE {
+        if connection.buffer.is_empty() && idle.len() < MAX_CONNECTIONS {
             idle.push((connection, Instant::now()));
-            if !self.tended.replace(true) {
-                spawn_local(tend(Rc::downgrade(self)));
+            if !self.has_evictor.replace(true) {
+                spawn_local(evict_idle(Rc::downgrade(self)));
             }
         }
     }
 
-    /// Closes what has waited too long. Whether anything is left.
-    fn close_old(&self) -> bool {
+    /// Closes expired connections. Returns whether any are left.
+    fn close_expired(&self) -> bool {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|(_, since)| since.elapsed() < AGE);
-        self.tended.set(!idle.is_empty());
-        self.tended.get()
+        idle.retain(|(_, since)| since.elapsed() < MAX_IDLE);
+        self.has_evictor.set(!idle.is_empty());
+        self.has_evictor.get()
     }
 }
 
-/// Runs as long as the pool lives and holds anything.
-async fn tend(pool: Weak<ConnectionPool>) {
+/// Closes expired connections while the pool holds any.
+async fn evict_idle(pool: Weak<ConnectionPool>) {
     loop {
-        sleep(AGE).await;
-        if !pool.upgrade().is_some_and(|pool| pool.close_old()) {
+        sleep(MAX_IDLE).await;
+        if !pool.upgrade().is_some_and(|pool| pool.close_expired()) {
             return;
         }
     }

@@ -1,4 +1,4 @@
-//! A request as it goes to a daemon: HTTP/1.1, every byte of its head written here.
+//! An HTTP/1.1 request to a daemon. This module writes every byte of its head.
 
 use std::io::IoSlice;
 use std::time::Duration;
@@ -7,28 +7,28 @@ use bytes::{Buf, Bytes};
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-/// A head of usual size, so that it does not grow; the allocator has this much at hand.
-const USUAL: usize = 1000;
+/// Capacity for most heads; glibc serves this size from its thread cache.
+const HEAD_CAPACITY: usize = 1000;
 
-/// What nodegate calls itself in requests to other nodes.
+/// User agent of requests to other nodes.
 static NODEGATE: HeaderValue = HeaderValue::from_static(concat!("nodegate/", env!("CARGO_PKG_VERSION")));
 
-/// One request with its whole body.
+/// A request with its whole body.
 pub struct UpstreamRequest {
     method: Method,
-    /// for the head of the answer, and between two pieces of its body
+    /// for the head of the response, and between two reads of its body
     timeout: Duration,
     head: Vec<u8>,
     body: Bytes,
 }
 
 impl UpstreamRequest {
-    /// The request line; `None` if `target` could end it early.
+    /// Writes the request line. Returns `None` if `target` holds a byte that could end the line.
     pub fn new(method: Method, target: &str, timeout: Duration) -> Option<Self> {
         if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return None;
         }
-        let mut head = Vec::with_capacity(USUAL);
+        let mut head = Vec::with_capacity(HEAD_CAPACITY);
         for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
@@ -42,14 +42,14 @@ impl UpstreamRequest {
         }
     }
 
-    /// The body with the header that tells its length.
+    /// Sets the body and its `Content-Length`.
     pub fn body(&mut self, body: Bytes) {
         self.header(&http::header::CONTENT_LENGTH, &HeaderValue::from(body.len()));
         self.body = body;
     }
 
-    /// Tells another node that nodegate asks, which reads any framing of an answer (`is_from_nodegate`).
-    pub fn identify(&mut self) {
+    /// Identifies nodegate, which accepts any framing of a response (`is_from_nodegate`).
+    pub fn add_user_agent(&mut self) {
         self.header(&USER_AGENT, &NODEGATE);
     }
 
@@ -61,20 +61,20 @@ impl UpstreamRequest {
         self.timeout
     }
 
-    /// What goes over the wire: the head, closed by an empty line, and the body.
-    pub(super) fn into_wire(mut self) -> EncodedRequest {
+    /// Ends the head with an empty line.
+    pub(super) fn encode(mut self) -> EncodedRequest {
         self.head.extend_from_slice(b"\r\n");
         EncodedRequest { head: self.head, body: self.body, sent: 0 }
     }
 }
 
-/// Whether a nodegate of any version sent the request. Anybody can claim that, so it decides nothing but the framing
-/// of the claimant's own answer.
+/// Whether a nodegate of any version sent the request. Any client can claim it, so it only decides the framing of the
+/// response to that client.
 pub fn is_from_nodegate(headers: &HeaderMap) -> bool {
     headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"nodegate/"))
 }
 
-/// A request on its way, of which some may have been sent.
+/// An encoded request and the number of its bytes that were sent.
 pub(super) struct EncodedRequest {
     head: Vec<u8>,
     body: Bytes,
@@ -82,7 +82,7 @@ pub(super) struct EncodedRequest {
 }
 
 impl EncodedRequest {
-    /// All of it is to be sent once more.
+    /// Starts again from the first byte.
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
     }
@@ -127,7 +127,7 @@ mod tests {
         let mut request = UpstreamRequest::new(Method::POST, "/api2/json/x?a=b", Duration::ZERO).unwrap();
         request.header(&http::header::HOST, &HeaderValue::from_static("node"));
         request.body(Bytes::from_static(b"a=1"));
-        let mut wire = request.into_wire();
+        let mut wire = request.encode();
         let all = "POST /api2/json/x?a=b HTTP/1.1\r\nhost: node\r\ncontent-length: 3\r\n\r\na=1";
         for step in [1, 7, 1000] {
             let mut sent = Vec::new();

@@ -1,4 +1,4 @@
-//! The body of an answer, read as it is asked for, given up when the daemon pauses for too long. Trailers end here.
+//! The body of a response, read on demand. A daemon that pauses too long ends it. Trailers are dropped.
 
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -21,66 +21,70 @@ use crate::os::request_context::RequestId;
 use crate::upstream::body_decoder::{BodyDecoder, DecodedPiece};
 use crate::upstream::response_head::BodyFraming;
 
-/// Bytes read at once of a body that is passed on.
-pub const PIECE: usize = 64 << 10;
+/// Bytes of one read of a streamed body.
+pub const READ_BYTES: usize = 64 << 10;
 
-/// What is left of an answer.
-pub struct AnswerBody {
+/// The unread body of a response.
+pub struct UpstreamBody {
     connection: Option<UpstreamConnection>,
     rest: BodyDecoder,
-    /// where the connection goes when the body is out
+    /// takes the connection after the last byte
     pool: Option<Rc<ConnectionPool>>,
-    patience: Duration,
-    /// bytes read at once
-    piece: usize,
-    /// since when the daemon is waited for, once it is
+    timeout: Duration,
+    /// bytes of one read
+    read_bytes: usize,
+    /// start of the current wait, and its timer
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// whose answer it is, and to which request
+    /// the upstream and the request
     source: Option<(&'static UpstreamHealth, Option<RequestId>)>,
 }
 
-impl AnswerBody {
+impl UpstreamBody {
     pub(super) fn new(
         connection: UpstreamConnection,
         framing: BodyFraming,
         pool: Option<Rc<ConnectionPool>>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Self {
         Self {
             connection: Some(connection),
             rest: framing.into(),
             pool,
-            patience,
-            piece: PIECE,
+            timeout,
+            read_bytes: READ_BYTES,
             waiting: None,
             source: None,
         }
     }
 
-    /// A body that breaks off under way counts as a failure of this upstream.
+    /// Counts a body that breaks off as a failure of this upstream.
     #[must_use]
     pub(super) fn reporting_to(self, health: &'static UpstreamHealth) -> Self {
         Self { source: Some((health, request_context::current_id())), ..self }
     }
 
-    /// The same, read by smaller pieces.
+    /// Sets the bytes of one read.
     #[must_use]
-    pub fn in_pieces_of(self, piece: usize) -> Self {
-        Self { piece, ..self }
+    pub fn with_read_bytes(self, read_bytes: usize) -> Self {
+        Self { read_bytes, ..self }
     }
 
-    /// How long the daemon may pause.
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
+    /// Longest pause of the daemon.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
-    /// Bytes to come, where they are known.
+    /// Bytes that follow, if known.
     pub fn length(&self) -> Option<u64> {
         if let BodyDecoder::Length(length) = self.rest { Some(length) } else { None }
     }
 
-    /// Everything, an error beyond `limit` bytes.
-    pub(super) async fn whole(&mut self, limit: usize) -> io::Result<Bytes> {
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    ///
+    /// The body is longer than `limit` bytes, or breaks off.
+    pub(super) async fn read_whole(&mut self, limit: usize) -> io::Result<Bytes> {
         let mut next = async || poll_fn(|context| self.poll_piece(context)).await.transpose();
         let Some(first) = next().await? else { return Ok(Bytes::new()) };
         let mut whole = BytesMut::new();
@@ -91,7 +95,7 @@ impl AnswerBody {
             }
             let next = next().await?;
             match next {
-                // Most come in one piece, which needs no copy.
+                // Most bodies arrive in one read and need no copy.
                 None if whole.is_empty() => return Ok(last),
                 None | Some(_) => whole.extend_from_slice(&last),
             }
@@ -100,7 +104,7 @@ impl AnswerBody {
         }
     }
 
-    /// The next piece, `None` at the end.
+    /// The next bytes; `None` at the end.
     pub fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
             match self.take() {
@@ -113,7 +117,7 @@ impl AnswerBody {
                 Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
             }
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-            match connection.poll_fill(context, self.piece) {
+            match connection.poll_fill(context, self.read_bytes) {
                 Poll::Ready(Ok(0)) if self.rest == BodyDecoder::UntilClose => {
                     self.connection = None;
                     return Poll::Ready(None);
@@ -125,7 +129,7 @@ impl AnswerBody {
                 Poll::Ready(Ok(_)) => (),
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
                 Poll::Pending => {
-                    ready!(self.poll_patience(context));
+                    ready!(self.poll_timeout(context));
                     let error = self.fail(io::ErrorKind::TimedOut.into());
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -133,13 +137,13 @@ impl AnswerBody {
         }
     }
 
-    /// Ready when nothing has come for too long. The timer is set once and moved on only when it rings.
-    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let patience = self.patience;
-        let (since, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
+    /// Ready when the daemon has paused too long. The timer is set once and moved only when it expires.
+    fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let timeout = self.timeout;
+        let (since, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(timeout))));
         loop {
             ready!(timer.as_mut().poll(context));
-            let until = *since + patience;
+            let until = *since + timeout;
             if until <= Instant::now() {
                 return Poll::Ready(());
             }
@@ -147,12 +151,12 @@ impl AnswerBody {
         }
     }
 
-    /// The head is out, so the client sees no more than the end of its connection.
+    /// Logs an error after the head was sent: the client only sees the connection end.
     fn report(&self, error: &io::Error) {
         let Some((health, request)) = self.source else { return };
         let request = request.map(|id| id.to_string());
-        let told = request.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
-        let message = format!("the answer of {} broke off under way: {error}{told}", health.name());
+        let suffix = request.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
+        let message = format!("the response body of {} broke off: {error}{suffix}", health.name());
         health.count_failure(&message, request);
         log_limit::warn(LogTopic::Upstream, health.name(), &message);
     }
@@ -162,7 +166,7 @@ impl AnswerBody {
         error
     }
 
-    /// What the buffer holds of the body.
+    /// Decodes the next part of the buffer.
     fn take(&mut self) -> io::Result<DecodedPiece> {
         let Some(connection) = &mut self.connection else { return Ok(DecodedPiece::End) };
         let taken = self.rest.take(&mut connection.buffer)?;
@@ -172,7 +176,7 @@ impl AnswerBody {
         Ok(taken)
     }
 
-    /// Everything has been read: the connection may serve again.
+    /// Returns the connection to its pool after the last byte.
     fn end(&mut self) {
         if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take()) {
             pool.put(connection);
@@ -180,7 +184,7 @@ impl AnswerBody {
     }
 }
 
-impl http_body::Body for AnswerBody {
+impl http_body::Body for UpstreamBody {
     type Data = Bytes;
     type Error = io::Error;
 

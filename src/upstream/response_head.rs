@@ -1,4 +1,4 @@
-//! The head of an answer (RFC 9112), and how long its body is.
+//! The head of a response (RFC 9112), and the framing of its body.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -10,15 +10,14 @@ use smallvec::SmallVec;
 
 use super::status_line;
 
-/// Header lines of one answer.
-const LINES: usize = 128;
-/// So many need no memory of their own.
-const USUAL: usize = 16;
-/// Bytes of one head.
-const LONGEST: usize = 256 << 10;
+/// Header lines of one response.
+const MAX_HEADER_LINES: usize = 128;
+/// Header lines that need no heap allocation.
+const INLINE_HEADER_LINES: usize = 16;
+const MAX_HEAD_BYTES: usize = 256 << 10;
 
-/// More lines that belong to one connection.
-static OTHERS: [HeaderName; 5] = [
+/// More hop-by-hop headers.
+static HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     TE,
@@ -26,7 +25,7 @@ static OTHERS: [HeaderName; 5] = [
     UPGRADE,
 ];
 
-/// How the end of a body is known (RFC 9112 section 6.3).
+/// How the end of a body is found (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyFraming {
     Length(u64),
@@ -34,37 +33,36 @@ pub enum BodyFraming {
     UntilClose,
 }
 
-/// An answer whose body is still to come. Of its headers those are there that go further than one connection.
+/// A response before its body. It holds only end-to-end headers.
 #[derive(Debug)]
 pub struct ResponseHead {
     pub response: Response<()>,
     pub framing: BodyFraming,
-    /// whether the other side lets the connection open
+    /// whether the server keeps the connection open
     pub keeps_alive: bool,
 }
 
-/// It is no answer of HTTP/1.
+/// The bytes are no HTTP/1 response.
 #[derive(Debug, Eq, PartialEq)]
 pub struct MalformedResponse;
 
-/// Where in the head one line's name and value lie.
+/// Ranges of a header's name and value in the head.
 type HeaderSpan = (Range<usize>, Range<usize>);
 
-/// Takes a whole head from the front of `buffer`; `None` while its end has not come. Interim answers but 101 are
-/// skipped.
+/// Takes a whole head from the front of `buffer`; `None` if its end has not arrived. Skips interim responses except 101.
 pub fn take(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, MalformedResponse> {
     loop {
         if buffer.is_empty() {
             return Ok(None);
         }
         let phrase = status_line::clean_phrase(buffer);
-        let mut lines = [const { MaybeUninit::uninit() }; LINES];
+        let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
         let mut parsed = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
         let status = config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut lines);
         let length = match status.map_err(|_| MalformedResponse)? {
             httparse::Status::Complete(length) => length,
-            httparse::Status::Partial if buffer.len() > LONGEST => return Err(MalformedResponse),
+            httparse::Status::Partial if buffer.len() > MAX_HEAD_BYTES => return Err(MalformedResponse),
             httparse::Status::Partial => return Ok(None),
         };
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(MalformedResponse)?;
@@ -79,7 +77,7 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, MalformedResp
             let start = text.as_ptr().addr().saturating_sub(buffer.as_ptr().addr());
             start..start + text.len()
         };
-        let places: SmallVec<[HeaderSpan; USUAL]> =
+        let places: SmallVec<[HeaderSpan; INLINE_HEADER_LINES]> =
             parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))).collect();
         let head = buffer.split_to(length).freeze();
         if let Some(phrase) = status_line::own_phrase(phrase.and_then(|range| head.get(range)), status) {
@@ -93,14 +91,14 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, MalformedResp
     }
 }
 
-/// Headers that share the memory of the head; what is between the daemon and us is read and goes no further.
+/// The end-to-end headers, which share the memory of the head, and what the hop-by-hop headers say.
 fn headers_of(places: &[HeaderSpan], head: &Bytes) -> Option<(HeaderMap, HopByHop)> {
     let mut headers = HeaderMap::with_capacity(places.len());
     let mut hop = HopByHop::default();
     for (name, value) in places {
         let name = HeaderName::from_bytes(head.get(name.clone())?).ok()?;
         let text = head.get(value.clone())?;
-        if !hop.takes(&name, text) {
+        if !hop.read(&name, text) {
             headers.append(name, HeaderValue::from_maybe_shared(head.slice_ref(text)).ok()?);
         }
     }
@@ -110,12 +108,12 @@ fn headers_of(places: &[HeaderSpan], head: &Bytes) -> Option<(HeaderMap, HopByHo
     Some((headers, hop))
 }
 
-/// What the lines say that belong to one connection alone (RFC 9110 section 7.6.1).
+/// What the hop-by-hop headers say (RFC 9110 section 7.6.1).
 #[derive(Default)]
 struct HopByHop {
     length: Option<u64>,
-    /// a length that cannot be read, or two that differ
-    doubtful: bool,
+    /// an invalid length, or two that differ
+    is_ambiguous: bool,
     /// whether the last transfer coding is `chunked`
     chunked: Option<bool>,
     close: bool,
@@ -125,11 +123,11 @@ struct HopByHop {
 }
 
 impl HopByHop {
-    /// Whether the line is such a one. `Content-Length` is told anew to whoever gets the body.
-    fn takes(&mut self, name: &HeaderName, value: &[u8]) -> bool {
+    /// Reads a hop-by-hop header. Returns whether it is one. nodegate writes its own `Content-Length`.
+    fn read(&mut self, name: &HeaderName, value: &[u8]) -> bool {
         if name == CONTENT_LENGTH {
-            let length = length_of(value);
-            self.doubtful |= length.is_none() || (self.length.is_some() && self.length != length);
+            let length = parse_length(value);
+            self.is_ambiguous |= length.is_none() || (self.length.is_some() && self.length != length);
             self.length = length;
         } else if name == TRANSFER_ENCODING {
             let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
@@ -145,7 +143,7 @@ impl HopByHop {
                 }
             }
         } else {
-            return OTHERS.contains(name);
+            return HOP_BY_HOP.contains(name);
         }
         true
     }
@@ -157,20 +155,20 @@ impl HopByHop {
         match (self.chunked, self.length) {
             (Some(_), _) if version == Version::HTTP_10 => Err(MalformedResponse),
             (Some(true), _) => Ok(BodyFraming::Chunked),
-            (None, _) if self.doubtful => Err(MalformedResponse),
+            (None, _) if self.is_ambiguous => Err(MalformedResponse),
             (None, Some(length)) => Ok(BodyFraming::Length(length)),
             (Some(false), _) | (None, None) => Ok(BodyFraming::UntilClose),
         }
     }
 
-    /// Whether who sent this lets the connection open (RFC 9112 section 9.3).
+    /// Whether the server keeps the connection open (RFC 9112 section 9.3).
     fn keeps_alive(&self, version: Version) -> bool {
         if version == Version::HTTP_10 { self.keep_alive } else { !self.close }
     }
 }
 
-/// Digits alone: a sign, as `u64` would read it, is none.
-fn length_of(value: &[u8]) -> Option<u64> {
+/// Accepts only digits; `u64` would also parse a sign.
+fn parse_length(value: &[u8]) -> Option<u64> {
     let text = str::from_utf8(value).ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -245,7 +243,7 @@ mod tests {
         ] {
             assert!(taken(text).0.is_err(), "{text}");
         }
-        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(LONGEST));
+        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD_BYTES));
         assert_eq!(taken(&endless).0.unwrap_err(), MalformedResponse);
     }
 }

@@ -1,13 +1,13 @@
-//! The reason phrase in the status line of an answer (RFC 9112 section 4). The library for heads drops a phrase that
-//! is not ASCII and refuses one with control characters; daemons put the names of users and files into it.
+//! The reason phrase of a response (RFC 9112 section 4). httparse drops a phrase that is not ASCII and rejects control
+//! characters. Daemons put names of users and files into it.
 
 use std::ops::Range;
 
 use http::StatusCode;
 use hyper::ext::ReasonPhrase;
 
-/// Where the phrase lies in a head that begins with a whole status line. Control characters in it become spaces, so
-/// that the rest of the head can be read as it came.
+/// Finds the phrase in a head that begins with a whole status line. Replaces its control characters by spaces, so that
+/// httparse accepts the head.
 pub(super) fn clean_phrase(head: &mut [u8]) -> Option<Range<usize>> {
     let end = head.iter().position(|byte| *byte == b'\n')?;
     let line = head.get_mut(..end)?;
@@ -23,7 +23,7 @@ pub(super) fn clean_phrase(head: &mut [u8]) -> Option<Range<usize>> {
     Some(start..end)
 }
 
-/// A phrase that is not the status' usual one; it may be empty.
+/// The phrase if it is not the canonical one; it may be empty.
 pub(super) fn own_phrase(phrase: Option<&[u8]>, status: StatusCode) -> Option<ReasonPhrase> {
     let phrase = phrase?.trim_ascii();
     let is_usual = status.canonical_reason().is_some_and(|usual| usual.as_bytes() == phrase);

@@ -20,7 +20,7 @@ use crate::auth::ticket_verifier::{TicketFiles, VerifyContext};
 use crate::config::product;
 use crate::config::root::RootDirectory;
 use crate::config::settings::AllowedOrigins;
-use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::fs::cached_file::{CachedFile, FileError, POLL_INTERVAL};
 use crate::http::api_grammar::ApiGrammar;
 use crate::http::path_pattern::PathPattern;
 use crate::http::target::ApiPath;
@@ -40,7 +40,7 @@ pub struct Authenticator {
     open: Vec<(String, String)>,
     pub(crate) csrf_header: HeaderName,
     pub(crate) csrf_exempt: Vec<PathPattern>,
-    pub(crate) csrf_secret: WatchedFile<Vec<u8>>,
+    pub(crate) csrf_secret: CachedFile<Vec<u8>>,
     /// whose pages may write where no CSRF token is needed
     pub(crate) shared_with: AllowedOrigins,
     pub(crate) tickets: Vec<TicketFiles>,
@@ -76,8 +76,8 @@ impl Authenticator {
             rules.csrf_exempt.iter().map(|text| PathPattern::parse(text)).collect::<Result<_, _>>()?;
         let tickets =
             rules.ticket.iter().map(|kind| TicketFiles::new(kind.clone(), &rules.schemes, root)).collect();
-        let csrf_secret =
-            WatchedFile::new(root.path(&rules.csrf.secret), csrf::key_parser(rules.csrf.key)).once_a_second();
+        let csrf_secret = CachedFile::new(root.path(&rules.csrf.secret), csrf::key_parser(rules.csrf.key))
+            .with_ttl(POLL_INTERVAL);
         let split =
             |text: &String| text.split_once(' ').map(|(verb, path)| (verb.to_owned(), path.to_owned()));
         let open = rules.open.iter().filter_map(split).collect();
@@ -235,16 +235,16 @@ impl Authenticator {
 
     /// Looks at every file once, for `check` and for the start.
     pub fn file_errors(&self) -> Vec<FileError> {
-        let secret = self.csrf_secret.current().err();
-        let keys = self.tickets.iter().filter_map(|files| files.key.current().err());
+        let secret = self.csrf_secret.get().err();
+        let keys = self.tickets.iter().filter_map(|files| files.key.get().err());
         secret.into_iter().chain(keys).collect()
     }
 
     /// Reads what tickets are judged by before the first of them comes.
-    pub fn read_ahead(&self) {
-        self.csrf_secret.read_ahead();
+    pub fn preload(&self) {
+        self.csrf_secret.preload();
         for files in &self.tickets {
-            files.key.read_ahead();
+            files.key.preload();
         }
     }
 

@@ -160,7 +160,7 @@ pub fn advice(config: &Config) -> Vec<Diagnostic> {
         problems.push(Diagnostic::warning(origin.clone(), "listen.address", message));
     };
     let clustered = NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name)
-        .current()
+        .get()
         .is_ok_and(|table| table.clustered);
     let restricted = match &config.settings.listen.address {
         ListenAddress::Any | ListenAddress::AnyV6 => false,

@@ -149,7 +149,7 @@ fn value_files(product: &Product) -> impl Iterator<Item = &PathBuf> {
 fn node_certificates(config: &Config) -> Vec<PathBuf> {
     let Some(nodes) = &config.product.nodes else { return Vec::new() };
     let own = &config.settings.node_name;
-    let table = NodeFile::new(Some(nodes), &config.root, own).current();
+    let table = NodeFile::new(Some(nodes), &config.root, own).get();
     let names = table.iter().flat_map(|table| table.nodes.keys()).filter(|name| *name != own);
     let first = |node: &String| {
         let paths = nodes.certificates.iter().map(|path| path.to_string_lossy().replace("{node}", node));

@@ -82,8 +82,8 @@ pub async fn open(
     }
     let UpstreamResponse { response, mut body, started } = answer;
     let (head, ()) = response.into_parts();
-    let invalid = || upstream.senseless(started);
-    let body = upstream.whole(&mut body, MAX_ANSWER_BYTES, started).await?;
+    let invalid = || upstream.invalid_response(started);
+    let body = upstream.read_whole(&mut body, MAX_ANSWER_BYTES, started).await?;
     let answer = ApiAnswer::read(&head.headers, &body).ok_or_else(invalid)?;
     match rules.find_target(&answer).map_err(ConsoleError::from)? {
         Some(target_address) => {

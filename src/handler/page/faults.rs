@@ -78,7 +78,7 @@ impl PageSet {
         let templates: BTreeMap<_, _> =
             choices.map(|choice| (choice.template.file.path(), &choice.template)).collect();
         let gaps = templates.into_iter().filter_map(|(path, template)| {
-            let rendered = self.render_template(&template.file.current().ok()?.value, &FIRST_VISIT).ok()?;
+            let rendered = self.render_template(&template.file.get().ok()?.value, &FIRST_VISIT).ok()?;
             let variables = self.undeclared(&rendered)?;
             let then = match &self.worker.address {
                 Some(worker) => format!("the worker at {worker} is asked for the page"),
@@ -180,7 +180,7 @@ impl PageSet {
         }
         let faults = templates.into_iter().filter_map(|(path, uses)| {
             let (_, choice) = uses.first()?;
-            let (error, is_missing) = match choice.template.file.current() {
+            let (error, is_missing) = match choice.template.file.get() {
                 Err(error) => (error.to_string(), error.is_missing()),
                 Ok(template) if depth == CheckDepth::Render => {
                     let error = self.render_template(&template.value, &FIRST_VISIT).err()?;

@@ -25,7 +25,7 @@ use self::variables::{ProfileVariables, VariableContext};
 use crate::auth::authenticator::{PageLogin, joined};
 use crate::config::Config;
 use crate::config::page::TemplateCondition;
-use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::fs::cached_file::{CachedFile, FileError};
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::http::compression;
@@ -57,7 +57,7 @@ struct ParsedChoice {
 
 /// A template, shared by all choices that name the same file.
 struct TemplateFile {
-    file: WatchedFile<Template>,
+    file: CachedFile<Template>,
 }
 
 /// The reason why there is no page. It names no path, so the client may see it.
@@ -145,7 +145,7 @@ impl PageSet {
         let holds = |condition: &TemplateCondition| self.variables.holds(condition, context);
         let choice =
             page.choices.iter().find(|choice| choice.when.iter().all(holds)).ok_or(PageError::NoTemplate)?;
-        let template = choice.template.file.current().map_err(|error| {
+        let template = choice.template.file.get().map_err(|error| {
             self.log_failure(&choice.template, &error);
             choice.template.error(error)
         })?;
@@ -216,7 +216,7 @@ impl PageSet {
 
 impl TemplateFile {
     fn new(path: PathBuf) -> Self {
-        Self { file: WatchedFile::new(path, parse) }
+        Self { file: CachedFile::new(path, parse) }
     }
 
     /// Limits the log lines, because unauthenticated clients can request a broken page as often as they like.

@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 use crate::config::page;
 use crate::config::page::BareQuery;
 use crate::config::root::RootDirectory;
-use crate::fs::cached_file::WatchedFile;
+use crate::fs::cached_file::CachedFile;
 
 /// Memory that a compiled pattern of a profile may take.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
@@ -18,8 +18,8 @@ pub(super) enum OpenedSource {
     Query(String),
     BareQuery(BareQuery),
     UserAgent { all: Vec<Regex>, none: Vec<Regex> },
-    Match { file: WatchedFile<String>, pattern: Regex },
-    Section { file: WatchedFile<String>, section: String, key: String },
+    Match { file: CachedFile<String>, pattern: Regex },
+    Section { file: CachedFile<String>, section: String, key: String },
     Modified(PathBuf),
     Exists(Vec<PathPart>),
     Text(String),
@@ -102,10 +102,10 @@ pub(super) fn parts(path: &str) -> Result<Vec<PathPart>, String> {
     Ok(parts)
 }
 
-fn text_file(root: &RootDirectory, path: &Path) -> WatchedFile<String> {
-    #[expect(clippy::unnecessary_wraps, reason = "a parser of WatchedFile may fail")]
+fn text_file(root: &RootDirectory, path: &Path) -> CachedFile<String> {
+    #[expect(clippy::unnecessary_wraps, reason = "a parser of CachedFile may fail")]
     fn text(bytes: &[u8]) -> Result<String, String> {
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
-    WatchedFile::new(root.path(path), text)
+    CachedFile::new(root.path(path), text)
 }

@@ -14,7 +14,7 @@ use crate::config::page;
 use crate::config::page::{TemplateCondition, VariableKind};
 use crate::config::root::RootDirectory;
 use crate::config::section_file;
-use crate::fs::cached_file::WatchedFile;
+use crate::fs::cached_file::CachedFile;
 use crate::http::target::query_parameters;
 
 /// The parts of a request from which variables get values.
@@ -189,8 +189,8 @@ impl ProfileVariable {
 }
 
 /// The file's contents. Without the file, the next source is used.
-fn contents(file: &WatchedFile<String>) -> Option<std::sync::Arc<String>> {
-    match file.current() {
+fn contents(file: &CachedFile<String>) -> Option<std::sync::Arc<String>> {
+    match file.get() {
         Ok(snapshot) => Some(snapshot.value),
         Err(error) => {
             tracing::debug!(%error, "no value for a page");

@@ -210,7 +210,7 @@ impl PageSet {
         if body.length().is_some_and(is_long) {
             return Err(WorkerError::TooLong);
         }
-        let page = upstream.whole(&mut body, MAX_PAGE_BYTES, started).await?;
+        let page = upstream.read_whole(&mut body, MAX_PAGE_BYTES, started).await?;
         if page.is_empty() { Err(WorkerError::Empty) } else { Ok((page, content_type)) }
     }
 

@@ -10,8 +10,8 @@ use http::HeaderMap;
 use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http_range_header::parse_range_header;
 
-use super::open::FileVersion;
 use crate::http::compression::ContentCoding;
+use crate::os::file_version::FileVersion;
 
 /// The validators of one representation (RFC 9110, section 8.8).
 pub(super) struct Validators {

@@ -11,8 +11,9 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::open::{FileVersion, FoundFile};
+use super::open::FoundFile;
 use crate::http::compression::{ContentCoding, compress};
+use crate::os::file_version::FileVersion;
 
 /// Bytes of all entries together.
 const CAPACITY_BYTES: u64 = 64 << 20;

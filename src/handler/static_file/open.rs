@@ -1,9 +1,8 @@
 //! Opens a file that a request names, only inside of the profile's directories.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
 use std::iter;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use nix::fcntl::{self, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::Mode;
 
 use super::{FileOrigin, StaticDirectory, StaticError};
+use crate::os::file_version::FileVersion;
 
 /// Without `O_NONBLOCK`, opening a FIFO would wait for a writer.
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
@@ -40,45 +40,6 @@ pub(super) struct SeenFile {
     version: FileVersion,
 }
 
-/// A version of a file. Equal versions have the same contents.
-///
-/// It contains the change time, because reproducible packages give files of different releases the same modification
-/// time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FileVersion {
-    /// Bytes.
-    pub(super) size: u64,
-    pub(super) modified: FileTime,
-    changed: FileTime,
-    device: u64,
-    inode: u64,
-}
-
-/// Seconds and nanoseconds since 1970; seconds may be negative.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FileTime {
-    pub(super) seconds: i64,
-    pub(super) nanoseconds: i64,
-}
-
-impl FileVersion {
-    fn from_metadata(metadata: &Metadata) -> Self {
-        Self {
-            size: metadata.size(),
-            modified: FileTime { seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() },
-            changed: FileTime { seconds: metadata.ctime(), nanoseconds: metadata.ctime_nsec() },
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
-    }
-
-    /// Whether the file's contents are unchanged. A new hard link changes the change time, so that is not compared.
-    pub(super) fn is_current(&self, file: &File) -> io::Result<bool> {
-        let now = Self::from_metadata(&file.metadata()?);
-        Ok(now.size == self.size && now.modified == self.modified)
-    }
-}
-
 impl SeenFile {
     pub(super) fn new(path: PathBuf, version: FileVersion) -> Self {
         Self { path, version }
@@ -87,7 +48,7 @@ impl SeenFile {
     /// The file, if its path still leads to this version. The symbolic links may have changed, but a check has allowed
     /// these contents for this path before.
     pub(super) fn find_unchanged(&self) -> Option<FoundFile> {
-        let version = FileVersion::from_metadata(&fs::metadata(&self.path).ok()?);
+        let version = FileVersion::new(&fs::metadata(&self.path).ok()?);
         (version == self.version).then_some(FoundFile { file: None, version })
     }
 }
@@ -120,7 +81,7 @@ impl FoundFile {
         if !metadata.is_file() {
             return Err(StaticError::NotFound);
         }
-        let version = FileVersion::from_metadata(&metadata);
+        let version = FileVersion::new(&metadata);
         Ok(Self { file: Some(Arc::new(file)), version })
     }
 }

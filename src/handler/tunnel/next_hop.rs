@@ -106,7 +106,8 @@ impl NextHop<'_> {
         let (pins, context) = (&self.engine.pins, &self.engine.client_context);
         let peer = PeerNode::find(self.node, settings.cluster_port, self.nodes, pins, context)
             .map_err(|cause| TunnelError::Pin { node: self.node.to_owned(), cause })?;
-        let peer = if settings.cluster_proxy_protocol { peer.told(client.address()) } else { peer };
+        let peer =
+            if settings.cluster_proxy_protocol { peer.with_proxy_header(client.address()) } else { peer };
         let (peer_name, limit) = (peer.to_string(), settings.timeout.connect);
         let stream = match timeout(limit, peer.connect()).await {
             Ok(Ok(stream)) => stream,

@@ -7,14 +7,14 @@ use nodegate_spice::{HeadLimits, HopHeaders, Target, TicketError, TicketRules, t
 use crate::auth::csrf;
 use crate::config::Config;
 use crate::config::product::Protocol;
-use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::fs::cached_file::{CachedFile, FileError};
 use crate::handler::tunnel::error::TunnelError;
 use crate::handler::tunnel::next_hop::PlaintextFallbackCache;
 
 /// The tunnel rules of profile and settings, with the file that holds the secret.
 pub struct TunnelRules {
     ticket: TicketRules,
-    secret: WatchedFile<String>,
+    secret: CachedFile<String>,
     pub(super) limits: HeadLimits,
     pub(super) names: HopHeaders,
     node_name: String,
@@ -40,7 +40,7 @@ impl TunnelRules {
                 max_age: connect.max_age,
                 max_future: connect.max_future,
             },
-            secret: WatchedFile::new(config.root.path(&connect.secret), csrf::secret_text),
+            secret: CachedFile::new(config.root.path(&connect.secret), csrf::secret_text),
             limits: HeadLimits { bytes: settings.limits.header, headers: settings.limits.headers },
             names: HopHeaders {
                 loop_header: names.loop_header.clone().unwrap_or_default(),
@@ -55,25 +55,25 @@ impl TunnelRules {
 
     /// Reads the secret, for `check` and the readiness probe.
     pub fn file_error(&self) -> Option<FileError> {
-        self.secret.current().err()
+        self.secret.get().err()
     }
 
-    /// See `WatchedFile::read_ahead`.
-    pub fn read_ahead(&self) {
-        self.secret.read_ahead();
+    /// See `CachedFile::preload`.
+    pub fn preload(&self) {
+        self.secret.preload();
     }
 
     /// Verifies a ticket. If the cached secret does not fit, nodegate reads the file again: the ticket may be signed with
     /// a newer secret.
     pub(super) fn verify(&self, target: &str) -> Result<Target, TunnelError> {
         match self.verify_once(target) {
-            Err(_) if self.secret.has_changed() => self.verify_once(target),
+            Err(_) if self.secret.refresh() => self.verify_once(target),
             verified => verified,
         }
     }
 
     fn verify_once(&self, target: &str) -> Result<Target, TunnelError> {
-        let secret = self.secret.current().map_err(TunnelError::Secret)?.value;
+        let secret = self.secret.get().map_err(TunnelError::Secret)?.value;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         ticket::verify(target, &self.ticket, &secret, now).map_err(|error| match error {

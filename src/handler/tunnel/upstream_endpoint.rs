@@ -60,9 +60,9 @@ pub(super) async fn connect_upstream(
     if head.looped {
         return Err(TunnelError::Loop);
     }
-    let mut nodes = engine.nodes.current().map_err(TunnelError::Nodes)?;
-    if nodes.find(&target.node).is_none() && engine.nodes.has_changed() {
-        nodes = engine.nodes.current().map_err(TunnelError::Nodes)?;
+    let mut nodes = engine.nodes.get().map_err(TunnelError::Nodes)?;
+    if nodes.find(&target.node).is_none() && engine.nodes.refresh() {
+        nodes = engine.nodes.get().map_err(TunnelError::Nodes)?;
     }
     let (node, address) =
         nodes.find(&target.node).ok_or_else(|| TunnelError::UnknownNode(nodes.unknown(&target.node)))?;

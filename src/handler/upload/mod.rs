@@ -42,7 +42,7 @@ use crate::limits::min_rate::MinRate;
 use crate::state::shared::AppState;
 use crate::state::upstreams::Upstreams;
 use crate::time::client_timeouts::TimeoutTracker;
-use crate::upstream::client::PIECE;
+use crate::upstream::client::READ_BYTES;
 use crate::upstream::request::UpstreamRequest;
 use crate::verdict::AnswerView;
 use crate::verdict::shown::ShownMembers;
@@ -265,7 +265,7 @@ async fn hand_over(
         body: Bytes::from(text),
         source: DownloadSource::without_files(&head.method, upload.path),
         timeout: engine.config.settings.timeout.answer,
-        piece: PIECE,
+        piece: READ_BYTES,
     };
     let request = api::build_request(engine, &upload.upstreams.daemon, call, None)?;
     let hand_over = HandOver {

@@ -10,7 +10,7 @@ use crate::handler::api;
 use crate::handler::api::{ApiCall, DownloadSource};
 use crate::http::error::ResponseError;
 use crate::http::reason_phrase::text_of;
-use crate::upstream::client::PIECE;
+use crate::upstream::client::READ_BYTES;
 use crate::verdict::AnswerView;
 use crate::verdict::permission::is_granted;
 
@@ -34,7 +34,7 @@ pub(super) async fn check_permission(
         body: Bytes::new(),
         source: DownloadSource::without_files(&head.method, upload.path),
         timeout: engine.config.settings.timeout.answer,
-        piece: PIECE,
+        piece: READ_BYTES,
     };
     let daemon = &upload.upstreams.daemon;
     let answer = daemon.send(api::build_request(engine, daemon, call, None)?).await?;

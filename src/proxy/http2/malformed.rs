@@ -1,70 +1,64 @@
 //! Header blocks that decode, and hold bytes that no field may hold (RFC 9113 section 8.2.1).
 //!
-//! Such a request is malformed, and ends its stream (section 8.1.1). The library gives up the whole block and with it
-//! the connection, which a front shares among its clients. So bytes that it does not take are replaced as they come, by
-//! as many that it takes, and the stream is noted: it is reset before its request is looked at.
+//! Such a request is malformed and ends its stream (section 8.1.1). The library would reject the whole block and close
+//! the connection, which a trusted proxy shares among its clients. So the mender replaces each byte that the library
+//! rejects by one that it accepts, and notes the stream. nodegate resets the stream before it reads the request.
 //!
-//! Texts that are Huffman-coded, and those that the table keeps for later blocks, stay as they are.
+//! Huffman-coded texts, and texts that the dynamic table keeps for later blocks, are not changed.
 //!
-//! HAProxy resets a stream that it has not opened when it cannot write a request as HTTP/2. That is an error of the
-//! connection (section 6.4). From a trusted front such a frame is made one of a type that means nothing.
+//! HAProxy resets a stream that it has not opened if it cannot write a request as HTTP/2. That is a connection error
+//! (section 6.4). From a trusted proxy, the mender changes the type of such a frame to one without a meaning.
 
+mod header_block;
 mod text;
 
-use text::{FieldName, TextCheck};
+use super::frame::{
+    CONTINUATION, HEADER_BYTES, HEADERS, PADDED, PREFACE_BYTES, PRIORITY, PRIORITY_BYTES, RST_STREAM,
+    UNKNOWN, payload_bytes,
+};
+use header_block::HeaderBlock;
 
-/// Bytes that begin a connection before its first frame.
-const PREFACE: usize = 24;
-const HEADER: usize = 9;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-/// Of no meaning, so that it is ignored (section 5.5).
-const UNKNOWN: u8 = 0xfa;
-const CONTINUATION: u8 = 9;
-const PADDED: u8 = 0x08;
-const PRIORITY: u8 = 0x20;
-const PRIORITY_BYTES: usize = 5;
-/// Streams that are noted at the same time. A connection with more of them ends.
-const MOST: usize = 1024;
+/// A connection with more noted streams is closed.
+const MAX_MALFORMED_STREAMS: usize = 1024;
 
 /// Follows the frames of one connection.
 pub(crate) struct HeaderBlockMender {
-    header: [u8; HEADER],
+    header: [u8; HEADER_BYTES],
     known: usize,
-    /// bytes that are no header block's, then bytes of one, then its padding
+    /// bytes outside of a header block; `block_bytes` and `padding` follow
     skip: usize,
     block_bytes: usize,
     padding: usize,
     wants_padding: bool,
     has_priority: bool,
-    /// of the last header block, which is the highest so far unless trailers came
+    /// of the last header block; below `highest` if that block held trailers
     stream: u32,
     highest: u32,
-    is_front: bool,
+    is_trusted_proxy: bool,
     block: HeaderBlock,
     malformed: Vec<u32>,
 }
 
 impl HeaderBlockMender {
-    pub(crate) fn new(is_front: bool) -> Self {
+    pub(crate) fn new(is_trusted_proxy: bool) -> Self {
         Self {
-            header: [0; HEADER],
+            header: [0; HEADER_BYTES],
             known: 0,
-            skip: PREFACE,
+            skip: PREFACE_BYTES,
             block_bytes: 0,
             padding: 0,
             wants_padding: false,
             has_priority: false,
             stream: 0,
             highest: 0,
-            is_front,
+            is_trusted_proxy,
             block: HeaderBlock::default(),
             malformed: Vec::new(),
         }
     }
 
-    /// Replaces bytes that the library does not take in the next ones from the client. Returns how many more streams are
-    /// malformed: `usize::MAX` when one could not be noted, which nobody can pay for.
+    /// Replaces bytes that the library rejects. Returns the number of streams that these bytes made malformed, or
+    /// `usize::MAX` if too many are noted: no budget pays for that.
     pub(crate) fn mend(&mut self, mut bytes: &mut [u8]) -> usize {
         let before = self.malformed.len();
         while !bytes.is_empty() {
@@ -75,31 +69,31 @@ impl HeaderBlockMender {
             } else if self.block_bytes > 0 {
                 self.mend_block(bytes)
             } else {
-                self.forgive_reset(bytes);
+                self.ignore_reset_of_idle_stream(bytes);
                 self.read_header(bytes.first().copied().unwrap_or_default());
                 1
             };
             bytes = std::mem::take(&mut bytes).get_mut(taken..).unwrap_or_default();
         }
-        if self.malformed.len() >= MOST {
+        if self.malformed.len() >= MAX_MALFORMED_STREAMS {
             return usize::MAX;
         }
         self.malformed.len().saturating_sub(before)
     }
 
-    /// Whether a request that the library has read is malformed. Streams come in their order, so all before are
-    /// forgotten.
+    /// Whether a request that the library has read is malformed. Streams are read in order, so the notes of earlier
+    /// streams are dropped.
     pub(crate) fn is_malformed(&mut self, stream: u32) -> bool {
         let is_malformed = self.malformed.contains(&stream);
         self.malformed.retain(|known| *known > stream);
         is_malformed
     }
 
-    /// Only where the whole head of the frame is there: its stream comes behind its type.
-    fn forgive_reset(&self, bytes: &mut [u8]) {
-        let begins = self.is_front && self.known == 0 && !self.wants_padding;
+    /// Needs the whole frame header in one read, because the stream id follows the type.
+    fn ignore_reset_of_idle_stream(&self, bytes: &mut [u8]) {
+        let begins = self.is_trusted_proxy && self.known == 0 && !self.wants_padding;
         let Some([_, _, _, kind, _, first, second, third, fourth]) =
-            bytes.first_chunk_mut::<HEADER>().filter(|_| begins)
+            bytes.first_chunk_mut::<HEADER_BYTES>().filter(|_| begins)
         else {
             return;
         };
@@ -114,7 +108,7 @@ impl HeaderBlockMender {
         for byte in bytes.iter_mut().take(taken) {
             if self.block.mend(byte)
                 && self.malformed.last() != Some(&self.stream)
-                && self.malformed.len() < MOST
+                && self.malformed.len() < MAX_MALFORMED_STREAMS
             {
                 self.malformed.push(self.stream);
             }
@@ -130,14 +124,14 @@ impl HeaderBlockMender {
         if std::mem::take(&mut self.wants_padding) {
             self.padding = byte.into();
             let others = 1 + self.padding + if self.has_priority { PRIORITY_BYTES } else { 0 };
-            self.begin_block(self.length().saturating_sub(others));
+            self.begin_block(payload_bytes(self.header).saturating_sub(others));
             return;
         }
         if let Some(place) = self.header.get_mut(self.known) {
             *place = byte;
         }
         self.known += 1;
-        if self.known < HEADER {
+        if self.known < HEADER_BYTES {
             return;
         }
         self.known = 0;
@@ -148,14 +142,14 @@ impl HeaderBlockMender {
                 self.highest = self.highest.max(self.stream);
                 self.block = HeaderBlock::default();
                 self.has_priority = flags & PRIORITY != 0;
-                self.wants_padding = flags & PADDED != 0 && self.length() > 0;
+                self.wants_padding = flags & PADDED != 0 && payload_bytes(self.header) > 0;
                 if !self.wants_padding {
                     let others = if self.has_priority { PRIORITY_BYTES } else { 0 };
-                    self.begin_block(self.length().saturating_sub(others));
+                    self.begin_block(payload_bytes(self.header).saturating_sub(others));
                 }
             }
-            CONTINUATION => self.block_bytes = self.length(),
-            _ => self.skip = self.length(),
+            CONTINUATION => self.block_bytes = payload_bytes(self.header),
+            _ => self.skip = payload_bytes(self.header),
         }
     }
 
@@ -166,148 +160,7 @@ impl HeaderBlockMender {
             self.skip += std::mem::take(&mut self.padding);
         }
     }
-
-    /// Of the payload.
-    fn length(&self) -> usize {
-        let [high, middle, low, ..] = self.header;
-        usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)
-    }
 }
-
-/// Where in a header block the next byte is (RFC 7541 section 6).
-#[derive(Default)]
-enum HpackState {
-    #[default]
-    Field,
-    /// the rest of a number
-    Number {
-        value: usize,
-        shift: u32,
-        of: IntegerState,
-    },
-    NameLength,
-    ValueLength,
-    Text {
-        left: usize,
-        is_name: bool,
-    },
-    /// a number is too large for everybody
-    Lost,
-}
-
-#[derive(Clone, Copy)]
-enum IntegerState {
-    /// of a field that is in a table, or a size of the table
-    Whole,
-    NameIndex,
-    NameLength,
-    ValueLength,
-}
-
-#[derive(Default)]
-struct HeaderBlock {
-    step: HpackState,
-    /// the table keeps the field
-    is_kept: bool,
-    is_huffman: bool,
-    name: FieldName,
-    check: TextCheck,
-}
-
-impl HeaderBlock {
-    /// Whether the byte shows that the request is malformed.
-    fn mend(&mut self, byte: &mut u8) -> bool {
-        match std::mem::take(&mut self.step) {
-            HpackState::Field => return self.begin_field(byte),
-            HpackState::Number { value, shift, of } => {
-                let value = value.saturating_add(usize::from(*byte & 0x7f) << shift);
-                self.step = match (*byte & 0x80 != 0, shift) {
-                    (true, 28..) => HpackState::Lost,
-                    (true, _) => HpackState::Number { value, shift: shift + 7, of },
-                    (false, _) => self.known(value, of),
-                };
-            }
-            HpackState::NameLength => self.step = self.length(*byte, IntegerState::NameLength),
-            HpackState::ValueLength => self.step = self.length(*byte, IntegerState::ValueLength),
-            HpackState::Text { left, is_name } => return self.mend_text(byte, left, is_name),
-            HpackState::Lost => self.step = HpackState::Lost,
-        }
-        false
-    }
-
-    fn begin_field(&mut self, byte: &mut u8) -> bool {
-        let (mask, of) = match *byte {
-            0x80.. => (0x7f, IntegerState::Whole),
-            0x40.. => (0x3f, IntegerState::NameIndex),
-            0x20.. => (0x1f, IntegerState::Whole),
-            _ => (0x0f, IntegerState::NameIndex),
-        };
-        self.is_kept = *byte & 0x40 != 0;
-        let mut index = *byte & mask;
-        // `:status` is no request's.
-        let is_malformed = (8..=14).contains(&index) && *byte & 0xe0 != 0x20;
-        if is_malformed && matches!(of, IntegerState::NameIndex) && !self.is_kept {
-            index = PATH_INDEX;
-            *byte = *byte & !mask | index;
-        }
-        self.step = if index == mask {
-            HpackState::Number { value: mask.into(), shift: 0, of }
-        } else {
-            self.known(index.into(), of)
-        };
-        is_malformed
-    }
-
-    fn length(&mut self, byte: u8, of: IntegerState) -> HpackState {
-        self.is_huffman = byte & 0x80 != 0;
-        match byte & 0x7f {
-            0x7f => HpackState::Number { value: 0x7f, shift: 0, of },
-            length => self.known(length.into(), of),
-        }
-    }
-
-    /// What comes behind a number.
-    fn known(&mut self, value: usize, of: IntegerState) -> HpackState {
-        match of {
-            IntegerState::Whole => HpackState::Field,
-            IntegerState::NameIndex if value == 0 => HpackState::NameLength,
-            IntegerState::NameIndex => {
-                self.name = FieldName::of_index(value);
-                HpackState::ValueLength
-            }
-            IntegerState::NameLength => {
-                self.name = FieldName::Regular; // until it is read
-                self.check = TextCheck::name(value);
-                if value == 0 {
-                    HpackState::ValueLength
-                } else {
-                    HpackState::Text { left: value, is_name: true }
-                }
-            }
-            IntegerState::ValueLength => {
-                self.check = TextCheck::value(self.name);
-                if value == 0 { HpackState::Field } else { HpackState::Text { left: value, is_name: false } }
-            }
-        }
-    }
-
-    fn mend_text(&mut self, byte: &mut u8, left: usize, is_name: bool) -> bool {
-        let is_checked = !self.is_kept && !self.is_huffman;
-        let is_malformed = is_checked && self.check.mend(byte, left - 1);
-        self.step = match left - 1 {
-            0 if is_name => {
-                self.name = if is_checked { self.check.name_read() } else { FieldName::Regular };
-                HpackState::ValueLength
-            }
-            0 => HpackState::Field,
-            left => HpackState::Text { left, is_name },
-        };
-        is_malformed
-    }
-}
-
-/// Of `:path` in the table that everybody has.
-const PATH_INDEX: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -326,12 +179,12 @@ mod tests {
     }
 
     fn mended(frames: &[u8], size: usize) -> (Vec<u8>, Vec<u32>) {
-        let mut bytes = [&[0; PREFACE], frames].concat();
+        let mut bytes = [&[0; PREFACE_BYTES], frames].concat();
         let mut mender = HeaderBlockMender::new(false);
         for piece in bytes.chunks_mut(size) {
             mender.mend(piece);
         }
-        (bytes.split_off(PREFACE), mender.malformed)
+        (bytes.split_off(PREFACE_BYTES), mender.malformed)
     }
 
     #[test]
@@ -364,14 +217,14 @@ mod tests {
     #[test]
     fn too_many_malformed_streams_end_the_connection() {
         let mut mender = HeaderBlockMender::new(true);
-        mender.mend(&mut [0; PREFACE]);
+        mender.mend(&mut [0; PREFACE_BYTES]);
         let mut send = |number: usize| {
             let mut bad = frame(HEADERS, 4, 0, &line(0, b"x-a", b"\0"));
             bad[5..9].copy_from_slice(&u32::try_from(2 * number + 1).unwrap().to_be_bytes());
             mender.mend(&mut bad)
         };
-        assert!((1..MOST).all(|number| send(number) == 1));
-        assert_eq!(send(MOST), usize::MAX);
+        assert!((1..MAX_MALFORMED_STREAMS).all(|number| send(number) == 1));
+        assert_eq!(send(MAX_MALFORMED_STREAMS), usize::MAX);
     }
 
     #[test]
@@ -420,10 +273,10 @@ mod tests {
             [frame(HEADERS, 5, 3, &[0x82]), reset(RST_STREAM, 3), reset(RST_STREAM, 1), reset(kind, 5)]
                 .concat()
         };
-        for (is_front, kind) in [(true, UNKNOWN), (false, RST_STREAM)] {
-            let mut bytes = [vec![0; PREFACE], frames(RST_STREAM)].concat();
-            HeaderBlockMender::new(is_front).mend(&mut bytes);
-            assert_eq!(bytes[PREFACE..], frames(kind));
+        for (is_trusted_proxy, kind) in [(true, UNKNOWN), (false, RST_STREAM)] {
+            let mut bytes = [vec![0; PREFACE_BYTES], frames(RST_STREAM)].concat();
+            HeaderBlockMender::new(is_trusted_proxy).mend(&mut bytes);
+            assert_eq!(bytes[PREFACE_BYTES..], frames(kind));
         }
     }
 

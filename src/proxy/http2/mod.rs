@@ -1,9 +1,9 @@
-//! HTTP/2 (RFC 9113), where it is switched on and the client has chosen it: one connection, and a task for each of its
-//! streams. What a stream asks goes the same path as any other request (`request.rs`). Consoles stay with HTTP/1.1.
+//! HTTP/2 (RFC 9113), if it is enabled and the client negotiated it: one connection, and a task for each stream. A
+//! request takes the same path as one of HTTP/1.1 (`proxy/request`). Consoles need HTTP/1.1.
 //!
-//! All of it is bounded: streams, heads, what waits to be sent and what has come, cheap frames (`flood.rs`), and the
-//! time a client takes for its first request, between two, and for an answer.
+//! Streams, heads, buffers, cheap frames (`frame_budget`) and the time of a client are bounded.
 
+mod frame;
 mod frame_budget;
 mod head;
 mod malformed;
@@ -34,54 +34,53 @@ use crate::state::connection_trust::ConnectionTrust;
 use crate::time::client_timeouts::{TimedOut, TimedStream, TimeoutTracker};
 use crate::tls::ClientStream;
 
-/// Requests of one connection that are answered at the same time: more than browsers open connections of HTTP/1.1, and
-/// few enough that all their answers are no more than one of those may hold.
-const STREAMS: u32 = 8;
-/// Requests that run at the same time, with those that were given up and still wait for the verdict on a credential.
-const RUNNING: usize = 32;
-/// Bytes of bodies that may come before they are taken, of a stream and of a connection, once its client has logged in.
+/// Concurrent streams of one connection. Browsers open fewer connections of HTTP/1.1, and the responses together hold
+/// no more than one of those may.
+const MAX_STREAMS: u32 = 8;
+/// Running requests, including cancelled ones that still wait for a login verdict.
+const MAX_RUNNING_REQUESTS: usize = 32;
+/// Flow-control windows in bytes after the client has logged in.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
-/// The same before: a login is short. RFC 9113 section 6.9.2 allows no smaller window of a connection.
-const STRANGER_STREAM_WINDOW: u32 = 16 << 10;
-const STRANGER_CONNECTION_WINDOW: u32 = 65_535;
+/// The windows before a login, which is short. RFC 9113 section 6.9.2 allows no smaller window of a connection.
+const INITIAL_STREAM_WINDOW: u32 = 16 << 10;
+const INITIAL_CONNECTION_WINDOW: u32 = 65_535;
 /// The library changes windows only once the client has acknowledged the settings before.
-const WIDEN_AGAIN: Duration = Duration::from_millis(50);
-/// Streams that break the rules, before the connection ends.
-const LOCAL_RESETS: usize = 100;
-/// Streams that were given up before they were looked at, before the connection ends (CVE-2023-44487).
-const PENDING_RESETS: usize = 20;
-/// Beside what the settings allow, so that most heads which are too large are refused with a reason.
-const MORE_HEAD: usize = 4 << 10;
-/// For requests that were on their way when the client was asked to send no more.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// For GOAWAY.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const WIDEN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Protocol errors on streams before the library closes the connection.
+const MAX_LOCAL_RESETS: usize = 100;
+/// Streams reset before they were accepted, before the library closes the connection (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+/// Bytes above the limits of the settings, so that most oversized heads get a response that says why.
+const EXTRA_HEAD_BYTES: usize = 4 << 10;
+/// Time for requests that were in transit when nodegate sent GOAWAY.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time to send the last GOAWAY.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a connection came to its end.
+/// How a connection ended.
 pub enum ConnectionEnd {
-    /// by itself
     Closed,
-    /// the client has kept us waiting for its first request
+    /// the client sent no request before the deadline
     NoRequest,
-    /// it is no longer admitted
+    /// the access list no longer admits the client
     TurnedAway(AdmissionLost),
 }
 
 type Served<S> = Connection<WatchedStream<TimedStream<S>>, Bytes>;
 
-/// Requests until the connection ends.
+/// Serves requests until the connection ends.
 pub async fn serve<S: ClientStream>(
     worker: &Rc<Worker>,
     stream: S,
     client: &Rc<ClientConnection>,
 ) -> ConnectionEnd {
-    client.clock.multiplex();
-    let is_front = worker.context().state.is_proxy(client.peer);
-    let watch = FloodWatch::new(is_front);
+    client.clock.set_multiplexed();
+    let is_trusted_proxy = worker.context().state.is_proxy(client.peer);
+    let watch = FloodWatch::new(is_trusted_proxy);
     let io =
         WatchedStream::new(TimedStream::new(stream, Bytes::new(), Arc::clone(&client.clock)), watch.clone());
-    let builder = builder(&worker.context().state.config.settings.limits, is_front);
+    let builder = builder(&worker.context().state.config.settings.limits, is_trusted_proxy);
     let greeting = builder.handshake::<_, Bytes>(io);
     let connection = tokio::select! {
         biased;
@@ -97,34 +96,34 @@ pub async fn serve<S: ClientStream>(
                 busy: Rc::new(InFlight::new(client)),
             };
             let ended = open.run(worker, connection, watch).await;
-            // Their clients have left. A guess is still judged, and keeps the place of its connection until then.
+            // The client has left. A login attempt still gets its verdict, and holds the connection permit until then.
             while open.streams.join_next().await.is_some() {}
             ended
         }
         Err(error) => {
-            tracing::debug!(peer = %client.peer.address(), %error, "no HTTP/2");
+            tracing::debug!(peer = %client.peer.address(), %error, "HTTP/2 handshake failed");
             ConnectionEnd::Closed
         }
     }
 }
 
-fn builder(limits: &LimitSettings, is_front: bool) -> Builder {
-    let head = u32::try_from(limits.uri_bytes + limits.header + MORE_HEAD).unwrap_or(u32::MAX);
+fn builder(limits: &LimitSettings, is_trusted_proxy: bool) -> Builder {
+    let head = u32::try_from(limits.uri_bytes + limits.header + EXTRA_HEAD_BYTES).unwrap_or(u32::MAX);
     let mut builder = h2::server::Builder::new();
     builder
-        .max_concurrent_streams(STREAMS)
-        .initial_window_size(STRANGER_STREAM_WINDOW)
-        .initial_connection_window_size(STRANGER_CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(INITIAL_STREAM_WINDOW)
+        .initial_connection_window_size(INITIAL_CONNECTION_WINDOW)
         .max_header_list_size(head)
         .max_send_buffer_size(stream::PIECE)
-        .max_local_error_reset_streams((!is_front).then_some(LOCAL_RESETS))
-        .max_pending_accept_reset_streams(PENDING_RESETS);
+        .max_local_error_reset_streams((!is_trusted_proxy).then_some(MAX_LOCAL_RESETS))
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
     builder
 }
 
 struct OpenStreams {
     client: Rc<ClientConnection>,
-    /// each tells whether the connection is to take no more
+    /// each returns whether the connection must close after it
     streams: JoinSet<bool>,
     busy: Rc<InFlight>,
 }
@@ -148,7 +147,7 @@ impl OpenStreams {
                 () = worker.stop.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
                 () = draining.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
                 () = watch.flooded.cancelled() => {
-                    tracing::debug!(peer = %self.client.peer.address(), "flooded with frames");
+                    tracing::debug!(peer = %self.client.peer.address(), "the client exceeded its frame budget");
                     counters::limited(LimitLabel::Frames);
                     return self.end(connection, Reason::ENHANCE_YOUR_CALM, ConnectionEnd::Closed).await;
                 }
@@ -156,11 +155,11 @@ impl OpenStreams {
                     tracing::debug!(peer = %self.client.peer.address(), ?cause, "connection timed out");
                     return match cause {
                         TimedOut::Head => self.end(connection, Reason::NO_ERROR, ConnectionEnd::NoRequest).await,
-                        TimedOut::TurnedOut => {
+                        TimedOut::Evicted => {
                             counters::limited(LimitLabel::Strangers);
                             ConnectionEnd::Closed
                         }
-                        TimedOut::Idle | TimedOut::Quiet => self.end(connection, Reason::NO_ERROR, ConnectionEnd::Closed).await,
+                        TimedOut::Idle | TimedOut::Hibernate => self.end(connection, Reason::NO_ERROR, ConnectionEnd::Closed).await,
                         TimedOut::Write => ConnectionEnd::Closed,
                     };
                 }
@@ -178,7 +177,7 @@ impl OpenStreams {
                         respond.send_reset(Reason::PROTOCOL_ERROR);
                     }
                     Some(Ok((_, mut respond)))
-                        if leaving.as_ref().is_some_and(GracefulShutdown::is_over) || self.streams.len() >= RUNNING =>
+                        if leaving.as_ref().is_some_and(GracefulShutdown::is_over) || self.streams.len() >= MAX_RUNNING_REQUESTS =>
                     {
                         respond.send_reset(Reason::REFUSED_STREAM);
                     }
@@ -195,13 +194,13 @@ impl OpenStreams {
                 },
             }
             if leaving.is_some() {
-                // Says it once; requests that are on their way already are still answered.
+                // The library sends GOAWAY once and still accepts requests in transit.
                 connection.graceful_shutdown();
             }
         }
     }
 
-    /// Answers in a task of its own, unless the client may ask no longer: the reason.
+    /// Starts the task of one request. Returns a reason if the client is no longer admitted.
     fn begin(
         &mut self,
         worker: &Rc<Worker>,
@@ -221,7 +220,7 @@ impl OpenStreams {
         None
     }
 
-    /// Says why, and closes.
+    /// Sends GOAWAY with the reason and closes.
     async fn end<S: ClientStream>(
         &self,
         mut connection: Served<S>,
@@ -229,29 +228,29 @@ impl OpenStreams {
         ended: ConnectionEnd,
     ) -> ConnectionEnd {
         connection.abrupt_shutdown(reason);
-        let _ = timeout(LAST_WORDS, poll_fn(|context| connection.poll_closed(context))).await;
+        let _ = timeout(CLOSE_TIMEOUT, poll_fn(|context| connection.poll_closed(context))).await;
         ended
     }
 }
 
-/// Returns when the windows are to be widened, a little later where that was tried already.
+/// Returns when the client has logged in; waits before a retry.
 async fn trusted(trust: &ConnectionTrust, is_tried: bool) {
     if is_tried {
-        sleep(WIDEN_AGAIN).await;
+        sleep(WIDEN_RETRY_INTERVAL).await;
     }
     trust.shown().await;
 }
 
-/// Gives a client that has logged in the windows of a user; whether that could be done.
+/// Sets the windows of a client that has logged in. Returns whether the library accepted them.
 fn widen<S: ClientStream>(connection: &mut Served<S>) -> bool {
     connection.set_target_window_size(CONNECTION_WINDOW);
     connection.set_initial_window_size(STREAM_WINDOW).is_ok()
 }
 
-/// The client was asked to send no more. One that does not listen keeps nothing open.
+/// GOAWAY was sent. The connection closes even if the client ignores it.
 struct GracefulShutdown {
     since: Instant,
-    /// when the last answer was there
+    /// time of the last response
     answered: Instant,
 }
 
@@ -265,20 +264,20 @@ impl GracefulShutdown {
         self.answered = Instant::now();
     }
 
-    /// Whether a request that comes now was not on its way before.
+    /// Whether a new request cannot have been in transit.
     fn is_over(&self) -> bool {
-        self.since.elapsed() > FAREWELL
+        self.since.elapsed() > SHUTDOWN_TIMEOUT
     }
 
     async fn done(leaving: Option<&Self>) {
         match leaving {
-            Some(leaving) => sleep_until(leaving.answered + FAREWELL).await,
+            Some(leaving) => sleep_until(leaving.answered + SHUTDOWN_TIMEOUT).await,
             None => pending().await,
         }
     }
 }
 
-/// Tells the connection's clock whether any of its requests is being answered.
+/// Reports to the connection's timeouts whether a request is running.
 struct InFlight {
     clock: Arc<TimeoutTracker>,
     running: Cell<usize>,
@@ -291,13 +290,13 @@ impl InFlight {
 
     fn begin(busy: &Rc<Self>) -> StreamTask {
         if busy.running.replace(busy.running.get() + 1) == 0 {
-            busy.clock.asked();
+            busy.clock.begin_request();
         }
         StreamTask(Rc::clone(busy))
     }
 }
 
-/// One request that is being answered.
+/// Guard of one running request.
 struct StreamTask(Rc<InFlight>);
 
 impl Drop for StreamTask {
@@ -305,7 +304,7 @@ impl Drop for StreamTask {
         let running = self.0.running.get().saturating_sub(1);
         self.0.running.set(running);
         if running == 0 {
-            self.0.clock.answered();
+            self.0.clock.end_response();
         }
     }
 }

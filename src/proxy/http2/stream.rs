@@ -99,7 +99,7 @@ async fn answered<A>(
     })
     .await;
     if answer.is_none() && has_begun {
-        clock.leave();
+        clock.mark_client_left();
         drop(handling.await);
     }
     answer

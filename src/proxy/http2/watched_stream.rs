@@ -1,4 +1,4 @@
-//! A stream whose frames are counted and mended as they come. When they are too many nothing more is read.
+//! A stream whose frames are counted and mended as they arrive. If the frame budget is empty, reads stop.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,37 +13,37 @@ use tokio_util::sync::CancellationToken;
 use crate::proxy::http2::frame_budget::FrameBudget;
 use crate::proxy::http2::malformed::HeaderBlockMender;
 
-/// Tells who serves the connection that its client floods it.
+/// Counts and mends the frames of one connection. `flooded` is cancelled when the client exceeds its budget.
 #[derive(Clone)]
 pub(crate) struct FloodWatch {
-    account: Rc<RefCell<FrameBudget>>,
+    budget: Rc<RefCell<FrameBudget>>,
     mender: Rc<RefCell<HeaderBlockMender>>,
     began: Instant,
     pub(crate) flooded: CancellationToken,
 }
 
 impl FloodWatch {
-    /// A front that is trusted sends what many clients cause.
-    pub(crate) fn new(is_front: bool) -> Self {
-        let account = if is_front { FrameBudget::of_front() } else { FrameBudget::new() };
+    /// A trusted proxy sends the frames of many clients.
+    pub(crate) fn new(is_trusted_proxy: bool) -> Self {
+        let budget = if is_trusted_proxy { FrameBudget::for_trusted_proxy() } else { FrameBudget::new() };
         Self {
-            account: Rc::new(RefCell::new(account)),
-            mender: Rc::new(RefCell::new(HeaderBlockMender::new(is_front))),
+            budget: Rc::new(RefCell::new(budget)),
+            mender: Rc::new(RefCell::new(HeaderBlockMender::new(is_trusted_proxy))),
             began: Instant::now(),
             flooded: CancellationToken::new(),
         }
     }
 
-    /// Whether the request on that stream is malformed; asked in the order of the streams.
+    /// Whether the request on this stream is malformed. Call it in the order of the streams.
     pub(crate) fn is_malformed(&self, stream: u32) -> bool {
         self.mender.borrow_mut().is_malformed(stream)
     }
 
-    /// Whether the client could pay for these bytes, which are mended for the library.
-    fn takes(&self, read: &mut [u8]) -> bool {
-        let mut account = self.account.borrow_mut();
-        account.received(read, self.began.elapsed())
-            && account.pay_for_malformed(self.mender.borrow_mut().mend(read))
+    /// Charges and mends bytes from the client. Returns whether its budget covered them.
+    fn charge_and_mend(&self, read: &mut [u8]) -> bool {
+        let mut budget = self.budget.borrow_mut();
+        budget.received(read, self.began.elapsed())
+            && budget.pay_for_malformed(self.mender.borrow_mut().mend(read))
     }
 }
 
@@ -59,7 +59,7 @@ impl<S> WatchedStream<S> {
 
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.watch.account.borrow_mut().sent(*bytes);
+            self.watch.budget.borrow_mut().sent(*bytes);
         }
     }
 }
@@ -71,12 +71,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.watch.flooded.is_cancelled() {
-            return Poll::Pending; // who waits for that token ends the connection
+            return Poll::Pending; // the task that waits for the token closes the connection
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
-        if !read.is_empty() && !self.watch.takes(read) {
+        if !read.is_empty() && !self.watch.charge_and_mend(read) {
             buffer.set_filled(before);
             self.watch.flooded.cancel();
             return Poll::Pending;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::product::ScopeLogin;
 use crate::config::root::RootDirectory;
 use crate::config::section_file;
-use crate::fs::cached_file::{FileError, WatchedFile};
+use crate::fs::cached_file::{CachedFile, FileError};
 use crate::http::path_pattern::PathPattern;
 use crate::http::target::query_parameters;
 
@@ -21,7 +21,7 @@ pub struct LoginRule {
 struct OtherRealms {
     built_in: BTreeSet<String>,
     /// sections whose ids are the names of more
-    file: Option<WatchedFile<BTreeSet<String>>>,
+    file: Option<CachedFile<BTreeSet<String>>>,
 }
 
 /// The user that a login names.
@@ -39,7 +39,7 @@ impl LoginRule {
             is_default: login.is_default,
             others: OtherRealms {
                 built_in: login.realms.iter().map(|realm| realm.to_ascii_lowercase()).collect(),
-                file: login.realm_file.as_ref().map(|path| WatchedFile::new(root.path(path), realm_names)),
+                file: login.realm_file.as_ref().map(|path| CachedFile::new(root.path(path), realm_names)),
             },
         })
     }
@@ -77,7 +77,7 @@ impl OtherRealms {
         }
         match &self.file {
             None => Ok(self.built_in.is_empty() && !end.contains('.')),
-            Some(file) => match file.current() {
+            Some(file) => match file.get() {
                 Ok(realms) => Ok(realms.value.contains(&end)),
                 Err(error) if error.is_missing() => Ok(false),
                 Err(error) => Err(error),

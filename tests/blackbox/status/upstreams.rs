@@ -81,7 +81,7 @@ fn a_worker_that_is_away_is_told() {
     let gate = Nodegate::start(&site, &[&format!("backend.unprivileged={gone}")]);
     assert_eq!(gate.get(VERSION, &site.cookie("root@pam")).status, 200);
     eventually("the log has it", || {
-        warnings(&gate, &format!("asking {} instead", site.daemon.address())).len() == 1
+        warnings(&gate, &format!("using {} instead", site.daemon.address())).len() == 1
     });
     let (worker, daemon) = (upstream(&site, &gate, "worker"), upstream(&site, &gate, "daemon"));
     assert_eq!((&worker["answered"], &worker["failed"]), (&0.into(), &1.into()));
@@ -132,9 +132,7 @@ fn an_answer_that_breaks_off_is_told() {
     let mut session = gate.connect();
     session.send(format!("GET /api2/json/standin/short?size=9000000 HTTP/1.1\r\nHost: x\r\n{cookie}\r\n"));
     assert!(session.rest().len() < 9_000_000);
-    eventually("the log has it", || {
-        warnings(&gate, "the answer of the daemon broke off under way").len() == 1
-    });
+    eventually("the log has it", || warnings(&gate, "the response body of the daemon broke off").len() == 1);
     let line = &warnings(&gate, "broke off")[0];
     let number = line.split(", request ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
     let daemon = upstream(&site, &gate, "daemon");

@@ -1,21 +1,21 @@
-//! Names and values of fields, byte by byte: whether the library takes them, and what to put in their place.
+//! Names and values of fields, byte by byte: whether the library accepts a byte, and what replaces it.
 
-/// Those that a request may have (RFC 9113 section 8.3.1, RFC 8441 section 4).
+/// Pseudo-headers of a request (RFC 9113 section 8.3.1, RFC 8441 section 4).
 const PSEUDO_HEADERS: [&[u8]; 5] = [b":authority", b":method", b":scheme", b":path", b":protocol"];
 
-/// By which rule the value of a field is judged.
+/// The rule that verifies the value of a field.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum FieldName {
     #[default]
     Regular,
     Method,
-    /// another pseudo-header: the library wants UTF-8
+    /// another pseudo-header; the library accepts only UTF-8
     Text,
 }
 
 impl FieldName {
-    /// Of the static table (RFC 7541 appendix A). What a client has put into the other one is unknown here.
-    pub(crate) fn of_index(index: usize) -> Self {
+    /// From the static table (RFC 7541 appendix A). The entries of the dynamic table are not known here.
+    pub(crate) fn from_index(index: usize) -> Self {
         match index {
             2 | 3 => Self::Method,
             1 | 4..=7 => Self::Text,
@@ -24,7 +24,7 @@ impl FieldName {
     }
 }
 
-/// One text on its way.
+/// Verifies one name or value while its bytes arrive.
 #[derive(Default)]
 pub(crate) struct TextCheck {
     rule: ValueRule,
@@ -33,12 +33,12 @@ pub(crate) struct TextCheck {
 
 #[derive(Default)]
 enum ValueRule {
-    /// of so many bytes; the pseudo-header that it is, or is made to be
+    /// length in bytes, and the pseudo-header that it is or becomes
     Name(usize, Option<&'static [u8]>),
     #[default]
     Value,
     Method,
-    /// continuation bytes that are to come, and the first and last that the next may be
+    /// continuation bytes that follow, and the range of the next one
     Utf8(usize, u8, u8),
 }
 
@@ -56,7 +56,7 @@ impl TextCheck {
         Self { rule, at: 0 }
     }
 
-    /// What the name was.
+    /// The kind of the name that was read.
     pub(crate) fn name_read(&self) -> FieldName {
         match self.rule {
             ValueRule::Name(_, Some(b":method")) => FieldName::Method,
@@ -67,7 +67,7 @@ impl TextCheck {
         }
     }
 
-    /// Whether the byte had to be replaced; `left` come behind it.
+    /// Replaces a rejected byte. `left` bytes follow it. Returns whether it replaced the byte.
     pub(crate) fn mend(&mut self, byte: &mut u8, left: usize) -> bool {
         let good = match &mut self.rule {
             ValueRule::Name(length, known) => name_byte(*byte, self.at, *length, known),
@@ -94,7 +94,7 @@ impl TextCheck {
     }
 }
 
-/// A name that begins like a pseudo-header is made one, for its beginning may have gone to the library already.
+/// A name that begins like a pseudo-header becomes one, because the library may have read its beginning.
 fn name_byte(byte: u8, at: usize, length: usize, known: &mut Option<&'static [u8]>) -> u8 {
     let of_length = || PSEUDO_HEADERS.into_iter().filter(|name| name.len() == length);
     match (at, byte) {
@@ -114,7 +114,7 @@ fn name_byte(byte: u8, at: usize, length: usize, known: &mut Option<&'static [u8
     }
 }
 
-/// Well-formed sequences of the Unicode standard, table 3-7. One that has begun is brought to an end.
+/// Well-formed sequences of the Unicode standard, table 3-7. A sequence that has begun is completed.
 fn utf8_byte(byte: u8, left: usize, (more, least, most): (&mut usize, &mut u8, &mut u8)) -> u8 {
     if *more > 0 {
         *more -= 1;
