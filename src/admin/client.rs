@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::admin::protocol::{ControlRequest, ControlResponse};
 
 /// Timeout of commands that are answered at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than a reload takes.
-const RELOAD: Duration = Duration::from_mins(3);
+const RELOAD_TIMEOUT: Duration = Duration::from_mins(3);
 /// Limit of bytes of a response.
-const LONGEST_ANSWER: u64 = 16 << 20;
+const MAX_RESPONSE_BYTES: u64 = 16 << 20;
 
 /// A connection for one command after the other.
 pub struct ControlClient(BufReader<UnixStream>);
@@ -20,21 +20,21 @@ pub struct ControlClient(BufReader<UnixStream>);
 impl ControlClient {
     pub fn connect(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
         Ok(Self(BufReader::new(stream)))
     }
 
     pub fn ask(&mut self, question: ControlRequest) -> io::Result<ControlResponse> {
         let mut text = serde_json::to_vec(&question)?;
         text.push(b'\n');
-        let patience = match question {
-            ControlRequest::Reload { .. } => RELOAD,
-            ControlRequest::Status | ControlRequest::Confirm => PATIENCE,
+        let timeout = match question {
+            ControlRequest::Reload { .. } => RELOAD_TIMEOUT,
+            ControlRequest::Status | ControlRequest::Confirm => CLIENT_TIMEOUT,
         };
-        self.0.get_ref().set_read_timeout(Some(patience))?;
+        self.0.get_ref().set_read_timeout(Some(timeout))?;
         self.0.get_mut().write_all(&text)?;
         let mut line = Vec::new();
-        (&mut self.0).take(LONGEST_ANSWER).read_until(b'\n', &mut line)?;
+        (&mut self.0).take(MAX_RESPONSE_BYTES).read_until(b'\n', &mut line)?;
         if line.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -9,7 +9,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::diagnostic::ValueOrigin;
 
 /// Limit of commands that wait during a reload.
-const WAITING: usize = 16;
+const MAX_WAITING_COMMANDS: usize = 16;
 
 /// The result of a successful reload.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,7 @@ pub struct SupervisorHandle(Sender<SupervisorCommand>);
 
 impl SupervisorHandle {
     pub(crate) fn new() -> (Self, Receiver<SupervisorCommand>) {
-        let (sender, receiver) = channel(WAITING);
+        let (sender, receiver) = channel(MAX_WAITING_COMMANDS);
         (Self(sender), receiver)
     }
 

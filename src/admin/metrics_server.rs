@@ -32,11 +32,11 @@ use crate::proxy::handlers::App;
 use crate::state::shared::AppState;
 
 /// Limit of concurrent clients.
-const ASKERS: usize = 16;
+const MAX_CLIENTS: usize = 16;
 /// Deadline of one client, from the connection to its end.
-const PATIENCE: Duration = Duration::from_secs(15);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Delay before the bind of an address in use is tried again; the predecessor may still have it.
-const AGAIN: Duration = Duration::from_secs(1);
+const BIND_INTERVAL: Duration = Duration::from_secs(1);
 const OTHER_HOST: &str = "the host that this request names is not answered here (setting metrics.hosts)\n";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -114,7 +114,7 @@ async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
         if !std::mem::replace(&mut told, true) {
             tracing::warn!("metrics.listen: {address}: {ended}; trying again every second");
         }
-        sleep(AGAIN).await;
+        sleep(BIND_INTERVAL).await;
     }
 }
 
@@ -150,7 +150,7 @@ impl Drop for OwnSocket {
 }
 
 async fn serve_tcp(listener: &TcpListener, state: &Arc<MetricsServerState>) -> io::Error {
-    let room = Arc::new(Semaphore::new(ASKERS));
+    let room = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
         match listener.accept().await {
@@ -165,7 +165,7 @@ async fn serve_tcp(listener: &TcpListener, state: &Arc<MetricsServerState>) -> i
 }
 
 async fn serve_unix(listener: &UnixListener, state: &Arc<MetricsServerState>) -> io::Error {
-    let room = Arc::new(Semaphore::new(ASKERS));
+    let room = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
         match listener.accept().await {
@@ -191,7 +191,7 @@ async fn converse<S>(
         async move { Ok::<_, Infallible>(answer(request, local, &state).await) }
     });
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    let _ = timeout(PATIENCE, connection).await;
+    let _ = timeout(CLIENT_TIMEOUT, connection).await;
 }
 
 /// Whether the `Host` is a name that an attacker cannot choose. Otherwise a page could read the response by DNS

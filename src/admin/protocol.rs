@@ -17,9 +17,9 @@ use crate::state::shared::AppState;
 use crate::tls::TlsAcceptor;
 
 /// Limit of bytes of a command.
-pub(crate) const LONGEST_QUESTION: u64 = 1024;
+pub(crate) const MAX_COMMAND_BYTES: u64 = 1024;
 /// Limit of seconds that a reload may wait for its confirmation.
-pub const LONGEST_CONFIRM: u64 = 86_400;
+pub const MAX_CONFIRM_SECONDS: u64 = 86_400;
 
 /// `{"command":"reload","confirm":60}`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -56,7 +56,7 @@ pub enum ControlResponse {
 }
 
 /// The path beside the pid file. A trial has its port in the name.
-pub fn place(config: &Config, port: u16) -> Option<PathBuf> {
+pub fn socket_path(config: &Config, port: u16) -> Option<PathBuf> {
     let directory = config.root.path(config.product.pid_file.as_ref()?.parent()?);
     let name = &config.product.name;
     let trial = if config.is_trial() { format!("-{port}") } else { String::new() };
@@ -72,19 +72,20 @@ pub struct ControlServer {
 
 impl ControlServer {
     /// Opens the socket. Without it the process serves, but accepts no commands.
-    pub fn open(door: SupervisorHandle, config: &Config, sockets: &[ListeningSocket]) -> Self {
+    pub fn open(handle: SupervisorHandle, config: &Config, sockets: &[ListeningSocket]) -> Self {
         counters::begin();
         let facts = Arc::new(ProcessInfo::default());
         let upstreams = Arc::new(UpstreamReporter::default());
         let port = sockets.first().and_then(|first| first.socket.local_addr().ok());
         let port = port.map_or(config.settings.listen.port, |address| address.port());
         let open = |path: PathBuf| {
-            let opened = ControlSocket::open(path.clone(), door, Arc::clone(&facts), Arc::clone(&upstreams));
+            let opened =
+                ControlSocket::open(path.clone(), handle, Arc::clone(&facts), Arc::clone(&upstreams));
             let warn =
                 |error: &_| tracing::warn!("control socket {} cannot be opened: {error}", path.display());
             opened.inspect_err(warn).ok()
         };
-        let socket = place(config, port).and_then(open);
+        let socket = socket_path(config, port).and_then(open);
         Self { facts, upstreams, _socket: socket }
     }
 
@@ -115,7 +116,7 @@ impl ControlServer {
         let problems =
             reloaded.as_ref().err().map(|problems| crate::admin::socket::texts(problems)).unwrap_or_default();
         let waits = confirm.filter(|_| reloaded.is_ok());
-        let unconfirmed_until = waits.map(|patience| at.saturating_add(patience.as_secs()));
+        let unconfirmed_until = waits.map(|timeout| at.saturating_add(timeout.as_secs()));
         let last = LastReload { at, problems, unconfirmed_until };
         self.facts.change(|known| {
             match reloaded {

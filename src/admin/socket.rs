@@ -14,18 +14,18 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::admin::handle::{ConfirmOutcome, HowToReload, SupervisorHandle};
-use crate::admin::protocol::{ControlRequest, ControlResponse, LONGEST_CONFIRM, LONGEST_QUESTION};
+use crate::admin::protocol::{ControlRequest, ControlResponse, MAX_COMMAND_BYTES, MAX_CONFIRM_SECONDS};
 use crate::admin::upstream_report::UpstreamReporter;
 use crate::config::diagnostic::Diagnostic;
 use crate::metrics::report::{ProcessInfo, StatusReport};
 
 /// Limit of concurrent clients.
-const ASKERS: usize = 8;
+const MAX_CLIENTS: usize = 8;
 /// Timeout for a command to arrive, and for a response to be read.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of a reload, which may wait for a successor.
-const RELOAD: Duration = Duration::from_mins(2);
-const OUT_OF_FILES: Duration = Duration::from_millis(500);
+const RELOAD_TIMEOUT: Duration = Duration::from_mins(2);
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(500);
 
 /// The open socket. Dropping it removes the file, unless a successor has replaced it.
 pub(crate) struct ControlSocket {
@@ -38,12 +38,12 @@ impl ControlSocket {
     /// Opens it at `path` and replaces an existing socket: the process that serves the port owns the path.
     pub(crate) fn open(
         path: PathBuf,
-        door: SupervisorHandle,
+        handle: SupervisorHandle,
         facts: Arc<ProcessInfo>,
         upstreams: Arc<UpstreamReporter>,
     ) -> io::Result<Self> {
         let (listener, inode) = bind(&path)?;
-        let task = tokio::spawn(serve(listener, door, facts, upstreams));
+        let task = tokio::spawn(serve(listener, handle, facts, upstreams));
         Ok(Self { path, inode, task })
     }
 }
@@ -74,18 +74,18 @@ fn bind(path: &Path) -> io::Result<(UnixListener, u64)> {
 
 async fn serve(
     listener: UnixListener,
-    door: SupervisorHandle,
+    handle: SupervisorHandle,
     facts: Arc<ProcessInfo>,
     upstreams: Arc<UpstreamReporter>,
 ) {
-    let room = Arc::new(Semaphore::new(ASKERS));
+    let room = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (door, facts, upstreams) = (door.clone(), Arc::clone(&facts), Arc::clone(&upstreams));
+                let (handle, facts, upstreams) = (handle.clone(), Arc::clone(&facts), Arc::clone(&upstreams));
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, &door, &facts, &upstreams).await {
+                    if let Err(error) = converse(stream, &handle, &facts, &upstreams).await {
                         tracing::debug!(%error, "an asker at the control socket is gone");
                     }
                     drop(place);
@@ -93,7 +93,7 @@ async fn serve(
             }
             Err(error) => {
                 tracing::debug!(%error, "the control socket takes nobody for the moment");
-                sleep(OUT_OF_FILES).await;
+                sleep(DESCRIPTOR_PAUSE).await;
             }
         }
     }
@@ -102,7 +102,7 @@ async fn serve(
 /// Serves one command after the other until the client closes.
 async fn converse(
     stream: UnixStream,
-    door: &SupervisorHandle,
+    handle: &SupervisorHandle,
     facts: &ProcessInfo,
     upstreams: &UpstreamReporter,
 ) -> io::Result<()> {
@@ -110,8 +110,8 @@ async fn converse(
     let mut source = BufReader::new(source);
     loop {
         let mut line = Vec::new();
-        let mut reading = (&mut source).take(LONGEST_QUESTION);
-        if timeout(PATIENCE, reading.read_until(b'\n', &mut line)).await?? == 0 {
+        let mut reading = (&mut source).take(MAX_COMMAND_BYTES);
+        if timeout(CLIENT_TIMEOUT, reading.read_until(b'\n', &mut line)).await?? == 0 {
             return Ok(());
         }
         let question: Result<ControlRequest, _> = serde_json::from_slice(&line);
@@ -120,22 +120,22 @@ async fn converse(
                 let upstreams = upstreams.report().await;
                 ControlResponse::Status(Box::new(StatusReport { upstreams, ..StatusReport::now(facts) }))
             }
-            Ok(question) => answer(question, door, facts).await,
+            Ok(question) => answer(question, handle, facts).await,
             Err(ref error) => ControlResponse::Malformed(error.to_string()),
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
-        timeout(PATIENCE, sink.write_all(&text)).await??;
+        timeout(CLIENT_TIMEOUT, sink.write_all(&text)).await??;
         if question.is_err() {
             return Ok(()); // where the next one would begin is not known
         }
     }
 }
 
-async fn answer(question: ControlRequest, door: &SupervisorHandle, facts: &ProcessInfo) -> ControlResponse {
+async fn answer(question: ControlRequest, handle: &SupervisorHandle, facts: &ProcessInfo) -> ControlResponse {
     match question {
         ControlRequest::Status => ControlResponse::Status(Box::new(StatusReport::now(facts))),
-        ControlRequest::Confirm => match door.confirm().await {
+        ControlRequest::Confirm => match handle.confirm().await {
             ConfirmOutcome::Kept => ControlResponse::Confirmed(true),
             ConfirmOutcome::NothingWaits => ControlResponse::Confirmed(false),
             ConfirmOutcome::TakenBack(places) => {
@@ -145,13 +145,13 @@ async fn answer(question: ControlRequest, door: &SupervisorHandle, facts: &Proce
             }
         },
         ControlRequest::Reload { confirm: Some(seconds), .. }
-            if !(1..=LONGEST_CONFIRM).contains(&seconds) =>
+            if !(1..=MAX_CONFIRM_SECONDS).contains(&seconds) =>
         {
-            ControlResponse::Malformed(format!("confirm: must be from 1 to {LONGEST_CONFIRM}"))
+            ControlResponse::Malformed(format!("confirm: must be from 1 to {MAX_CONFIRM_SECONDS}"))
         }
         ControlRequest::Reload { confirm, force } => {
             let how = HowToReload { confirm: confirm.map(Duration::from_secs), force };
-            match timeout(RELOAD, door.reload(how)).await {
+            match timeout(RELOAD_TIMEOUT, handle.reload(how)).await {
                 Ok(Ok(summary)) => ControlResponse::Reloaded {
                     changed: summary.changed.iter().map(ToString::to_string).collect(),
                     warnings: texts(&summary.warnings),

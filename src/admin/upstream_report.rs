@@ -72,7 +72,7 @@ impl UpstreamReporter {
         let candidates = places.candidates();
         let (at, reports) = match known {
             Some((at, known)) if is_same(&known, &candidates) => (at, with_counts(known, candidates)),
-            Some(_) | None => (Instant::now(), try_all(candidates).await),
+            Some(_) | None => (Instant::now(), connect_all(candidates).await),
         };
         *last = Some((at, reports.clone()));
         reports
@@ -115,7 +115,7 @@ fn with_counts(known: Vec<UpstreamReport>, candidates: Vec<ProbeCandidate>) -> V
 }
 
 /// Connects to all of them, a few at once.
-async fn try_all(candidates: Vec<ProbeCandidate>) -> Vec<UpstreamReport> {
+async fn connect_all(candidates: Vec<ProbeCandidate>) -> Vec<UpstreamReport> {
     let permits = Arc::new(Semaphore::new(CONNECTS_AT_ONCE));
     let mut tasks = JoinSet::new();
     for (number, candidate) in candidates.into_iter().enumerate() {

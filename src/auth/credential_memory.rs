@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn client(text: &str) -> ClientKey {
-        ClientKey::of(text.parse().unwrap())
+        ClientKey::from_address(text.parse().unwrap())
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::admin::protocol::LONGEST_CONFIRM;
+use crate::admin::protocol::MAX_CONFIRM_SECONDS;
 use crate::cli::compare::ComparisonOptions;
 use crate::config::ConfigSources;
 use crate::config::root::RootDirectory;
@@ -84,7 +84,7 @@ pub enum Command {
     Reload {
         profile: String,
         /// Revert after so many seconds unless you run `confirm`
-        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=LONGEST_CONFIRM))]
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_CONFIRM_SECONDS))]
         confirm: Option<u64>,
         /// Put settings in effect that were taken back before, and that the files still hold
         #[arg(long)]

@@ -51,14 +51,14 @@ fn start(profile: &str, options: &ConfigSources, config: &Config) -> ExitCode {
     }
 }
 
-fn stop(running: DaemonProcess, patience: Duration) -> ExitCode {
+fn stop(running: DaemonProcess, timeout: Duration) -> ExitCode {
     if let Err(error) = running.signal(Signal::SIGTERM) {
         return fail(&format!("cannot signal pid {}: {error}", running.pid));
     }
-    if running.ends_within(patience + GRACE) {
+    if running.wait_for_end(timeout + GRACE) {
         return ExitCode::SUCCESS;
     }
     let _ = running.signal(Signal::SIGKILL);
     let _ = writeln!(std::io::stderr(), "pid {} did not end by itself and was killed", running.pid);
-    if running.ends_within(GRACE) { ExitCode::SUCCESS } else { fail("it does not end") }
+    if running.wait_for_end(GRACE) { ExitCode::SUCCESS } else { fail("it does not end") }
 }

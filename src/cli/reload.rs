@@ -27,7 +27,7 @@ fn ask(profile: &str, options: &ConfigSources, question: ControlRequest) -> Exit
         Ok(config) => config,
         Err(code) => return code,
     };
-    let Some(path) = protocol::place(&config, config.settings.listen.port) else {
+    let Some(path) = protocol::socket_path(&config, config.settings.listen.port) else {
         return fail("the profile has no pid file, and so no control socket");
     };
     let connected = ControlClient::connect(&path);

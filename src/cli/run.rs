@@ -44,7 +44,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     advice.extend(too_few_descriptors(&config, descriptors));
     let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
     let tickets =
-        met.as_mut().map(|met| TicketKeys::inherited(met.inheritance.take_tickets(), Instant::now()));
+        met.as_mut().map(|met| TicketKeys::from_exported(met.inheritance.take_tickets(), Instant::now()));
     let (log, tickets) = (Arc::new(log), Arc::new(tickets.unwrap_or_default()));
     let lasting = PersistentState {
         log: Arc::clone(&log),
@@ -58,7 +58,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     }
     let (listening, predecessor) = listen(&app.state.config, met)?;
     privileges::become_user(user.as_ref(), &listening.sockets)?;
-    request_context::name_node(&app.state.config.settings.node_name);
+    request_context::set_node_name(&app.state.config.settings.node_name);
     let settings = &app.state.config.settings;
     log.take_form(settings.log_format, settings.log_target, app.state.config.product.masked_parameters());
     log.reopen(app.state.config.settings.access_log.clone());
@@ -92,7 +92,7 @@ fn listen(
     let listeners = &config.settings.listeners;
     let unbound =
         |unbound: UnboundListener| vec![config.listener_problem(unbound.number, unbound.error.to_string())];
-    let all_of = |some: ListenerSet| match some.moved_to(listeners) {
+    let all_of = |some: ListenerSet| match some.rebind(listeners) {
         Ok(moved) => Ok(moved.unwrap_or(some)),
         Err(error) => Err(unbound(error)),
     };

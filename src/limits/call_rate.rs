@@ -11,7 +11,7 @@ use crate::limits::failure_table::ClientKey;
 
 const WINDOW: Duration = Duration::from_mins(1);
 /// Limit of remembered clients; the least recently seen go first.
-const SOURCES: usize = 16_384;
+const MAX_SOURCES: usize = 16_384;
 
 /// The calls of the last minute. A number stands for a call.
 pub struct CallRates {
@@ -26,14 +26,14 @@ struct CallRecord {
 
 impl Default for CallRates {
     fn default() -> Self {
-        Self { records: Mutex::new(Cache::new(SOURCES)) }
+        Self { records: Mutex::new(Cache::new(MAX_SOURCES)) }
     }
 }
 
 impl CallRates {
     /// Counts a call, unless the minute that began with the first one has `limit` calls already.
     pub fn count(&self, call: u64, address: IpAddr, limit: usize, now: Instant) -> Result<(), LimitExceeded> {
-        let place = (call, ClientKey::of(address));
+        let place = (call, ClientKey::from_address(address));
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let known = records.get(&place).copied();
         let fresh = CallRecord { since: now, made: 0 };

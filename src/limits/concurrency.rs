@@ -12,17 +12,17 @@ use crate::limits::unauthenticated::StrangerLimits;
 /// Descriptors that belong to no client: log, listeners, event loops, uploads' files.
 const OWN_DESCRIPTORS: usize = 128;
 /// The client's descriptor, and one for the daemon or a machine.
-const DESCRIPTORS: usize = 2;
+const DESCRIPTORS_PER_CONNECTION: usize = 2;
 /// The highest limit without a setting, because each connection costs memory too.
-const MOST_BY_ITSELF: usize = 16_384;
+const MAX_DEFAULT_CONNECTIONS: usize = 16_384;
 /// One address gets at most 1/8 of the reserve.
-const TOLD_PART: usize = 8;
+const RESERVE_DIVISOR: usize = 8;
 
 /// Bytes for the connections of strangers, per permitted connection.
-const STRANGER: usize = 12 << 10;
-const MIN_STRANGERS: usize = 16 << 20;
+const BYTES_PER_STRANGER: usize = 12 << 10;
+const MIN_STRANGER_BYTES: usize = 16 << 20;
 /// One permit of four is for clients that have shown a credential.
-const KNOWN: usize = 4;
+const KNOWN_DIVISOR: usize = 4;
 
 /// The limit of open connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,23 +39,24 @@ impl ConnectionCapacity {
         let usable = descriptors.saturating_sub(OWN_DESCRIPTORS.min(descriptors / 4));
         let reserve = (usable / 16).clamp(1, 64);
         let connections = match setting {
-            0 => (usable.saturating_sub(reserve) / DESCRIPTORS).clamp(1, MOST_BY_ITSELF),
+            0 => (usable.saturating_sub(reserve) / DESCRIPTORS_PER_CONNECTION)
+                .clamp(1, MAX_DEFAULT_CONNECTIONS),
             setting => setting,
         };
         Self { connections, reserve }
     }
 
     /// Memory for the connections of clients that have not shown a credential.
-    pub fn bytes_of_strangers(self) -> usize {
-        self.connections.saturating_mul(STRANGER).max(MIN_STRANGERS)
+    pub fn stranger_bytes(self) -> usize {
+        self.connections.saturating_mul(BYTES_PER_STRANGER).max(MIN_STRANGER_BYTES)
     }
 
     /// The limits for the connections of strangers, so that these never take all permits. `limit` is that of the
     /// listener, 0 for none.
-    pub fn room_of_strangers(self, limit: usize) -> StrangerLimits {
-        let most = |places: usize| places - places / KNOWN;
+    pub fn stranger_limits(self, limit: usize) -> StrangerLimits {
+        let most = |places: usize| places - places / KNOWN_DIVISOR;
         StrangerLimits {
-            bytes: self.bytes_of_strangers(),
+            bytes: self.stranger_bytes(),
             places: most(self.connections),
             listener_places: if limit == 0 { usize::MAX } else { most(limit) },
         }
@@ -63,7 +64,9 @@ impl ConnectionCapacity {
 
     /// Descriptors that may be open when all permits are taken.
     pub fn descriptors(self) -> usize {
-        self.connections.saturating_mul(DESCRIPTORS).saturating_add(self.reserve + OWN_DESCRIPTORS)
+        self.connections
+            .saturating_mul(DESCRIPTORS_PER_CONNECTION)
+            .saturating_add(self.reserve + OWN_DESCRIPTORS)
     }
 }
 
@@ -91,16 +94,16 @@ struct TakenPermits {
     /// only those that are counted by address
     by_source: HashMap<(Arc<str>, ClientKey), usize>,
     /// clients that get the reason why nodegate rejects them
-    told: usize,
-    told_by_source: HashMap<ClientKey, usize>,
+    in_reserve: usize,
+    reserve_by_source: HashMap<ClientKey, usize>,
 }
 
 /// A permit for one connection or request. Dropping it frees the permit.
 pub struct ConnectionPermit {
-    places: Arc<ConnectionCounts>,
+    counts: Arc<ConnectionCounts>,
     listener: Arc<str>,
     source: Option<ClientKey>,
-    is_told: bool,
+    in_reserve: bool,
 }
 
 impl ConnectionCounts {
@@ -109,7 +112,7 @@ impl ConnectionCounts {
     ///
     /// # Errors
     /// The limit that is reached, if there is no room left to send the client the reason.
-    pub fn connect(
+    pub fn try_acquire_connection(
         self: &Arc<Self>,
         capacity: ConnectionCapacity,
         arrival: ConnectionOrigin<'_>,
@@ -117,14 +120,14 @@ impl ConnectionCounts {
         let mut taken = self.taken();
         let excess = taken.excess(capacity, arrival);
         if let Some(excess) = excess
-            && !taken.has_room_to_tell(capacity, arrival.source)
+            && !taken.has_reserve(capacity, arrival.source)
         {
             return Err(excess);
         }
-        let is_told = excess.is_some();
-        let source = arrival.source.filter(|_| is_told || arrival.limit_of_source > 0);
+        let in_reserve = excess.is_some();
+        let source = arrival.source.filter(|_| in_reserve || arrival.limit_of_source > 0);
         let listener = Arc::clone(&arrival.at.listener);
-        let place = ConnectionPermit { places: Arc::clone(self), listener, source, is_told };
+        let place = ConnectionPermit { counts: Arc::clone(self), listener, source, in_reserve };
         taken.take(&place);
         Ok((place, excess))
     }
@@ -133,7 +136,7 @@ impl ConnectionCounts {
     ///
     /// # Errors
     /// [`LimitExceeded::RequestsOfAddress`] if the address has as many already.
-    pub fn ask(
+    pub fn try_acquire(
         self: &Arc<Self>,
         listener: &Arc<str>,
         source: ClientKey,
@@ -144,7 +147,7 @@ impl ConnectionCounts {
             return Err(LimitExceeded::RequestsOfAddress { limit });
         }
         let (listener, source) = (Arc::clone(listener), Some(source));
-        let place = ConnectionPermit { places: Arc::clone(self), listener, source, is_told: false };
+        let place = ConnectionPermit { counts: Arc::clone(self), listener, source, in_reserve: false };
         taken.take(&place);
         Ok(place)
     }
@@ -171,9 +174,10 @@ impl TakenPermits {
 
     /// One address must not fill the reserve, or nodegate would close the connections of other clients without a
     /// reason.
-    fn has_room_to_tell(&self, capacity: ConnectionCapacity, source: Option<ClientKey>) -> bool {
-        let told = source.and_then(|source| self.told_by_source.get(&source)).copied().unwrap_or_default();
-        self.told < capacity.reserve && told < (capacity.reserve / TOLD_PART).max(1)
+    fn has_reserve(&self, capacity: ConnectionCapacity, source: Option<ClientKey>) -> bool {
+        let in_reserve =
+            source.and_then(|source| self.reserve_by_source.get(&source)).copied().unwrap_or_default();
+        self.in_reserve < capacity.reserve && in_reserve < (capacity.reserve / RESERVE_DIVISOR).max(1)
     }
 
     fn of_source(&self, listener: &Arc<str>, source: ClientKey) -> usize {
@@ -181,10 +185,10 @@ impl TakenPermits {
     }
 
     fn take(&mut self, place: &ConnectionPermit) {
-        if place.is_told {
-            self.told += 1;
+        if place.in_reserve {
+            self.in_reserve += 1;
             if let Some(source) = place.source {
-                *self.told_by_source.entry(source).or_default() += 1;
+                *self.reserve_by_source.entry(source).or_default() += 1;
             }
             return;
         }
@@ -195,10 +199,10 @@ impl TakenPermits {
     }
 
     fn give_back(&mut self, place: &ConnectionPermit) {
-        if place.is_told {
-            self.told -= 1;
+        if place.in_reserve {
+            self.in_reserve -= 1;
             if let Some(source) = place.source {
-                decrement(&mut self.told_by_source, &source);
+                decrement(&mut self.reserve_by_source, &source);
             }
             return;
         }
@@ -211,7 +215,7 @@ impl TakenPermits {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let places = Arc::clone(&self.places);
+        let places = Arc::clone(&self.counts);
         places.taken().give_back(self);
     }
 }
@@ -222,7 +226,7 @@ mod tests {
     use super::*;
 
     fn source(last: u8) -> ClientKey {
-        ClientKey::of(std::net::IpAddr::from([192, 0, 2, last]))
+        ClientKey::from_address(std::net::IpAddr::from([192, 0, 2, last]))
     }
 
     #[test]
@@ -244,12 +248,12 @@ mod tests {
         for connections in [4, 100, 420, 1000, 16_384] {
             let capacity = ConnectionCapacity { connections, reserve: 1 };
             for limit in [0, 4, connections] {
-                let room = capacity.room_of_strangers(limit);
+                let room = capacity.stranger_limits(limit);
                 assert_eq!(room.places, connections * 3 / 4);
                 assert_eq!(room.listener_places, if limit == 0 { usize::MAX } else { limit * 3 / 4 });
             }
         }
-        assert_eq!(ConnectionCapacity { connections: 1, reserve: 1 }.room_of_strangers(0).places, 1);
+        assert_eq!(ConnectionCapacity { connections: 1, reserve: 1 }.stranger_limits(0).places, 1);
     }
 
     fn at(listener: &str, listeners: usize) -> ListenerShare {
@@ -265,13 +269,13 @@ mod tests {
     fn the_reserve_answers_503_until_exhausted() {
         let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
         let capacity = ConnectionCapacity { connections: 2, reserve: 1 };
-        let enter = || places.connect(capacity, arrival(&listener, None));
+        let enter = || places.try_acquire_connection(capacity, arrival(&listener, None));
         let inside = [enter().unwrap(), enter().unwrap()];
         assert!(inside.iter().all(|(_, excess)| excess.is_none()));
-        let told = enter().unwrap();
-        assert_eq!(told.1, Some(LimitExceeded::Connections));
+        let in_reserve = enter().unwrap();
+        assert_eq!(in_reserve.1, Some(LimitExceeded::Connections));
         assert_eq!(enter().err(), Some(LimitExceeded::Connections));
-        drop(told);
+        drop(in_reserve);
         assert!(enter().unwrap().1.is_some());
         drop(inside);
         assert!(enter().unwrap().1.is_none());
@@ -283,7 +287,7 @@ mod tests {
         let (places, [public, own]) =
             (Arc::new(ConnectionCounts::default()), ["public", "listen"].map(|name| at(name, 2)));
         let capacity = ConnectionCapacity { connections: 80, reserve: 1 };
-        let enter = |listener| places.connect(capacity, arrival(listener, None));
+        let enter = |listener| places.try_acquire_connection(capacity, arrival(listener, None));
         let fill = |listener| {
             let entered = std::iter::from_fn(|| enter(listener).ok().filter(|(_, excess)| excess.is_none()));
             entered.take(1000).collect::<Vec<_>>()
@@ -292,7 +296,8 @@ mod tests {
         assert_eq!((strangers.len(), fill(&own).len()), (70, 10));
         let limited = ConnectionOrigin { limit: 75, ..arrival(&own, None) };
         drop(strangers);
-        let mut held: Vec<_> = (0..75).filter_map(|_| places.connect(capacity, limited).ok()).collect();
+        let mut held: Vec<_> =
+            (0..75).filter_map(|_| places.try_acquire_connection(capacity, limited).ok()).collect();
         assert!(held.drain(..70).all(|(_, excess)| excess.is_none()), "all that the other one does not have");
         assert!(held.drain(..).any(|(_, excess)| excess == Some(LimitExceeded::Connections)));
     }
@@ -303,9 +308,12 @@ mod tests {
             (Arc::new(ConnectionCounts::default()), ["public", "listen"].map(|name| at(name, 2)));
         let capacity = ConnectionCapacity { connections: 80, reserve: 1 };
         let limited = ConnectionOrigin { limit: 1, ..arrival(&public, None) };
-        let _first = places.connect(capacity, limited).unwrap();
-        assert_eq!(places.connect(capacity, limited).unwrap().1, Some(LimitExceeded::Connections));
-        assert!(places.connect(capacity, arrival(&own, None)).unwrap().1.is_none());
+        let _first = places.try_acquire_connection(capacity, limited).unwrap();
+        assert_eq!(
+            places.try_acquire_connection(capacity, limited).unwrap().1,
+            Some(LimitExceeded::Connections)
+        );
+        assert!(places.try_acquire_connection(capacity, arrival(&own, None)).unwrap().1.is_none());
     }
 
     #[test]
@@ -313,28 +321,32 @@ mod tests {
         let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
         let capacity = ConnectionCapacity { connections: 1, reserve: 64 };
         for limit in [0, 1] {
-            let enter = |last| places.connect(capacity, arrival(&listener, Some((source(last), limit))));
+            let enter = |last| {
+                places.try_acquire_connection(capacity, arrival(&listener, Some((source(last), limit))))
+            };
             let _inside = enter(1).unwrap();
             let excess = if limit == 0 {
                 LimitExceeded::Connections
             } else {
                 LimitExceeded::ConnectionsOfAddress { limit }
             };
-            let told: Vec<_> = (0..8).map(|_| enter(1).unwrap()).collect();
-            assert!(told.iter().all(|(_, reason)| *reason == Some(excess)));
+            let in_reserve: Vec<_> = (0..8).map(|_| enter(1).unwrap()).collect();
+            assert!(in_reserve.iter().all(|(_, reason)| *reason == Some(excess)));
             assert_eq!(enter(1).err(), Some(excess), "the reason is the same without a place");
             assert_eq!(enter(2).unwrap().1, Some(LimitExceeded::Connections));
-            drop(told);
+            drop(in_reserve);
             assert!(enter(1).is_ok());
         }
-        assert!(places.taken().told_by_source.is_empty() && places.taken().told == 0);
+        assert!(places.taken().reserve_by_source.is_empty() && places.taken().in_reserve == 0);
     }
 
     #[test]
     fn permits_per_address_are_limited_and_returned() {
         let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
         let capacity = ConnectionCapacity { connections: 10, reserve: 1 };
-        let enter = |last| places.connect(capacity, arrival(&listener, Some((source(last), 1)))).unwrap();
+        let enter = |last| {
+            places.try_acquire_connection(capacity, arrival(&listener, Some((source(last), 1)))).unwrap()
+        };
         let first = enter(1);
         let second = enter(1);
         assert_eq!(second.1, Some(LimitExceeded::ConnectionsOfAddress { limit: 1 }));
@@ -344,13 +356,13 @@ mod tests {
         drop(first);
         assert!(enter(1).1.is_none());
         assert!(places.taken().by_source.is_empty());
-        let asked = places.ask(&listener.listener, source(1), 1).unwrap();
+        let asked = places.try_acquire(&listener.listener, source(1), 1).unwrap();
         assert_eq!(
-            places.ask(&listener.listener, source(1), 1).err(),
+            places.try_acquire(&listener.listener, source(1), 1).err(),
             Some(LimitExceeded::RequestsOfAddress { limit: 1 })
         );
-        assert!(places.ask(&Arc::from("public"), source(1), 1).is_ok(), "another listener");
+        assert!(places.try_acquire(&Arc::from("public"), source(1), 1).is_ok(), "another listener");
         drop(asked);
-        assert!(places.ask(&listener.listener, source(1), 1).is_ok());
+        assert!(places.try_acquire(&listener.listener, source(1), 1).is_ok());
     }
 }

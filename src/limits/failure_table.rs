@@ -11,14 +11,14 @@ use super::shares::{ListenerShare, ListenerShares};
 /// Minimum delay of the answer to a failed login, from the beginning of its request.
 pub const FIRST_DELAY: Duration = Duration::from_secs(3);
 /// Each further 5 failures add `FIRST_DELAY` to the delay.
-const STEP: u32 = 5;
-const LONGEST_DELAY: Duration = Duration::from_secs(15);
+const FAILURES_PER_STEP: u32 = 5;
+const MAX_DELAY: Duration = Duration::from_secs(15);
 /// Failures are forgotten after this time.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Limit of remembered clients (about a megabyte); the least recently seen go first.
-const SOURCES: usize = 16_384;
+const MAX_SOURCES: usize = 16_384;
 /// Limit of requests of all clients that wait at the same time.
-const SEATS: usize = 4096;
+const MAX_WAITING: usize = 4096;
 
 /// The key of one client: an IPv4 address, or the /64 that a site gets.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -28,7 +28,7 @@ pub enum ClientKey {
 }
 
 impl ClientKey {
-    pub fn of(address: IpAddr) -> Self {
+    pub fn from_address(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {
@@ -58,14 +58,14 @@ struct AddressLevel {
     /// neighbours
     share: usize,
     /// limit of requests that wait at the same time
-    seats: usize,
+    wait_slots: usize,
 }
 
 /// By client, /56 and /48.
 const LEVELS: [AddressLevel; 3] = [
-    AddressLevel { factor: 1, share: 1, seats: 256 },
-    AddressLevel { factor: 10, share: 5, seats: 512 },
-    AddressLevel { factor: 10, share: 10, seats: 1024 },
+    AddressLevel { factor: 1, share: 1, wait_slots: 256 },
+    AddressLevel { factor: 10, share: 5, wait_slots: 512 },
+    AddressLevel { factor: 10, share: 10, wait_slots: 1024 },
 ];
 
 /// The admission of an attempt that the daemon would verify.
@@ -98,25 +98,25 @@ pub struct FailureTable {
 
 impl Default for FailureTable {
     fn default() -> Self {
-        Self { records: std::array::from_fn(|_| Cache::new(SOURCES)), seated: ListenerShares::default() }
+        Self { records: std::array::from_fn(|_| Cache::new(MAX_SOURCES)), seated: ListenerShares::default() }
     }
 }
 
 impl FailureTable {
     /// Begins an attempt, unless `limit` others failed in the last minute.
     pub fn begin(&mut self, source: ClientKey, limit: usize, now: Instant) -> AttemptVerdict {
-        if let Some(retry_after) = self.refused(source, limit, now) {
+        if let Some(retry_after) = self.rejected_for(source, limit, now) {
             return AttemptVerdict::Refused { retry_after };
         }
         let mut is_full = false;
-        self.each(source, now, |level, record| {
+        self.change_levels(source, now, |level, record| {
             is_full |= record.failed + record.running >= limit.saturating_mul(level.factor);
             WidenStep::Wider
         });
         if is_full {
             return AttemptVerdict::Wait;
         }
-        self.each(source, now, |_, record| {
+        self.change_levels(source, now, |_, record| {
             record.running += 1;
             WidenStep::Wider
         });
@@ -125,26 +125,26 @@ impl FailureTable {
 
     /// Ends an attempt that was verified or given up.
     pub fn end(&mut self, source: ClientKey, now: Instant) {
-        self.each(source, now, |_, record| {
+        self.change_levels(source, now, |_, record| {
             record.running = record.running.saturating_sub(1);
             WidenStep::Wider
         });
     }
 
     /// Counts a failure.
-    pub fn failed(&mut self, source: ClientKey, limit: usize, now: Instant) {
-        self.each(source, now, |level, record| {
+    pub fn count_failure(&mut self, source: ClientKey, limit: usize, now: Instant) {
+        self.change_levels(source, now, |level, record| {
             record.failed += 1;
             if record.failed > limit.saturating_mul(level.share) { WidenStep::Stop } else { WidenStep::Wider }
         });
     }
 
     /// How long nodegate rejects a source, if it or a network that holds it is over the limit.
-    pub fn refused(&mut self, source: ClientKey, limit: usize, now: Instant) -> Option<Duration> {
+    pub fn rejected_for(&mut self, source: ClientKey, limit: usize, now: Instant) -> Option<Duration> {
         let mut rest = None;
-        self.each(source, now, |level, record| {
+        self.change_levels(source, now, |level, record| {
             if record.failed >= limit.saturating_mul(level.factor) {
-                rest = rest.max(Some(record.rest(now)));
+                rest = rest.max(Some(record.remaining(now)));
             }
             WidenStep::Wider
         });
@@ -154,37 +154,37 @@ impl FailureTable {
     /// Minimum delay of the answer to a failed attempt, from the beginning of its request.
     pub fn delay(&mut self, source: ClientKey, now: Instant) -> Duration {
         let mut failed = 0;
-        self.each(source, now, |_, record| {
+        self.change_levels(source, now, |_, record| {
             failed = record.failed;
             WidenStep::Stop
         });
-        let steps = u32::try_from(failed).unwrap_or(u32::MAX) / STEP;
-        FIRST_DELAY.saturating_mul(steps.saturating_add(1)).min(LONGEST_DELAY)
+        let steps = u32::try_from(failed).unwrap_or(u32::MAX) / FAILURES_PER_STEP;
+        FIRST_DELAY.saturating_mul(steps.saturating_add(1)).min(MAX_DELAY)
     }
 
     /// Registers a request that waits. `None` stands for clients that are not counted.
     ///
     /// # Errors
     /// [`TooManyWaiting`] if the limit of waiting requests is reached.
-    pub fn take_seat(
+    pub fn take_wait_slot(
         &mut self,
         source: Option<ClientKey>,
         at: &ListenerShare,
         now: Instant,
-    ) -> Result<(), NoSeat> {
-        if !self.seated.has_room(at, SEATS) {
-            return Err(NoSeat::ForAnybody);
+    ) -> Result<(), TooManyWaiting> {
+        if !self.seated.has_room(at, MAX_WAITING) {
+            return Err(TooManyWaiting::OfAll);
         }
         if let Some(source) = source {
             let mut is_full = false;
-            self.each(source, now, |level, record| {
-                is_full |= record.seated >= level.seats;
+            self.change_levels(source, now, |level, record| {
+                is_full |= record.seated >= level.wait_slots;
                 WidenStep::Wider
             });
             if is_full {
-                return Err(NoSeat::ForSource);
+                return Err(TooManyWaiting::OfSource);
             }
-            self.each(source, now, |_, record| {
+            self.change_levels(source, now, |_, record| {
                 record.seated += 1;
                 WidenStep::Wider
             });
@@ -193,10 +193,10 @@ impl FailureTable {
         Ok(())
     }
 
-    pub fn leave_seat(&mut self, source: Option<ClientKey>, at: &ListenerShare, now: Instant) {
+    pub fn free_wait_slot(&mut self, source: Option<ClientKey>, at: &ListenerShare, now: Instant) {
         self.seated.give_back(&at.listener);
         if let Some(source) = source {
-            self.each(source, now, |_, record| {
+            self.change_levels(source, now, |_, record| {
                 record.seated = record.seated.saturating_sub(1);
                 WidenStep::Wider
             });
@@ -204,7 +204,7 @@ impl FailureTable {
     }
 
     /// Changes the record of a client, then those of the wider networks while `change` returns `WidenStep::Wider`.
-    fn each(
+    fn change_levels(
         &mut self,
         source: ClientKey,
         now: Instant,
@@ -236,16 +236,16 @@ enum WidenStep {
 }
 
 impl FailureRecord {
-    fn rest(&self, now: Instant) -> Duration {
+    fn remaining(&self, now: Instant) -> Duration {
         WINDOW.saturating_sub(now.saturating_duration_since(self.since))
     }
 }
 
 /// The limit of waiting requests is reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NoSeat {
-    ForSource,
-    ForAnybody,
+pub enum TooManyWaiting {
+    OfSource,
+    OfAll,
 }
 
 #[cfg(test)]
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> ClientKey {
-        ClientKey::of(text.parse().unwrap())
+        ClientKey::from_address(text.parse().unwrap())
     }
 
     #[test]
@@ -271,14 +271,14 @@ mod tests {
         let (bad, other) = (source("192.0.2.1"), source("192.0.2.2"));
         for _ in 0..3 {
             assert_eq!(failures.begin(bad, 3, now), AttemptVerdict::Go);
-            failures.failed(bad, 3, now);
+            failures.count_failure(bad, 3, now);
             failures.end(bad, now);
         }
         let later = now + Duration::from_secs(20);
         let rest = Duration::from_secs(40);
         assert_eq!(failures.begin(bad, 3, later), AttemptVerdict::Refused { retry_after: rest });
-        assert_eq!(failures.refused(bad, 3, later), Some(rest));
-        assert_eq!(failures.refused(other, 3, later), None);
+        assert_eq!(failures.rejected_for(bad, 3, later), Some(rest));
+        assert_eq!(failures.rejected_for(other, 3, later), None);
         assert_eq!(failures.begin(bad, 3, now + WINDOW), AttemptVerdict::Go);
     }
 
@@ -286,13 +286,13 @@ mod tests {
     fn a_good_login_neither_counts_nor_forgives() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = source("192.0.2.1");
-        failures.failed(client, 2, now);
+        failures.count_failure(client, 2, now);
         for _ in 0..50 {
             assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Go);
             failures.end(client, now);
         }
-        failures.failed(client, 2, now);
-        assert!(failures.refused(client, 2, now).is_some());
+        failures.count_failure(client, 2, now);
+        assert!(failures.rejected_for(client, 2, now).is_some());
     }
 
     #[test]
@@ -304,10 +304,10 @@ mod tests {
         assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Wait);
         failures.end(client, now);
         assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Go);
-        failures.failed(client, 2, now);
+        failures.count_failure(client, 2, now);
         failures.end(client, now);
         assert_eq!(failures.begin(client, 2, now), AttemptVerdict::Wait);
-        failures.failed(client, 2, now);
+        failures.count_failure(client, 2, now);
         failures.end(client, now);
         assert!(matches!(failures.begin(client, 2, now), AttemptVerdict::Refused { .. }));
     }
@@ -318,7 +318,7 @@ mod tests {
         let client = source("192.0.2.1");
         assert_eq!(failures.begin(client, 1, now), AttemptVerdict::Go);
         assert_eq!(failures.begin(client, 1, now + WINDOW), AttemptVerdict::Wait);
-        failures.failed(client, 1, now + WINDOW);
+        failures.count_failure(client, 1, now + WINDOW);
         failures.end(client, now + WINDOW);
         let retry_after = WINDOW;
         assert_eq!(failures.begin(client, 1, now + WINDOW), AttemptVerdict::Refused { retry_after });
@@ -329,7 +329,7 @@ mod tests {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = source("192.0.2.1");
         let mut after_next = || {
-            failures.failed(client, 20, now);
+            failures.count_failure(client, 20, now);
             failures.delay(client, now).as_secs()
         };
         let seconds: Vec<_> = (0..30).map(|_| after_next()).collect();
@@ -346,25 +346,26 @@ mod tests {
     fn one_listener_cannot_take_all_wait_slots() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let [public, own] = ["public", "listen"].map(|name| ListenerShare { listeners: 2, ..at(name) });
-        let mut seated =
-            |at: &ListenerShare| (0..SEATS).filter(|_| failures.take_seat(None, at, now).is_ok()).count();
-        assert_eq!([seated(&public), seated(&own)], [SEATS / 8 * 7, SEATS / 8]);
+        let mut seated = |at: &ListenerShare| {
+            (0..MAX_WAITING).filter(|_| failures.take_wait_slot(None, at, now).is_ok()).count()
+        };
+        assert_eq!([seated(&public), seated(&own)], [MAX_WAITING / 8 * 7, MAX_WAITING / 8]);
     }
 
     #[test]
     fn seats_are_bounded_and_come_back() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = Some(source("192.0.2.1"));
-        for _ in 0..LEVELS[0].seats {
-            failures.take_seat(client, &at("listen"), now).unwrap();
+        for _ in 0..LEVELS[0].wait_slots {
+            failures.take_wait_slot(client, &at("listen"), now).unwrap();
         }
-        assert_eq!(failures.take_seat(client, &at("listen"), now), Err(NoSeat::ForSource));
-        for _ in LEVELS[0].seats..SEATS {
-            failures.take_seat(None, &at("listen"), now).unwrap();
+        assert_eq!(failures.take_wait_slot(client, &at("listen"), now), Err(TooManyWaiting::OfSource));
+        for _ in LEVELS[0].wait_slots..MAX_WAITING {
+            failures.take_wait_slot(None, &at("listen"), now).unwrap();
         }
-        assert_eq!(failures.take_seat(None, &at("listen"), now), Err(NoSeat::ForAnybody));
-        failures.leave_seat(client, &at("listen"), now);
-        assert_eq!(failures.take_seat(client, &at("listen"), now), Ok(()));
+        assert_eq!(failures.take_wait_slot(None, &at("listen"), now), Err(TooManyWaiting::OfAll));
+        failures.free_wait_slot(client, &at("listen"), now);
+        assert_eq!(failures.take_wait_slot(client, &at("listen"), now), Ok(()));
     }
 
     #[test]
@@ -373,13 +374,13 @@ mod tests {
         let bad = source("192.0.2.1");
         for number in 0..200_000_u32 {
             let address = std::net::Ipv6Addr::from(u128::from(number) << 64);
-            failures.failed(ClientKey::of(address.into()), 20, now);
+            failures.count_failure(ClientKey::from_address(address.into()), 20, now);
             if number % 1000 == 0 {
-                failures.failed(bad, 20, now);
+                failures.count_failure(bad, 20, now);
             }
         }
-        assert!(failures.records.iter().all(|records| records.len() <= SOURCES));
-        assert!(failures.refused(bad, 20, now).is_some());
+        assert!(failures.records.iter().all(|records| records.len() <= MAX_SOURCES));
+        assert!(failures.rejected_for(bad, 20, now).is_some());
     }
 
     /// One of the 256 /64 in each of the 256 /56 of the /48.
@@ -393,11 +394,11 @@ mod tests {
         for wide in [|number| site(0, number), |number| site(number, 0)] {
             let mut failures = FailureTable::default();
             for number in 0..20 {
-                assert_eq!(failures.refused(wide(200), 2, now), None, "after {number}");
-                failures.failed(wide(number), 2, now);
+                assert_eq!(failures.rejected_for(wide(200), 2, now), None, "after {number}");
+                failures.count_failure(wide(number), 2, now);
             }
             assert_eq!(failures.begin(wide(200), 2, now), AttemptVerdict::Refused { retry_after: WINDOW });
-            assert_eq!(failures.refused(source("2001:db8:2::1"), 2, now), None);
+            assert_eq!(failures.rejected_for(source("2001:db8:2::1"), 2, now), None);
             assert_eq!(failures.begin(wide(200), 2, now + WINDOW), AttemptVerdict::Go);
         }
     }
@@ -417,14 +418,14 @@ mod tests {
     fn one_network_locks_out_no_neighbour() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         for _ in 0..1000 {
-            failures.failed(site(0, 0), 2, now);
+            failures.count_failure(site(0, 0), 2, now);
         }
-        assert_eq!(failures.refused(site(0, 1), 2, now), None, "one client beyond its own limit");
+        assert_eq!(failures.rejected_for(site(0, 1), 2, now), None, "one client beyond its own limit");
         for number in 0..=255 {
-            failures.failed(site(0, number), 2, now);
+            failures.count_failure(site(0, number), 2, now);
         }
-        assert!(failures.refused(site(0, 1), 2, now).is_some());
-        assert_eq!(failures.refused(site(1, 0), 2, now), None);
+        assert!(failures.rejected_for(site(0, 1), 2, now).is_some());
+        assert_eq!(failures.rejected_for(site(1, 0), 2, now), None);
     }
 
     #[test]
@@ -432,8 +433,8 @@ mod tests {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let taken = (0..=255).flat_map(|network| (0..10).map(move |number| site(network, number)));
         let seated =
-            taken.filter(|client| failures.take_seat(Some(*client), &at("listen"), now).is_ok()).count();
-        assert_eq!(seated, LEVELS[2].seats);
-        assert_eq!(failures.take_seat(Some(source("192.0.2.1")), &at("listen"), now), Ok(()));
+            taken.filter(|client| failures.take_wait_slot(Some(*client), &at("listen"), now).is_ok()).count();
+        assert_eq!(seated, LEVELS[2].wait_slots);
+        assert_eq!(failures.take_wait_slot(Some(source("192.0.2.1")), &at("listen"), now), Ok(()));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::LimitExceeded;
 use super::shares::ListenerShare;
-use crate::limits::failure_table::{AttemptVerdict, ClientKey, FIRST_DELAY, FailureTable, NoSeat};
+use crate::limits::failure_table::{AttemptVerdict, ClientKey, FIRST_DELAY, FailureTable, TooManyWaiting};
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 
@@ -18,14 +18,14 @@ use crate::os::log_limit::LogTopic;
 /// for each while a whole office logs in.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most characters of a user name in the log.
-const NAME: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 
 /// Login failures, and the requests that wait because of them.
 #[derive(Default)]
 pub struct LoginThrottle {
     failures: Mutex<FailureTable>,
     /// notified when an attempt has ended
-    judged: Notify,
+    ended: Notify,
 }
 
 impl LoginThrottle {
@@ -38,11 +38,11 @@ impl LoginThrottle {
         limit: usize,
         is_known: impl Fn() -> bool,
     ) -> Result<Option<LoginPermit>, LimitExceeded> {
-        let source = ClientKey::of(address);
+        let source = ClientKey::from_address(address);
         let until = Instant::now() + QUEUE_TIMEOUT;
         let mut seat = None;
         loop {
-            let judged = self.judged.notified();
+            let ended = self.ended.notified();
             if is_known() {
                 return Ok(None);
             }
@@ -51,11 +51,11 @@ impl LoginThrottle {
                 AttemptVerdict::Go => {
                     return Ok(Some(LoginPermit { logins: Arc::clone(self), source, limit, failed: true }));
                 }
-                AttemptVerdict::Refused { retry_after } => return Err(not_before(retry_after)),
-                AttemptVerdict::Wait if seat.is_none() => seat = Some(self.seat(Some(source), at)?),
+                AttemptVerdict::Refused { retry_after } => return Err(retry_later(retry_after)),
+                AttemptVerdict::Wait if seat.is_none() => seat = Some(self.wait_slot(Some(source), at)?),
                 AttemptVerdict::Wait => (),
             }
-            timeout_at(until, judged).await.map_err(|_| LimitExceeded::LoginQueueTimeout)?;
+            timeout_at(until, ended).await.map_err(|_| LimitExceeded::LoginQueueTimeout)?;
         }
     }
 
@@ -63,12 +63,12 @@ impl LoginThrottle {
     ///
     /// # Errors
     /// [`LimitExceeded`] if it was one too many.
-    pub fn failed(&self, address: IpAddr, limit: usize) -> Result<(), LimitExceeded> {
-        let (source, now) = (ClientKey::of(address), std::time::Instant::now());
+    pub fn count_failure(&self, address: IpAddr, limit: usize) -> Result<(), LimitExceeded> {
+        let (source, now) = (ClientKey::from_address(address), std::time::Instant::now());
         let mut failures = self.failures();
-        let refused = failures.refused(source, limit, now);
-        failures.failed(source, limit, now);
-        refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
+        let refused = failures.rejected_for(source, limit, now);
+        failures.count_failure(source, limit, now);
+        refused.map_or(Ok(()), |retry_after| Err(retry_later(retry_after)))
     }
 
     /// Checks whether nodegate still accepts attempts of this address.
@@ -76,8 +76,9 @@ impl LoginThrottle {
     /// # Errors
     /// [`LimitExceeded`] if it does not.
     pub fn check(&self, address: IpAddr, limit: usize) -> Result<(), LimitExceeded> {
-        let refused = self.failures().refused(ClientKey::of(address), limit, std::time::Instant::now());
-        refused.map_or(Ok(()), |retry_after| Err(not_before(retry_after)))
+        let refused =
+            self.failures().rejected_for(ClientKey::from_address(address), limit, std::time::Instant::now());
+        refused.map_or(Ok(()), |retry_after| Err(retry_later(retry_after)))
     }
 
     /// Delays the answer to a failed attempt, from the beginning of its request. An address that is not counted gets
@@ -88,8 +89,8 @@ impl LoginThrottle {
         address: Option<IpAddr>,
         began: Instant,
     ) -> Result<(), LimitExceeded> {
-        let source = address.map(ClientKey::of);
-        let _seat = self.seat(source, at)?;
+        let source = address.map(ClientKey::from_address);
+        let _slot = self.wait_slot(source, at)?;
         sleep_until(began + self.delay(source)).await;
         Ok(())
     }
@@ -101,8 +102,8 @@ impl LoginThrottle {
         address: IpAddr,
         began: Instant,
     ) -> Result<(), LimitExceeded> {
-        let source = Some(ClientKey::of(address));
-        let _seat = self.seat(source, at)?;
+        let source = Some(ClientKey::from_address(address));
+        let _slot = self.wait_slot(source, at)?;
         sleep_until(began + self.delay(source).saturating_sub(FIRST_DELAY)).await;
         Ok(())
     }
@@ -126,15 +127,15 @@ impl LoginThrottle {
         source.map_or(FIRST_DELAY, |source| self.failures().delay(source, std::time::Instant::now()))
     }
 
-    fn seat<'s>(
+    fn wait_slot<'s>(
         &'s self,
         source: Option<ClientKey>,
         at: &'s ListenerShare,
     ) -> Result<WaitSlot<'s>, LimitExceeded> {
-        self.failures().take_seat(source, at, std::time::Instant::now()).map_err(
+        self.failures().take_wait_slot(source, at, std::time::Instant::now()).map_err(
             |no_seat| match no_seat {
-                NoSeat::ForSource => LimitExceeded::LoginsOfAddress,
-                NoSeat::ForAnybody => LimitExceeded::Waiting,
+                TooManyWaiting::OfSource => LimitExceeded::LoginsOfAddress,
+                TooManyWaiting::OfAll => LimitExceeded::Waiting,
             },
         )?;
         Ok(WaitSlot { logins: self, source, at })
@@ -145,7 +146,7 @@ impl LoginThrottle {
     }
 }
 
-fn not_before(retry_after: Duration) -> LimitExceeded {
+fn retry_later(retry_after: Duration) -> LimitExceeded {
     LimitExceeded::Failures { seconds: retry_after.as_secs() + 1 }
 }
 
@@ -169,11 +170,11 @@ impl Drop for LoginPermit {
         let now = std::time::Instant::now();
         let mut failures = self.logins.failures();
         if self.failed {
-            failures.failed(self.source, self.limit, now);
+            failures.count_failure(self.source, self.limit, now);
         }
         failures.end(self.source, now);
         drop(failures);
-        self.logins.judged.notify_waiters();
+        self.logins.ended.notify_waiters();
     }
 }
 
@@ -186,24 +187,24 @@ struct WaitSlot<'l> {
 
 impl Drop for WaitSlot<'_> {
     fn drop(&mut self) {
-        self.logins.failures().leave_seat(self.source, self.at, std::time::Instant::now());
+        self.logins.failures().free_wait_slot(self.source, self.at, std::time::Instant::now());
     }
 }
 
 /// Logs a failed login that no daemon has seen under that address. The line has the daemons' own form for fail2ban
 /// and others. The client chooses the user name, so characters that could pass for another part of the line are
 /// replaced.
-pub fn tell(address: IpAddr, user: Option<&str>, why: impl std::fmt::Display) {
-    let user = plain(user.filter(|user| !user.is_empty()).unwrap_or("unknown"));
+pub fn log_auth_failure(address: IpAddr, user: Option<&str>, why: impl std::fmt::Display) {
+    let user = sanitized(user.filter(|user| !user.is_empty()).unwrap_or("unknown"));
     let line = format_args!("authentication failure; rhost={address} user={user} msg={why}");
     let site = log_limit::site(address);
     let topic = if site.is_ipv4() { LogTopic::Login } else { LogTopic::LoginIpv6 };
     log_limit::warn(topic, &site.to_string(), &line);
 }
 
-fn plain(user: &str) -> String {
+fn sanitized(user: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | '+' | '!');
-    user.chars().take(NAME).map(|c| if is_plain(c) { c } else { '?' }).collect()
+    user.chars().take(MAX_NAME_CHARS).map(|c| if is_plain(c) { c } else { '?' }).collect()
 }
 
 #[cfg(test)]
@@ -260,15 +261,15 @@ mod tests {
             assert!(waits.is_err());
         });
         for _ in 0..4096 {
-            logins.failures().take_seat(None, &AT, std::time::Instant::now()).unwrap();
+            logins.failures().take_wait_slot(None, &AT, std::time::Instant::now()).unwrap();
         }
-        assert!(logins.seat(None, &AT).is_err());
+        assert!(logins.wait_slot(None, &AT).is_err());
     }
 
     #[test]
     fn user_names_cannot_forge_log_fields() {
-        assert_eq!(plain("root@pam"), "root@pam");
-        assert_eq!(plain("x msg=1; rhost=192.0.2.9\n"), "x?msg?1??rhost?192.0.2.9?");
-        assert_eq!(plain(&"u".repeat(500)).len(), 64);
+        assert_eq!(sanitized("root@pam"), "root@pam");
+        assert_eq!(sanitized("x msg=1; rhost=192.0.2.9\n"), "x?msg?1??rhost?192.0.2.9?");
+        assert_eq!(sanitized(&"u".repeat(500)).len(), 64);
     }
 }

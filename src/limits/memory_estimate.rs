@@ -4,22 +4,28 @@ use crate::limits::concurrency::ConnectionCapacity;
 
 const MIB: u64 = 1 << 20;
 /// The program itself, its caches and tables, and the memory that the allocator keeps.
-const BASE: u64 = 128 * MIB;
+const BASE_BYTES: u64 = 128 * MIB;
 /// Bytes for a connection whose client does not read its responses, logged in or not: TLS, a request, pieces of a
 /// response. Strangers have less.
-const HTTP1: u64 = 192 << 10;
+const HTTP1_BYTES: u64 = 192 << 10;
 /// The same, if every stream of HTTP/2 has a response waiting.
-const HTTP2: u64 = 448 << 10;
+const HTTP2_BYTES: u64 = 448 << 10;
 /// Two pieces of an uploaded file.
-const UPLOAD: u64 = MIB;
+const UPLOAD_BYTES: u64 = MIB;
 
 /// Bytes that one process takes when all limits are reached. `buffered` is for all bodies.
-pub fn allowed(capacity: ConnectionCapacity, speaks_http2: bool, buffered: usize, uploads: usize) -> u64 {
+pub fn allowed_bytes(
+    capacity: ConnectionCapacity,
+    speaks_http2: bool,
+    buffered: usize,
+    uploads: usize,
+) -> u64 {
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let connection = if speaks_http2 { HTTP2 } else { HTTP1 };
-    BASE.saturating_add(number(buffered))
+    let connection = if speaks_http2 { HTTP2_BYTES } else { HTTP1_BYTES };
+    BASE_BYTES
+        .saturating_add(number(buffered))
         .saturating_add(number(capacity.connections).saturating_mul(connection))
-        .saturating_add(number(uploads).saturating_mul(UPLOAD))
+        .saturating_add(number(uploads).saturating_mul(UPLOAD_BYTES))
 }
 
 #[cfg(test)]
@@ -29,7 +35,7 @@ mod tests {
     #[test]
     fn the_units_have_what_the_defaults_allow() {
         let capacity = ConnectionCapacity::new(0, 65_536);
-        let allowed = allowed(capacity, false, 64 << 20, 64) / MIB;
+        let allowed = allowed_bytes(capacity, false, 64 << 20, 64) / MIB;
         // After an upgrade the draining process is in the same group.
         let (high, most) = (format!("MemoryHigh={allowed}M"), format!("MemoryMax={}M", allowed / 2 * 3));
         for unit in [
@@ -46,9 +52,9 @@ mod tests {
     fn strangers_have_less_than_everybody() {
         for connections in [100, 16_384] {
             let capacity = ConnectionCapacity { connections, reserve: 1 };
-            let without = allowed(ConnectionCapacity { connections: 0, reserve: 1 }, false, 0, 0);
-            let strangers = u64::try_from(capacity.bytes_of_strangers()).unwrap_or(u64::MAX);
-            assert!(allowed(capacity, false, 0, 0) - without >= strangers);
+            let without = allowed_bytes(ConnectionCapacity { connections: 0, reserve: 1 }, false, 0, 0);
+            let strangers = u64::try_from(capacity.stranger_bytes()).unwrap_or(u64::MAX);
+            assert!(allowed_bytes(capacity, false, 0, 0) - without >= strangers);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 /// A quarter of all permits is divided between the listeners; the rest is for any of them.
-const DIVIDED: usize = 4;
+const DIVIDED_DIVISOR: usize = 4;
 
 /// A listener, and how many there are.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl ListenerShares {
 
     /// Whether the listener may take one more of `all` permits.
     pub fn has_room(&self, at: &ListenerShare, all: usize) -> bool {
-        let own = if at.listeners < 2 { 0 } else { all / DIVIDED / at.listeners };
+        let own = if at.listeners < 2 { 0 } else { all / DIVIDED_DIVISOR / at.listeners };
         let common = all.saturating_sub(own * at.listeners);
         let in_common: usize = self.taken.values().map(|taken| taken.saturating_sub(own)).sum();
         self.taken(&at.listener) < own || in_common < common

@@ -118,7 +118,7 @@ struct ListenerUsage {
 /// Wakes a connection that has to end.
 #[derive(Default)]
 struct EvictionSignal {
-    has_come: AtomicBool,
+    is_set: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -142,7 +142,7 @@ impl UnauthenticatedConnections {
         let (end, listener) = (Arc::<EvictionSignal>::default(), Arc::clone(origin.listener));
         let mut held = self.held();
         let number = held.add(origin, Arc::clone(&end));
-        held.turn_out(&room, &listener);
+        held.evict(&room, &listener);
         drop(held);
         let (strangers, phase) = (Arc::clone(self), AtomicU8::new(ConnectionPhase::Opening.code()));
         UnauthenticatedConnection { strangers, room, listener, number, phase, end }
@@ -169,7 +169,7 @@ impl UnauthenticatedConnection {
         self.phase.store(phase.code(), Ordering::Relaxed);
         let mut held = self.strangers.held();
         held.resize(self.number, phase.bytes());
-        held.turn_out(&self.room, &self.listener);
+        held.evict(&self.room, &self.listener);
     }
 
     /// Its client has shown a good credential.
@@ -180,24 +180,24 @@ impl UnauthenticatedConnection {
     }
 
     /// Whether the connection has to end.
-    pub fn is_turned_out(&self) -> bool {
-        self.end.has_come.load(Ordering::Relaxed)
+    pub fn is_evicted(&self) -> bool {
+        self.end.is_set.load(Ordering::Relaxed)
     }
 
     /// Ready once the connection has to end. Only one task may wait for that.
-    pub fn poll_turned_out(&self, context: &Context<'_>) -> Poll<()> {
+    pub fn poll_evicted(&self, context: &Context<'_>) -> Poll<()> {
         if self.phase.load(Ordering::Relaxed) == KNOWN {
             return Poll::Pending;
         }
         self.end.waker.register(context.waker());
-        if self.is_turned_out() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_evicted() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The output of `future`, or `None` if the connection has to end first.
-    pub async fn unless_turned_out<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    pub async fn unless_evicted<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            () = poll_fn(|context| self.poll_turned_out(context)) => None,
+            () = poll_fn(|context| self.poll_evicted(context)) => None,
             given = future => Some(given),
         }
     }
@@ -214,7 +214,7 @@ impl HeldMemory {
         self.next += 1;
         let (number, listener) = (self.next, Arc::clone(origin.listener));
         let here = self.listeners.entry(Arc::clone(&listener)).or_default();
-        here.networks.enter(number, origin.source);
+        here.networks.insert(number, origin.source);
         if origin.has_place {
             here.places += 1;
             self.places += 1;
@@ -238,7 +238,7 @@ impl HeldMemory {
         self.resize(number, 0);
         let connection = self.connections.remove(&number)?;
         let here = self.listeners.get_mut(&connection.listener)?;
-        here.networks.leave(number);
+        here.networks.remove(number);
         if connection.has_place {
             here.places -= 1;
             self.places -= 1;
@@ -250,17 +250,17 @@ impl HeldMemory {
     }
 
     /// Ends connections until strangers are within their limits.
-    fn turn_out(&mut self, room: &StrangerLimits, listener: &Arc<str>) {
-        while let Some(largest) = self.too_large(room, listener)
-            && let Some(end) = largest.networks.first_to_go().and_then(|number| self.remove(number))
+    fn evict(&mut self, room: &StrangerLimits, listener: &Arc<str>) {
+        while let Some(largest) = self.fullest_listener(room, listener)
+            && let Some(end) = largest.networks.next_to_evict().and_then(|number| self.remove(number))
         {
-            end.has_come.store(true, Ordering::Relaxed);
+            end.is_set.store(true, Ordering::Relaxed);
             end.waker.wake();
         }
     }
 
     /// The listener where a connection has to end, if there is one.
-    fn too_large(&self, room: &StrangerLimits, listener: &Arc<str>) -> Option<&ListenerUsage> {
+    fn fullest_listener(&self, room: &StrangerLimits, listener: &Arc<str>) -> Option<&ListenerUsage> {
         if self.bytes > room.bytes {
             return self.listeners.values().max_by_key(|listener| listener.bytes);
         }
@@ -283,7 +283,7 @@ mod tests {
     };
 
     fn survivors(connections: &[UnauthenticatedConnection]) -> Vec<usize> {
-        let numbered = connections.iter().enumerate().filter(|(_, it)| !it.is_turned_out());
+        let numbered = connections.iter().enumerate().filter(|(_, it)| !it.is_evicted());
         numbered.map(|(number, _)| number).collect()
     }
 
@@ -298,7 +298,8 @@ mod tests {
         }
 
         fn enter(&self, listener: &str, address: &str) -> UnauthenticatedConnection {
-            let (listener, source) = (Arc::from(listener), Some(ClientKey::of(address.parse().unwrap())));
+            let (listener, source) =
+                (Arc::from(listener), Some(ClientKey::from_address(address.parse().unwrap())));
             let origin = StrangerOrigin { listener: &listener, source, has_place: true };
             self.strangers.enter(self.room, &origin)
         }
@@ -306,17 +307,17 @@ mod tests {
 
     #[test]
     fn the_oldest_of_the_largest_address_goes_first() {
-        let doors = ListenerQuotas::new(ROOM);
-        let enter = |last: usize| doors.enter("listen", &format!("192.0.{last}.1"));
+        let quotas = ListenerQuotas::new(ROOM);
+        let enter = |last: usize| quotas.enter("listen", &format!("192.0.{last}.1"));
         let few = [enter(1), enter(1), enter(2)];
         let many: Vec<_> = (0..40).map(|_| enter(3)).collect();
         assert_eq!(survivors(&few), [0, 1, 2]);
         assert_eq!(survivors(&many), (27..40).collect::<Vec<_>>());
         let newcomer = enter(4);
         newcomer.reach(ConnectionPhase::Head);
-        assert!(!newcomer.is_turned_out());
+        assert!(!newcomer.is_evicted());
         drop((few, many, newcomer));
-        let held = doors.strangers.held();
+        let held = quotas.strangers.held();
         assert_eq!((held.bytes, held.places, held.connections.len(), held.listeners.len()), (0, 0, 0, 0));
     }
 
@@ -325,16 +326,16 @@ mod tests {
         let room = StrangerLimits { bytes: 200 * ConnectionPhase::Head.bytes(), ..ROOM };
         for phase in [ConnectionPhase::Opening, ConnectionPhase::Head] {
             for prefix in ["2001:db8:0:", "2001:db8:"] {
-                let doors = ListenerQuotas::new(room);
+                let quotas = ListenerQuotas::new(room);
                 let attack = |each: usize| {
-                    let attacker = doors.enter("listen", &format!("{prefix}{each:x}::1"));
+                    let attacker = quotas.enter("listen", &format!("{prefix}{each:x}::1"));
                     attacker.reach(phase);
                     attacker
                 };
                 let mut attackers: Vec<_> = (0..2000).map(attack).collect();
                 let browser: Vec<_> = (0..6)
                     .map(|_| {
-                        let newcomer = doors.enter("listen", "203.0.113.1");
+                        let newcomer = quotas.enter("listen", "203.0.113.1");
                         newcomer.reach(ConnectionPhase::Handshake);
                         newcomer.reach(ConnectionPhase::Head);
                         newcomer
@@ -354,18 +355,18 @@ mod tests {
 
     #[test]
     fn the_largest_listener_gives_way_first() {
-        let doors = ListenerQuotas::new(ROOM);
-        let few: Vec<_> = (0..6).map(|_| doors.enter("listen", "192.0.2.1")).collect();
-        let many: Vec<_> = (0..250).map(|last| doors.enter("public", &format!("198.51.{last}.1"))).collect();
+        let quotas = ListenerQuotas::new(ROOM);
+        let few: Vec<_> = (0..6).map(|_| quotas.enter("listen", "192.0.2.1")).collect();
+        let many: Vec<_> = (0..250).map(|last| quotas.enter("public", &format!("198.51.{last}.1"))).collect();
         assert_eq!(survivors(&few).len(), 6);
         assert_eq!(survivors(&many), (240..250).collect::<Vec<_>>());
     }
 
     #[test]
     fn strangers_leave_places_to_others() {
-        let doors =
+        let quotas =
             ListenerQuotas::new(StrangerLimits { bytes: usize::MAX, places: 30, listener_places: 20 });
-        let enter = |listener, each: usize| doors.enter(listener, &format!("192.0.{each}.1"));
+        let enter = |listener, each: usize| quotas.enter(listener, &format!("192.0.{each}.1"));
         let few: Vec<_> = (0..8).map(|each| enter("listen", each)).collect();
         let many: Vec<_> = (0..25).map(|each| enter("public", each)).collect();
         assert_eq!((survivors(&few).len(), survivors(&many)), (8, (5..25).collect::<Vec<_>>()));
@@ -373,18 +374,18 @@ mod tests {
         assert_eq!([&few, &more, &many].map(|held| survivors(held).len()), [8, 4, 18]);
         let listener = Arc::from("public");
         let told = StrangerOrigin { listener: &listener, source: None, has_place: false };
-        let told = doors.strangers.enter(doors.room, &told);
-        assert_eq!((told.is_turned_out(), survivors(&many).len()), (false, 18), "it has no place");
+        let told = quotas.strangers.enter(quotas.room, &told);
+        assert_eq!((told.is_evicted(), survivors(&many).len()), (false, 18), "it has no place");
     }
 
     #[test]
     fn a_user_is_never_turned_out() {
-        let doors = ListenerQuotas::new(ROOM);
-        let user = doors.enter("listen", "192.0.2.1");
+        let quotas = ListenerQuotas::new(ROOM);
+        let user = quotas.enter("listen", "192.0.2.1");
         user.is_known();
         user.reach(ConnectionPhase::Multiplexed);
-        let _others: Vec<_> = (0..40).map(|_| doors.enter("listen", "192.0.2.1")).collect();
-        assert!(!user.is_turned_out());
-        assert_eq!(doors.strangers.held().bytes, ROOM.bytes);
+        let _others: Vec<_> = (0..40).map(|_| quotas.enter("listen", "192.0.2.1")).collect();
+        assert!(!user.is_evicted());
+        assert_eq!(quotas.strangers.held().bytes, ROOM.bytes);
     }
 }

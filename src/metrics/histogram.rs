@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The upper bounds of all buckets but the last, which has none: microseconds, and the seconds as text.
-pub(crate) const ENDS: [(u64, &str); 12] = [
+pub(super) const ENDS: [(u64, &str); 12] = [
     (1_000, "0.001"),
     (2_500, "0.0025"),
     (5_000, "0.005"),
@@ -21,17 +21,17 @@ pub(crate) const ENDS: [(u64, &str); 12] = [
 const BUCKETS: usize = ENDS.len() + 1;
 
 /// The durations of one thread.
-pub(crate) struct HistogramShard {
+pub(super) struct HistogramShard {
     counts: [AtomicU64; BUCKETS],
     micros: AtomicU64,
 }
 
 impl HistogramShard {
-    pub(crate) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { counts: [const { AtomicU64::new(0) }; BUCKETS], micros: AtomicU64::new(0) }
     }
 
-    pub(crate) fn add(&self, time: Duration) {
+    pub(super) fn add(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let at = ENDS.iter().position(|(end, _)| micros <= *end).unwrap_or(ENDS.len());
         if let Some(count) = self.counts.get(at) {
@@ -40,7 +40,7 @@ impl HistogramShard {
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub(crate) fn read_into(&self, times: &mut HistogramTotals) {
+    pub(super) fn read_into(&self, times: &mut HistogramTotals) {
         for (sum, count) in times.counts.iter_mut().zip(&self.counts) {
             *sum += count.load(Ordering::Relaxed);
         }
@@ -52,8 +52,8 @@ impl HistogramShard {
 #[derive(Clone, Debug, Default)]
 pub struct HistogramTotals {
     /// of each bucket, not cumulative
-    pub(crate) counts: [u64; BUCKETS],
-    pub(crate) micros: u64,
+    pub(super) counts: [u64; BUCKETS],
+    pub(super) micros: u64,
 }
 
 #[cfg(test)]

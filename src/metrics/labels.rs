@@ -167,7 +167,7 @@ impl HandshakeResult {
     pub const ALL: [Self; Self::COUNT] =
         [Self::Tls12, Self::Tls12Resumed, Self::Tls13, Self::Tls13Resumed, Self::Other, Self::Failed];
 
-    pub fn of(version: &str, resumed: bool) -> Self {
+    pub fn new(version: &str, resumed: bool) -> Self {
         match (version, resumed) {
             ("TLSv1.2", false) => Self::Tls12,
             ("TLSv1.2", true) => Self::Tls12Resumed,

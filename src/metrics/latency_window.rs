@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Seconds of one histogram.
-const SPAN: u64 = 10;
+const SPAN_SECONDS: u64 = 10;
 /// A minute, and the one that is being filled.
 const SPANS: usize = 7;
 /// Each doubling of the time has eight buckets, so a value is exact to an eighth.
@@ -15,7 +15,7 @@ const LAST: u32 = 26;
 const BINS: usize = 176;
 
 /// The responses of one thread.
-pub(crate) struct LatencyShard([LatencySpan; SPANS]);
+pub(super) struct LatencyShard([LatencySpan; SPANS]);
 
 struct LatencySpan {
     /// the number of its ten seconds since the start, from one; 0 before the first use
@@ -24,7 +24,7 @@ struct LatencySpan {
 }
 
 impl LatencyShard {
-    pub(crate) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(
             [const { LatencySpan { number: AtomicU64::new(0), bins: [const { AtomicU32::new(0) }; BINS] } };
                 SPANS],
@@ -32,7 +32,7 @@ impl LatencyShard {
     }
 
     /// Counts a response with `latency` in the ten seconds of this number.
-    pub(crate) fn add(&self, number: u64, latency: Duration) {
+    pub(super) fn add(&self, number: u64, latency: Duration) {
         let Some(span) = self.0.get(usize::try_from(number).unwrap_or_default() % SPANS) else { return };
         if span.number.load(Ordering::Relaxed) != number {
             span.number.store(number, Ordering::Relaxed);
@@ -44,7 +44,7 @@ impl LatencyShard {
     }
 
     /// Adds the histograms of the last minute.
-    pub(crate) fn read_into(&self, histogram: &mut LatencyHistogram, now: Duration) {
+    pub(super) fn read_into(&self, histogram: &mut LatencyHistogram, now: Duration) {
         let newest = span_at(now);
         for span in &self.0 {
             let number = span.number.load(Ordering::Relaxed);
@@ -59,8 +59,8 @@ impl LatencyShard {
 }
 
 /// The number of the ten seconds at `now` since the start.
-pub(crate) fn span_at(now: Duration) -> u64 {
-    now.as_secs() / SPAN + 1
+pub(super) fn span_at(now: Duration) -> u64 {
+    now.as_secs() / SPAN_SECONDS + 1
 }
 
 /// The responses of all threads.

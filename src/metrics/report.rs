@@ -11,9 +11,9 @@ use crate::metrics::sessions;
 use crate::metrics::sessions::{SessionInfo, SessionKind};
 
 /// Limit of listed consoles and tunnels; further ones are only counted.
-const LISTED: usize = 1000;
+const MAX_LISTED: usize = 1000;
 /// A certificate that expires within so many seconds gets a warning.
-const SOON: i64 = 14 * 86_400;
+const SOON_SECONDS: i64 = 14 * 86_400;
 
 /// State that only the main thread has.
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ pub struct ServedCertificate {
 impl ServedCertificate {
     /// Whether it expires soon, or has expired.
     pub fn ends_soon(&self, now: u64) -> bool {
-        self.expires - i64::try_from(now).unwrap_or(i64::MAX) < SOON
+        self.expires - i64::try_from(now).unwrap_or(i64::MAX) < SOON_SECONDS
     }
 }
 
@@ -193,7 +193,7 @@ impl StatusReport {
             }),
             consoles: count(SessionKind::Console),
             tunnels: count(SessionKind::Tunnel),
-            open: all.iter().take(LISTED).map(OpenBridge::of).collect(),
+            open: all.iter().take(MAX_LISTED).map(OpenBridge::from_session).collect(),
             certificate_expires: certificates.first().map(|own| own.expires),
             certificates,
             last_reload,
@@ -205,7 +205,7 @@ impl StatusReport {
 }
 
 impl OpenBridge {
-    fn of(bridge: &Arc<SessionInfo>) -> Self {
+    fn from_session(bridge: &Arc<SessionInfo>) -> Self {
         let moved = bridge.meter.moved();
         Self {
             kind: bridge.kind.to_string(),

@@ -12,7 +12,7 @@ use super::report::seconds_since_1970;
 /// Further nodes share one record. Their names come from the cluster's own list.
 const MAX_NODES: usize = 256;
 /// Limit of bytes of a failure's text.
-const MAX_CAUSE: usize = 300;
+const MAX_CAUSE_BYTES: usize = 300;
 
 static DAEMON: UpstreamHealth = UpstreamHealth::new("the daemon");
 static WORKER: UpstreamHealth = UpstreamHealth::new("the worker");
@@ -114,7 +114,7 @@ impl UpstreamHealth {
     /// Counts a failed request that is not tried again.
     pub fn count_failure(&self, cause: &str, request: Option<String>) {
         self.failed.fetch_add(1, Ordering::Relaxed);
-        let cause = cause.chars().take(MAX_CAUSE).collect();
+        let cause = cause.chars().take(MAX_CAUSE_BYTES).collect();
         *self.lock() = Some(UpstreamFailure { at: seconds_since_1970(), cause, request });
     }
 
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!((report.answered, report.failed), (1, 2));
         assert!(report.last_answer.is_some());
         let last = report.last_failure.map(|last| (last.cause.len(), last.request));
-        assert_eq!(last, Some((MAX_CAUSE, Some("00000-2".to_owned()))));
+        assert_eq!(last, Some((MAX_CAUSE_BYTES, Some("00000-2".to_owned()))));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum HostName {
 }
 
 impl HostName {
-    pub fn of(place: &HostPort) -> Self {
+    pub fn from_host_port(place: &HostPort) -> Self {
         let host = place.host();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let bare = bare.strip_suffix('.').unwrap_or(bare);
@@ -31,7 +31,7 @@ impl HostName {
 
     /// The host of a `Host` header or of an authority. Only lists may have wildcards.
     pub fn parse(text: &str) -> Option<Self> {
-        HostPort::parse(text).as_ref().map(Self::of).filter(|_| !text.contains('*'))
+        HostPort::parse(text).as_ref().map(Self::from_host_port).filter(|_| !text.contains('*'))
     }
 
     /// Whether only programs of this machine use that name.

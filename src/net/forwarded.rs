@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::{HeaderMap, HeaderName};
 
 /// The untrusted address of a header: one line with one address, or nothing.
-pub fn said(header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
+pub fn untrusted_client_address(header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
     let is_forwarded = is_forwarded(header);
     let mut elements = ReverseParts::elements(headers.get(header)?.as_bytes(), is_forwarded);
     let only = elements.next()?;
@@ -17,7 +17,7 @@ pub fn said(header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
 
 /// The client address that a trusted `peer` reports: that of the nearest trusted proxy which names one, or `peer`
 /// itself. Lines of the same name are one list (RFC 9110 section 5.3).
-pub fn vouched(
+pub fn trusted_client_address(
     header: &HeaderName,
     headers: &HeaderMap,
     peer: IpAddr,
@@ -169,7 +169,7 @@ mod tests {
     fn client(name: &str, lines: &[&str]) -> String {
         let (name, headers) = headers(name, lines);
         let is_trusted = |address: IpAddr| address.to_string().starts_with("10.");
-        vouched(&name, &headers, PROXY, is_trusted).to_string()
+        trusted_client_address(&name, &headers, PROXY, is_trusted).to_string()
     }
 
     #[test]
@@ -232,7 +232,11 @@ mod tests {
             [("192.0.2.7", Some("192.0.2.7")), ("192.0.2.7, 192.0.2.8", None), ("rubbish", None), ("", None)]
         {
             let (name, headers) = headers("x-real-ip", &[line]);
-            assert_eq!(said(&name, &headers).map(|it| it.to_string()).as_deref(), expected, "{line}");
+            assert_eq!(
+                untrusted_client_address(&name, &headers).map(|it| it.to_string()).as_deref(),
+                expected,
+                "{line}"
+            );
         }
     }
 }

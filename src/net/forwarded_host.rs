@@ -20,21 +20,21 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const MAX_PROXIES: usize = 8;
 
 /// The names that the trusted peer of a connection, and trusted proxies before it, report.
-pub fn named(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Vec<HostPort> {
-    let vouched = |header| forwarded::trusted_entries(header, headers, &is_trusted).min(MAX_PROXIES);
+pub fn host_names(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Vec<HostPort> {
+    let trusted = |header| forwarded::trusted_entries(header, headers, &is_trusted).min(MAX_PROXIES);
     let port = forwarded::entries(&X_FORWARDED_PORT, headers).next().and_then(parse_port);
     let complete = |place: HostPort| match port {
         Some(port) if place.port().is_none() => place.with_port(port),
         Some(_) | None => place,
     };
-    let hosts = forwarded::entries(&X_FORWARDED_HOST, headers).take(vouched(&X_FORWARDED_FOR));
+    let hosts = forwarded::entries(&X_FORWARDED_HOST, headers).take(trusted(&X_FORWARDED_FOR));
     let mut named: Vec<_> = hosts.filter_map(HostPort::parse).map(complete).collect();
     if let (Some(port), Some(host)) = (port, headers.get(HOST)) {
         // A front that passes on the client's `Host` without the port reports the port separately.
         let host = host.to_str().ok().and_then(HostPort::parse);
         named.extend(host.map(|host| host.with_port(port)));
     }
-    let elements = forwarded::entries(&FORWARDED, headers).take(vouched(&FORWARDED));
+    let elements = forwarded::entries(&FORWARDED, headers).take(trusted(&FORWARDED));
     let hosts = elements.filter_map(|element| forwarded::forwarded_parameter(element, "host"));
     named.extend(hosts.filter_map(HostPort::parse));
     named
@@ -50,13 +50,13 @@ mod tests {
     type Line = (&'static str, &'static str);
 
     /// The names reported by a trusted peer; `10.0.0.0/8` is trusted as well.
-    fn told(lines: &[(&str, &str)]) -> Vec<String> {
+    fn reported_names(lines: &[(&str, &str)]) -> Vec<String> {
         let line = |(name, value): &(&str, &str)| {
             let name: HeaderName = name.parse().unwrap();
             (name, HeaderValue::from_bytes(value.as_bytes()).unwrap())
         };
         let headers: HeaderMap = lines.iter().map(line).collect();
-        let named = named(&headers, |address| address.to_string().starts_with("10."));
+        let named = host_names(&headers, |address| address.to_string().starts_with("10."));
         named.iter().map(ToString::to_string).collect()
     }
 
@@ -88,10 +88,10 @@ mod tests {
             (&[("Forwarded", "for=192.0.2.7")], &[]),
         ];
         for (lines, expected) in cases {
-            assert_eq!(told(lines), *expected, "{lines:?}");
+            assert_eq!(reported_names(lines), *expected, "{lines:?}");
         }
         let many = [(host, "a,".repeat(100)), (client, "10.0.0.1,".repeat(100))];
         let many: Vec<_> = many.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        assert_eq!(told(&many).len(), MAX_PROXIES);
+        assert_eq!(reported_names(&many).len(), MAX_PROXIES);
     }
 }

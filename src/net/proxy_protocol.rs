@@ -14,15 +14,15 @@ use tokio::net::TcpStream;
 /// The beginning of version 2; no shorter than that of version 1.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Bytes of version 2 before those that its length field counts.
-const FIXED: usize = SIGNATURE.len() + 4;
+const V2_PREFIX_BYTES: usize = SIGNATURE.len() + 4;
 /// Bytes of a whole header of version 1, by the specification.
-const LONGEST_V1: usize = 107;
+const MAX_V1_BYTES: usize = 107;
 /// Limit of the length field of version 2.
-const LONGEST_V2: usize = 4096;
+const MAX_V2_BYTES: usize = 4096;
 /// The command of version 2 for a connection of the proxy itself.
 const LOCAL: u8 = 0x20;
 /// Bytes of a header that nodegate sends.
-const OWN: usize = FIXED + 36;
+const HEADER_BYTES: usize = V2_PREFIX_BYTES + 36;
 
 /// Why a header cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +49,14 @@ pub async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyErr
     } else {
         return Err(ProxyError::Missing);
     }
-    client(&header)
+    parse_client(&header)
 }
 
 async fn read_v2(stream: &mut TcpStream, header: &mut Vec<u8>) -> Result<(), ProxyError> {
-    append(stream, header, FIXED - SIGNATURE.len()).await?;
+    append(stream, header, V2_PREFIX_BYTES - SIGNATURE.len()).await?;
     let Some([high, low]) = header.last_chunk() else { return Err(ProxyError::Malformed) };
     let length = usize::from(u16::from_be_bytes([*high, *low]));
-    if length > LONGEST_V2 {
+    if length > MAX_V2_BYTES {
         return Err(ProxyError::TooLong);
     }
     append(stream, header, length).await
@@ -64,7 +64,7 @@ async fn read_v2(stream: &mut TcpStream, header: &mut Vec<u8>) -> Result<(), Pro
 
 /// Reads up to the end of the line, and no byte further.
 async fn read_v1(stream: &mut TcpStream, header: &mut Vec<u8>) -> Result<(), ProxyError> {
-    let mut ahead = [0; LONGEST_V1];
+    let mut ahead = [0; MAX_V1_BYTES];
     while !header.ends_with(b"\n") {
         let room = ahead.get_mut(header.len()..).unwrap_or_default();
         if room.is_empty() {
@@ -89,7 +89,7 @@ async fn append(stream: &mut TcpStream, header: &mut Vec<u8>, length: usize) -> 
 }
 
 /// The client in a whole header.
-pub fn client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
+pub fn parse_client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     if header.starts_with(SIGNATURE) && header.get(SIGNATURE.len()) == Some(&LOCAL) {
         return Ok(None);
     }
@@ -105,11 +105,11 @@ pub fn client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
 }
 
 /// A header of version 2 with source and destination. Addresses of two families are both written as IPv6.
-pub fn header(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+pub fn encode_header(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let is_mixed = source.is_ipv4() != destination.is_ipv4();
     let [source, destination] =
         [source, destination].map(|address| if is_mixed { as_v6(address) } else { address });
-    let mut header = Vec::with_capacity(OWN);
+    let mut header = Vec::with_capacity(HEADER_BYTES);
     // Two addresses of one family always fit.
     let _ = ProxyHeader::with_address(ProxiedAddress::stream(source, destination)).encode_v2(&mut header);
     header
@@ -214,7 +214,7 @@ mod tests {
         let addresses = ["192.0.2.7:1", "[2001:db8::7]:2"].map(|text| text.parse::<SocketAddr>().unwrap());
         for source in addresses {
             for destination in addresses {
-                let told = client(&header(source, destination)).unwrap().unwrap();
+                let told = parse_client(&encode_header(source, destination)).unwrap().unwrap();
                 assert_eq!((told.ip().to_canonical(), told.port()), (source.ip(), source.port()));
             }
         }

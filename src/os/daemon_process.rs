@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use crate::config::Config;
 
 /// Interval between two checks of a process that is to end.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A process that serves the product, nodegate or the original.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,11 +29,11 @@ impl DaemonProcess {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command);
         let own = [config.product.daemon.as_str(), env!("CARGO_PKG_NAME")];
-        (running.lives() && own.iter().any(|name| command.contains(name))).then_some(running)
+        (running.is_alive() && own.iter().any(|name| command.contains(name))).then_some(running)
     }
 
     /// A zombie is not alive.
-    pub fn lives(self) -> bool {
+    pub fn is_alive(self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
         state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
@@ -43,14 +43,14 @@ impl DaemonProcess {
         kill(self.pid, signal)
     }
 
-    /// Waits for its end; false if that takes longer than `patience`.
-    pub fn ends_within(self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
-        while self.lives() {
+    /// Waits for its end; false if that takes longer than `timeout`.
+    pub fn wait_for_end(self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
+        while self.is_alive() {
             if Instant::now() > until {
                 return false;
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(POLL_INTERVAL);
         }
         true
     }

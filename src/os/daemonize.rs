@@ -11,8 +11,8 @@ use nix::unistd::{Pid, setsid};
 use crate::config::ConfigSources;
 
 /// Longer than any start takes.
-const PATIENCE: Duration = Duration::from_mins(1);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The result of a start.
 pub enum StartOutcome {
@@ -27,7 +27,7 @@ pub fn run(profile: &str, options: &ConfigSources, serves: impl Fn(Pid) -> bool)
     let mut child = spawn(profile, options)?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
     let relay = child.stderr.take().map(relay);
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + START_TIMEOUT;
     loop {
         if let Some(status) = child.try_wait()? {
             let _ = relay.map(JoinHandle::join);
@@ -41,7 +41,7 @@ pub fn run(profile: &str, options: &ConfigSources, serves: impl Fn(Pid) -> bool)
             child.wait()?;
             return Ok(StartOutcome::TooSlow);
         }
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

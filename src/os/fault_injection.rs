@@ -8,11 +8,11 @@ use http::request::Parts;
 ///
 /// If the paths are equal.
 #[cfg(debug_assertions)]
-pub fn injected(head: &Parts) {
+pub fn panic_if_injected(head: &Parts) {
     static PATH: std::sync::LazyLock<Option<std::ffi::OsString>> =
         std::sync::LazyLock::new(|| std::env::var_os("FAULT_PANIC_AT"));
     assert!(PATH.as_deref().is_none_or(|path| path != head.uri.path()), "the environment asked for it");
 }
 
 #[cfg(not(debug_assertions))]
-pub const fn injected(_: &Parts) {}
+pub const fn panic_if_injected(_: &Parts) {}

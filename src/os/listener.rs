@@ -8,12 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::settings::{ListenAddress, ListenSettings};
-pub use crate::os::listener::listener_set::{BoundFor, ListenerSet, ListeningSocket, UnboundListener};
+pub use crate::os::listener::listener_set::{BindKey, ListenerSet, ListeningSocket, UnboundListener};
 
 /// Bytes that the kernel may buffer for a client beyond the bytes in flight.
-const UNSENT: u32 = 128 << 10;
+const MAX_UNSENT_BYTES: u32 = 128 << 10;
 /// The kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+const BACKLOG_CONNECTIONS: i32 = 4096;
 
 /// Why a socket cannot be bound; each message says what to check.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +61,11 @@ fn bind_with(listen: &ListenSettings, shared: bool) -> Result<TcpListener, BindE
 }
 
 /// The first address of the name that can be bound, as `IO::Socket::IP` does it.
-fn bind_name(name: &str, port: u16, manner: BindOptions) -> Result<TcpListener, BindError> {
+fn bind_name(name: &str, port: u16, options: BindOptions) -> Result<TcpListener, BindError> {
     let no_such_name = |source| BindError::NoSuchName { name: name.to_owned(), source };
     let mut failed = None;
     for address in (name, port).to_socket_addrs().map_err(no_such_name)? {
-        match bind_to(address, manner) {
+        match bind_to(address, options) {
             Ok(listener) => return Ok(listener),
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -101,8 +101,8 @@ struct BindOptions {
     only_v6: bool,
 }
 
-fn bind_to(address: SocketAddr, manner: BindOptions) -> Result<TcpListener, BindError> {
-    listen_on(address, manner).map_err(|source| {
+fn bind_to(address: SocketAddr, options: BindOptions) -> Result<TcpListener, BindError> {
+    listen_on(address, options).map_err(|source| {
         let kind = source.kind();
         if kind == io::ErrorKind::AddrNotAvailable {
             BindError::NotHere(address)
@@ -116,16 +116,16 @@ fn bind_to(address: SocketAddr, manner: BindOptions) -> Result<TcpListener, Bind
     })
 }
 
-fn listen_on(address: SocketAddr, manner: BindOptions) -> io::Result<TcpListener> {
+fn listen_on(address: SocketAddr, options: BindOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        socket.set_only_v6(manner.only_v6)?;
+        socket.set_only_v6(options.only_v6)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(manner.shared)?;
+    socket.set_reuse_port(options.shared)?;
     prepare(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG_CONNECTIONS)?;
     Ok(socket.into())
 }
 
@@ -134,6 +134,6 @@ fn listen_on(address: SocketAddr, manner: BindOptions) -> io::Result<TcpListener
 fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
     socket.set_nonblocking(true)
 }

@@ -160,7 +160,7 @@ pub fn log_kept() {
 }
 
 /// Logs the lines that are still kept when the process ends.
-pub fn log_rest() {
+pub fn log_remaining() {
     log_due(Instant::now() + 3600 * SECOND);
 }
 

@@ -10,8 +10,8 @@ pub struct PidFile(PathBuf);
 
 impl PidFile {
     pub fn write(config: &Config) -> Option<Self> {
-        let path = Self::place(config)?;
-        match put(&path) {
+        let path = Self::path_for(config)?;
+        match write_new(&path) {
             Ok(()) => Some(Self(path)),
             Err(error) => {
                 tracing::warn!("pid file {} cannot be written: {error}", path.display());
@@ -21,7 +21,7 @@ impl PidFile {
     }
 
     /// The path of the file; `None` on another port.
-    pub fn place(config: &Config) -> Option<PathBuf> {
+    pub fn path_for(config: &Config) -> Option<PathBuf> {
         let is_own_port = config.settings.listen.port == config.own_port;
         config.product.pid_file.as_ref().filter(|_| is_own_port).map(|path| config.root.path(path))
     }
@@ -32,7 +32,7 @@ impl PidFile {
 }
 
 /// Writes a new file in place of a stale one, which may belong to root: this user owns only the directory.
-fn put(path: &Path) -> io::Result<()> {
+fn write_new(path: &Path) -> io::Result<()> {
     let new = path.with_extension("pid.new");
     fs::write(&new, format!("{}\n", std::process::id()))?;
     fs::rename(&new, path)

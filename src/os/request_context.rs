@@ -106,14 +106,14 @@ pub fn share() -> Option<Rc<LogContext>> {
 }
 
 /// Sets the user of the current request.
-pub fn identify(user: Option<&Arc<str>>) {
+pub fn set_user(user: Option<&Arc<str>>) {
     if let Some(user) = user {
         let _ = CURRENT.try_with(|context| context.user.set(Arc::clone(user)));
     }
 }
 
 /// Records that the current request waits for this upstream.
-pub fn asks(upstream: &impl fmt::Display) {
+pub fn begin_upstream_call(upstream: &impl fmt::Display) {
     current(|context| {
         context.change_upstream(|asked| {
             *asked = UpstreamCall { name: upstream.to_string(), began: Some(Instant::now()), answered: None };
@@ -122,7 +122,7 @@ pub fn asks(upstream: &impl fmt::Display) {
 }
 
 /// Records that the head of the upstream's response was read.
-pub fn is_answered() {
+pub fn end_upstream_call() {
     current(|context| context.change_upstream(|asked| asked.answered = Some(Instant::now())));
 }
 
@@ -136,7 +136,7 @@ pub fn current_id() -> Option<RequestId> {
 }
 
 /// Sets the name of this node for the journal.
-pub fn name_node(name: &str) {
+pub fn set_node_name(name: &str) {
     let _ = NODE.set(name.to_owned());
 }
 
@@ -161,9 +161,9 @@ mod tests {
     async fn request_context_stays_within_its_request() {
         let client = "192.0.2.7".parse().unwrap();
         let seen = within(LogContext::new(client, true), async {
-            identify(Some(&Arc::from("root@pam")));
-            asks(&"192.0.2.9:85");
-            is_answered();
+            set_user(Some(&Arc::from("root@pam")));
+            begin_upstream_call(&"192.0.2.9:85");
+            end_upstream_call();
             current(|context| {
                 let upstream = context.upstream().map(|(name, _)| name);
                 (context.client, context.user().map(str::to_owned), upstream)
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(seen.await, Some(known));
         assert_eq!(current_id(), None);
         let kept = within(LogContext::new(client, false), async {
-            asks(&"192.0.2.9:85");
+            begin_upstream_call(&"192.0.2.9:85");
             current(|context| context.upstream().is_some())
         });
         assert_eq!(kept.await, Some(false), "nobody wants to know");

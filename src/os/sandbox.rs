@@ -22,7 +22,7 @@ const WRITABLE: [&str; 4] = ["/dev", "/run", "/tmp", "/var"];
 /// The process may run programs below these, and beside its own binary: its successor is there.
 const EXECUTABLE: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/opt", "/sbin", "/usr"];
 /// Landlock's features since Linux 6.2. Only making and removing files, directories and sockets is restricted.
-const KNOWN: ABI = ABI::V3;
+const SUPPORTED_ABI: ABI = ABI::V3;
 
 /// Writable directories of a confined process. Landlock confines the process for good.
 static CONFINED_TO: OnceLock<Vec<PathBuf>> = OnceLock::new();
@@ -109,7 +109,7 @@ fn restrict(writable: &[PathBuf]) -> Result<RulesetStatus, RulesetError> {
         | AccessFs::RemoveFile
         | AccessFs::RemoveDir;
     let status = Ruleset::default()
-        .handle_access(AccessFs::from_write(KNOWN) | AccessFs::Execute)?
+        .handle_access(AccessFs::from_write(SUPPORTED_ABI) | AccessFs::Execute)?
         .create()?
         .add_rules(path_beneath_rules(writable, used))?
         .add_rules(path_beneath_rules(executable, AccessFs::Execute))?

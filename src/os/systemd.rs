@@ -9,37 +9,37 @@ use sd_notify::NotifyState;
 use socket2::{Domain, SockRef};
 
 /// Variables for a single process.
-pub const FOR_ONE_PROCESS: &[&str] = &["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+pub const SINGLE_PROCESS_VARIABLES: &[&str] = &["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
 pub fn reloading() {
     let now = NotifyState::monotonic_usec_now().ok();
     let states: Vec<_> = [NotifyState::Reloading].into_iter().chain(now).collect();
-    tell(&states);
+    notify(&states);
 }
 
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
 /// Reports that another process is the service from now on.
-pub fn main_pid(pid: u32) {
-    tell(&[NotifyState::MainPid(pid)]);
+pub fn notify_main_pid(pid: u32) {
+    notify(&[NotifyState::MainPid(pid)]);
 }
 
 pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
 pub fn status(text: &str) {
-    tell(&[NotifyState::Status(text)]);
+    notify(&[NotifyState::Status(text)]);
 }
 
 /// Whether systemd listens for notifications.
-pub fn is_there() -> bool {
+pub fn is_present() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
@@ -73,7 +73,7 @@ pub fn sockets() -> Result<Vec<TcpListener>, String> {
     Ok(sockets)
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, states) {
         tracing::debug!(%error, "systemd cannot be told");
     }

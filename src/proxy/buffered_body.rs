@@ -15,7 +15,7 @@ use crate::http::body_parameters;
 use crate::http::body_parameters::{BodyKind, ParameterError};
 use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
-use crate::limits::buffer_budget::{BufferOwner, BufferPermit, UNCOUNTED};
+use crate::limits::buffer_budget::{BufferOwner, BufferPermit, UNCOUNTED_BYTES};
 use crate::limits::failure_table::ClientKey;
 use crate::limits::min_rate::MinRate;
 use crate::proxy::request::IncomingRequest;
@@ -51,7 +51,7 @@ impl SenderTrust {
 /// Whether the body is so small that the connection's memory covers it.
 pub(crate) fn is_small(body: Option<&RequestBody>) -> bool {
     let upper = body.map_or(Some(0), |body| body.size_hint().upper());
-    upper.and_then(|bytes| usize::try_from(bytes).ok()).is_some_and(|bytes| bytes <= UNCOUNTED)
+    upper.and_then(|bytes| usize::try_from(bytes).ok()).is_some_and(|bytes| bytes <= UNCOUNTED_BYTES)
 }
 
 /// Reads the whole body, and puts it back for the next reader.
@@ -161,16 +161,16 @@ impl BodyBounds {
 
 fn room(request: &IncomingRequest<'_>, sender: &SenderTrust) -> BufferPermit {
     let state = &request.context.state;
-    let source = state.rate_limit_key(request.client.peer, request.real).map(ClientKey::of);
+    let source = state.rate_limit_key(request.client.peer, request.real).map(ClientKey::from_address);
     let holder = BufferOwner::new(request.client.listener(), source, sender.user().cloned());
-    state.limiters.buffered.room(state.body_budget(), holder)
+    state.limiters.buffered.empty_permit(state.body_budget(), holder)
 }
 
 /// The room that a body may need.
 #[derive(Clone, Copy)]
 struct BodySize {
     most: usize,
-    /// Whether room is claimed for the whole body once it exceeds `UNCOUNTED`. Users wait for room, and bodies that
+    /// Whether room is claimed for the whole body once it exceeds `UNCOUNTED_BYTES`. Users wait for room, and bodies that
     /// each held a part would block each other.
     at_once: bool,
 }
@@ -180,7 +180,7 @@ impl BodySize {
     /// announces.
     fn step(self, needed: usize) -> usize {
         let step = match self.at_once {
-            _ if needed <= UNCOUNTED => UNCOUNTED,
+            _ if needed <= UNCOUNTED_BYTES => UNCOUNTED_BYTES,
             true => self.most,
             false => needed.saturating_mul(2),
         };
@@ -257,7 +257,7 @@ mod tests {
         let (stranger, user) =
             (BodySize { most: 500_000, at_once: false }, BodySize { most: 500_000, at_once: true });
         for size in [stranger, user] {
-            assert_eq!(size.step(1), UNCOUNTED, "what is announced costs nothing");
+            assert_eq!(size.step(1), UNCOUNTED_BYTES, "what is announced costs nothing");
             assert_eq!(size.step(500_000), 500_000);
         }
         assert_eq!((stranger.step(5000), user.step(5000)), (10_000, 500_000));

@@ -83,7 +83,7 @@ pub(crate) async fn serve_tunnel(worker: &Worker, mut client: TunnelClient<'_>) 
     let context = worker.context();
     let Some(rules) = &context.handlers.tunnels else { return };
     let trust = Rc::clone(&client.client.trust);
-    let opening = Box::pin(trust.unless_turned_out(tunnel::open(&context.state, rules, &mut client)));
+    let opening = Box::pin(trust.unless_evicted(tunnel::open(&context.state, rules, &mut client)));
     let opened = worker.stop.run_until_cancelled(opening).await.flatten().flatten();
     drop(context); // a tunnel may outlive many configurations
     if let Some(tunnel) = opened {
@@ -119,7 +119,7 @@ async fn beginning(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -
 
 fn tls_endpoint(mut stream: TlsStream) -> TunnelEndpoint {
     tunnel::enable_keepalive(stream.socket());
-    stream.spare();
+    stream.set_release_buffers();
     TunnelEndpoint::Tls(Box::new(stream))
 }
 

@@ -35,7 +35,7 @@ use crate::proxy::request;
 use crate::proxy::tls_accept::{self, AcceptedStream};
 use crate::proxy::worker_context::Worker;
 use crate::state::client_connection::ClientConnection;
-use crate::state::connection_trust::unless_turned_out;
+use crate::state::connection_trust::unless_evicted;
 use crate::state::shared::PortProtocol;
 use crate::time::client_timeouts::{TimedOut, TimedStream};
 use crate::tls::{ClientStream, TlsStream};
@@ -77,7 +77,7 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
         PortProtocol::Connect(acceptor) => {
             let until = Instant::now() + state.config.settings.timeout.header;
             let opening = connect_detect::open(setup, acceptor.as_ref(), stream, until);
-            let (stream, until) = unless_turned_out(&stranger, opening).await??;
+            let (stream, until) = unless_evicted(&stranger, opening).await??;
             let client = ClientConnection::new(addresses, None, admission, state, rules).ok()?;
             drop(context); // a tunnel may outlive many configurations
             let tunnel = TunnelClient { stream, early: Vec::new(), client: &client, until };
@@ -86,7 +86,7 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
         }
     };
     let opening = tls_accept::open(setup, acceptor, stream);
-    let stream = unless_turned_out(&stranger, opening).await??;
+    let stream = unless_evicted(&stranger, opening).await??;
     let session = match &stream {
         AcceptedStream::Tls(stream) => Some(stream.session()),
         AcceptedStream::Plain(_) => None,
@@ -149,7 +149,7 @@ where
                 return Box::pin(relay_console(&worker, &client, stream, early, *console)).await;
             }
         };
-        stream.rest();
+        stream.release_buffers();
         if early.is_empty() {
             early = Bytes::new(); // an empty slice keeps its buffer alive
         }
@@ -271,7 +271,7 @@ async fn relay_console<S: ClientStream>(
     early: Bytes,
     console: ConnectedConsole,
 ) {
-    stream.spare();
+    stream.set_release_buffers();
     let ping = worker.context().state.config.settings.console_ping;
     let denied = until_denied(worker, client, console.listed.client);
     let console = ConsoleRelay { console, early, ping, buffers: &worker.relay_buffers };

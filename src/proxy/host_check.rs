@@ -66,6 +66,6 @@ fn are_forwarded_listed(
         return true;
     }
     let proxies = &state.config.settings.real_ip;
-    let named = forwarded_host::named(&head.headers, |address| proxies.is_proxy(address));
-    named.iter().all(|place| hosts.holds(&HostName::of(place)))
+    let named = forwarded_host::host_names(&head.headers, |address| proxies.is_proxy(address));
+    named.iter().all(|place| hosts.holds(&HostName::from_host_port(place)))
 }

@@ -115,7 +115,7 @@ impl LoginAttempt {
             // It was not verified, so fail2ban must not read a line of it.
             Err(LimitExceeded::LoginQueueTimeout) => return Err(LimitExceeded::LoginQueueTimeout.into()),
             Err(excess) => {
-                login_throttle::tell(counted, self.user(body).await.as_deref(), excess);
+                login_throttle::log_auth_failure(counted, self.user(body).await.as_deref(), excess);
                 return Err(excess.into());
             }
         };
@@ -202,7 +202,10 @@ impl LoginAttempt {
         };
         let check = token_check(state, &self.head.method, &self.path, &self.route);
         let is_new = || {
-            state.gate.as_ref().is_some_and(|gate| gate.mark_unverified(known, ClientKey::of(self.counted)))
+            state
+                .gate
+                .as_ref()
+                .is_some_and(|gate| gate.mark_unverified(known, ClientKey::from_address(self.counted)))
         };
         match verdict(answer, |view| token::verdict(view, check)) {
             Some(CredentialVerdict::Accepted) => {
@@ -225,7 +228,11 @@ impl LoginAttempt {
     fn log_failure(&self) {
         let state = &self.context.state;
         if self.client.peer.address() != self.counted && state.header_names.client.is_none() {
-            login_throttle::tell(self.counted, self.identity.user().as_deref(), "refused by the daemon");
+            login_throttle::log_auth_failure(
+                self.counted,
+                self.identity.user().as_deref(),
+                "refused by the daemon",
+            );
         }
     }
 

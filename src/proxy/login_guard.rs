@@ -60,7 +60,7 @@ pub(crate) fn check_limit_before_body(
         .limiters
         .logins
         .check(address, limit)
-        .inspect_err(|excess| login_throttle::tell(address, user, excess))
+        .inspect_err(|excess| login_throttle::log_auth_failure(address, user, excess))
 }
 
 /// The user of a page. A forged ticket counts as a failed login, but the page is answered at once: the browser needs
@@ -88,7 +88,7 @@ pub(crate) fn page_login(request: &IncomingRequest<'_>, query: &str) -> Option<P
 pub(crate) fn ticket_client(state: &AppState, counted: Option<IpAddr>) -> TicketClient {
     let limit = state.config.settings.limits.login_failures;
     TicketClient {
-        source: counted.map(ClientKey::of),
+        source: counted.map(ClientKey::from_address),
         is_refused: counted.is_some_and(|address| state.limiters.logins.check(address, limit).is_err()),
     }
 }
@@ -98,8 +98,8 @@ pub(crate) fn ticket_client(state: &AppState, counted: Option<IpAddr>) -> Ticket
 /// # Errors
 /// The address was over the limit before.
 fn count_forged(state: &AppState, address: IpAddr) -> Result<(), LimitExceeded> {
-    let failed = state.limiters.logins.failed(address, state.config.settings.limits.login_failures);
-    login_throttle::tell(address, None, "invalid ticket");
+    let failed = state.limiters.logins.count_failure(address, state.config.settings.limits.login_failures);
+    login_throttle::log_auth_failure(address, None, "invalid ticket");
     failed
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn auth_error(
         AuthError::SameTicket(_) | AuthError::Unverified => counted().and_then(|address| {
             let limit = state.config.settings.limits.login_failures;
             let excess = state.limiters.logins.check(address, limit).err()?;
-            login_throttle::tell(address, None, "invalid ticket");
+            login_throttle::log_auth_failure(address, None, "invalid ticket");
             Some(excess)
         }),
         AuthError::KeyFile(error) => {

@@ -76,7 +76,7 @@ async fn answer_and_log(
     let state = &context.state;
     let form = state.api.error_format(request.uri().path());
     let (head, body) = request.into_parts();
-    fault_injection::injected(&head);
+    fault_injection::panic_if_injected(&head);
     let named = client.reported_client(state, address);
     let real = named.unwrap_or(client.peer.address());
     let mut record = new_record(&head, started, address, real);
@@ -214,7 +214,7 @@ fn authenticate(
     if matches!(SenderTrust::of(&identity), SenderTrust::User(_)) {
         client.trust.show();
     }
-    request_context::identify(record.user.as_ref());
+    request_context::set_user(record.user.as_ref());
     if let Some(class) = class {
         scope_check::check_client(class, request, path, &identity, record.client)?;
     }

@@ -101,7 +101,7 @@ pub(crate) async fn peek_first_byte(stream: &TcpStream, limit: Duration) -> Opti
 
 /// Counts a successful handshake.
 pub(crate) fn count_handshake(session: &TlsSession, peer: PeerIp) {
-    counters::shook_hands(HandshakeResult::of(session.version, session.resumed));
+    counters::shook_hands(HandshakeResult::new(session.version, session.resumed));
     if let Some(ClientIdentity { subject, fingerprint, .. }) = session.identity.as_deref() {
         tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
     }

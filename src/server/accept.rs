@@ -24,13 +24,13 @@ use crate::proxy::worker_context::Worker;
 use crate::state::shared::ListenerRules;
 
 /// Pause after the process or the system ran out of descriptors.
-const OUT_OF_FILES: Duration = Duration::from_millis(100);
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
 /// How long the busiest worker waits before it accepts.
-const ASIDE: Duration = Duration::from_millis(1);
+const YIELD_DELAY: Duration = Duration::from_millis(1);
 /// A worker with at most this many connections more than another does not wait.
-const SLACK: usize = 1;
+const MAX_LEAD: usize = 1;
 /// Limit of connections accepted from a socket before it is closed; more than its backlog.
-const LAST_ONES: usize = 8192;
+const MAX_LAST_CONNECTIONS: usize = 8192;
 
 /// The sockets, and the number of connections of each worker.
 #[derive(Clone)]
@@ -51,28 +51,28 @@ impl AcceptLoops {
     }
 
     pub(super) fn start(sockets: &WorkerSockets, worker: &Rc<Worker>) -> Self {
-        let mut accepting = Self::none();
+        let mut loops = Self::none();
         for ListeningSocket { listener: name, socket } in &*sockets.listeners {
             // The rules are installed before the sockets, so the listener of a socket is known.
             let Some(rules) = worker.context().state.listener(name).cloned() else { continue };
             match socket.try_clone().and_then(TcpListener::from_std) {
                 Ok(listener) => {
-                    let taking =
+                    let accept_loop =
                         AcceptLoop { rules, peers: Arc::clone(&sockets.peers), worker: Rc::clone(worker) };
-                    let last_ones = accepting.last_ones.clone();
-                    accepting.loops.push(tokio::task::spawn_local(taking.run(listener, last_ones)));
+                    let last_ones = loops.last_ones.clone();
+                    loops.loops.push(tokio::task::spawn_local(accept_loop.run(listener, last_ones)));
                 }
                 Err(error) => tracing::error!(%error, "a listening socket cannot be watched by this worker"),
             }
         }
-        accepting
+        loops
     }
 
     /// Accepts the connections that are already in the backlog, and no later ones.
     pub(super) async fn finish(mut self) {
         self.last_ones.cancel();
-        for taking in std::mem::take(&mut self.loops) {
-            let _ = taking.await;
+        for accept_loop in std::mem::take(&mut self.loops) {
+            let _ = accept_loop.await;
         }
     }
 }
@@ -105,7 +105,7 @@ impl AcceptLoop {
         }
         // The event loop may not have seen the last connections, so the socket itself is polled.
         let Ok(listener) = listener.into_std() else { return };
-        for _ in 0..LAST_ONES {
+        for _ in 0..MAX_LAST_CONNECTIONS {
             let Ok((stream, peer)) = accept_waiting(&listener) else { return };
             self.serve(stream, peer);
         }
@@ -115,8 +115,8 @@ impl AcceptLoop {
     async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
         let mut delay = pin!(None);
         poll_fn(|context| {
-            if delay.is_none() && self.is_ahead() {
-                delay.set(Some(sleep(ASIDE)));
+            if delay.is_none() && self.is_busiest() {
+                delay.set(Some(sleep(YIELD_DELAY)));
             }
             if let Some(sleep) = delay.as_mut().as_pin_mut() {
                 ready!(sleep.poll(context));
@@ -139,18 +139,18 @@ impl AcceptLoop {
 
     /// Whether another worker has fewer connections. Without it the worker that wakes first would accept all
     /// connections that come one by one.
-    fn is_ahead(&self) -> bool {
+    fn is_busiest(&self) -> bool {
         if self.peers.len() < 2 {
             return false;
         }
         let fewest = self.peers.iter().map(TaskTracker::len).min().unwrap_or_default();
-        self.worker.context().tasks.len() > fewest.saturating_add(SLACK)
+        self.worker.context().tasks.len() > fewest.saturating_add(MAX_LEAD)
     }
 
     async fn pause(&self, error: &io::Error) {
         let message = format_args!("cannot accept; trying again ten times a second: {error}");
         log_limit::warn(LogTopic::Fault, "accept", &message);
-        sleep(OUT_OF_FILES).await;
+        sleep(DESCRIPTOR_PAUSE).await;
     }
 }
 

@@ -18,9 +18,9 @@ use crate::server::upgrade::{HandedSockets, HandoffState, NewProcess};
 use crate::state::shared::PersistentState;
 
 /// A cluster's file system may hang; the current configuration then stays in effect.
-const LONGEST: Duration = Duration::from_secs(20);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// A successor has its own deadline, which ends before this one.
-const LONGEST_START: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The result of a reload.
 pub(super) enum ReloadOutcome {
@@ -56,7 +56,7 @@ impl PendingReload {
             source.refuse(unwanted.as_ref())?;
             source.load(&lasting, &known).map(ReloadOutcome::Configuration)
         });
-        Self { task, until: Instant::now() + LONGEST, wanted }
+        Self { task, until: Instant::now() + LOAD_TIMEOUT, wanted }
     }
 
     pub(super) fn process(
@@ -75,7 +75,7 @@ impl PendingReload {
         let inheritance = HandoffState {
             bound_for,
             others,
-            tickets: lasting.tickets.leave(Now::now()),
+            tickets: lasting.tickets.export(Now::now()),
             known: known.iter().map(ToString::to_string).collect(),
             confined_to: sandbox::confined_to().map(<[_]>::to_vec),
         };
@@ -86,7 +86,7 @@ impl PendingReload {
                 .map(ReloadOutcome::Process)
                 .map_err(|why| vec![Diagnostic::file_error(binary.path(), why)])
         });
-        Self { task, until: Instant::now() + LONGEST_START, wanted }
+        Self { task, until: Instant::now() + START_TIMEOUT, wanted }
     }
 
     /// Waits for the result; for ever if no reload is pending.

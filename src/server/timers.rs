@@ -8,10 +8,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::os::systemd;
 
 /// New certificates are in use within a minute, even if it takes two checks.
-const CERTIFICATES: Duration = Duration::from_secs(15);
-const EXPIRY: Duration = Duration::from_hours(24);
-const STATUS: Duration = Duration::from_secs(5);
-const KEPT_LINES: Duration = Duration::from_secs(1);
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(15);
+const EXPIRY_INTERVAL: Duration = Duration::from_hours(24);
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+const KEPT_LINES_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum DueTimer {
@@ -37,10 +37,10 @@ impl SupervisorTimers {
     pub(super) fn start() -> Self {
         Self {
             watchdog: systemd::watchdog().map(|period| every(period / 2)),
-            status: systemd::is_there().then(|| every(STATUS)),
-            certificates: every(CERTIFICATES),
-            expiry: every(EXPIRY),
-            kept_lines: every(KEPT_LINES),
+            status: systemd::is_present().then(|| every(STATUS_INTERVAL)),
+            certificates: every(CERTIFICATE_INTERVAL),
+            expiry: every(EXPIRY_INTERVAL),
+            kept_lines: every(KEPT_LINES_INTERVAL),
         }
     }
 

@@ -21,16 +21,16 @@ use crate::proxy::handlers::App;
 use crate::proxy::worker_context::WorkerTokens;
 
 /// Limit of queued commands for a worker; only a hanging one reaches it.
-const ORDERS: usize = 64;
+const MAX_QUEUED_COMMANDS: usize = 64;
 /// A worker without an answer for so long hangs.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct WorkerPool {
-    at_work: Vec<WorkerHandle>,
+    active: Vec<WorkerHandle>,
     /// the sockets that working workers accept from
     listeners: Arc<[ListeningSocket]>,
     /// workers that accept no more connections, and end by themselves
-    retired: Vec<WorkerHandle>,
+    draining: Vec<WorkerHandle>,
     stop: CancellationToken,
     started: usize,
     /// every thread holds a clone of the sender; the receiver sees the end of the last thread
@@ -39,7 +39,7 @@ pub(super) struct WorkerPool {
 
 struct WorkerHandle {
     name: String,
-    orders: Sender<WorkerCommand>,
+    commands: Sender<WorkerCommand>,
     ends: WorkerTokens,
     thread: JoinHandle<()>,
 }
@@ -48,9 +48,9 @@ impl WorkerPool {
     pub(super) fn new() -> Self {
         let (living, last) = channel(1);
         Self {
-            at_work: Vec::new(),
+            active: Vec::new(),
             listeners: Arc::from([]),
-            retired: Vec::new(),
+            draining: Vec::new(),
             stop: CancellationToken::new(),
             started: 0,
             living: (Some(living), last),
@@ -60,75 +60,75 @@ impl WorkerPool {
     /// Starts the workers of the configuration with these sockets. If a thread cannot be started, that is an error
     /// only if no worker runs.
     pub(super) fn serve(&mut self, app: &App, listeners: &Arc<[ListeningSocket]>) -> io::Result<()> {
-        for hand in &self.at_work {
-            hand.tell(WorkerCommand::Serve(app.clone()));
+        for worker in &self.active {
+            worker.send(WorkerCommand::Serve(app.clone()));
         }
-        self.tell_retired(app);
+        self.update_draining(app);
         let wanted = app.state.config.settings.workers;
-        let before = self.at_work.len();
-        while self.at_work.len() < wanted {
+        let before = self.active.len();
+        while self.active.len() < wanted {
             match self.start(app) {
-                Ok(hand) => self.at_work.push(hand),
-                Err(error) if self.at_work.is_empty() => return Err(error),
+                Ok(worker) => self.active.push(worker),
+                Err(error) if self.active.is_empty() => return Err(error),
                 Err(error) => {
-                    tracing::error!(%error, "only {} of {wanted} workers can be started", self.at_work.len());
+                    tracing::error!(%error, "only {} of {wanted} workers can be started", self.active.len());
                     break;
                 }
             }
         }
-        let surplus = self.at_work.split_off(wanted.min(self.at_work.len()));
-        if self.at_work.len() != before || !Arc::ptr_eq(&self.listeners, listeners) {
+        let surplus = self.active.split_off(wanted.min(self.active.len()));
+        if self.active.len() != before || !Arc::ptr_eq(&self.listeners, listeners) {
             self.listeners = Arc::clone(listeners);
             self.listen();
         }
-        self.retire(surplus, app.state.config.settings.timeout.drain);
+        self.drain(surplus, app.state.config.settings.timeout.drain);
         Ok(())
     }
 
     fn listen(&self) {
-        let peers: Vec<TaskTracker> = self.at_work.iter().map(|hand| hand.ends.tasks.clone()).collect();
+        let peers: Vec<TaskTracker> = self.active.iter().map(|worker| worker.ends.tasks.clone()).collect();
         let sockets = WorkerSockets { listeners: Arc::clone(&self.listeners), peers: peers.into() };
-        for hand in &self.at_work {
-            hand.tell(WorkerCommand::Listen(sockets.clone()));
+        for worker in &self.active {
+            worker.send(WorkerCommand::Listen(sockets.clone()));
         }
     }
 
-    fn retire(&mut self, hands: Vec<WorkerHandle>, limit: Duration) {
-        for hand in hands {
-            hand.tell(WorkerCommand::Retire(limit));
-            self.retired.push(hand);
+    fn drain(&mut self, workers: Vec<WorkerHandle>, limit: Duration) {
+        for worker in workers {
+            worker.send(WorkerCommand::Retire(limit));
+            self.draining.push(worker);
         }
         self.forget_ended();
     }
 
     /// Gives the configuration to the draining workers, too.
-    pub(super) fn tell_retired(&mut self, app: &App) {
+    pub(super) fn update_draining(&mut self, app: &App) {
         self.forget_ended();
-        for hand in &self.retired {
+        for worker in &self.draining {
             // A worker that ends just now receives no commands.
-            let _ = hand.orders.try_send(WorkerCommand::Serve(app.clone()));
+            let _ = worker.commands.try_send(WorkerCommand::Serve(app.clone()));
         }
     }
 
     fn forget_ended(&mut self) {
-        self.retired.retain(|hand| !hand.thread.is_finished());
+        self.draining.retain(|worker| !worker.thread.is_finished());
     }
 
     /// Another process accepts from now on: each worker ends with its last connection, or is cut off after `limit`.
-    pub(super) fn retire_all(&mut self, limit: Duration) {
-        let hands = std::mem::take(&mut self.at_work);
-        self.retire(hands, limit);
+    pub(super) fn drain_all(&mut self, limit: Duration) {
+        let workers = std::mem::take(&mut self.active);
+        self.drain(workers, limit);
         self.listeners = Arc::from([]);
         self.living.0 = None;
     }
 
-    /// Waits until the last worker has ended, after `retire_all`.
+    /// Waits until the last worker has ended, after `drain_all`.
     pub(super) async fn ended(&mut self) {
         let _ = self.living.1.recv().await;
     }
 
     fn start(&mut self, app: &App) -> io::Result<WorkerHandle> {
-        let (orders, received) = channel(ORDERS);
+        let (commands, received) = channel(MAX_QUEUED_COMMANDS);
         let ends = WorkerTokens { stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let name = format!("worker-{}", self.started);
         let runtime = runtime()?;
@@ -139,15 +139,15 @@ impl WorkerPool {
             drop(living);
         })?;
         self.started = self.started.wrapping_add(1);
-        Ok(WorkerHandle { name, orders, ends, thread })
+        Ok(WorkerHandle { name, commands, ends, thread })
     }
 
     /// Sends a ping to every worker.
-    pub(super) fn ask(&self) -> PendingReplies {
-        let asked = self.at_work.iter().map(|hand| {
+    pub(super) fn ping_all(&self) -> PendingReplies {
+        let asked = self.active.iter().map(|worker| {
             let (answer, answered) = oneshot::channel();
-            hand.tell(WorkerCommand::Ping(answer));
-            (hand.name.clone(), answered)
+            worker.send(WorkerCommand::Ping(answer));
+            (worker.name.clone(), answered)
         });
         PendingReplies(asked.collect())
     }
@@ -155,15 +155,15 @@ impl WorkerPool {
     /// Waits until every worker has ended; each limits its own drain.
     pub(super) fn stop(self) {
         self.stop.cancel();
-        for hand in self.at_work.into_iter().chain(self.retired) {
-            let _ = hand.thread.join();
+        for worker in self.active.into_iter().chain(self.draining) {
+            let _ = worker.thread.join();
         }
     }
 }
 
 impl WorkerHandle {
-    fn tell(&self, order: WorkerCommand) {
-        if self.orders.try_send(order).is_err() {
+    fn send(&self, command: WorkerCommand) {
+        if self.commands.try_send(command).is_err() {
             tracing::error!(worker = self.name, "a worker takes no orders");
         }
     }
@@ -174,8 +174,8 @@ pub(super) struct PendingReplies(Vec<(String, oneshot::Receiver<()>)>);
 
 impl PendingReplies {
     /// The names of the workers that did not reply in time.
-    pub(super) async fn silent(self) -> Vec<String> {
-        let until = Instant::now() + SIGN_OF_LIFE;
+    pub(super) async fn unresponsive(self) -> Vec<String> {
+        let until = Instant::now() + PING_TIMEOUT;
         let mut silent = Vec::new();
         for (name, answered) in self.0 {
             if !matches!(timeout_at(until, answered).await, Ok(Ok(()))) {

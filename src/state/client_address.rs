@@ -24,9 +24,11 @@ impl AppState {
         let settings = &self.config.settings.real_ip;
         let Some(header) = &settings.header else { return peer.address() };
         match &settings.proxies {
-            None => forwarded::said(header, headers).unwrap_or(peer.address()),
+            None => forwarded::untrusted_client_address(header, headers).unwrap_or(peer.address()),
             Some(proxies) if proxies.contains(peer.address()) => {
-                forwarded::vouched(header, headers, peer.address(), |address| proxies.contains(address))
+                forwarded::trusted_client_address(header, headers, peer.address(), |address| {
+                    proxies.contains(address)
+                })
             }
             Some(_) => peer.address(),
         }
@@ -46,10 +48,10 @@ impl AppState {
         let arrival = ConnectionOrigin {
             at: &self.listener_share(&rules.name),
             limit: rules.limits.connections,
-            source: self.rate_limit_key(peer, peer.address()).map(ClientKey::of),
+            source: self.rate_limit_key(peer, peer.address()).map(ClientKey::from_address),
             limit_of_source: rules.limits.connections_per_address,
         };
-        let place = self.limiters.connections.connect(self.capacity, arrival);
+        let place = self.limiters.connections.try_acquire_connection(self.capacity, arrival);
         if let Ok((_, Some(excess))) | Err(excess) = &place {
             warn_of_excess(*excess, &rules.name, peer);
         }
@@ -68,8 +70,8 @@ impl AppState {
         peer: PeerIp,
         has_place: bool,
     ) -> UnauthenticatedConnection {
-        let room = self.capacity.room_of_strangers(rules.limits.connections);
-        let source = self.rate_limit_key(peer, peer.address()).map(ClientKey::of);
+        let room = self.capacity.stranger_limits(rules.limits.connections);
+        let source = self.rate_limit_key(peer, peer.address()).map(ClientKey::from_address);
         self.limiters.strangers.enter(room, &StrangerOrigin { listener: &rules.name, source, has_place })
     }
 
@@ -79,7 +81,7 @@ impl AppState {
         BufferBudget {
             bytes: settings.limits.body_budget(),
             listeners: settings.listeners.len(),
-            patience: settings.timeout.body,
+            timeout: settings.timeout.body,
         }
     }
 

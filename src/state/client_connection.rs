@@ -153,7 +153,7 @@ impl ClientConnection {
     /// The fault of the client's certificate, such as a revocation.
     fn certificate_fault(&self, state: &AppState) -> Option<CertificateFault> {
         let shown = &self.tls.as_ref()?.identity.as_ref()?.chain;
-        state.port_protocol.acceptor()?.judge(&self.rules.borrow().clients, shown).err()
+        state.port_protocol.acceptor()?.verify(&self.rules.borrow().clients, shown).err()
     }
 
     fn lost_by_rules(&self, state: &AppState) -> Option<AdmissionLost> {
@@ -237,6 +237,6 @@ impl ClientConnection {
             return Ok(None);
         }
         let Some(address) = state.rate_limit_key(self.peer, real) else { return Ok(None) };
-        state.limiters.requests.ask(&rules.name, ClientKey::of(address), limit).map(Some)
+        state.limiters.requests.try_acquire(&rules.name, ClientKey::from_address(address), limit).map(Some)
     }
 }

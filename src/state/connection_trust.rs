@@ -30,8 +30,8 @@ impl ConnectionTrust {
     }
 
     /// The output of a future. `None` if an unauthenticated connection has to close before, to make room for others.
-    pub async fn unless_turned_out<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        unless_turned_out(&self.stranger, future).await
+    pub async fn unless_evicted<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        unless_evicted(&self.stranger, future).await
     }
 
     pub fn is_shown(&self) -> bool {
@@ -48,11 +48,11 @@ impl ConnectionTrust {
 }
 
 /// The same for a connection before its first request.
-pub(crate) async fn unless_turned_out<T>(
+pub(crate) async fn unless_evicted<T>(
     stranger: &UnauthenticatedConnection,
     future: impl Future<Output = T>,
 ) -> Option<T> {
-    let given = stranger.unless_turned_out(future).await;
+    let given = stranger.unless_evicted(future).await;
     if given.is_none() {
         counters::limited(LimitLabel::Strangers);
     }

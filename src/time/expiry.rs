@@ -52,7 +52,7 @@ impl TimeoutTracker {
 
     /// The deadline that has passed, or the time until the next check.
     fn check(&self, idle_action: IdleAction) -> Result<TimedOut, Duration> {
-        if self.unauthenticated.as_ref().is_some_and(|unauthenticated| unauthenticated.is_turned_out()) {
+        if self.unauthenticated.as_ref().is_some_and(|unauthenticated| unauthenticated.is_evicted()) {
             return Ok(TimedOut::Evicted);
         }
         let ClientTimeouts { header, idle, write } = &*self.deadlines;
@@ -112,6 +112,6 @@ impl TimeoutTracker {
     fn poll_evicted(&self, context: &Context<'_>) -> Poll<()> {
         self.unauthenticated
             .as_ref()
-            .map_or(Poll::Pending, |unauthenticated| unauthenticated.poll_turned_out(context))
+            .map_or(Poll::Pending, |unauthenticated| unauthenticated.poll_evicted(context))
     }
 }

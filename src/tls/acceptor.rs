@@ -37,12 +37,12 @@ pub(super) struct ServedCertificates {
     /// problems with these and other certificates
     problems: Arc<[String]>,
     /// of the files that the certificates were chosen from
-    contents: FilesDigest,
+    digest: FilesDigest,
 }
 
 /// A policy with the context and the CAs that apply it.
 pub(super) struct ClientVerification {
-    demand: ClientAuthPolicy,
+    policy: ClientAuthPolicy,
     pub(super) context: SslContext,
     trust: Option<ClientTrust>,
 }
@@ -73,7 +73,7 @@ impl TlsAcceptor {
         let (acceptor, problems) = Self::load_strictly(config, keys);
         match (config.product.protocol, &acceptor) {
             (Protocol::Https, _) => (acceptor, problems),
-            (Protocol::Connect, None) => (None, vec![without_tls(&problems)]),
+            (Protocol::Connect, None) => (None, vec![plaintext_warning(&problems)]),
             (Protocol::Connect, Some(_)) => {
                 let mild = |problem| Diagnostic { severity: Severity::Warning, ..problem };
                 (acceptor, problems.into_iter().map(mild).collect())
@@ -83,26 +83,26 @@ impl TlsAcceptor {
 
     fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Diagnostic>) {
         let settings = &config.settings.tls;
-        let contents = certificate_files::contents(config);
+        let digest = certificate_files::files_digest(config);
         let unsound = build(settings, None).err().unwrap_or_default();
         let (pairs, mut problems) = certificate_choice::choose(config);
-        let (demands, of_clients) = demands(config);
+        let (policies, of_clients) = client_policies(config);
         let sound = unsound.is_empty() && of_clients.is_empty();
         problems.extend(unsound.into_iter().chain(of_clients));
         let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
-        let mut by_demand: Vec<ClientVerification> = Vec::new();
+        let mut by_policy: Vec<ClientVerification> = Vec::new();
         let mut complete = true;
         // CONNECT exists only in HTTP/1.1 here.
         let offers = match config.product.protocol {
             Protocol::Https => settings.offers,
             Protocol::Connect => HttpVersions::Http1,
         };
-        for (demand, trust) in demands {
-            let settings = TlsSettings { clients: demand.clone(), offers, ..settings.clone() };
-            match contexts::of(&settings, trust.as_ref(), &pairs, keys) {
+        for (policy, trust) in policies {
+            let settings = TlsSettings { clients: policy.clone(), offers, ..settings.clone() };
+            match contexts::from_pairs(&settings, trust.as_ref(), &pairs, keys) {
                 Ok((context, warnings)) => {
-                    problems.extend(warnings.into_iter().filter(|_| by_demand.is_empty()));
-                    by_demand.push(ClientVerification { demand, context, trust });
+                    problems.extend(warnings.into_iter().filter(|_| by_policy.is_empty()));
+                    by_policy.push(ClientVerification { policy, context, trust });
                 }
                 Err(more) => {
                     problems.extend(more);
@@ -112,8 +112,7 @@ impl TlsAcceptor {
         }
         let certificates = pairs.iter().map(CertifiedKey::described).collect();
         let texts = problems.iter().map(ToString::to_string).collect();
-        let served =
-            ServedCertificates { contexts: by_demand.into(), certificates, problems: texts, contents };
+        let served = ServedCertificates { contexts: by_policy.into(), certificates, problems: texts, digest };
         (complete.then(|| Self { served: RwLock::new(served) }), problems)
     }
 
@@ -132,9 +131,9 @@ impl TlsAcceptor {
     /// with time, so this does not prevent a load.
     pub fn list_problems(&self) -> Vec<Diagnostic> {
         let mut problems = Vec::new();
-        for ClientVerification { demand, trust, .. } in self.served().contexts.iter() {
+        for ClientVerification { policy, trust, .. } in self.served().contexts.iter() {
             for fault in trust.iter().flat_map(ClientTrust::faults) {
-                let problem = Diagnostic::error(demand.lists_origin.clone(), demand.lists_key.clone(), fault);
+                let problem = Diagnostic::error(policy.lists_origin.clone(), policy.lists_key.clone(), fault);
                 if !problems.contains(&problem) {
                     problems.push(problem);
                 }
@@ -147,18 +146,18 @@ impl TlsAcceptor {
     ///
     /// # Errors
     /// Why they are no longer good.
-    pub fn judge(&self, demand: &ClientAuthPolicy, chain: &[X509]) -> Result<(), CertificateFault> {
+    pub fn verify(&self, policy: &ClientAuthPolicy, chain: &[X509]) -> Result<(), CertificateFault> {
         let contexts = self.served().contexts;
-        if let Some(known) = contexts.iter().find(|known| known.demand == *demand) {
-            return known.trust.as_ref().map_or(Ok(()), |trust| trust.judge(chain));
+        if let Some(known) = contexts.iter().find(|known| known.policy == *policy) {
+            return known.trust.as_ref().map_or(Ok(()), |trust| trust.verify(chain));
         }
         // The listener is gone, but a revocation by any list still counts.
         let mut trusts = contexts.iter().filter_map(|it| it.trust.as_ref());
         if trusts.any(|trust| trust.is_revoked(chain)) { Err(CertificateFault::Revoked) } else { Ok(()) }
     }
 
-    pub(super) fn contents(&self) -> FilesDigest {
-        self.served().contents
+    pub(super) fn digest(&self) -> FilesDigest {
+        self.served().digest
     }
 
     /// Serves the contexts of `other` from the next connection on.
@@ -178,20 +177,20 @@ impl TlsAcceptor {
     /// [`HandshakeError`], also if a resumed session brings a certificate that is no longer good.
     pub async fn accept(
         &self,
-        demand: &ClientAuthPolicy,
+        policy: &ClientAuthPolicy,
         stream: TcpStream,
         deadline: Duration,
     ) -> Result<TlsStream, HandshakeError> {
         let contexts = self.served().contexts;
-        let asking = contexts.iter().find(|known| known.demand == *demand).ok_or(HandshakeError::Gone)?;
-        let mut stream = TlsStream::new(Ssl::new(&asking.context)?, stream)?;
+        let matching = contexts.iter().find(|known| known.policy == *policy).ok_or(HandshakeError::Gone)?;
+        let mut stream = TlsStream::new(Ssl::new(&matching.context)?, stream)?;
         drop(contexts);
         match timeout(deadline, stream.accept()).await {
             Ok(Ok(())) if stream.is_outdated() => Err(HandshakeError::Outdated),
             Ok(Ok(())) => {
                 let resumed = stream.resumed_certificate();
-                let judged = resumed.map_or(Ok(()), |certificate| self.judge(demand, &[certificate]));
-                judged.map(|()| stream).map_err(HandshakeError::Certificate)
+                let verified = resumed.map_or(Ok(()), |certificate| self.verify(policy, &[certificate]));
+                verified.map(|()| stream).map_err(HandshakeError::Certificate)
             }
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(HandshakeError::Deadline(deadline)),
@@ -201,22 +200,22 @@ impl TlsAcceptor {
 
 /// Each distinct policy of the listeners with its CAs, and the problems with the files. Each file is read once, so
 /// OpenSSL and later checks use the same content.
-fn demands(config: &Config) -> (Vec<(ClientAuthPolicy, Option<ClientTrust>)>, Vec<Diagnostic>) {
-    let (mut demands, mut problems) = (Vec::new(), Vec::new());
-    for demand in config.settings.listeners.iter().map(|listener| &listener.clients) {
-        if demands.iter().any(|(known, _)| known == demand) {
+fn client_policies(config: &Config) -> (Vec<(ClientAuthPolicy, Option<ClientTrust>)>, Vec<Diagnostic>) {
+    let (mut policies, mut problems) = (Vec::new(), Vec::new());
+    for policy in config.settings.listeners.iter().map(|listener| &listener.clients) {
+        if policies.iter().any(|(known, _)| known == policy) {
             continue;
         }
-        match ClientTrust::read(demand) {
-            Ok(trust) => demands.push((demand.clone(), trust)),
+        match ClientTrust::read(policy) {
+            Ok(trust) => policies.push((policy.clone(), trust)),
             Err(problem) => problems.push(problem),
         }
     }
-    (demands, problems)
+    (policies, problems)
 }
 
 /// The warning of a port that is served without TLS.
-fn without_tls(problems: &[Diagnostic]) -> Diagnostic {
+fn plaintext_warning(problems: &[Diagnostic]) -> Diagnostic {
     let reasons: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
     let message = format!("only served without TLS: {}", reasons.join("; "));
     Diagnostic::warning(ValueOrigin::Profile, "product.certificate", message)

@@ -15,7 +15,7 @@ use openssl_sys::{SSL_CTRL_CHAIN_CERT, SSL_CTX_ctrl};
 use super::pem::{self, PemContent};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::metrics::report::ServedCertificate;
-use crate::tls::certificate_files::STAPLE;
+use crate::tls::certificate_files::STAPLE_SUFFIX;
 use crate::tls::ocsp::OcspStaple;
 
 /// Limit of files beside a certificate that are tried as its key.
@@ -99,13 +99,13 @@ impl CertifiedKey {
     }
 
     pub(super) fn described(&self) -> ServedCertificate {
-        let expires = self.chain.first().and_then(ends).unwrap_or_default();
+        let expires = self.chain.first().and_then(expiry).unwrap_or_default();
         ServedCertificate { file: self.file.display().to_string(), names: self.names(), expires }
     }
 
     /// The OCSP response beside the certificate, if it is usable.
     pub(super) fn staple(&self) -> Result<Option<OcspStaple>, Diagnostic> {
-        let file = self.file.with_extension(STAPLE);
+        let file = self.file.with_extension(STAPLE_SUFFIX);
         let [leaf, issuer] = [0, 1].map(|at| self.chain.get(at));
         let staple = leaf.and_then(|leaf| OcspStaple::load(&file, leaf, issuer).transpose()).transpose();
         staple.map_err(|error| Diagnostic {
@@ -175,7 +175,7 @@ pub(super) fn fitting_key(certificate: &Path) -> Option<PathBuf> {
     keys.next()
 }
 
-fn ends(leaf: &X509) -> Option<i64> {
+fn expiry(leaf: &X509) -> Option<i64> {
     let left = Asn1Time::from_unix(0).ok()?.diff(leaf.not_after()).ok()?;
     Some(i64::from(left.days) * 86_400 + i64::from(left.secs))
 }

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::settings::TlsSettings;
 use crate::tls::certificate::{CertifiedKey, PairError, fitting_key};
-use crate::tls::certificate_files::{files, key_of};
+use crate::tls::certificate_files::{key_of, pair_files};
 
 /// A pair that OpenSSL accepts, and the clients that can connect with it.
 type LoadedCertificate = Result<(CertifiedKey, ClientSupport), PairError>;
@@ -27,14 +27,14 @@ pub(super) fn choose(config: &Config) -> (Option<Vec<CertifiedKey>>, Vec<Diagnos
             Err(reason) => Err(PairError::Refused { certificate: certificate.to_path_buf(), reason }),
         }
     };
-    let (own, mut problems) = own(config, &mut load);
-    let (more, more_problems) = added(config, &mut load);
+    let (own, mut problems) = choose_own(config, &mut load);
+    let (more, more_problems) = load_additional(config, &mut load);
     problems.extend(more_problems);
     let Some(own) = own else { return (None, problems) };
     let pairs: Vec<_> = std::iter::once(own).chain(more).collect();
     for pair in &pairs {
         let notes = pair.notes().iter().map(|note| Diagnostic::file_error(pair.file(), note.clone()));
-        problems.extend(notes.map(mild));
+        problems.extend(notes.map(as_warning));
     }
     (Some(pairs), problems)
 }
@@ -44,11 +44,11 @@ pub(super) fn choose(config: &Config) -> (Option<Vec<CertifiedKey>>, Vec<Diagnos
 fn try_out(settings: &TlsSettings, pair: &CertifiedKey) -> Result<ClientSupport, String> {
     // Without sound settings no pair can be tried; the settings' errors are already in the list of the acceptor.
     let Ok(mut builder) = build(settings, None) else {
-        return Ok(ClientSupport::Everybody);
+        return Ok(ClientSupport::All);
     };
     pair.install(&mut builder).map_err(|error| reason(&error))?;
-    let tried = pair.public_key().and_then(|key| usability::of(&builder.build(), &key));
-    Ok(tried.unwrap_or(ClientSupport::Everybody))
+    let tried = pair.public_key().and_then(|key| usability::client_support(&builder.build(), &key));
+    Ok(tried.unwrap_or(ClientSupport::All))
 }
 
 /// The pairs of the profile.
@@ -62,23 +62,23 @@ struct CertificateSearch {
     last_resort: Option<CertifiedKey>,
 }
 
-fn own(
+fn choose_own(
     config: &Config,
     load: &mut impl FnMut(&Path, &Path) -> LoadedCertificate,
 ) -> (Option<CertifiedKey>, Vec<Diagnostic>) {
     let mut search = CertificateSearch::default();
     for entry in &config.product.certificate {
-        let (certificate, key) = files(entry, config);
+        let (certificate, key) = pair_files(entry, config);
         let key_is_named = entry.key_setting && config.settings.tls.key_file.is_some();
         let problem = |message: String| Diagnostic::file_error(&certificate, message);
         match load(&certificate, &key) {
-            Ok((pair, ClientSupport::Nobody(reason))) => {
+            Ok((pair, ClientSupport::NoClient(reason))) => {
                 search.problems.push(problem(reason));
                 search.last_resort = search.last_resort.or(Some(pair));
             }
             Ok((pair, usability)) => {
-                if let ClientSupport::Few(reason) = usability {
-                    search.problems.push(mild(problem(reason)));
+                if let ClientSupport::Limited(reason) = usability {
+                    search.problems.push(as_warning(problem(reason)));
                 }
                 search.problems.extend(search.half);
                 return (Some(pair), search.problems);
@@ -89,7 +89,7 @@ fn own(
                     search.problems.push(problem(error.to_string()));
                 } else {
                     search.missing.push(problem(error.to_string()));
-                    search.half.extend(is_half.then(|| half(&certificate, &key)));
+                    search.half.extend(is_half.then(|| half_pair_warning(&certificate, &key)));
                 }
             }
             Err(error) => search.problems.push(problem(error.to_string())),
@@ -104,21 +104,21 @@ fn own(
 }
 
 /// The warning about a pair with one file missing.
-fn half(certificate: &Path, key: &Path) -> Diagnostic {
+fn half_pair_warning(certificate: &Path, key: &Path) -> Diagnostic {
     let (there, missing) = if certificate.exists() { (certificate, key) } else { (key, certificate) };
     let fitting = if there == certificate { fitting_key(certificate) } else { None };
     let hint =
         fitting.map(|found| format!("; {} fits: is it misnamed?", found.display())).unwrap_or_default();
     let message = format!("is not served: {} is missing{hint}", missing.display());
-    mild(Diagnostic::file_error(there, message))
+    as_warning(Diagnostic::file_error(there, message))
 }
 
-fn mild(problem: Diagnostic) -> Diagnostic {
+fn as_warning(problem: Diagnostic) -> Diagnostic {
     Diagnostic { severity: Severity::Warning, ..problem }
 }
 
 /// The certificates that the settings add.
-fn added(
+fn load_additional(
     config: &Config,
     load: &mut impl FnMut(&Path, &Path) -> LoadedCertificate,
 ) -> (Vec<CertifiedKey>, Vec<Diagnostic>) {
@@ -131,9 +131,9 @@ fn added(
             Ok((pair, _)) if pair.names().is_empty() => {
                 problems.push(problem(PairError::Nameless(pair.file().to_path_buf()).to_string()));
             }
-            Ok((pair, ClientSupport::Everybody)) => pairs.push((pair, None)),
-            Ok((pair, ClientSupport::Few(reason))) => pairs.push((pair, Some(reason))),
-            Ok((pair, ClientSupport::Nobody(reason))) => {
+            Ok((pair, ClientSupport::All)) => pairs.push((pair, None)),
+            Ok((pair, ClientSupport::Limited(reason))) => pairs.push((pair, Some(reason))),
+            Ok((pair, ClientSupport::NoClient(reason))) => {
                 problems.push(problem(format!("{}: {reason}", pair.file().display())));
             }
             Err(error) => problems.push(problem(error.to_string())),
@@ -145,7 +145,7 @@ fn added(
             reason.is_none() && pair.names().iter().all(|name| other.names().contains(name))
         });
         if let Some(reason) = reason.as_ref().filter(|_| !is_beside_another) {
-            problems.push(mild(problem(format!("{}: {reason}", pair.file().display()))));
+            problems.push(as_warning(problem(format!("{}: {reason}", pair.file().display()))));
         }
     }
     (pairs.into_iter().map(|(pair, _)| pair).collect(), problems)

@@ -8,15 +8,16 @@ use crate::config::Config;
 use crate::config::product::CertificatePaths;
 
 /// Suffix of a file with the OCSP response for a certificate.
-pub(super) const STAPLE: &str = "ocsp";
+pub(super) const STAPLE_SUFFIX: &str = "ocsp";
 const KEY_MARK: &[u8] = b"PRIVATE KEY-----";
 
 /// All files that certificates are chosen, served and verified by, whether they exist or not.
 pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
-    let own = config.product.certificate.iter().map(|entry| files(entry, config));
-    let more = config.settings.tls.additional_certificates.iter().map(|file| (file.clone(), beside(file)));
+    let own = config.product.certificate.iter().map(|entry| pair_files(entry, config));
+    let more =
+        config.settings.tls.additional_certificates.iter().map(|file| (file.clone(), key_beside(file)));
     let of_pairs = own.chain(more).flat_map(|(certificate, key)| {
-        let staple = certificate.with_extension(STAPLE);
+        let staple = certificate.with_extension(STAPLE_SUFFIX);
         [certificate, key, staple]
     });
     let mut files: Vec<_> = of_pairs.collect();
@@ -30,7 +31,7 @@ pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
 
 /// The files behind the served certificates and the verification of client certificates.
 pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
-    let own = config.product.certificate.iter().map(|entry| files(entry, config));
+    let own = config.product.certificate.iter().map(|entry| pair_files(entry, config));
     let more = config.settings.tls.additional_certificates.iter().map(|file| (file.clone(), key_of(file)));
     let pairs = own.chain(more).filter(|(certificate, _)| served.contains(certificate));
     let of_clients = config.settings.listeners.iter().flat_map(|it| it.clients.files().cloned());
@@ -38,15 +39,15 @@ pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// The files with a private key.
-pub fn keys(config: &Config) -> Vec<PathBuf> {
-    let own = config.product.certificate.iter().map(|entry| files(entry, config).1);
+pub fn key_files(config: &Config) -> Vec<PathBuf> {
+    let own = config.product.certificate.iter().map(|entry| pair_files(entry, config).1);
     own.chain(config.settings.tls.additional_certificates.iter().map(|file| key_of(file))).collect()
 }
 
 /// A digest over the files of all pairs, the clients' CA and its revocation lists. It shows a change.
 pub(super) type FilesDigest = [u8; 32];
 
-pub(super) fn contents(config: &Config) -> FilesDigest {
+pub(super) fn files_digest(config: &Config) -> FilesDigest {
     let mut sum = Sha256::new();
     for path in files_of_all(config) {
         let bytes = std::fs::read(path).ok();
@@ -57,7 +58,7 @@ pub(super) fn contents(config: &Config) -> FilesDigest {
     sum.finish()
 }
 
-pub(super) fn files(entry: &CertificatePaths, config: &Config) -> (PathBuf, PathBuf) {
+pub(super) fn pair_files(entry: &CertificatePaths, config: &Config) -> (PathBuf, PathBuf) {
     let certificate = config.root.path(&entry.file);
     let named = config.settings.tls.key_file.clone().filter(|_| entry.key_setting);
     let key = named
@@ -72,10 +73,10 @@ pub(super) fn key_of(certificate: &Path) -> PathBuf {
     if std::fs::read(certificate).is_ok_and(holds_key) {
         certificate.to_path_buf()
     } else {
-        beside(certificate)
+        key_beside(certificate)
     }
 }
 
-fn beside(certificate: &Path) -> PathBuf {
+fn key_beside(certificate: &Path) -> PathBuf {
     certificate.with_extension("key")
 }

@@ -31,15 +31,15 @@ pub enum ReloadCheck {
 
 impl CertificateReloader {
     /// Reads the files, and replaces the served pair by one without errors. Errors that are `known` do not count.
-    pub fn look(
+    pub fn check(
         &mut self,
         acceptor: &TlsAcceptor,
         config: &Config,
         keys: &Arc<TicketKeys>,
         known: &[Diagnostic],
     ) -> ReloadCheck {
-        let now = certificate_files::contents(config);
-        if now == acceptor.contents() {
+        let now = certificate_files::files_digest(config);
+        if now == acceptor.digest() {
             *self = Self::default();
             return ReloadCheck::Unchanged;
         }
@@ -108,28 +108,28 @@ mod tests {
         };
         let first = served();
         let mut renewals = CertificateReloader::default();
-        let mut look = || renewals.look(&acceptor, &config, &keys, &[]);
-        assert_eq!(look(), ReloadCheck::Unchanged);
+        let mut check = || renewals.check(&acceptor, &config, &keys, &[]);
+        assert_eq!(check(), ReloadCheck::Unchanged);
 
         write(root, Some(&new), Some(&old));
-        assert_eq!(look(), ReloadCheck::Unchanged, "the key may follow");
+        assert_eq!(check(), ReloadCheck::Unchanged, "the key may follow");
         write(root, Some(&new), Some(&new));
-        assert_eq!(look(), ReloadCheck::Renewed(Vec::new()));
+        assert_eq!(check(), ReloadCheck::Renewed(Vec::new()));
         assert_ne!(served(), first);
 
         write(root, Some(&old), Some(&new));
-        assert_eq!(look(), ReloadCheck::Unchanged);
-        let ReloadCheck::Refused(problems) = look() else { unreachable!() };
+        assert_eq!(check(), ReloadCheck::Unchanged);
+        let ReloadCheck::Refused(problems) = check() else { unreachable!() };
         assert!(problems.first().unwrap().to_string().contains("does not belong"), "{problems:?}");
-        assert_eq!(look(), ReloadCheck::Unchanged, "it has been said");
+        assert_eq!(check(), ReloadCheck::Unchanged, "it has been said");
         assert_ne!(served(), first);
 
         write(root, None, None);
         assert_eq!(
-            (look(), matches!(look(), ReloadCheck::Refused(_)), look()),
+            (check(), matches!(check(), ReloadCheck::Refused(_)), check()),
             (ReloadCheck::Unchanged, true, ReloadCheck::Unchanged)
         );
         write(root, Some(&new), Some(&new));
-        assert_eq!(look(), ReloadCheck::Unchanged, "that is what is served");
+        assert_eq!(check(), ReloadCheck::Unchanged, "that is what is served");
     }
 }

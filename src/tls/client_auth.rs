@@ -29,7 +29,7 @@ pub struct ClientIdentity {
 }
 
 impl ClientIdentity {
-    pub(super) fn of(chain: Vec<X509>) -> Option<Self> {
+    pub(super) fn from_chain(chain: Vec<X509>) -> Option<Self> {
         let certificate = chain.first()?;
         let digest = certificate.digest(MessageDigest::sha256()).ok()?;
         let bytes: Vec<_> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -52,17 +52,17 @@ impl ClientTrust {
     ///
     /// # Errors
     /// The problem with a file, by the setting that names it.
-    pub(super) fn read(demand: &ClientAuthPolicy) -> Result<Option<Self>, Diagnostic> {
-        let mode = match demand.mode {
+    pub(super) fn read(policy: &ClientAuthPolicy) -> Result<Option<Self>, Diagnostic> {
+        let mode = match policy.mode {
             ClientCertificates::Off => return Ok(None),
             ClientCertificates::Optional => SslVerifyMode::PEER,
             ClientCertificates::Required => SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT,
         };
-        let (authorities, pem) = authorities(demand)
-            .map_err(|message| Diagnostic::error(demand.origin.clone(), demand.key.clone(), message))?;
+        let (authorities, pem) = authorities(policy)
+            .map_err(|message| Diagnostic::error(policy.origin.clone(), policy.key.clone(), message))?;
         let load = |file: &PathBuf| RevocationLists::load(file, &authorities);
-        let lists = demand.revocation_lists.as_ref().map(load).transpose().map_err(|message| {
-            Diagnostic::error(demand.lists_origin.clone(), demand.lists_key.clone(), message)
+        let lists = policy.revocation_lists.as_ref().map(load).transpose().map_err(|message| {
+            Diagnostic::error(policy.lists_origin.clone(), policy.lists_key.clone(), message)
         })?;
         Ok(Some(Self { mode, authorities, pem, lists }))
     }
@@ -98,8 +98,8 @@ impl ClientTrust {
     }
 
     /// Verifies a chain that was good before, the client's certificate first, by the current lists.
-    pub(super) fn judge(&self, chain: &[X509]) -> Result<(), CertificateFault> {
-        self.lists.as_ref().map_or(Ok(()), |lists| lists.judge(&self.completed(chain)))
+    pub(super) fn verify(&self, chain: &[X509]) -> Result<(), CertificateFault> {
+        self.lists.as_ref().map_or(Ok(()), |lists| lists.verify(&self.completed(chain)))
     }
 
     pub(super) fn is_revoked(&self, chain: &[X509]) -> bool {
@@ -122,8 +122,8 @@ impl ClientTrust {
 }
 
 /// The CAs that verify client certificates, and the content of their file.
-fn authorities(demand: &ClientAuthPolicy) -> Result<(Vec<X509>, Vec<u8>), String> {
-    let Some(file) = &demand.authorities else { return Err("is not set".to_owned()) };
+fn authorities(policy: &ClientAuthPolicy) -> Result<(Vec<X509>, Vec<u8>), String> {
+    let Some(file) = &policy.authorities else { return Err("is not set".to_owned()) };
     let place = file.display();
     let pem = std::fs::read(file).map_err(|error| format!("{place}: cannot be read: {error}"))?;
     let authorities = X509::stack_from_pem(&pem).unwrap_or_default();
@@ -134,7 +134,7 @@ fn authorities(demand: &ClientAuthPolicy) -> Result<(Vec<X509>, Vec<u8>), String
 }
 
 /// Whether a certificate that was good before has expired.
-pub(super) fn has_ended(certificate: &X509Ref) -> bool {
+pub(super) fn has_expired(certificate: &X509Ref) -> bool {
     Asn1Time::days_from_now(0).is_ok_and(|now| certificate.not_after() < &*now)
 }
 
@@ -176,7 +176,7 @@ BAMCA0kAMEYCIQDQ2y9HFN/w4KyVy9i7R2JaWj60/JwWJEyjV9+upi05XgIhAI2M
         for (days, ended) in [((-10, -1), true), ((-10, 1), false)] {
             let issued = Certificate::ca().issue_for_days("alice", &[], KeyKind::EcP256, days);
             let certificate = X509::from_pem(issued.certificate_pem().as_bytes()).unwrap();
-            assert_eq!(has_ended(&certificate), ended);
+            assert_eq!(has_expired(&certificate), ended);
         }
     }
 
@@ -184,7 +184,7 @@ BAMCA0kAMEYCIQDQ2y9HFN/w4KyVy9i7R2JaWj60/JwWJEyjV9+upi05XgIhAI2M
     fn an_identity_is_the_subject_and_the_fingerprint() {
         let issued = Certificate::ca().issue("alice", &[], KeyKind::EcP256);
         let certificate = X509::from_pem(issued.certificate_pem().as_bytes()).unwrap();
-        let identity = ClientIdentity::of(vec![certificate]).unwrap();
+        let identity = ClientIdentity::from_chain(vec![certificate]).unwrap();
         assert!(identity.subject.ends_with(",CN=alice"), "{identity:?}");
         assert_eq!(identity.fingerprint, issued.fingerprint());
     }
@@ -195,7 +195,7 @@ BAMCA0kAMEYCIQDQ2y9HFN/w4KyVy9i7R2JaWj60/JwWJEyjV9+upi05XgIhAI2M
         let [ca, list] = ["ca", "list"].map(|name| folder.path().join(name));
         std::fs::write(&ca, Certificate::ca().certificate_pem()).unwrap();
         std::fs::write(&list, LIST).unwrap();
-        let demand = ClientAuthPolicy {
+        let policy = ClientAuthPolicy {
             mode: ClientCertificates::Required,
             authorities: Some(ca.clone()),
             key: String::new(),
@@ -204,15 +204,15 @@ BAMCA0kAMEYCIQDQ2y9HFN/w4KyVy9i7R2JaWj60/JwWJEyjV9+upi05XgIhAI2M
             lists_key: String::new(),
             lists_origin: ValueOrigin::Profile,
         };
-        let trust = ClientTrust::read(&demand).unwrap().unwrap();
+        let trust = ClientTrust::read(&policy).unwrap().unwrap();
         for file in [ca, list] {
             std::fs::write(file, "").unwrap();
         }
         let mut builder = SslContextBuilder::new(SslMethod::tls_server()).unwrap();
         trust.install(&mut builder).unwrap();
         let stranger = certificate(&Certificate::ca().issue("alice", &[], KeyKind::EcP256));
-        assert_eq!(trust.judge(&[stranger]), Err(CertificateFault::NoList), "there still is a list");
-        assert!(ClientTrust::read(&demand).is_err());
+        assert_eq!(trust.verify(&[stranger]), Err(CertificateFault::NoList), "there still is a list");
+        assert!(ClientTrust::read(&policy).is_err());
     }
 
     #[test]

@@ -19,18 +19,18 @@ pub struct TlsSession {
 }
 
 impl TlsSession {
-    pub(super) fn of(ssl: &SslRef) -> Self {
+    pub(super) fn from_ssl(ssl: &SslRef) -> Self {
         Self {
             version: ssl.version_str(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
-            identity: ClientIdentity::of(shown(ssl)).map(Arc::new),
+            identity: ClientIdentity::from_chain(verified_chain(ssl)).map(Arc::new),
             resumed: ssl.session_reused(),
         }
     }
 }
 
 /// The chain that was verified. A resumed session has only the client's own certificate.
-fn shown(ssl: &SslRef) -> Vec<X509> {
+fn verified_chain(ssl: &SslRef) -> Vec<X509> {
     let verified: Vec<_> = ssl.verified_chain().into_iter().flatten().map(ToOwned::to_owned).collect();
     if verified.is_empty() { ssl.peer_certificate().into_iter().collect() } else { verified }
 }

@@ -25,7 +25,7 @@ struct ContextBuilder<'a> {
 }
 
 /// The context that every handshake begins with, and hints for the admin. The first pair is the profile's own.
-pub(super) fn of(
+pub(super) fn from_pairs(
     settings: &TlsSettings,
     trust: Option<&ClientTrust>,
     pairs: &[CertifiedKey],
@@ -33,7 +33,7 @@ pub(super) fn of(
 ) -> Result<(SslContext, Vec<Diagnostic>), Vec<Diagnostic>> {
     let candidates: Vec<_> =
         pairs.iter().map(|pair| SniCandidate { names: pair.names(), kind: pair.kind() }).collect();
-    let selection = SniResolver::of(&candidates);
+    let selection = SniResolver::new(&candidates);
     let mut warnings = Vec::new();
     for (_, pair) in pairs.iter().enumerate().filter(|(place, _)| !selection.holds(*place)) {
         let message =
@@ -54,7 +54,7 @@ pub(super) fn of(
     let others =
         sets.map(|set| making.context(set).map(SslContextBuilder::build)).collect::<Result<Vec<_>, _>>()?;
     if !others.is_empty() {
-        lead_on(&mut first, selection, others);
+        select_by_name(&mut first, selection, others);
     }
     Ok((first.build(), warnings))
 }
@@ -83,7 +83,7 @@ impl ContextBuilder<'_> {
         let staples = Arc::clone(&self.staples);
         builder.set_status_callback(move |ssl| {
             let chosen = ssl.certificate();
-            let staple = chosen.and_then(|leaf| staples.iter().find_map(|staple| staple.about(leaf)));
+            let staple = chosen.and_then(|leaf| staples.iter().find_map(|staple| staple.response_for(leaf)));
             let Some(der) = staple else { return Ok(false) };
             ssl.set_ocsp_status(der).map(|()| true)
         })
@@ -91,7 +91,7 @@ impl ContextBuilder<'_> {
 }
 
 /// Selects a context by SNI; `others` are all sets but the first.
-fn lead_on(first: &mut SslContextBuilder, selection: SniResolver, others: Vec<SslContext>) {
+fn select_by_name(first: &mut SslContextBuilder, selection: SniResolver, others: Vec<SslContext>) {
     first.set_servername_callback(move |ssl, _| {
         let place = ssl.servername(NameType::HOST_NAME).map_or(0, |name| selection.find(name));
         let other = place.checked_sub(1).and_then(|place| others.get(place));

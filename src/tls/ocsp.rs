@@ -68,7 +68,7 @@ impl OcspStaple {
     }
 
     /// The response to send with `leaf` now.
-    pub(super) fn about(&self, leaf: &X509Ref) -> Option<&[u8]> {
+    pub(super) fn response_for(&self, leaf: &X509Ref) -> Option<&[u8]> {
         let is_good = self.leaf == *leaf && self.status()?.check_validity(0, None).is_ok();
         is_good.then_some(&self.der)
     }
@@ -94,12 +94,12 @@ fn id_within(answer: &OcspBasicResponse, leaf: &X509, issuer: &X509) -> Option<O
 fn is_signed(answer: &OcspBasicResponse, issuer: &X509) -> Result<(), ErrorStack> {
     let mut certificates = Stack::new()?;
     certificates.push(issuer.clone())?;
-    let store = trusting(issuer)?;
+    let store = trust_store(issuer)?;
     answer.verify(&certificates, &store, OcspFlag::TRUST_OTHER)
 }
 
 /// A store that trusts the issuer, which may be no root.
-fn trusting(issuer: &X509) -> Result<X509Store, ErrorStack> {
+fn trust_store(issuer: &X509) -> Result<X509Store, ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
     store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
     store.add_cert(issuer.clone())?;

@@ -246,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    fn said(bytes: &[u8], wanted: PemContent) -> String {
+    fn message(bytes: &[u8], wanted: PemContent) -> String {
         fault(bytes, wanted).in_file(Path::new("f"))
     }
 
@@ -295,8 +295,8 @@ mod tests {
             (String::new(), "f: holds no certificate in PEM form".to_owned()),
         ];
         for (text, expected) in cases {
-            let said = said(text.as_bytes(), PemContent::Certificate);
-            assert!(said.starts_with(&expected), "{expected}\n{said}\n{text}");
+            let message = message(text.as_bytes(), PemContent::Certificate);
+            assert!(message.starts_with(&expected), "{expected}\n{message}\n{text}");
         }
     }
 
@@ -315,11 +315,11 @@ mod tests {
             (vec![0x30, 0x82, 1, 2], "f: is binary"),
         ];
         for (bytes, expected) in cases {
-            assert!(said(&bytes, PemContent::Certificate).starts_with(expected), "{expected}");
+            assert!(message(&bytes, PemContent::Certificate).starts_with(expected), "{expected}");
         }
         let openssh = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
-        assert!(said(openssh.as_bytes(), PemContent::Key).contains("ssh-keygen -p -m PEM"));
-        let only = said(issued.certificate_pem().as_bytes(), PemContent::Key);
+        assert!(message(openssh.as_bytes(), PemContent::Key).contains("ssh-keygen -p -m PEM"));
+        let only = message(issued.certificate_pem().as_bytes(), PemContent::Key);
         assert_eq!(only, "f: holds no private key in PEM form, but a block CERTIFICATE in line 1");
     }
 

@@ -67,7 +67,7 @@ impl RevocationLists {
     }
 
     /// Verifies a chain that was good before, the client's certificate first, by the current lists.
-    pub(super) fn judge(&self, chain: &[X509]) -> Result<(), CertificateFault> {
+    pub(super) fn verify(&self, chain: &[X509]) -> Result<(), CertificateFault> {
         if self.is_revoked(chain) {
             return Err(CertificateFault::Revoked);
         }

@@ -19,10 +19,10 @@ use openssl_sys as ffi;
 use serde::{Deserialize, Serialize};
 
 /// Longer than the lifetime of a ticket, which is two hours in OpenSSL.
-const ROTATION: Duration = Duration::from_hours(12);
+const ROTATION_INTERVAL: Duration = Duration::from_hours(12);
 
-const NAME: usize = 16;
-const IV: usize = 16;
+const NAME_BYTES: usize = 16;
+const IV_BYTES: usize = 16;
 
 /// `OSSL_PARAM_UTF8_STRING` of `openssl/core.h`.
 const UTF8_STRING: c_uint = 4;
@@ -66,23 +66,23 @@ struct KeyRing {
 #[derive(Clone)]
 struct SessionTicketKey {
     since: Instant,
-    name: [u8; NAME],
+    name: [u8; NAME_BYTES],
     cipher: [u8; 32],
     mac: [u8; 32],
 }
 
 /// A key that is handed to the process that takes over.
 #[derive(Deserialize, Serialize)]
-pub struct TravellingKey {
+pub struct ExportedKey {
     age: Duration,
-    name: [u8; NAME],
+    name: [u8; NAME_BYTES],
     cipher: [u8; 32],
     mac: [u8; 32],
 }
 
 impl TicketKeys {
     /// The keys that another process exported, the current one first.
-    pub fn inherited(keys: Vec<TravellingKey>, now: Instant) -> Self {
+    pub fn from_exported(keys: Vec<ExportedKey>, now: Instant) -> Self {
         let mut keys = keys.into_iter().map(|key| SessionTicketKey {
             since: now.checked_sub(key.age).unwrap_or(now),
             name: key.name,
@@ -94,10 +94,10 @@ impl TicketKeys {
     }
 
     /// The keys for another process.
-    pub fn leave(&self, now: Instant) -> Vec<TravellingKey> {
+    pub fn export(&self, now: Instant) -> Vec<ExportedKey> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let keys = ring.current.iter().chain(&ring.previous);
-        let leave = |key: &SessionTicketKey| TravellingKey {
+        let leave = |key: &SessionTicketKey| ExportedKey {
             age: now.saturating_duration_since(key.since),
             name: key.name,
             cipher: key.cipher,
@@ -115,14 +115,14 @@ impl TicketKeys {
     }
 
     /// The current key; a new one if the current one is due for rotation.
-    fn sealing(&self, now: Instant) -> Result<SessionTicketKey, ErrorStack> {
+    fn encryption_key(&self, now: Instant) -> Result<SessionTicketKey, ErrorStack> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = ring.fresh(now) {
+        if let Some(key) = ring.current(now) {
             return Ok(key.clone());
         }
         drop(ring);
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = ring.fresh(now) {
+        if let Some(key) = ring.current(now) {
             return Ok(key.clone());
         }
         let key = SessionTicketKey::new(now)?;
@@ -131,7 +131,7 @@ impl TicketKeys {
     }
 
     /// The key with that name, and whether it is still the current one.
-    fn opening(&self, name: &[u8]) -> Option<(SessionTicketKey, bool)> {
+    fn decryption_key(&self, name: &[u8]) -> Option<(SessionTicketKey, bool)> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let named = |key: &Option<SessionTicketKey>| key.as_ref().filter(|key| key.name == name).cloned();
         named(&ring.current).map(|key| (key, true)).or_else(|| named(&ring.previous).map(|key| (key, false)))
@@ -140,14 +140,14 @@ impl TicketKeys {
 
 impl KeyRing {
     /// The current key, unless it is due for rotation.
-    fn fresh(&self, now: Instant) -> Option<&SessionTicketKey> {
-        self.current.as_ref().filter(|key| now.saturating_duration_since(key.since) < ROTATION)
+    fn current(&self, now: Instant) -> Option<&SessionTicketKey> {
+        self.current.as_ref().filter(|key| now.saturating_duration_since(key.since) < ROTATION_INTERVAL)
     }
 }
 
 impl SessionTicketKey {
     fn new(since: Instant) -> Result<Self, ErrorStack> {
-        let mut key = Self { since, name: [0; NAME], cipher: [0; 32], mac: [0; 32] };
+        let mut key = Self { since, name: [0; NAME_BYTES], cipher: [0; 32], mac: [0; 32] };
         rand_bytes(&mut key.name)?;
         rand_bytes(&mut key.cipher)?;
         rand_bytes(&mut key.mac)?;
@@ -173,14 +173,15 @@ unsafe extern "C" fn ticket_key(
     let (ssl, name, iv, cipher) = unsafe {
         (
             SslRef::from_ptr(ssl),
-            &mut *name.cast::<[u8; NAME]>(),
-            &mut *iv.cast::<[u8; IV]>(),
+            &mut *name.cast::<[u8; NAME_BYTES]>(),
+            &mut *iv.cast::<[u8; IV_BYTES]>(),
             CipherCtxRef::from_ptr_mut(cipher),
         )
     };
     let keys = INDEX.as_ref().ok().and_then(|index| ssl.ssl_context().ex_data(*index));
     let Some(keys) = keys else { return FAILED };
-    let prepared = if sealing == 1 { seal(keys, name, iv, cipher) } else { open(keys, name, iv, cipher) };
+    let prepared =
+        if sealing == 1 { encrypt(keys, name, iv, cipher) } else { decrypt(keys, name, iv, cipher) };
     // With TLS 1.3 a ticket is for one use, and a client without a new one cannot resume again (RFC 8446, C.4).
     let renew = sealing == 0 && ssl.version2() == Some(SslVersion::TLS1_3);
     match prepared {
@@ -193,21 +194,26 @@ unsafe extern "C" fn ticket_key(
 
 type PreparedCipher = Result<Option<(SessionTicketKey, c_int)>, ErrorStack>;
 
-fn seal(
+fn encrypt(
     keys: &TicketKeys,
-    name: &mut [u8; NAME],
-    iv: &mut [u8; IV],
+    name: &mut [u8; NAME_BYTES],
+    iv: &mut [u8; IV_BYTES],
     cipher: &mut CipherCtxRef,
 ) -> PreparedCipher {
-    let key = keys.sealing(Instant::now())?;
+    let key = keys.encryption_key(Instant::now())?;
     rand_bytes(iv)?;
     *name = key.name;
     cipher.encrypt_init(Some(Cipher::aes_256_cbc()), Some(&key.cipher), Some(iv))?;
     Ok(Some((key, KNOWN)))
 }
 
-fn open(keys: &TicketKeys, name: &[u8; NAME], iv: &[u8; IV], cipher: &mut CipherCtxRef) -> PreparedCipher {
-    let Some((key, current)) = keys.opening(name) else { return Ok(None) };
+fn decrypt(
+    keys: &TicketKeys,
+    name: &[u8; NAME_BYTES],
+    iv: &[u8; IV_BYTES],
+    cipher: &mut CipherCtxRef,
+) -> PreparedCipher {
+    let Some((key, current)) = keys.decryption_key(name) else { return Ok(None) };
     cipher.decrypt_init(Some(Cipher::aes_256_cbc()), Some(&key.cipher), Some(iv))?;
     Ok(Some((key, if current { KNOWN } else { KNOWN_AND_RENEWED })))
 }
@@ -240,28 +246,29 @@ mod tests {
         let keys = TicketKeys::default();
         let start = Instant::now();
         let later = |hours| start + Duration::from_hours(hours);
-        let (first, second) = (keys.sealing(start).unwrap().name, keys.sealing(later(13)).unwrap().name);
-        let text = serde_json::to_string(&keys.leave(later(14))).unwrap();
-        let next = TicketKeys::inherited(serde_json::from_str(&text).unwrap(), later(14));
-        assert!(next.opening(&first).is_some_and(|(_, current)| !current));
-        assert_eq!(next.sealing(later(24)).unwrap().name, second);
-        assert_ne!(next.sealing(later(26)).unwrap().name, second);
+        let (first, second) =
+            (keys.encryption_key(start).unwrap().name, keys.encryption_key(later(13)).unwrap().name);
+        let text = serde_json::to_string(&keys.export(later(14))).unwrap();
+        let next = TicketKeys::from_exported(serde_json::from_str(&text).unwrap(), later(14));
+        assert!(next.decryption_key(&first).is_some_and(|(_, current)| !current));
+        assert_eq!(next.encryption_key(later(24)).unwrap().name, second);
+        assert_ne!(next.encryption_key(later(26)).unwrap().name, second);
     }
 
     #[test]
     fn old_tickets_resume_until_the_next_rotation() {
         let keys = TicketKeys::default();
         let start = Instant::now();
-        let name = |hours: u64| keys.sealing(start + Duration::from_hours(hours)).unwrap().name;
+        let name = |hours: u64| keys.encryption_key(start + Duration::from_hours(hours)).unwrap().name;
         let first = name(1);
         assert_eq!(name(11), first);
-        assert!(keys.opening(&first).is_some_and(|(_, current)| current));
+        assert!(keys.decryption_key(&first).is_some_and(|(_, current)| current));
         let second = name(13);
         assert_ne!(second, first);
-        assert!(keys.opening(&first).is_some_and(|(_, current)| !current));
-        assert!(keys.opening(&second).is_some_and(|(_, current)| current));
+        assert!(keys.decryption_key(&first).is_some_and(|(_, current)| !current));
+        assert!(keys.decryption_key(&second).is_some_and(|(_, current)| current));
         name(26);
-        assert!(keys.opening(&first).is_none());
-        assert!(keys.opening(&second).is_some());
+        assert!(keys.decryption_key(&first).is_none());
+        assert!(keys.decryption_key(&second).is_some());
     }
 }

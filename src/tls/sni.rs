@@ -24,12 +24,12 @@ pub(super) struct SniResolver {
 
 impl SniResolver {
     /// The first candidate is the profile's own.
-    pub(super) fn of(candidates: &[SniCandidate]) -> Self {
+    pub(super) fn new(candidates: &[SniCandidate]) -> Self {
         let mut selection =
             Self { sets: vec![own_set(candidates)], exact: HashMap::new(), wildcard: HashMap::new() };
         for name in candidates.iter().flat_map(|candidate| &candidate.names) {
             let set = one_of_each_kind(candidates, |candidate| candidate.names.contains(name));
-            let place = selection.place_of(set);
+            let place = selection.index_of(set);
             match name.strip_prefix("*.") {
                 Some(rest) => selection.wildcard.insert(rest.to_owned(), place),
                 None => selection.exact.insert(name.clone(), place),
@@ -50,7 +50,7 @@ impl SniResolver {
         self.sets.iter().any(|set| set.contains(&place))
     }
 
-    fn place_of(&mut self, set: Vec<usize>) -> usize {
+    fn index_of(&mut self, set: Vec<usize>) -> usize {
         if let Some(place) = self.sets.iter().position(|known| *known == set) {
             return place;
         }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn exact_names_precede_wildcards_and_the_default() {
-        let selection = SniResolver::of(&[
+        let selection = SniResolver::new(&[
             candidate(Id::RSA, &["node1.example.com"]),
             candidate(Id::EC, &["*.example.com"]),
             candidate(Id::RSA, &["public.example.com", "example.org"]),
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_certificate_without_names_is_alone() {
-        let selection = SniResolver::of(&[candidate(Id::RSA, &[]), candidate(Id::EC, &["a.example.com"])]);
+        let selection = SniResolver::new(&[candidate(Id::RSA, &[]), candidate(Id::EC, &["a.example.com"])]);
         assert_eq!(selection.sets, [vec![0], vec![1]]);
     }
 }

@@ -23,21 +23,21 @@ use crate::tls::client_auth;
 use crate::tls::connection_info::TlsSession;
 
 /// Bytes of plain text in a full record (RFC 8446, section 5.1).
-const RECORD: usize = 16 << 10;
+const RECORD_BYTES: usize = 16 << 10;
 /// Most bytes of plain text that are gathered. As much is encrypted and kept for a client that does not read.
-const BATCH: usize = 4 * RECORD;
-/// `BATCH` with the overhead of TLS.
-const SEALED: usize = BATCH + 4096;
+const BATCH_BYTES: usize = 4 * RECORD_BYTES;
+/// `BATCH_BYTES` with the overhead of TLS.
+const ENCRYPTED_BYTES: usize = BATCH_BYTES + 4096;
 
 thread_local! {
-    static MEMORY: RefCell<WriteBuffers> = const { RefCell::new(WriteBuffers { plain: Vec::new(), sealed: Vec::new() }) };
+    static WRITE_BUFFERS: RefCell<WriteBuffers> = const { RefCell::new(WriteBuffers { plain: Vec::new(), encrypted: Vec::new() }) };
 }
 
 /// Scratch buffers of a thread. One connection at a time writes, and `poll_write` leaves nothing in them.
 struct WriteBuffers {
     /// a record's worth of several slices
     plain: Vec<u8>,
-    sealed: Vec<u8>,
+    encrypted: Vec<u8>,
 }
 
 /// A TLS connection that a client opened.
@@ -54,7 +54,7 @@ impl TlsStream {
 
     /// Whether the client certificate of a resumed session has expired since its handshake.
     pub(super) fn is_outdated(&self) -> bool {
-        self.resumed_certificate().is_some_and(|shown| client_auth::has_ended(&shown))
+        self.resumed_certificate().is_some_and(|shown| client_auth::has_expired(&shown))
     }
 
     /// The client certificate of a resumed session.
@@ -69,11 +69,11 @@ impl TlsStream {
     }
 
     pub fn session(&self) -> TlsSession {
-        TlsSession::of(self.0.ssl())
+        TlsSession::from_ssl(self.0.ssl())
     }
 
     /// Encrypts the beginning of `slices`, in full records if there are enough bytes.
-    fn poll_seal(
+    fn poll_encrypt_slices(
         &mut self,
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
@@ -81,16 +81,16 @@ impl TlsStream {
     ) -> Poll<io::Result<usize>> {
         let mut left = slices.iter().map(|slice| &**slice);
         let mut slice: &[u8] = left.next().unwrap_or_default();
-        let mut sealed = 0;
-        while sealed < BATCH {
+        let mut encrypted = 0;
+        while encrypted < BATCH_BYTES {
             plain.clear();
-            while slice.len() < RECORD - plain.len()
+            while slice.len() < RECORD_BYTES - plain.len()
                 && let Some(next) = left.next()
             {
                 plain.extend_from_slice(slice);
                 slice = next;
             }
-            let take = slice.len().min(RECORD - plain.len());
+            let take = slice.len().min(RECORD_BYTES - plain.len());
             let (head, tail) = slice.split_at(take);
             slice = tail;
             let record = if plain.is_empty() {
@@ -104,16 +104,16 @@ impl TlsStream {
             }
             match self.poll_encrypt(context, record) {
                 Poll::Ready(Ok(length)) => {
-                    sealed += length;
+                    encrypted += length;
                     if length < record.len() {
                         break;
                     }
                 }
-                Poll::Ready(Err(_)) | Poll::Pending if sealed > 0 => break,
+                Poll::Ready(Err(_)) | Poll::Pending if encrypted > 0 => break,
                 polled @ (Poll::Ready(Err(_)) | Poll::Pending) => return polled,
             }
         }
-        Poll::Ready(Ok(sealed))
+        Poll::Ready(Ok(encrypted))
     }
 
     /// Encrypts all of `record`, in smaller records if the client negotiated those.
@@ -136,7 +136,7 @@ impl TlsStream {
         ready!(wire.poll_send(context))?;
         if wire.left.capacity() > 0 {
             let memory = mem::take(&mut wire.left);
-            MEMORY.with_borrow_mut(|kept| kept.sealed = memory);
+            WRITE_BUFFERS.with_borrow_mut(|kept| kept.encrypted = memory);
         }
         Poll::Ready(Ok(()))
     }
@@ -163,14 +163,14 @@ impl AsyncWrite for TlsStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_send(context))?;
-        let (mut sealed, mut plain) =
-            MEMORY.with_borrow_mut(|kept| (mem::take(&mut kept.sealed), mem::take(&mut kept.plain)));
-        sealed.reserve(SEALED);
-        self.0.get_mut().left = sealed;
-        self.0.get_mut().gathers = true;
-        let written = self.poll_seal(context, slices, &mut plain);
-        self.0.get_mut().gathers = false;
-        MEMORY.with_borrow_mut(|kept| kept.plain = plain);
+        let (mut encrypted, mut plain) = WRITE_BUFFERS
+            .with_borrow_mut(|kept| (mem::take(&mut kept.encrypted), mem::take(&mut kept.plain)));
+        encrypted.reserve(ENCRYPTED_BYTES);
+        self.0.get_mut().left = encrypted;
+        self.0.get_mut().buffering = true;
+        let written = self.poll_encrypt_slices(context, slices, &mut plain);
+        self.0.get_mut().buffering = false;
+        WRITE_BUFFERS.with_borrow_mut(|kept| kept.plain = plain);
         // Bytes that the socket does not take now go with the next write or flush.
         match self.poll_send(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -199,7 +199,7 @@ impl AsyncWrite for TlsStream {
 struct RecordBuffer {
     stream: TcpStream,
     /// Whether OpenSSL's output is appended to `left`.
-    gathers: bool,
+    buffering: bool,
     /// Records that are not sent yet, from `sent` on.
     left: Vec<u8>,
     sent: usize,
@@ -210,7 +210,7 @@ struct RecordBuffer {
 
 impl RecordBuffer {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, gathers: false, left: Vec::new(), sent: 0, ended: false }
+        Self { stream, buffering: false, left: Vec::new(), sent: 0, ended: false }
     }
 
     /// Sends the bytes that are left.
@@ -250,7 +250,7 @@ impl AsyncWrite for RecordBuffer {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.ended = false;
-        if self.gathers {
+        if self.buffering {
             self.left.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }

@@ -29,39 +29,42 @@ const MAX_RSA_BITS: u32 = 8192;
 /// The clients that can connect with a certificate.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum ClientSupport {
-    Everybody,
+    All,
     /// why some cannot
-    Few(String),
+    Limited(String),
     /// why none can
-    Nobody(String),
+    NoClient(String),
 }
 
 /// Tries a context with one certificate and its `key`.
-pub(super) fn of(server: &SslContext, key: &PKeyRef<Public>) -> Result<ClientSupport, ErrorStack> {
-    let browser = shakes_hands(server, &browser()?)?;
-    let program = shakes_hands(server, &program()?)?;
+pub(super) fn client_support(
+    server: &SslContext,
+    key: &PKeyRef<Public>,
+) -> Result<ClientSupport, ErrorStack> {
+    let browser = can_connect(server, &browser()?)?;
+    let program = can_connect(server, &program()?)?;
     let kind = describe(key);
     let use_instead = "use RSA of 2048 bits or more, or EC on P-256 or P-384";
     let fits = is_usual(key);
     Ok(match (browser, program) {
-        (false, false) if fits => ClientSupport::Nobody(format!(
+        (false, false) if fits => ClientSupport::NoClient(format!(
             "no ordinary client can connect with it ({kind}) and these versions and ciphers: see tls.ciphers, \
              tls.ciphersuites"
         )),
         (false, false) => {
-            ClientSupport::Nobody(format!("no ordinary client can connect with it ({kind}); {use_instead}"))
+            ClientSupport::NoClient(format!("no ordinary client can connect with it ({kind}); {use_instead}"))
         }
-        (false, true) if fits => ClientSupport::Few(format!(
+        (false, true) if fits => ClientSupport::Limited(format!(
             "browsers cannot connect with it ({kind}) and these versions and ciphers: see tls.ciphers, \
              tls.ciphersuites"
         )),
         (false, true) => {
-            ClientSupport::Few(format!("most browsers cannot connect with it ({kind}); {use_instead}"))
+            ClientSupport::Limited(format!("most browsers cannot connect with it ({kind}); {use_instead}"))
         }
-        (true, false) => ClientSupport::Few(format!(
+        (true, false) => ClientSupport::Limited(format!(
             "programs that use OpenSSL, such as curl, cannot connect with it ({kind}); {use_instead}"
         )),
-        (true, true) => size_fault(key).map_or(ClientSupport::Everybody, ClientSupport::Few),
+        (true, true) => size_fault(key).map_or(ClientSupport::All, ClientSupport::Limited),
     })
 }
 
@@ -125,7 +128,7 @@ fn program() -> Result<SslContext, ErrorStack> {
     client().map(SslContextBuilder::build)
 }
 
-fn shakes_hands(server: &SslContext, client: &SslContext) -> Result<bool, ErrorStack> {
+fn can_connect(server: &SslContext, client: &SslContext) -> Result<bool, ErrorStack> {
     let [to_server, to_client] = [0; 2].map(|_| Rc::new(RefCell::new(VecDeque::new())));
     let end = |context: &SslContext, from: &Bytes, to: &Bytes| {
         SslStream::new(Ssl::new(context)?, MemoryPipe { from: Rc::clone(from), to: Rc::clone(to) })

@@ -109,7 +109,7 @@ impl UpstreamClient {
     /// Only a GET uses a pooled connection. If the server had closed it, the GET is sent again on a fresh connection. The
     /// connection returns to the pool after the last byte of the body.
     pub async fn send(&self, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
-        request_context::asks(&self.destination);
+        request_context::begin_upstream_call(&self.destination);
         let mut health = self.health;
         let outcome = self.attempt(request, &mut health).await;
         match outcome {
@@ -204,7 +204,7 @@ impl UpstreamClient {
             |cause: String| UpstreamError::new(FailurePhase::Answer, &self.destination, started, cause);
         match timeout(answer_timeout, connection.exchange(wire)).await {
             Ok(Ok(head)) => {
-                request_context::is_answered();
+                request_context::end_upstream_call();
                 counters::upstream_answered(started.elapsed());
                 let pool = pool.filter(|_| head.keeps_alive).cloned();
                 let body = UpstreamBody::new(connection, head.framing, pool, answer_timeout);

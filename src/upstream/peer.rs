@@ -101,7 +101,7 @@ impl PeerNode {
         let mut stream = TcpStream::connect(self.address).await.map_err(unconnected)?;
         let _ = stream.set_nodelay(true);
         if let Some(client) = self.client {
-            let header = proxy_protocol::header(SocketAddr::new(client, 0), self.address);
+            let header = proxy_protocol::encode_header(SocketAddr::new(client, 0), self.address);
             stream.write_all(&header).await.map_err(unconnected)?;
         }
         let failed = |cause: String| (FailurePhase::Handshake, cause);

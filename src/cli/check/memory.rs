@@ -25,7 +25,8 @@ pub(crate) fn problems(config: &Config) -> Vec<Diagnostic> {
     let limits = &config.settings.limits;
     let capacity = ConnectionCapacity::new(limits.connections, rlimit::limit());
     let speaks_http2 = config.settings.tls.offers == HttpVersions::Http2AsWell;
-    let allowed = memory_estimate::allowed(capacity, speaks_http2, limits.body_budget(), limits.uploads);
+    let allowed =
+        memory_estimate::allowed_bytes(capacity, speaks_http2, limits.body_budget(), limits.uploads);
     [of_settings(config, allowed, limit), of_spool(config, allowed, limit)].into_iter().flatten().collect()
 }
 

@@ -61,10 +61,11 @@ impl FileUse {
 
 /// `served` are the certificates in use. Nothing with `--root`, where `user` counts for nothing.
 pub(crate) fn problems(config: &Config, served: &[PathBuf]) -> Vec<Diagnostic> {
-    let public = certificate_files::keys(config).into_iter().filter(|path| is_public(path)).map(|path| {
-        let message = "everybody on this machine can read this private key: chmod o-r it";
-        Diagnostic { severity: Severity::Warning, ..Diagnostic::file_error(path, message) }
-    });
+    let public =
+        certificate_files::key_files(config).into_iter().filter(|path| is_public(path)).map(|path| {
+            let message = "everybody on this machine can read this private key: chmod o-r it";
+            Diagnostic { severity: Severity::Warning, ..Diagnostic::file_error(path, message) }
+        });
     let unreadable = unreadable(config, served);
     unreadable.into_iter().chain(public).collect()
 }

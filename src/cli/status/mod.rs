@@ -43,7 +43,8 @@ pub fn run(profile: &str, options: &ConfigSources, style: StatusStyle) -> ExitCo
 
 /// The reason why the socket does not answer is shown only if there is no other answer.
 fn connect(config: &Config) -> Result<ControlClient, String> {
-    let path = protocol::place(config, config.settings.listen.port).ok_or("the profile has no pid file")?;
+    let path =
+        protocol::socket_path(config, config.settings.listen.port).ok_or("the profile has no pid file")?;
     ControlClient::connect(&path).map_err(|error| format!("{}: {}", path.display(), io_message(&error)))
 }
 

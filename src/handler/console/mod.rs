@@ -118,7 +118,7 @@ fn check_origin(
 ) -> Result<Option<ForeignOrigin>, ConsoleError> {
     let (headers, settings) = (&call.head.headers, &engine.config.settings);
     let forwarded = if engine.is_proxy(client.peer) {
-        forwarded_host::named(headers, |address| settings.real_ip.is_proxy(address))
+        forwarded_host::host_names(headers, |address| settings.real_ip.is_proxy(address))
     } else {
         Vec::new()
     };

@@ -88,9 +88,9 @@ async fn delay_failed_login(
     let Some(address) = engine.login_limit_key(peer, peer.address()) else { return refusal };
     let limit = engine.config.settings.limits.login_failures;
     let (began, logins) = (Instant::now(), &engine.limiters.logins);
-    let failed = logins.failed(address, limit);
+    let failed = logins.count_failure(address, limit);
     let cause = refusal.source().map_or_else(String::new, |cause| format!(": {cause}"));
-    login_throttle::tell(address, None, format_args!("{refusal}{cause}"));
+    login_throttle::log_auth_failure(address, None, format_args!("{refusal}{cause}"));
     let held = match failed {
         Ok(()) => logins.hold_back_repeated(at, address, began).await,
         Err(_) => Err(logins.hold_back_refused(at, address, limit, began).await),

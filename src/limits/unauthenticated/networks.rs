@@ -14,13 +14,13 @@ type AddressNetwork = Option<ClientKey>;
 const LEVELS: usize = 3;
 /// The size of a network counts in steps of this many connections. A browser opens six at once; addresses with one
 /// connection each must not evict it.
-const STEP: usize = 8;
+const STEP_CONNECTIONS: usize = 8;
 /// An address that is not counted may stand for many clients.
 const CLIENTS_BEHIND_UNCOUNTED: usize = 64;
 
 /// Connections by their networks.
 #[derive(Default)]
-pub(crate) struct NetworkOrder {
+pub(super) struct NetworkOrder {
     sources: HashMap<u64, AddressNetwork>,
     /// connections of each network, the oldest first
     members: HashMap<(usize, AddressNetwork), BTreeSet<u64>>,
@@ -31,24 +31,24 @@ pub(crate) struct NetworkOrder {
 type EvictionRank = (usize, AddressNetwork, usize, Reverse<u64>);
 
 impl NetworkOrder {
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.sources.len()
     }
 
     /// `number` is greater than that of any older connection.
-    pub(crate) fn enter(&mut self, number: u64, source: Option<ClientKey>) {
+    pub(super) fn insert(&mut self, number: u64, source: Option<ClientKey>) {
         self.sources.insert(number, source);
         self.change(source, |members| members.insert(number));
     }
 
-    pub(crate) fn leave(&mut self, number: u64) {
+    pub(super) fn remove(&mut self, number: u64) {
         if let Some(source) = self.sources.remove(&number) {
             self.change(source, |members| members.remove(&number));
         }
     }
 
     /// The oldest connection of the largest client in the largest network.
-    pub(crate) fn first_to_go(&self) -> Option<u64> {
+    pub(super) fn next_to_evict(&self) -> Option<u64> {
         let (mut around, mut oldest) = (None, None);
         for level in 0..LEVELS {
             let smallest = (level, around, 0, Reverse(u64::MAX));
@@ -84,7 +84,7 @@ fn rank(
     network: AddressNetwork,
     members: &BTreeSet<u64>,
 ) -> Option<EvictionRank> {
-    let step = if network.is_some() { STEP } else { STEP * CLIENTS_BEHIND_UNCOUNTED };
+    let step = if network.is_some() { STEP_CONNECTIONS } else { STEP_CONNECTIONS * CLIENTS_BEHIND_UNCOUNTED };
     Some((level, around, members.len() / step, Reverse(*members.first()?)))
 }
 
@@ -107,18 +107,18 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> ClientKey {
-        ClientKey::of(text.parse().unwrap())
+        ClientKey::from_address(text.parse().unwrap())
     }
 
     /// The connections from `addresses` that are evicted first, in this order.
     fn first<S: Into<Option<ClientKey>>>(addresses: impl IntoIterator<Item = S>, count: usize) -> Vec<u64> {
         let mut networks = NetworkOrder::default();
         for (number, address) in (0..).zip(addresses) {
-            networks.enter(number, address.into());
+            networks.insert(number, address.into());
         }
         let leaving = std::iter::from_fn(|| {
-            let number = networks.first_to_go()?;
-            networks.leave(number);
+            let number = networks.next_to_evict()?;
+            networks.remove(number);
             Some(number)
         });
         let gone = leaving.take(count).collect();

@@ -12,7 +12,7 @@ const OPERATORS: &[char] = &['/', '-', '+'];
 const QUOTES: &[char] = &['"', '\'', '`', '“', '”', '„', '‘', '’', '«', '»'];
 
 /// A better error than that of the first part that cannot be read.
-pub(crate) fn explain(entry: &str) -> Option<AddressError> {
+pub(super) fn explain(entry: &str) -> Option<AddressError> {
     let text = || entry.split_whitespace().collect::<Vec<_>>().join(" ");
     let parts: Vec<_> = entry
         .split(|c: char| c.is_whitespace() || SEPARATORS.contains(&c))

@@ -27,13 +27,13 @@ pub struct ListenerSet {
 /// The sockets of one listener.
 #[derive(Clone)]
 struct ListenerSockets {
-    bound_for: BoundFor,
+    bound_for: BindKey,
     sockets: Vec<Arc<TcpListener>>,
 }
 
 /// The settings that sockets were bound for, in the form that a successor gets.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct BoundFor {
+pub struct BindKey {
     /// as in the settings
     address: String,
     port: u16,
@@ -60,8 +60,8 @@ pub struct UnboundListener {
 impl ListenerSet {
     /// Binds all listeners of the settings.
     pub fn open(listeners: &[ListenerSettings]) -> Result<Self, UnboundListener> {
-        let none = Self::of(Vec::new());
-        Ok(none.moved_to(listeners)?.unwrap_or(none))
+        let none = Self::from_sockets(Vec::new());
+        Ok(none.rebind(listeners)?.unwrap_or(none))
     }
 
     /// Uses sockets that systemd has bound for `[listen]`.
@@ -69,24 +69,24 @@ impl ListenerSet {
         for socket in &sockets {
             prepare(&SockRef::from(socket))?;
         }
-        let bound_for = BoundFor { given: true, ..BoundFor::settings(first) };
+        let bound_for = BindKey { given: true, ..BindKey::settings(first) };
         Ok(Self::inherited(sockets, bound_for, Vec::new()))
     }
 
     /// Uses the sockets of the predecessor: those of `[listen]`, and one for each other listener.
     pub fn inherited(
         sockets: Vec<TcpListener>,
-        bound_for: BoundFor,
-        others: Vec<(TcpListener, BoundFor)>,
+        bound_for: BindKey,
+        others: Vec<(TcpListener, BindKey)>,
     ) -> Self {
         let first = ListenerSockets { bound_for, sockets: sockets.into_iter().map(Arc::new).collect() };
         let others = others
             .into_iter()
             .map(|(socket, bound_for)| ListenerSockets { bound_for, sockets: vec![Arc::new(socket)] });
-        Self::of(std::iter::once(first).chain(others).collect())
+        Self::from_sockets(std::iter::once(first).chain(others).collect())
     }
 
-    fn of(places: Vec<ListenerSockets>) -> Self {
+    fn from_sockets(places: Vec<ListenerSockets>) -> Self {
         let sockets = places.iter().flat_map(|place| {
             let name: Arc<str> = Arc::from(place.bound_for.name.as_str());
             let of_place =
@@ -97,19 +97,19 @@ impl ListenerSet {
     }
 
     /// The sockets of `[listen]`, and the settings that they were bound for.
-    pub fn first(&self) -> (BoundFor, Vec<Arc<TcpListener>>) {
+    pub fn first(&self) -> (BindKey, Vec<Arc<TcpListener>>) {
         let first = self.places.first().cloned();
         first.map(|place| (place.bound_for, place.sockets)).unwrap_or_default()
     }
 
     /// The same of every other listener, one socket each.
-    pub fn others(&self) -> impl Iterator<Item = (&BoundFor, &Arc<TcpListener>)> {
+    pub fn others(&self) -> impl Iterator<Item = (&BindKey, &Arc<TcpListener>)> {
         let others = self.places.iter().skip(1);
         others.filter_map(|place| Some((&place.bound_for, place.sockets.first()?)))
     }
 
     /// Logs the addresses.
-    pub fn say_where(&self) -> io::Result<()> {
+    pub fn log_addresses(&self) -> io::Result<()> {
         for ListeningSocket { listener, socket } in &*self.sockets {
             match (&**listener, socket.local_addr()?) {
                 (FIRST, address) => tracing::info!("listening on {address}"),
@@ -125,39 +125,40 @@ impl ListenerSet {
     /// An address may overlap with another one in use, such as `::` and an IPv4 address on the same port. The kernel
     /// allows this if the sockets of one user set `SO_REUSEPORT`. They have the option only during this call;
     /// otherwise any process of the user could accept connections beside them.
-    pub fn moved_to(&self, listeners: &[ListenerSettings]) -> Result<Option<Self>, UnboundListener> {
+    pub fn rebind(&self, listeners: &[ListenerSettings]) -> Result<Option<Self>, UnboundListener> {
         let mut next = Vec::new();
         for (number, listener) in listeners.iter().enumerate() {
             let place = match self.known(listener, listeners) {
                 Some(known) => known,
-                None => self.opened(listener, &next).map_err(|error| UnboundListener { number, error })?,
+                None => {
+                    self.bind_missing(listener, &next).map_err(|error| UnboundListener { number, error })?
+                }
             };
             next.push(place);
         }
         let is_same = next.len() == self.places.len()
             && next.iter().zip(&self.places).all(|(next, place)| next.bound_for == place.bound_for);
-        Ok((!is_same).then(|| Self::of(next)))
+        Ok((!is_same).then(|| Self::from_sockets(next)))
     }
 
     /// Sockets that are bound already, for this listener or for one that has another name now.
     fn known(&self, listener: &ListenerSettings, all: &[ListenerSettings]) -> Option<ListenerSockets> {
-        let wanted = BoundFor::settings(listener);
+        let wanted = BindKey::settings(listener);
         let is_given = |place: &ListenerSockets| place.bound_for.given && wanted.name == FIRST;
         let is_free = |place: &ListenerSockets| !all.iter().any(|other| *other.name == *place.bound_for.name);
         let same = |place: &&ListenerSockets| place.bound_for == wanted || is_given(place);
-        let renamed =
-            |place: &&ListenerSockets| place.bound_for.is_at_the_place_of(&wanted) && is_free(place);
+        let renamed = |place: &&ListenerSockets| place.bound_for.has_address_of(&wanted) && is_free(place);
         let place = self.places.iter().find(same).or_else(|| self.places.iter().find(renamed))?;
-        let bound_for = BoundFor { name: wanted.name.clone(), ..place.bound_for.clone() };
+        let bound_for = BindKey { name: wanted.name.clone(), ..place.bound_for.clone() };
         Some(ListenerSockets { bound_for, ..place.clone() })
     }
 
-    fn opened(
+    fn bind_missing(
         &self,
         listener: &ListenerSettings,
         beside: &[ListenerSockets],
     ) -> Result<ListenerSockets, BindError> {
-        let bound_for = BoundFor::settings(listener);
+        let bound_for = BindKey::settings(listener);
         let place = |socket| ListenerSockets { bound_for, sockets: vec![Arc::new(socket)] };
         match bind(&listener.listen) {
             Err(BindError::Taken(_)) => (),
@@ -184,7 +185,7 @@ impl ListenerSet {
     }
 }
 
-impl BoundFor {
+impl BindKey {
     fn settings(listener: &ListenerSettings) -> Self {
         Self {
             address: listener.listen.address.to_string(),
@@ -194,7 +195,7 @@ impl BoundFor {
         }
     }
 
-    fn is_at_the_place_of(&self, other: &Self) -> bool {
+    fn has_address_of(&self, other: &Self) -> bool {
         self.address == other.address && self.port == other.port && !self.given
     }
 }

@@ -26,7 +26,7 @@ impl Supervisor {
     }
 
     /// Runs in its own thread. As long as one hangs, no other is started.
-    pub(super) fn look_at_certificates(&mut self) {
+    pub(super) fn check_certificates(&mut self) {
         self.control.serves(&self.running.app.state, &self.listening.sockets);
         self.look_at_certificate_files();
     }
@@ -41,7 +41,7 @@ impl Supervisor {
         self.looking = Some(spawn_blocking(move || {
             let Some(acceptor) = running.app.state.port_protocol.acceptor() else { return };
             let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
-            match renewals.look(acceptor, &running.app.state.config, &tickets, &running.problems) {
+            match renewals.check(acceptor, &running.app.state.config, &tickets, &running.problems) {
                 ReloadCheck::Unchanged => (),
                 ReloadCheck::Renewed(warnings) => {
                     tracing::info!("a renewed certificate is served");
@@ -57,13 +57,13 @@ impl Supervisor {
                     }
                 }
             }
-            tell_once(&told, acceptor.list_problems());
+            log_once(&told, acceptor.list_problems());
         }));
     }
 }
 
 /// Logs each problem when it first appears.
-fn tell_once(told: &Mutex<Vec<Diagnostic>>, problems: Vec<Diagnostic>) {
+fn log_once(told: &Mutex<Vec<Diagnostic>>, problems: Vec<Diagnostic>) {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     for problem in problems.iter().filter(|problem| !told.contains(problem)) {
         tracing::error!("{problem}");

@@ -53,7 +53,7 @@ pub(super) struct Supervisor {
     loading: Option<PendingReload>,
     fallback: Option<RevertState>,
     /// a reverted configuration: a reload does not put exactly this in effect again
-    taken_back: Option<ConfigDifference>,
+    reverted: Option<ConfigDifference>,
 }
 
 /// The configuration that nodegate restores unless the reload is confirmed in time.
@@ -114,14 +114,14 @@ impl Supervisor {
             status: String::new(),
             loading: None,
             fallback: None,
-            taken_back: None,
+            reverted: None,
         })
     }
 
     /// Runs until a signal, or until a successor serves and the last client here has left.
     pub(super) async fn run(mut self, mut questions: Receiver<SupervisorCommand>) -> io::Result<()> {
         systemd::ready();
-        self.listening.say_where()?;
+        self.listening.log_addresses()?;
         let successor = loop {
             match self.next(&mut questions).await {
                 SupervisorEvent::Stop => break None,
@@ -133,7 +133,7 @@ impl Supervisor {
                     }
                 }
                 SupervisorEvent::TakeBack => {
-                    let _ = self.take_back().await;
+                    let _ = self.revert().await;
                 }
                 SupervisorEvent::Due(due) => self.do_due(due),
             }
@@ -155,7 +155,7 @@ impl Supervisor {
         let workers = self.workers;
         let _ = spawn_blocking(move || workers.stop()).await;
         drop(self.monitor);
-        log_limit::log_rest();
+        log_limit::log_remaining();
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl Supervisor {
                 let _ = answer.send(self.confirm());
             }
             SupervisorCommand::Revert(answer) => {
-                let _ = answer.send(self.take_back().await);
+                let _ = answer.send(self.revert().await);
             }
         }
     }
@@ -194,7 +194,7 @@ impl Supervisor {
             self.forget_taken_back();
             return ConfirmOutcome::Kept;
         }
-        match &self.taken_back {
+        match &self.reverted {
             Some(difference) => ConfirmOutcome::TakenBack(difference.places()),
             None => ConfirmOutcome::NothingWaits,
         }
@@ -203,24 +203,24 @@ impl Supervisor {
     fn do_due(&mut self, due: DueTimer) {
         match due {
             DueTimer::Watchdog => {
-                let asked = self.workers.ask();
+                let asked = self.workers.ping_all();
                 tokio::spawn(async move {
-                    let silent = asked.silent().await;
-                    if silent.is_empty() {
+                    let unresponsive = asked.unresponsive().await;
+                    if unresponsive.is_empty() {
                         systemd::alive();
                     }
-                    complain_of(&silent);
+                    log_unresponsive(&unresponsive);
                 });
             }
-            DueTimer::Status => self.tell_status(),
-            DueTimer::Certificates => self.look_at_certificates(),
+            DueTimer::Status => self.notify_status(),
+            DueTimer::Certificates => self.check_certificates(),
             DueTimer::Expiry => self.warn_of_expiry(),
             DueTimer::KeptLines => log_limit::log_kept(),
         }
     }
 
     /// Sends the text of `systemctl status` if it has changed.
-    fn tell_status(&mut self) {
+    fn notify_status(&mut self) {
         let status = report::status_line();
         if status != self.status {
             systemd::status(&status);
@@ -229,8 +229,8 @@ impl Supervisor {
     }
 }
 
-fn complain_of(silent: &[String]) {
-    for worker in silent {
+fn log_unresponsive(unresponsive: &[String]) {
+    for worker in unresponsive {
         tracing::error!(worker, "a worker gives no sign of life");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval, sleep_until};
 
-use super::{RevertState, Supervisor, complain_of};
+use super::{RevertState, Supervisor, log_unresponsive};
 use crate::admin::handle::{HowToReload, ReloadResult, ReloadSummary};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::os::pid_file::PidFile;
@@ -16,7 +16,7 @@ use crate::server::timers::DueTimer;
 use crate::server::upgrade::{NewProcess, UpgradeMessage};
 
 /// A successor must answer at the control socket within this time; an older version does not report it.
-const CAN_BE_ASKED: Duration = Duration::from_secs(3);
+const CONTROL_SOCKET_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Supervisor {
     /// Starts to load the configuration, or starts the replaced binary. A reload that may be reverted stays in this
@@ -26,7 +26,7 @@ impl Supervisor {
         self.reopen_log();
         let HowToReload { confirm, force } = wanted.how;
         let stays = confirm.is_some() || self.fallback.is_some();
-        let unwanted = self.taken_back.clone().filter(|_| confirm.is_none() && !force);
+        let unwanted = self.reverted.clone().filter(|_| confirm.is_none() && !force);
         let known = &self.running.problems;
         let loading = if !stays && self.is_to_be_replaced() {
             tracing::info!("{} was replaced; starting it", self.binary.path().display());
@@ -63,18 +63,18 @@ impl Supervisor {
         let ReloadRequest { how: HowToReload { confirm, .. }, answer } = self.loading.take()?.wanted;
         let before = self.running.clone();
         let (reloaded, successor) = match next {
-            Ok(ReloadOutcome::Configuration(loaded)) => (self.put_in_force(loaded).await, None),
+            Ok(ReloadOutcome::Configuration(loaded)) => (self.apply(loaded).await, None),
             Ok(ReloadOutcome::Process(successor)) => (
                 Ok(ReloadSummary { successor: Some(successor.pid), ..ReloadSummary::default() }),
                 Some(successor),
             ),
             Err(problems) => (Err(problems), None),
         };
-        tell(&reloaded);
+        log_result(&reloaded);
         match (&reloaded, confirm) {
-            (Ok(_), Some(patience)) => {
+            (Ok(_), Some(timeout)) => {
                 let loaded = self.fallback.take().map_or(before, |fallback| fallback.loaded);
-                self.fallback = Some(RevertState { loaded, until: Instant::now() + patience });
+                self.fallback = Some(RevertState { loaded, until: Instant::now() + timeout });
             }
             (Ok(_), None) => self.forget_taken_back(),
             (Err(_), _) => (),
@@ -91,24 +91,24 @@ impl Supervisor {
 
     /// Forgets a reverted configuration that is no longer in the files, or is in effect for good.
     pub(super) fn forget_taken_back(&mut self) {
-        self.taken_back = None;
+        self.reverted = None;
         self.control.forget_taken_back();
     }
 
     /// Restores the configuration from before an unconfirmed reload.
-    pub(super) async fn take_back(&mut self) -> ReloadResult {
+    pub(super) async fn revert(&mut self) -> ReloadResult {
         let Some(RevertState { loaded, .. }) = self.fallback.take() else {
             return Err(vec![Diagnostic::error(ValueOrigin::Profile, "", "nothing waits to be confirmed")]);
         };
         let difference = self.running.app.state.config.difference(&loaded.app.state.config);
-        let taken_back = self.put_in_force(loaded).await;
+        let taken_back = self.apply(loaded).await;
         match &taken_back {
             Ok(summary) => {
                 let places = difference.places();
                 let still = if places.is_empty() { String::new() } else { still_held(&places) };
                 tracing::warn!(changed = summary.changed.join(", "), "reload taken back{still}");
                 self.control.taken_back(places);
-                self.taken_back = Some(difference).filter(|difference| !difference.is_empty());
+                self.reverted = Some(difference).filter(|difference| !difference.is_empty());
             }
             Err(problems) => {
                 for problem in problems {
@@ -121,11 +121,11 @@ impl Supervisor {
 
     /// Makes all threads use this configuration. It binds new sockets before it closes the old ones; if that fails,
     /// nothing has changed.
-    async fn put_in_force(&mut self, loaded: LoadedConfig) -> ReloadResult {
+    async fn apply(&mut self, loaded: LoadedConfig) -> ReloadResult {
         let config = &loaded.app.state.config;
         let moved = self
             .listening
-            .moved_to(&config.settings.listeners)
+            .rebind(&config.settings.listeners)
             .map_err(|unbound| vec![config.listener_problem(unbound.number, unbound.error.to_string())])?;
         let sockets = moved.as_ref().map_or(&self.listening.sockets, |moved| &moved.sockets);
         self.workers.serve(&loaded.app, sockets).map_err(|error| {
@@ -140,10 +140,10 @@ impl Supervisor {
         let warnings = loaded.problems.clone();
         self.running = loaded;
         self.move_pid_file();
-        complain_of(&self.workers.ask().silent().await);
+        log_unresponsive(&self.workers.ping_all().unresponsive().await);
         if let Some(moved) = moved {
             self.listening = moved;
-            let _ = self.listening.say_where();
+            let _ = self.listening.log_addresses();
         }
         self.control.serves(&self.running.app.state, &self.listening.sockets);
         self.monitor.serves(self.running.app.clone());
@@ -154,12 +154,12 @@ impl Supervisor {
     /// The successor serves: stops accepting and ends with the last connection. Returns whether a stop was requested
     /// before.
     pub(super) async fn leave_to(&mut self, successor: NewProcess) -> io::Result<bool> {
-        systemd::main_pid(successor.pid);
+        systemd::notify_main_pid(successor.pid);
         let mut link = successor.go()?;
         self.monitor.close();
-        self.workers.retire_all(self.running.app.state.config.settings.timeout.drain);
+        self.workers.drain_all(self.running.app.state.config.settings.timeout.drain);
         // Until then a client of the control socket must reach one of the two.
-        let (mut serves, until) = (false, Instant::now() + CAN_BE_ASKED);
+        let (mut serves, until) = (false, Instant::now() + CONTROL_SOCKET_TIMEOUT);
         let mut every_second = interval(Duration::from_secs(1));
         let mut loading = Some(self.load_for_the_rest());
         loop {
@@ -207,7 +207,7 @@ impl Supervisor {
     fn serve_the_rest(&mut self, next: Result<ReloadOutcome, Vec<Diagnostic>>) {
         match next {
             Ok(ReloadOutcome::Configuration(loaded)) => {
-                self.workers.tell_retired(&loaded.app);
+                self.workers.update_draining(&loaded.app);
                 self.running = loaded;
                 tracing::debug!("the clients that are left go by the settings of the successor");
             }
@@ -225,7 +225,7 @@ impl Supervisor {
 
     fn move_pid_file(&mut self) {
         let config = &self.running.app.state.config;
-        let place = PidFile::place(config);
+        let place = PidFile::path_for(config);
         if self.pid_file.as_ref().map(PidFile::path) != place.as_deref() {
             self.pid_file = None;
             self.pid_file = PidFile::write(config);
@@ -241,7 +241,7 @@ fn still_held(places: &[String]) -> String {
     )
 }
 
-fn tell(reloaded: &ReloadResult) {
+fn log_result(reloaded: &ReloadResult) {
     match reloaded {
         Ok(ReloadSummary { successor: Some(pid), .. }) => {
             tracing::info!(pid, "the successor serves; ending with the last connection");

@@ -15,26 +15,26 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use crate::config::diagnostic::Diagnostic;
-use crate::os::listener::BoundFor;
-use crate::tls::session_tickets::TravellingKey;
+use crate::os::listener::BindKey;
+use crate::tls::session_tickets::ExportedKey;
 
 /// Limit of sockets; systemd hands over one or two.
-const SOCKETS: usize = 64;
+const MAX_SOCKETS: usize = 64;
 /// Limit of bytes of the line.
-const LONGEST: usize = 64 << 10;
+const MAX_LINE_BYTES: usize = 64 << 10;
 
 /// Versions of nodegate differ in their data: an unknown part is ignored, a missing one has a default.
 #[derive(Deserialize, Serialize)]
 pub struct HandoffState {
     /// the settings that the sockets beside the line were bound for
-    pub bound_for: BoundFor,
+    pub bound_for: BindKey,
     /// the same for one socket each, which are sent on request: a version without other listeners would serve them
     /// like the first
     #[serde(default)]
-    pub others: Vec<BoundFor>,
+    pub others: Vec<BindKey>,
     /// the encryption keys of session tickets: kept only in memory
     #[serde(default)]
-    pub tickets: Vec<TravellingKey>,
+    pub tickets: Vec<ExportedKey>,
     /// errors in the configuration that the process serves with, as logged
     #[serde(default)]
     pub known: Vec<String>,
@@ -44,7 +44,7 @@ pub struct HandoffState {
 }
 
 impl HandoffState {
-    pub fn take_tickets(&mut self) -> Vec<TravellingKey> {
+    pub fn take_tickets(&mut self) -> Vec<ExportedKey> {
         std::mem::take(&mut self.tickets)
     }
 
@@ -53,14 +53,14 @@ impl HandoffState {
         self.known.contains(&problem.to_string())
     }
 
-    pub(crate) fn send(&self, to: &UnixStream, sockets: &[Arc<TcpListener>]) -> io::Result<()> {
+    pub(super) fn send(&self, to: &UnixStream, sockets: &[Arc<TcpListener>]) -> io::Result<()> {
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
         send(to, &line, sockets)
     }
 
-    pub(crate) fn receive(mut from: &UnixStream) -> io::Result<(Self, Vec<TcpListener>)> {
-        let mut line = vec![0; LONGEST];
+    pub(super) fn receive(mut from: &UnixStream) -> io::Result<(Self, Vec<TcpListener>)> {
+        let mut line = vec![0; MAX_LINE_BYTES];
         let (mut length, sockets) = receive(from, &mut line)?;
         while !line.get(..length).is_some_and(|line| line.ends_with(b"\n")) {
             match from.read(line.get_mut(length..).unwrap_or_default())? {
@@ -74,20 +74,20 @@ impl HandoffState {
 }
 
 /// The sockets of the other listeners, beside a byte without a meaning.
-pub(crate) fn send_others(to: &UnixStream, sockets: &[Arc<TcpListener>]) -> io::Result<()> {
+pub(super) fn send_others(to: &UnixStream, sockets: &[Arc<TcpListener>]) -> io::Result<()> {
     send(to, b"\n", sockets)
 }
 
-pub(crate) fn receive_others(from: &UnixStream) -> io::Result<Vec<TcpListener>> {
+pub(super) fn receive_others(from: &UnixStream) -> io::Result<Vec<TcpListener>> {
     receive(from, &mut [0]).map(|(_, sockets)| sockets)
 }
 
 fn send(mut to: &UnixStream, line: &[u8], sockets: &[Arc<TcpListener>]) -> io::Result<()> {
     let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other(format!("more than {SOCKETS} listening sockets")));
+        return Err(io::Error::other(format!("more than {MAX_SOCKETS} listening sockets")));
     }
     let sent = sendmsg(to, &[IoSlice::new(line)], &mut control, SendFlags::NOSIGNAL)?;
     to.write_all(line.get(sent..).unwrap_or_default())
@@ -95,7 +95,7 @@ fn send(mut to: &UnixStream, line: &[u8], sockets: &[Arc<TcpListener>]) -> io::R
 
 /// The first bytes of a line, as far as they have arrived, and the sockets beside them.
 fn receive(from: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Vec<TcpListener>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(from, &mut [IoSliceMut::new(line)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let sockets: Vec<OwnedFd> = control

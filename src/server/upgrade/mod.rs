@@ -19,11 +19,11 @@ pub use crate::server::upgrade::new_process::{OldProcess, ReceivedHandoff};
 pub(super) use crate::server::upgrade::old_process::{HandedSockets, NewProcess, UpgradeMessage};
 
 /// Set for a process whose stdin leads to its predecessor.
-const VARIABLE: &str = "SUCCESSOR_OF";
+const PREDECESSOR_VARIABLE: &str = "SUCCESSOR_OF";
 
 const READY: &str = "ready\n";
 /// Requests the sockets of the other listeners; as long as `READY`, which it replaces.
-const DOORS: &str = "doors\n";
+const LISTENERS: &str = "doors\n";
 const GO: &str = "go\n";
 const SERVES: &str = "serves\n";
 const REOPEN: &str = "reopen\n";

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use nix::unistd::dup2_stdin;
 
-use super::{DOORS, GO, HandoffState, READY, REOPEN, SERVES, STOP, VARIABLE};
+use super::{GO, HandoffState, LISTENERS, PREDECESSOR_VARIABLE, READY, REOPEN, SERVES, STOP};
 use crate::server::upgrade::handoff::receive_others;
 
 /// Timeout for messages that the predecessor only has to write.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The process to take over from. It may have ended at any time.
 pub struct OldProcess(UnixStream);
@@ -30,16 +30,16 @@ pub struct ReceivedHandoff {
 impl OldProcess {
     /// The predecessor that started this process; `None` after every other start.
     pub fn meet() -> io::Result<Option<ReceivedHandoff>> {
-        if std::env::var_os(VARIABLE).is_none() {
+        if std::env::var_os(PREDECESSOR_VARIABLE).is_none() {
             return Ok(None);
         }
         let link = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         dup2_stdin(std::fs::File::open("/dev/null")?)?;
-        link.set_read_timeout(Some(PATIENCE))?;
+        link.set_read_timeout(Some(MESSAGE_TIMEOUT))?;
         let (inheritance, sockets) = HandoffState::receive(&link)?;
         let mut others = Vec::new();
         if !inheritance.others.is_empty() {
-            (&link).write_all(DOORS.as_bytes())?;
+            (&link).write_all(LISTENERS.as_bytes())?;
             others = receive_others(&link)?;
         }
         if others.len() != inheritance.others.len() {

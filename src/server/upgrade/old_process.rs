@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 
-use super::{DOORS, GO, HandoffState, READY, REOPEN, SERVES, STOP, VARIABLE};
-use crate::os::systemd::FOR_ONE_PROCESS;
+use super::{GO, HandoffState, LISTENERS, PREDECESSOR_VARIABLE, READY, REOPEN, SERVES, STOP};
+use crate::os::systemd::SINGLE_PROCESS_VARIABLES;
 use crate::server::upgrade::handoff::send_others;
 
 /// A successor must serve within this time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Number of checks of a process that is to end, before it is killed.
-const LOOKS: usize = 20;
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const MAX_POLLS: usize = 20;
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A process that serves in our place.
 pub(in crate::server) struct NewProcess {
@@ -96,20 +96,20 @@ fn spawn(binary: &Path, link: UnixStream) -> io::Result<Child> {
     if let Some(name) = arguments.next() {
         command.arg0(name);
     }
-    command.args(arguments).env(VARIABLE, std::process::id().to_string());
-    for name in FOR_ONE_PROCESS {
+    command.args(arguments).env(PREDECESSOR_VARIABLE, std::process::id().to_string());
+    for name in SINGLE_PROCESS_VARIABLES {
         command.env_remove(name);
     }
     command.stdin(Stdio::from(OwnedFd::from(link))).spawn()
 }
 
 fn wait(link: &mut UnixStream, inheritance: &HandoffState, sockets: &HandedSockets) -> io::Result<()> {
-    link.set_write_timeout(Some(PATIENCE))?;
-    link.set_read_timeout(Some(PATIENCE))?;
+    link.set_write_timeout(Some(START_TIMEOUT))?;
+    link.set_read_timeout(Some(START_TIMEOUT))?;
     inheritance.send(link, &sockets.first)?;
     let mut answer = [0; READY.len()];
     link.read_exact(&mut answer)?;
-    if answer == DOORS.as_bytes() {
+    if answer == LISTENERS.as_bytes() {
         send_others(link, &sockets.others)?;
         link.read_exact(&mut answer)?;
     }
@@ -120,7 +120,7 @@ fn why(error: &io::Error, ended: &str) -> String {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
     let kind = error.kind();
     if matches!(kind, WouldBlock | TimedOut) {
-        return format!("does not come to serve within {} s", PATIENCE.as_secs());
+        return format!("does not come to serve within {} s", START_TIMEOUT.as_secs());
     }
     if matches!(kind, UnexpectedEof | BrokenPipe | ConnectionReset) {
         return format!("ended before it served ({ended})");
@@ -130,10 +130,10 @@ fn why(error: &io::Error, ended: &str) -> String {
 
 /// How it ended, by itself or not.
 fn end(child: &mut Child) -> String {
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_POLLS {
         match child.try_wait() {
             Ok(Some(status)) => return status.to_string(),
-            Ok(None) => std::thread::sleep(LOOK_AGAIN), // whoever closes the link is about to end by itself
+            Ok(None) => std::thread::sleep(POLL_INTERVAL), // whoever closes the link is about to end by itself
             Err(error) => return error.to_string(),
         }
     }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::TlsStream;
 
 /// How long a client without TLS that closed its sending half may wait for its response.
-const HALF_CLOSED: Duration = Duration::from_secs(30);
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client's connection, with or without TLS.
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
@@ -25,10 +25,10 @@ pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     fn has_left(&self, waited: Duration) -> bool;
 
     /// Releases the buffers that are needed only while bytes come and go.
-    fn rest(&mut self);
+    fn release_buffers(&mut self);
 
     /// Releases the buffers after each use from now on: a console is quiet most of the time.
-    fn spare(&mut self);
+    fn set_release_buffers(&mut self);
 }
 
 impl ClientStream for TcpStream {
@@ -38,12 +38,13 @@ impl ClientStream for TcpStream {
 
     /// A client that closes only its sending half looks the same.
     fn has_left(&self, waited: Duration) -> bool {
-        is_closed(self, PollFlags::empty()) || (waited >= HALF_CLOSED && is_closed(self, PollFlags::RDHUP))
+        is_closed(self, PollFlags::empty())
+            || (waited >= HALF_CLOSED_TIMEOUT && is_closed(self, PollFlags::RDHUP))
     }
 
-    fn rest(&mut self) {}
+    fn release_buffers(&mut self) {}
 
-    fn spare(&mut self) {}
+    fn set_release_buffers(&mut self) {}
 }
 
 impl ClientStream for TlsStream {
@@ -56,16 +57,16 @@ impl ClientStream for TlsStream {
         is_closed(self.socket(), PollFlags::RDHUP)
     }
 
-    fn rest(&mut self) {
+    fn release_buffers(&mut self) {
         // SAFETY: the connection's own state, borrowed alone; buffers that hold something stay (SSL_free_buffers(3)).
         unsafe { SSL_free_buffers(self.0.ssl().as_ptr()) };
     }
 
-    fn spare(&mut self) {
+    fn set_release_buffers(&mut self) {
         let mode = SslMode::RELEASE_BUFFERS.bits();
         // SAFETY: the connection's own state, borrowed alone; the call sets bits in it (SSL_set_mode(3)).
         unsafe { SSL_ctrl(self.0.ssl().as_ptr(), SSL_CTRL_MODE, mode, null_mut()) };
-        self.rest();
+        self.release_buffers();
     }
 }
 

@@ -3,21 +3,21 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use nodegate::net::forwarded::{said, vouched};
-use nodegate::net::forwarded_host::named;
-use nodegate::net::proxy_protocol::{client, header};
+use nodegate::net::forwarded::{trusted_client_address, untrusted_client_address};
+use nodegate::net::forwarded_host::host_names;
+use nodegate::net::proxy_protocol::{encode_header, parse_client};
 
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: &str = "192.0.2.7";
 
 /// A whole PROXY header: one that nodegate writes for its client names the same client.
 pub(crate) fn proxy_header(bytes: &[u8]) {
-    let Ok(Some(told)) = client(bytes) else { return };
+    let Ok(Some(told)) = parse_client(bytes) else { return };
     for cut in 0..bytes.len() {
-        assert!(client(&bytes[..cut]).is_err(), "half of it says something");
+        assert!(parse_client(&bytes[..cut]).is_err(), "half of it says something");
     }
-    let own = header(told, SocketAddr::from(([10, 0, 0, 2], 443)));
-    let again = client(&own).unwrap().unwrap();
+    let own = encode_header(told, SocketAddr::from(([10, 0, 0, 2], 443)));
+    let again = parse_client(&own).unwrap().unwrap();
     assert_eq!((again.ip().to_canonical(), again.port()), (told.ip().to_canonical(), told.port()));
 }
 
@@ -41,12 +41,14 @@ pub(crate) fn real_ip(bytes: &[u8]) {
         further.push(added.replace(CLIENT, "10.9.9.9").into_bytes());
         for lines in [own_line, appended, further] {
             let Some(headers) = headers(&name, &lines) else { continue };
-            let found = vouched(&name, &headers, PROXY, |address| address.to_string().starts_with("10."));
+            let found = trusted_client_address(&name, &headers, PROXY, |address| {
+                address.to_string().starts_with("10.")
+            });
             assert_eq!(found.to_string(), CLIENT, "{lines:?}");
         }
         if let Some(headers) = headers(&name, &lines()) {
-            let alone = said(&name, &headers);
-            let trusting_nobody = vouched(&name, &headers, PROXY, |_| false);
+            let alone = untrusted_client_address(&name, &headers);
+            let trusting_nobody = trusted_client_address(&name, &headers, PROXY, |_| false);
             assert!(lines().len() > 1 || alone.is_none_or(|alone| alone == trusting_nobody), "{alone:?}");
         }
     }
@@ -62,7 +64,7 @@ fn forwarded_host(bytes: &[u8]) {
         let mut lines = lines();
         lines.push(added.as_bytes().to_vec());
         let Some(headers) = headers(&name, &lines) else { continue };
-        let hosts: Vec<_> = named(&headers, |_| false).iter().map(ToString::to_string).collect();
+        let hosts: Vec<_> = host_names(&headers, |_| false).iter().map(ToString::to_string).collect();
         assert_eq!(hosts, ["front.example"], "{lines:?}");
     }
 }
