@@ -48,7 +48,7 @@ impl CloseReason {
             Self::Stopped => ControlPayload::close(1001, "the proxy stops"),
             Self::Denied(_) => ControlPayload::close(1001, "this client is no longer admitted"),
             Self::ProtocolError(error) => ControlPayload::close(error.close_code(), &error.to_string()),
-            Self::ClientSilent => ControlPayload::close(1011, "no queue_pong to a ping"),
+            Self::ClientSilent => ControlPayload::close(1011, "no pong to a ping"),
             Self::ConsoleFailed(_) => ControlPayload::close(1011, "the console failed"),
         })
     }
