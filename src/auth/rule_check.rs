@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_left_out_has_no_default() {
+    fn omitted_keys_have_no_default() {
         for key in ["half_logins", "schemes", "header", "mac = ", "time = ", "signature = ", "min_age"] {
             let kept: Vec<_> = RULES.lines().filter(|line| !line.trim().starts_with(key)).collect();
             assert!(toml::from_str::<AuthRules>(&kept.join("\n")).is_err(), "{key}");

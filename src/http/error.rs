@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_in_the_body_leaves_only_known_http_statuses() {
+    fn body_statuses_keep_only_known_http_statuses() {
         let cases = [
             (ResponseError::NotFound("/x".into()), 200),
             (ResponseError::BodyTooLarge { limit: 1 }, 413),

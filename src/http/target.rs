@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_with_one_format_needs_no_segment_for_it() {
+    fn single_format_apis_need_no_segment() {
         let parse = |path| RequestTarget::parse(path, &one_format()).unwrap();
         for (path, decoded, upstream) in [
             ("/rest/v1/things", "/things", "/rest/v1/things"),

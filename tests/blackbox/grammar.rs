@@ -123,7 +123,7 @@ fn the_words_come_from_the_profiles() {
 
 /// Comments count: a comment about one product misleads whoever writes the next profile.
 #[test]
-fn no_word_of_a_products_grammar_is_in_the_engine() {
+fn the_engine_has_no_product_grammar() {
     let words = grammar_words();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = rust_files(&root.join("src"));

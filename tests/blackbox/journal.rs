@@ -50,12 +50,12 @@ fn journal_fields_name_client_and_user() {
     let text = String::from_utf8_lossy(&output.stdout);
     let entries: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let find = |message: &str| entries.iter().find(|entry| entry["MESSAGE"] == message);
-    let refused = find("refused").unwrap_or_else(|| panic!("{text}"));
-    assert_eq!(refused["REQUEST"], id);
-    assert_eq!((&refused["CLIENT"], &refused["USER"]), (&"127.0.0.1".into(), &"root@pam".into()));
-    assert_eq!((&refused["NODE"], &refused["STATUS"]), (&"node7".into(), &"595".into()));
-    assert_eq!(refused["PRIORITY"], "7");
-    assert!(refused["TARGET"].as_str().unwrap().starts_with("nodegate::proxy::request"), "{refused}");
+    let failed = find("request failed").unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(failed["REQUEST"], id);
+    assert_eq!((&failed["CLIENT"], &failed["USER"]), (&"127.0.0.1".into(), &"root@pam".into()));
+    assert_eq!((&failed["NODE"], &failed["STATUS"]), (&"node7".into(), &"595".into()));
+    assert_eq!(failed["PRIORITY"], "7");
+    assert!(failed["TARGET"].as_str().unwrap().starts_with("nodegate::proxy::response_headers"), "{failed}");
     let listening =
         entries.iter().find(|entry| entry["MESSAGE"].as_str().unwrap().starts_with("listening on"));
     assert_eq!(listening.unwrap()["REQUEST"], Value::Null, "it is about no request");

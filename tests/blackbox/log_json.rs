@@ -69,7 +69,9 @@ fn daemon_errors_carry_the_logged_request_number() {
     assert_eq!(line["request_id"], id);
     assert_eq!(line["upstream"], "127.0.0.1:1");
     eventually("the debug log has it", || {
-        gate.stderr().lines().any(|line| line.contains("refused") && line.ends_with(&format!("request={id}")))
+        gate.stderr()
+            .lines()
+            .any(|line| line.contains("request failed") && line.ends_with(&format!("request={id}")))
     });
     let other = gate.get(VERSION, &site.cookie("root@pam"));
     assert!(!other.json()["message"].as_str().unwrap().ends_with(id), "each request has one of its own");

@@ -51,7 +51,7 @@ fn an_api_that_is_not_clear_is_rejected() {
 }
 
 #[test]
-fn the_target_of_a_json_call_follows_the_grammar() {
+fn json_call_targets_follow_the_grammar() {
     assert_eq!(named_formats().json_target("/x").as_deref(), Some("/api2/json/x"));
     assert_eq!(one_format().json_target("/x").as_deref(), Some("/rest/v1/x"));
     let text = grammar("prefix = '/a'\nformats = { html = 'text' }").unwrap();
@@ -59,7 +59,7 @@ fn the_target_of_a_json_call_follows_the_grammar() {
 }
 
 #[test]
-fn a_format_that_is_not_listed_is_no_call() {
+fn an_unlisted_format_is_no_call() {
     let api = grammar("prefix = '/a'\nformats = { json = 'json' }").unwrap();
     assert!(matches!(api.classify("/a/json/x"), PathKind::Call(_)));
     assert!(matches!(api.classify("/a/html/x"), PathKind::NoCall));
