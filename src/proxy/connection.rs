@@ -186,7 +186,11 @@ where
 {
     // hyper takes only the response of a service, so the upgrade stays here.
     let upgrade = Cell::new(None);
-    let service = service_fn(|request| serve_request(worker, client, request, &upgrade));
+    let service = service_fn(|request: Request<Incoming>| {
+        // Now, not in the future: hyper may read of the body before it polls that.
+        client.clock.set_body_length(request.body().size_hint().exact());
+        serve_request(worker, client, request, &upgrade)
+    });
     let io = TokioIo::new(TimedStream::http1(stream, early, Arc::clone(&client.clock)));
     let mut connection = http1::Builder::new()
         .half_close(true)
@@ -235,7 +239,6 @@ async fn serve_request(
     upgrade: &Cell<Option<Box<ConnectedConsole>>>,
 ) -> Result<Response<LoggedBody>, NoLongerAdmitted> {
     let context = worker.context();
-    client.clock.set_body_length(request.body().size_hint().exact());
     if let Some(lost) = client.admission_lost(&context.state, context.generation) {
         reject_client(&context.state, client.peer, &client.listener(), lost);
         return Err(NoLongerAdmitted);

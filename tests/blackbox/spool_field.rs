@@ -68,7 +68,11 @@ fn no_call_names_a_spool_file() {
         let reply = session.request(method, path, headers, body);
         let what = format!("{method} {path} {headers}{}", String::from_utf8_lossy(body));
         assert_eq!(reply.status, 400, "{what}: {}", reply.text());
-        assert!(reply.text().contains("parameter 'tmpfilename' is set by the server"), "{}", reply.text());
+        assert!(
+            reply.text().contains("parameter 'tmpfilename' is set only by the server"),
+            "{}",
+            reply.text()
+        );
         session = gate.connect();
     };
     for (method, path) in CALLS {

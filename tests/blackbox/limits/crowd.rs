@@ -1,7 +1,6 @@
 //! Too many at once: connections, requests and uploads.
 
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use super::{VERSION, behind_a_proxy, from};
 use crate::listening::namespace::Namespace;
@@ -230,22 +229,4 @@ fn a_chunked_upload_is_bounded_as_it_grows() {
 /// How many descriptors it has open.
 pub fn descriptors(gate: &Nodegate) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", gate.pid())).unwrap().count()
-}
-
-/// The kernel loads it again.
-#[test]
-fn an_idle_process_releases_its_code() {
-    let site = Site::pve();
-    let gate = Nodegate::start(&site, &[]);
-    let cookie = site.cookie("root@pam");
-    let mut session = gate.connect();
-    assert_eq!(session.request("GET", VERSION, &cookie, b"").status, 200);
-    let in_use = gate.kilobytes("RssFile");
-    std::thread::sleep(Duration::from_secs(3));
-    assert!(gate.kilobytes("RssFile") >= in_use, "somebody is connected");
-    assert_eq!(session.request("GET", VERSION, &cookie, b"").status, 200);
-    drop(session);
-    eventually("a third is left", || gate.kilobytes("RssFile") < in_use / 3);
-    assert_eq!(gate.get(VERSION, &cookie).status, 200);
-    eventually("it is let go again", || gate.kilobytes("RssFile") < in_use / 3);
 }
