@@ -24,7 +24,7 @@ pub use monitoring::{LogFormat, MonitoringSettings, TraceSettings};
 pub use real_ip::RealIp;
 pub use security_headers::{AllowedOrigins, BrowserSettings, FramePolicy};
 pub use timeouts::TimeoutSettings;
-pub use tls::{ClientCertificates, HttpVersions, TlsSettings};
+pub use tls::{ClientCertificates, ProtocolVersions, TlsSettings};
 pub use tunnel::{TunnelSettings, port_range};
 
 use super::layers::SettingsLayers;

@@ -15,7 +15,7 @@ use super::{TlsStream, build, contexts};
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
 use crate::config::product::Protocol;
-use crate::config::settings::{ClientAuthPolicy, HttpVersions, TlsSettings};
+use crate::config::settings::{ClientAuthPolicy, ProtocolVersions, TlsSettings};
 use crate::metrics::report::ServedCertificate;
 use crate::tls::certificate::CertifiedKey;
 use crate::tls::certificate_choice;
@@ -95,7 +95,7 @@ impl TlsAcceptor {
         // CONNECT exists only in HTTP/1.1 here.
         let offers = match config.product.protocol {
             Protocol::Https => settings.offers,
-            Protocol::Connect => HttpVersions::Http1,
+            Protocol::Connect => ProtocolVersions::Http1,
         };
         for (policy, trust) in policies {
             let settings = TlsSettings { clients: policy.clone(), offers, ..settings.clone() };

@@ -35,7 +35,7 @@ use openssl::ssl::{
 };
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::settings::{HttpVersions, TlsSettings};
+use crate::config::settings::{ProtocolVersions, TlsSettings};
 use crate::tls::client_auth::ClientTrust;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
@@ -114,8 +114,8 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     builder.set_session_id_context(b"nodegate")?;
     let alpn = match settings.offers {
-        HttpVersions::Http1 => ALPN,
-        HttpVersions::Http2AsWell => ALPN_WITH_HTTP2,
+        ProtocolVersions::Http1 => ALPN,
+        ProtocolVersions::Http2AsWell => ALPN_WITH_HTTP2,
     };
     builder
         .set_alpn_select_callback(move |_, offered| select_next_proto(alpn, offered).ok_or(AlpnError::NOACK));

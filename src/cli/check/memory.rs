@@ -8,7 +8,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::root::RootDirectory;
-use crate::config::settings::HttpVersions;
+use crate::config::settings::ProtocolVersions;
 use crate::limits::concurrency::ConnectionCapacity;
 use crate::limits::memory_estimate;
 use crate::os::daemon_process::DaemonProcess;
@@ -24,7 +24,7 @@ pub(crate) fn problems(config: &Config) -> Vec<Diagnostic> {
     let Some(limit) = limit(&config.root, running.as_deref().unwrap_or("self")) else { return Vec::new() };
     let limits = &config.settings.limits;
     let capacity = ConnectionCapacity::new(limits.connections, rlimit::limit());
-    let speaks_http2 = config.settings.tls.offers == HttpVersions::Http2AsWell;
+    let speaks_http2 = config.settings.tls.offers == ProtocolVersions::Http2AsWell;
     let allowed =
         memory_estimate::allowed_bytes(capacity, speaks_http2, limits.body_budget(), limits.uploads);
     [of_settings(config, allowed, limit), of_spool(config, allowed, limit)].into_iter().flatten().collect()

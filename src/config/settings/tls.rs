@@ -41,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
         .doc("PEM file with the CAs that verify client certificates"),
     Row::new("tls.client_crl", "", Text, |s, v| v.path(&mut s.tls.clients.revocation_lists))
         .doc("file with the revocation lists of these CAs"),
-    Row::new("http2", "false", Bool, |s, v| v.parsed(&mut s.tls.offers, HttpVersions::parse))
+    Row::new("http2", "false", Bool, |s, v| v.parsed(&mut s.tls.offers, ProtocolVersions::parse))
         .doc("offers HTTP/2 to clients"),
 ];
 
@@ -64,7 +64,7 @@ pub struct TlsSettings {
     /// PEM files besides the profile's certificate: each with its chain, and its key in it or beside it
     pub additional_certificates: Vec<PathBuf>,
     pub clients: ClientAuthPolicy,
-    pub offers: HttpVersions,
+    pub offers: ProtocolVersions,
     /// for mistakes that only OpenSSL finds
     pub origins: TlsOrigins,
 }
@@ -98,13 +98,13 @@ impl TlsSettings {
 
 /// The versions of HTTP that nodegate offers to clients.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum HttpVersions {
+pub enum ProtocolVersions {
     #[default]
     Http1,
     Http2AsWell,
 }
 
-impl HttpVersions {
+impl ProtocolVersions {
     fn parse(text: &str) -> Result<Self, String> {
         Ok(if truth(text)? { Self::Http2AsWell } else { Self::Http1 })
     }
