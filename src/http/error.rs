@@ -190,8 +190,8 @@ impl ResponseError {
         if let Self::Peer(error) = self { Some(error.node()) } else { None }
     }
 
-    /// What there was too much of.
-    fn limit(&self) -> Option<LimitLabel> {
+    /// The limit that the request exceeded.
+    pub(crate) fn limit(&self) -> Option<LimitLabel> {
         Some(match self {
             Self::Excess(excess) => excess.limit(),
             Self::BodyTooLarge { .. } => LimitLabel::Body,

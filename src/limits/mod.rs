@@ -5,6 +5,7 @@ pub mod buffer_budget;
 pub mod call_rate;
 pub mod concurrency;
 pub mod failure_table;
+pub mod handshake_budget;
 pub mod login_throttle;
 pub mod memory_estimate;
 pub mod min_rate;

@@ -9,10 +9,12 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
 use crate::limits::failure_table::ClientKey;
+use crate::limits::handshake_budget::HandshakeBudget;
 use networks::NetworkOrder;
 
 /// The phase of a connection, which says how much memory it takes.
@@ -54,7 +56,7 @@ impl ConnectionPhase {
         }
     }
 
-    /// Measured on debug builds and rounded up.
+    /// Above what the release build takes (docs/security.md): a debug build needs more for the same.
     const fn bytes(self) -> usize {
         match self {
             Self::Opening | Self::Idle => 16 << 10,
@@ -90,6 +92,7 @@ pub struct StrangerOrigin<'a> {
 #[derive(Default)]
 pub struct UnauthenticatedConnections {
     held: Mutex<HeldMemory>,
+    handshakes: HandshakeBudget,
 }
 
 #[derive(Default)]
@@ -130,6 +133,7 @@ pub struct UnauthenticatedConnection {
     number: u64,
     phase: AtomicU8,
     end: Arc<EvictionSignal>,
+    source: Option<ClientKey>,
 }
 
 impl UnauthenticatedConnections {
@@ -145,7 +149,7 @@ impl UnauthenticatedConnections {
         held.evict(&room, &listener);
         drop(held);
         let (strangers, phase) = (Arc::clone(self), AtomicU8::new(ConnectionPhase::Opening.code()));
-        UnauthenticatedConnection { strangers, room, listener, number, phase, end }
+        UnauthenticatedConnection { strangers, room, listener, number, phase, end, source: origin.source }
     }
 
     /// The sum of all connections.
@@ -170,6 +174,21 @@ impl UnauthenticatedConnection {
         let mut held = self.strangers.held();
         held.resize(self.number, phase.bytes());
         held.evict(&self.room, &self.listener);
+    }
+
+    /// Counts that nodegate rejected the connection, or a request of it, because of a limit.
+    pub fn count_rejection(&self) {
+        if self.phase.load(Ordering::Relaxed) != KNOWN
+            && let Some(source) = self.source
+        {
+            self.strangers.handshakes.count_rejection(source, Instant::now());
+        }
+    }
+
+    /// The time until its TLS handshake may begin. `None` if that is more than `longest`.
+    pub fn reserve_handshake(&self, longest: Duration) -> Option<Duration> {
+        let Some(source) = self.source else { return Some(Duration::ZERO) };
+        self.strangers.handshakes.reserve(source, longest, Instant::now())
     }
 
     /// Its client has shown a good credential.

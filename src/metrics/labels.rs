@@ -61,6 +61,7 @@ pub enum LimitLabel {
     Calls,
     Buffered,
     Strangers,
+    Handshakes,
     Uploads,
     Spool,
     Body,
@@ -71,7 +72,7 @@ pub enum LimitLabel {
 }
 
 impl LimitLabel {
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::LoginFailures,
@@ -83,6 +84,7 @@ impl LimitLabel {
         Self::Calls,
         Self::Buffered,
         Self::Strangers,
+        Self::Handshakes,
         Self::Uploads,
         Self::Spool,
         Self::Body,
@@ -103,6 +105,7 @@ impl LimitLabel {
             Self::Calls => "calls",
             Self::Buffered => "buffered",
             Self::Strangers => "strangers",
+            Self::Handshakes => "handshakes",
             Self::Uploads => "uploads",
             Self::Spool => "spool",
             Self::Body => "body",

@@ -67,13 +67,17 @@ pub(crate) async fn close_after_timeout<S: ClientStream>(
     tracing::debug!(peer = %client.peer.address(), ?cause, "connection timed out");
     match cause {
         TimedOut::Head => {
+            client.trust.count_rejection();
             let refusal = ResponseError::HeadTimeout;
             log_without_request(&context.state, client.peer, refusal.status().as_u16());
             let answer = malformed::answer(&context.state, refusal, &left.target, client.tls.is_some());
             write_and_close(&mut left.stream, &answer).await;
         }
         // No answer: a client that reads nothing would keep the memory that the close has to release.
-        TimedOut::Evicted => counters::limited(LimitLabel::Strangers),
+        TimedOut::Evicted => {
+            client.trust.count_rejection();
+            counters::limited(LimitLabel::Strangers);
+        }
         TimedOut::Idle | TimedOut::Hibernate => write_and_close(&mut left.stream, b"").await,
         TimedOut::Write => cut(&left.stream, client),
     }

@@ -103,6 +103,9 @@ async fn answer_and_log(
     let HandlerAnswer { mut response, upgrade } = match outcome {
         Ok(answer) => answer,
         Err(error) => {
+            if error.limit().is_some() {
+                client.trust.count_rejection();
+            }
             refuse(login_guard::delay_error(request, error, address, started).await, request, form).into()
         }
     };

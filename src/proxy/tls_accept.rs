@@ -4,13 +4,13 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::client_hello;
 use crate::config::settings::ClientCertificates;
 use crate::limits::unauthenticated::{ConnectionPhase, UnauthenticatedConnection};
 use crate::metrics::counters;
-use crate::metrics::labels::HandshakeResult;
+use crate::metrics::labels::{HandshakeResult, LimitLabel};
 use crate::net::acl::PeerIp;
 use crate::proxy::worker_context::WorkerContext;
 use crate::state::shared::ListenerRules;
@@ -81,6 +81,14 @@ pub(crate) async fn shake_hands(
         }
         Err(_) => {
             failed(&HandshakeError::Deadline(limit));
+            return None;
+        }
+    }
+    match setup.stranger.reserve_handshake(limit / 2) {
+        Some(Duration::ZERO) => (),
+        Some(delay) => sleep(delay).await,
+        None => {
+            counters::limited(LimitLabel::Handshakes);
             return None;
         }
     }

@@ -34,6 +34,11 @@ impl ConnectionTrust {
         unless_evicted(&self.stranger, future).await
     }
 
+    /// Counts a request that nodegate rejected because of a limit, if no valid credential was sent.
+    pub fn count_rejection(&self) {
+        self.stranger.count_rejection();
+    }
+
     pub fn is_shown(&self) -> bool {
         self.is_shown.get()
     }
@@ -54,6 +59,7 @@ pub(crate) async fn unless_evicted<T>(
 ) -> Option<T> {
     let given = stranger.unless_evicted(future).await;
     if given.is_none() {
+        stranger.count_rejection();
         counters::limited(LimitLabel::Strangers);
     }
     given

@@ -13,7 +13,7 @@ mod sizes;
 mod slow_attacks;
 mod strangers;
 mod times;
-mod unfinished;
+pub mod unfinished;
 
 use crate::support::{Nodegate, Reply, Site};
 

@@ -131,7 +131,7 @@ fn stays_open(stream: &mut TcpStream) -> bool {
 }
 
 /// The first record that a client of TLS sends.
-fn client_hello(address: SocketAddr) -> Vec<u8> {
+pub fn client_hello(address: SocketAddr) -> Vec<u8> {
     use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
     #[derive(Debug)]
     struct Caught(Vec<u8>);

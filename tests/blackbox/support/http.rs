@@ -297,7 +297,7 @@ fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     patient(TcpStream::connect_timeout(&address, PATIENCE)?)
 }
 
-fn tcp_from(from: &str, address: SocketAddr) -> io::Result<TcpStream> {
+pub fn tcp_from(from: &str, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(from.parse().unwrap(), 0).into())?;
     socket.connect_timeout(&address.into(), PATIENCE)?;
