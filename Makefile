@@ -2,8 +2,8 @@
 
 .PHONY: help setup build train deb demo test fuzz soak deny bench bench-quick
 
-# What nodegate is compiled by for use: counts of what it does under load (ADR 23), made by `make train`.
-GUIDED = RUSTFLAGS="$$RUSTFLAGS $$(.cargo/guided)"
+# Builds for use are guided by a profile of nodegate under load (tests/bench/profile/README.md).
+GUIDED = RUSTFLAGS="$$RUSTFLAGS $$(tests/bench/profile/flags)"
 
 # Where `make deb` leaves the packages. With PACK_BINARY in its environment that program is packed, none compiled.
 DEB ?= target/deb
@@ -25,11 +25,12 @@ setup:
 
 build:
 	tests/setup.sh demo
+	-tests/bench/profile/check
 	$(GUIDED) cargo build --release --locked --bin nodegate
 
 train:
 	tests/setup.sh train
-	tests/bench/train
+	tests/bench/profile/train
 
 # From a copy: dpkg-buildpackage leaves its files beside the source and within it.
 deb:
