@@ -5,7 +5,6 @@
 //! even if the budget is used up. Beyond them an owner may take a fraction of what is still free, not of the whole.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::LimitExceeded;
+use super::shares::subtract;
 use crate::limits::failure_table::ClientKey;
 
 /// The first bytes of each body, which are not counted.
@@ -266,18 +266,8 @@ impl BufferShare {
     }
 }
 
-fn subtract<K: Eq + Hash>(taken: &mut HashMap<K, usize>, key: &K, amount: usize) {
-    if let Some(left) = taken.get_mut(key) {
-        *left = left.saturating_sub(amount);
-        if *left == 0 {
-            taken.remove(key);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const ALL: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::LimitExceeded;
-use super::shares::{ListenerShare, ListenerShares, decrement};
+use super::shares::{ListenerShare, ListenerShares, subtract};
 use crate::limits::failure_table::ClientKey;
 use crate::limits::unauthenticated::StrangerLimits;
 
@@ -202,13 +202,13 @@ impl TakenPermits {
         if place.in_reserve {
             self.in_reserve -= 1;
             if let Some(source) = place.source {
-                decrement(&mut self.reserve_by_source, &source);
+                subtract(&mut self.reserve_by_source, &source, 1);
             }
             return;
         }
         self.by_listener.give_back(&place.listener);
         if let Some(source) = place.source {
-            decrement(&mut self.by_source, &(Arc::clone(&place.listener), source));
+            subtract(&mut self.by_source, &(Arc::clone(&place.listener), source), 1);
         }
     }
 }
@@ -222,7 +222,6 @@ impl Drop for ConnectionPermit {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn source(last: u8) -> ClientKey {
@@ -279,7 +278,7 @@ mod tests {
         assert!(enter().unwrap().1.is_some());
         drop(inside);
         assert!(enter().unwrap().1.is_none());
-        assert!(places.taken().by_listener.is_empty());
+        assert!(places.taken().by_listener.taken.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use quick_cache::unsync::Cache;
 
+use super::LimitExceeded;
 use super::shares::{ListenerShare, ListenerShares};
 
 /// Minimum delay of the answer to a failed login, from the beginning of its request.
@@ -111,15 +112,11 @@ impl FailureTable {
         let mut is_full = false;
         self.change_levels(source, now, |level, record| {
             is_full |= record.failed + record.running >= limit.saturating_mul(level.factor);
-            WidenStep::Wider
         });
         if is_full {
             return AttemptVerdict::Wait;
         }
-        self.change_levels(source, now, |_, record| {
-            record.running += 1;
-            WidenStep::Wider
-        });
+        self.change_levels(source, now, |_, record| record.running += 1);
         AttemptVerdict::Go
     }
 
@@ -127,15 +124,13 @@ impl FailureTable {
     pub fn end(&mut self, source: ClientKey, now: Instant) {
         self.change_levels(source, now, |_, record| {
             record.running = record.running.saturating_sub(1);
-            WidenStep::Wider
         });
     }
 
-    /// Counts a failure.
     pub fn count_failure(&mut self, source: ClientKey, limit: usize, now: Instant) {
-        self.change_levels(source, now, |level, record| {
+        self.change_levels_while(source, now, |level, record| {
             record.failed += 1;
-            if record.failed > limit.saturating_mul(level.share) { WidenStep::Stop } else { WidenStep::Wider }
+            record.failed <= limit.saturating_mul(level.share)
         });
     }
 
@@ -144,9 +139,9 @@ impl FailureTable {
         let mut rest = None;
         self.change_levels(source, now, |level, record| {
             if record.failed >= limit.saturating_mul(level.factor) {
-                rest = rest.max(Some(record.remaining(now)));
+                let since = now.saturating_duration_since(record.since);
+                rest = rest.max(Some(WINDOW.saturating_sub(since)));
             }
-            WidenStep::Wider
         });
         rest
     }
@@ -154,9 +149,9 @@ impl FailureTable {
     /// Minimum delay of the answer to a failed attempt, from the beginning of its request.
     pub fn delay(&mut self, source: ClientKey, now: Instant) -> Duration {
         let mut failed = 0;
-        self.change_levels(source, now, |_, record| {
+        self.change_levels_while(source, now, |_, record| {
             failed = record.failed;
-            WidenStep::Stop
+            false
         });
         let steps = u32::try_from(failed).unwrap_or(u32::MAX) / FAILURES_PER_STEP;
         FIRST_DELAY.saturating_mul(steps.saturating_add(1)).min(MAX_DELAY)
@@ -165,29 +160,23 @@ impl FailureTable {
     /// Registers a request that waits. `None` stands for clients that are not counted.
     ///
     /// # Errors
-    /// [`TooManyWaiting`] if the limit of waiting requests is reached.
+    /// The limit of waiting requests is reached: that of the client or its networks, or that of all.
     pub fn take_wait_slot(
         &mut self,
         source: Option<ClientKey>,
         at: &ListenerShare,
         now: Instant,
-    ) -> Result<(), TooManyWaiting> {
+    ) -> Result<(), LimitExceeded> {
         if !self.seated.has_room(at, MAX_WAITING) {
-            return Err(TooManyWaiting::OfAll);
+            return Err(LimitExceeded::Waiting);
         }
         if let Some(source) = source {
             let mut is_full = false;
-            self.change_levels(source, now, |level, record| {
-                is_full |= record.seated >= level.wait_slots;
-                WidenStep::Wider
-            });
+            self.change_levels(source, now, |level, record| is_full |= record.seated >= level.wait_slots);
             if is_full {
-                return Err(TooManyWaiting::OfSource);
+                return Err(LimitExceeded::LoginsOfAddress);
             }
-            self.change_levels(source, now, |_, record| {
-                record.seated += 1;
-                WidenStep::Wider
-            });
+            self.change_levels(source, now, |_, record| record.seated += 1);
         }
         self.seated.take(&at.listener);
         Ok(())
@@ -198,17 +187,29 @@ impl FailureTable {
         if let Some(source) = source {
             self.change_levels(source, now, |_, record| {
                 record.seated = record.seated.saturating_sub(1);
-                WidenStep::Wider
             });
         }
     }
 
-    /// Changes the record of a client, then those of the wider networks while `change` returns `WidenStep::Wider`.
+    /// Changes the records of a client and of the wider networks.
     fn change_levels(
         &mut self,
         source: ClientKey,
         now: Instant,
-        mut change: impl FnMut(&AddressLevel, &mut FailureRecord) -> WidenStep,
+        mut change: impl FnMut(&AddressLevel, &mut FailureRecord),
+    ) {
+        self.change_levels_while(source, now, |level, record| {
+            change(level, record);
+            true
+        });
+    }
+
+    /// Changes the record of a client, then those of the wider networks while `change` returns true.
+    fn change_levels_while(
+        &mut self,
+        source: ClientKey,
+        now: Instant,
+        mut change: impl FnMut(&AddressLevel, &mut FailureRecord) -> bool,
     ) {
         for ((level, records), source) in LEVELS.iter().zip(&mut self.records).zip(source.levels()) {
             let Some(source) = source else { return };
@@ -220,37 +221,17 @@ impl FailureTable {
                 // The minute begins with the first failure.
                 record.since = now;
             }
-            let next = change(level, &mut record);
+            let concerns_wider = change(level, &mut record);
             records.insert(source, record);
-            if matches!(next, WidenStep::Stop) {
+            if !concerns_wider {
                 return;
             }
         }
     }
 }
 
-/// Whether a change concerns the next wider network too.
-enum WidenStep {
-    Wider,
-    Stop,
-}
-
-impl FailureRecord {
-    fn remaining(&self, now: Instant) -> Duration {
-        WINDOW.saturating_sub(now.saturating_duration_since(self.since))
-    }
-}
-
-/// The limit of waiting requests is reached.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TooManyWaiting {
-    OfSource,
-    OfAll,
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn source(text: &str) -> ClientKey {
@@ -359,11 +340,11 @@ mod tests {
         for _ in 0..LEVELS[0].wait_slots {
             failures.take_wait_slot(client, &at("listen"), now).unwrap();
         }
-        assert_eq!(failures.take_wait_slot(client, &at("listen"), now), Err(TooManyWaiting::OfSource));
+        assert_eq!(failures.take_wait_slot(client, &at("listen"), now), Err(LimitExceeded::LoginsOfAddress));
         for _ in LEVELS[0].wait_slots..MAX_WAITING {
             failures.take_wait_slot(None, &at("listen"), now).unwrap();
         }
-        assert_eq!(failures.take_wait_slot(None, &at("listen"), now), Err(TooManyWaiting::OfAll));
+        assert_eq!(failures.take_wait_slot(None, &at("listen"), now), Err(LimitExceeded::Waiting));
         failures.free_wait_slot(client, &at("listen"), now);
         assert_eq!(failures.take_wait_slot(client, &at("listen"), now), Ok(()));
     }

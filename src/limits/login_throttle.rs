@@ -10,9 +10,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::LimitExceeded;
 use super::shares::ListenerShare;
-use crate::limits::failure_table::{AttemptVerdict, ClientKey, FIRST_DELAY, FailureTable, TooManyWaiting};
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::limits::failure_table::{AttemptVerdict, ClientKey, FIRST_DELAY, FailureTable};
+use crate::os::log_limit::{self, LogTopic};
 
 /// How long an attempt waits for earlier ones. The daemon may take as long for one: a directory service can need 8 s
 /// for each while a whole office logs in.
@@ -132,12 +131,7 @@ impl LoginThrottle {
         source: Option<ClientKey>,
         at: &'s ListenerShare,
     ) -> Result<WaitSlot<'s>, LimitExceeded> {
-        self.failures().take_wait_slot(source, at, std::time::Instant::now()).map_err(
-            |no_seat| match no_seat {
-                TooManyWaiting::OfSource => LimitExceeded::LoginsOfAddress,
-                TooManyWaiting::OfAll => LimitExceeded::Waiting,
-            },
-        )?;
+        self.failures().take_wait_slot(source, at, std::time::Instant::now())?;
         Ok(WaitSlot { logins: self, source, at })
     }
 
@@ -178,7 +172,6 @@ impl Drop for LoginPermit {
     }
 }
 
-/// One request that waits.
 struct WaitSlot<'l> {
     logins: &'l LoginThrottle,
     source: Option<ClientKey>,
@@ -209,7 +202,6 @@ fn sanitized(user: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::sync::LazyLock;
 
     use super::*;

@@ -65,70 +65,43 @@ pub enum LimitExceeded {
 }
 
 impl LimitExceeded {
-    /// Says whether this client or the sum of all clients exceeded the limit.
-    pub fn status(self) -> StatusCode {
+    /// Status, metric label, whether nodegate closes the connection after the response, and seconds until a retry.
+    ///
+    /// The status says whether this client (429) or the sum of all clients (503) exceeded the limit. The connection
+    /// closes if it is over a limit itself, and after a login that was rejected at once, because the client could try
+    /// again without a pause. A request that waited in vain has paused already.
+    fn properties(self) -> (StatusCode, LimitLabel, bool, u64) {
+        let (client, all) = (StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE);
         match self {
-            Self::Failures { .. }
-            | Self::LoginsOfAddress
-            | Self::LoginQueueTimeout
-            | Self::ConnectionsOfAddress { .. }
-            | Self::RequestsOfAddress { .. }
-            | Self::Calls { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Waiting
-            | Self::Connections
-            | Self::Buffered
-            | Self::Uploads { .. }
-            | Self::Spool { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failures { seconds } => (client, LimitLabel::LoginFailures, true, seconds),
+            Self::LoginsOfAddress => (client, LimitLabel::LoginsAtOnce, true, 5),
+            Self::LoginQueueTimeout => (client, LimitLabel::LoginsAtOnce, false, 5),
+            Self::Waiting => (all, LimitLabel::LoginsWaiting, true, 5),
+            Self::Connections => (all, LimitLabel::Connections, true, 5),
+            Self::ConnectionsOfAddress { .. } => (client, LimitLabel::ConnectionsOfAddress, true, 5),
+            Self::RequestsOfAddress { .. } => (client, LimitLabel::RequestsOfAddress, false, 5),
+            Self::Calls { seconds, .. } => (client, LimitLabel::Calls, false, seconds),
+            Self::Buffered => (all, LimitLabel::Buffered, false, 5),
+            Self::Uploads { .. } => (all, LimitLabel::Uploads, false, 30),
+            Self::Spool { .. } => (all, LimitLabel::Spool, false, 30),
         }
+    }
+
+    pub fn status(self) -> StatusCode {
+        self.properties().0
     }
 
     /// The metric label of the limit.
     pub fn limit(self) -> LimitLabel {
-        match self {
-            Self::Failures { .. } => LimitLabel::LoginFailures,
-            Self::LoginsOfAddress | Self::LoginQueueTimeout => LimitLabel::LoginsAtOnce,
-            Self::Waiting => LimitLabel::LoginsWaiting,
-            Self::Connections => LimitLabel::Connections,
-            Self::ConnectionsOfAddress { .. } => LimitLabel::ConnectionsOfAddress,
-            Self::RequestsOfAddress { .. } => LimitLabel::RequestsOfAddress,
-            Self::Calls { .. } => LimitLabel::Calls,
-            Self::Buffered => LimitLabel::Buffered,
-            Self::Uploads { .. } => LimitLabel::Uploads,
-            Self::Spool { .. } => LimitLabel::Spool,
-        }
+        self.properties().1
     }
 
-    /// Whether nodegate closes the connection after the response. It does if the connection is over a limit, and
-    /// after a login that was rejected at once, because the client could try again without a pause. A request that
-    /// waited in vain has paused already.
     pub fn ends_connection(self) -> bool {
-        match self {
-            Self::Failures { .. }
-            | Self::LoginsOfAddress
-            | Self::Waiting
-            | Self::Connections
-            | Self::ConnectionsOfAddress { .. } => true,
-            Self::LoginQueueTimeout
-            | Self::RequestsOfAddress { .. }
-            | Self::Calls { .. }
-            | Self::Buffered
-            | Self::Uploads { .. }
-            | Self::Spool { .. } => false,
-        }
+        self.properties().2
     }
 
     /// Seconds after which another attempt makes sense.
     pub fn retry_after(self) -> u64 {
-        match self {
-            Self::Failures { seconds } | Self::Calls { seconds, .. } => seconds,
-            Self::LoginsOfAddress
-            | Self::LoginQueueTimeout
-            | Self::Waiting
-            | Self::Connections
-            | Self::ConnectionsOfAddress { .. }
-            | Self::RequestsOfAddress { .. }
-            | Self::Buffered => 5,
-            Self::Uploads { .. } | Self::Spool { .. } => 30,
-        }
+        self.properties().3
     }
 }

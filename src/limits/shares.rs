@@ -17,7 +17,7 @@ pub struct ListenerShare {
 /// Permits taken at each listener.
 #[derive(Default)]
 pub struct ListenerShares {
-    taken: HashMap<Arc<str>, usize>,
+    pub(super) taken: HashMap<Arc<str>, usize>,
 }
 
 impl ListenerShares {
@@ -38,18 +38,14 @@ impl ListenerShares {
     }
 
     pub fn give_back(&mut self, listener: &Arc<str>) {
-        decrement(&mut self.taken, listener);
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.taken.is_empty()
+        subtract(&mut self.taken, listener, 1);
     }
 }
 
-/// Subtracts one, and removes a count that reaches 0.
-pub(super) fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+/// Subtracts an amount, and removes a count that reaches 0.
+pub(super) fn subtract<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K, amount: usize) {
     if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
+        *count = count.saturating_sub(amount);
         if *count == 0 {
             counts.remove(key);
         }

@@ -6,7 +6,7 @@ mod networks;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -38,24 +38,10 @@ pub enum ConnectionPhase {
     Idle,
 }
 
-/// [`UnauthenticatedConnection::phase`] of a client that has shown a credential.
-const KNOWN: u8 = u8::MAX;
+/// [`UnauthenticatedConnection::bytes`] of a client that has shown a credential.
+const KNOWN: usize = 0;
 
 impl ConnectionPhase {
-    const fn code(self) -> u8 {
-        match self {
-            Self::Opening => 0,
-            Self::Handshake => 1,
-            Self::Head => 2,
-            Self::Busy => 3,
-            Self::Writing => 4,
-            Self::Draining => 5,
-            Self::Multiplexed => 6,
-            Self::MultiplexedWriting => 7,
-            Self::Idle => 8,
-        }
-    }
-
     /// Above what the release build takes (docs/security.md): a debug build needs more for the same.
     const fn bytes(self) -> usize {
         match self {
@@ -79,7 +65,6 @@ pub struct StrangerLimits {
     pub listener_places: usize,
 }
 
-/// The origin of a connection.
 pub struct StrangerOrigin<'a> {
     pub listener: &'a Arc<str>,
     /// if the address is counted
@@ -131,7 +116,8 @@ pub struct UnauthenticatedConnection {
     room: StrangerLimits,
     listener: Arc<str>,
     number: u64,
-    phase: AtomicU8,
+    /// of its phase
+    bytes: AtomicUsize,
     end: Arc<EvictionSignal>,
     source: Option<ClientKey>,
 }
@@ -148,8 +134,8 @@ impl UnauthenticatedConnections {
         let number = held.add(origin, Arc::clone(&end));
         held.evict(&room, &listener);
         drop(held);
-        let (strangers, phase) = (Arc::clone(self), AtomicU8::new(ConnectionPhase::Opening.code()));
-        UnauthenticatedConnection { strangers, room, listener, number, phase, end, source: origin.source }
+        let (strangers, bytes) = (Arc::clone(self), AtomicUsize::new(ConnectionPhase::Opening.bytes()));
+        UnauthenticatedConnection { strangers, room, listener, number, bytes, end, source: origin.source }
     }
 
     /// The sum of all connections.
@@ -166,11 +152,11 @@ impl UnauthenticatedConnections {
 impl UnauthenticatedConnection {
     /// Sets the phase of the connection.
     pub fn reach(&self, phase: ConnectionPhase) {
-        let before = self.phase.load(Ordering::Relaxed);
-        if before == phase.code() || before == KNOWN {
+        let before = self.bytes.load(Ordering::Relaxed);
+        if before == phase.bytes() || before == KNOWN {
             return;
         }
-        self.phase.store(phase.code(), Ordering::Relaxed);
+        self.bytes.store(phase.bytes(), Ordering::Relaxed);
         let mut held = self.strangers.held();
         held.resize(self.number, phase.bytes());
         held.evict(&self.room, &self.listener);
@@ -178,7 +164,7 @@ impl UnauthenticatedConnection {
 
     /// Counts that nodegate rejected the connection, or a request of it, because of a limit.
     pub fn count_rejection(&self) {
-        if self.phase.load(Ordering::Relaxed) != KNOWN
+        if self.bytes.load(Ordering::Relaxed) != KNOWN
             && let Some(source) = self.source
         {
             self.strangers.handshakes.count_rejection(source, Instant::now());
@@ -193,7 +179,7 @@ impl UnauthenticatedConnection {
 
     /// Its client has shown a good credential.
     pub fn is_known(&self) {
-        if self.phase.swap(KNOWN, Ordering::Relaxed) != KNOWN {
+        if self.bytes.swap(KNOWN, Ordering::Relaxed) != KNOWN {
             self.strangers.held().remove(self.number);
         }
     }
@@ -205,7 +191,7 @@ impl UnauthenticatedConnection {
 
     /// Ready once the connection has to end. Only one task may wait for that.
     pub fn poll_evicted(&self, context: &Context<'_>) -> Poll<()> {
-        if self.phase.load(Ordering::Relaxed) == KNOWN {
+        if self.bytes.load(Ordering::Relaxed) == KNOWN {
             return Poll::Pending;
         }
         self.end.waker.register(context.waker());
@@ -292,7 +278,6 @@ impl HeldMemory {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const ROOM: StrangerLimits = StrangerLimits {

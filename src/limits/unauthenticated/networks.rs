@@ -18,7 +18,6 @@ const STEP_CONNECTIONS: usize = 8;
 /// An address that is not counted may stand for many clients.
 const CLIENTS_BEHIND_UNCOUNTED: usize = 64;
 
-/// Connections by their networks.
 #[derive(Default)]
 pub(super) struct NetworkOrder {
     sources: HashMap<u64, AddressNetwork>,
@@ -103,7 +102,6 @@ fn networks(source: AddressNetwork) -> [AddressNetwork; LEVELS] {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn source(text: &str) -> ClientKey {
