@@ -27,9 +27,9 @@ fn rejected_clients_share_a_rate_of_handshakes() {
             let other = place.way(Protocol::Http1, listener).honest_login();
             assert_eq!(other.status, 200, "{}", other.text());
             // The server closes a connection that would wait too long without a byte.
-            let begun =
+            let answered =
                 held.iter().filter(|stream| stream.peek(&mut [0]).is_ok_and(|read| read == 1)).count();
-            assert!((1..300).contains(&begun), "{begun} of 600 handshakes began within a second");
+            assert!((1..300).contains(&answered), "{answered} of 600 handshakes began within a second");
         }
     });
 }
