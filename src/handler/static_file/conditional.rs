@@ -126,7 +126,6 @@ fn parse_date(text: &str) -> Option<SystemTime> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
     use http::HeaderValue;
 

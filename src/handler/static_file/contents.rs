@@ -118,7 +118,6 @@ async fn read(version: FileVersion, file: Arc<File>) -> io::Result<Bytes> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};

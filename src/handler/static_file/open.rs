@@ -125,7 +125,6 @@ fn errno(error: io::Error) -> Errno {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
     use std::os::unix::fs::symlink;
 

@@ -1,5 +1,4 @@
 //! Requests against real directories.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a failing test may panic")]
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -28,7 +27,7 @@ struct TestSite {
 
 impl TestSite {
     /// `/x/` is `root` below `tree`, `/x/deep/` is `deep`, `/one.js` is `one.js`; links may lead into `fonts`.
-    fn new(compression_enabled: bool) -> Self {
+    fn new() -> Self {
         let tree = TempDir::new().unwrap();
         let path = |name: &str| tree.path().join(name);
         for name in ["root", "root/sub", "deep", "fonts", "fonts-of-others"] {
@@ -46,7 +45,7 @@ impl TestSite {
         };
         let types =
             vec![file_type("js", "application/javascript", true), file_type("png", "image/png", false)];
-        let files = StaticFiles::new(directories, single, types, compression_enabled);
+        let files = StaticFiles::new(directories, single, types, true);
         Self { tree, files }
     }
 
@@ -119,7 +118,7 @@ fn set_modified(path: &Path, seconds: u64) {
 
 #[test]
 fn only_simple_names_below_the_url_match() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     let relative = |url: &str| site.files.locate(url).map(|located| located.name.relative);
     assert_eq!(relative("/x/a.js").as_deref(), Some("a.js"));
     assert_eq!(relative("/x/sub/A-b_c.9").as_deref(), Some("sub/A-b_c.9"));
@@ -184,7 +183,7 @@ fn only_simple_names_below_the_url_match() {
 
 #[tokio::test]
 async fn links_are_followed_inside_and_where_allowed() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/real.js", "real");
     site.write("root/sub/low.js", "low");
     site.write("fonts/font.png", "font");
@@ -233,7 +232,7 @@ async fn links_are_followed_inside_and_where_allowed() {
 
 #[tokio::test]
 async fn a_link_leading_outside_is_rejected() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/real.js", "real");
     site.write("secret", "secret");
     let link = |target: &str| {
@@ -255,7 +254,7 @@ async fn a_link_leading_outside_is_rejected() {
 
 #[tokio::test]
 async fn only_regular_files_are_served() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     mkfifo(&site.path("root/fifo"), Mode::S_IRWXU).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(site.path("root/socket")).unwrap();
     symlink("/dev/null", site.path("root/null")).unwrap();
@@ -270,7 +269,7 @@ async fn only_regular_files_are_served() {
 
 #[test]
 fn an_unreadable_file_is_not_missing() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/closed.js", "x");
     for (name, mode) in [("", 0o755), ("root", 0o755), ("root/closed.js", 0o0)] {
         fs::set_permissions(site.path(name), fs::Permissions::from_mode(mode)).unwrap();
@@ -291,7 +290,7 @@ fn an_unreadable_file_is_not_missing() {
 
 #[tokio::test]
 async fn an_answer_tells_type_length_and_age() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/a.js", "12345");
     site.write("root/A.JS", "12345");
     site.write("root/a.png", "");
@@ -324,7 +323,7 @@ async fn an_answer_tells_type_length_and_age() {
 
 #[tokio::test]
 async fn an_invalid_date_is_omitted() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/future.js", "x");
     site.write("root/past.js", "x");
     set_modified(&site.path("root/future.js"), 300_000_000_000);
@@ -339,22 +338,8 @@ async fn an_invalid_date_is_omitted() {
 }
 
 #[tokio::test]
-async fn compression_starts_above_1024_bytes() {
-    let site = TestSite::new(true);
-    site.write("root/small.js", script(1024));
-    site.write("root/big.js", script(1025));
-    site.write("root/big.png", script(5000));
-    let gzip = [(ACCEPT_ENCODING, "gzip")];
-    for (url, coding) in [("/x/small.js", ""), ("/x/big.js", "gzip"), ("/x/big.png", "")] {
-        let answer = site.get(url, &gzip).await;
-        assert_eq!(answer.field(&CONTENT_ENCODING), coding, "{url}");
-        assert_eq!(answer.field(&CONTENT_LENGTH), answer.body.len().to_string());
-    }
-}
-
-#[tokio::test]
 async fn the_best_coding_of_all_lines_wins() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/a.js", script(5000));
     let mut tags = vec![site.get("/x/a.js", &[]).await.field(&ETAG).to_owned()];
     for coding in ["br", "zstd", "gzip", "deflate"] {
@@ -373,7 +358,7 @@ async fn the_best_coding_of_all_lines_wins() {
 
 #[tokio::test]
 async fn a_file_is_read_and_compressed_once() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/a.js", script(500_000));
     let gzip = [(ACCEPT_ENCODING, "gzip")];
     for fields in [&gzip[..], &[]] {
@@ -391,7 +376,7 @@ async fn a_file_is_read_and_compressed_once() {
 
 #[tokio::test]
 async fn incompressible_files_are_sent_unchanged() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     let mut state = 1_u32;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -411,7 +396,7 @@ async fn incompressible_files_are_sent_unchanged() {
 
 #[tokio::test]
 async fn a_changed_file_is_read_again() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     let gzip = [(ACCEPT_ENCODING, "gzip")];
     site.write("root/a.js", script(2000));
     set_modified(&site.path("root/a.js"), 1_000_000_000);
@@ -430,17 +415,8 @@ async fn a_changed_file_is_read_again() {
 }
 
 #[tokio::test]
-async fn without_compression_nothing_is_coded() {
-    let site = TestSite::new(false);
-    site.write("root/a.js", script(5000));
-    let answer = site.get("/x/a.js", &[(ACCEPT_ENCODING, "gzip, br")]).await;
-    assert_eq!(answer.field(&CONTENT_ENCODING), "");
-    assert_eq!(answer.body.len(), 5000);
-}
-
-#[tokio::test]
 async fn head_tells_what_get_would_send() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/a.js", script(5000));
     site.write("root/large.png", vec![7; 3 << 20]);
     let gzip: Fields = &[(ACCEPT_ENCODING, "gzip")];
@@ -455,7 +431,7 @@ async fn head_tells_what_get_would_send() {
 
 #[tokio::test]
 async fn what_the_client_has_is_not_sent_again() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/a.js", script(5000));
     let gzip = (ACCEPT_ENCODING, "gzip");
     let plain = site.get("/x/a.js", &[]).await;
@@ -490,7 +466,7 @@ async fn what_the_client_has_is_not_sent_again() {
 
 #[tokio::test]
 async fn ranges_of_kept_and_of_streamed_files() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     for (name, size) in [("kept.js", 100_000), ("streamed.js", 3_000_000)] {
         let contents = script(size);
         site.write(&format!("root/{name}"), &contents);
@@ -518,7 +494,7 @@ async fn ranges_of_kept_and_of_streamed_files() {
 
 #[tokio::test]
 async fn a_shrinking_file_breaks_the_body() {
-    let site = TestSite::new(true);
+    let site = TestSite::new();
     site.write("root/a.png", vec![7; 3 << 20]);
     let mut body = site.ask("/x/a.png", false, &[]).await.unwrap().into_body();
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -533,7 +509,7 @@ fn one_store_serves_several_workers() {
     fn is_shared<T: Send + Sync>(value: T) -> T {
         value
     }
-    let site = Arc::new(is_shared(TestSite::new(true)));
+    let site = Arc::new(is_shared(TestSite::new()));
     site.write("root/a.js", script(200_000));
     let workers: Vec<_> = std::iter::repeat_with(|| {
         let site = Arc::clone(&site);
