@@ -26,11 +26,9 @@ use crate::auth::authenticator::{PageLogin, joined};
 use crate::config::Config;
 use crate::config::page::TemplateCondition;
 use crate::fs::cached_file::{CachedFile, FileError};
-use crate::http::body;
-use crate::http::body::ResponseBody;
+use crate::http::body::{self, ResponseBody};
 use crate::http::compression;
-use crate::os::log_limit;
-use crate::os::log_limit::{LeftOut, LogTopic};
+use crate::os::log_limit::{self, LeftOut, LogTopic};
 
 /// Compression of a smaller page saves almost nothing.
 const MIN_COMPRESSED_BYTES: usize = 1025;

@@ -122,17 +122,7 @@ fn percent_encoded(raw: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-
-    const KINDS: [VariableKind; 6] = [
-        VariableKind::Flag,
-        VariableKind::Number,
-        VariableKind::Word,
-        VariableKind::Token,
-        VariableKind::User,
-        VariableKind::Encoded,
-    ];
 
     fn written(kind: VariableKind, raw: &str) -> Option<String> {
         let value = SanitizedValue::new(kind, raw)?;
@@ -185,35 +175,5 @@ mod tests {
             assert_eq!(written(kind, raw), None, "{kind:?} {raw}");
         }
         assert_eq!(written(VariableKind::Word, &"a".repeat(257)), None);
-    }
-
-    #[test]
-    fn no_kind_lets_special_characters_through() {
-        let attacks = [
-            "'\"</script><svg onload=alert(1)>",
-            "';alert(1)//",
-            "\\';alert(1)//",
-            "\\",
-            "`${alert(1)}`",
-            "\u{2028}alert(1)\u{2029}",
-            "a\r\nb\nc",
-            "&quot;&#39;&lt;",
-            "%27%22%3C",
-            "<!--<script>",
-            "]]>",
-            "\0\u{7f}\u{85}\u{feff}\u{202e}",
-            "[% token %]",
-        ];
-        let one_of_each: String = (0..=255_u8).map(char::from).collect();
-        for raw in attacks.iter().copied().chain([one_of_each.as_str()]) {
-            for kind in KINDS {
-                let Some(text) = written(kind, raw) else { continue };
-                let plain = text.replace("\\u", "");
-                assert!(
-                    plain.bytes().all(|byte| is_word_byte(byte) || b"@%/:=".contains(&byte)),
-                    "{kind:?} {raw:?}: {text}"
-                );
-            }
-        }
     }
 }

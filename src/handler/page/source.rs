@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 
 use regex::{Regex, RegexBuilder};
 
-use crate::config::page;
-use crate::config::page::BareQuery;
+use crate::config::page::{self, BareQuery};
 use crate::config::root::RootDirectory;
 use crate::fs::cached_file::CachedFile;
 
 /// Memory that a compiled pattern of a profile may take.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
-/// A source of the profile.
 pub(super) enum OpenedSource {
     Cookie(String),
     Query(String),
@@ -30,7 +28,6 @@ pub(super) enum OpenedSource {
     Debug,
 }
 
-/// A piece of a path.
 pub(super) enum PathPart {
     Literal(String),
     Variable(String),

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::panic, clippy::format_push_string)]
+#![allow(clippy::format_push_string)]
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -32,17 +32,30 @@ fn no_value_ends_its_context() {
         ("<a onclick='f(\"", "\")'>"),
         ("<!-- ", " -->"),
     ];
+    let one_of_each: String = (0..=255_u8).map(char::from).collect();
     let attacks = [
         "'\"</script><svg onload=alert(1)>",
+        "';alert(1)//",
+        "\\';alert(1)//",
         "\u{2028}';alert(1)//",
+        "\u{2028}alert(1)\u{2029}",
         "%27%22%3c/script%3e",
+        "%27%22%3C",
+        "a\r\nb\nc",
         "a\r\nb\u{85}c",
         "\\",
         "`${x}`",
+        "`${alert(1)}`",
         "-->",
+        "<!--<script>",
+        "]]>",
         "&quot;&#x27;",
+        "&quot;&#39;&lt;",
+        "[% token %]",
         &"'\"<".repeat(200),
         "\u{fffd}\0",
+        "\0\u{7f}\u{85}\u{feff}\u{202e}",
+        &one_of_each,
     ];
     for (before, after) in places {
         for attack in attacks {
@@ -68,6 +81,9 @@ fn no_value_ends_its_context() {
                             || !c.is_ascii()),
                         "{kind:?} {attack:?} {template}: {inside}"
                     );
+                    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~+-@%/:=".contains(&byte);
+                    let is_bare = filter.is_empty();
+                    assert!(!is_bare || inside.replace("\\u", "").bytes().all(is_plain), "{kind:?} {inside}");
                 }
             }
         }

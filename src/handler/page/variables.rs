@@ -10,8 +10,7 @@ use super::sanitized::SanitizedValue;
 use super::source::{OpenedSource, PathPart, parts, whole_pattern};
 use crate::auth::authenticator::PageLogin;
 use crate::auth::authenticator::credential::value_of;
-use crate::config::page;
-use crate::config::page::{TemplateCondition, VariableKind};
+use crate::config::page::{self, TemplateCondition, VariableKind};
 use crate::config::root::RootDirectory;
 use crate::config::section_file;
 use crate::fs::cached_file::CachedFile;
@@ -39,7 +38,6 @@ struct ProfileVariable {
     from: Vec<OpenedSource>,
 }
 
-/// A query parameter.
 enum QueryParameter {
     Valued(String),
     /// without a `=`

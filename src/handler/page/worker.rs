@@ -18,13 +18,11 @@ use crate::handler::trace_headers;
 use crate::http::body::ResponseBody;
 use crate::http::error::{HandlerError, ResponseError};
 use crate::http::target::query_parameters;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 use crate::state::shared::AppState;
 use crate::upstream::client::{UpstreamClient, UpstreamError, UpstreamResponse};
 use crate::upstream::request::UpstreamRequest;
 
-/// Bytes of a worker's page.
 const MAX_PAGE_BYTES: usize = 4 << 20;
 /// Bytes of a cookie's value. Templates use only words.
 const MAX_COOKIE_BYTES: usize = 256;

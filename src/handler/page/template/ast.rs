@@ -37,8 +37,8 @@ pub(super) enum Action {
     Default(Vec<Assignment>),
     /// assigns the output of statements to a variable
     Capture(Path, Body),
-    If(ConditionBranches),
-    Switch(Expression, SwitchCases),
+    If(Branches),
+    Switch(Expression, Branches),
     For(Loop),
     While(Expression, Body),
     Next,
@@ -68,14 +68,9 @@ pub(super) struct Assignment {
     pub(super) value: Expression,
 }
 
+/// Bodies by their conditions or cases.
 #[derive(Debug)]
-pub(super) struct ConditionBranches {
-    pub(super) conditions: Vec<(Expression, Body)>,
-    pub(super) otherwise: Body,
-}
-
-#[derive(Debug)]
-pub(super) struct SwitchCases {
+pub(super) struct Branches {
     pub(super) cases: Vec<(Expression, Body)>,
     pub(super) otherwise: Body,
 }

@@ -8,25 +8,6 @@ use super::value::Value;
 use super::{format, lines};
 use crate::handler::page::sanitized::{CharacterOrigin, escape_html, write_piece};
 
-/// Filters without arguments.
-const SIMPLE: &[&str] = &[
-    "html",
-    "html_entity",
-    "html_para",
-    "html_break",
-    "html_para_break",
-    "html_line_break",
-    "xml",
-    "uri",
-    "url",
-    "upper",
-    "lower",
-    "ucfirst",
-    "lcfirst",
-    "trim",
-    "collapse",
-    "null",
-];
 /// Filters with arguments.
 const DYNAMIC: &[&str] = &["indent", "format", "truncate", "repeat", "replace", "remove"];
 
@@ -35,10 +16,9 @@ const TRUNCATED: (i64, &str) = (32, "...");
 
 /// Whether a filter of this name exists.
 pub(super) fn is_known(name: &str) -> bool {
-    SIMPLE.contains(&name) || DYNAMIC.contains(&name)
+    simple(name, &TaintedText::default()).is_some() || DYNAMIC.contains(&name)
 }
 
-/// A filter with its arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Filter {
     name: String,

@@ -29,12 +29,9 @@ use self::ast::Program;
 use self::interpreter::Interpreter;
 use super::sanitized::SanitizedValue;
 
-/// Bytes of a template.
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
-/// Bytes of a rendered page.
 const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// A parsed template.
 #[derive(Debug)]
 pub struct Template {
     program: Program,

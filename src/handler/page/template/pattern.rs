@@ -10,7 +10,6 @@ use super::interpreter::{ControlFlow, Interpreter, Outcome};
 use super::text::TaintedText;
 use crate::handler::page::sanitized::CharacterOrigin;
 
-/// Bytes of a pattern.
 const MAX_PATTERN_BYTES: usize = 1024;
 /// Memory of a compiled pattern.
 const COMPILED_BYTES: usize = 1 << 20;
@@ -21,7 +20,6 @@ const MAX_TRIES: usize = 10_000;
 /// Steps for a search with backtracking, and for each of its bytes.
 const STEPS_TO_TRY: (usize, usize) = (1000, 8);
 
-/// The patterns of a page.
 pub(super) type PatternCache = BTreeMap<String, Arc<Pattern>>;
 
 pub(super) struct Pattern {
@@ -40,7 +38,6 @@ impl Pattern {
     }
 }
 
-/// A match and its groups.
 pub(super) struct PatternMatch {
     pub(super) whole: Range<usize>,
     /// without group 0, the whole match

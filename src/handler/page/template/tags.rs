@@ -2,7 +2,6 @@
 
 use super::number::is_space;
 
-/// A piece of a template.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum TemplatePiece<'t> {
     /// text outside of tags, after chomping

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::panic, clippy::format_push_string)]
+#![allow(clippy::format_push_string)]
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};

@@ -1,6 +1,8 @@
 //! The values of a template's variables.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::ast::Macro;
@@ -16,19 +18,17 @@ pub(super) enum Value {
     List(ListId),
     Hash(HashId),
     /// the variable `loop`
-    Iterator(IteratorId),
+    Iterator(Rc<LoopIteration>),
     /// `USE date`, with its arguments
     Date(HashId),
     Macro(Arc<Macro>),
-    Error(Arc<ThrownException>),
+    Error(Rc<ThrownException>),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct ListId(usize);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct HashId(usize);
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct IteratorId(usize);
 
 /// The exception of `THROW`.
 #[derive(Debug)]
@@ -60,10 +60,10 @@ pub(super) struct Entry {
 }
 
 /// The position of a loop.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct LoopIteration {
     pub(super) list: ListId,
-    pub(super) index: usize,
+    pub(super) index: Cell<usize>,
     pub(super) size: usize,
 }
 
@@ -72,7 +72,6 @@ pub(super) struct LoopIteration {
 pub(super) struct ValueHeap {
     lists: Vec<Vec<Value>>,
     hashes: Vec<Hash>,
-    iterators: Vec<LoopIteration>,
 }
 
 impl ValueHeap {
@@ -84,11 +83,6 @@ impl ValueHeap {
     pub(super) fn add_hash(&mut self, hash: Hash) -> HashId {
         self.hashes.push(hash);
         HashId(self.hashes.len() - 1)
-    }
-
-    pub(super) fn add_iterator(&mut self, iteration: LoopIteration) -> IteratorId {
-        self.iterators.push(iteration);
-        IteratorId(self.iterators.len() - 1)
     }
 
     pub(super) fn list(&self, id: ListId) -> &[Value] {
@@ -110,14 +104,6 @@ impl ValueHeap {
 
     pub(super) fn hash_value(&self, id: HashId, key: &str) -> Option<&Value> {
         self.hash(id)?.get(key).map(|entry| &entry.value).filter(|value| value.is_defined())
-    }
-
-    pub(super) fn iteration(&self, id: IteratorId) -> Option<&LoopIteration> {
-        self.iterators.get(id.0)
-    }
-
-    pub(super) fn iteration_mut(&mut self, id: IteratorId) -> Option<&mut LoopIteration> {
-        self.iterators.get_mut(id.0)
     }
 
     /// Adds a hash whose keys are literals.
@@ -165,7 +151,7 @@ impl Value {
             Self::Text(text) => Arc::clone(text),
             Self::List(id) => named("ARRAY", id.0),
             Self::Hash(id) => named("HASH", id.0),
-            Self::Iterator(id) => named("Template::Iterator=HASH", id.0),
+            Self::Iterator(iteration) => named("Template::Iterator=HASH", iteration.list.0),
             Self::Date(id) => named("Template::Plugin::Date=HASH", id.0),
             Self::Macro(_) => Arc::new(TaintedText::literal("CODE(0x1)")),
             Self::Error(error) => Arc::clone(&error.text),

@@ -4,7 +4,7 @@ use super::variable::{is_private, position};
 use super::{ControlFlow, Interpreter, Outcome};
 use crate::handler::page::template::ast::{Assignment, Element, Path};
 use crate::handler::page::template::text::TaintedText;
-use crate::handler::page::template::value::{Hash, ListId, Value};
+use crate::handler::page::template::value::{Hash, HashId, ListId, Value};
 
 /// Longest list that grows by an assignment beyond its end.
 const MAX_LIST: usize = 1 << 16;
@@ -35,10 +35,7 @@ impl Interpreter<'_> {
                 if is_default && is_set {
                     return Ok(Value::literal(""));
                 }
-                let entry = self.entry(&name, value.clone())?;
-                if let Some(hash) = self.heap.hash_mut(id) {
-                    hash.insert(name.as_str().into(), entry);
-                }
+                self.set_entry(id, &name, value.clone())?;
                 Ok(value)
             }
             Value::List(id) if Value::Text(name.clone()).looks_like_number() => {
@@ -104,6 +101,14 @@ impl Interpreter<'_> {
         Ok(value)
     }
 
+    fn set_entry(&mut self, id: HashId, key: &TaintedText, value: Value) -> Outcome<()> {
+        let entry = self.entry(key, value)?;
+        if let Some(hash) = self.heap.hash_mut(id) {
+            hash.insert(key.as_str().into(), entry);
+        }
+        Ok(())
+    }
+
     fn child(&mut self, value: &Value, name: &TaintedText) -> Outcome<Value> {
         self.spend(1)?;
         match value {
@@ -112,10 +117,7 @@ impl Interpreter<'_> {
                     return Ok(known.clone());
                 }
                 let made = Value::Hash(self.heap.add_hash(Hash::new()));
-                let entry = self.entry(name, made.clone())?;
-                if let Some(hash) = self.heap.hash_mut(*id) {
-                    hash.insert(name.as_str().into(), entry);
-                }
+                self.set_entry(*id, name, made.clone())?;
                 Ok(made)
             }
             Value::List(id) => {

@@ -17,7 +17,7 @@ impl Interpreter<'_> {
     ///
     /// # Errors
     /// The page has no steps left.
-    pub(in crate::handler::page::template) fn spend(&mut self, steps: usize) -> Outcome<()> {
+    pub(in super::super) fn spend(&mut self, steps: usize) -> Outcome<()> {
         self.work = self.work.saturating_add(steps);
         if self.work > MAX_WORK {
             return Err(ControlFlow::Failed(RenderError::TooMuchWork { line: self.line }));
@@ -26,42 +26,37 @@ impl Interpreter<'_> {
     }
 
     /// Spends the steps of a new or scanned text.
-    pub(in crate::handler::page::template) fn spend_text(&mut self, text: &TaintedText) -> Outcome<()> {
+    pub(in super::super) fn spend_text(&mut self, text: &TaintedText) -> Outcome<()> {
         self.spend(text.steps())?;
         self.check_length(text.len())
     }
 
-    pub(in crate::handler::page::template) fn spend_texts(&mut self, values: &[Value]) -> Outcome<()> {
+    pub(in super::super) fn spend_texts(&mut self, values: &[Value]) -> Outcome<()> {
         values.iter().try_for_each(|value| {
             if let Value::Text(text) = value { self.spend(text.steps()) } else { Ok(()) }
         })
     }
 
     /// Limits a text to the length of a page.
-    pub(in crate::handler::page::template) fn check_length(&self, bytes: usize) -> Outcome<()> {
+    pub(in super::super) fn check_length(&self, bytes: usize) -> Outcome<()> {
         if bytes > MAX_PAGE_BYTES {
             return Err(ControlFlow::Failed(RenderError::TooLong { line: self.line }));
         }
         Ok(())
     }
 
-    /// Appends a text.
-    pub(in crate::handler::page::template) fn append(
-        &mut self,
-        text: &mut TaintedText,
-        more: &TaintedText,
-    ) -> Outcome<()> {
+    pub(in super::super) fn append(&mut self, text: &mut TaintedText, more: &TaintedText) -> Outcome<()> {
         self.check_length(text.len() + more.len())?;
         self.spend(more.steps())?;
         text.push_text(more);
         Ok(())
     }
 
-    pub(in crate::handler::page::template) fn add_list(&mut self, items: Vec<Value>) -> Outcome<Value> {
+    pub(in super::super) fn add_list(&mut self, items: Vec<Value>) -> Outcome<Value> {
         self.add_list_id(items).map(Value::List)
     }
 
-    pub(in crate::handler::page::template) fn add_list_id(&mut self, items: Vec<Value>) -> Outcome<ListId> {
+    pub(in super::super) fn add_list_id(&mut self, items: Vec<Value>) -> Outcome<ListId> {
         self.spend(1 + items.len())?;
         Ok(self.heap.add_list(items))
     }
@@ -72,14 +67,12 @@ impl Interpreter<'_> {
         self.list_items(id)
     }
 
-    /// A copy of a list.
-    pub(in crate::handler::page::template) fn list_items(&mut self, id: ListId) -> Outcome<Vec<Value>> {
+    pub(in super::super) fn list_items(&mut self, id: ListId) -> Outcome<Vec<Value>> {
         self.spend(self.heap.list(id).len())?;
         Ok(self.heap.list(id).to_vec())
     }
 
-    /// Inserts a value into a hash.
-    pub(in crate::handler::page::template) fn insert(
+    pub(in super::super) fn insert(
         &mut self,
         hash: &mut Hash,
         key: &TaintedText,

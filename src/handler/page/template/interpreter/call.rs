@@ -97,16 +97,10 @@ impl Interpreter<'_> {
 
     /// Runs a block. `RETURN` leaves only this block.
     pub(super) fn run_block(&mut self, body: &Body, output: &mut TaintedText) -> Outcome<()> {
-        let mut text = TaintedText::default();
-        match self.run(body, &mut text) {
-            Ok(()) | Err(ControlFlow::Return) => self.write(&text, output),
-            Err(interrupt @ (ControlFlow::Stop | ControlFlow::Thrown(_))) => {
-                self.write(&text, output)?;
-                Err(interrupt)
-            }
-            Err(interrupt @ (ControlFlow::Next | ControlFlow::Last | ControlFlow::Failed(_))) => {
-                Err(interrupt)
-            }
+        match self.written_into(body, output) {
+            Ok(text) => self.append(output, &text),
+            Err(ControlFlow::Return) => Ok(()),
+            Err(interrupt) => Err(interrupt),
         }
     }
 
@@ -127,19 +121,19 @@ impl Interpreter<'_> {
                 interpreter.run_named_block(name, &mut wrapped)
             });
             if let Err(interrupt) = result {
-                self.write(&wrapped, output)?;
+                self.append(output, &wrapped)?;
                 return Err(interrupt);
             }
             content = wrapped;
         }
-        self.write(&content, output)
+        self.append(output, &content)
     }
 
     pub(super) fn filter(&mut self, call: &FilterCall, body: &Body, output: &mut TaintedText) -> Outcome<()> {
         let filter = self.prepared_filter(call)?;
         let text = self.written_into(body, output)?;
         let filtered = filter.apply(&text, self)?;
-        self.write(&filtered, output)
+        self.append(output, &filtered)
     }
 
     /// The filter of a call. An alias stands for a filter with its arguments.
@@ -173,9 +167,6 @@ impl Interpreter<'_> {
 }
 
 /// The value of an argument as text. `None` if it is missing.
-pub(in crate::handler::page::template) fn argument_text(
-    arguments: &[Value],
-    number: usize,
-) -> Option<Arc<TaintedText>> {
+pub(in super::super) fn argument_text(arguments: &[Value], number: usize) -> Option<Arc<TaintedText>> {
     arguments.get(number).filter(|value| value.is_defined()).map(Value::to_text)
 }

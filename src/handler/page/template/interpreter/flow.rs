@@ -1,11 +1,10 @@
 //! Conditions, loops and errors.
 
-use std::sync::Arc;
+use std::cell::Cell;
+use std::rc::Rc;
 
 use super::{ControlFlow, Interpreter, Outcome};
-use crate::handler::page::template::ast::{
-    Body, ConditionBranches, Expression, Loop, NameWithArguments, SwitchCases, Try,
-};
+use crate::handler::page::template::ast::{Body, Branches, Expression, Loop, NameWithArguments, Try};
 use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{
     Entry, Hash, HashId, ListId, LoopIteration, ThrownException, Value,
@@ -15,8 +14,8 @@ use crate::handler::page::template::value::{
 const MAX_TURNS: usize = 1000;
 
 impl Interpreter<'_> {
-    pub(super) fn branch(&mut self, branches: &ConditionBranches, output: &mut TaintedText) -> Outcome<()> {
-        for (condition, body) in &branches.conditions {
+    pub(super) fn branch(&mut self, branches: &Branches, output: &mut TaintedText) -> Outcome<()> {
+        for (condition, body) in &branches.cases {
             if self.evaluate(condition)?.is_true() {
                 return self.run(body, output);
             }
@@ -28,7 +27,7 @@ impl Interpreter<'_> {
     pub(super) fn switch(
         &mut self,
         value: &Expression,
-        cases: &SwitchCases,
+        cases: &Branches,
         output: &mut TaintedText,
     ) -> Outcome<()> {
         let value = self.evaluate(value)?.to_text();
@@ -55,18 +54,16 @@ impl Interpreter<'_> {
         }
         let list = self.items_of(list)?;
         let size = self.heap.list(list).len();
-        let iterator = self.heap.add_iterator(LoopIteration { list, index: 0, size });
+        let iteration = Rc::new(LoopIteration { list, index: Cell::new(0), size });
         let outer = self.variable("loop");
         if each.variable.is_none() {
             self.open_scope();
         }
-        self.set_variable("loop", Value::Iterator(iterator));
+        self.set_variable("loop", Value::Iterator(Rc::clone(&iteration)));
         let mut result = Ok(());
         for index in 0..size {
             let value = self.heap.list(list).get(index).cloned().unwrap_or(Value::Undefined);
-            if let Some(iteration) = self.heap.iteration_mut(iterator) {
-                iteration.index = index;
-            }
+            iteration.index.set(index);
             match (&each.variable, value) {
                 (Some(name), value) => self.set_variable(name, value),
                 (None, Value::Hash(id)) => self.import(id)?,
@@ -110,7 +107,7 @@ impl Interpreter<'_> {
     }
 
     /// Hashes with `key` and `value`, sorted by key.
-    pub(in crate::handler::page::template) fn pairs(&mut self, id: HashId) -> Outcome<Vec<Value>> {
+    pub(in super::super) fn pairs(&mut self, id: HashId) -> Outcome<Vec<Value>> {
         let entries = self.entries(id)?;
         self.spend(4 * entries.len())?;
         Ok(entries
@@ -119,7 +116,7 @@ impl Interpreter<'_> {
             .collect())
     }
 
-    pub(in crate::handler::page::template) fn entries(&mut self, id: HashId) -> Outcome<Vec<Entry>> {
+    pub(in super::super) fn entries(&mut self, id: HashId) -> Outcome<Vec<Entry>> {
         self.spend(self.heap.hash(id).map_or(0, Hash::len))?;
         Ok(self.heap.hash(id).into_iter().flat_map(|hash| hash.values().cloned()).collect())
     }
@@ -148,9 +145,9 @@ impl Interpreter<'_> {
         let mut text = TaintedText::default();
         let mut result = self.run(&attempt.body, &mut text);
         if let Err(ControlFlow::Thrown(error)) = &result {
-            let error = Arc::clone(error);
+            let error = Rc::clone(error);
             if let Some(handler) = handler_for(attempt, error.kind.as_str()) {
-                self.set_variable("error", Value::Error(Arc::clone(&error)));
+                self.set_variable("error", Value::Error(Rc::clone(&error)));
                 self.set_variable("e", Value::Error(error));
                 result = self.run(handler, &mut text);
             }
@@ -162,7 +159,7 @@ impl Interpreter<'_> {
             }
         }
         if !matches!(result, Err(ControlFlow::Next | ControlFlow::Last | ControlFlow::Failed(_))) {
-            self.write(&text, output)?;
+            self.append(output, &text)?;
         }
         result
     }
@@ -191,7 +188,7 @@ impl Interpreter<'_> {
 
     fn thrown(&mut self, kind: TaintedText, info: Value) -> ControlFlow {
         match self.spend_text(&info.to_text()) {
-            Ok(()) => ControlFlow::Thrown(Arc::new(ThrownException::new(kind, info))),
+            Ok(()) => ControlFlow::Thrown(Rc::new(ThrownException::new(kind, info))),
             Err(interrupt) => interrupt,
         }
     }

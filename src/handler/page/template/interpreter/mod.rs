@@ -9,6 +9,7 @@ mod range;
 mod variable;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -30,7 +31,7 @@ pub(super) enum ControlFlow {
     Last,
     Return,
     Stop,
-    Thrown(Arc<ThrownException>),
+    Thrown(Rc<ThrownException>),
     Failed(RenderError),
 }
 
@@ -42,7 +43,7 @@ impl ControlFlow {
 
     /// an error that `TRY` can catch
     pub(super) fn thrown(kind: &str, info: TaintedText) -> Self {
-        Self::Thrown(Arc::new(ThrownException::new(TaintedText::literal(kind), Value::text(info))))
+        Self::Thrown(Rc::new(ThrownException::new(TaintedText::literal(kind), Value::text(info))))
     }
 }
 
@@ -142,10 +143,10 @@ impl<'t> Interpreter<'t> {
 
     fn act(&mut self, action: &Action, output: &mut TaintedText) -> Outcome<()> {
         match action {
-            Action::Text(text) => self.write(text, output),
+            Action::Text(text) => self.append(output, text),
             Action::Output(expression) => {
                 let value = self.evaluate(expression)?;
-                self.write(&value.to_text(), output)
+                self.append(output, &value.to_text())
             }
             Action::Call(expression) => self.evaluate(expression).map(drop),
             Action::Assign(assignments) => self.assign_all(assignments, false),
@@ -181,10 +182,6 @@ impl<'t> Interpreter<'t> {
         }
     }
 
-    fn write(&mut self, text: &TaintedText, output: &mut TaintedText) -> Outcome<()> {
-        self.append(output, text)
-    }
-
     /// The output of statements as a text.
     fn written(&mut self, body: &Body) -> Outcome<TaintedText> {
         let mut text = TaintedText::default();
@@ -198,7 +195,7 @@ impl<'t> Interpreter<'t> {
         match self.run(body, &mut text) {
             Ok(()) => Ok(text),
             Err(interrupt @ (ControlFlow::Return | ControlFlow::Stop | ControlFlow::Thrown(_))) => {
-                self.write(&text, output)?;
+                self.append(output, &text)?;
                 Err(interrupt)
             }
             Err(interrupt @ (ControlFlow::Next | ControlFlow::Last | ControlFlow::Failed(_))) => {

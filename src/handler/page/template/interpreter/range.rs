@@ -5,7 +5,6 @@ use crate::handler::page::template::number::Number;
 use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::Value;
 
-/// Items of a range.
 const MAX_ITEMS: usize = 1 << 16;
 
 impl Interpreter<'_> {

@@ -7,7 +7,7 @@ use super::{ControlFlow, Interpreter, Outcome};
 use crate::handler::page::template::ast::{Element, Expression, Macro, Path};
 use crate::handler::page::template::number::Number;
 use crate::handler::page::template::text::TaintedText;
-use crate::handler::page::template::value::{HashId, IteratorId, ListId, Value};
+use crate::handler::page::template::value::{HashId, ListId, LoopIteration, Value};
 use crate::handler::page::template::{date, methods};
 
 /// Variables of the language itself.
@@ -153,7 +153,7 @@ impl Interpreter<'_> {
             Value::Hash(id) => self.hash_item(*id, name, &text, arguments),
             Value::List(id) => self.list_item(*id, name, &text, &arguments),
             Value::Text(_) | Value::Number(_) => methods::of_text(self, value, text.as_str(), &arguments),
-            Value::Iterator(id) => self.iterator_item(*id, text.as_str()),
+            Value::Iterator(iteration) => self.iterator_item(iteration, text.as_str()),
             Value::Date(id) => date::call(self, *id, text.as_str(), &arguments),
             Value::Error(error) => Ok(match text.as_str() {
                 "type" => Value::text(error.kind.clone()),
@@ -217,26 +217,26 @@ impl Interpreter<'_> {
         list.get(position(index.to_number().as_whole(), list.len())?).cloned()
     }
 
-    fn iterator_item(&mut self, id: IteratorId, name: &str) -> Outcome<Value> {
-        let Some(iteration) = self.heap.iteration(id).cloned() else { return Ok(Value::Undefined) };
-        let count = iteration.index + 1;
-        let at = |interpreter: &Self, index: Option<usize>| {
-            let item = index.and_then(|index| interpreter.heap.list(iteration.list).get(index));
+    fn iterator_item(&self, iteration: &LoopIteration, name: &str) -> Outcome<Value> {
+        let index = iteration.index.get();
+        let count = index + 1;
+        let at = |index: Option<usize>| {
+            let item = index.and_then(|index| self.heap.list(iteration.list).get(index));
             item.cloned().unwrap_or(Value::Undefined)
         };
         let flag = |holds: bool| Value::count(usize::from(holds));
         Ok(match name {
             "size" => Value::count(iteration.size),
             "max" => Value::count(iteration.size.saturating_sub(1)),
-            "index" => Value::count(iteration.index),
+            "index" => Value::count(index),
             "count" | "number" => Value::count(count),
-            "first" => flag(iteration.index == 0),
+            "first" => flag(index == 0),
             "last" => flag(count == iteration.size),
-            "prev" => at(self, iteration.index.checked_sub(1)),
-            "next" => at(self, Some(count)),
-            "odd" => flag(count % 2 == 1),
-            "even" => flag(count % 2 == 0),
-            "parity" => Value::literal(if count % 2 == 1 { "odd" } else { "even" }),
+            "prev" => at(index.checked_sub(1)),
+            "next" => at(Some(count)),
+            "odd" => flag(!count.is_multiple_of(2)),
+            "even" => flag(count.is_multiple_of(2)),
+            "parity" => Value::literal(if count.is_multiple_of(2) { "even" } else { "odd" }),
             "get_first" | "get_next" | "get_all" => {
                 return Err(ControlFlow::failed(format!("'loop.{name}' is not supported")));
             }
@@ -264,7 +264,7 @@ impl Interpreter<'_> {
 }
 
 /// The index of an item in a list. A negative index counts from the end.
-pub(in crate::handler::page::template) fn position(index: i64, length: usize) -> Option<usize> {
+pub(in super::super) fn position(index: i64, length: usize) -> Option<usize> {
     if index >= 0 {
         return usize::try_from(index).ok();
     }

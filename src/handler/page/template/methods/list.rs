@@ -24,7 +24,7 @@ pub(super) fn is_method(name: &str) -> bool {
 }
 
 /// Calls a method. `None` if lists lack it.
-pub(super) fn call(
+pub(in super::super) fn call(
     interpreter: &mut Interpreter<'_>,
     id: ListId,
     name: &str,

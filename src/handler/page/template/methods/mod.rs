@@ -5,8 +5,9 @@ mod list;
 mod order;
 mod text;
 
+pub(super) use self::list::call as of_list;
 use super::interpreter::{Interpreter, Outcome};
-use super::value::{HashId, ListId, Value};
+use super::value::{HashId, Value};
 
 /// Calls a method of a text: its own, or that of a list with this text.
 pub(super) fn of_text(
@@ -32,16 +33,6 @@ pub(super) fn of_hash(
         return Ok(result);
     }
     of_single(interpreter, &Value::Hash(id), name, arguments)
-}
-
-/// Calls a method of a list. `None` if lists lack it.
-pub(super) fn of_list(
-    interpreter: &mut Interpreter<'_>,
-    id: ListId,
-    name: &str,
-    arguments: &[Value],
-) -> Outcome<Option<Value>> {
-    list::call(interpreter, id, name, arguments)
 }
 
 fn of_single(

@@ -3,7 +3,7 @@
 use super::Parser;
 use crate::handler::page::template::TemplateError;
 use crate::handler::page::template::ast::{
-    Action, Body, ConditionBranches, Expression, Loop, Program, Statement, SwitchCases, Try,
+    Action, Body, Branches, Expression, Loop, Program, Statement, Try,
 };
 use crate::handler::page::template::lexer::{QuotedPart, Token};
 use crate::handler::page::template::text::TaintedText;
@@ -37,55 +37,64 @@ impl Parser {
 
     /// Parses `IF` or `UNLESS` up to its `END`.
     fn branches(&mut self, is_negated: bool) -> Result<Action, TemplateError> {
-        let condition = self.expression()?;
-        let condition = if is_negated { Expression::Not(Box::new(condition)) } else { condition };
-        self.end_of_statement()?;
-        let mut conditions = vec![(condition, self.body()?)];
+        let condition = self.condition(is_negated)?;
+        self.expect(";")?;
+        let mut cases = vec![(condition, self.body()?)];
         while self.takes("ELSIF") {
             let condition = self.expression()?;
-            self.end_of_statement()?;
-            conditions.push((condition, self.body()?));
+            self.expect(";")?;
+            cases.push((condition, self.body()?));
         }
-        let mut otherwise = Body::new();
-        if self.takes("ELSE") {
-            self.end_of_statement()?;
-            otherwise = self.body()?;
+        let otherwise = self.optional_body("ELSE")?;
+        self.expect("END")?;
+        Ok(Action::If(Branches { cases, otherwise }))
+    }
+
+    pub(super) fn condition(&mut self, is_negated: bool) -> Result<Expression, TemplateError> {
+        let condition = self.expression()?;
+        Ok(if is_negated { Expression::Not(Box::new(condition)) } else { condition })
+    }
+
+    /// Parses the body behind a keyword. Without the keyword it is empty.
+    fn optional_body(&mut self, keyword: &str) -> Result<Body, TemplateError> {
+        if !self.takes(keyword) {
+            return Ok(Body::new());
         }
-        self.end_of_block()?;
-        Ok(Action::If(ConditionBranches { conditions, otherwise }))
+        self.expect(";")?;
+        self.body()
     }
 
     /// Text before the first `CASE` is dropped, as in Template Toolkit.
     fn switch(&mut self) -> Result<Action, TemplateError> {
         let value = self.expression()?;
-        self.end_of_statement()?;
+        self.expect(";")?;
         self.body()?;
         let mut cases = Vec::new();
         let mut otherwise = Body::new();
         while self.takes("CASE") {
             if self.takes("DEFAULT") || self.is_next(";") {
-                self.end_of_statement()?;
+                self.expect(";")?;
                 otherwise = self.body()?;
                 break;
             }
             let case = self.term()?;
-            self.end_of_statement()?;
+            self.expect(";")?;
             cases.push((case, self.body()?));
         }
-        self.end_of_block()?;
-        Ok(Action::Switch(value, SwitchCases { cases, otherwise }))
+        self.expect("END")?;
+        Ok(Action::Switch(value, Branches { cases, otherwise }))
     }
 
     fn for_loop(&mut self) -> Result<Action, TemplateError> {
         let (variable, list) = self.loop_head()?;
-        self.end_of_statement()?;
+        self.expect(";")?;
         let body = self.loop_body()?;
         Ok(Action::For(Loop { variable, list, body }))
     }
 
     fn while_loop(&mut self) -> Result<Action, TemplateError> {
         let condition = self.expression()?;
-        self.end_of_statement()?;
+        self.expect(";")?;
         Ok(Action::While(condition, self.loop_body()?))
     }
 
@@ -118,32 +127,28 @@ impl Parser {
 
     fn wrapper(&mut self) -> Result<Action, TemplateError> {
         let names = self.name_with_arguments()?;
-        self.end_of_statement()?;
+        self.expect(";")?;
         Ok(Action::Wrapper(names, self.body_and_end()?))
     }
 
     fn filtered(&mut self) -> Result<Action, TemplateError> {
         let filter = self.filter()?;
-        self.end_of_statement()?;
+        self.expect(";")?;
         Ok(Action::Filter(filter, self.body_and_end()?))
     }
 
     fn attempt(&mut self) -> Result<Action, TemplateError> {
-        self.end_of_statement()?;
+        self.expect(";")?;
         let body = self.body()?;
         let mut handlers = Vec::new();
         while self.takes("CATCH") {
             let kind =
                 if self.is_next(";") || self.takes("DEFAULT") { None } else { Some(self.file_name()?) };
-            self.end_of_statement()?;
+            self.expect(";")?;
             handlers.push((kind, self.body()?));
         }
-        let mut last = Body::new();
-        if self.takes("FINAL") {
-            self.end_of_statement()?;
-            last = self.body()?;
-        }
-        self.end_of_block()?;
+        let last = self.optional_body("FINAL")?;
+        self.expect("END")?;
         Ok(Action::Try(Try { body, handlers, last }))
     }
 
@@ -158,30 +163,24 @@ impl Parser {
         if name.is_some() && !self.is_next(";") {
             self.metadata_pairs()?;
         }
-        self.end_of_statement()?;
+        self.expect(";")?;
         let Some(name) = name else {
             let body = self.with_depth(Self::body_and_end)?;
-            self.end_of_statement()?;
+            self.expect(";")?;
             return Ok(Some(self.new_statement(Action::Block(body))));
         };
         let loops = std::mem::take(&mut self.loops);
         self.block_names.push(name);
         let body = self.with_depth(Self::body_and_end)?;
-        self.end_of_statement()?;
+        self.expect(";")?;
         self.program.blocks.insert(self.block_names.join("/"), body);
         self.block_names.pop();
         self.loops = loops;
         Ok(None)
     }
 
-    pub(super) fn metadata(&mut self) -> Result<(), TemplateError> {
-        let pairs = self.metadata_pairs()?;
-        self.program.metadata.extend(pairs);
-        Ok(())
-    }
-
     /// `name = 'text', name = 42`
-    fn metadata_pairs(&mut self) -> Result<Vec<(String, TaintedText)>, TemplateError> {
+    pub(super) fn metadata_pairs(&mut self) -> Result<Vec<(String, TaintedText)>, TemplateError> {
         let mut pairs = Vec::new();
         while let Some(name) = self.takes_name() {
             self.expect("=")?;
@@ -245,10 +244,7 @@ impl Action {
             | Self::Wrapper(_, body)
             | Self::Filter(_, body)
             | Self::For(Loop { body, .. }) => vec![body],
-            Self::If(ConditionBranches { conditions, otherwise }) => {
-                conditions.iter().map(|(_, body)| body).chain([otherwise]).collect()
-            }
-            Self::Switch(_, SwitchCases { cases, otherwise }) => {
+            Self::If(Branches { cases, otherwise }) | Self::Switch(_, Branches { cases, otherwise }) => {
                 cases.iter().map(|(_, body)| body).chain([otherwise]).collect()
             }
             Self::Macro(_, definition) => vec![&definition.body],

@@ -5,7 +5,6 @@ use super::Parser;
 use crate::handler::page::template::TemplateError;
 use crate::handler::page::template::ast::{Assignment, Comparison, Element, Expression, Operator, Path};
 
-/// Parses one operand.
 type OperandRule = fn(&mut Parser) -> Result<Expression, TemplateError>;
 
 /// An operand, and the following operators and operands.
@@ -17,7 +16,7 @@ fn computed(first: Expression, rest: Vec<(Operator, Expression)>) -> Expression 
 
 impl Parser {
     pub(super) fn expression(&mut self) -> Result<Expression, TemplateError> {
-        let condition = self.alternatives()?;
+        let condition = self.list_of("OR", Self::conjunction, Expression::Or)?;
         if !self.takes("?") {
             return Ok(condition);
         }
@@ -26,10 +25,6 @@ impl Parser {
             parser.expect(":")?;
             Ok(Expression::Choice(Box::new([condition, yes, parser.expression()?])))
         })
-    }
-
-    fn alternatives(&mut self) -> Result<Expression, TemplateError> {
-        self.list_of("OR", Self::conjunction, Expression::Or)
     }
 
     fn conjunction(&mut self) -> Result<Expression, TemplateError> {

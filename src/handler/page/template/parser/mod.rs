@@ -99,6 +99,7 @@ impl Parser {
     fn body(&mut self) -> Result<Body, TemplateError> {
         let mut body = Body::new();
         loop {
+            // Every tag ends with its own `;`, so empty statements are allowed.
             if self.takes(";") {
                 continue;
             }
@@ -110,15 +111,6 @@ impl Parser {
                 body.push(statement);
             }
         }
-    }
-
-    /// Every tag ends with its own `;`. Empty statements are allowed.
-    fn end_of_statement(&mut self) -> Result<(), TemplateError> {
-        if self.takes(";") { Ok(()) } else { Err(self.unexpected()) }
-    }
-
-    fn end_of_block(&mut self) -> Result<(), TemplateError> {
-        if self.takes("END") { Ok(()) } else { Err(self.unexpected()) }
     }
 
     fn next(&mut self) -> Option<Token> {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::Parser;
 use crate::handler::page::template::TemplateError;
 use crate::handler::page::template::ast::{
-    Action, Assignment, Body, ConditionBranches, Expression, FilterCall, Loop, Macro, NameWithArguments,
-    Statement,
+    Action, Assignment, Body, Branches, Expression, FilterCall, Loop, Macro, NameWithArguments, Statement,
 };
 use crate::handler::page::template::filters;
 use crate::handler::page::template::lexer::{Lexeme, Token};
@@ -32,15 +31,16 @@ impl Parser {
         self.line = self.lexemes.peek().map_or(self.line, |lexeme| lexeme.line);
         let line = self.line;
         if self.takes("META") {
-            self.metadata()?;
-            self.end_of_statement()?;
+            let pairs = self.metadata_pairs()?;
+            self.program.metadata.extend(pairs);
+            self.expect(";")?;
             return Ok(None);
         }
         if self.is_next("BLOCK") {
             return self.block();
         }
         let action = self.action()?;
-        self.end_of_statement()?;
+        self.expect(";")?;
         Ok(Some(Statement { line, action }))
     }
 
@@ -56,11 +56,8 @@ impl Parser {
         if self.takes("USE") {
             return self.plugin();
         }
-        if let Some(action) = self.block_directive()? {
+        if let Some(action) = self.directive()? {
             return Ok(action);
-        }
-        if let Some(action) = self.simple_directive()? {
-            return self.parse_modifiers(action);
         }
         let expression = self.expression()?;
         if !self.takes("=") {
@@ -98,22 +95,24 @@ impl Parser {
     fn captured(&mut self) -> Result<Option<Body>, TemplateError> {
         self.refuse()?;
         if self.takes("BLOCK") {
-            self.end_of_statement()?;
+            self.expect(";")?;
             return self.with_depth(Self::body_and_end).map(Some);
         }
-        let action = match self.block_directive()? {
-            Some(action) => Some(action),
-            None => match self.simple_directive()? {
-                Some(action) => Some(self.parse_modifiers(action)?),
-                None => None,
-            },
-        };
+        let action = self.directive()?;
         Ok(action.map(|action| vec![self.new_statement(action)]))
+    }
+
+    fn directive(&mut self) -> Result<Option<Action>, TemplateError> {
+        if let Some(action) = self.block_directive()? {
+            return Ok(Some(action));
+        }
+        let action = self.simple_directive()?;
+        action.map(|action| self.parse_modifiers(action)).transpose()
     }
 
     pub(super) fn body_and_end(&mut self) -> Result<Body, TemplateError> {
         let body = self.body()?;
-        self.end_of_block()?;
+        self.expect("END")?;
         Ok(body)
     }
 
@@ -139,17 +138,13 @@ impl Parser {
             Action::Stop
         } else if self.takes("CLEAR") {
             Action::Clear
-        } else if self.is_next("LAST") || self.is_next("NEXT") {
-            self.loop_exit()
+        } else if self.takes("LAST") {
+            Action::Last
+        } else if self.takes("NEXT") {
+            Action::Next
         } else {
             return Ok(None);
         }))
-    }
-
-    fn loop_exit(&mut self) -> Action {
-        let action = if self.is_next("LAST") { Action::Last } else { Action::Next };
-        self.next();
-        action
     }
 
     /// `a = b, c = d`
@@ -197,15 +192,10 @@ impl Parser {
             return Err(self.error("'NEXT' and 'LAST' belong into a loop"));
         }
         let body = |parser: &Self, action| vec![parser.new_statement(action)];
-        Ok(if self.takes("IF") {
-            let conditions = vec![(self.expression()?, body(self, action))];
-            Action::If(ConditionBranches { conditions, otherwise: Body::new() })
-        } else if self.takes("UNLESS") {
-            let condition = Expression::Not(Box::new(self.expression()?));
-            Action::If(ConditionBranches {
-                conditions: vec![(condition, body(self, action))],
-                otherwise: Body::new(),
-            })
+        Ok(if self.is_next("IF") || self.is_next("UNLESS") {
+            let is_negated = self.next() == Some(Token::Keyword("UNLESS"));
+            let cases = vec![(self.condition(is_negated)?, body(self, action))];
+            Action::If(Branches { cases, otherwise: Body::new() })
         } else if self.takes("FOR") {
             let (variable, list) = self.loop_head()?;
             Action::For(Loop { variable, list, body: body(self, action) })
