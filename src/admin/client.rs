@@ -11,7 +11,6 @@ use crate::admin::protocol::{ControlRequest, ControlResponse};
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than a reload takes.
 const RELOAD_TIMEOUT: Duration = Duration::from_mins(3);
-/// Limit of bytes of a response.
 const MAX_RESPONSE_BYTES: u64 = 16 << 20;
 
 /// A connection for one command after the other.

@@ -5,8 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
-use crate::config::diagnostic::Diagnostic;
-use crate::config::diagnostic::ValueOrigin;
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 
 /// Limit of commands that wait during a reload.
 const MAX_WAITING_COMMANDS: usize = 16;
@@ -25,7 +24,6 @@ pub struct ReloadSummary {
 /// The errors if nothing was changed.
 pub(crate) type ReloadResult = Result<ReloadSummary, Vec<Diagnostic>>;
 
-/// The options of a reload.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HowToReload {
     /// the reload is reverted after this time, unless it is confirmed
@@ -47,7 +45,6 @@ pub enum ConfirmOutcome {
 pub(crate) enum SupervisorCommand {
     Reload { how: HowToReload, answer: oneshot::Sender<ReloadResult> },
     Confirm(oneshot::Sender<ConfirmOutcome>),
-    Revert(oneshot::Sender<ReloadResult>),
 }
 
 /// Sends commands to the main thread.
@@ -63,17 +60,13 @@ impl SupervisorHandle {
     /// Loads the whole configuration again, and puts it in effect if it has no errors. With `confirm` the reload
     /// never starts a new binary, and it is reverted after that time unless `confirm` is called before.
     pub async fn reload(&self, how: HowToReload) -> ReloadResult {
-        self.ask(|answer| SupervisorCommand::Reload { how, answer }).await.unwrap_or_else(|| Err(gone()))
+        let gone = || Err(vec![Diagnostic::error(ValueOrigin::Profile, "", "the process is about to end")]);
+        self.ask(|answer| SupervisorCommand::Reload { how, answer }).await.unwrap_or_else(gone)
     }
 
     /// Keeps the result of a reload with `confirm`.
     pub async fn confirm(&self) -> ConfirmOutcome {
         self.ask(SupervisorCommand::Confirm).await.unwrap_or(ConfirmOutcome::NothingWaits)
-    }
-
-    /// Reverts an unconfirmed reload now.
-    pub async fn revert(&self) -> ReloadResult {
-        self.ask(SupervisorCommand::Revert).await.unwrap_or_else(|| Err(gone()))
     }
 
     /// `None` if the process ends before it responds.
@@ -82,8 +75,4 @@ impl SupervisorHandle {
         self.0.send(question(answer)).await.ok()?;
         answered.await.ok()
     }
-}
-
-fn gone() -> Vec<Diagnostic> {
-    vec![Diagnostic::error(ValueOrigin::Profile, "", "the process is about to end")]
 }

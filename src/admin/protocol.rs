@@ -16,7 +16,6 @@ use crate::os::listener::ListeningSocket;
 use crate::state::shared::AppState;
 use crate::tls::TlsAcceptor;
 
-/// Limit of bytes of a command.
 pub(crate) const MAX_COMMAND_BYTES: u64 = 1024;
 /// Limit of seconds that a reload may wait for its confirmation.
 pub const MAX_CONFIRM_SECONDS: u64 = 86_400;

@@ -10,8 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::config::product::Protocol;
 use crate::config::settings::BackendAddress;
-use crate::metrics::upstreams;
-use crate::metrics::upstreams::{HealthReport, UpstreamReport};
+use crate::metrics::upstreams::{self, HealthReport, UpstreamReport};
 use crate::state::shared::AppState;
 use crate::upstream::client::check_reachable;
 use crate::upstream::nodes::NodeFile;

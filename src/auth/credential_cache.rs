@@ -109,7 +109,6 @@ impl CredentialCache {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {

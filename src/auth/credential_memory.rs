@@ -128,7 +128,6 @@ fn bytes_of(source: Option<ClientKey>) -> [u8; 9] {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn client(text: &str) -> ClientKey {

@@ -51,7 +51,6 @@ fn is(line: &HeaderValue, value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const PANEL: &str = "https://panel.example.com";

@@ -12,8 +12,7 @@ use crate::auth::credential_cache::CachedTicket;
 use crate::auth::credential_memory::ShownTicket;
 use crate::http::target::query_value;
 use crate::limits::failure_table::ClientKey;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 
 /// The user of a page, and the token for what the page asks in turn.
 #[derive(Clone, Debug, Eq, PartialEq)]

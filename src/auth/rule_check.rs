@@ -149,7 +149,6 @@ impl KeyTypes {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const RULES: &str = "

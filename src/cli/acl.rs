@@ -5,16 +5,13 @@ use std::io::BufRead as _;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use super::{load, say};
+use super::{CommandResult, load, say};
 use crate::config::settings::ListenerSettings;
 use crate::config::{Config, ConfigSources};
 use crate::net::acl::{AccessRule, PeerIp};
 
-pub fn run(profile: &str, options: &ConfigSources, addresses: &[String]) -> ExitCode {
-    let config = match load(profile, options) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+pub fn run(profile: &str, options: &ConfigSources, addresses: &[String]) -> CommandResult {
+    let config = load(profile, options)?;
     let mut good = true;
     for address in addresses {
         if address == "-" {
@@ -28,7 +25,7 @@ pub fn run(profile: &str, options: &ConfigSources, addresses: &[String]) -> Exit
             good &= explain(&config, address);
         }
     }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good { Ok(ExitCode::SUCCESS) } else { Err(ExitCode::FAILURE) }
 }
 
 fn explain(config: &Config, text: &str) -> bool {

@@ -6,36 +6,32 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{fail, locate, reload, run, say};
+use super::{CommandResult, fail, locate, reload, run, say};
 use crate::cli::arguments::DaemonVerb;
 use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
-use crate::os::daemonize;
-use crate::os::daemonize::StartOutcome;
+use crate::os::daemonize::{self, StartOutcome};
 
 /// Beyond the time that a stop may take by the settings.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub fn run(profile: &str, options: &ConfigSources, verb: DaemonVerb) -> ExitCode {
+pub fn run(profile: &str, options: &ConfigSources, verb: DaemonVerb) -> CommandResult {
     if let DaemonVerb::Start { debug: true } = verb {
-        return run::run(profile, options);
+        return Ok(run::run(profile, options));
     }
-    let config = match locate(profile, options) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let config = locate(profile, options)?;
     let running = DaemonProcess::find(&config);
-    match (verb, running) {
+    Ok(match (verb, running) {
         (DaemonVerb::Start { .. }, Some(running)) => fail(&format!("already running (pid {})", running.pid)),
         (DaemonVerb::Start { .. } | DaemonVerb::Restart, None) => start(profile, options, &config),
-        (DaemonVerb::Restart, Some(_)) => reload::run(profile, options, None, false),
+        (DaemonVerb::Restart, Some(_)) => reload::run(profile, options, None, false)?,
         (DaemonVerb::Stop, Some(running)) => stop(running, config.settings.timeout.stop),
         (DaemonVerb::Stop, None) => ExitCode::SUCCESS,
         (DaemonVerb::Status, running) => {
             say(if running.is_some() { "running" } else { "stopped" });
             ExitCode::SUCCESS
         }
-    }
+    })
 }
 
 fn start(profile: &str, options: &ConfigSources, config: &Config) -> ExitCode {

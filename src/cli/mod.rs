@@ -14,11 +14,14 @@ pub mod route;
 pub mod run;
 pub mod status;
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use crate::config::diagnostic::Diagnostic;
 use crate::config::{Config, ConfigSources};
+
+/// The exit code of a command; an error is that of a command whose message is printed already.
+pub type CommandResult = Result<ExitCode, ExitCode>;
 
 /// The exit code of a question to something that does not run.
 const NOT_RUNNING: u8 = 3;
@@ -28,7 +31,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-fn complain(problems: &[Diagnostic]) {
+fn complain(problems: &[impl Display]) {
     let mut stderr = std::io::stderr().lock();
     for problem in problems {
         let _ = writeln!(stderr, "{problem}");
@@ -50,13 +53,10 @@ fn locate(profile: &str, options: &ConfigSources) -> Result<Config, ExitCode> {
 
 /// Loads for a command that only asks: any error ends it.
 fn load(profile: &str, options: &ConfigSources) -> Result<Config, ExitCode> {
-    let failed = |problems: &[Diagnostic]| {
-        complain(problems);
-        Err(ExitCode::FAILURE)
-    };
-    match Config::load(profile, options) {
-        Ok(config) if config.has_errors() => failed(&config.problems),
-        Ok(config) => Ok(config),
-        Err(problems) => failed(&problems),
+    let config = locate(profile, options)?;
+    if config.has_errors() {
+        complain(&config.problems);
+        return Err(ExitCode::FAILURE);
     }
+    Ok(config)
 }

@@ -8,7 +8,7 @@ use http::header::{HeaderValue, USER_AGENT};
 
 use super::compare::client::{ComparedResponse, ComparedServer, RequestHeader};
 use super::compare::content::ComparedBody;
-use super::{NOT_RUNNING, fail, load, say};
+use super::{CommandResult, NOT_RUNNING, fail, load, say};
 use crate::config::page::PageRules;
 use crate::config::product::Product;
 use crate::config::settings::{ClientCertificates, ListenAddress};
@@ -22,19 +22,13 @@ const CLIENT: &str = concat!("nodegate/", env!("CARGO_PKG_VERSION"));
 const MAX_REASON: usize = 400;
 
 /// One line for each page and each of its templates: `ok TARGET` or `failed TARGET: REASON`.
-pub fn run(profile: &str, options: &ConfigSources) -> ExitCode {
-    let config = match load(profile, options) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+pub fn run(profile: &str, options: &ConfigSources) -> CommandResult {
+    let config = load(profile, options)?;
     let server = reachable_address(&config)
-        .and_then(|address| ComparedServer::here(address, config.settings.listen.port));
+        .and_then(|address| ComparedServer::here(address, config.settings.listen.port))
+        .map_err(|message| fail(&message))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (server, runtime) = match (server, runtime) {
-        (Ok(server), Ok(runtime)) => (server, runtime),
-        (Err(message), _) => return fail(&message),
-        (_, Err(error)) => return fail(&error.to_string()),
-    };
+    let runtime = runtime.map_err(|error| fail(&error.to_string()))?;
     let targets = targets(&config.product);
     let (mut failed, mut silent) = (0, 0);
     for target in &targets {
@@ -48,9 +42,9 @@ pub fn run(profile: &str, options: &ConfigSources) -> ExitCode {
         }
     }
     if silent > 0 && silent == targets.len() {
-        return ExitCode::from(NOT_RUNNING);
+        return Err(ExitCode::from(NOT_RUNNING));
     }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 { Ok(ExitCode::SUCCESS) } else { Err(ExitCode::FAILURE) }
 }
 
 /// The address to ask at, unless this machine cannot ask there: then a page that fails would say nothing.
@@ -133,7 +127,6 @@ fn reason(answer: &ComparedResponse) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn targets_of(profile: &str) -> Vec<String> {

@@ -14,8 +14,7 @@ pub fn run(name: Option<&str>) -> ExitCode {
     };
     let Some(text) = built_in_profile(name) else {
         let known = built_in_profiles().join(", ");
-        let _ = writeln!(std::io::stderr(), "no profile '{name}'; the built-in ones are {known}");
-        return ExitCode::FAILURE;
+        return super::fail(&format!("no profile '{name}'; the built-in ones are {known}"));
     };
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     ExitCode::SUCCESS

@@ -5,42 +5,36 @@ use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
 
-use super::{NOT_RUNNING, fail, locate, say};
+use super::{CommandResult, NOT_RUNNING, complain, fail, locate, say};
 use crate::admin::client::ControlClient;
-use crate::admin::protocol;
-use crate::admin::protocol::{ControlRequest, ControlResponse};
+use crate::admin::protocol::{self, ControlRequest, ControlResponse};
 use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
 use crate::upstream::client::io_message;
 
 /// Reloads. `confirm` reverts the reload after so many seconds; `force` also takes settings that were reverted before.
-pub fn run(profile: &str, options: &ConfigSources, confirm: Option<u64>, force: bool) -> ExitCode {
+pub fn run(profile: &str, options: &ConfigSources, confirm: Option<u64>, force: bool) -> CommandResult {
     ask(profile, options, ControlRequest::Reload { confirm, force })
 }
 
-pub fn confirm(profile: &str, options: &ConfigSources) -> ExitCode {
+pub fn confirm(profile: &str, options: &ConfigSources) -> CommandResult {
     ask(profile, options, ControlRequest::Confirm)
 }
 
-fn ask(profile: &str, options: &ConfigSources, question: ControlRequest) -> ExitCode {
-    let config = match locate(profile, options) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+fn ask(profile: &str, options: &ConfigSources, question: ControlRequest) -> CommandResult {
+    let config = locate(profile, options)?;
     let Some(path) = protocol::socket_path(&config, config.settings.listen.port) else {
-        return fail("the profile has no pid file, and so no control socket");
+        return Err(fail("the profile has no pid file, and so no control socket"));
     };
-    let connected = ControlClient::connect(&path);
-    let answered = match connected {
-        Ok(mut asker) => asker.ask(question),
+    let mut asker = match ControlClient::connect(&path) {
+        Ok(asker) => asker,
         Err(error) => {
-            return without_socket(&config, question, &format!("{}: {}", path.display(), io_message(&error)));
+            let reason = format!("{}: {}", path.display(), io_message(&error));
+            return Ok(without_socket(&config, question, &reason));
         }
     };
-    match answered {
-        Ok(answer) => tell(&config.product.name, question, answer),
-        Err(error) => fail(&format!("no answer: {error}")),
-    }
+    let answer = asker.ask(question).map_err(|error| fail(&format!("no answer: {error}")))?;
+    Ok(tell(&config.product.name, question, answer))
 }
 
 fn tell(profile: &str, question: ControlRequest, answer: ControlResponse) -> ExitCode {
@@ -88,12 +82,5 @@ fn without_socket(config: &Config, question: ControlRequest, reason: &str) -> Ex
             ExitCode::SUCCESS
         }
         Err(error) => fail(&format!("cannot signal pid {}: {error}", running.pid)),
-    }
-}
-
-fn complain(lines: &[String]) {
-    let mut stderr = io::stderr().lock();
-    for line in lines {
-        let _ = writeln!(stderr, "{line}");
     }
 }

@@ -1,12 +1,11 @@
 //! `nodegate route PROFILE METHOD PATH`: one line, `TARGET login|open REASON`.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use http::Method;
 
-use super::{load, say};
+use super::{CommandResult, fail, load, say};
 use crate::auth::authenticator::Authenticator;
 use crate::config::product::{ConnectRules, Product, Protocol};
 use crate::config::{Config, ConfigSources};
@@ -16,31 +15,17 @@ use crate::http::target::RequestTarget;
 use crate::proxy::router::{Route, RouteRules};
 use crate::upstream::nodes::NodeFile;
 
-pub fn run(profile: &str, options: &ConfigSources, method: &str, path: &str) -> ExitCode {
-    let config = match load(profile, options) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let Ok(method) = method.parse::<Method>() else {
-        let _ = writeln!(std::io::stderr(), "'{method}' is no HTTP method");
-        return ExitCode::FAILURE;
-    };
-    let answer = match &config.product {
+pub fn run(profile: &str, options: &ConfigSources, method: &str, path: &str) -> CommandResult {
+    let config = load(profile, options)?;
+    let method: Method = method.parse().map_err(|_| fail(&format!("'{method}' is no HTTP method")))?;
+    let line = match &config.product {
         Product { connect: Some(connect), protocol, .. } if is_for_tunnels(*protocol, &config, &method) => {
-            Ok(explain_connect(connect, &method, path))
+            explain_connect(connect, &method, path)
         }
-        _ => explain(&config, &method, path),
+        _ => explain(&config, &method, path).map_err(|message| fail(&message))?,
     };
-    match answer {
-        Ok(line) => {
-            say(&line);
-            ExitCode::SUCCESS
-        }
-        Err(message) => {
-            let _ = writeln!(std::io::stderr(), "{message}");
-            ExitCode::FAILURE
-        }
-    }
+    say(&line);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Whether such a request is one for a tunnel, or refused as one.

@@ -13,8 +13,7 @@ use crate::os::executable::ExecutableFile;
 use crate::os::listener::{ListenerSet, UnboundListener};
 use crate::os::{memory, privileges, request_context, rlimit, sandbox, systemd};
 use crate::proxy::handlers::App;
-use crate::server;
-use crate::server::{ConfigLoader, LoadedConfig, OldProcess, ReceivedHandoff, StartState};
+use crate::server::{self, ConfigLoader, LoadedConfig, OldProcess, ReceivedHandoff, StartState};
 use crate::state::shared::PersistentState;
 use crate::tls::session_tickets::TicketKeys;
 

@@ -54,12 +54,17 @@ impl Diagnostic {
     }
 
     pub fn warning(origin: ValueOrigin, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(origin, key, message) }
+        Self::error(origin, key, message).as_warning()
     }
 
     /// A problem with a file that no setting names.
     pub fn file_error(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
         Self::error(ValueOrigin::File { path: path.into(), line: None }, "", message)
+    }
+
+    #[must_use]
+    pub fn as_warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
     }
 
     pub fn is_error(&self) -> bool {

@@ -72,7 +72,6 @@ impl ConfigDifference {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::ConfigSources;
     use crate::config::root::RootDirectory;

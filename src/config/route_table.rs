@@ -112,7 +112,6 @@ fn parse_method(word: &str) -> Result<(String, ApiMethod), String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
 
     /// Every row of the reference tables, with example values for its parameters.

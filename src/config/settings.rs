@@ -132,6 +132,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::net::acl::AclPolicy;
 
     #[test]
     fn names_are_unique_and_defaults_are_valid() {
@@ -146,14 +147,21 @@ mod tests {
     #[test]
     fn a_value_with_a_mistake_leaves_the_default() {
         let mut layers = SettingsLayers::default();
-        layers.command_line(&["limits.headers=many".to_owned(), "workers=0".to_owned()]);
+        let sets = ["acl.policy=drop", "limits.headers=many", "workers=0"];
+        layers.command_line(&sets.map(str::to_owned));
         let (settings, problems) = Settings::resolve(&layers, &RootDirectory::default());
         assert_eq!((settings.limits.headers, settings.workers), (64, 3));
         let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let expected = [
+            "--set: acl.policy: must be allow or deny, not 'drop'",
             "--set: workers: warning: must be a whole number from 1 to 127, not '0'; using 3",
             "--set: limits.headers: must be a whole number from 1 to 100, not 'many'",
         ];
         assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn a_policy_is_read_in_any_case() {
+        assert_eq!(["Allow", "DENY"].map(listen::policy), [Ok(AclPolicy::Allow), Ok(AclPolicy::Deny)]);
     }
 }

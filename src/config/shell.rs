@@ -268,7 +268,6 @@ fn lookup<'a>(assignments: &'a [ShellAssignment], name: &str) -> Option<&'a str>
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 mod tests {
     use std::collections::BTreeMap;
     use std::process::Command;

@@ -6,8 +6,7 @@ use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 
 /// Without work for this time the thread ends. The next work starts another.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,7 +85,6 @@ fn start(first: BlockingTask) -> Option<SyncSender<BlockingTask>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     const LONG: Duration = Duration::from_secs(30);

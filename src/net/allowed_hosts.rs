@@ -43,7 +43,6 @@ impl HostName {
     }
 }
 
-/// One entry of a list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum HostEntry {
     Host(HostName),
@@ -116,7 +115,6 @@ fn parse_entry(text: &str) -> Result<HostEntry, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -70,7 +70,6 @@ struct ReverseParts<'t> {
 }
 
 impl<'t> ReverseParts<'t> {
-    /// The elements of a list.
     fn elements(list: &'t [u8], is_forwarded: bool) -> Self {
         Self { separator: b',', has_quotes: is_forwarded, rest: list }
     }
@@ -151,7 +150,6 @@ fn is_port(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use http::HeaderValue;
 
     use super::*;

@@ -42,7 +42,6 @@ pub fn host_names(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> V
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use http::HeaderValue;
 
     use super::*;

@@ -257,7 +257,6 @@ fn ipv6(text: &str) -> Option<Ipv6Addr> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

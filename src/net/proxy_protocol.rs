@@ -125,7 +125,6 @@ fn as_v6(address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
 

@@ -14,7 +14,6 @@ use crate::config::ConfigSources;
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The result of a start.
 pub enum StartOutcome {
     Serves,
     /// its stderr has the reason

@@ -93,7 +93,6 @@ fn zone_index(zone: &str) -> Option<u32> {
     })
 }
 
-/// The options of a bind.
 #[derive(Clone, Copy)]
 struct BindOptions {
     /// with other sockets of this process at the same address

@@ -1,9 +1,10 @@
 //! Limits the log lines that clients can cause. Each topic has a limit of lines for one subject and one for all;
 //! further lines are counted.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::Level;
@@ -17,8 +18,7 @@ pub const MAX_CLIENT_TEXT_BYTES: usize = 256;
 /// Limit of bytes of a line that is kept for later.
 const MAX_KEPT_BYTES: usize = 512;
 
-/// The topic of a line.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum LogTopic {
     /// failed logins of an IPv4 address; fail2ban reads these lines
     Login,
@@ -55,65 +55,37 @@ pub fn site(address: IpAddr) -> IpAddr {
 }
 
 impl LogTopic {
-    const ALL: [Self; 10] = [
-        Self::Login,
-        Self::LoginIpv6,
-        Self::Tunnel,
-        Self::Upstream,
-        Self::Fault,
-        Self::Page,
-        Self::Origin,
-        Self::Node,
-        Self::Host,
-        Self::Crowd,
-    ];
-
-    fn rate(self) -> LineRate {
-        let (burst, interval, per_second, subjects) = match self {
+    /// The limits, and the summary if there are more subjects than are remembered.
+    fn rules(self) -> (LineRate, &'static str) {
+        let (minute, hour) = (60 * SECOND, 3600 * SECOND);
+        let (burst, interval, per_second, subjects, lost) = match self {
             // As many as fail2ban's own `maxretry`. By default the journal accepts 10,000 lines of a service in 30 s.
-            Self::Login => (5, SECOND, 50, 4096),
-            Self::LoginIpv6 | Self::Tunnel => (5, SECOND, 25, 4096),
-            Self::Upstream => (10, SECOND, 25, 256),
-            Self::Fault | Self::Page | Self::Crowd => (1, 60 * SECOND, 10, 256),
-            Self::Origin | Self::Node | Self::Host => (1, 3600 * SECOND, 10, 1024),
+            Self::Login => (5, SECOND, 50, 4096, "failed logins of too many addresses"),
+            Self::LoginIpv6 => (5, SECOND, 25, 4096, "failed logins of too many IPv6 networks"),
+            Self::Tunnel => (5, SECOND, 25, 4096, "refused tunnels of too many addresses"),
+            Self::Upstream => (10, SECOND, 25, 256, "failures of too many upstreams"),
+            Self::Fault => (1, minute, 10, 256, "faults of too many files"),
+            Self::Page => (1, minute, 10, 256, "faults of too many pages"),
+            Self::Origin => (1, hour, 10, 1024, "consoles for too many origins"),
+            Self::Node => (1, hour, 10, 1024, "refusals of too many nodes"),
+            Self::Host => (1, hour, 10, 1024, "foreign hosts at too many listeners"),
+            Self::Crowd => (1, minute, 10, 256, "rejected connections of too many addresses"),
         };
-        LineRate { burst, interval, per_second, subjects }
+        (LineRate { burst, interval, per_second, subjects }, lost)
     }
+}
 
-    /// The summary if there are more subjects than are remembered.
-    fn lost_text(self) -> &'static str {
-        match self {
-            Self::Login => "failed logins of too many addresses",
-            Self::LoginIpv6 => "failed logins of too many IPv6 networks",
-            Self::Tunnel => "refused tunnels of too many addresses",
-            Self::Upstream => "failures of too many upstreams",
-            Self::Fault => "faults of too many files",
-            Self::Page => "faults of too many pages",
-            Self::Origin => "consoles for too many origins",
-            Self::Node => "refusals of too many nodes",
-            Self::Host => "foreign hosts at too many listeners",
-            Self::Crowd => "rejected connections of too many addresses",
-        }
-    }
+// The log belongs to the process, and so do its limits.
+static THROTTLES: Mutex<BTreeMap<LogTopic, LogThrottle>> = Mutex::new(BTreeMap::new());
 
-    fn throttle(self) -> MutexGuard<'static, LogThrottle> {
-        static THROTTLES: LazyLock<[Mutex<LogThrottle>; LogTopic::ALL.len()]> =
-            LazyLock::new(|| LogTopic::ALL.map(|topic| Mutex::new(LogThrottle::new(topic.rate()))));
-        let [login, login_ipv6, tunnel, upstream, fault, page, origin, node, host, crowd] = &*THROTTLES;
-        let throttle = match self {
-            Self::Login => login,
-            Self::LoginIpv6 => login_ipv6,
-            Self::Tunnel => tunnel,
-            Self::Upstream => upstream,
-            Self::Fault => fault,
-            Self::Page => page,
-            Self::Origin => origin,
-            Self::Node => node,
-            Self::Host => host,
-            Self::Crowd => crowd,
-        };
-        throttle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn throttles() -> MutexGuard<'static, BTreeMap<LogTopic, LogThrottle>> {
+    THROTTLES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn admit(topic: LogTopic, subject: &str, line: impl FnOnce() -> Option<Box<str>>) -> Option<LeftOut> {
+    let mut throttles = throttles();
+    let throttle = throttles.entry(topic).or_insert_with(|| LogThrottle::new(topic.rules().0));
+    throttle.admit(subject, Instant::now(), line).map(LeftOut)
 }
 
 /// The count of suppressed lines, at the end of a line.
@@ -131,7 +103,7 @@ impl fmt::Display for LeftOut {
 
 /// Whether a line with its own fields may be logged now. The caller logs it with the returned count.
 pub fn is_due(topic: LogTopic, subject: &str) -> Option<LeftOut> {
-    topic.throttle().admit(subject, Instant::now(), || None).map(LeftOut)
+    admit(topic, subject, || None)
 }
 
 /// Logs a warning, or keeps it for `log_kept` if its subject has reached the limit.
@@ -146,8 +118,7 @@ pub fn error(topic: LogTopic, subject: &str, message: &dyn fmt::Display) {
 
 fn log(topic: LogTopic, subject: &str, level: Level, message: &dyn fmt::Display) {
     let keep = || Some(shortened(&message.to_string(), MAX_KEPT_BYTES).into());
-    let admitted = topic.throttle().admit(subject, Instant::now(), keep).map(LeftOut);
-    match admitted {
+    match admit(topic, subject, keep) {
         Some(left_out) if level == Level::ERROR => tracing::error!("{message}{left_out}"),
         Some(left_out) => tracing::warn!("{message}{left_out}"),
         None => tracing::debug!("{message}"),
@@ -165,20 +136,19 @@ pub fn log_remaining() {
 }
 
 fn log_due(now: Instant) {
-    for topic in LogTopic::ALL {
-        let due = topic.throttle().due(now);
+    let due: Vec<_> = throttles().iter_mut().map(|(topic, throttle)| (*topic, throttle.due(now))).collect();
+    for (topic, due) in due {
         for line in due.lines {
             tracing::warn!("{}{}", line.text, LeftOut(line.left_out));
         }
         if due.lost > 0 {
-            tracing::warn!("{}: {} lines were not logged", topic.lost_text(), due.lost);
+            tracing::warn!("{}: {} lines were not logged", topic.rules().1, due.lost);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

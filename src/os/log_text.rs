@@ -18,7 +18,6 @@ pub fn shortened(text: &str, limit: usize) -> Cow<'_, str> {
     format!("{kept}...<+{}>", text.len() - kept.len()).into()
 }
 
-/// Whether a logged text was shortened.
 pub fn is_shortened(text: &str) -> bool {
     let mark = text.strip_suffix('>').and_then(|text| text.rsplit_once("...<+"));
     mark.is_some_and(|(_, count)| !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()))

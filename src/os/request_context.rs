@@ -105,7 +105,6 @@ pub fn share() -> Option<Rc<LogContext>> {
     CURRENT.try_with(Rc::clone).ok()
 }
 
-/// Sets the user of the current request.
 pub fn set_user(user: Option<&Arc<str>>) {
     if let Some(user) = user {
         let _ = CURRENT.try_with(|context| context.user.set(Arc::clone(user)));
@@ -146,7 +145,6 @@ pub fn node() -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

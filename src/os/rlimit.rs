@@ -14,7 +14,6 @@ pub fn raise() -> u64 {
     }
 }
 
-/// The current limit.
 pub fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(DEFAULT_DESCRIPTORS, |(soft, _)| soft)
 }

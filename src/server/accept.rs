@@ -16,8 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::os::listener::ListeningSocket;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 use crate::proxy::admission::AcceptedConnection;
 use crate::proxy::connection;
 use crate::proxy::worker_context::Worker;

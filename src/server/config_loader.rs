@@ -1,6 +1,6 @@
 //! The sources of the configuration, so that it can be loaded again.
 
-use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::{Config, ConfigDifference, ConfigSources};
 use crate::os::sandbox;
 use crate::proxy::handlers::App;
@@ -43,8 +43,8 @@ impl ConfigLoader {
         let errors: Vec<_> =
             problems.iter().filter(|problem| problem.is_error() && !is_known(problem)).cloned().collect();
         if let Ok(app) = &app {
-            let mild = |problem| Diagnostic { severity: Severity::Warning, ..problem };
-            problems.extend(cluster_access::problems(&app.state.config).into_iter().map(mild));
+            let of_nodes = cluster_access::problems(&app.state.config).into_iter();
+            problems.extend(of_nodes.map(Diagnostic::as_warning));
         }
         match app {
             Ok(app) if errors.is_empty() => Ok(LoadedConfig::new(app, problems)),

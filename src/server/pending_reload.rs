@@ -22,7 +22,6 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// A successor has its own deadline, which ends before this one.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The result of a reload.
 pub(super) enum ReloadOutcome {
     Configuration(LoadedConfig),
     Process(NewProcess),
@@ -34,7 +33,6 @@ pub(super) struct PendingReload {
     pub(super) wanted: ReloadRequest,
 }
 
-/// The origin of a reload.
 #[derive(Default)]
 pub(super) struct ReloadRequest {
     pub(super) how: HowToReload,

@@ -13,8 +13,7 @@ use crate::limits::shares::ListenerShare;
 use crate::limits::unauthenticated::{StrangerOrigin, UnauthenticatedConnection};
 use crate::net::acl::PeerIp;
 use crate::net::forwarded;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 use crate::state::shared::{AppState, ListenerRules};
 
 impl AppState {

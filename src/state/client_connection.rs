@@ -21,7 +21,6 @@ use crate::time::client_timeouts::TimeoutTracker;
 use crate::tls::{CertificateFault, TlsSession};
 use crate::upstream::client::READ_BYTES;
 
-/// The addresses of a connection.
 #[derive(Clone, Copy)]
 pub struct ClientAddresses {
     /// the client: the TCP peer, or the address in a trusted proxy's PROXY header
@@ -58,7 +57,6 @@ pub enum AdmissionLost {
     Certificate(CertificateFault),
 }
 
-/// One connection.
 pub struct ClientConnection {
     /// the client
     pub peer: PeerIp,
@@ -117,7 +115,6 @@ impl ClientConnection {
         })
     }
 
-    /// The limit that the connection exceeds.
     pub fn excess(&self) -> Option<LimitExceeded> {
         self.excess
     }
@@ -207,12 +204,10 @@ impl ClientConnection {
         self.via
     }
 
-    /// The rules of its listener.
     pub(crate) fn rules(&self) -> Arc<ListenerRules> {
         Arc::clone(&self.rules.borrow())
     }
 
-    /// The name of its listener.
     pub fn listener(&self) -> Arc<str> {
         Arc::clone(&self.rules.borrow().name)
     }

@@ -8,8 +8,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::product::Protocol;
 use crate::config::settings::{ClientCertificates, ListenAddress, ListenerSettings};
 use crate::net::acl::{AccessRule, PeerIp};
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 use crate::state::shared::AppState;
 use crate::upstream::nodes::{NodeFile, NodeTable};
 

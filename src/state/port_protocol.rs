@@ -8,7 +8,6 @@ use crate::config::product::Protocol;
 use crate::tls::TlsAcceptor;
 use crate::tls::session_tickets::TicketKeys;
 
-/// The protocol of the port.
 pub enum PortProtocol {
     Https(TlsAcceptor),
     /// plaintext, and TLS if there is an acceptor

@@ -26,8 +26,7 @@ use crate::time::client_timeouts::ClientTimeouts;
 use crate::tls::session_tickets::TicketKeys;
 use crate::upstream::certificate_pins::CertificatePins;
 use crate::upstream::nodes::NodeFile;
-use crate::upstream::peer;
-use crate::upstream::peer::PeerNode;
+use crate::upstream::peer::{self, PeerNode};
 use crate::verdict::login::LoginProof;
 
 /// The configuration in effect, and everything that is derived from it and that handlers use.

@@ -240,7 +240,6 @@ fn add(count: &AtomicU64, more: u64) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::limits::min_rate::MinRate;
     use crate::limits::unauthenticated::{StrangerLimits, StrangerOrigin, UnauthenticatedConnections};

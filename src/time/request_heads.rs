@@ -198,7 +198,6 @@ fn encode_into(text: &mut Vec<u8>, byte: u8) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing)]
     use super::*;
 
     /// The bytes handed over from `bytes` in pieces of `size`, and the end of each head or body.

@@ -228,7 +228,6 @@ impl<S: ClientStream> AsyncWrite for TimedStream<S> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::time::Duration;
 
     use tokio::io::AsyncReadExt as _;

@@ -13,14 +13,13 @@ use tokio::time::timeout;
 use super::revocation::CertificateFault;
 use super::{TlsStream, build, contexts};
 use crate::config::Config;
-use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::product::Protocol;
 use crate::config::settings::{ClientAuthPolicy, ProtocolVersions, TlsSettings};
 use crate::metrics::report::ServedCertificate;
 use crate::tls::certificate::CertifiedKey;
 use crate::tls::certificate_choice;
-use crate::tls::certificate_files;
-use crate::tls::certificate_files::FilesDigest;
+use crate::tls::certificate_files::{self, FilesDigest};
 use crate::tls::client_auth::ClientTrust;
 use crate::tls::session_tickets::TicketKeys;
 
@@ -75,8 +74,7 @@ impl TlsAcceptor {
             (Protocol::Https, _) => (acceptor, problems),
             (Protocol::Connect, None) => (None, vec![plaintext_warning(&problems)]),
             (Protocol::Connect, Some(_)) => {
-                let mild = |problem| Diagnostic { severity: Severity::Warning, ..problem };
-                (acceptor, problems.into_iter().map(mild).collect())
+                (acceptor, problems.into_iter().map(Diagnostic::as_warning).collect())
             }
         }
     }

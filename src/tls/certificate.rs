@@ -13,7 +13,7 @@ use openssl::x509::{X509, X509Ref};
 use openssl_sys::{SSL_CTRL_CHAIN_CERT, SSL_CTX_ctrl};
 
 use super::pem::{self, PemContent};
-use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::diagnostic::Diagnostic;
 use crate::metrics::report::ServedCertificate;
 use crate::tls::certificate_files::STAPLE_SUFFIX;
 use crate::tls::ocsp::OcspStaple;
@@ -108,17 +108,14 @@ impl CertifiedKey {
         let file = self.file.with_extension(STAPLE_SUFFIX);
         let [leaf, issuer] = [0, 1].map(|at| self.chain.get(at));
         let staple = leaf.and_then(|leaf| OcspStaple::load(&file, leaf, issuer).transpose()).transpose();
-        staple.map_err(|error| Diagnostic {
-            severity: Severity::Warning,
-            ..Diagnostic::file_error(&file, format!("is not stapled: {error}"))
-        })
+        let warning = |error| Diagnostic::file_error(&file, format!("is not stapled: {error}")).as_warning();
+        staple.map_err(warning)
     }
 
     pub(super) fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The public key in the certificate.
     pub(super) fn public_key(&self) -> Result<PKey<Public>, ErrorStack> {
         self.chain.first().map_or_else(|| Err(ErrorStack::get()), |leaf| leaf.public_key())
     }
@@ -151,7 +148,6 @@ impl CertifiedKey {
     }
 }
 
-/// Whether a certificate belongs to the key.
 fn is_for<K: HasPublic>(certificate: &X509Ref, key: &PKeyRef<K>) -> bool {
     certificate.public_key().is_ok_and(|public| public.public_eq(key))
 }

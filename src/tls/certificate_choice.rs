@@ -5,7 +5,7 @@ use std::path::Path;
 use super::usability::{self, ClientSupport};
 use super::{build, reason};
 use crate::config::Config;
-use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::diagnostic::Diagnostic;
 use crate::config::settings::TlsSettings;
 use crate::tls::certificate::{CertifiedKey, PairError, fitting_key};
 use crate::tls::certificate_files::{key_of, pair_files};
@@ -20,23 +20,24 @@ type LoadedCertificate = Result<(CertifiedKey, ClientSupport), PairError>;
 /// profile with one file missing is a warning. It is an error if a setting names its key or if no pair is left.
 /// Without a pair of the profile nothing is served.
 pub(super) fn choose(config: &Config) -> (Option<Vec<CertifiedKey>>, Vec<Diagnostic>) {
-    let mut load = |certificate: &Path, key: &Path| {
-        let pair = CertifiedKey::load(certificate, key)?;
-        match try_out(&config.settings.tls, &pair) {
-            Ok(usability) => Ok((pair, usability)),
-            Err(reason) => Err(PairError::Refused { certificate: certificate.to_path_buf(), reason }),
-        }
-    };
-    let (own, mut problems) = choose_own(config, &mut load);
-    let (more, more_problems) = load_additional(config, &mut load);
+    let (own, mut problems) = choose_own(config);
+    let (more, more_problems) = load_additional(config);
     problems.extend(more_problems);
     let Some(own) = own else { return (None, problems) };
     let pairs: Vec<_> = std::iter::once(own).chain(more).collect();
     for pair in &pairs {
         let notes = pair.notes().iter().map(|note| Diagnostic::file_error(pair.file(), note.clone()));
-        problems.extend(notes.map(as_warning));
+        problems.extend(notes.map(Diagnostic::as_warning));
     }
     (Some(pairs), problems)
+}
+
+fn load(certificate: &Path, key: &Path, settings: &TlsSettings) -> LoadedCertificate {
+    let pair = CertifiedKey::load(certificate, key)?;
+    match try_out(settings, &pair) {
+        Ok(support) => Ok((pair, support)),
+        Err(reason) => Err(PairError::Refused { certificate: certificate.to_path_buf(), reason }),
+    }
 }
 
 /// The clients that can connect with a pair, or why OpenSSL rejects it (for example a key too short for the security
@@ -62,23 +63,20 @@ struct CertificateSearch {
     last_resort: Option<CertifiedKey>,
 }
 
-fn choose_own(
-    config: &Config,
-    load: &mut impl FnMut(&Path, &Path) -> LoadedCertificate,
-) -> (Option<CertifiedKey>, Vec<Diagnostic>) {
+fn choose_own(config: &Config) -> (Option<CertifiedKey>, Vec<Diagnostic>) {
     let mut search = CertificateSearch::default();
     for entry in &config.product.certificate {
         let (certificate, key) = pair_files(entry, config);
         let key_is_named = entry.key_setting && config.settings.tls.key_file.is_some();
         let problem = |message: String| Diagnostic::file_error(&certificate, message);
-        match load(&certificate, &key) {
+        match load(&certificate, &key, &config.settings.tls) {
             Ok((pair, ClientSupport::NoClient(reason))) => {
                 search.problems.push(problem(reason));
                 search.last_resort = search.last_resort.or(Some(pair));
             }
             Ok((pair, usability)) => {
                 if let ClientSupport::Limited(reason) = usability {
-                    search.problems.push(as_warning(problem(reason)));
+                    search.problems.push(problem(reason).as_warning());
                 }
                 search.problems.extend(search.half);
                 return (Some(pair), search.problems);
@@ -110,24 +108,16 @@ fn half_pair_warning(certificate: &Path, key: &Path) -> Diagnostic {
     let hint =
         fitting.map(|found| format!("; {} fits: is it misnamed?", found.display())).unwrap_or_default();
     let message = format!("is not served: {} is missing{hint}", missing.display());
-    as_warning(Diagnostic::file_error(there, message))
-}
-
-fn as_warning(problem: Diagnostic) -> Diagnostic {
-    Diagnostic { severity: Severity::Warning, ..problem }
+    Diagnostic::file_error(there, message).as_warning()
 }
 
 /// The certificates that the settings add.
-fn load_additional(
-    config: &Config,
-    load: &mut impl FnMut(&Path, &Path) -> LoadedCertificate,
-) -> (Vec<CertifiedKey>, Vec<Diagnostic>) {
-    let origin = &config.settings.tls.origins.additional_certificates;
-    let problem = |message: String| Diagnostic::error(origin.clone(), "tls.additional_certificates", message);
-    let (mut pairs, mut problems): (Vec<(CertifiedKey, Option<String>)>, Vec<Diagnostic>) =
-        (Vec::new(), Vec::new());
-    for certificate in &config.settings.tls.additional_certificates {
-        match load(certificate, &key_of(certificate)) {
+fn load_additional(config: &Config) -> (Vec<CertifiedKey>, Vec<Diagnostic>) {
+    let settings = &config.settings.tls;
+    let problem = |message: String| settings.error("tls.additional_certificates", message);
+    let (mut pairs, mut problems) = (Vec::<(CertifiedKey, Option<String>)>::new(), Vec::new());
+    for certificate in &settings.additional_certificates {
+        match load(certificate, &key_of(certificate), settings) {
             Ok((pair, _)) if pair.names().is_empty() => {
                 problems.push(problem(PairError::Nameless(pair.file().to_path_buf()).to_string()));
             }
@@ -145,7 +135,7 @@ fn load_additional(
             reason.is_none() && pair.names().iter().all(|name| other.names().contains(name))
         });
         if let Some(reason) = reason.as_ref().filter(|_| !is_beside_another) {
-            problems.push(as_warning(problem(format!("{}: {reason}", pair.file().display()))));
+            problems.push(problem(format!("{}: {reason}", pair.file().display())).as_warning());
         }
     }
     (pairs.into_iter().map(|(pair, _)| pair).collect(), problems)

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::TlsAcceptor;
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
-use crate::tls::certificate_files;
-use crate::tls::certificate_files::FilesDigest;
+use crate::tls::certificate_files::{self, FilesDigest};
 use crate::tls::session_tickets::TicketKeys;
 
 /// The results of earlier checks.
@@ -19,7 +18,6 @@ pub struct CertificateReloader {
     refused: Option<FilesDigest>,
 }
 
-/// The result of one check.
 #[derive(Debug, PartialEq)]
 pub enum ReloadCheck {
     Unchanged,
@@ -69,7 +67,6 @@ impl CertificateReloader {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use std::path::Path;
 
     use nodegate_standin::{Certificate, KeyKind};

@@ -152,7 +152,6 @@ pub(super) fn name_text(name: &X509NameRef) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use nodegate_standin::{Certificate, KeyKind};
     use openssl::ssl::SslMethod;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use openssl::error::ErrorStack;
 use openssl::ssl::{NameType, SniError, SslContext, SslContextBuilder};
 
-use super::{build, reason};
+use super::{build, openssl_error, reason};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::settings::TlsSettings;
 use crate::tls::certificate::CertifiedKey;
@@ -38,8 +38,7 @@ pub(super) fn from_pairs(
     for (_, pair) in pairs.iter().enumerate().filter(|(place, _)| !selection.holds(*place)) {
         let message =
             format!("{}: is never served: others have its names and its kind of key", pair.file().display());
-        let origin = settings.origins.additional_certificates.clone();
-        warnings.push(Diagnostic::warning(origin, "tls.additional_certificates", message));
+        warnings.push(settings.error("tls.additional_certificates", message).as_warning());
     }
     let staples = pairs.iter().filter_map(|pair| {
         pair.staple().unwrap_or_else(|warning| {
@@ -62,13 +61,7 @@ pub(super) fn from_pairs(
 impl ContextBuilder<'_> {
     fn context(&self, set: &[usize]) -> Result<SslContextBuilder, Vec<Diagnostic>> {
         let mut builder = build(self.settings, self.trust)?;
-        self.fill(&mut builder, set).map_err(|error| {
-            vec![Diagnostic::error(
-                self.settings.origins.ciphers.clone(),
-                "tls",
-                format!("OpenSSL: {}", reason(&error)),
-            )]
-        })?;
+        self.fill(&mut builder, set).map_err(|error| vec![openssl_error(self.settings, &reason(&error))])?;
         Ok(builder)
     }
 

@@ -35,7 +35,7 @@ use openssl::ssl::{
 };
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::settings::{ProtocolVersions, TlsSettings};
+use crate::config::settings::{ClientAuthPolicy, ProtocolVersions, TlsSettings};
 use crate::tls::client_auth::ClientTrust;
 
 /// Diffie-Hellman parameters of 2048 bits (RFC 2412's SKIP group), for DHE suites when `tls.dhparams` is unset.
@@ -56,35 +56,29 @@ const READ_BUFFER: usize = 33_500;
 /// clients for certificates.
 fn build(settings: &TlsSettings, trust: Option<&ClientTrust>) -> Result<SslContextBuilder, Vec<Diagnostic>> {
     let mut problems = Vec::new();
-    let mut builder = fresh(settings).map_err(|error| {
-        vec![Diagnostic::error(settings.origins.ciphers.clone(), "tls", format!("OpenSSL: {error}"))]
-    })?;
-    let mut check = |result: Result<(), ErrorStack>, origin: &_, key: &str, what: &str| {
-        if let Err(error) = result {
-            let message = format!("{what}: {}", reason(&error));
-            problems.push(Diagnostic::error(Clone::clone(origin), key, message));
-        }
-    };
-    let origins = &settings.origins;
-    check(
-        builder.set_cipher_list(&settings.ciphers),
-        &origins.ciphers,
-        "tls.ciphers",
-        "no usable cipher in CIPHERS",
-    );
-    check(
-        builder.set_ciphersuites(&settings.ciphersuites),
-        &origins.ciphersuites,
-        "tls.ciphersuites",
-        "CIPHERSUITES is not understood",
-    );
-    let clients = &settings.clients;
-    let asks = trust.map_or(Ok(()), |trust| trust.install(&mut builder));
-    check(asks, &clients.origin, &clients.key, "clients cannot be asked for certificates");
+    let mut builder = fresh(settings).map_err(|error| vec![openssl_error(settings, &error.to_string())])?;
+    if let Err(error) = builder.set_cipher_list(&settings.ciphers) {
+        let message = format!("no usable cipher in CIPHERS: {}", reason(&error));
+        problems.push(settings.error("tls.ciphers", message));
+    }
+    if let Err(error) = builder.set_ciphersuites(&settings.ciphersuites) {
+        let message = format!("CIPHERSUITES is not understood: {}", reason(&error));
+        problems.push(settings.error("tls.ciphersuites", message));
+    }
+    if let Err(error) = trust.map_or(Ok(()), |trust| trust.install(&mut builder)) {
+        let ClientAuthPolicy { key, origin, .. } = &settings.clients;
+        let message = format!("clients cannot be asked for certificates: {}", reason(&error));
+        problems.push(Diagnostic::error(origin.clone(), key, message));
+    }
     if let Err(message) = set_dhparams(&mut builder, settings) {
-        problems.push(Diagnostic::error(origins.dhparams.clone(), "tls.dhparams", message));
+        problems.push(settings.error("tls.dhparams", message));
     }
     if problems.is_empty() { Ok(builder) } else { Err(problems) }
+}
+
+/// An error of OpenSSL that no single setting causes.
+fn openssl_error(settings: &TlsSettings, error: &str) -> Diagnostic {
+    Diagnostic { key: "tls".to_owned(), ..settings.error("tls.ciphers", format!("OpenSSL: {error}")) }
 }
 
 fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {

@@ -28,7 +28,6 @@ impl PemContent {
     }
 }
 
-/// The fault and its line.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct PemFault {
     line: Option<usize>,
@@ -241,7 +240,6 @@ impl PemBlock<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use nodegate_standin::{Certificate, KeyKind};
 
     use super::*;

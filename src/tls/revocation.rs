@@ -30,7 +30,6 @@ pub enum CertificateFault {
     NoList,
 }
 
-/// The lists of one file.
 pub(super) struct RevocationLists {
     file: PathBuf,
     bytes: Vec<u8>,

@@ -238,7 +238,6 @@ fn set_mac_key(mac: *mut ffi::EVP_MAC_CTX, key: &[u8; 32]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

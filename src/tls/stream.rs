@@ -270,7 +270,6 @@ impl AsyncWrite for RecordBuffer {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
     use std::io::Read as _;
     use std::net::{SocketAddr, TcpListener};

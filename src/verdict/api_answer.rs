@@ -98,7 +98,6 @@ fn character(name: &str) -> char {
 
 #[cfg(test)]
 pub(super) mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     pub(in crate::verdict) fn of_type(kind: &'static str) -> HeaderMap {

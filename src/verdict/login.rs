@@ -90,7 +90,6 @@ impl LoginProof {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use http::{HeaderMap, HeaderValue};
 
     use super::*;

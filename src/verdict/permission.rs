@@ -18,7 +18,6 @@ pub fn is_granted(answer: &AnswerView<'_>, object: &str, privilege: &str) -> boo
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use http::HeaderMap;
 
     use super::*;

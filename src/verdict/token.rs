@@ -41,7 +41,6 @@ fn of_status(status: StatusCode) -> CredentialVerdict {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use http::HeaderMap;
 
     use super::*;

@@ -12,7 +12,6 @@ pub fn is_taken(answer: &AnswerView<'_>, shows: &ShownMembers) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use http::StatusCode;
 
     use super::*;

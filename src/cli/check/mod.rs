@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{complain, say};
 use crate::auth::authenticator::Authenticator;
-use crate::config::diagnostic::{Diagnostic, Severity, ValueOrigin};
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::layers::ResolvedValue;
 use crate::config::setting::ValueKind;
 use crate::config::settings::{self, LISTENER_ROWS, ListenAddress, ListenSettings};
@@ -197,9 +197,7 @@ fn expiry(certificate: &ServedCertificate, now: u64) -> Option<Diagnostic> {
     }
     let days = (left + 86_399) / 86_400;
     let message = format!("this certificate ends within {days} days: renew it");
-    let warning =
-        Diagnostic { severity: Severity::Warning, ..Diagnostic::file_error(&certificate.file, message) };
-    certificate.ends_soon(now).then_some(warning)
+    certificate.ends_soon(now).then(|| Diagnostic::file_error(&certificate.file, message).as_warning())
 }
 
 fn bind_v6_only() -> bool {

@@ -33,28 +33,21 @@ enum FileUse {
 }
 
 impl FileUse {
-    fn consequence(self) -> &'static str {
+    /// The consequence, and whether it is an error or a warning.
+    fn consequence(self) -> (&'static str, Severity) {
         match self {
-            Self::Settings => "a reload is refused",
-            Self::Requests => "requests fail within a minute of the start",
-            Self::Page => "the page cannot be rendered",
-            Self::Realms => {
-                "logins at a listener with a route scope fail unless the user name ends in the realm"
-            }
-            Self::Node => "requests to this node fail",
-            Self::Tls => "a reload is refused, and a renewed file is not served",
-            Self::Values => "pages are rendered without the values in it",
-            Self::Static => "browsers cannot load it",
-            Self::Spare => "it will not be served",
-        }
-    }
-
-    fn severity(self) -> Severity {
-        match self {
-            Self::Settings | Self::Requests | Self::Page | Self::Realms | Self::Node | Self::Tls => {
-                Severity::Error
-            }
-            Self::Values | Self::Static | Self::Spare => Severity::Warning,
+            Self::Settings => ("a reload is refused", Severity::Error),
+            Self::Requests => ("requests fail within a minute of the start", Severity::Error),
+            Self::Page => ("the page cannot be rendered", Severity::Error),
+            Self::Realms => (
+                "logins at a listener with a route scope fail unless the user name ends in the realm",
+                Severity::Error,
+            ),
+            Self::Node => ("requests to this node fail", Severity::Error),
+            Self::Tls => ("a reload is refused, and a renewed file is not served", Severity::Error),
+            Self::Values => ("pages are rendered without the values in it", Severity::Warning),
+            Self::Static => ("browsers cannot load it", Severity::Warning),
+            Self::Spare => ("it will not be served", Severity::Warning),
         }
     }
 }
@@ -64,7 +57,7 @@ pub(crate) fn problems(config: &Config, served: &[PathBuf]) -> Vec<Diagnostic> {
     let public =
         certificate_files::key_files(config).into_iter().filter(|path| is_public(path)).map(|path| {
             let message = "everybody on this machine can read this private key: chmod o-r it";
-            Diagnostic { severity: Severity::Warning, ..Diagnostic::file_error(path, message) }
+            Diagnostic::file_error(path, message).as_warning()
         });
     let unreadable = unreadable(config, served);
     unreadable.into_iter().chain(public).collect()
@@ -78,8 +71,9 @@ fn unreadable(config: &Config, served: &[PathBuf]) -> Vec<Diagnostic> {
     let paths: Vec<_> = files.iter().map(|(path, _)| path.clone()).collect();
     let unreadable = user.unreadable(&paths).into_iter().filter_map(|(path, reason)| {
         let (_, what) = files.iter().find(|(known, _)| *known == path)?;
-        let message = format!("user '{}' cannot read it{reason}: {}", user.name, what.consequence());
-        Some(Diagnostic { severity: what.severity(), ..Diagnostic::file_error(path, message) })
+        let (consequence, severity) = what.consequence();
+        let message = format!("user '{}' cannot read it{reason}: {consequence}", user.name);
+        Some(Diagnostic { severity, ..Diagnostic::file_error(path, message) })
     });
     unreadable.collect()
 }

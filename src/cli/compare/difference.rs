@@ -138,7 +138,6 @@ fn header(answer: &ComparedResponse, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
     use http::{HeaderMap, HeaderName};
 
     use super::super::content::BodyReader;

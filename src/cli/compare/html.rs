@@ -124,7 +124,6 @@ fn masked(text: &str, secrets: &SecretMask) -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use serde_json::json;
 
     use super::super::structure::{UnorderedLists, differences};

@@ -29,7 +29,7 @@ use self::pair::ServerPair;
 use self::requests::{LoggedRequests, RepeatRules};
 use self::secrets::SecretMask;
 use self::summary::{CallOutcome, ComparisonSummary};
-use super::{fail, load, say};
+use super::{CommandResult, fail, load, say};
 use crate::cli::compare::rate::RequestRate;
 use crate::config::{Config, ConfigSources};
 
@@ -59,20 +59,15 @@ pub struct ComparisonOptions {
     credential_variable: Option<String>,
 }
 
-pub fn run(profile: &str, options: &ConfigSources, comparison: &ComparisonOptions) -> ExitCode {
-    let config = match load(profile, options) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+pub fn run(profile: &str, options: &ConfigSources, comparison: &ComparisonOptions) -> CommandResult {
+    let config = load(profile, options)?;
     let prepared = read_requests(&config, comparison).and_then(|(requests, rules)| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         Ok((Arc::new(pair(&config, comparison, rules)?), requests, runtime))
     });
-    match prepared {
-        Ok((pair, requests, runtime)) => runtime.block_on(compare(&pair, &requests, comparison)),
-        Err(message) => fail(&message),
-    }
+    let (pair, requests, runtime) = prepared.map_err(|message| fail(&message))?;
+    Ok(runtime.block_on(compare(&pair, &requests, comparison)))
 }
 
 fn read_requests(

@@ -157,7 +157,6 @@ fn target(request: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::ConfigSources;
 

@@ -139,7 +139,6 @@ fn quoted_length(text: &str, quote: char, escapes: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -19,7 +19,6 @@ const CONTEXT: usize = 20;
 /// The exit code where nothing differs and most was not compared.
 const TOO_LITTLE: u8 = 2;
 
-/// The outcome of one call.
 #[derive(Debug)]
 pub(crate) enum CallOutcome {
     /// with so many values that change by themselves
@@ -201,7 +200,6 @@ fn excerpts(original: &str, ours: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use serde_json::json;
 
     use super::*;

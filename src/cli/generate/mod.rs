@@ -4,7 +4,7 @@ mod man;
 mod settings_page;
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,10 +21,7 @@ pub fn run(what: GeneratedFiles, directory: &Path) -> ExitCode {
     });
     match written {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "{}: {error}", directory.display());
-            ExitCode::FAILURE
-        }
+        Err(error) => super::fail(&format!("{}: {error}", directory.display())),
     }
 }
 

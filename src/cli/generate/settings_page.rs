@@ -117,7 +117,6 @@ fn without_links(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// Default and meaning of a key; several keys may share a row.

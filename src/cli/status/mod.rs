@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use self::text::TextStyle;
-use super::{NOT_RUNNING, fail, locate, say};
+use super::{CommandResult, NOT_RUNNING, fail, locate, say};
 use crate::admin::client::ControlClient;
-use crate::admin::protocol;
-use crate::admin::protocol::{ControlRequest, ControlResponse};
+use crate::admin::protocol::{self, ControlRequest, ControlResponse};
 use crate::config::{Config, ConfigSources};
 use crate::metrics::report::StatusReport;
 use crate::os::daemon_process::DaemonProcess;
@@ -30,15 +29,12 @@ pub struct StatusStyle {
     pub json: bool,
 }
 
-pub fn run(profile: &str, options: &ConfigSources, style: StatusStyle) -> ExitCode {
-    let config = match locate(profile, options) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    match connect(&config) {
+pub fn run(profile: &str, options: &ConfigSources, style: StatusStyle) -> CommandResult {
+    let config = locate(profile, options)?;
+    Ok(match connect(&config) {
         Ok(asker) => show(asker, style),
         Err(reason) => show_little(&config, &reason, style),
-    }
+    })
 }
 
 /// The reason why the socket does not answer is shown only if there is no other answer.

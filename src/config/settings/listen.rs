@@ -30,8 +30,13 @@ pub(super) const ROWS: &[Row] = &[
         .doc("what happens to an address in both lists or in none"),
 ];
 
+/// Reads `allow` or `deny` in any case.
 pub(super) fn policy(text: &str) -> Result<AclPolicy, String> {
-    text.trim().parse().map_err(|_| format!("must be allow or deny, not '{text}'"))
+    match text.trim().to_ascii_lowercase().as_str() {
+        "allow" => Ok(AclPolicy::Allow),
+        "deny" => Ok(AclPolicy::Deny),
+        _ => Err(format!("must be allow or deny, not '{text}'")),
+    }
 }
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -41,7 +46,6 @@ pub struct ListenSettings {
     pub port: u16,
 }
 
-/// The address that a listener binds.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ListenAddress {
     /// both families; only IPv4 if IPv6 is off

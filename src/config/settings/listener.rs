@@ -67,7 +67,6 @@ pub const FIRST: &str = "listen";
 pub(in crate::config) const SCOPED_CONNECTIONS_PER_ADDRESS: &str = "64";
 const MAX_NAME_BYTES: usize = 32;
 
-/// A listener and its rules.
 #[derive(Clone, Debug, Default)]
 pub struct ListenerSettings {
     /// unique; a reload recognises the listener by it

@@ -1,10 +1,11 @@
 //! Settings of TLS.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::listener::ClientAuthPolicy;
 use super::{Row, SettingsLayers};
-use crate::config::diagnostic::ValueOrigin;
+use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::setting::ValueKind::{Bool, List, Text};
 use crate::config::setting::truth;
 
@@ -65,34 +66,24 @@ pub struct TlsSettings {
     pub additional_certificates: Vec<PathBuf>,
     pub clients: ClientAuthPolicy,
     pub offers: ProtocolVersions,
-    /// for mistakes that only OpenSSL finds
-    pub origins: TlsOrigins,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct TlsOrigins {
-    pub ciphers: ValueOrigin,
-    pub ciphersuites: ValueOrigin,
-    pub dhparams: ValueOrigin,
-    pub key_file: ValueOrigin,
-    pub additional_certificates: ValueOrigin,
+    /// by key, for mistakes that only OpenSSL finds
+    pub(crate) origins: BTreeMap<&'static str, ValueOrigin>,
 }
 
 impl TlsSettings {
     /// Notes where the values came from.
     pub(super) fn set_origins(&mut self, layers: &SettingsLayers) {
         let origin = |key| layers.find(key).origin;
-        self.origins = TlsOrigins {
-            ciphers: origin("tls.ciphers"),
-            ciphersuites: origin("tls.ciphersuites"),
-            dhparams: origin("tls.dhparams"),
-            key_file: origin("tls.key_file"),
-            additional_certificates: origin("tls.additional_certificates"),
-        };
+        self.origins = ROWS.iter().map(|row| (row.key, origin(row.key))).collect();
         "tls.client_ca".clone_into(&mut self.clients.key);
         "tls.client_crl".clone_into(&mut self.clients.lists_key);
         self.clients.origin = origin("tls.client_ca");
         self.clients.lists_origin = origin("tls.client_crl");
+    }
+
+    /// An error at the place of a setting of this group.
+    pub fn error(&self, key: &str, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(self.origins.get(key).cloned().unwrap_or_default(), key, message)
     }
 }
 

@@ -24,7 +24,6 @@ pub struct ListenerSet {
     places: Vec<ListenerSockets>,
 }
 
-/// The sockets of one listener.
 #[derive(Clone)]
 struct ListenerSockets {
     bound_for: BindKey,
@@ -108,7 +107,6 @@ impl ListenerSet {
         others.filter_map(|place| Some((&place.bound_for, place.sockets.first()?)))
     }
 
-    /// Logs the addresses.
     pub fn log_addresses(&self) -> io::Result<()> {
         for ListeningSocket { listener, socket } in &*self.sockets {
             match (&**listener, socket.local_addr()?) {

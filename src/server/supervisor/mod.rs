@@ -126,15 +126,13 @@ impl Supervisor {
             match self.next(&mut questions).await {
                 SupervisorEvent::Stop => break None,
                 SupervisorEvent::Hangup => self.reload(ReloadRequest::default()),
-                SupervisorEvent::Asked(question) => self.answer(question).await,
+                SupervisorEvent::Asked(question) => self.answer(question),
                 SupervisorEvent::Loaded(next) => {
                     if let Some(successor) = self.loaded(next).await {
                         break Some(successor);
                     }
                 }
-                SupervisorEvent::TakeBack => {
-                    let _ = self.revert().await;
-                }
+                SupervisorEvent::TakeBack => self.revert().await,
                 SupervisorEvent::Due(due) => self.do_due(due),
             }
         };
@@ -174,16 +172,13 @@ impl Supervisor {
         }
     }
 
-    async fn answer(&mut self, question: SupervisorCommand) {
+    fn answer(&mut self, question: SupervisorCommand) {
         match question {
             SupervisorCommand::Reload { how, answer } => {
                 self.reload(ReloadRequest { how, answer: Some(answer) });
             }
             SupervisorCommand::Confirm(answer) => {
                 let _ = answer.send(self.confirm());
-            }
-            SupervisorCommand::Revert(answer) => {
-                let _ = answer.send(self.revert().await);
             }
         }
     }

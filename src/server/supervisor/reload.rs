@@ -7,7 +7,7 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use super::{RevertState, Supervisor, log_unresponsive};
 use crate::admin::handle::{HowToReload, ReloadResult, ReloadSummary};
-use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::diagnostic::Diagnostic;
 use crate::os::pid_file::PidFile;
 use crate::os::{log_limit, memory, systemd};
 use crate::server::config_loader::LoadedConfig;
@@ -96,13 +96,10 @@ impl Supervisor {
     }
 
     /// Restores the configuration from before an unconfirmed reload.
-    pub(super) async fn revert(&mut self) -> ReloadResult {
-        let Some(RevertState { loaded, .. }) = self.fallback.take() else {
-            return Err(vec![Diagnostic::error(ValueOrigin::Profile, "", "nothing waits to be confirmed")]);
-        };
+    pub(super) async fn revert(&mut self) {
+        let Some(RevertState { loaded, .. }) = self.fallback.take() else { return };
         let difference = self.running.app.state.config.difference(&loaded.app.state.config);
-        let taken_back = self.apply(loaded).await;
-        match &taken_back {
+        match self.apply(loaded).await {
             Ok(summary) => {
                 let places = difference.places();
                 let still = if places.is_empty() { String::new() } else { still_held(&places) };
@@ -116,7 +113,6 @@ impl Supervisor {
                 }
             }
         }
-        taken_back
     }
 
     /// Makes all threads use this configuration. It binds new sockets before it closes the old ones; if that fails,

@@ -20,7 +20,6 @@ use crate::tls::session_tickets::ExportedKey;
 
 /// Limit of sockets; systemd hands over one or two.
 const MAX_SOCKETS: usize = 64;
-/// Limit of bytes of the line.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
 /// Versions of nodegate differ in their data: an unknown part is ignored, a missing one has a default.
@@ -108,7 +107,6 @@ fn receive(from: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Vec<TcpList
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

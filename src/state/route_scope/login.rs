@@ -117,7 +117,6 @@ impl LoginClaim {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn login(is_default: bool, realms: &[&str], realm_file: Option<&str>) -> ScopeLogin {
