@@ -25,8 +25,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::config::settings::BackendAddress;
-use crate::metrics::prometheus;
-use crate::metrics::report::ProcessInfo;
 use crate::net::allowed_hosts::HostName;
 use crate::proxy::handlers::App;
 use crate::state::shared::AppState;
@@ -47,16 +45,13 @@ pub struct MetricsServer {
 }
 
 struct MetricsServerState {
-    facts: Arc<ProcessInfo>,
     app: Mutex<App>,
 }
 
 impl MetricsServer {
-    pub fn new(facts: Arc<ProcessInfo>, app: App) -> Self {
-        let mut monitor = Self {
-            state: Arc::new(MetricsServerState { facts, app: Mutex::new(app.clone()) }),
-            listening: None,
-        };
+    pub fn new(app: App) -> Self {
+        let mut monitor =
+            Self { state: Arc::new(MetricsServerState { app: Mutex::new(app.clone()) }), listening: None };
         monitor.serves(app);
         monitor
     }
@@ -229,7 +224,7 @@ async fn answer(
             let (status, text) = app.handlers.probe(&app.state, probe).await;
             (status, PLAIN, text)
         }
-        None if path == "/metrics" => (StatusCode::OK, EXPOSITION, prometheus::text(&state.facts)),
+        None if path == "/metrics" => (StatusCode::OK, EXPOSITION, app.state.metrics.to_prometheus_text()),
         None => (StatusCode::NOT_FOUND, PLAIN, "only /metrics and the probes are here\n".to_owned()),
     };
     let length = HeaderValue::from(text.len());

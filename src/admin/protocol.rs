@@ -10,8 +10,9 @@ use crate::admin::handle::{ReloadResult, SupervisorHandle};
 use crate::admin::socket::ControlSocket;
 use crate::admin::upstream_report::UpstreamReporter;
 use crate::config::Config;
-use crate::metrics::counters;
-use crate::metrics::report::{LastReload, ProcessInfo, StatusReport, seconds_since_1970};
+use crate::metrics::counters::Metrics;
+use crate::metrics::labels::ReloadLabel;
+use crate::metrics::report::{LastReload, StatusReport, seconds_since_1970};
 use crate::os::listener::ListeningSocket;
 use crate::state::shared::AppState;
 use crate::tls::TlsAcceptor;
@@ -64,33 +65,27 @@ pub fn socket_path(config: &Config, port: u16) -> Option<PathBuf> {
 
 /// The main thread's side: the state that it reports, and the socket while it is open.
 pub struct ControlServer {
-    facts: Arc<ProcessInfo>,
+    metrics: Arc<Metrics>,
     upstreams: Arc<UpstreamReporter>,
     _socket: Option<ControlSocket>,
 }
 
 impl ControlServer {
     /// Opens the socket. Without it the process serves, but accepts no commands.
-    pub fn open(handle: SupervisorHandle, config: &Config, sockets: &[ListeningSocket]) -> Self {
-        counters::begin();
-        let facts = Arc::new(ProcessInfo::default());
+    pub fn open(handle: SupervisorHandle, state: &AppState, sockets: &[ListeningSocket]) -> Self {
+        let (config, metrics) = (&state.config, Arc::clone(&state.metrics));
         let upstreams = Arc::new(UpstreamReporter::default());
         let port = sockets.first().and_then(|first| first.socket.local_addr().ok());
         let port = port.map_or(config.settings.listen.port, |address| address.port());
         let open = |path: PathBuf| {
             let opened =
-                ControlSocket::open(path.clone(), handle, Arc::clone(&facts), Arc::clone(&upstreams));
+                ControlSocket::open(path.clone(), handle, Arc::clone(&metrics), Arc::clone(&upstreams));
             let warn =
                 |error: &_| tracing::warn!("control socket {} cannot be opened: {error}", path.display());
             opened.inspect_err(warn).ok()
         };
         let socket = socket_path(config, port).and_then(open);
-        Self { facts, upstreams, _socket: socket }
-    }
-
-    /// The state of the process, for the metrics listener.
-    pub fn facts(&self) -> Arc<ProcessInfo> {
-        Arc::clone(&self.facts)
+        Self { metrics, upstreams, _socket: socket }
     }
 
     /// Reports the configuration that is in effect now.
@@ -101,7 +96,7 @@ impl ControlServer {
         let acceptor = engine.port_protocol.acceptor();
         let certificates = acceptor.map(TlsAcceptor::certificates).unwrap_or_default();
         let certificate_problems = acceptor.map(TlsAcceptor::problems).unwrap_or_default();
-        self.facts.change(|known| {
+        self.metrics.process.change(|known| {
             known.profile.clone_from(&engine.config.product.name);
             known.listening = listening;
             known.certificates = certificates;
@@ -117,18 +112,14 @@ impl ControlServer {
         let waits = confirm.filter(|_| reloaded.is_ok());
         let unconfirmed_until = waits.map(|timeout| at.saturating_add(timeout.as_secs()));
         let last = LastReload { at, problems, unconfirmed_until };
-        self.facts.change(|known| {
-            match reloaded {
-                Ok(_) => known.reloads.done += 1,
-                Err(_) => known.reloads.refused += 1,
-            }
-            known.last_reload = Some(last);
-        });
+        let outcome = if reloaded.is_ok() { ReloadLabel::Done } else { ReloadLabel::Refused };
+        self.metrics.reloads[outcome].inc();
+        self.metrics.process.change(|known| known.last_reload = Some(last));
     }
 
     /// Reports that the reload is confirmed.
     pub fn confirmed(&self) {
-        self.facts.change(|known| {
+        self.metrics.process.change(|known| {
             if let Some(last) = &mut known.last_reload {
                 last.unconfirmed_until = None;
             }
@@ -140,8 +131,9 @@ impl ControlServer {
     pub fn taken_back(&self, places: Vec<String>) {
         let problems = vec!["taken back: it was not confirmed".to_owned()];
         let last = LastReload { at: seconds_since_1970(), problems, unconfirmed_until: None };
-        self.facts.change(|known| {
-            known.reloads.taken_back += 1;
+        self.metrics.reloads[ReloadLabel::Reverted].inc();
+        self.metrics.reloads[ReloadLabel::TakenBack].inc();
+        self.metrics.process.change(|known| {
             known.last_reload = Some(last);
             known.taken_back = places;
         });
@@ -149,6 +141,6 @@ impl ControlServer {
 
     /// Reports that the files no longer have the reverted settings, or that these are in effect.
     pub fn forget_taken_back(&self) {
-        self.facts.change(|known| known.taken_back.clear());
+        self.metrics.process.change(|known| known.taken_back.clear());
     }
 }

@@ -17,7 +17,8 @@ use crate::admin::handle::{ConfirmOutcome, HowToReload, SupervisorHandle};
 use crate::admin::protocol::{ControlRequest, ControlResponse, MAX_COMMAND_BYTES, MAX_CONFIRM_SECONDS};
 use crate::admin::upstream_report::UpstreamReporter;
 use crate::config::diagnostic::Diagnostic;
-use crate::metrics::report::{ProcessInfo, StatusReport};
+use crate::metrics::counters::Metrics;
+use crate::metrics::report::StatusReport;
 
 /// Limit of concurrent clients.
 const MAX_CLIENTS: usize = 8;
@@ -39,11 +40,11 @@ impl ControlSocket {
     pub(crate) fn open(
         path: PathBuf,
         handle: SupervisorHandle,
-        facts: Arc<ProcessInfo>,
+        metrics: Arc<Metrics>,
         upstreams: Arc<UpstreamReporter>,
     ) -> io::Result<Self> {
         let (listener, inode) = bind(&path)?;
-        let task = tokio::spawn(serve(listener, handle, facts, upstreams));
+        let task = tokio::spawn(serve(listener, handle, metrics, upstreams));
         Ok(Self { path, inode, task })
     }
 }
@@ -75,7 +76,7 @@ fn bind(path: &Path) -> io::Result<(UnixListener, u64)> {
 async fn serve(
     listener: UnixListener,
     handle: SupervisorHandle,
-    facts: Arc<ProcessInfo>,
+    metrics: Arc<Metrics>,
     upstreams: Arc<UpstreamReporter>,
 ) {
     let room = Arc::new(Semaphore::new(MAX_CLIENTS));
@@ -83,9 +84,10 @@ async fn serve(
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (handle, facts, upstreams) = (handle.clone(), Arc::clone(&facts), Arc::clone(&upstreams));
+                let (handle, metrics, upstreams) =
+                    (handle.clone(), Arc::clone(&metrics), Arc::clone(&upstreams));
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, &handle, &facts, &upstreams).await {
+                    if let Err(error) = converse(stream, &handle, &metrics, &upstreams).await {
                         tracing::debug!(%error, "an asker at the control socket is gone");
                     }
                     drop(place);
@@ -103,7 +105,7 @@ async fn serve(
 async fn converse(
     stream: UnixStream,
     handle: &SupervisorHandle,
-    facts: &ProcessInfo,
+    metrics: &Metrics,
     upstreams: &UpstreamReporter,
 ) -> io::Result<()> {
     let (source, mut sink) = stream.into_split();
@@ -118,9 +120,9 @@ async fn converse(
         let answer = match question {
             Ok(ControlRequest::Status) => {
                 let upstreams = upstreams.report().await;
-                ControlResponse::Status(Box::new(StatusReport { upstreams, ..StatusReport::now(facts) }))
+                ControlResponse::Status(Box::new(StatusReport { upstreams, ..StatusReport::now(metrics) }))
             }
-            Ok(question) => answer(question, handle, facts).await,
+            Ok(question) => answer(question, handle, metrics).await,
             Err(ref error) => ControlResponse::Malformed(error.to_string()),
         };
         let mut text = serde_json::to_vec(&answer)?;
@@ -132,9 +134,9 @@ async fn converse(
     }
 }
 
-async fn answer(question: ControlRequest, handle: &SupervisorHandle, facts: &ProcessInfo) -> ControlResponse {
+async fn answer(question: ControlRequest, handle: &SupervisorHandle, metrics: &Metrics) -> ControlResponse {
     match question {
-        ControlRequest::Status => ControlResponse::Status(Box::new(StatusReport::now(facts))),
+        ControlRequest::Status => ControlResponse::Status(Box::new(StatusReport::now(metrics))),
         ControlRequest::Confirm => match handle.confirm().await {
             ConfirmOutcome::Kept => ControlResponse::Confirmed(true),
             ConfirmOutcome::NothingWaits => ControlResponse::Confirmed(false),

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 
 use crate::config::product::Protocol;
 use crate::config::settings::BackendAddress;
-use crate::metrics::upstreams::{self, HealthReport, UpstreamReport};
+use crate::metrics::counters::Metrics;
+use crate::metrics::upstreams::{HealthReport, UpstreamHealth, UpstreamReport};
 use crate::state::shared::AppState;
 use crate::upstream::client::check_reachable;
 use crate::upstream::nodes::NodeFile;
@@ -27,6 +28,7 @@ struct UpstreamAddresses {
     daemon: BackendAddress,
     worker: Option<BackendAddress>,
     nodes: Arc<NodeFile>,
+    metrics: Arc<Metrics>,
     own_node: String,
     node_port: u16,
 }
@@ -54,6 +56,7 @@ impl UpstreamReporter {
             daemon: settings.backend.address.clone(),
             worker: settings.unprivileged.clone(),
             nodes: Arc::clone(&engine.nodes),
+            metrics: Arc::clone(&engine.metrics),
             own_node: settings.node_name.clone(),
             node_port: settings.cluster_port,
         };
@@ -80,11 +83,14 @@ impl UpstreamReporter {
 
 impl UpstreamAddresses {
     fn candidates(&self) -> Vec<ProbeCandidate> {
-        let candidate = |name: &str, address: &BackendAddress, health: &upstreams::UpstreamHealth| {
-            ProbeCandidate { name: name.to_owned(), address: Some(address.clone()), health: health.report() }
+        let candidate = |name: &str, address: &BackendAddress, health: &UpstreamHealth| ProbeCandidate {
+            name: name.to_owned(),
+            address: Some(address.clone()),
+            health: health.report(),
         };
-        let mut all = vec![candidate("daemon", &self.daemon, upstreams::daemon())];
-        all.extend(self.worker.iter().map(|worker| candidate("worker", worker, upstreams::worker())));
+        let records = &self.metrics.upstreams;
+        let mut all = vec![candidate("daemon", &self.daemon, &records.daemon)];
+        all.extend(self.worker.iter().map(|worker| candidate("worker", worker, &records.worker)));
         let table = self.nodes.get().unwrap_or_default();
         let others = table.nodes.iter().filter(|(name, _)| **name != self.own_node);
         all.extend(others.take(MAX_NODES).map(|(name, address)| {
@@ -92,7 +98,7 @@ impl UpstreamAddresses {
                 name: format!("node {name}"),
                 address: address
                     .map(|address| BackendAddress::Tcp(SocketAddr::new(address, self.node_port).to_string())),
-                health: upstreams::node(name).report(),
+                health: records.node(name).report(),
             }
         }));
         all

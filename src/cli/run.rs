@@ -47,6 +47,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     let (log, tickets) = (Arc::new(log), Arc::new(tickets.unwrap_or_default()));
     let lasting = PersistentState {
         log: Arc::clone(&log),
+        metrics: Arc::default(),
         tickets,
         limiters: Arc::default(),
         credentials: Arc::default(),

@@ -21,6 +21,7 @@ use crate::http::error::ResponseError;
 use crate::http::logged_body::FileAnswer;
 use crate::http::target::ApiPath;
 use crate::http::zstd;
+use crate::metrics::counters::Metrics;
 use crate::state::shared::AppState;
 use crate::upstream::client::{READ_BYTES, UpstreamClient, UpstreamResponse};
 use crate::upstream::request::UpstreamRequest;
@@ -100,9 +101,9 @@ pub struct ApiHandler {
 }
 
 impl ApiHandler {
-    pub fn new(config: &Config) -> Result<Self, String> {
+    pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, String> {
         Ok(Self {
-            shared_calls: SharedCalls::new(config)?,
+            shared_calls: SharedCalls::new(config, metrics)?,
             public_proxy: PublicProxy::new(config)?,
             page_title: config.product.page_title.as_ref().map(PageTitle::new),
         })

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{HOST, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Method, Response, response};
 use hyper::ext::ReasonPhrase;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -20,7 +21,7 @@ use crate::http::body::ResponseBody;
 use crate::http::compression::ContentCoding;
 use crate::http::error::ResponseError;
 use crate::http::path_pattern::PathPattern;
-use crate::metrics::counters;
+use crate::metrics::counters::Metrics;
 use crate::upstream::client::UpstreamError;
 
 /// Bytes of a shared answer. It stays in memory until its slowest client has read it.
@@ -30,6 +31,8 @@ pub(super) const MAX_SHARED_BYTES: usize = 256 << 10;
 pub struct SharedCalls {
     patterns: Vec<PathPattern>,
     running: Mutex<HashMap<CoalesceKey, watch::Receiver<CoalescedOutcome>>>,
+    /// requests that shared the answer to another
+    coalesced: Counter,
 }
 
 /// Everything that decides on the daemon's answer. The request's number and the CSRF token do not, because no GET needs
@@ -69,13 +72,14 @@ struct LeaderGuard<'a> {
 
 impl SharedCalls {
     /// `None` if the settings disable sharing.
-    pub fn new(config: &Config) -> Result<Option<Self>, String> {
+    pub fn new(config: &Config, metrics: &Metrics) -> Result<Option<Self>, String> {
         let parse = |text: &String| match text.split_once(' ') {
             Some(("GET", _)) => PathPattern::parse(text),
             _ => Err(format!("product.coalesce: '{text}': write GET /path/{{parameter}}")),
         };
         let patterns = config.product.coalesce.iter().map(parse).collect::<Result<_, _>>()?;
-        let calls = Self { patterns, running: Mutex::default() };
+        let coalesced = metrics.requests_coalesced.clone();
+        let calls = Self { patterns, running: Mutex::default(), coalesced };
         Ok(config.settings.backend.coalesce.then_some(calls))
     }
 
@@ -120,7 +124,7 @@ impl SharedCalls {
                 Err(_) => CoalescedOutcome::Unshared,
             };
             if !matches!(outcome, CoalescedOutcome::Unshared) {
-                counters::coalesced();
+                self.coalesced.inc();
             }
             return match outcome {
                 CoalescedOutcome::Answer(shared) => {
@@ -196,7 +200,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     fn calls() -> SharedCalls {
-        SharedCalls { patterns: Vec::new(), running: Mutex::default() }
+        SharedCalls { patterns: Vec::new(), running: Mutex::default(), coalesced: Counter::default() }
     }
 
     fn key(target: &str) -> CoalesceKey {

@@ -14,7 +14,6 @@ use crate::handler::page::PageSet;
 use crate::handler::tunnel::TunnelRules;
 use crate::http::body;
 use crate::http::body::ResponseBody;
-use crate::metrics::counters;
 use crate::state::shared::AppState;
 use crate::upstream::client;
 
@@ -70,7 +69,7 @@ pub async fn run_probe(
 ) -> (StatusCode, String) {
     let ready = match probe {
         HealthProbe::Health => return (StatusCode::OK, "ok\n".to_owned()),
-        HealthProbe::Ready if counters::is_draining() => Err("draining".to_owned()),
+        HealthProbe::Ready if inputs.state.metrics.is_draining() => Err("draining".to_owned()),
         HealthProbe::Ready => cache.get_or_check(inputs).await,
     };
     match ready {

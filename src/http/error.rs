@@ -15,7 +15,7 @@ use crate::http::body_parameters::ParameterError;
 use crate::http::reason_phrase;
 use crate::http::target::TargetError;
 use crate::limits::LimitExceeded;
-use crate::metrics::counters;
+use crate::metrics::counters::Metrics;
 use crate::metrics::labels::LimitLabel;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
@@ -230,14 +230,14 @@ impl ResponseError {
     }
 
     /// The answer in the client's form, with the message as reason phrase too.
-    pub fn into_response(self, form: ErrorFormat) -> Response<ResponseBody> {
+    pub fn into_response(self, form: ErrorFormat, metrics: &Metrics) -> Response<ResponseBody> {
         let status = self.status();
         let message = self.message();
         if let Some(upstream) = self.failed_upstream() {
             log_limit::warn(LogTopic::Upstream, upstream, &format_args!("a request got no answer: {self}"));
         }
         if let Some(limit) = self.limit() {
-            counters::limited(limit);
+            metrics.count_limit(limit);
         }
         let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 421 | 429 | 431)
             || matches!(self, Self::Malformed { .. } | Self::HeadTimeout);
@@ -315,7 +315,8 @@ mod tests {
             (ResponseError::NoSuchUri, 200),
         ];
         for (refusal, status) in cases {
-            assert_eq!(refusal.into_response(ErrorFormat::StatusInBody).status().as_u16(), status);
+            let response = refusal.into_response(ErrorFormat::StatusInBody, &Metrics::default());
+            assert_eq!(response.status().as_u16(), status);
         }
     }
 }

@@ -17,8 +17,7 @@ use crate::http::access_log::{AccessLog, LogDetails, LogEntry};
 use crate::http::body::ResponseBody;
 use crate::http::security_headers::BrowserHeaders;
 use crate::limits::concurrency::ConnectionPermit;
-use crate::metrics::counters;
-use crate::metrics::counters::FinishedResponse;
+use crate::metrics::counters::{FinishedResponse, Metrics};
 use crate::metrics::labels::RequestDestination;
 use crate::time::client_timeouts::TimeoutTracker;
 
@@ -67,14 +66,20 @@ impl CommonHeaders {
     }
 }
 
+/// The receivers of the end of a response.
+pub struct ResponseObservers {
+    pub log: Arc<AccessLog>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<TimeoutTracker>,
+}
+
 /// A body that counts itself and writes the access log when it is out, or given up.
 pub struct LoggedBody {
     inner: ResponseBody,
     bytes: u64,
     status: u16,
     record: RequestRecord,
-    log: Arc<AccessLog>,
-    clock: Arc<TimeoutTracker>,
+    observers: ResponseObservers,
     /// dropped when the head of the answer is out
     unread: Option<oneshot::Sender<()>>,
 }
@@ -83,12 +88,11 @@ impl LoggedBody {
     pub fn wrap(
         response: Response<ResponseBody>,
         record: RequestRecord,
-        log: Arc<AccessLog>,
-        clock: Arc<TimeoutTracker>,
+        observers: ResponseObservers,
         unread: Option<oneshot::Sender<()>>,
     ) -> Response<Self> {
         let status = response.status().as_u16();
-        response.map(|inner| Self { inner, bytes: 0, status, record, log, clock, unread })
+        response.map(|inner| Self { inner, bytes: 0, status, record, observers, unread })
     }
 }
 
@@ -101,7 +105,7 @@ impl http_body::Body for LoggedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         self.unread = None;
-        if self.clock.has_left() {
+        if self.observers.clock.has_left() {
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(context);
@@ -123,15 +127,15 @@ impl http_body::Body for LoggedBody {
 
 impl Drop for LoggedBody {
     fn drop(&mut self) {
-        self.clock.end_response();
+        self.observers.clock.end_response();
         let answer = FinishedResponse {
             destination: self.record.destination,
             status: self.status,
             bytes: self.bytes,
             started: Some(self.record.started),
         };
-        counters::answered(answer);
-        self.log.write(&LogEntry {
+        self.observers.metrics.count_response(answer);
+        self.observers.log.write(&LogEntry {
             client: self.record.client,
             counted: self.record.counted,
             user: self.record.user.as_deref(),

@@ -1,74 +1,84 @@
 //! Durations since the start, in the buckets of a Prometheus histogram.
+//!
+//! The library's histogram takes a lock for each value. This one needs two relaxed additions.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The upper bounds of all buckets but the last, which has none: microseconds, and the seconds as text.
-pub(super) const ENDS: [(u64, &str); 12] = [
-    (1_000, "0.001"),
-    (2_500, "0.0025"),
-    (5_000, "0.005"),
-    (10_000, "0.01"),
-    (25_000, "0.025"),
-    (50_000, "0.05"),
-    (100_000, "0.1"),
-    (250_000, "0.25"),
-    (1_000_000, "1"),
-    (2_500_000, "2.5"),
-    (10_000_000, "10"),
-    (30_000_000, "30"),
-];
-const BUCKETS: usize = ENDS.len() + 1;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// The durations of one thread.
-pub(super) struct HistogramShard {
-    counts: [AtomicU64; BUCKETS],
+/// Upper bounds of all buckets but the last, which has none, in microseconds.
+const BOUNDS: [u64; 12] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 2_500_000, 10_000_000,
+    30_000_000,
+];
+
+/// A handle to one histogram.
+#[derive(Clone, Debug, Default)]
+pub struct Histogram(Arc<HistogramBuckets>);
+
+#[derive(Debug, Default)]
+struct HistogramBuckets {
+    /// of each bucket, not cumulative
+    counts: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
 }
 
-impl HistogramShard {
-    pub(super) const fn new() -> Self {
-        Self { counts: [const { AtomicU64::new(0) }; BUCKETS], micros: AtomicU64::new(0) }
-    }
-
-    pub(super) fn add(&self, time: Duration) {
+impl Histogram {
+    pub fn observe(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let at = ENDS.iter().position(|(end, _)| micros <= *end).unwrap_or(ENDS.len());
-        if let Some(count) = self.counts.get(at) {
+        let at = BOUNDS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS.len());
+        if let Some(count) = self.0.counts.get(at) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.micros.fetch_add(micros, Ordering::Relaxed);
-    }
-
-    pub(super) fn read_into(&self, times: &mut HistogramTotals) {
-        for (sum, count) in times.counts.iter_mut().zip(&self.counts) {
-            *sum += count.load(Ordering::Relaxed);
-        }
-        times.micros += self.micros.load(Ordering::Relaxed);
+        self.0.micros.fetch_add(micros, Ordering::Relaxed);
     }
 }
 
-/// The durations of all threads.
-#[derive(Clone, Debug, Default)]
-pub struct HistogramTotals {
-    /// of each bucket, not cumulative
-    pub(super) counts: [u64; BUCKETS],
-    pub(super) micros: u64,
+impl TypedMetric for Histogram {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let seconds = |micros| Duration::from_micros(micros).as_secs_f64();
+        let counts = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let buckets: Vec<_> = BOUNDS.map(seconds).into_iter().chain([f64::INFINITY]).zip(counts).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = seconds(self.0.micros.load(Ordering::Relaxed));
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use prometheus_client::encoding::prometheus_text;
+    use prometheus_client::registry::Registry;
+
     use super::*;
 
     #[test]
-    fn a_time_counts_in_its_smallest_bucket() {
-        let buckets = HistogramShard::new();
+    fn a_bucket_counts_all_times_below_its_bound() {
+        let (histogram, mut registry, mut text) = (Histogram::default(), Registry::default(), String::new());
+        registry.register("x", "X", histogram.clone());
         for micros in [0, 1_000, 1_001, 30_000_000, 30_000_001] {
-            buckets.add(Duration::from_micros(micros));
+            histogram.observe(Duration::from_micros(micros));
         }
-        let mut times = HistogramTotals::default();
-        buckets.read_into(&mut times);
-        assert_eq!(times.counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-        assert_eq!(times.micros, 60_002_002);
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(&text);
+        assert_eq!(value("x_bucket{le=\"0.001\"} "), "2");
+        assert_eq!(value("x_bucket{le=\"0.0025\"} "), "3");
+        assert_eq!(value("x_bucket{le=\"10\"} "), "3");
+        assert_eq!(value("x_bucket{le=\"30\"} "), "4");
+        assert_eq!(value("x_bucket{le=\"+Inf\"} "), "5");
+        assert_eq!((value("x_sum "), value("x_count ")), ("60.002002", "5"));
     }
 }

@@ -1,7 +1,14 @@
 //! The closed label sets of the metrics, and the label of each member.
 
+use std::fmt;
+
+use enum_map::Enum;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+
+use super::sessions::SessionKind;
+
 /// The destination of a request.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Enum, Eq, PartialEq)]
 pub enum RequestDestination {
     /// rejected before the destination was known, or no such path
     #[default]
@@ -17,24 +24,9 @@ pub enum RequestDestination {
     Tunnel,
 }
 
-impl RequestDestination {
-    pub const COUNT: usize = 10;
-
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Nowhere,
-        Self::Daemon,
-        Self::Unprivileged,
-        Self::Node,
-        Self::Upload,
-        Self::Console,
-        Self::Page,
-        Self::File,
-        Self::Probe,
-        Self::Tunnel,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
+impl EncodeLabelSet for RequestDestination {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let route = match self {
             Self::Nowhere => "none",
             Self::Daemon => "daemon",
             Self::Unprivileged => "unprivileged",
@@ -45,12 +37,59 @@ impl RequestDestination {
             Self::File => "file",
             Self::Probe => "probe",
             Self::Tunnel => "tunnel",
-        }
+        };
+        [("route", route)].encode(encoder)
     }
 }
 
+/// The first digit of a status.
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
+pub enum StatusClass {
+    Informational,
+    Success,
+    Redirection,
+    ClientError,
+    ServerError,
+}
+
+impl StatusClass {
+    /// `None` for a number that is no status of HTTP.
+    pub fn from_status(status: u16) -> Option<Self> {
+        Some(match status {
+            100..200 => Self::Informational,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            500..600 => Self::ServerError,
+            _ => return None,
+        })
+    }
+}
+
+impl EncodeLabelSet for StatusClass {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let status = match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        };
+        [("status", status)].encode(encoder)
+    }
+}
+
+/// The labels of a response.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Enum, Eq, PartialEq)]
+pub struct ResponseLabels {
+    #[prometheus(flatten)]
+    pub route: RequestDestination,
+    #[prometheus(flatten)]
+    pub status: StatusClass,
+}
+
 /// The limit that was exceeded.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
 pub enum LimitLabel {
     LoginFailures,
     LoginsAtOnce,
@@ -71,31 +110,9 @@ pub enum LimitLabel {
     Frames,
 }
 
-impl LimitLabel {
-    pub const COUNT: usize = 17;
-
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::LoginFailures,
-        Self::LoginsAtOnce,
-        Self::LoginsWaiting,
-        Self::Connections,
-        Self::ConnectionsOfAddress,
-        Self::RequestsOfAddress,
-        Self::Calls,
-        Self::Buffered,
-        Self::Strangers,
-        Self::Handshakes,
-        Self::Uploads,
-        Self::Spool,
-        Self::Body,
-        Self::BodyTime,
-        Self::Head,
-        Self::Url,
-        Self::Frames,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
+impl EncodeLabelSet for LimitLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let limit = match self {
             Self::LoginFailures => "login_failures",
             Self::LoginsAtOnce => "logins_at_once",
             Self::LoginsWaiting => "logins_waiting",
@@ -113,12 +130,13 @@ impl LimitLabel {
             Self::Head => "header",
             Self::Url => "url",
             Self::Frames => "frames",
-        }
+        };
+        [("limit", limit)].encode(encoder)
     }
 }
 
 /// The phase in which an upstream failed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
 pub enum FailurePhase {
     Connect,
     Handshake,
@@ -128,11 +146,6 @@ pub enum FailurePhase {
 }
 
 impl FailurePhase {
-    pub const COUNT: usize = 5;
-
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Connect, Self::Handshake, Self::Answer, Self::Body, Self::Parse];
-
     /// Whether the upstream may have read the request.
     pub fn is_asked(self) -> bool {
         match self {
@@ -140,20 +153,23 @@ impl FailurePhase {
             Self::Answer | Self::Body | Self::Parse => true,
         }
     }
+}
 
-    pub fn name(self) -> &'static str {
-        match self {
+impl EncodeLabelSet for FailurePhase {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let phase = match self {
             Self::Connect => "connect",
             Self::Handshake => "handshake",
             Self::Answer => "answer",
             Self::Body => "body",
             Self::Parse => "parse",
-        }
+        };
+        [("phase", phase)].encode(encoder)
     }
 }
 
 /// The first flight of a TLS connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
 pub enum HandshakeResult {
     Tls12,
     Tls12Resumed,
@@ -165,11 +181,6 @@ pub enum HandshakeResult {
 }
 
 impl HandshakeResult {
-    pub const COUNT: usize = 6;
-
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Tls12, Self::Tls12Resumed, Self::Tls13, Self::Tls13Resumed, Self::Other, Self::Failed];
-
     pub fn new(version: &str, resumed: bool) -> Self {
         match (version, resumed) {
             ("TLSv1.2", false) => Self::Tls12,
@@ -179,35 +190,106 @@ impl HandshakeResult {
             (_, _) => Self::Other,
         }
     }
+}
 
-    /// The version, and whether the session was resumed.
-    pub fn names(self) -> (&'static str, &'static str) {
-        match self {
+impl EncodeLabelSet for HandshakeResult {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let (version, resumed) = match self {
             Self::Tls12 => ("1.2", "false"),
             Self::Tls12Resumed => ("1.2", "true"),
             Self::Tls13 => ("1.3", "false"),
             Self::Tls13Resumed => ("1.3", "true"),
             Self::Other => ("other", "false"),
             Self::Failed => ("none", "false"),
-        }
+        };
+        [("version", version), ("resumed", resumed)].encode(encoder)
+    }
+}
+
+/// The labels of the bytes of sessions.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Enum, Eq, PartialEq)]
+pub struct ByteLabels {
+    #[prometheus(flatten)]
+    pub kind: SessionKind,
+    #[prometheus(flatten)]
+    pub direction: Direction,
+}
+
+/// The direction of bytes, seen from the client.
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
+pub enum Direction {
+    Up,
+    Down,
+}
+
+impl EncodeLabelSet for Direction {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let direction = match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        };
+        [("direction", direction)].encode(encoder)
+    }
+}
+
+/// The result of a reload.
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
+pub enum ReloadLabel {
+    Done,
+    Refused,
+    /// not confirmed in time
+    Reverted,
+    /// the former name of `Reverted`, for one release
+    TakenBack,
+}
+
+impl EncodeLabelSet for ReloadLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let outcome = match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Reverted => "reverted",
+            Self::TakenBack => "taken_back",
+        };
+        [("outcome", outcome)].encode(encoder)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    #![allow(clippy::unwrap_used)]
     use std::collections::BTreeSet;
+    use std::fmt::Debug;
+
+    use prometheus_client::encoding::prometheus_text;
+    use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::metrics::family::LabeledFamily;
+
+    fn samples<L: Enum + EncodeLabelSet + Debug + 'static>() -> Vec<String>
+    where
+        LabeledFamily<L, Counter>: Send + Sync,
+    {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register("x", "X", LabeledFamily::<L, Counter>::default());
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
 
     #[test]
     fn every_label_value_is_unique() {
-        let destinations: BTreeSet<_> = RequestDestination::ALL.iter().map(|it| it.name()).collect();
-        let limits: BTreeSet<_> = LimitLabel::ALL.iter().map(|it| it.name()).collect();
-        let phases: BTreeSet<_> = FailurePhase::ALL.iter().map(|it| it.name()).collect();
-        let handshakes: BTreeSet<_> = HandshakeResult::ALL.iter().map(|it| it.names()).collect();
-        let counts = [destinations.len(), limits.len(), phases.len(), handshakes.len()];
-        assert_eq!(
-            counts,
-            [RequestDestination::COUNT, LimitLabel::COUNT, FailurePhase::COUNT, HandshakeResult::COUNT]
-        );
+        let sets = [
+            samples::<ResponseLabels>(),
+            samples::<LimitLabel>(),
+            samples::<FailurePhase>(),
+            samples::<HandshakeResult>(),
+            samples::<ReloadLabel>(),
+        ];
+        assert_eq!(sets.each_ref().map(Vec::len), [10 * 5, 17, 5, 6, 4]);
+        for set in sets {
+            assert_eq!(set.iter().collect::<BTreeSet<_>>().len(), set.len(), "{set:?}");
+        }
     }
 }

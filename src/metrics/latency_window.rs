@@ -1,12 +1,14 @@
-//! Latencies of the last minute: histograms of ten seconds each, of which the oldest is reused.
+//! Latencies of the last minute: a histogram since the start, less the one of a minute ago.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Seconds of one histogram.
-const SPAN_SECONDS: u64 = 10;
-/// A minute, and the one that is being filled.
-const SPANS: usize = 7;
+/// Pause between two calls of `advance`.
+pub const ADVANCE_INTERVAL: Duration = Duration::from_secs(10);
+/// A minute, and the interval that is being filled.
+const INTERVALS: usize = 7;
 /// Each doubling of the time has eight buckets, so a value is exact to an eighth.
 const CUTS: u32 = 8;
 /// Exponents of microseconds: one bucket below the first, and one beyond the last.
@@ -14,64 +16,57 @@ const FIRST: u32 = 5;
 const LAST: u32 = 26;
 const BINS: usize = 176;
 
-/// The responses of one thread.
-pub(super) struct LatencyShard([LatencySpan; SPANS]);
-
-struct LatencySpan {
-    /// the number of its ten seconds since the start, from one; 0 before the first use
-    number: AtomicU64,
-    bins: [AtomicU32; BINS],
+/// The latencies of all threads.
+pub struct LatencyWindow {
+    /// since the start
+    bins: [AtomicU64; BINS],
+    /// `bins` at the ends of the last intervals, the oldest first
+    ends: Mutex<VecDeque<[u64; BINS]>>,
 }
 
-impl LatencyShard {
-    pub(super) const fn new() -> Self {
-        Self(
-            [const { LatencySpan { number: AtomicU64::new(0), bins: [const { AtomicU32::new(0) }; BINS] } };
-                SPANS],
-        )
+impl Default for LatencyWindow {
+    fn default() -> Self {
+        Self { bins: [const { AtomicU64::new(0) }; BINS], ends: Mutex::default() }
     }
+}
 
-    /// Counts a response with `latency` in the ten seconds of this number.
-    pub(super) fn add(&self, number: u64, latency: Duration) {
-        let Some(span) = self.0.get(usize::try_from(number).unwrap_or_default() % SPANS) else { return };
-        if span.number.load(Ordering::Relaxed) != number {
-            span.number.store(number, Ordering::Relaxed);
-            span.bins.iter().for_each(|bin| bin.store(0, Ordering::Relaxed));
-        }
-        if let Some(bin) = span.bins.get(bin_of(latency)) {
+impl LatencyWindow {
+    pub(super) fn add(&self, latency: Duration) {
+        if let Some(bin) = self.bins.get(bin_of(latency)) {
             bin.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Adds the histograms of the last minute.
-    pub(super) fn read_into(&self, histogram: &mut LatencyHistogram, now: Duration) {
-        let newest = span_at(now);
-        for span in &self.0 {
-            let number = span.number.load(Ordering::Relaxed);
-            if number == 0 || number + 6 < newest {
-                continue;
-            }
-            for (sum, bin) in histogram.0.iter_mut().zip(&span.bins) {
-                *sum += u64::from(bin.load(Ordering::Relaxed));
-            }
+    /// Ends an interval. The main thread calls it every `ADVANCE_INTERVAL`.
+    pub fn advance(&self) {
+        let mut ends = self.ends();
+        ends.push_back(self.counts());
+        if ends.len() > INTERVALS {
+            ends.pop_front();
         }
     }
-}
 
-/// The number of the ten seconds at `now` since the start.
-pub(super) fn span_at(now: Duration) -> u64 {
-    now.as_secs() / SPAN_SECONDS + 1
-}
+    /// The latencies of the last minute.
+    pub fn read(&self) -> LatencyHistogram {
+        let mut counts = self.counts();
+        if let Some(oldest) = self.ends().front() {
+            counts.iter_mut().zip(oldest).for_each(|(count, before)| *count -= before);
+        }
+        LatencyHistogram(counts)
+    }
 
-/// The responses of all threads.
-#[derive(Clone, Debug)]
-pub struct LatencyHistogram([u64; BINS]);
+    fn counts(&self) -> [u64; BINS] {
+        self.bins.each_ref().map(|bin| bin.load(Ordering::Relaxed))
+    }
 
-impl Default for LatencyHistogram {
-    fn default() -> Self {
-        Self([0; BINS])
+    fn ends(&self) -> MutexGuard<'_, VecDeque<[u64; BINS]>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The number of responses in each bucket.
+#[derive(Clone, Debug)]
+pub struct LatencyHistogram([u64; BINS]);
 
 impl LatencyHistogram {
     pub fn count(&self) -> u64 {
@@ -130,26 +125,29 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_the_last_minute() {
-        let latencies = LatencyShard::new();
-        let read = |now| {
-            let mut histogram = LatencyHistogram::default();
-            latencies.read_into(&mut histogram, Duration::from_secs(now));
-            histogram
-        };
-        assert_eq!(read(0).percentile(50), None);
+        let latencies = LatencyWindow::default();
+        assert_eq!(latencies.read().percentile(50), None);
+        latencies.advance(); // at once, then every ten seconds
         for _ in 0..98 {
-            latencies.add(span_at(Duration::from_secs(5)), micros(1000));
+            latencies.add(micros(1000));
         }
-        latencies.add(span_at(Duration::from_secs(15)), micros(1_000_000));
-        latencies.add(span_at(Duration::from_secs(15)), micros(1_000_000));
-        let histogram = read(16);
+        latencies.advance();
+        latencies.add(micros(1_000_000));
+        latencies.add(micros(1_000_000));
+        let histogram = latencies.read();
         assert_eq!(histogram.count(), 100);
         assert!(histogram.percentile(50).is_some_and(|half| half < micros(1126)));
         assert!(histogram.percentile(98).is_some_and(|most| most < micros(1126)));
         assert!(histogram.percentile(99).is_some_and(|most| most > micros(1_000_000)));
-        assert_eq!(read(70).count(), 2, "the first ten seconds are over");
-        assert_eq!(read(200).count(), 0);
-        latencies.add(span_at(Duration::from_secs(205)), micros(10));
-        assert_eq!(read(206).count(), 1);
+        for _ in 0..5 {
+            latencies.advance();
+        }
+        assert_eq!(latencies.read().count(), 100, "the first ten seconds are less than a minute ago");
+        latencies.advance();
+        assert_eq!(latencies.read().count(), 2, "the first ten seconds are over");
+        latencies.advance();
+        assert_eq!(latencies.read().count(), 0);
+        latencies.add(micros(10));
+        assert_eq!(latencies.read().count(), 1);
     }
 }

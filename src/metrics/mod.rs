@@ -1,10 +1,13 @@
-//! Metrics of the process: counters, latencies, open consoles and tunnels, and the report made of them.
+//! Metrics of the process: counters, latencies, open consoles and tunnels, and the reports made of them.
+//!
+//! [`counters::Metrics`] has them all. The process creates one, and everything that counts gets a reference to it.
 
 pub mod counters;
-mod histogram;
+pub mod family;
+pub mod histogram;
 pub mod labels;
 pub mod latency_window;
-pub mod prometheus;
+mod prometheus;
 pub mod report;
 pub mod sessions;
 pub mod upstreams;

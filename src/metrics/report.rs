@@ -1,14 +1,15 @@
 //! The state of the process for `nodegate status`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use enum_map::EnumMap;
 use serde::{Deserialize, Serialize};
 
-use super::counters;
+use super::counters::Metrics;
+use super::labels::StatusClass;
+use super::sessions::{SessionInfo, SessionKind};
 use super::upstreams::UpstreamReport;
-use crate::metrics::sessions;
-use crate::metrics::sessions::{SessionInfo, SessionKind};
 
 /// Limit of listed consoles and tunnels; further ones are only counted.
 const MAX_LISTED: usize = 1000;
@@ -16,8 +17,11 @@ const MAX_LISTED: usize = 1000;
 const SOON_SECONDS: i64 = 14 * 86_400;
 
 /// State that only the main thread has.
-#[derive(Debug, Default)]
-pub struct ProcessInfo(Mutex<ReportInputs>);
+#[derive(Debug)]
+pub struct ProcessInfo {
+    started: Instant,
+    inputs: Mutex<ReportInputs>,
+}
 
 #[derive(Clone, Debug, Default)]
 pub struct ReportInputs {
@@ -28,17 +32,8 @@ pub struct ReportInputs {
     /// problems with certificates and keys
     pub certificate_problems: Vec<String>,
     pub last_reload: Option<LastReload>,
-    pub reloads: ReloadReport,
     /// settings that a reload put in effect, that were reverted, and that the files still have; with their origins
     pub taken_back: Vec<String>,
-}
-
-/// The number of reloads by result.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReloadReport {
-    pub done: u64,
-    pub refused: u64,
-    pub taken_back: u64,
 }
 
 /// The last reload and its result.
@@ -52,7 +47,18 @@ pub struct LastReload {
     pub unconfirmed_until: Option<u64>,
 }
 
+impl Default for ProcessInfo {
+    fn default() -> Self {
+        Self { started: Instant::now(), inputs: Mutex::default() }
+    }
+}
+
 impl ProcessInfo {
+    /// The start in seconds since 1970, by the clock of now.
+    pub(super) fn started(&self) -> u64 {
+        seconds_since_1970().saturating_sub(self.started.elapsed().as_secs())
+    }
+
     pub fn change(&self, change: impl FnOnce(&mut ReportInputs)) {
         change(&mut self.lock());
     }
@@ -62,7 +68,7 @@ impl ProcessInfo {
     }
 
     fn lock(&self) -> MutexGuard<'_, ReportInputs> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,46 +160,41 @@ pub struct OpenBridge {
 }
 
 impl StatusReport {
-    pub fn now(facts: &ProcessInfo) -> Self {
-        let ReportInputs {
-            profile,
-            listening,
-            certificates,
-            certificate_problems,
-            last_reload,
-            taken_back,
-            ..
-        } = facts.known();
-        let totals = counters::totals();
-        let all = sessions::all();
-        let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();
+    pub fn now(metrics: &Metrics) -> Self {
+        let ReportInputs { profile, listening, certificates, certificate_problems, last_reload, taken_back } =
+            metrics.process.known();
+        let mut classes = EnumMap::<StatusClass, u64>::default();
+        metrics.responses.series().for_each(|(labels, count)| classes[labels.status] += count.get());
+        let sessions = metrics.sessions.all();
+        let count = |kind| sessions.iter().filter(|session| session.kind == kind).count();
+        let latencies = metrics.latencies.read();
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-        let latency = totals.latencies.percentile(50).zip(totals.latencies.percentile(99));
+        let percentiles = latencies.percentile(50).zip(latencies.percentile(99));
         Self {
             running: true,
             profile,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            since: seconds_since_1970().saturating_sub(counters::uptime().as_secs()),
+            since: metrics.process.started(),
             listening,
             connections: ConnectionReport {
-                open: totals.open,
-                total: totals.connections,
-                denied: totals.denied,
+                open: u64::try_from(metrics.connections_open.get()).unwrap_or_default(),
+                total: metrics.connections.get(),
+                denied: metrics.acl_denied.get(),
             },
             requests: RequestReport {
-                total: totals.classes.iter().sum(),
-                classes: totals.classes,
-                refused: totals.refused,
+                total: classes.values().sum(),
+                classes: classes.into_array(),
+                refused: metrics.unauthorized_responses.get(),
             },
-            latency: latency.map(|(half, most)| LatencyReport {
-                count: totals.latencies.count(),
+            latency: percentiles.map(|(half, most)| LatencyReport {
+                count: latencies.count(),
                 p50_ms: milliseconds(half),
                 p99_ms: milliseconds(most),
             }),
             consoles: count(SessionKind::Console),
             tunnels: count(SessionKind::Tunnel),
-            open: all.iter().take(MAX_LISTED).map(OpenBridge::from_session).collect(),
+            open: sessions.iter().take(MAX_LISTED).map(OpenBridge::from_session).collect(),
             certificate_expires: certificates.first().map(|own| own.expires),
             certificates,
             last_reload,
@@ -220,11 +221,10 @@ impl OpenBridge {
 }
 
 /// One line for `systemctl status`.
-pub fn status_line() -> String {
-    let all = sessions::all();
-    let count = |kind| all.iter().filter(|bridge| bridge.kind == kind).count();
-    let (consoles, tunnels) = (count(SessionKind::Console), count(SessionKind::Tunnel));
-    format!("{} connections, {consoles} consoles, {tunnels} tunnels", counters::totals().open)
+pub fn status_line(metrics: &Metrics) -> String {
+    let [consoles, tunnels] =
+        [SessionKind::Console, SessionKind::Tunnel].map(|kind| metrics.sessions.count(kind));
+    format!("{} connections, {consoles} consoles, {tunnels} tunnels", metrics.connections_open.get())
 }
 
 pub fn seconds_since_1970() -> u64 {

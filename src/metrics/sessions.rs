@@ -7,43 +7,39 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use enum_map::{Enum, EnumMap};
 use nodegate_spice::Meter;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 
-static OPEN: Mutex<OpenSession> = Mutex::new(OpenSession {
-    next: 0,
-    bridges: BTreeMap::new(),
-    consoles: SessionTotals::NONE,
-    tunnels: SessionTotals::NONE,
-});
+/// The sessions of a process.
+#[derive(Debug, Default)]
+pub struct Sessions(Mutex<SessionTable>);
 
-struct OpenSession {
+#[derive(Debug, Default)]
+struct SessionTable {
     next: u64,
-    bridges: BTreeMap<u64, Arc<SessionInfo>>,
-    /// of those that are closed
-    consoles: SessionTotals,
-    tunnels: SessionTotals,
+    open: BTreeMap<u64, Arc<SessionInfo>>,
+    closed: EnumMap<SessionKind, SessionTotals>,
 }
 
 /// The number of some sessions, and the bytes they moved.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct SessionTotals {
-    pub count: u64,
-    pub up: u64,
-    pub down: u64,
+pub(super) struct SessionTotals {
+    pub(super) count: u64,
+    pub(super) up: u64,
+    pub(super) down: u64,
 }
 
 impl SessionTotals {
-    const NONE: Self = Self { count: 0, up: 0, down: 0 };
-
-    fn add(&mut self, bridge: &SessionInfo) {
-        let moved = bridge.meter.moved();
+    fn add(&mut self, session: &SessionInfo) {
+        let moved = session.meter.moved();
         self.count += 1;
         self.up += moved.up;
         self.down += moved.down;
     }
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
 pub enum SessionKind {
     Console,
     Tunnel,
@@ -74,61 +70,71 @@ impl SessionInfo {
     pub fn new(kind: SessionKind, client: IpAddr, user: Option<Arc<str>>, target: String) -> Self {
         Self { kind, client, user, target, since: Instant::now(), meter: Meter::default() }
     }
-
-    /// Adds it to the list.
-    pub fn open(self) -> SessionGuard {
-        let bridge = Arc::new(self);
-        let mut open = lock();
-        let number = open.next;
-        open.next += 1;
-        open.bridges.insert(number, Arc::clone(&bridge));
-        SessionGuard { number, bridge }
-    }
 }
 
 /// Dropping it removes the session from the list.
 #[derive(Debug)]
 pub struct SessionGuard {
+    sessions: Arc<Sessions>,
     number: u64,
-    bridge: Arc<SessionInfo>,
+    session: Arc<SessionInfo>,
 }
 
 impl Deref for SessionGuard {
     type Target = SessionInfo;
 
     fn deref(&self) -> &SessionInfo {
-        &self.bridge
+        &self.session
     }
 }
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
-        let mut open = lock();
-        open.bridges.remove(&self.number);
-        match self.bridge.kind {
-            SessionKind::Console => open.consoles.add(&self.bridge),
-            SessionKind::Tunnel => open.tunnels.add(&self.bridge),
-        }
+        let mut table = self.sessions.lock();
+        table.open.remove(&self.number);
+        table.closed[self.session.kind].add(&self.session);
     }
 }
 
-/// All open sessions, the oldest first.
-pub fn all() -> Vec<Arc<SessionInfo>> {
-    lock().bridges.values().map(Arc::clone).collect()
+impl Sessions {
+    /// Adds a session to the list.
+    pub fn open(self: &Arc<Self>, session: SessionInfo) -> SessionGuard {
+        let session = Arc::new(session);
+        let mut table = self.lock();
+        let number = table.next;
+        table.next += 1;
+        table.open.insert(number, Arc::clone(&session));
+        SessionGuard { sessions: Arc::clone(self), number, session }
+    }
+
+    /// All open sessions, the oldest first.
+    pub fn all(&self) -> Vec<Arc<SessionInfo>> {
+        self.lock().open.values().map(Arc::clone).collect()
+    }
+
+    /// How many sessions of a kind are open.
+    pub fn count(&self, kind: SessionKind) -> usize {
+        self.lock().open.values().filter(|session| session.kind == kind).count()
+    }
+
+    /// All sessions since the start.
+    pub(super) fn totals(&self) -> EnumMap<SessionKind, SessionTotals> {
+        let table = self.lock();
+        let mut totals = table.closed;
+        for session in table.open.values() {
+            totals[session.kind].add(session);
+        }
+        totals
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// The sum of a kind since the start, and how many are open.
-pub fn sum(kind: SessionKind) -> (SessionTotals, u64) {
-    let open = lock();
-    let mut sum = match kind {
-        SessionKind::Console => open.consoles,
-        SessionKind::Tunnel => open.tunnels,
-    };
-    let closed = sum.count;
-    open.bridges.values().filter(|bridge| bridge.kind == kind).for_each(|bridge| sum.add(bridge));
-    (sum, sum.count - closed)
-}
-
-fn lock() -> MutexGuard<'static, OpenSession> {
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+/// The kind as a label.
+impl EncodeLabelSet for SessionKind {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        [("kind", self.to_string())].encode(encoder)
+    }
 }

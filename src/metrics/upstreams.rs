@@ -1,12 +1,18 @@
 //! The health of this machine's daemons and of the other nodes: counts, the last response and the last failure of
 //! each.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 
+use super::family::LabeledFamily;
+use super::histogram::Histogram;
+use super::labels::FailurePhase;
 use super::report::seconds_since_1970;
 
 /// Further nodes share one record. Their names come from the cluster's own list.
@@ -14,15 +20,29 @@ const MAX_NODES: usize = 256;
 /// Limit of bytes of a failure's text.
 const MAX_CAUSE_BYTES: usize = 300;
 
-static DAEMON: UpstreamHealth = UpstreamHealth::new("the daemon");
-static WORKER: UpstreamHealth = UpstreamHealth::new("the worker");
-static OTHER_NODES: UpstreamHealth = UpstreamHealth::new("another node");
-static NODES: Mutex<BTreeMap<String, &'static UpstreamHealth>> = Mutex::new(BTreeMap::new());
+/// The records of all upstreams.
+pub struct UpstreamRecords {
+    pub totals: UpstreamTotals,
+    pub daemon: Arc<UpstreamHealth>,
+    /// the daemon for requests that need no root
+    pub worker: Arc<UpstreamHealth>,
+    other_nodes: Arc<UpstreamHealth>,
+    nodes: Mutex<BTreeMap<String, Arc<UpstreamHealth>>>,
+}
+
+/// The metrics of all upstreams together.
+#[derive(Clone, Default)]
+pub struct UpstreamTotals {
+    /// from the start of a call to the head of its response
+    pub header_times: Histogram,
+    pub errors: LabeledFamily<FailurePhase, Counter>,
+}
 
 /// The record of one upstream. All workers write to it.
 #[repr(align(128))]
 pub struct UpstreamHealth {
-    name: &'static str,
+    name: Cow<'static, str>,
+    totals: UpstreamTotals,
     answered: AtomicU64,
     /// seconds since 1970; 0 for never
     last_answer: AtomicU64,
@@ -62,34 +82,37 @@ pub struct UpstreamReport {
     pub health: HealthReport,
 }
 
-pub fn daemon() -> &'static UpstreamHealth {
-    &DAEMON
+impl Default for UpstreamRecords {
+    fn default() -> Self {
+        let totals = UpstreamTotals::default();
+        let record = |name: &'static str| Arc::new(UpstreamHealth::new(name, &totals));
+        let (daemon, worker, other_nodes) =
+            (record("the daemon"), record("the worker"), record("another node"));
+        Self { totals, daemon, worker, other_nodes, nodes: Mutex::default() }
+    }
 }
 
-/// The daemon for requests that need no root.
-pub fn worker() -> &'static UpstreamHealth {
-    &WORKER
-}
-
-/// The record of a node. Its name must come from the list of nodes, because a record lives as long as the process.
-pub fn node(name: &str) -> &'static UpstreamHealth {
-    let mut nodes = NODES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = nodes.get(name) {
-        return known;
+impl UpstreamRecords {
+    /// The record of a node. Its name must come from the list of nodes, because a record lives as long as the process.
+    pub fn node(&self, name: &str) -> Arc<UpstreamHealth> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = nodes.get(name) {
+            return Arc::clone(known);
+        }
+        if nodes.len() >= MAX_NODES {
+            return Arc::clone(&self.other_nodes);
+        }
+        let health = Arc::new(UpstreamHealth::new(format!("node '{name}'"), &self.totals));
+        nodes.insert(name.to_owned(), Arc::clone(&health));
+        health
     }
-    if nodes.len() >= MAX_NODES {
-        return &OTHER_NODES;
-    }
-    let health: &'static UpstreamHealth =
-        Box::leak(Box::new(UpstreamHealth::new(format!("node '{name}'").leak())));
-    nodes.insert(name.to_owned(), health);
-    health
 }
 
 impl UpstreamHealth {
-    const fn new(name: &'static str) -> Self {
+    fn new(name: impl Into<Cow<'static, str>>, totals: &UpstreamTotals) -> Self {
         Self {
-            name,
+            name: name.into(),
+            totals: totals.clone(),
             answered: AtomicU64::new(0),
             last_answer: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -97,8 +120,18 @@ impl UpstreamHealth {
         }
     }
 
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Counts the time to the head of a response.
+    pub fn observe_header(&self, time: Duration) {
+        self.totals.header_times.observe(time);
+    }
+
+    /// Counts a failed attempt; another one may follow.
+    pub fn count_error(&self, phase: FailurePhase) {
+        self.totals.errors[phase].inc();
     }
 
     /// Counts the head of a response.
@@ -138,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_record_holds_counts_and_the_last_failure() {
-        let health = UpstreamHealth::new("the daemon");
+        let health = UpstreamHealth::new("the daemon", &UpstreamTotals::default());
         assert_eq!((health.report().last_answer, health.report().last_failure), (None, None));
         health.count_answer();
         health.count_failure("Connection refused", Some("00000-1".to_owned()));
@@ -152,12 +185,13 @@ mod tests {
 
     #[test]
     fn nodes_beyond_the_limit_share_a_record() {
-        let first = node("n0");
+        let records = UpstreamRecords::default();
+        let first = records.node("n0");
         for number in 0..2 * MAX_NODES {
-            node(&format!("n{number}")).count_answer();
+            records.node(&format!("n{number}")).count_answer();
         }
-        assert!(std::ptr::eq(first, node("n0")));
+        assert!(Arc::ptr_eq(&first, &records.node("n0")));
         assert_eq!(first.report().answered, 1);
-        assert!(NODES.lock().is_ok_and(|nodes| nodes.len() == MAX_NODES));
+        assert!(records.nodes.lock().is_ok_and(|nodes| nodes.len() == MAX_NODES));
     }
 }

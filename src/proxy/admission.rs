@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use crate::http::access_log::LogEntry;
 use crate::limits::LimitExceeded;
 use crate::limits::concurrency::ConnectionPermit;
-use crate::metrics::counters;
 use crate::net::acl::PeerIp;
 use crate::net::proxy_protocol;
 use crate::proxy::worker_context::WorkerContext;
@@ -67,7 +66,7 @@ fn find_place(
     rules: &ListenerRules,
     peer: PeerIp,
 ) -> Option<(ConnectionPermit, Option<LimitExceeded>)> {
-    state.acquire_connection(rules, peer).inspect_err(|excess| counters::limited(excess.limit())).ok()
+    state.acquire_connection(rules, peer).inspect_err(|excess| state.metrics.count_limit(excess.limit())).ok()
 }
 
 /// The client that a trusted proxy connects for. Every connection of such a listener begins with a PROXY header.
@@ -111,7 +110,7 @@ pub(crate) fn reject_client(state: &AppState, peer: PeerIp, listener: &str, lost
 }
 
 fn log_denied(state: &AppState, peer: PeerIp) {
-    counters::denied();
+    state.metrics.acl_denied.inc();
     log_without_request(state, peer, 403);
 }
 

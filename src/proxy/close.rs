@@ -9,7 +9,6 @@ use tokio::time::timeout;
 
 use super::malformed::{self, MalformedHead};
 use crate::http::error::ResponseError;
-use crate::metrics::counters;
 use crate::metrics::labels::LimitLabel;
 use crate::proxy::admission::log_without_request;
 use crate::proxy::worker_context::WorkerContext;
@@ -76,7 +75,7 @@ pub(crate) async fn close_after_timeout<S: ClientStream>(
         // No answer: a client that reads nothing would keep the memory that the close has to release.
         TimedOut::Evicted => {
             client.trust.count_rejection();
-            counters::limited(LimitLabel::Strangers);
+            context.state.metrics.count_limit(LimitLabel::Strangers);
         }
         TimedOut::Idle | TimedOut::Hibernate => write_and_close(&mut left.stream, b"").await,
         TimedOut::Write => cut(&left.stream, client),

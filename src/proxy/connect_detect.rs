@@ -36,7 +36,7 @@ pub(crate) async fn open(
     match stop.run_until_cancelled(first_byte).await? {
         Some(TLS_HANDSHAKE) => {
             let stream = stop.run_until_cancelled(shake_hands(setup, acceptor, stream)).await??;
-            count_handshake(&stream.session(), setup.peer);
+            count_handshake(&setup.context.state.metrics, &stream.session(), setup.peer);
             Some((tls_endpoint(stream), Instant::now() + timeouts.header))
         }
         // A client that sent nothing before the deadline gets the same 408 as one that sent half a head.
@@ -83,7 +83,8 @@ pub(crate) async fn serve_tunnel(worker: &Worker, mut client: TunnelClient<'_>) 
     let context = worker.context();
     let Some(rules) = &context.handlers.tunnels else { return };
     let trust = Rc::clone(&client.client.trust);
-    let opening = Box::pin(trust.unless_evicted(tunnel::open(&context.state, rules, &mut client)));
+    let opening = tunnel::open(&context.state, rules, &mut client);
+    let opening = Box::pin(trust.unless_evicted(&context.state.metrics, opening));
     let opened = worker.stop.run_until_cancelled(opening).await.flatten().flatten();
     drop(context); // a tunnel may outlive many configurations
     if let Some(tunnel) = opened {

@@ -21,7 +21,7 @@ use crate::handler::console::target::ConnectedConsole;
 use crate::handler::tunnel::TunnelClient;
 use crate::http::logged_body::LoggedBody;
 use crate::http::request_body::RequestBody;
-use crate::metrics::counters;
+use crate::metrics::counters::ConnectionCount;
 use crate::os::memory;
 use crate::proxy::admission::{
     AcceptedConnection, AdmittedConnection, admit, log_without_request, reject_client,
@@ -48,7 +48,7 @@ const READ_BUFFER_BYTES: usize = 72 << 10;
 /// Three boxes release at rest what an idle connection does not need: its opening, each series of requests, and a
 /// console. Between them the task holds the stream, the client and one deadline.
 pub async fn serve(worker: Rc<Worker>, accepted: AcceptedConnection) {
-    let _open = counters::ConnectionCount::new();
+    let _open = ConnectionCount::new(&accepted.context.state.metrics);
     let opening = Box::pin(open(&worker, accepted));
     let Some(OpenConnection { stream, early, client }) = opening.await else { return };
     match stream {
@@ -77,7 +77,7 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
         PortProtocol::Connect(acceptor) => {
             let until = Instant::now() + state.config.settings.timeout.header;
             let opening = connect_detect::open(setup, acceptor.as_ref(), stream, until);
-            let (stream, until) = unless_evicted(&stranger, opening).await??;
+            let (stream, until) = unless_evicted(&stranger, &state.metrics, opening).await??;
             let client = ClientConnection::new(addresses, None, admission, state, rules).ok()?;
             drop(context); // a tunnel may outlive many configurations
             let tunnel = TunnelClient { stream, early: Vec::new(), client: &client, until };
@@ -86,13 +86,13 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
         }
     };
     let opening = tls_accept::open(setup, acceptor, stream);
-    let stream = unless_evicted(&stranger, opening).await??;
+    let stream = unless_evicted(&stranger, &state.metrics, opening).await??;
     let session = match &stream {
         AcceptedStream::Tls(stream) => Some(stream.session()),
         AcceptedStream::Plain(_) => None,
     };
     if let Some(session) = &session {
-        tls_accept::count_handshake(session, peer);
+        tls_accept::count_handshake(&state.metrics, session, peer);
     }
     let has_tunnels = context.handlers.tunnels.is_some() && rules.class.is_none();
     let client = Rc::new(ClientConnection::new(addresses, session, admission, state, rules).ok()?);

@@ -12,6 +12,7 @@ use crate::handler::health::{self, HealthProbe, ReadinessCache, ReadinessInputs}
 use crate::handler::page::PageSet;
 use crate::handler::tunnel::TunnelRules;
 use crate::handler::upload::UploadHandler;
+use crate::metrics::counters::Metrics;
 use crate::proxy::router::RouteRules;
 use crate::state::shared::{AppState, PersistentState};
 
@@ -42,7 +43,7 @@ impl App {
     ) -> (Result<Self, Config>, Vec<Diagnostic>) {
         let mut problems = std::mem::take(&mut config.problems);
         let is_broken = problems.iter().any(Diagnostic::is_error);
-        let handlers = Handlers::new(&config, &mut problems);
+        let handlers = Handlers::new(&config, &persistent.metrics, &mut problems);
         let (state, more) = AppState::build(config, persistent);
         problems.extend(more);
         let app = match (state, handlers) {
@@ -60,14 +61,14 @@ impl App {
 
 impl Handlers {
     /// All handlers, or every problem of any.
-    fn new(config: &Config, problems: &mut Vec<Diagnostic>) -> Option<Self> {
+    fn new(config: &Config, metrics: &Metrics, problems: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
         let routes = RouteRules::new(config).map_err(&mut note).ok();
         let pages = PageSet::new(config).map_err(&mut note).ok();
         let consoles = ConsoleRules::new(config).map_err(&mut note).ok();
         let table = routes.as_ref().map(|routes| Arc::clone(&routes.table)).unwrap_or_default();
-        let uploads = UploadHandler::new(config, table).map_err(&mut note).ok();
-        let api = ApiHandler::new(config).map_err(&mut note).ok();
+        let uploads = UploadHandler::new(config, table, metrics.uploads.clone()).map_err(&mut note).ok();
+        let api = ApiHandler::new(config, metrics).map_err(&mut note).ok();
         Some(Self {
             routes: routes?,
             api: api?,

@@ -128,7 +128,7 @@ fn is_token(byte: u8) -> bool {
 /// which decides the format.
 pub(crate) fn answer(state: &AppState, refusal: ResponseError, target: &[u8], over_tls: bool) -> Vec<u8> {
     let form = state.api.error_format(std::str::from_utf8(target).unwrap_or_default());
-    let mut response = refusal.into_response(form);
+    let mut response = refusal.into_response(form, &state.metrics);
     state.common_headers.add_to(&mut response, false, false);
     let (head, ()) = Request::new(()).into_parts();
     state.common_headers.browser.add_to(response.headers_mut(), &head, over_tls, true);

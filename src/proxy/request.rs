@@ -15,11 +15,10 @@ use crate::handler::console::target::ConnectedConsole;
 use crate::handler::{HandlerAnswer, redirect};
 use crate::http::drain;
 use crate::http::error::ResponseError;
-use crate::http::logged_body::{LoggedBody, RequestRecord};
+use crate::http::logged_body::{LoggedBody, RequestRecord, ResponseObservers};
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, RequestTarget};
 use crate::http::validate;
-use crate::metrics::counters;
 use crate::metrics::labels::RequestDestination;
 use crate::os::{fault_injection, request_context};
 use crate::proxy::buffered_body::SenderTrust;
@@ -93,7 +92,7 @@ async fn answer_and_log(
         outlives_client: false,
     };
     let outcome = if !client.admits_reported_client(state, named) {
-        counters::denied();
+        state.metrics.acl_denied.inc();
         Err(ResponseError::AddressDenied)
     } else if client.is_served {
         answer(request, &mut body, &mut record, started).await
@@ -116,8 +115,9 @@ async fn answer_and_log(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     complete(request, form, &mut response, &mut record);
-    let log = Arc::clone(&state.log);
-    let response = LoggedBody::wrap(response, record, log, Arc::clone(&client.clock), unread);
+    let (log, metrics) = (Arc::clone(&state.log), Arc::clone(&state.metrics));
+    let observers = ResponseObservers { log, metrics, clock: Arc::clone(&client.clock) };
+    let response = LoggedBody::wrap(response, record, observers, unread);
     RequestAnswer { response, upgrade }
 }
 

@@ -62,6 +62,6 @@ pub(crate) fn refuse(
         (Some(location), ResponseError::NoCredential | ResponseError::InvalidTicket(_)) => {
             error::to_login_page(location)
         }
-        _ => error.into_response(form),
+        _ => error.into_response(form, &request.context.state.metrics),
     }
 }

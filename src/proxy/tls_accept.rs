@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::client_hello;
 use crate::config::settings::ClientCertificates;
 use crate::limits::unauthenticated::{ConnectionPhase, UnauthenticatedConnection};
-use crate::metrics::counters;
+use crate::metrics::counters::Metrics;
 use crate::metrics::labels::{HandshakeResult, LimitLabel};
 use crate::net::acl::PeerIp;
 use crate::proxy::worker_context::WorkerContext;
@@ -68,7 +68,7 @@ pub(crate) async fn shake_hands(
 ) -> Option<TlsStream> {
     let limit = setup.context.state.config.settings.timeout.handshake;
     let failed = |error: &dyn Display| {
-        counters::shook_hands(HandshakeResult::Failed);
+        setup.context.state.metrics.tls_handshakes[HandshakeResult::Failed].inc();
         tracing::debug!(peer = %setup.peer.address(), %error, "TLS handshake failed");
     };
     let deadline = Instant::now() + limit;
@@ -88,7 +88,7 @@ pub(crate) async fn shake_hands(
         Some(Duration::ZERO) => (),
         Some(delay) => sleep(delay).await,
         None => {
-            counters::limited(LimitLabel::Handshakes);
+            setup.context.state.metrics.count_limit(LimitLabel::Handshakes);
             return None;
         }
     }
@@ -108,8 +108,8 @@ pub(crate) async fn peek_first_byte(stream: &TcpStream, limit: Duration) -> Opti
 }
 
 /// Counts a successful handshake.
-pub(crate) fn count_handshake(session: &TlsSession, peer: PeerIp) {
-    counters::shook_hands(HandshakeResult::new(session.version, session.resumed));
+pub(crate) fn count_handshake(metrics: &Metrics, session: &TlsSession, peer: PeerIp) {
+    metrics.tls_handshakes[HandshakeResult::new(session.version, session.resumed)].inc();
     if let Some(ClientIdentity { subject, fingerprint, .. }) = session.identity.as_deref() {
         tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
     }

@@ -48,7 +48,7 @@ impl WorkerContext {
     fn new(app: App, tokens: WorkerTokens) -> Self {
         Self {
             generation: 0,
-            upstreams: Rc::new(Upstreams::new(&app.state.config)),
+            upstreams: Rc::new(Upstreams::new(&app.state)),
             state: app.state,
             handlers: app.handlers,
             stop: tokens.stop,

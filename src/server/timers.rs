@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::metrics::latency_window::ADVANCE_INTERVAL;
 use crate::os::systemd;
 
 /// New certificates are in use within a minute, even if it takes two checks.
@@ -23,6 +24,8 @@ pub(super) enum DueTimer {
     Expiry,
     /// log lines that were kept because of the limit
     KeptLines,
+    /// an interval of the latencies ends
+    Latencies,
 }
 
 pub(super) struct SupervisorTimers {
@@ -31,6 +34,7 @@ pub(super) struct SupervisorTimers {
     certificates: Interval,
     expiry: Interval,
     kept_lines: Interval,
+    latencies: Interval,
 }
 
 impl SupervisorTimers {
@@ -41,6 +45,7 @@ impl SupervisorTimers {
             certificates: every(CERTIFICATE_INTERVAL),
             expiry: every(EXPIRY_INTERVAL),
             kept_lines: every(KEPT_LINES_INTERVAL),
+            latencies: every(ADVANCE_INTERVAL),
         }
     }
 
@@ -52,6 +57,7 @@ impl SupervisorTimers {
             _ = self.certificates.tick() => DueTimer::Certificates,
             _ = self.expiry.tick() => DueTimer::Expiry,
             _ = self.kept_lines.tick() => DueTimer::KeptLines,
+            _ = self.latencies.tick() => DueTimer::Latencies,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::limits::unauthenticated::UnauthenticatedConnection;
-use crate::metrics::counters;
+use crate::metrics::counters::Metrics;
 use crate::metrics::labels::LimitLabel;
 
 /// The trust in one connection, shared by all its requests.
@@ -30,8 +30,8 @@ impl ConnectionTrust {
     }
 
     /// The output of a future. `None` if an unauthenticated connection has to close before, to make room for others.
-    pub async fn unless_evicted<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        unless_evicted(&self.stranger, future).await
+    pub async fn unless_evicted<T>(&self, metrics: &Metrics, future: impl Future<Output = T>) -> Option<T> {
+        unless_evicted(&self.stranger, metrics, future).await
     }
 
     /// Counts a request that nodegate rejected because of a limit, if no valid credential was sent.
@@ -55,12 +55,13 @@ impl ConnectionTrust {
 /// The same for a connection before its first request.
 pub(crate) async fn unless_evicted<T>(
     stranger: &UnauthenticatedConnection,
+    metrics: &Metrics,
     future: impl Future<Output = T>,
 ) -> Option<T> {
     let given = stranger.unless_evicted(future).await;
     if given.is_none() {
         stranger.count_rejection();
-        counters::limited(LimitLabel::Strangers);
+        metrics.count_limit(LimitLabel::Strangers);
     }
     given
 }

@@ -21,6 +21,7 @@ use crate::http::security_headers::BrowserHeaders;
 use crate::http::target::ApiPath;
 use crate::limits::Limiters;
 use crate::limits::concurrency::ConnectionCapacity;
+use crate::metrics::counters::Metrics;
 use crate::os::rlimit;
 use crate::time::client_timeouts::ClientTimeouts;
 use crate::tls::session_tickets::TicketKeys;
@@ -44,6 +45,7 @@ pub struct AppState {
     pub header_names: HeaderNames,
     pub common_headers: CommonHeaders,
     pub log: Arc<AccessLog>,
+    pub metrics: Arc<Metrics>,
     pub limiters: Arc<Limiters>,
     pub capacity: ConnectionCapacity,
     pub client_timeouts: Arc<ClientTimeouts>,
@@ -53,6 +55,7 @@ pub struct AppState {
 #[derive(Clone)]
 pub struct PersistentState {
     pub log: Arc<AccessLog>,
+    pub metrics: Arc<Metrics>,
     pub tickets: Arc<TicketKeys>,
     pub limiters: Arc<Limiters>,
     pub credentials: Arc<CredentialMemory>,
@@ -107,6 +110,7 @@ impl AppState {
             header_names,
             common_headers,
             log: Arc::clone(&persistent.log),
+            metrics: Arc::clone(&persistent.metrics),
             limiters: Arc::clone(&persistent.limiters),
         };
         (Ok(state), problems)

@@ -1,11 +1,10 @@
 //! The upstreams of a worker: the daemons of this node, and the other nodes of the cluster.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::config::Config;
 use crate::config::settings::BackendAddress;
 use crate::http::error::ResponseError;
-use crate::metrics::upstreams;
 use crate::os::request_context;
 use crate::state::shared::AppState;
 use crate::upstream::client::{PeerPools, UpstreamClient};
@@ -19,20 +18,21 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    pub fn new(config: &Config) -> Self {
-        let settings = &config.settings;
+    pub fn new(state: &AppState) -> Self {
+        let (settings, records) = (&state.config.settings, &state.metrics.upstreams);
         let client = |address: &BackendAddress, health| {
+            let health = Arc::clone(health);
             UpstreamClient::local(address.clone(), settings.backend.keepalive, settings.timeout, health)
         };
         // The daemon answers every call, so it stands in for the unprivileged one.
         let with_fallback = |address: &BackendAddress| {
-            client(address, upstreams::worker())
-                .with_fallback(settings.backend.address.clone(), upstreams::daemon())
+            client(address, &records.worker)
+                .with_fallback(settings.backend.address.clone(), Arc::clone(&records.daemon))
         };
         Self {
-            daemon: client(&settings.backend.address, upstreams::daemon()),
+            daemon: client(&settings.backend.address, &records.daemon),
             unprivileged: settings.unprivileged.as_ref().map(with_fallback),
-            pages: page_client(config),
+            pages: page_client(state),
             peers: PeerPools::default(),
         }
     }
@@ -57,21 +57,22 @@ impl Upstreams {
         name: &str,
         client: IpAddr,
     ) -> Result<UpstreamClient, ResponseError> {
+        let health = state.metrics.upstreams.node(name);
         let peer = state.peer(name).inspect_err(|error| {
             let request = request_context::current_id().map(|id| id.to_string());
-            upstreams::node(name).count_failure(&error.to_string(), request);
+            health.count_failure(&error.to_string(), request);
         })?;
         let settings = &state.config.settings;
         Ok(if settings.cluster_proxy_protocol {
-            UpstreamClient::peer_for(peer, settings.timeout, client)
+            UpstreamClient::peer(peer.with_proxy_header(client), settings.timeout, None, health)
         } else {
-            UpstreamClient::peer(peer, settings.timeout, &self.peers)
+            UpstreamClient::peer(peer, settings.timeout, Some(&self.peers), health)
         })
     }
 }
 
 /// The unprivileged daemon without fallback: the daemon serves no pages.
-pub fn page_client(config: &Config) -> Option<UpstreamClient> {
-    let address = config.settings.unprivileged.clone()?;
-    Some(UpstreamClient::local(address, false, config.settings.timeout, upstreams::worker()))
+pub fn page_client(state: &AppState) -> Option<UpstreamClient> {
+    let (settings, health) = (&state.config.settings, Arc::clone(&state.metrics.upstreams.worker));
+    Some(UpstreamClient::local(settings.unprivileged.clone()?, false, settings.timeout, health))
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,6 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::settings::{BackendAddress, TimeoutSettings};
-use crate::metrics::counters;
 pub use crate::metrics::labels::FailurePhase;
 use crate::metrics::upstreams::UpstreamHealth;
 use crate::os::log_limit;
@@ -49,9 +48,9 @@ impl fmt::Display for UpstreamDestination {
 /// The connections of one worker to one backend or node.
 pub struct UpstreamClient {
     destination: UpstreamDestination,
-    health: &'static UpstreamHealth,
+    health: Arc<UpstreamHealth>,
     /// used if the destination does not accept connections
-    fallback: Option<(UpstreamDestination, &'static UpstreamHealth)>,
+    fallback: Option<(UpstreamDestination, Arc<UpstreamHealth>)>,
     timeouts: TimeoutSettings,
     /// idle connections, if they are kept
     pool: Option<Rc<ConnectionPool>>,
@@ -63,7 +62,7 @@ impl UpstreamClient {
         address: BackendAddress,
         keepalive: bool,
         timeouts: TimeoutSettings,
-        health: &'static UpstreamHealth,
+        health: Arc<UpstreamHealth>,
     ) -> Self {
         let pool = keepalive.then(Rc::default);
         Self { destination: UpstreamDestination::Local(address), health, fallback: None, timeouts, pool }
@@ -71,27 +70,20 @@ impl UpstreamClient {
 
     /// Sets a daemon of this machine that gets the requests if this one does not accept connections.
     #[must_use]
-    pub fn with_fallback(self, fallback: BackendAddress, health: &'static UpstreamHealth) -> Self {
+    pub fn with_fallback(self, fallback: BackendAddress, health: Arc<UpstreamHealth>) -> Self {
         Self { fallback: Some((UpstreamDestination::Local(fallback), health)), ..self }
     }
 
-    /// Another node. Connections are kept while its address and certificate stay the same, because handshakes are
-    /// expensive.
-    pub fn peer(peer: PeerNode, timeouts: TimeoutSettings, pools: &PeerPools) -> Self {
-        let (pool, health) = (Some(pools.get_or_create(&peer)), peer.health());
+    /// Another node. Its connections are kept in `pools` while its address and certificate stay the same, because
+    /// handshakes are expensive. A connection that begins with a PROXY header cannot be kept.
+    pub fn peer(
+        peer: PeerNode,
+        timeouts: TimeoutSettings,
+        pools: Option<&PeerPools>,
+        health: Arc<UpstreamHealth>,
+    ) -> Self {
+        let pool = pools.map(|pools| pools.get_or_create(&peer));
         Self { destination: UpstreamDestination::Peer(peer), health, fallback: None, timeouts, pool }
-    }
-
-    /// Another node that gets the client in a PROXY header. Such a connection cannot be kept.
-    pub fn peer_for(peer: PeerNode, timeouts: TimeoutSettings, client: IpAddr) -> Self {
-        let health = peer.health();
-        Self {
-            destination: UpstreamDestination::Peer(peer.with_proxy_header(client)),
-            health,
-            fallback: None,
-            timeouts,
-            pool: None,
-        }
     }
 
     /// Whether the upstream is a daemon of this machine, which may name files to send.
@@ -110,12 +102,12 @@ impl UpstreamClient {
     /// connection returns to the pool after the last byte of the body.
     pub async fn send(&self, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
         request_context::begin_upstream_call(&self.destination);
-        let mut health = self.health;
+        let mut health = &self.health;
         let outcome = self.attempt(request, &mut health).await;
         match outcome {
             Ok(answer) => {
                 health.count_answer();
-                Ok(UpstreamResponse { body: answer.body.reporting_to(health), ..answer })
+                Ok(UpstreamResponse { body: answer.body.reporting_to(Arc::clone(health)), ..answer })
             }
             Err(error) => {
                 count_failure(health, &error);
@@ -125,10 +117,10 @@ impl UpstreamClient {
     }
 
     /// Sets `health` to the counters of the destination that was tried last.
-    async fn attempt(
-        &self,
+    async fn attempt<'a>(
+        &'a self,
         request: UpstreamRequest,
-        health: &mut &'static UpstreamHealth,
+        health: &mut &'a Arc<UpstreamHealth>,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let started = Instant::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps_alive(request.method()));
@@ -147,15 +139,15 @@ impl UpstreamClient {
     }
 
     /// Connects, and may already send a part of the request.
-    async fn connect(
-        &self,
+    async fn connect<'a>(
+        &'a self,
         wire: &mut EncodedRequest,
         started: Instant,
-        health: &mut &'static UpstreamHealth,
+        health: &mut &'a Arc<UpstreamHealth>,
     ) -> Result<UpstreamConnection, UpstreamError> {
         match (self.connect_to(&self.destination, wire, started).await, &self.fallback) {
             (Err(error), Some((fallback, fallback_health))) => {
-                count_failure(self.health, &error);
+                count_failure(&self.health, &error);
                 let message = format_args!("{error}; using {fallback} instead");
                 log_limit::warn(LogTopic::Upstream, &error.upstream, &message);
                 *health = fallback_health;
@@ -171,7 +163,7 @@ impl UpstreamClient {
         wire: &mut EncodedRequest,
         started: Instant,
     ) -> Result<UpstreamConnection, UpstreamError> {
-        let error = |phase, cause| UpstreamError::new(phase, destination, started, cause);
+        let error = |phase, cause| self.error(phase, destination, started, cause);
         let failed = |source: io::Error| error(FailurePhase::Connect, io_message(&source));
         let connecting = async {
             Ok(match destination {
@@ -200,12 +192,11 @@ impl UpstreamClient {
         pool: Option<&Rc<ConnectionPool>>,
         (started, answer_timeout): (Instant, Duration),
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let broken =
-            |cause: String| UpstreamError::new(FailurePhase::Answer, &self.destination, started, cause);
+        let broken = |cause: String| self.error(FailurePhase::Answer, &self.destination, started, cause);
         match timeout(answer_timeout, connection.exchange(wire)).await {
             Ok(Ok(head)) => {
                 request_context::end_upstream_call();
-                counters::upstream_answered(started.elapsed());
+                self.health.observe_header(started.elapsed());
                 let pool = pool.filter(|_| head.keeps_alive).cloned();
                 let body = UpstreamBody::new(connection, head.framing, pool, answer_timeout);
                 Ok(UpstreamResponse { response: head.response, body, started })
@@ -238,20 +229,33 @@ impl UpstreamClient {
             Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => "Broken pipe",
             Ok(Err(_)) | Err(_) => "Connection timed out",
         };
-        let error = UpstreamError::new(FailurePhase::Body, &self.destination, started, cause);
-        count_failure(self.health, &error);
+        let error = self.error(FailurePhase::Body, &self.destination, started, cause);
+        count_failure(&self.health, &error);
         Err(error)
     }
 
     /// Counts a response that is valid HTTP, but not what the caller expects.
     pub fn invalid_response(&self, started: Instant) -> UpstreamError {
         let error = self.parse_error(started);
-        count_failure(self.health, &error);
+        count_failure(&self.health, &error);
         error
     }
 
+    /// Counts a failed attempt.
+    fn error(
+        &self,
+        phase: FailurePhase,
+        upstream: &UpstreamDestination,
+        started: Instant,
+        cause: impl Into<String>,
+    ) -> UpstreamError {
+        self.health.count_error(phase);
+        let (upstream, elapsed) = (upstream.to_string(), started.elapsed());
+        UpstreamError { phase, upstream, elapsed, cause: cause.into() }
+    }
+
     fn parse_error(&self, started: Instant) -> UpstreamError {
-        UpstreamError::new(FailurePhase::Parse, &self.destination, started, "Invalid server response")
+        self.error(FailurePhase::Parse, &self.destination, started, "Invalid server response")
     }
 }
 

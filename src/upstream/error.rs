@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::metrics::counters;
 use crate::metrics::labels::FailurePhase;
 
 /// A failed upstream call: the upstream, the phase, the time and the cause.
@@ -20,16 +19,6 @@ pub struct UpstreamError {
 }
 
 impl UpstreamError {
-    pub(super) fn new(
-        phase: FailurePhase,
-        upstream: &impl ToString,
-        started: Instant,
-        cause: impl Into<String>,
-    ) -> Self {
-        counters::upstream_failed(phase);
-        Self { phase, upstream: upstream.to_string(), elapsed: started.elapsed(), cause: cause.into() }
-    }
-
     /// The pseudo status codes that the clients know (595 to 599).
     pub fn status(&self) -> StatusCode {
         let code = match self.phase {

@@ -13,8 +13,6 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::nodes::NodeTable;
-use crate::metrics::upstreams;
-use crate::metrics::upstreams::UpstreamHealth;
 use crate::net::proxy_protocol;
 use crate::tls::STREAM_MODE;
 use crate::upstream::certificate_pins::{CertificatePins, ExpectedPins, Fingerprint, PinError};
@@ -79,11 +77,6 @@ impl PeerNode {
     #[must_use]
     pub fn with_proxy_header(self, client: IpAddr) -> Self {
         Self { client: Some(client), ..self }
-    }
-
-    /// The counters of this node.
-    pub(super) fn health(&self) -> &'static UpstreamHealth {
-        upstreams::node(&self.node)
     }
 
     pub(super) fn node(&self) -> &str {

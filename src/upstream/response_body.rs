@@ -4,6 +4,7 @@ use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub struct UpstreamBody {
     /// start of the current wait, and its timer
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     /// the upstream and the request
-    source: Option<(&'static UpstreamHealth, Option<RequestId>)>,
+    source: Option<(Arc<UpstreamHealth>, Option<RequestId>)>,
 }
 
 impl UpstreamBody {
@@ -59,7 +60,7 @@ impl UpstreamBody {
 
     /// Counts a body that breaks off as a failure of this upstream.
     #[must_use]
-    pub(super) fn reporting_to(self, health: &'static UpstreamHealth) -> Self {
+    pub(super) fn reporting_to(self, health: Arc<UpstreamHealth>) -> Self {
         Self { source: Some((health, request_context::current_id())), ..self }
     }
 
@@ -153,7 +154,7 @@ impl UpstreamBody {
 
     /// Logs an error after the head was sent: the client only sees the connection end.
     fn report(&self, error: &io::Error) {
-        let Some((health, request)) = self.source else { return };
+        let Some((health, request)) = &self.source else { return };
         let request = request.map(|id| id.to_string());
         let suffix = request.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
         let message = format!("the response body of {} broke off: {error}{suffix}", health.name());

@@ -86,6 +86,7 @@ fn build(config: Config) -> (Result<App, Config>, Vec<ServedCertificate>, Vec<Di
     };
     let lasting = PersistentState {
         log,
+        metrics: Arc::default(),
         tickets: Arc::default(),
         limiters: Arc::default(),
         credentials: Arc::default(),

@@ -88,9 +88,9 @@ pub async fn open(
     match rules.find_target(&answer).map_err(ConsoleError::from)? {
         Some(target_address) => {
             let stream = rules.connect(&target_address, engine.config.settings.timeout.connect).await?;
-            let listed =
-                SessionInfo::new(SessionKind::Console, named.unwrap_or(client.peer.address()), user, target)
-                    .open();
+            let client = named.unwrap_or(client.peer.address());
+            let session = SessionInfo::new(SessionKind::Console, client, user, target);
+            let listed = engine.metrics.sessions.open(session);
             if let Some(foreign) = foreign {
                 log_foreign_origin(&foreign);
             }

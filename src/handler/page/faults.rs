@@ -56,7 +56,7 @@ impl PageSet {
     /// The problems of the templates, with a request to the worker for each page. A page that the worker does not render
     /// either is an error.
     pub async fn problems_with_worker(&self, engine: &AppState) -> Vec<Diagnostic> {
-        let Some(upstream) = page_client(&engine.config) else { return self.problems() };
+        let Some(upstream) = page_client(engine) else { return self.problems() };
         let mut problems = Vec::new();
         // An unreachable worker costs one timeout.
         let mut away = None;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::sessions::{SessionInfo, SessionKind};
+use crate::metrics::sessions::{SessionInfo, SessionKind, Sessions};
 
 /// Shortest pause between two checks for an idle tunnel.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -67,13 +68,14 @@ pub(super) struct ConnectedTunnel<'a> {
     pub(super) peer: IpAddr,
     /// closes the tunnel if no byte moves for so long
     pub(super) idle: Option<Duration>,
+    pub(super) sessions: Arc<Sessions>,
 }
 
 impl ConnectedTunnel<'_> {
     /// Relays until both ends close, one fails, the tunnel is idle, the client is no longer admitted, or nodegate stops.
     pub(super) async fn relay(self, stop: &CancellationToken, denied: impl Future) {
-        let Self { client, early, mut upstream, peer, idle } = self;
-        let session = SessionInfo::new(SessionKind::Tunnel, peer, None, upstream.name).open();
+        let Self { client, early, mut upstream, peer, idle, sessions } = self;
+        let session = sessions.open(SessionInfo::new(SessionKind::Tunnel, peer, None, upstream.name));
         let meter = &session.meter;
         let ended = tokio::select! {
             biased;

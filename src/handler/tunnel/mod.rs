@@ -8,6 +8,7 @@ mod upstream_endpoint;
 
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nodegate_spice::head::read_head;
@@ -21,9 +22,9 @@ pub use self::endpoint::{TunnelEndpoint, enable_keepalive};
 use self::error::TunnelError;
 pub use self::rules::TunnelRules;
 use crate::http::access_log::LogEntry;
-use crate::metrics::counters;
 use crate::metrics::counters::FinishedResponse;
 use crate::metrics::labels::RequestDestination;
+use crate::metrics::sessions::Sessions;
 use crate::net::acl::PeerIp;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
@@ -50,15 +51,16 @@ pub struct OpenTunnel {
     /// bytes that the client has sent for the upstream already
     early: Vec<u8>,
     idle: Option<Duration>,
+    sessions: Arc<Sessions>,
 }
 
 impl OpenTunnel {
     /// Relays until both ends close, one fails, the tunnel is idle, the client is no longer admitted, or nodegate stops.
     pub async fn relay(self, client: TunnelClient<'_>, stop: &CancellationToken, denied: impl Future) {
-        let Self { upstream, early, idle } = self;
+        let Self { upstream, early, idle, sessions } = self;
         let TunnelClient { mut stream, client, .. } = client;
         let peer = client.peer.address();
-        ConnectedTunnel { client: &mut stream, early: &early, upstream, peer, idle }
+        ConnectedTunnel { client: &mut stream, early: &early, upstream, peer, idle, sessions }
             .relay(stop, denied)
             .await;
     }
@@ -88,7 +90,9 @@ pub async fn open(
             let accepted = format!("HTTP/1.{version} 200 OK\r\n\r\n");
             caller.stream.write_all(accepted.as_bytes()).await.ok()?;
             caller.stream.flush().await.ok()?;
-            Some(OpenTunnel { upstream, early: head.early, idle: engine.config.settings.timeout.tunnel })
+            let idle = engine.config.settings.timeout.tunnel;
+            let sessions = Arc::clone(&engine.metrics.sessions);
+            Some(OpenTunnel { upstream, early: head.early, idle, sessions })
         }
         Err(error) => refuse(engine, caller, &line, version, error).await,
     }
@@ -117,7 +121,7 @@ async fn refuse<T>(
     let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
     let status = error.status();
     if let TunnelError::Limit(exceeded) = error {
-        counters::limited(exceeded.limit());
+        engine.metrics.count_limit(exceeded.limit());
     }
     let TunnelClient { stream, client, .. } = caller;
     let peer = client.peer;
@@ -143,6 +147,6 @@ async fn refuse<T>(
 fn log_request(engine: &AppState, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
     let answer =
         FinishedResponse { destination: RequestDestination::Tunnel, status, bytes: 0, started: None };
-    counters::answered(answer);
+    engine.metrics.count_response(answer);
     engine.log.write(&LogEntry { bytes, ..LogEntry::new(peer.address(), line, status) });
 }

@@ -39,6 +39,7 @@ use crate::http::reserved_field::ReservedField;
 use crate::http::target::ApiPath;
 use crate::limits::LimitExceeded;
 use crate::limits::min_rate::MinRate;
+use crate::metrics::counters::UploadGauges;
 use crate::state::shared::AppState;
 use crate::state::upstreams::Upstreams;
 use crate::time::client_timeouts::TimeoutTracker;
@@ -135,7 +136,11 @@ pub struct UploadHandler {
 
 impl UploadHandler {
     /// `None` if the product has no uploads.
-    pub fn new(config: &Config, routes: Arc<RouteTable>) -> Result<Option<Self>, String> {
+    pub fn new(
+        config: &Config,
+        routes: Arc<RouteTable>,
+        gauges: UploadGauges,
+    ) -> Result<Option<Self>, String> {
         let Some(rules) = config.product.upload.clone() else { return Ok(None) };
         let limits = &config.settings.limits;
         let named = |path: &Path| Some((path.parent()?.to_owned(), path.file_name()?.to_str()?.to_owned()));
@@ -143,7 +148,7 @@ impl UploadHandler {
             .ok_or_else(|| format!("product.upload.spool: '{}' has no directory and prefix", rules.spool))?;
         let uploads = u64::try_from(limits.uploads).unwrap_or(u64::MAX);
         let bounds = SpoolBounds { reserve: rules.reserve, uploads, bytes: limits.upload_bytes_total };
-        let directory = Arc::new(SpoolDirectory::new(directory, prefix, bounds));
+        let directory = Arc::new(SpoolDirectory::new(directory, prefix, bounds, gauges));
         let shows =
             ShownMembers::parse(&rules.shows).map_err(|what| format!("product.upload.shows: {what}"))?;
         let reserved = ReservedField::new(&rules.spool_field);

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::UploadError;
 use crate::limits::LimitExceeded;
-use crate::metrics::counters;
+use crate::metrics::counters::UploadGauges;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 
@@ -37,6 +37,7 @@ pub struct SpoolDirectory {
     running: AtomicU64,
     /// bytes that running uploads have announced or written
     held: AtomicU64,
+    gauges: UploadGauges,
 }
 
 /// The limits of all uploads together.
@@ -51,7 +52,7 @@ pub struct SpoolBounds {
 }
 
 impl SpoolDirectory {
-    pub fn new(path: PathBuf, prefix: String, bounds: SpoolBounds) -> Self {
+    pub fn new(path: PathBuf, prefix: String, bounds: SpoolBounds, gauges: UploadGauges) -> Self {
         Self {
             path,
             prefix,
@@ -59,6 +60,7 @@ impl SpoolDirectory {
             announced: AtomicU64::new(0),
             running: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            gauges,
         }
     }
 
@@ -70,7 +72,7 @@ impl SpoolDirectory {
             return Err(UploadError::NoSpace { wanted: length, free });
         }
         self.running.fetch_add(1, Ordering::Relaxed);
-        counters::upload_began();
+        self.gauges.running.inc();
         self.announced.fetch_add(wanted, Ordering::Relaxed);
         let mut space = SpaceClaim { directory: Arc::clone(self), announced: wanted, held: 0 };
         if self.running.load(Ordering::Relaxed) > self.bounds.uploads {
@@ -100,7 +102,7 @@ impl SpaceClaim {
     fn extend_to(&mut self, length: u64) -> Result<(), UploadError> {
         let more = length.saturating_sub(self.held);
         self.held += more;
-        counters::spooled(more);
+        self.directory.gauges.spool_bytes.inc_by(gauge_value(more));
         let held = self.directory.held.fetch_add(more, Ordering::Relaxed).saturating_add(more);
         match self.directory.bounds.bytes {
             limit if limit > 0 && length > limit => Err(UploadError::TooLarge { limit }),
@@ -120,7 +122,8 @@ impl Drop for SpaceClaim {
     fn drop(&mut self) {
         self.record_written(self.announced);
         self.directory.held.fetch_sub(self.held, Ordering::Relaxed);
-        counters::upload_ended(self.held);
+        self.directory.gauges.spool_bytes.dec_by(gauge_value(self.held));
+        self.directory.gauges.running.dec();
         self.directory.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -248,6 +251,10 @@ impl SpoolWriter {
     }
 }
 
+fn gauge_value(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 fn new_buffer() -> Vec<u8> {
     Vec::with_capacity(WRITE_BYTES + BUFFER_MARGIN_BYTES)
 }
@@ -276,7 +283,7 @@ mod tests {
     }
 
     fn bounded(path: &Path, bounds: SpoolBounds) -> Arc<SpoolDirectory> {
-        Arc::new(SpoolDirectory::new(path.to_owned(), "up-".to_owned(), bounds))
+        Arc::new(SpoolDirectory::new(path.to_owned(), "up-".to_owned(), bounds, UploadGauges::default()))
     }
 
     #[test]

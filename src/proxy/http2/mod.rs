@@ -25,7 +25,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::settings::LimitSettings;
-use crate::metrics::counters;
 use crate::metrics::labels::LimitLabel;
 use crate::proxy::http2::watched_stream::{FloodWatch, WatchedStream};
 use crate::proxy::worker_context::Worker;
@@ -148,7 +147,7 @@ impl OpenStreams {
                 () = draining.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
                 () = watch.flooded.cancelled() => {
                     tracing::debug!(peer = %self.client.peer.address(), "the client exceeded its frame budget");
-                    counters::limited(LimitLabel::Frames);
+                    worker.context().state.metrics.count_limit(LimitLabel::Frames);
                     return self.end(connection, Reason::ENHANCE_YOUR_CALM, ConnectionEnd::Closed).await;
                 }
                 cause = &mut expired => {
@@ -156,7 +155,7 @@ impl OpenStreams {
                     return match cause {
                         TimedOut::Head => self.end(connection, Reason::NO_ERROR, ConnectionEnd::NoRequest).await,
                         TimedOut::Evicted => {
-                            counters::limited(LimitLabel::Strangers);
+                            worker.context().state.metrics.count_limit(LimitLabel::Strangers);
                             ConnectionEnd::Closed
                         }
                         TimedOut::Idle | TimedOut::Hibernate => self.end(connection, Reason::NO_ERROR, ConnectionEnd::Closed).await,

@@ -18,7 +18,7 @@ use crate::admin::metrics_server::MetricsServer;
 use crate::admin::protocol::ControlServer;
 use crate::config::ConfigDifference;
 use crate::config::diagnostic::Diagnostic;
-use crate::metrics::{counters, report};
+use crate::metrics::report;
 use crate::os::executable::ExecutableFile;
 use crate::os::listener::ListenerSet;
 use crate::os::log_limit;
@@ -89,12 +89,12 @@ impl Supervisor {
             predecessor.take_over()?;
         }
         let pid_file = PidFile::write(&loaded.app.state.config);
-        let control = ControlServer::open(door, &loaded.app.state.config, &listening.sockets);
+        let control = ControlServer::open(door, &loaded.app.state, &listening.sockets);
         control.serves(&loaded.app.state, &listening.sockets);
         if let Some(predecessor) = &predecessor {
             predecessor.serves();
         }
-        let monitor = MetricsServer::new(control.facts(), loaded.app.clone());
+        let monitor = MetricsServer::new(loaded.app.clone());
         Ok(Self {
             source,
             binary: Arc::new(binary),
@@ -137,7 +137,7 @@ impl Supervisor {
             }
         };
         drop(questions); // nobody is answered any more
-        counters::drains();
+        self.lasting.metrics.start_draining();
         let stops = match successor {
             None => {
                 systemd::stopping();
@@ -211,12 +211,13 @@ impl Supervisor {
             DueTimer::Certificates => self.check_certificates(),
             DueTimer::Expiry => self.warn_of_expiry(),
             DueTimer::KeptLines => log_limit::log_kept(),
+            DueTimer::Latencies => self.lasting.metrics.latencies.advance(),
         }
     }
 
     /// Sends the text of `systemctl status` if it has changed.
     fn notify_status(&mut self) {
-        let status = report::status_line();
+        let status = report::status_line(&self.lasting.metrics);
         if status != self.status {
             systemd::status(&status);
             self.status = status;

@@ -55,7 +55,7 @@ fn all_workers_share_a_clients_call() {
     assert_eq!(gate.get(SLOW, &cookie).status, 200);
     assert_eq!(site.daemon.requests().len(), 2, "nothing is kept");
     let metrics = Session::plain(([127, 0, 0, 1], port).into()).request("GET", "/metrics", "", b"").text();
-    assert!(metrics.contains("\nnodegate_coalesced_total 29\n"), "{metrics}");
+    assert!(metrics.contains("\nnodegate_requests_coalesced_total 29\n"), "{metrics}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Outcome, Session, Site};
 
 const VERSION: &str = "/api2/json/version";
+const PROBES: &str = "nodegate_requests_total{route=\"probe\",status=\"2xx\"}";
 
 /// Names of the families in the text, as the reader of Prometheus' own library for Python finds them.
 const READER: &str = "import sys\n\
@@ -74,9 +75,47 @@ fn every_metric_is_documented() {
     let site = Site::pve();
     let monitored = Monitored::start(&site, &[]);
     let text = curl(&[&format!("http://127.0.0.1:{}/metrics", monitored.port)]);
-    let page = include_str!("../../../docs/reference/metrics.md");
-    let documented = page.lines().filter(|line| line.starts_with("| `nodegate_")).map(str::to_owned);
-    assert_eq!(rows(&text), documented.collect::<BTreeSet<_>>());
+    let documented = documented().map(|cells| format!("| {} | {} | {} |", cells[0], cells[1], cells[2]));
+    assert_eq!(rows(&text), documented.map(|row| row.replace("|  |", "| |")).collect());
+}
+
+/// The cells of each metric's row in the reference: name, type, labels, and the new name if this one is deprecated.
+fn documented() -> impl Iterator<Item = Vec<&'static str>> {
+    let lines = include_str!("../../../docs/reference/metrics.md").lines();
+    let rows = lines.filter(|line| line.starts_with("| `nodegate_"));
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+/// The deprecated names, each with the name that replaces it.
+fn renamed() -> Vec<(&'static str, &'static str)> {
+    let cells = documented().filter(|cells| cells.len() == 4);
+    cells.map(|cells| (cells[0].trim_matches('`'), cells[3].trim_matches('`'))).collect()
+}
+
+/// The help of each deprecated name says what replaces it.
+#[test]
+fn deprecated_names_have_the_same_values() {
+    let site = Site::pve();
+    let monitored = Monitored::start(&site, &["limits.body=10"]);
+    let mut session = monitored.gate.connect();
+    assert_eq!(session.request("GET", VERSION, &site.cookie("root@pam"), b"").status, 200);
+    assert_eq!(session.request("POST", "/api2/json/access/ticket", "", &[b'x'; 100]).status, 413);
+    assert_eq!(monitored.gate.get(VERSION, "").status, 401);
+    eventually("all is counted", || monitored.sample("nodegate_unauthorized_responses_total") == 1);
+    let text = monitored.metrics();
+    let samples = |name: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+        lines.filter(|rest| rest.starts_with(['{', ' ', '_'])).map(str::to_owned).collect()
+    };
+    assert_eq!(renamed().len(), 8);
+    for (former, name) in renamed() {
+        assert!(!samples(name).is_empty(), "{name}");
+        assert_eq!(samples(former), samples(name), "{former}");
+        assert!(text.contains(&format!("# HELP {former} Deprecated: use {name}.\n")), "{former}: {text}");
+    }
+    for limit in ["nodegate_limits_hit_total", "nodegate_limit_rejections_total"] {
+        assert_eq!(monitored.sample(&format!("{limit}{{limit=\"body\"}}")), 1);
+    }
 }
 
 #[test]
@@ -100,17 +139,17 @@ fn what_happens_is_counted_by_route_and_status() {
         ("nodegate_requests_total{route=\"probe\",status=\"2xx\"}", 1),
         ("nodegate_request_duration_seconds_count{route=\"daemon\"}", 4),
         ("nodegate_request_duration_seconds_bucket{route=\"daemon\",le=\"+Inf\"}", 4),
-        ("nodegate_upstream_answer_seconds_count", 3),
+        ("nodegate_upstream_response_header_seconds_count", 3),
         ("nodegate_upstream_errors_total{phase=\"connect\"}", 0),
-        ("nodegate_logins_refused_total", 1),
-        ("nodegate_limits_hit_total{limit=\"body\"}", 1),
+        ("nodegate_unauthorized_responses_total", 1),
+        ("nodegate_limit_rejections_total{limit=\"body\"}", 1),
         ("nodegate_tls_handshakes_total{version=\"1.3\",resumed=\"false\"}", 2),
         ("nodegate_connections_total", 2),
         ("nodegate_draining", 0),
     ] {
         assert_eq!(monitored.sample(name), value, "{name}");
     }
-    assert!(monitored.sample("nodegate_answer_bytes_total") > 0);
+    assert!(monitored.sample("nodegate_response_body_bytes_total") > 0);
     let expiry = monitored.sample("nodegate_certificate_expiry_timestamp_seconds{certificate=\"1\"}");
     assert!(expiry > monitored.sample("nodegate_start_time_seconds"));
 }
@@ -126,18 +165,28 @@ fn a_stopped_daemon_counts_in_its_phase() {
     assert_eq!(monitored.sample("nodegate_upstream_errors_total{phase=\"connect\"}"), 1);
 }
 
-/// A reload also moves the metrics listener.
+/// A reload keeps all counts. It also moves the metrics listener.
 #[test]
 fn reloads_are_counted_by_outcome() {
     let site = Site::pve();
     let mut monitored = Monitored::start(&site, &[]);
     let port = format!("listen.port={}", monitored.gate.port());
     let reload = || Outcome::ask(&site, &["--set", &port, "reload", "pve"]);
+    assert_eq!(monitored.gate.get("/-/health", "").status, 200);
+    eventually("it is counted", || monitored.sample(PROBES) == 1);
     assert_eq!(reload().code, 0);
+    assert_eq!(monitored.gate.get("/-/health", "").status, 200);
+    eventually("it is counted as well", || monitored.sample(PROBES) == 2);
     site.write("/etc/nodegate/pve.toml", "workers = \"x\"\n[log]\nformat = \"xml\"\n");
     assert_eq!(reload().code, 1);
     assert_eq!(monitored.sample("nodegate_reloads_total{outcome=\"done\"}"), 1);
     assert_eq!(monitored.sample("nodegate_reloads_total{outcome=\"refused\"}"), 1);
+    site.write("/etc/nodegate/pve.toml", "");
+    assert_eq!(Outcome::ask(&site, &["--set", &port, "reload", "pve", "--confirm", "1"]).code, 0);
+    for outcome in ["reverted", "taken_back"] {
+        let name = format!("nodegate_reloads_total{{outcome=\"{outcome}\"}}");
+        eventually("nobody confirms it", || monitored.sample(&name) == 1);
+    }
     drop(monitored.gate);
 
     let (first, second) = (free_port(), free_port());
@@ -198,6 +247,8 @@ fn the_dashboard_shows_only_metrics_that_there_are() {
     assert!(used.len() > 15, "{used:?}");
     let unknown: Vec<_> = used.difference(&names).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
+    let deprecated: Vec<_> = renamed().into_iter().filter(|(former, _)| text.contains(former)).collect();
+    assert!(deprecated.is_empty(), "{deprecated:?}");
     for panel in dashboard["panels"].as_array().unwrap() {
         assert!(panel["targets"].as_array().is_some_and(|targets| !targets.is_empty()), "{panel}");
     }

@@ -26,6 +26,7 @@ use nodegate::http::compression::{ContentCoding, negotiate};
 use nodegate::http::target::{RequestTarget, query_parameters, query_value};
 use nodegate::http::validate;
 use nodegate::limits::min_rate::MinRate;
+use nodegate::metrics::counters::UploadGauges;
 use nodegate::proxy::router::RouteRules;
 use nodegate::state::shared::HeaderNames;
 use nodegate::upstream::nodes::NodeFile;
@@ -200,7 +201,8 @@ static SPOOL: LazyLock<(Runtime, Arc<SpoolDirectory>, TempDir)> = LazyLock::new(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let bounds = SpoolBounds { reserve: 0, uploads: 1, bytes: 0 };
-    let spool = Arc::new(SpoolDirectory::new(directory.path().to_owned(), "spool-".to_owned(), bounds));
+    let (path, gauges) = (directory.path().to_owned(), UploadGauges::default());
+    let spool = Arc::new(SpoolDirectory::new(path, "spool-".to_owned(), bounds, gauges));
     (runtime, spool, directory)
 });
 
