@@ -464,16 +464,11 @@ mod tests {
             "A=", "B=", "A+=", "export ", " ", "\n", ";", "\\", "\\\n", "'", "\"", "$", "${A}", "$B", "#",
             "~", ":", "x", "7", "=", "{", "}", ",", "!", "\t", "A", "é", "$A", "\n", "B=", "+", "*",
         ];
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = fastrand::Rng::with_seed(7);
         let mut texts = Vec::new();
         while texts.len() < 300 {
-            let mut text = String::from("A=");
-            for _ in 0..10 {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                text.push_str(PIECES[usize::try_from(state >> 33).unwrap() % PIECES.len()]);
-            }
+            let pieces: String = (0..10).filter_map(|_| random.choice(PIECES).copied()).collect();
+            let text = format!("A={pieces}");
             if parse(text.as_bytes()).1.is_empty() {
                 texts.push(text);
             }

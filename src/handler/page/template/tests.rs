@@ -37,6 +37,12 @@ fn error(template: &str) -> String {
     try_render(template, &[("x", "X")]).err().unwrap_or_else(|| panic!("{template} was rendered"))
 }
 
+fn assert_errors(cases: &[(&str, &str)]) {
+    for (template, message) in cases {
+        assert_eq!(error(template), *message, "{template}");
+    }
+}
+
 #[test]
 fn templates_are_rendered_as_template_toolkit_renders_them() {
     let cases: Vec<(String, String)> =
@@ -71,7 +77,7 @@ fn dates_are_seconds_or_formatted_text() {
 
 #[test]
 fn refused_constructs_are_named_with_their_line() {
-    let cases = [
+    assert_errors(&[
         ("\n\n[% PERL %]print 1;[% END %]", "line 3: 'PERL' runs Perl"),
         ("[% RAWPERL %]print 1;[% END %]", "line 1: 'RAWPERL' runs Perl"),
         ("[% INSERT '/etc/passwd' %]", "line 1: 'INSERT' reads a file"),
@@ -97,15 +103,12 @@ fn refused_constructs_are_named_with_their_line() {
         ("[% 010 %]", "line 1: a number that begins with 0 is not supported"),
         ("[% THROW food 'no cheese' %]", "line 1: food error - no cheese"),
         ("a\n[% 1 / 0 %]", "line 2: undef error - Illegal division by zero"),
-    ];
-    for (template, message) in cases {
-        assert_eq!(error(template), message, "{template}");
-    }
+    ]);
 }
 
 #[test]
 fn syntax_errors_are_named_with_their_line() {
-    let cases = [
+    assert_errors(&[
         ("[% a & b %]", "line 1: '&' is not supported here"),
         ("[% x | %]", "line 1: a filter is missing"),
         ("[% FILTER %]x[% END %]", "line 1: a filter is missing"),
@@ -121,10 +124,7 @@ fn syntax_errors_are_named_with_their_line() {
         ("[%\n\n x y %]", "line 3: 'y' is not supported here"),
         ("[% NEXT %]", "line 1: 'NEXT' and 'LAST' belong into a loop"),
         ("[% 1 = 2 %]", "line 1: '=' is not supported here"),
-    ];
-    for (template, message) in cases {
-        assert_eq!(error(template), message, "{template}");
-    }
+    ]);
     assert_eq!(Template::parse(b"\xff").unwrap_err().to_string(), "line 1: the template is not UTF-8");
 }
 
@@ -197,7 +197,7 @@ fn values_are_escaped_in_errors_and_formats() {
 /// The log gets the message of an exception.
 #[test]
 fn messages_of_failed_pages_name_no_value() {
-    let cases = [
+    assert_errors(&[
         ("[% THROW a x %]", "line 1: a error - …"),
         ("[% THROW a \"is $x\" %]", "line 1: a error - is …"),
         ("[% THROW $x 'b' %]", "line 1: … error - b"),
@@ -207,10 +207,7 @@ fn messages_of_failed_pages_name_no_value() {
         ),
         ("[% INCLUDE $x %]", "line 1: '…' is no block of this file"),
         ("[% FILTER $x %][% END %]", "line 1: the filter '…' is not supported"),
-    ];
-    for (template, message) in cases {
-        assert_eq!(error(template), message, "{template}");
-    }
+    ]);
 }
 
 #[test]
