@@ -212,7 +212,7 @@ mod tests {
         rows("csrf_secret").first().unwrap()
     }
 
-    fn judge(target: &str) -> Result<Target, TicketError> {
+    fn check(target: &str) -> Result<Target, TicketError> {
         verify(target, &rules(), secret(), NOW)
     }
 
@@ -226,7 +226,7 @@ mod tests {
         let target = |node: &str, vmid, port| Ok(Target { node: node.to_owned(), vmid, port });
         let expected = vec![target("node1", 100, 61000), target("localhost", 101, 61999)];
         for kind in ["spice", "spice_old"] {
-            let verdicts: Vec<_> = rows(kind).into_iter().map(judge).collect();
+            let verdicts: Vec<_> = rows(kind).into_iter().map(check).collect();
             assert_eq!(verdicts, expected, "{kind}");
         }
     }
@@ -242,7 +242,7 @@ mod tests {
                 *byte = if *byte == b'0' { b'1' } else { b'0' };
                 let forged = String::from_utf8(bytes).unwrap();
                 let forged = format!("{signed}::{forged}:{port}");
-                assert_eq!(judge(&forged), Err(TicketError::Signature), "{index}");
+                assert_eq!(check(&forged), Err(TicketError::Signature), "{index}");
             }
         }
     }
@@ -261,7 +261,7 @@ mod tests {
         ] {
             let forged = ticket.replacen(from, to, 1);
             assert_ne!(forged, ticket);
-            assert_eq!(judge(&forged), Err(TicketError::Signature), "{from} {to}");
+            assert_eq!(check(&forged), Err(TicketError::Signature), "{from} {to}");
         }
         let other = verify(ticket, &rules(), "another secret", NOW);
         assert_eq!(other, Err(TicketError::Signature));
@@ -272,17 +272,17 @@ mod tests {
     fn the_trailing_port_must_be_the_signed_one() {
         let ticket = rows("spice").remove(0);
         let forged = ticket.strip_suffix(":61000").unwrap().to_owned() + ":61555";
-        assert_eq!(judge(&forged), Err(TicketError::OtherPort));
+        assert_eq!(check(&forged), Err(TicketError::OtherPort));
     }
 
     #[test]
     fn new_ticket_never_reads_as_old() {
         // By the old pattern these are a correctly signed node `node1:61000` and so on.
         let signed = |node: &str| format!("pvespiceproxy:6b024400:100:{node}");
-        let judged = |node: &str, port: &str| judge(&sign(&signed(node), port));
-        assert_eq!(judged("node1:61000", "61555"), Err(TicketError::OtherPort));
+        let checked = |node: &str, port: &str| check(&sign(&signed(node), port));
+        assert_eq!(checked("node1:61000", "61555"), Err(TicketError::OtherPort));
         for node in ["node1:61000:61001", "node1:x", "node1:+61000", "node1:99999", "node1:", ":61000"] {
-            assert_eq!(judged(node, "61000"), Err(TicketError::Malformed), "{node}");
+            assert_eq!(checked(node, "61000"), Err(TicketError::Malformed), "{node}");
         }
     }
 
@@ -301,18 +301,18 @@ mod tests {
 
     #[test]
     fn the_port_range_is_judged_last() {
-        let judged = |port: &str| {
+        let checked = |port: &str| {
             let signed = format!("pvespiceproxy:6b024400:100:node1:{port}");
-            judge(&sign(&signed, port)).map(|target| target.port)
+            check(&sign(&signed, port)).map(|target| target.port)
         };
-        assert_eq!(judged("60999"), Err(TicketError::Port(60999)));
-        assert_eq!(judged("61000"), Ok(61000));
-        assert_eq!(judged("61999"), Ok(61999));
-        assert_eq!(judged("62000"), Err(TicketError::Port(62000)));
+        assert_eq!(checked("60999"), Err(TicketError::Port(60999)));
+        assert_eq!(checked("61000"), Ok(61000));
+        assert_eq!(checked("61999"), Ok(61999));
+        assert_eq!(checked("62000"), Err(TicketError::Port(62000)));
         let old = sign("pvespiceproxy:6b024400:100:node1", "22");
-        assert_eq!(judge(&old), Err(TicketError::Port(22)));
+        assert_eq!(check(&old), Err(TicketError::Port(22)));
         let forged = old.replacen(":100:", ":101:", 1);
-        assert_eq!(judge(&forged), Err(TicketError::Signature));
+        assert_eq!(check(&forged), Err(TicketError::Signature));
         assert_eq!(verify(&old, &rules(), secret(), NOW + 40), Err(TicketError::Expired));
     }
 
@@ -320,7 +320,7 @@ mod tests {
     fn vmid_and_node_may_be_anything_legal() {
         for (vmid, node) in [(0, "a"), (u32::MAX, "node-1.example"), (100, "61000")] {
             let ticket = sign(&format!("pvespiceproxy:6b024400:{vmid}:{node}:61000"), "61000");
-            let target = judge(&ticket).unwrap();
+            let target = check(&ticket).unwrap();
             assert_eq!((target.vmid, target.node.as_str()), (vmid, node));
         }
     }
@@ -350,7 +350,7 @@ mod tests {
             "pvespiceproxy:6b024400:100",
             &format!("pvespiceproxy:6b024400:100:{long}:61000"),
         ] {
-            let verdict = judge(&sign(signed, "61000"));
+            let verdict = check(&sign(signed, "61000"));
             assert_eq!(verdict, Err(TicketError::Malformed), "{signed}");
         }
     }
@@ -389,7 +389,7 @@ mod tests {
             mega,
         ] {
             let shown: String = target.chars().take(99).collect();
-            assert_eq!(judge(&target), Err(TicketError::Malformed), "{shown}");
+            assert_eq!(check(&target), Err(TicketError::Malformed), "{shown}");
         }
     }
 

@@ -38,7 +38,7 @@ pub enum ConfirmOutcome {
     Kept,
     NothingWaits,
     /// too late: the settings that the files still have, each with its origin
-    TakenBack(Vec<String>),
+    Reverted(Vec<String>),
 }
 
 /// A command on its way to the main thread.
@@ -58,21 +58,21 @@ impl SupervisorHandle {
     }
 
     /// Loads the whole configuration again, and puts it in effect if it has no errors. With `confirm` the reload
-    /// never starts a new binary, and it is reverted after that time unless `confirm` is called before.
+    /// never starts a new binary, and it is reverted after that time unless `confirm` is called first.
     pub async fn reload(&self, how: HowToReload) -> ReloadResult {
         let gone = || Err(vec![Diagnostic::error(ValueOrigin::Profile, "", "the process is about to end")]);
-        self.ask(|answer| SupervisorCommand::Reload { how, answer }).await.unwrap_or_else(gone)
+        self.send(|answer| SupervisorCommand::Reload { how, answer }).await.unwrap_or_else(gone)
     }
 
     /// Keeps the result of a reload with `confirm`.
     pub async fn confirm(&self) -> ConfirmOutcome {
-        self.ask(SupervisorCommand::Confirm).await.unwrap_or(ConfirmOutcome::NothingWaits)
+        self.send(SupervisorCommand::Confirm).await.unwrap_or(ConfirmOutcome::NothingWaits)
     }
 
     /// `None` if the process ends before it responds.
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> SupervisorCommand) -> Option<T> {
+    async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> SupervisorCommand) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(question(answer)).await.ok()?;
+        self.0.send(command(answer)).await.ok()?;
         answered.await.ok()
     }
 }

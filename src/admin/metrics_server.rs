@@ -35,8 +35,8 @@ const MAX_CLIENTS: usize = 16;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Delay before the bind of an address in use is tried again; the predecessor may still have it.
 const BIND_INTERVAL: Duration = Duration::from_secs(1);
-const OTHER_HOST: &str = "the host that this request names is not answered here (setting metrics.hosts)\n";
-const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OTHER_HOST: &str = "the host name of this request is not served here (setting metrics.hosts)\n";
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The listener while it is open, by the current settings.
 pub struct MetricsServer {
@@ -50,10 +50,10 @@ struct MetricsServerState {
 
 impl MetricsServer {
     pub fn new(app: App) -> Self {
-        let mut monitor =
+        let mut server =
             Self { state: Arc::new(MetricsServerState { app: Mutex::new(app.clone()) }), listening: None };
-        monitor.serves(app);
-        monitor
+        server.serves(app);
+        server
     }
 
     /// Takes the current configuration. The listener moves if the settings say so.
@@ -94,7 +94,7 @@ impl MetricsServerState {
 
 /// Runs until it is aborted. Without this listener the process still serves.
 async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
-    let mut told = false;
+    let mut is_logged = false;
     loop {
         let ended = match &address {
             BackendAddress::Tcp(address) => match TcpListener::bind(address).await {
@@ -106,7 +106,7 @@ async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
                 Err(error) => error,
             },
         };
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut is_logged, true) {
             tracing::warn!("metrics.listen: {address}: {ended}; trying again every second");
         }
         sleep(BIND_INTERVAL).await;
@@ -147,13 +147,13 @@ impl Drop for OwnSocket {
 async fn serve_tcp(listener: &TcpListener, state: &Arc<MetricsServerState>) -> io::Error {
     let room = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
         match listener.accept().await {
             Ok((stream, peer)) if state.admits(peer.ip()) => {
                 let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
-                tokio::spawn(converse(stream, local, Arc::clone(state), place));
+                tokio::spawn(serve_client(stream, local, Arc::clone(state), permit));
             }
-            Ok((_, peer)) => tracing::debug!(peer = %peer.ip(), "turned away from the metrics"),
+            Ok((_, peer)) => tracing::debug!(peer = %peer.ip(), "connection to metrics.listen rejected"),
             Err(error) => return error,
         }
     }
@@ -162,10 +162,10 @@ async fn serve_tcp(listener: &TcpListener, state: &Arc<MetricsServerState>) -> i
 async fn serve_unix(listener: &UnixListener, state: &Arc<MetricsServerState>) -> io::Error {
     let room = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(converse(stream, None, Arc::clone(state), place));
+                tokio::spawn(serve_client(stream, None, Arc::clone(state), permit));
             }
             Err(error) => return error,
         }
@@ -173,7 +173,7 @@ async fn serve_unix(listener: &UnixListener, state: &Arc<MetricsServerState>) ->
 }
 
 /// Serves one request. `local` is the address of the listener; a Unix socket has none, and browsers cannot reach it.
-async fn converse<S>(
+async fn serve_client<S>(
     stream: S,
     local: Option<IpAddr>,
     state: Arc<MetricsServerState>,
@@ -191,8 +191,8 @@ async fn converse<S>(
 
 /// Whether the `Host` is a name that an attacker cannot choose. Otherwise a page could read the response by DNS
 /// rebinding. A request without `Host` is not from a browser.
-fn is_host_answered(request: &Request<Incoming>, local: IpAddr, engine: &AppState) -> bool {
-    let settings = &engine.config.settings;
+fn is_host_answered(request: &Request<Incoming>, local: IpAddr, state: &AppState) -> bool {
+    let settings = &state.config.settings;
     let is_answered = |text: &str| {
         HostName::parse(text).is_some_and(|host| {
             host.is_loopback()
@@ -224,7 +224,7 @@ async fn answer(
             let (status, text) = app.handlers.probe(&app.state, probe).await;
             (status, PLAIN, text)
         }
-        None if path == "/metrics" => (StatusCode::OK, EXPOSITION, app.state.metrics.to_prometheus_text()),
+        None if path == "/metrics" => (StatusCode::OK, PROMETHEUS_TEXT, app.state.metrics.to_prometheus_text()),
         None => (StatusCode::NOT_FOUND, PLAIN, "only /metrics and the probes are here\n".to_owned()),
     };
     let length = HeaderValue::from(text.len());

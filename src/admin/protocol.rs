@@ -89,15 +89,15 @@ impl ControlServer {
     }
 
     /// Reports the configuration that is in effect now.
-    pub fn serves(&self, engine: &AppState, sockets: &[ListeningSocket]) {
+    pub fn serves(&self, state: &AppState, sockets: &[ListeningSocket]) {
         let addresses = sockets.iter().filter_map(|it| it.socket.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
-        self.upstreams.serve(engine);
-        let acceptor = engine.port_protocol.acceptor();
+        self.upstreams.serve(state);
+        let acceptor = state.port_protocol.acceptor();
         let certificates = acceptor.map(TlsAcceptor::certificates).unwrap_or_default();
         let certificate_problems = acceptor.map(TlsAcceptor::problems).unwrap_or_default();
         self.metrics.process.change(|known| {
-            known.profile.clone_from(&engine.config.product.name);
+            known.profile.clone_from(&state.config.product.name);
             known.listening = listening;
             known.certificates = certificates;
             known.certificate_problems = certificate_problems;
@@ -126,21 +126,21 @@ impl ControlServer {
         });
     }
 
-    /// Reports that an unconfirmed reload was reverted: `places` are the settings that the files still have, with
+    /// Reports that an unconfirmed reload was reverted: `origins` are the settings that the files still have, with
     /// their origins.
-    pub fn taken_back(&self, places: Vec<String>) {
-        let problems = vec!["taken back: it was not confirmed".to_owned()];
+    pub fn reverted(&self, origins: Vec<String>) {
+        let problems = vec!["reverted: it was not confirmed".to_owned()];
         let last = LastReload { at: seconds_since_1970(), problems, unconfirmed_until: None };
         self.metrics.reloads[ReloadLabel::Reverted].inc();
         self.metrics.reloads[ReloadLabel::TakenBack].inc();
         self.metrics.process.change(|known| {
             known.last_reload = Some(last);
-            known.taken_back = places;
+            known.reverted = origins;
         });
     }
 
     /// Reports that the files no longer have the reverted settings, or that these are in effect.
-    pub fn forget_taken_back(&self) {
-        self.metrics.process.change(|known| known.taken_back.clear());
+    pub fn forget_reverted(&self) {
+        self.metrics.process.change(|known| known.reverted.clear());
     }
 }

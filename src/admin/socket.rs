@@ -79,22 +79,22 @@ async fn serve(
     metrics: Arc<Metrics>,
     upstreams: Arc<UpstreamReporter>,
 ) {
-    let room = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (handle, metrics, upstreams) =
                     (handle.clone(), Arc::clone(&metrics), Arc::clone(&upstreams));
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, &handle, &metrics, &upstreams).await {
-                        tracing::debug!(%error, "an asker at the control socket is gone");
+                    if let Err(error) = serve_client(stream, &handle, &metrics, &upstreams).await {
+                        tracing::debug!(%error, "a client of the control socket disconnected");
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
-                tracing::debug!(%error, "the control socket takes nobody for the moment");
+                tracing::debug!(%error, "the control socket cannot accept connections");
                 sleep(DESCRIPTOR_PAUSE).await;
             }
         }
@@ -102,7 +102,7 @@ async fn serve(
 }
 
 /// Serves one command after the other until the client closes.
-async fn converse(
+async fn serve_client(
     stream: UnixStream,
     handle: &SupervisorHandle,
     metrics: &Metrics,
@@ -116,33 +116,33 @@ async fn converse(
         if timeout(CLIENT_TIMEOUT, reading.read_until(b'\n', &mut line)).await?? == 0 {
             return Ok(());
         }
-        let question: Result<ControlRequest, _> = serde_json::from_slice(&line);
-        let answer = match question {
+        let request: Result<ControlRequest, _> = serde_json::from_slice(&line);
+        let answer = match request {
             Ok(ControlRequest::Status) => {
                 let upstreams = upstreams.report().await;
                 ControlResponse::Status(Box::new(StatusReport { upstreams, ..StatusReport::now(metrics) }))
             }
-            Ok(question) => answer(question, handle, metrics).await,
+            Ok(request) => answer(request, handle, metrics).await,
             Err(ref error) => ControlResponse::Malformed(error.to_string()),
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
         timeout(CLIENT_TIMEOUT, sink.write_all(&text)).await??;
-        if question.is_err() {
-            return Ok(()); // where the next one would begin is not known
+        if request.is_err() {
+            return Ok(()); // the beginning of the next command is not known
         }
     }
 }
 
-async fn answer(question: ControlRequest, handle: &SupervisorHandle, metrics: &Metrics) -> ControlResponse {
-    match question {
+async fn answer(request: ControlRequest, handle: &SupervisorHandle, metrics: &Metrics) -> ControlResponse {
+    match request {
         ControlRequest::Status => ControlResponse::Status(Box::new(StatusReport::now(metrics))),
         ControlRequest::Confirm => match handle.confirm().await {
             ConfirmOutcome::Kept => ControlResponse::Confirmed(true),
             ConfirmOutcome::NothingWaits => ControlResponse::Confirmed(false),
-            ConfirmOutcome::TakenBack(places) => {
+            ConfirmOutcome::Reverted(origins) => {
                 let still =
-                    format!("too late, it was taken back; the files still hold {}", places.join(", "));
+                    format!("too late: the reload was reverted; the files still hold {}", origins.join(", "));
                 ControlResponse::Refused(vec![still])
             }
         },
@@ -160,9 +160,9 @@ async fn answer(question: ControlRequest, handle: &SupervisorHandle, metrics: &M
                     successor: summary.successor,
                 },
                 Ok(Err(problems)) => ControlResponse::Refused(texts(&problems)),
-                Err(_) => {
-                    ControlResponse::Refused(vec!["the reload takes too long; the log will tell".to_owned()])
-                }
+                Err(_) => ControlResponse::Refused(vec![
+                    "the reload takes too long; the log will have its result".to_owned(),
+                ]),
             }
         }
     }

@@ -36,7 +36,7 @@ struct UpstreamAddresses {
 /// The upstreams, as the control socket reports them.
 #[derive(Default)]
 pub(crate) struct UpstreamReporter {
-    places: Mutex<Option<Arc<UpstreamAddresses>>>,
+    addresses: Mutex<Option<Arc<UpstreamAddresses>>>,
     last: tokio::sync::Mutex<Option<(Instant, Vec<UpstreamReport>)>>,
 }
 
@@ -50,28 +50,28 @@ struct ProbeCandidate {
 
 impl UpstreamReporter {
     /// Takes the current configuration. A profile without an API has no upstreams.
-    pub(crate) fn serve(&self, engine: &AppState) {
-        let settings = &engine.config.settings;
-        let places = UpstreamAddresses {
+    pub(crate) fn serve(&self, state: &AppState) {
+        let settings = &state.config.settings;
+        let addresses = UpstreamAddresses {
             daemon: settings.backend.address.clone(),
             worker: settings.unprivileged.clone(),
-            nodes: Arc::clone(&engine.nodes),
-            metrics: Arc::clone(&engine.metrics),
+            nodes: Arc::clone(&state.nodes),
+            metrics: Arc::clone(&state.metrics),
             own_node: settings.node_name.clone(),
             node_port: settings.cluster_port,
         };
-        let places = (engine.config.product.protocol == Protocol::Https).then(|| Arc::new(places));
-        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
+        let addresses = (state.config.product.protocol == Protocol::Https).then(|| Arc::new(addresses));
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     /// The daemon first, then the worker, then the nodes by name. The counts are current, the connections up to `TTL`
     /// old.
     pub(crate) async fn report(&self) -> Vec<UpstreamReport> {
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(places) = places else { return Vec::new() };
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(addresses) = addresses else { return Vec::new() };
         let mut last = self.last.lock().await;
         let known = last.take().filter(|(at, _)| at.elapsed() < TTL);
-        let candidates = places.candidates();
+        let candidates = addresses.candidates();
         let (at, reports) = match known {
             Some((at, known)) if is_same(&known, &candidates) => (at, with_counts(known, candidates)),
             Some(_) | None => (Instant::now(), connect_all(candidates).await),

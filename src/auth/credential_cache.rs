@@ -1,5 +1,5 @@
-//! Clients that passed a moment ago, known again by their very words: the next request of the same client costs a look
-//! in a table instead of decoding, a public-key operation and encoding.
+//! Recently verified credentials, by the exact bytes of their headers: the next request of the same client costs a
+//! table lookup instead of decoding, a public-key operation and encoding.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,27 +11,27 @@ use quick_cache::sync::Cache;
 
 use super::ticket::VerifiedTicket;
 
-/// Clients that are remembered for each way to send a credential; the least seen go first.
+/// Limit of cached clients for each way to send a credential; the least recently used go first.
 const CLIENTS: usize = 2048;
-/// A header longer than this is judged anew each time, so that nobody fills the memory.
-const LONGEST: usize = 1024;
-/// After this a ticket is judged anew.
-const LIFE: Duration = Duration::from_mins(1);
+/// A longer header is verified each time, so that clients cannot fill the memory.
+const MAX_HEADER_BYTES: usize = 1024;
+/// A ticket is verified again after this time.
+const TICKET_TTL: Duration = Duration::from_mins(1);
 
 /// One good credential.
 pub struct CachedCredential {
     /// for the log
     pub user: Arc<str>,
-    /// the credential as it is sent on, built anew
+    /// the credential that is sent on, encoded again
     pub header: (HeaderName, HeaderValue),
-    /// none for an API token, which only the daemon can judge
+    /// `None` for an API token, which only the daemon can verify
     pub(crate) ticket: Option<CachedTicket>,
-    /// an API token that the daemon has not refused the last time
+    /// whether the daemon accepted the API token the last time
     verified: AtomicBool,
     since: Instant,
 }
 
-/// Which kind of ticket it was, and what has to be judged again.
+/// The kind of a ticket, and the parts that have to be verified again.
 pub(crate) struct CachedTicket {
     pub(crate) kind: usize,
     pub(crate) signed: VerifiedTicket,
@@ -47,30 +47,30 @@ impl CachedCredential {
         Arc::new(Self { user: user.into(), header, ticket, verified, since: Instant::now() })
     }
 
-    /// The kind of ticket, by its place in the profile; `None` for an API token.
+    /// The kind of ticket, by its index in the profile; `None` for an API token.
     pub fn kind(&self) -> Option<usize> {
         self.ticket.as_ref().map(|ticket| ticket.kind)
     }
 
-    /// Whether nobody has said yet that the credential is good.
+    /// Whether the credential has not been verified yet.
     pub fn is_unverified(&self) -> bool {
         self.ticket.is_none() && !self.verified.load(Ordering::Relaxed)
     }
 
-    /// What the daemon thinks of an API token; for all clients by `Gate::prove`.
+    /// Stores the daemon's verdict on an API token for this client; `Authenticator::set_verified` does so for all.
     pub(crate) fn set_verified(&self, good: bool) {
         self.verified.store(good, Ordering::Relaxed);
     }
 
-    /// An API token is judged by the daemon each time.
+    /// The daemon verifies an API token each time, so it never expires here.
     fn is_fresh(&self) -> bool {
-        self.ticket.is_none() || self.since.elapsed() < LIFE
+        self.ticket.is_none() || self.since.elapsed() < TICKET_TTL
     }
 }
 
 type CacheTable = Cache<Box<[u8]>, Arc<CachedCredential>>;
 
-/// Who sent what lately. A text is compared as a whole, so a hash that collides admits nobody.
+/// The credentials of recent requests, by header. Whole texts are compared, so a hash collision admits no client.
 pub(crate) struct CredentialCache {
     by_cookie: CacheTable,
     by_authorization: CacheTable,
@@ -81,20 +81,20 @@ impl CredentialCache {
         Self { by_cookie: Cache::new(CLIENTS), by_authorization: Cache::new(CLIENTS) }
     }
 
-    /// The client that sent these headers not long ago.
+    /// The cached credential of these headers.
     pub(crate) fn find(&self, headers: &HeaderMap) -> Option<Arc<CachedCredential>> {
-        let (clients, words) = self.place(headers)?;
+        let (clients, words) = self.find_table(headers)?;
         clients.get(words).filter(|known| known.is_fresh())
     }
 
     pub(crate) fn remember(&self, headers: &HeaderMap, known: &Arc<CachedCredential>) {
-        if let Some((clients, words)) = self.place(headers) {
+        if let Some((clients, words)) = self.find_table(headers) {
             clients.insert(words.into(), Arc::clone(known));
         }
     }
 
-    /// Requests with one line of one of the two headers; others are rare.
-    fn place<'h>(&self, headers: &'h HeaderMap) -> Option<(&CacheTable, &'h [u8])> {
+    /// The table and the key of a request with one line of one of the two headers; other requests are rare.
+    fn find_table<'h>(&self, headers: &'h HeaderMap) -> Option<(&CacheTable, &'h [u8])> {
         let mut cookies = headers.get_all(COOKIE).iter();
         let mut authorizations = headers.get_all(AUTHORIZATION).iter();
         let (clients, value) = match (cookies.next(), authorizations.next()) {
@@ -103,7 +103,7 @@ impl CredentialCache {
             (Some(_), Some(_)) | (None, None) => return None,
         };
         let single = cookies.next().is_none() && authorizations.next().is_none();
-        (single && value.len() <= LONGEST).then_some((clients, value.as_bytes()))
+        (single && value.len() <= MAX_HEADER_BYTES).then_some((clients, value.as_bytes()))
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
     fn the_cache_bounds_header_length_and_clients() {
         let clients = CredentialCache::new();
         let known = CachedCredential::new("a@b", (COOKIE, HeaderValue::from_static("c=1")), None);
-        let long = headers(&[(COOKIE, &"c".repeat(LONGEST + 1))]);
+        let long = headers(&[(COOKIE, &"c".repeat(MAX_HEADER_BYTES + 1))]);
         clients.remember(&long, &known);
         assert!(clients.find(&long).is_none());
         for number in 0..CLIENTS * 3 {

@@ -1,5 +1,5 @@
-//! Credentials that were seen, remembered by a keyed hash: tickets that were good or refused, and API tokens that the
-//! daemon took. A refused ticket need not be verified or counted again, however often a browser sends it.
+//! Remembers credentials by a keyed hash: tickets that were good or refused, and API tokens that the daemon accepted.
+//! A refused ticket is not verified or counted again, however often a browser sends it.
 
 use openssl::rand::rand_bytes;
 use openssl::sha::Sha256;
@@ -8,14 +8,14 @@ use quick_cache::sync::Cache;
 use super::ticket::TicketError;
 use crate::limits::failure_table::ClientKey;
 
-/// Entries of each kind, 16 bytes and little more each; those that were seen least go first. Good ones have a
-/// table of their own, so guesses displace none of them.
+/// Limit of entries of each kind, each little more than 16 bytes; the least recently used go first. Good credentials
+/// have their own table, so guesses evict none of them.
 const ENTRIES: usize = 8192;
 
 /// 128 bits of a SHA-256 whose first input is a key that no other process has.
 type KeyedDigest = [u8; 16];
 
-/// What credentials turned out to be. Outlives a reload.
+/// The verdicts on credentials. Outlives a reload.
 pub struct CredentialMemory {
     /// without random bytes nothing is remembered
     key: Option<[u8; 32]>,
@@ -25,12 +25,12 @@ pub struct CredentialMemory {
     doubtful_tokens: Cache<KeyedDigest, ()>,
 }
 
-/// A ticket as a client shows it, with what decides on it.
+/// A ticket that a client sent, with everything that decides on it.
 pub(crate) struct ShownTicket<'a> {
     pub(crate) ticket: &'a str,
     /// `None` for a client that is not counted
     pub(crate) by: Option<ClientKey>,
-    /// of every key that it may be signed with
+    /// versions of all keys that may have signed it
     pub(crate) key_versions: &'a [u8],
 }
 
@@ -49,7 +49,7 @@ impl Default for CredentialMemory {
 }
 
 impl CredentialMemory {
-    /// Why the same ticket was refused when the same client showed it before, by the same keys.
+    /// The error of an earlier verification of this ticket from this client with these keys.
     pub(crate) fn refusal(&self, shown: &ShownTicket<'_>) -> Option<TicketError> {
         self.refused_tickets.get(&self.digest_of(shown)?)
     }
@@ -60,7 +60,7 @@ impl CredentialMemory {
         }
     }
 
-    /// Whether the ticket was good before, whoever showed it; it may have become too old.
+    /// Whether the ticket was good before, from any client; it may be too old by now.
     pub(crate) fn was_good(&self, ticket: &str) -> bool {
         self.digest(&[ticket.as_bytes()]).is_some_and(|digest| self.good_tickets.get(&digest).is_some())
     }
@@ -71,7 +71,7 @@ impl CredentialMemory {
         }
     }
 
-    /// Whether the daemon took this API token the last time.
+    /// Whether the daemon accepted this API token the last time.
     pub(crate) fn has_good_token(&self, token: &[u8]) -> bool {
         self.digest(&[token]).is_some_and(|digest| self.good_tokens.get(&digest).is_some())
     }
@@ -85,7 +85,7 @@ impl CredentialMemory {
         }
     }
 
-    /// Remembers that an answer did not show this API token to be good. Returns whether that is new of this client.
+    /// Stores that an answer did not prove this API token. Returns whether that is new for this client.
     pub(crate) fn mark_token_unverified(&self, token: &[u8], by: ClientKey) -> bool {
         let Some(digest) = self.digest(&[&bytes_of(Some(by)), token]) else { return true };
         let is_new = self.doubtful_tokens.get(&digest).is_none();

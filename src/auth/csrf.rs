@@ -17,7 +17,7 @@ const MIN_KEY_BYTES: usize = 32;
 /// Makes the key of the MAC from the contents of the secret's file.
 pub(crate) type KeyParser = fn(&[u8]) -> Result<Vec<u8>, String>;
 
-/// The way from a secret's file to the key.
+/// The function that derives the key from the secret's file.
 pub(crate) fn key_parser(key: CsrfKey) -> KeyParser {
     match key {
         CsrfKey::HmacOfFile => |file| secret_text(file).map(String::into_bytes),

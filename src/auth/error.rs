@@ -1,4 +1,4 @@
-//! Why a credential is refused, and the answer that its client gets.
+//! The reasons why a credential is refused, and the answers that clients get.
 
 use http::StatusCode;
 
@@ -7,7 +7,8 @@ use crate::auth::ticket::TicketError;
 use crate::fs::cached_file::FileError;
 use crate::http::error::{HandlerError, ResponseError};
 
-/// Why a request does not pass. `CachedTicket` says to the log what the client is not told.
+/// The reason why a request is not authenticated. The variants with a ticket name a cause for the log that the
+/// client does not get.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     #[error("No ticket")]
@@ -24,7 +25,7 @@ pub enum AuthError {
     Csrf,
     #[error(transparent)]
     ForeignPage(#[from] ForeignPage),
-    #[error("cannot judge tickets: {0}")]
+    #[error("cannot verify tickets: {0}")]
     KeyFile(#[from] FileError),
 }
 
@@ -33,7 +34,7 @@ impl From<AuthError> for ResponseError {
         match error {
             AuthError::NoCredential => Self::NoCredential,
             AuthError::KeyFile(_) => {
-                Self::Internal("cannot judge tickets: a key file cannot be read".to_owned())
+                Self::Internal("cannot verify tickets: a key file cannot be read".to_owned())
             }
             AuthError::ForeignPage(_) => HandlerError::new(StatusCode::FORBIDDEN, error).into(),
             AuthError::Ticket(_)

@@ -1,5 +1,5 @@
-//! What a browser itself says of the page that sends a request (W3C Fetch Metadata). No page can write that header, and
-//! no proxy in front has a reason to.
+//! The browser's own headers about the page that sends a request (W3C Fetch Metadata). No page can set them, and no
+//! proxy in front has a reason to.
 
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,10 +7,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-/// A longer origin is cut off in messages.
+/// Characters of an origin in messages.
 const MAX_SHOWN: usize = 200;
 
-/// A page of another origin, as the browser names it.
+/// A page of another origin, as the browser reports it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "a page of another origin may not write here: Sec-Fetch-Site is {site}, Origin is {origin}; \
@@ -21,7 +21,7 @@ pub struct ForeignPage {
     pub origin: String,
 }
 
-/// The page that sends a request, where the browser says that it is of another origin and `is_shared` does not know it.
+/// The page that sends a request, if the browser reports another origin that `is_shared` does not accept.
 pub fn foreign_page(headers: &HeaderMap, is_shared: impl Fn(&[u8]) -> bool) -> Option<ForeignPage> {
     let says = |site: &&str| headers.get_all(SEC_FETCH_SITE).iter().any(|line| is(line, site));
     let site = ["cross-site", "same-site"].into_iter().find(says)?;
@@ -35,7 +35,7 @@ pub fn foreign_page(headers: &HeaderMap, is_shared: impl Fn(&[u8]) -> bool) -> O
 }
 
 /// Whether the answer becomes the page of a window or tab, as after a click on a link. Frames do not count: a page can
-/// fill itself with them unseen. Browsers of before 2020 name the mode alone.
+/// fill itself with them unseen. Browsers from before 2020 send only the mode.
 pub fn is_navigation(headers: &HeaderMap) -> bool {
     let (name, value) = if headers.contains_key(SEC_FETCH_DEST) {
         (SEC_FETCH_DEST, "document")

@@ -1,4 +1,4 @@
-//! Logins of pages: no page is refused for want of one, so whether a ticket is verified at all is decided here.
+//! The logins of pages. A page without a login is served too, so this module decides whether a ticket is verified.
 
 use std::time::SystemTime;
 
@@ -14,36 +14,36 @@ use crate::http::target::query_value;
 use crate::limits::failure_table::ClientKey;
 use crate::os::log_limit::{self, LogTopic};
 
-/// The user of a page, and the token for what the page asks in turn.
+/// The user of a page, and the CSRF token for the calls of the page.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PageLogin {
     pub user: String,
     pub csrf_token: String,
 }
 
-/// What a page is rendered for.
+/// The visitor that a page is rendered for.
 #[derive(Debug)]
 pub enum PageVisitor {
     User(PageLogin),
     Nobody,
-    /// like `Nobody`, by a forged ticket that this client has not shown before
+    /// like `Nobody`, with a forged ticket that this client has not sent before
     Forger,
 }
 
-/// The client that shows a ticket.
+/// The client that sends a ticket.
 #[derive(Clone, Copy, Default)]
 pub struct TicketClient {
-    /// what it is counted as; `None` where it is not
+    /// the key that its failures count for; `None` if they do not count
     pub source: Option<ClientKey>,
-    /// it is over the limit of failed logins
+    /// whether it is over the limit of failed logins
     pub is_refused: bool,
 }
 
 impl Authenticator {
-    /// The user of a good ticket in the cookie or, where the request has no cookie at all, in the link that was clicked;
-    /// of a kind that `takes` says yes to. Without a good ticket the page asks for a login.
+    /// The user of a good ticket in the cookie or, if the request has no cookie at all, in the link that was clicked;
+    /// only of a kind that `takes` accepts. Without a good ticket the page asks for a login.
     ///
-    /// For a client that is refused only tickets that were good before are verified.
+    /// For a client over the limit, only tickets that were good before are verified.
     pub fn page_visitor(
         &self,
         headers: &HeaderMap,
@@ -52,15 +52,15 @@ impl Authenticator {
         now: SystemTime,
         takes: impl Fn(Option<usize>) -> bool,
     ) -> PageVisitor {
-        let judged = if headers.contains_key(COOKIE) {
+        let verified = if headers.contains_key(COOKIE) {
             self.user_of_cookie(headers, client, now)
         } else if self.foreign_page(headers).is_some() && !fetch_site::is_navigation(headers) {
-            // An image of a foreign page would make its visitors guess.
+            // An image on a foreign page would make its visitors guess.
             None
         } else {
             self.user_of_link(query, client, now)
         };
-        match judged {
+        match verified {
             Some(Ok((user, kind))) if takes(Some(kind)) => {
                 self.login(user, now).map_or(PageVisitor::Nobody, PageVisitor::User)
             }
@@ -107,7 +107,7 @@ impl Authenticator {
     ) -> Option<Result<(String, usize), AuthError>> {
         let (kind, ticket) = self.tickets.iter().enumerate().find_map(|(kind, files)| {
             let ticket = query_value(query, files.kind.link.as_deref()?)?;
-            // A ticket holds no space: what looks like one is a plus sign that the mail did not encode.
+            // A ticket has no space; a space is a plus sign that the mail did not encode.
             Some((kind, ticket.replace(' ', "+")))
         })?;
         let ticket = if ticket.contains(&self.rules.ticket_form.signature_separator) {
@@ -117,14 +117,14 @@ impl Authenticator {
             percent_encoding::percent_decode_str(&ticket).decode_utf8_lossy().replace(' ', "+")
         };
         match self.verified_for_page(&ticket, client, now) {
-            // The ticket of a session opens no link, but is no guess either.
+            // The ticket of a session does not open a link, but it is not a guess either.
             Ok((_, found)) if found.kind != kind => None,
             Ok((user, _)) => Some(Ok((user, kind))),
             Err(denial) => Some(Err(denial)),
         }
     }
 
-    /// Pages verify nothing new for a client that is refused.
+    /// For a client over the limit, pages verify no new ticket.
     fn verified_for_page(
         &self,
         ticket: &str,
@@ -137,10 +137,10 @@ impl Authenticator {
         self.verified(ticket, client, now)
     }
 
-    /// The user of a ticket, unless the same client has shown the same ticket in vain before. A ticket is verified in the
-    /// same way wherever it is shown, so that what one place refuses is good nowhere else.
+    /// The user of a ticket, unless the same client sent the same ticket before and it was refused. A ticket is
+    /// verified in the same way at pages and calls, so that a ticket that one refuses is refused by both.
     ///
-    /// Only what counts is remembered, and nothing of a client over its limit: it would displace refusals of others.
+    /// Only refusals that count are remembered, and none of a client over its limit: it would evict those of others.
     pub(crate) fn verified(
         &self,
         ticket: &str,

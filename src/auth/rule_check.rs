@@ -1,4 +1,4 @@
-//! Checks of `[product.gate]` when it loads: no value may make a check weaker than it looks.
+//! Checks `[product.gate]` when it loads: no value may make authentication weaker than it looks.
 
 use http::HeaderName;
 use http::header::{
@@ -10,7 +10,7 @@ use crate::config::grammar::TicketField::{Prefix, Time, User};
 use crate::config::grammar::{CsrfRules, SignatureScheme, TicketForm};
 use crate::config::product::{AuthRules, TicketKind};
 
-/// Characters that stand in no time, no user name without escapes, no encoded signature and no end of a cookie.
+/// Characters that occur in no time, no user name without escapes, no encoded signature and no end of a cookie.
 const SEPARATORS: &str = ":|~$.";
 const MAX_SEPARATOR_CHARACTERS: usize = 2;
 /// Seconds by which a ticket may come from the future: clocks differ no more.
@@ -35,13 +35,15 @@ const NO_PROOF: [HeaderName; 11] = [
 ///
 /// # Errors
 ///
-/// Names the first key that is not, and what to write.
+/// Names the first invalid key, and what to write.
 pub(super) fn check(rules: &AuthRules) -> Result<HeaderName, String> {
     if !is_name(&rules.cookie) {
-        return Err(format!("product.gate.cookie: '{}' is no name of a cookie", rules.cookie));
+        return Err(format!("product.gate.cookie: '{}' is not a name of a cookie", rules.cookie));
     }
     if let Some(name) = rules.api_token.as_ref().filter(|name| !is_name(name)) {
-        return Err(format!("product.gate.api_token: '{name}' is no name of letters, digits, '-' and '_'"));
+        return Err(format!(
+            "product.gate.api_token: '{name}' is not a name of letters, digits, '-' and '_'"
+        ));
     }
     if rules.schemes.is_empty() {
         return Err(
@@ -79,7 +81,7 @@ fn separator_problem(separator: &str) -> Option<String> {
     let count = separator.chars().count();
     let fits =
         (1..=MAX_SEPARATOR_CHARACTERS).contains(&count) && separator.chars().all(|c| SEPARATORS.contains(c));
-    (!fits).then(|| format!("'{separator}' is no separator; write one or two of {SEPARATORS}"))
+    (!fits).then(|| format!("'{separator}' is not a separator; write one or two of {SEPARATORS}"))
 }
 
 fn check_kind(kind: &TicketKind) -> Result<(), String> {
@@ -116,7 +118,7 @@ fn check_ages(min_age: i64, max_age: i64) -> Result<(), String> {
 fn check_csrf(rules: &CsrfRules) -> Result<HeaderName, String> {
     let at = |key: &str, message: String| format!("product.gate.csrf.{key}: {message}");
     let header = rules.header.parse::<HeaderName>();
-    let header = header.map_err(|_| at("header", format!("'{}' is no header name", rules.header)))?;
+    let header = header.map_err(|_| at("header", format!("'{}' is not a header name", rules.header)))?;
     if NO_PROOF.contains(&header) {
         let message =
             format!("a foreign page can make a browser send '{header}'; use a header of the product");

@@ -50,7 +50,7 @@ pub struct TicketRules<'a> {
     pub quorate: bool,
     /// the ticket names a mail address, not a user
     pub realm: Option<&'a str>,
-    /// longest user name in bytes
+    /// limit of bytes of a user name
     pub user_length: usize,
 }
 
@@ -102,8 +102,8 @@ const SLACK_SECONDS: i64 = 300;
 
 /// The user that the ticket was given to, at Unix time `now`.
 ///
-/// The age comes first: a browser keeps a cookie longer than the product keeps the key that signed it, so an expired ticket
-/// may fit no key and is no forgery for that.
+/// The age is checked first: a browser keeps a cookie longer than the product keeps the key, so an expired ticket
+/// may match no key without being a forgery.
 pub fn verify(
     ticket: &str,
     rules: &TicketRules<'_>,
@@ -130,7 +130,7 @@ pub fn verify(
     Err(failure)
 }
 
-/// Checks the age of a ticket that `verify` accepted. `None`: its key is not in use any more, so verify it again.
+/// Checks the age of a ticket that `verify` accepted. `None`: its key is no longer in use, so verify it again.
 pub fn recheck_age(
     signed: &VerifiedTicket,
     rules: &TicketRules<'_>,
@@ -144,8 +144,8 @@ pub fn recheck_age(
     Some(check_age(now - signed.time, ages))
 }
 
-/// How old a ticket of the current key may be: not older than the key itself, and not so young that a key which
-/// should have been rotated away must have made it.
+/// The age range of a ticket of the current key: not older than the key itself, and not made after the key should
+/// have been rotated.
 fn current_ages(rules: &TicketRules<'_>) -> (i64, i64) {
     let Some(lifetime) = rules.key_lifetime else { return (rules.min_age, rules.max_age) };
     let key_age = rules.current.age;

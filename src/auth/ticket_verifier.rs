@@ -17,7 +17,7 @@ use crate::upstream::nodes::NodeFile;
 
 const DAY: i64 = 86_400;
 
-/// What a judgement depends on beside the ticket and its files.
+/// The inputs of a verification besides the ticket and its files.
 #[derive(Clone, Copy)]
 pub(crate) struct VerifyContext<'a> {
     pub(crate) rules: &'a product::AuthRules,
@@ -25,7 +25,7 @@ pub(crate) struct VerifyContext<'a> {
     pub(crate) now: SystemTime,
 }
 
-/// One kind of ticket and the files that decide on it.
+/// One kind of ticket and its key files.
 pub(crate) struct TicketFiles {
     pub(crate) kind: product::TicketKind,
     pub(crate) key: CachedFile<TicketKey>,
@@ -46,29 +46,29 @@ impl TicketFiles {
         }
     }
 
-    /// Who a ticket was given to. Before one is refused, the files are looked at once more: it may be younger than
-    /// the last look.
+    /// The user that a ticket was given to. Before nodegate refuses one, it reads the files again: the ticket may be
+    /// newer than the last read.
     pub(crate) fn verify(
         &self,
         ticket: &str,
         at: VerifyContext<'_>,
     ) -> Result<Result<(String, VerifiedTicket), TicketError>, FileError> {
-        let verify = || self.judged(at, |rules, now| ticket::verify(ticket, rules, now));
+        let verify = || self.with_current_rules(at, |rules, now| ticket::verify(ticket, rules, now));
         match verify() {
             Ok(Err(TicketError::Signature | TicketError::Age)) | Err(_) if self.have_changed() => verify(),
-            judged => judged,
+            verified => verified,
         }
     }
 
-    /// Whether a ticket that was verified a moment ago is good without a second verification.
+    /// Whether a recently verified ticket is good without a second verification.
     pub(crate) fn is_still_good(&self, signed: &VerifiedTicket, at: VerifyContext<'_>) -> bool {
-        let judged = self.judged(at, |rules, now| {
+        let verified = self.with_current_rules(at, |rules, now| {
             ticket::recheck_age(signed, rules, now).unwrap_or(Err(TicketError::Signature))
         });
-        matches!(judged, Ok(Ok(())))
+        matches!(verified, Ok(Ok(())))
     }
 
-    /// What tells the keys from those of another time. `None` where they cannot be read.
+    /// Appends the versions of the keys. `None` if they cannot be read.
     pub(crate) fn add_key_versions(&self, versions: &mut Vec<u8>) -> Option<()> {
         versions.extend(self.key.get().ok()?.value.version());
         match self.old_key.as_ref().map(CachedFile::get).transpose() {
@@ -87,11 +87,11 @@ impl TicketFiles {
         key || old_key || lifetime
     }
 
-    /// What `judge` says by the files as they are.
-    fn judged<T>(
+    /// The result of `verify` with the current files.
+    fn with_current_rules<T>(
         &self,
         at: VerifyContext<'_>,
-        judge: impl FnOnce(&TicketRules<'_>, i64) -> Result<T, TicketError>,
+        verify: impl FnOnce(&TicketRules<'_>, i64) -> Result<T, TicketError>,
     ) -> Result<Result<T, TicketError>, FileError> {
         let current = self.key.get()?;
         let old = match self.old_key.as_ref().map(CachedFile::get).transpose() {
@@ -113,17 +113,17 @@ impl TicketFiles {
             realm: self.kind.realm.as_deref(),
             user_length: at.rules.user_length,
         };
-        match (judge(&rules, unix(at.now)), old) {
-            // The key that cannot be read might have fitted.
+        match (verify(&rules, unix(at.now)), old) {
+            // The key that cannot be read might have matched.
             (Err(TicketError::Signature | TicketError::Age), Err(error)) => Err(error),
-            (judged, _) => Ok(judged),
+            (verified, _) => Ok(verified),
         }
     }
 
-    /// Seconds; from the file of sections where the profile names one.
+    /// Seconds, from the section file if the profile names one.
     fn max_age(&self) -> Result<i64, FileError> {
         let (Some(at), Some(file)) = (&self.kind.lifetime, &self.lifetime) else {
-            // Without a bound no ticket is young enough; `rule_check` reports such a profile.
+            // Without a limit no ticket is new enough; `rule_check` reports such a profile.
             return Ok(self.kind.max_age.unwrap_or(0));
         };
         let text = match file.get() {
@@ -145,7 +145,7 @@ fn dated(snapshot: &FileSnapshot<TicketKey>, now: SystemTime) -> DatedKey<'_> {
     DatedKey { key: &snapshot.value, age: i64::try_from(age).unwrap_or(i64::MAX / 2) }
 }
 
-/// A key that no scheme of the profile can use is a fault of its file, not of the tickets.
+/// A key that no scheme of the profile can use is an error of its file, not of the tickets.
 fn key_parser(schemes: &[SignatureScheme]) -> fn(&[u8]) -> Result<TicketKey, String> {
     match KeyTypes::new(schemes) {
         KeyTypes { rsa: true, ed25519: false } => |pem| public_key(pem, &[Id::RSA]),

@@ -1,4 +1,4 @@
-//! Writes need the CSRF token of the ticket's user. Where a call needs none, no page of another origin may make it.
+//! Writes need the CSRF token of the ticket's user. Calls that need none are closed to pages of other origins.
 
 use std::time::SystemTime;
 
@@ -41,8 +41,8 @@ impl Authenticator {
         }
     }
 
-    /// Refuses what a foreign page makes a browser send to a call that needs no login: a wrong password would count for the
-    /// address of its visitor. The redirect of an identity provider is a navigation that reads.
+    /// Refuses what a foreign page makes a browser send to a call that needs no login: a wrong password would count
+    /// for the address of its visitor. The redirect of an identity provider is a navigation that reads.
     pub(crate) fn check_page_of_login(
         &self,
         method: &Method,
@@ -57,7 +57,7 @@ impl Authenticator {
         }
     }
 
-    /// The page that sends a request, where it is of another origin and `cors.origins` does not list it.
+    /// The page that sends a request, if it is of another origin and `cors.origins` does not list it.
     pub(crate) fn foreign_page(&self, headers: &HeaderMap) -> Option<ForeignPage> {
         fetch_site::foreign_page(headers, |origin| self.shared_with.holds(origin))
     }

@@ -1,5 +1,5 @@
-//! `nodegate acl PROFILE ADDR…`: may an address connect, and which setting says so. One line for each address, and one
-//! more for each `[[listener]]`.
+//! `nodegate acl PROFILE ADDR…`: whether an address may connect, and which setting decides. One line for each
+//! address, and one more for each `[[listener]]`.
 
 use std::io::BufRead as _;
 use std::net::IpAddr;
@@ -42,7 +42,7 @@ fn explain(config: &Config, text: &str) -> bool {
     true
 }
 
-/// Where the address would connect to. The first line is the answer for `[listen]`, as it is without other listeners.
+/// The listener that a line is about. The line of `[listen]` has no prefix, as without other listeners.
 fn place(number: usize, listener: &ListenerSettings) -> String {
     if number == 0 {
         return String::new();

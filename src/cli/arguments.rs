@@ -1,4 +1,4 @@
-//! The command line: of nodegate itself, and of the daemon whose name it is called by.
+//! The command lines of nodegate and of the daemons whose names it can be called by.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,31 +10,32 @@ use crate::cli::compare::ComparisonOptions;
 use crate::config::ConfigSources;
 use crate::config::root::RootDirectory;
 
-/// Teaches more than the list of commands; the manual page has it too.
+/// Follows the list of commands in `--help`; the manual page has it too.
 pub const NOTES: &str = include_str!("../../docs/man/help.txt");
 
-/// Gate in front of the API, the consoles and the files of a node: access lists, TLS, tickets, CSRF tokens, tunnels.
+/// Reverse proxy in front of the API, the consoles and the files of a node: access lists, TLS, tickets, CSRF tokens,
+/// tunnels.
 #[derive(Debug, Parser)]
 #[command(name = "nodegate", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "`nodegate --help` tells of profiles, settings, exit codes, and gives examples.")]
+#[command(after_help = "`nodegate --help` describes profiles, settings and exit codes, with examples.")]
 #[command(after_long_help = NOTES)]
 pub struct Arguments {
     #[command(flatten)]
     sources: SettingsArguments,
-    /// Log in detail on stderr
+    /// Write a debug log to stderr
     #[arg(long, global = true)]
     pub debug: bool,
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Where settings come from.
+/// The sources of settings.
 #[derive(Args, Debug)]
 struct SettingsArguments {
     /// Look up every absolute path of profile and settings under DIR
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// Strongest layer of settings; repeatable, such as --set listen.port=8007
+    /// Set a value in the strongest layer; repeatable, such as --set listen.port=8007
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
@@ -56,24 +57,24 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Say for each address whether it may connect, and why
+    /// Print for each address whether it may connect, and why
     Acl {
         profile: String,
         /// Addresses; `-` reads them from stdin
         #[arg(required = true, value_name = "ADDR")]
         addresses: Vec<String>,
     },
-    /// Say where a request would go, and why
+    /// Print where a request would go, and why
     Route {
         profile: String,
         method: String,
         /// With or without a query
         path: String,
     },
-    /// Show what the running one does: connections, requests, latencies, consoles, tunnels
+    /// Show the state of the running process: connections, requests, latencies, consoles, tunnels
     Status {
         profile: String,
-        /// Again every second
+        /// Repeat every second
         #[arg(long)]
         watch: bool,
         /// Print one JSON object, or one a line
@@ -86,20 +87,20 @@ pub enum Command {
         /// Revert after so many seconds unless you run `confirm`
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_CONFIRM_SECONDS))]
         confirm: Option<u64>,
-        /// Put settings in effect that were taken back before, and that the files still hold
+        /// Put settings in effect that were reverted before, and that the files still hold
         #[arg(long)]
         force: bool,
     },
     /// Keep the settings of `reload --confirm`
     Confirm { profile: String },
-    /// Ask the original and a trial beside it the same, and show what differs
+    /// Send the same requests to the original and to a trial, and show the differences
     #[command(alias = "shadow")]
     Compare {
         profile: String,
         #[command(flatten)]
         comparison: ComparisonOptions,
     },
-    /// Ask what serves the profile's port on this machine for each page of the profile
+    /// Request each page of the profile from the server on the profile's port
     Pages { profile: String },
     /// List the built-in profiles, or print one
     Profiles { name: Option<String> },
@@ -119,10 +120,10 @@ pub enum GeneratedFiles {
     Completions,
 }
 
-/// Takes the place of a node's own daemon, with that daemon's verbs.
+/// Replaces a node's own daemon, with that daemon's verbs.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "This is nodegate; `nodegate --help` tells what else it can do.")]
+#[command(after_help = "This is nodegate; `nodegate --help` lists its other commands.")]
 pub struct DaemonArguments {
     #[command(flatten)]
     sources: SettingsArguments,
@@ -134,13 +135,13 @@ pub struct DaemonArguments {
 pub enum DaemonVerb {
     /// Start in the background
     Start {
-        /// Stay in the foreground, and log in detail on stderr
+        /// Stay in the foreground, and write a debug log to stderr
         #[arg(long)]
         debug: bool,
     },
     /// Stop, and wait for the end
     Stop,
-    /// Read the settings again without dropping a console; start where it does not run
+    /// Read the settings again without dropping a console; start the daemon if it does not run
     Restart,
     /// Print `running` or `stopped`
     Status,
@@ -157,7 +158,7 @@ impl DaemonArguments {
         self.sources.options()
     }
 
-    /// Whether to log in detail.
+    /// Whether to write a debug log.
     pub fn debug(&self) -> bool {
         matches!(self.verb, DaemonVerb::Start { debug: true })
     }

@@ -1,4 +1,4 @@
-//! The verbs of the daemon whose place is taken: `start`, `stop`, `restart`, `status`.
+//! The verbs of the daemon that nodegate replaces: `start`, `stop`, `restart`, `status`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,8 +12,8 @@ use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
 use crate::os::daemonize::{self, StartOutcome};
 
-/// Beyond the time that a stop may take by the settings.
-const GRACE: Duration = Duration::from_secs(5);
+/// Added to the time that the settings allow for a stop.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 pub fn run(profile: &str, options: &ConfigSources, verb: DaemonVerb) -> CommandResult {
     if let DaemonVerb::Start { debug: true } = verb {
@@ -36,13 +36,15 @@ pub fn run(profile: &str, options: &ConfigSources, verb: DaemonVerb) -> CommandR
 
 fn start(profile: &str, options: &ConfigSources, config: &Config) -> ExitCode {
     if config.product.pid_file.is_none() || config.settings.listen.port != config.own_port {
-        return fail("on another port there is no pid file to find it by: use `nodegate run`");
+        return fail(
+            "there is no pid file on another port, so the daemon cannot be found: use `nodegate run`",
+        );
     }
     let serves = |pid| DaemonProcess::find(config) == Some(DaemonProcess { pid });
     match daemonize::run(profile, options, serves) {
         Ok(StartOutcome::Serves) => ExitCode::SUCCESS,
         Ok(StartOutcome::Ended(status)) => fail(&format!("start failed ({status})")),
-        Ok(StartOutcome::TooSlow) => fail("start failed: it does not come to serve"),
+        Ok(StartOutcome::TooSlow) => fail("start failed: the daemon did not start serving in time"),
         Err(error) => fail(&format!("start failed: {error}")),
     }
 }
@@ -51,10 +53,10 @@ fn stop(running: DaemonProcess, timeout: Duration) -> ExitCode {
     if let Err(error) = running.signal(Signal::SIGTERM) {
         return fail(&format!("cannot signal pid {}: {error}", running.pid));
     }
-    if running.wait_for_end(timeout + GRACE) {
+    if running.wait_for_end(timeout + STOP_MARGIN) {
         return ExitCode::SUCCESS;
     }
     let _ = running.signal(Signal::SIGKILL);
     let _ = writeln!(std::io::stderr(), "pid {} did not end by itself and was killed", running.pid);
-    if running.wait_for_end(GRACE) { ExitCode::SUCCESS } else { fail("it does not end") }
+    if running.wait_for_end(STOP_MARGIN) { ExitCode::SUCCESS } else { fail("it does not end") }
 }

@@ -20,13 +20,13 @@ use std::process::ExitCode;
 
 use crate::config::{Config, ConfigSources};
 
-/// The exit code of a command; an error is that of a command whose message is printed already.
+/// The exit code of a command. An error is the exit code after the message is printed.
 pub type CommandResult = Result<ExitCode, ExitCode>;
 
-/// The exit code of a question to something that does not run.
+/// The exit code if the daemon does not run.
 const NOT_RUNNING: u8 = 3;
 
-/// Writes a line to stdout; a reader that has gone away is none of our business.
+/// Writes a line to stdout. A reader that has gone away is not an error.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
@@ -43,7 +43,7 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Loads to find the one that is running: settings that are wrong are for it to find out.
+/// Loads the configuration to find the running process, which checks the settings itself.
 fn locate(profile: &str, options: &ConfigSources) -> Result<Config, ExitCode> {
     Config::load(profile, options).map_err(|problems| {
         complain(&problems);
@@ -51,7 +51,7 @@ fn locate(profile: &str, options: &ConfigSources) -> Result<Config, ExitCode> {
     })
 }
 
-/// Loads for a command that only asks: any error ends it.
+/// Loads the configuration for a command that does not serve: any error ends it.
 fn load(profile: &str, options: &ConfigSources) -> Result<Config, ExitCode> {
     let config = locate(profile, options)?;
     if config.has_errors() {

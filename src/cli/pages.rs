@@ -16,10 +16,10 @@ use crate::config::{Config, ConfigSources};
 use crate::net::acl::PeerIp;
 use crate::upstream::client::io_message;
 
-/// Not one that a profile takes for a phone.
+/// Not a user agent that a profile takes for a phone.
 const CLIENT: &str = concat!("nodegate/", env!("CARGO_PKG_VERSION"));
 /// Characters of a reason that are shown.
-const MAX_REASON: usize = 400;
+const MAX_REASON_CHARS: usize = 400;
 
 /// One line for each page and each of its templates: `ok TARGET` or `failed TARGET: REASON`.
 pub fn run(profile: &str, options: &ConfigSources) -> CommandResult {
@@ -30,29 +30,29 @@ pub fn run(profile: &str, options: &ConfigSources) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| fail(&error.to_string()))?;
     let targets = targets(&config.product);
-    let (mut failed, mut silent) = (0, 0);
+    let (mut failed, mut unanswered) = (0, 0);
     for target in &targets {
         match runtime.block_on(ask(&server, target)) {
             Ok(()) => say(&format!("ok {target}")),
-            Err((reason, is_silent)) => {
+            Err((reason, is_unanswered)) => {
                 failed += 1;
-                silent += usize::from(is_silent);
+                unanswered += usize::from(is_unanswered);
                 say(&format!("failed {target}: {reason}"));
             }
         }
     }
-    if silent > 0 && silent == targets.len() {
+    if unanswered > 0 && unanswered == targets.len() {
         return Err(ExitCode::from(NOT_RUNNING));
     }
     if failed == 0 { Ok(ExitCode::SUCCESS) } else { Err(ExitCode::FAILURE) }
 }
 
-/// The address to ask at, unless this machine cannot ask there: then a page that fails would say nothing.
+/// The address to connect to, unless this machine cannot connect: then the failure of a page would mean nothing.
 fn reachable_address(config: &Config) -> Result<IpAddr, String> {
     let address = address(config)?;
     let Some(listener) = config.settings.listeners.first() else { return Ok(address) };
     let obstacle = if listener.proxy_protocol {
-        "it takes connections with a PROXY header only"
+        "it accepts only connections with a PROXY header"
     } else if listener.clients.mode == ClientCertificates::Required {
         "it asks for a client certificate"
     } else if !listener.acl.admits(PeerIp::new(address)) {
@@ -60,15 +60,15 @@ fn reachable_address(config: &Config) -> Result<IpAddr, String> {
     } else {
         return Ok(address);
     };
-    Err(format!("pages cannot be asked at {address} port {}: {obstacle}", config.settings.listen.port))
+    Err(format!("pages cannot be requested at {address} port {}: {obstacle}", config.settings.listen.port))
 }
 
-/// Where the port is reached from here.
+/// The address of the port, seen from this machine.
 fn address(config: &Config) -> Result<IpAddr, String> {
     match &config.settings.listen.address {
         ListenAddress::Any | ListenAddress::AnyV6 => Ok(Ipv4Addr::LOCALHOST.into()),
         ListenAddress::Literal { zone: Some(zone), address } => {
-            Err(format!("pages cannot be asked at the link-local address {address}%{zone}"))
+            Err(format!("pages cannot be requested at the link-local address {address}%{zone}"))
         }
         ListenAddress::Literal { address: IpAddr::V4(any), .. } if any.is_unspecified() => {
             Ok(Ipv4Addr::LOCALHOST.into())
@@ -84,7 +84,7 @@ fn address(config: &Config) -> Result<IpAddr, String> {
     }
 }
 
-/// A request for each template that a query leads to.
+/// A request for each template that a query selects.
 fn targets(product: &Product) -> Vec<String> {
     let of_page = |page: &PageRules| {
         let targets = page.template.iter().map(|choice| choice.target(&page.url, &product.variable));
@@ -96,7 +96,7 @@ fn targets(product: &Product) -> Vec<String> {
     targets
 }
 
-/// A page is html with something in it. The error says whether nothing answers at all.
+/// A page is HTML that is not empty. The error has whether no server answered at all.
 async fn ask(server: &ComparedServer, target: &str) -> Result<(), (String, bool)> {
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     let header: RequestHeader = (USER_AGENT, HeaderValue::from_static(CLIENT));
@@ -108,7 +108,7 @@ async fn ask(server: &ComparedServer, target: &str) -> Result<(), (String, bool)
     if answer.status == 200 && is_page { Ok(()) } else { Err((reason(&answer), false)) }
 }
 
-/// The body of a failure says more than the reason phrase, where it is text.
+/// A text body of a failure, which has more details than the reason phrase.
 fn reason(answer: &ComparedResponse) -> String {
     let kind = answer.header("content-type");
     if let Some(kind) = kind.as_ref().filter(|_| answer.status == 200) {
@@ -120,9 +120,9 @@ fn reason(answer: &ComparedResponse) -> String {
         ComparedBody::Opaque { .. } | ComparedBody::Json(_) | ComparedBody::Html(_) => "".into(),
     };
     let first = text.lines().next().unwrap_or_default().trim();
-    let told = if first.is_empty() { answer.reason.as_str() } else { first };
-    let told: String = told.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
-    format!("{} {told}", answer.status)
+    let shown = if first.is_empty() { answer.reason.as_str() } else { first };
+    let shown: String = shown.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
+    format!("{} {shown}", answer.status)
 }
 
 #[cfg(test)]

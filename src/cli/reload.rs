@@ -1,4 +1,4 @@
-//! `nodegate reload PROFILE` and `nodegate confirm PROFILE`: new settings for the one that is running.
+//! `nodegate reload PROFILE` and `nodegate confirm PROFILE`: new settings for the running process.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -12,41 +12,42 @@ use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
 use crate::upstream::client::io_message;
 
-/// Reloads. `confirm` reverts the reload after so many seconds; `force` also takes settings that were reverted before.
+/// Reloads. `confirm` reverts the reload after so many seconds; `force` also accepts settings that were reverted
+/// before.
 pub fn run(profile: &str, options: &ConfigSources, confirm: Option<u64>, force: bool) -> CommandResult {
-    ask(profile, options, ControlRequest::Reload { confirm, force })
+    send(profile, options, ControlRequest::Reload { confirm, force })
 }
 
 pub fn confirm(profile: &str, options: &ConfigSources) -> CommandResult {
-    ask(profile, options, ControlRequest::Confirm)
+    send(profile, options, ControlRequest::Confirm)
 }
 
-fn ask(profile: &str, options: &ConfigSources, question: ControlRequest) -> CommandResult {
+fn send(profile: &str, options: &ConfigSources, request: ControlRequest) -> CommandResult {
     let config = locate(profile, options)?;
     let Some(path) = protocol::socket_path(&config, config.settings.listen.port) else {
         return Err(fail("the profile has no pid file, and so no control socket"));
     };
-    let mut asker = match ControlClient::connect(&path) {
-        Ok(asker) => asker,
+    let mut client = match ControlClient::connect(&path) {
+        Ok(client) => client,
         Err(error) => {
             let reason = format!("{}: {}", path.display(), io_message(&error));
-            return Ok(without_socket(&config, question, &reason));
+            return Ok(without_socket(&config, request, &reason));
         }
     };
-    let answer = asker.ask(question).map_err(|error| fail(&format!("no answer: {error}")))?;
-    Ok(tell(&config.product.name, question, answer))
+    let answer = client.ask(request).map_err(|error| fail(&format!("no answer: {error}")))?;
+    Ok(print_response(&config.product.name, request, answer))
 }
 
-fn tell(profile: &str, question: ControlRequest, answer: ControlResponse) -> ExitCode {
+fn print_response(profile: &str, request: ControlRequest, answer: ControlResponse) -> ExitCode {
     match answer {
         ControlResponse::Reloaded { changed, warnings, successor } => {
             complain(&warnings);
             let what = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
             let by = successor.map(|pid| format!(" by its successor, pid {pid}")).unwrap_or_default();
             say(&format!("reloaded{by}; changed: {what}"));
-            if let ControlRequest::Reload { confirm: Some(seconds), .. } = question {
-                say(&format!("taken back in {seconds} s unless you confirm it: nodegate confirm {profile}"));
-                say("the files keep these settings all the same: if you do not confirm, correct them");
+            if let ControlRequest::Reload { confirm: Some(seconds), .. } = request {
+                say(&format!("reverted in {seconds} s unless you confirm it: nodegate confirm {profile}"));
+                say("the files keep these settings even then: if you do not confirm, correct the files");
             }
             ExitCode::SUCCESS
         }
@@ -59,7 +60,7 @@ fn tell(profile: &str, question: ControlRequest, answer: ControlResponse) -> Exi
             ExitCode::SUCCESS
         }
         ControlResponse::Confirmed(false) => {
-            fail("nothing waits to be confirmed: it is in force, or was taken back")
+            fail("no reload waits for a confirmation: the last one is in effect, or was reverted")
         }
         ControlResponse::Malformed(reason) => fail(&reason),
         ControlResponse::Status(_) => fail("unexpected answer"),
@@ -67,18 +68,18 @@ fn tell(profile: &str, question: ControlRequest, answer: ControlResponse) -> Exi
 }
 
 /// Falls back to a signal, which reports no outcome.
-fn without_socket(config: &Config, question: ControlRequest, reason: &str) -> ExitCode {
+fn without_socket(config: &Config, request: ControlRequest, reason: &str) -> ExitCode {
     let name = &config.product.name;
     let Some(running) = DaemonProcess::find(config) else {
         let _ = writeln!(io::stderr(), "{name} is not running ({reason})");
         return ExitCode::from(NOT_RUNNING);
     };
-    if question != (ControlRequest::Reload { confirm: None, force: false }) {
-        return fail(&format!("it cannot be asked: {reason}"));
+    if request != (ControlRequest::Reload { confirm: None, force: false }) {
+        return fail(&format!("the control socket does not answer: {reason}"));
     }
     match running.signal(Signal::SIGHUP) {
         Ok(()) => {
-            say(&format!("asked pid {} to reload; the log tells what comes of it ({reason})", running.pid));
+            say(&format!("sent SIGHUP to pid {}; its log has the result ({reason})", running.pid));
             ExitCode::SUCCESS
         }
         Err(error) => fail(&format!("cannot signal pid {}: {error}", running.pid)),

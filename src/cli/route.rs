@@ -17,7 +17,7 @@ use crate::upstream::nodes::NodeFile;
 
 pub fn run(profile: &str, options: &ConfigSources, method: &str, path: &str) -> CommandResult {
     let config = load(profile, options)?;
-    let method: Method = method.parse().map_err(|_| fail(&format!("'{method}' is no HTTP method")))?;
+    let method: Method = method.parse().map_err(|_| fail(&format!("'{method}' is not an HTTP method")))?;
     let line = match &config.product {
         Product { connect: Some(connect), protocol, .. } if is_for_tunnels(*protocol, &config, &method) => {
             explain_connect(connect, &method, path)
@@ -28,7 +28,7 @@ pub fn run(profile: &str, options: &ConfigSources, method: &str, path: &str) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether such a request is one for a tunnel, or refused as one.
+/// Whether such a request is for a tunnel, allowed or not.
 fn is_for_tunnels(protocol: Protocol, config: &Config, method: &Method) -> bool {
     match protocol {
         Protocol::Connect => true,
@@ -43,7 +43,7 @@ fn explain_connect(connect: &ConnectRules, method: &Method, target: &str) -> Str
     if target.starts_with(&format!("{}:", connect.prefix)) {
         "tunnel login the target is a ticket; its signature and age decide".to_owned()
     } else {
-        "refused:401 login the target is no ticket".to_owned()
+        "refused:401 login the target is not a ticket".to_owned()
     }
 }
 

@@ -1,4 +1,4 @@
-//! `nodegate run PROFILE`: everything opened, privileges dropped, then served until a signal.
+//! `nodegate run PROFILE`: opens everything, drops privileges, and serves until a signal.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     served.map_err(|error| system_error(&error))
 }
 
-/// The engine, if it can serve. A process that serves already is replaced by one that does as well, or not at all.
+/// The application, if it can serve. A serving process is replaced only by a process that can serve, too.
 fn build(
     config: Config,
     lasting: &PersistentState,

@@ -6,39 +6,39 @@ use serde::Deserialize;
 
 use super::grammar::{CsrfRules, SignatureScheme, TicketForm};
 
-/// Who may pass (`gate/`).
+/// How requests are authenticated (`auth/`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthRules {
     pub cookie: String,
     pub api_token: Option<String>,
     pub csrf: CsrfRules,
-    /// the reason given for every ticket that is refused, whatever is wrong with it
+    /// the reason phrase for every ticket that is refused, independent of the cause
     pub invalid: String,
     pub schemes: Vec<SignatureScheme>,
     /// the page for a refused login in the same format of the API
     pub login_page: Option<String>,
-    /// longest `USER@REALM`, in bytes
+    /// limit of `USER@REALM`, in bytes
     pub user_length: usize,
-    /// `METHOD PATH` that need no login, exact
+    /// calls without login, each `METHOD PATH` without parameters
     pub open: Vec<String>,
-    /// `METHOD PATTERN` that need no CSRF token
+    /// calls without a CSRF token, each `METHOD PATTERN`
     #[serde(default)]
     pub csrf_exempt: Vec<String>,
-    /// calls at which credentials can be guessed, and what shows that one was right
+    /// calls at which a client can guess credentials
     #[serde(default)]
     pub login: Vec<LoginCall>,
     pub ticket_form: TicketForm,
     pub ticket: Vec<TicketKind>,
 }
 
-/// A call whose answer says whether a password, a second factor or the like was right.
+/// A call whose answer shows whether a credential was right, such as a password or a second factor.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoginCall {
     /// `METHOD PATTERN`
     pub call: String,
-    /// members of the answer, as `data.ticket`, one of which is a text after a success; none: the status is enough
+    /// members of the answer, such as `data.ticket`: after a success one of them is a text; empty: the status is enough
     #[serde(default)]
     pub shows: Vec<String>,
 }
@@ -51,16 +51,16 @@ pub struct TicketKind {
     pub key: PathBuf,
     /// the key before the last rotation
     pub old_key: Option<PathBuf>,
-    /// seconds after which a key is due for rotation; limits how old a ticket of it may be
+    /// seconds after which a key is rotated; limits the age of its tickets
     pub key_lifetime: Option<i64>,
     pub min_age: i64,
-    /// needed without `lifetime`
+    /// required unless there is a `lifetime`
     pub max_age: Option<i64>,
     /// the ticket names a mail address; its user is `ADDRESS@REALM`
     pub realm: Option<String>,
-    /// read `max_age` in days from a file of sections
+    /// reads `max_age`, in days, from a section file
     pub lifetime: Option<LifetimeSource>,
-    /// the query parameter of a page that may bring such a ticket, where the request has no cookie
+    /// the query parameter of pages that may hold such a ticket if the request has no cookie
     pub link: Option<String>,
 }
 

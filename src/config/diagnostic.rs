@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ValueOrigin {
     /// the profile, or the default that every profile starts from
     #[default]
     Profile,
-    /// a file, with the line when the format tells it
+    /// a file, with the line if the format has lines
     File { path: PathBuf, line: Option<usize> },
     /// an environment variable
     Environment(String),
@@ -38,12 +38,12 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing that is wrong, or that an admin should know.
+/// An error, or a warning for the admin.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Diagnostic {
     pub severity: Severity,
     pub origin: ValueOrigin,
-    /// the key as it is written where the value came from; empty when the problem is the file itself
+    /// the key as its origin spells it; empty if the problem is the file itself
     pub key: String,
     pub message: String,
 }

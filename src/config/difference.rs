@@ -1,19 +1,19 @@
-//! By which values one configuration differs from another, and whether a third one has them again.
+//! The values in which one configuration differs from another, to recognise them in a third one.
 
 use super::Config;
 use super::layers::ResolvedValue;
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 
-/// Values of a configuration that another one does not have.
+/// Values of a configuration that differ from those of another one.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigDifference {
     settings: Vec<(&'static str, ResolvedValue)>,
-    /// every key of every `[[listener]]` table, where any of them differs
+    /// every key of every `[[listener]]` table, if any of them differs
     listeners: Option<Vec<(String, ResolvedValue)>>,
 }
 
 impl Config {
-    /// The values of this configuration that are others than in `before`.
+    /// The values of this configuration that differ from those of `before`.
     pub fn difference(&self, before: &Self) -> ConfigDifference {
         let pairs = self.effective.iter().zip(&before.effective);
         let settings = pairs.filter(|((_, now), (_, then))| now.text != then.text);
@@ -22,7 +22,7 @@ impl Config {
         ConfigDifference { settings, listeners: differs.then(|| self.listener_keys.clone()) }
     }
 
-    /// Keys whose value in effect is another one than in `before`.
+    /// Keys whose value in effect differs from that of `before`.
     pub fn differences(&self, before: &Self) -> Vec<&'static str> {
         self.difference(before).keys().collect()
     }
@@ -52,12 +52,12 @@ impl ConfigDifference {
         self.settings.iter().map(|(key, _)| *key).chain(listeners)
     }
 
-    /// Each key with the place of its value: `acl.policy (/etc/nodegate/x.toml:3)`.
-    pub fn places(&self) -> Vec<String> {
+    /// Each key with the origin of its value: `acl.policy (/etc/nodegate/x.toml:3)`.
+    pub fn origins(&self) -> Vec<String> {
         self.keys().map(|key| format!("{key} ({})", self.origin(key))).collect()
     }
 
-    /// An error for each value, at its place.
+    /// An error for each value, at its origin.
     pub fn problems(&self, message: &str) -> Vec<Diagnostic> {
         self.keys().map(|key| Diagnostic::error(self.origin(key), key, message)).collect()
     }
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(load(&taken).differences(&before), ["acl.policy", "workers", "listener"]);
         let place = |line: u8| format!("{}:{line}", file.display());
         let expected = [("acl.policy", 3), ("workers", 1), ("listener", 5)];
-        assert_eq!(difference.places(), expected.map(|(key, line)| format!("{key} ({})", place(line))));
+        assert_eq!(difference.origins(), expected.map(|(key, line)| format!("{key} ({})", place(line))));
         for (text, has) in [
             (taken.clone(), true),
             (format!("limits.body = 1\n{taken}"), true),

@@ -15,10 +15,10 @@ pub struct ApiRules {
     pub prefix: String,
     /// for an API with one format, whose paths do not name it
     pub format: Option<ErrorFormat>,
-    /// for an API whose paths name the format of the answer behind the prefix: the names, and how a failure is answered
+    /// for an API whose paths name the format behind the prefix: the names, and the form of an error in each
     #[serde(default)]
     pub formats: BTreeMap<String, ErrorFormat>,
-    /// the answer to failures in formats that `formats` does not list; without it such paths are no calls
+    /// the form of errors in formats that `formats` does not list; without it such paths are not calls
     pub other_formats: Option<ErrorFormat>,
 }
 
@@ -45,7 +45,7 @@ pub struct TicketForm {
     /// between the signed text and the signature
     pub signature_separator: String,
     pub signature: SignatureEncoding,
-    /// how the user's field begins after the first of two factors
+    /// the forms of the user field after the first of two factors
     pub half_logins: Vec<HalfLogin>,
 }
 
@@ -76,12 +76,12 @@ pub enum SignatureEncoding {
     Base64Url,
 }
 
-/// The user's field of a login that lacks its second factor.
+/// The user field of a login that lacks its second factor.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HalfLogin {
     pub prefix: String,
-    /// The end of a field that names a complete login all the same; the user stands between.
+    /// The end of a field that means a complete login despite the prefix; the user is in between.
     pub complete: Option<String>,
 }
 
@@ -113,7 +113,7 @@ pub struct CsrfRules {
     pub max_age: i64,
 }
 
-/// How the key is made from the secret's file.
+/// How the key is derived from the file of the secret.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum CsrfKey {

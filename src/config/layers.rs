@@ -1,5 +1,5 @@
 //! The layers of settings, weakest first: defaults and profile, a package's file, the product's own file, the site's
-//! file, environment, command line. Of the values of a key the last one counts.
+//! file, environment, command line. The strongest value of a key is in effect.
 
 mod deprecated;
 mod legacy;
@@ -28,19 +28,19 @@ pub struct SettingsLayers {
     pub problems: Vec<Diagnostic>,
 }
 
-/// The value that counts, as text, and the layer that gave it.
+/// The value in effect, as text, and its layer.
 #[derive(Clone, Debug, Default)]
 pub struct ResolvedValue {
     pub text: String,
     pub origin: ValueOrigin,
 }
 
-/// A value as it was written.
+/// A value as its layer has it.
 struct AssignedValue {
     row: &'static Setting<Settings>,
     /// the key or its deprecated name
     name: String,
-    /// where it was written; the file of a profile too
+    /// where it was read; for a profile its file
     place: ValueOrigin,
     value: ResolvedValue,
 }
@@ -55,7 +55,7 @@ impl SettingsLayers {
         layers
     }
 
-    /// Takes a value if its key is known.
+    /// Adds a value if its key is known.
     fn assign(&mut self, name: &str, text: Option<String>, place: ValueOrigin, origin: ValueOrigin) {
         match (find(name), text) {
             (None, _) => self.problems.push(unknown_key(place, name)),
@@ -129,7 +129,7 @@ impl SettingsLayers {
         }
     }
 
-    /// The value of a key that counts: the strongest one, or the default.
+    /// The value of a key that is in effect: the strongest one, or the default.
     pub fn find(&self, key: &str) -> ResolvedValue {
         let given = self.values.iter().rev().find(|value| value.row.key == key).map(|value| &value.value);
         given.cloned().unwrap_or_else(|| {
@@ -156,7 +156,7 @@ impl SettingsLayers {
     }
 }
 
-/// A TOML text and the layer of its values; `None` makes each value's place its layer.
+/// A TOML text and the layer of its values; `None` makes the origin of each value its layer.
 struct TomlSource<'a> {
     path: &'a Path,
     text: &'a str,
@@ -179,12 +179,12 @@ fn find(name: &str) -> Option<&'static Setting<Settings>> {
     settings::rows().find(|row| row.is_named(name))
 }
 
-/// The key as the layer has it: the product's own file has other names.
+/// The key as its layer spells it: the product's own file has other names.
 pub(super) fn shown(key: &str, origin: &ValueOrigin) -> String {
     find(key).map_or_else(|| key.to_owned(), |row| row.written(origin))
 }
 
-/// The setting that the product's own file calls so.
+/// The setting with this name in the product's own file.
 fn find_legacy(name: &str) -> Option<&'static Setting<Settings>> {
     settings::rows().find(|row| row.legacy == Some(name))
 }

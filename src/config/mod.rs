@@ -1,4 +1,4 @@
-//! Reads files into types once: the profile, the layers of settings on top of it, and their problems.
+//! Reads the configuration into types once: the profile, the layers of settings on top of it, and their problems.
 
 mod auth;
 mod compare;
@@ -38,7 +38,7 @@ const PACKAGE_SETTINGS: &str = "/usr/lib/nodegate";
 /// The admin's settings. Stronger than the product's own file.
 const SITE_SETTINGS: &str = "/etc/nodegate";
 
-/// The sources of settings that the command line gives.
+/// The sources of settings from the command line.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSources {
     pub root: RootDirectory,
@@ -59,7 +59,7 @@ pub struct Config {
     pub problems: Vec<Diagnostic>,
     /// all files that settings and routes are read from, whether they exist or not
     pub files: Vec<PathBuf>,
-    /// each setting with the value that counts and its layer
+    /// each setting with its value in effect and its layer
     pub effective: Vec<(&'static str, ResolvedValue)>,
     /// the same for each `[[listener]]` table: `listener[1].port`
     pub listener_keys: Vec<(String, ResolvedValue)>,
@@ -81,7 +81,7 @@ pub fn built_in_profile(name: &str) -> Option<&'static str> {
     built_in_file(&format!("{name}.toml"))
 }
 
-/// The built-in profile that takes the place of that daemon.
+/// The built-in profile that replaces that daemon.
 pub fn profile_of_daemon(daemon: &str) -> Option<String> {
     let is_its = |text| read_profile(text, None).is_ok_and(|(product, _)| product.daemon == daemon);
     built_in_profiles().into_iter().find(|name| built_in_profile(name).is_some_and(is_its))
@@ -93,7 +93,7 @@ pub fn built_in_file(name: &str) -> Option<&'static str> {
 }
 
 impl Config {
-    /// Loads a built-in profile or a `.toml` file, and every layer above it. Fails only where the profile itself
+    /// Loads a built-in profile or a `.toml` file, and every layer above it. Fails only if the profile itself
     /// cannot be used; all that is wrong with settings is in `problems`.
     pub fn load(profile: &str, options: &ConfigSources) -> Result<Self, Vec<Diagnostic>> {
         let (text, path) = profile_text(profile).map_err(|problem| vec![problem])?;
@@ -167,8 +167,8 @@ impl Config {
         Diagnostic::error(origin, key, message)
     }
 
-    /// Whether it was given another port than the product's own when it was started: the settings' files may change
-    /// the port with any reload.
+    /// Whether the start gave it another port than the product's own. The files are not enough to tell: they may
+    /// change the port with any reload.
     pub fn is_trial(&self) -> bool {
         match self.origin("listen.port") {
             ValueOrigin::CommandLine | ValueOrigin::Environment(_) => {
@@ -233,7 +233,7 @@ fn profile_text(profile: &str) -> Result<(String, Option<PathBuf>), Diagnostic> 
     }
 }
 
-/// The built-in profile that was probably meant: it, or its daemon, is spelled much like that.
+/// The built-in profile that was probably meant: its name, or that of its daemon, is spelled similarly.
 fn likely_profile(wrong: &str) -> Option<String> {
     let likeness = |name: &String| strsim::jaro_winkler(name, &wrong.to_lowercase());
     profile_of_daemon(wrong).or_else(|| {

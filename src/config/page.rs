@@ -24,8 +24,8 @@ pub struct TemplateChoice {
 }
 
 impl TemplateChoice {
-    /// The request that gets this template from the page at `url`: with the query that its conditions ask for. `None`
-    /// where only another source fulfils them, such as a cookie.
+    /// The request that gets this template from the page at `url`: with the query that its conditions require. `None`
+    /// if only another source meets them, such as a cookie.
     pub fn target(&self, url: &str, variables: &BTreeMap<String, VariableRules>) -> Option<String> {
         let parameter = |condition: &TemplateCondition| {
             let sources = &variables.get(condition.variable())?.from;
@@ -48,7 +48,7 @@ pub enum TemplateCondition {
     IsDefined(DefinedVariable),
 }
 
-/// A variable for which a source has any value, also an empty one and one that does not fit.
+/// A variable for which a source has any value, even an empty or invalid one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DefinedVariable {
@@ -63,7 +63,7 @@ impl TemplateCondition {
     }
 }
 
-/// A variable of the templates: the first source with a matching value gives it; otherwise it is empty.
+/// A variable of the templates: its value is that of the first source with a matching one; otherwise it is empty.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariableRules {
@@ -97,11 +97,11 @@ pub enum VariableKind {
 pub enum VariableSource {
     /// the cookie of that name, percent-decoded
     Cookie(String),
-    /// the value of the query parameter of that name, also an empty one; without a `=` it has none
+    /// the value of the query parameter of that name, even an empty one; a parameter without `=` has no value
     Query(String),
-    /// a text where the query parameter has no `=`
+    /// a fixed text if the query parameter has no `=`
     BareQuery(BareQuery),
-    /// `1` when the browser's name for itself matches
+    /// `1` if the `User-Agent` header matches
     UserAgent(UserAgent),
     /// the match of the first group of a pattern in a text file
     Match(VariableMatch),
@@ -109,7 +109,7 @@ pub enum VariableSource {
     Section(SectionValue),
     /// when a file or directory was last written, in seconds since 1970
     Modified(PathBuf),
-    /// `1` when the file exists; `{name}` stands for a variable that is a word
+    /// `1` if the file exists; `{name}` stands for a variable that is a word
     Exists(String),
     Text(String),
     /// the setting `node.name`
@@ -120,7 +120,7 @@ pub enum VariableSource {
     User,
     /// a fresh CSRF token of the user who is logged in
     CsrfToken,
-    /// `1` when nodegate runs with `--debug`
+    /// `1` if nodegate runs with `--debug`
     Debug,
 }
 

@@ -1,4 +1,4 @@
-//! The `[product]` part of a profile: everything that differs between products and is no setting.
+//! The `[product]` part of a profile: everything that differs between products and is not a setting.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ pub use crate::config::auth::{AuthRules, LifetimeSource, LoginCall, TicketKind};
 pub use crate::config::grammar::{ApiRules, SignatureScheme, UpgradeProtocol};
 pub use crate::config::route_scope::{CallLimit, RouteScope, ScopeLogin};
 
-/// What a profile says of its product. Paths are absolute and still without `--root`.
+/// The product of a profile. Paths are absolute, without `--root`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
     /// names the site file `/etc/nodegate/NAME.toml`
     pub name: String,
-    /// the daemon whose place is taken: log names, `argv[0]`
+    /// the daemon that nodegate replaces: log names, `argv[0]`
     pub daemon: String,
     pub protocol: Protocol,
     /// shell assignments, read without a shell
@@ -26,12 +26,12 @@ pub struct Product {
     pub pid_file: Option<PathBuf>,
     /// the table of API methods, a file beside the profile
     pub routes: Option<PathBuf>,
-    /// `METHOD PATTERN` of GET calls that change something, or cost much: `nodegate compare` leaves them out
+    /// patterns of GET calls that change something or are expensive: `nodegate compare` skips them
     #[serde(default)]
     pub side_effects: Vec<String>,
     #[serde(default)]
     pub compare: CompareRules,
-    /// `GET PATTERN` of calls that GUIs repeat: asked several times at once, one is made where `backend.coalesce` is on
+    /// `GET PATTERN` of calls that GUIs repeat: with `backend.coalesce`, equal calls at the same time are sent once
     #[serde(default)]
     pub coalesce: Vec<String>,
     /// value of the `Server` header
@@ -42,7 +42,7 @@ pub struct Product {
     #[serde(default)]
     pub backend: BackendHeaders,
     pub api: Option<ApiRules>,
-    /// query parameters whose values the log masks, beside those that bring tickets
+    /// query parameters whose values the log masks, besides those that hold tickets
     #[serde(default)]
     pub secret_parameters: Vec<String>,
     pub page_title: Option<PageTitle>,
@@ -50,7 +50,7 @@ pub struct Product {
     pub upload: Option<UploadRules>,
     pub connect: Option<ConnectRules>,
     pub console: Option<ConsoleAnswerRules>,
-    /// the Content-Security-Policy of pages, where `headers.csp` switches it on
+    /// the Content-Security-Policy of pages, used if `headers.csp` is on
     pub page_policy: Option<String>,
     #[serde(default)]
     pub page: Vec<PageRules>,
@@ -63,13 +63,13 @@ pub struct Product {
     pub directory: Vec<DirectoryRules>,
     #[serde(default)]
     pub file: Vec<SingleFile>,
-    /// parts of all this that a listener may be restricted to
+    /// the parts of the product that a listener may be restricted to
     #[serde(default)]
     pub class: BTreeMap<String, RouteScope>,
 }
 
 impl Product {
-    /// The query parameters whose values the log masks. A parameter that brings a ticket is one, listed or not.
+    /// The query parameters whose values the log masks. Those that hold tickets are included, listed or not.
     pub fn masked_parameters(&self) -> Vec<String> {
         let links = self.gate.iter().flat_map(|gate| &gate.ticket).filter_map(|kind| kind.link.clone());
         let consoles = self.console.iter().flat_map(|console| &console.ticket);
@@ -78,7 +78,7 @@ impl Product {
     }
 }
 
-/// What is spoken on the listening port.
+/// The protocol of the listening port.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -88,7 +88,7 @@ pub enum Protocol {
     Connect,
 }
 
-/// A certificate with its key; the first pair that exists and fits is served.
+/// A certificate with its key; the first pair that exists and matches is served.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificatePaths {
@@ -100,14 +100,14 @@ pub struct CertificatePaths {
     pub key_setting: bool,
 }
 
-/// Where the other nodes are written down.
+/// The file that lists the other nodes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeListRules {
     pub file: PathBuf,
     pub format: NodesFormat,
-    /// where a node's certificate lies, with `{node}` for its name; the first that exists is pinned. A list of
-    /// sections brings fingerprints itself
+    /// the paths of a node's certificate, with `{node}` for its name; the first that exists is pinned. A section
+    /// file has fingerprints instead
     #[serde(default)]
     pub certificates: Vec<PathBuf>,
 }
@@ -127,9 +127,9 @@ pub enum NodesFormat {
 pub struct BackendHeaders {
     /// true client address
     pub client_header: Option<String>,
-    /// "answer yourself, do not pass on"
+    /// tells the daemon to answer the call itself instead of forwarding it
     pub loop_header: Option<String>,
-    /// names a local file to stream; never leaves nodegate
+    /// names a local file to stream; nodegate never passes it on
     pub stream_header: Option<String>,
     /// directories below which a file named by `stream_header` may lie
     #[serde(default)]
@@ -138,42 +138,42 @@ pub struct BackendHeaders {
     pub location_prefix: Option<String>,
 }
 
-/// What answers of the API that are pages are called where the privileged daemon stands in for the proxy.
+/// The titles of HTML answers of the API, which the privileged daemon names differently from the original's proxy.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PageTitle {
     /// the format of such answers
     pub format: String,
     pub text: String,
-    /// the value of `class` of the element that repeats the title
+    /// the `class` of the element that repeats the title
     pub class: String,
 }
 
-/// Files that clients send (`handler/upload/`), for the routes flagged so.
+/// Uploads (`handler/upload/`), for the routes with that flag.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UploadRules {
     /// where a file waits for the daemon; 32 hexadecimal digits follow
     pub spool: String,
-    /// the form's part with the file; the daemon is told its file name under this name
+    /// the part of the form with the file; the daemon gets its file name under this name
     pub file: String,
-    /// the field that tells the daemon the spool file; refused from every client
+    /// the field that names the spool file to the daemon; refused from every client
     pub spool_field: String,
-    /// the call that tells permissions, asked with `path=`
+    /// the call that returns permissions, with `path=` in its query
     pub permissions: String,
-    /// what permission is needed on; `{name}` stands for the route's parameter
+    /// the path that needs the permission; `{name}` stands for a parameter of the route
     pub permission_path: String,
     pub privilege: String,
-    /// members of the daemon's answer, one of which is a text where it has taken the file; none: the status is enough
+    /// members of the daemon's answer: if it accepted the file, one of them is a text; empty: the status is enough
     #[serde(default)]
     pub shows: Vec<String>,
-    /// in which an answer can be read; none: all. An upload in another format is refused
+    /// formats in which nodegate can read the answer; empty: all. An upload in another format is refused
     #[serde(default)]
     pub formats: Vec<String>,
-    /// bytes of the spool's file system that stay free
+    /// bytes that stay free on the file system of the spool
     #[serde(default = "UploadRules::default_reserve")]
     pub reserve: u64,
-    /// bytes of one upload
+    /// limit of bytes of one upload
     pub limit: Option<u64>,
     /// seconds that a client may send nothing
     #[serde(default = "UploadRules::default_patience")]
@@ -198,21 +198,21 @@ pub struct ConnectRules {
     pub secret: PathBuf,
     pub max_age: i64,
     pub max_future: i64,
-    /// of the API, where it is served beside
+    /// API answers that name the proxy, if the profile serves the API too
     pub answers: Option<ProxyAnswers>,
 }
 
-/// Answers that name the proxy by which viewers come.
+/// Answers that name the proxy for viewers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyAnswers {
     /// `METHOD PATTERN`
     pub calls: Vec<String>,
-    /// with the proxy's URL
+    /// the member with the proxy's URL
     pub field: String,
 }
 
-/// Where the daemon may say that a console is (`handler/websocket/`).
+/// The targets that the daemon may name for a console (`handler/console/`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleAnswerRules {
@@ -226,7 +226,7 @@ pub struct ConsoleAnswerRules {
     pub ticket: Vec<ConsoleTicket>,
 }
 
-/// Calls for a console that bring a ticket of their own, which the daemon verifies.
+/// Calls for a console with their own ticket, which the daemon verifies.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleTicket {

@@ -15,12 +15,12 @@ impl RootDirectory {
         &self.0
     }
 
-    /// Whether paths are taken as they are.
+    /// Whether paths stay as they are.
     pub fn is_system(&self) -> bool {
         self.0 == Path::new("/")
     }
 
-    /// Where an absolute path of the profile or a setting really lies.
+    /// The real path of an absolute path in the profile or in a setting.
     pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
         let absolute = absolute.as_ref();
         self.0.join(absolute.strip_prefix("/").unwrap_or(absolute))

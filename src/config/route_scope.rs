@@ -1,4 +1,4 @@
-//! A route scope: the part of a product that a listener serves, where it does not serve all.
+//! A route scope: the part of a product that a listener serves if it does not serve everything.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub struct RouteScope {
     /// URLs of pages
     #[serde(default)]
     pub pages: Vec<String>,
-    /// query parameters with which these pages are others that do not belong here
+    /// query parameters that turn these pages into others, which are not in the scope
     #[serde(default)]
     pub pages_without: Vec<String>,
     /// URLs of directories and of single files
@@ -20,7 +20,7 @@ pub struct RouteScope {
     /// `METHOD PATTERN` of calls
     #[serde(default)]
     pub calls: Vec<String>,
-    /// prefixes of the tickets that are taken; all credentials where there are none
+    /// prefixes of the tickets that are accepted; empty: all credentials
     #[serde(default)]
     pub tickets: Vec<String>,
     pub login: Option<ScopeLogin>,
@@ -35,7 +35,7 @@ pub struct ScopeLogin {
     /// `METHOD PATTERN`; one of the calls
     pub call: String,
     pub realm: String,
-    /// a login that names no realm is one of this realm
+    /// a login without a realm is one of this realm
     #[serde(default)]
     pub is_default: bool,
     /// other realms that the product always has

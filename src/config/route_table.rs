@@ -1,6 +1,6 @@
-//! The API methods of a product and where each must go, from the compact table of its profile.
+//! The API methods of a product and the target of each, from the compact table of its profile.
 //!
-//! A line a path: the template, then each method with its flags behind a colon (`docs/reference/profile.md`).
+//! Each line is a path: the template, then each method with its flags behind a colon (`docs/reference/profile.md`).
 
 use matchit::Router;
 
@@ -18,7 +18,7 @@ pub enum NodeChoice {
     Master,
 }
 
-/// What the table says of one method.
+/// The flags of one method.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ApiMethod {
     pub home: NodeChoice,
@@ -31,7 +31,7 @@ pub struct ApiMethod {
     pub kind: MethodKind,
 }
 
-/// What passes through a method.
+/// The kind of traffic of a method.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum MethodKind {
     #[default]
@@ -42,7 +42,7 @@ pub enum MethodKind {
     Websocket,
 }
 
-/// A method of the table, with what the path says for its `node` parameter.
+/// A method of the table, with the path's value of its `node` parameter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RouteMatch<'p> {
     pub method: ApiMethod,

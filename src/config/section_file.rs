@@ -14,7 +14,7 @@ impl Section {
     }
 }
 
-/// Reads every section. Comments (`#`) and blank lines are skipped; a line that fits nowhere is skipped as well,
+/// Reads every section. Comments (`#`) and blank lines are skipped, and so are lines that are not understood,
 /// since newer products add lines that older readers do not know.
 pub fn parse(text: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();

@@ -39,11 +39,11 @@ pub struct Setting<T: 'static> {
     pub deprecated: Option<&'static str>,
     /// the name in the product's own file in `/etc/default`
     pub legacy: Option<&'static str>,
-    /// of a key of a `[[listener]]` table: the setting whose value holds if the table has none
+    /// for a key of a `[[listener]]` table: the setting that gives the value if the table has none
     pub inherits: Option<&'static str>,
     pub kind: ValueKind,
     pub default: &'static str,
-    /// what the value means, in one line
+    /// one line about the value
     pub documentation: &'static str,
     /// whether a wrong value is only a warning
     pub is_lenient: bool,
@@ -86,15 +86,15 @@ impl<T> Setting<T> {
         self.key == name || self.deprecated == Some(name)
     }
 
-    /// Sets the field. A value with a mistake leaves the default.
+    /// Sets the field. An invalid value leaves the default.
     pub(super) fn apply(&self, target: &mut T, text: &str, root: &RootDirectory) -> Vec<String> {
         let mut read = |text| (self.read)(target, &ValueText { text, kind: self.kind, root });
-        // A default that is empty may be no value: a required key has none.
+        // An empty default may be invalid: a required key has none.
         let _ = read(self.default);
         read(text).err().unwrap_or_default()
     }
 
-    /// The key as the file has it: the product's own file has other names.
+    /// The key as the file spells it: the product's own file has other names.
     pub fn written(&self, origin: &ValueOrigin) -> String {
         match (origin, self.legacy) {
             (ValueOrigin::File { path, .. }, Some(legacy))
@@ -217,7 +217,7 @@ impl ValueText<'_> {
         self.optional(field, |text| BackendAddress::parse(text, self.root))
     }
 
-    /// Takes the valid entries, and has a message for each other one.
+    /// Keeps the valid entries, and returns a message for each other one.
     pub(super) fn addresses(&self, field: &mut AddressList) -> ReadResult {
         let (entries, errors) = ip_range::parse_list(self.text);
         *field = AddressList::new(entries);
@@ -236,7 +236,7 @@ impl ValueText<'_> {
         if text.starts_with('/') {
             Ok(self.root.path(text))
         } else {
-            Err(format!("'{text}' is no absolute path"))
+            Err(format!("'{text}' is not an absolute path"))
         }
     }
 }

@@ -78,9 +78,9 @@ pub struct Settings {
     pub user: String,
     pub timeout: TimeoutSettings,
     pub limits: LimitSettings,
-    /// between two pings of a console
+    /// interval between two pings of a console
     pub console_ping: Option<Duration>,
-    /// between two checks whether the clients of consoles and tunnels are still admitted
+    /// interval between two checks whether the clients of consoles and tunnels are still admitted
     pub console_recheck: Option<Duration>,
     /// further origins whose pages may open consoles; empty: a console's own ticket is enough
     pub console_origins: AllowedOrigins,
@@ -94,7 +94,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads every setting and finds every mistake. A value with a mistake leaves the default.
+    /// Reads every setting and reports every mistake. An invalid value leaves the default.
     pub fn resolve(layers: &SettingsLayers, root: &RootDirectory) -> (Self, Vec<Diagnostic>) {
         let (mut settings, mut problems) = (Self::default(), Vec::new());
         for row in rows() {

@@ -51,18 +51,18 @@ pub fn parse(text: &[u8]) -> (Vec<ShellAssignment>, Vec<ShellError>) {
 /// memory.
 const MAX_EXPANSION_BYTES: usize = 64 * 1024;
 
-/// Variables that bash sets by itself; taking them for empty would be a silent difference. `BASH…` is tested
-/// apart.
+/// Variables that bash sets itself. Treating them as empty would be a silent difference. `BASH…` is tested
+/// separately.
 const SET_BY_THE_SHELL: &str = "\
     _ COMP_WORDBREAKS DIRSTACK EPOCHREALTIME EPOCHSECONDS EUID GROUPS HISTCMD HOSTNAME HOSTTYPE IFS LINENO \
     MACHTYPE OPTERR OPTIND OSTYPE PATH PIPESTATUS PPID PS4 PWD RANDOM SECONDS SHELL SHELLOPTS SHLVL SRANDOM \
     TERM UID";
 
-/// Where a method fails it leaves the reader on the line of the problem.
+/// A method that fails leaves the reader on the line of the problem.
 struct ShellParser<'a> {
     reader: ShellReader<'a>,
     assignments: Vec<ShellAssignment>,
-    /// How many assignments there were before the current command.
+    /// The number of assignments before the current command.
     command_start: usize,
     /// The current command is an `export`, which expands all its values before it assigns the first.
     exporting: bool,
@@ -113,7 +113,7 @@ impl ShellParser<'_> {
         Ok(())
     }
 
-    /// The word at the reader is no assignment: guesses the intention.
+    /// The word at the reader is not an assignment; guesses the intention.
     fn why_not_an_assignment(&self, first: bool) -> ShellProblem {
         let mut ahead = self.reader;
         let word = ahead.bare_word();
@@ -249,7 +249,7 @@ impl ShellParser<'_> {
     /// Takes the next character as it is.
     fn take_into(&mut self, value: &mut String) -> Result<(), ShellProblem> {
         match self.reader.peek_raw() {
-            // What the lossy decoding leaves; in a file that is UTF-8 it is the trace of an earlier lossy
+            // The mark of the lossy decoding; in a file that is UTF-8 it is the trace of an earlier lossy
             // one.
             Some('\u{fffd}') => return Err(ShellProblem::NotUtf8),
             Some('\0') => return Err(ShellProblem::Nul),
@@ -389,7 +389,7 @@ mod tests {
         assert!(assignments.iter().all(|assignment| assignment.value.len() <= MAX_EXPANSION_BYTES));
     }
 
-    /// What bash has in its variables after it has read each of the files, in an empty environment.
+    /// The variables of bash after it has read each of the files, in an empty environment.
     fn bash(texts: &[&str]) -> Vec<BTreeMap<String, String>> {
         const SCRIPT: &str = r#"for file; do (
             before=" $(compgen -v | tr '\n' ' ') file before name PIPESTATUS "

@@ -1,4 +1,4 @@
-//! Values that have to fit together: parts of a profile, its product and the settings, its product and the listeners.
+//! Checks across values: within a product, and of settings and listeners against it.
 
 use super::layers::{self, SettingsLayers};
 use super::product::{Product, Protocol};
@@ -9,7 +9,7 @@ const UNLISTED: &str = "every client can write any address into the access log, 
     list the proxies in PROXY_REAL_IP_ALLOW_FROM (real_ip.allow_from)";
 pub(super) const NO_PROXIES: &str = "no proxy is trusted: list the proxies in real_ip.allow_from";
 
-/// Settings that do not fit together.
+/// Settings that contradict each other.
 pub(super) fn settings_problems(settings: &Settings, layers: &SettingsLayers) -> Vec<Diagnostic> {
     let place = |key: &str| {
         let origin = layers.find(key).origin;
@@ -49,7 +49,7 @@ pub(super) fn settings_problems(settings: &Settings, layers: &SettingsLayers) ->
     problems
 }
 
-/// Parts of a product that do not fit together.
+/// Parts of a product that contradict each other.
 pub(super) fn product_problems(product: &Product) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     let mut require = |present: bool, what: &str| {
@@ -73,7 +73,7 @@ pub(super) fn product_problems(product: &Product) -> Vec<Diagnostic> {
     problems
 }
 
-/// Probes whose paths are calls of the API, so that they would never be answered.
+/// Probes whose paths are calls of the API: nodegate would never answer them.
 pub(super) fn probes_in_api(
     product: &Product,
     settings: &Settings,
@@ -89,7 +89,7 @@ pub(super) fn probes_in_api(
     in_api.map(problem).collect()
 }
 
-/// Settings that have no effect in this profile. They are errors, because an admin relies on them.
+/// Settings that have no effect in this profile. They are errors, because the admin relies on them.
 pub(super) fn out_of_place(
     product: &Product,
     settings: &Settings,
@@ -113,12 +113,12 @@ pub(super) fn out_of_place(
         (
             "tls.client_certificates",
             asks && tunnels,
-            "means nothing to a profile that tunnels: viewers may come without TLS",
+            "has no effect in a profile for tunnels: viewers may connect without TLS",
         ),
         (
             "listen.hosts",
             !settings.hosts.is_empty() && tunnels,
-            "means nothing to a profile that tunnels: clients name a ticket there, and no host",
+            "has no effect in a profile for tunnels: clients send a ticket there instead of a host",
         ),
         (
             "console.origins",
@@ -130,7 +130,7 @@ pub(super) fn out_of_place(
     out_of_place.map(|(key, _, message)| Diagnostic::error(layers.find(key).origin, key, message)).collect()
 }
 
-/// Keys of listeners that do not fit the product.
+/// Keys of listeners that the product does not support.
 pub(super) fn listener_problems(
     product: &Product,
     settings: &Settings,
@@ -146,7 +146,7 @@ pub(super) fn listener_problems(
         };
         if product.protocol == Protocol::Connect {
             for key in ["tls", "hosts", "client_certificates", "client_ca", "client_crl", "route_scope"] {
-                refuse(key, format!("means nothing to the profile {}, which tunnels", product.name));
+                refuse(key, format!("has no effect in the profile {}, which is for tunnels", product.name));
             }
         }
     }
@@ -160,7 +160,7 @@ pub(super) fn listener_problems(
             none if none.is_empty() => "it has none".to_owned(),
             known => format!("it has {known}"),
         };
-        let message = format!("'{name}' is no route scope of this profile; {known}");
+        let message = format!("'{name}' is not a route scope of this profile; {known}");
         let key = layers::written(number, "route_scope");
         problems.push(Diagnostic::error(listener.route_scope_origin.clone(), key, message));
     }

@@ -1,4 +1,5 @@
-//! API calls to a daemon. nodegate builds a new request, and copies only the headers that are named here from the client.
+//! API calls to a daemon. nodegate builds a new request, and copies only the headers that are named here from the
+//! client.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::upstream::request::UpstreamRequest;
 use super::download;
 use super::page_title::PageTitle;
 use crate::handler::coalesce::SharedCalls;
-use crate::handler::spice_proxy_rewrite::PublicProxy;
+use crate::handler::spice_proxy_rewrite::AdvertisedProxy;
 use crate::handler::{coalesce, trace_headers};
 
 /// Headers that nodegate sets itself in every answer.
@@ -96,7 +97,7 @@ impl<'a> DownloadSource<'a> {
 /// Single flight and the rewrites of answers, from profile and settings.
 pub struct ApiHandler {
     shared_calls: Option<SharedCalls>,
-    public_proxy: Option<PublicProxy>,
+    advertised_proxy: Option<AdvertisedProxy>,
     page_title: Option<PageTitle>,
 }
 
@@ -104,7 +105,7 @@ impl ApiHandler {
     pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, String> {
         Ok(Self {
             shared_calls: SharedCalls::new(config, metrics)?,
-            public_proxy: PublicProxy::new(config)?,
+            advertised_proxy: AdvertisedProxy::new(config)?,
             page_title: config.product.page_title.as_ref().map(PageTitle::new),
         })
     }
@@ -117,13 +118,13 @@ impl ApiHandler {
     /// Sends a call to the daemon and forwards its answer.
     pub async fn forward_call(
         &self,
-        engine: &AppState,
+        state: &AppState,
         upstream: &UpstreamClient,
         call: ApiCall<'_>,
     ) -> Result<Response<ResponseBody>, ResponseError> {
-        let is_login = engine.login_proof(call.source.method, call.source.path).is_some();
+        let is_login = state.login_proof(call.source.method, call.source.path).is_some();
         // An answer that nodegate reads or rewrites must not be compressed.
-        let coding = negotiate_coding(engine, upstream, call.head).filter(|_| !is_login);
+        let coding = negotiate_coding(state, upstream, call.head).filter(|_| !is_login);
         let rewrites = self.rewrites(call.source);
         let is_changed = rewrites.proxy.is_some() || rewrites.title.is_some();
         let by_daemon = coding.filter(|coding| *coding != ContentCoding::Zstd && !is_changed);
@@ -132,10 +133,10 @@ impl ApiHandler {
         let whole = if key.is_some() { coalesce::MAX_SHARED_BYTES } else { call.piece };
         let whole = if is_login { MAX_LOGIN_ANSWER_BYTES } else { whole };
         let bounds = ResponseBounds { whole, piece: call.piece, is_limit: is_login };
-        let forwarder = Forwarder { engine, upstream, coding: by_daemon, rewrites, bounds };
+        let forwarder = Forwarder { state, upstream, coding: by_daemon, rewrites, bounds };
         let answer = if let Some((shared, key)) = key {
             // The leader's longest time: to connect, for the head, and for the body.
-            let limit = engine.config.settings.timeout.connect + call.timeout * 2;
+            let limit = state.config.settings.timeout.connect + call.timeout * 2;
             Box::pin(shared.send_once(key, limit, async || forwarder.send(call).await)).await
         } else {
             forwarder.send(call).await
@@ -145,7 +146,10 @@ impl ApiHandler {
 
     fn rewrites(&self, source: DownloadSource<'_>) -> ResponseRewrites<'_> {
         ResponseRewrites {
-            proxy: self.public_proxy.as_ref().filter(|proxy| proxy.is_named_by(source.method, source.path)),
+            proxy: self
+                .advertised_proxy
+                .as_ref()
+                .filter(|proxy| proxy.is_named_by(source.method, source.path)),
             title: self.page_title.as_ref().filter(|_| source.stands_in),
         }
     }
@@ -154,14 +158,14 @@ impl ApiHandler {
 /// The rewrites of one answer.
 #[derive(Clone, Copy, Default)]
 struct ResponseRewrites<'h> {
-    proxy: Option<&'h PublicProxy>,
+    proxy: Option<&'h AdvertisedProxy>,
     title: Option<&'h PageTitle>,
 }
 
 /// Sends one call, and forwards its answer within bounds.
 #[derive(Clone, Copy)]
 struct Forwarder<'a> {
-    engine: &'a AppState,
+    state: &'a AppState,
     upstream: &'a UpstreamClient,
     coding: Option<ContentCoding>,
     rewrites: ResponseRewrites<'a>,
@@ -171,7 +175,7 @@ struct Forwarder<'a> {
 impl Forwarder<'_> {
     async fn send(self, call: ApiCall<'_>) -> Result<Response<ResponseBody>, ResponseError> {
         let source = call.source;
-        let request = build_request(self.engine, self.upstream, call, self.coding)?;
+        let request = build_request(self.state, self.upstream, call, self.coding)?;
         let answer = self.upstream.send(request).await?;
         self.forward_answer(source, answer).await
     }
@@ -181,20 +185,20 @@ impl Forwarder<'_> {
         source: DownloadSource<'_>,
         answer: UpstreamResponse,
     ) -> Result<Response<ResponseBody>, ResponseError> {
-        let Self { engine, upstream, rewrites, bounds, .. } = self;
+        let Self { state, upstream, rewrites, bounds, .. } = self;
         let UpstreamResponse { response, body: mut incoming, started } = answer;
         let (mut head, ()) = response.into_parts();
-        if !upstream.is_local() && engine.header_names.is_stream(&head.headers) {
+        if !upstream.is_local() && state.header_names.is_stream(&head.headers) {
             return Err(ResponseError::ForeignStream);
         }
         if head.status.is_informational() {
             return Err(upstream.invalid_response(started).into());
         }
-        let named = download::open_named_file(engine, source, &mut head)?;
+        let named = download::open_named_file(state, source, &mut head)?;
         if named.is_some() || is_file(source, &head.headers) {
             head.extensions.insert(FileAnswer);
         }
-        remove_own_headers(engine, &mut head.headers);
+        remove_own_headers(state, &mut head.headers);
         let plain = !head.headers.contains_key(CONTENT_ENCODING);
         let title = rewrites.title.filter(|_| plain);
         let body = match (named, incoming.length()) {
@@ -223,8 +227,8 @@ impl Forwarder<'_> {
 
 /// The content coding of the answer. The daemon compresses with gzip or deflate. nodegate itself compresses with zstd,
 /// which no daemon supports. Between nodes the daemon compresses, because bandwidth costs more there than CPU time.
-fn negotiate_coding(engine: &AppState, upstream: &UpstreamClient, head: &Parts) -> Option<ContentCoding> {
-    let settings = &engine.config.settings;
+fn negotiate_coding(state: &AppState, upstream: &UpstreamClient, head: &Parts) -> Option<ContentCoding> {
+    let settings = &state.config.settings;
     let accepted = head.headers.get(ACCEPT_ENCODING).filter(|_| settings.compression)?;
     let offered: &[ContentCoding] = if settings.compression_api && upstream.is_local() {
         &[ContentCoding::Zstd, ContentCoding::Gzip, ContentCoding::Deflate]
@@ -236,7 +240,7 @@ fn negotiate_coding(engine: &AppState, upstream: &UpstreamClient, head: &Parts) 
 
 /// The request for the daemon.
 pub(super) fn build_request(
-    engine: &AppState,
+    state: &AppState,
     upstream: &UpstreamClient,
     call: ApiCall<'_>,
     coding: Option<ContentCoding>,
@@ -249,16 +253,16 @@ pub(super) fn build_request(
     if let Some(host) = call.head.headers.get(HOST) {
         request.header(&HOST, host);
     }
-    if let Some(name) = &engine.header_names.looped {
+    if let Some(name) = &state.header_names.looped {
         request.header(name, &HeaderValue::from_static("true"));
     }
-    if let Some(name) = &engine.header_names.client {
+    if let Some(name) = &state.header_names.client {
         request.header(name, call.client);
     }
     if !upstream.is_local() {
         request.add_user_agent();
     }
-    for (name, value) in trace_headers::headers(&engine.config.settings.tracing, &call.head.headers) {
+    for (name, value) in trace_headers::headers(&state.config.settings.tracing, &call.head.headers) {
         request.header(&name, &value);
     }
     // Only the one credential that was verified, encoded again.
@@ -266,7 +270,7 @@ pub(super) fn build_request(
         let (name, value) = &client.header;
         request.header(name, value);
     }
-    if let (Some(token), Some(gate)) = (&call.identity.csrf_token, &engine.gate) {
+    if let (Some(token), Some(gate)) = (&call.identity.csrf_token, &state.gate) {
         request.header(gate.csrf_header(), token);
     }
     if let Some(coding) = coding {
@@ -288,14 +292,14 @@ pub(super) fn build_request(
 
 /// The daemon's answer as the client gets it.
 pub(super) async fn forward_answer(
-    engine: &AppState,
+    state: &AppState,
     upstream: &UpstreamClient,
     source: DownloadSource<'_>,
     answer: UpstreamResponse,
 ) -> Result<Response<ResponseBody>, ResponseError> {
     let bounds = ResponseBounds { whole: READ_BYTES, piece: READ_BYTES, is_limit: false };
     let rewrites = ResponseRewrites::default();
-    Forwarder { engine, upstream, coding: None, rewrites, bounds }.forward_answer(source, answer).await
+    Forwarder { state, upstream, coding: None, rewrites, bounds }.forward_answer(source, answer).await
 }
 
 /// Whether the daemon sends a file: the method may send files, and the answer is an attachment or lacks the headers
@@ -306,20 +310,20 @@ fn is_file(source: DownloadSource<'_>, headers: &HeaderMap) -> bool {
 }
 
 /// Removes the headers that nodegate sets itself, and the daemon's own address.
-fn remove_own_headers(engine: &AppState, headers: &mut HeaderMap) {
+fn remove_own_headers(state: &AppState, headers: &mut HeaderMap) {
     // Most are absent, and one pass over the names costs less than five look-ups.
     let present: SmallVec<[_; 5]> =
         REPLACED_HEADERS.iter().filter(|name| headers.keys().any(|known| known == *name)).collect();
     for name in present {
         headers.remove(name);
     }
-    if let Some(name) = &engine.header_names.stream {
+    if let Some(name) = &state.header_names.stream {
         headers.remove(name);
     }
     let stripped = headers
         .get(LOCATION)
         .and_then(|location| location.to_str().ok())
-        .zip(engine.header_names.location_prefix.as_deref())
+        .zip(state.header_names.location_prefix.as_deref())
         .and_then(|(location, prefix)| location.strip_prefix(prefix))
         .filter(|rest| rest.starts_with('/'))
         .and_then(|rest| HeaderValue::try_from(rest).ok());

@@ -57,11 +57,11 @@ enum StreamError {
 
 /// The contents of the file that an answer names. `None` if the answer names no file.
 pub(super) fn open_named_file(
-    engine: &AppState,
+    state: &AppState,
     source: DownloadSource<'_>,
     head: &mut response::Parts,
 ) -> Result<Option<ResponseBody>, ResponseError> {
-    let Some(name) = &engine.header_names.stream else { return Ok(None) };
+    let Some(name) = &state.header_names.stream else { return Ok(None) };
     let mut named = head.headers.get_all(name).iter();
     let (Some(first), more) = (named.next(), named.next()) else { return Ok(None) };
     if head.status != StatusCode::OK {
@@ -72,7 +72,7 @@ pub(super) fn open_named_file(
         Some(_) => Err(StreamError::Several),
         None => check_source(source).and_then(|()| match source.method {
             &Method::HEAD => Ok(body::empty()),
-            _ => open_stream(engine, &path),
+            _ => open_stream(state, &path),
         }),
     };
     head.headers.remove(CONTENT_LENGTH);
@@ -91,8 +91,8 @@ fn check_source(source: DownloadSource<'_>) -> Result<(), StreamError> {
     if source.privileged { Ok(()) } else { Err(StreamError::Unprivileged) }
 }
 
-fn open_stream(engine: &AppState, path: &Path) -> Result<ResponseBody, StreamError> {
-    let file = open_beneath(engine, path)?;
+fn open_stream(state: &AppState, path: &Path) -> Result<ResponseBody, StreamError> {
+    let file = open_beneath(state, path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() {
         return Ok(ResponseBody::boxed(FileBody::new(Arc::new(file), 0..metadata.len())));
@@ -101,7 +101,7 @@ fn open_stream(engine: &AppState, path: &Path) -> Result<ResponseBody, StreamErr
         return Err(StreamError::Type);
     }
     // The original proxy reads such a pipe itself, so its timeout is that of calls without root.
-    let timeout = engine.config.settings.timeout.answer_unprivileged;
+    let timeout = state.config.settings.timeout.answer_unprivileged;
     let pipe = Receiver::from_file(file)?;
     let deadline = Box::pin(sleep(timeout));
     Ok(ResponseBody::boxed(PipeBody { pipe, buffer: BytesMut::new(), timeout, deadline }))
@@ -109,8 +109,8 @@ fn open_stream(engine: &AppState, path: &Path) -> Result<ResponseBody, StreamErr
 
 /// Opens a file below one of the profile's directories, without following links. If the kernel lacks `openat2`, nothing
 /// is opened.
-fn open_beneath(engine: &AppState, path: &Path) -> Result<File, StreamError> {
-    let allowed = &engine.config.product.backend.stream_paths;
+fn open_beneath(state: &AppState, path: &Path) -> Result<File, StreamError> {
+    let allowed = &state.config.product.backend.stream_paths;
     let found = allowed.iter().find_map(|base| Some((base, path.strip_prefix(base).ok()?)));
     let (base, relative) = found.ok_or(StreamError::Directory)?;
     let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
@@ -118,7 +118,7 @@ fn open_beneath(engine: &AppState, path: &Path) -> Result<File, StreamError> {
         return Err(StreamError::Directory);
     }
     let path_only = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let base = open(&engine.config.root.path(base), path_only, Mode::empty()).map_err(io::Error::from)?;
+    let base = open(&state.config.root.path(base), path_only, Mode::empty()).map_err(io::Error::from)?;
     // Without O_NONBLOCK, opening a pipe would wait for a writer.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let inside =
@@ -127,8 +127,8 @@ fn open_beneath(engine: &AppState, path: &Path) -> Result<File, StreamError> {
     Ok(File::from(file.map_err(io::Error::from)?))
 }
 
-/// The bytes of a pipe. A read before the first writer would return the end of file, but the reactor reports no readiness
-/// until then. A pause longer than `timeout` is an error.
+/// The bytes of a pipe. A read before the first writer would return the end of file, but the reactor reports no
+/// readiness until then. A pause longer than `timeout` is an error.
 struct PipeBody {
     pipe: Receiver,
     buffer: BytesMut,

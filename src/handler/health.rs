@@ -108,16 +108,16 @@ impl ReadinessCache {
 /// # Errors
 /// A line for each reason that keeps nodegate from answering requests, then the lines of failing pages.
 async fn check_readiness(inputs: &ReadinessInputs<'_>) -> Result<String, String> {
-    let engine = inputs.state;
+    let state = inputs.state;
     let mut reasons = Vec::new();
-    let unreadable = engine.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty())
+    let unreadable = state.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty())
         || inputs.tunnels.is_some_and(|rules| rules.file_error().is_some());
     if unreadable {
         reasons.push("a key file cannot be read".to_owned());
     }
-    let settings = &engine.config.settings;
+    let settings = &state.config.settings;
     let limit = settings.timeout.connect.min(CONNECT_TIMEOUT);
-    if engine.config.product.protocol == Protocol::Https
+    if state.config.product.protocol == Protocol::Https
         && let Err(cause) = client::check_reachable(&settings.backend.address, limit).await
     {
         reasons.push(format!("the daemon cannot be connected to: {cause}"));

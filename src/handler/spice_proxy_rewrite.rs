@@ -10,14 +10,14 @@ use crate::http::path_pattern::PathPattern;
 use crate::http::target::ApiPath;
 
 /// The proxy that viewers can reach, and the answers that name one.
-pub struct PublicProxy {
+pub struct AdvertisedProxy {
     calls: Vec<PathPattern>,
     /// the field's name in JSON data and in a file for viewers
     field: String,
     url: String,
 }
 
-impl PublicProxy {
+impl AdvertisedProxy {
     /// `None` if the settings name no proxy, or the profile names no calls.
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let answers = config.product.connect.as_ref().and_then(|connect| connect.answers.as_ref());
@@ -71,7 +71,8 @@ mod tests {
 
     fn rewrite(answer: &'static str) -> String {
         let calls = vec![PathPattern::parse("POST /nodes/{node}/shell").unwrap()];
-        let proxy = PublicProxy { calls, field: "proxy".to_owned(), url: "https://a.example:443".to_owned() };
+        let proxy =
+            AdvertisedProxy { calls, field: "proxy".to_owned(), url: "https://a.example:443".to_owned() };
         String::from_utf8(proxy.rewrite(Bytes::from_static(answer.as_bytes())).to_vec()).unwrap()
     }
 

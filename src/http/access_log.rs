@@ -1,4 +1,4 @@
-//! The access log: one line an answer, in the form that fail2ban, `CrowdSec` and log shippers know, or as JSON.
+//! The access log: one line for each answer, in the form that fail2ban, `CrowdSec` and log shippers know, or as JSON.
 //!
 //! `REALIP - USER [22/11/2026:00:34:50 +0000] "GET /path HTTP/1.1" 200 1234`
 
@@ -31,17 +31,17 @@ use crate::os::log_text::shortened;
 use crate::os::request_context::{LogContext, RequestId};
 use crate::tls::TlsSession;
 
-/// For the last lines, when nodegate ends.
-const CLOSING: Duration = Duration::from_secs(1);
+/// Timeout of the last lines when nodegate ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of a target in a line, until the settings say otherwise.
 const MAX_TARGET_BYTES: usize = 1024;
 
-/// What is known of an answer when its line is written.
+/// The data of a line.
 pub struct LogEntry<'a> {
-    /// the client, as far as a trusted proxy vouches for it
+    /// the client: the TCP peer, or the address that a proxy reports
     pub client: IpAddr,
-    /// The address that long targets count for. A client cannot choose it, unlike `client` where no proxies are listed.
-    pub counted: IpAddr,
+    /// The address that long targets count for. A client cannot choose it, unlike `client` if no proxies are listed.
+    pub limit_key: IpAddr,
     pub user: Option<&'a str>,
     /// `GET /path HTTP/1.1`; `-` when there was none
     pub request: &'a str,
@@ -53,11 +53,11 @@ pub struct LogEntry<'a> {
 }
 
 impl<'a> LogEntry<'a> {
-    /// Of an answer of which no more is known.
+    /// The line of an answer without further data.
     pub fn new(client: IpAddr, request: &'a str, status: u16) -> Self {
         Self {
             client,
-            counted: client,
+            limit_key: client,
             user: None,
             request,
             status,
@@ -68,23 +68,23 @@ impl<'a> LogEntry<'a> {
     }
 }
 
-/// What only the JSON form tells.
+/// The fields that only the JSON form has.
 #[derive(Debug)]
 pub struct LogDetails {
     id: RequestId,
     listener: Arc<str>,
     tls: Option<TlsSession>,
-    /// who was asked for the answer, and how long the head of that took
+    /// the upstream that was asked, and the time until the head of its response
     upstream: Option<(String, Duration)>,
 }
 
 impl LogDetails {
-    pub fn of(context: &LogContext, tls: Option<TlsSession>, listener: Arc<str>) -> Self {
+    pub fn from_context(context: &LogContext, tls: Option<TlsSession>, listener: Arc<str>) -> Self {
         Self { id: context.id, listener, tls, upstream: context.upstream() }
     }
 }
 
-/// Hands lines to a thread of its own, which writes them.
+/// Hands lines to its own thread, which writes them.
 pub struct AccessLog {
     queue: Arc<LogQueue>,
     /// in JSON, with all details
@@ -98,7 +98,7 @@ pub struct AccessLog {
 
 impl AccessLog {
     /// Starts the writer; `None` writes nowhere. The file is opened with the first line, or by `reopen`: by then root
-    /// has been given up, which must not follow a link in a directory that others write to.
+    /// has been dropped, because root must not follow a link in a directory that others write to.
     pub fn start(path: Option<PathBuf>) -> io::Result<Self> {
         let queue = Arc::new(LogQueue::default());
         let ended = LogWriter::new(path).start(Arc::clone(&queue))?;
@@ -119,7 +119,7 @@ impl AccessLog {
         self.max_target_bytes.store(max_target_bytes, Ordering::Relaxed);
     }
 
-    /// Whether lines will tell details.
+    /// Whether lines have details.
     pub fn is_detailed(&self) -> bool {
         self.detailed.load(Ordering::Relaxed)
     }
@@ -140,7 +140,7 @@ impl AccessLog {
         }
     }
 
-    /// The bytes of target that a line may have. A request that failed may only claim to be of a user.
+    /// The bytes of a target that a line may have. The user of a failed request is only a claim.
     fn limit(&self, entry: &LogEntry<'_>, now: DateTime<Local>) -> usize {
         let limit = self.max_target_bytes.load(Ordering::Relaxed);
         let is_short = entry.request.len() <= SHORT_TARGET_BYTES;
@@ -148,7 +148,7 @@ impl AccessLog {
             return limit;
         }
         let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
-        allowance.take(entry.counted, entry.request.len(), limit, now.timestamp())
+        allowance.take(entry.limit_key, entry.request.len(), limit, now.timestamp())
     }
 
     /// Opens the file again, after it was moved away, or another one.
@@ -156,15 +156,15 @@ impl AccessLog {
         self.queue.reopen(path);
     }
 
-    /// Writes what is queued and ends the writer; a disk that hangs is not waited for.
+    /// Writes the queued lines and ends the writer. It does not wait for a disk that hangs.
     pub fn close(&self) {
         self.queue.stop();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = ended.recv_timeout(CLOSING);
+        let _ = ended.recv_timeout(CLOSE_TIMEOUT);
     }
 }
 
-/// The line with its end. The request line's quotes and secrets are made harmless.
+/// The line with its end. Quotes in the request line are escaped, and secrets are masked.
 fn line_into(line: &mut String, entry: &LogEntry<'_>, text: TextRules<'_>, now: DateTime<Local>) {
     let user = entry.user.unwrap_or("-");
     push_client(line, entry.client);

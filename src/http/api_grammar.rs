@@ -30,11 +30,11 @@ impl Default for Formats {
     }
 }
 
-/// A decoded path, seen by the API.
+/// The kind of a decoded path.
 pub(super) enum PathKind {
     /// the range of the format; the path of the call begins behind it
     Call(Range<usize>),
-    /// below the prefix, or a slip of it, but no call
+    /// below the prefix, or similar to it, but not a call
     NoCall,
     Other,
 }
@@ -59,7 +59,7 @@ impl ApiGrammar {
         let uploads = product.upload.iter().flat_map(|upload| &upload.formats);
         for (key, format) in titles.chain(uploads.map(|format| ("upload.formats", format))) {
             if !grammar.has_format(format) {
-                return Err(format!("product.{key}: '{format}' is no format of product.api"));
+                return Err(format!("product.{key}: '{format}' is not a format of product.api"));
             }
         }
         if product.upload.is_some() && grammar.json_target("").is_none() {
@@ -69,7 +69,7 @@ impl ApiGrammar {
         }
         let login_page = product.gate.as_ref().and_then(|gate| gate.login_page.as_deref());
         match login_page.filter(|page| grammar.format_of_raw(page).is_none()) {
-            Some(page) => Err(format!("product.gate.login_page: '{page}' is no call of product.api")),
+            Some(page) => Err(format!("product.gate.login_page: '{page}' is not a call of product.api")),
             None => Ok(grammar),
         }
     }
@@ -79,7 +79,7 @@ impl ApiGrammar {
         self.behind_prefix(path).is_some()
     }
 
-    /// The format that a path names before it is decoded; empty where paths name none.
+    /// The format in a path that is not decoded yet; empty if paths have no format.
     pub fn format_of_raw<'p>(&self, path: &'p str) -> Option<&'p str> {
         let rest = self.behind_prefix(path)?;
         match &self.formats {
@@ -88,7 +88,7 @@ impl ApiGrammar {
         }
     }
 
-    /// The format of failures, by the path as it came: a path that cannot be decoded has one too.
+    /// The format of errors, by the raw path, because a path that cannot be decoded has one too.
     pub fn error_format(&self, path: &str) -> ErrorFormat {
         match (self.format_of_raw(path), &self.formats) {
             (Some(_), Formats::One(format)) => *format,
@@ -119,7 +119,7 @@ impl ApiGrammar {
         }
     }
 
-    /// Looks for the prefix and the format in a decoded path. A path that only begins like the prefix is no file either.
+    /// Finds the prefix and the format in a decoded path. A path that only begins like the prefix is not a file either.
     pub(super) fn classify(&self, decoded: &str) -> PathKind {
         if self.prefix.is_empty() {
             return PathKind::Other;
@@ -161,7 +161,7 @@ impl ApiGrammar {
     }
 }
 
-/// Plain segments only: the prefix is compared after decoding, and sent on as it is.
+/// Accepts plain segments only: the prefix is compared after decoding, and sent on unchanged.
 fn prefix(text: &str) -> Result<String, String> {
     let is_plain = |segment: &str| {
         segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
@@ -170,7 +170,7 @@ fn prefix(text: &str) -> Result<String, String> {
     match text.strip_prefix('/') {
         Some(rest) if rest.split('/').all(is_plain) => Ok(text.to_owned()),
         Some(_) | None => Err(format!(
-            "product.api.prefix: '{text}' is no path such as /rest/v1, of letters, digits, '-', '_' and '.'"
+            "product.api.prefix: '{text}' is not a path such as /rest/v1, of letters, digits, '-', '_' and '.'"
         )),
     }
 }
@@ -180,7 +180,7 @@ fn formats(rules: &ApiRules) -> Result<Formats, String> {
         (Some(format), true, None) => Ok(Formats::One(format)),
         (None, false, others) => match rules.formats.keys().find(|name| !is_format(name)) {
             Some(name) => Err(format!(
-                "product.api.formats: '{name}' is no name of a format: write two or more of a-z and 0-9"
+                "product.api.formats: '{name}' is not a name of a format: write two or more of a-z and 0-9"
             )),
             None => Ok(Formats::Named { listed: rules.formats.clone(), others }),
         },

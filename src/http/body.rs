@@ -9,7 +9,7 @@ use http_body::{Frame, SizeHint};
 
 type StreamedBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error>>>;
 
-/// Bytes that are there, most times; else a stream whose length may be unknown when the head is sent.
+/// Usually complete bytes, otherwise a stream whose length may be unknown when the head is sent.
 pub enum ResponseBody {
     Full(Bytes),
     Streamed(StreamedBody),

@@ -1,5 +1,5 @@
-//! Parameters in the body of a request, made into a query. The daemon takes no body with a DELETE, but many client libraries
-//! send one.
+//! Moves parameters from the body of a request to the query. The daemon reads no body of a DELETE, but many client
+//! libraries send one.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,16 +9,16 @@ use serde_json::{Map, Value};
 
 use crate::http::target::query_parameters;
 
-/// More than any call has.
+/// Limit of parameters, more than any call has.
 const MAX_PARAMETERS: usize = 256;
 /// Characters of a name that a message repeats.
-const MAX_NAME: usize = 40;
+const MAX_NAME_CHARS: usize = 40;
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Why the parameters in a body cannot go on.
+/// The reason why the parameters in a body cannot be moved.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ParameterError {
-    #[error("the body is no JSON: line {line}, column {column}")]
+    #[error("the body is not JSON: line {line}, column {column}")]
     Json { line: usize, column: usize },
     #[error("the parameters in the body must be one JSON object")]
     NoObject,
@@ -32,7 +32,7 @@ pub enum ParameterError {
     TooLong { limit: usize },
 }
 
-/// What a body holds.
+/// The format of a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyKind {
     Form,
@@ -40,9 +40,9 @@ pub enum BodyKind {
 }
 
 impl BodyKind {
-    /// By the value of `Content-Type`, which ends at `;` or `,` for the daemon; a form where there is none. `None` for what
-    /// holds no parameters.
-    pub fn of(content_type: &[u8]) -> Option<Self> {
+    /// By the value of `Content-Type`, which ends at `;` or `,` for the daemon; a form where there is none. `None`
+    /// for what holds no parameters.
+    pub fn from_content_type(content_type: &[u8]) -> Option<Self> {
         let kind = content_type.split(|byte| matches!(byte, b';' | b',')).next().unwrap_or_default();
         match kind.trim_ascii().to_ascii_lowercase().as_slice() {
             b"" | b"application/x-www-form-urlencoded" => Some(Self::Form),
@@ -52,7 +52,7 @@ impl BodyKind {
     }
 }
 
-/// The query `own` with the parameters of `body` behind it.
+/// The query `own`, followed by the parameters of `body`.
 pub fn into_query(own: &str, kind: BodyKind, body: &[u8]) -> Result<String, ParameterError> {
     let added = match kind {
         BodyKind::Form => of_form(body, own)?,
@@ -62,7 +62,8 @@ pub fn into_query(own: &str, kind: BodyKind, body: &[u8]) -> Result<String, Para
     Ok([own, separator, &added].concat())
 }
 
-/// The parameters that are added to a query. One that stands in the query already counts there alone, as with other methods.
+/// The parameters that are added to a query. If the query already has a parameter, only that one counts, as with other
+/// methods.
 struct AddedParameters<'q> {
     own: HashSet<Cow<'q, str>>,
     text: String,
@@ -95,7 +96,7 @@ impl<'q> AddedParameters<'q> {
     }
 }
 
-/// Split as the daemon splits it.
+/// Splits a form like the daemon.
 fn of_form(body: &[u8], own: &str) -> Result<String, ParameterError> {
     let mut added = AddedParameters::to(own);
     for pair in body.split(|byte| matches!(byte, b'&' | b';')).filter(|pair| !pair.is_empty()) {
@@ -111,11 +112,11 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     percent_decode(&spaced).collect()
 }
 
-/// A list is a parameter that comes several times; what is `null` comes without a value.
+/// A list becomes a repeated parameter, and `null` a parameter without a value.
 fn of_json(body: &[u8], own: &str) -> Result<String, ParameterError> {
-    let told = serde_json::from_slice(body)
+    let parsed = serde_json::from_slice(body)
         .map_err(|error| ParameterError::Json { line: error.line(), column: error.column() })?;
-    let fields = match told {
+    let fields = match parsed {
         Value::Object(fields) => fields,
         Value::Null => Map::new(),
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
@@ -124,7 +125,7 @@ fn of_json(body: &[u8], own: &str) -> Result<String, ParameterError> {
     };
     let mut added = AddedParameters::to(own);
     for (name, value) in &fields {
-        let nested = || ParameterError::Nested { name: name.chars().take(MAX_NAME).collect() };
+        let nested = || ParameterError::Nested { name: name.chars().take(MAX_NAME_CHARS).collect() };
         if let Value::Array(values) = value {
             for value in values {
                 added.push(name.as_bytes(), scalar(value).ok_or_else(nested)?.as_deref())?;
@@ -136,7 +137,7 @@ fn of_json(body: &[u8], own: &str) -> Result<String, ParameterError> {
     Ok(added.text)
 }
 
-/// As the daemon reads it in a JSON body; `None` for what is no scalar, `Some(None)` for none.
+/// A scalar as the daemon reads it in a JSON body; `None` for any other value, `Some(None)` for `null`.
 #[expect(clippy::option_option, reason = "a scalar without a value is one")]
 fn scalar(value: &Value) -> Option<Option<Cow<'_, [u8]>>> {
     match value {
@@ -162,7 +163,7 @@ mod tests {
             (",application/json", Some(BodyKind::Form)),
             ("text/plain, application/json", None),
         ] {
-            assert_eq!(BodyKind::of(kind.as_bytes()), read, "{kind}");
+            assert_eq!(BodyKind::from_content_type(kind.as_bytes()), read, "{kind}");
         }
     }
 

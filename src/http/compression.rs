@@ -128,27 +128,27 @@ pub async fn compress(coding: ContentCoding, plain: Bytes) -> io::Result<Bytes> 
 }
 
 async fn encode(coding: ContentCoding, plain: &[u8]) -> io::Result<Bytes> {
-    let mut packed = Vec::new();
+    let mut compressed = Vec::new();
     match coding {
         ContentCoding::Brotli => {
             let mut encoder = BrotliEncoder::with_quality(plain, Level::Precise(7));
-            encoder.read_to_end(&mut packed).await?
+            encoder.read_to_end(&mut compressed).await?
         }
         ContentCoding::Zstd => {
             let mut encoder = ZstdEncoder::with_quality(plain, Level::Precise(12));
-            encoder.read_to_end(&mut packed).await?
+            encoder.read_to_end(&mut compressed).await?
         }
         ContentCoding::Gzip => {
             let mut encoder = GzipEncoder::with_quality(plain, Level::Precise(9));
-            encoder.read_to_end(&mut packed).await?
+            encoder.read_to_end(&mut compressed).await?
         }
         ContentCoding::Deflate => {
             let mut encoder = ZlibEncoder::with_quality(plain, Level::Precise(9));
-            encoder.read_to_end(&mut packed).await?
+            encoder.read_to_end(&mut compressed).await?
         }
     };
-    packed.shrink_to_fit();
-    Ok(Bytes::from(packed))
+    compressed.shrink_to_fit();
+    Ok(Bytes::from(compressed))
 }
 
 #[cfg(test)]
@@ -214,26 +214,26 @@ mod tests {
     async fn every_coding_round_trips() {
         let plain = Bytes::from("var answer = 42;\n".repeat(10_000));
         for coding in [Brotli, Zstd, Gzip, Deflate] {
-            let packed = compress(coding, plain.clone()).await.unwrap();
-            assert!(packed.len() < plain.len() / 10, "{coding:?}");
-            let mut unpacked = Vec::new();
-            let packed = packed.as_ref();
+            let compressed = compress(coding, plain.clone()).await.unwrap();
+            assert!(compressed.len() < plain.len() / 10, "{coding:?}");
+            let mut decompressed = Vec::new();
+            let compressed = compressed.as_ref();
             match coding {
-                Brotli => BrotliDecoder::new(packed).read_to_end(&mut unpacked).await,
-                Zstd => ZstdDecoder::new(packed).read_to_end(&mut unpacked).await,
-                Gzip => GzipDecoder::new(packed).read_to_end(&mut unpacked).await,
-                Deflate => ZlibDecoder::new(packed).read_to_end(&mut unpacked).await,
+                Brotli => BrotliDecoder::new(compressed).read_to_end(&mut decompressed).await,
+                Zstd => ZstdDecoder::new(compressed).read_to_end(&mut decompressed).await,
+                Gzip => GzipDecoder::new(compressed).read_to_end(&mut decompressed).await,
+                Deflate => ZlibDecoder::new(compressed).read_to_end(&mut decompressed).await,
             }
             .unwrap();
-            assert_eq!(unpacked, plain, "{coding:?}");
+            assert_eq!(decompressed, plain, "{coding:?}");
         }
     }
 
     #[tokio::test]
     async fn nothing_compresses_to_something_decodable() {
-        let packed = compress(Gzip, Bytes::new()).await.unwrap();
-        let mut unpacked = Vec::new();
-        GzipDecoder::new(packed.as_ref()).read_to_end(&mut unpacked).await.unwrap();
-        assert!(unpacked.is_empty());
+        let compressed = compress(Gzip, Bytes::new()).await.unwrap();
+        let mut decompressed = Vec::new();
+        GzipDecoder::new(compressed.as_ref()).read_to_end(&mut decompressed).await.unwrap();
+        assert!(decompressed.is_empty());
     }
 }

@@ -1,4 +1,5 @@
-//! A body that nobody wants is taken in beside the answer; else the client's system would throw the answer away.
+//! Drains a body that no handler reads while the answer is sent. Otherwise the client's system would discard the
+//! answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +13,18 @@ use tokio::time::timeout;
 use crate::http::request_body::RequestBody;
 use crate::time::client_timeouts::TimeoutTracker;
 
-/// Many clients read the answer only after they have sent everything: uploads of this size get theirs.
-const TIME: Duration = Duration::from_secs(30);
-const BYTES: usize = 1 << 30;
-/// Without a byte. The connection and its buffers are held for as long.
-const SILENCE: Duration = Duration::from_secs(10);
+/// Many clients read the answer only after they have sent everything, so bodies up to `MAX_BYTES` are drained.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_BYTES: usize = 1 << 30;
+/// Timeout without a byte. The connection and its buffers are held for as long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Takes in what still comes, in a task of its own. Nothing of it is kept. `clock` is the connection's. A client of HTTP/1
-/// that `waits` to be told to go on is not told, but may send its body all the same (RFC 9110 section 10.1.1): its body is
-/// taken in from when the head of the answer is out, which is when what is given back is dropped.
+/// Drains the rest of a body in its own task. `clock` is that of the connection. A client of HTTP/1 that `waits` to
+/// be told to go on is not told, but may send its body all the same (RFC 9110 section 10.1.1): its body is taken in
+/// from when the head of the answer is out, which is when what is given back is dropped.
 ///
-/// Over HTTP/2 a stream could be given up behind its answer (RFC 9113 section 8.1), but older clients, curl 7.88 among
-/// them, then tell their users of a broken stream instead of the answer.
+/// Over HTTP/2 a stream could be given up behind its answer (RFC 9113 section 8.1), but older clients, curl 7.88
+/// among them, then tell their users of a broken stream instead of the answer.
 pub fn start(
     body: Option<RequestBody>,
     waits: bool,
@@ -47,9 +48,9 @@ pub fn start(
         let _draining = draining;
         // Asked for earlier, the library would tell the client to go on. Without a sender this ends at once.
         let _ = answered.await;
-        let mut left = BYTES;
-        let _ = timeout(TIME, async {
-            while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
+        let mut left = MAX_BYTES;
+        let _ = timeout(TIMEOUT, async {
+            while let Ok(Some(Ok(frame))) = timeout(IDLE_TIMEOUT, body.frame()).await {
                 left = left.checked_sub(frame.data_ref().map_or(0, Bytes::len))?;
             }
             Some(())

@@ -29,7 +29,7 @@ use crate::upstream::peer::PeerError;
 pub enum ResponseError {
     #[error("{0}")]
     BadRequest(&'static str),
-    /// what came is no request; the connection closes
+    /// not a valid request; the connection closes
     #[error("{reason}")]
     Malformed { status: StatusCode, reason: String },
     #[error("the request head did not arrive in time")]
@@ -63,18 +63,18 @@ pub enum ResponseError {
     Parameters(#[from] ParameterError),
     #[error("requested range not satisfiable")]
     Range { size: u64 },
-    /// of the client that a trusted proxy has named
+    /// the access list denies the client that a trusted proxy reports
     #[error("this address is not admitted")]
     AddressDenied,
-    /// the listener serves a part of the product, to which it does not belong
+    /// outside of the route scope of the listener
     #[error("{0} is not served at this address and port")]
     NotHere(String),
     /// the request names a host that the setting does not list
-    #[error("the host that this request names is not answered here (setting {setting})")]
+    #[error("the host name of this request is not served here (setting {setting})")]
     OtherHost { setting: String },
     #[error("only users of the realm {realm} may log in at this address and port")]
     OtherRealm { realm: String },
-    /// clients that show pages go to the login page
+    /// browsers are redirected to the login page
     #[error("No ticket")]
     NoCredential,
     /// the text that every refused ticket gets
@@ -94,16 +94,16 @@ pub enum ResponseError {
     Upstream(#[from] UpstreamError),
     #[error(transparent)]
     Handler(#[from] HandlerError),
-    /// nobody reads this answer; the access log has its status
+    /// no client reads this answer; the access log has its status
     #[error("the client has left")]
     ClientLeft,
     #[error(transparent)]
-    Excess(#[from] LimitExceeded),
+    LimitExceeded(#[from] LimitExceeded),
     #[error("{0}")]
     Internal(String),
 }
 
-/// An error of a module above this one, with what its answer needs.
+/// An error of a module above this one, with the data of its answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
 pub struct HandlerError {
@@ -153,11 +153,11 @@ impl ResponseError {
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
             Self::Handler(error) => error.status,
-            Self::Excess(excess) => excess.status(),
+            Self::LimitExceeded(exceeded) => exceeded.status(),
         }
     }
 
-    /// The list of nodes is of no use now; the log is told which file.
+    /// The list of nodes cannot be read. The log has the name of the file.
     pub fn nodes(error: &FileError) -> Self {
         log_limit::error(
             LogTopic::Fault,
@@ -167,13 +167,13 @@ impl ResponseError {
         Self::Internal("the list of nodes cannot be read".to_owned())
     }
 
-    /// Whether the connection must not be used again: what follows on it cannot be trusted.
+    /// Whether the connection must close, because the bytes that follow cannot be trusted.
     fn closes(&self) -> bool {
-        let is_full = matches!(self, Self::Excess(excess) if excess.ends_connection());
+        let is_full = matches!(self, Self::LimitExceeded(exceeded) if exceeded.ends_connection());
         is_full || self.status() == StatusCode::BAD_REQUEST
     }
 
-    /// What the client is told. The log may be told more.
+    /// The message for the client. The log may have more details.
     fn message(&self) -> String {
         let request = request_context::current_id().filter(|_| self.failed_upstream().is_some());
         match request {
@@ -182,7 +182,7 @@ impl ResponseError {
         }
     }
 
-    /// The daemon or the node that is the reason for this refusal.
+    /// The daemon or the node that caused this error.
     fn failed_upstream(&self) -> Option<&str> {
         if let Self::Upstream(error) = self {
             return Some(&error.upstream);
@@ -193,7 +193,7 @@ impl ResponseError {
     /// The limit that the request exceeded.
     pub(crate) fn limit(&self) -> Option<LimitLabel> {
         Some(match self {
-            Self::Excess(excess) => excess.limit(),
+            Self::LimitExceeded(exceeded) => exceeded.limit(),
             Self::BodyTooLarge { .. } => LimitLabel::Body,
             Self::BodyTimeout { .. } => LimitLabel::BodyTime,
             Self::HeaderTooLarge { .. } => LimitLabel::Head,
@@ -253,8 +253,8 @@ impl ResponseError {
         if let Self::MethodNotAllowed { allow, .. } = &self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if let Self::Excess(excess) = &self {
-            headers.insert(RETRY_AFTER, excess.retry_after().into());
+        if let Self::LimitExceeded(exceeded) = &self {
+            headers.insert(RETRY_AFTER, exceeded.retry_after().into());
         }
         if let Self::Range { size } = &self {
             let range = HeaderValue::try_from(format!("bytes */{size}"));
@@ -270,10 +270,10 @@ impl ResponseError {
     }
 }
 
-/// The status by which nginx and others log that a client closed its connection before it had its answer.
+/// The status that nginx and others log for a client that disconnected before its answer.
 const CLIENT_LEFT: u16 = 499;
 
-/// `301` for what may be repeated as GET, `308` for the rest (RFC 9110 section 15.4).
+/// `301` for requests that may be repeated as GET, `308` for all others (RFC 9110 section 15.4).
 pub fn redirect(method: &Method, location: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = if matches!(*method, Method::GET | Method::HEAD) {
@@ -286,7 +286,7 @@ pub fn redirect(method: &Method, location: HeaderValue) -> Response<ResponseBody
     response
 }
 
-/// A refused login where people look at the answer: to the page where they can log in.
+/// The redirect of a browser with a refused login to the login page.
 pub fn to_login_page(location: &str) -> Response<ResponseBody> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::MOVED_PERMANENTLY;

@@ -1,4 +1,4 @@
-//! Step 8 and 9: what every answer carries, and the record that is written when its last byte is out.
+//! The headers of every answer, and the log record that is written after its last byte.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,36 +23,35 @@ use crate::time::client_timeouts::TimeoutTracker;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// What is known of a request before it is answered.
+/// The data of a request for its log line.
 pub struct RequestRecord {
     pub started: Instant,
     pub client: IpAddr,
-    /// the peer, or the address that a listed proxy names
-    pub counted: IpAddr,
+    /// the peer, or the address that a trusted proxy reports
+    pub limit_key: IpAddr,
     pub user: Option<Arc<str>>,
     pub request: String,
-    /// one of those that its address has, until the answer is out
+    /// the permit of the request, held until the answer is sent
     pub place: Option<ConnectionPermit>,
-    /// for a log that tells them
+    /// for a log with details
     pub details: Option<Box<LogDetails>>,
     pub destination: RequestDestination,
 }
 
-/// Marks an answer that is a file which the daemon has sent or named. As with the originals, nothing in its head
-/// forbids to keep it.
+/// Marks an answer that is a file which the daemon sent or named. As with the originals, clients may cache it.
 #[derive(Clone, Copy)]
 pub struct FileAnswer;
 
 /// Values that are the same in every answer.
 pub struct CommonHeaders {
     pub server: HeaderValue,
-    /// `timeout=65`, what a client may rely on
+    /// `timeout=65`, the time that a client may rely on
     pub keep_alive: HeaderValue,
     pub browser: BrowserHeaders,
 }
 
 impl CommonHeaders {
-    /// Adds what every answer carries. Files say themselves how long they may be kept.
+    /// Adds the headers of every answer. Files have their own headers for caches.
     pub fn add_to(&self, response: &mut Response<ResponseBody>, cacheable: bool, keeps_alive: bool) {
         let headers = response.headers_mut();
         headers.insert(SERVER, self.server.clone());
@@ -137,7 +136,7 @@ impl Drop for LoggedBody {
         self.observers.metrics.count_response(answer);
         self.observers.log.write(&LogEntry {
             client: self.record.client,
-            counted: self.record.counted,
+            limit_key: self.record.limit_key,
             user: self.record.user.as_deref(),
             request: &self.record.request,
             status: self.status,

@@ -1,5 +1,5 @@
 //! The reason phrase: which bytes it may hold (RFC 9110 section 15.1, RFC 9112 section 4), and where it goes in
-//! HTTP versions that have no place for it (RFC 9113 section 8.3.2). Clients of the products show it to their users.
+//! HTTP versions that have none (RFC 9113 section 8.3.2). Clients of the products show it to their users.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::http::error::ErrorFormat;
 
 /// The reason phrase as an HTTP/2 header, percent-encoded UTF-8.
 const STATUS_MESSAGE: HeaderName = HeaderName::from_static("status-message");
-/// Printable ASCII stays readable; everything else is encoded, and the sign of the encoding itself.
+/// Printable ASCII stays readable. Everything else is encoded, and so is `%` itself.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 /// Bytes of a reason phrase that nodegate makes itself.
 const MAX_BYTES: usize = 512;
@@ -40,8 +40,8 @@ pub fn text_of(phrase: &ReasonPhrase) -> Cow<'_, str> {
     }
 }
 
-/// Tells a phrase that says more than the status in a header, and in the body of a failure that has none.
-pub fn tell(response: &mut Response<ResponseBody>, method: &Method, form: ErrorFormat) {
+/// Copies a phrase that differs from the standard one to a header, and to the body of an error without a body.
+pub fn add_status_message(response: &mut Response<ResponseBody>, method: &Method, form: ErrorFormat) {
     let Some(phrase) = response.extensions_mut().remove::<ReasonPhrase>() else { return };
     let status = response.status();
     if status.canonical_reason().is_some_and(|usual| usual.as_bytes() == phrase.as_bytes()) {
@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    fn told(
+    fn response_with(
         status: u16,
         phrase: &'static [u8],
         method: &Method,
@@ -77,7 +77,7 @@ mod tests {
         let mut response = Response::new(body::full(body));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         response.extensions_mut().insert(ReasonPhrase::from_static(phrase));
-        tell(&mut response, method, ErrorFormat::Json);
+        add_status_message(&mut response, method, ErrorFormat::Json);
         response
     }
 
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn a_phrase_fills_header_and_empty_body() {
-        let response = told(595, b"no route", &Method::GET, "");
+        let response = response_with(595, b"no route", &Method::GET, "");
         assert_eq!(response.headers()[STATUS_MESSAGE], "no route");
         assert_eq!(text(&response), br#"{"data":null,"message":"no route"}"#);
         assert_eq!(response.headers()[CONTENT_LENGTH], "34");
-        assert_eq!(text(&told(595, b"no route", &Method::GET, "x")), b"x");
-        assert_eq!(text(&told(595, b"no route", &Method::HEAD, "")), b"");
-        assert_eq!(text(&told(200, b"fine", &Method::GET, "")), b"");
-        assert!(!told(404, b"Not Found", &Method::GET, "").headers().contains_key(STATUS_MESSAGE));
+        assert_eq!(text(&response_with(595, b"no route", &Method::GET, "x")), b"x");
+        assert_eq!(text(&response_with(595, b"no route", &Method::HEAD, "")), b"");
+        assert_eq!(text(&response_with(200, b"fine", &Method::GET, "")), b"");
+        assert!(!response_with(404, b"Not Found", &Method::GET, "").headers().contains_key(STATUS_MESSAGE));
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod tests {
             (b"a\tb", "a%09b", "a\\tb"),
         ] {
             let phrase: &'static [u8] = phrase.to_vec().leak();
-            let response = told(500, phrase, &Method::GET, "");
+            let response = response_with(500, phrase, &Method::GET, "");
             assert_eq!(response.headers()[STATUS_MESSAGE], encoded);
             let text = String::from_utf8_lossy(text(&response)).into_owned();
             assert!(text.contains(body), "{text}");

@@ -1,4 +1,4 @@
-//! The body of a request, whichever version of HTTP brings it, and whether or not it has been looked into.
+//! The body of a request of any HTTP version, read already or not.
 
 use std::io;
 use std::pin::Pin;
@@ -15,16 +15,16 @@ use http_body_util::Full;
 pub enum RequestBody {
     Http1(hyper::body::Incoming),
     Http2(StreamBody),
-    /// taken in already, and put back
+    /// read already, and put back
     Whole(Full<Bytes>),
 }
 
 /// The DATA frames of one stream. A client may send more of them once these have been taken.
 pub struct StreamBody {
     stream: RecvStream,
-    /// bytes to come, where the head has told; `h2` sees to it that no others come
+    /// bytes to come, if the head announced them; `h2` rejects any others
     length: Option<u64>,
-    /// set when a client that waits to be told to go on is to be told so
+    /// set when a client that waits for 100 Continue is to get it
     wanted: Option<Arc<AtomicBool>>,
 }
 
@@ -33,12 +33,12 @@ impl StreamBody {
         Self { stream, length, wanted }
     }
 
-    /// A client that waits to be told to go on is not told any more.
+    /// A client that waits for 100 Continue no longer gets it.
     pub fn tell_nothing(&mut self) {
         self.wanted = None;
     }
 
-    /// Trailers end here.
+    /// Drops trailers.
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let polled = self.stream.poll_data(context);
         if let Some(wanted) = self.wanted.take().filter(|_| polled.is_pending()) {

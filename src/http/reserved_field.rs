@@ -1,5 +1,5 @@
-//! A field that only nodegate may set: the daemon trusts each client that names a spool file. nodegate searches for it in
-//! every call and every place from which daemons read fields.
+//! A field that only nodegate may set: the daemon trusts each client that names a spool file. nodegate searches for
+//! it in every call and every place from which daemons read fields.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ impl ReservedField {
         if body.is_empty() {
             return false;
         }
-        match (BodyKind::of(content_type), self.in_json(body)) {
+        match (BodyKind::from_content_type(content_type), self.in_json(body)) {
             (_, Some(true)) => true,
             (Some(BodyKind::Json), Some(false)) => false,
             // Another parser may accept this body.
@@ -58,8 +58,8 @@ impl ReservedField {
         Some(members.keys().any(|name| self.is_name(name.as_bytes())))
     }
 
-    /// Whether a part of a multipart form may have that name. Daemons read multipart on the upload route only, and nodegate
-    /// reads uploads itself.
+    /// Whether a part of a multipart form may have that name. Daemons read multipart on the upload route only, and
+    /// nodegate reads uploads itself.
     fn is_in_parts(&self, body: &[u8]) -> bool {
         let decoded: Vec<u8> = percent_decode(body).filter(|byte| !matches!(byte, b'\\' | b'"')).collect();
         decoded.to_ascii_lowercase().split(|byte| matches!(byte, b'\r' | b'\n')).any(|line| {

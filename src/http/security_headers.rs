@@ -1,5 +1,4 @@
-//! What answers tell browsers beside their contents: how far a page may be trusted, and which pages of other origins
-//! may read an answer.
+//! Headers for browsers: how far they may trust a page, and which pages of other origins may read an answer.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -14,11 +13,11 @@ use crate::config::settings::{AllowedOrigins, BrowserSettings, FramePolicy};
 use crate::http::api_grammar::ApiGrammar;
 
 const PREFLIGHT_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
-/// Seconds that a browser need not ask again.
+/// Seconds for which a browser caches a preflight answer.
 const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("600");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 
-/// The values, made once.
+/// The values, encoded once.
 pub struct BrowserHeaders {
     nosniff: bool,
     /// only over TLS
@@ -29,12 +28,12 @@ pub struct BrowserHeaders {
     policy: Option<HeaderValue>,
     origins: AllowedOrigins,
     api: ApiGrammar,
-    /// what a page of another origin may send
+    /// request headers that a page of another origin may send
     request_headers: HeaderValue,
 }
 
 impl BrowserHeaders {
-    /// `policy` is the product's for its pages, `csrf_header` what its API wants to see.
+    /// `policy` is the product's policy for its pages, `csrf_header` the header of its CSRF token.
     pub fn new(
         settings: &BrowserSettings,
         policy: Option<&str>,
@@ -64,7 +63,7 @@ impl BrowserHeaders {
         })
     }
 
-    /// Adds what belongs to an answer to this request. `is_own` says that the contents are no daemon's.
+    /// Adds the headers of an answer to this request. `is_own` is true for contents that no daemon sent.
     pub fn add_to(&self, headers: &mut HeaderMap, request: &Parts, over_tls: bool, is_own: bool) {
         if self.nosniff {
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -86,7 +85,7 @@ impl BrowserHeaders {
         }
     }
 
-    /// Lets a listed origin read the answer, and ask in the first place.
+    /// Lets a listed origin send the request and read the answer.
     fn share(&self, headers: &mut HeaderMap, request: &Parts) {
         if self.origins.is_empty() {
             return;

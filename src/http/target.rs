@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use super::api_grammar::{ApiGrammar, PathKind};
 
-/// Everything that RFC 3986 does not allow plainly in a path segment.
+/// Characters that RFC 3986 does not allow unencoded in a path segment.
 const SEGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -26,10 +26,10 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// What no query holds plainly and a client may have sent all the same. The rest of it goes on as it came.
+/// Characters that no query may have unencoded, but that clients send. The rest of a query stays unchanged.
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
 
-/// Where a request points.
+/// The target of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RequestTarget {
     Api(ApiPath),
@@ -48,7 +48,7 @@ pub struct ApiPath {
     format: Range<usize>,
 }
 
-/// Why a target is refused at once.
+/// The reason why a target is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TargetError {
     #[error("the path holds the byte {0:#04X}, which is not UTF-8")]
@@ -90,7 +90,7 @@ impl ApiPath {
         self.text.get(self.format.clone()).unwrap_or_default()
     }
 
-    /// The decoded path behind the format, exactly as it came: for comparisons that must be exact.
+    /// The decoded path behind the format, for exact comparisons.
     pub fn decoded(&self) -> &str {
         self.text.get(self.format.end..).unwrap_or_default()
     }
@@ -109,7 +109,7 @@ impl ApiPath {
         format!("/{}", self.segments().collect::<Vec<_>>().join("/")).into()
     }
 
-    /// The target that is sent on, with the query as it came but for bytes that no query may hold.
+    /// The target that is sent on. The query is unchanged except for bytes that no query may have.
     pub fn upstream_target(&self, query: Option<&str>) -> String {
         let mut target = String::with_capacity(self.text.len() + query.map_or(0, str::len) + 1);
         for segment in segments_of(self.text.get(..self.format.end).unwrap_or_default()) {
@@ -141,7 +141,7 @@ pub fn query_parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Opti
     })
 }
 
-/// The first value of a query parameter; where it stands without one, it is not counted.
+/// The first value of a query parameter; occurrences without a value do not count.
 pub fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     query_parameters(query).find_map(|(known, value)| value.filter(|_| known == name))
 }

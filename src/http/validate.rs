@@ -1,4 +1,4 @@
-//! What the head of every request must satisfy before anything is decided: size, Host, framing.
+//! Checks the head of every request before anything else: size, Host, framing.
 
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -9,9 +9,9 @@ use crate::config::settings::LimitSettings;
 use crate::http::error::ResponseError;
 
 /// `: ` and the line end.
-const AROUND_A_HEADER: usize = 4;
+const HEADER_OVERHEAD_BYTES: usize = 4;
 
-/// Everything that hyper lets through and we do not.
+/// Rejects what hyper accepts and nodegate does not.
 pub fn check(head: &Parts, limits: &LimitSettings) -> Result<(), ResponseError> {
     check_target(head, limits)?;
     check_size(&head.headers, limits)?;
@@ -19,7 +19,7 @@ pub fn check(head: &Parts, limits: &LimitSettings) -> Result<(), ResponseError> 
     check_framing(&head.headers)
 }
 
-/// As the access log tells it.
+/// In the form of the access log.
 pub fn request_line(head: &Parts) -> String {
     let version = match head.version {
         Version::HTTP_10 => " HTTP/1.0",
@@ -49,7 +49,7 @@ fn check_size(headers: &HeaderMap, limits: &LimitSettings) -> Result<(), Respons
         return Err(ResponseError::HeaderTooLarge { what: "too many lines", limit: limits.headers });
     }
     let bytes: usize =
-        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND_A_HEADER).sum();
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD_BYTES).sum();
     if bytes > limits.header {
         return Err(ResponseError::HeaderTooLarge { what: "too many bytes", limit: limits.header });
     }
@@ -76,14 +76,14 @@ fn check_host(head: &Parts) -> Result<(), ResponseError> {
     }
 }
 
-/// A port, where there is one, is a number.
+/// A port must be a number.
 fn has_good_port(authority: &Authority) -> bool {
     authority.as_str().rsplit_once(':').is_none_or(|(_, port)| {
         port.is_empty() || authority.as_str().ends_with(']') || authority.port_u16().is_some()
     })
 }
 
-/// Whether who sent this lets the connection open (RFC 9112 section 9.3).
+/// Whether the sender keeps the connection open (RFC 9112 section 9.3).
 pub fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
     let names = |option: &str| {
         let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
@@ -91,7 +91,7 @@ pub fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
     };
     match version {
         Version::HTTP_10 => names("keep-alive"),
-        Version::HTTP_2 => false, // the connection is no request's
+        Version::HTTP_2 => false, // a connection does not end with a request
         _ => !names("close"),
     }
 }
@@ -102,8 +102,6 @@ fn check_framing(headers: &HeaderMap) -> Result<(), ResponseError> {
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => {
-            Err(ResponseError::BadRequest("only the transfer coding 'chunked' is understood, and only once"))
-        }
+        _ => Err(ResponseError::BadRequest("only the transfer coding 'chunked' is supported, and only once")),
     }
 }

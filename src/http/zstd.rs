@@ -1,4 +1,4 @@
-//! Answers of daemons in zstd (RFC 8878), packed here on their way to a client that wants it most.
+//! Compresses answers of daemons with zstd (RFC 8878), for clients that prefer it.
 
 use std::io::{self, Write as _};
 use std::pin::Pin;
@@ -17,27 +17,27 @@ use zstd::stream::write::Encoder;
 use super::body::{self, ResponseBody};
 use crate::http::compression::ContentCoding;
 
-/// Fast: an answer is packed for one client, and while its worker does that it does nothing else.
+/// Fast, because an answer is compressed for one client and blocks its worker.
 const LEVEL: i32 = 1;
-/// Bytes up to which packing saves next to nothing.
-const TOO_SMALL: usize = 1024;
-/// Log of the window of a streamed answer, which bounds the memory that packing it takes to some 300 kB.
+/// Compression of fewer bytes saves almost nothing.
+const MIN_BYTES: usize = 1024;
+/// Log of the window of a streamed answer. It limits the memory of its encoder to some 300 kB.
 const WINDOW: u32 = 16;
-/// Streamed answers that are packed at the same time; more than these go out as they are.
+/// Limit of streamed answers that are compressed at the same time; others are sent unchanged.
 static STREAMS: Semaphore = Semaphore::const_new(64);
-/// Packed bytes that are sent though more might come.
-const PIECE: usize = 32 << 10;
+/// Compressed bytes that are sent without waiting for more.
+const PIECE_BYTES: usize = 32 << 10;
 
 /// The answer in zstd if that makes it smaller, or as it was.
 pub fn zstd(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
-    if !is_packable(&response) {
+    if !is_compressible(&response) {
         return response;
     }
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
     let (mut head, body) = response.into_parts();
     let (body, is_packed) = match body {
         ResponseBody::Full(plain) => match pack_whole(&plain) {
-            Some(packed) => (body::full(packed), true),
+            Some(compressed) => (body::full(compressed), true),
             None => (ResponseBody::Full(plain), false),
         },
         ResponseBody::Streamed(_) => match ZstdBody::slot() {
@@ -54,14 +54,14 @@ pub fn zstd(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     Response::from_parts(head, body)
 }
 
-/// Text that is whole and not coded yet. A tag would name other bytes than those that are sent.
-fn is_packable(response: &Response<ResponseBody>) -> bool {
+/// Whether the body is whole, is text and has no coding. An `ETag` would name other bytes than those that are sent.
+fn is_compressible(response: &Response<ResponseBody>) -> bool {
     let headers = response.headers();
     let is_text = |kind: &HeaderValue| {
         let kind = kind.as_bytes();
         kind.starts_with(b"application/json") || kind.starts_with(b"text/")
     };
-    let is_small = matches!(response.body(), ResponseBody::Full(bytes) if bytes.len() <= TOO_SMALL);
+    let is_small = matches!(response.body(), ResponseBody::Full(bytes) if bytes.len() <= MIN_BYTES);
     // A download of known length shows its progress.
     let is_download =
         headers.contains_key(CONTENT_DISPOSITION) && response.body().size_hint().exact().is_some();
@@ -73,14 +73,14 @@ fn is_packable(response: &Response<ResponseBody>) -> bool {
 }
 
 fn pack_whole(plain: &[u8]) -> Option<Bytes> {
-    let packed = zstd::bulk::compress(plain, LEVEL).ok()?;
-    (packed.len() < plain.len()).then(|| packed.into())
+    let compressed = zstd::bulk::compress(plain, LEVEL).ok()?;
+    (compressed.len() < plain.len()).then(|| compressed.into())
 }
 
-/// A body that is packed as it comes. What the daemon pauses after goes out.
+/// A body that is compressed while it arrives. When the daemon pauses, the bytes so far are sent.
 struct ZstdBody {
     plain: ResponseBody,
-    /// `None` once its end is out
+    /// `None` after its end
     encoder: Option<Encoder<'static, Vec<u8>>>,
     _slot: SemaphorePermit<'static>,
 }
@@ -93,20 +93,20 @@ impl ZstdBody {
         Some((slot, encoder))
     }
 
-    /// What is packed already; with `flush` everything that has come.
+    /// The compressed bytes so far; with `flush` all of them.
     fn take(&mut self, flush: bool) -> io::Result<Option<Bytes>> {
         let Some(encoder) = &mut self.encoder else { return Ok(None) };
         if flush {
             encoder.flush()?;
         }
-        let packed = std::mem::take(encoder.get_mut());
-        Ok((!packed.is_empty()).then(|| packed.into()))
+        let compressed = std::mem::take(encoder.get_mut());
+        Ok((!compressed.is_empty()).then(|| compressed.into()))
     }
 
     fn end(&mut self) -> io::Result<Option<Bytes>> {
         let Some(encoder) = self.encoder.take() else { return Ok(None) };
-        let packed = encoder.finish()?;
-        Ok((!packed.is_empty()).then(|| packed.into()))
+        let compressed = encoder.finish()?;
+        Ok((!compressed.is_empty()).then(|| compressed.into()))
     }
 }
 
@@ -118,12 +118,12 @@ impl http_body::Body for ZstdBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let packed = loop {
+        let compressed = loop {
             let Self { plain, encoder: Some(encoder), .. } = &mut *self else { return Poll::Ready(None) };
             match Pin::new(plain).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let written = encoder.write_all(&frame.into_data().unwrap_or_default());
-                    if written.is_err() || encoder.get_ref().len() >= PIECE {
+                    if written.is_err() || encoder.get_ref().len() >= PIECE_BYTES {
                         break written.and_then(|()| self.take(false));
                     }
                 }
@@ -131,11 +131,11 @@ impl http_body::Body for ZstdBody {
                 Poll::Ready(None) => break self.end(),
                 Poll::Pending => match self.take(true) {
                     Ok(None) => return Poll::Pending,
-                    packed => break packed,
+                    compressed => break compressed,
                 },
             }
         };
-        Poll::Ready(packed.map(|packed| packed.map(Frame::data)).transpose())
+        Poll::Ready(compressed.map(|compressed| compressed.map(Frame::data)).transpose())
     }
 }
 
@@ -160,9 +160,9 @@ mod tests {
         let response = zstd(json(body::full(text())));
         assert_eq!(response.headers()[CONTENT_ENCODING], "zstd");
         assert_eq!(response.headers()[VARY], "Accept-Encoding");
-        let packed = response.into_body().collect().await.unwrap().to_bytes();
-        assert!(packed.len() < text().len() / 5, "{}", packed.len());
-        assert_eq!(zstd::decode_all(&*packed).unwrap(), text().as_bytes());
+        let compressed = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(compressed.len() < text().len() / 5, "{}", compressed.len());
+        assert_eq!(zstd::decode_all(&*compressed).unwrap(), text().as_bytes());
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         tagged.headers_mut().insert(ETAG, HeaderValue::from_static("\"1\""));
         let mut image = json(body::full(text()));
         image.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/png"));
-        let same = [json(body::full("x".repeat(TOO_SMALL))), json(body::full(noise)), tagged, image, coded];
+        let same = [json(body::full("x".repeat(MIN_BYTES))), json(body::full(noise)), tagged, image, coded];
         for response in same {
             let before = response.headers().get(CONTENT_ENCODING).cloned();
             assert_eq!(zstd(response).headers().get(CONTENT_ENCODING), before.as_ref());
@@ -191,17 +191,17 @@ mod tests {
     #[tokio::test]
     async fn received_bytes_are_flushed_when_the_daemon_pauses() {
         let (mut daemon, stream) = Channel::<Bytes, io::Error>::new(1);
-        let mut packed = zstd(json(ResponseBody::boxed(stream))).into_body();
+        let mut compressed = zstd(json(ResponseBody::boxed(stream))).into_body();
         let mut decoder = zstd::stream::write::Decoder::new(Vec::new()).unwrap();
         for piece in ["one", "two"] {
             daemon.send_data(Bytes::from_static(piece.as_bytes())).await.unwrap();
-            let frame = packed.frame().await.unwrap().unwrap().into_data().unwrap();
+            let frame = compressed.frame().await.unwrap().unwrap().into_data().unwrap();
             decoder.write_all(&frame).unwrap();
             decoder.flush().unwrap();
             assert!(decoder.get_ref().ends_with(piece.as_bytes()));
         }
         drop(daemon);
-        while let Some(frame) = packed.frame().await {
+        while let Some(frame) = compressed.frame().await {
             decoder.write_all(&frame.unwrap().into_data().unwrap()).unwrap();
         }
         decoder.flush().unwrap();
@@ -211,8 +211,8 @@ mod tests {
     #[tokio::test]
     async fn a_broken_answer_is_broken_here_too() {
         let (daemon, stream) = Channel::<Bytes, io::Error>::new(1);
-        let packed = zstd(json(ResponseBody::boxed(stream))).into_body();
+        let compressed = zstd(json(ResponseBody::boxed(stream))).into_body();
         daemon.abort(io::ErrorKind::UnexpectedEof.into());
-        assert!(packed.collect().await.is_err());
+        assert!(compressed.collect().await.is_err());
     }
 }

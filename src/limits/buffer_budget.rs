@@ -1,5 +1,5 @@
 //! Memory for request bodies that nodegate buffers as a whole. All worker threads share one budget. It is divided
-//! between strangers and users, between listeners, between addresses and networks, and between users.
+//! between unauthenticated clients and users, between listeners, between addresses and networks, and between users.
 //!
 //! The first bytes of each body are not counted, because the memory for connections holds them. So a login finds room
 //! even if the budget is used up. Beyond them an owner may take a fraction of what is still free, not of the whole.
@@ -19,17 +19,17 @@ use crate::limits::failure_table::ClientKey;
 pub const UNCOUNTED_BYTES: usize = 4 << 10;
 /// Limit of users' requests that wait at the same time.
 const MAX_WAITING: usize = 256;
-/// Divisors of the bytes that are free for a listener: one address of strangers gets at most 1/5, a /56 1/3, a /48
+/// Divisors of the bytes that are free for a listener: an unauthenticated address gets at most 1/5, a /56 1/3, a /48
 /// 1/2.
-const STRANGER_PARTS: [usize; 3] = [5, 3, 2];
+const UNAUTHENTICATED_PARTS: [usize; 3] = [5, 3, 2];
 /// The same for users, and for one user at all addresses.
 const USER_PARTS: [usize; 3] = [2, 2, 2];
 const ONE_USER_PARTS: usize = 2;
 
-/// Whether the client has shown a good credential.
+/// Whether the client has sent a good credential.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OwnerTrust {
-    Stranger,
+    Unauthenticated,
     User,
 }
 
@@ -39,7 +39,7 @@ pub struct BufferBudget {
     pub bytes: usize,
     /// with one listener nothing is divided between listeners
     pub listeners: usize,
-    /// how long a user waits for room; strangers do not wait
+    /// how long a user waits for room; unauthenticated clients do not wait
     pub timeout: Duration,
 }
 
@@ -59,11 +59,11 @@ enum BudgetPart {
 }
 
 impl BufferOwner {
-    /// `user` is a verified name; without one the owner is a stranger. `source` is `None` for an address that may
+    /// `user` is a verified name; without one the owner is unauthenticated. `source` is `None` for an address that may
     /// stand for many clients.
     pub fn new(listener: Arc<str>, source: Option<ClientKey>, user: Option<Arc<str>>) -> Self {
         let (trust, parts) = match user {
-            None => (OwnerTrust::Stranger, STRANGER_PARTS),
+            None => (OwnerTrust::Unauthenticated, UNAUTHENTICATED_PARTS),
             Some(_) => (OwnerTrust::User, USER_PARTS),
         };
         let levels = source.into_iter().flat_map(ClientKey::levels).zip(parts).enumerate();
@@ -83,7 +83,7 @@ pub struct BufferLedger {
 
 #[derive(Default)]
 struct HeldBuffers {
-    strangers: BufferShare,
+    unauthenticated: BufferShare,
     users: BufferShare,
     /// requests, not bytes
     waiting: BufferShare,
@@ -210,19 +210,19 @@ impl HeldBuffers {
         owner.trust == OwnerTrust::User && self.waiting.take(free, listeners, owner, 1)
     }
 
-    /// Strangers get at most half of the budget, users all of it but an eighth.
+    /// Unauthenticated clients get at most half of the budget, users all but an eighth of it.
     fn free_for(&self, all: usize, trust: OwnerTrust) -> usize {
-        let (strangers, users) = (self.strangers.taken, self.users.taken);
-        let left = all.saturating_sub(strangers + users);
+        let (unauthenticated, users) = (self.unauthenticated.taken, self.users.taken);
+        let left = all.saturating_sub(unauthenticated + users);
         match trust {
-            OwnerTrust::Stranger => left.min((all / 2).saturating_sub(strangers)),
-            OwnerTrust::User => left.saturating_sub((all / 8).saturating_sub(strangers)),
+            OwnerTrust::Unauthenticated => left.min((all / 2).saturating_sub(unauthenticated)),
+            OwnerTrust::User => left.saturating_sub((all / 8).saturating_sub(unauthenticated)),
         }
     }
 
     fn share(&mut self, trust: OwnerTrust) -> &mut BufferShare {
         match trust {
-            OwnerTrust::Stranger => &mut self.strangers,
+            OwnerTrust::Unauthenticated => &mut self.unauthenticated,
             OwnerTrust::User => &mut self.users,
         }
     }
@@ -297,12 +297,12 @@ mod tests {
         let buffered = Arc::new(BufferLedger::default());
         for number in 0..2000 {
             for piece in [65_536, 4096, 256, 16, 1] {
-                fill(&mut buffered.held(), 1, &owner(OwnerTrust::Stranger, "a", Some(number)), piece);
+                fill(&mut buffered.held(), 1, &owner(OwnerTrust::Unauthenticated, "a", Some(number)), piece);
             }
         }
         let budget = BufferBudget { bytes: ALL, listeners: 1, timeout: Duration::ZERO };
-        assert!(buffered.held().strangers.taken <= ALL / 2);
-        let mut room = buffered.empty_permit(budget, owner(OwnerTrust::Stranger, "a", Some(2000)));
+        assert!(buffered.held().unauthenticated.taken <= ALL / 2);
+        let mut room = buffered.empty_permit(budget, owner(OwnerTrust::Unauthenticated, "a", Some(2000)));
         room.grow_to(UNCOUNTED_BYTES).await.unwrap();
         assert_eq!(room.grow_to(2 * UNCOUNTED_BYTES).await, Err(LimitExceeded::Buffered));
     }
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn one_address_leaves_most_to_others() {
         let mut held = HeldBuffers::default();
-        let taken = fill(&mut held, 1, &owner(OwnerTrust::Stranger, "a", Some(1)), 16_384);
+        let taken = fill(&mut held, 1, &owner(OwnerTrust::Unauthenticated, "a", Some(1)), 16_384);
         assert!((ALL / 16..=ALL / 10).contains(&taken), "{taken}");
     }
 
@@ -318,12 +318,12 @@ mod tests {
     fn wide_networks_and_users_leave_room_to_others() {
         let mut held = HeldBuffers::default();
         for low in 0..1000 {
-            let of_network = at(OwnerTrust::Stranger, "a", Some([0x2001, 0xdb8, 1, low]), "");
+            let of_network = at(OwnerTrust::Unauthenticated, "a", Some([0x2001, 0xdb8, 1, low]), "");
             fill(&mut held, 1, &of_network, 256);
             let of_user = at(OwnerTrust::User, "a", Some([0x2001, 0xdb8, low, 0]), "one");
             fill(&mut held, 1, &of_user, 256);
         }
-        let other = fill(&mut held, 1, &owner(OwnerTrust::Stranger, "a", Some(2)), 256);
+        let other = fill(&mut held, 1, &owner(OwnerTrust::Unauthenticated, "a", Some(2)), 256);
         assert!(other >= ALL / 32, "beside a /48: {other}");
         let other = fill(&mut held, 1, &at(OwnerTrust::User, "a", None, "other"), 256);
         assert!(other >= ALL / 16, "beside a user: {other}");
@@ -337,27 +337,28 @@ mod tests {
         }
         assert!((MAX_WAITING / 4..=MAX_WAITING / 2).contains(&held.waiting.taken), "{}", held.waiting.taken);
         assert!(held.begin_waiting(1, &owner(OwnerTrust::User, "a", Some(1))));
-        assert!(!held.begin_waiting(1, &owner(OwnerTrust::Stranger, "a", Some(2))));
+        assert!(!held.begin_waiting(1, &owner(OwnerTrust::Unauthenticated, "a", Some(2))));
     }
 
     #[test]
-    fn users_and_strangers_leave_room_to_each_other() {
-        for first in [OwnerTrust::User, OwnerTrust::Stranger] {
+    fn users_and_others_leave_room_to_each_other() {
+        for first in [OwnerTrust::User, OwnerTrust::Unauthenticated] {
             let mut held = HeldBuffers::default();
-            let second = if first == OwnerTrust::User { OwnerTrust::Stranger } else { OwnerTrust::User };
+            let second =
+                if first == OwnerTrust::User { OwnerTrust::Unauthenticated } else { OwnerTrust::User };
             let taken = [first, second].map(|it| {
                 (0..9)
                     .map(|user| fill(&mut held, 1, &at(it, "a", None, &user.to_string()), 4096))
                     .sum::<usize>()
             });
             assert!(taken.into_iter().all(|bytes| bytes >= ALL / 8 - 8192), "{taken:?}");
-            assert!(held.users.taken + held.strangers.taken <= ALL);
+            assert!(held.users.taken + held.unauthenticated.taken <= ALL);
         }
     }
 
     #[test]
     fn a_listener_leaves_room_to_the_others() {
-        for trust in [OwnerTrust::User, OwnerTrust::Stranger] {
+        for trust in [OwnerTrust::User, OwnerTrust::Unauthenticated] {
             let mut held = HeldBuffers::default();
             for last in 0..3000 {
                 fill(&mut held, 2, &owner(trust, "public", Some(last)), 4096);
@@ -382,11 +383,11 @@ mod tests {
             first.shrink_to(100);
         });
         waited.unwrap();
-        let mut stranger = buffered.empty_permit(budget, owner(OwnerTrust::Stranger, "a", None));
-        assert_eq!(stranger.grow_to(ALL).await, Err(LimitExceeded::Buffered));
-        drop((first, second, stranger));
+        let mut other = buffered.empty_permit(budget, owner(OwnerTrust::Unauthenticated, "a", None));
+        assert_eq!(other.grow_to(ALL).await, Err(LimitExceeded::Buffered));
+        drop((first, second, other));
         let held = buffered.held();
-        assert_eq!((held.users.taken, held.strangers.taken, held.waiting.taken), (0, 0, 0));
+        assert_eq!((held.users.taken, held.unauthenticated.taken, held.waiting.taken), (0, 0, 0));
         assert!(held.users.by_listener.is_empty() && held.users.by_part.is_empty());
         assert!(held.waiting.by_part.is_empty());
     }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::LimitExceeded;
 use super::shares::{ListenerShare, ListenerShares, subtract};
 use crate::limits::failure_table::ClientKey;
-use crate::limits::unauthenticated::StrangerLimits;
+use crate::limits::unauthenticated::UnauthenticatedLimits;
 
-/// Descriptors that belong to no client: log, listeners, event loops, uploads' files.
+/// Descriptors that belong to no client: log, listeners, event loops, files of uploads.
 const OWN_DESCRIPTORS: usize = 128;
 /// The client's descriptor, and one for the daemon or a machine.
 const DESCRIPTORS_PER_CONNECTION: usize = 2;
@@ -18,11 +18,11 @@ const MAX_DEFAULT_CONNECTIONS: usize = 16_384;
 /// One address gets at most 1/8 of the reserve.
 const RESERVE_DIVISOR: usize = 8;
 
-/// Bytes for the connections of strangers, per permitted connection.
-const BYTES_PER_STRANGER: usize = 12 << 10;
-const MIN_STRANGER_BYTES: usize = 16 << 20;
-/// One permit of four is for clients that have shown a credential.
-const KNOWN_DIVISOR: usize = 4;
+/// Bytes for unauthenticated connections, per permitted connection.
+const BYTES_PER_UNAUTHENTICATED: usize = 12 << 10;
+const MIN_UNAUTHENTICATED_BYTES: usize = 16 << 20;
+/// One of four permits is for authenticated clients.
+const AUTHENTICATED_DIVISOR: usize = 4;
 
 /// The limit of open connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,19 +46,19 @@ impl ConnectionCapacity {
         Self { connections, reserve }
     }
 
-    /// Memory for the connections of clients that have not shown a credential.
-    pub fn stranger_bytes(self) -> usize {
-        self.connections.saturating_mul(BYTES_PER_STRANGER).max(MIN_STRANGER_BYTES)
+    /// Memory for the connections of unauthenticated clients.
+    pub fn unauthenticated_bytes(self) -> usize {
+        self.connections.saturating_mul(BYTES_PER_UNAUTHENTICATED).max(MIN_UNAUTHENTICATED_BYTES)
     }
 
-    /// The limits for the connections of strangers, so that these never take all permits. `limit` is that of the
+    /// The limits for unauthenticated connections, so that these never take all permits. `limit` is that of the
     /// listener, 0 for none.
-    pub fn stranger_limits(self, limit: usize) -> StrangerLimits {
-        let most = |places: usize| places - places / KNOWN_DIVISOR;
-        StrangerLimits {
-            bytes: self.stranger_bytes(),
-            places: most(self.connections),
-            listener_places: if limit == 0 { usize::MAX } else { most(limit) },
+    pub fn unauthenticated_limits(self, limit: usize) -> UnauthenticatedLimits {
+        let most = |permits: usize| permits - permits / AUTHENTICATED_DIVISOR;
+        UnauthenticatedLimits {
+            bytes: self.unauthenticated_bytes(),
+            permits: most(self.connections),
+            listener_connections: if limit == 0 { usize::MAX } else { most(limit) },
         }
     }
 
@@ -118,18 +118,18 @@ impl ConnectionCounts {
         arrival: ConnectionOrigin<'_>,
     ) -> Result<(ConnectionPermit, Option<LimitExceeded>), LimitExceeded> {
         let mut taken = self.taken();
-        let excess = taken.excess(capacity, arrival);
-        if let Some(excess) = excess
+        let exceeded = taken.exceeded(capacity, arrival);
+        if let Some(exceeded) = exceeded
             && !taken.has_reserve(capacity, arrival.source)
         {
-            return Err(excess);
+            return Err(exceeded);
         }
-        let in_reserve = excess.is_some();
+        let in_reserve = exceeded.is_some();
         let source = arrival.source.filter(|_| in_reserve || arrival.limit_of_source > 0);
         let listener = Arc::clone(&arrival.at.listener);
-        let place = ConnectionPermit { counts: Arc::clone(self), listener, source, in_reserve };
-        taken.take(&place);
-        Ok((place, excess))
+        let permit = ConnectionPermit { counts: Arc::clone(self), listener, source, in_reserve };
+        taken.take(&permit);
+        Ok((permit, exceeded))
     }
 
     /// Acquires a permit for a request, where requests are counted by address.
@@ -147,9 +147,9 @@ impl ConnectionCounts {
             return Err(LimitExceeded::RequestsOfAddress { limit });
         }
         let (listener, source) = (Arc::clone(listener), Some(source));
-        let place = ConnectionPermit { counts: Arc::clone(self), listener, source, in_reserve: false };
-        taken.take(&place);
-        Ok(place)
+        let permit = ConnectionPermit { counts: Arc::clone(self), listener, source, in_reserve: false };
+        taken.take(&permit);
+        Ok(permit)
     }
 
     fn taken(&self) -> MutexGuard<'_, TakenPermits> {
@@ -163,7 +163,7 @@ impl TakenPermits {
         is_within && self.by_listener.has_room(arrival.at, capacity.connections)
     }
 
-    fn excess(&self, capacity: ConnectionCapacity, arrival: ConnectionOrigin<'_>) -> Option<LimitExceeded> {
+    fn exceeded(&self, capacity: ConnectionCapacity, arrival: ConnectionOrigin<'_>) -> Option<LimitExceeded> {
         let limit = arrival.limit_of_source;
         let of_source = arrival.source.filter(|_| limit > 0);
         if of_source.is_some_and(|source| self.of_source(&arrival.at.listener, source) >= limit) {
@@ -184,39 +184,39 @@ impl TakenPermits {
         self.by_source.get(&(Arc::clone(listener), source)).copied().unwrap_or_default()
     }
 
-    fn take(&mut self, place: &ConnectionPermit) {
-        if place.in_reserve {
+    fn take(&mut self, permit: &ConnectionPermit) {
+        if permit.in_reserve {
             self.in_reserve += 1;
-            if let Some(source) = place.source {
+            if let Some(source) = permit.source {
                 *self.reserve_by_source.entry(source).or_default() += 1;
             }
             return;
         }
-        self.by_listener.take(&place.listener);
-        if let Some(source) = place.source {
-            *self.by_source.entry((Arc::clone(&place.listener), source)).or_default() += 1;
+        self.by_listener.take(&permit.listener);
+        if let Some(source) = permit.source {
+            *self.by_source.entry((Arc::clone(&permit.listener), source)).or_default() += 1;
         }
     }
 
-    fn give_back(&mut self, place: &ConnectionPermit) {
-        if place.in_reserve {
+    fn give_back(&mut self, permit: &ConnectionPermit) {
+        if permit.in_reserve {
             self.in_reserve -= 1;
-            if let Some(source) = place.source {
+            if let Some(source) = permit.source {
                 subtract(&mut self.reserve_by_source, &source, 1);
             }
             return;
         }
-        self.by_listener.give_back(&place.listener);
-        if let Some(source) = place.source {
-            subtract(&mut self.by_source, &(Arc::clone(&place.listener), source), 1);
+        self.by_listener.give_back(&permit.listener);
+        if let Some(source) = permit.source {
+            subtract(&mut self.by_source, &(Arc::clone(&permit.listener), source), 1);
         }
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let places = Arc::clone(&self.counts);
-        places.taken().give_back(self);
+        let counts = Arc::clone(&self.counts);
+        counts.taken().give_back(self);
     }
 }
 
@@ -247,12 +247,12 @@ mod tests {
         for connections in [4, 100, 420, 1000, 16_384] {
             let capacity = ConnectionCapacity { connections, reserve: 1 };
             for limit in [0, 4, connections] {
-                let room = capacity.stranger_limits(limit);
-                assert_eq!(room.places, connections * 3 / 4);
-                assert_eq!(room.listener_places, if limit == 0 { usize::MAX } else { limit * 3 / 4 });
+                let room = capacity.unauthenticated_limits(limit);
+                assert_eq!(room.permits, connections * 3 / 4);
+                assert_eq!(room.listener_connections, if limit == 0 { usize::MAX } else { limit * 3 / 4 });
             }
         }
-        assert_eq!(ConnectionCapacity { connections: 1, reserve: 1 }.stranger_limits(0).places, 1);
+        assert_eq!(ConnectionCapacity { connections: 1, reserve: 1 }.unauthenticated_limits(0).permits, 1);
     }
 
     fn at(listener: &str, listeners: usize) -> ListenerShare {
@@ -266,11 +266,11 @@ mod tests {
 
     #[test]
     fn the_reserve_answers_503_until_exhausted() {
-        let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
+        let (counts, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
         let capacity = ConnectionCapacity { connections: 2, reserve: 1 };
-        let enter = || places.try_acquire_connection(capacity, arrival(&listener, None));
+        let enter = || counts.try_acquire_connection(capacity, arrival(&listener, None));
         let inside = [enter().unwrap(), enter().unwrap()];
-        assert!(inside.iter().all(|(_, excess)| excess.is_none()));
+        assert!(inside.iter().all(|(_, exceeded)| exceeded.is_none()));
         let in_reserve = enter().unwrap();
         assert_eq!(in_reserve.1, Some(LimitExceeded::Connections));
         assert_eq!(enter().err(), Some(LimitExceeded::Connections));
@@ -278,17 +278,18 @@ mod tests {
         assert!(enter().unwrap().1.is_some());
         drop(inside);
         assert!(enter().unwrap().1.is_none());
-        assert!(places.taken().by_listener.taken.is_empty());
+        assert!(counts.taken().by_listener.taken.is_empty());
     }
 
     #[test]
     fn a_listener_has_places_that_others_cannot_take() {
-        let (places, [public, own]) =
+        let (counts, [public, own]) =
             (Arc::new(ConnectionCounts::default()), ["public", "listen"].map(|name| at(name, 2)));
         let capacity = ConnectionCapacity { connections: 80, reserve: 1 };
-        let enter = |listener| places.try_acquire_connection(capacity, arrival(listener, None));
+        let enter = |listener| counts.try_acquire_connection(capacity, arrival(listener, None));
         let fill = |listener| {
-            let entered = std::iter::from_fn(|| enter(listener).ok().filter(|(_, excess)| excess.is_none()));
+            let entered =
+                std::iter::from_fn(|| enter(listener).ok().filter(|(_, exceeded)| exceeded.is_none()));
             entered.take(1000).collect::<Vec<_>>()
         };
         let strangers = fill(&public);
@@ -296,55 +297,58 @@ mod tests {
         let limited = ConnectionOrigin { limit: 75, ..arrival(&own, None) };
         drop(strangers);
         let mut held: Vec<_> =
-            (0..75).filter_map(|_| places.try_acquire_connection(capacity, limited).ok()).collect();
-        assert!(held.drain(..70).all(|(_, excess)| excess.is_none()), "all that the other one does not have");
-        assert!(held.drain(..).any(|(_, excess)| excess == Some(LimitExceeded::Connections)));
+            (0..75).filter_map(|_| counts.try_acquire_connection(capacity, limited).ok()).collect();
+        assert!(
+            held.drain(..70).all(|(_, exceeded)| exceeded.is_none()),
+            "all that the other one does not have"
+        );
+        assert!(held.drain(..).any(|(_, exceeded)| exceeded == Some(LimitExceeded::Connections)));
     }
 
     #[test]
     fn a_limit_of_a_listener_counts_there_alone() {
-        let (places, [public, own]) =
+        let (counts, [public, own]) =
             (Arc::new(ConnectionCounts::default()), ["public", "listen"].map(|name| at(name, 2)));
         let capacity = ConnectionCapacity { connections: 80, reserve: 1 };
         let limited = ConnectionOrigin { limit: 1, ..arrival(&public, None) };
-        let _first = places.try_acquire_connection(capacity, limited).unwrap();
+        let _first = counts.try_acquire_connection(capacity, limited).unwrap();
         assert_eq!(
-            places.try_acquire_connection(capacity, limited).unwrap().1,
+            counts.try_acquire_connection(capacity, limited).unwrap().1,
             Some(LimitExceeded::Connections)
         );
-        assert!(places.try_acquire_connection(capacity, arrival(&own, None)).unwrap().1.is_none());
+        assert!(counts.try_acquire_connection(capacity, arrival(&own, None)).unwrap().1.is_none());
     }
 
     #[test]
     fn an_address_cannot_fill_the_reserve() {
-        let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
+        let (counts, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
         let capacity = ConnectionCapacity { connections: 1, reserve: 64 };
         for limit in [0, 1] {
             let enter = |last| {
-                places.try_acquire_connection(capacity, arrival(&listener, Some((source(last), limit))))
+                counts.try_acquire_connection(capacity, arrival(&listener, Some((source(last), limit))))
             };
             let _inside = enter(1).unwrap();
-            let excess = if limit == 0 {
+            let exceeded = if limit == 0 {
                 LimitExceeded::Connections
             } else {
                 LimitExceeded::ConnectionsOfAddress { limit }
             };
             let in_reserve: Vec<_> = (0..8).map(|_| enter(1).unwrap()).collect();
-            assert!(in_reserve.iter().all(|(_, reason)| *reason == Some(excess)));
-            assert_eq!(enter(1).err(), Some(excess), "the reason is the same without a place");
+            assert!(in_reserve.iter().all(|(_, reason)| *reason == Some(exceeded)));
+            assert_eq!(enter(1).err(), Some(exceeded), "the reason is the same without a permit");
             assert_eq!(enter(2).unwrap().1, Some(LimitExceeded::Connections));
             drop(in_reserve);
             assert!(enter(1).is_ok());
         }
-        assert!(places.taken().reserve_by_source.is_empty() && places.taken().in_reserve == 0);
+        assert!(counts.taken().reserve_by_source.is_empty() && counts.taken().in_reserve == 0);
     }
 
     #[test]
     fn permits_per_address_are_limited_and_returned() {
-        let (places, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
+        let (counts, listener) = (Arc::new(ConnectionCounts::default()), at("listen", 1));
         let capacity = ConnectionCapacity { connections: 10, reserve: 1 };
         let enter = |last| {
-            places.try_acquire_connection(capacity, arrival(&listener, Some((source(last), 1)))).unwrap()
+            counts.try_acquire_connection(capacity, arrival(&listener, Some((source(last), 1)))).unwrap()
         };
         let first = enter(1);
         let second = enter(1);
@@ -354,14 +358,14 @@ mod tests {
         assert!(enter(1).1.is_some());
         drop(first);
         assert!(enter(1).1.is_none());
-        assert!(places.taken().by_source.is_empty());
-        let asked = places.try_acquire(&listener.listener, source(1), 1).unwrap();
+        assert!(counts.taken().by_source.is_empty());
+        let asked = counts.try_acquire(&listener.listener, source(1), 1).unwrap();
         assert_eq!(
-            places.try_acquire(&listener.listener, source(1), 1).err(),
+            counts.try_acquire(&listener.listener, source(1), 1).err(),
             Some(LimitExceeded::RequestsOfAddress { limit: 1 })
         );
-        assert!(places.try_acquire(&Arc::from("public"), source(1), 1).is_ok(), "another listener");
+        assert!(counts.try_acquire(&Arc::from("public"), source(1), 1).is_ok(), "another listener");
         drop(asked);
-        assert!(places.try_acquire(&listener.listener, source(1), 1).is_ok());
+        assert!(counts.try_acquire(&listener.listener, source(1), 1).is_ok());
     }
 }

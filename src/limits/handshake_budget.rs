@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    const LONGEST: Duration = Duration::from_secs(10);
+    const MAX_WAIT: Duration = Duration::from_secs(10);
 
     fn client(last: u8) -> ClientKey {
         ClientKey::from_address(IpAddr::from([192, 0, 2, last]))
@@ -96,16 +96,16 @@ mod tests {
         let (budget, now) = (HandshakeBudget::default(), Instant::now());
         for last in [1, 2] {
             for _ in 0..MAX_REJECTIONS {
-                assert_eq!(budget.reserve(client(last), LONGEST, now), Some(Duration::ZERO));
+                assert_eq!(budget.reserve(client(last), MAX_WAIT, now), Some(Duration::ZERO));
                 budget.count_rejection(client(last), now);
             }
         }
-        let delays = [1, 2, 1].map(|last| budget.reserve(client(last), LONGEST, now));
+        let delays = [1, 2, 1].map(|last| budget.reserve(client(last), MAX_WAIT, now));
         assert_eq!(delays, [0, 1, 2].map(|turn| Some(turn * HANDSHAKE_INTERVAL)));
-        assert_eq!(budget.reserve(client(3), LONGEST, now), Some(Duration::ZERO));
+        assert_eq!(budget.reserve(client(3), MAX_WAIT, now), Some(Duration::ZERO));
         assert_eq!(budget.reserve(client(1), HANDSHAKE_INTERVAL, now), None);
         let later = now + WINDOW;
-        assert_eq!(budget.reserve(client(1), LONGEST, later), Some(Duration::ZERO));
+        assert_eq!(budget.reserve(client(1), MAX_WAIT, later), Some(Duration::ZERO));
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
         for millisecond in 0..20_000_u64 {
             let now = start + Duration::from_millis(millisecond);
             budget.count_rejection(client(1), now);
-            let delay = budget.reserve(client(1), LONGEST, now);
+            let delay = budget.reserve(client(1), MAX_WAIT, now);
             begun += u32::from(delay.is_some_and(|delay| now + delay < start + Duration::from_secs(20)));
         }
         assert!((1270..1300).contains(&begun), "{begun} handshakes in 20 s");

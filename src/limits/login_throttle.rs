@@ -29,7 +29,7 @@ pub struct LoginThrottle {
 
 impl LoginThrottle {
     /// Begins an attempt that the daemon will verify. If many come at once, some wait for the others. Returns `None`
-    /// if `is_known` finds during the wait that there is nothing left to verify.
+    /// if `is_known` returns true during the wait, so there is nothing left to verify.
     pub async fn begin(
         self: &Arc<Self>,
         at: &ListenerShare,
@@ -39,7 +39,7 @@ impl LoginThrottle {
     ) -> Result<Option<LoginPermit>, LimitExceeded> {
         let source = ClientKey::from_address(address);
         let until = Instant::now() + QUEUE_TIMEOUT;
-        let mut seat = None;
+        let mut slot = None;
         loop {
             let ended = self.ended.notified();
             if is_known() {
@@ -51,7 +51,7 @@ impl LoginThrottle {
                     return Ok(Some(LoginPermit { logins: Arc::clone(self), source, limit, failed: true }));
                 }
                 AttemptVerdict::Refused { retry_after } => return Err(retry_later(retry_after)),
-                AttemptVerdict::Wait if seat.is_none() => seat = Some(self.wait_slot(Some(source), at)?),
+                AttemptVerdict::Wait if slot.is_none() => slot = Some(self.wait_slot(Some(source), at)?),
                 AttemptVerdict::Wait => (),
             }
             timeout_at(until, ended).await.map_err(|_| LimitExceeded::LoginQueueTimeout)?;
@@ -118,7 +118,7 @@ impl LoginThrottle {
     ) -> LimitExceeded {
         match self.hold_back(at, Some(address), began).await {
             Ok(()) => self.check(address, limit).err().unwrap_or(LimitExceeded::Failures { seconds: 1 }),
-            Err(excess) => excess,
+            Err(exceeded) => exceeded,
         }
     }
 

@@ -6,7 +6,7 @@ const MIB: u64 = 1 << 20;
 /// The program itself, its caches and tables, and the memory that the allocator keeps.
 const BASE_BYTES: u64 = 128 * MIB;
 /// Bytes for a connection whose client does not read its responses, logged in or not: TLS, a request, pieces of a
-/// response. Strangers have less.
+/// response. Unauthenticated clients have less.
 const HTTP1_BYTES: u64 = 192 << 10;
 /// The same, if every stream of HTTP/2 has a response waiting.
 const HTTP2_BYTES: u64 = 448 << 10;
@@ -53,8 +53,8 @@ mod tests {
         for connections in [100, 16_384] {
             let capacity = ConnectionCapacity { connections, reserve: 1 };
             let without = allowed_bytes(ConnectionCapacity { connections: 0, reserve: 1 }, false, 0, 0);
-            let strangers = u64::try_from(capacity.stranger_bytes()).unwrap_or(u64::MAX);
-            assert!(allowed_bytes(capacity, false, 0, 0) - without >= strangers);
+            let unauthenticated = u64::try_from(capacity.unauthenticated_bytes()).unwrap_or(u64::MAX);
+            assert!(allowed_bytes(capacity, false, 0, 0) - without >= unauthenticated);
         }
     }
 }

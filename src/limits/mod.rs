@@ -30,7 +30,7 @@ pub struct Limiters {
     pub connections: Arc<ConnectionCounts>,
     /// requests in flight, where they are counted by address
     pub requests: Arc<ConnectionCounts>,
-    pub strangers: Arc<UnauthenticatedConnections>,
+    pub unauthenticated: Arc<UnauthenticatedConnections>,
     /// buffered bodies
     pub buffered: Arc<BufferLedger>,
     /// calls that a route scope limits

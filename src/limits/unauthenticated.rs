@@ -1,6 +1,6 @@
-//! Connections of strangers (clients that have shown no good credential), and their memory. If they hold more than
-//! they may, nodegate closes a connection at the listener that holds most: the oldest one of the network with most
-//! connections there. So a new connection finds room, even among many addresses with one connection each.
+//! The connections of unauthenticated clients, and their memory. If they exceed a limit, nodegate closes a connection
+//! at the listener that holds most: the oldest one of the network with most connections there. So a new connection
+//! finds room, even among many addresses with one connection each.
 
 mod networks;
 
@@ -38,8 +38,8 @@ pub enum ConnectionPhase {
     Idle,
 }
 
-/// [`UnauthenticatedConnection::bytes`] of a client that has shown a credential.
-const KNOWN: usize = 0;
+/// [`UnauthenticatedConnection::bytes`] of a client that has sent a valid credential.
+const AUTHENTICATED: usize = 0;
 
 impl ConnectionPhase {
     /// Above what the release build takes (docs/security.md): a debug build needs more for the same.
@@ -55,25 +55,25 @@ impl ConnectionPhase {
     }
 }
 
-/// The limits for all strangers.
+/// The limits for all unauthenticated connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct StrangerLimits {
+pub struct UnauthenticatedLimits {
     pub bytes: usize,
-    /// at all listeners
-    pub places: usize,
-    /// at the connection's listener
-    pub listener_places: usize,
+    /// permits at all listeners
+    pub permits: usize,
+    /// permits at the connection's listener
+    pub listener_connections: usize,
 }
 
-pub struct StrangerOrigin<'a> {
+pub struct UnauthenticatedOrigin<'a> {
     pub listener: &'a Arc<str>,
     /// if the address is counted
     pub source: Option<ClientKey>,
     /// false for a client that only gets the reason of its rejection
-    pub has_place: bool,
+    pub has_permit: bool,
 }
 
-/// The connections of all strangers.
+/// All unauthenticated connections.
 #[derive(Default)]
 pub struct UnauthenticatedConnections {
     held: Mutex<HeldMemory>,
@@ -83,7 +83,7 @@ pub struct UnauthenticatedConnections {
 #[derive(Default)]
 struct HeldMemory {
     bytes: usize,
-    places: usize,
+    permits: usize,
     next: u64,
     connections: HashMap<u64, TrackedConnection>,
     listeners: HashMap<Arc<str>, ListenerUsage>,
@@ -91,7 +91,7 @@ struct HeldMemory {
 
 struct TrackedConnection {
     listener: Arc<str>,
-    has_place: bool,
+    has_permit: bool,
     bytes: usize,
     end: Arc<EvictionSignal>,
 }
@@ -99,7 +99,7 @@ struct TrackedConnection {
 #[derive(Default)]
 struct ListenerUsage {
     bytes: usize,
-    places: usize,
+    permits: usize,
     networks: NetworkOrder,
 }
 
@@ -112,8 +112,8 @@ struct EvictionSignal {
 
 /// One connection. Dropping it removes it from the count.
 pub struct UnauthenticatedConnection {
-    strangers: Arc<UnauthenticatedConnections>,
-    room: StrangerLimits,
+    connections: Arc<UnauthenticatedConnections>,
+    room: UnauthenticatedLimits,
     listener: Arc<str>,
     number: u64,
     /// of its phase
@@ -124,18 +124,18 @@ pub struct UnauthenticatedConnection {
 
 impl UnauthenticatedConnections {
     /// Registers an accepted connection.
-    pub fn enter(
+    pub fn register(
         self: &Arc<Self>,
-        room: StrangerLimits,
-        origin: &StrangerOrigin<'_>,
+        room: UnauthenticatedLimits,
+        origin: &UnauthenticatedOrigin<'_>,
     ) -> UnauthenticatedConnection {
         let (end, listener) = (Arc::<EvictionSignal>::default(), Arc::clone(origin.listener));
         let mut held = self.held();
         let number = held.add(origin, Arc::clone(&end));
         held.evict(&room, &listener);
         drop(held);
-        let (strangers, bytes) = (Arc::clone(self), AtomicUsize::new(ConnectionPhase::Opening.bytes()));
-        UnauthenticatedConnection { strangers, room, listener, number, bytes, end, source: origin.source }
+        let (connections, bytes) = (Arc::clone(self), AtomicUsize::new(ConnectionPhase::Opening.bytes()));
+        UnauthenticatedConnection { connections, room, listener, number, bytes, end, source: origin.source }
     }
 
     /// The sum of all connections.
@@ -151,36 +151,36 @@ impl UnauthenticatedConnections {
 
 impl UnauthenticatedConnection {
     /// Sets the phase of the connection.
-    pub fn reach(&self, phase: ConnectionPhase) {
+    pub fn set_phase(&self, phase: ConnectionPhase) {
         let before = self.bytes.load(Ordering::Relaxed);
-        if before == phase.bytes() || before == KNOWN {
+        if before == phase.bytes() || before == AUTHENTICATED {
             return;
         }
         self.bytes.store(phase.bytes(), Ordering::Relaxed);
-        let mut held = self.strangers.held();
+        let mut held = self.connections.held();
         held.resize(self.number, phase.bytes());
         held.evict(&self.room, &self.listener);
     }
 
     /// Counts that nodegate rejected the connection, or a request of it, because of a limit.
     pub fn count_rejection(&self) {
-        if self.bytes.load(Ordering::Relaxed) != KNOWN
+        if self.bytes.load(Ordering::Relaxed) != AUTHENTICATED
             && let Some(source) = self.source
         {
-            self.strangers.handshakes.count_rejection(source, Instant::now());
+            self.connections.handshakes.count_rejection(source, Instant::now());
         }
     }
 
     /// The time until its TLS handshake may begin. `None` if that is more than `longest`.
     pub fn reserve_handshake(&self, longest: Duration) -> Option<Duration> {
         let Some(source) = self.source else { return Some(Duration::ZERO) };
-        self.strangers.handshakes.reserve(source, longest, Instant::now())
+        self.connections.handshakes.reserve(source, longest, Instant::now())
     }
 
-    /// Its client has shown a good credential.
-    pub fn is_known(&self) {
-        if self.bytes.swap(KNOWN, Ordering::Relaxed) != KNOWN {
-            self.strangers.held().remove(self.number);
+    /// Removes the connection from the count: its client has sent a valid credential.
+    pub fn set_authenticated(&self) {
+        if self.bytes.swap(AUTHENTICATED, Ordering::Relaxed) != AUTHENTICATED {
+            self.connections.held().remove(self.number);
         }
     }
 
@@ -191,7 +191,7 @@ impl UnauthenticatedConnection {
 
     /// Ready once the connection has to end. Only one task may wait for that.
     pub fn poll_evicted(&self, context: &Context<'_>) -> Poll<()> {
-        if self.bytes.load(Ordering::Relaxed) == KNOWN {
+        if self.bytes.load(Ordering::Relaxed) == AUTHENTICATED {
             return Poll::Pending;
         }
         self.end.waker.register(context.waker());
@@ -210,21 +210,21 @@ impl UnauthenticatedConnection {
 
 impl Drop for UnauthenticatedConnection {
     fn drop(&mut self) {
-        self.is_known();
+        self.set_authenticated();
     }
 }
 
 impl HeldMemory {
-    fn add(&mut self, origin: &StrangerOrigin<'_>, end: Arc<EvictionSignal>) -> u64 {
+    fn add(&mut self, origin: &UnauthenticatedOrigin<'_>, end: Arc<EvictionSignal>) -> u64 {
         self.next += 1;
         let (number, listener) = (self.next, Arc::clone(origin.listener));
         let here = self.listeners.entry(Arc::clone(&listener)).or_default();
         here.networks.insert(number, origin.source);
-        if origin.has_place {
-            here.places += 1;
-            self.places += 1;
+        if origin.has_permit {
+            here.permits += 1;
+            self.permits += 1;
         }
-        let connection = TrackedConnection { listener, has_place: origin.has_place, bytes: 0, end };
+        let connection = TrackedConnection { listener, has_permit: origin.has_permit, bytes: 0, end };
         self.connections.insert(number, connection);
         self.resize(number, ConnectionPhase::Opening.bytes());
         number
@@ -244,9 +244,9 @@ impl HeldMemory {
         let connection = self.connections.remove(&number)?;
         let here = self.listeners.get_mut(&connection.listener)?;
         here.networks.remove(number);
-        if connection.has_place {
-            here.places -= 1;
-            self.places -= 1;
+        if connection.has_permit {
+            here.permits -= 1;
+            self.permits -= 1;
         }
         if here.networks.len() == 0 {
             self.listeners.remove(&connection.listener);
@@ -254,8 +254,8 @@ impl HeldMemory {
         Some(connection.end)
     }
 
-    /// Ends connections until strangers are within their limits.
-    fn evict(&mut self, room: &StrangerLimits, listener: &Arc<str>) {
+    /// Ends connections until all are within the limits.
+    fn evict(&mut self, room: &UnauthenticatedLimits, listener: &Arc<str>) {
         while let Some(largest) = self.fullest_listener(room, listener)
             && let Some(end) = largest.networks.next_to_evict().and_then(|number| self.remove(number))
         {
@@ -265,14 +265,14 @@ impl HeldMemory {
     }
 
     /// The listener where a connection has to end, if there is one.
-    fn fullest_listener(&self, room: &StrangerLimits, listener: &Arc<str>) -> Option<&ListenerUsage> {
+    fn fullest_listener(&self, room: &UnauthenticatedLimits, listener: &Arc<str>) -> Option<&ListenerUsage> {
         if self.bytes > room.bytes {
             return self.listeners.values().max_by_key(|listener| listener.bytes);
         }
-        if self.places > room.places {
-            return self.listeners.values().max_by_key(|listener| listener.places);
+        if self.permits > room.permits {
+            return self.listeners.values().max_by_key(|listener| listener.permits);
         }
-        self.listeners.get(listener).filter(|here| here.places > room.listener_places)
+        self.listeners.get(listener).filter(|here| here.permits > room.listener_connections)
     }
 }
 
@@ -280,10 +280,10 @@ impl HeldMemory {
 mod tests {
     use super::*;
 
-    const ROOM: StrangerLimits = StrangerLimits {
+    const ROOM: UnauthenticatedLimits = UnauthenticatedLimits {
         bytes: 16 * ConnectionPhase::Opening.bytes(),
-        places: usize::MAX,
-        listener_places: usize::MAX,
+        permits: usize::MAX,
+        listener_connections: usize::MAX,
     };
 
     fn survivors(connections: &[UnauthenticatedConnection]) -> Vec<usize> {
@@ -292,20 +292,20 @@ mod tests {
     }
 
     struct ListenerQuotas {
-        strangers: Arc<UnauthenticatedConnections>,
-        room: StrangerLimits,
+        connections: Arc<UnauthenticatedConnections>,
+        room: UnauthenticatedLimits,
     }
 
     impl ListenerQuotas {
-        fn new(room: StrangerLimits) -> Self {
-            Self { strangers: Arc::default(), room }
+        fn new(room: UnauthenticatedLimits) -> Self {
+            Self { connections: Arc::default(), room }
         }
 
         fn enter(&self, listener: &str, address: &str) -> UnauthenticatedConnection {
             let (listener, source) =
                 (Arc::from(listener), Some(ClientKey::from_address(address.parse().unwrap())));
-            let origin = StrangerOrigin { listener: &listener, source, has_place: true };
-            self.strangers.enter(self.room, &origin)
+            let origin = UnauthenticatedOrigin { listener: &listener, source, has_permit: true };
+            self.connections.register(self.room, &origin)
         }
     }
 
@@ -318,30 +318,30 @@ mod tests {
         assert_eq!(survivors(&few), [0, 1, 2]);
         assert_eq!(survivors(&many), (27..40).collect::<Vec<_>>());
         let newcomer = enter(4);
-        newcomer.reach(ConnectionPhase::Head);
+        newcomer.set_phase(ConnectionPhase::Head);
         assert!(!newcomer.is_evicted());
         drop((few, many, newcomer));
-        let held = quotas.strangers.held();
-        assert_eq!((held.bytes, held.places, held.connections.len(), held.listeners.len()), (0, 0, 0, 0));
+        let held = quotas.connections.held();
+        assert_eq!((held.bytes, held.permits, held.connections.len(), held.listeners.len()), (0, 0, 0, 0));
     }
 
     #[test]
     fn many_addresses_with_one_connection_keep_nobody_out() {
-        let room = StrangerLimits { bytes: 200 * ConnectionPhase::Head.bytes(), ..ROOM };
+        let room = UnauthenticatedLimits { bytes: 200 * ConnectionPhase::Head.bytes(), ..ROOM };
         for phase in [ConnectionPhase::Opening, ConnectionPhase::Head] {
             for prefix in ["2001:db8:0:", "2001:db8:"] {
                 let quotas = ListenerQuotas::new(room);
                 let attack = |each: usize| {
                     let attacker = quotas.enter("listen", &format!("{prefix}{each:x}::1"));
-                    attacker.reach(phase);
+                    attacker.set_phase(phase);
                     attacker
                 };
                 let mut attackers: Vec<_> = (0..2000).map(attack).collect();
                 let browser: Vec<_> = (0..6)
                     .map(|_| {
                         let newcomer = quotas.enter("listen", "203.0.113.1");
-                        newcomer.reach(ConnectionPhase::Handshake);
-                        newcomer.reach(ConnectionPhase::Head);
+                        newcomer.set_phase(ConnectionPhase::Handshake);
+                        newcomer.set_phase(ConnectionPhase::Head);
                         newcomer
                     })
                     .collect();
@@ -349,7 +349,11 @@ mod tests {
                 for each in 0..150 {
                     attackers.push(attack(each));
                     for it in &browser {
-                        it.reach(if each % 2 == 0 { ConnectionPhase::Busy } else { ConnectionPhase::Idle });
+                        it.set_phase(if each % 2 == 0 {
+                            ConnectionPhase::Busy
+                        } else {
+                            ConnectionPhase::Idle
+                        });
                     }
                 }
                 assert_eq!(survivors(&browser), [0, 1, 2, 3, 4, 5], "{phase:?} {prefix}");
@@ -368,8 +372,11 @@ mod tests {
 
     #[test]
     fn strangers_leave_places_to_others() {
-        let quotas =
-            ListenerQuotas::new(StrangerLimits { bytes: usize::MAX, places: 30, listener_places: 20 });
+        let quotas = ListenerQuotas::new(UnauthenticatedLimits {
+            bytes: usize::MAX,
+            permits: 30,
+            listener_connections: 20,
+        });
         let enter = |listener, each: usize| quotas.enter(listener, &format!("192.0.{each}.1"));
         let few: Vec<_> = (0..8).map(|each| enter("listen", each)).collect();
         let many: Vec<_> = (0..25).map(|each| enter("public", each)).collect();
@@ -377,19 +384,19 @@ mod tests {
         let more: Vec<_> = (0..4).map(|each| enter("listen", each)).collect();
         assert_eq!([&few, &more, &many].map(|held| survivors(held).len()), [8, 4, 18]);
         let listener = Arc::from("public");
-        let told = StrangerOrigin { listener: &listener, source: None, has_place: false };
-        let told = quotas.strangers.enter(quotas.room, &told);
-        assert_eq!((told.is_evicted(), survivors(&many).len()), (false, 18), "it has no place");
+        let rejected = UnauthenticatedOrigin { listener: &listener, source: None, has_permit: false };
+        let rejected = quotas.connections.register(quotas.room, &rejected);
+        assert_eq!((rejected.is_evicted(), survivors(&many).len()), (false, 18), "it has no place");
     }
 
     #[test]
     fn a_user_is_never_turned_out() {
         let quotas = ListenerQuotas::new(ROOM);
         let user = quotas.enter("listen", "192.0.2.1");
-        user.is_known();
-        user.reach(ConnectionPhase::Multiplexed);
+        user.set_authenticated();
+        user.set_phase(ConnectionPhase::Multiplexed);
         let _others: Vec<_> = (0..40).map(|_| quotas.enter("listen", "192.0.2.1")).collect();
         assert!(!user.is_evicted());
-        assert_eq!(quotas.strangers.held().bytes, ROOM.bytes);
+        assert_eq!(quotas.connections.held().bytes, ROOM.bytes);
     }
 }

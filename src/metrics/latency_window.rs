@@ -10,10 +10,10 @@ pub const ADVANCE_INTERVAL: Duration = Duration::from_secs(10);
 /// A minute, and the interval that is being filled.
 const INTERVALS: usize = 7;
 /// Each doubling of the time has eight buckets, so a value is exact to an eighth.
-const CUTS: u32 = 8;
+const BUCKETS_PER_DOUBLING: u32 = 8;
 /// Exponents of microseconds: one bucket below the first, and one beyond the last.
-const FIRST: u32 = 5;
-const LAST: u32 = 26;
+const FIRST_EXPONENT: u32 = 5;
+const LAST_EXPONENT: u32 = 26;
 const BINS: usize = 176;
 
 /// The latencies of all threads.
@@ -89,20 +89,20 @@ fn bin_of(latency: Duration) -> usize {
     let micros =
         latency.as_secs().saturating_mul(1_000_000).saturating_add(latency.subsec_micros().into()).max(1);
     let power = micros.ilog2();
-    if power < FIRST {
+    if power < FIRST_EXPONENT {
         return 0;
     }
-    if power > LAST {
+    if power > LAST_EXPONENT {
         return BINS - 1;
     }
     let cut = u32::try_from((micros >> (power - 3)) & 7).unwrap_or_default();
-    usize::try_from((power - FIRST) * CUTS + cut).unwrap_or_default().min(BINS - 1)
+    usize::try_from((power - FIRST_EXPONENT) * BUCKETS_PER_DOUBLING + cut).unwrap_or_default().min(BINS - 1)
 }
 
 fn upper_end(bin: usize) -> Duration {
     let bin = u32::try_from(bin).unwrap_or_default();
-    let (power, cut) = (bin / CUTS + FIRST, bin % CUTS);
-    Duration::from_micros(u64::from(CUTS + cut + 1) << (power - 3))
+    let (power, cut) = (bin / BUCKETS_PER_DOUBLING + FIRST_EXPONENT, bin % BUCKETS_PER_DOUBLING);
+    Duration::from_micros(u64::from(BUCKETS_PER_DOUBLING + cut + 1) << (power - 3))
 }
 
 #[cfg(test)]

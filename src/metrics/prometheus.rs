@@ -46,7 +46,7 @@ fn register_process(registry: &mut Registry, metrics: &Metrics) {
 }
 
 fn register_requests(registry: &mut Registry, metrics: &Metrics) {
-    registry.register("requests", "Responses by route and class of the status", metrics.responses.clone());
+    registry.register("requests", "Responses by route and scope of the status", metrics.responses.clone());
     let help = "Time from the head of a request to the last byte of its response, without status 401";
     registry.register("request_duration_seconds", help, metrics.durations.clone());
     let renamed = Renamed { name: "response_body_bytes", former: "answer_bytes" };

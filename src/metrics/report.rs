@@ -33,7 +33,7 @@ pub struct ReportInputs {
     pub certificate_problems: Vec<String>,
     pub last_reload: Option<LastReload>,
     /// settings that a reload put in effect, that were reverted, and that the files still have; with their origins
-    pub taken_back: Vec<String>,
+    pub reverted: Vec<String>,
 }
 
 /// The last reload and its result.
@@ -97,8 +97,8 @@ pub struct StatusReport {
     #[serde(default)]
     pub upstreams: Vec<UpstreamReport>,
     /// settings of the files that were reverted, each with its origin
-    #[serde(default)]
-    pub taken_back: Vec<String>,
+    #[serde(default, alias = "taken_back")]
+    pub reverted: Vec<String>,
     /// problems with certificates and keys
     #[serde(default)]
     pub certificate_problems: Vec<String>,
@@ -161,7 +161,7 @@ pub struct OpenBridge {
 
 impl StatusReport {
     pub fn now(metrics: &Metrics) -> Self {
-        let ReportInputs { profile, listening, certificates, certificate_problems, last_reload, taken_back } =
+        let ReportInputs { profile, listening, certificates, certificate_problems, last_reload, reverted } =
             metrics.process.known();
         let mut classes = EnumMap::<StatusClass, u64>::default();
         metrics.responses.series().for_each(|(labels, count)| classes[labels.status] += count.get());
@@ -199,7 +199,7 @@ impl StatusReport {
             certificates,
             last_reload,
             upstreams: Vec::new(),
-            taken_back,
+            reverted,
             certificate_problems,
         }
     }

@@ -103,7 +103,7 @@ fn parse_entry(text: &str) -> Result<HostEntry, String> {
     };
     if !name.split('.').all(is_label) {
         return Err(format!(
-            "'{text}' is no host: write a name, *.NAME or an address, without scheme, port and path"
+            "'{text}' is not a host: write a name, *.NAME or an address, without scheme, port and path"
         ));
     }
     Ok(if wildcard {

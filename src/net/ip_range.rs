@@ -59,7 +59,7 @@ impl AddressRange {
 pub enum AddressError {
     #[error("'{entry}': '{part}' is not an IPv4 or IPv6 address (names are not looked up)")]
     NotAnAddress { entry: String, part: String },
-    #[error("'{entry}': an address list knows no zones; write {without}")]
+    #[error("'{entry}': address lists have no zones; write {without}")]
     Zone { entry: String, without: String },
     #[error("'{entry}': an IPv6 address has at most seven colons; write {shorter}")]
     Colons { entry: String, shorter: Ipv6Addr },

@@ -95,7 +95,7 @@ pub fn parse_client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     }
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     match ProxyHeader::parse(header, config) {
-        Ok((told, length)) if length == header.len() => match told.proxied_address() {
+        Ok((parsed, length)) if length == header.len() => match parsed.proxied_address() {
             Some(ProxiedAddress { protocol: Protocol::Stream, source, .. }) => Ok(Some(*source)),
             Some(_) => Err(ProxyError::Malformed),
             None => Ok(None),
@@ -149,13 +149,13 @@ mod tests {
                 client.write_all(b"after").await.unwrap();
                 client.shutdown().await.unwrap();
             };
-            let (told, ()) = tokio::join!(read(&mut stream), sending);
-            if told.is_ok() {
+            let (client, ()) = tokio::join!(read(&mut stream), sending);
+            if client.is_ok() {
                 let mut after = Vec::new();
                 stream.read_to_end(&mut after).await.unwrap();
                 assert_eq!(after, b"after");
             }
-            told
+            client
         })
     }
 
@@ -182,8 +182,8 @@ mod tests {
         ];
         for (sent, expected) in cases {
             for piecewise in [false, true] {
-                let told = read_from(sent, piecewise).unwrap();
-                assert_eq!(told.map(|it| it.to_string()).as_deref(), *expected, "{sent:?}");
+                let client = read_from(sent, piecewise).unwrap();
+                assert_eq!(client.map(|it| it.to_string()).as_deref(), *expected, "{sent:?}");
             }
         }
     }
@@ -213,8 +213,8 @@ mod tests {
         let addresses = ["192.0.2.7:1", "[2001:db8::7]:2"].map(|text| text.parse::<SocketAddr>().unwrap());
         for source in addresses {
             for destination in addresses {
-                let told = parse_client(&encode_header(source, destination)).unwrap().unwrap();
-                assert_eq!((told.ip().to_canonical(), told.port()), (source.ip(), source.port()));
+                let client = parse_client(&encode_header(source, destination)).unwrap().unwrap();
+                assert_eq!((client.ip().to_canonical(), client.port()), (source.ip(), source.port()));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The daemon that is already running: found by its pid file, and signalled to reload or to end.
+//! The daemon that is already running: finds it by its pid file, and signals it to reload or to end.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ pub struct DaemonProcess {
 }
 
 impl DaemonProcess {
-    /// The process that the pid file names. A stale file may name a number that another program has by now.
+    /// The process that the pid file names. The number in a stale file may belong to another program by now.
     pub fn find(config: &Config) -> Option<Self> {
         if config.settings.listen.port != config.own_port {
             return None;
@@ -43,7 +43,7 @@ impl DaemonProcess {
         kill(self.pid, signal)
     }
 
-    /// Waits for its end; false if that takes longer than `timeout`.
+    /// Waits until the process ends; false if that takes longer than `timeout`.
     pub fn wait_for_end(self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         while self.is_alive() {

@@ -11,7 +11,7 @@ pub struct ExecutableFile {
 }
 
 impl ExecutableFile {
-    /// Call it at the start: the kernel knows the path of the running program, but not its size and time.
+    /// Call it at the start: the kernel keeps the path of the running program, but not its size and time.
     pub fn of_this_process() -> io::Result<Self> {
         let path = std::env::current_exe()?;
         Self::new(path, Path::new("/proc/self/exe"))
@@ -25,7 +25,7 @@ impl ExecutableFile {
         &self.path
     }
 
-    /// Whether another file has its path. A missing file is no replacement.
+    /// Whether its path leads to another file. A missing file is not a replacement.
     pub fn is_replaced(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|metadata| FileVersion::new(&metadata) != self.version)
     }

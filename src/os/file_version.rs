@@ -1,4 +1,4 @@
-//! Tells the versions of a file apart without reading it.
+//! Distinguishes versions of a file without reading it.
 
 use std::fs::{File, Metadata};
 use std::io;

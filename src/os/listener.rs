@@ -20,9 +20,9 @@ const BACKLOG_CONNECTIONS: i32 = 4096;
 pub enum BindError {
     #[error("{0} is not an address of this machine")]
     NotHere(SocketAddr),
-    #[error("port {} on {} is taken by another process", .0.port(), .0.ip())]
+    #[error("port {} on {} is in use by another process", .0.port(), .0.ip())]
     Taken(SocketAddr),
-    #[error("{0} is what another listener has already")]
+    #[error("another listener already uses {0}")]
     Twice(SocketAddr),
     #[error("no permission to listen on {0}; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
     Forbidden(SocketAddr),

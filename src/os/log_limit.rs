@@ -42,7 +42,7 @@ pub enum LogTopic {
     Crowd,
 }
 
-/// An IPv4 address, or the /64 of an IPv6 one. Otherwise an attacker with a /64 would get a line for each of its
+/// The IPv4 address, or the /64 of an IPv6 one. Otherwise an attacker with a /64 would get a line for each of its
 /// addresses.
 pub fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

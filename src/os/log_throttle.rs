@@ -42,7 +42,7 @@ pub struct LogThrottle {
     window: Option<(Instant, u32)>,
     swept: Option<Instant>,
     lost: u64,
-    lost_told: Option<Instant>,
+    lost_logged: Option<Instant>,
 }
 
 struct ThrottledSubject {
@@ -55,7 +55,7 @@ struct ThrottledSubject {
 
 impl LogThrottle {
     pub fn new(rate: LineRate) -> Self {
-        Self { rate, subjects: HashMap::new(), window: None, swept: None, lost: 0, lost_told: None }
+        Self { rate, subjects: HashMap::new(), window: None, swept: None, lost: 0, lost_logged: None }
     }
 
     /// The number of lines of this subject that were suppressed before, if one may be logged now. Otherwise `line`
@@ -107,9 +107,9 @@ impl LogThrottle {
         });
         let lines = lines.collect();
         self.forget(now);
-        let is_due = |told: Instant| now.saturating_duration_since(told) >= rate.interval;
-        let lost = if self.lost > 0 && self.lost_told.is_none_or(is_due) {
-            self.lost_told = Some(now);
+        let is_due = |logged: Instant| now.saturating_duration_since(logged) >= rate.interval;
+        let lost = if self.lost > 0 && self.lost_logged.is_none_or(is_due) {
+            self.lost_logged = Some(now);
             std::mem::take(&mut self.lost)
         } else {
             0
@@ -230,23 +230,23 @@ mod tests {
         let later = names.iter().filter(|name| admit(&mut throttle, name, now).is_none());
         let later: Vec<_> = later.map(|name| format!("{name} failed")).collect();
         assert_eq!(later.len(), 950);
-        let mut told: Vec<String> = Vec::new();
+        let mut kept: Vec<String> = Vec::new();
         for second in 1..=20 {
             let due = throttle.due(now + Duration::from_secs(second));
             assert!(due.lines.len() <= 50 && due.lost == 0);
-            told.extend(due.lines.iter().map(|line| line.text.to_string()));
+            kept.extend(due.lines.iter().map(|line| line.text.to_string()));
         }
-        told.sort();
-        assert_eq!(told, later);
+        kept.sort();
+        assert_eq!(kept, later);
     }
 
     #[test]
     fn many_subjects_are_counted_in_bounded_memory() {
         let (mut throttle, now) = (LogThrottle::new(RATE), Instant::now());
         let mut logged = 0;
-        let (mut told, mut lost) = (0, 0);
+        let (mut kept, mut lost) = (0, 0);
         let mut collect = |due: DueLines| {
-            told += due.lines.iter().map(|line| 1 + line.left_out).sum::<u64>();
+            kept += due.lines.iter().map(|line| 1 + line.left_out).sum::<u64>();
             lost += due.lost;
         };
         for number in 0..100_000_u32 {
@@ -259,7 +259,7 @@ mod tests {
         }
         (3..40).for_each(|second| collect(throttle.due(now + Duration::from_secs(second))));
         assert!(logged <= 150, "{logged} lines in two seconds");
-        assert_eq!(logged + told + lost, 100_000);
+        assert_eq!(logged + kept + lost, 100_000);
         assert_eq!(admit(&mut throttle, "later", now + Duration::from_mins(1)), Some(0));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Connections that released their buffers before a trim is worth its cost: some megabytes.
 const TRIM_AFTER_CONNECTIONS: usize = 64;
-/// Connections mostly close in groups, so the trim waits for the rest of the group.
+/// Connections usually close in groups, so the trim waits for the rest of the group.
 const TRIM_DELAY: Duration = Duration::from_secs(2);
 
 // The heap belongs to the process, and so do the count and the thread that trims it.

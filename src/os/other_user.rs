@@ -24,7 +24,7 @@ pub struct OtherUser {
 }
 
 impl OtherUser {
-    /// `None` for root, who may read everything, and for a user that does not exist.
+    /// `None` for root, which may read everything, and for a user that does not exist.
     pub fn find(name: &str) -> Option<Self> {
         let user = User::from_name(name).ok().flatten().filter(|user| !user.uid.is_root())?;
         let groups = getgrouplist(&CString::new(name).ok()?, user.gid).ok()?;

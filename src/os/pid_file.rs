@@ -1,4 +1,4 @@
-//! The pid file. It is written only on the product's own port, so a trial on another port disturbs nothing.
+//! The pid file. nodegate writes it only on the product's own port, so a trial does not replace it.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};

@@ -44,7 +44,7 @@ pub fn hand_over_files(config: &Config, user: Option<&User>) {
     if let (Some(log), Some(user)) = (log, user)
         && let Err(error) = make_for(log, user)
     {
-        tracing::debug!("{} is left as it is: {error}", log.display());
+        tracing::debug!("the owner of {} stays as it is: {error}", log.display());
     }
 }
 
@@ -57,11 +57,11 @@ fn make_for(path: &Path, user: &User) -> io::Result<()> {
 
 fn give(directory: &Path, user: &User) {
     if let Err(error) = chown(directory, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
-        tracing::warn!("{} cannot be given to '{}': {error}", directory.display(), user.name);
+        tracing::warn!("the owner of {} cannot be changed to '{}': {error}", directory.display(), user.name);
     }
 }
 
-/// Gives root up for good. The C library does so in every thread.
+/// Drops root for good. The C library does so in every thread.
 ///
 /// The user also becomes the owner of the listening sockets, because only the owner may bind others beside them on a
 /// reload.
@@ -69,7 +69,7 @@ pub fn become_user(user: Option<&User>, sockets: &[ListeningSocket]) -> Result<(
     let Some(user) = user else { return Ok(()) };
     for ListeningSocket { socket, .. } in sockets {
         if let Err(error) = fchown(&**socket, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
-            tracing::debug!(%error, "a listening socket stays root's");
+            tracing::debug!(%error, "the owner of a listening socket cannot be changed");
         }
     }
     let drop_all = || -> nix::Result<()> {

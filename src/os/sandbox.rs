@@ -1,8 +1,8 @@
-//! Gives up rights for good before the process serves: new privileges, capabilities, and with landlock the right to
+//! Drops rights for good before the process serves: new privileges, capabilities, and with landlock the right to
 //! write and to run programs outside of a few directories. If the kernel cannot do something, the log says so.
 //!
-//! The rules name directories that never go away, because a rule for one on a cluster's file system would die with
-//! each remount. Reading is not restricted: a reload may name other certificates, keys and pages.
+//! The rules name permanent directories, because a rule for a directory on a cluster's file system ends with each
+//! remount. Reading is not restricted: a reload may name other certificates, keys and pages.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -40,7 +40,7 @@ pub fn confine(config: &Config, becomes_user: bool) {
     }
     let writable = writable(config);
     match restrict(&writable) {
-        Ok(RulesetStatus::NotEnforced) => tracing::debug!("landlock: this kernel has none"),
+        Ok(RulesetStatus::NotEnforced) => tracing::debug!("landlock: not available in this kernel"),
         Ok(status @ (RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced)) => {
             tracing::debug!(?status, ?writable, "landlock: confined");
             let _ = CONFINED_TO.set(writable);
@@ -69,7 +69,7 @@ pub fn problem(config: &Config) -> Option<Diagnostic> {
         return None;
     }
     let message = format!(
-        "{} lies where the running process has given up to write; restart it for that, or choose a place below /var",
+        "{} is outside the directories that the running process may write to; restart it, or choose a path below /var",
         log.display()
     );
     Some(Diagnostic::error(config.origin("log.access"), "log.access", message))
@@ -81,8 +81,8 @@ fn drop_capabilities() {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match remove_capability_from_bounding_set(capability) {
             Ok(()) => (),
-            Err(Errno::INVAL) => return, // the kernel knows no more
-            Err(error) => return tracing::warn!(%error, "capabilities stay within reach"),
+            Err(Errno::INVAL) => return, // the kernel has no further capabilities
+            Err(error) => return tracing::warn!(%error, "the capabilities cannot be dropped"),
         }
     }
 }

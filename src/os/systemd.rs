@@ -58,14 +58,14 @@ pub fn sockets() -> Result<Vec<TcpListener>, String> {
     let given = sd_notify::listen_fds_with_names(false).map_err(|error| format!("LISTEN_FDS: {error}"))?;
     let mut sockets = Vec::new();
     for (descriptor, _) in given {
-        // SAFETY: systemd has opened it for this process (LISTEN_PID), and nobody else here knows of it.
+        // SAFETY: systemd has opened it for this process (LISTEN_PID), and nothing else here uses it.
         let socket = unsafe { TcpListener::from_raw_fd(descriptor) };
         let about = SockRef::from(&socket);
         let listens = about.is_listener().unwrap_or(false);
         let is_internet = about.domain().is_ok_and(|domain| [Domain::IPV4, Domain::IPV6].contains(&domain));
         if !listens || !is_internet {
             return Err(format!(
-                "descriptor {descriptor} that systemd hands over is no listening TCP socket"
+                "descriptor {descriptor} that systemd hands over is not a listening TCP socket"
             ));
         }
         sockets.push(socket);
@@ -75,6 +75,6 @@ pub fn sockets() -> Result<Vec<TcpListener>, String> {
 
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, states) {
-        tracing::debug!(%error, "systemd cannot be told");
+        tracing::debug!(%error, "systemd cannot be notified");
     }
 }

@@ -37,36 +37,37 @@ pub(crate) struct AdmittedConnection {
 pub(crate) async fn admit(accepted: AcceptedConnection) -> Option<AdmittedConnection> {
     let AcceptedConnection { mut stream, address, context, rules } = accepted;
     let state = &context.state;
-    let via = PeerIp::new(address.ip());
-    if !rules.acl.admits(via) {
-        reject_client(state, via, &rules.name, AdmissionLost::AccessList);
+    let peer = PeerIp::new(address.ip());
+    if !rules.acl.admits(peer) {
+        reject_client(state, peer, &rules.name, AdmissionLost::AccessList);
         return None;
     }
-    let mut place = find_place(state, &rules, via)?;
-    let mut addresses = ClientAddresses { peer: via, via };
+    let mut permit = acquire_permit(state, &rules, peer)?;
+    let mut addresses = ClientAddresses { client: peer, peer };
     if rules.proxy_protocol {
-        addresses.peer = read_proxy_header(&context, &rules, &mut stream, via).await?;
+        addresses.client = read_proxy_header(&context, &rules, &mut stream, peer).await?;
         if !addresses.is_admitted(&rules, state.config.settings.real_ip.apply_acl) {
-            reject_client(state, addresses.peer, &rules.name, AdmissionLost::AccessList);
+            reject_client(state, addresses.client, &rules.name, AdmissionLost::AccessList);
             return None;
         }
-        if addresses.peer != via {
-            drop(place);
-            place = find_place(state, &rules, addresses.peer)?;
+        if addresses.client != peer {
+            drop(permit);
+            permit = acquire_permit(state, &rules, addresses.client)?;
         }
     }
-    let (place, excess) = place;
-    let stranger = Arc::new(state.register_unauthenticated(&rules, addresses.peer, excess.is_none()));
-    let admission = Admission { place, excess, stranger, generation: context.generation };
+    let (permit, exceeded) = permit;
+    let unauthenticated =
+        Arc::new(state.register_unauthenticated(&rules, addresses.client, exceeded.is_none()));
+    let admission = Admission { permit, exceeded, unauthenticated, generation: context.generation };
     Some(AdmittedConnection { context, rules, stream, addresses, admission })
 }
 
-fn find_place(
+fn acquire_permit(
     state: &AppState,
     rules: &ListenerRules,
     peer: PeerIp,
 ) -> Option<(ConnectionPermit, Option<LimitExceeded>)> {
-    state.acquire_connection(rules, peer).inspect_err(|excess| state.metrics.count_limit(excess.limit())).ok()
+    state.acquire_connection(rules, peer).inspect_err(|exceeded| state.metrics.count_limit(exceeded.limit())).ok()
 }
 
 /// The client that a trusted proxy connects for. Every connection of such a listener begins with a PROXY header.
@@ -74,28 +75,28 @@ async fn read_proxy_header(
     context: &WorkerContext,
     rules: &ListenerRules,
     stream: &mut TcpStream,
-    via: PeerIp,
+    peer: PeerIp,
 ) -> Option<PeerIp> {
     let state = &context.state;
-    if !state.is_proxy(via) {
-        tracing::debug!(peer = %via.address(), "not a listed proxy");
-        state.note_refused_node(via, &rules.name, "it is no listed proxy (real_ip.allow_from)");
-        log_denied(state, via);
+    if !state.is_proxy(peer) {
+        tracing::debug!(peer = %peer.address(), "not a listed proxy");
+        state.note_refused_node(peer, &rules.name, "it is not a listed proxy (real_ip.allow_from)");
+        log_denied(state, peer);
         return None;
     }
     let limit = state.config.settings.timeout.first_byte;
     let reading = timeout(limit, proxy_protocol::read(stream));
     match context.stop.run_until_cancelled(reading).await? {
-        Ok(Ok(client)) => Some(client.map_or(via, |client| PeerIp::new(client.ip()))),
+        Ok(Ok(client)) => Some(client.map_or(peer, |client| PeerIp::new(client.ip()))),
         Ok(Err(error)) => {
-            tracing::debug!(peer = %via.address(), %error, "no valid PROXY header");
-            state.note_refused_node(via, &rules.name, "it sends no PROXY header");
-            log_without_request(state, via, 400);
+            tracing::debug!(peer = %peer.address(), %error, "no valid PROXY header");
+            state.note_refused_node(peer, &rules.name, "it sends no PROXY header");
+            log_without_request(state, peer, 400);
             None
         }
         Err(_) => {
-            tracing::debug!(peer = %via.address(), "no PROXY header before the deadline");
-            log_without_request(state, via, 408);
+            tracing::debug!(peer = %peer.address(), "no PROXY header before the deadline");
+            log_without_request(state, peer, 408);
             None
         }
     }

@@ -23,7 +23,7 @@ pub(crate) async fn run_api(
     let IncomingRequest { context, client, head, address, .. } = *request;
     let (state, handlers) = (&context.state, &context.handlers);
     handlers.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
-    let sender = SenderTrust::of(identity);
+    let sender = SenderTrust::from_identity(identity);
     let clock = (!request.outlives_client).then_some(&*client.clock);
     let call = |PreparedCall { query, body }| api::ApiCall {
         head,

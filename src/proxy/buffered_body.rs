@@ -24,16 +24,16 @@ use crate::proxy::request::IncomingRequest;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum SenderTrust {
     /// without a login
-    Stranger,
+    Unauthenticated,
     /// with an API token that the daemon has not accepted yet
     UnverifiedToken,
     User(Arc<str>),
 }
 
 impl SenderTrust {
-    pub(crate) fn of(identity: &AuthenticatedUser) -> Self {
+    pub(crate) fn from_identity(identity: &AuthenticatedUser) -> Self {
         match &identity.client {
-            None => Self::Stranger,
+            None => Self::Unauthenticated,
             Some(known) if known.is_unverified() => Self::UnverifiedToken,
             Some(known) => Self::User(Arc::clone(&known.user)),
         }
@@ -42,7 +42,7 @@ impl SenderTrust {
     /// A user with a verified credential.
     fn user(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Stranger | Self::UnverifiedToken => None,
+            Self::Unauthenticated | Self::UnverifiedToken => None,
             Self::User(name) => Some(name),
         }
     }
@@ -87,7 +87,8 @@ pub(crate) async fn read_for_daemon(
         return Ok(PreparedCall { query: None, body });
     }
     let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let kind = BodyKind::of(kind).ok_or_else(|| ResponseError::UnexpectedContent(head.method.clone()))?;
+    let kind = BodyKind::from_content_type(kind)
+        .ok_or_else(|| ResponseError::UnexpectedContent(head.method.clone()))?;
     let query = body_parameters::into_query(head.uri.query().unwrap_or_default(), kind, &body)?;
     let limit = request.context.state.config.settings.limits.uri_bytes;
     if head.uri.path().len() + 1 + query.len() > limit {
@@ -105,7 +106,7 @@ pub(crate) async fn read(
     let Some(incoming) = body.as_mut().filter(|body| !body.is_end_stream()) else {
         return Ok(Bytes::new());
     };
-    let bounds = BodyBounds::of(request, &sender);
+    let bounds = BodyBounds::from_request(request, &sender);
     let method = &request.head.method;
     let takes_one = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
     let announced = incoming.size_hint();
@@ -122,7 +123,7 @@ pub(crate) async fn read(
     let size = BodySize { most, at_once: sender.user().is_some() };
     let collected = collect(incoming, room.as_mut(), size, bounds).await;
     // A body without room stays unread, to be drained.
-    if !matches!(collected, Err(ResponseError::BodyTooLarge { .. } | ResponseError::Excess(_))) {
+    if !matches!(collected, Err(ResponseError::BodyTooLarge { .. } | ResponseError::LimitExceeded(_))) {
         *body = None;
     }
     let whole = collected?;
@@ -140,13 +141,13 @@ struct BodyBounds {
 }
 
 impl BodyBounds {
-    fn of(request: &IncomingRequest<'_>, sender: &SenderTrust) -> Self {
+    fn from_request(request: &IncomingRequest<'_>, sender: &SenderTrust) -> Self {
         let settings = &request.context.state.config.settings;
         let (limits, timeout) = (&settings.limits, &settings.timeout);
         // Without a rate the deadline covers the whole body.
         let whole_within = |grace: Duration| MinRate { grace, rate: 0 };
         match sender {
-            SenderTrust::Stranger => {
+            SenderTrust::Unauthenticated => {
                 let limit = limits.login_body.min(limits.body);
                 Self { limit, pace: whole_within(timeout.login_body) }
             }
@@ -161,7 +162,7 @@ impl BodyBounds {
 
 fn room(request: &IncomingRequest<'_>, sender: &SenderTrust) -> BufferPermit {
     let state = &request.context.state;
-    let source = state.rate_limit_key(request.client.peer, request.real).map(ClientKey::from_address);
+    let source = state.rate_limit_key(request.client.client_ip, request.real).map(ClientKey::from_address);
     let holder = BufferOwner::new(request.client.listener(), source, sender.user().cloned());
     state.limiters.buffered.empty_permit(state.body_budget(), holder)
 }
@@ -170,14 +171,14 @@ fn room(request: &IncomingRequest<'_>, sender: &SenderTrust) -> BufferPermit {
 #[derive(Clone, Copy)]
 struct BodySize {
     most: usize,
-    /// Whether room is claimed for the whole body once it exceeds `UNCOUNTED_BYTES`. Users wait for room, and bodies that
-    /// each held a part would block each other.
+    /// Whether room is claimed for the whole body once it exceeds `UNCOUNTED_BYTES`. Users wait for room, and bodies
+    /// that each held a part would block each other.
     at_once: bool,
 }
 
 impl BodySize {
-    /// The room to claim for `needed` bytes. A stranger gets at most twice the bytes that arrived, whatever it
-    /// announces.
+    /// The room to claim for `needed` bytes. An unauthenticated client gets at most twice the bytes that arrived,
+    /// whatever it announces.
     fn step(self, needed: usize) -> usize {
         let step = match self.at_once {
             _ if needed <= UNCOUNTED_BYTES => UNCOUNTED_BYTES,
@@ -254,13 +255,13 @@ mod tests {
 
     #[test]
     fn room_is_taken_as_bytes_come() {
-        let (stranger, user) =
+        let (unauthenticated, user) =
             (BodySize { most: 500_000, at_once: false }, BodySize { most: 500_000, at_once: true });
-        for size in [stranger, user] {
+        for size in [unauthenticated, user] {
             assert_eq!(size.step(1), UNCOUNTED_BYTES, "what is announced costs nothing");
             assert_eq!(size.step(500_000), 500_000);
         }
-        assert_eq!((stranger.step(5000), user.step(5000)), (10_000, 500_000));
+        assert_eq!((unauthenticated.step(5000), user.step(5000)), (10_000, 500_000));
         assert_eq!(BodySize { most: 300, at_once: true }.step(200), 300);
     }
 }

@@ -8,9 +8,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// Type, version and length (RFC 8446 section 5.1).
-const HEADER: usize = 5;
+const RECORD_HEADER_BYTES: usize = 5;
 /// Larger than any valid record. OpenSSL rejects a larger one.
-const MAX_RECORD: usize = (16 << 10) + 256;
+const MAX_RECORD_BYTES: usize = (16 << 10) + 256;
 
 /// Returns once the whole first record has arrived. It stays in the socket.
 pub(crate) async fn arrived(stream: &TcpStream) -> io::Result<()> {
@@ -23,15 +23,15 @@ pub(crate) async fn arrived(stream: &TcpStream) -> io::Result<()> {
 }
 
 fn is_complete(stream: &TcpStream) -> io::Result<bool> {
-    let mut header = [0; HEADER];
+    let mut header = [0; RECORD_HEADER_BYTES];
     let (_, seen) = rustix::net::recv(stream, &mut header, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
     if seen == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let [_, _, _, high, low] = header;
-    let length = HEADER + (usize::from(high) << 8 | usize::from(low));
+    let length = RECORD_HEADER_BYTES + (usize::from(high) << 8 | usize::from(low));
     let there = usize::try_from(rustix::io::ioctl_fionread(stream)?).unwrap_or(usize::MAX);
-    if seen == HEADER && (length > HEADER + MAX_RECORD || there >= length) {
+    if seen == RECORD_HEADER_BYTES && (length > RECORD_HEADER_BYTES + MAX_RECORD_BYTES || there >= length) {
         return Ok(true);
     }
     // A socket at its end stays readable, so the check would repeat for ever.

@@ -26,13 +26,13 @@ pub(crate) async fn close_after_error<S: ClientStream>(
     left: UntimedStream<S>,
     head: &[u8],
 ) {
-    tracing::debug!(peer = %client.peer.address(), %error, "connection ended");
+    tracing::debug!(peer = %client.client_ip.address(), %error, "connection ended");
     let mut stream = left.stream;
     if error.is_parse() {
         let state = &context.state;
         let refused = MalformedHead { own_response: &left.own_response, error, head };
         let refusal = refused.refusal(&state.config.settings.limits);
-        log_without_request(state, client.peer, refusal.status().as_u16());
+        log_without_request(state, client.client_ip, refusal.status().as_u16());
         // hyper has sent its own answer if another one was still being sent.
         if !left.own_response.is_empty() {
             let answer = malformed::answer(state, refusal, &left.target, client.tls.is_some());
@@ -63,12 +63,12 @@ pub(crate) async fn close_after_timeout<S: ClientStream>(
     mut left: UntimedStream<S>,
     cause: TimedOut,
 ) {
-    tracing::debug!(peer = %client.peer.address(), ?cause, "connection timed out");
+    tracing::debug!(peer = %client.client_ip.address(), ?cause, "connection timed out");
     match cause {
         TimedOut::Head => {
             client.trust.count_rejection();
             let refusal = ResponseError::HeadTimeout;
-            log_without_request(&context.state, client.peer, refusal.status().as_u16());
+            log_without_request(&context.state, client.client_ip, refusal.status().as_u16());
             let answer = malformed::answer(&context.state, refusal, &left.target, client.tls.is_some());
             write_and_close(&mut left.stream, &answer).await;
         }

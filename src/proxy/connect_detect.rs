@@ -11,7 +11,7 @@ use crate::handler::tunnel;
 use crate::handler::tunnel::{TunnelClient, TunnelEndpoint};
 use crate::proxy::recheck::until_denied;
 use crate::proxy::tls_accept::{
-    ConnectionSetup, TLS_HANDSHAKE, count_handshake, peek_first_byte, shake_hands,
+    ConnectionSetup, TLS_HANDSHAKE, accept_tls, count_handshake, peek_first_byte,
 };
 use crate::proxy::worker_context::Worker;
 use crate::state::client_connection::ClientConnection;
@@ -35,7 +35,7 @@ pub(crate) async fn open(
     let first_byte = peek_first_byte(&stream, timeouts.first_byte.min(timeouts.header));
     match stop.run_until_cancelled(first_byte).await? {
         Some(TLS_HANDSHAKE) => {
-            let stream = stop.run_until_cancelled(shake_hands(setup, acceptor, stream)).await??;
+            let stream = stop.run_until_cancelled(accept_tls(setup, acceptor, stream)).await??;
             count_handshake(&setup.context.state.metrics, &stream.session(), setup.peer);
             Some((tls_endpoint(stream), Instant::now() + timeouts.header))
         }
@@ -88,7 +88,7 @@ pub(crate) async fn serve_tunnel(worker: &Worker, mut client: TunnelClient<'_>) 
     let opened = worker.stop.run_until_cancelled(opening).await.flatten().flatten();
     drop(context); // a tunnel may outlive many configurations
     if let Some(tunnel) = opened {
-        let denied = until_denied(worker, client.client, client.client.peer.address());
+        let denied = until_denied(worker, client.client, client.client.client_ip.address());
         tunnel.relay(client, &worker.stop, denied).await;
     }
 }

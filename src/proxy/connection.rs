@@ -68,16 +68,21 @@ struct OpenConnection {
 /// Admits the client, accepts TLS and detects the protocol. Tunnels and HTTP/2 are served here to their end.
 async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenConnection> {
     let AdmittedConnection { context, rules, stream, addresses, admission } = admit(accepted).await?;
-    let peer = addresses.peer;
+    let peer = addresses.client;
     let state = &context.state;
-    let stranger = Arc::clone(&admission.stranger);
-    let setup = tls_accept::ConnectionSetup { context: &context, rules: &rules, peer, stranger: &stranger };
+    let unauthenticated = Arc::clone(&admission.unauthenticated);
+    let setup = tls_accept::ConnectionSetup {
+        context: &context,
+        rules: &rules,
+        peer,
+        unauthenticated: &unauthenticated,
+    };
     let acceptor = match &state.port_protocol {
         PortProtocol::Https(acceptor) => acceptor,
         PortProtocol::Connect(acceptor) => {
             let until = Instant::now() + state.config.settings.timeout.header;
             let opening = connect_detect::open(setup, acceptor.as_ref(), stream, until);
-            let (stream, until) = unless_evicted(&stranger, &state.metrics, opening).await??;
+            let (stream, until) = unless_evicted(&unauthenticated, &state.metrics, opening).await??;
             let client = ClientConnection::new(addresses, None, admission, state, rules).ok()?;
             drop(context); // a tunnel may outlive many configurations
             let tunnel = TunnelClient { stream, early: Vec::new(), client: &client, until };
@@ -86,7 +91,7 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
         }
     };
     let opening = tls_accept::open(setup, acceptor, stream);
-    let stream = unless_evicted(&stranger, &state.metrics, opening).await??;
+    let stream = unless_evicted(&unauthenticated, &state.metrics, opening).await??;
     let session = match &stream {
         AcceptedStream::Tls(stream) => Some(stream.session()),
         AcceptedStream::Plain(_) => None,
@@ -94,7 +99,7 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
     if let Some(session) = &session {
         tls_accept::count_handshake(&state.metrics, session, peer);
     }
-    let has_tunnels = context.handlers.tunnels.is_some() && rules.class.is_none();
+    let has_tunnels = context.handlers.tunnels.is_some() && rules.scope.is_none();
     let client = Rc::new(ClientConnection::new(addresses, session, admission, state, rules).ok()?);
     drop(context); // a connection may outlive many configurations
     match stream {
@@ -127,9 +132,9 @@ async fn serve_http2(worker: &Rc<Worker>, stream: TlsStream, client: Rc<ClientCo
     let state = Arc::clone(&worker.context().state);
     match ended {
         ConnectionEnd::Closed => (),
-        ConnectionEnd::NoRequest => log_without_request(&state, client.peer, 408),
+        ConnectionEnd::NoRequest => log_without_request(&state, client.client_ip, 408),
         ConnectionEnd::TurnedAway(denied) => {
-            reject_client(&state, client.peer, &client.listener(), denied);
+            reject_client(&state, client.client_ip, &client.listener(), denied);
         }
     }
 }
@@ -154,7 +159,7 @@ where
             early = Bytes::new(); // an empty slice keeps its buffer alive
         }
         if !next_request_begins(&worker, &client, &mut stream, &early).await {
-            tracing::debug!(peer = %client.peer.address(), "idle connection closed");
+            tracing::debug!(peer = %client.client_ip.address(), "idle connection closed");
             return write_and_close(&mut stream, b"").await;
         }
     }
@@ -240,7 +245,7 @@ async fn serve_request(
 ) -> Result<Response<LoggedBody>, NoLongerAdmitted> {
     let context = worker.context();
     if let Some(lost) = client.admission_lost(&context.state, context.generation) {
-        reject_client(&context.state, client.peer, &client.listener(), lost);
+        reject_client(&context.state, client.client_ip, &client.listener(), lost);
         return Err(NoLongerAdmitted);
     }
     let answer = request::handle(context, Rc::clone(client), request.map(RequestBody::Http1)).await;

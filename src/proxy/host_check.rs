@@ -33,11 +33,11 @@ pub(crate) fn check(
         return Ok(());
     }
     let host: String = host.unwrap_or_default().chars().take(SHOWN).collect();
-    tracing::debug!(peer = %client.peer.address(), host, "a host that is not answered");
+    tracing::debug!(peer = %client.client_ip.address(), host, "a host that is not answered");
     if log_limit::is_due(LogTopic::Host, &rules.name).is_some() {
         let (listener, setting) = (&*rules.name, rules.hosts_key.as_str());
         tracing::warn!(
-            peer = %client.peer.address(), host, listener,
+            peer = %client.client_ip.address(), host, listener,
             "a request names a host that {setting} does not list; more of them are not logged for an hour"
         );
     }
@@ -47,7 +47,7 @@ pub(crate) fn check(
 /// Both the header and the address must be those of another node.
 fn comes_from_node(client: &ClientConnection, state: &AppState, head: &Parts) -> bool {
     state.header_names.is_looped(&head.headers)
-        && [client.via(), client.peer].into_iter().any(|peer| state.other_node(peer).is_some())
+        && [client.tcp_peer(), client.client_ip].into_iter().any(|peer| state.other_node(peer).is_some())
 }
 
 fn is_listed(hosts: &AllowedHosts, host: Option<&str>) -> bool {
@@ -62,7 +62,7 @@ fn are_forwarded_listed(
     head: &Parts,
     hosts: &AllowedHosts,
 ) -> bool {
-    if !state.is_proxy(client.peer) {
+    if !state.is_proxy(client.client_ip) {
         return true;
     }
     let proxies = &state.config.settings.real_ip;

@@ -33,7 +33,7 @@ use crate::os::request_context;
 use crate::proxy::api_call::run_api;
 use crate::proxy::buffered_body;
 use crate::proxy::buffered_body::SenderTrust;
-use crate::proxy::login_guard::{check_limit_before_body, prove};
+use crate::proxy::login_guard::{check_limit_before_body, set_token_verified};
 use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
@@ -51,16 +51,16 @@ const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct LoginAttempt {
     context: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
-    class: Option<Arc<RouteScope>>,
+    scope: Option<Arc<RouteScope>>,
     head: Parts,
     real: IpAddr,
     /// the same as a header for daemons
-    told: HeaderValue,
+    address: HeaderValue,
     identity: AuthenticatedUser,
     route: Route,
     path: ApiPath,
     /// the address that its failure counts for
-    counted: IpAddr,
+    limit_key: IpAddr,
 }
 
 /// An attempt whose call has ended.
@@ -77,19 +77,19 @@ impl LoginAttempt {
         identity: AuthenticatedUser,
         route: Route,
         path: &ApiPath,
-        counted: IpAddr,
+        limit_key: IpAddr,
     ) -> Self {
         Self {
             context: Rc::clone(request.context),
             client: Rc::clone(request.client),
-            class: request.class.cloned(),
+            scope: request.scope.cloned(),
             head: request.head.clone(),
             real: request.real,
-            told: request.address.clone(),
+            address: request.address.clone(),
             identity,
             route,
             path: path.clone(),
-            counted,
+            limit_key,
         }
     }
 
@@ -100,30 +100,30 @@ impl LoginAttempt {
         body: &mut Option<RequestBody>,
         began: Instant,
     ) -> Result<HandlerAnswer, ResponseError> {
-        let (context, counted) = (Rc::clone(&self.context), self.counted);
+        let (context, limit_key) = (Rc::clone(&self.context), self.limit_key);
         check_limit_before_body(&self.as_request(), self.identity.user().as_deref(), body.as_ref())?;
         // A slow body must not hold a permit. An upload is verified before its body is read.
         if !matches!(self.route, Route::Upload) {
-            buffered_body::peek(&self.as_request(), SenderTrust::of(&self.identity), body).await?;
+            buffered_body::peek(&self.as_request(), SenderTrust::from_identity(&self.identity), body).await?;
         }
         let logins = &context.state.limiters.logins;
         let at = context.state.listener_share(&self.client.listener());
         let token = self.token().cloned();
         let is_known = || token.as_ref().is_some_and(|token| !token.is_unverified());
-        let attempt = match logins.begin(&at, counted, self.limit(), is_known).await {
+        let attempt = match logins.begin(&at, limit_key, self.limit(), is_known).await {
             Ok(attempt) => attempt,
             // It was not verified, so fail2ban must not read a line of it.
             Err(LimitExceeded::LoginQueueTimeout) => return Err(LimitExceeded::LoginQueueTimeout.into()),
-            Err(excess) => {
-                login_throttle::log_auth_failure(counted, self.user(body).await.as_deref(), excess);
-                return Err(excess.into());
+            Err(exceeded) => {
+                login_throttle::log_auth_failure(limit_key, self.user(body).await.as_deref(), exceeded);
+                return Err(exceeded.into());
             }
         };
-        let judged = self.run_in_task(attempt, body.take()).await?;
-        *body = judged.body;
-        let answer = judged.answer?;
-        if judged.is_delayed {
-            logins.hold_back(&at, Some(counted), began).await?;
+        let finished = self.run_in_task(attempt, body.take()).await?;
+        *body = finished.body;
+        let answer = finished.answer?;
+        if finished.is_delayed {
+            logins.hold_back(&at, Some(limit_key), began).await?;
         }
         Ok(answer)
     }
@@ -142,13 +142,13 @@ impl LoginAttempt {
         let context = request_context::share();
         let has_left = left.clone();
         tasks.spawn_local(request_context::shared(context, async move {
-            let judged = self.run(attempt, body, &has_left).await;
-            let _ = sender.send(judged);
+            let finished = self.run(attempt, body, &has_left).await;
+            let _ = sender.send(finished);
         }));
         let cut_off = |_| ResponseError::Internal("the login was cut off".to_owned());
         tokio::select! {
             biased;
-            judged = &mut receiver => return judged.map_err(cut_off),
+            finished = &mut receiver => return finished.map_err(cut_off),
             () = client.clock.client_left() => left.cancel(),
         }
         // The access log needs the verdict.
@@ -205,16 +205,16 @@ impl LoginAttempt {
             state
                 .gate
                 .as_ref()
-                .is_some_and(|gate| gate.mark_unverified(known, ClientKey::from_address(self.counted)))
+                .is_some_and(|gate| gate.mark_unverified(known, ClientKey::from_address(self.limit_key)))
         };
         match verdict(answer, |view| token::verdict(view, check)) {
             Some(CredentialVerdict::Accepted) => {
-                prove(state, known, true);
-                self.client.trust.show();
+                set_token_verified(state, known, true);
+                self.client.trust.set_authenticated();
                 AttemptOutcome::Passed
             }
             Some(CredentialVerdict::Refused) => {
-                prove(state, known, false);
+                set_token_verified(state, known, false);
                 if is_new() { AttemptOutcome::Failed } else { AttemptOutcome::Repeated }
             }
             // Another call may have verified the token by now. A client whose calls all fail for other reasons
@@ -227,9 +227,9 @@ impl LoginAttempt {
     /// Logs a failure under the client's address if the daemon's log has only that of the proxy.
     fn log_failure(&self) {
         let state = &self.context.state;
-        if self.client.peer.address() != self.counted && state.header_names.client.is_none() {
+        if self.client.client_ip.address() != self.limit_key && state.header_names.client.is_none() {
             login_throttle::log_auth_failure(
-                self.counted,
+                self.limit_key,
                 self.identity.user().as_deref(),
                 "refused by the daemon",
             );
@@ -240,10 +240,10 @@ impl LoginAttempt {
         IncomingRequest {
             context: &self.context,
             client: &self.client,
-            class: self.class.as_ref(),
+            scope: self.scope.as_ref(),
             head: &self.head,
             real: self.real,
-            address: &self.told,
+            address: &self.address,
             outlives_client: true,
         }
     }
@@ -257,12 +257,13 @@ impl LoginAttempt {
         if let Some(user) = self.identity.user() {
             return Some(user.to_string());
         }
-        let bytes =
-            buffered_body::read(&self.as_request(), SenderTrust::of(&self.identity), body).await.ok()?;
+        let bytes = buffered_body::read(&self.as_request(), SenderTrust::from_identity(&self.identity), body)
+            .await
+            .ok()?;
         let kind = self.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
-            let told: Value = serde_json::from_slice(&bytes).ok()?;
-            return told.get("username")?.as_str().map(str::to_owned);
+            let parameters: Value = serde_json::from_slice(&bytes).ok()?;
+            return parameters.get("username")?.as_str().map(str::to_owned);
         }
         query_value(std::str::from_utf8(&bytes).ok()?, "username").map(std::borrow::Cow::into_owned)
     }
@@ -291,10 +292,10 @@ pub(crate) async fn run_at_once(
         };
         match verdict(&answer, read) {
             Some(CredentialVerdict::Accepted) => {
-                prove(state, known, true);
-                client.trust.show();
+                set_token_verified(state, known, true);
+                client.trust.set_authenticated();
             }
-            Some(CredentialVerdict::Refused) => prove(state, known, false),
+            Some(CredentialVerdict::Refused) => set_token_verified(state, known, false),
             Some(CredentialVerdict::Unclear) | None => (),
         }
     }

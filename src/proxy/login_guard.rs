@@ -36,7 +36,7 @@ pub(crate) fn is_login_attempt(
 }
 
 /// Caches the daemon's verdict on an API token.
-pub(crate) fn prove(state: &AppState, known: &CachedCredential, good: bool) {
+pub(crate) fn set_token_verified(state: &AppState, known: &CachedCredential, good: bool) {
     if let Some(gate) = &state.gate {
         gate.set_verified(known, good);
     }
@@ -50,8 +50,9 @@ pub(crate) fn check_limit_before_body(
     body: Option<&RequestBody>,
 ) -> Result<(), LimitExceeded> {
     let state = &request.context.state;
-    let Some(address) =
-        state.login_limit_key(request.client.peer, request.real).filter(|_| !buffered_body::is_small(body))
+    let Some(address) = state
+        .login_limit_key(request.client.client_ip, request.real)
+        .filter(|_| !buffered_body::is_small(body))
     else {
         return Ok(());
     };
@@ -60,23 +61,23 @@ pub(crate) fn check_limit_before_body(
         .limiters
         .logins
         .check(address, limit)
-        .inspect_err(|excess| login_throttle::log_auth_failure(address, user, excess))
+        .inspect_err(|exceeded| login_throttle::log_auth_failure(address, user, exceeded))
 }
 
 /// The user of a page. A forged ticket counts as a failed login, but the page is answered at once: the browser needs
 /// it to log in, and the cookie may be older than a reinstallation.
 pub(crate) fn page_login(request: &IncomingRequest<'_>, query: &str) -> Option<PageLogin> {
-    let IncomingRequest { context, client, class, head, real, .. } = *request;
+    let IncomingRequest { context, client, scope, head, real, .. } = *request;
     let state = &context.state;
-    let counted = state.login_limit_key(client.peer, real);
-    let ticket_client = ticket_client(state, counted);
-    let takes = |kind| class.is_none_or(|class| class.takes(kind));
+    let limit_key = state.login_limit_key(client.client_ip, real);
+    let ticket_client = ticket_client(state, limit_key);
+    let takes = |kind| scope.is_none_or(|scope| scope.takes(kind));
     let now = SystemTime::now();
     match state.gate.as_ref()?.page_visitor(&head.headers, query, ticket_client, now, takes) {
         PageVisitor::User(login) => return Some(login),
         PageVisitor::Nobody => (),
         PageVisitor::Forger => {
-            if let Some(address) = counted {
+            if let Some(address) = limit_key {
                 let _ = count_forged(state, address);
             }
         }
@@ -85,11 +86,11 @@ pub(crate) fn page_login(request: &IncomingRequest<'_>, query: &str) -> Option<P
 }
 
 /// The client of a ticket, by the address that its failures count for.
-pub(crate) fn ticket_client(state: &AppState, counted: Option<IpAddr>) -> TicketClient {
+pub(crate) fn ticket_client(state: &AppState, limit_key: Option<IpAddr>) -> TicketClient {
     let limit = state.config.settings.limits.login_failures;
     TicketClient {
-        source: counted.map(ClientKey::from_address),
-        is_refused: counted.is_some_and(|address| state.limiters.logins.check(address, limit).is_err()),
+        source: limit_key.map(ClientKey::from_address),
+        is_refused: limit_key.is_some_and(|address| state.limiters.logins.check(address, limit).is_err()),
     }
 }
 
@@ -108,31 +109,35 @@ fn count_forged(state: &AppState, address: IpAddr) -> Result<(), LimitExceeded> 
 pub(crate) fn auth_error(
     state: &AppState,
     denial: AuthError,
-    counted: impl FnOnce() -> Option<IpAddr>,
+    limit_key: impl FnOnce() -> Option<IpAddr>,
 ) -> ResponseError {
-    tracing::debug!(%denial, "refused at the gate");
-    let excess = match denial {
+    tracing::debug!(%denial, "credential refused");
+    let exceeded = match denial {
         AuthError::Ticket(error) if !error.is_guess() => None,
         AuthError::Ticket(_) | AuthError::ApiToken => {
-            counted().and_then(|address| count_forged(state, address).err())
+            limit_key().and_then(|address| count_forged(state, address).err())
         }
         // It was counted before.
-        AuthError::SameTicket(_) | AuthError::Unverified => counted().and_then(|address| {
+        AuthError::SameTicket(_) | AuthError::Unverified => limit_key().and_then(|address| {
             let limit = state.config.settings.limits.login_failures;
-            let excess = state.limiters.logins.check(address, limit).err()?;
+            let exceeded = state.limiters.logins.check(address, limit).err()?;
             login_throttle::log_auth_failure(address, None, "invalid ticket");
-            Some(excess)
+            Some(exceeded)
         }),
         AuthError::KeyFile(error) => {
-            log_limit::error(LogTopic::Fault, "tickets", &format_args!("tickets cannot be judged: {error}"));
+            log_limit::error(
+                LogTopic::Fault,
+                "tickets",
+                &format_args!("tickets cannot be verified: {error}"),
+            );
             return AuthError::KeyFile(error).into();
         }
         AuthError::NoCredential | AuthError::Csrf | AuthError::ForeignPage(_) => {
             return denial.into();
         }
     };
-    if let Some(excess) = excess {
-        return excess.into();
+    if let Some(exceeded) = exceeded {
+        return exceeded.into();
     }
     let reason = state.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
     ResponseError::InvalidTicket(reason)
@@ -150,9 +155,9 @@ pub(crate) async fn delay_error(
     let state = &context.state;
     let logins = &state.limiters.logins;
     let at = &state.listener_share(&client.listener());
-    let counted = || state.login_limit_key(client.peer, address);
-    if let ResponseError::Excess(LimitExceeded::Failures { .. }) = error
-        && let Some(address) = counted()
+    let limit_key = || state.login_limit_key(client.client_ip, address);
+    if let ResponseError::LimitExceeded(LimitExceeded::Failures { .. }) = error
+        && let Some(address) = limit_key()
     {
         let limit = state.config.settings.limits.login_failures;
         return logins.hold_back_refused(at, address, limit, began).await.into();
@@ -160,6 +165,6 @@ pub(crate) async fn delay_error(
     if error.status() != StatusCode::UNAUTHORIZED {
         return error;
     }
-    let held = logins.hold_back(at, counted(), began).await;
-    held.map_or_else(ResponseError::Excess, |()| error)
+    let held = logins.hold_back(at, limit_key(), began).await;
+    held.map_or_else(ResponseError::LimitExceeded, |()| error)
 }

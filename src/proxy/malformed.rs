@@ -34,9 +34,9 @@ impl MalformedHead<'_> {
 
     /// A head that was rejected after it was parsed is well-formed.
     fn fault(&self) -> ResponseError {
-        let told = self.error.to_string();
-        let of_length = || malformed(fault_of_length(&told).unwrap_or("malformed request target"));
-        if self.head.is_empty() || fault_of_length(&told).is_some() {
+        let message = self.error.to_string();
+        let of_length = || malformed(fault_of_length(&message).unwrap_or("malformed request target"));
+        if self.head.is_empty() || fault_of_length(&message).is_some() {
             return of_length();
         }
         fault_of_head(self.head).unwrap_or_else(of_length)
@@ -53,13 +53,15 @@ fn malformed(reason: impl Into<String>) -> ResponseError {
 }
 
 /// hyper's message for a body length that it does not understand.
-fn fault_of_length(told: &str) -> Option<&'static str> {
-    match told {
-        "invalid content-length parsed" => Some("Content-Length is no number, or there are two that differ"),
-        "invalid transfer-encoding parsed" => {
-            Some("only the transfer coding 'chunked' is understood, and only once")
+fn fault_of_length(message: &str) -> Option<&'static str> {
+    match message {
+        "invalid content-length parsed" => {
+            Some("Content-Length is not a number, or there are two that differ")
         }
-        "unexpected transfer-encoding parsed" => Some("HTTP/1.0 knows no Transfer-Encoding"),
+        "invalid transfer-encoding parsed" => {
+            Some("only the transfer coding 'chunked' is supported, and only once")
+        }
+        "unexpected transfer-encoding parsed" => Some("HTTP/1.0 has no Transfer-Encoding"),
         _ => None,
     }
 }

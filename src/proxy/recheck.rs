@@ -26,7 +26,7 @@ pub async fn until_denied(worker: &Worker, client: &ClientConnection, real: IpAd
         checked = Instant::now();
         if let Some(lost) = admission_lost(&context, client, real) {
             tracing::info!(
-                peer = %client.peer.address(), client = %real, listener = &*client.listener(),
+                peer = %client.client_ip.address(), client = %real, listener = &*client.listener(),
                 "console or tunnel closed: {lost}"
             );
             return lost;

@@ -37,7 +37,7 @@ pub(crate) struct IncomingRequest<'a> {
     pub(crate) context: &'a Rc<WorkerContext>,
     pub(crate) client: &'a Rc<ClientConnection>,
     /// the part of the product that the listener serves; `None` if it serves all
-    pub(crate) class: Option<&'a Arc<RouteScope>>,
+    pub(crate) scope: Option<&'a Arc<RouteScope>>,
     pub(crate) head: &'a Parts,
     /// the client's address
     pub(crate) real: IpAddr,
@@ -59,7 +59,7 @@ pub async fn handle(
     client: Rc<ClientConnection>,
     request: Request<RequestBody>,
 ) -> RequestAnswer {
-    let address = context.state.client_address(client.peer, request.headers());
+    let address = context.state.client_address(client.client_ip, request.headers());
     let log_context = request_context::LogContext::new(address, context.state.log.is_detailed());
     request_context::within(log_context, answer_and_log(&context, &client, request, address)).await
 }
@@ -77,15 +77,15 @@ async fn answer_and_log(
     let (head, body) = request.into_parts();
     fault_injection::panic_if_injected(&head);
     let named = client.reported_client(state, address);
-    let real = named.unwrap_or(client.peer.address());
+    let real = named.unwrap_or(client.client_ip.address());
     let mut record = new_record(&head, started, address, real);
     let mut body = Some(body);
     let named_header = named.and_then(|real| HeaderValue::from_str(&real.to_string()).ok());
-    let class = client.class();
+    let scope = client.scope();
     let request = IncomingRequest {
         context,
         client,
-        class: class.as_ref(),
+        scope: scope.as_ref(),
         head: &head,
         real,
         address: named_header.as_ref().unwrap_or(&client.address),
@@ -121,11 +121,11 @@ async fn answer_and_log(
     RequestAnswer { response, upgrade }
 }
 
-fn new_record(head: &Parts, started: Instant, client: IpAddr, counted: IpAddr) -> RequestRecord {
+fn new_record(head: &Parts, started: Instant, client: IpAddr, limit_key: IpAddr) -> RequestRecord {
     RequestRecord {
         started: started.into_std(),
         client,
-        counted,
+        limit_key,
         user: None,
         request: validate::request_line(head),
         place: None,
@@ -148,11 +148,11 @@ async fn answer(
     record: &mut RequestRecord,
     began: Instant,
 ) -> Result<HandlerAnswer, ResponseError> {
-    let IncomingRequest { context, client, class, head, .. } = request;
+    let IncomingRequest { context, client, scope, head, .. } = request;
     let state = &context.state;
     validate::check(head, &state.config.settings.limits)?;
     host_check::check(client, context, head)?;
-    record.place = client.place(state, record.client)?;
+    record.place = client.try_acquire_request(state, record.client)?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         return Ok(allowed(API_METHODS).into());
     }
@@ -163,13 +163,13 @@ async fn answer(
                 return Ok(allowed(API_METHODS).into());
             }
             let identity = authenticate(&request, path, record)?;
-            if let Some(class) = class {
-                scope_check::check_login(class, &request, path, body).await?;
+            if let Some(scope) = scope {
+                scope_check::check_login(scope, &request, path, body).await?;
             }
             let route = resolve(request, &target)?;
             record.destination = route.destination();
             if login_guard::is_login_attempt(state, &head.method, path, &identity)
-                && let Some(address) = state.login_limit_key(client.peer, record.client)
+                && let Some(address) = state.login_limit_key(client.client_ip, record.client)
             {
                 let attempt = LoginAttempt::new(&request, identity, route, path, address);
                 return Box::pin(attempt.verify(body, began)).await;
@@ -183,7 +183,7 @@ async fn answer(
             }
             let route = resolve(request, &target)?;
             let query = head.uri.query().unwrap_or_default();
-            scope_check::check_file(class.map(Arc::as_ref), &route, path, query)?;
+            scope_check::check_file(scope.map(Arc::as_ref), &route, path, query)?;
             record.destination = route.destination();
             Ok(files::run(&request, route, path, record).await?.into())
         }
@@ -203,23 +203,23 @@ fn authenticate(
     path: &ApiPath,
     record: &mut RequestRecord,
 ) -> Result<AuthenticatedUser, ResponseError> {
-    let IncomingRequest { context, client, class, head, .. } = *request;
+    let IncomingRequest { context, client, scope, head, .. } = *request;
     let state = &context.state;
     check_api_method(&head.method)?;
     scope_check::check_call(request, path)?;
     let gate = state.gate.as_ref().ok_or(ResponseError::NoSuchUri)?;
-    let counted = || state.login_limit_key(client.peer, request.real);
-    let ticket_client = || login_guard::ticket_client(state, counted());
+    let limit_key = || state.login_limit_key(client.client_ip, request.real);
+    let ticket_client = || login_guard::ticket_client(state, limit_key());
     let identity = gate
         .authenticate(&head.method, path, &head.headers, ticket_client, SystemTime::now())
-        .map_err(|denial| login_guard::auth_error(state, denial, counted))?;
+        .map_err(|denial| login_guard::auth_error(state, denial, limit_key))?;
     record.user = identity.user();
-    if matches!(SenderTrust::of(&identity), SenderTrust::User(_)) {
-        client.trust.show();
+    if matches!(SenderTrust::from_identity(&identity), SenderTrust::User(_)) {
+        client.trust.set_authenticated();
     }
     request_context::set_user(record.user.as_ref());
-    if let Some(class) = class {
-        scope_check::check_client(class, request, path, &identity, record.client)?;
+    if let Some(scope) = scope {
+        scope_check::check_client(scope, request, path, &identity, record.client)?;
     }
     Ok(identity)
 }

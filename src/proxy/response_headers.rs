@@ -35,11 +35,11 @@ pub(crate) fn complete(
     framing::settle(head, response, state.header_names.is_looped(&head.headers));
     if state.log.is_detailed() {
         record.details = request_context::current(|context| {
-            Box::new(LogDetails::of(context, client.tls.clone(), client.listener()))
+            Box::new(LogDetails::from_context(context, client.tls.clone(), client.listener()))
         });
     }
     if head.version == Version::HTTP_2 {
-        reason_phrase::tell(response, &head.method, form);
+        reason_phrase::add_status_message(response, &head.method, form);
     }
     trace_headers::add_request_number(&state.config.settings.tracing, response);
     let is_file = response.extensions().get::<FileAnswer>().is_some();

@@ -1,4 +1,4 @@
-//! Checks of a request at a listener with a route scope: what it serves, and who may log in.
+//! Checks of a request at a listener with a route scope: whether it is in the scope, and whether its user may log in.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -22,29 +22,33 @@ use crate::state::route_scope::{LoginClaim, RouteScope};
 
 /// Rejects a call outside of the route scope, before authentication.
 pub(crate) fn check_call(request: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {
-    let IncomingRequest { context, client, class, head, .. } = *request;
+    let IncomingRequest { context, client, scope, head, .. } = *request;
     let method = &head.method;
-    if class.is_none_or(|class| class.has_call(method, path)) {
+    if scope.is_none_or(|scope| scope.has_call(method, path)) {
         return Ok(());
     }
     let state = &context.state;
     if state.header_names.is_looped(&head.headers) {
-        state.note_refused_node(client.peer, &client.listener(), "the listener serves a route scope only");
+        state.note_refused_node(
+            client.client_ip,
+            &client.listener(),
+            "the listener serves a route scope only",
+        );
     }
     Err(ResponseError::NotHere(format!("{method} {}", path.joined())))
 }
 
 /// Rejects a page or file outside of the route scope as missing.
 pub(crate) fn check_file(
-    class: Option<&RouteScope>,
+    scope: Option<&RouteScope>,
     route: &Route,
     path: &str,
     query: &str,
 ) -> Result<(), ResponseError> {
-    let Some(class) = class else { return Ok(()) };
+    let Some(scope) = scope else { return Ok(()) };
     let belongs = match route {
-        Route::Page => class.has_page(path, query),
-        Route::Static(located) => class.has_file(located.url()),
+        Route::Page => scope.has_page(path, query),
+        Route::Static(located) => scope.has_file(located.url()),
         Route::Daemon
         | Route::Unprivileged
         | Route::Node(_)
@@ -61,20 +65,20 @@ pub(crate) fn check_file(
 
 /// Verifies the kind of ticket and the rate of the call.
 pub(crate) fn check_client(
-    class: &RouteScope,
+    scope: &RouteScope,
     request: &IncomingRequest<'_>,
     path: &ApiPath,
     identity: &AuthenticatedUser,
     real: IpAddr,
 ) -> Result<(), ResponseError> {
     let state = &request.context.state;
-    if let Some(known) = identity.client.as_ref().filter(|known| !class.takes(known.kind())) {
+    if let Some(known) = identity.client.as_ref().filter(|known| !scope.takes(known.kind())) {
         tracing::debug!(user = &*known.user, "a credential that is not taken at this listener");
         let reason = state.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
         return Err(ResponseError::InvalidTicket(reason));
     }
-    if let Some((call, limit)) = class.limit(&request.head.method, path)
-        && let Some(address) = state.rate_limit_key(request.client.peer, real)
+    if let Some((call, limit)) = scope.limit(&request.head.method, path)
+        && let Some(address) = state.rate_limit_key(request.client.client_ip, real)
     {
         state.limiters.calls.count(call, address, limit, Instant::now())?;
     }
@@ -83,17 +87,17 @@ pub(crate) fn check_client(
 
 /// Verifies that the user of a login belongs to the scope's realm. Only the body names the realm.
 pub(crate) async fn check_login(
-    class: &RouteScope,
+    scope: &RouteScope,
     request: &IncomingRequest<'_>,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
 ) -> Result<(), ResponseError> {
     let head = request.head;
-    let Some(rule) = class.login_rule(&head.method, path) else { return Ok(()) };
+    let Some(rule) = scope.login_rule(&head.method, path) else { return Ok(()) };
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     check_limit_before_body(request, None, body.as_ref())?;
-    let whole = buffered_body::peek(request, SenderTrust::Stranger, body).await?;
+    let whole = buffered_body::peek(request, SenderTrust::Unauthenticated, body).await?;
     let claim = match kind.as_str() {
         "application/x-www-form-urlencoded" => {
             std::str::from_utf8(&whole).ok().and_then(LoginClaim::from_form)

@@ -31,7 +31,7 @@ pub(crate) struct ConnectionSetup<'a> {
     pub(crate) context: &'a WorkerContext,
     pub(crate) rules: &'a ListenerRules,
     pub(crate) peer: PeerIp,
-    pub(crate) stranger: &'a UnauthenticatedConnection,
+    pub(crate) unauthenticated: &'a UnauthenticatedConnection,
 }
 
 /// Accepts TLS if the client begins with it. `None` if the connection has to close.
@@ -44,14 +44,14 @@ pub(crate) async fn open(
     let limit = context.state.config.settings.timeout.first_byte;
     let first = context.stop.run_until_cancelled(peek_first_byte(&stream, limit)).await??;
     if first == TLS_HANDSHAKE && rules.tls {
-        let stream = shake_hands(setup, acceptor, stream).await;
+        let stream = accept_tls(setup, acceptor, stream).await;
         if stream.is_none() && rules.clients.mode == ClientCertificates::Required {
             context.state.note_refused_node(peer, &rules.name, "it has to show a certificate");
         }
         return stream.map(AcceptedStream::Tls);
     }
     if first == TLS_HANDSHAKE {
-        context.state.note_refused_node(peer, &rules.name, "there is no TLS at this listener");
+        context.state.note_refused_node(peer, &rules.name, "this listener has no TLS");
     }
     if first.is_ascii_alphabetic() {
         return Some(AcceptedStream::Plain(stream));
@@ -61,7 +61,7 @@ pub(crate) async fn open(
 }
 
 /// Accepts TLS before the deadline. A failure is counted.
-pub(crate) async fn shake_hands(
+pub(crate) async fn accept_tls(
     setup: ConnectionSetup<'_>,
     acceptor: &TlsAcceptor,
     stream: TcpStream,
@@ -84,7 +84,7 @@ pub(crate) async fn shake_hands(
             return None;
         }
     }
-    match setup.stranger.reserve_handshake(limit / 2) {
+    match setup.unauthenticated.reserve_handshake(limit / 2) {
         Some(Duration::ZERO) => (),
         Some(delay) => sleep(delay).await,
         None => {
@@ -92,7 +92,7 @@ pub(crate) async fn shake_hands(
             return None;
         }
     }
-    setup.stranger.reach(ConnectionPhase::Handshake);
+    setup.unauthenticated.set_phase(ConnectionPhase::Handshake);
     let left = deadline.saturating_duration_since(Instant::now());
     let accepted = acceptor.accept(&setup.rules.clients, stream, left).await;
     accepted.inspect_err(|error| failed(error)).ok()
@@ -111,6 +111,6 @@ pub(crate) async fn peek_first_byte(stream: &TcpStream, limit: Duration) -> Opti
 pub(crate) fn count_handshake(metrics: &Metrics, session: &TlsSession, peer: PeerIp) {
     metrics.tls_handshakes[HandshakeResult::new(session.version, session.resumed)].inc();
     if let Some(ClientIdentity { subject, fingerprint, .. }) = session.identity.as_deref() {
-        tracing::debug!(peer = %peer.address(), subject, fingerprint, "a client's certificate is good");
+        tracing::debug!(peer = %peer.address(), subject, fingerprint, "client certificate verified");
     }
 }

@@ -14,7 +14,7 @@ use crate::state::shared::AppState;
 use crate::state::upstreams::Upstreams;
 use crate::upstream::client::UpstreamClient;
 
-/// What the connections of one worker share under one configuration.
+/// The state that the connections of one worker share under one configuration.
 pub struct WorkerContext {
     /// counts the configurations of this worker
     pub generation: u64,

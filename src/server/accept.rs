@@ -24,7 +24,7 @@ use crate::state::shared::ListenerRules;
 
 /// Pause after the process or the system ran out of descriptors.
 const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
-/// How long the busiest worker waits before it accepts.
+/// Delay of the busiest worker before it accepts.
 const YIELD_DELAY: Duration = Duration::from_millis(1);
 /// A worker with at most this many connections more than another does not wait.
 const MAX_LEAD: usize = 1;
@@ -61,7 +61,7 @@ impl AcceptLoops {
                     let last_ones = loops.last_ones.clone();
                     loops.loops.push(tokio::task::spawn_local(accept_loop.run(listener, last_ones)));
                 }
-                Err(error) => tracing::error!(%error, "a listening socket cannot be watched by this worker"),
+                Err(error) => tracing::error!(%error, "this worker cannot poll a listening socket"),
             }
         }
         loops
@@ -91,7 +91,7 @@ struct AcceptLoop {
 }
 
 impl AcceptLoop {
-    /// Does not end because of one connection, nor because descriptors ran out.
+    /// Continues after the error of one connection, and after descriptors ran out.
     async fn run(mut self, listener: TcpListener, last_ones: CancellationToken) {
         while let Some(accepted) = last_ones.run_until_cancelled(self.accept(&listener)).await {
             match accepted {
@@ -147,7 +147,7 @@ impl AcceptLoop {
     }
 
     async fn pause(&self, error: &io::Error) {
-        let message = format_args!("cannot accept; trying again ten times a second: {error}");
+        let message = format_args!("cannot accept connections; trying again ten times a second: {error}");
         log_limit::warn(LogTopic::Fault, "accept", &message);
         sleep(DESCRIPTOR_PAUSE).await;
     }

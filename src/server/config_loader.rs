@@ -62,7 +62,7 @@ impl ConfigLoader {
             return Ok(());
         }
         let message = format!(
-            "was taken back because nobody confirmed it, and the files still hold it: correct it, or put it in \
+            "was reverted because the reload was not confirmed, and the files still hold it: correct it, or put it in \
              effect with `nodegate reload {} --force`",
             self.profile
         );

@@ -35,9 +35,9 @@ pub struct StartState {
 pub fn run(start: StartState) -> io::Result<()> {
     let runtime = crate::server::worker_pool::runtime()?;
     let ended = runtime.block_on(async {
-        let (door, questions) = SupervisorHandle::new();
-        Supervisor::start(start, door)?.run(questions).await
+        let (handle, commands) = SupervisorHandle::new();
+        Supervisor::start(start, handle)?.run(commands).await
     });
-    runtime.shutdown_timeout(worker::LEFT_BEHIND);
+    runtime.shutdown_timeout(worker::FILE_TIMEOUT);
     ended
 }

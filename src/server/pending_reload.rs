@@ -93,7 +93,7 @@ impl PendingReload {
         let Some(Self { task, until, .. }) = loading else { return std::future::pending().await };
         match timeout_at(*until, task).await {
             Ok(Ok(next)) => next,
-            Ok(Err(_)) => Err(problem("loading it failed")),
+            Ok(Err(_)) => Err(problem("loading the configuration failed")),
             Err(_) => Err(problem("the configuration could not be read in time")),
         }
     }

@@ -13,17 +13,17 @@ use crate::proxy::handlers::App;
 use crate::proxy::worker_context::{Worker, WorkerContext, WorkerTokens};
 
 /// For file operations that outlive their connection.
-pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(1);
+pub(super) const FILE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A command of the main thread. Each is in effect when a later `Ping` is answered.
 pub(super) enum WorkerCommand {
     /// From the next request on, this is the configuration.
     Serve(App),
-    /// Accept connections from these sockets. Connections that wait at the sockets of before are still accepted.
+    /// Accept connections from these sockets. Connections that wait at the previous sockets are still accepted.
     Listen(WorkerSockets),
     Ping(oneshot::Sender<()>),
-    /// Accept no more connections, and end with the last one, which is cut off after this time.
-    Retire(Duration),
+    /// Accept no more connections, and end with the last one, which is closed after this time.
+    Drain(Duration),
 }
 
 /// Runs a worker: commands and connections until it has to drain or to stop, then the drain.
@@ -40,7 +40,7 @@ pub(super) async fn run(app: App, tokens: WorkerTokens, mut commands: Receiver<W
                 Some(WorkerCommand::Ping(answer)) => {
                     let _ = answer.send(());
                 }
-                Some(WorkerCommand::Retire(limit)) => break limit,
+                Some(WorkerCommand::Drain(limit)) => break limit,
                 None => break Duration::ZERO,
             },
         }
@@ -67,7 +67,7 @@ async fn drain(worker: &Worker, commands: &mut Receiver<WorkerCommand>, limit: D
                 Some(WorkerCommand::Ping(answer)) => {
                     let _ = answer.send(());
                 }
-                Some(WorkerCommand::Listen(_) | WorkerCommand::Retire(_)) => (),
+                Some(WorkerCommand::Listen(_) | WorkerCommand::Drain(_)) => (),
                 None => break,
             },
         }
@@ -84,9 +84,9 @@ async fn drain(worker: &Worker, commands: &mut Receiver<WorkerCommand>, limit: D
 async fn stop(context: &WorkerContext) {
     context.stop.cancel();
     let stop_within = context.state.config.settings.timeout.stop;
-    let limit = stop_within.saturating_sub(LEFT_BEHIND).max(stop_within / 2);
+    let limit = stop_within.saturating_sub(FILE_TIMEOUT).max(stop_within / 2);
     if timeout(limit, context.tasks.wait()).await.is_err() {
         let (left, seconds) = (context.tasks.len(), limit.as_secs_f64());
-        tracing::warn!(left, "connections cut off after {seconds:.1} s");
+        tracing::warn!(left, "connections closed after {seconds:.1} s");
     }
 }

@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::accept::WorkerSockets;
-use super::worker::{self, LEFT_BEHIND, WorkerCommand};
+use super::worker::{self, FILE_TIMEOUT, WorkerCommand};
 use crate::os::listener::ListeningSocket;
 use crate::proxy::handlers::App;
 use crate::proxy::worker_context::WorkerTokens;
 
 /// Limit of queued commands for a worker; only a hanging one reaches it.
 const MAX_QUEUED_COMMANDS: usize = 64;
-/// A worker without an answer for so long hangs.
+/// A worker that does not answer within this time hangs.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct WorkerPool {
@@ -95,7 +95,7 @@ impl WorkerPool {
 
     fn drain(&mut self, workers: Vec<WorkerHandle>, limit: Duration) {
         for worker in workers {
-            worker.send(WorkerCommand::Retire(limit));
+            worker.send(WorkerCommand::Drain(limit));
             self.draining.push(worker);
         }
         self.forget_ended();
@@ -114,7 +114,7 @@ impl WorkerPool {
         self.draining.retain(|worker| !worker.thread.is_finished());
     }
 
-    /// Another process accepts from now on: each worker ends with its last connection, or is cut off after `limit`.
+    /// Another process accepts from now on: each worker ends with its last connection, or after `limit`.
     pub(super) fn drain_all(&mut self, limit: Duration) {
         let workers = std::mem::take(&mut self.active);
         self.drain(workers, limit);
@@ -135,7 +135,7 @@ impl WorkerPool {
         let (app, own_ends, living) = (app.clone(), ends.clone(), self.living.0.clone());
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
             LocalSet::new().block_on(&runtime, worker::run(app, own_ends, received));
-            runtime.shutdown_timeout(LEFT_BEHIND);
+            runtime.shutdown_timeout(FILE_TIMEOUT);
             drop(living);
         })?;
         self.started = self.started.wrapping_add(1);
@@ -164,7 +164,7 @@ impl WorkerPool {
 impl WorkerHandle {
     fn send(&self, command: WorkerCommand) {
         if self.commands.try_send(command).is_err() {
-            tracing::error!(worker = self.name, "a worker takes no orders");
+            tracing::error!(worker = self.name, "a worker does not accept commands");
         }
     }
 }
@@ -176,13 +176,13 @@ impl PendingReplies {
     /// The names of the workers that did not reply in time.
     pub(super) async fn unresponsive(self) -> Vec<String> {
         let until = Instant::now() + PING_TIMEOUT;
-        let mut silent = Vec::new();
+        let mut unresponsive = Vec::new();
         for (name, answered) in self.0 {
             if !matches!(timeout_at(until, answered).await, Ok(Ok(()))) {
-                silent.push(name);
+                unresponsive.push(name);
             }
         }
-        silent
+        unresponsive
     }
 }
 

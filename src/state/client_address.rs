@@ -10,7 +10,7 @@ use crate::limits::buffer_budget::BufferBudget;
 use crate::limits::concurrency::{ConnectionOrigin, ConnectionPermit};
 use crate::limits::failure_table::ClientKey;
 use crate::limits::shares::ListenerShare;
-use crate::limits::unauthenticated::{StrangerOrigin, UnauthenticatedConnection};
+use crate::limits::unauthenticated::{UnauthenticatedConnection, UnauthenticatedOrigin};
 use crate::net::acl::PeerIp;
 use crate::net::forwarded;
 use crate::os::log_limit::{self, LogTopic};
@@ -50,11 +50,11 @@ impl AppState {
             source: self.rate_limit_key(peer, peer.address()).map(ClientKey::from_address),
             limit_of_source: rules.limits.connections_per_address,
         };
-        let place = self.limiters.connections.try_acquire_connection(self.capacity, arrival);
-        if let Ok((_, Some(excess))) | Err(excess) = &place {
-            warn_of_excess(*excess, &rules.name, peer);
+        let permit = self.limiters.connections.try_acquire_connection(self.capacity, arrival);
+        if let Ok((_, Some(exceeded))) | Err(exceeded) = &permit {
+            log_limit_reached(*exceeded, &rules.name, peer);
         }
-        place
+        permit
     }
 
     /// The listener's share of a limit.
@@ -67,11 +67,13 @@ impl AppState {
         &self,
         rules: &ListenerRules,
         peer: PeerIp,
-        has_place: bool,
+        has_permit: bool,
     ) -> UnauthenticatedConnection {
-        let room = self.capacity.stranger_limits(rules.limits.connections);
+        let room = self.capacity.unauthenticated_limits(rules.limits.connections);
         let source = self.rate_limit_key(peer, peer.address()).map(ClientKey::from_address);
-        self.limiters.strangers.enter(room, &StrangerOrigin { listener: &rules.name, source, has_place })
+        self.limiters
+            .unauthenticated
+            .register(room, &UnauthenticatedOrigin { listener: &rules.name, source, has_permit })
     }
 
     /// The memory for request bodies. One body of the largest size fits into the share of one address.
@@ -102,9 +104,9 @@ impl AppState {
 }
 
 /// Logs which limit is reached, because the remedies differ.
-fn warn_of_excess(excess: LimitExceeded, listener: &str, peer: PeerIp) {
+fn log_limit_reached(exceeded: LimitExceeded, listener: &str, peer: PeerIp) {
     let peer = peer.address();
-    if let LimitExceeded::ConnectionsOfAddress { limit } = excess {
+    if let LimitExceeded::ConnectionsOfAddress { limit } = exceeded {
         let site = log_limit::site(peer).to_string();
         if let Some(left_out) = log_limit::is_due(LogTopic::Crowd, &site) {
             tracing::warn!(

@@ -24,24 +24,25 @@ use crate::upstream::client::READ_BYTES;
 #[derive(Clone, Copy)]
 pub struct ClientAddresses {
     /// the client: the TCP peer, or the address in a trusted proxy's PROXY header
-    pub peer: PeerIp,
+    pub client: PeerIp,
     /// the TCP peer
-    pub via: PeerIp,
+    pub peer: PeerIp,
 }
 
 impl ClientAddresses {
     /// Whether an access list admits the TCP peer and, if `real_ip.apply_acl` is set, the client behind it.
-    pub fn is_admitted(self, rules: &ListenerRules, judges_real: bool) -> bool {
-        rules.acl.admits(self.via) && (!judges_real || self.via == self.peer || rules.acl.admits(self.peer))
+    pub fn is_admitted(self, rules: &ListenerRules, applies_to_client: bool) -> bool {
+        let applies = applies_to_client && self.client != self.peer;
+        rules.acl.admits(self.peer) && (!applies || rules.acl.admits(self.client))
     }
 }
 
 /// The permits of an admitted connection.
 pub struct Admission {
-    pub place: ConnectionPermit,
+    pub permit: ConnectionPermit,
     /// the limit that it exceeds; its requests get an error
-    pub excess: Option<LimitExceeded>,
-    pub stranger: Arc<UnauthenticatedConnection>,
+    pub exceeded: Option<LimitExceeded>,
+    pub unauthenticated: Arc<UnauthenticatedConnection>,
     /// generation of the configuration whose access list admitted it
     pub generation: u64,
 }
@@ -51,17 +52,16 @@ pub struct Admission {
 pub enum AdmissionLost {
     #[error("the access list denies its address")]
     AccessList,
-    #[error("its listener now asks for TLS, a certificate or a PROXY header that it did not bring")]
+    #[error("its listener now requires TLS, a certificate or a PROXY header that it did not send")]
     Listener,
     #[error("{0}")]
     Certificate(CertificateFault),
 }
 
 pub struct ClientConnection {
-    /// the client
-    pub peer: PeerIp,
-    /// the TCP peer
-    via: PeerIp,
+    /// the client: the TCP peer, or the address in a trusted proxy's PROXY header
+    pub client_ip: PeerIp,
+    tcp_peer: PeerIp,
     /// the client's address for daemons, unless a proxy reports another one for a request
     pub address: HeaderValue,
     pub tls: Option<TlsSession>,
@@ -74,57 +74,57 @@ pub struct ClientConnection {
     pub piece: usize,
     pub trust: Rc<ConnectionTrust>,
     /// the limit that it exceeds; its requests get an error
-    excess: Option<LimitExceeded>,
+    exceeded: Option<LimitExceeded>,
     /// generation of the configuration whose access list admits it
     admitted: Cell<u64>,
     rules: RefCell<Arc<ListenerRules>>,
     /// a reload removed the listener
     listener_removed: Cell<bool>,
     /// held until the connection and every login attempt on it have ended
-    place: Rc<ConnectionPermit>,
+    permit: Rc<ConnectionPermit>,
 }
 
 impl ClientConnection {
     pub fn new(
-        who: ClientAddresses,
+        addresses: ClientAddresses,
         tls: Option<TlsSession>,
         admission: Admission,
         state: &AppState,
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
-        let Admission { place, excess, stranger, generation } = admission;
+        let Admission { permit, exceeded, unauthenticated, generation } = admission;
         let clock = Arc::new(TimeoutTracker::for_unauthenticated(
             Arc::clone(&state.client_timeouts),
-            Arc::clone(&stranger),
+            Arc::clone(&unauthenticated),
         ));
         Ok(Self {
-            peer: who.peer,
-            via: who.via,
-            address: HeaderValue::from_str(&who.peer.address().to_string())?,
+            client_ip: addresses.client,
+            tcp_peer: addresses.peer,
+            address: HeaderValue::from_str(&addresses.client.address().to_string())?,
             is_served: tls.is_some() || !rules.tls,
             tls,
             connection_clock: Arc::clone(&clock),
             clock,
             piece: READ_BYTES,
-            trust: Rc::new(ConnectionTrust::new(stranger)),
-            excess,
+            trust: Rc::new(ConnectionTrust::new(unauthenticated)),
+            exceeded,
             admitted: Cell::new(generation),
             rules: RefCell::new(rules),
             listener_removed: Cell::new(false),
-            place: Rc::new(place),
+            permit: Rc::new(permit),
         })
     }
 
-    pub fn excess(&self) -> Option<LimitExceeded> {
-        self.excess
+    pub fn exceeded(&self) -> Option<LimitExceeded> {
+        self.exceeded
     }
 
-    /// The same client for one stream of the connection, with a timeout tracker of its own.
+    /// The same client for one stream of the connection, with its own timeout tracker.
     #[must_use]
     pub fn for_stream(&self, state: &AppState, piece: usize) -> Self {
         Self {
-            peer: self.peer,
-            via: self.via,
+            client_ip: self.client_ip,
+            tcp_peer: self.tcp_peer,
             address: self.address.clone(),
             is_served: self.is_served,
             tls: self.tls.clone(),
@@ -132,60 +132,60 @@ impl ClientConnection {
             connection_clock: Arc::clone(&self.connection_clock),
             piece,
             trust: Rc::clone(&self.trust),
-            excess: self.excess,
+            exceeded: self.exceeded,
             admitted: Cell::new(self.admitted.get()),
             rules: RefCell::new(Arc::clone(&self.rules.borrow())),
             listener_removed: Cell::new(self.listener_removed.get()),
-            place: Rc::clone(&self.place),
+            permit: Rc::clone(&self.permit),
         }
     }
 
     /// The reason why the client is no longer admitted. The access list is checked once for each configuration.
     pub fn admission_lost(&self, state: &AppState, generation: u64) -> Option<AdmissionLost> {
-        let is_judged = self.admitted.replace(generation) == generation;
-        let by_rules = if is_judged { None } else { self.lost_by_rules(state) };
+        let is_verified = self.admitted.replace(generation) == generation;
+        let by_rules = if is_verified { None } else { self.lost_by_rules(state) };
         by_rules.or_else(|| self.certificate_fault(state).map(AdmissionLost::Certificate))
     }
 
     /// The fault of the client's certificate, such as a revocation.
     fn certificate_fault(&self, state: &AppState) -> Option<CertificateFault> {
-        let shown = &self.tls.as_ref()?.identity.as_ref()?.chain;
-        state.port_protocol.acceptor()?.verify(&self.rules.borrow().clients, shown).err()
+        let chain = &self.tls.as_ref()?.identity.as_ref()?.chain;
+        state.port_protocol.acceptor()?.verify(&self.rules.borrow().clients, chain).err()
     }
 
     fn lost_by_rules(&self, state: &AppState) -> Option<AdmissionLost> {
         let mut rules = self.rules.borrow_mut();
         let next = state.listener(&rules.name).map(Arc::clone);
         self.listener_removed.set(next.is_none());
-        let has_shown = |next: &Arc<ListenerRules>| self.has_shown(&state.port_protocol, &rules, next);
-        if next.as_ref().is_some_and(|next| !has_shown(next)) {
+        let meets = |next: &Arc<ListenerRules>| self.meets(&state.port_protocol, &rules, next);
+        if next.as_ref().is_some_and(|next| !meets(next)) {
             return Some(AdmissionLost::Listener);
         }
         if let Some(next) = next {
             *rules = next;
         }
-        let who = ClientAddresses { peer: self.peer, via: self.via };
-        let judges_real = state.config.settings.real_ip.apply_acl;
+        let addresses = ClientAddresses { client: self.client_ip, peer: self.tcp_peer };
+        let applies_to_client = state.config.settings.real_ip.apply_acl;
         // The first listener's access list applies if the connection's listener was removed.
         let general = state.listener(FIRST).filter(|_| self.listener_removed.get());
         let lists = [Some(&**rules), general.map(|general| &**general)];
-        let admits = |rules: &ListenerRules| who.is_admitted(rules, judges_real);
+        let admits = |rules: &ListenerRules| addresses.is_admitted(rules, applies_to_client);
         (!lists.into_iter().flatten().all(admits)).then_some(AdmissionLost::AccessList)
     }
 
     /// Whether the connection has the TLS, certificate and PROXY header that its listener requires now.
-    fn has_shown(&self, speaks: &PortProtocol, before: &ListenerRules, now: &ListenerRules) -> bool {
-        let needs_tls = now.tls && matches!(speaks, PortProtocol::Https(_));
+    fn meets(&self, protocol: &PortProtocol, before: &ListenerRules, now: &ListenerRules) -> bool {
+        let needs_tls = now.tls && matches!(protocol, PortProtocol::Https(_));
         let has_tls = self.tls.is_some() || !needs_tls;
-        let is_known = now.clients.mode != ClientCertificates::Required
+        let has_certificate = now.clients.mode != ClientCertificates::Required
             || now.clients.takes_certificates_of(&before.clients);
-        let is_named = before.proxy_protocol || !now.proxy_protocol;
-        has_tls && is_known && is_named
+        let has_proxy_header = before.proxy_protocol || !now.proxy_protocol;
+        has_tls && has_certificate && has_proxy_header
     }
 
     /// The client that a trusted proxy reports for a request, if it differs from the connection's client.
     pub fn reported_client(&self, state: &AppState, real: IpAddr) -> Option<IpAddr> {
-        (real != self.peer.address() && state.is_proxy(self.peer)).then_some(real)
+        (real != self.client_ip.address() && state.is_proxy(self.client_ip)).then_some(real)
     }
 
     /// Whether the access list admits the client that a proxy reports, if `real_ip.apply_acl` is set.
@@ -199,9 +199,8 @@ impl ClientConnection {
         self.listener_removed.get()
     }
 
-    /// The TCP peer.
-    pub(crate) fn via(&self) -> PeerIp {
-        self.via
+    pub(crate) fn tcp_peer(&self) -> PeerIp {
+        self.tcp_peer
     }
 
     pub(crate) fn rules(&self) -> Arc<ListenerRules> {
@@ -213,25 +212,25 @@ impl ClientConnection {
     }
 
     /// The part of the product that is served on it. `None` serves all.
-    pub(crate) fn class(&self) -> Option<Arc<RouteScope>> {
-        self.rules.borrow().class.clone()
+    pub(crate) fn scope(&self) -> Option<Arc<RouteScope>> {
+        self.rules.borrow().scope.clone()
     }
 
     /// A permit for one request, if the listener limits requests for each address.
-    pub(crate) fn place(
+    pub(crate) fn try_acquire_request(
         &self,
         state: &AppState,
         real: IpAddr,
     ) -> Result<Option<ConnectionPermit>, LimitExceeded> {
-        if let Some(excess) = self.excess {
-            return Err(excess);
+        if let Some(exceeded) = self.exceeded {
+            return Err(exceeded);
         }
         let rules = self.rules.borrow();
         let limit = rules.limits.requests_per_address;
         if limit == 0 {
             return Ok(None);
         }
-        let Some(address) = state.rate_limit_key(self.peer, real) else { return Ok(None) };
+        let Some(address) = state.rate_limit_key(self.client_ip, real) else { return Ok(None) };
         state.limiters.requests.try_acquire(&rules.name, ClientKey::from_address(address), limit).map(Some)
     }
 }

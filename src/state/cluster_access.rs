@@ -1,5 +1,5 @@
 //! Verifies that the other nodes of the cluster can connect: to this node's address in the cluster file, on the port
-//! that all nodes share. A listener with rules of its own at this address may cut the node off.
+//! that all nodes share. A listener with its own rules at this address may cut the node off.
 
 use std::net::{IpAddr, ToSocketAddrs as _};
 
@@ -79,10 +79,10 @@ impl ClusterListener<'_> {
         let all = |key: &str, reason: &str| self.problem(key, &names, reason);
         let mut problems = Vec::new();
         if listener.clients.mode == ClientCertificates::Required {
-            problems.push(all("client_certificates", "they have no certificate to show"));
+            problems.push(all("client_certificates", "they send no certificate"));
         }
         if !listener.tls {
-            problems.push(all("tls", "they speak TLS only"));
+            problems.push(all("tls", "they connect with TLS only"));
         }
         if let Some(scope) = &listener.route_scope {
             problems.push(all(
@@ -134,7 +134,7 @@ impl ClusterListener<'_> {
         let name = &self.listener.name;
         let place = &self.text;
         let message = format!(
-            "the other nodes of the cluster come to {place}, where the listener '{name}' turns them away: {nodes}: \
+            "the other nodes of the cluster connect to {place}, where the listener '{name}' rejects them: {nodes}: \
              {reason}"
         );
         Diagnostic::error(origin, key, message)
@@ -161,7 +161,8 @@ impl AppState {
         if let Some(left_out) = log_limit::is_due(LogTopic::Node, &subject) {
             tracing::warn!(
                 peer = %peer.address(), node, listener,
-                "another node of the cluster is turned away: {reason}; what it passes on to this node fails{left_out}"
+                "another node of the cluster is rejected: {reason}; the requests that it forwards to this node \
+                 fail{left_out}"
             );
         }
     }

@@ -11,56 +11,56 @@ use crate::metrics::labels::LimitLabel;
 
 /// The trust in one connection, shared by all its requests.
 pub struct ConnectionTrust {
-    is_shown: Cell<bool>,
-    shown: Notify,
-    stranger: Arc<UnauthenticatedConnection>,
+    is_authenticated: Cell<bool>,
+    authenticated: Notify,
+    connection: Arc<UnauthenticatedConnection>,
 }
 
 impl ConnectionTrust {
-    pub(crate) fn new(stranger: Arc<UnauthenticatedConnection>) -> Self {
-        Self { is_shown: Cell::new(false), shown: Notify::new(), stranger }
+    pub(crate) fn new(connection: Arc<UnauthenticatedConnection>) -> Self {
+        Self { is_authenticated: Cell::new(false), authenticated: Notify::new(), connection }
     }
 
     /// Records a valid credential.
-    pub fn show(&self) {
-        if !self.is_shown.replace(true) {
-            self.stranger.is_known();
-            self.shown.notify_waiters();
+    pub fn set_authenticated(&self) {
+        if !self.is_authenticated.replace(true) {
+            self.connection.set_authenticated();
+            self.authenticated.notify_waiters();
         }
     }
 
     /// The output of a future. `None` if an unauthenticated connection has to close before, to make room for others.
     pub async fn unless_evicted<T>(&self, metrics: &Metrics, future: impl Future<Output = T>) -> Option<T> {
-        unless_evicted(&self.stranger, metrics, future).await
+        unless_evicted(&self.unauthenticated, metrics, future).await
     }
 
     /// Counts a request that nodegate rejected because of a limit, if no valid credential was sent.
     pub fn count_rejection(&self) {
-        self.stranger.count_rejection();
+        self.connection.count_rejection();
     }
 
-    pub fn is_shown(&self) -> bool {
-        self.is_shown.get()
+    pub fn is_authenticated(&self) -> bool {
+        self.is_authenticated.get()
     }
 
     /// Returns once a valid credential was sent.
-    pub async fn shown(&self) {
-        let shown = self.shown.notified();
-        if !self.is_shown() {
-            shown.await;
+    pub async fn authenticated(&self) {
+        let notified = self.authenticated.notified();
+        if !self.is_authenticated() {
+            notified.await;
         }
     }
 }
 
 /// The same for a connection before its first request.
 pub(crate) async fn unless_evicted<T>(
-    stranger: &UnauthenticatedConnection,
+    unauthenticated: &UnauthenticatedConnection,
     metrics: &Metrics,
     future: impl Future<Output = T>,
 ) -> Option<T> {
-    let given = stranger.unless_evicted(future).await;
+    let given = connection.unless_evicted(future).await;
     if given.is_none() {
-        stranger.count_rejection();
+        unauthenticated.count_rejection();
         metrics.count_limit(LimitLabel::Strangers);
     }
     given

@@ -23,7 +23,7 @@ pub struct ListenerRules {
     pub clients: ClientAuthPolicy,
     pub limits: ListenerLimits,
     /// the part of the product that is served here; `None` serves all
-    pub class: Option<Arc<RouteScope>>,
+    pub scope: Option<Arc<RouteScope>>,
 }
 
 impl ListenerRules {
@@ -31,9 +31,9 @@ impl ListenerRules {
     pub(crate) fn all(config: &Config) -> Result<Vec<Arc<Self>>, String> {
         let classes = &config.product.class;
         let rules = config.settings.listeners.iter().map(|listener| {
-            let class = listener.route_scope.as_ref().and_then(|name| classes.get_key_value(name));
-            let class =
-                class.map(|(name, class)| RouteScope::new(name, class, &config.product, &config.root));
+            let scope = listener.route_scope.as_ref().and_then(|name| classes.get_key_value(name));
+            let scope =
+                scope.map(|(name, scope)| RouteScope::new(name, scope, &config.product, &config.root));
             Ok(Arc::new(Self {
                 name: Arc::clone(&listener.name),
                 acl: listener.acl.clone(),
@@ -43,7 +43,7 @@ impl ListenerRules {
                 hosts_key: listener.hosts_key.clone(),
                 clients: listener.clients.clone(),
                 limits: listener.limits,
-                class: class.transpose()?.map(Arc::new),
+                scope: scope.transpose()?.map(Arc::new),
             }))
         });
         rules.collect()

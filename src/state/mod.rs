@@ -1,4 +1,4 @@
-//! What handlers may see: the configuration in effect, listeners, upstreams, and the connection of a client.
+//! The state that handlers use: the configuration in effect, listeners, upstreams, and the connection of a client.
 
 pub(crate) mod client_address;
 pub mod client_connection;

@@ -18,7 +18,7 @@ pub struct RouteScope {
     pages_without: Vec<String>,
     files: Vec<String>,
     calls: Vec<PathPattern>,
-    /// kinds of tickets by their place in the profile; `None` takes every credential
+    /// kinds of tickets by their index in the profile; `None` accepts every credential
     tickets: Option<Vec<usize>>,
     login: Option<LoginRule>,
     limits: Vec<ScopeLimit>,

@@ -1,4 +1,4 @@
-//! The state of the application: what handlers may see, built once from the configuration and shared by all workers.
+//! The state that handlers use, built once from the configuration and shared by all workers.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub struct AppState {
     pub client_timeouts: Arc<ClientTimeouts>,
 }
 
-/// What a reload of the configuration keeps.
+/// The state that outlives a reload of the configuration.
 #[derive(Clone)]
 pub struct PersistentState {
     pub log: Arc<AccessLog>,
@@ -71,7 +71,7 @@ pub struct HeaderNames {
 }
 
 impl AppState {
-    /// The state if it can be built, else the configuration, and all problems.
+    /// The state if it can be built, otherwise the configuration, and all problems.
     pub fn build(config: Config, persistent: &PersistentState) -> (Result<Self, Config>, Vec<Diagnostic>) {
         let (port_protocol, mut problems) = PortProtocol::load(&config, &persistent.tickets);
         let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
@@ -122,7 +122,7 @@ impl AppState {
         self.nodes.preload();
     }
 
-    /// How the daemon's answer to a call shows that a login succeeded. `None` if the call is no login.
+    /// How the daemon's answer to a call shows that a login succeeded. `None` if the call is not a login.
     pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&LoginProof> {
         self.gate.as_ref()?.login_proof(method, path)
     }
@@ -162,7 +162,7 @@ impl HeaderNames {
     fn parse(names: &BackendHeaders) -> Result<Self, String> {
         let parse = |name: &Option<String>| -> Result<Option<HeaderName>, String> {
             name.as_ref()
-                .map(|name| name.parse().map_err(|_| format!("'{name}' is no header name")))
+                .map(|name| name.parse().map_err(|_| format!("'{name}' is not a header name")))
                 .transpose()
         };
         Ok(Self {
@@ -177,7 +177,7 @@ impl HeaderNames {
 impl CommonHeaders {
     fn new(config: &Config, api: Option<&ApiGrammar>) -> Result<Self, String> {
         let value =
-            |text: &str| HeaderValue::try_from(text).map_err(|_| format!("'{text}' is no header value"));
+            |text: &str| HeaderValue::try_from(text).map_err(|_| format!("'{text}' is not a header value"));
         let product = &config.product;
         let policy = product.page_policy.as_deref();
         let csrf_header = product.gate.as_ref().map(|gate| gate.csrf.header.as_str());
@@ -188,7 +188,7 @@ impl CommonHeaders {
             api.cloned().unwrap_or_default(),
         );
         Ok(Self {
-            browser: browser.map_err(|_| "page_policy is no header value".to_owned())?,
+            browser: browser.map_err(|_| "page_policy is not a header value".to_owned())?,
             server: value(&product.server)?,
             keep_alive: value(&format!("timeout={}", config.settings.timeout.idle.as_secs()))?,
         })

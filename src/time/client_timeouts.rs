@@ -1,4 +1,4 @@
-//! What nodegate waits for from a client, and since when. Each state of a connection has one deadline.
+//! Tracks the deadlines of a client. Each state of a connection has one deadline.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub struct TimeoutTracker {
     /// the client has closed its connection during a request
     pub(crate) left: AtomicBool,
     pub(super) deadlines: Arc<ClientTimeouts>,
-    /// until the client has shown a credential
+    /// until the client has sent a valid credential
     pub(super) unauthenticated: Option<Arc<UnauthenticatedConnection>>,
 }
 
@@ -99,7 +99,7 @@ impl TimeoutTracker {
         deadlines: Arc<ClientTimeouts>,
         unauthenticated: Arc<UnauthenticatedConnection>,
     ) -> Self {
-        unauthenticated.reach(ConnectionPhase::Head);
+        unauthenticated.set_phase(ConnectionPhase::Head);
         Self { unauthenticated: Some(unauthenticated), ..Self::new(deadlines) }
     }
 
@@ -120,7 +120,7 @@ impl TimeoutTracker {
         let state = self.state.load(Ordering::Relaxed);
         let writes = self.write_waits.load(Ordering::Relaxed) > 0;
         let drains = self.draining.load(Ordering::Relaxed) > 0;
-        unauthenticated.reach(match self.multiplexed.load(Ordering::Relaxed) {
+        unauthenticated.set_phase(match self.multiplexed.load(Ordering::Relaxed) {
             true if writes => ConnectionPhase::MultiplexedWriting,
             true if drains || state == BUSY => ConnectionPhase::Multiplexed,
             false if writes => ConnectionPhase::Writing,
@@ -137,8 +137,8 @@ impl TimeoutTracker {
         self.report_phase();
     }
 
-    /// Marks an HTTP/2 connection: `begin_request` is for the first and `end_response` for the last of concurrent requests,
-    /// and single bytes do not change the state.
+    /// Marks an HTTP/2 connection: `begin_request` is for the first and `end_response` for the last of concurrent
+    /// requests, and single bytes do not change the state.
     pub fn set_multiplexed(&self) {
         self.multiplexed.store(true, Ordering::Relaxed);
     }
@@ -221,8 +221,8 @@ impl TimeoutTracker {
         self.left.store(true, Ordering::Relaxed);
     }
 
-    /// Returns when the client has left. Poll it in the connection's own task: its deadlines wake that task at least once
-    /// a second.
+    /// Returns when the client has left. Poll it in the connection's own task: its deadlines wake that task at least
+    /// once a second.
     pub async fn client_left(&self) {
         poll_fn(|_| if self.has_left() { Poll::Ready(()) } else { Poll::Pending }).await;
     }
@@ -242,7 +242,9 @@ fn add(count: &AtomicU64, more: u64) {
 mod tests {
     use super::*;
     use crate::limits::min_rate::MinRate;
-    use crate::limits::unauthenticated::{StrangerLimits, StrangerOrigin, UnauthenticatedConnections};
+    use crate::limits::unauthenticated::{
+        UnauthenticatedConnections, UnauthenticatedLimits, UnauthenticatedOrigin,
+    };
     use crate::time::expiry::HIBERNATE_AFTER;
 
     const SHORT: Duration = Duration::from_millis(30);
@@ -320,13 +322,17 @@ mod tests {
 
     #[test]
     fn a_connection_counts_for_all_that_it_holds() {
-        let strangers = Arc::new(UnauthenticatedConnections::default());
-        let room = StrangerLimits { bytes: usize::MAX, places: usize::MAX, listener_places: usize::MAX };
-        let origin = StrangerOrigin { listener: &Arc::from("listen"), source: None, has_place: true };
-        let stranger = Arc::new(strangers.enter(room, &origin));
+        let connections = Arc::new(UnauthenticatedConnections::default());
+        let room = UnauthenticatedLimits {
+            bytes: usize::MAX,
+            permits: usize::MAX,
+            listener_connections: usize::MAX,
+        };
+        let origin = UnauthenticatedOrigin { listener: &Arc::from("listen"), source: None, has_permit: true };
+        let connection = Arc::new(connections.register(room, &origin));
         let deadlines = ClientTimeouts { header: LONG, idle: LONG, write: MinRate { grace: LONG, rate: 0 } };
-        let clock = Arc::new(TimeoutTracker::for_unauthenticated(Arc::new(deadlines), stranger));
-        let kilobytes = || strangers.bytes() >> 10;
+        let clock = Arc::new(TimeoutTracker::for_unauthenticated(Arc::new(deadlines), connection));
+        let kilobytes = || connections.bytes() >> 10;
         clock.begin_request();
         let busy = kilobytes();
         let draining = TimeoutTracker::draining(&clock);

@@ -53,11 +53,11 @@ pub enum HandshakeError {
     Deadline(Duration),
     #[error(transparent)]
     Tls(#[from] openssl::ssl::Error),
-    #[error("the client's certificate has ended since its session began")]
+    #[error("the client's certificate has expired since its session began")]
     Outdated,
     #[error("a session cannot be resumed: {0}")]
     Certificate(CertificateFault),
-    #[error("the listener is gone, and with it what it asked of clients")]
+    #[error("the listener was removed, and with it the certificates that it required")]
     Gone,
     #[error(transparent)]
     Setup(#[from] ErrorStack),
@@ -118,7 +118,7 @@ impl TlsAcceptor {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Problems with certificates and keys that were found when they were last loaded, though something is served.
+    /// The problems of the last load of certificates and keys that did not prevent serving.
     pub fn problems(&self) -> Vec<String> {
         let served = self.served();
         let of_lists = self.list_problems().into_iter().map(|problem| problem.to_string());
@@ -143,7 +143,7 @@ impl TlsAcceptor {
     /// Verifies the certificates of an open connection again, the client's own first, by the current lists.
     ///
     /// # Errors
-    /// Why they are no longer good.
+    /// The reason why one is no longer valid.
     pub fn verify(&self, policy: &ClientAuthPolicy, chain: &[X509]) -> Result<(), CertificateFault> {
         let contexts = self.served().contexts;
         if let Some(known) = contexts.iter().find(|known| known.policy == *policy) {

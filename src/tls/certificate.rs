@@ -56,7 +56,7 @@ pub(super) enum PairError {
         key.display(), certificate.display()
     )]
     Mismatch { certificate: PathBuf, key: PathBuf },
-    #[error("{}: names no host, so that no client can ask for it", .0.display())]
+    #[error("{}: names no host, so no client can request it", .0.display())]
     Nameless(PathBuf),
     #[error("{}: OpenSSL refuses it: {reason}", certificate.display())]
     Refused { certificate: PathBuf, reason: String },

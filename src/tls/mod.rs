@@ -50,7 +50,7 @@ const ALPN_WITH_HTTP2: &[u8] = b"\x02h2\x08http/1.1";
 pub const STREAM_MODE: SslMode = SslMode::ENABLE_PARTIAL_WRITE.union(SslMode::ACCEPT_MOVING_WRITE_BUFFER);
 
 /// Bytes of two full records with the overhead of TLS. The buffer exists only during a read.
-const READ_BUFFER: usize = 33_500;
+const READ_BUFFER_BYTES: usize = 33_500;
 
 /// A context with all the settings and no certificate yet, or all errors in the settings. With `trust` it asks
 /// clients for certificates.
@@ -122,7 +122,7 @@ fn read_more_at_once(builder: &mut SslContextBuilder) {
         fn SSL_CTX_set_default_read_buffer_len(context: *mut c_void, length: usize);
     }
     // SAFETY: the builder's context is valid as long as the builder, and OpenSSL only stores the length in it.
-    unsafe { SSL_CTX_set_default_read_buffer_len(builder.as_ptr().cast(), READ_BUFFER) }
+    unsafe { SSL_CTX_set_default_read_buffer_len(builder.as_ptr().cast(), READ_BUFFER_BYTES) }
 }
 
 fn set_dhparams(builder: &mut SslContextBuilder, settings: &TlsSettings) -> Result<(), String> {

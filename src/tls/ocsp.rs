@@ -27,9 +27,9 @@ pub(super) struct OcspStaple {
 pub(super) enum StapleError {
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
-    #[error("the certificate's file does not hold its issuer, by whose key the answer is judged")]
+    #[error("the certificate's file lacks its issuer, whose key verifies the response")]
     NoIssuer,
-    #[error("it is no successful OCSP response in DER form")]
+    #[error("it is not a successful OCSP response in DER form")]
     NoAnswer,
     #[error("it is about another certificate")]
     OtherCertificate,
@@ -37,9 +37,9 @@ pub(super) enum StapleError {
     Signature,
     #[error("it does not say that the certificate is good")]
     NotGood,
-    #[error("it does not say until when it is good")]
+    #[error("it does not say how long it is valid")]
     Endless,
-    #[error("its time is over, or has not come")]
+    #[error("it has expired, or is not valid yet")]
     OutOfTime,
 }
 

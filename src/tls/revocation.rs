@@ -26,7 +26,7 @@ const NO_LIST: i32 = 3;
 pub enum CertificateFault {
     #[error("its certificate is revoked")]
     Revoked,
-    #[error("no revocation list of its CA is in time")]
+    #[error("no revocation list of its CA is currently valid")]
     NoList,
 }
 
@@ -96,10 +96,10 @@ impl RevocationLists {
             let (issuer, from) = (name_text(list.issuer_name()), list.last_update());
             match list.next_update() {
                 Some(until) => format!(
-                    "{place}: the list of {issuer} is good from {from} to {until} only, so certificates of this CA are \
+                    "{place}: the list of {issuer} is valid only from {from} to {until}, so certificates of this CA are \
                      refused: renew the list"
                 ),
-                None => format!("{place}: the list of {issuer} is not good before {from}"),
+                None => format!("{place}: the list of {issuer} is not valid before {from}"),
             }
         });
         let has_list = |authority: &&X509| {

@@ -159,17 +159,17 @@ impl SessionTicketKey {
 static INDEX: LazyLock<Result<Index<SslContext, Arc<TicketKeys>>, ErrorStack>> =
     LazyLock::new(SslContext::new_ex_index);
 
-/// OpenSSL calls it for the key of a new ticket (`sealing`), or of one that a client shows.
+/// OpenSSL calls it for the key of a new ticket (`encrypting`), or of one that a client sends.
 unsafe extern "C" fn ticket_key(
     ssl: *mut ffi::SSL,
     name: *mut c_uchar,
     iv: *mut c_uchar,
     cipher: *mut ffi::EVP_CIPHER_CTX,
     mac: *mut ffi::EVP_MAC_CTX,
-    sealing: c_int,
+    encrypting: c_int,
 ) -> c_int {
     // SAFETY: OpenSSL hands over pointers that live for the call: of a connection, of 16 bytes of name, of as many of
-    // IV (EVP_MAX_IV_LENGTH) and of a cipher context. Nothing else refers to them meanwhile.
+    // IV (EVP_MAX_IV_LENGTH) and of a cipher context. Nothing else refers to them during the call.
     let (ssl, name, iv, cipher) = unsafe {
         (
             SslRef::from_ptr(ssl),
@@ -181,9 +181,9 @@ unsafe extern "C" fn ticket_key(
     let keys = INDEX.as_ref().ok().and_then(|index| ssl.ssl_context().ex_data(*index));
     let Some(keys) = keys else { return FAILED };
     let prepared =
-        if sealing == 1 { encrypt(keys, name, iv, cipher) } else { decrypt(keys, name, iv, cipher) };
+        if encrypting == 1 { encrypt(keys, name, iv, cipher) } else { decrypt(keys, name, iv, cipher) };
     // With TLS 1.3 a ticket is for one use, and a client without a new one cannot resume again (RFC 8446, C.4).
-    let renew = sealing == 0 && ssl.version2() == Some(SslVersion::TLS1_3);
+    let renew = encrypting == 0 && ssl.version2() == Some(SslVersion::TLS1_3);
     match prepared {
         Ok(Some((key, _))) if renew && set_mac_key(mac, &key.mac) => KNOWN_AND_RENEWED,
         Ok(Some((key, answer))) if set_mac_key(mac, &key.mac) => answer,

@@ -103,7 +103,7 @@ fn describe(key: &PKeyRef<Public>) -> String {
             let name = curve().and_then(|curve| curve.short_name().ok());
             format!("EC on {}", name.unwrap_or("a curve without a name"))
         }
-        _ => "a kind of key of its own".to_owned(),
+        _ => "an unknown kind of key".to_owned(),
     }
 }
 

@@ -15,14 +15,14 @@ use crate::config::root::RootDirectory;
 use crate::fs::cached_file::{CachedFile, FileError};
 
 /// A node publishes a new certificate before it serves it, so the old one stays valid for this time.
-const OVERLAP: Duration = Duration::from_mins(1);
+const OVERLAP_TIME: Duration = Duration::from_mins(1);
 
 /// SHA-256 of a certificate in DER form.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    pub fn of(certificate: &X509Ref) -> Option<Self> {
+    pub fn from_certificate(certificate: &X509Ref) -> Option<Self> {
         let digest = certificate.digest(MessageDigest::sha256()).ok()?;
         digest.as_ref().try_into().ok().map(Self)
     }
@@ -99,7 +99,7 @@ impl CertificatePins {
             entry.before = Some((entry.current, now));
             entry.current = published;
         }
-        let fresh = |(_, since): &(Fingerprint, Instant)| now.duration_since(*since) < OVERLAP;
+        let fresh = |(_, since): &(Fingerprint, Instant)| now.duration_since(*since) < OVERLAP_TIME;
         let before = entry.before.filter(fresh).map(|(fingerprint, _)| fingerprint);
         Ok(ExpectedPins { current: published, before })
     }
@@ -135,7 +135,7 @@ impl CertificatePins {
 fn fingerprint(pem: &[u8]) -> Result<Fingerprint, String> {
     let certificate = X509::from_pem(pem).ok();
     certificate
-        .and_then(|certificate| Fingerprint::of(&certificate))
+        .and_then(|certificate| Fingerprint::from_certificate(&certificate))
         .ok_or_else(|| "holds no certificate in PEM form".to_owned())
 }
 

@@ -154,12 +154,12 @@ impl NodeFile {
         self.file.iter().for_each(CachedFile::preload);
     }
 
-    /// Looks now; whether the nodes are others than at the last look.
+    /// Polls the file. Returns whether the nodes have changed since the last poll.
     pub fn refresh(&self) -> bool {
         self.file.as_ref().is_some_and(CachedFile::refresh)
     }
 
-    /// A machine without the file stands alone.
+    /// A machine without the file has no other nodes.
     pub fn get(&self) -> Result<Arc<NodeTable>, FileError> {
         let alone = || Arc::clone(&self.alone);
         let Some(file) = &self.file else { return Ok(alone()) };
@@ -201,8 +201,8 @@ mod tests {
             ("", ""),
             (".n1", ""),
         ] {
-            let told = table.unknown(name).to_string();
-            assert_eq!(told, format!("no such node '{name}'{hint}; nodes are: N3, n1, n2"));
+            let message = table.unknown(name).to_string();
+            assert_eq!(message, format!("no such node '{name}'{hint}; nodes are: N3, n1, n2"));
         }
         let twice = NodeTable {
             nodes: ["a", "A"].map(|name| (name.to_owned(), None)).into(),

@@ -101,7 +101,10 @@ impl PeerNode {
         let ssl = Ssl::new(&self.context).map_err(|error| failed(error.to_string()))?;
         let mut stream = SslStream::new(ssl, stream).map_err(|error| failed(error.to_string()))?;
         Pin::new(&mut stream).connect().await.map_err(|error| failed(handshake_message(error)))?;
-        let seen = stream.ssl().peer_certificate().and_then(|certificate| Fingerprint::of(&certificate));
+        let seen = stream
+            .ssl()
+            .peer_certificate()
+            .and_then(|certificate| Fingerprint::from_certificate(&certificate));
         match seen {
             Some(seen) if self.expected.admits(seen) => Ok(stream),
             Some(seen) => Err(failed(format!(

@@ -49,7 +49,8 @@ pub struct MalformedResponse;
 /// Ranges of a header's name and value in the head.
 type HeaderSpan = (Range<usize>, Range<usize>);
 
-/// Takes a whole head from the front of `buffer`; `None` if its end has not arrived. Skips interim responses except 101.
+/// Takes a whole head from the front of `buffer`; `None` if its end has not arrived. Skips interim responses except
+/// 101.
 pub fn take(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, MalformedResponse> {
     loop {
         if buffer.is_empty() {
@@ -91,7 +92,7 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, MalformedResp
     }
 }
 
-/// The end-to-end headers, which share the memory of the head, and what the hop-by-hop headers say.
+/// The end-to-end headers, which share the memory of the head, and the meaning of the hop-by-hop headers.
 fn headers_of(places: &[HeaderSpan], head: &Bytes) -> Option<(HeaderMap, HopByHop)> {
     let mut headers = HeaderMap::with_capacity(places.len());
     let mut hop = HopByHop::default();
@@ -108,7 +109,7 @@ fn headers_of(places: &[HeaderSpan], head: &Bytes) -> Option<(HeaderMap, HopByHo
     Some((headers, hop))
 }
 
-/// What the hop-by-hop headers say (RFC 9110 section 7.6.1).
+/// The meaning of the hop-by-hop headers (RFC 9110 section 7.6.1).
 #[derive(Default)]
 struct HopByHop {
     length: Option<u64>,

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
 /// Bytes of the longest entity, without `&` and `;`.
-const MAX_ENTITY: usize = 10;
+const MAX_ENTITY_BYTES: usize = 10;
 
 /// An API answer that could be read.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ impl From<Map<String, Value>> for ApiAnswer {
 }
 
 impl ApiAnswer {
-    /// `None` for any other body. An answer that is escaped for HTML always has `success`, unlike a page that happens to
-    /// be JSON.
+    /// `None` for any other body. An answer that is escaped for HTML always has `success`, unlike a page that happens
+    /// to be JSON.
     pub fn read(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         if !is_html(headers) {
             return serde_json::from_slice(body).ok().map(Self);
@@ -77,7 +77,7 @@ fn unescaped(text: &str) -> String {
 
 fn is_entity(name: &str) -> bool {
     let name = name.strip_prefix('#').unwrap_or(name);
-    (1..=MAX_ENTITY).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    (1..=MAX_ENTITY_BYTES).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn character(name: &str) -> char {

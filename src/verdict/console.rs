@@ -1,17 +1,17 @@
-//! The answer that names where a console is.
+//! The answer that names the port or socket of a console.
 
 use serde_json::Value;
 
 use super::api_answer::ApiAnswer;
 
-/// The place of a console, as the daemon names it.
+/// The port or socket that the daemon names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NamedPlace<'a> {
     Port(u64),
     Socket(&'a str),
 }
 
-/// `{"data":{"port":…}}` or `{"data":{"socket":…}}`, unless the answer tells of a failure.
+/// `{"data":{"port":…}}` or `{"data":{"socket":…}}`, unless the answer reports a failure.
 pub fn named_place(answer: &ApiAnswer) -> Option<NamedPlace<'_>> {
     let data = answer.data().filter(|_| answer.failure().is_none())?;
     if let Some(socket) = data.get("socket").and_then(Value::as_str) {

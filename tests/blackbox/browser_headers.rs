@@ -80,7 +80,7 @@ fn only_a_listed_origin_may_call_the_api() {
     let reply = gate.get(VERSION, &origin);
     assert_eq!(sharing(&reply), [Some("*"), None, None], "never with credentials");
     Outcome::check(&site, &["cors.origins=https://panel.example/"]).complains(
-        "--set: cors.origins: 'https://panel.example/' is no origin: \
+        "--set: cors.origins: 'https://panel.example/' is not an origin: \
          write https://HOST or https://HOST:PORT in small letters, as browsers send it, or *",
     );
 }

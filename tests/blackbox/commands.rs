@@ -193,7 +193,7 @@ fn exit_codes_separate_usage_from_setup() {
         assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{wrong:?}");
         assert!(outcome.stderr.contains("--help"), "{outcome:?}");
     }
-    for (good, start) in [("--help", "Gate in front of"), ("--version", "nodegate 0.")] {
+    for (good, start) in [("--help", "Reverse proxy in front of"), ("--version", "nodegate 0.")] {
         let outcome = Outcome::of(&mut command(&[good]));
         assert_eq!(outcome.code, 0);
         assert!(outcome.stdout.starts_with(start), "{outcome:?}");

@@ -344,7 +344,7 @@ fn refusals_on_both_sides_are_no_equality() {
     let outcome = trial.compare(&url, None);
     assert_eq!(outcome.code, 2, "{outcome:?}");
     assert!(outcome.stderr.contains("no credential was given (--credential-file)"), "{outcome:?}");
-    assert!(outcome.stderr.contains("too little was compared: 1 of 3 calls"), "{outcome:?}");
+    assert!(outcome.stderr.contains("too few calls were compared: 1 of 3 calls"), "{outcome:?}");
     assert!(
         outcome.stdout.contains("1 of 3 calls compared in ")
             && outcome.stdout.contains(": 1 equal, 0 differ")
@@ -364,7 +364,7 @@ fn a_refused_credential_ends_it_at_once() {
     assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome:?}");
     let said: Vec<_> = outcome.stderr.lines().collect();
     assert!(said[0].starts_with("the original (127.0.0.1:"), "{said:?}");
-    assert!(said[0].contains(") does not take the credential: GET /api2/json/version: 401 "), "{said:?}");
+    assert!(said[0].contains(") rejects the credential: GET /api2/json/version: 401 "), "{said:?}");
     assert!(said[1].starts_with("nodegate (127.0.0.1:") && said[1].contains(": 401 "), "{said:?}");
     assert_eq!(said[2..], ["nothing was compared"]);
     assert!(!outcome.stderr.contains(&old));
@@ -384,7 +384,7 @@ fn calls_that_time_does_not_reach_are_counted() {
     assert_eq!(outcome.code, 2, "{outcome:?}");
     assert!(began.elapsed() >= Duration::from_secs(2));
     assert!(outcome.stdout.contains(" not reached in the time"), "{outcome:?}");
-    assert!(outcome.stderr.contains("too little was compared: "), "{outcome:?}");
+    assert!(outcome.stderr.contains("too few calls were compared: "), "{outcome:?}");
     let asked = original.requests().len();
     assert!((3..=11).contains(&asked), "{asked} in 2 s at 5 a second");
 }
@@ -457,7 +457,7 @@ fn a_server_that_breaks_off_is_named() {
     let outcome = trial.compare(&original.url(), None);
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.stderr.contains("GET /xtermjs/same.js: the original (127.0.0.1:"), "{outcome:?}");
-    assert!(outcome.stdout.contains("not compared: 1 without an answer of one"), "{outcome:?}");
+    assert!(outcome.stdout.contains("not compared: 1 answered by one server only"), "{outcome:?}");
     assert_eq!(original.asked.load(Ordering::SeqCst), 1);
 }
 
@@ -479,7 +479,7 @@ fn what_cannot_be_compared_is_told_why() {
     assert!(both.stderr.contains("cannot both be on port 8006"), "{both:?}");
     site.write(LOG, "nothing\n");
     let empty = trial.compare(url, None);
-    assert!(empty.stderr.contains("holds no GET that may be asked again"), "{empty:?}");
+    assert!(empty.stderr.contains("has no GET request that may be replayed"), "{empty:?}");
     assert_eq!(trial.compare_by("compare", url, None, &["--rate", "0"]).code, 2);
     trial.log_gets(&[VERSION]);
     let gone = trial.compare(url, Some(&trial.cookie()));

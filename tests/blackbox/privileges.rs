@@ -150,7 +150,10 @@ fn dropped_privileges_never_return() {
     let text = std::fs::read_to_string(&settings).unwrap();
     let log = format!("{}/log/access.log", site.root().display());
     std::fs::write(&settings, text.replace(&log, "/etc/access.log")).unwrap();
-    reload(&gate, "log.access: /etc/access.log lies where the running process has given up to write");
+    reload(
+        &gate,
+        "log.access: /etc/access.log is outside the directories that the running process may write to",
+    );
     let elsewhere = format!("{}/log/elsewhere.log", site.root().display());
     std::fs::write(&settings, text.replace(&log, &elsewhere)).unwrap();
     reload(&gate, " reloaded");
@@ -209,7 +212,7 @@ fn check_names_keys_the_user_cannot_read() {
     let outcome = check("0644", "0644");
     assert_eq!(outcome.code, 0, "{outcome:?}");
     outcome.complains(&format!(
-        "{}: warning: everybody on this machine can read this private key: chmod o-r it",
+        "{}: warning: every user of this machine can read this private key: remove the permission with chmod o-r",
         key.display()
     ));
     assert!(!outcome.stderr.contains("cannot read"), "{outcome:?}");

@@ -239,7 +239,7 @@ fn a_reload_that_nobody_confirms_is_taken_back() {
     assert!(!is_open(), "the new settings are in force, and nobody gets in");
     eventually("it is taken back", is_open);
     let status = ask(&site, &gate, &["status"]);
-    assert!(status.stdout.contains("refused: taken back: it was not confirmed"), "{status:?}");
+    assert!(status.stdout.contains("refused: reverted: it was not confirmed"), "{status:?}");
 }
 
 /// `reload --confirm` was reverted; the files still deny all clients. The next reload must not lock them out.
@@ -249,30 +249,30 @@ fn what_was_taken_back_stays_out() {
     let gate = Nodegate::start(&site, &[]);
     let early = ask(&site, &gate, &["confirm"]);
     assert_eq!(early.code, 1);
-    assert!(early.stderr.contains("nothing waits to be confirmed"), "{early:?}");
+    assert!(early.stderr.contains("no reload waits for a confirmation"), "{early:?}");
     let denies = "[acl]\npolicy = \"deny\"\n";
     site.write(SITE_FILE, denies);
     let reload = ask(&site, &gate, &["reload", "--confirm", "1"]);
-    assert!(reload.stdout.contains("the files keep these settings all the same"), "{reload:?}");
+    assert!(reload.stdout.contains("the files keep these settings even then"), "{reload:?}");
     let is_open = || crate::support::Session::try_tls(gate.local()).is_ok();
-    let taken_back = || gate.stderr().contains("reload taken back; the files still hold acl.policy (");
+    let taken_back = || gate.stderr().contains("reload reverted; the files still hold acl.policy (");
     eventually("it is taken back", || is_open() && taken_back());
     let place = format!("{}:2", site.path(SITE_FILE).display());
     let held = format!("acl.policy ({place})");
 
     let status = ask(&site, &gate, &["status"]);
     assert!(
-        status.stdout.contains(&format!("taken back   {held}: not in effect, and still in")),
+        status.stdout.contains(&format!("reverted     {held}: not in effect, and still in")),
         "{status:?}"
     );
-    assert_eq!(report(&site, &gate, "pve")["taken_back"], serde_json::json!([held]));
+    assert_eq!(report(&site, &gate, "pve")["reverted"], serde_json::json!([held]));
     let late = ask(&site, &gate, &["confirm"]);
     assert_eq!(late.code, 1);
-    late.complains(&format!("too late, it was taken back; the files still hold {held}"));
+    late.complains(&format!("too late: the reload was reverted; the files still hold {held}"));
 
     let refusal = format!(
-        "{place}: acl.policy: was taken back because nobody confirmed it, and the files still hold it: correct it, \
-         or put it in effect with `nodegate reload pve --force`"
+        "{place}: acl.policy: was reverted because the reload was not confirmed, and the files still hold it: \
+         correct it, or put it in effect with `nodegate reload pve --force`"
     );
     let again = ask(&site, &gate, &["reload"]);
     assert_eq!(again.code, 1);
@@ -285,7 +285,7 @@ fn what_was_taken_back_stays_out() {
     site.write(SITE_FILE, "[limits]\nbody = 1000\n");
     let corrected = ask(&site, &gate, &["reload"]);
     assert_eq!(corrected.stdout, "reloaded; changed: limits.body\n", "{corrected:?}");
-    assert_eq!(report(&site, &gate, "pve")["taken_back"], serde_json::json!([]));
+    assert_eq!(report(&site, &gate, "pve")["reverted"], serde_json::json!([]));
     site.write(SITE_FILE, denies);
     assert_eq!(ask(&site, &gate, &["reload"]).code, 0, "the memory ends with the correction");
     assert!(!is_open());
@@ -298,7 +298,7 @@ fn force_and_a_confirmation_put_it_in_effect() {
         let gate = Nodegate::start(&site, &[]);
         site.write(SITE_FILE, "[acl]\npolicy = \"deny\"\n[[listener]]\nname = \"x\"\nport = 0\n");
         assert_eq!(ask(&site, &gate, &["reload", "--confirm", "1"]).code, 0);
-        eventually("it is taken back", || gate.stderr().contains("reload taken back"));
+        eventually("it is taken back", || gate.stderr().contains("reload reverted"));
         assert_eq!(ask(&site, &gate, &["reload"]).code, 1);
         let outcome = ask(&site, &gate, arguments);
         assert_eq!(outcome.code, 0, "{arguments:?}: {outcome:?}");
@@ -308,7 +308,7 @@ fn force_and_a_confirmation_put_it_in_effect() {
         }
         assert!(crate::support::Session::try_tls(gate.local()).is_err());
         assert_eq!(ask(&site, &gate, &["reload"]).code, 0, "it is in effect for good");
-        assert_eq!(report(&site, &gate, "pve")["taken_back"], serde_json::json!([]));
+        assert_eq!(report(&site, &gate, "pve")["reverted"], serde_json::json!([]));
     }
 }
 

@@ -262,9 +262,9 @@ fn malformed_forms_are_rejected_with_a_reason() {
         ("name", form(&[file("", b"x")])),
         ("Content-Disposition", form(&[part("X-Nothing: 1", b"x")])),
         ("no file", format!("--{BOUNDARY}").repeat(3).into_bytes()),
-        ("no multipart form", noise(3_000_000)),
+        ("not a multipart form", noise(3_000_000)),
         (
-            "no multipart form",
+            "not a multipart form",
             [b"--".as_slice(), BOUNDARY.as_bytes(), b"\r\nX: ", &vec![b'x'; 3_000_000]].concat(),
         ),
         ("behind its end", [form(&[file("x.iso", b"x")]), noise(3_000_000)].concat()),

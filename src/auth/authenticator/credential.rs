@@ -1,25 +1,25 @@
-//! Which credential a request brings: exactly one is taken, by the patterns that the daemon behind uses as well.
+//! Finds the credential of a request: exactly one, by the same patterns that the daemon uses.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
-/// The one credential that is judged and, if good, sent on.
+/// The one credential that nodegate verifies and sends on if it is good.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Credential {
     /// a login ticket
     Ticket(String),
-    /// `USER@REALM!TOKENID=UUID`; only the daemon can judge it
+    /// `USER@REALM!TOKENID=UUID`; only the daemon can verify it
     ApiToken(String),
 }
 
-/// Names under which a product's clients send credentials.
+/// The names under which a product's clients send credentials.
 #[derive(Clone, Copy)]
 pub struct CredentialNames<'a> {
     pub cookie: &'a str,
     pub api_token: Option<&'a str>,
 }
 
-/// Takes the credential from `Cookie`, else from `Authorization` with the cookie's name, else from `Authorization`
+/// Takes the credential from `Cookie`, otherwise from `Authorization` with the cookie's name, else from `Authorization`
 /// with the name of API tokens. An empty value, or `0`, counts as none.
 ///
 /// `cookie` is every `Cookie` line joined by `; `, as RFC 9113 section 8.2.3 joins them.
@@ -30,8 +30,8 @@ pub fn take(names: CredentialNames<'_>, cookie: &str, authorization: &str) -> Op
         .or_else(|| value_of(names.api_token?, authorization).map(Credential::ApiToken))
 }
 
-/// The first `NAME=VALUE` or `NAME VALUE` at the start or behind white space, up to `;`, percent-decoded. Some
-/// clients put the value in quotes.
+/// The first `NAME=VALUE` or `NAME VALUE` at the start or after white space, up to `;`, percent-decoded. Some
+/// clients quote the value.
 pub fn value_of(name: &str, text: &str) -> Option<String> {
     let behind = text.match_indices(name).find_map(|(at, _)| {
         let before = text.get(..at)?.chars().next_back();
@@ -65,7 +65,7 @@ pub fn api_token_id(text: &str) -> &str {
     text.split('=').next().unwrap_or_default()
 }
 
-/// Never shown by anything that prints headers.
+/// A header value that debug output hides.
 pub(crate) fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);

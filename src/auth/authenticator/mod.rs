@@ -1,4 +1,4 @@
-//! Step 5: who asks, and may they? The daemon behind runs as root and checks no CSRF token, so this gate must.
+//! Authenticates a request. The daemon runs as root and checks no CSRF token, so nodegate must.
 
 pub mod credential;
 
@@ -30,10 +30,10 @@ use crate::verdict::login::{LoginCalls, LoginProof};
 pub use credential::joined;
 use credential::{Credential, CredentialNames, sensitive};
 
-/// What `uri_escape` of the original leaves alone.
+/// Characters that `uri_escape` of the original does not escape.
 const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The rules of a profile, with the files they need.
+/// The rules of a profile, with the files that they need.
 pub struct Authenticator {
     pub(crate) rules: product::AuthRules,
     /// method and path of the calls that need no login
@@ -41,7 +41,7 @@ pub struct Authenticator {
     pub(crate) csrf_header: HeaderName,
     pub(crate) csrf_exempt: Vec<PathPattern>,
     pub(crate) csrf_secret: CachedFile<Vec<u8>>,
-    /// whose pages may write where no CSRF token is needed
+    /// origins whose pages may write without a CSRF token, where none is needed
     pub(crate) shared_with: AllowedOrigins,
     pub(crate) tickets: Vec<TicketFiles>,
     nodes: Arc<NodeFile>,
@@ -50,12 +50,12 @@ pub struct Authenticator {
     pub(crate) memory: Arc<CredentialMemory>,
 }
 
-/// Who asks: what is written to the log, and what is sent on.
+/// The user of a request: for the log, and for the daemon.
 #[derive(Clone, Default)]
 pub struct AuthenticatedUser {
-    /// nobody where no login is needed
+    /// `None` if the call needs no login
     pub client: Option<Arc<CachedCredential>>,
-    /// the CSRF token that came with a ticket, as it came
+    /// the CSRF token that came with a ticket, unchanged
     pub csrf_token: Option<HeaderValue>,
 }
 
@@ -106,13 +106,13 @@ impl Authenticator {
         Self { shared_with: origins.clone(), ..self }
     }
 
-    /// Remembers credentials beyond the life of this gate.
+    /// Shares the memory of credentials that outlives a reload.
     #[must_use]
     pub fn with_memory(self, memory: &Arc<CredentialMemory>) -> Self {
         Self { memory: Arc::clone(memory), ..self }
     }
 
-    /// Whether the call needs no login: the exact decoded path, `/access/ticket/` is another one.
+    /// Whether the call needs no login. The decoded path must match exactly: `/access/ticket/` is another path.
     pub fn is_open(&self, method: &Method, path: &ApiPath) -> bool {
         let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
         self.open.iter().any(|(verb, open)| verb == method && open == path.decoded())
@@ -123,12 +123,12 @@ impl Authenticator {
         self.logins.is_open(method, path)
     }
 
-    /// What shows that a call succeeded, where one can guess at credentials by it.
+    /// The proof of success in the answer to a call by which a client can guess credentials.
     pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&LoginProof> {
         self.logins.proof(method, path)
     }
 
-    /// Judges the one credential of the request.
+    /// Verifies the one credential of the request.
     pub fn authenticate(
         &self,
         method: &Method,
@@ -150,7 +150,7 @@ impl Authenticator {
         Ok(AuthenticatedUser { client: Some(client), csrf_token })
     }
 
-    /// Whether the credential that was taken is the cookie, which a browser adds whatever page asks.
+    /// Whether the credential came in the cookie, which a browser adds to the requests of any page.
     pub fn is_by_cookie(&self, identity: &AuthenticatedUser, headers: &HeaderMap) -> bool {
         identity.client.as_ref().is_some_and(|known| known.ticket.is_some()) && self.has_cookie(headers)
     }
@@ -203,7 +203,7 @@ impl Authenticator {
         VerifyContext { rules: &self.rules, nodes: &self.nodes, now }
     }
 
-    /// What the daemon thinks of an API token.
+    /// Stores the daemon's verdict on an API token.
     pub fn set_verified(&self, known: &CachedCredential, good: bool) {
         if known.ticket.is_some() || known.is_unverified() != good {
             return;
@@ -212,13 +212,13 @@ impl Authenticator {
         self.memory.remember_token(known.header.1.as_bytes(), good);
     }
 
-    /// Remembers that this client guessed at an API token. Returns whether it is the first time: the same token is the same
+    /// Stores that this client guessed an API token. Returns whether it is the first time: the same token is the same
     /// guess.
     pub fn mark_unverified(&self, known: &CachedCredential, by: ClientKey) -> bool {
         self.memory.mark_token_unverified(known.header.1.as_bytes(), by)
     }
 
-    /// Where a refused login of this (raw) path is sent instead.
+    /// The login page for a refused login at this path, which is not decoded yet.
     pub fn login_page(&self, api: &ApiGrammar, path: &str) -> Option<&str> {
         let page = self.rules.login_page.as_deref()?;
         (api.format_of_raw(path)? == api.format_of_raw(page)?).then_some(page)
@@ -233,14 +233,14 @@ impl Authenticator {
         &self.csrf_header
     }
 
-    /// Looks at every file once, for `check` and for the start.
+    /// Reads every file once, for `check` and at the start.
     pub fn file_errors(&self) -> Vec<FileError> {
         let secret = self.csrf_secret.get().err();
         let keys = self.tickets.iter().filter_map(|files| files.key.get().err());
         secret.into_iter().chain(keys).collect()
     }
 
-    /// Reads what tickets are judged by before the first of them comes.
+    /// Reads the key files before the first ticket arrives.
     pub fn preload(&self) {
         self.csrf_secret.preload();
         for files in &self.tickets {

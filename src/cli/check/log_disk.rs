@@ -14,7 +14,7 @@ const LEAST_INODES: u64 = 10_000;
 
 const MIB: u64 = 1 << 20;
 
-/// Warnings about the file system that the log lies on, or will.
+/// Warnings about the file system of the log.
 pub(crate) fn problems(config: &Config) -> Vec<Diagnostic> {
     let Some(log) = config.settings.access_log.as_deref() else { return Vec::new() };
     let Some((place, disk)) = log.ancestors().find_map(|place| Some((place, statvfs(place).ok()?))) else {
@@ -53,7 +53,7 @@ fn inodes(place: &Path, disk: &Statvfs) -> Option<String> {
     })
 }
 
-/// Nothing where the file system does not count.
+/// `None` if the file system does not count.
 fn share(free: u64, whole: u64) -> Option<u64> {
     free.min(whole).saturating_mul(100).checked_div(whole)
 }

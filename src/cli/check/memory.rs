@@ -15,10 +15,10 @@ use crate::os::daemon_process::DaemonProcess;
 use crate::os::rlimit;
 
 const MIB: u64 = 1 << 20;
-/// Version 1 of control groups writes a limit that is not there as a number near this.
+/// Version 1 of control groups reports a missing limit as a number near this.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// Warnings where the limit is too low, of the process that serves, or of this one.
+/// Warnings if the limit of the serving process, or of this one, is too low.
 pub(crate) fn problems(config: &Config) -> Vec<Diagnostic> {
     let running = DaemonProcess::find(config).map(|running| running.pid.to_string());
     let Some(limit) = limit(&config.root, running.as_deref().unwrap_or("self")) else { return Vec::new() };
@@ -54,8 +54,8 @@ fn of_spool(config: &Config, allowed: u64, limit: u64) -> Option<Diagnostic> {
         return None;
     }
     let message = format!(
-        "uploads wait in {}, which is a tmpfs: they count for the {} MiB of memory that the service has \
-         (MemoryMax=), and a large one ends it. Mount a disk there, or set limits.upload_bytes_total",
+        "uploads are stored in {}, a tmpfs: they count towards the {} MiB of memory of the service \
+         (MemoryMax=), and a large one kills it; mount a disk there, or set limits.upload_bytes_total",
         directory.display(),
         limit / MIB
     );
@@ -66,7 +66,7 @@ fn of_spool(config: &Config, allowed: u64, limit: u64) -> Option<Diagnostic> {
     ))
 }
 
-/// The least limit of the control group of a process and of those around it (cgroups(7)), in bytes.
+/// The lowest limit of the control group of a process and of its parents (cgroups(7)), in bytes.
 fn limit(root: &RootDirectory, process: &str) -> Option<u64> {
     let groups = fs::read_to_string(root.path(format!("/proc/{process}/cgroup"))).ok()?;
     let limits = groups.lines().filter_map(|line| {

@@ -57,10 +57,10 @@ pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
     if json {
         let settings: Map<_, _> =
             values.map(|(key, found)| (key.to_owned(), as_json(kind(key), found))).collect();
-        let told = json!({
+        let report = json!({
             "settings": settings, "certificates": certificates, "problems": errors, "warnings": warnings,
         });
-        say(&told.to_string());
+        say(&report.to_string());
     } else {
         for (key, found) in values {
             say(&format!("{key} = {}  ({})", found.text, found.origin));
@@ -102,11 +102,11 @@ fn build(config: Config) -> (Result<App, Config>, Vec<ServedCertificate>, Vec<Di
     (app, certificates, problems)
 }
 
-/// Problems that do not keep `run` from starting.
+/// Problems that do not prevent a start.
 fn missing_files(app: &App) -> Vec<Diagnostic> {
-    let engine = &app.state;
-    let product = &engine.config.product;
-    let keys = engine.gate.iter().flat_map(Authenticator::file_errors);
+    let state = &app.state;
+    let product = &state.config.product;
+    let keys = state.gate.iter().flat_map(Authenticator::file_errors);
     let secret = app.handlers.tunnels.iter().filter_map(TunnelRules::file_error);
     let mut problems: Vec<_> = keys
         .chain(secret)
@@ -115,7 +115,7 @@ fn missing_files(app: &App) -> Vec<Diagnostic> {
         })
         .collect();
     for directory in &product.directory {
-        let path = engine.config.root.path(&directory.path);
+        let path = state.config.root.path(&directory.path);
         if !path.is_dir() {
             let message = format!("{} is served from {}, which is missing", directory.url, path.display());
             problems.push(Diagnostic::warning(ValueOrigin::Profile, "product.directory", message));
@@ -129,7 +129,7 @@ fn missing_files(app: &App) -> Vec<Diagnostic> {
     problems
 }
 
-/// Pages that fail for users: the worker is asked for what nodegate cannot render.
+/// Pages that fail for users. Pages that nodegate cannot render are requested from the worker.
 fn page_problems(app: &App) -> Vec<Diagnostic> {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(app.handlers.pages.problems_with_worker(&app.state)),
@@ -152,7 +152,7 @@ fn listen_problems(config: &Config) -> Vec<Diagnostic> {
     problems
 }
 
-/// Settings that the manuals warn of or that cut this node off from others. `run` logs them as well.
+/// Settings that the manuals warn about, or that cut this node off from others. `run` logs them as well.
 pub fn advice(config: &Config) -> Vec<Diagnostic> {
     let mut problems = cluster_access::problems(config);
     problems.extend(memory::problems(config));
@@ -176,28 +176,28 @@ pub fn advice(config: &Config) -> Vec<Diagnostic> {
     }
     if config.settings.listen.address == ListenAddress::Any && bind_v6_only() {
         advise(
-            "net.ipv6.bindv6only is 1 on this machine; IPv4 and IPv6 clients are served all the same, \
-             but other programs may not do so",
+            "net.ipv6.bindv6only is 1 on this machine; nodegate serves IPv4 and IPv6 clients all the same, \
+             but other programs may not",
         );
     }
     let log = config.origin("log.access");
     if config.is_trial() && config.settings.listen.port > 0 && log == ValueOrigin::Profile {
-        let message = "a trial on another port writes into the log of the daemon beside it: give it one of its own, \
-                       such as --set log.access=/var/log/trial.log";
+        let message = "a trial on another port writes into the access log of the running daemon: give the trial \
+                       another file, such as --set log.access=/var/log/trial.log";
         problems.push(Diagnostic::warning(log, "log.access", message));
     }
     problems
 }
 
-/// The log of `run` says the same each day.
+/// `run` logs the same each day.
 fn expiry(certificate: &ServedCertificate, now: u64) -> Option<Diagnostic> {
     let left = certificate.expires - i64::try_from(now).unwrap_or_default();
     if left < 0 {
-        let message = "this certificate has ended, so that clients refuse it: renew it";
+        let message = "this certificate has expired and clients reject it: renew it";
         return Some(Diagnostic::file_error(&certificate.file, message));
     }
     let days = (left + 86_399) / 86_400;
-    let message = format!("this certificate ends within {days} days: renew it");
+    let message = format!("this certificate expires within {days} days: renew it");
     certificate.ends_soon(now).then(|| Diagnostic::file_error(&certificate.file, message).as_warning())
 }
 

@@ -1,5 +1,5 @@
-//! Whether the user that `run` serves as can read what is read again later: root reads it once at the start, that user
-//! at each reload and renewal, and some of it all the time.
+//! Whether the serving user can read the files that are read again later. Root reads them once at the start, the
+//! serving user at each reload and renewal, and some of them all the time.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ enum FileUse {
     /// keys, secrets and lists that are read while serving
     Requests,
     Page,
-    /// the realms that a listener with a route scope tells apart
+    /// the list of realms of a listener with a route scope
     Realms,
     /// another node's certificate
     Node,
@@ -28,7 +28,7 @@ enum FileUse {
     Values,
     /// a file that browsers load
     Static,
-    /// a pair that is not served now, or the CA's word about one
+    /// a certificate that is not served now, or an OCSP response
     Spare,
 }
 
@@ -52,11 +52,12 @@ impl FileUse {
     }
 }
 
-/// `served` are the certificates in use. Nothing with `--root`, where `user` counts for nothing.
+/// `served` are the certificates in use. None with `--root`, which ignores the setting `user`.
 pub(crate) fn problems(config: &Config, served: &[PathBuf]) -> Vec<Diagnostic> {
     let public =
         certificate_files::key_files(config).into_iter().filter(|path| is_public(path)).map(|path| {
-            let message = "everybody on this machine can read this private key: chmod o-r it";
+            let message =
+                "every user of this machine can read this private key: remove the permission with chmod o-r";
             Diagnostic::file_error(path, message).as_warning()
         });
     let unreadable = unreadable(config, served);
@@ -108,7 +109,7 @@ fn files(config: &Config, served: &[PathBuf]) -> Vec<(PathBuf, FileUse)> {
     files
 }
 
-/// Keys and secrets that credentials are verified with, and the file that says how long a ticket is good.
+/// Keys and secrets that verify credentials, and the file with the lifetime of tickets.
 fn gate_files(product: &Product) -> Vec<&PathBuf> {
     let of_gate = product.gate.iter().flat_map(|gate| {
         let tickets = gate.ticket.iter().flat_map(|kind| {
@@ -120,7 +121,7 @@ fn gate_files(product: &Product) -> Vec<&PathBuf> {
     of_gate.collect()
 }
 
-/// Only of classes that a listener serves: the file of another class is never read.
+/// Only of route scopes that a listener serves: the files of other scopes are never read.
 fn realm_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
     let is_served =
         |name: &str| config.settings.listeners.iter().any(|it| it.route_scope.as_deref() == Some(name));

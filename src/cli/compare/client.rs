@@ -1,4 +1,4 @@
-//! One GET on a connection of its own, as plain as it can be.
+//! One plain GET on its own connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -23,18 +23,18 @@ use super::content::{BodyReader, ComparedBody};
 use super::status_line::StatusLine;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// For a whole answer. Statistics of a large machine take a minute.
+/// Timeout of a whole answer. Statistics of a large machine take a minute.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 const MAX_BODY_BYTES: u64 = 4 << 30;
 
 /// A header to send, such as one to log in by.
 pub(in crate::cli) type RequestHeader = (HeaderName, HeaderValue);
 
-/// A server to be asked.
+/// A server to send requests to.
 pub(in crate::cli) struct ComparedServer {
     host: String,
     port: u16,
-    /// none for a server in the clear
+    /// `None` for a server without TLS
     tls: Option<SslConnector>,
 }
 
@@ -75,7 +75,7 @@ impl ComparedServer {
         }
     }
 
-    /// Asks as if it were `authority` that is asked.
+    /// Sends a GET with `authority` as its `Host`.
     pub(in crate::cli) async fn get(
         &self,
         target: &str,
@@ -165,7 +165,7 @@ async fn read(mut body: Incoming, headers: &HeaderMap) -> io::Result<ComparedBod
     Ok(reader.finish())
 }
 
-/// hyper's own text says less than its source.
+/// The source of hyper's error has more details than its own text.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn reason(error: hyper::Error) -> io::Error {
     let source = std::error::Error::source(&error).map(|source| format!(": {source}"));

@@ -1,4 +1,4 @@
-//! The body of an answer as it is compared: a value where it has a structure, else length and digest.
+//! The body of an answer for the comparison: a value if it has a structure, otherwise length and digest.
 
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -102,7 +102,7 @@ impl BodyReader {
 }
 
 impl ComparedBody {
-    /// For one that is not compared by its structure.
+    /// The text for a body that is compared by its digest.
     pub(in crate::cli) fn summary(&self) -> String {
         match self {
             Self::Json(_) => "JSON".to_owned(),

@@ -1,4 +1,4 @@
-//! The header to log in by, from a file or a variable: a list of processes does not show it.
+//! The header to log in with, from a file or a variable, so that the list of processes does not show it.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::client::RequestHeader;
 
-/// Error texts do not repeat what was read.
+/// Error texts do not repeat the contents.
 pub(crate) fn read(file: Option<&Path>, variable: Option<&str>) -> Result<Option<RequestHeader>, String> {
     let (text, place) = match (file, variable) {
         (Some(path), _) => {

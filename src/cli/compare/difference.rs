@@ -10,7 +10,7 @@ use super::html;
 use super::secrets::SecretMask;
 use super::structure::{self, UnorderedLists, ValueDifference};
 
-/// The other headers tell of the connection, the time, or the server's own name.
+/// The other headers are about the connection, the time, or the server's name.
 const HEADERS: [&str; 9] = [
     "content-type",
     "content-encoding",
@@ -39,7 +39,7 @@ pub(crate) enum ComparisonResult {
 /// How the answers to one call are compared.
 pub(crate) struct CallRules<'a> {
     pub(crate) unordered: UnorderedLists,
-    /// where a refused client is sent to
+    /// the page to which a refused client is redirected
     pub(crate) login_page: Option<&'a str>,
     pub(crate) secrets: &'a SecretMask,
 }
@@ -88,7 +88,7 @@ impl CallRules<'_> {
             }
             (ComparedBody::Html(original), ComparedBody::Html(ours)) => {
                 let (original, ours) = (html::page(original, self.secrets), html::page(ours, self.secrets));
-                // Where the list has no order, neither have the elements that show it.
+                // If the list has no order, the elements that show it have none either.
                 let is_list = !self.unordered.is_empty();
                 if !(is_list && html::words(&original) == html::words(&ours)) {
                     found.extend(structure::differences(&original, &ours, &UnorderedLists::new()));
@@ -99,7 +99,7 @@ impl CallRules<'_> {
         found
     }
 
-    /// A refusal may be a success of HTTP: with the status in the body, or by way of the page to log in at.
+    /// A refusal may have a status of success: with the status in the body, or as a redirect to the login page.
     fn effective_status(&self, answer: &ComparedResponse) -> u16 {
         let is_login = |location: String| self.login_page.is_some_and(|page| location.ends_with(page));
         if (300..400).contains(&answer.status) && answer.header("location").is_some_and(is_login) {
@@ -107,8 +107,8 @@ impl CallRules<'_> {
         }
         let ComparedBody::Json(body) = &answer.content else { return answer.status };
         let has_failed = body.get("success").is_some_and(|success| success == 0);
-        let told = body.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
-        told.filter(|_| has_failed).unwrap_or(answer.status)
+        let status = body.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
+        status.filter(|_| has_failed).unwrap_or(answer.status)
     }
 }
 

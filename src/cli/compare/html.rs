@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::secrets::SecretMask;
 
-/// Elements within elements; those that lie deeper count as siblings.
+/// Limit of nested elements; deeper ones count as siblings.
 const MAX_DEPTH: usize = 100;
 /// Elements that have no end (HTML, 13.1.2).
 const VOID: [&str; 14] = [
@@ -15,7 +15,7 @@ const VOID: [&str; 14] = [
     "wbr",
 ];
 
-/// An element whose end has not come.
+/// An element that is not closed yet.
 #[derive(Default)]
 struct OpenElement {
     name: String,
@@ -88,7 +88,7 @@ fn start(open: &mut Vec<OpenElement>, tag: &StartTag<()>, secrets: &SecretMask) 
     }
 }
 
-/// An end that closes nothing is passed over.
+/// An end tag that closes no element is ignored.
 fn end(open: &mut Vec<OpenElement>, name: &str) {
     if let Some(depth) = open.iter().skip(1).rposition(|element| element.name == name) {
         while open.len() > depth + 1 {

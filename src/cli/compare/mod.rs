@@ -33,7 +33,7 @@ use super::{CommandResult, fail, load, say};
 use crate::cli::compare::rate::RequestRate;
 use crate::config::{Config, ConfigSources};
 
-/// Calls under way at the same time, so that slow ones do not slow the others down.
+/// Concurrent calls, so that slow ones do not slow the others down.
 const CALLS_AT_ONCE: usize = 8;
 
 /// The requests to compare, and their rate.
@@ -51,7 +51,7 @@ pub struct ComparisonOptions {
     /// Requests a second, to each of the two
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
-    /// File with the header to log in by: `Authorization: …` or `Cookie: …`
+    /// File with the header to log in with: `Authorization: …` or `Cookie: …`
     #[arg(long, value_name = "FILE", conflicts_with = "credential_variable")]
     credential_file: Option<PathBuf>,
     /// Environment variable with the same
@@ -79,7 +79,7 @@ fn read_requests(
     let rules = RepeatRules::new(config)?;
     let requests = requests::read_log(&log, &rules).map_err(|error| format!("{}: {error}", log.display()))?;
     if requests.targets.is_empty() {
-        return Err(format!("{}: holds no GET that may be asked again", log.display()));
+        return Err(format!("{}: has no GET request that may be replayed", log.display()));
     }
     Ok((requests, rules))
 }
@@ -120,7 +120,9 @@ async fn compare(
     match timeout_at(until, pair.try_credential()).await {
         Ok(Ok(())) => (),
         Ok(Err(message)) => return cannot_begin(&message),
-        Err(_) => return cannot_begin("the servers did not answer the first call in the time of --seconds"),
+        Err(_) => {
+            return cannot_begin("the servers did not answer the first call within the time of --seconds");
+        }
     }
     let mut summary = ComparisonSummary::default();
     let mut calls: JoinSet<(String, CallOutcome)> = JoinSet::new();

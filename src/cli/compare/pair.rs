@@ -15,7 +15,7 @@ use super::summary::CallOutcome;
 use crate::cli::compare::rate::RequestRate;
 
 /// Values that change by themselves may change once a second.
-const CHANGE: Duration = Duration::from_millis(1100);
+const CHANGE_INTERVAL: Duration = Duration::from_millis(1100);
 
 pub(crate) struct ServerPair {
     pub(crate) original: ComparedServer,
@@ -36,7 +36,7 @@ struct ResponsePair {
 }
 
 impl ServerPair {
-    /// Nothing is worth asking by a credential that one of the two does not take.
+    /// Without a credential that both servers accept, a comparison is pointless.
     pub(crate) async fn try_credential(&self) -> Result<(), String> {
         let Some(target) = &self.login else { return Ok(()) };
         if self.credential.is_none() {
@@ -50,12 +50,12 @@ impl ServerPair {
             [("the original", &self.original, &answers.original), ("nodegate", &self.ours, &answers.ours)]
                 .into_iter()
                 .filter(|(_, _, answer)| answer.status != 200 || answer.content.tells_of_failure())
-                .map(|(who, server, answer)| {
-                    let told = answer.status_text();
+                .map(|(name, server, answer)| {
+                    let status = answer.status_text();
                     format!(
-                        "{who} ({}) does not take the credential: GET {target}: {}",
+                        "{name} ({}) rejects the credential: GET {target}: {}",
                         server.authority(),
-                        self.secrets.mask(&told)
+                        self.secrets.mask(&status)
                     )
                 })
                 .collect();
@@ -85,7 +85,7 @@ impl ServerPair {
         if found.iter().any(|it| it.path == difference::STATUS) {
             return Ok(CallOutcome::Differs(with_message(found, &first)));
         }
-        sleep(CHANGE).await;
+        sleep(CHANGE_INTERVAL).await;
         let second = self.both(target).await?;
         let mut changed = rules.differences(&first.original, &second.original);
         changed.extend(rules.differences(&first.ours, &second.ours));
@@ -99,15 +99,15 @@ impl ServerPair {
         })
     }
 
-    /// Both are asked at the same time, by the original's name, which may stand in the answer.
+    /// Sends both requests at the same time, with the original's name, which the answer may contain.
     async fn both(&self, target: &str) -> Result<ResponsePair, String> {
         self.pace.turn().await;
         let authority = self.original.authority();
-        let ask = async |server: &ComparedServer, who: &str| {
+        let get = async |server: &ComparedServer, name: &str| {
             let answer = server.get(target, &authority, self.credential.as_ref()).await;
-            answer.map_err(|error| format!("{who} ({}): {error}", server.authority()))
+            answer.map_err(|error| format!("{name} ({}): {error}", server.authority()))
         };
-        let (original, ours) = tokio::join!(ask(&self.original, "the original"), ask(&self.ours, "nodegate"));
+        let (original, ours) = tokio::join!(get(&self.original, "the original"), get(&self.ours, "nodegate"));
         match (original, ours) {
             (Ok(original), Ok(ours)) => Ok(ResponsePair { original, ours }),
             (Err(one), Err(other)) => Err(format!("{one}; {other}")),

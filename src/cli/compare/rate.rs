@@ -1,4 +1,4 @@
-//! How often the two servers are asked: every request of the command waits here for its turn.
+//! The rate of requests to the two servers: every request of the command waits here for its turn.
 
 use std::time::Duration;
 

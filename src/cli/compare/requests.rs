@@ -1,4 +1,4 @@
-//! The GETs of an access log that may be asked again: they change nothing, end by themselves, and bring no secret.
+//! The GETs of an access log that may be replayed: they change nothing, end by themselves, and have no secret.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -16,12 +16,12 @@ use crate::http::target::RequestTarget;
 use crate::os::log_text;
 use crate::proxy::router::RouteRules;
 
-/// Bytes of a log that are read, from its end.
-const TAIL: u64 = 16 << 20;
+/// Limit of bytes that are read from the end of a log.
+const MAX_LOG_BYTES: u64 = 16 << 20;
 /// Requests that are kept, the newest.
 const MAX_REQUESTS: usize = 2000;
 
-/// Why a line of the log is not asked again.
+/// The reason why a line of the log is not replayed.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum LeftOut {
     NoGet,
@@ -57,7 +57,7 @@ pub(crate) struct RepeatRules {
     unordered: Vec<(PathPattern, Vec<String>)>,
 }
 
-/// The targets to ask for, the newest first, and how many lines were left out for each reason.
+/// The targets to request, the newest first, and the number of lines that were left out for each reason.
 pub(crate) struct LoggedRequests {
     pub(crate) targets: Vec<String>,
     pub(crate) left_out: BTreeMap<LeftOut, usize>,
@@ -115,10 +115,10 @@ impl RepeatRules {
 
 pub(crate) fn read_log(path: &Path, rules: &RepeatRules) -> io::Result<LoggedRequests> {
     let mut file = File::open(path)?;
-    let start = file.metadata()?.len().saturating_sub(TAIL);
+    let start = file.metadata()?.len().saturating_sub(MAX_LOG_BYTES);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
-    file.take(TAIL).read_to_end(&mut bytes)?;
+    file.take(MAX_LOG_BYTES).read_to_end(&mut bytes)?;
     Ok(select(&String::from_utf8_lossy(&bytes), rules))
 }
 

@@ -71,7 +71,7 @@ impl SecretMask {
         }
     }
 
-    /// `name=value`, `name: 'value'`, `"name": "value"`; `None` where there is none.
+    /// `name=value`, `name: 'value'`, `"name": "value"`; `None` if there is none.
     fn mask_named(&self, text: &str) -> Option<String> {
         let (mut masked, mut kept) = (String::new(), 0);
         let mut position = 0;
@@ -99,7 +99,7 @@ impl SecretMask {
         Some(masked)
     }
 
-    /// Where a value lies at the beginning of a text: up to the quote that closes it, to the next parameter, or to the
+    /// The range of a value at the beginning of a text: up to the closing quote, to the next parameter, or to the
     /// end of the line. A password may hold any character.
     fn value(&self, text: &str, may_be_parameter: bool) -> Range<usize> {
         let unescaped = text.strip_prefix('\\').unwrap_or(text);
@@ -114,8 +114,8 @@ impl SecretMask {
     }
 }
 
-/// The bytes before the closing quote, or all where none closes. Where the opening quote is escaped, the text lies in a
-/// string of another one, and an escaped quote in it is escaped twice.
+/// The bytes before the closing quote, or all if there is none. If the opening quote is escaped, the text is within
+/// another string, and an escaped quote in it is escaped twice.
 fn quoted_length(text: &str, quote: char, escapes: usize) -> usize {
     let (mut backslashes, mut is_doubled) = (0, false);
     for (place, character) in text.char_indices() {

@@ -1,15 +1,15 @@
-//! How two JSON values differ, as paths and values. The order of keys counts nowhere, that of a list only where the
-//! profile does not say that it is made from a hash.
+//! The differences of two JSON values, as paths and values. The order of keys does not count. That of a list counts
+//! unless the profile lists it as made from a hash.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
-/// Differences of one answer that are kept.
+/// Limit of differences of one answer.
 const MAX_DIFFERENCES: usize = 1000;
 
-/// One place where two answers differ; `None` where one has nothing there.
+/// A path at which two answers differ; `None` if one has no value there.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ValueDifference {
     pub(crate) path: String,
@@ -31,7 +31,7 @@ pub(crate) fn differences(
     comparison.found
 }
 
-/// Where in a value the comparison is.
+/// The path of the value that is being compared.
 #[derive(Clone, Default)]
 struct ValuePath {
     /// `data[3].name`
@@ -160,8 +160,8 @@ impl StructureComparison<'_> {
     }
 }
 
-/// The field whose value every item of both lists has, each another one: one that is called an id, then the one that
-/// pairs most items, then the first by name.
+/// The field that every item of both lists has, with unique values: preferably one that is called an id, then the one
+/// that pairs most items, then the first by name.
 fn naming_field(original: &[Value], ours: &[Value]) -> Option<String> {
     let first = original.first().or(ours.first())?.as_object()?;
     let names = |items: &[Value], field: &str| -> Option<BTreeSet<String>> {

@@ -11,17 +11,17 @@ use super::requests::{LeftOut, LoggedRequests};
 use super::secrets::SecretMask;
 use super::structure::ValueDifference;
 
-/// Lines for one call.
+/// Limit of lines for one call.
 const MAX_LINES: usize = 20;
 /// Characters of a value that are shown, and how many of them come before the first that differs.
-const MAX_VALUE: usize = 80;
-const CONTEXT: usize = 20;
-/// The exit code where nothing differs and most was not compared.
+const MAX_VALUE_CHARS: usize = 80;
+const CONTEXT_CHARS: usize = 20;
+/// The exit code if nothing differs but most calls were not compared.
 const TOO_LITTLE: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) enum CallOutcome {
-    /// with so many values that change by themselves
+    /// with this number of values that change by themselves
     Equal(usize),
     Differs(Vec<ValueDifference>),
     /// the whole of it changes by itself
@@ -83,13 +83,13 @@ impl ComparisonSummary {
             self.differing
         );
         let mut line = |what: &str, counts: &[(usize, &str)]| {
-            let told: Vec<_> = counts
+            let shown: Vec<_> = counts
                 .iter()
                 .filter(|(count, _)| *count > 0)
                 .map(|(count, why)| format!("{count} {why}"))
                 .collect();
-            if !told.is_empty() {
-                let _ = write!(text, "\n{what}: {}", told.join(", "));
+            if !shown.is_empty() {
+                let _ = write!(text, "\n{what}: {}", shown.join(", "));
             }
         };
         line(
@@ -99,7 +99,7 @@ impl ComparisonSummary {
                 (self.refused, "refused by both (401, 403, 429)"),
                 (self.unserved, "without service at both (502 to 504, 595 to 599)"),
                 (self.changing, "change by themselves"),
-                (self.failed, "without an answer of one"),
+                (self.failed, "answered by one server only"),
             ],
         );
         line("left out of answers", &[(self.changing_values, "values that change by themselves")]);
@@ -113,7 +113,7 @@ impl ComparisonSummary {
     pub(crate) fn warning(&self, requests: &LoggedRequests) -> Option<String> {
         self.is_too_little(requests).then(|| {
             format!(
-                "too little was compared: {} of {} calls; see above what kept the others from it",
+                "too few calls were compared: {} of {} calls; the reasons for the others are above",
                 self.compared(),
                 requests.targets.len()
             )
@@ -149,7 +149,7 @@ pub(crate) fn block(target: &str, found: &[ValueDifference], secrets: &SecretMas
 fn line(difference: &ValueDifference, secrets: &SecretMask) -> String {
     let ValueDifference { path, original, ours } = difference;
     let is_secret = path.split(['.', '[', ']']).any(|name| secrets.is_secret_name(name));
-    // Of HTTP's own texts, there is no type to tell.
+    // HTTP's own texts have no type.
     let is_plain = path.starts_with("HTTP ");
     let show = |value: &Option<Value>| match value {
         None => "(none)".to_owned(),
@@ -186,13 +186,13 @@ fn excerpts(original: &str, ours: &str) -> (String, String) {
     let same = original.chars().zip(ours.chars()).take_while(|(a, b)| a == b).count();
     let excerpt = |text: &str| {
         let length = text.chars().count();
-        if length <= MAX_VALUE {
+        if length <= MAX_VALUE_CHARS {
             return text.to_owned();
         }
-        let start = same.saturating_sub(CONTEXT).min(length - MAX_VALUE);
-        let part: String = text.chars().skip(start).take(MAX_VALUE).collect();
+        let start = same.saturating_sub(CONTEXT_CHARS).min(length - MAX_VALUE_CHARS);
+        let part: String = text.chars().skip(start).take(MAX_VALUE_CHARS).collect();
         let (before, after) =
-            (if start > 0 { "…" } else { "" }, if start + MAX_VALUE < length { "…" } else { "" });
+            (if start > 0 { "…" } else { "" }, if start + MAX_VALUE_CHARS < length { "…" } else { "" });
         format!("{before}{part}{after}")
     };
     (excerpt(original), excerpt(ours))

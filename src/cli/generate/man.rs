@@ -65,7 +65,7 @@ fn is_own_option(argument: &Arg) -> bool {
         && argument.get_id() != "help"
 }
 
-/// Headings begin a line, terms have two blanks before them, their explanations six.
+/// Headings are not indented; terms have two blanks before them, and their explanations six.
 pub(crate) fn notes(text: &str) -> Roff {
     let mut roff = Roff::new();
     for line in text.lines() {

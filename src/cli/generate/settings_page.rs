@@ -1,4 +1,5 @@
-//! The manual page nodegate.toml(5): every setting from its row, with the section that `docs/reference/settings.md` adds.
+//! The manual page nodegate.toml(5): every setting from its row, with the section that `docs/reference/settings.md`
+//! adds.
 
 use std::io::{self, Write as _};
 
@@ -26,11 +27,7 @@ pub(crate) fn page() -> io::Result<Vec<u8>> {
         describe(&mut settings, settings_of(DOCUMENT), row);
     }
     settings.control("SH", ["LISTENERS"]);
-    settings.text([
-        roman("Each table "),
-        bold("[[listener]]"),
-        roman(" is one more place to listen on, with these keys:"),
-    ]);
+    settings.text([roman("Each table "), bold("[[listener]]"), roman(" adds a listener, with these keys:")]);
     for row in LISTENER_ROWS {
         describe(&mut settings, listeners(DOCUMENT), row);
     }
@@ -85,7 +82,7 @@ fn kind(kind: ValueKind) -> String {
     }
 }
 
-/// The paragraphs of the section that a key has where a row says too little.
+/// The paragraphs of the section of a key, if it has one.
 fn section(part: &str, key: &str) -> Vec<String> {
     let heading = format!("\n### `{key}`\n");
     let behind = part.split_once(&heading).map_or("", |(_, behind)| behind);
@@ -130,7 +127,7 @@ mod tests {
         })
     }
 
-    /// The table of the page says what the row says. A long default and an empty one have words of their own there.
+    /// The table of the page has the text of the row. A long or empty default has its own words there.
     fn verify_row<T>(part: &str, setting: &Setting<T>) {
         let (default, meaning) = row(part, setting.key).unwrap_or_default();
         assert_eq!(meaning, setting.documentation, "{} in docs/reference/settings.md", setting.key);

@@ -18,9 +18,9 @@ use crate::metrics::report::StatusReport;
 use crate::os::daemon_process::DaemonProcess;
 use crate::upstream::client::io_message;
 
-/// Between two looks of `--watch`.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// A terminal's cursor goes home, and all below is cleared.
+/// Interval of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Moves the cursor of a terminal to the top, and clears everything below.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
 #[derive(Clone, Copy)]
@@ -32,24 +32,24 @@ pub struct StatusStyle {
 pub fn run(profile: &str, options: &ConfigSources, style: StatusStyle) -> CommandResult {
     let config = locate(profile, options)?;
     Ok(match connect(&config) {
-        Ok(asker) => show(asker, style),
+        Ok(client) => show(client, style),
         Err(reason) => show_little(&config, &reason, style),
     })
 }
 
-/// The reason why the socket does not answer is shown only if there is no other answer.
+/// The error is shown only if the pid file gives no answer either.
 fn connect(config: &Config) -> Result<ControlClient, String> {
     let path =
         protocol::socket_path(config, config.settings.listen.port).ok_or("the profile has no pid file")?;
     ControlClient::connect(&path).map_err(|error| format!("{}: {}", path.display(), io_message(&error)))
 }
 
-fn show(mut asker: ControlClient, style: StatusStyle) -> ExitCode {
+fn show(mut client: ControlClient, style: StatusStyle) -> ExitCode {
     let on_terminal = io::stdout().is_terminal();
     let paint = TextStyle::new(on_terminal && std::env::var_os("NO_COLOR").is_none());
     let mut before: Option<(Instant, StatusReport)> = None;
     loop {
-        let report = match asker.ask(ControlRequest::Status) {
+        let report = match client.ask(ControlRequest::Status) {
             Ok(ControlResponse::Status(report)) => *report,
             Ok(other) => return fail(&format!("unexpected answer: {other:?}")),
             Err(_) if before.is_some() => return ended(style),
@@ -57,13 +57,13 @@ fn show(mut asker: ControlClient, style: StatusStyle) -> ExitCode {
         };
         let now = Instant::now();
         let rate = before.as_ref().map(|(then, seen)| per_second(seen, &report, now - *then));
-        let shown = if style.json { as_json(&report, rate) } else { text::of(&report, rate, paint) };
+        let shown = if style.json { as_json(&report, rate) } else { text::render(&report, rate, paint) };
         let clear = if style.watch && on_terminal && !style.json { CLEAR } else { "" };
         if writeln!(io::stdout().lock(), "{clear}{shown}").is_err() || !style.watch {
             return ExitCode::SUCCESS;
         }
         before = Some((now, report));
-        sleep(INTERVAL);
+        sleep(WATCH_INTERVAL);
     }
 }
 
@@ -93,7 +93,9 @@ fn show_little(config: &Config, reason: &str, style: StatusStyle) -> ExitCode {
         Some(DaemonProcess { pid }) if style.json => {
             json!({ "running": true, "profile": name, "pid": pid.as_raw() }).to_string()
         }
-        Some(DaemonProcess { pid }) => format!("{name} is running (pid {pid}), and tells no more: {reason}"),
+        Some(DaemonProcess { pid }) => {
+            format!("{name} is running (pid {pid}), but does not report its status: {reason}")
+        }
         None if style.json => json!({ "running": false, "profile": name }).to_string(),
         None => format!("{name} is not running ({reason})"),
     };

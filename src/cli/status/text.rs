@@ -1,4 +1,4 @@
-//! A report for people: aligned, and coloured where that is wanted.
+//! The report as text: aligned, and coloured on a terminal.
 
 use std::fmt::Write as _;
 
@@ -37,7 +37,7 @@ impl TextStyle {
     }
 }
 
-pub(crate) fn of(report: &StatusReport, rate: Option<f64>, paint: TextStyle) -> String {
+pub(crate) fn render(report: &StatusReport, rate: Option<f64>, paint: TextStyle) -> String {
     let mut text = format!(
         "{} is {} (pid {}, version {}) since {}, {}\n",
         paint.bold(&report.profile),
@@ -69,10 +69,10 @@ pub(crate) fn of(report: &StatusReport, rate: Option<f64>, paint: TextStyle) -> 
         row(&upstream.name, &health(upstream, paint));
     }
     row("last reload", &report.last_reload.as_ref().map_or("none".to_owned(), |last| reload(last, paint)));
-    if !report.taken_back.is_empty() {
-        let places = report.taken_back.join(", ");
+    if !report.reverted.is_empty() {
+        let places = report.reverted.join(", ");
         let still = format!("{places}: not in effect, and still in the files unless corrected since");
-        row("taken back", &paint.red(&still));
+        row("reverted", &paint.red(&still));
     }
     text + &open(&report.open, paint)
 }
@@ -92,10 +92,10 @@ fn health(upstream: &UpstreamReport, paint: TextStyle) -> String {
     let _ = write!(text, "; {} failed", health.failed);
     if let Some(last) = &health.last_failure {
         let request = last.request.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
-        let told = format!(", the last {} ago{request}: {}", ago(last.at), last.cause);
+        let failure = format!(", the last {} ago{request}: {}", ago(last.at), last.cause);
         // A failure that was followed by an answer is over.
         let is_over = health.last_answer.is_some_and(|answered| answered > last.at);
-        text += &(if is_over { told } else { paint.red(&told) });
+        text += &(if is_over { failure } else { paint.red(&failure) });
     }
     text
 }
@@ -114,7 +114,7 @@ fn requests(report: &StatusReport, rate: Option<f64>) -> String {
 
 fn latency(report: &StatusReport) -> String {
     match &report.latency {
-        None => "nothing was answered within the last minute".to_owned(),
+        None => "no request was answered in the last minute".to_owned(),
         Some(latency) => format!(
             "half within {:.1} ms, 99 of 100 within {:.1} ms, of {} in the last minute",
             latency.p50_ms, latency.p99_ms, latency.count
@@ -144,9 +144,9 @@ fn reload(last: &LastReload, paint: TextStyle) -> String {
     match last.unconfirmed_until {
         Some(until) => {
             let left = span(until.saturating_sub(seconds_since_1970()));
-            paint.red(&format!("{at}, taken back in {left} unless it is confirmed"))
+            paint.red(&format!("{at}, reverted in {left} unless it is confirmed"))
         }
-        None => format!("{at}, in force"),
+        None => format!("{at}, in effect"),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::settings::Settings;
 
 impl SettingsLayers {
     /// Warns about a deprecated key or value, and returns the value to use. A layer with both names of a key is an
-    /// error: nothing says which of the two counts.
+    /// error, because it is not clear which of the two is meant.
     pub(super) fn replace_deprecated(
         &mut self,
         row: &'static Setting<Settings>,
@@ -29,7 +29,7 @@ impl SettingsLayers {
     }
 }
 
-/// An error if the key is there under its other name as well, a warning if the name is the deprecated one. `shown` is
+/// An error if the table has the key under its other name as well, a warning for the deprecated name. `shown` is
 /// the name with its table.
 pub(super) fn deprecated_key<T>(
     row: &Setting<T>,

@@ -8,7 +8,7 @@ use crate::config::setting::{Setting, ValueKind, most_like};
 use crate::config::settings::{self, Settings};
 use crate::config::shell;
 
-/// Names that guides and other programs have for a setting.
+/// Names of settings in guides and in other programs.
 const ALIASES: &[(&str, &[&str])] = &[
     ("listen.port", &["PORT", "BIND_PORT", "HTTPS_PORT", "HTTP_PORT", "SERVER_PORT"]),
     (
@@ -29,7 +29,7 @@ const ALIASES: &[(&str, &[&str])] = &[
 ];
 
 impl SettingsLayers {
-    /// Reads the file, which may be missing. `site_file` takes the settings that this file has no name for.
+    /// Reads the file, which may be missing. Hints name `site_file` for settings that have no name here.
     pub fn legacy_file(&mut self, path: &Path, site_file: &Path) {
         let Some(bytes) = self.read(path) else { return };
         let (assignments, errors) = shell::parse(&bytes);
@@ -37,7 +37,7 @@ impl SettingsLayers {
         for error in errors {
             self.problems.push(Diagnostic::error(place(error.line), "", error.message));
         }
-        // As in a shell, only the last assignment of a name counts.
+        // As in a shell, the last assignment of a name wins.
         for (index, assignment) in assignments.iter().enumerate() {
             if assignments.iter().skip(index + 1).any(|later| later.name == assignment.name) {
                 continue;
@@ -50,7 +50,7 @@ impl SettingsLayers {
                 continue;
             };
             if key.kind != ValueKind::Bool && assignment.value.trim().is_empty() {
-                continue; // the originals take an empty value for an unset one
+                continue; // the originals treat an empty value as unset
             }
             if key.kind == ValueKind::Bool && !matches!(assignment.value.as_str(), "0" | "1") {
                 let message = format!("must be 0 or 1, not '{}' ({})", assignment.value, key.key);
@@ -74,7 +74,7 @@ fn hint(name: &str, site_file: &Path) -> String {
     }
 }
 
-/// The setting that other programs, or nodegate's own files and environment, call by such a name.
+/// The setting that has this name in other programs, or in nodegate's own files and environment.
 fn meant(name: &str) -> Option<&'static Setting<Settings>> {
     let plain = name.to_uppercase();
     let plain = plain.strip_prefix("NODEGATE_").unwrap_or(&plain).replace("__", "_");

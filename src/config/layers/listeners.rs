@@ -11,7 +11,7 @@ use crate::config::settings::{LISTENER_ROWS, ListenerSettings, SCOPED_CONNECTION
 
 pub(super) const NAME: &str = "listener";
 
-/// One table as it was written.
+/// One table as it was read.
 pub struct ListenerTable {
     /// where it begins
     pub origin: ValueOrigin,
@@ -24,7 +24,7 @@ impl ListenerTable {
         self.values.iter().find(|(row, _)| row.key == key).map(|(_, found)| found)
     }
 
-    /// The value that counts: the table's own one, that of the inherited setting, or the default.
+    /// The value in effect: that of the table, that of the inherited setting, or the default.
     pub fn find(&self, row: &Setting<ListenerSettings>, layers: &SettingsLayers) -> ResolvedValue {
         if let Some(given) = self.given(row.key) {
             return given.clone();
@@ -40,7 +40,7 @@ impl ListenerTable {
     }
 }
 
-/// How a key of the table of that number is called; `[listen]` is number 0.
+/// The full name of a key of the table with that number; `[listen]` is number 0.
 pub fn written(number: usize, key: &str) -> String {
     if key.is_empty() { format!("{NAME}[{number}]") } else { format!("{NAME}[{number}].{key}") }
 }
@@ -67,7 +67,7 @@ impl SettingsLayers {
         }
     }
 
-    /// The tables of a weaker file do not count beside those of a stronger one.
+    /// The tables of a stronger file replace those of a weaker one.
     fn drop_weaker_listeners(&mut self, stronger: &ValueOrigin) {
         let weaker = self.listeners.first().map(|table| table.origin.clone());
         self.listeners.clear();

@@ -8,7 +8,7 @@ use crate::config::setting::ValueKind;
 const SHOWN_CHARACTERS: usize = 100;
 
 impl SettingsLayers {
-    /// A warning for each such value, at its own place. The profile's values are defaults and not among them.
+    /// A warning for each such value, at its origin. Values of the profile are defaults, so they cause no warning.
     pub fn overridden(&self) -> Vec<Diagnostic> {
         let warn = |AssignedValue { row, value: found, .. }: &AssignedValue| {
             let winner = self.find(row.key);
@@ -26,7 +26,7 @@ impl SettingsLayers {
     }
 }
 
-/// Within a layer the last value counts, as in a shell and on a command line.
+/// Within a layer the last value wins, as in a shell and on a command line.
 pub(super) fn same_layer(one: &ValueOrigin, other: &ValueOrigin) -> bool {
     match (one, other) {
         (ValueOrigin::File { path: one, .. }, ValueOrigin::File { path: other, .. }) => one == other,

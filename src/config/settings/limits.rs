@@ -1,4 +1,4 @@
-//! Limits. 0 switches a limit off, if its range has 0.
+//! Limits. 0 switches a limit off if its range includes 0.
 
 use super::Row;
 use crate::config::setting::COUNT;

@@ -42,7 +42,7 @@ pub(super) fn policy(text: &str) -> Result<AclPolicy, String> {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ListenSettings {
     pub address: ListenAddress,
-    /// 0 takes a free one
+    /// 0: any free port
     pub port: u16,
 }
 
@@ -81,7 +81,7 @@ impl ListenAddress {
     }
 }
 
-/// As it can be written into the settings.
+/// In the form of the setting.
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,7 +94,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Letters, digits, `-` and `.`; at least one letter, so that a mistyped address is no name.
+/// Letters, digits, `-` and `.`; at least one letter, so that a mistyped address is not taken for a name.
 pub(super) fn is_host_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         && text.bytes().any(|byte| byte.is_ascii_alphabetic())

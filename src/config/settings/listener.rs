@@ -22,7 +22,7 @@ pub const LISTENER_ROWS: &[Setting<ListenerSettings>] = &[
     Row::new("port", "", PORT_OR_ANY, |l, v| v.number(&mut l.listen.port))
         .doc("0 takes a free one and logs it"),
     Row::new("tls", "true", Bool, |l, v| v.truth(&mut l.tls))
-        .doc("false serves clear HTTP, for a proxy in front that terminates TLS"),
+        .doc("false serves plain HTTP, for a proxy in front that terminates TLS"),
     Row::new("proxy_protocol", "false", Bool, |l, v| v.truth(&mut l.proxy_protocol))
         .doc("as `listen.proxy_protocol`"),
     Row::new("hosts", "", List, |l, v| v.parsed(&mut l.hosts, AllowedHosts::parse))
@@ -73,7 +73,7 @@ pub struct ListenerSettings {
     pub name: Arc<str>,
     pub listen: ListenSettings,
     pub acl: AccessList,
-    /// without TLS the listener serves clear HTTP
+    /// without TLS the listener serves plain HTTP
     pub tls: bool,
     /// every connection begins with a PROXY header, and only trusted proxies connect
     pub proxy_protocol: bool,
@@ -84,12 +84,12 @@ pub struct ListenerSettings {
     /// the route scope of this listener; `None` serves all routes
     pub route_scope: Option<String>,
     pub limits: ListenerLimits,
-    /// where the address, and the route scope, were written
+    /// the origins of the address and of the route scope
     pub origin: ValueOrigin,
     pub route_scope_origin: ValueOrigin,
 }
 
-/// Limits of a listener and of each of its clients. 0 is no limit of the listener's own.
+/// Limits of a listener and of each of its clients. 0: the listener adds no limit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ListenerLimits {
     pub connections: usize,
@@ -124,7 +124,7 @@ impl ClientAuthPolicy {
         self.authorities.iter().chain(&self.revocation_lists)
     }
 
-    /// Whether a certificate that one policy accepts is one that the other accepts. Revocation lists are verified
+    /// Whether the other policy accepts the same certificates. Revocation lists are verified
     /// again all the time.
     pub fn takes_certificates_of(&self, other: &Self) -> bool {
         self.mode == other.mode
@@ -132,7 +132,7 @@ impl ClientAuthPolicy {
     }
 }
 
-/// Whether both ask the same of clients, wherever it was written.
+/// Whether both require the same of clients, independent of the origin of the values.
 impl PartialEq for ClientAuthPolicy {
     fn eq(&self, other: &Self) -> bool {
         self.takes_certificates_of(other)

@@ -12,7 +12,7 @@ use crate::config::layers::{ListenerTable, ResolvedValue, SettingsLayers, writte
 use crate::config::root::RootDirectory;
 use crate::config::validate::NO_PROXIES;
 
-/// Listeners besides `[listen]`: their sockets have to fit into one message to a new process.
+/// Limit of listeners besides `[listen]`: their sockets must fit into one message to a new process.
 const MAX_TABLES: usize = 32;
 
 /// Reads one table and collects its mistakes.
@@ -138,7 +138,7 @@ impl TableReader<'_> {
         }
     }
 
-    /// The key as the value has it: that of the table, or of the setting that the table inherits.
+    /// The key of the value: that of the table, or of the setting that the table inherits.
     fn key_of(&self, key: &str, setting: &str) -> String {
         if self.table.given(key).is_some() { written(self.number, key) } else { setting.to_owned() }
     }

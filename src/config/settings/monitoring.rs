@@ -45,7 +45,7 @@ pub struct MonitoringSettings {
     pub ready: String,
 }
 
-/// Headers by which the logs of other programs name a request.
+/// Headers that identify a request in the logs of other programs.
 #[derive(Clone, Debug, Default)]
 pub struct TraceSettings {
     /// the header with the number of a request, for the daemon and the client
@@ -57,7 +57,7 @@ pub struct TraceSettings {
 /// The form of a line of the access log.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LogFormat {
-    /// as the originals write it
+    /// the format of the originals
     #[default]
     Text,
     Json,
@@ -79,12 +79,12 @@ fn probe_path(text: &str) -> Result<String, String> {
     if is_path || text.is_empty() {
         Ok(text.to_owned())
     } else {
-        Err(format!("'{text}' is no path of letters, digits, '-', '_', '.'"))
+        Err(format!("'{text}' is not a path of letters, digits, '-', '_', '.'"))
     }
 }
 
-/// A header that no other program gives a meaning.
+/// A header without a meaning in other programs.
 fn own_header(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::from_str(text).ok().filter(|name| name.as_str().starts_with("x-"));
-    name.ok_or_else(|| format!("'{text}' is no header name that begins with X-"))
+    name.ok_or_else(|| format!("'{text}' is not a header name that begins with X-"))
 }

@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[
         .doc("the trusted proxies"),
     Row::new("real_ip.apply_acl", "false", Bool, |s, v| v.truth(&mut s.real_ip.apply_acl))
         .renamed_from("real_ip.acl")
-        .doc("the access list verifies the client behind a trusted proxy as well"),
+        .doc("access lists also apply to the client behind a trusted proxy"),
 ];
 
 /// The trusted proxies, and what their reports are used for.
@@ -40,5 +40,5 @@ impl RealIp {
 }
 
 fn header(text: &str) -> Result<HeaderName, String> {
-    HeaderName::from_str(text).map_err(|_| format!("'{text}' is no header name"))
+    HeaderName::from_str(text).map_err(|_| format!("'{text}' is not a header name"))
 }

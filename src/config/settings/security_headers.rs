@@ -40,7 +40,7 @@ pub struct BrowserSettings {
     pub origins: AllowedOrigins,
 }
 
-/// The pages that may show ours in a frame.
+/// The pages that may embed ours in a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FramePolicy {
     Deny,
@@ -86,7 +86,7 @@ fn referrer(text: &str) -> Result<Option<&'static str>, String> {
     }
 }
 
-/// Origins whose pages may ask the API and read its answers.
+/// Origins whose pages may call the API and read its answers.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AllowedOrigins {
     listed: Vec<String>,
@@ -99,17 +99,17 @@ impl AllowedOrigins {
         self.listed.is_empty() && !self.any
     }
 
-    /// Whether the list has it, to the letter: browsers send origins in one form only.
+    /// Whether the list has exactly this origin: browsers send origins in one form only.
     pub fn holds(&self, origin: &[u8]) -> bool {
         self.listed.iter().any(|listed| listed.as_bytes() == origin)
     }
 
-    /// A list in which each origin is named.
+    /// A list of origins, without `*`.
     fn parse_listed(text: &str) -> Result<Self, String> {
         Self::read(text, false)
     }
 
-    /// A list that may say `*`.
+    /// A list of origins, with or without `*`.
     pub fn parse(text: &str) -> Result<Self, String> {
         Self::read(text, true)
     }
@@ -124,7 +124,7 @@ impl AllowedOrigins {
             } else {
                 let any = if takes_any { ", or *" } else { "" };
                 let form = "https://HOST or https://HOST:PORT in small letters, as browsers send it";
-                return Err(format!("'{entry}' is no origin: write {form}{any}"));
+                return Err(format!("'{entry}' is not an origin: write {form}{any}"));
             }
         }
         Ok(origins)

@@ -7,7 +7,7 @@ use crate::config::setting::{SECONDS, SECONDS_OR_OFF};
 
 pub(super) const ROWS: &[Row] = &[
     Row::new("timeout.connect", "10", SECONDS, |s, v| v.seconds(&mut s.timeout.connect))
-        .doc("seconds to reach the daemon"),
+        .doc("seconds to connect to the daemon"),
     Row::new("timeout.answer", "30", SECONDS, |s, v| v.seconds(&mut s.timeout.answer))
         .doc("seconds for an answer of the daemon with root or of another node"),
     Row::new("timeout.answer_unprivileged", "600", SECONDS, |s, v| {

@@ -21,10 +21,10 @@ pub(super) const ROWS: &[Row] = &[
         .doc("0 lets the client choose"),
     Row::new("tls.disable_tls_1_2", "0", Bool, |s, v| v.truth(&mut s.tls.disable_tls_1_2))
         .legacy("DISABLE_TLS_1_2")
-        .doc("switches it off; both is an error"),
+        .doc("disables the version; disabling both is an error"),
     Row::new("tls.disable_tls_1_3", "0", Bool, |s, v| v.truth(&mut s.tls.disable_tls_1_3))
         .legacy("DISABLE_TLS_1_3")
-        .doc("switches it off; both is an error"),
+        .doc("disables the version; disabling both is an error"),
     Row::new("tls.dhparams", "", Text, |s, v| v.path(&mut s.tls.dhparams))
         .legacy("DHPARAMS")
         .doc("PEM file with the parameters of DHE suites"),
@@ -37,7 +37,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("tls.client_certificates", "off", Text, |s, v| {
         v.parsed(&mut s.tls.clients.mode, ClientCertificates::parse)
     })
-    .doc("`optional` asks for a certificate, `required` insists"),
+    .doc("`optional` requests a certificate, `required` demands one"),
     Row::new("tls.client_ca", "", Text, |s, v| v.path(&mut s.tls.clients.authorities))
         .doc("PEM file with the CAs that verify client certificates"),
     Row::new("tls.client_crl", "", Text, |s, v| v.path(&mut s.tls.clients.revocation_lists))
@@ -71,7 +71,7 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// Notes where the values came from.
+    /// Records the origins of the values.
     pub(super) fn set_origins(&mut self, layers: &SettingsLayers) {
         let origin = |key| layers.find(key).origin;
         self.origins = ROWS.iter().map(|row| (row.key, origin(row.key))).collect();

@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = &[
     .renamed_from("tunnel.public")
     .doc("the proxy address that SPICE viewers get"),
     Row::new("tunnel.peer_tls", "false", Bool, |s, v| v.truth(&mut s.tunnel.peer_tls))
-        .doc("asks another node for a tunnel over TLS"),
+        .doc("requests tunnels from other nodes over TLS"),
 ];
 
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct TunnelSettings {
     pub connect_on_https: bool,
     /// the URL of the proxy that viewers get; `None` leaves the daemon's
     pub advertised_proxy: Option<String>,
-    /// whether nodegate asks other nodes over TLS first
+    /// whether nodegate connects to other nodes over TLS first
     pub peer_tls: bool,
 }
 

@@ -22,7 +22,7 @@ impl<'a> ShellReader<'a> {
         self.rest.chars().next()
     }
 
-    /// The next character of the logical line: backslash and newline together are nothing.
+    /// The next character of the logical line: a backslash with a newline is skipped.
     pub(super) fn peek(&mut self) -> Option<char> {
         while let Some(rest) = self.rest.strip_prefix("\\\n") {
             self.rest = rest;

@@ -66,19 +66,19 @@ impl From<ConsoleError> for ResponseError {
 /// goes to the client.
 pub async fn open(
     rules: &ConsoleRules,
-    engine: &AppState,
+    state: &AppState,
     upstream: &UpstreamClient,
     client: &ClientConnection,
     call: ApiCall<'_>,
 ) -> Result<HandlerAnswer, ResponseError> {
     let handshake = WebSocketHandshake::check(call.head).map_err(ConsoleError::from)?;
-    let foreign = check_origin(engine, rules, client, &call)?;
+    let foreign = check_origin(state, rules, client, &call)?;
     let source = call.source;
     let named = call.client.to_str().ok().and_then(|address| address.parse().ok());
     let (user, target) = (call.identity.user(), source.path.joined().into_owned());
-    let answer = upstream.send(api::build_request(engine, upstream, call, None)?).await?;
+    let answer = upstream.send(api::build_request(state, upstream, call, None)?).await?;
     if answer.response.status() != StatusCode::OK {
-        return Ok(api::forward_answer(engine, upstream, source, answer).await?.into());
+        return Ok(api::forward_answer(state, upstream, source, answer).await?.into());
     }
     let UpstreamResponse { response, mut body, started } = answer;
     let (head, ()) = response.into_parts();
@@ -87,10 +87,10 @@ pub async fn open(
     let answer = ApiAnswer::read(&head.headers, &body).ok_or_else(invalid)?;
     match rules.find_target(&answer).map_err(ConsoleError::from)? {
         Some(target_address) => {
-            let stream = rules.connect(&target_address, engine.config.settings.timeout.connect).await?;
-            let client = named.unwrap_or(client.peer.address());
+            let stream = rules.connect(&target_address, state.config.settings.timeout.connect).await?;
+            let client = named.unwrap_or(client.client_ip.address());
             let session = SessionInfo::new(SessionKind::Console, client, user, target);
-            let listed = engine.metrics.sessions.open(session);
+            let listed = state.metrics.sessions.open(session);
             if let Some(foreign) = foreign {
                 log_foreign_origin(&foreign);
             }
@@ -109,21 +109,22 @@ pub async fn open(
     }
 }
 
-/// Verifies the page's origin. `Some` is a foreign origin that is accepted because the call has the console's own ticket.
+/// Verifies the page's origin. `Some` is a foreign origin that is accepted because the call has the console's own
+/// ticket.
 fn check_origin(
-    engine: &AppState,
+    state: &AppState,
     rules: &ConsoleRules,
     client: &ClientConnection,
     call: &ApiCall<'_>,
 ) -> Result<Option<ForeignOrigin>, ConsoleError> {
-    let (headers, settings) = (&call.head.headers, &engine.config.settings);
-    let forwarded = if engine.is_proxy(client.peer) {
+    let (headers, settings) = (&call.head.headers, &state.config.settings);
+    let forwarded = if state.is_proxy(client.client_ip) {
         forwarded_host::host_names(headers, |address| settings.real_ip.is_proxy(address))
     } else {
         Vec::new()
     };
     let query = call.head.uri.query().unwrap_or_default();
-    let by_cookie = engine.gate.as_ref().is_some_and(|gate| gate.is_by_cookie(call.identity, headers));
+    let by_cookie = state.gate.as_ref().is_some_and(|gate| gate.is_by_cookie(call.identity, headers));
     let has_own_ticket = rules.has_own_ticket(call.source.path, query);
     let call = ConsoleCall { headers, by_cookie, has_own_ticket, forwarded };
     origin::check_origin(&settings.console_origins, &call).map_err(|foreign| {

@@ -1,4 +1,5 @@
-//! The target of a console: the port or socket that the daemon names, whether the profile allows it, and the connection.
+//! The target of a console: the port or socket that the daemon names, whether the profile allows it, and the
+//! connection.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -39,9 +40,9 @@ pub enum ConsoleTarget {
 /// The reason why nodegate does not connect to a console.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ConsoleTargetError {
-    #[error("port {0} is no console port")]
+    #[error("port {0} is not a console port")]
     Port(u64),
-    #[error("'{0}' is no socket of a console")]
+    #[error("'{0}' is not a socket of a console")]
     Socket(String),
 }
 

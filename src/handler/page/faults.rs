@@ -55,8 +55,8 @@ impl PageSet {
 
     /// The problems of the templates, with a request to the worker for each page. A page that the worker does not render
     /// either is an error.
-    pub async fn problems_with_worker(&self, engine: &AppState) -> Vec<Diagnostic> {
-        let Some(upstream) = page_client(engine) else { return self.problems() };
+    pub async fn problems_with_worker(&self, state: &AppState) -> Vec<Diagnostic> {
+        let Some(upstream) = page_client(state) else { return self.problems() };
         let mut problems = Vec::new();
         // An unreachable worker costs one timeout.
         let mut away = None;
@@ -64,7 +64,7 @@ impl PageSet {
             let remedy = match &away {
                 _ if !fault.installed => WorkerFallback::Untried,
                 Some(cause) => WorkerFallback::Failed(String::clone(cause)),
-                None => self.try_worker(engine, &upstream, &fault.targets, &mut away).await,
+                None => self.try_worker(state, &upstream, &fault.targets, &mut away).await,
             };
             problems.push(self.problem(&fault, &remedy));
         }
@@ -109,7 +109,7 @@ impl PageSet {
     /// Requests the pages of a template from the worker. A failure that holds for all pages is stored in `away`.
     async fn try_worker(
         &self,
-        engine: &AppState,
+        state: &AppState,
         upstream: &UpstreamClient,
         targets: &[String],
         away: &mut Option<String>,
@@ -118,7 +118,7 @@ impl PageSet {
             return WorkerFallback::Untried;
         }
         for target in targets {
-            let fetching = self.fetch_target(engine, upstream, target);
+            let fetching = self.fetch_target(state, upstream, target);
             let cause = match timeout(WORKER_TIMEOUT, fetching).await {
                 Ok(Ok(())) => continue,
                 Ok(Err(WorkerError::Upstream(error))) if error.phase == FailurePhase::Connect => {
@@ -151,7 +151,7 @@ impl PageSet {
     /// Requests a page like a browser that is not logged in.
     async fn fetch_target(
         &self,
-        engine: &AppState,
+        state: &AppState,
         upstream: &UpstreamClient,
         target: &str,
     ) -> Result<(), WorkerError> {
@@ -159,7 +159,7 @@ impl PageSet {
         let (head, ()) = request.body(()).map_err(|_| WorkerError::Target)?.into_parts();
         let client = HeaderValue::from_static("127.0.0.1");
         let asked = PageRequest { path: head.uri.path(), head: &head, login: None, client: &client };
-        self.fetch_page(engine, upstream, &asked).await.map(drop)
+        self.fetch_page(state, upstream, &asked).await.map(drop)
     }
 
     /// The pages that need a worker, for example `/ (console, viewer)`, without file names.

@@ -104,10 +104,10 @@ fn errors_in_variables_of_a_profile_are_named() {
         ("x = { kind = 'word', pattern = 'a)|(b', from = [] }", "variable x: 'a)|(b'"),
         ("x = { kind = 'word', from = [{ match = { file = '/f', pattern = 'a' } }] }", "exactly one group"),
         ("x = { kind = 'flag', from = [{ exists = '/a/{y}' }] }", "variable x: 'y' is not declared"),
-        ("x = { kind = 'flag', from = [{ exists = '/a/{x}' }] }", "'x' is no word"),
+        ("x = { kind = 'flag', from = [{ exists = '/a/{x}' }] }", "'x' is not a word"),
         (
             "x = { kind = 'flag', from = [{ exists = '/a/{y}' }] }\ny = { kind = 'token', from = [] }",
-            "'y' is no word",
+            "'y' is not a word",
         ),
         ("x = { kind = 'flag', from = [{ exists = '/a/{y' }] }", "} is missing"),
         ("x = { kind = 'raw', from = [] }", "unknown variant `raw`"),

@@ -166,7 +166,7 @@ fn check_path(path: &str, declared: &BTreeMap<String, page::VariableRules>) -> R
         let used = declared.get(&name).ok_or_else(|| format!("'{name}' is not declared"))?;
         let needs_path = used.from.iter().any(|from| matches!(from, page::VariableSource::Exists(_)));
         if used.kind != VariableKind::Word || needs_path {
-            return Err(format!("'{name}' is no word, or depends on a path itself"));
+            return Err(format!("'{name}' is not a word, or depends on a path itself"));
         }
     }
     Ok(())

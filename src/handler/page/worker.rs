@@ -1,5 +1,5 @@
-//! The fallback for pages that nodegate cannot render: the unprivileged worker renders them with the installed product's
-//! own code.
+//! The fallback for pages that nodegate cannot render: the unprivileged worker renders them with the installed
+//! product's own code.
 
 use std::fmt::Write as _;
 
@@ -123,7 +123,8 @@ impl PageWorker {
         }
     }
 
-    /// Encodes the cookies of the templates' variables, and a ticket that nodegate verified. The worker verifies it again.
+    /// Encodes the cookies of the templates' variables, and a ticket that nodegate verified. The worker verifies it
+    /// again.
     fn encode_cookies(&self, asked: &PageRequest<'_>) -> Option<HeaderValue> {
         let given = joined(&asked.head.headers, &COOKIE);
         let ticket = self.ticket_cookie.as_ref().filter(|_| asked.login.is_some());
@@ -141,8 +142,8 @@ impl PageWorker {
         Some(value)
     }
 
-    /// Path and query of the request, without a ticket in a link that nodegate did not verify. nodegate ignores a link if
-    /// the request has a cookie, and then the worker must not see it either.
+    /// Path and query of the request, without a ticket in a link that nodegate did not verify. nodegate ignores a
+    /// link if the request has a cookie, and then the worker must not see it either.
     fn encode_target(&self, asked: &PageRequest<'_>) -> String {
         let query = asked.head.uri.query().unwrap_or_default();
         let by_link = asked.login.is_some() && !asked.head.headers.contains_key(COOKIE);
@@ -165,7 +166,7 @@ impl PageSet {
     /// page with a gap.
     pub async fn fetch_from_worker(
         &self,
-        engine: &AppState,
+        state: &AppState,
         upstream: Option<&UpstreamClient>,
         asked: &PageRequest<'_>,
         cause: PageError,
@@ -174,7 +175,7 @@ impl PageSet {
         let Some(upstream) = upstream else {
             return draft.ok_or_else(|| PageUnavailable { cause, remedy: self.worker.remedy.clone() });
         };
-        match self.fetch_page(engine, upstream, asked).await {
+        match self.fetch_page(state, upstream, asked).await {
             Ok((page, content_type)) => Ok(self.response(page, content_type, asked.head).await),
             Err(error) => {
                 self.log_worker_error(&error);
@@ -186,11 +187,11 @@ impl PageSet {
 
     pub(super) async fn fetch_page(
         &self,
-        engine: &AppState,
+        state: &AppState,
         upstream: &UpstreamClient,
         asked: &PageRequest<'_>,
     ) -> Result<(Bytes, HeaderValue), WorkerError> {
-        let request = self.build_request(engine, asked).ok_or(WorkerError::Target)?;
+        let request = self.build_request(state, asked).ok_or(WorkerError::Target)?;
         let UpstreamResponse { response, mut body, started } = upstream.send(request).await?;
         let (head, ()) = response.into_parts();
         if head.status != StatusCode::OK {
@@ -213,20 +214,20 @@ impl PageSet {
     }
 
     /// A plain GET with only these headers of the client. HEAD becomes GET, because the worker's server lacks HEAD.
-    fn build_request(&self, engine: &AppState, asked: &PageRequest<'_>) -> Option<UpstreamRequest> {
+    fn build_request(&self, state: &AppState, asked: &PageRequest<'_>) -> Option<UpstreamRequest> {
         let headers = &asked.head.headers;
-        let timeout = engine.config.settings.timeout.answer;
+        let timeout = state.config.settings.timeout.answer;
         let mut request = UpstreamRequest::new(Method::GET, &self.worker.encode_target(asked), timeout)?;
         if let Some(host) = headers.get(HOST) {
             request.header(&HOST, host);
         }
-        if let Some(name) = &engine.header_names.looped {
+        if let Some(name) = &state.header_names.looped {
             request.header(name, &HeaderValue::from_static("true"));
         }
-        if let Some(name) = &engine.header_names.client {
+        if let Some(name) = &state.header_names.client {
             request.header(name, asked.client);
         }
-        for (name, value) in trace_headers::headers(&engine.config.settings.tracing, headers) {
+        for (name, value) in trace_headers::headers(&state.config.settings.tracing, headers) {
             request.header(&name, &value);
         }
         if let Some(cookies) = self.worker.encode_cookies(asked) {

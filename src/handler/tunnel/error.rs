@@ -42,9 +42,9 @@ pub(super) enum TunnelError {
     NoAddress(String),
     #[error("cannot connect to {to}: {cause}")]
     Connect { to: String, cause: String },
-    #[error("no connection to {to} with_timeout {} s", limit.as_secs())]
+    #[error("no connection to {to} within {} s", limit.as_secs())]
     ConnectTimeout { to: String, limit: Duration },
-    #[error("no certificate of node '{node}' is known that it could be asked with over TLS")]
+    #[error("no certificate of node '{node}' is known, so it cannot be asked over TLS")]
     Pin {
         node: String,
         #[source]

@@ -55,46 +55,48 @@ pub struct OpenTunnel {
 }
 
 impl OpenTunnel {
-    /// Relays until both ends close, one fails, the tunnel is idle, the client is no longer admitted, or nodegate stops.
+    /// Relays until both ends close, one fails, the tunnel is idle, the client is no longer admitted, or nodegate
+    /// stops.
     pub async fn relay(self, client: TunnelClient<'_>, stop: &CancellationToken, denied: impl Future) {
         let Self { upstream, early, idle, sessions } = self;
         let TunnelClient { mut stream, client, .. } = client;
-        let peer = client.peer.address();
+        let peer = client.client_ip.address();
         ConnectedTunnel { client: &mut stream, early: &early, upstream, peer, idle, sessions }
             .relay(stop, denied)
             .await;
     }
 }
 
-/// Reads the request head, connects the upstream and answers 200. `None` if there is no tunnel; the client has its answer.
+/// Reads the request head, connects the upstream and answers 200. `None` if there is no tunnel; the client has its
+/// answer.
 pub async fn open(
-    engine: &AppState,
+    state: &AppState,
     rules: &TunnelRules,
     caller: &mut TunnelClient<'_>,
 ) -> Option<OpenTunnel> {
     let head = match timeout_at(caller.until, read_connect_head(caller, rules)).await {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed | HeadError::Io(_))) => return None,
-        Ok(Err(error)) => return refuse(engine, caller, "-", 0, TunnelError::from_head_error(&error)).await,
-        Err(_) => return refuse(engine, caller, "-", 0, TunnelError::HeadTimeout).await,
+        Ok(Err(error)) => return refuse(state, caller, "-", 0, TunnelError::from_head_error(&error)).await,
+        Err(_) => return refuse(state, caller, "-", 0, TunnelError::HeadTimeout).await,
     };
     let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
     let version = head.minor_version;
-    let upstream = match caller.client.excess() {
+    let upstream = match caller.client.exceeded() {
         Some(exceeded) => Err(exceeded.into()),
-        None => upstream_endpoint::connect_upstream(engine, rules, &head, caller.client).await,
+        None => upstream_endpoint::connect_upstream(state, rules, &head, caller.client).await,
     };
     match upstream {
         Ok(upstream) => {
-            log_request(engine, caller.client.peer, &line, 200, None);
+            log_request(state, caller.client.client_ip, &line, 200, None);
             let accepted = format!("HTTP/1.{version} 200 OK\r\n\r\n");
             caller.stream.write_all(accepted.as_bytes()).await.ok()?;
             caller.stream.flush().await.ok()?;
-            let idle = engine.config.settings.timeout.tunnel;
-            let sessions = Arc::clone(&engine.metrics.sessions);
+            let idle = state.config.settings.timeout.tunnel;
+            let sessions = Arc::clone(&state.metrics.sessions);
             Some(OpenTunnel { upstream, early: head.early, idle, sessions })
         }
-        Err(error) => refuse(engine, caller, &line, version, error).await,
+        Err(error) => refuse(state, caller, &line, version, error).await,
     }
 }
 
@@ -112,7 +114,7 @@ async fn read_connect_head(
 
 /// Logs the error and sends it to the client. Always `None`: there is no tunnel.
 async fn refuse<T>(
-    engine: &AppState,
+    state: &AppState,
     caller: &mut TunnelClient<'_>,
     line: &str,
     version: u8,
@@ -124,14 +126,14 @@ async fn refuse<T>(
         engine.metrics.count_limit(exceeded.limit());
     }
     let TunnelClient { stream, client, .. } = caller;
-    let peer = client.peer;
+    let peer = client.client_ip;
     let address = peer.address();
-    if !(error.is_failed_login() && engine.login_limit_key(peer, address).is_some()) {
+    if !(error.is_failed_login() && state.login_limit_key(peer, address).is_some()) {
         let message = format!("tunnel refused to {address} with {status}: {error}{cause}");
         let message = shortened(&message, 2 * log_limit::MAX_CLIENT_TEXT_BYTES);
         log_limit::warn(LogTopic::Tunnel, &log_limit::site(address).to_string(), &message);
     }
-    log_request(engine, peer, line, status, u64::try_from(error.to_string().len()).ok());
+    log_request(state, peer, line, status, u64::try_from(error.to_string().len()).ok());
     let _ = timeout(CLOSE_TIMEOUT, async {
         stream.write_all(&error.encode_response(version)).await?;
         stream.shutdown().await?;
@@ -144,9 +146,9 @@ async fn refuse<T>(
     None
 }
 
-fn log_request(engine: &AppState, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
+fn log_request(state: &AppState, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
     let answer =
         FinishedResponse { destination: RequestDestination::Tunnel, status, bytes: 0, started: None };
-    engine.metrics.count_response(answer);
-    engine.log.write(&LogEntry { bytes, ..LogEntry::new(peer.address(), line, status) });
+    state.metrics.count_response(answer);
+    state.log.write(&LogEntry { bytes, ..LogEntry::new(peer.address(), line, status) });
 }

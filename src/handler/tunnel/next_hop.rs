@@ -48,7 +48,7 @@ impl PlaintextFallbackCache {
 
 /// Another node, as the next hop of a tunnel.
 pub(super) struct NextHop<'a> {
-    pub(super) engine: &'a AppState,
+    pub(super) state: &'a AppState,
     pub(super) rules: &'a TunnelRules,
     pub(super) nodes: &'a NodeTable,
     /// as the cluster spells it
@@ -102,8 +102,8 @@ impl NextHop<'_> {
         request: &[u8],
         client: PeerIp,
     ) -> Result<Option<UpstreamEndpoint>, TunnelError> {
-        let settings = &self.engine.config.settings;
-        let (pins, context) = (&self.engine.pins, &self.engine.client_context);
+        let settings = &self.state.config.settings;
+        let (pins, context) = (&self.state.pins, &self.state.client_context);
         let peer = PeerNode::find(self.node, settings.cluster_port, self.nodes, pins, context)
             .map_err(|cause| TunnelError::Pin { node: self.node.to_owned(), cause })?;
         let peer =

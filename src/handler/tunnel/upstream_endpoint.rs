@@ -28,12 +28,12 @@ const MAX_METHOD_BYTES: usize = 32;
 
 /// Verifies the request and its ticket, and connects to the ticket's target.
 pub(super) async fn connect_upstream(
-    engine: &AppState,
+    state: &AppState,
     rules: &TunnelRules,
     head: &ConnectHead,
     client: &ClientConnection,
 ) -> Result<UpstreamEndpoint, TunnelError> {
-    let peer = client.peer;
+    let peer = client.client_ip;
     if head.method != "CONNECT" {
         return Err(TunnelError::Method(shortened(&head.method, MAX_METHOD_BYTES).into_owned()));
     }
@@ -42,17 +42,13 @@ pub(super) async fn connect_upstream(
     }
     let target = match rules.verify(&head.target) {
         Err(refusal) if refusal.is_forged_ticket() => {
-            return Err(delay_failed_login(
-                engine,
-                peer,
-                &engine.listener_share(&client.listener()),
-                refusal,
-            )
-            .await);
+            return Err(
+                delay_failed_login(state, peer, &state.listener_share(&client.listener()), refusal).await
+            );
         }
         verified => verified?,
     };
-    client.trust.show();
+    client.trust.set_authenticated();
     if rules.is_here(&target.node) {
         let limit = if head.looped { SECOND_HOP_TIMEOUT } else { FIRST_HOP_TIMEOUT };
         return with_timeout(limit, &format!("port {}", target.port), connect_local(&target)).await;
@@ -60,15 +56,15 @@ pub(super) async fn connect_upstream(
     if head.looped {
         return Err(TunnelError::Loop);
     }
-    let mut nodes = engine.nodes.get().map_err(TunnelError::Nodes)?;
-    if nodes.find(&target.node).is_none() && engine.nodes.refresh() {
-        nodes = engine.nodes.get().map_err(TunnelError::Nodes)?;
+    let mut nodes = state.nodes.get().map_err(TunnelError::Nodes)?;
+    if nodes.find(&target.node).is_none() && state.nodes.refresh() {
+        nodes = state.nodes.get().map_err(TunnelError::Nodes)?;
     }
     let (node, address) =
         nodes.find(&target.node).ok_or_else(|| TunnelError::UnknownNode(nodes.unknown(&target.node)))?;
     let address = address.ok_or_else(|| TunnelError::NoAddress(node.to_owned()))?;
     let hop = NextHop {
-        engine,
+        state,
         rules,
         nodes: &nodes,
         node,
@@ -80,14 +76,14 @@ pub(super) async fn connect_upstream(
 
 /// Counts a forged ticket as a failed login of its address. The first few are answered at once, as viewers expect it.
 async fn delay_failed_login(
-    engine: &AppState,
+    state: &AppState,
     peer: PeerIp,
     at: &ListenerShare,
     refusal: TunnelError,
 ) -> TunnelError {
-    let Some(address) = engine.login_limit_key(peer, peer.address()) else { return refusal };
-    let limit = engine.config.settings.limits.login_failures;
-    let (began, logins) = (Instant::now(), &engine.limiters.logins);
+    let Some(address) = state.login_limit_key(peer, peer.address()) else { return refusal };
+    let limit = state.config.settings.limits.login_failures;
+    let (began, logins) = (Instant::now(), &state.limiters.logins);
     let failed = logins.count_failure(address, limit);
     let cause = refusal.source().map_or_else(String::new, |cause| format!(": {cause}"));
     login_throttle::log_auth_failure(address, None, format_args!("{refusal}{cause}"));

@@ -50,7 +50,7 @@ impl From<multer::Error> for UploadError {
                 BodyInterrupted::Stalled(grace) => Self::Stalled(grace.as_secs()),
                 BodyInterrupted::Slow(rate) => Self::Slow(*rate),
                 BodyInterrupted::Broken => Self::Broken,
-                BodyInterrupted::Unparsed => Self::Form("is no multipart form".to_owned()),
+                BodyInterrupted::Unparsed => Self::Form("is not a multipart form".to_owned()),
             };
         }
         tracing::debug!(%error, "a form cannot be read");

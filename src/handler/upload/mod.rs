@@ -1,5 +1,6 @@
-//! Uploads to a storage. nodegate reads the client's `multipart/form-data`, writes the file to a spool file, and sends the
-//! daemon an ordinary call that names it. The daemon reads no multipart, and trusts any call that names a spool file.
+//! Uploads to a storage. nodegate reads the client's `multipart/form-data`, writes the file to a spool file, and
+//! sends the daemon an ordinary call that names it. The daemon reads no multipart, and trusts any call that names a
+//! spool file.
 
 pub mod fields;
 pub mod form;
@@ -117,7 +118,7 @@ impl UploadError {
 impl From<UploadError> for ResponseError {
     fn from(error: UploadError) -> Self {
         if let UploadError::Limit(exceeded) = error {
-            return Self::Excess(exceeded);
+            return Self::LimitExceeded(exceeded);
         }
         let is_after_upstream = matches!(error, UploadError::PermissionsUnknown { .. });
         HandlerError { is_after_upstream, ..HandlerError::new(error.status(), error) }.into()
@@ -191,7 +192,8 @@ pub struct UploadRequest<'a> {
     pub clock: &'a Arc<TimeoutTracker>,
 }
 
-/// Receives the file and gives it to this node's daemon, even if the path names another node: the daemon copies it there.
+/// Receives the file and gives it to this node's daemon, even if the path names another node: the daemon copies it
+/// there.
 pub async fn handle_upload(
     uploads: &Arc<UploadHandler>,
     upload: &UploadRequest<'_>,
@@ -254,9 +256,9 @@ async fn hand_over(
     upload: &UploadRequest<'_>,
     form: UploadForm,
 ) -> Result<Response<ResponseBody>, ResponseError> {
-    let engine = upload.state;
+    let state = upload.state;
     let text = form.fields.encode(&format!("{}{}", uploads.rules.spool, form.file.digits));
-    let limit = engine.config.settings.limits.body;
+    let limit = state.config.settings.limits.body;
     if text.len() > limit {
         return Err(ResponseError::BodyTooLarge { limit });
     }
@@ -269,13 +271,13 @@ async fn hand_over(
         client: upload.client,
         body: Bytes::from(text),
         source: DownloadSource::without_files(&head.method, upload.path),
-        timeout: engine.config.settings.timeout.answer,
+        timeout: state.config.settings.timeout.answer,
         piece: READ_BYTES,
     };
-    let request = api::build_request(engine, &upload.upstreams.daemon, call, None)?;
+    let request = api::build_request(state, &upload.upstreams.daemon, call, None)?;
     let hand_over = HandOver {
         uploads: Arc::clone(uploads),
-        state: Arc::clone(engine),
+        state: Arc::clone(state),
         upstreams: Rc::clone(upload.upstreams),
         path: upload.path.clone(),
     };
@@ -319,12 +321,12 @@ impl HandOver {
     }
 }
 
-async fn read_answer<B>(engine: &AppState, body: B) -> Option<Bytes>
+async fn read_answer<B>(state: &AppState, body: B) -> Option<Bytes>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let limit = engine.config.settings.timeout.answer;
+    let limit = state.config.settings.timeout.answer;
     let collected = timeout(limit, Limited::new(body, MAX_ANSWER_BYTES).collect()).await.ok()?.ok()?;
     Some(collected.to_bytes())
 }

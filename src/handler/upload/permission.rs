@@ -19,11 +19,11 @@ pub(super) async fn check_permission(
     uploads: &UploadHandler,
     upload: &UploadRequest<'_>,
 ) -> Result<(), ResponseError> {
-    let (engine, rules) = (upload.state, &uploads.rules);
+    let (state, rules) = (upload.state, &uploads.rules);
     let object = uploads.routes.fill(&rules.permission_path, &upload.path.joined());
     let object = object.ok_or(ResponseError::NoSuchUri)?;
     let query = utf8_percent_encode(&object, NON_ALPHANUMERIC);
-    let target = engine.api.json_target(&rules.permissions).ok_or(ResponseError::NoSuchUri)?;
+    let target = state.api.json_target(&rules.permissions).ok_or(ResponseError::NoSuchUri)?;
     let mut head = upload.head.clone();
     head.method = Method::GET;
     let call = ApiCall {
@@ -33,19 +33,19 @@ pub(super) async fn check_permission(
         client: upload.client,
         body: Bytes::new(),
         source: DownloadSource::without_files(&head.method, upload.path),
-        timeout: engine.config.settings.timeout.answer,
+        timeout: state.config.settings.timeout.answer,
         piece: READ_BYTES,
     };
     let daemon = &upload.upstreams.daemon;
-    let answer = daemon.send(api::build_request(engine, daemon, call, None)?).await?;
+    let answer = daemon.send(api::build_request(state, daemon, call, None)?).await?;
     let (head, ()) = answer.response.into_parts();
-    let body = read_answer(engine, answer.body).await.unwrap_or_default();
+    let body = read_answer(state, answer.body).await.unwrap_or_default();
     if head.status != StatusCode::OK {
         return Err(permissions_error(&head));
     }
     let answer = AnswerView { status: head.status, headers: &head.headers, body: Some(&body) };
     if is_granted(&answer, &object, &rules.privilege) {
-        if let (Some(gate), Some(known)) = (&engine.gate, &upload.identity.client) {
+        if let (Some(gate), Some(known)) = (&state.gate, &upload.identity.client) {
             // This answer verifies an API token. The file may take long, so the result is stored now.
             gate.set_verified(known, true);
         }

@@ -9,7 +9,7 @@ use super::LogEntry;
 use super::request_text::{self, TextRules};
 use crate::os::log_text::shortened;
 
-/// What is not known is null.
+/// Unknown values are null.
 #[derive(Serialize)]
 struct JsonLine<'a> {
     time: String,
@@ -25,11 +25,11 @@ struct JsonLine<'a> {
     upstream_latency: Option<f64>,
     tls: Option<&'a str>,
     cipher: Option<&'a str>,
-    /// of the certificate that the client has shown
+    /// of the client certificate
     client_subject: Option<Cow<'a, str>>,
     client_fingerprint: Option<&'a str>,
     request_id: Option<String>,
-    /// the name of the listener that the client came by
+    /// the name of the listener that accepted the connection
     listener: Option<&'a str>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn line_into(line: &mut String, entry: &LogEntry<'_>, text: TextRules
     let upstream = details.and_then(|details| details.upstream.as_ref());
     let tls = details.and_then(|details| details.tls.as_ref());
     let identity = tls.and_then(|tls| tls.identity.as_deref());
-    let told = JsonLine {
+    let fields = JsonLine {
         time: now.to_rfc3339_opts(SecondsFormat::Millis, false),
         client: entry.client.to_string(),
         user: entry.user.map(|user| shortened(user, text.limit)),
@@ -55,7 +55,7 @@ pub(crate) fn line_into(line: &mut String, entry: &LogEntry<'_>, text: TextRules
         request_id: details.map(|details| details.id.to_string()),
         listener: details.map(|details| &*details.listener),
     };
-    // Texts and numbers alone: nothing that could fail.
-    line.push_str(&serde_json::to_string(&told).unwrap_or_default());
+    // Only texts and numbers, which always serialize.
+    line.push_str(&serde_json::to_string(&fields).unwrap_or_default());
     line.push('\n');
 }

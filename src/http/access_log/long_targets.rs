@@ -1,4 +1,5 @@
-//! Long targets of strangers: one who asks in a row must not fill the disk. Each request still has its line.
+//! Limits long targets of unauthenticated clients, so that a client cannot fill the disk. Each request still has its
+//! line.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,17 +11,17 @@ const BYTES_PER_SECOND: usize = 64 << 10;
 /// The same for all networks together.
 const TOTAL_BYTES_PER_SECOND: usize = 1 << 20;
 
-/// What strangers have written in the current second.
+/// Bytes of long targets that were logged in the current second.
 #[derive(Default)]
 pub(crate) struct LongTargetAllowance {
     second: i64,
     total: usize,
-    /// At most `TOTAL_BYTES_PER_SECOND / SHORT_TARGET_BYTES` networks: each has written more than a short target.
+    /// At most `TOTAL_BYTES_PER_SECOND / SHORT_TARGET_BYTES` networks: each has logged more than a short target.
     used: HashMap<IpAddr, usize>,
 }
 
 impl LongTargetAllowance {
-    /// How much of a target of so many bytes is logged for an address, if it is `limit` at most.
+    /// The number of bytes of a target with `bytes` that are logged for an address, at most `limit`.
     pub(crate) fn take(&mut self, address: IpAddr, bytes: usize, limit: usize, second: i64) -> usize {
         let wanted = bytes.min(limit);
         if wanted <= SHORT_TARGET_BYTES {

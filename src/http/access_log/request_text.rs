@@ -1,4 +1,4 @@
-//! The request as a line names it: secrets are masked before anything is cut.
+//! The request text of a line: secrets are masked before the text is cut.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -1,9 +1,9 @@
-//! Writes that leave no half of a line behind: a disk that fills up takes only a part of what is written.
+//! Writes whole lines only: a disk that fills up accepts only a part of a write.
 
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 
-/// Why not all lines were written.
+/// The error of a write that did not write all lines.
 #[derive(Debug)]
 pub(crate) struct IncompleteWrite {
     pub(crate) error: io::Error,
@@ -36,7 +36,7 @@ fn incomplete(file: &mut File, bytes: &[u8], written: usize, error: io::Error) -
     IncompleteWrite { error, lost, is_mid_line: half > 0 && !cut_back(file, half) }
 }
 
-/// Removes what was appended last, unless another process has appended behind it. Whether that was possible.
+/// Removes the bytes that were appended last, unless another process has appended more. Returns whether it did.
 fn cut_back(file: &mut File, bytes: u64) -> bool {
     let (Ok(end), Ok(metadata)) = (file.stream_position(), file.metadata()) else { return false };
     let is_last = metadata.is_file() && metadata.len() == end;

@@ -1,4 +1,4 @@
-//! The thread that writes the access log, and what it is handed: lines in one bounded text.
+//! The thread that writes the access log, and its queue: lines in one bounded text.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -12,29 +12,29 @@ use super::whole_lines::{self, IncompleteWrite};
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
 
-/// Bytes that may wait for a slow disk; lines beyond are lost rather than holding up an answer.
-const WAITING: usize = 8 << 20;
-/// Between two writes, so that many lines go together.
-const GATHER: Duration = Duration::from_millis(10);
-/// Bytes that are not gathered for longer.
-const ENOUGH: usize = 64 << 10;
-/// How long a file counts as the one at its path.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Limit of bytes that wait for a slow disk. Further lines are lost, so that no answer has to wait.
+const MAX_WAITING_BYTES: usize = 8 << 20;
+/// Delay between two writes, so that a write has many lines.
+const WRITE_DELAY: Duration = Duration::from_millis(10);
+/// The delay is skipped for this many bytes.
+const FLUSH_BYTES: usize = 64 << 10;
+/// Interval of checks whether the open file is still the one at its path.
+const PATH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause before a log that could not be written is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What waits for the writer.
+/// Lines that wait for the writer.
 #[derive(Default)]
 pub(crate) struct LogQueue {
     waiting: Mutex<WaitingLines>,
-    /// there is something, or enough of it
+    /// notified at the first line, and at `FLUSH_BYTES`
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct WaitingLines {
     lines: String,
-    /// from each of these places on, lines belong into the file that is then at this path
+    /// positions from which lines belong into the file that is then at this path
     cuts: Vec<(usize, Option<PathBuf>)>,
     stop: bool,
 }
@@ -50,13 +50,13 @@ impl LogQueue {
     pub(crate) fn push(&self, write: impl FnOnce(&mut String)) -> bool {
         let mut waiting = self.lock();
         let before = waiting.lines.len();
-        if before >= WAITING {
+        if before >= MAX_WAITING_BYTES {
             return false;
         }
         write(&mut waiting.lines);
         let after = waiting.lines.len();
         drop(waiting);
-        if before == 0 || (before < ENOUGH && after >= ENOUGH) {
+        if before == 0 || (before < FLUSH_BYTES && after >= FLUSH_BYTES) {
             self.changed.notify_one();
         }
         true
@@ -78,12 +78,12 @@ impl LogQueue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for lines and takes all; `spare` is an empty text to go on with. A line after a pause is taken at once,
-    /// one that comes right after others waits for more.
+    /// Waits for lines and takes all; `spare` is an empty text for the next ones. A line after a pause is taken at
+    /// once, a line right after others waits for more.
     fn take(&self, spare: String) -> WaitingLines {
-        let few = |waiting: &mut WaitingLines| waiting.lines.len() < ENOUGH && !waiting.is_told();
+        let few = |waiting: &mut WaitingLines| waiting.lines.len() < FLUSH_BYTES && !waiting.is_told();
         let none = |waiting: &mut WaitingLines| waiting.lines.is_empty() && !waiting.is_told();
-        let gathered = self.changed.wait_timeout_while(self.lock(), GATHER, few);
+        let gathered = self.changed.wait_timeout_while(self.lock(), WRITE_DELAY, few);
         let (waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         let mut waiting = self.changed.wait_while(waiting, none).unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *waiting, WaitingLines { lines: spare, ..WaitingLines::default() })
@@ -94,10 +94,10 @@ impl LogQueue {
 pub(crate) struct LogWriter {
     path: Option<PathBuf>,
     file: Option<File>,
-    /// when it was last seen to be the one at `path`
+    /// time of the last check that it is the one at `path`
     looked_at: Instant,
     failed_at: Option<Instant>,
-    /// lines that were not written since it was last told
+    /// lines that were lost since the last report
     lost: usize,
     /// the file ends in half a line
     is_mid_line: bool,
@@ -109,7 +109,7 @@ impl LogWriter {
         Self { path, file: None, looked_at, failed_at: None, lost: 0, is_mid_line: false }
     }
 
-    /// The thread; the receiver hears when it has ended.
+    /// Starts the thread. The receiver closes when it has ended.
     pub(crate) fn start(self, queue: Arc<LogQueue>) -> io::Result<Receiver<()>> {
         let (ending, ended) = sync_channel(0);
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
@@ -135,7 +135,7 @@ impl LogWriter {
                 return self.report_lost();
             }
             lines.clear();
-            lines.shrink_to(ENOUGH * 2);
+            lines.shrink_to(FLUSH_BYTES * 2);
             spare = lines;
         }
     }
@@ -144,7 +144,7 @@ impl LogWriter {
         if lines.is_empty() {
             return;
         }
-        if self.file.is_none() && self.failed_at.is_none_or(|at| at.elapsed() > RETRY) {
+        if self.file.is_none() && self.failed_at.is_none_or(|at| at.elapsed() > RETRY_DELAY) {
             self.open();
         }
         self.follow();
@@ -173,10 +173,10 @@ impl LogWriter {
         }
     }
 
-    /// A file that was moved away or removed is opened anew, if it can be; looked at once a second.
+    /// Opens a file that was moved or removed again, if possible. Checks once a second.
     fn follow(&mut self) {
         let (Some(path), Some(file)) = (&self.path, &self.file) else { return };
-        if self.looked_at.elapsed() < LOOK_AGAIN {
+        if self.looked_at.elapsed() < PATH_CHECK_INTERVAL {
             return;
         }
         self.looked_at = Instant::now();
@@ -196,7 +196,7 @@ impl LogWriter {
         self.file = Some(file);
     }
 
-    /// Warns once, and goes on serving without a log.
+    /// Warns once. nodegate continues without a log.
     fn fail(&mut self, error: &io::Error) {
         let is_new = self.failed_at.replace(Instant::now()).is_none();
         self.file = None;

@@ -43,7 +43,7 @@ fn an_api_that_is_not_clear_is_rejected() {
         ("prefix = '/a'\nother_formats = 'text'", "write format, or formats"),
         ("prefix = '/a'\nformat = 'json'\nother_formats = 'text'", "without formats"),
         ("prefix = '/a'\nformat = 'json'\nformats = { json = 'json' }", "without formats"),
-        ("prefix = '/a'\nformats = { JSON = 'json' }", "'JSON' is no name"),
+        ("prefix = '/a'\nformats = { JSON = 'json' }", "'JSON' is not a name"),
     ] {
         let error = grammar(text).unwrap_err();
         assert!(error.contains(part), "{text}: {error}");

@@ -1,5 +1,5 @@
-//! The order in which strangers' connections at one listener are evicted: by the network with most connections, then
-//! by age.
+//! The order in which unauthenticated connections at one listener are evicted: by the network with most connections,
+//! then by age.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};

@@ -1,5 +1,4 @@
-//! Heads between HTTP/2 and what the rest of the path knows, which is HTTP/1.1's form of them (RFC 9113 sections 8.2
-//! and 8.3).
+//! Converts heads between HTTP/2 and the form of HTTP/1.1, which all other code uses (RFC 9113 sections 8.2 and 8.3).
 
 use std::time::SystemTime;
 
@@ -11,12 +10,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, response
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Of the connection, which this version speaks of in frames.
+/// Headers of the connection, which HTTP/2 replaces by frames.
 static OF_THE_CONNECTION: [HeaderName; 6] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// A request as HTTP/1.1 would bring it: `:authority` is its Host, cookies are one line, the target has a path alone.
-/// Where Host and `:authority` disagree both stay, and are refused as they are there.
+/// Converts a request to the form of HTTP/1.1: `:authority` becomes Host, cookies one line, the target only a path.
+/// If Host and `:authority` disagree both stay, and the request is refused as in HTTP/1.1.
 pub(crate) fn request(head: &mut Parts) {
     let authority = head.uri.authority().map(|authority| authority.as_str().to_owned());
     if let Some(authority) = authority {
@@ -32,7 +31,7 @@ pub(crate) fn request(head: &mut Parts) {
     join_cookies(&mut head.headers);
 }
 
-/// A client may send each crumb in a line of its own.
+/// A client may send each cookie in its own line.
 fn join_cookies(headers: &mut HeaderMap) {
     let mut lines = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     let (Some(first), Some(second)) = (lines.next(), lines.next()) else { return };
@@ -45,17 +44,17 @@ fn join_cookies(headers: &mut HeaderMap) {
     headers.extend(HeaderValue::try_from(joined).ok().map(|cookie| (COOKIE, cookie)));
 }
 
-/// Bytes of the body, where the head tells.
+/// Bytes of the body, if the head announces them.
 pub(crate) fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Whether the client sends its body only once it is told to.
+/// Whether the client sends its body only after 100 Continue.
 pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Takes out of an answer what is not for this version; whether it says that the connection is to end.
+/// Removes headers that HTTP/2 does not have from an answer. Returns whether they close the connection.
 pub(crate) fn answer(head: &mut response::Parts, length: Option<u64>) -> bool {
     let closes = head.headers.get(CONNECTION).is_some_and(|value| value.as_bytes() == b"close");
     for name in &OF_THE_CONNECTION {
@@ -71,7 +70,7 @@ pub(crate) fn answer(head: &mut response::Parts, length: Option<u64>) -> bool {
     closes
 }
 
-/// Answers that have no body, whatever it would be.
+/// Whether answers with this status have no body.
 pub(crate) fn is_bare(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || status.is_informational()
 }

@@ -75,7 +75,7 @@ pub async fn serve<S: ClientStream>(
     client: &Rc<ClientConnection>,
 ) -> ConnectionEnd {
     client.clock.set_multiplexed();
-    let is_trusted_proxy = worker.context().state.is_proxy(client.peer);
+    let is_trusted_proxy = worker.context().state.is_proxy(client.client_ip);
     let watch = FloodWatch::new(is_trusted_proxy);
     let io =
         WatchedStream::new(TimedStream::new(stream, Bytes::new(), Arc::clone(&client.clock)), watch.clone());
@@ -100,7 +100,7 @@ pub async fn serve<S: ClientStream>(
             ended
         }
         Err(error) => {
-            tracing::debug!(peer = %client.peer.address(), %error, "HTTP/2 handshake failed");
+            tracing::debug!(peer = %client.client_ip.address(), %error, "HTTP/2 handshake failed");
             ConnectionEnd::Closed
         }
     }
@@ -114,7 +114,7 @@ fn builder(limits: &LimitSettings, is_trusted_proxy: bool) -> Builder {
         .initial_window_size(INITIAL_STREAM_WINDOW)
         .initial_connection_window_size(INITIAL_CONNECTION_WINDOW)
         .max_header_list_size(head)
-        .max_send_buffer_size(stream::PIECE)
+        .max_send_buffer_size(stream::PIECE_BYTES)
         .max_local_error_reset_streams((!is_trusted_proxy).then_some(MAX_LOCAL_RESETS))
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
     builder
@@ -146,12 +146,12 @@ impl OpenStreams {
                 () = worker.stop.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
                 () = draining.cancelled(), if leaving.is_none() => leaving = Some(GracefulShutdown::now()),
                 () = watch.flooded.cancelled() => {
-                    tracing::debug!(peer = %self.client.peer.address(), "the client exceeded its frame budget");
+                    tracing::debug!(peer = %self.client.client_ip.address(), "the client exceeded its frame budget");
                     worker.context().state.metrics.count_limit(LimitLabel::Frames);
                     return self.end(connection, Reason::ENHANCE_YOUR_CALM, ConnectionEnd::Closed).await;
                 }
                 cause = &mut expired => {
-                    tracing::debug!(peer = %self.client.peer.address(), ?cause, "connection timed out");
+                    tracing::debug!(peer = %self.client.client_ip.address(), ?cause, "connection timed out");
                     return match cause {
                         TimedOut::Head => self.end(connection, Reason::NO_ERROR, ConnectionEnd::NoRequest).await,
                         TimedOut::Evicted => {
@@ -172,7 +172,7 @@ impl OpenStreams {
                 }
                 asked = connection.accept() => match asked {
                     Some(Ok((_, mut respond))) if watch.is_malformed(respond.stream_id().as_u32()) => {
-                        tracing::debug!(peer = %self.client.peer.address(), "a malformed request");
+                        tracing::debug!(peer = %self.client.client_ip.address(), "a malformed request");
                         respond.send_reset(Reason::PROTOCOL_ERROR);
                     }
                     Some(Ok((_, mut respond)))
@@ -186,7 +186,7 @@ impl OpenStreams {
                         }
                     }
                     Some(Err(error)) => {
-                        tracing::debug!(peer = %self.client.peer.address(), %error, "connection ended");
+                        tracing::debug!(peer = %self.client.client_ip.address(), %error, "connection ended");
                         return ConnectionEnd::Closed;
                     }
                     None => return ConnectionEnd::Closed,
@@ -211,7 +211,7 @@ impl OpenStreams {
             return Some(denied);
         }
         let busy = InFlight::begin(&self.busy);
-        let asking = Rc::new(self.client.for_stream(&context.state, stream::PIECE));
+        let asking = Rc::new(self.client.for_stream(&context.state, stream::PIECE_BYTES));
         self.streams.spawn_local(async move {
             let _busy = busy;
             stream::serve(context, asking, request, respond).await
@@ -237,7 +237,7 @@ async fn trusted(trust: &ConnectionTrust, is_tried: bool) {
     if is_tried {
         sleep(WIDEN_RETRY_INTERVAL).await;
     }
-    trust.shown().await;
+    trust.authenticated().await;
 }
 
 /// Sets the windows of a client that has logged in. Returns whether the library accepted them.

@@ -1,4 +1,4 @@
-//! One stream: its request, and its answer at the pace of the client.
+//! One stream: its request, and its answer as fast as the client reads.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -24,20 +24,20 @@ use crate::proxy::worker_context::WorkerContext;
 use crate::state::client_connection::ClientConnection;
 use crate::time::client_timeouts::TimeoutTracker;
 
-/// Bytes of an answer that are handed over at once.
-pub(crate) const PIECE: usize = 16 << 10;
+/// Bytes of an answer that the library gets at once.
+pub(crate) const PIECE_BYTES: usize = 16 << 10;
 
 /// Why an answer ends early.
 enum SendError {
-    /// the client has given it up, or its connection has ended
+    /// the client has reset the stream, or its connection has ended
     Left,
-    /// the client takes nothing, or too little
+    /// the client reads nothing, or too slowly
     Late,
-    /// the daemon has not kept to what it announced
+    /// the daemon sent fewer bytes than it announced
     Short,
 }
 
-/// Answers one request. Whether the connection is to take no more.
+/// Answers one request. Returns whether the connection has to close after it.
 pub(crate) async fn serve(
     context: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
@@ -63,7 +63,7 @@ pub(crate) async fn serve(
         match sending.send(body).await {
             Ok(()) | Err(SendError::Left) => (),
             Err(SendError::Late) => {
-                tracing::debug!("an answer was given up: its client takes too little of it");
+                tracing::debug!("response aborted: the client reads too slowly");
                 sending.stream.send_reset(Reason::CANCEL);
             }
             Err(SendError::Short) => sending.stream.send_reset(Reason::INTERNAL_ERROR),
@@ -72,9 +72,9 @@ pub(crate) async fn serve(
     closes
 }
 
-/// The answer, unless the client gives the stream up before. Then the request ends by itself, as on a connection whose
-/// client has left: it is logged, and the verdict on a credential is waited for and counted. Once the body is `wanted`
-/// the client is told to go on (RFC 9110 section 10.1.1).
+/// The answer, unless the client resets the stream first. Then the request ends as on a connection whose client has
+/// left: it is logged, and the verdict on a credential is still counted. Once the body is `wanted` the client gets 100
+/// Continue (RFC 9110 section 10.1.1).
 async fn answered<A>(
     respond: &mut SendResponse<Bytes>,
     mut handling: Pin<Box<impl Future<Output = A>>>,
@@ -92,7 +92,7 @@ async fn answered<A>(
             let mut go_on = Response::new(());
             *go_on.status_mut() = StatusCode::CONTINUE;
             if let Err(error) = respond.send_informational(go_on) {
-                tracing::debug!(%error, "a client could not be told to go on");
+                tracing::debug!(%error, "100 Continue could not be sent to the client");
             }
         }
         polled.map(Some)
@@ -124,7 +124,7 @@ struct ResponseSender {
 }
 
 impl ResponseSender {
-    /// Nothing is asked of the body before the client has room for some of it.
+    /// Polls the body only when the client has room for a part of it.
     async fn send(&mut self, body: LoggedBody) -> Result<(), SendError> {
         let mut body = pin!(body);
         loop {
@@ -150,18 +150,18 @@ impl ResponseSender {
 
     /// As much of `data` as the client has room for.
     async fn send_some(&mut self, data: &mut Bytes, is_last: bool) -> Result<(), SendError> {
-        let room = self.room(data.len().min(PIECE)).await?;
+        let room = self.room(data.len().min(PIECE_BYTES)).await?;
         let piece = data.split_to(room.min(data.len()));
         self.written = self.written.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
         self.stream.send_data(piece, is_last && data.is_empty()).map_err(|_| SendError::Left)
     }
 
-    /// Bytes that the client has room for: one at least, `wanted` at most.
+    /// The number of bytes that the client has room for, from one to `wanted`.
     async fn room(&mut self, wanted: usize) -> Result<usize, SendError> {
         self.stream.reserve_capacity(wanted);
         let began = Instant::now();
         let until = self.pace.time_for(self.written).map(|all| all.saturating_sub(self.waited));
-        let patience = until.unwrap_or(Duration::MAX).min(self.pace.grace);
+        let limit = until.unwrap_or(Duration::MAX).min(self.pace.grace);
         let waiting = async {
             loop {
                 let room = self.stream.capacity();
@@ -174,7 +174,7 @@ impl ResponseSender {
                 }
             }
         };
-        let room = timeout(patience, waiting).await.map_err(|_| SendError::Late)?;
+        let room = timeout(limit, waiting).await.map_err(|_| SendError::Late)?;
         self.waited += began.elapsed();
         room
     }

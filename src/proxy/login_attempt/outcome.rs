@@ -26,7 +26,8 @@ pub(crate) enum AttemptOutcome {
     Failed,
 }
 
-/// The verdict on an attempt. `None` if no daemon verified it. An answer that is unreadable or missing is no success.
+/// The verdict on an attempt. `None` if no daemon verified it. An answer that is unreadable or missing is not a
+/// success.
 pub(crate) fn verdict(
     answer: &Result<HandlerAnswer, ResponseError>,
     read: impl FnOnce(&AnswerView<'_>) -> CredentialVerdict,
@@ -63,7 +64,7 @@ pub(crate) async fn watch_credential<T>(
         let polled = call.as_mut().poll(context);
         let is_proven = polled.is_pending() && known.is_some_and(|known| !known.is_unverified());
         if is_proven {
-            trust.show();
+            trust.set_authenticated();
             attempt.take().into_iter().for_each(LoginPermit::passed);
         }
         polled
@@ -71,7 +72,7 @@ pub(crate) async fn watch_credential<T>(
     .await
 }
 
-/// What the answer to a call says about its API token.
+/// How the answer to a call is read for its API token.
 pub(crate) fn token_check(state: &AppState, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
     if state.gate.as_ref().is_some_and(|gate| gate.is_unverified_by_daemon(method, path)) {
         TokenCheck::Skipped

@@ -17,15 +17,15 @@ impl Supervisor {
             let left = certificate.expires - i64::try_from(now).unwrap_or_default();
             let (file, names) = (&certificate.file, certificate.names.join(", "));
             if left < 0 {
-                tracing::warn!(names, "{file}: this certificate has ended: renew it");
+                tracing::warn!(names, "{file}: this certificate has expired: renew it");
             } else {
                 let days = (left + 86_399) / 86_400;
-                tracing::warn!(names, "{file}: this certificate ends within {days} days: renew it");
+                tracing::warn!(names, "{file}: this certificate expires within {days} days: renew it");
             }
         }
     }
 
-    /// Runs in its own thread. As long as one hangs, no other is started.
+    /// Runs in its own thread. While one hangs, no other is started.
     pub(super) fn check_certificates(&mut self) {
         self.control.serves(&self.running.app.state, &self.listening.sockets);
         self.look_at_certificate_files();
@@ -37,7 +37,7 @@ impl Supervisor {
         }
         let (renewals, running) = (Arc::clone(&self.renewals), self.running.clone());
         let tickets = Arc::clone(&self.lasting.tickets);
-        let told = Arc::clone(&self.list_problems);
+        let logged = Arc::clone(&self.list_problems);
         self.looking = Some(spawn_blocking(move || {
             let Some(acceptor) = running.app.state.port_protocol.acceptor() else { return };
             let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,21 +52,21 @@ impl Supervisor {
                 ReloadCheck::Refused(problems) => {
                     for problem in problems {
                         tracing::error!(
-                            "the certificate on disk cannot be served, serving the one of before: {problem}"
+                            "the certificate on disk cannot be served, serving the previous one: {problem}"
                         );
                     }
                 }
             }
-            log_once(&told, acceptor.list_problems());
+            log_once(&logged, acceptor.list_problems());
         }));
     }
 }
 
 /// Logs each problem when it first appears.
-fn log_once(told: &Mutex<Vec<Diagnostic>>, problems: Vec<Diagnostic>) {
-    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    for problem in problems.iter().filter(|problem| !told.contains(problem)) {
+fn log_once(logged: &Mutex<Vec<Diagnostic>>, problems: Vec<Diagnostic>) {
+    let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
+    for problem in problems.iter().filter(|problem| !logged.contains(problem)) {
         tracing::error!("{problem}");
     }
-    *told = problems;
+    *logged = problems;
 }

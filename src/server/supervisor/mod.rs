@@ -40,7 +40,7 @@ pub(super) struct Supervisor {
     workers: WorkerPool,
     signals: SignalStreams,
     control: ControlServer,
-    monitor: MetricsServer,
+    metrics_server: MetricsServer,
     timers: SupervisorTimers,
     predecessor: Option<OldProcess>,
     pid_file: Option<PidFile>,
@@ -72,14 +72,14 @@ struct SignalStreams {
 enum SupervisorEvent {
     Stop,
     Hangup,
-    Asked(SupervisorCommand),
+    Command(SupervisorCommand),
     Loaded(Result<ReloadOutcome, Vec<Diagnostic>>),
     TakeBack,
     Due(DueTimer),
 }
 
 impl Supervisor {
-    pub(super) fn start(start: StartState, door: SupervisorHandle) -> io::Result<Self> {
+    pub(super) fn start(start: StartState, handle: SupervisorHandle) -> io::Result<Self> {
         let StartState { source, binary, loaded, lasting, listening, mut predecessor } = start;
         // A reader of the pid file may send a signal at once.
         let signals = SignalStreams::new()?;
@@ -94,7 +94,7 @@ impl Supervisor {
         if let Some(predecessor) = &predecessor {
             predecessor.serves();
         }
-        let monitor = MetricsServer::new(loaded.app.clone());
+        let server = MetricsServer::new(loaded.app.clone());
         Ok(Self {
             source,
             binary: Arc::new(binary),
@@ -104,7 +104,7 @@ impl Supervisor {
             workers,
             signals,
             control,
-            monitor,
+            metrics_server,
             timers: SupervisorTimers::start(),
             predecessor,
             pid_file,
@@ -119,14 +119,14 @@ impl Supervisor {
     }
 
     /// Runs until a signal, or until a successor serves and the last client here has left.
-    pub(super) async fn run(mut self, mut questions: Receiver<SupervisorCommand>) -> io::Result<()> {
+    pub(super) async fn run(mut self, mut commands: Receiver<SupervisorCommand>) -> io::Result<()> {
         systemd::ready();
         self.listening.log_addresses()?;
         let successor = loop {
-            match self.next(&mut questions).await {
+            match self.next(&mut commands).await {
                 SupervisorEvent::Stop => break None,
                 SupervisorEvent::Hangup => self.reload(ReloadRequest::default()),
-                SupervisorEvent::Asked(question) => self.answer(question),
+                SupervisorEvent::Command(command) => self.answer(command),
                 SupervisorEvent::Loaded(next) => {
                     if let Some(successor) = self.loaded(next).await {
                         break Some(successor);
@@ -136,7 +136,7 @@ impl Supervisor {
                 SupervisorEvent::Due(due) => self.do_due(due),
             }
         };
-        drop(questions); // nobody is answered any more
+        drop(commands); // nobody is answered any more
         self.lasting.metrics.start_draining();
         let stops = match successor {
             None => {
@@ -152,12 +152,12 @@ impl Supervisor {
         // During the drain the metrics listener reports it.
         let workers = self.workers;
         let _ = spawn_blocking(move || workers.stop()).await;
-        drop(self.monitor);
+        drop(self.metrics_server);
         log_limit::log_remaining();
         Ok(())
     }
 
-    async fn next(&mut self, questions: &mut Receiver<SupervisorCommand>) -> SupervisorEvent {
+    async fn next(&mut self, commands: &mut Receiver<SupervisorCommand>) -> SupervisorEvent {
         let idle = self.loading.is_none();
         let until = self.fallback.as_ref().map(|fallback| fallback.until);
         tokio::select! {
@@ -166,7 +166,7 @@ impl Supervisor {
             _ = self.signals.interrupt.recv() => SupervisorEvent::Stop,
             next = PendingReload::done(&mut self.loading), if !idle => SupervisorEvent::Loaded(next),
             _ = self.signals.hangup.recv(), if idle => SupervisorEvent::Hangup,
-            Some(question) = questions.recv(), if idle => SupervisorEvent::Asked(question),
+            Some(command) = commands.recv(), if idle => SupervisorEvent::Command(command),
             () = due(until), if idle => SupervisorEvent::TakeBack,
             due = self.timers.next() => SupervisorEvent::Due(due),
         }
@@ -186,11 +186,11 @@ impl Supervisor {
     fn confirm(&mut self) -> ConfirmOutcome {
         if self.fallback.take().is_some() {
             self.control.confirmed();
-            self.forget_taken_back();
+            self.forget_reverted();
             return ConfirmOutcome::Kept;
         }
         match &self.reverted {
-            Some(difference) => ConfirmOutcome::TakenBack(difference.places()),
+            Some(difference) => ConfirmOutcome::Reverted(difference.origins()),
             None => ConfirmOutcome::NothingWaits,
         }
     }
@@ -227,7 +227,7 @@ impl Supervisor {
 
 fn log_unresponsive(unresponsive: &[String]) {
     for worker in unresponsive {
-        tracing::error!(worker, "a worker gives no sign of life");
+        tracing::error!(worker, "a worker does not respond");
     }
 }
 

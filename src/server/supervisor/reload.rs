@@ -43,7 +43,9 @@ impl Supervisor {
         let replaced = self.binary.is_replaced();
         let is_first = std::process::id() == 1;
         if replaced && is_first {
-            tracing::warn!("the binary was replaced; the first process of a system cannot be, so restart it");
+            tracing::warn!(
+                "the binary was replaced, but a process with the pid 1 cannot hand over: restart it"
+            );
         }
         replaced && !is_first
     }
@@ -76,7 +78,7 @@ impl Supervisor {
                 let loaded = self.fallback.take().map_or(before, |fallback| fallback.loaded);
                 self.fallback = Some(RevertState { loaded, until: Instant::now() + timeout });
             }
-            (Ok(_), None) => self.forget_taken_back(),
+            (Ok(_), None) => self.forget_reverted(),
             (Err(_), _) => (),
         }
         self.control.reloaded(&reloaded, confirm);
@@ -90,9 +92,9 @@ impl Supervisor {
     }
 
     /// Forgets a reverted configuration that is no longer in the files, or is in effect for good.
-    pub(super) fn forget_taken_back(&mut self) {
+    pub(super) fn forget_reverted(&mut self) {
         self.reverted = None;
-        self.control.forget_taken_back();
+        self.control.forget_reverted();
     }
 
     /// Restores the configuration from before an unconfirmed reload.
@@ -101,15 +103,15 @@ impl Supervisor {
         let difference = self.running.app.state.config.difference(&loaded.app.state.config);
         match self.apply(loaded).await {
             Ok(summary) => {
-                let places = difference.places();
-                let still = if places.is_empty() { String::new() } else { still_held(&places) };
-                tracing::warn!(changed = summary.changed.join(", "), "reload taken back{still}");
-                self.control.taken_back(places);
+                let origins = difference.origins();
+                let still = if origins.is_empty() { String::new() } else { still_held(&origins) };
+                tracing::warn!(changed = summary.changed.join(", "), "reload reverted{still}");
+                self.control.reverted(origins);
                 self.reverted = Some(difference).filter(|difference| !difference.is_empty());
             }
             Err(problems) => {
                 for problem in problems {
-                    tracing::error!("a reload cannot be taken back: {problem}");
+                    tracing::error!("a reload cannot be reverted: {problem}");
                 }
             }
         }
@@ -142,7 +144,7 @@ impl Supervisor {
             let _ = self.listening.log_addresses();
         }
         self.control.serves(&self.running.app.state, &self.listening.sockets);
-        self.monitor.serves(self.running.app.clone());
+        self.metrics_server.serves(self.running.app.clone());
         memory::trim_heap();
         Ok(ReloadSummary { changed, warnings, successor: None })
     }
@@ -152,7 +154,7 @@ impl Supervisor {
     pub(super) async fn leave_to(&mut self, successor: NewProcess) -> io::Result<bool> {
         systemd::notify_main_pid(successor.pid);
         let mut link = successor.go()?;
-        self.monitor.close();
+        self.metrics_server.close();
         self.workers.drain_all(self.running.app.state.config.settings.timeout.drain);
         // Until then a client of the control socket must reach one of the two.
         let (mut serves, until) = (false, Instant::now() + CONTROL_SOCKET_TIMEOUT);
@@ -167,7 +169,7 @@ impl Supervisor {
                     self.reopen_log();
                     loading = Some(self.load_for_the_rest());
                 }
-                told = link.next() => match told {
+                message = link.next() => match message {
                     UpgradeMessage::Serves => serves = true,
                     UpgradeMessage::Reopen => {
                         self.reopen_log();
@@ -205,13 +207,13 @@ impl Supervisor {
             Ok(ReloadOutcome::Configuration(loaded)) => {
                 self.workers.update_draining(&loaded.app);
                 self.running = loaded;
-                tracing::debug!("the clients that are left go by the settings of the successor");
+                tracing::debug!("the remaining clients use the settings of the successor");
             }
             Ok(ReloadOutcome::Process(_)) => (),
             Err(problems) => {
                 for problem in problems {
                     tracing::warn!(
-                        "the clients that are left in this process keep the settings of before, access lists \
+                        "the remaining clients of this process keep the previous settings, access lists \
                          included: {problem}"
                     );
                 }
@@ -221,8 +223,8 @@ impl Supervisor {
 
     fn move_pid_file(&mut self) {
         let config = &self.running.app.state.config;
-        let place = PidFile::path_for(config);
-        if self.pid_file.as_ref().map(PidFile::path) != place.as_deref() {
+        let path = PidFile::path_for(config);
+        if self.pid_file.as_ref().map(PidFile::path) != path.as_deref() {
             self.pid_file = None;
             self.pid_file = PidFile::write(config);
         }
@@ -230,10 +232,10 @@ impl Supervisor {
 }
 
 /// The second half of a message.
-fn still_held(places: &[String]) -> String {
+fn still_held(origins: &[String]) -> String {
     format!(
-        "; the files still hold {}: correct them; until then a reload is refused, and a restart takes them as they are",
-        places.join(", ")
+        "; the files still hold {}: correct them; until then a reload is refused, and a restart applies them",
+        origins.join(", ")
     )
 }
 

@@ -43,7 +43,7 @@ impl OldProcess {
             others = receive_others(&link)?;
         }
         if others.len() != inheritance.others.len() {
-            return Err(io::Error::other("the predecessor has left other sockets than it said"));
+            return Err(io::Error::other("the predecessor sent other sockets than it announced"));
         }
         Ok(Some(ReceivedHandoff { predecessor: Self(link), inheritance, sockets, others }))
     }

@@ -23,7 +23,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_POLLS: usize = 20;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A process that serves in our place.
+/// A process that has taken over from this one.
 pub(in crate::server) struct NewProcess {
     pub(in crate::server) pid: u32,
     link: UnixStream,
@@ -62,7 +62,7 @@ impl NewProcess {
         }
     }
 
-    /// Tells the successor that it is the service. The link carries its later messages.
+    /// Notifies the successor that it is the service. The link carries its later messages.
     pub(in crate::server) fn go(mut self) -> io::Result<NewProcessLink> {
         self.link.write_all(GO.as_bytes())?;
         self.link.set_read_timeout(None)?;
@@ -120,7 +120,7 @@ fn why(error: &io::Error, ended: &str) -> String {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
     let kind = error.kind();
     if matches!(kind, WouldBlock | TimedOut) {
-        return format!("does not come to serve within {} s", START_TIMEOUT.as_secs());
+        return format!("did not start serving within {} s", START_TIMEOUT.as_secs());
     }
     if matches!(kind, UnexpectedEof | BrokenPipe | ConnectionReset) {
         return format!("ended before it served ({ended})");
@@ -133,7 +133,7 @@ fn end(child: &mut Child) -> String {
     for _ in 0..MAX_POLLS {
         match child.try_wait() {
             Ok(Some(status)) => return status.to_string(),
-            Ok(None) => std::thread::sleep(POLL_INTERVAL), // whoever closes the link is about to end by itself
+            Ok(None) => std::thread::sleep(POLL_INTERVAL), // a process that closes the link is about to end
             Err(error) => return error.to_string(),
         }
     }

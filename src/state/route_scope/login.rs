@@ -1,4 +1,4 @@
-//! A login at a listener that serves a part of the product: whether its user belongs to the realm that may.
+//! A login at a listener with a route scope: whether its user belongs to the realm that may log in.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::fs::cached_file::{CachedFile, FileError};
 use crate::http::path_pattern::PathPattern;
 use crate::http::target::query_parameters;
 
-/// The call by which users of one realm log in, and how that realm is told from the others.
+/// The call by which users of one realm log in, and how that realm is distinguished from the others.
 pub struct LoginRule {
     pub(crate) call: PathPattern,
     pub realm: String,
@@ -20,7 +20,7 @@ pub struct LoginRule {
 /// The realms that may not log in.
 struct OtherRealms {
     built_in: BTreeSet<String>,
-    /// sections whose ids are the names of more
+    /// a section file whose ids are the names of more realms
     file: Option<CachedFile<BTreeSet<String>>>,
 }
 
@@ -44,14 +44,14 @@ impl LoginRule {
         })
     }
 
-    /// Whether the daemon would take the user for one of the realm. A name that ends in another realm is of that one,
-    /// whatever the login says beside.
+    /// Whether the daemon would treat the user as one of the realm. A name that ends in another realm belongs to that
+    /// one, whatever else the login contains.
     ///
     /// # Errors
     ///
-    /// The file that lists the realms cannot be read, and the name cannot be told without it.
+    /// The file that lists the realms cannot be read, and the realm of the name is not clear without it.
     pub fn admits(&self, claim: &LoginClaim) -> Result<bool, FileError> {
-        // A pattern of the daemon's may let a line end pass behind a realm's name.
+        // A pattern of the daemon may accept a line end after a realm's name.
         let is_plain =
             !claim.user.is_empty() && !claim.user.contains(|c: char| c.is_whitespace() || c.is_control());
         let names_realm = match &claim.realm {
@@ -69,7 +69,7 @@ impl LoginRule {
 }
 
 impl OtherRealms {
-    /// A profile that lists no realms knows only that a mail domain has a dot.
+    /// Without a list of realms, only a mail domain is recognised, by its dot.
     fn may_hold(&self, end: &str) -> Result<bool, FileError> {
         let end = end.to_ascii_lowercase();
         if self.built_in.contains(&end) {
@@ -92,8 +92,8 @@ fn realm_names(bytes: &[u8]) -> Result<BTreeSet<String>, String> {
 }
 
 impl LoginClaim {
-    /// From a form. A daemon may read a form that says something twice, with `;` between its parts, or with a second `=`
-    /// in one of them, where some end the value, otherwise than we do: then there is no claim to trust.
+    /// From a form. A daemon may read a form with a field twice, with `;` between its parts, or with a second `=`
+    /// in one of them differently from nodegate: then there is no claim to trust.
     pub fn from_form(form: &str) -> Option<Self> {
         if form.contains(';') {
             return None;

@@ -58,13 +58,14 @@ impl ClientStream for TlsStream {
     }
 
     fn release_buffers(&mut self) {
-        // SAFETY: the connection's own state, borrowed alone; buffers that hold something stay (SSL_free_buffers(3)).
+        // SAFETY: the connection's own state, borrowed exclusively; buffers that hold something stay
+        // (SSL_free_buffers(3)).
         unsafe { SSL_free_buffers(self.0.ssl().as_ptr()) };
     }
 
     fn set_release_buffers(&mut self) {
         let mode = SslMode::RELEASE_BUFFERS.bits();
-        // SAFETY: the connection's own state, borrowed alone; the call sets bits in it (SSL_set_mode(3)).
+        // SAFETY: the connection's own state, borrowed exclusively; the call sets bits in it (SSL_set_mode(3)).
         unsafe { SSL_ctrl(self.0.ssl().as_ptr(), SSL_CTRL_MODE, mode, null_mut()) };
         self.release_buffers();
     }

@@ -173,7 +173,7 @@ fn the_list_of_origins_is_checked() {
     for bad in ["*", "https://panel.example.com/x", "panel.example.com"] {
         let form = "write https://HOST or https://HOST:PORT in small letters, as browsers send it";
         let outcome = Outcome::check(&site, &[&format!("console.origins={bad}")]);
-        outcome.complains(&format!("--set: console.origins: '{bad}' is no origin: {form}"));
+        outcome.complains(&format!("--set: console.origins: '{bad}' is not an origin: {form}"));
     }
 }
 

@@ -77,7 +77,7 @@ fn only_console_ports_are_connected_to() {
     other.set_nonblocking(true).unwrap();
     let port = other.local_addr().unwrap().port();
     let reply = refused(&gate, &path(&site, "root@pam", port), &cookie);
-    assert_eq!((reply.status, reply.reason), (403, format!("port {port} is no console port")));
+    assert_eq!((reply.status, reply.reason), (403, format!("port {port} is not a console port")));
     assert!(other.accept().is_err(), "nothing was connected to");
 
     for folder in ["/run/qemu-server", "/run/pve", "/run/other"] {

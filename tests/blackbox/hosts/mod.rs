@@ -45,7 +45,7 @@ fn a_host_that_is_not_listed_gets_421() {
         for path in [VERSION, "/", "/pve2/js/pvemanagerlib.js", "/nothing", "/api2/json/nowhere"] {
             let reply = ask(&gate, host, path, &cookie);
             assert_eq!((reply.status, reply.header("set-cookie")), (421, None), "{host} {path}");
-            let said = "the host that this request names is not answered here (setting listen.hosts)";
+            let said = "the host name of this request is not served here (setting listen.hosts)";
             assert!(reply.text().contains(said), "{}", reply.text());
         }
     }
@@ -219,14 +219,16 @@ fn an_invalid_host_names_its_line() {
     assert_eq!(check.code, 1);
     let file = site.path("/etc/nodegate/pve.toml").display().to_string();
     for place in [
-        "2: listen.hosts: 'https://b.example' is no host",
-        "4: metrics.hosts: 'c.example:9221' is no host",
-        "8: listener[1].hosts: '*' is no host",
+        "2: listen.hosts: 'https://b.example' is not a host",
+        "4: metrics.hosts: 'c.example:9221' is not a host",
+        "8: listener[1].hosts: '*' is not a host",
     ] {
         check.complains(&format!(
             "{file}:{place}: write a name, *.NAME or an address, without scheme, port and path"
         ));
     }
     let spice = Outcome::ask(&site, &["--set", "listen.hosts=a.example", "check", "spice"]);
-    spice.complains("--set: listen.hosts: means nothing to a profile that tunnels: clients name a ticket there, and no host");
+    spice.complains(
+        "--set: listen.hosts: has no effect in a profile for tunnels: clients send a ticket there instead of a host",
+    );
 }

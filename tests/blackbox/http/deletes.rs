@@ -53,7 +53,7 @@ fn parameters_that_fit_no_query_are_refused() {
     let cases = [
         (JSON, r#"{"ok":1,"deep":{"a":1}}"#, 400, "the parameter 'deep' in the body is nested"),
         (JSON, r#"[{"a":1}]"#, 400, "must be one JSON object"),
-        (JSON, r#"{"a":"#, 400, "the body is no JSON: line 1, column 5"),
+        (JSON, r#"{"a":"#, 400, "the body is not JSON: line 1, column 5"),
         (FORM, &many, 400, "too many parameters in the body (limit 256)"),
         (FORM, &long, 400, "do not fit into the URL (limit 32768 bytes)"),
         ("Content-Type: text/plain\r\n", "a=1", 501, "Unexpected content for method 'DELETE'"),

@@ -75,7 +75,7 @@ fn names_are_unique_and_classes_of_routes_exist() {
         (table("a b", ""), "2: listener[1].name: must be 1 to 32 letters"),
         (
             table("a", "route_scope = \"none\"\n"),
-            "4: listener[1].route_scope: 'none' is no route scope of this profile",
+            "4: listener[1].route_scope: 'none' is not a route scope of this profile",
         ),
         ("[listener]\nname = \"a\"\n".to_owned(), "1: listener: write [[listener]], once for each"),
         (
@@ -98,8 +98,9 @@ fn useless_settings_of_tunnel_listeners_are_errors() {
     site.write("/etc/nodegate/spice.toml", "[[listener]]\nname = \"a\"\nport = 0\ntls = true\n");
     let file = site.path("/etc/nodegate/spice.toml").display().to_string();
     let outcome = Outcome::of(&mut Nodegate::prepared(&site, "spice", &[]));
-    outcome
-        .complains(&format!("{file}:4: listener[1].tls: means nothing to the profile spice, which tunnels"));
+    outcome.complains(&format!(
+        "{file}:4: listener[1].tls: has no effect in the profile spice, which is for tunnels"
+    ));
 }
 
 /// A listener that no client can show a certificate to asks for none.
@@ -122,7 +123,7 @@ fn client_certificates_need_a_tls_listener() {
     complains(
         &outcome,
         &format!(
-            "{}:3: tls.client_certificates: means nothing",
+            "{}:3: tls.client_certificates: has no effect",
             site.path("/etc/nodegate/spice.toml").display()
         ),
     );

@@ -46,7 +46,7 @@ fn what_cannot_be_bound_changes_nothing() {
     let gate = start(&site, &table("one", one, ""), &[]);
     site.write(PVE, table("other", port, ""));
     reload(&gate, "listener[1].address: port");
-    assert!(gate.stderr().contains("is taken by another process"));
+    assert!(gate.stderr().contains("is in use by another process"));
     assert_eq!(curl(&format!("https://127.0.0.1:{one}/x"), &[]), "404");
 }
 

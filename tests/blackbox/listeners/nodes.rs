@@ -8,7 +8,7 @@ use crate::reload::reload;
 use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Outcome, Session, Site};
 
-const NODES: &str = "the other nodes of the cluster come to 127.0.0.1 port 8006, where the listener";
+const NODES: &str = "the other nodes of the cluster connect to 127.0.0.1 port 8006, where the listener";
 
 /// Node 1 of three, with a CA for certificates of clients.
 fn site() -> Site {
@@ -29,17 +29,17 @@ fn check_names_each_rule_that_cuts_off_nodes() {
     let site = site();
     let file = site.path(PVE).display().to_string();
     let at = |rules: &str| listener("127.0.0.1", 8006, rules);
-    let nodes = "turns them away: node2, node3: ";
-    let with_addresses = "turns them away: node2 (127.0.0.2), node3 (127.0.0.3): the access list denies";
+    let nodes = "rejects them: node2, node3: ";
+    let with_addresses = "rejects them: node2 (127.0.0.2), node3 (127.0.0.3): the access list denies";
     let cases = [
-        (at(ASKS), "5: listener[1].client_certificates", format!("{nodes}they have no certificate to show")),
+        (at(ASKS), "5: listener[1].client_certificates", format!("{nodes}they send no certificate")),
         (
             at("allow_from = \"127.0.0.9\"\npolicy = \"deny\""),
             "6: listener[1].policy",
             with_addresses.to_owned(),
         ),
         (at("deny_from = \"127.0.0.0/8\""), "5: listener[1].deny_from", with_addresses.to_owned()),
-        (at("tls = false"), "5: listener[1].tls", format!("{nodes}they speak TLS only")),
+        (at("tls = false"), "5: listener[1].tls", format!("{nodes}they connect with TLS only")),
         (
             format!("[real_ip]\nallow_from = \"127.0.0.2\"\n{}", at("proxy_protocol = true")),
             "7: listener[1].proxy_protocol",
@@ -51,14 +51,14 @@ fn check_names_each_rule_that_cuts_off_nodes() {
                 at("proxy_protocol = true")
             ),
             "8: listener[1].proxy_protocol",
-            "turns them away: node3: real_ip.allow_from does not list them".to_owned(),
+            "rejects them: node3: real_ip.allow_from does not list them".to_owned(),
         ),
         ("[acl]\ndeny_from = \"127.0.0.0/8\"\n".to_owned(), "2: acl.deny_from", with_addresses.to_owned()),
         (
             "[tls]\nclient_certificates = \"required\"\nclient_ca = \"/etc/nodegate/clients.pem\"\n"
                 .to_owned(),
             "2: tls.client_certificates",
-            format!("{nodes}they have no certificate to show"),
+            format!("{nodes}they send no certificate"),
         ),
     ];
     for (settings, place, reason) in cases {
@@ -100,15 +100,14 @@ fn a_class_and_tunnels_are_checked_as_well() {
     let class = listener("127.0.0.1", 8006, "route_scope = \"quarantine\"");
     site.write("/etc/nodegate/pmg.toml", class);
     let outcome = Outcome::check(site, &["node.name=node1"]);
-    let reason =
-        "turns them away: node2: the route scope 'quarantine' has none of the calls that they pass on";
+    let reason = "rejects them: node2: the route scope 'quarantine' has none of the calls that they pass on";
     assert_eq!((outcome.code, outcome.stderr.contains(reason)), (1, true), "{outcome:?}");
 
     let site = self::site();
     site.write("/etc/nodegate/spice.toml", "[acl]\ndeny_from = \"127.0.0.2\"\n");
     let outcome = Outcome::ask(&site, &["check", "spice", "--set", "node.name=node1"]);
     let reason =
-        "come to 127.0.0.1 port 3128, where the listener 'listen' turns them away: node2 (127.0.0.2): ";
+        "connect to 127.0.0.1 port 3128, where the listener 'listen' rejects them: node2 (127.0.0.2): ";
     assert_eq!((outcome.code, outcome.stderr.contains(reason)), (1, true), "{outcome:?}");
 }
 
@@ -117,16 +116,14 @@ fn a_start_and_a_reload_name_it_too() {
     let cluster = Cluster::pve(2);
     let site = &cluster.nodes[0].site;
     let gate = cluster.start(1, &[]);
-    assert!(!gate.stderr().contains("turns them away"));
+    assert!(!gate.stderr().contains("rejects them"));
     site.write(PVE, "[acl]\ndeny_from = \"127.0.0.2\"\n");
-    reload(&gate, "turns them away: node2 (127.0.0.2)");
+    reload(&gate, "rejects them: node2 (127.0.0.2)");
     // It is logged and not rejected.
     eventually("the reload is over", || gate.stderr().contains(" reloaded "));
     drop(gate);
     let gate = cluster.start(1, &[]);
-    assert!(
-        gate.stderr().lines().any(|line| line.contains("ERROR") && line.contains("turns them away: node2"))
-    );
+    assert!(gate.stderr().lines().any(|line| line.contains("ERROR") && line.contains("rejects them: node2")));
 }
 
 /// The lines that node 2 logs for a request of node 1.
@@ -137,7 +134,7 @@ fn refused(cluster: &Cluster, second: &Nodegate, reason: &str) {
         let reply = first.get("/api2/json/nodes/node2/status", &cookie);
         assert!((400..600).contains(&reply.status), "{}", reply.status);
     }
-    let told = format!("another node of the cluster is turned away: {reason}");
+    let told = format!("another node of the cluster is rejected: {reason}");
     let lines = || second.stderr().lines().filter(|line| line.contains(&told)).count();
     eventually(&told, || lines() > 0);
     assert_eq!(lines(), 1, "once an hour: {}", second.stderr());
@@ -155,7 +152,7 @@ fn the_node_that_refuses_another_logs_it() {
             &["tls.client_certificates=required", "tls.client_ca=/etc/nodegate/clients.pem"],
             "it has to show a certificate",
         ),
-        (&["listen.proxy_protocol=true", "real_ip.allow_from=127.0.0.9"], "it is no listed proxy"),
+        (&["listen.proxy_protocol=true", "real_ip.allow_from=127.0.0.9"], "it is not a listed proxy"),
         (&["listen.proxy_protocol=true", "real_ip.allow_from=127.0.0.1"], "it sends no PROXY header"),
     ];
     for (sets, reason) in cases {
@@ -178,5 +175,5 @@ fn other_clients_of_such_listeners_are_no_news() {
     assert!(!gate.stderr().contains("another node"), "a browser on that node: {}", gate.stderr());
     refused(&cluster, &gate, "the listener serves a route scope only");
     drop(gate);
-    refused(&cluster, &second("tls = false"), "there is no TLS at this listener");
+    refused(&cluster, &second("tls = false"), "this listener has no TLS");
 }

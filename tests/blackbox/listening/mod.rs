@@ -96,14 +96,14 @@ fn a_port_that_is_taken_says_so() {
     let site = Site::pve();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let line = format!("--set: listen.address: port {port} on 127.0.0.1 is taken by another process");
+    let line = format!("--set: listen.address: port {port} on 127.0.0.1 is in use by another process");
     let error = refused(&site, &[&format!("listen.port={port}")]);
     assert!(
         error.lines().any(|said| said.replace("--set: listen.port", "--set: listen.address") == line),
         "{error}"
     );
     let error = refused(&site, &[&format!("listen.port={port}"), "listen.address=::"]);
-    assert!(error.contains(&format!("port {port} on :: is taken by another process")), "{error}");
+    assert!(error.contains(&format!("port {port} on :: is in use by another process")), "{error}");
 }
 
 #[test]

@@ -55,7 +55,8 @@ fn both_families_are_served_whatever_bindv6only_says() {
     let Some(space) = Namespace::new() else { return };
     let site = Site::pve();
     space.inside(|| {
-        let said = "net.ipv6.bindv6only is 1 on this machine; IPv4 and IPv6 clients are served all the same";
+        let said =
+            "net.ipv6.bindv6only is 1 on this machine; nodegate serves IPv4 and IPv6 clients all the same";
         assert!(!Outcome::check(&site, &[]).stderr.contains(said));
         std::fs::write("/proc/sys/net/ipv6/bindv6only", "1").unwrap();
         let gate = Nodegate::start(&site, &["listen.address=::"]);

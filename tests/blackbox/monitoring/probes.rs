@@ -102,11 +102,11 @@ fn probes_have_the_paths_of_the_settings() {
     let outcome = Outcome::ask(&site, &["--set", sets[0], "route", "pve", "GET", "/healthz"]);
     assert_eq!(outcome.stdout, "page open answered here: whether the process is up\n");
     for (set, complaint) in [
-        ("health.live=health", "health.live: 'health' is no path of letters, digits, '-', '_', '.'"),
+        ("health.live=health", "health.live: 'health' is not a path of letters, digits, '-', '_', '.'"),
         ("metrics.listen=9106", "metrics.listen: '9106': write ADDRESS:PORT, [IPv6]:PORT or unix:/path"),
         (
             "trace.request_id_header=Cookie",
-            "trace.request_id_header: 'Cookie' is no header name that begins with X-",
+            "trace.request_id_header: 'Cookie' is not a header name that begins with X-",
         ),
     ] {
         Outcome::check(&site, &[set]).complains(&format!("--set: {complaint}"));

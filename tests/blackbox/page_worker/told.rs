@@ -215,8 +215,11 @@ fn pages_are_not_asked_where_none_is_answered() {
     let site = Site::pve();
     for (sets, obstacle) in [
         (vec!["acl.deny_from=127.0.0.0/8"], "its access list denies this machine"),
-        (vec!["listen.proxy_protocol=true", "real_ip.allow_from=192.0.2.1"], "with a PROXY header only"),
-        (vec!["listen.address=fe80::1%lo"], "pages cannot be asked at the link-local address fe80::1%lo"),
+        (
+            vec!["listen.proxy_protocol=true", "real_ip.allow_from=192.0.2.1"],
+            "only connections with a PROXY header",
+        ),
+        (vec!["listen.address=fe80::1%lo"], "pages cannot be requested at the link-local address fe80::1%lo"),
     ] {
         let sets: Vec<_> = sets.iter().flat_map(|set| ["--set", set]).collect();
         let asked = Outcome::ask(&site, &[&sets[..], &["pages", "pve"]].concat());

@@ -212,7 +212,7 @@ fn a_reload_moves_address_and_port() {
     for (listen, reason) in [
         (
             format!("address = \"127.0.0.1\"\nport = {}\n", taken.local_addr().unwrap().port()),
-            "is taken by another",
+            "is in use by another",
         ),
         ("address = \"192.0.2.77\"\n".to_owned(), "is not an address of this machine"),
     ] {

@@ -89,7 +89,7 @@ fn the_watchdog_needs_every_worker() {
     let worker = worker(&gate, "worker-1");
     stop(&gate, worker);
     eventually("the main thread has noticed", || {
-        gate.stderr().contains("gives no sign of life worker=\"worker-1\"")
+        gate.stderr().contains("a worker does not respond worker=\"worker-1\"")
     });
     manager.heard.clear();
     manager.socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -157,7 +157,7 @@ fn activate(command: &mut Command, sockets: &[&TcpListener]) -> Nodegate {
         .args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""])
         .arg(command.get_program())
         .args(command.get_args());
-    shell.env("LISTEN_FDS", sockets.len().to_string());
+    shell.env("LISTEN_FDS", sockets.len().to_string()).env_remove("NODEGATE_ALLOW_SKIP");
     // SAFETY: dup(2) and dup2(2) may be called between fork and exec.
     unsafe {
         shell.pre_exec(move || {

@@ -180,7 +180,7 @@ fn who_does_not_come_to_serve_is_killed() {
     let gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
     let told = site.path("/pid");
     installed.replace_by(format!("#!/bin/sh\necho $$ >{}\nexec sleep 600\n", told.display()).as_bytes());
-    let refused = "does not come to serve within 30 s";
+    let refused = "did not start serving within 30 s";
     gate.signal(Signal::SIGHUP);
     let started = || fs::read_to_string(&told).ok()?.trim().parse().ok().map(Pid::from_raw);
     eventually("it was started", || started().is_some());
@@ -266,9 +266,9 @@ fn a_new_binary_waits_for_corrected_settings() {
     let root = site.root().to_str().unwrap();
     let arguments = ["--root", root, "--set", &port, "reload", "pve", "--confirm", "1"];
     assert_eq!(Outcome::of(&mut command(&arguments)).code, 0);
-    eventually("it is taken back", || gate.stderr().contains("reload taken back"));
+    eventually("it is taken back", || gate.stderr().contains("reload reverted"));
     installed.replace();
-    reload(&gate, "was taken back because nobody confirmed it");
+    reload(&gate, "was reverted because the reload was not confirmed");
     assert_eq!(gate.get("/x", "").status, 404);
     site.write(SETTINGS, "");
     reload(&gate, "the successor serves");

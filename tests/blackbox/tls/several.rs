@@ -117,11 +117,11 @@ fn a_reload_serves_a_renewed_pair() {
     let warned = || {
         gate.stderr().lines().any(|line| {
             line.contains("WARN")
-                && line.contains("first.pem: this certificate ends within 10 days: renew it")
+                && line.contains("first.pem: this certificate expires within 10 days: renew it")
         })
     };
     eventually("the end of a certificate is warned of", warned);
-    assert_eq!(gate.stderr().matches("this certificate ends").count(), 1);
+    assert_eq!(gate.stderr().matches("this certificate expires").count(), 1);
     let told = report(&site, &gate, "pve");
     let told = told["certificates"].as_array().unwrap();
     assert_eq!(told.len(), 3, "{told:?}");
@@ -182,8 +182,8 @@ fn matching_current_ocsp_responses_are_stapled() {
     let cases = [
         (unfit, "it is about another certificate"),
         (forged, "it is about another certificate"),
-        (b"nonsense".to_vec(), "it is no successful OCSP response in DER form"),
-        (ocsp_answer(folder.path(), &ca, &first, "-1d"), "its time is over, or has not come"),
+        (b"nonsense".to_vec(), "it is not a successful OCSP response in DER form"),
+        (ocsp_answer(folder.path(), &ca, &first, "-1d"), "it has expired, or is not valid yet"),
     ];
     for (answer, why) in cases {
         site.write("/etc/nodegate/first.ocsp", answer);

@@ -239,8 +239,8 @@ fn wrong_files_name_the_line_and_the_cause() {
 #[test]
 fn certificates_out_of_time_are_named() {
     for (days, code, message) in [
-        ((-10, -1), 1, "this certificate has ended, so that clients refuse it: renew it"),
-        ((-10, 3), 0, "warning: this certificate ends within 3 days: renew it"),
+        ((-10, -1), 1, "this certificate has expired and clients reject it: renew it"),
+        ((-10, 3), 0, "warning: this certificate expires within 3 days: renew it"),
         ((2, 30), 0, "warning: this certificate is not valid before"),
     ] {
         let site = Site::pve();

@@ -12,7 +12,7 @@ use super::value::{HashId, Value};
 const FORMAT: &str = "%H:%M:%S %d-%b-%Y";
 
 /// Bytes of a formatted time.
-const MAX_TIME: usize = 64;
+const MAX_TIME_BYTES: usize = 64;
 
 /// Directives of C's `strftime` that chrono formats in the same way.
 const LETTERS: &str = "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%";
@@ -70,12 +70,12 @@ fn format(interpreter: &mut Interpreter<'_>, id: HashId, arguments: &[Value]) ->
 fn parse(given: &TaintedText, is_utc: bool) -> Outcome<DateTime<FixedOffset>> {
     let bad = || {
         let mut message = TaintedText::literal("bad time/date string:  expects 'h:m:s d:m:y'  got: '");
-        message.push_text(&given.slice(0..given.position(MAX_TIME)));
+        message.push_text(&given.slice(0..given.position(MAX_TIME_BYTES)));
         message.push_literal("'");
         ControlFlow::thrown("date", message)
     };
     let time = given.as_str();
-    if time.len() > MAX_TIME {
+    if time.len() > MAX_TIME_BYTES {
         return Err(bad());
     }
     if let Ok(seconds) = time.parse::<i64>() {

@@ -81,12 +81,15 @@ fn refused_constructs_are_named_with_their_line() {
         ("\n\n[% PERL %]print 1;[% END %]", "line 3: 'PERL' runs Perl"),
         ("[% RAWPERL %]print 1;[% END %]", "line 1: 'RAWPERL' runs Perl"),
         ("[% INSERT '/etc/passwd' %]", "line 1: 'INSERT' reads a file"),
-        ("[% INCLUDE other.tt %]", "line 1: 'other.tt' is no block of this file, and files are not included"),
+        (
+            "[% INCLUDE other.tt %]",
+            "line 1: 'other.tt' is not a block of this file, and files are not included",
+        ),
         (
             "[% IF x %]\n[% PROCESS \"a/b\" %][% END %]",
-            "line 2: 'a/b' is no block of this file, and files are not included",
+            "line 2: 'a/b' is not a block of this file, and files are not included",
         ),
-        ("\n[% name = x; INCLUDE $name %]", "line 2: '…' is no block of this file"),
+        ("\n[% name = x; INCLUDE $name %]", "line 2: '…' is not a block of this file"),
         ("[% USE CGI %]", "line 1: the plugin 'CGI' is not supported"),
         ("[% USE table([1,2]) %]", "line 1: the plugin 'table' is not supported"),
         ("[% USE date; date.calc %]", "line 1: the method 'calc' of a date is not supported"),
@@ -205,7 +208,7 @@ fn messages_of_failed_pages_name_no_value() {
             "[% USE date; date.format(x) %]",
             "line 1: date error - bad time/date string:  expects 'h:m:s d:m:y'  got: '…'",
         ),
-        ("[% INCLUDE $x %]", "line 1: '…' is no block of this file"),
+        ("[% INCLUDE $x %]", "line 1: '…' is not a block of this file"),
         ("[% FILTER $x %][% END %]", "line 1: the filter '…' is not supported"),
     ]);
 }

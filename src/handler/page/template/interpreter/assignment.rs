@@ -7,7 +7,7 @@ use crate::handler::page::template::text::TaintedText;
 use crate::handler::page::template::value::{Hash, HashId, ListId, Value};
 
 /// Longest list that grows by an assignment beyond its end.
-const MAX_LIST: usize = 1 << 16;
+const MAX_LIST_ITEMS: usize = 1 << 16;
 
 impl Interpreter<'_> {
     pub(super) fn assign_all(&mut self, assignments: &[Assignment], is_default: bool) -> Outcome<()> {
@@ -61,7 +61,7 @@ impl Interpreter<'_> {
 
     fn assign_item(&mut self, id: ListId, index: i64, value: Value, is_default: bool) -> Outcome<Value> {
         let length = self.heap.list(id).len();
-        let Some(index) = position(index, length).filter(|index| *index < MAX_LIST) else {
+        let Some(index) = position(index, length).filter(|index| *index < MAX_LIST_ITEMS) else {
             return Err(ControlFlow::failed("the list has no such item"));
         };
         let is_set = self.heap.list(id).get(index).is_some_and(Value::is_true);

@@ -89,7 +89,7 @@ impl Interpreter<'_> {
         let program = self.program;
         let Some(body) = program.blocks.get(name.as_str()) else {
             let name = name.slice(0..name.position(64)).to_message();
-            let message = format!("'{}' is no block of this file", name.escape_debug());
+            let message = format!("'{}' is not a block of this file", name.escape_debug());
             return Err(ControlFlow::failed(message));
         };
         self.run_block(body, output)

@@ -211,7 +211,7 @@ impl Program {
                 for name in statement.action.block_names() {
                     if !self.blocks.contains_key(name) {
                         let message =
-                            format!("'{name}' is no block of this file, and files are not included");
+                            format!("'{name}' is not a block of this file, and files are not included");
                         return Err(TemplateError::new(statement.line, message));
                     }
                 }
