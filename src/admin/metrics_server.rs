@@ -224,7 +224,9 @@ async fn answer(
             let (status, text) = app.handlers.probe(&app.state, probe).await;
             (status, PLAIN, text)
         }
-        None if path == "/metrics" => (StatusCode::OK, PROMETHEUS_TEXT, app.state.metrics.to_prometheus_text()),
+        None if path == "/metrics" => {
+            (StatusCode::OK, PROMETHEUS_TEXT, app.state.metrics.to_prometheus_text())
+        }
         None => (StatusCode::NOT_FOUND, PLAIN, "only /metrics and the probes are here\n".to_owned()),
     };
     let length = HeaderValue::from(text.len());

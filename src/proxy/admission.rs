@@ -67,7 +67,10 @@ fn acquire_permit(
     rules: &ListenerRules,
     peer: PeerIp,
 ) -> Option<(ConnectionPermit, Option<LimitExceeded>)> {
-    state.acquire_connection(rules, peer).inspect_err(|exceeded| state.metrics.count_limit(exceeded.limit())).ok()
+    state
+        .acquire_connection(rules, peer)
+        .inspect_err(|exceeded| state.metrics.count_limit(exceeded.limit()))
+        .ok()
 }
 
 /// The client that a trusted proxy connects for. Every connection of such a listener begins with a PROXY header.

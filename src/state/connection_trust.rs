@@ -29,9 +29,9 @@ impl ConnectionTrust {
         }
     }
 
-    /// The output of a future. `None` if an unauthenticated connection has to close before, to make room for others.
+    /// The output of a future. `None` if an unauthenticated connection has to close first, to make room for others.
     pub async fn unless_evicted<T>(&self, metrics: &Metrics, future: impl Future<Output = T>) -> Option<T> {
-        unless_evicted(&self.unauthenticated, metrics, future).await
+        unless_evicted(&self.connection, metrics, future).await
     }
 
     /// Counts a request that nodegate rejected because of a limit, if no valid credential was sent.
@@ -58,7 +58,7 @@ pub(crate) async fn unless_evicted<T>(
     metrics: &Metrics,
     future: impl Future<Output = T>,
 ) -> Option<T> {
-    let given = connection.unless_evicted(future).await;
+    let given = unauthenticated.unless_evicted(future).await;
     if given.is_none() {
         unauthenticated.count_rejection();
         metrics.count_limit(LimitLabel::Strangers);

@@ -123,7 +123,7 @@ async fn refuse<T>(
     let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
     let status = error.status();
     if let TunnelError::Limit(exceeded) = error {
-        engine.metrics.count_limit(exceeded.limit());
+        state.metrics.count_limit(exceeded.limit());
     }
     let TunnelClient { stream, client, .. } = caller;
     let peer = client.client_ip;

@@ -89,12 +89,12 @@ impl Supervisor {
             predecessor.take_over()?;
         }
         let pid_file = PidFile::write(&loaded.app.state.config);
-        let control = ControlServer::open(door, &loaded.app.state, &listening.sockets);
+        let control = ControlServer::open(handle, &loaded.app.state, &listening.sockets);
         control.serves(&loaded.app.state, &listening.sockets);
         if let Some(predecessor) = &predecessor {
             predecessor.serves();
         }
-        let server = MetricsServer::new(loaded.app.clone());
+        let metrics_server = MetricsServer::new(loaded.app.clone());
         Ok(Self {
             source,
             binary: Arc::new(binary),
