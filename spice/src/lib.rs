@@ -7,6 +7,6 @@ pub mod head;
 pub mod ticket;
 pub mod tunnel;
 
-pub use head::{ConnectHead, HeadError, HeadLimits, HopHeaders, ResponseHead};
+pub use head::{ConnectHead, HeadError, HeadLimits, HopHeaders};
 pub use ticket::{Target, TicketError, TicketRules};
 pub use tunnel::{Meter, Moved};

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::settings::BackendAddress;
 use crate::net::allowed_hosts::HostName;
+use crate::os::file_version::OwnFile;
 use crate::proxy::handlers::App;
 use crate::state::shared::AppState;
 
@@ -113,11 +114,10 @@ async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
     }
 }
 
-/// A socket file. Dropping removes the file, unless another process has replaced it.
+/// A listener with its socket file.
 struct OwnSocket {
     listener: UnixListener,
-    path: PathBuf,
-    inode: u64,
+    _file: OwnFile,
 }
 
 impl OwnSocket {
@@ -129,18 +129,9 @@ impl OwnSocket {
             fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
-        let inode = fs::symlink_metadata(path)?.ino();
-        let socket = Self { listener, path: path.to_path_buf(), inode };
+        let file = OwnFile::new(path.to_owned())?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-        Ok(socket)
-    }
-}
-
-impl Drop for OwnSocket {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
-            let _ = fs::remove_file(&self.path);
-        }
+        Ok(Self { listener, _file: file })
     }
 }
 

@@ -78,8 +78,7 @@ impl ControlServer {
         let port = sockets.first().and_then(|first| first.socket.local_addr().ok());
         let port = port.map_or(config.settings.listen.port, |address| address.port());
         let open = |path: PathBuf| {
-            let opened =
-                ControlSocket::open(path.clone(), handle, Arc::clone(&metrics), Arc::clone(&upstreams));
+            let opened = ControlSocket::open(&path, handle, Arc::clone(&metrics), Arc::clone(&upstreams));
             let warn =
                 |error: &_| tracing::warn!("control socket {} cannot be opened: {error}", path.display());
             opened.inspect_err(warn).ok()

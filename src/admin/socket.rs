@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::admin::upstream_report::UpstreamReporter;
 use crate::config::diagnostic::Diagnostic;
 use crate::metrics::counters::Metrics;
 use crate::metrics::report::StatusReport;
+use crate::os::file_version::OwnFile;
 
 /// Limit of concurrent clients.
 const MAX_CLIENTS: usize = 8;
@@ -30,47 +31,39 @@ const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(500);
 
 /// The open socket. Dropping it removes the file, unless a successor has replaced it.
 pub(crate) struct ControlSocket {
-    path: PathBuf,
-    inode: u64,
+    _file: OwnFile,
     task: JoinHandle<()>,
 }
 
 impl ControlSocket {
     /// Opens it at `path` and replaces an existing socket: the process that serves the port owns the path.
     pub(crate) fn open(
-        path: PathBuf,
+        path: &Path,
         handle: SupervisorHandle,
         metrics: Arc<Metrics>,
         upstreams: Arc<UpstreamReporter>,
     ) -> io::Result<Self> {
-        let (listener, inode) = bind(&path)?;
+        let (listener, file) = bind(path)?;
         let task = tokio::spawn(serve(listener, handle, metrics, upstreams));
-        Ok(Self { path, inode, task })
+        Ok(Self { _file: file, task })
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.task.abort();
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 
 /// Binds under another name and restricts the permissions, then renames the socket to its path.
-fn bind(path: &Path) -> io::Result<(UnixListener, u64)> {
+fn bind(path: &Path) -> io::Result<(UnixListener, OwnFile)> {
     let new = path.with_extension(format!("{}.new", std::process::id()));
     let _ = fs::remove_file(&new);
-    let bound = UnixListener::bind(&new).and_then(|listener| {
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
-        let inode = fs::symlink_metadata(&new)?.ino();
-        fs::rename(&new, path)?;
-        Ok((listener, inode))
-    });
-    bound.inspect_err(|_| {
-        let _ = fs::remove_file(&new);
-    })
+    let listener = UnixListener::bind(&new)?;
+    let mut file = OwnFile::new(new.clone())?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+    file.rename(path)?;
+    Ok((listener, file))
 }
 
 async fn serve(

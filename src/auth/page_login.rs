@@ -7,12 +7,13 @@ use http::header::COOKIE;
 
 use super::ticket::TicketError;
 use super::{csrf, fetch_site};
-use crate::auth::authenticator::{AuthError, Authenticator, credential, joined, unix};
+use crate::auth::authenticator::{AuthError, Authenticator, credential, joined};
 use crate::auth::credential_cache::CachedTicket;
 use crate::auth::credential_memory::ShownTicket;
 use crate::http::target::query_value;
 use crate::limits::failure_table::ClientKey;
 use crate::os::log_limit::{self, LogTopic};
+use crate::os::unix_time::unix_time;
 
 /// The user of a page, and the CSRF token for the calls of the page.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,7 +82,7 @@ impl Authenticator {
             log_limit::error(LogTopic::Fault, "csrf", &format_args!("no CSRF token: {error}"));
         });
         let secret = secret.ok()?;
-        let csrf_token = csrf::mint(&user, &secret.value, &self.rules.csrf, unix(now)).ok()?;
+        let csrf_token = csrf::mint(&user, &secret.value, &self.rules.csrf, unix_time(now)).ok()?;
         Some(PageLogin { user, csrf_token })
     }
 

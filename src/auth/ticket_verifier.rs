@@ -7,12 +7,12 @@ use openssl::pkey::Id;
 
 use super::rule_check::KeyTypes;
 use super::ticket::{self, DatedKey, TicketError, TicketKey, TicketRules, VerifiedTicket};
-use crate::auth::authenticator::unix;
 use crate::config::grammar::SignatureScheme;
 use crate::config::product;
 use crate::config::root::RootDirectory;
 use crate::config::section_file;
 use crate::fs::cached_file::{CachedFile, FileError, FileSnapshot, POLL_INTERVAL};
+use crate::os::unix_time::unix_time;
 use crate::upstream::nodes::NodeFile;
 
 const DAY: i64 = 86_400;
@@ -113,7 +113,7 @@ impl TicketFiles {
             realm: self.kind.realm.as_deref(),
             user_length: at.rules.user_length,
         };
-        match (verify(&rules, unix(at.now)), old) {
+        match (verify(&rules, unix_time(at.now)), old) {
             // The key that cannot be read might have matched.
             (Err(TicketError::Signature | TicketError::Age), Err(error)) => Err(error),
             (verified, _) => Ok(verified),

@@ -6,9 +6,10 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::csrf;
 use super::fetch_site::{self, ForeignPage};
-use crate::auth::authenticator::{AuthError, Authenticator, unix};
+use crate::auth::authenticator::{AuthError, Authenticator};
 use crate::fs::cached_file::FileError;
 use crate::http::target::ApiPath;
+use crate::os::unix_time::unix_time;
 
 impl Authenticator {
     pub(crate) fn check_csrf(
@@ -29,7 +30,7 @@ impl Authenticator {
             return page.map_or(Ok(token.cloned()), |page| Err(page.into()));
         }
         let is_valid = |token: &str| -> Result<bool, FileError> {
-            Ok(csrf::is_valid(token, user, &self.csrf_secret.get()?.value, &self.rules.csrf, unix(now)))
+            Ok(csrf::is_valid(token, user, &self.csrf_secret.get()?.value, &self.rules.csrf, unix_time(now)))
         };
         let Some(token) = token.filter(|_| tokens.next().is_none()) else { return Err(AuthError::Csrf) };
         let text = token.to_str().unwrap_or_default();

@@ -28,19 +28,21 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The parsed contents of one file.
 pub struct CachedFile<T> {
-    path: Arc<Path>,
-    parse: fn(&[u8]) -> Result<T, String>,
-    always_read: bool,
+    shared: Arc<SharedFile<T>>,
     /// how long one poll is valid
     ttl: Duration,
     seen: Mutex<LastSeen<T>>,
-    progress: Arc<ReadProgress<T>>,
     /// polls in a thread, because a cluster's file system may never answer
     worker: BlockingWorker,
 }
 
-/// The last read of the thread, also if its caller stopped waiting: contents that parse slowly are parsed once.
-struct ReadProgress<T> {
+/// The part that the thread uses. It keeps the last read, also if its caller stopped waiting: contents that parse slowly
+/// are parsed once.
+struct SharedFile<T> {
+    path: Arc<Path>,
+    parse: fn(&[u8]) -> Result<T, String>,
+    /// whether the same version means the same contents; otherwise the bytes are compared
+    trusts_version: bool,
     last: Mutex<Option<Arc<PendingRead<T>>>>,
     is_parsing: AtomicBool,
 }
@@ -97,15 +99,19 @@ impl FileError {
 impl<T: Send + Sync + 'static> CachedFile<T> {
     /// Parses again if the version of the file differs.
     pub fn new(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {
-        let seen = Mutex::new(LastSeen { last: None, answered: None });
-        let progress = Arc::new(ReadProgress { last: Mutex::new(None), is_parsing: AtomicBool::new(false) });
-        let worker = BlockingWorker::default();
-        Self { path: path.into(), parse, always_read: false, ttl: Duration::ZERO, seen, progress, worker }
+        Self::with_trust(path, parse, true)
     }
 
     /// Parses again if the bytes differ: for files whose times are wrong.
     pub fn by_content(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {
-        Self { always_read: true, ..Self::new(path, parse) }
+        Self::with_trust(path, parse, false)
+    }
+
+    fn with_trust(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>, trusts_version: bool) -> Self {
+        let (path, last, is_parsing) = (path.into(), Mutex::new(None), AtomicBool::new(false));
+        let shared = Arc::new(SharedFile { path, parse, trusts_version, last, is_parsing });
+        let seen = Mutex::new(LastSeen { last: None, answered: None });
+        Self { shared, ttl: Duration::ZERO, seen, worker: BlockingWorker::default() }
     }
 
     /// One poll is valid for `ttl`. Call `refresh` before you reject a request.
@@ -115,7 +121,7 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.shared.path
     }
 
     /// The contents as of now, or of the last poll within the TTL.
@@ -148,23 +154,13 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = seen.last.as_ref().and_then(|(_, outcome)| outcome.as_ref().ok().cloned());
         let now = self.poll(&mut seen).ok();
-        match (before, now) {
-            (Some(before), Some(now)) => {
-                !Arc::ptr_eq(&before.value, &now.value) || before.modified != now.modified
-            }
-            (None, None) => false,
-            (None, Some(_)) | (Some(_), None) => true,
-        }
+        let id = |snapshot: &FileSnapshot<T>| (Arc::as_ptr(&snapshot.value), snapshot.modified);
+        before.as_ref().map(id) != now.as_ref().map(id)
     }
 
     fn poll(&self, seen: &mut LastSeen<T>) -> Result<FileSnapshot<T>, FileError> {
-        let read = FileRead {
-            path: Arc::clone(&self.path),
-            parse: self.parse,
-            trusts_version: !self.always_read,
-            progress: Arc::clone(&self.progress),
-        };
-        let outcome = match self.worker.run_with_timeout(POLL_TIMEOUT, move || read.run()) {
+        let shared = Arc::clone(&self.shared);
+        let outcome = match self.worker.run_with_timeout(POLL_TIMEOUT, move || shared.read()) {
             Some(outcome) => {
                 seen.answered = Some(Instant::now());
                 outcome.and_then(|reading| self.snapshot(&reading))
@@ -178,16 +174,17 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
     fn snapshot(&self, reading: &PendingRead<T>) -> Result<FileSnapshot<T>, FileError> {
         match &reading.parsed {
             Ok(value) => Ok(FileSnapshot { value: Arc::clone(value), modified: reading.modified }),
-            Err(message) => {
-                Err(FileError::Malformed { path: Arc::clone(&self.path), message: Arc::clone(message) })
-            }
+            Err(message) => Err(FileError::Malformed {
+                path: Arc::clone(&self.shared.path),
+                message: Arc::clone(message),
+            }),
         }
     }
 
     /// The outcome while a poll does not return: for a while, the outcome of the last poll that did.
     fn last_outcome(&self, seen: &LastSeen<T>) -> Result<FileSnapshot<T>, FileError> {
-        let path = Arc::clone(&self.path);
-        let error = if self.progress.is_parsing.load(Ordering::Acquire) {
+        let path = Arc::clone(&self.shared.path);
+        let error = if self.shared.is_parsing.load(Ordering::Acquire) {
             FileError::Slow { path }
         } else {
             FileError::Silent { path }
@@ -202,20 +199,12 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
     }
 }
 
-/// One poll of a file, run in the thread.
-struct FileRead<T> {
-    path: Arc<Path>,
-    parse: fn(&[u8]) -> Result<T, String>,
-    /// whether the same version means the same contents; otherwise the bytes are compared
-    trusts_version: bool,
-    progress: Arc<ReadProgress<T>>,
-}
-
-impl<T> FileRead<T> {
-    fn run(self) -> Result<Arc<PendingRead<T>>, FileError> {
+impl<T> SharedFile<T> {
+    /// One poll, run in the thread.
+    fn read(&self) -> Result<Arc<PendingRead<T>>, FileError> {
         let unreadable =
             |source| FileError::Unreadable { path: Arc::clone(&self.path), source: Arc::new(source) };
-        let last = self.progress.last();
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
         let version = FileVersion::new(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
@@ -228,26 +217,18 @@ impl<T> FileRead<T> {
         let bytes = read_bounded(&self.path).map_err(unreadable)?;
         let parsed = match last {
             Some(reading) if reading.bytes == bytes => reading.parsed.clone(),
-            _ => self.progress.parse(self.parse, &bytes),
+            _ => {
+                self.is_parsing.store(true, Ordering::Release);
+                let parsed = (self.parse)(&bytes).map(Arc::new).map_err(Arc::from);
+                self.is_parsing.store(false, Ordering::Release);
+                parsed
+            }
         };
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > CLOCK_TICK);
         let reading =
             Arc::new(PendingRead { version, bytes, parsed, settled, modified, read_at: Instant::now() });
-        *self.progress.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&reading));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&reading));
         Ok(reading)
-    }
-}
-
-impl<T> ReadProgress<T> {
-    fn last(&self) -> Option<Arc<PendingRead<T>>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn parse(&self, parse: fn(&[u8]) -> Result<T, String>, bytes: &[u8]) -> Result<Arc<T>, Arc<str>> {
-        self.is_parsing.store(true, Ordering::Release);
-        let parsed = parse(bytes).map(Arc::new).map_err(Arc::from);
-        self.is_parsing.store(false, Ordering::Release);
-        parsed
     }
 }
 
@@ -268,10 +249,22 @@ mod tests {
         if bytes.is_empty() { Err("empty".into()) } else { Ok(String::from_utf8_lossy(bytes).into_owned()) }
     }
 
+    /// A file with these contents, and the directory that it is removed with.
+    fn file_with(contents: &str) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, contents).unwrap();
+        (directory, path)
+    }
+
+    fn age(path: &Path) {
+        let old = SystemTime::now() - Duration::from_hours(1);
+        std::fs::File::open(path).unwrap().set_modified(old).unwrap();
+    }
+
     #[test]
     fn a_change_of_the_same_size_is_seen() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("key");
+        let (_directory, path) = file_with("");
         let file = CachedFile::new(path.clone(), length);
         for contents in ["one", "two", "six"] {
             std::fs::write(&path, contents).unwrap();
@@ -283,9 +276,7 @@ mod tests {
 
     #[test]
     fn one_poll_is_valid_for_its_ttl() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("key");
-        std::fs::write(&path, "one").unwrap();
+        let (_directory, path) = file_with("one");
         let file = CachedFile::by_content(path.clone(), length).with_ttl(POLL_INTERVAL);
         let looked = Instant::now();
         assert_eq!(*file.get().unwrap().value, "one");
@@ -298,11 +289,8 @@ mod tests {
 
     #[test]
     fn an_unchanged_old_file_is_not_parsed_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("key");
-        std::fs::write(&path, "one").unwrap();
-        let old = SystemTime::now() - Duration::from_hours(1);
-        std::fs::File::open(&path).unwrap().set_modified(old).unwrap();
+        let (_directory, path) = file_with("one");
+        age(&path);
         let file = CachedFile::new(path, length);
         let first = file.get().unwrap().value;
         assert!(Arc::ptr_eq(&first, &file.get().unwrap().value));
@@ -315,12 +303,10 @@ mod tests {
             PARSED.fetch_add(1, Ordering::Relaxed);
             Err("broken".into())
         }
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("template");
+        let (_directory, path) = file_with("");
         for contents in ["one", "three"] {
             std::fs::write(&path, contents).unwrap();
-            let old = SystemTime::now() - Duration::from_hours(1);
-            std::fs::File::open(&path).unwrap().set_modified(old).unwrap();
+            age(&path);
             let file = CachedFile::new(path.clone(), broken);
             let again = CachedFile::by_content(path.clone(), broken);
             PARSED.store(0, Ordering::Relaxed);
@@ -338,9 +324,7 @@ mod tests {
 
     #[test]
     fn a_broken_file_that_is_mended_is_good() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("template");
-        std::fs::write(&path, "").unwrap();
+        let (_directory, path) = file_with("");
         let file = CachedFile::new(path.clone(), length);
         assert!(matches!(file.get(), Err(FileError::Malformed { .. })));
         std::fs::write(&path, "good").unwrap();
@@ -357,13 +341,11 @@ mod tests {
             std::thread::sleep(POLL_TIMEOUT * 3);
             length(bytes)
         }
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("template");
-        std::fs::write(&path, "one").unwrap();
+        let (_directory, path) = file_with("one");
         let file = CachedFile::new(path, slow);
         let error = file.get().err().unwrap();
         assert!(matches!(error, FileError::Slow { .. }), "{error}");
-        assert!(error.to_string().ends_with("/template: parsing it takes longer than 300 ms"), "{error}");
+        assert!(error.to_string().ends_with("/file: parsing it takes longer than 300 ms"), "{error}");
         let asked = Instant::now();
         while file.get().map_or(true, |snapshot| *snapshot.value != "one") {
             assert!(asked.elapsed() < STALE_IF_ERROR);
@@ -374,9 +356,7 @@ mod tests {
 
     #[test]
     fn a_hung_file_system_blocks_no_reader() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("key");
-        std::fs::write(&path, "one").unwrap();
+        let (_directory, path) = file_with("one");
         let file = CachedFile::new(path.clone(), length);
         assert_eq!(*file.get().unwrap().value, "one");
         std::fs::remove_file(&path).unwrap();
@@ -401,8 +381,8 @@ mod tests {
 
     #[test]
     fn missing_and_malformed_files_are_told_apart() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("key");
+        let (_directory, path) = file_with("");
+        std::fs::remove_file(&path).unwrap();
         let file = CachedFile::new(path.clone(), length);
         assert!(file.get().err().unwrap().is_missing());
         std::fs::write(&path, "").unwrap();

@@ -216,9 +216,9 @@ impl Forwarder<'_> {
                 })
             }
             _ if let Some(title) = title => {
-                ResponseBody::boxed(title.rewrite_stream(incoming.with_read_bytes(bounds.piece)))
+                ResponseBody::streamed(title.rewrite_stream(incoming.with_read_bytes(bounds.piece)))
             }
-            _ => ResponseBody::boxed(incoming.with_read_bytes(bounds.piece)),
+            _ => ResponseBody::streamed(incoming.with_read_bytes(bounds.piece)),
         };
         head.version = Version::default(); // not the daemon's version
         Ok(Response::from_parts(head, body))

@@ -19,7 +19,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{Method, StatusCode, response};
-use http_body::Frame;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 use tokio::io::{AsyncRead as _, ReadBuf};
@@ -28,8 +27,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::api::DownloadSource;
 use super::static_file::stream::FileBody;
-use crate::http::body;
-use crate::http::body::ResponseBody;
+use crate::http::body::{self, PieceStream, ResponseBody};
 use crate::http::error::ResponseError;
 use crate::os::log_limit;
 use crate::os::log_limit::LogTopic;
@@ -95,7 +93,7 @@ fn open_stream(state: &AppState, path: &Path) -> Result<ResponseBody, StreamErro
     let file = open_beneath(state, path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() {
-        return Ok(ResponseBody::boxed(FileBody::new(Arc::new(file), 0..metadata.len())));
+        return Ok(ResponseBody::streamed(FileBody::new(Arc::new(file), 0..metadata.len())));
     }
     if !metadata.file_type().is_fifo() {
         return Err(StreamError::Type);
@@ -104,7 +102,7 @@ fn open_stream(state: &AppState, path: &Path) -> Result<ResponseBody, StreamErro
     let timeout = state.config.settings.timeout.answer_unprivileged;
     let pipe = Receiver::from_file(file)?;
     let deadline = Box::pin(sleep(timeout));
-    Ok(ResponseBody::boxed(PipeBody { pipe, buffer: BytesMut::new(), timeout, deadline }))
+    Ok(ResponseBody::streamed(PipeBody { pipe, buffer: BytesMut::new(), timeout, deadline }))
 }
 
 /// Opens a file below one of the profile's directories, without following links. If the kernel lacks `openat2`, nothing
@@ -136,15 +134,9 @@ struct PipeBody {
     deadline: Pin<Box<Sleep>>,
 }
 
-impl http_body::Body for PipeBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Self { pipe, buffer, timeout, deadline } = &mut *self;
+impl PieceStream for PipeBody {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let Self { pipe, buffer, timeout, deadline } = self;
         buffer.resize(PIPE_READ_BYTES, 0);
         let mut unfilled = ReadBuf::new(buffer);
         if Pin::new(pipe).poll_read(context, &mut unfilled)?.is_pending() {
@@ -156,6 +148,6 @@ impl http_body::Body for PipeBody {
             return Poll::Ready(None);
         }
         deadline.as_mut().reset(Instant::now() + *timeout);
-        Poll::Ready(Some(Ok(Frame::data(buffer.split_to(length).freeze()))))
+        Poll::Ready(Some(Ok(buffer.split_to(length).freeze())))
     }
 }

@@ -2,14 +2,13 @@
 //! the privileged daemon answers instead, nodegate gives its pages that title.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Body, Frame};
 
 use super::page::sanitized::escape_html;
 use crate::config::product;
+use crate::http::body::PieceStream;
 use crate::http::target::ApiPath;
 use crate::upstream::client::UpstreamBody;
 
@@ -88,27 +87,17 @@ pub(super) struct TitledBody {
     page: UpstreamBody,
 }
 
-impl Body for TitledBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let this = self.get_mut();
+impl PieceStream for TitledBody {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
-            let piece = ready!(this.page.poll_piece(context)).transpose()?;
-            let Some(title) = &this.title else {
-                return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
-            };
+            let piece = ready!(self.page.poll_piece(context)).transpose()?;
+            let Some(title) = &self.title else { return Poll::Ready(piece.map(Ok)) };
             let is_last = piece.is_none();
-            this.held.extend_from_slice(&piece.unwrap_or_default());
-            if is_last || this.held.len() >= SEARCHED_BYTES {
-                let beginning = title.rewrite(this.held.split().freeze());
-                this.title = None;
-                let frame = (!beginning.is_empty()).then(|| Ok(Frame::data(beginning)));
-                return Poll::Ready(frame);
+            self.held.extend_from_slice(&piece.unwrap_or_default());
+            if is_last || self.held.len() >= SEARCHED_BYTES {
+                let beginning = title.rewrite(self.held.split().freeze());
+                self.title = None;
+                return Poll::Ready((!beginning.is_empty()).then_some(Ok(beginning)));
             }
         }
     }

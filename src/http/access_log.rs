@@ -25,8 +25,7 @@ use request_text::TextRules;
 use writer::{LogQueue, LogWriter};
 
 use crate::config::settings::LogFormat;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 use crate::os::log_text::shortened;
 use crate::os::request_context::{LogContext, RequestId};
 use crate::tls::TlsSession;

@@ -7,12 +7,45 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-type StreamedBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error>>>;
+use crate::upstream::client::UpstreamBody;
+
+/// The pieces of a streamed body. [`ResponseBody`] makes a `http_body::Body` of them.
+pub trait PieceStream {
+    /// The next piece; `None` at the end.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>>;
+
+    /// The bytes that follow, if their number is known.
+    fn length(&self) -> Option<u64> {
+        None
+    }
+
+    fn has_ended(&self) -> bool {
+        self.length() == Some(0)
+    }
+}
 
 /// Usually complete bytes, otherwise a stream whose length may be unknown when the head is sent.
 pub enum ResponseBody {
     Full(Bytes),
-    Streamed(StreamedBody),
+    Streamed(Box<dyn PieceStream>),
+}
+
+impl PieceStream for UpstreamBody {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let polled = self.poll_piece(context);
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            self.report(error);
+        }
+        polled
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.length()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended()
+    }
 }
 
 pub fn full(bytes: impl Into<Bytes>) -> ResponseBody {
@@ -24,8 +57,8 @@ pub fn empty() -> ResponseBody {
 }
 
 impl ResponseBody {
-    pub fn boxed(stream: impl http_body::Body<Data = Bytes, Error = io::Error> + 'static) -> Self {
-        Self::Streamed(Box::pin(stream))
+    pub fn streamed(stream: impl PieceStream + 'static) -> Self {
+        Self::Streamed(Box::new(stream))
     }
 }
 
@@ -40,21 +73,21 @@ impl http_body::Body for ResponseBody {
         match &mut *self {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Streamed(stream) => stream.as_mut().poll_frame(context),
+            Self::Streamed(stream) => stream.poll_piece(context).map_ok(Frame::data),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Streamed(stream) => stream.is_end_stream(),
+            Self::Streamed(stream) => stream.has_ended(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Self::Streamed(stream) => stream.size_hint(),
+            Self::Streamed(stream) => stream.length().map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
 }

@@ -11,6 +11,8 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
+use crate::http::validate::is_token_byte;
+
 /// A content coding other than `identity` (RFC 9110, section 8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContentCoding {
@@ -111,11 +113,6 @@ fn parse_quality(text: &str) -> Option<Quality> {
 /// Without optional white space (RFC 9110, section 5.6.3).
 fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
-}
-
-/// `tchar` of RFC 9110, section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// All of `plain` in `coding`, at levels meant for results that are kept and sent many times.

@@ -1,7 +1,7 @@
 //! Drains a body that no handler reads while the answer is sent. Otherwise the client's system would discard the
 //! answer.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +28,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn start(
     body: Option<RequestBody>,
     waits: bool,
-    clock: &Arc<TimeoutTracker>,
+    clock: &Rc<TimeoutTracker>,
 ) -> Option<oneshot::Sender<()>> {
     let mut body = body?;
     let waits = match &mut body {

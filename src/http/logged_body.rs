@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -69,7 +70,7 @@ impl CommonHeaders {
 pub struct ResponseObservers {
     pub log: Arc<AccessLog>,
     pub metrics: Arc<Metrics>,
-    pub clock: Arc<TimeoutTracker>,
+    pub clock: Rc<TimeoutTracker>,
 }
 
 /// A body that counts itself and writes the access log when it is out, or given up.

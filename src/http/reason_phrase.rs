@@ -32,12 +32,14 @@ pub fn reason_phrase(text: &str) -> Option<ReasonPhrase> {
     if trimmed.is_empty() { None } else { ReasonPhrase::try_from(trimmed).ok() }
 }
 
-/// The text of a phrase. Bytes that are not UTF-8 are read as Latin-1, the historical charset of HTTP.
+/// The text of a phrase.
 pub fn text_of(phrase: &ReasonPhrase) -> Cow<'_, str> {
-    match str::from_utf8(phrase.as_bytes()) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(phrase.as_bytes().iter().copied().map(char::from).collect()),
-    }
+    utf8_or_latin1(phrase.as_bytes())
+}
+
+/// Reads bytes that are not UTF-8 as Latin-1, the historical charset of HTTP.
+pub fn utf8_or_latin1(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| bytes.iter().copied().map(char::from).collect(), Cow::from)
 }
 
 /// Copies a phrase that differs from the standard one to a header, and to the body of an error without a body.

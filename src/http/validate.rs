@@ -19,6 +19,11 @@ pub fn check(head: &Parts, limits: &LimitSettings) -> Result<(), ResponseError> 
     check_framing(&head.headers)
 }
 
+/// Whether a token may hold the byte (`tchar`, RFC 9110 section 5.6.2).
+pub fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// In the form of the access log.
 pub fn request_line(head: &Parts) -> String {
     let version = match head.version {

@@ -9,12 +9,12 @@ use http::header::{
     CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
 };
 use http::{HeaderValue, Response, StatusCode};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use zstd::stream::raw::CParameter;
 use zstd::stream::write::Encoder;
 
-use super::body::{self, ResponseBody};
+use super::body::{self, PieceStream, ResponseBody};
 use crate::http::compression::ContentCoding;
 
 /// Fast, because an answer is compressed for one client and blocks its worker.
@@ -42,7 +42,7 @@ pub fn zstd(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         },
         ResponseBody::Streamed(_) => match ZstdBody::slot() {
             Some((slot, encoder)) => {
-                (ResponseBody::boxed(ZstdBody { plain: body, encoder: Some(encoder), _slot: slot }), true)
+                (ResponseBody::streamed(ZstdBody { plain: body, encoder: Some(encoder), _slot: slot }), true)
             }
             None => (body, false),
         },
@@ -110,16 +110,10 @@ impl ZstdBody {
     }
 }
 
-impl http_body::Body for ZstdBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+impl PieceStream for ZstdBody {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let compressed = loop {
-            let Self { plain, encoder: Some(encoder), .. } = &mut *self else { return Poll::Ready(None) };
+            let Self { plain, encoder: Some(encoder), .. } = self else { return Poll::Ready(None) };
             match Pin::new(plain).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let written = encoder.write_all(&frame.into_data().unwrap_or_default());
@@ -135,7 +129,7 @@ impl http_body::Body for ZstdBody {
                 },
             }
         };
-        Poll::Ready(compressed.map(|compressed| compressed.map(Frame::data)).transpose())
+        Poll::Ready(compressed.transpose())
     }
 }
 
@@ -143,9 +137,15 @@ impl http_body::Body for ZstdBody {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use http_body_util::BodyExt as _;
-    use http_body_util::channel::Channel;
+    use tokio::sync::mpsc::{Receiver, channel};
 
     use super::*;
+
+    impl PieceStream for Receiver<io::Result<Bytes>> {
+        fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+            self.poll_recv(context)
+        }
+    }
 
     fn json(body: ResponseBody) -> Response<ResponseBody> {
         Response::builder().header(CONTENT_TYPE, "application/json;charset=UTF-8").body(body).unwrap()
@@ -190,11 +190,11 @@ mod tests {
 
     #[tokio::test]
     async fn received_bytes_are_flushed_when_the_daemon_pauses() {
-        let (mut daemon, stream) = Channel::<Bytes, io::Error>::new(1);
-        let mut compressed = zstd(json(ResponseBody::boxed(stream))).into_body();
+        let (daemon, stream) = channel(1);
+        let mut compressed = zstd(json(ResponseBody::streamed(stream))).into_body();
         let mut decoder = zstd::stream::write::Decoder::new(Vec::new()).unwrap();
         for piece in ["one", "two"] {
-            daemon.send_data(Bytes::from_static(piece.as_bytes())).await.unwrap();
+            daemon.send(Ok(Bytes::from_static(piece.as_bytes()))).await.unwrap();
             let frame = compressed.frame().await.unwrap().unwrap().into_data().unwrap();
             decoder.write_all(&frame).unwrap();
             decoder.flush().unwrap();
@@ -210,9 +210,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_answer_is_broken_here_too() {
-        let (daemon, stream) = Channel::<Bytes, io::Error>::new(1);
-        let compressed = zstd(json(ResponseBody::boxed(stream))).into_body();
-        daemon.abort(io::ErrorKind::UnexpectedEof.into());
+        let (daemon, stream) = channel(1);
+        let compressed = zstd(json(ResponseBody::streamed(stream))).into_body();
+        daemon.send(Err(io::ErrorKind::UnexpectedEof.into())).await.unwrap();
         assert!(compressed.collect().await.is_err());
     }
 }

@@ -19,3 +19,4 @@ pub mod request_context;
 pub mod rlimit;
 pub mod sandbox;
 pub mod systemd;
+pub mod unix_time;

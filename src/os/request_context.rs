@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::futures::TaskLocalFuture;
+
+use crate::os::unix_time::unix_time;
 
 tokio::task_local! {
     static CURRENT: Rc<LogContext>;
@@ -38,7 +40,7 @@ impl fmt::Display for RequestId {
 fn process() -> u64 {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     *PROCESS.get_or_init(|| {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = unix_time(SystemTime::now()).cast_unsigned();
         (seconds ^ (u64::from(std::process::id()) << 20)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40
     })
 }

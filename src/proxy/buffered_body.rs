@@ -8,16 +8,15 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::auth::authenticator::AuthenticatedUser;
-use crate::http::body_parameters;
-use crate::http::body_parameters::{BodyKind, ParameterError};
+use crate::http::body_parameters::{self, BodyKind, ParameterError};
 use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::limits::buffer_budget::{BufferOwner, BufferPermit, UNCOUNTED_BYTES};
 use crate::limits::failure_table::ClientKey;
-use crate::limits::min_rate::MinRate;
+use crate::limits::min_rate::{MinRate, RateTracker};
 use crate::proxy::request::IncomingRequest;
 
 /// How much nodegate trusts the sender of a body.
@@ -213,18 +212,19 @@ async fn collect(
     bounds: BodyBounds,
 ) -> Result<Bytes, ResponseError> {
     let BodyBounds { limit, pace } = bounds;
-    let mut began = Instant::now();
+    let mut received = RateTracker::new(pace);
     let mut whole = Vec::new();
     let late = || ResponseError::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };
     loop {
-        let received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
-        let until = began + pace.time_for(received).unwrap_or(pace.grace);
-        let frame = timeout_at(until, incoming.frame()).await.map_err(|_| late())?;
+        let began = Instant::now();
+        let frame = timeout(received.remaining(), incoming.frame()).await.map_err(|_| late())?;
+        received.add_wait(began.elapsed());
         let Some(frame) = frame else {
             whole.shrink_to_fit();
             return Ok(whole.into());
         };
         let data = frame.map_err(|_| ResponseError::BodyBroken)?.into_data().unwrap_or_default();
+        received.add_bytes(data.len());
         let needed = whole.len() + data.len();
         if needed > limit {
             return Err(ResponseError::BodyTooLarge { limit });
@@ -238,10 +238,7 @@ async fn collect(
         };
         if needed > whole.capacity() {
             let step = size.step(needed);
-            let waits = Instant::now();
             room.grow_to(step).await?;
-            // The wait for room does not count as the client's delay.
-            began += waits.elapsed();
             // `Vec` would grow to more than the claimed room.
             whole.reserve_exact(step - whole.len());
         }

@@ -2,10 +2,12 @@
 
 use std::io;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+
+use crate::tls::is_closed;
 
 /// Type, version and length (RFC 8446 section 5.1).
 const RECORD_HEADER_BYTES: usize = 5;
@@ -35,12 +37,5 @@ fn is_complete(stream: &TcpStream) -> io::Result<bool> {
         return Ok(true);
     }
     // A socket at its end stays readable, so the check would repeat for ever.
-    if has_ended(stream)? { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(false) }
-}
-
-/// Whether the client sends no more.
-fn has_ended(stream: &TcpStream) -> io::Result<bool> {
-    let mut sockets = [PollFd::new(stream, PollFlags::RDHUP)];
-    rustix::event::poll(&mut sockets, Some(&Timespec::default()))?;
-    Ok(sockets.iter().any(|socket| !socket.revents().is_empty()))
+    if is_closed(stream, PollFlags::RDHUP) { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(false) }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::malformed::{self, MalformedHead};
@@ -14,6 +14,7 @@ use crate::proxy::admission::log_without_request;
 use crate::proxy::worker_context::WorkerContext;
 use crate::state::client_connection::ClientConnection;
 use crate::time::client_timeouts::{TimedOut, UntimedStream};
+use crate::time::lingering_close::lingering_close;
 use crate::tls::ClientStream;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ pub(crate) async fn close_after_error<S: ClientStream>(
     head: &[u8],
 ) {
     tracing::debug!(peer = %client.client_ip.address(), %error, "connection ended");
-    let mut stream = left.stream;
+    let (mut stream, mut answer) = (left.stream, Vec::new());
     if error.is_parse() {
         let state = &context.state;
         let refused = MalformedHead { own_response: &left.own_response, error, head };
@@ -35,14 +36,13 @@ pub(crate) async fn close_after_error<S: ClientStream>(
         log_without_request(state, client.client_ip, refusal.status().as_u16());
         // hyper has sent its own answer if another one was still being sent.
         if !left.own_response.is_empty() {
-            let answer = malformed::answer(state, refusal, &left.target, client.tls.is_some());
-            write_briefly(&mut stream, &answer).await;
+            answer = malformed::answer(state, refusal, &left.target, client.tls.is_some());
         }
     }
     if is_body_broken(error) {
         cut(&stream, client);
     } else {
-        lingering_close(stream).await;
+        lingering_close(&mut stream, &answer, CLOSE_TIMEOUT).await;
     }
 }
 
@@ -85,25 +85,6 @@ pub(crate) async fn close_after_timeout<S: ClientStream>(
 /// Whether a body ended early.
 fn is_body_broken(error: &hyper::Error) -> bool {
     error.is_user() && error.source().is_some_and(<dyn Error>::is::<io::Error>)
-}
-
-/// Closes, and reads until the client closes. Otherwise unread bytes would reset the connection before the client
-/// reads the answer.
-async fn lingering_close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let _ = timeout(CLOSE_TIMEOUT, async {
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-    })
-    .await;
-}
-
-/// Writes within `CLOSE_TIMEOUT`.
-async fn write_briefly<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
-    let _ = timeout(CLOSE_TIMEOUT, async {
-        stream.write_all(words).await?;
-        stream.flush().await
-    })
-    .await;
 }
 
 /// Writes and closes within `CLOSE_TIMEOUT`.

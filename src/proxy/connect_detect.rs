@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::either::Either;
 
-use crate::handler::tunnel;
-use crate::handler::tunnel::{TunnelClient, TunnelEndpoint};
+use crate::handler::tunnel::{self, TunnelClient, TunnelEndpoint, plain_endpoint};
 use crate::proxy::recheck::until_denied;
 use crate::proxy::tls_accept::{
     ConnectionSetup, TLS_HANDSHAKE, accept_tls, count_handshake, peek_first_byte,
@@ -29,7 +29,7 @@ pub(crate) async fn open(
     stream: TcpStream,
     until: Instant,
 ) -> Option<(TunnelEndpoint, Instant)> {
-    let Some(acceptor) = acceptor else { return Some((TunnelEndpoint::plain(stream), until)) };
+    let Some(acceptor) = acceptor else { return Some((plain_endpoint(stream), until)) };
     let stop = &setup.context.stop;
     let timeouts = setup.context.state.config.settings.timeout;
     let first_byte = peek_first_byte(&stream, timeouts.first_byte.min(timeouts.header));
@@ -40,7 +40,7 @@ pub(crate) async fn open(
             Some((tls_endpoint(stream), Instant::now() + timeouts.header))
         }
         // A client that sent nothing before the deadline gets the same 408 as one that sent half a head.
-        Some(_) | None => Some((TunnelEndpoint::plain(stream), until)),
+        Some(_) | None => Some((plain_endpoint(stream), until)),
     }
 }
 
@@ -61,21 +61,18 @@ pub(crate) async fn detect<'a>(
 ) -> Option<DetectedStream<'a>> {
     let until = Instant::now() + worker.context().state.config.settings.timeout.header;
     let mut read = BytesMut::with_capacity(FIRST_READ_BYTES);
-    let begun = tokio::select! {
+    let requested = tokio::select! {
         biased;
         () = worker.stop.cancelled() => return None,
-        begun = beginning(&mut stream, &mut read) => begun,
+        requested = requests_tunnel(&mut stream, &mut read) => requested?,
         // Half a method is refused like half a head.
-        _ = client.clock.expired() => DetectedProtocol::Request,
+        _ = client.clock.expired() => false,
     };
-    match begun {
-        DetectedProtocol::None => None,
-        DetectedProtocol::Request => Some(DetectedStream::Requests(stream, read.freeze())),
-        DetectedProtocol::Connect => {
-            let stream = tls_endpoint(stream);
-            Some(DetectedStream::Tunnel(TunnelClient { stream, early: read.to_vec(), client, until }))
-        }
+    if !requested {
+        return Some(DetectedStream::Requests(stream, read.freeze()));
     }
+    let stream = tls_endpoint(stream);
+    Some(DetectedStream::Tunnel(TunnelClient { stream, early: read.to_vec(), client, until }))
 }
 
 /// Opens the tunnel that a client requests, and relays it until it ends.
@@ -93,35 +90,22 @@ pub(crate) async fn serve_tunnel(worker: &Worker, mut client: TunnelClient<'_>) 
     }
 }
 
-/// The protocol by the first bytes of a client.
-#[derive(Debug, PartialEq)]
-enum DetectedProtocol {
-    /// the client closed the connection
-    None,
-    Connect,
-    Request,
-}
-
-/// Cancel safe: `read` keeps what was read.
-async fn beginning(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> DetectedProtocol {
-    loop {
-        match stream.read_buf(read).await {
-            Ok(1..) => (),
-            Ok(0) | Err(_) => return DetectedProtocol::None,
-        }
+/// Whether the first bytes of a client ask for a tunnel; `None` if it closed before. Cancel safe: `read` keeps what was
+/// read.
+async fn requests_tunnel(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> Option<bool> {
+    while CONNECT.starts_with(read) {
+        stream.read_buf(read).await.ok().filter(|length| *length > 0)?;
         if read.starts_with(CONNECT) {
-            return DetectedProtocol::Connect;
-        }
-        if !CONNECT.starts_with(read) {
-            return DetectedProtocol::Request;
+            return Some(true);
         }
     }
+    Some(false)
 }
 
 fn tls_endpoint(mut stream: TlsStream) -> TunnelEndpoint {
     tunnel::enable_keepalive(stream.socket());
     stream.set_release_buffers();
-    TunnelEndpoint::Tls(Box::new(stream))
+    Either::Right(Box::new(stream))
 }
 
 #[cfg(test)]
@@ -133,18 +117,12 @@ mod tests {
     #[test]
     fn half_a_word_is_kept_until_its_end() {
         let mut read = BytesMut::new();
-        assert_eq!(beginning(&mut &b"CONN"[..], &mut read).now_or_never(), Some(DetectedProtocol::None));
+        assert_eq!(requests_tunnel(&mut &b"CONN"[..], &mut read).now_or_never(), Some(None));
         assert_eq!(read, "CONN");
-        assert_eq!(
-            beginning(&mut &b"ECT a:1"[..], &mut read).now_or_never(),
-            Some(DetectedProtocol::Connect)
-        );
+        assert_eq!(requests_tunnel(&mut &b"ECT a:1"[..], &mut read).now_or_never(), Some(Some(true)));
         assert_eq!(read, "CONNECT a:1");
         let mut read = BytesMut::new();
-        assert_eq!(
-            beginning(&mut &b"CONFIG /"[..], &mut read).now_or_never(),
-            Some(DetectedProtocol::Request)
-        );
+        assert_eq!(requests_tunnel(&mut &b"CONFIG /"[..], &mut read).now_or_never(), Some(Some(false)));
         assert_eq!(read, "CONFIG /");
     }
 }

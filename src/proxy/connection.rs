@@ -15,8 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use crate::handler::console::relay;
-use crate::handler::console::relay::ConsoleRelay;
+use crate::handler::console::relay::{self, ConsoleRelay};
 use crate::handler::console::target::ConnectedConsole;
 use crate::handler::tunnel::TunnelClient;
 use crate::http::logged_body::LoggedBody;
@@ -28,8 +27,7 @@ use crate::proxy::admission::{
 };
 use crate::proxy::close::{close_after_error, close_after_timeout, write_and_close};
 use crate::proxy::connect_detect::{self, DetectedStream};
-use crate::proxy::http2;
-use crate::proxy::http2::ConnectionEnd;
+use crate::proxy::http2::{self, ConnectionEnd};
 use crate::proxy::recheck::until_denied;
 use crate::proxy::request;
 use crate::proxy::tls_accept::{self, AcceptedStream};
@@ -196,7 +194,7 @@ where
         client.clock.set_body_length(request.body().size_hint().exact());
         serve_request(worker, client, request, &upgrade)
     });
-    let io = TokioIo::new(TimedStream::http1(stream, early, Arc::clone(&client.clock)));
+    let io = TokioIo::new(TimedStream::http1(stream, early, Rc::clone(&client.clock)));
     let mut connection = http1::Builder::new()
         .half_close(true)
         .title_case_headers(true)

@@ -35,14 +35,14 @@ fn has_known_end(head: &Parts, response: &Response<ResponseBody>) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io;
+    use std::task::{Context, Poll};
 
     use bytes::Bytes;
     use http::Request;
     use http::header::USER_AGENT;
-    use http_body_util::StreamBody;
 
     use super::*;
-    use crate::http::body;
+    use crate::http::body::{self, PieceStream};
 
     fn is_delimited(version: Version, agent: &str, comes_from_node: bool, body: ResponseBody) -> bool {
         let request = Request::builder().version(version).header(USER_AGENT, agent).body(()).unwrap();
@@ -53,10 +53,12 @@ mod tests {
         closes
     }
 
-    fn endless() -> ResponseBody {
-        ResponseBody::boxed(StreamBody::new(futures_util::stream::pending::<
-            io::Result<http_body::Frame<Bytes>>,
-        >()))
+    struct Endless;
+
+    impl PieceStream for Endless {
+        fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+            Poll::Pending
+        }
     }
 
     #[test]
@@ -75,7 +77,7 @@ mod tests {
             (Version::HTTP_2, ANY_EVENT, true, false),
         ] {
             assert_eq!(
-                is_delimited(version, agent, comes_from_node, endless()),
+                is_delimited(version, agent, comes_from_node, ResponseBody::streamed(Endless)),
                 expected,
                 "{version:?} {agent}"
             );

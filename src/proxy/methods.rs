@@ -3,8 +3,7 @@
 use http::header::ALLOW;
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use crate::http::body;
-use crate::http::body::ResponseBody;
+use crate::http::body::{self, ResponseBody};
 use crate::http::error::ResponseError;
 
 pub(crate) const API_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";

@@ -116,7 +116,7 @@ async fn answer_and_log(
     }
     complete(request, form, &mut response, &mut record);
     let (log, metrics) = (Arc::clone(&state.log), Arc::clone(&state.metrics));
-    let observers = ResponseObservers { log, metrics, clock: Arc::clone(&client.clock) };
+    let observers = ResponseObservers { log, metrics, clock: Rc::clone(&client.clock) };
     let response = LoggedBody::wrap(response, record, observers, unread);
     RequestAnswer { response, upgrade }
 }

@@ -11,10 +11,8 @@ use crate::fs::cached_file::FileError;
 use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, query_parameters};
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
-use crate::proxy::buffered_body;
-use crate::proxy::buffered_body::SenderTrust;
+use crate::os::log_limit::{self, LogTopic};
+use crate::proxy::buffered_body::{self, SenderTrust};
 use crate::proxy::login_guard::check_limit_before_body;
 use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
@@ -46,20 +44,8 @@ pub(crate) fn check_file(
     query: &str,
 ) -> Result<(), ResponseError> {
     let Some(scope) = scope else { return Ok(()) };
-    let belongs = match route {
-        Route::Page => scope.has_page(path, query),
-        Route::Static(located) => scope.has_file(located.url()),
-        Route::Daemon
-        | Route::Unprivileged
-        | Route::Node(_)
-        | Route::Master(_)
-        | Route::UnknownNode(_)
-        | Route::Upload
-        | Route::Websocket
-        | Route::Probe(_)
-        | Route::Missing(_)
-        | Route::NoSuchUri => false,
-    };
+    let belongs = matches!(route, Route::Page) && scope.has_page(path, query)
+        || matches!(route, Route::Static(located) if scope.has_file(located.url()));
     if belongs { Ok(()) } else { Err(ResponseError::NotFound(path.to_owned())) }
 }
 

@@ -58,6 +58,7 @@ pub enum AdmissionLost {
     Certificate(CertificateFault),
 }
 
+#[derive(Clone)]
 pub struct ClientConnection {
     /// the client: the TCP peer, or the address in a trusted proxy's PROXY header
     pub client_ip: PeerIp,
@@ -67,9 +68,9 @@ pub struct ClientConnection {
     pub tls: Option<TlsSession>,
     /// false for plaintext on a TLS listener: its requests are redirected
     pub is_served: bool,
-    pub clock: Arc<TimeoutTracker>,
+    pub clock: Rc<TimeoutTracker>,
     /// the same tracker, but of the whole connection if several requests share it
-    pub connection_clock: Arc<TimeoutTracker>,
+    pub connection_clock: Rc<TimeoutTracker>,
     /// bytes of an answer that are buffered
     pub piece: usize,
     pub trust: Rc<ConnectionTrust>,
@@ -81,7 +82,7 @@ pub struct ClientConnection {
     /// a reload removed the listener
     listener_removed: Cell<bool>,
     /// held until the connection and every login attempt on it have ended
-    permit: Rc<ConnectionPermit>,
+    _permit: Rc<ConnectionPermit>,
 }
 
 impl ClientConnection {
@@ -93,7 +94,7 @@ impl ClientConnection {
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
         let Admission { permit, exceeded, unauthenticated, generation } = admission;
-        let clock = Arc::new(TimeoutTracker::for_unauthenticated(
+        let clock = Rc::new(TimeoutTracker::for_unauthenticated(
             Arc::clone(&state.client_timeouts),
             Arc::clone(&unauthenticated),
         ));
@@ -103,7 +104,7 @@ impl ClientConnection {
             address: HeaderValue::from_str(&addresses.client.address().to_string())?,
             is_served: tls.is_some() || !rules.tls,
             tls,
-            connection_clock: Arc::clone(&clock),
+            connection_clock: Rc::clone(&clock),
             clock,
             piece: READ_BYTES,
             trust: Rc::new(ConnectionTrust::new(unauthenticated)),
@@ -111,7 +112,7 @@ impl ClientConnection {
             admitted: Cell::new(generation),
             rules: RefCell::new(rules),
             listener_removed: Cell::new(false),
-            permit: Rc::new(permit),
+            _permit: Rc::new(permit),
         })
     }
 
@@ -122,22 +123,8 @@ impl ClientConnection {
     /// The same client for one stream of the connection, with its own timeout tracker.
     #[must_use]
     pub fn for_stream(&self, state: &AppState, piece: usize) -> Self {
-        Self {
-            client_ip: self.client_ip,
-            tcp_peer: self.tcp_peer,
-            address: self.address.clone(),
-            is_served: self.is_served,
-            tls: self.tls.clone(),
-            clock: Arc::new(TimeoutTracker::new(Arc::clone(&state.client_timeouts))),
-            connection_clock: Arc::clone(&self.connection_clock),
-            piece,
-            trust: Rc::clone(&self.trust),
-            exceeded: self.exceeded,
-            admitted: Cell::new(self.admitted.get()),
-            rules: RefCell::new(Arc::clone(&self.rules.borrow())),
-            listener_removed: Cell::new(self.listener_removed.get()),
-            permit: Rc::clone(&self.permit),
-        }
+        let clock = Rc::new(TimeoutTracker::new(Arc::clone(&state.client_timeouts)));
+        Self { clock, piece, ..self.clone() }
     }
 
     /// The reason why the client is no longer admitted. The access list is checked once for each configuration.

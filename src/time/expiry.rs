@@ -1,12 +1,10 @@
 //! Finds the deadline of a client that has passed.
 
 use std::future::poll_fn;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::client_timeouts::{HEAD, IDLE, TimedOut, TimeoutTracker};
-use super::deadlines::ClientTimeouts;
+use super::client_timeouts::{ClientState, ClientTimeouts, TimedOut, TimeoutTracker};
 
 /// After this time without a request a connection releases its buffers.
 pub(super) const HIBERNATE_AFTER: Duration = Duration::from_secs(1);
@@ -56,57 +54,46 @@ impl TimeoutTracker {
             return Ok(TimedOut::Evicted);
         }
         let ClientTimeouts { header, idle, write } = &*self.deadlines;
-        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
-        let elapsed = self.started.elapsed();
-        let is_new = idle_action == IdleAction::Hibernate && self.requests.load(Ordering::Relaxed) <= 1;
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(self.since.get());
+        let is_new = idle_action == IdleAction::Hibernate && self.requests.get() <= 1;
         let hibernate_after = match idle_action {
             IdleAction::Hibernate if is_new => HIBERNATE_AFTER_FIRST,
             IdleAction::Hibernate => HIBERNATE_AFTER,
             IdleAction::Wait => Duration::MAX,
         };
-        let (limit, cause) = match self.state.load(Ordering::Relaxed) {
-            IDLE => (*idle, Some(TimedOut::Idle)),
-            HEAD => (*header, Some(TimedOut::Head)),
-            _ => (Duration::MAX, None),
+        let waits_for_head = self.write_waits.get().is_none() && self.draining.get() == 0;
+        let (limit, cause) = match self.state.get() {
+            ClientState::Idle => (*idle, TimedOut::Idle),
+            ClientState::Head => (*header, TimedOut::Head),
+            ClientState::Busy => {
+                self.check_due.set(self.check_due.get() || elapsed >= CHECK_AFTER);
+                (Duration::MAX, TimedOut::Idle)
+            }
         };
-        if cause.is_none() && elapsed >= since.saturating_add(CHECK_AFTER) {
-            self.check_due.store(true, Ordering::Relaxed);
-        }
-        let write_waits = self.write_waits.load(Ordering::Relaxed);
-        let waits_for_head = write_waits == 0 && self.draining.load(Ordering::Relaxed) == 0;
-        if let Some(cause) = cause
-            && waits_for_head
-            && elapsed >= since.saturating_add(limit)
-        {
+        if waits_for_head && elapsed >= limit {
             return Ok(cause);
         }
-        if cause == Some(TimedOut::Idle) && waits_for_head && elapsed >= since.saturating_add(hibernate_after)
-        {
+        if waits_for_head && self.state.get() == ClientState::Idle && elapsed >= hibernate_after {
             return Ok(TimedOut::Hibernate);
         }
-        if self.is_write_late(elapsed) {
+        if self.is_write_late(now) {
             return Ok(TimedOut::Write);
         }
         // The state may change during the sleep, so it is no longer than the shortest deadline. A long first request is
         // checked less and less often.
+        let age = now.saturating_duration_since(self.started);
         let hibernate_after =
-            if is_new { hibernate_after.max(elapsed / 4).min(HIBERNATE_AFTER) } else { hibernate_after };
+            if is_new { hibernate_after.max(age / 4).min(HIBERNATE_AFTER) } else { hibernate_after };
         let shortest = (*header).min(*idle).min(write.grace).min(hibernate_after);
-        let remaining = since.saturating_add(limit).saturating_sub(elapsed);
-        let remaining = if waits_for_head { remaining.min(shortest) } else { shortest };
-        Err(remaining.max(MIN_WAIT))
+        let remaining = limit.saturating_sub(elapsed).min(shortest);
+        Err(if waits_for_head { remaining } else { shortest }.max(MIN_WAIT))
     }
 
     /// Whether this write has waited too long, or all writes of the response for the bytes that were sent.
-    pub(super) fn is_write_late(&self, elapsed: Duration) -> bool {
-        let since = self.write_waits.load(Ordering::Relaxed);
-        if since == 0 {
-            return false;
-        }
-        let waiting = elapsed.saturating_sub(Duration::from_millis(since));
-        let waited = waiting + Duration::from_millis(self.waited.load(Ordering::Relaxed));
-        let allowed = self.deadlines.write.time_for(self.written.load(Ordering::Relaxed));
-        waiting >= self.deadlines.write.grace || allowed.is_some_and(|allowed| waited >= allowed)
+    pub(super) fn is_write_late(&self, now: Instant) -> bool {
+        let waiting = self.write_waits.get().map(|since| now.saturating_duration_since(since));
+        waiting.is_some_and(|waiting| waiting >= self.response.get().next_wait())
     }
 
     fn poll_evicted(&self, context: &Context<'_>) -> Poll<()> {

@@ -2,8 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -20,7 +19,7 @@ const MAX_OWN_RESPONSE_BYTES: usize = 1024;
 /// A stream that reports to its timeout tracker.
 pub struct TimedStream<S> {
     stream: S,
-    clock: Arc<TimeoutTracker>,
+    clock: Rc<TimeoutTracker>,
     /// read before, returned first
     early: Bytes,
     /// ready to be returned, before `early`
@@ -45,7 +44,7 @@ pub struct UntimedStream<S> {
 }
 
 impl<S> TimedStream<S> {
-    pub fn new(stream: S, early: Bytes, clock: Arc<TimeoutTracker>) -> Self {
+    pub fn new(stream: S, early: Bytes, clock: Rc<TimeoutTracker>) -> Self {
         Self {
             stream,
             clock,
@@ -59,7 +58,7 @@ impl<S> TimedStream<S> {
 
     /// For a library that serves HTTP/1. It reads one head at a time, with an encoded target. If a head is malformed, the
     /// response of the library is kept for `into_parts`, because it has no body that says why.
-    pub fn http1(stream: S, early: Bytes, clock: Arc<TimeoutTracker>) -> Self {
+    pub fn http1(stream: S, early: Bytes, clock: Rc<TimeoutTracker>) -> Self {
         Self { heads: Some(HeadTracker::new()), ..Self::new(stream, early, clock) }
     }
 
@@ -98,7 +97,7 @@ impl<S> TimedStream<S> {
 
     /// Keeps a response that the library writes without a request. Returns whether it did.
     fn keep_own_response(&mut self, bytes: &[u8]) -> bool {
-        let is_own = self.heads.is_some() && self.clock.settled.load(Ordering::Relaxed);
+        let is_own = self.heads.is_some() && self.clock.settled.get();
         if !is_own || self.own_response.len() + bytes.len() > MAX_OWN_RESPONSE_BYTES {
             return false;
         }
@@ -106,11 +105,10 @@ impl<S> TimedStream<S> {
         true
     }
 
-    fn note_write(&self, written: Poll<usize>) {
-        if let Poll::Ready(bytes) = written {
-            self.clock.note_written(bytes);
-        } else if self.clock.write_waits.load(Ordering::Relaxed) == 0 {
-            self.clock.note_write_blocked();
+    fn note_write(&self, polled: &Poll<io::Result<usize>>) {
+        match polled {
+            Poll::Ready(written) => self.clock.note_written(*written.as_ref().unwrap_or(&0)),
+            Poll::Pending => self.clock.note_write_blocked(),
         }
     }
 }
@@ -119,14 +117,6 @@ impl<S> TimedStream<S> {
 fn put(buffer: &mut ReadBuf<'_>, bytes: &mut Bytes) {
     let count = bytes.len().min(buffer.remaining());
     buffer.put_slice(&bytes.split_to(count));
-}
-
-fn written(polled: &Poll<io::Result<usize>>) -> Poll<usize> {
-    match polled {
-        Poll::Ready(Ok(bytes)) => Poll::Ready(*bytes),
-        Poll::Ready(Err(_)) => Poll::Ready(0),
-        Poll::Pending => Poll::Pending,
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
@@ -159,18 +149,17 @@ impl<S: ClientStream> TimedStream<S> {
     /// Checks whether the client of a long request is still connected. An HTTP/1 client sends nothing in that time, so a
     /// read does not show it.
     fn check_client(&mut self, context: &Context<'_>) {
-        let due = &self.clock.check_due;
-        if !(due.load(Ordering::Relaxed) && due.swap(false, Ordering::Relaxed)) {
+        if !self.clock.check_due.take() {
             return;
         }
-        let (written, now) = (self.clock.written.load(Ordering::Relaxed), Instant::now());
+        let (written, now) = (self.clock.response.get().bytes(), Instant::now());
         let (_, since) = *self.last_progress.insert(match self.last_progress {
             Some((before, since)) if before == written => (before, since),
             Some(_) | None => (written, now),
         });
-        let waited = now.saturating_duration_since(since).min(self.clock.busy_for());
+        let waited = now.saturating_duration_since(since.max(self.clock.since.get()));
         if self.stream.has_left(waited) {
-            self.clock.left.store(true, Ordering::Relaxed);
+            self.clock.mark_client_left();
             context.waker().wake_by_ref();
         }
     }
@@ -186,7 +175,7 @@ impl<S: ClientStream> AsyncWrite for TimedStream<S> {
             return Poll::Ready(Ok(bytes.len()));
         }
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note_write(written(&polled));
+        self.note_write(&polled);
         polled
     }
 
@@ -195,8 +184,10 @@ impl<S: ClientStream> AsyncWrite for TimedStream<S> {
         self.check_client(context);
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         // A flush that waits neither now nor before has sent nothing.
-        if polled.is_pending() || self.clock.write_waits.load(Ordering::Relaxed) > 0 {
-            self.note_write(if polled.is_ready() { Poll::Ready(0) } else { Poll::Pending });
+        if polled.is_pending() {
+            self.clock.note_write_blocked();
+        } else if self.clock.write_waits.get().is_some() {
+            self.clock.note_written(0);
         }
         polled
     }
@@ -217,37 +208,11 @@ impl<S: ClientStream> AsyncWrite for TimedStream<S> {
             return Poll::Ready(Ok(first.len()));
         }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.note_write(written(&polled));
+        self.note_write(&polled);
         polled
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::io::AsyncReadExt as _;
-
-    use super::*;
-    use crate::limits::min_rate::MinRate;
-    use crate::time::client_timeouts::{ClientTimeouts, HEAD};
-
-    const LONG: Duration = Duration::from_hours(1);
-
-    #[test]
-    fn what_was_read_before_comes_first() {
-        let write = MinRate { grace: LONG, rate: 0 };
-        let clock =
-            Arc::new(TimeoutTracker::new(Arc::new(ClientTimeouts { header: LONG, idle: LONG, write })));
-        clock.end_response();
-        let mut stream = TimedStream::new(&b"lo"[..], Bytes::from_static(b"hel"), Arc::clone(&clock));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut text = String::new();
-        runtime.block_on(stream.read_to_string(&mut text)).unwrap();
-        assert_eq!((text.as_str(), clock.state.load(Ordering::Relaxed)), ("hello", HEAD));
     }
 }

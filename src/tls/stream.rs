@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-pub use client_stream::ClientStream;
+pub use client_stream::{ClientStream, is_closed};
 
 use crate::tls::client_auth;
 use crate::tls::connection_info::TlsSession;

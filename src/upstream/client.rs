@@ -13,14 +13,14 @@ use bytes::Bytes;
 use http::{Method, Response};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
 use crate::config::settings::{BackendAddress, TimeoutSettings};
 pub use crate::metrics::labels::FailurePhase;
 use crate::metrics::upstreams::UpstreamHealth;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 use crate::os::request_context;
-use crate::upstream::connection::{ExchangeError, UpstreamConnection, UpstreamStream};
+use crate::upstream::connection::{ExchangeError, UpstreamConnection};
 pub use crate::upstream::error::{UpstreamError, io_message};
 use crate::upstream::loopback;
 use crate::upstream::peer::PeerNode;
@@ -168,14 +168,14 @@ impl UpstreamClient {
         let connecting = async {
             Ok(match destination {
                 UpstreamDestination::Local(BackendAddress::Tcp(address)) => {
-                    UpstreamStream::Tcp(loopback::connect(address, wire).await.map_err(failed)?)
+                    Either::Left(Either::Left(loopback::connect(address, wire).await.map_err(failed)?))
                 }
                 UpstreamDestination::Local(BackendAddress::Unix(path)) => {
-                    UpstreamStream::Unix(UnixStream::connect(path).await.map_err(failed)?)
+                    Either::Left(Either::Right(UnixStream::connect(path).await.map_err(failed)?))
                 }
                 UpstreamDestination::Peer(peer) => {
                     let connected = peer.connect().await.map_err(|(phase, cause)| error(phase, cause))?;
-                    UpstreamStream::Tls(Box::new(connected))
+                    Either::Right(Box::new(connected))
                 }
             })
         };

@@ -7,24 +7,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::AsyncWrite;
+use tokio::io::AsyncWrite as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_openssl::SslStream;
+use tokio_util::either::Either;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use crate::upstream::request::EncodedRequest;
-use crate::upstream::response_head;
-use crate::upstream::response_head::{MalformedResponse, ResponseHead};
+use crate::upstream::response_head::{self, MalformedResponse, ResponseHead};
 
 /// Enough for a head and most bodies.
 const HEAD_READ_BYTES: usize = 8 << 10;
 
-/// The stream of a connection.
-pub(super) enum UpstreamStream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Tls(Box<SslStream<TcpStream>>),
-}
+/// The stream of a connection: TCP or a Unix socket on this machine, or TLS to another node.
+pub(super) type UpstreamStream = Either<Either<TcpStream, UnixStream>, Box<SslStream<TcpStream>>>;
 
 /// A stream and the bytes that were read but not used.
 pub(super) struct UpstreamConnection {
@@ -59,14 +55,14 @@ impl UpstreamConnection {
         self.awaits_head = true;
         let head = poll_fn(|context| {
             while failed.is_none() && unsent.has_remaining() {
-                match self.stream.poll_write(context, unsent) {
+                match poll_send(&mut self.stream, context, unsent) {
                     Poll::Ready(Ok(_)) => (),
                     // The server may have sent a response before it closed.
                     Poll::Ready(Err(error)) => failed = Some(error),
                     Poll::Pending => break,
                 }
             }
-            if failed.is_none() && ready!(self.stream.poll_flush(context)).is_err() {
+            if failed.is_none() && ready!(Pin::new(&mut self.stream).poll_flush(context)).is_err() {
                 failed = Some(io::ErrorKind::BrokenPipe.into());
             }
             loop {
@@ -96,12 +92,7 @@ impl UpstreamConnection {
     /// Reads into the buffer, which gets room for at least `room` bytes; 0 at the end.
     pub(super) fn poll_fill(&mut self, context: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
         self.buffer.reserve(room);
-        let buffer = &mut self.buffer;
-        match &mut self.stream {
-            UpstreamStream::Tcp(stream) => poll_read_buf(Pin::new(stream), context, buffer),
-            UpstreamStream::Unix(stream) => poll_read_buf(Pin::new(stream), context, buffer),
-            UpstreamStream::Tls(stream) => poll_read_buf(Pin::new(stream.as_mut()), context, buffer),
-        }
+        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer)
     }
 
     /// Whether the connection is open and no byte has arrived since the last response.
@@ -116,7 +107,7 @@ impl UpstreamConnection {
 impl Drop for UpstreamConnection {
     fn drop(&mut self) {
         if self.awaits_head
-            && let UpstreamStream::Tls(stream) = &self.stream
+            && let Either::Right(stream) = &self.stream
             && let Err(error) = stream.get_ref().set_zero_linger()
         {
             tracing::debug!(%error, "a connection could not be reset");
@@ -125,10 +116,10 @@ impl Drop for UpstreamConnection {
 }
 
 /// A request without a body is one slice and needs no vectored write.
-fn poll_send<S: AsyncWrite + Unpin>(
-    stream: &mut S,
+fn poll_send(
+    stream: &mut UpstreamStream,
     context: &mut Context<'_>,
-    bytes: &mut impl bytes::Buf,
+    bytes: &mut EncodedRequest,
 ) -> Poll<io::Result<usize>> {
     let piece = bytes.chunk();
     if piece.len() < bytes.remaining() {
@@ -137,26 +128,4 @@ fn poll_send<S: AsyncWrite + Unpin>(
     let written = ready!(Pin::new(stream).poll_write(context, piece))?;
     bytes.advance(written);
     Poll::Ready(Ok(written))
-}
-
-impl UpstreamStream {
-    fn poll_write(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes: &mut impl bytes::Buf,
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => poll_send(stream, context, bytes),
-            Self::Unix(stream) => poll_send(stream, context, bytes),
-            Self::Tls(stream) => poll_send(stream.as_mut(), context, bytes),
-        }
-    }
-
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
-        }
-    }
 }

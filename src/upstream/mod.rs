@@ -5,7 +5,7 @@ pub mod certificate_pins;
 pub mod client;
 pub(crate) mod connection;
 pub(crate) mod error;
-pub(crate) mod loopback;
+pub mod loopback;
 pub mod nodes;
 pub mod peer;
 pub(crate) mod pool;

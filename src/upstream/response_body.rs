@@ -9,16 +9,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connection::UpstreamConnection;
 use super::pool::ConnectionPool;
 use crate::metrics::upstreams::UpstreamHealth;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
-use crate::os::request_context;
-use crate::os::request_context::RequestId;
+use crate::os::log_limit::{self, LogTopic};
+use crate::os::request_context::{self, RequestId};
 use crate::upstream::body_decoder::{BodyDecoder, DecodedPiece};
 use crate::upstream::response_head::BodyFraming;
 
@@ -78,6 +75,10 @@ impl UpstreamBody {
     /// Bytes that follow, if known.
     pub fn length(&self) -> Option<u64> {
         if let BodyDecoder::Length(length) = self.rest { Some(length) } else { None }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.connection.is_none()
     }
 
     /// Reads the whole body.
@@ -153,7 +154,7 @@ impl UpstreamBody {
     }
 
     /// Logs an error after the head was sent: the client only sees the connection end.
-    fn report(&self, error: &io::Error) {
+    pub fn report(&self, error: &io::Error) {
         let Some((health, request)) = &self.source else { return };
         let request = request.map(|id| id.to_string());
         let suffix = request.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
@@ -182,29 +183,5 @@ impl UpstreamBody {
         if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take()) {
             pool.put(connection);
         }
-    }
-}
-
-impl http_body::Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let polled = self.poll_piece(context);
-        if let Poll::Ready(Some(Err(error))) = &polled {
-            self.report(error);
-        }
-        polled.map(|piece| piece.map(|piece| piece.map(Frame::data)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.connection.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.length().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

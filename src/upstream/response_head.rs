@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use smallvec::SmallVec;
@@ -53,43 +53,49 @@ type HeaderSpan = (Range<usize>, Range<usize>);
 /// 101.
 pub fn take(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, MalformedResponse> {
     loop {
-        if buffer.is_empty() {
-            return Ok(None);
+        match take_any(buffer)? {
+            Some(ResponseHead { response, .. })
+                if response.status().is_informational()
+                    && response.status() != StatusCode::SWITCHING_PROTOCOLS => {}
+            head => return Ok(head),
         }
-        let phrase = status_line::clean_phrase(buffer);
-        let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-        let mut parsed = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
-        let status = config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut lines);
-        let length = match status.map_err(|_| MalformedResponse)? {
-            httparse::Status::Complete(length) => length,
-            httparse::Status::Partial if buffer.len() > MAX_HEAD_BYTES => return Err(MalformedResponse),
-            httparse::Status::Partial => return Ok(None),
-        };
-        let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(MalformedResponse)?;
-        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-            buffer.advance(length);
-            continue;
-        }
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        *response.version_mut() = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        let place = |text: &[u8]| {
-            let start = text.as_ptr().addr().saturating_sub(buffer.as_ptr().addr());
-            start..start + text.len()
-        };
-        let places: SmallVec<[HeaderSpan; INLINE_HEADER_LINES]> =
-            parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))).collect();
-        let head = buffer.split_to(length).freeze();
-        if let Some(phrase) = status_line::own_phrase(phrase.and_then(|range| head.get(range)), status) {
-            response.extensions_mut().insert(phrase);
-        }
-        let (headers, hop) = headers_of(&places, &head).ok_or(MalformedResponse)?;
-        let framing = hop.framing(status, response.version())?;
-        let keeps_alive = hop.keeps_alive(response.version()) && framing != BodyFraming::UntilClose;
-        *response.headers_mut() = headers;
-        return Ok(Some(ResponseHead { response, framing, keeps_alive }));
     }
+}
+
+/// The same for any response. A request with HTTP/1.0 gets no interim response (RFC 9110 section 15.2).
+pub fn take_any(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, MalformedResponse> {
+    if buffer.is_empty() {
+        return Ok(None);
+    }
+    let phrase = status_line::clean_phrase(buffer);
+    let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let status = config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut lines);
+    let length = match status.map_err(|_| MalformedResponse)? {
+        httparse::Status::Complete(length) => length,
+        httparse::Status::Partial if buffer.len() > MAX_HEAD_BYTES => return Err(MalformedResponse),
+        httparse::Status::Partial => return Ok(None),
+    };
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(MalformedResponse)?;
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.version_mut() = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let place = |text: &[u8]| {
+        let start = text.as_ptr().addr().saturating_sub(buffer.as_ptr().addr());
+        start..start + text.len()
+    };
+    let places: SmallVec<[HeaderSpan; INLINE_HEADER_LINES]> =
+        parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))).collect();
+    let head = buffer.split_to(length).freeze();
+    if let Some(phrase) = status_line::own_phrase(phrase.and_then(|range| head.get(range)), status) {
+        response.extensions_mut().insert(phrase);
+    }
+    let (headers, hop) = headers_of(&places, &head).ok_or(MalformedResponse)?;
+    let framing = hop.framing(status, response.version())?;
+    let keeps_alive = hop.keeps_alive(response.version()) && framing != BodyFraming::UntilClose;
+    *response.headers_mut() = headers;
+    Ok(Some(ResponseHead { response, framing, keeps_alive }))
 }
 
 /// The end-to-end headers, which share the memory of the head, and the meaning of the hop-by-hop headers.

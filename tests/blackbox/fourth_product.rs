@@ -1,36 +1,23 @@
 //! A product whose grammar has nothing in common with the built-in ones, given only as data: another prefix, one format,
 //! Ed25519 tickets with other separators, and its own CSRF scheme.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::ops::Deref;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use nodegate_standin::{Certificate, KeyKind, now};
+use nodegate_standin::now;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::sign::Signer;
 
 use crate::console::client::{BINARY, FINAL, WebSocket, read};
-use crate::support::nodegate::{command, eventually};
-use crate::support::{Nodegate, Outcome, Reply, Site};
+use crate::support::nodegate::eventually;
+use crate::support::{CustomProduct, Outcome};
 
 const PROFILE: &str = r#"
-[listen]
-address = "127.0.0.1"
-port = 0
-
-[node]
-name = "solo"
-
-[backend]
-address = "BACKEND"
-
-[log]
-access = "/srv/vault/access.log"
-
 [product]
 name = "vault"
 daemon = "vaultproxy"
@@ -38,10 +25,6 @@ protocol = "https"
 server = "vault"
 routes = "vault.routes"
 secret_parameters = ["pin"]
-
-[[product.certificate]]
-file = "/srv/vault/tls.crt"
-key = "/srv/vault/tls.key"
 
 [product.api]
 prefix = "/rest/v1"
@@ -101,36 +84,38 @@ const USER: &str = "ann@vault";
 
 /// A machine of the product, with a stand-in for its daemon.
 struct Vault {
-    site: Site,
-    profile: String,
+    product: CustomProduct,
     key: PKey<Private>,
-    requests: Receiver<String>,
     console: TcpListener,
+}
+
+impl Deref for Vault {
+    type Target = CustomProduct;
+
+    fn deref(&self) -> &CustomProduct {
+        &self.product
+    }
 }
 
 impl Vault {
     fn new() -> Self {
-        let site = Site::pve();
-        std::fs::remove_dir_all(site.path("/etc")).unwrap();
         let key = PKey::generate_ed25519().unwrap();
         let console = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = console.local_addr().unwrap().port().to_string();
         let ticket = ticket_with(&key, USER, now());
-        let (address, requests) = daemon(port.clone(), ticket);
-        site.write("/srv/vault/profile.toml", PROFILE.replace("BACKEND", &address).replace("PORT", &port));
-        site.write("/srv/vault/vault.routes", ROUTES);
-        let pair = Certificate::ca().issue("vault.example.com", &[], KeyKind::EcP256);
-        site.write("/srv/vault/tls.crt", pair.certificate_pem());
-        site.write("/srv/vault/tls.key", pair.key_pem());
-        site.write("/srv/vault/ticket.pub", key.public_key_to_pem().unwrap());
-        site.write("/srv/vault/proof.key", PROOF_KEY);
-        let profile = site.path("/srv/vault/profile.toml").to_str().unwrap().to_owned();
-        Self { site, profile, key, requests, console }
-    }
-
-    fn start(&self) -> Nodegate {
-        let root = self.site.root().to_str().unwrap();
-        Nodegate::spawn(&mut command(&["--root", root, "--debug", "run", &self.profile]))
+        let profile = PROFILE.replace("PORT", &port);
+        let product = CustomProduct::new("vault", &profile, move |request| {
+            let target = request.split(' ').nth(1).unwrap_or_default();
+            match target.split('?').next() {
+                Some("/rest/v1/sessions") => format!(r#"{{"data":{{"ticket":"{ticket}"}}}}"#),
+                Some("/rest/v1/boxes/a/screen") => format!(r#"{{"data":{{"port":{port}}}}}"#),
+                _ => r#"{"data":["a"]}"#.to_owned(),
+            }
+        });
+        product.site.write("/srv/vault/vault.routes", ROUTES);
+        product.site.write("/srv/vault/ticket.pub", key.public_key_to_pem().unwrap());
+        product.site.write("/srv/vault/proof.key", PROOF_KEY);
+        Self { product, key, console }
     }
 
     fn cookie(&self, user: &str, time: i64) -> String {
@@ -144,10 +129,6 @@ impl Vault {
         let changed = self.profile.replace("profile.toml", "changed.toml");
         std::fs::write(&changed, text.replacen(old, new, 1)).unwrap();
         Outcome::ask(&self.site, &["check", &changed])
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.site.path("/srv/vault/access.log")).unwrap_or_default()
     }
 }
 
@@ -168,52 +149,6 @@ fn proof(user: &str, time: i64) -> String {
     format!("X-Vault-Proof: {time}.{}\r\n", mac.concat())
 }
 
-/// Answers each call and hands over what it got.
-fn daemon(console_port: String, ticket: String) -> (String, Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let request = read_request(&mut stream);
-            let target = request.split(' ').nth(1).unwrap_or_default();
-            let body = match target.split('?').next() {
-                Some("/rest/v1/sessions") => format!(r#"{{"data":{{"ticket":"{ticket}"}}}}"#),
-                Some("/rest/v1/boxes/a/screen") => format!(r#"{{"data":{{"port":{console_port}}}}}"#),
-                _ => r#"{"data":["a"]}"#.to_owned(),
-            };
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
-            let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
-            if sender.send(request).is_err() {
-                return;
-            }
-        }
-    });
-    (address, receiver)
-}
-
-fn read_request(stream: &mut TcpStream) -> String {
-    let (mut request, mut chunk) = (Vec::new(), [0; 4096]);
-    loop {
-        let text = String::from_utf8_lossy(&request).to_lowercase();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
-                return String::from_utf8(request).unwrap();
-            }
-        }
-        match stream.read(&mut chunk) {
-            Ok(count) if count > 0 => request.extend(&chunk[..count]),
-            _ => return String::from_utf8(request).unwrap(),
-        }
-    }
-}
-
-fn status_and_reason(reply: &Reply) -> (u16, &str) {
-    (reply.status, &reply.reason)
-}
-
 #[test]
 fn a_login_ticket_reads_and_its_proof_writes() {
     let vault = Vault::new();
@@ -230,9 +165,9 @@ fn a_login_ticket_reads_and_its_proof_writes() {
 
     let write = |headers: &str| gate.request("POST", "/rest/v1/boxes", headers, b"name=b");
     let denied = (401, "Permission denied - invalid csrf token");
-    assert_eq!(status_and_reason(&write(&cookie)), denied);
+    assert_eq!(write(&cookie).status_and_reason(), denied);
     for wrong in [proof("bob@vault", now()), proof(USER, now() - 900), proof(USER, now() + 120)] {
-        assert_eq!(status_and_reason(&write(&format!("{cookie}{wrong}"))), denied, "{wrong}");
+        assert_eq!(write(&format!("{cookie}{wrong}")).status_and_reason(), denied, "{wrong}");
     }
     assert_eq!(write(&format!("{cookie}{}", proof(USER, now()))).status, 200);
     assert!(vault.requests.recv().unwrap().ends_with("\r\n\r\nname=b"));
@@ -260,7 +195,7 @@ fn forged_expired_and_half_tickets_are_rejected() {
         ("the ticket of another product", vault.site.keys.ticket("V1", USER, now())),
     ] {
         let reply = gate.get("/rest/v1/boxes", &format!("Cookie: VaultSession={ticket}\r\n"));
-        assert_eq!(status_and_reason(&reply), (401, "this ticket is not valid"), "{what}");
+        assert_eq!(reply.status_and_reason(), (401, "this ticket is not valid"), "{what}");
         assert_eq!(reply.json()["message"], "this ticket is not valid", "failures are JSON");
     }
     assert_eq!(

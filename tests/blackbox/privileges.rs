@@ -6,11 +6,13 @@ use std::process::Command;
 use crate::reload::reload;
 use crate::reload::upgrade::Installed;
 use crate::support::nodegate::{command, eventually};
+use crate::support::product::usual_grammar;
 use crate::support::{Nodegate, Outcome, Site, require, require_root};
 
 /// A profile whose absolute paths lie below the site's directory, so that no `--root` is needed.
 fn profile(site: &Site) -> String {
     let root = site.root().to_str().unwrap();
+    let grammar = usual_grammar("CSRFPreventionToken", &format!("{root}/etc/pve/pve-www.key"));
     let text = format!(
         r#"
         [listen]
@@ -38,23 +40,7 @@ fn profile(site: &Site) -> String {
         schemes = ["pkcs1-sha1"]
         user_length = 64
         open = []
-        [product.gate.ticket_form]
-        fields = ["prefix", "user", "time"]
-        separator = ":"
-        time = "hex8"
-        signature_separator = "::"
-        signature = "base64"
-        half_logins = []
-        [product.gate.csrf]
-        header = "CSRFPreventionToken"
-        secret = "{root}/etc/pve/pve-www.key"
-        key = "hmac-of-file"
-        mac = "hmac-sha256"
-        encoding = "base64"
-        separator = ":"
-        time = "hex8"
-        min_age = -300
-        max_age = 7200
+        {grammar}
         [[product.gate.ticket]]
         prefix = "PVE"
         key = "{root}/etc/pve/authkey.pub"

@@ -1,48 +1,44 @@
-//! Bytes both ways between two TCP connections, unread.
+//! Relays the bytes of two connections, unread, in both directions.
 //!
-//! Small messages are copied through a buffer that all tunnels of a thread share. Bulk data is moved through a pipe
-//! within the kernel, without being copied. A tunnel in which nothing waits holds neither.
+//! Small messages are copied through a buffer that all tunnels of a thread share. Between two TCP connections bulk data
+//! moves through a pipe within the kernel, without a copy. A tunnel without traffic holds neither.
 
 mod pipe;
-mod relay;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, split};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 pub use self::pipe::PIECE_BYTES;
-use self::pipe::Pipe;
-pub use self::relay::relay;
-use self::relay::write;
 
-/// Of the buffer for copying.
+/// The most that a direction reads before the other end has taken it.
 const COPY_BYTES: usize = 64 * 1024;
-/// So much at once is a flood.
+/// So many bytes at once are a flood.
 const FLOOD_BYTES: usize = 16 * 1024;
-/// A flood lets the other tunnels of its thread go on after so many pieces.
-const PIECES: u32 = 8;
+/// A flood yields to the other tunnels of its thread after so many pieces.
+const MAX_PIECES: u32 = 8;
 
 thread_local! {
+    // Its contents are used or copied within one poll, so all tunnels of a thread share it.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bytes written to each side, the early ones included.
+/// Bytes written to each end, with the early ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// Towards the server.
+    /// to the server
     pub up: u64,
-    /// Towards the client.
+    /// to the client
     pub down: u64,
 }
 
-/// Counts the moved bytes; other threads may read it during the transfer.
+/// Counts the moved bytes. Other threads may read it during the transfer.
 #[derive(Debug, Default)]
 pub struct Meter {
     up: AtomicU64,
@@ -63,11 +59,15 @@ impl Meter {
     }
 }
 
-/// Moves bytes until both directions have ended, or one has failed: then the other is given up as well.
+fn add(moved: &AtomicU64, written: usize) {
+    moved.fetch_add(u64::try_from(written).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// Relays between two TCP connections until both directions have ended, or one has failed.
 ///
-/// `early_up` and `early_down` were read before and go first. The end of one direction is passed on as the end of
-/// that direction only. The other goes on for as long as its source likes, so the caller sets a deadline. tokio's
-/// `copy_bidirectional` loses the counts on an error, hence this loop.
+/// `early_up` and `early_down` were read before and are sent first. The end of one direction is passed on as the end of
+/// that direction only. The caller sets the deadline of the other one. tokio's `copy_bidirectional` loses the counts on
+/// an error.
 pub async fn run(
     client: &mut TcpStream,
     server: &mut TcpStream,
@@ -78,92 +78,137 @@ pub async fn run(
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let ended = tokio::try_join!(
-        pump(from_client, to_server, early_up, &meter.up),
-        pump(from_server, to_client, early_down, &meter.down),
+        pump(from_client, to_server, early_up, &meter.up, |from, to| Some((from.as_ref(), to.as_ref()))),
+        pump(from_server, to_client, early_down, &meter.down, |from, to| Some((from.as_ref(), to.as_ref()))),
     );
     ended.map(|_| ())
 }
 
-async fn pump(
-    mut source: ReadHalf<'_>,
-    mut sink: WriteHalf<'_>,
+/// The same if an end is more than a TCP connection, such as TLS. A direction holds 64 KiB at most, in addition to what
+/// the ends hold. Each piece is flushed before the next read.
+pub async fn relay<C, S>(
+    client: &mut C,
+    server: &mut S,
+    early_up: &[u8],
+    early_down: &[u8],
+    meter: &Meter,
+) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (from_client, to_client) = split(client);
+    let (from_server, to_server) = split(server);
+    let ended = tokio::try_join!(
+        pump(from_client, to_server, early_up, &meter.up, |_, _| None),
+        pump(from_server, to_client, early_down, &meter.down, |_, _| None),
+    );
+    ended.map(|_| ())
+}
+
+/// The TCP connections of both ends, if there is nothing on top of them.
+type Sockets<'a> = Option<(&'a TcpStream, &'a TcpStream)>;
+
+/// Moves the bytes of one direction, during a flood within the kernel if the ends have `sockets`.
+async fn pump<R, W>(
+    mut source: R,
+    mut sink: W,
     early: &[u8],
     moved: &AtomicU64,
-) -> io::Result<()> {
+    sockets: for<'a> fn(&'a R, &'a W) -> Sockets<'a>,
+) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     write(&mut sink, early, moved).await?;
     let (mut flood, mut pieces) = (false, 0);
     loop {
-        let piped = if flood { pipe(&source, &sink, moved).await? } else { None };
-        let length = match piped {
-            Some(length) => length,
+        let spliced = match sockets(&source, &sink).filter(|_| flood) {
+            Some((source, sink)) => pipe::splice(source, sink, moved).await?,
+            None => None,
+        };
+        let (length, end) = match spliced {
+            Some(length) => (length, (length == 0).then_some(Ok(()))),
             None => copy(&mut source, &mut sink, moved).await?,
         };
-        if length == 0 {
-            return sink.shutdown().await;
+        match end {
+            Some(Ok(())) => return sink.shutdown().await,
+            Some(Err(error)) => return Err(error),
+            None => (),
         }
         flood = length >= FLOOD_BYTES;
         pieces = if flood { pieces + 1 } else { 0 };
-        if pieces >= PIECES {
+        if pieces >= MAX_PIECES {
             pieces = 0;
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Moves one piece, of at most a pipe's bytes; 0 at the end. `None` when there is no pipe to be had.
-async fn pipe(source: &ReadHalf<'_>, sink: &WriteHalf<'_>, moved: &AtomicU64) -> io::Result<Option<usize>> {
-    let source: &TcpStream = source.as_ref();
-    let sink: &TcpStream = sink.as_ref();
-    let (mut pipe, length) = loop {
-        source.readable().await?;
-        let Some(mut pipe) = Pipe::take() else { return Ok(None) };
-        match source.try_io(Interest::READABLE, || pipe.fill(source)) {
-            Ok(length) => break (pipe, length),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    };
-    while !pipe.is_empty() {
-        match sink.try_io(Interest::WRITABLE, || pipe.drain(sink)) {
-            Ok(written) => add(moved, written),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sink.writable().await?,
-            Err(error) => return Err(error),
+/// Reads what is available and writes it. Returns its length, and the end of the source if that followed.
+async fn copy<R, W>(
+    source: &mut R,
+    sink: &mut W,
+    moved: &AtomicU64,
+) -> io::Result<(usize, Option<io::Result<()>>)>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let read = poll_fn(|context| {
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(COPY_BYTES, 0);
+            let mut buffer = ReadBuf::new(buffer);
+            let end = poll_fill(source, &mut buffer, context);
+            let bytes = buffer.filled();
+            if bytes.is_empty() && end.is_none() {
+                return Poll::Pending;
+            }
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(context, rest) else { break };
+                rest = advance(rest, written?, moved)?;
+            }
+            Poll::Ready(io::Result::Ok((bytes.len(), rest.to_vec(), end)))
+        })
+    });
+    let (length, rest, end) = read.await?;
+    write(sink, &rest, moved).await?;
+    Ok((length, end))
+}
+
+/// Reads all that is available, because TLS returns one record at a time. Returns the end of the source, if it came.
+fn poll_fill<R>(source: &mut R, buffer: &mut ReadBuf<'_>, context: &mut Context<'_>) -> Option<io::Result<()>>
+where
+    R: AsyncRead + Unpin,
+{
+    while buffer.remaining() > 0 {
+        let before = buffer.filled().len();
+        match Pin::new(&mut *source).poll_read(context, buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().len() == before => return Some(Ok(())),
+            Poll::Ready(Ok(())) => (),
+            Poll::Ready(Err(error)) => return Some(Err(error)),
+            Poll::Pending => return None,
         }
     }
-    Ok(Some(length))
+    None
 }
 
-/// Reads once and writes that; 0 at the end.
-async fn copy(source: &mut ReadHalf<'_>, sink: &mut WriteHalf<'_>, moved: &AtomicU64) -> io::Result<usize> {
-    let (length, rest) = poll_fn(|context| poll_copy(source, sink, moved, context)).await?;
-    write(sink, &rest, moved).await?;
-    Ok(length)
+/// Writes and flushes. Counts each write, so that the count is right wherever it fails.
+async fn write<W: AsyncWrite + Unpin>(sink: &mut W, mut bytes: &[u8], moved: &AtomicU64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        bytes = advance(bytes, sink.write(bytes).await?, moved)?;
+    }
+    sink.flush().await
 }
 
-/// How much was read, and what of it did not go out at once.
-fn poll_copy(
-    source: &mut ReadHalf<'_>,
-    sink: &WriteHalf<'_>,
-    moved: &AtomicU64,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<(usize, Vec<u8>)>> {
-    BUFFER.with_borrow_mut(|buffer| {
-        buffer.resize(COPY_BYTES, 0);
-        let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(source).poll_read(context, &mut buffer))?;
-        let bytes = buffer.filled();
-        let written = match sink.try_write(bytes) {
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
-        add(moved, written);
-        Poll::Ready(Ok((bytes.len(), bytes.get(written..).unwrap_or_default().to_vec())))
-    })
-}
-
-fn add(moved: &AtomicU64, written: usize) {
-    moved.fetch_add(u64::try_from(written).unwrap_or(u64::MAX), Ordering::Relaxed);
+fn advance<'a>(bytes: &'a [u8], written: usize, moved: &AtomicU64) -> io::Result<&'a [u8]> {
+    if written == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    add(moved, written);
+    Ok(bytes.get(written..).unwrap_or_default())
 }
 
 #[cfg(test)]

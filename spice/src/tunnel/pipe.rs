@@ -1,17 +1,23 @@
-//! Pipes that bytes go through from one socket to another, within the kernel.
+//! Pipes through which bytes move from one socket to another, within the kernel.
 
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::fcntl::{self, FcntlArg, OFlag, SpliceFFlags};
 use nix::unistd::pipe2;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::add;
 
 /// Most that is moved at once, and the memory of one direction; while it is full its source is not read.
 pub const PIECE_BYTES: u32 = 256 * 1024;
 #[expect(clippy::as_conversions, reason = "a quarter of a megabyte fits every usize there is a Linux for")]
-pub(super) const PIPE_BYTES: usize = PIECE_BYTES as usize;
+const PIPE_BYTES: usize = PIECE_BYTES as usize;
+const NONBLOCK: SpliceFFlags = SpliceFFlags::SPLICE_F_NONBLOCK;
 /// Empty pipes that a thread keeps for the next flood.
 const SPARE: usize = 16;
 
@@ -45,14 +51,14 @@ impl Pipe {
     /// a socket that has nothing.
     pub(super) fn fill(&mut self, source: impl AsFd) -> io::Result<usize> {
         let ends = self.ends.as_ref().ok_or(Errno::EBADF)?;
-        self.length = splice(source, None, &ends.input, None, PIPE_BYTES, SpliceFFlags::SPLICE_F_NONBLOCK)?;
+        self.length = fcntl::splice(source, None, &ends.input, None, PIPE_BYTES, NONBLOCK)?;
         Ok(self.length)
     }
 
     /// Gives as much as the socket takes.
     pub(super) fn drain(&mut self, sink: impl AsFd) -> io::Result<usize> {
         let ends = self.ends.as_ref().ok_or(Errno::EBADF)?;
-        let written = splice(&ends.output, None, sink, None, self.length, SpliceFFlags::SPLICE_F_NONBLOCK)?;
+        let written = fcntl::splice(&ends.output, None, sink, None, self.length, NONBLOCK)?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
@@ -61,11 +67,36 @@ impl Pipe {
     }
 }
 
+/// Moves one piece of at most `PIECE_BYTES`. Returns its length, 0 at the end, and `None` if the system has no pipe.
+pub(super) async fn splice(
+    source: &TcpStream,
+    sink: &TcpStream,
+    moved: &AtomicU64,
+) -> io::Result<Option<usize>> {
+    let (mut pipe, length) = loop {
+        source.readable().await?;
+        let Some(mut pipe) = Pipe::take() else { return Ok(None) };
+        match source.try_io(Interest::READABLE, || pipe.fill(source)) {
+            Ok(length) => break (pipe, length),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    };
+    while !pipe.is_empty() {
+        match sink.try_io(Interest::WRITABLE, || pipe.drain(sink)) {
+            Ok(written) => add(moved, written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sink.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(length))
+}
+
 impl Ends {
     fn open() -> nix::Result<Self> {
         let (output, input) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let bytes = i32::try_from(PIPE_BYTES).map_err(|_| Errno::EINVAL)?;
-        fcntl(&input, FcntlArg::F_SETPIPE_SZ(bytes))?;
+        fcntl::fcntl(&input, FcntlArg::F_SETPIPE_SZ(bytes))?;
         Ok(Self { output, input })
     }
 }

@@ -3,7 +3,7 @@
 pub mod credential;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -264,9 +264,4 @@ impl Authenticator {
         }
         Err(AuthError::Ticket(failure))
     }
-}
-
-pub(crate) fn unix(now: SystemTime) -> i64 {
-    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    i64::try_from(seconds).unwrap_or(i64::MAX)
 }

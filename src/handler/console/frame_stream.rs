@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use nodegate_spice::Meter;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, sink};
 
 use super::decoder::{DecodedFrames, FrameDecoder};
 use super::frame::{ControlPayload, MAX_HEADER_BYTES, Opcode, encode_header};
@@ -92,10 +92,8 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         Poll::Ready(Ok(found))
     }
 
-    pub(super) async fn drain(&mut self) -> io::Result<()> {
-        let mut rest = vec![0; TLS_RECORD_BYTES];
-        while self.source.read(&mut rest).await? > 0 {}
-        Ok(())
+    pub(super) async fn drain(&mut self) -> io::Result<u64> {
+        tokio::io::copy(&mut self.source, &mut sink()).await
     }
 }
 

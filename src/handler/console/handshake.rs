@@ -9,8 +9,8 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
-use crate::http::body;
-use crate::http::body::ResponseBody;
+use crate::http::body::{self, ResponseBody};
+use crate::http::validate::is_token_byte;
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -131,9 +131,11 @@ fn accept(headers: &HeaderMap) -> Result<String, HandshakeError> {
 /// the answer has none.
 fn subprotocol(headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
     let Some(first) = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).next() else { return Ok(None) };
-    let is_token =
-        first.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
-    if is_token { Ok(Some(first.to_owned())) } else { Err(HandshakeError::Subprotocol) }
+    if first.bytes().all(is_token_byte) {
+        Ok(Some(first.to_owned()))
+    } else {
+        Err(HandshakeError::Subprotocol)
+    }
 }
 
 #[cfg(test)]
@@ -156,34 +158,6 @@ mod tests {
         let request =
             lines.fold(http::Request::get("/"), |request, (name, value)| request.header(*name, *value));
         WebSocketHandshake::check(&request.body(()).unwrap().into_parts().0)
-    }
-
-    #[test]
-    fn the_example_of_the_rfc_is_accepted() {
-        let handshake = checked(&[("Sec-WebSocket-Protocol", "binary")]).unwrap();
-        assert_eq!(handshake.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        let response = handshake.response();
-        assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], "binary");
-        assert_eq!(response.status(), 101);
-    }
-
-    #[test]
-    fn errors_name_the_bad_header() {
-        let cases = [
-            (("Upgrade", "h2c"), HandshakeError::Protocol("h2c".to_owned())),
-            (("Connection", "keep-alive"), HandshakeError::Connection),
-            (("Sec-WebSocket-Version", ""), HandshakeError::NoVersion),
-            (("Sec-WebSocket-Version", "8"), HandshakeError::Version("8".to_owned())),
-            (("Sec-WebSocket-Key", ""), HandshakeError::NoKey),
-            (("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25j"), HandshakeError::Key),
-            (("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ"), HandshakeError::Key),
-            (("Sec-WebSocket-Key", "not base64 at all!!!"), HandshakeError::Key),
-            (("Sec-WebSocket-Protocol", "b\u{e4}d"), HandshakeError::Subprotocol),
-            (("Sec-WebSocket-Protocol", "two words"), HandshakeError::Subprotocol),
-        ];
-        for (change, error) in cases {
-            assert_eq!(checked(&[change]).unwrap_err(), error, "{change:?}");
-        }
     }
 
     #[test]

@@ -104,14 +104,7 @@ pub async fn run<S>(
     let meter = &console.listed.meter;
     let mut client = (FrameReader::new(source, meter, buffers), FrameWriter::new(sink, meter, buffers));
     let keep_alive = KeepAlive::new(ping);
-    let reason = match console.stream {
-        ConsoleStream::Tcp(stream) => {
-            relay_frames(&mut client, early, split(stream), &keep_alive, over).await
-        }
-        ConsoleStream::Unix(stream) => {
-            relay_frames(&mut client, early, split(stream), &keep_alive, over).await
-        }
-    };
+    let reason = relay_frames(&mut client, early, split(console.stream), &keep_alive, over).await;
     tracing::debug!(%reason, "console closed");
     let limit = if matches!(reason, CloseReason::Stopped) { SHUTDOWN_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
     let (mut reader, mut writer) = client;
@@ -119,16 +112,15 @@ pub async fn run<S>(
 }
 
 /// Relays both directions until one ends, then shuts the console's stream down.
-async fn relay_frames<S, C>(
+async fn relay_frames<S>(
     client: &mut (FrameReader<'_, ReadHalf<S>>, FrameWriter<'_, WriteHalf<S>>),
     early: Bytes,
-    (mut from_console, mut to_console): (ReadHalf<C>, WriteHalf<C>),
+    (mut from_console, mut to_console): (ReadHalf<ConsoleStream>, WriteHalf<ConsoleStream>),
     keep_alive: &KeepAlive,
     over: impl Future<Output = CloseReason>,
 ) -> CloseReason
 where
     S: AsyncRead + AsyncWrite,
-    C: AsyncRead + AsyncWrite,
 {
     let (reader, writer) = client;
     // Unbiased: with a fixed order, a flood in one direction would use up the task's budget each time.
@@ -251,5 +243,5 @@ where
     }
     writer.sink.shutdown().await?;
     // Unread bytes would make the kernel reset the connection and lose the close frame.
-    reader.drain().await
+    reader.drain().await.map(drop)
 }

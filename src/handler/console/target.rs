@@ -2,13 +2,13 @@
 //! connection.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
 use crate::config::Config;
 use crate::config::product::UpgradeProtocol;
@@ -18,6 +18,7 @@ use crate::http::path_pattern::PathPattern;
 use crate::http::target::{ApiPath, query_value};
 use crate::metrics::sessions::SessionGuard;
 use crate::upstream::client::{FailurePhase, UpstreamError, io_message};
+use crate::upstream::loopback::connect_port;
 use crate::verdict::api_answer::ApiAnswer;
 use crate::verdict::console::{NamedPlace, named_place};
 
@@ -52,10 +53,7 @@ pub struct ConnectedConsole {
     pub listed: SessionGuard,
 }
 
-pub enum ConsoleStream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+pub type ConsoleStream = Either<TcpStream, UnixStream>;
 
 impl ConsoleRules {
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
@@ -128,10 +126,10 @@ impl ConsoleRules {
         let started = Instant::now();
         let connecting = async {
             match target {
-                ConsoleTarget::Port(port) => connect_here(*port).await.map(ConsoleStream::Tcp),
+                ConsoleTarget::Port(port) => connect_port(*port).await.map(Either::Left),
                 ConsoleTarget::Socket(path) => {
                     let path = self.resolve_socket(path).await?;
-                    UnixStream::connect(path).await.map(ConsoleStream::Unix)
+                    UnixStream::connect(path).await.map(Either::Right)
                 }
             }
         };
@@ -146,19 +144,6 @@ impl ConsoleRules {
         };
         Err(UpstreamError { phase: FailurePhase::Connect, upstream, elapsed: started.elapsed(), cause })
     }
-}
-
-/// A console listens on one loopback address: IPv4, or IPv6 where the node has nothing else.
-async fn connect_here(port: u16) -> io::Result<TcpStream> {
-    let stream = match TcpStream::connect((IpAddr::V4(Ipv4Addr::LOCALHOST), port)).await {
-        Ok(stream) => stream,
-        Err(first) => match TcpStream::connect((IpAddr::V6(Ipv6Addr::LOCALHOST), port)).await {
-            Ok(stream) => stream,
-            Err(_) => return Err(first),
-        },
-    };
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
 }
 
 #[cfg(test)]

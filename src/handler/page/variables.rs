@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use regex::Regex;
 
@@ -15,6 +14,7 @@ use crate::config::root::RootDirectory;
 use crate::config::section_file;
 use crate::fs::cached_file::CachedFile;
 use crate::http::target::query_parameters;
+use crate::os::unix_time::unix_time;
 
 /// The parts of a request from which variables get values.
 pub(super) struct VariableContext<'r> {
@@ -199,7 +199,7 @@ fn contents(file: &CachedFile<String>) -> Option<std::sync::Arc<String>> {
 
 fn modified(path: &Path) -> Option<String> {
     let time = std::fs::metadata(path).ok()?.modified().ok()?;
-    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs().to_string())
+    Some(unix_time(time).to_string())
 }
 
 fn architecture() -> &'static str {

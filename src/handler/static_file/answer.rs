@@ -109,7 +109,7 @@ impl FileExchange<'_> {
     /// The bytes of `range`, which is within the file.
     async fn body(&self, range: Range<u64>, contents: &ContentCache) -> io::Result<ResponseBody> {
         if self.found.version.size > MAX_CACHED_BYTES {
-            return Ok(ResponseBody::boxed(FileBody::new(Arc::clone(self.found.file()?), range)));
+            return Ok(ResponseBody::streamed(FileBody::new(Arc::clone(self.found.file()?), range)));
         }
         let kept = contents.plain(&self.found).await?;
         slice(&kept, &range).map(full)

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::http::body::PieceStream;
 
 /// Bytes of one read from a disk. One body buffers no more.
 const DISK_READ_BYTES: u64 = 256 << 10;
@@ -62,14 +63,8 @@ impl FileBody {
     }
 }
 
-impl Body for FileBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+impl PieceStream for FileBody {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.consecutive_reads >= MAX_CONSECUTIVE_READS {
             self.consecutive_reads = 0;
             context.waker().wake_by_ref();
@@ -82,7 +77,7 @@ impl Body for FileBody {
                 if let Some(piece) = self.read_cached() {
                     self.consecutive_reads += 1;
                     self.remaining.start += u64::try_from(piece.len()).unwrap_or(u64::MAX);
-                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                    return Poll::Ready(Some(Ok(piece)));
                 }
                 self.read()
             }
@@ -94,14 +89,10 @@ impl Body for FileBody {
         let piece = outcome.map_err(io::Error::other).flatten();
         let read_up_to = if piece.is_ok() { self.piece_end() } else { self.remaining.end };
         self.remaining.start = read_up_to;
-        Poll::Ready(Some(piece.map(Frame::data)))
+        Poll::Ready(Some(piece))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.remaining.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining.end.saturating_sub(self.remaining.start))
+    fn length(&self) -> Option<u64> {
+        Some(self.remaining.end.saturating_sub(self.remaining.start))
     }
 }

@@ -1,19 +1,19 @@
 //! The two ends of a tunnel, and the relay between them.
 
 use std::io;
-use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use nodegate_spice::{Meter, tunnel};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+use super::TunnelClient;
 use crate::metrics::sessions::{SessionInfo, SessionKind, Sessions};
 
 /// Shortest pause between two checks for an idle tunnel.
@@ -26,19 +26,14 @@ pub trait DuplexStream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> DuplexStream for S {}
 
-/// One end of a tunnel.
-pub enum TunnelEndpoint {
-    /// between two of these, bytes stay within the kernel
-    Plain(TcpStream),
-    Tls(Box<dyn DuplexStream>),
-}
+/// One end of a tunnel: a TCP connection, or a stream on top of one, such as TLS. Between two TCP connections, bytes stay
+/// within the kernel.
+pub type TunnelEndpoint = Either<TcpStream, Box<dyn DuplexStream>>;
 
-impl TunnelEndpoint {
-    /// A TCP connection with keep-alive: a viewer may be idle for hours, and only a dead one has to be noticed.
-    pub fn plain(stream: TcpStream) -> Self {
-        enable_keepalive(&stream);
-        Self::Plain(stream)
-    }
+/// A TCP connection with keep-alive: a viewer may be idle for hours, and only a dead one has to be noticed.
+pub fn plain_endpoint(stream: TcpStream) -> TunnelEndpoint {
+    enable_keepalive(&stream);
+    Either::Left(stream)
 }
 
 /// Lets the kernel detect a dead peer.
@@ -56,31 +51,30 @@ pub(super) struct UpstreamEndpoint {
     /// for the list of open sessions
     pub(super) name: String,
     pub(super) stream: TunnelEndpoint,
-    pub(super) early: Vec<u8>,
+    pub(super) early: BytesMut,
 }
 
-/// A tunnel whose ends are connected.
-pub(super) struct ConnectedTunnel<'a> {
-    pub(super) client: &'a mut TunnelEndpoint,
-    /// the bytes that the client has sent already
-    pub(super) early: &'a [u8],
+/// A tunnel whose upstream is connected and whose client has its 200.
+pub struct OpenTunnel {
     pub(super) upstream: UpstreamEndpoint,
-    pub(super) peer: IpAddr,
+    /// bytes that the client has sent for the upstream already
+    pub(super) early: Vec<u8>,
     /// closes the tunnel if no byte moves for so long
     pub(super) idle: Option<Duration>,
     pub(super) sessions: Arc<Sessions>,
 }
 
-impl ConnectedTunnel<'_> {
+impl OpenTunnel {
     /// Relays until both ends close, one fails, the tunnel is idle, the client is no longer admitted, or nodegate stops.
-    pub(super) async fn relay(self, stop: &CancellationToken, denied: impl Future) {
-        let Self { client, early, mut upstream, peer, idle, sessions } = self;
+    pub async fn relay(self, client: TunnelClient<'_>, stop: &CancellationToken, denied: impl Future) {
+        let Self { mut upstream, early, idle, sessions } = self;
+        let (mut stream, peer) = (client.stream, client.client.client_ip.address());
         let session = sessions.open(SessionInfo::new(SessionKind::Tunnel, peer, None, upstream.name));
         let meter = &session.meter;
         let ended = tokio::select! {
             biased;
             () = stop.cancelled() => Err(io::ErrorKind::Interrupted.into()),
-            ended = relay(client, &mut upstream.stream, early, &upstream.early, meter) => ended,
+            ended = relay(&mut stream, &mut upstream.stream, &early, &upstream.early, meter) => ended,
             _ = denied => Err(io::ErrorKind::PermissionDenied.into()),
             () = wait_until_idle(meter, idle) => Err(io::ErrorKind::TimedOut.into()),
         };
@@ -88,7 +82,7 @@ impl ConnectedTunnel<'_> {
         let moved = meter.moved();
         tracing::debug!(peer = %peer, up = moved.up, down = moved.down, error, "tunnel ended");
         if error.is_some() {
-            tokio::join!(client.shutdown_tls(), upstream.stream.shutdown_tls());
+            tokio::join!(shutdown_tls(&mut stream), shutdown_tls(&mut upstream.stream));
         }
     }
 }
@@ -101,12 +95,19 @@ async fn relay(
     meter: &Meter,
 ) -> io::Result<()> {
     match (client, server) {
-        (TunnelEndpoint::Plain(client), TunnelEndpoint::Plain(server)) => {
+        (Either::Left(client), Either::Left(server)) => {
             limit_unsent_bytes(client);
             limit_unsent_bytes(server);
             tunnel::run(client, server, early_up, early_down, meter).await
         }
         (client, server) => tunnel::relay(client, server, early_up, early_down, meter).await,
+    }
+}
+
+/// Sends a TLS close alert, by which the peer tells an end from a lost connection.
+async fn shutdown_tls(endpoint: &mut TunnelEndpoint) {
+    if let Either::Right(stream) = endpoint {
+        let _ = timeout(SHUTDOWN_TIMEOUT, stream.shutdown()).await;
     }
 }
 
@@ -120,45 +121,5 @@ async fn wait_until_idle(meter: &Meter, idle: Option<Duration>) {
         if now != moved {
             (moved, since) = (now, Instant::now());
         }
-    }
-}
-
-impl TunnelEndpoint {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut dyn DuplexStream> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream),
-            Self::Tls(stream) => Pin::new(stream.as_mut()),
-        }
-    }
-
-    /// Sends a TLS close alert, by which the peer tells an end from a lost connection.
-    async fn shutdown_tls(&mut self) {
-        if let Self::Tls(stream) = self {
-            let _ = timeout(SHUTDOWN_TIMEOUT, stream.shutdown()).await;
-        }
-    }
-}
-
-impl AsyncRead for TunnelEndpoint {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for TunnelEndpoint {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(context)
     }
 }

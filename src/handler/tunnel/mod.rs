@@ -7,30 +7,26 @@ mod rules;
 mod upstream_endpoint;
 
 use std::error::Error as _;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nodegate_spice::head::read_head;
 use nodegate_spice::{ConnectHead, HeadError, ticket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout_at};
 
-use self::endpoint::{ConnectedTunnel, UpstreamEndpoint};
-pub use self::endpoint::{TunnelEndpoint, enable_keepalive};
+pub use self::endpoint::{OpenTunnel, TunnelEndpoint, enable_keepalive, plain_endpoint};
 use self::error::TunnelError;
 pub use self::rules::TunnelRules;
 use crate::http::access_log::LogEntry;
 use crate::metrics::counters::FinishedResponse;
 use crate::metrics::labels::RequestDestination;
-use crate::metrics::sessions::Sessions;
 use crate::net::acl::PeerIp;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 use crate::os::log_text::shortened;
 use crate::state::client_connection::ClientConnection;
 use crate::state::shared::AppState;
+use crate::time::lingering_close::lingering_close;
 
 /// For a client to read the error.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,28 +39,6 @@ pub struct TunnelClient<'a> {
     pub client: &'a ClientConnection,
     /// deadline of the request head
     pub until: Instant,
-}
-
-/// A tunnel whose upstream is connected and whose client has its 200.
-pub struct OpenTunnel {
-    upstream: UpstreamEndpoint,
-    /// bytes that the client has sent for the upstream already
-    early: Vec<u8>,
-    idle: Option<Duration>,
-    sessions: Arc<Sessions>,
-}
-
-impl OpenTunnel {
-    /// Relays until both ends close, one fails, the tunnel is idle, the client is no longer admitted, or nodegate
-    /// stops.
-    pub async fn relay(self, client: TunnelClient<'_>, stop: &CancellationToken, denied: impl Future) {
-        let Self { upstream, early, idle, sessions } = self;
-        let TunnelClient { mut stream, client, .. } = client;
-        let peer = client.client_ip.address();
-        ConnectedTunnel { client: &mut stream, early: &early, upstream, peer, idle, sessions }
-            .relay(stop, denied)
-            .await;
-    }
 }
 
 /// Reads the request head, connects the upstream and answers 200. `None` if there is no tunnel; the client has its
@@ -134,15 +108,7 @@ async fn refuse<T>(
         log_limit::warn(LogTopic::Tunnel, &log_limit::site(address).to_string(), &message);
     }
     log_request(state, peer, line, status, u64::try_from(error.to_string().len()).ok());
-    let _ = timeout(CLOSE_TIMEOUT, async {
-        stream.write_all(&error.encode_response(version)).await?;
-        stream.shutdown().await?;
-        // Unread bytes would make the kernel reset the connection and lose the answer.
-        let mut rest = [0; 1024];
-        while stream.read(&mut rest).await? > 0 {}
-        io::Result::Ok(())
-    })
-    .await;
+    lingering_close(stream, &error.encode_response(version), CLOSE_TIMEOUT).await;
     None
 }
 

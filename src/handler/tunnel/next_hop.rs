@@ -9,19 +9,26 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nodegate_spice::head::{connect_request, read_refusal, read_response};
-use nodegate_spice::{ConnectHead, ResponseHead};
-use tokio::io::AsyncWriteExt as _;
+use bytes::BytesMut;
+use http::StatusCode;
+use hyper::ext::ReasonPhrase;
+use nodegate_spice::head::{connect_request, read_until_parsed};
+use nodegate_spice::{ConnectHead, HeadError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
 use super::rules::TunnelRules;
-use crate::handler::tunnel::endpoint::{TunnelEndpoint, UpstreamEndpoint, enable_keepalive};
+use crate::handler::tunnel::endpoint::{TunnelEndpoint, UpstreamEndpoint, enable_keepalive, plain_endpoint};
 use crate::handler::tunnel::error::TunnelError;
+use crate::http::reason_phrase::{text_of, utf8_or_latin1};
 use crate::net::acl::PeerIp;
 use crate::state::shared::AppState;
+use crate::upstream::body_decoder::{BodyDecoder, DecodedPiece};
 use crate::upstream::nodes::NodeTable;
 use crate::upstream::peer::PeerNode;
+use crate::upstream::response_head::{self, ResponseHead};
 
 /// A node that rejected CONNECT over TLS gets plaintext requests for this time.
 const FALLBACK_TTL: Duration = Duration::from_mins(5);
@@ -90,9 +97,10 @@ impl NextHop<'_> {
         let connected = TcpStream::connect(self.plaintext_address).await;
         let stream = connected.map_err(|error| connect_error(&peer_name, &error))?;
         let _ = stream.set_nodelay(true);
-        match self.send_connect(TunnelEndpoint::plain(stream), &request, &peer_name).await? {
-            (ResponseHead { status: 200, .. }, upstream) => Ok(upstream),
-            (head, upstream) => Err(self.read_error(head, upstream).await),
+        let (head, upstream) = self.send_connect(plain_endpoint(stream), &request, &peer_name).await?;
+        match head.response.status() {
+            StatusCode::OK => Ok(upstream),
+            _ => Err(self.read_error(head, upstream).await),
         }
     }
 
@@ -115,10 +123,12 @@ impl NextHop<'_> {
             Err(_) => return Err(TunnelError::ConnectTimeout { to: peer_name, limit }),
         };
         enable_keepalive(stream.get_ref());
-        match self.send_connect(TunnelEndpoint::Tls(Box::new(stream)), request, &peer_name).await? {
-            (ResponseHead { status: 200, .. }, upstream) => Ok(Some(upstream)),
-            (ResponseHead { status: 400 | 405 | 501, .. }, _) => Ok(None),
-            (head, upstream) => Err(self.read_error(head, upstream).await),
+        let stream: TunnelEndpoint = Either::Right(Box::new(stream));
+        let (head, upstream) = self.send_connect(stream, request, &peer_name).await?;
+        match head.response.status().as_u16() {
+            200 => Ok(Some(upstream)),
+            400 | 405 | 501 => Ok(None),
+            _ => Err(self.read_error(head, upstream).await),
         }
     }
 
@@ -133,26 +143,46 @@ impl NextHop<'_> {
             stream.flush().await
         };
         sent.await.map_err(|error| connect_error(peer_name, &error))?;
-        match read_response(&mut stream, &self.rules.limits).await {
-            Ok((head, early)) => Ok((
-                head,
-                UpstreamEndpoint { name: format!("a machine of node {}", self.node), stream, early },
-            )),
-            Err(error) => Err(TunnelError::Connect { to: peer_name.to_owned(), cause: error.to_string() }),
-        }
+        let mut early = BytesMut::new();
+        let take = |buffer: &mut _| {
+            response_head::take_any(buffer).map_err(|_| HeadError::Malformed("no response of HTTP/1"))
+        };
+        let head = read_until_parsed(&mut stream, &mut early, self.rules.limits.bytes, take).await;
+        let head = head
+            .map_err(|error| TunnelError::Connect { to: peer_name.to_owned(), cause: error.to_string() })?;
+        Ok((head, UpstreamEndpoint { name: format!("a machine of node {}", self.node), stream, early }))
     }
 
     /// The node's reason phrase and body as an error.
     async fn read_error(&self, head: ResponseHead, mut upstream: UpstreamEndpoint) -> TunnelError {
-        let early = std::mem::take(&mut upstream.early);
-        let reading = read_refusal(&mut upstream.stream, &head, early, MAX_REFUSAL_BYTES);
+        let reading = read_text(head.framing.into(), &mut upstream);
         let body = timeout(REFUSAL_TIMEOUT, reading).await.unwrap_or_default();
-        let ResponseHead { status, reason, .. } = head;
-        TunnelError::NextHop { node: self.node.to_owned(), status, reason, body }
+        let status = head.response.status();
+        let phrase = head.response.extensions().get::<ReasonPhrase>();
+        let reason = phrase.map_or(status.canonical_reason().unwrap_or_default().into(), text_of).into();
+        TunnelError::NextHop { node: self.node.to_owned(), status: status.as_u16(), reason, body }
     }
 }
 
-fn connect_error(peer_name: &str, error: &io::Error) -> TunnelError {
+/// The beginning of an error body as text. A body that breaks off is read as far as it came.
+async fn read_text(mut rest: BodyDecoder, upstream: &mut UpstreamEndpoint) -> String {
+    let mut body = Vec::new();
+    while body.len() < MAX_REFUSAL_BYTES {
+        match rest.take(&mut upstream.early) {
+            Ok(DecodedPiece::Piece(piece)) => body.extend_from_slice(&piece),
+            Ok(DecodedPiece::Nothing) => match upstream.stream.read_buf(&mut upstream.early).await {
+                Ok(1..) => (),
+                Ok(0) | Err(_) => break,
+            },
+            Ok(DecodedPiece::End) | Err(_) => break,
+        }
+    }
+    body.truncate(MAX_REFUSAL_BYTES);
+    let text = utf8_or_latin1(&body).replace(char::is_control, " ");
+    text.trim().to_owned()
+}
+
+pub(super) fn connect_error(peer_name: &str, error: &io::Error) -> TunnelError {
     TunnelError::Connect { to: peer_name.to_owned(), cause: error.kind().to_string() }
 }
 

@@ -1,6 +1,6 @@
 //! The rules for tickets, and the names of this node.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use nodegate_spice::{HeadLimits, HopHeaders, Target, TicketError, TicketRules, ticket};
 
@@ -10,6 +10,7 @@ use crate::config::product::Protocol;
 use crate::fs::cached_file::{CachedFile, FileError};
 use crate::handler::tunnel::error::TunnelError;
 use crate::handler::tunnel::next_hop::PlaintextFallbackCache;
+use crate::os::unix_time::unix_time;
 
 /// The tunnel rules of profile and settings, with the file that holds the secret.
 pub struct TunnelRules {
@@ -74,15 +75,15 @@ impl TunnelRules {
 
     fn verify_once(&self, target: &str) -> Result<Target, TunnelError> {
         let secret = self.secret.get().map_err(TunnelError::Secret)?.value;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        ticket::verify(target, &self.ticket, &secret, now).map_err(|error| match error {
-            TicketError::Port(port) => TunnelError::Port(port),
-            TicketError::Malformed
-            | TicketError::Signature
-            | TicketError::OtherPort
-            | TicketError::Expired
-            | TicketError::Future => TunnelError::Ticket(error),
+        ticket::verify(target, &self.ticket, &secret, unix_time(SystemTime::now())).map_err(|error| {
+            match error {
+                TicketError::Port(port) => TunnelError::Port(port),
+                TicketError::Malformed
+                | TicketError::Signature
+                | TicketError::OtherPort
+                | TicketError::Expired
+                | TicketError::Future => TunnelError::Ticket(error),
+            }
         })
     }
 

@@ -1,24 +1,24 @@
 //! Connects the upstream that a ticket names: a port of this node, or the tunnel listener of another node.
 
 use std::error::Error as _;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use nodegate_spice::{ConnectHead, Target};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::rules::TunnelRules;
-use crate::handler::tunnel::endpoint::{TunnelEndpoint, UpstreamEndpoint};
+use crate::handler::tunnel::endpoint::{UpstreamEndpoint, plain_endpoint};
 use crate::handler::tunnel::error::TunnelError;
-use crate::handler::tunnel::next_hop::NextHop;
+use crate::handler::tunnel::next_hop::{NextHop, connect_error};
 use crate::limits::login_throttle;
 use crate::limits::shares::ListenerShare;
 use crate::net::acl::PeerIp;
 use crate::os::log_text::shortened;
 use crate::state::client_connection::ClientConnection;
 use crate::state::shared::AppState;
+use crate::upstream::loopback::connect_port;
 
 /// Viewers time out after 10 s. The second hop must answer before the first hop's timeout.
 const FIRST_HOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -103,23 +103,10 @@ where
         .unwrap_or_else(|_| Err(TunnelError::ConnectTimeout { to: to.to_owned(), limit }))
 }
 
-/// The guest listens on the loopback address of the node's family: IPv4 first, then IPv6.
 async fn connect_local(target: &Target) -> Result<UpstreamEndpoint, TunnelError> {
     let Target { vmid, port, .. } = *target;
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-        match TcpStream::connect((address, port)).await {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                let name = format!("machine {vmid}, port {port}");
-                return Ok(UpstreamEndpoint {
-                    name,
-                    stream: TunnelEndpoint::plain(stream),
-                    early: Vec::new(),
-                });
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(TunnelError::Connect { to: format!("port {port}"), cause: last.kind().to_string() })
+    let connected = connect_port(port).await;
+    let stream = connected.map_err(|error| connect_error(&format!("port {port}"), &error))?;
+    let name = format!("machine {vmid}, port {port}");
+    Ok(UpstreamEndpoint { name, stream: plain_endpoint(stream), early: BytesMut::new() })
 }

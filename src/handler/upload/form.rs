@@ -18,7 +18,7 @@ use super::UploadError;
 use super::fields::FormFields;
 use super::parameters::HeaderParameters;
 use super::spool::{SpaceClaim, SpoolFile, SpoolWriter};
-use crate::limits::min_rate::MinRate;
+use crate::limits::min_rate::{MinRate, RateTracker};
 
 const MAX_PARTS: usize = 32;
 /// Bytes of a field's value.
@@ -193,9 +193,7 @@ struct BodyPieces<'b, B> {
     gave_piece: bool,
     /// begin of the current pause
     paused_since: Option<Instant>,
-    /// total of all earlier pauses
-    paused: Duration,
-    received_bytes: u64,
+    received: RateTracker,
     min_rate: MinRate,
     deadline: Pin<Box<Sleep>>,
 }
@@ -207,8 +205,7 @@ impl<'b, B> BodyPieces<'b, B> {
             unparsed,
             gave_piece: false,
             paused_since: None,
-            paused: Duration::ZERO,
-            received_bytes: 0,
+            received: RateTracker::new(min_rate),
             min_rate,
             deadline: Box::pin(sleep(min_rate.grace)),
         }
@@ -217,12 +214,11 @@ impl<'b, B> BodyPieces<'b, B> {
     /// A pause begins with the first pending poll, so the time of a slow disk does not count.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyInterrupted>>> {
         let MinRate { grace, rate } = self.min_rate;
-        let left = self.min_rate.time_for(self.received_bytes).map(|time| time.saturating_sub(self.paused));
-        let left = left.unwrap_or(Duration::MAX);
+        let left = self.received.next_wait();
         if self.paused_since.is_none() {
             let now = Instant::now();
             self.paused_since = Some(now);
-            self.deadline.as_mut().reset(now + left.min(grace));
+            self.deadline.as_mut().reset(now + left);
         }
         self.deadline.as_mut().poll(context).map(|()| {
             Some(Err(if left < grace {
@@ -234,9 +230,9 @@ impl<'b, B> BodyPieces<'b, B> {
     }
 
     fn record_piece(&mut self, piece: &Bytes) {
-        self.received_bytes += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        self.received.add_bytes(piece.len());
         if let Some(since) = self.paused_since.take() {
-            self.paused += since.elapsed();
+            self.received.add_wait(since.elapsed());
         }
     }
 }

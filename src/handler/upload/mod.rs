@@ -189,7 +189,7 @@ pub struct UploadRequest<'a> {
     pub identity: &'a AuthenticatedUser,
     /// the client's address for the daemon
     pub client: &'a HeaderValue,
-    pub clock: &'a Arc<TimeoutTracker>,
+    pub clock: &'a Rc<TimeoutTracker>,
 }
 
 /// Receives the file and gives it to this node's daemon, even if the path names another node: the daemon copies it
@@ -321,11 +321,7 @@ impl HandOver {
     }
 }
 
-async fn read_answer<B>(state: &AppState, body: B) -> Option<Bytes>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+async fn read_answer(state: &AppState, body: ResponseBody) -> Option<Bytes> {
     let limit = state.config.settings.timeout.answer;
     let collected = timeout(limit, Limited::new(body, MAX_ANSWER_BYTES).collect()).await.ok()?.ok()?;
     Some(collected.to_bytes())

@@ -8,6 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{UploadError, UploadHandler, UploadRequest, read_answer};
 use crate::handler::api;
 use crate::handler::api::{ApiCall, DownloadSource};
+use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
 use crate::http::reason_phrase::text_of;
 use crate::upstream::client::READ_BYTES;
@@ -39,7 +40,7 @@ pub(super) async fn check_permission(
     let daemon = &upload.upstreams.daemon;
     let answer = daemon.send(api::build_request(state, daemon, call, None)?).await?;
     let (head, ()) = answer.response.into_parts();
-    let body = read_answer(state, answer.body).await.unwrap_or_default();
+    let body = read_answer(state, ResponseBody::streamed(answer.body)).await.unwrap_or_default();
     if head.status != StatusCode::OK {
         return Err(permissions_error(&head));
     }

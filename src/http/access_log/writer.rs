@@ -1,16 +1,15 @@
 //! The thread that writes the access log, and its queue: lines in one bounded text.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::whole_lines::{self, IncompleteWrite};
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::file_version::FileIdentity;
+use crate::os::log_limit::{self, LogTopic};
 
 /// Limit of bytes that wait for a slow disk. Further lines are lost, so that no answer has to wait.
 const MAX_WAITING_BYTES: usize = 8 << 20;
@@ -180,9 +179,8 @@ impl LogWriter {
             return;
         }
         self.looked_at = Instant::now();
-        let place = |file: Metadata| (file.dev(), file.ino());
         let is_there = match (path.metadata(), file.metadata()) {
-            (Ok(named), Ok(open)) => place(named) == place(open),
+            (Ok(named), Ok(open)) => FileIdentity::new(&named) == FileIdentity::new(&open),
             (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
             (Ok(_), Err(_)) => true,
         };

@@ -14,7 +14,6 @@ use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,7 +77,7 @@ pub async fn serve<S: ClientStream>(
     let is_trusted_proxy = worker.context().state.is_proxy(client.client_ip);
     let watch = FloodWatch::new(is_trusted_proxy);
     let io =
-        WatchedStream::new(TimedStream::new(stream, Bytes::new(), Arc::clone(&client.clock)), watch.clone());
+        WatchedStream::new(TimedStream::new(stream, Bytes::new(), Rc::clone(&client.clock)), watch.clone());
     let builder = builder(&worker.context().state.config.settings.limits, is_trusted_proxy);
     let greeting = builder.handshake::<_, Bytes>(io);
     let connection = tokio::select! {
@@ -135,7 +134,7 @@ impl OpenStreams {
         watch: FloodWatch,
     ) -> ConnectionEnd {
         let draining = worker.context().draining.clone();
-        let clock = Arc::clone(&self.client.clock);
+        let clock = Rc::clone(&self.client.clock);
         let mut expired = pin!(clock.expired());
         let mut leaving = None;
         let trust = Rc::clone(&self.client.trust);
@@ -278,13 +277,13 @@ impl GracefulShutdown {
 
 /// Reports to the connection's timeouts whether a request is running.
 struct InFlight {
-    clock: Arc<TimeoutTracker>,
+    clock: Rc<TimeoutTracker>,
     running: Cell<usize>,
 }
 
 impl InFlight {
     fn new(client: &ClientConnection) -> Self {
-        Self { clock: Arc::clone(&client.clock), running: Cell::new(0) }
+        Self { clock: Rc::clone(&client.clock), running: Cell::new(0) }
     }
 
     fn begin(busy: &Rc<Self>) -> StreamTask {

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -18,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::head;
 use crate::http::logged_body::LoggedBody;
 use crate::http::request_body::{RequestBody, StreamBody};
-use crate::limits::min_rate::MinRate;
+use crate::limits::min_rate::{MinRate, RateTracker};
 use crate::proxy::request;
 use crate::proxy::worker_context::WorkerContext;
 use crate::state::client_connection::ClientConnection;
@@ -53,13 +52,13 @@ pub(crate) async fn serve(
     let wanted = head::expects_continue(&parts.headers).then(Arc::default);
     let body = StreamBody::new(body, length, wanted.clone());
     let request = Request::from_parts(parts, RequestBody::Http2(body));
-    let clock = Arc::clone(&client.clock);
+    let clock = Rc::clone(&client.clock);
     let handling = Box::pin(request::handle(context, client, request));
     let Some(answer) = answered(&mut respond, handling, wanted, &clock).await else { return false };
     let (closes, answer, body) = prepare(answer.response, is_head);
     let Ok(stream) = respond.send_response(answer, body.is_none()) else { return closes };
     if let Some(body) = body {
-        let mut sending = ResponseSender { stream, pace, waited: Duration::ZERO, written: 0 };
+        let mut sending = ResponseSender { stream, sent: RateTracker::new(pace) };
         match sending.send(body).await {
             Ok(()) | Err(SendError::Left) => (),
             Err(SendError::Late) => {
@@ -117,10 +116,7 @@ fn prepare(answer: Response<LoggedBody>, is_head: bool) -> (bool, Response<()>, 
 /// An answer on its way.
 struct ResponseSender {
     stream: SendStream<Bytes>,
-    pace: MinRate,
-    /// for the client
-    waited: Duration,
-    written: u64,
+    sent: RateTracker,
 }
 
 impl ResponseSender {
@@ -152,7 +148,7 @@ impl ResponseSender {
     async fn send_some(&mut self, data: &mut Bytes, is_last: bool) -> Result<(), SendError> {
         let room = self.room(data.len().min(PIECE_BYTES)).await?;
         let piece = data.split_to(room.min(data.len()));
-        self.written = self.written.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        self.sent.add_bytes(piece.len());
         self.stream.send_data(piece, is_last && data.is_empty()).map_err(|_| SendError::Left)
     }
 
@@ -160,8 +156,6 @@ impl ResponseSender {
     async fn room(&mut self, wanted: usize) -> Result<usize, SendError> {
         self.stream.reserve_capacity(wanted);
         let began = Instant::now();
-        let until = self.pace.time_for(self.written).map(|all| all.saturating_sub(self.waited));
-        let limit = until.unwrap_or(Duration::MAX).min(self.pace.grace);
         let waiting = async {
             loop {
                 let room = self.stream.capacity();
@@ -174,8 +168,8 @@ impl ResponseSender {
                 }
             }
         };
-        let room = timeout(limit, waiting).await.map_err(|_| SendError::Late)?;
-        self.waited += began.elapsed();
+        let room = timeout(self.sent.next_wait(), waiting).await.map_err(|_| SendError::Late)?;
+        self.sent.add_wait(began.elapsed());
         room
     }
 }

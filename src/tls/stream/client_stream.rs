@@ -72,7 +72,7 @@ impl ClientStream for TlsStream {
 }
 
 /// Whether the connection failed, or one of these events is pending.
-fn is_closed(socket: &TcpStream, events: PollFlags) -> bool {
+pub fn is_closed(socket: &TcpStream, events: PollFlags) -> bool {
     let mut sockets = [PollFd::new(socket, events)];
     let polled = rustix::event::poll(&mut sockets, Some(&Timespec::default()));
     polled.is_ok() && sockets.iter().any(|socket| !socket.revents().is_empty())

@@ -32,6 +32,14 @@ fn a_bad_handshake_is_told_what_is_wrong() {
         ),
         ("Sec-WebSocket-Key", "X-Key", 400, "missing websocket-key"),
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhl", 400, "malformed websocket-key"),
+        ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ", 400, "malformed websocket-key"),
+        ("dGhlIHNhbXBsZSBub25jZQ==", "not base64 at all!!!", 400, "malformed websocket-key"),
+        (
+            "Connection: Upgrade",
+            "Connection: Upgrade\r\nSec-WebSocket-Protocol: two words",
+            400,
+            "malformed websocket-protocol",
+        ),
     ];
     for (good, bad, status, reason) in cases {
         let headers = site.cookie("root@pam") + &UPGRADE.replace(good, bad);

@@ -20,6 +20,10 @@ pub struct Reply {
 }
 
 impl Reply {
+    pub fn status_and_reason(&self) -> (u16, &str) {
+        (self.status, &self.reason)
+    }
+
     /// The value of a header, any case; panics when there are several.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));

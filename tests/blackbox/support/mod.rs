@@ -7,6 +7,7 @@ pub mod nodegate;
 pub mod original;
 pub mod outcome;
 pub mod peer;
+pub mod product;
 pub mod requirement;
 pub mod site;
 
@@ -16,5 +17,6 @@ pub use http::{Reply, Session};
 pub use nodegate::Nodegate;
 pub use outcome::Outcome;
 pub use peer::tls_server;
+pub use product::CustomProduct;
 pub use requirement::{require, require_root};
 pub use site::Site;

@@ -1,13 +1,13 @@
 //! `USE date`: the time, and formatted times.
 
 use std::fmt::Write as _;
-use std::time::UNIX_EPOCH;
 
 use chrono::{DateTime, FixedOffset, Local, NaiveDate, NaiveDateTime, Offset as _, TimeZone as _, Utc};
 
 use super::interpreter::{ControlFlow, Interpreter, Outcome};
 use super::text::TaintedText;
 use super::value::{HashId, Value};
+use crate::os::unix_time::unix_time;
 
 const FORMAT: &str = "%H:%M:%S %d-%b-%Y";
 
@@ -34,8 +34,7 @@ pub(super) fn call(
 }
 
 fn now(interpreter: &Interpreter<'_>) -> Value {
-    let seconds = interpreter.now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Value::count(usize::try_from(seconds).unwrap_or(usize::MAX))
+    Value::count(usize::try_from(unix_time(interpreter.now)).unwrap_or(usize::MAX))
 }
 
 /// `format(time, format, locale, gmt)`. Each argument may be named, here or at `USE`.

@@ -1,5 +1,7 @@
 //! Names and values of fields, byte by byte: whether the library accepts a byte, and what replaces it.
 
+use crate::http::validate::is_token_byte;
+
 /// Pseudo-headers of a request (RFC 9113 section 8.3.1, RFC 8441 section 4).
 const PSEUDO_HEADERS: [&[u8]; 5] = [b":authority", b":method", b":scheme", b":path", b":protocol"];
 
@@ -79,7 +81,7 @@ impl TextCheck {
                 }
             }
             ValueRule::Method => {
-                if is_token(*byte) {
+                if is_token_byte(*byte) {
                     *byte
                 } else {
                     b'X'
@@ -108,7 +110,7 @@ fn name_byte(byte: u8, at: usize, length: usize, known: &mut Option<&'static [u8
         }
         _ => match known {
             Some(name) => name.get(at).copied().unwrap_or(byte),
-            None if is_token(byte) && !byte.is_ascii_uppercase() => byte,
+            None if is_token_byte(byte) && !byte.is_ascii_uppercase() => byte,
             None => b'_',
         },
     }
@@ -143,9 +145,4 @@ fn utf8_byte(byte: u8, left: usize, (more, least, most): (&mut usize, &mut u8, &
 /// RFC 9110 section 5.5.
 fn is_of_value(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
-}
-
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
