@@ -157,7 +157,10 @@ fn activate(command: &mut Command, sockets: &[&TcpListener]) -> Nodegate {
         .args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""])
         .arg(command.get_program())
         .args(command.get_args());
-    shell.env("LISTEN_FDS", sockets.len().to_string()).env_remove("NODEGATE_ALLOW_SKIP");
+    shell.env("LISTEN_FDS", sockets.len().to_string());
+    for name in ["NODEGATE_ALLOW_SKIP", "NODEGATE_UPDATE_DOCS"] {
+        shell.env_remove(name);
+    }
     // SAFETY: dup(2) and dup2(2) may be called between fork and exec.
     unsafe {
         shell.pre_exec(move || {
