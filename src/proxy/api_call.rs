@@ -1,5 +1,10 @@
 //! One API call: to a daemon of this node, to another node, to the upload, or to a console.
 
+use std::future::pending;
+use std::time::Duration;
+
+use http::Method;
+
 use crate::auth::authenticator::AuthenticatedUser;
 use crate::handler::console::ConsoleError;
 use crate::handler::upload::UploadRequest;
@@ -8,9 +13,10 @@ use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::target::ApiPath;
 use crate::proxy::buffered_body::{self, PreparedCall, SenderTrust};
-use crate::proxy::call_timeout::{answer_timeout, or_client_left};
 use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
+use crate::proxy::worker_context::WorkerContext;
+use crate::time::client_timeouts::TimeoutTracker;
 
 /// Sends an API call to its destination.
 pub(crate) async fn run_api(
@@ -109,5 +115,32 @@ fn download_source<'a>(
         privileged,
         // The original proxy answers a page that needs no root with a title of its own.
         stands_in: privileged && context.handlers.api.has_title(path) && !routes.needs_root(method, path),
+    }
+}
+
+/// The timeout of an answer. The original proxies answer calls that need no root themselves, without a limit. Their
+/// 30 s apply to calls that they forward to the privileged daemon or to another node.
+fn answer_timeout(context: &WorkerContext, route: &Route, method: &Method, path: &ApiPath) -> Duration {
+    let timeouts = context.state.config.settings.timeout;
+    let needs_no_root = matches!(route, Route::Unprivileged | Route::Websocket)
+        || (matches!(route, Route::Daemon) && !context.handlers.routes.needs_root(method, path));
+    if needs_no_root { timeouts.answer_unprivileged } else { timeouts.answer }
+}
+
+/// The answer, unless the client disconnects before. Without a tracker the answer comes in any case.
+async fn or_client_left<T>(
+    clock: Option<&TimeoutTracker>,
+    answer: impl Future<Output = Result<T, ResponseError>>,
+) -> Result<T, ResponseError> {
+    let left = async {
+        match clock {
+            Some(clock) => clock.client_left().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = left => Err(ResponseError::ClientLeft),
     }
 }

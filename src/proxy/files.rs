@@ -2,7 +2,6 @@
 
 use http::{Method, Response};
 
-use super::methods::FILE_METHODS;
 use crate::handler::health;
 use crate::handler::page::RenderedPage;
 use crate::handler::page::worker::PageRequest;
@@ -12,7 +11,7 @@ use crate::http::error::ResponseError;
 use crate::http::logged_body::RequestRecord;
 use crate::os::log_limit::{self, LogTopic};
 use crate::proxy::login_guard::page_login;
-use crate::proxy::request::IncomingRequest;
+use crate::proxy::request::{FILE_METHODS, IncomingRequest};
 use crate::proxy::router::Route;
 
 /// Serves a page, a file or a probe. Other methods than GET and HEAD are rejected.

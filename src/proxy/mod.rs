@@ -3,7 +3,6 @@
 pub(crate) mod admission;
 pub(crate) mod api_call;
 pub(crate) mod buffered_body;
-pub(crate) mod call_timeout;
 pub(crate) mod client_hello;
 pub(crate) mod close;
 pub(crate) mod connect_detect;
@@ -16,7 +15,6 @@ pub mod http2;
 pub(crate) mod login_attempt;
 pub(crate) mod login_guard;
 pub(crate) mod malformed;
-pub(crate) mod methods;
 pub mod recheck;
 pub mod request;
 pub(crate) mod response_headers;

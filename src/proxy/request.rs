@@ -5,14 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONNECTION, EXPECT};
+use http::header::{ALLOW, CONNECTION, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::auth::authenticator::AuthenticatedUser;
 use crate::handler::console::target::ConnectedConsole;
 use crate::handler::{HandlerAnswer, redirect};
+use crate::http::body::{self, ResponseBody};
 use crate::http::drain;
 use crate::http::error::ResponseError;
 use crate::http::logged_body::{LoggedBody, RequestRecord, ResponseObservers};
@@ -23,13 +24,15 @@ use crate::metrics::labels::RequestDestination;
 use crate::os::{fault_injection, request_context};
 use crate::proxy::buffered_body::SenderTrust;
 use crate::proxy::login_attempt::{self, LoginAttempt};
-use crate::proxy::methods::{API_METHODS, FILE_METHODS, allowed, check_api_method};
 use crate::proxy::response_headers::{complete, refuse};
 use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
 use crate::proxy::{files, host_check, login_guard, scope_check};
 use crate::state::client_connection::ClientConnection;
 use crate::state::route_scope::RouteScope;
+
+const API_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
+pub(crate) const FILE_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// A request, and the connection and configuration that it came by.
 #[derive(Clone, Copy)]
@@ -190,6 +193,14 @@ async fn answer(
     }
 }
 
+/// The answer to OPTIONS.
+fn allowed(methods: &'static str) -> Response<ResponseBody> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
 fn resolve(request: IncomingRequest<'_>, target: &RequestTarget) -> Result<Route, ResponseError> {
     let IncomingRequest { context, head, .. } = request;
     let query = head.uri.query().unwrap_or_default();
@@ -205,7 +216,9 @@ fn authenticate(
 ) -> Result<AuthenticatedUser, ResponseError> {
     let IncomingRequest { context, client, scope, head, .. } = *request;
     let state = &context.state;
-    check_api_method(&head.method)?;
+    if !matches!(head.method, Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE) {
+        return Err(ResponseError::MethodUnknown(head.method.clone()));
+    }
     scope_check::check_call(request, path)?;
     let gate = state.gate.as_ref().ok_or(ResponseError::NoSuchUri)?;
     let limit_key = || state.login_limit_key(client.client_ip, request.real);

@@ -12,5 +12,4 @@ pub(crate) mod pool;
 pub mod request;
 pub(crate) mod response_body;
 pub mod response_head;
-pub(crate) mod status_line;
 pub(crate) mod write_batching;

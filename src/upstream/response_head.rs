@@ -6,9 +6,8 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+use hyper::ext::ReasonPhrase;
 use smallvec::SmallVec;
-
-use super::status_line;
 
 /// Header lines of one response.
 const MAX_HEADER_LINES: usize = 128;
@@ -67,7 +66,7 @@ pub fn take_any(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, Malformed
     if buffer.is_empty() {
         return Ok(None);
     }
-    let phrase = status_line::clean_phrase(buffer);
+    let phrase = clean_phrase(buffer);
     let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -88,7 +87,7 @@ pub fn take_any(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, Malformed
     let places: SmallVec<[HeaderSpan; INLINE_HEADER_LINES]> =
         parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))).collect();
     let head = buffer.split_to(length).freeze();
-    if let Some(phrase) = status_line::own_phrase(phrase.and_then(|range| head.get(range)), status) {
+    if let Some(phrase) = own_phrase(phrase.and_then(|range| head.get(range)), status) {
         response.extensions_mut().insert(phrase);
     }
     let (headers, hop) = headers_of(&places, &head).ok_or(MalformedResponse)?;
@@ -96,6 +95,30 @@ pub fn take_any(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, Malformed
     let keeps_alive = hop.keeps_alive(response.version()) && framing != BodyFraming::UntilClose;
     *response.headers_mut() = headers;
     Ok(Some(ResponseHead { response, framing, keeps_alive }))
+}
+
+/// Finds the reason phrase in a head that begins with a whole status line. httparse drops a phrase that is not ASCII, and
+/// rejects control characters. Daemons put names of users and files into it, so its control characters become spaces.
+fn clean_phrase(head: &mut [u8]) -> Option<Range<usize>> {
+    let end = head.iter().position(|byte| *byte == b'\n')?;
+    let line = head.get_mut(..end)?;
+    let end = line.strip_suffix(b"\r").map_or(end, <[u8]>::len);
+    let mut spaces = line.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
+    let start = spaces.nth(1)? + 1;
+    let phrase = line.get_mut(start..end)?;
+    for byte in phrase {
+        if byte.is_ascii_control() && *byte != b'\t' {
+            *byte = b' ';
+        }
+    }
+    Some(start..end)
+}
+
+/// The phrase if it is not the canonical one; it may be empty.
+fn own_phrase(phrase: Option<&[u8]>, status: StatusCode) -> Option<ReasonPhrase> {
+    let phrase = phrase?.trim_ascii();
+    let is_usual = status.canonical_reason().is_some_and(|usual| usual.as_bytes() == phrase);
+    if is_usual { None } else { ReasonPhrase::try_from(phrase).ok() }
 }
 
 /// The end-to-end headers, which share the memory of the head, and the meaning of the hop-by-hop headers.
@@ -183,8 +206,6 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use hyper::ext::ReasonPhrase;
-
     use super::*;
 
     fn taken(text: &str) -> (Result<Option<ResponseHead>, MalformedResponse>, String) {
@@ -252,5 +273,31 @@ mod tests {
         }
         let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD_BYTES));
         assert_eq!(taken(&endless).0.unwrap_err(), MalformedResponse);
+    }
+
+    fn phrase_of(text: &[u8]) -> Option<Vec<u8>> {
+        let mut head = text.to_vec();
+        let range = clean_phrase(&mut head)?;
+        let status = StatusCode::from_u16(500).unwrap();
+        own_phrase(head.get(range), status).map(|phrase| phrase.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_phrase_is_kept_as_it_came() {
+        for (line, expected) in [
+            (
+                &b"HTTP/1.1 500 no such user ('m\xc3\xbcller@pve')\r\n"[..],
+                Some(&b"no such user ('m\xc3\xbcller@pve')"[..]),
+            ),
+            (b"HTTP/1.1 500 caf\xe9\n", Some(b"caf\xe9")),
+            (b"HTTP/1.1 500  a\tb \r\n", Some(b"a\tb")),
+            (b"HTTP/1.1 500 a\x00b\x1b[31m\rc\x7f\r\nX: y\r\n", Some(b"a b [31m c")),
+            (b"HTTP/1.1 500 Internal Server Error\r\n", None),
+            (b"HTTP/1.1 500 \r\n", Some(b"")),
+            (b"HTTP/1.1 500\r\n", None),
+            (b"HTTP/1.1 500 half a line", None),
+        ] {
+            assert_eq!(phrase_of(line).as_deref(), expected, "{}", String::from_utf8_lossy(line));
+        }
     }
 }

@@ -38,16 +38,8 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     pub fn status(&self) -> StatusCode {
-        match self {
-            Self::Version(_) => StatusCode::UPGRADE_REQUIRED,
-            Self::Protocol(_)
-            | Self::Method
-            | Self::Connection
-            | Self::NoVersion
-            | Self::NoKey
-            | Self::Key
-            | Self::Subprotocol => StatusCode::BAD_REQUEST,
-        }
+        let is_version = matches!(self, Self::Version(_));
+        if is_version { StatusCode::UPGRADE_REQUIRED } else { StatusCode::BAD_REQUEST }
     }
 
     /// Adds the headers that tell the client the supported protocol and version.
@@ -55,7 +47,7 @@ impl HandshakeError {
         if matches!(self, Self::NoVersion | Self::Version(_)) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
-        if self.status() == StatusCode::UPGRADE_REQUIRED {
+        if matches!(self, Self::Version(_)) {
             headers.insert(UPGRADE, WEBSOCKET);
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
