@@ -12,4 +12,5 @@ pub(crate) mod pool;
 pub mod request;
 pub(crate) mod response_body;
 pub mod response_head;
+pub mod scheduler;
 pub(crate) mod write_batching;

@@ -1,0 +1,12 @@
+//! Calls to a local backend wait here while all of its workers are busy, so that nodegate chooses which is next.
+
+pub mod call;
+pub mod choice;
+pub mod cost;
+mod lane;
+mod runtime;
+pub mod status;
+
+pub use crate::upstream::scheduler::call::{CallTemplate, ClientGroup, ScheduledCall, SchedulerLimits};
+pub use crate::upstream::scheduler::runtime::{BackendScheduler, WorkerSlot};
+pub use crate::upstream::scheduler::status::{QueueError, SchedulerStatus};
