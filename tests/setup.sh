@@ -10,6 +10,7 @@ packing=(dpkg-dev=dpkg-buildpackage debhelper=dh)
 trying=(curl=curl)
 testing=(
     wget=wget zstd=zstd nghttp2-client=h2load openssl=openssl sslscan=sslscan testssl.sh=testssl
+    gunicorn=gunicorn wrk=wrk
     iproute2=ip strace=strace procps=ps man-db=man groff-base=groff systemd=systemd-cat
     slowhttptest=slowhttptest logrotate=logrotate faketime=faketime nftables=nft python3-fusepy
     chromium=chromium nodejs=node npm=npm

@@ -56,6 +56,7 @@ mod privileges;
 mod real_client;
 mod recheck;
 mod reload;
+mod scheduling;
 mod secrets;
 mod settings;
 mod smuggling;

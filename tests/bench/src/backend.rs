@@ -1,10 +1,13 @@
-//! The fixed fast daemon behind every proxy, and one that behaves as three single-threaded workers.
+//! The fixed fast daemon behind every proxy, and one of a few single-threaded workers.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -102,29 +105,68 @@ async fn serve(mut stream: TcpStream, answers: Arc<Answers>) {
     }
 }
 
-/// Three threads that share one listening socket; each serves one connection at a time, a call takes
-/// `call`, and one in `slow_every` takes `slow`.
-pub(crate) fn three_workers(call: Duration, slow: Duration, slow_every: u64) -> Result<SocketAddr> {
-    use std::io::{Read as _, Write as _};
-    use std::sync::atomic::{AtomicU64, Ordering};
+/// A daemon of single-threaded workers that share one listening socket, as a prefork server has them. Ended when
+/// dropped; a worker that is in a call ends after it.
+pub(crate) struct Workers {
+    pub address: SocketAddr,
+    count: usize,
+    over: Arc<AtomicBool>,
+}
 
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let calls = Arc::new(AtomicU64::new(1));
-    for _ in 0..3 {
-        let listener = listener.try_clone().context("a second handle of the listening socket")?;
-        let calls = Arc::clone(&calls);
-        std::thread::spawn(move || {
-            let answer = answer(&[b'x'; SMALL], "close");
-            while let Ok((mut stream, _)) = listener.accept() {
-                let mut head = [0; 8192];
-                let Ok(1..) = stream.read(&mut head) else { continue };
-                let count = calls.fetch_add(1, Ordering::Relaxed);
-                let is_slow = slow_every > 0 && count.is_multiple_of(slow_every);
-                std::thread::sleep(if is_slow { slow } else { call });
-                let _ = stream.write_all(&answer);
-            }
-        });
+/// Connections that may wait for a worker, as `SOMAXCONN` has it: the default of the standard library drops some of
+/// those that scripts open at once.
+const BACKLOG: i32 = 4096;
+
+impl Workers {
+    /// Each worker serves one connection at a time. A call takes as long as `duration` says of its request line.
+    pub(crate) fn start(
+        count: usize,
+        duration: impl Fn(&str) -> Duration + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        socket.listen(BACKLOG)?;
+        let listener = std::net::TcpListener::from(socket);
+        let workers = Self { address: listener.local_addr()?, count, over: Arc::default() };
+        let duration = Arc::new(duration);
+        for _ in 0..count {
+            let listener = listener.try_clone().context("a second handle of the listening socket")?;
+            let (duration, over) = (Arc::clone(&duration), Arc::clone(&workers.over));
+            std::thread::spawn(move || work(&listener, &over, duration.as_ref()));
+        }
+        Ok(workers)
     }
-    Ok(address)
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for _ in 0..self.count {
+            let _ = std::net::TcpStream::connect(self.address);
+        }
+    }
+}
+
+/// One worker, until it is over.
+fn work(listener: &std::net::TcpListener, over: &AtomicBool, duration: &dyn Fn(&str) -> Duration) {
+    let answer = answer(&[b'x'; SMALL], "close");
+    while let Ok((mut stream, _)) = listener.accept() {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut head = [0; 8192];
+        let Ok(read @ 1..) = stream.read(&mut head) else { continue };
+        let head = String::from_utf8_lossy(head.get(..read).unwrap_or_default());
+        std::thread::sleep(duration(head.lines().next().unwrap_or_default()));
+        let _ = stream.write_all(&answer);
+    }
+}
+
+/// Three workers: a call takes `call`, and one in `slow_every` takes `slow`.
+pub(crate) fn three_workers(call: Duration, slow: Duration, slow_every: u64) -> Result<Workers> {
+    let calls = AtomicU64::new(1);
+    Workers::start(3, move |_| {
+        let count = calls.fetch_add(1, Ordering::Relaxed);
+        if slow_every > 0 && count.is_multiple_of(slow_every) { slow } else { call }
+    })
 }

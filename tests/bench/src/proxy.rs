@@ -234,6 +234,16 @@ const HAPROXY_TIMES: &str = "  timeout connect 10s\n  timeout client 65s\n  time
 
 /// HAProxy with one thread, without a log.
 pub(crate) fn haproxy(lab: &Lab, job: Job) -> Result<Proxy> {
+    haproxy_with(lab, job, "")
+}
+
+/// HAProxy that sends the daemon `most` calls at once and keeps the others in its queue.
+pub(crate) fn haproxy_queue(lab: &Lab, job: Job, most: usize) -> Result<Proxy> {
+    haproxy_with(lab, job, &format!(" maxconn {most}"))
+}
+
+/// `server` goes to the line of the daemon.
+fn haproxy_with(lab: &Lab, job: Job, server: &str) -> Result<Proxy> {
     let port = free_port()?;
     let [_, _, combined] = lab.certificate(job.key);
     let reuse = match job.upstream {
@@ -243,7 +253,7 @@ pub(crate) fn haproxy(lab: &Lab, job: Job) -> Result<Proxy> {
     let configuration = format!(
         "{global}defaults\n  mode http\n{HAPROXY_TIMES}{reuse}\
          frontend front\n  bind 127.0.0.1:{port} ssl crt {} curves X25519 backlog 4096\n  default_backend daemon\n\
-         backend daemon\n  server one {}\n",
+         backend daemon\n  timeout queue 65s\n  server one {}{server}\n",
         combined.display(),
         job.backend,
         global = haproxy_global(most_connections(lab)),

@@ -287,6 +287,8 @@ fn read(call: &Call, path: &[&str]) -> Outcome {
             "name": name, "uptime": 86_400, "cpu": 0.05, "loadavg": ["0.10", "0.20", "0.30"],
             "memory": memory, "kversion": "Linux 6.14.0-standin",
         }),
+        ["nodes", _, "qemu" | "lxc", _, "config"] => json!({"cores": 1, "memory": "512", "digest": "0"}),
+        ["nodes", _, "storage", _, "content"] => json!([]),
         ["nodes", _, "tasks", _, "log"] => download::task_lines(),
         ["statistics", _] => json!([]),
         ["nodes", .., "vncwebsocket" | "mtunnelwebsocket"] => return console::connect(call),

@@ -11,13 +11,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
-use crate::answer::{Answer, Reply};
+use crate::answer::{Answer, Reply, Step};
 use crate::api;
 use crate::background::Background;
 use crate::form::Params;
 use crate::keys::Keys;
 use crate::record::Recorded;
 use crate::wire::{Arrival, Wire};
+use crate::workers::{Counted, Workers};
 
 const REQUESTS_PER_CONNECTION: usize = 100;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub title: String,
     /// Off for a daemon that runs for long.
     pub record: bool,
+    /// Calls that it works on at once, as a prefork daemon of so many processes does; the others wait. 0 is no limit.
+    pub workers: usize,
 }
 
 impl Config {
@@ -88,6 +91,7 @@ impl Config {
             gzip: false,
             title: "Standin API".to_owned(),
             record: true,
+            workers: 0,
         }
     }
 }
@@ -108,11 +112,13 @@ impl Daemon {
 
     pub fn try_start(config: Config) -> io::Result<Self> {
         let (listener, address) = Listener::bind(&config.listen)?;
+        let workers = config.workers;
         let shared = Arc::new(Shared {
             config,
             requests: Mutex::default(),
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            workers: Workers::new(workers),
         });
         let serving = Arc::clone(&shared);
         Ok(Self { address, shared, _background: Background::start(move || listener.serve(serving)) })
@@ -133,8 +139,21 @@ impl Daemon {
         self.requests().pop().expect("no request came")
     }
 
+    /// Ends it at once, as a kill does: no call gets an answer any more. Gives what was received.
+    pub fn stop(self) -> Vec<Recorded> {
+        let shared = Arc::clone(&self.shared);
+        drop(self);
+        shared.requests.lock().unwrap().clone()
+    }
+
     pub fn clear(&self) {
         self.shared.requests.lock().unwrap().clear();
+        self.shared.workers.forget_most();
+    }
+
+    /// The most requests that it held at once without the head of an answer, those that waited for a worker included.
+    pub fn most_at_once(&self) -> usize {
+        self.shared.workers.most()
     }
 
     /// How many connections are open.
@@ -162,22 +181,7 @@ pub(crate) struct Shared {
     requests: Mutex<Vec<Recorded>>,
     connections: AtomicUsize,
     open: AtomicUsize,
-}
-
-/// A connection that is open.
-struct Open<'a>(&'a AtomicUsize);
-
-impl<'a> Open<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+    workers: Workers,
 }
 
 enum Listener {
@@ -241,7 +245,7 @@ impl Shared {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let _open = Open::new(&self.open);
+        let _open = Counted::new(&self.open);
         let mut wire = Wire::new(stream, self.config.idle);
         for count in 1..=REQUESTS_PER_CONNECTION {
             let Some(mut arrival) = wire.receive().await? else {
@@ -253,10 +257,16 @@ impl Shared {
                 let request = arrival.request.clone();
                 self.requests.lock().unwrap().push(request);
             }
+            let mut worker = Some(self.workers.take().await);
             let reply = self.reply(arrival, count < REQUESTS_PER_CONNECTION).await;
             for step in reply.steps {
+                let is_written = matches!(step, Step::Write(_));
                 wire.perform(step).await?;
+                if is_written {
+                    worker = None;
+                }
             }
+            drop(worker);
             if reply.close {
                 break;
             }

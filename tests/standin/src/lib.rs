@@ -28,6 +28,7 @@ mod record;
 mod special;
 mod tickets;
 mod wire;
+mod workers;
 
 pub use certs::{Certificate, KeyKind};
 pub use credential::API_TOKEN;

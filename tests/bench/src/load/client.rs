@@ -15,8 +15,8 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
-/// No step of a client takes longer unless something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// No step of a client takes longer unless something is broken: behind calls of 8 s, others wait for two turns.
+const PATIENCE: Duration = Duration::from_mins(1);
 const LARGEST_HEAD: usize = 32 << 10;
 
 pub(crate) type Stream = SslStream<TcpStream>;

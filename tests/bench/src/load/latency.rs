@@ -27,19 +27,49 @@ pub(crate) fn sample(
     pause: Duration,
     duration: Duration,
 ) -> Result<Latency> {
+    let client = Client { requests: vec![request.to_owned()], delay: Duration::ZERO };
+    poll(address, vec![client; clients], pause, duration)
+}
+
+/// Windows of a GUI: each sends its own requests in turn. Their first requests are spread over a `pause`.
+pub(crate) fn windows(
+    address: SocketAddr,
+    windows: &[Vec<String>],
+    pause: Duration,
+    duration: Duration,
+) -> Result<Latency> {
+    let count = u32::try_from(windows.len())?.max(1);
+    let clients = (0..count)
+        .zip(windows)
+        .map(|(number, requests)| Client { requests: requests.clone(), delay: pause * number / count });
+    poll(address, clients.collect(), pause, duration)
+}
+
+/// What one client sends in turn, and how long it waits before the first.
+#[derive(Clone)]
+struct Client {
+    requests: Vec<String>,
+    delay: Duration,
+}
+
+fn poll(address: SocketAddr, clients: Vec<Client>, pause: Duration, duration: Duration) -> Result<Latency> {
     let runtime = client::runtime()?;
     let context = client::context()?;
-    let mut times = LocalSet::new().block_on(&runtime, async {
+    let times = LocalSet::new().block_on(&runtime, async {
         let until = Instant::now() + duration;
         let mut running = Vec::new();
-        for _ in 0..clients {
-            let (context, request) = (context.clone(), request.to_owned());
+        for one in clients {
+            let context = context.clone();
             running.push(tokio::task::spawn_local(async move {
                 let mut stream = client::connect(address, &context, None).await?;
+                sleep(one.delay).await;
                 let mut times = Vec::new();
-                while Instant::now() < until {
+                for request in one.requests.iter().cycle() {
+                    if Instant::now() >= until {
+                        break;
+                    }
                     let begun = Instant::now();
-                    let status = client::ask(&mut stream, &request).await?;
+                    let status = client::ask(&mut stream, request).await?;
                     times.push(begun.elapsed());
                     if status != 200 {
                         bail!("answered with {status}");
@@ -57,10 +87,16 @@ pub(crate) fn sample(
         }
         anyhow::Ok(times)
     })?;
-    times.sort_unstable();
-    let at = |per_mille: usize| -> Result<f64> {
-        let index = (times.len() * per_mille / 1000).min(times.len().saturating_sub(1));
-        Ok(times.get(index).context("no answer at all")?.as_secs_f64() * 1000.0)
-    };
-    Ok(Latency { requests: times.len(), p50: at(500)?, p99: at(990)?, p999: at(999)?, max: at(1000)? })
+    Latency::of(times)
+}
+
+impl Latency {
+    fn of(mut times: Vec<Duration>) -> Result<Self> {
+        times.sort_unstable();
+        let at = |per_mille: usize| -> Result<f64> {
+            let index = (times.len() * per_mille / 1000).min(times.len().saturating_sub(1));
+            Ok(times.get(index).context("no answer at all")?.as_secs_f64() * 1000.0)
+        };
+        Ok(Self { requests: times.len(), p50: at(500)?, p99: at(990)?, p999: at(999)?, max: at(1000)? })
+    }
 }

@@ -1,5 +1,6 @@
 //! Generators for what wrk cannot do. Each drives one address and gives back plain numbers.
 
+pub(crate) mod background;
 mod client;
 pub(crate) mod console;
 pub(crate) mod handshake;

@@ -147,13 +147,13 @@ pub(crate) fn big(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
 /// Eight browsers that poll, three workers that take one call at a time, each of 5 ms; every hundredth takes a second.
 pub(crate) fn polling(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let slow = three_workers(Duration::from_millis(5), Duration::from_secs(1), 100)?;
-    let started = all(lab, Job { backend: slow, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 });
+    let started = all(lab, Job { backend: slow.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 });
     let started = started.into_iter().map(|(name, start)| Ok((name, start()?)));
     let proxies = started.collect::<Result<Vec<_>>>()?;
     let even = three_workers(Duration::from_millis(5), Duration::ZERO, 0)?;
     let direct = proxy::nodegate(
         lab,
-        Job { backend: even, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 },
+        Job { backend: even.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 },
         PROXY_CORE,
         &[],
     )?;

@@ -8,6 +8,7 @@ pub(crate) mod growth;
 pub(crate) mod handshakes;
 pub(crate) mod memory;
 pub(crate) mod strangers;
+pub(crate) mod workers;
 
 use anyhow::Result;
 
@@ -67,6 +68,7 @@ pub(crate) const ALL: &[(&str, Measure)] = &[
     ("api-one", api::one),
     ("api-big", api::big),
     ("polling", api::polling),
+    ("workers", workers::measure),
     ("static", files::measure),
     ("handshakes", handshakes::measure),
     ("tunnel", bytes::tunnel),

@@ -4,6 +4,7 @@
 
 mod login;
 mod special;
+mod workers;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

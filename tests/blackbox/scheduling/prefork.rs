@@ -1,0 +1,149 @@
+//! A prefork daemon that is not of this project: gunicorn with three workers that take one call at a time. wrk is the
+//! script, Chromium the GUI.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::nodegate::{eventually, free_port};
+use crate::support::{Nodegate, Session, Site};
+
+const CONFIG: &str = "/api2/json/nodes/node1/qemu/100/config";
+const DEAD: &str = "/api2/json/nodes/node1/storage/dead/content";
+/// Seconds of a call to the dead storage.
+const DEAD_SECONDS: u64 = 4;
+/// Seconds in which the windows poll.
+const POLLING: u64 = 5;
+
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// gunicorn with its sync workers, the class for applications that take one request at a time.
+struct Prefork {
+    child: Child,
+    port: u16,
+}
+
+impl Prefork {
+    fn start() -> Self {
+        let port = free_port();
+        let child = Command::new("gunicorn")
+            .args(["--workers", "3", "--worker-class", "sync", "--timeout", "60", "--log-level", "error"])
+            .args(["--bind", &format!("127.0.0.1:{port}"), "--chdir"])
+            .arg(in_repository("tests/e2e"))
+            .arg("prefork_app:application")
+            .env("DEAD_SECONDS", DEAD_SECONDS.to_string())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("gunicorn is missing; `make test` installs what the tests need");
+        let prefork = Self { child, port };
+        eventually("gunicorn listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        prefork
+    }
+}
+
+impl Drop for Prefork {
+    /// SIGTERM: it ends its workers before it ends.
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// What runs beside the GUI.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Beside {
+    Script,
+    DeadStorage,
+}
+
+/// wrk with parallel connections, each of which sends the next request as soon as it is answered.
+fn wrk(gate: &Nodegate, cookie: &str, path: &str, connections: u32, seconds: u64) -> Child {
+    Command::new("wrk")
+        .args(["-t1", "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--timeout", "60s"])
+        .args(["-H", cookie.trim_end()])
+        .arg(format!("https://127.0.0.1:{}{path}", gate.port()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("wrk is missing; `make test` installs what the tests need")
+}
+
+/// The calls a second that wrk reports; none of them failed.
+fn rate(wrk: Child) -> f64 {
+    let output = wrk.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "{text}");
+    let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+    rate.unwrap_or_else(|| panic!("{text}")).trim().parse().unwrap()
+}
+
+/// Milliseconds of each call of the GUI's windows, in order.
+fn poll(gate: &Nodegate, site: &Site) -> Vec<f64> {
+    let output = Command::new("node")
+        .arg(in_repository("tests/e2e/windows.mjs"))
+        .args([&format!("https://127.0.0.1:{}", gate.port()), &site.ticket("root@pam"), &POLLING.to_string()])
+        .output()
+        .expect("nodejs is missing; `make test` installs what the tests need");
+    let times: Result<Vec<f64>, _> = serde_json::from_slice(&output.stdout);
+    let mut times = times.unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+struct Seen {
+    p50: f64,
+    p99: f64,
+    rate: f64,
+}
+
+/// The GUI beside something, with these settings.
+fn measure(beside: Beside, sets: &[&str]) -> Seen {
+    let prefork = Prefork::start();
+    let site = Site::pve();
+    site.write("/usr/share/pve-manager/js/windows.html", "<!doctype html><title>windows</title>");
+    let backend = format!("backend.address=127.0.0.1:{}", prefork.port);
+    let gate = Nodegate::start(&site, &[&[backend.as_str()], sets].concat());
+    let cookie = site.cookie("script@pve");
+    let (path, connections) = match beside {
+        Beside::Script => (CONFIG, 64),
+        Beside::DeadStorage => (DEAD, 4),
+    };
+    let learning = DEAD_SECONDS + 1;
+    let load = wrk(&gate, &cookie, path, connections, learning + POLLING + 4);
+    std::thread::sleep(Duration::from_secs(learning));
+    let times = poll(&gate, &site);
+    let at = |hundredth: usize| times[(times.len() * hundredth / 100).min(times.len() - 1)];
+    let seen = Seen { p50: at(50), p99: at(99), rate: rate(load) };
+    println!(
+        "{beside:?} {sets:?}: p50 {:.0} ms, p99 {:.0} ms of {} calls, script {:.1} calls/s",
+        seen.p50,
+        seen.p99,
+        times.len(),
+        seen.rate
+    );
+    assert_eq!(Session::tls(gate.local()).request("GET", "/nope", "", b"").status, 404);
+    seen
+}
+
+/// The figures are in `docs/performance.md`; a busy machine must not fail this test, so the bounds are wide.
+#[test]
+fn a_gui_is_quick_beside_a_script_on_a_prefork_daemon() {
+    let unlimited = measure(Beside::Script, &["backend.workers=0"]);
+    let scheduled = measure(Beside::Script, &[]);
+    assert!(scheduled.p50 * 4.0 < unlimited.p50, "{:.0} and {:.0} ms", scheduled.p50, unlimited.p50);
+    assert!(scheduled.p99 * 2.0 < unlimited.p99, "{:.0} and {:.0} ms", scheduled.p99, unlimited.p99);
+    assert!(scheduled.rate > unlimited.rate * 0.8, "{:.1} of {:.1} calls/s", scheduled.rate, unlimited.rate);
+}
+
+#[test]
+fn a_gui_is_quick_beside_a_dead_storage_on_a_prefork_daemon() {
+    let unlimited = measure(Beside::DeadStorage, &["backend.workers=0"]);
+    let scheduled = measure(Beside::DeadStorage, &[]);
+    assert!(scheduled.p50 * 10.0 < unlimited.p50, "{:.0} and {:.0} ms", scheduled.p50, unlimited.p50);
+    assert!(scheduled.p99 * 4.0 < unlimited.p99, "{:.0} and {:.0} ms", scheduled.p99, unlimited.p99);
+}
