@@ -5,6 +5,7 @@ mod deprecated;
 mod legacy;
 mod listeners;
 mod overridden;
+mod worker_counts;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -206,6 +207,7 @@ fn plain_text(value: &DeValue<'_>) -> Option<String> {
             let texts: Option<Vec<_>> = items.iter().map(|item| plain_text(item.get_ref())).collect();
             texts.map(|texts| texts.join(","))
         }
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }

@@ -17,6 +17,7 @@ pub mod settings;
 pub mod shell;
 mod validate;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
@@ -109,6 +110,7 @@ impl Config {
         if let Some(legacy_file) = &legacy_file {
             layers.legacy_file(legacy_file, &site_file);
         }
+        layers.worker_counts(&product.backend, root, legacy_file.as_deref());
         layers.settings_file(&site_file);
         layers.environment(std::env::vars_os());
         layers.command_line(&options.sets);
@@ -125,7 +127,11 @@ impl Config {
             name_the_profile(path, &mut problems);
         }
         let files = [path, table_file, Some(package_file), legacy_file, Some(site_file)];
-        let files = files.into_iter().flatten().collect();
+        let counts = [&product.backend.workers, &product.backend.unprivileged_workers];
+        let counts = counts.into_iter().flatten().map(|source| root.path(&source.file));
+        let mut files: Vec<_> = files.into_iter().flatten().chain(counts).collect();
+        let mut seen = HashSet::new();
+        files.retain(|file| seen.insert(file.clone()));
         let effective = settings::rows().map(|row| (row.key, effective(row, &layers, &settings))).collect();
         let root = root.clone();
         let listener_keys = listener_keys(&layers);

@@ -40,7 +40,7 @@ pub struct Product {
     pub certificate: Vec<CertificatePaths>,
     pub nodes: Option<NodeListRules>,
     #[serde(default)]
-    pub backend: BackendHeaders,
+    pub backend: BackendRules,
     pub api: Option<ApiRules>,
     /// query parameters whose values the log masks, besides those that hold tickets
     #[serde(default)]
@@ -121,10 +121,11 @@ pub enum NodesFormat {
     Sections,
 }
 
-/// Names of the headers that only nodegate may set towards a daemon, or read from one.
+/// How nodegate talks to the daemons of this machine: the headers that only nodegate may set towards a daemon, or read
+/// from one, and the files with the daemons' worker counts.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BackendHeaders {
+pub struct BackendRules {
     /// true client address
     pub client_header: Option<String>,
     /// tells the daemon to answer the call itself instead of forwarding it
@@ -136,6 +137,21 @@ pub struct BackendHeaders {
     pub stream_paths: Vec<PathBuf>,
     /// cut off the front of `Location`
     pub location_prefix: Option<String>,
+    /// of the daemon: the default of `backend.workers`
+    pub workers: Option<WorkerCountFile>,
+    /// of the daemon without root: the default of `backend.unprivileged_workers`
+    pub unprivileged_workers: Option<WorkerCountFile>,
+    /// path parameters that decide how long a call takes, such as a storage
+    #[serde(default)]
+    pub cost_parameters: Vec<String>,
+}
+
+/// A file of shell assignments, and the name under which it has a daemon's worker count.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerCountFile {
+    pub file: PathBuf,
+    pub name: String,
 }
 
 /// The titles of HTML answers of the API, which the privileged daemon names differently from the original's proxy.

@@ -2,7 +2,9 @@
 //!
 //! Each line is a path: the template, then each method with its flags behind a colon (`docs/reference/profile.md`).
 
-use matchit::Router;
+use std::sync::Arc;
+
+use matchit::{Params, Router};
 
 /// Which node answers a method.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -49,10 +51,30 @@ pub struct RouteMatch<'p> {
     pub node: Option<&'p str>,
 }
 
+/// A method of the table as a template, with the parameters of one path.
+pub struct TemplateMatch<'p> {
+    /// `GET /nodes/{node}/status`
+    pub template: &'p Arc<str>,
+    parameters: Params<'p, 'p>,
+}
+
+impl TemplateMatch<'_> {
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name)
+    }
+}
+
+/// A method of one path.
+struct TableMethod {
+    verb: String,
+    template: Arc<str>,
+    method: ApiMethod,
+}
+
 /// All methods of a product. Without a table every path is unknown.
 #[derive(Default)]
 pub struct RouteTable {
-    router: Router<Vec<(String, ApiMethod)>>,
+    router: Router<Vec<TableMethod>>,
 }
 
 impl RouteTable {
@@ -63,7 +85,11 @@ impl RouteTable {
             let wrong = |what: String| format!("line {}: {what}", index + 1);
             let mut words = line.split_whitespace();
             let Some(path) = words.next().filter(|word| !word.starts_with('#')) else { continue };
-            let methods = words.map(parse_method).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+            let parse = |word| {
+                let (verb, method) = parse_method(word)?;
+                Ok(TableMethod { template: format!("{verb} {path}").into(), verb, method })
+            };
+            let methods = words.map(parse).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
             router.insert(path, methods).map_err(|error| wrong(error.to_string()))?;
         }
         Ok(Self { router })
@@ -72,8 +98,15 @@ impl RouteTable {
     /// The method at a path of decoded segments joined by single slashes, beginning with one.
     pub fn find<'p>(&self, method: &str, path: &'p str) -> Option<RouteMatch<'p>> {
         let matched = self.router.at(path).ok()?;
-        let (_, found) = matched.value.iter().find(|(name, _)| name == method)?;
-        Some(RouteMatch { method: *found, node: matched.params.get("node") })
+        let found = matched.value.iter().find(|known| known.verb == method)?;
+        Some(RouteMatch { method: found.method, node: matched.params.get("node") })
+    }
+
+    /// The template of the method at such a path.
+    pub fn find_template<'p>(&'p self, method: &str, path: &'p str) -> Option<TemplateMatch<'p>> {
+        let matched = self.router.at(path).ok()?;
+        let found = matched.value.iter().find(|known| known.verb == method)?;
+        Some(TemplateMatch { template: &found.template, parameters: matched.params })
     }
 
     /// `template` with each `{name}` replaced by the parameter that a path has for it.
@@ -176,6 +209,9 @@ mod tests {
         assert!(table.find("GET", "/a").is_none());
         assert!(table.find("GET", "/a/1/rest/2/3").is_some());
         assert!(table.find("GET", "/a/1/other").is_none());
+        let found = table.find_template("PUT", "/a/1").unwrap();
+        assert_eq!((&**found.template, found.parameter("x"), found.parameter("y")), ("PUT /a/{x}", Some("1"), None));
+        assert!(table.find_template("POST", "/a/1").is_none());
         assert!(RouteTable::parse("/a GET:z").is_err_and(|error| error.starts_with("line 1")));
     }
 }

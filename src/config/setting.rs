@@ -20,6 +20,8 @@ pub enum ValueKind {
     Bool,
     /// a whole number between the two, both included
     Number(u64, u64),
+    /// seconds with at most three decimals, between the two numbers of milliseconds, both included
+    Milliseconds(u64, u64),
 }
 
 pub(super) const SECONDS: ValueKind = ValueKind::Number(1, 86_400);
@@ -165,7 +167,7 @@ impl ValueText<'_> {
     pub(super) fn number<V: TryFrom<u64>>(&self, field: &mut V) -> ReadResult {
         let (least, most) = match self.kind {
             ValueKind::Number(least, most) => (least, most),
-            ValueKind::Text | ValueKind::List | ValueKind::Bool => (0, u64::MAX),
+            ValueKind::Text | ValueKind::List | ValueKind::Bool | ValueKind::Milliseconds(..) => (0, u64::MAX),
         };
         self.parsed(field, |text| match text.trim().parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => {
@@ -180,6 +182,22 @@ impl ValueText<'_> {
         self.number(&mut seconds)?;
         *field = Duration::from_secs(seconds);
         Ok(())
+    }
+
+    /// Seconds that may have decimals.
+    pub(super) fn decimal_seconds(&self, field: &mut Duration) -> ReadResult {
+        let (least, most) = match self.kind {
+            ValueKind::Milliseconds(least, most) => (least, most),
+            ValueKind::Text | ValueKind::List | ValueKind::Bool | ValueKind::Number(..) => (0, u64::MAX),
+        };
+        self.parsed(field, |text| match milliseconds(text.trim()) {
+            Some(number) if (least..=most).contains(&number) => Ok(Duration::from_millis(number)),
+            _ => Err(format!(
+                "must be a number from {} to {} with at most three decimals, not '{text}'",
+                seconds_text(least),
+                seconds_text(most)
+            )),
+        })
     }
 
     /// 0 is `None`.
@@ -241,10 +259,54 @@ impl ValueText<'_> {
     }
 }
 
+/// The milliseconds of seconds such as `0.5`.
+pub(super) fn milliseconds(text: &str) -> Option<u64> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let are_digits = |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if !are_digits(whole) || !are_digits(decimals) || decimals.len() > 3 {
+        return None;
+    }
+    let decimals: u64 = format!("{decimals:0<3}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(decimals)
+}
+
+/// Milliseconds as seconds, without trailing zeros.
+pub fn seconds_text(milliseconds: u64) -> String {
+    let text = format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 pub(super) fn truth(text: &str) -> Result<bool, String> {
     match text {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         _ => Err(format!("must be 0, 1, false or true, not '{text}'")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_have_at_most_three_decimals() {
+        let cases = [
+            ("0.5", Some(500)),
+            ("1", Some(1000)),
+            ("2.050", Some(2050)),
+            ("0.001", Some(1)),
+            ("0.0001", None),
+            (".5", None),
+            ("1.", None),
+            ("1e3", None),
+            ("-1", None),
+            ("99999999999999999999", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(milliseconds(text), expected, "{text}");
+        }
+        for (number, text) in [(500, "0.5"), (3_600_000, "3600"), (1, "0.001"), (0, "0")] {
+            assert_eq!(seconds_text(number), text);
+        }
     }
 }

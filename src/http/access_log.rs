@@ -75,11 +75,13 @@ pub struct LogDetails {
     tls: Option<TlsSession>,
     /// the upstream that was asked, and the time until the head of its response
     upstream: Option<(String, Duration)>,
+    /// the time in which it waited for a worker of a daemon
+    queued: Option<Duration>,
 }
 
 impl LogDetails {
     pub fn from_context(context: &LogContext, tls: Option<TlsSession>, listener: Arc<str>) -> Self {
-        Self { id: context.id, listener, tls, upstream: context.upstream() }
+        Self { id: context.id, listener, tls, upstream: context.upstream(), queued: context.queued() }
     }
 }
 

@@ -52,6 +52,16 @@ pub struct LogContext {
     user: OnceCell<Arc<str>>,
     /// only if the log records it
     upstream: Option<Box<Cell<UpstreamCall>>>,
+    queue: Cell<QueueTime>,
+}
+
+/// The time that a request has waited for a worker of a daemon.
+#[derive(Clone, Copy, Default)]
+struct QueueTime {
+    /// of earlier waits; `None` if there was none
+    total: Option<Duration>,
+    /// start of the current wait
+    began: Option<Instant>,
 }
 
 /// The upstream of a call and the time of the call.
@@ -66,7 +76,8 @@ impl LogContext {
     /// With `upstream` it records the upstream of each call.
     pub fn new(client: IpAddr, upstream: bool) -> Self {
         let upstream = upstream.then(Box::default);
-        Self { id: RequestId::next(), client, user: OnceCell::new(), upstream }
+        let queue = Cell::default();
+        Self { id: RequestId::next(), client, user: OnceCell::new(), upstream, queue }
     }
 
     pub fn user(&self) -> Option<&str> {
@@ -78,6 +89,13 @@ impl LogContext {
         let UpstreamCall { name, began, answered } = self.upstream.as_ref()?.take();
         let took = answered.unwrap_or_else(Instant::now).duration_since(began?);
         Some((name, took))
+    }
+
+    /// The time in queues of the daemons. `None` if no call of the request needed a worker.
+    pub fn queued(&self) -> Option<Duration> {
+        let QueueTime { total, began } = self.queue.get();
+        let current = began.map(|began| began.elapsed());
+        total.map_or(current, |total| Some(total + current.unwrap_or_default()))
     }
 
     fn change_upstream(&self, change: impl FnOnce(&mut UpstreamCall)) {
@@ -125,6 +143,29 @@ pub fn begin_upstream_call(upstream: &impl fmt::Display) {
 /// Records that the head of the upstream's response was read.
 pub fn end_upstream_call() {
     current(|context| context.change_upstream(|asked| asked.answered = Some(Instant::now())));
+}
+
+/// Records that the current request waits for a worker. Dropping the guard ends the wait.
+pub fn begin_queue() -> QueueGuard {
+    current(|context| {
+        let time = context.queue.get();
+        context.queue.set(QueueTime { began: Some(Instant::now()), ..time });
+    });
+    QueueGuard(())
+}
+
+/// A wait of the current request.
+pub struct QueueGuard(());
+
+impl Drop for QueueGuard {
+    fn drop(&mut self) {
+        current(|context| context.queue.set(QueueTime { total: context.queued(), began: None }));
+    }
+}
+
+/// Whether the current request waits for a worker, so that no daemon has seen its call.
+pub fn is_queued() -> bool {
+    current(|context| context.queue.get().began.is_some()).unwrap_or_default()
 }
 
 /// Calls `work` with the current request, if there is one.
@@ -177,5 +218,26 @@ mod tests {
             current(|context| context.upstream().is_some())
         });
         assert_eq!(kept.await, Some(false), "nobody wants to know");
+    }
+
+    #[tokio::test]
+    async fn times_in_queues_are_summed() {
+        let queued = || current(LogContext::queued).flatten();
+        let wait = || {
+            let queue = begin_queue();
+            assert!(is_queued());
+            std::thread::sleep(Duration::from_millis(2));
+            drop(queue);
+        };
+        within(LogContext::new("192.0.2.7".parse().unwrap(), false), async {
+            assert_eq!((queued(), is_queued()), (None, false));
+            wait();
+            let first = queued().unwrap();
+            wait();
+            assert!(!is_queued() && first >= Duration::from_millis(2));
+            assert!(queued().unwrap() >= first + Duration::from_millis(2));
+        })
+        .await;
+        assert!(!is_queued());
     }
 }

@@ -164,14 +164,19 @@ impl LoginAttempt {
         let token = self.token().map(AsRef::as_ref);
         let no_verdict = async {
             left.cancelled().await;
-            let _ = timeout(VERDICT_TIMEOUT, self.context.stop.cancelled()).await;
+            // The daemon has not seen the credential, and never will.
+            let is_sent = !request_context::is_queued();
+            if is_sent {
+                let _ = timeout(VERDICT_TIMEOUT, self.context.stop.cancelled()).await;
+            }
+            is_sent
         };
-        let answer = tokio::select! {
+        let (answer, is_sent) = tokio::select! {
             biased;
-            answer = watch_credential(call, token, &mut attempt, &self.client.trust) => answer,
-            () = no_verdict => Err(ResponseError::ClientLeft),
+            answer = watch_credential(call, token, &mut attempt, &self.client.trust) => (answer, true),
+            is_sent = no_verdict => (Err(ResponseError::ClientLeft), is_sent),
         };
-        let outcome = self.outcome(&answer);
+        let outcome = if is_sent { self.outcome(&answer) } else { AttemptOutcome::Passed };
         if outcome == AttemptOutcome::Failed {
             self.log_failure();
         } else if let Some(attempt) = attempt.take() {

@@ -12,7 +12,7 @@ use crate::auth::authenticator::Authenticator;
 use crate::auth::credential_memory::CredentialMemory;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
-use crate::config::product::BackendHeaders;
+use crate::config::product::BackendRules;
 use crate::http::access_log::AccessLog;
 use crate::http::api_grammar::ApiGrammar;
 use crate::http::error::ResponseError;
@@ -159,7 +159,7 @@ impl HeaderNames {
         self.stream.as_ref().is_some_and(|name| headers.contains_key(name))
     }
 
-    fn parse(names: &BackendHeaders) -> Result<Self, String> {
+    fn parse(names: &BackendRules) -> Result<Self, String> {
         let parse = |name: &Option<String>| -> Result<Option<HeaderName>, String> {
             name.as_ref()
                 .map(|name| name.parse().map_err(|_| format!("'{name}' is not a header name")))

@@ -220,6 +220,9 @@ fn as_json(kind: Option<ValueKind>, found: &ResolvedValue) -> Value {
         Some(ValueKind::Number(..)) => {
             text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number))
         }
+        Some(ValueKind::Milliseconds(..)) => {
+            text.parse::<f64>().map_or_else(|_| json!(text), |number| json!(number))
+        }
         Some(ValueKind::Text | ValueKind::List) | None => json!(text),
     };
     let (file, line) = found.origin.place();

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use super::man;
-use crate::config::setting::{Setting, ValueKind};
+use crate::config::setting::{self, Setting, ValueKind};
 use crate::config::settings::{self, LISTENER_ROWS};
 
 const DOCUMENT: &str = include_str!("../../../docs/reference/settings.md");
@@ -79,6 +79,9 @@ fn kind(kind: ValueKind) -> String {
         ValueKind::List => "list".to_owned(),
         ValueKind::Bool => "boolean".to_owned(),
         ValueKind::Number(least, most) => format!("{least} to {most}"),
+        ValueKind::Milliseconds(least, most) => {
+            format!("{} to {}", setting::seconds_text(least), setting::seconds_text(most))
+        }
     }
 }
 

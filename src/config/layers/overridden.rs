@@ -2,7 +2,7 @@
 
 use super::{AssignedValue, SettingsLayers};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
-use crate::config::setting::ValueKind;
+use crate::config::setting::{ValueKind, milliseconds};
 
 /// Characters of a value in a message; lists of addresses may be long.
 const SHOWN_CHARACTERS: usize = 100;
@@ -50,6 +50,9 @@ fn meaning(kind: ValueKind, text: &str) -> String {
         ValueKind::Number(..) => {
             text.parse::<u64>().map_or_else(|_| text.to_owned(), |number| number.to_string())
         }
+        ValueKind::Milliseconds(..) => {
+            milliseconds(text).map_or_else(|| text.to_owned(), |number| number.to_string())
+        }
         ValueKind::Bool | ValueKind::Text => text.to_owned(),
     }
 }
@@ -73,6 +76,7 @@ mod tests {
             (ValueKind::Bool, "0", " false"),
             (ValueKind::List, "10/8, 11/8,", "10/8,11/8"),
             (ValueKind::Number(0, 9), "07", "7"),
+            (ValueKind::Milliseconds(0, 9), "0.50", "0.5"),
             (ValueKind::Text, "x ", "x"),
         ];
         for (kind, one, other) in same {

@@ -2,11 +2,17 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Row;
 use crate::config::root::RootDirectory;
-use crate::config::setting::PORT;
-use crate::config::setting::ValueKind::{Bool, Number, Text};
+use crate::config::setting::ValueKind::{Bool, Milliseconds, Number, Text};
+use crate::config::setting::{COUNT, PORT, ValueKind};
+
+/// Requests at once at a daemon.
+const WORKERS: ValueKind = Number(0, 1024);
+/// From a millisecond to an hour.
+const SLOW_CALL: ValueKind = Milliseconds(1, 3_600_000);
 
 pub(super) const ROWS: &[Row] = &[
     Row::new("compression.enabled", "1", Bool, |s, v| v.truth(&mut s.compression))
@@ -26,6 +32,18 @@ pub(super) const ROWS: &[Row] = &[
         .doc("keeps connections to the daemon, for GET"),
     Row::new("backend.coalesce", "false", Bool, |s, v| v.truth(&mut s.backend.coalesce))
         .doc("sends the same call of one client to the daemon once"),
+    Row::new("backend.workers", "3", WORKERS, |s, v| v.number(&mut s.backend.workers))
+        .doc("workers of the daemon, so many requests at once; 0: no limit"),
+    Row::new("backend.unprivileged_workers", "3", WORKERS, |s, v| {
+        v.number(&mut s.backend.unprivileged_workers)
+    })
+    .doc("the same of the daemon without root"),
+    Row::new("backend.slow_call", "0.5", SLOW_CALL, |s, v| v.decimal_seconds(&mut s.backend.slow_call))
+        .doc("seconds after which a call counts as slow"),
+    Row::new("backend.queue", "1024", COUNT, |s, v| v.number(&mut s.backend.queue))
+        .doc("requests that wait for each daemon, then `503`"),
+    Row::new("backend.queue_per_client", "256", COUNT, |s, v| v.number(&mut s.backend.queue_per_client))
+        .doc("requests of one client that wait for each daemon, then `503`"),
     Row::new("node.name", "", Text, |s, v| v.text(&mut s.node_name))
         .doc("the name of this node in paths and tickets"),
     Row::new("cluster.port", "8006", PORT, |s, v| v.number(&mut s.cluster_port))
@@ -42,6 +60,16 @@ pub struct BackendSettings {
     pub keepalive: bool,
     /// whether equal calls at the same time are sent once
     pub coalesce: bool,
+    /// requests at once at the daemon; 0 sets no limit
+    pub workers: usize,
+    /// requests at once at the daemon without root; 0 sets no limit
+    pub unprivileged_workers: usize,
+    /// a call that runs longer is slow
+    pub slow_call: Duration,
+    /// requests that may wait for one daemon
+    pub queue: usize,
+    /// requests of one client that may wait for one daemon
+    pub queue_per_client: usize,
 }
 
 /// The address of a daemon, or of the listener for metrics.

@@ -14,6 +14,8 @@ pub(super) const ROWS: &[Row] = &[
         v.seconds(&mut s.timeout.answer_unprivileged)
     })
     .doc("seconds for an answer to a call that needs no root"),
+    Row::new("timeout.queue", "30", SECONDS, |s, v| v.seconds(&mut s.timeout.queue))
+        .doc("seconds that a request waits for a worker of the daemon, then `503`"),
     Row::new("timeout.first_byte", "0", SECONDS_OR_OFF, |s, v| v.seconds(&mut s.timeout.first_byte))
         .doc("seconds for a connection's first byte; 0: as `timeout.header`"),
     Row::new("timeout.handshake", "0", SECONDS_OR_OFF, |s, v| v.seconds(&mut s.timeout.handshake))
@@ -43,6 +45,8 @@ pub struct TimeoutSettings {
     pub answer: Duration,
     /// of a call that needs no root, whichever daemon of this machine answers it
     pub answer_unprivileged: Duration,
+    /// of a request that waits for a worker of a daemon of this machine
+    pub queue: Duration,
     pub first_byte: Duration,
     pub handshake: Duration,
     pub header: Duration,

@@ -1,6 +1,7 @@
 //! A line of the access log as a JSON object, for log shippers.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use chrono::{DateTime, Local, SecondsFormat};
 use serde::Serialize;
@@ -23,6 +24,8 @@ struct JsonLine<'a> {
     upstream: Option<&'a str>,
     /// seconds to the head of its answer
     upstream_latency: Option<f64>,
+    /// milliseconds that it waited for a worker of a daemon of this machine
+    queued_ms: Option<u64>,
     tls: Option<&'a str>,
     cipher: Option<&'a str>,
     /// of the client certificate
@@ -48,6 +51,7 @@ pub(crate) fn line_into(line: &mut String, entry: &LogEntry<'_>, text: TextRules
         latency: entry.started.map(|started| started.elapsed().as_secs_f64()),
         upstream: upstream.map(|(name, _)| name.as_str()),
         upstream_latency: upstream.map(|(_, took)| took.as_secs_f64()),
+        queued_ms: details.and_then(|details| details.queued).map(milliseconds),
         tls: tls.map(|tls| tls.version),
         cipher: tls.map(|tls| tls.cipher),
         client_subject: identity.map(|identity| shortened(&identity.subject, text.limit)),
@@ -58,4 +62,8 @@ pub(crate) fn line_into(line: &mut String, entry: &LogEntry<'_>, text: TextRules
     // Only texts and numbers, which always serialize.
     line.push_str(&serde_json::to_string(&fields).unwrap_or_default());
     line.push('\n');
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,3 +5,4 @@ mod deprecated;
 mod layers;
 mod legacy;
 mod mistakes;
+mod worker_counts;
