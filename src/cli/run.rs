@@ -51,6 +51,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
         tickets,
         limiters: Arc::default(),
         credentials: Arc::default(),
+        schedulers: Arc::default(),
     };
     let LoadedConfig { app, problems } = build(config, &lasting, met.as_ref())?;
     for problem in problems.iter().chain(&advice) {

@@ -210,7 +210,10 @@ mod tests {
         assert!(table.find("GET", "/a/1/rest/2/3").is_some());
         assert!(table.find("GET", "/a/1/other").is_none());
         let found = table.find_template("PUT", "/a/1").unwrap();
-        assert_eq!((&**found.template, found.parameter("x"), found.parameter("y")), ("PUT /a/{x}", Some("1"), None));
+        assert_eq!(
+            (&**found.template, found.parameter("x"), found.parameter("y")),
+            ("PUT /a/{x}", Some("1"), None)
+        );
         assert!(table.find_template("POST", "/a/1").is_none());
         assert!(RouteTable::parse("/a GET:z").is_err_and(|error| error.starts_with("line 1")));
     }

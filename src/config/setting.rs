@@ -167,7 +167,9 @@ impl ValueText<'_> {
     pub(super) fn number<V: TryFrom<u64>>(&self, field: &mut V) -> ReadResult {
         let (least, most) = match self.kind {
             ValueKind::Number(least, most) => (least, most),
-            ValueKind::Text | ValueKind::List | ValueKind::Bool | ValueKind::Milliseconds(..) => (0, u64::MAX),
+            ValueKind::Text | ValueKind::List | ValueKind::Bool | ValueKind::Milliseconds(..) => {
+                (0, u64::MAX)
+            }
         };
         self.parsed(field, |text| match text.trim().parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => {

@@ -26,6 +26,7 @@ use crate::metrics::counters::Metrics;
 use crate::state::shared::AppState;
 use crate::upstream::client::{READ_BYTES, UpstreamClient, UpstreamResponse};
 use crate::upstream::request::UpstreamRequest;
+use crate::upstream::scheduler::ScheduledCall;
 
 use super::download;
 use super::page_title::PageTitle;
@@ -50,6 +51,8 @@ pub struct ApiCall<'a> {
     pub timeout: Duration,
     /// bytes of the answer that are buffered for its client
     pub piece: usize,
+    /// whose turn it takes at a daemon of this machine; `None` for a call to another node
+    pub schedule: Option<ScheduledCall>,
 }
 
 /// The origin of an answer. It decides whether the answer may name a file (`download.rs`).
@@ -135,8 +138,9 @@ impl ApiHandler {
         let bounds = ResponseBounds { whole, piece: call.piece, is_limit: is_login };
         let forwarder = Forwarder { state, upstream, coding: by_daemon, rewrites, bounds };
         let answer = if let Some((shared, key)) = key {
-            // The leader's longest time: to connect, for the head, and for the body.
-            let limit = state.config.settings.timeout.connect + call.timeout * 2;
+            // The leader's longest time: in the queue, to connect, for the head, and for the body.
+            let timeouts = &state.config.settings.timeout;
+            let limit = timeouts.queue + timeouts.connect + call.timeout * 2;
             Box::pin(shared.send_once(key, limit, async || forwarder.send(call).await)).await
         } else {
             forwarder.send(call).await
@@ -250,6 +254,9 @@ pub(super) fn build_request(
     let closes = !upstream.keeps_alive(&method);
     let malformed = ResponseError::BadRequest("malformed request target");
     let mut request = UpstreamRequest::new(method, &call.target, call.timeout).ok_or(malformed)?;
+    if let Some(schedule) = call.schedule {
+        request.schedule(schedule);
+    }
     if let Some(host) = call.head.headers.get(HOST) {
         request.header(&HOST, host);
     }

@@ -23,6 +23,7 @@ use crate::http::error::ResponseError;
 use crate::http::path_pattern::PathPattern;
 use crate::metrics::counters::Metrics;
 use crate::upstream::client::UpstreamError;
+use crate::upstream::scheduler::QueueError;
 
 /// Bytes of a shared answer. It stays in memory until its slowest client has read it.
 pub(super) const MAX_SHARED_BYTES: usize = 256 << 10;
@@ -52,6 +53,8 @@ enum CoalescedOutcome {
     Running,
     Answer(Arc<(response::Parts, Bytes)>),
     Failed(UpstreamError),
+    /// the daemon has no worker for it
+    Saturated(QueueError),
     /// every follower has to send its own call
     Unshared,
 }
@@ -131,6 +134,7 @@ impl SharedCalls {
                     Ok(Response::from_parts(shared.0.clone(), body::full(shared.1.clone())))
                 }
                 CoalescedOutcome::Failed(error) => Err(error.into()),
+                CoalescedOutcome::Saturated(error) => Err(error.into()),
                 CoalescedOutcome::Running | CoalescedOutcome::Unshared => call().await,
             };
         }
@@ -182,6 +186,7 @@ impl CoalescedOutcome {
                 ResponseBody::Full(_) | ResponseBody::Streamed(_) => Self::Unshared,
             },
             Err(ResponseError::Upstream(error)) => Self::Failed(error.clone()),
+            Err(ResponseError::Saturated(error)) => Self::Saturated(error.clone()),
             Err(_) => Self::Unshared,
         }
     }

@@ -19,9 +19,10 @@ use crate::metrics::counters::Metrics;
 use crate::metrics::labels::LimitLabel;
 use crate::os::log_limit::{self, LogTopic};
 use crate::os::request_context;
-use crate::upstream::client::UpstreamError;
+use crate::upstream::client::{SendError, UpstreamError};
 use crate::upstream::nodes::UnknownNode;
 use crate::upstream::peer::PeerError;
+use crate::upstream::scheduler::QueueError;
 
 /// Everything that keeps a request from its answer.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,9 @@ pub enum ResponseError {
     StreamDenied,
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// the daemon has no worker for the request, which was not sent
+    #[error(transparent)]
+    Saturated(#[from] QueueError),
     #[error(transparent)]
     Handler(#[from] HandlerError),
     /// no client reads this answer; the access log has its status
@@ -116,6 +120,15 @@ pub struct HandlerError {
 impl HandlerError {
     pub fn new(status: StatusCode, error: impl Error + Send + Sync + 'static) -> Self {
         Self { status, headers: HeaderMap::new(), is_after_upstream: false, source: Box::new(error) }
+    }
+}
+
+impl From<SendError> for ResponseError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Queue(error) => Self::Saturated(error),
+            SendError::Failed(error) => Self::Upstream(error),
+        }
     }
 }
 
@@ -151,6 +164,7 @@ impl ResponseError {
             Self::ClientLeft => StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Peer(_) => StatusCode::from_u16(595).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Upstream(error) => error.status(),
+            Self::Saturated(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Handler(error) => error.status,
             Self::LimitExceeded(exceeded) => exceeded.status(),
         }
@@ -222,6 +236,7 @@ impl ResponseError {
             | Self::OtherRealm { .. }
             | Self::StreamDenied
             | Self::Upstream(_)
+            | Self::Saturated(_)
             | Self::Handler(_)
             | Self::ClientLeft
             | Self::Internal(_) => return None,
@@ -255,6 +270,9 @@ impl ResponseError {
         if let Self::LimitExceeded(exceeded) = &self {
             headers.insert(RETRY_AFTER, exceeded.retry_after().into());
         }
+        if let Self::Saturated(_) = &self {
+            headers.insert(RETRY_AFTER, SATURATED_RETRY_SECONDS.into());
+        }
         if let Self::Range { size } = &self {
             let range = HeaderValue::try_from(format!("bytes */{size}"));
             headers.extend(range.ok().map(|value| (http::header::CONTENT_RANGE, value)));
@@ -269,6 +287,8 @@ impl ResponseError {
     }
 }
 
+/// After this many seconds a client may send a request again that got no worker of the daemon.
+const SATURATED_RETRY_SECONDS: u64 = 5;
 /// The status that nginx and others log for a client that disconnected before its answer.
 const CLIENT_LEFT: u16 = 499;
 

@@ -40,6 +40,8 @@ pub enum LogTopic {
     Host,
     /// an address that has reached its connection limit
     Crowd,
+    /// a daemon whose workers are all busy
+    Saturation,
 }
 
 /// The IPv4 address, or the /64 of an IPv6 one. Otherwise an attacker with a /64 would get a line for each of its
@@ -70,6 +72,7 @@ impl LogTopic {
             Self::Node => (1, hour, 10, 1024, "refusals of too many nodes"),
             Self::Host => (1, hour, 10, 1024, "foreign hosts at too many listeners"),
             Self::Crowd => (1, minute, 10, 256, "rejected connections of too many addresses"),
+            Self::Saturation => (1, minute, 10, 256, "saturation of too many daemons"),
         };
         (LineRate { burst, interval, per_second, subjects }, lost)
     }

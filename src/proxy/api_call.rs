@@ -13,6 +13,7 @@ use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::target::ApiPath;
 use crate::proxy::buffered_body::{self, PreparedCall, SenderTrust};
+use crate::proxy::call_class;
 use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
@@ -31,6 +32,7 @@ pub(crate) async fn run_api(
     handlers.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
     let sender = SenderTrust::from_identity(identity);
     let clock = (!request.outlives_client).then_some(&*client.clock);
+    let is_local = !matches!(route, Route::Node(_) | Route::Master(_));
     let call = |PreparedCall { query, body }| api::ApiCall {
         head,
         target: path.upstream_target(query.as_deref().or(head.uri.query())),
@@ -40,6 +42,7 @@ pub(crate) async fn run_api(
         source: download_source(request, &route, path),
         timeout: answer_timeout(context, &route, &head.method, path),
         piece: client.piece,
+        schedule: is_local.then(|| call_class::classify(request, identity, path)),
     };
     match route {
         Route::Node(_) | Route::Master(_) if state.header_names.is_looped(&head.headers) => {
@@ -94,6 +97,7 @@ async fn run_upload(
         path,
         identity,
         client: address,
+        schedule: call_class::classify(request, identity, path),
         clock: &client.connection_clock,
     };
     Ok(Box::pin(upload::handle_upload(uploads, &upload, body)).await?.into())

@@ -10,6 +10,7 @@ use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
 use crate::http::logged_body::RequestRecord;
 use crate::os::log_limit::{self, LogTopic};
+use crate::proxy::call_class;
 use crate::proxy::login_guard::page_login;
 use crate::proxy::request::{FILE_METHODS, IncomingRequest};
 use crate::proxy::router::Route;
@@ -52,7 +53,8 @@ pub(crate) async fn run(
                 Ok(RenderedPage { response, gap: Some(gap) }) => (gap, Some(response)),
                 Err(cause) => (cause, None),
             };
-            let page = PageRequest { head, path, login, client: request.address };
+            let schedule = Some(call_class::classify_page(request, login, path));
+            let page = PageRequest { head, path, login, client: request.address, schedule };
             let asking =
                 handlers.pages.fetch_from_worker(state, context.upstreams.pages(), &page, cause, draft);
             Ok(Box::pin(asking).await?)

@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub(crate) mod api_call;
 pub(crate) mod buffered_body;
+pub(crate) mod call_class;
 pub(crate) mod client_hello;
 pub(crate) mod close;
 pub(crate) mod connect_detect;

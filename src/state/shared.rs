@@ -28,6 +28,7 @@ use crate::tls::session_tickets::TicketKeys;
 use crate::upstream::certificate_pins::CertificatePins;
 use crate::upstream::nodes::NodeFile;
 use crate::upstream::peer::{self, PeerNode};
+use crate::upstream::schedulers::Schedulers;
 use crate::verdict::login::LoginProof;
 
 /// The configuration in effect, and everything that is derived from it and that handlers use.
@@ -48,6 +49,7 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     pub limiters: Arc<Limiters>,
     pub capacity: ConnectionCapacity,
+    pub schedulers: Arc<Schedulers>,
     pub client_timeouts: Arc<ClientTimeouts>,
 }
 
@@ -59,6 +61,7 @@ pub struct PersistentState {
     pub tickets: Arc<TicketKeys>,
     pub limiters: Arc<Limiters>,
     pub credentials: Arc<CredentialMemory>,
+    pub schedulers: Arc<Schedulers>,
 }
 
 /// The profile's header names, parsed.
@@ -112,6 +115,7 @@ impl AppState {
             log: Arc::clone(&persistent.log),
             metrics: Arc::clone(&persistent.metrics),
             limiters: Arc::clone(&persistent.limiters),
+            schedulers: Arc::clone(&persistent.schedulers),
         };
         (Ok(state), problems)
     }

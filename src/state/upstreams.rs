@@ -7,7 +7,8 @@ use crate::config::settings::BackendAddress;
 use crate::http::error::ResponseError;
 use crate::os::request_context;
 use crate::state::shared::AppState;
-use crate::upstream::client::{PeerPools, UpstreamClient};
+use crate::upstream::client::{LocalDaemon, PeerPools, UpstreamClient};
+use crate::upstream::scheduler::SchedulerLimits;
 
 /// The upstream clients of one worker under one configuration.
 pub struct Upstreams {
@@ -20,19 +21,24 @@ pub struct Upstreams {
 impl Upstreams {
     pub fn new(state: &AppState) -> Self {
         let (settings, records) = (&state.config.settings, &state.metrics.upstreams);
-        let client = |address: &BackendAddress, health| {
+        let daemon = || local_daemon(state, &settings.backend.address);
+        let client = |daemon, health| {
             let health = Arc::clone(health);
-            UpstreamClient::local(address.clone(), settings.backend.keepalive, settings.timeout, health)
+            UpstreamClient::local(daemon, settings.backend.keepalive, settings.timeout, health)
         };
         // The daemon answers every call, so it stands in for the unprivileged one.
         let with_fallback = |address: &BackendAddress| {
-            client(address, &records.worker)
-                .with_fallback(settings.backend.address.clone(), Arc::clone(&records.daemon))
+            client(local_daemon(state, address), &records.worker)
+                .with_fallback(daemon(), Arc::clone(&records.daemon))
         };
+        let pages = settings.unprivileged.as_ref().map(|address| {
+            let (worker, health) = (local_daemon(state, address), Arc::clone(&records.worker));
+            UpstreamClient::local(worker, false, settings.timeout, health)
+        });
         Self {
-            daemon: client(&settings.backend.address, &records.daemon),
+            daemon: client(daemon(), &records.daemon),
             unprivileged: settings.unprivileged.as_ref().map(with_fallback),
-            pages: page_client(state),
+            pages,
             peers: PeerPools::default(),
         }
     }
@@ -71,8 +77,24 @@ impl Upstreams {
     }
 }
 
-/// The unprivileged daemon without fallback: the daemon serves no pages.
+/// The unprivileged daemon without fallback, because the daemon serves no pages, and without a queue: for commands,
+/// whose process does not know what the daemon is busy with.
 pub fn page_client(state: &AppState) -> Option<UpstreamClient> {
     let (settings, health) = (&state.config.settings, Arc::clone(&state.metrics.upstreams.worker));
-    Some(UpstreamClient::local(settings.unprivileged.clone()?, false, settings.timeout, health))
+    let worker = LocalDaemon::new(settings.unprivileged.clone()?, None);
+    Some(UpstreamClient::local(worker, false, settings.timeout, health))
+}
+
+/// A daemon with the scheduler of its workers.
+fn local_daemon(state: &AppState, address: &BackendAddress) -> LocalDaemon {
+    let (settings, backend) = (&state.config.settings, &state.config.settings.backend);
+    let is_daemon = *address == backend.address;
+    let limits = SchedulerLimits {
+        workers: if is_daemon { backend.workers } else { backend.unprivileged_workers },
+        queue: backend.queue,
+        queue_per_client: backend.queue_per_client,
+        slow_call: backend.slow_call,
+        queue_timeout: settings.timeout.queue,
+    };
+    LocalDaemon::new(address.clone(), Some(state.schedulers.get_or_create(address, limits)))
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Response};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::either::Either;
 
@@ -21,26 +21,39 @@ use crate::metrics::upstreams::UpstreamHealth;
 use crate::os::log_limit::{self, LogTopic};
 use crate::os::request_context;
 use crate::upstream::connection::{ExchangeError, UpstreamConnection};
-pub use crate::upstream::error::{UpstreamError, io_message};
+pub use crate::upstream::error::{SendError, UpstreamError, io_message};
+use crate::upstream::local::WorkerReservation;
+pub use crate::upstream::local::{LocalDaemon, check_reachable};
 use crate::upstream::loopback;
 use crate::upstream::peer::PeerNode;
 use crate::upstream::pool::ConnectionPool;
 pub use crate::upstream::pool::PeerPools;
 use crate::upstream::request::{EncodedRequest, UpstreamRequest};
 pub use crate::upstream::response_body::{READ_BYTES, UpstreamBody};
+use crate::upstream::scheduler::QueueError;
 use crate::upstream::write_batching;
 
 /// The address of an upstream.
 enum UpstreamDestination {
-    Local(BackendAddress),
+    Local(LocalDaemon),
     Peer(PeerNode),
 }
 
 impl fmt::Display for UpstreamDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local(address) => address.fmt(f),
+            Self::Local(daemon) => daemon.fmt(f),
             Self::Peer(peer) => peer.fmt(f),
+        }
+    }
+}
+
+impl UpstreamDestination {
+    /// Waits for a worker if this is a daemon of this machine.
+    async fn acquire_worker(&self, worker: &mut WorkerReservation) -> Result<(), QueueError> {
+        match self {
+            Self::Local(daemon) => worker.acquire(daemon).await,
+            Self::Peer(_) => Ok(()),
         }
     }
 }
@@ -59,18 +72,18 @@ pub struct UpstreamClient {
 impl UpstreamClient {
     /// A daemon of this machine.
     pub fn local(
-        address: BackendAddress,
+        daemon: LocalDaemon,
         keepalive: bool,
         timeouts: TimeoutSettings,
         health: Arc<UpstreamHealth>,
     ) -> Self {
         let pool = keepalive.then(Rc::default);
-        Self { destination: UpstreamDestination::Local(address), health, fallback: None, timeouts, pool }
+        Self { destination: UpstreamDestination::Local(daemon), health, fallback: None, timeouts, pool }
     }
 
     /// Sets a daemon of this machine that gets the requests if this one does not accept connections.
     #[must_use]
-    pub fn with_fallback(self, fallback: BackendAddress, health: Arc<UpstreamHealth>) -> Self {
+    pub fn with_fallback(self, fallback: LocalDaemon, health: Arc<UpstreamHealth>) -> Self {
         Self { fallback: Some((UpstreamDestination::Local(fallback), health)), ..self }
     }
 
@@ -96,11 +109,22 @@ impl UpstreamClient {
         self.pool.is_some() && *method == Method::GET
     }
 
+    /// Waits until a daemon of this machine has a worker for the request. [`Self::send`] does so too, unless the request
+    /// has one. Dropping the request gives the worker back.
+    ///
+    /// # Errors
+    /// Too many requests wait, or this one has waited for too long.
+    pub async fn reserve_worker(&self, request: &mut UpstreamRequest) -> Result<(), QueueError> {
+        self.destination.acquire_worker(request.worker()).await
+    }
+
     /// Sends one request and waits for the head of the response.
     ///
     /// Only a GET uses a pooled connection. If the server had closed it, the GET is sent again on a fresh connection. The
     /// connection returns to the pool after the last byte of the body.
-    pub async fn send(&self, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
+    pub async fn send(&self, mut request: UpstreamRequest) -> Result<UpstreamResponse, SendError> {
+        write_batching::yield_to_ready_tasks().await;
+        self.reserve_worker(&mut request).await?;
         request_context::begin_upstream_call(&self.destination);
         let mut health = &self.health;
         let outcome = self.attempt(request, &mut health).await;
@@ -110,7 +134,9 @@ impl UpstreamClient {
                 Ok(UpstreamResponse { body: answer.body.reporting_to(Arc::clone(health)), ..answer })
             }
             Err(error) => {
-                count_failure(health, &error);
+                if let SendError::Failed(error) = &error {
+                    count_failure(health, error);
+                }
                 Err(error)
             }
         }
@@ -119,41 +145,51 @@ impl UpstreamClient {
     /// Sets `health` to the counters of the destination that was tried last.
     async fn attempt<'a>(
         &'a self,
-        request: UpstreamRequest,
+        mut request: UpstreamRequest,
         health: &mut &'a Arc<UpstreamHealth>,
-    ) -> Result<UpstreamResponse, UpstreamError> {
+    ) -> Result<UpstreamResponse, SendError> {
+        let mut worker = std::mem::take(request.worker());
         let started = Instant::now();
         let pool = self.pool.as_ref().filter(|_| self.keeps_alive(request.method()));
         let answer_timeout = request.timeout();
         let mut wire = request.encode();
-        write_batching::yield_to_ready_tasks().await;
         if let Some(connection) = pool.and_then(|pool| pool.take()) {
             match self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await {
                 Err(error) if error.phase == FailurePhase::Answer && started.elapsed() < answer_timeout => (),
-                answered => return answered,
+                answered => {
+                    let answer = answered?;
+                    worker.finish();
+                    return Ok(answer);
+                }
             }
             wire.rewind();
         }
-        let connection = self.connect(&mut wire, started, health).await?;
-        self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await
+        let (connection, started) = self.connect(&mut wire, started, health, &mut worker).await?;
+        let answer = self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await?;
+        worker.finish();
+        Ok(answer)
     }
 
-    /// Connects, and may already send a part of the request.
+    /// Connects, and may already send a part of the request. Returns the time at which the last attempt began.
     async fn connect<'a>(
         &'a self,
         wire: &mut EncodedRequest,
-        started: Instant,
+        mut started: Instant,
         health: &mut &'a Arc<UpstreamHealth>,
-    ) -> Result<UpstreamConnection, UpstreamError> {
+        worker: &mut WorkerReservation,
+    ) -> Result<(UpstreamConnection, Instant), SendError> {
         match (self.connect_to(&self.destination, wire, started).await, &self.fallback) {
             (Err(error), Some((fallback, fallback_health))) => {
                 count_failure(&self.health, &error);
                 let message = format_args!("{error}; using {fallback} instead");
                 log_limit::warn(LogTopic::Upstream, &error.upstream, &message);
                 *health = fallback_health;
-                self.connect_to(fallback, wire, started).await
+                worker.release();
+                fallback.acquire_worker(worker).await?;
+                started = Instant::now();
+                Ok((self.connect_to(fallback, wire, started).await?, started))
             }
-            (connected, _) => connected,
+            (connected, _) => Ok((connected?, started)),
         }
     }
 
@@ -167,12 +203,14 @@ impl UpstreamClient {
         let failed = |source: io::Error| error(FailurePhase::Connect, io_message(&source));
         let connecting = async {
             Ok(match destination {
-                UpstreamDestination::Local(BackendAddress::Tcp(address)) => {
-                    Either::Left(Either::Left(loopback::connect(address, wire).await.map_err(failed)?))
-                }
-                UpstreamDestination::Local(BackendAddress::Unix(path)) => {
-                    Either::Left(Either::Right(UnixStream::connect(path).await.map_err(failed)?))
-                }
+                UpstreamDestination::Local(daemon) => Either::Left(match &daemon.address {
+                    BackendAddress::Tcp(address) => {
+                        Either::Left(loopback::connect(address, wire).await.map_err(failed)?)
+                    }
+                    BackendAddress::Unix(path) => {
+                        Either::Right(UnixStream::connect(path).await.map_err(failed)?)
+                    }
+                }),
                 UpstreamDestination::Peer(peer) => {
                     let connected = peer.connect().await.map_err(|(phase, cause)| error(phase, cause))?;
                     Either::Right(Box::new(connected))
@@ -268,18 +306,4 @@ pub struct UpstreamResponse {
     pub response: Response<()>,
     pub body: UpstreamBody,
     pub started: Instant,
-}
-
-/// Connects to a daemon and closes. Returns why it does not accept connections.
-pub async fn check_reachable(address: &BackendAddress, limit: Duration) -> Result<(), String> {
-    let connecting = async {
-        match address {
-            BackendAddress::Tcp(address) => TcpStream::connect(address).await.map(drop),
-            BackendAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
-        }
-    };
-    match timeout(limit, connecting).await {
-        Ok(connected) => connected.map_err(|error| io_message(&error)),
-        Err(_) => Err("Connection timed out".to_owned()),
-    }
 }

@@ -7,6 +7,17 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::metrics::labels::FailurePhase;
+use crate::upstream::scheduler::QueueError;
+
+/// Why a request got no response.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SendError {
+    /// it was not sent
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Failed(#[from] UpstreamError),
+}
 
 /// A failed upstream call: the upstream, the phase, the time and the cause.
 #[derive(Clone, Debug)]

@@ -7,6 +7,9 @@ use bytes::{Buf, Bytes};
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::upstream::local::WorkerReservation;
+use crate::upstream::scheduler::ScheduledCall;
+
 /// Capacity for most heads; glibc serves this size from its thread cache.
 const HEAD_CAPACITY: usize = 1000;
 
@@ -20,6 +23,8 @@ pub struct UpstreamRequest {
     timeout: Duration,
     head: Vec<u8>,
     body: Bytes,
+    /// of a daemon of this machine
+    worker: WorkerReservation,
 }
 
 impl UpstreamRequest {
@@ -32,7 +37,7 @@ impl UpstreamRequest {
         for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
-        Some(Self { method, timeout, head, body: Bytes::new() })
+        Some(Self { method, timeout, head, body: Bytes::new(), worker: WorkerReservation::default() })
     }
 
     /// Adds a header line. A `HeaderValue` holds no line end.
@@ -46,6 +51,15 @@ impl UpstreamRequest {
     pub fn body(&mut self, body: Bytes) {
         self.header(&http::header::CONTENT_LENGTH, &HeaderValue::from(body.len()));
         self.body = body;
+    }
+
+    /// Sets whose turn the request takes if it goes to a daemon of this machine, and what it may cost.
+    pub fn schedule(&mut self, call: ScheduledCall) {
+        self.worker.call = Some(call);
+    }
+
+    pub(super) fn worker(&mut self) -> &mut WorkerReservation {
+        &mut self.worker
     }
 
     /// Identifies nodegate, which accepts any framing of a response (`is_from_nodegate`).

@@ -4,6 +4,7 @@ mod connections;
 mod failures;
 mod long_calls;
 mod packed;
+mod queue;
 mod shared;
 mod titles;
 

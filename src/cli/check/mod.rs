@@ -90,6 +90,7 @@ fn build(config: Config) -> (Result<App, Config>, Vec<ServedCertificate>, Vec<Di
         tickets: Arc::default(),
         limiters: Arc::default(),
         credentials: Arc::default(),
+        schedulers: Arc::default(),
     };
     let (app, mut problems) = App::build(config, &lasting);
     let mut certificates = Vec::new();

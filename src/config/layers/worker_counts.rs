@@ -42,7 +42,8 @@ impl SettingsLayers {
             }
         };
         let (assignments, errors) = shell::parse(&text);
-        let warn = |error: shell::ShellError| Diagnostic::warning(place(Some(error.line)), key, error.message);
+        let warn =
+            |error: shell::ShellError| Diagnostic::warning(place(Some(error.line)), key, error.message);
         let mut problems: Vec<_> = errors.into_iter().map(warn).collect();
         let last = assignments.into_iter().rev().find(|assignment| assignment.name == name);
         let Some(found) = last.filter(|found| !found.value.trim().is_empty()) else { return problems };

@@ -158,7 +158,8 @@ impl PageSet {
         let request = Request::get(target).header(HOST, "localhost").header(USER_AGENT, USER_AGENT_VALUE);
         let (head, ()) = request.body(()).map_err(|_| WorkerError::Target)?.into_parts();
         let client = HeaderValue::from_static("127.0.0.1");
-        let asked = PageRequest { path: head.uri.path(), head: &head, login: None, client: &client };
+        let path = head.uri.path();
+        let asked = PageRequest { path, head: &head, login: None, client: &client, schedule: None };
         self.fetch_page(state, upstream, &asked).await.map(drop)
     }
 

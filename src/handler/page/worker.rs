@@ -20,8 +20,9 @@ use crate::http::error::{HandlerError, ResponseError};
 use crate::http::target::query_parameters;
 use crate::os::log_limit::{self, LogTopic};
 use crate::state::shared::AppState;
-use crate::upstream::client::{UpstreamClient, UpstreamError, UpstreamResponse};
+use crate::upstream::client::{SendError, UpstreamClient, UpstreamError, UpstreamResponse};
 use crate::upstream::request::UpstreamRequest;
+use crate::upstream::scheduler::{QueueError, ScheduledCall};
 
 const MAX_PAGE_BYTES: usize = 4 << 20;
 /// Bytes of a cookie's value. Templates use only words.
@@ -57,6 +58,8 @@ pub struct PageRequest<'a> {
     pub login: Option<&'a PageLogin>,
     /// the client's address for daemons
     pub client: &'a HeaderValue,
+    /// whose turn it takes at the worker; `None` if nodegate asks for itself
+    pub schedule: Option<ScheduledCall>,
 }
 
 /// A page that neither nodegate nor a worker renders. It names no path, so the client may see it.
@@ -80,6 +83,8 @@ pub(super) enum WorkerError {
     Target,
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Saturated(#[from] QueueError),
     #[error("it answered {status}")]
     Status { status: u16, reason: String },
     #[error("its answer is not text/html")]
@@ -90,6 +95,15 @@ pub(super) enum WorkerError {
     Empty,
     #[error("its page is longer than {MAX_PAGE_BYTES} bytes")]
     TooLong,
+}
+
+impl From<SendError> for WorkerError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Queue(error) => Self::Saturated(error),
+            SendError::Failed(error) => Self::Upstream(error),
+        }
+    }
 }
 
 impl PageWorker {
@@ -171,16 +185,18 @@ impl PageSet {
         asked: &PageRequest<'_>,
         cause: PageError,
         draft: Option<Response<ResponseBody>>,
-    ) -> Result<Response<ResponseBody>, PageUnavailable> {
+    ) -> Result<Response<ResponseBody>, ResponseError> {
+        let unavailable = |remedy| PageUnavailable { cause, remedy }.into();
         let Some(upstream) = upstream else {
-            return draft.ok_or_else(|| PageUnavailable { cause, remedy: self.worker.remedy.clone() });
+            return draft.ok_or_else(|| unavailable(self.worker.remedy.clone()));
         };
         match self.fetch_page(state, upstream, asked).await {
             Ok((page, content_type)) => Ok(self.response(page, content_type, asked.head).await),
+            Err(WorkerError::Saturated(error)) => draft.ok_or(error.into()),
             Err(error) => {
                 self.log_worker_error(&error);
                 let remedy = format!("the worker does not render it either: {error}; see its log");
-                draft.ok_or(PageUnavailable { cause, remedy })
+                draft.ok_or_else(|| unavailable(remedy))
             }
         }
     }
@@ -218,6 +234,9 @@ impl PageSet {
         let headers = &asked.head.headers;
         let timeout = state.config.settings.timeout.answer;
         let mut request = UpstreamRequest::new(Method::GET, &self.worker.encode_target(asked), timeout)?;
+        if let Some(schedule) = &asked.schedule {
+            request.schedule(schedule.clone());
+        }
         if let Some(host) = headers.get(HOST) {
             request.header(&HOST, host);
         }

@@ -46,6 +46,7 @@ use crate::state::upstreams::Upstreams;
 use crate::time::client_timeouts::TimeoutTracker;
 use crate::upstream::client::READ_BYTES;
 use crate::upstream::request::UpstreamRequest;
+use crate::upstream::scheduler::ScheduledCall;
 use crate::verdict::AnswerView;
 use crate::verdict::shown::ShownMembers;
 use crate::verdict::upload::is_taken;
@@ -189,6 +190,8 @@ pub struct UploadRequest<'a> {
     pub identity: &'a AuthenticatedUser,
     /// the client's address for the daemon
     pub client: &'a HeaderValue,
+    /// whose turn the call that hands the file over takes at the daemon
+    pub schedule: ScheduledCall,
     pub clock: &'a Rc<TimeoutTracker>,
 }
 
@@ -273,8 +276,12 @@ async fn hand_over(
         source: DownloadSource::without_files(&head.method, upload.path),
         timeout: state.config.settings.timeout.answer,
         piece: READ_BYTES,
+        schedule: Some(upload.schedule.clone()),
     };
-    let request = api::build_request(state, &upload.upstreams.daemon, call, None)?;
+    let daemon = &upload.upstreams.daemon;
+    let mut request = api::build_request(state, daemon, call, None)?;
+    // A client that leaves before this has handed over nothing.
+    daemon.reserve_worker(&mut request).await?;
     let hand_over = HandOver {
         uploads: Arc::clone(uploads),
         state: Arc::clone(state),

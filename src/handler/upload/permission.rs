@@ -12,6 +12,7 @@ use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
 use crate::http::reason_phrase::text_of;
 use crate::upstream::client::READ_BYTES;
+use crate::upstream::scheduler::{CallTemplate, ScheduledCall};
 use crate::verdict::AnswerView;
 use crate::verdict::permission::is_granted;
 
@@ -36,6 +37,7 @@ pub(super) async fn check_permission(
         source: DownloadSource::without_files(&head.method, upload.path),
         timeout: state.config.settings.timeout.answer,
         piece: READ_BYTES,
+        schedule: Some(permission_call(upload, &rules.permissions, &object)),
     };
     let daemon = &upload.upstreams.daemon;
     let answer = daemon.send(api::build_request(state, daemon, call, None)?).await?;
@@ -53,6 +55,13 @@ pub(super) async fn check_permission(
         return Ok(());
     }
     Err(UploadError::Denied { path: object, privilege: rules.privilege.clone() }.into())
+}
+
+/// The call for the permission takes the turn of the upload's client.
+fn permission_call(upload: &UploadRequest<'_>, permissions: &str, object: &str) -> ScheduledCall {
+    let template = CallTemplate::new(format!("GET {permissions}").into());
+    let ScheduledCall { group, connection, .. } = upload.schedule;
+    ScheduledCall::new(group, template, object, connection, false)
 }
 
 /// A login that the daemon rejects gets 401, so that clients log in again.

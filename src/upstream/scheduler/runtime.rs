@@ -85,7 +85,7 @@ impl BackendScheduler {
             }
             let ticket = match state.scheduler.enqueue(call, now) {
                 Ok(ticket) => ticket,
-                Err(limit) => return Err(QueueError::full(limit, self.saturation(&state, now))),
+                Err(limit) => return Err(QueueError::full(limit, self.saturation_in(&state, now))),
             };
             let (sender, turn) = oneshot::channel();
             state.waiting.insert(ticket, sender);
@@ -95,7 +95,7 @@ impl BackendScheduler {
         if let Ok(Ok(slot)) = tokio::time::timeout(queue_timeout, turn).await {
             return Ok(slot);
         }
-        let saturation = self.saturation(&self.state(), Instant::now());
+        let saturation = self.saturation_in(&self.state(), Instant::now());
         drop(place);
         Err(QueueError::Timeout { waited: queue_timeout, saturation })
     }
@@ -105,7 +105,17 @@ impl BackendScheduler {
         SchedulerStatus::new(&self.backend, &self.state().scheduler, Instant::now())
     }
 
-    fn saturation(&self, state: &SchedulerState, now: Instant) -> Saturation {
+    /// The backend's address.
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// What keeps calls from their workers now.
+    pub fn saturation(&self) -> Saturation {
+        self.saturation_in(&self.state(), Instant::now())
+    }
+
+    fn saturation_in(&self, state: &SchedulerState, now: Instant) -> Saturation {
         Saturation::new(&self.backend, &state.scheduler, now)
     }
 

@@ -1,0 +1,106 @@
+//! The daemons of this machine: their addresses, and the workers that requests to them need.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::config::settings::BackendAddress;
+use crate::os::log_limit::LogTopic;
+use crate::os::{log_limit, request_context};
+use crate::upstream::error::io_message;
+use crate::upstream::scheduler::{
+    BackendScheduler, CallTemplate, ClientGroup, QueueError, ScheduledCall, WorkerSlot,
+};
+
+/// A backend whose calls wait for so long is saturated, and the log says so.
+const SATURATED_WAIT: Duration = Duration::from_secs(1);
+
+/// A daemon of this machine.
+pub struct LocalDaemon {
+    pub(super) address: BackendAddress,
+    /// `None` sends every request at once
+    scheduler: Option<Arc<BackendScheduler>>,
+}
+
+/// The worker that a request needs, and has while its daemon works on it.
+#[derive(Debug, Default)]
+pub(super) struct WorkerReservation {
+    pub(super) call: Option<ScheduledCall>,
+    slot: Option<WorkerSlot>,
+}
+
+impl LocalDaemon {
+    pub fn new(address: BackendAddress, scheduler: Option<Arc<BackendScheduler>>) -> Self {
+        Self { address, scheduler }
+    }
+}
+
+impl fmt::Display for LocalDaemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl WorkerReservation {
+    /// Waits for a worker, unless the request has one.
+    pub(super) async fn acquire(&mut self, daemon: &LocalDaemon) -> Result<(), QueueError> {
+        if let (None, Some(scheduler)) = (&self.slot, &daemon.scheduler) {
+            let _queue = request_context::begin_queue();
+            let call = self.call.clone().unwrap_or_else(own_call);
+            let acquired = scheduler.acquire(call).await;
+            log_saturation(scheduler, &acquired);
+            self.slot = Some(acquired?);
+        }
+        Ok(())
+    }
+
+    /// Gives the worker back: it never got the request.
+    pub(super) fn release(&mut self) {
+        self.slot = None;
+    }
+
+    /// Gives the worker back: the head of its answer is here.
+    pub(super) fn finish(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            slot.answered();
+        }
+    }
+}
+
+/// A call of nodegate itself.
+fn own_call() -> ScheduledCall {
+    let name = "nodegate itself";
+    ScheduledCall::new(ClientGroup::new(name), CallTemplate::new(name.into()), (), 0, false)
+}
+
+fn log_saturation(scheduler: &Arc<BackendScheduler>, acquired: &Result<WorkerSlot, QueueError>) {
+    if acquired.as_ref().is_ok_and(|slot| slot.waited() < SATURATED_WAIT) {
+        return;
+    }
+    let backend = scheduler.backend();
+    let Some(left_out) = log_limit::is_due(LogTopic::Saturation, backend) else { return };
+    let saturation = scheduler.saturation();
+    let waiting = saturation.waiting;
+    let refused = acquired.as_ref().err().map(|error| format!("; a request was rejected: {error}"));
+    tracing::warn!(
+        "the daemon at {backend} is saturated: {waiting} requests wait; {saturation}{}{left_out}",
+        refused.unwrap_or_default()
+    );
+}
+
+/// Connects to a daemon and closes. Returns why it does not accept connections.
+pub async fn check_reachable(address: &BackendAddress, limit: Duration) -> Result<(), String> {
+    let connecting = async {
+        match address {
+            BackendAddress::Tcp(address) => TcpStream::connect(address).await.map(drop),
+            BackendAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
+        }
+    };
+    match timeout(limit, connecting).await {
+        Ok(connected) => connected.map_err(|error| io_message(&error)),
+        Err(_) => Err("Connection timed out".to_owned()),
+    }
+}
