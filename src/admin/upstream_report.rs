@@ -11,10 +11,13 @@ use tokio::task::JoinSet;
 use crate::config::product::Protocol;
 use crate::config::settings::BackendAddress;
 use crate::metrics::counters::Metrics;
+use crate::metrics::queues::{QueueReport, RunningCall, TemplateCost};
 use crate::metrics::upstreams::{HealthReport, UpstreamHealth, UpstreamReport};
 use crate::state::shared::AppState;
 use crate::upstream::client::check_reachable;
 use crate::upstream::nodes::NodeFile;
+use crate::upstream::scheduler::SchedulerStatus;
+use crate::upstream::schedulers::Schedulers;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// `status --watch` polls once a second; the nodes see fewer connections.
@@ -31,6 +34,7 @@ struct UpstreamAddresses {
     metrics: Arc<Metrics>,
     own_node: String,
     node_port: u16,
+    schedulers: Arc<Schedulers>,
 }
 
 /// The upstreams, as the control socket reports them.
@@ -46,6 +50,7 @@ struct ProbeCandidate {
     /// `None` for a node without a known address
     address: Option<BackendAddress>,
     health: HealthReport,
+    queue: Option<QueueReport>,
 }
 
 impl UpstreamReporter {
@@ -59,6 +64,7 @@ impl UpstreamReporter {
             metrics: Arc::clone(&state.metrics),
             own_node: settings.node_name.clone(),
             node_port: settings.cluster_port,
+            schedulers: Arc::clone(&state.schedulers),
         };
         let addresses = (state.config.product.protocol == Protocol::Https).then(|| Arc::new(addresses));
         *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
@@ -83,10 +89,10 @@ impl UpstreamReporter {
 
 impl UpstreamAddresses {
     fn candidates(&self) -> Vec<ProbeCandidate> {
-        let candidate = |name: &str, address: &BackendAddress, health: &UpstreamHealth| ProbeCandidate {
-            name: name.to_owned(),
-            address: Some(address.clone()),
-            health: health.report(),
+        let candidate = |name: &str, address: &BackendAddress, health: &UpstreamHealth| {
+            let queue = self.schedulers.find(address).map(|scheduler| queue_report(&scheduler.status()));
+            let (name, health) = (name.to_owned(), health.report());
+            ProbeCandidate { name, address: Some(address.clone()), health, queue }
         };
         let records = &self.metrics.upstreams;
         let mut all = vec![candidate("daemon", &self.daemon, &records.daemon)];
@@ -99,6 +105,7 @@ impl UpstreamAddresses {
                 address: address
                     .map(|address| BackendAddress::Tcp(SocketAddr::new(address, self.node_port).to_string())),
                 health: records.node(name).report(),
+                queue: None,
             }
         }));
         all
@@ -116,7 +123,33 @@ fn is_same(known: &[UpstreamReport], candidates: &[ProbeCandidate]) -> bool {
 
 fn with_counts(known: Vec<UpstreamReport>, candidates: Vec<ProbeCandidate>) -> Vec<UpstreamReport> {
     let pairs = known.into_iter().zip(candidates);
-    pairs.map(|(known, candidate)| UpstreamReport { health: candidate.health, ..known }).collect()
+    let with_counts = |(known, candidate): (UpstreamReport, ProbeCandidate)| UpstreamReport {
+        health: candidate.health,
+        queue: candidate.queue,
+        ..known
+    };
+    pairs.map(with_counts).collect()
+}
+
+fn queue_report(status: &SchedulerStatus) -> QueueReport {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let slow = status
+        .slow_calls
+        .iter()
+        .map(|call| RunningCall { template: call.template.to_string(), age_ms: milliseconds(call.age) });
+    let costliest = status.costliest.iter().map(|cost| TemplateCost {
+        template: cost.template.to_string(),
+        calls: cost.calls,
+        seconds: cost.busy.as_secs_f64(),
+    });
+    QueueReport {
+        workers: status.workers,
+        busy: status.busy,
+        waiting: status.waiting,
+        oldest_wait_ms: status.oldest_wait.map(milliseconds),
+        slow: slow.collect(),
+        costliest: costliest.collect(),
+    }
 }
 
 /// Connects to all of them, a few at once.
@@ -136,6 +169,7 @@ async fn connect_all(candidates: Vec<ProbeCandidate>) -> Vec<UpstreamReport> {
                 address: candidate.address.map(|address| address.to_string()),
                 unreachable: reached.err(),
                 health: candidate.health,
+                queue: candidate.queue,
             };
             (number, report)
         });

@@ -8,6 +8,7 @@ pub mod histogram;
 pub mod labels;
 pub mod latency_window;
 mod prometheus;
+pub mod queues;
 pub mod report;
 pub mod sessions;
 pub mod upstreams;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::family::LabeledFamily;
 use super::histogram::Histogram;
 use super::labels::FailurePhase;
+use super::queues::QueueReport;
 use super::report::seconds_since_1970;
 
 /// Further nodes share one record. Their names come from the cluster's own list.
@@ -80,6 +81,9 @@ pub struct UpstreamReport {
     pub unreachable: Option<String>,
     #[serde(flatten)]
     pub health: HealthReport,
+    /// of a daemon of this machine; an older process reports none
+    #[serde(default)]
+    pub queue: Option<QueueReport>,
 }
 
 impl Default for UpstreamRecords {

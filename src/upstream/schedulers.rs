@@ -30,9 +30,9 @@ impl Schedulers {
         scheduler
     }
 
-    /// Every scheduler that is in use, by address.
-    pub fn in_use(&self) -> Vec<Arc<BackendScheduler>> {
-        self.all().values().filter(|scheduler| Arc::strong_count(scheduler) > 1).cloned().collect()
+    /// The scheduler of a daemon that the workers use.
+    pub fn find(&self, address: &BackendAddress) -> Option<Arc<BackendScheduler>> {
+        self.all().get(&address.to_string()).filter(|scheduler| Arc::strong_count(scheduler) > 1).cloned()
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<BackendScheduler>>> {
@@ -59,13 +59,10 @@ mod tests {
         let first = schedulers.get_or_create(&address, limits(3));
         let second = schedulers.get_or_create(&address, limits(4));
         assert!(Arc::ptr_eq(&first, &second));
-        assert_eq!((first.limits().workers, schedulers.in_use().len()), (4, 1));
+        assert_eq!((first.limits().workers, schedulers.find(&address).is_some()), (4, true));
         drop((first, second));
-        assert_eq!(schedulers.in_use().len(), 0);
-        let other = schedulers.get_or_create(&BackendAddress::Tcp("127.0.0.1:86".to_owned()), limits(3));
-        assert_eq!(
-            schedulers.in_use().iter().map(|known| known.backend()).collect::<Vec<_>>(),
-            [other.backend()]
-        );
+        assert!(schedulers.find(&address).is_none());
+        let _other = schedulers.get_or_create(&BackendAddress::Tcp("127.0.0.1:86".to_owned()), limits(3));
+        assert_eq!(schedulers.all().len(), 1);
     }
 }

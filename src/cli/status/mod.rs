@@ -1,5 +1,6 @@
 //! `nodegate status PROFILE`: the state of the running process, once or every second.
 
+mod queue;
 mod text;
 
 use std::io::{self, IsTerminal as _, Write as _};

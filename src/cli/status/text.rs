@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Local};
 
+use super::queue;
 use crate::metrics::report::{LastReload, OpenBridge, ServedCertificate, StatusReport, seconds_since_1970};
 use crate::metrics::upstreams::UpstreamReport;
 
@@ -67,6 +68,7 @@ pub(crate) fn render(report: &StatusReport, rate: Option<f64>, paint: TextStyle)
     }
     for upstream in &report.upstreams {
         row(&upstream.name, &health(upstream, paint));
+        upstream.queue.iter().flat_map(queue::lines).for_each(|line| row("", &line));
     }
     row("last reload", &report.last_reload.as_ref().map_or("none".to_owned(), |last| reload(last, paint)));
     if !report.reverted.is_empty() {
