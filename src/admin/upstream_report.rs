@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::config::product::Protocol;
 use crate::config::settings::BackendAddress;
 use crate::metrics::counters::Metrics;
+use crate::metrics::labels::LocalBackend;
 use crate::metrics::queues::{QueueReport, RunningCall, TemplateCost};
 use crate::metrics::upstreams::{HealthReport, UpstreamHealth, UpstreamReport};
 use crate::state::shared::AppState;
@@ -89,14 +90,18 @@ impl UpstreamReporter {
 
 impl UpstreamAddresses {
     fn candidates(&self) -> Vec<ProbeCandidate> {
-        let candidate = |name: &str, address: &BackendAddress, health: &UpstreamHealth| {
-            let queue = self.schedulers.find(address).map(|scheduler| queue_report(&scheduler.status()));
+        let candidate = |name: &str, address: &BackendAddress, health: &UpstreamHealth, label| {
+            let queue = self.schedulers.find(address).map(|scheduler| QueueReport {
+                rejected: self.metrics.queues.rejected(label),
+                ..queue_report(&scheduler.status())
+            });
             let (name, health) = (name.to_owned(), health.report());
             ProbeCandidate { name, address: Some(address.clone()), health, queue }
         };
         let records = &self.metrics.upstreams;
-        let mut all = vec![candidate("daemon", &self.daemon, &records.daemon)];
-        all.extend(self.worker.iter().map(|worker| candidate("worker", worker, &records.worker)));
+        let mut all = vec![candidate("daemon", &self.daemon, &records.daemon, LocalBackend::Daemon)];
+        let worker = |address| candidate("worker", address, &records.worker, LocalBackend::Unprivileged);
+        all.extend(self.worker.iter().map(worker));
         let table = self.nodes.get().unwrap_or_default();
         let others = table.nodes.iter().filter(|(name, _)| **name != self.own_node);
         all.extend(others.take(MAX_NODES).map(|(name, address)| {
@@ -147,6 +152,7 @@ fn queue_report(status: &SchedulerStatus) -> QueueReport {
         busy: status.busy,
         waiting: status.waiting,
         oldest_wait_ms: status.oldest_wait.map(milliseconds),
+        rejected: 0,
         slow: slow.collect(),
         costliest: costliest.collect(),
     }

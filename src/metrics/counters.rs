@@ -13,6 +13,7 @@ use super::labels::{
 };
 use super::latency_window::LatencyWindow;
 use super::prometheus;
+use super::queues::QueueMetrics;
 use super::report::ProcessInfo;
 use super::sessions::Sessions;
 use super::upstreams::UpstreamRecords;
@@ -25,6 +26,7 @@ pub struct Metrics {
     pub process: ProcessInfo,
     pub sessions: Arc<Sessions>,
     pub upstreams: UpstreamRecords,
+    pub queues: QueueMetrics,
     pub connections_open: Gauge,
     pub connections: Counter,
     /// clients that the access list rejected

@@ -206,6 +206,51 @@ impl EncodeLabelSet for HandshakeResult {
     }
 }
 
+/// A daemon of this machine.
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
+pub enum LocalBackend {
+    Daemon,
+    Unprivileged,
+}
+
+impl EncodeLabelSet for LocalBackend {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let backend = match self {
+            Self::Daemon => "daemon",
+            Self::Unprivileged => "unprivileged",
+        };
+        [("backend", backend)].encode(encoder)
+    }
+}
+
+/// Why a request got no worker of a daemon.
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
+pub enum QueueLimitLabel {
+    Queue,
+    Client,
+    Timeout,
+}
+
+impl EncodeLabelSet for QueueLimitLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let limit = match self {
+            Self::Queue => "queue",
+            Self::Client => "queue_per_client",
+            Self::Timeout => "timeout",
+        };
+        [("limit", limit)].encode(encoder)
+    }
+}
+
+/// The labels of a request that got no worker of a daemon.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Enum, Eq, PartialEq)]
+pub struct QueueRejectionLabels {
+    #[prometheus(flatten)]
+    pub backend: LocalBackend,
+    #[prometheus(flatten)]
+    pub limit: QueueLimitLabel,
+}
+
 /// The labels of the bytes of sessions.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Enum, Eq, PartialEq)]
 pub struct ByteLabels {
@@ -284,10 +329,11 @@ mod tests {
             samples::<ResponseLabels>(),
             samples::<LimitLabel>(),
             samples::<FailurePhase>(),
+            samples::<QueueRejectionLabels>(),
             samples::<HandshakeResult>(),
             samples::<ReloadLabel>(),
         ];
-        assert_eq!(sets.each_ref().map(Vec::len), [10 * 5, 17, 5, 6, 4]);
+        assert_eq!(sets.each_ref().map(Vec::len), [10 * 5, 17, 5, 2 * 3, 6, 4]);
         for set in sets {
             assert_eq!(set.iter().collect::<BTreeSet<_>>().len(), set.len(), "{set:?}");
         }

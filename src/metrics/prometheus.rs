@@ -11,6 +11,7 @@ use prometheus_client::registry::{Metric, Registry};
 use super::counters::Metrics;
 use super::family::LabeledFamily;
 use super::labels::{ByteLabels, Direction};
+use super::queues::QueueMetrics;
 use super::report::ReportInputs;
 use super::sessions::SessionKind;
 
@@ -22,6 +23,7 @@ pub(super) fn text(metrics: &Metrics) -> String {
     register_process(&mut registry, metrics);
     register_connections(&mut registry, metrics);
     register_requests(&mut registry, metrics);
+    register_queues(&mut registry, metrics);
     register_sessions(&mut registry, metrics);
     let mut text = String::with_capacity(32 << 10);
     let _ = prometheus_text::encode(&mut text, &registry); // a String takes all text
@@ -63,6 +65,19 @@ fn register_requests(registry: &mut Registry, metrics: &Metrics) {
     renamed.register(registry, help, upstream.header_times.clone());
     let help = "Failed attempts to get a response of a daemon or node, by phase";
     registry.register("upstream_errors", help, upstream.errors.clone());
+}
+
+fn register_queues(registry: &mut Registry, metrics: &Metrics) {
+    let QueueMetrics { workers, busy, waiting, wait_times, rejections } = metrics.queues.clone();
+    let help = "Requests at once that a daemon of this machine gets; 0 is no limit";
+    registry.register("backend_workers", help, workers);
+    registry.register("backend_workers_busy", "Requests that a daemon of this machine works on", busy);
+    let help = "Requests that wait for a worker of a daemon of this machine";
+    registry.register("backend_requests_waiting", help, waiting);
+    let help = "Time that requests waited for a worker of a daemon of this machine";
+    registry.register("backend_queue_seconds", help, wait_times);
+    let help = "Requests that got no worker of a daemon of this machine, by the limit that they reached";
+    registry.register("backend_queue_rejections", help, rejections);
 }
 
 fn register_connections(registry: &mut Registry, metrics: &Metrics) {

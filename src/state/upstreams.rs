@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use crate::config::settings::BackendAddress;
 use crate::http::error::ResponseError;
+use crate::metrics::labels::LocalBackend;
+use crate::metrics::queues::BackendQueueMetrics;
 use crate::os::request_context;
 use crate::state::shared::AppState;
 use crate::upstream::client::{LocalDaemon, PeerPools, UpstreamClient};
+use crate::upstream::local::DaemonQueue;
 use crate::upstream::scheduler::SchedulerLimits;
 
 /// The upstream clients of one worker under one configuration.
@@ -88,13 +91,21 @@ pub fn page_client(state: &AppState) -> Option<UpstreamClient> {
 /// A daemon with the scheduler of its workers.
 fn local_daemon(state: &AppState, address: &BackendAddress) -> LocalDaemon {
     let (settings, backend) = (&state.config.settings, &state.config.settings.backend);
-    let is_daemon = *address == backend.address;
+    let (label, workers) = if *address == backend.address {
+        (LocalBackend::Daemon, backend.workers)
+    } else {
+        (LocalBackend::Unprivileged, backend.unprivileged_workers)
+    };
     let limits = SchedulerLimits {
-        workers: if is_daemon { backend.workers } else { backend.unprivileged_workers },
+        workers,
         queue: backend.queue,
         queue_per_client: backend.queue_per_client,
         slow_call: backend.slow_call,
         queue_timeout: settings.timeout.queue,
     };
-    LocalDaemon::new(address.clone(), Some(state.schedulers.get_or_create(address, limits)))
+    let queue = DaemonQueue {
+        scheduler: state.schedulers.get_or_create(address, limits),
+        metrics: BackendQueueMetrics::new(&state.metrics.queues, label, workers),
+    };
+    LocalDaemon::new(address.clone(), Some(queue))
 }

@@ -8,6 +8,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::settings::BackendAddress;
+use crate::metrics::labels::QueueLimitLabel;
+use crate::metrics::queues::{BackendQueueMetrics, GaugeGuard};
 use crate::os::log_limit::LogTopic;
 use crate::os::{log_limit, request_context};
 use crate::upstream::error::io_message;
@@ -22,19 +24,32 @@ const SATURATED_WAIT: Duration = Duration::from_secs(1);
 pub struct LocalDaemon {
     pub(super) address: BackendAddress,
     /// `None` sends every request at once
-    scheduler: Option<Arc<BackendScheduler>>,
+    queue: Option<DaemonQueue>,
+}
+
+/// The requests that wait for a worker of a daemon.
+pub struct DaemonQueue {
+    pub scheduler: Arc<BackendScheduler>,
+    pub metrics: BackendQueueMetrics,
 }
 
 /// The worker that a request needs, and has while its daemon works on it.
 #[derive(Debug, Default)]
 pub(super) struct WorkerReservation {
     pub(super) call: Option<ScheduledCall>,
-    slot: Option<WorkerSlot>,
+    worker: Option<BusyWorker>,
+}
+
+/// A worker that works on a request. Dropping it gives the worker back.
+#[derive(Debug)]
+struct BusyWorker {
+    slot: WorkerSlot,
+    _counted: GaugeGuard,
 }
 
 impl LocalDaemon {
-    pub fn new(address: BackendAddress, scheduler: Option<Arc<BackendScheduler>>) -> Self {
-        Self { address, scheduler }
+    pub fn new(address: BackendAddress, queue: Option<DaemonQueue>) -> Self {
+        Self { address, queue }
     }
 }
 
@@ -47,26 +62,57 @@ impl fmt::Display for LocalDaemon {
 impl WorkerReservation {
     /// Waits for a worker, unless the request has one.
     pub(super) async fn acquire(&mut self, daemon: &LocalDaemon) -> Result<(), QueueError> {
-        if let (None, Some(scheduler)) = (&self.slot, &daemon.scheduler) {
-            let _queue = request_context::begin_queue();
+        if let (None, Some(queue)) = (&self.worker, &daemon.queue) {
             let call = self.call.clone().unwrap_or_else(own_call);
-            let acquired = scheduler.acquire(call).await;
-            log_saturation(scheduler, &acquired);
-            self.slot = Some(acquired?);
+            self.worker = Some(queue.acquire(call).await?);
         }
         Ok(())
     }
 
     /// Gives the worker back: it never got the request.
     pub(super) fn release(&mut self) {
-        self.slot = None;
+        self.worker = None;
     }
 
     /// Gives the worker back: the head of its answer is here.
     pub(super) fn finish(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            slot.answered();
+        if let Some(worker) = self.worker.take() {
+            worker.slot.answered();
         }
+    }
+}
+
+impl DaemonQueue {
+    async fn acquire(&self, call: ScheduledCall) -> Result<BusyWorker, QueueError> {
+        let waits = (request_context::begin_queue(), self.metrics.begin_wait());
+        let acquired = self.scheduler.acquire(call).await;
+        drop(waits);
+        self.log_saturation(&acquired);
+        let slot = acquired.inspect_err(|error| self.metrics.count_rejection(limit_label(error)))?;
+        Ok(BusyWorker { _counted: self.metrics.begin_work(slot.waited()), slot })
+    }
+
+    fn log_saturation(&self, acquired: &Result<WorkerSlot, QueueError>) {
+        if acquired.as_ref().is_ok_and(|slot| slot.waited() < SATURATED_WAIT) {
+            return;
+        }
+        let backend = self.scheduler.backend();
+        let Some(left_out) = log_limit::is_due(LogTopic::Saturation, backend) else { return };
+        let saturation = self.scheduler.saturation();
+        let waiting = saturation.waiting;
+        let rejected = acquired.as_ref().err().map(|error| format!("; a request was rejected: {error}"));
+        tracing::warn!(
+            "the daemon at {backend} is saturated: {waiting} requests wait; {saturation}{}{left_out}",
+            rejected.unwrap_or_default()
+        );
+    }
+}
+
+fn limit_label(error: &QueueError) -> QueueLimitLabel {
+    match error {
+        QueueError::Full(_) => QueueLimitLabel::Queue,
+        QueueError::ClientFull(_) => QueueLimitLabel::Client,
+        QueueError::Timeout { .. } => QueueLimitLabel::Timeout,
     }
 }
 
@@ -74,21 +120,6 @@ impl WorkerReservation {
 fn own_call() -> ScheduledCall {
     let name = "nodegate itself";
     ScheduledCall::new(ClientGroup::new(name), CallTemplate::new(name.into()), (), 0, false)
-}
-
-fn log_saturation(scheduler: &Arc<BackendScheduler>, acquired: &Result<WorkerSlot, QueueError>) {
-    if acquired.as_ref().is_ok_and(|slot| slot.waited() < SATURATED_WAIT) {
-        return;
-    }
-    let backend = scheduler.backend();
-    let Some(left_out) = log_limit::is_due(LogTopic::Saturation, backend) else { return };
-    let saturation = scheduler.saturation();
-    let waiting = saturation.waiting;
-    let refused = acquired.as_ref().err().map(|error| format!("; a request was rejected: {error}"));
-    tracing::warn!(
-        "the daemon at {backend} is saturated: {waiting} requests wait; {saturation}{}{left_out}",
-        refused.unwrap_or_default()
-    );
 }
 
 /// Connects to a daemon and closes. Returns why it does not accept connections.

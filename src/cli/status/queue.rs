@@ -21,7 +21,7 @@ pub(super) fn lines(queue: &QueueReport) -> Vec<String> {
 }
 
 fn workers(queue: &QueueReport) -> String {
-    let QueueReport { workers, busy, waiting, oldest_wait_ms, .. } = queue;
+    let QueueReport { workers, busy, waiting, oldest_wait_ms, rejected, .. } = queue;
     if *workers == 0 {
         return "no limit of requests at once (backend.workers = 0)".to_owned();
     }
@@ -29,7 +29,7 @@ fn workers(queue: &QueueReport) -> String {
         Some(oldest) => format!("{waiting} requests wait, the oldest for {}", seconds(*oldest)),
         None => "no request waits".to_owned(),
     };
-    format!("{busy} of {workers} workers busy; {waiting}")
+    format!("{busy} of {workers} workers busy; {waiting}; {rejected} rejected")
 }
 
 fn seconds(milliseconds: u64) -> String {
@@ -49,17 +49,18 @@ mod tests {
             busy: 2,
             waiting: 4,
             oldest_wait_ms: Some(1250),
+            rejected: 5,
             slow: vec![RunningCall { template: template.clone(), age_ms: 8000 }; SHOWN_CALLS + 2],
             costliest: vec![TemplateCost { template, calls: 1, seconds: 12.34 }],
         };
         let lines = lines(&queue);
         let slow = "slow: GET /nodes/{node}/status, for 8.0 s";
-        let mut expected = vec!["2 of 3 workers busy; 4 requests wait, the oldest for 1.2 s"];
+        let mut expected = vec!["2 of 3 workers busy; 4 requests wait, the oldest for 1.2 s; 5 rejected"];
         expected.extend([slow; SHOWN_CALLS]);
         expected.extend(["slow: 2 more calls", "costly: GET /nodes/{node}/status, 12.3 s in 1 call"]);
         assert_eq!(lines, expected);
         let idle = QueueReport { workers: 1, ..QueueReport::default() };
-        assert_eq!(super::lines(&idle), ["0 of 1 workers busy; no request waits"]);
+        assert_eq!(super::lines(&idle), ["0 of 1 workers busy; no request waits; 0 rejected"]);
         assert_eq!(super::lines(&QueueReport::default()).len(), 1);
     }
 }
