@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::call::{CallOutcome, QueueLimit, ScheduledCall, SchedulerLimits, Ticket};
 use super::cost::CostTable;
-use super::lane::{Candidate, Lane, WaitingCall};
+use super::lane::WaitingCall;
+use super::lanes::{Charge, LaneKind, Lanes};
 
 /// The least that a call is charged, so that even the quickest ones take turns.
 const MIN_CHARGE: Duration = Duration::from_micros(100);
 /// The most that a slow call is charged, as a multiple of the time after which a call is slow.
 const MAX_SLOW_CHARGE: u32 = 16;
-/// Every fourth choice goes to the client that waits longest, if it waits for longer than it should.
-const OVERDUE_TURN: u8 = 4;
 /// A client should wait for at most this part of the longest wait.
 const PATIENCE_DIVISOR: u32 = 3;
 
@@ -24,28 +23,9 @@ const PATIENCE_DIVISOR: u32 = 3;
 pub struct Scheduler {
     limits: SchedulerLimits,
     costs: CostTable,
-    quick: LaneState,
-    slow: LaneState,
+    lanes: Lanes,
     running: Vec<RunningCall>,
-    virtual_time: Duration,
     last_number: u64,
-    /// choices since the last one for an overdue client
-    in_turn: u8,
-    waiting_writes: usize,
-}
-
-/// A lane, and its turn among the lanes.
-struct LaneState {
-    lane: Lane,
-    start: Duration,
-    /// whether the lane competed for the last free worker
-    was_ready: bool,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum LaneKind {
-    Quick,
-    Slow,
 }
 
 /// A call that a worker has.
@@ -57,7 +37,7 @@ pub struct RunningCall {
     /// expected to be slow, or slow already
     pub is_slow: bool,
     lane: LaneKind,
-    charged: Duration,
+    charged: Charge,
 }
 
 /// A call whose turn has come.
@@ -69,17 +49,12 @@ pub struct StartedCall {
 
 impl Scheduler {
     pub fn new(limits: SchedulerLimits, now: Instant) -> Self {
-        let state = |lane| LaneState { lane, start: Duration::ZERO, was_ready: false };
         Self {
             limits,
             costs: CostTable::new(now),
-            quick: state(Lane::default()),
-            slow: state(Lane::by_key()),
+            lanes: Lanes::default(),
             running: Vec::new(),
-            virtual_time: Duration::ZERO,
             last_number: 0,
-            in_turn: 0,
-            waiting_writes: 0,
         }
     }
 
@@ -101,13 +76,17 @@ impl Scheduler {
     }
 
     pub fn waiting(&self) -> usize {
-        self.quick.lane.waiting() + self.slow.lane.waiting()
+        self.lanes.waiting()
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered_clients(&self) -> usize {
+        self.lanes.remembered_clients()
     }
 
     /// The arrival of the call that has waited longest.
     pub fn oldest_arrival(&self) -> Option<Instant> {
-        let queues = self.quick.lane.queues().chain(self.slow.lane.queues());
-        queues.filter_map(|queue| queue.front()).map(|waiting| waiting.arrived).min()
+        self.lanes.oldest_arrival()
     }
 
     /// Starts a call at once, if none waits and a worker is free. Otherwise use [`Self::enqueue`].
@@ -121,10 +100,8 @@ impl Scheduler {
         if !self.has_worker(kind) {
             return None;
         }
-        let charge = self.charge(kind, expected.cost);
+        let charge = self.lanes.pass(kind, call, self.charge(kind, expected.cost), now);
         let waiting = self.next_call(call.clone(), now);
-        self.virtual_time = self.virtual_time.max(self.state(kind).start);
-        self.state_mut(kind).lane.pass(call, charge, now);
         Some(self.run(waiting, kind, charge, now).ticket)
     }
 
@@ -136,15 +113,13 @@ impl Scheduler {
         if self.waiting() >= self.limits.queue {
             return Err(QueueLimit::Queue);
         }
-        let of_client = self.quick.lane.waiting_of(call.group) + self.slow.lane.waiting_of(call.group);
-        if of_client >= self.limits.queue_per_client {
+        if self.lanes.waiting_of(call.group) >= self.limits.queue_per_client {
             return Err(QueueLimit::Client);
         }
         let kind = LaneKind::from_slow(self.costs.expected(&call, self.limits.slow_call, now).is_slow);
         let waiting = self.next_call(call, now);
         let ticket = waiting.ticket();
-        self.waiting_writes += usize::from(waiting.call.is_write);
-        self.state_mut(kind).lane.push(waiting, now);
+        self.lanes.push(kind, waiting, now);
         Ok(ticket)
     }
 
@@ -154,18 +129,13 @@ impl Scheduler {
             return None;
         }
         self.notice_slow_calls(now);
-        let quick = self.ready(LaneKind::Quick);
-        let slow = self.ready(LaneKind::Slow);
-        if let Some((kind, next)) = self.overdue(quick.is_some(), slow.is_some(), now) {
-            return self.start(kind, next, false, now);
-        }
-        let is_slow_first = slow.is_some() && self.slow.start < self.quick.start;
-        let (kind, next) = match (quick, slow) {
-            (Some(next), _) if !is_slow_first => (LaneKind::Quick, next),
-            (_, Some(next)) => (LaneKind::Slow, next),
-            (_, None) => return None,
-        };
-        self.start(kind, next, true, now)
+        let patience = self.limits.queue_timeout / PATIENCE_DIVISOR;
+        let (quick, slow) = (self.has_worker(LaneKind::Quick), self.has_worker(LaneKind::Slow));
+        let turn = self.lanes.next(quick, slow, patience, now)?;
+        let call = self.lanes.call_of(&turn)?;
+        let cost = self.costs.expected(call, self.limits.slow_call, now).cost;
+        let (taken, charge) = self.lanes.take(&turn, self.charge(turn.kind, cost), now)?;
+        Some(self.run(taken, turn.kind, charge, now))
     }
 
     /// Takes the worker back from a call.
@@ -173,24 +143,21 @@ impl Scheduler {
         let Some(position) = self.running.iter().position(|running| running.ticket == ticket) else { return };
         let ended = self.running.swap_remove(position);
         let cost = now.saturating_duration_since(ended.since);
-        let slow_call = self.limits.slow_call;
         let charge = self.charge(ended.lane, cost);
-        self.state_mut(ended.lane).lane.correct(&ended.call, ended.charged, charge, now);
-        if ended.lane == LaneKind::Quick && cost > slow_call {
-            let charge = self.charge(LaneKind::Slow, cost);
-            self.slow.lane.correct(&ended.call, Duration::ZERO, charge, now);
+        self.lanes.correct(ended.lane, &ended.call, ended.charged, charge, now);
+        let is_slow = cost > self.limits.slow_call;
+        if ended.lane == LaneKind::Quick && is_slow {
+            self.lanes.charge_as_slow(&ended.call, self.charge(LaneKind::Slow, cost), now);
         }
-        let is_known = outcome == CallOutcome::Answered || cost > slow_call;
-        if is_known && self.costs.record(&ended.call, cost, slow_call, now) {
-            self.sort_waiting(now);
+        if outcome == CallOutcome::Answered || is_slow {
+            self.learn(&ended.call, cost, now);
         }
-        if self.running.is_empty() && self.waiting() == 0 {
-            self.quick.lane.reset();
-            self.slow.lane.reset();
+        if self.running.is_empty() {
+            self.lanes.forget_shares();
         }
     }
 
-    /// Learns what a call has cost that took no worker of the limit.
+    /// Learns what a call has cost.
     pub fn learn(&mut self, call: &ScheduledCall, cost: Duration, now: Instant) {
         if self.costs.record(call, cost, self.limits.slow_call, now) {
             self.sort_waiting(now);
@@ -199,62 +166,15 @@ impl Scheduler {
 
     /// Takes a call back that waits. Returns whether it did.
     pub fn cancel(&mut self, ticket: Ticket) -> bool {
-        let lanes = [&mut self.quick.lane, &mut self.slow.lane];
-        let removed = lanes.into_iter().find_map(|lane| lane.remove(ticket.group, ticket.number));
-        self.waiting_writes -= usize::from(removed.as_ref().is_some_and(|removed| removed.call.is_write));
-        removed.is_some()
+        self.lanes.remove(ticket)
     }
 
-    fn start(&mut self, kind: LaneKind, next: Candidate, in_turn: bool, now: Instant) -> Option<StartedCall> {
-        let cost = self.state(kind).lane.call_of(next).map(|call| self.expected_cost(call, now))?;
-        let charge = self.charge(kind, cost);
-        let state = self.state_mut(kind);
-        let (lane_start, lane_charge) = (state.start, charge / state.lane.weight());
-        let taken = state.lane.take(next, charge, in_turn, now)?;
-        state.start += lane_charge;
-        if in_turn {
-            self.virtual_time = self.virtual_time.max(lane_start);
-            self.in_turn = self.in_turn.saturating_add(1);
-        } else {
-            self.in_turn = 0;
-        }
-        self.waiting_writes -= usize::from(taken.call.is_write);
-        Some(self.run(taken, kind, charge, now))
-    }
-
-    fn run(&mut self, call: WaitingCall, kind: LaneKind, charged: Duration, now: Instant) -> StartedCall {
+    fn run(&mut self, call: WaitingCall, kind: LaneKind, charged: Charge, now: Instant) -> StartedCall {
         let ticket = call.ticket();
         let is_slow = kind == LaneKind::Slow;
         let waited = now.saturating_duration_since(call.arrived);
         self.running.push(RunningCall { ticket, call: call.call, since: now, is_slow, lane: kind, charged });
         StartedCall { ticket, waited }
-    }
-
-    /// The best call of a lane that may have a worker now. A lane that could not compete before begins on equal terms.
-    fn ready(&mut self, kind: LaneKind) -> Option<Candidate> {
-        let is_ready = self.state(kind).lane.waiting() > 0 && self.has_worker(kind);
-        let next = if is_ready { self.state(kind).lane.first(|call| self.keeps_order(call)) } else { None };
-        let virtual_time = self.virtual_time;
-        let state = self.state_mut(kind);
-        if next.is_some() && !state.was_ready {
-            state.start = state.start.max(virtual_time);
-        }
-        state.was_ready = next.is_some();
-        next
-    }
-
-    /// The call that has its turn because its client has waited for too long.
-    fn overdue(&self, quick: bool, slow: bool, now: Instant) -> Option<(LaneKind, Candidate)> {
-        if self.in_turn + 1 < OVERDUE_TURN {
-            return None;
-        }
-        let patience = self.limits.queue_timeout / PATIENCE_DIVISOR;
-        let lanes = [(LaneKind::Quick, quick), (LaneKind::Slow, slow)];
-        let overdue = lanes.into_iter().filter(|(_, is_ready)| *is_ready).filter_map(|(kind, _)| {
-            let lane = &self.state(kind).lane;
-            Some((kind, lane.overdue(patience, now, |call| self.keeps_order(call))?))
-        });
-        overdue.min_by_key(|(_, next)| next.head_since)
     }
 
     fn has_worker(&self, kind: LaneKind) -> bool {
@@ -271,20 +191,6 @@ impl Scheduler {
                 slow < self.limits.slow_workers()
             }
         }
-    }
-
-    /// Whether a call may go without overtaking a call of its connection, where one of the two may change something.
-    fn keeps_order(&self, call: &WaitingCall) -> bool {
-        if self.waiting_writes == 0 {
-            return true;
-        }
-        let group = call.call.group;
-        let mut earlier = self.quick.lane.queue_of(group).chain(self.slow.lane.queue_of(group));
-        !earlier.any(|other| {
-            other.number < call.number
-                && other.call.connection == call.call.connection
-                && (other.call.is_write || call.call.is_write)
-        })
     }
 
     /// A call that runs for longer than a quick one counts as slow from now on, and so do waiting ones like it.
@@ -306,19 +212,7 @@ impl Scheduler {
     /// Moves waiting calls to the lane in which they are expected to belong.
     fn sort_waiting(&mut self, now: Instant) {
         let (costs, slow_call) = (&self.costs, self.limits.slow_call);
-        let is_slow = |call: &ScheduledCall| costs.expected(call, slow_call, now).is_slow;
-        let slow = self.quick.lane.remove_if(is_slow);
-        let quick = self.slow.lane.remove_if(|call| !is_slow(call));
-        for call in slow {
-            self.slow.lane.push(call, now);
-        }
-        for call in quick {
-            self.quick.lane.push(call, now);
-        }
-    }
-
-    fn expected_cost(&self, call: &ScheduledCall, now: Instant) -> Duration {
-        self.costs.expected(call, self.limits.slow_call, now).cost
+        self.lanes.sort(|call| costs.expected(call, slow_call, now).is_slow, now);
     }
 
     fn charge(&self, kind: LaneKind, cost: Duration) -> Duration {
@@ -332,31 +226,5 @@ impl Scheduler {
     fn next_call(&mut self, call: ScheduledCall, now: Instant) -> WaitingCall {
         self.last_number += 1;
         WaitingCall { number: self.last_number, arrived: now, call }
-    }
-
-    fn state(&self, kind: LaneKind) -> &LaneState {
-        match kind {
-            LaneKind::Quick => &self.quick,
-            LaneKind::Slow => &self.slow,
-        }
-    }
-
-    fn state_mut(&mut self, kind: LaneKind) -> &mut LaneState {
-        match kind {
-            LaneKind::Quick => &mut self.quick,
-            LaneKind::Slow => &mut self.slow,
-        }
-    }
-}
-
-impl LaneKind {
-    fn from_slow(is_slow: bool) -> Self {
-        if is_slow { Self::Slow } else { Self::Quick }
-    }
-}
-
-impl WaitingCall {
-    fn ticket(&self) -> Ticket {
-        Ticket { number: self.number, group: self.call.group }
     }
 }

@@ -29,8 +29,8 @@ pub(super) struct Lane {
     flows: HashMap<ClientGroup, Flow>,
     /// calls that wait
     waiting: usize,
-    /// flows with a call that waits
-    active: u32,
+    /// clients with a call that waits
+    clients: u32,
     /// virtual start of the call that was taken last
     virtual_time: Duration,
     /// virtual starts of keys, if keys take turns as well
@@ -41,6 +41,7 @@ pub(super) struct Lane {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     start: Duration,
+    key_start: Duration,
     pub(super) head_since: Instant,
     number: u64,
     group: ClientGroup,
@@ -61,9 +62,14 @@ impl Lane {
         self.waiting
     }
 
-    /// Clients that wait, at least 1.
-    pub(super) fn weight(&self) -> u32 {
-        self.active.max(1)
+    /// Clients that wait.
+    pub(super) fn clients(&self) -> u32 {
+        self.clients
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered_clients(&self) -> usize {
+        self.flows.len()
     }
 
     pub(super) fn waiting_of(&self, group: ClientGroup) -> usize {
@@ -90,7 +96,7 @@ impl Lane {
         let is_first = flow.queue.is_empty();
         let position = flow.queue.partition_point(|earlier| earlier.number < waiting.number);
         flow.queue.insert(position, waiting);
-        self.active += u32::from(is_first);
+        self.clients += u32::from(is_first);
         self.waiting += 1;
     }
 
@@ -174,9 +180,9 @@ impl Lane {
         found.into_iter().filter_map(|(group, number)| self.remove(group, number)).collect()
     }
 
-    /// Nothing waits and nothing runs: the clients begin on equal terms.
-    pub(super) fn reset(&mut self) {
-        self.flows.retain(|_, flow| !flow.queue.is_empty());
+    /// Forgets what clients have received. No call may wait.
+    pub(super) fn forget_shares(&mut self) {
+        self.flows.clear();
         if let Some(keys) = &mut self.keys {
             keys.clear();
         }
@@ -185,17 +191,15 @@ impl Lane {
     fn candidates(&self, may_go: impl Fn(&WaitingCall) -> bool) -> impl Iterator<Item = Candidate> {
         self.flows.iter().filter_map(move |(group, flow)| {
             let going = flow.queue.iter().enumerate().filter(|(_, waiting)| may_go(waiting));
-            let candidate = |(position, waiting): (usize, &WaitingCall)| Candidate {
-                start: flow.start.max(self.key_start(waiting.call.key)),
-                head_since: flow.head_since,
-                number: waiting.number,
-                group: *group,
-                position,
+            let candidate = |(position, waiting): (usize, &WaitingCall)| {
+                let (key_start, number) = (self.key_start(waiting.call.key), waiting.number);
+                let (start, head_since) = (flow.start.max(key_start), flow.head_since);
+                Candidate { start, key_start, head_since, number, group: *group, position }
             };
             let mut candidates = going.map(candidate);
             match self.keys {
                 None => candidates.next(),
-                Some(_) => candidates.min_by_key(|next| (next.start, next.number)),
+                Some(_) => candidates.min_by_key(|next| (next.start, next.key_start, next.number)),
             }
         })
     }
@@ -204,7 +208,7 @@ impl Lane {
         let flow = self.flows.get_mut(&group)?;
         let removed = flow.queue.remove(position)?;
         self.waiting -= 1;
-        self.active -= u32::from(flow.queue.is_empty());
+        self.clients -= u32::from(flow.queue.is_empty());
         Some(removed)
     }
 

@@ -4,9 +4,13 @@ pub mod call;
 pub mod choice;
 pub mod cost;
 mod lane;
+mod lanes;
 mod runtime;
 pub mod status;
 
 pub use crate::upstream::scheduler::call::{CallTemplate, ClientGroup, ScheduledCall, SchedulerLimits};
 pub use crate::upstream::scheduler::runtime::{BackendScheduler, WorkerSlot};
 pub use crate::upstream::scheduler::status::{QueueError, SchedulerStatus};
+
+#[cfg(test)]
+mod tests;
