@@ -53,6 +53,9 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
         credentials: Arc::default(),
         schedulers: Arc::default(),
     };
+    if let Some(slots) = met.as_mut().and_then(|met| met.worker_slots.take()) {
+        lasting.schedulers.share_with_predecessor(slots);
+    }
     let LoadedConfig { app, problems } = build(config, &lasting, met.as_ref())?;
     for problem in problems.iter().chain(&advice) {
         if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
@@ -97,7 +100,7 @@ fn listen(
         Ok(moved) => Ok(moved.unwrap_or(some)),
         Err(error) => Err(unbound(error)),
     };
-    if let Some(ReceivedHandoff { predecessor, inheritance, sockets, others }) = met {
+    if let Some(ReceivedHandoff { predecessor, inheritance, sockets, others, .. }) = met {
         let others = others.into_iter().zip(inheritance.others).collect();
         let inherited = ListenerSet::inherited(sockets, inheritance.bound_for, others);
         return Ok((all_of(inherited)?, Some(predecessor)));

@@ -76,10 +76,12 @@ impl PendingReload {
             tickets: lasting.tickets.export(Now::now()),
             known: known.iter().map(ToString::to_string).collect(),
             confined_to: sandbox::confined_to().map(<[_]>::to_vec),
+            shares_workers: true,
         };
+        let persistent = lasting.clone();
         let task = spawn_blocking(move || {
             check()?;
-            let started = NewProcess::start(binary.path(), &inheritance, &sockets);
+            let started = NewProcess::start(binary.path(), &inheritance, &sockets, &persistent);
             started
                 .map(ReloadOutcome::Process)
                 .map_err(|why| vec![Diagnostic::file_error(binary.path(), why)])

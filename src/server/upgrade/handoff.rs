@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +40,9 @@ pub struct HandoffState {
     /// where a confined process and its children may write
     #[serde(default)]
     pub confined_to: Option<Vec<PathBuf>>,
+    /// whether the file of worker slots may be requested
+    #[serde(default)]
+    pub shares_workers: bool,
 }
 
 impl HandoffState {
@@ -68,7 +71,7 @@ impl HandoffState {
             }
         }
         let inheritance = serde_json::from_slice(line.get(..length).unwrap_or_default())?;
-        Ok((inheritance, sockets))
+        Ok((inheritance, sockets.into_iter().map(TcpListener::from).collect()))
     }
 }
 
@@ -78,31 +81,43 @@ pub(super) fn send_others(to: &UnixStream, sockets: &[Arc<TcpListener>]) -> io::
 }
 
 pub(super) fn receive_others(from: &UnixStream) -> io::Result<Vec<TcpListener>> {
-    receive(from, &mut [0]).map(|(_, sockets)| sockets)
+    receive(from, &mut [0]).map(|(_, sockets)| sockets.into_iter().map(TcpListener::from).collect())
 }
 
-fn send(mut to: &UnixStream, line: &[u8], sockets: &[Arc<TcpListener>]) -> io::Result<()> {
-    let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+/// The file of worker slots beside a byte, or only the byte if there is none.
+pub(super) fn send_worker_slots(to: &UnixStream, slots: Option<&OwnedFd>) -> io::Result<()> {
+    send_descriptors(to, b"\n", slots.map(AsFd::as_fd).as_slice())
+}
+
+pub(super) fn receive_worker_slots(from: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    receive(from, &mut [0]).map(|(_, mut slots)| slots.pop())
+}
+
+fn send(to: &UnixStream, line: &[u8], sockets: &[Arc<TcpListener>]) -> io::Result<()> {
+    send_descriptors(to, line, &sockets.iter().map(AsFd::as_fd).collect::<Vec<_>>())
+}
+
+fn send_descriptors(mut to: &UnixStream, line: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other(format!("more than {MAX_SOCKETS} listening sockets")));
     }
     let sent = sendmsg(to, &[IoSlice::new(line)], &mut control, SendFlags::NOSIGNAL)?;
     to.write_all(line.get(sent..).unwrap_or_default())
 }
 
-/// The first bytes of a line, as far as they have arrived, and the sockets beside them.
-fn receive(from: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Vec<TcpListener>)> {
+/// The first bytes of a line, as far as they have arrived, and the descriptors beside them.
+fn receive(from: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(from, &mut [IoSliceMut::new(line)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let sockets: Vec<OwnedFd> = control
+    let descriptors = control
         .drain()
         .filter_map(|message| if let ScmRights(descriptors) = message { Some(descriptors) } else { None })
         .flatten()
         .collect();
-    Ok((received.bytes, sockets.into_iter().map(TcpListener::from).collect()))
+    Ok((received.bytes, descriptors))
 }
 
 #[cfg(test)]
@@ -124,5 +139,11 @@ mod tests {
         assert!(received.others.is_empty(), "an older version knows of none");
         send_others(&ours, std::slice::from_ref(&socket)).unwrap();
         assert_eq!(receive_others(&theirs).unwrap().len(), 1);
+        assert!(!received.shares_workers, "an older version has no slots");
+        send_worker_slots(&ours, None).unwrap();
+        assert!(receive_worker_slots(&theirs).unwrap().is_none());
+        let slots = OwnedFd::from(UnixStream::pair().unwrap().0);
+        send_worker_slots(&ours, Some(&slots)).unwrap();
+        assert!(receive_worker_slots(&theirs).unwrap().is_some());
     }
 }

@@ -4,6 +4,7 @@
 //! predecessor                                  successor (its stdin is the other end)
 //!   handoff, with the sockets       ───────►   loads, binds changed addresses, accepts
 //!   [sockets of other listeners]    ◄──────►   [doors]
+//!   [file of worker slots]          ◄──────►   [slots]
 //!   drains                          ◄───────   ready
 //!   MAINPID to systemd, go          ───────►   pid file, READY to systemd
 //!   may end                         ◄───────   serves, once its control socket is open
@@ -24,6 +25,8 @@ const PREDECESSOR_VARIABLE: &str = "SUCCESSOR_OF";
 const READY: &str = "ready\n";
 /// Requests the sockets of the other listeners; as long as `READY`, which it replaces.
 const LISTENERS: &str = "doors\n";
+/// Requests the file of worker slots; as long as `READY` too.
+const WORKER_SLOTS: &str = "slots\n";
 const GO: &str = "go\n";
 const SERVES: &str = "serves\n";
 const REOPEN: &str = "reopen\n";

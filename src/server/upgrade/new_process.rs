@@ -2,14 +2,14 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::unistd::dup2_stdin;
 
-use super::{GO, HandoffState, LISTENERS, PREDECESSOR_VARIABLE, READY, REOPEN, SERVES, STOP};
-use crate::server::upgrade::handoff::receive_others;
+use super::{GO, HandoffState, LISTENERS, PREDECESSOR_VARIABLE, READY, REOPEN, SERVES, STOP, WORKER_SLOTS};
+use crate::server::upgrade::handoff::{receive_others, receive_worker_slots};
 
 /// Timeout for messages that the predecessor only has to write.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +25,8 @@ pub struct ReceivedHandoff {
     pub sockets: Vec<TcpListener>,
     /// one for each other listener
     pub others: Vec<TcpListener>,
+    /// the file of worker slots, if the predecessor shares them
+    pub worker_slots: Option<OwnedFd>,
 }
 
 impl OldProcess {
@@ -45,7 +47,13 @@ impl OldProcess {
         if others.len() != inheritance.others.len() {
             return Err(io::Error::other("the predecessor sent other sockets than it announced"));
         }
-        Ok(Some(ReceivedHandoff { predecessor: Self(link), inheritance, sockets, others }))
+        let mut worker_slots = None;
+        if inheritance.shares_workers {
+            (&link).write_all(WORKER_SLOTS.as_bytes())?;
+            worker_slots = receive_worker_slots(&link)?;
+        }
+        let predecessor = Self(link);
+        Ok(Some(ReceivedHandoff { predecessor, inheritance, sockets, others, worker_slots }))
     }
 
     /// Reports that this process serves, and returns when it may call itself the service. If the predecessor has

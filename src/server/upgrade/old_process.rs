@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 
-use super::{GO, HandoffState, LISTENERS, PREDECESSOR_VARIABLE, READY, REOPEN, SERVES, STOP};
+use super::{GO, HandoffState, LISTENERS, PREDECESSOR_VARIABLE, READY, REOPEN, SERVES, STOP, WORKER_SLOTS};
 use crate::os::systemd::SINGLE_PROCESS_VARIABLES;
-use crate::server::upgrade::handoff::send_others;
+use crate::server::upgrade::handoff::{send_others, send_worker_slots};
+use crate::state::shared::PersistentState;
 
 /// A successor must serve within this time.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,14 +52,19 @@ impl NewProcess {
         binary: &Path,
         inheritance: &HandoffState,
         sockets: &HandedSockets,
+        persistent: &PersistentState,
     ) -> Result<Self, String> {
         let place = binary.display();
         let failed = |error: io::Error| format!("{place} cannot be started: {error}");
         let (mut link, theirs) = UnixStream::pair().map_err(failed)?;
         let mut child = spawn(binary, theirs).map_err(failed)?;
-        match wait(&mut link, inheritance, sockets) {
+        match wait(&mut link, inheritance, sockets, persistent) {
             Ok(()) => Ok(Self { pid: child.id(), link }),
-            Err(error) => Err(format!("{place} {}", why(&error, &end(&mut child)))),
+            Err(error) => {
+                let ended = end(&mut child);
+                persistent.schedulers.keep_serving();
+                Err(format!("{place} {}", why(&error, &ended)))
+            }
         }
     }
 
@@ -103,17 +109,31 @@ fn spawn(binary: &Path, link: UnixStream) -> io::Result<Child> {
     command.stdin(Stdio::from(OwnedFd::from(link))).spawn()
 }
 
-fn wait(link: &mut UnixStream, inheritance: &HandoffState, sockets: &HandedSockets) -> io::Result<()> {
+fn wait(
+    link: &mut UnixStream,
+    inheritance: &HandoffState,
+    sockets: &HandedSockets,
+    persistent: &PersistentState,
+) -> io::Result<()> {
     link.set_write_timeout(Some(START_TIMEOUT))?;
     link.set_read_timeout(Some(START_TIMEOUT))?;
     inheritance.send(link, &sockets.first)?;
     let mut answer = [0; READY.len()];
-    link.read_exact(&mut answer)?;
-    if answer == LISTENERS.as_bytes() {
-        send_others(link, &sockets.others)?;
+    loop {
         link.read_exact(&mut answer)?;
+        if answer == LISTENERS.as_bytes() {
+            send_others(link, &sockets.others)?;
+        } else if answer == WORKER_SLOTS.as_bytes() {
+            let slots = persistent.schedulers.share_with_successor().inspect_err(|error| {
+                tracing::warn!(%error, "two processes may send the daemons more calls than they have workers");
+            });
+            send_worker_slots(link, slots.ok().as_ref())?;
+        } else if answer == READY.as_bytes() {
+            return Ok(());
+        } else {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
     }
-    if answer == READY.as_bytes() { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 fn why(error: &io::Error, ended: &str) -> String {

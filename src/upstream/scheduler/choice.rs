@@ -125,12 +125,18 @@ impl Scheduler {
 
     /// Starts the next call, if a worker is free for one.
     pub fn start_next(&mut self, now: Instant) -> Option<StartedCall> {
+        self.start_next_on(true, now)
+    }
+
+    /// The same on a worker that slow calls may have or not.
+    pub(super) fn start_next_on(&mut self, may_be_slow: bool, now: Instant) -> Option<StartedCall> {
         if self.waiting() == 0 {
             return None;
         }
         self.notice_slow_calls(now);
         let patience = self.limits.queue_timeout / PATIENCE_DIVISOR;
-        let (quick, slow) = (self.has_worker(LaneKind::Quick), self.has_worker(LaneKind::Slow));
+        let quick = self.has_worker(LaneKind::Quick);
+        let slow = may_be_slow && self.has_worker(LaneKind::Slow);
         let turn = self.lanes.next(quick, slow, patience, now)?;
         let call = self.lanes.call_of(&turn)?;
         let cost = self.costs.expected(call, self.limits.slow_call, now).cost;

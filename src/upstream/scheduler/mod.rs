@@ -6,10 +6,12 @@ pub mod cost;
 mod lane;
 mod lanes;
 mod runtime;
+mod shared_slots;
 pub mod status;
 
 pub use crate::upstream::scheduler::call::{CallTemplate, ClientGroup, ScheduledCall, SchedulerLimits};
 pub use crate::upstream::scheduler::runtime::{BackendScheduler, WorkerSlot};
+pub use crate::upstream::scheduler::shared_slots::{ProcessRole, SlotFile};
 pub use crate::upstream::scheduler::status::{QueueError, SchedulerStatus};
 
 #[cfg(test)]

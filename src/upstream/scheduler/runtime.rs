@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::call::{CallOutcome, ScheduledCall, SchedulerLimits, Ticket};
 use super::choice::{Scheduler, StartedCall};
+use super::shared_slots::{ProcessRole, SharedSlots, SlotFile};
 use super::status::{QueueError, Saturation, SchedulerStatus};
 
 /// The calls of one local backend, for all threads and over reloads.
@@ -20,7 +21,16 @@ struct SchedulerState {
     scheduler: Scheduler,
     /// where waiting calls learn that their turn has come
     waiting: HashMap<Ticket, oneshot::Sender<WorkerSlot>>,
+    /// while another process has calls at the backend
+    shared: Option<SharedSlots>,
 }
+
+/// How often calls that wait look for a worker that another process has freed. The more calls wait, the less often
+/// each one looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(3);
+const CALLS_PER_POLL: usize = 16;
+/// How soon calls that wait already begin to poll.
+const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A worker that a call has. Dropping it gives the worker back.
 #[derive(Debug)]
@@ -54,7 +64,7 @@ impl BackendScheduler {
     /// `backend` is its address, for messages.
     pub fn new(backend: &str, limits: SchedulerLimits) -> Arc<Self> {
         let scheduler = Scheduler::new(limits, Instant::now());
-        let state = Mutex::new(SchedulerState { scheduler, waiting: HashMap::new() });
+        let state = Mutex::new(SchedulerState { scheduler, waiting: HashMap::new(), shared: None });
         Arc::new(Self { backend: backend.into(), state })
     }
 
@@ -80,7 +90,9 @@ impl BackendScheduler {
             if limits.workers == 0 {
                 return Ok(WorkerSlot::unlimited(self, call, now));
             }
-            if let Some(ticket) = state.scheduler.start_now(&call, now) {
+            if state.shared.is_none()
+                && let Some(ticket) = state.scheduler.start_now(&call, now)
+            {
                 return Ok(WorkerSlot::new(self, ticket, Duration::ZERO));
             }
             let ticket = match state.scheduler.enqueue(call, now) {
@@ -92,12 +104,46 @@ impl BackendScheduler {
             (QueuePlace { scheduler: self, ticket }, turn, limits.queue_timeout)
         };
         self.start_waiting();
-        if let Ok(Ok(slot)) = tokio::time::timeout(queue_timeout, turn).await {
+        if let Some(slot) = self.wait_for_turn(turn, queue_timeout).await {
             return Ok(slot);
         }
         let saturation = self.saturation_in(&self.state(), Instant::now());
         drop(place);
         Err(QueueError::Timeout { waited: queue_timeout, saturation })
+    }
+
+    /// Shares the workers with another process from now on, until that one has ended.
+    pub fn share(self: &Arc<Self>, file: &Arc<SlotFile>, role: ProcessRole) {
+        {
+            let mut state = self.state();
+            let SchedulerState { scheduler, shared, .. } = &mut *state;
+            let running = scheduler.running().iter().map(|running| running.ticket);
+            match shared {
+                Some(shared) if shared.is_in(file) => shared.set_role(role),
+                Some(_) | None => {
+                    let workers = scheduler.limits().workers;
+                    *shared = Some(SharedSlots::new(file, &self.backend, role, running, workers));
+                }
+            }
+        }
+        self.start_waiting();
+    }
+
+    /// The process that was to take over has failed. Another one may still drain.
+    pub fn keep_serving(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            state.shared = state.shared.take().filter(SharedSlots::has_other);
+            if let Some(shared) = &mut state.shared {
+                shared.set_role(ProcessRole::New);
+            }
+        }
+        self.start_waiting();
+    }
+
+    #[cfg(test)]
+    fn is_sharing(&self) -> bool {
+        self.state().shared.is_some()
     }
 
     /// What an administrator sees.
@@ -115,6 +161,22 @@ impl BackendScheduler {
         self.saturation_in(&self.state(), Instant::now())
     }
 
+    async fn wait_for_turn(
+        self: &Arc<Self>,
+        mut turn: oneshot::Receiver<WorkerSlot>,
+        limit: Duration,
+    ) -> Option<WorkerSlot> {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let next_poll = tokio::time::Instant::now() + self.state().poll_interval();
+            match tokio::time::timeout_at(next_poll.min(deadline), &mut turn).await {
+                Ok(slot) => return slot.ok(),
+                Err(_) if next_poll >= deadline => return None,
+                Err(_) => self.start_waiting(),
+            }
+        }
+    }
+
     fn saturation_in(&self, state: &SchedulerState, now: Instant) -> Saturation {
         Saturation::new(&self.backend, &state.scheduler, now)
     }
@@ -130,12 +192,50 @@ impl BackendScheduler {
 
     fn start_next(&self) -> Option<(StartedCall, Option<oneshot::Sender<WorkerSlot>>)> {
         let mut state = self.state();
-        let started = state.scheduler.start_next(Instant::now())?;
+        let started = state.start_next(Instant::now())?;
         Some((started, state.waiting.remove(&started.ticket)))
     }
 
     fn state(&self) -> MutexGuard<'_, SchedulerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SchedulerState {
+    fn start_next(&mut self, now: Instant) -> Option<StartedCall> {
+        if self.shared.as_mut().is_some_and(|shared| shared.has_ended(now)) {
+            self.shared = None;
+        }
+        let workers = self.scheduler.limits().workers;
+        let Some(shared) = self.shared.as_mut().filter(|_| workers > 0) else {
+            return self.scheduler.start_next(now);
+        };
+        let waits = self.scheduler.waiting() > 0;
+        shared.note_waiting(waits);
+        if !waits || self.scheduler.running().len() >= workers {
+            return None;
+        }
+        let slot = shared.take(workers)?;
+        let may_be_slow = slot > 0 || workers == 1;
+        let started = self.scheduler.start_next_on(may_be_slow, now);
+        match started {
+            Some(started) => shared.hold(started.ticket, slot),
+            None => shared.give_back(slot),
+        }
+        started
+    }
+
+    fn finish(&mut self, ticket: Ticket, outcome: CallOutcome, now: Instant) {
+        self.scheduler.finish(ticket, outcome, now);
+        if let Some(shared) = &mut self.shared {
+            shared.release(ticket);
+        }
+    }
+
+    fn poll_interval(&self) -> Duration {
+        let waiting = self.scheduler.waiting() / CALLS_PER_POLL;
+        let factor = u32::try_from(waiting).unwrap_or(u32::MAX).saturating_add(1);
+        if self.shared.is_some() { POLL_INTERVAL * factor } else { IDLE_POLL_INTERVAL }
     }
 }
 
@@ -167,7 +267,7 @@ impl Drop for WorkerSlot {
         let has_waiting = {
             let mut state = self.scheduler.state();
             match &self.held {
-                Held::Worker(ticket) => state.scheduler.finish(*ticket, self.outcome, now),
+                Held::Worker(ticket) => state.finish(*ticket, self.outcome, now),
                 Held::Unlimited(call) if self.outcome == CallOutcome::Answered => {
                     let (call, since) = &**call;
                     state.scheduler.learn(call, now.saturating_duration_since(*since), now);
@@ -198,6 +298,10 @@ impl Drop for QueuePlace<'_> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use tokio::task::JoinSet;
+
     use super::*;
     use crate::upstream::scheduler::call::{CallTemplate, ClientGroup};
 
@@ -209,9 +313,28 @@ mod tests {
         queue_timeout: Duration::from_secs(30),
     };
 
-    fn call(client: u32) -> ScheduledCall {
+    fn call(client: usize) -> ScheduledCall {
         let template = CallTemplate::new("GET /version".into());
         ScheduledCall::new(ClientGroup::new(client), template, (), 0, false)
+    }
+
+    /// A backend that counts the calls it has at once.
+    #[derive(Default)]
+    struct Daemon {
+        busy: AtomicUsize,
+        most: AtomicUsize,
+        calls: AtomicUsize,
+    }
+
+    impl Daemon {
+        async fn work(&self, slot: WorkerSlot, cost: Duration) {
+            let busy = self.busy.fetch_add(1, SeqCst) + 1;
+            self.most.fetch_max(busy, SeqCst);
+            self.calls.fetch_add(1, SeqCst);
+            tokio::time::sleep(cost).await;
+            self.busy.fetch_sub(1, SeqCst);
+            slot.answered();
+        }
     }
 
     #[tokio::test]
@@ -234,5 +357,134 @@ mod tests {
         drop(second);
         assert_eq!((scheduler.status().busy, scheduler.status().waiting), (0, 0));
         assert_eq!(scheduler.status().costliest.first().unwrap().calls, 1);
+    }
+
+    #[tokio::test]
+    async fn errors_say_what_the_workers_do() {
+        let queue_timeout = Duration::from_millis(20);
+        let limits = SchedulerLimits { queue: 2, queue_per_client: 1, queue_timeout, ..LIMITS };
+        let scheduler = BackendScheduler::new("127.0.0.1:85", limits);
+        let _held = (scheduler.acquire(call(1)).await.unwrap(), scheduler.acquire(call(1)).await.unwrap());
+        let acquire = |client| {
+            let scheduler = Arc::clone(&scheduler);
+            async move { scheduler.acquire(call(client)).await.unwrap_err() }
+        };
+        let waiting = [tokio::spawn(acquire(2)), tokio::spawn(acquire(3))];
+        tokio::task::yield_now().await;
+        assert!(matches!(acquire(4).await, QueueError::Full(_)));
+        scheduler.set_limits(SchedulerLimits { queue: 9, ..limits });
+        let error = acquire(2).await;
+        assert!(matches!(error, QueueError::ClientFull(_)));
+        let text = error.to_string();
+        assert!(
+            text.contains("the 2 workers of 127.0.0.1:85 are busy with 2 × GET /version (0.0 s)"),
+            "{text}"
+        );
+        for task in waiting {
+            let error = task.await.unwrap();
+            assert!(matches!(error, QueueError::Timeout { .. }), "{error}");
+        }
+        assert_eq!(scheduler.status().waiting, 0);
+    }
+
+    #[tokio::test]
+    async fn a_backend_without_limit_is_only_watched() {
+        let scheduler = BackendScheduler::new("x", SchedulerLimits { workers: 0, ..LIMITS });
+        let mut held = Vec::new();
+        for client in 0..100 {
+            held.push(scheduler.acquire(call(client)).await.unwrap());
+        }
+        held.into_iter().for_each(WorkerSlot::answered);
+        let status = scheduler.status();
+        assert_eq!((status.busy, status.costliest.first().unwrap().calls), (0, 100));
+    }
+
+    /// Clients of several threads come, leave while they wait, leave while they are served, and are served.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_worker_is_lost_when_clients_leave_at_any_time() {
+        let scheduler = BackendScheduler::new("x", SchedulerLimits { workers: 3, ..LIMITS });
+        let daemon = Arc::new(Daemon::default());
+        let mut clients = JoinSet::new();
+        for client in 0..1000 {
+            let (scheduler, daemon) = (Arc::clone(&scheduler), Arc::clone(&daemon));
+            clients.spawn(async move {
+                let patience = Duration::from_micros(300 * u64::try_from(client % 40).unwrap());
+                let served = async {
+                    let slot = scheduler.acquire(call(client % 50)).await.unwrap();
+                    if client % 3 == 0 {
+                        tokio::task::yield_now().await;
+                    } else {
+                        daemon.work(slot, Duration::from_micros(200)).await;
+                    }
+                };
+                let patience = if client % 4 == 0 { Duration::from_secs(60) } else { patience };
+                drop(tokio::time::timeout(patience, served).await);
+            });
+        }
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap();
+        }
+        assert!(daemon.calls.load(SeqCst) >= 166);
+        let status = scheduler.status();
+        assert_eq!((status.busy, status.waiting), (0, 0));
+        let all = [1, 2, 3].map(|client| scheduler.acquire(call(client)));
+        for slot in all {
+            tokio::time::timeout(Duration::from_secs(1), slot).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_thousand_clients_are_all_served() {
+        let scheduler = BackendScheduler::new("x", SchedulerLimits { workers: 3, ..LIMITS });
+        let daemon = Arc::new(Daemon::default());
+        let mut clients = JoinSet::new();
+        for client in 0..1000 {
+            let (scheduler, daemon) = (Arc::clone(&scheduler), Arc::clone(&daemon));
+            clients.spawn(async move {
+                let slot = scheduler.acquire(call(client)).await.unwrap();
+                daemon.work(slot, Duration::from_micros(100)).await;
+            });
+        }
+        assert!(clients.join_all().await.len() == 1000);
+        assert_eq!((daemon.calls.load(SeqCst), daemon.most.load(SeqCst)), (1000, 3));
+    }
+
+    /// An old process has 500 calls waiting when a new one begins: together they stay within the workers, both make
+    /// progress, and at the end the new one has all workers.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_processes_share_the_workers() {
+        let limits = SchedulerLimits { workers: 3, ..LIMITS };
+        let (old, new) = (BackendScheduler::new("x", limits), BackendScheduler::new("x", limits));
+        let daemon = Arc::new(Daemon::default());
+        let mut clients = JoinSet::new();
+        let mut enter = |process: &Arc<BackendScheduler>, client: usize| {
+            let (process, daemon) = (Arc::clone(process), Arc::clone(&daemon));
+            clients.spawn(async move {
+                let slot = process.acquire(call(client)).await.unwrap();
+                daemon.work(slot, Duration::from_millis(2)).await;
+                client
+            });
+        };
+        (0..500).for_each(|client| enter(&old, client % 4));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let file = SlotFile::create().unwrap();
+        old.share(&file, ProcessRole::Old);
+        let theirs = SlotFile::from_predecessor(file.for_successor().unwrap());
+        new.share(&theirs, ProcessRole::New);
+        (0..20).for_each(|client| enter(&new, 1000 + client));
+        let mut ended = Vec::new();
+        while let Some(client) = clients.join_next().await {
+            ended.push(client.unwrap());
+        }
+        assert_eq!((ended.len(), daemon.most.load(SeqCst)), (520, 3));
+        let last_of_new = ended.iter().rposition(|client| *client >= 1000).unwrap();
+        assert!(last_of_new < 400, "the new process waited for the old one: {last_of_new}");
+        drop(old);
+        tokio::time::sleep(Duration::from_millis(260)).await;
+        let slots = [1, 2, 3].map(|client| new.acquire(call(client)));
+        for slot in slots {
+            std::mem::forget(slot.await.unwrap());
+        }
+        assert!(!new.is_sharing());
     }
 }

@@ -109,7 +109,7 @@ fn clients_share_the_time_and_not_the_number_of_calls() {
     backend.teach(&dear, ms(40), 1);
     let mut served = [0, 0];
     for call in [&cheap, &dear] {
-        backend.enqueue_many(200, &call);
+        backend.enqueue_many(200, call);
     }
     for _ in 0..100 {
         let ticket = backend.started()[0];
@@ -353,7 +353,9 @@ fn a_thousand_clients_are_served_in_turn() {
     while backend.scheduler.waiting() > 0 {
         let started = backend.started();
         backend.pass(ms(5));
-        started.iter().for_each(|ticket| backend.answer(*ticket));
+        for ticket in &started {
+            backend.answer(*ticket);
+        }
         served.extend(started);
     }
     assert_eq!(served, expected);

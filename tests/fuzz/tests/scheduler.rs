@@ -75,6 +75,12 @@ impl Model {
         Self { scheduler, now, known: Vec::new(), numbers: HashMap::new(), starts: Vec::new() }
     }
 
+    fn steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step);
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         match step {
             Step::Arrive(arrival) => self.arrive(arrival),
@@ -271,7 +277,7 @@ fn what_must_hold_holds_after_every_step() {
     cases(400)
         .run(&strategy, |(workers, steps)| {
             let mut model = Model::new(limits(workers));
-            steps.iter().for_each(|step| model.step(step));
+            model.steps(&steps);
             model.drain();
             Ok(())
         })
@@ -312,7 +318,7 @@ fn an_idle_client_waits_for_one_call_of_each_other_at_most() {
             // No turn belongs to an overdue client here.
             let patient = SchedulerLimits { queue_timeout: Duration::from_secs(1 << 20), ..limits(workers) };
             let mut model = Model::new(patient);
-            steps.iter().for_each(|step| model.step(step));
+            model.steps(&steps);
             // A storage that only the new client uses, so its call is quick.
             let number = model.known.len();
             let new = Arrival {
