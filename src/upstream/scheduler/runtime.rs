@@ -337,6 +337,29 @@ mod tests {
         }
     }
 
+    /// Runs clients on several threads, each with a runtime as workers have it. Returns what they returned.
+    fn on_threads<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        threads: usize,
+        clients: usize,
+        client: impl Fn(usize) -> F + Sync,
+    ) -> Vec<T> {
+        let of_thread = |thread: usize| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut running = JoinSet::new();
+                for number in (thread..clients).step_by(threads) {
+                    running.spawn(client(number));
+                }
+                running.join_all().await
+            })
+        };
+        std::thread::scope(|scope| {
+            let of_thread = &of_thread;
+            let all: Vec<_> = (0..threads).map(|thread| scope.spawn(move || of_thread(thread))).collect();
+            all.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
     #[tokio::test]
     async fn dropped_slots_and_waits_free_their_workers() {
         let scheduler = BackendScheduler::new("127.0.0.1:85", LIMITS);
@@ -400,15 +423,15 @@ mod tests {
     }
 
     /// Clients of several threads come, leave while they wait, leave while they are served, and are served.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn no_worker_is_lost_when_clients_leave_at_any_time() {
+    #[test]
+    fn no_worker_is_lost_when_clients_leave_at_any_time() {
         let scheduler = BackendScheduler::new("x", SchedulerLimits { workers: 3, ..LIMITS });
         let daemon = Arc::new(Daemon::default());
-        let mut clients = JoinSet::new();
-        for client in 0..1000 {
+        on_threads(4, 1000, |client| {
             let (scheduler, daemon) = (Arc::clone(&scheduler), Arc::clone(&daemon));
-            clients.spawn(async move {
-                let patience = Duration::from_micros(300 * u64::try_from(client % 40).unwrap());
+            let stays = Duration::from_micros(300 * u64::try_from(client % 40).unwrap());
+            let stays = if client % 4 == 0 { Duration::from_mins(1) } else { stays };
+            async move {
                 let served = async {
                     let slot = scheduler.acquire(call(client % 50)).await.unwrap();
                     if client % 3 == 0 {
@@ -417,74 +440,73 @@ mod tests {
                         daemon.work(slot, Duration::from_micros(200)).await;
                     }
                 };
-                let patience = if client % 4 == 0 { Duration::from_secs(60) } else { patience };
-                drop(tokio::time::timeout(patience, served).await);
-            });
-        }
-        while let Some(ended) = clients.join_next().await {
-            ended.unwrap();
-        }
-        assert!(daemon.calls.load(SeqCst) >= 166);
+                drop(tokio::time::timeout(stays, served).await);
+            }
+        });
+        assert!(daemon.calls.load(SeqCst) >= 166, "those that stay and are not dropped");
         let status = scheduler.status();
         assert_eq!((status.busy, status.waiting), (0, 0));
-        let all = [1, 2, 3].map(|client| scheduler.acquire(call(client)));
-        for slot in all {
-            tokio::time::timeout(Duration::from_secs(1), slot).await.unwrap().unwrap();
-        }
+        let slots = on_threads(1, 3, |client| {
+            let scheduler = Arc::clone(&scheduler);
+            async move { scheduler.acquire(call(client)).await.unwrap() }
+        });
+        assert_eq!((slots.len(), scheduler.status().busy), (3, 3));
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_thousand_clients_are_all_served() {
+    #[test]
+    fn a_thousand_clients_are_all_served() {
         let scheduler = BackendScheduler::new("x", SchedulerLimits { workers: 3, ..LIMITS });
         let daemon = Arc::new(Daemon::default());
-        let mut clients = JoinSet::new();
-        for client in 0..1000 {
+        on_threads(2, 1000, |client| {
             let (scheduler, daemon) = (Arc::clone(&scheduler), Arc::clone(&daemon));
-            clients.spawn(async move {
+            async move {
                 let slot = scheduler.acquire(call(client)).await.unwrap();
                 daemon.work(slot, Duration::from_micros(100)).await;
-            });
-        }
-        assert!(clients.join_all().await.len() == 1000);
+            }
+        });
         assert_eq!((daemon.calls.load(SeqCst), daemon.most.load(SeqCst)), (1000, 3));
     }
 
     /// An old process has 500 calls waiting when a new one begins: together they stay within the workers, both make
     /// progress, and at the end the new one has all workers.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn two_processes_share_the_workers() {
+    #[test]
+    fn two_processes_share_the_workers() {
         let limits = SchedulerLimits { workers: 3, ..LIMITS };
         let (old, new) = (BackendScheduler::new("x", limits), BackendScheduler::new("x", limits));
-        let daemon = Arc::new(Daemon::default());
-        let mut clients = JoinSet::new();
-        let mut enter = |process: &Arc<BackendScheduler>, client: usize| {
-            let (process, daemon) = (Arc::clone(process), Arc::clone(&daemon));
-            clients.spawn(async move {
-                let slot = process.acquire(call(client)).await.unwrap();
+        let (daemon, file) = (Arc::new(Daemon::default()), SlotFile::create().unwrap());
+        let ended = on_threads(2, 521, |client| {
+            let (old, new, daemon) = (Arc::clone(&old), Arc::clone(&new), Arc::clone(&daemon));
+            let file = Arc::clone(&file);
+            async move {
+                let is_new = client >= 500;
+                if is_new {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                if client == 520 {
+                    old.share(&file, ProcessRole::Old);
+                    let handed = file.for_successor().unwrap();
+                    new.share(&SlotFile::from_predecessor(handed), ProcessRole::New);
+                    return (0, false);
+                }
+                if is_new {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                let process = if is_new { new } else { old };
+                let slot = process.acquire(call(client % 4)).await.unwrap();
                 daemon.work(slot, Duration::from_millis(2)).await;
-                client
-            });
-        };
-        (0..500).for_each(|client| enter(&old, client % 4));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let file = SlotFile::create().unwrap();
-        old.share(&file, ProcessRole::Old);
-        let theirs = SlotFile::from_predecessor(file.for_successor().unwrap());
-        new.share(&theirs, ProcessRole::New);
-        (0..20).for_each(|client| enter(&new, 1000 + client));
-        let mut ended = Vec::new();
-        while let Some(client) = clients.join_next().await {
-            ended.push(client.unwrap());
-        }
-        assert_eq!((ended.len(), daemon.most.load(SeqCst)), (520, 3));
-        let last_of_new = ended.iter().rposition(|client| *client >= 1000).unwrap();
+                (daemon.calls.load(SeqCst), is_new)
+            }
+        });
+        assert_eq!((daemon.calls.load(SeqCst), daemon.most.load(SeqCst)), (520, 3));
+        let last_of_new = ended.iter().filter(|(_, is_new)| *is_new).map(|(place, _)| *place).max().unwrap();
         assert!(last_of_new < 400, "the new process waited for the old one: {last_of_new}");
         drop(old);
-        tokio::time::sleep(Duration::from_millis(260)).await;
-        let slots = [1, 2, 3].map(|client| new.acquire(call(client)));
-        for slot in slots {
-            std::mem::forget(slot.await.unwrap());
-        }
+        std::thread::sleep(Duration::from_millis(260));
+        let slots = on_threads(1, 3, |client| {
+            let new = Arc::clone(&new);
+            async move { new.acquire(call(client)).await.unwrap() }
+        });
+        assert_eq!(slots.len(), 3);
         assert!(!new.is_sharing());
     }
 }

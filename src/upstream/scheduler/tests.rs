@@ -121,6 +121,28 @@ fn clients_share_the_time_and_not_the_number_of_calls() {
     assert!((78..=82).contains(&served[0]), "{served:?}");
 }
 
+/// The time in which a client did nothing is not made up for.
+#[test]
+fn an_idle_client_saves_no_credit() {
+    let mut backend = Backend::new(1);
+    let (busy, idle) = (read("busy", "x"), read("idle", "x"));
+    backend.enqueue_many(200, &busy);
+    for _ in 0..100 {
+        let ticket = backend.started()[0];
+        backend.pass(ms(20));
+        backend.answer(ticket);
+    }
+    backend.enqueue_many(50, &idle);
+    let mut of_idle = 0;
+    for _ in 0..40 {
+        let ticket = backend.started()[0];
+        of_idle += i32::from(ticket.group == idle.group);
+        backend.pass(ms(20));
+        backend.answer(ticket);
+    }
+    assert!((19..=21).contains(&of_idle), "{of_idle} of 40");
+}
+
 /// A wrong expectation is corrected when the call ends.
 #[test]
 fn unexpected_costs_count() {
@@ -250,6 +272,18 @@ fn a_dead_storage_does_not_hold_its_workers_against_a_script() {
     let (dead, script) = (read_of("a", "dead"), read_of("b", "script"));
     backend.teach(&dead, ms(8000), 1);
     backend.teach(&script, ms(50), 1);
+    // Clients that have left do not count.
+    for client in 0..60 {
+        backend.enqueue(read_of(&client.to_string(), if client % 2 == 0 { "dead" } else { "script" }));
+    }
+    while backend.scheduler.waiting() > 0 {
+        let started = backend.started();
+        backend.pass(ms(8000));
+        for ticket in started {
+            backend.answer(ticket);
+        }
+    }
+    backend.teach(&script, ms(50), 5);
     let mut ends: Vec<(Instant, Ticket)> = Vec::new();
     let (mut of_dead, mut of_script) = (Duration::ZERO, Duration::ZERO);
     let until = backend.now + Duration::from_secs(400);
