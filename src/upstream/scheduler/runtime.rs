@@ -424,7 +424,7 @@ mod tests {
 
     /// Clients of several threads come, leave while they wait, leave while they are served, and are served.
     #[test]
-    fn no_worker_is_lost_when_clients_leave_at_any_time() {
+    fn clients_that_leave_lose_no_worker() {
         let scheduler = BackendScheduler::new("x", SchedulerLimits { workers: 3, ..LIMITS });
         let daemon = Arc::new(Daemon::default());
         on_threads(4, 1000, |client| {

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn each_process_keeps_its_share_while_it_has_waiting_calls() {
+    fn a_process_with_waiting_calls_keeps_its_share() {
         for (workers, of_old) in [(1, vec![0]), (2, vec![1]), (3, vec![1]), (4, vec![1, 2]), (5, vec![1, 2])]
         {
             let (mut old, mut new) = processes(0, workers);

@@ -89,7 +89,7 @@ fn write(client: &str, template: &str, connection: u64) -> ScheduledCall {
 }
 
 #[test]
-fn an_idle_client_goes_before_one_with_many_calls() {
+fn an_idle_client_goes_before_a_busy_one() {
     let mut backend = Backend::new(1);
     let script: Vec<_> = (0..4).map(|_| backend.enqueue(read("script", "a"))).collect();
     assert_eq!(backend.started(), script[..1]);
@@ -102,7 +102,7 @@ fn an_idle_client_goes_before_one_with_many_calls() {
 }
 
 #[test]
-fn clients_share_the_time_and_not_the_number_of_calls() {
+fn clients_share_time_and_not_numbers_of_calls() {
     let mut backend = Backend::new(1);
     let (cheap, dear) = (read_of("cheap", "a"), read_of("dear", "b"));
     backend.teach(&cheap, ms(10), 1);
@@ -177,7 +177,7 @@ fn slow_calls_leave_one_worker() {
 
 /// The first call of a storage that has died tells of the others, long before its answer.
 #[test]
-fn calls_that_run_for_long_count_as_slow_at_once() {
+fn long_calls_count_as_slow_at_once() {
     let mut backend = Backend::new(3);
     backend.teach(&read("a", "dead"), ms(5), 5);
     let (first, second) = (backend.enqueue(read("a", "dead")), backend.enqueue(read("a", "dead")));
@@ -193,7 +193,7 @@ fn calls_that_run_for_long_count_as_slow_at_once() {
 }
 
 #[test]
-fn a_slow_call_is_believed_again_after_three_quick_answers() {
+fn three_quick_answers_make_a_call_quick_again() {
     let mut backend = Backend::new(3);
     let call = read_of("a", "storage");
     backend.teach(&call, ms(8000), 3);
@@ -245,7 +245,7 @@ fn dead_storages_share_the_slow_workers() {
 }
 
 #[test]
-fn many_clients_of_one_dead_storage_leave_the_other_its_share() {
+fn dead_storages_share_whatever_clients_they_have() {
     let mut backend = Backend::new(2);
     for storage in ["a", "b"] {
         backend.teach(&read("teacher", storage), ms(8000), 1);
@@ -267,7 +267,7 @@ fn many_clients_of_one_dead_storage_leave_the_other_its_share() {
 
 /// Where quick and slow calls wait, the lanes share the time of the workers.
 #[test]
-fn a_dead_storage_does_not_hold_its_workers_against_a_script() {
+fn quick_and_slow_calls_share_the_time() {
     let mut backend = Backend::new(3);
     let (dead, script) = (read_of("a", "dead"), read_of("b", "script"));
     backend.teach(&dead, ms(8000), 1);
@@ -329,7 +329,7 @@ fn writes_keep_their_place_on_their_connection() {
 }
 
 #[test]
-fn a_quick_read_overtakes_a_slow_one_of_its_connection() {
+fn a_quick_read_overtakes_a_slow_one() {
     let mut backend = Backend::new(2);
     backend.teach(&read_of("a", "slow"), ms(600), 1);
     let slow: Vec<_> = (0..2).map(|_| backend.enqueue(read_of("a", "slow"))).collect();
@@ -356,7 +356,7 @@ fn the_queue_has_two_limits() {
 
 /// New clients go first, but not for ever: every fourth turn belongs to the one that waits longest.
 #[test]
-fn ever_new_clients_do_not_starve_one_that_waits() {
+fn ever_new_clients_starve_no_waiting_one() {
     let mut backend = Backend::new(1);
     backend.enqueue_many(2, &read("script", "x"));
     let first = backend.started()[0];
@@ -449,7 +449,7 @@ fn unknown_calls_cost_what_their_template_does() {
 }
 
 #[test]
-fn the_costliest_templates_are_those_of_the_last_minutes() {
+fn the_costliest_templates_are_recent_ones() {
     let mut backend = Backend::new(3);
     backend.teach(&read_of("a", "old"), ms(9000), 3);
     backend.pass(Duration::from_mins(6));

@@ -311,7 +311,7 @@ fn limits_may_change_at_any_time() {
 
 /// A client without calls has the next free worker: no other client gets more than one before it.
 #[test]
-fn an_idle_client_waits_for_one_call_of_each_other_at_most() {
+fn others_get_one_call_before_an_idle_client() {
     let strategy = (1..6_usize, steps(false));
     cases(300)
         .run(&strategy, |(workers, steps)| {
