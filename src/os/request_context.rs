@@ -154,6 +154,13 @@ pub fn begin_queue() -> QueueGuard {
     QueueGuard(())
 }
 
+/// Records that the current request has got a worker, perhaps without a wait.
+pub fn pass_queue() {
+    current(|context| {
+        context.queue.set(QueueTime { total: context.queued().or(Some(Duration::ZERO)), began: None })
+    });
+}
+
 /// A wait of the current request.
 pub struct QueueGuard(());
 

@@ -63,8 +63,12 @@ impl WorkerReservation {
     /// Waits for a worker, unless the request has one.
     pub(super) async fn acquire(&mut self, daemon: &LocalDaemon) -> Result<(), QueueError> {
         if let (None, Some(queue)) = (&self.worker, &daemon.queue) {
-            let call = self.call.clone().unwrap_or_else(own_call);
-            self.worker = Some(queue.acquire(call).await?);
+            let call = self.call.get_or_insert_with(own_call);
+            self.worker = Some(match queue.scheduler.try_acquire(call) {
+                Some(slot) => queue.begin_work(slot),
+                // A box, because few requests need the memory for a wait.
+                None => Box::pin(queue.wait(call.clone())).await?,
+            });
         }
         Ok(())
     }
@@ -83,13 +87,18 @@ impl WorkerReservation {
 }
 
 impl DaemonQueue {
-    async fn acquire(&self, call: ScheduledCall) -> Result<BusyWorker, QueueError> {
+    fn begin_work(&self, slot: WorkerSlot) -> BusyWorker {
+        request_context::pass_queue();
+        BusyWorker { _counted: self.metrics.begin_work(slot.waited()), slot }
+    }
+
+    async fn wait(&self, call: ScheduledCall) -> Result<BusyWorker, QueueError> {
         let waits = (request_context::begin_queue(), self.metrics.begin_wait());
         let acquired = self.scheduler.acquire(call).await;
         drop(waits);
         self.log_saturation(&acquired);
         let slot = acquired.inspect_err(|error| self.metrics.count_rejection(limit_label(error)))?;
-        Ok(BusyWorker { _counted: self.metrics.begin_work(slot.waited()), slot })
+        Ok(self.begin_work(slot))
     }
 
     fn log_saturation(&self, acquired: &Result<WorkerSlot, QueueError>) {

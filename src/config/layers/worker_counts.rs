@@ -51,10 +51,10 @@ impl SettingsLayers {
         if found.value.trim().parse().is_ok_and(|count: u8| ACCEPTED.contains(&count)) {
             self.assign(key, Some(found.value), origin.clone(), origin);
         } else {
-            let (least, most) = (ACCEPTED.start(), ACCEPTED.end());
+            let (fewest, most) = (ACCEPTED.start(), ACCEPTED.end());
             let default = self.find(key).text;
             let message = format!(
-                "must be a whole number from {least} to {most}, not '{}'; using {default}",
+                "must be a whole number from {fewest} to {most}, not '{}'; using {default}",
                 found.value
             );
             problems.push(Diagnostic::warning(origin, format!("{name} ({key})"), message));

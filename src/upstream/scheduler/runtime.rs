@@ -78,23 +78,32 @@ impl BackendScheduler {
         *self.state().scheduler.limits()
     }
 
+    /// A worker, if one is free and no call waits for it.
+    pub fn try_acquire(self: &Arc<Self>, call: &ScheduledCall) -> Option<WorkerSlot> {
+        let now = Instant::now();
+        let mut state = self.state();
+        if state.scheduler.limits().workers == 0 {
+            return Some(WorkerSlot::unlimited(self, call.clone(), now));
+        }
+        if state.shared.is_some() {
+            return None;
+        }
+        let ticket = state.scheduler.start_now(call, now)?;
+        Some(WorkerSlot::new(self, ticket, Duration::ZERO))
+    }
+
     /// Waits for a worker. Dropping the future takes the call back.
     ///
     /// # Errors
     /// Too many calls wait, or this one has waited for too long.
     pub async fn acquire(self: &Arc<Self>, call: ScheduledCall) -> Result<WorkerSlot, QueueError> {
+        if let Some(slot) = self.try_acquire(&call) {
+            return Ok(slot);
+        }
         let (place, turn, queue_timeout) = {
             let now = Instant::now();
             let mut state = self.state();
             let limits = *state.scheduler.limits();
-            if limits.workers == 0 {
-                return Ok(WorkerSlot::unlimited(self, call, now));
-            }
-            if state.shared.is_none()
-                && let Some(ticket) = state.scheduler.start_now(&call, now)
-            {
-                return Ok(WorkerSlot::new(self, ticket, Duration::ZERO));
-            }
             let ticket = match state.scheduler.enqueue(call, now) {
                 Ok(ticket) => ticket,
                 Err(limit) => return Err(QueueError::full(limit, self.saturation_in(&state, now))),
@@ -400,7 +409,7 @@ mod tests {
         assert!(matches!(error, QueueError::ClientFull(_)));
         let text = error.to_string();
         assert!(
-            text.contains("the 2 workers of 127.0.0.1:85 are busy with 2 × GET /version (0.0 s)"),
+            text.contains("127.0.0.1:85 (workers: 2) works on 2 calls of GET /version (0.0 s)"),
             "{text}"
         );
         for task in waiting {

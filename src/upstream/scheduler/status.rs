@@ -13,6 +13,8 @@ use super::cost::CostlyTemplate;
 
 /// Templates that are listed by their cost.
 const LISTED_TEMPLATES: usize = 10;
+/// Templates that a message names, which becomes a reason phrase.
+const NAMED_TEMPLATES: usize = 3;
 
 /// The state of a backend's calls.
 #[derive(Clone, Debug)]
@@ -132,16 +134,20 @@ impl Saturation {
     }
 }
 
-/// The backend and what its workers do, in one line.
+/// The backend and what its workers do, in one line of ASCII.
 impl fmt::Display for Saturation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} workers of {} are busy with", self.workers, self.backend)?;
-        let mut separator = ' ';
-        for busy in &self.busy_with {
-            let (calls, longest) = (busy.calls, busy.longest.as_secs_f64());
-            write!(f, "{separator}{calls} × {} ({longest:.1} s)", busy.template)?;
-            separator = ',';
+        write!(f, "{} (workers: {}) works on", self.backend, self.workers)?;
+        for (number, busy) in self.busy_with.iter().take(NAMED_TEMPLATES).enumerate() {
+            let separator = if number == 0 { "" } else { "," };
+            let calls = if busy.calls == 1 { "call" } else { "calls" };
+            let (count, longest) = (busy.calls, busy.longest.as_secs_f64());
+            write!(f, "{separator} {count} {calls} of {} ({longest:.1} s)", busy.template)?;
         }
-        Ok(())
+        match self.busy_with.len().saturating_sub(NAMED_TEMPLATES) {
+            0 if self.busy_with.is_empty() => f.write_str(" calls of another process"),
+            0 => Ok(()),
+            more => write!(f, " and {more} other templates"),
+        }
     }
 }

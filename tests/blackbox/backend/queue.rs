@@ -219,3 +219,67 @@ fn uploads_wait_for_a_worker() {
     drop(busy);
     eventually("the upload is taken", || gate.request("POST", path, &headers, body.as_bytes()).status == 200);
 }
+
+/// The access log, `status`, the metrics and the log tell of a queue, and none of them names a user or a parameter.
+#[test]
+fn a_queue_is_seen_everywhere() {
+    let site = Site::pve();
+    let metrics = crate::support::nodegate::free_port();
+    let listen = format!("metrics.listen=127.0.0.1:{metrics}");
+    let gate =
+        Nodegate::start(&site, &["backend.workers=1", "backend.slow_call=0.3", "log.format=json", &listen]);
+    let started = Instant::now();
+    let busy = occupy(&gate, &site, 1);
+    let mut waiting = begin(&gate, &site.cookie("root@pam"), VERSION);
+    let queue = || {
+        let report = crate::status::report(&site, &gate, "pve");
+        report["upstreams"].as_array().unwrap().iter().find(|it| it["name"] == "daemon").unwrap()["queue"]
+            .clone()
+    };
+    eventually("it waits", || queue()["waiting"] == 1);
+    eventually("the call is slow", || queue()["slow"].as_array().is_some_and(|calls| calls.len() == 1));
+    let shown = queue();
+    assert_eq!((&shown["workers"], &shown["busy"]), (&1.into(), &1.into()), "{shown}");
+    assert_eq!(shown["slow"][0]["template"], "GET /nodes/{node}/status", "{shown}");
+    let most = u64::try_from(started.elapsed().as_millis()).unwrap();
+    assert!(shown["slow"][0]["age_ms"].as_u64().is_some_and(|age| (300..=most).contains(&age)), "{shown}");
+    assert!(shown["oldest_wait_ms"].as_u64().is_some_and(|wait| wait <= most), "{shown}");
+    let port = format!("listen.port={}", gate.port());
+    let text = Outcome::ask(&site, &["--set", &port, "status", "pve"]).stdout;
+    assert!(text.contains("1 of 1 workers busy; 1 requests wait, the oldest for "), "{text}");
+    assert!(text.contains("slow: GET /nodes/{node}/status, for "), "{text}");
+    let samples =
+        || Session::plain(([127, 0, 0, 1], metrics).into()).request("GET", "/metrics", "", b"").text();
+    let text = samples();
+    for sample in [
+        "nodegate_backend_workers{backend=\"daemon\"} 1",
+        "nodegate_backend_workers_busy{backend=\"daemon\"} 1",
+        "nodegate_backend_requests_waiting{backend=\"daemon\"} 1",
+        "nodegate_backend_queue_rejections_total{backend=\"daemon\",limit=\"timeout\"} 0",
+    ] {
+        assert!(text.contains(sample), "{sample}: {text}");
+    }
+    // The log warns of waits of a second.
+    std::thread::sleep(Duration::from_millis(1100));
+    drop(busy);
+    assert_eq!(waiting.reply(false).status, 200);
+    eventually("the queue is empty", || {
+        let text = samples();
+        text.contains("nodegate_backend_requests_waiting{backend=\"daemon\"} 0")
+            && text.contains("nodegate_backend_workers_busy{backend=\"daemon\"} 0")
+            && text.contains("nodegate_backend_queue_seconds_count{backend=\"daemon\"} 2")
+    });
+    let is_line =
+        |line: &str| line.contains(&format!("the daemon at {} is saturated", site.daemon.address()));
+    eventually("the log says so", || gate.stderr().lines().any(is_line));
+    eventually("both are logged", || site.access_log().lines().count() == 2);
+    let log = site.access_log();
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let version = lines.filter(|line| line["request"].to_string().contains(VERSION)).last().unwrap();
+    let (queued, upstream) =
+        (version["queued_ms"].as_u64().unwrap(), version["upstream_latency"].as_f64().unwrap());
+    assert!((1000..=u64::try_from(started.elapsed().as_millis()).unwrap()).contains(&queued), "{version}");
+    assert!(upstream < 1.0, "the time in the queue is none of the daemon's: {version}");
+    let shown = queue();
+    assert_eq!(shown["costliest"].as_array().map(Vec::is_empty), Some(false), "{shown}");
+}

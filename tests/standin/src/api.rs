@@ -288,9 +288,8 @@ fn read(call: &Call, path: &[&str]) -> Outcome {
             "memory": memory, "kversion": "Linux 6.14.0-standin",
         }),
         ["nodes", _, "qemu" | "lxc", _, "config"] => json!({"cores": 1, "memory": "512", "digest": "0"}),
-        ["nodes", _, "storage", _, "content"] => json!([]),
         ["nodes", _, "tasks", _, "log"] => download::task_lines(),
-        ["statistics", _] => json!([]),
+        ["statistics", _] | ["nodes", _, "storage", _, "content"] => json!([]),
         ["nodes", .., "vncwebsocket" | "mtunnelwebsocket"] => return console::connect(call),
         _ => return Err(not_implemented(call)),
     })
