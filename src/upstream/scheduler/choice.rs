@@ -225,7 +225,7 @@ impl Scheduler {
         let slow_call = self.limits.slow_call.max(MIN_CHARGE);
         match kind {
             LaneKind::Quick => cost.clamp(MIN_CHARGE, slow_call),
-            LaneKind::Slow => cost.clamp(slow_call, slow_call * MAX_SLOW_CHARGE),
+            LaneKind::Slow => cost.clamp(slow_call, slow_call.saturating_mul(MAX_SLOW_CHARGE)),
         }
     }
 

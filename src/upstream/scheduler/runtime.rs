@@ -29,6 +29,8 @@ struct SchedulerState {
 /// each one looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(3);
 const CALLS_PER_POLL: usize = 16;
+/// Longer waits would be beyond what clocks can add.
+const MAX_QUEUE_TIMEOUT: Duration = Duration::from_hours(24 * 365);
 /// How soon calls that wait already begin to poll.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -175,7 +177,7 @@ impl BackendScheduler {
         mut turn: oneshot::Receiver<WorkerSlot>,
         limit: Duration,
     ) -> Option<WorkerSlot> {
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = tokio::time::Instant::now() + limit.min(MAX_QUEUE_TIMEOUT);
         loop {
             let next_poll = tokio::time::Instant::now() + self.state().poll_interval();
             match tokio::time::timeout_at(next_poll.min(deadline), &mut turn).await {

@@ -7,6 +7,7 @@ pub(crate) mod files;
 pub(crate) mod growth;
 pub(crate) mod handshakes;
 pub(crate) mod memory;
+pub(crate) mod permit;
 pub(crate) mod strangers;
 pub(crate) mod workers;
 
@@ -69,6 +70,7 @@ pub(crate) const ALL: &[(&str, Measure)] = &[
     ("api-big", api::big),
     ("polling", api::polling),
     ("workers", workers::measure),
+    ("permit", permit::measure),
     ("static", files::measure),
     ("handshakes", handshakes::measure),
     ("tunnel", bytes::tunnel),
