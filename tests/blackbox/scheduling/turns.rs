@@ -141,11 +141,12 @@ fn clients_that_leave_the_queue_cost_nothing() {
             .map(|(session, number)| Sent::get(session, CONFIG, &cookie, (time, number)))
             .collect::<Vec<_>>()
     };
-    let first = send(WORKERS, Duration::from_millis(1500));
+    let first = send(WORKERS, Duration::from_secs(10));
     eventually("the workers are busy", || site.daemon.requests().len() == WORKERS);
     for sent in send(50, Duration::from_secs(20)) {
         sent.session.reset();
     }
+    // nodegate looks once a second whether a client has left.
     eventually("they are logged", || site.access_log().matches("\" 499 ").count() == 50);
     all_succeed(first);
     let begun = Instant::now();
@@ -193,7 +194,9 @@ fn a_thousand_clients_are_served_in_turn() {
     const OTHERS: usize = 200;
     let site = site(WORKERS);
     let queue = format!("backend.queue={}", CLIENTS + OTHERS);
-    let sets = [&BEHIND_A_PROXY[..], &["timeout.queue=120", "timeout.answer=120", &queue]].concat();
+    // The first connections wait until all are open.
+    let times = ["timeout.header=120", "timeout.queue=120", "timeout.answer=120", &queue];
+    let sets = [&BEHIND_A_PROXY[..], &times].concat();
     let gate = Nodegate::start(&site, &sets);
     let (mut sessions, time) = (connections(&gate, CLIENTS + OTHERS), Duration::from_millis(20));
     let own = sessions.split_off(OTHERS);

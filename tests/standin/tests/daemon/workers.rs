@@ -33,7 +33,7 @@ fn calls_beyond_its_workers_wait() {
 
 /// As a process does that has begun a call.
 #[test]
-fn a_worker_ends_its_call_though_the_client_has_left() {
+fn a_worker_outlives_its_client() {
     let daemon = Daemon::start(Config { workers: 1, ..Config::new(Product::Pve) });
     let left = ask(&daemon);
     while daemon.requests().is_empty() {
