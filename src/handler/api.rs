@@ -52,7 +52,7 @@ pub struct ApiCall<'a> {
     /// bytes of the answer that are buffered for its client
     pub piece: usize,
     /// whose turn it takes at a daemon of this machine; `None` for a call to another node
-    pub schedule: Option<ScheduledCall>,
+    pub schedule: Option<Box<ScheduledCall>>,
 }
 
 /// The origin of an answer. It decides whether the answer may name a file (`download.rs`).

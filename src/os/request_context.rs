@@ -157,7 +157,7 @@ pub fn begin_queue() -> QueueGuard {
 /// Records that the current request has got a worker, perhaps without a wait.
 pub fn pass_queue() {
     current(|context| {
-        context.queue.set(QueueTime { total: context.queued().or(Some(Duration::ZERO)), began: None })
+        context.queue.set(QueueTime { total: context.queued().or(Some(Duration::ZERO)), began: None });
     });
 }
 

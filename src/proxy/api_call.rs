@@ -42,7 +42,7 @@ pub(crate) async fn run_api(
         source: download_source(request, &route, path),
         timeout: answer_timeout(context, &route, &head.method, path),
         piece: client.piece,
-        schedule: is_local.then(|| call_class::classify(request, identity, path)),
+        schedule: is_local.then(|| Box::new(call_class::classify(request, identity, path))),
     };
     match route {
         Route::Node(_) | Route::Master(_) if state.header_names.is_looped(&head.headers) => {
@@ -97,7 +97,7 @@ async fn run_upload(
         path,
         identity,
         client: address,
-        schedule: call_class::classify(request, identity, path),
+        schedule: Box::new(call_class::classify(request, identity, path)),
         clock: &client.connection_clock,
     };
     Ok(Box::pin(upload::handle_upload(uploads, &upload, body)).await?.into())

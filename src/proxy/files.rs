@@ -53,7 +53,7 @@ pub(crate) async fn run(
                 Ok(RenderedPage { response, gap: Some(gap) }) => (gap, Some(response)),
                 Err(cause) => (cause, None),
             };
-            let schedule = Some(call_class::classify_page(request, login, path));
+            let schedule = Some(Box::new(call_class::classify_page(request, login, path)));
             let page = PageRequest { head, path, login, client: request.address, schedule };
             let asking =
                 handlers.pages.fetch_from_worker(state, context.upstreams.pages(), &page, cause, draft);

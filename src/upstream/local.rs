@@ -36,7 +36,8 @@ pub struct DaemonQueue {
 /// The worker that a request needs, and has while its daemon works on it.
 #[derive(Debug, Default)]
 pub(super) struct WorkerReservation {
-    pub(super) call: Option<ScheduledCall>,
+    /// in a box, because futures of requests hold several places for it
+    pub(super) call: Option<Box<ScheduledCall>>,
     worker: Option<BusyWorker>,
 }
 
@@ -63,11 +64,11 @@ impl WorkerReservation {
     /// Waits for a worker, unless the request has one.
     pub(super) async fn acquire(&mut self, daemon: &LocalDaemon) -> Result<(), QueueError> {
         if let (None, Some(queue)) = (&self.worker, &daemon.queue) {
-            let call = self.call.get_or_insert_with(own_call);
+            let call = self.call.get_or_insert_with(|| Box::new(own_call()));
             self.worker = Some(match queue.scheduler.try_acquire(call) {
                 Some(slot) => queue.begin_work(slot),
                 // A box, because few requests need the memory for a wait.
-                None => Box::pin(queue.wait(call.clone())).await?,
+                None => Box::pin(queue.wait(ScheduledCall::clone(call))).await?,
             });
         }
         Ok(())

@@ -54,7 +54,7 @@ impl UpstreamRequest {
     }
 
     /// Sets whose turn the request takes if it goes to a daemon of this machine, and what it may cost.
-    pub fn schedule(&mut self, call: ScheduledCall) {
+    pub fn schedule(&mut self, call: Box<ScheduledCall>) {
         self.worker.call = Some(call);
     }
 

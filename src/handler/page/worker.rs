@@ -59,7 +59,7 @@ pub struct PageRequest<'a> {
     /// the client's address for daemons
     pub client: &'a HeaderValue,
     /// whose turn it takes at the worker; `None` if nodegate asks for itself
-    pub schedule: Option<ScheduledCall>,
+    pub schedule: Option<Box<ScheduledCall>>,
 }
 
 /// A page that neither nodegate nor a worker renders. It names no path, so the client may see it.

@@ -191,7 +191,7 @@ pub struct UploadRequest<'a> {
     /// the client's address for the daemon
     pub client: &'a HeaderValue,
     /// whose turn the call that hands the file over takes at the daemon
-    pub schedule: ScheduledCall,
+    pub schedule: Box<ScheduledCall>,
     pub clock: &'a Rc<TimeoutTracker>,
 }
 

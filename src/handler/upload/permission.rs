@@ -37,7 +37,7 @@ pub(super) async fn check_permission(
         source: DownloadSource::without_files(&head.method, upload.path),
         timeout: state.config.settings.timeout.answer,
         piece: READ_BYTES,
-        schedule: Some(permission_call(upload, &rules.permissions, &object)),
+        schedule: Some(Box::new(permission_call(upload, &rules.permissions, &object))),
     };
     let daemon = &upload.upstreams.daemon;
     let answer = daemon.send(api::build_request(state, daemon, call, None)?).await?;
@@ -60,7 +60,7 @@ pub(super) async fn check_permission(
 /// The call for the permission takes the turn of the upload's client.
 fn permission_call(upload: &UploadRequest<'_>, permissions: &str, object: &str) -> ScheduledCall {
     let template = CallTemplate::new(format!("GET {permissions}").into());
-    let ScheduledCall { group, connection, .. } = upload.schedule;
+    let ScheduledCall { group, connection, .. } = *upload.schedule;
     ScheduledCall::new(group, template, object, connection, false)
 }
 
