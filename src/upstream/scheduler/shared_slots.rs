@@ -285,6 +285,17 @@ mod tests {
         }
     }
 
+    /// A process that is killed gives nothing back itself.
+    #[test]
+    fn the_kernel_frees_locks_of_a_process() {
+        let file = SlotFile::create().unwrap();
+        let theirs = SlotFile::from_predecessor(file.for_successor().unwrap());
+        assert!(theirs.lock(7, LockKind::Exclusive));
+        assert!(file.is_locked(7) && !file.lock(7, LockKind::Exclusive));
+        drop(theirs);
+        assert!(!file.is_locked(7) && file.lock(7, LockKind::Exclusive));
+    }
+
     #[test]
     fn a_process_with_waiting_calls_keeps_its_share() {
         for (workers, of_old) in [(1, vec![0]), (2, vec![1]), (3, vec![1]), (4, vec![1, 2]), (5, vec![1, 2])]
