@@ -118,7 +118,7 @@ impl ClientConnection {
 
     /// A number that no other open connection of this process has. All streams of a connection have the same.
     pub fn number(&self) -> u64 {
-        u64::try_from(Arc::as_ptr(&self.connection_clock).addr()).unwrap_or_default()
+        u64::try_from(Rc::as_ptr(&self.connection_clock).addr()).unwrap_or_default()
     }
 
     pub fn exceeded(&self) -> Option<LimitExceeded> {
