@@ -114,7 +114,7 @@ fn a_wait_ends_after_its_timeout() {
 
 /// Two calls of 1.5 s, one after the other: each has its two seconds.
 #[test]
-fn the_answer_timeout_begins_when_the_request_is_sent() {
+fn the_answer_timeout_begins_with_the_sending() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["backend.workers=1", "timeout.answer=2"]);
     let cookie = site.cookie("root@pam");
@@ -125,7 +125,7 @@ fn the_answer_timeout_begins_when_the_request_is_sent() {
 }
 
 #[test]
-fn a_client_that_leaves_the_queue_costs_the_daemon_nothing() {
+fn leaving_the_queue_costs_the_daemon_nothing() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["backend.workers=1"]);
     let busy = occupy(&gate, &site, 1);

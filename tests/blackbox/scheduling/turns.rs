@@ -108,7 +108,7 @@ fn a_dead_storage_leaves_a_worker_free() {
 
 /// The learned cost is that of the storage: a few quick answers lower it.
 #[test]
-fn a_storage_that_is_back_gets_all_workers_again() {
+fn a_returning_storage_gets_all_workers_again() {
     let site = site(WORKERS);
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("script@pve");

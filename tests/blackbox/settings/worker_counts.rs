@@ -53,7 +53,7 @@ fn a_setting_overrides_the_daemons_file() {
 
 /// The daemon starts three workers then. Its file is not nodegate's, so nothing in it is an error.
 #[test]
-fn a_wrong_count_in_the_daemons_file_is_a_warning() {
+fn a_wrong_worker_count_is_a_warning() {
     let site = Site::pve();
     let file = site.path("/etc/default/pvedaemon").display().to_string();
     for wrong in ["0", "128", "many"] {
