@@ -275,7 +275,8 @@ fn a_queue_is_seen_everywhere() {
     eventually("both are logged", || site.access_log().lines().count() == 2);
     let log = site.access_log();
     let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let version = lines.filter(|line| line["request"].to_string().contains(VERSION)).last().unwrap();
+    let mut versions = lines.filter(|line| line["request"].to_string().contains(VERSION));
+    let version = versions.next_back().unwrap();
     let (queued, upstream) =
         (version["queued_ms"].as_u64().unwrap(), version["upstream_latency"].as_f64().unwrap());
     assert!((1000..=u64::try_from(started.elapsed().as_millis()).unwrap()).contains(&queued), "{version}");

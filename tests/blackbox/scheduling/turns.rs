@@ -124,9 +124,9 @@ fn a_returning_storage_gets_all_workers_again() {
         all_succeed(send(1, 0));
     }
     site.daemon.clear();
-    let sent = send(WORKERS, 1000);
+    let started = send(WORKERS, 1000);
     eventually("all three run", || site.daemon.requests().len() == WORKERS);
-    all_succeed(sent);
+    all_succeed(started);
     assert_eq!(site.daemon.most_at_once(), WORKERS);
 }
 
