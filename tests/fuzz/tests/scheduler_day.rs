@@ -1,5 +1,5 @@
 //! A day of mixed load at a daemon with three workers: in order of arrival, as daemons answer, and as the scheduler
-//! chooses. `cargo test -p nodegate-fuzz --test scheduler_day -- --nocapture` prints the table of ADR 39.
+//! chooses. `cargo test -p nodegate-fuzz --test scheduler_day -- --nocapture` prints the table of ADR 40.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
 
 use std::cmp::Reverse;
