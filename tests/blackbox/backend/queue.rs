@@ -147,19 +147,19 @@ fn leaving_the_queue_costs_the_daemon_nothing() {
 }
 
 #[test]
-fn a_quick_call_finds_a_worker_beside_slow_ones() {
+fn quick_calls_find_a_worker_beside_slow_ones() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["backend.workers=3"]);
-    let storage = "/api2/json/nodes/node1/storage/dead/content?standin-wait=4000";
+    let storage = "/api2/json/nodes/node1/storage/dead/content?standin-wait=20000";
     // nodegate learns what the call costs.
-    assert_ne!(gate.get(&storage.replace("4000", "700"), &site.cookie("a@pam")).status, 503);
+    assert_ne!(gate.get(&storage.replace("20000", "700"), &site.cookie("a@pam")).status, 503);
     let _slow: Vec<_> = (0..4).map(|_| begin(&gate, &site.cookie("a@pam"), storage)).collect();
     eventually("slow calls have all workers but one", || site.daemon.open() == 2);
     let cookie = site.cookie("b@pam");
     for _ in 0..5 {
         let started = Instant::now();
         assert_eq!(gate.get(VERSION, &cookie).status, 200);
-        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
     assert!(site.daemon.open() <= 2);
 }
