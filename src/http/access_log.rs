@@ -2,14 +2,12 @@
 //!
 //! `REALIP - USER [22/11/2026:00:34:50 +0000] "GET /path HTTP/1.1" 200 1234`
 
-mod json;
+mod line;
 mod long_targets;
 mod request_text;
 mod whole_lines;
 mod writer;
 
-use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -26,7 +24,6 @@ use writer::{LogQueue, LogWriter};
 
 use crate::config::settings::LogFormat;
 use crate::os::log_limit::{self, LogTopic};
-use crate::os::log_text::shortened;
 use crate::os::request_context::{LogContext, RequestId};
 use crate::tls::TlsSession;
 
@@ -67,7 +64,7 @@ impl<'a> LogEntry<'a> {
     }
 }
 
-/// The fields that only the JSON form has.
+/// The fields that only a form with details has.
 #[derive(Debug)]
 pub struct LogDetails {
     id: RequestId,
@@ -85,13 +82,20 @@ impl LogDetails {
     }
 }
 
+/// The form of a line, and the query parameters to mask in it.
+#[derive(Clone, Default)]
+struct LineRules {
+    format: LogFormat,
+    masked: Arc<[String]>,
+}
+
 /// Hands lines to its own thread, which writes them.
 pub struct AccessLog {
     queue: Arc<LogQueue>,
-    /// in JSON, with all details
+    /// whether lines have details
     detailed: AtomicBool,
     max_target_bytes: AtomicUsize,
-    masked: RwLock<Arc<[String]>>,
+    rules: RwLock<LineRules>,
     allowance: Mutex<LongTargetAllowance>,
     /// closes when the writer has ended
     ended: Mutex<Receiver<()>>,
@@ -107,7 +111,7 @@ impl AccessLog {
             queue,
             detailed: AtomicBool::new(false),
             max_target_bytes: AtomicUsize::new(MAX_TARGET_BYTES),
-            masked: RwLock::new(Arc::default()),
+            rules: RwLock::default(),
             allowance: Mutex::default(),
             ended: Mutex::new(ended),
         })
@@ -115,8 +119,9 @@ impl AccessLog {
 
     /// Sets the form of the lines that follow, the bytes of a target in one, and the query parameters to mask.
     pub fn take_form(&self, form: LogFormat, max_target_bytes: usize, masked: Vec<String>) {
-        *self.masked.write().unwrap_or_else(PoisonError::into_inner) = masked.into();
-        self.detailed.store(form == LogFormat::Json, Ordering::Relaxed);
+        let rules = LineRules { format: form, masked: masked.into() };
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.detailed.store(form.has_details(), Ordering::Relaxed);
         self.max_target_bytes.store(max_target_bytes, Ordering::Relaxed);
     }
 
@@ -128,11 +133,11 @@ impl AccessLog {
     /// Never waits for a disk.
     pub fn write(&self, entry: &LogEntry<'_>) {
         let now = Local::now();
-        let form = if self.is_detailed() { json::line_into } else { line_into };
         let limit = self.limit(entry, now);
-        let masked = Arc::clone(&self.masked.read().unwrap_or_else(PoisonError::into_inner));
+        let LineRules { format, masked } = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let write_line = line::writer(format);
         let rules = TextRules { limit, masked: &masked };
-        if !self.queue.push(|line| form(line, entry, rules, now)) {
+        if !self.queue.push(|line| write_line(line, entry, rules, now)) {
             log_limit::warn(
                 LogTopic::Fault,
                 "access log, queue",
@@ -165,90 +170,14 @@ impl AccessLog {
     }
 }
 
-/// The line with its end. Quotes in the request line are escaped, and secrets are masked.
-fn line_into(line: &mut String, entry: &LogEntry<'_>, text: TextRules<'_>, now: DateTime<Local>) {
-    let user = entry.user.unwrap_or("-");
-    push_client(line, entry.client);
-    line.push_str(" - ");
-    escape_into(line, &shortened(user, text.limit));
-    line.push_str(" [");
-    push_time(line, now);
-    line.push_str("] \"");
-    line.push_str(&request_text::shown_escaped(entry.request, text));
-    let mut digits = itoa::Buffer::new();
-    line.push_str("\" ");
-    line.push_str(digits.format(entry.status));
-    line.push(' ');
-    line.push_str(entry.bytes.map_or("-", |bytes| digits.format(bytes)));
-    line.push('\n');
-}
-
-/// Formatted once for requests of the same client in a row.
-fn push_client(line: &mut String, client: IpAddr) {
-    thread_local! {
-        static LAST: RefCell<Option<(IpAddr, String)>> = const { RefCell::new(None) };
-    }
-    LAST.with_borrow_mut(|last| match last {
-        Some((known, text)) if *known == client => line.push_str(text),
-        _ => line.push_str(&last.insert((client, client.to_string())).1),
-    });
-}
-
-/// `22/11/2026:00:34:50 +0000`, formatted once a second.
-fn push_time(line: &mut String, now: DateTime<Local>) {
-    thread_local! {
-        static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
-    }
-    LAST.with_borrow_mut(|(second, text)| {
-        if *second != now.timestamp() {
-            *second = now.timestamp();
-            text.clear();
-            let _ = write!(text, "{}", now.format("%d/%m/%Y:%H:%M:%S %z"));
-        }
-        line.push_str(text);
-    });
-}
-
-fn escape_into(line: &mut String, text: &str) {
-    if request_text::is_plain(text) {
-        line.push_str(text);
-    } else {
-        line.push_str(&request_text::escaped(text));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn line(entry: &LogEntry<'_>, now: DateTime<Local>) -> String {
-        let mut line = String::new();
-        line_into(&mut line, entry, TextRules { limit: 1024, masked: &[] }, now);
-        line
-    }
-
     fn entry(request: &str) -> LogEntry<'_> {
         let client = "192.0.2.7".parse().unwrap();
         LogEntry { user: Some("root@pam"), bytes: Some(1234), ..LogEntry::new(client, request, 200) }
-    }
-
-    #[test]
-    fn the_line_has_the_form_that_filters_know() {
-        let text = line(&entry("GET /api2/json/version HTTP/1.1"), Local::now());
-        let form = regex::Regex::new(
-            r#"^192\.0\.2\.7 - root@pam \[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET /api2/json/version HTTP/1\.1" 200 1234\n$"#,
-        );
-        assert!(form.unwrap().is_match(&text), "{text}");
-        let nothing = LogEntry { user: None, bytes: None, request: "-", status: 403, ..entry("") };
-        let text = line(&nothing, Local::now());
-        assert!(text.starts_with("192.0.2.7 - - [") && text.ends_with("] \"-\" 403 -\n"), "{text}");
-    }
-
-    #[test]
-    fn a_request_cannot_write_lines_of_its_own() {
-        let text = line(&entry("GET /a\"b\nc HTTP/1.1"), Local::now());
-        assert!(text.contains("\"GET /a%22b%0Ac HTTP/1.1\""), "{text}");
     }
 
     #[test]

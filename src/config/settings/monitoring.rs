@@ -71,6 +71,14 @@ impl LogFormat {
             _ => Err(format!("must be text or json, not '{text}'")),
         }
     }
+
+    /// Whether a line also names the upstream, TLS and the request's number.
+    pub fn has_details(self) -> bool {
+        match self {
+            Self::Text => false,
+            Self::Json => true,
+        }
+    }
 }
 
 fn probe_path(text: &str) -> Result<String, String> {
