@@ -17,7 +17,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::limits::buffer_budget::BufferLedger;
-use crate::limits::call_rate::CallRates;
+use crate::limits::call_rate::{CallRates, RateExceeded};
 use crate::limits::concurrency::ConnectionCounts;
 use crate::limits::login_throttle::LoginThrottle;
 use crate::limits::unauthenticated::UnauthenticatedConnections;
@@ -33,7 +33,7 @@ pub struct Limiters {
     pub unauthenticated: Arc<UnauthenticatedConnections>,
     /// buffered bodies
     pub buffered: Arc<BufferLedger>,
-    /// calls that a route scope limits
+    /// calls whose rate is limited
     pub calls: CallRates,
 }
 
@@ -54,8 +54,8 @@ pub enum LimitExceeded {
     ConnectionsOfAddress { limit: usize },
     #[error("too many requests from this address: {limit} are being answered already")]
     RequestsOfAddress { limit: usize },
-    #[error("this call may be made {limit} times a minute; try again in {seconds} s")]
-    Calls { limit: usize, seconds: u64 },
+    #[error(transparent)]
+    Calls(RateExceeded),
     #[error("too many request bodies are being read; try again later")]
     Buffered,
     #[error("{limit} uploads are running already")]
@@ -80,7 +80,7 @@ impl LimitExceeded {
             Self::Connections => (all, LimitLabel::Connections, true, 5),
             Self::ConnectionsOfAddress { .. } => (client, LimitLabel::ConnectionsOfAddress, true, 5),
             Self::RequestsOfAddress { .. } => (client, LimitLabel::RequestsOfAddress, false, 5),
-            Self::Calls { seconds, .. } => (client, LimitLabel::Calls, false, seconds),
+            Self::Calls(exceeded) => (client, LimitLabel::Calls, false, exceeded.seconds),
             Self::Buffered => (all, LimitLabel::Buffered, false, 5),
             Self::Uploads { .. } => (all, LimitLabel::Uploads, false, 30),
             Self::Spool { .. } => (all, LimitLabel::Spool, false, 30),

@@ -11,6 +11,7 @@ use crate::fs::cached_file::FileError;
 use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::http::target::{ApiPath, query_parameters};
+use crate::limits::call_rate::CountedCalls;
 use crate::os::log_limit::{self, LogTopic};
 use crate::proxy::buffered_body::{self, SenderTrust};
 use crate::proxy::login_guard::check_limit_before_body;
@@ -66,7 +67,8 @@ pub(crate) fn check_client(
     if let Some((call, limit)) = scope.limit(&request.head.method, path)
         && let Some(address) = state.rate_limit_key(request.client.client_ip, real)
     {
-        state.limiters.calls.count(call, address, limit, Instant::now())?;
+        let calls = CountedCalls::of_scope(call, address);
+        state.limiters.calls.count(calls, limit, Instant::now())?;
     }
     Ok(())
 }
