@@ -15,7 +15,7 @@ use crate::metrics::labels::LocalBackend;
 use crate::metrics::queues::{QueueReport, RunningCall, TemplateCost};
 use crate::metrics::upstreams::{HealthReport, UpstreamHealth, UpstreamReport};
 use crate::state::shared::AppState;
-use crate::upstream::client::check_reachable;
+use crate::upstream::loopback::check_reachable;
 use crate::upstream::nodes::NodeFile;
 use crate::upstream::scheduler::SchedulerStatus;
 use crate::upstream::schedulers::Schedulers;

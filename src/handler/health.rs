@@ -15,7 +15,7 @@ use crate::handler::tunnel::TunnelRules;
 use crate::http::body;
 use crate::http::body::ResponseBody;
 use crate::state::shared::AppState;
-use crate::upstream::client;
+use crate::upstream::loopback;
 
 /// A result is reused for this time, so many monitors cost as much as one.
 const RESULT_TTL: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ async fn check_readiness(inputs: &ReadinessInputs<'_>) -> Result<String, String>
     let settings = &state.config.settings;
     let limit = settings.timeout.connect.min(CONNECT_TIMEOUT);
     if state.config.product.protocol == Protocol::Https
-        && let Err(cause) = client::check_reachable(&settings.backend.address, limit).await
+        && let Err(cause) = loopback::check_reachable(&settings.backend.address, limit).await
     {
         reasons.push(format!("the daemon cannot be connected to: {cause}"));
     }
@@ -137,7 +137,7 @@ async fn check_readiness(inputs: &ReadinessInputs<'_>) -> Result<String, String>
 async fn failing_pages(inputs: &ReadinessInputs<'_>, limit: Duration) -> Vec<String> {
     let pages = inputs.pages.pages_for_worker();
     match &inputs.state.config.settings.unprivileged {
-        Some(worker) if !pages.is_empty() && client::check_reachable(worker, limit).await.is_ok() => {
+        Some(worker) if !pages.is_empty() && loopback::check_reachable(worker, limit).await.is_ok() => {
             Vec::new()
         }
         Some(_) | None => pages,

@@ -11,19 +11,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Response};
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::either::Either;
 
-use crate::config::settings::{BackendAddress, TimeoutSettings};
+use crate::config::settings::TimeoutSettings;
 pub use crate::metrics::labels::FailurePhase;
 use crate::metrics::upstreams::UpstreamHealth;
 use crate::os::log_limit::{self, LogTopic};
 use crate::os::request_context;
 use crate::upstream::connection::{ExchangeError, UpstreamConnection};
 pub use crate::upstream::error::{SendError, UpstreamError, io_message};
+pub use crate::upstream::local::LocalDaemon;
 use crate::upstream::local::WorkerReservation;
-pub use crate::upstream::local::{LocalDaemon, check_reachable};
 use crate::upstream::loopback;
 use crate::upstream::peer::PeerNode;
 use crate::upstream::pool::ConnectionPool;
@@ -203,14 +202,9 @@ impl UpstreamClient {
         let failed = |source: io::Error| error(FailurePhase::Connect, io_message(&source));
         let connecting = async {
             Ok(match destination {
-                UpstreamDestination::Local(daemon) => Either::Left(match &daemon.address {
-                    BackendAddress::Tcp(address) => {
-                        Either::Left(loopback::connect(address, wire).await.map_err(failed)?)
-                    }
-                    BackendAddress::Unix(path) => {
-                        Either::Right(UnixStream::connect(path).await.map_err(failed)?)
-                    }
-                }),
+                UpstreamDestination::Local(daemon) => {
+                    Either::Left(loopback::connect(&daemon.address, wire).await.map_err(failed)?)
+                }
                 UpstreamDestination::Peer(peer) => {
                     let connected = peer.connect().await.map_err(|(phase, cause)| error(phase, cause))?;
                     Either::Right(Box::new(connected))

@@ -8,19 +8,20 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::AsyncWrite as _;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 use tokio_util::either::Either;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
+use crate::upstream::loopback::DaemonStream;
 use crate::upstream::request::EncodedRequest;
 use crate::upstream::response_head::{self, MalformedResponse, ResponseHead};
 
 /// Enough for a head and most bodies.
 const HEAD_READ_BYTES: usize = 8 << 10;
 
-/// The stream of a connection: TCP or a Unix socket on this machine, or TLS to another node.
-pub(super) type UpstreamStream = Either<Either<TcpStream, UnixStream>, Box<SslStream<TcpStream>>>;
+/// The stream of a connection: to a daemon of this machine, or TLS to another node.
+pub(super) type UpstreamStream = Either<DaemonStream, Box<SslStream<TcpStream>>>;
 
 /// A stream and the bytes that were read but not used.
 pub(super) struct UpstreamConnection {

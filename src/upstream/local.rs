@@ -4,15 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
-
 use crate::config::settings::BackendAddress;
 use crate::metrics::labels::QueueLimitLabel;
 use crate::metrics::queues::{BackendQueueMetrics, GaugeGuard};
 use crate::os::log_limit::LogTopic;
 use crate::os::{log_limit, request_context};
-use crate::upstream::error::io_message;
 use crate::upstream::scheduler::{
     BackendScheduler, CallTemplate, ClientGroup, QueueError, ScheduledCall, WorkerSlot,
 };
@@ -130,18 +126,4 @@ fn limit_label(error: &QueueError) -> QueueLimitLabel {
 fn own_call() -> ScheduledCall {
     let name = "nodegate itself";
     ScheduledCall::new(ClientGroup::new(name), CallTemplate::new(name.into()), (), 0, false)
-}
-
-/// Connects to a daemon and closes. Returns why it does not accept connections.
-pub async fn check_reachable(address: &BackendAddress, limit: Duration) -> Result<(), String> {
-    let connecting = async {
-        match address {
-            BackendAddress::Tcp(address) => TcpStream::connect(address).await.map(drop),
-            BackendAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
-        }
-    };
-    match timeout(limit, connecting).await {
-        Ok(connected) => connected.map_err(|error| io_message(&error)),
-        Err(_) => Err("Connection timed out".to_owned()),
-    }
 }

@@ -1,13 +1,21 @@
-//! A fresh connection to a daemon of this machine. A loopback `connect()` completes synchronously, so the request is
-//! written in the same poll and the event loop turns once less.
+//! Fresh connections to servers of this machine, one function for each use.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use nix::libc::EINPROGRESS;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_util::either::Either;
+
+use crate::config::settings::BackendAddress;
+use crate::upstream::error::io_message;
+
+/// A connection to a daemon.
+pub(super) type DaemonStream = Either<TcpStream, UnixStream>;
 
 /// Slices of a request: its head and its body.
 const MAX_SLICES: usize = 2;
@@ -23,8 +31,28 @@ pub async fn connect_port(port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Connects to `host:port` and removes from the front of `first` the bytes that it sent.
-pub(super) async fn connect(address: &str, first: &mut impl Buf) -> io::Result<TcpStream> {
+/// Connects to a daemon and closes.
+///
+/// # Errors
+/// Why the daemon does not accept connections.
+pub async fn check_reachable(address: &BackendAddress, limit: Duration) -> Result<(), String> {
+    match timeout(limit, connect(address, &mut Bytes::new())).await {
+        Ok(connected) => connected.map(drop).map_err(|error| io_message(&error)),
+        Err(_) => Err("Connection timed out".to_owned()),
+    }
+}
+
+/// Connects to a daemon. Removes from the front of `first` the bytes that it sent.
+pub(super) async fn connect(address: &BackendAddress, first: &mut impl Buf) -> io::Result<DaemonStream> {
+    Ok(match address {
+        BackendAddress::Tcp(address) => Either::Left(connect_tcp(address, first).await?),
+        BackendAddress::Unix(path) => Either::Right(UnixStream::connect(path).await?),
+    })
+}
+
+/// Connects to `host:port`. A loopback `connect()` completes synchronously, so `first` is written in the same poll and
+/// the event loop turns once less.
+async fn connect_tcp(address: &str, first: &mut impl Buf) -> io::Result<TcpStream> {
     let Ok(address) = address.parse() else {
         let stream = TcpStream::connect(address).await?;
         let _ = stream.set_nodelay(true);
@@ -87,7 +115,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mut request = Buf::chain(&b"GET / HTTP/1.1\r\n"[..], &b"body"[..]);
-        let stream = connect(&address, &mut request).await.unwrap();
+        let stream = connect_tcp(&address, &mut request).await.unwrap();
         assert!(!request.has_remaining());
         drop(stream);
         let (mut accepted, _) = listener.accept().await.unwrap();
