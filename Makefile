@@ -1,21 +1,22 @@
-# What there is to do here; each target installs what it needs first (as root) or names it.
+# Each target installs what it needs first, as root, or lists it.
 
 .PHONY: help setup build train deb demo test fuzz soak deny bench bench-quick
 
 # Builds for use are guided by a profile of nodegate under load (tests/bench/profile/README.md).
 GUIDED = RUSTFLAGS="$$RUSTFLAGS $$(tests/bench/profile/flags)"
 
-# Where `make deb` leaves the packages. With PACK_BINARY in its environment that program is packed, none compiled.
+# Where `make deb` writes the packages. If PACK_BINARY is set, it packs that program and compiles nothing.
 DEB ?= target/deb
 
 help:
+	@echo "make setup   installs what the tests need; without root, lists it"
 	@echo "make build   nodegate for use: target/release/nodegate"
-	@echo "make train   counts anew what nodegate does under load; builds for use are optimised by it"
-	@echo "make deb     Debian packages in target/deb: nodegate, and one for each daemon that it can take over"
-	@echo "make demo    the three profiles on loopback, with throw-away keys, and what to try"
+	@echo "make train   records what nodegate does under load; make build and make deb optimise for it"
+	@echo "make deb     Debian packages in target/deb: nodegate, and one for each product"
+	@echo "make demo    the three profiles on loopback, with throw-away keys, and commands to try"
 	@echo "make test    formatting, lints, and every test, those with real clients included"
-	@echo "make fuzz    looks for input that harms: each target of tests/fuzz for SECONDS=30"
-	@echo "make soak    everything at once for half an hour, every byte looked at: SECONDS=1800"
+	@echo "make fuzz    fuzzing: each target of tests/fuzz for SECONDS=30"
+	@echo "make soak    mixed load for half an hour, every answer verified: SECONDS=1800"
 	@echo "make deny    licences, sources and versions of what is built in, by cargo-deny"
 	@echo "make bench   beside nginx and HAProxy: the tables of docs/performance.md (half an hour, a quiet machine)"
 	@echo "make bench-quick   the same in two minutes, printed only; ROWS='tunnel start' picks rows"
