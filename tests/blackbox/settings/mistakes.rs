@@ -49,7 +49,7 @@ fn check_and_run_name_every_problem() {
     site.legacy("ALLOW_FROM=10.0.0.1/8,10.0.0.300\nPOLICY=maybe\nDISABLE_TLS_1_2=no\n");
     site.write(
         "/etc/nodegate/pve.toml",
-        "limits.headers = 1000\ntimeout.idle = 1.5\ntunnel.ports = \"2-1\"\n",
+        "limits.headers = 1000\ntimeout.idle = 1.5\ntunnel.ports = \"2-1\"\ntimeout.stop = 2026-11-30\n",
     );
     let sets = [
         "listen.port=70000",
@@ -65,8 +65,9 @@ fn check_and_run_name_every_problem() {
         format!("{legacy}:2: POLICY (acl.policy): must be allow or deny, not 'maybe'"),
         format!("{legacy}:3: DISABLE_TLS_1_2: must be 0 or 1, not 'no'"),
         format!("{file}:1: limits.headers: must be a whole number from 1 to 100, not '1000'"),
-        format!("{file}:2: timeout.idle: must be a text, a number"),
+        format!("{file}:2: timeout.idle: must be a whole number from 1 to 86400, not '1.5'"),
         format!("{file}:3: tunnel.ports: must be FIRST-LAST"),
+        format!("{file}:4: timeout.stop: must be a text, a number"),
         "--set: listen.port: must be a whole number from 0 to 65535, not '70000'".to_owned(),
         "--set: listen.address: '1.2.3' is neither an address nor a host name".to_owned(),
         "--set: backend.address: 'nowhere': write ADDRESS:PORT".to_owned(),
