@@ -16,8 +16,8 @@ const USERS: usize = 10;
 const WORKERS: usize = 3;
 const CALL: Duration = Duration::from_millis(20);
 const SETTINGS: &str = "/etc/nodegate/pve.toml";
-/// Generous: the last of 500 waits for four seconds on a quiet machine.
-const TIMES: &str = "[timeout]\nqueue = 120\nanswer = 120\n";
+/// Generous: the last of 500 waits for four seconds on a quiet machine, and the first until all are connected.
+const TIMES: &str = "[timeout]\nheader = 120\nqueue = 120\nanswer = 120\n";
 
 /// 500 requests of ten users, all sent, the daemon's workers busy.
 fn send(site: &Site, gate: &Nodegate) -> Vec<Sent> {

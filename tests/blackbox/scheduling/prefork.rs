@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::support::nodegate::{eventually, free_port};
 use crate::support::{Nodegate, Session, Site};
 
@@ -48,8 +51,7 @@ impl Prefork {
 impl Drop for Prefork {
     /// SIGTERM: it ends its workers before it ends.
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM);
         let _ = self.child.wait();
     }
 }
@@ -61,10 +63,10 @@ enum Beside {
     DeadStorage,
 }
 
-/// wrk with parallel connections, each of which sends the next request as soon as it is answered.
-fn wrk(gate: &Nodegate, cookie: &str, path: &str, connections: u32, seconds: u64) -> Child {
+/// wrk with parallel connections, each of which sends the next request as soon as it is answered, until `rate`.
+fn wrk(gate: &Nodegate, cookie: &str, path: &str, connections: u32) -> Child {
     Command::new("wrk")
-        .args(["-t1", "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--timeout", "60s"])
+        .args(["-t1", "-c", &connections.to_string(), "-d", "90s", "--timeout", "60s"])
         .args(["-H", cookie.trim_end()])
         .arg(format!("https://127.0.0.1:{}{path}", gate.port()))
         .stdin(Stdio::null())
@@ -73,8 +75,9 @@ fn wrk(gate: &Nodegate, cookie: &str, path: &str, connections: u32, seconds: u64
         .expect("wrk is missing; `make test` installs what the tests need")
 }
 
-/// The calls a second that wrk reports; none of them failed.
+/// Ends wrk. The calls a second that it reports; none of them failed.
 fn rate(wrk: Child) -> f64 {
+    kill(Pid::from_raw(wrk.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     let output = wrk.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "{text}");
@@ -113,9 +116,8 @@ fn measure(beside: Beside, sets: &[&str]) -> Seen {
         Beside::Script => (CONFIG, 64),
         Beside::DeadStorage => (DEAD, 4),
     };
-    let learning = DEAD_SECONDS + 1;
-    let load = wrk(&gate, &cookie, path, connections, learning + POLLING + 4);
-    std::thread::sleep(Duration::from_secs(learning));
+    let load = wrk(&gate, &cookie, path, connections);
+    std::thread::sleep(Duration::from_secs(DEAD_SECONDS + 1));
     let times = poll(&gate, &site);
     let at = |hundredth: usize| times[(times.len() * hundredth / 100).min(times.len() - 1)];
     let seen = Seen { p50: at(50), p90: at(90), rate: rate(load) };
