@@ -88,7 +88,7 @@ pub struct StatusReport {
     pub consoles: usize,
     pub tunnels: usize,
     /// the oldest first, at most a thousand
-    pub open: Vec<OpenBridge>,
+    pub open: Vec<SessionReport>,
     /// of the profile's own
     pub certificate_expires: Option<i64>,
     pub certificates: Vec<ServedCertificate>,
@@ -146,7 +146,7 @@ pub struct LatencyReport {
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct OpenBridge {
+pub struct SessionReport {
     pub kind: String,
     pub client: String,
     pub user: Option<String>,
@@ -194,7 +194,7 @@ impl StatusReport {
             }),
             consoles: count(SessionKind::Console),
             tunnels: count(SessionKind::Tunnel),
-            open: sessions.iter().take(MAX_LISTED).map(OpenBridge::from_session).collect(),
+            open: sessions.iter().take(MAX_LISTED).map(SessionReport::from_session).collect(),
             certificate_expires: certificates.first().map(|own| own.expires),
             certificates,
             last_reload,
@@ -205,17 +205,17 @@ impl StatusReport {
     }
 }
 
-impl OpenBridge {
-    fn from_session(bridge: &Arc<SessionInfo>) -> Self {
-        let moved = bridge.meter.moved();
+impl SessionReport {
+    fn from_session(session: &Arc<SessionInfo>) -> Self {
+        let moved = session.counter.moved();
         Self {
-            kind: bridge.kind.to_string(),
-            client: bridge.client.to_string(),
-            user: bridge.user.as_deref().map(str::to_owned),
-            target: bridge.target.clone(),
+            kind: session.kind.to_string(),
+            client: session.client.to_string(),
+            user: session.user.as_deref().map(str::to_owned),
+            target: session.target.clone(),
             up: moved.up,
             down: moved.down,
-            age: bridge.since.elapsed().as_secs(),
+            age: session.since.elapsed().as_secs(),
         }
     }
 }

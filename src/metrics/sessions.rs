@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use enum_map::{Enum, EnumMap};
-use nodegate_spice::Meter;
+use nodegate_spice::ByteCounter;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 
 /// The sessions of a process.
@@ -32,7 +32,7 @@ pub(super) struct SessionTotals {
 
 impl SessionTotals {
     fn add(&mut self, session: &SessionInfo) {
-        let moved = session.meter.moved();
+        let moved = session.counter.moved();
         self.count += 1;
         self.up += moved.up;
         self.down += moved.down;
@@ -63,12 +63,12 @@ pub struct SessionInfo {
     /// in the admin's words, without secrets
     pub target: String,
     pub since: Instant,
-    pub meter: Meter,
+    pub counter: ByteCounter,
 }
 
 impl SessionInfo {
     pub fn new(kind: SessionKind, client: IpAddr, user: Option<Arc<str>>, target: String) -> Self {
-        Self { kind, client, user, target, since: Instant::now(), meter: Meter::default() }
+        Self { kind, client, user, target, since: Instant::now(), counter: ByteCounter::default() }
     }
 }
 

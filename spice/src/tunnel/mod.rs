@@ -40,12 +40,12 @@ pub struct Moved {
 
 /// Counts the moved bytes. Other threads may read it during the transfer.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub struct ByteCounter {
     up: AtomicU64,
     down: AtomicU64,
 }
 
-impl Meter {
+impl ByteCounter {
     pub fn moved(&self) -> Moved {
         Moved { up: self.up.load(Ordering::Relaxed), down: self.down.load(Ordering::Relaxed) }
     }
@@ -73,13 +73,16 @@ pub async fn run(
     server: &mut TcpStream,
     early_up: &[u8],
     early_down: &[u8],
-    meter: &Meter,
+    counter: &ByteCounter,
 ) -> io::Result<()> {
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let ended = tokio::try_join!(
-        pump(from_client, to_server, early_up, &meter.up, |from, to| Some((from.as_ref(), to.as_ref()))),
-        pump(from_server, to_client, early_down, &meter.down, |from, to| Some((from.as_ref(), to.as_ref()))),
+        pump(from_client, to_server, early_up, &counter.up, |from, to| Some((from.as_ref(), to.as_ref()))),
+        pump(from_server, to_client, early_down, &counter.down, |from, to| Some((
+            from.as_ref(),
+            to.as_ref()
+        ))),
     );
     ended.map(|_| ())
 }
@@ -91,7 +94,7 @@ pub async fn relay<C, S>(
     server: &mut S,
     early_up: &[u8],
     early_down: &[u8],
-    meter: &Meter,
+    counter: &ByteCounter,
 ) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -100,8 +103,8 @@ where
     let (from_client, to_client) = split(client);
     let (from_server, to_server) = split(server);
     let ended = tokio::try_join!(
-        pump(from_client, to_server, early_up, &meter.up, |_, _| None),
-        pump(from_server, to_client, early_down, &meter.down, |_, _| None),
+        pump(from_client, to_server, early_up, &counter.up, |_, _| None),
+        pump(from_server, to_client, early_down, &counter.down, |_, _| None),
     );
     ended.map(|_| ())
 }

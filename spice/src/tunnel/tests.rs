@@ -48,15 +48,15 @@ fn spawn_between(
     early_down: &'static [u8],
 ) -> Tunnel {
     tokio::spawn(async move {
-        let meter = Meter::default();
+        let counter = ByteCounter::default();
         let moving = async {
             match way {
-                Way::Splice => run(&mut client, &mut server, early_up, early_down, &meter).await,
-                Way::Copy => relay(&mut client, &mut server, early_up, early_down, &meter).await,
+                Way::Splice => run(&mut client, &mut server, early_up, early_down, &counter).await,
+                Way::Copy => relay(&mut client, &mut server, early_up, early_down, &counter).await,
             }
         };
         let ended = timeout(Duration::from_secs(10), moving).await.unwrap();
-        (meter.moved(), ended)
+        (counter.moved(), ended)
     })
 }
 
@@ -100,11 +100,11 @@ where
 async fn an_echo_survives_narrow_and_wide_streams() {
     for room in [1000, 300_000] {
         let ((client, mut client_end), (server, mut server_end)) = (duplex(room), duplex(room));
-        let meter = Meter::default();
-        let relaying = relay(&mut client_end, &mut server_end, b"", b"", &meter);
+        let counter = ByteCounter::default();
+        let relaying = relay(&mut client_end, &mut server_end, b"", b"", &counter);
         let both = async { tokio::join!(relaying, check_echo(client, server, 1_000_001)) };
         timeout(Duration::from_secs(10), both).await.unwrap().0.unwrap();
-        assert_eq!(meter.moved(), Moved { up: 1_000_001, down: 1_000_001 });
+        assert_eq!(counter.moved(), Moved { up: 1_000_001, down: 1_000_001 });
     }
 }
 
@@ -131,7 +131,7 @@ async fn an_end_that_takes_nothing_more_ends_both() {
     let ((mut client, mut client_end), (server, mut server_end)) = (duplex(1000), duplex(1000));
     drop(server);
     let _ = client.write_all(b"into nothing").await;
-    let ended = relay(&mut client_end, &mut server_end, b"", b"", &Meter::default()).await;
+    let ended = relay(&mut client_end, &mut server_end, b"", b"", &ByteCounter::default()).await;
     assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }
 

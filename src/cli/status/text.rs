@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local};
 
 use super::queue;
-use crate::metrics::report::{LastReload, OpenBridge, ServedCertificate, StatusReport, seconds_since_1970};
+use crate::metrics::report::{
+    LastReload, ServedCertificate, SessionReport, StatusReport, seconds_since_1970,
+};
 use crate::metrics::upstreams::UpstreamReport;
 
 const MINUTE: u64 = 60;
@@ -153,15 +155,15 @@ fn reload(last: &LastReload, paint: TextStyle) -> String {
 }
 
 /// The consoles and tunnels as a table.
-fn open(bridges: &[OpenBridge], paint: TextStyle) -> String {
-    if bridges.is_empty() {
+fn open(sessions: &[SessionReport], paint: TextStyle) -> String {
+    if sessions.is_empty() {
         return String::new();
     }
     let head = ["KIND", "CLIENT", "USER", "TARGET", "UP", "DOWN", "AGE"].map(str::to_owned);
-    let rows = bridges.iter().map(|bridge| {
-        let user = bridge.user.clone().unwrap_or_else(|| "-".to_owned());
-        let (up, down, age) = (bytes(bridge.up), bytes(bridge.down), span(bridge.age));
-        [bridge.kind.clone(), bridge.client.clone(), user, bridge.target.clone(), up, down, age]
+    let rows = sessions.iter().map(|session| {
+        let user = session.user.clone().unwrap_or_else(|| "-".to_owned());
+        let (up, down, age) = (bytes(session.up), bytes(session.down), span(session.age));
+        [session.kind.clone(), session.client.clone(), user, session.target.clone(), up, down, age]
     });
     let table: Vec<[String; 7]> = std::iter::once(head).chain(rows).collect();
     let mut widths = [0; 7];
@@ -231,7 +233,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_what_they_hold() {
-        let bridge = |client: &str, target: &str| OpenBridge {
+        let session = |client: &str, target: &str| SessionReport {
             kind: "console".to_owned(),
             client: client.to_owned(),
             user: None,
@@ -240,7 +242,7 @@ mod tests {
             down: 2000,
             age: 3,
         };
-        let text = open(&[bridge("192.0.2.7", "/a"), bridge("::1", "/longer")], TextStyle::new(false));
+        let text = open(&[session("192.0.2.7", "/a"), session("::1", "/longer")], TextStyle::new(false));
         let lines: Vec<_> = text.lines().skip(1).collect();
         assert_eq!(lines.first(), Some(&"  KIND     CLIENT     USER  TARGET   UP   DOWN    AGE"));
         assert_eq!(lines.get(2), Some(&"  console  ::1        -     /longer  1 B  2.0 kB  3 s"));

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use nodegate_spice::Meter;
+use nodegate_spice::ByteCounter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, sink};
 
 use super::decoder::{DecodedFrames, FrameDecoder};
@@ -32,7 +32,7 @@ pub struct RelayBuffers {
 /// Decodes the client's frames.
 pub(super) struct FrameReader<'a, R> {
     source: R,
-    meter: &'a Meter,
+    counter: &'a ByteCounter,
     input: &'a RefCell<Vec<u8>>,
     pub(super) decoder: FrameDecoder,
     /// the payload that the console has not taken yet
@@ -40,9 +40,9 @@ pub(super) struct FrameReader<'a, R> {
 }
 
 impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
-    pub(super) fn new(source: R, meter: &'a Meter, buffers: &'a RelayBuffers) -> Self {
+    pub(super) fn new(source: R, counter: &'a ByteCounter, buffers: &'a RelayBuffers) -> Self {
         let input = &buffers.input;
-        Self { source, meter, input, decoder: FrameDecoder::default(), payload: Vec::new() }
+        Self { source, counter, input, decoder: FrameDecoder::default(), payload: Vec::new() }
     }
 
     /// Decodes the bytes that arrived before the handshake was complete. Their payload is for the console.
@@ -50,7 +50,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         let mut early = Vec::from(early);
         let (found, payload) = self.decoder.decode(&mut early);
         self.payload = early.get(payload).unwrap_or_default().to_vec();
-        self.meter.add_up(self.payload.len());
+        self.counter.add_up(self.payload.len());
         found
     }
 
@@ -81,7 +81,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         }
         let (found, payload) = self.decoder.decode(input.get_mut(..length).unwrap_or_default());
         let payload = input.get(payload).unwrap_or_default();
-        self.meter.add_up(payload.len());
+        self.counter.add_up(payload.len());
         let mut written = 0;
         if !payload.is_empty()
             && let Poll::Ready(Ok(count)) = Pin::new(console).poll_write(context, payload)
@@ -120,15 +120,15 @@ fn poll_read_records<R: AsyncRead + Unpin>(
 /// Encodes frames for the client. If a future is dropped in the middle, the rest of the frame is kept.
 pub(super) struct FrameWriter<'a, W> {
     pub(super) sink: W,
-    meter: &'a Meter,
+    counter: &'a ByteCounter,
     frame: &'a RefCell<Vec<u8>>,
     rest: Vec<u8>,
     start: usize,
 }
 
 impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
-    pub(super) fn new(sink: W, meter: &'a Meter, buffers: &'a RelayBuffers) -> Self {
-        Self { sink, meter, frame: &buffers.frame, rest: Vec::new(), start: 0 }
+    pub(super) fn new(sink: W, counter: &'a ByteCounter, buffers: &'a RelayBuffers) -> Self {
+        Self { sink, counter, frame: &buffers.frame, rest: Vec::new(), start: 0 }
     }
 
     /// Reads from the console, and sends as much of a binary frame as the client takes at once. `flush` sends the rest.
@@ -150,7 +150,7 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
         if length == 0 {
             return Poll::Ready(Ok(0));
         }
-        self.meter.add_down(length);
+        self.counter.add_down(length);
         // The header is placed right before the payload.
         let (head, head_length) = encode_header(Opcode::Binary, u16::try_from(length).unwrap_or(u16::MAX));
         let mut start = MAX_HEADER_BYTES - head_length;

@@ -101,8 +101,8 @@ pub async fn run<S>(
         }
     };
     let (source, sink) = split(client);
-    let meter = &console.listed.meter;
-    let mut client = (FrameReader::new(source, meter, buffers), FrameWriter::new(sink, meter, buffers));
+    let counter = &console.listed.counter;
+    let mut client = (FrameReader::new(source, counter, buffers), FrameWriter::new(sink, counter, buffers));
     let keep_alive = KeepAlive::new(ping);
     let reason = relay_frames(&mut client, early, split(console.stream), &keep_alive, over).await;
     tracing::debug!(%reason, "console closed");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use nodegate_spice::{Meter, tunnel};
+use nodegate_spice::{ByteCounter, tunnel};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -70,16 +70,16 @@ impl OpenTunnel {
         let Self { mut upstream, early, idle, sessions } = self;
         let (mut stream, peer) = (client.stream, client.client.client_ip.address());
         let session = sessions.open(SessionInfo::new(SessionKind::Tunnel, peer, None, upstream.name));
-        let meter = &session.meter;
+        let counter = &session.counter;
         let ended = tokio::select! {
             biased;
             () = stop.cancelled() => Err(io::ErrorKind::Interrupted.into()),
-            ended = relay(&mut stream, &mut upstream.stream, &early, &upstream.early, meter) => ended,
+            ended = relay(&mut stream, &mut upstream.stream, &early, &upstream.early, counter) => ended,
             _ = denied => Err(io::ErrorKind::PermissionDenied.into()),
-            () = wait_until_idle(meter, idle) => Err(io::ErrorKind::TimedOut.into()),
+            () = wait_until_idle(counter, idle) => Err(io::ErrorKind::TimedOut.into()),
         };
         let error = ended.err().map(|error| error.to_string());
-        let moved = meter.moved();
+        let moved = counter.moved();
         tracing::debug!(peer = %peer, up = moved.up, down = moved.down, error, "tunnel ended");
         if error.is_some() {
             tokio::join!(shutdown_tls(&mut stream), shutdown_tls(&mut upstream.stream));
@@ -92,15 +92,15 @@ async fn relay(
     server: &mut TunnelEndpoint,
     early_up: &[u8],
     early_down: &[u8],
-    meter: &Meter,
+    counter: &ByteCounter,
 ) -> io::Result<()> {
     match (client, server) {
         (Either::Left(client), Either::Left(server)) => {
             limit_unsent_bytes(client);
             limit_unsent_bytes(server);
-            tunnel::run(client, server, early_up, early_down, meter).await
+            tunnel::run(client, server, early_up, early_down, counter).await
         }
-        (client, server) => tunnel::relay(client, server, early_up, early_down, meter).await,
+        (client, server) => tunnel::relay(client, server, early_up, early_down, counter).await,
     }
 }
 
@@ -112,12 +112,12 @@ async fn shutdown_tls(endpoint: &mut TunnelEndpoint) {
 }
 
 /// Returns when no byte has moved for `idle`.
-async fn wait_until_idle(meter: &Meter, idle: Option<Duration>) {
+async fn wait_until_idle(counter: &ByteCounter, idle: Option<Duration>) {
     let Some(idle) = idle else { return std::future::pending().await };
-    let (mut moved, mut since) = (meter.moved(), Instant::now());
+    let (mut moved, mut since) = (counter.moved(), Instant::now());
     while since.elapsed() < idle {
         sleep(idle.saturating_sub(since.elapsed()).max(IDLE_POLL_INTERVAL)).await;
-        let now = meter.moved();
+        let now = counter.moved();
         if now != moved {
             (moved, since) = (now, Instant::now());
         }
