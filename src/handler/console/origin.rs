@@ -130,4 +130,14 @@ mod tests {
             assert_eq!(by_token, [Opens; 4], "{origins:?} with a token");
         }
     }
+
+    #[test]
+    fn a_refusal_cuts_a_long_origin() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("node1:8006"));
+        headers.insert(ORIGIN, HeaderValue::from_str(&format!("https://{}", "a".repeat(5000))).unwrap());
+        let call =
+            ConsoleCall { headers: &headers, by_cookie: true, has_own_ticket: false, forwarded: vec![] };
+        assert!(check_origin(&AllowedOrigins::default(), &call).unwrap_err().to_string().len() < 600);
+    }
 }

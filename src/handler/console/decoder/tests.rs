@@ -210,3 +210,21 @@ fn own_frames_have_the_shortest_head() {
     let close = ControlPayload::close(1011, &"\u{fc}".repeat(100));
     assert!(std::str::from_utf8(&close.as_slice()[2..]).is_ok_and(|reason| reason.chars().count() == 61));
 }
+
+/// The decoder takes all of random bytes, does not panic, and returns no more payload than input.
+#[test]
+fn random_bytes_never_panic() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..5000 {
+        let mut bytes: Vec<u8> = (0..random.usize(..512)).map(|_| random.u8(..)).collect();
+        // Half of the inputs begin like a frame, to reach the states behind the header.
+        if let ([first, second, ..], true) = (bytes.as_mut_slice(), random.bool()) {
+            (*first, *second) = (0x82 & *first | 0x02, *second | MASK_BIT);
+        }
+        let (mut decoder, mut payload) = (FrameDecoder::default(), Vec::new());
+        let cut = random.usize(..=bytes.len());
+        decode(&mut decoder, &bytes[..cut], &mut payload);
+        decode(&mut decoder, &bytes[cut..], &mut payload);
+        assert!(payload.len() <= bytes.len());
+    }
+}
