@@ -1,20 +1,29 @@
 //! nodegate: one proxy engine that loads a product profile. Read `proxy/connection.rs` and `proxy/request.rs` first.
+//!
+//! The library exists for the program and for its tests. [`cli::main`] is its interface.
 
-pub mod admin;
-pub mod auth;
+#![warn(missing_docs)]
+#![allow(
+    unreachable_pub,
+    reason = "only `cli` and `testing` leave the crate, so `pub` means the whole crate"
+)]
+
+mod admin;
+mod auth;
 pub mod cli;
-pub mod config;
-pub mod fs;
-pub mod handler;
-pub mod http;
-pub mod limits;
-pub mod metrics;
-pub mod net;
-pub mod os;
-pub mod proxy;
-pub mod server;
-pub mod state;
-pub mod time;
-pub mod tls;
-pub mod upstream;
-pub mod verdict;
+mod config;
+mod fs;
+mod handler;
+mod http;
+mod limits;
+mod metrics;
+mod net;
+mod os;
+mod proxy;
+mod server;
+mod state;
+pub mod testing;
+mod time;
+mod tls;
+mod upstream;
+mod verdict;

@@ -212,8 +212,8 @@ async fn answer(
         }
         _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned()),
         Some(probe) => {
-            let (status, text) = app.handlers.probe(&app.state, probe).await;
-            (status, PLAIN, text)
+            let answer = app.handlers.probe(&app.state, probe).await;
+            (answer.status, PLAIN, answer.text)
         }
         None if path == "/metrics" => {
             (StatusCode::OK, PROMETHEUS_TEXT, app.state.metrics.to_prometheus_text())

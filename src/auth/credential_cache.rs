@@ -11,39 +11,57 @@ use quick_cache::sync::Cache;
 
 use super::ticket::VerifiedTicket;
 
-/// Limit of cached clients for each way to send a credential; the least recently used go first.
+/// Entries for each header. The cache evicts the least used.
 const CLIENTS: usize = 2048;
-/// A longer header is verified each time, so that clients cannot fill the memory.
+/// Longer headers are not cached, which bounds the memory.
 const MAX_HEADER_BYTES: usize = 1024;
-/// A ticket is verified again after this time.
+/// nodegate verifies a ticket again after this time.
 const TICKET_TTL: Duration = Duration::from_mins(1);
 
 /// One good credential.
 pub struct CachedCredential {
     /// for the log
     pub user: Arc<str>,
-    /// the credential that is sent on, encoded again
-    pub header: (HeaderName, HeaderValue),
+    /// the credential for the daemon, encoded again
+    pub header: CredentialHeader,
     /// `None` for an API token, which only the daemon can verify
-    pub(crate) ticket: Option<CachedTicket>,
-    /// whether the daemon accepted the API token the last time
+    pub(super) ticket: Option<CachedTicket>,
+    /// an API token that the daemon accepted the last time
     verified: AtomicBool,
     since: Instant,
 }
 
-/// The kind of a ticket, and the parts that have to be verified again.
-pub(crate) struct CachedTicket {
-    pub(crate) kind: usize,
-    pub(crate) signed: VerifiedTicket,
+/// A header line with one credential.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub struct CredentialHeader {
+    /// `Cookie` or `Authorization`
+    pub name: HeaderName,
+    /// marked as sensitive
+    pub value: HeaderValue,
+}
+
+/// A verified ticket and its kind, by its place in the profile.
+#[derive(Clone, Copy)]
+pub(super) struct CachedTicket {
+    pub(super) kind: usize,
+    pub(super) signed: VerifiedTicket,
+}
+
+/// The user of a verified ticket.
+pub(super) struct TicketUser {
+    pub(super) user: String,
+    pub(super) ticket: CachedTicket,
 }
 
 impl CachedCredential {
-    pub(crate) fn new(
+    pub(super) fn new(
         user: &str,
-        header: (HeaderName, HeaderValue),
+        name: HeaderName,
+        value: HeaderValue,
         ticket: Option<CachedTicket>,
     ) -> Arc<Self> {
         let verified = AtomicBool::new(false);
+        let header = CredentialHeader { name, value };
         Arc::new(Self { user: user.into(), header, ticket, verified, since: Instant::now() })
     }
 
@@ -58,7 +76,7 @@ impl CachedCredential {
     }
 
     /// Stores the daemon's verdict on an API token for this client; `Authenticator::set_verified` does so for all.
-    pub(crate) fn set_verified(&self, good: bool) {
+    pub(super) fn set_verified(&self, good: bool) {
         self.verified.store(good, Ordering::Relaxed);
     }
 
@@ -71,29 +89,29 @@ impl CachedCredential {
 type CacheTable = Cache<Box<[u8]>, Arc<CachedCredential>>;
 
 /// The credentials of recent requests, by header. Whole texts are compared, so a hash collision admits no client.
-pub(crate) struct CredentialCache {
+pub struct CredentialCache {
     by_cookie: CacheTable,
     by_authorization: CacheTable,
 }
 
 impl CredentialCache {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { by_cookie: Cache::new(CLIENTS), by_authorization: Cache::new(CLIENTS) }
     }
 
-    /// The cached credential of these headers.
-    pub(crate) fn find(&self, headers: &HeaderMap) -> Option<Arc<CachedCredential>> {
+    /// The fresh entry for these headers.
+    pub(super) fn find(&self, headers: &HeaderMap) -> Option<Arc<CachedCredential>> {
         let (clients, words) = self.find_table(headers)?;
         clients.get(words).filter(|known| known.is_fresh())
     }
 
-    pub(crate) fn remember(&self, headers: &HeaderMap, known: &Arc<CachedCredential>) {
+    pub(super) fn remember(&self, headers: &HeaderMap, known: &Arc<CachedCredential>) {
         if let Some((clients, words)) = self.find_table(headers) {
             clients.insert(words.into(), Arc::clone(known));
         }
     }
 
-    /// The table and the key of a request with one line of one of the two headers; other requests are rare.
+    /// The table and the key for a request with one line of one of the two headers. Others are rare.
     fn find_table<'h>(&self, headers: &'h HeaderMap) -> Option<(&CacheTable, &'h [u8])> {
         let mut cookies = headers.get_all(COOKIE).iter();
         let mut authorizations = headers.get_all(AUTHORIZATION).iter();
@@ -119,7 +137,7 @@ mod tests {
     fn only_identical_credentials_hit_the_cache() {
         let clients = CredentialCache::new();
         let sent = headers(&[(COOKIE, "c=1")]);
-        let known = CachedCredential::new("a@b", (COOKIE, HeaderValue::from_static("c=1")), None);
+        let known = CachedCredential::new("a@b", COOKIE, HeaderValue::from_static("c=1"), None);
         clients.remember(&sent, &known);
         assert_eq!(&*clients.find(&sent).unwrap().user, "a@b");
         for other in [
@@ -136,7 +154,7 @@ mod tests {
     #[test]
     fn the_cache_bounds_header_length_and_clients() {
         let clients = CredentialCache::new();
-        let known = CachedCredential::new("a@b", (COOKIE, HeaderValue::from_static("c=1")), None);
+        let known = CachedCredential::new("a@b", COOKIE, HeaderValue::from_static("c=1"), None);
         let long = headers(&[(COOKIE, &"c".repeat(MAX_HEADER_BYTES + 1))]);
         clients.remember(&long, &known);
         assert!(clients.find(&long).is_none());

@@ -26,12 +26,12 @@ pub struct CredentialMemory {
 }
 
 /// A ticket that a client sent, with everything that decides on it.
-pub(crate) struct ShownTicket<'a> {
-    pub(crate) ticket: &'a str,
+pub struct ShownTicket<'a> {
+    pub ticket: &'a str,
     /// `None` for a client that is not counted
-    pub(crate) by: Option<ClientKey>,
+    pub by: Option<ClientKey>,
     /// versions of all keys that may have signed it
-    pub(crate) key_versions: &'a [u8],
+    pub(super) key_versions: &'a [u8],
 }
 
 impl Default for CredentialMemory {
@@ -50,33 +50,33 @@ impl Default for CredentialMemory {
 
 impl CredentialMemory {
     /// The error of an earlier verification of this ticket from this client with these keys.
-    pub(crate) fn refusal(&self, shown: &ShownTicket<'_>) -> Option<TicketError> {
+    pub fn refusal(&self, shown: &ShownTicket<'_>) -> Option<TicketError> {
         self.refused_tickets.get(&self.digest_of(shown)?)
     }
 
-    pub(crate) fn refuse(&self, shown: &ShownTicket<'_>, error: TicketError) {
+    pub fn refuse(&self, shown: &ShownTicket<'_>, error: TicketError) {
         if let Some(digest) = self.digest_of(shown) {
             self.refused_tickets.insert(digest, error);
         }
     }
 
     /// Whether the ticket was good before, from any client; it may be too old by now.
-    pub(crate) fn was_good(&self, ticket: &str) -> bool {
+    pub(super) fn was_good(&self, ticket: &str) -> bool {
         self.digest(&[ticket.as_bytes()]).is_some_and(|digest| self.good_tickets.get(&digest).is_some())
     }
 
-    pub(crate) fn remember_good(&self, ticket: &str) {
+    pub(super) fn remember_good(&self, ticket: &str) {
         if let Some(digest) = self.digest(&[ticket.as_bytes()]) {
             self.good_tickets.insert(digest, ());
         }
     }
 
     /// Whether the daemon accepted this API token the last time.
-    pub(crate) fn has_good_token(&self, token: &[u8]) -> bool {
+    pub(super) fn has_good_token(&self, token: &[u8]) -> bool {
         self.digest(&[token]).is_some_and(|digest| self.good_tokens.get(&digest).is_some())
     }
 
-    pub(crate) fn remember_token(&self, token: &[u8], good: bool) {
+    pub(super) fn remember_token(&self, token: &[u8], good: bool) {
         let Some(digest) = self.digest(&[token]) else { return };
         if good {
             self.good_tokens.insert(digest, ());
@@ -86,7 +86,7 @@ impl CredentialMemory {
     }
 
     /// Stores that an answer did not prove this API token. Returns whether that is new for this client.
-    pub(crate) fn mark_token_unverified(&self, token: &[u8], by: ClientKey) -> bool {
+    pub(super) fn mark_token_unverified(&self, token: &[u8], by: ClientKey) -> bool {
         let Some(digest) = self.digest(&[&bytes_of(Some(by)), token]) else { return true };
         let is_new = self.doubtful_tokens.get(&digest).is_none();
         self.doubtful_tokens.insert(digest, ());

@@ -15,10 +15,10 @@ use crate::config::grammar::{CsrfKey, CsrfMac, CsrfRules};
 const MIN_KEY_BYTES: usize = 32;
 
 /// Makes the key of the MAC from the contents of the secret's file.
-pub(crate) type KeyParser = fn(&[u8]) -> Result<Vec<u8>, String>;
+type KeyParser = fn(&[u8]) -> Result<Vec<u8>, String>;
 
 /// The function that derives the key from the secret's file.
-pub(crate) fn key_parser(key: CsrfKey) -> KeyParser {
+pub(super) fn key_parser(key: CsrfKey) -> KeyParser {
     match key {
         CsrfKey::HmacOfFile => |file| secret_text(file).map(String::into_bytes),
         CsrfKey::File => |file| match file.len() {

@@ -14,7 +14,7 @@ pub enum AuthError {
     #[error("No ticket")]
     NoCredential,
     #[error("ticket refused: {0}")]
-    Ticket(TicketError),
+    Ticket(#[from] TicketError),
     #[error("ticket refused again: {0}")]
     SameTicket(TicketError),
     #[error("ticket not verified: its client is over the limit of failed logins")]

@@ -10,5 +10,5 @@ pub mod page_login;
 mod rule_check;
 mod text_forms;
 pub mod ticket;
-pub(crate) mod ticket_verifier;
-pub(crate) mod write_check;
+mod ticket_verifier;
+mod write_check;

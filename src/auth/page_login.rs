@@ -8,7 +8,7 @@ use http::header::COOKIE;
 use super::ticket::TicketError;
 use super::{csrf, fetch_site};
 use crate::auth::authenticator::{AuthError, Authenticator, credential, joined};
-use crate::auth::credential_cache::CachedTicket;
+use crate::auth::credential_cache::TicketUser;
 use crate::auth::credential_memory::ShownTicket;
 use crate::http::target::query_value;
 use crate::limits::failure_table::ClientKey;
@@ -22,12 +22,12 @@ pub struct PageLogin {
     pub csrf_token: String,
 }
 
-/// The visitor that a page is rendered for.
+/// The visitor of a page.
 #[derive(Debug)]
 pub enum PageVisitor {
     User(PageLogin),
-    Nobody,
-    /// like `Nobody`, with a forged ticket that this client has not sent before
+    Anonymous,
+    /// like `Anonymous`, with a forged ticket that this client has not shown before
     Forger,
 }
 
@@ -53,25 +53,25 @@ impl Authenticator {
         now: SystemTime,
         takes: impl Fn(Option<usize>) -> bool,
     ) -> PageVisitor {
-        let verified = if headers.contains_key(COOKIE) {
+        let found = if headers.contains_key(COOKIE) {
             self.user_of_cookie(headers, client, now)
         } else if self.foreign_page(headers).is_some() && !fetch_site::is_navigation(headers) {
             // An image on a foreign page would make its visitors guess.
-            None
+            Ok(None)
         } else {
             self.user_of_link(query, client, now)
         };
-        match verified {
-            Some(Ok((user, kind))) if takes(Some(kind)) => {
-                self.login(user, now).map_or(PageVisitor::Nobody, PageVisitor::User)
+        match found {
+            Ok(Some(found)) if takes(Some(found.ticket.kind)) => {
+                self.login(found.user, now).map_or(PageVisitor::Anonymous, PageVisitor::User)
             }
-            Some(Ok(_)) | None => PageVisitor::Nobody,
-            Some(Err(denial)) => {
+            Ok(_) => PageVisitor::Anonymous,
+            Err(denial) => {
                 tracing::debug!(%denial, "a page without login");
                 if matches!(denial, AuthError::Ticket(error) if error.is_guess()) {
                     PageVisitor::Forger
                 } else {
-                    PageVisitor::Nobody
+                    PageVisitor::Anonymous
                 }
             }
         }
@@ -91,13 +91,15 @@ impl Authenticator {
         headers: &HeaderMap,
         client: TicketClient,
         now: SystemTime,
-    ) -> Option<Result<(String, usize), AuthError>> {
+    ) -> Result<Option<TicketUser>, AuthError> {
         let known = self.clients.find(headers).filter(|known| self.is_still_good(known, now));
-        if let Some((known, kind)) = known.and_then(|known| known.kind().map(|kind| (known, kind))) {
-            return Some(Ok((known.user.to_string(), kind)));
+        if let Some(known) = &known
+            && let Some(ticket) = known.ticket
+        {
+            return Ok(Some(TicketUser { user: known.user.to_string(), ticket }));
         }
-        let ticket = credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE))?;
-        Some(self.verified_for_page(&ticket, client, now).map(|(user, ticket)| (user, ticket.kind)))
+        let ticket = credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE));
+        ticket.map(|ticket| self.verified_for_page(&ticket, client, now)).transpose()
     }
 
     fn user_of_link(
@@ -105,33 +107,31 @@ impl Authenticator {
         query: &str,
         client: TicketClient,
         now: SystemTime,
-    ) -> Option<Result<(String, usize), AuthError>> {
-        let (kind, ticket) = self.tickets.iter().enumerate().find_map(|(kind, files)| {
+    ) -> Result<Option<TicketUser>, AuthError> {
+        let named = self.tickets.iter().enumerate().find_map(|(kind, files)| {
             let ticket = query_value(query, files.kind.link.as_deref()?)?;
             // A ticket has no space; a space is a plus sign that the mail did not encode.
             Some((kind, ticket.replace(' ', "+")))
-        })?;
+        });
+        let Some((kind, ticket)) = named else { return Ok(None) };
         let ticket = if ticket.contains(&self.rules.ticket_form.signature_separator) {
             ticket
         } else {
             // Mail programs encode links that are encoded already.
             percent_encoding::percent_decode_str(&ticket).decode_utf8_lossy().replace(' ', "+")
         };
-        match self.verified_for_page(&ticket, client, now) {
-            // The ticket of a session does not open a link, but it is not a guess either.
-            Ok((_, found)) if found.kind != kind => None,
-            Ok((user, _)) => Some(Ok((user, kind))),
-            Err(denial) => Some(Err(denial)),
-        }
+        let found = self.verified_for_page(&ticket, client, now)?;
+        // The ticket of a session opens no link, but is no guess either.
+        Ok(Some(found).filter(|found| found.ticket.kind == kind))
     }
 
-    /// For a client over the limit, pages verify no new ticket.
+    /// Verifies only known tickets for a client over its limit.
     fn verified_for_page(
         &self,
         ticket: &str,
         client: TicketClient,
         now: SystemTime,
-    ) -> Result<(String, CachedTicket), AuthError> {
+    ) -> Result<TicketUser, AuthError> {
         if client.is_refused && !self.memory.was_good(ticket) {
             return Err(AuthError::Unverified);
         }
@@ -142,12 +142,12 @@ impl Authenticator {
     /// verified in the same way at pages and calls, so that a ticket that one refuses is refused by both.
     ///
     /// Only refusals that count are remembered, and none of a client over its limit: it would evict those of others.
-    pub(crate) fn verified(
+    pub(super) fn verified(
         &self,
         ticket: &str,
         client: TicketClient,
         now: SystemTime,
-    ) -> Result<(String, CachedTicket), AuthError> {
+    ) -> Result<TicketUser, AuthError> {
         // Without its key a ticket is neither good nor refused.
         let Some(key_versions) = self.key_versions() else { return self.user_of(ticket, now) };
         let shown = ShownTicket { ticket, by: client.source, key_versions: &key_versions };

@@ -17,6 +17,8 @@ pub struct TicketKey {
 }
 
 impl TicketKey {
+    /// # Errors
+    /// The bytes hold no public key in PEM form.
     pub fn from_pem(pem: &[u8]) -> Result<Self, ErrorStack> {
         Ok(Self { public: PKey::public_key_from_pem(pem)?, version: openssl::sha::sha256(pem) })
     }
@@ -30,19 +32,27 @@ impl TicketKey {
 /// A public key and the seconds since its file was written (not below 0).
 #[derive(Clone, Copy)]
 pub struct DatedKey<'a> {
+    /// the key
     pub key: &'a TicketKey,
+    /// seconds since its file was written, at least 0
     pub age: i64,
 }
 
 /// The rules for one kind of ticket, with the keys of this moment.
 pub struct TicketRules<'a> {
+    /// the grammar of the profile's tickets
     pub form: &'a TicketForm,
+    /// the first field of this kind of ticket
     pub prefix: &'a str,
+    /// the accepted signature schemes
     pub schemes: &'a [SignatureScheme],
+    /// the key that signs new tickets
     pub current: DatedKey<'a>,
+    /// the key before the last rotation
     pub old: Option<DatedKey<'a>>,
     /// seconds, both ends exclusive
     pub min_age: i64,
+    /// seconds, exclusive
     pub max_age: i64,
     /// seconds after which a key is due for rotation
     pub key_lifetime: Option<i64>,
@@ -57,16 +67,22 @@ pub struct TicketRules<'a> {
 /// Why a ticket is rejected. The client does not learn the reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TicketError {
+    /// not the form of a ticket
     #[error("it does not have the form of a ticket")]
     Form,
+    /// half a login
     #[error("it is half a login: the second factor is missing")]
     SecondFactorMissing,
+    /// an invalid user name
     #[error("its user name is not valid")]
     User,
+    /// no key fits
     #[error("its signature fits no key")]
     Signature,
+    /// expired, or from the future
     #[error("it is too old or from the future")]
     Age,
+    /// was good before its key was replaced
     #[error("it was good, but its key was replaced")]
     KeyReplaced,
 }
@@ -97,24 +113,28 @@ pub struct VerifiedTicket {
     key: [u8; 32],
 }
 
+/// The user that a verified ticket was given to.
+pub struct VerifiedUser {
+    /// with its realm
+    pub user: String,
+    /// for later checks of its age
+    pub ticket: VerifiedTicket,
+}
+
 /// Clocks of nodes may differ by this much, and the file of a rotated key is this late.
 const SLACK_SECONDS: i64 = 300;
 
 /// The user that the ticket was given to, at Unix time `now`.
 ///
-/// The age is checked first: a browser keeps a cookie longer than the product keeps the key, so an expired ticket
-/// may match no key without being a forgery.
-pub fn verify(
-    ticket: &str,
-    rules: &TicketRules<'_>,
-    now: i64,
-) -> Result<(String, VerifiedTicket), TicketError> {
+/// The age comes first: a browser keeps a cookie longer than the product keeps the key that signed it, so an expired ticket
+/// may fit no key and is no forgery for that.
+pub fn verify(ticket: &str, rules: &TicketRules<'_>, now: i64) -> Result<VerifiedUser, TicketError> {
     let parts = split(ticket, rules.prefix, rules.form).ok_or(TicketError::Form)?;
     let user = user_of(parts.data, rules)?;
     let age = now - parts.time;
-    let current = (rules.current.key, current_ages(rules));
-    let keys = [Some(current), rules.old.map(|old| (old.key, old_ages(rules, old)))];
-    if keys.iter().flatten().all(|(_, ages)| check_age(age, *ages).is_err()) {
+    let current = (rules.current.key, AgeRange::of_current_key(rules));
+    let keys = [Some(current), rules.old.map(|old| (old.key, AgeRange::of_old_key(rules, old)))];
+    if keys.iter().flatten().all(|(_, ages)| ages.check(age).is_err()) {
         return Err(TicketError::Age);
     }
     let mut failure = TicketError::Signature;
@@ -122,46 +142,60 @@ pub fn verify(
         if !rules.schemes.iter().any(|scheme| is_signed(&parts, &key.public, *scheme).unwrap_or(false)) {
             continue;
         }
-        match check_age(age, ages) {
-            Ok(()) => return Ok((user, VerifiedTicket { time: parts.time, key: key.version })),
+        match ages.check(age) {
+            Ok(()) => {
+                return Ok(VerifiedUser {
+                    user,
+                    ticket: VerifiedTicket { time: parts.time, key: key.version },
+                });
+            }
             Err(error) => failure = error,
         }
     }
     Err(failure)
 }
 
-/// Checks the age of a ticket that `verify` accepted. `None`: its key is no longer in use, so verify it again.
-pub fn recheck_age(
-    signed: &VerifiedTicket,
-    rules: &TicketRules<'_>,
-    now: i64,
-) -> Option<Result<(), TicketError>> {
+/// Checks the age of a ticket that `verify` accepted.
+///
+/// # Errors
+/// The ticket has expired, or its key is no longer in use. In the second case verify the ticket again.
+pub fn recheck_age(signed: &VerifiedTicket, rules: &TicketRules<'_>, now: i64) -> Result<(), TicketError> {
     let ages = match rules.old {
-        _ if rules.current.key.version == signed.key => current_ages(rules),
-        Some(old) if old.key.version == signed.key => old_ages(rules, old),
-        Some(_) | None => return None,
+        _ if rules.current.key.version == signed.key => AgeRange::of_current_key(rules),
+        Some(old) if old.key.version == signed.key => AgeRange::of_old_key(rules, old),
+        Some(_) | None => return Err(TicketError::Signature),
     };
-    Some(check_age(now - signed.time, ages))
+    ages.check(now - signed.time)
 }
 
-/// The age range of a ticket of the current key: not older than the key itself, and not made after the key should
-/// have been rotated.
-fn current_ages(rules: &TicketRules<'_>) -> (i64, i64) {
-    let Some(lifetime) = rules.key_lifetime else { return (rules.min_age, rules.max_age) };
-    let key_age = rules.current.age;
-    let overdue = key_age > lifetime && rules.quorate;
-    let min = if overdue { key_age - lifetime } else { rules.min_age };
-    let max = if key_age < rules.max_age { key_age + SLACK_SECONDS } else { rules.max_age };
-    (min, max)
+/// The ages of good tickets in seconds, both ends exclusive.
+#[derive(Clone, Copy)]
+struct AgeRange {
+    min: i64,
+    max: i64,
 }
 
-/// A ticket of the key before the last rotation must be older than that.
-fn old_ages(rules: &TicketRules<'_>, old: DatedKey<'_>) -> (i64, i64) {
-    (old.age - SLACK_SECONDS, rules.max_age)
-}
+impl AgeRange {
+    /// A ticket is not older than its key. It is not so young that only a key overdue for rotation can have signed it.
+    fn of_current_key(rules: &TicketRules<'_>) -> Self {
+        let TicketRules { min_age: min, max_age: max, .. } = *rules;
+        let Some(lifetime) = rules.key_lifetime else { return Self { min, max } };
+        let key_age = rules.current.age;
+        let overdue = key_age > lifetime && rules.quorate;
+        Self {
+            min: if overdue { key_age - lifetime } else { min },
+            max: if key_age < max { key_age + SLACK_SECONDS } else { max },
+        }
+    }
 
-fn check_age(age: i64, (min, max): (i64, i64)) -> Result<(), TicketError> {
-    if min < age && age < max { Ok(()) } else { Err(TicketError::Age) }
+    /// A ticket of the key before the last rotation must be older than that.
+    fn of_old_key(rules: &TicketRules<'_>, old: DatedKey<'_>) -> Self {
+        Self { min: old.age - SLACK_SECONDS, max: rules.max_age }
+    }
+
+    fn check(self, age: i64) -> Result<(), TicketError> {
+        if self.min < age && age < self.max { Ok(()) } else { Err(TicketError::Age) }
+    }
 }
 
 /// The signature covers everything before its separator.

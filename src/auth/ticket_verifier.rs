@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use openssl::pkey::Id;
 
+use super::error::AuthError;
 use super::rule_check::KeyTypes;
-use super::ticket::{self, DatedKey, TicketError, TicketKey, TicketRules, VerifiedTicket};
+use super::ticket::{self, DatedKey, TicketError, TicketKey, TicketRules, VerifiedTicket, VerifiedUser};
 use crate::config::grammar::SignatureScheme;
 use crate::config::product;
 use crate::config::root::RootDirectory;
@@ -19,22 +20,22 @@ const DAY: i64 = 86_400;
 
 /// The inputs of a verification besides the ticket and its files.
 #[derive(Clone, Copy)]
-pub(crate) struct VerifyContext<'a> {
-    pub(crate) rules: &'a product::AuthRules,
-    pub(crate) nodes: &'a NodeFile,
-    pub(crate) now: SystemTime,
+pub(super) struct VerifyContext<'a> {
+    pub(super) rules: &'a product::AuthRules,
+    pub(super) nodes: &'a NodeFile,
+    pub(super) now: SystemTime,
 }
 
 /// One kind of ticket and its key files.
-pub(crate) struct TicketFiles {
-    pub(crate) kind: product::TicketKind,
-    pub(crate) key: CachedFile<TicketKey>,
+pub struct TicketFiles {
+    pub(super) kind: product::TicketKind,
+    pub(super) key: CachedFile<TicketKey>,
     old_key: Option<CachedFile<TicketKey>>,
     lifetime: Option<CachedFile<String>>,
 }
 
 impl TicketFiles {
-    pub(crate) fn new(kind: product::TicketKind, schemes: &[SignatureScheme], root: &RootDirectory) -> Self {
+    pub(super) fn new(kind: product::TicketKind, schemes: &[SignatureScheme], root: &RootDirectory) -> Self {
         let parser = key_parser(schemes);
         let key = |path: &PathBuf| CachedFile::new(root.path(path), parser).with_ttl(POLL_INTERVAL);
         let lifetime = kind.lifetime.as_ref().map(|at| CachedFile::new(root.path(&at.file), plain_text));
@@ -46,30 +47,27 @@ impl TicketFiles {
         }
     }
 
-    /// The user that a ticket was given to. Before nodegate refuses one, it reads the files again: the ticket may be
-    /// newer than the last read.
-    pub(crate) fn verify(
-        &self,
-        ticket: &str,
-        at: VerifyContext<'_>,
-    ) -> Result<Result<(String, VerifiedTicket), TicketError>, FileError> {
-        let verify = || self.with_current_rules(at, |rules, now| ticket::verify(ticket, rules, now));
+    /// The user that a ticket was given to. Before nodegate rejects a ticket it reads the files again, because the ticket
+    /// may be younger than the last read.
+    pub(super) fn verify(&self, ticket: &str, at: VerifyContext<'_>) -> Result<VerifiedUser, AuthError> {
+        let verify = || self.with_rules(at, |rules, now| ticket::verify(ticket, rules, now));
         match verify() {
-            Ok(Err(TicketError::Signature | TicketError::Age)) | Err(_) if self.have_changed() => verify(),
+            Err(AuthError::Ticket(TicketError::Signature | TicketError::Age) | AuthError::KeyFile(_))
+                if self.have_changed() =>
+            {
+                verify()
+            }
             verified => verified,
         }
     }
 
-    /// Whether a recently verified ticket is good without a second verification.
-    pub(crate) fn is_still_good(&self, signed: &VerifiedTicket, at: VerifyContext<'_>) -> bool {
-        let verified = self.with_current_rules(at, |rules, now| {
-            ticket::recheck_age(signed, rules, now).unwrap_or(Err(TicketError::Signature))
-        });
-        matches!(verified, Ok(Ok(())))
+    /// Whether a ticket that was verified before needs no second verification.
+    pub(super) fn is_still_good(&self, signed: &VerifiedTicket, at: VerifyContext<'_>) -> bool {
+        self.with_rules(at, |rules, now| ticket::recheck_age(signed, rules, now)).is_ok()
     }
 
-    /// Appends the versions of the keys. `None` if they cannot be read.
-    pub(crate) fn add_key_versions(&self, versions: &mut Vec<u8>) -> Option<()> {
+    /// Adds the versions of the keys. `None` if a key cannot be read.
+    pub(super) fn add_key_versions(&self, versions: &mut Vec<u8>) -> Option<()> {
         versions.extend(self.key.get().ok()?.value.version());
         match self.old_key.as_ref().map(CachedFile::get).transpose() {
             Ok(Some(old)) => versions.extend(old.value.version()),
@@ -87,12 +85,12 @@ impl TicketFiles {
         key || old_key || lifetime
     }
 
-    /// The result of `verify` with the current files.
-    fn with_current_rules<T>(
+    /// Runs `check` with the rules and the current files.
+    fn with_rules<T>(
         &self,
         at: VerifyContext<'_>,
-        verify: impl FnOnce(&TicketRules<'_>, i64) -> Result<T, TicketError>,
-    ) -> Result<Result<T, TicketError>, FileError> {
+        check: impl FnOnce(&TicketRules<'_>, i64) -> Result<T, TicketError>,
+    ) -> Result<T, AuthError> {
         let current = self.key.get()?;
         let old = match self.old_key.as_ref().map(CachedFile::get).transpose() {
             Err(error) if error.is_missing() => Ok(None),
@@ -113,10 +111,10 @@ impl TicketFiles {
             realm: self.kind.realm.as_deref(),
             user_length: at.rules.user_length,
         };
-        match (verify(&rules, unix_time(at.now)), old) {
-            // The key that cannot be read might have matched.
-            (Err(TicketError::Signature | TicketError::Age), Err(error)) => Err(error),
-            (verified, _) => Ok(verified),
+        match (check(&rules, unix_time(at.now)), old) {
+            // The unreadable key may be the right one.
+            (Err(TicketError::Signature | TicketError::Age), Err(error)) => Err(error.into()),
+            (checked, _) => Ok(checked?),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::http::target::ApiPath;
 use crate::os::unix_time::unix_time;
 
 impl Authenticator {
-    pub(crate) fn check_csrf(
+    pub(super) fn check_csrf(
         &self,
         method: &Method,
         path: &ApiPath,
@@ -44,7 +44,7 @@ impl Authenticator {
 
     /// Refuses what a foreign page makes a browser send to a call that needs no login: a wrong password would count
     /// for the address of its visitor. The redirect of an identity provider is a navigation that reads.
-    pub(crate) fn check_page_of_login(
+    pub(super) fn check_page_of_login(
         &self,
         method: &Method,
         path: &ApiPath,
@@ -59,7 +59,7 @@ impl Authenticator {
     }
 
     /// The page that sends a request, if it is of another origin and `cors.origins` does not list it.
-    pub(crate) fn foreign_page(&self, headers: &HeaderMap) -> Option<ForeignPage> {
+    pub(super) fn foreign_page(&self, headers: &HeaderMap) -> Option<ForeignPage> {
         fetch_site::foreign_page(headers, |origin| self.shared_with.holds(origin))
     }
 }

@@ -1,32 +1,76 @@
 //! The commands; their exit codes are those of `docs/operate/commands.md`.
 
-pub mod arguments;
+mod arguments;
 
-pub mod acl;
-pub mod check;
-pub mod compare;
-pub mod daemon;
-pub mod generate;
-pub mod pages;
-pub mod profiles;
-pub mod reload;
-pub mod route;
-pub mod run;
-pub mod status;
+mod acl;
+mod check;
+mod compare;
+mod daemon;
+mod generate;
+mod pages;
+mod profiles;
+mod reload;
+mod route;
+mod run;
+mod status;
 
 use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use crate::config::{Config, ConfigSources};
+use clap::Parser as _;
 
-/// The exit code of a command. An error is the exit code after the message is printed.
-pub type CommandResult = Result<ExitCode, ExitCode>;
+use self::arguments::{Arguments, Command, DaemonArguments};
+use crate::config;
+use crate::config::{Config, ConfigSources};
+use crate::os::logging::{self, StderrReader};
+
+/// The exit code of a command; an error is that of a command whose message is printed already.
+type CommandResult = Result<ExitCode, ExitCode>;
 
 /// The exit code if the daemon does not run.
 const NOT_RUNNING: u8 = 3;
 
-/// Writes a line to stdout. A reader that has gone away is not an error.
+/// Runs the command line of this process: a command, or the verbs of the daemon whose name the program was called by.
+pub fn main() -> ExitCode {
+    let name = arguments::called_as(std::env::args_os().next());
+    let result = match config::profile_of_daemon(&name) {
+        Some(profile) => run_as_daemon(&profile),
+        None => run_command(),
+    };
+    result.unwrap_or_else(|code| code)
+}
+
+fn run_command() -> CommandResult {
+    let arguments = Arguments::parse();
+    let options = arguments.options();
+    let is_background = matches!(arguments.command, Command::Run { background: true, .. });
+    let reader = if is_background { StderrReader::Nobody } else { StderrReader::Stderr };
+    logging::start(arguments.debug, reader);
+    match arguments.command {
+        Command::Run { profile, .. } => Ok(run::run(&profile, &options)),
+        Command::Check { profile, json } => Ok(check::run(&profile, &options, json)),
+        Command::Acl { profile, addresses } => acl::run(&profile, &options, &addresses),
+        Command::Route { profile, method, path } => route::run(&profile, &options, &method, &path),
+        Command::Status { profile, watch, json } => {
+            status::run(&profile, &options, status::StatusStyle { watch, json })
+        }
+        Command::Reload { profile, confirm, force } => reload::run(&profile, &options, confirm, force),
+        Command::Confirm { profile } => reload::confirm(&profile, &options),
+        Command::Compare { profile, comparison } => compare::run(&profile, &options, &comparison),
+        Command::Pages { profile } => pages::run(&profile, &options),
+        Command::Profiles { name } => Ok(profiles::run(name.as_deref())),
+        Command::Generate { what, directory } => Ok(generate::run(what, &directory)),
+    }
+}
+
+fn run_as_daemon(profile: &str) -> CommandResult {
+    let arguments = DaemonArguments::parse();
+    logging::start(arguments.debug(), StderrReader::Stderr);
+    daemon::run(profile, &arguments.options(), arguments.verb)
+}
+
+/// Writes a line to stdout; a reader that has gone away is none of our business.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

@@ -10,11 +10,15 @@ use super::grammar::{CsrfRules, SignatureScheme, TicketForm};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthRules {
+    /// name of the cookie with the ticket
     pub cookie: String,
+    /// scheme of API tokens in `Authorization`
     pub api_token: Option<String>,
+    /// the derivation of CSRF tokens
     pub csrf: CsrfRules,
     /// the reason phrase for every ticket that is refused, independent of the cause
     pub invalid: String,
+    /// accepted signature schemes
     pub schemes: Vec<SignatureScheme>,
     /// the page for a refused login in the same format of the API
     pub login_page: Option<String>,
@@ -28,7 +32,9 @@ pub struct AuthRules {
     /// calls at which a client can guess credentials
     #[serde(default)]
     pub login: Vec<LoginCall>,
+    /// the grammar of tickets
     pub ticket_form: TicketForm,
+    /// the kinds of tickets
     pub ticket: Vec<TicketKind>,
 }
 

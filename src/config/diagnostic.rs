@@ -54,7 +54,7 @@ impl Diagnostic {
     }
 
     pub fn warning(origin: ValueOrigin, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::error(origin, key, message).as_warning()
+        Self::error(origin, key, message).into_warning()
     }
 
     /// A problem with a file that no setting names.
@@ -63,7 +63,7 @@ impl Diagnostic {
     }
 
     #[must_use]
-    pub fn as_warning(self) -> Self {
+    pub fn into_warning(self) -> Self {
         Self { severity: Severity::Warning, ..self }
     }
 

@@ -89,8 +89,11 @@ pub struct HalfLogin {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignatureScheme {
+    /// RSA, PKCS #1 v1.5 with SHA-1
     Pkcs1Sha1,
+    /// RSA, PKCS #1 v1.5 with SHA-256
     Pkcs1Sha256,
+    /// RSA, PSS with SHA-256
     PssSha256,
     /// RFC 8032, without a context
     Ed25519,

@@ -42,6 +42,7 @@ const SITE_SETTINGS: &str = "/etc/nodegate";
 /// The sources of settings from the command line.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSources {
+    /// directory that stands for `/`
     pub root: RootDirectory,
     /// `KEY=VALUE` each
     pub sets: Vec<String>,
@@ -50,13 +51,17 @@ pub struct ConfigSources {
 /// A profile with every layer applied.
 #[derive(Debug)]
 pub struct Config {
+    /// the profile
     pub product: Product,
+    /// the settings in effect
     pub settings: Settings,
+    /// directory that stands for `/`
     pub root: RootDirectory,
     /// the text of the profile's route table
     pub route_table: Option<String>,
     /// the port of the profile without other layers
     pub own_port: u16,
+    /// errors and warnings of all layers
     pub problems: Vec<Diagnostic>,
     /// all files that settings and routes are read from, whether they exist or not
     pub files: Vec<PathBuf>,
@@ -184,6 +189,7 @@ impl Config {
         }
     }
 
+    /// Whether a problem is an error.
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(Diagnostic::is_error)
     }

@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 pub use super::compare::CompareRules;
 use super::page::{PageRules, VariableRules};
-pub use crate::config::auth::{AuthRules, LifetimeSource, LoginCall, TicketKind};
-pub use crate::config::grammar::{ApiRules, SignatureScheme, UpgradeProtocol};
-pub use crate::config::route_scope::{CallLimit, RouteScope, ScopeLogin};
+pub use crate::config::auth::{AuthRules, TicketKind};
+pub use crate::config::grammar::{ApiRules, UpgradeProtocol};
+pub use crate::config::route_scope::{RouteScope, ScopeLogin};
 
 /// The product of a profile. Paths are absolute, without `--root`.
 #[derive(Clone, Debug, Deserialize)]

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 pub struct RootDirectory(PathBuf);
 
 impl RootDirectory {
+    /// Paths of the configuration lie below `directory`.
     pub fn new(directory: PathBuf) -> Self {
         Self(directory)
     }
 
+    /// The directory itself.
     pub fn directory(&self) -> &Path {
         &self.0
     }

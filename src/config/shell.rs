@@ -13,7 +13,9 @@ use reader::ShellReader;
 /// One `NAME=value`, with the value as bash would hold it afterwards (for `NAME+=x` the whole joined value).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShellAssignment {
+    /// name of the variable
     pub name: String,
+    /// value without quotes
     pub value: String,
     /// Where the assignment starts; the first line is 1.
     pub line: usize,
@@ -23,7 +25,9 @@ pub struct ShellAssignment {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ShellError {
+    /// from 1
     pub line: usize,
+    /// the reason
     pub message: String,
 }
 

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, SET_COOKIE};
-use http::{HeaderName, HeaderValue, Method, Response, response};
+use http::{HeaderValue, Method, Response, response};
 use hyper::ext::ReasonPhrase;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::api::ApiCall;
+use crate::auth::credential_cache::CredentialHeader;
 use crate::config::Config;
-use crate::http::body;
-use crate::http::body::ResponseBody;
+use crate::http::body::{self, ResponseBody};
 use crate::http::compression::ContentCoding;
 use crate::http::error::ResponseError;
 use crate::http::path_pattern::PathPattern;
@@ -43,7 +43,7 @@ pub(super) struct CoalesceKey {
     target: String,
     host: Option<HeaderValue>,
     client: HeaderValue,
-    credential: (HeaderName, HeaderValue),
+    credential: CredentialHeader,
     coding: Option<ContentCoding>,
 }
 
@@ -210,7 +210,7 @@ mod tests {
 
     fn key(target: &str) -> CoalesceKey {
         let value = HeaderValue::from_static;
-        let credential = (http::header::COOKIE, value("a=b"));
+        let credential = CredentialHeader { name: http::header::COOKIE, value: value("a=b") };
         CoalesceKey {
             target: target.to_owned(),
             host: None,

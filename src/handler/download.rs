@@ -29,8 +29,7 @@ use super::api::DownloadSource;
 use super::static_file::stream::FileBody;
 use crate::http::body::{self, PieceStream, ResponseBody};
 use crate::http::error::ResponseError;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 use crate::state::shared::AppState;
 
 /// Bytes of one read from a pipe.

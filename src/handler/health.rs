@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::sync::Mutex;
@@ -12,8 +11,7 @@ use tokio::sync::Mutex;
 use crate::config::product::Protocol;
 use crate::handler::page::PageSet;
 use crate::handler::tunnel::TunnelRules;
-use crate::http::body;
-use crate::http::body::ResponseBody;
+use crate::http::body::{self, ResponseBody};
 use crate::state::shared::AppState;
 use crate::upstream::loopback;
 
@@ -61,32 +59,39 @@ pub struct ReadinessInputs<'a> {
     pub pages: &'a PageSet,
 }
 
-/// Status and text of the answer.
+/// The answer to a probe.
+pub struct ProbeAnswer {
+    pub status: StatusCode,
+    pub text: String,
+}
+
 pub async fn run_probe(
     cache: &ReadinessCache,
     inputs: &ReadinessInputs<'_>,
     probe: HealthProbe,
-) -> (StatusCode, String) {
+) -> ProbeAnswer {
     let ready = match probe {
-        HealthProbe::Health => return (StatusCode::OK, "ok\n".to_owned()),
+        HealthProbe::Health => return ProbeAnswer { status: StatusCode::OK, text: "ok\n".to_owned() },
         HealthProbe::Ready if inputs.state.metrics.is_draining() => Err("draining".to_owned()),
         HealthProbe::Ready => cache.get_or_check(inputs).await,
     };
     match ready {
-        Ok(notes) => (StatusCode::OK, format!("ready\n{notes}")),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        Ok(notes) => ProbeAnswer { status: StatusCode::OK, text: format!("ready\n{notes}") },
+        Err(reason) => ProbeAnswer { status: StatusCode::SERVICE_UNAVAILABLE, text: format!("{reason}\n") },
     }
 }
 
-/// The answer to a GET or HEAD, from status and text.
-pub fn response(status: StatusCode, text: String, method: &Method) -> Response<ResponseBody> {
-    let length = HeaderValue::from(text.len());
-    let is_head = *method == Method::HEAD;
-    let mut response = Response::new(if is_head { body::empty() } else { body::full(Bytes::from(text)) });
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=UTF-8"));
-    response.headers_mut().insert(CONTENT_LENGTH, length);
-    response
+impl ProbeAnswer {
+    /// The response to a GET or HEAD.
+    pub fn into_response(self, method: &Method) -> Response<ResponseBody> {
+        let length = HeaderValue::from(self.text.len());
+        let body = if *method == Method::HEAD { body::empty() } else { body::full(self.text) };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=UTF-8"));
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+        response
+    }
 }
 
 impl ReadinessCache {

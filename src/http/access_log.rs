@@ -27,22 +27,22 @@ use crate::os::log_limit::{self, LogTopic};
 use crate::os::request_context::{LogContext, RequestId};
 use crate::tls::TlsSession;
 
-/// Timeout of the last lines when nodegate ends.
+/// Time to write the last lines when nodegate ends.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of a target in a line, until the settings say otherwise.
+/// Bytes of a target in a line, before the settings are read.
 const MAX_TARGET_BYTES: usize = 1024;
 
-/// The data of a line.
+/// The facts of one line.
 pub struct LogEntry<'a> {
-    /// the client: the TCP peer, or the address that a proxy reports
+    /// the client, which only a trusted proxy may name
     pub client: IpAddr,
     /// The address that long targets count for. A client cannot choose it, unlike `client` if no proxies are listed.
     pub limit_key: IpAddr,
     pub user: Option<&'a str>,
-    /// `GET /path HTTP/1.1`; `-` when there was none
+    /// `GET /path HTTP/1.1`, or `-` without a request
     pub request: &'a str,
     pub status: u16,
-    /// bytes of body that went over the wire
+    /// bytes of the body on the wire
     pub bytes: Option<u64>,
     pub started: Option<Instant>,
     pub details: Option<&'a LogDetails>,
@@ -117,7 +117,7 @@ impl AccessLog {
         })
     }
 
-    /// Sets the form of the lines that follow, the bytes of a target in one, and the query parameters to mask.
+    /// Sets the form of later lines, the bytes of a target in one, and the query parameters to mask.
     pub fn take_form(&self, form: LogFormat, max_target_bytes: usize, masked: Vec<String>) {
         let rules = LineRules { format: form, masked: masked.into() };
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
@@ -137,7 +137,7 @@ impl AccessLog {
         let LineRules { format, masked } = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
         let write_line = line::writer(format);
         let rules = TextRules { limit, masked: &masked };
-        if !self.queue.push(|line| write_line(line, entry, rules, now)) {
+        if !self.queue.push(|line, time| write_line(line, entry, rules, time.at(now))) {
             log_limit::warn(
                 LogTopic::Fault,
                 "access log, queue",
@@ -157,7 +157,7 @@ impl AccessLog {
         allowance.take(entry.limit_key, entry.request.len(), limit, now.timestamp())
     }
 
-    /// Opens the file again, after it was moved away, or another one.
+    /// Opens the file again after a rotation, or another file.
     pub fn reopen(&self, path: Option<PathBuf>) {
         self.queue.reopen(path);
     }

@@ -198,4 +198,4 @@ fn is_format(text: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub mod tests;

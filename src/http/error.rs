@@ -5,10 +5,11 @@
 use std::error::Error;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::body::{self, ResponseBody};
+use super::bound::BoundExceeded;
 pub use super::error_format::ErrorFormat;
 use crate::fs::cached_file::FileError;
 use crate::http::body_parameters::ParameterError;
@@ -24,7 +25,7 @@ use crate::upstream::nodes::UnknownNode;
 use crate::upstream::peer::PeerError;
 use crate::upstream::scheduler::QueueError;
 
-/// Everything that keeps a request from its answer.
+/// The reason why a request fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ResponseError {
     #[error("{0}")]
@@ -49,14 +50,8 @@ pub enum ResponseError {
     /// a destination that this version does not serve
     #[error("{0} not available yet")]
     NotServed(&'static str),
-    #[error("for data too large: the body may have {limit} bytes")]
-    BodyTooLarge { limit: usize },
-    #[error("http header too large: {what} (limit {limit})")]
-    HeaderTooLarge { what: &'static str, limit: usize },
-    #[error("URL too long: path and query may have {limit} bytes")]
-    UrlTooLong { limit: usize },
-    #[error("the body did not arrive within {seconds} s{}", rate_text(*.rate))]
-    BodyTimeout { seconds: u64, rate: u64 },
+    #[error(transparent)]
+    Bound(#[from] BoundExceeded),
     #[error("the body ended early or is malformed")]
     BodyBroken,
     #[error(transparent)]
@@ -80,8 +75,8 @@ pub enum ResponseError {
     /// the text that every refused ticket gets
     #[error("{0}")]
     InvalidTicket(String),
-    #[error("{0}")]
-    UnknownNode(UnknownNode),
+    #[error(transparent)]
+    UnknownNode(#[from] UnknownNode),
     #[error("proxy loop detected")]
     Loop,
     #[error(transparent)]
@@ -132,10 +127,6 @@ impl From<SendError> for ResponseError {
     }
 }
 
-fn rate_text(rate: u64) -> String {
-    if rate == 0 { String::new() } else { format!(", or with less than {rate} bytes a second") }
-}
-
 impl ResponseError {
     pub fn status(&self) -> StatusCode {
         match self {
@@ -148,10 +139,8 @@ impl ResponseError {
             Self::MethodUnknown(_) | Self::NoSuchUri | Self::UnexpectedContent(_) | Self::NotServed(_) => {
                 StatusCode::NOT_IMPLEMENTED
             }
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::HeaderTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UrlTooLong { .. } => StatusCode::URI_TOO_LONG,
-            Self::BodyTimeout { .. } | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Bound(bound) => bound.status(),
+            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::UnknownNode(_) | Self::Loop | Self::Internal(_) | Self::StreamDenied => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -190,7 +179,7 @@ impl ResponseError {
     fn message(&self) -> String {
         let request = request_context::current_id().filter(|_| self.failed_upstream().is_some());
         match request {
-            Some(id) => format!("{self}, request {id}"), // by which the log is searched
+            Some(id) => format!("{self}, request {id}"), // to search the log for
             None => self.to_string(),
         }
     }
@@ -204,43 +193,11 @@ impl ResponseError {
     }
 
     /// The limit that the request exceeded.
-    pub(crate) fn limit(&self) -> Option<LimitLabel> {
-        Some(match self {
-            Self::LimitExceeded(exceeded) => exceeded.limit(),
-            Self::BodyTooLarge { .. } => LimitLabel::Body,
-            Self::BodyTimeout { .. } => LimitLabel::BodyTime,
-            Self::HeaderTooLarge { .. } => LimitLabel::Head,
-            Self::UrlTooLong { .. } => LimitLabel::Url,
-            Self::BadRequest(_)
-            | Self::Malformed { .. }
-            | Self::HeadTimeout
-            | Self::Target(_)
-            | Self::NotFound(_)
-            | Self::MethodNotAllowed { .. }
-            | Self::MethodUnknown(_)
-            | Self::NoSuchUri
-            | Self::UnexpectedContent(_)
-            | Self::NotServed(_)
-            | Self::BodyBroken
-            | Self::Parameters(_)
-            | Self::Range { .. }
-            | Self::NoCredential
-            | Self::InvalidTicket(_)
-            | Self::UnknownNode(_)
-            | Self::Loop
-            | Self::Peer(_)
-            | Self::ForeignStream
-            | Self::AddressDenied
-            | Self::NotHere(_)
-            | Self::OtherHost { .. }
-            | Self::OtherRealm { .. }
-            | Self::StreamDenied
-            | Self::Upstream(_)
-            | Self::Saturated(_)
-            | Self::Handler(_)
-            | Self::ClientLeft
-            | Self::Internal(_) => return None,
-        })
+    pub fn limit(&self) -> Option<LimitLabel> {
+        if let Self::Bound(bound) = self {
+            return Some(bound.label());
+        }
+        if let Self::LimitExceeded(exceeded) = self { Some(exceeded.limit()) } else { None }
     }
 
     /// The answer in the client's form, with the message as reason phrase too.
@@ -256,11 +213,11 @@ impl ResponseError {
         let keeps_status = matches!(status.as_u16(), 400 | 401 | 413 | 421 | 429 | 431)
             || matches!(self, Self::Malformed { .. } | Self::HeadTimeout);
         let code = if form == ErrorFormat::StatusInBody && !keeps_status { StatusCode::OK } else { status };
-        let (content_type, text) = form.failure(status, &message);
-        let mut response = Response::new(body::full(Bytes::from(text)));
+        let failure = form.failure(status, &message);
+        let mut response = Response::new(body::full(Bytes::from(failure.text)));
         *response.status_mut() = code;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(failure.content_type));
         if self.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -275,10 +232,12 @@ impl ResponseError {
         }
         if let Self::Range { size } = &self {
             let range = HeaderValue::try_from(format!("bytes */{size}"));
-            headers.extend(range.ok().map(|value| (http::header::CONTENT_RANGE, value)));
+            headers.extend(range.ok().map(|value| (CONTENT_RANGE, value)));
         }
-        if code == status {
-            set_reason(&mut response, &message);
+        if code == status
+            && let Some(reason) = reason_phrase::reason_phrase(&message)
+        {
+            response.extensions_mut().insert(reason);
         }
         if let Self::Handler(error) = self {
             response.headers_mut().extend(error.headers);
@@ -292,34 +251,6 @@ const SATURATED_RETRY_SECONDS: u64 = 5;
 /// The status that nginx and others log for a client that disconnected before its answer.
 const CLIENT_LEFT: u16 = 499;
 
-/// `301` for requests that may be repeated as GET, `308` for all others (RFC 9110 section 15.4).
-pub fn redirect(method: &Method, location: HeaderValue) -> Response<ResponseBody> {
-    let mut response = Response::new(body::empty());
-    *response.status_mut() = if matches!(*method, Method::GET | Method::HEAD) {
-        StatusCode::MOVED_PERMANENTLY
-    } else {
-        StatusCode::PERMANENT_REDIRECT
-    };
-    response.headers_mut().insert(LOCATION, location);
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// The redirect of a browser with a refused login to the login page.
-pub fn to_login_page(location: &str) -> Response<ResponseBody> {
-    let mut response = Response::new(body::empty());
-    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
-    response.headers_mut().extend(HeaderValue::try_from(location).ok().map(|value| (LOCATION, value)));
-    response
-}
-
-/// Gives an answer the reason phrase `text`.
-fn set_reason<B>(response: &mut Response<B>, text: &str) {
-    if let Some(reason) = reason_phrase::reason_phrase(text) {
-        response.extensions_mut().insert(reason);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,7 +259,7 @@ mod tests {
     fn body_statuses_keep_only_known_http_statuses() {
         let cases = [
             (ResponseError::NotFound("/x".into()), 200),
-            (ResponseError::BodyTooLarge { limit: 1 }, 413),
+            (BoundExceeded::Body { limit: 1 }.into(), 413),
             (ResponseError::InvalidTicket("x".into()), 401),
             (ResponseError::BadRequest("x"), 400),
             (ResponseError::NoSuchUri, 200),

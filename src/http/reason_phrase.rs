@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Response};
 use hyper::ext::ReasonPhrase;
@@ -56,11 +55,10 @@ pub fn add_status_message(response: &mut Response<ResponseBody>, method: &Method
     if !is_empty || *method == Method::HEAD || status.as_u16() < 400 {
         return;
     }
-    let (content_type, text) = form.failure(status, &text);
-    let text = Bytes::from(text);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(CONTENT_LENGTH, text.len().into());
-    *response.body_mut() = body::full(text);
+    let failure = form.failure(status, &text);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(failure.content_type));
+    response.headers_mut().insert(CONTENT_LENGTH, failure.text.len().into());
+    *response.body_mut() = body::full(failure.text);
 }
 
 #[cfg(test)]

@@ -13,10 +13,12 @@ use crate::http::body_parameters::BodyKind;
 pub struct ReservedField(String);
 
 impl ReservedField {
+    /// Compares names without regard to case.
     pub fn new(name: &str) -> Self {
         Self(name.to_owned())
     }
 
+    /// The name in the profile.
     pub fn name(&self) -> &str {
         &self.0
     }

@@ -32,6 +32,7 @@ const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b
 /// The target of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RequestTarget {
+    /// an API call
     Api(ApiPath),
     /// below the prefix of the API, but with no format or with one that it does not have
     NoSuchUri,

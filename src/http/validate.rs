@@ -6,6 +6,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Version};
 
 use crate::config::settings::LimitSettings;
+use crate::http::bound::BoundExceeded;
 use crate::http::error::ResponseError;
 
 /// `: ` and the line end.
@@ -42,7 +43,7 @@ pub fn request_line(head: &Parts) -> String {
 fn check_target(head: &Parts, limits: &LimitSettings) -> Result<(), ResponseError> {
     match head.uri.path_and_query() {
         Some(target) if target.as_str().len() > limits.uri_bytes => {
-            Err(ResponseError::UrlTooLong { limit: limits.uri_bytes })
+            Err(BoundExceeded::Uri { limit: limits.uri_bytes }.into())
         }
         Some(_) | None => Ok(()),
     }
@@ -51,12 +52,12 @@ fn check_target(head: &Parts, limits: &LimitSettings) -> Result<(), ResponseErro
 /// Lines and bytes of the header block, the request line not counted.
 fn check_size(headers: &HeaderMap, limits: &LimitSettings) -> Result<(), ResponseError> {
     if headers.len() > limits.headers {
-        return Err(ResponseError::HeaderTooLarge { what: "too many lines", limit: limits.headers });
+        return Err(BoundExceeded::Head { what: "too many lines", limit: limits.headers }.into());
     }
     let bytes: usize =
         headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD_BYTES).sum();
     if bytes > limits.header {
-        return Err(ResponseError::HeaderTooLarge { what: "too many bytes", limit: limits.header });
+        return Err(BoundExceeded::Head { what: "too many bytes", limit: limits.header }.into());
     }
     Ok(())
 }

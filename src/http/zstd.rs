@@ -10,26 +10,25 @@ use http::header::{
 };
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Body as _;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use zstd::stream::raw::CParameter;
 use zstd::stream::write::Encoder;
 
 use super::body::{self, PieceStream, ResponseBody};
 use crate::http::compression::ContentCoding;
+use crate::limits::compression_slots::CompressionSlots;
 
-/// Fast, because an answer is compressed for one client and blocks its worker.
+/// A fast level, because the worker does nothing else while it compresses.
 const LEVEL: i32 = 1;
-/// Compression of fewer bytes saves almost nothing.
+/// Up to so many bytes compression saves almost nothing.
 const MIN_BYTES: usize = 1024;
-/// Log of the window of a streamed answer. It limits the memory of its encoder to some 300 kB.
+/// Log of the window of a streamed answer. It bounds the encoder's memory to some 300 kB.
 const WINDOW: u32 = 16;
-/// Limit of streamed answers that are compressed at the same time; others are sent unchanged.
-static STREAMS: Semaphore = Semaphore::const_new(64);
-/// Compressed bytes that are sent without waiting for more.
+/// So many compressed bytes are sent without waiting for more.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// The answer in zstd if that makes it smaller, or as it was.
-pub fn zstd(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+/// The answer in zstd if that makes it smaller. A streamed answer without a slot stays unchanged.
+pub fn zstd(mut response: Response<ResponseBody>, slots: &CompressionSlots) -> Response<ResponseBody> {
     if !is_compressible(&response) {
         return response;
     }
@@ -40,7 +39,7 @@ pub fn zstd(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
             Some(compressed) => (body::full(compressed), true),
             None => (ResponseBody::Full(plain), false),
         },
-        ResponseBody::Streamed(_) => match ZstdBody::slot() {
+        ResponseBody::Streamed(_) => match slots.try_acquire().zip(stream_encoder()) {
             Some((slot, encoder)) => {
                 (ResponseBody::streamed(ZstdBody { plain: body, encoder: Some(encoder), _slot: slot }), true)
             }
@@ -54,7 +53,7 @@ pub fn zstd(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     Response::from_parts(head, body)
 }
 
-/// Whether the body is whole, is text and has no coding. An `ETag` would name other bytes than those that are sent.
+/// Complete text without a content coding. An `ETag` would name other bytes than nodegate sends.
 fn is_compressible(response: &Response<ResponseBody>) -> bool {
     let headers = response.headers();
     let is_text = |kind: &HeaderValue| {
@@ -77,23 +76,22 @@ fn pack_whole(plain: &[u8]) -> Option<Bytes> {
     (compressed.len() < plain.len()).then(|| compressed.into())
 }
 
-/// A body that is compressed while it arrives. When the daemon pauses, the bytes so far are sent.
+fn stream_encoder() -> Option<Encoder<'static, Vec<u8>>> {
+    let mut encoder = Encoder::new(Vec::new(), LEVEL).ok()?;
+    encoder.set_parameter(CParameter::WindowLog(WINDOW)).ok()?;
+    Some(encoder)
+}
+
+/// A body that is compressed as it arrives. When the daemon pauses, nodegate flushes.
 struct ZstdBody {
     plain: ResponseBody,
-    /// `None` after its end
+    /// `None` after the end
     encoder: Option<Encoder<'static, Vec<u8>>>,
-    _slot: SemaphorePermit<'static>,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl ZstdBody {
-    fn slot() -> Option<(SemaphorePermit<'static>, Encoder<'static, Vec<u8>>)> {
-        let slot = STREAMS.try_acquire().ok()?;
-        let mut encoder = Encoder::new(Vec::new(), LEVEL).ok()?;
-        encoder.set_parameter(CParameter::WindowLog(WINDOW)).ok()?;
-        Some((slot, encoder))
-    }
-
-    /// The compressed bytes so far; with `flush` all of them.
+    /// The compressed bytes so far; with `flush` all bytes that have arrived.
     fn take(&mut self, flush: bool) -> io::Result<Option<Bytes>> {
         let Some(encoder) = &mut self.encoder else { return Ok(None) };
         if flush {
@@ -151,13 +149,17 @@ mod tests {
         Response::builder().header(CONTENT_TYPE, "application/json;charset=UTF-8").body(body).unwrap()
     }
 
+    fn packed(response: Response<ResponseBody>) -> Response<ResponseBody> {
+        super::zstd(response, &CompressionSlots::default())
+    }
+
     fn text() -> String {
         "{\"vmid\":100,\"status\":\"running\"},".repeat(2000)
     }
 
     #[tokio::test]
     async fn what_is_worth_it_is_packed() {
-        let response = zstd(json(body::full(text())));
+        let response = packed(json(body::full(text())));
         assert_eq!(response.headers()[CONTENT_ENCODING], "zstd");
         assert_eq!(response.headers()[VARY], "Accept-Encoding");
         let compressed = response.into_body().collect().await.unwrap().to_bytes();
@@ -184,14 +186,14 @@ mod tests {
         let same = [json(body::full("x".repeat(MIN_BYTES))), json(body::full(noise)), tagged, image, coded];
         for response in same {
             let before = response.headers().get(CONTENT_ENCODING).cloned();
-            assert_eq!(zstd(response).headers().get(CONTENT_ENCODING), before.as_ref());
+            assert_eq!(packed(response).headers().get(CONTENT_ENCODING), before.as_ref());
         }
     }
 
     #[tokio::test]
     async fn received_bytes_are_flushed_when_the_daemon_pauses() {
         let (daemon, stream) = channel(1);
-        let mut compressed = zstd(json(ResponseBody::streamed(stream))).into_body();
+        let mut compressed = packed(json(ResponseBody::streamed(stream))).into_body();
         let mut decoder = zstd::stream::write::Decoder::new(Vec::new()).unwrap();
         for piece in ["one", "two"] {
             daemon.send(Ok(Bytes::from_static(piece.as_bytes()))).await.unwrap();
@@ -211,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn a_broken_answer_is_broken_here_too() {
         let (daemon, stream) = channel(1);
-        let compressed = zstd(json(ResponseBody::streamed(stream))).into_body();
+        let compressed = packed(json(ResponseBody::streamed(stream))).into_body();
         daemon.send(Err(io::ErrorKind::UnexpectedEof.into())).await.unwrap();
         assert!(compressed.collect().await.is_err());
     }

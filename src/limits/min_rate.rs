@@ -6,6 +6,7 @@ use std::time::Duration;
 /// With a rate of 0 there is no minimum.
 #[derive(Clone, Copy, Debug)]
 pub struct MinRate {
+    /// longest pause
     pub grace: Duration,
     /// bytes per second
     pub rate: u64,

@@ -3,6 +3,7 @@
 
 pub mod buffer_budget;
 pub mod call_rate;
+pub mod compression_slots;
 pub mod concurrency;
 pub mod failure_table;
 pub mod handshake_budget;
@@ -18,6 +19,7 @@ use http::StatusCode;
 
 use crate::limits::buffer_budget::BufferLedger;
 use crate::limits::call_rate::{CallRates, RateExceeded};
+use crate::limits::compression_slots::CompressionSlots;
 use crate::limits::concurrency::ConnectionCounts;
 use crate::limits::login_throttle::LoginThrottle;
 use crate::limits::unauthenticated::UnauthenticatedConnections;
@@ -35,6 +37,8 @@ pub struct Limiters {
     pub buffered: Arc<BufferLedger>,
     /// calls whose rate is limited
     pub calls: CallRates,
+    /// streamed answers that nodegate compresses
+    pub compressed: CompressionSlots,
 }
 
 /// The limit that a client, or all clients together, exceeded.

@@ -50,6 +50,7 @@ pub struct Metrics {
 /// Handles for the spool of uploads.
 #[derive(Clone, Debug, Default)]
 pub struct UploadGauges {
+    /// running uploads
     pub running: Gauge,
     /// bytes that running uploads hold
     pub spool_bytes: Gauge,

@@ -113,6 +113,7 @@ impl AddressList {
         AddressList { entries, set }
     }
 
+    /// Whether it has the address, whose IPv4-mapped form counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.set.contains(address)
     }
@@ -133,6 +134,7 @@ impl AddressList {
 pub struct NetworkSet(Vec<IpNet>);
 
 impl NetworkSet {
+    /// Merges adjacent ranges.
     pub fn new(ranges: impl IntoIterator<Item = AddressRange>) -> NetworkSet {
         let subnets = |range: AddressRange| match (range.first(), range.last()) {
             (IpAddr::V4(first), IpAddr::V4(last)) => Some(IpSubnets::V4(Ipv4Subnets::new(first, last, 0))),
@@ -144,6 +146,7 @@ impl NetworkSet {
         NetworkSet(IpNet::aggregate(&ranges.filter_map(subnets).flatten().collect()))
     }
 
+    /// Whether it has the address, whose IPv4-mapped form counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let before = self.0.partition_point(|network| network.network() <= address);

@@ -29,10 +29,12 @@ impl AddressRange {
         last: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)),
     };
 
+    /// The lowest address.
     pub fn first(self) -> IpAddr {
         self.first
     }
 
+    /// The highest address.
     pub fn last(self) -> IpAddr {
         self.last
     }

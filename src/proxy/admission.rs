@@ -25,16 +25,16 @@ pub struct AcceptedConnection {
 }
 
 /// A connection that nodegate serves, or answers with the limit that it exceeds.
-pub(crate) struct AdmittedConnection {
-    pub(crate) context: Rc<WorkerContext>,
-    pub(crate) rules: Arc<ListenerRules>,
-    pub(crate) stream: TcpStream,
-    pub(crate) addresses: ClientAddresses,
-    pub(crate) admission: Admission,
+pub struct AdmittedConnection {
+    pub context: Rc<WorkerContext>,
+    pub rules: Arc<ListenerRules>,
+    pub stream: TcpStream,
+    pub addresses: ClientAddresses,
+    pub admission: Admission,
 }
 
 /// Verifies the address and takes a permit. A connection without a permit closes without an answer.
-pub(crate) async fn admit(accepted: AcceptedConnection) -> Option<AdmittedConnection> {
+pub async fn admit(accepted: AcceptedConnection) -> Option<AdmittedConnection> {
     let AcceptedConnection { mut stream, address, context, rules } = accepted;
     let state = &context.state;
     let peer = PeerIp::new(address.ip());
@@ -106,7 +106,7 @@ async fn read_proxy_header(
 }
 
 /// Logs and counts a client that a listener does not admit. Its connection closes without an answer.
-pub(crate) fn reject_client(state: &AppState, peer: PeerIp, listener: &str, lost: AdmissionLost) {
+pub(super) fn reject_client(state: &AppState, peer: PeerIp, listener: &str, lost: AdmissionLost) {
     let reason = lost.to_string();
     tracing::debug!(peer = %peer.address(), listener, reason, "connection rejected");
     state.note_refused_node(peer, listener, &reason);
@@ -119,6 +119,6 @@ fn log_denied(state: &AppState, peer: PeerIp) {
 }
 
 /// The access log's line for a connection that ends before a request.
-pub(crate) fn log_without_request(state: &AppState, peer: PeerIp, status: u16) {
+pub(super) fn log_without_request(state: &AppState, peer: PeerIp, status: u16) {
     state.log.write(&LogEntry::new(peer.address(), "-", status));
 }

@@ -14,13 +14,13 @@ use crate::http::request_body::RequestBody;
 use crate::http::target::ApiPath;
 use crate::proxy::buffered_body::{self, PreparedCall, SenderTrust};
 use crate::proxy::call_class;
-use crate::proxy::request::IncomingRequest;
+use crate::proxy::incoming_request::IncomingRequest;
 use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
 use crate::time::client_timeouts::TimeoutTracker;
 
 /// Sends an API call to its destination.
-pub(crate) async fn run_api(
+pub(super) async fn run_api(
     request: &IncomingRequest<'_>,
     identity: &AuthenticatedUser,
     route: Route,

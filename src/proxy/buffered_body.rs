@@ -12,16 +12,17 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth::authenticator::AuthenticatedUser;
 use crate::http::body_parameters::{self, BodyKind, ParameterError};
+use crate::http::bound::BoundExceeded;
 use crate::http::error::ResponseError;
 use crate::http::request_body::RequestBody;
 use crate::limits::buffer_budget::{BufferOwner, BufferPermit, UNCOUNTED_BYTES};
 use crate::limits::failure_table::ClientKey;
 use crate::limits::min_rate::{MinRate, RateTracker};
-use crate::proxy::request::IncomingRequest;
+use crate::proxy::incoming_request::IncomingRequest;
 
 /// How much nodegate trusts the sender of a body.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum SenderTrust {
+pub enum SenderTrust {
     /// without a login
     Unauthenticated,
     /// with an API token that the daemon has not accepted yet
@@ -30,7 +31,7 @@ pub(crate) enum SenderTrust {
 }
 
 impl SenderTrust {
-    pub(crate) fn from_identity(identity: &AuthenticatedUser) -> Self {
+    pub fn from_identity(identity: &AuthenticatedUser) -> Self {
         match &identity.client {
             None => Self::Unauthenticated,
             Some(known) if known.is_unverified() => Self::UnverifiedToken,
@@ -48,13 +49,13 @@ impl SenderTrust {
 }
 
 /// Whether the body is so small that the connection's memory covers it.
-pub(crate) fn is_small(body: Option<&RequestBody>) -> bool {
+pub fn is_small(body: Option<&RequestBody>) -> bool {
     let upper = body.map_or(Some(0), |body| body.size_hint().upper());
     upper.and_then(|bytes| usize::try_from(bytes).ok()).is_some_and(|bytes| bytes <= UNCOUNTED_BYTES)
 }
 
 /// Reads the whole body, and puts it back for the next reader.
-pub(crate) async fn peek(
+pub async fn peek(
     request: &IncomingRequest<'_>,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
@@ -65,14 +66,14 @@ pub(crate) async fn peek(
 }
 
 /// A call's query and body for the daemon.
-pub(crate) struct PreparedCall {
+pub(super) struct PreparedCall {
     /// instead of the client's own
-    pub(crate) query: Option<String>,
-    pub(crate) body: Bytes,
+    pub query: Option<String>,
+    pub body: Bytes,
 }
 
 /// The whole body. The body of a DELETE becomes part of the query, because the daemon reads none with this method.
-pub(crate) async fn read_for_daemon(
+pub(super) async fn read_for_daemon(
     request: &IncomingRequest<'_>,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
@@ -97,7 +98,7 @@ pub(crate) async fn read_for_daemon(
 }
 
 /// The whole body, up to the limit. The daemon does not accept chunks.
-pub(crate) async fn read(
+pub async fn read(
     request: &IncomingRequest<'_>,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
@@ -111,7 +112,7 @@ pub(crate) async fn read(
     let announced = incoming.size_hint();
     let least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
     if least > bounds.limit {
-        return Err(ResponseError::BodyTooLarge { limit: bounds.limit });
+        return Err(BoundExceeded::Body { limit: bounds.limit }.into());
     }
     if least > 0 && !takes_one {
         return Err(ResponseError::UnexpectedContent(method.clone()));
@@ -122,7 +123,10 @@ pub(crate) async fn read(
     let size = BodySize { most, at_once: sender.user().is_some() };
     let collected = collect(incoming, room.as_mut(), size, bounds).await;
     // A body without room stays unread, to be drained.
-    if !matches!(collected, Err(ResponseError::BodyTooLarge { .. } | ResponseError::LimitExceeded(_))) {
+    if !matches!(
+        collected,
+        Err(ResponseError::Bound(BoundExceeded::Body { .. }) | ResponseError::LimitExceeded(_))
+    ) {
         *body = None;
     }
     let whole = collected?;
@@ -214,7 +218,7 @@ async fn collect(
     let BodyBounds { limit, pace } = bounds;
     let mut received = RateTracker::new(pace);
     let mut whole = Vec::new();
-    let late = || ResponseError::BodyTimeout { seconds: pace.grace.as_secs(), rate: pace.rate };
+    let late = || BoundExceeded::BodyTime { seconds: pace.grace.as_secs(), rate: pace.rate };
     loop {
         let began = Instant::now();
         let frame = timeout(received.remaining(), incoming.frame()).await.map_err(|_| late())?;
@@ -227,7 +231,7 @@ async fn collect(
         received.add_bytes(data.len());
         let needed = whole.len() + data.len();
         if needed > limit {
-            return Err(ResponseError::BodyTooLarge { limit });
+            return Err(BoundExceeded::Body { limit }.into());
         }
         let Some(room) = room.as_deref_mut() else {
             if incoming.is_end_stream() && whole.is_empty() {

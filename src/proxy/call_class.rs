@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::auth::authenticator::{AuthenticatedUser, PageLogin};
 use crate::http::target::ApiPath;
 use crate::limits::failure_table::ClientKey;
-use crate::proxy::request::IncomingRequest;
+use crate::proxy::incoming_request::IncomingRequest;
 use crate::upstream::scheduler::{CallTemplate, ClientGroup, ScheduledCall};
 
 /// The class of an API call.

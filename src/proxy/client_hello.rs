@@ -15,7 +15,7 @@ const RECORD_HEADER_BYTES: usize = 5;
 const MAX_RECORD_BYTES: usize = (16 << 10) + 256;
 
 /// Returns once the whole first record has arrived. It stays in the socket.
-pub(crate) async fn arrived(stream: &TcpStream) -> io::Result<()> {
+pub async fn arrived(stream: &TcpStream) -> io::Result<()> {
     // `async_io` repeats the check when more bytes arrive.
     stream
         .async_io(Interest::READABLE, || {

@@ -20,7 +20,7 @@ use crate::tls::ClientStream;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Closes a connection after an error of hyper. If the head was malformed, the client gets the reason.
-pub(crate) async fn close_after_error<S: ClientStream>(
+pub(super) async fn close_after_error<S: ClientStream>(
     context: &WorkerContext,
     client: &ClientConnection,
     error: &hyper::Error,
@@ -57,7 +57,7 @@ fn cut<S: ClientStream>(stream: &S, client: &ClientConnection) {
 }
 
 /// Closes a connection after a timeout.
-pub(crate) async fn close_after_timeout<S: ClientStream>(
+pub(super) async fn close_after_timeout<S: ClientStream>(
     context: &WorkerContext,
     client: &ClientConnection,
     mut left: UntimedStream<S>,
@@ -88,7 +88,7 @@ fn is_body_broken(error: &hyper::Error) -> bool {
 }
 
 /// Writes and closes within `CLOSE_TIMEOUT`.
-pub(crate) async fn write_and_close<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
+pub(super) async fn write_and_close<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
     let _ = timeout(CLOSE_TIMEOUT, async {
         stream.write_all(words).await?;
         stream.shutdown().await

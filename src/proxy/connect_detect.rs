@@ -21,15 +21,22 @@ use crate::tls::{ClientStream as _, TlsAcceptor, TlsStream};
 const CONNECT: &[u8] = b"CONNECT ";
 const FIRST_READ_BYTES: usize = 4096;
 
-/// The stream of a port that serves only tunnels, and the deadline of the request head. Without an acceptor nodegate
-/// does not look for TLS.
-pub(crate) async fn open(
+/// The stream of a port that serves only tunnels.
+pub struct OpenedEndpoint {
+    pub stream: TunnelEndpoint,
+    /// deadline of the request head
+    pub until: Instant,
+}
+
+/// Accepts TLS if there is an acceptor and the client begins with it.
+pub async fn open(
     setup: ConnectionSetup<'_>,
     acceptor: Option<&TlsAcceptor>,
     stream: TcpStream,
     until: Instant,
-) -> Option<(TunnelEndpoint, Instant)> {
-    let Some(acceptor) = acceptor else { return Some((plain_endpoint(stream), until)) };
+) -> Option<OpenedEndpoint> {
+    let plain = |stream| OpenedEndpoint { stream: plain_endpoint(stream), until };
+    let Some(acceptor) = acceptor else { return Some(plain(stream)) };
     let stop = &setup.context.stop;
     let timeouts = setup.context.state.config.settings.timeout;
     let first_byte = peek_first_byte(&stream, timeouts.first_byte.min(timeouts.header));
@@ -37,15 +44,15 @@ pub(crate) async fn open(
         Some(TLS_HANDSHAKE) => {
             let stream = stop.run_until_cancelled(accept_tls(setup, acceptor, stream)).await??;
             count_handshake(&setup.context.state.metrics, &stream.session(), setup.peer);
-            Some((tls_endpoint(stream), Instant::now() + timeouts.header))
+            Some(OpenedEndpoint { stream: tls_endpoint(stream), until: Instant::now() + timeouts.header })
         }
         // A client that sent nothing before the deadline gets the same 408 as one that sent half a head.
-        Some(_) | None => Some((plain_endpoint(stream), until)),
+        Some(_) | None => Some(plain(stream)),
     }
 }
 
 /// The protocol of the first request of a TLS connection.
-pub(crate) enum DetectedStream<'a> {
+pub enum DetectedStream<'a> {
     Tunnel(TunnelClient<'a>),
     /// HTTP requests, and the bytes that were already read
     Requests(TlsStream, Bytes),
@@ -54,7 +61,7 @@ pub(crate) enum DetectedStream<'a> {
 /// Reads the beginning of the first head. `None` if the connection has to close.
 ///
 /// hyper would reject the head of a tunnel: a ticket is no valid authority (RFC 9112 section 3.2.3).
-pub(crate) async fn detect<'a>(
+pub async fn detect<'a>(
     worker: &Worker,
     mut stream: TlsStream,
     client: &'a ClientConnection,
@@ -76,7 +83,7 @@ pub(crate) async fn detect<'a>(
 }
 
 /// Opens the tunnel that a client requests, and relays it until it ends.
-pub(crate) async fn serve_tunnel(worker: &Worker, mut client: TunnelClient<'_>) {
+pub(super) async fn serve_tunnel(worker: &Worker, mut client: TunnelClient<'_>) {
     let context = worker.context();
     let Some(rules) = &context.handlers.tunnels else { return };
     let trust = Rc::clone(&client.client.trust);

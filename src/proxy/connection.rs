@@ -26,7 +26,7 @@ use crate::proxy::admission::{
     AcceptedConnection, AdmittedConnection, admit, log_without_request, reject_client,
 };
 use crate::proxy::close::{close_after_error, close_after_timeout, write_and_close};
-use crate::proxy::connect_detect::{self, DetectedStream};
+use crate::proxy::connect_detect::{self, DetectedStream, OpenedEndpoint};
 use crate::proxy::http2::{self, ConnectionEnd};
 use crate::proxy::recheck::until_denied;
 use crate::proxy::request;
@@ -80,7 +80,8 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
         PortProtocol::Connect(acceptor) => {
             let until = Instant::now() + state.config.settings.timeout.header;
             let opening = connect_detect::open(setup, acceptor.as_ref(), stream, until);
-            let (stream, until) = unless_evicted(&unauthenticated, &state.metrics, opening).await??;
+            let OpenedEndpoint { stream, until } =
+                unless_evicted(&unauthenticated, &state.metrics, opening).await??;
             let client = ClientConnection::new(addresses, None, admission, state, rules).ok()?;
             drop(context); // a tunnel may outlive many configurations
             let tunnel = TunnelClient { stream, early: Vec::new(), client: &client, until };

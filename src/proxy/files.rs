@@ -2,21 +2,19 @@
 
 use http::{Method, Response};
 
-use crate::handler::health;
 use crate::handler::page::RenderedPage;
 use crate::handler::page::worker::PageRequest;
-use crate::handler::static_file::StaticError;
 use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
 use crate::http::logged_body::RequestRecord;
-use crate::os::log_limit::{self, LogTopic};
 use crate::proxy::call_class;
+use crate::proxy::incoming_request::IncomingRequest;
 use crate::proxy::login_guard::page_login;
-use crate::proxy::request::{FILE_METHODS, IncomingRequest};
+use crate::proxy::request::FILE_METHODS;
 use crate::proxy::router::Route;
 
 /// Serves a page, a file or a probe. Other methods than GET and HEAD are rejected.
-pub(crate) async fn run(
+pub async fn run(
     request: &IncomingRequest<'_>,
     route: Route,
     path: &str,
@@ -33,15 +31,8 @@ pub(crate) async fn run(
     }
     match route {
         Route::Static(located) => {
-            handlers.routes.files.serve(&located, is_head, &head.headers).await.map_err(|error| match error {
-                StaticError::NotFound => ResponseError::NotFound(path.to_owned()),
-                StaticError::RangeNotSatisfiable { size } => ResponseError::Range { size },
-                StaticError::Unreadable(error) => {
-                    let message = format_args!("the static file of '{path}' cannot be read: {error}");
-                    log_limit::warn(LogTopic::Fault, path, &message);
-                    ResponseError::Internal("the file cannot be read".to_owned())
-                }
-            })
+            let served = handlers.routes.files.serve(&located, is_head, &head.headers).await;
+            served.map_err(|error| error.for_path(path))
         }
         Route::Page => {
             let query = head.uri.query().unwrap_or_default();
@@ -59,10 +50,7 @@ pub(crate) async fn run(
                 handlers.pages.fetch_from_worker(state, context.upstreams.pages(), &page, cause, draft);
             Ok(Box::pin(asking).await?)
         }
-        Route::Probe(probe) => {
-            let (status, text) = handlers.probe(state, probe).await;
-            Ok(health::response(status, text, &head.method))
-        }
+        Route::Probe(probe) => Ok(handlers.probe(state, probe).await.into_response(&head.method)),
         Route::Missing(path) => Err(ResponseError::NotFound(path)),
         Route::Daemon
         | Route::Unprivileged

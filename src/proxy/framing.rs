@@ -12,7 +12,7 @@ use crate::upstream::request::is_from_nodegate;
 /// proxies on other nodes, which decode the chunks and still forward `Transfer-Encoding`.
 ///
 /// Such an answer has HTTP/1.0, as RFC 9110 section 6.2 allows for clients with a known fault.
-pub(crate) fn settle(head: &Parts, response: &mut Response<ResponseBody>, comes_from_node: bool) {
+pub(super) fn settle(head: &Parts, response: &mut Response<ResponseBody>, comes_from_node: bool) {
     let takes_chunks = match head.version {
         Version::HTTP_11 => !comes_from_node || is_from_nodegate(&head.headers),
         version => version > Version::HTTP_11,

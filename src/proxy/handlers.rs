@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
-
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::handler::api::ApiHandler;
 use crate::handler::console::target::ConsoleRules;
-use crate::handler::health::{self, HealthProbe, ReadinessCache, ReadinessInputs};
+use crate::handler::health::{self, HealthProbe, ProbeAnswer, ReadinessCache, ReadinessInputs};
 use crate::handler::page::PageSet;
 use crate::handler::tunnel::TunnelRules;
 use crate::handler::upload::UploadHandler;
@@ -80,8 +78,8 @@ impl Handlers {
         })
     }
 
-    /// Status and text of the answer to a probe.
-    pub async fn probe(&self, state: &AppState, probe: HealthProbe) -> (StatusCode, String) {
+    /// The answer to a probe.
+    pub async fn probe(&self, state: &AppState, probe: HealthProbe) -> ProbeAnswer {
         let inputs = ReadinessInputs { state, tunnels: self.tunnels.as_ref(), pages: &self.pages };
         health::run_probe(&self.readiness, &inputs, probe).await
     }

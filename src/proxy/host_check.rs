@@ -16,11 +16,7 @@ const SHOWN: usize = 253;
 
 /// Rejects hosts that the listener does not list. Probes are exempt, because load balancers use addresses. Requests
 /// of other nodes are exempt, because they bring the `Host` of their client.
-pub(crate) fn check(
-    client: &ClientConnection,
-    context: &WorkerContext,
-    head: &Parts,
-) -> Result<(), ResponseError> {
+pub fn check(client: &ClientConnection, context: &WorkerContext, head: &Parts) -> Result<(), ResponseError> {
     let state = &context.state;
     let rules = client.rules();
     let is_probe = || context.handlers.routes.probes.find(head.uri.path()).is_some();

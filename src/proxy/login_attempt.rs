@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use http::request::Parts;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use outcome::run_at_once;
 use outcome::{AttemptOutcome, token_check, verdict, watch_credential};
 
 use crate::auth::authenticator::AuthenticatedUser;
@@ -31,29 +31,20 @@ use crate::limits::login_throttle::{self, LoginPermit};
 use crate::os::request_context;
 use crate::proxy::api_call::run_api;
 use crate::proxy::buffered_body::{self, SenderTrust};
+use crate::proxy::incoming_request::{DetachedRequest, IncomingRequest};
 use crate::proxy::login_guard::{check_limit_before_body, set_token_verified};
-use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
-use crate::proxy::worker_context::WorkerContext;
-use crate::state::client_connection::ClientConnection;
-use crate::state::route_scope::RouteScope;
+use crate::verdict::CredentialVerdict;
 use crate::verdict::login::LoginProof;
 use crate::verdict::token;
-use crate::verdict::{AnswerView, CredentialVerdict};
 
 /// How long nodegate waits for the verdict after the client disconnects. A daemon takes 3 s to reject a credential,
 /// and more under load. Without a verdict the attempt counts as failed.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An attempt from an address that is counted, with everything that its task needs.
-pub(crate) struct LoginAttempt {
-    context: Rc<WorkerContext>,
-    client: Rc<ClientConnection>,
-    scope: Option<Arc<RouteScope>>,
-    head: Parts,
-    real: IpAddr,
-    /// the same as a header for daemons
-    address: HeaderValue,
+pub(super) struct LoginAttempt {
+    request: DetachedRequest,
     identity: AuthenticatedUser,
     route: Route,
     path: ApiPath,
@@ -70,42 +61,32 @@ struct FinishedAttempt {
 }
 
 impl LoginAttempt {
-    pub(crate) fn new(
+    pub fn new(
         request: &IncomingRequest<'_>,
         identity: AuthenticatedUser,
         route: Route,
         path: &ApiPath,
         limit_key: IpAddr,
     ) -> Self {
-        Self {
-            context: Rc::clone(request.context),
-            client: Rc::clone(request.client),
-            scope: request.scope.cloned(),
-            head: request.head.clone(),
-            real: request.real,
-            address: request.address.clone(),
-            identity,
-            route,
-            path: path.clone(),
-            limit_key,
-        }
+        Self { request: request.detach(), identity, route, path: path.clone(), limit_key }
     }
 
     /// Lets the daemon verify the credential, unless the address is over its limit. `began` is the start of the
     /// request.
-    pub(crate) async fn verify(
+    pub async fn verify(
         self,
         body: &mut Option<RequestBody>,
         began: Instant,
     ) -> Result<HandlerAnswer, ResponseError> {
-        let (context, limit_key) = (Rc::clone(&self.context), self.limit_key);
-        check_limit_before_body(&self.as_request(), self.identity.user().as_deref(), body.as_ref())?;
+        let (context, limit_key) = (Rc::clone(&self.request.context), self.limit_key);
+        check_limit_before_body(&self.request.as_request(), self.identity.user().as_deref(), body.as_ref())?;
         // A slow body must not hold a permit. An upload is verified before its body is read.
         if !matches!(self.route, Route::Upload) {
-            buffered_body::peek(&self.as_request(), SenderTrust::from_identity(&self.identity), body).await?;
+            buffered_body::peek(&self.request.as_request(), SenderTrust::from_identity(&self.identity), body)
+                .await?;
         }
         let logins = &context.state.limiters.logins;
-        let at = context.state.listener_share(&self.client.listener());
+        let at = context.state.listener_share(&self.request.client.listener());
         let token = self.token().cloned();
         let is_known = || token.as_ref().is_some_and(|token| !token.is_unverified());
         let attempt = match logins.begin(&at, limit_key, self.limit(), is_known).await {
@@ -133,7 +114,7 @@ impl LoginAttempt {
         attempt: Option<LoginPermit>,
         body: Option<RequestBody>,
     ) -> Result<FinishedAttempt, ResponseError> {
-        let (client, tasks) = (Rc::clone(&self.client), self.context.tasks.clone());
+        let (client, tasks) = (Rc::clone(&self.request.client), self.request.context.tasks.clone());
         let left = CancellationToken::new();
         let _gone = left.clone().drop_guard();
         let (sender, mut receiver) = oneshot::channel();
@@ -159,7 +140,7 @@ impl LoginAttempt {
         mut body: Option<RequestBody>,
         left: &CancellationToken,
     ) -> FinishedAttempt {
-        let request = self.as_request();
+        let request = self.request.as_request();
         let call = run_api(&request, &self.identity, self.route.clone(), &self.path, &mut body);
         let token = self.token().map(AsRef::as_ref);
         let no_verdict = async {
@@ -167,13 +148,13 @@ impl LoginAttempt {
             // The daemon has not seen the credential, and never will.
             let is_sent = !request_context::is_queued();
             if is_sent {
-                let _ = timeout(VERDICT_TIMEOUT, self.context.stop.cancelled()).await;
+                let _ = timeout(VERDICT_TIMEOUT, self.request.context.stop.cancelled()).await;
             }
             is_sent
         };
         let (answer, is_sent) = tokio::select! {
             biased;
-            answer = watch_credential(call, token, &mut attempt, &self.client.trust) => (answer, true),
+            answer = watch_credential(call, token, &mut attempt, &self.request.client.trust) => (answer, true),
             is_sent = no_verdict => (Err(ResponseError::ClientLeft), is_sent),
         };
         let outcome = if is_sent { self.outcome(&answer) } else { AttemptOutcome::Passed };
@@ -191,11 +172,11 @@ impl LoginAttempt {
     }
 
     fn proof(&self) -> Option<&LoginProof> {
-        self.context.state.login_proof(&self.head.method, &self.path)
+        self.request.context.state.login_proof(&self.request.head.method, &self.path)
     }
 
     fn outcome(&self, answer: &Result<HandlerAnswer, ResponseError>) -> AttemptOutcome {
-        let state = &self.context.state;
+        let state = &self.request.context.state;
         let Some(known) = self.token() else {
             let proof = self.proof();
             let found =
@@ -203,7 +184,7 @@ impl LoginAttempt {
             let has_failed = found.is_some_and(|found| found != CredentialVerdict::Accepted);
             return if has_failed { AttemptOutcome::Failed } else { AttemptOutcome::Passed };
         };
-        let check = token_check(state, &self.head.method, &self.path, &self.route);
+        let check = token_check(state, &self.request.head.method, &self.path, &self.route);
         let is_new = || {
             state
                 .gate
@@ -213,7 +194,7 @@ impl LoginAttempt {
         match verdict(answer, |view| token::verdict(view, check)) {
             Some(CredentialVerdict::Accepted) => {
                 set_token_verified(state, known, true);
-                self.client.trust.set_authenticated();
+                self.request.client.trust.set_authenticated();
                 AttemptOutcome::Passed
             }
             Some(CredentialVerdict::Refused) => {
@@ -229,8 +210,8 @@ impl LoginAttempt {
 
     /// Logs a failure under the client's address if the daemon's log has only that of the proxy.
     fn log_failure(&self) {
-        let state = &self.context.state;
-        if self.client.client_ip.address() != self.limit_key && state.header_names.client.is_none() {
+        let state = &self.request.context.state;
+        if self.request.client.client_ip.address() != self.limit_key && state.header_names.client.is_none() {
             login_throttle::log_auth_failure(
                 self.limit_key,
                 self.identity.user().as_deref(),
@@ -239,20 +220,8 @@ impl LoginAttempt {
         }
     }
 
-    fn as_request(&self) -> IncomingRequest<'_> {
-        IncomingRequest {
-            context: &self.context,
-            client: &self.client,
-            scope: self.scope.as_ref(),
-            head: &self.head,
-            real: self.real,
-            address: &self.address,
-            outlives_client: true,
-        }
-    }
-
     fn limit(&self) -> usize {
-        self.context.state.config.settings.limits.login_failures
+        self.request.context.state.config.settings.limits.login_failures
     }
 
     /// The user that the client claims, unverified.
@@ -260,47 +229,15 @@ impl LoginAttempt {
         if let Some(user) = self.identity.user() {
             return Some(user.to_string());
         }
-        let bytes = buffered_body::read(&self.as_request(), SenderTrust::from_identity(&self.identity), body)
-            .await
-            .ok()?;
-        let kind = self.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let bytes =
+            buffered_body::read(&self.request.as_request(), SenderTrust::from_identity(&self.identity), body)
+                .await
+                .ok()?;
+        let kind = self.request.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
-            let parameters: Value = serde_json::from_slice(&bytes).ok()?;
-            return parameters.get("username")?.as_str().map(str::to_owned);
+            let claim: Value = serde_json::from_slice(&bytes).ok()?;
+            return claim.get("username")?.as_str().map(str::to_owned);
         }
         query_value(std::str::from_utf8(&bytes).ok()?, "username").map(std::borrow::Cow::into_owned)
     }
-}
-
-/// Runs a call without a permit: it has no unverified credential, or its client is not counted. Caches the verdict on
-/// its API token.
-pub(crate) async fn run_at_once(
-    request: &IncomingRequest<'_>,
-    identity: &AuthenticatedUser,
-    route: Route,
-    path: &ApiPath,
-    body: &mut Option<RequestBody>,
-) -> Result<HandlerAnswer, ResponseError> {
-    let IncomingRequest { context, client, head, .. } = *request;
-    let state = &context.state;
-    let known = identity.client.as_deref();
-    let check = token_check(state, &head.method, path, &route);
-    let call = run_api(request, identity, route, path, body);
-    let answer = watch_credential(call, known, &mut None, &client.trust).await;
-    if let Some(known) = known {
-        // For a verified token the status is enough.
-        let read = |view: &AnswerView<'_>| {
-            let body = view.body.filter(|_| known.is_unverified());
-            token::verdict(&AnswerView { body, ..*view }, check)
-        };
-        match verdict(&answer, read) {
-            Some(CredentialVerdict::Accepted) => {
-                set_token_verified(state, known, true);
-                client.trust.set_authenticated();
-            }
-            Some(CredentialVerdict::Refused) => set_token_verified(state, known, false),
-            Some(CredentialVerdict::Unclear) | None => (),
-        }
-    }
-    answer
 }

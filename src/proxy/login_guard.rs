@@ -20,11 +20,11 @@ use crate::limits::failure_table::ClientKey;
 use crate::limits::{LimitExceeded, login_throttle};
 use crate::os::log_limit::{self, LogTopic};
 use crate::proxy::buffered_body;
-use crate::proxy::request::IncomingRequest;
+use crate::proxy::incoming_request::IncomingRequest;
 use crate::state::shared::AppState;
 
 /// Whether the daemon verifies the credential: a login call, or an API token that it has not seen yet.
-pub(crate) fn is_login_attempt(
+pub(super) fn is_login_attempt(
     state: &AppState,
     method: &Method,
     path: &ApiPath,
@@ -35,7 +35,7 @@ pub(crate) fn is_login_attempt(
 }
 
 /// Caches the daemon's verdict on an API token.
-pub(crate) fn set_token_verified(state: &AppState, known: &CachedCredential, good: bool) {
+pub(super) fn set_token_verified(state: &AppState, known: &CachedCredential, good: bool) {
     if let Some(gate) = &state.gate {
         gate.set_verified(known, good);
     }
@@ -43,7 +43,7 @@ pub(crate) fn set_token_verified(state: &AppState, known: &CachedCredential, goo
 
 /// Rejects an address over its limit before a large body is read. A small body is read, because it names the user for
 /// the log.
-pub(crate) fn check_limit_before_body(
+pub(super) fn check_limit_before_body(
     request: &IncomingRequest<'_>,
     user: Option<&str>,
     body: Option<&RequestBody>,
@@ -65,7 +65,7 @@ pub(crate) fn check_limit_before_body(
 
 /// The user of a page. A forged ticket counts as a failed login, but the page is answered at once: the browser needs
 /// it to log in, and the cookie may be older than a reinstallation.
-pub(crate) fn page_login(request: &IncomingRequest<'_>, query: &str) -> Option<PageLogin> {
+pub fn page_login(request: &IncomingRequest<'_>, query: &str) -> Option<PageLogin> {
     let IncomingRequest { context, client, scope, head, real, .. } = *request;
     let state = &context.state;
     let limit_key = state.login_limit_key(client.client_ip, real);
@@ -74,7 +74,7 @@ pub(crate) fn page_login(request: &IncomingRequest<'_>, query: &str) -> Option<P
     let now = SystemTime::now();
     match state.gate.as_ref()?.page_visitor(&head.headers, query, ticket_client, now, takes) {
         PageVisitor::User(login) => return Some(login),
-        PageVisitor::Nobody => (),
+        PageVisitor::Anonymous => (),
         PageVisitor::Forger => {
             if let Some(address) = limit_key {
                 let _ = count_forged(state, address);
@@ -85,7 +85,7 @@ pub(crate) fn page_login(request: &IncomingRequest<'_>, query: &str) -> Option<P
 }
 
 /// The client of a ticket, by the address that its failures count for.
-pub(crate) fn ticket_client(state: &AppState, limit_key: Option<IpAddr>) -> TicketClient {
+pub(super) fn ticket_client(state: &AppState, limit_key: Option<IpAddr>) -> TicketClient {
     let limit = state.config.settings.limits.login_failures;
     TicketClient {
         source: limit_key.map(ClientKey::from_address),
@@ -104,8 +104,8 @@ fn count_forged(state: &AppState, address: IpAddr) -> Result<(), LimitExceeded> 
 }
 
 /// The error for a client that is not authenticated. A forged ticket counts as a failed login of the address
-/// `counted`.
-pub(crate) fn auth_error(
+/// `limit_key`.
+pub(super) fn auth_error(
     state: &AppState,
     denial: AuthError,
     limit_key: impl FnOnce() -> Option<IpAddr>,
@@ -144,7 +144,7 @@ pub(crate) fn auth_error(
 
 /// Delays a 401, and the answer to an address that is over its limit. If too many answers are delayed, the client
 /// gets another error at once.
-pub(crate) async fn delay_error(
+pub(super) async fn delay_error(
     request: IncomingRequest<'_>,
     error: ResponseError,
     address: IpAddr,

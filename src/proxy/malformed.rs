@@ -5,29 +5,30 @@ use http::{HeaderName, Request, Response, StatusCode};
 
 use crate::config::settings::LimitSettings;
 use crate::http::body::ResponseBody;
+use crate::http::bound::BoundExceeded;
 use crate::http::error::ResponseError;
 use crate::http::validate::is_token_byte;
 use crate::state::shared::AppState;
 
 /// A head that hyper rejected.
-pub(crate) struct MalformedHead<'a> {
+pub(super) struct MalformedHead<'a> {
     /// hyper's own answer
-    pub(crate) own_response: &'a [u8],
-    pub(crate) error: &'a hyper::Error,
+    pub own_response: &'a [u8],
+    pub error: &'a hyper::Error,
     /// the head; empty if it was rejected after it was parsed
-    pub(crate) head: &'a [u8],
+    pub head: &'a [u8],
 }
 
 impl MalformedHead<'_> {
     /// The same with a reason.
-    pub(crate) fn refusal(&self, limits: &LimitSettings) -> ResponseError {
+    pub fn refusal(&self, limits: &LimitSettings) -> ResponseError {
         match self.status() {
-            StatusCode::URI_TOO_LONG => ResponseError::UrlTooLong { limit: limits.uri_bytes },
+            StatusCode::URI_TOO_LONG => BoundExceeded::Uri { limit: limits.uri_bytes }.into(),
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if !self.head.contains(&b'\n') => {
-                ResponseError::UrlTooLong { limit: limits.uri_bytes }
+                BoundExceeded::Uri { limit: limits.uri_bytes }.into()
             }
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                ResponseError::HeaderTooLarge { what: "too many bytes or lines", limit: limits.header }
+                BoundExceeded::Head { what: "too many bytes or lines", limit: limits.header }.into()
             }
             _ => self.fault(),
         }
@@ -71,8 +72,11 @@ fn fault_of_length(message: &str) -> Option<&'static str> {
 fn fault_of_head(head: &[u8]) -> Option<ResponseError> {
     let head = head.trim_ascii_start();
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    fault_of_request_line(lines.next()?)
-        .or_else(|| lines.take_while(|line| !line.is_empty()).enumerate().find_map(fault_of_field))
+    fault_of_request_line(lines.next()?).or_else(|| {
+        (1..)
+            .zip(lines.take_while(|line| !line.is_empty()))
+            .find_map(|(number, line)| fault_of_field(number, line))
+    })
 }
 
 fn fault_of_request_line(line: &[u8]) -> Option<ResponseError> {
@@ -104,9 +108,8 @@ fn fault_of_request_line(line: &[u8]) -> Option<ResponseError> {
     }
 }
 
-/// `index` counts from the line behind the request line.
-fn fault_of_field((index, line): (usize, &[u8])) -> Option<ResponseError> {
-    let number = index + 1;
+/// `number` counts from the line behind the request line.
+fn fault_of_field(number: usize, line: &[u8]) -> Option<ResponseError> {
     if line.starts_with(b" ") || line.starts_with(b"\t") {
         return Some(malformed(format!("header line {number} begins with white space")));
     }
@@ -124,7 +127,7 @@ fn fault_of_field((index, line): (usize, &[u8])) -> Option<ResponseError> {
 
 /// The answer to a malformed head in bytes; the connection closes after it. `target` is the beginning of the target,
 /// which decides the format.
-pub(crate) fn answer(state: &AppState, refusal: ResponseError, target: &[u8], over_tls: bool) -> Vec<u8> {
+pub fn answer(state: &AppState, refusal: ResponseError, target: &[u8], over_tls: bool) -> Vec<u8> {
     let form = state.api.error_format(std::str::from_utf8(target).unwrap_or_default());
     let mut response = refusal.into_response(form, &state.metrics);
     state.common_headers.add_to(&mut response, false, false);

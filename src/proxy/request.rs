@@ -23,32 +23,16 @@ use crate::http::validate;
 use crate::metrics::labels::RequestDestination;
 use crate::os::{fault_injection, request_context};
 use crate::proxy::buffered_body::SenderTrust;
+use crate::proxy::incoming_request::IncomingRequest;
 use crate::proxy::login_attempt::{self, LoginAttempt};
 use crate::proxy::response_headers::{complete, refuse};
 use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
 use crate::proxy::{files, host_check, login_guard, scope_check};
 use crate::state::client_connection::ClientConnection;
-use crate::state::route_scope::RouteScope;
 
 const API_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
-pub(crate) const FILE_METHODS: &str = "GET, HEAD, OPTIONS";
-
-/// A request, and the connection and configuration that it came by.
-#[derive(Clone, Copy)]
-pub(crate) struct IncomingRequest<'a> {
-    pub(crate) context: &'a Rc<WorkerContext>,
-    pub(crate) client: &'a Rc<ClientConnection>,
-    /// the part of the product that the listener serves; `None` if it serves all
-    pub(crate) scope: Option<&'a Arc<RouteScope>>,
-    pub(crate) head: &'a Parts,
-    /// the client's address
-    pub(crate) real: IpAddr,
-    /// the same as a header for daemons
-    pub(crate) address: &'a HeaderValue,
-    /// the call goes on if its client leaves
-    pub(crate) outlives_client: bool,
-}
+pub(super) const FILE_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The response to a request, and the console that its connection is relayed to.
 pub struct RequestAnswer {

@@ -4,19 +4,19 @@ use http::header::{CONNECTION, ETAG};
 use http::{HeaderValue, Response, StatusCode, Version};
 
 use super::framing;
-use crate::handler::trace_headers;
+use crate::handler::{redirect, trace_headers};
 use crate::http::access_log::LogDetails;
 use crate::http::body::ResponseBody;
-use crate::http::error::{self, ErrorFormat, ResponseError};
+use crate::http::error::{ErrorFormat, ResponseError};
 use crate::http::logged_body::{FileAnswer, RequestRecord};
 use crate::http::reason_phrase;
 use crate::http::validate;
 use crate::metrics::labels::RequestDestination;
 use crate::os::request_context;
-use crate::proxy::request::IncomingRequest;
+use crate::proxy::incoming_request::IncomingRequest;
 
 /// Adds the headers of every answer, and fills in the log record.
-pub(crate) fn complete(
+pub fn complete(
     request: IncomingRequest<'_>,
     form: ErrorFormat,
     response: &mut Response<ResponseBody>,
@@ -49,7 +49,7 @@ pub(crate) fn complete(
 }
 
 /// The response to an error: a redirect to the login page for browsers without a valid login, else the error.
-pub(crate) fn refuse(
+pub fn refuse(
     error: ResponseError,
     request: IncomingRequest<'_>,
     form: ErrorFormat,
@@ -59,7 +59,7 @@ pub(crate) fn refuse(
     match (gate.and_then(|gate| gate.login_page(&request.context.state.api, request.head.uri.path())), &error)
     {
         (Some(location), ResponseError::NoCredential | ResponseError::InvalidTicket(_)) => {
-            error::to_login_page(location)
+            redirect::to_login_page(location)
         }
         _ => error.into_response(form, &request.context.state.metrics),
     }

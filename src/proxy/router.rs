@@ -36,20 +36,22 @@ pub enum Route {
     Websocket,
     /// a page rendered from a template
     Page,
+    /// a static file
     Static(LocatedFile),
     /// a health or readiness probe
     Probe(HealthProbe),
     /// no page or file has this path
     Missing(String),
+    /// no destination
     NoSuchUri,
 }
 
 /// The destinations of a profile.
 pub struct RouteRules {
-    pub table: Arc<RouteTable>,
-    pub pages: Vec<String>,
-    pub files: StaticFiles,
-    pub probes: ProbePaths,
+    pub(crate) table: Arc<RouteTable>,
+    pub(super) pages: Vec<String>,
+    pub(super) files: StaticFiles,
+    pub(crate) probes: ProbePaths,
     /// the node's own name; `localhost` is here as well
     pub node_name: String,
     /// whether an unprivileged daemon answers calls that need no root
@@ -57,6 +59,8 @@ pub struct RouteRules {
 }
 
 impl RouteRules {
+    /// # Errors
+    /// A rule of the profile or a line of the route table is not sound.
     pub fn new(config: &Config) -> Result<Self, String> {
         let (product, settings, root) = (&config.product, &config.settings, &config.root);
         let table = RouteTable::parse(config.route_table.as_deref().unwrap_or_default())

@@ -14,13 +14,13 @@ use crate::http::target::{ApiPath, query_parameters};
 use crate::limits::call_rate::CountedCalls;
 use crate::os::log_limit::{self, LogTopic};
 use crate::proxy::buffered_body::{self, SenderTrust};
+use crate::proxy::incoming_request::IncomingRequest;
 use crate::proxy::login_guard::check_limit_before_body;
-use crate::proxy::request::IncomingRequest;
 use crate::proxy::router::Route;
 use crate::state::route_scope::{LoginClaim, RouteScope};
 
 /// Rejects a call outside of the route scope, before authentication.
-pub(crate) fn check_call(request: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {
+pub(super) fn check_call(request: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {
     let IncomingRequest { context, client, scope, head, .. } = *request;
     let method = &head.method;
     if scope.is_none_or(|scope| scope.has_call(method, path)) {
@@ -38,7 +38,7 @@ pub(crate) fn check_call(request: &IncomingRequest<'_>, path: &ApiPath) -> Resul
 }
 
 /// Rejects a page or file outside of the route scope as missing.
-pub(crate) fn check_file(
+pub(super) fn check_file(
     scope: Option<&RouteScope>,
     route: &Route,
     path: &str,
@@ -51,7 +51,7 @@ pub(crate) fn check_file(
 }
 
 /// Verifies the kind of ticket and the rate of the call.
-pub(crate) fn check_client(
+pub fn check_client(
     scope: &RouteScope,
     request: &IncomingRequest<'_>,
     path: &ApiPath,
@@ -74,7 +74,7 @@ pub(crate) fn check_client(
 }
 
 /// Verifies that the user of a login belongs to the scope's realm. Only the body names the realm.
-pub(crate) async fn check_login(
+pub(super) async fn check_login(
     scope: &RouteScope,
     request: &IncomingRequest<'_>,
     path: &ApiPath,

@@ -17,25 +17,25 @@ use crate::state::shared::ListenerRules;
 use crate::tls::{ClientIdentity, HandshakeError, TlsAcceptor, TlsSession, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
-pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The stream of HTTP requests.
-pub(crate) enum AcceptedStream {
+pub enum AcceptedStream {
     Tls(TlsStream),
     Plain(TcpStream),
 }
 
 /// A connection while it is set up.
 #[derive(Clone, Copy)]
-pub(crate) struct ConnectionSetup<'a> {
-    pub(crate) context: &'a WorkerContext,
-    pub(crate) rules: &'a ListenerRules,
-    pub(crate) peer: PeerIp,
-    pub(crate) unauthenticated: &'a UnauthenticatedConnection,
+pub struct ConnectionSetup<'a> {
+    pub context: &'a WorkerContext,
+    pub rules: &'a ListenerRules,
+    pub peer: PeerIp,
+    pub unauthenticated: &'a UnauthenticatedConnection,
 }
 
 /// Accepts TLS if the client begins with it. `None` if the connection has to close.
-pub(crate) async fn open(
+pub async fn open(
     setup: ConnectionSetup<'_>,
     acceptor: &TlsAcceptor,
     stream: TcpStream,
@@ -61,7 +61,7 @@ pub(crate) async fn open(
 }
 
 /// Accepts TLS before the deadline. A failure is counted.
-pub(crate) async fn accept_tls(
+pub(super) async fn accept_tls(
     setup: ConnectionSetup<'_>,
     acceptor: &TlsAcceptor,
     stream: TcpStream,
@@ -99,7 +99,7 @@ pub(crate) async fn accept_tls(
 }
 
 /// The byte that tells TLS from plain HTTP. It stays in the socket.
-pub(crate) async fn peek_first_byte(stream: &TcpStream, limit: Duration) -> Option<u8> {
+pub(super) async fn peek_first_byte(stream: &TcpStream, limit: Duration) -> Option<u8> {
     let mut byte = [0];
     match timeout(limit, stream.peek(&mut byte)).await {
         Ok(Ok(1)) => byte.first().copied(),
@@ -108,7 +108,7 @@ pub(crate) async fn peek_first_byte(stream: &TcpStream, limit: Duration) -> Opti
 }
 
 /// Counts a successful handshake.
-pub(crate) fn count_handshake(metrics: &Metrics, session: &TlsSession, peer: PeerIp) {
+pub(super) fn count_handshake(metrics: &Metrics, session: &TlsSession, peer: PeerIp) {
     metrics.tls_handshakes[HandshakeResult::new(session.version, session.resumed)].inc();
     if let Some(ClientIdentity { subject, fingerprint, .. }) = session.identity.as_deref() {
         tracing::debug!(peer = %peer.address(), subject, fingerprint, "client certificate verified");

@@ -44,7 +44,7 @@ impl ConfigLoader {
             problems.iter().filter(|problem| problem.is_error() && !is_known(problem)).cloned().collect();
         if let Ok(app) = &app {
             let of_nodes = cluster_access::problems(&app.state.config).into_iter();
-            problems.extend(of_nodes.map(Diagnostic::as_warning));
+            problems.extend(of_nodes.map(Diagnostic::into_warning));
         }
         match app {
             Ok(app) if errors.is_empty() => Ok(LoadedConfig::new(app, problems)),

@@ -67,10 +67,10 @@ pub struct PersistentState {
 /// The profile's header names, parsed.
 #[derive(Default)]
 pub struct HeaderNames {
-    pub client: Option<HeaderName>,
-    pub looped: Option<HeaderName>,
-    pub stream: Option<HeaderName>,
-    pub location_prefix: Option<String>,
+    pub(crate) client: Option<HeaderName>,
+    pub(crate) looped: Option<HeaderName>,
+    pub(crate) stream: Option<HeaderName>,
+    pub(crate) location_prefix: Option<String>,
 }
 
 impl AppState {

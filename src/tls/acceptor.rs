@@ -74,7 +74,7 @@ impl TlsAcceptor {
             (Protocol::Https, _) => (acceptor, problems),
             (Protocol::Connect, None) => (None, vec![plaintext_warning(&problems)]),
             (Protocol::Connect, Some(_)) => {
-                (acceptor, problems.into_iter().map(Diagnostic::as_warning).collect())
+                (acceptor, problems.into_iter().map(Diagnostic::into_warning).collect())
             }
         }
     }

@@ -108,7 +108,8 @@ impl CertifiedKey {
         let file = self.file.with_extension(STAPLE_SUFFIX);
         let [leaf, issuer] = [0, 1].map(|at| self.chain.get(at));
         let staple = leaf.and_then(|leaf| OcspStaple::load(&file, leaf, issuer).transpose()).transpose();
-        let warning = |error| Diagnostic::file_error(&file, format!("is not stapled: {error}")).as_warning();
+        let warning =
+            |error| Diagnostic::file_error(&file, format!("is not stapled: {error}")).into_warning();
         staple.map_err(warning)
     }
 

@@ -27,7 +27,7 @@ pub(super) fn choose(config: &Config) -> (Option<Vec<CertifiedKey>>, Vec<Diagnos
     let pairs: Vec<_> = std::iter::once(own).chain(more).collect();
     for pair in &pairs {
         let notes = pair.notes().iter().map(|note| Diagnostic::file_error(pair.file(), note.clone()));
-        problems.extend(notes.map(Diagnostic::as_warning));
+        problems.extend(notes.map(Diagnostic::into_warning));
     }
     (Some(pairs), problems)
 }
@@ -76,7 +76,7 @@ fn choose_own(config: &Config) -> (Option<CertifiedKey>, Vec<Diagnostic>) {
             }
             Ok((pair, usability)) => {
                 if let ClientSupport::Limited(reason) = usability {
-                    search.problems.push(problem(reason).as_warning());
+                    search.problems.push(problem(reason).into_warning());
                 }
                 search.problems.extend(search.half);
                 return (Some(pair), search.problems);
@@ -108,7 +108,7 @@ fn half_pair_warning(certificate: &Path, key: &Path) -> Diagnostic {
     let hint =
         fitting.map(|found| format!("; {} fits: is it misnamed?", found.display())).unwrap_or_default();
     let message = format!("is not served: {} is missing{hint}", missing.display());
-    Diagnostic::file_error(there, message).as_warning()
+    Diagnostic::file_error(there, message).into_warning()
 }
 
 /// The certificates that the settings add.
@@ -135,7 +135,7 @@ fn load_additional(config: &Config) -> (Vec<CertifiedKey>, Vec<Diagnostic>) {
             reason.is_none() && pair.names().iter().all(|name| other.names().contains(name))
         });
         if let Some(reason) = reason.as_ref().filter(|_| !is_beside_another) {
-            problems.push(problem(format!("{}: {reason}", pair.file().display())).as_warning());
+            problems.push(problem(format!("{}: {reason}", pair.file().display())).into_warning());
         }
     }
     (pairs.into_iter().map(|(pair, _)| pair).collect(), problems)

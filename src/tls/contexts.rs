@@ -38,7 +38,7 @@ pub(super) fn from_pairs(
     for (_, pair) in pairs.iter().enumerate().filter(|(place, _)| !selection.holds(*place)) {
         let message =
             format!("{}: is never served: others have its names and its kind of key", pair.file().display());
-        warnings.push(settings.error("tls.additional_certificates", message).as_warning());
+        warnings.push(settings.error("tls.additional_certificates", message).into_warning());
     }
     let staples = pairs.iter().filter_map(|pair| {
         pair.staple().unwrap_or_else(|warning| {

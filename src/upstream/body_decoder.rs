@@ -12,21 +12,28 @@ const MAX_LINE_BYTES: usize = 8 << 10;
 /// The part of a body that has not been read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyDecoder {
+    /// bytes that are left
     Length(u64),
+    /// the end of the connection is the end of the body
     UntilClose,
+    /// bytes that are left of a chunk
     Chunk(u64),
     /// the line end after the data of a chunk
     ChunkEnd,
+    /// the line before a chunk
     ChunkSize,
+    /// the lines after the last chunk
     Trailers,
 }
 
 /// The next part of a body.
 #[derive(Debug, Eq, PartialEq)]
 pub enum DecodedPiece {
+    /// bytes of the body
     Piece(Bytes),
     /// the buffer needs more bytes
     Nothing,
+    /// the body is complete
     End,
 }
 

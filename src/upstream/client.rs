@@ -1,6 +1,5 @@
 //! Requests to a local daemon or another node, over fresh or pooled connections.
 
-use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -20,6 +19,7 @@ use crate::metrics::upstreams::UpstreamHealth;
 use crate::os::log_limit::{self, LogTopic};
 use crate::os::request_context;
 use crate::upstream::connection::{ExchangeError, UpstreamConnection};
+use crate::upstream::destination::UpstreamDestination;
 pub use crate::upstream::error::{SendError, UpstreamError, io_message};
 pub use crate::upstream::local::LocalDaemon;
 use crate::upstream::local::WorkerReservation;
@@ -31,31 +31,6 @@ use crate::upstream::request::{EncodedRequest, UpstreamRequest};
 pub use crate::upstream::response_body::{READ_BYTES, UpstreamBody};
 use crate::upstream::scheduler::QueueError;
 use crate::upstream::write_batching;
-
-/// The address of an upstream.
-enum UpstreamDestination {
-    Local(LocalDaemon),
-    Peer(PeerNode),
-}
-
-impl fmt::Display for UpstreamDestination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local(daemon) => daemon.fmt(f),
-            Self::Peer(peer) => peer.fmt(f),
-        }
-    }
-}
-
-impl UpstreamDestination {
-    /// Waits for a worker if this is a daemon of this machine.
-    async fn acquire_worker(&self, worker: &mut WorkerReservation) -> Result<(), QueueError> {
-        match self {
-            Self::Local(daemon) => worker.acquire(daemon).await,
-            Self::Peer(_) => Ok(()),
-        }
-    }
-}
 
 /// The connections of one worker to one backend or node.
 pub struct UpstreamClient {

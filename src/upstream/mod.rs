@@ -4,6 +4,7 @@ pub mod body_decoder;
 pub mod certificate_pins;
 pub mod client;
 pub(crate) mod connection;
+mod destination;
 pub(crate) mod error;
 pub mod local;
 pub mod loopback;

@@ -135,6 +135,7 @@ pub struct NodeFile {
 }
 
 impl NodeFile {
+    /// Reads no file yet. `own_name` is the name of this node.
     pub fn new(nodes: Option<&NodeListRules>, root: &RootDirectory, own_name: &str) -> Self {
         let own = BTreeMap::from([(own_name.to_owned(), None)]);
         let alone = Arc::new(NodeTable { nodes: own, quorate: true, ..NodeTable::default() });

@@ -27,15 +27,20 @@ static HOP_BY_HOP: [HeaderName; 5] = [
 /// How the end of a body is found (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyFraming {
+    /// by `Content-Length`
     Length(u64),
+    /// by `Transfer-Encoding: chunked`
     Chunked,
+    /// by the end of the connection
     UntilClose,
 }
 
 /// A response before its body. It holds only end-to-end headers.
 #[derive(Debug)]
 pub struct ResponseHead {
+    /// status and headers
     pub response: Response<()>,
+    /// how the body ends
     pub framing: BodyFraming,
     /// whether the server keeps the connection open
     pub keeps_alive: bool,

@@ -47,6 +47,7 @@ impl ApiAnswer {
         names.try_fold(first, |value, name| value.get(name))
     }
 
+    /// The member `data`.
     pub fn data(&self) -> Option<&Value> {
         self.0.get("data")
     }

@@ -14,7 +14,9 @@ use http::{HeaderMap, StatusCode};
 /// A daemon's answer, as far as nodegate has read it.
 #[derive(Clone, Copy)]
 pub struct AnswerView<'a> {
+    /// of the answer
     pub status: StatusCode,
+    /// of the answer
     pub headers: &'a HeaderMap,
     /// `None` for a body that is not held as a whole
     pub body: Option<&'a [u8]>,
@@ -23,7 +25,9 @@ pub struct AnswerView<'a> {
 /// The verdict of an answer on the credential of its request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CredentialVerdict {
+    /// the daemon accepted the credential
     Accepted,
+    /// the daemon rejected the credential
     Refused,
     /// neither; it counts as a failure
     Unclear,

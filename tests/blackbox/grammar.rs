@@ -72,7 +72,7 @@ fn split_words(text: &str) -> impl Iterator<Item = String> {
 fn grammar_words() -> BTreeSet<String> {
     let mut words = BTreeSet::new();
     for profile in PROFILES {
-        let text = nodegate::config::built_in_profile(profile).unwrap();
+        let text = nodegate::testing::config::built_in_profile(profile).unwrap();
         let document: toml::Table = text.parse().unwrap();
         let product = &document["product"];
         let texts = VALUES.iter().flat_map(|path| values(product, path)).filter_map(Value::as_str);

@@ -52,7 +52,7 @@ fn manual_pages_name_every_setting() {
     for text in ["nodegate - ", "SYNOPSIS", "check PROFILE", "--root", "EXIT CODES", "nodegate.toml(5)"] {
         assert!(rendered[0].contains(text), "{text} is missing in {}", rendered[0]);
     }
-    for row in nodegate::config::settings::rows() {
+    for row in nodegate::testing::config::rows() {
         assert!(rendered[1].contains(row.key), "{} is missing", row.key);
     }
     assert!(rendered[1].contains("ALLOW_FROM"), "{}", rendered[1]);

@@ -66,7 +66,7 @@ pub fn api_token_id(text: &str) -> &str {
 }
 
 /// A header value that debug output hides.
-pub(crate) fn sensitive(text: &str) -> Option<HeaderValue> {
+pub fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -9,13 +9,13 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::auth::credential_cache::{CachedCredential, CachedTicket, CredentialCache};
+use crate::auth::credential_cache::{CachedCredential, CachedTicket, CredentialCache, TicketUser};
 use crate::auth::credential_memory::CredentialMemory;
 use crate::auth::csrf;
 pub use crate::auth::error::AuthError;
 pub use crate::auth::page_login::{PageLogin, PageVisitor, TicketClient};
 use crate::auth::rule_check;
-use crate::auth::ticket::TicketError;
+use crate::auth::ticket::{TicketError, VerifiedUser};
 use crate::auth::ticket_verifier::{TicketFiles, VerifyContext};
 use crate::config::product;
 use crate::config::root::RootDirectory;
@@ -35,19 +35,19 @@ const COOKIE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remo
 
 /// The rules of a profile, with the files that they need.
 pub struct Authenticator {
-    pub(crate) rules: product::AuthRules,
+    pub(super) rules: product::AuthRules,
     /// method and path of the calls that need no login
     open: Vec<(String, String)>,
-    pub(crate) csrf_header: HeaderName,
-    pub(crate) csrf_exempt: Vec<PathPattern>,
-    pub(crate) csrf_secret: CachedFile<Vec<u8>>,
+    pub(super) csrf_header: HeaderName,
+    pub(super) csrf_exempt: Vec<PathPattern>,
+    pub(super) csrf_secret: CachedFile<Vec<u8>>,
     /// origins whose pages may write without a CSRF token, where none is needed
-    pub(crate) shared_with: AllowedOrigins,
-    pub(crate) tickets: Vec<TicketFiles>,
+    pub shared_with: AllowedOrigins,
+    pub(super) tickets: Vec<TicketFiles>,
     nodes: Arc<NodeFile>,
-    pub(crate) clients: CredentialCache,
+    pub(super) clients: CredentialCache,
     logins: LoginCalls,
-    pub(crate) memory: Arc<CredentialMemory>,
+    pub(super) memory: Arc<CredentialMemory>,
 }
 
 /// The user of a request: for the log, and for the daemon.
@@ -66,6 +66,10 @@ impl AuthenticatedUser {
 }
 
 impl Authenticator {
+    /// Reads no file yet.
+    ///
+    /// # Errors
+    /// A rule of the profile is not sound.
     pub fn new(
         rules: product::AuthRules,
         root: &RootDirectory,
@@ -100,7 +104,7 @@ impl Authenticator {
         })
     }
 
-    /// Lets pages of these origins write where no CSRF token is needed.
+    /// Lets pages of these origins write if no CSRF token is needed.
     #[must_use]
     pub fn shared_with(self, origins: &AllowedOrigins) -> Self {
         Self { shared_with: origins.clone(), ..self }
@@ -155,11 +159,11 @@ impl Authenticator {
         identity.client.as_ref().is_some_and(|known| known.ticket.is_some()) && self.has_cookie(headers)
     }
 
-    pub(crate) fn has_cookie(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn has_cookie(&self, headers: &HeaderMap) -> bool {
         credential::value_of(&self.rules.cookie, &joined(headers, &COOKIE)).is_some()
     }
 
-    pub(crate) fn is_still_good(&self, known: &CachedCredential, now: SystemTime) -> bool {
+    pub(super) fn is_still_good(&self, known: &CachedCredential, now: SystemTime) -> bool {
         let Some(ticket) = &known.ticket else { return true };
         self.tickets.get(ticket.kind).is_some_and(|files| files.is_still_good(&ticket.signed, self.at(now)))
     }
@@ -184,15 +188,15 @@ impl Authenticator {
                 let value = value.ok_or(AuthError::ApiToken)?;
                 let is_good = self.memory.has_good_token(value.as_bytes());
                 let known =
-                    CachedCredential::new(credential::api_token_id(&token), (AUTHORIZATION, value), None);
+                    CachedCredential::new(credential::api_token_id(&token), AUTHORIZATION, value, None);
                 known.set_verified(is_good);
                 known
             }
             Some(Credential::Ticket(text)) => {
-                let (user, ticket) = self.verified(&text, client(), now)?;
+                let TicketUser { user, ticket } = self.verified(&text, client(), now)?;
                 let value = format!("{}={}", names.cookie, utf8_percent_encode(&text, COOKIE_VALUE));
                 let value = sensitive(&value).ok_or(AuthError::Ticket(TicketError::Form))?;
-                CachedCredential::new(&user, (COOKIE, value), Some(ticket))
+                CachedCredential::new(&user, COOKIE, value, Some(ticket))
             }
         };
         self.clients.remember(headers, &known);
@@ -209,13 +213,13 @@ impl Authenticator {
             return;
         }
         known.set_verified(good);
-        self.memory.remember_token(known.header.1.as_bytes(), good);
+        self.memory.remember_token(known.header.value.as_bytes(), good);
     }
 
     /// Stores that this client guessed an API token. Returns whether it is the first time: the same token is the same
     /// guess.
     pub fn mark_unverified(&self, known: &CachedCredential, by: ClientKey) -> bool {
-        self.memory.mark_token_unverified(known.header.1.as_bytes(), by)
+        self.memory.mark_token_unverified(known.header.value.as_bytes(), by)
     }
 
     /// The login page for a refused login at this path, which is not decoded yet.
@@ -229,6 +233,7 @@ impl Authenticator {
         &self.rules.invalid
     }
 
+    /// The header of CSRF tokens.
     pub fn csrf_header(&self) -> &HeaderName {
         &self.csrf_header
     }
@@ -248,7 +253,7 @@ impl Authenticator {
         }
     }
 
-    pub(crate) fn user_of(&self, ticket: &str, now: SystemTime) -> Result<(String, CachedTicket), AuthError> {
+    pub(super) fn user_of(&self, ticket: &str, now: SystemTime) -> Result<TicketUser, AuthError> {
         let mut failure = TicketError::Form;
         for (kind, files) in self.tickets.iter().enumerate() {
             let separator = &self.rules.ticket_form.separator;
@@ -257,9 +262,12 @@ impl Authenticator {
             if !named {
                 continue;
             }
-            match files.verify(ticket, self.at(now))? {
-                Ok((user, signed)) => return Ok((user, CachedTicket { kind, signed })),
-                Err(error) => failure = error,
+            match files.verify(ticket, self.at(now)) {
+                Ok(VerifiedUser { user, ticket: signed }) => {
+                    return Ok(TicketUser { user, ticket: CachedTicket { kind, signed } });
+                }
+                Err(AuthError::Ticket(error)) => failure = error,
+                Err(error) => return Err(error),
             }
         }
         Err(AuthError::Ticket(failure))

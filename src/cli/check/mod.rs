@@ -199,7 +199,7 @@ fn expiry(certificate: &ServedCertificate, now: u64) -> Option<Diagnostic> {
     }
     let days = (left + 86_399) / 86_400;
     let message = format!("this certificate expires within {days} days: renew it");
-    certificate.ends_soon(now).then(|| Diagnostic::file_error(&certificate.file, message).as_warning())
+    certificate.ends_soon(now).then(|| Diagnostic::file_error(&certificate.file, message).into_warning())
 }
 
 fn bind_v6_only() -> bool {

@@ -58,7 +58,7 @@ pub(crate) fn problems(config: &Config, served: &[PathBuf]) -> Vec<Diagnostic> {
         certificate_files::key_files(config).into_iter().filter(|path| is_public(path)).map(|path| {
             let message =
                 "every user of this machine can read this private key: remove the permission with chmod o-r";
-            Diagnostic::file_error(path, message).as_warning()
+            Diagnostic::file_error(path, message).into_warning()
         });
     let unreadable = unreadable(config, served);
     unreadable.into_iter().chain(public).collect()

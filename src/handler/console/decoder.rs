@@ -15,6 +15,7 @@ use super::frame::{
 pub enum StreamEnd {
     /// a close frame with its code, if it had one
     Closed(Option<u16>),
+    /// a frame that violates the protocol
     Invalid(ProtocolError),
 }
 

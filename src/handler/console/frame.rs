@@ -3,7 +3,7 @@
 /// A frame with a longer payload ends the connection. Messages may be of any length.
 pub const MAX_PAYLOAD_BYTES: u64 = 8 * 128 * 1024;
 /// The longest payload of a control frame.
-pub const MAX_CONTROL_BYTES: usize = 125;
+const MAX_CONTROL_BYTES: usize = 125;
 /// The longest header of a frame that nodegate sends. Its payload has at most 65,535 bytes.
 pub const MAX_HEADER_BYTES: usize = 4;
 

@@ -67,6 +67,8 @@ pub fn requests_upgrade(headers: &HeaderMap) -> bool {
 }
 
 impl WebSocketHandshake {
+    /// # Errors
+    /// The head requests no WebSocket that nodegate supports.
     pub fn check(head: &Parts) -> Result<Self, HandshakeError> {
         let headers = &head.headers;
         if !tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket")) {

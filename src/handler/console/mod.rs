@@ -14,7 +14,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 
 use super::HandlerAnswer;
-use super::api::{self, ApiCall};
+use super::api::ApiCall;
+use super::api::answer::AnswerForwarder;
 use crate::handler::console::target::{ConnectedConsole, ConsoleRules, ConsoleTargetError};
 use crate::http::body;
 use crate::http::error::{HandlerError, ResponseError};
@@ -75,9 +76,9 @@ pub async fn open(
     let source = call.source;
     let named = call.client.to_str().ok().and_then(|address| address.parse().ok());
     let (user, target) = (call.identity.user(), source.path.joined().into_owned());
-    let answer = upstream.send(api::build_request(state, upstream, call, None)?).await?;
+    let answer = call.send(state, upstream, None).await?;
     if answer.response.status() != StatusCode::OK {
-        return Ok(api::forward_answer(state, upstream, source, answer).await?.into());
+        return Ok(AnswerForwarder::new(state, upstream).forward(source, answer).await?.into());
     }
     let UpstreamResponse { response, mut body, started } = answer;
     let (head, ()) = response.into_parts();

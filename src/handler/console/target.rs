@@ -34,7 +34,9 @@ pub struct ConsoleRules {
 /// The port or socket that a daemon names.
 #[derive(Debug, Eq, PartialEq)]
 pub enum ConsoleTarget {
+    /// a port of this node
     Port(u16),
+    /// a UNIX socket
     Socket(PathBuf),
 }
 
@@ -56,6 +58,10 @@ pub struct ConnectedConsole {
 pub type ConsoleStream = Either<TcpStream, UnixStream>;
 
 impl ConsoleRules {
+    /// `None` if the product has no consoles.
+    ///
+    /// # Errors
+    /// A rule of the profile is not sound.
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let Some(console) = &config.product.console else { return Ok(None) };
         // The relay knows this protocol only; another one in the profile's set would need its own relay here.
@@ -118,6 +124,7 @@ impl ConsoleRules {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the allowed directories"))
     }
 
+    /// Connects within `limit`.
     pub async fn connect(
         &self,
         target: &ConsoleTarget,

@@ -128,45 +128,34 @@ impl PageSet {
             user_agent: &user_agent,
             login,
         };
-        let (page, gap) = self.render(path, &context)?;
+        let template = self.choose_template(path, &context)?;
+        let rendered = self.render(template, &context)?;
+        let gap = self.find_gap(template, &rendered);
         let content_type = HeaderValue::from_static("text/html; charset=UTF-8");
-        let response = self.response(Bytes::from(page), content_type, head).await;
+        let response = self.response(Bytes::from(rendered.page), content_type, head).await;
         Ok(RenderedPage { response, gap })
+    }
+
+    fn choose_template(&self, path: &str, context: &VariableContext<'_>) -> Result<&TemplateFile, PageError> {
+        let page = self.all.iter().find(|page| page.url == path).ok_or(PageError::NoTemplate)?;
+        let holds = |condition: &TemplateCondition| self.variables.holds(condition, context);
+        let choice = page.choices.iter().find(|choice| choice.when.iter().all(holds));
+        choice.map(|choice| &*choice.template).ok_or(PageError::NoTemplate)
     }
 
     fn render(
         &self,
-        path: &str,
+        template: &TemplateFile,
         context: &VariableContext<'_>,
-    ) -> Result<(String, Option<PageError>), PageError> {
-        let page = self.all.iter().find(|page| page.url == path).ok_or(PageError::NoTemplate)?;
-        let holds = |condition: &TemplateCondition| self.variables.holds(condition, context);
-        let choice =
-            page.choices.iter().find(|choice| choice.when.iter().all(holds)).ok_or(PageError::NoTemplate)?;
-        let template = choice.template.file.get().map_err(|error| {
-            self.log_failure(&choice.template, &error);
-            choice.template.error(error)
+    ) -> Result<RenderedTemplate, PageError> {
+        let parsed = template.file.get().map_err(|error| {
+            self.log_failure(template, &error);
+            template.error(error)
         })?;
-        let rendered = self.render_template(&template.value, context).map_err(|error| {
-            self.log_failure(&choice.template, &error);
-            choice.template.render_error(&error)
-        })?;
-        let gap = self.undeclared(&rendered).map(|variables| {
-            let gap = PageError::Undeclared { name: choice.template.name(), variables };
-            if let Some(left_out) = choice.template.log_line_due(&gap) {
-                let worker = self.worker.address.as_deref();
-                tracing::warn!(worker, "page rendered with a gap: {gap}{left_out}");
-            }
-            gap
-        });
-        Ok((rendered.page, gap))
-    }
-
-    /// Variables of the template that the profile does not declare. A newer product may set them.
-    fn undeclared(&self, rendered: &RenderedTemplate) -> Option<String> {
-        let names = rendered.missing.iter().filter(|name| !self.variables.is_declared(name));
-        let names: Vec<_> = names.map(String::as_str).collect();
-        if names.is_empty() { None } else { Some(names.join(", ")) }
+        self.render_template(&parsed.value, context).map_err(|error| {
+            self.log_failure(template, &error);
+            template.render_error(&error)
+        })
     }
 
     fn render_template(
@@ -176,6 +165,23 @@ impl PageSet {
     ) -> Result<RenderedTemplate, RenderError> {
         let value = |name: &str| self.variables.value(name, context);
         template.render(&value, SystemTime::now())
+    }
+
+    /// Variables of the template that the profile does not declare. A newer product may set them.
+    fn undeclared(&self, rendered: &RenderedTemplate) -> Option<String> {
+        let names = rendered.missing.iter().filter(|name| !self.variables.is_declared(name));
+        let names: Vec<_> = names.map(String::as_str).collect();
+        if names.is_empty() { None } else { Some(names.join(", ")) }
+    }
+
+    /// Logs the gap of a rendered page.
+    fn find_gap(&self, template: &TemplateFile, rendered: &RenderedTemplate) -> Option<PageError> {
+        let gap = PageError::Undeclared { name: template.name(), variables: self.undeclared(rendered)? };
+        if let Some(left_out) = template.log_line_due(&gap) {
+            let worker = self.worker.address.as_deref();
+            tracing::warn!(worker, "page rendered with a gap: {gap}{left_out}");
+        }
+        Some(gap)
     }
 
     fn log_failure(&self, template: &TemplateFile, cause: &dyn Display) {

@@ -22,7 +22,7 @@ pub enum CharacterOrigin {
     User,
 }
 
-/// A value that fits its kind. [`write_piece`] escapes it.
+/// A value that fits its kind. `write_piece` escapes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SanitizedValue {
     text: String,
@@ -65,10 +65,12 @@ impl SanitizedValue {
         &self.text
     }
 
+    /// The origin of its characters.
     pub fn origin(&self) -> CharacterOrigin {
         self.origin
     }
 
+    /// Whether it counts as true in a template.
     pub fn is_true(&self) -> bool {
         is_true(&self.text)
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
@@ -14,7 +14,7 @@ use super::{PageError, PageSet};
 use crate::auth::authenticator::{PageLogin, credential, joined};
 use crate::config::Config;
 use crate::config::page::VariableSource;
-use crate::handler::trace_headers;
+use crate::handler::api::request::add_client_headers;
 use crate::http::body::ResponseBody;
 use crate::http::error::{HandlerError, ResponseError};
 use crate::http::target::query_parameters;
@@ -175,6 +175,12 @@ impl PageWorker {
     }
 }
 
+/// The worker's answer.
+pub(super) struct WorkerPage {
+    page: Bytes,
+    content_type: HeaderValue,
+}
+
 impl PageSet {
     /// Requests a page that nodegate could not render because of `cause`. If the worker fails, the answer is `draft`, a
     /// page with a gap.
@@ -191,7 +197,7 @@ impl PageSet {
             return draft.ok_or_else(|| unavailable(self.worker.remedy.clone()));
         };
         match self.fetch_page(state, upstream, asked).await {
-            Ok((page, content_type)) => Ok(self.response(page, content_type, asked.head).await),
+            Ok(WorkerPage { page, content_type }) => Ok(self.response(page, content_type, asked.head).await),
             Err(WorkerError::Saturated(error)) => draft.ok_or(error.into()),
             Err(error) => {
                 self.log_worker_error(&error);
@@ -206,7 +212,7 @@ impl PageSet {
         state: &AppState,
         upstream: &UpstreamClient,
         asked: &PageRequest<'_>,
-    ) -> Result<(Bytes, HeaderValue), WorkerError> {
+    ) -> Result<WorkerPage, WorkerError> {
         let request = self.build_request(state, asked).ok_or(WorkerError::Target)?;
         let UpstreamResponse { response, mut body, started } = upstream.send(request).await?;
         let (head, ()) = response.into_parts();
@@ -226,7 +232,7 @@ impl PageSet {
             return Err(WorkerError::TooLong);
         }
         let page = upstream.read_whole(&mut body, MAX_PAGE_BYTES, started).await?;
-        if page.is_empty() { Err(WorkerError::Empty) } else { Ok((page, content_type)) }
+        if page.is_empty() { Err(WorkerError::Empty) } else { Ok(WorkerPage { page, content_type }) }
     }
 
     /// A plain GET with only these headers of the client. HEAD becomes GET, because the worker's server lacks HEAD.
@@ -237,18 +243,7 @@ impl PageSet {
         if let Some(schedule) = &asked.schedule {
             request.schedule(schedule.clone());
         }
-        if let Some(host) = headers.get(HOST) {
-            request.header(&HOST, host);
-        }
-        if let Some(name) = &state.header_names.looped {
-            request.header(name, &HeaderValue::from_static("true"));
-        }
-        if let Some(name) = &state.header_names.client {
-            request.header(name, asked.client);
-        }
-        for (name, value) in trace_headers::headers(&state.config.settings.tracing, headers) {
-            request.header(&name, &value);
-        }
+        add_client_headers(&mut request, state, headers, asked.client);
         if let Some(cookies) = self.worker.encode_cookies(asked) {
             request.header(&COOKIE, &cookies);
         }

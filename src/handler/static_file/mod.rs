@@ -25,6 +25,8 @@ use self::answer::FileExchange;
 use self::contents::ContentCache;
 use self::open::{FoundFile, SeenFile};
 use crate::http::body::ResponseBody;
+use crate::http::error::ResponseError;
+use crate::os::log_limit::{self, LogTopic};
 
 /// A URL prefix and its directory, subdirectories included.
 #[derive(Clone, Debug)]
@@ -66,6 +68,21 @@ pub enum StaticError {
     /// 416, with `Content-Range: bytes */SIZE` (RFC 9110, section 15.5.17).
     #[error("range not satisfiable")]
     RangeNotSatisfiable { size: u64 },
+}
+
+impl StaticError {
+    /// The error of a request for `path`. The log has the reason for an unreadable file.
+    pub fn for_path(self, path: &str) -> ResponseError {
+        match self {
+            Self::NotFound => ResponseError::NotFound(path.to_owned()),
+            Self::RangeNotSatisfiable { size } => ResponseError::Range { size },
+            Self::Unreadable(error) => {
+                let message = format_args!("the static file of '{path}' cannot be read: {error}");
+                log_limit::warn(LogTopic::Fault, path, &message);
+                ResponseError::Internal("the file cannot be read".to_owned())
+            }
+        }
+    }
 }
 
 /// A file that may exist, and how to send it.

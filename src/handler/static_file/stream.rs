@@ -25,7 +25,7 @@ const CACHED_READ_BYTES: u64 = 32 << 10;
 const MAX_CONSECUTIVE_READS: u8 = 16;
 
 /// Yields exactly the bytes of `remaining`. The error is `UnexpectedEof` if the file has become shorter.
-pub(in crate::handler) struct FileBody {
+pub struct FileBody {
     file: Arc<File>,
     remaining: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
@@ -33,7 +33,7 @@ pub(in crate::handler) struct FileBody {
 }
 
 impl FileBody {
-    pub(in crate::handler) fn new(file: Arc<File>, range: Range<u64>) -> Self {
+    pub fn new(file: Arc<File>, range: Range<u64>) -> Self {
         Self { file, remaining: range, reading: None, consecutive_reads: 0 }
     }
 

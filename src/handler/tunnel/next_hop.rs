@@ -97,10 +97,10 @@ impl NextHop<'_> {
         let connected = TcpStream::connect(self.plaintext_address).await;
         let stream = connected.map_err(|error| connect_error(&peer_name, &error))?;
         let _ = stream.set_nodelay(true);
-        let (head, upstream) = self.send_connect(plain_endpoint(stream), &request, &peer_name).await?;
-        match head.response.status() {
-            StatusCode::OK => Ok(upstream),
-            _ => Err(self.read_error(head, upstream).await),
+        let answer = self.send_connect(plain_endpoint(stream), &request, &peer_name).await?;
+        match answer.head.response.status() {
+            StatusCode::OK => Ok(answer.upstream),
+            _ => Err(self.read_error(answer).await),
         }
     }
 
@@ -124,11 +124,11 @@ impl NextHop<'_> {
         };
         enable_keepalive(stream.get_ref());
         let stream: TunnelEndpoint = Either::Right(Box::new(stream));
-        let (head, upstream) = self.send_connect(stream, request, &peer_name).await?;
-        match head.response.status().as_u16() {
-            200 => Ok(Some(upstream)),
+        let answer = self.send_connect(stream, request, &peer_name).await?;
+        match answer.head.response.status().as_u16() {
+            200 => Ok(Some(answer.upstream)),
             400 | 405 | 501 => Ok(None),
-            _ => Err(self.read_error(head, upstream).await),
+            _ => Err(self.read_error(answer).await),
         }
     }
 
@@ -137,7 +137,7 @@ impl NextHop<'_> {
         mut stream: TunnelEndpoint,
         request: &[u8],
         peer_name: &str,
-    ) -> Result<(ResponseHead, UpstreamEndpoint), TunnelError> {
+    ) -> Result<NextHopAnswer, TunnelError> {
         let sent = async {
             stream.write_all(request).await?;
             stream.flush().await
@@ -150,11 +150,13 @@ impl NextHop<'_> {
         let head = read_until_parsed(&mut stream, &mut early, self.rules.limits.bytes, take).await;
         let head = head
             .map_err(|error| TunnelError::Connect { to: peer_name.to_owned(), cause: error.to_string() })?;
-        Ok((head, UpstreamEndpoint { name: format!("a machine of node {}", self.node), stream, early }))
+        let name = format!("a machine of node {}", self.node);
+        Ok(NextHopAnswer { head, upstream: UpstreamEndpoint { name, stream, early } })
     }
 
     /// The node's reason phrase and body as an error.
-    async fn read_error(&self, head: ResponseHead, mut upstream: UpstreamEndpoint) -> TunnelError {
+    async fn read_error(&self, answer: NextHopAnswer) -> TunnelError {
+        let NextHopAnswer { head, mut upstream } = answer;
         let reading = read_text(head.framing.into(), &mut upstream);
         let body = timeout(REFUSAL_TIMEOUT, reading).await.unwrap_or_default();
         let status = head.response.status();
@@ -162,6 +164,12 @@ impl NextHop<'_> {
         let reason = phrase.map_or(status.canonical_reason().unwrap_or_default().into(), text_of).into();
         TunnelError::NextHop { node: self.node.to_owned(), status: status.as_u16(), reason, body }
     }
+}
+
+/// A node's answer to CONNECT, and the stream behind it.
+struct NextHopAnswer {
+    head: ResponseHead,
+    upstream: UpstreamEndpoint,
 }
 
 /// The beginning of an error body as text. A body that breaks off is read as far as it came.

@@ -42,6 +42,8 @@ impl FormFields {
         Ok(())
     }
 
+    /// # Errors
+    /// The name is not plain, reserved, or occurs twice.
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), UploadError> {
         self.check_name(name)?;
         self.pairs.push((name.to_owned(), value.to_owned()));

@@ -69,11 +69,15 @@ pub fn find_boundary(content_type: Option<&[u8]>) -> Result<String, UploadError>
 
 /// The body of an upload, and the space for its file.
 pub struct FormReader<'r, B> {
+    /// the body of the request
     pub body: &'r mut B,
+    /// from `Content-Type`
     pub boundary: String,
     /// the name of the part with the file
     pub file_part: &'r str,
+    /// the parameters of the query
     pub fields: FormFields,
+    /// claimed for the file
     pub space: SpaceClaim,
     /// bytes of the file, if the profile limits them
     pub limit: Option<u64>,
@@ -83,6 +87,7 @@ pub struct FormReader<'r, B> {
 
 /// A complete form. Its fields contain the client's file name under the name of the file part.
 pub struct UploadForm {
+    /// the parameters of the query
     pub fields: FormFields,
     pub file: SpoolFile,
 }

@@ -6,12 +6,9 @@ use hyper::ext::ReasonPhrase;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{UploadError, UploadHandler, UploadRequest, read_answer};
-use crate::handler::api;
-use crate::handler::api::{ApiCall, DownloadSource};
 use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
 use crate::http::reason_phrase::text_of;
-use crate::upstream::client::READ_BYTES;
 use crate::upstream::scheduler::{CallTemplate, ScheduledCall};
 use crate::verdict::AnswerView;
 use crate::verdict::permission::is_granted;
@@ -28,19 +25,9 @@ pub(super) async fn check_permission(
     let target = state.api.json_target(&rules.permissions).ok_or(ResponseError::NoSuchUri)?;
     let mut head = upload.head.clone();
     head.method = Method::GET;
-    let call = ApiCall {
-        head: &head,
-        target: format!("{target}?path={query}"),
-        identity: upload.identity,
-        client: upload.client,
-        body: Bytes::new(),
-        source: DownloadSource::without_files(&head.method, upload.path),
-        timeout: state.config.settings.timeout.answer,
-        piece: READ_BYTES,
-        schedule: Some(Box::new(permission_call(upload, &rules.permissions, &object))),
-    };
-    let daemon = &upload.upstreams.daemon;
-    let answer = daemon.send(api::build_request(state, daemon, call, None)?).await?;
+    let schedule = Box::new(permission_call(upload, &rules.permissions, &object));
+    let call = upload.call(&head, format!("{target}?path={query}"), Bytes::new(), schedule);
+    let answer = call.send(state, &upload.upstreams.daemon, None).await?;
     let (head, ()) = answer.response.into_parts();
     let body = read_answer(state, ResponseBody::streamed(answer.body)).await.unwrap_or_default();
     if head.status != StatusCode::OK {

@@ -16,8 +16,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::UploadError;
 use crate::limits::LimitExceeded;
 use crate::metrics::counters::UploadGauges;
-use crate::os::log_limit;
-use crate::os::log_limit::LogTopic;
+use crate::os::log_limit::{self, LogTopic};
 
 /// Bytes of one write. An upload buffers at most two such pieces.
 const WRITE_BYTES: usize = 512 << 10;
@@ -52,6 +51,7 @@ pub struct SpoolBounds {
 }
 
 impl SpoolDirectory {
+    /// Spool files of `path` begin with `prefix`.
     pub fn new(path: PathBuf, prefix: String, bounds: SpoolBounds, gauges: UploadGauges) -> Self {
         Self {
             path,

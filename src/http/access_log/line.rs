@@ -1,9 +1,7 @@
 //! The forms of a line of the access log, and the choice between them.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, Local, SecondsFormat};
@@ -15,7 +13,32 @@ use crate::config::settings::LogFormat;
 use crate::os::log_text::shortened;
 
 /// Appends a line with its end.
-pub(super) type LineWriter = fn(&mut String, &LogEntry<'_>, TextRules<'_>, DateTime<Local>);
+pub(super) type LineWriter = fn(&mut String, &LogEntry<'_>, TextRules<'_>, LineTime<'_>);
+
+/// The time of a line.
+#[derive(Clone, Copy)]
+pub(super) struct LineTime<'a> {
+    now: DateTime<Local>,
+    /// `22/11/2026:00:34:50 +0000`
+    text: &'a str,
+}
+
+/// Formats the time of a line once a second.
+#[derive(Default)]
+pub(super) struct TimeFormatter {
+    second: Option<i64>,
+    text: String,
+}
+
+impl TimeFormatter {
+    pub(super) fn at(&mut self, now: DateTime<Local>) -> LineTime<'_> {
+        if self.second.replace(now.timestamp()) != Some(now.timestamp()) {
+            self.text.clear();
+            let _ = write!(self.text, "{}", now.format("%d/%m/%Y:%H:%M:%S %z"));
+        }
+        LineTime { now, text: &self.text }
+    }
+}
 
 pub(super) fn writer(format: LogFormat) -> LineWriter {
     match format {
@@ -25,13 +48,12 @@ pub(super) fn writer(format: LogFormat) -> LineWriter {
 }
 
 /// The form of the originals. Quotes in the request line are escaped, and secrets are masked.
-fn write_text(line: &mut String, entry: &LogEntry<'_>, text: TextRules<'_>, now: DateTime<Local>) {
+fn write_text(line: &mut String, entry: &LogEntry<'_>, text: TextRules<'_>, time: LineTime<'_>) {
     let user = entry.user.unwrap_or("-");
-    push_client(line, entry.client);
-    line.push_str(" - ");
+    let _ = write!(line, "{} - ", entry.client);
     escape_into(line, &shortened(user, text.limit));
     line.push_str(" [");
-    push_time(line, now);
+    line.push_str(time.text);
     line.push_str("] \"");
     line.push_str(&request_text::shown_escaped(entry.request, text));
     let mut digits = itoa::Buffer::new();
@@ -40,32 +62,6 @@ fn write_text(line: &mut String, entry: &LogEntry<'_>, text: TextRules<'_>, now:
     line.push(' ');
     line.push_str(entry.bytes.map_or("-", |bytes| digits.format(bytes)));
     line.push('\n');
-}
-
-/// Formatted once for requests of the same client in a row.
-fn push_client(line: &mut String, client: IpAddr) {
-    thread_local! {
-        static LAST: RefCell<Option<(IpAddr, String)>> = const { RefCell::new(None) };
-    }
-    LAST.with_borrow_mut(|last| match last {
-        Some((known, text)) if *known == client => line.push_str(text),
-        _ => line.push_str(&last.insert((client, client.to_string())).1),
-    });
-}
-
-/// `22/11/2026:00:34:50 +0000`, formatted once a second.
-fn push_time(line: &mut String, now: DateTime<Local>) {
-    thread_local! {
-        static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
-    }
-    LAST.with_borrow_mut(|(second, text)| {
-        if *second != now.timestamp() {
-            *second = now.timestamp();
-            text.clear();
-            let _ = write!(text, "{}", now.format("%d/%m/%Y:%H:%M:%S %z"));
-        }
-        line.push_str(text);
-    });
 }
 
 fn escape_into(line: &mut String, text: &str) {
@@ -102,13 +98,13 @@ struct JsonLine<'a> {
     listener: Option<&'a str>,
 }
 
-fn write_json(line: &mut String, entry: &LogEntry<'_>, text: TextRules<'_>, now: DateTime<Local>) {
+fn write_json(line: &mut String, entry: &LogEntry<'_>, text: TextRules<'_>, time: LineTime<'_>) {
     let details = entry.details;
     let upstream = details.and_then(|details| details.upstream.as_ref());
     let tls = details.and_then(|details| details.tls.as_ref());
     let identity = tls.and_then(|tls| tls.identity.as_deref());
     let fields = JsonLine {
-        time: now.to_rfc3339_opts(SecondsFormat::Millis, false),
+        time: time.now.to_rfc3339_opts(SecondsFormat::Millis, false),
         client: entry.client.to_string(),
         user: entry.user.map(|user| shortened(user, text.limit)),
         request: request_text::shown(entry.request, text),
@@ -139,9 +135,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn line(entry: &LogEntry<'_>, now: DateTime<Local>) -> String {
+    fn line(entry: &LogEntry<'_>) -> String {
         let mut line = String::new();
-        write_text(&mut line, entry, TextRules { limit: 1024, masked: &[] }, now);
+        let rules = TextRules { limit: 1024, masked: &[] };
+        write_text(&mut line, entry, rules, TimeFormatter::default().at(Local::now()));
         line
     }
 
@@ -152,19 +149,19 @@ mod tests {
 
     #[test]
     fn the_line_has_the_form_that_filters_know() {
-        let text = line(&entry("GET /api2/json/version HTTP/1.1"), Local::now());
+        let text = line(&entry("GET /api2/json/version HTTP/1.1"));
         let form = regex::Regex::new(
             r#"^192\.0\.2\.7 - root@pam \[\d\d/\d\d/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET /api2/json/version HTTP/1\.1" 200 1234\n$"#,
         );
         assert!(form.unwrap().is_match(&text), "{text}");
         let nothing = LogEntry { user: None, bytes: None, request: "-", status: 403, ..entry("") };
-        let text = line(&nothing, Local::now());
+        let text = line(&nothing);
         assert!(text.starts_with("192.0.2.7 - - [") && text.ends_with("] \"-\" 403 -\n"), "{text}");
     }
 
     #[test]
     fn a_request_cannot_write_lines_of_its_own() {
-        let text = line(&entry("GET /a\"b\nc HTTP/1.1"), Local::now());
+        let text = line(&entry("GET /a\"b\nc HTTP/1.1"));
         assert!(text.contains("\"GET /a%22b%0Ac HTTP/1.1\""), "{text}");
     }
 }

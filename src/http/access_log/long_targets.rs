@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Bytes of a target that need no allowance.
-pub(crate) const SHORT_TARGET_BYTES: usize = 128;
+pub(super) const SHORT_TARGET_BYTES: usize = 128;
 /// Bytes of longer targets that a network may have in the log in a second.
 const BYTES_PER_SECOND: usize = 64 << 10;
 /// The same for all networks together.
@@ -13,7 +13,7 @@ const TOTAL_BYTES_PER_SECOND: usize = 1 << 20;
 
 /// Bytes of long targets that were logged in the current second.
 #[derive(Default)]
-pub(crate) struct LongTargetAllowance {
+pub(super) struct LongTargetAllowance {
     second: i64,
     total: usize,
     /// At most `TOTAL_BYTES_PER_SECOND / SHORT_TARGET_BYTES` networks: each has logged more than a short target.
@@ -22,7 +22,7 @@ pub(crate) struct LongTargetAllowance {
 
 impl LongTargetAllowance {
     /// The number of bytes of a target with `bytes` that are logged for an address, at most `limit`.
-    pub(crate) fn take(&mut self, address: IpAddr, bytes: usize, limit: usize, second: i64) -> usize {
+    pub fn take(&mut self, address: IpAddr, bytes: usize, limit: usize, second: i64) -> usize {
         let wanted = bytes.min(limit);
         if wanted <= SHORT_TARGET_BYTES {
             return limit;

@@ -7,32 +7,32 @@ use crate::os::log_text::shortened;
 
 /// The rules for a request's text in a line.
 #[derive(Clone, Copy)]
-pub(crate) struct TextRules<'a> {
+pub(super) struct TextRules<'a> {
     /// bytes of the target
-    pub(crate) limit: usize,
+    pub limit: usize,
     /// query parameters whose values are masked
-    pub(crate) masked: &'a [String],
+    pub masked: &'a [String],
 }
 
 /// Longer than the name of any method in use.
 const MAX_METHOD_BYTES: usize = 32;
 
 /// `METHOD TARGET HTTP/1.1`, masked and then cut.
-pub(crate) fn shown<'r>(request: &'r str, rules: TextRules<'_>) -> Cow<'r, str> {
+pub fn shown<'r>(request: &'r str, rules: TextRules<'_>) -> Cow<'r, str> {
     cut(mask_secrets(request, rules.masked), rules.limit)
 }
 
 /// The same with quotes and control characters escaped; the limit counts the escapes.
-pub(crate) fn shown_escaped<'r>(request: &'r str, rules: TextRules<'_>) -> Cow<'r, str> {
+pub(super) fn shown_escaped<'r>(request: &'r str, rules: TextRules<'_>) -> Cow<'r, str> {
     let masked = mask_secrets(request, rules.masked);
     if is_plain(&masked) { cut(masked, rules.limit) } else { cut(escaped(&masked).into(), rules.limit) }
 }
 
-pub(crate) fn is_plain(text: &str) -> bool {
+pub fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| byte != b'"' && (b' '..0x7f).contains(&byte))
 }
 
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -5,16 +5,16 @@ use std::io::{self, Seek as _, Write as _};
 
 /// The error of a write that did not write all lines.
 #[derive(Debug)]
-pub(crate) struct IncompleteWrite {
-    pub(crate) error: io::Error,
+pub(super) struct IncompleteWrite {
+    pub error: io::Error,
     /// lines that are not in the file
-    pub(crate) lost: usize,
+    pub lost: usize,
     /// the file ends in half a line, which could not be removed
-    pub(crate) is_mid_line: bool,
+    pub(super) is_mid_line: bool,
 }
 
 /// Appends whole lines to a file that was opened to append.
-pub(crate) fn write(file: &mut File, lines: &str) -> Result<(), IncompleteWrite> {
+pub fn write(file: &mut File, lines: &str) -> Result<(), IncompleteWrite> {
     let bytes = lines.as_bytes();
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {

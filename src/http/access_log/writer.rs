@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::line::TimeFormatter;
 use super::whole_lines::{self, IncompleteWrite};
 use crate::os::file_version::FileIdentity;
 use crate::os::log_limit::{self, LogTopic};
@@ -24,7 +25,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Lines that wait for the writer.
 #[derive(Default)]
-pub(crate) struct LogQueue {
+pub(super) struct LogQueue {
     waiting: Mutex<WaitingLines>,
     /// notified at the first line, and at `FLUSH_BYTES`
     changed: Condvar,
@@ -36,6 +37,7 @@ struct WaitingLines {
     /// positions from which lines belong into the file that is then at this path
     cuts: Vec<(usize, Option<PathBuf>)>,
     stop: bool,
+    time: TimeFormatter,
 }
 
 impl WaitingLines {
@@ -45,14 +47,15 @@ impl WaitingLines {
 }
 
 impl LogQueue {
-    /// Appends a line by `write`; `false` if too much waits already.
-    pub(crate) fn push(&self, write: impl FnOnce(&mut String)) -> bool {
+    /// Appends a line by `write`. Returns `false` if the queue is full.
+    pub(super) fn push(&self, write: impl FnOnce(&mut String, &mut TimeFormatter)) -> bool {
         let mut waiting = self.lock();
         let before = waiting.lines.len();
         if before >= MAX_WAITING_BYTES {
             return false;
         }
-        write(&mut waiting.lines);
+        let WaitingLines { lines, time, .. } = &mut *waiting;
+        write(lines, time);
         let after = waiting.lines.len();
         drop(waiting);
         if before == 0 || (before < FLUSH_BYTES && after >= FLUSH_BYTES) {
@@ -61,14 +64,14 @@ impl LogQueue {
         true
     }
 
-    pub(crate) fn reopen(&self, path: Option<PathBuf>) {
+    pub(super) fn reopen(&self, path: Option<PathBuf>) {
         let mut waiting = self.lock();
         let here = waiting.lines.len();
         waiting.cuts.push((here, path));
         self.changed.notify_one();
     }
 
-    pub(crate) fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.lock().stop = true;
         self.changed.notify_one();
     }
@@ -85,12 +88,13 @@ impl LogQueue {
         let gathered = self.changed.wait_timeout_while(self.lock(), WRITE_DELAY, few);
         let (waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         let mut waiting = self.changed.wait_while(waiting, none).unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *waiting, WaitingLines { lines: spare, ..WaitingLines::default() })
+        let time = std::mem::take(&mut waiting.time);
+        std::mem::replace(&mut *waiting, WaitingLines { lines: spare, time, ..WaitingLines::default() })
     }
 }
 
 /// An open file, or the time of the last attempt to open it.
-pub(crate) struct LogWriter {
+pub(super) struct LogWriter {
     path: Option<PathBuf>,
     file: Option<File>,
     /// time of the last check that it is the one at `path`
@@ -103,13 +107,13 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    pub(crate) fn new(path: Option<PathBuf>) -> Self {
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
         let looked_at = Instant::now();
         Self { path, file: None, looked_at, failed_at: None, lost: 0, is_mid_line: false }
     }
 
     /// Starts the thread. The receiver closes when it has ended.
-    pub(crate) fn start(self, queue: Arc<LogQueue>) -> io::Result<Receiver<()>> {
+    pub(super) fn start(self, queue: Arc<LogQueue>) -> io::Result<Receiver<()>> {
         let (ending, ended) = sync_channel(0);
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             let _ending: SyncSender<()> = ending;
@@ -121,7 +125,7 @@ impl LogWriter {
     fn run(mut self, queue: &LogQueue) {
         let mut spare = String::new();
         loop {
-            let WaitingLines { mut lines, cuts, stop } = queue.take(spare);
+            let WaitingLines { mut lines, cuts, stop, .. } = queue.take(spare);
             let mut written = 0;
             for (cut, path) in cuts {
                 self.append(lines.get(written..cut).unwrap_or_default());

@@ -7,13 +7,13 @@ fn grammar(text: &str) -> Result<ApiGrammar, String> {
 }
 
 /// An API whose paths name the format.
-pub(crate) fn named_formats() -> ApiGrammar {
+pub fn named_formats() -> ApiGrammar {
     let formats = "formats = { json = 'json', extjs = 'status-in-body' }\nother_formats = 'text'";
     grammar(&format!("prefix = '/api2'\n{formats}")).unwrap()
 }
 
 /// An API with one format.
-pub(crate) fn one_format() -> ApiGrammar {
+pub fn one_format() -> ApiGrammar {
     grammar("prefix = '/rest/v1'\nformat = 'json'").unwrap()
 }
 

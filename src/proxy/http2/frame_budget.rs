@@ -19,7 +19,7 @@ const BYTES_PER_TOKEN: u64 = 256;
 const SMALL_DATA_BYTES: usize = 128;
 
 /// The tokens of one client, and the position in its frames.
-pub(crate) struct FrameBudget {
+pub(super) struct FrameBudget {
     left: u64,
     clients: u64,
     /// time of the last refill, after the connection began
@@ -33,12 +33,12 @@ pub(crate) struct FrameBudget {
 }
 
 impl FrameBudget {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::for_clients(1)
     }
 
     /// The budget of a trusted proxy.
-    pub(crate) fn for_trusted_proxy() -> Self {
+    pub(super) fn for_trusted_proxy() -> Self {
         Self::for_clients(CLIENTS_OF_TRUSTED_PROXY)
     }
 
@@ -56,7 +56,7 @@ impl FrameBudget {
     }
 
     /// Charges the resets of malformed requests. Returns whether the budget covered them.
-    pub(crate) fn pay_for_malformed(&mut self, streams: usize) -> bool {
+    pub(super) fn pay_for_malformed(&mut self, streams: usize) -> bool {
         let cost = cost(RST_STREAM, 0).saturating_mul(u64::try_from(streams).unwrap_or(u64::MAX));
         let left = self.left.checked_sub(cost);
         self.left = left.unwrap_or_default();
@@ -64,7 +64,7 @@ impl FrameBudget {
     }
 
     /// Adds tokens for bytes sent to the client.
-    pub(crate) fn sent(&mut self, bytes: usize) {
+    pub fn sent(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         self.refill(self.sent / BYTES_PER_TOKEN);
         self.sent %= BYTES_PER_TOKEN;
@@ -72,7 +72,7 @@ impl FrameBudget {
 
     /// Charges the frames in `bytes`; `now` is the time since the connection began. Returns whether the budget covered
     /// them.
-    pub(crate) fn received(&mut self, mut bytes: &[u8], now: Duration) -> bool {
+    pub fn received(&mut self, mut bytes: &[u8], now: Duration) -> bool {
         let seconds = now.saturating_sub(self.filled).as_secs();
         if seconds > 0 {
             self.refill(seconds.saturating_mul(TOKENS_PER_SECOND * self.clients));

@@ -10,13 +10,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, response
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Headers of the connection, which HTTP/2 replaces by frames.
-static OF_THE_CONNECTION: [HeaderName; 6] =
+/// Headers of a connection. HTTP/2 has frames instead.
+const CONNECTION_HEADERS: [HeaderName; 6] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// Converts a request to the form of HTTP/1.1: `:authority` becomes Host, cookies one line, the target only a path.
-/// If Host and `:authority` disagree both stay, and the request is refused as in HTTP/1.1.
-pub(crate) fn request(head: &mut Parts) {
+/// Converts a request: `:authority` becomes Host, cookies become one line, the target keeps only its path. If Host and
+/// `:authority` differ, both stay, and the request is rejected like one of HTTP/1.1.
+pub fn request(head: &mut Parts) {
     let authority = head.uri.authority().map(|authority| authority.as_str().to_owned());
     if let Some(authority) = authority {
         if !head.headers.contains_key(HOST) {
@@ -45,19 +45,19 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Bytes of the body, if the head announces them.
-pub(crate) fn length(headers: &HeaderMap) -> Option<u64> {
+pub fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether the client sends its body only after 100 Continue.
-pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Removes headers that HTTP/2 does not have from an answer. Returns whether they close the connection.
-pub(crate) fn answer(head: &mut response::Parts, length: Option<u64>) -> bool {
+pub fn answer(head: &mut response::Parts, length: Option<u64>) -> bool {
     let closes = head.headers.get(CONNECTION).is_some_and(|value| value.as_bytes() == b"close");
-    for name in &OF_THE_CONNECTION {
+    for name in &CONNECTION_HEADERS {
         head.headers.remove(name);
     }
     if !head.headers.contains_key(DATE) {
@@ -71,7 +71,7 @@ pub(crate) fn answer(head: &mut response::Parts, length: Option<u64>) -> bool {
 }
 
 /// Whether answers with this status have no body.
-pub(crate) fn is_bare(status: StatusCode) -> bool {
+pub(super) fn is_bare(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || status.is_informational()
 }
 
@@ -118,11 +118,11 @@ mod tests {
     #[test]
     fn nothing_of_the_connection_is_in_an_answer() {
         let mut answer = Response::new(()).into_parts().0;
-        for name in &OF_THE_CONNECTION {
+        for name in &CONNECTION_HEADERS {
             answer.headers.insert(name, HeaderValue::from_static("close"));
         }
         assert!(super::answer(&mut answer, Some(7)));
-        assert!(OF_THE_CONNECTION.iter().all(|name| !answer.headers.contains_key(name)));
+        assert!(CONNECTION_HEADERS.iter().all(|name| !answer.headers.contains_key(name)));
         assert_eq!(answer.headers[CONTENT_LENGTH], "7");
         assert!(answer.headers.contains_key(DATE));
         assert!(!super::answer(&mut answer, None));

@@ -22,7 +22,7 @@ use header_block::HeaderBlock;
 const MAX_MALFORMED_STREAMS: usize = 1024;
 
 /// Follows the frames of one connection.
-pub(crate) struct HeaderBlockMender {
+pub(super) struct HeaderBlockMender {
     header: [u8; HEADER_BYTES],
     known: usize,
     /// bytes outside of a header block; `block_bytes` and `padding` follow
@@ -40,7 +40,7 @@ pub(crate) struct HeaderBlockMender {
 }
 
 impl HeaderBlockMender {
-    pub(crate) fn new(is_trusted_proxy: bool) -> Self {
+    pub fn new(is_trusted_proxy: bool) -> Self {
         Self {
             header: [0; HEADER_BYTES],
             known: 0,
@@ -59,7 +59,7 @@ impl HeaderBlockMender {
 
     /// Replaces bytes that the library rejects. Returns the number of streams that these bytes made malformed, or
     /// `usize::MAX` if too many are noted: no budget pays for that.
-    pub(crate) fn mend(&mut self, mut bytes: &mut [u8]) -> usize {
+    pub(super) fn mend(&mut self, mut bytes: &mut [u8]) -> usize {
         let before = self.malformed.len();
         while !bytes.is_empty() {
             let taken = if self.skip > 0 {
@@ -83,7 +83,7 @@ impl HeaderBlockMender {
 
     /// Whether a request that the library has read is malformed. Streams are read in order, so the notes of earlier
     /// streams are dropped.
-    pub(crate) fn is_malformed(&mut self, stream: u32) -> bool {
+    pub(super) fn is_malformed(&mut self, stream: u32) -> bool {
         let is_malformed = self.malformed.contains(&stream);
         self.malformed.retain(|known| *known > stream);
         is_malformed

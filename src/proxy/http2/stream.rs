@@ -24,9 +24,9 @@ use crate::state::client_connection::ClientConnection;
 use crate::time::client_timeouts::TimeoutTracker;
 
 /// Bytes of an answer that the library gets at once.
-pub(crate) const PIECE_BYTES: usize = 16 << 10;
+pub const PIECE_BYTES: usize = 16 << 10;
 
-/// Why an answer ends early.
+/// The reason why an answer ends early.
 enum SendError {
     /// the client has reset the stream, or its connection has ended
     Left,
@@ -37,7 +37,7 @@ enum SendError {
 }
 
 /// Answers one request. Returns whether the connection has to close after it.
-pub(crate) async fn serve(
+pub async fn serve(
     context: Rc<WorkerContext>,
     client: Rc<ClientConnection>,
     request: Request<RecvStream>,
@@ -55,8 +55,8 @@ pub(crate) async fn serve(
     let clock = Rc::clone(&client.clock);
     let handling = Box::pin(request::handle(context, client, request));
     let Some(answer) = answered(&mut respond, handling, wanted, &clock).await else { return false };
-    let (closes, answer, body) = prepare(answer.response, is_head);
-    let Ok(stream) = respond.send_response(answer, body.is_none()) else { return closes };
+    let PreparedAnswer { closes, head, body } = PreparedAnswer::new(answer.response, is_head);
+    let Ok(stream) = respond.send_response(head, body.is_none()) else { return closes };
     if let Some(body) = body {
         let mut sending = ResponseSender { stream, sent: RateTracker::new(pace) };
         match sending.send(body).await {
@@ -91,7 +91,7 @@ async fn answered<A>(
             let mut go_on = Response::new(());
             *go_on.status_mut() = StatusCode::CONTINUE;
             if let Err(error) = respond.send_informational(go_on) {
-                tracing::debug!(%error, "100 Continue could not be sent to the client");
+                tracing::debug!(%error, "100 Continue could not be sent");
             }
         }
         polled.map(Some)
@@ -104,16 +104,25 @@ async fn answered<A>(
     answer
 }
 
-/// Whether the connection is to end, the head, and the body if there is one to send.
-fn prepare(answer: Response<LoggedBody>, is_head: bool) -> (bool, Response<()>, Option<LoggedBody>) {
-    let (mut parts, body) = answer.into_parts();
-    parts.version = http::Version::HTTP_2;
-    let closes = head::answer(&mut parts, body.size_hint().exact());
-    let has_body = !is_head && !head::is_bare(parts.status) && !body.is_end_stream();
-    (closes, Response::from_parts(parts, ()), has_body.then_some(body))
+/// An answer in the form of this version.
+struct PreparedAnswer {
+    /// whether the connection must close after it
+    closes: bool,
+    head: Response<()>,
+    body: Option<LoggedBody>,
 }
 
-/// An answer on its way.
+impl PreparedAnswer {
+    fn new(answer: Response<LoggedBody>, is_head: bool) -> Self {
+        let (mut parts, body) = answer.into_parts();
+        parts.version = http::Version::HTTP_2;
+        let closes = head::answer(&mut parts, body.size_hint().exact());
+        let has_body = !is_head && !head::is_bare(parts.status) && !body.is_end_stream();
+        Self { closes, head: Response::from_parts(parts, ()), body: has_body.then_some(body) }
+    }
+}
+
+/// Sends one answer.
 struct ResponseSender {
     stream: SendStream<Bytes>,
     sent: RateTracker,
@@ -144,7 +153,7 @@ impl ResponseSender {
         }
     }
 
-    /// As much of `data` as the client has room for.
+    /// Sends as much of `data` as the client's window has room for.
     async fn send_some(&mut self, data: &mut Bytes, is_last: bool) -> Result<(), SendError> {
         let room = self.room(data.len().min(PIECE_BYTES)).await?;
         let piece = data.split_to(room.min(data.len()));

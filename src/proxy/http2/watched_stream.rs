@@ -15,16 +15,16 @@ use crate::proxy::http2::malformed::HeaderBlockMender;
 
 /// Counts and mends the frames of one connection. `flooded` is cancelled when the client exceeds its budget.
 #[derive(Clone)]
-pub(crate) struct FloodWatch {
+pub(super) struct FloodWatch {
     budget: Rc<RefCell<FrameBudget>>,
     mender: Rc<RefCell<HeaderBlockMender>>,
     began: Instant,
-    pub(crate) flooded: CancellationToken,
+    pub(super) flooded: CancellationToken,
 }
 
 impl FloodWatch {
     /// A trusted proxy sends the frames of many clients.
-    pub(crate) fn new(is_trusted_proxy: bool) -> Self {
+    pub fn new(is_trusted_proxy: bool) -> Self {
         let budget = if is_trusted_proxy { FrameBudget::for_trusted_proxy() } else { FrameBudget::new() };
         Self {
             budget: Rc::new(RefCell::new(budget)),
@@ -35,7 +35,7 @@ impl FloodWatch {
     }
 
     /// Whether the request on this stream is malformed. Call it in the order of the streams.
-    pub(crate) fn is_malformed(&self, stream: u32) -> bool {
+    pub(super) fn is_malformed(&self, stream: u32) -> bool {
         self.mender.borrow_mut().is_malformed(stream)
     }
 
@@ -47,13 +47,13 @@ impl FloodWatch {
     }
 }
 
-pub(crate) struct WatchedStream<S> {
+pub(super) struct WatchedStream<S> {
     stream: S,
     watch: FloodWatch,
 }
 
 impl<S> WatchedStream<S> {
-    pub(crate) fn new(stream: S, watch: FloodWatch) -> Self {
+    pub fn new(stream: S, watch: FloodWatch) -> Self {
         Self { stream, watch }
     }
 

@@ -22,6 +22,7 @@ impl ClientGroup {
 /// A route template. Calls of one template cost about the same unless a parameter decides otherwise.
 #[derive(Clone, Debug)]
 pub struct CallTemplate {
+    /// shown to administrators
     pub name: Arc<str>,
     pub(super) id: u64,
 }
@@ -40,9 +41,12 @@ pub type ConnectionId = u64;
 /// One call, before it is sent.
 #[derive(Clone, Debug)]
 pub struct ScheduledCall {
+    /// the client whose turn the call takes
     pub group: ClientGroup,
+    /// decides the expected cost, with parameters of the call
     pub template: CallTemplate,
     pub(super) key: u64,
+    /// the connection that it came on
     pub connection: ConnectionId,
     /// whether the call may change something: it keeps its place among the calls of its connection
     pub is_write: bool,

@@ -48,6 +48,7 @@ pub struct StartedCall {
 }
 
 impl Scheduler {
+    /// A scheduler without calls.
     pub fn new(limits: SchedulerLimits, now: Instant) -> Self {
         Self {
             limits,
@@ -58,6 +59,7 @@ impl Scheduler {
         }
     }
 
+    /// The limits in effect.
     pub fn limits(&self) -> &SchedulerLimits {
         &self.limits
     }
@@ -67,14 +69,17 @@ impl Scheduler {
         self.limits = limits;
     }
 
+    /// The learned costs.
     pub fn costs(&self) -> &CostTable {
         &self.costs
     }
 
+    /// The calls that hold a worker.
     pub fn running(&self) -> &[RunningCall] {
         &self.running
     }
 
+    /// The number of calls that wait.
     pub fn waiting(&self) -> usize {
         self.lanes.waiting()
     }

@@ -76,6 +76,7 @@ impl BackendScheduler {
         self.start_waiting();
     }
 
+    /// The limits in effect.
     pub fn limits(&self) -> SchedulerLimits {
         *self.state().scheduler.limits()
     }
@@ -159,7 +160,7 @@ impl BackendScheduler {
 
     /// What an administrator sees.
     pub fn status(&self) -> SchedulerStatus {
-        SchedulerStatus::new(&self.backend, &self.state().scheduler, Instant::now())
+        SchedulerStatus::new(&self.state().scheduler, Instant::now())
     }
 
     /// The backend's address.

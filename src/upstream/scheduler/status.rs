@@ -19,7 +19,6 @@ const NAMED_TEMPLATES: usize = 3;
 /// The state of a backend's calls.
 #[derive(Clone, Debug)]
 pub struct SchedulerStatus {
-    pub backend: Arc<str>,
     /// 0 for no limit
     pub workers: usize,
     pub busy: usize,
@@ -85,7 +84,7 @@ impl QueueError {
 }
 
 impl SchedulerStatus {
-    pub(super) fn new(backend: &Arc<str>, scheduler: &Scheduler, now: Instant) -> Self {
+    pub(super) fn new(scheduler: &Scheduler, now: Instant) -> Self {
         let mut slow_calls: Vec<_> = scheduler
             .running()
             .iter()
@@ -97,7 +96,6 @@ impl SchedulerStatus {
             .collect();
         slow_calls.sort_by_key(|call| Reverse(call.age));
         Self {
-            backend: Arc::clone(backend),
             workers: scheduler.limits().workers,
             busy: scheduler.running().len(),
             waiting: scheduler.waiting(),

@@ -10,7 +10,7 @@ use crate::support::{Nodegate, Reply, Session, Site};
 
 /// The built-in profile, with calls of the stand-in that take their time among those that are shared.
 fn profile(site: &Site) -> String {
-    let text = nodegate::config::built_in_profile("pve").unwrap();
+    let text = nodegate::testing::config::built_in_profile("pve").unwrap();
     let (before, after) = text.split_once("coalesce = [").unwrap();
     site.write("/own.toml", format!("{before}coalesce = [\"GET /standin/{{call}}\", {after}"));
     site.path("/own.toml").to_str().unwrap().to_owned()

@@ -48,7 +48,7 @@ impl Node {
 
 /// The calls that the route table of a product flags as downloads.
 fn downloads(profile: &str) -> Vec<String> {
-    let table = nodegate::config::built_in_file(&format!("{profile}.routes")).unwrap();
+    let table = nodegate::testing::config::built_in_file(&format!("{profile}.routes")).unwrap();
     let flagged = |line: &&str| {
         line.split_whitespace().skip(1).any(|word| {
             word.split_once(':').is_some_and(|(method, flags)| method == "GET" && flags.contains('d'))

@@ -132,7 +132,7 @@ fn every_console_route_names_its_ticket() {
     for (site, count) in [(Site::pve(), 5), (Site::pmg(), 1)] {
         let gate = Nodegate::start(&site, &[]);
         let headers = site.cookie("root@pam") + &origin("https://evil.example.com");
-        let routes = nodegate::config::built_in_file(&format!("{}.routes", site.profile())).unwrap();
+        let routes = nodegate::testing::config::built_in_file(&format!("{}.routes", site.profile())).unwrap();
         let consoles = routes.lines().filter(|line| line.split(' ').any(|word| word == "GET:w"));
         let paths: Vec<_> = consoles.map(|line| line.split(' ').next().unwrap()).collect();
         assert_eq!(paths.len(), count);

@@ -48,10 +48,10 @@ fn deprecated_keys_work_in_every_layer() {
 #[test]
 fn deprecated_keys_of_a_profile_are_warnings() {
     let site = Site::pve();
-    let text = nodegate::config::built_in_profile("pve").unwrap();
+    let text = nodegate::testing::config::built_in_profile("pve").unwrap();
     let text = text.replace("\n[log]\n", "\n[log]\nformat = \"classic\"\n");
     site.write("/own.toml", format!("limits.url = 300\n{text}"));
-    site.write("/pve.routes", nodegate::config::built_in_file("pve.routes").unwrap());
+    site.write("/pve.routes", nodegate::testing::config::built_in_file("pve.routes").unwrap());
     let path = site.path("/own.toml").display().to_string();
     let outcome = Outcome::ask(&site, &["check", &path]);
     assert_eq!(outcome.code, 0, "{outcome:?}");

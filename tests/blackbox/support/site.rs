@@ -105,7 +105,7 @@ impl Site {
 
     /// The built-in profile with another port.
     pub fn own_profile(&self, port: u16) -> String {
-        let text = nodegate::config::built_in_profile(self.profile()).unwrap();
+        let text = nodegate::testing::config::built_in_profile(self.profile()).unwrap();
         self.write("/own.toml", text.replace("port = 8006", &format!("port = {port}")));
         self.path("/own.toml").to_str().unwrap().to_owned()
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use nodegate::handler::page::template::{Template, TemplateSyntax};
+use nodegate::testing::handler::{Template, TemplateSyntax};
 use serde_json::Value;
 
 use super::data;

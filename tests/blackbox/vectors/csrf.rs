@@ -1,8 +1,7 @@
 //! CSRF tokens, verified with the vectors that the originals' own libraries made.
 
-use nodegate::auth::csrf;
-use nodegate::auth::csrf::secret_text;
-use nodegate::config::grammar::CsrfRules;
+use nodegate::testing::auth::csrf;
+use nodegate::testing::auth::csrf::secret_text;
 
 use super::gate_rules;
 
@@ -10,13 +9,8 @@ const FILE: &[u8] = include_bytes!("../../data/vectors/pve-www.key");
 const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");
 const MADE: i64 = 0x6B02_4400;
 
-/// The scheme of the built-in profile.
-fn scheme() -> CsrfRules {
-    gate_rules("pve").csrf
-}
-
 fn is_valid(token: &str, user: &str, secret: &str, now: i64) -> bool {
-    csrf::is_valid(token, user, secret.as_bytes(), &scheme(), now)
+    csrf::is_valid(token, user, secret.as_bytes(), &gate_rules("pve").csrf, now)
 }
 
 fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -44,7 +38,7 @@ fn original_tokens_are_valid_two_hours() {
 fn minted_tokens_equal_the_originals() {
     let secret = secret_text(FILE).unwrap();
     for (user, token) in rows() {
-        assert_eq!(csrf::mint(user, secret.as_bytes(), &scheme(), MADE).unwrap(), token);
+        assert_eq!(csrf::mint(user, secret.as_bytes(), &gate_rules("pve").csrf, MADE).unwrap(), token);
     }
 }
 

@@ -4,9 +4,9 @@ mod csrf;
 mod routes;
 mod ticket;
 
-use nodegate::config::product::AuthRules;
-use nodegate::config::root::RootDirectory;
-use nodegate::config::{Config, ConfigSources};
+use nodegate::testing::config::AuthRules;
+use nodegate::testing::config::RootDirectory;
+use nodegate::testing::config::{Config, ConfigSources};
 
 /// `[product.gate]` of a built-in profile.
 fn gate_rules(profile: &str) -> AuthRules {

@@ -1,12 +1,12 @@
 //! Every API method of both products goes where the reference tables say, from whichever node it is asked.
 
 use http::Method;
-use nodegate::config::{Config, ConfigSources, root::RootDirectory};
-use nodegate::http::api_grammar::ApiGrammar;
-use nodegate::http::target::RequestTarget;
-use nodegate::proxy::router::Route;
-use nodegate::proxy::router::RouteRules;
-use nodegate::upstream::nodes::NodeFile;
+use nodegate::testing::config::{Config, ConfigSources, RootDirectory};
+use nodegate::testing::http::ApiGrammar;
+use nodegate::testing::http::RequestTarget;
+use nodegate::testing::http::Route;
+use nodegate::testing::http::RouteRules;
+use nodegate::testing::upstream::NodeFile;
 
 const MEMBERS: &str = r#"{"nodename":"node1","version":1,"cluster":{"name":"c","version":1,"nodes":2,"quorate":1},
     "nodelist":{"node1":{"id":1,"online":1,"ip":"127.0.0.1"},"node2":{"id":2,"online":1,"ip":"127.0.0.2"}}}"#;

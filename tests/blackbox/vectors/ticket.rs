@@ -2,15 +2,15 @@
 
 use std::sync::LazyLock;
 
-use nodegate::auth::ticket;
-use nodegate::auth::ticket::{DatedKey, TicketError, TicketKey, TicketRules, recheck_age};
-use nodegate::config::grammar::{SignatureScheme, TicketForm};
+use nodegate::testing::auth::ticket;
+use nodegate::testing::auth::ticket::{DatedKey, TicketError, TicketKey, TicketRules, recheck_age};
+use nodegate::testing::config::{AuthRules, SignatureScheme};
 use openssl::pkey::PKey;
 
 use super::gate_rules;
 
 /// How the built-in profiles write a ticket.
-static FORM: LazyLock<TicketForm> = LazyLock::new(|| gate_rules("pve").ticket_form);
+static RULES: LazyLock<AuthRules> = LazyLock::new(|| gate_rules("pve"));
 const KEY: &[u8] = include_bytes!("../../data/vectors/authkey.pub");
 const VECTORS: &str = include_str!("../../data/vectors/tickets.tsv");
 const MADE: i64 = 0x6B02_4400;
@@ -24,9 +24,9 @@ fn key() -> TicketKey {
 
 /// The user, and that a second look at a good ticket finds it good as well.
 fn verify(ticket: &str, rules: &TicketRules<'_>, now: i64) -> Result<String, TicketError> {
-    let (user, signed) = ticket::verify(ticket, rules, now)?;
-    assert_eq!(recheck_age(&signed, rules, now), Some(Ok(())));
-    Ok(user)
+    let verified = ticket::verify(ticket, rules, now)?;
+    assert_eq!(recheck_age(&verified.ticket, rules, now), Ok(()));
+    Ok(verified.user)
 }
 
 /// A key of another pair, which has signed nothing here.
@@ -38,7 +38,7 @@ fn other_key() -> TicketKey {
 /// Rules with a current key of that age.
 fn rules<'a>(prefix: &'a str, key: &'a TicketKey, age: i64) -> TicketRules<'a> {
     TicketRules {
-        form: &FORM,
+        form: &RULES.ticket_form,
         prefix,
         schemes: ALL,
         current: DatedKey { key, age },
@@ -163,15 +163,15 @@ fn the_old_key_verifies_pre_rotation_tickets() {
 #[test]
 fn a_valid_ticket_ends_with_age_or_key() {
     let (key, other) = (key(), other_key());
-    let (_, signed) = ticket::verify(ticket_of_root(), &rules("PVE", &key, 10_000), MADE).unwrap();
+    let signed = ticket::verify(ticket_of_root(), &rules("PVE", &key, 10_000), MADE).unwrap().ticket;
     let after = |rules: &TicketRules<'_>, seconds| recheck_age(&signed, rules, MADE + seconds);
-    assert_eq!(after(&rules("PVE", &key, 10_000), 7199), Some(Ok(())));
-    assert_eq!(after(&rules("PVE", &key, 10_000), 7200), Some(Err(TicketError::Age)));
-    assert_eq!(after(&rules("PVE", &other, 0), 60), None);
+    assert_eq!(after(&rules("PVE", &key, 10_000), 7199), Ok(()));
+    assert_eq!(after(&rules("PVE", &key, 10_000), 7200), Err(TicketError::Age));
+    assert_eq!(after(&rules("PVE", &other, 0), 60), Err(TicketError::Signature));
     let rotated = TicketRules { old: Some(DatedKey { key: &key, age: 60 }), ..rules("PVE", &other, 60) };
-    assert_eq!(after(&rotated, 60), Some(Ok(())));
+    assert_eq!(after(&rotated, 60), Ok(()));
     let younger_than_the_rotation = TicketRules { old: Some(DatedKey { key: &key, age: 1000 }), ..rotated };
-    assert_eq!(after(&younger_than_the_rotation, 60), Some(Err(TicketError::Age)));
+    assert_eq!(after(&younger_than_the_rotation, 60), Err(TicketError::Age));
 }
 
 /// On a node that has rotated its key, a browser that kept its cookie overnight guesses at nothing.

@@ -1,9 +1,9 @@
 //! Responses of a daemon or of another node.
 
 use bytes::BytesMut;
-use nodegate::upstream::body_decoder::{BodyDecoder, DecodedPiece};
-use nodegate::upstream::response_head;
-use nodegate::upstream::response_head::ResponseHead;
+use nodegate::testing::upstream::ResponseHead;
+use nodegate::testing::upstream::response_head;
+use nodegate::testing::upstream::{BodyDecoder, DecodedPiece};
 
 /// How an answer was read: status, body, whether it came to its end, and what was left unread.
 #[derive(Debug, Eq, PartialEq)]

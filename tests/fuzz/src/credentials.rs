@@ -5,16 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use nodegate::auth::authenticator::{Authenticator, TicketClient};
-use nodegate::auth::csrf;
-use nodegate::auth::ticket;
-use nodegate::auth::ticket::{DatedKey, TicketRules, recheck_age};
-use nodegate::config::product::{AuthRules, Product, SignatureScheme};
-use nodegate::config::root::RootDirectory;
-use nodegate::config::{Config, ConfigSources};
-use nodegate::http::api_grammar::ApiGrammar;
-use nodegate::http::target::{ApiPath, RequestTarget};
-use nodegate::upstream::nodes::NodeFile;
+use nodegate::testing::auth::csrf;
+use nodegate::testing::auth::ticket;
+use nodegate::testing::auth::ticket::{DatedKey, TicketError, TicketRules, recheck_age};
+use nodegate::testing::auth::{Authenticator, CredentialHeader, TicketClient};
+use nodegate::testing::config::RootDirectory;
+use nodegate::testing::config::{AuthRules, SignatureScheme};
+use nodegate::testing::config::{Config, ConfigSources};
+use nodegate::testing::http::ApiGrammar;
+use nodegate::testing::http::{ApiPath, RequestTarget};
+use nodegate::testing::upstream::NodeFile;
 use tempfile::TempDir;
 
 use crate::vectors::{KEY, MADE, PUBLIC_KEY, SECRET_FILE, rows};
@@ -23,11 +23,11 @@ const SCHEMES: &[SignatureScheme] =
     &[SignatureScheme::Pkcs1Sha1, SignatureScheme::Pkcs1Sha256, SignatureScheme::PssSha256];
 const USER: &str = "root@pam";
 
-static PRODUCT: LazyLock<Product> = LazyLock::new(|| {
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let options = ConfigSources { root: RootDirectory::new("/".into()), sets: Vec::new() };
-    Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile")).product
+    Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile"))
 });
-static RULES: LazyLock<AuthRules> = LazyLock::new(|| PRODUCT.gate.clone().unwrap());
+static RULES: LazyLock<AuthRules> = LazyLock::new(|| CONFIG.product.gate.clone().unwrap());
 
 /// A gate with the keys of the vectors, and the directory they lie in.
 static GATE: LazyLock<(Authenticator, TempDir)> = LazyLock::new(|| {
@@ -37,12 +37,14 @@ static GATE: LazyLock<(Authenticator, TempDir)> = LazyLock::new(|| {
     std::fs::write(folder.join("authkey.pub"), PUBLIC_KEY).unwrap();
     std::fs::write(folder.join("pve-www.key"), SECRET_FILE).unwrap();
     let root = RootDirectory::new(directory.path().to_owned());
-    let nodes = Arc::new(NodeFile::new(PRODUCT.nodes.as_ref(), &root, "node1"));
+    let nodes = Arc::new(NodeFile::new(CONFIG.product.nodes.as_ref(), &root, "node1"));
     (Authenticator::new(RULES.clone(), &root, nodes).unwrap(), directory)
 });
 
 static CALL: LazyLock<ApiPath> = LazyLock::new(|| {
-    match RequestTarget::parse("/api2/json/cluster/options", &ApiGrammar::new(&PRODUCT).unwrap()).unwrap() {
+    match RequestTarget::parse("/api2/json/cluster/options", &ApiGrammar::new(&CONFIG.product).unwrap())
+        .unwrap()
+    {
         RequestTarget::Api(path) => path,
         RequestTarget::NoSuchUri | RequestTarget::Path(_) => panic!("it is a call"),
     }
@@ -70,7 +72,7 @@ pub(crate) fn credentials(bytes: &[u8]) {
             continue;
         };
         let known = identity.client.expect("the call needs a login");
-        let (name, value) = &known.header;
+        let CredentialHeader { name, value } = &known.header;
         assert_eq!(name, AUTHORIZATION, "an old ticket passes");
         let text = value.to_str().unwrap();
         assert!(!text.contains(['\r', '\n', ';', ',']), "{text}");
@@ -95,11 +97,11 @@ pub(crate) fn ticket(bytes: &[u8]) {
             realm: (prefix == "PMGQUAR").then_some("quarantine"),
             user_length: 64,
         };
-        let Ok((_, signed)) = ticket::verify(&text, &rules, MADE + 5) else { continue };
+        let Ok(verified) = ticket::verify(&text, &rules, MADE + 5) else { continue };
         let part = |ticket: &str| ticket.rsplit_once("::").unwrap().0.to_owned();
         assert!(rows("ticket").any(|good| part(good) == part(&text)), "forged: {text}");
-        assert_eq!(recheck_age(&signed, &rules, MADE + 5), Some(Ok(())));
-        assert!(recheck_age(&signed, &rules, MADE + 7200).unwrap().is_err());
+        assert_eq!(recheck_age(&verified.ticket, &rules, MADE + 5), Ok(()));
+        assert_eq!(recheck_age(&verified.ticket, &rules, MADE + 7200), Err(TicketError::Age));
     }
 }
 

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use nodegate::net::forwarded::{trusted_client_address, untrusted_client_address};
-use nodegate::net::forwarded_host::host_names;
-use nodegate::net::proxy_protocol::{encode_header, parse_client};
+use nodegate::testing::net::host_names;
+use nodegate::testing::net::{encode_header, parse_client};
+use nodegate::testing::net::{trusted_client_address, untrusted_client_address};
 
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: &str = "192.0.2.7";

@@ -11,25 +11,22 @@ use bytes::Bytes;
 use http::header::ACCEPT_ENCODING;
 use http::{Method, Request, Version};
 use http_body::{Body, Frame};
-use nodegate::config::root::RootDirectory;
-use nodegate::config::settings::Settings;
-use nodegate::config::{Config, ConfigSources};
-use nodegate::handler::console::decoder::{FrameDecoder, StreamEnd};
-use nodegate::handler::console::handshake::WebSocketHandshake;
-use nodegate::handler::upload::UploadError;
-use nodegate::handler::upload::fields::FormFields;
-use nodegate::handler::upload::form;
-use nodegate::handler::upload::form::FormReader;
-use nodegate::handler::upload::spool::{SpoolBounds, SpoolDirectory};
-use nodegate::http::api_grammar::ApiGrammar;
-use nodegate::http::compression::{ContentCoding, negotiate};
-use nodegate::http::target::{RequestTarget, query_parameters, query_value};
-use nodegate::http::validate;
-use nodegate::limits::min_rate::MinRate;
-use nodegate::metrics::counters::UploadGauges;
-use nodegate::proxy::router::RouteRules;
-use nodegate::state::shared::HeaderNames;
-use nodegate::upstream::nodes::NodeFile;
+use nodegate::testing::config::RootDirectory;
+use nodegate::testing::config::{Config, ConfigSources};
+use nodegate::testing::handler::FormFields;
+use nodegate::testing::handler::FormReader;
+use nodegate::testing::handler::MinRate;
+use nodegate::testing::handler::WebSocketHandshake;
+use nodegate::testing::handler::find_boundary;
+use nodegate::testing::handler::{FrameDecoder, StreamEnd};
+use nodegate::testing::handler::{SpoolBounds, SpoolDirectory, UploadGauges};
+use nodegate::testing::http::ApiGrammar;
+use nodegate::testing::http::HeaderNames;
+use nodegate::testing::http::RouteRules;
+use nodegate::testing::http::validate;
+use nodegate::testing::http::{ContentCoding, negotiate};
+use nodegate::testing::http::{RequestTarget, query_parameters, query_value};
+use nodegate::testing::upstream::NodeFile;
 use nodegate_spice::head::{connect_request, parse_request_head};
 use nodegate_spice::ticket::{mask, verify};
 use nodegate_spice::{HopHeaders, TicketRules};
@@ -43,7 +40,7 @@ struct Machine {
     api: ApiGrammar,
     routes: RouteRules,
     nodes: NodeFile,
-    settings: Settings,
+    config: Config,
     _directory: TempDir,
 }
 
@@ -72,7 +69,7 @@ impl Machine {
             api: ApiGrammar::new(&config.product).unwrap(),
             routes: RouteRules::new(&config).unwrap(),
             nodes: NodeFile::new(config.product.nodes.as_ref(), &options.root, &config.settings.node_name),
-            settings: config.settings,
+            config,
             _directory: directory,
         }
     }
@@ -128,7 +125,7 @@ pub(crate) fn request_head(bytes: &[u8]) {
     let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     let coding = negotiate(accepted, &[ContentCoding::Gzip, ContentCoding::Brotli]);
     assert!(coding.is_none_or(|coding| matches!(coding, ContentCoding::Gzip | ContentCoding::Brotli)));
-    if validate::check(&head, &MACHINES[0].settings.limits).is_ok() {
+    if validate::check(&head, &MACHINES[0].config.settings.limits).is_ok() {
         let hosts = head.headers.get_all("host").iter().count();
         assert!(hosts == 1 || (hosts == 0 && version == Version::HTTP_10));
     }
@@ -224,8 +221,13 @@ pub(crate) fn multipart(bytes: &[u8]) {
     assert_eq!(std::fs::read_dir(SPOOL.2.path()).unwrap().count(), 0, "a spool file is left");
 }
 
-fn read_form(content_type: &[u8], query: &str, body: &[u8], size: usize) -> Result<String, UploadError> {
-    let boundary = form::find_boundary(Some(content_type))?;
+fn read_form(
+    content_type: &[u8],
+    query: &str,
+    body: &[u8],
+    size: usize,
+) -> Result<String, Box<dyn std::error::Error>> {
+    let boundary = find_boundary(Some(content_type))?;
     let fields = FormFields::from_query(query, "tmpfilename")?;
     let (runtime, spool, _) = &*SPOOL;
     let space = spool.claim_space(None)?;

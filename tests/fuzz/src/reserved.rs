@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use nodegate::http::reserved_field::ReservedField;
+use nodegate::testing::http::ReservedField;
 use serde_json::Value;
 
 const NAME: &str = "tmpfilename";

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use nodegate::config::shell;
-use nodegate::net::acl::{AddressList, NetworkSet};
-use nodegate::net::ip_range::{parse_entry, parse_list};
-use nodegate::upstream::nodes::{NodeTable, parse_members, parse_sections};
+use nodegate::testing::config::shell;
+use nodegate::testing::net::{AddressList, NetworkSet};
+use nodegate::testing::net::{parse_entry, parse_list};
+use nodegate::testing::upstream::{NodeTable, parse_members, parse_sections};
 
 /// A value that was read, written down as plain quotes, is read again as the same.
 pub(crate) fn env_file(bytes: &[u8]) {

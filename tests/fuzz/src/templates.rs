@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use nodegate::config::page::VariableKind;
-use nodegate::handler::page::sanitized::SanitizedValue;
-use nodegate::handler::page::template::{RenderError, RenderedTemplate, Template};
+use nodegate::testing::config::VariableKind;
+use nodegate::testing::handler::SanitizedValue;
+use nodegate::testing::handler::{RenderError, RenderedTemplate, Template};
 
 /// Bytes of a page that is rendered.
 const MAX_PAGE_BYTES: usize = 4 << 20;

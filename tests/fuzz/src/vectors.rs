@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use nodegate::auth::ticket::TicketKey;
+use nodegate::testing::auth::ticket::TicketKey;
 
 /// When all of them were made.
 pub(crate) const MADE: i64 = 0x6B02_4400;

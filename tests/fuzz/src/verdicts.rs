@@ -7,16 +7,16 @@ use std::sync::LazyLock;
 
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use nodegate::config::root::RootDirectory;
-use nodegate::config::{Config, ConfigSources};
-use nodegate::handler::console::target::{ConsoleRules, ConsoleTarget};
-use nodegate::http::api_grammar::ApiGrammar;
-use nodegate::http::target::{ApiPath, RequestTarget};
-use nodegate::verdict::api_answer::ApiAnswer;
-use nodegate::verdict::login::LoginCalls;
-use nodegate::verdict::shown::ShownMembers;
-use nodegate::verdict::token::TokenCheck;
-use nodegate::verdict::{AnswerView, CredentialVerdict, permission, token, upload};
+use nodegate::testing::config::RootDirectory;
+use nodegate::testing::config::{Config, ConfigSources};
+use nodegate::testing::handler::{ConsoleRules, ConsoleTarget};
+use nodegate::testing::http::ApiGrammar;
+use nodegate::testing::http::{ApiPath, RequestTarget};
+use nodegate::testing::verdict::ApiAnswer;
+use nodegate::testing::verdict::LoginCalls;
+use nodegate::testing::verdict::ShownMembers;
+use nodegate::testing::verdict::TokenCheck;
+use nodegate::testing::verdict::{AnswerView, CredentialVerdict, permission, token, upload};
 use serde_json::Value;
 
 const OBJECT: &str = "/storage/a.b";

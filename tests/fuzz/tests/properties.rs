@@ -7,8 +7,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use nodegate::config::shell;
-use nodegate::net::ip_range::{AddressRange, parse_entry};
+use nodegate::testing::config::shell;
+use nodegate::testing::net::{AddressRange, parse_entry};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use nodegate::upstream::scheduler::call::{CallOutcome, QueueLimit, Ticket};
-use nodegate::upstream::scheduler::choice::Scheduler;
-use nodegate::upstream::scheduler::{CallTemplate, ClientGroup, ScheduledCall, SchedulerLimits};
+use nodegate::testing::upstream::Scheduler;
+use nodegate::testing::upstream::{CallOutcome, QueueLimit, Ticket};
+use nodegate::testing::upstream::{CallTemplate, ClientGroup, ScheduledCall, SchedulerLimits};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

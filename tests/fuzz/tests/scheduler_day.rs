@@ -6,9 +6,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use nodegate::upstream::scheduler::call::{CallOutcome, Ticket};
-use nodegate::upstream::scheduler::choice::Scheduler;
-use nodegate::upstream::scheduler::{CallTemplate, ClientGroup, ScheduledCall, SchedulerLimits};
+use nodegate::testing::upstream::Scheduler;
+use nodegate::testing::upstream::{CallOutcome, Ticket};
+use nodegate::testing::upstream::{CallTemplate, ClientGroup, ScheduledCall, SchedulerLimits};
 
 const WORKERS: usize = 3;
 const LIMITS: SchedulerLimits = SchedulerLimits {

@@ -4,9 +4,9 @@
 use std::cell::Cell;
 use std::time::SystemTime;
 
-use nodegate::config::page::VariableKind;
-use nodegate::handler::page::sanitized::SanitizedValue;
-use nodegate::handler::page::template::Template;
+use nodegate::testing::config::VariableKind;
+use nodegate::testing::handler::SanitizedValue;
+use nodegate::testing::handler::Template;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

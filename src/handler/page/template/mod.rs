@@ -32,6 +32,7 @@ use super::sanitized::SanitizedValue;
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 const MAX_PAGE_BYTES: usize = 4 << 20;
 
+/// A parsed template.
 #[derive(Debug)]
 pub struct Template {
     program: Program,
@@ -54,17 +55,32 @@ impl TemplateError {
 /// The reason why a parsed template gives no page. It names no file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RenderError {
+    /// the page exceeds its size limit
     #[error("line {line}: the page would be longer than {MAX_PAGE_BYTES} bytes")]
-    TooLong { line: usize },
+    TooLong {
+        /// from 1
+        line: usize,
+    },
+    /// the template exceeds its step limit
     #[error("line {line}: the page takes more work than is allowed; is there a loop without an end?")]
-    TooMuchWork { line: usize },
+    TooMuchWork {
+        /// from 1
+        line: usize,
+    },
+    /// a statement failed
     #[error("line {line}: {message}")]
-    Failed { line: usize, message: String },
+    Failed {
+        /// from 1
+        line: usize,
+        /// the reason
+        message: String,
+    },
 }
 
 /// A page, and the variables that it lacks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RenderedTemplate {
+    /// the rendered text
     pub page: String,
     /// variables that the template reads without a value, except those of `DEFAULT`
     pub missing: BTreeSet<String>,
@@ -84,10 +100,16 @@ pub struct TemplateSyntax {
 }
 
 impl Template {
+    /// # Errors
+    /// The template has a syntax error or an unsupported directive.
     pub fn parse(bytes: &[u8]) -> Result<Self, TemplateError> {
         Self::parse_with(bytes, TemplateSyntax::default())
     }
 
+    /// The same with another syntax of tags.
+    ///
+    /// # Errors
+    /// The template has a syntax error or an unsupported directive.
     pub fn parse_with(bytes: &[u8], syntax: TemplateSyntax) -> Result<Self, TemplateError> {
         let whole = |message: &str| TemplateError::new(1, message);
         if bytes.len() >= MAX_TEMPLATE_BYTES {

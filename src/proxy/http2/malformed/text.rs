@@ -7,7 +7,7 @@ const PSEUDO_HEADERS: [&[u8]; 5] = [b":authority", b":method", b":scheme", b":pa
 
 /// The rule that verifies the value of a field.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum FieldName {
+pub(super) enum FieldName {
     #[default]
     Regular,
     Method,
@@ -17,7 +17,7 @@ pub(crate) enum FieldName {
 
 impl FieldName {
     /// From the static table (RFC 7541 appendix A). The entries of the dynamic table are not known here.
-    pub(crate) fn from_index(index: usize) -> Self {
+    pub(super) fn from_index(index: usize) -> Self {
         match index {
             2 | 3 => Self::Method,
             1 | 4..=7 => Self::Text,
@@ -28,7 +28,7 @@ impl FieldName {
 
 /// Verifies one name or value while its bytes arrive.
 #[derive(Default)]
-pub(crate) struct TextCheck {
+pub(super) struct TextCheck {
     rule: ValueRule,
     at: usize,
 }
@@ -45,11 +45,11 @@ enum ValueRule {
 }
 
 impl TextCheck {
-    pub(crate) fn name(length: usize) -> Self {
+    pub fn name(length: usize) -> Self {
         Self { rule: ValueRule::Name(length, None), at: 0 }
     }
 
-    pub(crate) fn value(name: FieldName) -> Self {
+    pub fn value(name: FieldName) -> Self {
         let rule = match name {
             FieldName::Regular => ValueRule::Value,
             FieldName::Method => ValueRule::Method,
@@ -59,7 +59,7 @@ impl TextCheck {
     }
 
     /// The kind of the name that was read.
-    pub(crate) fn name_read(&self) -> FieldName {
+    pub(super) fn name_read(&self) -> FieldName {
         match self.rule {
             ValueRule::Name(_, Some(b":method")) => FieldName::Method,
             ValueRule::Name(_, Some(_)) => FieldName::Text,
@@ -70,7 +70,7 @@ impl TextCheck {
     }
 
     /// Replaces a rejected byte. `left` bytes follow it. Returns whether it replaced the byte.
-    pub(crate) fn mend(&mut self, byte: &mut u8, left: usize) -> bool {
+    pub fn mend(&mut self, byte: &mut u8, left: usize) -> bool {
         let good = match &mut self.rule {
             ValueRule::Name(length, known) => name_byte(*byte, self.at, *length, known),
             ValueRule::Value => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use nodegate::upstream::scheduler::{
+use nodegate::testing::upstream::{
     BackendScheduler, CallTemplate, ClientGroup, ScheduledCall, SchedulerLimits,
 };
 

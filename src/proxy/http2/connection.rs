@@ -1,0 +1,255 @@
+//! One connection: its events, one after another, and the tasks of its streams.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::graceful_shutdown::GracefulShutdown;
+use super::in_flight::InFlight;
+use super::watched_stream::{FloodWatch, WatchedStream};
+use super::{ConnectionEnd, stream};
+use crate::metrics::labels::LimitLabel;
+use crate::proxy::worker_context::Worker;
+use crate::state::client_connection::{AdmissionLost, ClientConnection};
+use crate::state::connection_trust::ConnectionTrust;
+use crate::time::client_timeouts::{TimedOut, TimedStream};
+use crate::tls::ClientStream;
+
+/// Running requests, including cancelled ones that still wait for a login verdict.
+const MAX_RUNNING_REQUESTS: usize = 32;
+/// Flow-control windows in bytes after the client has logged in.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// The library changes windows only once the client has acknowledged the settings before.
+const WIDEN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Time to send the last GOAWAY.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Served<S> = Connection<WatchedStream<TimedStream<S>>, Bytes>;
+
+/// Whether the windows were widened for a client that has logged in.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum WindowState {
+    Initial,
+    /// the library has not accepted the wider windows yet
+    Retry,
+    Wide,
+}
+
+/// A connection after the handshake.
+pub(super) struct Http2Connection<S> {
+    client: Rc<ClientConnection>,
+    connection: Served<S>,
+    watch: FloodWatch,
+    /// cancelled when the worker accepts no more connections
+    draining: CancellationToken,
+    /// each returns whether the connection must close after it
+    streams: JoinSet<bool>,
+    in_flight: Rc<InFlight>,
+    windows: WindowState,
+    shutdown: Option<GracefulShutdown>,
+}
+
+/// What happens on a connection.
+#[expect(clippy::large_enum_variant, reason = "an event lives only until it is handled")]
+enum Event {
+    /// the worker stops or drains
+    ShutsDown,
+    Flooded,
+    TimedOut(TimedOut),
+    /// the client has logged in
+    Trusted,
+    /// every request has its answer, and GOAWAY was sent
+    Drained,
+    Answered {
+        closes: bool,
+    },
+    Request(Request<RecvStream>, SendResponse<Bytes>),
+    Ended(Option<h2::Error>),
+}
+
+/// The end of a connection, and the GOAWAY for it.
+struct Close {
+    end: ConnectionEnd,
+    /// `None` if the client gets no GOAWAY
+    reason: Option<Reason>,
+}
+
+impl<S: ClientStream> Http2Connection<S> {
+    pub(super) fn new(
+        worker: &Worker,
+        client: &Rc<ClientConnection>,
+        connection: Served<S>,
+        watch: FloodWatch,
+    ) -> Self {
+        Self {
+            draining: worker.context().draining.clone(),
+            client: Rc::clone(client),
+            connection,
+            watch,
+            streams: JoinSet::new(),
+            in_flight: Rc::new(InFlight::new(&client.clock)),
+            windows: WindowState::Initial,
+            shutdown: None,
+        }
+    }
+
+    /// Serves requests until the connection ends.
+    pub(super) async fn serve(mut self, worker: &Rc<Worker>) -> ConnectionEnd {
+        let clock = Rc::clone(&self.client.clock);
+        let mut expired = pin!(clock.expired());
+        let Close { end, reason } = loop {
+            let event = self.next_event(worker, expired.as_mut()).await;
+            if let Some(close) = self.handle(worker, event) {
+                break close;
+            }
+        };
+        let Self { mut connection, mut streams, .. } = self;
+        if let Some(reason) = reason {
+            connection.abrupt_shutdown(reason);
+            let _ = timeout(CLOSE_TIMEOUT, poll_fn(|context| connection.poll_closed(context))).await;
+        }
+        drop(connection);
+        // The client has left. A login attempt still gets its verdict, and holds the connection permit until then.
+        while streams.join_next().await.is_some() {}
+        end
+    }
+
+    async fn next_event(
+        &mut self,
+        worker: &Worker,
+        expired: Pin<&mut impl Future<Output = TimedOut>>,
+    ) -> Event {
+        let is_open = self.shutdown.is_none();
+        let trusted = trusted(&self.client.trust, self.windows);
+        tokio::select! {
+            biased;
+            () = worker.stop.cancelled(), if is_open => Event::ShutsDown,
+            () = self.draining.cancelled(), if is_open => Event::ShutsDown,
+            () = self.watch.flooded.cancelled() => Event::Flooded,
+            cause = expired => Event::TimedOut(cause),
+            () = trusted, if self.windows != WindowState::Wide => Event::Trusted,
+            () = GracefulShutdown::done(self.shutdown.as_ref()), if self.streams.is_empty() => Event::Drained,
+            Some(closes) = self.streams.join_next() => Event::Answered { closes: closes.unwrap_or_default() },
+            accepted = self.connection.accept() => match accepted {
+                Some(Ok((request, respond))) => Event::Request(request, respond),
+                Some(Err(error)) => Event::Ended(Some(error)),
+                None => Event::Ended(None),
+            },
+        }
+    }
+
+    fn handle(&mut self, worker: &Rc<Worker>, event: Event) -> Option<Close> {
+        let peer = self.client.client_ip.address();
+        let goaway = |end, reason| Some(Close { end, reason: Some(reason) });
+        let close = match event {
+            Event::ShutsDown => {
+                self.shutdown = Some(GracefulShutdown::now());
+                None
+            }
+            Event::Flooded => {
+                tracing::debug!(%peer, "the client exceeded its frame budget");
+                worker.context().state.metrics.count_limit(LimitLabel::Frames);
+                goaway(ConnectionEnd::Closed, Reason::ENHANCE_YOUR_CALM)
+            }
+            Event::TimedOut(cause) => {
+                tracing::debug!(%peer, ?cause, "connection timed out");
+                if matches!(cause, TimedOut::Evicted) {
+                    worker.context().state.metrics.count_limit(LimitLabel::Strangers);
+                }
+                Some(close_after_timeout(cause))
+            }
+            Event::Trusted => {
+                self.windows = widen(&mut self.connection);
+                None
+            }
+            Event::Drained => goaway(ConnectionEnd::Closed, Reason::NO_ERROR),
+            Event::Answered { closes } => {
+                if closes {
+                    self.shutdown.get_or_insert_with(GracefulShutdown::now);
+                }
+                self.shutdown.iter_mut().for_each(GracefulShutdown::answered);
+                None
+            }
+            Event::Request(request, respond) => {
+                let lost = self.begin(worker, request, respond);
+                lost.and_then(|lost| goaway(ConnectionEnd::TurnedAway(lost), Reason::NO_ERROR))
+            }
+            Event::Ended(error) => {
+                if let Some(error) = error {
+                    tracing::debug!(%peer, %error, "connection ended");
+                }
+                Some(Close { end: ConnectionEnd::Closed, reason: None })
+            }
+        };
+        if self.shutdown.is_some() {
+            // The library sends GOAWAY once and still accepts requests in transit.
+            self.connection.graceful_shutdown();
+        }
+        close
+    }
+
+    /// Starts the task of one request, or resets its stream. Returns a reason if the client is no longer admitted.
+    fn begin(
+        &mut self,
+        worker: &Rc<Worker>,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+    ) -> Option<AdmissionLost> {
+        if self.watch.is_malformed(respond.stream_id().as_u32()) {
+            tracing::debug!(peer = %self.client.client_ip.address(), "a malformed request");
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+            return None;
+        }
+        let is_late = self.shutdown.as_ref().is_some_and(GracefulShutdown::is_over);
+        if is_late || self.streams.len() >= MAX_RUNNING_REQUESTS {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return None;
+        }
+        let context = worker.context();
+        if let Some(lost) = self.client.admission_lost(&context.state, context.generation) {
+            return Some(lost);
+        }
+        let running = self.in_flight.begin();
+        let client = Rc::new(self.client.for_stream(&context.state, stream::PIECE_BYTES));
+        self.streams.spawn_local(async move {
+            let _running = running;
+            stream::serve(context, client, request, respond).await
+        });
+        None
+    }
+}
+
+fn close_after_timeout(cause: TimedOut) -> Close {
+    match cause {
+        TimedOut::Head => Close { end: ConnectionEnd::NoRequest, reason: Some(Reason::NO_ERROR) },
+        TimedOut::Idle | TimedOut::Hibernate => {
+            Close { end: ConnectionEnd::Closed, reason: Some(Reason::NO_ERROR) }
+        }
+        TimedOut::Evicted | TimedOut::Write => Close { end: ConnectionEnd::Closed, reason: None },
+    }
+}
+
+/// Returns when the client has logged in; waits before a retry.
+async fn trusted(trust: &ConnectionTrust, windows: WindowState) {
+    if windows == WindowState::Retry {
+        sleep(WIDEN_RETRY_INTERVAL).await;
+    }
+    trust.authenticated().await;
+}
+
+/// Sets the windows of a client that has logged in.
+fn widen<S: ClientStream>(connection: &mut Served<S>) -> WindowState {
+    connection.set_target_window_size(CONNECTION_WINDOW);
+    let is_accepted = connection.set_initial_window_size(STREAM_WINDOW).is_ok();
+    if is_accepted { WindowState::Wide } else { WindowState::Retry }
+}

@@ -1,0 +1,38 @@
+//! The running requests of a connection.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::time::client_timeouts::TimeoutTracker;
+
+/// Reports to the connection's timeouts whether a request is running.
+pub(super) struct InFlight {
+    clock: Rc<TimeoutTracker>,
+    running: Cell<usize>,
+}
+
+impl InFlight {
+    pub(super) fn new(clock: &Rc<TimeoutTracker>) -> Self {
+        Self { clock: Rc::clone(clock), running: Cell::new(0) }
+    }
+
+    pub(super) fn begin(self: &Rc<Self>) -> RunningRequest {
+        if self.running.replace(self.running.get() + 1) == 0 {
+            self.clock.begin_request();
+        }
+        RunningRequest(Rc::clone(self))
+    }
+}
+
+/// Guard of one running request.
+pub(super) struct RunningRequest(Rc<InFlight>);
+
+impl Drop for RunningRequest {
+    fn drop(&mut self) {
+        let running = self.0.running.get().saturating_sub(1);
+        self.0.running.set(running);
+        if running == 0 {
+            self.0.clock.end_response();
+        }
+    }
+}
