@@ -52,7 +52,7 @@ fn listener_mistakes_are_all_named() {
         "13: listener[2].tls: must be 0, 1, false or true, not 'yes'",
         "17: listener[3].port: address :: with port 1443 is taken by the listener 'one'",
         "18: listener[3].client_certificates: without client_ca",
-        "22: listener[4].port: must be a text, a number",
+        "22: listener[4].port: must be a whole number from 0 to 65535, not '1.5'",
         "25: listener[5].name: is missing",
         "25: listener[5].port: is missing",
     ];
