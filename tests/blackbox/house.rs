@@ -37,7 +37,7 @@ fn code(line: &str) -> &str {
     line
 }
 
-/// What is not a test of the file's own.
+/// The source without the tests of the file.
 fn shipped(text: &str) -> &str {
     text.split("\nmod tests {").next().unwrap()
 }

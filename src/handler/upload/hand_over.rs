@@ -54,7 +54,7 @@ pub(super) async fn hand_over(
         .map_err(|_| ResponseError::Internal("the upload was aborted".to_owned()))?
 }
 
-/// What the task of a call needs.
+/// The data that the task of a call needs.
 struct HandOver {
     uploads: Arc<UploadHandler>,
     state: Arc<AppState>,

@@ -59,7 +59,7 @@ pub(super) struct Http2Connection<S> {
     shutdown: Option<GracefulShutdown>,
 }
 
-/// What happens on a connection.
+/// An event of a connection.
 #[expect(clippy::large_enum_variant, reason = "an event lives only until it is handled")]
 enum Event {
     /// the worker stops or drains

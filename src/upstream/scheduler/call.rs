@@ -66,7 +66,7 @@ impl ScheduledCall {
     }
 }
 
-/// What a backend can take, and how long a queue may be.
+/// The workers of a backend, and the bounds of its queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SchedulerLimits {
     /// calls at the same time; 0 for no limit

@@ -1,4 +1,4 @@
-//! What calls cost: the time of earlier calls, by key, then by template, then a default. Times come in as values.
+//! The cost of calls: the time of earlier calls, by key, then by template, then a default. Times come in as values.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ const DEFAULT_COST: Duration = Duration::from_millis(20);
 /// Limits of remembered keys and templates (about half a megabyte); the least recently used go first.
 const MAX_KEYS: usize = 4096;
 const MAX_TEMPLATES: usize = 1024;
-/// What was learned is forgotten after this time without use.
+/// An entry is forgotten after this time without use.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 /// Quick answers in a row after which a slow call counts as quick again.
 const TRUSTED_AFTER: u8 = 3;
@@ -22,7 +22,7 @@ const TEMPLATE_WEIGHT: u32 = 16;
 /// The figures of a template are those of the last minutes.
 const SHOWN_MINUTES: usize = 5;
 
-/// What a call is expected to cost.
+/// The expected cost of a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ExpectedCost {
     pub cost: Duration,
@@ -72,7 +72,7 @@ impl CostTable {
         Self { keys: Cache::new(MAX_KEYS), templates: Cache::new(MAX_TEMPLATES), epoch: now }
     }
 
-    /// What `call` is expected to cost. A key that is not known costs what its template does.
+    /// The expected cost of `call`. A key that is not known costs what its template does.
     pub fn expected(&self, call: &ScheduledCall, slow_call: Duration, now: Instant) -> ExpectedCost {
         let is_remembered = |used: Instant| now.saturating_duration_since(used) < FORGOTTEN_AFTER;
         if let Some(known) = self.keys.get(&call.key).filter(|known| is_remembered(known.used)) {

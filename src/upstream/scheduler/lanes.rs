@@ -39,7 +39,7 @@ pub(super) struct Turn {
     is_overdue: bool,
 }
 
-/// What a call was charged when its turn came.
+/// The charge of a call when its turn came.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Charge {
     pub(super) cost: Duration,

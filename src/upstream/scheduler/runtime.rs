@@ -158,7 +158,7 @@ impl BackendScheduler {
         self.state().shared.is_some()
     }
 
-    /// What an administrator sees.
+    /// The state of the queue for an administrator.
     pub fn status(&self) -> SchedulerStatus {
         SchedulerStatus::new(&self.state().scheduler, Instant::now())
     }
@@ -168,7 +168,7 @@ impl BackendScheduler {
         &self.backend
     }
 
-    /// What keeps calls from their workers now.
+    /// The calls that keep others from their workers now.
     pub fn saturation(&self) -> Saturation {
         self.saturation_in(&self.state(), Instant::now())
     }

@@ -28,7 +28,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct SlotFile(File);
 
-/// What a process is to the other one. The two prefer different workers, so that neither starves.
+/// The role of a process during an upgrade. The two prefer different workers, so that neither starves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProcessRole {
     /// drains

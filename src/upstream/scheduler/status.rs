@@ -1,4 +1,4 @@
-//! What a backend is busy with: for administrators, and for clients that are rejected. Templates only, no parameters.
+//! The calls that a backend is busy with: for administrators, and for clients that are rejected. Templates only, no parameters.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -37,7 +37,7 @@ pub struct SlowCall {
     pub age: Duration,
 }
 
-/// What keeps a call from its worker.
+/// The calls that keep another one from its worker.
 #[derive(Clone, Debug)]
 pub struct Saturation {
     pub backend: Arc<str>,

@@ -410,7 +410,7 @@ fn new_limits_take_effect_at_once() {
     assert_eq!(backend.started().len(), 6);
 }
 
-/// What the table of costs remembers is bounded, and what is not used is forgotten.
+/// The table of costs is bounded, and forgets entries without use.
 #[test]
 fn costs_are_bounded_and_forgotten() {
     let mut backend = Backend::new(3);

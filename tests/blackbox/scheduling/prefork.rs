@@ -56,7 +56,7 @@ impl Drop for Prefork {
     }
 }
 
-/// What runs beside the GUI.
+/// The load beside the GUI.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Beside {
     Script,

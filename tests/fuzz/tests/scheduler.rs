@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 const SLOW_CALL: Duration = Duration::from_millis(500);
 
-/// What a test does.
+/// One step of a test.
 #[derive(Clone, Debug)]
 enum Step {
     Arrive(Arrival),
@@ -427,7 +427,7 @@ fn busy_clients_receive_the_same_time() {
             for known in model.known.iter().filter(|known| known.started.is_some()) {
                 received[usize::from(known.arrival.client)] += known.arrival.cost;
             }
-            // What the first calls cost is not known yet; after that they differ by a call for each worker at most.
+            // The cost of the first calls is not known yet; after that they differ by a call for each worker at most.
             let workers = u32::try_from(workers).unwrap();
             let bound = (costs[0] + costs[1]) * (2 * workers + 2);
             let difference = received[0].abs_diff(received[1]);

@@ -77,7 +77,7 @@ struct Call {
     ended: Option<(Time, bool)>,
 }
 
-/// What chooses.
+/// The rule that chooses the next call.
 enum Policy {
     Arrival { waiting: VecDeque<usize>, busy: usize },
     Fair { scheduler: Box<Scheduler>, calls: HashMap<Ticket, usize> },

@@ -45,7 +45,7 @@ pub(crate) fn windows(
     poll(address, clients.collect(), pause, duration)
 }
 
-/// What one client sends in turn, and how long it waits before the first.
+/// The requests that one client sends in turn, and how long it waits before the first.
 #[derive(Clone)]
 struct Client {
     requests: Vec<String>,

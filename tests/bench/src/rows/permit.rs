@@ -1,4 +1,4 @@
-//! What a call costs that need not wait for a worker: its turn, its permit and what is learned of it.
+//! The cost of a call that need not wait for a worker: its turn, its permit and what is learned of it.
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use crate::measure::{Contender, Sample, interleave};
 use crate::proxy::{self, Job, Proxy, Upstream};
 
 const WORKERS: usize = 3;
-/// What a call takes: of the GUI, of a script.
+/// The time of a call: of the GUI, of a script.
 const CALL: Duration = Duration::from_millis(5);
 const SCRIPT_CALL: Duration = Duration::from_millis(50);
 /// Windows of the GUI, each of a user of its own, and the time from an answer to the next request: together they use
@@ -36,7 +36,7 @@ const FIGURES: [Figure; 4] = [
     figure("scripts", "script calls/s", 1),
 ];
 
-/// What runs beside the GUI.
+/// The load beside the GUI.
 struct Scene {
     id: &'static str,
     job: &'static str,
@@ -87,7 +87,7 @@ fn scenes() -> [Scene; 5] {
     ]
 }
 
-/// Everybody who is measured, by how it is started.
+/// The contenders, by the way to start them.
 type Started = (&'static str, fn(&Lab, Job) -> Result<Proxy>);
 const CONTENDERS: [Started; 5] = [
     ("nodegate", |lab, job| proxy::nodegate(lab, job, PROXY_CORE, &[])),
@@ -151,7 +151,7 @@ fn path(rest: &str) -> String {
     format!("/api2/json/nodes/{}/{rest}", demo::node_name())
 }
 
-/// What a window asks again and again: lists, tasks, a guest's and the node's state.
+/// The calls that a window repeats: lists, tasks, a guest's and the node's state.
 fn windows(lab: &Lab) -> Vec<Vec<String>> {
     let paths = [
         "/api2/json/cluster/resources".to_owned(),
