@@ -223,34 +223,6 @@ impl EncodeLabelSet for LocalBackend {
     }
 }
 
-/// Why a request got no worker of a daemon.
-#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
-pub enum QueueLimitLabel {
-    Queue,
-    Client,
-    Timeout,
-}
-
-impl EncodeLabelSet for QueueLimitLabel {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        let limit = match self {
-            Self::Queue => "queue",
-            Self::Client => "queue_per_client",
-            Self::Timeout => "timeout",
-        };
-        [("limit", limit)].encode(encoder)
-    }
-}
-
-/// The labels of a request that got no worker of a daemon.
-#[derive(Clone, Copy, Debug, EncodeLabelSet, Enum, Eq, PartialEq)]
-pub struct QueueRejectionLabels {
-    #[prometheus(flatten)]
-    pub backend: LocalBackend,
-    #[prometheus(flatten)]
-    pub limit: QueueLimitLabel,
-}
-
 /// The labels of the bytes of sessions.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Enum, Eq, PartialEq)]
 pub struct ByteLabels {
@@ -312,6 +284,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::family::LabeledFamily;
+    use crate::metrics::queues::QueueRejectionLabels;
 
     fn samples<L: Enum + EncodeLabelSet + Debug + 'static>() -> Vec<String>
     where

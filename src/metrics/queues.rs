@@ -1,14 +1,17 @@
 //! The queues in front of the daemons of this machine: what is counted of them, and what `nodegate status` shows.
 
+use std::fmt;
 use std::time::Duration;
 
+use enum_map::Enum;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
 
 use super::family::LabeledFamily;
 use super::histogram::Histogram;
-use super::labels::{LocalBackend, QueueLimitLabel, QueueRejectionLabels};
+use super::labels::LocalBackend;
 
 /// The metrics of all queues.
 #[derive(Clone, Debug, Default)]
@@ -114,4 +117,32 @@ pub struct TemplateCost {
     pub calls: u64,
     /// seconds of the workers' time
     pub seconds: f64,
+}
+
+/// Why a request got no worker of a daemon.
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
+pub enum QueueLimitLabel {
+    Queue,
+    Client,
+    Timeout,
+}
+
+impl EncodeLabelSet for QueueLimitLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let limit = match self {
+            Self::Queue => "queue",
+            Self::Client => "queue_per_client",
+            Self::Timeout => "timeout",
+        };
+        [("limit", limit)].encode(encoder)
+    }
+}
+
+/// The labels of a request that got no worker of a daemon.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Enum, Eq, PartialEq)]
+pub struct QueueRejectionLabels {
+    #[prometheus(flatten)]
+    pub backend: LocalBackend,
+    #[prometheus(flatten)]
+    pub limit: QueueLimitLabel,
 }

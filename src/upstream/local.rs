@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::settings::BackendAddress;
-use crate::metrics::labels::QueueLimitLabel;
-use crate::metrics::queues::{BackendQueueMetrics, GaugeGuard};
+use crate::metrics::queues::{BackendQueueMetrics, GaugeGuard, QueueLimitLabel};
 use crate::os::log_limit::LogTopic;
 use crate::os::{log_limit, request_context};
 use crate::upstream::scheduler::{

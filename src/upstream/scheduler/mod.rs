@@ -8,11 +8,13 @@ mod lanes;
 mod runtime;
 mod shared_slots;
 pub mod status;
+mod worker_slot;
 
 pub use crate::upstream::scheduler::call::{CallTemplate, ClientGroup, ScheduledCall, SchedulerLimits};
-pub use crate::upstream::scheduler::runtime::{BackendScheduler, WorkerSlot};
+pub use crate::upstream::scheduler::runtime::BackendScheduler;
 pub use crate::upstream::scheduler::shared_slots::{ProcessRole, SlotFile};
 pub use crate::upstream::scheduler::status::{QueueError, SchedulerStatus};
+pub use crate::upstream::scheduler::worker_slot::WorkerSlot;
 
 #[cfg(test)]
 mod tests;

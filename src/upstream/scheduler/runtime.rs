@@ -10,6 +10,7 @@ use super::call::{CallOutcome, ScheduledCall, SchedulerLimits, Ticket};
 use super::choice::{Scheduler, StartedCall};
 use super::shared_slots::{ProcessRole, SharedSlots, SlotFile};
 use super::status::{QueueError, Saturation, SchedulerStatus};
+use super::worker_slot::{HeldWorker, WorkerSlot};
 
 /// The calls of one local backend, for all threads and over reloads.
 pub struct BackendScheduler {
@@ -33,22 +34,6 @@ const CALLS_PER_POLL: usize = 16;
 const MAX_QUEUE_TIMEOUT: Duration = Duration::from_hours(24 * 365);
 /// How soon calls that wait already begin to poll.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(250);
-
-/// A worker that a call has. Dropping it gives the worker back.
-#[derive(Debug)]
-pub struct WorkerSlot {
-    scheduler: Arc<BackendScheduler>,
-    held: Held,
-    waited: Duration,
-    outcome: CallOutcome,
-}
-
-#[derive(Debug)]
-enum Held {
-    Worker(Ticket),
-    /// the backend has no limit
-    Unlimited(Box<(ScheduledCall, Instant)>),
-}
 
 /// Takes a call back when the client leaves.
 struct QueuePlace<'a> {
@@ -208,6 +193,26 @@ impl BackendScheduler {
         Some((started, state.waiting.remove(&started.ticket)))
     }
 
+    /// Takes the worker of a call back, and gives it to the next one.
+    pub(super) fn release(self: &Arc<Self>, held: &HeldWorker, outcome: CallOutcome) {
+        let now = Instant::now();
+        let has_waiting = {
+            let mut state = self.state();
+            match held {
+                HeldWorker::Counted(ticket) => state.finish(*ticket, outcome, now),
+                HeldWorker::Unlimited(running) if outcome == CallOutcome::Answered => {
+                    let time = now.saturating_duration_since(running.since);
+                    state.scheduler.learn(&running.call, time, now);
+                }
+                HeldWorker::Unlimited(_) => (),
+            }
+            state.scheduler.waiting() > 0
+        };
+        if has_waiting {
+            self.start_waiting();
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, SchedulerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,49 +253,6 @@ impl SchedulerState {
         let waiting = self.scheduler.waiting() / CALLS_PER_POLL;
         let factor = u32::try_from(waiting).unwrap_or(u32::MAX).saturating_add(1);
         if self.shared.is_some() { POLL_INTERVAL * factor } else { IDLE_POLL_INTERVAL }
-    }
-}
-
-impl WorkerSlot {
-    fn new(scheduler: &Arc<BackendScheduler>, ticket: Ticket, waited: Duration) -> Self {
-        let scheduler = Arc::clone(scheduler);
-        Self { scheduler, held: Held::Worker(ticket), waited, outcome: CallOutcome::Abandoned }
-    }
-
-    fn unlimited(scheduler: &Arc<BackendScheduler>, call: ScheduledCall, now: Instant) -> Self {
-        let (scheduler, held) = (Arc::clone(scheduler), Held::Unlimited(Box::new((call, now))));
-        Self { scheduler, held, waited: Duration::ZERO, outcome: CallOutcome::Abandoned }
-    }
-
-    /// How long the call has waited for this worker.
-    pub fn waited(&self) -> Duration {
-        self.waited
-    }
-
-    /// The head of the answer has come: the worker is free, and the time that it took is learned.
-    pub fn answered(mut self) {
-        self.outcome = CallOutcome::Answered;
-    }
-}
-
-impl Drop for WorkerSlot {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        let has_waiting = {
-            let mut state = self.scheduler.state();
-            match &self.held {
-                Held::Worker(ticket) => state.finish(*ticket, self.outcome, now),
-                Held::Unlimited(call) if self.outcome == CallOutcome::Answered => {
-                    let (call, since) = &**call;
-                    state.scheduler.learn(call, now.saturating_duration_since(*since), now);
-                }
-                Held::Unlimited(_) => (),
-            }
-            state.scheduler.waiting() > 0
-        };
-        if has_waiting {
-            self.scheduler.start_waiting();
-        }
     }
 }
 
