@@ -17,6 +17,7 @@ use crate::proxy::call_class;
 use crate::proxy::incoming_request::IncomingRequest;
 use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
+use crate::state::shared::AppState;
 use crate::time::client_timeouts::TimeoutTracker;
 
 /// Sends an API call to its destination.
@@ -58,10 +59,7 @@ pub(super) async fn run_api(
             let upstream = context.local_upstream(&route);
             Ok(or_client_left(clock, handlers.api.forward_call(state, upstream, call(body))).await?.into())
         }
-        Route::UnknownNode(node) => {
-            let nodes = state.nodes.get().map_err(|error| ResponseError::nodes(&error))?;
-            Err(ResponseError::UnknownNode(nodes.unknown(&node)))
-        }
+        Route::UnknownNode(node) => Err(unknown_node(state, &node)),
         Route::Upload => run_upload(request, identity, path, body).await,
         Route::Websocket => {
             let body = buffered_body::read_for_daemon(request, sender, body).await?;
@@ -101,6 +99,13 @@ async fn run_upload(
         clock: &client.connection_clock,
     };
     Ok(Box::pin(upload::handle_upload(uploads, &upload, body)).await?.into())
+}
+
+fn unknown_node(state: &AppState, name: &str) -> ResponseError {
+    match state.nodes.get() {
+        Ok(nodes) => ResponseError::UnknownNode(nodes.unknown(name)),
+        Err(error) => ResponseError::nodes(&error),
+    }
 }
 
 /// The origin of an answer, which decides whether it may name a file.
