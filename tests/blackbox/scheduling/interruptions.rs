@@ -61,7 +61,7 @@ fn says_why(replies: &[(usize, Reply)]) {
 #[test]
 fn a_restarted_daemon_serves_those_that_wait() {
     let mut site = site(WORKERS);
-    site.write(SETTINGS, TIMES);
+    site.write(SETTINGS, format!("[backend]\nworkers = {WORKERS}\n{TIMES}"));
     let gate = Nodegate::start(&site, &[]);
     let sent = send(&site, &gate);
     let address = site.daemon.address().parse().unwrap();
@@ -80,7 +80,7 @@ fn a_restarted_daemon_serves_those_that_wait() {
 #[test]
 fn without_a_daemon_those_that_wait_get_595() {
     let mut site = site(WORKERS);
-    site.write(SETTINGS, TIMES);
+    site.write(SETTINGS, format!("[backend]\nworkers = {WORKERS}\n{TIMES}"));
     let gate = Nodegate::start(&site, &[]);
     let sent = send(&site, &gate);
     let spare = daemon(&site, WORKERS, Listen::Free);
@@ -100,7 +100,7 @@ fn a_reload_keeps_those_that_wait() {
     site.write(SETTINGS, format!("[backend]\nworkers = {WORKERS}\n{TIMES}"));
     let gate = Nodegate::start(&site, &[]);
     let sent = send(&site, &gate);
-    assert_eq!(site.daemon.most_at_once(), WORKERS);
+    eventually("all workers are busy", || site.daemon.most_at_once() == WORKERS);
     site.write(SETTINGS, format!("[backend]\nworkers = {}\n{TIMES}", WORKERS + 2));
     reload(&gate, "reloaded changed=\"backend.workers\"");
     assert!(site.daemon.requests().len() < WAITING, "no request was left to wait");
@@ -115,7 +115,7 @@ fn a_reload_keeps_those_that_wait() {
 #[test]
 fn a_new_binary_keeps_those_that_wait() {
     let site = site(0);
-    site.write(SETTINGS, TIMES);
+    site.write(SETTINGS, format!("[backend]\nworkers = {WORKERS}\n{TIMES}"));
     let mut installed = Installed::new(&site);
     let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
     let sent = send(&site, &gate);
