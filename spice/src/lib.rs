@@ -9,4 +9,4 @@ pub mod tunnel;
 
 pub use head::{ConnectHead, HeadError, HeadLimits, HopHeaders};
 pub use ticket::{Target, TicketError, TicketRules};
-pub use tunnel::{ByteCounter, Moved};
+pub use tunnel::{ByteCounter, Moved, TunnelBuffers};

@@ -32,6 +32,7 @@ use root::RootDirectory;
 use setting::Setting;
 use settings::{LISTENER_ROWS, Settings};
 
+/// The built-in profiles. A constant; `static`, so that the binary holds them once.
 static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/profiles");
 
 /// Settings of a package, such as the address of a daemon that it installs. Weaker than the product's own file.

@@ -298,6 +298,7 @@ mod tests {
 
     #[test]
     fn a_broken_old_file_is_parsed_once() {
+        // A parser is a plain function, so it cannot carry its counter.
         static PARSED: AtomicUsize = AtomicUsize::new(0);
         fn broken(_: &[u8]) -> Result<String, String> {
             PARSED.fetch_add(1, Ordering::Relaxed);
@@ -335,6 +336,7 @@ mod tests {
 
     #[test]
     fn contents_that_parse_slowly_are_parsed_once() {
+        // A parser is a plain function, so it cannot carry its counter.
         static PARSED: AtomicUsize = AtomicUsize::new(0);
         fn slow(bytes: &[u8]) -> Result<String, String> {
             PARSED.fetch_add(1, Ordering::Relaxed);

@@ -208,6 +208,7 @@ mod tests {
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
+    // A constant that allocates.
     static AT: LazyLock<ListenerShare> =
         LazyLock::new(|| ListenerShare { listener: "listen".into(), listeners: 1 });
 

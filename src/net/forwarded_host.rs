@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName};
 use crate::net::forwarded;
 use crate::net::web_origin::{HostPort, parse_port};
 
+// Constants: a `const` that holds `Bytes` would be made again at each use.
 static FORWARDED: HeaderName = http::header::FORWARDED;
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");

@@ -12,12 +12,15 @@ use tokio::task::futures::TaskLocalFuture;
 
 use crate::os::unix_time::unix_time;
 
+// tracing calls its one subscriber without a context, so the subscriber reads it from the task.
 tokio::task_local! {
     static CURRENT: Rc<LogContext>;
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// The name of this node, for the same subscriber.
 static NODE: OnceLock<String> = OnceLock::new();
+/// The next request number: a number is unique within the process.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A request number of this process, and an id of the process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +41,7 @@ impl fmt::Display for RequestId {
 /// Seconds of the start mixed with the process id. Two processes of a day have the same value in one case of a
 /// million.
 fn process() -> u64 {
+    // One value for the whole process.
     static PROCESS: OnceLock<u64> = OnceLock::new();
     *PROCESS.get_or_init(|| {
         let seconds = unix_time(SystemTime::now()).cast_unsigned();

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::either::Either;
 
-use crate::handler::tunnel::{self, TunnelClient, TunnelEndpoint, plain_endpoint};
+use crate::handler::tunnel::{self, TunnelClient, TunnelEndpoint, TunnelWorker, plain_endpoint};
 use crate::proxy::recheck::until_denied;
 use crate::proxy::tls_accept::{
     ConnectionSetup, TLS_HANDSHAKE, accept_tls, count_handshake, peek_first_byte,
@@ -93,7 +93,8 @@ pub(super) async fn serve_tunnel(worker: &Worker, mut client: TunnelClient<'_>) 
     drop(context); // a tunnel may outlive many configurations
     if let Some(tunnel) = opened {
         let denied = until_denied(worker, client.client, client.client.client_ip.address());
-        tunnel.relay(client, &worker.stop, denied).await;
+        let on = TunnelWorker { buffers: &worker.buffers.tunnel, stop: &worker.stop };
+        tunnel.relay(client, on, denied).await;
     }
 }
 

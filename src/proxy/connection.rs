@@ -74,6 +74,7 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
         rules: &rules,
         peer,
         unauthenticated: &unauthenticated,
+        write_buffers: &worker.buffers.tls,
     };
     let acceptor = match &state.port_protocol {
         PortProtocol::Https(acceptor) => acceptor,
@@ -91,10 +92,7 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
     };
     let opening = tls_accept::open(setup, acceptor, stream);
     let stream = unless_evicted(&unauthenticated, &state.metrics, opening).await??;
-    let session = match &stream {
-        AcceptedStream::Tls(stream) => Some(stream.session()),
-        AcceptedStream::Plain(_) => None,
-    };
+    let session = if let AcceptedStream::Tls(stream) = &stream { Some(stream.session()) } else { None };
     if let Some(session) = &session {
         tls_accept::count_handshake(&state.metrics, session, peer);
     }
@@ -281,7 +279,7 @@ async fn relay_console<S: ClientStream>(
     stream.set_release_buffers();
     let ping = worker.context().state.config.settings.console_ping;
     let denied = until_denied(worker, client, console.listed.client);
-    let console = ConsoleRelay { console, early, ping, buffers: &worker.relay_buffers };
+    let console = ConsoleRelay { console, early, ping, buffers: &worker.buffers.console };
     relay::run(stream, console, &worker.stop, denied).await;
 }
 

@@ -14,7 +14,7 @@ use crate::metrics::labels::{HandshakeResult, LimitLabel};
 use crate::net::acl::PeerIp;
 use crate::proxy::worker_context::WorkerContext;
 use crate::state::shared::ListenerRules;
-use crate::tls::{ClientIdentity, HandshakeError, TlsAcceptor, TlsSession, TlsStream};
+use crate::tls::{ClientIdentity, HandshakeError, TlsAcceptor, TlsSession, TlsStream, WriteBuffers};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 pub(super) const TLS_HANDSHAKE: u8 = 0x16;
@@ -32,6 +32,8 @@ pub struct ConnectionSetup<'a> {
     pub rules: &'a ListenerRules,
     pub peer: PeerIp,
     pub unauthenticated: &'a UnauthenticatedConnection,
+    /// of the worker that serves the connection
+    pub write_buffers: &'a WriteBuffers,
 }
 
 /// Accepts TLS if the client begins with it. `None` if the connection has to close.
@@ -94,7 +96,7 @@ pub(super) async fn accept_tls(
     }
     setup.unauthenticated.set_phase(ConnectionPhase::Handshake);
     let left = deadline.saturating_duration_since(Instant::now());
-    let accepted = acceptor.accept(&setup.rules.clients, stream, left).await;
+    let accepted = acceptor.accept(&setup.rules.clients, stream, setup.write_buffers, left).await;
     accepted.inspect_err(|error| failed(error)).ok()
 }
 

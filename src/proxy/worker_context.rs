@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nodegate_spice::TunnelBuffers;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -12,6 +13,7 @@ use crate::proxy::handlers::{App, Handlers};
 use crate::proxy::router::Route;
 use crate::state::shared::AppState;
 use crate::state::upstreams::Upstreams;
+use crate::tls::WriteBuffers;
 use crate::upstream::client::UpstreamClient;
 
 /// The state that the connections of one worker share under one configuration.
@@ -36,10 +38,18 @@ pub struct WorkerTokens {
     pub tasks: TaskTracker,
 }
 
+/// Buffers that the connections of a worker share. Each is used within one poll, so an idle connection holds none.
+#[derive(Default)]
+pub struct WorkerBuffers {
+    pub console: RelayBuffers,
+    pub tls: WriteBuffers,
+    pub tunnel: TunnelBuffers,
+}
+
 /// A worker as its connections see it. Each request reads the context in effect.
 pub struct Worker {
     context: RefCell<Rc<WorkerContext>>,
-    pub relay_buffers: RelayBuffers,
+    pub buffers: WorkerBuffers,
     /// cancelled when everything has to end
     pub stop: CancellationToken,
 }
@@ -78,7 +88,7 @@ impl Worker {
     pub fn new(app: App, tokens: WorkerTokens) -> Self {
         let stop = tokens.stop.clone();
         let context = RefCell::new(Rc::new(WorkerContext::new(app, tokens)));
-        Self { context, relay_buffers: RelayBuffers::default(), stop }
+        Self { context, buffers: WorkerBuffers::default(), stop }
     }
 
     /// The context for the next request. Do not hold it across a long await: it keeps an old configuration alive.

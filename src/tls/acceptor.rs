@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::revocation::CertificateFault;
-use super::{TlsStream, build, contexts};
+use super::{TlsStream, WriteBuffers, build, contexts};
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::product::Protocol;
@@ -177,11 +177,12 @@ impl TlsAcceptor {
         &self,
         policy: &ClientAuthPolicy,
         stream: TcpStream,
+        buffers: &WriteBuffers,
         deadline: Duration,
     ) -> Result<TlsStream, HandshakeError> {
         let contexts = self.served().contexts;
         let matching = contexts.iter().find(|known| known.policy == *policy).ok_or(HandshakeError::Gone)?;
-        let mut stream = TlsStream::new(Ssl::new(&matching.context)?, stream)?;
+        let mut stream = TlsStream::new(Ssl::new(&matching.context)?, stream, buffers.clone())?;
         drop(contexts);
         match timeout(deadline, stream.accept()).await {
             Ok(Ok(())) if stream.is_outdated() => Err(HandshakeError::Outdated),

@@ -21,7 +21,7 @@ mod usability;
 
 pub use self::acceptor::{HandshakeError, TlsAcceptor};
 pub use self::revocation::CertificateFault;
-pub use self::stream::{ClientStream, TlsStream, is_closed};
+pub use self::stream::{ClientStream, TlsStream, WriteBuffers, is_closed};
 pub use crate::tls::client_auth::ClientIdentity;
 pub use crate::tls::connection_info::TlsSession;
 

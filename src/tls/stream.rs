@@ -1,6 +1,6 @@
 //! The client's end of a TLS connection. It sends many records in one write; OpenSSL makes a system call for each.
 //!
-//! Records are gathered in memory of the thread, and sent before `poll_write` returns. Only bytes that the socket
+//! Records are gathered in memory of the worker, and sent before `poll_write` returns. Only bytes that the socket
 //! does not take stay with the connection: see `poll_flush`.
 
 mod client_stream;
@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use openssl::ssl::Ssl;
@@ -29,12 +30,13 @@ const BATCH_BYTES: usize = 4 * RECORD_BYTES;
 /// `BATCH_BYTES` with the overhead of TLS.
 const ENCRYPTED_BYTES: usize = BATCH_BYTES + 4096;
 
-thread_local! {
-    static WRITE_BUFFERS: RefCell<WriteBuffers> = const { RefCell::new(WriteBuffers { plain: Vec::new(), encrypted: Vec::new() }) };
-}
+/// Scratch buffers that all connections of a worker share. One connection at a time writes, and `poll_write` leaves
+/// nothing in them.
+#[derive(Clone, Default)]
+pub struct WriteBuffers(Rc<RefCell<ScratchBuffers>>);
 
-/// Scratch buffers of a thread. One connection at a time writes, and `poll_write` leaves nothing in them.
-struct WriteBuffers {
+#[derive(Default)]
+struct ScratchBuffers {
     /// a record's worth of several slices
     plain: Vec<u8>,
     encrypted: Vec<u8>,
@@ -44,8 +46,12 @@ struct WriteBuffers {
 pub struct TlsStream(SslStream<RecordBuffer>);
 
 impl TlsStream {
-    pub(super) fn new(ssl: Ssl, stream: TcpStream) -> Result<Self, openssl::error::ErrorStack> {
-        SslStream::new(ssl, RecordBuffer::new(stream)).map(Self)
+    pub(super) fn new(
+        ssl: Ssl,
+        stream: TcpStream,
+        buffers: WriteBuffers,
+    ) -> Result<Self, openssl::error::ErrorStack> {
+        SslStream::new(ssl, RecordBuffer::new(stream, buffers)).map(Self)
     }
 
     pub(super) async fn accept(&mut self) -> Result<(), openssl::ssl::Error> {
@@ -130,13 +136,13 @@ impl TlsStream {
         Poll::Ready(Ok(done))
     }
 
-    /// Sends the bytes that are left. Their buffer goes back to the thread for the next write.
+    /// Sends the bytes that are left. Their buffer goes back to the worker for the next write.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = self.0.get_mut();
         ready!(wire.poll_send(context))?;
         if wire.left.capacity() > 0 {
             let memory = mem::take(&mut wire.left);
-            WRITE_BUFFERS.with_borrow_mut(|kept| kept.encrypted = memory);
+            wire.shared.0.borrow_mut().encrypted = memory;
         }
         Poll::Ready(Ok(()))
     }
@@ -163,14 +169,15 @@ impl AsyncWrite for TlsStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_send(context))?;
-        let (mut encrypted, mut plain) = WRITE_BUFFERS
-            .with_borrow_mut(|kept| (mem::take(&mut kept.encrypted), mem::take(&mut kept.plain)));
+        let wire = self.0.get_mut();
+        let ScratchBuffers { mut plain, mut encrypted } = wire.shared.0.take();
         encrypted.reserve(ENCRYPTED_BYTES);
-        self.0.get_mut().left = encrypted;
-        self.0.get_mut().buffering = true;
+        wire.left = encrypted;
+        wire.buffering = true;
         let written = self.poll_encrypt_slices(context, slices, &mut plain);
-        self.0.get_mut().buffering = false;
-        WRITE_BUFFERS.with_borrow_mut(|kept| kept.plain = plain);
+        let wire = self.0.get_mut();
+        wire.buffering = false;
+        wire.shared.0.borrow_mut().plain = plain;
         // Bytes that the socket does not take now go with the next write or flush.
         match self.poll_send(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -198,6 +205,7 @@ impl AsyncWrite for TlsStream {
 /// The stream that OpenSSL reads and writes.
 struct RecordBuffer {
     stream: TcpStream,
+    shared: WriteBuffers,
     /// Whether OpenSSL's output is appended to `left`.
     buffering: bool,
     /// Records that are not sent yet, from `sent` on.
@@ -209,8 +217,8 @@ struct RecordBuffer {
 }
 
 impl RecordBuffer {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, buffering: false, left: Vec::new(), sent: 0, ended: false }
+    fn new(stream: TcpStream, shared: WriteBuffers) -> Self {
+        Self { stream, shared, buffering: false, left: Vec::new(), sent: 0, ended: false }
     }
 
     /// Sends the bytes that are left.
@@ -305,7 +313,8 @@ mod tests {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let stream = TcpStream::from_std(stream).unwrap();
-        let mut stream = TlsStream::new(Ssl::new(&context()).unwrap(), stream).unwrap();
+        let mut stream =
+            TlsStream::new(Ssl::new(&context()).unwrap(), stream, WriteBuffers::default()).unwrap();
         stream.accept().await.unwrap();
         stream
     }

@@ -13,7 +13,7 @@ use crate::upstream::scheduler::ScheduledCall;
 /// Capacity for most heads; glibc serves this size from its thread cache.
 const HEAD_CAPACITY: usize = 1000;
 
-/// User agent of requests to other nodes.
+/// User agent of requests to other nodes. A `const` that holds `Bytes` would be made again at each use.
 static NODEGATE: HeaderValue = HeaderValue::from_static(concat!("nodegate/", env!("CARGO_PKG_VERSION")));
 
 /// A request with its whole body.

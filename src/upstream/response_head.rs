@@ -15,7 +15,7 @@ const MAX_HEADER_LINES: usize = 128;
 const INLINE_HEADER_LINES: usize = 16;
 const MAX_HEAD_BYTES: usize = 256 << 10;
 
-/// More hop-by-hop headers.
+/// More hop-by-hop headers. A `const` that holds `Bytes` would be made again at each use.
 static HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),

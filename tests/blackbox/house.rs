@@ -310,6 +310,32 @@ fn the_leaf_crate_knows_nothing_of_the_engine() {
     }
 }
 
+fn is_static(line: &str) -> bool {
+    line.starts_with("static ") || line.starts_with("pub") && line.contains(") static ")
+}
+
+/// Thread-locals are not allowed: the worker owns the state of its thread. A static has a comment that says why.
+#[test]
+fn statics_have_reasons() {
+    let mut count = 0;
+    for folder in ["src", "spice/src"] {
+        for (name, text) in sources(folder) {
+            let lines: Vec<_> = shipped(&text).lines().map(str::trim).collect();
+            for (number, line) in lines.iter().enumerate() {
+                assert!(!code(line).contains("thread_local!"), "{folder}/{name}:{}", number + 1);
+                if is_static(line) {
+                    count += 1;
+                    let mut above = lines[..number].iter().rev();
+                    let reason = above.find(|line| !is_static(line) && **line != "tokio::task_local! {");
+                    let is_reasoned = reason.is_some_and(|line| line.starts_with("//"));
+                    assert!(is_reasoned, "{folder}/{name}:{} gives no reason", number + 1);
+                }
+            }
+        }
+    }
+    assert!(count > 10, "the statics are not found");
+}
+
 /// Files with `unsafe` blocks, and what needs them.
 const UNSAFE: &[(&str, usize, &str)] = &[
     ("os/daemonize.rs", 1, "between fork and exec"),

@@ -1,6 +1,6 @@
 //! Relays the bytes of two connections, unread, in both directions.
 //!
-//! Small messages are copied through a buffer that all tunnels of a thread share. Between two TCP connections bulk data
+//! Small messages are copied through a buffer that all tunnels of a worker share. Between two TCP connections bulk data
 //! moves through a pipe within the kernel, without a copy. A tunnel without traffic holds neither.
 
 mod pipe;
@@ -16,17 +16,49 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, split};
 use tokio::net::TcpStream;
 
 pub use self::pipe::PIECE_BYTES;
+use self::pipe::SparePipes;
 
 /// The most that a direction reads before the other end has taken it.
 const COPY_BYTES: usize = 64 * 1024;
 /// So many bytes at once are a flood.
 const FLOOD_BYTES: usize = 16 * 1024;
-/// A flood yields to the other tunnels of its thread after so many pieces.
+/// A flood yields to the other tunnels of its worker after so many pieces.
 const MAX_PIECES: u32 = 8;
 
-thread_local! {
-    // Its contents are used or copied within one poll, so all tunnels of a thread share it.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+/// Buffers that all tunnels of a worker share.
+#[derive(Default)]
+pub struct TunnelBuffers {
+    /// its contents are used or copied within one poll
+    copy: RefCell<Vec<u8>>,
+    pipes: SparePipes,
+}
+
+/// What a tunnel relays with.
+#[derive(Clone, Copy)]
+pub struct Transfer<'a> {
+    /// bytes that the client has sent before; they go to the server first
+    pub early_up: &'a [u8],
+    /// those that the server has sent before
+    pub early_down: &'a [u8],
+    pub counter: &'a ByteCounter,
+    pub buffers: &'a TunnelBuffers,
+}
+
+/// One direction of a transfer.
+struct Direction<'a> {
+    early: &'a [u8],
+    moved: &'a AtomicU64,
+    buffers: &'a TunnelBuffers,
+}
+
+impl<'a> Transfer<'a> {
+    fn up(self) -> Direction<'a> {
+        Direction { early: self.early_up, moved: &self.counter.up, buffers: self.buffers }
+    }
+
+    fn down(self) -> Direction<'a> {
+        Direction { early: self.early_down, moved: &self.counter.down, buffers: self.buffers }
+    }
 }
 
 /// Bytes written to each end, with the early ones.
@@ -65,37 +97,21 @@ fn add(moved: &AtomicU64, written: usize) {
 
 /// Relays between two TCP connections until both directions have ended, or one has failed.
 ///
-/// `early_up` and `early_down` were read before and are sent first. The end of one direction is passed on as the end of
-/// that direction only. The caller sets the deadline of the other one. tokio's `copy_bidirectional` loses the counts on
-/// an error.
-pub async fn run(
-    client: &mut TcpStream,
-    server: &mut TcpStream,
-    early_up: &[u8],
-    early_down: &[u8],
-    counter: &ByteCounter,
-) -> io::Result<()> {
+/// The end of one direction is passed on as the end of that direction only. The caller sets the deadline of the other
+/// one. tokio's `copy_bidirectional` loses the counts on an error.
+pub async fn run(client: &mut TcpStream, server: &mut TcpStream, transfer: Transfer<'_>) -> io::Result<()> {
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let ended = tokio::try_join!(
-        pump(from_client, to_server, early_up, &counter.up, |from, to| Some((from.as_ref(), to.as_ref()))),
-        pump(from_server, to_client, early_down, &counter.down, |from, to| Some((
-            from.as_ref(),
-            to.as_ref()
-        ))),
+        pump(from_client, to_server, transfer.up(), |from, to| Some((from.as_ref(), to.as_ref()))),
+        pump(from_server, to_client, transfer.down(), |from, to| Some((from.as_ref(), to.as_ref()))),
     );
     ended.map(|_| ())
 }
 
 /// The same if an end is more than a TCP connection, such as TLS. A direction holds 64 KiB at most, in addition to what
 /// the ends hold. Each piece is flushed before the next read.
-pub async fn relay<C, S>(
-    client: &mut C,
-    server: &mut S,
-    early_up: &[u8],
-    early_down: &[u8],
-    counter: &ByteCounter,
-) -> io::Result<()>
+pub async fn relay<C, S>(client: &mut C, server: &mut S, transfer: Transfer<'_>) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -103,8 +119,8 @@ where
     let (from_client, to_client) = split(client);
     let (from_server, to_server) = split(server);
     let ended = tokio::try_join!(
-        pump(from_client, to_server, early_up, &counter.up, |_, _| None),
-        pump(from_server, to_client, early_down, &counter.down, |_, _| None),
+        pump(from_client, to_server, transfer.up(), |_, _| None),
+        pump(from_server, to_client, transfer.down(), |_, _| None),
     );
     ended.map(|_| ())
 }
@@ -116,24 +132,24 @@ type Sockets<'a> = Option<(&'a TcpStream, &'a TcpStream)>;
 async fn pump<R, W>(
     mut source: R,
     mut sink: W,
-    early: &[u8],
-    moved: &AtomicU64,
+    direction: Direction<'_>,
     sockets: for<'a> fn(&'a R, &'a W) -> Sockets<'a>,
 ) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let Direction { early, moved, buffers } = direction;
     write(&mut sink, early, moved).await?;
     let (mut flood, mut pieces) = (false, 0);
     loop {
         let spliced = match sockets(&source, &sink).filter(|_| flood) {
-            Some((source, sink)) => pipe::splice(source, sink, moved).await?,
+            Some((source, sink)) => pipe::splice(source, sink, moved, &buffers.pipes).await?,
             None => None,
         };
         let (length, end) = match spliced {
             Some(length) => (length, (length == 0).then_some(Ok(()))),
-            None => copy(&mut source, &mut sink, moved).await?,
+            None => copy(&mut source, &mut sink, moved, &buffers.copy).await?,
         };
         match end {
             Some(Ok(())) => return sink.shutdown().await,
@@ -154,27 +170,27 @@ async fn copy<R, W>(
     source: &mut R,
     sink: &mut W,
     moved: &AtomicU64,
+    buffer: &RefCell<Vec<u8>>,
 ) -> io::Result<(usize, Option<io::Result<()>>)>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let read = poll_fn(|context| {
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(COPY_BYTES, 0);
-            let mut buffer = ReadBuf::new(buffer);
-            let end = poll_fill(source, &mut buffer, context);
-            let bytes = buffer.filled();
-            if bytes.is_empty() && end.is_none() {
-                return Poll::Pending;
-            }
-            let mut rest = bytes;
-            while !rest.is_empty() {
-                let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(context, rest) else { break };
-                rest = advance(rest, written?, moved)?;
-            }
-            Poll::Ready(io::Result::Ok((bytes.len(), rest.to_vec(), end)))
-        })
+        let mut buffer = buffer.borrow_mut();
+        buffer.resize(COPY_BYTES, 0);
+        let mut buffer = ReadBuf::new(&mut buffer);
+        let end = poll_fill(source, &mut buffer, context);
+        let bytes = buffer.filled();
+        if bytes.is_empty() && end.is_none() {
+            return Poll::Pending;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(context, rest) else { break };
+            rest = advance(rest, written?, moved)?;
+        }
+        Poll::Ready(io::Result::Ok((bytes.len(), rest.to_vec(), end)))
     });
     let (length, rest, end) = read.await?;
     write(sink, &rest, moved).await?;

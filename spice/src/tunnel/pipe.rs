@@ -18,29 +18,30 @@ pub const PIECE_BYTES: u32 = 256 * 1024;
 #[expect(clippy::as_conversions, reason = "a quarter of a megabyte fits every usize there is a Linux for")]
 const PIPE_BYTES: usize = PIECE_BYTES as usize;
 const NONBLOCK: SpliceFFlags = SpliceFFlags::SPLICE_F_NONBLOCK;
-/// Empty pipes that a thread keeps for the next flood.
-const SPARE: usize = 16;
+/// Limit of the empty pipes that a worker keeps.
+const MAX_SPARE_PIPES: usize = 16;
 
-thread_local! {
-    static SPARES: RefCell<Vec<Ends>> = const { RefCell::new(Vec::new()) };
-}
+/// Empty pipes for the next flood.
+#[derive(Default)]
+pub(super) struct SparePipes(RefCell<Vec<Ends>>);
 
 struct Ends {
     output: OwnedFd,
     input: OwnedFd,
 }
 
-/// A pipe in use. Dropped while empty it is kept for others, else closed.
-pub(super) struct Pipe {
+/// A pipe in use. When it is dropped, an empty pipe goes back to `spares`; any other is closed.
+pub(super) struct Pipe<'a> {
     ends: Option<Ends>,
     length: usize,
+    spares: &'a SparePipes,
 }
 
-impl Pipe {
+impl<'a> Pipe<'a> {
     /// `None` when the system gives none of the full size: descriptors, or the memory of a user's pipes, are used up.
-    pub(super) fn take() -> Option<Self> {
-        let spare = SPARES.with_borrow_mut(Vec::pop);
-        Some(Self { ends: Some(spare.or_else(|| Ends::open().ok())?), length: 0 })
+    pub(super) fn take(spares: &'a SparePipes) -> Option<Self> {
+        let spare = spares.0.borrow_mut().pop();
+        Some(Self { ends: Some(spare.or_else(|| Ends::open().ok())?), length: 0, spares })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,10 +73,11 @@ pub(super) async fn splice(
     source: &TcpStream,
     sink: &TcpStream,
     moved: &AtomicU64,
+    spares: &SparePipes,
 ) -> io::Result<Option<usize>> {
     let (mut pipe, length) = loop {
         source.readable().await?;
-        let Some(mut pipe) = Pipe::take() else { return Ok(None) };
+        let Some(mut pipe) = Pipe::take(spares) else { return Ok(None) };
         match source.try_io(Interest::READABLE, || pipe.fill(source)) {
             Ok(length) => break (pipe, length),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -101,15 +103,12 @@ impl Ends {
     }
 }
 
-impl Drop for Pipe {
+impl Drop for Pipe<'_> {
     fn drop(&mut self) {
         let Some(ends) = self.ends.take().filter(|_| self.length == 0) else { return };
-        // When the thread ends, nothing uses the pipe any more.
-        let _ = SPARES.try_with(|spares| {
-            let mut spares = spares.borrow_mut();
-            if spares.len() < SPARE {
-                spares.push(ends);
-            }
-        });
+        let mut spares = self.spares.0.borrow_mut();
+        if spares.len() < MAX_SPARE_PIPES {
+            spares.push(ends);
+        }
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, duplex};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::pipe::Pipe;
+use super::pipe::{Pipe, SparePipes};
 use super::*;
 
 type Tunnel = JoinHandle<(Moved, io::Result<()>)>;
@@ -39,6 +40,11 @@ async fn tunnel(
     (client, server, spawn_between(way, client_end, server_end, early_up, early_down))
 }
 
+/// Transfers without early bytes.
+fn transfer<'a>(counter: &'a ByteCounter, buffers: &'a TunnelBuffers) -> Transfer<'a> {
+    Transfer { early_up: b"", early_down: b"", counter, buffers }
+}
+
 /// The ends are dropped with the task, so a tunnel that hangs fails its test instead of stalling it.
 fn spawn_between(
     way: Way,
@@ -47,15 +53,18 @@ fn spawn_between(
     early_up: &'static [u8],
     early_down: &'static [u8],
 ) -> Tunnel {
-    tokio::spawn(async move {
-        let counter = ByteCounter::default();
+    let runtime = Handle::current();
+    // The buffers of a worker stay on one thread, so `spawn` does not take the task.
+    tokio::task::spawn_blocking(move || {
+        let (counter, buffers) = (ByteCounter::default(), TunnelBuffers::default());
+        let transfer = Transfer { early_up, early_down, counter: &counter, buffers: &buffers };
         let moving = async {
             match way {
-                Way::Splice => run(&mut client, &mut server, early_up, early_down, &counter).await,
-                Way::Copy => relay(&mut client, &mut server, early_up, early_down, &counter).await,
+                Way::Splice => run(&mut client, &mut server, transfer).await,
+                Way::Copy => relay(&mut client, &mut server, transfer).await,
             }
         };
-        let ended = timeout(Duration::from_secs(10), moving).await.unwrap();
+        let ended = runtime.block_on(async { timeout(Duration::from_secs(10), moving).await.unwrap() });
         (counter.moved(), ended)
     })
 }
@@ -100,8 +109,8 @@ where
 async fn an_echo_survives_narrow_and_wide_streams() {
     for room in [1000, 300_000] {
         let ((client, mut client_end), (server, mut server_end)) = (duplex(room), duplex(room));
-        let counter = ByteCounter::default();
-        let relaying = relay(&mut client_end, &mut server_end, b"", b"", &counter);
+        let (counter, buffers) = (ByteCounter::default(), TunnelBuffers::default());
+        let relaying = relay(&mut client_end, &mut server_end, transfer(&counter, &buffers));
         let both = async { tokio::join!(relaying, check_echo(client, server, 1_000_001)) };
         timeout(Duration::from_secs(10), both).await.unwrap().0.unwrap();
         assert_eq!(counter.moved(), Moved { up: 1_000_001, down: 1_000_001 });
@@ -131,7 +140,8 @@ async fn an_end_that_takes_nothing_more_ends_both() {
     let ((mut client, mut client_end), (server, mut server_end)) = (duplex(1000), duplex(1000));
     drop(server);
     let _ = client.write_all(b"into nothing").await;
-    let ended = relay(&mut client_end, &mut server_end, b"", b"", &ByteCounter::default()).await;
+    let (counter, buffers) = (ByteCounter::default(), TunnelBuffers::default());
+    let ended = relay(&mut client_end, &mut server_end, transfer(&counter, &buffers)).await;
     assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }
 
@@ -153,13 +163,14 @@ async fn a_broken_flood_counts_its_relayed_bytes() {
 #[tokio::test]
 async fn only_an_empty_pipe_is_kept() {
     let (mut near, far) = tcp_pair().await;
-    drop(Pipe::take().unwrap());
-    let mut pipe = Pipe::take().unwrap();
+    let spares = SparePipes::default();
+    drop(Pipe::take(&spares).unwrap());
+    let mut pipe = Pipe::take(&spares).unwrap();
     near.write_all(b"left").await.unwrap();
     far.readable().await.unwrap();
     assert_eq!(pipe.fill(&far).unwrap(), 4);
     drop(pipe);
-    let mut pipe = Pipe::take().unwrap();
+    let mut pipe = Pipe::take(&spares).unwrap();
     near.write_all(b"right").await.unwrap();
     far.readable().await.unwrap();
     assert_eq!(pipe.fill(&far).unwrap(), 5);

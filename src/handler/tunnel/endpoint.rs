@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use nodegate_spice::{ByteCounter, tunnel};
+use nodegate_spice::tunnel::{self, Transfer};
+use nodegate_spice::{ByteCounter, TunnelBuffers};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -64,17 +65,26 @@ pub struct OpenTunnel {
     pub(super) sessions: Arc<Sessions>,
 }
 
+/// The worker on which a tunnel runs.
+#[derive(Clone, Copy)]
+pub struct TunnelWorker<'a> {
+    pub buffers: &'a TunnelBuffers,
+    pub stop: &'a CancellationToken,
+}
+
 impl OpenTunnel {
     /// Relays until both ends close, one fails, the tunnel is idle, the client is no longer admitted, or nodegate stops.
-    pub async fn relay(self, client: TunnelClient<'_>, stop: &CancellationToken, denied: impl Future) {
+    pub async fn relay(self, client: TunnelClient<'_>, worker: TunnelWorker<'_>, denied: impl Future) {
         let Self { mut upstream, early, idle, sessions } = self;
         let (mut stream, peer) = (client.stream, client.client.client_ip.address());
         let session = sessions.open(SessionInfo::new(SessionKind::Tunnel, peer, None, upstream.name));
         let counter = &session.counter;
+        let TunnelWorker { buffers, stop } = worker;
+        let transfer = Transfer { early_up: &early, early_down: &upstream.early, counter, buffers };
         let ended = tokio::select! {
             biased;
             () = stop.cancelled() => Err(io::ErrorKind::Interrupted.into()),
-            ended = relay(&mut stream, &mut upstream.stream, &early, &upstream.early, counter) => ended,
+            ended = relay(&mut stream, &mut upstream.stream, transfer) => ended,
             _ = denied => Err(io::ErrorKind::PermissionDenied.into()),
             () = wait_until_idle(counter, idle) => Err(io::ErrorKind::TimedOut.into()),
         };
@@ -90,17 +100,15 @@ impl OpenTunnel {
 async fn relay(
     client: &mut TunnelEndpoint,
     server: &mut TunnelEndpoint,
-    early_up: &[u8],
-    early_down: &[u8],
-    counter: &ByteCounter,
+    transfer: Transfer<'_>,
 ) -> io::Result<()> {
     match (client, server) {
         (Either::Left(client), Either::Left(server)) => {
             limit_unsent_bytes(client);
             limit_unsent_bytes(server);
-            tunnel::run(client, server, early_up, early_down, counter).await
+            tunnel::run(client, server, transfer).await
         }
-        (client, server) => tunnel::relay(client, server, early_up, early_down, counter).await,
+        (client, server) => tunnel::relay(client, server, transfer).await,
     }
 }
 

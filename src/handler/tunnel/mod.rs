@@ -15,7 +15,7 @@ use nodegate_spice::{ConnectHead, HeadError, ticket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-pub use self::endpoint::{OpenTunnel, TunnelEndpoint, enable_keepalive, plain_endpoint};
+pub use self::endpoint::{OpenTunnel, TunnelEndpoint, TunnelWorker, enable_keepalive, plain_endpoint};
 use self::error::TunnelError;
 pub use self::rules::TunnelRules;
 use crate::http::access_log::LogEntry;
