@@ -30,10 +30,7 @@ pub async fn run(
         return Err(ResponseError::MethodNotAllowed { method: head.method.clone(), allow: FILE_METHODS });
     }
     match route {
-        Route::Static(located) => {
-            let served = handlers.routes.files.serve(&located, is_head, &head.headers).await;
-            served.map_err(|error| error.for_path(path))
-        }
+        Route::Static(located) => Ok(handlers.routes.files.serve(&located, is_head, &head.headers).await?),
         Route::Page => {
             let query = head.uri.query().unwrap_or_default();
             let login = page_login(request, query);

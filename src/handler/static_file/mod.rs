@@ -70,17 +70,20 @@ pub enum StaticError {
     RangeNotSatisfiable { size: u64 },
 }
 
-impl StaticError {
-    /// The error of a request for `path`. The log has the reason for an unreadable file.
-    pub fn for_path(self, path: &str) -> ResponseError {
-        match self {
-            Self::NotFound => ResponseError::NotFound(path.to_owned()),
-            Self::RangeNotSatisfiable { size } => ResponseError::Range { size },
-            Self::Unreadable(error) => {
-                let message = format_args!("the static file of '{path}' cannot be read: {error}");
-                log_limit::warn(LogTopic::Fault, path, &message);
-                ResponseError::Internal("the file cannot be read".to_owned())
-            }
+/// The error of a request for a file.
+#[derive(Debug)]
+pub struct FileRequestError {
+    /// of the request
+    path: String,
+    reason: StaticError,
+}
+
+impl From<FileRequestError> for ResponseError {
+    fn from(FileRequestError { path, reason }: FileRequestError) -> Self {
+        match reason {
+            StaticError::NotFound => Self::NotFound(path),
+            StaticError::RangeNotSatisfiable { size } => Self::Range { size },
+            StaticError::Unreadable(_) => Self::Internal("the file cannot be read".to_owned()),
         }
     }
 }
@@ -114,6 +117,11 @@ impl LocatedFile {
     /// The URL of its directory or of itself, as in the profile.
     pub fn url(&self) -> &str {
         self.origin.url()
+    }
+
+    /// The path of a request for it.
+    fn request_path(&self) -> String {
+        format!("{}{}", self.url(), self.name.relative)
     }
 
     /// The file's path on disk.
@@ -180,7 +188,26 @@ impl StaticFiles {
     }
 
     /// The answer to a GET or HEAD for `located`: 200, 206 or 304. The caller adds the headers of all answers.
+    ///
+    /// # Errors
+    /// There is no such file or range, or the file is unreadable; then the log has the reason.
     pub async fn serve(
+        &self,
+        located: &LocatedFile,
+        method_is_head: bool,
+        headers: &HeaderMap,
+    ) -> Result<Response<ResponseBody>, FileRequestError> {
+        self.respond(located, method_is_head, headers).await.map_err(|reason| {
+            let path = located.request_path();
+            if let StaticError::Unreadable(error) = &reason {
+                let message = format_args!("the static file of '{path}' cannot be read: {error}");
+                log_limit::warn(LogTopic::Fault, &path, &message);
+            }
+            FileRequestError { path, reason }
+        })
+    }
+
+    async fn respond(
         &self,
         located: &LocatedFile,
         method_is_head: bool,

@@ -69,7 +69,7 @@ impl TestSite {
         for (name, value) in fields {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
-        self.files.serve(&located, method_is_head, &headers).await
+        self.files.respond(&located, method_is_head, &headers).await
     }
 
     async fn get(&self, url: &str, fields: Fields<'_>) -> TestResponse {
