@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{check, complain};
-use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::{Config, ConfigSources};
 use crate::http::access_log::AccessLog;
 use crate::limits::concurrency::ConnectionCapacity;
@@ -80,7 +80,7 @@ fn build(
     lasting: &PersistentState,
     met: Option<&ReceivedHandoff>,
 ) -> Result<LoadedConfig, Vec<Diagnostic>> {
-    let (app, problems) = App::build(config, lasting);
+    let Diagnosed { value: app, problems } = App::build(config, lasting);
     let errors = || problems.iter().filter(|problem| problem.is_error());
     let app = app.map_err(|_| errors().cloned().collect::<Vec<_>>())?;
     let is_new = |problem: &&Diagnostic| met.is_some_and(|met| !met.inheritance.knows(problem));

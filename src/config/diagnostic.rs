@@ -99,6 +99,18 @@ impl Serialize for Diagnostic {
     }
 }
 
+/// A value, and the problems that were found on the way to it.
+pub struct Diagnosed<T> {
+    pub value: T,
+    pub problems: Vec<Diagnostic>,
+}
+
+impl<T> Diagnosed<T> {
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Diagnosed<U> {
+        Diagnosed { value: change(self.value), problems: self.problems }
+    }
+}
+
 impl ValueOrigin {
     /// File and line, for machines.
     pub fn place(&self) -> (Option<String>, Option<usize>) {

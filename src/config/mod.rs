@@ -24,7 +24,7 @@ use include_dir::{Dir, include_dir};
 use serde::Deserialize as _;
 use toml::de::DeTable;
 
-use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 pub use difference::ConfigDifference;
 use layers::{ResolvedValue, SettingsLayers};
 use product::Product;
@@ -103,10 +103,10 @@ impl Config {
     /// Loads a built-in profile or a `.toml` file, and every layer above it. Fails only if the profile itself
     /// cannot be used; all that is wrong with settings is in `problems`.
     pub fn load(profile: &str, options: &ConfigSources) -> Result<Self, Vec<Diagnostic>> {
-        let (text, path) = profile_text(profile).map_err(|problem| vec![problem])?;
+        let FileText { text, path } = profile_text(profile).map_err(|problem| vec![problem])?;
         let (product, mut layers) = read_profile(&text, path.as_deref()).map_err(|problem| vec![problem])?;
-        let (route_table, table_file) =
-            route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
+        let route_table = route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
+        let (route_table, table_file) = route_table.map(|table| (table.text, table.path)).unzip();
         let own_port = layers.find("listen.port").text.parse().unwrap_or_default();
         let root = &options.root;
         let settings_file = |directory: &str| root.path(format!("{directory}/{}.toml", product.name));
@@ -120,7 +120,7 @@ impl Config {
         layers.settings_file(&site_file);
         layers.environment(std::env::vars_os());
         layers.command_line(&options.sets);
-        let (settings, more) = Settings::resolve(&layers, root);
+        let Diagnosed { value: settings, problems: more } = Settings::resolve(&layers, root);
         let mut problems = std::mem::take(&mut layers.problems);
         problems.extend(layers.overridden());
         problems.extend(more);
@@ -132,7 +132,7 @@ impl Config {
         if let Some(path) = &path {
             name_the_profile(path, &mut problems);
         }
-        let files = [path, table_file, Some(package_file), legacy_file, Some(site_file)];
+        let files = [path, table_file.flatten(), Some(package_file), legacy_file, Some(site_file)];
         let counts = [&product.backend.workers, &product.backend.unprivileged_workers];
         let counts = counts.into_iter().flatten().map(|source| root.path(&source.file));
         let mut files: Vec<_> = files.into_iter().flatten().chain(counts).collect();
@@ -227,13 +227,20 @@ fn listener_keys(layers: &SettingsLayers) -> Vec<(String, ResolvedValue)> {
     all
 }
 
-fn profile_text(profile: &str) -> Result<(String, Option<PathBuf>), Diagnostic> {
+/// A profile or a route table.
+struct FileText {
+    text: String,
+    /// `None` if it is built in
+    path: Option<PathBuf>,
+}
+
+fn profile_text(profile: &str) -> Result<FileText, Diagnostic> {
     if let Some(text) = built_in_profile(profile) {
-        return Ok((text.to_owned(), None));
+        return Ok(FileText { text: text.to_owned(), path: None });
     }
     let path = Path::new(profile);
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok((text, Some(path.to_path_buf()))),
+        Ok(text) => Ok(FileText { text, path: Some(path.to_path_buf()) }),
         Err(_) if !profile.contains(['/', '.']) => Err(Diagnostic::file_error(
             path,
             format!(
@@ -255,20 +262,17 @@ fn likely_profile(wrong: &str) -> Option<String> {
     })
 }
 
-/// A route table lies beside its profile, and its path is returned; a profile of one's own may name a built-in table.
-fn route_table(
-    product: &Product,
-    profile: Option<&Path>,
-) -> Result<(Option<String>, Option<PathBuf>), Diagnostic> {
-    let Some(name) = &product.routes else { return Ok((None, None)) };
+/// A route table lies beside its profile. Your own profile may name a built-in table.
+fn route_table(product: &Product, profile: Option<&Path>) -> Result<Option<FileText>, Diagnostic> {
+    let Some(name) = &product.routes else { return Ok(None) };
     let beside = profile.and_then(Path::parent).map(|folder| folder.join(name)).filter(|path| path.exists());
     if let Some(path) = beside {
         let unreadable = |error| Diagnostic::file_error(&path, format!("cannot be read: {error}"));
         let text = std::fs::read_to_string(&path).map_err(unreadable)?;
-        return Ok((Some(text), Some(path)));
+        return Ok(Some(FileText { text, path: Some(path) }));
     }
     match name.to_str().and_then(built_in_file) {
-        Some(text) => Ok((Some(text.to_owned()), None)),
+        Some(text) => Ok(Some(FileText { text: text.to_owned(), path: None })),
         None => Err(Diagnostic::error(
             ValueOrigin::Profile,
             "product.routes",

@@ -30,7 +30,7 @@ pub use tunnel::{TunnelSettings, port_range};
 use super::layers::SettingsLayers;
 use super::root::RootDirectory;
 use super::setting::Setting;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Diagnosed, Diagnostic};
 use crate::net::allowed_hosts::AllowedHosts;
 
 /// A setting of `[table]` and `key`, as opposed to a key of a `[[listener]]` table.
@@ -95,7 +95,7 @@ pub struct Settings {
 
 impl Settings {
     /// Reads every setting and reports every mistake. An invalid value leaves the default.
-    pub fn resolve(layers: &SettingsLayers, root: &RootDirectory) -> (Self, Vec<Diagnostic>) {
+    pub fn resolve(layers: &SettingsLayers, root: &RootDirectory) -> Diagnosed<Self> {
         let (mut settings, mut problems) = (Self::default(), Vec::new());
         for row in rows() {
             let found = layers.find(row.key);
@@ -118,7 +118,7 @@ impl Settings {
             settings.node_name = short_host_name();
         }
         problems.extend(settings.read_listeners(layers, root));
-        (settings, problems)
+        Diagnosed { value: settings, problems }
     }
 }
 
@@ -139,7 +139,8 @@ mod tests {
         let names = rows().flat_map(|row| [Some(row.key), row.deprecated]).flatten();
         let mut seen = HashSet::new();
         assert_eq!(names.filter(|name| !seen.insert(*name)).collect::<Vec<_>>(), [""; 0]);
-        let (settings, problems) = Settings::resolve(&SettingsLayers::default(), &RootDirectory::default());
+        let Diagnosed { value: settings, problems } =
+            Settings::resolve(&SettingsLayers::default(), &RootDirectory::default());
         assert_eq!(problems, []);
         assert_eq!((settings.listen.port, settings.limits.headers), (8006, 64));
     }
@@ -149,7 +150,7 @@ mod tests {
         let mut layers = SettingsLayers::default();
         let sets = ["acl.policy=drop", "limits.headers=many", "workers=0"];
         layers.command_line(&sets.map(str::to_owned));
-        let (settings, problems) = Settings::resolve(&layers, &RootDirectory::default());
+        let Diagnosed { value: settings, problems } = Settings::resolve(&layers, &RootDirectory::default());
         assert_eq!((settings.limits.headers, settings.workers), (64, 3));
         let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let expected = [

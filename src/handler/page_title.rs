@@ -14,7 +14,8 @@ use crate::upstream::client::UpstreamBody;
 
 /// Bytes at the beginning of a page that are searched for the title.
 const SEARCHED_BYTES: usize = 16 << 10;
-const TITLE: (&[u8], &[u8]) = (b"<title>", b"</title>");
+const TITLE_START: &[u8] = b"<title>";
+const TITLE_END: &[u8] = b"</title>";
 
 /// The title of pages.
 pub struct PageTitle {
@@ -54,8 +55,8 @@ impl PageTitle {
     }
 
     fn rewrite_beginning(&self, page: &[u8]) -> Option<Vec<u8>> {
-        let start = find(page, TITLE.0)? + TITLE.0.len();
-        let end = start + find(page.get(start..)?, TITLE.1)?;
+        let start = find(page, TITLE_START)? + TITLE_START.len();
+        let end = start + find(page.get(start..)?, TITLE_END)?;
         let old = page.get(start..end)?;
         let mut titled = [page.get(..start)?, &self.html].concat();
         let rest = page.get(end..)?;

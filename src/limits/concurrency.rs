@@ -98,6 +98,12 @@ struct TakenPermits {
     reserve_by_source: HashMap<ClientKey, usize>,
 }
 
+/// A permit, and the limit that keeps nodegate from serving the connection, if there is one.
+pub struct AcquiredConnection {
+    pub permit: ConnectionPermit,
+    pub exceeded: Option<LimitExceeded>,
+}
+
 /// A permit for one connection or request. Dropping it frees the permit.
 pub struct ConnectionPermit {
     counts: Arc<ConnectionCounts>,
@@ -107,8 +113,7 @@ pub struct ConnectionPermit {
 }
 
 impl ConnectionCounts {
-    /// Acquires a permit for a connection. With it comes the limit that keeps nodegate from serving the connection,
-    /// if there is one.
+    /// Acquires a permit for a connection.
     ///
     /// # Errors
     /// The limit that is reached, if there is no room left to send the client the reason.
@@ -116,7 +121,7 @@ impl ConnectionCounts {
         self: &Arc<Self>,
         capacity: ConnectionCapacity,
         arrival: ConnectionOrigin<'_>,
-    ) -> Result<(ConnectionPermit, Option<LimitExceeded>), LimitExceeded> {
+    ) -> Result<AcquiredConnection, LimitExceeded> {
         let mut taken = self.taken();
         let exceeded = taken.exceeded(capacity, arrival);
         if let Some(exceeded) = exceeded
@@ -129,7 +134,7 @@ impl ConnectionCounts {
         let listener = Arc::clone(&arrival.at.listener);
         let permit = ConnectionPermit { counts: Arc::clone(self), listener, source, in_reserve };
         taken.take(&permit);
-        Ok((permit, exceeded))
+        Ok(AcquiredConnection { permit, exceeded })
     }
 
     /// Acquires a permit for a request, where requests are counted by address.
@@ -270,14 +275,14 @@ mod tests {
         let capacity = ConnectionCapacity { connections: 2, reserve: 1 };
         let enter = || counts.try_acquire_connection(capacity, arrival(&listener, None));
         let inside = [enter().unwrap(), enter().unwrap()];
-        assert!(inside.iter().all(|(_, exceeded)| exceeded.is_none()));
+        assert!(inside.iter().all(|acquired| acquired.exceeded.is_none()));
         let in_reserve = enter().unwrap();
-        assert_eq!(in_reserve.1, Some(LimitExceeded::Connections));
+        assert_eq!(in_reserve.exceeded, Some(LimitExceeded::Connections));
         assert_eq!(enter().err(), Some(LimitExceeded::Connections));
         drop(in_reserve);
-        assert!(enter().unwrap().1.is_some());
+        assert!(enter().unwrap().exceeded.is_some());
         drop(inside);
-        assert!(enter().unwrap().1.is_none());
+        assert!(enter().unwrap().exceeded.is_none());
         assert!(counts.taken().by_listener.taken.is_empty());
     }
 
@@ -289,7 +294,7 @@ mod tests {
         let enter = |listener| counts.try_acquire_connection(capacity, arrival(listener, None));
         let fill = |listener| {
             let entered =
-                std::iter::from_fn(|| enter(listener).ok().filter(|(_, exceeded)| exceeded.is_none()));
+                std::iter::from_fn(|| enter(listener).ok().filter(|acquired| acquired.exceeded.is_none()));
             entered.take(1000).collect::<Vec<_>>()
         };
         let strangers = fill(&public);
@@ -299,10 +304,10 @@ mod tests {
         let mut held: Vec<_> =
             (0..75).filter_map(|_| counts.try_acquire_connection(capacity, limited).ok()).collect();
         assert!(
-            held.drain(..70).all(|(_, exceeded)| exceeded.is_none()),
+            held.drain(..70).all(|acquired| acquired.exceeded.is_none()),
             "all that the other one does not have"
         );
-        assert!(held.drain(..).any(|(_, exceeded)| exceeded == Some(LimitExceeded::Connections)));
+        assert!(held.drain(..).any(|acquired| acquired.exceeded == Some(LimitExceeded::Connections)));
     }
 
     #[test]
@@ -313,10 +318,10 @@ mod tests {
         let limited = ConnectionOrigin { limit: 1, ..arrival(&public, None) };
         let _first = counts.try_acquire_connection(capacity, limited).unwrap();
         assert_eq!(
-            counts.try_acquire_connection(capacity, limited).unwrap().1,
+            counts.try_acquire_connection(capacity, limited).unwrap().exceeded,
             Some(LimitExceeded::Connections)
         );
-        assert!(counts.try_acquire_connection(capacity, arrival(&own, None)).unwrap().1.is_none());
+        assert!(counts.try_acquire_connection(capacity, arrival(&own, None)).unwrap().exceeded.is_none());
     }
 
     #[test]
@@ -334,9 +339,9 @@ mod tests {
                 LimitExceeded::ConnectionsOfAddress { limit }
             };
             let in_reserve: Vec<_> = (0..8).map(|_| enter(1).unwrap()).collect();
-            assert!(in_reserve.iter().all(|(_, reason)| *reason == Some(exceeded)));
+            assert!(in_reserve.iter().all(|acquired| acquired.exceeded == Some(exceeded)));
             assert_eq!(enter(1).err(), Some(exceeded), "the reason is the same without a permit");
-            assert_eq!(enter(2).unwrap().1, Some(LimitExceeded::Connections));
+            assert_eq!(enter(2).unwrap().exceeded, Some(LimitExceeded::Connections));
             drop(in_reserve);
             assert!(enter(1).is_ok());
         }
@@ -352,12 +357,12 @@ mod tests {
         };
         let first = enter(1);
         let second = enter(1);
-        assert_eq!(second.1, Some(LimitExceeded::ConnectionsOfAddress { limit: 1 }));
-        assert!(enter(2).1.is_none());
+        assert_eq!(second.exceeded, Some(LimitExceeded::ConnectionsOfAddress { limit: 1 }));
+        assert!(enter(2).exceeded.is_none());
         drop(second);
-        assert!(enter(1).1.is_some());
+        assert!(enter(1).exceeded.is_some());
         drop(first);
-        assert!(enter(1).1.is_none());
+        assert!(enter(1).exceeded.is_none());
         assert!(counts.taken().by_source.is_empty());
         let asked = counts.try_acquire(&listener.listener, source(1), 1).unwrap();
         assert_eq!(

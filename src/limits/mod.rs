@@ -68,15 +68,23 @@ pub enum LimitExceeded {
     Spool { limit: u64 },
 }
 
+/// The response to a request over a limit.
+struct LimitResponse {
+    status: StatusCode,
+    label: LimitLabel,
+    /// whether nodegate closes the connection after it
+    ends_connection: bool,
+    /// seconds
+    retry_after: u64,
+}
+
 impl LimitExceeded {
-    /// Status, metric label, whether nodegate closes the connection after the response, and seconds until a retry.
-    ///
     /// The status says whether this client (429) or the sum of all clients (503) exceeded the limit. The connection
     /// closes if it is over a limit itself, and after a login that was rejected at once, because the client could try
     /// again without a pause. A request that waited in vain has paused already.
-    fn properties(self) -> (StatusCode, LimitLabel, bool, u64) {
+    fn response(self) -> LimitResponse {
         let (client, all) = (StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE);
-        match self {
+        let (status, label, ends_connection, retry_after) = match self {
             Self::Failures { seconds } => (client, LimitLabel::LoginFailures, true, seconds),
             Self::LoginsOfAddress => (client, LimitLabel::LoginsAtOnce, true, 5),
             Self::LoginQueueTimeout => (client, LimitLabel::LoginsAtOnce, false, 5),
@@ -88,24 +96,25 @@ impl LimitExceeded {
             Self::Buffered => (all, LimitLabel::Buffered, false, 5),
             Self::Uploads { .. } => (all, LimitLabel::Uploads, false, 30),
             Self::Spool { .. } => (all, LimitLabel::Spool, false, 30),
-        }
+        };
+        LimitResponse { status, label, ends_connection, retry_after }
     }
 
     pub fn status(self) -> StatusCode {
-        self.properties().0
+        self.response().status
     }
 
     /// The metric label of the limit.
     pub fn limit(self) -> LimitLabel {
-        self.properties().1
+        self.response().label
     }
 
     pub fn ends_connection(self) -> bool {
-        self.properties().2
+        self.response().ends_connection
     }
 
     /// Seconds after which another attempt makes sense.
     pub fn retry_after(self) -> u64 {
-        self.properties().3
+        self.response().retry_after
     }
 }

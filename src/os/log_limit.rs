@@ -56,9 +56,15 @@ pub fn site(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The limits of a topic.
+struct TopicLimits {
+    rate: LineRate,
+    /// the summary if there are more subjects than are remembered
+    lost: &'static str,
+}
+
 impl LogTopic {
-    /// The limits, and the summary if there are more subjects than are remembered.
-    fn rules(self) -> (LineRate, &'static str) {
+    fn limits(self) -> TopicLimits {
         let (minute, hour) = (60 * SECOND, 3600 * SECOND);
         let (burst, interval, per_second, subjects, lost) = match self {
             // As many as fail2ban's own `maxretry`. By default the journal accepts 10,000 lines of a service in 30 s.
@@ -74,7 +80,7 @@ impl LogTopic {
             Self::Crowd => (1, minute, 10, 256, "rejected connections of too many addresses"),
             Self::Saturation => (1, minute, 10, 256, "saturation of too many daemons"),
         };
-        (LineRate { burst, interval, per_second, subjects }, lost)
+        TopicLimits { rate: LineRate { burst, interval, per_second, subjects }, lost }
     }
 }
 
@@ -87,7 +93,7 @@ fn throttles() -> MutexGuard<'static, BTreeMap<LogTopic, LogThrottle>> {
 
 fn admit(topic: LogTopic, subject: &str, line: impl FnOnce() -> Option<Box<str>>) -> Option<LeftOut> {
     let mut throttles = throttles();
-    let throttle = throttles.entry(topic).or_insert_with(|| LogThrottle::new(topic.rules().0));
+    let throttle = throttles.entry(topic).or_insert_with(|| LogThrottle::new(topic.limits().rate));
     throttle.admit(subject, Instant::now(), line).map(LeftOut)
 }
 
@@ -145,7 +151,7 @@ fn log_due(now: Instant) {
             tracing::warn!("{}{}", line.text, LeftOut(line.left_out));
         }
         if due.lost > 0 {
-            tracing::warn!("{}: {} lines were not logged", topic.rules().1, due.lost);
+            tracing::warn!("{}: {} lines were not logged", topic.limits().lost, due.lost);
         }
     }
 }

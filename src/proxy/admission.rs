@@ -8,8 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::http::access_log::LogEntry;
-use crate::limits::LimitExceeded;
-use crate::limits::concurrency::ConnectionPermit;
+use crate::limits::concurrency::AcquiredConnection;
 use crate::net::acl::PeerIp;
 use crate::net::proxy_protocol;
 use crate::proxy::worker_context::WorkerContext;
@@ -42,7 +41,7 @@ pub async fn admit(accepted: AcceptedConnection) -> Option<AdmittedConnection> {
         reject_client(state, peer, &rules.name, AdmissionLost::AccessList);
         return None;
     }
-    let mut permit = acquire_permit(state, &rules, peer)?;
+    let mut acquired = acquire_permit(state, &rules, peer)?;
     let mut addresses = ClientAddresses { client: peer, peer };
     if rules.proxy_protocol {
         addresses.client = read_proxy_header(&context, &rules, &mut stream, peer).await?;
@@ -51,22 +50,18 @@ pub async fn admit(accepted: AcceptedConnection) -> Option<AdmittedConnection> {
             return None;
         }
         if addresses.client != peer {
-            drop(permit);
-            permit = acquire_permit(state, &rules, addresses.client)?;
+            drop(acquired);
+            acquired = acquire_permit(state, &rules, addresses.client)?;
         }
     }
-    let (permit, exceeded) = permit;
+    let AcquiredConnection { permit, exceeded } = acquired;
     let unauthenticated =
         Arc::new(state.register_unauthenticated(&rules, addresses.client, exceeded.is_none()));
     let admission = Admission { permit, exceeded, unauthenticated, generation: context.generation };
     Some(AdmittedConnection { context, rules, stream, addresses, admission })
 }
 
-fn acquire_permit(
-    state: &AppState,
-    rules: &ListenerRules,
-    peer: PeerIp,
-) -> Option<(ConnectionPermit, Option<LimitExceeded>)> {
+fn acquire_permit(state: &AppState, rules: &ListenerRules, peer: PeerIp) -> Option<AcquiredConnection> {
     state
         .acquire_connection(rules, peer)
         .inspect_err(|exceeded| state.metrics.count_limit(exceeded.limit()))

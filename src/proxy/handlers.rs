@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::handler::api::ApiHandler;
 use crate::handler::console::target::ConsoleRules;
 use crate::handler::health::{self, HealthProbe, ProbeAnswer, ReadinessCache, ReadinessInputs};
@@ -34,17 +34,14 @@ pub struct Handlers {
 }
 
 impl App {
-    /// The product if it can serve, else its configuration, and all problems. It serves in spite of some.
-    pub fn build(
-        mut config: Config,
-        persistent: &PersistentState,
-    ) -> (Result<Self, Config>, Vec<Diagnostic>) {
+    /// The product if it can serve, otherwise its configuration. It serves in spite of some problems.
+    pub fn build(mut config: Config, persistent: &PersistentState) -> Diagnosed<Result<Self, Config>> {
         let mut problems = std::mem::take(&mut config.problems);
         let is_broken = problems.iter().any(Diagnostic::is_error);
         let handlers = Handlers::new(&config, &persistent.metrics, &mut problems);
-        let (state, more) = AppState::build(config, persistent);
+        let Diagnosed { value: state, problems: more } = AppState::build(config, persistent);
         problems.extend(more);
-        let app = match (state, handlers) {
+        let value = match (state, handlers) {
             (Ok(state), Some(handlers)) if !is_broken => {
                 state.preload();
                 handlers.tunnels.iter().for_each(TunnelRules::preload);
@@ -53,7 +50,7 @@ impl App {
             (Ok(state), _) => Err(state.config),
             (Err(config), _) => Err(config),
         };
-        (app, problems)
+        Diagnosed { value, problems }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The sources of the configuration, so that it can be loaded again.
 
-use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::{Config, ConfigDifference, ConfigSources};
 use crate::os::sandbox;
 use crate::proxy::handlers::App;
@@ -38,7 +38,7 @@ impl ConfigLoader {
     ) -> Result<LoadedConfig, Vec<Diagnostic>> {
         let mut config = Config::load(&self.profile, &self.options)?;
         config.problems.extend(sandbox::problem(&config));
-        let (app, mut problems) = App::build(config, lasting);
+        let Diagnosed { value: app, mut problems } = App::build(config, lasting);
         let is_known = |problem: &Diagnostic| known.iter().any(|known| known == problem);
         let errors: Vec<_> =
             problems.iter().filter(|problem| problem.is_error() && !is_known(problem)).cloned().collect();

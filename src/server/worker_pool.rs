@@ -33,8 +33,10 @@ pub(super) struct WorkerPool {
     draining: Vec<WorkerHandle>,
     stop: CancellationToken,
     started: usize,
-    /// every thread holds a clone of the sender; the receiver sees the end of the last thread
-    living: (Option<Sender<Infallible>>, Receiver<Infallible>),
+    /// every thread holds a clone
+    living: Option<Sender<Infallible>>,
+    /// sees the end of the last thread
+    last_thread: Receiver<Infallible>,
 }
 
 struct WorkerHandle {
@@ -46,14 +48,15 @@ struct WorkerHandle {
 
 impl WorkerPool {
     pub(super) fn new() -> Self {
-        let (living, last) = channel(1);
+        let (living, last_thread) = channel(1);
         Self {
             active: Vec::new(),
             listeners: Arc::from([]),
             draining: Vec::new(),
             stop: CancellationToken::new(),
             started: 0,
-            living: (Some(living), last),
+            living: Some(living),
+            last_thread,
         }
     }
 
@@ -119,12 +122,12 @@ impl WorkerPool {
         let workers = std::mem::take(&mut self.active);
         self.drain(workers, limit);
         self.listeners = Arc::from([]);
-        self.living.0 = None;
+        self.living = None;
     }
 
     /// Waits until the last worker has ended, after `drain_all`.
     pub(super) async fn ended(&mut self) {
-        let _ = self.living.1.recv().await;
+        let _ = self.last_thread.recv().await;
     }
 
     fn start(&mut self, app: &App) -> io::Result<WorkerHandle> {
@@ -132,7 +135,7 @@ impl WorkerPool {
         let ends = WorkerTokens { stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let name = format!("worker-{}", self.started);
         let runtime = runtime()?;
-        let (app, own_ends, living) = (app.clone(), ends.clone(), self.living.0.clone());
+        let (app, own_ends, living) = (app.clone(), ends.clone(), self.living.clone());
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
             LocalSet::new().block_on(&runtime, worker::run(app, own_ends, received));
             runtime.shutdown_timeout(FILE_TIMEOUT);

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use crate::limits::LimitExceeded;
 use crate::limits::buffer_budget::BufferBudget;
-use crate::limits::concurrency::{ConnectionOrigin, ConnectionPermit};
+use crate::limits::concurrency::{AcquiredConnection, ConnectionOrigin};
 use crate::limits::failure_table::ClientKey;
 use crate::limits::shares::ListenerShare;
 use crate::limits::unauthenticated::{UnauthenticatedConnection, UnauthenticatedOrigin};
@@ -38,23 +38,23 @@ impl AppState {
         self.config.settings.real_ip.is_proxy(peer.address())
     }
 
-    /// A permit for a connection, or the limit that it exceeds. See `ConnectionCounts::connect`.
+    /// A permit for a connection, or the limit that it exceeds. See `ConnectionCounts::try_acquire_connection`.
     pub fn acquire_connection(
         &self,
         rules: &ListenerRules,
         peer: PeerIp,
-    ) -> Result<(ConnectionPermit, Option<LimitExceeded>), LimitExceeded> {
+    ) -> Result<AcquiredConnection, LimitExceeded> {
         let arrival = ConnectionOrigin {
             at: &self.listener_share(&rules.name),
             limit: rules.limits.connections,
             source: self.rate_limit_key(peer, peer.address()).map(ClientKey::from_address),
             limit_of_source: rules.limits.connections_per_address,
         };
-        let permit = self.limiters.connections.try_acquire_connection(self.capacity, arrival);
-        if let Ok((_, Some(exceeded))) | Err(exceeded) = &permit {
+        let acquired = self.limiters.connections.try_acquire_connection(self.capacity, arrival);
+        if let Ok(AcquiredConnection { exceeded: Some(exceeded), .. }) | Err(exceeded) = &acquired {
             log_limit_reached(*exceeded, &rules.name, peer);
         }
-        permit
+        acquired
     }
 
     /// The listener's share of a limit.

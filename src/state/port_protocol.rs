@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::Diagnosed;
 use crate::config::product::Protocol;
 use crate::tls::TlsAcceptor;
 use crate::tls::session_tickets::TicketKeys;
@@ -15,20 +15,14 @@ pub enum PortProtocol {
 }
 
 impl PortProtocol {
-    pub(crate) fn load(config: &Config, tickets: &Arc<TicketKeys>) -> (Option<Self>, Vec<Diagnostic>) {
+    pub(crate) fn load(config: &Config, tickets: &Arc<TicketKeys>) -> Diagnosed<Option<Self>> {
         let load = || TlsAcceptor::load(config, tickets);
         match config.product.protocol {
-            Protocol::Https => {
-                let (acceptor, problems) = load();
-                (acceptor.map(Self::Https), problems)
-            }
+            Protocol::Https => load().map(|acceptor| acceptor.map(Self::Https)),
             Protocol::Connect if config.product.certificate.is_empty() => {
-                (Some(Self::Connect(None)), Vec::new())
+                Diagnosed { value: Some(Self::Connect(None)), problems: Vec::new() }
             }
-            Protocol::Connect => {
-                let (acceptor, problems) = load();
-                (Some(Self::Connect(acceptor)), problems)
-            }
+            Protocol::Connect => load().map(|acceptor| Some(Self::Connect(acceptor))),
         }
     }
 

@@ -11,7 +11,7 @@ pub use crate::state::port_protocol::PortProtocol;
 use crate::auth::authenticator::Authenticator;
 use crate::auth::credential_memory::CredentialMemory;
 use crate::config::Config;
-use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::product::BackendRules;
 use crate::http::access_log::AccessLog;
 use crate::http::api_grammar::ApiGrammar;
@@ -74,9 +74,10 @@ pub struct HeaderNames {
 }
 
 impl AppState {
-    /// The state if it can be built, otherwise the configuration, and all problems.
-    pub fn build(config: Config, persistent: &PersistentState) -> (Result<Self, Config>, Vec<Diagnostic>) {
-        let (port_protocol, mut problems) = PortProtocol::load(&config, &persistent.tickets);
+    /// The state if it can be built, otherwise the configuration.
+    pub fn build(config: Config, persistent: &PersistentState) -> Diagnosed<Result<Self, Config>> {
+        let Diagnosed { value: port_protocol, mut problems } =
+            PortProtocol::load(&config, &persistent.tickets);
         let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
         let nodes =
             Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
@@ -97,7 +98,7 @@ impl AppState {
             Some(listeners),
         ) = (authenticator, api, header_names, common_headers, client_context, port_protocol, listeners)
         else {
-            return (Err(config), problems);
+            return Diagnosed { value: Err(config), problems };
         };
         let state = Self {
             pins: CertificatePins::new(config.product.nodes.as_ref(), &config.root),
@@ -117,7 +118,7 @@ impl AppState {
             limiters: Arc::clone(&persistent.limiters),
             schedulers: Arc::clone(&persistent.schedulers),
         };
-        (Ok(state), problems)
+        Diagnosed { value: Ok(state), problems }
     }
 
     /// Reads key files and the list of nodes, so that the first request does not wait for a slow file system.

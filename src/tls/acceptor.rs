@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::revocation::CertificateFault;
 use super::{TlsStream, WriteBuffers, build, contexts};
 use crate::config::Config;
-use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::product::Protocol;
 use crate::config::settings::{ClientAuthPolicy, ProtocolVersions, TlsSettings};
 use crate::metrics::report::ServedCertificate;
@@ -64,30 +64,31 @@ pub enum HandshakeError {
 }
 
 impl TlsAcceptor {
-    /// The acceptor, if any pair can be served, and all problems found on the way.
+    /// The acceptor, if any pair can be served.
     ///
     /// `keys` encrypt the session tickets and outlive the acceptor. On a CONNECT port TLS is optional, so certificate
     /// errors are warnings there.
-    pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Diagnostic>) {
-        let (acceptor, problems) = Self::load_strictly(config, keys);
-        match (config.product.protocol, &acceptor) {
-            (Protocol::Https, _) => (acceptor, problems),
-            (Protocol::Connect, None) => (None, vec![plaintext_warning(&problems)]),
-            (Protocol::Connect, Some(_)) => {
-                (acceptor, problems.into_iter().map(Diagnostic::into_warning).collect())
-            }
-        }
+    pub fn load(config: &Config, keys: &Arc<TicketKeys>) -> Diagnosed<Option<Self>> {
+        let Diagnosed { value: acceptor, problems } = Self::load_strictly(config, keys);
+        let problems = match (config.product.protocol, &acceptor) {
+            (Protocol::Https, _) => problems,
+            (Protocol::Connect, None) => vec![plaintext_warning(&problems)],
+            (Protocol::Connect, Some(_)) => problems.into_iter().map(Diagnostic::into_warning).collect(),
+        };
+        Diagnosed { value: acceptor, problems }
     }
 
-    fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> (Option<Self>, Vec<Diagnostic>) {
+    fn load_strictly(config: &Config, keys: &Arc<TicketKeys>) -> Diagnosed<Option<Self>> {
         let settings = &config.settings.tls;
         let digest = certificate_files::files_digest(config);
         let unsound = build(settings, None).err().unwrap_or_default();
-        let (pairs, mut problems) = certificate_choice::choose(config);
-        let (policies, of_clients) = client_policies(config);
+        let Diagnosed { value: pairs, mut problems } = certificate_choice::choose(config);
+        let Diagnosed { value: policies, problems: of_clients } = client_policies(config);
         let sound = unsound.is_empty() && of_clients.is_empty();
         problems.extend(unsound.into_iter().chain(of_clients));
-        let Some(pairs) = pairs.filter(|_| sound) else { return (None, problems) };
+        let Some(pairs) = pairs.filter(|_| sound) else {
+            return Diagnosed { value: None, problems };
+        };
         let mut by_policy: Vec<ClientVerification> = Vec::new();
         let mut complete = true;
         // CONNECT exists only in HTTP/1.1 here.
@@ -98,7 +99,7 @@ impl TlsAcceptor {
         for (policy, trust) in policies {
             let settings = TlsSettings { clients: policy.clone(), offers, ..settings.clone() };
             match contexts::from_pairs(&settings, trust.as_ref(), &pairs, keys) {
-                Ok((context, warnings)) => {
+                Ok(Diagnosed { value: context, problems: warnings }) => {
                     problems.extend(warnings.into_iter().filter(|_| by_policy.is_empty()));
                     by_policy.push(ClientVerification { policy, context, trust });
                 }
@@ -111,7 +112,7 @@ impl TlsAcceptor {
         let certificates = pairs.iter().map(CertifiedKey::described).collect();
         let texts = problems.iter().map(ToString::to_string).collect();
         let served = ServedCertificates { contexts: by_policy.into(), certificates, problems: texts, digest };
-        (complete.then(|| Self { served: RwLock::new(served) }), problems)
+        Diagnosed { value: complete.then(|| Self { served: RwLock::new(served) }), problems }
     }
 
     pub(super) fn served(&self) -> ServedCertificates {
@@ -197,9 +198,9 @@ impl TlsAcceptor {
     }
 }
 
-/// Each distinct policy of the listeners with its CAs, and the problems with the files. Each file is read once, so
-/// OpenSSL and later checks use the same content.
-fn client_policies(config: &Config) -> (Vec<(ClientAuthPolicy, Option<ClientTrust>)>, Vec<Diagnostic>) {
+/// Each distinct policy of the listeners with its CAs. Each file is read once, so OpenSSL and later checks use the same
+/// content.
+fn client_policies(config: &Config) -> Diagnosed<Vec<(ClientAuthPolicy, Option<ClientTrust>)>> {
     let (mut policies, mut problems) = (Vec::new(), Vec::new());
     for policy in config.settings.listeners.iter().map(|listener| &listener.clients) {
         if policies.iter().any(|(known, _)| known == policy) {
@@ -210,7 +211,7 @@ fn client_policies(config: &Config) -> (Vec<(ClientAuthPolicy, Option<ClientTrus
             Err(problem) => problems.push(problem),
         }
     }
-    (policies, problems)
+    Diagnosed { value: policies, problems }
 }
 
 /// The warning of a port that is served without TLS.

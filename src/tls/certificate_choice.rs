@@ -5,10 +5,10 @@ use std::path::Path;
 use super::usability::{self, ClientSupport};
 use super::{build, reason};
 use crate::config::Config;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Diagnosed, Diagnostic};
 use crate::config::settings::TlsSettings;
 use crate::tls::certificate::{CertifiedKey, PairError, fitting_key};
-use crate::tls::certificate_files::{key_of, pair_files};
+use crate::tls::certificate_files::{PairFiles, key_of, pair_files};
 
 /// A pair that OpenSSL accepts, and the clients that can connect with it.
 type LoadedCertificate = Result<(CertifiedKey, ClientSupport), PairError>;
@@ -19,17 +19,17 @@ type LoadedCertificate = Result<(CertifiedKey, ClientSupport), PairError>;
 /// A pair that exists and cannot be served is an error in the list, even if another pair is served. A pair of the
 /// profile with one file missing is a warning. It is an error if a setting names its key or if no pair is left.
 /// Without a pair of the profile nothing is served.
-pub(super) fn choose(config: &Config) -> (Option<Vec<CertifiedKey>>, Vec<Diagnostic>) {
-    let (own, mut problems) = choose_own(config);
-    let (more, more_problems) = load_additional(config);
-    problems.extend(more_problems);
-    let Some(own) = own else { return (None, problems) };
-    let pairs: Vec<_> = std::iter::once(own).chain(more).collect();
+pub(super) fn choose(config: &Config) -> Diagnosed<Option<Vec<CertifiedKey>>> {
+    let Diagnosed { value: own, mut problems } = choose_own(config);
+    let more = load_additional(config);
+    problems.extend(more.problems);
+    let Some(own) = own else { return Diagnosed { value: None, problems } };
+    let pairs: Vec<_> = std::iter::once(own).chain(more.value).collect();
     for pair in &pairs {
         let notes = pair.notes().iter().map(|note| Diagnostic::file_error(pair.file(), note.clone()));
         problems.extend(notes.map(Diagnostic::into_warning));
     }
-    (Some(pairs), problems)
+    Diagnosed { value: Some(pairs), problems }
 }
 
 fn load(certificate: &Path, key: &Path, settings: &TlsSettings) -> LoadedCertificate {
@@ -63,10 +63,10 @@ struct CertificateSearch {
     last_resort: Option<CertifiedKey>,
 }
 
-fn choose_own(config: &Config) -> (Option<CertifiedKey>, Vec<Diagnostic>) {
+fn choose_own(config: &Config) -> Diagnosed<Option<CertifiedKey>> {
     let mut search = CertificateSearch::default();
     for entry in &config.product.certificate {
-        let (certificate, key) = pair_files(entry, config);
+        let PairFiles { certificate, key } = pair_files(entry, config);
         let key_is_named = entry.key_setting && config.settings.tls.key_file.is_some();
         let problem = |message: String| Diagnostic::file_error(&certificate, message);
         match load(&certificate, &key, &config.settings.tls) {
@@ -79,7 +79,7 @@ fn choose_own(config: &Config) -> (Option<CertifiedKey>, Vec<Diagnostic>) {
                     search.problems.push(problem(reason).into_warning());
                 }
                 search.problems.extend(search.half);
-                return (Some(pair), search.problems);
+                return Diagnosed { value: Some(pair), problems: search.problems };
             }
             Err(error @ PairError::Missing(_)) => {
                 let is_half = certificate.exists() != key.exists();
@@ -98,7 +98,7 @@ fn choose_own(config: &Config) -> (Option<CertifiedKey>, Vec<Diagnostic>) {
     } else {
         search.problems.extend(search.missing);
     }
-    (search.last_resort, search.problems)
+    Diagnosed { value: search.last_resort, problems: search.problems }
 }
 
 /// The warning about a pair with one file missing.
@@ -112,7 +112,7 @@ fn half_pair_warning(certificate: &Path, key: &Path) -> Diagnostic {
 }
 
 /// The certificates that the settings add.
-fn load_additional(config: &Config) -> (Vec<CertifiedKey>, Vec<Diagnostic>) {
+fn load_additional(config: &Config) -> Diagnosed<Vec<CertifiedKey>> {
     let settings = &config.settings.tls;
     let problem = |message: String| settings.error("tls.additional_certificates", message);
     let (mut pairs, mut problems) = (Vec::<(CertifiedKey, Option<String>)>::new(), Vec::new());
@@ -138,5 +138,5 @@ fn load_additional(config: &Config) -> (Vec<CertifiedKey>, Vec<Diagnostic>) {
             problems.push(problem(format!("{}: {reason}", pair.file().display())).into_warning());
         }
     }
-    (pairs.into_iter().map(|(pair, _)| pair).collect(), problems)
+    Diagnosed { value: pairs.into_iter().map(|(pair, _)| pair).collect(), problems }
 }

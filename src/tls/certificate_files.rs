@@ -14,9 +14,9 @@ const KEY_MARK: &[u8] = b"PRIVATE KEY-----";
 /// All files that certificates are chosen, served and verified by, whether they exist or not.
 pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| pair_files(entry, config));
-    let more =
-        config.settings.tls.additional_certificates.iter().map(|file| (file.clone(), key_beside(file)));
-    let of_pairs = own.chain(more).flat_map(|(certificate, key)| {
+    let more = config.settings.tls.additional_certificates.iter();
+    let more = more.map(|file| PairFiles { certificate: file.clone(), key: key_beside(file) });
+    let of_pairs = own.chain(more).flat_map(|PairFiles { certificate, key }| {
         let staple = certificate.with_extension(STAPLE_SUFFIX);
         [certificate, key, staple]
     });
@@ -32,15 +32,16 @@ pub fn files_of_all(config: &Config) -> Vec<PathBuf> {
 /// The files behind the served certificates and the verification of client certificates.
 pub fn files_in_use(config: &Config, served: &[PathBuf]) -> Vec<PathBuf> {
     let own = config.product.certificate.iter().map(|entry| pair_files(entry, config));
-    let more = config.settings.tls.additional_certificates.iter().map(|file| (file.clone(), key_of(file)));
-    let pairs = own.chain(more).filter(|(certificate, _)| served.contains(certificate));
+    let more = config.settings.tls.additional_certificates.iter();
+    let more = more.map(|file| PairFiles { certificate: file.clone(), key: key_of(file) });
+    let pairs = own.chain(more).filter(|pair| served.contains(&pair.certificate));
     let of_clients = config.settings.listeners.iter().flat_map(|it| it.clients.files().cloned());
-    pairs.flat_map(|(certificate, key)| [certificate, key]).chain(of_clients).collect()
+    pairs.flat_map(|pair| [pair.certificate, pair.key]).chain(of_clients).collect()
 }
 
 /// The files with a private key.
 pub fn key_files(config: &Config) -> Vec<PathBuf> {
-    let own = config.product.certificate.iter().map(|entry| pair_files(entry, config).1);
+    let own = config.product.certificate.iter().map(|entry| pair_files(entry, config).key);
     own.chain(config.settings.tls.additional_certificates.iter().map(|file| key_of(file))).collect()
 }
 
@@ -58,13 +59,19 @@ pub(super) fn files_digest(config: &Config) -> FilesDigest {
     sum.finish()
 }
 
-pub(super) fn pair_files(entry: &CertificatePaths, config: &Config) -> (PathBuf, PathBuf) {
+/// The files of a certificate and its key. One file may hold both.
+pub(super) struct PairFiles {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+pub(super) fn pair_files(entry: &CertificatePaths, config: &Config) -> PairFiles {
     let certificate = config.root.path(&entry.file);
     let named = config.settings.tls.key_file.clone().filter(|_| entry.key_setting);
     let key = named
         .or_else(|| entry.key.as_ref().map(|key| config.root.path(key)))
         .unwrap_or_else(|| certificate.clone());
-    (certificate, key)
+    PairFiles { certificate, key }
 }
 
 /// The file of the key for a certificate that a setting names: the same file, or one beside it.

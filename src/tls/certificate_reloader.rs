@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::TlsAcceptor;
 use crate::config::Config;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Diagnosed, Diagnostic};
 use crate::tls::certificate_files::{self, FilesDigest};
 use crate::tls::session_tickets::TicketKeys;
 
@@ -44,7 +44,7 @@ impl CertificateReloader {
         if self.refused == Some(now) {
             return ReloadCheck::Unchanged;
         }
-        let (next, mut problems) = TlsAcceptor::load(config, keys);
+        let Diagnosed { value: next, mut problems } = TlsAcceptor::load(config, keys);
         problems.retain(|problem| !known.contains(problem));
         let (problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Diagnostic::is_error);
         match next {
@@ -98,7 +98,7 @@ mod tests {
         let options = ConfigSources { root: RootDirectory::new(root.to_owned()), sets: Vec::new() };
         let config = Config::load("pve", &options).unwrap();
         let keys = Arc::default();
-        let acceptor = TlsAcceptor::load(&config, &keys).0.unwrap();
+        let acceptor = TlsAcceptor::load(&config, &keys).value.unwrap();
         let served = || {
             let contexts = acceptor.served().contexts;
             contexts[0].context.certificate().unwrap().serial_number().to_bn().unwrap()

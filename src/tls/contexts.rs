@@ -7,7 +7,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{NameType, SniError, SslContext, SslContextBuilder};
 
 use super::{build, openssl_error, reason};
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Diagnosed, Diagnostic};
 use crate::config::settings::TlsSettings;
 use crate::tls::certificate::CertifiedKey;
 use crate::tls::client_auth::ClientTrust;
@@ -30,19 +30,19 @@ pub(super) fn from_pairs(
     trust: Option<&ClientTrust>,
     pairs: &[CertifiedKey],
     keys: &Arc<TicketKeys>,
-) -> Result<(SslContext, Vec<Diagnostic>), Vec<Diagnostic>> {
+) -> Result<Diagnosed<SslContext>, Vec<Diagnostic>> {
     let candidates: Vec<_> =
         pairs.iter().map(|pair| SniCandidate { names: pair.names(), kind: pair.kind() }).collect();
     let selection = SniResolver::new(&candidates);
-    let mut warnings = Vec::new();
+    let mut problems = Vec::new();
     for (_, pair) in pairs.iter().enumerate().filter(|(place, _)| !selection.holds(*place)) {
         let message =
             format!("{}: is never served: others have its names and its kind of key", pair.file().display());
-        warnings.push(settings.error("tls.additional_certificates", message).into_warning());
+        problems.push(settings.error("tls.additional_certificates", message).into_warning());
     }
     let staples = pairs.iter().filter_map(|pair| {
         pair.staple().unwrap_or_else(|warning| {
-            warnings.push(warning);
+            problems.push(warning);
             None
         })
     });
@@ -55,7 +55,7 @@ pub(super) fn from_pairs(
     if !others.is_empty() {
         select_by_name(&mut first, selection, others);
     }
-    Ok((first.build(), warnings))
+    Ok(Diagnosed { value: first.build(), problems })
 }
 
 impl ContextBuilder<'_> {

@@ -43,6 +43,12 @@ pub struct UpstreamClient {
     pool: Option<Rc<ConnectionPool>>,
 }
 
+/// A connection for a request, and the time at which the attempt began.
+struct StartedAttempt {
+    connection: UpstreamConnection,
+    started: Instant,
+}
+
 impl UpstreamClient {
     /// A daemon of this machine.
     pub fn local(
@@ -128,7 +134,8 @@ impl UpstreamClient {
         let answer_timeout = request.timeout();
         let mut wire = request.encode();
         if let Some(connection) = pool.and_then(|pool| pool.take()) {
-            match self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await {
+            let attempt = StartedAttempt { connection, started };
+            match self.exchange(attempt, &mut wire, pool, answer_timeout).await {
                 Err(error) if error.phase == FailurePhase::Answer && started.elapsed() < answer_timeout => (),
                 answered => {
                     let answer = answered?;
@@ -138,21 +145,21 @@ impl UpstreamClient {
             }
             wire.rewind();
         }
-        let (connection, started) = self.connect(&mut wire, started, health, &mut worker).await?;
-        let answer = self.exchange(connection, &mut wire, pool, (started, answer_timeout)).await?;
+        let attempt = self.connect(&mut wire, started, health, &mut worker).await?;
+        let answer = self.exchange(attempt, &mut wire, pool, answer_timeout).await?;
         worker.finish();
         Ok(answer)
     }
 
-    /// Connects, and may already send a part of the request. Returns the time at which the last attempt began.
+    /// Connects, and may already send a part of the request.
     async fn connect<'a>(
         &'a self,
         wire: &mut EncodedRequest,
         mut started: Instant,
         health: &mut &'a Arc<UpstreamHealth>,
         worker: &mut WorkerReservation,
-    ) -> Result<(UpstreamConnection, Instant), SendError> {
-        match (self.connect_to(&self.destination, wire, started).await, &self.fallback) {
+    ) -> Result<StartedAttempt, SendError> {
+        let connection = match (self.connect_to(&self.destination, wire, started).await, &self.fallback) {
             (Err(error), Some((fallback, fallback_health))) => {
                 count_failure(&self.health, &error);
                 let message = format_args!("{error}; using {fallback} instead");
@@ -161,10 +168,11 @@ impl UpstreamClient {
                 worker.release();
                 fallback.acquire_worker(worker).await?;
                 started = Instant::now();
-                Ok((self.connect_to(fallback, wire, started).await?, started))
+                self.connect_to(fallback, wire, started).await?
             }
-            (connected, _) => Ok((connected?, started)),
-        }
+            (connected, _) => connected?,
+        };
+        Ok(StartedAttempt { connection, started })
     }
 
     async fn connect_to(
@@ -194,11 +202,12 @@ impl UpstreamClient {
 
     async fn exchange(
         &self,
-        mut connection: UpstreamConnection,
+        attempt: StartedAttempt,
         wire: &mut EncodedRequest,
         pool: Option<&Rc<ConnectionPool>>,
-        (started, answer_timeout): (Instant, Duration),
+        answer_timeout: Duration,
     ) -> Result<UpstreamResponse, UpstreamError> {
+        let StartedAttempt { mut connection, started } = attempt;
         let broken = |cause: String| self.error(FailurePhase::Answer, &self.destination, started, cause);
         match timeout(answer_timeout, connection.exchange(wire)).await {
             Ok(Ok(head)) => {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{complain, say};
 use crate::auth::authenticator::Authenticator;
-use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::layers::ResolvedValue;
 use crate::config::setting::ValueKind;
 use crate::config::settings::{self, LISTENER_ROWS, ListenAddress, ListenSettings};
@@ -41,7 +41,7 @@ pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
     };
     let mut advice = advice(&config);
     advice.extend(listen_problems(&config));
-    let (app, certificates, mut problems) = build(config);
+    let CheckedApp { app, certificates, mut problems } = build(config);
     let config = match &app {
         Ok(app) => &app.state.config,
         Err(config) => config,
@@ -74,14 +74,21 @@ pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
     if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// What `run` would serve with, if it can serve.
+struct CheckedApp {
+    app: Result<App, Config>,
+    certificates: Vec<ServedCertificate>,
+    problems: Vec<Diagnostic>,
+}
+
 /// Builds all that `run` would build, with an access log that writes nowhere.
-fn build(config: Config) -> (Result<App, Config>, Vec<ServedCertificate>, Vec<Diagnostic>) {
+fn build(config: Config) -> CheckedApp {
     let log = match AccessLog::start(None) {
         Ok(log) => Arc::new(log),
         Err(error) => {
             let problem =
                 Diagnostic::error(ValueOrigin::Profile, "", format!("cannot start a thread: {error}"));
-            return (Err(config), Vec::new(), vec![problem]);
+            return CheckedApp { app: Err(config), certificates: Vec::new(), problems: vec![problem] };
         }
     };
     let lasting = PersistentState {
@@ -92,7 +99,7 @@ fn build(config: Config) -> (Result<App, Config>, Vec<ServedCertificate>, Vec<Di
         credentials: Arc::default(),
         schedulers: Arc::default(),
     };
-    let (app, mut problems) = App::build(config, &lasting);
+    let Diagnosed { value: app, mut problems } = App::build(config, &lasting);
     let mut certificates = Vec::new();
     if let Ok(app) = &app {
         let acceptor = app.state.port_protocol.acceptor();
@@ -100,7 +107,7 @@ fn build(config: Config) -> (Result<App, Config>, Vec<ServedCertificate>, Vec<Di
         problems.extend(acceptor.map(TlsAcceptor::list_problems).unwrap_or_default());
         certificates = acceptor.map(TlsAcceptor::certificates).unwrap_or_default();
     }
-    (app, certificates, problems)
+    CheckedApp { app, certificates, problems }
 }
 
 /// Problems that do not prevent a start.

@@ -61,7 +61,8 @@ pub struct ComparisonOptions {
 
 pub fn run(profile: &str, options: &ConfigSources, comparison: &ComparisonOptions) -> CommandResult {
     let config = load(profile, options)?;
-    let prepared = read_requests(&config, comparison).and_then(|(requests, rules)| {
+    let prepared = RepeatRules::new(&config).and_then(|rules| {
+        let requests = read_requests(&config, comparison, &rules)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         Ok((Arc::new(pair(&config, comparison, rules)?), requests, runtime))
@@ -73,15 +74,15 @@ pub fn run(profile: &str, options: &ConfigSources, comparison: &ComparisonOption
 fn read_requests(
     config: &Config,
     comparison: &ComparisonOptions,
-) -> Result<(LoggedRequests, RepeatRules), String> {
+    rules: &RepeatRules,
+) -> Result<LoggedRequests, String> {
     let log = comparison.log.clone().or_else(|| config.settings.access_log.clone());
     let log = log.ok_or("the profile names no access log: give one with --log")?;
-    let rules = RepeatRules::new(config)?;
-    let requests = requests::read_log(&log, &rules).map_err(|error| format!("{}: {error}", log.display()))?;
+    let requests = requests::read_log(&log, rules).map_err(|error| format!("{}: {error}", log.display()))?;
     if requests.targets.is_empty() {
         return Err(format!("{}: has no GET request that may be replayed", log.display()));
     }
-    Ok((requests, rules))
+    Ok(requests)
 }
 
 fn pair(config: &Config, comparison: &ComparisonOptions, rules: RepeatRules) -> Result<ServerPair, String> {

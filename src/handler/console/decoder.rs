@@ -19,9 +19,11 @@ pub enum StreamEnd {
     Invalid(ProtocolError),
 }
 
-/// The control frames among some decoded bytes.
+/// The frames among some decoded bytes.
 #[derive(Debug, Default, PartialEq)]
 pub struct DecodedFrames {
+    /// where the unmasked payload of the data frames is, in one piece
+    pub payload: Range<usize>,
     /// the latest ping; earlier ones need no answer (RFC 6455 section 5.5.3)
     pub ping: Option<ControlPayload>,
     /// bytes after it are ignored
@@ -56,12 +58,12 @@ enum DecoderState {
 }
 
 impl FrameDecoder {
-    /// Decodes all of `bytes` in place. The range is the unmasked payload of the data frames, in one piece.
-    pub fn decode(&mut self, bytes: &mut [u8]) -> (DecodedFrames, Range<usize>) {
-        let (mut found, mut payload) = (DecodedFrames::default(), 0..0);
+    /// Decodes all of `bytes` in place.
+    pub fn decode(&mut self, bytes: &mut [u8]) -> DecodedFrames {
+        let mut found = DecodedFrames::default();
         let mut at = 0;
         while at < bytes.len() {
-            match self.step(bytes, at, &mut payload, &mut found) {
+            match self.step(bytes, at, &mut found) {
                 Ok(taken) => at += taken,
                 Err(end) => {
                     self.state = DecoderState::Ended;
@@ -70,17 +72,11 @@ impl FrameDecoder {
                 }
             }
         }
-        (found, payload)
+        found
     }
 
     /// Decodes one part of a frame. Returns the number of bytes of it.
-    fn step(
-        &mut self,
-        bytes: &mut [u8],
-        at: usize,
-        data: &mut Range<usize>,
-        found: &mut DecodedFrames,
-    ) -> Result<usize, StreamEnd> {
+    fn step(&mut self, bytes: &mut [u8], at: usize, found: &mut DecodedFrames) -> Result<usize, StreamEnd> {
         let rest = bytes.get_mut(at..).unwrap_or_default();
         match &mut self.state {
             DecoderState::Head => {
@@ -97,7 +93,7 @@ impl FrameDecoder {
                 if *left == 0 {
                     self.state = DecoderState::Head;
                 }
-                append(bytes, data, at..at + length);
+                append(bytes, &mut found.payload, at..at + length);
                 Ok(length)
             }
             DecoderState::Control { left, mask, payload, .. } => {

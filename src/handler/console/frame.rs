@@ -1,5 +1,7 @@
 //! The parts of WebSocket frames (RFC 6455 section 5).
 
+use smallvec::SmallVec;
+
 /// A frame with a longer payload ends the connection. Messages may be of any length.
 pub const MAX_PAYLOAD_BYTES: u64 = 8 * 128 * 1024;
 /// The longest payload of a control frame.
@@ -150,14 +152,14 @@ pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// The header of a whole message, and its length in bytes. Servers do not mask.
-pub fn encode_header(opcode: Opcode, length: u16) -> ([u8; MAX_HEADER_BYTES], usize) {
+/// The header of a whole message. Servers do not mask.
+pub fn encode_header(opcode: Opcode, length: u16) -> SmallVec<[u8; MAX_HEADER_BYTES]> {
     let first = FIN_BIT | opcode.to_byte();
     match u8::try_from(length) {
-        Ok(short) if short < LENGTH_IS_U16 => ([first, short, 0, 0], 2),
+        Ok(short) if short < LENGTH_IS_U16 => SmallVec::from_slice(&[first, short]),
         _ => {
             let [high, low] = length.to_be_bytes();
-            ([first, LENGTH_IS_U16, high, low], 4)
+            SmallVec::from([first, LENGTH_IS_U16, high, low])
         }
     }
 }

@@ -48,8 +48,8 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     /// Decodes the bytes that arrived before the handshake was complete. Their payload is for the console.
     pub(super) fn decode_early(&mut self, early: Bytes) -> DecodedFrames {
         let mut early = Vec::from(early);
-        let (found, payload) = self.decoder.decode(&mut early);
-        self.payload = early.get(payload).unwrap_or_default().to_vec();
+        let found = self.decoder.decode(&mut early);
+        self.payload = early.get(found.payload.clone()).unwrap_or_default().to_vec();
         self.counter.add_up(self.payload.len());
         found
     }
@@ -79,8 +79,8 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         if length == 0 {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
-        let (found, payload) = self.decoder.decode(input.get_mut(..length).unwrap_or_default());
-        let payload = input.get(payload).unwrap_or_default();
+        let found = self.decoder.decode(input.get_mut(..length).unwrap_or_default());
+        let payload = input.get(found.payload.clone()).unwrap_or_default();
         self.counter.add_up(payload.len());
         let mut written = 0;
         if !payload.is_empty()
@@ -152,10 +152,10 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
         }
         self.counter.add_down(length);
         // The header is placed right before the payload.
-        let (head, head_length) = encode_header(Opcode::Binary, u16::try_from(length).unwrap_or(u16::MAX));
-        let mut start = MAX_HEADER_BYTES - head_length;
+        let head = encode_header(Opcode::Binary, u16::try_from(length).unwrap_or(u16::MAX));
+        let mut start = MAX_HEADER_BYTES - head.len();
         if let Some(place) = frame.get_mut(start..MAX_HEADER_BYTES) {
-            place.copy_from_slice(head.get(..head_length).unwrap_or_default());
+            place.copy_from_slice(&head);
         }
         let end = MAX_HEADER_BYTES + length;
         while start < end {
@@ -172,8 +172,8 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
 
     pub(super) fn queue_control(&mut self, opcode: Opcode, control: &ControlPayload) {
         let payload = control.as_slice();
-        let (head, head_length) = encode_header(opcode, u16::try_from(payload.len()).unwrap_or(u16::MAX));
-        self.rest.extend_from_slice(head.get(..head_length).unwrap_or_default());
+        let head = encode_header(opcode, u16::try_from(payload.len()).unwrap_or(u16::MAX));
+        self.rest.extend_from_slice(&head);
         self.rest.extend_from_slice(payload);
     }
 

@@ -102,27 +102,37 @@ pub async fn run<S>(
     };
     let (source, sink) = split(client);
     let counter = &console.listed.counter;
-    let mut client = (FrameReader::new(source, counter, buffers), FrameWriter::new(sink, counter, buffers));
+    let mut client = ClientFrames {
+        reader: FrameReader::new(source, counter, buffers),
+        writer: FrameWriter::new(sink, counter, buffers),
+    };
     let keep_alive = KeepAlive::new(ping);
-    let reason = relay_frames(&mut client, early, split(console.stream), &keep_alive, over).await;
+    let reason = relay_frames(&mut client, early, console.stream, &keep_alive, over).await;
     tracing::debug!(%reason, "console closed");
     let limit = if matches!(reason, CloseReason::Stopped) { SHUTDOWN_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
-    let (mut reader, mut writer) = client;
+    let ClientFrames { mut reader, mut writer } = client;
     let _ = timeout(limit, close_handshake(&reason, &mut reader, &mut writer, &keep_alive)).await;
+}
+
+/// The client's end.
+struct ClientFrames<'a, S> {
+    reader: FrameReader<'a, ReadHalf<S>>,
+    writer: FrameWriter<'a, WriteHalf<S>>,
 }
 
 /// Relays both directions until one ends, then shuts the console's stream down.
 async fn relay_frames<S>(
-    client: &mut (FrameReader<'_, ReadHalf<S>>, FrameWriter<'_, WriteHalf<S>>),
+    client: &mut ClientFrames<'_, S>,
     early: Bytes,
-    (mut from_console, mut to_console): (ReadHalf<ConsoleStream>, WriteHalf<ConsoleStream>),
+    console: ConsoleStream,
     keep_alive: &KeepAlive,
     over: impl Future<Output = CloseReason>,
 ) -> CloseReason
 where
     S: AsyncRead + AsyncWrite,
 {
-    let (reader, writer) = client;
+    let ClientFrames { reader, writer } = client;
+    let (mut from_console, mut to_console) = split(console);
     // Unbiased: with a fixed order, a flood in one direction would use up the task's budget each time.
     let reason = tokio::select! {
         reason = over => reason,

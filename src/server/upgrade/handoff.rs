@@ -63,7 +63,7 @@ impl HandoffState {
 
     pub(super) fn receive(mut from: &UnixStream) -> io::Result<(Self, Vec<TcpListener>)> {
         let mut line = vec![0; MAX_LINE_BYTES];
-        let (mut length, sockets) = receive(from, &mut line)?;
+        let ReceivedMessage { bytes: mut length, descriptors } = receive(from, &mut line)?;
         while !line.get(..length).is_some_and(|line| line.ends_with(b"\n")) {
             match from.read(line.get_mut(length..).unwrap_or_default())? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -71,7 +71,7 @@ impl HandoffState {
             }
         }
         let inheritance = serde_json::from_slice(line.get(..length).unwrap_or_default())?;
-        Ok((inheritance, sockets.into_iter().map(TcpListener::from).collect()))
+        Ok((inheritance, listeners(descriptors)))
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn send_others(to: &UnixStream, sockets: &[Arc<TcpListener>]) -> io::
 }
 
 pub(super) fn receive_others(from: &UnixStream) -> io::Result<Vec<TcpListener>> {
-    receive(from, &mut [0]).map(|(_, sockets)| sockets.into_iter().map(TcpListener::from).collect())
+    receive(from, &mut [0]).map(|received| listeners(received.descriptors))
 }
 
 /// The file of worker slots beside a byte, or only the byte if there is none.
@@ -90,7 +90,7 @@ pub(super) fn send_worker_slots(to: &UnixStream, slots: Option<&OwnedFd>) -> io:
 }
 
 pub(super) fn receive_worker_slots(from: &UnixStream) -> io::Result<Option<OwnedFd>> {
-    receive(from, &mut [0]).map(|(_, mut slots)| slots.pop())
+    receive(from, &mut [0]).map(|mut received| received.descriptors.pop())
 }
 
 fn send(to: &UnixStream, line: &[u8], sockets: &[Arc<TcpListener>]) -> io::Result<()> {
@@ -107,8 +107,20 @@ fn send_descriptors(mut to: &UnixStream, line: &[u8], descriptors: &[BorrowedFd<
     to.write_all(line.get(sent..).unwrap_or_default())
 }
 
-/// The first bytes of a line, as far as they have arrived, and the descriptors beside them.
-fn receive(from: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+fn listeners(descriptors: Vec<OwnedFd>) -> Vec<TcpListener> {
+    descriptors.into_iter().map(TcpListener::from).collect()
+}
+
+/// The beginning of a line.
+struct ReceivedMessage {
+    /// that have arrived
+    bytes: usize,
+    /// beside them
+    descriptors: Vec<OwnedFd>,
+}
+
+/// Reads as many bytes of a line as have arrived.
+fn receive(from: &UnixStream, line: &mut [u8]) -> io::Result<ReceivedMessage> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(from, &mut [IoSliceMut::new(line)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
@@ -117,7 +129,7 @@ fn receive(from: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd
         .filter_map(|message| if let ScmRights(descriptors) = message { Some(descriptors) } else { None })
         .flatten()
         .collect();
-    Ok((received.bytes, descriptors))
+    Ok(ReceivedMessage { bytes: received.bytes, descriptors })
 }
 
 #[cfg(test)]

@@ -181,8 +181,8 @@ pub(crate) fn websocket(bytes: &[u8]) {
         let (mut decoder, mut payload) = (FrameDecoder::default(), Vec::new());
         for piece in bytes.chunks(size.max(1)) {
             let mut piece = piece.to_vec();
-            let (found, data) = decoder.decode(&mut piece);
-            payload.extend_from_slice(&piece[data]);
+            let found = decoder.decode(&mut piece);
+            payload.extend_from_slice(&piece[found.payload.clone()]);
             if found.end.is_some() {
                 return (payload, found.end);
             }

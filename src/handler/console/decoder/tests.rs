@@ -27,11 +27,11 @@ fn content(length: usize) -> Vec<u8> {
     (0..251).cycle().take(length).collect()
 }
 
-/// Decodes one more piece and appends its payload.
+/// Decodes one more piece and moves its payload to `payload`.
 fn decode(decoder: &mut FrameDecoder, bytes: &[u8], payload: &mut Vec<u8>) -> DecodedFrames {
     let mut bytes = bytes.to_vec();
-    let (found, data) = decoder.decode(&mut bytes);
-    payload.extend_from_slice(&bytes[data]);
+    let mut found = decoder.decode(&mut bytes);
+    payload.extend_from_slice(&bytes[std::mem::take(&mut found.payload)]);
     found
 }
 
@@ -203,10 +203,10 @@ fn bytes_after_the_end_are_ignored() {
 
 #[test]
 fn own_frames_have_the_shortest_head() {
-    assert_eq!(encode_header(Opcode::Binary, 125), ([0x82, 125, 0, 0], 2));
-    assert_eq!(encode_header(Opcode::Binary, 126), ([0x82, 126, 0, 126], 4));
-    assert_eq!(encode_header(Opcode::Binary, 65_535), ([0x82, 126, 255, 255], 4));
-    assert_eq!(encode_header(Opcode::Close, 0), ([0x88, 0, 0, 0], 2));
+    assert_eq!(*encode_header(Opcode::Binary, 125), [0x82, 125]);
+    assert_eq!(*encode_header(Opcode::Binary, 126), [0x82, 126, 0, 126]);
+    assert_eq!(*encode_header(Opcode::Binary, 65_535), [0x82, 126, 255, 255]);
+    assert_eq!(*encode_header(Opcode::Close, 0), [0x88, 0]);
     let close = ControlPayload::close(1011, &"\u{fc}".repeat(100));
     assert!(std::str::from_utf8(&close.as_slice()[2..]).is_ok_and(|reason| reason.chars().count() == 61));
 }

@@ -11,8 +11,9 @@ use crate::handler::page::sanitized::{CharacterOrigin, escape_html, write_piece}
 /// Filters with arguments.
 const DYNAMIC: &[&str] = &["indent", "format", "truncate", "repeat", "replace", "remove"];
 
-/// The default length of `truncate`, and its suffix.
-const TRUNCATED: (i64, &str) = (32, "...");
+/// The default length of `truncate`.
+const TRUNCATED_CHARS: i64 = 32;
+const TRUNCATED_SUFFIX: &str = "...";
 
 /// Whether a filter of this name exists.
 pub(super) fn is_known(name: &str) -> bool {
@@ -100,10 +101,10 @@ impl Filter {
     }
 
     fn truncate(&self, text: &TaintedText) -> TaintedText {
-        let mut end =
-            argument_text(&self.arguments, 1).unwrap_or_else(|| TaintedText::literal(TRUNCATED.1).into());
+        let mut end = argument_text(&self.arguments, 1)
+            .unwrap_or_else(|| TaintedText::literal(TRUNCATED_SUFFIX).into());
         let length = self.arguments.first().filter(|value| value.is_defined());
-        let length = length.map_or(TRUNCATED.0, |value| value.to_number().as_whole());
+        let length = length.map_or(TRUNCATED_CHARS, |value| value.to_number().as_whole());
         let length = usize::try_from(length).unwrap_or_default();
         let count = |text: &TaintedText| text.as_str().chars().count();
         if count(&end) > length {

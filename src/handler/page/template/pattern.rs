@@ -17,8 +17,10 @@ const COMPILED_BYTES: usize = 1 << 20;
 const STEPS_TO_COMPILE: usize = 3000;
 /// Backtracking steps of one search.
 const MAX_TRIES: usize = 10_000;
-/// Steps for a search with backtracking, and for each of its bytes.
-const STEPS_TO_TRY: (usize, usize) = (1000, 8);
+/// Steps for a search with backtracking.
+const STEPS_TO_TRY: usize = 1000;
+/// Steps for each byte of such a search.
+const STEPS_PER_BYTE: usize = 8;
 
 pub(super) type PatternCache = BTreeMap<String, Arc<Pattern>>;
 
@@ -33,8 +35,7 @@ pub(super) struct Pattern {
 impl Pattern {
     /// The steps of a search, with or without a match.
     fn steps(&self, bytes: usize) -> usize {
-        let (search, byte) = STEPS_TO_TRY;
-        if self.has_choices { search + byte * bytes } else { 1 + self.weight * bytes / 2048 }
+        if self.has_choices { STEPS_TO_TRY + STEPS_PER_BYTE * bytes } else { 1 + self.weight * bytes / 2048 }
     }
 }
 

@@ -40,8 +40,17 @@ enum ValueRule {
     #[default]
     Value,
     Method,
-    /// continuation bytes that follow, and the range of the next one
-    Utf8(usize, u8, u8),
+    Utf8(Utf8Sequence),
+}
+
+/// The rest of a UTF-8 sequence.
+#[derive(Default)]
+struct Utf8Sequence {
+    /// continuation bytes that follow
+    more: usize,
+    /// the range of the next one
+    least: u8,
+    most: u8,
 }
 
 impl TextCheck {
@@ -53,7 +62,7 @@ impl TextCheck {
         let rule = match name {
             FieldName::Regular => ValueRule::Value,
             FieldName::Method => ValueRule::Method,
-            FieldName::Text => ValueRule::Utf8(0, 0, 0),
+            FieldName::Text => ValueRule::Utf8(Utf8Sequence::default()),
         };
         Self { rule, at: 0 }
     }
@@ -87,7 +96,7 @@ impl TextCheck {
                     b'X'
                 }
             }
-            ValueRule::Utf8(more, least, most) => utf8_byte(*byte, left, (more, least, most)),
+            ValueRule::Utf8(sequence) => sequence.mend(*byte, left),
         };
         self.at += 1;
         let is_bad = *byte != good;
@@ -116,30 +125,31 @@ fn name_byte(byte: u8, at: usize, length: usize, known: &mut Option<&'static [u8
     }
 }
 
-/// Well-formed sequences of the Unicode standard, table 3-7. A sequence that has begun is completed.
-fn utf8_byte(byte: u8, left: usize, (more, least, most): (&mut usize, &mut u8, &mut u8)) -> u8 {
-    if *more > 0 {
-        *more -= 1;
-        let good = if (*least..=*most).contains(&byte) { byte } else { *least };
-        (*least, *most) = (0x80, 0xbf);
-        return good;
+impl Utf8Sequence {
+    /// Well-formed sequences of the Unicode standard, table 3-7. A sequence that has begun is completed.
+    fn mend(&mut self, byte: u8, left: usize) -> u8 {
+        if self.more > 0 {
+            let good = if (self.least..=self.most).contains(&byte) { byte } else { self.least };
+            *self = Self { more: self.more - 1, least: 0x80, most: 0xbf };
+            return good;
+        }
+        let (more, least, most) = match byte {
+            0..=0x7f => return byte,
+            0xc2..=0xdf => (1, 0x80, 0xbf),
+            0xe0 => (2, 0xa0, 0xbf),
+            0xed => (2, 0x80, 0x9f),
+            0xe1..=0xef => (2, 0x80, 0xbf),
+            0xf0 => (3, 0x90, 0xbf),
+            0xf1..=0xf3 => (3, 0x80, 0xbf),
+            0xf4 => (3, 0x80, 0x8f),
+            _ => return b'_',
+        };
+        if more > left {
+            return b'_';
+        }
+        *self = Self { more, least, most };
+        byte
     }
-    let (length, lowest, highest) = match byte {
-        0..=0x7f => return byte,
-        0xc2..=0xdf => (1, 0x80, 0xbf),
-        0xe0 => (2, 0xa0, 0xbf),
-        0xed => (2, 0x80, 0x9f),
-        0xe1..=0xef => (2, 0x80, 0xbf),
-        0xf0 => (3, 0x90, 0xbf),
-        0xf1..=0xf3 => (3, 0x80, 0xbf),
-        0xf4 => (3, 0x80, 0x8f),
-        _ => return b'_',
-    };
-    if length > left {
-        return b'_';
-    }
-    (*more, *least, *most) = (length, lowest, highest);
-    byte
 }
 
 /// RFC 9110 section 5.5.
